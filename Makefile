@@ -1,0 +1,166 @@
+# The words of the project. CI says the same ones (.ci/run).
+# Every word prepares the environment by itself: .venv, exactly as requirements.lock pins it.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-builtin-rules
+
+VENV := .venv
+BIN := $(VENV)/bin
+# Written last, so that a half-made environment has none and is made again. It names what the environment was made from.
+STAMP := $(VENV)/.made-from
+
+# PYTHON=python3.12 chooses; otherwise the first that really runs. A shim of pyenv may exist and fail until a version is named.
+ifneq ($(origin PYTHON), undefined)
+CANDIDATES := $(PYTHON)
+else
+CANDIDATES := python3.11 python3.12 python3.13 python3
+endif
+
+NOTEBOOKS := $(wildcard notebooks/*.ipynb)
+
+# How many processes run the tests.
+WORKERS ?= 2
+# STRICT=1 makes every skipped test a failure: on CI nothing may be left unseen.
+STRICT ?= 0
+
+# The plugins' usage statistics stay off, whatever a tool's default is.
+export DO_NOT_TRACK := true
+export MLFLOW_DISABLE_TELEMETRY := true
+
+# The part of pyproject.toml that requirements.lock is made from, as one number. Kept in the lock's first line.
+LOCK_INPUTS = $(BIN)/python -c 'import hashlib, json, pathlib, tomllib; \
+	p = tomllib.loads(pathlib.Path("pyproject.toml").read_text("utf-8"))["project"]; \
+	inputs = [p["requires-python"], p["dependencies"], p["optional-dependencies"]["dev"]]; \
+	print("\# made from", hashlib.sha256(json.dumps(inputs).encode()).hexdigest(), "by make lock")'
+
+.PHONY: help
+help: ## Print this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+##@ Daily words
+
+.PHONY: run
+run: environment ## Forecast the farm in data/01_raw: raw signals to report
+	@$(BIN)/kedro run
+	@echo
+	@echo "The report is $(CURDIR)/data/08_reporting/report.html (open it in a browser);"
+	@echo "the same facts for a machine are in data/08_reporting/summary.json."
+
+.PHONY: test
+test: check ## Every check and every test but the long ones (STRICT=1: a skip is a failure)
+	@$(TEST_ENV) $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --cov --cov-report=term-missing:skip-covered
+
+.PHONY: test-long
+test-long: environment ## The tests that take minutes
+	@$(TEST_ENV) $(BIN)/python -m pytest -m long
+
+# Tests load models as production does: from native artefacts, never by unpickling.
+TEST_ENV = WIND_KEDRO_STRICT=$(STRICT) MLFLOW_ALLOW_PICKLE_DESERIALIZATION=false
+
+.PHONY: check
+check: check-code check-lock check-notebooks ## Format, lint, types, architecture, lock and notebooks; changes nothing
+
+.PHONY: check-code
+check-code: environment
+	@$(BIN)/ruff format --check
+	@$(BIN)/ruff check
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+.PHONY: check-lock
+check-lock: environment
+	@[[ "$$(head -n 1 requirements.lock)" == "$$($(LOCK_INPUTS))" ]] || \
+		{ echo "requirements.lock is out of step with pyproject.toml: run make lock and commit both" >&2; exit 1; }
+	@$(BIN)/uv pip check --quiet --python $(BIN)/python
+
+.PHONY: check-notebooks
+check-notebooks: environment
+	@$(if $(NOTEBOOKS),$(BIN)/nbstripout --verify $(NOTEBOOKS) || \
+		{ echo "a notebook holds outputs or counts: run make format" >&2; exit 1; },:)
+
+.PHONY: format
+format: environment ## Put code, imports and notebooks into shape
+	@$(BIN)/ruff check --fix --exit-zero
+	@$(BIN)/ruff format
+	@$(if $(NOTEBOOKS),$(BIN)/nbstripout $(NOTEBOOKS),:)
+
+.PHONY: viz
+viz: environment ## See the pipelines and their figures in a browser
+	@$(BIN)/kedro viz run
+
+.PHONY: notebook
+notebook: environment ## Execute the first-look notebook; the result is a copy in data/08_reporting
+	@mkdir -p data/08_reporting
+	@$(BIN)/jupyter execute notebooks/01_first_look.ipynb --output "$(CURDIR)/data/08_reporting/01_first_look.ipynb"
+
+.PHONY: package
+package: environment ## Build the wheel and the configuration archive into dist
+	@$(BIN)/kedro package
+
+.PHONY: lock
+lock: environment ## Bring requirements.lock into step with pyproject.toml (UPGRADE=1: take newer versions too)
+	@cp requirements.lock $(VENV)/lock.next
+	@$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes \
+		--no-emit-index-url --no-header --quiet $(if $(UPGRADE),--upgrade) --output-file $(VENV)/lock.next
+	@{ $(LOCK_INPUTS); grep -v '^# made from' $(VENV)/lock.next; } > $(VENV)/lock.done
+	@mv $(VENV)/lock.done requirements.lock
+
+##@ Proofs and measurements: each prints a table and writes benchmarks/results
+
+.PHONY: bench-start
+bench-start: environment ## Measure installing, the first run, the second run and memory
+	@$(BIN)/python benchmarks/bench_start.py
+
+.PHONY: proof-start
+proof-start: environment ## Prove the forecast beats its baselines at every lead time
+	@$(BIN)/python benchmarks/proof_start.py
+
+.PHONY: clean
+clean: ## Remove the environment, the caches and what builds left; data stays
+	@rm -rf $(VENV) build dist .viz .coverage .coverage.* htmlcov .pytest_cache .mypy_cache .ruff_cache .import_linter_cache \
+		.hypothesis src/*.egg-info
+	@find src tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
+
+##@ The environment
+
+# A function of three things: the Python asked for, requirements.lock, and this place (a virtual environment holds absolute
+# paths). The stamp names all three. Without a stamp (interrupted), with another Python or in another place, .venv is made
+# from nothing; with another lock it is brought into step; else, and in a fraction of a second, it is left alone.
+.PHONY: environment
+environment:
+	@set -eu; \
+	probe='import ensurepip, sys, venv; v = sys.version_info; \
+		sys.exit(1) if not (3, 11) <= v < (3, 14) else print(f"{v.major}.{v.minor}", sys.executable)'; \
+	found=; \
+	for name in $(CANDIDATES); do \
+		if found=$$("$$name" -c "$$probe" 2>/dev/null || PYENV_VERSION="$${name#python}" "$$name" -c "$$probe" 2>/dev/null); \
+			then break; fi; \
+	done; \
+	if [[ -z "$$found" ]]; then \
+		echo "wind-kedro needs Python 3.11, 3.12 or 3.13 with its venv module; none of these is one: $(CANDIDATES)." >&2; \
+		echo "Name yours: make PYTHON=/path/to/python" >&2; \
+		exit 1; \
+	fi; \
+	read -r version python <<< "$$found"; \
+	base="$$version $(CURDIR)"; \
+	lock=$$(cksum < requirements.lock); \
+	project=$$(cat pyproject.toml src/wind_kedro/__init__.py | cksum); \
+	made=$$(cat $(STAMP) 2>/dev/null || true); \
+	$(BIN)/python -c '' 2>/dev/null || made=; \
+	if [[ "$$made" == "$$base|$$lock|$$project" ]]; then exit 0; fi; \
+	rm -f $(STAMP); \
+	if [[ "$$made" != "$$base|"* ]]; then \
+		echo "Making $(VENV) with Python $$version ..."; \
+		rm -rf $(VENV); \
+		"$$python" -m venv $(VENV); \
+		sed -n '/^uv==/,/[^\\]$$/p' requirements.lock > $(VENV)/installer.txt; \
+		$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r $(VENV)/installer.txt; \
+	fi; \
+	if [[ "$$made" != "$$base|$$lock|"* ]]; then \
+		echo "Installing requirements.lock ..."; \
+		$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes requirements.lock; \
+	fi; \
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --offline --no-deps --no-build-isolation --editable .; \
+	echo "$$base|$$lock|$$project" > $(STAMP)

@@ -1,0 +1,526 @@
+"""The cards: what is forecast, for whom, by which rules, from which data.
+
+A card is a row of ``conf/<env>/farms.yml``, ``markets.yml`` or ``products.yml``. Together they are the `Fleet`, the one typed
+parameter that nodes take. Everything is checked when it is read; a bad card stops the run before any data is touched, with
+a `CardError` that names the file, the card and the field.
+
+Units are in the names: ``_kw`` kilowatts, ``_m`` metres, ``_minutes``, ``_deg`` degrees, ``_share`` a share of capacity in 0..1.
+Times are UTC; ``time_zone`` is the IANA name of the zone in which a local clock or calendar is read.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+from collections.abc import Iterable, Mapping
+from functools import cached_property
+from typing import Annotated, Any, Literal, Self, TypeVar
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from wind_kedro.errors import WindKedroError
+
+
+class CardError(WindKedroError):
+    """A card is wrong. The message is one line per fault: file, card, field, what is wrong."""
+
+
+def _identifier(value: str) -> str:
+    # Identifiers become file names, MLflow tags and YAML keys: what is safe in all of them.
+    if not re.fullmatch(r"[a-z0-9][a-z0-9_]*", value):
+        raise ValueError(f"'{value}' is not an identifier: use lower case letters, digits and underscores")
+    return value
+
+
+def _time_zone(value: str) -> str:
+    try:
+        ZoneInfo(value)
+    except (ZoneInfoNotFoundError, ValueError) as error:
+        raise ValueError(f"'{value}' is not an IANA time zone (for example Europe/Paris)") from error
+    return value
+
+
+def _each_once(values: list[str]) -> list[str]:
+    # Twice would count a farm's capacity twice, or issue its forecast twice.
+    for value in values:
+        if values.count(value) > 1:
+            raise ValueError(f"'{value}' appears twice")
+    return values
+
+
+Identifier = Annotated[str, AfterValidator(_identifier)]
+TimeZone = Annotated[str, AfterValidator(_time_zone)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+Minutes = Annotated[int, Field(ge=0)]
+
+
+class Card(BaseModel):
+    """What every card has in common: unknown fields are mistakes, and a card never changes once read."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+# --- farms -----------------------------------------------------------------------------------------------------------
+
+
+class Turbine(Card):
+    """One wind turbine."""
+
+    id: str
+    rated_power_kw: Positive
+    hub_height_m: Positive
+    rotor_diameter_m: Positive | None = None
+    latitude_deg: float | None = Field(None, ge=-90, le=90)
+    longitude_deg: float | None = Field(None, ge=-180, le=180)
+
+
+#: The signals a farm may send, with the unit in which the house keeps them.
+SIGNAL_UNITS: Mapping[str, str] = {
+    "power_kw": "kW",
+    "wind_speed_ms": "m/s",
+    "wind_direction_deg": "deg",
+    "temperature_c": "degC",
+    "pitch_deg": "deg",
+}
+#: The weather variables a run may carry, with the unit in which the house keeps them.
+WEATHER_UNITS: Mapping[str, str] = {
+    "wind_speed_100m_ms": "m/s",
+    "wind_direction_100m_deg": "deg",
+    "wind_u_100m_ms": "m/s",
+    "wind_v_100m_ms": "m/s",
+    "wind_u_10m_ms": "m/s",
+    "wind_v_10m_ms": "m/s",
+    "temperature_c": "degC",
+    "pressure_pa": "Pa",
+    "air_density_kgm3": "kg/m3",
+}
+#: Factor and offset that bring a source's unit to the house's: house = source * factor + offset.
+UNIT_CONVERSIONS: Mapping[tuple[str, str], tuple[float, float]] = {
+    ("kW", "kW"): (1.0, 0.0),
+    ("MW", "kW"): (1000.0, 0.0),
+    ("W", "kW"): (0.001, 0.0),
+    ("m/s", "m/s"): (1.0, 0.0),
+    ("km/h", "m/s"): (1 / 3.6, 0.0),
+    ("deg", "deg"): (1.0, 0.0),
+    ("rad", "deg"): (57.29577951308232, 0.0),
+    ("degC", "degC"): (1.0, 0.0),
+    ("K", "degC"): (1.0, -273.15),
+    ("Pa", "Pa"): (1.0, 0.0),
+    ("hPa", "Pa"): (100.0, 0.0),
+    ("kg/m3", "kg/m3"): (1.0, 0.0),
+}
+
+
+class SourceColumn(Card):
+    """One column of a source: its name there and its unit there."""
+
+    name: str
+    unit: str
+
+
+class Source(Card):
+    """Where a table comes from and how its columns are called there."""
+
+    path: str = Field(description="file or glob, relative to the raw folder of the environment")
+    format: Literal["csv", "parquet"] = "csv"
+    separator: str = ","
+    encoding: Literal["utf-8", "latin-1", "utf-16"] = "utf-8"
+
+
+class SignalSource(Source):
+    """Turbine signals: one row per turbine and stamp."""
+
+    timestamp: str = Field(description="the column of time stamps")
+    turbine: str = Field(description="the column of turbine identifiers")
+    received_at: str | None = Field(
+        None, description="the column that says when a row arrived; without it, latency does"
+    )
+    columns: dict[str, SourceColumn]
+    cadence_minutes: int = Field(gt=0, le=1440)
+    stamps: Literal["interval_start", "interval_end"] = "interval_start"
+    clock: Literal["as_stamped", "wall_clock_is_utc", "wall_clock_is_local"] = Field(
+        "as_stamped",
+        description="the assumption on how stamps are meant: honour their offset (none given: UTC), strip the offset and read "
+        "UTC, or strip it and read the farm's time zone. The pipeline checks it against the weather and says if it is wrong",
+    )
+    sentinels: dict[str, list[float]] = Field(
+        default_factory=dict, description="values that mean 'missing', per signal"
+    )
+
+    @model_validator(mode="after")
+    def _known_columns(self) -> Self:
+        _check_columns(self.columns, SIGNAL_UNITS)
+        if "power_kw" not in self.columns:
+            raise ValueError("columns: power_kw is needed: without it there is nothing to forecast")
+        for name in self.sentinels:
+            if name not in SIGNAL_UNITS:
+                raise ValueError(f"sentinels.{name}: unknown; known are {', '.join(SIGNAL_UNITS)}")
+        return self
+
+
+class WeatherSource(Source):
+    """Weather at one point: one row per run and valid time, or per valid time if it is an analysis."""
+
+    model: Identifier = Field(description="name of the weather model")
+    kind: Literal["forecast", "analysis"] = Field(
+        description="'analysis' enters as pseudo-runs and every score made from it is labelled 'perfect weather'"
+    )
+    valid_at: str
+    run_at: str | None = None
+    available_at: str | None = Field(
+        None, description="column that says when the row could be read; without it, delay_minutes does"
+    )
+    delay_minutes: Minutes = Field(description="from a run's initialisation until it can be read")
+    run_every_minutes: int = Field(
+        1440, gt=0, description="how often the model runs (pseudo-runs too), counted from 00 UTC"
+    )
+    length_hours: int = Field(gt=0, description="how far ahead a run reaches")
+    granularity_minutes: int = Field(60, gt=0)
+    columns: dict[str, SourceColumn]
+
+    @model_validator(mode="after")
+    def _known_columns(self) -> Self:
+        _check_columns(self.columns, WEATHER_UNITS)
+        if self.kind == "forecast" and self.run_at is None:
+            raise ValueError("run_at: a forecast needs the column of its run times")
+        has_wind = "wind_speed_100m_ms" in self.columns or {"wind_u_100m_ms", "wind_v_100m_ms"} <= set(self.columns)
+        if not has_wind:
+            raise ValueError("columns: give wind_speed_100m_ms, or both wind_u_100m_ms and wind_v_100m_ms")
+        return self
+
+
+def _check_columns(columns: Mapping[str, SourceColumn], units: Mapping[str, str]) -> None:
+    for name, column in columns.items():
+        if name not in units:
+            raise ValueError(f"columns.{name}: unknown; known are {', '.join(units)}")
+        if (column.unit, units[name]) not in UNIT_CONVERSIONS:
+            known = ", ".join(source for source, house in UNIT_CONVERSIONS if house == units[name])
+            raise ValueError(f"columns.{name}.unit: '{column.unit}' is not a unit of it; known are {known}")
+
+
+class Farm(Card):
+    """One wind farm: what it is, and where its signals and weather come from."""
+
+    id: Identifier
+    name: str
+    latitude_deg: float = Field(ge=-90, le=90)
+    longitude_deg: float = Field(ge=-180, le=180)
+    time_zone: TimeZone
+    capacity_kw: Positive
+    turbines: list[Turbine] = Field(min_length=1)
+    attribution: str | None = Field(None, description="what must be said wherever the data is shown")
+    latency_minutes: Minutes = Field(description="from the end of an interval until its signals can be read")
+    signals: SignalSource
+    weather: list[WeatherSource] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _capacity_is_the_turbines(self) -> Self:
+        rated = sum(turbine.rated_power_kw for turbine in self.turbines)
+        # One per cent: nameplates are rounded; more is a missing turbine or a wrong unit.
+        if abs(rated - self.capacity_kw) > 0.01 * rated:
+            raise ValueError(f"capacity_kw: {self.capacity_kw:g} kW, but its turbines add up to {rated:g} kW")
+        if len({turbine.id for turbine in self.turbines}) < len(self.turbines):
+            raise ValueError("turbines: an id appears twice")
+        if len({source.model for source in self.weather}) < len(self.weather):
+            raise ValueError("weather: a model appears twice")
+        return self
+
+    @property
+    def hub_height_m(self) -> float:
+        """Mean hub height of the turbines, metres."""
+        return sum(turbine.hub_height_m for turbine in self.turbines) / len(self.turbines)
+
+    @property
+    def perfect_weather(self) -> bool:
+        """Whether any of its weather was never a forecast, so that scores made from it are an upper bound."""
+        return any(source.kind == "analysis" for source in self.weather)
+
+
+class Group(Card):
+    """Several farms sold as one."""
+
+    id: Identifier
+    name: str
+    farms: Annotated[list[Identifier], AfterValidator(_each_once)] = Field(min_length=1)
+
+
+# --- markets ---------------------------------------------------------------------------------------------------------
+
+
+class Band(Card):
+    """A step of a deviation charge: up to this share of available capacity, this rate (per MWh of deviation inside the step)."""
+
+    up_to_share: float = Field(gt=0)
+    rate_per_mwh: float = Field(ge=0)
+
+
+class Penalty(Card):
+    """What a deviation from the forecast costs, per MWh.
+
+    ``imbalance``: a shortfall (produced less than sold) costs ``short_per_mwh``, a surplus ``long_per_mwh``.
+    ``bands``: the absolute deviation as a share of available capacity is charged step by step (as India's deviation
+    settlement does); the part beyond the last band pays the last band's rate.
+    """
+
+    kind: Literal["imbalance", "bands"]
+    short_per_mwh: float = Field(0.0, ge=0)
+    long_per_mwh: float = Field(0.0, ge=0)
+    bands: list[Band] = Field(default_factory=list)
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if self.kind == "bands":
+            edges = [band.up_to_share for band in self.bands]
+            if not edges or edges != sorted(set(edges)):
+                raise ValueError("bands: give at least one, with up_to_share rising")
+        elif self.bands:
+            raise ValueError("bands: only for kind 'bands'")
+        return self
+
+
+class Market(Card):
+    """Where power is sold: its clock, its units, and what an error costs."""
+
+    id: Identifier
+    name: str
+    time_zone: TimeZone = Field(description="the calendar in which its days and gate closures are read")
+    settlement_minutes: int = Field(gt=0, le=1440, description="length of an interval that is settled")
+    gate_closure_minutes: Minutes = Field(description="how long before an interval starts its gate closes")
+    currency: str = Field(pattern=r"^[A-Z]{3}$")
+    power_unit: Literal["kW", "MW"] = "MW"
+    penalty: Penalty
+
+
+# --- products --------------------------------------------------------------------------------------------------------
+
+#: Scores that can decide; `scores.py` has a formula for each.
+DecidingScore = Literal["pinball_share", "nmae_share", "nrmse_share", "crps_share", "money_per_mwh"]
+
+
+class Goal(Card):
+    """What the product is to reach: refined as evidence comes in, so it says since when."""
+
+    target: Positive = Field(description="value of the deciding score to reach or stay below")
+    since: dt.date
+
+
+class Product(Card):
+    """What is sold: a forecast of given members, granularity and horizon, issued at given times, judged by one score."""
+
+    id: Identifier
+    name: str
+    market: Identifier
+    granularity_minutes: int = Field(gt=0, le=1440)
+    horizon_minutes: int = Field(gt=0, description="how far after the issue time the last interval starts, exclusive")
+    issue_times: list[dt.time] = Field(min_length=1, description="UTC times of day")
+    quantile_levels: list[float] = Field(min_length=1)
+    deciding_score: DecidingScore
+    goal: Goal
+    promotion_margin_share: Share = Field(0.02, description="by how much a challenger must beat the champion")
+    members: Annotated[list[Identifier], AfterValidator(_each_once)] = Field(
+        min_length=1, description="farms or groups"
+    )
+
+    @field_validator("quantile_levels")
+    @classmethod
+    def _levels(cls, levels: list[float]) -> list[float]:
+        if levels != sorted(set(levels)) or not all(0 < level < 1 for level in levels):
+            raise ValueError("must rise strictly between 0 and 1")
+        if any(abs(level * 1000 - round(level * 1000)) > 1e-9 for level in levels):
+            raise ValueError("must be whole thousandths, such as 0.05 or 0.975")
+        if 0.5 not in levels:
+            raise ValueError("0.5 is needed: the median is the point forecast")
+        return levels
+
+    @field_validator("issue_times", mode="before")
+    @classmethod
+    def _quoted(cls, times: Any) -> Any:
+        if isinstance(times, list) and any(isinstance(time, int | float) for time in times):
+            raise ValueError('put quotes around times of day ("18:00"): YAML reads 18:00 as the number 1080')
+        return times
+
+    @field_validator("issue_times")
+    @classmethod
+    def _in_utc(cls, times: list[dt.time]) -> list[dt.time]:
+        if any(time.tzinfo is not None for time in times):
+            raise ValueError("give times of day in UTC, without an offset")
+        if len(set(times)) < len(times):
+            raise ValueError("a time appears twice")
+        return times
+
+    @field_validator("granularity_minutes")
+    @classmethod
+    def _divides_the_day(cls, minutes: int) -> int:
+        if 1440 % minutes:
+            raise ValueError(f"{minutes} minutes do not divide a day")
+        return minutes
+
+    def issues_between(self, start: dt.datetime, end: dt.datetime) -> list[dt.datetime]:
+        """Issue times in ``(start, end]``, UTC, in order."""
+        start, end = start.astimezone(dt.UTC), end.astimezone(dt.UTC)
+        days = (end.date() - start.date()).days
+        stamps = (
+            dt.datetime.combine(start.date() + dt.timedelta(days=day), time, dt.UTC)
+            for day in range(days + 1)
+            for time in sorted(self.issue_times)
+        )
+        return [stamp for stamp in stamps if start < stamp <= end]
+
+
+# --- the fleet -------------------------------------------------------------------------------------------------------
+
+
+class Fleet(Card):
+    """All cards of an environment, checked against each other."""
+
+    farms: list[Farm] = Field(min_length=1)
+    groups: list[Group] = Field(default_factory=list)
+    markets: list[Market] = Field(min_length=1)
+    products: list[Product] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        for kind in ("farms", "markets", "products"):
+            _unique(kind, (card.id for card in getattr(self, kind)))
+        _unique("farms and groups", self._entity_ids)
+        farm_ids = {farm.id for farm in self.farms}
+        for group in self.groups:
+            _known(f"groups.{group.id}.farms", group.farms, farm_ids, "farm")
+        markets = {market.id: market for market in self.markets}
+        for product in self.products:
+            _known(f"products.{product.id}.market", [product.market], set(markets), "market")
+            _known(f"products.{product.id}.members", product.members, set(self._entity_ids), "farm or group")
+            if product.granularity_minutes > markets[product.market].settlement_minutes:
+                raise ValueError(
+                    f"products.{product.id}.granularity_minutes: {product.granularity_minutes} is coarser than the "
+                    f"{markets[product.market].settlement_minutes} minutes that market '{product.market}' settles"
+                )
+            if product.horizon_minutes <= markets[product.market].gate_closure_minutes:
+                raise ValueError(
+                    f"products.{product.id}.horizon_minutes: {product.horizon_minutes} is not beyond the gate of market "
+                    f"'{product.market}', which closes {markets[product.market].gate_closure_minutes} minutes ahead"
+                )
+        return self
+
+    @classmethod
+    def from_config(
+        cls, farms: Any, markets: Any, products: Any, groups: Any = None, *, files: Mapping[str, str] | None = None
+    ) -> Fleet:
+        """Read the cards as they stand in configuration.
+
+        Args:
+            farms: list of farm cards (``farms.yml``).
+            markets: list of market cards (``markets.yml``).
+            products: list of product cards (``products.yml``).
+            groups: list of groups (``farms.yml``), or none.
+            files: the file to name in messages, by kind of card; default: the bare file names.
+
+        Raises:
+            CardError: naming file, card and field of each fault.
+        """
+        raw = {"farms": farms, "groups": groups or [], "markets": markets, "products": products}
+        try:
+            return cls.model_validate(raw)
+        except ValidationError as error:
+            raise CardError("\n".join(_message(fault, raw, files or _FILES) for fault in error.errors())) from None
+
+    @property
+    def _entity_ids(self) -> list[str]:
+        return [farm.id for farm in self.farms] + [group.id for group in self.groups]
+
+    @cached_property
+    def _by_id(self) -> dict[str, Farm | Group]:
+        cards: list[Farm | Group] = [*self.farms, *self.groups]
+        return {card.id: card for card in cards}
+
+    def farm(self, farm_id: str) -> Farm:
+        """The farm of that id; `CardError` if there is none."""
+        card = self._by_id.get(farm_id)
+        if not isinstance(card, Farm):
+            raise CardError(f"no farm '{farm_id}'; the cards know {', '.join(farm.id for farm in self.farms)}")
+        return card
+
+    def market(self, market_id: str) -> Market:
+        """The market of that id; `CardError` if there is none."""
+        return _pick(self.markets, market_id, "market")
+
+    def product(self, product_id: str) -> Product:
+        """The product of that id; `CardError` if there is none."""
+        return _pick(self.products, product_id, "product")
+
+    def farms_of(self, entity_id: str) -> list[Farm]:
+        """The farms behind an entity: a farm itself, or a group's members."""
+        card = self._by_id.get(entity_id)
+        if card is None:
+            raise CardError(f"no farm or group '{entity_id}'; the cards know {', '.join(self._by_id)}")
+        return [card] if isinstance(card, Farm) else [self.farm(farm_id) for farm_id in card.farms]
+
+    def name_of(self, entity_id: str) -> str:
+        """The name people know an entity by."""
+        self.farms_of(entity_id)
+        return self._by_id[entity_id].name
+
+    def capacity_kw(self, entity_id: str) -> float:
+        """Installed capacity of an entity, kW."""
+        return sum(farm.capacity_kw for farm in self.farms_of(entity_id))
+
+    def perfect_weather(self, entity_id: str) -> bool:
+        """Whether any weather behind an entity is an analysis."""
+        return any(farm.perfect_weather for farm in self.farms_of(entity_id))
+
+    @property
+    def granularities_minutes(self) -> list[int]:
+        """The granularities that any product needs, rising."""
+        return sorted({product.granularity_minutes for product in self.products})
+
+
+CardT = TypeVar("CardT", Market, Product)
+
+
+def _pick(cards: Iterable[CardT], card_id: str, kind: str) -> CardT:
+    by_id = {card.id: card for card in cards}
+    if card_id not in by_id:
+        raise CardError(f"no {kind} '{card_id}'; the cards know {', '.join(by_id)}")
+    return by_id[card_id]
+
+
+def _unique(kind: str, ids: Iterable[str]) -> None:
+    seen: set[str] = set()
+    for card_id in ids:
+        if card_id in seen:
+            raise ValueError(f"{kind}: id '{card_id}' appears twice")
+        seen.add(card_id)
+
+
+def _known(field: str, wanted: Iterable[str], known: set[str], kind: str) -> None:
+    for card_id in wanted:
+        if card_id not in known:
+            raise ValueError(f"{field}: unknown {kind} '{card_id}'; known are {', '.join(sorted(known))}")
+
+
+_FILES = {"farms": "farms.yml", "groups": "farms.yml", "markets": "markets.yml", "products": "products.yml"}
+
+
+def _message(fault: Any, raw: Mapping[str, Any], files: Mapping[str, str]) -> str:
+    """One line for one fault: file, card, field, what is wrong, what stands there."""
+    return " ".join(_faults_words(fault, raw, files).split())
+
+
+def _faults_words(fault: Any, raw: Mapping[str, Any], files: Mapping[str, str]) -> str:
+    problem = fault["msg"].removeprefix("Value error, ")
+    if not fault["loc"]:  # a fault between cards names its own place: 'products.<id>.<field>: …'
+        kind = re.match(r"\w+", problem)
+        return f"{files.get(kind.group() if kind else '', files['farms'])}: {problem}"
+    kind, *path = fault["loc"]
+    card = ""
+    if path and isinstance(path[0], int):
+        entry = raw[kind][path[0]]
+        card = entry.get("id", f"number {path[0] + 1}") if isinstance(entry, Mapping) else f"number {path[0] + 1}"
+        card = f" {str(kind).removesuffix('s')} '{card}':"
+        path = path[1:]
+    field = ".".join(str(part) for part in path)
+    given = fault.get("input")
+    shown = f" (given: {given!r})" if path and isinstance(given, str | int | float | bool) else ""
+    return f"{files[str(kind)]}:{card} {field + ': ' if field else ''}{problem}{shown}"

@@ -1,0 +1,183 @@
+"""The commands: ``wind-kedro …`` from the wheel, ``kedro wind …`` in the project, and ``kedro run`` with errors people can read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from kedro.framework.cli.project import run as kedro_run
+from kedro.framework.cli.utils import CONTEXT_SETTINGS, ENV_HELP, validate_conf_source
+
+from wind_kedro.errors import find_cause
+
+if TYPE_CHECKING:
+    from kedro.framework.context import KedroContext
+
+    from wind_kedro.cards import Fleet
+
+
+class OneLine(click.ClickException):
+    """An error that a person can mend, shown as its message and nothing else."""
+
+    def show(self, file: Any = None) -> None:
+        """Print the message, one line a fault, to the terminal's error stream."""
+        for line in self.message.splitlines():
+            click.secho(f"Error: {line}", fg="red", err=True)
+
+
+def _mendable(error: Exception) -> OneLine | None:
+    """What to show of an error; none if it is a bug of ours, whose stack is wanted."""
+    from kedro.io import DatasetError
+    from kedro.validation.exceptions import DataValidationError, ParameterValidationError
+    from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
+
+    cause = find_cause(error)
+    if cause is not None:
+        return OneLine(str(cause))
+    if isinstance(error, DataValidationError):  # a broken contract on a table of our own is a bug
+        return None
+    if isinstance(error, ParameterValidationError | DatasetError | OmegaConfBaseException | YAMLError):
+        return OneLine(" ".join(str(error).split()))
+    if isinstance(error, ValueError) and "Failed to find the pipeline" in str(error):
+        return OneLine(" ".join(str(error).split()))
+    return None
+
+
+def _run(**options: Any) -> Any:
+    # The word of every day is `--pipeline`; Kedro 1.7 wants `--pipelines` for the same, and says so at every run.
+    if options.get("pipeline") and not options.get("pipelines"):
+        options["pipelines"], options["pipeline"] = [options["pipeline"]], None
+    assert kedro_run.callback is not None  # noqa: S101 - a Click command has one
+    try:
+        return kedro_run.callback(**options)
+    except Exception as error:
+        mendable = _mendable(error)
+        if mendable is None:
+            raise
+        raise mendable from None
+
+
+run = click.Command(name="run", callback=_run, params=kedro_run.params, help=kedro_run.help)
+
+
+@click.group(name="wind", context_settings=CONTEXT_SETTINGS)
+@click.option("--env", "-e", help=ENV_HELP)
+@click.option("--conf-source", callback=validate_conf_source, help="Folder or archive with the configuration.")
+@click.pass_context
+def wind(ctx: click.Context, env: str | None, conf_source: str | None) -> None:
+    """Look at farms and forecasts."""
+    ctx.obj = {"env": env, "conf_source": conf_source}
+
+
+@wind.command()
+@click.pass_obj
+def farms(options: dict[str, str | None]) -> None:
+    """List the farms, and check every card."""
+    fleet, context = _open(options)
+    _print_table(
+        ["farm", "name", "capacity", "turbines", "time zone", "weather", "products"],
+        [
+            [
+                farm.id,
+                farm.name,
+                f"{farm.capacity_kw:,.0f} kW",
+                str(len(farm.turbines)),
+                farm.time_zone,
+                ", ".join(f"{source.model} ({source.kind})" for source in farm.weather),
+                ", ".join(product.id for product in fleet.products if _sells(fleet, product.members, farm.id)),
+            ]
+            for farm in fleet.farms
+        ],
+    )
+    click.echo(
+        f"All cards are right: {len(fleet.farms)} farms, {len(fleet.groups)} groups, {len(fleet.markets)} markets, "
+        f"{len(fleet.products)} products (environment '{context.env or 'base'}')."
+    )
+
+
+def _sells(fleet: Fleet, members: list[str], farm_id: str) -> bool:
+    return any(farm.id == farm_id for member in members for farm in fleet.farms_of(member))
+
+
+@wind.command()
+@click.option("--product", help="Only this product.")
+@click.option("--entity", help="Only this farm or group.")
+@click.pass_obj
+def forecast(options: dict[str, str | None], product: str | None, entity: str | None) -> None:
+    """Print the newest forecast of every product and entity."""
+    from wind_kedro.contracts import quantile_column
+    from wind_kedro.errors import WindKedroError
+
+    fleet, context = _open(options)
+    table = context.catalog.load("forecasts")
+    if product:
+        table = table[table["product_id"] == fleet.product(product).id]
+    if entity:
+        fleet.farms_of(entity)
+        table = table[table["entity_id"] == entity]
+    if table.empty:
+        raise OneLine(str(WindKedroError("no forecast was issued yet: kedro run --pipeline forecasting")))
+    for (product_id, entity_id), rows in table.groupby(["product_id", "entity_id"]):
+        newest = rows[rows["issued_at"] == rows["issued_at"].max()].sort_values("valid_at")
+        levels = fleet.product(product_id).quantile_levels
+        low, middle, high = levels[0], 0.5, levels[-1]
+        click.secho(
+            f"\n{fleet.product(product_id).name} · {fleet.name_of(entity_id)} · issued {newest['issued_at'].iloc[0]:%Y-%m-%d %H:%M} UTC "
+            f"by {newest['model'].iloc[0]} version {newest['model_version'].iloc[0]} · {newest['weather'].iloc[0]}",
+            bold=True,
+        )
+        _print_table(
+            ["valid at (UTC)", "lead", f"{low:.0%} quantile", "median", f"{high:.0%} quantile"],
+            [
+                [f"{row['valid_at']:%Y-%m-%d %H:%M}", f"{row['lead_minutes'] / 60:g} h"]
+                + [f"{row[quantile_column(level)]:,.0f} kW" for level in (low, middle, high)]
+                for _, row in newest.iterrows()
+            ],
+        )
+
+
+def _open(options: dict[str, str | None]) -> tuple[Fleet, KedroContext]:
+    """The cards and the context of the environment asked for."""
+    from kedro.framework.session import KedroSession
+
+    from wind_kedro.cards import Fleet
+
+    try:
+        with KedroSession.create(
+            env=options["env"], conf_source=options["conf_source"], save_on_close=False
+        ) as session:
+            context = session.load_context()
+            cards = context.config_loader["globals"]
+            fleet = Fleet.from_config(cards["farms"], cards["markets"], cards["products"], cards.get("groups"))
+    except Exception as error:
+        mendable = _mendable(error)
+        if mendable is None:
+            raise
+        raise mendable from None
+    return fleet, context
+
+
+def _print_table(header: list[str], rows: list[list[str]]) -> None:
+    """A table whose columns are as wide as they need to be: the same in a terminal, a pipe and a log."""
+    widths = [max(len(row[column]) for row in [header, *rows]) for column in range(len(header))]
+    for row in [header, ["-" * width for width in widths], *rows]:
+        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+@click.group(name="wind-kedro")
+def cli() -> None:
+    """What Kedro adds to its own commands in this project."""
+
+
+cli.add_command(run)
+cli.add_command(wind)
+
+
+def wind_kedro() -> None:
+    """The console script of the wheel: `wind` without a project around it."""
+    from kedro.framework.project import configure_project
+
+    configure_project(Path(__file__).parent.name)
+    wind(prog_name="wind-kedro")

@@ -1,0 +1,63 @@
+"""The one clock of a run: as of which time everything is seen, and at which times models are trained and forecasts issued.
+
+A run never asks the machine what time it is: `hooks.py` fixes ``as_of`` once, and every node that cares takes this `Clock`.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, field_validator, model_validator
+
+from wind_kedro.cards import Product
+
+
+class Clock(BaseModel):
+    """When a run takes place. All times are UTC; a time without zone is read as UTC, a date as its midnight."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    as_of: dt.datetime
+    train_as_of: dt.datetime | None = None
+    issue_from: dt.datetime | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _dates_are_midnights(cls, data: Any) -> Any:
+        # YAML reads an unquoted 2015-06-01 as a date.
+        if isinstance(data, dict):
+            return {
+                key: dt.datetime.combine(value, dt.time())
+                if isinstance(value, dt.date) and not isinstance(value, dt.datetime)
+                else value
+                for key, value in data.items()
+            }
+        return data
+
+    @field_validator("as_of", "train_as_of", "issue_from")
+    @classmethod
+    def _in_utc(cls, value: dt.datetime | None) -> dt.datetime | None:
+        if value is None:
+            return None
+        return value.replace(tzinfo=dt.UTC) if value.tzinfo is None else value.astimezone(dt.UTC)
+
+    def newest_issue(self, product: Product) -> dt.datetime:
+        """The newest issue time of a product that is not after ``as_of``."""
+        # A product has an issue time every day, so the last two days hold one.
+        return product.issues_between(self.as_of - dt.timedelta(days=2), self.as_of)[-1]
+
+    def training_time(self, products: list[Product]) -> dt.datetime:
+        """As of when models are trained: ``train_as_of``, but early enough to serve the newest issue of every product.
+
+        A forecast may use only a model that existed when it was issued; a run that trains and forecasts at the same
+        ``as_of`` therefore trains as of the newest issue time, not of the minutes since.
+        """
+        newest = min(self.newest_issue(product) for product in products)
+        return newest if self.train_as_of is None else min(self.train_as_of, newest)
+
+    def issues(self, product: Product) -> list[dt.datetime]:
+        """The issue times to forecast: all after ``issue_from``, or, without it, the newest."""
+        if self.issue_from is None or self.issue_from >= self.newest_issue(product):
+            return [self.newest_issue(product)]
+        return product.issues_between(self.issue_from, self.as_of)

@@ -1,0 +1,373 @@
+"""Every table of the house: what one row is, its columns, its key.
+
+Each class is attached to a dataset by the catalog's ``validator:`` key. A broken contract on a table of our own is a bug and
+stops the run; what is wrong with data from outside is split off into `Quarantine` before it gets here.
+
+Times are UTC with microseconds, intervals are named by their start. `docs/glossary.md` has every name once.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
+
+import pandas as pd
+import pandera.pandas as pa
+from pandera.typing import Series
+
+Utc = Annotated[pd.DatetimeTZDtype, "us", "UTC"]
+
+#: What every score, figure and page made from an analysis says.
+PERFECT_WEATHER = "perfect weather"
+FORECAST_WEATHER = "forecast weather"
+
+
+def quantile_column(level: float, unit: Literal["kw", "share"] = "kw") -> str:
+    """Name of the column that holds the quantile of ``level``: thousandths and unit. ``0.05`` → ``q050_kw``, ``q050_share``."""
+    return f"q{round(level * 1000):03d}_{unit}"
+
+
+def quantile_columns(levels: Sequence[float], unit: Literal["kw", "share"] = "kw") -> list[str]:
+    """Names of the columns of several levels, in their order."""
+    return [quantile_column(level, unit) for level in levels]
+
+
+class Contract(pa.DataFrameModel):
+    """What all contracts share: columns are brought to their type, unknown columns are refused."""
+
+    class Config:
+        """Pandera's settings."""
+
+        strict = True
+        coerce = True
+
+
+# --- 01 raw: tables that DuckDB reads; they are checked by their columns, as the rows are not ours yet ------------------
+
+
+class RawTable:
+    """A source as it came: every value still text, each row with the file and the row it stands in (row 1 is the first after the header).
+
+    A `validator:` for Ibis tables: checks that the columns are there, without reading a row.
+    """
+
+    columns: frozenset[str] = frozenset({"farm_id", "source_file", "source_row"})
+
+    def validate(self, data: Any) -> Any:
+        """Return ``data`` if it has the columns; raise `ValueError` otherwise."""
+        missing = self.columns - set(data.columns)
+        if missing:
+            raise ValueError(f"{type(self).__name__}: no column {', '.join(sorted(missing))}")
+        return data
+
+
+class SignalsRaw(RawTable):
+    """One row per row of a farm's signal files, columns renamed by its card, values as text."""
+
+    columns = RawTable.columns | {
+        "turbine_id", "timestamp", "received_at", "power_kw", "wind_speed_ms", "wind_direction_deg", "temperature_c", "pitch_deg",
+    }  # fmt: skip
+
+
+class WeatherRaw(RawTable):
+    """One row per row of a farm's weather files, columns renamed by its card, values as text."""
+
+    columns = RawTable.columns | {
+        "weather_model", "run_at", "available_at", "valid_at", "wind_speed_100m_ms", "wind_direction_100m_deg", "wind_u_100m_ms",
+        "wind_v_100m_ms", "wind_u_10m_ms", "wind_v_10m_ms", "temperature_c", "pressure_pa", "air_density_kgm3",
+    }  # fmt: skip
+
+
+# --- 02 intermediate ---------------------------------------------------------------------------------------------------
+
+
+class Signals(Contract):
+    """One row per source row that counts: turbine, interval of its cadence, version as it arrived."""
+
+    farm_id: Series[str]
+    turbine_id: Series[str]
+    valid_at: Series[Utc] = pa.Field(description="start of the interval, on the clock that was found")
+    available_at: Series[Utc] = pa.Field(description="when the row could be used: arrived, and its clock calibrated")
+    power_kw: Series[float] = pa.Field(nullable=True)
+    wind_speed_ms: Series[float] = pa.Field(nullable=True, ge=0)
+    wind_direction_deg: Series[float] = pa.Field(nullable=True, ge=0, le=360)
+    temperature_c: Series[float] = pa.Field(nullable=True, ge=-60, le=60)
+    pitch_deg: Series[float] = pa.Field(nullable=True)
+    status: Series[str] = pa.Field(isin=["kept", "superseded"])
+    off_curve: Series[bool] = pa.Field(description="too far from the farm's power curve as fitted at the time")
+    retimed: Series[bool] = pa.Field(description="its stamp was proven wrong and put right")
+    source_file: Series[str]
+    source_row: Series[int]
+
+
+class Quarantine(Contract):
+    """One row per source row set aside, with the reason; nothing is lost."""
+
+    farm_id: Series[str]
+    source_table: Series[str] = pa.Field(isin=["signals", "weather"])
+    source_file: Series[str]
+    source_row: Series[int]
+    reason: Series[str] = pa.Field(description="a code: see docs/glossary.md")
+    detail: Series[str]
+    raw: Series[str] = pa.Field(description="the row as it came, JSON")
+
+
+class ClockCalibration(Contract):
+    """One row per farm and calibration: which reading of the stamps fits the weather, fitted with what was known then."""
+
+    farm_id: Series[str]
+    fitted_at: Series[Utc]
+    reading: Series[str] = pa.Field(isin=["as_stamped", "wall_clock_is_utc", "wall_clock_is_local"])
+    assumed: Series[str] = pa.Field(isin=["as_stamped", "wall_clock_is_utc", "wall_clock_is_local"])
+    agrees: Series[bool]
+    offset_minutes: Series[float] = pa.Field(
+        description="residual misalignment of the reading chosen; positive: signals are late"
+    )
+    correlation: Series[float] = pa.Field(nullable=True, ge=-1, le=1)
+    evidence: Series[str] = pa.Field(description="misalignment and correlation of every reading, JSON")
+    rows: Series[int] = pa.Field(ge=0, description="hours compared")
+
+
+class PowerCurve(Contract):
+    """One row per farm, calibration and bin of wind speed: power of a turbine as a share of its rated power."""
+
+    farm_id: Series[str]
+    fitted_at: Series[Utc]
+    wind_speed_ms: Series[float] = pa.Field(ge=0, description="centre of the bin (IEC 61400-12-1: 0.5 m/s wide)")
+    power_share: Series[float] = pa.Field(description="median of the bin")
+    low_share: Series[float] = pa.Field(description="below it a point is off the curve")
+    high_share: Series[float] = pa.Field(description="above it a point is off the curve")
+    rows: Series[int] = pa.Field(ge=0)
+
+
+# --- 03 primary --------------------------------------------------------------------------------------------------------
+
+
+class Observations(Contract):
+    """One row per entity, granularity, interval and version: a revision is a new row with a later `available_at`."""
+
+    entity_id: Series[str]
+    granularity_minutes: Series[int] = pa.Field(gt=0)
+    valid_at: Series[Utc]
+    available_at: Series[Utc]
+    power_kw: Series[float] = pa.Field(description="mean power of the turbines that reported")
+    available_capacity_kw: Series[float] = pa.Field(gt=0, description="rated power of the turbines that reported")
+    wind_speed_ms: Series[float] = pa.Field(nullable=True, ge=0)
+    coverage_share: Series[float] = pa.Field(
+        gt=0, le=1, description="share of the expected turbine intervals behind it"
+    )
+    turbines: Series[int] = pa.Field(gt=0)
+
+    class Config:
+        """The key."""
+
+        unique = ["entity_id", "granularity_minutes", "valid_at", "available_at"]
+
+
+class Weather(Contract):
+    """One row per farm, weather model, run and valid time."""
+
+    farm_id: Series[str]
+    weather_model: Series[str]
+    run_at: Series[Utc]
+    available_at: Series[Utc]
+    valid_at: Series[Utc]
+    is_analysis: Series[bool] = pa.Field(
+        description="never was a forecast: all that is made of it is 'perfect weather'"
+    )
+    wind_speed_100m_ms: Series[float] = pa.Field(ge=0, le=100)
+    wind_direction_100m_deg: Series[float] = pa.Field(nullable=True, ge=0, le=360)
+    wind_u_100m_ms: Series[float] = pa.Field(nullable=True)
+    wind_v_100m_ms: Series[float] = pa.Field(nullable=True)
+    wind_u_10m_ms: Series[float] = pa.Field(nullable=True)
+    wind_v_10m_ms: Series[float] = pa.Field(nullable=True)
+    temperature_c: Series[float] = pa.Field(nullable=True)
+    pressure_pa: Series[float] = pa.Field(nullable=True)
+    air_density_kgm3: Series[float] = pa.Field(nullable=True)
+
+    class Config:
+        """The key."""
+
+        unique = ["farm_id", "weather_model", "run_at", "valid_at"]
+
+
+class DataQuality(Contract):
+    """One row per farm, check and signal: how often it struck, and what that means."""
+
+    farm_id: Series[str]
+    source_table: Series[str] = pa.Field(isin=["signals", "weather"])
+    check: Series[str] = pa.Field(description="a code: see docs/glossary.md")
+    signal: Series[str] = pa.Field(description="the column it concerns, or 'row'")
+    count: Series[int] = pa.Field(ge=0)
+    of: Series[int] = pa.Field(ge=0, description="out of how many")
+    severity: Series[str] = pa.Field(isin=["info", "warning", "error"])
+    message: Series[str]
+
+
+# --- 04 feature, 05 model input ------------------------------------------------------------------------------------------
+
+
+class Features(pa.DataFrameModel):
+    """One row per product, entity, issue time and interval: what was known at the issue time, all numbers.
+
+    The feature columns follow from `parameters_features.yml`; the keys are fixed. A missing value means 'not known then'.
+    """
+
+    product_id: Series[str]
+    entity_id: Series[str]
+    issued_at: Series[Utc]
+    valid_at: Series[Utc]
+    lead_minutes: Series[int] = pa.Field(ge=0)
+    weather_run_at: Series[Utc] = pa.Field(nullable=True, description="newest run behind the row")
+
+    class Config:
+        """The key; feature columns are free."""
+
+        strict = False
+        coerce = True
+        unique = ["product_id", "entity_id", "issued_at", "valid_at"]
+
+
+class ModelInput(Features):
+    """One row of `Features` with what came, as known when training."""
+
+    target_available_at: Series[Utc] = pa.Field(
+        description="when that observation could be read: a fold may use it from then on"
+    )
+    power_share: Series[float] = pa.Field(description="power as a share of the capacity that was available")
+    available_capacity_kw: Series[float] = pa.Field(gt=0)
+
+
+# --- 06 models, 07 model output ------------------------------------------------------------------------------------------
+
+
+class Choices(Contract):
+    """One row per product and entity: the candidate that is to forecast it, and why."""
+
+    product_id: Series[str]
+    entity_id: Series[str]
+    model: Series[str] = pa.Field(description="name of the candidate")
+    deciding_score: Series[str]
+    score: Series[float] = pa.Field(description="of the replay, out of sample")
+    champion_score: Series[float] = pa.Field(
+        nullable=True, description="of the model it had to beat, on the same issues"
+    )
+    reason: Series[str]
+
+
+class Promotions(Contract):
+    """One row per product, entity and promotion: from `promoted_at` on, this version forecasts. Append-only."""
+
+    product_id: Series[str]
+    entity_id: Series[str]
+    promoted_at: Series[Utc]
+    model: Series[str] = pa.Field(description="name of the candidate")
+    model_version: Series[str] = pa.Field(description="version in the model registry")
+    run_id: Series[str] = pa.Field(description="MLflow run that made it")
+    trained_through: Series[Utc] = pa.Field(description="the last interval it has seen")
+    available_at: Series[Utc] = pa.Field(description="when it could first be used")
+    deciding_score: Series[str]
+    score: Series[float] = pa.Field(description="of the replay, out of sample")
+    champion_score: Series[float] = pa.Field(
+        nullable=True, description="of the model it had to beat, on the same issues"
+    )
+    reason: Series[str]
+    recorded_at: Series[Utc] = pa.Field(description="wall clock")
+
+
+class Forecasts(pa.DataFrameModel):
+    """One row per product, entity, model, issue time and interval: quantiles in kW, one column a level (`quantile_column`)."""
+
+    product_id: Series[str]
+    entity_id: Series[str]
+    model: Series[str]
+    model_version: Series[str] = pa.Field(description="version in the registry, or 'replay'")
+    issued_at: Series[Utc]
+    valid_at: Series[Utc]
+    lead_minutes: Series[int] = pa.Field(ge=0)
+    capacity_kw: Series[float] = pa.Field(gt=0)
+    weather_run_at: Series[Utc] = pa.Field(nullable=True)
+    fallback: Series[str] = pa.Field(description="'' or the model that stood in for the champion")
+    weather: Series[str] = pa.Field(isin=[PERFECT_WEATHER, FORECAST_WEATHER])
+    median: Series[float] = pa.Field(
+        alias=quantile_column(0.5), ge=0, description="every product declares it: the point forecast"
+    )
+    quantiles: Series[float] = pa.Field(
+        alias=r"^q\d{3}_kw$",
+        regex=True,
+        ge=0,
+        nullable=True,
+        description="null where the product does not declare the level",
+    )
+
+    class Config:
+        """The key."""
+
+        strict = True
+        coerce = True
+        unique = ["product_id", "entity_id", "model", "issued_at", "valid_at"]
+
+
+class Scores(Contract):
+    """One row per product, entity, model, period, bucket of lead time, metric and quantile level."""
+
+    product_id: Series[str]
+    entity_id: Series[str]
+    model: Series[str]
+    period: Series[str] = pa.Field(description="'all', or the month or day of issue")
+    lead_from_minutes: Series[int] = pa.Field(ge=0)
+    lead_to_minutes: Series[int] = pa.Field(gt=0, description="exclusive")
+    metric: Series[str] = pa.Field(description="see docs/glossary.md")
+    level: Series[float] = pa.Field(
+        nullable=True, ge=0, le=1, description="quantile level or nominal coverage, where the metric has one"
+    )
+    value: Series[float] = pa.Field(nullable=True)
+    n: Series[int] = pa.Field(ge=0, description="intervals behind the value")
+    weather: Series[str] = pa.Field(isin=[PERFECT_WEATHER, FORECAST_WEATHER])
+
+
+class Incidents(Contract):
+    """One row per thing that somebody should know: what, where, how much, and what to do."""
+
+    raised_at: Series[Utc] = pa.Field(description="as of which time")
+    entity_id: Series[str]
+    product_id: Series[str] = pa.Field(description="'' where no product is concerned")
+    kind: Series[str] = pa.Field(description="a code: see docs/glossary.md")
+    severity: Series[str] = pa.Field(isin=["info", "warning", "error"])
+    message: Series[str]
+    action: Series[str]
+
+
+# --- not tables: what else the catalog holds -------------------------------------------------------------------------------
+
+
+class ModelsInRegistry:
+    """The fleet's model on its way into the registry, or all versions on their way out."""
+
+    def validate(self, data: Any) -> Any:
+        """Return ``data`` if it can be saved and loaded, or asked for versions; raise `TypeError` otherwise."""
+        if not (hasattr(data, "save") and hasattr(data, "trained_through")) and not hasattr(data, "newest"):
+            raise TypeError(f"a fleet model or its versions, not {type(data).__name__}")
+        return data
+
+
+class VersionNumber:
+    """A version of a registered model: a whole number, as text."""
+
+    def validate(self, data: Any) -> Any:
+        """Return ``data`` if it is one; raise `ValueError` otherwise."""
+        if not (isinstance(data, str) and data.isdigit()):
+            raise ValueError(f"a version number, not {data!r}")
+        return data
+
+
+class TrainingMetrics:
+    """Metrics of a training run: one finite number a name."""
+
+    def validate(self, data: Any) -> Any:
+        """Return ``data`` if all are finite; raise `ValueError` otherwise."""
+        wrong = [name for name, point in data.items() if not math.isfinite(point["value"])]
+        if wrong:
+            raise ValueError(f"not a finite number: {', '.join(wrong)}")
+        return data

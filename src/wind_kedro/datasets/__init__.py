@@ -1,0 +1,33 @@
+"""Datasets that Kedro does not have: tables written aside and renamed, histories appended by key, the model registry.
+
+Names are resolved when they are asked for, so that a catalog entry costs the import of what it needs and no more.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+#: Where each dataset lives.
+_HOMES = {
+    "ParquetTable": "written_aside",
+    "IbisTable": "written_aside",
+    "Figure": "written_aside",
+    "Document": "written_aside",
+    "JsonDocument": "written_aside",
+    "History": "history",
+    "SourceTable": "source_table",
+    "ModelVersions": "registry",
+    "ModelAlias": "registry",
+}
+__all__ = sorted(_HOMES)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,103 @@
+"""Histories: appended by key, one file per key, so that a rerun replaces its own part and nothing else."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from kedro.io import AbstractDataset, DatasetError
+
+from wind_kedro.datasets.written_aside import aside, read_whole
+
+
+class History(AbstractDataset[pd.DataFrame, pd.DataFrame]):
+    """A table that grows by partitions: one Parquet file for each value of ``partition_by``.
+
+    Saving writes every partition that the table holds, each aside and renamed; partitions it does not hold stay as they
+    are. So a rerun gives the same result, and an interrupted run leaves every partition whole, old or new. Loading reads all
+    partitions in the order of their names; an empty history loads as an empty table with the columns of its contract.
+
+    Example of a catalog entry::
+
+        forecasts:
+          type: wind_kedro.datasets.History
+          filepath: data/07_model_output/forecasts
+          partition_by: [product_id, issued_at]
+          contract: wind_kedro.contracts.Forecasts
+    """
+
+    def __init__(
+        self,
+        *,
+        filepath: str,
+        partition_by: list[str],
+        contract: str,
+        read_only: bool = False,
+        metadata: dict[str, Any] | None = None,
+    ) -> None:
+        """Say where the history is and what its key is.
+
+        Args:
+            filepath: folder of the history.
+            partition_by: columns whose values name a partition; a time is written as 20151101T060000Z.
+            contract: import path of the Pandera model, for the columns of an empty history.
+            read_only: whether saving is refused: for a second entry on the same history, which reads what earlier runs left.
+            metadata: ignored by Kedro, read by Kedro-Viz.
+        """
+        self._filepath = Path(filepath)
+        self._partition_by = partition_by
+        self._contract = contract
+        self._read_only = read_only
+        self.metadata = metadata
+
+    def load(self) -> pd.DataFrame:
+        """All partitions as one table."""
+        files = sorted(self._filepath.rglob("*.parquet")) if self._filepath.is_dir() else []
+        parts = [read_whole(file) for file in files if not file.name.startswith(".")]
+        # A partition's columns may differ (products declare their own quantile levels): the union, nulls where absent.
+        return pd.concat(parts, ignore_index=True) if parts else self._empty()
+
+    def save(self, data: pd.DataFrame) -> None:
+        """Replace the partitions that ``data`` holds; keep all others."""
+        if self._read_only:
+            raise DatasetError(f"{self._filepath} is read here, not written: it is a view of what earlier runs left")
+        unnamed = [column for column in self._partition_by if data[column].isna().any()]
+        if unnamed:
+            raise DatasetError(
+                f"{self._filepath}: {', '.join(unnamed)} names the partition, but is missing in some rows"
+            )
+        declared = self._declared()
+        for values, part in data.groupby(self._partition_by, sort=True):
+            *folders, name = [_as_name(value) for value in values]
+            with aside(self._filepath.joinpath(*folders, f"{name}.parquet")) as file:
+                # A quantile level of another product is left out; a column of the contract stays, even if it says nothing yet.
+                silent = [column for column in part if column not in declared and part[column].isna().all()]
+                part.drop(columns=silent).to_parquet(file, index=False)
+
+    def _declared(self) -> dict[str, Any]:
+        """The columns that the contract names, with their types; not those that it knows by a pattern only."""
+        from kedro.utils import load_obj
+
+        columns = load_obj(self._contract).to_schema().columns
+        return {
+            name: column.dtype.type if column.dtype else object for name, column in columns.items() if not column.regex
+        }
+
+    def _empty(self) -> pd.DataFrame:
+        return pd.DataFrame({name: pd.Series(dtype=dtype) for name, dtype in self._declared().items()})
+
+    def _exists(self) -> bool:
+        # A view of what earlier runs left is there even when they left nothing: the first training finds an empty history.
+        return self._read_only or (self._filepath.is_dir() and any(self._filepath.rglob("*.parquet")))
+
+    def _describe(self) -> dict[str, Any]:
+        return {"filepath": str(self._filepath), "partition_by": self._partition_by}
+
+
+def _as_name(value: Any) -> str:
+    """A value as part of a file name: readable, sortable, the same on every system."""
+    if isinstance(value, pd.Timestamp):
+        return value.strftime("%Y%m%dT%H%M%SZ")
+    return re.sub(r"[^A-Za-z0-9_.-]", "_", str(value)) or "_"

@@ -1,0 +1,149 @@
+"""MLflow's model registry as datasets: versions of the fleet's model, and the alias that names the champion."""
+
+from __future__ import annotations
+
+import functools
+import importlib.metadata
+import tempfile
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+from kedro.io import AbstractDataset
+
+from wind_kedro.errors import WindKedroError
+
+if TYPE_CHECKING:
+    from wind_kedro.models.fleet_model import FleetModel
+
+#: What a server of the model has to install. Given here, logging takes no time to find it out by loading the model.
+_SERVED_WITH = ("wind-kedro", "catboost", "numpy", "pandas", "scikit-learn")
+
+
+class NoModelError(WindKedroError):
+    """The registry has not what was asked for."""
+
+
+@dataclass(frozen=True)
+class RegisteredVersion:
+    """One version in the registry."""
+
+    version: str
+    run_id: str
+    trained_through: pd.Timestamp
+
+
+class RegisteredModels:
+    """All versions of one registered model, read when they are asked for and kept."""
+
+    def __init__(self, name: str) -> None:
+        """``name`` is that of the registered model."""
+        self.name = name
+
+    def newest(self) -> RegisteredVersion:
+        """The version registered last."""
+        import mlflow
+
+        versions = mlflow.MlflowClient().search_model_versions(f"name = '{self.name}'")
+        if not versions:
+            raise NoModelError(f"no version of model '{self.name}' is registered: kedro run --pipeline training")
+        newest = max(versions, key=lambda version: int(version.version))
+        return RegisteredVersion(str(newest.version), str(newest.run_id), pd.Timestamp(newest.tags["trained_through"]))
+
+    @functools.lru_cache(maxsize=8)  # noqa: B019 - lives as long as the run
+    def version(self, version: str) -> FleetModel:
+        """The model of that version."""
+        import mlflow
+
+        try:
+            loaded = mlflow.pyfunc.load_model(f"models:/{self.name}/{version}")
+        except mlflow.MlflowException as error:
+            raise NoModelError(
+                f"version {version} of model '{self.name}' cannot be loaded: {' '.join(str(error).split())}; "
+                f"train again (kedro run --pipeline training) or restore the registry"
+            ) from error
+        model: FleetModel = loaded.unwrap_python_model().fleet_model
+        return model
+
+
+class ModelVersions(AbstractDataset["FleetModel", RegisteredModels]):
+    """The registered versions of the fleet's model. Saving logs a model to the active MLflow run and registers it as the next
+    version; loading gives all versions (`RegisteredModels`).
+
+    The model is logged from code with native artefacts: nothing is pickled, and it loads with
+    ``MLFLOW_ALLOW_PICKLE_DESERIALIZATION=false``.
+    """
+
+    def __init__(self, *, registered_model_name: str, metadata: dict[str, Any] | None = None) -> None:
+        """``registered_model_name`` is its name in the registry."""
+        self._name = registered_model_name
+        self.metadata = metadata
+
+    def load(self) -> RegisteredModels:
+        """All versions, none of them read yet."""
+        return RegisteredModels(self._name)
+
+    def save(self, data: FleetModel) -> None:
+        """Log and register ``data``."""
+        import mlflow
+
+        example = data.example
+        run = nullcontext() if mlflow.active_run() else mlflow.start_run(run_name="training")
+        with run, tempfile.TemporaryDirectory() as folder:
+            data.save(Path(folder) / "fleet_model")
+            logged = mlflow.pyfunc.log_model(
+                name="fleet_model",
+                python_model=str(Path(__file__).with_name("pyfunc_model.py")),
+                artifacts={"fleet_model": str(Path(folder) / "fleet_model")},
+                signature=mlflow.models.infer_signature(example, data.predict(example)),
+                input_example=example,
+                pip_requirements=[f"{name}=={importlib.metadata.version(name)}" for name in _SERVED_WITH],
+                registered_model_name=self._name,
+            )
+        mlflow.MlflowClient().set_model_version_tag(
+            self._name, logged.registered_model_version, "trained_through", data.trained_through.isoformat()
+        )
+
+    def _exists(self) -> bool:
+        import mlflow
+
+        return bool(mlflow.MlflowClient().search_model_versions(f"name = '{self._name}'", max_results=1))
+
+    def _describe(self) -> dict[str, Any]:
+        return {"registered_model_name": self._name}
+
+
+class ModelAlias(AbstractDataset[str, str]):
+    """The version that an alias of a registered model names, such as ``champion``."""
+
+    def __init__(self, *, registered_model_name: str, alias: str, metadata: dict[str, Any] | None = None) -> None:
+        """``alias`` is set on the version saved."""
+        self._name = registered_model_name
+        self._alias = alias
+        self.metadata = metadata
+
+    def load(self) -> str:
+        """The version that the alias names."""
+        import mlflow
+
+        return str(mlflow.MlflowClient().get_model_version_by_alias(self._name, self._alias).version)
+
+    def save(self, data: str) -> None:
+        """Let the alias name version ``data``."""
+        import mlflow
+
+        mlflow.MlflowClient().set_registered_model_alias(self._name, self._alias, data)
+
+    def _exists(self) -> bool:
+        import mlflow
+
+        try:
+            self.load()
+        except mlflow.MlflowException:
+            return False
+        return True
+
+    def _describe(self) -> dict[str, Any]:
+        return {"registered_model_name": self._name, "alias": self._alias}

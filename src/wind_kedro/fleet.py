@@ -1,0 +1,88 @@
+"""`map_farms`: the one loop over farms. Parallel, isolated, with a progress bar.
+
+The backend is joblib's: processes by default; Dask, Ray or Spark register theirs with joblib and are named in the
+environment's parameters. One farm that fails is a failure in the result; the others finish.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field
+
+KeyT = TypeVar("KeyT", bound=Hashable)
+ResultT = TypeVar("ResultT")
+
+logger = logging.getLogger(__name__)
+
+
+class Workers(BaseModel):
+    """How per-farm work is spread."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    backend: str = Field(
+        "loky", description="a joblib backend: loky (processes), threading, or one that a cluster registers"
+    )
+    jobs: int = Field(-1, description="how many at once; -1: one a core")
+
+
+@dataclass(frozen=True)
+class Mapped(Generic[KeyT, ResultT]):
+    """What came of it: results by key, and the reason of each key that failed."""
+
+    results: dict[KeyT, ResultT] = field(default_factory=dict)
+    failures: dict[KeyT, str] = field(default_factory=dict)
+
+
+def map_farms(
+    function: Callable[..., ResultT], tasks: Mapping[KeyT, tuple[Any, ...]], *, workers: Workers, label: str
+) -> Mapped[KeyT, ResultT]:
+    """Call ``function(*arguments)`` for every task; never let one task stop another.
+
+    Args:
+        function: picklable; what it needs comes in its arguments, so that it runs in any process or machine.
+        tasks: arguments by key; the result has the same keys, in the same order.
+        workers: backend and number of workers.
+        label: what the progress bar says.
+
+    Returns:
+        Results by key, and for each key that raised, one line that says why.
+    """
+    from joblib import Parallel, delayed
+
+    calls = (delayed(_attempt)(function, key, arguments) for key, arguments in tasks.items())
+    # One task needs no processes: starting them would cost more than they save.
+    jobs = workers.jobs if len(tasks) > 1 else 1
+    outcomes = Parallel(n_jobs=jobs, backend=workers.backend, return_as="generator_unordered")(calls)
+    done = {key: (result, failure) for key, result, failure in _with_progress(outcomes, len(tasks), label)}
+    mapped: Mapped[KeyT, ResultT] = Mapped()
+    for key in tasks:  # in the order of the tasks, not of their finishing: reruns are equal
+        result, failure = done[key]
+        if failure is None:
+            mapped.results[key] = result
+        else:
+            logger.error("%s: %s failed: %s", label, key, failure)
+            mapped.failures[key] = failure
+    return mapped
+
+
+def _attempt(function: Callable[..., Any], key: Any, arguments: tuple[Any, ...]) -> tuple[Any, Any, str | None]:
+    try:
+        return key, function(*arguments), None
+    except Exception as error:  # the isolation of farms: whatever it is, it is this task's
+        return key, None, f"{type(error).__name__}: {error}"
+
+
+def _with_progress(outcomes: Any, total: int, label: str) -> Any:
+    from rich.console import Console
+    from rich.progress import track
+
+    # Only where somebody watches: a log file wants lines, not a bar.
+    return track(
+        outcomes, description=label, total=total, console=Console(file=sys.stderr), disable=not sys.stderr.isatty()
+    )

@@ -1,0 +1,136 @@
+"""The one hook: reads the cards before anything runs, fixes ``as_of``, names missing inputs, tags the MLflow run."""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from kedro.framework.context import KedroContext
+from kedro.framework.hooks import hook_impl
+from kedro.io import CatalogProtocol
+from kedro.pipeline import Pipeline
+
+from wind_kedro.errors import WindKedroError
+
+
+class MissingInputError(WindKedroError):
+    """A pipeline was asked to run before those that make its inputs."""
+
+
+class RunHooks:
+    """What a run does once, outside its nodes."""
+
+    _project_path: Path
+    _parameters: dict[str, Any]
+
+    @hook_impl
+    def after_context_created(self, context: KedroContext) -> None:
+        """Check every card and fix ``as_of``, before a pipeline is even imported."""
+        self._project_path = context.project_path
+        loader = context.config_loader
+        cards = loader["globals"]
+        from wind_kedro.cards import Fleet
+
+        Fleet.from_config(
+            cards.get("farms"),
+            cards.get("markets"),
+            cards.get("products"),
+            cards.get("groups"),
+            files=_card_files(loader),
+        )
+        self._parameters = loader["parameters"]
+        if self._parameters.get("clock", {}).get("as_of") == "now":
+            # As if it had been typed: every node of this run, and MLflow, see the same moment.
+            now = dt.datetime.now(dt.UTC).replace(microsecond=0).isoformat()
+            loader.runtime_params = {**(loader.runtime_params or {}), "as_of": now}
+            self._parameters = loader["parameters"]
+
+    @hook_impl
+    def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Pipeline, catalog: CatalogProtocol[Any, Any]) -> None:
+        """Refuse to start without the inputs, saying which pipeline makes them; tag the MLflow run."""
+        missing = [
+            name
+            for name in sorted(pipeline.inputs())
+            if not name.startswith("params:") and name != "parameters" and not _is_there(catalog, name)
+        ]
+        if missing:
+            raise MissingInputError("; ".join(_who_makes(name) for name in missing))
+        self._tag(
+            {
+                "git_commit": _git_commit(self._project_path),
+                "configuration_sha256": _sha256(json.dumps(self._parameters, sort_keys=True, default=str).encode()),
+                "lock_sha256": _lock(self._project_path),
+                "seed": str(self._parameters.get("training", {}).get("seed", "")),
+                "as_of": str(self._parameters.get("clock", {}).get("as_of", "")),
+            }
+        )
+
+    @hook_impl
+    def after_dataset_saved(self, dataset_name: str, data: Any) -> None:
+        """Tag the run with the fingerprint of the table its models were trained on."""
+        if dataset_name == "model_input":
+            from pandas.util import hash_pandas_object
+
+            self._tag({"data_sha256": _sha256(hash_pandas_object(data, index=False).to_numpy().tobytes())})
+
+    @staticmethod
+    def _tag(tags: dict[str, str]) -> None:
+        import mlflow
+
+        if mlflow.active_run() is not None:  # none where the environment does not track this pipeline
+            mlflow.set_tags(tags)
+
+
+def _card_files(loader: Any) -> dict[str, str]:
+    """The file that each kind of card is read from, as people would name it."""
+    kinds = {"farms": "farms.yml", "groups": "farms.yml", "markets": "markets.yml", "products": "products.yml"}
+    source = Path(loader.conf_source)
+    environment = loader.env or loader.default_run_env
+    return {
+        kind: f"{source.name}/{environment if (source / environment / file).is_file() else loader.base_env}/{file}"
+        for kind, file in kinds.items()
+    }
+
+
+def _is_there(catalog: CatalogProtocol[Any, Any], name: str) -> bool:
+    return name in catalog and catalog.exists(name)
+
+
+def _who_makes(dataset: str) -> str:
+    """Which pipeline makes a dataset, for a message."""
+    from kedro.framework.project import pipelines
+
+    pipelines.set_requested(None)
+    makers = [
+        name for name, pipeline in pipelines.items() if name != "__default__" and dataset in pipeline.all_outputs()
+    ]
+    if not makers:
+        return f"'{dataset}' is missing, and no pipeline makes it: look at its entry in the catalog"
+    return f"'{dataset}' is missing: pipeline '{makers[0]}' makes it (kedro run --pipeline {makers[0]})"
+
+
+def _git_commit(project_path: Path) -> str:
+    """The commit of the checkout, marked if it is not clean; where there is none, the version of the package."""
+    try:
+        commit, status = (
+            subprocess.run(["git", *words], cwd=project_path, capture_output=True, check=True, text=True).stdout.strip()  # noqa: S603, S607
+            for words in (["rev-parse", "HEAD"], ["status", "--porcelain", "--untracked-files=no"])
+        )
+    except (OSError, subprocess.CalledProcessError):
+        from wind_kedro import __version__
+
+        return f"not a checkout (wind-kedro {__version__})"
+    return f"{commit} (changed since)" if status else commit
+
+
+def _lock(project_path: Path) -> str:
+    lock = project_path / "requirements.lock"
+    return _sha256(lock.read_bytes()) if lock.is_file() else "no requirements.lock here"
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()

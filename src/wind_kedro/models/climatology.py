@@ -1,0 +1,73 @@
+"""Climatology: what this farm usually makes at this time of day. The reference that knows no weather."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import ClassVar, Literal
+
+import numpy as np
+import pandas as pd
+from pydantic import Field
+
+from wind_kedro.models.protocol import Array, Forecaster, Parameters, load_arrays, numbers, save_arrays
+
+HOURS_OF_DAY = 24
+ARTEFACT = "climatology.npz"
+#: How a quantile between two observations is read: type 8 of Hyndman and Fan, The American Statistician 50, 1996.
+QUANTILE_METHOD: Literal["median_unbiased"] = "median_unbiased"
+
+
+def empirical_quantiles(values: Array, levels: Sequence[float]) -> Array:
+    """Quantiles of the values at hand."""
+    return np.asarray(np.quantile(values, np.asarray(levels), method=QUANTILE_METHOD), dtype=np.float64)
+
+
+class ClimatologyParameters(Parameters):
+    """Settings of `Climatology`."""
+
+    min_rows: int = Field(
+        50, gt=0, description="an hour of the day with fewer rows takes the quantiles of all: tails need dozens"
+    )
+
+
+class Climatology(Forecaster):
+    """Empirical quantiles of power per hour of the day (UTC); of all rows where the hour is unknown or rare."""
+
+    parameters_type: ClassVar[type[Parameters]] = ClimatologyParameters
+    parameters: ClimatologyParameters
+
+    @classmethod
+    def type_name(cls) -> str:
+        """See `Forecaster`."""
+        return "climatology"
+
+    @property
+    def needed_columns(self) -> list[str]:
+        """See `Forecaster`."""
+        return ["hour_of_day"]
+
+    def _fit(self, features: pd.DataFrame, share: Array) -> None:
+        hours = _hours(features)
+        overall = empirical_quantiles(share, self.levels)
+        # One row an hour of the day, and a last one for hours that are not known.
+        self._quantiles = np.tile(overall, (HOURS_OF_DAY + 1, 1))
+        for hour in range(HOURS_OF_DAY):
+            of_hour = share[hours == hour]
+            if len(of_hour) >= self.parameters.min_rows:
+                self._quantiles[hour] = empirical_quantiles(of_hour, self.levels)
+
+    def _predict(self, features: pd.DataFrame) -> Array:
+        return self._quantiles[_hours(features)]
+
+    def _save(self, folder: Path) -> None:
+        save_arrays(folder / ARTEFACT, {"quantiles": self._quantiles})
+
+    def _load(self, folder: Path) -> None:
+        self._quantiles = load_arrays(folder / ARTEFACT)["quantiles"]
+
+
+def _hours(features: pd.DataFrame) -> np.ndarray[tuple[int], np.dtype[np.intp]]:
+    """Hour of the day 0..23 of each row; `HOURS_OF_DAY` where it is not known."""
+    hours = numbers(features, "hour_of_day")
+    return np.where(np.isnan(hours), HOURS_OF_DAY, np.floor(np.nan_to_num(hours)) % HOURS_OF_DAY).astype(np.intp)

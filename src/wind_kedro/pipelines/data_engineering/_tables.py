@@ -1,0 +1,105 @@
+"""Small tables made of cards, and the few expressions that several nodes share."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterable, Sequence
+from functools import cache
+from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
+
+import pandas as pd
+
+from wind_kedro.cards import UNIT_CONVERSIONS
+
+if TYPE_CHECKING:
+    from ibis.expr.types import Table
+else:
+    # Kedro resolves the hints of a node when a run starts, so the name must exist; importing Ibis for it would cost every command.
+    Table = Any
+
+#: Widest span of local clocks that the tables below know; stamps outside it are no wind farm's.
+FIRST_YEAR, LAST_YEAR = 1990, 2060
+
+
+def local_offsets(zones: Iterable[str]) -> pd.DataFrame:
+    """One row per zone, month of the wall clock and stretch of it with one offset from UTC.
+
+    An hour that comes twice in autumn is read as its first pass; an hour that does not exist in spring keeps the offset
+    before the change, so that it runs on (``fold=0`` in the words of PEP 495).
+
+    Returns:
+        ``time_zone``, ``wall_month`` (year × 12 + month, to join by), ``wall_from`` and ``wall_until`` (naive, half-open),
+        ``local_minutes`` (offset, east positive).
+    """
+    rows = []
+    for zone in sorted(set(zones)):
+        start = dt.datetime(FIRST_YEAR, 1, 1)
+        stretches = []
+        offset = offset_minutes(zone, start.replace(tzinfo=dt.UTC))
+        for at, before, after in transitions(zone):
+            # The wall clock's end of a stretch: what is skipped in spring still belongs to it, so does the first pass in autumn.
+            end = at.replace(tzinfo=None) + dt.timedelta(minutes=max(before, after))
+            stretches.append((start, end, before))
+            start, offset = end, after
+        stretches.append((start, dt.datetime(LAST_YEAR, 1, 1), offset))
+        rows += [
+            (zone, month, begin, end, minutes)
+            for begin, end, minutes in stretches
+            for month in range(_month(begin), _month(end) + 1)
+        ]
+    table = pd.DataFrame(rows, columns=["time_zone", "wall_month", "wall_from", "wall_until", "local_minutes"])
+    return table.astype({"wall_from": "datetime64[us]", "wall_until": "datetime64[us]"})
+
+
+def _month(at: dt.datetime) -> int:
+    return at.year * 12 + at.month
+
+
+def offset_minutes(zone: str, at: dt.datetime) -> int:
+    """Offset of a zone from UTC at an instant, minutes."""
+    offset = at.astimezone(ZoneInfo(zone)).utcoffset()
+    assert offset is not None  # noqa: S101 - a ZoneInfo always knows
+    return round(offset.total_seconds() / 60)
+
+
+@cache
+def transitions(zone: str) -> tuple[tuple[dt.datetime, int, int], ...]:
+    """Changes of a zone's offset: instant (UTC), minutes before, minutes after."""
+    found = []
+    day = dt.datetime(FIRST_YEAR, 1, 1, tzinfo=dt.UTC)
+    last = dt.datetime(LAST_YEAR, 1, 1, tzinfo=dt.UTC)
+    step = dt.timedelta(days=7)
+    before = offset_minutes(zone, day)
+    while day < last:
+        after = offset_minutes(zone, day + step)
+        if after != before:
+            low, high = day, day + step
+            while high - low > dt.timedelta(minutes=1):
+                middle = low + dt.timedelta(minutes=int((high - low).total_seconds() // 120))
+                low, high = (middle, high) if offset_minutes(zone, middle) == before else (low, middle)
+            found.append((high, before, after))
+        before, day = after, day + step
+    return tuple(found)
+
+
+def conversion(unit: str, house_unit: str) -> tuple[float, float]:
+    """Factor and offset from a source's unit to the house's."""
+    return UNIT_CONVERSIONS[(unit, house_unit)]
+
+
+def in_utc(frame: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
+    """The frame with these naive times (UTC inside this room) as UTC with microseconds, as contracts have them."""
+    times: dict[str, Any] = {
+        column: pd.to_datetime(frame[column]).astype("datetime64[us]").dt.tz_localize("UTC") for column in columns
+    }
+    return frame.assign(**times)
+
+
+def naive(frame: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
+    """The frame with these UTC times naive, as DuckDB is quickest with them."""
+    times: dict[str, Any] = {
+        column: pd.to_datetime(frame[column], utc=True).dt.tz_localize(None).astype("datetime64[us]")
+        for column in columns
+    }
+    return frame.assign(**times)

@@ -1,0 +1,23 @@
+"""The nodes of this room, in the order in which they run. Each lives with what it needs."""
+
+from .aggregation import aggregate_observations
+from .clocks import calibrate_clocks
+from .curves import fit_power_curves, judge_signals
+from .parsing import parse_signals, parse_weather
+from .quality import assess_quality, set_aside
+from .runs import judge_weather, make_weather
+from .timing import time_signals
+
+__all__ = [
+    "aggregate_observations",
+    "assess_quality",
+    "calibrate_clocks",
+    "fit_power_curves",
+    "judge_signals",
+    "judge_weather",
+    "make_weather",
+    "parse_signals",
+    "parse_weather",
+    "set_aside",
+    "time_signals",
+]

@@ -1,0 +1,25 @@
+r"""As-of features, the same for training, replay and live.
+
+observations ──┐
+               ├── build_features ── features
+weather ───────┘
+"""
+
+from kedro.pipeline import Node, Pipeline
+
+from wind_kedro.pipelines.feature_engineering.nodes import build_features
+
+
+def create_pipeline() -> Pipeline:
+    """Observations and weather in, one row per product, entity, issue time and interval out."""
+    return Pipeline(
+        [
+            Node(
+                build_features,
+                inputs=["observations", "weather", "params:fleet", "params:clock", "params:features", "params:workers"],
+                outputs="features",
+                name="build_features",
+            ),
+        ],
+        tags="feature_engineering",
+    )

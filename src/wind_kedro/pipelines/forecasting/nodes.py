@@ -1,0 +1,101 @@
+"""Forecasting: the champion promoted by the issue time issues the forecast, or the run refuses and says why."""
+
+from __future__ import annotations
+
+import datetime as dt
+import logging
+
+import pandas as pd
+
+from wind_kedro.cards import Fleet, Product
+from wind_kedro.clock import Clock
+from wind_kedro.contracts import quantile_columns
+from wind_kedro.datasets.registry import RegisteredModels
+from wind_kedro.errors import WindKedroError
+from wind_kedro.forecasts import forecast_rows, model_table
+
+logger = logging.getLogger(__name__)
+
+
+class NoForecastError(WindKedroError):
+    """Nothing could be issued."""
+
+
+def issue_forecasts(
+    features: pd.DataFrame, model_versions: RegisteredModels, promotions: pd.DataFrame, fleet: Fleet, clock: Clock
+) -> pd.DataFrame:
+    """One row per product, entity, issue time and interval: quantiles in kW, from the champion promoted by the issue time.
+
+    A model is used at an issue time only if it was promoted and available by then. An entity without a champion at an issue
+    time, or without features for it, is left out and logged; the others are issued.
+
+    Raises:
+        NoForecastError: if no entity of any product could be issued, with the reason of each.
+    """
+    parts: list[pd.DataFrame] = []
+    refused: list[str] = []
+    wanted = {product.id: clock.issues(product) for product in fleet.products}
+    groups = dict(iter(features.groupby(["product_id", "entity_id"])))
+    for product in fleet.products:
+        issues = pd.DatetimeIndex(wanted[product.id])
+        for entity_id in product.members:
+            rows = groups.get((product.id, entity_id), features.iloc[:0])
+            rows = rows[rows["issued_at"].isin(issues)]
+            champions = _champions(promotions, product.id, entity_id, issues)
+            for version, model_issues in champions.items():
+                if version is None:
+                    refused.append(_no_champion(promotions, product, entity_id, model_issues))
+                    continue
+                due = rows[rows["issued_at"].isin(model_issues)]
+                if due.empty:
+                    refused.append(
+                        f"{product.id}/{entity_id}: no features for {_span(model_issues)}: run feature_engineering as of {clock.as_of:%Y-%m-%dT%H:%M}"
+                    )
+                    continue
+                if due["wind_speed_100m_ms"].isna().all():
+                    refused.append(
+                        f"{product.id}/{entity_id}: no weather reaches {_span(model_issues)}; choose an as_of inside the data"
+                    )
+                    continue
+                fleet_model = model_versions.version(version)
+                name = fleet_model.members[product.id, entity_id].model
+                predicted = fleet_model.predict(model_table(due))
+                shares = predicted[quantile_columns(product.quantile_levels, "share")].to_numpy()
+                parts.append(forecast_rows(due, shares, product, fleet, model=name, model_version=version))
+    for reason in refused:
+        logger.warning("not issued: %s", reason)
+    if not parts:
+        raise NoForecastError("nothing could be issued: " + "; ".join(refused))
+    return pd.concat(parts, ignore_index=True)
+
+
+def _champions(
+    promotions: pd.DataFrame, product_id: str, entity_id: str, issues: pd.DatetimeIndex
+) -> dict[str | None, pd.DatetimeIndex]:
+    """Issue times by the version that was champion at them; ``None``: there was none."""
+    own = promotions[(promotions["product_id"] == product_id) & (promotions["entity_id"] == entity_id)]
+    usable = own.assign(since=own[["promoted_at", "available_at"]].max(axis=1)).sort_values("since")
+    at = pd.DataFrame({"issued_at": issues})
+    if usable.empty:
+        return {None: issues}
+    merged = pd.merge_asof(at, usable[["since", "model_version"]], left_on="issued_at", right_on="since")
+    versions = merged["model_version"].astype(object).where(merged["model_version"].notna(), None)
+    return {
+        version: issues[(versions == version).to_numpy() if version is not None else versions.isna().to_numpy()]
+        for version in dict.fromkeys(versions)
+    }
+
+
+def _no_champion(promotions: pd.DataFrame, product: Product, entity_id: str, issues: pd.DatetimeIndex) -> str:
+    own = promotions[(promotions["product_id"] == product.id) & (promotions["entity_id"] == entity_id)]
+    first = (
+        f"the first was promoted at {own['promoted_at'].min():%Y-%m-%dT%H:%M}" if len(own) else "none was ever promoted"
+    )
+    return f"{product.id}/{entity_id}: no champion at {_span(issues)} ({first}): run training as of an earlier time"
+
+
+def _span(issues: pd.DatetimeIndex) -> str:
+    def text(time: dt.datetime) -> str:
+        return f"{time:%Y-%m-%dT%H:%M}"
+
+    return text(issues[0]) if len(issues) == 1 else f"{len(issues)} issues from {text(issues[0])} to {text(issues[-1])}"

@@ -1,0 +1,5 @@
+"""What people see: the figures, the page and the summary."""
+
+from wind_kedro.pipelines.reporting.pipeline import create_pipeline
+
+__all__ = ["create_pipeline"]

@@ -1,0 +1,412 @@
+"""The report: its facts once, as a document for machines, and the page that tells them to people."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping
+from importlib import resources
+from typing import Any
+
+import pandas as pd
+
+from wind_kedro.cards import Farm, Fleet
+from wind_kedro.clock import Clock
+from wind_kedro.pipelines.reporting import views
+from wind_kedro.pipelines.reporting.contracts import (
+    CheckFacts,
+    ClockFacts,
+    EnergyFacts,
+    FarmFacts,
+    Figure,
+    ForecastFacts,
+    MemberFacts,
+    ModelFacts,
+    Reporting,
+    ScoreFacts,
+    Summary,
+    Warned,
+    weather_label,
+)
+from wind_kedro.pipelines.reporting.figures import READINGS
+from wind_kedro.pipelines.reporting.views import Member
+
+#: Digits that a fact keeps: more than any measurement here has, and few enough to be the same on every machine.
+DIGITS = 6
+
+_SEVERITIES = ("error", "warning", "info")
+
+
+# --- the facts --------------------------------------------------------------------------------------------------------
+
+
+def build_summary(
+    forecasts: pd.DataFrame,
+    observations: pd.DataFrame,
+    replay_scores: pd.DataFrame,
+    live_scores: pd.DataFrame,
+    promotions: pd.DataFrame,
+    incidents: pd.DataFrame,
+    clock_calibration: pd.DataFrame,
+    data_quality: pd.DataFrame,
+    quarantine: pd.DataFrame,
+    fleet: Fleet,
+    clock: Clock,
+    reporting: Reporting,
+) -> dict[str, Any]:
+    """One document of everything that the page says, as of the clock's time: a `Summary`, ready for JSON.
+
+    Tables may be empty: what is not known yet is null or an empty list, and the headline says so.
+    """
+    live_scores = views.known_periods(live_scores, clock)
+    farms = [
+        _farm_facts(farm, observations, clock_calibration, data_quality, quarantine, fleet, clock)
+        for farm in fleet.farms
+    ]
+    members = [
+        _member_facts(member, forecasts, observations, replay_scores, live_scores, promotions, fleet, clock, reporting)
+        for member in views.members(fleet)
+    ]
+    labels = {farm.weather for farm in farms} | {member.weather for member in members}
+    summary = Summary(
+        as_of=clock.as_of,
+        weather=weather_label(weather_label(True) in labels),
+        band_share=reporting.band_share,
+        warnings=_warnings(incidents, farms, members, clock, reporting),
+        farms=farms,
+        members=members,
+        attributions=sorted({farm.attribution for farm in fleet.farms if farm.attribution}),
+    )
+    return summary.model_dump(mode="json")
+
+
+def _round(value: float | None) -> float | None:
+    return None if value is None or pd.isna(value) else round(float(value), DIGITS)
+
+
+def _time(value: Any) -> dt.datetime:
+    return pd.Timestamp(value).to_pydatetime(warn=False)
+
+
+def _farm_facts(
+    farm: Farm,
+    observations: pd.DataFrame,
+    clock_calibration: pd.DataFrame,
+    data_quality: pd.DataFrame,
+    quarantine: pd.DataFrame,
+    fleet: Fleet,
+    clock: Clock,
+) -> FarmFacts:
+    mine = observations[observations["entity_id"] == farm.id]
+    step = int(mine["granularity_minutes"].min()) if len(mine) else fleet.granularities_minutes[0]
+    seen = views.measured(mine, farm.id, step, clock)
+    fit = views.newest_fit(clock_calibration, farm.id, clock)
+    found = data_quality[data_quality["farm_id"] == farm.id].sort_values(["source_table", "check", "signal"])
+    set_aside = quarantine.loc[quarantine["farm_id"] == farm.id, "reason"].value_counts().sort_index()
+    until = seen.index.max() + pd.Timedelta(minutes=step) if len(seen) else None
+    expected = (until - seen.index.min()) / pd.Timedelta(minutes=step) if until is not None else 0
+    return FarmFacts(
+        farm_id=farm.id,
+        name=farm.name,
+        latitude_deg=farm.latitude_deg,
+        longitude_deg=farm.longitude_deg,
+        capacity_kw=farm.capacity_kw,
+        turbines=len(farm.turbines),
+        hub_height_m=round(farm.hub_height_m, 1),
+        time_zone=farm.time_zone,
+        weather=weather_label(farm.perfect_weather),
+        attribution=farm.attribution,
+        observed_from=_time(seen.index.min()) if len(seen) else None,
+        observed_to=_time(until) if until is not None else None,
+        mean_power_share=_round(seen["power_share"].mean()) if len(seen) else None,
+        # Intervals without any reading have no row: they count as nought.
+        readings_share=_round(seen["coverage_share"].sum() / expected) if expected else None,
+        clock=_clock_facts(fit.iloc[0]) if len(fit) else None,
+        data_quality=[
+            CheckFacts(**{str(name): value for name, value in row.items() if name != "farm_id"})
+            for row in found.to_dict("records")
+        ],
+        set_aside_rows={str(reason): int(count) for reason, count in set_aside.items()},
+    )
+
+
+def _clock_facts(fit: pd.Series) -> ClockFacts:
+    return ClockFacts(
+        fitted_at=_time(fit["fitted_at"]),
+        reading=fit["reading"],
+        assumed=fit["assumed"],
+        agrees=bool(fit["agrees"]),
+        offset_minutes=round(float(fit["offset_minutes"]), 1),
+        correlation=_round(fit["correlation"]),
+        hours_compared=int(fit["rows"]),
+    )
+
+
+def _member_facts(
+    member: Member,
+    forecasts: pd.DataFrame,
+    observations: pd.DataFrame,
+    replay_scores: pd.DataFrame,
+    live_scores: pd.DataFrame,
+    promotions: pd.DataFrame,
+    fleet: Fleet,
+    clock: Clock,
+    reporting: Reporting,
+) -> MemberFacts:
+    product, market = member.product, fleet.market(member.product.market)
+    newest = views.newest_issue(forecasts, member, clock)
+    forecast, headline = None, "No forecast was issued yet."
+    if len(newest):
+        actual = views.measured(observations, member.entity_id, product.granularity_minutes, clock)
+        window = views.headline_window(newest, member, market.time_zone, clock)
+        forecast = _forecast_facts(newest, forecasts, actual, window, member, clock, reporting)
+        headline = _headline(window.words(clock.as_of, market.time_zone), forecast.energy)
+    promotion = views.newest_promotion(promotions, member, clock)
+    replay, live = member.rows(replay_scores), member.rows(live_scores)
+    perfect = fleet.perfect_weather(member.entity_id) or any(
+        (table["weather"] == weather_label(True)).any() for table in (newest, replay, live)
+    )
+    return MemberFacts(
+        product_id=product.id,
+        product_name=product.name,
+        entity_id=member.entity_id,
+        entity_name=member.name,
+        market=market.name,
+        capacity_kw=member.capacity_kw,
+        granularity_minutes=product.granularity_minutes,
+        horizon_minutes=product.horizon_minutes,
+        deciding_score=product.deciding_score,
+        goal=product.goal.target,
+        goal_since=product.goal.since,
+        weather=weather_label(perfect),
+        headline=headline,
+        forecast=forecast,
+        model=None if promotion is None else _model_facts(promotion),
+        replay=_score_facts(replay, member, reporting),
+        live=_score_facts(live, member, reporting),
+    )
+
+
+def _forecast_facts(
+    newest: pd.DataFrame,
+    forecasts: pd.DataFrame,
+    actual: pd.DataFrame,
+    window: views.Window,
+    member: Member,
+    clock: Clock,
+    reporting: Reporting,
+) -> ForecastFacts:
+    energy = views.energy_range(
+        forecasts,
+        newest,
+        actual,
+        window,
+        member,
+        clock,
+        band_share=reporting.band_share,
+        least_issues=reporting.energy_range_issues,
+    )
+    low, high = views.band_levels(member.product.quantile_levels, reporting.band_share)
+    hours = (window.end - window.start) / pd.Timedelta(hours=1)
+    first = newest.iloc[0]
+    return ForecastFacts(
+        issued_at=_time(first["issued_at"]),
+        first_valid_at=_time(first["valid_at"]),
+        last_valid_at=_time(newest["valid_at"].iloc[-1]),
+        model=first["model"],
+        model_version=first["model_version"],
+        fallback=first["fallback"],
+        energy=EnergyFacts(
+            kind=window.kind,
+            start=_time(window.start),
+            end=_time(window.end),
+            expected_mwh=round(energy.expected_mwh, DIGITS),
+            low_mwh=round(energy.low_mwh, DIGITS),
+            high_mwh=round(energy.high_mwh, DIGITS),
+            nominal_share=round(high - low, DIGITS),
+            full_load_share=round(energy.expected_mwh / (member.capacity_kw / views.KW_PER_MW * hours), DIGITS),
+            past_issues=energy.past_issues,
+        ),
+    )
+
+
+def _headline(when: str, energy: EnergyFacts) -> str:
+    tenths = round(energy.nominal_share * 10, DIGITS)
+    cases = f"{tenths:.0f} of 10 cases" if tenths.is_integer() else f"{energy.nominal_share:.0%} of cases"
+    more = "" if energy.past_issues else " or more"
+    return (
+        f"{when}: {_mwh(energy.expected_mwh)} MWh expected, between {_mwh(energy.low_mwh)} and {_mwh(energy.high_mwh)} "
+        f"in {cases}{more}."
+    )
+
+
+def _model_facts(promotion: pd.Series) -> ModelFacts:
+    return ModelFacts(
+        model=promotion["model"],
+        model_version=promotion["model_version"],
+        run_id=promotion["run_id"],
+        promoted_at=_time(promotion["promoted_at"]),
+        trained_through=_time(promotion["trained_through"]),
+        deciding_score=promotion["deciding_score"],
+        score=_round(promotion["score"]),
+        champion_score=_round(promotion["champion_score"]),
+        reason=promotion["reason"],
+    )
+
+
+def _score_facts(scores: pd.DataFrame, member: Member, reporting: Reporting) -> list[ScoreFacts]:
+    """One entry per model, best deciding score or nMAE first."""
+    scores = views.over_all_leads(views.in_all(scores), member.product)
+    low, high = views.band_levels(member.product.quantile_levels, reporting.band_share)
+    facts = []
+    for model, rows in scores.groupby("model"):
+        plain = rows[rows["level"].isna()]
+        inside = rows[(rows["metric"] == "coverage") & ((rows["level"] - (high - low)).abs() < 10**-DIGITS)]
+        means = {
+            metric: _round(views.weighted_mean(plain[plain["metric"] == metric]))
+            for metric in ("nmae_share", "pinball_share", "bias_share")
+        }
+        facts.append(
+            ScoreFacts(
+                model=str(model),
+                weather=weather_label(bool((rows["weather"] == weather_label(True)).any())),
+                intervals=int(plain.loc[plain["metric"] == "nmae_share", "n"].sum()),
+                coverage_share=_round(views.weighted_mean(inside)),
+                **means,
+            )
+        )
+    return sorted(facts, key=lambda fact: (fact.pinball_share is None, fact.pinball_share, fact.model))
+
+
+def _warnings(
+    incidents: pd.DataFrame, farms: list[FarmFacts], members: list[MemberFacts], clock: Clock, reporting: Reporting
+) -> list[Warned]:
+    """What somebody should know, worst first: recent incidents, each once, and what these tables themselves show."""
+    recent = views.known(incidents, "raised_at", clock)
+    recent = recent[recent["raised_at"] >= pd.Timestamp(clock.as_of) - pd.Timedelta(days=reporting.incident_days)]
+    recent = recent.sort_values("raised_at", kind="stable").drop_duplicates(
+        ["entity_id", "product_id", "kind"], keep="last"
+    )
+    found = [Warned(**row | {"raised_at": _time(row["raised_at"])}) for row in recent.to_dict("records")]  # type: ignore[arg-type]
+    told = {(warned.entity_id, warned.kind) for warned in found}
+    for farm in farms:
+        # Monitoring may have raised it under its own code; nobody wants to read it twice.
+        if (
+            farm.clock
+            and not farm.clock.agrees
+            and not any(farm.farm_id == who and "clock" in kind for who, kind in told)
+        ):
+            found.append(
+                Warned(
+                    raised_at=farm.clock.fitted_at,
+                    severity="warning",
+                    kind="clock_disagrees_with_card",
+                    entity_id=farm.farm_id,
+                    product_id="",
+                    message=f"{farm.name}: the card says that time stamps are meant '{_reading(farm.clock.assumed)}', "
+                    f"but the wind agrees with the weather when they are read '{_reading(farm.clock.reading)}'. "
+                    "That reading was used for everything here.",
+                    action="Ask the sender of the data, then put 'clock' right in the farm's card.",
+                )
+            )
+    for member in members:
+        if (
+            member.forecast
+            and member.forecast.last_valid_at + dt.timedelta(minutes=member.granularity_minutes) <= clock.as_of
+        ):
+            found.append(
+                Warned(
+                    raised_at=clock.as_of,
+                    severity="error",
+                    kind="forecast_is_over",
+                    entity_id=member.entity_id,
+                    product_id=member.product_id,
+                    message=f"{member.entity_name}, {member.product_name}: the newest forecast ended at "
+                    f"{_moment(member.forecast.last_valid_at)}.",
+                    action="Run the pipeline forecasting.",
+                )
+            )
+    return sorted(found, key=lambda warned: (_SEVERITIES.index(warned.severity), warned.entity_id, warned.kind))
+
+
+# --- the page ---------------------------------------------------------------------------------------------------------
+
+
+def build_report(
+    summary: Mapping[str, Any],
+    farm_map_figure: Figure,
+    data_quality_figure: Figure,
+    clock_figure: Figure,
+    power_curve_figure: Figure,
+    forecast_figure: Figure,
+    lead_time_figure: Figure,
+    reliability_figure: Figure,
+    live_performance_figure: Figure,
+    reporting: Reporting,
+) -> str:
+    """The page: one HTML text that tells the summary in words and shows the figures, and loads nothing from anywhere.
+
+    The same facts and figures give the same text, byte by byte: it holds no wall clock and no random names.
+    """
+    from jinja2 import Environment, FunctionLoader, StrictUndefined
+    from markupsafe import Markup
+    from plotly.offline import get_plotlyjs
+
+    room = resources.files(__package__)
+    environment = Environment(
+        loader=FunctionLoader(lambda name: (room / name).read_text("utf-8")),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "percent": _percent,
+        "mwh": _mwh,
+        "mw": lambda kw: f"{kw / views.KW_PER_MW:,.1f}",
+        "moment": _moment,
+        "day": views.date_words,
+        "count": lambda number: f"{number:,}",
+        "words": lambda code: code.replace("_", " "),
+        "reading": _reading,
+        "hours": lambda minutes: f"{minutes / views.MINUTES_PER_HOUR:g}",
+    }
+    figures = {
+        "farm_map": farm_map_figure,
+        "data_quality": data_quality_figure,
+        "clock": clock_figure,
+        "power_curve": power_curve_figure,
+        "forecast": forecast_figure,
+        "lead_time": lead_time_figure,
+        "reliability": reliability_figure,
+        "live_performance": live_performance_figure,
+    }
+    facts = Summary.model_validate(summary)
+    return environment.get_template("report.html.j2").render(
+        facts=facts,
+        farms={farm.farm_id: farm for farm in facts.farms},
+        detailed=facts.members[: reporting.detailed_members],
+        figures={
+            # '<' may not stand in a script element as it is: it could end it.
+            name: Markup((figure.to_json() or "{}").replace("<", "\\u003c"))  # noqa: S704 - JSON, made safe just here
+            for name, figure in figures.items()
+        },
+        style=Markup((room / "report.css").read_text("utf-8")),  # noqa: S704 - our own file
+        plotly=Markup(get_plotlyjs()),  # noqa: S704 - Plotly's own file
+    )
+
+
+def _reading(code: str) -> str:
+    return READINGS.get(code, code)
+
+
+def _percent(share: float | None, digits: int = 1) -> str:
+    return "–" if share is None else f"{share * 100:.{digits}f} %".replace("-", "−")
+
+
+def _mwh(energy: float) -> str:
+    # Two digits are what a day's forecast is good for; small farms keep one behind the point.
+    return f"{energy:,.0f}" if energy >= 10 else f"{energy:.1f}"  # noqa: PLR2004
+
+
+def _moment(time: dt.datetime) -> str:
+    return f"{views.date_words(time)}, {time:%H:%M} UTC"

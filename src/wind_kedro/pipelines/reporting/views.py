@@ -1,0 +1,280 @@
+"""What the tables say as of a time: the newest version of each row, what was measured, the newest forecast, the scores.
+
+Nothing here looks past ``as_of``: a report of a past moment shows what could be known then.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import math
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Literal
+
+import pandas as pd
+
+from wind_kedro.cards import Fleet, Product
+from wind_kedro.clock import Clock
+from wind_kedro.contracts import quantile_column
+from wind_kedro.scores import central_bands
+
+MINUTES_PER_HOUR = 60
+KW_PER_MW = 1000
+
+
+@dataclass(frozen=True)
+class Member:
+    """One member of a product: what a forecast is made for."""
+
+    product: Product
+    entity_id: str
+    name: str
+    capacity_kw: float
+
+    @property
+    def key(self) -> str:
+        """What identifies it: product and entity."""
+        return f"{self.product.id}/{self.entity_id}"
+
+    @property
+    def label(self) -> str:
+        """How menus call it."""
+        return f"{self.name} · {self.product.name}"
+
+    def rows(self, table: pd.DataFrame) -> pd.DataFrame:
+        """The member's rows of a table keyed by product and entity."""
+        return table[(table["product_id"] == self.product.id) & (table["entity_id"] == self.entity_id)]
+
+
+def members(fleet: Fleet) -> list[Member]:
+    """Every member of every product, in the order of the cards."""
+    return [
+        Member(product, entity_id, fleet.name_of(entity_id), fleet.capacity_kw(entity_id))
+        for product in fleet.products
+        for entity_id in product.members
+    ]
+
+
+def known(table: pd.DataFrame, column: str, clock: Clock) -> pd.DataFrame:
+    """The rows that existed as of the clock's time, by the column that says since when they do."""
+    found: pd.DataFrame = table[table[column] <= pd.Timestamp(clock.as_of)]
+    return found
+
+
+def newest_fit(fits: pd.DataFrame, farm_id: str, clock: Clock) -> pd.DataFrame:
+    """The rows of a farm's newest calibration that was made by ``as_of``."""
+    rows = known(fits[fits["farm_id"] == farm_id], "fitted_at", clock)
+    newest: pd.DataFrame = rows[rows["fitted_at"] == rows["fitted_at"].max()]
+    return newest
+
+
+def measured(observations: pd.DataFrame, entity_id: str, granularity_minutes: int, clock: Clock) -> pd.DataFrame:
+    """One row per interval, in order: the newest version known, and ``power_share`` of the capacity available."""
+    rows = observations[
+        (observations["entity_id"] == entity_id) & (observations["granularity_minutes"] == granularity_minutes)
+    ]
+    rows = known(rows, "available_at", clock).sort_values(["valid_at", "available_at"])
+    rows = rows.drop_duplicates("valid_at", keep="last").set_index("valid_at")
+    return rows.assign(power_share=rows["power_kw"] / rows["available_capacity_kw"])
+
+
+def band_levels(levels: list[float], band_share: float) -> tuple[float, float]:
+    """The pair of symmetric levels whose band comes closest to ``band_share``; the median twice if there is none."""
+    bands = central_bands(levels)
+    if not bands:
+        return 0.5, 0.5
+    low, high, _ = min(bands, key=lambda band: abs(band[2] - band_share))
+    return levels[low], levels[high]
+
+
+def newest_issue(issued: pd.DataFrame, member: Member, clock: Clock) -> pd.DataFrame:
+    """The member's newest forecast by ``as_of``, in order of time; empty if none was issued."""
+    rows = known(member.rows(issued), "issued_at", clock)
+    rows = rows[rows["issued_at"] == rows["issued_at"].max()]
+    # One forecast is one model's: should two stand side by side, the later written one is taken.
+    rows = rows[rows["model_version"] == rows["model_version"].iloc[-1]] if len(rows) else rows
+    return pd.DataFrame(rows.sort_values("valid_at"))
+
+
+@dataclass(frozen=True)
+class Window:
+    """A stretch of a forecast: a day of the market's calendar, or all that was forecast."""
+
+    kind: Literal["day", "horizon"]
+    start: pd.Timestamp
+    end: pd.Timestamp
+
+    def words(self, as_of: dt.datetime, time_zone: str) -> str:
+        """How people call it, seen from ``as_of``."""
+        first = self.start.tz_convert(time_zone)
+        if self.kind == "horizon":
+            hours = (self.end - self.start) / pd.Timedelta(hours=1)
+            return f"The {hours:g} hours from {date_words(first)}, {first:%H:%M} local time"
+        away = (first.date() - pd.Timestamp(as_of).tz_convert(time_zone).date()).days
+        near = {-1: "Yesterday, ", 0: "Today, ", 1: "Tomorrow, "}.get(away, "")
+        return f"{near}{first:%A} {date_words(first)}"
+
+
+def date_words(time: pd.Timestamp | dt.datetime) -> str:
+    """``1 January 2016``: no leading zero, no order of day and month to guess."""
+    return f"{time.day} {time:%B %Y}"
+
+
+def headline_window(forecast: pd.DataFrame, member: Member, time_zone: str, clock: Clock) -> Window:
+    """What the headline speaks of: the first whole day of the market ahead, else the one under way, else all.
+
+    Args:
+        forecast: the newest issue of the member, not empty.
+        member: whose forecast it is.
+        time_zone: the market's, whose days are meant; they have 23 to 25 hours.
+        clock: as of when; a day that ended before it is of no use to anyone while there is another.
+    """
+    step = pd.Timedelta(minutes=member.product.granularity_minutes)
+    start, end = forecast["valid_at"].min(), forecast["valid_at"].max() + step
+    first = start.tz_convert(time_zone).normalize()
+    # Local midnights, whatever the clock changes in between.
+    midnights = [
+        pd.Timestamp(first.date() + dt.timedelta(days=day)).tz_localize(time_zone).tz_convert("UTC")
+        for day in range((end - start).days + 3)
+    ]
+    whole = [Window("day", day, after) for day, after in pairwise(midnights) if start <= day and after <= end]
+    as_of = pd.Timestamp(clock.as_of)
+    for wanted in (
+        [day for day in whole if day.start > as_of],
+        [day for day in whole if day.end > as_of][:1],
+        whole[-1:],
+    ):
+        if wanted:
+            return wanted[0]
+    return Window("horizon", start, end)
+
+
+@dataclass(frozen=True)
+class EnergyRange:
+    """Energy of a window in MWh, and from how many past issues its range was corrected."""
+
+    expected_mwh: float
+    low_mwh: float
+    high_mwh: float
+    past_issues: int
+
+
+def energy_range(
+    issued: pd.DataFrame,
+    forecast: pd.DataFrame,
+    actual: pd.DataFrame,
+    window: Window,
+    member: Member,
+    clock: Clock,
+    *,
+    band_share: float,
+    least_issues: int,
+) -> EnergyRange:
+    """Energy expected in a window, with a range that holds as often as it says.
+
+    The limits of a sum are not the sums of the limits: hours do not all go wrong the same way, so that the summed band
+    is too wide. What past issues did is asked: for each, how far the energy of the same lead times lay from the summed
+    median, in units of the summed band's half on that side. The share-quantile of these, with the finite-sample rank
+    ⌈(n + 1)·share⌉ of split conformal prediction (Lei et al. 2018, "Distribution-free predictive inference for
+    regression", JASA 113), scales both halves. With fewer than ``least_issues`` the summed limits stand, and
+    ``past_issues`` is 0.
+
+    Args:
+        issued: all forecasts issued.
+        forecast: the newest issue.
+        actual: what was measured (`measured`).
+        window: over which time.
+        member: whose forecast it is.
+        clock: as of when.
+        band_share: how often the range shall hold.
+        least_issues: past issues needed to correct.
+    """
+    low_level, high_level = band_levels(member.product.quantile_levels, band_share)
+    columns = {"low": quantile_column(low_level), "mid": quantile_column(0.5), "high": quantile_column(high_level)}
+    hours = member.product.granularity_minutes / MINUTES_PER_HOUR
+    inside = forecast[(forecast["valid_at"] >= window.start) & (forecast["valid_at"] < window.end)]
+    low, mid, high = (float(inside[column].sum()) * hours / KW_PER_MW for column in columns.values())
+
+    leads = inside["lead_minutes"]
+    past = known(member.rows(issued), "issued_at", clock)
+    past = past[
+        (past["issued_at"] < forecast["issued_at"].iloc[0]) & past["lead_minutes"].between(leads.min(), leads.max())
+    ]
+    past = past.assign(actual=past["valid_at"].map(actual["power_share"]) * past["capacity_kw"])
+    sums = past.groupby("issued_at").agg(
+        rows=("actual", "count"),
+        actual=("actual", "sum"),
+        **{name: (column, "sum") for name, column in columns.items()},
+    )
+    sums = sums[sums["rows"] == len(inside)]
+    half = (sums["high"] - sums["mid"]).where(sums["actual"] >= sums["mid"], sums["mid"] - sums["low"])
+    away = ((sums["actual"] - sums["mid"]).abs() / half)[half > 0].sort_values()
+    rank = math.ceil((len(away) + 1) * band_share)
+    if len(away) < least_issues or rank > len(away):
+        return EnergyRange(mid, low, high, 0)
+    scale = float(away.iloc[rank - 1])
+    most = member.capacity_kw / KW_PER_MW * hours * len(inside)
+    return EnergyRange(mid, max(0.0, mid - scale * (mid - low)), min(most, mid + scale * (high - mid)), len(away))
+
+
+def newest_promotion(promotions: pd.DataFrame, member: Member, clock: Clock) -> pd.Series | None:
+    """The promotion in force as of the clock's time; none if no model was promoted yet."""
+    rows = known(member.rows(promotions), "promoted_at", clock).sort_values(
+        ["promoted_at", "recorded_at"], kind="stable"
+    )
+    return None if rows.empty else rows.iloc[-1]
+
+
+def over_all_leads(scores: pd.DataFrame, product: Product) -> pd.DataFrame:
+    """The scores over the whole horizon of the product."""
+    return scores[(scores["lead_from_minutes"] == 0) & (scores["lead_to_minutes"] == product.horizon_minutes)]
+
+
+def by_lead(scores: pd.DataFrame, product: Product) -> pd.DataFrame:
+    """The scores of each bucket of lead time, in order; the whole horizon only where it is all there is."""
+    whole = over_all_leads(scores, product)
+    rows = scores.drop(whole.index) if len(whole) < len(scores) else whole
+    return rows.sort_values(["model", "metric", "lead_from_minutes"], kind="stable")
+
+
+#: Periods of `Scores` by the length of their names: a day is 2015-11-03, a month 2015-11.
+_PERIOD_LENGTHS = {"day": 10, "month": 7}
+
+
+def by_period(scores: pd.DataFrame, period: str) -> pd.DataFrame:
+    """The scores of each ``day`` or ``month`` of issue, in order."""
+    return scores[scores["period"].str.len() == _PERIOD_LENGTHS[period]].sort_values("period", kind="stable")
+
+
+def in_all(scores: pd.DataFrame) -> pd.DataFrame:
+    """The scores over the whole period; where only days or months were scored, theirs, to be averaged."""
+    for rows in (scores[scores["period"] == "all"], by_period(scores, "day"), by_period(scores, "month")):
+        if len(rows):
+            return rows
+    return scores
+
+
+def weighted_mean(scores: pd.DataFrame) -> float | None:
+    """Mean of ``value`` weighted by the intervals behind it; none without any. Only for scores that are means."""
+    rows = scores[scores["value"].notna() & (scores["n"] > 0)]
+    if rows.empty:
+        return None
+    return float((rows["value"] * rows["n"]).sum() / rows["n"].sum())
+
+
+def known_periods(scores: pd.DataFrame, clock: Clock) -> pd.DataFrame:
+    """The scores whose period had begun by ``as_of``; 'all' is kept."""
+    # ISO dates and months compare as text: '2015-11' comes before '2015-11-03'.
+    return scores[(scores["period"] == "all") | (scores["period"] <= f"{clock.as_of:%Y-%m-%d}")]
+
+
+def champions(promotions: pd.DataFrame, member: Member, clock: Clock) -> list[str]:
+    """The models that were ever promoted by ``as_of``, the newest last."""
+    rows = known(member.rows(promotions), "promoted_at", clock).sort_values("promoted_at", kind="stable")
+    return list(dict.fromkeys(reversed(rows["model"].to_list())))[::-1]
+
+
+def of_champions(scores: pd.DataFrame, promoted: list[str]) -> pd.DataFrame:
+    """The scores of models that were promoted; all of them where none was, as before the first promotion."""
+    rows = scores[scores["model"].isin(promoted)]
+    return rows if len(rows) else scores

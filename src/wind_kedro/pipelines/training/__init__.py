@@ -1,0 +1,5 @@
+"""Candidates replayed, compared, fitted, registered, promoted."""
+
+from wind_kedro.pipelines.training.pipeline import create_pipeline
+
+__all__ = ["create_pipeline"]

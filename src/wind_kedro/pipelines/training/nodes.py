@@ -1,0 +1,258 @@
+"""Training: candidates are judged replayed as of each issue time, and only what they would have forecast counts.
+
+A fold of the replay refits every candidate at a moment with what had arrived by then, and forecasts the issues up to the next
+refit; together the folds are what would have been issued. Cross-validation, which mixes past and future, is not used.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+
+import numpy as np
+import pandas as pd
+from pydantic import BaseModel, ConfigDict, Field
+
+from wind_kedro.cards import Fleet, Product
+from wind_kedro.clock import Clock
+from wind_kedro.datasets.registry import RegisteredModels
+from wind_kedro.errors import WindKedroError
+from wind_kedro.fleet import Mapped, Workers, map_farms
+from wind_kedro.forecasts import KEYS, feature_matrix, forecast_rows, model_table
+from wind_kedro.models import Forecaster, ModelConfig, build
+from wind_kedro.models.fleet_model import FleetModel, Member
+from wind_kedro.scores import Scoring, score_forecasts
+
+
+class Replay(BaseModel):
+    """The stretch of the past in which candidates are replayed."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    days: int = Field(gt=0, description="how many days before the training time the replay begins")
+    refit_every_days: int = Field(gt=0, description="how often candidates are refitted in it, as in operation")
+    min_train_days: int = Field(gt=0, description="a fold with less history than this is left out")
+
+
+class Training(BaseModel):
+    """Which candidates are trained, and how they are compared (`parameters_training.yml`)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    seed: int
+    replay: Replay
+    candidates: dict[str, ModelConfig] = Field(min_length=1)
+
+
+class NotEnoughHistoryError(WindKedroError):
+    """There is too little history to train on."""
+
+
+def assemble_model_input(
+    features: pd.DataFrame, observations: pd.DataFrame, fleet: Fleet, clock: Clock
+) -> pd.DataFrame:
+    """One row of features with what came: power as a share of the capacity that was available, as known at the training time.
+
+    Raises:
+        NotEnoughHistoryError: if no issue has an outcome yet.
+    """
+    training_time = pd.Timestamp(clock.training_time(fleet.products))
+    known = observations[observations["available_at"] <= training_time]
+    newest = known.sort_values("available_at").drop_duplicates(
+        ["entity_id", "granularity_minutes", "valid_at"], keep="last"
+    )
+    targets = newest.assign(power_share=newest["power_kw"] / newest["available_capacity_kw"]).rename(
+        columns={"available_at": "target_available_at"}
+    )[["entity_id", "granularity_minutes", "valid_at", "power_share", "available_capacity_kw", "target_available_at"]]
+    granularity = {product.id: product.granularity_minutes for product in fleet.products}
+    issued = features[features["issued_at"] <= training_time]
+    issued = issued.assign(granularity_minutes=issued["product_id"].map(granularity))
+    table = issued.merge(targets, on=["entity_id", "granularity_minutes", "valid_at"], validate="many_to_one")
+    # Without any wind there is nothing to learn from a row: the run was missing.
+    table = table[table["wind_speed_100m_ms"].notna()].drop(columns="granularity_minutes").reset_index(drop=True)
+    if table.empty:
+        raise NotEnoughHistoryError(
+            f"nothing to train on as of {training_time:%Y-%m-%d %H:%M} UTC: no issue before it has both weather and an outcome"
+        )
+    return table
+
+
+def replay_candidates(
+    model_input: pd.DataFrame, fleet: Fleet, clock: Clock, training: Training, workers: Workers
+) -> pd.DataFrame:
+    """One row per product, entity, candidate, issue time and interval: what the candidate would have forecast.
+
+    Each candidate is refitted every ``refit_every_days`` with the outcomes that had arrived by then.
+
+    Raises:
+        NotEnoughHistoryError: if no fold of any entity has ``min_train_days`` of history.
+    """
+    training_time = pd.Timestamp(clock.training_time(fleet.products))
+    folds = _folds(training_time, training.replay)
+    tasks = {}
+    for (product_id, entity_id), table in _by_entity(model_input).items():
+        first = table["issued_at"].min()
+        levels = fleet.product(product_id).quantile_levels
+        for start, end in folds:
+            if start - first < pd.Timedelta(days=training.replay.min_train_days):
+                continue
+            # Only what this fold can use travels to its worker.
+            past = table[(table["target_available_at"] <= start) & (table["issued_at"] < start)]
+            ahead = table[(table["issued_at"] >= start) & (table["issued_at"] < end)]
+            if past.empty or ahead.empty:
+                continue
+            for name, config in training.candidates.items():
+                tasks[product_id, entity_id, name, start] = (past, ahead, config, name, levels, training.seed)
+    mapped = map_farms(_replay_fold, tasks, workers=workers, label="replay")
+    if not mapped.results:
+        raise NotEnoughHistoryError(_why_no_replay(model_input, training_time, training.replay, mapped))
+    parts = []
+    for (product_id, _, name, _), (rows, shares) in mapped.results.items():
+        parts.append(forecast_rows(rows, shares, fleet.product(product_id), fleet, model=name, model_version="replay"))
+    return pd.concat(parts, ignore_index=True)
+
+
+def _by_entity(table: pd.DataFrame) -> dict[tuple[str, str], pd.DataFrame]:
+    return {
+        (str(product_id), str(entity_id)): rows
+        for (product_id, entity_id), rows in table.groupby(["product_id", "entity_id"])
+    }
+
+
+def _folds(training_time: pd.Timestamp, replay: Replay) -> list[tuple[pd.Timestamp, pd.Timestamp]]:
+    start = training_time - pd.Timedelta(days=replay.days)
+    step = pd.Timedelta(days=replay.refit_every_days)
+    starts = pd.date_range(start, training_time, freq=step, inclusive="left")
+    return [(begin, min(begin + step, training_time)) for begin in starts]
+
+
+def _replay_fold(
+    past: pd.DataFrame, ahead: pd.DataFrame, config: ModelConfig, name: str, levels: list[float], seed: int
+) -> tuple[pd.DataFrame, np.ndarray]:
+    model = build(name, config, levels, seed).fit(feature_matrix(past), past["power_share"])
+    return ahead[[*KEYS, "lead_minutes", "weather_run_at"]], model.predict(feature_matrix(ahead))
+
+
+def _why_no_replay(table: pd.DataFrame, training_time: pd.Timestamp, replay: Replay, mapped: Mapped) -> str:  # type: ignore[type-arg]
+    if mapped.failures:
+        return "every candidate failed: " + "; ".join(sorted(set(mapped.failures.values())))
+    return (
+        f"too little history to replay candidates as of {training_time:%Y-%m-%d %H:%M} UTC: it begins "
+        f"{table['issued_at'].min():%Y-%m-%d}, and training.replay asks for {replay.min_train_days} days before the first fold; "
+        f"choose a later as_of or fewer min_train_days"
+    )
+
+
+def score_replay(
+    replay_forecasts: pd.DataFrame, observations: pd.DataFrame, fleet: Fleet, clock: Clock, scoring: Scoring
+) -> pd.DataFrame:
+    """One row per product, entity, candidate, bucket of lead time, metric and level, as known at the training time."""
+    training_time = clock.training_time(fleet.products)
+    return score_forecasts(
+        replay_forecasts, observations, fleet, scoring.lead_edges_minutes, as_of=training_time, rules=scoring.rules
+    )
+
+
+def choose(replay_scores: pd.DataFrame, promotions_before: pd.DataFrame, fleet: Fleet, clock: Clock) -> pd.DataFrame:
+    """One row per product and entity: the candidate that is to forecast it.
+
+    The best of the replay by the product's deciding score over the whole horizon. Where a champion was promoted before, the
+    best must beat the champion's candidate, replayed on the same issues, by the product's margin; else the champion's stays
+    (and is refitted with the newest data).
+    """
+    training_time = pd.Timestamp(clock.training_time(fleet.products))
+    earlier = promotions_before[promotions_before["promoted_at"] < training_time].sort_values("promoted_at")
+    champions = {(row["product_id"], row["entity_id"]): row["model"] for row in earlier.to_dict("records")}
+    rows = []
+    for product in fleet.products:
+        whole = replay_scores[
+            (replay_scores["product_id"] == product.id)
+            & (replay_scores["metric"] == product.deciding_score)
+            & replay_scores["level"].isna()
+            & (replay_scores["period"] == "all")
+            & (replay_scores["lead_from_minutes"] == 0)
+            & (replay_scores["lead_to_minutes"] == product.horizon_minutes)
+        ]
+        for entity_id, table in whole.groupby("entity_id"):
+            scores = table.set_index("model")["value"].dropna()
+            champion = champions.get((product.id, entity_id))
+            rows.append({"product_id": product.id, "entity_id": entity_id} | _decide(scores, champion, product))
+    return pd.DataFrame(rows)
+
+
+def _decide(scores: pd.Series, champion: str | None, product: Product) -> dict[str, object]:
+    best = str(scores.idxmin())
+    margin = product.promotion_margin_share
+    champion_score = np.nan if champion not in scores.index else float(scores[str(champion)])
+    if champion is None or champion not in scores.index:
+        chosen, reason = best, "first champion: the best of the replay"
+    elif best == champion:
+        chosen, reason = best, "the champion's model is still the best of the replay: refitted"
+    elif scores[best] <= champion_score * (1 - margin):
+        chosen, reason = best, f"beats '{champion}' by {1 - scores[best] / champion_score:.1%}, margin {margin:.1%}"
+    else:
+        gain = 1 - scores[best] / champion_score
+        chosen, reason = (
+            str(champion),
+            f"'{best}' is better by {gain:.1%} only, margin {margin:.1%}: the champion's model stays",
+        )
+    return {
+        "model": chosen,
+        "deciding_score": product.deciding_score,
+        "score": float(scores[chosen]),
+        "champion_score": champion_score,
+        "reason": reason,
+    }
+
+
+def fit_fleet(
+    model_input: pd.DataFrame, choices: pd.DataFrame, fleet: Fleet, training: Training, workers: Workers
+) -> FleetModel:
+    """The chosen candidate of every product and entity, fitted with all that was known, as one model of the fleet."""
+    tables = _by_entity(model_input)
+    tasks = {}
+    for choice in choices.to_dict("records"):
+        key, name = (choice["product_id"], choice["entity_id"]), choice["model"]
+        levels = fleet.product(key[0]).quantile_levels
+        tasks[key] = (tables[key], training.candidates[name], name, levels, training.seed)
+    mapped = map_farms(_fit, tasks, workers=workers, label="fit")
+    if not mapped.results:
+        raise NotEnoughHistoryError("no model could be fitted: " + "; ".join(sorted(set(mapped.failures.values()))))
+    fitted = {key: Member(tasks[key][2], forecaster) for key, forecaster in mapped.results.items()}
+    seen = pd.concat([tables[key] for key in fitted])
+    example = seen.groupby(["product_id", "entity_id"]).tail(1)
+    return FleetModel(seen["valid_at"].max(), fitted, model_table(example))
+
+
+def _fit(table: pd.DataFrame, config: ModelConfig, name: str, levels: list[float], seed: int) -> Forecaster:
+    return build(name, config, levels, seed).fit(feature_matrix(table), table["power_share"])
+
+
+def promote(
+    model_versions: RegisteredModels, choices: pd.DataFrame, promotions_before: pd.DataFrame, fleet: Fleet, clock: Clock
+) -> tuple[pd.DataFrame, str]:
+    """One row per product and entity that from the training time on is forecast by the version just registered; and the champion.
+
+    The champion is the version of the newest promotion: a replay of the past adds its promotion but moves no alias.
+    """
+    training_time = pd.Timestamp(clock.training_time(fleet.products))
+    newest = model_versions.newest()
+    promotions = choices.assign(
+        promoted_at=training_time,
+        model_version=newest.version,
+        run_id=newest.run_id,
+        trained_through=newest.trained_through,
+        available_at=training_time,
+        recorded_at=pd.Timestamp(dt.datetime.now(dt.UTC)),
+    )
+    later = promotions_before[promotions_before["promoted_at"] > training_time]
+    champion = newest.version if later.empty else later.sort_values("promoted_at")["model_version"].iloc[-1]
+    return promotions, str(champion)
+
+
+def summarise_training(replay_scores: pd.DataFrame) -> dict[str, dict[str, float]]:
+    """Metrics for the experiment tracker, each with value and step 0: mean over entities of each score over the whole horizon."""
+    whole = replay_scores[(replay_scores["lead_from_minutes"] == 0) & replay_scores["level"].isna()]
+    horizon = whole.groupby("product_id")["lead_to_minutes"].transform("max")
+    whole = whole[whole["lead_to_minutes"] == horizon]
+    means = whole.groupby(["product_id", "model", "metric"], as_index=False)["value"].mean().dropna()
+    return {f"{row['product_id']}.{row['model']}.{row['metric']}": {"value": row["value"], "step": 0} for row in means.to_dict("records")}

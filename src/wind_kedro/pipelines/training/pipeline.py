@@ -1,0 +1,69 @@
+r"""Training: what would each candidate have forecast, and which one goes live?
+
+features ─────┐
+              ├─ assemble_model_input ─ model_input ─┬─ replay_candidates ─ replay_forecasts ─┬─ score_replay ─ replay_scores
+observations ─┘                                      │                                        │                    │
+      └──────────────────────────────────────────────│────────────────────────────────────────┘                    │
+                                                     │   promotions_before ── choose ── choices ───────────────────┘
+                                                     └────────────────────────────────────┴─ fit_fleet ─ model_versions
+                                                                                                              │
+                                                 promotions, champion ─── promote ────────────────────────────┘
+"""
+
+from kedro.pipeline import Node, Pipeline
+
+from wind_kedro.pipelines.training.nodes import (
+    assemble_model_input,
+    choose,
+    fit_fleet,
+    promote,
+    replay_candidates,
+    score_replay,
+    summarise_training,
+)
+
+
+def create_pipeline() -> Pipeline:
+    """Features and observations in; replay, scores, a registered model and its promotion out."""
+    return Pipeline(
+        [
+            Node(
+                assemble_model_input,
+                inputs=["features", "observations", "params:fleet", "params:clock"],
+                outputs="model_input",
+                name="assemble_model_input",
+            ),
+            Node(
+                replay_candidates,
+                inputs=["model_input", "params:fleet", "params:clock", "params:training", "params:workers"],
+                outputs="replay_forecasts",
+                name="replay_candidates",
+            ),
+            Node(
+                score_replay,
+                inputs=["replay_forecasts", "observations", "params:fleet", "params:clock", "params:scoring"],
+                outputs="replay_scores",
+                name="score_replay",
+            ),
+            Node(
+                choose,
+                inputs=["replay_scores", "promotions_before", "params:fleet", "params:clock"],
+                outputs="choices",
+                name="choose",
+            ),
+            Node(
+                fit_fleet,
+                inputs=["model_input", "choices", "params:fleet", "params:training", "params:workers"],
+                outputs="model_versions",
+                name="fit_fleet",
+            ),
+            Node(
+                promote,
+                inputs=["model_versions", "choices", "promotions_before", "params:fleet", "params:clock"],
+                outputs=["promotions", "champion"],
+                name="promote",
+            ),
+            Node(summarise_training, inputs="replay_scores", outputs="training_metrics", name="summarise_training"),
+        ],
+        tags="training",
+    )

@@ -1,0 +1,14 @@
+"""Project settings: https://docs.kedro.org/en/stable/configure/configuration_basics/."""
+
+from wind_kedro.hooks import RunHooks
+
+HOOKS = (RunHooks(),)
+
+CONFIG_LOADER_ARGS = {
+    "base_env": "base",
+    "default_run_env": "local",
+    "config_patterns": {
+        # The cards are globals, so that an overlay replaces a whole list of farms, and catalog and parameters see the same.
+        "globals": ["globals*", "farms*", "markets*", "products*"],
+    },
+}

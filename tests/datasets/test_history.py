@@ -1,0 +1,202 @@
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from kedro.io import DatasetError
+from kedro.utils import load_obj
+
+from wind_kedro import contracts
+from wind_kedro.datasets import History
+
+MakeHistory = Callable[..., History]
+
+
+def _forecasts(product: str, issued: str, entity: str = "hill", **quantiles: float) -> pd.DataFrame:
+    issued_at = pd.Timestamp(issued, tz="UTC")
+    return contracts.Forecasts.validate(
+        pd.DataFrame(
+            {
+                "product_id": product,
+                "entity_id": entity,
+                "model": "climatology",
+                "model_version": "1",
+                "issued_at": issued_at,
+                "valid_at": [issued_at + pd.Timedelta(hours=lead) for lead in (1, 2)],
+                "lead_minutes": [60, 120],
+                "capacity_kw": 3000.0,
+                "weather_run_at": pd.NaT,
+                "fallback": "",
+                "weather": contracts.FORECAST_WEATHER,
+            }
+            | quantiles
+        )
+    )
+
+
+@pytest.fixture
+def history(tmp_path: Path) -> MakeHistory:
+    def make(contract: str = "Forecasts", partition_by: list[str] | None = None, **options: Any) -> History:
+        return History(
+            filepath=str(tmp_path / "history"),
+            partition_by=partition_by or ["product_id", "issued_at"],
+            contract=f"wind_kedro.contracts.{contract}",
+            **options,
+        )
+
+    return make
+
+
+def _keys(table: pd.DataFrame) -> list[tuple[str, str, float]]:
+    return [(row.product_id, f"{row.issued_at:%d %H}", row.q500_kw) for row in table[table["lead_minutes"] == 60].itertuples()]
+
+
+def test_a_history_grows_by_its_key(history: MakeHistory) -> None:
+    history().save(_forecasts("hours", "2024-03-01 06:00", q500_kw=1.0))
+    history().save(_forecasts("hours", "2024-03-01 18:00", q500_kw=2.0))
+    history().save(_forecasts("days", "2024-03-01 06:00", q500_kw=3.0))
+    assert _keys(history().load()) == [("days", "01 06", 3), ("hours", "01 06", 1), ("hours", "01 18", 2)]
+
+
+def test_one_table_may_hold_several_partitions(history: MakeHistory, tmp_path: Path) -> None:
+    history().save(pd.concat([_forecasts("hours", "2024-03-02 06:00", q500_kw=2.0), _forecasts("hours", "2024-03-01 06:00", q500_kw=1.0)]))
+    assert _keys(history().load()) == [("hours", "01 06", 1), ("hours", "02 06", 2)]
+    files = [str(file.relative_to(tmp_path)) for file in sorted(tmp_path.rglob("*.*"))]
+    assert files == ["history/hours/20240301T060000Z.parquet", "history/hours/20240302T060000Z.parquet"]
+
+
+def test_a_rerun_replaces_its_own_partition_and_touches_no_other(history: MakeHistory, tmp_path: Path) -> None:
+    history().save(_forecasts("hours", "2024-03-01 06:00", q500_kw=1.0))
+    history().save(_forecasts("hours", "2024-03-01 18:00", q500_kw=2.0))
+    untouched = tmp_path / "history/hours/20240301T060000Z.parquet"
+    before = (untouched.read_bytes(), untouched.stat().st_mtime_ns)
+    for _ in range(2):
+        history().save(_forecasts("hours", "2024-03-01 18:00", entity="shore", q500_kw=9.0))
+    table = history().load()
+    assert _keys(table) == [("hours", "01 06", 1), ("hours", "01 18", 9)]
+    assert list(table["entity_id"]) == ["hill"] * 2 + ["shore"] * 2
+    assert (untouched.read_bytes(), untouched.stat().st_mtime_ns) == before
+
+
+def test_an_interrupted_save_leaves_the_previous_partition_whole(
+    history: MakeHistory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    history().save(_forecasts("hours", "2024-03-01 06:00", q500_kw=1.0))
+
+    def half_written(self: pd.DataFrame, path: Path, **options: Any) -> None:
+        Path(path).write_bytes(b"PAR1 and then the disk was full")
+        raise OSError("no space left on device")
+
+    with monkeypatch.context() as patch, pytest.raises(DatasetError, match="no space left"):
+        patch.setattr(pd.DataFrame, "to_parquet", half_written)
+        history().save(_forecasts("hours", "2024-03-01 06:00", q500_kw=2.0))
+    assert _keys(history().load()) == [("hours", "01 06", 1)]
+    assert [file.name for file in (tmp_path / "history/hours").iterdir()] == ["20240301T060000Z.parquet"]
+
+
+def test_what_a_killed_run_left_half_written_is_not_read(history: MakeHistory, tmp_path: Path) -> None:
+    history().save(_forecasts("hours", "2024-03-01 06:00", q500_kw=1.0))
+    (tmp_path / "history/hours/.20240301T180000Z.0123.parquet").write_bytes(b"PAR1 and then the power failed")
+    assert _keys(history().load()) == [("hours", "01 06", 1)]
+
+
+CONTRACTS = ["Forecasts", "Promotions", "Scores", "Incidents"]
+
+
+@pytest.mark.parametrize("contract", CONTRACTS)
+def test_an_empty_history_keeps_its_contract(history: MakeHistory, contract: str) -> None:
+    table = history(contract).load()
+    assert table.empty
+    model = load_obj(f"wind_kedro.contracts.{contract}")
+    pd.testing.assert_frame_equal(model.validate(table), table)
+
+
+def test_an_empty_history_is_not_there_and_a_kept_one_is(history: MakeHistory) -> None:
+    assert not history().exists()
+    history().save(_forecasts("hours", "2024-03-01 06:00", q500_kw=1.0))
+    assert history().exists()
+
+
+def test_what_is_only_read_is_never_written(history: MakeHistory, tmp_path: Path) -> None:
+    history().save(_forecasts("hours", "2024-03-01 06:00", q500_kw=1.0))
+    view = history(read_only=True)
+    with pytest.raises(DatasetError, match="is read here, not written"):
+        view.save(_forecasts("hours", "2024-03-01 06:00", q500_kw=2.0))
+    assert _keys(view.load()) == [("hours", "01 06", 1)]
+
+
+def test_each_product_has_its_own_levels_and_the_history_has_all(history: MakeHistory, tmp_path: Path) -> None:
+    both = pd.concat(
+        [
+            _forecasts("hours", "2024-03-01 06:00", q100_kw=1.0, q500_kw=2.0),
+            _forecasts("quarters", "2024-03-01 06:00", q250_kw=3.0, q500_kw=4.0),
+        ]
+    )
+    history().save(both)
+    stored = pd.read_parquet(tmp_path / "history/quarters/20240301T060000Z.parquet")
+    assert {name for name in stored if name.startswith("q")} == {"q250_kw", "q500_kw"}
+    table = contracts.Forecasts.validate(history().load()).set_index("product_id")
+    assert table.loc["hours", ["q100_kw", "q500_kw"]].drop_duplicates().to_numpy().tolist() == [[1, 2]]
+    assert table.loc["quarters", ["q250_kw", "q500_kw"]].drop_duplicates().to_numpy().tolist() == [[3, 4]]
+    assert table.loc["hours", "q250_kw"].isna().all()
+    assert table.loc["quarters", "q100_kw"].isna().all()
+
+
+def test_a_column_that_says_nothing_yet_is_still_there(history: MakeHistory) -> None:
+    # The first promotions had no champion to beat; no weather run is behind a forecast by climatology.
+    time = pd.Timestamp("2024-03-01", tz="UTC")
+    first = pd.DataFrame(
+        {
+            "product_id": ["hours"],
+            "entity_id": ["hill"],
+            "model": ["climatology"],
+            "model_version": ["1"],
+            "run_id": ["abc"],
+            "deciding_score": ["pinball_share"],
+            "score": [0.1],
+            "champion_score": [float("nan")],
+            "reason": ["first"],
+        }
+    ).assign(promoted_at=time, trained_through=time, available_at=time, recorded_at=time)
+    first = contracts.Promotions.validate(first)
+    promotions = history("Promotions", ["product_id", "promoted_at"])
+    promotions.save(first)
+    pd.testing.assert_frame_equal(contracts.Promotions.validate(promotions.load()), first)
+
+
+def test_what_is_loaded_is_what_was_saved(history: MakeHistory) -> None:
+    saved = _forecasts("hours", "2024-03-01 06:00", q500_kw=1.5)
+    history().save(saved)
+    loaded = history().load()
+    pd.testing.assert_frame_equal(loaded, saved)
+    assert str(loaded["issued_at"].dtype) == "datetime64[us, UTC]"
+    assert str(loaded["entity_id"].dtype) == "str"
+
+
+def test_a_table_without_rows_changes_nothing(history: MakeHistory) -> None:
+    history().save(_forecasts("hours", "2024-03-01 06:00", q500_kw=1.0))
+    history().save(_forecasts("hours", "2024-03-01 06:00", q500_kw=1.0).iloc[:0])
+    assert _keys(history().load()) == [("hours", "01 06", 1)]
+
+
+@pytest.mark.parametrize(
+    ("period", "name"),
+    [
+        pytest.param("all", "all.parquet", id="a word"),
+        pytest.param("2024-03-01", "2024-03-01.parquet", id="a day"),
+        pytest.param("../../etc", ".._.._etc.parquet", id="a path"),
+        pytest.param("", "_.parquet", id="nothing"),
+    ],
+)
+def test_a_value_becomes_a_file_name_that_every_system_takes(history: MakeHistory, tmp_path: Path, period: str, name: str) -> None:
+    scores = pd.DataFrame({"product_id": ["hours"], "period": [period]})
+    history("Scores", ["product_id", "period"]).save(scores)
+    assert [file.name for file in (tmp_path / "history/hours").iterdir()] == [name]
+
+
+def test_a_row_without_its_key_is_refused(history: MakeHistory) -> None:
+    scores = pd.DataFrame({"product_id": ["hours", "hours"], "period": ["all", None]})
+    with pytest.raises(DatasetError, match="period"):
+        history("Scores", ["product_id", "period"]).save(scores)
+    assert not history().exists()

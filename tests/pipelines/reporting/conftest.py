@@ -1,0 +1,439 @@
+"""A small world of tables that keep their contracts: two farms and their group, a product of 36 hours, forty issues."""
+
+import dataclasses
+import json
+from dataclasses import dataclass
+
+import ibis
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+
+from wind_kedro import contracts
+from wind_kedro.cards import Fleet
+from wind_kedro.clock import Clock
+from wind_kedro.contracts import quantile_column
+from wind_kedro.pipelines.reporting.contracts import Reporting
+from wind_kedro.scores import score_forecasts
+
+AS_OF = pd.Timestamp("2016-01-01T00:00Z")
+LEVELS = [0.1, 0.25, 0.5, 0.75, 0.9]
+
+
+def _farm(farm_id, name, east, kind):
+    return {
+        "id": farm_id,
+        "name": name,
+        "latitude_deg": 48.4,
+        "longitude_deg": 5.6 + east,
+        "time_zone": "Europe/Paris",
+        "capacity_kw": 4000,
+        "attribution": f"{name}, open data <licence>",
+        "latency_minutes": 10,
+        "turbines": [
+            {
+                "id": f"T{number}",
+                "rated_power_kw": 2000,
+                "hub_height_m": 80,
+                "rotor_diameter_m": 82,
+                "latitude_deg": 48.4 + number / 200,
+                "longitude_deg": 5.6 + east,
+            }
+            for number in (1, 2)
+        ],
+        "signals": {
+            "path": f"{farm_id}.csv",
+            "timestamp": "time",
+            "turbine": "turbine",
+            "cadence_minutes": 10,
+            "columns": {"power_kw": {"name": "power", "unit": "kW"}},
+        },
+        "weather": [
+            {
+                "model": "era5",
+                "kind": kind,
+                "path": "weather.csv",
+                "valid_at": "time",
+                "run_at": "run",
+                "delay_minutes": 360,
+                "length_hours": 48,
+                "columns": {"wind_speed_100m_ms": {"name": "speed", "unit": "m/s"}},
+            }
+        ],
+    }
+
+
+def make_fleet(*, farms=1, kind="analysis"):
+    cards = [_farm("north", "North & Sons", 0.0, kind), _farm("south", "South", 0.3, kind)][:farms]
+    groups = [{"id": "both", "name": "Both", "farms": ["north", "south"]}] if farms > 1 else []
+    return Fleet.from_config(
+        cards,
+        [
+            {
+                "id": "market",
+                "name": "The market",
+                "time_zone": "Europe/Paris",
+                "settlement_minutes": 60,
+                "gate_closure_minutes": 60,
+                "currency": "EUR",
+                "penalty": {"kind": "imbalance", "short_per_mwh": 12, "long_per_mwh": 8},
+            }
+        ],
+        [
+            {
+                "id": "next_day",
+                "name": "Hourly, 49 hours",
+                "market": "market",
+                "granularity_minutes": 60,
+                "horizon_minutes": 49 * 60,
+                "issue_times": ["06:00"],
+                "quantile_levels": LEVELS,
+                "deciding_score": "pinball_share",
+                "goal": {"target": 0.03, "since": "2015-01-01"},
+                "members": [card["id"] for card in cards + groups],
+            }
+        ],
+        groups,
+    )
+
+
+@dataclass(frozen=True)
+class World:
+    """All tables that reporting reads."""
+
+    fleet: Fleet
+    clock: Clock
+    reporting: Reporting
+    signals: ibis.Table
+    power_curve: pd.DataFrame
+    clock_calibration: pd.DataFrame
+    data_quality: pd.DataFrame
+    quarantine: pd.DataFrame
+    observations: pd.DataFrame
+    forecasts: pd.DataFrame
+    replay_scores: pd.DataFrame
+    live_scores: pd.DataFrame
+    promotions: pd.DataFrame
+    incidents: pd.DataFrame
+
+    def pick(self, *names):
+        return {name: getattr(self, name) for name in names}
+
+    def but(self, **changes):
+        return dataclasses.replace(self, **changes)
+
+
+def _observations(fleet, rng):
+    valid_at = pd.date_range("2015-11-15T00:00Z", AS_OF, freq="h", inclusive="left")
+    tables = []
+    for entity_id, capacity in [(entity, fleet.capacity_kw(entity)) for entity in fleet.products[0].members]:
+        # Weather that comes and goes within days, between calm and full power.
+        weather = np.convolve(rng.normal(0, 1, len(valid_at) + 35), np.ones(36) / 6, "valid")
+        share = 1 / (1 + np.exp(0.6 - 1.5 * weather))
+        tables.append(
+            pd.DataFrame(
+                {
+                    "entity_id": entity_id,
+                    "granularity_minutes": 60,
+                    "valid_at": valid_at,
+                    "available_at": valid_at + pd.Timedelta(minutes=70),
+                    "power_kw": share * capacity,
+                    "available_capacity_kw": capacity,
+                    "wind_speed_ms": 3 + 9 * share,
+                    "coverage_share": 1.0,
+                    "turbines": round(capacity / 2000),
+                }
+            )
+        )
+    table = contracts.Observations.validate(pd.concat(tables, ignore_index=True))
+    gap = table["valid_at"].between("2015-12-05T00:00Z", "2015-12-06T11:00Z")
+    return table[~gap].reset_index(drop=True)
+
+
+def _forecasts(fleet, observations, rng, *, model, error, version, first, last):
+    product = fleet.products[0]
+    tables = []
+    for entity_id in product.members:
+        capacity = fleet.capacity_kw(entity_id)
+        power = observations[observations["entity_id"] == entity_id].set_index("valid_at")["power_kw"] / capacity
+        for issued_at in pd.date_range(first, last, freq="D"):
+            valid_at = pd.date_range(issued_at, periods=49, freq="h")
+            lead = np.arange(49)
+            spread = error * (0.4 + lead / 49)
+            wrong = np.convolve(rng.normal(0, 1, 49 + 11), np.ones(12) / np.sqrt(12), "valid") * spread
+            middle = np.clip(power.reindex(valid_at).fillna(0.4).to_numpy() + wrong, 0, 1)
+            z = dict(zip(LEVELS, [-1.2816, -0.6745, 0, 0.6745, 1.2816], strict=True))
+            tables.append(
+                pd.DataFrame(
+                    {
+                        "product_id": product.id,
+                        "entity_id": entity_id,
+                        "model": model,
+                        "model_version": version,
+                        "issued_at": issued_at,
+                        "valid_at": valid_at,
+                        "lead_minutes": lead * 60,
+                        "capacity_kw": capacity,
+                        "weather_run_at": issued_at.normalize(),
+                        "fallback": "",
+                        "weather": contracts.PERFECT_WEATHER
+                        if fleet.perfect_weather(entity_id)
+                        else contracts.FORECAST_WEATHER,
+                    }
+                    | {quantile_column(level): np.clip(middle + z[level] * spread, 0, 1) * capacity for level in LEVELS}
+                )
+            )
+    return contracts.Forecasts.validate(pd.concat(tables, ignore_index=True))
+
+
+def _signals(fleet, rng):
+    tables = []
+    for farm in fleet.farms:
+        for turbine in farm.turbines:
+            wind = rng.weibull(2, 600) * 8
+            power = np.clip((wind - 3) / 9, 0, 1) ** 2 * 2000 + rng.normal(0, 30, 600)
+            stopped = np.arange(600) % 20 == 0
+            tables.append(
+                pd.DataFrame(
+                    {
+                        "farm_id": farm.id,
+                        "turbine_id": turbine.id,
+                        "valid_at": pd.date_range("2015-11-15", periods=600, freq="10min", tz="UTC"),
+                        "available_at": pd.date_range("2015-11-15T00:20", periods=600, freq="10min", tz="UTC"),
+                        "power_kw": np.where(stopped, 0.0, power),
+                        "wind_speed_ms": wind,
+                        "wind_direction_deg": 200.0,
+                        "temperature_c": 10.0,
+                        "pitch_deg": 0.0,
+                        "status": "kept",
+                        "off_curve": stopped & (wind > 6),
+                        "retimed": False,
+                        "source_file": "signals.csv",
+                        "source_row": np.arange(600),
+                    }
+                )
+            )
+    table = contracts.Signals.validate(pd.concat(tables, ignore_index=True))
+    # In the engine's tables times have no zone and mean UTC.
+    return table.assign(**{name: table[name].dt.tz_localize(None) for name in ("valid_at", "available_at")})
+
+
+def _per_farm(fleet, contract, rows):
+    return contract.validate(pd.DataFrame([{"farm_id": farm.id} | row for farm in fleet.farms for row in rows]))
+
+
+def make_world(*, farms=1, kind="analysis", reporting=None):
+    """The world; the same seed, the same tables."""
+    fleet, rng = make_fleet(farms=farms, kind=kind), np.random.default_rng(7)
+    observations = _observations(fleet, rng)
+    fitted_at = pd.Timestamp("2015-12-31T00:00Z")
+    forecasts = _forecasts(
+        fleet,
+        observations,
+        rng,
+        model="catboost",
+        error=0.1,
+        version="3",
+        first="2015-11-22T06:00Z",
+        last="2015-12-31T06:00Z",
+    )
+    past = {"version": "replay", "first": "2015-11-16T06:00Z", "last": "2015-11-21T06:00Z"}
+    replayed = pd.concat(
+        [
+            _forecasts(fleet, observations, rng, model=model, error=error, **past)
+            for model, error in [("catboost", 0.08), ("climatology", 0.3), ("persistence", 0.2), ("power_curve", 0.14)]
+        ]
+    )
+    edges = [0, 60, 180, 360, 720, 1440, 2160, 2940]
+    curve = [{"fitted_at": fitted_at, "wind_speed_ms": ws, "rows": 40} for ws in np.arange(0.25, 20, 0.5)]
+    for row in curve:
+        share = float(np.clip((row["wind_speed_ms"] - 3) / 9, 0, 1) ** 2)
+        row |= {"power_share": share, "low_share": share - 0.2, "high_share": share + 0.2}
+    return World(
+        fleet=fleet,
+        clock=Clock(as_of=AS_OF.to_pydatetime()),
+        reporting=reporting or Reporting(),
+        signals=ibis.memtable(pa.Table.from_pandas(_signals(fleet, rng))),
+        power_curve=_per_farm(fleet, contracts.PowerCurve, curve),
+        clock_calibration=_per_farm(
+            fleet,
+            contracts.ClockCalibration,
+            [
+                {
+                    "fitted_at": fitted_at,
+                    "reading": "wall_clock_is_utc",
+                    "assumed": "as_stamped",
+                    "agrees": False,
+                    "offset_minutes": 10.0,
+                    "correlation": 0.83,
+                    "evidence": json.dumps(EVIDENCE),
+                    "rows": 17000,
+                }
+            ],
+        ),
+        data_quality=_per_farm(
+            fleet,
+            contracts.DataQuality,
+            [
+                {
+                    "source_table": "signals",
+                    "check": check,
+                    "signal": signal,
+                    "count": count,
+                    "of": 1200,
+                    "severity": severity,
+                    "message": f"{count} of them.",
+                }
+                for check, signal, count, severity in [
+                    ("missing", "power_kw", 12, "info"),
+                    ("sentinel", "temperature_c", 3, "info"),
+                    ("stuck", "wind_speed_ms", 40, "warning"),
+                    ("duplicate", "row", 0, "info"),
+                    ("kept", "row", 1200, "info"),
+                ]
+            ],
+        ),
+        quarantine=_per_farm(
+            fleet,
+            contracts.Quarantine,
+            [
+                {
+                    "source_table": "signals",
+                    "source_file": "signals.csv",
+                    "source_row": row,
+                    "reason": "conflicting_stamp",
+                    "detail": "",
+                    "raw": "{}",
+                }
+                for row in range(3)
+            ],
+        ),
+        observations=observations,
+        forecasts=forecasts,
+        replay_scores=score_forecasts(replayed, observations, fleet, edges),
+        live_scores=score_forecasts(forecasts, observations, fleet, edges, by="day", as_of=AS_OF, paired=False),
+        promotions=contracts.Promotions.validate(
+            pd.DataFrame(
+                [
+                    {
+                        "product_id": "next_day",
+                        "entity_id": entity_id,
+                        "promoted_at": "2015-11-21T12:00Z",
+                        "model": "catboost",
+                        "model_version": "3",
+                        "run_id": "0123456789abcdef",
+                        "trained_through": "2015-11-15T00:00Z",
+                        "available_at": "2015-11-21T12:00Z",
+                        "deciding_score": "pinball_share",
+                        "score": 0.0312,
+                        "champion_score": None,
+                        "reason": "the first <champion>",
+                        "recorded_at": "2026-01-01T00:00Z",
+                    }
+                    for entity_id in fleet.products[0].members
+                ]
+            ).astype({"champion_score": float})
+        ),
+        incidents=contracts.Incidents.validate(
+            pd.DataFrame(
+                [
+                    {
+                        "raised_at": "2015-12-31T12:00Z",
+                        "entity_id": "north",
+                        "product_id": "next_day",
+                        "kind": "error_spike",
+                        "severity": "error",
+                        "message": "The error of yesterday was five times the usual.",
+                        "action": "Look at the turbines <script>alert(1)</script>.",
+                    },
+                    {
+                        "raised_at": "2015-10-01T12:00Z",
+                        "entity_id": "north",
+                        "product_id": "",
+                        "kind": "long_ago",
+                        "severity": "error",
+                        "message": "This is history.",
+                        "action": "",
+                    },
+                ]
+            )
+        ),
+    )
+
+
+#: As data_engineering writes it: misalignment and correlation of every reading.
+EVIDENCE = {
+    "as_stamped": {"misalignment_minutes": 80.0, "correlation": 0.803, "parts": {}},
+    "wall_clock_is_utc": {"misalignment_minutes": 10.0, "correlation": 0.83, "parts": {}},
+    "wall_clock_is_local": {"misalignment_minutes": 80.0, "correlation": 0.803, "parts": {}},
+    "decided": "the best aligned reading",
+}
+
+
+@pytest.fixture(scope="session")
+def world():
+    return make_world()
+
+
+@pytest.fixture(scope="session")
+def forecast_world():
+    return make_world(kind="forecast")
+
+
+@pytest.fixture(scope="session")
+def fleet_world():
+    return make_world(farms=2)
+
+
+@pytest.fixture(scope="session")
+def bare_world(world):
+    """Cards and nothing else: what reporting sees before anything ran."""
+    tables = {
+        name: getattr(world, name).iloc[:0]
+        for name in (
+            "power_curve", "clock_calibration", "data_quality", "quarantine", "observations", "forecasts",
+            "replay_scores", "live_scores", "promotions", "incidents",
+        )
+    }  # fmt: skip
+    return world.but(**tables, signals=world.signals.limit(0))
+
+
+def draw_all(world):
+    """Every figure by the name of its dataset, as the pipeline draws them."""
+    from wind_kedro.pipelines.reporting import create_pipeline
+
+    drawn = {}
+    for node in create_pipeline().nodes:
+        if node.name.startswith("draw_"):
+            names = {argument: name.removeprefix("params:") for argument, name in node._inputs.items()}
+            drawn[node.outputs[0]] = node.func(**{argument: getattr(world, name) for argument, name in names.items()})
+    return drawn
+
+
+@pytest.fixture(scope="session")
+def draw():
+    return draw_all
+
+
+@pytest.fixture(scope="session")
+def write():
+    return write_page
+
+
+@pytest.fixture(scope="session", params=["world", "fleet_world", "bare_world"])
+def any_world(request):
+    return request.getfixturevalue(request.param)
+
+
+def write_page(world):
+    """Summary and page, as the pipeline makes them."""
+    from wind_kedro.pipelines.reporting import nodes
+
+    facts = nodes.build_summary(
+        **world.pick(
+            "forecasts", "observations", "replay_scores", "live_scores", "promotions", "incidents", "clock_calibration",
+            "data_quality", "quarantine", "fleet", "clock", "reporting",
+        )
+    )  # fmt: skip
+    return facts, nodes.build_report(summary=facts, **draw_all(world), reporting=world.reporting)

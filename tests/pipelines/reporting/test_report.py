@@ -1,0 +1,188 @@
+import datetime as dt
+import json
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from pydantic import ValidationError
+
+from wind_kedro.clock import Clock
+from wind_kedro.contracts import PERFECT_WEATHER
+from wind_kedro.pipelines.reporting.contracts import SelfContainedPage, SummaryDocument, summary_schema
+
+SCHEMA = Path(__file__).parents[3] / "docs" / "summary.schema.json"
+
+
+def words(page):
+    """What a reader sees: neither scripts, styles nor figures."""
+    page = re.sub(r"<(script|style)\b.*?</\1>", " ", page, flags=re.DOTALL)
+    return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", page))
+
+
+# --- the summary
+
+
+def test_the_document_obeys_its_schema_in_every_world(any_world, write):
+    facts, _ = write(any_world)
+    SummaryDocument().validate(json.loads(json.dumps(facts)))
+    with pytest.raises(ValidationError, match="headline"):
+        SummaryDocument().validate(facts | {"members": [{}]})
+
+
+def test_the_committed_schema_is_in_step():
+    assert SCHEMA.read_text("utf-8") == summary_schema(), "docs/summary.md says how to write it again"
+
+
+def test_facts(world, write):
+    facts, _ = write(world)
+    [farm], [member] = facts["farms"], facts["members"]
+    assert facts["as_of"] == "2016-01-01T00:00:00Z"
+    assert facts["weather"] == PERFECT_WEATHER
+    assert farm["set_aside_rows"] == {"conflicting_stamp": 3}
+    # 36 hours of the 47 days less two hours (the last two cannot be read at midnight) are missing.
+    assert farm["readings_share"] == pytest.approx(1 - 36 / (47 * 24 - 1), abs=1e-6)
+    assert member["headline"].startswith("Today, Friday 1 January 2016: ")
+    assert member["headline"].endswith(" in 8 of 10 cases.")
+    assert member["model"]["run_id"] == "0123456789abcdef"
+    assert [score["model"] for score in member["live"]] == ["catboost"]
+    scores = world.replay_scores
+    best = scores[(scores["metric"] == "pinball_share") & scores["level"].isna() & (scores["lead_to_minutes"] == 2940)]
+    best = best[best["lead_from_minutes"] == 0].sort_values("value")
+    assert [score["model"] for score in member["replay"]] == best["model"].to_list()
+    assert member["replay"][0]["pinball_share"] == pytest.approx(best["value"].iloc[0], abs=1e-6)
+
+
+def test_a_past_moment_sees_nothing_later(world, write):
+    past = world.but(clock=Clock(as_of=dt.datetime(2015, 12, 10, 7, tzinfo=dt.UTC)))
+    later = pd.Timestamp("2015-12-10T07:00Z")
+    cut = past.but(
+        forecasts=world.forecasts[world.forecasts["issued_at"] <= later],
+        observations=world.observations[world.observations["available_at"] <= later],
+        promotions=world.promotions[world.promotions["promoted_at"] <= later],
+        clock_calibration=world.clock_calibration.iloc[:0],
+        incidents=world.incidents.iloc[:0],
+        live_scores=world.live_scores[world.live_scores["period"] <= "2015-12-10"],
+    )
+    assert write(past) == write(cut)
+    assert write(past)[0]["members"][0]["forecast"]["issued_at"] == "2015-12-10T06:00:00Z"
+
+
+def test_recent_incidents_and_the_clock_are_warned_of_worst_first(world, write):
+    facts, _ = write(world)
+    assert [(one["severity"], one["kind"]) for one in facts["warnings"]] == [
+        ("error", "error_spike"),
+        ("warning", "clock_disagrees_with_card"),
+    ]
+
+
+def test_the_clock_is_not_told_twice(world, write):
+    told = world.incidents.assign(product_id="", kind="clock_disagrees_with_card", severity="warning")
+    facts, _ = write(world.but(incidents=told))
+    assert [one["kind"] for one in facts["warnings"]] == ["clock_disagrees_with_card"]
+
+
+def test_a_forecast_that_is_over_is_an_error(world, write):
+    facts, page = write(world.but(clock=Clock(as_of=dt.datetime(2016, 1, 9, tzinfo=dt.UTC))))
+    assert "forecast_is_over" in [one["kind"] for one in facts["warnings"]]
+    assert "the newest forecast ended at 2 January 2016, 06:00 UTC" in words(page)
+
+
+# --- the page
+
+
+def test_the_page_is_self_contained_and_small_in_every_world(any_world, write):
+    _, page = write(any_world)
+    SelfContainedPage().validate(page)
+
+
+def test_the_same_tables_give_the_same_bytes(world, write):
+    assert write(world) == write(world)
+
+
+def test_the_page_says_what_the_summary_says(world, write):
+    facts, page = write(world)
+    text = words(page)
+    assert facts["members"][0]["headline"] in text
+    for expected in ("offset stripped, read as UTC", "0123456789abcdef", "3 rows set aside", "North &amp; Sons"):
+        assert expected in text
+
+
+def test_texts_are_escaped(world, write):
+    _, page = write(world)
+    assert "<script>alert(1)" not in page
+    assert "&lt;script&gt;alert(1)" in page
+    assert "open data &lt;licence&gt;" in page
+
+
+@pytest.mark.parametrize(("name", "labelled"), [("world", True), ("forecast_world", False)])
+def test_the_banner_stands_where_weather_is_perfect_and_only_there(request, write, name, labelled):
+    _, page = write(request.getfixturevalue(name))
+    assert ("Better than life can be" in words(page)) is labelled
+    assert ('class="label"' in page) is labelled
+
+
+def test_a_page_of_nothing_says_so(bare_world, write):
+    _, page = write(bare_world)
+    text = words(page)
+    for expected in ("No forecast was issued yet", "No model was replayed yet", "No model is in charge yet"):
+        assert expected in text
+
+
+@pytest.mark.parametrize(
+    ("fragment", "named"),
+    [
+        ('<script src="https://cdn.plot.ly/plotly.js"></script>', "script src"),
+        ('<link rel="stylesheet" href="style.css">', "link href"),
+        ('<img src="//example.org/a.png">', "img src"),
+        ("<style>@import 'fonts.css';</style>", "style"),
+        ("<style>p { background: url(https://example.org/a.png) }</style>", "style"),
+        ('<p style="background: url(a.png)">', "style"),
+    ],
+)
+def test_a_page_that_loads_something_is_refused(fragment, named):
+    page = '<!DOCTYPE html><html lang="en"><title>t</title><main><a href="https://ok">ok</a>{}</main></html>'
+    assert SelfContainedPage().validate(page.format(""))
+    with pytest.raises(ValueError, match=named):
+        SelfContainedPage().validate(page.format(fragment))
+
+
+def test_a_page_too_large_to_send_is_refused():
+    with pytest.raises(ValueError, match="6 MB"):
+        SelfContainedPage().validate("x" * 6_000_001)
+
+
+# --- in a browser
+
+
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine")
+@pytest.mark.parametrize(("name", "menu"), [("world", 0), ("fleet_world", 1)])
+def test_a_browser_draws_every_figure_without_a_network(request, write, tmp_path, name, menu):
+    _, page = write(request.getfixturevalue(name))
+    (tmp_path / "report.html").write_text(page, "utf-8")
+    # Every name resolves to nowhere: what the page would fetch, it does not get. Root needs --no-sandbox in containers.
+    command = [
+        BROWSER, "--headless", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-sync",
+        "--disable-component-update", "--no-sandbox", "--host-resolver-rules=MAP * ~NOTFOUND",
+        "--virtual-time-budget=8000",
+        f"--user-data-dir={tmp_path / 'profile'}", "--enable-logging=stderr", "--dump-dom",
+        (tmp_path / "report.html").as_uri(),
+    ]  # fmt: skip
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=120, check=True, env=os.environ | {"LANG": "C"}
+    )
+    body = done.stdout.split("<noscript>")[0]
+    figures = body.split('<div class="plot js-plotly-plot"')[1:]
+    assert len(figures) == 8
+    for figure in figures:
+        assert 'class="main-svg"' in figure
+        assert 'class="point' in figure or 'class="js-line"' in figure
+    assert body.count('<select id="member"') == menu
+    assert "CONSOLE" not in done.stderr, done.stderr

@@ -1,0 +1,234 @@
+from collections.abc import Callable
+from typing import Any
+
+import pandas as pd
+import pandera.errors
+import pytest
+
+from wind_kedro import contracts
+from wind_kedro.contracts import quantile_column, quantile_columns
+
+#: Pandera names one fault, or lists several where a column cannot be brought to its type.
+REFUSALS = (pandera.errors.SchemaError, pandera.errors.SchemaErrors)
+Spoil = Callable[[pd.DataFrame], pd.DataFrame]
+
+
+@pytest.mark.parametrize(
+    ("level", "unit", "name"),
+    [
+        (0.05, "kw", "q050_kw"),
+        (0.5, "share", "q500_share"),
+        (0.975, "kw", "q975_kw"),
+        (0.001, "kw", "q001_kw"),
+        (0.07, "kw", "q070_kw"),  # 0.07 * 1000 is 70.00000000000001
+        (0.29, "kw", "q290_kw"),  # 0.29 * 1000 is 290.0, 0.58 * 500 is not
+    ],
+)
+def test_names_of_quantiles(level: float, unit: Any, name: str) -> None:
+    assert quantile_column(level, unit) == name
+
+
+def test_levels_of_a_thousandth_each_have_their_own_name() -> None:
+    names = quantile_columns([number / 1000 for number in range(1, 1000)])
+    assert len(set(names)) == 999
+    assert names == sorted(names)
+
+
+TIME = pd.Timestamp("2024-03-01T06:00", tz="UTC")
+
+
+def _rows(**columns: Any) -> pd.DataFrame:
+    return pd.DataFrame({name: value if isinstance(value, list) else [value, value] for name, value in columns.items()})
+
+
+#: A right table of each contract that a pipeline's table of its own must keep: two rows each.
+RIGHT: dict[str, Callable[[], pd.DataFrame]] = {
+    "Signals": lambda: _rows(
+        farm_id="hill", turbine_id=["T1", "T2"], valid_at=TIME, available_at=TIME, power_kw=[1.0, None], wind_speed_ms=8.0,
+        wind_direction_deg=180.0, temperature_c=10.0, pitch_deg=0.0, status=["kept", "superseded"], off_curve=False, retimed=False,
+        source_file="a.csv", source_row=[1, 2],
+    ),
+    "Quarantine": lambda: _rows(
+        farm_id="hill", source_table=["signals", "weather"], source_file="a.csv", source_row=[1, 2], reason="bad_stamp", detail="", raw="{}",
+    ),
+    "ClockCalibration": lambda: _rows(
+        farm_id="hill", fitted_at=TIME, reading="as_stamped", assumed=["as_stamped", "wall_clock_is_utc"], agrees=[True, False],
+        offset_minutes=0.0, correlation=[0.8, None], evidence="[]", rows=[100, 0],
+    ),
+    "PowerCurve": lambda: _rows(
+        farm_id="hill", fitted_at=TIME, wind_speed_ms=[0.25, 0.75], power_share=0.0, low_share=-0.05, high_share=0.05, rows=[10, 20],
+    ),
+    "Observations": lambda: _rows(
+        entity_id="hill", granularity_minutes=60, valid_at=TIME, available_at=[TIME, TIME + pd.Timedelta(hours=1)], power_kw=[100.0, 110.0],
+        available_capacity_kw=3000.0, wind_speed_ms=[8.0, None], coverage_share=1.0, turbines=3,
+    ),
+    "Weather": lambda: _rows(
+        farm_id="hill", weather_model="alpha", run_at=TIME, available_at=TIME, valid_at=[TIME, TIME + pd.Timedelta(hours=1)], is_analysis=False,
+        wind_speed_100m_ms=8.0, wind_direction_100m_deg=180.0, wind_u_100m_ms=0.0, wind_v_100m_ms=8.0, wind_u_10m_ms=None, wind_v_10m_ms=None,
+        temperature_c=None, pressure_pa=None, air_density_kgm3=None,
+    ),
+    "DataQuality": lambda: _rows(
+        farm_id="hill", source_table="signals", check="stuck", signal="power_kw", count=[0, 3], of=10, severity=["info", "warning"], message="",
+    ),
+    "Features": lambda: _rows(
+        product_id="hours", entity_id=["hill", "both"], issued_at=TIME, valid_at=TIME, lead_minutes=0, weather_run_at=[TIME, pd.NaT], any_number=1.0,
+    ),
+    "ModelInput": lambda: _rows(
+        product_id="hours", entity_id=["hill", "both"], issued_at=TIME, valid_at=TIME, lead_minutes=0, weather_run_at=TIME, any_number=1.0,
+        target_available_at=TIME, power_share=0.5, available_capacity_kw=3000.0,
+    ),
+    "Choices": lambda: _rows(
+        product_id="hours", entity_id=["hill", "both"], model="climatology", deciding_score="nmae_share", score=0.1, champion_score=[None, 0.2],
+        reason="first",
+    ),
+    "Promotions": lambda: _rows(
+        product_id="hours", entity_id=["hill", "both"], promoted_at=TIME, model="climatology", model_version="1", run_id="a", trained_through=TIME,
+        available_at=TIME, deciding_score="nmae_share", score=0.1, champion_score=[None, 0.2], reason="first", recorded_at=TIME,
+    ),
+    "Forecasts": lambda: _rows(
+        product_id="hours", entity_id=["hill", "both"], model="climatology", model_version="1", issued_at=TIME, valid_at=TIME, lead_minutes=0,
+        capacity_kw=3000.0, weather_run_at=[TIME, pd.NaT], fallback="", weather=contracts.FORECAST_WEATHER, q500_kw=1.0, q900_kw=[2.0, None],
+    ),
+    "Scores": lambda: _rows(
+        product_id="hours", entity_id=["hill", "both"], model="climatology", period="all", lead_from_minutes=0, lead_to_minutes=60,
+        metric="nmae_share", level=[None, 0.5], value=[0.1, None], n=[3, 0], weather=contracts.PERFECT_WEATHER,
+    ),
+    "Incidents": lambda: _rows(
+        raised_at=TIME, entity_id="hill", product_id=["", "hours"], kind="stuck", severity="warning", message="", action="",
+    ),
+}  # fmt: skip
+
+
+def _put(**values: Any) -> Spoil:
+    return lambda table: table.assign(**values)
+
+
+def _same_key(table: pd.DataFrame) -> pd.DataFrame:
+    return pd.concat([table.iloc[:1], table.iloc[:1]], ignore_index=True)
+
+
+#: Defects by contract, and the column or word that the refusal names.
+DEFECTS: list[tuple[str, str, Spoil, str]] = [
+    ("Signals", "unknown status", _put(status="lost"), "status"),
+    ("Signals", "wind from nowhere", _put(wind_direction_deg=361.0), "wind_direction_deg"),
+    ("Signals", "colder than any place", _put(temperature_c=-273.2), "temperature_c"),
+    ("Signals", "wind below nothing", _put(wind_speed_ms=-1.0), "wind_speed_ms"),
+    ("Quarantine", "unknown table", _put(source_table="rumours"), "source_table"),
+    ("ClockCalibration", "unknown reading", _put(reading="sundial"), "reading"),
+    ("ClockCalibration", "impossible correlation", _put(correlation=1.5), "correlation"),
+    ("PowerCurve", "rows below nothing", _put(rows=-1), "rows"),
+    ("Observations", "same version twice", _same_key, "unique"),
+    ("Observations", "no capacity", _put(available_capacity_kw=0.0), "available_capacity_kw"),
+    ("Observations", "more than everything", _put(coverage_share=1.2), "coverage_share"),
+    ("Observations", "unknown power", _put(power_kw=None), "power_kw"),
+    ("Observations", "no turbine", _put(turbines=0), "turbines"),
+    ("Weather", "same time of a run twice", _same_key, "unique"),
+    ("Weather", "storm beyond measure", _put(wind_speed_100m_ms=101.0), "wind_speed_100m_ms"),
+    ("Weather", "no wind", _put(wind_speed_100m_ms=None), "wind_speed_100m_ms"),
+    ("DataQuality", "unknown severity", _put(severity="panic"), "severity"),
+    ("DataQuality", "count below nothing", _put(count=-1), "count"),
+    ("Features", "same interval twice", _same_key, "unique"),
+    ("Features", "before the issue", _put(lead_minutes=-60), "lead_minutes"),
+    ("Features", "no issue time", _put(issued_at=pd.NaT), "issued_at"),
+    ("ModelInput", "unknown outcome", _put(power_share=None), "power_share"),
+    ("ModelInput", "outcome that never arrived", _put(target_available_at=pd.NaT), "target_available_at"),
+    ("ModelInput", "same interval twice", _same_key, "unique"),
+    ("Choices", "no score", _put(score=None), "score"),
+    ("Promotions", "no version", _put(model_version=None), "model_version"),
+    ("Forecasts", "same interval twice", _same_key, "unique"),
+    ("Forecasts", "power below nothing", _put(q900_kw=-1.0), "q900_kw"),
+    ("Forecasts", "no median", _put(q500_kw=None), "q500_kw"),
+    ("Forecasts", "no median column", lambda table: table.drop(columns="q500_kw"), "q500_kw"),
+    ("Forecasts", "quantile named by hand", lambda table: table.rename(columns={"q900_kw": "p90"}), "p90"),
+    ("Forecasts", "unknown weather", _put(weather="sunny"), "weather"),
+    ("Forecasts", "no capacity", _put(capacity_kw=0.0), "capacity_kw"),
+    ("Scores", "coverage of more than all", _put(level=1.5), "level"),
+    ("Scores", "an empty bucket", _put(lead_to_minutes=0), "lead_to_minutes"),
+    ("Scores", "unlabelled weather", _put(weather=""), "weather"),
+    ("Incidents", "unknown severity", _put(severity="panic"), "severity"),
+]
+
+
+@pytest.mark.parametrize("contract", RIGHT)
+def test_a_right_table_is_right_and_in_the_types_of_the_house(contract: str) -> None:
+    table = getattr(contracts, contract).validate(RIGHT[contract]())
+    assert len(table) == 2
+    times = {str(table[name].dtype) for name in table if name.endswith("_at") or name == "trained_through"}
+    assert times <= {"datetime64[us, UTC]"}
+    assert "object" not in {str(dtype) for dtype in table.dtypes}
+
+
+@pytest.mark.parametrize(
+    ("contract", "spoil", "names"),
+    [pytest.param(contract, spoil, names, id=f"{contract}: {defect}") for contract, defect, spoil, names in DEFECTS],
+)
+def test_a_defect_is_refused_by_name(contract: str, spoil: Spoil, names: str) -> None:
+    with pytest.raises(REFUSALS, match=names):
+        getattr(contracts, contract).validate(spoil(RIGHT[contract]()))
+
+
+STRICT = [name for name in RIGHT if name not in {"Features", "ModelInput"}]
+
+
+@pytest.mark.parametrize("contract", STRICT)
+def test_an_unknown_column_is_refused(contract: str) -> None:
+    with pytest.raises(REFUSALS, match="surprise"):
+        getattr(contracts, contract).validate(RIGHT[contract]().assign(surprise=1))
+
+
+@pytest.mark.parametrize("contract", RIGHT)
+def test_a_column_that_is_not_there_is_named(contract: str) -> None:
+    declared = [name for name, column in getattr(contracts, contract).to_schema().columns.items() if not column.regex]
+    for name in declared:
+        with pytest.raises(REFUSALS, match=name):
+            getattr(contracts, contract).validate(RIGHT[contract]().drop(columns=name))
+
+
+def test_every_contract_of_the_house_is_tested_here() -> None:
+    models = {
+        name
+        for name, value in vars(contracts).items()
+        if isinstance(value, type) and issubclass(value, contracts.pa.DataFrameModel) and value not in {contracts.Contract, contracts.pa.DataFrameModel}
+    }
+    assert models == set(RIGHT)
+    assert {contract for contract, *_ in DEFECTS} == set(RIGHT)
+
+
+@pytest.mark.parametrize("contract", [contracts.SignalsRaw, contracts.WeatherRaw])
+def test_a_raw_table_is_judged_by_its_columns(contract: type[contracts.RawTable]) -> None:
+    table = pd.DataFrame(columns=sorted(contract.columns))
+    assert contract().validate(table) is table
+    assert contract().validate(table.assign(more=1)) is not None
+    with pytest.raises(ValueError, match=rf"{contract.__name__}: no column farm_id"):
+        contract().validate(table.drop(columns="farm_id"))
+
+
+class _Model:
+    save = trained_through = None
+
+
+class _Versions:
+    newest = None
+
+
+@pytest.mark.parametrize("data", [_Model(), _Versions()])
+def test_models_of_the_registry(data: object) -> None:
+    assert contracts.ModelsInRegistry().validate(data) is data
+
+
+def test_what_is_no_model_is_refused() -> None:
+    with pytest.raises(TypeError, match="not DataFrame"):
+        contracts.ModelsInRegistry().validate(pd.DataFrame())
+
+
+@pytest.mark.parametrize("wrong", [7, "v7", "", "1.5", None])
+def test_a_version_is_a_whole_number_as_text(wrong: object) -> None:
+    assert contracts.VersionNumber().validate("7") == "7"
+    with pytest.raises(ValueError, match="a version number, not"):
+        contracts.VersionNumber().validate(wrong)
+
+
+def test_metrics_are_finite() -> None:
+    assert contracts.TrainingMetrics().validate({"a": 1.0}) == {"a": 1.0}
+    with pytest.raises(ValueError, match="not a finite number: b, c"):
+        contracts.TrainingMetrics().validate({"a": 1.0, "b": float("nan"), "c": float("inf")})
