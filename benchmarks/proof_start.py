@@ -13,7 +13,7 @@ import sys
 import pandas as pd
 
 from record import PROJECT, record
-from wind_kedro.contracts import PERFECT_WEATHER
+from wind_kedro.columns import PERFECT_WEATHER
 from wind_kedro.scores import score_forecasts
 
 CHALLENGER = "catboost"

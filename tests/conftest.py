@@ -58,7 +58,9 @@ def project_path() -> Path:
 # --- cards -----------------------------------------------------------------------------------------------------------
 
 
-def _farm(farm_id: str, turbines: int, weather_kind: str = "forecast", models: tuple[str, ...] = ("alpha",)) -> dict[str, Any]:
+def _farm(
+    farm_id: str, turbines: int, weather_kind: str = "forecast", models: tuple[str, ...] = ("alpha",)
+) -> dict[str, Any]:
     return {
         "id": farm_id,
         "name": farm_id.title(),
@@ -162,7 +164,10 @@ def fleet() -> Fleet:
 
 def _times(rows: Rows, columns: list[str]) -> Rows:
     return [
-        {name: pd.Timestamp(value, tz="UTC") if name in columns and isinstance(value, str) else value for name, value in row.items()}
+        {
+            name: pd.Timestamp(value, tz="UTC") if name in columns and isinstance(value, str) else value
+            for name, value in row.items()
+        }
         for row in rows
     ]
 
@@ -179,11 +184,15 @@ def make_observations(rows: Rows) -> pd.DataFrame:
             "coverage_share": 1.0,
             "turbines": 3,
         } | row
-        full["power_kw"] = full.pop("share", 0.0) * full["available_capacity_kw"] if "power_kw" not in full else full["power_kw"]
+        full["power_kw"] = (
+            full.pop("share", 0.0) * full["available_capacity_kw"] if "power_kw" not in full else full["power_kw"]
+        )
         # As latency has it: an interval can be read ten minutes after its end.
         full.setdefault("available_at", full["valid_at"] + pd.Timedelta(minutes=full["granularity_minutes"] + 10))
         table.append(full)
-    return contracts.Observations.validate(pd.DataFrame(table, columns=list(contracts.Observations.to_schema().columns)))
+    return contracts.Observations.validate(
+        pd.DataFrame(table, columns=list(contracts.Observations.to_schema().columns))
+    )
 
 
 def make_weather(rows: Rows) -> pd.DataFrame:
@@ -195,7 +204,9 @@ def make_weather(rows: Rows) -> pd.DataFrame:
         table.append(full)
     columns = contracts.Weather.to_schema().columns
     frame = pd.DataFrame(table, columns=list(columns))
-    return contracts.Weather.validate(frame.astype({name: float for name in columns if name.startswith(("wind", "temp", "press", "air"))}))
+    return contracts.Weather.validate(
+        frame.astype({name: float for name in columns if name.startswith(("wind", "temp", "press", "air"))})
+    )
 
 
 @pytest.fixture(scope="session", name="observe")
@@ -217,7 +228,8 @@ def run_of() -> Callable[..., Rows]:
     def rows(run_at: str, speeds: list[float], **columns: Any) -> Rows:
         start = pd.Timestamp(run_at, tz="UTC")
         return [
-            {"run_at": start, "valid_at": start + pd.Timedelta(hours=hour), "wind_speed_100m_ms": float(speed)} | columns
+            {"run_at": start, "valid_at": start + pd.Timedelta(hours=hour), "wind_speed_100m_ms": float(speed)}
+            | columns
             for hour, speed in enumerate(speeds)
         ]
 
@@ -231,7 +243,12 @@ def make_features() -> MakeTable:
     def features(rows: Rows) -> pd.DataFrame:
         table = []
         for row in _times(rows, ["issued_at", "valid_at", "weather_run_at"]):
-            full = {"product_id": "hours", "entity_id": "hill", "weather_run_at": row["issued_at"], "wind_speed_100m_ms": 8.0} | row
+            full = {
+                "product_id": "hours",
+                "entity_id": "hill",
+                "weather_run_at": row["issued_at"],
+                "wind_speed_100m_ms": 8.0,
+            } | row
             full.setdefault("lead_minutes", int((full["valid_at"] - full["issued_at"]).total_seconds() // 60))
             full.setdefault("hour_of_day", float(full["valid_at"].hour))
             table.append(full)

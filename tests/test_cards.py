@@ -114,7 +114,11 @@ def test_each_fault_has_its_own_line(cards: dict[str, Any]) -> None:
     cards["products"][1]["colour"] = "red"
     with pytest.raises(CardError) as caught:
         Fleet.from_config(**cards)
-    assert [line.partition(":")[0] for line in str(caught.value).splitlines()] == ["farms.yml", "markets.yml", "products.yml"]
+    assert [line.partition(":")[0] for line in str(caught.value).splitlines()] == [
+        "farms.yml",
+        "markets.yml",
+        "products.yml",
+    ]
 
 
 def test_messages_name_the_files_they_are_told(cards: dict[str, Any]) -> None:
@@ -171,11 +175,21 @@ def test_what_a_fleet_knows(fleet: Fleet) -> None:
     ("ask", "says"),
     [
         pytest.param(lambda fleet: fleet.farm("dale"), "no farm 'dale'; the cards know hill, shore", id="farm"),
-        pytest.param(lambda fleet: fleet.farm("both"), "no farm 'both'; the cards know hill, shore", id="a group is no farm"),
-        pytest.param(lambda fleet: fleet.farms_of("dale"), "no farm or group 'dale'; the cards know hill, shore, both", id="entity"),
+        pytest.param(
+            lambda fleet: fleet.farm("both"), "no farm 'both'; the cards know hill, shore", id="a group is no farm"
+        ),
+        pytest.param(
+            lambda fleet: fleet.farms_of("dale"),
+            "no farm or group 'dale'; the cards know hill, shore, both",
+            id="entity",
+        ),
         pytest.param(lambda fleet: fleet.name_of("dale"), "no farm or group 'dale'", id="name"),
-        pytest.param(lambda fleet: fleet.market("bazaar"), "no market 'bazaar'; the cards know hourly, quarterly", id="market"),
-        pytest.param(lambda fleet: fleet.product("luck"), "no product 'luck'; the cards know hours, quarters", id="product"),
+        pytest.param(
+            lambda fleet: fleet.market("bazaar"), "no market 'bazaar'; the cards know hourly, quarterly", id="market"
+        ),
+        pytest.param(
+            lambda fleet: fleet.product("luck"), "no product 'luck'; the cards know hours, quarters", id="product"
+        ),
     ],
 )
 def test_asking_for_what_is_not_there_says_what_is(fleet: Fleet, ask: Callable[[Fleet], Any], says: str) -> None:
@@ -190,13 +204,17 @@ def test_asking_for_what_is_not_there_says_what_is(fleet: Fleet, ask: Callable[[
         pytest.param("2024-03-01T05:59", "2024-03-01T06:00", ["01T06"], id="the end belongs to it"),
         pytest.param("2024-03-01T06:00", "2024-03-01T18:00", ["01T18"], id="the start does not"),
         pytest.param("2024-03-01T18:00", "2024-03-02T05:59", [], id="a night without issue"),
-        pytest.param("2024-02-28T12:00", "2024-03-01T12:00", ["28T18", "29T06", "29T18", "01T06"], id="over a leap day, in order"),
+        pytest.param(
+            "2024-02-28T12:00", "2024-03-01T12:00", ["28T18", "29T06", "29T18", "01T06"], id="over a leap day, in order"
+        ),
         pytest.param("2024-03-30T18:00", "2024-03-31T18:00", ["31T06", "31T18"], id="no clock change in UTC"),
         pytest.param("2024-03-02T00:00", "2024-03-01T00:00", [], id="backwards"),
     ],
 )
 def test_issues_between(fleet: Fleet, start: str, end: str, expected: list[str]) -> None:
-    issues = fleet.product("hours").issues_between(*(dt.datetime.fromisoformat(text).replace(tzinfo=UTC) for text in (start, end)))
+    issues = fleet.product("hours").issues_between(
+        *(dt.datetime.fromisoformat(text).replace(tzinfo=UTC) for text in (start, end))
+    )
     assert [f"{issue:%dT%H}" for issue in issues] == expected
     assert all(issue.tzinfo is UTC for issue in issues)
 

@@ -27,7 +27,11 @@ def _text(time: dt.datetime) -> str:
         pytest.param("2024-03-02", "2024-03-02T00:00:00+00:00", id="a date as text"),
         pytest.param(dt.date(2024, 3, 2), "2024-03-02T00:00:00+00:00", id="a date as YAML reads it"),
         pytest.param(dt.datetime(2024, 3, 2, 12), "2024-03-02T12:00:00+00:00", id="a time as YAML reads it"),  # noqa: DTZ001
-        pytest.param(dt.datetime(2024, 3, 2, 1, tzinfo=dt.timezone(dt.timedelta(hours=2))), "2024-03-01T23:00:00+00:00", id="the day before"),
+        pytest.param(
+            dt.datetime(2024, 3, 2, 1, tzinfo=dt.timezone(dt.timedelta(hours=2))),
+            "2024-03-01T23:00:00+00:00",
+            id="the day before",
+        ),
     ],
 )
 def test_every_time_is_brought_to_utc(given: Any, expected: str) -> None:

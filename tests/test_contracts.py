@@ -188,7 +188,9 @@ def test_every_contract_of_the_house_is_tested_here() -> None:
     models = {
         name
         for name, value in vars(contracts).items()
-        if isinstance(value, type) and issubclass(value, contracts.pa.DataFrameModel) and value not in {contracts.Contract, contracts.pa.DataFrameModel}
+        if isinstance(value, type)
+        and issubclass(value, contracts.pa.DataFrameModel)
+        and value not in {contracts.Contract, contracts.pa.DataFrameModel}
     }
     assert models == set(RIGHT)
     assert {contract for contract, *_ in DEFECTS} == set(RIGHT)

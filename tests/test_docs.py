@@ -92,16 +92,22 @@ def reasons_in(module: ModuleType) -> set[str]:
 
 
 def checks_in(module: ModuleType) -> set[str]:
-    """Checks that a module adds to its findings by name, and those that it accounts rows under."""
-    found: set[str] = set()
+    """Checks that a module notes by name, those that it accounts rows under, and faults of values."""
+    found: set[object] = set()
     for node in ast.walk(ast.parse(inspect.getsource(module))):
-        if isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "add" and len(node.args) > 2:
-            found |= {node.args[2].value} if isinstance(node.args[2], ast.Constant) else set()
-        if isinstance(node, ast.AnnAssign | ast.Assign) and isinstance(node.value, ast.Dict):
+        if (
+            isinstance(node, ast.Call)
+            and getattr(node.func, "attr", "") == "add"
+            and isinstance(node.args[0], ast.Constant)
+        ):
+            found.add(node.args[0].value)
+        if isinstance(node, ast.AnnAssign | ast.Assign):
             target = node.targets[0] if isinstance(node, ast.Assign) else node.target
-            if getattr(target, "id", "") in {"parts", "_FAULTS", "REASONS"}:
+            if isinstance(node.value, ast.Dict) and getattr(target, "id", "") in {"parts", "_FAULTS", "REASONS"}:
                 found |= {key.value for key in node.value.keys if isinstance(key, ast.Constant)}
-    return found
+            if isinstance(target, ast.Subscript) and getattr(target.value, "id", "") == "parts":
+                found |= {target.slice.value} if isinstance(target.slice, ast.Constant) else set()
+    return {str(name) for name in found}
 
 
 def kinds_in(module: ModuleType) -> set[str]:
@@ -184,7 +190,7 @@ def test_every_reason_is_in_the_glossary_and_has_words(module: ModuleType) -> No
 
 def test_every_check_is_in_the_glossary() -> None:
     checks = checks_in(quality) | set(quality.REASONS)
-    assert {"rows_in", "kept", "stuck", "clock_agrees", "missing_run"} <= checks, "the search misses some"
+    assert {"rows_in", "superseded", "stuck", "clock_agrees", "missing_run"} <= checks, "the search misses some"
     known = first_cells(section(GLOSSARY, "Rows set aside: reasons for quarantine"))
     known += first_cells(section(GLOSSARY, "Checks of data quality"))
     assert sorted(checks - set(known)) == []
@@ -207,7 +213,8 @@ def test_the_searches_can_fail() -> None:
     source = textwrap.dedent("""
         _first_fault([(a, "made_up", b)])
         row.mutate(reason=ifelse(x, "other", y))
-        found.add(f, t, "third", r)
+        notes.add("third", r)
+        parts["fifth"] = 1
         x = {"kind": "fourth"}
     """)
 
@@ -217,7 +224,7 @@ def test_the_searches_can_fail() -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(inspect, "getsource", read)
         assert reasons_in(module) == {"made_up", "other"}
-        assert checks_in(module) == {"third"}
+        assert checks_in(module) == {"third", "fifth"}
         assert kinds_in(module) == {"fourth"}
 
 

@@ -31,7 +31,11 @@ def _whereabouts() -> tuple[int, int]:
 @pytest.mark.parametrize("workers", BACKENDS)
 def test_results_keep_the_order_of_the_tasks_not_of_their_finishing(workers: Workers) -> None:
     tasks = {"slow": (2.0, 0.2), "quick": (4.0, 0.0), "quicker": (6.0,)}
-    assert list(map_farms(_halve, tasks, workers=workers, label="halve").results.items()) == [("slow", 1), ("quick", 2), ("quicker", 3)]
+    assert list(map_farms(_halve, tasks, workers=workers, label="halve").results.items()) == [
+        ("slow", 1),
+        ("quick", 2),
+        ("quicker", 3),
+    ]
 
 
 @pytest.mark.parametrize("workers", BACKENDS)
@@ -39,12 +43,17 @@ def test_a_task_that_fails_is_reported_and_stops_no_other(workers: Workers, capl
     with caplog.at_level(logging.ERROR):
         mapped = map_farms(_halve, {"a": (2.0,), "bad": (-1.0,), "b": (4.0,)}, workers=workers, label="halve")
     assert mapped == Mapped(results={"a": 1, "b": 2}, failures={"bad": "ValueError: -1.0 is below nothing"})
-    assert [record.getMessage() for record in caplog.records] == ["halve: bad failed: ValueError: -1.0 is below nothing"]
+    assert [record.getMessage() for record in caplog.records] == [
+        "halve: bad failed: ValueError: -1.0 is below nothing"
+    ]
 
 
 def test_keys_may_be_what_a_farm_is_known_by() -> None:
     tasks = {("hours", "hill"): (2.0,), ("hours", "shore"): (4.0,)}
-    assert map_farms(_halve, tasks, workers=INLINE, label="halve").results == {("hours", "hill"): 1, ("hours", "shore"): 2}
+    assert map_farms(_halve, tasks, workers=INLINE, label="halve").results == {
+        ("hours", "hill"): 1,
+        ("hours", "shore"): 2,
+    }
 
 
 def test_one_task_starts_no_processes() -> None:

@@ -24,13 +24,17 @@ def test_a_forecast_has_no_outcome_to_take_away(make_features: MakeTable) -> Non
     assert set(feature_matrix(features)) == {"lead_minutes", "wind_speed_100m_ms", "hour_of_day"}
 
 
-def test_shares_become_kilowatts_of_each_entity_and_say_what_weather_they_are_made_of(fleet: Fleet, make_features: MakeTable) -> None:
+def test_shares_become_kilowatts_of_each_entity_and_say_what_weather_they_are_made_of(
+    fleet: Fleet, make_features: MakeTable
+) -> None:
     issue = {"issued_at": "2024-03-01 06:00", "valid_at": "2024-03-01 07:00"}
     rows = make_features([issue | {"entity_id": "both"}, issue | {"entity_id": "hill", "weather_run_at": pd.NaT}])
     rows.index = pd.Index([7, 3])  # as a filter leaves it
     shares = np.array([[0.1, 0.2, 0.3], [0.4, 0.5, 0.6]])
     table = contracts.Forecasts.validate(
-        forecast_rows(rows, shares, fleet.product("hours"), fleet, model="climatology", model_version="3", fallback="persistence")
+        forecast_rows(
+            rows, shares, fleet.product("hours"), fleet, model="climatology", model_version="3", fallback="persistence"
+        )
     )
     assert table[["entity_id", "capacity_kw", "q100_kw", "q500_kw", "q900_kw", "weather"]].to_numpy().tolist() == [
         ["both", 4000, 400, 800, 1200, "perfect weather"],

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from wind_kedro.cards import CardError, Fleet, Penalty
-from wind_kedro.contracts import FORECAST_WEATHER, PERFECT_WEATHER, quantile_columns
+from wind_kedro.columns import FORECAST_WEATHER, PERFECT_WEATHER, quantile_columns
 from wind_kedro.scores import (
     METRICS,
     ScoreRules,

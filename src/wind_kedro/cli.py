@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,11 +39,23 @@ def _mendable(error: Exception) -> OneLine | None:
         return OneLine(str(cause))
     if isinstance(error, DataValidationError):  # a broken contract on a table of our own is a bug
         return None
-    if isinstance(error, ParameterValidationError | DatasetError | OmegaConfBaseException | YAMLError):
+    if isinstance(error, ParameterValidationError):
+        return OneLine("\n".join(_parameter_faults(str(error))))
+    if isinstance(error, DatasetError | OmegaConfBaseException | YAMLError):
         return OneLine(" ".join(str(error).split()))
     if isinstance(error, ValueError) and "Failed to find the pipeline" in str(error):
         return OneLine(" ".join(str(error).split()))
     return None
+
+
+def _parameter_faults(message: str) -> list[str]:
+    """One line a fault from Kedro's message, which is Pydantic's over several lines for each parameter."""
+    faults = []
+    for parameter, details in re.findall(r"^- Parameter '([^']+)': (.*?)(?=^- Parameter |\Z)", message, re.M | re.S):
+        found = re.findall(r"^(\S+)\n  (.+?) \[type=", details, re.M)
+        where = f"parameters (conf/*/parameters_*.yml): {parameter}"
+        faults += [f"{where}.{field}: {what}" for field, what in found] or [f"{where}: {' '.join(details.split())}"]
+    return faults or [" ".join(message.split())]
 
 
 def _run(**options: Any) -> Any:
@@ -107,7 +120,7 @@ def _sells(fleet: Fleet, members: list[str], farm_id: str) -> bool:
 @click.pass_obj
 def forecast(options: dict[str, str | None], product: str | None, entity: str | None) -> None:
     """Print the newest forecast of every product and entity."""
-    from wind_kedro.contracts import quantile_column
+    from wind_kedro.columns import quantile_column
     from wind_kedro.errors import WindKedroError
 
     fleet, context = _open(options)
@@ -145,12 +158,10 @@ def _open(options: dict[str, str | None]) -> tuple[Fleet, KedroContext]:
     from wind_kedro.cards import Fleet
 
     try:
-        with KedroSession.create(
-            env=options["env"], conf_source=options["conf_source"], save_on_close=False
-        ) as session:
-            context = session.load_context()
-            cards = context.config_loader["globals"]
-            fleet = Fleet.from_config(cards["farms"], cards["markets"], cards["products"], cards.get("groups"))
+        session = KedroSession.create(env=options["env"], conf_source=options["conf_source"], save_on_close=False)
+        context = session.load_context()
+        cards = context.config_loader["globals"]
+        fleet = Fleet.from_config(cards["farms"], cards["markets"], cards["products"], cards.get("groups"))
     except Exception as error:
         mendable = _mendable(error)
         if mendable is None:

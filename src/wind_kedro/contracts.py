@@ -9,28 +9,15 @@ Times are UTC with microseconds, intervals are named by their start. `docs/gloss
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import pandas as pd
 import pandera.pandas as pa
 from pandera.typing import Series
 
+from wind_kedro.columns import FORECAST_WEATHER, PERFECT_WEATHER, quantile_column
+
 Utc = Annotated[pd.DatetimeTZDtype, "us", "UTC"]
-
-#: What every score, figure and page made from an analysis says.
-PERFECT_WEATHER = "perfect weather"
-FORECAST_WEATHER = "forecast weather"
-
-
-def quantile_column(level: float, unit: Literal["kw", "share"] = "kw") -> str:
-    """Name of the column that holds the quantile of ``level``: thousandths and unit. ``0.05`` → ``q050_kw``, ``q050_share``."""
-    return f"q{round(level * 1000):03d}_{unit}"
-
-
-def quantile_columns(levels: Sequence[float], unit: Literal["kw", "share"] = "kw") -> list[str]:
-    """Names of the columns of several levels, in their order."""
-    return [quantile_column(level, unit) for level in levels]
 
 
 class Contract(pa.DataFrameModel):
@@ -277,7 +264,7 @@ class Promotions(Contract):
 
 
 class Forecasts(pa.DataFrameModel):
-    """One row per product, entity, model, issue time and interval: quantiles in kW, one column a level (`quantile_column`)."""
+    """One row per product, entity, model, issue time and interval: quantiles in kW, one column a level (`columns.quantile_column`)."""
 
     product_id: Series[str]
     entity_id: Series[str]

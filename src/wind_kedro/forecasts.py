@@ -7,7 +7,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from wind_kedro.cards import Fleet, Product
-from wind_kedro.contracts import FORECAST_WEATHER, PERFECT_WEATHER, quantile_columns
+from wind_kedro.columns import FORECAST_WEATHER, PERFECT_WEATHER, quantile_columns
 
 #: What names a forecast row, beside its model.
 KEYS = ["product_id", "entity_id", "issued_at", "valid_at"]

@@ -50,7 +50,9 @@ class RunHooks:
             self._parameters = loader["parameters"]
 
     @hook_impl
-    def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Pipeline, catalog: CatalogProtocol[Any, Any]) -> None:
+    def before_pipeline_run(
+        self, run_params: dict[str, Any], pipeline: Pipeline, catalog: CatalogProtocol[Any, Any]
+    ) -> None:
         """Refuse to start without the inputs, saying which pipeline makes them; tag the MLflow run."""
         missing = [
             name

@@ -21,17 +21,9 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from pandera.typing import DataFrame
 from pydantic import BaseModel, ConfigDict, Field
 
-from wind_kedro.contracts import (
-    FORECAST_WEATHER,
-    PERFECT_WEATHER,
-    Forecasts,
-    Observations,
-    Scores,
-    quantile_columns,
-)
+from wind_kedro.columns import FORECAST_WEATHER, PERFECT_WEATHER, quantile_columns
 
 if TYPE_CHECKING:
     from wind_kedro.cards import Fleet, Market, Penalty, Product
@@ -192,8 +184,8 @@ def skill(score: Array, reference: Array) -> Array:
 
 
 def score_forecasts(
-    forecasts: DataFrame[Forecasts],
-    observations: DataFrame[Observations],
+    forecasts: pd.DataFrame,
+    observations: pd.DataFrame,
     fleet: Fleet,
     lead_edges_minutes: Sequence[int],
     by: Period = "all",
@@ -201,7 +193,7 @@ def score_forecasts(
     *,
     paired: bool = True,
     rules: ScoreRules = DEFAULT_RULES,
-) -> DataFrame[Scores]:
+) -> pd.DataFrame:
     """Score forecasts against what came.
 
     One row of the result per product, entity, model, period, bucket of lead time, metric (`METRICS`) and level. Buckets
@@ -244,8 +236,10 @@ def score_forecasts(
             rows = _paired(rows, product_id)
         if not rows.empty:
             tables.append(_score_product(rows, product, fleet.market(product.market), edges, by, rules, paired))
+    from wind_kedro.contracts import Scores
+
     columns = list(Scores.to_schema().columns)
-    return DataFrame[Scores](pd.concat(tables, ignore_index=True)[columns] if tables else _no_scores(columns))
+    return Scores.validate(pd.concat(tables, ignore_index=True)[columns] if tables else _no_scores(columns))
 
 
 def _latest(observations: pd.DataFrame, as_of: dt.datetime | None) -> pd.DataFrame:

@@ -7,6 +7,8 @@ HOOKS = (RunHooks(),)
 CONFIG_LOADER_ARGS = {
     "base_env": "base",
     "default_run_env": "local",
+    # An overlay says only what differs; lists, such as those of the cards, are replaced whole.
+    "merge_strategy": {"parameters": "soft", "mlflow": "soft"},
     "config_patterns": {
         # The cards are globals, so that an overlay replaces a whole list of farms, and catalog and parameters see the same.
         "globals": ["globals*", "farms*", "markets*", "products*"],

@@ -49,7 +49,10 @@ def history(tmp_path: Path) -> MakeHistory:
 
 
 def _keys(table: pd.DataFrame) -> list[tuple[str, str, float]]:
-    return [(row.product_id, f"{row.issued_at:%d %H}", row.q500_kw) for row in table[table["lead_minutes"] == 60].itertuples()]
+    return [
+        (row.product_id, f"{row.issued_at:%d %H}", row.q500_kw)
+        for row in table[table["lead_minutes"] == 60].itertuples()
+    ]
 
 
 def test_a_history_grows_by_its_key(history: MakeHistory) -> None:
@@ -60,7 +63,11 @@ def test_a_history_grows_by_its_key(history: MakeHistory) -> None:
 
 
 def test_one_table_may_hold_several_partitions(history: MakeHistory, tmp_path: Path) -> None:
-    history().save(pd.concat([_forecasts("hours", "2024-03-02 06:00", q500_kw=2.0), _forecasts("hours", "2024-03-01 06:00", q500_kw=1.0)]))
+    history().save(
+        pd.concat(
+            [_forecasts("hours", "2024-03-02 06:00", q500_kw=2.0), _forecasts("hours", "2024-03-01 06:00", q500_kw=1.0)]
+        )
+    )
     assert _keys(history().load()) == [("hours", "01 06", 1), ("hours", "02 06", 2)]
     files = [str(file.relative_to(tmp_path)) for file in sorted(tmp_path.rglob("*.*"))]
     assert files == ["history/hours/20240301T060000Z.parquet", "history/hours/20240302T060000Z.parquet"]
@@ -189,7 +196,9 @@ def test_a_table_without_rows_changes_nothing(history: MakeHistory) -> None:
         pytest.param("", "_.parquet", id="nothing"),
     ],
 )
-def test_a_value_becomes_a_file_name_that_every_system_takes(history: MakeHistory, tmp_path: Path, period: str, name: str) -> None:
+def test_a_value_becomes_a_file_name_that_every_system_takes(
+    history: MakeHistory, tmp_path: Path, period: str, name: str
+) -> None:
     scores = pd.DataFrame({"product_id": ["hours"], "period": [period]})
     history("Scores", ["product_id", "period"]).save(scores)
     assert [file.name for file in (tmp_path / "history/hours").iterdir()] == [name]

@@ -14,7 +14,6 @@ from kedro.io import DatasetError
 from wind_kedro import datasets
 from wind_kedro.datasets.written_aside import aside
 
-
 # Ibis 12 about DuckDB 2 and pandas 3, which it supports all the same.
 pytestmark = [
     pytest.mark.filterwarnings("ignore:fetch_arrow_table:DeprecationWarning"),
@@ -33,7 +32,11 @@ def _figure(number: int) -> go.Figure:
 #: Each dataset with its suffix, how its content is made from a number, and how the number is read again.
 KINDS: dict[str, tuple[str, Callable[[int], Any], Callable[[Any], int]]] = {
     "ParquetTable": (".parquet", _table, lambda data: int(data["number"].iloc[0])),
-    "IbisTable": (".parquet", lambda number: ibis.memtable(pa.table({"number": [number]})), lambda data: data["number"].min().to_pyarrow().as_py()),
+    "IbisTable": (
+        ".parquet",
+        lambda number: ibis.memtable(pa.table({"number": [number]})),
+        lambda data: data["number"].min().to_pyarrow().as_py(),
+    ),
     "Figure": (".json", _figure, lambda data: int(data.data[0].y[0])),
     "Document": (".html", str, int),
     "JsonDocument": (".json", lambda number: {"number": number}, lambda data: int(data["number"])),
@@ -144,9 +147,13 @@ def test_a_versioned_dataset_keeps_its_versions(tmp_path: Path) -> None:
     from kedro.io import Version
 
     for version, number in (("one", 1), ("two", 2)):
-        datasets.JsonDocument(filepath=str(tmp_path / "thing.json"), version=Version(None, version)).save({"number": number})
+        datasets.JsonDocument(filepath=str(tmp_path / "thing.json"), version=Version(None, version)).save(
+            {"number": number}
+        )
     assert [path.name for path in sorted((tmp_path / "thing.json").iterdir())] == ["one", "two"]
-    assert datasets.JsonDocument(filepath=str(tmp_path / "thing.json"), version=Version(None, None)).load() == {"number": 2}
+    assert datasets.JsonDocument(filepath=str(tmp_path / "thing.json"), version=Version(None, None)).load() == {
+        "number": 2
+    }
 
 
 def test_aside_makes_the_folders_and_cleans_up_after_an_interrupt(tmp_path: Path) -> None:

@@ -162,3 +162,12 @@ def test_catboost_leaves_out_blocks_of_time() -> None:
     by_time = catboost._blocks_of_time(pd.DataFrame({"valid_at": valid_at}), 2)
     assert by_time.tolist() == [1, 0, 1, 0]
     assert catboost._blocks_of_time(pd.DataFrame({"wind": [1.0, 2.0, 3.0, 4.0]}), 2).tolist() == [0, 0, 1, 1]
+
+
+def test_catboost_draws_its_random_numbers_from_the_seed() -> None:
+    rng = np.random.default_rng(5)
+    features = pd.DataFrame({f"x{number}": rng.normal(size=300) for number in range(4)})
+    power = pd.Series(rng.uniform(size=300))
+    config = ModelConfig(type="catboost", params={"iterations": 20})
+    one, two = (build("it", config, LEVELS, seed).fit(features, power).predict(features) for seed in (1, 2))
+    assert not np.array_equal(one, two)

@@ -12,9 +12,9 @@ TRAINED_THROUGH = pd.Timestamp("2024-03-01T00:00:00Z")
 
 
 def usual_power(share: float, levels: list[float]) -> Forecaster:
-    """A model whose every quantile is ``share``."""
-    model = build("usual", ModelConfig(type="climatology"), levels, seed=0)
-    return model.fit(pd.DataFrame({"hour_of_day": [0.0, 1.0]}), pd.Series([share, share]))
+    """A model whose every quantile is ``share``, and a tenth more at seven."""
+    model = build("usual", ModelConfig(type="climatology", params={"min_rows": 1}), levels, seed=0)
+    return model.fit(pd.DataFrame({"hour_of_day": [6.0, 7.0]}), pd.Series([share, share + 0.1]))
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ def features() -> pd.DataFrame:
 def test_each_row_is_answered_by_its_own_model_in_its_place(fleet_model: FleetModel, features: pd.DataFrame) -> None:
     answer = fleet_model.predict(features)
     assert answer.index.equals(features.index)
-    np.testing.assert_allclose(answer["q500_share"], [0.6, 0.3, 0.2, 0.6])
+    np.testing.assert_allclose(answer["q500_share"], [0.6, 0.3, 0.2, 0.7])
 
 
 def test_levels_are_those_of_all_and_missing_where_a_product_lacks_one(

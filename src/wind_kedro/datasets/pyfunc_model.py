@@ -8,9 +8,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from mlflow.models import set_model
-from mlflow.pyfunc import PythonModel
 import pandas as pd
+from mlflow.models import set_model
+from mlflow.pyfunc.model import PythonModel
 
 from wind_kedro.models.fleet_model import FleetModel
 

@@ -46,7 +46,9 @@ class RegisteredModels:
         """The version registered last."""
         import mlflow
 
-        versions = mlflow.MlflowClient().search_model_versions(f"name = '{self.name}'")
+        registered = mlflow.MlflowClient().search_model_versions(f"name = '{self.name}'")
+        # The tag is set last: a version without it was left by a run that was interrupted.
+        versions = [version for version in registered if "trained_through" in version.tags]
         if not versions:
             raise NoModelError(f"no version of model '{self.name}' is registered: kedro run --pipeline training")
         newest = max(versions, key=lambda version: int(version.version))

@@ -15,6 +15,7 @@ from kedro.io.core import AbstractDataset, DatasetError
 from kedro_datasets._utils import ConnectionMixin
 
 from wind_kedro.cards import SIGNAL_UNITS, WEATHER_UNITS, Farm, SignalSource, Source, WeatherSource
+from wind_kedro.errors import WindKedroError
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir
@@ -27,10 +28,10 @@ WEATHER_COLUMNS = ("weather_model", "run_at", "available_at", "valid_at", *WEATH
 
 # A line is read whole and split afterwards, so the reader's own separator must be one that no file of signals has.
 _NO_SEPARATOR = "\x1f"
-_BLOCK_BYTES = 1 << 20
+_BLOCK_BYTES = 1 << 16
 
 
-class SourceError(DatasetError):
+class SourceError(WindKedroError, DatasetError):
     """A source cannot be read: which farm, which file, what is wrong, what to do. One line per source."""
 
 
@@ -195,8 +196,8 @@ def _select_csv(farm: Farm, source: Source, path: Path, root: Path, where: str) 
         f"read_csv({_text(str(path))}, auto_detect=false, header=false, delim={_text(_NO_SEPARATOR)}, quote='', escape='', "
         f"columns={{'line': 'VARCHAR'}}, encoding={_text(source.encoding)}, compression='{_compression(path)}')"
     )
-    return (
-        f"SELECT {_row_columns(farm, path, root, 'source_row', fault, source)}, {values} FROM ("
+    return (  # names and literals are quoted by _name and _text
+        f"SELECT {_row_columns(farm, path, root, 'source_row', fault, source)}, {values} FROM ("  # noqa: S608
         f"SELECT *, len(cells) <> {len(header)} AS ragged FROM ("
         f"SELECT line, number AS source_row, {cells} AS cells FROM ("
         # Insertion order is kept by DuckDB unless told otherwise: the number is the line's place in the file.
@@ -219,18 +220,18 @@ def _select_parquet(backend: Backend, farm: Farm, source: Source, path: Path, ro
         names = [name for name in wanted.values() if name is not None]
         _check_columns(list(types), names, where)
         # Reads every value once: a page that is broken is found here, not in the middle of a pipeline.
-        counts = ", ".join(f"count(md5(CAST({_name(name)} AS VARCHAR)))" for name in names)
-        found = backend.con.sql(f"SELECT count(*), {counts} FROM read_parquet({_text(str(path))})").fetchone()  # noqa: S608
+        counts = ", ".join(f"bit_xor(hash({_name(name)}))" for name in names)
+        found = backend.con.sql(f"SELECT count(*), {counts} FROM read_parquet({_text(str(path))})").fetchall()  # noqa: S608
     except duckdb.Error as error:
         raise SourceError(f"{where}: not a readable Parquet file ({_one_line(error)}); fetch it again") from None
-    if found is None or found[0] == 0:
+    if found[0][0] == 0:
         raise SourceError(f"{where}: the file has columns but no rows; fetch it again")
     values = ", ".join(
         f"{_parquet_text(name, types[name])} AS {column}" if name is not None else f"CAST(NULL AS VARCHAR) AS {column}"
         for column, name in wanted.items()
     )
     return (
-        f"SELECT {_row_columns(farm, path, root, 'file_row_number + 1', 'NULL', source)}, {values} "
+        f"SELECT {_row_columns(farm, path, root, 'file_row_number + 1', 'NULL', source)}, {values} "  # noqa: S608
         f"FROM read_parquet({_text(str(path))}, file_row_number=true)"
     )
 
@@ -273,13 +274,16 @@ def _header(path: Path, source: Source, where: str) -> list[str]:
                 rest = rest or bool(text.strip())
             lines += text.count("\n")
         begun += decoder.decode(b"", final=True)
-    except UnicodeError:
+    except UnicodeDecodeError as error:
+        line = lines + error.object[: error.start].count(b"\n") + 1
         raise SourceError(
-            f"{where}: near line {lines + 1} is text that is not {source.encoding}; set `encoding` in farms.yml"
+            f"{where}: line {line} has text that is not {source.encoding}; set `encoding` in farms.yml"
         ) from None
+    except UnicodeError:
+        raise SourceError(f"{where}: the text is not {source.encoding}; set `encoding` in farms.yml") from None
     except EOFError:
         raise SourceError(
-            f"{where}: the compressed file breaks off after about {lines} lines; fetch it again"
+            f"{where}: the compressed file breaks off after line {lines} or soon after; fetch it again"
         ) from None
     except (gzip.BadGzipFile, zlib.error) as error:
         raise SourceError(f"{where}: not a sound gzip file ({_one_line(error)}); fetch it again") from None

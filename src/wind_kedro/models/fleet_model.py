@@ -11,7 +11,7 @@ from typing import Self
 import numpy as np
 import pandas as pd
 
-from wind_kedro.contracts import quantile_columns
+from wind_kedro.columns import quantile_columns
 from wind_kedro.models import load_model
 from wind_kedro.models.protocol import FORMAT, Forecaster
 

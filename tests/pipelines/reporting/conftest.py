@@ -13,7 +13,7 @@ import pytest
 from wind_kedro import contracts
 from wind_kedro.cards import Fleet
 from wind_kedro.clock import Clock
-from wind_kedro.contracts import quantile_column
+from wind_kedro.columns import quantile_column
 from wind_kedro.pipelines.reporting.contracts import Reporting
 from wind_kedro.scores import score_forecasts
 

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from plotly import graph_objects as go
 
-from wind_kedro.contracts import PERFECT_WEATHER
+from wind_kedro.columns import PERFECT_WEATHER
 from wind_kedro.pipelines.reporting import figures
 from wind_kedro.pipelines.reporting.contracts import ReadableFigure, Reporting
 
@@ -117,7 +117,7 @@ def test_errors_by_lead_are_the_scores_in_per_cent_with_the_champion_marked(worl
     assert champion.y[0] == pytest.approx(expected["value"].item() * 100, abs=0.001)
     # The whole horizon is no lead time: seven buckets, not eight.
     assert len(champion.x) == 7
-    assert {one.name for one in figure.data} == {"catboost (the champion)", "climatology", "persistence", "power_curve"}
+    assert {one.name for one in figure.data} == {"catboost (the champion)", "climatology", "persistence", "power curve"}
 
 
 def test_reliability_compares_promise_and_truth_for_replay_and_operation(world, draw):

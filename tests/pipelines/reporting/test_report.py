@@ -11,7 +11,7 @@ import pytest
 from pydantic import ValidationError
 
 from wind_kedro.clock import Clock
-from wind_kedro.contracts import PERFECT_WEATHER
+from wind_kedro.columns import PERFECT_WEATHER
 from wind_kedro.pipelines.reporting.contracts import SelfContainedPage, SummaryDocument, summary_schema
 
 SCHEMA = Path(__file__).parents[3] / "docs" / "summary.schema.json"

@@ -15,8 +15,11 @@ from wind_kedro.cards import UNIT_CONVERSIONS
 if TYPE_CHECKING:
     from ibis.expr.types import Table
 else:
-    # Kedro resolves the hints of a node when a run starts, so the name must exist; importing Ibis for it would cost every command.
+    # Kedro resolves the hints of a node when a run starts, so the name must exist; importing Ibis for it would cost
+    # every command.
     Table = Any
+
+__all__ = ["Table", "conversion", "in_utc", "local_offsets", "naive", "offset_minutes", "transitions"]
 
 #: Widest span of local clocks that the tables below know; stamps outside it are no wind farm's.
 FIRST_YEAR, LAST_YEAR = 1990, 2060
@@ -29,20 +32,21 @@ def local_offsets(zones: Iterable[str]) -> pd.DataFrame:
     before the change, so that it runs on (``fold=0`` in the words of PEP 495).
 
     Returns:
-        ``time_zone``, ``wall_month`` (year × 12 + month, to join by), ``wall_from`` and ``wall_until`` (naive, half-open),
-        ``local_minutes`` (offset, east positive).
+        ``time_zone``, ``wall_month`` (year × 12 + month, to join by), ``wall_from`` and ``wall_until`` (naive, half-
+        open), ``local_minutes`` (offset, east positive).
     """
     rows = []
     for zone in sorted(set(zones)):
-        start = dt.datetime(FIRST_YEAR, 1, 1)
+        start = dt.datetime(FIRST_YEAR, 1, 1)  # noqa: DTZ001 - a wall clock has no zone
         stretches = []
         offset = offset_minutes(zone, start.replace(tzinfo=dt.UTC))
         for at, before, after in transitions(zone):
-            # The wall clock's end of a stretch: what is skipped in spring still belongs to it, so does the first pass in autumn.
+            # The wall clock's end of a stretch: what is skipped in spring still belongs to it, so does the first pass
+            # in autumn.
             end = at.replace(tzinfo=None) + dt.timedelta(minutes=max(before, after))
             stretches.append((start, end, before))
             start, offset = end, after
-        stretches.append((start, dt.datetime(LAST_YEAR, 1, 1), offset))
+        stretches.append((start, dt.datetime(LAST_YEAR, 1, 1), offset))  # noqa: DTZ001
         rows += [
             (zone, month, begin, end, minutes)
             for begin, end, minutes in stretches

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from wind_kedro.cards import Fleet
+from wind_kedro.cards import Farm, Fleet, Group
 from wind_kedro.clock import Clock
 
 from ._tables import Table, in_utc
@@ -17,11 +17,15 @@ def ill_fitting(fleet: Fleet) -> list[tuple[str, int, str]]:
     """Entity, granularity and farm where the farm's cadence does not divide the granularity: no observation can be made."""
     return [
         (entity.id, minutes, farm.id)
-        for entity in [*fleet.farms, *fleet.groups]
+        for entity in _entities(fleet)
         for minutes in fleet.granularities_minutes
         for farm in fleet.farms_of(entity.id)
         if minutes % farm.signals.cadence_minutes
     ]
+
+
+def _entities(fleet: Fleet) -> list[Farm | Group]:
+    return [*fleet.farms, *fleet.groups]
 
 
 def aggregate_observations(
@@ -29,14 +33,15 @@ def aggregate_observations(
 ) -> pd.DataFrame:
     """Sum turbines into entities, at every granularity that a product needs.
 
-    One row per entity, granularity, interval and version (contract `Observations`). An interval is first given out when all its
-    turbine intervals are in, or ``late_grace_minutes`` after its end with what is there; every row that comes or changes later makes a
-    new version at its arrival. Each version is made of the newest versions of its rows at that time.
+    One row per entity, granularity, interval and version (contract `Observations`). An interval is first given out when
+    all its turbine intervals are in, or ``late_grace_minutes`` after its end with what is there; every row that comes
+    or changes later makes a new version at its arrival. Each version is made of the newest versions of its rows at that
+    time.
 
     ``power_kw`` is the sum over turbines of their mean power in the interval; a turbine counts if it reported at least
-    ``min_turbine_coverage_share`` of it, and ``available_capacity_kw`` is the rated power of those that do. ``coverage_share`` is the share of
-    the expected turbine minutes that they reported; a version with less than ``min_coverage_share`` is left out.
-    ``wind_speed_ms`` is the mean over the same rows.
+    ``min_turbine_coverage_share`` of it, and ``available_capacity_kw`` is the rated power of those that do.
+    ``coverage_share`` is the share of the expected turbine minutes that they reported; a version with less than
+    ``min_coverage_share`` is left out. ``wind_speed_ms`` is the mean over the same rows.
 
     Args:
         timed_signals: see `time_signals`.
@@ -48,8 +53,10 @@ def aggregate_observations(
 
     settings = data_engineering.observations
     members = _members(fleet)
-    columns = ["entity_id", "granularity_minutes", "valid_at", "available_at", "power_kw", "available_capacity_kw", "wind_speed_ms",
-               "coverage_share", "turbines"]  # fmt: skip
+    columns = [
+        "entity_id", "granularity_minutes", "valid_at", "available_at", "power_kw", "available_capacity_kw",
+        "wind_speed_ms", "coverage_share", "turbines",
+    ]  # fmt: skip
     rows = timed_signals.filter(timed_signals.status.isin(["kept", "superseded"]), timed_signals.power_kw.notnull())
     rows = rows.select(
         "farm_id",
@@ -68,7 +75,8 @@ def aggregate_observations(
     rows = rows.mutate(start=rows.valid_at - (minute % granularity).as_interval("m"))
     key = ["entity_id", "granularity_minutes", "start"]
 
-    # When every expected turbine interval had come for the first time. A superseded version whose successor lost its power
+    # When every expected turbine interval had come for the first time. A superseded version whose successor lost its
+    # power
     # counts as come: it was there.
     first = rows.filter(rows.version == 0).group_by(key).agg(
         expected_minutes=lambda t: t.expected_minutes.max(), there=lambda t: t.cadence.sum(), last=lambda t: t.available_at.max()
@@ -120,7 +128,7 @@ def _members(fleet: Fleet) -> pd.DataFrame:
             "turbine_id": turbine.id,
             "rated": turbine.rated_power_kw,
         }
-        for entity in [*fleet.farms, *fleet.groups]
+        for entity in _entities(fleet)
         for minutes in fleet.granularities_minutes
         if (entity.id, minutes) not in without
         for farm in fleet.farms_of(entity.id)

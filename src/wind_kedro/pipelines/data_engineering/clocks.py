@@ -1,12 +1,12 @@
 """Which way to read a farm's stamps: the reading in which its wind speed and the weather's rise and fall together.
 
-Signals and weather see the same wind, so the lag at which they correlate best is the error of the clock (the check that OpenOA's
-examples make by eye). Every calibration is fitted with what had arrived by then and holds for what arrives from then on.
+Signals and weather see the same wind, so the lag at which they correlate best is the error of the clock (the check that
+OpenOA's examples make by eye). Every calibration is fitted with what had arrived by then and holds for what arrives
+from then on.
 """
 
 from __future__ import annotations
 
-import datetime as dt
 import json
 import math
 from collections.abc import Mapping
@@ -26,10 +26,12 @@ from .settings import ClockSearch, DataEngineering
 
 Floats = NDArray[np.float64]
 _MINUTE = np.timedelta64(1, "m")
-#: Lags are stepped through no finer than this, minutes: wind at one point hardly changes faster, and the peak is interpolated.
+#: Lags are stepped through no finer than this, minutes: wind at one point hardly changes faster, and the peak is
+#: interpolated.
 _FINEST_LAG_MINUTES = 5
 _COARSEST_LAG_MINUTES = 15
-#: A part (one offset of the local clock) is judged apart if it has at least this many hours: two weeks of weather systems.
+#: A part (one offset of the local clock) is judged apart if it has at least this many hours: two weeks of weather
+#: systems.
 _MIN_PART_HOURS = 14 * 24
 _MIN_SHARE_OF_HOURS = 0.5
 _ENOUGH_FOR_PEARSON = 3
@@ -41,15 +43,17 @@ def calibrate_clocks(
     """Find, for every farm and calibration time, the reading of its stamps that fits the weather best.
 
     One row per farm and calibration (contract `ClockCalibration`). The first calibration is at the midnight after
-    ``min_history_days`` distinct days have arrived (or twice that time has passed), then on the first of every month in which rows
-    had arrived. A row counts in the first calibration after its arrival, whatever the reading, and is compared with the newest
-    weather available at that calibration; so nothing that arrives later can change a calibration.
+    ``min_history_days`` distinct days have arrived (or twice that time has passed), then on the first of every month in
+    which rows had arrived. A row counts in the first calibration after its arrival, whatever the reading, and is
+    compared with the newest weather available at that calibration; so nothing that arrives later can change a
+    calibration.
 
-    The reading chosen has the least misalignment: the mean, weighted by hours, of the distance from zero of the correlation's peak in
-    winter and in summer time apart. It replaces the reading in force (at first: the card's assumption) only if it is better by
-    ``margin_minutes``; less is a tie. Before the first clock change the readings differ by a constant, so that a farm whose clock
-    is off by a constant cannot be told from one whose offset is false: the smaller error is believed.
-    Where hours or correlation are too few to tell, the reading in force stays, ``correlation`` is null and the evidence says so.
+    The reading chosen has the least misalignment: the mean, weighted by hours, of the distance from zero of the
+    correlation's peak in winter and in summer time apart. It replaces the reading in force (at first: the card's
+    assumption) only if it is better by ``margin_minutes``; less is a tie. Before the first clock change the readings
+    differ by a constant, so that a farm whose clock is off by a constant cannot be told from one whose offset is false:
+    the smaller error is believed. Where hours or correlation are too few to tell, the reading in force stays,
+    ``correlation`` is null and the evidence says so.
 
     Args:
         parsed_signals: see `parse_signals`.
@@ -134,7 +138,8 @@ def _wind_by_block(arrivals: Table, firsts: pd.Series, clock: Clock) -> Table:
     return rows.group_by(["farm_id", "block", *READINGS]).agg(wind_speed_ms=rows.wind_speed_ms.mean())
 
 
-# --- one farm ----------------------------------------------------------------------------------------------------------
+# --- one farm
+# ----------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -189,7 +194,8 @@ def _block_sums(
     known = weather[(weather["available_at"] <= block) & (weather["valid_at"] <= block)]
     if wind.empty or known.empty:
         return {}
-    # Runs of one model; the newest run says most about a time. The card's first model leads, others are for forecasting.
+    # Runs of one model; the newest run says most about a time. The card's first model leads, others are for
+    # forecasting.
     model = next(source.model for source in farm.weather if source.model in set(known["weather_model"]))
     known = known[known["weather_model"] == model]
     known = known.sort_values("run_at").drop_duplicates("valid_at", keep="last").sort_values("valid_at")
@@ -352,8 +358,6 @@ def calibration_spans(clock_calibration: pd.DataFrame) -> pd.DataFrame:
     first = by_farm.transform("min")
     return spans.assign(
         first_fitted_at=first,
-        holds_from=spans["fitted_at"].where(
-            spans["fitted_at"] > first, pd.Timestamp(dt.datetime(1, 1, 1)).as_unit("us")
-        ),
-        holds_until=by_farm.shift(-1).fillna(pd.Timestamp(dt.datetime(9999, 1, 1)).as_unit("us")),
+        holds_from=spans["fitted_at"].where(spans["fitted_at"] > first, pd.Timestamp("0001-01-01").as_unit("us")),
+        holds_until=by_farm.shift(-1).fillna(pd.Timestamp("9999-01-01").as_unit("us")),
     )

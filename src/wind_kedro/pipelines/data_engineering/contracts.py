@@ -60,7 +60,8 @@ class TimedSignals(HasColumns):
 class CountedContract:
     """A contract of `wind_kedro.contracts`, its rules counted over an Ibis table in one query.
 
-    The rules are those of the Pandera model (columns, missing values, ranges, allowed values): said once, checked at any scale.
+    The rules are those of the Pandera model (columns, missing values, ranges, allowed values): said once, checked at
+    any scale.
     """
 
     contract: ClassVar[type[Contract]]

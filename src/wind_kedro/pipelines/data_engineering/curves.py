@@ -26,13 +26,15 @@ def fit_power_curves(
 ) -> pd.DataFrame:
     """Fit the power curve of every farm at every calibration.
 
-    One row per farm, calibration and bin of wind speed (contract `PowerCurve`): the median power of its turbines as a share of
-    their rated power, from all versions in force at the calibration. Bins are 0.5 m/s wide and need 30 minutes of data (IEC
-    61400-12-1, its method of bins, with the median for its mean as outliers are still in); a bin with too little is left out.
+    One row per farm, calibration and bin of wind speed (contract `PowerCurve`): the median power of its turbines as a
+    share of their rated power, from all versions in force at the calibration. Bins are 0.5 m/s wide and need 30 minutes
+    of data (IEC 61400-12-1, its method of bins, with the median for its mean as outliers are still in); a bin with too
+    little is left out.
 
-    A point is off the curve if the curve reaches its power only ``shift_ms`` earlier or later (the filter of OpenOA's example for
-    La Haute Borne, which it applies bin of power by bin of power), and by more than ``tolerance_share``. So ``low_share`` is the curve
-    ``shift_ms`` below the bin, less the tolerance, ``high_share`` the curve ``shift_ms`` above, plus the tolerance.
+    A point is off the curve if the curve reaches its power only ``shift_ms`` earlier or later (the filter of OpenOA's
+    example for La Haute Borne, which it applies bin of power by bin of power), and by more than ``tolerance_share``. So
+    ``low_share`` is the curve ``shift_ms`` below the bin, less the tolerance, ``high_share`` the curve ``shift_ms``
+    above, plus the tolerance.
 
     Args:
         timed_signals: see `time_signals`.
@@ -63,7 +65,8 @@ def fit_power_curves(
 def _counts(timed: Table, calibration: pd.DataFrame, fleet: Fleet, curve: Curve) -> pd.DataFrame:
     """How many rows in each cell of wind speed and power, by the calibration (``block``) at which they count first.
 
-    A row that is superseded counts once more with -1 at the calibration after that, so that running sums are what was in force.
+    A row that is superseded counts once more with -1 at the calibration after that, so that running sums are what was
+    in force.
     """
     import ibis
 
@@ -74,22 +77,22 @@ def _counts(timed: Table, calibration: pd.DataFrame, fleet: Fleet, curve: Curve)
     # (previous, this]: the calibration at which what became available in between counts first.
     spans["after"] = spans.groupby("farm_id")["fitted_at"].shift(1).fillna(pd.Timestamp(1, 1, 1).as_unit("us"))
     table = ibis.memtable(spans[["farm_id", "fitted_at", "after"]])
-    cell = {
-        "bin": (rows.wind_speed_ms / curve.bin_width_ms).floor().cast("int64"),
-        "step": (rows.power_kw / rows.rated / _STEP_SHARE).floor().cast("int64"),
-    }
-    entered = rows.select("farm_id", at=rows.available_at, sign=ibis.literal(1), **cell)
+    rows = rows.mutate(
+        bin=(rows.wind_speed_ms / curve.bin_width_ms).floor().cast("int64"),
+        step=(rows.power_kw / rows.rated / _STEP_SHARE).floor().cast("int64"),
+    )
+    entered = rows.select("farm_id", "bin", "step", at=rows.available_at, sign=ibis.literal(1))
     left = rows.filter(rows.superseded_at.notnull())
-    left = left.select("farm_id", at=left.superseded_at, sign=ibis.literal(-1), bin=(left.wind_speed_ms / curve.bin_width_ms).floor().cast("int64"), step=(left.power_kw / left.rated / _STEP_SHARE).floor().cast("int64"))  # fmt: skip
-    moves = entered.union(left)
+    moves = entered.union(left.select("farm_id", "bin", "step", at=left.superseded_at, sign=ibis.literal(-1)))
     moves = moves.inner_join(
         table, [moves.farm_id == table.farm_id, moves.at > table.after, moves.at <= table.fitted_at]
     )
-    return (
+    counts: pd.DataFrame = (
         moves.group_by(["farm_id", moves.fitted_at.name("block"), "bin", "step"])
         .agg(count=moves.sign.sum())
         .to_pandas()
     )
+    return counts
 
 
 def _turbines(fleet: Fleet) -> pd.DataFrame:
@@ -139,8 +142,8 @@ def judge_signals(
 ) -> Table:
     """Mark the points off the power curve, and give the signals out.
 
-    One row per source row that counts (contract `Signals`), superseded versions included. ``off_curve`` is by the newest curve
-    fitted when the row became available; false where there is none, or no bin for the wind speed.
+    One row per source row that counts (contract `Signals`), superseded versions included. ``off_curve`` is by the
+    newest curve fitted when the row became available; false where there is none, or no bin for the wind speed.
 
     Args:
         timed_signals: see `time_signals`.

@@ -30,10 +30,11 @@ _SINGLE_PRECISION = 1e-6
 def parse_signals(signals_raw: Table, fleet: Fleet, data_engineering: DataEngineering) -> Table:
     """Read the signals' text by the cards: units, sentinels, ranges, and the three ways to read a stamp.
 
-    One row per row of a source, and one with number 0 per source that could not be read (reason ``source_unreadable``). Signals
-    are in the house's units; a value that is a sentinel or out of range is null and ``<signal>_fault`` says ``sentinel`` or ``out_of_range``. Times are UTC without zone: ``as_stamped``,
-    ``wall_clock_is_utc`` and ``wall_clock_is_local`` are the start of the interval by that reading of the stamp. ``reason`` and
-    ``detail`` are null in good rows, else the first of ``ragged``, ``unknown_turbine``, ``bad_stamp``, ``unparseable``.
+    One row per row of a source, and one with number 0 per source that could not be read (reason ``source_unreadable``).
+    Signals are in the house's units; a value that is a sentinel or out of range is null and ``<signal>_fault`` says
+    ``sentinel`` or ``out_of_range``. Times are UTC without zone: ``as_stamped``, ``wall_clock_is_utc`` and
+    ``wall_clock_is_local`` are the start of the interval by that reading of the stamp. ``reason`` and ``detail`` are
+    null in good rows, else the first of ``ragged``, ``unknown_turbine``, ``bad_stamp``, ``unparseable``.
 
     Args:
         signals_raw: contract `SignalsRaw`.
@@ -126,10 +127,10 @@ def parse_signals(signals_raw: Table, fleet: Fleet, data_engineering: DataEngine
 def parse_weather(weather_raw: Table, fleet: Fleet, data_engineering: DataEngineering) -> Table:
     """Read the weather's text by the cards.
 
-    One row per row of a source, and one with number 0 per source that could not be read (reason ``source_unreadable``), in the
-    house's units; times are UTC without zone, a stamp without offset
-    is UTC. A value out of range is null. ``run_at`` and ``available_at`` are null for an analysis. ``reason`` and ``detail`` are
-    null in good rows, else the first of ``ragged``, ``bad_stamp``, ``unparseable``, ``missing_wind``.
+    One row per row of a source, and one with number 0 per source that could not be read (reason ``source_unreadable``),
+    in the house's units; times are UTC without zone, a stamp without offset is UTC. A value out of range is null.
+    ``run_at`` and ``available_at`` are null for an analysis. ``reason`` and ``detail`` are null in good rows, else the
+    first of ``ragged``, ``bad_stamp``, ``unparseable``, ``missing_wind``.
 
     Args:
         weather_raw: contract `WeatherRaw`.

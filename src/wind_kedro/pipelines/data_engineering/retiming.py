@@ -25,7 +25,7 @@ _NO_STEP = 1e-9
 class _Doubled:
     """One turbine's hour whose every stamp came twice, beside an hour of which no row came."""
 
-    at: pd.DataFrame
+    rows: pd.DataFrame  # index: valid_at
     stamps: list[pd.Timestamp]
     pairs: list[pd.DataFrame]
     first_hour: pd.Timestamp  # start of the earlier of the two hours
@@ -40,29 +40,30 @@ class _Doubled:
 def retime(rows: pd.DataFrame, change_minutes: int, cadence_minutes: int, settings: Retiming) -> pd.DataFrame:
     """Put right what a farm's logger stamped twice around one change of the local clock.
 
-    A logger that skips an hour in spring with its labels only, or repeats one in autumn, leaves the mark that is asked for here:
-    of a turbine, every stamp of a stretch as long as the change came exactly twice, and the stretch right before or right after
-    it is wholly missing. Then the doubled rows are both stretches, and only which row of a pair is the earlier is open.
+    A logger that skips an hour in spring with its labels only, or repeats one in autumn, leaves the mark that is asked
+    for here: of a turbine, every stamp of a stretch as long as the change came exactly twice, and the stretch right
+    before or right after it is wholly missing. Then the doubled rows are both stretches, and only which row of a pair
+    is the earlier is open.
 
     - Rows that arrived well apart (half the change or more) are in the order of their arrival.
-    - Else continuity decides. Each assignment of a turbine's pairs gives two stretches that follow one another between the row
-      before and the row after. Steps of wind speed, direction and temperature are taken as Laplace distributed, with the mean
-      absolute step of the hours before as scale, and the chance of each pair's order is summed over all assignments
-      (forward-backward). The turbines of a farm are judged together: they stand in the same weather, so that their
-      differences are Laplace distributed too, around the usual difference of the hours before.
-      A pair whose order is surer than ``min_probability`` is put right; another stays as it is, in conflict. Signals, and turbines, are not independent
-      witnesses, so that logarithms of likelihoods count by ``evidence_share`` only.
+    - Else continuity decides. Each assignment of a turbine's pairs gives two stretches that follow one another between
+      the row before and the row after. Steps of wind speed, direction and temperature are taken as Laplace distributed,
+      with the mean absolute step of the hours before as scale, and the chance of each pair's order is summed over all
+      assignments (forward-backward). The turbines of a farm are judged together: they stand in the same weather, so
+      that their differences are Laplace distributed too, around the usual difference of the hours before. A pair whose
+      order is surer than ``min_probability`` is put right; another stays as it is, in conflict. Signals, and turbines,
+      are not independent witnesses, so that logarithms of likelihoods count by ``evidence_share`` only.
 
     Args:
-        rows: a farm's rows around the change, none a repetition: ``turbine_id``, ``source_file``, ``source_row``, ``valid_at``,
-            ``arrived_at``, ``available_at`` and the signals.
+        rows: a farm's rows around the change, none a repetition: ``turbine_id``, ``source_file``, ``source_row``,
+            ``valid_at``, ``arrived_at``, ``available_at`` and the signals.
         change_minutes: by how much the local clock changed, without sign.
         cadence_minutes: from stamp to stamp.
         settings: see above.
 
     Returns:
-        One row per row put in order: ``source_file, source_row, valid_at, available_at`` (when the last row it was judged by could
-        be used) and ``moved``, whether its stamp changed.
+        One row per row put in order: ``source_file, source_row, valid_at, available_at`` (when the last row it was
+        judged by could be used) and ``moved``, whether its stamp changed.
     """
     step = pd.Timedelta(minutes=cadence_minutes)
     found = {
@@ -92,7 +93,13 @@ def retime(rows: pd.DataFrame, change_minutes: int, cadence_minutes: int, settin
                 if turbine in together and known is not None:
                     available = max(available, known)
                 out.append((row["source_file"], row["source_row"], valid_at, available, valid_at != stamp))
-    kinds = {"source_file": "str", "source_row": "int64", "valid_at": "datetime64[us]", "available_at": "datetime64[us]", "moved": "bool"}
+    kinds = {
+        "source_file": "str",
+        "source_row": "int64",
+        "valid_at": "datetime64[us]",
+        "available_at": "datetime64[us]",
+        "moved": "bool",
+    }
     return pd.DataFrame(out, columns=list(kinds)).astype(kinds)
 
 
@@ -119,12 +126,12 @@ def _came_apart(one: _Doubled) -> bool:
 
 
 def _before(one: _Doubled) -> pd.DataFrame | None:
-    rows = one.at[one.at.index < one.first_hour]
+    rows = one.rows[one.rows.index < one.first_hour]
     return None if rows.empty else rows
 
 
 def _after(one: _Doubled, step: pd.Timedelta) -> pd.DataFrame | None:
-    rows = one.at[one.at.index >= one.first_hour + 2 * one.length]
+    rows = one.rows[one.rows.index >= one.first_hour + 2 * one.length]
     return None if rows.empty else rows.iloc[:1]
 
 
@@ -132,11 +139,12 @@ def _judged_at(one: _Doubled, step: pd.Timedelta) -> pd.Timestamp:
     """When the last row that continuity looks at could be used."""
     after = _after(one, step)
     assert after is not None  # noqa: S101 - asked for by the caller
-    latest: pd.Timestamp = one.at.loc[one.at.index <= after.index[0], "available_at"].max()
+    latest: pd.Timestamp = one.rows.loc[one.rows.index <= after.index[0], "available_at"].max()
     return latest
 
 
-# --- by continuity -----------------------------------------------------------------------------------------------------
+# --- by continuity
+# -----------------------------------------------------------------------------------------------------
 
 
 def _differences(one: Floats, other: Floats) -> Floats:
@@ -158,7 +166,9 @@ def _cost(away: Floats, scale: Floats) -> Floats:
     return cost
 
 
-def _orders(found: Mapping[str, _Doubled], step: pd.Timedelta, share: float) -> dict[str, tuple[NDArray[np.int64], Floats]]:
+def _orders(
+    found: Mapping[str, _Doubled], step: pd.Timedelta, share: float
+) -> dict[str, tuple[NDArray[np.int64], Floats]]:
     """For each turbine's pairs the row that is the earlier (0 or 1), and how sure that is."""
     alike: dict[tuple[pd.Timestamp, ...], list[str]] = {}
     for turbine, one in found.items():
@@ -176,8 +186,8 @@ def _orders(found: Mapping[str, _Doubled], step: pd.Timedelta, share: float) -> 
 def _chances(turbines: list[_Doubled], step: pd.Timedelta, share: float) -> Floats:
     """Chance of each state of each pair, (turbine, pair, state). State 0: the pair's first row belongs to the earlier hour.
 
-    Forward-backward over the pairs, where a joint state is one state of every turbine. In each turbine the earlier hour follows on
-    the row before, the later on the earlier, the row after on the later. All is in logarithms.
+    Forward-backward over the pairs, where a joint state is one state of every turbine. In each turbine the earlier hour
+    follows on the row before, the later on the earlier, the row after on the later. All is in logarithms.
     """
     bits = np.array(list(np.ndindex(*[2] * len(turbines))))  # (joint state, turbine)
     count = len(turbines[0].stamps)
@@ -215,7 +225,9 @@ def _chances(turbines: list[_Doubled], step: pd.Timedelta, share: float) -> Floa
             backward[k] = np.logaddexp.reduce(links[k] + (backward[k + 1] + agree[k + 1])[None, :], axis=1)
         total = np.logaddexp(total, forward + backward)
     weights = np.exp(total - np.logaddexp.reduce(total, axis=1, keepdims=True))
-    return np.array([[weights[:, bits[:, place] == state].sum(axis=1) for state in (0, 1)] for place in range(len(turbines))]).transpose(0, 2, 1)
+    return np.array(
+        [[weights[:, bits[:, place] == state].sum(axis=1) for state in (0, 1)] for place in range(len(turbines))]
+    ).transpose(0, 2, 1)
 
 
 def _agreement(turbines: list[_Doubled], bits: NDArray[np.int64], share: float) -> Floats:
@@ -228,11 +240,16 @@ def _agreement(turbines: list[_Doubled], bits: NDArray[np.int64], share: float) 
     for i, one in enumerate(turbines):
         for j in range(i + 1, len(turbines)):
             other = turbines[j]
-            both = one.at[one.at.index < one.first_hour][names].join(
-                other.at[other.at.index < other.first_hour][names], rsuffix="_other", how="inner"
+            both = pd.merge(
+                one.rows.loc[one.rows.index < one.first_hour, names],
+                other.rows.loc[other.rows.index < other.first_hour, names],
+                left_index=True,
+                right_index=True,
+                suffixes=("", "_other"),
             )
             apart = _differences(
-                both[names].to_numpy(dtype="float64"), both[[f"{name}_other" for name in names]].to_numpy(dtype="float64")
+                both[names].to_numpy(dtype="float64"),
+                both[[f"{name}_other" for name in names]].to_numpy(dtype="float64"),
             )
             usual = np.array([_median(column) for column in apart.T])
             scale = _scale(_differences(apart, usual[None, :])) / share

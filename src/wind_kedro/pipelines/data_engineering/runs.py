@@ -20,9 +20,11 @@ ZERO_CELSIUS_K = 273.15
 def judge_weather(parsed_weather: Table, fleet: Fleet, clock: Clock) -> Table:
     """Say of every weather row whether it counts.
 
-    One row per row of a source that could be read and could be known by ``as_of``, with ``status``: ``kept``, ``duplicate`` (the same
-    again) or ``quarantined`` (``reason`` and ``detail`` say why). Two different rows about the same run and time with an order of
-    arrival: the first counts, the later is ``late_revision`` (what was known of a run never changes). Without an order, neither is
+    One row per row of a source that could be read and could be known by ``as_of``, with ``status``: ``kept``,
+    ``duplicate`` (the same again) or ``quarantined`` (``reason`` and ``detail`` say why). Two different rows about the
+    same run and time with an order of
+    arrival: the first counts, the later is ``late_revision`` (what was known of a run never changes). Without an order,
+        neither is
     believed: ``conflicting_stamp``.
 
     Args:
@@ -84,12 +86,12 @@ _KEY = ("farm_id", "weather_model", "run_key", "valid_at", "reason")
 def make_weather(judged_weather: Table, fleet: Fleet, clock: Clock) -> pd.DataFrame:
     """Bring forecasts and analyses into one form.
 
-    One row per farm, weather model, run and valid time (contract `Weather`), only what was available by ``as_of``. A forecast's run
-    is available when its source says, else its delay after its initialisation. An analysis enters as pseudo-runs, one every
-    ``run_every_minutes`` from 00 UTC, each ``length_hours`` long and available ``delay_minutes`` after its start: weather that never
-    was a forecast, marked ``is_analysis``.
-    Wind speed and direction (degrees it comes *from*, north 0, east 90) and its components (u east, v north, m/s) are filled from
-    one another; missing air density from pressure and temperature by the law of dry ideal gas.
+    One row per farm, weather model, run and valid time (contract `Weather`), only what was available by ``as_of``. A
+    forecast's run is available when its source says, else its delay after its initialisation. An analysis enters as
+    pseudo-runs, one every ``run_every_minutes`` from 00 UTC, each ``length_hours`` long and available ``delay_minutes``
+    after its start: weather that never was a forecast, marked ``is_analysis``. Wind speed and direction (degrees it
+    comes *from*, north 0, east 90) and its components (u east, v north, m/s) are filled from one another; missing air
+    density from pressure and temperature by the law of dry ideal gas.
 
     Args:
         judged_weather: see `judge_weather`.

@@ -67,7 +67,9 @@ class Retiming(_Settings):
     """When rows that a clock change stamped twice are put right."""
 
     min_probability: float = Field(gt=0.5, lt=1, description="the order of a pair of rows must be at least so sure")
-    evidence_share: float = Field(gt=0, le=1, description="how much each witness counts: signals and turbines err together")
+    evidence_share: float = Field(
+        gt=0, le=1, description="how much each witness counts: signals and turbines err together"
+    )
 
 
 class Curve(_Settings):

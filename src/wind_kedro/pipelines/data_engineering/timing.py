@@ -1,4 +1,4 @@
-"""Every signal row gets its place in time, and each row in is kept, superseded, a duplicate, or in quarantine: exactly one of them."""
+"""Every signal row gets its place in time, and is kept, superseded, a duplicate or quarantined: exactly one of them."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pandas as pd
 
 from wind_kedro.cards import Farm, Fleet
 from wind_kedro.clock import Clock
+from wind_kedro.errors import WindKedroError
 
 from ._tables import Table, offset_minutes, transitions
 from .clocks import calibration_spans
@@ -16,12 +17,13 @@ from .parsing import READINGS, SIGNALS
 from .retiming import retime
 from .settings import DataEngineering, Stuck
 
-#: How far around a clock change rows are looked at, hours: the doubled and the missing stretch, and hours to learn its steps from.
+#: How far around a clock change rows are looked at, hours: the doubled and the missing stretch, and hours to learn its
+#: steps from.
 _AROUND_CHANGE_HOURS = 8
 _ROW = ("farm_id", "source_file", "source_row")
 
 
-class NothingAvailableError(ValueError):
+class NothingAvailableError(WindKedroError):
     """As of this time there is no signal of any farm."""
 
 
@@ -34,20 +36,21 @@ def time_signals(
 ) -> Table:
     """Put every signal row in time by the clock that was found, and settle repetitions, revisions and conflicts.
 
-    One row per row of a source that could be known by ``as_of`` (a row without a readable stamp always could). ``valid_at`` is the start
-    of its interval, ``arrived_at`` when it came (never before its interval ended), ``available_at`` when it could be used: arrived, and the
-    farm's clock calibrated once. Times are UTC without zone. ``status`` is
+    One row per row of a source that could be known by ``as_of`` (a row without a readable stamp always could).
+    ``valid_at`` is the start of its interval, ``arrived_at`` when it came (never before its interval ended),
+    ``available_at`` when it could be used: arrived, and the farm's clock calibrated once. Times are UTC without zone.
+    ``status`` is
 
     - ``kept``: the newest version of its turbine and interval,
     - ``superseded``: a version with other values came later, at ``superseded_at``,
     - ``duplicate``: the same values again,
-    - ``quarantined``: ``reason`` and ``detail`` say why. Two rows that came together for one interval and differ are both set aside
-      (``conflicting_stamp``), unless a clock change explains them (`retime`; ``retimed``).
+    - ``quarantined``: ``reason`` and ``detail`` say why. Two rows that came together for one interval and differ are
+      both set aside (``conflicting_stamp``), unless a clock change explains them (`retime`; ``retimed``).
 
     A value that came again and again while the wind moved is null, and its fault is ``stuck``.
 
-    The calibration in force when a row could first have arrived, by whichever reading, says how its stamp is read; rows older
-    than the first calibration wait for it. So nothing that arrives later moves a row.
+    The calibration in force when a row could first have arrived, by whichever reading, says how its stamp is read; rows
+    older than the first calibration wait for it. So nothing that arrives later moves a row.
 
     Args:
         parsed_signals: see `parse_signals`.
@@ -134,7 +137,8 @@ def _nothing(rows: Table, clock: Clock) -> str:
     return "; ".join(lines)
 
 
-# --- clock changes -----------------------------------------------------------------------------------------------------
+# --- clock changes
+# -----------------------------------------------------------------------------------------------------
 
 
 def _retimed(rows: Table, fleet: Fleet, clock: Clock, data_engineering: DataEngineering) -> Table:
@@ -166,7 +170,9 @@ def _retimed(rows: Table, fleet: Fleet, clock: Clock, data_engineering: DataEngi
         frame = around.to_pandas().sort_values(["arrived_at", "source_file", "source_row"])
         frame = frame.drop_duplicates(["farm_id", "turbine_id", "valid_at", "changed_at", *SIGNALS])
         pieces = [
-            retime(own, int(own["change_minutes"].iloc[0]), int(own["cadence"].iloc[0]), data_engineering.retiming).assign(farm_id=farm_id)
+            retime(
+                own, int(own["change_minutes"].iloc[0]), int(own["cadence"].iloc[0]), data_engineering.retiming
+            ).assign(farm_id=farm_id)
             for (farm_id, _), own in frame.groupby(["farm_id", "changed_at"])
         ]
         found = pd.concat(pieces, ignore_index=True) if pieces else found
@@ -206,7 +212,8 @@ def _reach(farm: Farm, at: dt.datetime) -> dt.timedelta:
     return dt.timedelta(minutes=abs(offset_minutes(farm.time_zone, at)))
 
 
-# --- versions ----------------------------------------------------------------------------------------------------------
+# --- versions
+# ----------------------------------------------------------------------------------------------------------
 
 
 def _versions(rows: Table) -> Table:
@@ -228,10 +235,13 @@ def _versions(rows: Table) -> Table:
         version=ibis.row_number().over(by_version),
     )
     return rows.select(
-        "farm_id", "turbine_id", "source_file", "source_row", "valid_at", "arrived_at", "available_at", "superseded_at", "version",
-        "cadence", "retimed", *SIGNALS, *(f"{name}_fault" for name in SIGNALS),
+        "farm_id", "turbine_id", "source_file", "source_row", "valid_at", "arrived_at", "available_at", "superseded_at",
+        "version", "cadence", "retimed", *SIGNALS, *(f"{name}_fault" for name in SIGNALS),
         status=ibis.cases(
-            (rows.duplicate, "duplicate"), (~rows.counts, "quarantined"), (rows.superseded_at.notnull(), "superseded"), else_="kept"
+            (rows.duplicate, "duplicate"),
+            (~rows.counts, "quarantined"),
+            (rows.superseded_at.notnull(), "superseded"),
+            else_="kept",
         ),
         reason=ibis.ifelse(rows.conflict, "conflicting_stamp", rows.reason),
         detail=ibis.ifelse(
@@ -242,14 +252,15 @@ def _versions(rows: Table) -> Table:
     )  # fmt: skip
 
 
-# --- stuck sensors -----------------------------------------------------------------------------------------------------
+# --- stuck sensors
+# -----------------------------------------------------------------------------------------------------
 
 
 def _unstuck(rows: Table, fleet: Fleet, stuck: Stuck) -> Table:
     """Null values that repeat to the last digit while the wind moved: from the given repetition on, as a live row is judged.
 
-    Only first versions are judged, and only by rows that were there by then: a value can lose its own past to a gap or to a late
-    row, never gain it.
+    Only first versions are judged, and only by rows that were there by then: a value can lose its own past to a gap or
+    to a late row, never gain it.
     """
     import ibis
 

@@ -211,27 +211,28 @@ def weather_grid(
 
     last_middle = valid_at[:, -1] + np.timedelta64(step_minutes * 30, "s")
     run_at, arrived_at = run_to_read(runs, issued_at, last_middle)
-    table = runs.assign(**{name: _naive(runs[name]) for name in ("run_at", "available_at", "valid_at")}).sort_values(
-        "valid_at"
+    table = runs.sort_values(["run_at", "valid_at"])
+    all_runs, arrivals, all_at = (
+        _naive(table["run_at"]),
+        _naive(table["available_at"]),
+        _minutes(_naive(table["valid_at"])),
     )
-    by_run = dict(iter(table.groupby("run_at")))
-    read = pd.DataFrame({"run_at": run_at, "arrived_at": arrived_at}).groupby(["run_at", "arrived_at"]).indices
-    for (chosen_run, chosen_part), issues in read.items():
-        run = by_run[chosen_run]
-        run = run[run["available_at"] <= chosen_part]
-        at = _minutes(run["valid_at"])
+    values = {name: table[name].to_numpy(float) for name in names}
+    known = ~np.isnat(run_at)
+    for chosen_run, chosen_part in sorted(set(zip(run_at[known], arrived_at[known], strict=True))):
+        issues = np.flatnonzero((run_at == chosen_run) & (arrived_at == chosen_part))
+        rows = np.arange(np.searchsorted(all_runs, chosen_run), np.searchsorted(all_runs, chosen_run, side="right"))
+        rows = rows[arrivals[rows] <= chosen_part]
+        at, speed = all_at[rows], values["wind_speed_100m_ms"][rows]
         middle = _minutes(valid_at[issues]) + step_minutes / 2
         for name in names:
-            result[name][issues] = _read(at, run[name].to_numpy(float), middle)
-        speed = run["wind_speed_100m_ms"].to_numpy(float)
+            result[name][issues] = _read(at, values[name][rows], middle)
         for shift in parameters.neighbour_minutes:
             result[_neighbour_name(shift)][issues] = _read(at, speed, middle + shift)
         around = np.stack([_read(at, speed, middle + shift) for shift in np.linspace(-window / 2, window / 2, 5)])
         result[f"wind_speed_100m_ms_mean_{window}min"][issues] = _quiet(np.nanmean, around)
         result[f"wind_speed_100m_ms_std_{window}min"][issues] = _quiet(np.nanstd, around)
-        run_minutes[issues] = np.where(
-            np.isnan(result["wind_speed_100m_ms"][issues]), np.nan, _minutes(np.datetime64(chosen_run))
-        )
+        run_minutes[issues] = np.where(np.isnan(result["wind_speed_100m_ms"][issues]), np.nan, _minutes(chosen_run))
     return result | {"run_minutes": run_minutes}
 
 
@@ -241,7 +242,7 @@ def run_to_read(runs: pd.DataFrame, issued_at: TimeArray, until: TimeArray) -> t
     Runs come late, in parts, or break off; what is still to come is not known at the issue time. So of what had arrived by then
     the newest run that reaches ``until`` counts; where none does, the one that reaches furthest. NaT where nothing had arrived.
     """
-    parts = runs.groupby(["run_at", "available_at"], as_index=False)["valid_at"].max()
+    parts = runs.groupby(["run_at", "available_at"])["valid_at"].max().reset_index()
     parts["valid_at"] = parts.groupby("run_at")["valid_at"].cummax()  # with the parts before it
     parts = parts.sort_values(["available_at", "run_at"])
     run_at, arrived_at, reach = (_naive(parts[name]) for name in ("run_at", "available_at", "valid_at"))
@@ -291,7 +292,8 @@ def _neighbour_name(shift: int) -> str:
 
 def _naive(times: pd.Series) -> TimeArray:
     """UTC times as NumPy has them: without zone."""
-    return times.dt.tz_localize(None).to_numpy().astype("datetime64[us]")
+    naive: TimeArray = times.dt.tz_localize(None).to_numpy().astype("datetime64[us]")
+    return naive
 
 
 def _minutes(times: Any) -> FloatArray:

@@ -9,7 +9,7 @@ import pandas as pd
 
 from wind_kedro.cards import Fleet, Product
 from wind_kedro.clock import Clock
-from wind_kedro.contracts import quantile_columns
+from wind_kedro.columns import quantile_columns
 from wind_kedro.datasets.registry import RegisteredModels
 from wind_kedro.errors import WindKedroError
 from wind_kedro.forecasts import forecast_rows, model_table
@@ -47,21 +47,32 @@ def issue_forecasts(
                     refused.append(_no_champion(promotions, product, entity_id, model_issues))
                     continue
                 due = rows[rows["issued_at"].isin(model_issues)]
-                if due.empty:
+                windy = due[due.groupby("issued_at")["wind_speed_100m_ms"].transform("count") > 0]
+                unknown = model_issues.difference(pd.DatetimeIndex(due["issued_at"]))
+                weatherless = model_issues.difference(unknown).difference(pd.DatetimeIndex(windy["issued_at"]))
+                if len(unknown):
+                    as_of = f"{clock.as_of:%Y-%m-%dT%H:%M}"
                     refused.append(
-                        f"{product.id}/{entity_id}: no features for {_span(model_issues)}: run feature_engineering as of {clock.as_of:%Y-%m-%dT%H:%M}"
+                        f"{product.id}/{entity_id}: no features for {_span(unknown)}: run feature_engineering as of {as_of}"
                     )
-                    continue
-                if due["wind_speed_100m_ms"].isna().all():
+                if len(weatherless):
                     refused.append(
-                        f"{product.id}/{entity_id}: no weather reaches {_span(model_issues)}; choose an as_of inside the data"
+                        f"{product.id}/{entity_id}: no weather reaches {_span(weatherless)}; choose an as_of inside the data"
                     )
+                if windy.empty:
                     continue
                 fleet_model = model_versions.version(version)
-                name = fleet_model.members[product.id, entity_id].model
-                predicted = fleet_model.predict(model_table(due))
+                member = fleet_model.members[product.id, entity_id]
+                new_levels = set(product.quantile_levels) - set(member.forecaster.levels)
+                if new_levels:
+                    refused.append(
+                        f"{product.id}/{entity_id}: version {version} was trained without quantile levels "
+                        f"{sorted(new_levels)} of the product's card: run training"
+                    )
+                    continue
+                predicted = fleet_model.predict(model_table(windy))
                 shares = predicted[quantile_columns(product.quantile_levels, "share")].to_numpy()
-                parts.append(forecast_rows(due, shares, product, fleet, model=name, model_version=version))
+                parts.append(forecast_rows(windy, shares, product, fleet, model=member.model, model_version=version))
     for reason in refused:
         logger.warning("not issued: %s", reason)
     if not parts:

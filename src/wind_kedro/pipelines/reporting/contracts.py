@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from wind_kedro.contracts import FORECAST_WEATHER, PERFECT_WEATHER
+from wind_kedro.columns import FORECAST_WEATHER, PERFECT_WEATHER
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir

@@ -18,7 +18,7 @@ import pandas as pd
 
 from wind_kedro.cards import Farm, Fleet
 from wind_kedro.clock import Clock
-from wind_kedro.contracts import PERFECT_WEATHER, quantile_column
+from wind_kedro.columns import PERFECT_WEATHER, quantile_column
 from wind_kedro.pipelines.reporting import views
 from wind_kedro.pipelines.reporting.contracts import Figure, Reporting, Table
 from wind_kedro.scores import central_bands
@@ -103,7 +103,7 @@ def _figure(title: str, shown: Sequence[View], panels: Sequence[Panel], *, heigh
             "font": {"family": FONT, "size": 13, "color": INK},
             "annotations": _notes(first),
             "height": height,
-            "margin": {"l": 70, "r": 24, "t": 116 if len(shown) < 2 else 148, "b": 60},  # noqa: PLR2004 a menu needs two
+            "margin": {"l": 70, "r": 24, "t": 124 if len(shown) < 2 else 152, "b": 60},  # noqa: PLR2004 a menu needs two
             "paper_bgcolor": "#ffffff",
             "plot_bgcolor": "#ffffff",
             "hoverlabel": {"font": {"family": FONT}},
@@ -370,7 +370,7 @@ def draw_data_quality(
         height=520 + 22 * bars,
         barmode="overlay",
         # Room for the text behind the longest bar.
-        margin={"l": 70, "r": 130, "t": 116 if len(shown) < 2 else 148, "b": 60},  # noqa: PLR2004
+        margin={"l": 70, "r": 130, "t": 124 if len(shown) < 2 else 152, "b": 60},  # noqa: PLR2004
     )
 
 
@@ -634,7 +634,7 @@ def _add_fan(
         go.Scatter(
             x=_times([issued, issued]), y=[0, round(member.capacity_kw / views.KW_PER_MW, 3)],
             mode="lines", name="issued",
-            line={"color": MUTED, "width": 1, "dash": "dash"}, hoverinfo="skip",
+            line={"color": MUTED, "width": 1, "dash": "dash"}, hoverinfo="skip", showlegend=False,
         )
     )  # fmt: skip
 
@@ -685,7 +685,7 @@ def draw_lead_times(
                         y=_numbers(leads["value"] * 100),
                         mode="lines+markers",
                         line=line,
-                        name=_escaped(f"{model} (the champion)" if model == champion else model),
+                        name=_escaped(model.replace("_", " ") + (" (the champion)" if model == champion else "")),
                         legendgroup=model,
                         showlegend=row == 1,
                         customdata=[

@@ -15,7 +15,7 @@ import pandas as pd
 
 from wind_kedro.cards import Fleet, Product
 from wind_kedro.clock import Clock
-from wind_kedro.contracts import quantile_column
+from wind_kedro.columns import quantile_column
 from wind_kedro.scores import central_bands
 
 MINUTES_PER_HOUR = 60

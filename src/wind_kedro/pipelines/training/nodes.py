@@ -7,6 +7,7 @@ refit; together the folds are what would have been issued. Cross-validation, whi
 from __future__ import annotations
 
 import datetime as dt
+import logging
 
 import numpy as np
 import pandas as pd
@@ -21,6 +22,8 @@ from wind_kedro.forecasts import KEYS, feature_matrix, forecast_rows, model_tabl
 from wind_kedro.models import Forecaster, ModelConfig, build
 from wind_kedro.models.fleet_model import FleetModel, Member
 from wind_kedro.scores import Scoring, score_forecasts
+
+logger = logging.getLogger(__name__)
 
 
 class Replay(BaseModel):
@@ -158,6 +161,9 @@ def choose(replay_scores: pd.DataFrame, promotions_before: pd.DataFrame, fleet: 
     The best of the replay by the product's deciding score over the whole horizon. Where a champion was promoted before, the
     best must beat the champion's candidate, replayed on the same issues, by the product's margin; else the champion's stays
     (and is refitted with the newest data).
+
+    Raises:
+        NotEnoughHistoryError: if no candidate of any entity has the deciding score.
     """
     training_time = pd.Timestamp(clock.training_time(fleet.products))
     earlier = promotions_before[promotions_before["promoted_at"] < training_time].sort_values("promoted_at")
@@ -174,13 +180,27 @@ def choose(replay_scores: pd.DataFrame, promotions_before: pd.DataFrame, fleet: 
         ]
         for entity_id, table in whole.groupby("entity_id"):
             scores = table.set_index("model")["value"].dropna()
+            if scores.empty:
+                logger.error(
+                    "%s/%s: no candidate has a %s in the replay: nothing chosen",
+                    product.id,
+                    entity_id,
+                    product.deciding_score,
+                )
+                continue
             champion = champions.get((product.id, entity_id))
             rows.append({"product_id": product.id, "entity_id": entity_id} | _decide(scores, champion, product))
+    if not rows:
+        raise NotEnoughHistoryError(
+            f"nothing to choose by as of {training_time:%Y-%m-%d %H:%M} UTC: no candidate has a deciding score in the replay"
+        )
     return pd.DataFrame(rows)
 
 
 def _decide(scores: pd.Series, champion: str | None, product: Product) -> dict[str, object]:
     best = str(scores.idxmin())
+    if champion in scores.index and scores[str(champion)] <= scores[best]:
+        best = str(champion)  # a tie is no reason to change
     margin = product.promotion_margin_share
     champion_score = np.nan if champion not in scores.index else float(scores[str(champion)])
     if champion is None or champion not in scores.index:
@@ -232,11 +252,14 @@ def promote(
 ) -> tuple[pd.DataFrame, str]:
     """One row per product and entity that from the training time on is forecast by the version just registered; and the champion.
 
+    An entity whose model could not be fitted is not in that version: it is not promoted, and its earlier champion goes on.
     The champion is the version of the newest promotion: a replay of the past adds its promotion but moves no alias.
     """
     training_time = pd.Timestamp(clock.training_time(fleet.products))
     newest = model_versions.newest()
-    promotions = choices.assign(
+    fitted = model_versions.version(newest.version).members
+    keys = choices[["product_id", "entity_id"]].itertuples(index=False, name=None)
+    promotions = choices[[key in fitted for key in keys]].assign(
         promoted_at=training_time,
         model_version=newest.version,
         run_id=newest.run_id,
@@ -254,5 +277,9 @@ def summarise_training(replay_scores: pd.DataFrame) -> dict[str, dict[str, float
     whole = replay_scores[(replay_scores["lead_from_minutes"] == 0) & replay_scores["level"].isna()]
     horizon = whole.groupby("product_id")["lead_to_minutes"].transform("max")
     whole = whole[whole["lead_to_minutes"] == horizon]
-    means = whole.groupby(["product_id", "model", "metric"], as_index=False)["value"].mean().dropna()
-    return {f"{row['product_id']}.{row['model']}.{row['metric']}": {"value": row["value"], "step": 0} for row in means.to_dict("records")}
+    keys = ["product_id", "model", "metric"]
+    means = whole.groupby(keys)["value"].mean().dropna().reset_index()
+    return {
+        f"{row['product_id']}.{row['model']}.{row['metric']}": {"value": row["value"], "step": 0}
+        for row in means.to_dict("records")
+    }

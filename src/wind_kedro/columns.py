@@ -1,0 +1,21 @@
+"""Names that tables and code share: the columns of quantiles, the labels of weather. Cheap to import; `contracts` is not."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+#: What every score, figure and page made from an analysis says.
+PERFECT_WEATHER = "perfect weather"
+#: What all others say.
+FORECAST_WEATHER = "forecast weather"
+
+
+def quantile_column(level: float, unit: Literal["kw", "share"] = "kw") -> str:
+    """Name of the column of the quantile of ``level``: thousandths and unit. ``0.05`` → ``q050_kw``, ``q050_share``."""
+    return f"q{round(level * 1000):03d}_{unit}"
+
+
+def quantile_columns(levels: Sequence[float], unit: Literal["kw", "share"] = "kw") -> list[str]:
+    """Names of the columns of several levels, in their order."""
+    return [quantile_column(level, unit) for level in levels]

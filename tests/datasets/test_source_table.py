@@ -1,0 +1,229 @@
+"""Raw files of any shape become one table of text, and a bad one says so in one line."""
+
+from __future__ import annotations
+
+import copy
+import gzip
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from kedro.io import DatasetError
+
+from wind_kedro.contracts import SignalsRaw, WeatherRaw
+from wind_kedro.datasets import IbisTable
+from wind_kedro.datasets.source_table import SourceError, SourceTable
+
+# Ibis 12 about how it calls DuckDB 2 and pandas 3 itself.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:fetch_arrow_table:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:The 'future.infer_string' option:DeprecationWarning"),
+]
+
+CONNECTION = {"backend": "duckdb", "database": ":memory:"}
+LINES = ["time,turbine,power", "2024-01-01T00:00:00+01:00,T0,1.5", "2024-01-01T00:10:00+01:00,T0,2.5"]
+
+
+def table(root: Path, cards: dict[str, Any], kind: str = "signals") -> SourceTable:
+    return SourceTable(kind=kind, root=str(root), farms=cards["farms"], connection=CONNECTION)  # type: ignore[arg-type]
+
+
+def one_farm(cards: dict[str, Any], **signals: Any) -> dict[str, Any]:
+    cards["farms"] = cards["farms"][:1]
+    cards["farms"][0]["signals"] |= signals
+    return cards
+
+
+def read(root: Path, cards: dict[str, Any]) -> pd.DataFrame:
+    frame: pd.DataFrame = table(root, cards).load().to_pandas()
+    return frame.sort_values(["farm_id", "source_file", "source_row"], ignore_index=True)
+
+
+def write(path: Path, lines: list[str], encoding: str = "utf-8") -> Path:
+    data = ("\n".join(lines) + "\n").encode(encoding)
+    path.write_bytes(gzip.compress(data) if path.suffix == ".gz" else data)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "encoding"),
+    [
+        ("hill.csv", {}, "utf-8"),
+        ("hill.csv.gz", {}, "utf-8"),
+        ("hill.csv", {}, "utf-8-sig"),
+        ("hill.csv", {"encoding": "latin-1"}, "latin-1"),
+        ("hill.csv", {"encoding": "utf-16"}, "utf-16"),
+        ("hill.csv", {"separator": ";"}, "utf-8"),
+        ("hill.csv", {"separator": "|"}, "utf-8"),
+        ("hill.csv", {"separator": "\t"}, "utf-8"),
+    ],
+)
+def test_rows_come_as_they_stand(
+    tmp_path: Path, cards: dict[str, Any], name: str, settings: dict[str, str], encoding: str
+) -> None:
+    separator = settings.get("separator", ",")
+    lines = [line.replace(",", separator).replace("T0", "Höhe") for line in LINES]
+    write(tmp_path / name, lines, encoding)
+    frame = read(tmp_path, one_farm(cards, path=name, **settings))
+    assert frame["source_row"].tolist() == [1, 2]
+    assert frame["power_kw"].tolist() == ["1.5", "2.5"]
+    assert frame["turbine_id"].tolist() == ["Höhe", "Höhe"]
+    assert frame["source_file"].unique().tolist() == [name]
+    assert frame[["received_at", "pitch_deg", "fault"]].isna().all(axis=None)
+
+
+def test_quotes_hold_separators_and_quotes(tmp_path: Path, cards: dict[str, Any]) -> None:
+    write(tmp_path / "hill.csv", [LINES[0], '2024-01-01,"T0, ""east""","1,5"', ',"",2'])
+    frame = read(tmp_path, one_farm(cards))
+    assert frame["turbine_id"].tolist() == ['T0, "east"', ""]
+    assert frame["power_kw"].tolist() == ["1,5", "2"]
+
+
+def test_ragged_rows_keep_their_number_and_say_so(tmp_path: Path, cards: dict[str, Any]) -> None:
+    write(
+        tmp_path / "hill.csv", [*LINES, "2024-01-01T00:20:00,T0", "", "a,b,c,d", '"open,T0', "2024-01-01T00:30:00,T0,4"]
+    )
+    frame = read(tmp_path, one_farm(cards)).set_index("source_row")
+    assert frame.index.tolist() == [1, 2, 3, 5, 6, 7]  # the blank line has a number, and no row
+    assert frame["fault"].notna().tolist() == [False, False, True, True, True, False]
+    assert "4 values where the header has 3: a,b,c,d" in frame.loc[5, "fault"]
+    assert frame.loc[7, "power_kw"] == "4"
+
+
+def test_several_files_of_one_farm(tmp_path: Path, cards: dict[str, Any]) -> None:
+    write(tmp_path / "hill_1.csv", LINES)
+    write(tmp_path / "hill_2.csv.gz", ["power,time,turbine", "9,2024-01-02,T1"])  # its own order of columns
+    frame = read(tmp_path, one_farm(cards, path="hill_*"))
+    assert frame["power_kw"].tolist() == ["1.5", "2.5", "9"]
+    assert frame["source_row"].tolist() == [1, 2, 1]
+
+
+def test_parquet_is_text_too(tmp_path: Path, cards: dict[str, Any]) -> None:
+    stamps = pd.Series(pd.to_datetime(["2024-03-31T01:00:00Z", None]))
+    pd.DataFrame({"time": stamps, "local": stamps.dt.tz_localize(None), "turbine": "T0", "power": [1.5, float("nan")]}).to_parquet(
+        tmp_path / "hill.parquet"
+    )  # fmt: skip
+    frame = read(tmp_path, one_farm(cards, path="hill.parquet", format="parquet", received_at="local"))
+    assert frame["timestamp"][0] == "2024-03-31T01:00:00.000000+00:00"
+    assert frame["received_at"][0] == "2024-03-31 01:00:00"
+    assert frame["timestamp"].isna().tolist() == [False, True]
+    assert frame["power_kw"][0] == "1.5"
+    assert frame["source_row"].tolist() == [1, 2]
+
+
+def broken(tmp_path: Path, defect: str) -> dict[str, Any]:
+    """Write a spoilt file; return what its card says."""
+    path = tmp_path / "hill.csv"
+    lines = [LINES[0], *(f"2024-01-01T00:00:00,T0,{number}" for number in range(5000))]
+    match defect:
+        case "missing":
+            return {}
+        case "no match":
+            return {"path": "hill_*.csv"}
+        case "empty":
+            path.touch()
+        case "nothing inside":
+            (tmp_path / "hill.csv.gz").write_bytes(gzip.compress(b""))
+            return {"path": "hill.csv.gz"}
+        case "header only":
+            write(path, LINES[:1])
+        case "separator":
+            write(path, [line.replace(",", ";") for line in LINES])
+        case "encoding":
+            write(path, [*lines, "2024-01-01,Höhe,1"], "latin-1")
+        case "column":
+            write(path, ["time,turbine,energy", *LINES[1:]])
+        case "breaks off" | "flipped" | "not gzip":
+            whole = write(tmp_path / "hill.csv.gz", lines).read_bytes()
+            spoilt = {
+                "breaks off": whole[: len(whole) // 2],
+                "flipped": whole[: len(whole) // 2]
+                + bytes([whole[len(whole) // 2] ^ 255])
+                + whole[len(whole) // 2 + 1 :],
+                "not gzip": "\n".join(lines).encode(),
+            }
+            (tmp_path / "hill.csv.gz").write_bytes(spoilt[defect])
+            return {"path": "hill.csv.gz"}
+        case "parquet":
+            path.write_bytes(b"PAR1 nothing that is one PAR1")
+            return {"format": "parquet"}
+        case "parquet page":
+            target = tmp_path / "hill.parquet"
+            numbers = [str(number) for number in range(20000)]
+            pd.DataFrame({"time": numbers, "turbine": numbers, "power": numbers}).to_parquet(target, compression="zstd")
+            data = bytearray(target.read_bytes())
+            data[4:60] = bytes([255] * 56)  # the first page's header; the file's own footer is sound
+            target.write_bytes(bytes(data))
+            return {"format": "parquet", "path": "hill.parquet"}
+    return {}
+
+
+DEFECTS = {
+    "missing": "is missing; put it there",
+    "no match": "matches no file",
+    "empty": "is empty",
+    "nothing inside": "is empty",
+    "header only": "a header but no rows",
+    "separator": "with separator ',' there is only one column, 'time;turbine;power'",
+    "encoding": "line 5002 has text that is not utf-8",
+    "column": "no column power; found are time, turbine, energy",
+    "breaks off": "breaks off after line",
+    "flipped": "fetch it again",
+    "not gzip": "not a sound gzip file",
+    "parquet": "not a readable Parquet file",
+    "parquet page": "not a readable Parquet file",
+}
+
+
+@pytest.mark.parametrize("defect", DEFECTS)
+def test_a_bad_source_says_what_where_and_what_to_do(tmp_path: Path, cards: dict[str, Any], defect: str) -> None:
+    settings = broken(tmp_path, defect)
+    with pytest.raises(SourceError) as raised:
+        table(tmp_path, one_farm(cards, **settings)).load()
+    message = str(raised.value)
+    assert len(message.splitlines()) == 1
+    assert message.startswith("farm 'hill', ")
+    assert str(tmp_path) in message
+    assert DEFECTS[defect] in message
+
+
+def test_a_bad_farm_does_not_stop_the_others(tmp_path: Path, cards: dict[str, Any]) -> None:
+    write(tmp_path / "shore.csv", LINES)
+    frame = read(tmp_path, cards)
+    hill, shore = frame[frame["farm_id"] == "hill"], frame[frame["farm_id"] == "shore"]
+    assert hill["source_row"].tolist() == [0]
+    assert "hill.csv: the file is missing" in hill["fault"].iloc[0]
+    assert shore["source_row"].tolist() == [1, 2]
+    assert shore["fault"].isna().all()
+
+
+def test_no_farm_readable_names_them_all(tmp_path: Path, cards: dict[str, Any]) -> None:
+    with pytest.raises(SourceError) as raised:
+        table(tmp_path, cards).load()
+    assert [line.split(",")[0] for line in str(raised.value).splitlines()] == ["farm 'hill'", "farm 'shore'"]
+
+
+def test_tables_keep_their_contracts_and_join_with_saved_ones(tmp_path: Path, cards: dict[str, Any]) -> None:
+    write(tmp_path / "hill.csv", LINES)
+    write(tmp_path / "alpha.csv", ["time,run,wind", "2024-01-01,2024-01-01,5"])
+    cards = one_farm(cards)
+    signals, weather = table(tmp_path, cards).load(), table(tmp_path, cards, "weather").load()
+    SignalsRaw().validate(signals)
+    WeatherRaw().validate(weather)
+    saved = IbisTable(
+        filepath=str(tmp_path / "saved.parquet"), file_format="parquet", connection=copy.deepcopy(CONNECTION)
+    )
+    saved.save(weather)
+    assert signals.inner_join(saved.load(), "farm_id").count().execute() == 2
+
+
+def test_it_is_read_only_and_knows_whether_there_is_anything(tmp_path: Path, cards: dict[str, Any]) -> None:
+    dataset = table(tmp_path, cards)
+    assert not dataset.exists()
+    write(tmp_path / "hill.csv", LINES)
+    assert dataset.exists()
+    with pytest.raises(DatasetError, match="read-only"):
+        dataset.save(cards)
+    with pytest.raises(DatasetError, match="neither signals nor weather"):
+        SourceTable(kind="meters", root=str(tmp_path), farms=[])  # type: ignore[arg-type]

@@ -1,0 +1,483 @@
+"""Training on tables small enough to reckon by hand, with models that remember what they were shown."""
+
+import datetime as dt
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from wind_kedro import contracts
+from wind_kedro.cards import Fleet
+from wind_kedro.clock import Clock
+from wind_kedro.fleet import Workers
+from wind_kedro.models import ModelConfig
+from wind_kedro.pipelines.training import nodes
+from wind_kedro.pipelines.training.nodes import (
+    NotEnoughHistoryError,
+    Replay,
+    Training,
+    assemble_model_input,
+    choose,
+    fit_fleet,
+    promote,
+    replay_candidates,
+    score_replay,
+    summarise_training,
+)
+from wind_kedro.scores import Scoring
+
+INLINE = Workers(backend="threading", jobs=1)
+TRAIN_AT = "2024-03-31T18:00"
+CLOCK = Clock.model_validate({"as_of": TRAIN_AT})  # the newest issue of `quarters`, at 06:10, is the training time
+TRAINING_TIME = pd.Timestamp("2024-03-31 06:10", tz="UTC")
+MakeTable = Callable[[list[dict[str, Any]]], pd.DataFrame]
+
+
+def _training(days: int = 20, every: int = 8, least: int = 5, **candidates: str) -> Training:
+    kinds = candidates or {"first": "climatology"}
+    return Training(
+        seed=7,
+        replay=Replay(days=days, refit_every_days=every, min_train_days=least),
+        candidates={name: ModelConfig(type=kind) for name, kind in kinds.items()},
+    )
+
+
+def make_model_input(entities: tuple[tuple[str, str], ...] = (("hours", "hill"),), first: str = "2024-03-01", late_hours: float = 0) -> pd.DataFrame:
+    """Two issues a day of three hours each, whose outcomes arrive 70 minutes after their interval begins (or later)."""
+    tables = []
+    for product_id, entity_id in entities:
+        issued_at = pd.date_range(pd.Timestamp(first, tz="UTC"), TRAINING_TIME, freq="12h", unit="us") + pd.Timedelta(hours=6)
+        rows = pd.DataFrame({"issued_at": issued_at}).merge(pd.DataFrame({"lead_minutes": [60, 120, 180]}), how="cross")
+        rows["valid_at"] = rows["issued_at"] + pd.to_timedelta(rows["lead_minutes"], unit="min")
+        rows["target_available_at"] = rows["valid_at"] + pd.Timedelta(minutes=70) + pd.Timedelta(hours=late_hours)
+        tables.append(rows.assign(product_id=product_id, entity_id=entity_id))
+    table = pd.concat(tables, ignore_index=True)
+    table = table[table["target_available_at"] <= TRAINING_TIME].reset_index(drop=True)
+    hour = table["valid_at"].dt.hour.astype(float)
+    return contracts.ModelInput.validate(
+        table.assign(
+            weather_run_at=table["issued_at"],
+            wind_speed_100m_ms=8.0,
+            hour_of_day=hour,
+            last_power_share=0.4,
+            power_share=(np.arange(len(table)) * 0.37) % 1,
+            available_capacity_kw=3000.0,
+        )
+    )
+
+
+@dataclass
+class Spy:
+    """Makes models that write down what they see, and forecast a number that depends on it."""
+
+    fits: list[dict[str, Any]] = field(default_factory=list)
+    fails: Callable[[str, pd.DataFrame], bool] = lambda name, features: False
+
+    def build(self, name: str, config: ModelConfig, levels: list[float], seed: int) -> Any:
+        spy = self
+
+        class Model:
+            def fit(self, features: pd.DataFrame, power_share: pd.Series) -> Any:
+                if spy.fails(name, features):
+                    raise ValueError(f"'{name}' cannot")
+                self.seen = float(power_share.sum())
+                spy.fits.append({"name": name, "features": features, "share": power_share, "levels": levels, "seed": seed})
+                return self
+
+            def predict(self, features: pd.DataFrame) -> np.ndarray[Any, Any]:
+                spy.fits[-1]["ahead"] = features
+                return np.tile(np.linspace(0.1, 0.9, len(levels)), (len(features), 1)) * (1 + self.seen % 0.1)
+
+        return Model()
+
+
+@pytest.fixture
+def spy(monkeypatch: pytest.MonkeyPatch) -> Spy:
+    spy = Spy()
+    monkeypatch.setattr(nodes, "build", spy.build)
+    return spy
+
+
+# --- model input -----------------------------------------------------------------------------------------------------
+
+ISSUE = {"issued_at": "2024-03-30 06:00", "valid_at": "2024-03-30 07:00"}
+
+
+def _input(features: pd.DataFrame, observations: pd.DataFrame, fleet: Fleet) -> pd.DataFrame:
+    return contracts.ModelInput.validate(assemble_model_input(features, observations, fleet, CLOCK))
+
+
+@pytest.mark.parametrize(
+    ("observations", "share", "arrived"),
+    [
+        pytest.param([{"share": 0.4}], 0.4, "30 08:10", id="what came"),
+        pytest.param([{"share": 0.4}, {"share": 0.6, "available_at": "2024-03-31 06:10"}], 0.6, "31 06:10", id="a revision that arrived just in time"),
+        pytest.param([{"share": 0.4}, {"share": 0.6, "available_at": "2024-03-31 06:11"}], 0.4, "30 08:10", id="not one that came a minute later"),
+        pytest.param([{"share": 0.6, "available_at": "2024-03-31 01:00"}, {"share": 0.4}], 0.6, "31 01:00", id="whatever the order of rows"),
+        pytest.param([{"power_kw": 500, "available_capacity_kw": 1000, "turbines": 1}], 0.5, "30 08:10", id="a share of what was available"),
+        pytest.param([{"share": 0.4}, {"share": 0.9, "granularity_minutes": 15}, {"share": 0.8, "entity_id": "both"}], 0.4, "30 08:10", id="of the same entity and granularity"),
+    ],
+)  # fmt: skip
+def test_an_outcome_is_taken_as_known_at_the_training_time(
+    fleet: Fleet, make_features: MakeTable, observe: MakeTable, observations: list[dict[str, Any]], share: float, arrived: str
+) -> None:
+    table = _input(make_features([ISSUE]), observe([{"valid_at": "2024-03-30 07:00"} | row for row in observations]), fleet)
+    assert table["power_share"].tolist() == pytest.approx([share])
+    assert f"{table['target_available_at'].iloc[0]:%d %H:%M}" == arrived
+
+
+@pytest.mark.parametrize(
+    ("features", "observations"),
+    [
+        pytest.param([ISSUE], [], id="no outcome"),
+        pytest.param([ISSUE], [{"valid_at": "2024-03-30 07:00", "available_at": "2024-03-31 06:11"}], id="outcome too late"),
+        pytest.param([ISSUE | {"wind_speed_100m_ms": None}], [{"valid_at": "2024-03-30 07:00"}], id="no weather"),
+        pytest.param([{"issued_at": "2024-03-31 06:11", "valid_at": "2024-03-31 07:00"}], [{"valid_at": "2024-03-31 07:00", "available_at": "2024-03-31 06:00"}], id="issued later"),
+    ],
+)  # fmt: skip
+def test_where_nothing_is_known_one_line_says_so(
+    fleet: Fleet, make_features: MakeTable, observe: MakeTable, features: list[dict[str, Any]], observations: list[dict[str, Any]]
+) -> None:
+    with pytest.raises(NotEnoughHistoryError, match=r"^nothing to train on as of 2024-03-31 06:10 UTC: .*$"):
+        assemble_model_input(make_features(features), observe(observations), fleet, CLOCK)
+
+
+def test_features_keep_their_columns_and_no_helper_stays(fleet: Fleet, make_features: MakeTable, observe: MakeTable) -> None:
+    features = make_features([ISSUE])
+    table = _input(features, observe([{"valid_at": "2024-03-30 07:00"}]), fleet)
+    assert set(table) - set(features) == {"power_share", "available_capacity_kw", "target_available_at"}
+    assert set(features) <= set(table)
+
+
+# --- replay ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("days", "every", "lengths"),
+    [
+        pytest.param(20, 8, [8, 8, 4], id="the last is shorter"),
+        pytest.param(20, 10, [10, 10], id="it divides"),
+        pytest.param(5, 30, [5], id="one fold"),
+    ],
+)
+def test_folds_cover_the_replay_without_gap_or_overlap(days: int, every: int, lengths: list[int]) -> None:
+    folds = nodes._folds(TRAINING_TIME, Replay(days=days, refit_every_days=every, min_train_days=1))
+    assert folds[0][0] == TRAINING_TIME - pd.Timedelta(days=days)
+    assert folds[-1][1] == TRAINING_TIME
+    assert [end for _, end in folds[:-1]] == [start for start, _ in folds[1:]]
+    assert [(end - start).days for start, end in folds] == lengths
+
+
+def _replay(model_input: pd.DataFrame, fleet: Fleet, training: Training) -> pd.DataFrame:
+    return contracts.Forecasts.validate(replay_candidates(model_input, fleet, CLOCK, training, INLINE))
+
+
+def test_every_issue_of_the_replay_is_forecast_once_by_every_candidate(fleet: Fleet, spy: Spy) -> None:
+    table = make_model_input()
+    replayed = _replay(table, fleet, _training(first="climatology", second="persistence"))
+    begin = TRAINING_TIME - pd.Timedelta(days=20)
+    expected = table[(table["issued_at"] >= begin) & (table["issued_at"] < TRAINING_TIME)]
+    for name in ("first", "second"):
+        issued = replayed.loc[replayed["model"] == name, ["issued_at", "valid_at"]].sort_values("valid_at")
+        pd.testing.assert_frame_equal(issued.reset_index(drop=True), expected[["issued_at", "valid_at"]].reset_index(drop=True))
+    assert set(replayed["model_version"]) == {"replay"}
+
+
+@pytest.mark.parametrize("late_hours", [0, 30])
+def test_a_fold_sees_no_outcome_that_arrived_after_it_began(fleet: Fleet, spy: Spy, late_hours: float) -> None:
+    table = make_model_input(late_hours=late_hours)
+    _replay(table, fleet, _training())
+    assert len(spy.fits) == 3
+    for (begun, _), fit in zip(nodes._folds(TRAINING_TIME, _training().replay), spy.fits, strict=True):
+        seen, ahead = table.loc[fit["features"].index], table.loc[fit["ahead"].index]
+        assert begun <= ahead["issued_at"].min()
+        assert seen["target_available_at"].max() <= begun
+        # And all that had arrived is there, the newest outcome too.
+        assert len(seen) == ((table["target_available_at"] <= begun) & (table["issued_at"] < begun)).sum()
+
+
+def test_models_see_features_only(fleet: Fleet, spy: Spy) -> None:
+    _replay(make_model_input(), fleet, _training())
+    assert {tuple(fit[what]) for fit in spy.fits for what in ("features", "ahead")} == {
+        ("lead_minutes", "wind_speed_100m_ms", "hour_of_day", "last_power_share")
+    }
+    assert {(tuple(fit["levels"]), fit["seed"]) for fit in spy.fits} == {((0.1, 0.5, 0.9), 7)}
+
+
+FOLD = pd.Timestamp("2024-03-19 06:10", tz="UTC")  # the second of three
+
+
+def _changed_after(table: pd.DataFrame, moment: pd.Timestamp) -> pd.DataFrame:
+    later = table["target_available_at"] > moment
+    return table.assign(power_share=table["power_share"].mask(later, 1 - table["power_share"]))
+
+
+@pytest.mark.parametrize("spied", [True, False], ids=["any model", "climatology"])
+def test_other_outcomes_after_a_fold_began_do_not_move_its_forecasts(fleet: Fleet, request: pytest.FixtureRequest, spied: bool) -> None:
+    if spied:
+        request.getfixturevalue("spy")
+    table = make_model_input()
+    before, after = (_replay(data, fleet, _training()) for data in (table, _changed_after(table, FOLD)))
+    until = FOLD + pd.Timedelta(days=8)
+    pd.testing.assert_frame_equal(before[before["issued_at"] < until], after[after["issued_at"] < until])
+    # It can fail: the next fold has seen them, and speaks otherwise.
+    assert not before[before["issued_at"] >= until].equals(after[after["issued_at"] >= until])
+
+
+def test_a_leaking_replay_would_be_found(fleet: Fleet, spy: Spy) -> None:
+    table = make_model_input()
+    leaking = table.assign(target_available_at=table["valid_at"] - pd.Timedelta(days=9))
+    changed = leaking.assign(power_share=_changed_after(table, FOLD)["power_share"])
+    before, after = (_replay(data, fleet, _training()) for data in (leaking, changed))
+    until = FOLD + pd.Timedelta(days=8)
+    assert not before[before["issued_at"] < until].equals(after[after["issued_at"] < until])
+
+
+def test_a_fold_with_too_little_history_is_left_out(fleet: Fleet, spy: Spy) -> None:
+    replayed = _replay(make_model_input(first="2024-03-10"), fleet, _training(least=5))
+    # The first fold begins on 11 March, a day after the first issue; the second has nine days.
+    assert replayed["issued_at"].min() == pd.Timestamp("2024-03-19 18:00", tz="UTC")
+
+
+def test_history_is_counted_for_each_entity(fleet: Fleet, spy: Spy) -> None:
+    old, young = make_model_input(), make_model_input((("hours", "both"),), first="2024-03-28")
+    replayed = _replay(pd.concat([old, young], ignore_index=True), fleet, _training())
+    assert set(replayed["entity_id"]) == {"hill"}
+
+
+def test_too_little_history_says_what_is_asked_for(fleet: Fleet, spy: Spy) -> None:
+    with pytest.raises(NotEnoughHistoryError) as caught:
+        _replay(make_model_input(first="2024-03-28"), fleet, _training(least=14))
+    line = str(caught.value)
+    assert "\n" not in line
+    assert line.startswith("too little history to replay candidates as of 2024-03-31 06:10 UTC: it begins 2024-03-28")
+    assert "asks for 14 days" in line
+    assert "choose a later as_of or fewer min_train_days" in line
+
+
+def test_a_candidate_that_fails_for_one_farm_leaves_the_others(fleet: Fleet, spy: Spy, caplog: pytest.LogCaptureFixture) -> None:
+    table = make_model_input((("hours", "hill"), ("hours", "both")))
+    table["wind_speed_100m_ms"] = table["entity_id"].map({"hill": 8.0, "both": 9.0})
+    spy.fails = lambda name, features: name == "second" and features["wind_speed_100m_ms"].iloc[0] == 9.0
+    replayed = _replay(table, fleet, _training(first="climatology", second="persistence"))
+    pairs = set(replayed[["entity_id", "model"]].itertuples(index=False, name=None))
+    assert pairs == {("hill", "first"), ("hill", "second"), ("both", "first")}
+    assert caplog.text.count("ValueError: 'second' cannot") == 3
+
+
+def test_where_every_candidate_fails_the_reasons_are_told(fleet: Fleet, spy: Spy) -> None:
+    spy.fails = lambda name, features: True
+    with pytest.raises(NotEnoughHistoryError, match=r"^every candidate failed: ValueError: 'first' cannot; ValueError: 'second' cannot$"):
+        _replay(make_model_input(), fleet, _training(first="climatology", second="persistence"))
+
+
+def test_each_product_has_its_own_levels(fleet: Fleet) -> None:
+    table = pd.concat([make_model_input(), make_model_input((("quarters", "shore"),))], ignore_index=True)
+    replayed = _replay(table, fleet, _training()).set_index("product_id")
+    assert replayed.loc["hours", ["q100_kw", "q500_kw", "q900_kw"]].notna().all().all()
+    assert replayed.loc["quarters", ["q250_kw", "q500_kw", "q750_kw"]].notna().all().all()
+    assert replayed.loc["quarters", ["q100_kw", "q900_kw"]].isna().all().all()
+    assert set(replayed["capacity_kw"]) == {3000.0, 1000.0}
+
+
+def test_the_replay_is_scored_as_known_at_the_training_time(fleet: Fleet, observe: MakeTable) -> None:
+    table = make_model_input()
+    replayed = _replay(table, fleet, _training())
+    rows = [{"valid_at": row.valid_at, "share": row.power_share} for row in table.itertuples()]
+    later = [row | {"share": 0.0, "available_at": TRAINING_TIME + pd.Timedelta(minutes=1)} for row in rows]
+    scoring = Scoring(lead_edges_minutes=[0, 120, 240])
+    scores = score_replay(replayed, observe(rows), fleet, CLOCK, scoring)
+    contracts.Scores.validate(scores)
+    pd.testing.assert_frame_equal(scores, score_replay(replayed, observe(rows + later), fleet, CLOCK, scoring))
+    whole = scores[(scores["metric"] == "nmae_share") & (scores["lead_from_minutes"] == 0) & (scores["lead_to_minutes"] == 240)]
+    assert whole["n"].tolist() == [len(replayed)]
+
+
+# --- the choice ------------------------------------------------------------------------------------------------------
+
+
+def _scores(**values: float | dict[str, float]) -> pd.DataFrame:
+    """Deciding scores over the whole horizon, and a bucket that says the opposite and must not count."""
+    rows = []
+    for name, value in values.items():
+        for entity_id, score in (value if isinstance(value, dict) else {"hill": value}).items():
+            product = {"hill": ("hours", "pinball_share", 240), "both": ("hours", "pinball_share", 240), "shore": ("quarters", "nmae_share", 90)}
+            product_id, metric, horizon = product[entity_id]
+            row = {"product_id": product_id, "entity_id": entity_id, "model": name, "period": "all", "lead_from_minutes": 0}
+            row |= {"lead_to_minutes": horizon, "metric": metric, "level": np.nan, "value": score, "n": 9, "weather": contracts.FORECAST_WEATHER}
+            opposite = {"value": 1 - score}
+            rows += [row, row | opposite | {"lead_to_minutes": 60}, row | opposite | {"metric": "nmae_share" if metric != "nmae_share" else "pinball_share"}]
+            rows += [row | opposite | {"level": 0.5}, row | opposite | {"period": "2024-03"}]
+    return contracts.Scores.validate(pd.DataFrame(rows))
+
+
+def _promotions(*rows: tuple[str, str, str, str, str]) -> pd.DataFrame:
+    """Rows of product, entity, model, version and time."""
+    table = pd.DataFrame(rows, columns=["product_id", "entity_id", "model", "model_version", "promoted_at"])
+    time = pd.to_datetime(table["promoted_at"], utc=True, format="ISO8601")
+    table = table.assign(promoted_at=time, trained_through=time, available_at=time, recorded_at=time)
+    return contracts.Promotions.validate(table.assign(run_id="r", deciding_score="pinball_share", score=0.1, champion_score=np.nan, reason=""))
+
+
+EARLIER = ("hours", "hill", "old", "1", "2024-03-01")
+
+
+@pytest.mark.parametrize(
+    ("scores", "before", "model", "champion_score", "reason"),
+    [
+        pytest.param({"old": 0.2, "new": 0.1}, [], "new", None, "first champion: the best of the replay", id="the first"),
+        pytest.param({"old": 0.2, "new": 0.1}, [EARLIER], "new", 0.2, "beats 'old' by 50.0%, margin 2.0%", id="better by more than the margin"),
+        pytest.param({"old": 0.1, "new": 0.098}, [EARLIER], "new", 0.1, "beats 'old' by 2.0%, margin 2.0%", id="better by the margin"),
+        pytest.param({"old": 0.1, "new": 0.099}, [EARLIER], "old", 0.1, "'new' is better by 1.0% only, margin 2.0%: the champion's model stays", id="better by less"),
+        pytest.param({"old": 0.1, "new": 0.2}, [EARLIER], "old", 0.1, "the champion's model is still the best of the replay: refitted", id="still the best"),
+        pytest.param({"a_new": 0.1, "old": 0.1}, [EARLIER], "old", 0.1, "still the best", id="a tie"),
+        pytest.param({"a_new": 0.0, "old": 0.0}, [EARLIER], "old", 0.0, "still the best", id="nothing to improve"),
+        pytest.param({"new": 0.1, "other": 0.2}, [EARLIER], "new", None, "first champion", id="the champion is no candidate any more"),
+        pytest.param({"old": float("nan"), "new": 0.3}, [EARLIER], "new", None, "first champion", id="the champion has no score"),
+        pytest.param({"old": 0.1, "new": 0.099}, [EARLIER, ("hours", "hill", "new", "2", "2024-03-15")], "new", 0.099, "still the best", id="the newest promotion counts"),
+        pytest.param({"old": 0.1, "new": 0.099}, [("hours", "hill", "new", "2", "2024-03-31T06:10"), EARLIER], "old", 0.1, "'new' is better by 1.0% only", id="not one of this time: a rerun decides as before"),
+        pytest.param({"old": 0.1, "new": 0.099}, [EARLIER, ("hours", "hill", "new", "3", "2024-05-01")], "old", 0.1, "'new' is better by 1.0% only", id="nor a later one: a replay knows no future"),
+        pytest.param({"old": 0.1, "new": 0.099}, [("hours", "both", "old", "1", "2024-03-01")], "new", None, "first champion", id="another's champion"),
+    ],
+)  # fmt: skip
+def test_the_choice(fleet: Fleet, scores: dict[str, float], before: list[Any], model: str, champion_score: float | None, reason: str) -> None:
+    choices = contracts.Choices.validate(choose(_scores(**scores), _promotions(*before), fleet, CLOCK))
+    (row,) = choices.to_dict("records")
+    assert (row["product_id"], row["entity_id"], row["model"], row["deciding_score"]) == ("hours", "hill", model, "pinball_share")
+    assert row["score"] == scores[model]
+    assert row["champion_score"] == (pytest.approx(np.nan, nan_ok=True) if champion_score is None else champion_score)
+    assert row["reason"].startswith(reason) or reason in row["reason"]
+
+
+def test_each_entity_of_each_product_is_chosen_for_by_its_own_score(fleet: Fleet) -> None:
+    scores = _scores(first={"hill": 0.1, "both": 0.3, "shore": 0.2}, second={"hill": 0.2, "both": 0.2, "shore": 0.1})
+    choices = contracts.Choices.validate(choose(scores, _promotions(), fleet, CLOCK))
+    assert choices[["product_id", "entity_id", "model", "deciding_score"]].to_numpy().tolist() == [
+        ["hours", "both", "second", "pinball_share"],
+        ["hours", "hill", "first", "pinball_share"],
+        ["quarters", "shore", "second", "nmae_share"],
+    ]
+
+
+def test_an_entity_without_any_score_is_left_out_and_named(fleet: Fleet, caplog: pytest.LogCaptureFixture) -> None:
+    choices = choose(_scores(first={"hill": 0.1, "both": float("nan")}), _promotions(), fleet, CLOCK)
+    assert choices["entity_id"].tolist() == ["hill"]
+    assert "hours/both: no candidate has a pinball_share in the replay" in caplog.text
+
+
+def test_without_any_score_one_line_says_so(fleet: Fleet) -> None:
+    with pytest.raises(NotEnoughHistoryError, match="nothing to choose by as of 2024-03-31 06:10 UTC"):
+        choose(_scores(first=float("nan")), _promotions(), fleet, CLOCK)
+
+
+# --- fit and promote -------------------------------------------------------------------------------------------------
+
+
+def _choices(**models: str) -> pd.DataFrame:
+    product = {"hill": "hours", "both": "hours", "shore": "quarters"}
+    rows = [{"product_id": product[entity_id], "entity_id": entity_id, "model": model} for entity_id, model in models.items()]
+    return contracts.Choices.validate(pd.DataFrame(rows).assign(deciding_score="pinball_share", score=0.1, champion_score=np.nan, reason=""))
+
+
+def test_the_chosen_of_each_entity_is_fitted_with_all_that_was_known(fleet: Fleet) -> None:
+    table = pd.concat([make_model_input(), make_model_input((("quarters", "shore"),))], ignore_index=True)
+    model = fit_fleet(table, _choices(hill="second", shore="first"), fleet, _training(first="climatology", second="persistence"), INLINE)
+    assert {key: (member.model, member.forecaster.type_name(), member.forecaster.levels) for key, member in model.members.items()} == {
+        ("hours", "hill"): ("second", "persistence", [0.1, 0.5, 0.9]),
+        ("quarters", "shore"): ("first", "climatology", [0.25, 0.5, 0.75]),
+    }
+
+
+def test_what_was_seen_is_written_down(fleet: Fleet, spy: Spy) -> None:
+    table = make_model_input((("hours", "hill"), ("hours", "both")))
+    model = fit_fleet(table, _choices(hill="first"), fleet, _training(), INLINE)
+    (fit,) = spy.fits
+    assert len(fit["features"]) == (table["entity_id"] == "hill").sum()
+    assert model.trained_through == table["valid_at"].max()
+    assert model.example[["product_id", "entity_id"]].to_numpy().tolist() == [["hours", "hill"]]
+
+
+def test_a_farm_whose_model_cannot_be_fitted_leaves_the_others(fleet: Fleet, spy: Spy, caplog: pytest.LogCaptureFixture) -> None:
+    table = make_model_input((("hours", "hill"), ("hours", "both")))
+    table["wind_speed_100m_ms"] = table["entity_id"].map({"hill": 8.0, "both": 9.0})
+    spy.fails = lambda name, features: features["wind_speed_100m_ms"].iloc[0] == 9.0
+    model = fit_fleet(table, _choices(hill="first", both="first"), fleet, _training(), INLINE)
+    assert list(model.members) == [("hours", "hill")]
+    assert "fit: ('hours', 'both') failed: ValueError: 'first' cannot" in caplog.text
+    spy.fails = lambda name, features: True
+    with pytest.raises(NotEnoughHistoryError, match="^no model could be fitted: ValueError: 'first' cannot$"):
+        fit_fleet(table, _choices(hill="first"), fleet, _training(), INLINE)
+
+
+@dataclass(frozen=True)
+class Registered:
+    """A registry with one version, which holds models of these entities."""
+
+    members: dict[tuple[str, str], object]
+    version_number: str = "7"
+
+    def newest(self) -> Any:
+        from wind_kedro.datasets.registry import RegisteredVersion
+
+        return RegisteredVersion(self.version_number, "run", pd.Timestamp("2024-03-31 04:00", tz="UTC"))
+
+    def version(self, version: str) -> Any:
+        assert version == self.version_number
+        return self
+
+
+def _promote(fleet: Fleet, before: list[Any], **models: str) -> tuple[pd.DataFrame, str]:
+    members = {(product.id, entity_id): None for product in fleet.products for entity_id in product.members}
+    promotions, champion = promote(Registered(members), _choices(**models), _promotions(*before), fleet, CLOCK)  # type: ignore[arg-type]
+    return contracts.Promotions.validate(promotions), champion
+
+
+def test_a_promotion_counts_from_the_training_time_on(fleet: Fleet) -> None:
+    before = dt.datetime.now(dt.UTC)
+    promotions, champion = _promote(fleet, [EARLIER], hill="first", shore="second")
+    assert champion == "7"
+    assert promotions[["product_id", "entity_id", "model", "model_version", "run_id"]].to_numpy().tolist() == [
+        ["hours", "hill", "first", "7", "run"],
+        ["quarters", "shore", "second", "7", "run"],
+    ]
+    assert set(promotions["promoted_at"]) == set(promotions["available_at"]) == {TRAINING_TIME}
+    assert set(promotions["trained_through"]) == {pd.Timestamp("2024-03-31 04:00", tz="UTC")}
+    assert before <= promotions["recorded_at"].iloc[0] <= dt.datetime.now(dt.UTC)
+
+
+@pytest.mark.parametrize(
+    ("before", "champion"),
+    [
+        pytest.param([EARLIER], "7", id="the newest"),
+        pytest.param([("hours", "hill", "old", "3", "2024-03-31T06:10")], "7", id="a rerun of the same time"),
+        pytest.param([("hours", "hill", "old", "5", "2024-05-01"), ("hours", "hill", "old", "4", "2024-04-01")], "5", id="a replay of the past moves no alias"),
+    ],
+)  # fmt: skip
+def test_the_champion_is_that_of_the_newest_promotion(fleet: Fleet, before: list[Any], champion: str) -> None:
+    assert _promote(fleet, before, hill="first")[1] == champion
+
+
+def test_who_is_not_in_the_version_is_not_promoted(fleet: Fleet, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO):
+        promotions, _ = promote(Registered({("hours", "hill"): None}), _choices(hill="first", both="first"), _promotions(), fleet, CLOCK)  # type: ignore[arg-type]
+    assert promotions["entity_id"].tolist() == ["hill"]
+
+
+# --- metrics ---------------------------------------------------------------------------------------------------------
+
+
+def test_metrics_are_means_over_entities_of_the_whole_horizon(fleet: Fleet) -> None:
+    scores = _scores(first={"hill": 0.1, "both": 0.3, "shore": 0.2}, second={"hill": float("nan"), "both": 0.2})
+    metrics = contracts.TrainingMetrics().validate(summarise_training(scores[scores["period"] == "all"]))
+    assert {name: point["value"] for name, point in metrics.items() if name.endswith(("first.pinball_share", "first.nmae_share"))} == {
+        "hours.first.pinball_share": pytest.approx(0.2),
+        "hours.first.nmae_share": pytest.approx(0.8),
+        "quarters.first.nmae_share": pytest.approx(0.2),
+        "quarters.first.pinball_share": pytest.approx(0.8),
+    }
+    assert metrics["hours.second.pinball_share"]["value"] == pytest.approx(0.2)
+    assert {point["step"] for point in metrics.values()} == {0}
