@@ -173,6 +173,16 @@ def bench_table(install: float, first: float, again: Measured, test: float, ours
     return table.assign(value=table["value"].round(2))
 
 
+def readme_rows(table: pd.DataFrame) -> list[str]:
+    """The rows of the table in benchmarks/README.md, ready to be put there."""
+    return [
+        f"| `{row.name}` | {row.value:g} {row.unit} | "
+        + (f"{row.bar:g} {row.unit}" if pd.notna(row.bar) else "-")
+        + " |"
+        for row in table.itertuples(index=False)
+    ]
+
+
 def missed(table: pd.DataFrame) -> list[str]:
     """The bars that are missed, a line each; a number that could not be measured misses its bar."""
     judged = table[table["bar"].notna()]
@@ -196,6 +206,7 @@ def main() -> int:
             print(error, file=sys.stderr)
             return 2
     record("bench-start", table)
+    print("\nFor benchmarks/README.md, section 'What a first hour costs':\n" + "\n".join(readme_rows(table)))
     over = missed(table)
     print("\n" + ("MISSED: " + "; ".join(over) if over else "Every bar is met."))
     return 1 if over else 0

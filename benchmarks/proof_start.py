@@ -21,6 +21,8 @@ CHALLENGER = "catboost"
 BEATEN_FROM_HOURS = {"climatology": 0, "power_curve": 0, "persistence": 6}
 MODELS = ["climatology", "persistence", "power_curve", CHALLENGER]
 KEYS = ["product_id", "entity_id", "lead_hours"]
+#: Hours of lead time that the README quotes.
+QUOTED_HOURS = [1, 6, 12, 24, 48]
 
 
 def error_by_lead(forecasts: pd.DataFrame, observations: pd.DataFrame, fleet: object, as_of: object) -> pd.DataFrame:
@@ -54,6 +56,17 @@ def failures(table: pd.DataFrame) -> list[str]:
     return lines
 
 
+def readme_rows(table: pd.DataFrame) -> list[str]:
+    """The rows of the README's table, ready to be put there."""
+    quoted = table[table["lead_hours"].isin(QUOTED_HOURS)]
+    return [
+        f"| {row.lead_hours} h | "
+        + " | ".join(f"{getattr(row, model):.1%}".replace("%", " %") for model in MODELS)
+        + " |"
+        for row in quoted.itertuples()
+    ]
+
+
 def main() -> int:
     """Score, write, judge; the exit code."""
     from kedro.framework.session import KedroSession
@@ -69,13 +82,14 @@ def main() -> int:
         # Kedro gives parameters as the types that nodes ask for: `Fleet` and `Clock`.
         fleet = context.params["fleet"]
         training_time = context.params["clock"].training_time(fleet.products)
-    table = error_by_lead(forecasts, observations, fleet, training_time)
+    table = error_by_lead(forecasts, observations, fleet, training_time).round(dict.fromkeys(MODELS, 5))
     issues = forecasts["issued_at"]
     print(
         f"nMAE (share of available capacity) of the replay by hours of lead time; {issues.nunique()} issues from "
         f"{issues.min():%Y-%m-%d} to {issues.max():%Y-%m-%d}; {', '.join(sorted(table['weather'].unique()))}\n"
     )
-    record("proof-start", table.round(dict.fromkeys(MODELS, 5)))
+    record("proof-start", table)
+    print("\nFor the README, section 'How good is it?':\n" + "\n".join(readme_rows(table)))
     lost = failures(table)
     claim = f"{CHALLENGER} beats climatology and the power curve at every lead time and persistence from 6 h on"
     if lost:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import copy
 import os
+import shutil
+import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +15,12 @@ from typing import Any
 os.environ["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] = "false"
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 os.environ["DO_NOT_TRACK"] = "true"
+# A store that nobody looks at: what a test forgets to name does not end up in the project's own.
+os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{tempfile.gettempdir()}/wind-kedro-tests-{os.getpid()}.db"
 
 import pandas as pd
 import pytest
+import yaml
 
 from wind_kedro import contracts
 from wind_kedro.cards import Fleet
@@ -255,3 +261,86 @@ def make_features() -> MakeTable:
         return contracts.Features.validate(pd.DataFrame(table))
 
     return features
+
+
+# --- a project -------------------------------------------------------------------------------------------------------
+
+
+def _write(path: Path, content: Any) -> None:
+    path.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
+
+
+@pytest.fixture(scope="session")
+def make_project(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Makes a project of the small fleet: the configuration of this one, with quick candidates, and no data yet.
+
+    Times: trained as of 21 March 2024, forecasts issued from then on, now is noon of the 31st.
+    """
+
+    def make() -> Path:
+        folder = tmp_path_factory.mktemp("project")
+        shutil.copytree(PROJECT / "conf" / "base", folder / "conf" / "base")
+        shutil.copy(PROJECT / "conf" / "logging.yml", folder / "conf")
+        shutil.copy(PROJECT / "pyproject.toml", folder)
+        for name in ("src", "conf/local"):
+            (folder / name).mkdir()
+        cards = copy.deepcopy(_CARDS)
+        base = folder / "conf" / "base"
+        _write(base / "farms.yml", {"farms": cards["farms"], "groups": cards["groups"]})
+        _write(base / "markets.yml", {"markets": cards["markets"]})
+        _write(base / "products.yml", {"products": cards["products"]})
+        run = yaml.safe_load((base / "parameters_run.yml").read_text("utf-8"))
+        time = "2024-03-21T06:10:00Z"
+        run["clock"] = {"as_of": '${runtime_params:as_of,"2024-03-31T12:00:00Z"}', "train_as_of": time, "issue_from": time}
+        run["workers"] = {"backend": "threading", "jobs": 1}
+        _write(base / "parameters_run.yml", run)
+        _write(base / "parameters_scoring.yml", {"scoring": {"lead_edges_minutes": [0, 120, 240]}})
+        _write(base / "parameters_monitoring.yml", {"monitoring": {"tolerance_share": 0.25, "least_intervals": 10}})
+        replay = {"days": 10, "refit_every_days": 5, "min_train_days": 5}
+        candidates = {"climatology": {"type": "climatology", "params": {"min_rows": 5}}, "power_curve": {"type": "power_curve", "params": {"min_rows": 5}}}
+        _write(base / "parameters_training.yml", {"training": {"seed": 7, "replay": replay, "candidates": candidates}})
+        return folder
+
+    return make
+
+
+@contextmanager
+def mlflow_kept() -> Iterator[None]:
+    """Whatever MLFlow is told inside is forgotten: stores, experiment, runs, and the environment that processes inherit."""
+    import mlflow
+    from mlflow.tracking import fluent
+
+    before = {name: value for name, value in os.environ.items() if name.startswith("MLFLOW_")}
+    try:
+        yield
+    finally:
+        while mlflow.active_run():
+            mlflow.end_run()
+        mlflow.set_tracking_uri(None)  # type: ignore[arg-type]  # as at the start: from the environment
+        mlflow.set_registry_uri(None)  # type: ignore[arg-type]
+        fluent._active_experiment_id = None
+        for name in [name for name in os.environ if name.startswith("MLFLOW_")]:
+            del os.environ[name]
+        os.environ.update(before)
+
+
+@pytest.fixture(scope="module")
+def mlflow_apart() -> Iterator[None]:
+    """For a module that has a store of its own."""
+    with mlflow_kept():
+        yield
+
+
+@pytest.fixture
+def inside(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Path], Path]]:
+    """Goes into a project as if started there, and leaves no trace of it in MLflow."""
+    from kedro.framework.project import configure_project
+
+    configure_project("wind_kedro")
+
+    def enter(folder: Path) -> Path:
+        monkeypatch.chdir(folder)
+        return folder
+
+    with mlflow_kept():
+        yield enter

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -58,18 +60,25 @@ def _parameter_faults(message: str) -> list[str]:
     return faults or [" ".join(message.split())]
 
 
-def _run(**options: Any) -> Any:
-    # The word of every day is `--pipeline`; Kedro 1.7 wants `--pipelines` for the same, and says so at every run.
-    if options.get("pipeline") and not options.get("pipelines"):
-        options["pipelines"], options["pipeline"] = [options["pipeline"]], None
-    assert kedro_run.callback is not None  # noqa: S101 - a Click command has one
+@contextmanager
+def _one_line() -> Iterator[None]:
+    """Turns an error that a person can mend into its line; a bug of ours keeps its stack."""
     try:
-        return kedro_run.callback(**options)
+        yield
     except Exception as error:
         mendable = _mendable(error)
         if mendable is None:
             raise
         raise mendable from None
+
+
+def _run(**options: Any) -> Any:
+    # The word of every day is `--pipeline`; Kedro 1.7 wants `--pipelines` for the same, and says so at every run.
+    if options.get("pipeline") and not options.get("pipelines"):
+        options["pipelines"], options["pipeline"] = [options["pipeline"]], None
+    assert kedro_run.callback is not None  # noqa: S101 - a Click command has one
+    with _one_line():
+        return kedro_run.callback(**options)
 
 
 run = click.Command(name="run", callback=_run, params=kedro_run.params, help=kedro_run.help)
@@ -124,14 +133,16 @@ def forecast(options: dict[str, str | None], product: str | None, entity: str | 
     from wind_kedro.errors import WindKedroError
 
     fleet, context = _open(options)
-    table = context.catalog.load("forecasts")
-    if product:
-        table = table[table["product_id"] == fleet.product(product).id]
-    if entity:
-        fleet.farms_of(entity)
-        table = table[table["entity_id"] == entity]
-    if table.empty:
-        raise OneLine(str(WindKedroError("no forecast was issued yet: kedro run --pipeline forecasting")))
+    with _one_line():
+        if product:
+            fleet.product(product)
+        if entity:
+            fleet.farms_of(entity)
+        table = context.catalog.load("forecasts")
+        table = table[table["product_id"].isin([product or card.id for card in fleet.products])]
+        table = table[table["entity_id"].isin([entity or name for card in fleet.products for name in card.members])]
+        if table.empty:
+            raise WindKedroError("no forecast was issued yet: kedro run --pipeline forecasting")
     for (product_id, entity_id), rows in table.groupby(["product_id", "entity_id"]):
         newest = rows[rows["issued_at"] == rows["issued_at"].max()].sort_values("valid_at")
         levels = fleet.product(product_id).quantile_levels
@@ -142,7 +153,7 @@ def forecast(options: dict[str, str | None], product: str | None, entity: str | 
             bold=True,
         )
         _print_table(
-            ["valid at (UTC)", "lead", f"{low:.0%} quantile", "median", f"{high:.0%} quantile"],
+            ["valid at (UTC)", "lead", f"{100 * low:g}% quantile", "median", f"{100 * high:g}% quantile"],
             [
                 [f"{row['valid_at']:%Y-%m-%d %H:%M}", f"{row['lead_minutes'] / 60:g} h"]
                 + [f"{row[quantile_column(level)]:,.0f} kW" for level in (low, middle, high)]
@@ -157,16 +168,11 @@ def _open(options: dict[str, str | None]) -> tuple[Fleet, KedroContext]:
 
     from wind_kedro.cards import Fleet
 
-    try:
+    with _one_line():
         session = KedroSession.create(env=options["env"], conf_source=options["conf_source"], save_on_close=False)
         context = session.load_context()
         cards = context.config_loader["globals"]
         fleet = Fleet.from_config(cards["farms"], cards["markets"], cards["products"], cards.get("groups"))
-    except Exception as error:
-        mendable = _mendable(error)
-        if mendable is None:
-            raise
-        raise mendable from None
     return fleet, context
 
 

@@ -27,7 +27,7 @@ class RunHooks:
     _project_path: Path
     _parameters: dict[str, Any]
 
-    @hook_impl
+    @hook_impl(tryfirst=True)  # before kedro-mlflow makes its database: a bad card leaves nothing behind
     def after_context_created(self, context: KedroContext) -> None:
         """Check every card and fix ``as_of``, before a pipeline is even imported."""
         self._project_path = context.project_path

@@ -101,9 +101,8 @@ def test_several_files_of_one_farm(tmp_path: Path, cards: dict[str, Any]) -> Non
 
 def test_parquet_is_text_too(tmp_path: Path, cards: dict[str, Any]) -> None:
     stamps = pd.Series(pd.to_datetime(["2024-03-31T01:00:00Z", None]))
-    pd.DataFrame({"time": stamps, "local": stamps.dt.tz_localize(None), "turbine": "T0", "power": [1.5, float("nan")]}).to_parquet(
-        tmp_path / "hill.parquet"
-    )  # fmt: skip
+    columns = {"time": stamps, "local": stamps.dt.tz_localize(None), "turbine": "T0", "power": [1.5, float("nan")]}
+    pd.DataFrame(columns).to_parquet(tmp_path / "hill.parquet")
     frame = read(tmp_path, one_farm(cards, path="hill.parquet", format="parquet", received_at="local"))
     assert frame["timestamp"][0] == "2024-03-31T01:00:00.000000+00:00"
     assert frame["received_at"][0] == "2024-03-31 01:00:00"
@@ -112,7 +111,7 @@ def test_parquet_is_text_too(tmp_path: Path, cards: dict[str, Any]) -> None:
     assert frame["source_row"].tolist() == [1, 2]
 
 
-def broken(tmp_path: Path, defect: str) -> dict[str, Any]:
+def broken(tmp_path: Path, defect: str) -> dict[str, Any]:  # noqa: PLR0911 - one return a defect
     """Write a spoilt file; return what its card says."""
     path = tmp_path / "hill.csv"
     lines = [LINES[0], *(f"2024-01-01T00:00:00,T0,{number}" for number in range(5000))]

@@ -128,9 +128,7 @@ class ModelAlias(AbstractDataset[str, str]):
 
     def load(self) -> str:
         """The version that the alias names."""
-        import mlflow
-
-        return str(mlflow.MlflowClient().get_model_version_by_alias(self._name, self._alias).version)
+        return self._named()
 
     def save(self, data: str) -> None:
         """Let the alias name version ``data``."""
@@ -142,10 +140,15 @@ class ModelAlias(AbstractDataset[str, str]):
         import mlflow
 
         try:
-            self.load()
+            self._named()
         except mlflow.MlflowException:
             return False
         return True
+
+    def _named(self) -> str:
+        import mlflow
+
+        return str(mlflow.MlflowClient().get_model_version_by_alias(self._name, self._alias).version)
 
     def _describe(self) -> dict[str, Any]:
         return {"registered_model_name": self._name, "alias": self._alias}

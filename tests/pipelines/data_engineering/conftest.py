@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import ibis
+import numpy as np
 import pandas as pd
 import pytest
 import yaml
@@ -61,21 +62,24 @@ def backend() -> Any:
 
 
 @pytest.fixture(scope="session")
-def settle(backend: Any) -> Iterator[Settle]:
+def settle(backend: Any) -> Settle:
     """Writes a table down, as the catalog does between nodes."""
     names = iter(range(10**9))
 
     def written(table: Any) -> Any:
         return backend.create_table(f"table_{next(names)}", table)
 
-    yield written
+    return written
 
 
 def raw(rows: list[dict[str, Any]], contract: type[contracts.RawTable]) -> pd.DataFrame:
     """A raw table from short rows: everything else is null, rows are numbered."""
     columns = [*sorted(_ROW), *sorted(contract.columns - _ROW)]
     frame = pd.DataFrame(
-        [{"farm_id": "hill", "source_file": "hill.csv", "source_row": number} | row for number, row in enumerate(rows, start=1)],
+        [
+            {"farm_id": "hill", "source_file": "hill.csv", "source_row": number} | row
+            for number, row in enumerate(rows, start=1)
+        ],
         columns=columns,
     )
     return frame.astype(dict.fromkeys(columns, "str") | {"source_row": "int64"})
@@ -109,7 +113,16 @@ def run_room(settle: Settle) -> Callable[..., Frames]:
         observations = nodes.aggregate_observations(timed, fleet, clock, settings)
         quarantine = nodes.set_aside(timed, judged_weather, signals_raw, weather_raw)
         quality = nodes.assess_quality(
-            parsed_signals, timed, signals, parsed_weather, judged_weather, weather, quarantine, calibration, fleet, settings
+            parsed_signals,
+            timed,
+            signals,
+            parsed_weather,
+            judged_weather,
+            weather,
+            quarantine,
+            calibration,
+            fleet,
+            settings,
         )
         return {
             "timed_signals": timed.to_pandas(),
@@ -123,3 +136,82 @@ def run_room(settle: Settle) -> Callable[..., Frames]:
         }
 
     return run
+
+
+# --- a farm with weather -----------------------------------------------------------------------------------------------
+
+#: What a farm of these tests sends beside its power.
+COLUMNS = {
+    "power_kw": {"name": "power", "unit": "kW"},
+    "wind_speed_ms": {"name": "wind", "unit": "m/s"},
+    "wind_direction_deg": {"name": "direction", "unit": "deg"},
+    "temperature_c": {"name": "temperature", "unit": "degC"},
+}
+
+
+@pytest.fixture
+def windy(cards: dict[str, Any]) -> Callable[..., Fleet]:
+    """The shared fleet, whose farms also measure wind; keywords change the hill's signals."""
+
+    def fleet(**signals: Any) -> Fleet:
+        changed = copy.deepcopy(cards)
+        for farm in changed["farms"]:
+            farm["signals"]["columns"] = COLUMNS
+        changed["farms"][0]["signals"] |= signals
+        # Ten minutes divide no quarter of an hour: only the hourly product can be observed.
+        changed["products"] = changed["products"][:1]
+        return Fleet.from_config(**changed)
+
+    return fleet
+
+
+def gusty(hours: int, seed: int = 11, start: str = "2024-03-01") -> pd.Series:
+    """Wind speed every ten minutes, m/s: weather systems of hours and a little noise, from ``start`` UTC on."""
+
+    numbers = np.random.default_rng(seed)
+    kicks = numbers.normal(0, 1, hours * 6)
+    slow, fast = np.zeros(hours * 6), np.zeros(hours * 6)
+    for step in range(1, hours * 6):
+        slow[step] = 0.998 * slow[step - 1] + 0.063 * kicks[step]
+        fast[step] = 0.9 * fast[step - 1] + 0.44 * numbers.normal()
+    times = pd.date_range(start, periods=hours * 6, freq="10min", tz="UTC")
+    return pd.Series(np.clip(8 + 3 * slow + 0.3 * fast, 0, 24), index=times)
+
+
+def signal_rows(
+    wind: pd.Series, offset: Callable[[pd.Timestamp], str], turbines: int = 3, **columns: Any
+) -> list[dict[str, Any]]:
+    """Raw rows of the hill: power follows the wind; ``offset`` writes the stamp."""
+    rows = []
+    for at, speed in wind.items():
+        for turbine in range(turbines):
+            own = max(speed + 0.2 * turbine, 0.0)
+            rows.append(
+                {
+                    "turbine_id": f"T{turbine}",
+                    "timestamp": offset(at),  # type: ignore[arg-type]
+                    "power_kw": f"{min(1000.0, own**3):.3f}",
+                    "wind_speed_ms": f"{own:.4f}",
+                    "wind_direction_deg": f"{(240 + 3 * own) % 360:.2f}",
+                    "temperature_c": f"{10 + own / 10:.3f}",
+                }
+                | columns
+            )
+    return rows
+
+
+def weather_rows(wind: pd.Series) -> list[dict[str, Any]]:
+    """Raw runs of the hill's model, four a day, as the wind came."""
+    hourly = wind[wind.index.minute == 0]
+    return [
+        {
+            "source_file": "alpha.csv",
+            "weather_model": "alpha",
+            "run_at": run.isoformat(),
+            "valid_at": (run + pd.Timedelta(hours=lead)).isoformat(),
+            "wind_speed_100m_ms": f"{hourly[run + pd.Timedelta(hours=lead)]:.3f}",
+        }
+        for run in hourly.index[hourly.index.hour % 6 == 0]
+        for lead in range(13)
+        if run + pd.Timedelta(hours=lead) in hourly.index
+    ]

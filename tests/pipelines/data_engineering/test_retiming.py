@@ -16,8 +16,10 @@ HOUR = pd.Timedelta(hours=1)
 CHANGE = pd.Timestamp("2024-03-31T02:00")
 
 
-def made(missing: str = "before", wait: pd.Timedelta | None = None, trend: float = 1.0, turbines: int = 1) -> pd.DataFrame:
-    """Rows at ten minutes whose wind rises by ``trend`` a step; one hour is stamped as its neighbour. ``true`` is when they were."""
+def made(
+    missing: str = "before", wait: pd.Timedelta | None = None, trend: float = 1.0, turbines: int = 1
+) -> pd.DataFrame:
+    """Rows every ten minutes, their wind rising with ``trend``; one hour is stamped as its neighbour, ``true`` is when it was."""
     numbers = np.random.default_rng(7)
     frames = []
     for turbine in range(turbines):
@@ -74,7 +76,14 @@ def without(rows: pd.DataFrame, keep: Any) -> pd.DataFrame:
 
 @pytest.mark.parametrize(
     "case",
-    ["the hour before is there", "one stamp came once", "one stamp came thrice", "nothing came after", "nothing came before", "no change"],
+    [
+        "the hour before is there",
+        "one stamp came once",
+        "one stamp came thrice",
+        "nothing came after",
+        "nothing came before",
+        "no change",
+    ],
 )
 def test_without_the_mark_of_a_clock_change_nothing_moves(case: str) -> None:
     rows = made()

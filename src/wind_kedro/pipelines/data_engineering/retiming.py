@@ -240,13 +240,11 @@ def _agreement(turbines: list[_Doubled], bits: NDArray[np.int64], share: float) 
     for i, one in enumerate(turbines):
         for j in range(i + 1, len(turbines)):
             other = turbines[j]
-            both = pd.merge(
-                one.rows.loc[one.rows.index < one.first_hour, names],
-                other.rows.loc[other.rows.index < other.first_hour, names],
-                left_index=True,
-                right_index=True,
-                suffixes=("", "_other"),
+            past, others = (
+                one.rows.loc[one.rows.index < one.first_hour],
+                other.rows.loc[other.rows.index < one.first_hour],
             )
+            both = past[names].merge(others[names], left_index=True, right_index=True, suffixes=("", "_other"))
             apart = _differences(
                 both[names].to_numpy(dtype="float64"),
                 both[[f"{name}_other" for name in names]].to_numpy(dtype="float64"),

@@ -68,7 +68,7 @@ def assemble_model_input(
     )[["entity_id", "granularity_minutes", "valid_at", "power_share", "available_capacity_kw", "target_available_at"]]
     granularity = {product.id: product.granularity_minutes for product in fleet.products}
     issued = features[features["issued_at"] <= training_time]
-    issued = issued.assign(granularity_minutes=issued["product_id"].map(granularity))
+    issued = issued.assign(granularity_minutes=issued["product_id"].map(granularity).astype("int64"))
     table = issued.merge(targets, on=["entity_id", "granularity_minutes", "valid_at"], validate="many_to_one")
     # Without any wind there is nothing to learn from a row: the run was missing.
     table = table[table["wind_speed_100m_ms"].notna()].drop(columns="granularity_minutes").reset_index(drop=True)

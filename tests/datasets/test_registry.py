@@ -1,0 +1,199 @@
+"""The registry, for real: MLflow on SQLite in a folder of the test."""
+
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+
+from wind_kedro.contracts import ModelsInRegistry, VersionNumber
+from wind_kedro.datasets import ModelAlias, ModelVersions
+from wind_kedro.datasets.registry import NoModelError, RegisteredModels
+from wind_kedro.errors import find_cause
+from wind_kedro.models import ModelConfig, build
+from wind_kedro.models.fleet_model import FleetModel, Member
+
+NAME = "fleet"
+
+# One database for the module: making it takes seconds.
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("registry")]
+
+
+def _features(rows: int = 60) -> pd.DataFrame:
+    number = np.arange(rows)
+    return pd.DataFrame(
+        {
+            "product_id": np.where(number % 2, "hours", "quarters"),
+            "entity_id": np.where(number % 2, "hill", "shore"),
+            "lead_minutes": (number % 4 * 60.0) + 60,
+            "hour_of_day": number % 24.0,
+            "wind_speed_100m_ms": number % 20 / 1.5,
+            "wind_speed_density_ms": np.where(number % 7 == 0, np.nan, number % 20 / 1.5),
+            "last_power_share": number % 10 / 10,
+        }
+    )
+
+
+def _fleet_model(trained_through: str = "2024-03-01T05:00", scale: float = 1.0) -> FleetModel:
+    features = _features()
+    share = pd.Series((np.arange(len(features)) * 0.37) % 1 * scale)
+    members = {}
+    for product_id, entity_id, name, kind, levels, params in [
+        ("hours", "hill", "my_trees", "catboost", [0.1, 0.5, 0.9], {"iterations": 3}),
+        ("quarters", "shore", "my_curve", "power_curve", [0.25, 0.5, 0.75], {"min_rows": 5}),
+    ]:
+        own = features["entity_id"] == entity_id
+        model = build(name, ModelConfig(type=kind, params=params), levels, seed=1).fit(features[own], share[own])
+        members[product_id, entity_id] = Member(name, model)
+    return FleetModel(pd.Timestamp(trained_through, tz="UTC"), members, features.iloc[:2])
+
+
+@pytest.fixture(scope="module", autouse=True)
+def store(tmp_path_factory: pytest.TempPathFactory, mlflow_apart: None) -> Path:
+    folder = tmp_path_factory.mktemp("mlflow")
+    mlflow.set_tracking_uri(f"sqlite:///{folder}/mlflow.db")
+    mlflow.set_registry_uri(f"sqlite:///{folder}/mlflow.db")
+    mlflow.set_experiment(experiment_id=mlflow.create_experiment("test", artifact_location=(folder / "artifacts").as_uri()))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def models() -> list[FleetModel]:
+    """What is registered, in order: the versions 1 and 2."""
+    return [_fleet_model(), _fleet_model("2024-03-08T05:00", scale=0.5)]
+
+
+@pytest.fixture(scope="module")
+def versions(models: list[FleetModel]) -> ModelVersions:
+    dataset = ModelVersions(registered_model_name=NAME)
+    assert not dataset.exists()
+    with mlflow.start_run(run_name="a training that is tracked"):
+        dataset.save(ModelsInRegistry().validate(models[0]))
+    dataset.save(models[1])  # in an environment that tracks nothing, it makes a run of its own
+    assert mlflow.active_run() is None
+    return dataset
+
+
+def test_each_save_registers_the_next_version(versions: ModelVersions) -> None:
+    assert versions.exists()
+    registered = mlflow.MlflowClient().search_model_versions(f"name = '{NAME}'")
+    assert sorted((version.version, version.tags["trained_through"]) for version in registered) == [
+        (1, "2024-03-01T05:00:00+00:00"),
+        (2, "2024-03-08T05:00:00+00:00"),
+    ]
+    newest = ModelsInRegistry().validate(versions.load()).newest()
+    assert newest.version == "2"
+    assert newest.trained_through == pd.Timestamp("2024-03-08T05:00", tz="UTC")
+    assert mlflow.get_run(newest.run_id).info.run_name == "training"
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_version_is_the_model_that_was_saved(versions: ModelVersions, models: list[FleetModel], version: int) -> None:
+    saved, loaded = models[version - 1], versions.load().version(str(version))
+    pd.testing.assert_frame_equal(loaded.predict(_features()), saved.predict(_features()))
+    assert loaded.trained_through == saved.trained_through
+    assert {key: member.model for key, member in loaded.members.items()} == {("hours", "hill"): "my_trees", ("quarters", "shore"): "my_curve"}
+
+
+def test_a_version_is_read_once_in_a_run(versions: ModelVersions) -> None:
+    registered = versions.load()
+    assert registered.version("1") is registered.version("1")
+
+
+def test_what_a_server_loads_predicts_the_same(versions: ModelVersions, models: list[FleetModel]) -> None:
+    served = mlflow.pyfunc.load_model(f"models:/{NAME}/1")
+    pd.testing.assert_frame_equal(served.predict(_features()), models[0].predict(_features()))
+
+
+def test_a_server_refuses_features_of_another_make(versions: ModelVersions) -> None:
+    served = mlflow.pyfunc.load_model(f"models:/{NAME}/1")
+    with pytest.raises(mlflow.MlflowException, match="hour_of_day"):
+        served.predict(_features().drop(columns="hour_of_day"))
+
+
+@pytest.fixture(scope="module")
+def artefacts(versions: ModelVersions) -> Path:
+    return Path(mlflow.artifacts.download_artifacts(f"models:/{NAME}/1"))
+
+
+def test_nothing_is_pickled(artefacts: Path) -> None:
+    suffixes = {path.suffix for path in artefacts.rglob("*") if path.is_file()}
+    assert {".cbm", ".npz", ".json"} <= suffixes
+    assert not suffixes & {".pkl", ".pickle", ".joblib", ".cloudpickle", ".skops"}
+    # A pickle of protocol 2 and above begins with its opcode, whatever its name.
+    starts = {path.name: path.read_bytes()[:2] for path in artefacts.rglob("*") if path.is_file()}
+    assert not [name for name, start in starts.items() if start[:1] == b"\x80" and start[1:] in {b"\x02", b"\x03", b"\x04", b"\x05"}]
+
+
+def test_signature_example_and_requirements_are_there(artefacts: Path) -> None:
+    info = mlflow.models.get_model_info(f"models:/{NAME}/1")
+    assert info.signature.inputs.input_names() == list(_features())
+    assert info.signature.outputs.input_names() == ["q100_share", "q250_share", "q500_share", "q750_share", "q900_share"]
+    assert info.saved_input_example_info is not None
+    requirements = (artefacts / "requirements.txt").read_text()
+    assert "wind-kedro==" in requirements
+    assert "catboost==" in requirements
+
+
+def test_the_alias_names_the_version_it_is_given(versions: ModelVersions) -> None:
+    champion = ModelAlias(registered_model_name=NAME, alias="champion")
+    assert not champion.exists()
+    for version in ("2", "1"):
+        champion.save(version)
+        assert VersionNumber().validate(champion.load()) == version
+    assert champion.exists()
+    assert not ModelAlias(registered_model_name=NAME, alias="challenger").exists()
+
+
+def test_a_version_that_an_interrupted_run_left_is_not_the_newest(versions: ModelVersions) -> None:
+    client = mlflow.MlflowClient()
+    source = client.get_model_version(NAME, "1").source
+    left = client.create_model_version(NAME, source)
+    try:
+        assert versions.load().newest().version == "2"
+    finally:
+        client.delete_model_version(NAME, left.version)
+
+
+@pytest.mark.parametrize(
+    ("ask", "says"),
+    [
+        pytest.param(lambda: RegisteredModels("nobody").newest(), "no version of model 'nobody' is registered: kedro run --pipeline training", id="nothing registered"),
+        pytest.param(lambda: RegisteredModels("nobody").version("1"), "version 1 of model 'nobody' cannot be loaded: ", id="no such model"),
+        pytest.param(lambda: RegisteredModels(NAME).version("99"), "version 99 of model 'fleet' cannot be loaded: ", id="no such version"),
+    ],
+)  # fmt: skip
+def test_what_is_not_registered_is_one_line_that_says_what_to_do(versions: ModelVersions, ask: Any, says: str) -> None:
+    with pytest.raises(NoModelError) as caught:
+        ask()
+    assert str(caught.value).startswith(says)
+    assert "\n" not in str(caught.value)
+    assert "kedro run --pipeline training" in str(caught.value)
+
+
+def test_lost_artefacts_are_one_line_that_says_what_to_do(versions: ModelVersions, store: Path) -> None:
+    lost = ModelVersions(registered_model_name="lost")
+    lost.save(_fleet_model())
+    place = mlflow.artifacts.download_artifacts("models:/lost/1")
+    for path in sorted(Path(place).rglob("*"), reverse=True):
+        path.unlink() if path.is_file() else path.rmdir()
+    with pytest.raises(NoModelError, match=r"^version 1 of model 'lost' cannot be loaded: .*train again") as caught:
+        lost.load().version("1")
+    assert "\n" not in str(caught.value)
+
+
+def test_through_the_catalog_the_cause_is_still_found(versions: ModelVersions) -> None:
+    try:
+        RegisteredModels("nobody").newest()
+    except NoModelError as error:
+        wrapped = RuntimeError("a node failed")
+        wrapped.__cause__ = error
+    assert find_cause(wrapped) is wrapped.__cause__
+    assert find_cause(RuntimeError("a bug")) is None
+
+
+def test_what_the_datasets_say_of_themselves(versions: ModelVersions) -> None:
+    assert NAME in str(versions)
+    assert "champion" in str(ModelAlias(registered_model_name=NAME, alias="champion"))

@@ -1,0 +1,307 @@
+"""Power curves, observations, quarantine and findings on tables small enough to reckon."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import ibis
+import pandas as pd
+import pytest
+
+from wind_kedro.cards import Fleet
+from wind_kedro.clock import Clock
+from wind_kedro.pipelines.data_engineering import create_pipeline, nodes
+from wind_kedro.pipelines.data_engineering.contracts import BrokenContractError, CountedSignals
+
+from .conftest import Frames, gusty, signal_rows, weather_rows
+
+Table = pd.DataFrame
+SIGNALS = ("power_kw", "wind_speed_ms", "wind_direction_deg", "temperature_c", "pitch_deg")
+
+
+def timed(rows: list[dict[str, Any]]) -> Any:
+    """Timed signals of the hill from short rows: ten minutes each, available twenty after their start."""
+    full = []
+    for number, row in enumerate(rows, start=1):
+        at = pd.Timestamp(row["valid_at"])
+        available = pd.Timestamp(row.get("available_at", at + pd.Timedelta(minutes=20)))
+        base = {"farm_id": "hill", "turbine_id": "T0", "source_file": "hill.csv", "source_row": number, "superseded_at": pd.NaT,
+                "version": 0, "cadence": 10, "retimed": False, "status": "kept", "wind_speed_ms": 8.0}  # fmt: skip
+        full.append(base | row | {"valid_at": at, "available_at": available, "arrived_at": available})
+    frame = pd.DataFrame(full).reindex(columns=[*full[0], *(name for name in SIGNALS if name not in full[0])])
+    times = dict.fromkeys(["valid_at", "arrived_at", "available_at", "superseded_at"], "datetime64[us]")
+    return ibis.memtable(frame.astype(times | dict.fromkeys(SIGNALS, "float64")))
+
+
+def hour(power: float = 100.0, turbines: int = 3, intervals: int = 6, **row: Any) -> list[dict[str, Any]]:
+    """An hour of the hill from noon on; turbine n makes n × power more."""
+    return [
+        {"turbine_id": f"T{turbine}", "valid_at": f"2024-03-10T12:{10 * step:02d}", "power_kw": power * (turbine + 1)}
+        | row
+        for turbine in range(turbines)
+        for step in range(intervals)
+    ]
+
+
+@pytest.fixture
+def observe(windy: Callable[..., Fleet], now: Clock, settings: Any) -> Callable[..., Table]:
+    """Timed rows in, the hill's hourly observations out."""
+
+    def run(rows: list[dict[str, Any]], entity: str = "hill", clock: Clock = now) -> Table:
+        found = nodes.aggregate_observations(timed(rows), windy(), clock, settings)
+        return found[found["entity_id"] == entity].reset_index(drop=True)
+
+    return run
+
+
+def brief(found: Table) -> list[tuple[str, float, float, float]]:
+    return [
+        (f"{r.available_at:%H:%M}", r.power_kw, r.available_capacity_kw, round(r.coverage_share, 3))
+        for r in found.itertuples()
+    ]
+
+
+def test_a_full_hour_is_given_out_when_its_last_row_is_in(observe: Callable[..., Table]) -> None:
+    found = observe(hour())
+    assert brief(found) == [("13:10", 600.0, 3000.0, 1.0)]
+    assert found["valid_at"][0] == pd.Timestamp("2024-03-10T12:00Z")
+    assert found["wind_speed_ms"][0] == 8.0
+
+
+def test_an_hour_with_a_hole_waits_for_the_grace(observe: Callable[..., Table]) -> None:
+    assert brief(observe(hour()[:-1])) == [("14:00", 600.0, 3000.0, round(17 / 18, 3))]
+
+
+@pytest.mark.parametrize(
+    ("rows", "expected"),
+    [
+        # A turbine with less than half of its hour does not count; nor does its capacity.
+        (hour(turbines=2) + hour(turbines=3)[12:14], [("14:00", 300.0, 2000.0, 0.667)]),
+        (hour(turbines=2) + hour(turbines=3)[12:15], [("14:00", 600.0, 3000.0, 0.833)]),
+        (hour(turbines=1), []),  # one third is less than half
+        (hour(power_kw=None), []),
+    ],
+)
+def test_coverage(observe: Callable[..., Table], rows: list[dict[str, Any]], expected: list[Any]) -> None:
+    assert brief(observe(rows)) == expected
+
+
+def test_late_and_revised_rows_make_versions(observe: Callable[..., Table]) -> None:
+    rows = hour()
+    rows[0]["available_at"] = "2024-03-10T15:30"  # T0, first interval: late
+    rows[17] |= {"superseded_at": pd.Timestamp("2024-03-10T16:00"), "status": "superseded"}
+    rows.append(
+        rows[17]
+        | {
+            "power_kw": 360.0,
+            "available_at": "2024-03-10T16:00",
+            "superseded_at": pd.NaT,
+            "status": "kept",
+            "version": 1,
+        }
+    )
+    assert brief(observe(rows)) == [
+        ("14:00", 600.0, 3000.0, round(17 / 18, 3)),
+        ("15:30", 600.0, 3000.0, 1.0),
+        ("16:00", 610.0, 3000.0, 1.0),
+    ]
+    early = Clock(as_of=pd.Timestamp("2024-03-10T15:45Z").to_pydatetime())
+    assert len(observe(rows, clock=early)) == 2
+
+
+def test_a_group_is_all_its_farms_turbines(observe: Callable[..., Table]) -> None:
+    shore = [row | {"farm_id": "shore", "power_kw": 50.0} for row in hour(turbines=1)]
+    assert brief(observe(hour() + shore, "both")) == [("13:10", 650.0, 4000.0, 1.0)]
+    assert brief(observe(hour(), "both")) == [("14:00", 600.0, 3000.0, 0.75)]
+
+
+def test_a_cadence_that_does_not_divide_is_told_and_makes_no_observation(
+    windy: Callable[..., Fleet],
+    run_room: Callable[..., Frames],
+    raw_signals: Any,
+    raw_weather: Any,
+    now: Clock,
+    settings: Any,
+) -> None:
+    fleet = windy(cadence_minutes=40)
+    wind = gusty(24 * 4)[::12]  # every two hours
+    found = run_room(
+        raw_signals(signal_rows(wind, lambda at: at.isoformat())),
+        raw_weather(weather_rows(gusty(24 * 4))),
+        fleet,
+        now,
+        settings,
+    )
+    assert found["observations"].empty
+    faults = found["data_quality"].query("check == 'cadence_does_not_fit'")
+    assert faults["severity"].unique().tolist() == ["error"]
+    assert "no 60-minute observations of Hill: the farm's 40 minutes do not divide them" in faults["message"].tolist()
+
+
+# --- power curve -------------------------------------------------------------------------------------------------------
+
+
+def calibrated(*times: str) -> Table:
+    return pd.DataFrame(
+        {"farm_id": "hill", "fitted_at": pd.to_datetime(list(times), utc=True), "reading": "as_stamped"}
+    )
+
+
+def cloud(day: str = "2024-03-10") -> list[dict[str, Any]]:
+    """Five points in each bin from 3 to 12 m/s, around ten per cent of rated power a metre per second."""
+    stamps = iter(pd.date_range(day, periods=200, freq="10min"))
+    return [
+        {"valid_at": str(next(stamps)), "wind_speed_ms": 3.25 + 0.5 * place, "power_kw": 50.0 * place + deviation}
+        for place in range(18)
+        for deviation in (-10, -5, 0, 5, 400)
+    ]
+
+
+def test_the_curve_is_the_median_of_each_bin_and_outliers_do_not_move_it(
+    windy: Callable[..., Fleet], settings: Any
+) -> None:
+    curve = nodes.fit_power_curves(timed(cloud()), calibrated("2024-03-12"), windy(), settings)
+    assert curve["wind_speed_ms"].tolist() == [3.25 + 0.5 * place for place in range(18)]
+    assert curve["rows"].tolist() == [5] * 18
+    assert curve["power_share"].to_numpy() == pytest.approx([0.05 * place for place in range(18)], abs=0.005)
+    middle = curve.loc[9]  # 1.5 m/s are three bins, and the tolerance is one more
+    assert middle["low_share"] == pytest.approx(0.45 - 0.15 - 0.05, abs=0.005)
+    assert middle["high_share"] == pytest.approx(0.45 + 0.15 + 0.05, abs=0.005)
+
+
+def test_points_are_judged_by_the_curve_in_force(windy: Callable[..., Fleet], settings: Any) -> None:
+    fleet = windy()
+    rows = timed(cloud() + cloud("2024-03-13"))
+    curve = nodes.fit_power_curves(rows, calibrated("2024-03-12", "2024-04-01"), fleet, settings)
+    assert curve.groupby("fitted_at")["rows"].max().tolist() == [5, 10]
+    found = nodes.judge_signals(rows, curve, fleet, settings).to_pandas()
+    off = found.loc[found["off_curve"], ["valid_at", "power_kw"]]
+    assert len(off) == 18  # of the second day; on the first there was no curve
+    assert (off["valid_at"] >= "2024-03-13").all()
+
+
+def test_a_superseded_row_counts_until_it_is_superseded(windy: Callable[..., Fleet], settings: Any) -> None:
+    rows = cloud()
+    for row in rows:
+        row |= {"superseded_at": pd.Timestamp("2024-03-20"), "status": "superseded"}
+    curve = nodes.fit_power_curves(timed(rows), calibrated("2024-03-12", "2024-04-01"), windy(), settings)
+    assert curve["fitted_at"].unique().tolist() == [pd.Timestamp("2024-03-12", tz="UTC")]
+
+
+# --- nothing is lost ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def spoilt() -> list[dict[str, Any]]:
+    """Four days of the hill, with one of everything."""
+    rows = signal_rows(gusty(24 * 4), lambda at: at.isoformat())
+    rows[30] |= {"power_kw": "#N/A!"}
+    rows[31] |= {"turbine_id": "T9"}
+    rows[32] |= {"timestamp": "noon"}
+    rows[33] |= {"timestamp": rows[33]["timestamp"].replace(":00+", ":07+")}
+    rows[34] |= {"fault": "the row has 3 values"}
+    rows[35] |= {"power_kw": "-999"}
+    rows += [dict(rows[60]), rows[61] | {"power_kw": "1.5"}]
+    return rows
+
+
+def test_every_row_is_accounted_for(
+    spoilt: list[dict[str, Any]],
+    run_room: Callable[..., Frames],
+    raw_signals: Any,
+    raw_weather: Any,
+    windy: Any,
+    settings: Any,
+    now: Clock,
+) -> None:
+    weather = weather_rows(gusty(24 * 4))
+    weather += [dict(weather[5]), weather[6] | {"wind_speed_100m_ms": "x"}]
+    why = "farm 'shore', shore.csv: the file is missing"
+    unreadable = [{"farm_id": "shore", "source_file": "shore.csv", "source_row": 0, "fault": why}]
+    found = run_room(raw_signals(spoilt + unreadable), raw_weather(weather), windy(), now, settings)
+    quality = found["data_quality"].set_index(["farm_id", "source_table", "check"])["count"]
+    hill = quality["hill", "signals"]
+    assert hill["rows_in"] == len(spoilt) == hill["kept"] + hill["superseded"] + hill["duplicate"] + hill["quarantined"]
+    assert len(found["signals"]) + hill["duplicate"] + len(
+        found["quarantine"].query("source_table == 'signals'")
+    ) == len(spoilt)
+    assert hill["duplicate"] == 1
+    reasons = found["quarantine"].query("source_table == 'signals'")["reason"].value_counts().to_dict()
+    assert reasons == {
+        "conflicting_stamp": 2,
+        "unparseable": 1,
+        "unknown_turbine": 1,
+        "bad_stamp": 1,
+        "off_grid": 1,
+        "ragged": 1,
+    }
+    row = found["quarantine"].query("reason == 'unparseable' and source_table == 'signals'").iloc[0]
+    assert row["detail"] == "power_kw '#N/A!' is not a number"
+    assert '"power_kw": "#N/A!"' in row["raw"]
+    assert row["source_row"] == 31
+    assert quality["hill", "weather"].loc[["rows_in", "kept", "duplicate", "quarantined"]].tolist() == [
+        len(weather),
+        len(weather) - 2,
+        1,
+        1,
+    ]
+    shore = found["data_quality"].query("farm_id == 'shore' and check == 'source_unreadable'").iloc[0]
+    assert (shore["severity"], shore["message"]) == ("error", why)
+
+
+def test_a_lost_row_is_a_bug_and_stops(
+    spoilt: list[dict[str, Any]], run_room: Callable[..., Frames], raw_signals: Any, raw_weather: Any, windy: Any, settings: Any, now: Clock,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    honest = nodes.set_aside
+    monkeypatch.setattr(nodes, "set_aside", lambda *tables: honest(*tables).iloc[1:])
+    with pytest.raises(RuntimeError, match="rows came in"):
+        run_room(raw_signals(spoilt), raw_weather(weather_rows(gusty(24 * 4))), windy(), now, settings)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        ({"status": "lost"}, "status is none of kept, superseded in 1 rows"),
+        ({"wind_speed_ms": -1.0}, "wind_speed_ms is below 0 in 1 rows"),
+        ({"wind_direction_deg": 361.0}, "wind_direction_deg is above 360 in 1 rows"),
+        ({"turbine_id": None}, "turbine_id is missing in 1 rows"),
+    ],
+)
+def test_the_counted_contract_of_signals_can_fail(
+    spoil: dict[str, Any], message: str, windy: Any, settings: Any
+) -> None:
+    rows = timed(cloud())
+    signals = nodes.judge_signals(
+        rows, nodes.fit_power_curves(rows, calibrated("2024-03-12"), windy(), settings), windy(), settings
+    )
+    CountedSignals().validate(signals)
+    wrong = {
+        column: ibis.ifelse(signals.source_row == 4, ibis.literal(value, signals[column].type()), signals[column])
+        for column, value in spoil.items()
+    }
+    with pytest.raises(BrokenContractError, match=message):
+        CountedSignals().validate(signals.mutate(**wrong))
+    with pytest.raises(BrokenContractError, match="columns missing or unknown: status"):
+        CountedSignals().validate(signals.drop("status"))
+
+
+def test_the_pipeline_gives_what_the_other_rooms_read() -> None:
+    outputs = create_pipeline().all_outputs()
+    assert {
+        "signals",
+        "quarantine",
+        "clock_calibration",
+        "power_curve",
+        "observations",
+        "weather",
+        "data_quality",
+    } <= outputs
+    assert create_pipeline().inputs() == {
+        "signals_raw",
+        "weather_raw",
+        "params:fleet",
+        "params:clock",
+        "params:data_engineering",
+    }

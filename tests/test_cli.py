@@ -1,0 +1,311 @@
+"""The commands as people type them: what they see when all is well, and the one line when it is not."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from click.testing import CliRunner, Result
+
+from wind_kedro.cli import cli
+
+# One project, and in it one training, serve all of them.
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.xdist_group("project"),
+    # What libraries say of one another: kedro-mlflow of Pydantic, an import hook of lazy imports.
+    pytest.mark.filterwarnings("ignore:_ImportHookChainedLoader:ImportWarning"),
+    pytest.mark.filterwarnings("ignore:Accessing the 'model_fields' attribute:DeprecationWarning"),
+]
+
+Command = Callable[..., Result]
+
+
+def _edit(path: Path, change: Callable[[Any], None]) -> None:
+    content = yaml.safe_load(path.read_text("utf-8"))
+    change(content)
+    path.write_text(yaml.safe_dump(content), encoding="utf-8")
+
+
+@pytest.fixture
+def empty(make_project: Callable[[], Path], inside: Callable[[Path], Path]) -> Path:
+    """A project without data, of one's own to spoil."""
+    return inside(make_project())
+
+
+def kedro(*words: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """A process of its own, as in life; MLflow's state would otherwise be this process's."""
+    command = [sys.executable, "-m", "kedro", *words]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+
+
+def type_in(*words: str) -> Result:
+    return CliRunner().invoke(cli, list(words))
+
+
+def _one_line(result: Result, *parts: str) -> str:
+    """The one line that a failed command says, which holds these parts in this order; no stack, exit code 1."""
+    assert result.exit_code == 1, result.output
+    assert isinstance(result.exception, SystemExit), result.exception
+    lines = [line for line in result.stderr.splitlines() if line.startswith("Error: ")]
+    assert len(lines) == 1, result.stderr
+    assert "Traceback" not in result.output
+    position = 0
+    for part in parts:
+        position = lines[0].find(part, position)
+        assert position >= 0, f"'{part}' is not (in its place) in: {lines[0]}"
+    return lines[0]
+
+
+# --- nothing is well -------------------------------------------------------------------------------------------------
+
+
+def test_a_wrong_card_is_one_line(empty: Path) -> None:
+    _edit(empty / "conf/base/farms.yml", lambda content: content["farms"][0].update(capacity_kw=-5))
+    for words in (["run"], ["run", "--pipeline", "forecasting"], ["wind", "farms"], ["wind", "forecast"]):
+        _one_line(type_in(*words), "conf/base/farms.yml: farm 'hill': capacity_kw: ", "greater than 0")
+
+
+def test_each_fault_has_its_line(empty: Path) -> None:
+    _edit(empty / "conf/base/farms.yml", lambda content: content["farms"][0].update(capacity_kw=-5))
+    _edit(empty / "conf/base/markets.yml", lambda content: content["markets"][0].update(currency="euro"))
+    result = type_in("run")
+    assert result.exit_code == 1
+    assert [line.split(":")[1].strip() for line in result.stderr.splitlines() if line.startswith("Error: ")] == [
+        "conf/base/farms.yml",
+        "conf/base/markets.yml",
+    ]
+
+
+def test_an_overlay_is_named_where_it_is_the_one_that_is_wrong(empty: Path) -> None:
+    (empty / "conf/mine").mkdir()
+    products = yaml.safe_load((empty / "conf/base/products.yml").read_text("utf-8"))
+    products["products"][0]["market"] = "bazaar"
+    (empty / "conf/mine/products.yml").write_text(yaml.safe_dump(products), encoding="utf-8")
+    _one_line(type_in("run", "--env", "mine"), "conf/mine/products.yml: products.hours.market: unknown market 'bazaar'")
+    assert type_in("wind", "farms").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "missing", "maker"),
+    [
+        ("feature_engineering", "observations", "data_engineering"),
+        ("training", "features", "feature_engineering"),
+        ("forecasting", "features", "feature_engineering"),
+        ("monitoring", "replay_scores", "training"),
+    ],
+)
+def test_what_is_missing_is_named_with_the_pipeline_that_makes_it(empty: Path, pipeline: str, missing: str, maker: str) -> None:
+    result = type_in("run", "--pipeline", pipeline)
+    _one_line(result, f"'{missing}' is missing: pipeline '{maker}' makes it (kedro run --pipeline {maker})")
+
+
+def test_missing_raw_data_are_named(empty: Path) -> None:
+    line = _one_line(type_in("run"), "signals_raw")
+    assert "no pipeline makes it" in line
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words", "parts"),
+    [
+        pytest.param(None, ["run", "--pipeline", "nonsense"], ["Failed to find the pipeline named 'nonsense'"], id="unknown pipeline"),
+        pytest.param(None, ["run", "--params", "as_of=yesterday"], ["clock.as_of", "valid datetime"], id="as_of is a word"),
+        pytest.param("training: {seed: many}", ["run", "--pipeline", "training"], ["training.seed", "valid integer"], id="a parameter of the wrong type"),
+        pytest.param("features: {windw: 3}", ["run", "--pipeline", "feature_engineering"], ["features.windw", "not permitted"], id="an unknown parameter"),
+        pytest.param("features: {window_minutes: [", ["run"], ["parameters_mine"], id="YAML that breaks off"),
+        pytest.param("features: {window_minutes: '${globals:nothing}'}", ["run"], ["nothing"], id="a global that is not there"),
+    ],
+)  # fmt: skip
+def test_wrong_words_are_one_line(empty: Path, spoil: str | None, words: list[str], parts: list[str]) -> None:
+    if spoil:
+        (empty / "conf/local/parameters_mine.yml").write_text(spoil, encoding="utf-8")
+    _one_line(type_in(*words), *parts)
+
+
+def test_without_forecasts_the_command_says_what_to_run(empty: Path) -> None:
+    _one_line(type_in("wind", "forecast"), "no forecast was issued yet: kedro run --pipeline forecasting")
+
+
+# --- all is well -----------------------------------------------------------------------------------------------------
+
+
+def test_farms_lists_them_and_says_that_the_cards_are_right(empty: Path) -> None:
+    result = type_in("wind", "farms")
+    assert result.exit_code == 0, result.output
+    lines = result.stdout.splitlines()
+    assert [line.split()[0] for line in lines[2:4]] == ["hill", "shore"]
+    assert "3,000 kW" in lines[2]
+    assert "alpha (forecast)" in lines[2]
+    assert lines[2].endswith("hours")
+    assert "alpha (analysis)" in lines[3]
+    assert lines[3].endswith("hours, quarters")  # shore is sold in the group too
+    assert lines[4] == "All cards are right: 2 farms, 1 groups, 2 markets, 2 products (environment 'base')."
+
+
+def test_the_wheel_finds_its_configuration_anywhere(empty: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = type_in("wind", "--conf-source", str(empty / "conf"), "farms")
+    assert result.exit_code == 0, result.output
+    assert "All cards are right" in result.stdout
+
+
+BEGIN, END = pd.Timestamp("2024-03-01", tz="UTC"), pd.Timestamp("2024-04-01", tz="UTC")
+ENTITIES = [("hill", 60, 3000.0), ("both", 60, 4000.0), ("shore", 15, 1000.0)]
+
+
+def _wind_at(times: pd.DatetimeIndex) -> np.ndarray[Any, Any]:
+    hours = np.asarray((times - BEGIN) / pd.Timedelta(hours=1))
+    return 9 + 5 * np.sin(hours / 17) + 2 * np.sin(hours / 5)
+
+
+def _world() -> dict[str, pd.DataFrame]:
+    """What data_engineering would leave: a month of wind, and power that follows it."""
+    runs = []
+    for farm_id, is_analysis in (("hill", False), ("shore", True)):
+        for run_at in pd.date_range(BEGIN, END, freq="12h", unit="us"):
+            valid_at = pd.date_range(run_at, periods=25, freq="h", unit="us")
+            available_at = run_at + pd.Timedelta(hours=2)
+            runs.append(pd.DataFrame({"farm_id": farm_id, "weather_model": "alpha", "run_at": run_at, "available_at": available_at, "valid_at": valid_at, "is_analysis": is_analysis, "wind_speed_100m_ms": _wind_at(valid_at)}))  # fmt: skip
+    weather = pd.concat(runs, ignore_index=True)
+    for name in ("wind_direction_100m_deg", "wind_u_100m_ms", "wind_v_100m_ms", "wind_u_10m_ms", "wind_v_10m_ms", "temperature_c", "pressure_pa", "air_density_kgm3"):  # fmt: skip
+        weather[name] = np.nan
+    tables = []
+    for entity_id, minutes, capacity in ENTITIES:
+        valid_at = pd.date_range(BEGIN, END, freq=f"{minutes}min", inclusive="left", unit="us")
+        noise = np.random.default_rng(minutes).normal(0, 0.03, len(valid_at))
+        share = np.clip((_wind_at(valid_at + pd.Timedelta(minutes=minutes / 2)) / 14) ** 3 + noise, 0, 1)
+        tables.append(pd.DataFrame({"entity_id": entity_id, "granularity_minutes": minutes, "valid_at": valid_at, "available_at": valid_at + pd.Timedelta(minutes=minutes + 10), "power_kw": share * capacity, "available_capacity_kw": capacity, "wind_speed_ms": 8.0, "coverage_share": 1.0, "turbines": 1}))  # fmt: skip
+    quality = pd.DataFrame({"farm_id": ["hill"], "source_table": ["signals"], "check": ["stuck"], "signal": ["power_kw"], "count": [3], "of": [9], "severity": ["warning"], "message": ["stuck!"]})  # fmt: skip
+    return {"weather": weather, "observations": pd.concat(tables, ignore_index=True), "data_quality": quality}
+
+
+@pytest.fixture(scope="module")
+def trained(make_project: Callable[[], Path]) -> Path:
+    """A project in which everything after data_engineering has run, as another process did it."""
+    folder = make_project()
+    for name, table in _world().items():
+        (folder / "data/03_primary").mkdir(parents=True, exist_ok=True)
+        table.to_parquet(folder / f"data/03_primary/{name}.parquet")
+    for pipeline in ("feature_engineering", "training", "forecasting", "monitoring"):
+        run = kedro("run", "--pipeline", pipeline, folder=folder)
+        assert run.returncode == 0, run.stdout + run.stderr
+    return folder
+
+
+def _folder(folder: Path, name: str) -> list[str]:
+    return sorted(str(path.relative_to(folder / name)) for path in (folder / name).rglob("*.parquet"))
+
+
+def test_each_pipeline_runs_alone_from_what_the_others_left(trained: Path) -> None:
+    assert _folder(trained, "data/06_models/promotions") == ["hours/20240321T061000Z.parquet", "quarters/20240321T061000Z.parquet"]
+    issued = _folder(trained, "data/07_model_output/forecasts")
+    assert issued[0] == "hours/20240321T180000Z.parquet"
+    assert len(issued) == 20 + 10  # from the evening of the 21st to the morning of the 31st; quarters once a day
+    incidents = pd.read_parquet(trained / "data/07_model_output/incidents")
+    assert "stuck" in set(incidents["kind"])
+
+
+def test_forecast_prints_the_newest_of_each(trained: Path, inside: Callable[[Path], Path]) -> None:
+    inside(trained)
+    result = type_in("wind", "forecast")
+    assert result.exit_code == 0, result.output
+    headings = [line for line in result.stdout.splitlines() if " · " in line]
+    assert [heading.split(" by ")[0] for heading in headings] == [
+        "Hours · Hill and shore · issued 2024-03-31 06:00 UTC",
+        "Hours · Hill · issued 2024-03-31 06:00 UTC",
+        "Quarters · Shore · issued 2024-03-31 06:10 UTC",
+    ]
+    assert headings[0].endswith("version 1 · perfect weather")
+    assert headings[1].endswith("version 1 · forecast weather")
+    assert "10% quantile" in result.stdout
+    assert "2024-03-31 07:00  1 h " in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "entities"),
+    [
+        (["--product", "quarters"], ["Shore"]),
+        (["--entity", "hill"], ["Hill"]),
+        (["--product", "hours", "--entity", "both"], ["Hill and shore"]),
+    ],
+)
+def test_forecast_of_one(trained: Path, inside: Callable[[Path], Path], words: list[str], entities: list[str]) -> None:
+    inside(trained)
+    result = type_in("wind", "forecast", *words)
+    assert [line.split(" · ")[1] for line in result.stdout.splitlines() if " · " in line] == entities
+
+
+@pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        (["--product", "luck"], ["no product 'luck'; the cards know hours, quarters"]),
+        (["--entity", "dale"], ["no farm or group 'dale'; the cards know hill, shore, both"]),
+    ],
+)
+def test_forecast_of_what_is_not_there_is_one_line(trained: Path, inside: Callable[[Path], Path], words: list[str], parts: list[str]) -> None:
+    inside(trained)
+    _one_line(type_in("wind", "forecast", *words), *parts)
+
+
+def test_as_of_a_time_before_all_data_is_one_line_and_touches_nothing(trained: Path, inside: Callable[[Path], Path]) -> None:
+    inside(trained)
+    before = {path: path.stat().st_mtime_ns for path in (trained / "data").rglob("*.*")}
+    for pipeline in ("feature_engineering", "training", "forecasting"):
+        _one_line(type_in("run", "--pipeline", pipeline, "--params", "as_of=2010-01-01"), "2010-01-01" if pipeline != "forecasting" else "2009-12-31")
+    assert {path: path.stat().st_mtime_ns for path in (trained / "data").rglob("*.*")} == before
+
+
+def test_a_run_is_tagged_with_all_it_was_made_from(trained: Path, inside: Callable[[Path], Path]) -> None:
+    import mlflow
+
+    inside(trained)
+    client = mlflow.MlflowClient(f"sqlite:///{trained}/mlflow.db", f"sqlite:///{trained}/mlflow.db")
+    experiment = client.get_experiment_by_name("wind_kedro")
+    assert experiment is not None
+    (run,) = client.search_runs([experiment.experiment_id])  # training is tracked, the pipelines of every day are not
+    assert run.info.status == "FINISHED"
+    tags = run.data.tags
+    assert tags["as_of"] == "2024-03-31T12:00:00Z"
+    assert tags["seed"] == "7"
+    assert tags["git_commit"].startswith("not a checkout (wind-kedro ")
+    assert tags["lock_sha256"] == "no requirements.lock here"
+    assert {len(tags[name]) for name in ("configuration_sha256", "data_sha256")} == {64}
+    assert {"replay.hours.climatology.pinball_share", "replay.quarters.power_curve.nmae_share"} <= set(run.data.metrics)
+    assert client.get_model_version_by_alias("wind_kedro", "champion").version == 1
+    assert not list((trained / "mlartifacts").rglob("*.pkl"))
+
+
+def test_a_rerun_of_training_adds_a_version_and_replaces_its_promotion(trained: Path, inside: Callable[[Path], Path]) -> None:
+    import mlflow
+
+    inside(trained)
+    before = _folder(trained, "data/06_models/promotions")
+    run = kedro("run", "--pipeline", "training", folder=trained)
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert _folder(trained, "data/06_models/promotions") == before
+    client = mlflow.MlflowClient(f"sqlite:///{trained}/mlflow.db", f"sqlite:///{trained}/mlflow.db")
+    assert client.get_model_version_by_alias("wind_kedro", "champion").version == 2
+    promotions = pd.read_parquet(trained / "data/06_models/promotions")
+    assert set(promotions["model_version"]) == {"2"}
+
+
+# --- as a process ----------------------------------------------------------------------------------------------------
+
+
+def test_the_process_ends_with_one_line_and_code_1(empty: Path) -> None:
+    _edit(empty / "conf/base/farms.yml", lambda content: content["farms"][0].update(capacity_kw=-5))
+    run = kedro("run", folder=empty)
+    assert run.returncode == 1
+    assert [line for line in run.stderr.splitlines() if "Error" in line] == [
+        "Error: conf/base/farms.yml: farm 'hill': capacity_kw: Input should be greater than 0 (given: -5)"
+    ]
+    assert "Traceback" not in run.stdout + run.stderr
+    assert not (empty / "data").exists()
+    assert not (empty / "mlflow.db").exists()
