@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import os
 import shutil
+import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -271,7 +273,17 @@ def _write(path: Path, content: Any) -> None:
 
 
 @pytest.fixture(scope="session")
-def make_project(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+def mlflow_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store of MLflow without anything in it: making one takes seconds, copying it none."""
+    import mlflow
+
+    path = tmp_path_factory.mktemp("database") / "mlflow.db"
+    mlflow.MlflowClient(f"sqlite:///{path}", f"sqlite:///{path}").search_experiments()
+    return path
+
+
+@pytest.fixture(scope="session")
+def make_project(tmp_path_factory: pytest.TempPathFactory, mlflow_database: Path) -> Callable[..., Path]:
     """Makes a project of the small fleet: the configuration of this one, with quick candidates, and no data yet.
 
     Times: trained as of 21 March 2024, forecasts issued from then on, now is noon of the 31st.
@@ -284,6 +296,7 @@ def make_project(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path
         shutil.copy(PROJECT / "pyproject.toml", folder)
         for name in ("src", "conf/local"):
             (folder / name).mkdir()
+        shutil.copy(mlflow_database, folder)
         cards = copy.deepcopy(_CARDS)
         base = folder / "conf" / "base"
         _write(base / "farms.yml", {"farms": cards["farms"], "groups": cards["groups"]})
@@ -294,6 +307,10 @@ def make_project(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path
         run["clock"] = {"as_of": '${runtime_params:as_of,"2024-03-31T12:00:00Z"}', "train_as_of": time, "issue_from": time}
         run["workers"] = {"backend": "threading", "jobs": 1}
         _write(base / "parameters_run.yml", run)
+        mlflow = yaml.safe_load((base / "mlflow.yml").read_text("utf-8"))
+        # Absolute: MLflow keeps the stores it opened by name, and one process enters several projects here.
+        mlflow["server"]["mlflow_tracking_uri"] = f"sqlite:///{folder}/mlflow.db"
+        _write(base / "mlflow.yml", mlflow)
         _write(base / "parameters_scoring.yml", {"scoring": {"lead_edges_minutes": [0, 120, 240]}})
         _write(base / "parameters_monitoring.yml", {"monitoring": {"tolerance_share": 0.25, "least_intervals": 10}})
         replay = {"days": 10, "refit_every_days": 5, "min_train_days": 5}
@@ -344,3 +361,39 @@ def inside(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Path], Path]]:
 
     with mlflow_kept():
         yield enter
+
+
+# --- the test fleet, run as people run it ----------------------------------------------------------------------------
+
+
+def _checkout(folder: Path) -> Path:
+    """A copy of the project as a fresh clone has it: configuration, notebooks and raw data of the test fleet, no results."""
+    for name in ("conf/base", "conf/test", "notebooks", "data/test/01_raw"):
+        shutil.copytree(PROJECT / name, folder / name, ignore=shutil.ignore_patterns(".*"))
+    for name in ("conf/logging.yml", "pyproject.toml", "requirements.lock", ".telemetry"):
+        shutil.copy(PROJECT / name, folder / name)
+    for name in ("conf/local", "src"):  # the code is the installed one; Kedro wants the folder
+        (folder / name).mkdir()
+    return folder
+
+
+@pytest.fixture(scope="session")
+def make_checkout(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Path]:
+    """Makes copies of the project as a fresh clone has it, with the raw data of the test fleet."""
+    return lambda: _checkout(tmp_path_factory.mktemp("checkout"))
+
+
+@pytest.fixture(scope="session")
+def test_env_project(make_checkout: Callable[[], Path]) -> Path:
+    """A copy of the project in which `kedro run --env test` ran: look, and leave it as it is.
+
+    Tests that take it are marked `xdist_group("test_env")`, so that one process runs it, once.
+    """
+    folder = make_checkout()
+    git = ["git", "-c", "user.name=Test", "-c", "user.email=test@example.org", "-c", "init.defaultBranch=main"]
+    for words in (["init"], ["add", "conf", "pyproject.toml"], ["commit", "--message", "As it is"]):
+        subprocess.run([*git, *words], cwd=folder, check=True, capture_output=True)
+    command = [sys.executable, "-m", "kedro", "run", "--env", "test"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import mlflow
 import numpy as np
 import pandas as pd
 import pytest
@@ -105,6 +106,8 @@ def test_an_overlay_is_named_where_it_is_the_one_that_is_wrong(empty: Path) -> N
 def test_what_is_missing_is_named_with_the_pipeline_that_makes_it(empty: Path, pipeline: str, missing: str, maker: str) -> None:
     result = type_in("run", "--pipeline", pipeline)
     _one_line(result, f"'{missing}' is missing: pipeline '{maker}' makes it (kedro run --pipeline {maker})")
+    assert mlflow.search_runs(search_all_experiments=True, output_format="list") == []
+    assert mlflow.active_run() is None
 
 
 def test_missing_raw_data_are_named(empty: Path) -> None:
@@ -193,9 +196,8 @@ def trained(make_project: Callable[[], Path]) -> Path:
     for name, table in _world().items():
         (folder / "data/03_primary").mkdir(parents=True, exist_ok=True)
         table.to_parquet(folder / f"data/03_primary/{name}.parquet")
-    for pipeline in ("feature_engineering", "training", "forecasting", "monitoring"):
-        run = kedro("run", "--pipeline", pipeline, folder=folder)
-        assert run.returncode == 0, run.stdout + run.stderr
+    run = kedro("run", "--pipelines", "feature_engineering,training,forecasting,monitoring", folder=folder)
+    assert run.returncode == 0, run.stdout + run.stderr
     return folder
 
 
@@ -203,13 +205,22 @@ def _folder(folder: Path, name: str) -> list[str]:
     return sorted(str(path.relative_to(folder / name)) for path in (folder / name).rglob("*.parquet"))
 
 
-def test_each_pipeline_runs_alone_from_what_the_others_left(trained: Path) -> None:
+def test_a_run_leaves_what_its_pipelines_make(trained: Path) -> None:
     assert _folder(trained, "data/06_models/promotions") == ["hours/20240321T061000Z.parquet", "quarters/20240321T061000Z.parquet"]
     issued = _folder(trained, "data/07_model_output/forecasts")
     assert issued[0] == "hours/20240321T180000Z.parquet"
     assert len(issued) == 20 + 10  # from the evening of the 21st to the morning of the 31st; quarters once a day
     incidents = pd.read_parquet(trained / "data/07_model_output/incidents")
     assert "stuck" in set(incidents["kind"])
+
+
+def test_each_pipeline_runs_alone_from_what_the_others_left(trained: Path, inside: Callable[[Path], Path]) -> None:
+    inside(trained)
+    before = _folder(trained, "data/07_model_output")
+    for pipeline in ("feature_engineering", "forecasting", "monitoring"):
+        result = type_in("run", "--pipeline", pipeline)
+        assert result.exit_code == 0, result.output
+    assert _folder(trained, "data/07_model_output") == before
 
 
 def test_forecast_prints_the_newest_of_each(trained: Path, inside: Callable[[Path], Path]) -> None:
@@ -257,19 +268,24 @@ def test_forecast_of_what_is_not_there_is_one_line(trained: Path, inside: Callab
 def test_as_of_a_time_before_all_data_is_one_line_and_touches_nothing(trained: Path, inside: Callable[[Path], Path]) -> None:
     inside(trained)
     before = {path: path.stat().st_mtime_ns for path in (trained / "data").rglob("*.*")}
-    for pipeline in ("feature_engineering", "training", "forecasting"):
-        _one_line(type_in("run", "--pipeline", pipeline, "--params", "as_of=2010-01-01"), "2010-01-01" if pipeline != "forecasting" else "2009-12-31")
+    for pipeline, says in {
+        "feature_engineering": "no features as of 2010-01-01 00:00 UTC",
+        "training": "nothing to train on as of 2009-12-31 06:10 UTC",
+        "forecasting": "nothing could be issued: hours/hill: no champion at 2009-12-31T18:00",
+    }.items():
+        _one_line(type_in("run", "--pipeline", pipeline, "--params", "as_of=2010-01-01"), says)
     assert {path: path.stat().st_mtime_ns for path in (trained / "data").rglob("*.*")} == before
 
 
 def test_a_run_is_tagged_with_all_it_was_made_from(trained: Path, inside: Callable[[Path], Path]) -> None:
-    import mlflow
-
     inside(trained)
     client = mlflow.MlflowClient(f"sqlite:///{trained}/mlflow.db", f"sqlite:///{trained}/mlflow.db")
     experiment = client.get_experiment_by_name("wind_kedro")
     assert experiment is not None
-    (run,) = client.search_runs([experiment.experiment_id])  # training is tracked, the pipelines of every day are not
+    runs = client.search_runs([experiment.experiment_id], order_by=["attributes.start_time ASC"])
+    # Training is tracked; the pipelines of every day, when they run alone, are not.
+    assert not {run.info.run_name for run in runs} & {"feature_engineering", "forecasting", "monitoring"}
+    run = runs[0]
     assert run.info.status == "FINISHED"
     tags = run.data.tags
     assert tags["as_of"] == "2024-03-31T12:00:00Z"
@@ -283,8 +299,6 @@ def test_a_run_is_tagged_with_all_it_was_made_from(trained: Path, inside: Callab
 
 
 def test_a_rerun_of_training_adds_a_version_and_replaces_its_promotion(trained: Path, inside: Callable[[Path], Path]) -> None:
-    import mlflow
-
     inside(trained)
     before = _folder(trained, "data/06_models/promotions")
     run = kedro("run", "--pipeline", "training", folder=trained)
@@ -301,6 +315,7 @@ def test_a_rerun_of_training_adds_a_version_and_replaces_its_promotion(trained: 
 
 def test_the_process_ends_with_one_line_and_code_1(empty: Path) -> None:
     _edit(empty / "conf/base/farms.yml", lambda content: content["farms"][0].update(capacity_kw=-5))
+    (empty / "mlflow.db").unlink()
     run = kedro("run", folder=empty)
     assert run.returncode == 1
     assert [line for line in run.stderr.splitlines() if "Error" in line] == [

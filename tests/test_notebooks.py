@@ -1,42 +1,26 @@
-"""The notebooks run from first cell to last, on the synthetic fleet, in a copy of the project that they cannot spoil."""
+"""The notebooks run from first cell to last, on the test fleet, in a copy of the project that they cannot spoil."""
 
 import os
-import shutil
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
-NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-
-
-@pytest.fixture(scope="module")
-def project(tmp_path_factory):
-    """A copy of the project with what data_engineering leaves behind for the synthetic fleet."""
-    copy = tmp_path_factory.mktemp("project")
-    for name in ("conf", "notebooks", "src", "data/test/01_raw"):
-        shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
-    for name in ("pyproject.toml", "requirements.lock"):
-        shutil.copy(ROOT / name, copy / name)
-    (copy / "conf" / "local").mkdir(exist_ok=True)
-    command = [sys.executable, "-m", "kedro", "run", "--env", "test", "--pipeline", "data_engineering"]
-    done = subprocess.run(command, cwd=copy, capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return copy
+NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
 
 
 @pytest.mark.slow
+@pytest.mark.xdist_group("test_env")
 @pytest.mark.parametrize("name", [path.name for path in NOTEBOOKS])
-def test_notebook_runs(project, name, monkeypatch):
+def test_notebook_runs(test_env_project, name, monkeypatch):
     import nbformat
     from nbclient import NotebookClient
 
     monkeypatch.setenv("KEDRO_ENV", "test")
-    notebook = nbformat.read(project / "notebooks" / name, as_version=4)
+    folder = test_env_project / "notebooks"
+    notebook = nbformat.read(folder / name, as_version=4)
     # The kernel is the tests' own Python, whatever kernels are installed on the machine.
-    client = NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(project / "notebooks")}})
+    client = NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(folder)}})
     client.create_kernel_manager().kernel_spec.argv[0] = sys.executable
     client.execute(env=dict(os.environ))
     outputs = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]

@@ -39,7 +39,7 @@ class RawTable:
     A `validator:` for Ibis tables: checks that the columns are there, without reading a row.
     """
 
-    columns: frozenset[str] = frozenset({"farm_id", "source_file", "source_row"})
+    columns: frozenset[str] = frozenset({"farm_id", "source_file", "source_row", "fault"})
 
     def validate(self, data: Any) -> Any:
         """Return ``data`` if it has the columns; raise `ValueError` otherwise."""

@@ -6,6 +6,7 @@ import datetime as dt
 import hashlib
 import json
 import subprocess
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,10 @@ from wind_kedro.errors import WindKedroError
 
 class MissingInputError(WindKedroError):
     """A pipeline was asked to run before those that make its inputs."""
+
+
+class UnreadableSourceError(WindKedroError):
+    """Sources that could not be read, one line each; the run did what it could without them."""
 
 
 class RunHooks:
@@ -42,17 +47,21 @@ class RunHooks:
             cards.get("groups"),
             files=_card_files(loader),
         )
+        # As if the moment had been typed: every node of this run, and MLflow, see the same.
+        now = dt.datetime.now(dt.UTC).replace(microsecond=0).isoformat()
+        if (loader.runtime_params or {}).get("as_of") == "now":
+            loader.runtime_params = {**loader.runtime_params, "as_of": now}  # before it is read: the loader keeps what it read
         self._parameters = loader["parameters"]
-        if self._parameters.get("clock", {}).get("as_of") == "now":
-            # As if it had been typed: every node of this run, and MLflow, see the same moment.
-            now = dt.datetime.now(dt.UTC).replace(microsecond=0).isoformat()
-            loader.runtime_params = {**(loader.runtime_params or {}), "as_of": now}
-            self._parameters = loader["parameters"]
+        clock = self._parameters.get("clock", {})
+        if clock.get("as_of") == "now":  # by configuration
+            self._parameters = {**self._parameters, "clock": {**clock, "as_of": now}}
+            loader["parameters"] = self._parameters
 
-    @hook_impl
+    # Around the others: what is refused starts no MLflow run, and what is tagged has one.
+    @hook_impl(wrapper=True)
     def before_pipeline_run(
         self, run_params: dict[str, Any], pipeline: Pipeline, catalog: CatalogProtocol[Any, Any]
-    ) -> None:
+    ) -> Generator[None, Any, Any]:
         """Refuse to start without the inputs, saying which pipeline makes them; tag the MLflow run."""
         missing = [
             name
@@ -61,6 +70,7 @@ class RunHooks:
         ]
         if missing:
             raise MissingInputError("; ".join(_who_makes(name) for name in missing))
+        result = yield
         self._tag(
             {
                 "git_commit": _git_commit(self._project_path),
@@ -70,6 +80,21 @@ class RunHooks:
                 "as_of": str(self._parameters.get("clock", {}).get("as_of", "")),
             }
         )
+        return result
+
+    # Around the others, which close what they opened: results stand, and MLflow's run is finished.
+    @hook_impl(wrapper=True)
+    def after_pipeline_run(
+        self, pipeline: Pipeline, catalog: CatalogProtocol[Any, Any]
+    ) -> Generator[None, Any, Any]:
+        """Let a run that could not read a source end with an error, after the other farms' results were made."""
+        result = yield
+        if "data_quality" in pipeline.all_outputs():
+            found = catalog.load("data_quality")
+            unread = found.loc[found["check"] == "source_unreadable", "message"]
+            if len(unread):
+                raise UnreadableSourceError("\n".join(unread))
+        return result
 
     @hook_impl
     def after_dataset_saved(self, dataset_name: str, data: Any) -> None:

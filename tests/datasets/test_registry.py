@@ -1,5 +1,6 @@
 """The registry, for real: MLflow on SQLite in a folder of the test."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from wind_kedro.models.fleet_model import FleetModel, Member
 
 NAME = "fleet"
 
-# One database for the module: making it takes seconds.
+# One database for the module, and with it one process.
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("registry")]
 
 
@@ -51,8 +52,9 @@ def _fleet_model(trained_through: str = "2024-03-01T05:00", scale: float = 1.0) 
 
 
 @pytest.fixture(scope="module", autouse=True)
-def store(tmp_path_factory: pytest.TempPathFactory, mlflow_apart: None) -> Path:
+def store(tmp_path_factory: pytest.TempPathFactory, mlflow_database: Path, mlflow_apart: None) -> Path:
     folder = tmp_path_factory.mktemp("mlflow")
+    shutil.copy(mlflow_database, folder)
     mlflow.set_tracking_uri(f"sqlite:///{folder}/mlflow.db")
     mlflow.set_registry_uri(f"sqlite:///{folder}/mlflow.db")
     mlflow.set_experiment(experiment_id=mlflow.create_experiment("test", artifact_location=(folder / "artifacts").as_uri()))

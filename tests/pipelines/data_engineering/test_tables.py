@@ -251,9 +251,15 @@ def test_every_row_is_accounted_for(
 
 
 def test_a_lost_row_is_a_bug_and_stops(
-    spoilt: list[dict[str, Any]], run_room: Callable[..., Frames], raw_signals: Any, raw_weather: Any, windy: Any, settings: Any, now: Clock,
+    spoilt: list[dict[str, Any]],
+    run_room: Callable[..., Frames],
+    raw_signals: Any,
+    raw_weather: Any,
+    windy: Any,
+    settings: Any,
+    now: Clock,
     monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
+) -> None:
     honest = nodes.set_aside
     monkeypatch.setattr(nodes, "set_aside", lambda *tables: honest(*tables).iloc[1:])
     with pytest.raises(RuntimeError, match="rows came in"):

@@ -9,7 +9,7 @@ import pandas as pd
 from wind_kedro.cards import Farm, Fleet, Group
 from wind_kedro.clock import Clock
 
-from ._tables import Table, in_utc
+from ._tables import Table, exact, in_utc
 from .settings import DataEngineering
 
 
@@ -100,14 +100,17 @@ def aggregate_observations(
         known.available_at <= known.known_at, known.superseded_at.isnull() | (known.superseded_at > known.known_at)
     )
     turbines = known.group_by([*key, "known_at", "farm_id", "turbine_id"]).agg(
-        power_kw=known.power_kw.mean(), wind_speed_ms=known.wind_speed_ms.mean(), minutes=known.cadence.sum(),
+        power_kw=exact(known.power_kw).mean().cast("float64"),
+        wind_speed_ms=exact(known.wind_speed_ms).mean().cast("float64"), minutes=known.cadence.sum(),
         rated=known.rated.max(), expected_minutes=known.expected_minutes.max(),
     )  # fmt: skip
     turbines = turbines.filter(
         turbines.minutes >= settings.min_turbine_coverage_share * turbines.granularity_minutes.cast("float64")
     )
     entities = turbines.group_by([*key, "known_at"]).agg(
-        power_kw=turbines.power_kw.sum(), available_capacity_kw=turbines.rated.sum(), wind_speed_ms=turbines.wind_speed_ms.mean(),
+        power_kw=exact(turbines.power_kw).sum().cast("float64"),
+        available_capacity_kw=exact(turbines.rated).sum().cast("float64"),
+        wind_speed_ms=exact(turbines.wind_speed_ms).mean().cast("float64"),
         coverage_share=turbines.minutes.sum() / turbines.expected_minutes.max(), turbines=turbines.turbine_id.count(),
     )  # fmt: skip
     entities = entities.filter(entities.coverage_share >= settings.min_coverage_share)

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from wind_kedro.cards import Farm, Fleet
 from wind_kedro.clock import Clock
 
-from ._tables import Table, naive
+from ._tables import Table, exact, naive
 from .parsing import READINGS
 from .settings import ClockSearch, DataEngineering
 
@@ -135,7 +135,9 @@ def _wind_by_block(arrivals: Table, firsts: pd.Series, clock: Clock) -> Table:
     rows = rows.mutate(block=ibis.ifelse(rows.arrived <= rows["first"], rows["first"], month))
     as_of = ibis.literal(clock.as_of.replace(tzinfo=None), "timestamp")
     rows = rows.filter(rows.wind_speed_ms.notnull(), rows.block <= as_of)
-    return rows.group_by(["farm_id", "block", *READINGS]).agg(wind_speed_ms=rows.wind_speed_ms.mean())
+    key = ["farm_id", "block", *READINGS]
+    means = rows.group_by(key).agg(wind_speed_ms=exact(rows.wind_speed_ms).mean().cast("float64"))
+    return means.order_by(key)  # sums over them are then the same in every run
 
 
 # --- one farm

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -37,27 +38,38 @@ class _Doubled:
         return np.array([pair[list(_SIGNALS)].to_numpy(dtype="float64") for pair in self.pairs])
 
 
-def retime(rows: pd.DataFrame, change_minutes: int, cadence_minutes: int, settings: Retiming) -> pd.DataFrame:
-    """Put right what a farm's logger stamped twice around one change of the local clock.
+@dataclass(frozen=True)
+class Change:
+    """One change of a farm's local clock."""
 
-    A logger that skips an hour in spring with its labels only, or repeats one in autumn, leaves the mark that is asked
-    for here: of a turbine, every stamp of a stretch as long as the change came exactly twice, and the stretch right
-    before or right after it is wholly missing. Then the doubled rows are both stretches, and only which row of a pair
-    is the earlier is open.
+    at: pd.Timestamp  # UTC without zone
+    minutes: int  # by how much, forward positive
 
-    - Rows that arrived well apart (half the change or more) are in the order of their arrival.
-    - Else continuity decides. Each assignment of a turbine's pairs gives two stretches that follow one another between
-      the row before and the row after. Steps of wind speed, direction and temperature are taken as Laplace distributed,
-      with the mean absolute step of the hours before as scale, and the chance of each pair's order is summed over all
-      assignments (forward-backward). The turbines of a farm are judged together: they stand in the same weather, so
-      that their differences are Laplace distributed too, around the usual difference of the hours before. A pair whose
-      order is surer than ``min_probability`` is put right; another stays as it is, in conflict. Signals, and turbines,
-      are not independent witnesses, so that logarithms of likelihoods count by ``evidence_share`` only.
+
+def retime(rows: pd.DataFrame, change: Change, cadence_minutes: int, settings: Retiming) -> pd.DataFrame:
+    """Put right what a farm's logger stamped wrongly around one change of the local clock.
+
+    Rows that say when they came prove it one by one, so that what comes later changes nothing:
+
+    - A row that came more than half the change before its interval was over is of the interval one change earlier.
+    - In the hour that a local clock repeats, stamps are read as its first pass. A row that came when the second pass of
+      its interval was over, after another one that came before that, is of the second pass.
+
+    Rows that do not can only be judged together. A logger that skips an hour in spring with its labels only leaves a
+    mark: of a turbine, every stamp of a stretch as long as the change came exactly twice, and the stretch right before or
+    right after it is wholly missing. Then the doubled rows are both stretches, and only which row of a pair is the earlier
+    is open. Each assignment of a turbine's pairs gives two stretches that follow one another between the row before and
+    the row after. Steps of wind speed, direction and temperature are taken as Laplace distributed, with the mean absolute
+    step of the hours before as scale, and the chance of each pair's order is summed over all assignments
+    (forward-backward). The turbines of a farm are judged together: they stand in the same weather, so that their
+    differences are Laplace distributed too, around the usual difference of the hours before. A pair whose order is surer
+    than ``min_probability`` is put right; another stays as it is, in conflict. Signals, and turbines, are not independent
+    witnesses, so that logarithms of likelihoods count by ``evidence_share`` only.
 
     Args:
         rows: a farm's rows around the change, none a repetition: ``turbine_id``, ``source_file``, ``source_row``,
-            ``valid_at``, ``arrived_at``, ``available_at`` and the signals.
-        change_minutes: by how much the local clock changed, without sign.
+            ``reading``, ``valid_at``, ``received_at``, ``arrived_at``, ``available_at`` and the signals.
+        change: of the local clock.
         cadence_minutes: from stamp to stamp.
         settings: see above.
 
@@ -66,33 +78,24 @@ def retime(rows: pd.DataFrame, change_minutes: int, cadence_minutes: int, settin
         judged by could be used) and ``moved``, whether its stamp changed.
     """
     step = pd.Timedelta(minutes=cadence_minutes)
+    out = _by_arrival(rows[rows["received_at"].notna()], change, step)
     found = {
         str(turbine): doubled
-        for turbine, own in rows.groupby("turbine_id")
-        if (doubled := _doubled(own, change_minutes, cadence_minutes)) is not None
+        for turbine, own in rows[rows["received_at"].isna()].groupby("turbine_id")
+        if (doubled := _doubled(own, abs(change.minutes), cadence_minutes)) is not None
+        # Only with a row before and a row after; without, it is too early to tell.
+        and _before(doubled) is not None
+        and _after(doubled) is not None
     }
-    apart = {turbine: doubled for turbine, doubled in found.items() if _came_apart(doubled)}
-    # By continuity only with a row before and a row after; without, it is too early to tell.
-    together = {
-        turbine: doubled
-        for turbine, doubled in found.items()
-        if turbine not in apart and _before(doubled) is not None and _after(doubled, step) is not None
-    }
-    orders = {turbine: (np.zeros(len(one.pairs), "int64"), np.ones(len(one.pairs))) for turbine, one in apart.items()}
-    orders |= _orders(together, step, settings.evidence_share)
-    known = max((_judged_at(one, step) for one in together.values()), default=None)
-    out = []
-    for turbine, (earlier, sure) in orders.items():
+    known = max((_judged_at(one) for one in found.values()), default=None)
+    for turbine, (earlier, sure) in _orders(found, settings.evidence_share).items():
         one = found[turbine]
         for pair, stamp, first, probability in zip(one.pairs, one.stamps, earlier, sure, strict=True):
             if probability < settings.min_probability:
                 continue
             hour = one.first_hour + (stamp - one.stamps[0])
             for row, valid_at in ((pair.iloc[first], hour), (pair.iloc[1 - first], hour + one.length)):
-                available = max(row["available_at"], valid_at + step)
-                if turbine in together and known is not None:
-                    available = max(available, known)
-                out.append((row["source_file"], row["source_row"], valid_at, available, valid_at != stamp))
+                out.append((row["source_file"], row["source_row"], valid_at, known, valid_at != stamp))
     kinds = {
         "source_file": "str",
         "source_row": "int64",
@@ -101,6 +104,30 @@ def retime(rows: pd.DataFrame, change_minutes: int, cadence_minutes: int, settin
         "moved": "bool",
     }
     return pd.DataFrame(out, columns=list(kinds)).astype(kinds)
+
+
+def _by_arrival(rows: pd.DataFrame, change: Change, step: pd.Timedelta) -> list[tuple[str, int, Any, Any, bool]]:
+    """Rows whose arrival alone proves their stamp wrong."""
+    length = pd.Timedelta(minutes=abs(change.minutes))
+    out: list[tuple[str, int, Any, Any, bool]] = []
+    early = rows[rows["received_at"] < rows["valid_at"] + step - length / 2]
+    row: Any
+    for row in early.to_dict("records"):
+        before = row["valid_at"] - length
+        out.append((row["source_file"], row["source_row"], before, max(row["available_at"], before + step), True))
+    repeated = rows[
+        (change.minutes < 0)
+        & (rows["reading"] == "wall_clock_is_local")
+        & (rows["valid_at"] >= change.at - length)
+        & (rows["valid_at"] < change.at)
+    ].sort_values(["received_at", "source_file", "source_row"])
+    for _, versions in repeated.groupby(["turbine_id", "valid_at"]):
+        second: Any = versions["valid_at"].iloc[0] + length
+        over = versions["received_at"] >= second + step
+        if len(versions) > 1 and not over.iloc[0] and over.any():
+            row = versions[over].iloc[0]
+            out.append((row["source_file"], row["source_row"], second, max(row["available_at"], second + step), True))
+    return out
 
 
 def _doubled(rows: pd.DataFrame, change_minutes: int, cadence_minutes: int) -> _Doubled | None:
@@ -121,23 +148,19 @@ def _doubled(rows: pd.DataFrame, change_minutes: int, cadence_minutes: int) -> _
     return _Doubled(at, stamps, pairs, min(stamps[0], stamps[0] + missing[0]), length)
 
 
-def _came_apart(one: _Doubled) -> bool:
-    return all(pair["arrived_at"].iloc[1] - pair["arrived_at"].iloc[0] >= one.length / 2 for pair in one.pairs)
-
-
 def _before(one: _Doubled) -> pd.DataFrame | None:
     rows = one.rows[one.rows.index < one.first_hour]
     return None if rows.empty else rows
 
 
-def _after(one: _Doubled, step: pd.Timedelta) -> pd.DataFrame | None:
+def _after(one: _Doubled) -> pd.DataFrame | None:
     rows = one.rows[one.rows.index >= one.first_hour + 2 * one.length]
     return None if rows.empty else rows.iloc[:1]
 
 
-def _judged_at(one: _Doubled, step: pd.Timedelta) -> pd.Timestamp:
+def _judged_at(one: _Doubled) -> pd.Timestamp:
     """When the last row that continuity looks at could be used."""
-    after = _after(one, step)
+    after = _after(one)
     assert after is not None  # noqa: S101 - asked for by the caller
     latest: pd.Timestamp = one.rows.loc[one.rows.index <= after.index[0], "available_at"].max()
     return latest
@@ -166,9 +189,7 @@ def _cost(away: Floats, scale: Floats) -> Floats:
     return cost
 
 
-def _orders(
-    found: Mapping[str, _Doubled], step: pd.Timedelta, share: float
-) -> dict[str, tuple[NDArray[np.int64], Floats]]:
+def _orders(found: Mapping[str, _Doubled], share: float) -> dict[str, tuple[NDArray[np.int64], Floats]]:
     """For each turbine's pairs the row that is the earlier (0 or 1), and how sure that is."""
     alike: dict[tuple[pd.Timestamp, ...], list[str]] = {}
     for turbine, one in found.items():
@@ -177,13 +198,13 @@ def _orders(
     for turbines in alike.values():
         for first in range(0, len(turbines), _JOINTLY):
             some = turbines[first : first + _JOINTLY]
-            chances = _chances([found[turbine] for turbine in some], step, share)
+            chances = _chances([found[turbine] for turbine in some], share)
             for turbine, own in zip(some, chances, strict=True):
                 orders[turbine] = (own.argmax(axis=1), own.max(axis=1))
     return orders
 
 
-def _chances(turbines: list[_Doubled], step: pd.Timedelta, share: float) -> Floats:
+def _chances(turbines: list[_Doubled], share: float) -> Floats:
     """Chance of each state of each pair, (turbine, pair, state). State 0: the pair's first row belongs to the earlier hour.
 
     Forward-backward over the pairs, where a joint state is one state of every turbine. In each turbine the earlier hour
@@ -195,7 +216,7 @@ def _chances(turbines: list[_Doubled], step: pd.Timedelta, share: float) -> Floa
     enter, leave = np.zeros(len(bits)), np.zeros(len(bits))
     join = np.zeros((len(bits), len(bits)))  # last pair's state, first pair's state
     for place, one in enumerate(turbines):
-        before, after = _before(one), _after(one, step)
+        before, after = _before(one), _after(one)
         assert before is not None  # noqa: S101 - asked for by the caller
         assert after is not None  # noqa: S101
         history = before[list(_SIGNALS)].to_numpy(dtype="float64")

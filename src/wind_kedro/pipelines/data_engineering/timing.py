@@ -14,7 +14,7 @@ from wind_kedro.errors import WindKedroError
 from ._tables import Table, offset_minutes, transitions
 from .clocks import calibration_spans
 from .parsing import READINGS, SIGNALS
-from .retiming import retime
+from .retiming import Change, retime
 from .settings import DataEngineering, Stuck
 
 #: How far around a clock change rows are looked at, hours: the doubled and the missing stretch, and hours to learn its
@@ -158,7 +158,9 @@ def _retimed(rows: Table, fleet: Fleet, clock: Clock, data_engineering: DataEngi
         around = around.select(
             *_ROW,
             "turbine_id",
+            "reading",
             "valid_at",
+            "received_at",
             "arrived_at",
             "available_at",
             *SIGNALS,
@@ -169,12 +171,11 @@ def _retimed(rows: Table, fleet: Fleet, clock: Clock, data_engineering: DataEngi
         # Repetitions of a row are no second row.
         frame = around.to_pandas().sort_values(["arrived_at", "source_file", "source_row"])
         frame = frame.drop_duplicates(["farm_id", "turbine_id", "valid_at", "changed_at", *SIGNALS])
-        pieces = [
-            retime(
-                own, int(own["change_minutes"].iloc[0]), int(own["cadence"].iloc[0]), data_engineering.retiming
-            ).assign(farm_id=farm_id)
-            for (farm_id, _), own in frame.groupby(["farm_id", "changed_at"])
-        ]
+        pieces = []
+        for (farm_id, at), own in frame.groupby(["farm_id", "changed_at"]):
+            change = Change(at, int(own["change_minutes"].iloc[0]))
+            right = retime(own, change, int(own["cadence"].iloc[0]), data_engineering.retiming)
+            pieces.append(right.assign(farm_id=farm_id))
         found = pd.concat(pieces, ignore_index=True) if pieces else found
     if found.empty:
         return rows.mutate(retimed=ibis.literal(False))
@@ -183,8 +184,11 @@ def _retimed(rows: Table, fleet: Fleet, clock: Clock, data_engineering: DataEngi
     as_of = ibis.literal(clock.as_of.replace(tzinfo=None), "timestamp")
     rows = rows.mutate(
         valid_at=ibis.coalesce(rows.right_valid_at, rows.valid_at),
+        # With an arrival time of its own, a row comes in that order; without, it counts from when it was put right.
         arrived_at=ibis.ifelse(
-            rows.right_valid_at.notnull(), ibis.greatest(rows.arrived_at, rows.right_available_at), rows.arrived_at
+            rows.moved.fill_null(False) & rows.received_at.notnull(),
+            ibis.greatest(rows.received_at, rows.right_valid_at + rows.cadence.as_interval("m")),
+            ibis.ifelse(rows.right_valid_at.notnull(), rows.right_available_at, rows.arrived_at),
         ),
         available_at=ibis.coalesce(rows.right_available_at, rows.available_at),
         retimed=rows.moved.fill_null(False),
@@ -198,11 +202,11 @@ def _changes(fleet: Fleet, first: Any, last: Any) -> pd.DataFrame:
     for farm in fleet.farms:
         for at, before, after in transitions(farm.time_zone):
             naive = at.replace(tzinfo=None)
-            if pd.isna(first) or not first <= naive <= last:
-                continue
             shift = _reach(farm, at)
+            if pd.isna(first) or not first - shift <= naive <= last + shift:
+                continue
             around = dt.timedelta(hours=_AROUND_CHANGE_HOURS)
-            rows.append((farm.id, naive, abs(after - before), naive - around - shift, naive + around + shift))
+            rows.append((farm.id, naive, after - before, naive - around - shift, naive + around + shift))
     table = pd.DataFrame(rows, columns=["farm_id", "changed_at", "change_minutes", "seen_from", "seen_until"])
     return table.astype(dict.fromkeys(["changed_at", "seen_from", "seen_until"], "datetime64[us]"))
 

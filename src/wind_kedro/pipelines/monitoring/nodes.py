@@ -72,6 +72,7 @@ def raise_incidents(
 
 _DATA_ACTIONS = {
     "clock_disagrees_with_card": "set signals.clock in farms.yml to the reading found, or ask the sender to mend the stamps",
+    "retimed": "nothing; signals.retimed marks the rows, and those that could not be proven are in quarantine",
     "source_unreadable": "mend or fetch the file again; the farm has no new data until then",
 }
 

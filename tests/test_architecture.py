@@ -1,0 +1,374 @@
+"""The rules of the house that no library checks. Each rule is a function from what there is to what is wrong with it, and
+each is also fed a wrong example: a rule that cannot fail says nothing.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import re
+import shutil
+import subprocess
+import sys
+import typing
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import yaml
+from kedro.config import OmegaConfigLoader
+from kedro.framework.project import configure_project, pipelines
+from kedro.pipeline import Node, Pipeline
+
+ROOMS = Path("src/wind_kedro/pipelines")
+#: What datasets may be called by, and what their names may not hold: ids of the cards, models, levels, folds.
+LAYERS = {"raw", "intermediate", "primary", "feature", "model_input", "models", "model_output", "reporting"}
+
+Faults = list[str]
+
+
+@pytest.fixture(scope="module")
+def registered() -> dict[str, Pipeline]:
+    configure_project("wind_kedro")
+    return dict(pipelines.items())
+
+
+def _environments(project_path: Path) -> list[str]:
+    return sorted(folder.name for folder in (project_path / "conf").iterdir() if folder.is_dir() and folder.name != "local")
+
+
+def _configuration(project_path: Path, environment: str) -> OmegaConfigLoader:
+    from wind_kedro import settings
+
+    return OmegaConfigLoader(str(project_path / "conf"), env=environment, **settings.CONFIG_LOADER_ARGS)
+
+
+@pytest.fixture(scope="module")
+def catalog(project_path: Path) -> dict[str, Any]:
+    return dict(_configuration(project_path, "base")["catalog"])
+
+
+def _datasets(pipeline: Pipeline) -> set[str]:
+    return {name for name in pipeline.datasets() if not name.startswith("params:") and name != "parameters"}
+
+
+# --- the catalog -----------------------------------------------------------------------------------------------------
+
+
+def undeclared(catalog: Mapping[str, Any], used: Iterable[str]) -> Faults:
+    return [f"{name}: no entry in the catalog" for name in sorted(used) if name not in catalog]
+
+
+def badly_declared(catalog: Mapping[str, Any]) -> Faults:
+    """Every entry has a contract that can be imported, a layer that Kedro-Viz knows, and one line that says what it is."""
+    from kedro.utils import load_obj
+
+    faults = []
+    for name, entry in catalog.items():
+        try:
+            contract = load_obj(entry["validator"])
+            if not callable(getattr(contract, "validate", None)):
+                faults.append(f"{name}: validator {entry['validator']} has no validate")
+        except (KeyError, AttributeError, ImportError, ValueError) as error:
+            faults.append(f"{name}: validator: {error!r}")
+        metadata = entry.get("metadata", {})
+        if metadata.get("kedro-viz", {}).get("layer") not in LAYERS:
+            faults.append(f"{name}: layer: {metadata.get('kedro-viz')}")
+        description = str(metadata.get("description", ""))
+        if not 10 <= len(description) or "\n" in description.strip():
+            faults.append(f"{name}: description: {description!r}")
+        path = str(entry.get("filepath") or entry.get("dataset", {}).get("filepath") or "")
+        if path and not re.search(r"/0[1-8]_[a-z_]+/", path):
+            faults.append(f"{name}: its path names no layer: {path}")
+    return faults
+
+
+def dead(catalog: Mapping[str, Any], used: Iterable[str]) -> Faults:
+    return [f"{name}: no pipeline reads or writes it" for name in sorted(set(catalog) - set(used))]
+
+
+def test_every_dataset_is_declared(catalog: dict[str, Any], registered: dict[str, Pipeline]) -> None:
+    assert undeclared(catalog, _datasets(registered["__default__"])) == []
+    assert undeclared({"a": {}}, ["a", "b"]) == ["b: no entry in the catalog"]
+
+
+def test_every_entry_has_contract_layer_and_description(catalog: dict[str, Any]) -> None:
+    assert badly_declared(catalog) == []
+
+
+RIGHT_ENTRY = {
+    "filepath": "data/04_feature/a.parquet",
+    "validator": "wind_kedro.contracts.Features",
+    "metadata": {"kedro-viz": {"layer": "feature"}, "description": "One row per thing that is known."},
+}
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        pytest.param({}, None, id="right"),
+        pytest.param({"validator": ...}, "a: validator: KeyError", id="no contract"),
+        pytest.param({"validator": "wind_kedro.contracts.Nothing"}, "a: validator: AttributeError", id="a contract that is not there"),
+        pytest.param({"validator": "wind_kedro.contracts.PERFECT_WEATHER"}, "a: validator wind_kedro.contracts.PERFECT_WEATHER has no validate", id="no contract at all"),
+        pytest.param({"metadata": {"description": "One row per thing that is known."}}, "a: layer: None", id="no layer"),
+        pytest.param({"metadata": {"kedro-viz": {"layer": "attic"}, "description": "One row per thing."}}, "a: layer: {'layer': 'attic'}", id="unknown layer"),
+        pytest.param({"metadata": {"kedro-viz": {"layer": "feature"}}}, "a: description: ''", id="no description"),
+        pytest.param({"metadata": {"kedro-viz": {"layer": "feature"}, "description": "One row\nper thing"}}, "a: description: ", id="two lines"),
+        pytest.param({"filepath": "data/somewhere/a.parquet"}, "a: its path names no layer", id="path without layer"),
+    ],
+)  # fmt: skip
+def test_the_rule_of_entries_can_fail(change: dict[str, Any], fault: str | None) -> None:
+    entry = {name: value for name, value in (RIGHT_ENTRY | change).items() if value is not ...}
+    faults = badly_declared({"a": entry})
+    assert len(faults) == (0 if fault is None else 1)
+    assert fault is None or faults[0].startswith(fault)
+
+
+def test_no_entry_is_dead(catalog: dict[str, Any], registered: dict[str, Pipeline]) -> None:
+    assert dead(catalog, _datasets(registered["__default__"])) == []
+    assert dead({"a": {}, "b": {}}, ["a"]) == ["b: no pipeline reads or writes it"]
+
+
+# --- nodes -----------------------------------------------------------------------------------------------------------
+
+
+def badly_typed(nodes: Iterable[Node]) -> Faults:
+    """Every node has a name that is a verb's, and a function with a docstring and a type for each argument and the result."""
+    faults = []
+    for node in nodes:
+        if not node._name:
+            faults.append(f"{node.func.__name__}: the node has no name")
+        if not inspect.getdoc(node.func):
+            faults.append(f"{node.name}: no docstring")
+        hints = typing.get_type_hints(node.func, vars(sys.modules[node.func.__module__]), localns=_late_names())
+        wanted = [*inspect.signature(node.func).parameters, "return"]
+        faults += [f"{node.name}: {name} has no type" for name in wanted if name not in hints]
+    return faults
+
+
+def _late_names() -> dict[str, Any]:
+    """Names that modules import for type checkers only."""
+
+    class Anything(dict):  # type: ignore[type-arg]
+        def __missing__(self, name: str) -> Any:
+            if hasattr(typing, name) or name in __builtins__:  # type: ignore[operator]
+                raise KeyError(name)
+            return SimpleNamespace if name not in {"ir", "go", "pd", "np"} else _Module()
+
+    return Anything()
+
+
+class _Module:
+    def __getattr__(self, name: str) -> Any:
+        return SimpleNamespace
+
+
+def test_every_node_is_named_typed_and_described(registered: dict[str, Pipeline]) -> None:
+    assert badly_typed(registered["__default__"].nodes) == []
+
+
+def _typed(table: int) -> int:
+    """One row per thing."""
+    return table
+
+
+def _untyped_argument(table) -> int:  # type: ignore[no-untyped-def]
+    """One row per thing."""
+    return int(table)
+
+
+def _untyped_result(table: int):  # type: ignore[no-untyped-def]
+    """One row per thing."""
+    return table
+
+
+def _undescribed(table: int) -> int:
+    return table
+
+
+@pytest.mark.parametrize(
+    ("function", "name", "faults"),
+    [
+        (_typed, "do", []),
+        (_typed, None, ["_typed: the node has no name"]),
+        (_untyped_argument, "do", ["do: table has no type"]),
+        (_untyped_result, "do", ["do: return has no type"]),
+        (_undescribed, "do", ["do: no docstring"]),
+    ],
+)
+def test_the_rule_of_nodes_can_fail(function: Callable[..., Any], name: str | None, faults: Faults) -> None:
+    assert badly_typed([Node(function, inputs="a", outputs="b", name=name)]) == faults
+
+
+# --- names -----------------------------------------------------------------------------------------------------------
+
+
+def names_of_things(names: Iterable[str], ids: Iterable[str]) -> Faults:
+    """A farm, market, product, model or quantile is a row, never a name of a dataset, node or pipeline."""
+    faults = []
+    for name in sorted(names):
+        words = re.split(r"[^a-z0-9]+", name.lower())
+        for thing in sorted(ids):
+            parts = thing.lower().split("_")
+            if any(words[start : start + len(parts)] == parts for start in range(len(words))):
+                faults.append(f"{name}: bears the name of '{thing}'")
+        if re.search(r"(^|_)(q\d+|p\d\d|fold_?\d+|shard_?\d+)(_|$)", name):
+            faults.append(f"{name}: bears a number of one of many")
+    return faults
+
+
+def _ids(project_path: Path) -> set[str]:
+    """What the cards and candidates of every environment are called."""
+    from wind_kedro.models import MODELS
+
+    ids = set(MODELS) - {"power_curve"}  # the farms' power curve is a table too
+    for environment in _environments(project_path):
+        configuration = _configuration(project_path, environment)
+        for kind in ("farms", "groups", "markets", "products"):
+            ids |= {card["id"] for card in configuration["globals"].get(kind) or []}
+        for farm in configuration["globals"]["farms"]:
+            ids |= {turbine["id"] for turbine in farm["turbines"]} | {source["model"] for source in farm["weather"]}
+        ids |= set(configuration["parameters"]["training"]["candidates"]) - {"power_curve"}
+    return ids
+
+
+def test_no_dataset_node_or_pipeline_bears_the_name_of_one_of_many(
+    project_path: Path, catalog: dict[str, Any], registered: dict[str, Pipeline]
+) -> None:
+    ids = _ids(project_path)
+    assert {"la_haute_borne", "R80711", "catboost", "era5", "north_ridge", "coast"} <= ids
+    nodes = {node.name for node in registered["__default__"].nodes}
+    namespaces = {node.namespace for node in registered["__default__"].nodes} - {None}
+    assert names_of_things({*catalog, *nodes, *registered}, ids) == []
+    assert namespaces == set()
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong"),
+    [
+        ("forecasts", False),
+        ("hillside_features", False),
+        ("hill_features", True),
+        ("features.hill", True),
+        ("fit_catboost", True),
+        ("north_ridge_forecasts", True),
+        ("north_forecasts", False),
+        ("q500_forecasts", True),
+        ("model_fold_1", True),
+    ],
+)
+def test_the_rule_of_names_can_fail(name: str, wrong: bool) -> None:
+    assert bool(names_of_things([name], ["hill", "catboost", "north_ridge"])) == wrong
+
+
+# --- parameters ------------------------------------------------------------------------------------------------------
+
+
+def unused(parameters: Iterable[str], pipeline: Pipeline) -> Faults:
+    used = {name.removeprefix("params:").partition(".")[0] for name in pipeline.inputs() if name.startswith("params:")}
+    return [f"{name}: no node takes it" for name in sorted(parameters) if name not in used]
+
+
+def test_every_parameter_is_used_in_every_environment(project_path: Path, registered: dict[str, Pipeline]) -> None:
+    environments = _environments(project_path)
+    assert {"base", "test"} <= set(environments)
+    for environment in environments:
+        assert unused(_configuration(project_path, environment)["parameters"], registered["__default__"]) == []
+    pipeline = Pipeline([Node(_typed, inputs="params:used.within", outputs="b", name="do")])
+    assert unused(["used", "idle"], pipeline) == ["idle: no node takes it"]
+
+
+def test_the_cards_of_every_environment_are_right(project_path: Path) -> None:
+    from wind_kedro.cards import Fleet
+
+    for environment in _environments(project_path):
+        cards = _configuration(project_path, environment)["globals"]
+        assert Fleet.from_config(cards["farms"], cards["markets"], cards["products"], cards.get("groups")).farms
+
+
+# --- rooms -----------------------------------------------------------------------------------------------------------
+
+
+def incomplete_rooms(rooms: Path, names: Iterable[str]) -> Faults:
+    """Every pipeline has a room of its own, every room a pipeline, nodes and a README that says what it is for."""
+    faults = []
+    folders = {folder.name for folder in rooms.iterdir() if folder.is_dir() and folder.name != "__pycache__"}
+    for name in sorted(folders ^ set(names)):
+        faults.append(f"{name}: a room without pipeline, or a pipeline without room")
+    for name in sorted(folders):
+        for file in ("__init__.py", "nodes.py", "pipeline.py", "README.md"):
+            if not (rooms / name / file).is_file():
+                faults.append(f"{name}: no {file}")
+    return faults
+
+
+def test_every_pipeline_has_a_room_and_every_room_is_complete(
+    project_path: Path, registered: dict[str, Pipeline], tmp_path: Path
+) -> None:
+    assert incomplete_rooms(project_path / ROOMS, set(registered) - {"__default__"}) == []
+    shutil.copytree(project_path / ROOMS / "monitoring", tmp_path / "attic")
+    (tmp_path / "attic" / "README.md").unlink()
+    assert incomplete_rooms(tmp_path, ["cellar"]) == [
+        "attic: a room without pipeline, or a pipeline without room",
+        "cellar: a room without pipeline, or a pipeline without room",
+        "attic: no README.md",
+    ]
+
+
+def test_the_default_run_is_all_rooms(registered: dict[str, Pipeline]) -> None:
+    rooms = {name: pipeline for name, pipeline in registered.items() if name != "__default__"}
+    nodes = [node.name for pipeline in rooms.values() for node in pipeline.nodes]
+    assert sorted(nodes) == sorted(node.name for node in registered["__default__"].nodes)
+    assert len(nodes) == len(set(nodes))
+
+
+def untagged(rooms: Mapping[str, Pipeline]) -> Faults:
+    return [f"{node.name}: not tagged '{room}'" for room, pipeline in rooms.items() for node in pipeline.nodes if room not in node.tags]
+
+
+def test_every_node_is_tagged_with_its_room(registered: dict[str, Pipeline]) -> None:
+    assert untagged({name: pipeline for name, pipeline in registered.items() if name != "__default__"}) == []
+    assert untagged({"attic": Pipeline([Node(_typed, inputs="a", outputs="b", name="do")])}) == ["do: not tagged 'attic'"]
+
+
+# --- start-up --------------------------------------------------------------------------------------------------------
+
+#: Each costs a second or more to import, which every command would pay.
+HEAVY = ("catboost", "duckdb", "mlflow", "plotly", "sklearn")
+
+
+def imported(statement: str, names: Iterable[str]) -> set[str]:
+    """Which of these packages a statement imports, in a fresh process."""
+    code = f"{statement}\nimport sys\nprint(*[name for name in {tuple(names)!r} if name in sys.modules])"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return set(run.stdout.split())
+
+
+@pytest.mark.slow
+def test_registering_the_pipelines_imports_nothing_heavy() -> None:
+    assert imported("from wind_kedro.pipeline_registry import register_pipelines as p; p()", HEAVY) == set()
+    assert imported("import wind_kedro.pipeline_registry, sklearn", HEAVY) >= {"sklearn"}
+
+
+# --- the tests themselves --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("strict", "outcome"), [("0", "2 skipped"), ("1", "1 failed")])
+def test_a_skip_is_a_failure_where_nothing_may_be_left_unseen(project_path: Path, tmp_path: Path, strict: str, outcome: str) -> None:
+    shutil.copy(project_path / "tests" / "conftest.py", tmp_path)
+    (tmp_path / "test_skips.py").write_text("import pytest\ndef test_it():\n    pytest.skip('no network')\n")
+    (tmp_path / "test_gone.py").write_text("import pytest\npytest.importorskip('a_module_that_is_not')\n")
+    run = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path)],
+        cwd=tmp_path, env=os.environ | {"WIND_KEDRO_STRICT": strict}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (run.returncode == 0) == (strict == "0"), run.stdout
+    assert outcome in run.stdout or ("error" in run.stdout and strict == "1"), run.stdout
+
+
+def test_every_environment_reads_as_yaml(project_path: Path) -> None:
+    for file in (project_path / "conf").rglob("*.yml"):
+        assert yaml.safe_load(file.read_text("utf-8")) is not None, f"{file.name} says nothing"
