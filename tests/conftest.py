@@ -123,7 +123,10 @@ _CARDS: dict[str, list[dict[str, Any]]] = {
             "settlement_minutes": 15,
             "gate_closure_minutes": 20,
             "currency": "INR",
-            "penalty": {"kind": "bands", "bands": [{"up_to_share": 0.1, "rate_per_mwh": 0}, {"up_to_share": 0.5, "rate_per_mwh": 9}]},
+            "penalty": {
+                "kind": "bands",
+                "bands": [{"up_to_share": 0.1, "rate_per_mwh": 0}, {"up_to_share": 0.5, "rate_per_mwh": 9}],
+            },
         },
     ],
     "products": [
@@ -152,7 +155,7 @@ _CARDS: dict[str, list[dict[str, Any]]] = {
             "members": ["shore"],
         },
     ],
-}  # fmt: skip
+}
 
 
 @pytest.fixture
@@ -163,7 +166,7 @@ def cards() -> dict[str, Any]:
 
 @pytest.fixture(scope="session")
 def fleet() -> Fleet:
-    """Two farms (hill: 3 MW; shore: 1 MW, whose weather is an analysis), their group `both`, an hourly and a 15-minute product."""
+    """Two farms (hill: 3 MW; shore: 1 MW, with an analysis as weather), their group `both`; an hourly product and one of 15 minutes."""
     return Fleet.from_config(**copy.deepcopy(_CARDS))
 
 
@@ -304,7 +307,11 @@ def make_project(tmp_path_factory: pytest.TempPathFactory, mlflow_database: Path
         _write(base / "products.yml", {"products": cards["products"]})
         run = yaml.safe_load((base / "parameters_run.yml").read_text("utf-8"))
         time = "2024-03-21T06:10:00Z"
-        run["clock"] = {"as_of": '${runtime_params:as_of,"2024-03-31T12:00:00Z"}', "train_as_of": time, "issue_from": time}
+        run["clock"] = {
+            "as_of": '${runtime_params:as_of,"2024-03-31T12:00:00Z"}',
+            "train_as_of": time,
+            "issue_from": time,
+        }
         run["workers"] = {"backend": "threading", "jobs": 1}
         _write(base / "parameters_run.yml", run)
         mlflow = yaml.safe_load((base / "mlflow.yml").read_text("utf-8"))
@@ -314,7 +321,10 @@ def make_project(tmp_path_factory: pytest.TempPathFactory, mlflow_database: Path
         _write(base / "parameters_scoring.yml", {"scoring": {"lead_edges_minutes": [0, 120, 240]}})
         _write(base / "parameters_monitoring.yml", {"monitoring": {"tolerance_share": 0.25, "least_intervals": 10}})
         replay = {"days": 10, "refit_every_days": 5, "min_train_days": 5}
-        candidates = {"climatology": {"type": "climatology", "params": {"min_rows": 5}}, "power_curve": {"type": "power_curve", "params": {"min_rows": 5}}}
+        candidates = {
+            "climatology": {"type": "climatology", "params": {"min_rows": 5}},
+            "power_curve": {"type": "power_curve", "params": {"min_rows": 5}},
+        }
         _write(base / "parameters_training.yml", {"training": {"seed": 7, "replay": replay, "candidates": candidates}})
         return folder
 

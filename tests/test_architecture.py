@@ -10,10 +10,8 @@ import re
 import shutil
 import subprocess
 import sys
-import typing
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -23,7 +21,7 @@ from kedro.framework.project import configure_project, pipelines
 from kedro.pipeline import Node, Pipeline
 
 ROOMS = Path("src/wind_kedro/pipelines")
-#: What datasets may be called by, and what their names may not hold: ids of the cards, models, levels, folds.
+#: The layers of Kedro that the catalog speaks of.
 LAYERS = {"raw", "intermediate", "primary", "feature", "model_input", "models", "model_output", "reporting"}
 
 Faults = list[str]
@@ -36,7 +34,9 @@ def registered() -> dict[str, Pipeline]:
 
 
 def _environments(project_path: Path) -> list[str]:
-    return sorted(folder.name for folder in (project_path / "conf").iterdir() if folder.is_dir() and folder.name != "local")
+    return sorted(
+        folder.name for folder in (project_path / "conf").iterdir() if folder.is_dir() and folder.name != "local"
+    )
 
 
 def _configuration(project_path: Path, environment: str) -> OmegaConfigLoader:
@@ -77,7 +77,7 @@ def badly_declared(catalog: Mapping[str, Any]) -> Faults:
         if metadata.get("kedro-viz", {}).get("layer") not in LAYERS:
             faults.append(f"{name}: layer: {metadata.get('kedro-viz')}")
         description = str(metadata.get("description", ""))
-        if not 10 <= len(description) or "\n" in description.strip():
+        if not len(description) >= 10 or "\n" in description.strip():
             faults.append(f"{name}: description: {description!r}")
         path = str(entry.get("filepath") or entry.get("dataset", {}).get("filepath") or "")
         if path and not re.search(r"/0[1-8]_[a-z_]+/", path):
@@ -110,15 +110,33 @@ RIGHT_ENTRY = {
     [
         pytest.param({}, None, id="right"),
         pytest.param({"validator": ...}, "a: validator: KeyError", id="no contract"),
-        pytest.param({"validator": "wind_kedro.contracts.Nothing"}, "a: validator: AttributeError", id="a contract that is not there"),
-        pytest.param({"validator": "wind_kedro.contracts.PERFECT_WEATHER"}, "a: validator wind_kedro.contracts.PERFECT_WEATHER has no validate", id="no contract at all"),
-        pytest.param({"metadata": {"description": "One row per thing that is known."}}, "a: layer: None", id="no layer"),
-        pytest.param({"metadata": {"kedro-viz": {"layer": "attic"}, "description": "One row per thing."}}, "a: layer: {'layer': 'attic'}", id="unknown layer"),
+        pytest.param(
+            {"validator": "wind_kedro.contracts.Nothing"},
+            "a: validator: AttributeError",
+            id="a contract that is not there",
+        ),
+        pytest.param(
+            {"validator": "wind_kedro.contracts.PERFECT_WEATHER"},
+            "a: validator wind_kedro.contracts.PERFECT_WEATHER has no validate",
+            id="no contract at all",
+        ),
+        pytest.param(
+            {"metadata": {"description": "One row per thing that is known."}}, "a: layer: None", id="no layer"
+        ),
+        pytest.param(
+            {"metadata": {"kedro-viz": {"layer": "attic"}, "description": "One row per thing."}},
+            "a: layer: {'layer': 'attic'}",
+            id="unknown layer",
+        ),
         pytest.param({"metadata": {"kedro-viz": {"layer": "feature"}}}, "a: description: ''", id="no description"),
-        pytest.param({"metadata": {"kedro-viz": {"layer": "feature"}, "description": "One row\nper thing"}}, "a: description: ", id="two lines"),
+        pytest.param(
+            {"metadata": {"kedro-viz": {"layer": "feature"}, "description": "One row\nper thing"}},
+            "a: description: ",
+            id="two lines",
+        ),
         pytest.param({"filepath": "data/somewhere/a.parquet"}, "a: its path names no layer", id="path without layer"),
     ],
-)  # fmt: skip
+)
 def test_the_rule_of_entries_can_fail(change: dict[str, Any], fault: str | None) -> None:
     entry = {name: value for name, value in (RIGHT_ENTRY | change).items() if value is not ...}
     faults = badly_declared({"a": entry})
@@ -142,27 +160,13 @@ def badly_typed(nodes: Iterable[Node]) -> Faults:
             faults.append(f"{node.func.__name__}: the node has no name")
         if not inspect.getdoc(node.func):
             faults.append(f"{node.name}: no docstring")
-        hints = typing.get_type_hints(node.func, vars(sys.modules[node.func.__module__]), localns=_late_names())
-        wanted = [*inspect.signature(node.func).parameters, "return"]
-        faults += [f"{node.name}: {name} has no type" for name in wanted if name not in hints]
+        signature = inspect.signature(node.func)
+        types = {name: parameter.annotation for name, parameter in signature.parameters.items()}
+        types["return"] = signature.return_annotation
+        faults += [
+            f"{node.name}: {name} has no type" for name, kind in types.items() if kind is inspect.Signature.empty
+        ]
     return faults
-
-
-def _late_names() -> dict[str, Any]:
-    """Names that modules import for type checkers only."""
-
-    class Anything(dict):  # type: ignore[type-arg]
-        def __missing__(self, name: str) -> Any:
-            if hasattr(typing, name) or name in __builtins__:  # type: ignore[operator]
-                raise KeyError(name)
-            return SimpleNamespace if name not in {"ir", "go", "pd", "np"} else _Module()
-
-    return Anything()
-
-
-class _Module:
-    def __getattr__(self, name: str) -> Any:
-        return SimpleNamespace
 
 
 def test_every_node_is_named_typed_and_described(registered: dict[str, Pipeline]) -> None:
@@ -324,15 +328,6 @@ def test_the_default_run_is_all_rooms(registered: dict[str, Pipeline]) -> None:
     assert len(nodes) == len(set(nodes))
 
 
-def untagged(rooms: Mapping[str, Pipeline]) -> Faults:
-    return [f"{node.name}: not tagged '{room}'" for room, pipeline in rooms.items() for node in pipeline.nodes if room not in node.tags]
-
-
-def test_every_node_is_tagged_with_its_room(registered: dict[str, Pipeline]) -> None:
-    assert untagged({name: pipeline for name, pipeline in registered.items() if name != "__default__"}) == []
-    assert untagged({"attic": Pipeline([Node(_typed, inputs="a", outputs="b", name="do")])}) == ["do: not tagged 'attic'"]
-
-
 # --- start-up --------------------------------------------------------------------------------------------------------
 
 #: Each costs a second or more to import, which every command would pay.
@@ -356,17 +351,25 @@ def test_registering_the_pipelines_imports_nothing_heavy() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("strict", "outcome"), [("0", "2 skipped"), ("1", "1 failed")])
-def test_a_skip_is_a_failure_where_nothing_may_be_left_unseen(project_path: Path, tmp_path: Path, strict: str, outcome: str) -> None:
+@pytest.mark.parametrize(
+    ("strict", "outcomes"), [("0", ["2 skipped"]), ("1", ["error", "no network|a_module_that_is_not"])]
+)
+def test_a_skip_is_a_failure_where_nothing_may_be_left_unseen(
+    project_path: Path, tmp_path: Path, strict: str, outcomes: list[str]
+) -> None:
     shutil.copy(project_path / "tests" / "conftest.py", tmp_path)
     (tmp_path / "test_skips.py").write_text("import pytest\ndef test_it():\n    pytest.skip('no network')\n")
     (tmp_path / "test_gone.py").write_text("import pytest\npytest.importorskip('a_module_that_is_not')\n")
     run = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path)],
-        cwd=tmp_path, env=os.environ | {"WIND_KEDRO_STRICT": strict}, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        cwd=tmp_path,
+        env=os.environ | {"WIND_KEDRO_STRICT": strict},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert (run.returncode == 0) == (strict == "0"), run.stdout
-    assert outcome in run.stdout or ("error" in run.stdout and strict == "1"), run.stdout
+    assert all(re.search(outcome, run.stdout) for outcome in outcomes), run.stdout
 
 
 def test_every_environment_reads_as_yaml(project_path: Path) -> None:

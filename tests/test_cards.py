@@ -31,65 +31,218 @@ MARKET, PRODUCT = ("markets", 0), ("products", 0)
 
 #: What is wrong, and the one line that says so: all of its parts must stand in it, in this order.
 WRONG_CARDS = {
-    "negative capacity": (_at(*HILL, "capacity_kw", value=-3000), ["farms.yml: farm 'hill': capacity_kw: ", "greater than 0", "(given: -3000)"]),
-    "capacity is a word": (_at(*HILL, "capacity_kw", value="much"), ["farms.yml: farm 'hill': capacity_kw: ", "valid number", "'much'"]),
-    "capacity in megawatts": (_at(*HILL, "capacity_kw", value=3), ["farms.yml: farm 'hill': capacity_kw: 3 kW", "turbines add up to 3000 kW"]),
-    "capacity without end": (_at(*HILL, "capacity_kw", value=float("inf")), ["farms.yml: farm 'hill': capacity_kw: ", "finite"]),
-    "turbine without power": (_at(*HILL, "turbines", 1, "rated_power_kw", value=0), ["farms.yml: farm 'hill': turbines.1.rated_power_kw: ", "greater than 0"]),
+    "negative capacity": (
+        _at(*HILL, "capacity_kw", value=-3000),
+        ["farms.yml: farm 'hill': capacity_kw: ", "greater than 0", "(given: -3000)"],
+    ),
+    "capacity is a word": (
+        _at(*HILL, "capacity_kw", value="much"),
+        ["farms.yml: farm 'hill': capacity_kw: ", "valid number", "'much'"],
+    ),
+    "capacity in megawatts": (
+        _at(*HILL, "capacity_kw", value=3),
+        ["farms.yml: farm 'hill': capacity_kw: 3 kW", "turbines add up to 3000 kW"],
+    ),
+    "capacity without end": (
+        _at(*HILL, "capacity_kw", value=float("inf")),
+        ["farms.yml: farm 'hill': capacity_kw: ", "finite"],
+    ),
+    "turbine without power": (
+        _at(*HILL, "turbines", 1, "rated_power_kw", value=0),
+        ["farms.yml: farm 'hill': turbines.1.rated_power_kw: ", "greater than 0"],
+    ),
     "no turbines": (_at(*HILL, "turbines", value=[]), ["farms.yml: farm 'hill': turbines: ", "at least 1"]),
-    "turbine twice": (_at(*HILL, "turbines", 1, "id", value="T0"), ["farms.yml: farm 'hill': turbines: an id appears twice"]),
-    "missing field": (_at(*HILL, "latency_minutes", value=...), ["farms.yml: farm 'hill': latency_minutes: ", "required"]),
-    "unknown field": (_at(*HILL, "colour", value="red"), ["farms.yml: farm 'hill': colour: ", "not permitted", "'red'"]),
+    "turbine twice": (
+        _at(*HILL, "turbines", 1, "id", value="T0"),
+        ["farms.yml: farm 'hill': turbines: an id appears twice"],
+    ),
+    "missing field": (
+        _at(*HILL, "latency_minutes", value=...),
+        ["farms.yml: farm 'hill': latency_minutes: ", "required"],
+    ),
+    "unknown field": (
+        _at(*HILL, "colour", value="red"),
+        ["farms.yml: farm 'hill': colour: ", "not permitted", "'red'"],
+    ),
     "missing id": (_at(*HILL, "id", value=...), ["farms.yml: farm 'number 1': id: ", "required"]),
-    "id with capitals": (_at(*HILL, "id", value="Hill One"), ["farms.yml: farm 'Hill One': id: 'Hill One' is not an identifier"]),
+    "id with capitals": (
+        _at(*HILL, "id", value="Hill One"),
+        ["farms.yml: farm 'Hill One': id: 'Hill One' is not an identifier"],
+    ),
     "card is a word": (_at("farms", 0, value="hill"), ["farms.yml: farm 'number 1': ", "dictionary"]),
     "not a list": (_at("farms", value={"hill": {}}), ["farms.yml: ", "valid list"]),
     "nothing there": (_at("products", value=None), ["products.yml: ", "valid list"]),
     "no products": (_at("products", value=[]), ["products.yml: ", "at least 1"]),
-    "bad time zone": (_at(*HILL, "time_zone", value="Europe/Atlantis"), ["farms.yml: farm 'hill': time_zone: 'Europe/Atlantis' is not an IANA time zone"]),
-    "time zone is a path": (_at(*MARKET, "time_zone", value="../../etc"), ["markets.yml: market 'hourly': time_zone: ", "not an IANA time zone"]),
-    "off the globe": (_at(*HILL, "latitude_deg", value=148), ["farms.yml: farm 'hill': latitude_deg: ", "less than or equal to 90"]),
+    "bad time zone": (
+        _at(*HILL, "time_zone", value="Europe/Atlantis"),
+        ["farms.yml: farm 'hill': time_zone: 'Europe/Atlantis' is not an IANA time zone"],
+    ),
+    "time zone is a path": (
+        _at(*MARKET, "time_zone", value="../../etc"),
+        ["markets.yml: market 'hourly': time_zone: ", "not an IANA time zone"],
+    ),
+    "off the globe": (
+        _at(*HILL, "latitude_deg", value=148),
+        ["farms.yml: farm 'hill': latitude_deg: ", "less than or equal to 90"],
+    ),
     "duplicate farm": (_at("farms", 1, "id", value="hill"), ["farms.yml: farms: id 'hill' appears twice"]),
-    "group named as a farm": (_at("groups", 0, "id", value="hill"), ["farms.yml: farms and groups: id 'hill' appears twice"]),
+    "group named as a farm": (
+        _at("groups", 0, "id", value="hill"),
+        ["farms.yml: farms and groups: id 'hill' appears twice"],
+    ),
     "duplicate market": (_at("markets", 1, "id", value="hourly"), ["markets.yml: markets: id 'hourly' appears twice"]),
-    "duplicate product": (_at("products", 1, "id", value="hours"), ["products.yml: products: id 'hours' appears twice"]),
-    "unknown unit": (_at(*SIGNALS, "columns", "power_kw", "unit", value="hp"), ["farms.yml: farm 'hill': signals: columns.power_kw.unit: 'hp' is not a unit of it", "kW, MW, W"]),
-    "unit of another signal": (_at(*WEATHER, "columns", "wind_speed_100m_ms", "unit", value="kW"), ["farms.yml: farm 'hill': weather.0: columns.wind_speed_100m_ms.unit: 'kW'"]),
-    "unknown column": (_at(*SIGNALS, "columns", "smell", value={"name": "s", "unit": "kW"}), ["farms.yml: farm 'hill': signals: columns.smell: unknown; known are power_kw"]),
+    "duplicate product": (
+        _at("products", 1, "id", value="hours"),
+        ["products.yml: products: id 'hours' appears twice"],
+    ),
+    "unknown unit": (
+        _at(*SIGNALS, "columns", "power_kw", "unit", value="hp"),
+        ["farms.yml: farm 'hill': signals: columns.power_kw.unit: 'hp' is not a unit of it", "kW, MW, W"],
+    ),
+    "unit of another signal": (
+        _at(*WEATHER, "columns", "wind_speed_100m_ms", "unit", value="kW"),
+        ["farms.yml: farm 'hill': weather.0: columns.wind_speed_100m_ms.unit: 'kW'"],
+    ),
+    "unknown column": (
+        _at(*SIGNALS, "columns", "smell", value={"name": "s", "unit": "kW"}),
+        ["farms.yml: farm 'hill': signals: columns.smell: unknown; known are power_kw"],
+    ),
     "no power": (_at(*SIGNALS, "columns", value={}), ["farms.yml: farm 'hill': signals: columns: power_kw is needed"]),
-    "sentinel of an unknown signal": (_at(*SIGNALS, "sentinels", value={"powr_kw": [-999]}), ["farms.yml: farm 'hill': signals: sentinels.powr_kw: ", "power_kw"]),
-    "unknown clock": (_at(*SIGNALS, "clock", value="sundial"), ["farms.yml: farm 'hill': signals.clock: ", "as_stamped", "'sundial'"]),
+    "sentinel of an unknown signal": (
+        _at(*SIGNALS, "sentinels", value={"powr_kw": [-999]}),
+        ["farms.yml: farm 'hill': signals: sentinels.powr_kw: ", "power_kw"],
+    ),
+    "unknown clock": (
+        _at(*SIGNALS, "clock", value="sundial"),
+        ["farms.yml: farm 'hill': signals.clock: ", "as_stamped", "'sundial'"],
+    ),
     "no weather": (_at(*HILL, "weather", value=[]), ["farms.yml: farm 'hill': weather: ", "at least 1"]),
-    "weather model twice": (lambda cards: cards["farms"][0]["weather"].append(cards["farms"][0]["weather"][0]), ["farms.yml: farm 'hill': weather: a model appears twice"]),
-    "weather without wind": (_at(*WEATHER, "columns", value={"wind_u_100m_ms": {"name": "u", "unit": "m/s"}}), ["farms.yml: farm 'hill': weather.0: columns: give wind_speed_100m_ms, or both"]),
-    "forecast without run": (_at(*WEATHER, "run_at", value=None), ["farms.yml: farm 'hill': weather.0: run_at: a forecast needs"]),
-    "group of an unknown farm": (_at("groups", 0, "farms", value=["hill", "dale"]), ["farms.yml: groups.both.farms: unknown farm 'dale'; known are hill, shore"]),
-    "group counts a farm twice": (_at("groups", 0, "farms", value=["hill", "hill"]), ["farms.yml: group 'both': farms: 'hill' appears twice"]),
-    "unknown market": (_at(*PRODUCT, "market", value="bazaar"), ["products.yml: products.hours.market: unknown market 'bazaar'; known are hourly, quarterly"]),
-    "unknown member": (_at(*PRODUCT, "members", value=["dale"]), ["products.yml: products.hours.members: unknown farm or group 'dale'; known are both, hill, shore"]),
-    "member twice": (_at(*PRODUCT, "members", value=["hill", "hill"]), ["products.yml: product 'hours': members: 'hill' appears twice"]),
-    "coarser than settlement": (_at("products", 1, "granularity_minutes", value=60), ["products.yml: products.quarters.granularity_minutes: 60 is coarser than the 15 minutes that market 'quarterly' settles"]),
-    "granularity that drifts": (_at(*PRODUCT, "granularity_minutes", value=7), ["products.yml: product 'hours': granularity_minutes: 7 minutes do not divide a day"]),
-    "levels falling": (_at(*PRODUCT, "quantile_levels", value=[0.5, 0.1]), ["products.yml: product 'hours': quantile_levels: must rise strictly between 0 and 1"]),
-    "level twice": (_at(*PRODUCT, "quantile_levels", value=[0.5, 0.5]), ["products.yml: product 'hours': quantile_levels: must rise strictly"]),
-    "level in per cent": (_at(*PRODUCT, "quantile_levels", value=[0.5, 90]), ["products.yml: product 'hours': quantile_levels: must rise strictly between 0 and 1"]),
-    "level too fine to name": (_at(*PRODUCT, "quantile_levels", value=[0.5, 0.9995]), ["products.yml: product 'hours': quantile_levels: must be whole thousandths"]),
-    "no median": (_at(*PRODUCT, "quantile_levels", value=[0.1, 0.9]), ["products.yml: product 'hours': quantile_levels: 0.5 is needed"]),
-    "no such time": (_at(*PRODUCT, "issue_times", value=["25:00"]), ["products.yml: product 'hours': issue_times.0: ", "25:00"]),
-    "issue time in a zone": (_at(*PRODUCT, "issue_times", value=["06:00+02:00"]), ["products.yml: product 'hours': issue_times: ", "UTC"]),
-    "issue time without quotes": (_at(*PRODUCT, "issue_times", value=[1080]), ["products.yml: product 'hours': issue_times: ", "quotes"]),
-    "issue time twice": (_at(*PRODUCT, "issue_times", value=["06:00", "06:00"]), ["products.yml: product 'hours': issue_times: ", "twice"]),
-    "never issued": (_at(*PRODUCT, "issue_times", value=[]), ["products.yml: product 'hours': issue_times: ", "at least 1"]),
-    "nothing left to sell": (_at(*PRODUCT, "horizon_minutes", value=60), ["products.yml: products.hours.horizon_minutes: ", "gate"]),
-    "margin in per cent": (_at(*PRODUCT, "promotion_margin_share", value=2), ["products.yml: product 'hours': promotion_margin_share: ", "less than or equal to 1"]),
-    "unknown score": (_at(*PRODUCT, "deciding_score", value="luck"), ["products.yml: product 'hours': deciding_score: ", "pinball_share", "'luck'"]),
-    "goal without date": (_at(*PRODUCT, "goal", "since", value=...), ["products.yml: product 'hours': goal.since: ", "required"]),
-    "bands falling": (_at("markets", 1, "penalty", "bands", value=[{"up_to_share": 0.5, "rate_per_mwh": 1}, {"up_to_share": 0.1, "rate_per_mwh": 0}]), ["markets.yml: market 'quarterly': penalty: bands: give at least one, with up_to_share rising"]),
-    "bands forgotten": (_at("markets", 1, "penalty", "bands", value=...), ["markets.yml: market 'quarterly': penalty: bands: give at least one"]),
-    "bands of an imbalance": (_at("markets", 1, "penalty", "kind", value="imbalance"), ["markets.yml: market 'quarterly': penalty: bands: only for kind 'bands'"]),
-    "negative penalty": (_at(*MARKET, "penalty", "short_per_mwh", value=-1), ["markets.yml: market 'hourly': penalty.short_per_mwh: ", "greater than or equal to 0"]),
-    "currency by name": (_at(*MARKET, "currency", value="euro"), ["markets.yml: market 'hourly': currency: ", "'euro'"]),
-}  # fmt: skip
+    "weather model twice": (
+        lambda cards: cards["farms"][0]["weather"].append(cards["farms"][0]["weather"][0]),
+        ["farms.yml: farm 'hill': weather: a model appears twice"],
+    ),
+    "weather without wind": (
+        _at(*WEATHER, "columns", value={"wind_u_100m_ms": {"name": "u", "unit": "m/s"}}),
+        ["farms.yml: farm 'hill': weather.0: columns: give wind_speed_100m_ms, or both"],
+    ),
+    "forecast without run": (
+        _at(*WEATHER, "run_at", value=None),
+        ["farms.yml: farm 'hill': weather.0: run_at: a forecast needs"],
+    ),
+    "group of an unknown farm": (
+        _at("groups", 0, "farms", value=["hill", "dale"]),
+        ["farms.yml: groups.both.farms: unknown farm 'dale'; known are hill, shore"],
+    ),
+    "group counts a farm twice": (
+        _at("groups", 0, "farms", value=["hill", "hill"]),
+        ["farms.yml: group 'both': farms: 'hill' appears twice"],
+    ),
+    "unknown market": (
+        _at(*PRODUCT, "market", value="bazaar"),
+        ["products.yml: products.hours.market: unknown market 'bazaar'; known are hourly, quarterly"],
+    ),
+    "unknown member": (
+        _at(*PRODUCT, "members", value=["dale"]),
+        ["products.yml: products.hours.members: unknown farm or group 'dale'; known are both, hill, shore"],
+    ),
+    "member twice": (
+        _at(*PRODUCT, "members", value=["hill", "hill"]),
+        ["products.yml: product 'hours': members: 'hill' appears twice"],
+    ),
+    "coarser than settlement": (
+        _at("products", 1, "granularity_minutes", value=60),
+        [
+            "products.yml: products.quarters.granularity_minutes: ",
+            "60 is coarser than the 15 minutes that market 'quarterly' settles",
+        ],
+    ),
+    "granularity that drifts": (
+        _at(*PRODUCT, "granularity_minutes", value=7),
+        ["products.yml: product 'hours': granularity_minutes: 7 minutes do not divide a day"],
+    ),
+    "levels falling": (
+        _at(*PRODUCT, "quantile_levels", value=[0.5, 0.1]),
+        ["products.yml: product 'hours': quantile_levels: must rise strictly between 0 and 1"],
+    ),
+    "level twice": (
+        _at(*PRODUCT, "quantile_levels", value=[0.5, 0.5]),
+        ["products.yml: product 'hours': quantile_levels: must rise strictly"],
+    ),
+    "level in per cent": (
+        _at(*PRODUCT, "quantile_levels", value=[0.5, 90]),
+        ["products.yml: product 'hours': quantile_levels: must rise strictly between 0 and 1"],
+    ),
+    "level too fine to name": (
+        _at(*PRODUCT, "quantile_levels", value=[0.5, 0.9995]),
+        ["products.yml: product 'hours': quantile_levels: must be whole thousandths"],
+    ),
+    "no median": (
+        _at(*PRODUCT, "quantile_levels", value=[0.1, 0.9]),
+        ["products.yml: product 'hours': quantile_levels: 0.5 is needed"],
+    ),
+    "no such time": (
+        _at(*PRODUCT, "issue_times", value=["25:00"]),
+        ["products.yml: product 'hours': issue_times.0: ", "25:00"],
+    ),
+    "issue time in a zone": (
+        _at(*PRODUCT, "issue_times", value=["06:00+02:00"]),
+        ["products.yml: product 'hours': issue_times: ", "UTC"],
+    ),
+    "issue time without quotes": (
+        _at(*PRODUCT, "issue_times", value=[1080]),
+        ["products.yml: product 'hours': issue_times: ", "quotes"],
+    ),
+    "issue time twice": (
+        _at(*PRODUCT, "issue_times", value=["06:00", "06:00"]),
+        ["products.yml: product 'hours': issue_times: ", "twice"],
+    ),
+    "never issued": (
+        _at(*PRODUCT, "issue_times", value=[]),
+        ["products.yml: product 'hours': issue_times: ", "at least 1"],
+    ),
+    "nothing left to sell": (
+        _at(*PRODUCT, "horizon_minutes", value=60),
+        ["products.yml: products.hours.horizon_minutes: ", "gate"],
+    ),
+    "margin in per cent": (
+        _at(*PRODUCT, "promotion_margin_share", value=2),
+        ["products.yml: product 'hours': promotion_margin_share: ", "less than or equal to 1"],
+    ),
+    "unknown score": (
+        _at(*PRODUCT, "deciding_score", value="luck"),
+        ["products.yml: product 'hours': deciding_score: ", "pinball_share", "'luck'"],
+    ),
+    "goal without date": (
+        _at(*PRODUCT, "goal", "since", value=...),
+        ["products.yml: product 'hours': goal.since: ", "required"],
+    ),
+    "bands falling": (
+        _at(
+            "markets",
+            1,
+            "penalty",
+            "bands",
+            value=[{"up_to_share": 0.5, "rate_per_mwh": 1}, {"up_to_share": 0.1, "rate_per_mwh": 0}],
+        ),
+        ["markets.yml: market 'quarterly': penalty: bands: give at least one, with up_to_share rising"],
+    ),
+    "bands forgotten": (
+        _at("markets", 1, "penalty", "bands", value=...),
+        ["markets.yml: market 'quarterly': penalty: bands: give at least one"],
+    ),
+    "bands of an imbalance": (
+        _at("markets", 1, "penalty", "kind", value="imbalance"),
+        ["markets.yml: market 'quarterly': penalty: bands: only for kind 'bands'"],
+    ),
+    "negative penalty": (
+        _at(*MARKET, "penalty", "short_per_mwh", value=-1),
+        ["markets.yml: market 'hourly': penalty.short_per_mwh: ", "greater than or equal to 0"],
+    ),
+    "currency by name": (
+        _at(*MARKET, "currency", value="euro"),
+        ["markets.yml: market 'hourly': currency: ", "'euro'"],
+    ),
+}
 
 
 @pytest.mark.parametrize(("spoil", "parts"), WRONG_CARDS.values(), ids=WRONG_CARDS)

@@ -103,7 +103,9 @@ def test_an_overlay_is_named_where_it_is_the_one_that_is_wrong(empty: Path) -> N
         ("monitoring", "replay_scores", "training"),
     ],
 )
-def test_what_is_missing_is_named_with_the_pipeline_that_makes_it(empty: Path, pipeline: str, missing: str, maker: str) -> None:
+def test_what_is_missing_is_named_with_the_pipeline_that_makes_it(
+    empty: Path, pipeline: str, missing: str, maker: str
+) -> None:
     result = type_in("run", "--pipeline", pipeline)
     _one_line(result, f"'{missing}' is missing: pipeline '{maker}' makes it (kedro run --pipeline {maker})")
     assert mlflow.search_runs(search_all_experiments=True, output_format="list") == []
@@ -118,14 +120,33 @@ def test_missing_raw_data_are_named(empty: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "words", "parts"),
     [
-        pytest.param(None, ["run", "--pipeline", "nonsense"], ["Failed to find the pipeline named 'nonsense'"], id="unknown pipeline"),
-        pytest.param(None, ["run", "--params", "as_of=yesterday"], ["clock.as_of", "valid datetime"], id="as_of is a word"),
-        pytest.param("training: {seed: many}", ["run", "--pipeline", "training"], ["training.seed", "valid integer"], id="a parameter of the wrong type"),
-        pytest.param("features: {windw: 3}", ["run", "--pipeline", "feature_engineering"], ["features.windw", "not permitted"], id="an unknown parameter"),
+        pytest.param(
+            None,
+            ["run", "--pipeline", "nonsense"],
+            ["Failed to find the pipeline named 'nonsense'"],
+            id="unknown pipeline",
+        ),
+        pytest.param(
+            None, ["run", "--params", "as_of=yesterday"], ["clock.as_of", "valid datetime"], id="as_of is a word"
+        ),
+        pytest.param(
+            "training: {seed: many}",
+            ["run", "--pipeline", "training"],
+            ["training.seed", "valid integer"],
+            id="a parameter of the wrong type",
+        ),
+        pytest.param(
+            "features: {windw: 3}",
+            ["run", "--pipeline", "feature_engineering"],
+            ["features.windw", "not permitted"],
+            id="an unknown parameter",
+        ),
         pytest.param("features: {window_minutes: [", ["run"], ["parameters_mine"], id="YAML that breaks off"),
-        pytest.param("features: {window_minutes: '${globals:nothing}'}", ["run"], ["nothing"], id="a global that is not there"),
+        pytest.param(
+            "features: {window_minutes: '${globals:nothing}'}", ["run"], ["nothing"], id="a global that is not there"
+        ),
     ],
-)  # fmt: skip
+)
 def test_wrong_words_are_one_line(empty: Path, spoil: str | None, words: list[str], parts: list[str]) -> None:
     if spoil:
         (empty / "conf/local/parameters_mine.yml").write_text(spoil, encoding="utf-8")
@@ -152,7 +173,9 @@ def test_farms_lists_them_and_says_that_the_cards_are_right(empty: Path) -> None
     assert lines[4] == "All cards are right: 2 farms, 1 groups, 2 markets, 2 products (environment 'base')."
 
 
-def test_the_wheel_finds_its_configuration_anywhere(empty: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_wheel_finds_its_configuration_anywhere(
+    empty: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     result = type_in("wind", "--conf-source", str(empty / "conf"), "farms")
     assert result.exit_code == 0, result.output
@@ -175,17 +198,63 @@ def _world() -> dict[str, pd.DataFrame]:
         for run_at in pd.date_range(BEGIN, END, freq="12h", unit="us"):
             valid_at = pd.date_range(run_at, periods=25, freq="h", unit="us")
             available_at = run_at + pd.Timedelta(hours=2)
-            runs.append(pd.DataFrame({"farm_id": farm_id, "weather_model": "alpha", "run_at": run_at, "available_at": available_at, "valid_at": valid_at, "is_analysis": is_analysis, "wind_speed_100m_ms": _wind_at(valid_at)}))  # fmt: skip
+            runs.append(
+                pd.DataFrame(
+                    {
+                        "farm_id": farm_id,
+                        "weather_model": "alpha",
+                        "run_at": run_at,
+                        "available_at": available_at,
+                        "valid_at": valid_at,
+                        "is_analysis": is_analysis,
+                        "wind_speed_100m_ms": _wind_at(valid_at),
+                    }
+                )
+            )
     weather = pd.concat(runs, ignore_index=True)
-    for name in ("wind_direction_100m_deg", "wind_u_100m_ms", "wind_v_100m_ms", "wind_u_10m_ms", "wind_v_10m_ms", "temperature_c", "pressure_pa", "air_density_kgm3"):  # fmt: skip
+    for name in (
+        "wind_direction_100m_deg",
+        "wind_u_100m_ms",
+        "wind_v_100m_ms",
+        "wind_u_10m_ms",
+        "wind_v_10m_ms",
+        "temperature_c",
+        "pressure_pa",
+        "air_density_kgm3",
+    ):
         weather[name] = np.nan
     tables = []
     for entity_id, minutes, capacity in ENTITIES:
         valid_at = pd.date_range(BEGIN, END, freq=f"{minutes}min", inclusive="left", unit="us")
         noise = np.random.default_rng(minutes).normal(0, 0.03, len(valid_at))
         share = np.clip((_wind_at(valid_at + pd.Timedelta(minutes=minutes / 2)) / 14) ** 3 + noise, 0, 1)
-        tables.append(pd.DataFrame({"entity_id": entity_id, "granularity_minutes": minutes, "valid_at": valid_at, "available_at": valid_at + pd.Timedelta(minutes=minutes + 10), "power_kw": share * capacity, "available_capacity_kw": capacity, "wind_speed_ms": 8.0, "coverage_share": 1.0, "turbines": 1}))  # fmt: skip
-    quality = pd.DataFrame({"farm_id": ["hill"], "source_table": ["signals"], "check": ["stuck"], "signal": ["power_kw"], "count": [3], "of": [9], "severity": ["warning"], "message": ["stuck!"]})  # fmt: skip
+        tables.append(
+            pd.DataFrame(
+                {
+                    "entity_id": entity_id,
+                    "granularity_minutes": minutes,
+                    "valid_at": valid_at,
+                    "available_at": valid_at + pd.Timedelta(minutes=minutes + 10),
+                    "power_kw": share * capacity,
+                    "available_capacity_kw": capacity,
+                    "wind_speed_ms": 8.0,
+                    "coverage_share": 1.0,
+                    "turbines": 1,
+                }
+            )
+        )
+    quality = pd.DataFrame(
+        {
+            "farm_id": ["hill"],
+            "source_table": ["signals"],
+            "check": ["stuck"],
+            "signal": ["power_kw"],
+            "count": [3],
+            "of": [9],
+            "severity": ["warning"],
+            "message": ["stuck!"],
+        }
+    )
     return {"weather": weather, "observations": pd.concat(tables, ignore_index=True), "data_quality": quality}
 
 
@@ -206,7 +275,10 @@ def _folder(folder: Path, name: str) -> list[str]:
 
 
 def test_a_run_leaves_what_its_pipelines_make(trained: Path) -> None:
-    assert _folder(trained, "data/06_models/promotions") == ["hours/20240321T061000Z.parquet", "quarters/20240321T061000Z.parquet"]
+    assert _folder(trained, "data/06_models/promotions") == [
+        "hours/20240321T061000Z.parquet",
+        "quarters/20240321T061000Z.parquet",
+    ]
     issued = _folder(trained, "data/07_model_output/forecasts")
     assert issued[0] == "hours/20240321T180000Z.parquet"
     assert len(issued) == 20 + 10  # from the evening of the 21st to the morning of the 31st; quarters once a day
@@ -260,12 +332,16 @@ def test_forecast_of_one(trained: Path, inside: Callable[[Path], Path], words: l
         (["--entity", "dale"], ["no farm or group 'dale'; the cards know hill, shore, both"]),
     ],
 )
-def test_forecast_of_what_is_not_there_is_one_line(trained: Path, inside: Callable[[Path], Path], words: list[str], parts: list[str]) -> None:
+def test_forecast_of_what_is_not_there_is_one_line(
+    trained: Path, inside: Callable[[Path], Path], words: list[str], parts: list[str]
+) -> None:
     inside(trained)
     _one_line(type_in("wind", "forecast", *words), *parts)
 
 
-def test_as_of_a_time_before_all_data_is_one_line_and_touches_nothing(trained: Path, inside: Callable[[Path], Path]) -> None:
+def test_as_of_a_time_before_all_data_is_one_line_and_touches_nothing(
+    trained: Path, inside: Callable[[Path], Path]
+) -> None:
     inside(trained)
     before = {path: path.stat().st_mtime_ns for path in (trained / "data").rglob("*.*")}
     for pipeline, says in {
@@ -298,7 +374,9 @@ def test_a_run_is_tagged_with_all_it_was_made_from(trained: Path, inside: Callab
     assert not list((trained / "mlartifacts").rglob("*.pkl"))
 
 
-def test_a_rerun_of_training_adds_a_version_and_replaces_its_promotion(trained: Path, inside: Callable[[Path], Path]) -> None:
+def test_a_rerun_of_training_adds_a_version_and_replaces_its_promotion(
+    trained: Path, inside: Callable[[Path], Path]
+) -> None:
     inside(trained)
     before = _folder(trained, "data/06_models/promotions")
     run = kedro("run", "--pipeline", "training", folder=trained)

@@ -56,11 +56,19 @@ def open_context(project: Path) -> Iterator[Callable[..., Any]]:
     ],
 )
 def test_now_is_one_moment_for_the_whole_run(
-    project: Path, open_context: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, typed: dict[str, Any], configured: str
+    project: Path,
+    open_context: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+    typed: dict[str, Any],
+    configured: str,
 ) -> None:
-    (project / "conf/local/parameters_run.yml").write_text(f"clock: {{as_of: '${{runtime_params:as_of,{configured}}}'}}")
+    (project / "conf/local/parameters_run.yml").write_text(
+        f"clock: {{as_of: '${{runtime_params:as_of,{configured}}}'}}"
+    )
     moments = iter(dt.datetime(2024, 3, 5, hour, tzinfo=dt.UTC) for hour in range(24))  # an hour passes at every look
-    monkeypatch.setattr(hooks, "dt", SimpleNamespace(UTC=dt.UTC, datetime=SimpleNamespace(now=lambda zone: next(moments))))
+    monkeypatch.setattr(
+        hooks, "dt", SimpleNamespace(UTC=dt.UTC, datetime=SimpleNamespace(now=lambda zone: next(moments)))
+    )
     context = open_context(**typed)
     seen = {context.params["clock"].as_of, context.catalog.load("params:clock").as_of, context.params["clock"].as_of}
     assert seen == {dt.datetime(2024, 3, 5, 0, tzinfo=dt.UTC)}
@@ -70,7 +78,9 @@ def test_now_is_one_moment_for_the_whole_run(
 @pytest.mark.parametrize(
     ("typed", "expected"), [({}, "2024-03-31T12:00:00Z"), ({"as_of": "2024-03-05T00:00"}, "2024-03-05T00:00")]
 )
-def test_what_is_typed_wins_over_what_is_configured(open_context: Callable[..., Any], typed: dict[str, str], expected: str) -> None:
+def test_what_is_typed_wins_over_what_is_configured(
+    open_context: Callable[..., Any], typed: dict[str, str], expected: str
+) -> None:
     assert open_context(**typed).params["clock"].as_of == dt.datetime.fromisoformat(expected).replace(tzinfo=dt.UTC)
 
 
@@ -134,7 +144,10 @@ def test_the_configuration_has_its_fingerprint(tags: dict[str, str]) -> None:
     prints = []
     for seed in (1, 1, 2):
         hook = RunHooks()
-        hook._project_path, hook._parameters = Path.cwd(), {"training": {"seed": seed}, "clock": {"as_of": dt.date(2024, 3, 1)}}
+        hook._project_path, hook._parameters = (
+            Path.cwd(),
+            {"training": {"seed": seed}, "clock": {"as_of": dt.date(2024, 3, 1)}},
+        )
         list(hook.before_pipeline_run(run_params={}, pipeline=Pipeline([]), catalog=DataCatalog()))
         prints.append(tags["configuration_sha256"])
         assert (tags["seed"], tags["as_of"]) == (str(seed), "2024-03-01")
@@ -143,7 +156,9 @@ def test_the_configuration_has_its_fingerprint(tags: dict[str, str]) -> None:
 
 def _git(folder: Path, *words: str) -> str:
     identity = ["-c", "user.name=t", "-c", "user.email=t@example.org", "-c", "commit.gpgsign=false"]
-    return subprocess.run(["git", *identity, *words], cwd=folder, capture_output=True, text=True, check=True).stdout.strip()
+    return subprocess.run(
+        ["git", *identity, *words], cwd=folder, capture_output=True, text=True, check=True
+    ).stdout.strip()
 
 
 def test_the_commit_says_whether_something_was_changed_since(tmp_path: Path) -> None:

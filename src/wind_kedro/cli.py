@@ -31,6 +31,7 @@ class OneLine(click.ClickException):
 
 def _mendable(error: Exception) -> OneLine | None:
     """What to show of an error; none if it is a bug of ours, whose stack is wanted."""
+    from kedro.config import MissingConfigException
     from kedro.io import DatasetError
     from kedro.validation.exceptions import DataValidationError, ParameterValidationError
     from omegaconf.errors import OmegaConfBaseException
@@ -43,9 +44,10 @@ def _mendable(error: Exception) -> OneLine | None:
         return None
     if isinstance(error, ParameterValidationError):
         return OneLine("\n".join(_parameter_faults(str(error))))
-    if isinstance(error, DatasetError | OmegaConfBaseException | YAMLError):
+    if isinstance(error, DatasetError | MissingConfigException | OmegaConfBaseException | YAMLError):
         return OneLine(" ".join(str(error).split()))
-    if isinstance(error, ValueError) and "Failed to find the pipeline" in str(error):
+    # Names that were typed: of a pipeline, and of nodes, tags or datasets in it.
+    if isinstance(error, ValueError) and re.match("Failed to find the pipeline|Pipeline does not contain", str(error)):
         return OneLine(" ".join(str(error).split()))
     return None
 

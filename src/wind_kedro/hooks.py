@@ -50,7 +50,10 @@ class RunHooks:
         # As if the moment had been typed: every node of this run, and MLflow, see the same.
         now = dt.datetime.now(dt.UTC).replace(microsecond=0).isoformat()
         if (loader.runtime_params or {}).get("as_of") == "now":
-            loader.runtime_params = {**loader.runtime_params, "as_of": now}  # before it is read: the loader keeps what it read
+            loader.runtime_params = {
+                **loader.runtime_params,
+                "as_of": now,
+            }  # before it is read: the loader keeps what it read
         self._parameters = loader["parameters"]
         clock = self._parameters.get("clock", {})
         if clock.get("as_of") == "now":  # by configuration
@@ -68,8 +71,9 @@ class RunHooks:
             for name in sorted(pipeline.inputs())
             if not name.startswith("params:") and name != "parameters" and not _is_there(catalog, name)
         ]
-        if missing:
-            raise MissingInputError("; ".join(_who_makes(name) for name in missing))
+        faults = [_who_makes(name) for name in missing]
+        if any(faults):
+            raise MissingInputError("; ".join(fault for fault in faults if fault))
         result = yield
         self._tag(
             {
@@ -84,9 +88,7 @@ class RunHooks:
 
     # Around the others, which close what they opened: results stand, and MLflow's run is finished.
     @hook_impl(wrapper=True)
-    def after_pipeline_run(
-        self, pipeline: Pipeline, catalog: CatalogProtocol[Any, Any]
-    ) -> Generator[None, Any, Any]:
+    def after_pipeline_run(self, pipeline: Pipeline, catalog: CatalogProtocol[Any, Any]) -> Generator[None, Any, Any]:
         """Let a run that could not read a source end with an error, after the other farms' results were made."""
         result = yield
         if "data_quality" in pipeline.all_outputs():
@@ -127,8 +129,8 @@ def _is_there(catalog: CatalogProtocol[Any, Any], name: str) -> bool:
     return name in catalog and catalog.exists(name)
 
 
-def _who_makes(dataset: str) -> str:
-    """Which pipeline makes a dataset, for a message."""
+def _who_makes(dataset: str) -> str | None:
+    """Which pipeline makes a dataset, for a message; nothing of one that none makes: loading it says which file is missing."""
     from kedro.framework.project import pipelines
 
     pipelines.set_requested(None)
@@ -136,7 +138,7 @@ def _who_makes(dataset: str) -> str:
         name for name, pipeline in pipelines.items() if name != "__default__" and dataset in pipeline.all_outputs()
     ]
     if not makers:
-        return f"'{dataset}' is missing, and no pipeline makes it: look at its entry in the catalog"
+        return None
     return f"'{dataset}' is missing: pipeline '{makers[0]}' makes it (kedro run --pipeline {makers[0]})"
 
 

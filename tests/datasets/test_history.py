@@ -95,9 +95,10 @@ def test_an_interrupted_save_leaves_the_previous_partition_whole(
         Path(path).write_bytes(b"PAR1 and then the disk was full")
         raise OSError("no space left on device")
 
-    with monkeypatch.context() as patch, pytest.raises(DatasetError, match="no space left"):
+    with monkeypatch.context() as patch:
         patch.setattr(pd.DataFrame, "to_parquet", half_written)
-        history().save(_forecasts("hours", "2024-03-01 06:00", q500_kw=2.0))
+        with pytest.raises(DatasetError, match="no space left"):
+            history().save(_forecasts("hours", "2024-03-01 06:00", q500_kw=2.0))
     assert _keys(history().load()) == [("hours", "01 06", 1)]
     assert [file.name for file in (tmp_path / "history/hours").iterdir()] == ["20240301T060000Z.parquet"]
 

@@ -57,7 +57,9 @@ def store(tmp_path_factory: pytest.TempPathFactory, mlflow_database: Path, mlflo
     shutil.copy(mlflow_database, folder)
     mlflow.set_tracking_uri(f"sqlite:///{folder}/mlflow.db")
     mlflow.set_registry_uri(f"sqlite:///{folder}/mlflow.db")
-    mlflow.set_experiment(experiment_id=mlflow.create_experiment("test", artifact_location=(folder / "artifacts").as_uri()))
+    mlflow.set_experiment(
+        experiment_id=mlflow.create_experiment("test", artifact_location=(folder / "artifacts").as_uri())
+    )
     return folder
 
 
@@ -96,7 +98,10 @@ def test_a_version_is_the_model_that_was_saved(versions: ModelVersions, models: 
     saved, loaded = models[version - 1], versions.load().version(str(version))
     pd.testing.assert_frame_equal(loaded.predict(_features()), saved.predict(_features()))
     assert loaded.trained_through == saved.trained_through
-    assert {key: member.model for key, member in loaded.members.items()} == {("hours", "hill"): "my_trees", ("quarters", "shore"): "my_curve"}
+    assert {key: member.model for key, member in loaded.members.items()} == {
+        ("hours", "hill"): "my_trees",
+        ("quarters", "shore"): "my_curve",
+    }
 
 
 def test_a_version_is_read_once_in_a_run(versions: ModelVersions) -> None:
@@ -126,13 +131,23 @@ def test_nothing_is_pickled(artefacts: Path) -> None:
     assert not suffixes & {".pkl", ".pickle", ".joblib", ".cloudpickle", ".skops"}
     # A pickle of protocol 2 and above begins with its opcode, whatever its name.
     starts = {path.name: path.read_bytes()[:2] for path in artefacts.rglob("*") if path.is_file()}
-    assert not [name for name, start in starts.items() if start[:1] == b"\x80" and start[1:] in {b"\x02", b"\x03", b"\x04", b"\x05"}]
+    assert not [
+        name
+        for name, start in starts.items()
+        if start[:1] == b"\x80" and start[1:] in {b"\x02", b"\x03", b"\x04", b"\x05"}
+    ]
 
 
 def test_signature_example_and_requirements_are_there(artefacts: Path) -> None:
     info = mlflow.models.get_model_info(f"models:/{NAME}/1")
     assert info.signature.inputs.input_names() == list(_features())
-    assert info.signature.outputs.input_names() == ["q100_share", "q250_share", "q500_share", "q750_share", "q900_share"]
+    assert info.signature.outputs.input_names() == [
+        "q100_share",
+        "q250_share",
+        "q500_share",
+        "q750_share",
+        "q900_share",
+    ]
     assert info.saved_input_example_info is not None
     requirements = (artefacts / "requirements.txt").read_text()
     assert "wind-kedro==" in requirements
@@ -162,11 +177,23 @@ def test_a_version_that_an_interrupted_run_left_is_not_the_newest(versions: Mode
 @pytest.mark.parametrize(
     ("ask", "says"),
     [
-        pytest.param(lambda: RegisteredModels("nobody").newest(), "no version of model 'nobody' is registered: kedro run --pipeline training", id="nothing registered"),
-        pytest.param(lambda: RegisteredModels("nobody").version("1"), "version 1 of model 'nobody' cannot be loaded: ", id="no such model"),
-        pytest.param(lambda: RegisteredModels(NAME).version("99"), "version 99 of model 'fleet' cannot be loaded: ", id="no such version"),
+        pytest.param(
+            lambda: RegisteredModels("nobody").newest(),
+            "no version of model 'nobody' is registered: kedro run --pipeline training",
+            id="nothing registered",
+        ),
+        pytest.param(
+            lambda: RegisteredModels("nobody").version("1"),
+            "version 1 of model 'nobody' cannot be loaded: ",
+            id="no such model",
+        ),
+        pytest.param(
+            lambda: RegisteredModels(NAME).version("99"),
+            "version 99 of model 'fleet' cannot be loaded: ",
+            id="no such version",
+        ),
     ],
-)  # fmt: skip
+)
 def test_what_is_not_registered_is_one_line_that_says_what_to_do(versions: ModelVersions, ask: Any, says: str) -> None:
     with pytest.raises(NoModelError) as caught:
         ask()

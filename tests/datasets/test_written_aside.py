@@ -125,7 +125,7 @@ def test_who_reads_meanwhile_sees_the_old_or_the_new_and_never_a_part(tmp_path: 
         while not stop.is_set():
             try:
                 seen.append(len(reader.load()))
-            except BaseException as error:  # noqa: BLE001 - reported below
+            except BaseException as error:
                 faults.append(error)
 
     threads = [threading.Thread(target=read) for _ in range(2)]
@@ -158,10 +158,15 @@ def test_a_versioned_dataset_keeps_its_versions(tmp_path: Path) -> None:
 
 def test_aside_makes_the_folders_and_cleans_up_after_an_interrupt(tmp_path: Path) -> None:
     target = tmp_path / "a" / "b" / "note.txt"
-    with pytest.raises(KeyboardInterrupt), aside(target) as neighbour:
-        assert neighbour.parent == target.parent
-        neighbour.write_text("half")
-        raise KeyboardInterrupt
+
+    def interrupted() -> None:
+        with aside(target) as neighbour:
+            assert neighbour.parent == target.parent
+            neighbour.write_text("half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
     assert list(target.parent.iterdir()) == []
 
 

@@ -125,12 +125,28 @@ AVAILABLE = "available_at"
 @pytest.mark.parametrize(
     ("second", "expected"),
     [
-        pytest.param({"run_at": "2024-03-01 06:00", AVAILABLE: "2024-03-01 18:00"}, "01 06:00", id="the newest that has arrived by then"),
-        pytest.param({"run_at": "2024-03-01 06:00", AVAILABLE: "2024-03-01 18:01"}, "01 00:00", id="not one that arrives a minute later"),
-        pytest.param({"run_at": "2024-02-29 18:00", AVAILABLE: "2024-03-01 17:00"}, "01 00:00", id="an older one that comes late does not replace a newer"),
-        pytest.param({"run_at": "2024-03-01 06:00", AVAILABLE: "2024-03-01 12:00", "hours": 13}, "01 00:00", id="not a newer one that breaks off before the horizon"),
+        pytest.param(
+            {"run_at": "2024-03-01 06:00", AVAILABLE: "2024-03-01 18:00"},
+            "01 06:00",
+            id="the newest that has arrived by then",
+        ),
+        pytest.param(
+            {"run_at": "2024-03-01 06:00", AVAILABLE: "2024-03-01 18:01"},
+            "01 00:00",
+            id="not one that arrives a minute later",
+        ),
+        pytest.param(
+            {"run_at": "2024-02-29 18:00", AVAILABLE: "2024-03-01 17:00"},
+            "01 00:00",
+            id="an older one that comes late does not replace a newer",
+        ),
+        pytest.param(
+            {"run_at": "2024-03-01 06:00", AVAILABLE: "2024-03-01 12:00", "hours": 13},
+            "01 00:00",
+            id="not a newer one that breaks off before the horizon",
+        ),
     ],
-)  # fmt: skip
+)
 def test_the_newest_run_that_had_arrived_is_read(
     features: Features, run_of: RunOf, second: dict[str, Any], expected: str
 ) -> None:
@@ -285,19 +301,62 @@ def _production(table: pd.DataFrame) -> tuple[Any, Any]:
     ("observations", "expected"),
     [
         pytest.param([], (NAN, NAN), id="nothing known"),
-        pytest.param([{"valid_at": "2024-03-01 03:00", "share": 0.3}, {"valid_at": "2024-03-01 04:00", "share": 0.4}], (0.4, 120), id="the newest"),
-        pytest.param([{"valid_at": "2024-03-01 03:00", "share": 0.3}, {"valid_at": "2024-03-01 05:00", "share": 0.5}], (0.3, 180), id="not one that arrives ten minutes later"),
-        pytest.param([{"valid_at": "2024-03-01 04:00", "share": 0.4, "available_at": "2024-03-01 06:00"}], (0.4, 120), id="one that arrives just then"),
-        pytest.param([{"valid_at": "2024-03-01 04:00", "share": 0.4}, {"valid_at": "2024-03-01 04:00", "share": 0.6, "available_at": "2024-03-01 06:00"}], (0.6, 120), id="the newest version"),
-        pytest.param([{"valid_at": "2024-03-01 04:00", "share": 0.4}, {"valid_at": "2024-03-01 04:00", "share": 0.6, "available_at": "2024-03-01 06:01"}], (0.4, 120), id="not a revision to come"),
-        pytest.param([{"valid_at": "2024-03-01 04:00", "share": 0.4}, {"valid_at": "2024-03-01 03:00", "share": 0.9, "available_at": "2024-03-01 05:59"}], (0.4, 120), id="not a late revision of an older interval"),
+        pytest.param(
+            [{"valid_at": "2024-03-01 03:00", "share": 0.3}, {"valid_at": "2024-03-01 04:00", "share": 0.4}],
+            (0.4, 120),
+            id="the newest",
+        ),
+        pytest.param(
+            [{"valid_at": "2024-03-01 03:00", "share": 0.3}, {"valid_at": "2024-03-01 05:00", "share": 0.5}],
+            (0.3, 180),
+            id="not one that arrives ten minutes later",
+        ),
+        pytest.param(
+            [{"valid_at": "2024-03-01 04:00", "share": 0.4, "available_at": "2024-03-01 06:00"}],
+            (0.4, 120),
+            id="one that arrives just then",
+        ),
+        pytest.param(
+            [
+                {"valid_at": "2024-03-01 04:00", "share": 0.4},
+                {"valid_at": "2024-03-01 04:00", "share": 0.6, "available_at": "2024-03-01 06:00"},
+            ],
+            (0.6, 120),
+            id="the newest version",
+        ),
+        pytest.param(
+            [
+                {"valid_at": "2024-03-01 04:00", "share": 0.4},
+                {"valid_at": "2024-03-01 04:00", "share": 0.6, "available_at": "2024-03-01 06:01"},
+            ],
+            (0.4, 120),
+            id="not a revision to come",
+        ),
+        pytest.param(
+            [
+                {"valid_at": "2024-03-01 04:00", "share": 0.4},
+                {"valid_at": "2024-03-01 03:00", "share": 0.9, "available_at": "2024-03-01 05:59"},
+            ],
+            (0.4, 120),
+            id="not a late revision of an older interval",
+        ),
         pytest.param([{"valid_at": "2024-02-29 06:00", "share": 0.2}], (0.2, 1440), id="as far as memory goes"),
         pytest.param([{"valid_at": "2024-02-29 05:00", "share": 0.2}], (NAN, NAN), id="and no further"),
-        pytest.param([{"valid_at": "2024-03-01 04:00", "power_kw": 500, "available_capacity_kw": 1000, "turbines": 1}], (0.5, 120), id="a share of what was available"),
-        pytest.param([{"valid_at": "2024-03-01 04:00", "share": 0.4, "entity_id": "both"}], (NAN, NAN), id="not another's"),
-        pytest.param([{"valid_at": "2024-03-01 04:00", "share": 0.4, "granularity_minutes": 15}], (NAN, NAN), id="not of another granularity"),
+        pytest.param(
+            [{"valid_at": "2024-03-01 04:00", "power_kw": 500, "available_capacity_kw": 1000, "turbines": 1}],
+            (0.5, 120),
+            id="a share of what was available",
+        ),
+        pytest.param(
+            [{"valid_at": "2024-03-01 04:00", "share": 0.4, "entity_id": "both"}], (NAN, NAN), id="not another's"
+        ),
+        pytest.param(
+            [{"valid_at": "2024-03-01 04:00", "share": 0.4, "granularity_minutes": 15}],
+            (NAN, NAN),
+            id="not of another granularity",
+        ),
     ],
-)  # fmt: skip
+)
 def test_the_last_production_known(
     features: Features, run_of: RunOf, observations: list[dict[str, Any]], expected: tuple[Any, Any]
 ) -> None:

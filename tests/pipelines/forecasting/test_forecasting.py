@@ -48,20 +48,32 @@ class Versions:
 
 def _promotions(*rows: tuple[str, str, str]) -> pd.DataFrame:
     """Rows of entity, version and time; with a fourth, when the version could first be used."""
-    table = pd.DataFrame([(*row, row[2])[:4] for row in rows], columns=["entity_id", "model_version", "promoted_at", "available_at"])
+    table = pd.DataFrame(
+        [(*row, row[2])[:4] for row in rows], columns=["entity_id", "model_version", "promoted_at", "available_at"]
+    )
     for name in ("promoted_at", "available_at"):
         table[name] = pd.to_datetime(table[name], utc=True, format="ISO8601")
     table["product_id"] = table["entity_id"].map(MEMBERS).astype(str)
     time = pd.Timestamp("2024-02-01", tz="UTC")
     return contracts.Promotions.validate(
         table.assign(
-            model="m", run_id="r", trained_through=time, deciding_score="nmae_share", score=0.1, champion_score=np.nan, reason="", recorded_at=time
+            model="m",
+            run_id="r",
+            trained_through=time,
+            deciding_score="nmae_share",
+            score=0.1,
+            champion_score=np.nan,
+            reason="",
+            recorded_at=time,
         )
     )
 
 
 FOREVER = [("hill", "1", "2024-01-01"), ("both", "1", "2024-01-01"), ("shore", "1", "2024-01-01")]
-ISSUES = {"hours": ["2024-03-01 06:00", "2024-03-01 18:00", "2024-03-02 06:00"], "quarters": ["2024-03-01 06:10", "2024-03-02 06:10"]}
+ISSUES = {
+    "hours": ["2024-03-01 06:00", "2024-03-01 18:00", "2024-03-02 06:00"],
+    "quarters": ["2024-03-01 06:10", "2024-03-02 06:10"],
+}
 
 
 @pytest.fixture
@@ -71,14 +83,23 @@ def features(make_features: MakeTable) -> pd.DataFrame:
         for issued in ISSUES[product_id]:
             issued_at = pd.Timestamp(issued, tz="UTC")
             for lead in (60, 75):
-                rows.append({"product_id": product_id, "entity_id": entity_id, "issued_at": issued_at, "valid_at": issued_at + pd.Timedelta(minutes=lead)})
+                rows.append(
+                    {
+                        "product_id": product_id,
+                        "entity_id": entity_id,
+                        "issued_at": issued_at,
+                        "valid_at": issued_at + pd.Timedelta(minutes=lead),
+                    }
+                )
     return make_features(rows)
 
 
 ALL = Clock.model_validate({"as_of": "2024-03-02T12:00", "issue_from": "2024-03-01"})
 
 
-def _issue(features: pd.DataFrame, promotions: pd.DataFrame, fleet: Fleet, clock: Clock = ALL, versions: Versions | None = None) -> pd.DataFrame:
+def _issue(
+    features: pd.DataFrame, promotions: pd.DataFrame, fleet: Fleet, clock: Clock = ALL, versions: Versions | None = None
+) -> pd.DataFrame:
     return contracts.Forecasts.validate(issue_forecasts(features, versions or Versions(), promotions, fleet, clock))  # type: ignore[arg-type]
 
 
@@ -103,23 +124,51 @@ def test_every_issue_asked_for_is_issued(fleet: Fleet, features: pd.DataFrame) -
 
 def test_without_a_start_only_the_newest_is_issued(fleet: Fleet, features: pd.DataFrame) -> None:
     table = _issue(features, _promotions(*FOREVER), fleet, Clock.model_validate({"as_of": "2024-03-01T18:30"}))
-    assert {entity_id: list(_by(table, entity_id)) for entity_id in MEMBERS} == {"hill": ["01 18"], "both": ["01 18"], "shore": ["01 06"]}
+    assert {entity_id: list(_by(table, entity_id)) for entity_id in MEMBERS} == {
+        "hill": ["01 18"],
+        "both": ["01 18"],
+        "shore": ["01 06"],
+    }
 
 
 @pytest.mark.parametrize(
     ("promotions", "versions"),
     [
         pytest.param([("hill", "1", "2024-02-01")], ["1", "1", "1"], id="one"),
-        pytest.param([("hill", "1", "2024-02-01"), ("hill", "2", "2024-03-01T18:00")], ["1", "2", "2"], id="a promotion at an issue counts for it"),
-        pytest.param([("hill", "1", "2024-02-01"), ("hill", "2", "2024-03-01T18:01")], ["1", "1", "2"], id="a minute later it does not"),
-        pytest.param([("hill", "2", "2024-03-01T12:00"), ("hill", "1", "2024-02-01"), ("hill", "3", "2024-03-02T06:00")], ["1", "2", "3"], id="three, in any order"),
-        pytest.param([("hill", "9", "2024-02-01"), ("hill", "2", "2024-03-01T12:00")], ["9", "2", "2"], id="the newest promotion, not the highest version"),
-        pytest.param([("hill", "1", "2024-02-01"), ("hill", "2", "2024-02-02", "2024-03-02T00:00")], ["1", "1", "2"], id="not before it could be used"),
-        pytest.param([("hill", "1", "2024-02-01"), ("hill", "2", "2024-04-01")], ["1", "1", "1"], id="none from the future"),
+        pytest.param(
+            [("hill", "1", "2024-02-01"), ("hill", "2", "2024-03-01T18:00")],
+            ["1", "2", "2"],
+            id="a promotion at an issue counts for it",
+        ),
+        pytest.param(
+            [("hill", "1", "2024-02-01"), ("hill", "2", "2024-03-01T18:01")],
+            ["1", "1", "2"],
+            id="a minute later it does not",
+        ),
+        pytest.param(
+            [("hill", "2", "2024-03-01T12:00"), ("hill", "1", "2024-02-01"), ("hill", "3", "2024-03-02T06:00")],
+            ["1", "2", "3"],
+            id="three, in any order",
+        ),
+        pytest.param(
+            [("hill", "9", "2024-02-01"), ("hill", "2", "2024-03-01T12:00")],
+            ["9", "2", "2"],
+            id="the newest promotion, not the highest version",
+        ),
+        pytest.param(
+            [("hill", "1", "2024-02-01"), ("hill", "2", "2024-02-02", "2024-03-02T00:00")],
+            ["1", "1", "2"],
+            id="not before it could be used",
+        ),
+        pytest.param(
+            [("hill", "1", "2024-02-01"), ("hill", "2", "2024-04-01")], ["1", "1", "1"], id="none from the future"
+        ),
         pytest.param([("hill", "1", "2024-02-01"), ("both", "5", "2024-02-02")], ["1", "1", "1"], id="not another's"),
     ],
-)  # fmt: skip
-def test_the_champion_of_the_issue_time_issues(fleet: Fleet, features: pd.DataFrame, promotions: list[Any], versions: list[str]) -> None:
+)
+def test_the_champion_of_the_issue_time_issues(
+    fleet: Fleet, features: pd.DataFrame, promotions: list[Any], versions: list[str]
+) -> None:
     table = _issue(features, _promotions(*promotions), fleet)
     assert list(_by(table, "hill").values()) == versions
     hill = table[table["entity_id"] == "hill"]
@@ -127,16 +176,20 @@ def test_the_champion_of_the_issue_time_issues(fleet: Fleet, features: pd.DataFr
     assert (hill["model"] == "model_" + hill["model_version"]).all()
 
 
-def test_before_the_first_promotion_nobody_speaks_and_the_log_says_so(fleet: Fleet, features: pd.DataFrame, caplog: pytest.LogCaptureFixture) -> None:
+def test_before_the_first_promotion_nobody_speaks_and_the_log_says_so(
+    fleet: Fleet, features: pd.DataFrame, caplog: pytest.LogCaptureFixture
+) -> None:
     promotions = _promotions(("hill", "1", "2024-03-01T12:00"), ("both", "1", "2024-01-01"))
     table = _issue(features, promotions, fleet)
     assert list(_by(table, "hill")) == ["01 18", "02 06"]
     assert list(_by(table, "both")) == ["01 06", "01 18", "02 06"]
     assert _by(table, "shore") == {}
     assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == [
-        "not issued: hours/hill: no champion at 2024-03-01T06:00 (the first was promoted at 2024-03-01T12:00): run training as of an earlier time",
-        "not issued: quarters/shore: no champion at 2 issues from 2024-03-01T06:10 to 2024-03-02T06:10 (none was ever promoted): run training as of an earlier time",
-    ]  # fmt: skip
+        "not issued: hours/hill: no champion at 2024-03-01T06:00 (the first was promoted at 2024-03-01T12:00): "
+        "run training as of an earlier time",
+        "not issued: quarters/shore: no champion at 2 issues from 2024-03-01T06:10 to 2024-03-02T06:10 "
+        "(none was ever promoted): run training as of an earlier time",
+    ]
 
 
 def test_without_any_champion_one_line_names_what_to_run(fleet: Fleet, features: pd.DataFrame) -> None:
@@ -152,14 +205,48 @@ def test_without_any_champion_one_line_names_what_to_run(fleet: Fleet, features:
 @pytest.mark.parametrize(
     ("spoil", "issued", "says"),
     [
-        pytest.param(lambda table: table[table["entity_id"] != "hill"], [], "hours/hill: no features for 3 issues from 2024-03-01T06:00 to 2024-03-02T06:00: run feature_engineering as of 2024-03-02T12:00", id="no features at all"),
-        pytest.param(lambda table: table[(table["entity_id"] != "hill") | (table["issued_at"] != pd.Timestamp("2024-03-01 18:00", tz="UTC"))], ["01 06", "02 06"], "hours/hill: no features for 2024-03-01T18:00: run feature_engineering", id="no features of one issue"),
-        pytest.param(lambda table: table.assign(wind_speed_100m_ms=table["wind_speed_100m_ms"].mask(table["entity_id"] == "hill")), [], "hours/hill: no weather reaches 3 issues", id="no weather at all"),
-        pytest.param(lambda table: table.assign(wind_speed_100m_ms=table["wind_speed_100m_ms"].mask((table["entity_id"] == "hill") & (table["issued_at"] == pd.Timestamp("2024-03-01 18:00", tz="UTC")))), ["01 06", "02 06"], "hours/hill: no weather reaches 2024-03-01T18:00; choose an as_of inside the data", id="no weather for one issue"),
+        pytest.param(
+            lambda table: table[table["entity_id"] != "hill"],
+            [],
+            "hours/hill: no features for 3 issues from 2024-03-01T06:00 to 2024-03-02T06:00: "
+            "run feature_engineering as of 2024-03-02T12:00",
+            id="no features at all",
+        ),
+        pytest.param(
+            lambda table: table[
+                (table["entity_id"] != "hill") | (table["issued_at"] != pd.Timestamp("2024-03-01 18:00", tz="UTC"))
+            ],
+            ["01 06", "02 06"],
+            "hours/hill: no features for 2024-03-01T18:00: run feature_engineering",
+            id="no features of one issue",
+        ),
+        pytest.param(
+            lambda table: table.assign(
+                wind_speed_100m_ms=table["wind_speed_100m_ms"].mask(table["entity_id"] == "hill")
+            ),
+            [],
+            "hours/hill: no weather reaches 3 issues",
+            id="no weather at all",
+        ),
+        pytest.param(
+            lambda table: table.assign(
+                wind_speed_100m_ms=table["wind_speed_100m_ms"].mask(
+                    (table["entity_id"] == "hill") & (table["issued_at"] == pd.Timestamp("2024-03-01 18:00", tz="UTC"))
+                )
+            ),
+            ["01 06", "02 06"],
+            "hours/hill: no weather reaches 2024-03-01T18:00; choose an as_of inside the data",
+            id="no weather for one issue",
+        ),
     ],
-)  # fmt: skip
+)
 def test_what_is_missing_for_one_is_said_and_stops_no_other(
-    fleet: Fleet, features: pd.DataFrame, caplog: pytest.LogCaptureFixture, spoil: Callable[[pd.DataFrame], pd.DataFrame], issued: list[str], says: str
+    fleet: Fleet,
+    features: pd.DataFrame,
+    caplog: pytest.LogCaptureFixture,
+    spoil: Callable[[pd.DataFrame], pd.DataFrame],
+    issued: list[str],
+    says: str,
 ) -> None:
     table = _issue(spoil(features), _promotions(*FOREVER), fleet)
     assert list(_by(table, "hill")) == issued
@@ -169,14 +256,19 @@ def test_what_is_missing_for_one_is_said_and_stops_no_other(
     assert warnings[0].startswith(f"not issued: {says}")
 
 
-def test_an_issue_whose_weather_ends_early_is_issued_to_its_end(fleet: Fleet, features: pd.DataFrame, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_issue_whose_weather_ends_early_is_issued_to_its_end(
+    fleet: Fleet, features: pd.DataFrame, caplog: pytest.LogCaptureFixture
+) -> None:
     features.loc[features["lead_minutes"] == 75, "wind_speed_100m_ms"] = np.nan
     assert len(_issue(features, _promotions(*FOREVER), fleet)) == len(features)
     assert not [record for record in caplog.records if record.levelname == "WARNING"]
 
 
 def test_without_any_features_one_line_names_what_to_run(fleet: Fleet, features: pd.DataFrame) -> None:
-    with pytest.raises(NoForecastError, match=r"^nothing could be issued: hours/hill: no features for .* run feature_engineering as of 2024-03-02T12:00;"):
+    with pytest.raises(
+        NoForecastError,
+        match=r"^nothing could be issued: hours/hill: no features for .* run feature_engineering as of 2024-03-02T12:00;",
+    ):
         _issue(features.iloc[:0], _promotions(*FOREVER), fleet)
 
 
@@ -188,14 +280,24 @@ def test_a_group_is_forecast_as_one(fleet: Fleet, features: pd.DataFrame) -> Non
     assert set(both["weather"]) == {contracts.PERFECT_WEATHER}  # shore's weather is an analysis
 
 
-def test_levels_that_no_version_was_trained_for_are_said(cards: dict[str, Any], features: pd.DataFrame, caplog: pytest.LogCaptureFixture) -> None:
+def test_levels_that_no_version_was_trained_for_are_said(
+    cards: dict[str, Any], features: pd.DataFrame, caplog: pytest.LogCaptureFixture
+) -> None:
     cards["products"][0]["quantile_levels"] = [0.1, 0.5, 0.9, 0.95]
     table = _issue(features, _promotions(*FOREVER), Fleet.from_config(**cards))
     assert set(table["entity_id"]) == {"shore"}
-    assert "hours/hill: version 1 was trained without quantile levels [0.95] of the product's card: run training" in caplog.text
+    assert (
+        "hours/hill: version 1 was trained without quantile levels [0.95] of the product's card: run training"
+        in caplog.text
+    )
 
 
 def test_only_the_versions_that_speak_are_loaded(fleet: Fleet, features: pd.DataFrame) -> None:
     versions = Versions()
-    _issue(features, _promotions(("hill", "1", "2024-01-01"), ("hill", "2", "2024-01-02"), ("hill", "3", "2024-05-01")), fleet, versions=versions)
+    _issue(
+        features,
+        _promotions(("hill", "1", "2024-01-01"), ("hill", "2", "2024-01-02"), ("hill", "3", "2024-05-01")),
+        fleet,
+        versions=versions,
+    )
     assert versions.asked == ["2"]

@@ -24,24 +24,41 @@ def _forecasts(issued: list[str], model: str = "champion", median: float = 300.0
     for text in issued:
         issued_at = pd.Timestamp(text, tz="UTC")
         for lead in (60, 120):
-            rows.append({"issued_at": issued_at, "valid_at": issued_at + pd.Timedelta(minutes=lead), "lead_minutes": lead})
+            rows.append(
+                {"issued_at": issued_at, "valid_at": issued_at + pd.Timedelta(minutes=lead), "lead_minutes": lead}
+            )
     return contracts.Forecasts.validate(
         pd.DataFrame(rows).assign(
-            product_id="hours", entity_id="hill", model=model, model_version="1", capacity_kw=3000.0, weather_run_at=pd.NaT, fallback="",
-            weather=contracts.FORECAST_WEATHER, q100_kw=0.0, q500_kw=median, q900_kw=600.0,
+            product_id="hours",
+            entity_id="hill",
+            model=model,
+            model_version="1",
+            capacity_kw=3000.0,
+            weather_run_at=pd.NaT,
+            fallback="",
+            weather=contracts.FORECAST_WEATHER,
+            q100_kw=0.0,
+            q500_kw=median,
+            q900_kw=600.0,
         )
-    )  # fmt: skip
+    )
 
 
 def _score(forecasts: pd.DataFrame, observations: pd.DataFrame, fleet: Fleet) -> pd.DataFrame:
     return contracts.Scores.validate(score_issued(forecasts, observations, fleet, CLOCK, SCORING))
 
 
-def _value(scores: pd.DataFrame, metric: str, period: str, lead: tuple[int, int], model: str = "champion") -> tuple[float, int]:
+def _value(
+    scores: pd.DataFrame, metric: str, period: str, lead: tuple[int, int], model: str = "champion"
+) -> tuple[float, int]:
     row = scores[
-        (scores["metric"] == metric) & scores["level"].isna() & (scores["period"] == period) & (scores["model"] == model)
-        & (scores["lead_from_minutes"] == lead[0]) & (scores["lead_to_minutes"] == lead[1])
-    ]  # fmt: skip
+        (scores["metric"] == metric)
+        & scores["level"].isna()
+        & (scores["period"] == period)
+        & (scores["model"] == model)
+        & (scores["lead_from_minutes"] == lead[0])
+        & (scores["lead_to_minutes"] == lead[1])
+    ]
     assert len(row) == 1
     return float(row["value"].iloc[0]), int(row["n"].iloc[0])
 
@@ -51,7 +68,10 @@ WHOLE = (0, 240)
 
 def test_what_was_issued_is_scored_in_all_and_day_by_day(fleet: Fleet, observe: MakeTable) -> None:
     # Forecast .1 of capacity: the first day .2 came, the second .1 and nothing, which at 08:00 is off by .1.
-    observations = observe([{"valid_at": f"2024-03-01 {hour}", "share": 0.2} for hour in ("07:00", "08:00")] + [{"valid_at": "2024-03-02 07:00", "share": 0.1}, {"valid_at": "2024-03-02 08:00", "share": 0.0}])  # fmt: skip
+    observations = observe(
+        [{"valid_at": f"2024-03-01 {hour}", "share": 0.2} for hour in ("07:00", "08:00")]
+        + [{"valid_at": "2024-03-02 07:00", "share": 0.1}, {"valid_at": "2024-03-02 08:00", "share": 0.0}]
+    )
     scores = _score(_forecasts(["2024-03-01 06:00", "2024-03-02 06:00"]), observations, fleet)
     assert _value(scores, "nmae_share", "all", WHOLE) == (pytest.approx(0.075), 4)
     assert _value(scores, "nmae_share", "all", (0, 120)) == (pytest.approx(0.05), 2)
@@ -64,15 +84,25 @@ def test_what_was_issued_is_scored_in_all_and_day_by_day(fleet: Fleet, observe: 
 
 
 def test_what_is_not_known_yet_is_not_scored(fleet: Fleet, observe: MakeTable) -> None:
-    observations = observe([{"valid_at": "2024-03-01 07:00", "share": 0.2}, {"valid_at": "2024-03-01 08:00", "share": 0.9, "available_at": "2024-03-03 00:01"}])
+    observations = observe(
+        [
+            {"valid_at": "2024-03-01 07:00", "share": 0.2},
+            {"valid_at": "2024-03-01 08:00", "share": 0.9, "available_at": "2024-03-03 00:01"},
+        ]
+    )
     scores = _score(_forecasts(["2024-03-01 06:00", "2024-03-03 06:00"]), observations, fleet)
     assert _value(scores, "nmae_share", "all", WHOLE) == (pytest.approx(0.1), 1)
     assert set(scores["period"]) == {"all", "2024-03-01"}
 
 
 def test_models_that_followed_one_another_are_scored_each_on_its_own_issues(fleet: Fleet, observe: MakeTable) -> None:
-    observations = observe([{"valid_at": f"2024-03-0{day} 0{hour}:00", "share": 0.1} for day in (1, 2) for hour in (7, 8)])
-    issued = pd.concat([_forecasts(["2024-03-01 06:00"], "old"), _forecasts(["2024-03-02 06:00"], "new", median=0.0)], ignore_index=True)
+    observations = observe(
+        [{"valid_at": f"2024-03-0{day} 0{hour}:00", "share": 0.1} for day in (1, 2) for hour in (7, 8)]
+    )
+    issued = pd.concat(
+        [_forecasts(["2024-03-01 06:00"], "old"), _forecasts(["2024-03-02 06:00"], "new", median=0.0)],
+        ignore_index=True,
+    )
     scores = _score(issued, observations, fleet)
     assert _value(scores, "nmae_share", "all", WHOLE, "old") == (pytest.approx(0.0), 2)
     assert _value(scores, "nmae_share", "all", WHOLE, "new") == (pytest.approx(0.1), 2)
@@ -88,7 +118,16 @@ def test_before_anything_came_there_are_no_scores(fleet: Fleet, observe: MakeTab
 def _quality(*rows: tuple[str, str]) -> pd.DataFrame:
     columns = list(contracts.DataQuality.to_schema().columns)
     full = [
-        {"farm_id": "hill", "source_table": "signals", "check": check, "signal": "row", "count": 1, "of": 2, "severity": severity, "message": f"{check}!"}
+        {
+            "farm_id": "hill",
+            "source_table": "signals",
+            "check": check,
+            "signal": "row",
+            "count": 1,
+            "of": 2,
+            "severity": severity,
+            "message": f"{check}!",
+        }
         for check, severity in rows
     ]
     return contracts.DataQuality.validate(pd.DataFrame(full, columns=columns))
@@ -96,9 +135,18 @@ def _quality(*rows: tuple[str, str]) -> pd.DataFrame:
 
 def _scores(value: float = 0.1, n: int = 100, **columns: Any) -> pd.DataFrame:
     row = {
-        "product_id": "hours", "entity_id": "hill", "model": "champion", "period": "all", "lead_from_minutes": 0, "lead_to_minutes": 240,
-        "metric": "pinball_share", "level": np.nan, "value": value, "n": n, "weather": contracts.FORECAST_WEATHER,
-    }  # fmt: skip
+        "product_id": "hours",
+        "entity_id": "hill",
+        "model": "champion",
+        "period": "all",
+        "lead_from_minutes": 0,
+        "lead_to_minutes": 240,
+        "metric": "pinball_share",
+        "level": np.nan,
+        "value": value,
+        "n": n,
+        "weather": contracts.FORECAST_WEATHER,
+    }
     return contracts.Scores.validate(pd.DataFrame([row | columns]))
 
 
@@ -112,7 +160,9 @@ def test_a_quiet_day_has_no_incident(fleet: Fleet) -> None:
 
 
 def test_what_the_data_warn_of_is_told_with_what_to_do(fleet: Fleet) -> None:
-    quality = _quality(("stuck", "info"), ("clock_disagrees_with_card", "warning"), ("source_unreadable", "error"), ("gap", "warning"))
+    quality = _quality(
+        ("stuck", "info"), ("clock_disagrees_with_card", "warning"), ("source_unreadable", "error"), ("gap", "warning")
+    )
     incidents = _raise(quality, _scores(), _scores(), fleet)
     assert incidents[["entity_id", "product_id", "kind", "severity", "message"]].to_numpy().tolist() == [
         ["hill", "", "clock_disagrees_with_card", "warning", "clock_disagrees_with_card!"],
@@ -133,14 +183,18 @@ def test_what_the_data_warn_of_is_told_with_what_to_do(fleet: Fleet) -> None:
         pytest.param(_scores(0.2, n=9), _scores(0.1), False, id="too few intervals to say so"),
         pytest.param(_scores(0.2, n=10), _scores(0.1), True, id="just enough"),
         pytest.param(_scores(0.2), _scores(0.1, model="other"), False, id="no replay of this model"),
-        pytest.param(_scores(0.2, metric="nmae_share"), _scores(0.1, metric="nmae_share"), False, id="not the deciding score"),
+        pytest.param(
+            _scores(0.2, metric="nmae_share"), _scores(0.1, metric="nmae_share"), False, id="not the deciding score"
+        ),
         pytest.param(_scores(0.2, lead_to_minutes=120), _scores(0.1), False, id="one bucket of lead time"),
         pytest.param(_scores(0.2, period="2024-03-01"), _scores(0.1), False, id="one bad day"),
         pytest.param(_scores(0.2, level=0.5), _scores(0.1), False, id="one level"),
         pytest.param(_scores(float("nan")), _scores(0.1), False, id="not known"),
     ],
 )
-def test_a_model_behind_its_replay_is_told(fleet: Fleet, live: pd.DataFrame, replay: pd.DataFrame, raised: bool) -> None:
+def test_a_model_behind_its_replay_is_told(
+    fleet: Fleet, live: pd.DataFrame, replay: pd.DataFrame, raised: bool
+) -> None:
     incidents = _raise(_quality(), live, replay, fleet)
     assert incidents["kind"].tolist() == (["behind_its_replay"] if raised else [])
     if raised:

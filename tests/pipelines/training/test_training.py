@@ -46,11 +46,15 @@ def _training(days: int = 20, every: int = 8, least: int = 5, **candidates: str)
     )
 
 
-def make_model_input(entities: tuple[tuple[str, str], ...] = (("hours", "hill"),), first: str = "2024-03-01", late_hours: float = 0) -> pd.DataFrame:
+def make_model_input(
+    entities: tuple[tuple[str, str], ...] = (("hours", "hill"),), first: str = "2024-03-01", late_hours: float = 0
+) -> pd.DataFrame:
     """Two issues a day of three hours each, whose outcomes arrive 70 minutes after their interval begins (or later)."""
     tables = []
     for product_id, entity_id in entities:
-        issued_at = pd.date_range(pd.Timestamp(first, tz="UTC"), TRAINING_TIME, freq="12h", unit="us") + pd.Timedelta(hours=6)
+        issued_at = pd.date_range(pd.Timestamp(first, tz="UTC"), TRAINING_TIME, freq="12h", unit="us") + pd.Timedelta(
+            hours=6
+        )
         rows = pd.DataFrame({"issued_at": issued_at}).merge(pd.DataFrame({"lead_minutes": [60, 120, 180]}), how="cross")
         rows["valid_at"] = rows["issued_at"] + pd.to_timedelta(rows["lead_minutes"], unit="min")
         rows["target_available_at"] = rows["valid_at"] + pd.Timedelta(minutes=70) + pd.Timedelta(hours=late_hours)
@@ -85,7 +89,9 @@ class Spy:
                 if spy.fails(name, features):
                     raise ValueError(f"'{name}' cannot")
                 self.seen = float(power_share.sum())
-                spy.fits.append({"name": name, "features": features, "share": power_share, "levels": levels, "seed": seed})
+                spy.fits.append(
+                    {"name": name, "features": features, "share": power_share, "levels": levels, "seed": seed}
+                )
                 return self
 
             def predict(self, features: pd.DataFrame) -> np.ndarray[Any, Any]:
@@ -115,17 +121,49 @@ def _input(features: pd.DataFrame, observations: pd.DataFrame, fleet: Fleet) -> 
     ("observations", "share", "arrived"),
     [
         pytest.param([{"share": 0.4}], 0.4, "30 08:10", id="what came"),
-        pytest.param([{"share": 0.4}, {"share": 0.6, "available_at": "2024-03-31 06:10"}], 0.6, "31 06:10", id="a revision that arrived just in time"),
-        pytest.param([{"share": 0.4}, {"share": 0.6, "available_at": "2024-03-31 06:11"}], 0.4, "30 08:10", id="not one that came a minute later"),
-        pytest.param([{"share": 0.6, "available_at": "2024-03-31 01:00"}, {"share": 0.4}], 0.6, "31 01:00", id="whatever the order of rows"),
-        pytest.param([{"power_kw": 500, "available_capacity_kw": 1000, "turbines": 1}], 0.5, "30 08:10", id="a share of what was available"),
-        pytest.param([{"share": 0.4}, {"share": 0.9, "granularity_minutes": 15}, {"share": 0.8, "entity_id": "both"}], 0.4, "30 08:10", id="of the same entity and granularity"),
+        pytest.param(
+            [{"share": 0.4}, {"share": 0.6, "available_at": "2024-03-31 06:10"}],
+            0.6,
+            "31 06:10",
+            id="a revision that arrived just in time",
+        ),
+        pytest.param(
+            [{"share": 0.4}, {"share": 0.6, "available_at": "2024-03-31 06:11"}],
+            0.4,
+            "30 08:10",
+            id="not one that came a minute later",
+        ),
+        pytest.param(
+            [{"share": 0.6, "available_at": "2024-03-31 01:00"}, {"share": 0.4}],
+            0.6,
+            "31 01:00",
+            id="whatever the order of rows",
+        ),
+        pytest.param(
+            [{"power_kw": 500, "available_capacity_kw": 1000, "turbines": 1}],
+            0.5,
+            "30 08:10",
+            id="a share of what was available",
+        ),
+        pytest.param(
+            [{"share": 0.4}, {"share": 0.9, "granularity_minutes": 15}, {"share": 0.8, "entity_id": "both"}],
+            0.4,
+            "30 08:10",
+            id="of the same entity and granularity",
+        ),
     ],
-)  # fmt: skip
+)
 def test_an_outcome_is_taken_as_known_at_the_training_time(
-    fleet: Fleet, make_features: MakeTable, observe: MakeTable, observations: list[dict[str, Any]], share: float, arrived: str
+    fleet: Fleet,
+    make_features: MakeTable,
+    observe: MakeTable,
+    observations: list[dict[str, Any]],
+    share: float,
+    arrived: str,
 ) -> None:
-    table = _input(make_features([ISSUE]), observe([{"valid_at": "2024-03-30 07:00"} | row for row in observations]), fleet)
+    table = _input(
+        make_features([ISSUE]), observe([{"valid_at": "2024-03-30 07:00"} | row for row in observations]), fleet
+    )
     assert table["power_share"].tolist() == pytest.approx([share])
     assert f"{table['target_available_at'].iloc[0]:%d %H:%M}" == arrived
 
@@ -134,19 +172,31 @@ def test_an_outcome_is_taken_as_known_at_the_training_time(
     ("features", "observations"),
     [
         pytest.param([ISSUE], [], id="no outcome"),
-        pytest.param([ISSUE], [{"valid_at": "2024-03-30 07:00", "available_at": "2024-03-31 06:11"}], id="outcome too late"),
+        pytest.param(
+            [ISSUE], [{"valid_at": "2024-03-30 07:00", "available_at": "2024-03-31 06:11"}], id="outcome too late"
+        ),
         pytest.param([ISSUE | {"wind_speed_100m_ms": None}], [{"valid_at": "2024-03-30 07:00"}], id="no weather"),
-        pytest.param([{"issued_at": "2024-03-31 06:11", "valid_at": "2024-03-31 07:00"}], [{"valid_at": "2024-03-31 07:00", "available_at": "2024-03-31 06:00"}], id="issued later"),
+        pytest.param(
+            [{"issued_at": "2024-03-31 06:11", "valid_at": "2024-03-31 07:00"}],
+            [{"valid_at": "2024-03-31 07:00", "available_at": "2024-03-31 06:00"}],
+            id="issued later",
+        ),
     ],
-)  # fmt: skip
+)
 def test_where_nothing_is_known_one_line_says_so(
-    fleet: Fleet, make_features: MakeTable, observe: MakeTable, features: list[dict[str, Any]], observations: list[dict[str, Any]]
+    fleet: Fleet,
+    make_features: MakeTable,
+    observe: MakeTable,
+    features: list[dict[str, Any]],
+    observations: list[dict[str, Any]],
 ) -> None:
     with pytest.raises(NotEnoughHistoryError, match=r"^nothing to train on as of 2024-03-31 06:10 UTC: .*$"):
         assemble_model_input(make_features(features), observe(observations), fleet, CLOCK)
 
 
-def test_features_keep_their_columns_and_no_helper_stays(fleet: Fleet, make_features: MakeTable, observe: MakeTable) -> None:
+def test_features_keep_their_columns_and_no_helper_stays(
+    fleet: Fleet, make_features: MakeTable, observe: MakeTable
+) -> None:
     features = make_features([ISSUE])
     table = _input(features, observe([{"valid_at": "2024-03-30 07:00"}]), fleet)
     assert set(table) - set(features) == {"power_share", "available_capacity_kw", "target_available_at"}
@@ -183,7 +233,9 @@ def test_every_issue_of_the_replay_is_forecast_once_by_every_candidate(fleet: Fl
     expected = table[(table["issued_at"] >= begin) & (table["issued_at"] < TRAINING_TIME)]
     for name in ("first", "second"):
         issued = replayed.loc[replayed["model"] == name, ["issued_at", "valid_at"]].sort_values("valid_at")
-        pd.testing.assert_frame_equal(issued.reset_index(drop=True), expected[["issued_at", "valid_at"]].reset_index(drop=True))
+        pd.testing.assert_frame_equal(
+            issued.reset_index(drop=True), expected[["issued_at", "valid_at"]].reset_index(drop=True)
+        )
     assert set(replayed["model_version"]) == {"replay"}
 
 
@@ -217,7 +269,9 @@ def _changed_after(table: pd.DataFrame, moment: pd.Timestamp) -> pd.DataFrame:
 
 
 @pytest.mark.parametrize("spied", [True, False], ids=["any model", "climatology"])
-def test_other_outcomes_after_a_fold_began_do_not_move_its_forecasts(fleet: Fleet, request: pytest.FixtureRequest, spied: bool) -> None:
+def test_other_outcomes_after_a_fold_began_do_not_move_its_forecasts(
+    fleet: Fleet, request: pytest.FixtureRequest, spied: bool
+) -> None:
     if spied:
         request.getfixturevalue("spy")
     table = make_model_input()
@@ -259,7 +313,9 @@ def test_too_little_history_says_what_is_asked_for(fleet: Fleet, spy: Spy) -> No
     assert "choose a later as_of or fewer min_train_days" in line
 
 
-def test_a_candidate_that_fails_for_one_farm_leaves_the_others(fleet: Fleet, spy: Spy, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_candidate_that_fails_for_one_farm_leaves_the_others(
+    fleet: Fleet, spy: Spy, caplog: pytest.LogCaptureFixture
+) -> None:
     table = make_model_input((("hours", "hill"), ("hours", "both")))
     table["wind_speed_100m_ms"] = table["entity_id"].map({"hill": 8.0, "both": 9.0})
     spy.fails = lambda name, features: name == "second" and features["wind_speed_100m_ms"].iloc[0] == 9.0
@@ -271,7 +327,10 @@ def test_a_candidate_that_fails_for_one_farm_leaves_the_others(fleet: Fleet, spy
 
 def test_where_every_candidate_fails_the_reasons_are_told(fleet: Fleet, spy: Spy) -> None:
     spy.fails = lambda name, features: True
-    with pytest.raises(NotEnoughHistoryError, match=r"^every candidate failed: ValueError: 'first' cannot; ValueError: 'second' cannot$"):
+    with pytest.raises(
+        NotEnoughHistoryError,
+        match=r"^every candidate failed: ValueError: 'first' cannot; ValueError: 'second' cannot$",
+    ):
         _replay(make_model_input(), fleet, _training(first="climatology", second="persistence"))
 
 
@@ -293,7 +352,9 @@ def test_the_replay_is_scored_as_known_at_the_training_time(fleet: Fleet, observ
     scores = score_replay(replayed, observe(rows), fleet, CLOCK, scoring)
     contracts.Scores.validate(scores)
     pd.testing.assert_frame_equal(scores, score_replay(replayed, observe(rows + later), fleet, CLOCK, scoring))
-    whole = scores[(scores["metric"] == "nmae_share") & (scores["lead_from_minutes"] == 0) & (scores["lead_to_minutes"] == 240)]
+    whole = scores[
+        (scores["metric"] == "nmae_share") & (scores["lead_from_minutes"] == 0) & (scores["lead_to_minutes"] == 240)
+    ]
     assert whole["n"].tolist() == [len(replayed)]
 
 
@@ -305,12 +366,33 @@ def _scores(**values: float | dict[str, float]) -> pd.DataFrame:
     rows = []
     for name, value in values.items():
         for entity_id, score in (value if isinstance(value, dict) else {"hill": value}).items():
-            product = {"hill": ("hours", "pinball_share", 240), "both": ("hours", "pinball_share", 240), "shore": ("quarters", "nmae_share", 90)}
+            product = {
+                "hill": ("hours", "pinball_share", 240),
+                "both": ("hours", "pinball_share", 240),
+                "shore": ("quarters", "nmae_share", 90),
+            }
             product_id, metric, horizon = product[entity_id]
-            row = {"product_id": product_id, "entity_id": entity_id, "model": name, "period": "all", "lead_from_minutes": 0}
-            row |= {"lead_to_minutes": horizon, "metric": metric, "level": np.nan, "value": score, "n": 9, "weather": contracts.FORECAST_WEATHER}
+            row = {
+                "product_id": product_id,
+                "entity_id": entity_id,
+                "model": name,
+                "period": "all",
+                "lead_from_minutes": 0,
+            }
+            row |= {
+                "lead_to_minutes": horizon,
+                "metric": metric,
+                "level": np.nan,
+                "value": score,
+                "n": 9,
+                "weather": contracts.FORECAST_WEATHER,
+            }
             opposite = {"value": 1 - score}
-            rows += [row, row | opposite | {"lead_to_minutes": 60}, row | opposite | {"metric": "nmae_share" if metric != "nmae_share" else "pinball_share"}]
+            rows += [
+                row,
+                row | opposite | {"lead_to_minutes": 60},
+                row | opposite | {"metric": "nmae_share" if metric != "nmae_share" else "pinball_share"},
+            ]
             rows += [row | opposite | {"level": 0.5}, row | opposite | {"period": "2024-03"}]
     return contracts.Scores.validate(pd.DataFrame(rows))
 
@@ -320,7 +402,9 @@ def _promotions(*rows: tuple[str, str, str, str, str]) -> pd.DataFrame:
     table = pd.DataFrame(rows, columns=["product_id", "entity_id", "model", "model_version", "promoted_at"])
     time = pd.to_datetime(table["promoted_at"], utc=True, format="ISO8601")
     table = table.assign(promoted_at=time, trained_through=time, available_at=time, recorded_at=time)
-    return contracts.Promotions.validate(table.assign(run_id="r", deciding_score="pinball_share", score=0.1, champion_score=np.nan, reason=""))
+    return contracts.Promotions.validate(
+        table.assign(run_id="r", deciding_score="pinball_share", score=0.1, champion_score=np.nan, reason="")
+    )
 
 
 EARLIER = ("hours", "hill", "old", "1", "2024-03-01")
@@ -329,25 +413,99 @@ EARLIER = ("hours", "hill", "old", "1", "2024-03-01")
 @pytest.mark.parametrize(
     ("scores", "before", "model", "champion_score", "reason"),
     [
-        pytest.param({"old": 0.2, "new": 0.1}, [], "new", None, "first champion: the best of the replay", id="the first"),
-        pytest.param({"old": 0.2, "new": 0.1}, [EARLIER], "new", 0.2, "beats 'old' by 50.0%, margin 2.0%", id="better by more than the margin"),
-        pytest.param({"old": 0.1, "new": 0.098}, [EARLIER], "new", 0.1, "beats 'old' by 2.0%, margin 2.0%", id="better by the margin"),
-        pytest.param({"old": 0.1, "new": 0.099}, [EARLIER], "old", 0.1, "'new' is better by 1.0% only, margin 2.0%: the champion's model stays", id="better by less"),
-        pytest.param({"old": 0.1, "new": 0.2}, [EARLIER], "old", 0.1, "the champion's model is still the best of the replay: refitted", id="still the best"),
+        pytest.param(
+            {"old": 0.2, "new": 0.1}, [], "new", None, "first champion: the best of the replay", id="the first"
+        ),
+        pytest.param(
+            {"old": 0.2, "new": 0.1},
+            [EARLIER],
+            "new",
+            0.2,
+            "beats 'old' by 50.0%, margin 2.0%",
+            id="better by more than the margin",
+        ),
+        pytest.param(
+            {"old": 0.1, "new": 0.098},
+            [EARLIER],
+            "new",
+            0.1,
+            "beats 'old' by 2.0%, margin 2.0%",
+            id="better by the margin",
+        ),
+        pytest.param(
+            {"old": 0.1, "new": 0.099},
+            [EARLIER],
+            "old",
+            0.1,
+            "'new' is better by 1.0% only, margin 2.0%: the champion's model stays",
+            id="better by less",
+        ),
+        pytest.param(
+            {"old": 0.1, "new": 0.2},
+            [EARLIER],
+            "old",
+            0.1,
+            "the champion's model is still the best of the replay: refitted",
+            id="still the best",
+        ),
         pytest.param({"a_new": 0.1, "old": 0.1}, [EARLIER], "old", 0.1, "still the best", id="a tie"),
         pytest.param({"a_new": 0.0, "old": 0.0}, [EARLIER], "old", 0.0, "still the best", id="nothing to improve"),
-        pytest.param({"new": 0.1, "other": 0.2}, [EARLIER], "new", None, "first champion", id="the champion is no candidate any more"),
-        pytest.param({"old": float("nan"), "new": 0.3}, [EARLIER], "new", None, "first champion", id="the champion has no score"),
-        pytest.param({"old": 0.1, "new": 0.099}, [EARLIER, ("hours", "hill", "new", "2", "2024-03-15")], "new", 0.099, "still the best", id="the newest promotion counts"),
-        pytest.param({"old": 0.1, "new": 0.099}, [("hours", "hill", "new", "2", "2024-03-31T06:10"), EARLIER], "old", 0.1, "'new' is better by 1.0% only", id="not one of this time: a rerun decides as before"),
-        pytest.param({"old": 0.1, "new": 0.099}, [EARLIER, ("hours", "hill", "new", "3", "2024-05-01")], "old", 0.1, "'new' is better by 1.0% only", id="nor a later one: a replay knows no future"),
-        pytest.param({"old": 0.1, "new": 0.099}, [("hours", "both", "old", "1", "2024-03-01")], "new", None, "first champion", id="another's champion"),
+        pytest.param(
+            {"new": 0.1, "other": 0.2},
+            [EARLIER],
+            "new",
+            None,
+            "first champion",
+            id="the champion is no candidate any more",
+        ),
+        pytest.param(
+            {"old": float("nan"), "new": 0.3}, [EARLIER], "new", None, "first champion", id="the champion has no score"
+        ),
+        pytest.param(
+            {"old": 0.1, "new": 0.099},
+            [EARLIER, ("hours", "hill", "new", "2", "2024-03-15")],
+            "new",
+            0.099,
+            "still the best",
+            id="the newest promotion counts",
+        ),
+        pytest.param(
+            {"old": 0.1, "new": 0.099},
+            [("hours", "hill", "new", "2", "2024-03-31T06:10"), EARLIER],
+            "old",
+            0.1,
+            "'new' is better by 1.0% only",
+            id="not one of this time: a rerun decides as before",
+        ),
+        pytest.param(
+            {"old": 0.1, "new": 0.099},
+            [EARLIER, ("hours", "hill", "new", "3", "2024-05-01")],
+            "old",
+            0.1,
+            "'new' is better by 1.0% only",
+            id="nor a later one: a replay knows no future",
+        ),
+        pytest.param(
+            {"old": 0.1, "new": 0.099},
+            [("hours", "both", "old", "1", "2024-03-01")],
+            "new",
+            None,
+            "first champion",
+            id="another's champion",
+        ),
     ],
-)  # fmt: skip
-def test_the_choice(fleet: Fleet, scores: dict[str, float], before: list[Any], model: str, champion_score: float | None, reason: str) -> None:
+)
+def test_the_choice(
+    fleet: Fleet, scores: dict[str, float], before: list[Any], model: str, champion_score: float | None, reason: str
+) -> None:
     choices = contracts.Choices.validate(choose(_scores(**scores), _promotions(*before), fleet, CLOCK))
     (row,) = choices.to_dict("records")
-    assert (row["product_id"], row["entity_id"], row["model"], row["deciding_score"]) == ("hours", "hill", model, "pinball_share")
+    assert (row["product_id"], row["entity_id"], row["model"], row["deciding_score"]) == (
+        "hours",
+        "hill",
+        model,
+        "pinball_share",
+    )
     assert row["score"] == scores[model]
     assert row["champion_score"] == (pytest.approx(np.nan, nan_ok=True) if champion_score is None else champion_score)
     assert row["reason"].startswith(reason) or reason in row["reason"]
@@ -379,14 +537,28 @@ def test_without_any_score_one_line_says_so(fleet: Fleet) -> None:
 
 def _choices(**models: str) -> pd.DataFrame:
     product = {"hill": "hours", "both": "hours", "shore": "quarters"}
-    rows = [{"product_id": product[entity_id], "entity_id": entity_id, "model": model} for entity_id, model in models.items()]
-    return contracts.Choices.validate(pd.DataFrame(rows).assign(deciding_score="pinball_share", score=0.1, champion_score=np.nan, reason=""))
+    rows = [
+        {"product_id": product[entity_id], "entity_id": entity_id, "model": model}
+        for entity_id, model in models.items()
+    ]
+    return contracts.Choices.validate(
+        pd.DataFrame(rows).assign(deciding_score="pinball_share", score=0.1, champion_score=np.nan, reason="")
+    )
 
 
 def test_the_chosen_of_each_entity_is_fitted_with_all_that_was_known(fleet: Fleet) -> None:
     table = pd.concat([make_model_input(), make_model_input((("quarters", "shore"),))], ignore_index=True)
-    model = fit_fleet(table, _choices(hill="second", shore="first"), fleet, _training(first="climatology", second="persistence"), INLINE)
-    assert {key: (member.model, member.forecaster.type_name(), member.forecaster.levels) for key, member in model.members.items()} == {
+    model = fit_fleet(
+        table,
+        _choices(hill="second", shore="first"),
+        fleet,
+        _training(first="climatology", second="persistence"),
+        INLINE,
+    )
+    assert {
+        key: (member.model, member.forecaster.type_name(), member.forecaster.levels)
+        for key, member in model.members.items()
+    } == {
         ("hours", "hill"): ("second", "persistence", [0.1, 0.5, 0.9]),
         ("quarters", "shore"): ("first", "climatology", [0.25, 0.5, 0.75]),
     }
@@ -401,7 +573,9 @@ def test_what_was_seen_is_written_down(fleet: Fleet, spy: Spy) -> None:
     assert model.example[["product_id", "entity_id"]].to_numpy().tolist() == [["hours", "hill"]]
 
 
-def test_a_farm_whose_model_cannot_be_fitted_leaves_the_others(fleet: Fleet, spy: Spy, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_farm_whose_model_cannot_be_fitted_leaves_the_others(
+    fleet: Fleet, spy: Spy, caplog: pytest.LogCaptureFixture
+) -> None:
     table = make_model_input((("hours", "hill"), ("hours", "both")))
     table["wind_speed_100m_ms"] = table["entity_id"].map({"hill": 8.0, "both": 9.0})
     spy.fails = lambda name, features: features["wind_speed_100m_ms"].iloc[0] == 9.0
@@ -409,7 +583,7 @@ def test_a_farm_whose_model_cannot_be_fitted_leaves_the_others(fleet: Fleet, spy
     assert list(model.members) == [("hours", "hill")]
     assert "fit: ('hours', 'both') failed: ValueError: 'first' cannot" in caplog.text
     spy.fails = lambda name, features: True
-    with pytest.raises(NotEnoughHistoryError, match="^no model could be fitted: ValueError: 'first' cannot$"):
+    with pytest.raises(NotEnoughHistoryError, match=r"^no model could be fitted: ValueError: 'first' cannot$"):
         fit_fleet(table, _choices(hill="first"), fleet, _training(), INLINE)
 
 
@@ -454,16 +628,22 @@ def test_a_promotion_counts_from_the_training_time_on(fleet: Fleet) -> None:
     [
         pytest.param([EARLIER], "7", id="the newest"),
         pytest.param([("hours", "hill", "old", "3", "2024-03-31T06:10")], "7", id="a rerun of the same time"),
-        pytest.param([("hours", "hill", "old", "5", "2024-05-01"), ("hours", "hill", "old", "4", "2024-04-01")], "5", id="a replay of the past moves no alias"),
+        pytest.param(
+            [("hours", "hill", "old", "5", "2024-05-01"), ("hours", "hill", "old", "4", "2024-04-01")],
+            "5",
+            id="a replay of the past moves no alias",
+        ),
     ],
-)  # fmt: skip
+)
 def test_the_champion_is_that_of_the_newest_promotion(fleet: Fleet, before: list[Any], champion: str) -> None:
     assert _promote(fleet, before, hill="first")[1] == champion
 
 
 def test_who_is_not_in_the_version_is_not_promoted(fleet: Fleet, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO):
-        promotions, _ = promote(Registered({("hours", "hill"): None}), _choices(hill="first", both="first"), _promotions(), fleet, CLOCK)  # type: ignore[arg-type]
+        promotions, _ = promote(
+            Registered({("hours", "hill"): None}), _choices(hill="first", both="first"), _promotions(), fleet, CLOCK
+        )  # type: ignore[arg-type]
     assert promotions["entity_id"].tolist() == ["hill"]
 
 
@@ -473,7 +653,11 @@ def test_who_is_not_in_the_version_is_not_promoted(fleet: Fleet, caplog: pytest.
 def test_metrics_are_means_over_entities_of_the_whole_horizon(fleet: Fleet) -> None:
     scores = _scores(first={"hill": 0.1, "both": 0.3, "shore": 0.2}, second={"hill": float("nan"), "both": 0.2})
     metrics = contracts.TrainingMetrics().validate(summarise_training(scores[scores["period"] == "all"]))
-    assert {name: point["value"] for name, point in metrics.items() if name.endswith(("first.pinball_share", "first.nmae_share"))} == {
+    assert {
+        name: point["value"]
+        for name, point in metrics.items()
+        if name.endswith(("first.pinball_share", "first.nmae_share"))
+    } == {
         "hours.first.pinball_share": pytest.approx(0.2),
         "hours.first.nmae_share": pytest.approx(0.8),
         "quarters.first.nmae_share": pytest.approx(0.2),

@@ -107,6 +107,11 @@ def _arrivals(parsed: Table, fleet: Fleet) -> Table:
     return rows.mutate(arrived=ibis.coalesce(rows.received_at, latest))
 
 
+def first_calibrations(parsed_signals: Table, fleet: Fleet, search: ClockSearch) -> pd.Series:
+    """When each farm's clock is first calibrated, before which none of its rows can be used (UTC without zone, by farm)."""
+    return _first_calibrations(_arrivals(parsed_signals, fleet), search)
+
+
 def _first_calibrations(arrivals: Table, search: ClockSearch) -> pd.Series:
     """When each farm is first calibrated (UTC without zone); index: farm."""
     days = (
@@ -140,8 +145,7 @@ def _wind_by_block(arrivals: Table, firsts: pd.Series, clock: Clock) -> Table:
     return means.order_by(key)  # sums over them are then the same in every run
 
 
-# --- one farm
-# ----------------------------------------------------------------------------------------------------------
+# --- one farm ---------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)

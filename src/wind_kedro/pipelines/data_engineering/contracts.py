@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import cached_property
 from typing import Any, ClassVar
 
+from wind_kedro.clock import Clock
 from wind_kedro.contracts import Contract, Signals
 
 from ._tables import Table
@@ -13,6 +14,16 @@ from .parsing import READINGS, SIGNALS, WEATHER
 
 class BrokenContractError(ValueError):
     """A table of ours is not what it promises to be: a bug, never the data's fault."""
+
+
+class CheckedClock:
+    """The clock of the run."""
+
+    def validate(self, data: Any) -> Any:
+        """Return ``data`` if it is a clock; raise `BrokenContractError` otherwise."""
+        if not isinstance(data, Clock):
+            raise BrokenContractError(f"a clock, not {type(data).__name__}")
+        return data
 
 
 class HasColumns:

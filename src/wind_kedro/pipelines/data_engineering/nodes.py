@@ -6,12 +6,14 @@ from .curves import fit_power_curves, judge_signals
 from .parsing import parse_signals, parse_weather
 from .quality import assess_quality, set_aside
 from .runs import judge_weather, make_weather
+from .span import check_as_of
 from .timing import time_signals
 
 __all__ = [
     "aggregate_observations",
     "assess_quality",
     "calibrate_clocks",
+    "check_as_of",
     "fit_power_curves",
     "judge_signals",
     "judge_weather",

@@ -9,11 +9,18 @@ from . import nodes
 
 def create_pipeline(**_: object) -> Pipeline:
     """The room's nodes and what they exchange; see the room's README."""
-    fleet, clock, settings = "params:fleet", "params:clock", "params:data_engineering"
+    # Behind the check every node takes the checked clock: a wrong as_of stops the run before it overwrites a result.
+    fleet, clock, settings = "params:fleet", "checked_clock", "params:data_engineering"
     return Pipeline(
         [
             Node(nodes.parse_signals, ["signals_raw", fleet, settings], "parsed_signals", name="parse_signals"),
             Node(nodes.parse_weather, ["weather_raw", fleet, settings], "parsed_weather", name="parse_weather"),
+            Node(
+                nodes.check_as_of,
+                ["parsed_signals", fleet, "params:clock", settings],
+                "checked_clock",
+                name="check_as_of",
+            ),
             Node(nodes.judge_weather, ["parsed_weather", fleet, clock], "judged_weather", name="judge_weather"),
             Node(nodes.make_weather, ["judged_weather", fleet, clock], "weather", name="make_weather"),
             Node(

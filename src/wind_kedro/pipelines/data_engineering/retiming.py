@@ -166,8 +166,7 @@ def _judged_at(one: _Doubled) -> pd.Timestamp:
     return latest
 
 
-# --- by continuity
-# -----------------------------------------------------------------------------------------------------
+# --- by continuity ----------------------------------------------------------------------------------------------------
 
 
 def _differences(one: Floats, other: Floats) -> Floats:

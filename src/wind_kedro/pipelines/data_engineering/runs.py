@@ -8,7 +8,6 @@ import pandas as pd
 
 from wind_kedro.cards import Fleet
 from wind_kedro.clock import Clock
-from wind_kedro.errors import WindKedroError
 
 from ._tables import Table, in_utc
 from .parsing import WEATHER
@@ -16,10 +15,6 @@ from .parsing import WEATHER
 #: Specific gas constant of dry air, J/(kg K) (ISO 2533:1975).
 DRY_AIR_J_PER_KG_K = 287.05287
 ZERO_CELSIUS_K = 273.15
-
-
-class OutsideTheDataError(WindKedroError):
-    """There is no weather around this time: nothing could be forecast."""
 
 
 def judge_weather(parsed_weather: Table, fleet: Fleet, clock: Clock) -> Table:
@@ -36,10 +31,6 @@ def judge_weather(parsed_weather: Table, fleet: Fleet, clock: Clock) -> Table:
         parsed_weather: see `parse_weather`.
         fleet: the cards.
         clock: as of when.
-
-    Raises:
-        OutsideTheDataError: if no farm's weather can be known by ``as_of``, or all of it ended ``max_age_days`` before; it says
-            what the weather spans. This is the first node that knows what time it is: nothing has been replaced yet.
     """
     import ibis
 
@@ -59,7 +50,6 @@ def judge_weather(parsed_weather: Table, fleet: Fleet, clock: Clock) -> Table:
     # A row of an analysis is first seen in the oldest pseudo-run that reaches it.
     known_at = ibis.coalesce(rows.available_at, rows.valid_at - rows.reach.as_interval("m"))
     rows = rows.mutate(known_at=known_at, run_key=rows.run_at.fill_null(ibis.timestamp(1970, 1, 1, 0, 0, 0)))
-    _check_span(rows, clock)
     rows = rows.filter(rows.known_at.isnull() | (rows.known_at <= as_of))
     good = rows.reason.isnull()
     values = ibis.struct({name: rows[name] for name in WEATHER}).cast("string")
@@ -88,26 +78,6 @@ def judge_weather(parsed_weather: Table, fleet: Fleet, clock: Clock) -> Table:
             (late, "came after another row of the same run and time: what is known of a run does not change"),
         ),
     )  # fmt: skip
-
-
-def _check_span(rows: Table, clock: Clock) -> None:
-    good = rows.filter(rows.reason.isnull())
-    spans = good.group_by("farm_id").agg(
-        first=good.valid_at.min(), last=good.valid_at.max(), known=good.known_at.min()
-    ).order_by("farm_id").to_pandas()  # fmt: skip
-    as_of = pd.Timestamp(clock.as_of).tz_localize(None)
-    if (spans["known"] <= as_of).any() and (spans["last"] >= as_of - pd.Timedelta(days=clock.max_age_days)).any():
-        return
-    farms = [f"farm '{row.farm_id}' {row.first:%Y-%m-%d %H:%M} to {row.last:%Y-%m-%d %H:%M}" for row in spans.itertuples()]
-    what = (
-        f"all weather ended more than {clock.max_age_days} days before (clock.max_age_days)"
-        if (spans["known"] <= as_of).any()
-        else "no weather can be known by then"
-    )
-    raise OutsideTheDataError(
-        f"as_of {clock.as_of:%Y-%m-%d %H:%M} UTC is outside the data: {what}; weather spans, UTC: {', '.join(farms) or 'nothing'}; "
-        "choose an as_of inside, or fetch newer weather"
-    )
 
 
 _KEY = ("farm_id", "weather_model", "run_key", "valid_at", "reason")

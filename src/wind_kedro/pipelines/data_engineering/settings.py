@@ -100,6 +100,7 @@ class Aggregation(_Settings):
 class DataEngineering(_Settings):
     """All parameters of data_engineering."""
 
+    max_age_days: Positive = Field(description="a run so long after the last row of every farm is a mistake, days")
     missing_values: list[str] = Field(description="texts that mean 'no value', in any case")
     signal_ranges: dict[str, Range] = Field(
         description="per signal, in the house's unit (power_kw: share of rated power): what is outside is no measurement"

@@ -137,8 +137,7 @@ def _nothing(rows: Table, clock: Clock) -> str:
     return "; ".join(lines)
 
 
-# --- clock changes
-# -----------------------------------------------------------------------------------------------------
+# --- clock changes ----------------------------------------------------------------------------------------------------
 
 
 def _retimed(rows: Table, fleet: Fleet, clock: Clock, data_engineering: DataEngineering) -> Table:
@@ -216,8 +215,7 @@ def _reach(farm: Farm, at: dt.datetime) -> dt.timedelta:
     return dt.timedelta(minutes=abs(offset_minutes(farm.time_zone, at)))
 
 
-# --- versions
-# ----------------------------------------------------------------------------------------------------------
+# --- versions ---------------------------------------------------------------------------------------------------------
 
 
 def _versions(rows: Table) -> Table:
@@ -233,7 +231,7 @@ def _versions(rows: Table) -> Table:
     together = ibis.window(group_by=[*key, "arrived_at", "duplicate"])
     rows = rows.mutate(conflict=rows.good & ~rows.duplicate & (rows.source_row.count().over(together) > 1))
     rows = rows.mutate(counts=rows.good & ~rows.duplicate & ~rows.conflict)
-    by_version = ibis.window(group_by=[*key, "counts"], order_by=["arrived_at"])
+    by_version = ibis.window(group_by=[*key, "counts"], order_by=["arrived_at", "source_file", "source_row"])
     rows = rows.mutate(
         superseded_at=ibis.ifelse(rows.counts, rows.available_at.lead().over(by_version), ibis.null("timestamp")),
         version=ibis.row_number().over(by_version),
@@ -256,8 +254,7 @@ def _versions(rows: Table) -> Table:
     )  # fmt: skip
 
 
-# --- stuck sensors
-# -----------------------------------------------------------------------------------------------------
+# --- stuck sensors ----------------------------------------------------------------------------------------------------
 
 
 def _unstuck(rows: Table, fleet: Fleet, stuck: Stuck) -> Table:
