@@ -166,7 +166,7 @@ def cards() -> dict[str, Any]:
 
 @pytest.fixture(scope="session")
 def fleet() -> Fleet:
-    """Two farms (hill: 3 MW; shore: 1 MW, with an analysis as weather), their group `both`; an hourly product and one of 15 minutes."""
+    """Two farms (hill: 3 MW; shore: 1 MW, with an analysis as weather), their group `both`; products of an hour and of 15 minutes."""
     return Fleet.from_config(**copy.deepcopy(_CARDS))
 
 

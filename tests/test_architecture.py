@@ -344,32 +344,39 @@ def imported(statement: str, names: Iterable[str]) -> set[str]:
 @pytest.mark.slow
 def test_registering_the_pipelines_imports_nothing_heavy() -> None:
     assert imported("from wind_kedro.pipeline_registry import register_pipelines as p; p()", HEAVY) == set()
-    assert imported("import wind_kedro.pipeline_registry, sklearn", HEAVY) >= {"sklearn"}
+    assert imported("import json", ["json", "mlflow"]) == {"json"}
 
 
 # --- the tests themselves --------------------------------------------------------------------------------------------
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("strict", "outcomes"), [("0", ["2 skipped"]), ("1", ["error", "no network|a_module_that_is_not"])]
-)
-def test_a_skip_is_a_failure_where_nothing_may_be_left_unseen(
-    project_path: Path, tmp_path: Path, strict: str, outcomes: list[str]
-) -> None:
+def test_a_skip_is_a_failure_where_nothing_may_be_left_unseen(project_path: Path, tmp_path: Path) -> None:
     shutil.copy(project_path / "tests" / "conftest.py", tmp_path)
     (tmp_path / "test_skips.py").write_text("import pytest\ndef test_it():\n    pytest.skip('no network')\n")
     (tmp_path / "test_gone.py").write_text("import pytest\npytest.importorskip('a_module_that_is_not')\n")
+    (tmp_path / "test_known.py").write_text("import pytest\n@pytest.mark.xfail\ndef test_it():\n    raise KeyError\n")
     run = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path)],
+        [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-q",
+            "--continue-on-collection-errors",
+            "-p",
+            "no:cacheprovider",
+            str(tmp_path),
+        ],
         cwd=tmp_path,
-        env=os.environ | {"WIND_KEDRO_STRICT": strict},
+        env=os.environ | {"WIND_KEDRO_STRICT": "1"},
         capture_output=True,
         text=True,
         check=False,
     )
-    assert (run.returncode == 0) == (strict == "0"), run.stdout
-    assert all(re.search(outcome, run.stdout) for outcome in outcomes), run.stdout
+    assert run.returncode == 1, run.stdout
+    assert "WIND_KEDRO_STRICT=1 allows no skip: Skipped: no network" in run.stdout
+    assert "a_module_that_is_not" in run.stdout
+    assert "1 failed, 1 xfailed, 1 error" in run.stdout
 
 
 def test_every_environment_reads_as_yaml(project_path: Path) -> None:

@@ -60,6 +60,9 @@ def project(make_project: Callable[[], Path], inside: Callable[[Path], Path]) ->
     weather = pd.DataFrame(
         [(run.isoformat(), (run + pd.Timedelta(hours=lead)).isoformat(), 8.0) for run in runs for lead in range(13)]
     )
+    # Its clock is judged after a day already.
+    settings = folder / "conf/base/parameters_data_engineering.yml"
+    _edit(settings, lambda content: content["data_engineering"]["clock_search"].update(min_history_days=1))
     (folder / "data/01_raw").mkdir(parents=True)
     signals.to_csv(folder / SIGNALS, header=["time", "turbine", "power"], index=False)
     weather.to_csv(folder / WEATHER, header=["run", "time", "wind"], index=False)
@@ -232,9 +235,9 @@ def test_a_file_that_is_not_yaml(project: Path) -> None:
 @pytest.mark.parametrize(
     ("as_of", "parts"),
     [
-        pytest.param("2010-01-01", ["as_of 2010-01-01 00:00 UTC", "outside", "2024-03-01", "2024-03-02"], id="before"),
+        pytest.param("2010-01-01", ["as_of 2010-01-01 00:00 UTC", "outside", "'hill' from 2024-03-02 to 2024-03-31"], id="before"),
         pytest.param(
-            "2030-01-01", ["as_of 2030-01-01 00:00 UTC", "outside", "2024-03-01", "2024-03-02"], id="long after"
+            "2030-01-01", ["as_of 2030-01-01 00:00 UTC", "outside", "'hill' from 2024-03-02 to 2024-03-31"], id="long after"
         ),
         pytest.param("tomorrow", ["clock.as_of", "datetime"], id="no date"),
         pytest.param("2024-02-30", ["clock.as_of", "datetime"], id="no such day"),

@@ -21,9 +21,6 @@ from wind_kedro.cli import cli
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.xdist_group("project"),
-    # What libraries say of one another: kedro-mlflow of Pydantic, an import hook of lazy imports.
-    pytest.mark.filterwarnings("ignore:_ImportHookChainedLoader:ImportWarning"),
-    pytest.mark.filterwarnings("ignore:Accessing the 'model_fields' attribute:DeprecationWarning"),
 ]
 
 Command = Callable[..., Result]
@@ -379,8 +376,8 @@ def test_a_rerun_of_training_adds_a_version_and_replaces_its_promotion(
 ) -> None:
     inside(trained)
     before = _folder(trained, "data/06_models/promotions")
-    run = kedro("run", "--pipeline", "training", folder=trained)
-    assert run.returncode == 0, run.stdout + run.stderr
+    result = type_in("run", "--pipeline", "training")
+    assert result.exit_code == 0, result.output
     assert _folder(trained, "data/06_models/promotions") == before
     client = mlflow.MlflowClient(f"sqlite:///{trained}/mlflow.db", f"sqlite:///{trained}/mlflow.db")
     assert client.get_model_version_by_alias("wind_kedro", "champion").version == 2

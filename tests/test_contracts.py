@@ -6,7 +6,7 @@ import pandera.errors
 import pytest
 
 from wind_kedro import contracts
-from wind_kedro.contracts import quantile_column, quantile_columns
+from wind_kedro.columns import quantile_column, quantile_columns
 
 #: Pandera names one fault, or lists several where a column cannot be brought to its type.
 REFUSALS = (pandera.errors.SchemaError, pandera.errors.SchemaErrors)

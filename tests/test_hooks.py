@@ -21,9 +21,6 @@ from wind_kedro.hooks import MissingInputError, RunHooks, _git_commit, _lock
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.xdist_group("project"),
-    # What libraries say of one another: kedro-mlflow and Kedro of Pydantic, an import hook of lazy imports.
-    pytest.mark.filterwarnings("ignore:Accessing the 'model_fields' attribute:DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore:_ImportHookChainedLoader:ImportWarning"),
 ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -74,12 +75,33 @@ def _one_line() -> Iterator[None]:
         raise mendable from None
 
 
+#: Kedro logs why a node failed, and how to go on from there, before it raises the same.
+_LOGS_OF_FAILURE = ("kedro.pipeline.node", "kedro.runner.sequential_runner")
+
+
+@contextmanager
+def _said_once() -> Iterator[None]:
+    """Keeps Kedro from logging what the error that ends the run says anyway."""
+    loggers = [logging.getLogger(name) for name in _LOGS_OF_FAILURE]
+
+    def harmless(record: logging.LogRecord) -> bool:
+        return record.levelno < logging.WARNING
+
+    for logger in loggers:
+        logger.addFilter(harmless)
+    try:
+        yield
+    finally:
+        for logger in loggers:
+            logger.removeFilter(harmless)
+
+
 def _run(**options: Any) -> Any:
     # The word of every day is `--pipeline`; Kedro 1.7 wants `--pipelines` for the same, and says so at every run.
     if options.get("pipeline") and not options.get("pipelines"):
         options["pipelines"], options["pipeline"] = [options["pipeline"]], None
     assert kedro_run.callback is not None  # noqa: S101 - a Click command has one
-    with _one_line():
+    with _said_once(), _one_line():
         return kedro_run.callback(**options)
 
 

@@ -71,9 +71,8 @@ class RunHooks:
             for name in sorted(pipeline.inputs())
             if not name.startswith("params:") and name != "parameters" and not _is_there(catalog, name)
         ]
-        faults = [_who_makes(name) for name in missing]
-        if any(faults):
-            raise MissingInputError("; ".join(fault for fault in faults if fault))
+        if missing:
+            raise MissingInputError("; ".join(_who_makes(name) for name in missing))
         result = yield
         self._tag(
             {
@@ -129,8 +128,8 @@ def _is_there(catalog: CatalogProtocol[Any, Any], name: str) -> bool:
     return name in catalog and catalog.exists(name)
 
 
-def _who_makes(dataset: str) -> str | None:
-    """Which pipeline makes a dataset, for a message; nothing of one that none makes: loading it says which file is missing."""
+def _who_makes(dataset: str) -> str:
+    """Which pipeline makes a dataset, for a message."""
     from kedro.framework.project import pipelines
 
     pipelines.set_requested(None)
@@ -138,7 +137,7 @@ def _who_makes(dataset: str) -> str | None:
         name for name, pipeline in pipelines.items() if name != "__default__" and dataset in pipeline.all_outputs()
     ]
     if not makers:
-        return None
+        return f"'{dataset}' is missing, and no pipeline makes it: look at its entry in the catalog"
     return f"'{dataset}' is missing: pipeline '{makers[0]}' makes it (kedro run --pipeline {makers[0]})"
 
 
