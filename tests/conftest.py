@@ -166,7 +166,7 @@ def cards() -> dict[str, Any]:
 
 @pytest.fixture(scope="session")
 def fleet() -> Fleet:
-    """Two farms (hill: 3 MW; shore: 1 MW, with an analysis as weather), their group `both`; products of an hour and of 15 minutes."""
+    """Two farms (hill: 3 MW; shore: 1 MW, its weather an analysis), their group `both`; an hourly and a 15-minute product."""
     return Fleet.from_config(**copy.deepcopy(_CARDS))
 
 
@@ -362,6 +362,7 @@ def mlflow_apart() -> Iterator[None]:
 def inside(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Path], Path]]:
     """Goes into a project as if started there, and leaves no trace of it in MLflow."""
     from kedro.framework.project import configure_project
+    from kedro_mlflow.framework.hooks.mlflow_hook import mlflow_hook
 
     configure_project("wind_kedro")
 
@@ -371,6 +372,8 @@ def inside(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Path], Path]]:
 
     with mlflow_kept():
         yield enter
+        # kedro-mlflow keeps the run of the last tracked pipeline, and would open it again in the next project.
+        mlflow_hook.run_id = None
 
 
 # --- the test fleet, run as people run it ----------------------------------------------------------------------------

@@ -343,6 +343,10 @@ def test_a_version_is_a_whole_number_as_text(wrong: object) -> None:
 
 
 def test_metrics_are_finite() -> None:
-    assert contracts.TrainingMetrics().validate({"a": 1.0}) == {"a": 1.0}
+    points = {
+        name: {"value": value, "step": 0} for name, value in {"a": 1.0, "b": float("nan"), "c": float("inf")}.items()
+    }
+    right = {"a": points["a"]}
+    assert contracts.TrainingMetrics().validate(right) == right
     with pytest.raises(ValueError, match="not a finite number: b, c"):
-        contracts.TrainingMetrics().validate({"a": 1.0, "b": float("nan"), "c": float("inf")})
+        contracts.TrainingMetrics().validate(points)

@@ -295,6 +295,8 @@ class Market(Card):
 
 # --- products --------------------------------------------------------------------------------------------------------
 
+#: The quantile level that is the point forecast.
+MEDIAN = 0.5
 #: Scores that can decide; `scores.py` has a formula for each.
 DecidingScore = Literal["pinball_share", "nmae_share", "nrmse_share", "crps_share", "money_per_mwh"]
 
@@ -328,9 +330,9 @@ class Product(Card):
     def _levels(cls, levels: list[float]) -> list[float]:
         if levels != sorted(set(levels)) or not all(0 < level < 1 for level in levels):
             raise ValueError("must rise strictly between 0 and 1")
-        if any(abs(level * 1000 - round(level * 1000)) > 1e-9 for level in levels):
+        if any(level != round(level, 3) for level in levels):
             raise ValueError("must be whole thousandths, such as 0.05 or 0.975")
-        if 0.5 not in levels:
+        if MEDIAN not in levels:
             raise ValueError("0.5 is needed: the median is the point forecast")
         return levels
 

@@ -1,4 +1,4 @@
-"""The commands: ``wind-kedro …`` from the wheel, ``kedro wind …`` in the project, and ``kedro run`` with errors people can read."""
+"""The commands: ``wind-kedro …`` from the wheel, ``kedro wind …`` in the project, ``kedro run`` with errors one can read."""
 
 from __future__ import annotations
 
@@ -172,7 +172,8 @@ def forecast(options: dict[str, str | None], product: str | None, entity: str | 
         levels = fleet.product(product_id).quantile_levels
         low, middle, high = levels[0], 0.5, levels[-1]
         click.secho(
-            f"\n{fleet.product(product_id).name} · {fleet.name_of(entity_id)} · issued {newest['issued_at'].iloc[0]:%Y-%m-%d %H:%M} UTC "
+            f"\n{fleet.product(product_id).name} · {fleet.name_of(entity_id)} · "
+            f"issued {newest['issued_at'].iloc[0]:%Y-%m-%d %H:%M} UTC "
             f"by {newest['model'].iloc[0]} version {newest['model_version'].iloc[0]} · {newest['weather'].iloc[0]}",
             bold=True,
         )

@@ -8,7 +8,7 @@ from __future__ import annotations
 import datetime as dt
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, field_validator, model_validator
 
 from wind_kedro.cards import Product
 
@@ -21,9 +21,6 @@ class Clock(BaseModel):
     as_of: dt.datetime
     train_as_of: dt.datetime | None = None
     issue_from: dt.datetime | None = None
-    max_age_days: int = Field(
-        30, gt=0, description="if every farm's weather ends so long before as_of, the run is refused, days"
-    )
 
     @model_validator(mode="before")
     @classmethod

@@ -34,7 +34,7 @@ class Contract(pa.DataFrameModel):
 
 
 class RawTable:
-    """A source as it came: every value still text, each row with the file and the row it stands in (row 1 is the first after the header).
+    """A source as it came: every value still text, each row with its file and its number in it (row 1 is the first after the header).
 
     A `validator:` for Ibis tables: checks that the columns are there, without reading a row.
     """
@@ -264,7 +264,7 @@ class Promotions(Contract):
 
 
 class Forecasts(pa.DataFrameModel):
-    """One row per product, entity, model, issue time and interval: quantiles in kW, one column a level (`columns.quantile_column`)."""
+    """One row per product, entity, model, issue time and interval: quantiles in kW, a column a level (`quantile_column`)."""
 
     product_id: Series[str]
     entity_id: Series[str]

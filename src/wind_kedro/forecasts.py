@@ -11,7 +11,7 @@ from wind_kedro.columns import FORECAST_WEATHER, PERFECT_WEATHER, quantile_colum
 
 #: What names a forecast row, beside its model.
 KEYS = ["product_id", "entity_id", "issued_at", "valid_at"]
-#: Columns of `contracts.Features` and `contracts.ModelInput` that no model may see: keys, and the outcome with what belongs to it.
+#: Columns of `Features` and `ModelInput` that no model may see: keys, and the outcome with what belongs to it.
 NOT_FEATURES = [*KEYS, "weather_run_at", "power_share", "available_capacity_kw", "target_available_at"]
 
 

@@ -217,11 +217,11 @@ def test_tables_keep_their_contracts_and_join_with_saved_ones(tmp_path: Path, ca
     assert signals.inner_join(saved.load(), "farm_id").count().execute() == 2
 
 
-def test_it_is_read_only_and_knows_whether_there_is_anything(tmp_path: Path, cards: dict[str, Any]) -> None:
+def test_it_is_read_only_and_leaves_it_to_loading_to_say_what_is_missing(tmp_path: Path, cards: dict[str, Any]) -> None:
     dataset = table(tmp_path, cards)
-    assert not dataset.exists()
-    write(tmp_path / "hill.csv", LINES)
     assert dataset.exists()
+    with pytest.raises(DatasetError, match=r"hill\.csv: the file is missing"):
+        dataset.load()
     with pytest.raises(DatasetError, match="read-only"):
         dataset.save(cards)
     with pytest.raises(DatasetError, match="neither signals nor weather"):

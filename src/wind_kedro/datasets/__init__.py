@@ -20,7 +20,7 @@ _HOMES = {
     "ModelVersions": "registry",
     "ModelAlias": "registry",
 }
-__all__ = sorted(_HOMES)
+__all__ = sorted(_HOMES)  # noqa: PLE0605 - the names are resolved by __getattr__, so there is no list to write twice
 
 
 def __getattr__(name: str) -> Any:

@@ -45,5 +45,7 @@ def check_as_of(parsed_signals: Table, fleet: Fleet, clock: Clock, data_engineer
     ]
     if not any(firsts[farm_id] <= as_of <= ends[farm_id] + longest for farm_id in firsts.index):
         can = "; ".join(choices) or "none of any farm: every row is faulty, look at the files"
-        raise OutsideDataError(f"as_of {as_of:%Y-%m-%d %H:%M} UTC is outside the data; signals can be used as of: {can}")
+        raise OutsideDataError(
+            f"as_of {as_of:%Y-%m-%d %H:%M} UTC is outside the data; signals can be used as of: {can}"
+        )
     return clock

@@ -94,7 +94,8 @@ def _behind_its_replay(
                     "product_id": product.id,
                     "kind": "behind_its_replay",
                     "severity": "warning",
-                    "message": f"'{model}' scores {score:.4f} ({product.deciding_score}) over {n} intervals issued live, its replay "
+                    "message": f"'{model}' scores {score:.4f} ({product.deciding_score}) over {n} intervals issued live, "
+                    f"its replay "
                     f"{promised[model]:.4f}: {excess:.0%} worse",
                     "action": "compare the weather of both periods before retraining: a stormy season scores worse too",
                 }
