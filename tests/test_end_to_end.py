@@ -87,10 +87,10 @@ for words in json.loads(sys.argv[1]):
 """
 
 
-def run_in_turn(project: Path, *commands: list[str]) -> None:
+def run_in_turn(folder: Path, *commands: list[str]) -> None:
     words = [["--env", "test", *command] for command in commands]
     command = [sys.executable, "-c", _IN_TURN, json.dumps(words)]
-    done = subprocess.run(command, cwd=project, capture_output=True, text=True, timeout=600, check=False)
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -648,15 +648,19 @@ def test_the_report_needs_no_network_and_has_every_farm(test_env_project, fleet)
 
 @pytest.fixture(scope="module")
 def alone(make_checkout):
-    """A fresh clone in which the six pipelines ran one by one."""
+    """A fresh clone in which the six pipelines ran one by one, started in a folder below."""
     project = make_checkout()
-    run_in_turn(project, *(["--pipeline", room] for room in ROOMS))
+    run_in_turn(project / "notebooks", *(["--pipeline", room] for room in ROOMS))
     return project
 
 
 @pytest.mark.parametrize("name", TABLES)
 def test_pipelines_one_by_one_come_to_the_same(alone, out, name):
     same(read(alone, name), out[name])
+
+
+def test_a_run_started_below_leaves_nothing_there(alone):
+    assert [path.suffix for path in (alone / "notebooks").iterdir()] == [".ipynb"]
 
 
 @pytest.mark.parametrize("document", ["summary.json", "forecast.json", "power_curve.json"])

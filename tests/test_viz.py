@@ -90,7 +90,7 @@ def test_tables_are_previewed(datasets: dict[str, Any], name: str) -> None:
 
 
 class _Quiet(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
+    def log_message(self, format: str, *args: Any) -> None:
         pass
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from kedro.framework.cli.project import run as kedro_run
 from kedro.framework.cli.utils import CONTEXT_SETTINGS, ENV_HELP, validate_conf_source
+from kedro.utils import find_kedro_project
 
 from wind_kedro.errors import find_cause
 
@@ -96,7 +98,15 @@ def _said_once() -> Iterator[None]:
             logger.removeFilter(harmless)
 
 
+def _stand_in_project() -> None:
+    """Go to the project's folder from any folder below it: not every path in the configuration is made absolute by Kedro."""
+    project = find_kedro_project(Path.cwd())
+    if project:
+        os.chdir(project)
+
+
 def _run(**options: Any) -> Any:
+    _stand_in_project()
     # The word of every day is `--pipeline`; Kedro 1.7 wants `--pipelines` for the same, and says so at every run.
     if options.get("pipeline") and not options.get("pipelines"):
         options["pipelines"], options["pipeline"] = [options["pipeline"]], None
@@ -193,6 +203,7 @@ def _open(options: dict[str, str | None]) -> tuple[Fleet, KedroContext]:
 
     from wind_kedro.cards import Fleet
 
+    _stand_in_project()
     with _one_line():
         session = KedroSession.create(env=options["env"], conf_source=options["conf_source"], save_on_close=False)
         context = session.load_context()
