@@ -50,7 +50,7 @@ run: environment ## Forecast the farm in data/01_raw: raw signals to report
 
 .PHONY: test
 test: check ## Every check and every test but the long ones (STRICT=1: a skip is a failure)
-	@$(TEST_ENV) $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --cov --cov-report=term-missing:skip-covered
+	@$(TEST_ENV) $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --cov --cov-report=term-missing:skip-covered
 
 .PHONY: test-long
 test-long: environment ## The tests that take minutes

@@ -22,6 +22,7 @@ os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{tempfile.gettempdir()}/wind-ked
 
 import pandas as pd
 import pytest
+from filelock import FileLock
 import yaml
 
 from wind_kedro import contracts
@@ -397,16 +398,26 @@ def make_checkout(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Path
 
 
 @pytest.fixture(scope="session")
-def test_env_project(make_checkout: Callable[[], Path]) -> Path:
+def test_env_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the project in which `kedro run --env test` ran: look, and leave it as it is.
 
-    Tests that take it are marked `xdist_group("test_env")`, so that one process runs it, once.
+    However many processes run the tests, the first that wants it makes it and the others wait.
     """
-    folder = make_checkout()
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    folder, made = shared / "test_env", shared / "test_env.made"
+    with FileLock(shared / "test_env.lock"):
+        if not made.exists():
+            folder.mkdir()
+            _run_test_env(_checkout(folder))
+            made.touch()
+    return folder
+
+
+def _run_test_env(folder: Path) -> None:
     git = ["git", "-c", "user.name=Test", "-c", "user.email=test@example.org", "-c", "init.defaultBranch=main"]
     for words in (["init"], ["add", "conf", "pyproject.toml"], ["commit", "--message", "As it is"]):
         subprocess.run([*git, *words], cwd=folder, check=True, capture_output=True)
     command = [sys.executable, "-m", "kedro", "run", "--env", "test"]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    return folder

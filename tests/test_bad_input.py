@@ -305,9 +305,6 @@ def test_a_process_says_one_line_and_no_stack(project: Path, command: list[str])
     assert "Traceback" not in said
     assert " ERROR " not in said
     assert "site-packages/kedro/" not in said
-
-
-@pytest.mark.xdist_group("test_env")
 def test_one_bad_farm_of_three_does_not_stop_the_others(
     make_checkout: Callable[[], Path], test_env_project: Path
 ) -> None:

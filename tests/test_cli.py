@@ -18,10 +18,7 @@ from click.testing import CliRunner, Result
 from wind_kedro.cli import cli
 
 # One project, and in it one training, serve all of them.
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.xdist_group("project"),
-]
+pytestmark = pytest.mark.slow
 
 Command = Callable[..., Result]
 

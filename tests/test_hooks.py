@@ -18,10 +18,7 @@ from kedro.pipeline import Node, Pipeline
 from wind_kedro import hooks
 from wind_kedro.hooks import MissingInputError, RunHooks, _git_commit, _lock
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.xdist_group("project"),
-]
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture

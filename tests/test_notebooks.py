@@ -10,7 +10,6 @@ NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("test_env")
 @pytest.mark.parametrize("name", [path.name for path in NOTEBOOKS])
 def test_notebook_runs(test_env_project, name, monkeypatch):
     import nbformat

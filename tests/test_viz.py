@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("test_env")]
+pytestmark = pytest.mark.slow
 
 LAYERS = ["raw", "intermediate", "primary", "feature", "model_input", "models", "model_output", "reporting"]
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")

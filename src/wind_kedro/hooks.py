@@ -90,11 +90,19 @@ class RunHooks:
     def after_pipeline_run(self, pipeline: Pipeline, catalog: CatalogProtocol[Any, Any]) -> Generator[None, Any, Any]:
         """Let a run that could not read a source end with an error, after the other farms' results were made."""
         result = yield
+        _forget_mlflow_run()
         if "data_quality" in pipeline.all_outputs():
             found = catalog.load("data_quality")
             unread = found.loc[found["check"] == "source_unreadable", "message"]
             if len(unread):
                 raise UnreadableSourceError("\n".join(unread))
+        return result
+
+    @hook_impl(wrapper=True)
+    def on_pipeline_error(self) -> Generator[None, Any, Any]:
+        """Leave nothing of a failed run to the next one of this process."""
+        result = yield
+        _forget_mlflow_run()
         return result
 
     @hook_impl
@@ -111,6 +119,13 @@ class RunHooks:
 
         if mlflow.active_run() is not None:  # none where the environment does not track this pipeline
             mlflow.set_tags(tags)
+
+
+def _forget_mlflow_run() -> None:
+    # kedro-mlflow keeps the run of the last tracked pipeline, and would open it again in an untracked one of this process.
+    from kedro_mlflow.framework.hooks.mlflow_hook import mlflow_hook
+
+    mlflow_hook.run_id = None
 
 
 def _card_files(loader: Any) -> dict[str, str]:

@@ -19,7 +19,7 @@ from wind_kedro.models.fleet_model import FleetModel, Member
 NAME = "fleet"
 
 # One database for the module, and with it one process.
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("registry")]
+pytestmark = pytest.mark.slow
 
 
 def _features(rows: int = 60) -> pd.DataFrame:

@@ -51,7 +51,7 @@ def raise_incidents(
     clock: Clock,
     monitoring: Monitoring,
 ) -> pd.DataFrame:
-    """One row per thing that somebody should know as of now: what, where, how much, and what to do."""
+    """One row per thing that somebody should know as of now: what, where, how much, and what to do; or one ``all_clear``."""
     rows = [
         {
             "entity_id": row["farm_id"],
@@ -66,6 +66,10 @@ def raise_incidents(
     for product in fleet.products:
         for entity_id in product.members:
             rows += _behind_its_replay(live_scores, replay_scores, product, entity_id, monitoring)
+    if not rows:
+        # A row of its own, so that a rerun that finds nothing replaces what an earlier one found.
+        nothing = {"kind": "all_clear", "severity": "info", "message": "nothing that anybody needs to act on", "action": ""}
+        rows = [{"entity_id": "", "product_id": "", **nothing}]
     columns = ["entity_id", "product_id", "kind", "severity", "message", "action"]
     return pd.DataFrame(rows, columns=columns).assign(raised_at=pd.Timestamp(clock.as_of))
 

@@ -282,6 +282,7 @@ def _warnings(
 ) -> list[Warned]:
     """What somebody should know, worst first: recent incidents, each once, and what these tables themselves show."""
     recent = views.known(incidents, "raised_at", clock)
+    recent = recent[recent["severity"] != "info"]
     recent = recent[recent["raised_at"] >= pd.Timestamp(clock.as_of) - pd.Timedelta(days=reporting.incident_days)]
     recent = recent.sort_values("raised_at", kind="stable").drop_duplicates(
         ["entity_id", "product_id", "kind"], keep="last"
