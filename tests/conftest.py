@@ -22,8 +22,8 @@ os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{tempfile.gettempdir()}/wind-ked
 
 import pandas as pd
 import pytest
-from filelock import FileLock
 import yaml
+from filelock import FileLock
 
 from wind_kedro import contracts
 from wind_kedro.cards import Fleet

@@ -235,9 +235,13 @@ def test_a_file_that_is_not_yaml(project: Path) -> None:
 @pytest.mark.parametrize(
     ("as_of", "parts"),
     [
-        pytest.param("2010-01-01", ["as_of 2010-01-01 00:00 UTC", "outside", "'hill' from 2024-03-02 to 2024-03-31"], id="before"),
         pytest.param(
-            "2030-01-01", ["as_of 2030-01-01 00:00 UTC", "outside", "'hill' from 2024-03-02 to 2024-03-31"], id="long after"
+            "2010-01-01", ["as_of 2010-01-01 00:00 UTC", "outside", "'hill' from 2024-03-02 to 2024-03-31"], id="before"
+        ),
+        pytest.param(
+            "2030-01-01",
+            ["as_of 2030-01-01 00:00 UTC", "outside", "'hill' from 2024-03-02 to 2024-03-31"],
+            id="long after",
         ),
         pytest.param("tomorrow", ["clock.as_of", "datetime"], id="no date"),
         pytest.param("2024-02-30", ["clock.as_of", "datetime"], id="no such day"),
@@ -305,6 +309,8 @@ def test_a_process_says_one_line_and_no_stack(project: Path, command: list[str])
     assert "Traceback" not in said
     assert " ERROR " not in said
     assert "site-packages/kedro/" not in said
+
+
 def test_one_bad_farm_of_three_does_not_stop_the_others(
     make_checkout: Callable[[], Path], test_env_project: Path
 ) -> None:

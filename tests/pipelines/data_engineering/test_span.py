@@ -27,7 +27,8 @@ def check(
 ) -> Callable[[str], Clock]:
     def run(as_of: str) -> Clock:
         rows = [
-            {"turbine_id": "T0", "timestamp": hour.isoformat(), "power_kw": "500", "wind_speed_ms": "8"} for hour in HOURS
+            {"turbine_id": "T0", "timestamp": hour.isoformat(), "power_kw": "500", "wind_speed_ms": "8"}
+            for hour in HOURS
         ]
         parsed = settle(nodes.parse_signals(raw_signals(rows), windy(), settings))
         clock = Clock(as_of=pd.Timestamp(as_of, tz="UTC").to_pydatetime())

@@ -68,7 +68,12 @@ def raise_incidents(
             rows += _behind_its_replay(live_scores, replay_scores, product, entity_id, monitoring)
     if not rows:
         # A row of its own, so that a rerun that finds nothing replaces what an earlier one found.
-        nothing = {"kind": "all_clear", "severity": "info", "message": "nothing that anybody needs to act on", "action": ""}
+        nothing = {
+            "kind": "all_clear",
+            "severity": "info",
+            "message": "nothing that anybody needs to act on",
+            "action": "",
+        }
         rows = [{"entity_id": "", "product_id": "", **nothing}]
     columns = ["entity_id", "product_id", "kind", "severity", "message", "action"]
     return pd.DataFrame(rows, columns=columns).assign(raised_at=pd.Timestamp(clock.as_of))
