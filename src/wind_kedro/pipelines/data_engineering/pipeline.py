@@ -73,5 +73,6 @@ def create_pipeline(**_: object) -> Pipeline:
                 "data_quality",
                 name="assess_quality",
             ),
-        ]
+        ],
+        tags="data_engineering",
     )

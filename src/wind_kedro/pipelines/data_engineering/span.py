@@ -41,10 +41,13 @@ def check_as_of(parsed_signals: Table, fleet: Fleet, clock: Clock, data_engineer
     choices = [
         f"'{farm.id}' from {firsts[farm.id]:%Y-%m-%d} to {ends[farm.id] + longest:%Y-%m-%d}"
         for farm in fleet.farms
-        if farm.id in firsts.index
+        if farm.id in firsts.index and firsts[farm.id] <= ends[farm.id] + longest
     ]
     if not any(firsts[farm_id] <= as_of <= ends[farm_id] + longest for farm_id in firsts.index):
-        can = "; ".join(choices) or "none of any farm: every row is faulty, look at the files"
+        can = "; ".join(choices) or (
+            "no moment: no farm has a readable row on "
+            f"{data_engineering.clock_search.min_history_days} days, which its clock needs to be judged"
+        )
         raise OutsideDataError(
             f"as_of {as_of:%Y-%m-%d %H:%M} UTC is outside the data; signals can be used as of: {can}"
         )

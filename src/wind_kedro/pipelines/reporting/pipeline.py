@@ -89,5 +89,6 @@ def create_pipeline() -> Pipeline:
                 "report",
                 name="build_report",
             ),
-        ]
+        ],
+        tags="reporting",
     )
