@@ -16,6 +16,7 @@ from kedro.framework.cli.utils import CONTEXT_SETTINGS, ENV_HELP, validate_conf_
 from kedro.utils import find_kedro_project
 
 from wind_kedro.errors import find_cause
+from wind_kedro.hooks import read_cards
 
 if TYPE_CHECKING:
     from kedro.framework.context import KedroContext
@@ -131,7 +132,14 @@ def wind(ctx: click.Context, env: str | None, conf_source: str | None) -> None:
 @click.pass_obj
 def farms(options: dict[str, str | None]) -> None:
     """List the farms, and check every card."""
-    fleet, context = _open(options)
+    from kedro.framework.project import settings
+
+    _stand_in_project()
+    environment = options["env"] or os.getenv("KEDRO_ENV")
+    with _one_line():
+        # The configuration alone: a session would make an MLflow database for a look at the cards.
+        folder = options["conf_source"] or str(Path.cwd() / settings.CONF_SOURCE)
+        fleet = read_cards(settings.CONFIG_LOADER_CLASS(folder, environment, **settings.CONFIG_LOADER_ARGS))
     _print_table(
         ["farm", "name", "capacity", "turbines", "time zone", "weather", "products"],
         [
@@ -149,7 +157,7 @@ def farms(options: dict[str, str | None]) -> None:
     )
     click.echo(
         f"All cards are right: {len(fleet.farms)} farms, {len(fleet.groups)} groups, {len(fleet.markets)} markets, "
-        f"{len(fleet.products)} products (environment '{context.env or 'base'}')."
+        f"{len(fleet.products)} products (environment '{environment or 'base'}')."
     )
 
 
@@ -201,15 +209,11 @@ def _open(options: dict[str, str | None]) -> tuple[Fleet, KedroContext]:
     """The cards and the context of the environment asked for."""
     from kedro.framework.session import KedroSession
 
-    from wind_kedro.cards import Fleet
-
     _stand_in_project()
     with _one_line():
         session = KedroSession.create(env=options["env"], conf_source=options["conf_source"], save_on_close=False)
         context = session.load_context()
-        cards = context.config_loader["globals"]
-        fleet = Fleet.from_config(cards["farms"], cards["markets"], cards["products"], cards.get("groups"))
-    return fleet, context
+        return read_cards(context.config_loader), context
 
 
 def _print_table(header: list[str], rows: list[list[str]]) -> None:

@@ -8,7 +8,7 @@ import json
 import subprocess
 from collections.abc import Generator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kedro.framework.context import KedroContext
 from kedro.framework.hooks import hook_impl
@@ -16,6 +16,9 @@ from kedro.io import CatalogProtocol
 from kedro.pipeline import Pipeline
 
 from wind_kedro.errors import WindKedroError
+
+if TYPE_CHECKING:
+    from wind_kedro.cards import Fleet
 
 
 class MissingInputError(WindKedroError):
@@ -37,16 +40,7 @@ class RunHooks:
         """Check every card and fix ``as_of``, before a pipeline is even imported."""
         self._project_path = context.project_path
         loader = context.config_loader
-        cards = loader["globals"]
-        from wind_kedro.cards import Fleet
-
-        Fleet.from_config(
-            cards.get("farms"),
-            cards.get("markets"),
-            cards.get("products"),
-            cards.get("groups"),
-            files=_card_files(loader),
-        )
+        read_cards(loader)
         # As if the moment had been typed: every node of this run, and MLflow, see the same.
         now = dt.datetime.now(dt.UTC).replace(microsecond=0).isoformat()
         if (loader.runtime_params or {}).get("as_of") == "now":
@@ -119,6 +113,14 @@ class RunHooks:
 
         if mlflow.active_run() is not None:  # none where the environment does not track this pipeline
             mlflow.set_tags(tags)
+
+
+def read_cards(loader: Any) -> Fleet:
+    """The cards of a configuration; `CardError` names the file of each fault."""
+    from wind_kedro.cards import Fleet
+
+    kinds = ("farms", "markets", "products", "groups")
+    return Fleet.from_config(*(loader["globals"].get(kind) for kind in kinds), files=_card_files(loader))
 
 
 def _forget_mlflow_run() -> None:
