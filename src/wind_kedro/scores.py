@@ -227,7 +227,7 @@ def score_forecasts(
         raise ValueError(f"lead_edges_minutes: must rise strictly from 0 or above, not {list(lead_edges_minutes)}")
     if by not in {"all", "month", "day"}:
         raise ValueError(f"by: 'all', 'month' or 'day', not '{by}'")
-    known = _latest(observations, as_of)
+    known = latest_versions(observations, as_of)
     tables = []
     for product_id in sorted(forecasts["product_id"].unique()):
         product = fleet.product(product_id)
@@ -242,7 +242,20 @@ def score_forecasts(
     return Scores.validate(pd.concat(tables, ignore_index=True)[columns] if tables else _no_scores(columns))
 
 
-def _latest(observations: pd.DataFrame, as_of: dt.datetime | None) -> pd.DataFrame:
+def deciding_scores(scores: pd.DataFrame, product: Product) -> pd.DataFrame:
+    """Of a table of scores the rows by which models of a product are compared: its deciding score, over the whole horizon."""
+    return scores[
+        (scores["product_id"] == product.id)
+        & (scores["metric"] == product.deciding_score)
+        & scores["level"].isna()
+        & (scores["period"] == "all")
+        & (scores["lead_from_minutes"] == 0)
+        & (scores["lead_to_minutes"] == product.horizon_minutes)
+    ]
+
+
+def latest_versions(observations: pd.DataFrame, as_of: dt.datetime | None) -> pd.DataFrame:
+    """One row per entity, granularity and interval: its newest version that was known at ``as_of`` (`None`: of all)."""
     if as_of is not None:
         observations = observations.loc[observations["available_at"] <= pd.Timestamp(as_of)]
     key = ["entity_id", "granularity_minutes", "valid_at"]

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from wind_kedro.cards import Fleet, Product
 from wind_kedro.clock import Clock
-from wind_kedro.scores import Scoring, score_forecasts
+from wind_kedro.scores import Scoring, deciding_scores, score_forecasts
 
 
 class Monitoring(BaseModel):
@@ -91,8 +91,8 @@ def _behind_its_replay(
 ) -> list[dict[str, Any]]:
     """Live score of each issued model against what its replay promised over the whole horizon."""
     rows = []
-    promised = _whole_horizon(replay, product, entity_id).set_index("model")["value"]
-    for model, score, n in _whole_horizon(live, product, entity_id)[["model", "value", "n"]].itertuples(index=False):
+    promised = _of_entity(replay, product, entity_id).set_index("model")["value"]
+    for model, score, n in _of_entity(live, product, entity_id)[["model", "value", "n"]].itertuples(index=False):
         if n < monitoring.least_intervals or model not in promised.index:
             continue
         excess = score / promised[model] - 1
@@ -112,13 +112,5 @@ def _behind_its_replay(
     return rows
 
 
-def _whole_horizon(scores: pd.DataFrame, product: Product, entity_id: str) -> pd.DataFrame:
-    return scores[
-        (scores["product_id"] == product.id)
-        & (scores["entity_id"] == entity_id)
-        & (scores["metric"] == product.deciding_score)
-        & scores["level"].isna()
-        & (scores["period"] == "all")
-        & (scores["lead_from_minutes"] == 0)
-        & (scores["lead_to_minutes"] == product.horizon_minutes)
-    ]
+def _of_entity(scores: pd.DataFrame, product: Product, entity_id: str) -> pd.DataFrame:
+    return deciding_scores(scores[scores["entity_id"] == entity_id], product)

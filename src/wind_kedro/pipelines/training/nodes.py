@@ -21,7 +21,7 @@ from wind_kedro.fleet import Mapped, Workers, map_farms
 from wind_kedro.forecasts import KEYS, feature_matrix, forecast_rows, model_table
 from wind_kedro.models import Forecaster, ModelConfig, build
 from wind_kedro.models.fleet_model import FleetModel, Member
-from wind_kedro.scores import Scoring, score_forecasts
+from wind_kedro.scores import Scoring, deciding_scores, latest_versions, score_forecasts
 
 logger = logging.getLogger(__name__)
 
@@ -59,10 +59,7 @@ def assemble_model_input(
         NotEnoughHistoryError: if no issue has an outcome yet.
     """
     training_time = pd.Timestamp(clock.training_time(fleet.products))
-    known = observations[observations["available_at"] <= training_time]
-    newest = known.sort_values("available_at").drop_duplicates(
-        ["entity_id", "granularity_minutes", "valid_at"], keep="last"
-    )
+    newest = latest_versions(observations, training_time)
     targets = newest.assign(power_share=newest["power_kw"] / newest["available_capacity_kw"]).rename(
         columns={"available_at": "target_available_at"}
     )[["entity_id", "granularity_minutes", "valid_at", "power_share", "available_capacity_kw", "target_available_at"]]
@@ -170,15 +167,7 @@ def choose(replay_scores: pd.DataFrame, promotions_before: pd.DataFrame, fleet: 
     champions = {(row["product_id"], row["entity_id"]): row["model"] for row in earlier.to_dict("records")}
     rows = []
     for product in fleet.products:
-        whole = replay_scores[
-            (replay_scores["product_id"] == product.id)
-            & (replay_scores["metric"] == product.deciding_score)
-            & replay_scores["level"].isna()
-            & (replay_scores["period"] == "all")
-            & (replay_scores["lead_from_minutes"] == 0)
-            & (replay_scores["lead_to_minutes"] == product.horizon_minutes)
-        ]
-        for entity_id, table in whole.groupby("entity_id"):
+        for entity_id, table in deciding_scores(replay_scores, product).groupby("entity_id"):
             scores = table.set_index("model")["value"].dropna()
             if scores.empty:
                 logger.error(
