@@ -32,7 +32,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 # The part of pyproject.toml that requirements.lock is made from, as one number. Kept in the lock's first line.
 LOCK_INPUTS = $(BIN)/python -c 'import hashlib, json, pathlib, tomllib; \
 	p = tomllib.loads(pathlib.Path("pyproject.toml").read_text("utf-8"))["project"]; \
-	inputs = [p["requires-python"], p["dependencies"], p["optional-dependencies"]["dev"]]; \
+	inputs = [p["requires-python"], p["dependencies"], p["optional-dependencies"]]; \
 	print("\# made from", hashlib.sha256(json.dumps(inputs).encode()).hexdigest(), "by make lock")'
 
 .PHONY: help

@@ -83,7 +83,7 @@ def _farm(
             "path": f"{farm_id}.csv",
             "timestamp": "time",
             "turbine": "turbine",
-            "cadence_minutes": 10,
+            "cadence_seconds": 600,
             "columns": {"power_kw": {"name": "power", "unit": "kW"}},
             "sentinels": {"power_kw": [-999]},
         },

@@ -23,7 +23,7 @@ from wind_kedro.cards import Product
 from wind_kedro.cli import wind
 from wind_kedro.pipeline_registry import register_pipelines
 from wind_kedro.pipelines.data_engineering import contracts as data_contracts
-from wind_kedro.pipelines.data_engineering import parsing, quality, runs, timing
+from wind_kedro.pipelines.data_engineering import parsing, quality, runs, timing, weather_parsing
 from wind_kedro.pipelines.feature_engineering.nodes import FeatureParameters, features_of_entity
 from wind_kedro.pipelines.monitoring import nodes as monitoring
 from wind_kedro.scores import METRICS
@@ -180,7 +180,7 @@ def test_every_feature_is_in_the_glossary() -> None:
     assert sorted(name for name in short if name not in known) == []
 
 
-@pytest.mark.parametrize("module", [parsing, timing, runs], ids=lambda module: module.__name__.rpartition(".")[2])
+@pytest.mark.parametrize("module", [parsing, weather_parsing, timing, runs], ids=lambda module: module.__name__.rpartition(".")[2])
 def test_every_reason_is_in_the_glossary_and_has_words(module: ModuleType) -> None:
     reasons = reasons_in(module) - {"source_unreadable"}  # stands for a whole file: a check, never a row of quarantine
     assert reasons, "the search finds no reason in the module any more"

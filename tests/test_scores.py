@@ -140,7 +140,7 @@ def a_fleet(
             "path": "hill.csv",
             "timestamp": "time",
             "turbine": "turbine",
-            "cadence_minutes": 10,
+            "cadence_seconds": 600,
             "columns": {"power_kw": {"name": "power", "unit": "kW"}},
         },
         "weather": [

@@ -126,7 +126,7 @@ def signals_of(farm: Farm) -> pd.DataFrame:
 
 
 def grid(farm: Farm) -> pd.MultiIndex:
-    cadence = f"{farm.signals.cadence_minutes}min"
+    cadence = farm.signals.cadence
     times = pd.date_range(RECIPE.start, RECIPE.end, freq=cadence, inclusive="left", unit="us")
     return pd.MultiIndex.from_product([[turbine.id for turbine in farm.turbines], times], names=["turbine_id", "at"])
 
@@ -154,7 +154,7 @@ def stuck(farm: Farm, rows: pd.DataFrame) -> int:
             values = number(one, signal)
             values = values[~values.isin(farm.signals.sentinels.get(signal, []))].dropna()
             length = values.groupby((values != values.shift()).cumsum()).transform("size")
-            count += int((length * farm.signals.cadence_minutes > 120).sum())
+            count += int((length * farm.signals.cadence_seconds > 7200).sum())
     return count
 
 
@@ -176,7 +176,7 @@ def bad_stamps(farm: Farm, rows: pd.DataFrame) -> int:
 
 def off_grid(farm: Farm, rows: pd.DataFrame) -> int:
     at = rows["at"].dropna()
-    return int((at != at.dt.floor(f"{farm.signals.cadence_minutes}min")).sum())
+    return int((at != at.dt.floor(farm.signals.cadence)).sum())
 
 
 def unknown_turbines(farm: Farm, rows: pd.DataFrame) -> int:
@@ -523,7 +523,7 @@ TWICE, LATE, TEXT = {"kind": "duplicate"}, {"kind": "late", "hours": 2}, {"kind"
             "no received_at",
             id="late, but no arrival times",
         ),
-        pytest.param({"cadence_minutes": 10}, [], "no multiple of 15 min", id="cadence finer than the step"),
+        pytest.param({"cadence_seconds": 600}, [], "no multiple of 15 min", id="cadence finer than the step"),
     ],
 )
 def test_a_recipe_that_does_not_fit_is_refused(

@@ -138,7 +138,7 @@ class SignalSource(Source):
         None, description="the column that says when a row arrived; without it, latency does"
     )
     columns: dict[str, SourceColumn]
-    cadence_minutes: int = Field(gt=0, le=1440)
+    cadence_seconds: int = Field(gt=0, le=86_400, description="from one row of a turbine to its next")
     stamps: Literal["interval_start", "interval_end"] = "interval_start"
     clock: Literal["as_stamped", "wall_clock_is_utc", "wall_clock_is_local"] = Field(
         "as_stamped",
@@ -148,6 +148,11 @@ class SignalSource(Source):
     sentinels: dict[str, list[float]] = Field(
         default_factory=dict, description="values that mean 'missing', per signal"
     )
+
+    @property
+    def cadence(self) -> dt.timedelta:
+        """From one row of a turbine to its next, and the length of the interval a row is about."""
+        return dt.timedelta(seconds=self.cadence_seconds)
 
     @model_validator(mode="after")
     def _known_columns(self) -> Self:

@@ -93,7 +93,7 @@ def made_up_farms(
             for turbine in range(int(rng.integers(3, 26)))
         ]
         signals = {
-            "path": f"{farm_id}/signals.parquet", "format": "parquet", "cadence_minutes": cadence_minutes,
+            "path": f"{farm_id}/signals.parquet", "format": "parquet", "cadence_seconds": 60 * cadence_minutes,
             "timestamp": "timestamp", "turbine": "turbine_id", "received_at": "received_at",
             "columns": {name: {"name": name, "unit": unit} for name, unit in SIGNAL_UNITS.items()},
         }  # fmt: skip

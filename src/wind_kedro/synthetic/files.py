@@ -65,7 +65,7 @@ def signal_files(farm: Farm, measured: pd.DataFrame, recipe: Recipe) -> Made:
     rows[[TRUE_TIME, FAULT]] = measured[[TRUE_TIME, FAULT]]
     rows[_SHIFT] = pd.Timedelta(0)
     if card.received_at:
-        sent = rows[TRUE_TIME] + pd.Timedelta(minutes=card.cadence_minutes + farm.latency_minutes)
+        sent = rows[TRUE_TIME] + card.cadence + pd.Timedelta(minutes=farm.latency_minutes)
         # One message an interval carries all turbines; it takes up to a minute.
         seconds = pd.Series(rng.integers(0, 60, rows[TRUE_TIME].nunique()), index=rows[TRUE_TIME].unique())
         rows[card.received_at] = sent + pd.to_timedelta(rows[TRUE_TIME].map(seconds), unit="s")
@@ -138,7 +138,7 @@ def _stamps(true_start: pd.Series[Any], farm: Farm, recipe: Recipe) -> pd.Series
     """Time stamps as the farm's logger writes them."""
     times = true_start.dt.as_unit("us")
     if farm.signals.stamps == "interval_end":
-        times = times + pd.Timedelta(minutes=farm.signals.cadence_minutes)
+        times = times + pd.Timedelta(farm.signals.cadence)
     match _stamping(farm, recipe):
         case "local":
             stamps = times.dt.tz_convert(farm.time_zone).dt.tz_localize(None)
@@ -181,7 +181,7 @@ def _log_clock(log: FaultLog, times: pd.Series[Any], farm: Farm, recipe: Recipe)
     """Write down a false clock, and the hour that it stamped twice."""
     if _stamping(farm, recipe) != "utc_with_false_offset":
         return
-    width = pd.Timedelta(minutes=farm.signals.cadence_minutes)
+    width = pd.Timedelta(farm.signals.cadence)
     log.add_clock("false_offset", times, width, "kept", "stamps are UTC with a false local offset")
     left_out = _taken_for_local(times, farm.time_zone, "NaT").isna()
     if left_out.any():

@@ -119,11 +119,11 @@ def turbine_signals(
     Raises:
         ValueError: if the simulation's step does not divide the farm's cadence.
     """
-    per_interval, rest = divmod(farm.signals.cadence_minutes, recipe.step_minutes)
+    per_interval, rest = divmod(farm.signals.cadence_seconds, 60 * recipe.step_minutes)
     if rest:
-        cadence = farm.signals.cadence_minutes
+        cadence = farm.signals.cadence_seconds
         raise ValueError(
-            f"farm '{farm.id}': a cadence of {cadence} min is no multiple of {recipe.step_minutes} min steps"
+            f"farm '{farm.id}': a cadence of {cadence} s is no multiple of {recipe.step_minutes} min steps"
         )
     intervals = int((weather.times < pd.Timestamp(recipe.end)).sum()) // per_interval
     steps = slice(0, intervals * per_interval)

@@ -53,7 +53,7 @@ def made(missing: str = "before", *, received: bool = False, trend: float = 1.0,
 @pytest.mark.parametrize("turbines", [1, 3])
 def test_continuity_tells_the_hours_apart(missing: str, turbines: int) -> None:
     rows = made(missing, turbines=turbines)
-    found = retime(rows, SPRING, 10, SURE).merge(rows, on="source_row", suffixes=("", "_stamped"))
+    found = retime(rows, SPRING, 600, SURE).merge(rows, on="source_row", suffixes=("", "_stamped"))
     assert len(found) == 12 * turbines
     assert (found["valid_at"] == found["true"]).all()
     assert found["moved"].sum() == 6 * turbines
@@ -64,7 +64,7 @@ def test_continuity_tells_the_hours_apart(missing: str, turbines: int) -> None:
 @pytest.mark.parametrize(("missing", "change"), [("before", SPRING), ("after", AUTUMN)])
 def test_arrival_times_prove_it_row_by_row(missing: str, change: Change) -> None:
     rows = made(missing, received=True, trend=0.0, turbines=2)
-    found = retime(rows, change, 10, SURE).merge(rows, on="source_row", suffixes=("", "_stamped"))
+    found = retime(rows, change, 600, SURE).merge(rows, on="source_row", suffixes=("", "_stamped"))
     assert len(found) == 12
     assert found["moved"].all()
     assert (found["valid_at"] == found["true"]).all()
@@ -72,8 +72,8 @@ def test_arrival_times_prove_it_row_by_row(missing: str, change: Change) -> None
         assert (found["available_at"] == found["true"] + pd.Timedelta(minutes=20)).all()
     # What comes later changes none of it: each row is proven by itself, and by what came before it.
     noon = found["available_at"].sort_values().iloc[5]
-    then = retime(rows[rows["available_at"] <= noon], change, 10, SURE)
-    whole = retime(rows, change, 10, SURE)
+    then = retime(rows[rows["available_at"] <= noon], change, 600, SURE)
+    whole = retime(rows, change, 600, SURE)
     pd.testing.assert_frame_equal(
         then[then["available_at"] <= noon].sort_values("source_row", ignore_index=True),
         whole[whole["available_at"] <= noon].sort_values("source_row", ignore_index=True),
@@ -85,11 +85,11 @@ def test_a_late_row_of_the_first_pass_is_not_taken_for_the_second() -> None:
     late = rows["true"].between(CHANGE, CHANGE + HOUR, inclusive="left")
     rows.loc[late, "received_at"] += pd.Timedelta(hours=5)
     rows = rows[~rows["true"].between(CHANGE + HOUR, CHANGE + 2 * HOUR, inclusive="left")]
-    assert retime(rows, AUTUMN, 10, SURE).empty
+    assert retime(rows, AUTUMN, 600, SURE).empty
 
 
 def test_what_is_not_sure_stays() -> None:
-    assert retime(made(trend=0.0), SPRING, 10, SURE).empty
+    assert retime(made(trend=0.0), SPRING, 600, SURE).empty
 
 
 def without(rows: pd.DataFrame, keep: Any) -> pd.DataFrame:
@@ -122,4 +122,4 @@ def test_without_the_mark_of_a_clock_change_nothing_moves(case: str) -> None:
         rows = rows[rows["valid_at"] >= CHANGE]
     else:
         rows = rows[~rows["valid_at"].isin(doubled["valid_at"])]
-    assert retime(rows.reset_index(drop=True), SPRING, 10, SURE).empty
+    assert retime(rows.reset_index(drop=True), SPRING, 600, SURE).empty

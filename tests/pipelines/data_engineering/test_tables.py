@@ -27,7 +27,7 @@ def timed(rows: list[dict[str, Any]]) -> Any:
         at = pd.Timestamp(row["valid_at"])
         available = pd.Timestamp(row.get("available_at", at + pd.Timedelta(minutes=20)))
         base = {"farm_id": "hill", "turbine_id": "T0", "source_file": "hill.csv", "source_row": number, "superseded_at": pd.NaT,
-                "version": 0, "cadence": 10, "retimed": False, "status": "kept", "wind_speed_ms": 8.0}  # fmt: skip
+                "version": 0, "cadence": 600, "retimed": False, "status": "kept", "wind_speed_ms": 8.0}  # fmt: skip
         full.append(base | row | {"valid_at": at, "available_at": available, "arrived_at": available})
     frame = pd.DataFrame(full).reindex(columns=[*full[0], *(name for name in SIGNALS if name not in full[0])])
     times = dict.fromkeys(["valid_at", "arrived_at", "available_at", "superseded_at"], "datetime64[us]")
@@ -124,7 +124,7 @@ def test_a_cadence_that_does_not_divide_is_told_and_makes_no_observation(
     now: Clock,
     settings: Any,
 ) -> None:
-    fleet = windy(cadence_minutes=40)
+    fleet = windy(cadence_seconds=2400)
     wind = gusty(24 * 4)[::12]  # every two hours
     found = run_room(
         raw_signals(signal_rows(wind, lambda at: at.isoformat())),
@@ -136,7 +136,7 @@ def test_a_cadence_that_does_not_divide_is_told_and_makes_no_observation(
     assert found["observations"].empty
     faults = found["data_quality"].query("check == 'cadence_does_not_fit'")
     assert faults["severity"].unique().tolist() == ["error"]
-    assert "no 60-minute observations of Hill: the farm's 40 minutes do not divide them" in faults["message"].tolist()
+    assert "no 60-minute observations of Hill: the farm's 2400 seconds do not divide them" in faults["message"].tolist()
 
 
 # --- power curve -------------------------------------------------------------------------------------------------------

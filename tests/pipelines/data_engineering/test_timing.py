@@ -108,7 +108,7 @@ def test_fates(fates: dict[str, list[str]]) -> None:
 def test_conflicts_and_stamps_off_the_grid_say_so(time: Callable[..., pd.DataFrame]) -> None:
     found = time([{}, {"power_kw": "600"}, {"timestamp": "2024-03-10T12:03:00Z"}])
     assert found["reason"].tolist() == ["conflicting_stamp", "conflicting_stamp", "off_grid"]
-    assert "2024-03-10 12:03:00 UTC does not start on a multiple of 10 minutes" in found["detail"][2]
+    assert "2024-03-10 12:03:00 UTC does not start on a multiple of 600 seconds" in found["detail"][2]
 
 
 @pytest.mark.parametrize(

@@ -46,7 +46,7 @@ def _farm(farm_id, name, east, kind):
             "path": f"{farm_id}.csv",
             "timestamp": "time",
             "turbine": "turbine",
-            "cadence_minutes": 10,
+            "cadence_seconds": 600,
             "columns": {"power_kw": {"name": "power", "unit": "kW"}},
         },
         "weather": [

@@ -20,7 +20,7 @@ def ill_fitting(fleet: Fleet) -> list[tuple[str, int, str]]:
         for entity in _entities(fleet)
         for minutes in fleet.granularities_minutes
         for farm in fleet.farms_of(entity.id)
-        if minutes % farm.signals.cadence_minutes
+        if minutes * 60 % farm.signals.cadence_seconds
     ]
 
 
@@ -79,7 +79,8 @@ def aggregate_observations(
     # power
     # counts as come: it was there.
     first = rows.filter(rows.version == 0).group_by(key).agg(
-        expected_minutes=lambda t: t.expected_minutes.max(), there=lambda t: t.cadence.sum(), last=lambda t: t.available_at.max()
+        expected_minutes=lambda t: t.expected_minutes.max(), there=lambda t: t.cadence.sum() / 60,
+        last=lambda t: t.available_at.max(),
     )  # fmt: skip
     end = first.start + first.granularity_minutes.as_interval("m")
     given_up = end + ibis.interval(minutes=settings.late_grace_minutes)
@@ -101,7 +102,7 @@ def aggregate_observations(
     )
     turbines = known.group_by([*key, "known_at", "farm_id", "turbine_id"]).agg(
         power_kw=exact(known.power_kw).mean().cast("float64"),
-        wind_speed_ms=exact(known.wind_speed_ms).mean().cast("float64"), minutes=known.cadence.sum(),
+        wind_speed_ms=exact(known.wind_speed_ms).mean().cast("float64"), minutes=known.cadence.sum() / 60,
         rated=known.rated.max(), expected_minutes=known.expected_minutes.max(),
     )  # fmt: skip
     turbines = turbines.filter(

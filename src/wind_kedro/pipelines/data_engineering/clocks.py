@@ -99,11 +99,12 @@ def _arrivals(parsed: Table, fleet: Fleet) -> Table:
 
     farms = ibis.memtable(
         pd.DataFrame(
-            {"farm_id": farm.id, "wait": farm.signals.cadence_minutes + farm.latency_minutes} for farm in fleet.farms
+            {"farm_id": farm.id, "wait": farm.signals.cadence_seconds + 60 * farm.latency_minutes}
+            for farm in fleet.farms
         )
     )
     rows = parsed.filter(parsed.reason.isnull()).inner_join(farms, "farm_id")
-    latest = ibis.greatest(*[rows[reading] for reading in READINGS]) + rows["wait"].as_interval("m")
+    latest = ibis.greatest(*[rows[reading] for reading in READINGS]) + rows["wait"].as_interval("s")
     return rows.mutate(arrived=ibis.coalesce(rows.received_at, latest))
 
 
@@ -161,26 +162,26 @@ class _Peak:
 def _calibrate(
     farm: Farm, wind: pd.DataFrame, weather: pd.DataFrame, first: pd.Timestamp, search: ClockSearch
 ) -> list[dict[str, Any]]:
-    lags = _lags(farm.signals.cadence_minutes, search.max_lag_minutes)
+    lags = _lags(farm.signals.cadence_seconds / 60, search.max_lag_minutes)
     in_force: str = farm.signals.clock
     sums: list[tuple[pd.Timestamp, dict[tuple[str, int], Floats]]] = []
     rows = []
     for block in sorted({first, *wind["block"]}):
         sums.append((block, _block_sums(farm, wind[wind["block"] == block], weather, block, lags, search)))
         recent = [found for at, found in sums if at > block - pd.Timedelta(days=search.window_days)]
-        peaks = {reading: _peaks(recent, reading, lags, farm.signals.cadence_minutes) for reading in READINGS}
+        peaks = {reading: _peaks(recent, reading, lags, farm.signals.cadence_seconds / 60) for reading in READINGS}
         in_force, row = _decide(farm, in_force, peaks, search)
         rows.append({"farm_id": farm.id, "fitted_at": block, **row})
     return rows
 
 
-def _lags(cadence: int, longest: int) -> Floats:
+def _lags(cadence: float, longest: int) -> Floats:
     """Lags to try, minutes: steps that divide the cadence or that it divides, so that weather is interpolated once only."""
     if cadence > _COARSEST_LAG_MINUTES:
-        step = max(n for n in range(1, _COARSEST_LAG_MINUTES + 1) if cadence % n == 0)
+        step = float(max(n for n in range(1, _COARSEST_LAG_MINUTES + 1) if cadence % n == 0))
     else:
         step = cadence * math.ceil(_FINEST_LAG_MINUTES / cadence)
-    count = longest // step
+    count = int(longest // step)
     return np.arange(-count, count + 1, dtype="float64") * step
 
 
@@ -209,7 +210,7 @@ def _block_sums(
     weather_ms = known["wind_speed_100m_ms"].to_numpy()
     x = wind["wind_speed_ms"].to_numpy()
     local = (_minutes(wind["wall_clock_is_utc"]) - _minutes(wind["wall_clock_is_local"])).astype("int64")
-    middle = farm.signals.cadence_minutes / 2
+    middle = farm.signals.cadence_seconds / 60 / 2
     found: dict[tuple[str, int], Floats] = {}
     for reading in READINGS:
         at = _minutes(wind[reading]) + middle
@@ -252,7 +253,7 @@ def _correlations(sums: Floats) -> Floats:
 
 
 def _peaks(
-    blocks: list[dict[tuple[str, int], Floats]], reading: str, lags: Floats, cadence: int
+    blocks: list[dict[tuple[str, int], Floats]], reading: str, lags: Floats, cadence: float
 ) -> tuple[_Peak | None, dict[int, _Peak]]:
     """The peak over all rows of a reading, and one per offset of the local clock that has enough of them."""
     parts: dict[int, Floats] = {}
@@ -267,7 +268,7 @@ def _peaks(
     return whole, {offset: peak for offset, peak in peaks.items() if peak is not None and peak.hours >= _MIN_PART_HOURS}
 
 
-def _peak(sums: Floats, lags: Floats, cadence: int) -> _Peak | None:
+def _peak(sums: Floats, lags: Floats, cadence: float) -> _Peak | None:
     correlations = _correlations(sums)
     if np.isnan(correlations).all():
         return None

@@ -9,7 +9,8 @@ from wind_kedro.clock import Clock
 from wind_kedro.contracts import Contract, Signals
 
 from ._tables import Table
-from .parsing import READINGS, SIGNALS, WEATHER
+from .parsing import READINGS, SIGNALS
+from .weather_parsing import WEATHER
 
 
 class BrokenContractError(ValueError):

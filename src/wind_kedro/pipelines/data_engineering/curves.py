@@ -50,7 +50,7 @@ def fit_power_curves(
             farm.id,
             at,
             counts[(counts["farm_id"] == farm.id) & (counts["block"] <= at)],
-            farm.signals.cadence_minutes,
+            farm.signals.cadence_seconds,
             curve,
         )
         for farm in fleet.farms
@@ -105,7 +105,7 @@ def _turbines(fleet: Fleet) -> pd.DataFrame:
 
 def _fit(farm_id: str, at: pd.Timestamp, counts: pd.DataFrame, cadence: int, curve: Curve) -> pd.DataFrame:
     cells = counts.groupby(["bin", "step"])["count"].sum().unstack(fill_value=0).sort_index()
-    cells = cells[cells.sum(axis=1) * cadence >= curve.min_bin_minutes] if not cells.empty else cells
+    cells = cells[cells.sum(axis=1) * cadence >= curve.min_bin_minutes * 60] if not cells.empty else cells
     if cells.empty:
         return pd.DataFrame()
     cells = cells[sorted(cells.columns)]

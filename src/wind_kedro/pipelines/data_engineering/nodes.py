@@ -3,11 +3,12 @@
 from .aggregation import aggregate_observations
 from .clocks import calibrate_clocks
 from .curves import fit_power_curves, judge_signals
-from .parsing import parse_signals, parse_weather
+from .parsing import parse_signals
 from .quality import assess_quality, set_aside
 from .runs import judge_weather, make_weather
 from .span import check_as_of
 from .timing import time_signals
+from .weather_parsing import parse_weather
 
 __all__ = [
     "aggregate_observations",

@@ -166,8 +166,8 @@ def assess_quality(
         _account(about_weather, counted)
         _judge_runs(about_weather, farm, weather[weather["farm_id"] == farm.id])
     for entity, minutes, farm_id in ill_fitting(fleet):
-        cadence = fleet.farm(farm_id).signals.cadence_minutes
-        message = f"no {minutes}-minute observations of {fleet.name_of(entity)}: the farm's {cadence} minutes do not divide them"
+        cadence = fleet.farm(farm_id).signals.cadence_seconds
+        message = f"no {minutes}-minute observations of {fleet.name_of(entity)}: the farm's {cadence} seconds do not divide them"
         found.about(farm_id, "signals").add("cadence_does_not_fit", "row", 1, 1, message, "error")
     return pd.DataFrame(found.rows)
 
@@ -236,7 +236,7 @@ def _account(notes: _Notes, counted: _Counts) -> None:
 def _signal_counts(timed: Table, late_grace_minutes: int) -> pd.DataFrame:
     """Per farm: rows, rows of the newest version, late ones, and per signal how many values are missing and why."""
     rows = timed.filter(timed.status.isin(["kept", "superseded"]))
-    due = rows.valid_at + (rows.cadence + late_grace_minutes).as_interval("m")
+    due = rows.valid_at + (rows.cadence + late_grace_minutes * 60).as_interval("s")
     counts: dict[str, Any] = {
         "rows": rows.count(),
         "newest": (rows.status == "kept").sum(),
@@ -253,7 +253,7 @@ def _signal_counts(timed: Table, late_grace_minutes: int) -> pd.DataFrame:
 
 def _judge_signals(notes: _Notes, farm: Farm, own: Mapping[Any, Any]) -> None:
     rows = int(own["rows"])
-    intervals = int((own["last"] - own["first"]) / pd.Timedelta(minutes=int(own["cadence"]))) + 1
+    intervals = int((own["last"] - own["first"]) / pd.Timedelta(seconds=int(own["cadence"]))) + 1
     expected = intervals * len(farm.turbines)
     gaps = expected - int(own["newest"])
     message = f"{gaps} turbine intervals between the first and the last have no row"
@@ -302,7 +302,7 @@ def _judge_clock(notes: _Notes, farm: Farm, calibrations: pd.DataFrame, data_eng
         )
         notes.add("clock_disagrees_with_card", "row", hours, hours, message, "warning")
     shift = float(newest["offset_minutes"])
-    if abs(shift) >= max(data_engineering.clock_search.shift_minutes, farm.signals.cadence_minutes):
+    if abs(shift) >= max(data_engineering.clock_search.shift_minutes, farm.signals.cadence_seconds / 60):
         message = (
             f"signals are {abs(shift):.0f} min {'late' if shift > 0 else 'early'} against the weather however they are read; "
             "not corrected, as the weather's point or model may be what is off: check the logger's clock"

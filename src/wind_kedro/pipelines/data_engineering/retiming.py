@@ -46,7 +46,7 @@ class Change:
     minutes: int  # by how much, forward positive
 
 
-def retime(rows: pd.DataFrame, change: Change, cadence_minutes: int, settings: Retiming) -> pd.DataFrame:
+def retime(rows: pd.DataFrame, change: Change, cadence_seconds: int, settings: Retiming) -> pd.DataFrame:
     """Put right what a farm's logger stamped wrongly around one change of the local clock.
 
     Rows that say when they came prove it one by one, so that what comes later changes nothing:
@@ -70,19 +70,19 @@ def retime(rows: pd.DataFrame, change: Change, cadence_minutes: int, settings: R
         rows: a farm's rows around the change, none a repetition: ``turbine_id``, ``source_file``, ``source_row``,
             ``reading``, ``valid_at``, ``received_at``, ``arrived_at``, ``available_at`` and the signals.
         change: of the local clock.
-        cadence_minutes: from stamp to stamp.
+        cadence_seconds: from stamp to stamp.
         settings: see above.
 
     Returns:
         One row per row put in order: ``source_file, source_row, valid_at, available_at`` (when the last row it was
         judged by could be used) and ``moved``, whether its stamp changed.
     """
-    step = pd.Timedelta(minutes=cadence_minutes)
+    step = pd.Timedelta(seconds=cadence_seconds)
     out = _by_arrival(rows[rows["received_at"].notna()], change, step)
     found = {
         str(turbine): doubled
         for turbine, own in rows[rows["received_at"].isna()].groupby("turbine_id")
-        if (doubled := _doubled(own, abs(change.minutes), cadence_minutes)) is not None
+        if (doubled := _doubled(own, abs(change.minutes), cadence_seconds)) is not None
         # Only with a row before and a row after; without, it is too early to tell.
         and _before(doubled) is not None
         and _after(doubled) is not None
@@ -130,13 +130,13 @@ def _by_arrival(rows: pd.DataFrame, change: Change, step: pd.Timedelta) -> list[
     return out
 
 
-def _doubled(rows: pd.DataFrame, change_minutes: int, cadence_minutes: int) -> _Doubled | None:
-    step, length = pd.Timedelta(minutes=cadence_minutes), pd.Timedelta(minutes=change_minutes)
-    if change_minutes % cadence_minutes:
+def _doubled(rows: pd.DataFrame, change_minutes: int, cadence_seconds: int) -> _Doubled | None:
+    step, length = pd.Timedelta(seconds=cadence_seconds), pd.Timedelta(minutes=change_minutes)
+    if change_minutes * 60 % cadence_seconds:
         return None
     counts = rows["valid_at"].value_counts()
     stamps = sorted(counts[counts > 1].index)
-    whole = [stamps[0] + step * k for k in range(change_minutes // cadence_minutes)] if stamps else []
+    whole = [stamps[0] + step * k for k in range(change_minutes * 60 // cadence_seconds)] if stamps else []
     if not stamps or stamps != whole or (counts[stamps] != 2).any():  # noqa: PLR2004 - a pair
         return None
     there = set(counts.index)

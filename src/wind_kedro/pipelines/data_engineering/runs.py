@@ -10,7 +10,7 @@ from wind_kedro.cards import Fleet
 from wind_kedro.clock import Clock
 
 from ._tables import Table, in_utc
-from .parsing import WEATHER
+from .weather_parsing import WEATHER
 
 #: Specific gas constant of dry air, J/(kg K) (ISO 2533:1975).
 DRY_AIR_J_PER_KG_K = 287.05287

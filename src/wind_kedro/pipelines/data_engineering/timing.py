@@ -73,7 +73,7 @@ def time_signals(
 
 def _farms(fleet: Fleet) -> pd.DataFrame:
     return pd.DataFrame(
-        {"farm_id": farm.id, "cadence": farm.signals.cadence_minutes, "latency": farm.latency_minutes}
+        {"farm_id": farm.id, "cadence": farm.signals.cadence_seconds, "latency": farm.latency_minutes}
         for farm in fleet.farms
     )
 
@@ -84,7 +84,7 @@ def _timed(parsed: Table, calibration: pd.DataFrame, fleet: Fleet) -> Table:
 
     never = ibis.timestamp(9999, 1, 1, 0, 0, 0)
     rows = parsed.inner_join(ibis.memtable(_farms(fleet)), "farm_id")
-    end = rows.cadence.as_interval("m")
+    end = rows.cadence.as_interval("s")
     earliest = ibis.coalesce(
         rows.received_at, ibis.least(*[rows[name] for name in READINGS]) + end + rows.latency.as_interval("m")
     )
@@ -96,7 +96,7 @@ def _timed(parsed: Table, calibration: pd.DataFrame, fleet: Fleet) -> Table:
     ).drop("farm_id_right")
     valid_at = ibis.cases(*[(rows.reading == name, rows[name]) for name in READINGS], else_=rows.as_stamped)
     rows = rows.mutate(valid_at=valid_at)
-    ended = rows.valid_at + rows.cadence.as_interval("m")
+    ended = rows.valid_at + rows.cadence.as_interval("s")
     arrived = ibis.ifelse(
         rows.received_at.notnull(),
         ibis.greatest(rows.received_at, ended),
@@ -112,13 +112,13 @@ def _timed(parsed: Table, calibration: pd.DataFrame, fleet: Fleet) -> Table:
         )
     )
     second = rows.valid_at.epoch_seconds()
-    off_grid = rows.reason.isnull() & ((second % (rows.cadence * 60) != 0) | (rows.valid_at.microsecond() != 0))
+    off_grid = rows.reason.isnull() & ((second % rows.cadence != 0) | (rows.valid_at.microsecond() != 0))
     return rows.mutate(
         reason=ibis.ifelse(off_grid, "off_grid", rows.reason),
         detail=ibis.ifelse(
             off_grid,
             "interval of " + rows.valid_at.strftime("%Y-%m-%d %H:%M:%S") + " UTC does not start on a multiple of "
-            + rows.cadence.cast("string") + " minutes",
+            + rows.cadence.cast("string") + " seconds",
             rows.detail,
         ),
     )  # fmt: skip
@@ -186,7 +186,7 @@ def _retimed(rows: Table, fleet: Fleet, clock: Clock, data_engineering: DataEngi
         # With an arrival time of its own, a row comes in that order; without, it counts from when it was put right.
         arrived_at=ibis.ifelse(
             rows.moved.fill_null(False) & rows.received_at.notnull(),
-            ibis.greatest(rows.received_at, rows.right_valid_at + rows.cadence.as_interval("m")),
+            ibis.greatest(rows.received_at, rows.right_valid_at + rows.cadence.as_interval("s")),
             ibis.ifelse(rows.right_valid_at.notnull(), rows.right_available_at, rows.arrived_at),
         ),
         available_at=ibis.coalesce(rows.right_available_at, rows.available_at),
@@ -282,7 +282,7 @@ def _unstuck(rows: Table, fleet: Fleet, stuck: Stuck) -> Table:
             preceding=count - 1,
             following=0,
         )
-        contiguous = rows.valid_at.min().over(back) == rows.valid_at - (rows.cadence * (count - 1)).as_interval("m")
+        contiguous = rows.valid_at.min().over(back) == rows.valid_at - (rows.cadence * (count - 1)).as_interval("s")
         there = (rows[name].count().over(back) == count) & (rows.available_at.max().over(back) <= rows.available_at)
         same = rows[name].min().over(back) == rows[name].max().over(back)
         if name == "wind_speed_ms":

@@ -1,0 +1,88 @@
+"""What every feed is: a card that knows how to fetch what is new since a checkpoint, in batches that land whole or not at all."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import AfterValidator, Field, SecretStr
+
+from wind_kedro.cards import Card, Identifier
+from wind_kedro.errors import WindKedroError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+#: What a feed remembers between two fetches: anything JSON can hold. It lands with the batch it belongs to.
+Checkpoint = Mapping[str, Any]
+
+
+class FeedError(WindKedroError):
+    """A feed cannot be read: which one, what is wrong, what to do. Never holds a secret."""
+
+
+def _inside(value: str) -> str:
+    path = Path(value)
+    if path.is_absolute() or ".." in path.parts or not path.parts or any(part[0] in "._" for part in path.parts):
+        raise ValueError(f"'{value}' is not a plain folder below 01_raw")
+    return value
+
+
+def _nothing() -> None:
+    """A batch that nobody needs to be told of."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What lands together, in one step.
+
+    Attributes:
+        files: by name: bytes, a file to move in (it is in ``scratch``), or a table, which becomes a Parquet file.
+        checkpoint: where the next fetch goes on once this batch has landed.
+        rows: how many, if the feed knows.
+        landed: called when the batch is safe on disk; a broker's messages are acknowledged here, not before.
+    """
+
+    files: Mapping[str, bytes | Path | pa.Table]
+    checkpoint: Checkpoint
+    rows: int | None = None
+    landed: Callable[[], None] = field(default=_nothing)
+
+
+class Feed(Card, ABC):
+    """One source outside the house. Fetching again from the same checkpoint gives the same again, and nothing twice."""
+
+    id: Identifier
+    kind: str
+    into: Annotated[str, AfterValidator(_inside)] = Field(
+        description="folder below 01_raw in which its batches land, one subfolder `landed_at=…` each"
+    )
+    credentials: dict[str, SecretStr] = Field(
+        default_factory=dict, description="from credentials.yml or the environment; never shown"
+    )
+    attempts: int = Field(5, ge=1, description="a request is tried so often before the feed counts as failed")
+    longest_wait_seconds: float = Field(60, gt=0, description="waits between attempts double up to this")
+
+    @abstractmethod
+    def fetch(self, checkpoint: Checkpoint | None, scratch: Path) -> Iterator[Batch]:
+        """Yield what is new since ``checkpoint`` (null: everything), oldest first.
+
+        Args:
+            checkpoint: of the last batch that landed.
+            scratch: an empty folder on the landing's file system, removed afterwards.
+
+        Raises:
+            FeedError: when attempts are used up, or the source is not what the card says.
+        """
+
+    def secret(self, name: str) -> str:
+        """A credential in the clear, for the one call that needs it."""
+        try:
+            return self.credentials[name].get_secret_value()
+        except KeyError:
+            raise FeedError(
+                f"feed '{self.id}': its credentials have no '{name}'; give it in conf/local/credentials.yml"
+            ) from None

@@ -1,0 +1,91 @@
+"""The weather's text becomes numbers and times, by the cards; what cannot be read says so."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from wind_kedro.cards import WEATHER_UNITS, Fleet
+
+from ._tables import Table
+from ._text import conversions, first_fault, has_text, instant, minus_minutes, numbers, quoted
+from .settings import DataEngineering
+
+WEATHER = tuple(WEATHER_UNITS)
+
+
+def parse_weather(weather_raw: Table, fleet: Fleet, data_engineering: DataEngineering) -> Table:
+    """Read the weather's text by the cards.
+
+    One row per row of a source, and one with number 0 per source that could not be read (reason ``source_unreadable``),
+    in the house's units; times are UTC without zone, a stamp without offset is UTC. A value out of range is null.
+    ``run_at`` and ``available_at`` are null for an analysis. ``reason`` and ``detail`` are null in good rows, else the
+    first of ``ragged``, ``bad_stamp``, ``unparseable``, ``missing_wind``.
+
+    Args:
+        weather_raw: contract `WeatherRaw`.
+        fleet: the cards.
+        data_engineering: the room's parameters.
+    """
+    import ibis
+
+    sources = pd.DataFrame(
+        {
+            "farm_id": farm.id,
+            "weather_model": source.model,
+            "is_analysis": source.kind == "analysis",
+            "delay_minutes": source.delay_minutes,
+            **conversions({name: column.unit for name, column in source.columns.items()}, WEATHER_UNITS),
+        }
+        for farm in fleet.farms
+        for source in farm.weather
+    )
+    rows = weather_raw.inner_join(ibis.memtable(sources), ["farm_id", "weather_model"])
+    rows = rows.mutate(**{f"{name}_time": instant(rows[name]) for name in ("valid_at", "run_at", "available_at")})
+    rows = numbers(rows, WEATHER, data_engineering.missing_values)
+    rows = rows.mutate(
+        **{
+            name: ibis.ifelse(
+                rows[name].between(*data_engineering.weather_ranges[name]), rows[name], ibis.null("float64")
+            )
+            for name in WEATHER
+            if name in data_engineering.weather_ranges
+        }
+    )
+    has_wind = rows.wind_speed_100m_ms.notnull() | (rows.wind_u_100m_ms.notnull() & rows.wind_v_100m_ms.notnull())
+    missing = data_engineering.missing_values
+    reason, detail = first_fault(
+        [
+            (rows.source_row == 0, "source_unreadable", rows.fault),
+            (rows.fault.notnull(), "ragged", rows.fault),
+            (rows.valid_at_time.isnull(), "bad_stamp", quoted("valid_at", rows.valid_at, "is not ISO 8601")),
+            (
+                rows.run_at_time.isnull() & ~rows.is_analysis,
+                "bad_stamp",
+                quoted("run_at", rows.run_at, "is not ISO 8601"),
+            ),
+            (
+                rows.available_at_time.isnull() & has_text(rows.available_at, missing),
+                "bad_stamp",
+                quoted("available_at", rows.available_at, "is not ISO 8601"),
+            ),
+            *[
+                (rows[f"{name}_bad"], "unparseable", quoted(name, rows[f"{name}_text"], "is not a number"))
+                for name in WEATHER
+            ],
+            (~has_wind, "missing_wind", ibis.literal("no wind at 100 m, or out of range")),
+        ]
+    )
+    arrival = ibis.coalesce(rows.available_at_time, minus_minutes(rows.run_at_time, -rows.delay_minutes))
+    return rows.select(
+        "farm_id",
+        "weather_model",
+        "source_file",
+        "source_row",
+        "is_analysis",
+        run_at=ibis.ifelse(rows.is_analysis, ibis.null("timestamp"), rows.run_at_time),
+        available_at=ibis.ifelse(rows.is_analysis, ibis.null("timestamp"), arrival),
+        valid_at=rows.valid_at_time,
+        **{name: rows[name] for name in WEATHER},
+        reason=reason,
+        detail=detail,
+    )
