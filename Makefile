@@ -117,6 +117,18 @@ bench-start: environment ## Measure installing, the first run, the second run an
 proof-start: environment ## Prove the forecast beats its baselines at every lead time
 	@$(BIN)/python benchmarks/proof_start.py
 
+.PHONY: proof-data
+proof-data: environment ## Prove that the rules find the faults put into real data, and little else
+	@$(BIN)/python benchmarks/proof_data.py
+
+.PHONY: proof-onboarding
+proof-onboarding: environment ## Prove that add-farm reads exports in any dress
+	@$(BIN)/python benchmarks/proof_onboarding.py
+
+.PHONY: bench-data
+bench-data: environment ## Measure cleaning as rows grow
+	@$(BIN)/python benchmarks/bench_data.py
+
 .PHONY: clean
 clean: ## Remove the environment, the caches and what builds left; data stays
 	@rm -rf $(VENV) build dist .viz .coverage .coverage.* htmlcov .pytest_cache .mypy_cache .ruff_cache .import_linter_cache \

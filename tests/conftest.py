@@ -195,10 +195,14 @@ def make_observations(rows: Rows) -> pd.DataFrame:
             "wind_speed_ms": 8.0,
             "coverage_share": 1.0,
             "turbines": 3,
+            "stopped_share": 0.0,
+            "curtailed_share": 0.0,
+            "imputed_share": 0.0,
         } | row
         full["power_kw"] = (
             full.pop("share", 0.0) * full["available_capacity_kw"] if "power_kw" not in full else full["power_kw"]
         )
+        full.setdefault("metered_power_kw", full["power_kw"])
         # As latency has it: an interval can be read ten minutes after its end.
         full.setdefault("available_at", full["valid_at"] + pd.Timedelta(minutes=full["granularity_minutes"] + 10))
         table.append(full)
@@ -211,7 +215,8 @@ def make_weather(rows: Rows) -> pd.DataFrame:
     """Weather from rows that say what matters; available two hours after the run unless they say otherwise."""
     table = []
     for row in _times(rows, ["run_at", "available_at", "valid_at"]):
-        full = {"farm_id": "hill", "weather_model": "alpha", "is_analysis": False} | row
+        full = {"farm_id": "hill", "weather_model": "alpha", "weather_point": "site", "is_analysis": False} | row
+        full.setdefault("wind_speed_hub_ms", full["wind_speed_100m_ms"])
         full.setdefault("available_at", full["run_at"] + pd.Timedelta(hours=2))
         table.append(full)
     columns = contracts.Weather.to_schema().columns
@@ -219,6 +224,31 @@ def make_weather(rows: Rows) -> pd.DataFrame:
     return contracts.Weather.validate(
         frame.astype({name: float for name in columns if name.startswith(("wind", "temp", "press", "air"))})
     )
+
+
+def make_readiness(rows: Rows) -> pd.DataFrame:
+    """Readiness from rows that say what matters; all else is a sound farm's with two years of data."""
+    sound = {
+        "farm_id": "hill", "tier": "local", "reason": "700.0 days with power and weather", "history_days": 730.0,
+        "learnable_days": 700.0, "coverage_share": 0.97, "gaps": 2, "longest_gap_hours": 30.0, "silent_hours": 1.0,
+        "latency_median_minutes": 12.0, "latency_95_minutes": 45.0, "reading": "as_stamped", "offset_minutes": 4.0,
+        "agrees": True, "stopped_rows_share": 0.01, "curtailed_rows_share": 0.02, "iced_rows_share": 0.0,
+        "quarantined_rows_share": 0.001, "unreadable_sources": 0, "weather": contracts.FORECAST_WEATHER,
+        "weather_days": 735.0, "missing_runs": 1, "best_point": "alpha/site", "best_correlation": 0.83,
+        "other_farm": "shore", "other_correlation": 0.61, "wrong_point": False,
+    }  # fmt: skip
+    table = [
+        {"assessed_at": pd.Timestamp("2024-03-01", tz="UTC")} | sound | row for row in _times(rows, ["assessed_at"])
+    ]
+    return contracts.Readiness.validate(
+        pd.DataFrame(table, columns=list(contracts.Readiness.to_schema().columns)).astype({"agrees": "boolean"})
+    )
+
+
+@pytest.fixture(scope="session", name="assess")
+def assess_fixture() -> MakeTable:
+    """Makes readiness from short rows."""
+    return make_readiness
 
 
 @pytest.fixture(scope="session", name="observe")

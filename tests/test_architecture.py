@@ -33,6 +33,12 @@ def registered() -> dict[str, Pipeline]:
     return dict(pipelines.items())
 
 
+@pytest.fixture(scope="module")
+def everything(registered: dict[str, Pipeline]) -> Pipeline:
+    """All rooms, also those that are not part of the default run."""
+    return sum(registered.values(), Pipeline([]))
+
+
 def _environments(project_path: Path) -> list[str]:
     return sorted(
         folder.name for folder in (project_path / "conf").iterdir() if folder.is_dir() and folder.name != "local"
@@ -89,8 +95,8 @@ def dead(catalog: Mapping[str, Any], used: Iterable[str]) -> Faults:
     return [f"{name}: no pipeline reads or writes it" for name in sorted(set(catalog) - set(used))]
 
 
-def test_every_dataset_is_declared(catalog: dict[str, Any], registered: dict[str, Pipeline]) -> None:
-    assert undeclared(catalog, _datasets(registered["__default__"])) == []
+def test_every_dataset_is_declared(catalog: dict[str, Any], everything: Pipeline) -> None:
+    assert undeclared(catalog, _datasets(everything)) == []
     assert undeclared({"a": {}}, ["a", "b"]) == ["b: no entry in the catalog"]
 
 
@@ -144,8 +150,8 @@ def test_the_rule_of_entries_can_fail(change: dict[str, Any], fault: str | None)
     assert fault is None or faults[0].startswith(fault)
 
 
-def test_no_entry_is_dead(catalog: dict[str, Any], registered: dict[str, Pipeline]) -> None:
-    assert dead(catalog, _datasets(registered["__default__"])) == []
+def test_no_entry_is_dead(catalog: dict[str, Any], everything: Pipeline) -> None:
+    assert dead(catalog, _datasets(everything)) == []
     assert dead({"a": {}, "b": {}}, ["a"]) == ["b: no pipeline reads or writes it"]
 
 
@@ -169,8 +175,8 @@ def badly_typed(nodes: Iterable[Node]) -> Faults:
     return faults
 
 
-def test_every_node_is_named_typed_and_described(registered: dict[str, Pipeline]) -> None:
-    assert badly_typed(registered["__default__"].nodes) == []
+def test_every_node_is_named_typed_and_described(everything: Pipeline) -> None:
+    assert badly_typed(everything.nodes) == []
 
 
 def _typed(table: int) -> int:
@@ -239,12 +245,12 @@ def _ids(project_path: Path) -> set[str]:
 
 
 def test_no_dataset_node_or_pipeline_bears_the_name_of_one_of_many(
-    project_path: Path, catalog: dict[str, Any], registered: dict[str, Pipeline]
+    project_path: Path, catalog: dict[str, Any], registered: dict[str, Pipeline], everything: Pipeline
 ) -> None:
     ids = _ids(project_path)
     assert {"la_haute_borne", "R80711", "catboost", "era5", "north_ridge", "coast"} <= ids
-    nodes = {node.name for node in registered["__default__"].nodes}
-    namespaces = {node.namespace for node in registered["__default__"].nodes} - {None}
+    nodes = {node.name for node in everything.nodes}
+    namespaces = {node.namespace for node in everything.nodes} - {None}
     assert names_of_things({*catalog, *nodes, *registered}, ids) == []
     assert namespaces == set()
 
@@ -275,11 +281,11 @@ def unused(parameters: Iterable[str], pipeline: Pipeline) -> Faults:
     return [f"{name}: no node takes it" for name in sorted(parameters) if name not in used]
 
 
-def test_every_parameter_is_used_in_every_environment(project_path: Path, registered: dict[str, Pipeline]) -> None:
+def test_every_parameter_is_used_in_every_environment(project_path: Path, everything: Pipeline) -> None:
     environments = _environments(project_path)
     assert {"base", "test"} <= set(environments)
     for environment in environments:
-        assert unused(_configuration(project_path, environment)["parameters"], registered["__default__"]) == []
+        assert unused(_configuration(project_path, environment)["parameters"], everything) == []
     pipeline = Pipeline([Node(_typed, inputs="params:used.within", outputs="b", name="do")])
     assert unused(["used", "idle"], pipeline) == ["idle: no node takes it"]
 
@@ -321,8 +327,10 @@ def test_every_pipeline_has_a_room_and_every_room_is_complete(
     ]
 
 
-def test_the_default_run_is_all_rooms(registered: dict[str, Pipeline]) -> None:
-    rooms = {name: pipeline for name, pipeline in registered.items() if name != "__default__"}
+def test_the_default_run_is_all_rooms_but_the_one_that_asks_other_peoples_servers(
+    registered: dict[str, Pipeline],
+) -> None:
+    rooms = {name: pipeline for name, pipeline in registered.items() if name not in {"__default__", "ingestion"}}
     nodes = [node.name for pipeline in rooms.values() for node in pipeline.nodes]
     assert sorted(nodes) == sorted(node.name for node in registered["__default__"].nodes)
     assert len(nodes) == len(set(nodes))

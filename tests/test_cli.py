@@ -242,6 +242,10 @@ def _world() -> dict[str, pd.DataFrame]:
                     "wind_speed_ms": 8.0,
                     "coverage_share": 1.0,
                     "turbines": 1,
+                    "metered_power_kw": share * capacity,
+                    "stopped_share": 0.0,
+                    "curtailed_share": 0.0,
+                    "imputed_share": 0.0,
                 }
             )
         )
@@ -261,11 +265,12 @@ def _world() -> dict[str, pd.DataFrame]:
 
 
 @pytest.fixture(scope="module")
-def trained(make_project: Callable[[], Path]) -> Path:
+def trained(make_project: Callable[[], Path], assess: Callable[[list[dict[str, object]]], pd.DataFrame]) -> Path:
     """A project in which everything after data_engineering has run, as another process did it."""
     folder = make_project()
     catalog = yaml.safe_load((folder / "conf/base/catalog_data_engineering.yml").read_text("utf-8"))
-    for name, table in _world().items():
+    readiness = assess([{"farm_id": "hill"}, {"farm_id": "shore", "tier": "physical", "reason": "9.0 days of weather"}])
+    for name, table in (_world() | {"readiness": readiness}).items():
         file = folder / catalog[name]["filepath"].replace("${globals:data}", "data")
         file.parent.mkdir(parents=True, exist_ok=True)
         table.to_parquet(file)
@@ -297,6 +302,27 @@ def test_each_pipeline_runs_alone_from_what_the_others_left(trained: Path, insid
         result = type_in("run", "--pipeline", pipeline)
         assert result.exit_code == 0, result.output
     assert _folder(trained, "data/07_model_output") == before
+
+
+def test_readiness_prints_tier_and_reason_of_each_farm(trained: Path, inside: Callable[[Path], Path]) -> None:
+    inside(trained)
+    result = type_in("wind", "readiness")
+    assert result.exit_code == 0, result.output
+    lines = result.stdout.splitlines()
+    assert [line.split()[:5] for line in lines[2:4]] == [
+        ["hill", "local", "700", "97%", "0.83"],
+        ["shore", "physical", "700", "97%", "0.83"],
+    ]
+    assert lines[3].endswith("9.0 days of weather")
+    assert lines[-1] == "As of 2024-03-01 00:00 UTC: 1 physical, 1 local."
+    only = type_in("wind", "readiness", "--tier", "physical").stdout.splitlines()
+    assert [line.split()[0] for line in only[2:-1]] == ["shore"]
+
+
+def test_readiness_before_any_assessment_is_one_line(empty: Path) -> None:
+    result = type_in("wind", "readiness")
+    assert result.exit_code == 1
+    assert "no farm was assessed yet: kedro run --pipeline data_engineering" in result.output
 
 
 def test_forecast_prints_the_newest_of_each(trained: Path, inside: Callable[[Path], Path]) -> None:

@@ -76,7 +76,7 @@ def reasons_in(module: ModuleType) -> set[str]:
     """Reasons for quarantine that a module gives: in its lists of faults, and where it sets `reason`."""
     found: set[str] = set()
     for node in ast.walk(ast.parse(inspect.getsource(module))):
-        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "_first_fault":
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "first_fault":
             found |= {
                 part.elts[1].value
                 for part in ast.walk(node.args[0])
@@ -180,7 +180,9 @@ def test_every_feature_is_in_the_glossary() -> None:
     assert sorted(name for name in short if name not in known) == []
 
 
-@pytest.mark.parametrize("module", [parsing, weather_parsing, timing, runs], ids=lambda module: module.__name__.rpartition(".")[2])
+@pytest.mark.parametrize(
+    "module", [parsing, weather_parsing, timing, runs], ids=lambda module: module.__name__.rpartition(".")[2]
+)
 def test_every_reason_is_in_the_glossary_and_has_words(module: ModuleType) -> None:
     reasons = reasons_in(module) - {"source_unreadable"}  # stands for a whole file: a check, never a row of quarantine
     assert reasons, "the search finds no reason in the module any more"
@@ -211,7 +213,7 @@ def test_the_glossary_explains_a_column_once() -> None:
 def test_the_searches_can_fail() -> None:
     module = ModuleType("wrong")
     source = textwrap.dedent("""
-        _first_fault([(a, "made_up", b)])
+        first_fault([(a, "made_up", b)])
         row.mutate(reason=ifelse(x, "other", y))
         notes.add("third", r)
         parts["fifth"] = 1

@@ -231,6 +231,7 @@ def observed(
             "wind_speed_ms": 8.0,
             "coverage_share": 1.0,
             "turbines": 1,
+            "imputed_share": 0.0,
         }
     )
 

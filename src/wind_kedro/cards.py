@@ -84,29 +84,51 @@ SIGNAL_UNITS: Mapping[str, str] = {
     "temperature_c": "degC",
     "pitch_deg": "deg",
 }
-#: The weather variables a run may carry, with the unit in which the house keeps them.
-WEATHER_UNITS: Mapping[str, str] = {
-    "wind_speed_100m_ms": "m/s",
-    "wind_direction_100m_deg": "deg",
-    "wind_u_100m_ms": "m/s",
-    "wind_v_100m_ms": "m/s",
-    "wind_u_10m_ms": "m/s",
-    "wind_v_10m_ms": "m/s",
+#: Heights above ground at which a source may give wind, metres.
+WIND_HEIGHTS_M = (10, 50, 80, 100, 120, 150, 200)
+#: What is known of the weather, at whatever height, with the unit in which the house keeps it.
+QUANTITY_UNITS: Mapping[str, str] = {
+    "wind_speed_ms": "m/s",
+    "wind_direction_deg": "deg",
+    "wind_u_ms": "m/s",
+    "wind_v_ms": "m/s",
     "temperature_c": "degC",
     "pressure_pa": "Pa",
     "air_density_kgm3": "kg/m3",
 }
+#: The weather variables a run may carry, with the quantity that each is: wind at every height, the rest once.
+WEATHER_QUANTITIES: Mapping[str, str] = {
+    **{
+        f"{stem}_{height}m_{unit}": f"{stem}_{unit}"
+        for height in WIND_HEIGHTS_M
+        for stem, unit in (("wind_speed", "ms"), ("wind_direction", "deg"), ("wind_u", "ms"), ("wind_v", "ms"))
+    },
+    "temperature_c": "temperature_c",
+    "pressure_pa": "pressure_pa",
+    "air_density_kgm3": "air_density_kgm3",
+}
+#: The weather variables a run may carry, with the unit in which the house keeps them.
+WEATHER_UNITS: Mapping[str, str] = {name: QUANTITY_UNITS[quantity] for name, quantity in WEATHER_QUANTITIES.items()}
+#: How many intervals an hour has.
+_PER_HOUR = {"1min": 60, "5min": 12, "10min": 6, "15min": 4, "30min": 2, "h": 1}
 #: Factor and offset that bring a source's unit to the house's: house = source * factor + offset.
 UNIT_CONVERSIONS: Mapping[tuple[str, str], tuple[float, float]] = {
     ("kW", "kW"): (1.0, 0.0),
     ("MW", "kW"): (1000.0, 0.0),
     ("W", "kW"): (0.001, 0.0),
+    ("GW", "kW"): (1e6, 0.0),
+    # Energy of one interval: its mean power.
+    **{(f"kWh/{per}", "kW"): (float(count), 0.0) for per, count in _PER_HOUR.items()},
+    **{(f"MWh/{per}", "kW"): (1000.0 * count, 0.0) for per, count in _PER_HOUR.items()},
     ("m/s", "m/s"): (1.0, 0.0),
     ("km/h", "m/s"): (1 / 3.6, 0.0),
+    ("kn", "m/s"): (1852 / 3600, 0.0),
+    ("mph", "m/s"): (0.44704, 0.0),
     ("deg", "deg"): (1.0, 0.0),
     ("rad", "deg"): (57.29577951308232, 0.0),
     ("degC", "degC"): (1.0, 0.0),
     ("K", "degC"): (1.0, -273.15),
+    ("degF", "degC"): (5 / 9, -160 / 9),
     ("Pa", "Pa"): (1.0, 0.0),
     ("hPa", "Pa"): (100.0, 0.0),
     ("kg/m3", "kg/m3"): (1.0, 0.0),
@@ -124,18 +146,58 @@ class Source(Card):
     """Where a table comes from and how its columns are called there."""
 
     path: str = Field(description="file or glob, relative to the raw folder of the environment")
-    format: Literal["csv", "parquet"] = "csv"
-    separator: str = ","
-    encoding: Literal["utf-8", "latin-1", "utf-16"] = "utf-8"
+    format: Literal["csv", "parquet", "excel"] = "csv"
+    separator: str = Field(",", min_length=1, max_length=1)
+    encoding: Literal["utf-8", "latin-1", "cp1252", "utf-16"] = Field(
+        "utf-8", description="a byte order mark is read with either UTF"
+    )
+    sheet: str | None = Field(None, description="excel: the sheet's name; without it, the first")
+    decimal: Literal[".", ","] = Field(".", description="what stands before the decimals of a number")
+    thousands: Literal[".", ",", " ", "'"] | None = Field(None, description="what groups the digits of a number")
+    skip_rows: int = Field(0, ge=0, description="lines above the header, such as a title")
+    units_rows: int = Field(0, ge=0, description="lines between the header and the first row, such as the units")
+    footer_rows: int = Field(
+        0, ge=0, description="lines at the end that are no rows, such as a sum; blank ones do not count"
+    )
+    comment: str | None = Field(None, min_length=1, description="a line that begins with this is no row")
+    stamp_format: str | None = Field(
+        None,
+        description="how stamps are written, in the words of strptime ('%d.%m.%Y %H:%M'), or excel, epoch_seconds, "
+        "epoch_milliseconds; without it: ISO 8601. A zone behind it (Z, +01:00, CET) is read as it stands",
+    )
+
+
+#: In a name: stands for the turbine's identifier.
+TURBINE = "{turbine}"
+#: What `received_at` says where a feed's folder, and no column, knows when the rows came.
+LANDED_AT = "landed_at"
 
 
 class SignalSource(Source):
-    """Turbine signals: one row per turbine and stamp."""
+    """Turbine signals: a row per turbine and stamp (``table``), per stamp (``wide``), or per value (``long``)."""
 
-    timestamp: str = Field(description="the column of time stamps")
-    turbine: str = Field(description="the column of turbine identifiers")
+    layout: Literal["table", "wide", "long"] = Field(
+        "table",
+        description="wide: a column per turbine and signal, `columns` name them with {turbine}; "
+        "long: a row per value, `columns` name what stands in the column `signal`",
+    )
+    timestamp: str = Field(description="the column of time stamps; [Date, Time] where they are two columns")
+    time_of_day: str | None = Field(None, description="the column of the time, where `timestamp` is that of the date")
+    turbine: str | None = Field(
+        None, description="the column of turbine identifiers; none: {turbine} is in another name, or there is but one"
+    )
+    turbine_in_file: str | None = Field(
+        None, description="one file per turbine: its name with {turbine} and *, such as 'WTG_{turbine}_*.csv'"
+    )
+    signal: str | None = Field(None, description="long: the column of the names of signals")
+    value: str | None = Field(None, description="long: the column of values")
+    quality: str | None = Field(None, description="long: the column that says whether a value is good")
+    good_quality: list[str] = Field(
+        default_factory=list, description="long: what it says then; all others are no value"
+    )
     received_at: str | None = Field(
-        None, description="the column that says when a row arrived; without it, latency does"
+        None,
+        description="the column that says when a row arrived, or landed_at for a feed's folders; without it, latency does",
     )
     columns: dict[str, SourceColumn]
     cadence_seconds: int = Field(gt=0, le=86_400, description="from one row of a turbine to its next")
@@ -154,6 +216,44 @@ class SignalSource(Source):
         """From one row of a turbine to its next, and the length of the interval a row is about."""
         return dt.timedelta(seconds=self.cadence_seconds)
 
+    @property
+    def one_turbine(self) -> bool:
+        """Whether nothing in its rows or its files names a turbine: then they are all about the card's only one."""
+        return self.turbine is None and self.turbine_in_file is None and not self.named_by_turbine
+
+    @property
+    def named_by_turbine(self) -> bool:
+        """Whether the names of columns, or of signals, hold the turbine's identifier."""
+        return any(TURBINE in column.name for column in self.columns.values())
+
+    @model_validator(mode="before")
+    @classmethod
+    def _date_and_time(cls, data: Any) -> Any:
+        if isinstance(data, Mapping) and isinstance(data.get("timestamp"), list | tuple):
+            if len(data["timestamp"]) != 2:  # noqa: PLR2004 - a date and a time
+                raise ValueError("timestamp: give one column, or two: that of the date and that of the time")
+            date, time = data["timestamp"]
+            return {**data, "timestamp": date, "time_of_day": time}
+        return data
+
+    @model_validator(mode="after")
+    def _layout_is_complete(self) -> Self:
+        if self.layout == "long" and (self.signal is None or self.value is None):
+            raise ValueError("layout: long needs `signal` and `value`, the columns of names and of values")
+        if self.layout != "long" and (self.signal or self.value or self.quality):
+            raise ValueError("signal, value, quality: only of a long layout")
+        if (self.quality is None) != (not self.good_quality):
+            raise ValueError("quality: give with it good_quality, what the column says of a good value")
+        if self.layout == "wide" and not all(TURBINE in column.name for column in self.columns.values()):
+            raise ValueError("columns: in a wide layout every name holds {turbine}, such as '{turbine}_ActivePower'")
+        if self.layout == "table" and self.named_by_turbine:
+            raise ValueError("columns: {turbine} in a name needs layout: wide or long")
+        if self.turbine_in_file is not None and TURBINE not in self.turbine_in_file:
+            raise ValueError("turbine_in_file: needs {turbine}, such as 'WTG_{turbine}_*.csv'")
+        if sum([self.turbine is not None, self.turbine_in_file is not None, self.named_by_turbine]) > 1:
+            raise ValueError("turbine: give one of turbine, turbine_in_file, and {turbine} in the names of columns")
+        return self
+
     @model_validator(mode="after")
     def _known_columns(self) -> Self:
         _check_columns(self.columns, SIGNAL_UNITS)
@@ -165,17 +265,37 @@ class SignalSource(Source):
         return self
 
 
+class WeatherColumn(SourceColumn):
+    """One variable of a weather source: a column of a table, or a variable of a grid and, there, its level."""
+
+    level: float | None = Field(None, gt=0, description="grids: height above ground of the level to read, m")
+
+
+#: Formats whose files hold fields on a grid, of which the points of farms are read.
+GRID_FORMATS = ("grib", "netcdf", "zarr")
+
+
 class WeatherSource(Source):
-    """Weather at one point: one row per run and valid time, or per valid time if it is an analysis."""
+    """Weather of one model at one point: one row per run and valid time, or per valid time if it is an analysis."""
 
     model: Identifier = Field(description="name of the weather model")
+    point: Identifier = Field("site", description="name of the point; several points of one model are several sources")
+    latitude_deg: float | None = Field(None, ge=-90, le=90, description="of the point; without it, the farm's")
+    longitude_deg: float | None = Field(None, ge=-180, le=180, description="of the point; without it, the farm's")
+    format: Literal["csv", "parquet", "excel", "grib", "netcdf", "zarr"] = "csv"  # type: ignore[assignment] # tables and grids
     kind: Literal["forecast", "analysis"] = Field(
         description="'analysis' enters as pseudo-runs and every score made from it is labelled 'perfect weather'"
     )
-    valid_at: str
-    run_at: str | None = None
+    valid_at: str | None = Field(
+        None, description="the column of valid times; a grid's coordinate of them, where conventions do not tell it"
+    )
+    run_at: str | None = Field(
+        None, description="the column of run times; a grid's coordinate of them, where conventions do not tell it"
+    )
     available_at: str | None = Field(
-        None, description="column that says when the row could be read; without it, delay_minutes does"
+        None,
+        description="the column (of a grid: coordinate) that says when the row could be read, or landed_at for a feed's "
+        "folders; without it, delay_minutes does",
     )
     delay_minutes: Minutes = Field(description="from a run's initialisation until it can be read")
     run_every_minutes: int = Field(
@@ -183,17 +303,39 @@ class WeatherSource(Source):
     )
     length_hours: int = Field(gt=0, description="how far ahead a run reaches")
     granularity_minutes: int = Field(60, gt=0)
-    columns: dict[str, SourceColumn]
+    interpolation: Literal["bilinear", "nearest"] = Field(
+        "bilinear", description="grids: from the four nodes around the point, or its nearest node"
+    )
+    member: int | None = Field(None, ge=0, description="grids: the member of an ensemble to read")
+    columns: dict[str, WeatherColumn]
+
+    @property
+    def is_grid(self) -> bool:
+        """Whether its files hold fields on a grid."""
+        return self.format in GRID_FORMATS
 
     @model_validator(mode="after")
     def _known_columns(self) -> Self:
         _check_columns(self.columns, WEATHER_UNITS)
-        if self.kind == "forecast" and self.run_at is None:
-            raise ValueError("run_at: a forecast needs the column of its run times")
-        has_wind = "wind_speed_100m_ms" in self.columns or {"wind_u_100m_ms", "wind_v_100m_ms"} <= set(self.columns)
-        if not has_wind:
-            raise ValueError("columns: give wind_speed_100m_ms, or both wind_u_100m_ms and wind_v_100m_ms")
+        if (self.latitude_deg is None) != (self.longitude_deg is None):
+            raise ValueError("latitude_deg, longitude_deg: give both or none")
+        if not self.is_grid:
+            if self.valid_at is None:
+                raise ValueError("valid_at: a table needs the column of its valid times")
+            if self.kind == "forecast" and self.run_at is None:
+                raise ValueError("run_at: a forecast needs the column of its run times")
+            if self.member is not None or any(column.level is not None for column in self.columns.values()):
+                raise ValueError(f"member, columns.level: only of grids ({', '.join(GRID_FORMATS)})")
+        if not any(self._has_wind(height) for height in WIND_HEIGHTS_M):
+            raise ValueError(
+                "columns: give wind_speed_100m_ms, or both wind_u_100m_ms and wind_v_100m_ms, or the same at another height: "
+                + ", ".join(map(str, WIND_HEIGHTS_M))
+            )
         return self
+
+    def _has_wind(self, height: int) -> bool:
+        components = {f"wind_u_{height}m_ms", f"wind_v_{height}m_ms"}
+        return f"wind_speed_{height}m_ms" in self.columns or components <= set(self.columns)
 
 
 def _check_columns(columns: Mapping[str, SourceColumn], units: Mapping[str, str]) -> None:
@@ -218,7 +360,9 @@ class Farm(Card):
     attribution: str | None = Field(None, description="what must be said wherever the data is shown")
     latency_minutes: Minutes = Field(description="from the end of an interval until its signals can be read")
     signals: SignalSource
-    weather: list[WeatherSource] = Field(min_length=1)
+    weather: list[WeatherSource] = Field(
+        description="none ([]): the farm's data can be looked at, its clock is not checked, and it cannot be forecast by weather"
+    )
 
     @model_validator(mode="after")
     def _capacity_is_the_turbines(self) -> Self:
@@ -228,14 +372,23 @@ class Farm(Card):
             raise ValueError(f"capacity_kw: {self.capacity_kw:g} kW, but its turbines add up to {rated:g} kW")
         if len({turbine.id for turbine in self.turbines}) < len(self.turbines):
             raise ValueError("turbines: an id appears twice")
-        if len({source.model for source in self.weather}) < len(self.weather):
-            raise ValueError("weather: a model appears twice")
+        if len({(source.model, source.point) for source in self.weather}) < len(self.weather):
+            raise ValueError("weather: a model appears twice; give each of its points a name (`point`)")
+        if self.signals.one_turbine and len(self.turbines) > 1:
+            raise ValueError(
+                "signals.turbine: its rows name no turbine, so the card may have only one, such as the farm's meter"
+            )
         return self
 
     @property
     def hub_height_m(self) -> float:
         """Mean hub height of the turbines, metres."""
         return sum(turbine.hub_height_m for turbine in self.turbines) / len(self.turbines)
+
+    @property
+    def leading_points(self) -> dict[str, str]:
+        """The point that stands for each weather model: the first on the card."""
+        return {source.model: source.point for source in reversed(self.weather)}
 
     @property
     def perfect_weather(self) -> bool:

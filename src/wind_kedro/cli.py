@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import re
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from kedro.utils import find_kedro_project
 
 from wind_kedro.errors import find_cause
 from wind_kedro.hooks import read_cards
+from wind_kedro.tiers import TIERS
 
 if TYPE_CHECKING:
     from kedro.framework.context import KedroContext
@@ -203,6 +205,191 @@ def forecast(options: dict[str, str | None], product: str | None, entity: str | 
                 for _, row in newest.iterrows()
             ],
         )
+
+
+@wind.command()
+@click.option("--tier", type=click.Choice(TIERS), help="Only farms of this tier.")
+@click.pass_obj
+def readiness(options: dict[str, str | None], tier: str | None) -> None:
+    """Print which model each farm may have, and why."""
+    from wind_kedro.errors import WindKedroError
+    from wind_kedro.tiers import assessed_by
+
+    fleet, context = _open(options)
+    with _one_line():
+        if not context.catalog.exists("readiness"):
+            raise WindKedroError("no farm was assessed yet: kedro run --pipeline data_engineering")
+        table = context.catalog.load("readiness")
+    # The newest assessment that there is: the table is as of the last run.
+    table = assessed_by(table, table["assessed_at"].max()).set_index("farm_id")
+    known = table.reindex([farm.id for farm in fleet.farms if farm.id in table.index])
+    shown = known[known["tier"] == tier] if tier else known
+    _print_table(
+        ["farm", "tier", "days", "coverage", "weather fit", "why"],
+        [
+            [
+                row["farm_id"],
+                row["tier"],
+                f"{row['learnable_days']:.0f}",
+                "-" if math.isnan(row["coverage_share"]) else f"{row['coverage_share']:.0%}",
+                "-" if math.isnan(row["best_correlation"]) else f"{row['best_correlation']:.2f}",
+                row["reason"],
+            ]
+            for row in shown.reset_index().to_dict("records")
+        ],
+    )
+    counts = ", ".join(f"{(known['tier'] == name).sum()} {name}" for name in TIERS if (known["tier"] == name).any())
+    click.echo(f"As of {known['assessed_at'].max():%Y-%m-%d %H:%M} UTC: {counts or 'no farm of these cards'}.")
+
+
+@wind.command("add-farm")
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--id", "farm_id", help="The farm's identifier: lower case letters, digits, underscores.")
+@click.option("--name", help="The name people know it by.")
+@click.option("--latitude", type=float, help="Degrees north.")
+@click.option("--longitude", type=float, help="Degrees east.")
+@click.option(
+    "--set", "settings", multiple=True, metavar="FIELD=VALUE", help="A field of the card, such as hub_height_m=80."
+)
+@click.option("--yes", is_flag=True, help="Ask nothing: what the export does not prove must be given.")
+@click.option("--dry-run", is_flag=True, help="Only show what was found.")
+@click.pass_obj
+def add_farm(
+    options: dict[str, str | None], files: tuple[Path, ...], farm_id: str | None, name: str | None, latitude: float | None,
+    longitude: float | None, settings: tuple[str, ...], yes: bool, dry_run: bool,
+) -> None:  # fmt: skip
+    """Propose a farm's card from its export, write it after a yes, and look at its data.
+
+    What the export proves is shown with its evidence; what it does not prove is asked.
+    """
+    import yaml
+
+    from wind_kedro.errors import WindKedroError
+    from wind_kedro.onboarding import propose
+    from wind_kedro.onboarding.card import append_card, bring_files, card_of, path_of
+
+    given: dict[str, Any] = {
+        "id": farm_id,
+        "name": name or farm_id,
+        "latitude_deg": latitude,
+        "longitude_deg": longitude,
+    }
+    given = {field: value for field, value in given.items() if value is not None}
+    with _one_line():
+        for setting in settings:
+            field, equals, value = setting.partition("=")
+            if not equals:
+                raise WindKedroError(f"--set {setting}: write FIELD=VALUE")
+            given[field.strip()] = yaml.safe_load(value)
+        every = sorted(path.absolute() for path in files)
+        found = _with_answers(propose(every), given)
+        _print_table(
+            ["field", "value", "", "evidence"],
+            [
+                [finding.field, _shown(finding.value), "proven" if finding.proven else "asked", finding.evidence]
+                for finding in found
+            ],
+        )
+        if dry_run:
+            return
+        missing = [finding.field for finding in found.open]
+        if yes and missing:
+            raise WindKedroError(f"the export does not prove {', '.join(missing)}: give each with --set FIELD=VALUE")
+        answers = {finding.field: _ask(finding.field, finding.value, finding.evidence) for finding in found.open}
+        found = _with_answers(found, answers)
+        card = card_of(found, path_of(every, str(found.value("id"))))
+    click.echo("\n" + yaml.safe_dump([card], sort_keys=False, allow_unicode=True, default_flow_style=None, width=120))
+    if not yes and not click.confirm("Write this card?", default=True):
+        return
+    _stand_in_project()
+    with _one_line():
+        source = Path(options["conf_source"] or "conf")
+        environment = options["env"] or os.getenv("KEDRO_ENV") or "base"
+        fleet, context = _open(options)
+        if any(farm.id == card["id"] for farm in fleet.farms):
+            raise WindKedroError(f"farm '{card['id']}' is there already; choose another --id")
+        raw = Path(context.config_loader["globals"]["data"]) / "01_raw"
+        bring_files(every, raw / card["id"])
+        append_card(source / environment / "farms.yml", card, source / "base" / "farms.yml")
+    click.echo(f"Written to {source / environment / 'farms.yml'}; the files are in {raw / card['id']}.")
+    _look_at(options, card["id"], str(found.value("newest_stamp")))
+
+
+def _with_answers(found: Any, answers: dict[str, Any]) -> Any:
+    """Findings with answers; an answer for all turbines (rated_power_kw) is one for each."""
+    whole = dict(answers)
+    turbines = whole.get("turbines", found.value("turbines")) or []
+    for one in turbines:
+        found.by_field.setdefault(f"rated_power_kw.{one}", found.by_field["capacity_kw"])
+    if "rated_power_kw" in whole:
+        rated = float(whole.pop("rated_power_kw"))
+        whole |= {f"rated_power_kw.{one}": rated for one in turbines}
+    if all(f"rated_power_kw.{one}" in whole or found.by_field[f"rated_power_kw.{one}"].proven for one in turbines):
+        ratings = [whole.get(f"rated_power_kw.{one}", found.value(f"rated_power_kw.{one}")) for one in turbines]
+        whole.setdefault("capacity_kw", float(sum(map(float, ratings))))
+    return found.answered(whole)
+
+
+def _ask(field: str, guess: Any, evidence: str) -> Any:
+    import yaml
+
+    return yaml.safe_load(click.prompt(f"{field} ({evidence})", default=None if guess is None else _shown(guess)))
+
+
+def _shown(value: Any) -> str:
+    import json
+
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _look_at(options: dict[str, str | None], farm_id: str, newest: str) -> None:
+    """Run data_engineering as of the farm's newest row, and print what was found in its data."""
+    from datetime import datetime, timedelta
+
+    from kedro.framework.session import KedroSession
+
+    # A day on, its last rows have arrived whatever its clock is.
+    as_of = (datetime.fromisoformat(newest) + timedelta(days=1)).isoformat()
+    with _said_once(), _one_line():
+        with KedroSession.create(
+            env=options["env"], conf_source=options["conf_source"], runtime_params={"as_of": as_of}
+        ) as session:
+            runner: Any = session  # typed as its abstract base, whose run takes nothing
+            runner.run(pipeline_names=["data_engineering"])
+        _, context = _open(options)
+        table = context.catalog.load("data_quality")
+        own = table[table["farm_id"] == farm_id]
+        _print_table(
+            ["table", "check", "signal", "finding"],
+            own[["source_table", "check", "signal", "message"]].astype(str).to_numpy().tolist(),
+        )
+        if context.catalog.exists("readiness"):
+            ready = context.catalog.load("readiness")
+            for row in ready[ready["farm_id"] == farm_id].tail(1).to_dict("records"):
+                click.echo(f"Ready for: {row['tier']} ({row['reason']})")
+    click.echo(
+        f"Next: give '{farm_id}' its weather in farms.yml, and name it in a product of products.yml (docs/how-to/add-a-farm.md)."
+    )
+
+
+@wind.command()
+@click.option("--feed", "feed_id", help="Only this feed; without it, every feed of kind mqtt.")
+@click.pass_obj
+def listen(options: dict[str, str | None], feed_id: str | None) -> None:
+    """Land what MQTT brokers send, until stopped."""
+    from wind_kedro.errors import WindKedroError
+    from wind_kedro.feeds.listening import Listener
+    from wind_kedro.feeds.mqtt import Mqtt
+
+    _, context = _open(options)
+    with _one_line():
+        every = context.catalog.load("feeds")
+        if feed_id is not None and feed_id not in every:
+            raise WindKedroError(f"no feed '{feed_id}'; the catalog knows {', '.join(every) or 'none'}")
+        feeds = [feed for feed in every.values() if isinstance(feed, Mqtt) and feed_id in {None, feed.id}]
+        if not feeds:
+            raise WindKedroError("no feed of kind mqtt to listen to; conf/feeds/catalog_ingestion.yml shows one")
+        Listener(feeds, context.catalog.load("landed").root).run()
 
 
 def _open(options: dict[str, str | None]) -> tuple[Fleet, KedroContext]:

@@ -15,7 +15,9 @@ import pandas as pd
 import pandera.pandas as pa
 from pandera.typing import Series
 
+from wind_kedro.cards import WEATHER_UNITS
 from wind_kedro.columns import FORECAST_WEATHER, PERFECT_WEATHER, quantile_column
+from wind_kedro.tiers import TIERS
 
 Utc = Annotated[pd.DatetimeTZDtype, "us", "UTC"]
 
@@ -61,9 +63,31 @@ class WeatherRaw(RawTable):
     """One row per row of a farm's weather files, columns renamed by its card, values as text."""
 
     columns = RawTable.columns | {
-        "weather_model", "run_at", "available_at", "valid_at", "wind_speed_100m_ms", "wind_direction_100m_deg", "wind_u_100m_ms",
-        "wind_v_100m_ms", "wind_u_10m_ms", "wind_v_10m_ms", "temperature_c", "pressure_pa", "air_density_kgm3",
-    }  # fmt: skip
+        "weather_model",
+        "weather_point",
+        "run_at",
+        "available_at",
+        "valid_at",
+        *WEATHER_UNITS,
+    }
+
+
+class Landings(Contract):
+    """One row per batch that a feed landed, and per fetch that failed. Append-only."""
+
+    feed_id: Series[str]
+    landed_at: Series[Utc] = pa.Field(description="when the batch landed; of a failed fetch: when it failed")
+    landed_on: Series[str] = pa.Field(description="the day of that, UTC", str_matches=r"^\d{4}-\d{2}-\d{2}$")
+    folder: Series[str] = pa.Field(description="relative to the raw folder; '': nothing landed")
+    files: Series[int] = pa.Field(ge=0)
+    bytes: Series[int] = pa.Field(ge=0)
+    rows: Series[pd.Int64Dtype] = pa.Field(nullable=True, ge=0, description="null: the feed does not know")
+    fault: Series[str] = pa.Field(description="why the fetch failed; '': it did not")
+
+    class Config:
+        """The key."""
+
+        unique = ["feed_id", "landed_at"]
 
 
 # --- 02 intermediate ---------------------------------------------------------------------------------------------------
@@ -81,8 +105,19 @@ class Signals(Contract):
     wind_direction_deg: Series[float] = pa.Field(nullable=True, ge=0, le=360)
     temperature_c: Series[float] = pa.Field(nullable=True, ge=-60, le=60)
     pitch_deg: Series[float] = pa.Field(nullable=True)
+    version: Series[int] = pa.Field(ge=0)
     status: Series[str] = pa.Field(isin=["kept", "superseded"])
-    off_curve: Series[bool] = pa.Field(description="too far from the farm's power curve as fitted at the time")
+    superseded_at: Series[Utc] = pa.Field(nullable=True, description="when a version with other values came")
+    power_kw_spiked: Series[float] = pa.Field(
+        nullable=True, description="a spike: the value, until it was found to be one"
+    )
+    power_kw_spiked_at: Series[Utc] = pa.Field(nullable=True, description="when that was found")
+    wind_speed_ms_spiked: Series[float] = pa.Field(nullable=True, description="likewise")
+    wind_speed_ms_spiked_at: Series[Utc] = pa.Field(nullable=True, description="likewise")
+    label: Series[str] = pa.Field(
+        isin=["", "stopped", "curtailed", "derated", "iced", "off_curve"],
+        description="what a point off the power curve is, as known when it arrived: see docs/glossary.md",
+    )
     retimed: Series[bool] = pa.Field(description="its stamp was proven wrong and put right")
     source_file: Series[str]
     source_row: Series[int]
@@ -138,13 +173,23 @@ class Observations(Contract):
     granularity_minutes: Series[int] = pa.Field(gt=0)
     valid_at: Series[Utc]
     available_at: Series[Utc]
-    power_kw: Series[float] = pa.Field(description="mean power of the turbines that reported")
-    available_capacity_kw: Series[float] = pa.Field(gt=0, description="rated power of the turbines that reported")
+    power_kw: Series[float] = pa.Field(description="mean power of the turbines that reported and were available")
+    available_capacity_kw: Series[float] = pa.Field(
+        gt=0, description="rated power of the turbines that reported and were available"
+    )
+    metered_power_kw: Series[float] = pa.Field(description="mean power of all turbines that reported")
     wind_speed_ms: Series[float] = pa.Field(nullable=True, ge=0)
     coverage_share: Series[float] = pa.Field(
         gt=0, le=1, description="share of the expected turbine intervals behind it"
     )
-    turbines: Series[int] = pa.Field(gt=0)
+    turbines: Series[int] = pa.Field(gt=0, description="behind power_kw")
+    stopped_share: Series[float] = pa.Field(ge=0, le=1, description="of the expected turbine intervals")
+    curtailed_share: Series[float] = pa.Field(
+        ge=0, le=1, description="of the expected turbine intervals: curtailed or derated"
+    )
+    imputed_share: Series[float] = pa.Field(
+        ge=0, lt=1, description="share of available_capacity_kw filled in from the other turbines: never an actual"
+    )
 
     class Config:
         """The key."""
@@ -153,10 +198,11 @@ class Observations(Contract):
 
 
 class Weather(Contract):
-    """One row per farm, weather model, run and valid time."""
+    """One row per farm, weather model, point, run, valid time and version: a revision is a new row with a later `available_at`."""
 
     farm_id: Series[str]
     weather_model: Series[str]
+    weather_point: Series[str]
     run_at: Series[Utc]
     available_at: Series[Utc]
     valid_at: Series[Utc]
@@ -169,6 +215,8 @@ class Weather(Contract):
     wind_v_100m_ms: Series[float] = pa.Field(nullable=True)
     wind_u_10m_ms: Series[float] = pa.Field(nullable=True)
     wind_v_10m_ms: Series[float] = pa.Field(nullable=True)
+    wind_speed_hub_ms: Series[float] = pa.Field(ge=0, description="at the mean height of the farm's hubs")
+    wind_direction_hub_deg: Series[float] = pa.Field(nullable=True, ge=0, le=360)
     temperature_c: Series[float] = pa.Field(nullable=True)
     pressure_pa: Series[float] = pa.Field(nullable=True)
     air_density_kgm3: Series[float] = pa.Field(nullable=True)
@@ -176,7 +224,7 @@ class Weather(Contract):
     class Config:
         """The key."""
 
-        unique = ["farm_id", "weather_model", "run_at", "valid_at"]
+        unique = ["farm_id", "weather_model", "weather_point", "run_at", "valid_at", "available_at"]
 
 
 class DataQuality(Contract):
@@ -190,6 +238,68 @@ class DataQuality(Contract):
     of: Series[int] = pa.Field(ge=0, description="out of how many")
     severity: Series[str] = pa.Field(isin=["info", "warning", "error"])
     message: Series[str]
+
+
+class Readiness(Contract):
+    """One row per farm and `assessed_at`: what was known of its data then, and which tier of model it may have."""
+
+    farm_id: Series[str]
+    assessed_at: Series[Utc] = pa.Field(description="as of which time: the run's, and the training time if another")
+    tier: Series[str] = pa.Field(isin=TIERS)
+    reason: Series[str] = pa.Field(description="in words, with number and threshold")
+    history_days: Series[float] = pa.Field(ge=0, description="from the first interval observed to the end of the last")
+    learnable_days: Series[float] = pa.Field(ge=0, description="hours with both power and weather, in days")
+    coverage_share: Series[float] = pa.Field(
+        nullable=True, ge=0, le=1, description="of what its turbines should have sent"
+    )
+    gaps: Series[int] = pa.Field(ge=0)
+    longest_gap_hours: Series[float] = pa.Field(nullable=True, ge=0)
+    silent_hours: Series[float] = pa.Field(nullable=True, description="since the end of the last interval observed")
+    latency_median_minutes: Series[float] = pa.Field(nullable=True, ge=0, description="null: no arrival times")
+    latency_95_minutes: Series[float] = pa.Field(nullable=True, ge=0)
+    reading: Series[str] = pa.Field(description="'': the clock was not calibrated yet")
+    offset_minutes: Series[float] = pa.Field(nullable=True)
+    agrees: Series[pd.BooleanDtype] = pa.Field(nullable=True)
+    stopped_rows_share: Series[float] = pa.Field(nullable=True, ge=0, le=1)
+    curtailed_rows_share: Series[float] = pa.Field(nullable=True, ge=0, le=1, description="curtailed or derated")
+    iced_rows_share: Series[float] = pa.Field(nullable=True, ge=0, le=1)
+    quarantined_rows_share: Series[float] = pa.Field(nullable=True, ge=0, le=1)
+    unreadable_sources: Series[int] = pa.Field(ge=0)
+    weather: Series[str] = pa.Field(isin=[PERFECT_WEATHER, FORECAST_WEATHER])
+    weather_days: Series[float] = pa.Field(ge=0, description="how far back its weather reaches")
+    missing_runs: Series[int] = pa.Field(ge=0, description="weather runs between its first and now that never came")
+    best_point: Series[str] = pa.Field(description="model/point of its own that fits best, or ''")
+    best_correlation: Series[float] = pa.Field(nullable=True, ge=-1, le=1)
+    other_farm: Series[str] = pa.Field(description="the other farm whose weather fits best, or ''")
+    other_correlation: Series[float] = pa.Field(nullable=True, ge=-1, le=1)
+    wrong_point: Series[bool] = pa.Field(description="another farm's weather fits clearly better, month by month")
+
+    class Config:
+        """The key."""
+
+        unique = ["farm_id", "assessed_at"]
+
+
+class WeatherFit(Contract):
+    """One row per farm, `assessed_at` and weather point compared: how well its wind explains the farm's power."""
+
+    farm_id: Series[str]
+    assessed_at: Series[Utc]
+    weather_model: Series[str]
+    weather_point: Series[str]
+    of_farm: Series[str] = pa.Field(description="whose point it is")
+    distance_km: Series[float] = pa.Field(ge=0, description="between the two farms")
+    correlation: Series[float] = pa.Field(nullable=True, ge=-1, le=1, description="null: too few hours")
+    hours: Series[int] = pa.Field(ge=0, description="hours compared")
+    rank: Series[int] = pa.Field(gt=0, description="among all points of the fleet; 1 fits best, equals share theirs")
+    better_months_share: Series[float] = pa.Field(
+        nullable=True, ge=0, le=1, description="of months in which it fits better than the farm's best; null: its own"
+    )
+
+    class Config:
+        """The key."""
+
+        unique = ["farm_id", "assessed_at", "weather_model", "weather_point", "of_farm"]
 
 
 # --- 04 feature, 05 model input ------------------------------------------------------------------------------------------
@@ -229,6 +339,23 @@ class ModelInput(Features):
 # --- 06 models, 07 model output ------------------------------------------------------------------------------------------
 
 
+class Admissions(Contract):
+    """One row per product, entity and candidate: whether the entity's data allows it, as of the training time."""
+
+    product_id: Series[str]
+    entity_id: Series[str]
+    model: Series[str] = pa.Field(description="name of the candidate")
+    needs: Series[str] = pa.Field(isin=TIERS, description="the least tier for it")
+    tier: Series[str] = pa.Field(isin=TIERS, description="what the entity may have")
+    admitted: Series[bool]
+    reason: Series[str] = pa.Field(description="why the entity has its tier")
+
+    class Config:
+        """The key."""
+
+        unique = ["product_id", "entity_id", "model"]
+
+
 class Choices(Contract):
     """One row per product and entity: the candidate that is to forecast it, and why."""
 
@@ -236,7 +363,7 @@ class Choices(Contract):
     entity_id: Series[str]
     model: Series[str] = pa.Field(description="name of the candidate")
     deciding_score: Series[str]
-    score: Series[float] = pa.Field(description="of the replay, out of sample")
+    score: Series[float] = pa.Field(nullable=True, description="of the replay, out of sample; null: not replayed yet")
     champion_score: Series[float] = pa.Field(
         nullable=True, description="of the model it had to beat, on the same issues"
     )
@@ -255,7 +382,7 @@ class Promotions(Contract):
     trained_through: Series[Utc] = pa.Field(description="the last interval it has seen")
     available_at: Series[Utc] = pa.Field(description="when it could first be used")
     deciding_score: Series[str]
-    score: Series[float] = pa.Field(description="of the replay, out of sample")
+    score: Series[float] = pa.Field(nullable=True, description="of the replay, out of sample; null: not replayed yet")
     champion_score: Series[float] = pa.Field(
         nullable=True, description="of the model it had to beat, on the same issues"
     )

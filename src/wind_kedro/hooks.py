@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import hashlib
 import json
@@ -29,6 +30,10 @@ class UnreadableSourceError(WindKedroError):
     """Sources that could not be read, one line each; the run did what it could without them."""
 
 
+class FailedFeedError(WindKedroError):
+    """Feeds that could not be fetched, one line each; the others have landed."""
+
+
 class RunHooks:
     """What a run does once, outside its nodes."""
 
@@ -41,6 +46,7 @@ class RunHooks:
         self._project_path = context.project_path
         loader = context.config_loader
         read_cards(loader)
+        _add_secrets_of_this_machine(loader)
         # As if the moment had been typed: every node of this run, and MLflow, see the same.
         now = dt.datetime.now(dt.UTC).replace(microsecond=0).isoformat()
         if (loader.runtime_params or {}).get("as_of") == "now":
@@ -82,7 +88,7 @@ class RunHooks:
     # Around the others, which close what they opened: results stand, and MLflow's run is finished.
     @hook_impl(wrapper=True)
     def after_pipeline_run(self, pipeline: Pipeline, catalog: CatalogProtocol[Any, Any]) -> Generator[None, Any, Any]:
-        """Let a run that could not read a source end with an error, after the other farms' results were made."""
+        """Let a run that could not read a source or fetch a feed end with an error, after it did all that it could."""
         result = yield
         _forget_mlflow_run()
         if "data_quality" in pipeline.all_outputs():
@@ -90,6 +96,10 @@ class RunHooks:
             unread = found.loc[found["check"] == "source_unreadable", "message"]
             if len(unread):
                 raise UnreadableSourceError("\n".join(unread))
+        if "landed" in pipeline.all_outputs():
+            failures = catalog.load("landed").failures
+            if failures:
+                raise FailedFeedError("\n".join(failure.message for failure in failures))
         return result
 
     @hook_impl(wrapper=True)
@@ -121,6 +131,24 @@ def read_cards(loader: Any) -> Fleet:
 
     kinds = ("farms", "markets", "products", "groups")
     return Fleet.from_config(*(loader["globals"].get(kind) for kind in kinds), files=_card_files(loader))
+
+
+def _add_secrets_of_this_machine(loader: Any) -> None:
+    """Let conf/local/credentials.yml hold in every environment; one of the environment's own comes first.
+
+    Kedro reads base and the environment of the run only: a secret would have to stand in each.
+    """
+    from kedro.config import MissingConfigException
+    from kedro.framework.project import settings
+
+    if loader.env in {None, loader.default_run_env}:  # it is read anyway
+        return
+    local = type(loader)(loader.conf_source, env=loader.default_run_env, **settings.CONFIG_LOADER_ARGS)
+    found: dict[str, Any] = {}
+    for source in (local, loader):
+        with contextlib.suppress(MissingConfigException):
+            found |= source["credentials"]
+    loader["credentials"] = found
 
 
 def _forget_mlflow_run() -> None:

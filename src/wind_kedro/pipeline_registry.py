@@ -1,14 +1,26 @@
-"""The pipelines. Each has its own clock and meets the others only in the catalog; the default run is their sum, in order."""
+"""The pipelines. Each has its own clock and meets the others only in the catalog; the default run is their sum, in order.
+
+``ingestion`` is not in that sum: it asks other people's servers, on a clock of its own, and meets the others only in the raw
+folder, which Kedro cannot see.
+"""
 
 from __future__ import annotations
 
 from kedro.pipeline import Pipeline
 
-from wind_kedro.pipelines import data_engineering, feature_engineering, forecasting, monitoring, reporting, training
+from wind_kedro.pipelines import (
+    data_engineering,
+    feature_engineering,
+    forecasting,
+    ingestion,
+    monitoring,
+    reporting,
+    training,
+)
 
 
 def register_pipelines() -> dict[str, Pipeline]:
-    """The six rooms by name, and ``__default__``, their sum."""
+    """The rooms by name, and ``__default__``, the sum of all but ``ingestion``."""
     rooms = {
         "data_engineering": data_engineering.create_pipeline(),
         "feature_engineering": feature_engineering.create_pipeline(),
@@ -17,4 +29,4 @@ def register_pipelines() -> dict[str, Pipeline]:
         "monitoring": monitoring.create_pipeline(),
         "reporting": reporting.create_pipeline(),
     }
-    return {"__default__": sum(rooms.values(), Pipeline([])), **rooms}
+    return {"__default__": sum(rooms.values(), Pipeline([])), "ingestion": ingestion.create_pipeline(), **rooms}

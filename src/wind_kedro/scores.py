@@ -255,11 +255,16 @@ def deciding_scores(scores: pd.DataFrame, product: Product) -> pd.DataFrame:
 
 
 def latest_versions(observations: pd.DataFrame, as_of: dt.datetime | None) -> pd.DataFrame:
-    """One row per entity, granularity and interval: its newest version that was known at ``as_of`` (`None`: of all)."""
+    """One row per entity, granularity and interval: its newest version that was known at ``as_of`` (`None`: of all).
+
+    These are what came: targets of training and actuals of scores. An interval of which turbines were filled in
+    (``imputed_share``) did not come, and is left out.
+    """
     if as_of is not None:
         observations = observations.loc[observations["available_at"] <= pd.Timestamp(as_of)]
     key = ["entity_id", "granularity_minutes", "valid_at"]
-    return observations.sort_values("available_at", kind="stable").drop_duplicates(key, keep="last")
+    newest = observations.sort_values("available_at", kind="stable").drop_duplicates(key, keep="last")
+    return newest[newest["imputed_share"] == 0]
 
 
 def _join(forecasts: pd.DataFrame, observations: pd.DataFrame, product: Product) -> pd.DataFrame:

@@ -17,6 +17,8 @@ _HOMES = {
     "JsonDocument": "written_aside",
     "History": "history",
     "SourceTable": "source_table",
+    "Feeds": "feeds",
+    "Landings": "feeds",
     "ModelVersions": "registry",
     "ModelAlias": "registry",
 }

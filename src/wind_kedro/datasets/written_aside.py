@@ -2,11 +2,16 @@
 
 Kedro opens the target itself and writes into it. Here it writes into a neighbour of the same suffix, which then replaces the
 target in one step (`os.replace` is atomic within a file system). Local paths only; object stores replace whole objects anyway.
+
+A table may also be a folder of parts: Spark writes nothing else, and a table worked chunk by chunk is written as it comes. No
+system renames one folder over another, so the previous one steps aside first; if the process is killed in between, readers
+find it there.
 """
 
 from __future__ import annotations
 
 import os
+import shutil
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,17 +25,39 @@ from kedro_datasets.pandas import ParquetDataset
 from kedro_datasets.plotly import JSONDataset as PlotlyDataset
 from kedro_datasets.text import TextDataset
 
+from .connections import connect
+
 
 @contextmanager
 def aside(target: Path) -> Iterator[Path]:
-    """Yield a path beside ``target`` to write to; on success it replaces the target, on failure it is removed."""
+    """Yield a path beside ``target`` for a file or a folder; on success it replaces the target, on failure it is removed."""
     target.parent.mkdir(parents=True, exist_ok=True)
     neighbour = target.with_name(f".{target.stem}.{uuid.uuid4().hex}{target.suffix}")
     try:
         yield neighbour
-        os.replace(neighbour, target)  # noqa: PTH105 - replaces atomically; Path.replace is the same call
+        if neighbour.is_dir() or target.is_dir():
+            if target.exists():
+                remove(previous(target))
+                target.rename(previous(target))
+            neighbour.rename(target)
+        else:
+            os.replace(neighbour, target)  # noqa: PTH105 - replaces atomically; Path.replace is the same call
+        remove(previous(target))
     finally:
-        neighbour.unlink(missing_ok=True)
+        remove(neighbour)
+
+
+def previous(target: Path) -> Path:
+    """Where the table before stands while a folder takes its place."""
+    return target.with_name(f".{target.stem}.previous{target.suffix}")
+
+
+def remove(path: Path) -> None:
+    """Remove a file, or a folder and all in it, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def read_whole(path: Path, **options: Any) -> pd.DataFrame:
@@ -71,8 +98,50 @@ class ParquetTable(_WrittenAside, ParquetDataset):
         return read_whole(path, **self._load_args)
 
 
-class IbisTable(_WrittenAside, FileDataset):
-    """An Ibis table in a Parquet file, written and read by its backend."""
+class _InParts(FileDataset):
+    """Kedro's dataset of Ibis tables, for tables that come as one and for tables that come in chunks."""
+
+    def _connect(self) -> Any:
+        return connect(self._connection_config)
+
+    def save(self, data: Any) -> None:
+        """Write a table, or one part per chunk."""
+        import ibis.expr.types as ir
+
+        if isinstance(data, ir.Table):
+            super().save(data)
+            return
+        folder = Path(self._get_save_path())
+        folder.mkdir(parents=True)
+        for number, chunk in enumerate(data):
+            self.connection.to_parquet(chunk, folder / f"part-{number:05d}.parquet", **self._save_args)
+
+
+class IbisTable(_WrittenAside, _InParts):
+    """An Ibis table in Parquet, written and read by its backend: a file, or a folder of parts.
+
+    What is saved is a table, or an iterable of tables of the same columns, its chunks: these are worked and written one after
+    the other, so that memory holds one of them at a time.
+    """
+
+    def load(self) -> Any:
+        """The table, as it was before or after a save that goes on meanwhile; nothing is read yet."""
+        path = Path(self._get_load_path())
+        if self._fs_prefix or self._file_format != "parquet":
+            return super().load()
+        if not path.exists() and previous(path).exists():
+            path = previous(path)
+        files = [path]
+        if path.is_dir():
+            files = sorted(path.rglob("*.parquet"))  # a part may itself be a folder, if Spark wrote it
+        return self.connection.read_parquet(
+            [str(file) for file in files] if self.connection.name == "duckdb" else str(path),
+            table_name=self._table_name,
+            **self._load_args,
+        )
+
+    def _exists(self) -> bool:
+        return bool(super()._exists()) or previous(Path(self._filepath)).exists()
 
 
 class Figure(_WrittenAside, PlotlyDataset):

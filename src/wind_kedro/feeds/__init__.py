@@ -1,6 +1,94 @@
-"""Feeds: what brings signals and weather into the house from where they are. One kind a file, behind one interface."""
+"""Feeds: what brings signals and weather into the house from where they are. One kind a file, behind one interface.
 
-from .landing import Landed, Landing
+A new kind is a file with a `Feed` and a line in `FEEDS`.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import ValidationError
+
+from wind_kedro.cards import CardError
+
+from .landing import Failure, Landed, LandedFeeds, Landing
 from .protocol import Batch, Checkpoint, Feed, FeedError
 
-__all__ = ["Batch", "Checkpoint", "Feed", "FeedError", "Landed", "Landing"]
+__all__ = [
+    "FEEDS",
+    "Batch",
+    "Checkpoint",
+    "Failure",
+    "Feed",
+    "FeedError",
+    "Landed",
+    "LandedFeeds",
+    "Landing",
+    "build_feed",
+    "build_feeds",
+]
+
+#: The kinds by the word that configuration uses, with module and class: a kind costs its import when it is first used.
+FEEDS: Mapping[str, tuple[str, str]] = {
+    "drop_folder": ("drop_folder", "DropFolder"),
+    "http_api": ("http_api", "HttpApi"),
+    "sql_historian": ("sql_historian", "SqlHistorian"),
+    "delta_table": ("delta_table", "DeltaTable"),
+    "mqtt": ("mqtt", "Mqtt"),
+}
+
+
+def build_feed(feed_id: str, config: Mapping[str, Any]) -> Feed:
+    """The feed of a card.
+
+    Args:
+        feed_id: what it is called.
+        config: its card, with ``kind`` and with ``credentials`` resolved.
+
+    Raises:
+        CardError: one line a fault, with feed and field and never with a value, which may be a secret.
+    """
+    kind = str(config.get("kind", ""))
+    if kind not in FEEDS:
+        raise CardError(f"feed '{feed_id}': kind: '{kind}' is not known; known are {', '.join(FEEDS)}")
+    module, name = FEEDS[kind]
+    family: type[Feed] = getattr(importlib.import_module(f"{__name__}.{module}"), name)
+    try:
+        return family.model_validate({**config, "id": feed_id})
+    except ValidationError as error:
+        raise CardError("\n".join(_line(feed_id, fault) for fault in error.errors())) from None
+
+
+def build_feeds(configs: Mapping[str, Mapping[str, Any]]) -> dict[str, Feed]:
+    """The feeds of an environment, by id.
+
+    Raises:
+        CardError: one line a fault of any card; two feeds that land in each other's folder are a fault too.
+    """
+    feeds: dict[str, Feed] = {}
+    faults: list[str] = []
+    for feed_id, config in configs.items():
+        try:
+            feed = build_feed(feed_id, config)
+        except CardError as error:
+            faults.append(str(error))
+            continue
+        faults += [
+            f"feed '{feed_id}': into: '{feed.into}' is in the way of feed '{other.id}', which lands in '{other.into}'"
+            for other in feeds.values()
+            if f"{feed.into}/".startswith(f"{other.into}/") or f"{other.into}/".startswith(f"{feed.into}/")
+        ]
+        feeds[feed_id] = feed
+    if faults:
+        raise CardError("\n".join(faults))
+    return feeds
+
+
+def _line(feed_id: str, fault: Any) -> str:
+    field = ".".join(str(part) for part in fault["loc"])
+    problem = " ".join(fault["msg"].removeprefix("Value error, ").split())
+    if fault["loc"][:1] == ("credentials",) and fault["type"] == "string_type":
+        problem = "is not text: put quotes around it"
+    return f"feed '{feed_id}': {field + ': ' if field else ''}{problem}"

@@ -16,6 +16,7 @@ from wind_kedro.models.climatology import Climatology
 from wind_kedro.models.persistence import Persistence
 from wind_kedro.models.power_curve import PowerCurveModel
 from wind_kedro.models.protocol import Forecaster, read_model_card
+from wind_kedro.tiers import Tier
 
 __all__ = ["MODELS", "Forecaster", "ModelConfig", "build", "load_model"]
 
@@ -32,6 +33,12 @@ class ModelConfig(BaseModel):
 
     type: str
     params: dict[str, Any] = Field(default_factory=dict)
+    tier: Tier | None = Field(None, description="the least tier that an entity must have; without it, the family's")
+
+    @property
+    def needs(self) -> Tier:
+        """The least tier that an entity must have to be given this candidate."""
+        return self.tier or MODELS[self.type].least_tier
 
     @field_validator("type")
     @classmethod

@@ -11,6 +11,7 @@ import pandas as pd
 from pydantic import Field
 
 from wind_kedro.models.protocol import Array, Forecaster, Parameters, load_arrays, numbers, save_arrays
+from wind_kedro.tiers import Tier
 
 HOURS_OF_DAY = 24
 ARTEFACT = "climatology.npz"
@@ -35,6 +36,7 @@ class Climatology(Forecaster):
     """Empirical quantiles of power per hour of the day (UTC); of all rows where the hour is unknown or rare."""
 
     parameters_type: ClassVar[type[Parameters]] = ClimatologyParameters
+    least_tier: ClassVar[Tier] = "none"
     parameters: ClimatologyParameters
 
     @classmethod

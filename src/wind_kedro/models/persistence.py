@@ -12,6 +12,7 @@ from pydantic import Field, field_validator
 
 from wind_kedro.models.climatology import Climatology, ClimatologyParameters, empirical_quantiles
 from wind_kedro.models.protocol import Array, Forecaster, Parameters, load_arrays, numbers, save_arrays
+from wind_kedro.tiers import Tier
 
 ARTEFACT = "persistence.npz"
 FALLBACK = "when_unknown"
@@ -45,6 +46,7 @@ class Persistence(Forecaster):
     """
 
     parameters_type: ClassVar[type[Parameters]] = PersistenceParameters
+    least_tier: ClassVar[Tier] = "none"
     parameters: PersistenceParameters
 
     @classmethod

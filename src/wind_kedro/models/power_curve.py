@@ -11,6 +11,7 @@ from pydantic import Field
 
 from wind_kedro.models.climatology import Climatology, ClimatologyParameters, empirical_quantiles
 from wind_kedro.models.protocol import Array, Forecaster, Parameters, load_arrays, numbers, save_arrays
+from wind_kedro.tiers import Tier
 
 ARTEFACT = "power_curve.npz"
 FALLBACK = "when_unknown"
@@ -40,6 +41,7 @@ class PowerCurveModel(Forecaster):
     """
 
     parameters_type: ClassVar[type[Parameters]] = PowerCurveParameters
+    least_tier: ClassVar[Tier] = "physical"
     parameters: PowerCurveParameters
 
     @classmethod

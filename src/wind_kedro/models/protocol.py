@@ -19,6 +19,8 @@ import pandas as pd
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
+from wind_kedro.tiers import Tier
+
 Array = NDArray[np.float64]
 
 #: The file that says which model lies in a folder, and how it was set.
@@ -44,6 +46,8 @@ class Forecaster(ABC):
 
     #: Type of the family's settings.
     parameters_type: ClassVar[type[Parameters]] = Parameters
+    #: The least tier that an entity must have to be given a model of this family: what learns much needs much.
+    least_tier: ClassVar[Tier] = "local"
 
     def __init__(self, levels: Sequence[float], seed: int = 0, parameters: Parameters | None = None) -> None:
         self.levels = [float(level) for level in levels]

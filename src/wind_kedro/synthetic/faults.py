@@ -162,7 +162,7 @@ def spoil_text(table: pd.DataFrame, picked: pd.Index[Any], fault: Fault, source:
     if fault.kind == "unparseable":
         column = source.columns[str(fault.signal)].name
     else:
-        column = source.timestamp if isinstance(source, SignalSource) else source.valid_at
+        column = source.timestamp if isinstance(source, SignalSource) else str(source.valid_at)  # a table has one
     table.loc[picked, [column]] = str(fault.value)
 
 

@@ -17,6 +17,7 @@ from wind_kedro import contracts
 from wind_kedro.cards import Fleet
 from wind_kedro.clock import Clock
 from wind_kedro.pipelines.data_engineering import nodes
+from wind_kedro.pipelines.data_engineering.readiness import ReadinessSettings
 from wind_kedro.pipelines.data_engineering.settings import DataEngineering
 
 Frames = dict[str, pd.DataFrame]
@@ -93,24 +94,29 @@ def raw_signals(backend: Any, settle: Settle) -> Callable[[list[dict[str, Any]]]
 
 @pytest.fixture(scope="session")
 def raw_weather(backend: Any, settle: Settle) -> Callable[[list[dict[str, Any]]], Any]:
-    """Raw weather from short rows."""
-    return lambda rows: settle(ibis.memtable(raw(rows, contracts.WeatherRaw)))
+    """Raw weather from short rows, at the farm's own point unless they say otherwise."""
+    return lambda rows: settle(
+        ibis.memtable(raw([{"weather_point": "site"} | row for row in rows], contracts.WeatherRaw))
+    )
 
 
 @pytest.fixture(scope="session")
-def run_room(settle: Settle) -> Callable[..., Frames]:
+def run_room(settle: Settle, project_path: Path) -> Callable[..., Frames]:
     """The whole room, node by node; every table of ours checked against its contract."""
+
+    text = (project_path / "conf/base/parameters_readiness.yml").read_text()
+    readiness = ReadinessSettings.model_validate(yaml.safe_load(text)["readiness"])
 
     def run(signals_raw: Any, weather_raw: Any, fleet: Fleet, clock: Clock, settings: DataEngineering) -> Frames:
         parsed_signals = settle(nodes.parse_signals(signals_raw, fleet, settings))
         parsed_weather = settle(nodes.parse_weather(weather_raw, fleet, settings))
         judged_weather = settle(nodes.judge_weather(parsed_weather, fleet, clock))
-        weather = nodes.make_weather(judged_weather, fleet, clock)
+        weather = nodes.make_weather(judged_weather, fleet, clock, settings)
         calibration = nodes.calibrate_clocks(parsed_signals, weather, fleet, clock, settings)
         timed = settle(nodes.time_signals(parsed_signals, calibration, fleet, clock, settings))
         curve = nodes.fit_power_curves(timed, calibration, fleet, settings)
         signals = settle(nodes.judge_signals(timed, curve, fleet, settings))
-        observations = nodes.aggregate_observations(timed, fleet, clock, settings)
+        observations = nodes.aggregate_observations(signals, fleet, clock, settings)
         quarantine = nodes.set_aside(timed, judged_weather, signals_raw, weather_raw)
         quality = nodes.assess_quality(
             parsed_signals,
@@ -124,6 +130,9 @@ def run_room(settle: Settle) -> Callable[..., Frames]:
             fleet,
             settings,
         )
+        ready, fit = nodes.assess_readiness(
+            parsed_signals, parsed_weather, timed, signals, observations, weather, calibration, fleet, clock, readiness
+        )
         return {
             "timed_signals": timed.to_pandas(),
             "signals": contracts.Signals.validate(signals.to_pandas()),
@@ -133,6 +142,8 @@ def run_room(settle: Settle) -> Callable[..., Frames]:
             "observations": contracts.Observations.validate(observations),
             "weather": contracts.Weather.validate(weather),
             "data_quality": contracts.DataQuality.validate(quality),
+            "readiness": contracts.Readiness.validate(ready),
+            "weather_fit": contracts.WeatherFit.validate(fit),
         }
 
     return run

@@ -45,7 +45,7 @@ def calibrate(
                 settle(nodes.parse_weather(raw_weather(weather_rows(known)), fleet, settings)), fleet, clock
             )
         )
-        weather = nodes.make_weather(judged, fleet, clock)
+        weather = nodes.make_weather(judged, fleet, clock, settings)
         return ClockCalibration.validate(nodes.calibrate_clocks(parsed, weather, fleet, clock, settings))
 
     return run

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +14,7 @@ from wind_kedro.clock import Clock
 from wind_kedro.contracts import Weather
 from wind_kedro.pipelines.data_engineering import nodes
 from wind_kedro.pipelines.data_engineering.settings import DataEngineering
+from wind_kedro.points import at_leading_points
 
 Make = Callable[[list[dict[str, Any]]], Any]
 RUN = {
@@ -21,6 +23,7 @@ RUN = {
     "valid_at": "2024-01-01T03:00Z",
     "wind_speed_100m_ms": "5",
 }
+SIX = RUN | {"wind_speed_100m_ms": "6"}
 TRUTH = {"farm_id": "shore", "weather_model": "alpha", "wind_speed_100m_ms": "5"}
 
 
@@ -33,11 +36,13 @@ def judge(raw_weather: Make, settle: Any, fleet: Fleet, settings: DataEngineerin
 
 
 @pytest.fixture
-def weather(judge: Callable[..., Any], fleet: Fleet, now: Clock) -> Callable[..., pd.DataFrame]:
+def weather(
+    judge: Callable[..., Any], fleet: Fleet, settings: DataEngineering, now: Clock
+) -> Callable[..., pd.DataFrame]:
     """Rows in, weather out."""
 
     def run(rows: list[dict[str, Any]], clock: Clock = now) -> pd.DataFrame:
-        return Weather.validate(nodes.make_weather(judge(rows, clock), fleet, clock))
+        return Weather.validate(nodes.make_weather(judge(rows, clock), fleet, clock, settings))
 
     return run
 
@@ -76,8 +81,9 @@ def test_density_of_the_standard_atmosphere(
         RUN | {"valid_at": "2024-01-01T04:00Z", "temperature_c": "15"},
     ]
     parsed = settle(nodes.parse_weather(raw_weather(rows), fleet, settings))
-    found = nodes.make_weather(settle(nodes.judge_weather(parsed, fleet, now)), fleet, now)
-    assert found["air_density_kgm3"][0] == pytest.approx(1.225, abs=1e-4)  # ISO 2533
+    found = nodes.make_weather(settle(nodes.judge_weather(parsed, fleet, now)), fleet, now, settings)
+    # ISO 2533 at 80 m, the hill's hubs: 14.48 degrees, 100367 Pa. Its 15 degrees are of sea level, here of 2 m above.
+    assert found["air_density_kgm3"][0] == pytest.approx(1.2156, abs=1e-4)
     assert pd.isna(found["air_density_kgm3"][1])
 
 
@@ -114,7 +120,23 @@ def test_an_analysis_enters_as_pseudo_runs(weather: Any) -> None:
         ([RUN, RUN | {"wind_speed_100m_ms": "6"}], [("quarantined", "conflicting_stamp")] * 2),
         (
             [RUN, RUN | {"wind_speed_100m_ms": "6", "available_at": "2024-01-01T05:00Z"}],
-            [("kept", None), ("quarantined", "late_revision")],
+            [("kept", None), ("superseded", None)],
+        ),
+        (  # as it was before, after another: again a revision
+            [RUN, SIX | {"available_at": "2024-01-01T05:00Z"}, RUN | {"available_at": "2024-01-01T06:00Z"}],
+            [("kept", None), ("superseded", None), ("superseded", None)],
+        ),
+        (
+            [RUN, RUN | {"available_at": "2024-01-01T05:00Z"}, SIX | {"available_at": "2024-01-01T06:00Z"}],
+            [("duplicate", None), ("kept", None), ("superseded", None)],
+        ),
+        (  # two that differ came together later: what was known before holds
+            [RUN, *({**row, "available_at": "2024-01-01T05:00Z"} for row in (SIX, RUN | {"wind_speed_100m_ms": "7"}))],
+            [("kept", None), ("quarantined", "conflicting_stamp"), ("quarantined", "conflicting_stamp")],
+        ),
+        (  # nothing can repeat a row that was not believed
+            [RUN, SIX, SIX | {"available_at": "2024-01-01T05:00Z"}],
+            [("kept", None), ("quarantined", "conflicting_stamp"), ("quarantined", "conflicting_stamp")],
         ),
         ([TRUTH | {"valid_at": "2024-01-01"}] * 2, [("quarantined", "bad_stamp")] * 2),
         (
@@ -131,3 +153,66 @@ def test_fates(judge: Any, rows: list[dict[str, Any]], fates: list[tuple[str, st
     assert sorted(
         (row.status, None if pd.isna(row.reason) else row.reason) for row in found.itertuples()
     ) == sorted(fates)  # fmt: skip
+
+
+@pytest.mark.parametrize("order", [1, -1], ids=["in order", "backwards"])
+def test_a_revision_is_known_from_its_arrival_on(weather: Any, order: int) -> None:
+    later = SIX | {"available_at": "2024-01-01T05:00Z"}
+    rows = [RUN, later][::order]
+    found = weather(rows)
+    assert found["available_at"].dt.strftime("%H:%M").tolist() == ["02:00", "05:00"]
+    assert found["wind_speed_100m_ms"].tolist() == [5, 6]
+    before = Clock(as_of=pd.Timestamp("2024-01-01T04:59Z").to_pydatetime())
+    assert weather(rows, before)["wind_speed_100m_ms"].tolist() == [5]
+
+
+@pytest.fixture
+def two_points(cards: dict[str, Any]) -> Fleet:
+    """The hill with two points of its model, `ridge` the first on the card."""
+    site = cards["farms"][0]["weather"][0]
+    cards["farms"][0]["weather"] = [site | {"point": "ridge"}, site | {"point": "valley", "path": "valley.csv"}]
+    return Fleet.from_config(**cards)
+
+
+def test_points_of_a_model_are_told_apart(
+    two_points: Fleet, raw_weather: Make, settle: Any, settings: DataEngineering, now: Clock
+) -> None:
+    rows = [RUN | {"weather_point": "valley"}, SIX | {"weather_point": "ridge"}]
+    parsed = settle(nodes.parse_weather(raw_weather(rows), two_points, settings))
+    judged = settle(nodes.judge_weather(parsed, two_points, now))
+    found = Weather.validate(nodes.make_weather(judged, two_points, now, settings))
+    assert found[["weather_point", "wind_speed_100m_ms"]].to_numpy().tolist() == [["ridge", 6.0], ["valley", 5.0]]
+    assert at_leading_points(found, two_points.farms)["weather_point"].tolist() == ["ridge"]
+    assert at_leading_points(found, two_points.farms[1:]) is found
+
+
+NO_LEVEL = {"wind_speed_100m_ms": None}
+
+
+@pytest.mark.parametrize(
+    ("row", "hub", "at_100"),
+    [
+        # The hill's hubs are at 80 m.
+        pytest.param({"wind_speed_80m_ms": "4"}, 4, 5, id="the hub's own level"),
+        pytest.param({}, 5 * 0.8**0.143, 5, id="one level only: default exponent"),
+        pytest.param(
+            NO_LEVEL | {"wind_u_50m_ms": "-3", "wind_v_50m_ms": "0", "wind_u_120m_ms": "-5", "wind_v_120m_ms": "0"},
+            3 + 2 * math.log(80 / 50) / math.log(120 / 50),
+            3 + 2 * math.log(100 / 50) / math.log(120 / 50),
+            id="between 50 and 120 m, for the hub and for 100 m",
+        ),
+        pytest.param(NO_LEVEL | {"wind_speed_10m_ms": "4"}, 4 * 8**0.143, 4 * 10**0.143, id="10 m alone"),
+    ],
+)
+def test_wind_at_the_hub(weather: Any, row: dict[str, Any], hub: float, at_100: float) -> None:
+    found = weather([RUN | row]).iloc[0]
+    assert found["wind_speed_hub_ms"] == pytest.approx(hub)
+    assert found["wind_speed_100m_ms"] == pytest.approx(at_100)
+    if "wind_u_50m_ms" in row:
+        assert found["wind_direction_hub_deg"] == pytest.approx(90)
+        assert found["wind_u_100m_ms"] == pytest.approx(-at_100)
+
+
+def test_a_density_that_the_source_gives_is_kept(weather: Any) -> None:
+    found = weather([RUN | {"temperature_c": "15", "pressure_pa": "101325", "air_density_kgm3": "1.1"}])
+    assert found["air_density_kgm3"].tolist() == [1.1]

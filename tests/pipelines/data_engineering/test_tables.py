@@ -13,6 +13,7 @@ from wind_kedro.cards import Fleet
 from wind_kedro.clock import Clock
 from wind_kedro.pipelines.data_engineering import create_pipeline, nodes
 from wind_kedro.pipelines.data_engineering.contracts import BrokenContractError, CountedSignals
+from wind_kedro.scores import latest_versions
 
 from .conftest import Frames, gusty, signal_rows, weather_rows
 
@@ -22,6 +23,7 @@ SIGNALS = ("power_kw", "wind_speed_ms", "wind_direction_deg", "temperature_c", "
 
 def timed(rows: list[dict[str, Any]]) -> Any:
     """Timed signals of the hill from short rows: ten minutes each, available twenty after their start."""
+    spiked = [f"{name}_{of}" for name in ("power_kw", "wind_speed_ms") for of in ("spiked", "spiked_at")]
     full = []
     for number, row in enumerate(rows, start=1):
         at = pd.Timestamp(row["valid_at"])
@@ -29,9 +31,16 @@ def timed(rows: list[dict[str, Any]]) -> Any:
         base = {"farm_id": "hill", "turbine_id": "T0", "source_file": "hill.csv", "source_row": number, "superseded_at": pd.NaT,
                 "version": 0, "cadence": 600, "retimed": False, "status": "kept", "wind_speed_ms": 8.0}  # fmt: skip
         full.append(base | row | {"valid_at": at, "available_at": available, "arrived_at": available})
-    frame = pd.DataFrame(full).reindex(columns=[*full[0], *(name for name in SIGNALS if name not in full[0])])
-    times = dict.fromkeys(["valid_at", "arrived_at", "available_at", "superseded_at"], "datetime64[us]")
-    return ibis.memtable(frame.astype(times | dict.fromkeys(SIGNALS, "float64")))
+    frame = pd.DataFrame(full)
+    frame = frame.reindex(columns=[*frame, *(name for name in (*SIGNALS, *spiked) if name not in frame)])
+    times = [name for name in frame if name.endswith("_at")]
+    numbers = [*SIGNALS, *(name for name in spiked if name not in times)]
+    return ibis.memtable(frame.astype(dict.fromkeys(times, "datetime64[us]") | dict.fromkeys(numbers, "float64")))
+
+
+def labelled(rows: list[dict[str, Any]]) -> Any:
+    """Signals of the hill from short rows, on the power curve unless they say otherwise."""
+    return timed([{"label": ""} | row for row in rows])
 
 
 def hour(power: float = 100.0, turbines: int = 3, intervals: int = 6, **row: Any) -> list[dict[str, Any]]:
@@ -46,10 +55,10 @@ def hour(power: float = 100.0, turbines: int = 3, intervals: int = 6, **row: Any
 
 @pytest.fixture
 def observe(windy: Callable[..., Fleet], now: Clock, settings: Any) -> Callable[..., Table]:
-    """Timed rows in, the hill's hourly observations out."""
+    """Short rows in, the hill's hourly observations out."""
 
-    def run(rows: list[dict[str, Any]], entity: str = "hill", clock: Clock = now) -> Table:
-        found = nodes.aggregate_observations(timed(rows), windy(), clock, settings)
+    def run(rows: list[dict[str, Any]], entity: str = "hill", clock: Clock = now, fleet: Fleet | None = None) -> Table:
+        found = nodes.aggregate_observations(labelled(rows), fleet or windy(), clock, settings)
         return found[found["entity_id"] == entity].reset_index(drop=True)
 
     return run
@@ -108,6 +117,95 @@ def test_late_and_revised_rows_make_versions(observe: Callable[..., Table]) -> N
     ]
     early = Clock(as_of=pd.Timestamp("2024-03-10T15:45Z").to_pydatetime())
     assert len(observe(rows, clock=early)) == 2
+
+
+def test_a_spike_counts_until_it_is_found(observe: Callable[..., Table]) -> None:
+    rows = hour()
+    rows[0] |= {"power_kw": None, "power_kw_spiked": 700.0, "power_kw_spiked_at": "2024-03-10T13:30"}
+    rows[0] |= {"wind_speed_ms": None, "wind_speed_ms_spiked": 26.0, "wind_speed_ms_spiked_at": "2024-03-10T13:40"}
+    found = observe(rows)
+    assert brief(found) == [
+        ("13:10", 700.0, 3000.0, 1.0),
+        ("13:30", 600.0, 3000.0, round(17 / 18, 3)),
+        ("13:40", 600.0, 3000.0, round(17 / 18, 3)),
+    ]
+    # The first turbine's mean is (26 + 5 × 8) / 6 until its power, and with it the row, is gone.
+    assert found["wind_speed_ms"].round(6).tolist() == [9.0, 8.0, 8.0]
+
+
+@pytest.mark.parametrize("label", ["stopped", "curtailed", "derated"])
+def test_power_is_of_the_turbines_that_were_available(observe: Callable[..., Table], label: str) -> None:
+    rows = hour()
+    for row in rows[:6]:  # T0 for the hour
+        row |= {"label": label, "power_kw": -3.0}
+    for row in rows[6:8]:  # T1 for a third of it: it counts by the rest
+        row |= {"label": label, "power_kw": 20.0}
+    (found,) = observe(rows).to_dict("records")
+    assert (found["power_kw"], found["available_capacity_kw"], found["turbines"]) == (500.0, 2000.0, 2)
+    assert found["metered_power_kw"] == pytest.approx(-3.0 + (2 * 20 + 4 * 200) / 6 + 300.0, abs=1e-5)
+    shares = (found["stopped_share"], found["curtailed_share"])
+    assert shares == pytest.approx((8 / 18, 0.0) if label == "stopped" else (0.0, 8 / 18), abs=1e-6)
+    assert found["coverage_share"] == 1.0
+
+
+def test_ice_is_weather_and_stays_in(observe: Callable[..., Table]) -> None:
+    assert brief(observe(hour(label="iced"))) == [("13:10", 600.0, 3000.0, 1.0)]
+
+
+def test_an_hour_without_an_available_turbine_says_nothing(observe: Callable[..., Table]) -> None:
+    assert observe(hour(label="stopped", power=-1.0)).empty
+
+
+def at_hour(rows: list[dict[str, Any]], start: int) -> list[dict[str, Any]]:
+    return [row | {"valid_at": row["valid_at"].replace("T12", f"T{start}")} for row in rows]
+
+
+def test_a_short_gap_is_filled_from_the_other_turbines_and_says_so(observe: Callable[..., Table]) -> None:
+    alone = hour(turbines=1)
+    rows = hour() + [row for start in (13, 14, 15) for row in at_hour(alone, start)]
+    found = observe(rows)
+    assert found["valid_at"].dt.hour.tolist() == [12, 13, 14]  # max_gap_minutes is two hours
+    assert found["imputed_share"].tolist() == pytest.approx([0.0, 2 / 3, 2 / 3])
+    assert found["power_kw"].tolist() == [600.0, 300.0, 300.0]  # a tenth of rated power, by the one that reported
+    assert found["available_capacity_kw"].tolist() == [3000.0] * 3
+    assert found["metered_power_kw"].tolist() == [600.0, 100.0, 100.0]
+    assert found["turbines"].tolist() == [3, 1, 1]
+
+
+def test_a_gap_is_not_filled_by_what_was_not_known_yet(observe: Callable[..., Table]) -> None:
+    before = [row | {"available_at": "2024-03-11T00:00"} for row in hour()]
+    found = observe(before + at_hour(hour(turbines=1), 13))
+    assert found["imputed_share"].tolist() == [0.0]
+
+
+def test_what_was_filled_in_is_no_actual(observe: Callable[..., Table]) -> None:
+    found = observe(hour() + at_hour(hour(turbines=1), 13))
+    assert len(found) == 2
+    assert latest_versions(found, None)["valid_at"].dt.hour.tolist() == [12]
+
+
+@pytest.mark.parametrize("seconds", [1, 60, 3600])
+def test_any_cadence_states_its_coverage(
+    observe: Callable[..., Table], windy: Callable[..., Fleet], seconds: int
+) -> None:
+    fleet = windy(cadence_seconds=seconds)
+    begin = pd.Timestamp("2024-03-10T12:00")
+    rows = [
+        {
+            "turbine_id": f"T{turbine}",
+            "valid_at": begin + pd.Timedelta(seconds=number * seconds),
+            "available_at": begin + pd.Timedelta(minutes=70),
+            "power_kw": 100.0 * (turbine + 1),
+        }
+        for turbine in range(3)
+        for number in range(3600 // seconds)
+    ]
+    assert brief(observe(rows, fleet=fleet)) == [("13:10", 600.0, 3000.0, 1.0)]
+    last = rows[: -len(rows) // 3] if seconds == 3600 else rows[: -len(rows) // 12]
+    covered = round(len(last) / len(rows), 3)
+    (found,) = brief(observe(last, fleet=fleet))
+    assert found[3] == pytest.approx(covered, abs=1e-3)
+    assert found[0] == "14:00"
 
 
 def test_a_group_is_all_its_farms_turbines(observe: Callable[..., Table]) -> None:
@@ -176,7 +274,7 @@ def test_points_are_judged_by_the_curve_in_force(windy: Callable[..., Fleet], se
     curve = nodes.fit_power_curves(rows, calibrated("2024-03-12", "2024-04-01"), fleet, settings)
     assert curve.groupby("fitted_at")["rows"].max().tolist() == [5, 10]
     found = nodes.judge_signals(rows, curve, fleet, settings).to_pandas()
-    off = found.loc[found["off_curve"], ["valid_at", "power_kw"]]
+    off = found.loc[found["label"] != "", ["valid_at", "power_kw"]]
     assert len(off) == 18  # of the second day; on the first there was no curve
     assert (off["valid_at"] >= "2024-03-13").all()
 

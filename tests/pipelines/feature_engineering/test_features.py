@@ -424,3 +424,35 @@ def test_the_inputs_are_left_as_they_are(fleet: Fleet, blow: MakeTable, observe:
     )
     pd.testing.assert_frame_equal(weather, copies[0])
     pd.testing.assert_frame_equal(observations, copies[1])
+
+
+# --- versions and points of weather --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arrived", "expected"),
+    [("2024-03-01 06:00", [7.5, 9.5, 10.5]), ("2024-03-01 06:01", [7.5, 8.5, 9.5])],
+    ids=["revised by the issue", "revised a minute later"],
+)
+def test_the_newest_version_of_a_run_by_the_issue_counts(
+    features: Features, run_of: RunOf, arrived: str, expected: list[float]
+) -> None:
+    first = run_of("2024-03-01 00:00", RISING)
+    # 9:00 becomes 11 m/s, the hours beside it stay: half way to them it is (8 + 11) / 2 and (11 + 10) / 2.
+    revised = first[9] | {"wind_speed_100m_ms": 11.0, AVAILABLE: pd.Timestamp(arrived, tz="UTC")}
+    assert _wind(features([revised, *first], issued="2024-03-01 06:00")) == expected
+
+
+def test_of_several_points_the_first_on_the_card_is_read(
+    cards: dict[str, Any], blow: MakeTable, observe: MakeTable, run_of: RunOf
+) -> None:
+    site = cards["farms"][0]["weather"][0]
+    cards["farms"][0]["weather"] = [site | {"point": "ridge"}, site | {"point": "valley"}]
+    weather = run_of("2024-03-01 00:00", RISING, weather_point="ridge") + run_of(
+        "2024-03-01 00:00", [20.0] * 25, weather_point="valley"
+    )
+    clock = Clock.model_validate({"as_of": "2024-03-01T12:00"})
+    table = build_features(observe([]), blow(weather), Fleet.from_config(**cards), clock, PARAMETERS, INLINE)
+    hill = table[table["entity_id"] == "hill"]
+    assert _wind(hill) == [7.5, 8.5, 9.5]
+    assert set(hill["weather_models"]) == {1.0}

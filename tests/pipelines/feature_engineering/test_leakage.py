@@ -66,8 +66,13 @@ def _weather(rng: np.random.Generator) -> pd.DataFrame:
                         }
                     )
                 )
+                if rng.random() < 0.4:  # part of it is revised, up to half a day later
+                    revised = parts[-1][rng.random(length) < 0.5].copy()
+                    revised["available_at"] = later + _hours(rng, 12, len(revised)) + pd.Timedelta(minutes=1)
+                    revised["wind_speed_100m_ms"] = rng.uniform(0, 25, len(revised))
+                    parts.append(revised)
     columns = list(contracts.Weather.to_schema().columns)
-    table = pd.concat(parts, ignore_index=True).reindex(columns=columns).assign(is_analysis=False)
+    table = pd.concat(parts, ignore_index=True).reindex(columns=columns).assign(is_analysis=False, weather_point="site")
     return table.astype({name: float for name in columns if name.startswith(("wind", "temp", "press", "air"))})
 
 
@@ -115,7 +120,7 @@ def _another_future(world: World, moment: pd.Timestamp, seed: int) -> World:
         elsewhere = other[rng.random(len(other)) < 0.3].copy()
         elsewhere["available_at"] = moment + pd.Timedelta(minutes=1) + _hours(rng, 12, len(elsewhere))
         key = (
-            ["farm_id", "weather_model", "run_at", "valid_at"]
+            ["farm_id", "weather_model", "run_at", "valid_at", "available_at"]
             if "run_at" in table
             else ["entity_id", "valid_at", "available_at"]
         )

@@ -150,8 +150,34 @@ def _scores(value: float = 0.1, n: int = 100, **columns: Any) -> pd.DataFrame:
     return contracts.Scores.validate(pd.DataFrame([row | columns]))
 
 
-def _raise(quality: pd.DataFrame, live: pd.DataFrame, replay: pd.DataFrame, fleet: Fleet) -> pd.DataFrame:
-    return contracts.Incidents.validate(raise_incidents(quality, live, replay, fleet, CLOCK, MONITORING))
+#: Nothing was assessed.
+UNASSESSED = pd.DataFrame(
+    {"farm_id": [], "assessed_at": pd.DatetimeIndex([], tz="UTC"), "tier": [], "reason": [], "wrong_point": []}
+)
+
+
+def _raise(
+    quality: pd.DataFrame, live: pd.DataFrame, replay: pd.DataFrame, fleet: Fleet, readiness: pd.DataFrame = UNASSESSED
+) -> pd.DataFrame:
+    return contracts.Incidents.validate(raise_incidents(quality, live, replay, readiness, fleet, CLOCK, MONITORING))
+
+
+def test_a_farm_that_may_have_no_model_and_a_wrong_point_are_told(
+    fleet: Fleet, assess: Callable[[list[dict[str, Any]]], pd.DataFrame]
+) -> None:
+    readiness = assess(
+        [
+            {"farm_id": "hill", "wrong_point": True, "reason": "the weather of 'shore' explains its power better"},
+            {"farm_id": "shore", "tier": "none", "reason": "no weather is known yet"},
+            {"farm_id": "shore", "assessed_at": "2023-01-01"},
+            {"farm_id": "hill", "tier": "none", "assessed_at": "2050-01-01"},
+        ]
+    )
+    found = _raise(_quality(("stuck", "info")), _scores(0.1), _scores(0.1), fleet, readiness)
+    assert found[["entity_id", "kind", "severity", "message"]].to_numpy().tolist() == [
+        ["hill", "wrong_point", "warning", "the weather of 'shore' explains its power better"],
+        ["shore", "not_ready", "warning", "no weather is known yet"],
+    ]
 
 
 def test_a_quiet_day_says_so_and_so_replaces_what_an_earlier_run_found(fleet: Fleet) -> None:

@@ -98,6 +98,49 @@ def make_fleet(*, farms=1, kind="analysis"):
     )
 
 
+TIERS_IN_TURN = ("local", "none", "physical", "blended", "global")
+
+
+def make_readiness(fleet):
+    """A row per farm: the first is sound, the second has somebody else's weather, the others in turn; then a later one."""
+    rows = []
+    for number, farm in enumerate(fleet.farms):
+        row = {
+            "farm_id": farm.id, "assessed_at": AS_OF, "tier": TIERS_IN_TURN[number % len(TIERS_IN_TURN)],
+            "reason": f"{700 - number}.0 days with power & weather", "history_days": 730.0, "learnable_days": 700.0 - number / 2,
+            "coverage_share": 0.97, "gaps": 2, "longest_gap_hours": 30.0, "silent_hours": 2.0,
+            "latency_median_minutes": None if number % 2 else 12.0, "latency_95_minutes": None if number % 2 else 45.0,
+            "reading": "wall_clock_is_utc", "offset_minutes": 4.0, "agrees": bool(number % 2), "stopped_rows_share": 0.01,
+            "curtailed_rows_share": 0.02, "iced_rows_share": 0.0, "quarantined_rows_share": 0.001, "unreadable_sources": number % 3,
+            "weather": contracts.FORECAST_WEATHER, "weather_days": 735.0, "missing_runs": number,
+            "best_point": "alpha/site", "best_correlation": 0.83, "other_farm": "elsewhere", "other_correlation": 0.61,
+            "wrong_point": number % 5 == 1,
+        }  # fmt: skip
+        rows += [row, row | {"assessed_at": AS_OF + pd.Timedelta(days=1), "tier": "none", "reason": "of another time"}]
+    table = pd.DataFrame(rows).astype(
+        {"agrees": "boolean", "latency_median_minutes": float, "latency_95_minutes": float}
+    )
+    return contracts.Readiness.validate(table)
+
+
+def make_weather_fit(fleet):
+    """Own points and those of the next farm; the second farm's own fits worst."""
+    rows = []
+    for number, farm in enumerate(fleet.farms):
+        other = fleet.farms[(number + 1) % len(fleet.farms)]
+        for of in {farm.id: farm, other.id: other}.values():
+            mine = of.id == farm.id
+            rows.append(
+                {
+                    "farm_id": farm.id, "assessed_at": AS_OF, "weather_model": "alpha", "weather_point": "site",
+                    "of_farm": of.id, "distance_km": 0.0 if mine else 123.4,
+                    "correlation": 0.8 - 0.3 * (mine and number % 5 == 1) - 0.2 * (not mine), "hours": 8000, "rank": 1,
+                    "better_months_share": None if mine else 0.9,
+                }
+            )  # fmt: skip
+    return contracts.WeatherFit.validate(pd.DataFrame(rows).astype({"better_months_share": float}))
+
+
 @dataclass(frozen=True)
 class World:
     """All tables that reporting reads."""
@@ -109,6 +152,8 @@ class World:
     power_curve: pd.DataFrame
     clock_calibration: pd.DataFrame
     data_quality: pd.DataFrame
+    readiness: pd.DataFrame
+    weather_fit: pd.DataFrame
     quarantine: pd.DataFrame
     observations: pd.DataFrame
     forecasts: pd.DataFrame
@@ -143,6 +188,10 @@ def _observations(fleet, rng):
                     "wind_speed_ms": 3 + 9 * share,
                     "coverage_share": 1.0,
                     "turbines": round(capacity / 2000),
+                    "metered_power_kw": share * capacity,
+                    "stopped_share": 0.0,
+                    "curtailed_share": 0.0,
+                    "imputed_share": 0.0,
                 }
             )
         )
@@ -206,8 +255,14 @@ def _signals(fleet, rng):
                         "wind_direction_deg": 200.0,
                         "temperature_c": 10.0,
                         "pitch_deg": 0.0,
+                        "version": 0,
                         "status": "kept",
-                        "off_curve": stopped & (wind > 6),
+                        "superseded_at": pd.Series(pd.NaT, range(600), "datetime64[us, UTC]"),
+                        "power_kw_spiked": np.nan,
+                        "power_kw_spiked_at": pd.Series(pd.NaT, range(600), "datetime64[us, UTC]"),
+                        "wind_speed_ms_spiked": np.nan,
+                        "wind_speed_ms_spiked_at": pd.Series(pd.NaT, range(600), "datetime64[us, UTC]"),
+                        "label": np.where(stopped & (wind > 6), "stopped", ""),
                         "retimed": False,
                         "source_file": "signals.csv",
                         "source_row": np.arange(600),
@@ -216,7 +271,8 @@ def _signals(fleet, rng):
             )
     table = contracts.Signals.validate(pd.concat(tables, ignore_index=True))
     # In the engine's tables times have no zone and mean UTC.
-    return table.assign(**{name: table[name].dt.tz_localize(None) for name in ("valid_at", "available_at")})
+    times = [name for name in table if name.endswith("_at")]
+    return table.assign(**{name: table[name].dt.tz_localize(None) for name in times})
 
 
 def _per_farm(fleet, contract, rows):
@@ -272,6 +328,8 @@ def make_world(*, farms=1, kind="analysis", reporting=None):
                 }
             ],
         ),
+        readiness=make_readiness(fleet),
+        weather_fit=make_weather_fit(fleet),
         data_quality=_per_farm(
             fleet,
             contracts.DataQuality,
@@ -392,7 +450,7 @@ def bare_world(world):
     tables = {
         name: getattr(world, name).iloc[:0]
         for name in (
-            "power_curve", "clock_calibration", "data_quality", "quarantine", "observations", "forecasts",
+            "power_curve", "clock_calibration", "data_quality", "readiness", "weather_fit", "quarantine", "observations", "forecasts",
             "replay_scores", "live_scores", "promotions", "incidents",
         )
     }  # fmt: skip
@@ -433,7 +491,8 @@ def write_page(world):
     facts = nodes.build_summary(
         **world.pick(
             "forecasts", "observations", "replay_scores", "live_scores", "promotions", "incidents", "clock_calibration",
-            "data_quality", "quarantine", "fleet", "clock", "reporting",
+            "data_quality", "quarantine", "readiness", "fleet", "clock", "reporting",
         )
     )  # fmt: skip
-    return facts, nodes.build_report(summary=facts, **draw_all(world), reporting=world.reporting)
+    shown = {name: figure for name, figure in draw_all(world).items() if name != "weather_fit_figure"}
+    return facts, nodes.build_report(summary=facts, **shown, reporting=world.reporting)

@@ -85,16 +85,17 @@ def test_a_gap_in_the_truth_is_not_bridged(world):
     assert measured.connectgaps is False
 
 
-def test_every_rejected_point_is_marked_and_the_others_are_a_sample(world):
+def test_every_labelled_point_is_marked_and_the_others_are_a_sample(world):
     table = world.signals.to_pyarrow().to_pandas()
     few = Reporting(power_curve_points=100)
     figure = figures.draw_power_curve(world.signals, world.power_curve, world.fleet, world.clock, few)
-    rejected = trace(figure, "rejected")
-    cells = table[table["off_curve"]].assign(
+    stopped = trace(figure, "stopped")
+    cells = table[table["label"] == "stopped"].assign(
         x=lambda rows: (rows["wind_speed_ms"] / 0.05).round(), y=lambda rows: (rows["power_kw"] / 2000 / 0.005).round()
     )
-    assert len(rejected.x) == len(cells[["x", "y"]].drop_duplicates())
-    assert rejected.name == f"rejected: {len(cells):,} of {len(table):,} readings"
+    assert len(stopped.x) == len(cells[["x", "y"]].drop_duplicates())
+    assert stopped.name == f"stopped: {len(cells):,} of {len(table):,} readings"
+    assert not [one.name for one in figure.data if str(one.name).startswith("iced")]  # what did not happen has no entry
     assert 50 <= len(trace(figure, "agrees").x) <= 100
 
 

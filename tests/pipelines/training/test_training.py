@@ -18,8 +18,10 @@ from wind_kedro.models import ModelConfig
 from wind_kedro.pipelines.training import nodes
 from wind_kedro.pipelines.training.nodes import (
     NotEnoughHistoryError,
+    NotReadyError,
     Replay,
     Training,
+    admit_candidates,
     assemble_model_input,
     choose,
     fit_fleet,
@@ -44,6 +46,24 @@ def _training(days: int = 20, every: int = 8, least: int = 5, **candidates: str)
         replay=Replay(days=days, refit_every_days=every, min_train_days=least),
         candidates={name: ModelConfig(type=kind) for name, kind in kinds.items()},
     )
+
+
+def assessed(tiers: dict[str, str], at: str = "2024-03-31T06:10", reason: str = "as it is") -> pd.DataFrame:
+    """What readiness says of farms, as far as training reads it."""
+    return pd.DataFrame(
+        {"farm_id": farm_id, "assessed_at": pd.Timestamp(at, tz="UTC"), "tier": tier, "reason": reason}
+        for farm_id, tier in tiers.items()
+    )
+
+
+#: Every farm may have every model.
+READY = assessed({"hill": "local", "shore": "local"})
+
+
+def admitted(fleet: Fleet, *names: str, readiness: pd.DataFrame = READY, **types: str) -> pd.DataFrame:
+    """Who may have which candidate; those only named are climatologies."""
+    kinds = types or dict.fromkeys(names or ("first", "second"), "climatology")
+    return contracts.Admissions.validate(admit_candidates(readiness, fleet, CLOCK, _training(**kinds)))
 
 
 def make_model_input(
@@ -114,7 +134,7 @@ ISSUE = {"issued_at": "2024-03-30 06:00", "valid_at": "2024-03-30 07:00"}
 
 
 def _input(features: pd.DataFrame, observations: pd.DataFrame, fleet: Fleet) -> pd.DataFrame:
-    return contracts.ModelInput.validate(assemble_model_input(features, observations, fleet, CLOCK))
+    return contracts.ModelInput.validate(assemble_model_input(features, observations, admitted(fleet), fleet, CLOCK))
 
 
 @pytest.mark.parametrize(
@@ -191,7 +211,7 @@ def test_where_nothing_is_known_one_line_says_so(
     observations: list[dict[str, Any]],
 ) -> None:
     with pytest.raises(NotEnoughHistoryError, match=r"^nothing to train on as of 2024-03-31 06:10 UTC: .*$"):
-        assemble_model_input(make_features(features), observe(observations), fleet, CLOCK)
+        assemble_model_input(make_features(features), observe(observations), admitted(fleet), fleet, CLOCK)
 
 
 def test_features_keep_their_columns_and_no_helper_stays(
@@ -223,7 +243,9 @@ def test_folds_cover_the_replay_without_gap_or_overlap(days: int, every: int, le
 
 
 def _replay(model_input: pd.DataFrame, fleet: Fleet, training: Training) -> pd.DataFrame:
-    return contracts.Forecasts.validate(replay_candidates(model_input, fleet, CLOCK, training, INLINE))
+    return contracts.Forecasts.validate(
+        replay_candidates(model_input, admitted(fleet, *training.candidates), fleet, CLOCK, training, INLINE)
+    )
 
 
 def test_every_issue_of_the_replay_is_forecast_once_by_every_candidate(fleet: Fleet, spy: Spy) -> None:
@@ -407,6 +429,26 @@ def _promotions(*rows: tuple[str, str, str, str, str]) -> pd.DataFrame:
     )
 
 
+def _choose(
+    scores: pd.DataFrame,
+    promotions: pd.DataFrame,
+    fleet: Fleet,
+    admissions: pd.DataFrame | None = None,
+    model_input: pd.DataFrame | None = None,
+) -> pd.DataFrame:
+    names = sorted(set(scores["model"])) or ["first"]
+    return contracts.Choices.validate(
+        choose(
+            scores,
+            make_model_input() if model_input is None else model_input,
+            admitted(fleet, *names) if admissions is None else admissions,
+            promotions,
+            fleet,
+            CLOCK,
+        )
+    )
+
+
 EARLIER = ("hours", "hill", "old", "1", "2024-03-01")
 
 
@@ -498,7 +540,7 @@ EARLIER = ("hours", "hill", "old", "1", "2024-03-01")
 def test_the_choice(
     fleet: Fleet, scores: dict[str, float], before: list[Any], model: str, champion_score: float | None, reason: str
 ) -> None:
-    choices = contracts.Choices.validate(choose(_scores(**scores), _promotions(*before), fleet, CLOCK))
+    choices = _choose(_scores(**scores), _promotions(*before), fleet)
     (row,) = choices.to_dict("records")
     assert (row["product_id"], row["entity_id"], row["model"], row["deciding_score"]) == (
         "hours",
@@ -513,7 +555,7 @@ def test_the_choice(
 
 def test_each_entity_of_each_product_is_chosen_for_by_its_own_score(fleet: Fleet) -> None:
     scores = _scores(first={"hill": 0.1, "both": 0.3, "shore": 0.2}, second={"hill": 0.2, "both": 0.2, "shore": 0.1})
-    choices = contracts.Choices.validate(choose(scores, _promotions(), fleet, CLOCK))
+    choices = _choose(scores, _promotions(), fleet)
     assert choices[["product_id", "entity_id", "model", "deciding_score"]].to_numpy().tolist() == [
         ["hours", "both", "second", "pinball_share"],
         ["hours", "hill", "first", "pinball_share"],
@@ -522,14 +564,129 @@ def test_each_entity_of_each_product_is_chosen_for_by_its_own_score(fleet: Fleet
 
 
 def test_an_entity_without_any_score_is_left_out_and_named(fleet: Fleet, caplog: pytest.LogCaptureFixture) -> None:
-    choices = choose(_scores(first={"hill": 0.1, "both": float("nan")}), _promotions(), fleet, CLOCK)
+    choices = _choose(_scores(first={"hill": 0.1, "both": float("nan")}), _promotions(), fleet)
     assert choices["entity_id"].tolist() == ["hill"]
     assert "hours/both: no candidate has a pinball_share in the replay" in caplog.text
 
 
 def test_without_any_score_one_line_says_so(fleet: Fleet) -> None:
     with pytest.raises(NotEnoughHistoryError, match="nothing to choose by as of 2024-03-31 06:10 UTC"):
-        choose(_scores(first=float("nan")), _promotions(), fleet, CLOCK)
+        _choose(_scores(first=float("nan")), _promotions(), fleet)
+
+
+# --- the gate --------------------------------------------------------------------------------------------------------
+
+KINDS = {"seasons": "climatology", "curve": "power_curve", "trees": "catboost"}
+
+
+@pytest.mark.parametrize(
+    ("tiers", "expected"),
+    [
+        pytest.param(
+            {"hill": "local", "shore": "local"},
+            {name: ["curve", "seasons", "trees"] for name in ("hill", "shore", "both")},
+            id="all ready",
+        ),
+        pytest.param(
+            {"hill": "blended", "shore": "local"},
+            {"hill": ["curve", "seasons"], "shore": ["curve", "seasons", "trees"], "both": ["curve", "seasons"]},
+            id="a group has the lowest",
+        ),
+        pytest.param(
+            {"hill": "physical", "shore": "none"},
+            {"hill": ["curve", "seasons"], "shore": [], "both": []},
+            id="one that may have none stops no other",
+        ),
+        pytest.param({"hill": "local"}, {"hill": ["curve", "seasons", "trees"], "shore": [], "both": []}, id="one not assessed"),
+    ],
+)  # fmt: skip
+def test_a_candidate_needs_its_tier(
+    fleet: Fleet, caplog: pytest.LogCaptureFixture, tiers: dict[str, str], expected: dict[str, list[str]]
+) -> None:
+    table = admitted(fleet, readiness=assessed(tiers), **KINDS)
+    found = {str(entity_id): sorted(own.loc[own["admitted"], "model"]) for entity_id, own in table.groupby("entity_id")}
+    assert found == expected
+    for entity_id, models in expected.items():
+        assert (f"{entity_id} is not trained: " in caplog.text) == (not models)
+
+
+def test_a_card_may_ask_for_another_tier_than_its_family(fleet: Fleet) -> None:
+    training = _training(**KINDS)
+    eager = ModelConfig(type="catboost", tier="global")
+    training = training.model_copy(update={"candidates": training.candidates | {"trees": eager}})
+    table = admit_candidates(assessed({"hill": "global", "shore": "global"}), fleet, CLOCK, training)
+    assert table["admitted"].all()
+    assert table.set_index("model")["needs"].to_dict() == {"seasons": "none", "curve": "physical", "trees": "global"}
+
+
+def test_the_assessment_of_the_training_time_counts(fleet: Fleet) -> None:
+    both = pd.concat(
+        [
+            assessed({"hill": "none", "shore": "none"}, at="2024-03-01"),
+            assessed({"hill": "physical", "shore": "physical"}, at="2024-03-31T06:10"),
+            assessed({"hill": "local", "shore": "local"}, at="2024-03-31T06:11"),
+        ]
+    )
+    assert set(admitted(fleet, readiness=both, **KINDS)["tier"]) == {"physical"}
+
+
+def test_where_nobody_is_ready_one_line_says_why(fleet: Fleet) -> None:
+    with pytest.raises(NotReadyError) as caught:
+        admitted(fleet, readiness=assessed({"hill": "none", "shore": "none"}, reason="no weather is known yet"))
+    assert str(caught.value) == (
+        "nothing is ready to be trained as of 2024-03-31 06:10 UTC: hill: no weather is known yet; "
+        "both: its farm 'hill': no weather is known yet; shore: no weather is known yet"
+    )
+
+
+def test_who_may_have_no_model_is_not_learnt_from(fleet: Fleet, make_features: MakeTable, observe: MakeTable) -> None:
+    features = pd.concat([make_features([ISSUE]), make_features([ISSUE | {"entity_id": "both"}])])
+    came = observe([{"valid_at": "2024-03-30 07:00"}, {"valid_at": "2024-03-30 07:00", "entity_id": "both"}])
+    admissions = admitted(fleet, readiness=assessed({"hill": "physical", "shore": "none"}))
+    table = assemble_model_input(features, came, admissions, fleet, CLOCK)
+    assert table["entity_id"].tolist() == ["hill"]
+
+
+def test_a_candidate_that_is_not_admitted_is_not_replayed(fleet: Fleet, spy: Spy) -> None:
+    table = make_model_input((("hours", "hill"), ("quarters", "shore")))
+    training = _training(**KINDS)
+    admissions = admitted(fleet, readiness=assessed({"hill": "local", "shore": "physical"}), **KINDS)
+    replayed = replay_candidates(table, admissions, fleet, CLOCK, training, INLINE)
+    pairs = set(replayed[["entity_id", "model"]].itertuples(index=False, name=None))
+    assert pairs == {("hill", name) for name in KINDS} | {("shore", "seasons"), ("shore", "curve")}
+
+
+def test_the_choice_says_what_the_entity_may_not_have_yet(fleet: Fleet) -> None:
+    admissions = admitted(
+        fleet,
+        readiness=assessed({"hill": "physical", "shore": "local"}, reason="9 days; tier global needs 14"),
+        **KINDS,
+    )
+    choices = _choose(_scores(seasons=0.2, curve=0.1), _promotions(), fleet, admissions)
+    assert choices["reason"].tolist() == [
+        "first champion: the best of the replay; 'trees' needs tier local, it has physical: 9 days; tier global needs 14"
+    ]
+
+
+def test_a_new_farm_gets_the_physical_model_before_it_can_be_replayed(fleet: Fleet) -> None:
+    young = make_model_input((("quarters", "shore"),), first="2024-03-25")
+    table = pd.concat([make_model_input(), young], ignore_index=True)
+    admissions = admitted(fleet, readiness=assessed({"hill": "local", "shore": "local"}), **KINDS)
+    choices = _choose(_scores(trees=0.1, curve=0.2), _promotions(), fleet, admissions, table)
+    chosen = choices.set_index("entity_id")
+    # Trees would be allowed, but nothing that learns much goes live untested.
+    assert chosen["model"].to_dict() == {"hill": "trees", "shore": "curve"}
+    assert np.isnan(chosen.loc["shore", "score"])
+    assert chosen.loc["shore", "reason"] == "its history is too short for the replay: the most that needs none"
+    model = fit_fleet(table, choices, fleet, _training(curve="persistence", trees="climatology"), INLINE)
+    assert set(model.members) == {("hours", "hill"), ("quarters", "shore")}
+
+
+def test_a_champion_is_not_replaced_unscored(fleet: Fleet) -> None:
+    table = pd.concat([make_model_input(), make_model_input((("quarters", "shore"),))], ignore_index=True)
+    before = _promotions(("quarters", "shore", "trees", "1", "2024-03-01"))
+    choices = _choose(_scores(first=0.1), before, fleet, model_input=table)
+    assert choices["entity_id"].tolist() == ["hill"]
 
 
 # --- fit and promote -------------------------------------------------------------------------------------------------

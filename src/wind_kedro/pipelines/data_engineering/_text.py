@@ -22,6 +22,7 @@ __all__ = [
 _STAMP = r"^\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?( ?(Z|[+-]\d{2}(:?\d{2})?))?$"
 _WALL = r"^(\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?)"
 _OFFSET = r"([+-])(\d{2}):?(\d{2})?$"
+_FARTHEST_OFFSET_MINUTES = 18 * 60
 #: A date's own hyphens would pass for an offset: it is sought behind the time only.
 _HAS_OFFSET = r"[T ]\d{2}:\d{2}.*[+-]\d{2}(:?\d{2})?$"
 
@@ -42,6 +43,8 @@ def wall_and_offset(text: Any) -> tuple[Any, Any]:
     hours = text.re_extract(_OFFSET, 2).try_cast("int64")
     minutes = text.re_extract(_OFFSET, 3).try_cast("int64").fill_null(0)
     east = ibis.ifelse(text.re_extract(_OFFSET, 1) == "-", -1, 1) * (hours * 60 + minutes)
+    # Further from UTC than any place on Earth (and than ISO 8601's readers go) is no stamp.
+    sound &= (east.abs() <= _FARTHEST_OFFSET_MINUTES).fill_null(True)
     offset = ibis.cases(
         (~sound, ibis.null("int64")),
         (text.endswith("Z"), ibis.literal(0, "int64")),

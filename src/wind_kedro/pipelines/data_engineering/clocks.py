@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from wind_kedro.cards import Farm, Fleet
 from wind_kedro.clock import Clock
+from wind_kedro.points import at_leading_points
 
 from ._tables import Table, exact, naive
 from .parsing import READINGS
@@ -26,6 +27,9 @@ from .settings import ClockSearch, DataEngineering
 
 Floats = NDArray[np.float64]
 _MINUTE = np.timedelta64(1, "m")
+#: Wind of finer cadences is averaged over so long before it is compared: the readings of a stamp are whole quarter hours
+#: apart, so that these steps are the same in all of them.
+_COMPARED_SECONDS = 300
 #: Lags are stepped through no finer than this, minutes: wind at one point hardly changes faster, and the peak is
 #: interpolated.
 _FINEST_LAG_MINUTES = 5
@@ -66,7 +70,7 @@ def calibrate_clocks(
     arrivals = _arrivals(parsed_signals, fleet)
     firsts = _first_calibrations(arrivals, search)
     blocks = _wind_by_block(arrivals, firsts, clock).to_pandas()
-    weather = naive(weather, ["run_at", "available_at", "valid_at"])
+    weather = naive(at_leading_points(weather, fleet.farms), ["run_at", "available_at", "valid_at"])
     as_of = clock.as_of.replace(tzinfo=None)
     rows: list[dict[str, Any]] = []
     for farm in fleet.farms:
@@ -99,7 +103,12 @@ def _arrivals(parsed: Table, fleet: Fleet) -> Table:
 
     farms = ibis.memtable(
         pd.DataFrame(
-            {"farm_id": farm.id, "wait": farm.signals.cadence_seconds + 60 * farm.latency_minutes}
+            {
+                "farm_id": farm.id,
+                "wait": farm.signals.cadence_seconds + 60 * farm.latency_minutes,
+                # As stamped, if that is coarse enough.
+                "compared": _compared_seconds(farm) if _compared_seconds(farm) > farm.signals.cadence_seconds else 1,
+            }
             for farm in fleet.farms
         )
     )
@@ -141,6 +150,8 @@ def _wind_by_block(arrivals: Table, firsts: pd.Series, clock: Clock) -> Table:
     rows = rows.mutate(block=ibis.ifelse(rows.arrived <= rows["first"], rows["first"], month))
     as_of = ibis.literal(clock.as_of.replace(tzinfo=None), "timestamp")
     rows = rows.filter(rows.wind_speed_ms.notnull(), rows.block <= as_of)
+    into = {name: rows[name] - (rows[name].epoch_seconds() % rows.compared).as_interval("s") for name in READINGS}
+    rows = rows.mutate(**into)
     key = ["farm_id", "block", *READINGS]
     means = rows.group_by(key).agg(wind_speed_ms=exact(rows.wind_speed_ms).mean().cast("float64"))
     return means.order_by(key)  # sums over them are then the same in every run
@@ -162,17 +173,24 @@ class _Peak:
 def _calibrate(
     farm: Farm, wind: pd.DataFrame, weather: pd.DataFrame, first: pd.Timestamp, search: ClockSearch
 ) -> list[dict[str, Any]]:
-    lags = _lags(farm.signals.cadence_seconds / 60, search.max_lag_minutes)
+    step = _compared_seconds(farm) / 60
+    lags = _lags(step, search.max_lag_minutes)
     in_force: str = farm.signals.clock
     sums: list[tuple[pd.Timestamp, dict[tuple[str, int], Floats]]] = []
     rows = []
     for block in sorted({first, *wind["block"]}):
         sums.append((block, _block_sums(farm, wind[wind["block"] == block], weather, block, lags, search)))
         recent = [found for at, found in sums if at > block - pd.Timedelta(days=search.window_days)]
-        peaks = {reading: _peaks(recent, reading, lags, farm.signals.cadence_seconds / 60) for reading in READINGS}
+        peaks = {reading: _peaks(recent, reading, lags, step) for reading in READINGS}
         in_force, row = _decide(farm, in_force, peaks, search)
         rows.append({"farm_id": farm.id, "fitted_at": block, **row})
     return rows
+
+
+def _compared_seconds(farm: Farm) -> int:
+    """Length of the intervals whose mean wind is compared."""
+    cadence = farm.signals.cadence_seconds
+    return cadence if _COMPARED_SECONDS % cadence else _COMPARED_SECONDS
 
 
 def _lags(cadence: float, longest: int) -> Floats:
@@ -201,16 +219,18 @@ def _block_sums(
     known = weather[(weather["available_at"] <= block) & (weather["valid_at"] <= block)]
     if wind.empty or known.empty:
         return {}
-    # Runs of one model; the newest run says most about a time. The card's first model leads, others are for
+    # Runs of one model; the newest run says most about a time, and of a run its newest version. The card's first model leads, others are for
     # forecasting.
     model = next(source.model for source in farm.weather if source.model in set(known["weather_model"]))
     known = known[known["weather_model"] == model]
-    known = known.sort_values("run_at").drop_duplicates("valid_at", keep="last").sort_values("valid_at")
+    known = (
+        known.sort_values(["run_at", "available_at"]).drop_duplicates("valid_at", keep="last").sort_values("valid_at")
+    )
     weather_at = _minutes(known["valid_at"])
     weather_ms = known["wind_speed_100m_ms"].to_numpy()
     x = wind["wind_speed_ms"].to_numpy()
     local = (_minutes(wind["wall_clock_is_utc"]) - _minutes(wind["wall_clock_is_local"])).astype("int64")
-    middle = farm.signals.cadence_seconds / 60 / 2
+    middle = _compared_seconds(farm) / 60 / 2
     found: dict[tuple[str, int], Floats] = {}
     for reading in READINGS:
         at = _minutes(wind[reading]) + middle

@@ -10,6 +10,7 @@ from wind_kedro.contracts import Contract, Signals
 
 from ._tables import Table
 from .parsing import READINGS, SIGNALS
+from .rules import SPIKES_IN_TIME
 from .weather_parsing import WEATHER
 
 
@@ -51,7 +52,15 @@ class ParsedSignals(HasColumns):
 class ParsedWeather(HasColumns):
     """One row per source row of weather, as numbers and times, or with the reason why not."""
 
-    columns = _SOURCE | {"weather_model", "is_analysis", "run_at", "available_at", "valid_at", *WEATHER}
+    columns = _SOURCE | {
+        "weather_model",
+        "weather_point",
+        "is_analysis",
+        "run_at",
+        "available_at",
+        "valid_at",
+        *WEATHER,
+    }
 
 
 class JudgedWeather(HasColumns):
@@ -66,6 +75,7 @@ class TimedSignals(HasColumns):
     columns = _SOURCE | {
         "turbine_id", "valid_at", "arrived_at", "available_at", "superseded_at", "version", "cadence", "retimed", "status",
         *SIGNALS, *(f"{name}_fault" for name in SIGNALS),
+        *(f"{name}_{of}" for name in SPIKES_IN_TIME for of in ("spiked", "spiked_at")),
     }  # fmt: skip
 
 

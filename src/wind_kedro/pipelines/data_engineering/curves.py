@@ -12,7 +12,7 @@ from wind_kedro.cards import Fleet
 
 from ._tables import Table, naive
 from .clocks import calibration_spans
-from .parsing import SIGNALS
+from .rules import SPIKES_IN_TIME, as_first_known, leaves_at, turbines_of
 from .settings import Curve, DataEngineering
 
 Floats = NDArray[np.float64]
@@ -65,14 +65,14 @@ def fit_power_curves(
 def _counts(timed: Table, calibration: pd.DataFrame, fleet: Fleet, curve: Curve) -> pd.DataFrame:
     """How many rows in each cell of wind speed and power, by the calibration (``block``) at which they count first.
 
-    A row that is superseded counts once more with -1 at the calibration after that, so that running sums are what was
-    in force.
+    A row that is superseded, or whose value was found to be a spike, counts once more with -1 at the calibration after
+    that, so that running sums are what was in force.
     """
     import ibis
 
-    rows = timed.filter(
-        timed.status.isin(["kept", "superseded"]), timed.power_kw.notnull(), timed.wind_speed_ms.notnull()
-    ).inner_join(ibis.memtable(_turbines(fleet)), ["farm_id", "turbine_id"])
+    rows = timed.mutate(**{name: as_first_known(timed, name) for name in SPIKES_IN_TIME})
+    rows = rows.filter(rows.status.isin(["kept", "superseded"]), rows.power_kw.notnull(), rows.wind_speed_ms.notnull())
+    rows = rows.inner_join(ibis.memtable(turbines_of(fleet)), ["farm_id", "turbine_id"])
     spans = calibration_spans(calibration)
     # (previous, this]: the calibration at which what became available in between counts first.
     spans["after"] = spans.groupby("farm_id")["fitted_at"].shift(1).fillna(pd.Timestamp(1, 1, 1).as_unit("us"))
@@ -82,8 +82,9 @@ def _counts(timed: Table, calibration: pd.DataFrame, fleet: Fleet, curve: Curve)
         step=(rows.power_kw / rows.rated / _STEP_SHARE).floor().cast("int64"),
     )
     entered = rows.select("farm_id", "bin", "step", at=rows.available_at, sign=ibis.literal(1))
-    left = rows.filter(rows.superseded_at.notnull())
-    moves = entered.union(left.select("farm_id", "bin", "step", at=left.superseded_at, sign=ibis.literal(-1)))
+    rows = rows.mutate(left_at=leaves_at(rows))
+    left = rows.filter(rows.left_at.notnull())
+    moves = entered.union(left.select("farm_id", "bin", "step", at=left.left_at, sign=ibis.literal(-1)))
     moves = moves.inner_join(
         table, [moves.farm_id == table.farm_id, moves.at > table.after, moves.at <= table.fitted_at]
     )
@@ -93,14 +94,6 @@ def _counts(timed: Table, calibration: pd.DataFrame, fleet: Fleet, curve: Curve)
         .to_pandas()
     )
     return counts
-
-
-def _turbines(fleet: Fleet) -> pd.DataFrame:
-    return pd.DataFrame(
-        {"farm_id": farm.id, "turbine_id": turbine.id, "rated": turbine.rated_power_kw}
-        for farm in fleet.farms
-        for turbine in farm.turbines
-    )
 
 
 def _fit(farm_id: str, at: pd.Timestamp, counts: pd.DataFrame, cadence: int, curve: Curve) -> pd.DataFrame:
@@ -135,47 +128,3 @@ def _median(counts: Any, steps: Any) -> float:
     place = int(np.searchsorted(running, half))
     below = running[place] - counts[place]
     return float((steps[place] + (half - below) / counts[place]) * _STEP_SHARE)
-
-
-def judge_signals(
-    timed_signals: Table, power_curve: pd.DataFrame, fleet: Fleet, data_engineering: DataEngineering
-) -> Table:
-    """Mark the points off the power curve, and give the signals out.
-
-    One row per source row that counts (contract `Signals`), superseded versions included. ``off_curve`` is by the
-    newest curve fitted when the row became available; false where there is none, or no bin for the wind speed.
-
-    Args:
-        timed_signals: see `time_signals`.
-        power_curve: contract `PowerCurve`.
-        fleet: the cards.
-        data_engineering: the room's parameters.
-    """
-    import ibis
-
-    rows = timed_signals.filter(timed_signals.status.isin(["kept", "superseded"]))
-    rows = rows.inner_join(ibis.memtable(_turbines(fleet)), ["farm_id", "turbine_id"])
-    width = data_engineering.power_curve.bin_width_ms
-    curves = naive(power_curve, ["fitted_at"]).drop(columns=["power_share", "rows"])
-    curves["bin"] = np.floor(curves.pop("wind_speed_ms") / width).astype("int64")
-    times = curves[["farm_id", "fitted_at"]].drop_duplicates().sort_values(["farm_id", "fitted_at"])
-    times["until"] = times.groupby("farm_id")["fitted_at"].shift(-1).fillna(pd.Timestamp(9999, 1, 1).as_unit("us"))
-    table = ibis.memtable(curves.merge(times, on=["farm_id", "fitted_at"]))
-    rows = rows.mutate(bin=(rows.wind_speed_ms / width).floor().cast("int64"))
-    rows = rows.left_join(
-        table,
-        [
-            rows.farm_id == table.farm_id,
-            rows["bin"] == table["bin"],
-            rows.available_at >= table.fitted_at,
-            rows.available_at < table.until,
-        ],
-    )
-    share = rows.power_kw / rows.rated
-    off = ((share < rows.low_share) | (share > rows.high_share)).fill_null(False)
-    utc = "timestamp('UTC')"
-    return rows.select(
-        "farm_id", "turbine_id", valid_at=rows.valid_at.cast(utc), available_at=rows.available_at.cast(utc),
-        **{name: rows[name] for name in SIGNALS},
-        status=rows.status, off_curve=off, retimed=rows.retimed, source_file=rows.source_file, source_row=rows.source_row,
-    )  # fmt: skip

@@ -77,7 +77,7 @@ def parse_signals(signals_raw: Table, fleet: Fleet, data_engineering: DataEngine
     )
 
     rows = numbers(rows, SIGNALS, data_engineering.missing_values)
-    rows = _faults(rows, fleet, data_engineering)
+    rows = range_faults(rows, fleet, data_engineering)
     reason, detail = first_fault(
         [
             (rows.source_row == 0, "source_unreadable", rows.fault),
@@ -117,7 +117,7 @@ def parse_signals(signals_raw: Table, fleet: Fleet, data_engineering: DataEngine
     )
 
 
-def _faults(rows: Table, fleet: Fleet, data_engineering: DataEngineering) -> Table:
+def range_faults(rows: Table, fleet: Fleet, data_engineering: DataEngineering) -> Table:
     """Null sentinels and values out of range, and say so in ``<signal>_fault``."""
     import ibis
 

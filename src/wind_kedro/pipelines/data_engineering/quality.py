@@ -26,13 +26,21 @@ REASONS: Mapping[str, str] = {
     "unparseable": "rows have a value that is not a number",
     "off_grid": "rows have a stamp between two intervals of the farm's cadence",
     "conflicting_stamp": "rows contradict another of the same time, and nothing says which is right",
-    "missing_wind": "rows have no wind speed at 100 m",
-    "late_revision": "rows change a run that had been read already",
+    "missing_wind": "rows have no wind speed at any height",
 }
 _FAULTS: Mapping[str, str] = {
     "sentinel": "are the logger's code for 'missing'",
     "out_of_range": "are outside what can be",
     "stuck": "repeat to the last digit while the wind moved",
+    "spike": "stand off the values before and behind, which agree",
+}
+#: What a point off the power curve is, in words.
+_LABELS: Mapping[str, str] = {
+    "stopped": "are of a turbine that stood still in wind it could have used; it does not count as available",
+    "curtailed": "are of a turbine that was held below its power curve; it does not count as available",
+    "derated": "are of a turbine that held one level below its power curve for hours; it does not count as available",
+    "iced": "are below the power curve in frost; they stay in, as ice is weather",
+    "off_curve": "are off the power curve for no reason that shows: a start or a stop within the interval, or a sensor that errs",
 }
 
 _READINGS: Mapping[str, str] = {
@@ -152,7 +160,8 @@ def assess_quality(
     )
     unreadable = _unreadable(parsed_signals, parsed_weather)
     values = _signal_counts(timed_signals, data_engineering.observations.late_grace_minutes)
-    curve = signals.group_by("farm_id").agg(off=signals.off_curve.sum(), retimed=signals.retimed.sum()).to_pandas()
+    labelled = {label: (signals.label == label).sum() for label in _LABELS}
+    curve = signals.group_by("farm_id").agg(**labelled, retimed=signals.retimed.sum()).to_pandas()
     values = values.merge(curve, on="farm_id", how="left").set_index("farm_id")
     for farm in fleet.farms:
         about_signals, about_weather = found.about(farm.id, "signals"), found.about(farm.id, "weather")
@@ -210,9 +219,10 @@ def _account(notes: _Notes, counted: _Counts) -> None:
     unseen = counted.parsed[table].get(farm_id, 0) - known
     used = counted.used if table == "signals" else counted.known[table]
     parts = {"kept": (used.get((farm_id, "kept"), 0), "rows are used")}
-    if table == "signals":
-        replaced = used.get((farm_id, "superseded"), 0)
-        parts["superseded"] = (replaced, "rows were replaced by a later revision; both are kept")
+    parts["superseded"] = (
+        used.get((farm_id, "superseded"), 0),
+        "rows were replaced by a later revision; both are kept",
+    )
     repeated = counted.known[table].get((farm_id, "duplicate"), 0)
     parts["duplicate"] = (repeated, "rows came again with the same values; one is used")
     reasons = {reason: n for (of, kind, reason), n in counted.aside.items() if (of, kind) == (farm_id, table)}
@@ -268,9 +278,10 @@ def _judge_signals(notes: _Notes, farm: Farm, own: Mapping[Any, Any]) -> None:
         for fault, words in _FAULTS.items():
             if count := int(own[f"{name}:{fault}"]):
                 notes.add(fault, name, count, rows, f"{count} values of {name} {words}; they count as missing")
-    off, moved = int(own["off"]), int(own["retimed"])
-    message = f"{off} rows are off the power curve: turbine curtailed, iced or stopped, or a sensor that errs"
-    notes.add("off_curve", "power_kw", off, rows, message)
+    for label, words in _LABELS.items():
+        struck = int(own[label])
+        notes.add(label, "power_kw", struck, rows, f"{struck} rows {words}")
+    moved = int(own["retimed"])
     if moved:
         message = f"{moved} rows were stamped an hour off at a clock change, and are put right"
         notes.add("retimed", "row", moved, rows, message, "warning")
@@ -313,16 +324,19 @@ def _judge_clock(notes: _Notes, farm: Farm, calibrations: pd.DataFrame, data_eng
 def _judge_runs(notes: _Notes, farm: Farm, weather: pd.DataFrame) -> None:
     """Forecast runs that never came, or came late."""
     for source in farm.weather:
-        runs = naive(weather[weather["weather_model"] == source.model], ["run_at", "available_at"])
+        own = (weather["weather_model"] == source.model) & (weather["weather_point"] == source.point)
+        runs = naive(weather[own], ["run_at", "available_at"])
         if source.kind == "analysis" or runs.empty:
             continue
         arrivals = runs.groupby("run_at")["available_at"].min().sort_index()
         every = pd.Timedelta(minutes=source.run_every_minutes)
         expected = int((arrivals.index[-1] - arrivals.index[0]) / every) + 1
         missing = max(expected - len(arrivals), 0)
-        signal = f"run of {source.model}"
-        notes.add("missing_run", signal, missing, expected, f"{missing} runs of {source.model} never came")
+        alone = sum(other.model == source.model for other in farm.weather) == 1
+        name = source.model if alone else f"{source.model} at {source.point}"
+        signal = f"run of {name}"
+        notes.add("missing_run", signal, missing, expected, f"{missing} runs of {name} never came")
         # A run is late if a newer one was there before it: when it came, it was worth nothing any more.
         newer = arrivals[::-1].cummin()[::-1].shift(-1)
         late = int((arrivals >= newer).sum())
-        notes.add("late_run", signal, late, len(arrivals), f"{late} runs of {source.model} came after a newer one")
+        notes.add("late_run", signal, late, len(arrivals), f"{late} runs of {name} came after a newer one")

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from wind_kedro.cards import SIGNAL_UNITS, WEATHER_UNITS, Positive, Share
+from wind_kedro.cards import QUANTITY_UNITS, SIGNAL_UNITS, Positive, Share
 
 Range = Annotated[tuple[float, float], Field(description="lowest and highest value, inclusive")]
+
+#: Signals that are judged for spikes. Directions turn, and blades are turned: their jumps are real.
+Spiky = Literal["power_kw", "wind_speed_ms", "temperature_c"]
 
 
 class _Settings(BaseModel):
@@ -18,7 +21,10 @@ class _Settings(BaseModel):
 class Stuck(_Settings):
     """When a sensor that repeats itself to the last digit is stuck, not calm."""
 
-    intervals: dict[str, int] = Field(description="per signal: the value is taken as stuck from this repetition on")
+    minutes: dict[str, int] = Field(
+        description="per signal: the value is taken as stuck when it repeats so long, minutes"
+    )
+    min_repetitions: int = Field(ge=2, description="and at least so often, however long the farm's intervals are")
     wind_moves_ms: Positive = Field(
         description="the wind speed moved at least so much meanwhile, m/s: what follows it should have moved"
     )
@@ -31,14 +37,69 @@ class Stuck(_Settings):
 
     @model_validator(mode="after")
     def _known(self) -> Self:
-        unknown = set(self.intervals) - set(SIGNAL_UNITS)
+        unknown = set(self.minutes) - set(SIGNAL_UNITS)
         if unknown:
             raise ValueError(
-                f"intervals: unknown signal {', '.join(sorted(unknown))}; known are {', '.join(SIGNAL_UNITS)}"
+                f"minutes: unknown signal {', '.join(sorted(unknown))}; known are {', '.join(SIGNAL_UNITS)}"
             )
-        if any(count < 2 for count in self.intervals.values()):  # noqa: PLR2004 - once is no repetition
-            raise ValueError("intervals: a value must come at least twice to be repeated")
         return self
+
+
+class Spike(_Settings):
+    """When one or two values that stand off their neighbours are no measurement."""
+
+    least: dict[Spiky, Positive] = Field(
+        description="per signal, in the house's unit (power_kw: share of rated power): it stands off both sides by so much"
+    )
+    sides_agree_share: Share = Field(
+        gt=0, description="the sides differ by no more than this share of what it stands off"
+    )
+    power_per_ms: Share = Field(
+        gt=0, description="power: what a step of the wind speed explains, share of rated power per m/s"
+    )
+    pitch_still_deg: Positive = Field(
+        description="power: it fell, and the blades turned out of the wind by no more than this meanwhile, degrees"
+    )
+    power_still_share: Share = Field(
+        gt=0, description="wind speed: power moved no more than this meanwhile, share of rated power"
+    )
+    max_cadence_minutes: Positive = Field(
+        description="longer intervals are not judged: a short stop is one of them, minutes"
+    )
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if missing := {"power_kw", "wind_speed_ms", "temperature_c"} - set(self.least):
+            raise ValueError(f"least: no threshold for {', '.join(sorted(missing))}")
+        return self
+
+
+class Labels(_Settings):
+    """What a point off the power curve is, as far as its own turbine tells."""
+
+    idle_share: Share = Field(description="a turbine makes nothing up to this share of rated power")
+    expected_share: Share = Field(
+        gt=0, description="where the curve gives at least this share, a turbine that can run, runs"
+    )
+    feathered_deg: Positive = Field(description="blades are turned out of the wind from this pitch on, degrees")
+    feathered_expected_share: Share = Field(
+        gt=0, description="and that is no waiting for wind where the curve gives at least this share"
+    )
+    stopped_minutes: Positive = Field(
+        description="without pitch: making nothing for so long is standing still, minutes"
+    )
+    pitched_deg: Positive = Field(
+        description="blades give wind away from this pitch on, degrees; below rated power nothing but an order does that"
+    )
+    full_share: Share = Field(gt=0, description="from this share of rated power on a turbine pitches to hold it")
+    flat_minutes: Positive = Field(description="power that is held keeps its level for so long, minutes")
+    flat_share: Share = Field(gt=0, description="within this share of rated power")
+    derated_minutes: Positive = Field(description="a level kept for so long is the turbine's own limit, minutes")
+    common_turbines: int = Field(
+        gt=1, description="a farm of at least so many turbines that all stand still was told to"
+    )
+    iced_below_c: float = Field(description="ice grows below this temperature, °C")
+    iced_minutes: Positive = Field(description="and it slows a turbine for at least so long, minutes")
 
 
 class ClockSearch(_Settings):
@@ -95,18 +156,35 @@ class Aggregation(_Settings):
     min_turbine_coverage_share: Share = Field(
         gt=0, description="a turbine counts in an interval if it reported at least this share of it"
     )
+    max_gap_minutes: int = Field(
+        ge=0,
+        description="an interval below that may be filled in if one so shortly before was known, minutes; 0: never",
+    )
+
+
+class WindProfile(_Settings):
+    """How wind is carried beyond the levels that a weather model gives: the power law's exponent."""
+
+    shear_exponent: float = Field(ge=0, le=1, description="where there is one level only")
+    shear_exponents: Range = Field(description="what two levels say is held between these")
 
 
 class DataEngineering(_Settings):
     """All parameters of data_engineering."""
 
     max_age_days: Positive = Field(description="a run so long after the last row of every farm is a mistake, days")
+    chunk_rows: int = Field(
+        gt=0, description="more rows of signals than this are cleaned by turbines and days, so many at a time"
+    )
     missing_values: list[str] = Field(description="texts that mean 'no value', in any case")
     signal_ranges: dict[str, Range] = Field(
         description="per signal, in the house's unit (power_kw: share of rated power): what is outside is no measurement"
     )
-    weather_ranges: dict[str, Range] = Field(description="per weather variable, in the house's unit, likewise")
+    weather_ranges: dict[str, Range] = Field(description="per weather quantity, at any height, likewise")
+    wind_profile: WindProfile
     stuck: Stuck
+    spike: Spike
+    labels: Labels
     clock_search: ClockSearch
     retiming: Retiming
     power_curve: Curve
@@ -119,7 +197,7 @@ class DataEngineering(_Settings):
     def _known(self) -> Self:
         for field, ranges, known in (
             ("signal_ranges", self.signal_ranges, SIGNAL_UNITS),
-            ("weather_ranges", self.weather_ranges, WEATHER_UNITS),
+            ("weather_ranges", self.weather_ranges, QUANTITY_UNITS),
         ):
             for name, (low, high) in ranges.items():
                 if name not in known:

@@ -12,15 +12,23 @@ from wind_kedro.clock import Clock
 from wind_kedro.errors import WindKedroError
 
 from ._tables import Table, offset_minutes, transitions
+from .chunks import Chunk, Chunks, is_inside, near, plan
 from .clocks import calibration_spans
 from .parsing import READINGS, SIGNALS
 from .retiming import Change, retime
-from .settings import DataEngineering, Stuck
+from .rules import clean_values
+from .settings import DataEngineering
 
 #: How far around a clock change rows are looked at, hours: the doubled and the missing stretch, and hours to learn its
 #: steps from.
 _AROUND_CHANGE_HOURS = 8
 _ROW = ("farm_id", "source_file", "source_row")
+#: The reading of a stamp by which rows are dealt to chunks, and how far the right one can be from it: an offset is at most 18
+#: hours (`wall_and_offset`), a clock change at most a few.
+_STAMP = "wall_clock_is_utc"
+_FARTHEST = dt.timedelta(days=1)
+#: A spike is told by so many intervals on either side.
+_NEIGHBOURS = 2
 
 
 class NothingAvailableError(WindKedroError):
@@ -33,7 +41,7 @@ def time_signals(
     fleet: Fleet,
     clock: Clock,
     data_engineering: DataEngineering,
-) -> Table:
+) -> Table | Chunks:
     """Put every signal row in time by the clock that was found, and settle repetitions, revisions and conflicts.
 
     One row per row of a source that could be known by ``as_of`` (a row without a readable stamp always could).
@@ -47,10 +55,13 @@ def time_signals(
     - ``quarantined``: ``reason`` and ``detail`` say why. Two rows that came together for one interval and differ are
       both set aside (``conflicting_stamp``), unless a clock change explains them (`retime`; ``retimed``).
 
-    A value that came again and again while the wind moved is null, and its fault is ``stuck``.
+    A value that came again and again while the wind moved is null, and its fault is ``stuck``; a ``spike`` likewise
+    (`clean_values`).
 
     The calibration in force when a row could first have arrived, by whichever reading, says how its stamp is read; rows
     older than the first calibration wait for it. So nothing that arrives later moves a row.
+
+    More rows than ``chunk_rows`` are given as chunks of turbines and days, to be worked one by one: the same rows in all.
 
     Args:
         parsed_signals: see `parse_signals`.
@@ -62,13 +73,46 @@ def time_signals(
     Raises:
         NothingAvailableError: if no farm has a row by ``as_of``; it says what the data spans.
     """
-    rows = _timed(parsed_signals.filter(parsed_signals.source_row > 0), clock_calibration, fleet)
-    as_of = clock.as_of.replace(tzinfo=None)
-    seen = rows.filter(rows.available_at.isnull() | (rows.available_at <= as_of))
-    if not seen.filter(seen.reason.isnull()).limit(1).count().execute():
-        raise NothingAvailableError(_nothing(rows, clock))
-    seen = _versions(_retimed(seen, fleet, clock, data_engineering))
-    return _unstuck(seen, fleet, data_engineering.stuck)
+    import ibis
+
+    rows = parsed_signals.filter(parsed_signals.source_row > 0)
+    timed = _known(_timed(rows, clock_calibration, fleet), clock)
+    if not timed.filter(timed.reason.isnull()).limit(1).count().execute():
+        raise NothingAvailableError(_nothing(_timed(rows, clock_calibration, fleet), clock))
+    moved = _put_right(timed, fleet, data_engineering)
+
+    def settled(rows: Table) -> Table:
+        timed = _known(_timed(rows, clock_calibration, fleet), clock)
+        return _known(_moved(timed, moved), clock)
+
+    if rows.count().execute() <= data_engineering.chunk_rows:
+        return clean_values(_versions(settled(rows)), fleet, data_engineering)
+    margin = looks_around(fleet, data_engineering)
+
+    def worked(chunk: Chunk) -> Table:
+        own = settled(near(rows, chunk, _STAMP, margin + _FARTHEST))
+        # Where a row is only known once it has its time; one without a time stays where its stamp was.
+        own = near(own.mutate(place=ibis.coalesce(own.valid_at, own[_STAMP])), chunk, "place", margin)
+        own = own.filter(own.valid_at.notnull() | is_inside(own, chunk, "place"))
+        cleaned = clean_values(_versions(own), fleet, data_engineering)
+        return cleaned.filter(cleaned.valid_at.isnull() | is_inside(cleaned, chunk, "valid_at"))
+
+    return Chunks(plan(rows, _STAMP, data_engineering.chunk_rows), worked)
+
+
+def looks_around(fleet: Fleet, data_engineering: DataEngineering) -> dt.timedelta:
+    """How far before and behind a row the rules look: the longest repetition, and the neighbours of a spike."""
+    longest = max(farm.signals.cadence_seconds for farm in fleet.farms)
+    stuck = data_engineering.stuck
+    seconds = max(max(stuck.minutes.values()) * 60, max(stuck.min_repetitions, _NEIGHBOURS) * longest)
+    return dt.timedelta(seconds=seconds)
+
+
+def _known(rows: Table, clock: Clock) -> Table:
+    import ibis
+
+    as_of = ibis.literal(clock.as_of.replace(tzinfo=None), "timestamp")
+    return rows.filter(rows.available_at.isnull() | (rows.available_at <= as_of))
 
 
 def _farms(fleet: Fleet) -> pd.DataFrame:
@@ -82,7 +126,7 @@ def _timed(parsed: Table, calibration: pd.DataFrame, fleet: Fleet) -> Table:
     """Add ``valid_at``, ``arrived_at`` and ``available_at`` by the calibration in force, and find stamps off the grid."""
     import ibis
 
-    never = ibis.timestamp(9999, 1, 1, 0, 0, 0)
+    never = ibis.timestamp("9999-01-01 00:00:00")
     rows = parsed.inner_join(ibis.memtable(_farms(fleet)), "farm_id")
     end = rows.cadence.as_interval("s")
     earliest = ibis.coalesce(
@@ -112,7 +156,7 @@ def _timed(parsed: Table, calibration: pd.DataFrame, fleet: Fleet) -> Table:
         )
     )
     second = rows.valid_at.epoch_seconds()
-    off_grid = rows.reason.isnull() & ((second % rows.cadence != 0) | (rows.valid_at.microsecond() != 0))
+    off_grid = rows.reason.isnull() & ((second % rows.cadence != 0) | (rows.valid_at != rows.valid_at.truncate("s")))
     return rows.mutate(
         reason=ibis.ifelse(off_grid, "off_grid", rows.reason),
         detail=ibis.ifelse(
@@ -140,48 +184,54 @@ def _nothing(rows: Table, clock: Clock) -> str:
 # --- clock changes ----------------------------------------------------------------------------------------------------
 
 
-def _retimed(rows: Table, fleet: Fleet, clock: Clock, data_engineering: DataEngineering) -> Table:
-    """Put right the rows that clock changes doubled; adds ``retimed``."""
+def _put_right(rows: Table, fleet: Fleet, data_engineering: DataEngineering) -> pd.DataFrame:
+    """The rows that clock changes doubled and that can be put right: `retime`, farm by farm and change by change."""
     import ibis
 
+    nothing = pd.DataFrame()
     span = rows.agg(first=rows.valid_at.min(), last=rows.valid_at.max()).to_pandas().iloc[0]
     changes = _changes(fleet, span["first"], span["last"])
-    found = pd.DataFrame({"farm_id": pd.Series(dtype="str")})
-    if not changes.empty:
-        table = ibis.memtable(changes)
-        good = rows.filter(rows.reason.isnull())
-        around = good.inner_join(
-            table,
-            [good.farm_id == table.farm_id, good.valid_at >= table.seen_from, good.valid_at < table.seen_until],
-        )
-        around = around.select(
-            *_ROW,
-            "turbine_id",
-            "reading",
-            "valid_at",
-            "received_at",
-            "arrived_at",
-            "available_at",
-            *SIGNALS,
-            "changed_at",
-            "change_minutes",
-            "cadence",
-        )
-        # Repetitions of a row are no second row.
-        frame = around.to_pandas().sort_values(["arrived_at", "source_file", "source_row"])
-        frame = frame.drop_duplicates(["farm_id", "turbine_id", "valid_at", "changed_at", *SIGNALS])
-        pieces = []
-        for (farm_id, at), own in frame.groupby(["farm_id", "changed_at"]):
-            change = Change(at, int(own["change_minutes"].iloc[0]))
-            right = retime(own, change, int(own["cadence"].iloc[0]), data_engineering.retiming)
-            pieces.append(right.assign(farm_id=farm_id))
-        found = pd.concat(pieces, ignore_index=True) if pieces else found
+    if changes.empty:
+        return nothing
+    table = ibis.memtable(changes)
+    good = rows.filter(rows.reason.isnull())
+    around = good.inner_join(
+        table,
+        [good.farm_id == table.farm_id, good.valid_at >= table.seen_from, good.valid_at < table.seen_until],
+    )
+    around = around.select(
+        *_ROW,
+        "turbine_id",
+        "reading",
+        "valid_at",
+        "received_at",
+        "arrived_at",
+        "available_at",
+        *SIGNALS,
+        "changed_at",
+        "change_minutes",
+        "cadence",
+    )
+    # Repetitions of a row are no second row.
+    frame = around.to_pandas().sort_values(["arrived_at", "source_file", "source_row"])
+    frame = frame.drop_duplicates(["farm_id", "turbine_id", "valid_at", "changed_at", *SIGNALS])
+    pieces = []
+    for (farm_id, at), own in frame.groupby(["farm_id", "changed_at"]):
+        change = Change(at, int(own["change_minutes"].iloc[0]))
+        right = retime(own, change, int(own["cadence"].iloc[0]), data_engineering.retiming)
+        pieces.append(right.assign(farm_id=farm_id))
+    return pd.concat(pieces, ignore_index=True) if pieces else nothing
+
+
+def _moved(rows: Table, found: pd.DataFrame) -> Table:
+    """The rows that were put right in their interval; adds ``retimed``."""
+    import ibis
+
     if found.empty:
         return rows.mutate(retimed=ibis.literal(False))
     moved = ibis.memtable(found.rename(columns={"valid_at": "right_valid_at", "available_at": "right_available_at"}))
     rows = rows.left_join(moved, list(_ROW)).drop(*(f"{name}_right" for name in _ROW))
-    as_of = ibis.literal(clock.as_of.replace(tzinfo=None), "timestamp")
-    rows = rows.mutate(
+    return rows.mutate(
         valid_at=ibis.coalesce(rows.right_valid_at, rows.valid_at),
         # With an arrival time of its own, a row comes in that order; without, it counts from when it was put right.
         arrived_at=ibis.ifelse(
@@ -192,7 +242,6 @@ def _retimed(rows: Table, fleet: Fleet, clock: Clock, data_engineering: DataEngi
         available_at=ibis.coalesce(rows.right_available_at, rows.available_at),
         retimed=rows.moved.fill_null(False),
     ).drop("right_valid_at", "right_available_at", "moved")
-    return rows.filter(rows.available_at.isnull() | (rows.available_at <= as_of))
 
 
 def _changes(fleet: Fleet, first: Any, last: Any) -> pd.DataFrame:
@@ -218,30 +267,57 @@ def _reach(farm: Farm, at: dt.datetime) -> dt.timedelta:
 # --- versions ---------------------------------------------------------------------------------------------------------
 
 
+_INTERVAL = ("farm_id", "turbine_id", "valid_at")
+
+
 def _versions(rows: Table) -> Table:
-    """Settle which rows of one turbine and interval are repetitions, conflicts and revisions."""
+    """Settle which rows of one turbine and interval are repetitions, conflicts and revisions.
+
+    Nearly every row is alone in its interval, and has its fate without being sorted: only those with a rival are.
+    """
     import ibis
 
-    values = ibis.struct({name: rows[name] for name in SIGNALS}).cast("string")
-    rows = rows.mutate(good=rows.reason.isnull(), values=values)
-    key = ["farm_id", "turbine_id", "valid_at", "good"]
-    in_order = ibis.window(group_by=key, order_by=["arrived_at", "values", "source_file", "source_row"])
-    again = (rows["values"] == rows["values"].lag().over(in_order)).fill_null(False)
+    good = rows.filter(rows.reason.isnull())
+    rivalled = good.group_by(_INTERVAL).agg(rivals=good.count())
+    rivalled = rivalled.filter(rivalled.rivals > 1).select(*_INTERVAL)
+    no, never = ibis.literal(False), ibis.null("timestamp")
+    alone = rows.anti_join(rivalled, _INTERVAL)
+    alone = alone.mutate(duplicate=no, conflict=no, superseded_at=never, version=ibis.literal(0, "int64"))
+    return _fates(alone).union(_fates(_contest(rows.semi_join(rivalled, _INTERVAL))))
+
+
+def _contest(rows: Table) -> Table:
+    """Add ``duplicate``, ``conflict``, ``superseded_at`` and ``version``, by comparing the rows of each interval."""
+    import ibis
+
+    rows = rows.mutate(good=rows.reason.isnull())
+    key = [*_INTERVAL, "good"]
+    # By their values, so that equal rows that came together stand side by side.
+    in_order = ibis.window(group_by=key, order_by=["arrived_at", *SIGNALS, "source_file", "source_row"])
+    again = rows.source_row.lag().over(in_order).notnull()
+    for name in SIGNALS:
+        again &= rows[name].identical_to(rows[name].lag().over(in_order))
     rows = rows.mutate(duplicate=rows.good & again)
     together = ibis.window(group_by=[*key, "arrived_at", "duplicate"])
     rows = rows.mutate(conflict=rows.good & ~rows.duplicate & (rows.source_row.count().over(together) > 1))
     rows = rows.mutate(counts=rows.good & ~rows.duplicate & ~rows.conflict)
     by_version = ibis.window(group_by=[*key, "counts"], order_by=["arrived_at", "source_file", "source_row"])
-    rows = rows.mutate(
+    return rows.mutate(
         superseded_at=ibis.ifelse(rows.counts, rows.available_at.lead().over(by_version), ibis.null("timestamp")),
-        version=ibis.row_number().over(by_version),
+        version=ibis.row_number().over(by_version).cast("int64"),
     )
+
+
+def _fates(rows: Table) -> Table:
+    """``status``, ``reason`` and ``detail`` of rows that were compared."""
+    import ibis
+
     return rows.select(
         "farm_id", "turbine_id", "source_file", "source_row", "valid_at", "arrived_at", "available_at", "superseded_at",
         "version", "cadence", "retimed", *SIGNALS, *(f"{name}_fault" for name in SIGNALS),
         status=ibis.cases(
             (rows.duplicate, "duplicate"),
-            (~rows.counts, "quarantined"),
+            (rows.conflict | rows.reason.notnull(), "quarantined"),
             (rows.superseded_at.notnull(), "superseded"),
             else_="kept",
         ),
@@ -252,52 +328,3 @@ def _versions(rows: Table) -> Table:
             rows.detail,
         ),
     )  # fmt: skip
-
-
-# --- stuck sensors ----------------------------------------------------------------------------------------------------
-
-
-def _unstuck(rows: Table, fleet: Fleet, stuck: Stuck) -> Table:
-    """Null values that repeat to the last digit while the wind moved: from the given repetition on, as a live row is judged.
-
-    Only first versions are judged, and only by rows that were there by then: a value can lose its own past to a gap or
-    to a late row, never gain it.
-    """
-    import ibis
-
-    turbines = ibis.memtable(
-        pd.DataFrame(
-            {"farm_id": farm.id, "turbine_id": turbine.id, "rated": turbine.rated_power_kw}
-            for farm in fleet.farms
-            for turbine in farm.turbines
-        )
-    )
-    rows = rows.left_join(turbines, ["farm_id", "turbine_id"]).drop("farm_id_right", "turbine_id_right")
-    rows = rows.mutate(judged=rows.status.isin(["kept", "superseded"]) & (rows.version == 0))
-    found: dict[str, Any] = {}
-    for name, count in stuck.intervals.items():
-        back = ibis.window(
-            group_by=["farm_id", "turbine_id", "judged"],
-            order_by=["valid_at", "source_row"],
-            preceding=count - 1,
-            following=0,
-        )
-        contiguous = rows.valid_at.min().over(back) == rows.valid_at - (rows.cadence * (count - 1)).as_interval("s")
-        there = (rows[name].count().over(back) == count) & (rows.available_at.max().over(back) <= rows.available_at)
-        same = rows[name].min().over(back) == rows[name].max().over(back)
-        if name == "wind_speed_ms":
-            moved = (
-                rows.power_kw.max().over(back) - rows.power_kw.min().over(back)
-            ) >= stuck.power_moves_share * rows.rated
-        else:
-            moved = (rows.wind_speed_ms.max().over(back) - rows.wind_speed_ms.min().over(back)) >= stuck.wind_moves_ms
-        if name == "power_kw":
-            low, high = stuck.power_between_share
-            moved = moved & rows.power_kw.between(low * rows.rated, high * rows.rated)
-        found[f"{name}_stuck"] = (rows.judged & contiguous & there & same & moved).fill_null(False)
-    rows = rows.mutate(**found)
-    cleaned: dict[str, Any] = {}
-    for name in stuck.intervals:
-        cleaned[name] = ibis.ifelse(rows[f"{name}_stuck"], ibis.null("float64"), rows[name])
-        cleaned[f"{name}_fault"] = ibis.ifelse(rows[f"{name}_stuck"], "stuck", rows[f"{name}_fault"])
-    return rows.mutate(**cleaned).drop("judged", "rated", *(f"{name}_stuck" for name in stuck.intervals))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from wind_kedro.cards import WEATHER_UNITS, Fleet
+from wind_kedro.cards import WEATHER_QUANTITIES, WEATHER_UNITS, WIND_HEIGHTS_M, Fleet
 
 from ._tables import Table
 from ._text import conversions, first_fault, has_text, instant, minus_minutes, numbers, quoted
@@ -32,6 +32,7 @@ def parse_weather(weather_raw: Table, fleet: Fleet, data_engineering: DataEngine
         {
             "farm_id": farm.id,
             "weather_model": source.model,
+            "weather_point": source.point,
             "is_analysis": source.kind == "analysis",
             "delay_minutes": source.delay_minutes,
             **conversions({name: column.unit for name, column in source.columns.items()}, WEATHER_UNITS),
@@ -39,19 +40,25 @@ def parse_weather(weather_raw: Table, fleet: Fleet, data_engineering: DataEngine
         for farm in fleet.farms
         for source in farm.weather
     )
-    rows = weather_raw.inner_join(ibis.memtable(sources), ["farm_id", "weather_model"])
+    rows = weather_raw.inner_join(ibis.memtable(sources), ["farm_id", "weather_model", "weather_point"])
     rows = rows.mutate(**{f"{name}_time": instant(rows[name]) for name in ("valid_at", "run_at", "available_at")})
     rows = numbers(rows, WEATHER, data_engineering.missing_values)
     rows = rows.mutate(
         **{
             name: ibis.ifelse(
-                rows[name].between(*data_engineering.weather_ranges[name]), rows[name], ibis.null("float64")
+                rows[name].between(*data_engineering.weather_ranges[quantity]), rows[name], ibis.null("float64")
             )
-            for name in WEATHER
-            if name in data_engineering.weather_ranges
+            for name, quantity in WEATHER_QUANTITIES.items()
+            if quantity in data_engineering.weather_ranges
         }
     )
-    has_wind = rows.wind_speed_100m_ms.notnull() | (rows.wind_u_100m_ms.notnull() & rows.wind_v_100m_ms.notnull())
+    has_wind = ibis.or_(
+        *(
+            rows[f"wind_speed_{height}m_ms"].notnull()
+            | (rows[f"wind_u_{height}m_ms"].notnull() & rows[f"wind_v_{height}m_ms"].notnull())
+            for height in WIND_HEIGHTS_M
+        )
+    )
     missing = data_engineering.missing_values
     reason, detail = first_fault(
         [
@@ -72,13 +79,14 @@ def parse_weather(weather_raw: Table, fleet: Fleet, data_engineering: DataEngine
                 (rows[f"{name}_bad"], "unparseable", quoted(name, rows[f"{name}_text"], "is not a number"))
                 for name in WEATHER
             ],
-            (~has_wind, "missing_wind", ibis.literal("no wind at 100 m, or out of range")),
+            (~has_wind, "missing_wind", ibis.literal("no wind at any height, or out of range")),
         ]
     )
     arrival = ibis.coalesce(rows.available_at_time, minus_minutes(rows.run_at_time, -rows.delay_minutes))
     return rows.select(
         "farm_id",
         "weather_model",
+        "weather_point",
         "source_file",
         "source_row",
         "is_analysis",

@@ -18,6 +18,7 @@ from wind_kedro.cards import Fleet, Product
 from wind_kedro.clock import Clock
 from wind_kedro.errors import WindKedroError
 from wind_kedro.fleet import Workers, map_farms
+from wind_kedro.points import at_leading_points
 
 FloatArray = NDArray[np.float64]
 TimeArray = NDArray[np.datetime64]
@@ -56,13 +57,14 @@ def build_features(
     """One row per product, entity, issue time and interval: everything known at the issue time, as numbers.
 
     Issue times run from the first weather run to ``clock.as_of``; intervals from the first whose gate is open to the horizon.
-    Winds are m/s at 100 m in the middle of the interval, the newest run available of each weather model, averaged over
-    models, and over the farms of a group by capacity. Shares are of available capacity. Missing means not known at issue.
+    Winds are m/s at 100 m in the middle of the interval, the newest run available of each weather model at its leading
+    point, in its newest version by then, averaged over models, and over the farms of a group by capacity. Shares are of
+    available capacity. Missing means not known at issue.
 
     Raises:
         NoWeatherError: if no entity has any weather for any issue time.
     """
-    weather = weather[weather["available_at"] <= clock.as_of]
+    weather = at_leading_points(weather[weather["available_at"] <= clock.as_of], fleet.farms)
     observations = observations[observations["available_at"] <= clock.as_of]
     by_farm = dict(iter(weather.groupby("farm_id")))
     by_entity = dict(iter(observations.groupby(["entity_id", "granularity_minutes"])))
@@ -211,7 +213,7 @@ def weather_grid(
 
     last_middle = valid_at[:, -1] + np.timedelta64(step_minutes * 30, "s")
     run_at, arrived_at = run_to_read(runs, issued_at, last_middle)
-    table = runs.sort_values(["run_at", "valid_at"])
+    table = runs.sort_values(["run_at", "valid_at", "available_at"])
     all_runs, arrivals, all_at = (
         _naive(table["run_at"]),
         _naive(table["available_at"]),
@@ -223,6 +225,8 @@ def weather_grid(
         issues = np.flatnonzero((run_at == chosen_run) & (arrived_at == chosen_part))
         rows = np.arange(np.searchsorted(all_runs, chosen_run), np.searchsorted(all_runs, chosen_run, side="right"))
         rows = rows[arrivals[rows] <= chosen_part]
+        # Versions of a time lie next to each other, oldest first: the last that had arrived counts.
+        rows = rows[np.append(all_at[rows][1:] != all_at[rows][:-1], True)]
         at, speed = all_at[rows], values["wind_speed_100m_ms"][rows]
         middle = _minutes(valid_at[issues]) + step_minutes / 2
         for name in names:

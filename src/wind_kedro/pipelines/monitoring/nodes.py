@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from wind_kedro.cards import Fleet, Product
 from wind_kedro.clock import Clock
 from wind_kedro.scores import Scoring, deciding_scores, score_forecasts
+from wind_kedro.tiers import assessed_by
 
 
 class Monitoring(BaseModel):
@@ -47,6 +48,7 @@ def raise_incidents(
     data_quality: pd.DataFrame,
     live_scores: pd.DataFrame,
     replay_scores: pd.DataFrame,
+    readiness: pd.DataFrame,
     fleet: Fleet,
     clock: Clock,
     monitoring: Monitoring,
@@ -63,6 +65,7 @@ def raise_incidents(
         }
         for row in data_quality[data_quality["severity"] != "info"].to_dict("records")
     ]
+    rows += _unready(assessed_by(readiness, clock.as_of))
     for product in fleet.products:
         for entity_id in product.members:
             rows += _behind_its_replay(live_scores, replay_scores, product, entity_id, monitoring)
@@ -84,6 +87,18 @@ _DATA_ACTIONS = {
     "retimed": "nothing; signals.retimed marks the rows, and those that could not be proven are in quarantine",
     "source_unreadable": "mend or fetch the file again; the farm has no new data until then",
 }
+
+
+def _unready(readiness: pd.DataFrame) -> list[dict[str, Any]]:
+    """Farms that may have no model, and farms whose weather is perhaps another's."""
+    rows = []
+    for row in readiness.to_dict("records"):
+        about = {"entity_id": row["farm_id"], "product_id": "", "severity": "warning", "message": row["reason"]}
+        if row["tier"] == "none":
+            rows.append({"kind": "not_ready", "action": "see the readiness page; the other farms are trained"} | about)
+        if row["wrong_point"]:
+            rows.append({"kind": "wrong_point", "action": "check the weather's files and points in farms.yml"} | about)
+    return rows
 
 
 def _behind_its_replay(

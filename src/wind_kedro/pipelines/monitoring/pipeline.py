@@ -4,7 +4,7 @@ forecasts ─────┐
                ├─ score_issued ─ live_scores ─┐
 observations ──┘                              ├─ raise_incidents ─ incidents
 replay_scores ────────────────────────────────┤
-data_quality ─────────────────────────────────┘
+data_quality, readiness ──────────────────────┘
 """
 
 from kedro.pipeline import Node, Pipeline
@@ -28,6 +28,7 @@ def create_pipeline() -> Pipeline:
                     "data_quality",
                     "live_scores",
                     "replay_scores",
+                    "readiness",
                     "params:fleet",
                     "params:clock",
                     "params:monitoring",

@@ -50,6 +50,9 @@ class Reporting(BaseModel):
     )
     incident_days: int = Field(7, gt=0, description="incidents raised in these days before as_of are shown as warnings")
     live_average_days: int = Field(7, gt=0, description="days in the running mean of live performance")
+    readiness_farms: int = Field(
+        40, gt=0, description="farms in the figure of the readiness page, those most in doubt; all are in its table"
+    )
 
 
 # --- the summary ------------------------------------------------------------------------------------------------------
@@ -102,6 +105,16 @@ class CheckFacts(Fact):
     message: str
 
 
+class ReadinessFacts(Fact):
+    """Which model a farm may have, and why."""
+
+    assessed_at: dt.datetime
+    tier: Literal["none", "physical", "global", "blended", "local"]
+    reason: str
+    learnable_days: float = Field(ge=0, description="hours with both power and weather, in days")
+    wrong_point: bool = Field(description="another farm's weather explains its power clearly better")
+
+
 class FarmFacts(Fact):
     """One farm."""
 
@@ -122,6 +135,7 @@ class FarmFacts(Fact):
         description="share of the expected turbine readings that arrived and were usable"
     )
     clock: ClockFacts | None
+    readiness: ReadinessFacts | None = Field(description="null: not assessed yet")
     data_quality: list[CheckFacts]
     set_aside_rows: dict[str, int] = Field(description="rows in quarantine, by reason")
 

@@ -466,9 +466,9 @@ def clock_evidence(evidence: str) -> list[dict[str, Any]]:
 def draw_power_curve(
     signals: Table, power_curve: pd.DataFrame, fleet: Fleet, clock: Clock, reporting: Reporting
 ) -> Figure:
-    """Turbine power over wind speed, with the curve found and the readings set apart because they are too far from it.
+    """Turbine power over wind speed, with the curve found and the readings that are off it, by their label.
 
-    Points are brought to a grid finer than a pixel, so that points one cannot tell apart are drawn once: every rejected
+    Points are brought to a grid finer than a pixel, so that points one cannot tell apart are drawn once: every labelled
     point is marked. Of those that agree, every k-th is drawn, at most ``power_curve_points`` over all farms.
     """
     from plotly import graph_objects as go
@@ -479,18 +479,14 @@ def draw_power_curve(
     for farm in farms:
         view = View(farm.id, farm.name, False)
         mine = points[points["farm_id"] == farm.id].sort_values(["wind_speed_ms", "power_share"])
-        agreeing, rejected = mine[~mine["off_curve"]], mine[mine["off_curve"]]
+        agreeing = mine[mine["label"] == ""]
         step = max(1, math.ceil(len(agreeing) * len(farms) / reporting.power_curve_points))
-        for rows, colour, symbol, size, name in (
-            (agreeing.iloc[::step], SKY, "circle", 3, "agrees (a sample)"),
-            (
-                rejected,
-                VERMILION,
-                "x-thin",
-                4,
-                f"rejected: {int(rejected['rows'].sum()):,} of {int(mine['rows'].sum()):,} readings",
-            ),
-        ):
+        shares = [(agreeing.iloc[::step], SKY, "circle", 3, "agrees (a sample)")]
+        for label, (colour, symbol) in _LABEL_MARKS.items():
+            rows = mine[mine["label"] == label]
+            words = f"{label.replace('_', ' ')}: {int(rows['rows'].sum()):,} of {int(mine['rows'].sum()):,} readings"
+            shares += [(rows, colour, symbol, 4, words)] if len(rows) else []
+        for rows, colour, symbol, size, name in shares:
             view.add(
                 go.Scatter(
                     x=_numbers(rows["wind_speed_ms"], 2), y=_numbers(rows["power_share"] * 100, 1),
@@ -525,6 +521,14 @@ def draw_power_curve(
     )
 
 
+#: Colour and symbol of each label, so that they can be told apart without colour.
+_LABEL_MARKS = {
+    "stopped": (VERMILION, "x-thin"),
+    "curtailed": (ORANGE, "line-ew"),
+    "derated": (PURPLE, "line-ns"),
+    "iced": (BLUE, "asterisk"),
+    "off_curve": (GREEN, "cross-thin"),
+}
 #: Steps of the grid: 25 m/s over 700 pixels and 110 % over 400 are wider than this.
 _GRID_MS, _GRID_SHARE = 0.05, 0.005
 
@@ -550,13 +554,11 @@ def _curve_points(signals: Table, farms: Sequence[Farm], clock: Clock) -> pd.Dat
         & signals["wind_speed_ms"].notnull()
         & (signals["available_at"] <= as_of)
     )
-    # Before the first curve was fitted nothing could be judged.
-    kept = kept.mutate(off_curve=kept["off_curve"].fill_null(False))
     cells = kept.inner_join(rated, ["farm_id", "turbine_id"]).mutate(
         wind_speed_ms=(ibis._.wind_speed_ms / _GRID_MS).round() * _GRID_MS,
         power_share=(ibis._.power_kw / ibis._.rated_power_kw / _GRID_SHARE).round() * _GRID_SHARE,
     )
-    counted = cells.group_by(["farm_id", "wind_speed_ms", "power_share", "off_curve"]).aggregate(rows=ibis._.count())
+    counted = cells.group_by(["farm_id", "wind_speed_ms", "power_share", "label"]).aggregate(rows=ibis._.count())
     found: pd.DataFrame = counted.to_pyarrow().to_pandas()
     return found
 

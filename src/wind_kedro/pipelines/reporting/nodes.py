@@ -28,6 +28,7 @@ from wind_kedro.pipelines.reporting.contracts import (
     weather_label,
 )
 from wind_kedro.pipelines.reporting.figures import READINGS
+from wind_kedro.pipelines.reporting.readiness import readiness_facts
 from wind_kedro.pipelines.reporting.views import Member
 
 #: Digits that a fact keeps: more than any measurement here has, and few enough to be the same on every machine.
@@ -49,6 +50,7 @@ def build_summary(
     clock_calibration: pd.DataFrame,
     data_quality: pd.DataFrame,
     quarantine: pd.DataFrame,
+    readiness: pd.DataFrame,
     fleet: Fleet,
     clock: Clock,
     reporting: Reporting,
@@ -59,7 +61,7 @@ def build_summary(
     """
     live_scores = views.known_periods(live_scores, clock)
     farms = [
-        _farm_facts(farm, observations, clock_calibration, data_quality, quarantine, fleet, clock)
+        _farm_facts(farm, observations, clock_calibration, data_quality, quarantine, readiness, fleet, clock)
         for farm in fleet.farms
     ]
     members = [
@@ -93,6 +95,7 @@ def _farm_facts(
     clock_calibration: pd.DataFrame,
     data_quality: pd.DataFrame,
     quarantine: pd.DataFrame,
+    readiness: pd.DataFrame,
     fleet: Fleet,
     clock: Clock,
 ) -> FarmFacts:
@@ -121,6 +124,7 @@ def _farm_facts(
         # Intervals without any reading have no row: they count as nought.
         readings_share=_round(seen["coverage_share"].sum() / expected) if expected else None,
         clock=_clock_facts(fit.iloc[0]) if len(fit) else None,
+        readiness=readiness_facts(readiness, farm.id, clock),
         data_quality=[
             CheckFacts(**{str(name): value for name, value in row.items() if name != "farm_id"})
             for row in found.to_dict("records")

@@ -3,14 +3,15 @@
 ::
 
     tables ──┬─ draw_… (eight) ─ figures ─┐
-             └─ build_summary ── summary ─┴─ build_report ─ report
+             ├─ build_summary ── summary ─┴─ build_report ─ report
+             └─ draw_weather_fit ─ weather_fit_figure ── build_readiness_page ─ readiness_page
 """
 
 from __future__ import annotations
 
 from kedro.pipeline import Node, Pipeline, node, pipeline
 
-from wind_kedro.pipelines.reporting import figures, nodes
+from wind_kedro.pipelines.reporting import figures, nodes, readiness
 
 _CARDS = {"fleet": "params:fleet", "clock": "params:clock", "reporting": "params:reporting"}
 
@@ -77,6 +78,7 @@ def create_pipeline() -> Pipeline:
         "clock_calibration",
         "data_quality",
         "quarantine",
+        "readiness",
     )
     shown = [output for figure in drawn for output in figure.outputs]
     return pipeline(
@@ -88,6 +90,19 @@ def create_pipeline() -> Pipeline:
                 {name: name for name in ("summary", *shown)} | {"reporting": "params:reporting"},
                 "report",
                 name="build_report",
+            ),
+            node(
+                readiness.draw_weather_fit,
+                {"weather_fit": "weather_fit", "readiness": "readiness"} | _CARDS,
+                "weather_fit_figure",
+                name="draw_weather_fit",
+            ),
+            node(
+                readiness.build_readiness_page,
+                {name: name for name in ("readiness", "observations", "weather_fit_figure")}
+                | {"fleet": "params:fleet", "clock": "params:clock"},
+                "readiness_page",
+                name="build_readiness_page",
             ),
         ],
         tags="reporting",

@@ -22,6 +22,7 @@ from wind_kedro.forecasts import KEYS, feature_matrix, forecast_rows, model_tabl
 from wind_kedro.models import Forecaster, ModelConfig, build
 from wind_kedro.models.fleet_model import FleetModel, Member
 from wind_kedro.scores import Scoring, deciding_scores, latest_versions, score_forecasts
+from wind_kedro.tiers import TIERS, reaches, ready_entities
 
 logger = logging.getLogger(__name__)
 
@@ -50,10 +51,62 @@ class NotEnoughHistoryError(WindKedroError):
     """There is too little history to train on."""
 
 
+class NotReadyError(WindKedroError):
+    """No farm's data allows any model."""
+
+
+#: How many farms a message names: of a thousand, the others are in the table.
+_NAMED = 3
+
+
+def admit_candidates(readiness: pd.DataFrame, fleet: Fleet, clock: Clock, training: Training) -> pd.DataFrame:
+    """One row per product, entity and candidate: may the entity have it, by what was known of its data at the training time?
+
+    A candidate needs a tier (its ``tier``, else its family's). An entity of tier ``none`` gets no model at all; the others go on.
+
+    Raises:
+        NotReadyError: if no entity may have any candidate; it says why, of the first few.
+    """
+    training_time = pd.Timestamp(clock.training_time(fleet.products))
+    ready = ready_entities(readiness, fleet, training_time)
+    rows = [
+        {
+            "product_id": product.id,
+            "entity_id": entity_id,
+            "model": name,
+            "needs": config.needs,
+            "tier": ready[entity_id].tier,
+            "admitted": ready[entity_id].tier != "none" and reaches(ready[entity_id].tier, config.needs),
+            "reason": ready[entity_id].reason,
+        }
+        for product in fleet.products
+        for entity_id in product.members
+        for name, config in training.candidates.items()
+    ]
+    table = pd.DataFrame(rows)
+    without = table.groupby("entity_id", sort=False).filter(lambda own: not own["admitted"].any())
+    reasons = without.drop_duplicates("entity_id").set_index("entity_id")["reason"]
+    for entity_id, reason in reasons.items():
+        logger.warning("%s is not trained: %s", entity_id, reason)
+    if not table["admitted"].any():
+        told = "; ".join(f"{entity_id}: {reason}" for entity_id, reason in reasons.head(_NAMED).items())
+        more = f"; and {len(reasons) - _NAMED} more" if len(reasons) > _NAMED else ""
+        raise NotReadyError(f"nothing is ready to be trained as of {training_time:%Y-%m-%d %H:%M} UTC: {told}{more}")
+    return table
+
+
+def _admitted(admissions: pd.DataFrame) -> set[tuple[str, str, str]]:
+    """Product, entity and candidate that go together."""
+    rows = admissions.loc[admissions["admitted"], ["product_id", "entity_id", "model"]]
+    return set(rows.itertuples(index=False, name=None))
+
+
 def assemble_model_input(
-    features: pd.DataFrame, observations: pd.DataFrame, fleet: Fleet, clock: Clock
+    features: pd.DataFrame, observations: pd.DataFrame, admissions: pd.DataFrame, fleet: Fleet, clock: Clock
 ) -> pd.DataFrame:
     """One row of features with what came: power as a share of the capacity that was available, as known at the training time.
+
+    Only of entities that may have a model.
 
     Raises:
         NotEnoughHistoryError: if no issue has an outcome yet.
@@ -64,7 +117,8 @@ def assemble_model_input(
         columns={"available_at": "target_available_at"}
     )[["entity_id", "granularity_minutes", "valid_at", "power_share", "available_capacity_kw", "target_available_at"]]
     granularity = {product.id: product.granularity_minutes for product in fleet.products}
-    issued = features[features["issued_at"] <= training_time]
+    modelled = admissions.loc[admissions["admitted"], ["product_id", "entity_id"]].drop_duplicates()
+    issued = features[features["issued_at"] <= training_time].merge(modelled, on=["product_id", "entity_id"])
     issued = issued.assign(granularity_minutes=issued["product_id"].map(granularity).astype("int64"))
     table = issued.merge(targets, on=["entity_id", "granularity_minutes", "valid_at"], validate="many_to_one")
     # Without any wind there is nothing to learn from a row: the run was missing.
@@ -77,17 +131,24 @@ def assemble_model_input(
 
 
 def replay_candidates(
-    model_input: pd.DataFrame, fleet: Fleet, clock: Clock, training: Training, workers: Workers
+    model_input: pd.DataFrame,
+    admissions: pd.DataFrame,
+    fleet: Fleet,
+    clock: Clock,
+    training: Training,
+    workers: Workers,
 ) -> pd.DataFrame:
     """One row per product, entity, candidate, issue time and interval: what the candidate would have forecast.
 
-    Each candidate is refitted every ``refit_every_days`` with the outcomes that had arrived by then.
+    An entity is replayed with the candidates that it may have. Each is refitted every ``refit_every_days`` with the
+    outcomes that had arrived by then.
 
     Raises:
         NotEnoughHistoryError: if no fold of any entity has ``min_train_days`` of history.
     """
     training_time = pd.Timestamp(clock.training_time(fleet.products))
     folds = _folds(training_time, training.replay)
+    admitted = _admitted(admissions)
     tasks = {}
     for (product_id, entity_id), table in _by_entity(model_input).items():
         first = table["issued_at"].min()
@@ -101,6 +162,8 @@ def replay_candidates(
             if past.empty or ahead.empty:
                 continue
             for name, config in training.candidates.items():
+                if (product_id, entity_id, name) not in admitted:
+                    continue
                 tasks[product_id, entity_id, name, start] = (past, ahead, config, name, levels, training.seed)
     mapped = map_farms(_replay_fold, tasks, workers=workers, label="replay")
     if not mapped.results:
@@ -152,38 +215,88 @@ def score_replay(
     )
 
 
-def choose(replay_scores: pd.DataFrame, promotions_before: pd.DataFrame, fleet: Fleet, clock: Clock) -> pd.DataFrame:
+def choose(
+    replay_scores: pd.DataFrame,
+    model_input: pd.DataFrame,
+    admissions: pd.DataFrame,
+    promotions_before: pd.DataFrame,
+    fleet: Fleet,
+    clock: Clock,
+) -> pd.DataFrame:
     """One row per product and entity: the candidate that is to forecast it.
 
     The best of the replay by the product's deciding score over the whole horizon. Where a champion was promoted before, the
     best must beat the champion's candidate, replayed on the same issues, by the product's margin; else the champion's stays
     (and is refitted with the newest data).
 
+    An entity whose history is too short for the replay, and that has no champion yet, gets the most demanding of its candidates
+    that need tier ``physical`` at most, unscored: nothing that learns much goes live untested.
+
     Raises:
-        NotEnoughHistoryError: if no candidate of any entity has the deciding score.
+        NotEnoughHistoryError: if no candidate of any entity has the deciding score, and none can do without.
     """
     training_time = pd.Timestamp(clock.training_time(fleet.products))
     earlier = promotions_before[promotions_before["promoted_at"] < training_time].sort_values("promoted_at")
     champions = {(row["product_id"], row["entity_id"]): row["model"] for row in earlier.to_dict("records")}
+    learnable = set(model_input[["product_id", "entity_id"]].drop_duplicates().itertuples(index=False, name=None))
+    candidates = {
+        (str(product_id), str(entity_id)): own for (product_id, entity_id), own in admissions.groupby(KEYS[:2])
+    }
     rows = []
     for product in fleet.products:
-        for entity_id, table in deciding_scores(replay_scores, product).groupby("entity_id"):
-            scores = table.set_index("model")["value"].dropna()
-            if scores.empty:
-                logger.error(
-                    "%s/%s: no candidate has a %s in the replay: nothing chosen",
-                    product.id,
-                    entity_id,
-                    product.deciding_score,
-                )
+        deciding = {
+            str(entity_id): table for entity_id, table in deciding_scores(replay_scores, product).groupby("entity_id")
+        }
+        for entity_id in sorted(product.members):
+            key = (product.id, entity_id)
+            champion = champions.get(key)
+            if entity_id in deciding:
+                scores = deciding[entity_id].set_index("model")["value"].dropna()
+                if scores.empty:
+                    logger.error(
+                        "%s/%s: no candidate has a %s in the replay: nothing chosen", *key, product.deciding_score
+                    )
+                    continue
+                decision = _decide(scores, champion, product)
+            elif key in learnable and champion is None and (stand_in := _unreplayed(candidates[key])) is not None:
+                decision = _unscored(stand_in, product)
+            else:
                 continue
-            champion = champions.get((product.id, entity_id))
-            rows.append({"product_id": product.id, "entity_id": entity_id} | _decide(scores, champion, product))
+            decision["reason"] = f"{decision['reason']}{_waiting(candidates[key])}"
+            rows.append({"product_id": product.id, "entity_id": entity_id} | decision)
     if not rows:
         raise NotEnoughHistoryError(
             f"nothing to choose by as of {training_time:%Y-%m-%d %H:%M} UTC: no candidate has a deciding score in the replay"
         )
     return pd.DataFrame(rows)
+
+
+def _unreplayed(candidates: pd.DataFrame) -> str | None:
+    """The candidate that may go live without having been replayed, if there is one."""
+    simple = candidates[candidates["admitted"] & candidates["needs"].isin(TIERS[: TIERS.index("physical") + 1])]
+    if simple.empty:
+        return None
+    return str(max(simple.to_dict("records"), key=lambda row: TIERS.index(row["needs"]))["model"])
+
+
+def _unscored(model: str, product: Product) -> dict[str, object]:
+    return {
+        "model": model,
+        "deciding_score": product.deciding_score,
+        "score": np.nan,
+        "champion_score": np.nan,
+        "reason": "its history is too short for the replay: the most that needs none",
+    }
+
+
+def _waiting(candidates: pd.DataFrame) -> str:
+    """What the entity may not have yet, and why."""
+    refused = candidates[~candidates["admitted"]]
+    if refused.empty:
+        return ""
+    first = refused.iloc[0]
+    names = ", ".join(f"'{row['model']}' needs tier {row['needs']}" for row in refused.to_dict("records"))
+    return f"; {names}, it has {first['tier']}: {first['reason']}"
 
 
 def _decide(scores: pd.Series, champion: str | None, product: Product) -> dict[str, object]:

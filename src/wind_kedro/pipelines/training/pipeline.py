@@ -1,5 +1,7 @@
 r"""Training: what would each candidate have forecast, and which one goes live?
 
+readiness ─── admit_candidates ── admissions, which the next three take
+
 features ─────┐
               ├─ assemble_model_input ─ model_input ─┬─ replay_candidates ─ replay_forecasts ─┬─ score_replay ─ replay_scores
 observations ─┘                                      │                                        │                    │
@@ -13,6 +15,7 @@ observations ─┘                                      │                    
 from kedro.pipeline import Node, Pipeline
 
 from wind_kedro.pipelines.training.nodes import (
+    admit_candidates,
     assemble_model_input,
     choose,
     fit_fleet,
@@ -24,18 +27,31 @@ from wind_kedro.pipelines.training.nodes import (
 
 
 def create_pipeline() -> Pipeline:
-    """Features and observations in; replay, scores, a registered model and its promotion out."""
+    """Readiness, features and observations in; replay, scores, a registered model and its promotion out."""
     return Pipeline(
         [
             Node(
+                admit_candidates,
+                inputs=["readiness", "params:fleet", "params:clock", "params:training"],
+                outputs="admissions",
+                name="admit_candidates",
+            ),
+            Node(
                 assemble_model_input,
-                inputs=["features", "observations", "params:fleet", "params:clock"],
+                inputs=["features", "observations", "admissions", "params:fleet", "params:clock"],
                 outputs="model_input",
                 name="assemble_model_input",
             ),
             Node(
                 replay_candidates,
-                inputs=["model_input", "params:fleet", "params:clock", "params:training", "params:workers"],
+                inputs=[
+                    "model_input",
+                    "admissions",
+                    "params:fleet",
+                    "params:clock",
+                    "params:training",
+                    "params:workers",
+                ],
                 outputs="replay_forecasts",
                 name="replay_candidates",
             ),
@@ -47,7 +63,14 @@ def create_pipeline() -> Pipeline:
             ),
             Node(
                 choose,
-                inputs=["replay_scores", "promotions_before", "params:fleet", "params:clock"],
+                inputs=[
+                    "replay_scores",
+                    "model_input",
+                    "admissions",
+                    "promotions_before",
+                    "params:fleet",
+                    "params:clock",
+                ],
                 outputs="choices",
                 name="choose",
             ),

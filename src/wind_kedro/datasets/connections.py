@@ -1,0 +1,71 @@
+"""Connections to the engines that hold tables of rows: one per engine and settings in a process.
+
+Most engines are made of their settings alone, as in ``kedro_datasets.ibis``. Spark wants a session, which is made here.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from os import environ
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kedro.io.core import DatasetError
+
+from wind_kedro.errors import WindKedroError
+
+if TYPE_CHECKING:
+    from ibis.backends import BaseBackend
+
+#: What Spark must have for the results to be those of DuckDB; a configuration may not say otherwise.
+_SAME_AS_DUCKDB = {
+    "spark.sql.session.timeZone": "UTC",
+    # A stamp that is no time is null by our own rule (`try_cast`), never by the engine's.
+    "spark.sql.ansi.enabled": "true",
+    "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
+    "spark.sql.session.localRelationCacheThreshold": "67108864",
+}
+
+
+class EngineError(WindKedroError, DatasetError):
+    """The engine that `tables` in globals.yml names cannot be started."""
+
+
+def connect(settings: Mapping[str, Any]) -> BaseBackend:
+    """A connection to an Ibis backend.
+
+    Args:
+        settings: ``backend`` and what its ``connect`` takes. For ``pyspark``, ``session`` holds Spark's own settings
+            (``spark.master`` and so on).
+
+    Raises:
+        EngineError: if Spark, or the Java that it runs on, is not there.
+    """
+    import ibis
+
+    options = dict(settings)
+    name = options.pop("backend")
+    if name == "pyspark":
+        return _spark(options)
+    return getattr(ibis, name).connect(**options)
+
+
+def _spark(options: dict[str, Any]) -> BaseBackend:
+    try:
+        from pyspark.sql import SparkSession
+    except ImportError:
+        raise EngineError("tables on Spark need the extra 'spark': pip install 'wind-kedro[spark]'") from None
+    home = environ.get("JAVA_HOME")
+    if shutil.which("java") is None and not (home and Path(home, "bin", "java").is_file()):
+        raise EngineError("Spark needs Java 17 or newer: install it, or set JAVA_HOME to where it is")
+    import ibis
+
+    builder = SparkSession.builder.appName("wind-kedro")
+    for key, value in (
+        {str(key): value for key, value in options.pop("session", {}).items()} | _SAME_AS_DUCKDB
+    ).items():
+        builder = builder.config(key, value)
+    session = builder.getOrCreate()
+    session.sparkContext.setLogLevel("ERROR")
+    return ibis.pyspark.connect(session, **options)

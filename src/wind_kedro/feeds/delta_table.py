@@ -1,0 +1,353 @@
+"""A Delta Lake table, local or on S3: the rows that each of its versions brought, and when they were committed."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import unquote
+
+from pydantic import Field
+
+from .patience import PassingError, fault, patiently
+from .protocol import Batch, Checkpoint, Feed, FeedError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from deltalake import DeltaTable as Table
+
+#: So many versions without new rows (compactions, deletions) are remembered by a batch without files.
+_QUIET_VERSIONS = 10
+# The store's own retries are few and short: waiting is the feed's, by its card.
+_STORE_PATIENCE = {"max_retries": "1", "retry_timeout": "30s", "timeout": "60s", "connect_timeout": "10s"}
+_CHANGE = "_change_type"
+_NEW, _OLD = ("insert", "update_postimage"), ("delete", "update_preimage")
+
+
+#: Data files, as actions of the log, with the kinds of change that are wanted of each; none: all rows.
+_Files = Sequence[tuple[Mapping[str, Any], Sequence[str]]]
+
+
+@dataclass
+class _Commit:
+    """One version of the table: when it was committed, which files of rows it brought and which it took away."""
+
+    version: int
+    at: dt.datetime
+    added: list[Mapping[str, Any]] = field(default_factory=list)
+    removed: list[Mapping[str, Any]] = field(default_factory=list)
+    changes: list[Mapping[str, Any]] = field(default_factory=list)
+
+
+class DeltaTable(Feed):
+    """The rows that each version of a Delta table brought, one Parquet file a version (``version-….parquet``).
+
+    A version's rows are those it added, less those it removed, value by value: a row that an update, a merge or an overwrite
+    only wrote again does not land again, a changed one does; a compaction and a deletion land nothing. ``committed_at`` says
+    when the version was committed, by the clock of its writer.
+
+    The first fetch lands the whole of ``first_version``, then what each later version brought. Credentials are named as the
+    store's options are (``aws_access_key_id``, ``aws_secret_access_key``).
+    """
+
+    kind: Literal["delta_table"] = "delta_table"
+    table: str = Field(description="a folder, or s3://bucket/path")
+    storage_options: dict[str, str] = Field(
+        default_factory=dict, description="of the store, no secrets: aws_endpoint_url, aws_region, aws_allow_http"
+    )
+    partitions: dict[str, list[str]] = Field(
+        default_factory=dict, description="partition column: the values to fetch; none: all"
+    )
+    first_version: int | Literal["latest"] = Field(0, description="where the first fetch begins")
+    committed_at: str = Field("committed_at", description="what the column of the commit's time is called")
+    rows_per_batch: int = Field(
+        1_000_000, gt=0, description="versions land together up to this; one version is never split"
+    )
+
+    def fetch(self, checkpoint: Checkpoint | None, scratch: Path) -> Iterator[Batch]:
+        """See `Feed`. The checkpoint holds the table's id and the last version whose rows have landed."""
+        lake = patiently(self, lambda: _Lake(self, scratch))
+        if checkpoint is not None and checkpoint["table_id"] != lake.id:
+            raise fault(self, f"{self.table}: another table stands here since the last fetch; {self._start_again(0)}")
+        landed = -1 if checkpoint is None else int(checkpoint["version"])
+        if landed > lake.version:
+            raise fault(
+                self,
+                f"{self.table}: it is at version {lake.version}, but version {landed} has landed; {self._start_again(0)}",
+            )
+        first = lake.version if self.first_version == "latest" else self.first_version
+        if checkpoint is None and first > lake.version:
+            raise fault(self, f"{self.table}: it is at version {lake.version}; correct `first_version`")
+        version, rows = landed, 0
+        files: dict[str, bytes | Path | pa.Table] = {}
+        for version in range(first if checkpoint is None else landed + 1, lake.version + 1):
+            whole = checkpoint is None and version == first
+            path, count = patiently(self, partial(lake.land, version, whole))
+            if path is not None:
+                files[path.name] = path
+                rows += count
+            if rows >= self.rows_per_batch:
+                yield Batch(files, {"table_id": lake.id, "version": version}, rows)
+                landed, files, rows = version, {}, 0
+        if files or version - landed >= _QUIET_VERSIONS:
+            yield Batch(files, {"table_id": lake.id, "version": version}, rows)
+
+    def _start_again(self, version: int | str) -> str:
+        return f"to start again, move what landed in '{self.into}' aside and set `first_version: {version}`"
+
+    def gone(self, version: int, latest: int) -> FeedError:
+        """What is said when a version's log or files are no longer there."""
+        return fault(
+            self,
+            f"{self.table}: what version {version} brought is no longer kept (vacuum or log clean-up); "
+            f"{self._start_again(latest)}",
+        )
+
+
+class _Lake:
+    """One table as it stood when the fetch began."""
+
+    def __init__(self, feed: DeltaTable, scratch: Path) -> None:
+        import pyarrow as pa
+        from deltalake.fs import DeltaStorageHandler
+        from pyarrow.fs import PyFileSystem
+
+        self._feed = feed
+        self._scratch = scratch
+        self._options = {
+            **(_STORE_PATIENCE if "://" in feed.table else {}),
+            **feed.storage_options,
+            **{name: feed.secret(name) for name in feed.credentials},
+        }
+        table = self._open()
+        self.version = int(table.version())
+        self.id = str(table.metadata().id)
+        self._partitioned_by: Sequence[str] = table.metadata().partition_columns or []
+        self._check(table)
+        self._files = PyFileSystem(DeltaStorageHandler(feed.table, options=self._options))
+        self._schema = pa.schema(table.schema().to_arrow())
+        if feed.committed_at in self._schema.names:
+            raise fault(
+                feed, f"{feed.table}: has a column '{feed.committed_at}' of its own; give `committed_at` another name"
+            )
+
+    def land(self, version: int, whole: bool) -> tuple[Path | None, int]:
+        """The rows that a version brought, as a file in scratch, and how many; no file if there are none.
+
+        Args:
+            version: which.
+            whole: land all that the table held then, not only what the version changed.
+
+        Raises:
+            PassingError: if the store does not answer.
+            FeedError: if the version's log or files are gone.
+        """
+        import pyarrow as pa
+
+        try:
+            commit = self._commit(version)
+            if whole:
+                commit = _Commit(version, commit.at, added=self._active(version))
+            target = self._scratch / f"version-{version:020d}.parquet"
+            new: _Files
+            old: _Files
+            if commit.changes:
+                new = [(action, _NEW) for action in commit.changes]
+                old = [(action, _OLD) for action in commit.changes]
+            else:
+                new = [(action, ()) for action in commit.added]
+                old = [(action, ()) for action in commit.removed]
+            count = self._write_difference(new, old, commit.at, target) if new else 0
+        except FileNotFoundError:
+            raise self._feed.gone(version, self.version) from None
+        except OSError as error:
+            raise PassingError(f"{self._feed.table}: {error}") from None
+        except (pa.ArrowException, ValueError) as error:
+            raise fault(
+                self._feed, f"{self._feed.table}: version {version} cannot be read ({error}); repair the table"
+            ) from None
+        if count == 0:
+            return None, 0
+        return target, count
+
+    # --- the log ---
+
+    def _open(self, version: int | None = None) -> Table:
+        from deltalake import DeltaTable as Table
+        from deltalake.exceptions import DeltaError, TableNotFoundError
+
+        try:
+            return Table(self._feed.table, version=version, storage_options=self._options)
+        except TableNotFoundError:
+            raise fault(
+                self._feed,
+                f"{self._feed.table}: there is no Delta table, or these credentials may not read it; correct `table`",
+            ) from None
+        except (DeltaError, OSError) as error:
+            raise PassingError(f"{self._feed.table}: {error}") from None
+
+    def _check(self, table: Table) -> None:
+        """Refuse what would be read wrongly: columns under other names, rows that are crossed out beside their file."""
+        mode = table.metadata().configuration.get("delta.columnMapping.mode", "none")
+        if mode != "none":
+            raise fault(
+                self._feed, f"{self._feed.table}: column mapping '{mode}' is not supported; write it to a plain table"
+            )
+        unknown = sorted(set(self._feed.partitions) - set(self._partitioned_by))
+        if unknown:
+            raise fault(
+                self._feed,
+                f"{self._feed.table}: is not partitioned by {', '.join(unknown)} but by "
+                f"{', '.join(self._partitioned_by) or 'nothing'}; correct `partitions`",
+            )
+
+    def _commit(self, version: int) -> _Commit:
+        log = self._files.open_input_file(f"_delta_log/{version:020d}.json").read()
+        actions = [json.loads(line) for line in log.decode().splitlines() if line.strip()]
+        info: Mapping[str, Any] = next((action["commitInfo"] for action in actions if "commitInfo" in action), {})
+        stamp = info.get("inCommitTimestamp", info.get("timestamp"))
+        if stamp is None:  # the protocol does not ask for commitInfo; files are written just before the commit
+            stamp = max((action["add"]["modificationTime"] for action in actions if "add" in action), default=0)
+        commit = _Commit(version, dt.datetime.fromtimestamp(stamp / 1000, dt.UTC))
+        for action in actions:
+            # A compaction moves rows and says so: dataChange is false.
+            if "add" in action and action["add"].get("dataChange", True):
+                commit.added += self._wanted(action["add"])
+            elif "remove" in action and action["remove"].get("dataChange", True):
+                commit.removed += self._wanted(action["remove"])
+            elif "cdc" in action:
+                commit.changes += self._wanted(action["cdc"])
+        return commit
+
+    def _active(self, version: int) -> list[Mapping[str, Any]]:
+        """The files that held the table's rows at a version, as add actions."""
+        actions = self._open(version).get_add_actions(flatten=True)
+        names = actions.schema.names
+        columns = {
+            name: actions.column(name).to_pylist() for name in names if name == "path" or name.startswith("partition.")
+        }
+        found = []
+        for index, path in enumerate(columns["path"] or []):
+            values = {
+                name: columns.get(f"partition.{name}", [None] * (index + 1))[index] for name in self._partitioned_by
+            }
+            found += self._wanted({"path": path, "partitionValues": values})
+        return found
+
+    def _wanted(self, action: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+        """The action, if the card asks for its partition."""
+        if action.get("deletionVector"):
+            raise fault(
+                self._feed,
+                f"{self._feed.table}: deletion vectors are not supported; set delta.enableDeletionVectors to false and "
+                "REORG TABLE … APPLY (PURGE)",
+            )
+        if "://" in action["path"]:
+            raise fault(
+                self._feed, f"{self._feed.table}: holds files of another table (a shallow clone); fetch that one"
+            )
+        values = action.get("partitionValues") or {}
+        for name, wanted in self._feed.partitions.items():
+            if values.get(name) is None or str(values[name]) not in wanted:
+                return []
+        return [action]
+
+    # --- the rows ---
+
+    def _write_difference(
+        self,
+        new: _Files,
+        old: _Files,
+        at: dt.datetime,
+        target: Path,
+    ) -> int:
+        """Write the rows of ``new`` that are not in ``old``, counted: of three equal rows less two, one is new."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        if not old:
+            return self._write(new, target, at)
+        import duckdb
+
+        sides = [self._scratch / "new.parquet", self._scratch / "old.parquet"]
+        for side, actions in zip(sides, (new, old), strict=True):
+            self._write(actions, side, at)
+        with duckdb.connect(config={"temp_directory": str(self._scratch / "spill")}) as engine:
+            difference = " EXCEPT ALL ".join(f"FROM read_parquet('{_quoted(side)}')" for side in sides)
+            # Ordered by all columns: the same version gives the same file again.
+            rows = engine.sql(f"FROM ({difference}) ORDER BY ALL")
+            reader: pa.RecordBatchReader = rows.to_arrow_reader(100_000)
+            schema = self._landing_schema()
+            count = 0
+            with pq.ParquetWriter(target, schema) as writer:
+                for batch in reader:
+                    count += batch.num_rows
+                    writer.write_table(pa.Table.from_batches([batch]).cast(schema))
+        for side in sides:
+            side.unlink()
+        return count
+
+    def _landing_schema(self) -> pa.Schema:
+        import pyarrow as pa
+
+        return self._schema.append(pa.field(self._feed.committed_at, pa.timestamp("us", "UTC")))
+
+    def _write(self, actions: _Files, target: Path, at: dt.datetime) -> int:
+        """Write the rows of data files as one, with partition columns and the commit's time; returns how many."""
+        import pyarrow as pa
+        import pyarrow.compute as pc
+        import pyarrow.parquet as pq
+
+        schema = self._landing_schema()
+        count = 0
+        with pq.ParquetWriter(target, schema) as writer:
+            for action, changes in actions:
+                values = action.get("partitionValues") or {}
+                with pq.ParquetFile(self._files.open_input_file(unquote(action["path"]))) as file:
+                    for batch in file.iter_batches():
+                        rows = batch
+                        if changes:
+                            rows = rows.filter(
+                                pc.is_in(rows.column(_CHANGE), pa.array(changes, rows.schema.field(_CHANGE).type))
+                            )
+                        writer.write_batch(self._complete(rows, values, at, schema))
+                        count += rows.num_rows
+        return count
+
+    def _complete(
+        self, rows: pa.RecordBatch, values: Mapping[str, Any], at: dt.datetime, schema: pa.Schema
+    ) -> pa.RecordBatch:
+        """Rows with all columns of the table: a partition's value is not in its files, a younger column not in older ones."""
+        import pyarrow as pa
+
+        columns = []
+        for column in schema:
+            if column.name == self._feed.committed_at:
+                columns.append(pa.repeat(pa.scalar(at, column.type), rows.num_rows))
+            elif column.name in self._partitioned_by:
+                columns.append(pa.repeat(_partition_value(values.get(column.name), column.type), rows.num_rows))
+            elif column.name in rows.schema.names:
+                columns.append(rows.column(column.name).cast(column.type))
+            else:
+                columns.append(pa.nulls(rows.num_rows, column.type))
+        return pa.RecordBatch.from_arrays(columns, schema=schema)
+
+
+def _partition_value(value: Any, kind: pa.DataType) -> pa.Scalar:
+    """A partition's value, which the log writes as text (empty: null), in the type of its column."""
+    import pyarrow as pa
+
+    if value is None or value == "":
+        return pa.scalar(None, kind)
+    if isinstance(value, str) and pa.types.is_timestamp(kind):
+        at = dt.datetime.fromisoformat(value)
+        return pa.scalar(at.replace(tzinfo=at.tzinfo or dt.UTC) if kind.tz else at, kind)
+    return pa.scalar(value, pa.string()).cast(kind) if isinstance(value, str) else pa.scalar(value, kind)
+
+
+def _quoted(path: Path) -> str:
+    return str(path).replace("'", "''")

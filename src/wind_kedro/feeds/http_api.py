@@ -1,0 +1,618 @@
+"""An HTTP API that answers in JSON: paging, tokens, rate limits, and a window of time that moves on from fetch to fetch."""
+
+from __future__ import annotations
+
+import datetime as dt
+import email.utils
+import json
+import logging
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, AwareDatetime, Field, model_validator
+
+from wind_kedro.cards import Card
+
+from .memory import pack, row_hash, unpack
+from .patience import PassingError, fault, patiently
+from .protocol import Batch, Checkpoint, Feed, FeedError
+
+if TYPE_CHECKING:
+    import httpx
+    import pyarrow as pa
+
+_NO_CONTENT = 204
+_UNAUTHORIZED, _FORBIDDEN, _NOT_FOUND, _REQUEST_TIMEOUT, _TOO_MANY = 401, 403, 404, 408, 429
+_REDIRECTS = range(300, 400)
+_CLIENT_FAULTS = range(400, 500)
+_SERVER_FAULTS = range(500, 600)
+#: A token is renewed so long before it ends: it must last for the request that carries it.
+_TOKEN_MARGIN_SECONDS = 30.0
+
+
+def _plain_url(value: str) -> str:
+    import httpx
+
+    try:
+        url = httpx.URL(value)
+    except httpx.InvalidURL:
+        raise ValueError("not a URL; for example https://api.example/v1/readings") from None
+    if url.scheme not in {"http", "https"} or not url.host:
+        raise ValueError("give a URL that starts with https:// or http://")
+    if url.userinfo or url.query or url.fragment:
+        # Not quoted, here and above: this is where people put secrets.
+        raise ValueError("give host and path only; queries go to `params`, secrets to credentials")
+    return value
+
+
+Url = Annotated[str, AfterValidator(_plain_url)]
+
+
+# --- the card --------------------------------------------------------------------------------------------------------
+
+
+class NoAuth(Card):
+    """Anybody may read."""
+
+    kind: Literal["none"] = "none"
+
+
+class BearerAuth(Card):
+    """``Authorization: Bearer …`` with the credential ``token``."""
+
+    kind: Literal["bearer"]
+
+
+class ApiKeyAuth(Card):
+    """The credential ``key`` in a header, or in the query where an API knows no better."""
+
+    kind: Literal["api_key"]
+    header: str | None = None
+    parameter: str | None = None
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Self:
+        if (self.header is None) == (self.parameter is None):
+            raise ValueError("give `header` (for example X-API-Key) or `parameter`, one of them")
+        return self
+
+
+class BasicAuth(Card):
+    """The credentials ``username`` and ``password``."""
+
+    kind: Literal["basic"]
+
+
+class OAuth2Auth(Card):
+    """Client credentials (RFC 6749, 4.4) with ``client_id`` and ``client_secret``; a new token before it ends and on a 401."""
+
+    kind: Literal["oauth2"]
+    token_url: Url
+    scope: str | None = None
+
+
+class NoPaging(Card):
+    """One answer holds all."""
+
+    kind: Literal["none"] = "none"
+
+
+class PageNumberPaging(Card):
+    """Pages are numbered; the first without records is behind the last.
+
+    A short page ends nothing: servers cut pages to a size of their own.
+    """
+
+    kind: Literal["page"]
+    parameter: str = "page"
+    first: int = 1
+    size_parameter: str | None = None
+    size: int | None = Field(None, gt=0)
+    total: str | None = Field(None, description="path of the number of pages, where the API says it: spares a request")
+
+
+class CursorPaging(Card):
+    """The body holds the token of the next page; none or an empty one ends."""
+
+    kind: Literal["cursor"]
+    parameter: str = "cursor"
+    next: str = Field(description="path of the token in the body")
+
+
+class LinkPaging(Card):
+    """The header ``Link: <…>; rel="next"`` (RFC 8288) holds the next page's URL."""
+
+    kind: Literal["link"]
+
+
+class NextUrlPaging(Card):
+    """The body holds the next page's URL."""
+
+    kind: Literal["next_url"]
+    next: str = Field(description="path of the URL in the body")
+
+
+class Window(Card):
+    """The part of time that a request asks for. Each begins ``overlap_minutes`` before the last one ended.
+
+    What comes late or is revised within the overlap lands; what is as it was does not land again.
+    """
+
+    start: AwareDatetime = Field(description="of the first fetch")
+    since_parameter: str = "since"
+    until_parameter: str = "until"
+    time_format: str = Field(
+        "%Y-%m-%dT%H:%M:%SZ", description="of both, in UTC: as strftime, or epoch_seconds, or epoch_milliseconds"
+    )
+    step_minutes: float = Field(1440, gt=0, description="a request goes so far beyond the last one")
+    overlap_minutes: float = Field(1440, ge=0, description="how late a row may come or be revised")
+    delay_minutes: float = Field(0, ge=0, description="`until` stays so far behind now")
+    record_time: str | None = Field(
+        None,
+        description="path of the time in a record that since and until are about: then only the overlap is remembered",
+    )
+    remember_at_most: int = Field(200_000, gt=0, description="rows of an overlap; 16 bytes each in every checkpoint")
+
+    @model_validator(mode="after")
+    def _format_is_one(self) -> Self:
+        if not self.time_format.startswith("epoch_"):
+            try:
+                self.as_sent(self.start)
+            except ValueError as error:
+                raise ValueError(f"time_format: '{self.time_format}' cannot be read back") from error
+        elif self.time_format not in {"epoch_seconds", "epoch_milliseconds"}:
+            raise ValueError("time_format: give epoch_seconds, epoch_milliseconds, or a pattern as of strftime")
+        return self
+
+    def text(self, at: dt.datetime) -> str:
+        """A time as the API wants it."""
+        if self.time_format == "epoch_seconds":
+            return str(int(at.timestamp()))
+        if self.time_format == "epoch_milliseconds":
+            return str(int(at.timestamp()) * 1000)
+        return at.astimezone(dt.UTC).strftime(self.time_format)
+
+    def as_sent(self, at: dt.datetime) -> dt.datetime:
+        """The time that the API reads: what the format cannot say is cut off."""
+        if self.time_format.startswith("epoch_"):
+            return at.astimezone(dt.UTC).replace(microsecond=0)
+        read = dt.datetime.strptime(self.text(at), self.time_format)  # noqa: DTZ007 - the next line gives the zone
+        return read.astimezone(dt.UTC) if read.tzinfo is not None else read.replace(tzinfo=dt.UTC)
+
+
+class HttpApi(Feed):
+    """Records of an HTTP API that answers in JSON. One batch a window, one file ``part.parquet`` of text.
+
+    Nested objects become columns with dotted names, lists stay JSON; numbers keep the digits that came.
+    Without a ``window`` every fetch asks for all there is, and lands what was not in the answer before.
+    """
+
+    kind: Literal["http_api"] = "http_api"
+    url: Url
+    records: str = Field("", description="path of the list of records in the body, with dots; empty: the body itself")
+    params: dict[str, str | bool | int | float] = Field(default_factory=dict)
+    headers: dict[str, str] = Field(default_factory=dict, description="no secrets: they belong to `auth`")
+    auth: NoAuth | BearerAuth | ApiKeyAuth | BasicAuth | OAuth2Auth = Field(
+        default_factory=NoAuth, discriminator="kind"
+    )
+    paging: NoPaging | PageNumberPaging | CursorPaging | LinkPaging | NextUrlPaging = Field(
+        default_factory=NoPaging, discriminator="kind"
+    )
+    window: Window | None = None
+    requests_per_minute: float | None = Field(None, gt=0)
+    timeout_seconds: float = Field(30, gt=0, description="without a sign of life from the server")
+
+    def fetch(self, checkpoint: Checkpoint | None, scratch: Path) -> Iterator[Batch]:
+        """See `Feed`. The checkpoint holds where the last window ended and hashes of what it returned."""
+        del scratch  # a window fits in memory
+        with _Session(self) as session:
+            if self.window is None:
+                yield from self._fetch_all(session, checkpoint)
+            else:
+                yield from self._fetch_windows(session, self.window, checkpoint)
+
+    def _fetch_all(self, session: _Session, checkpoint: Checkpoint | None) -> Iterator[Batch]:
+        rows = session.rows({})
+        seen = unpack(checkpoint["seen"]) if checkpoint else set()
+        if fresh := [row for hashed, row in rows.items() if hashed not in seen]:
+            yield Batch({"part.parquet": _table(fresh)}, {"seen": pack(rows)}, len(fresh))
+
+    def _fetch_windows(self, session: _Session, window: Window, checkpoint: Checkpoint | None) -> Iterator[Batch]:
+        start = window.as_sent(window.start)
+        step, overlap = dt.timedelta(minutes=window.step_minutes), dt.timedelta(minutes=window.overlap_minutes)
+        position = dt.datetime.fromisoformat(checkpoint["until"]) if checkpoint else start
+        seen = unpack(checkpoint["seen"]) if checkpoint else set()
+        landed = position
+        end = window.as_sent(_now() - dt.timedelta(minutes=window.delay_minutes))
+        while position <= end:
+            since = max(start, window.as_sent(position - overlap))
+            until = min(window.as_sent(position + step), end)
+            if until <= position < end:
+                raise fault(
+                    self, f"window.step_minutes is finer than what '{window.time_format}' can say; take longer steps"
+                )
+            if since >= until:
+                break
+            rows = session.rows(
+                {window.since_parameter: window.text(since), window.until_parameter: window.text(until)}
+            )
+            fresh = [row for hashed, row in rows.items() if hashed not in seen]
+            # The next window asks for all of this one's overlap again, so what this one returned is all that can come twice;
+            # and a value that was revised and put back is new again.
+            seen = self._remembered(window, rows, max(start, window.as_sent(until - overlap)))
+            position, before = until, position
+            if fresh:
+                yield Batch({"part.parquet": _table(fresh)}, _checkpoint(position, seen), len(fresh))
+                landed = position
+            if position in {before, end}:
+                break
+        # A long silence is not asked through again and again; a short one leaves no trace.
+        if position - landed >= step:
+            yield Batch({}, _checkpoint(position, seen), 0)
+
+    def _remembered(self, window: Window, rows: Mapping[str, Mapping[str, str]], since: dt.datetime) -> set[str]:
+        seen = {
+            hashed
+            for hashed, row in rows.items()
+            if window.record_time is None or not _is_before(row.get(window.record_time), since)
+        }
+        if len(seen) > window.remember_at_most:
+            raise fault(
+                self,
+                f"{len(seen)} rows of one window would have to be remembered, `remember_at_most` is "
+                f"{window.remember_at_most}; give `record_time`, or shorten step_minutes or overlap_minutes",
+            )
+        return seen
+
+
+def _now() -> dt.datetime:
+    return dt.datetime.now(dt.UTC)
+
+
+def _checkpoint(until: dt.datetime, seen: set[str]) -> Checkpoint:
+    return {"until": until.isoformat(), "seen": pack(seen)}
+
+
+def _is_before(text: str | None, at: dt.datetime) -> bool:
+    """Whether a record's time is surely before another; what cannot be read is not, and stays remembered."""
+    try:
+        if text is None:
+            return False
+        if text.isdigit():
+            # Seconds of this century have ten digits, milliseconds thirteen.
+            seconds = int(text) / (1000 if len(text) > len("9999999999") else 1)
+            return seconds < at.timestamp()
+        read = dt.datetime.fromisoformat(text)
+        # Without a zone it may be up to 14 hours from what it says.
+        return read < at if read.tzinfo is not None else read < at.replace(tzinfo=None) - dt.timedelta(hours=14)
+    except (ValueError, OverflowError):
+        return False
+
+
+def _table(rows: list[Mapping[str, str]]) -> pa.Table:
+    import pyarrow as pa
+
+    names = dict.fromkeys(name for row in rows for name in row)
+    return pa.table({name: pa.array([row.get(name) for row in rows], pa.string()) for name in names})
+
+
+# --- requests --------------------------------------------------------------------------------------------------------
+
+
+class _Session:
+    """The connection of one fetch: its client, its token, its pace."""
+
+    def __init__(self, feed: HttpApi) -> None:
+        import httpx
+
+        # httpx says every URL at level INFO, and a key may stand in its query.
+        for name in ("httpx", "httpcore"):
+            logger = logging.getLogger(name)
+            logger.setLevel(max(logger.level, logging.WARNING))
+        self._feed = feed
+        self._token: str | None = None
+        self._token_ends = 0.0
+        self._not_before = 0.0
+        self._client = httpx.Client(
+            timeout=feed.timeout_seconds, headers={"Accept": "application/json", **feed.headers}
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._client.close()
+
+    def rows(self, params: Mapping[str, str]) -> dict[str, Mapping[str, str]]:
+        """All records of all pages, flattened, by hash: a record that two pages show is one."""
+        rows: dict[str, Mapping[str, str]] = {}
+        for records in self._pages({**self._feed.params, **params}):
+            for record in records:
+                row: dict[str, str] = {}
+                self._flatten(record, "", row)
+                if row:
+                    rows.setdefault(row_hash(row), row)
+        return rows
+
+    def _flatten(self, record: Mapping[str, Any], prefix: str, row: dict[str, str]) -> None:
+        for key, value in record.items():
+            name = f"{prefix}{key}"
+            if isinstance(value, dict):
+                self._flatten(value, f"{name}.", row)
+            elif value is not None:
+                if name in row:
+                    raise fault(self._feed, f"{self._shown}: a record has '{name}' twice, nested and with a dot")
+                row[name] = value if isinstance(value, str) else _json(value)
+
+    @property
+    def _shown(self) -> str:
+        return f"GET {self._feed.url}"
+
+    def _pages(self, params: Mapping[str, str | bool | int | float]) -> Iterator[list[Mapping[str, Any]]]:
+        import httpx
+
+        paging = self._feed.paging
+        first = httpx.URL(self._feed.url)
+        number = paging.first if isinstance(paging, PageNumberPaging) else 0
+        asked = dict(params)
+        if isinstance(paging, PageNumberPaging):
+            asked[paging.parameter] = number
+            if paging.size_parameter is not None and paging.size is not None:
+                asked[paging.size_parameter] = paging.size
+        url: httpx.URL | None = first.copy_merge_params(asked)
+        been: set[str] = set()
+        before: list[Mapping[str, Any]] | None = None
+        while url is not None:
+            been.add(str(url))
+            response, body = self._get(url)
+            records = [] if body is None else self._records(body)
+            if isinstance(paging, PageNumberPaging) and records and records == before:
+                raise fault(
+                    self._feed,
+                    f"{self._shown}: two pages are the same; correct `paging.parameter` ('{paging.parameter}')",
+                )
+            before = records
+            yield records
+            url = self._next(response, body, records, first, asked)
+            if url is not None and str(url) in been:
+                raise fault(
+                    self._feed, f"{self._shown}: a page names itself or one before it as the next; correct `paging`"
+                )
+
+    def _next(
+        self,
+        response: httpx.Response,
+        body: Any,
+        records: list[Mapping[str, Any]],
+        first: httpx.URL,
+        asked: dict[str, str | bool | int | float],
+    ) -> httpx.URL | None:
+        paging = self._feed.paging
+        if isinstance(paging, PageNumberPaging):
+            number = int(asked[paging.parameter])
+            if not records:
+                return None
+            if paging.total is not None and number - paging.first + 1 >= self._count(body, paging.total):
+                return None
+            asked[paging.parameter] = number + 1
+            return first.copy_merge_params(asked)
+        if isinstance(paging, CursorPaging):
+            token = _find(body, paging.next)
+            return first.copy_merge_params({**asked, paging.parameter: str(token)}) if token else None
+        if isinstance(paging, LinkPaging):
+            following = response.links.get("next", {}).get("url")
+        elif isinstance(paging, NextUrlPaging):
+            following = _find(body, paging.next)
+        else:
+            following = None
+        if not following:
+            return None
+        url = response.url.join(str(following))
+        if (url.scheme, url.host, url.port) != (first.scheme, first.host, first.port):
+            # Credentials go to the host on the card and to no other, whatever an answer says.
+            raise fault(
+                self._feed, f"{self._shown}: the next page is on another host ({url.host}); correct `url` or `paging`"
+            )
+        return url
+
+    def _count(self, body: Any, path: str) -> int:
+        try:
+            return int(_find(body, path))
+        except (TypeError, ValueError):
+            raise fault(self._feed, f"{self._shown}: no number of pages at `paging.total` ('{path}')") from None
+
+    def _records(self, body: Any) -> list[Mapping[str, Any]]:
+        """The records of an answer; an object where a list is expected is one record.
+
+        Raises:
+            FeedError: if there is nothing at the path, or what is there are no objects.
+        """
+        found = body
+        path = self._feed.records
+        for part in path.split(".") if path else []:
+            if not isinstance(found, dict) or part not in found:
+                has = (
+                    f"has {', '.join(sorted(found)) or 'nothing'}" if isinstance(found, dict) else f"is {_kind(found)}"
+                )
+                raise fault(
+                    self._feed,
+                    f"{self._shown}: no '{part}' of records '{path}' in the answer, which {has}; correct `records`",
+                )
+            found = found[part]
+        if found is None:
+            return []
+        records = [found] if isinstance(found, dict) else found
+        if not isinstance(records, list) or not all(isinstance(record, dict) for record in records):
+            raise fault(
+                self._feed,
+                f"{self._shown}: at records '{path}' is {_kind(found)}, not a list of objects; correct `records`",
+            )
+        return records
+
+    def _get(self, url: httpx.URL) -> tuple[httpx.Response, Any]:
+        """An answer and its JSON, numbers as text.
+
+        Raises:
+            FeedError: when attempts are used up, or trying again would not help.
+        """
+
+        def once() -> tuple[httpx.Response, Any]:
+            response = self._send("GET", url)
+            if response.status_code == _NO_CONTENT:
+                return response, None
+            try:
+                return response, json.loads(
+                    response.content, parse_float=_Number, parse_int=_Number, parse_constant=_Number
+                )
+            except (ValueError, RecursionError):
+                # An answer that broke off looks the same, so it is asked for again.
+                kind = response.headers.get("Content-Type", "no content type")
+                raise PassingError(f"{self._shown}: the answer is not JSON ({kind})") from None
+
+        return patiently(self._feed, once)
+
+    def _send(self, method: str, url: httpx.URL) -> httpx.Response:
+        renewable = isinstance(self._feed.auth, OAuth2Auth) and self._token is not None
+        headers, params = self._authorise()
+        response = self._exchange(method, url.copy_merge_params(params), headers=headers)
+        if response.status_code == _UNAUTHORIZED and renewable:
+            # A server may end a token before its time. A token that is fresh and refused is a wrong client.
+            self._token = None
+            headers, _ = self._authorise()
+            response = self._exchange(method, url, headers=headers)
+        self._check(response, f"{method} {self._feed.url}")
+        return response
+
+    def _exchange(self, method: str, url: httpx.URL, **rest: Any) -> httpx.Response:
+        """One request, at the pace of the card."""
+        import httpx
+
+        now = time.monotonic()
+        if now < self._not_before:
+            time.sleep(self._not_before - now)
+        if self._feed.requests_per_minute is not None:
+            self._not_before = max(now, self._not_before) + 60 / self._feed.requests_per_minute
+        shown = f"{method} {url.copy_with(query=None)}"
+        try:
+            return self._client.request(method, url, **rest)
+        except httpx.LocalProtocolError:
+            # Its text would be the header's value, which may be a secret.
+            raise fault(
+                self._feed, f"{shown}: a header is not allowed in HTTP; is there a line break in a credential?"
+            ) from None
+        except httpx.TimeoutException:
+            raise PassingError(f"{shown}: no answer in {self._feed.timeout_seconds:g} s") from None
+        except httpx.RequestError as error:
+            raise PassingError(f"{shown}: {str(error) or type(error).__name__}") from None
+
+    def _check(self, response: httpx.Response, shown: str) -> None:
+        """Raise what an answer other than 2xx means."""
+        status = response.status_code
+        said = f"{shown} answered {status} {response.reason_phrase}".rstrip()
+        if status in _SERVER_FAULTS or status in {_REQUEST_TIMEOUT, _TOO_MANY}:
+            raise PassingError(said, _retry_after(response))
+        if status in {_UNAUTHORIZED, _FORBIDDEN}:
+            raise fault(self._feed, f"{said}; correct its credentials in conf/local/credentials.yml, or `auth`")
+        if status == _NOT_FOUND:
+            raise fault(self._feed, f"{said}; correct `url`")
+        if status in _CLIENT_FAULTS:
+            raise fault(self._feed, f"{said}; correct `params`, `window` or `paging`")
+        if status in _REDIRECTS:
+            target = response.url.join(response.headers.get("Location", "")).copy_with(query=None, userinfo=b"")
+            raise fault(self._feed, f"{said}: it moved to {target}; correct `url`")
+
+    def _authorise(self) -> tuple[dict[str, str], dict[str, str]]:
+        """Headers and query parameters that say who we are."""
+        import httpx
+
+        feed, auth = self._feed, self._feed.auth
+        if isinstance(auth, BearerAuth):
+            return {"Authorization": f"Bearer {feed.secret('token').strip()}"}, {}
+        if isinstance(auth, ApiKeyAuth):
+            key = feed.secret("key").strip()
+            return ({auth.header: key}, {}) if auth.header else ({}, {str(auth.parameter): key})
+        if isinstance(auth, BasicAuth):
+            basic = httpx.BasicAuth(feed.secret("username"), feed.secret("password"))
+            return {"Authorization": next(basic.auth_flow(httpx.Request("GET", feed.url))).headers["Authorization"]}, {}
+        if isinstance(auth, OAuth2Auth):
+            if self._token is None or time.monotonic() > self._token_ends:
+                self._renew(auth)
+            return {"Authorization": f"Bearer {self._token}"}, {}
+        return {}, {}
+
+    def _renew(self, auth: OAuth2Auth) -> None:
+        import httpx
+
+        feed = self._feed
+        response = self._exchange(
+            "POST",
+            httpx.URL(auth.token_url),
+            data={"grant_type": "client_credentials"} | ({"scope": auth.scope} if auth.scope else {}),
+            auth=(feed.secret("client_id"), feed.secret("client_secret")),
+        )
+        shown = f"POST {auth.token_url}"
+        if response.status_code in {400, _UNAUTHORIZED, _FORBIDDEN}:  # RFC 6749, 5.2: a wrong client may be a 400
+            raise fault(
+                feed,
+                f"{shown} answered {response.status_code}: no token; correct client_id and client_secret in "
+                "conf/local/credentials.yml, or `auth.scope`",
+            )
+        self._check(response, shown)
+        try:
+            body = response.json()
+            self._token = str(body["access_token"])
+            self._token_ends = time.monotonic() + float(body.get("expires_in", 3600)) - _TOKEN_MARGIN_SECONDS
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise fault(feed, f"{shown}: the answer has no access_token; correct `auth.token_url`") from None
+
+
+def _retry_after(response: httpx.Response) -> float | None:
+    """Seconds that the server asks for (RFC 9110, 10.2.3: a number or a date); none if it does not or is not understood."""
+    text = response.headers.get("Retry-After", "").strip()
+    if text.isdigit():
+        return float(text)
+    try:
+        return max(0.0, (email.utils.parsedate_to_datetime(text) - _now()).total_seconds())
+    except (ValueError, TypeError):
+        return None
+
+
+# --- JSON ------------------------------------------------------------------------------------------------------------
+
+
+class _Number(str):
+    """A JSON number as its digits came: a float would round 0.30000000000000001 and lose the zero of 1.10."""
+
+    __slots__ = ()
+
+
+def _json(value: Any) -> str:
+    """A value as JSON again, numbers with the digits they came with."""
+    if isinstance(value, _Number):
+        return str(value)
+    if isinstance(value, list):
+        return f"[{','.join(map(_json, value))}]"
+    if isinstance(value, dict):
+        return "{" + ",".join(f"{json.dumps(key)}:{_json(item)}" for key, item in value.items()) + "}"
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _find(body: Any, path: str) -> Any:
+    """What stands at a dotted path; none where there is nothing."""
+    for part in path.split("."):
+        body = body.get(part) if isinstance(body, dict) else None
+    return body
+
+
+def _kind(value: Any) -> str:
+    if isinstance(value, _Number):
+        return "a number"
+    return {dict: "an object", list: "a list", str: "text", bool: "true or false"}.get(type(value), "null")
+
+
+__all__ = ["FeedError", "HttpApi"]

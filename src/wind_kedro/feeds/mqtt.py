@@ -1,0 +1,544 @@
+"""MQTT, the stream of an IoT platform: what the broker keeps for us is landed first and acknowledged afterwards."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import datetime as dt
+import hashlib
+import logging
+import ssl
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from .patience import PassingError, fault, patiently
+from .payloads import Fields, Message, Row, Template, TimestampUnit, json_rows, unread
+from .protocol import Batch, Checkpoint, Feed
+from .sparkplug import COLUMNS, NAMESPACE, Nodes, rebirth_request, sparkplug_rows
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from paho.mqtt.client import Client, MQTTMessage
+
+logger = logging.getLogger(__name__)
+
+_QOS = 1
+#: A turn at the network is no longer, so that a stop is heard.
+_TURN_SECONDS = 0.1
+_REBIRTH_EVERY_SECONDS = 60.0
+_DIGEST_BYTES = 8
+_PART = "part.parquet"
+#: Half the packet ids there are: a broker that counts them up does not give one again within so many messages.
+_MOST = 32_767
+#: Nobody has subscribed to it: taking it back changes nothing, and the answer says what the broker has worked off.
+_MARK = "wind-kedro/mark"
+# MQTT 5, section 3.2.2.2: refusals that waiting does not mend. paho gives those of 3.1.1 the same numbers.
+_REFUSED_FOR_GOOD = {
+    132: "the broker does not speak this version; set `protocol`",
+    133: "the broker does not take this `client_id`; correct it",
+    134: "the broker refuses the credentials; correct `username` and `password` in conf/local/credentials.yml",
+    135: "the broker lets nobody in with these credentials; correct the credentials in conf/local/credentials.yml",
+    138: "the broker has banned this client; ask whoever runs it",
+}
+_TAKEN_OVER = 142
+_REFUSED = 128
+#: Columns of every landed row besides the levels of its topic, its keys and its signals.
+_FIRST = ("topic",)
+_LAST = ("rest", "timestamp", "stamped_by", "received_at", "retained", "qos", "fault", "raw")
+
+
+class Mqtt(Feed):
+    """The messages of an MQTT broker, QoS 1, from a session that outlives the process.
+
+    The broker keeps what comes while nobody listens (its ``persistence``, ``max_queued_messages`` and the like permitting) and
+    every message until it is acknowledged, which happens when its batch has landed. What is guaranteed, message by message:
+
+    - **Nothing is lost.** A message published with QoS 1 or 2 is acknowledged only after its batch was renamed into place; a
+      process killed before that gets it again. A message published with QoS 0 has no acknowledgement: what was received but
+      not landed when the process is killed is gone, and brokers do not keep it while nobody listens. Sparkplug wants QoS 0
+      for data; its sequence numbers show what is missing, and a row with a ``fault`` says so.
+    - **Nothing lands twice.** Killed after the landing and before the broker has its acknowledgement, the message comes again:
+      flagged as a redelivery, with the same packet id, topic and payload (MQTT 5, sections 3.3.1.1 and 4.4). The checkpoint
+      lands with the batch and holds a digest of these three for each message whose acknowledgement may be in doubt: those that
+      landed since the broker last answered a request sent after acknowledgements. (A broker works on the packets of a
+      connection in their order, and a resumed session begins with what is in flight.) Usually these are two batches; a
+      receive maximum, which is `in_flight`, keeps them small. Its value alone is no bound: Mosquitto 2.0 counts anew after
+      a reconnection and sends more.
+      A sensor that truly sends the same twice sends two messages, not flagged: both land.
+    - **A retained message lands once.** It is the last value from before the subscription: its row says ``retained``.
+      MQTT 5 delivers it only when the subscription is new; its digest is kept for when the broker loses the session, and
+      for 3.1.1.
+
+    The limits: a broker that loses its own state (killed between two savings) may send again, not flagged, what it had sent,
+    and a broker that gives a packet id again within two batches may have an equal message taken for its forerunner if the
+    process is killed just then. Payloads with their own time are safe in both: their rows are equal, and the rules for
+    duplicates know them.
+
+    Order does not matter: the payload's own time is the row's ``timestamp``; without one it is the arrival, and ``stamped_by``
+    says which. What cannot be read lands with ``fault`` and ``raw``, and is acknowledged: one bad message stops nothing.
+
+    ``layout: long`` lands one row per signal, as topics and Sparkplug send them; its farm's card says ``layout: long`` as
+    well, since the signals of one turbine and time may come in different batches. ``layout: table`` lands one row per object.
+    """
+
+    kind: Literal["mqtt"]
+    host: str
+    port: int | None = Field(None, gt=0, lt=65536, description="without it 1883, with TLS 8883")
+    tls: bool = False
+    ca_file: str | None = Field(None, description="certificates that sign the broker's; without it the system's")
+    protocol: Literal["5", "3.1.1"] = "5"
+    client_id: str = Field(
+        min_length=1, description="names the session at the broker: one per environment, never used by anyone else"
+    )
+    topics: list[str] = Field(
+        min_length=1, description="templates: levels in braces become columns; `+` and `#` as in MQTT"
+    )
+    payload: Literal["json", "sparkplug_b", "sparkplug_json"] = "json"
+    layout: Literal["long", "table"] = "long"
+    timestamp: str = Field("timestamp", description="field of a JSON object with its time")
+    timestamp_unit: TimestampUnit = Field("text", description="what a number there counts since 1970 UTC")
+    signal: str = Field("signal", description="field of a JSON object that names its one signal")
+    value: str = Field("value", description="field of a JSON object with the value of its one signal")
+    keys: list[str] = Field(
+        default_factory=list, description="fields of a JSON object that become columns of their own"
+    )
+    signals: list[str] = Field(
+        default_factory=list, description="table: fields that become columns; others go to `rest`"
+    )
+    rebirth: bool = Field(
+        False, description="Sparkplug: ask a node for its birth message when a number or a name is missing"
+    )
+    in_flight: int | None = Field(
+        None,
+        gt=0,
+        le=_MOST,
+        description="most messages unacknowledged, and most that land together. Without it 2,000; with 3.1.1, where the broker "
+        "is not told, it must not exceed the broker's own limit: 20, as Mosquitto's",
+    )
+    batch_seconds: float = Field(30, gt=0, description="what has come lands at the latest after this")
+    idle_seconds: float | None = Field(
+        5,
+        gt=0,
+        description="a fetch ends when nothing came for so long; null: `kedro wind listen` alone serves this feed",
+    )
+    fetch_seconds: float = Field(240, gt=0, description="a fetch ends at the latest after this; the next one goes on")
+    session_days: float = Field(7, gt=0, lt=49_710, description="so long the broker keeps messages for us, MQTT 5")
+    keep_alive_seconds: int = Field(60, gt=0, lt=65_536)
+    connect_seconds: float = Field(10, gt=0, description="the broker answers within this, or the attempt has failed")
+
+    @field_validator("topics")
+    @classmethod
+    def _are_templates(cls, topics: list[str]) -> list[str]:
+        for topic in topics:
+            Template(topic)
+        return topics
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if self.layout == "table" and (self.payload != "json" or "signal" in self.level_names):
+            raise ValueError("layout: one signal a message needs 'long'; 'table' is for JSON objects with many")
+        if self.layout == "table" and not self.signals:
+            raise ValueError("signals: 'table' needs the names of the fields that become columns")
+        names = [*_FIRST, *self.level_names, *self.keys, *self.signals, *_LAST]
+        if self.layout == "long":
+            names += ["value"]
+            if self.signals:
+                raise ValueError("signals: only 'table' has them; 'long' lands whatever comes")
+        if self.payload != "json":
+            names += [*COLUMNS, "quality"]
+        twice = sorted({name for name in names if names.count(name) > 1} - {"signal"})
+        if twice:
+            raise ValueError(f"topics, keys, signals: the column {', '.join(twice)} would be there twice; rename it")
+        if (self.ca_file is not None) and not self.tls:
+            raise ValueError("ca_file: needs `tls: true`")
+        return self
+
+    @cached_property
+    def templates(self) -> list[Template]:
+        """The topics, ready to match."""
+        return [Template(topic) for topic in self.topics]
+
+    @cached_property
+    def level_names(self) -> list[str]:
+        """The named levels of all topics, each once."""
+        return list(dict.fromkeys(name for topic in self.topics for name in Template(topic).names))
+
+    @property
+    def most_in_flight(self) -> int:
+        """Most messages that are delivered and not acknowledged."""
+        return self.in_flight or (2000 if self.protocol == "5" else 20)
+
+    def fetch(self, checkpoint: Checkpoint | None, scratch: Path) -> Iterator[Batch]:
+        """Drain what the broker holds and what arrives, until it is quiet; see `Feed.fetch`."""
+        if self.idle_seconds is None:
+            return
+        end = time.monotonic() + self.fetch_seconds
+        yield from self._batches(checkpoint, lambda: time.monotonic() >= end, self.idle_seconds)
+
+    def listen(self, checkpoint: Checkpoint | None, stop: Callable[[], bool]) -> Iterator[Batch]:
+        """Yield batches until told to stop; what has come until then is the last one.
+
+        Args:
+            checkpoint: of the last batch that landed.
+            stop: asked several times a second.
+
+        Raises:
+            FeedError: when the broker cannot be reached, or refuses.
+        """
+        yield from self._batches(checkpoint, stop, None)
+
+    def _batches(self, checkpoint: Checkpoint | None, stop: Callable[[], bool], idle: float | None) -> Iterator[Batch]:
+        session = _Session(self, checkpoint)
+        try:
+            session.open()
+            while True:
+                session.turn()
+                stopping, quiet = stop(), idle is not None and session.quiet_seconds >= idle
+                if session.held and (stopping or quiet or session.due):
+                    yield session.batch()
+                elif quiet:
+                    return
+                if stopping:
+                    return
+        finally:
+            session.close()
+
+    def rows(self, message: Message, nodes: Nodes) -> list[Row]:
+        """The rows of a message: at least one.
+
+        Args:
+            message: to be read.
+            nodes: what is known of Sparkplug's edge nodes; changed by what the message says.
+        """
+        levels = next(
+            (found for template in self.templates if (found := template.match(message.topic)) is not None), None
+        )
+        if levels is None:
+            return [unread(message, {}, "no template of `topics` fits this topic")]
+        if self.payload == "json":
+            return list(json_rows(message, levels, self._fields))
+        return list(sparkplug_rows(message, levels, nodes, self.payload))
+
+    @cached_property
+    def _fields(self) -> Fields:
+        return Fields(
+            self.layout,
+            self.timestamp,
+            self.timestamp_unit,
+            self.signal,
+            self.value,
+            tuple(self.keys),
+            tuple(self.signals),
+        )
+
+    @cached_property
+    def schema(self) -> pa.Schema:
+        """The landed columns: the same in every batch, text except ``retained`` and ``qos``."""
+        import pyarrow as pa
+
+        sparkplug = [*COLUMNS, "quality"] if self.payload != "json" else []
+        signals = self.signals if self.layout == "table" else ["signal", "value"]
+        names = dict.fromkeys([*_FIRST, *self.level_names, *sparkplug, *self.keys, *signals, *_LAST])
+        kinds = {"retained": pa.bool_(), "qos": pa.int8()}
+        return pa.schema([(name, kinds.get(name, pa.string())) for name in names])
+
+
+@dataclass(frozen=True)
+class _Delivery:
+    """A message with what its acknowledgement needs. A packet id belongs to the connection that brought it."""
+
+    message: Message
+    client: Client
+    mid: int
+
+    @property
+    def digest(self) -> str:
+        found = hashlib.blake2b(self.mid.to_bytes(2, "big"), digest_size=_DIGEST_BYTES)
+        found.update(self.message.topic.encode() + b"\0" + self.message.payload)
+        return found.hexdigest()
+
+    @property
+    def retained_digest(self) -> str:
+        return hashlib.blake2b(self.message.payload, digest_size=_DIGEST_BYTES).hexdigest()
+
+
+@dataclass(frozen=True)
+class _Memory:
+    """What the checkpoint holds."""
+
+    landed: deque[str]
+    retained: dict[str, str]
+    nodes: Nodes
+
+    @classmethod
+    def read(cls, checkpoint: Checkpoint | None) -> _Memory:
+        kept = checkpoint or {}
+        packed, letters = kept.get("landed", ""), 2 * _DIGEST_BYTES
+        landed = (packed[at : at + letters] for at in range(0, len(packed), letters))
+        return cls(deque(landed, _MOST), dict(kept.get("retained", {})), Nodes.from_checkpoint(kept.get("nodes", {})))
+
+    def write(self, topics: list[str]) -> dict[str, Any]:
+        return {
+            "topics": topics, "landed": "".join(self.landed), "retained": self.retained, "nodes": self.nodes.checkpoint(),
+        }  # fmt: skip
+
+
+class _Session:
+    """The session at the broker over as many connections as it takes, and what was delivered and has not landed."""
+
+    def __init__(self, feed: Mqtt, checkpoint: Checkpoint | None) -> None:
+        self._feed = feed
+        self._memory = _Memory.read(checkpoint)
+        self._filters = [template.filter for template in feed.templates]
+        self._subscribed: list[str] = list((checkpoint or {}).get("topics", []))
+        self._begun = checkpoint is not None
+        self.held: list[_Delivery] = []
+        self._client: Client | None = None
+        self._connected_at = self._arrived_at = self._first_at = time.monotonic()
+        self._arrived = False
+        self._short_lives = 0
+        self._refusal: Any = None
+        self._granted: list[Any] = []
+        self._ready = False
+        self._asked: dict[str, float] = {}
+        #: Packet id of a request that waits for its answer, and how many landed messages it vouches for.
+        self._mark: tuple[int | None, int] | None = None
+
+    # --- what is there ---
+
+    @property
+    def quiet_seconds(self) -> float:
+        """Since something was delivered."""
+        return time.monotonic() - self._arrived_at
+
+    @property
+    def due(self) -> bool:
+        """Whether what is held should land now."""
+        full = len(self.held) >= self._feed.most_in_flight
+        return full or time.monotonic() - self._first_at >= self._feed.batch_seconds
+
+    def batch(self) -> Batch:
+        """What is held, as it lands."""
+        import pyarrow as pa
+
+        held, memory = list(self.held), copy.deepcopy(self._memory)
+        rows = [row for delivery in held for row in self._feed.rows(delivery.message, memory.nodes)]
+        memory.landed.extend(delivery.digest for delivery in held if delivery.message.qos)
+        memory.retained.update({d.message.topic: d.retained_digest for d in held if d.message.retained})
+        table = pa.Table.from_pylist(rows, schema=self._feed.schema)
+        return Batch({_PART: table}, memory.write(self._filters), len(rows), lambda: self._landed(held, memory))
+
+    def _landed(self, held: list[_Delivery], memory: _Memory) -> None:
+        self.held = self.held[len(held) :]
+        self._memory = memory
+        for delivery in held:
+            # On another connection the packet id may be another message's; there this one comes again and is known.
+            if delivery.client is self._client and delivery.message.qos:
+                delivery.client.ack(delivery.mid, _QOS)
+        if self._client is not None and self._mark is None:
+            self._mark = (self._client.unsubscribe(_MARK)[1], len(memory.landed))
+        self._arrived_at = time.monotonic()  # room for more: a broker at its limit goes on now
+        if self._feed.rebirth:
+            self._ask_for_births()
+
+    def _ask_for_births(self) -> None:
+        now = time.monotonic()
+        for name in self._memory.nodes.lost:
+            if (
+                self._client is not None
+                and now - self._asked.get(name, -_REBIRTH_EVERY_SECONDS) >= _REBIRTH_EVERY_SECONDS
+            ):
+                self._asked[name] = now
+                group, node = name.split("/")
+                self._client.publish(f"{NAMESPACE}/{group}/NCMD/{node}", rebirth_request(dt.datetime.now(dt.UTC)))
+        self._memory.nodes.lost.clear()
+
+    # --- the connection ---
+
+    def open(self) -> None:
+        """Connect and subscribe, as often as the card allows."""
+        patiently(self._feed, self._connect)
+
+    def turn(self) -> None:
+        """Let the network work for a moment; connects again when the connection is lost."""
+        assert self._client is not None  # noqa: S101 - `open` comes first
+        if self._client.loop(_TURN_SECONDS) == 0:
+            return
+        if getattr(self._refusal, "value", 0) == _TAKEN_OVER:
+            raise fault(
+                self._feed,
+                f"another client has taken the session; give each its own `client_id` ('{self._feed.client_id}')",
+            )
+        logger.warning("Feed '%s': connection lost (%s)", self._feed.id, self._refusal)
+        lived = time.monotonic() - self._connected_at
+        # A broker that lets us in and throws us out again is not reached by trying for ever, nor at once.
+        self._short_lives = 0 if self._arrived or lived > self._feed.longest_wait_seconds else self._short_lives + 1
+        if self._short_lives >= self._feed.attempts:
+            raise fault(self._feed, f"the broker closes the connection each time ({self._refusal}); look into its log")
+        time.sleep(min(self._feed.longest_wait_seconds, 0.5 * self._short_lives))
+        self.open()
+
+    def close(self) -> None:
+        """Send what acknowledgements wait, and leave; the session stays."""
+        client, self._client = self._client, None
+        if client is None:
+            return
+        end = time.monotonic() + self._feed.connect_seconds
+        with contextlib.suppress(OSError):
+            while client.want_write() and time.monotonic() < end and client.loop_write() == 0:
+                time.sleep(0.001)
+            client.disconnect()
+
+    def _connect(self) -> None:
+        where = f"{self._feed.host}:{self._port}"
+        client, options = self._make_client()
+        self._mark = None
+        self._client, self._refusal, self._granted, self._ready, self._arrived = client, None, [], False, False
+        try:
+            client.connect(self._feed.host, self._port, self._feed.keep_alive_seconds, **options)
+            end = time.monotonic() + self._feed.connect_seconds
+            while not self._is_ready() and time.monotonic() < end:
+                if client.loop(_TURN_SECONDS) != 0:
+                    break
+        except ssl.SSLCertVerificationError as error:
+            raise fault(
+                self._feed, f"{where}: the certificate does not hold ({error.verify_message}); set `ca_file`"
+            ) from None
+        except OSError as error:
+            raise PassingError(f"the broker at {where} cannot be reached ({error})") from None
+        if not self._is_ready():
+            code = getattr(self._refusal, "value", 0)
+            if code in _REFUSED_FOR_GOOD:
+                raise fault(self._feed, f"{where}: {_REFUSED_FOR_GOOD[code]}")
+            raise PassingError(f"the broker at {where} did not answer" + (f" ({self._refusal})" if code else ""))
+        refused = [topic for topic, code in zip(self._filters, self._granted, strict=False) if code.value >= _REFUSED]
+        if refused:
+            raise fault(self._feed, f"{where}: no right to read {', '.join(refused)}; ask for it, or correct `topics`")
+        self._connected_at = self._arrived_at = time.monotonic()
+
+    def _is_ready(self) -> bool:
+        # A method: callbacks change it while `loop` runs, which a type checker cannot see.
+        return self._ready
+
+    @property
+    def _port(self) -> int:
+        return self._feed.port or (8883 if self._feed.tls else 1883)
+
+    def _make_client(self) -> tuple[Client, dict[str, Any]]:
+        """A client of its own for each connection: an acknowledgement cannot get into the wrong one."""
+        from paho.mqtt import client as paho
+        from paho.mqtt.enums import CallbackAPIVersion
+        from paho.mqtt.packettypes import PacketTypes
+        from paho.mqtt.properties import Properties
+
+        feed, options = self._feed, dict[str, Any]()
+        if feed.protocol == "5":
+            properties: Any = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]  # paho's own gap
+            properties.SessionExpiryInterval = round(feed.session_days * 86_400)
+            properties.ReceiveMaximum = feed.most_in_flight
+            options = {"clean_start": False, "properties": properties}
+        client = paho.Client(
+            CallbackAPIVersion.VERSION2,
+            client_id=feed.client_id,
+            clean_session=None if feed.protocol == "5" else False,
+            protocol=paho.MQTTv5 if feed.protocol == "5" else paho.MQTTv311,
+            manual_ack=True,
+        )
+        client.connect_timeout = feed.connect_seconds
+        if "username" in feed.credentials:
+            client.username_pw_set(feed.secret("username"), feed.secret("password"))
+        if feed.tls:
+            try:
+                client.tls_set(ca_certs=feed.ca_file)
+            except (OSError, ssl.SSLError) as error:
+                raise fault(feed, f"ca_file: {feed.ca_file} cannot be read ({error})") from None
+        client.on_connect = self._on_connect
+        client.on_disconnect = self._on_disconnect
+        client.on_subscribe = self._on_subscribe
+        client.on_unsubscribe = self._on_unsubscribe
+        client.on_message = self._on_message
+        return client, options
+
+    def _on_connect(self, client: Client, _: Any, flags: Any, reason: Any, __: Any) -> None:
+        if reason.is_failure:
+            self._refusal = reason
+            return
+        if flags.session_present:
+            # The broker sends these again; the packet ids they came with are the old connection's.
+            self.held = [delivery for delivery in self.held if not delivery.message.qos]
+        else:
+            if self._begun:
+                logger.warning(
+                    "Feed '%s': the broker has forgotten the session; what came while nobody listened is not to be had",
+                    self._feed.id,
+                )
+            self._memory.landed.clear()
+            self._subscribed = []
+        self._begun = True
+        gone = [topic for topic in self._subscribed if topic not in self._filters]
+        if gone:
+            client.unsubscribe(gone)
+        self._subscribe(client)
+
+    def _subscribe(self, client: Client) -> None:
+        from paho.mqtt.subscribeoptions import SubscribeOptions
+
+        if self._feed.protocol == "5":
+            new_only = SubscribeOptions(_QOS, retainHandling=SubscribeOptions.RETAIN_SEND_IF_NEW_SUB)
+            client.subscribe([(topic, new_only) for topic in self._filters])
+            return
+        # 3.1.1 sends what is retained at every subscription, so nothing is subscribed twice.
+        new = [topic for topic in self._filters if topic not in self._subscribed]
+        if new:
+            client.subscribe([(topic, _QOS) for topic in new])
+        else:
+            self._ready = True
+
+    def _on_subscribe(self, client: Client, _: Any, __: int, reasons: list[Any], ___: Any) -> None:
+        self._ready, self._granted, self._subscribed = True, reasons, list(self._filters)
+
+    def _on_unsubscribe(self, client: Client, _: Any, mid: int, *__: Any) -> None:
+        if self._mark is not None and mid == self._mark[0]:
+            for _number in range(min(self._mark[1], len(self._memory.landed))):
+                self._memory.landed.popleft()
+            self._mark = None
+
+    def _on_disconnect(self, client: Client, _: Any, __: Any, reason: Any, ___: Any) -> None:
+        self._refusal = self._refusal or reason
+
+    def _on_message(self, client: Client, _: Any, received: MQTTMessage) -> None:
+        try:
+            topic = received.topic
+        except UnicodeDecodeError:
+            topic = "\ufffd"  # fits no template, so it lands with its bytes and a fault
+        now = dt.datetime.now(dt.UTC)
+        message = Message(topic, bytes(received.payload), received.qos, bool(received.retain), now)
+        delivery = _Delivery(message, client, received.mid)
+        self._arrived, self._arrived_at = True, time.monotonic()
+        if self._known(delivery, received.dup):
+            if message.qos:
+                client.ack(received.mid, _QOS)
+            return
+        if not self.held:
+            self._first_at = self._arrived_at
+        self.held.append(delivery)
+
+    def _known(self, delivery: _Delivery, redelivered: bool) -> bool:
+        """Whether it has landed, or is held already."""
+        if redelivered and delivery.digest in self._memory.landed:
+            return True
+        message = delivery.message
+        return message.retained and (
+            self._memory.retained.get(message.topic) == delivery.retained_digest
+            or any(
+                held.message.retained and (held.message.topic, held.message.payload) == (message.topic, message.payload)
+                for held in self.held
+            )
+        )

@@ -1,0 +1,225 @@
+"""What a message of an IoT stream says, as rows: topics that name things, JSON in its usual shapes, what cannot be read.
+
+Rows keep the source's own words: every value is text, a time that is text stays as it came. A message becomes one row or more,
+never none, so that every message can be found where it landed.
+"""
+
+from __future__ import annotations
+
+import base64
+import datetime as dt
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+Row = dict[str, str | int | bool | None]
+TimestampUnit = Literal["text", "seconds", "milliseconds"]
+
+_LEVEL = re.compile(r"\{([a-z][a-z0-9_]*)\}")
+
+
+@dataclass(frozen=True)
+class Message:
+    """One message as the broker delivered it."""
+
+    topic: str
+    payload: bytes
+    qos: int
+    retained: bool
+    received_at: dt.datetime
+
+
+class UnreadableError(ValueError):
+    """A payload, or a part of it, that makes no row of values. The message is for the row's ``fault``."""
+
+
+class Template:
+    """Topics with named levels: ``farm/{farm}/turbine/{turbine}/signals``. ``+`` and a last ``#`` are MQTT's own.
+
+    Args:
+        text: the template.
+
+    Raises:
+        ValueError: if a level is neither a name in braces, a wildcard, nor plain text, or a name comes twice.
+    """
+
+    def __init__(self, text: str) -> None:
+        patterns, filters, names = [], [], []
+        levels = text.split("/")
+        for place, level in enumerate(levels):
+            named = _LEVEL.fullmatch(level)
+            if named:
+                names.append(named.group(1))
+                filters.append("+")
+                patterns.append("([^/]*)")
+            elif level == "#" and place == len(levels) - 1:
+                filters.append("#")
+                # MQTT: `a/#` is also the topic `a` itself.
+                patterns.append(".*")
+            elif level == "+":
+                filters.append("+")
+                patterns.append("[^/]*")
+            elif any(character in level for character in "{}+#"):
+                raise ValueError(
+                    f"'{text}': a level is plain text, '+', a name in braces like {{turbine}}, or a last '#'; '{level}' is not"
+                )
+            else:
+                filters.append(level)
+                patterns.append(re.escape(level))
+        if not text or len(set(names)) < len(names):
+            raise ValueError(f"'{text}': a template has levels, and each name once")
+        self.filter = "/".join(filters)
+        self.names = tuple(names)
+        pattern = "/".join(patterns)
+        self._pattern = re.compile(
+            pattern.removesuffix("/.*") + "(?:/.*)?" if pattern.endswith("/.*") else pattern, re.S
+        )
+
+    def match(self, topic: str) -> dict[str, str] | None:
+        """The named levels of a topic; none if it is not one of these."""
+        found = self._pattern.fullmatch(topic)
+        return None if found is None else dict(zip(self.names, found.groups(), strict=True))
+
+
+@dataclass(frozen=True)
+class Fields:
+    """Which fields of a JSON payload mean what; see the card of the same names."""
+
+    layout: Literal["long", "table"]
+    timestamp: str
+    timestamp_unit: TimestampUnit
+    signal: str
+    value: str
+    keys: tuple[str, ...]
+    signals: tuple[str, ...]
+
+
+def start(message: Message, levels: Mapping[str, str]) -> Row:
+    """What every row of a message begins with; its stamp is the arrival until the payload gives a better one."""
+    arrival = utc_text(message.received_at)
+    return {
+        "topic": message.topic, **levels, "timestamp": arrival, "stamped_by": "arrival", "received_at": arrival,
+        "retained": message.retained, "qos": message.qos,
+    }  # fmt: skip
+
+
+def unread(message: Message, levels: Mapping[str, str], fault: str, raw: bytes | None = None) -> Row:
+    """The row of what cannot be read: why, and the bytes as they came."""
+    content = message.payload if raw is None else raw
+    try:
+        text = content.decode()
+        if "\x00" in text:  # no payload of text has it, and not every reader of Parquet bears it
+            raise UnicodeError
+    except UnicodeError:
+        return start(message, levels) | {"fault": f"{fault}; raw is base64", "raw": base64.b64encode(content).decode()}
+    return start(message, levels) | {"fault": fault, "raw": text}
+
+
+def stamp(row: Row, value: Any, unit: TimestampUnit) -> Row:
+    """The row with the payload's own time, if it gives one.
+
+    Args:
+        row: to be stamped.
+        value: the payload's time; text is kept in its own words, as the farm's card says how its clock is meant.
+        unit: what a number counts since 1970 in UTC.
+    """
+    if value is None:
+        return row
+    text = value if isinstance(value, str) else json.dumps(value)
+    if unit != "text":
+        try:
+            # Whole numbers: a float of milliseconds since 1970 is not exact to the microsecond.
+            scale = 1 if unit == "milliseconds" else 1000
+            epoch = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+            text = utc_text(epoch + dt.timedelta(microseconds=round(float(value) * 1000 * scale)))
+        except (TypeError, ValueError, OverflowError):
+            pass  # stays in its own words; whoever reads the rows says what is wrong with it
+    return row | {"timestamp": text, "stamped_by": "payload"}
+
+
+def utc_text(time: dt.datetime) -> str:
+    """ISO 8601 in UTC, microseconds always written, so that texts sort as times do."""
+    return time.astimezone(dt.UTC).isoformat(timespec="microseconds")
+
+
+def text_of(value: Any) -> str | None:
+    """A JSON value as text: what is text stays, what is empty is none."""
+    if value is None or isinstance(value, str):
+        return value
+    return json.dumps(value, ensure_ascii=False)
+
+
+def parse_json(payload: bytes) -> Any:
+    """What a JSON payload holds.
+
+    Raises:
+        UnreadableError: if it is not JSON.
+    """
+    try:
+        return json.loads(payload.decode("utf-8-sig"))
+    except UnicodeDecodeError:
+        raise UnreadableError("the payload is not UTF-8") from None
+    except (ValueError, RecursionError) as error:
+        raise UnreadableError(f"the payload is not JSON: {str(error).splitlines()[0]}") from None
+
+
+def json_rows(message: Message, levels: Mapping[str, str], fields: Fields) -> Iterator[Row]:
+    """The rows of a JSON payload: an object, an array of objects, or one value on a topic that names its signal."""
+    try:
+        content = parse_json(message.payload)
+    except UnreadableError as error:
+        yield unread(message, levels, str(error))
+        return
+    if isinstance(content, list) and not content:
+        yield unread(message, levels, "the payload is an empty array")
+    for item in content if isinstance(content, list) else [content]:
+        base = start(message, levels)
+        try:
+            if isinstance(item, dict):
+                yield from _object_rows(base, item, fields)
+            elif isinstance(content, list):
+                raise UnreadableError("the array holds what is no object, so nothing says its time")
+            elif "signal" not in levels:
+                raise UnreadableError("the payload is one value, and no {signal} in the topic says of what")
+            else:
+                yield base | {"value": text_of(item)}
+        except UnreadableError as error:
+            raw = text_of(item) if isinstance(content, list) else None
+            yield unread(message, levels, str(error), None if raw is None else raw.encode())
+
+
+def _object_rows(base: Row, item: Mapping[str, Any], fields: Fields) -> Iterator[Row]:
+    found = dict(_flat(item))
+    row = stamp(base, found.pop(fields.timestamp, None), fields.timestamp_unit)
+    row |= {key: text_of(found.pop(key, None)) for key in fields.keys}
+    if fields.layout == "table":
+        row |= {signal: text_of(found.pop(signal, None)) for signal in fields.signals}
+        yield row | {"rest": _rest(found)}
+        return
+    signal = row.get("signal")
+    if signal is None and fields.value in found:
+        signal = text_of(found.pop(fields.signal, None))
+    if signal is not None and fields.value in found:
+        value = text_of(found.pop(fields.value))
+        yield row | {"signal": signal, "value": value, "rest": _rest(found)}
+        return
+    if not found:
+        raise UnreadableError("the payload has no signals")
+    before = "" if signal is None else f"{signal}."
+    for name, value in found.items():
+        yield row | {"signal": before + name, "value": text_of(value)}
+
+
+def _flat(item: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
+    """The fields of an object and of the objects in it, named with dots."""
+    for name, value in item.items():
+        if isinstance(value, dict) and value:
+            yield from _flat(value, f"{before}{name}.")
+        else:
+            yield f"{before}{name}", value
+
+
+def _rest(fields: Mapping[str, Any]) -> str | None:
+    return json.dumps(fields, ensure_ascii=False, sort_keys=True) if fields else None

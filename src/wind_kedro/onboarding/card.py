@@ -1,0 +1,155 @@
+"""The farm's card that findings make, and where it is written."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import uuid
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from wind_kedro.cards import SIGNAL_UNITS, Farm, SignalSource
+
+from .findings import Findings, OnboardingError
+from .sample import common_start
+
+#: Fields of the signals that stand on the card as they were found.
+_PLAIN = tuple(name for name in SignalSource.model_fields if name not in {"path", "columns", "sentinels"})
+#: Fields of the farm likewise.
+_OWN = ("id", "name", "latitude_deg", "longitude_deg", "time_zone", "capacity_kw", "latency_minutes")
+
+
+def card_of(found: Findings, path: str) -> dict[str, Any]:
+    """The farm's card.
+
+    Args:
+        found: every field of it; what is still open counts as its guess.
+        path: of its files below the raw folder.
+
+    Raises:
+        OnboardingError: if the fields make no valid card; one line per fault.
+    """
+    signals: dict[str, Any] = {"path": path}
+    defaults = {name: field.get_default(call_default_factory=True) for name, field in SignalSource.model_fields.items()}
+    for name in _PLAIN:
+        value = found.value(f"signals.{name}", defaults[name])
+        if value != defaults[name] or name == "timestamp":
+            signals[name] = value
+    signals["columns"] = {
+        signal: {
+            "name": found.value(f"signals.columns.{signal}.name"),
+            "unit": found.value(f"signals.columns.{signal}.unit"),
+        }
+        for signal in SIGNAL_UNITS
+        if found.value(f"signals.columns.{signal}.name")
+    }
+    sentinels = {signal: found.value(f"signals.sentinels.{signal}") for signal in SIGNAL_UNITS}
+    if any(sentinels.values()):
+        signals["sentinels"] = {signal: values for signal, values in sentinels.items() if values}
+    card: dict[str, Any] = {name: found.value(name) for name in _OWN}
+    height = found.value("hub_height_m")
+    card["turbines"] = [
+        {"id": one, "rated_power_kw": found.value(f"rated_power_kw.{one}"), "hub_height_m": height}
+        for one in found.value("turbines")
+    ]
+    # The ratings decide: a sum that was proposed before one of them was corrected is none.
+    card["capacity_kw"] = sum(float(one["rated_power_kw"]) for one in card["turbines"])
+    card["signals"] = signals
+    card["weather"] = []
+    try:
+        Farm.model_validate(card)
+    except ValidationError as error:
+        raise OnboardingError(
+            "\n".join(
+                f"{'.'.join(map(str, fault['loc']))}: {fault['msg'].removeprefix('Value error, ')}"
+                for fault in error.errors()
+            )
+        ) from None
+    return card
+
+
+def append_card(file: Path, card: Mapping[str, Any], start: Path | None = None) -> None:
+    """Append a card to ``farms.yml``; its comments stay. Written aside and renamed.
+
+    Args:
+        file: the environment's ``farms.yml``.
+        card: the card.
+        start: what the file begins as, if it is not there: the cards that the environment has had so far.
+
+    Raises:
+        OnboardingError: if the id is taken, or the file is none that a card can be appended to.
+    """
+    source = file if file.is_file() else start
+    text = source.read_text(encoding="utf-8") if source is not None and source.is_file() else "farms:\n"
+    before = (yaml.safe_load(text) or {}).get("farms") or []
+    if any(one.get("id") == card["id"] for one in before):
+        raise OnboardingError(f"{file}: farm '{card['id']}' is there already; choose another --id, or remove its card")
+    lines = text.rstrip("\n").split("\n")
+    place = _end_of_farms(lines)
+    indent = next((found.group(1) for line in lines[:place] if (found := re.match(r"^( *)- +id:", line))), "  ")
+    shown = yaml.safe_dump([dict(card)], sort_keys=False, allow_unicode=True, default_flow_style=None, width=130)
+    new = [indent + line if line else line for line in shown.rstrip("\n").split("\n")]
+    if lines[:place] and re.match(r"^farms: *\[ *\] *(#.*)?$", lines[place - 1]):
+        lines[place - 1] = "farms:"
+    whole = "\n".join([*lines[:place], *new, *lines[place:]]) + "\n"
+    after = yaml.safe_load(whole)["farms"]
+    if after != [*before, dict(card)]:
+        raise OnboardingError(f"{file}: a card cannot be appended to its list of farms; add it by hand:\n{shown}")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    aside = file.with_name(f".{file.name}.{uuid.uuid4().hex}")
+    try:
+        aside.write_text(whole, encoding="utf-8")
+        os.replace(aside, file)  # noqa: PTH105 - replaces atomically
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def _end_of_farms(lines: Sequence[str]) -> int:
+    """The line before which the list of farms ends."""
+    first = next((number for number, line in enumerate(lines) if line.startswith("farms:")), None)
+    if first is None:
+        raise OnboardingError("farms.yml has no list `farms:`; add it by hand")
+    end = first + 1
+    for number in range(first + 1, len(lines)):
+        if lines[number] and not lines[number][0].isspace() and lines[number][0] not in "#-":
+            break
+        if lines[number].strip() and not lines[number].startswith("#"):
+            end = number + 1
+    return end
+
+
+def bring_files(files: Sequence[Path], folder: Path) -> str:
+    """Copy the files below the raw folder; return the card's path, relative to its parent.
+
+    Raises:
+        OnboardingError: if one of the name is there with other content.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in files:
+        target = folder / path.name
+        if target.exists():
+            if target.samefile(path) or target.read_bytes() == path.read_bytes():
+                continue
+            raise OnboardingError(f"{target}: another file of that name is there; choose another --id")
+        aside = folder / f".{path.name}.{uuid.uuid4().hex}"
+        try:
+            shutil.copyfile(path, aside)
+            aside.rename(target)
+        finally:
+            aside.unlink(missing_ok=True)
+    return path_of(files, folder.name)
+
+
+def path_of(files: Sequence[Path], folder: str) -> str:
+    """The card's path of files in a folder: the file, or the glob of several."""
+    if len(files) == 1:
+        return f"{folder}/{files[0].name}"
+    every = sorted(path.name for path in files)
+    head = common_start(every)
+    tail = common_start([name[len(head) :][::-1] for name in every])[::-1]
+    return f"{folder}/{head}*{tail}"

@@ -1,0 +1,227 @@
+# ruff: noqa: E501 - tables of numbers and messages read better whole
+"""What the numbers say: which series is power, wind, direction or temperature, in which unit, of which rated power."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Reals = npt.NDArray[np.float64]
+
+#: Values that loggers write for 'none', whatever they measure.
+SENTINELS = (
+    -999.0, -9999.0, -99999.0, -999.9, -99.0, -99.9, -999.99, 9999.0, 99999.0, 999.9, 999.0, 9999.9, -273.2, -273.15, -273.0, 32767.0,
+    -32768.0, 65535.0, 1e6, -1e6, 999999.0, -999999.0, 1e30, -1e30, 2147483647.0,
+)  # fmt: skip
+#: What a signal can be at the most, in the house's units (power: shares of the highest plausible value).
+PLAUSIBLE: Mapping[str, tuple[float, float]] = {
+    "wind_speed_ms": (0.0, 60.0), "wind_direction_deg": (-360.0, 720.0), "temperature_c": (-60.0, 60.0), "pitch_deg": (-100.0, 120.0),
+}  # fmt: skip
+#: Turbines that are sold: rated powers, kW (data sheets in The Wind Power database).
+RATED_KW = (
+    55, 75, 80, 100, 150, 200, 225, 250, 275, 300, 330, 400, 450, 500, 550, 600, 660, 700, 750, 800, 850, 900, 1000, 1200, 1250, 1300, 1500,
+    1600, 1650, 1670, 1750, 1800, 1850, 2000, 2050, 2100, 2200, 2300, 2350, 2400, 2500, 2600, 2625, 2700, 2750, 2780, 2850, 2900, 3000,
+    3050, 3150, 3200, 3300, 3370, 3400, 3450, 3500, 3600, 3700, 3800, 3900, 4000, 4200, 4260, 4300, 4500, 4800, 5000, 5200, 5300, 5500,
+    5600, 5700, 5800, 6000, 6100, 6150, 6200, 6300, 6600, 6800, 7000, 7200, 7500, 7580, 8000, 8400, 9500, 10000, 11000, 12000, 13000, 14000,
+    15000,
+)  # fmt: skip
+#: Wind speed at half of rated power, m/s: from the largest rotors for weak winds to the smallest for storms.
+_HALF_POWER_MS = (5.5, 12.0)
+WIND_UNITS: Mapping[str, float] = {"m/s": 1.0, "km/h": 3.6, "kn": 3600 / 1852, "mph": 1 / 0.44704}
+_PLATEAU_SHARE = 0.004
+_MIN_ROWS = 200
+
+
+def clean(values: Reals) -> Reals:
+    """The values without what stands alone far outside the rest: the sentinels, whatever they are."""
+    finite = values[np.isfinite(values)]
+    if finite.size == 0:
+        return finite
+    kept: Reals = finite[~np.isin(np.round(finite, 3), np.round(SENTINELS, 3)) | _is_inside(finite)]
+    return kept
+
+
+def _is_inside(values: Reals) -> npt.NDArray[np.bool_]:
+    """Whether a value lies among the bulk of the others, so that it may well have been measured."""
+    low, high = np.nanquantile(values, [0.02, 0.98])
+    spread = max(float(high - low), 1e-9)
+    inside: npt.NDArray[np.bool_] = (values >= low - 0.6 * spread) & (values <= high + 0.6 * spread)
+    return inside
+
+
+def sentinels(values: Reals) -> list[float]:
+    """Values that come again and again, are written as loggers write 'none', and lie far outside the rest."""
+    finite = values[np.isfinite(values)]
+    if finite.size < _MIN_ROWS:
+        return []
+    far = finite[~_is_inside(finite)]
+    found, counts = np.unique(far, return_counts=True)
+    return [
+        float(value)
+        for value, count in zip(found, counts, strict=True)
+        if count > 1 and np.any(np.isclose(value, SENTINELS, rtol=1e-6, atol=1e-3))
+    ]
+
+
+def suspects(values: Reals) -> list[float]:
+    """Sentinels among the bulk of the values: -999 of power in watts. Only that they come far more often than what is beside them shows."""
+    finite = values[np.isfinite(values)]
+    if finite.size < _MIN_ROWS:
+        return []
+    found, counts = np.unique(finite, return_counts=True)
+    spread = float(np.quantile(finite, 0.98) - np.quantile(finite, 0.02))
+    out = []
+    for value in SENTINELS:
+        same = int(counts[np.isclose(found, value, rtol=1e-6, atol=1e-3)].sum())
+        beside = counts[(np.abs(found - value) < 0.05 * spread) & ~np.isclose(found, value, rtol=1e-6, atol=1e-3)]
+        if same >= 5 and same > 10 * float(beside.mean() if beside.size else 0):  # noqa: PLR2004
+            out.append(float(value))
+    return out
+
+
+def strange(values: Reals) -> list[float]:
+    """Values that come again and again far outside the rest, but are no sentinel that is known."""
+    finite = values[np.isfinite(values)]
+    if finite.size < _MIN_ROWS:
+        return []
+    far = clean(finite)
+    far = far[~_is_inside(far)]
+    found, counts = np.unique(far, return_counts=True)
+    return [float(value) for value, count in zip(found, counts, strict=True) if count >= max(5, 0.001 * finite.size)]
+
+
+def rank_correlation(one: Reals, other: Reals) -> float:
+    """Spearman's rank correlation."""
+    both = np.isfinite(one) & np.isfinite(other)
+    if both.sum() < _MIN_ROWS:
+        return 0.0
+    a, b = (np.argsort(np.argsort(x[both])).astype(float) for x in (one, other))
+    return float(np.corrcoef(a, b)[0, 1])
+
+
+def is_direction(values: Reals) -> str | None:
+    """``deg`` or ``rad`` if the values go round a circle."""
+    own = clean(values)
+    if own.size < _MIN_ROWS:
+        return None
+    low, high = np.quantile(own, [0.0005, 0.9995])
+    steps = np.abs(np.diff(own))
+    for unit, turn in (("deg", 360.0), ("rad", 2 * np.pi)):
+        # From near nothing to near a full turn, and over the top from one row to the next.
+        if -0.02 * turn <= low <= 0.15 * turn and 0.85 * turn <= high <= 1.005 * turn and np.any(steps > 0.7 * turn):
+            return unit
+    return None
+
+
+def power_curve(power: Reals, wind: Reals) -> Mapping[str, float] | None:
+    """The shape of power over wind: ``None`` if it is no power curve.
+
+    Returns:
+        ``top``: the plateau, ``half_wind``: the wind speed at half of it, ``plateau_wind``: where it begins,
+        ``plateau_share``: share of rows on it, ``correlation``: of ranks.
+    """
+    both = np.isfinite(power) & np.isfinite(wind)
+    power, wind = power[both], wind[both]
+    if power.size < _MIN_ROWS:
+        return None
+    correlation = rank_correlation(power, wind)
+    top = float(np.quantile(power, 0.999))
+    if correlation < 0.75 or top <= 0:  # noqa: PLR2004 - of ranks; curtailment and standstill leave more
+        return None
+    half = np.abs(power / top - 0.5) < 0.08  # noqa: PLR2004
+    on_top = power > 0.975 * top
+    return {
+        "top": top,
+        "half_wind": float(np.median(wind[half])) if half.sum() > 10 else float("nan"),  # noqa: PLR2004
+        "plateau_wind": float(np.quantile(wind[on_top], 0.1)) if on_top.any() else float("nan"),
+        "plateau_share": float(on_top.mean()),
+        "correlation": correlation,
+    }
+
+
+def wind_unit(half_wind: float) -> str | None:
+    """The only unit in which turbines have half their power at this wind speed; none if there are several, or no one."""
+    low, high = _HALF_POWER_MS
+    fitting = [unit for unit, per_ms in WIND_UNITS.items() if low <= half_wind / per_ms <= high]
+    return fitting[0] if len(fitting) == 1 else None
+
+
+def fits_wind_unit(half_wind: float, unit: str) -> bool:
+    """Whether turbines have half their power at this wind speed, if it is in this unit; unknown fits."""
+    low, high = _HALF_POWER_MS
+    return bool(np.isnan(half_wind) or low <= half_wind / WIND_UNITS[unit] <= high)
+
+
+def power_unit(top: float) -> str | None:
+    """The unit of one turbine's power by its size: 55 kW to 16 MW, and 0.055 to 16, overlap with nothing else."""
+    for unit, factor in (("MW", 1000.0), ("kW", 1.0), ("W", 0.001)):
+        if 55 <= top * factor <= 16_000:  # noqa: PLR2004 - kW
+            return unit
+    return None
+
+
+def rated_power_kw(power_kw: Reals) -> tuple[float, bool, str]:
+    """Rated power from the plateau: the value, whether it is proven, and the evidence.
+
+    Proven: values crowd at the top (a mast of the histogram within 2 %), and one machine that is sold, and only one, has
+    that power within one per cent.
+    """
+    own = clean(power_kw)
+    if own.size < _MIN_ROWS:
+        return float("nan"), False, f"only {own.size} values"
+    top = float(np.quantile(own, 0.9995))
+    crowd = float((np.abs(own - top) <= 0.02 * top).mean())
+    below = float(((own > 0.90 * top) & (own < 0.94 * top)).mean())
+    plateau = own[own > 0.975 * top]
+    level = float(np.median(plateau))
+    near = sorted(RATED_KW, key=lambda rated: abs(rated - level))
+    value = float(near[0])
+    reached = crowd >= _PLATEAU_SHARE and crowd > 2 * below
+    alone = abs(value - level) <= 0.01 * value and abs(near[1] - level) > 2 * abs(value - level)
+    shown = f"{level:,.0f} kW at the top, {100 * crowd:.1f} % of the values within 2 % of it"
+    if not reached:
+        guess = float(min((rated for rated in RATED_KW if rated >= 0.99 * top), default=top))
+        return guess, False, f"{shown}: no plateau was reached"
+    return value, alone, shown + ("" if alone else ": between two machines that are sold")
+
+
+def ordered(series: Mapping[str, Reals]) -> Sequence[str]:
+    """Names in the order of their values, if it is the same in nearly every row; else nothing."""
+    names = list(series)
+    stacked = np.column_stack([series[name] for name in names])
+    sound = np.isfinite(stacked).all(axis=1)
+    if sound.sum() < _MIN_ROWS:
+        return []
+    by_mean = [names[place] for place in np.argsort(stacked[sound].mean(axis=0))]
+    for low, high in pairwise(by_mean):
+        if np.mean(series[low][sound] <= series[high][sound] + 1e-9) < 0.995:  # noqa: PLR2004
+            return []
+    return by_mean
+
+
+def numbers(cells: Sequence[str], decimal: str, thousands: str | None) -> Reals:
+    """Cells as numbers; what is none is NaN."""
+    import pandas as pd
+
+    text: Any = pd.Series(list(cells), dtype="str").str.strip()
+    if thousands:
+        text = text.str.replace(r"[ \u00a0\u202f]" if thousands == " " else thousands, "", regex=thousands == " ")
+    if decimal == ",":
+        text = text.str.replace(",", ".", regex=False)
+    found: Reals = pd.to_numeric(text, errors="coerce").to_numpy(dtype=float)
+    return found
+
+
+def clean_rows(values: Reals) -> Reals:
+    """The values with NaN in place of what `clean` leaves out, row by row."""
+    sound = np.isfinite(values)
+    out = np.where(sound, values, np.nan)
+    inside = np.zeros(values.shape, dtype=bool)
+    if sound.any():
+        inside[sound] = _is_inside(values[sound])
+    odd = np.isin(np.round(out, 3), np.round(SENTINELS, 3)) & ~inside
+    return np.where(odd, np.nan, out)

@@ -1,0 +1,366 @@
+"""The head, the middle and the tail of an export as a grid of text, and how the file is written."""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import gzip
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .findings import Findings, OnboardingError
+from .stamps import looks_like_stamp
+
+#: A file up to this is read whole; of a larger one, blocks spread from its head to its tail.
+_WHOLE_BYTES = 24 << 20
+_BLOCK_BYTES = 1 << 20
+_BLOCKS = 16
+_SEPARATORS = ("\t", ";", "|", ",")
+_WIDTHS_AGREE_SHARE = 0.9
+_MAX_FILES = 12
+_HEAD_LINES = 60
+_TAIL_LINES = 12
+_NUMBER = re.compile(r"^[+-]?[\d.,' \u00a0\u202f]*\d[\d.,]*([eE][+-]?\d+)?$")
+
+
+@dataclass
+class Sample:
+    """Rows of an export, in blocks that are contiguous in the file.
+
+    Attributes:
+        files: the files, in the order of their names.
+        header: names of the columns.
+        units: what stands in the row of units, by column; empty where there is none.
+        blocks: contiguous rows; each row is as wide as the header.
+        block_files: the file of each block.
+        findings: how the file is written.
+        whole: whether every row of every file is in it.
+        typed: whether the format types its values (Parquet), so that no decimal sign is in doubt.
+    """
+
+    files: Sequence[Path]
+    header: list[str]
+    units: dict[str, str]
+    blocks: list[list[list[str]]]
+    block_files: list[Path]
+    findings: Findings
+    whole: bool
+    typed: bool = False
+    zones: dict[str, str] = field(default_factory=dict)
+
+    def column(self, name: str) -> list[str]:
+        """All cells of a column."""
+        place = self.header.index(name)
+        return [row[place].strip() for block in self.blocks for row in block]
+
+    def blocks_of(self, name: str) -> list[list[str]]:
+        """The cells of a column, block by block."""
+        place = self.header.index(name)
+        return [[row[place].strip() for row in block] for block in self.blocks]
+
+
+def is_number(cell: str) -> bool:
+    """Whether a cell looks like a number in any country."""
+    return bool(_NUMBER.match(cell))
+
+
+def read_sample(files: Sequence[Path]) -> Sample:
+    """Read a sample of one export, which may be several files of the same kind.
+
+    Raises:
+        OnboardingError: if a file is not there, is empty, or no header or rows can be made out.
+    """
+    for path in files:
+        if not path.is_file():
+            raise OnboardingError(f"{path}: there is no such file")
+        if path.stat().st_size == 0:
+            raise OnboardingError(f"{path}: the file is empty; export it again")
+    # Of many files, those spread over their names: months, or turbines.
+    step = max(1, len(files) // _MAX_FILES)
+    chosen = list(files)[::step]
+    samples = [_read(path) for path in chosen]
+    first = samples[0]
+    for other in samples[1:]:
+        if other.header != first.header:
+            raise OnboardingError(
+                f"{other.files[0]}: its columns are not those of {first.files[0].name}; add files of one kind at a time"
+            )
+        first.blocks += other.blocks
+        first.block_files += other.block_files
+        first.whole = first.whole and other.whole
+    first.files = list(files)
+    first.whole = first.whole and len(chosen) == len(files)
+    return first
+
+
+def _read(path: Path) -> Sample:
+    suffix = path.suffix.lower()
+    with path.open("rb") as file:
+        magic = file.read(8)
+    if magic[:4] == b"PAR1":
+        return _read_parquet(path)
+    if suffix in {".xlsx", ".xls", ".xlsb", ".ods", ".xlsm"}:
+        return _read_excel(path)
+    return _read_csv(path)
+
+
+# --- text ------------------------------------------------------------------------------------------------------------
+
+
+def _raw_blocks(path: Path) -> tuple[list[bytes], bool]:
+    """Blocks of bytes from head to tail, the first from the file's beginning, and whether they are all of it."""
+    size = path.stat().st_size
+    if path.suffix == ".gz":
+        head = b""
+        kept: list[bytes] = []
+        try:
+            with gzip.open(path) as packed:
+                head = packed.read(_WHOLE_BYTES)
+                place = 0
+                while block := packed.read(_BLOCK_BYTES):
+                    place += 1
+                    kept = [*kept[-_BLOCKS:], block]
+        except (OSError, EOFError) as error:
+            raise OnboardingError(f"{path}: not a sound gzip file ({error}); export it again") from None
+        return ([head], True) if not kept else ([head[: _BLOCK_BYTES * _BLOCKS], *kept[-2:]], False)
+    with path.open("rb") as file:
+        if size <= _WHOLE_BYTES:
+            return [file.read()], True
+        blocks = []
+        for number in range(_BLOCKS):
+            start = (size - _BLOCK_BYTES) * number // (_BLOCKS - 1)
+            file.seek(start - start % 2)  # UTF-16 has two bytes a character
+            blocks.append(file.read(_BLOCK_BYTES + 1))
+        return blocks, False
+
+
+def _encoding(blocks: Sequence[bytes], findings: Findings) -> str:
+    head = blocks[0]
+    name = "signals.encoding"
+    if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        findings.proven(name, "utf-16", "the file begins with its byte order mark")
+        return "utf-16"
+    if head[1:200:2].count(0) > 0.8 * len(head[1:200:2]):
+        findings.proven(name, "utf-16", "every second byte is zero")
+        return "utf-16-le"
+    if head.startswith(codecs.BOM_UTF8):
+        findings.proven(name, "utf-8", "the file begins with its byte order mark")
+        return "utf-8-sig"
+    try:
+        for block in blocks:
+            # One of several blocks may begin and end in the middle of a character, which is never that of a line.
+            (block if len(blocks) == 1 else block.partition(b"\n")[2].rpartition(b"\n")[0]).decode("utf-8")
+    except UnicodeDecodeError as error:
+        around = error.object[max(0, error.start - 12) : error.end + 12].decode("cp1252", errors="replace").strip()
+        findings.proven(name, "cp1252", f"not UTF-8; read so, its words make sense: {' '.join(around.split())!r}")
+        return "cp1252"
+    plain = all(byte < 128 for block in blocks for byte in block[:4096])  # noqa: PLR2004 - ASCII
+    findings.proven(name, "utf-8", "plain ASCII" if plain else "every byte reads as UTF-8")
+    return "utf-8"
+
+
+def _lines(blocks: Sequence[bytes], encoding: str) -> list[list[str]]:
+    """The lines of each block; what is cut off at its edges is left out."""
+    found = []
+    for number, block in enumerate(blocks):
+        later = "utf-16-le" if encoding == "utf-16" and blocks[0].startswith(codecs.BOM_UTF16_LE) else encoding
+        later = "utf-16-be" if encoding == "utf-16" and blocks[0].startswith(codecs.BOM_UTF16_BE) else later
+        text = block.decode(encoding if number == 0 else later, errors="replace")
+        lines = text.split("\n")
+        if number > 0:
+            lines = lines[1:]
+        if number < len(blocks) - 1:
+            lines = lines[:-1]
+        found.append([line.rstrip("\r") for line in lines])
+    while found[-1] and not found[-1][-1].strip():
+        found[-1].pop()
+    return found
+
+
+def _separator(lines: Sequence[str], findings: Findings, path: Path) -> str:
+    filled = [line for line in lines if line.strip()]
+    for separator in _SEPARATORS:
+        widths = Counter(len(row) for row in csv.reader(filled, delimiter=separator))
+        width, count = widths.most_common(1)[0]
+        if width > 1 and count >= _WIDTHS_AGREE_SHARE * (len(filled) - _HEAD_LINES // 4):
+            shown = {"\t": "tab"}.get(separator, separator)
+            findings.proven(
+                "signals.separator", separator, f"{shown!r} splits {count} of {len(filled)} lines into {width} columns"
+            )
+            return separator
+    raise OnboardingError(f"{path}: no separator of {', '.join(map(repr, _SEPARATORS))} splits its lines into columns")
+
+
+def _read_csv(path: Path) -> Sample:
+    findings = Findings()
+    blocks, whole = _raw_blocks(path)
+    encoding = _encoding(blocks, findings)
+    findings.proven("signals.format", "csv", "lines of text")
+    lines = _lines(blocks, encoding)
+    separator = _separator(lines[0][: 20 * _HEAD_LINES], findings, path)
+    rows = [list(csv.reader(block, delimiter=separator)) if '"' in "".join(block) else [line.split(separator) for line in block] for block in lines]  # fmt: skip  # noqa: E501
+    return _grid(path, lines, rows, findings, whole)
+
+
+def _grid(path: Path, lines: list[list[str]], rows: list[list[list[str]]], findings: Findings, whole: bool) -> Sample:
+    """Find title, header, units, rows and footer in a grid of cells."""
+    widths = Counter(len(row) for row in rows[0][-2000:])
+    width = widths.most_common(1)[0][0]
+    comment = next(
+        (mark for mark in ("#", "%", "//") if any(line.lstrip().startswith(mark) for line in lines[0][:_HEAD_LINES])),
+        None,
+    )
+
+    def remark(number: int) -> bool:
+        return comment is not None and number < len(lines[0]) and lines[0][number].lstrip().startswith(comment)
+
+    first = next(
+        (
+            number
+            for number, row in enumerate(rows[0][:_HEAD_LINES])
+            if not remark(number) and len(row) == width and _is_row(row)
+        ),
+        None,
+    )
+    if first is None:
+        raise OnboardingError(f"{path}: none of its first {_HEAD_LINES} lines has a time stamp and a number")
+    above = [
+        number
+        for number in range(first)
+        if not remark(number) and len(rows[0][number]) == width and _filled(rows[0][number]) > width / 2
+    ]
+    if not above:
+        # A header with fewer names than columns, or none at all.
+        raise OnboardingError(f"{path}: no line of {width} names stands above its first row; give the export a header")
+    top = above[0]
+    between = [number for number in range(top + 1, first) if not remark(number)]
+    header = [cell.strip().strip('"') for cell in rows[0][top]]
+    units: dict[str, str] = {}
+    for number in between:
+        units |= {name: cell.strip() for name, cell in zip(header, rows[0][number], strict=False) if cell.strip()}
+    findings.proven(
+        "signals.skip_rows",
+        top,
+        f"line {top + 1} is the first with {width} names" if top else "the first line is the header",
+    )
+    findings.proven("signals.units_rows", first - top - 1, f"the first row with a stamp is line {first + 1}")
+    inside = [line for block in lines for line in block[:5000]]
+    if comment is not None and any(line.lstrip().startswith(comment) for line in inside[top + 1 :]):
+        findings.proven("signals.comment", comment, f"lines that begin with {comment} are no rows")
+    body = [block[first:] if number == 0 else block for number, block in enumerate(rows)]
+    footer = 0
+    for row in reversed(body[-1][-_TAIL_LINES:]):
+        if row and any(cell.strip() for cell in row):
+            if len(row) == width and _is_row(row):
+                break
+            footer += 1
+    footer = 0 if footer >= _TAIL_LINES else footer
+    findings.proven("signals.footer_rows", footer, "the last lines are no rows" if footer else "the last line is a row")
+    sound = [
+        [row for row in block if len(row) == width and any(cell.strip() for cell in row) and _has_stamp(row)]
+        for block in body
+    ]
+    return Sample([path], header, units, [b for b in sound if b], [path for b in sound if b], findings, whole)
+
+
+def _filled(row: Sequence[str]) -> int:
+    return sum(bool(cell.strip()) and not is_number(cell.strip()) for cell in row)
+
+
+def _has_stamp(row: Sequence[str]) -> bool:
+    return any(looks_like_stamp(cell.strip()) for cell in row) or sum(is_number(cell.strip()) for cell in row) >= 2  # noqa: PLR2004
+
+
+def _is_row(row: Sequence[str]) -> bool:
+    """Whether a line has a stamp and a number; where the stamp is itself a number, at least two numbers."""
+    numbers = sum(is_number(cell.strip()) for cell in row)
+    stamps = sum(looks_like_stamp(cell.strip()) for cell in row)
+    return (stamps > 0 and (numbers > 0 or len(row) > stamps)) or numbers >= max(2, len(row) - 2)
+
+
+# --- Excel and Parquet -----------------------------------------------------------------------------------------------
+
+
+def _read_excel(path: Path) -> Sample:
+    import datetime as dt
+
+    try:
+        from python_calamine import CalamineError, CalamineWorkbook
+    except ImportError:
+        raise OnboardingError(
+            f"{path}: reading Excel needs the extra 'excel': pip install 'wind-kedro[excel]'"
+        ) from None
+    findings = Findings()
+    findings.proven("signals.format", "excel", "a workbook")
+    try:
+        with CalamineWorkbook.from_path(path) as book:
+            grids = {name: book.get_sheet_by_name(name).to_python(skip_empty_area=False) for name in book.sheet_names}
+    except CalamineError as error:
+        raise OnboardingError(f"{path}: not a readable workbook ({str(error).splitlines()[0]})") from None
+    # The sheet with the most rows holds the signals; another of its kind is one too many to choose.
+    sizes = sorted(((len(grid), name) for name, grid in grids.items()), reverse=True)
+    sheet = sizes[0][1]
+    if sheet != book.sheet_names[0]:
+        clear = len(sizes) == 1 or sizes[1][0] < sizes[0][0] / 4
+        findings.add("signals.sheet", sheet, f"the longest of {len(sizes)} sheets, {sizes[0][0]} rows", proven=clear)
+
+    def cell(value: Any) -> str:
+        if isinstance(value, dt.datetime):
+            rounded = value + dt.timedelta(milliseconds=0.5)
+            return rounded.replace(microsecond=rounded.microsecond // 1000 * 1000).isoformat(sep="T")
+        if isinstance(value, dt.date | dt.time):
+            return value.isoformat()
+        if isinstance(value, float):
+            return str(int(value)) if value.is_integer() else repr(value)
+        return "" if value is None else str(value)
+
+    rows = [[cell(value) for value in row] for row in grids[sheet]]
+    width = max((len(row) for row in rows), default=0)
+    while width and not any(row[width - 1] for row in rows if len(row) >= width):
+        width -= 1
+    rows = [row[:width] for row in rows]
+    typed = any(isinstance(value, float) for row in grids[sheet][-50:] for value in row)
+    sample = _grid(path, [[";".join(row) for row in rows]], [rows], findings, whole=True)
+    sample.typed = typed
+    return sample
+
+
+def _read_parquet(path: Path) -> Sample:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    findings = Findings()
+    findings.proven("signals.format", "parquet", "the file says so")
+    file = pq.ParquetFile(path)
+    groups = list(range(file.num_row_groups))
+    whole = file.metadata.num_rows <= 1_000_000  # noqa: PLR2004
+    chosen = groups if whole else sorted({groups[0], groups[len(groups) // 2], groups[-1]})
+    blocks = []
+    for group in chosen:
+        table = file.read_row_group(group)
+        columns = []
+        for column in table.columns:
+            if pa.types.is_timestamp(column.type):
+                zone = column.type.tz
+                times = column.cast(pa.timestamp("us", tz=zone)).to_pandas()
+                shown = (
+                    times.dt.tz_convert("UTC").dt.strftime("%Y-%m-%dT%H:%M:%S.%f+00:00")
+                    if zone
+                    else times.dt.strftime("%Y-%m-%dT%H:%M:%S.%f")
+                )
+                columns.append(shown.fillna("").tolist())
+            else:
+                columns.append(["" if value is None or value != value else str(value) for value in column.to_pylist()])  # noqa: PLR0124 - NaN
+        blocks.append([list(row) for row in zip(*columns, strict=True)])
+    header = list(file.schema_arrow.names)
+    return Sample([path], header, {}, blocks, [path] * len(blocks), findings, whole, typed=True)
+
+
+def common_start(texts: Sequence[str]) -> str:
+    """What all texts begin with."""
+    first, last = min(texts), max(texts)
+    return next((first[:place] for place, letter in enumerate(first) if last[place : place + 1] != letter), first)

@@ -1,0 +1,198 @@
+"""The readiness page: every farm of the fleet, what its data allows, and how well its weather explains its power."""
+
+from __future__ import annotations
+
+import datetime as dt
+from importlib import resources
+from typing import Any
+
+import pandas as pd
+
+from wind_kedro.cards import Fleet
+from wind_kedro.clock import Clock
+from wind_kedro.pipelines.reporting import views
+from wind_kedro.pipelines.reporting.contracts import Figure, ReadinessFacts, Reporting
+from wind_kedro.pipelines.reporting.figures import BLUE, FONT, GRID, INK, MUTED, READINGS, VERMILION
+from wind_kedro.tiers import TIERS, assessed_by
+
+_ROW_PIXELS = 22
+_FRAME_PIXELS = 190
+
+
+def readiness_facts(readiness: pd.DataFrame, farm_id: str, clock: Clock) -> ReadinessFacts | None:
+    """What was last assessed of a farm by ``as_of``; nothing if it never was."""
+    rows = assessed_by(readiness[readiness["farm_id"] == farm_id], clock.as_of)
+    if rows.empty:
+        return None
+    row = rows.iloc[0]
+    return ReadinessFacts(
+        assessed_at=pd.Timestamp(row["assessed_at"]).to_pydatetime(warn=False),
+        tier=row["tier"],
+        reason=row["reason"],
+        learnable_days=round(float(row["learnable_days"]), 2),
+        wrong_point=bool(row["wrong_point"]),
+    )
+
+
+def draw_weather_fit(
+    weather_fit: pd.DataFrame, readiness: pd.DataFrame, fleet: Fleet, clock: Clock, reporting: Reporting
+) -> Figure:
+    """A row of dots per farm: how well its own weather points and the best of the others' explain its power.
+
+    Farms whose own point is beaten by most come first; of many, the first ``readiness_farms``.
+    """
+    from plotly import graph_objects as go
+
+    known = assessed_by(readiness, clock.as_of)
+    fit = weather_fit.merge(known[["farm_id", "assessed_at", "wrong_point"]], on=["farm_id", "assessed_at"])
+    fit = fit.dropna(subset="correlation").assign(own=lambda table: table["of_farm"] == table["farm_id"])
+    best = fit.groupby(["farm_id", "own"])["correlation"].max().unstack().reindex(columns=[False, True])
+    beaten = (best[False] - best[True]).fillna(-1.0)
+    order = sorted(beaten.index, key=lambda farm_id: (-beaten[farm_id], farm_id))[: reporting.readiness_farms]
+    names = {farm.id: farm.name for farm in fleet.farms}
+    fit = fit[fit["farm_id"].isin(order)]
+    kinds: list[tuple[str, pd.DataFrame, dict[str, Any]]] = [
+        ("points of other farms", fit[~fit["own"]], {"symbol": "circle-open", "size": 8, "color": MUTED}),
+        ("its own points", fit[fit["own"] & ~fit["wrong_point"]], {"symbol": "circle", "size": 12, "color": BLUE}),
+        (
+            "its own, and suspected to be wrong",
+            fit[fit["own"] & fit["wrong_point"]],
+            {"symbol": "x", "size": 12, "color": VERMILION},
+        ),
+    ]
+    figure = go.Figure(
+        [
+            go.Scatter(
+                x=[round(float(value), 3) for value in rows["correlation"]],
+                y=[names[farm_id] for farm_id in rows["farm_id"]],
+                mode="markers",
+                name=name,
+                marker=marker,
+                text=[
+                    f"{names[row['of_farm']]}: {row['weather_model']}/{row['weather_point']}, {row['distance_km']:.0f} km, "
+                    f"{row['hours']:,} hours, rank {row['rank']}"
+                    for row in rows.to_dict("records")
+                ],
+                hovertemplate="%{text}<br>correlation %{x:.3f}<extra></extra>",
+            )
+            for name, rows, marker in kinds
+            if len(rows)
+        ]
+    )
+    axis = {"gridcolor": GRID, "linecolor": MUTED, "zerolinecolor": GRID, "automargin": True}
+    shown = [names[farm_id] for farm_id in order]
+    note = f" · the {len(order)} of {len(beaten)} farms most in doubt" if len(beaten) > len(order) else ""
+    figure.update_layout(
+        {
+            "template": go.layout.Template(),
+            "title": {
+                "text": f"Does the weather explain the power?{note}",
+                "x": 0,
+                "xref": "container",
+                "font": {"size": 17},
+            }
+            | {"pad": {"l": 12, "t": 14}, "y": 1, "yref": "container", "yanchor": "top"},
+            "font": {"family": FONT, "size": 13, "color": INK},
+            "height": _FRAME_PIXELS + _ROW_PIXELS * max(3, len(order)),
+            "margin": {"l": 70, "r": 24, "t": 96, "b": 60},
+            "paper_bgcolor": "#ffffff",
+            "plot_bgcolor": "#ffffff",
+            "legend": {"orientation": "h", "x": 0, "xanchor": "left", "y": 1.01, "yanchor": "bottom"},
+            "showlegend": True,
+            "xaxis": axis | {"title": {"text": "Correlation of hourly power with the wind at 100 m"}},
+            # The first farm on top.
+            "yaxis": axis
+            | {
+                "title": {"text": "Farm"},
+                "categoryorder": "array",
+                "categoryarray": shown[::-1],
+                "dtick": 1,
+                "type": "category",
+            },
+        }
+    )
+    if not order:
+        figure.update_layout(
+            annotations=[{"text": "No farm has hours enough to compare.", "showarrow": False, "font": {"size": 15}}],
+        )
+        figure.update_xaxes(showticklabels=False, showgrid=False)
+        figure.update_yaxes(showticklabels=False, showgrid=False)
+    return figure
+
+
+def build_readiness_page(
+    readiness: pd.DataFrame, observations: pd.DataFrame, weather_fit_figure: Figure, fleet: Fleet, clock: Clock
+) -> str:
+    """The page: one HTML text, a row per farm that a reader can sort and filter; loads nothing from anywhere."""
+    from jinja2 import Environment, FunctionLoader, StrictUndefined
+    from markupsafe import Markup
+    from plotly.offline import get_plotlyjs
+
+    room = resources.files(__package__)
+    environment = Environment(
+        loader=FunctionLoader(lambda name: (room / name).read_text("utf-8")),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"day": views.date_words, "reading": _reading}
+    weeks = weekly_coverage(observations, fleet, clock)
+    assessed = {row["farm_id"]: row for row in assessed_by(readiness, clock.as_of).to_dict("records")}
+    rows: list[dict[str, Any]] = [
+        {str(name): None if pd.isna(value) else value for name, value in assessed[farm.id].items()}
+        | {"card": farm, "weeks": weeks[farm.id]}
+        for farm in fleet.farms
+        if farm.id in assessed
+    ]
+    rows.sort(key=lambda row: (TIERS.index(row["tier"]), not row["wrong_point"], row["learnable_days"], row["farm_id"]))
+    return environment.get_template("readiness.html.j2").render(
+        as_of=clock.as_of,
+        rows=rows,
+        tiers={tier: sum(row["tier"] == tier for row in rows) for tier in TIERS},
+        ranks={tier: number for number, tier in enumerate(TIERS)},
+        suspected=sum(row["wrong_point"] for row in rows),
+        unassessed=[farm.name for farm in fleet.farms if farm.id not in assessed],
+        # '<' may not stand in a script element as it is: it could end it.
+        figure=Markup((weather_fit_figure.to_json() or "{}").replace("<", "\\u003c")),  # noqa: S704 - made safe just here
+        style=Markup((room / "report.css").read_text("utf-8")),  # noqa: S704 - our own file
+        plotly=Markup(get_plotlyjs()),  # noqa: S704 - Plotly's own file
+    )
+
+
+def _reading(code: str) -> str:
+    return READINGS.get(code, code)
+
+
+#: Weeks in the calendar of a farm.
+_WEEKS = 26
+
+
+def weekly_coverage(
+    observations: pd.DataFrame, fleet: Fleet, clock: Clock
+) -> dict[str, list[tuple[dt.datetime, float]]]:
+    """Share of what each farm's turbines should have sent, in each of the last weeks before ``as_of``: week's start and share."""
+    end = pd.Timestamp(clock.as_of).floor("D")
+    begin = end - pd.Timedelta(weeks=_WEEKS)
+    farms = [farm.id for farm in fleet.farms]
+    seen = observations[
+        observations["entity_id"].isin(farms)
+        & (observations["available_at"] <= clock.as_of)
+        & (observations["valid_at"] >= begin)
+        & (observations["valid_at"] < end)
+    ]
+    finest = seen.groupby("entity_id")["granularity_minutes"].transform("min")
+    seen = seen[seen["granularity_minutes"] == finest].sort_values("available_at", kind="stable")
+    seen = seen.drop_duplicates(["entity_id", "valid_at"], keep="last")
+    week = ((seen["valid_at"] - begin) // pd.Timedelta(weeks=1)).rename("week")
+    sums = (seen["coverage_share"] * seen["granularity_minutes"]).groupby([seen["entity_id"], week]).sum()
+    minutes: dict[Any, float] = {key: float(value) for key, value in sums.items()}
+    starts = [(begin + pd.Timedelta(weeks=number)).to_pydatetime() for number in range(_WEEKS)]
+    whole = pd.Timedelta(weeks=1) / pd.Timedelta(minutes=1)
+    return {
+        farm_id: [
+            (start, round(min(1.0, minutes.get((farm_id, number), 0.0) / whole), 3))
+            for number, start in enumerate(starts)
+        ]
+        for farm_id in farms
+    }

@@ -1,0 +1,89 @@
+"""The room as people run it: what lands, what is recorded, what a failed feed costs, and that no secret is written down."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import yaml
+from kedro.framework.session import KedroSession
+
+from wind_kedro.hooks import FailedFeedError
+
+pytestmark = pytest.mark.slow
+SECRET = "n0t-for-anybodys-eyes"  # noqa: S105 - of nothing
+
+
+@pytest.fixture
+def project(make_project: Callable[[], Path], inside: Callable[[Path], Path], tmp_path: Path) -> Path:
+    """A project with two feeds, of which one has no folder to read from."""
+    folder = inside(make_project())
+    (tmp_path / "drop").mkdir()
+    catalog = yaml.safe_load((folder / "conf/base/catalog_ingestion.yml").read_text("utf-8"))
+    drop = {"kind": "drop_folder", "settle_seconds": 0, "credentials": "coast"}
+    catalog["feeds"]["feeds"] = {
+        "lost": {**drop, "url": str(tmp_path / "nowhere"), "into": "lost"},
+        "coast": {**drop, "url": str(tmp_path / "drop"), "glob": "**/*.csv", "into": "coast/share"},
+    }
+    (folder / "conf/feeds").mkdir()
+    (folder / "conf/feeds/catalog_ingestion.yml").write_text(yaml.safe_dump(catalog))
+    (folder / "conf/local/credentials.yml").write_text("coast: {password: '${oc.env:WIND_KEDRO_TEST_SECRET}'}")
+    return folder
+
+
+def run(folder: Path, **parameters: Any) -> None:
+    with KedroSession.create(
+        project_path=folder, env="feeds", runtime_params=parameters, save_on_close=False
+    ) as session:
+        session.run(pipeline_names=["ingestion"])
+
+
+def record(folder: Path) -> pd.DataFrame:
+    parts = sorted((folder / "data/02_intermediate/landings").glob("*.parquet"))
+    return pd.concat([pd.read_parquet(part) for part in parts], ignore_index=True)
+
+
+def test_a_feed_that_fails_costs_its_line_and_the_others_land(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("DEBUG", logger="wind_kedro")
+    monkeypatch.setenv("WIND_KEDRO_TEST_SECRET", SECRET)
+    (tmp_path / "drop" / "a.csv").write_text("a")
+    with pytest.raises(FailedFeedError) as caught:
+        run(project)
+    assert str(caught.value).startswith("feed 'lost': ")
+    assert "no such folder" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+    (tmp_path / "drop" / "b.csv").write_text("bb")
+    run(project, only="coast")
+    run(project, only="coast")
+    rows = record(project)
+    assert list(zip(rows["feed_id"], rows["files"], rows["bytes"], strict=True)) == [
+        ("lost", 0, 0),
+        ("coast", 1, 1),
+        ("coast", 1, 2),
+    ]
+    assert rows["fault"].ne("").tolist() == [True, False, False]
+    landed = rows.loc[rows["folder"] != "", "folder"]
+    assert [sorted(p.name for p in (project / "data/01_raw" / one).glob("[!_]*")) for one in landed] == [
+        ["a.csv"],
+        ["b.csv"],
+    ]
+    assert (dt.datetime.now(dt.UTC) - rows["landed_at"].max()).total_seconds() < 60
+    written = [path for path in project.rglob("*") if path.is_file()]
+    assert [path for path in written if SECRET.encode() in path.read_bytes()] == []
+    assert SECRET not in caplog.text
+
+
+def test_the_catalog_shows_no_secret(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WIND_KEDRO_TEST_SECRET", SECRET)
+    with KedroSession.create(project_path=project, env="feeds", save_on_close=False) as session:
+        catalog = session.load_context().catalog
+        feeds = catalog.load("feeds")
+        assert feeds["coast"].secret("password") == SECRET
+        assert SECRET not in repr(feeds) + repr(catalog["feeds"]) + repr(catalog.to_config())
