@@ -116,7 +116,6 @@ WRONG_CARDS = {
         _at(*SIGNALS, "clock", value="sundial"),
         ["farms.yml: farm 'hill': signals.clock: ", "as_stamped", "'sundial'"],
     ),
-    "no weather": (_at(*HILL, "weather", value=[]), ["farms.yml: farm 'hill': weather: ", "at least 1"]),
     "weather model twice": (
         lambda cards: cards["farms"][0]["weather"].append(cards["farms"][0]["weather"][0]),
         ["farms.yml: farm 'hill': weather: a model appears twice"],

@@ -103,7 +103,7 @@ def checks_in(module: ModuleType) -> set[str]:
             found.add(node.args[0].value)
         if isinstance(node, ast.AnnAssign | ast.Assign):
             target = node.targets[0] if isinstance(node, ast.Assign) else node.target
-            if isinstance(node.value, ast.Dict) and getattr(target, "id", "") in {"parts", "_FAULTS", "REASONS"}:
+            if isinstance(node.value, ast.Dict) and getattr(target, "id", "") in {"parts", "_FAULTS", "_LABELS", "REASONS"}:
                 found |= {key.value for key in node.value.keys if isinstance(key, ast.Constant)}
             if isinstance(target, ast.Subscript) and getattr(target.value, "id", "") == "parts":
                 found |= {target.slice.value} if isinstance(target.slice, ast.Constant) else set()
@@ -254,7 +254,7 @@ def broken_links(document: Path, text: str) -> list[str]:
 
 def broken_paths(text: str) -> list[str]:
     """Paths of the project in code type that are not there; what runs make, and what is only an example, is left out."""
-    made = re.compile(r"^data/0[2-8]|mine|[<*…$]|\.\.\.")
+    made = re.compile(r"^data/0[2-8]|^conf/local/|mine|[<*…$]|\.\.\.")
     paths = {name for name in named(text) if re.match(r"^(benchmarks|conf|data|docs|notebooks|src|tests)/\S*$", name)}
     return sorted(path for path in paths if not made.search(path) and not (PROJECT / path).exists())
 
@@ -351,7 +351,7 @@ def test_parameters_named_in_documents_exist() -> None:
             name for name in named(document.read_text(encoding="utf-8")) if re.fullmatch(r"[a-z_]+(\.[a-z_]+)+", name)
         }
         asked = {
-            name for name in dotted if name.partition(".")[0] in tops and not name.endswith((".py", ".yml", ".md"))
+            name for name in dotted if name.partition(".")[0] in tops and not name.endswith((".html", ".py", ".yml", ".md"))
         }
         assert sorted(asked - paths) == [], _of(document)
 
