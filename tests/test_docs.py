@@ -103,7 +103,12 @@ def checks_in(module: ModuleType) -> set[str]:
             found.add(node.args[0].value)
         if isinstance(node, ast.AnnAssign | ast.Assign):
             target = node.targets[0] if isinstance(node, ast.Assign) else node.target
-            if isinstance(node.value, ast.Dict) and getattr(target, "id", "") in {"parts", "_FAULTS", "_LABELS", "REASONS"}:
+            if isinstance(node.value, ast.Dict) and getattr(target, "id", "") in {
+                "parts",
+                "_FAULTS",
+                "_LABELS",
+                "REASONS",
+            }:
                 found |= {key.value for key in node.value.keys if isinstance(key, ast.Constant)}
             if isinstance(target, ast.Subscript) and getattr(target.value, "id", "") == "parts":
                 found |= {target.slice.value} if isinstance(target.slice, ast.Constant) else set()
@@ -351,7 +356,9 @@ def test_parameters_named_in_documents_exist() -> None:
             name for name in named(document.read_text(encoding="utf-8")) if re.fullmatch(r"[a-z_]+(\.[a-z_]+)+", name)
         }
         asked = {
-            name for name in dotted if name.partition(".")[0] in tops and not name.endswith((".html", ".py", ".yml", ".md"))
+            name
+            for name in dotted
+            if name.partition(".")[0] in tops and not name.endswith((".html", ".py", ".yml", ".md"))
         }
         assert sorted(asked - paths) == [], _of(document)
 

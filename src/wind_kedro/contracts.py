@@ -198,7 +198,7 @@ class Observations(Contract):
 
 
 class Weather(Contract):
-    """One row per farm, weather model, point, run, valid time and version: a revision is a new row with a later `available_at`."""
+    """One row per farm, weather model, point, run, valid time and version: a revision is a row with a later `available_at`."""
 
     farm_id: Series[str]
     weather_model: Series[str]

@@ -124,8 +124,8 @@ def test_a_late_part_of_a_long_row_completes_it(tmp_path: Path, cards: dict[str,
     }.items():
         write(tmp_path / "feed" / folder / "part.csv", head, *lines)
     frame = read(
-        tmp_path, cards, path="feed/*/part.csv", layout="long", signal="tag", value="value", quality="quality", good_quality=["Good"],
-        received_at="landed_at", columns=columns("P", wind_speed_ms="W"),
+        tmp_path, cards, path="feed/*/part.csv", layout="long", signal="tag", value="value",
+        quality="quality", good_quality=["Good"], received_at="landed_at", columns=columns("P", wind_speed_ms="W"),
     )  # fmt: skip
     assert frame["power_kw"].tolist() == ["1", "1"]
     assert frame["wind_speed_ms"].fillna("").tolist() == ["", "5"]

@@ -11,7 +11,6 @@ import socket
 import subprocess
 import sys
 import textwrap
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -102,8 +101,11 @@ class Publisher:
         content = payload if isinstance(payload, bytes | str) else json.dumps(payload)
         self._client.publish(topic, content, qos=qos, retain=retain).wait_for_publish(10)
 
+    def begin(self, topic: str, payloads: list[str]) -> list[Any]:
+        return [self._client.publish(topic, payload, qos=1) for payload in payloads]
+
     def many(self, topic: str, payloads: list[str]) -> None:
-        for info in [self._client.publish(topic, payload, qos=1) for payload in payloads]:
+        for info in self.begin(topic, payloads):
             info.wait_for_publish(30)
 
     def listen(self, topic: str) -> None:
@@ -501,22 +503,22 @@ def test_a_landing_whose_acknowledgement_was_lost_does_not_land_again(
     assert len(plant.rows) == 120
 
 
-# Everything is imported once; each consumer is a fork, which is killed as any process is. It says when a batch has landed.
+# Everything is imported once; each consumer is a fork, which is killed as any process is.
 CONSUMERS = textwrap.dedent("""
     import json, os, sys
     from pathlib import Path
-    import encodings.idna, pyarrow.pandas_compat, paho.mqtt.client, pandas, pyarrow.parquet, tenacity
+    import encodings.idna, filelock, pyarrow.pandas_compat, paho.mqtt.client, pandas, pyarrow.parquet, tenacity
     from wind_kedro.feeds import Landing, build_feed
     feed, landing = build_feed("plant", json.loads(sys.argv[2])), Landing(Path(sys.argv[1]), "plant", "plant")
+    print("ready", flush=True)
     for _ in sys.stdin:
         pid = os.fork()
         if pid:
             print(pid, flush=True)
-            os.waitpid(pid, 0)
-            print("gone", flush=True)
+            print("ended by", os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
         else:
-            for landed in landing.pull(lambda checkpoint, scratch: feed.listen(checkpoint, lambda: False)):
-                print("landed", flush=True)
+            for _ in landing.pull(lambda checkpoint, scratch: feed.listen(checkpoint, lambda: False)):
+                pass
 """)
 KILLS = 25
 
@@ -533,28 +535,39 @@ def test_killed_at_any_point_every_message_lands_once(
     )  # fmt: skip
     assert parent.stdin is not None
     assert parent.stdout is not None
-    pieces = [numbers[start : start + 200] for start in range(0, len(numbers), 200)]
-    publishing = threading.Thread(target=lambda: [publish.many("T1/power", piece) for piece in pieces])
-    publishing.start()
+    published: list[Any] = []
+    landings: list[int] = []
+
+    def landed() -> int:
+        return sum(1 for _ in plant.landing.folder.glob("landed_at=*"))
+
     try:
-        for _ in range(KILLS):
+        assert parent.stdout.readline() == "ready\n"
+        for kill in range(KILLS):
+            before = landed()
+            published += publish.begin("T1/power", numbers[kill * 200 : kill * 200 + 200])
             parent.stdin.write("go\n")
             parent.stdin.flush()
             pid = int(parent.stdout.readline())
-            for _ in range(chance.randrange(4)):
-                assert parent.stdout.readline() == "landed\n"
-            time.sleep(chance.uniform(0, 0.03))  # into the next batch: fetching, writing, renaming, acknowledging
+            if kill % 2:  # from connecting to the first batch
+                time.sleep(chance.uniform(0, 0.1))
+            else:  # from the acknowledgements of the first batch to the next ones
+                while landed() == before:
+                    time.sleep(0.001)
+                time.sleep(chance.uniform(0, 0.05))
             os.kill(pid, signal.SIGKILL)
-            while parent.stdout.readline() != "gone\n":
-                pass
+            assert parent.stdout.readline() == f"ended by {-signal.SIGKILL}\n"
+            landings.append(landed() - before)
     finally:
         parent.stdin.close()
         parent.wait(10)
         parent.stdout.close()
-        publishing.join(30)
-    before = len(plant.rows)
-    plant.fetch()
-    assert 0 < before < len(numbers)
+    for one in published:
+        one.wait_for_publish(30)
+    assert min(landings) == 0 < max(landings), "all were killed at the same stage"
+    batches = [found.rows or 0 for found in plant.landing.landed()]
+    assert max(batches) == 40 < sum(batches) < len(numbers)
+    Plant(tmp_path, **plant.card | {"in_flight": 2000}).fetch()
     assert Counter(row["value"] for row in plant.rows) == Counter(numbers)
 
 

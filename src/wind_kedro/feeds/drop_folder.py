@@ -345,7 +345,7 @@ def _host_keys(feed: DropFolder) -> Any:
     import base64
     import hashlib
 
-    import paramiko  # type: ignore[import-untyped]
+    import paramiko
 
     class Expected(paramiko.MissingHostKeyPolicy):  # type: ignore[misc]  # paramiko has no types
         def missing_host_key(self, client: Any, hostname: str, key: Any) -> None:

@@ -35,6 +35,8 @@ _TURN_SECONDS = 0.1
 _REBIRTH_EVERY_SECONDS = 60.0
 _DIGEST_BYTES = 8
 _PART = "part.parquet"
+#: No more messages than this can be delivered and not acknowledged, whatever a broker makes of the receive maximum.
+_PACKET_IDS = 65_535
 #: Half the packet ids there are: a broker that counts them up does not give one again within so many messages.
 _MOST = 32_767
 #: Nobody has subscribed to it: taking it back changes nothing, and the answer says what the broker has worked off.
@@ -70,7 +72,7 @@ class Mqtt(Feed):
       landed since the broker last answered a request sent after acknowledgements. (A broker works on the packets of a
       connection in their order, and a resumed session begins with what is in flight.) Usually these are two batches; a
       receive maximum, which is `in_flight`, keeps them small. Its value alone is no bound: Mosquitto 2.0 counts anew after
-      a reconnection and sends more.
+      a reconnection and sends all it has. Batches stay bounded then, too.
       A sensor that truly sends the same twice sends two messages, not flagged: both land.
     - **A retained message lands once.** It is the last value from before the subscription: its row says ``retained``.
       MQTT 5 delivers it only when the subscription is new; its digest is kept for when the broker loses the session, and
@@ -199,7 +201,8 @@ class Mqtt(Feed):
         try:
             session.open()
             while True:
-                session.turn()
+                if not session.is_full():
+                    session.turn()
                 stopping, quiet = stop(), idle is not None and session.quiet_seconds >= idle
                 if session.held and (stopping or quiet or session.due):
                     yield session.batch()
@@ -282,7 +285,9 @@ class _Memory:
         kept = checkpoint or {}
         packed, letters = kept.get("landed", ""), 2 * _DIGEST_BYTES
         landed = (packed[at : at + letters] for at in range(0, len(packed), letters))
-        return cls(deque(landed, _MOST), dict(kept.get("retained", {})), Nodes.from_checkpoint(kept.get("nodes", {})))
+        return cls(
+            deque(landed, _PACKET_IDS), dict(kept.get("retained", {})), Nodes.from_checkpoint(kept.get("nodes", {}))
+        )
 
     def write(self, topics: list[str]) -> dict[str, Any]:
         return {
@@ -318,11 +323,15 @@ class _Session:
         """Since something was delivered."""
         return time.monotonic() - self._arrived_at
 
+    def is_full(self) -> bool:
+        """Whether no more should be taken before what is held has landed."""
+        # A method: callbacks change it while `loop` runs, which a type checker cannot see.
+        return len(self.held) >= self._feed.most_in_flight
+
     @property
     def due(self) -> bool:
         """Whether what is held should land now."""
-        full = len(self.held) >= self._feed.most_in_flight
-        return full or time.monotonic() - self._first_at >= self._feed.batch_seconds
+        return self.is_full() or time.monotonic() - self._first_at >= self._feed.batch_seconds
 
     def batch(self) -> Batch:
         """What is held, as it lands."""
@@ -370,6 +379,7 @@ class _Session:
         """Let the network work for a moment; connects again when the connection is lost."""
         assert self._client is not None  # noqa: S101 - `open` comes first
         if self._client.loop(_TURN_SECONDS) == 0:
+            self._check_rights()
             return
         if getattr(self._refusal, "value", 0) == _TAKEN_OVER:
             raise fault(
@@ -404,7 +414,8 @@ class _Session:
         try:
             client.connect(self._feed.host, self._port, self._feed.keep_alive_seconds, **options)
             end = time.monotonic() + self._feed.connect_seconds
-            while not self._is_ready() and time.monotonic() < end:
+            # A broker may send all it has kept before it answers: that lands as it comes, not when it has come.
+            while not self._is_ready() and not self.is_full() and time.monotonic() < end:
                 if client.loop(_TURN_SECONDS) != 0:
                     break
         except ssl.SSLCertVerificationError as error:
@@ -413,18 +424,22 @@ class _Session:
             ) from None
         except OSError as error:
             raise PassingError(f"the broker at {where} cannot be reached ({error})") from None
-        if not self._is_ready():
+        if not self._is_ready() and not self.is_full():
             code = getattr(self._refusal, "value", 0)
             if code in _REFUSED_FOR_GOOD:
                 raise fault(self._feed, f"{where}: {_REFUSED_FOR_GOOD[code]}")
             raise PassingError(f"the broker at {where} did not answer" + (f" ({self._refusal})" if code else ""))
-        refused = [topic for topic, code in zip(self._filters, self._granted, strict=False) if code.value >= _REFUSED]
-        if refused:
-            raise fault(self._feed, f"{where}: no right to read {', '.join(refused)}; ask for it, or correct `topics`")
+        self._check_rights()
         self._connected_at = self._arrived_at = time.monotonic()
 
+    def _check_rights(self) -> None:
+        refused = [topic for topic, code in zip(self._filters, self._granted, strict=False) if code.value >= _REFUSED]
+        if refused:
+            where = f"{self._feed.host}:{self._port}"
+            raise fault(self._feed, f"{where}: no right to read {', '.join(refused)}; ask for it, or correct `topics`")
+
     def _is_ready(self) -> bool:
-        # A method: callbacks change it while `loop` runs, which a type checker cannot see.
+        # A method for the same reason as `is_full`.
         return self._ready
 
     @property

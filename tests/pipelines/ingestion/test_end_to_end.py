@@ -30,7 +30,7 @@ def project(make_project: Callable[[], Path], inside: Callable[[Path], Path], tm
         "coast": {**drop, "url": str(tmp_path / "drop"), "glob": "**/*.csv", "into": "coast/share"},
     }
     (folder / "conf/feeds").mkdir()
-    (folder / "conf/feeds/catalog_ingestion.yml").write_text(yaml.safe_dump(catalog))
+    (folder / "conf/feeds/catalog_ingestion.yml").write_text(yaml.safe_dump(catalog, sort_keys=False))
     (folder / "conf/local/credentials.yml").write_text("coast: {password: '${oc.env:WIND_KEDRO_TEST_SECRET}'}")
     return folder
 

@@ -111,7 +111,8 @@ def make_readiness(fleet):
             "coverage_share": 0.97, "gaps": 2, "longest_gap_hours": 30.0, "silent_hours": 2.0,
             "latency_median_minutes": None if number % 2 else 12.0, "latency_95_minutes": None if number % 2 else 45.0,
             "reading": "wall_clock_is_utc", "offset_minutes": 4.0, "agrees": bool(number % 2), "stopped_rows_share": 0.01,
-            "curtailed_rows_share": 0.02, "iced_rows_share": 0.0, "quarantined_rows_share": 0.001, "unreadable_sources": number % 3,
+            "curtailed_rows_share": 0.02, "iced_rows_share": 0.0, "quarantined_rows_share": 0.001,
+            "unreadable_sources": number % 3,
             "weather": contracts.FORECAST_WEATHER, "weather_days": 735.0, "missing_runs": number,
             "best_point": "alpha/site", "best_correlation": 0.83, "other_farm": "elsewhere", "other_correlation": 0.61,
             "wrong_point": number % 5 == 1,
@@ -450,8 +451,8 @@ def bare_world(world):
     tables = {
         name: getattr(world, name).iloc[:0]
         for name in (
-            "power_curve", "clock_calibration", "data_quality", "readiness", "weather_fit", "quarantine", "observations", "forecasts",
-            "replay_scores", "live_scores", "promotions", "incidents",
+            "power_curve", "clock_calibration", "data_quality", "readiness", "weather_fit", "quarantine", "observations",
+            "forecasts", "replay_scores", "live_scores", "promotions", "incidents",
         )
     }  # fmt: skip
     return world.but(**tables, signals=world.signals.limit(0))

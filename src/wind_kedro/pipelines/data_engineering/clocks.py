@@ -219,8 +219,8 @@ def _block_sums(
     known = weather[(weather["available_at"] <= block) & (weather["valid_at"] <= block)]
     if wind.empty or known.empty:
         return {}
-    # Runs of one model; the newest run says most about a time, and of a run its newest version. The card's first model leads, others are for
-    # forecasting.
+    # Runs of one model; the newest run says most about a time, and of a run its newest version. The card's first model
+    # leads, others are for forecasting.
     model = next(source.model for source in farm.weather if source.model in set(known["weather_model"]))
     known = known[known["weather_model"] == model]
     known = (
