@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -215,8 +215,22 @@ def export(dress: Dress, folder: Path, seed: int = 7) -> list[Path]:
         )
     if dress.shuffled:
         rows = rows.iloc[rng.permutation(len(rows))].reset_index(drop=True)
+    out, shown = _columns(rows, dress, rng)
+    table = LAYOUTS[dress.layout](out, shown, dress, rng)
+    folder.mkdir(parents=True, exist_ok=True)
+    if dress.per_file:
+        return [
+            _write(table[(out["_turbine"] == name).to_numpy()], dress, folder / f"SCADA_WTG{name}_2024.csv")
+            for name in dress.ids
+        ]
+    suffix = {"csv": "csv", "excel": "xlsx", "parquet": "parquet"}[dress.format]
+    return [_write(table, dress, folder / f"export.{suffix}")]
+
+
+def _columns(rows: pd.DataFrame, dress: Dress, rng: np.random.Generator) -> tuple[pd.DataFrame, list[str]]:
+    """The signals in the dress's units and writing, beside ``_turbine`` and ``_stamp``; and the names of their columns."""
     out = pd.DataFrame({"_turbine": rows["turbine_id"], "_stamp": _stamps(rows["valid_at"], dress)})
-    shown: dict[str, str] = {}
+    shown: list[str] = []
     for signal, name in dress.names.items():
         unit = dress.units.get(signal, SIGNAL_UNITS[signal])
         factor, offset = UNIT_CONVERSIONS[unit, SIGNAL_UNITS[signal]]
@@ -228,46 +242,49 @@ def export(dress: Dress, folder: Path, seed: int = 7) -> list[Path]:
             stem = dress.extremes[signal]
             for kind, extreme in (("min", values - spread), ("max", values + spread), ("std", spread)):
                 out[f"{stem}_{kind}"] = extreme
-                shown[f"{stem}_{kind}"] = f"{stem}_{kind}"
+                shown.append(f"{stem}_{kind}")
         out[name] = values
-        shown[name] = name
-    typed = dress.format in {"excel", "parquet"}
-    if not typed:
+        shown.append(name)
+    if dress.format == "csv":
         for name in shown:
             out[name] = _formatted(out[name], dress)
-    folder.mkdir(parents=True, exist_ok=True)
-    if dress.layout == "wide":
-        table = out.drop_duplicates("_stamp")[["_stamp"]].rename(columns={"_stamp": dress.stamp})
-        for one in dress.ids:
-            own = out[out["_turbine"] == one].drop_duplicates("_stamp").set_index("_stamp")
-            for name in shown:
-                table[name.replace("{turbine}", one)] = own[name].reindex(table[dress.stamp]).to_numpy()
-    elif dress.layout == "long":
-        pieces = [
-            pd.DataFrame({dress.stamp: out["_stamp"], **({dress.turbine: out["_turbine"]} if dress.turbine else {}),
-                          "Tag": [name.replace("{turbine}", one) for one in out["_turbine"]], "Value": out[name]})
-            for name in shown
-        ]  # fmt: skip
-        table = pd.concat(pieces).sort_index(kind="stable")
-        if dress.quality:
-            table["Quality"] = np.where(rng.random(len(table)) < 0.01, "Bad", "Good")
-    else:
-        keys = {dress.stamp: out["_stamp"]}
-        if dress.time_of_day:
-            split = out["_stamp"].str.split(" ", n=1)
-            keys = {dress.stamp: split.str[0], dress.time_of_day: split.str[1]}
-        if dress.turbine:
-            keys[dress.turbine] = out["_turbine"]
-        table = pd.concat([pd.DataFrame(keys), out[list(shown)]], axis=1)
-    if dress.per_file:
-        paths = []
-        for name in dress.ids:
-            paths.append(
-                _write(table[(out["_turbine"] == name).to_numpy()], dress, folder / f"SCADA_WTG{name}_2024.csv")
-            )
-        return paths
-    suffix = {"csv": "csv", "excel": "xlsx", "parquet": "parquet"}[dress.format]
-    return [_write(table, dress, folder / f"export.{suffix}")]
+    return out, shown
+
+
+def _table(out: pd.DataFrame, shown: list[str], dress: Dress, rng: np.random.Generator) -> pd.DataFrame:
+    del rng
+    keys = {dress.stamp: out["_stamp"]}
+    if dress.time_of_day:
+        split = out["_stamp"].str.split(" ", n=1)
+        keys = {dress.stamp: split.str[0], dress.time_of_day: split.str[1]}
+    if dress.turbine:
+        keys[dress.turbine] = out["_turbine"]
+    return pd.concat([pd.DataFrame(keys), out[shown]], axis=1)
+
+
+def _wide(out: pd.DataFrame, shown: list[str], dress: Dress, rng: np.random.Generator) -> pd.DataFrame:
+    del rng
+    table = out.drop_duplicates("_stamp")[["_stamp"]].rename(columns={"_stamp": dress.stamp})
+    for one in dress.ids:
+        own = out[out["_turbine"] == one].drop_duplicates("_stamp").set_index("_stamp")
+        for name in shown:
+            table[name.replace("{turbine}", one)] = own[name].reindex(table[dress.stamp]).to_numpy()
+    return table
+
+
+def _long(out: pd.DataFrame, shown: list[str], dress: Dress, rng: np.random.Generator) -> pd.DataFrame:
+    pieces = [
+        pd.DataFrame({dress.stamp: out["_stamp"], **({dress.turbine: out["_turbine"]} if dress.turbine else {}),
+                      "Tag": [name.replace("{turbine}", one) for one in out["_turbine"]], "Value": out[name]})
+        for name in shown
+    ]  # fmt: skip
+    table = pd.concat(pieces).sort_index(kind="stable")
+    if dress.quality:
+        table["Quality"] = np.where(rng.random(len(table)) < 0.01, "Bad", "Good")
+    return table
+
+
+LAYOUTS = {"table": _table, "wide": _wide, "long": _long}
 
 
 def _write(table: pd.DataFrame, dress: Dress, path: Path) -> Path:
@@ -415,24 +432,47 @@ def _truths(dress: Dress) -> Iterator[tuple[str, Any]]:
 
 
 def _agrees(name: str, value: Any, true: Any, dress: Dress) -> bool:
-    if name == "signals.encoding":
-        # Code pages that read this file alike are the same answer.
-        return {"utf-8-sig": "utf-8"}.get(str(true), str(true)) == value or (
-            {str(true), str(value)} <= {"utf-8", "cp1252"} and "".join([*dress.names.values(), *dress.title]).isascii()
-        )
-    if name == "signals.thousands":
-        return value == true or (value is None and true is None)
-    if name == "signals.stamp_format":
-        same = {"iso_z": None, "%Y-%m-%d %H:%M:%S": None}
-        return same.get(str(true), true) == same.get(str(value), value) or (dress.format == "excel" and value is None)
-    if name == "capacity_kw":
-        return value is not None and abs(float(value) - float(true)) <= 0.01 * float(true)
-    if name == "turbines":
-        # A file's name has the turbine's in it: WTGT01 is as good a name of T01.
-        return len(value) == len(true) and all(one.endswith(own) for one, own in zip(sorted(value), true, strict=True))
-    if name.startswith("signals.sentinels") and value and true:
-        return bool(np.allclose(sorted(value), sorted(true)))
-    return bool(value == true)
+    """Whether a proven field is the truth, or says the same in other words."""
+    compare = _SAME.get("signals.sentinels" if name.startswith("signals.sentinels.") else name)
+    return bool(value == true if compare is None else compare(value, true, dress))
+
+
+def _same_encoding(value: Any, true: Any, dress: Dress) -> bool:
+    # Code pages that read this file alike are the same answer.
+    plain = "".join([*dress.names.values(), *dress.title]).isascii()
+    return {"utf-8-sig": "utf-8"}.get(true, true) == value or (plain and {true, value} <= {"utf-8", "cp1252"})
+
+
+def _same_stamp_format(value: Any, true: Any, dress: Dress) -> bool:
+    same = {"iso_z": None, "%Y-%m-%d %H:%M:%S": None}
+    return same.get(true, true) == same.get(value, value) or (dress.format == "excel" and value is None)
+
+
+def _same_capacity(value: Any, true: Any, dress: Dress) -> bool:
+    del dress
+    return value is not None and abs(float(value) - float(true)) <= 0.01 * float(true)
+
+
+def _same_turbines(value: Any, true: Any, dress: Dress) -> bool:
+    # A file's name has the turbine's in it: WTGT01 is as good a name of T01.
+    del dress
+    return len(value) == len(true) and all(one.endswith(own) for one, own in zip(sorted(value), true, strict=True))
+
+
+def _same_sentinels(value: Any, true: Any, dress: Dress) -> bool:
+    del dress
+    return bool(
+        value == true or (value and true and len(value) == len(true) and np.allclose(sorted(value), sorted(true)))
+    )
+
+
+_SAME: Mapping[str, Callable[[Any, Any, Dress], bool]] = {
+    "signals.encoding": _same_encoding,
+    "signals.stamp_format": _same_stamp_format,
+    "capacity_kw": _same_capacity,
+    "turbines": _same_turbines,
+    "signals.sentinels": _same_sentinels,
+}
 
 
 def judge(dress: Dress, found: Findings | None) -> list[dict[str, str]]:

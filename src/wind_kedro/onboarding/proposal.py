@@ -24,6 +24,8 @@ from .stamps import Reading, offset_minutes, parse, readings, rollovers
 
 _MAX_TURBINES = 500
 _MOST = 0.9
+#: A column with fewer numbers than this share of its rows is none of numbers, unless all that is filled in are.
+_HALF = 0.5
 
 
 @dataclass
@@ -195,23 +197,23 @@ def _stamps(sample: Sample, found: Findings) -> _Stamps:
         raise OnboardingError(
             f"{sample.files[0]}: none of its columns ({', '.join(sample.header)}) is a time stamp that can be read"
         )
-    chosen = next(iter(whole))
-    proven, why = True, f"'{chosen}' is the only column of stamps"
-    if len(whole) > 1:
-        starts = [name for name in whole if names.says(name, names.START_WORDS)]
-        ends = [name for name in whole if names.says(name, names.END_WORDS)]
-        if len(whole) == 2 and len(starts) == 1 and len(ends) == 1 and starts != ends:  # noqa: PLR2004
-            chosen = starts[0]
-            why = f"'{starts[0]}' and '{ends[0]}' are start and end of the interval"
-        else:
-            utc = [name for name in whole if names.says(name, names.UTC_WORDS)]
-            chosen = utc[0] if len(utc) == 1 else chosen
-            proven, why = (
-                len(utc) == 1,
-                f"of the stamps {', '.join(whole)}" + (" one is UTC by its name" if len(utc) == 1 else ""),
-            )
+    chosen, proven, why = _one_stamp(list(whole))
     found.add("signals.timestamp", chosen, why, proven=proven)
     return _read(sample, found, [chosen], sample.column(chosen), whole[chosen])
+
+
+def _one_stamp(columns: Sequence[str]) -> tuple[str, bool, str]:
+    """Of several columns of stamps: the start of the interval, or the one in UTC."""
+    if len(columns) == 1:
+        return columns[0], True, f"'{columns[0]}' is the only column of stamps"
+    starts = [name for name in columns if names.says(name, names.START_WORDS)]
+    ends = [name for name in columns if names.says(name, names.END_WORDS)]
+    if len(columns) == 2 and len(starts) == 1 and len(ends) == 1 and starts != ends:  # noqa: PLR2004
+        return starts[0], True, f"'{starts[0]}' and '{ends[0]}' are start and end of the interval"
+    utc = [name for name in columns if names.says(name, names.UTC_WORDS)]
+    alone = len(utc) == 1
+    why = f"of the stamps {', '.join(columns)}" + (" one is UTC by its name" if alone else "")
+    return (utc[0] if alone else columns[0]), alone, why
 
 
 def _read(sample: Sample, found: Findings, columns: list[str], cells: list[str], ways: list[Reading]) -> _Stamps:
@@ -261,7 +263,8 @@ def _layout(sample: Sample, found: Findings, stamps: _Stamps, decimal: str, thou
     numeric = [
         name
         for name in rest
-        if np.isfinite(values[name]).mean() > 0.5 or (_mostly_numbers(cells[name]) and np.isfinite(values[name]).any())
+        if np.isfinite(values[name]).mean() > _HALF
+        or (_mostly_numbers(cells[name]) and np.isfinite(values[name]).any())
     ]
     texts = [name for name in rest if name not in numeric and len(set(cells[name])) > 0 and any(cells[name])]
     block = np.repeat(np.arange(len(sample.blocks)), [len(rows) for rows in sample.blocks])
