@@ -91,6 +91,18 @@ def _before_run(pipeline: Pipeline, **datasets: Any) -> None:
     list(hook.before_pipeline_run(run_params={}, pipeline=pipeline, catalog=DataCatalog(datasets)))
 
 
+def test_secrets_of_this_machine_hold_in_every_environment_and_nothing_else_of_it(project: Path) -> None:
+    (project / "conf/local/credentials.yml").write_text("lake: {key: local}\nplant: {password: local}")
+    (project / "conf/local/globals.yml").write_text("data: elsewhere")
+    (project / "conf/prod").mkdir()
+    (project / "conf/prod/credentials.yml").write_text("plant: {password: of the environment}")
+    (project / "conf/prod/globals.yml").write_text("data: data/prod")
+    with KedroSession.create(project_path=project, env="prod", save_on_close=False) as session:
+        loader = session.load_context().config_loader
+        assert loader["credentials"] == {"lake": {"key": "local"}, "plant": {"password": "of the environment"}}
+        assert loader["catalog"]["features"]["filepath"].startswith("data/prod/")
+
+
 def test_every_missing_input_is_named_and_parameters_are_none(project: Path) -> None:
     names = ["features", "params:clock", "parameters", "promotions", "memory", "orphan"]
     pipeline = Pipeline([Node(_pass_on, inputs=names, outputs="out", name="pass_on")])

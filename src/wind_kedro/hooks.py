@@ -139,15 +139,19 @@ def _add_secrets_of_this_machine(loader: Any) -> None:
     Kedro reads base and the environment of the run only: a secret would have to stand in each.
     """
     from kedro.config import MissingConfigException
-    from kedro.framework.project import settings
 
     if loader.env in {None, loader.default_run_env}:  # it is read anyway
         return
-    local = type(loader)(loader.conf_source, env=loader.default_run_env, **settings.CONFIG_LOADER_ARGS)
     found: dict[str, Any] = {}
-    for source in (local, loader):
-        with contextlib.suppress(MissingConfigException):
-            found |= source["credentials"]
+    # By the loader of this run: a second one would take over the resolvers of the process, and every `${globals:…}` read after it
+    # would be of that one's environment.
+    local = f"{loader.conf_source}/{loader.default_run_env}"
+    with contextlib.suppress(MissingConfigException):
+        found |= loader.load_and_merge_dir_config(
+            local, loader.config_patterns["credentials"], "credentials", set(), True
+        )
+    with contextlib.suppress(MissingConfigException):
+        found |= loader["credentials"]
     loader["credentials"] = found
 
 
