@@ -24,7 +24,7 @@ def subtitle(figure):
 
 def test_every_figure_is_readable_in_every_world(any_world, draw):
     drawn = draw(any_world)
-    assert len(drawn) == 8
+    assert len(drawn) == 9
     for figure in drawn.values():
         ReadableFigure().validate(figure)
 

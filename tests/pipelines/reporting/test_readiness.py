@@ -76,7 +76,7 @@ def test_of_many_farms_the_figure_shows_those_most_in_doubt(fleet_world):
     reporting = fleet_world.reporting.model_copy(update={"readiness_farms": 1})
     figure = figure_of(fleet_world.but(reporting=reporting))
     assert set(figure.data[0].y) == {fleet_world.fleet.farms[1].name}
-    assert "the 1 of 2 farms most in doubt" in figure.layout.title.text
+    assert figure.layout.title.subtitle.text == "the 1 of 2 farms most in doubt"
 
 
 def test_coverage_is_by_week_and_as_of(world):

@@ -72,7 +72,9 @@ class Panel:
     y_options: dict[str, Any] = field(default_factory=dict)
 
 
-def _figure(title: str, shown: Sequence[View], panels: Sequence[Panel], *, height: int = 440, **layout: Any) -> Figure:
+def draw_views(
+    title: str, shown: Sequence[View], panels: Sequence[Panel], *, height: int = 440, **layout: Any
+) -> Figure:
     """All views in one figure with a menu; a view without data says why instead of showing nothing."""
     from plotly import graph_objects as go
     from plotly.subplots import make_subplots
@@ -229,7 +231,7 @@ def draw_farm_map(fleet: Fleet, reporting: Reporting) -> Figure:
         )
         shown.append(view)
     shown += [_map_of(farm) for farm in _farms(fleet, reporting)]
-    return _figure(
+    return draw_views(
         "Where the turbines stand",
         shown,
         [Panel("east of the middle (km)", "north of the middle (km)", {}, {"scaleanchor": "x", "scaleratio": 1})],
@@ -360,7 +362,7 @@ def draw_data_quality(
             view.note = "Nothing was checked yet: the pipeline data_engineering has not run."
         shown.append(view)
     bars = max((len(view.categories) for view in shown), default=0)
-    return _figure(
+    return draw_views(
         "Data quality",
         shown,
         [
@@ -406,7 +408,7 @@ def draw_clock(clock_calibration: pd.DataFrame, fleet: Fleet, clock: Clock, repo
             _add_clock(view, fit.iloc[0])
         shown.append(view)
     reading = {"type": "category", "title": {"text": "reading of the stamps", "standoff": 8}}
-    return _figure(
+    return draw_views(
         "Which reading of the time stamps fits the weather",
         shown,
         [
@@ -513,7 +515,7 @@ def draw_power_curve(
         if mine.empty:
             view.note = "No turbine readings yet: the pipeline data_engineering has not run."
         shown.append(view)
-    return _figure(
+    return draw_views(
         "Power curve",
         shown,
         [Panel("wind speed at the turbine (m/s)", "power of a turbine (% of rated)", {"rangemode": "tozero"})],
@@ -582,7 +584,7 @@ def draw_forecast(
             actual = views.measured(observations, member.entity_id, member.product.granularity_minutes, clock)
             _add_fan(view, newest, actual, member, reporting, go)
         shown.append(view)
-    return _figure(
+    return draw_views(
         "The newest forecast, and what came since",
         shown,
         [Panel("start of the interval (UTC)", "power (MW)", {"type": "date"}, {"rangemode": "tozero"})],
@@ -704,7 +706,7 @@ def draw_lead_times(
         if not view.traces:
             view.note = "No model was replayed yet: run the pipeline training."
         shown.append(view)
-    return _figure(
+    return draw_views(
         "Errors by lead time",
         shown,
         [
@@ -766,7 +768,7 @@ def draw_reliability(
         else:
             view.note = "No scores yet: run the pipeline training."
         shown.append(view)
-    return _figure(
+    return draw_views(
         "Are the ranges honest?",
         shown,
         [
@@ -814,7 +816,7 @@ def draw_live_performance(
             promise = views.weighted_mean(views.over_all_leads(views.in_all(replay), member.product))
             _add_days(view, live, promise, goal, reporting, go)
         shown.append(view)
-    return _figure(
+    return draw_views(
         "In operation: is it as good as promised?",
         shown,
         [Panel("day of issue (UTC)", "score (% of capacity)", {"type": "date"}, {"rangemode": "tozero"})],

@@ -12,7 +12,7 @@ from wind_kedro.cards import Fleet
 from wind_kedro.clock import Clock
 from wind_kedro.pipelines.reporting import views
 from wind_kedro.pipelines.reporting.contracts import Figure, ReadinessFacts, Reporting
-from wind_kedro.pipelines.reporting.figures import BLUE, FONT, GRID, INK, MUTED, READINGS, VERMILION
+from wind_kedro.pipelines.reporting.figures import BLUE, MUTED, READINGS, VERMILION, Panel, View, draw_views
 from wind_kedro.tiers import TIERS, assessed_by
 
 _ROW_PIXELS = 22
@@ -60,64 +60,38 @@ def draw_weather_fit(
             {"symbol": "x", "size": 12, "color": VERMILION},
         ),
     ]
-    figure = go.Figure(
-        [
-            go.Scatter(
-                x=[round(float(value), 3) for value in rows["correlation"]],
-                y=[names[farm_id] for farm_id in rows["farm_id"]],
-                mode="markers",
-                name=name,
-                marker=marker,
-                text=[
-                    f"{names[row['of_farm']]}: {row['weather_model']}/{row['weather_point']}, {row['distance_km']:.0f} km, "
-                    f"{row['hours']:,} hours, rank {row['rank']}"
-                    for row in rows.to_dict("records")
-                ],
-                hovertemplate="%{text}<br>correlation %{x:.3f}<extra></extra>",
-            )
-            for name, rows, marker in kinds
-            if len(rows)
-        ]
-    )
-    axis = {"gridcolor": GRID, "linecolor": MUTED, "zerolinecolor": GRID, "automargin": True}
-    shown = [names[farm_id] for farm_id in order]
-    note = f" · the {len(order)} of {len(beaten)} farms most in doubt" if len(beaten) > len(order) else ""
-    figure.update_layout(
-        {
-            "template": go.layout.Template(),
-            "title": {
-                "text": f"Does the weather explain the power?{note}",
-                "x": 0,
-                "xref": "container",
-                "font": {"size": 17},
-            }
-            | {"pad": {"l": 12, "t": 14}, "y": 1, "yref": "container", "yanchor": "top"},
-            "font": {"family": FONT, "size": 13, "color": INK},
-            "height": _FRAME_PIXELS + _ROW_PIXELS * max(3, len(order)),
-            "margin": {"l": 70, "r": 24, "t": 96, "b": 60},
-            "paper_bgcolor": "#ffffff",
-            "plot_bgcolor": "#ffffff",
-            "legend": {"orientation": "h", "x": 0, "xanchor": "left", "y": 1.01, "yanchor": "bottom"},
-            "showlegend": True,
-            "xaxis": axis | {"title": {"text": "Correlation of hourly power with the wind at 100 m"}},
-            # The first farm on top.
-            "yaxis": axis
-            | {
-                "title": {"text": "Farm"},
-                "categoryorder": "array",
-                "categoryarray": shown[::-1],
-                "dtick": 1,
-                "type": "category",
-            },
-        }
-    )
-    if not order:
-        figure.update_layout(
-            annotations=[{"text": "No farm has hours enough to compare.", "showarrow": False, "font": {"size": 15}}],
+    traces = [
+        go.Scatter(
+            x=[round(float(value), 3) for value in rows["correlation"]],
+            y=[names[farm_id] for farm_id in rows["farm_id"]],
+            mode="markers",
+            name=name,
+            marker=marker,
+            text=[
+                f"{names[row['of_farm']]}: {row['weather_model']}/{row['weather_point']}, {row['distance_km']:.0f} km, "
+                f"{row['hours']:,} hours, rank {row['rank']}"
+                for row in rows.to_dict("records")
+            ],
+            hovertemplate="%{text}<br>correlation %{x:.3f}<extra></extra>",
         )
-        figure.update_xaxes(showticklabels=False, showgrid=False)
-        figure.update_yaxes(showticklabels=False, showgrid=False)
-    return figure
+        for name, rows, marker in kinds
+        if len(rows)
+    ]
+    shown = [names[farm_id] for farm_id in order]
+    label = (
+        f"the {len(order)} of {len(beaten)} farms most in doubt" if len(beaten) > len(order) else "most in doubt first"
+    )
+    view = View("", label, False, traces)
+    view.rows = [1] * len(traces)
+    if readiness.empty:
+        view.note = "Nothing was assessed yet: run the pipeline data_engineering."
+    elif not order:
+        view.note = "No farm has hours enough to compare; the pipeline data_engineering looks again with every run."
+    # The first farm on top.
+    farms = {"categoryorder": "array", "categoryarray": shown[::-1], "dtick": 1, "type": "category"}
+    panel = Panel("Correlation of hourly power with the wind at 100 m", "Farm", y_options=farms)
+    height = _FRAME_PIXELS + _ROW_PIXELS * max(3, len(order))
+    return draw_views("Does the weather explain the power?", [view], [panel], height=height)
 
 
 def build_readiness_page(
