@@ -76,7 +76,7 @@ def test_every_dataset_has_a_layer(datasets: dict[str, Any]) -> None:
 
 def test_every_figure_is_shown(datasets: dict[str, Any]) -> None:
     figures = {name: one for name, one in datasets.items() if name.endswith("_figure")}
-    assert len(figures) == 9
+    assert len(figures) == 10
     for name, one in figures.items():
         assert one["preview_type"] == "PlotlyPreview", name
         assert one["preview"]["data"], name

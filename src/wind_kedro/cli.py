@@ -208,6 +208,68 @@ def forecast(options: dict[str, str | None], product: str | None, entity: str | 
 
 
 @wind.command()
+@click.option("--entity", required=True, help="The farm or group.")
+@click.option("--product", help="Only this product.")
+@click.option("--issued-at", help="The issue time, UTC (2015-11-01T06:00); without it, the newest.")
+@click.pass_obj
+def drivers(options: dict[str, str | None], entity: str, product: str | None, issued_at: str | None) -> None:
+    """Print what moved a forecast, in kW of its median, interval by interval."""
+    from wind_kedro.errors import WindKedroError
+
+    fleet, context = _open(options)
+    with _one_line():
+        fleet.farms_of(entity)
+        if product:
+            fleet.product(product)
+        table = context.catalog.load("drivers")
+        table = table[table["product_id"].isin([product or card.id for card in fleet.products])]
+        table = table[table["entity_id"] == entity]
+        if issued_at:
+            table = table[table["issued_at"] == _utc(issued_at, "--issued-at")]
+        if table.empty:
+            when = f" issued at {issued_at}" if issued_at else ""
+            raise WindKedroError(
+                f"nothing is known of what moved a forecast of '{entity}'{when}: issue it with kedro run --pipeline forecasting, "
+                f"by a model of a family that can say"
+            )
+    for product_id, rows in table.groupby("product_id"):
+        newest = rows[rows["issued_at"] == rows["issued_at"].max()]
+        first = newest.iloc[0]
+        click.secho(
+            f"\n{fleet.product(str(product_id)).name} · {fleet.name_of(entity)} · issued {first['issued_at']:%Y-%m-%d %H:%M} UTC "
+            f"by {first['model']} version {first['model_version']}",
+            bold=True,
+        )
+        moved = newest.pivot(index="valid_at", columns="driver", values="contribution_kw")
+        order = ["base", *moved.drop(columns="base").abs().sum().sort_values(ascending=False, kind="stable").index]
+        # Of each interval, the input that moved it most.
+        felt = newest[newest["feature"] != ""].set_index("valid_at")
+        most = felt.iloc[felt["contribution_kw"].abs().argsort(kind="stable")].groupby(level=0).last()
+        _print_table(
+            ["valid at (UTC)", "median", *order, "most of all"],
+            [
+                [f"{at:%Y-%m-%d %H:%M}", f"{row.sum():,.0f} kW"]
+                + [f"{row[name]:,.0f}" if name == "base" else f"{row[name]:+,.0f}" for name in order]
+                + [f"{most.loc[at, 'feature']} {most.loc[at, 'feature_value']:.3g}" if at in most.index else ""]
+                for at, row in moved.iterrows()
+            ],
+        )
+
+
+def _utc(text: str, option: str) -> Any:
+    """A time as typed, which is UTC unless it says otherwise."""
+    import pandas as pd
+
+    from wind_kedro.errors import WindKedroError
+
+    try:
+        time = pd.Timestamp(text)
+    except ValueError:
+        raise WindKedroError(f"{option} {text}: is no time; write 2015-11-01T06:00") from None
+    return time.tz_localize("UTC") if time.tzinfo is None else time.tz_convert("UTC")
+
+
+@wind.command()
 @click.option("--tier", type=click.Choice(TIERS), help="Only farms of this tier.")
 @click.pass_obj
 def readiness(options: dict[str, str | None], tier: str | None) -> None:

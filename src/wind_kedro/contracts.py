@@ -423,6 +423,28 @@ class Forecasts(pa.DataFrameModel):
         unique = ["product_id", "entity_id", "model", "issued_at", "valid_at"]
 
 
+class Drivers(Contract):
+    """One row per product, entity, issue time, interval and driver: by how much it moved the median. They add up to it."""
+
+    product_id: Series[str]
+    entity_id: Series[str]
+    issued_at: Series[Utc]
+    valid_at: Series[Utc]
+    model: Series[str]
+    model_version: Series[str]
+    driver: Series[str] = pa.Field(description="a group of features (parameters_drivers.yml), 'base' or 'corrections'")
+    contribution_kw: Series[float] = pa.Field(description="of the median")
+    feature: Series[str] = pa.Field(description="the feature of the group that moved it most; '' where there is none")
+    feature_value: Series[float] = pa.Field(
+        nullable=True, description="its value, in its own unit; null: not known then"
+    )
+
+    class Config:
+        """The key."""
+
+        unique = ["product_id", "entity_id", "issued_at", "valid_at", "driver"]
+
+
 class Scores(Contract):
     """One row per product, entity, model, period, bucket of lead time, metric and quantile level."""
 

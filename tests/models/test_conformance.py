@@ -42,6 +42,19 @@ def test_few_rows(model: Forecaster, learning: Problem, asking: Problem, rows: i
     np.testing.assert_allclose(answer, model.predict(asking[0])[:rows])
 
 
+def test_what_moved_a_median_adds_up_to_it(model: Forecaster, learning: Problem, asking: Problem) -> None:
+    model.fit(*learning)
+    told = model.contributions(asking[0])
+    if told is None:  # the family cannot say: a right answer, and no half-said one
+        return
+    said = told.base + told.columns.to_numpy().sum(axis=1)
+    median = model.predict(asking[0])[:, LEVELS.index(0.5)]
+    # Before quantiles are put in order and kept within bounds.
+    assert np.abs(np.clip(said, 0, 1) - median).mean() < 0.01
+    assert set(told.columns) <= set(asking[0].columns)
+    assert model.contributions(asking[0].iloc[:0]).columns.empty  # type: ignore[union-attr]
+
+
 def test_a_single_level(model: Forecaster, learning: Problem, asking: Problem) -> None:
     median = made(model.type_name(), levels=[0.5]).fit(*learning).predict(asking[0])
     assert median.shape == (len(asking[0]), 1)

@@ -15,10 +15,10 @@ from wind_kedro.models.catboost import CatBoostModel
 from wind_kedro.models.climatology import Climatology
 from wind_kedro.models.persistence import Persistence
 from wind_kedro.models.power_curve import PowerCurveModel
-from wind_kedro.models.protocol import Forecaster, read_model_card
+from wind_kedro.models.protocol import Contributions, Forecaster, read_model_card
 from wind_kedro.tiers import Tier
 
-__all__ = ["MODELS", "Forecaster", "ModelConfig", "build", "load_model"]
+__all__ = ["MODELS", "Contributions", "Forecaster", "ModelConfig", "build", "load_model"]
 
 #: The families by the word that configuration and files use. Each imports its heavy library when it first needs it.
 MODELS: Mapping[str, type[Forecaster]] = {

@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from pydantic import Field, field_validator
 
-from wind_kedro.models.protocol import Array, Forecaster, Parameters, numbers
+from wind_kedro.models.protocol import Array, Contributions, Forecaster, Parameters, numbers
 
 if TYPE_CHECKING:
     from catboost import CatBoostRegressor
@@ -148,6 +148,25 @@ class CatBoostModel(Forecaster):
         quantiles = self._quantiles(self._model, _matrix(features, self._columns))
         middle = quantiles[:, [self._middle]]
         return middle + (quantiles - middle) * self._spread
+
+    def contributions(self, features: pd.DataFrame) -> Contributions:
+        """Shapley values of the median (Lundberg and Lee, NeurIPS 2017), by CatBoost's own method for trees.
+
+        They add up to the median before quantiles are sorted and kept within bounds.
+        """
+        from catboost import Pool
+
+        self._need(features)
+        matrix = _matrix(features, self._columns)
+        if not len(matrix):
+            return Contributions(np.empty(0), pd.DataFrame(columns=self._columns, dtype=float))
+        values = np.asarray(
+            self._model.get_feature_importance(
+                Pool(matrix), type="ShapValues", thread_count=self.parameters.thread_count
+            )
+        )
+        own = values[:, self._middle] if len(self.levels) > 1 else values
+        return Contributions(own[:, -1], pd.DataFrame(own[:, :-1], columns=self._columns, index=features.index))
 
     def _save(self, folder: Path) -> None:
         self._model.save_model(str(folder / ARTEFACT), format="cbm")

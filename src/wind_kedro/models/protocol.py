@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -33,6 +34,19 @@ class Parameters(BaseModel):
     """Settings of a model: unknown ones are mistakes, and they never change."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+@dataclass(frozen=True)
+class Contributions:
+    """What moved the medians of a table of features, in shares of capacity: a row's ``base`` and columns add up to its median.
+
+    Attributes:
+        base: what the model says of a row it knows nothing of, one value a row.
+        columns: one row per row of features, one column per feature that the model has learnt from.
+    """
+
+    base: Array
+    columns: pd.DataFrame
 
 
 class Forecaster(ABC):
@@ -91,6 +105,10 @@ class Forecaster(ABC):
         if features.empty:
             return np.empty((0, len(self.levels)))
         return np.sort(np.clip(self._predict(features), 0.0, 1.0), axis=1)
+
+    def contributions(self, features: pd.DataFrame) -> Contributions | None:
+        """By how much each feature moved the median of each row; nothing where the family cannot say."""
+        return None
 
     def clone(self) -> Self:
         """An unfitted model with the same settings, that shares nothing with this one."""

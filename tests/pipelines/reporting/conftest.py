@@ -158,6 +158,7 @@ class World:
     quarantine: pd.DataFrame
     observations: pd.DataFrame
     forecasts: pd.DataFrame
+    drivers: pd.DataFrame
     replay_scores: pd.DataFrame
     live_scores: pd.DataFrame
     promotions: pd.DataFrame
@@ -235,6 +236,20 @@ def _forecasts(fleet, observations, rng, *, model, error, version, first, last):
                 )
             )
     return contracts.Forecasts.validate(pd.concat(tables, ignore_index=True))
+
+
+def _drivers(forecasts):
+    """Three drivers of every interval, which add up to its median."""
+    median = forecasts[quantile_column(0.5)]
+    start = forecasts["capacity_kw"] * 0.3
+    keys = forecasts[["product_id", "entity_id", "issued_at", "valid_at", "model", "model_version"]]
+    wind = (median - start) * 0.8
+    tables = [
+        keys.assign(driver="base", contribution_kw=start, feature="", feature_value=np.nan),
+        keys.assign(driver="wind", contribution_kw=wind, feature="wind_speed_100m_ms", feature_value=8.25),
+        keys.assign(driver="air", contribution_kw=median - start - wind, feature="pressure_pa", feature_value=np.nan),
+    ]
+    return contracts.Drivers.validate(pd.concat(tables, ignore_index=True))
 
 
 def _signals(fleet, rng):
@@ -370,6 +385,7 @@ def make_world(*, farms=1, kind="analysis", reporting=None):
         ),
         observations=observations,
         forecasts=forecasts,
+        drivers=_drivers(forecasts),
         replay_scores=score_forecasts(replayed, observations, fleet, edges),
         live_scores=score_forecasts(forecasts, observations, fleet, edges, by="day", as_of=AS_OF, paired=False),
         promotions=contracts.Promotions.validate(
@@ -452,7 +468,7 @@ def bare_world(world):
         name: getattr(world, name).iloc[:0]
         for name in (
             "power_curve", "clock_calibration", "data_quality", "readiness", "weather_fit", "quarantine", "observations",
-            "forecasts", "replay_scores", "live_scores", "promotions", "incidents",
+            "forecasts", "drivers", "replay_scores", "live_scores", "promotions", "incidents",
         )
     }  # fmt: skip
     return world.but(**tables, signals=world.signals.limit(0))

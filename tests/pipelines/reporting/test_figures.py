@@ -10,7 +10,13 @@ from wind_kedro.pipelines.reporting import figures
 from wind_kedro.pipelines.reporting.contracts import ReadableFigure, Reporting
 
 #: What is made from weather; the others show the farm and its data.
-FROM_WEATHER = {"forecast_figure", "lead_time_figure", "reliability_figure", "live_performance_figure"}
+FROM_WEATHER = {
+    "forecast_figure",
+    "drivers_figure",
+    "lead_time_figure",
+    "reliability_figure",
+    "live_performance_figure",
+}
 
 
 def trace(figure, name, number=0):
@@ -24,7 +30,7 @@ def subtitle(figure):
 
 def test_every_figure_is_readable_in_every_world(any_world, draw):
     drawn = draw(any_world)
-    assert len(drawn) == 9
+    assert len(drawn) == 10
     for figure in drawn.values():
         ReadableFigure().validate(figure)
 

@@ -2,7 +2,7 @@
 
 ::
 
-    tables ──┬─ draw_… (eight) ─ figures ─┐
+    tables ──┬─ draw_… (nine) ─ figures ─┐
              ├─ build_summary ── summary ─┴─ build_report ─ report
              └─ draw_weather_fit ─ weather_fit_figure ── build_readiness_page ─ readiness_page
 """
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from kedro.pipeline import Node, Pipeline, node, pipeline
 
-from wind_kedro.pipelines.reporting import figures, nodes, readiness
+from wind_kedro.pipelines.reporting import drivers, figures, nodes, readiness
 
 _CARDS = {"fleet": "params:fleet", "clock": "params:clock", "reporting": "params:reporting"}
 
@@ -48,6 +48,12 @@ def create_pipeline() -> Pipeline:
             {"forecasts": "forecasts", "observations": "observations"} | _CARDS,
             "forecast_figure",
             name="draw_forecast",
+        ),
+        node(
+            drivers.draw_drivers,
+            {"drivers": "drivers", "forecasts": "forecasts"} | _CARDS,
+            "drivers_figure",
+            name="draw_drivers",
         ),
         node(
             figures.draw_lead_times,
