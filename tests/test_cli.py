@@ -369,6 +369,44 @@ def test_forecast_of_what_is_not_there_is_one_line(
     _one_line(type_in("wind", "forecast", *words), *parts)
 
 
+def test_drivers_prints_what_moved_each_interval(empty: Path) -> None:
+    at = pd.Timestamp("2024-03-31T06:00Z")
+    rows = [
+        (at, hour, driver, kw + hour, feature, value)
+        for hour in (1, 2)
+        for driver, kw, feature, value in (
+            ("base", 900.0, "", np.nan),
+            ("wind", 250.0, "wind_speed_100m_ms", 9.25),
+            ("air", -30.0, "pressure_pa", np.nan),
+        )
+    ]
+    table = pd.DataFrame(
+        rows, columns=["issued_at", "valid_at", "driver", "contribution_kw", "feature", "feature_value"]
+    ).assign(product_id="hours", entity_id="hill", model="catboost", model_version="3")
+    table["valid_at"] = at + pd.to_timedelta(table["valid_at"], unit="h")
+    folder = empty / "data/07_model_output/drivers/hours"
+    folder.mkdir(parents=True)
+    table.to_parquet(folder / "20240331T060000Z.parquet", index=False)
+
+    result = type_in("wind", "drivers", "--entity", "hill")
+    assert result.exit_code == 0, result.output
+    heading, columns, first, second = [line for line in result.stdout.splitlines() if line.strip("- ")]
+    assert heading == "Hours · Hill · issued 2024-03-31 06:00 UTC by catboost version 3"
+    assert columns.split() == ["valid", "at", "(UTC)", "median", "base", "wind", "air", "most", "of", "all"]
+    assert first.split() == ["2024-03-31", "07:00", "1,123", "kW", "901", "+251", "-29", "wind_speed_100m_ms", "9.25"]
+    assert second.split()[:4] == ["2024-03-31", "08:00", "1,126", "kW"]
+    again = type_in("wind", "drivers", "--entity", "hill", "--issued-at", "2024-03-31T08:00+02:00")
+    assert again.stdout == result.stdout
+
+    missing = [
+        "nothing is known of what moved a forecast of 'hill' issued at 2024-04-01",
+        "kedro run --pipeline forecasting",
+    ]
+    _one_line(type_in("wind", "drivers", "--entity", "hill", "--issued-at", "2024-04-01"), *missing)
+    _one_line(type_in("wind", "drivers", "--entity", "hill", "--issued-at", "noon"), "--issued-at noon: is no time")
+    _one_line(type_in("wind", "drivers", "--entity", "dale"), "no farm or group 'dale'")
+
+
 def test_as_of_a_time_before_all_data_is_one_line_and_touches_nothing(
     trained: Path, inside: Callable[[Path], Path]
 ) -> None:
