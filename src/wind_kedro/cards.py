@@ -11,6 +11,7 @@ Times are UTC; ``time_zone`` is the IANA name of the zone in which a local clock
 from __future__ import annotations
 
 import datetime as dt
+import math
 import re
 from collections.abc import Iterable, Mapping
 from functools import cached_property
@@ -86,6 +87,8 @@ SIGNAL_UNITS: Mapping[str, str] = {
 }
 #: Heights above ground at which a source may give wind, metres.
 WIND_HEIGHTS_M = (10, 50, 80, 100, 120, 150, 200)
+#: Mean radius of the Earth, km (IUGG).
+EARTH_RADIUS_KM = 6371.0
 #: What is known of the weather, at whatever height, with the unit in which the house keeps it.
 QUANTITY_UNITS: Mapping[str, str] = {
     "wind_speed_ms": "m/s",
@@ -109,12 +112,16 @@ WEATHER_QUANTITIES: Mapping[str, str] = {
 }
 #: The weather variables a run may carry, with the unit in which the house keeps them.
 WEATHER_UNITS: Mapping[str, str] = {name: QUANTITY_UNITS[quantity] for name, quantity in WEATHER_QUANTITIES.items()}
+#: Unit of a signal that is given as a share of the rated power of its turbine (of a meter: of the farm's capacity).
+SHARE = "share"
 #: How many intervals an hour has.
 _PER_HOUR = {"1min": 60, "5min": 12, "10min": 6, "15min": 4, "30min": 2, "h": 1}
 #: Factor and offset that bring a source's unit to the house's: house = source * factor + offset.
 UNIT_CONVERSIONS: Mapping[tuple[str, str], tuple[float, float]] = {
     ("kW", "kW"): (1.0, 0.0),
     ("MW", "kW"): (1000.0, 0.0),
+    # Of rated power: a share times what is rated, turbine by turbine, which is not known here.
+    (SHARE, "kW"): (1.0, 0.0),
     ("W", "kW"): (0.001, 0.0),
     ("GW", "kW"): (1e6, 0.0),
     # Energy of one interval: its mean power.
@@ -165,6 +172,18 @@ class Source(Card):
         description="how stamps are written, in the words of strptime ('%d.%m.%Y %H:%M'), or excel, epoch_seconds, "
         "epoch_milliseconds; without it: ISO 8601. A zone behind it (Z, +01:00, CET) is read as it stands",
     )
+    where: dict[str, str] = Field(
+        default_factory=dict,
+        description="which rows are meant, of a file that holds those of several farms: columns, and what stands there",
+    )
+
+    @field_validator("where", mode="before")
+    @classmethod
+    def _as_text(cls, where: Any) -> Any:
+        # YAML reads `ZONE: 1` as a number; in a file it is text like all else.
+        if isinstance(where, Mapping):
+            return {name: str(value) if isinstance(value, int) else value for name, value in where.items()}
+        return where
 
 
 #: In a name: stands for the turbine's identifier.
@@ -297,6 +316,12 @@ class WeatherSource(Source):
         description="the column (of a grid: coordinate) that says when the row could be read, or landed_at for a feed's "
         "folders; without it, delay_minutes does",
     )
+    first_step_minutes: int | None = Field(
+        None,
+        ge=0,
+        description="a table without run times that is stitched together of runs: how far after its initialisation a run's "
+        "first row is valid; the next run takes over run_every_minutes later",
+    )
     delay_minutes: Minutes = Field(description="from a run's initialisation until it can be read")
     run_every_minutes: int = Field(
         1440, gt=0, description="how often the model runs (pseudo-runs too), counted from 00 UTC"
@@ -322,10 +347,16 @@ class WeatherSource(Source):
         if not self.is_grid:
             if self.valid_at is None:
                 raise ValueError("valid_at: a table needs the column of its valid times")
-            if self.kind == "forecast" and self.run_at is None:
-                raise ValueError("run_at: a forecast needs the column of its run times")
+            if self.kind == "forecast" and (self.run_at is None) == (self.first_step_minutes is None):
+                raise ValueError(
+                    "run_at: a forecast needs the column of its run times or, without one, first_step_minutes"
+                )
             if self.member is not None or any(column.level is not None for column in self.columns.values()):
                 raise ValueError(f"member, columns.level: only of grids ({', '.join(GRID_FORMATS)})")
+        elif self.where or self.first_step_minutes is not None:
+            raise ValueError(f"where, first_step_minutes: only of tables, not of grids ({', '.join(GRID_FORMATS)})")
+        if self.kind == "analysis" and self.first_step_minutes is not None:
+            raise ValueError("first_step_minutes: only of forecasts; an analysis enters as pseudo-runs")
         if not any(self._has_wind(height) for height in WIND_HEIGHTS_M):
             raise ValueError(
                 "columns: give wind_speed_100m_ms, or both wind_u_100m_ms and wind_v_100m_ms, or the same at another height: "
@@ -352,8 +383,8 @@ class Farm(Card):
 
     id: Identifier
     name: str
-    latitude_deg: float = Field(ge=-90, le=90)
-    longitude_deg: float = Field(ge=-180, le=180)
+    latitude_deg: float | None = Field(None, ge=-90, le=90, description="none: where it stands is not published")
+    longitude_deg: float | None = Field(None, ge=-180, le=180)
     time_zone: TimeZone
     capacity_kw: Positive
     turbines: list[Turbine] = Field(min_length=1)
@@ -372,6 +403,10 @@ class Farm(Card):
             raise ValueError(f"capacity_kw: {self.capacity_kw:g} kW, but its turbines add up to {rated:g} kW")
         if len({turbine.id for turbine in self.turbines}) < len(self.turbines):
             raise ValueError("turbines: an id appears twice")
+        if (self.latitude_deg is None) != (self.longitude_deg is None):
+            raise ValueError("latitude_deg, longitude_deg: give both or none")
+        if self.place is None and any(source.is_grid and source.latitude_deg is None for source in self.weather):
+            raise ValueError("latitude_deg, longitude_deg: needed to read a grid, here or in `weather`")
         if len({(source.model, source.point) for source in self.weather}) < len(self.weather):
             raise ValueError("weather: a model appears twice; give each of its points a name (`point`)")
         if self.signals.one_turbine and len(self.turbines) > 1:
@@ -379,6 +414,22 @@ class Farm(Card):
                 "signals.turbine: its rows name no turbine, so the card may have only one, such as the farm's meter"
             )
         return self
+
+    @property
+    def place(self) -> tuple[float, float] | None:
+        """Latitude and longitude, degrees; none: not published."""
+        if self.latitude_deg is None or self.longitude_deg is None:
+            return None
+        return self.latitude_deg, self.longitude_deg
+
+    def distance_km(self, other: Farm) -> float | None:
+        """Great-circle distance to another farm, kilometres (haversine); none where a place is not known."""
+        if self.place is None or other.place is None:
+            return None
+        (from_north, from_east), (to_north, to_east) = (map(math.radians, place) for place in (self.place, other.place))
+        half = math.sin((to_north - from_north) / 2) ** 2
+        half += math.cos(from_north) * math.cos(to_north) * math.sin((to_east - from_east) / 2) ** 2
+        return 2 * EARTH_RADIUS_KM * math.asin(math.sqrt(min(half, 1.0)))
 
     @property
     def hub_height_m(self) -> float:
@@ -482,6 +533,9 @@ class Product(Card):
     members: Annotated[list[Identifier], AfterValidator(_each_once)] = Field(
         min_length=1, description="farms or groups"
     )
+    weather_models: Annotated[list[Identifier], AfterValidator(_each_once)] | None = Field(
+        None, min_length=1, description="the weather models that it may be made from; none: all that its farms have"
+    )
 
     @field_validator("quantile_levels")
     @classmethod
@@ -552,6 +606,9 @@ class Fleet(Card):
         for product in self.products:
             _known(f"products.{product.id}.market", [product.market], set(markets), "market")
             _known(f"products.{product.id}.members", product.members, set(self._entity_ids), "farm or group")
+            if product.weather_models is not None:
+                models = {source.model for farm in self.farms for source in farm.weather}
+                _known(f"products.{product.id}.weather_models", product.weather_models, models, "weather model")
             if product.granularity_minutes > markets[product.market].settlement_minutes:
                 raise ValueError(
                     f"products.{product.id}.granularity_minutes: {product.granularity_minutes} is coarser than the "

@@ -288,7 +288,9 @@ class WeatherFit(Contract):
     weather_model: Series[str]
     weather_point: Series[str]
     of_farm: Series[str] = pa.Field(description="whose point it is")
-    distance_km: Series[float] = pa.Field(ge=0, description="between the two farms")
+    distance_km: Series[float] = pa.Field(
+        nullable=True, ge=0, description="between the two farms; null: a place is not known"
+    )
     correlation: Series[float] = pa.Field(nullable=True, ge=-1, le=1, description="null: too few hours")
     hours: Series[int] = pa.Field(ge=0, description="hours compared")
     rank: Series[int] = pa.Field(gt=0, description="among all points of the fleet; 1 fits best, equals share theirs")

@@ -80,11 +80,16 @@ class _Place:
 
     @property
     def latitude_deg(self) -> float:
-        return self.farm.latitude_deg if self.source.latitude_deg is None else self.source.latitude_deg
+        return self._degrees("latitude_deg")
 
     @property
     def longitude_deg(self) -> float:
-        return self.farm.longitude_deg if self.source.longitude_deg is None else self.source.longitude_deg
+        return self._degrees("longitude_deg")
+
+    def _degrees(self, field: str) -> float:
+        own, of_farm = getattr(self.source, field), getattr(self.farm, field)
+        degrees: float = of_farm if own is None else own  # the card has one of them, or is refused
+        return degrees
 
     @property
     def name(self) -> list[str]:

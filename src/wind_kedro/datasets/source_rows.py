@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime as dt
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -44,7 +45,7 @@ def chooser(farm: Farm, source: Source, path: Path, where: str) -> Callable[[Seq
     """Which columns of a file its card wants; the function raises `SourceError` if one is missing."""
 
     def choose(found: Sequence[str]) -> list[str]:
-        names = [column for column in _named(farm, source) if column is not None]
+        names = [column for column in [*_named(farm, source), *source.where] if column is not None]
         arrival, field = _arrival(source)
         if arrival is not None:
             if arrival != LANDED_AT or LANDED_AT in found:
@@ -82,6 +83,7 @@ def _named(farm: Farm, source: Source) -> list[str | None]:
 
 def selects(farm: Farm, source: Source, files: Sequence[Opened], root: Path) -> Iterator[str]:
     """One or more SELECTs of the house's columns for the sound files of a source."""
+    files = [_meant(source, file) for file in files]
     if isinstance(source, WeatherSource):
         yield from (_weather(farm, source, file, root) for file in files)
     elif isinstance(source, SignalSource):
@@ -93,6 +95,14 @@ def selects(farm: Farm, source: Source, files: Sequence[Opened], root: Path) -> 
                 yield from (_signals(farm, source, file, root, turbine.id) for turbine in farm.turbines)
         else:
             yield from (_signals(farm, source, file, root) for file in files)
+
+
+def _meant(source: Source, file: Opened) -> Opened:
+    """The file with the rows that the card means; a row that cannot be split may be one of them, and stays."""
+    if not source.where:
+        return file
+    equal = " AND ".join(f"trim({name(column)}) = {text(value)}" for column, value in source.where.items())
+    return replace(file, relation=f"SELECT * FROM ({file.relation}) WHERE fault IS NOT NULL OR ({equal})")  # noqa: S608
 
 
 def fault_row(farm: Farm, source: Source, path: Path, root: Path, message: str) -> str:

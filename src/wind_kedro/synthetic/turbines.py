@@ -58,14 +58,12 @@ def _layout_m(farm: Farm) -> Reals:
     metres_per_degree = np.radians(1) * EARTH_RADIUS_KM * 1000
     east, north = [], []
     for number, turbine in enumerate(farm.turbines):
-        if turbine.latitude_deg is None or turbine.longitude_deg is None:
+        if turbine.latitude_deg is None or turbine.longitude_deg is None or farm.place is None:
             east.append(5.0 * rotor_diameter_m(turbine) * number)
             north.append(0.0)
         else:
-            east.append(
-                (turbine.longitude_deg - farm.longitude_deg) * metres_per_degree * np.cos(np.radians(farm.latitude_deg))
-            )
-            north.append((turbine.latitude_deg - farm.latitude_deg) * metres_per_degree)
+            east.append((turbine.longitude_deg - farm.place[1]) * metres_per_degree * np.cos(np.radians(farm.place[0])))
+            north.append((turbine.latitude_deg - farm.place[0]) * metres_per_degree)
     return np.array([east, north])
 
 

@@ -30,11 +30,18 @@ def random_stream(seed: int, *names: str) -> np.random.Generator:
     return np.random.default_rng([seed, *(zlib.crc32(name.encode()) for name in names)])
 
 
+def _place(farm: Farm) -> tuple[float, float]:
+    """Weather is made at places."""
+    if farm.place is None:
+        raise ValueError(
+            f"farm '{farm.id}': its card has no latitude_deg and longitude_deg, where weather is to be made"
+        )
+    return farm.place
+
+
 def distances_km(farms: Sequence[Farm]) -> Reals:
     """Great-circle distances between farms, kilometres (haversine)."""
-    latitude, longitude = (
-        np.radians([getattr(farm, field) for farm in farms]) for field in ("latitude_deg", "longitude_deg")
-    )
+    latitude, longitude = np.radians([_place(farm) for farm in farms]).T
     half = np.sin((latitude[:, None] - latitude) / 2) ** 2
     half += np.cos(latitude[:, None]) * np.cos(latitude) * np.sin((longitude[:, None] - longitude) / 2) ** 2
     return np.asarray(2 * EARTH_RADIUS_KM * np.arcsin(np.sqrt(np.clip(half, 0, 1))))
@@ -125,7 +132,7 @@ def wind_field(farms: Sequence[Farm], recipe: Recipe) -> Weather:
 def solar_hour(times: pd.DatetimeIndex, farms: Sequence[Farm]) -> Reals:
     """Local mean solar time in hours, one column a farm."""
     utc = np.asarray(times.hour + times.minute / 60)[:, None]
-    return np.asarray((utc + np.array([farm.longitude_deg for farm in farms]) / 15) % 24)
+    return np.asarray((utc + np.array([_place(farm)[1] for farm in farms]) / 15) % 24)
 
 
 def season_of(times: pd.DatetimeIndex) -> Reals:

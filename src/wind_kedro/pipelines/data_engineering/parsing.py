@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from wind_kedro.cards import SIGNAL_UNITS, Fleet
+from wind_kedro.cards import SHARE, SIGNAL_UNITS, Fleet
 
 from ._tables import Table, local_offsets
 from ._text import conversions, first_fault, has_text, instant, minus_minutes, numbers, quoted, wall_and_offset
@@ -41,6 +41,7 @@ def parse_signals(signals_raw: Table, fleet: Fleet, data_engineering: DataEngine
             "farm_id": farm.id,
             "time_zone": farm.time_zone,
             "end_shift": farm.signals.cadence_seconds if farm.signals.stamps == "interval_end" else 0,
+            "power_is_share": farm.signals.columns["power_kw"].unit == SHARE,
             **conversions({name: column.unit for name, column in farm.signals.columns.items()}, SIGNAL_UNITS),
         }
         for farm in fleet.farms
@@ -77,6 +78,7 @@ def parse_signals(signals_raw: Table, fleet: Fleet, data_engineering: DataEngine
     )
 
     rows = numbers(rows, SIGNALS, data_engineering.missing_values)
+    rows = rows.mutate(power_kw=rows.power_kw * ibis.ifelse(rows.power_is_share, rows.rated_power_kw, 1.0))
     rows = range_faults(rows, fleet, data_engineering)
     reason, detail = first_fault(
         [

@@ -34,7 +34,6 @@ _BLOCK = 256
 _MONTH_HOURS = 30 * 24
 #: A month is judged from so many hours on.
 _MIN_MONTH_HOURS = 120
-_EARTH_RADIUS_KM = 6371.0
 _LABELS = {"stopped": ["stopped"], "curtailed": ["curtailed", "derated"], "iced": ["iced"]}
 
 
@@ -414,6 +413,7 @@ def _compare(farms: Mapping[str, _History], at: pd.Timestamp, fitting: WeatherFi
         for place in [*mine, *ranked[: fitting.others]]:
             of, (model, point) = members[owner[place]], points[place][1]
             own = owner[place] == number
+            apart = member.farm.distance_km(of.farm)
             versus = None if own or best is None else _better_months(power[:, number], wind[:, place], wind[:, best])
             rows.append(
                 {
@@ -422,7 +422,7 @@ def _compare(farms: Mapping[str, _History], at: pd.Timestamp, fitting: WeatherFi
                     "weather_model": model,
                     "weather_point": point,
                     "of_farm": of.farm.id,
-                    "distance_km": round(_distance_km(member.farm, of.farm), 1),
+                    "distance_km": np.nan if apart is None else round(apart, 1),
                     "correlation": correlations[number, place] if enough[place] else np.nan,
                     "hours": int(counts[number, place]),
                     "rank": int((judged > judged[place]).sum()) + 1,
@@ -483,16 +483,6 @@ def _better_months(power: Wholes, other: Wholes, own: Wholes) -> float | None:
             months += 1
             better += int(fits[0, 0] > fits[0, 1])
     return round(better / months, 6) if months else None
-
-
-def _distance_km(one: Farm, other: Farm) -> float:
-    """Great-circle distance of two farms, kilometres (haversine)."""
-    latitude, longitude = (
-        np.radians([getattr(one, name), getattr(other, name)]) for name in ("latitude_deg", "longitude_deg")
-    )
-    half = np.sin((latitude[1] - latitude[0]) / 2) ** 2
-    half += np.cos(latitude[0]) * np.cos(latitude[1]) * np.sin((longitude[1] - longitude[0]) / 2) ** 2
-    return float(2 * _EARTH_RADIUS_KM * np.arcsin(np.sqrt(min(half, 1.0))))
 
 
 def _best_fit(fit: pd.DataFrame, fitting: WeatherFitting) -> dict[str, Any]:

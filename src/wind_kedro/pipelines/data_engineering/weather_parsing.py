@@ -18,7 +18,8 @@ def parse_weather(weather_raw: Table, fleet: Fleet, data_engineering: DataEngine
 
     One row per row of a source, and one with number 0 per source that could not be read (reason ``source_unreadable``),
     in the house's units; times are UTC without zone, a stamp without offset is UTC. A value out of range is null.
-    ``run_at`` and ``available_at`` are null for an analysis. ``reason`` and ``detail`` are null in good rows, else the
+    ``run_at`` and ``available_at`` are null for an analysis; of a stitched series, ``run_at`` follows from ``valid_at``.
+    ``reason`` and ``detail`` are null in good rows, else the
     first of ``ragged``, ``bad_stamp``, ``unparseable``, ``missing_wind``.
 
     Args:
@@ -35,13 +36,20 @@ def parse_weather(weather_raw: Table, fleet: Fleet, data_engineering: DataEngine
             "weather_point": source.point,
             "is_analysis": source.kind == "analysis",
             "delay_minutes": source.delay_minutes,
+            "run_every_minutes": source.run_every_minutes,
+            "first_step_minutes": source.first_step_minutes,
             **conversions({name: column.unit for name, column in source.columns.items()}, WEATHER_UNITS),
         }
         for farm in fleet.farms
         for source in farm.weather
-    )
+    ).astype({"first_step_minutes": "Int64"})
     rows = weather_raw.inner_join(ibis.memtable(sources), ["farm_id", "weather_model", "weather_point"])
     rows = rows.mutate(**{f"{name}_time": instant(rows[name]) for name in ("valid_at", "run_at", "available_at")})
+    # Of a series stitched together of runs, a time is of the newest run whose first step it has reached.
+    minute = rows.valid_at_time.epoch_seconds() // 60
+    into = (minute - rows.first_step_minutes) % rows.run_every_minutes + rows.first_step_minutes
+    stitched = rows.valid_at_time.truncate("m") - into.as_interval("m")
+    rows = rows.mutate(run_at_time=ibis.coalesce(rows.run_at_time, stitched))
     rows = numbers(rows, WEATHER, data_engineering.missing_values)
     rows = rows.mutate(
         **{

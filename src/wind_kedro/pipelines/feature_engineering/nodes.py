@@ -73,7 +73,9 @@ def build_features(
         gate = fleet.market(product.market).gate_closure_minutes
         for entity_id in product.members:
             farms = {farm.id: farm.capacity_kw for farm in fleet.farms_of(entity_id)}
-            member_weather = {farm_id: by_farm[farm_id] for farm_id in farms if farm_id in by_farm}
+            member_weather = {
+                farm_id: _of_models(by_farm[farm_id], product) for farm_id in farms if farm_id in by_farm
+            }
             known = by_entity.get((entity_id, product.granularity_minutes), observations.iloc[:0])
             tasks[product.id, entity_id] = (
                 product,
@@ -93,6 +95,13 @@ def build_features(
     return pd.concat(tables, ignore_index=True)
 
 
+def _of_models(weather: pd.DataFrame, product: Product) -> pd.DataFrame:
+    """The weather that a product may be made from."""
+    if product.weather_models is None:
+        return weather
+    return weather[weather["weather_model"].isin(product.weather_models)]
+
+
 def features_of_entity(
     product: Product,
     entity_id: str,
@@ -104,6 +113,7 @@ def features_of_entity(
     parameters: FeatureParameters,
 ) -> pd.DataFrame:
     """The features of one product and entity; see `build_features`."""
+    weather_by_farm = {farm_id: table for farm_id, table in weather_by_farm.items() if not table.empty}
     if not weather_by_farm:
         return pd.DataFrame()
     first_run = min(table["available_at"].min() for table in weather_by_farm.values())

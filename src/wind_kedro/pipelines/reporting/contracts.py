@@ -120,8 +120,8 @@ class FarmFacts(Fact):
 
     farm_id: str
     name: str
-    latitude_deg: float
-    longitude_deg: float
+    latitude_deg: float | None
+    longitude_deg: float | None
     capacity_kw: float
     turbines: int
     hub_height_m: float

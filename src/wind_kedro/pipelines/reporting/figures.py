@@ -212,8 +212,9 @@ def draw_farm_map(fleet: Fleet, reporting: Reporting) -> Figure:
     from plotly import graph_objects as go
 
     shown = []
-    if len(fleet.farms) > 1:
-        places = [(farm.latitude_deg, farm.longitude_deg) for farm in fleet.farms]
+    placed = [(farm, farm.place) for farm in fleet.farms if farm.place is not None]
+    if len(fleet.farms) > 1 and placed:
+        places = [place for _, place in placed]
         east, north = _kilometres(places)
         view = View("", f"All {len(fleet.farms)} farms", False)
         view.add(
@@ -221,9 +222,9 @@ def draw_farm_map(fleet: Fleet, reporting: Reporting) -> Figure:
                 x=_numbers(east),
                 y=_numbers(north),
                 mode="markers+text" if len(places) <= reporting.detailed_members else "markers",
-                text=[_escaped(farm.name) for farm in fleet.farms],
+                text=[_escaped(farm.name) for farm, _ in placed],
                 textposition="top center",
-                customdata=[[farm.capacity_kw / views.KW_PER_MW, len(farm.turbines)] for farm in fleet.farms],
+                customdata=[[farm.capacity_kw / views.KW_PER_MW, len(farm.turbines)] for farm, _ in placed],
                 hovertemplate="<b>%{text}</b><br>%{customdata[0]:.3~g} MW, %{customdata[1]} turbines<extra></extra>",
                 marker={"size": 12, "color": BLUE, "line": {"color": "#ffffff", "width": 1}},
                 name="farm",
@@ -257,9 +258,10 @@ def _degrees(angle: float, positive: str, negative: str) -> str:
 def _map_of(farm: Farm) -> View:
     from plotly import graph_objects as go
 
-    view = View(
-        farm.id, f"{farm.name}, {_degrees(farm.latitude_deg, 'N', 'S')} {_degrees(farm.longitude_deg, 'E', 'W')}", False
-    )
+    where = "place not known"
+    if farm.place is not None:
+        where = f"{_degrees(farm.place[0], 'N', 'S')} {_degrees(farm.place[1], 'E', 'W')}"
+    view = View(farm.id, f"{farm.name}, {where}", False)
     placed = [
         (turbine, turbine.latitude_deg, turbine.longitude_deg)
         for turbine in farm.turbines

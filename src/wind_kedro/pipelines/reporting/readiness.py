@@ -68,7 +68,8 @@ def draw_weather_fit(
             name=name,
             marker=marker,
             text=[
-                f"{names[row['of_farm']]}: {row['weather_model']}/{row['weather_point']}, {row['distance_km']:.0f} km, "
+                f"{names[row['of_farm']]}: {row['weather_model']}/{row['weather_point']}, "
+                f"{'' if pd.isna(row['distance_km']) else format(row['distance_km'], '.0f') + ' km, '}"
                 f"{row['hours']:,} hours, rank {row['rank']}"
                 for row in rows.to_dict("records")
             ],

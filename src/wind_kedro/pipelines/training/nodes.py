@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import datetime as dt
 import logging
+import re
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from wind_kedro.cards import Fleet, Product
 from wind_kedro.clock import Clock
@@ -35,6 +37,24 @@ class Replay(BaseModel):
     days: int = Field(gt=0, description="how many days before the training time the replay begins")
     refit_every_days: int = Field(gt=0, description="how often candidates are refitted in it, as in operation")
     min_train_days: int = Field(gt=0, description="a fold with less history than this is left out")
+    months: list[str] | None = Field(
+        None,
+        description="instead of days: these months (2013-01), UTC, each with candidates fitted as of its beginning",
+    )
+
+    @field_validator("months", mode="before")
+    @classmethod
+    def _listed(cls, months: Any) -> Any:
+        # On the command line a list is words: --params "months=2013-01 2013-02".
+        return months.split() if isinstance(months, str) else months
+
+    @field_validator("months")
+    @classmethod
+    def _of_the_calendar(cls, months: list[str] | None) -> list[str] | None:
+        for month in months or []:
+            if not re.fullmatch(r"\d{4}-(0[1-9]|1[0-2])", month):
+                raise ValueError(f"'{month}' is not a month, such as 2013-01")
+        return months
 
 
 class Training(BaseModel):
@@ -43,8 +63,14 @@ class Training(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     seed: int
+    products: list[str] | None = Field(None, description="which products are trained; none: all")
     replay: Replay
     candidates: dict[str, ModelConfig] = Field(min_length=1)
+
+    @field_validator("products", mode="before")
+    @classmethod
+    def _listed(cls, products: Any) -> Any:
+        return products.split() if isinstance(products, str) else products
 
 
 class NotEnoughHistoryError(WindKedroError):
@@ -79,7 +105,7 @@ def admit_candidates(readiness: pd.DataFrame, fleet: Fleet, clock: Clock, traini
             "admitted": ready[entity_id].tier != "none" and reaches(ready[entity_id].tier, config.needs),
             "reason": ready[entity_id].reason,
         }
-        for product in fleet.products
+        for product in _trained(fleet, training)
         for entity_id in product.members
         for name, config in training.candidates.items()
     ]
@@ -93,6 +119,13 @@ def admit_candidates(readiness: pd.DataFrame, fleet: Fleet, clock: Clock, traini
         more = f"; and {len(reasons) - _NAMED} more" if len(reasons) > _NAMED else ""
         raise NotReadyError(f"nothing is ready to be trained as of {training_time:%Y-%m-%d %H:%M} UTC: {told}{more}")
     return table
+
+
+def _trained(fleet: Fleet, training: Training) -> list[Product]:
+    """The products to train; `CardError` if one is asked for that no card describes."""
+    if training.products is None:
+        return fleet.products
+    return [fleet.product(product_id) for product_id in training.products]
 
 
 def _admitted(admissions: pd.DataFrame) -> set[tuple[str, str, str]]:
@@ -182,6 +215,10 @@ def _by_entity(table: pd.DataFrame) -> dict[tuple[str, str], pd.DataFrame]:
 
 
 def _folds(training_time: pd.Timestamp, replay: Replay) -> list[tuple[pd.Timestamp, pd.Timestamp]]:
+    if replay.months is not None:
+        begins = [pd.Timestamp(f"{month}-01", tz="UTC") for month in sorted(replay.months)]
+        ends = [min(begin + pd.offsets.MonthBegin(), training_time) for begin in begins]
+        return [(begin, end) for begin, end in zip(begins, ends, strict=True) if begin < end]
     start = training_time - pd.Timedelta(days=replay.days)
     step = pd.Timedelta(days=replay.refit_every_days)
     starts = pd.date_range(start, training_time, freq=step, inclusive="left")
