@@ -125,6 +125,14 @@ proof-data: environment ## Prove that the rules find the faults put into real da
 proof-onboarding: environment ## Prove that add-farm reads exports in any dress
 	@$(BIN)/python benchmarks/proof_onboarding.py
 
+# The competition's files, wherever they are, and the tasks to replay.
+DATA ?= data/01_raw/gefcom2014
+TASKS ?= 4-9
+
+.PHONY: gefcom2014
+gefcom2014: environment ## Replay GEFCom2014 wind, task by task, beside the published scores (DATA=folder TASKS=4-9)
+	@$(BIN)/python benchmarks/gefcom2014.py --data "$(DATA)" --tasks "$(TASKS)"
+
 .PHONY: bench-data
 bench-data: environment ## Measure cleaning as rows grow
 	@$(BIN)/python benchmarks/bench_data.py

@@ -124,6 +124,26 @@ WRONG_CARDS = {
         _at(*WEATHER, "columns", value={"wind_u_100m_ms": {"name": "u", "unit": "m/s"}}),
         ["farms.yml: farm 'hill': weather.0: columns: give wind_speed_100m_ms, or both"],
     ),
+    "stitched forecast with a run time": (
+        _at(*WEATHER, "first_step_minutes", value=60),
+        ["farms.yml: farm 'hill': weather.0: run_at: a forecast needs the column of its run times or, without one"],
+    ),
+    "stitched analysis": (
+        _at("farms", 1, "weather", 0, "first_step_minutes", value=60),
+        ["farms.yml: farm 'shore': weather.0: first_step_minutes: only of forecasts"],
+    ),
+    "half a place": (
+        _at(*HILL, "latitude_deg", value=None),
+        ["farms.yml: farm 'hill': latitude_deg, longitude_deg: give both or none"],
+    ),
+    "wind as a share": (
+        _at(*WEATHER, "columns", "wind_speed_100m_ms", "unit", value="share"),
+        ["farms.yml: farm 'hill': weather.0: columns.wind_speed_100m_ms.unit: 'share' is not a unit of it"],
+    ),
+    "product of an unknown weather model": (
+        _at("products", 0, "weather_models", value=["gamma"]),
+        ["products.yml: products.hours.weather_models: unknown weather model 'gamma'; known are alpha"],
+    ),
     "forecast without run": (
         _at(*WEATHER, "run_at", value=None),
         ["farms.yml: farm 'hill': weather.0: run_at: a forecast needs"],

@@ -24,7 +24,7 @@ from wind_kedro.cli import wind
 from wind_kedro.pipeline_registry import register_pipelines
 from wind_kedro.pipelines.data_engineering import contracts as data_contracts
 from wind_kedro.pipelines.data_engineering import parsing, quality, runs, timing, weather_parsing
-from wind_kedro.pipelines.feature_engineering.nodes import FeatureParameters, features_of_entity
+from wind_kedro.pipelines.feature_engineering.nodes import EntityWeather, FeatureParameters, features_of_entity
 from wind_kedro.pipelines.monitoring import nodes as monitoring
 from wind_kedro.scores import METRICS
 from wind_kedro.settings import CONFIG_LOADER_ARGS
@@ -151,13 +151,21 @@ def test_every_feature_is_in_the_glossary() -> None:
         "wind_speed_100m_ms",
         "wind_u_100m_ms",
         "wind_v_100m_ms",
+        "wind_u_10m_ms",
+        "wind_v_10m_ms",
         "temperature_c",
         "pressure_pa",
         "air_density_kgm3",
     ):
         weather[column] = np.ones(13)
     observations = pd.DataFrame(
-        {"valid_at": hours[:0], "available_at": hours[:0], "power_kw": [], "available_capacity_kw": []}
+        {
+            "valid_at": hours[:0],
+            "available_at": hours[:0],
+            "power_kw": [],
+            "available_capacity_kw": [],
+            "imputed_share": [],
+        }
     )
     product = Product.model_validate(
         {
@@ -174,14 +182,14 @@ def test_every_feature_is_in_the_glossary() -> None:
         }
     )
     as_of = dt.datetime(2024, 1, 1, 12, tzinfo=dt.UTC)
-    table = features_of_entity(product, "farm", 0, {"farm": 1.0}, {"farm": weather}, observations, as_of, parameters)
+    around = EntityWeather(own={"farm": weather}, others={"other": weather}, capacity_kw={"farm": 1.0})
+    table = features_of_entity(product, "farm", 0, around, observations, as_of, parameters)
     assert len(table) == 3
     known = named(GLOSSARY)
     # The glossary writes n for the minutes of a column that has them in its name.
-    generic = {re.sub(r"_\d+min$", "_<n>min", str(column)) for column in table.columns}
-    short = {
-        name.replace("wind_speed_100m_ms_plus", "…_plus").replace("wind_speed_100m_ms_std", "…_std") for name in generic
-    }
+    generic = {re.sub(r"_\d+(min|h)$", r"_<n>\1", str(column)) for column in table.columns}
+    generic = {re.sub(r"^other_\d+_", "other_<n>_", column) for column in generic}
+    short = {re.sub(r"^wind_\w+_ms_(plus|std)_", r"…_\1_", column) for column in generic}
     assert sorted(name for name in short if name not in known) == []
 
 

@@ -120,10 +120,10 @@ _PER_HOUR = {"1min": 60, "5min": 12, "10min": 6, "15min": 4, "30min": 2, "h": 1}
 UNIT_CONVERSIONS: Mapping[tuple[str, str], tuple[float, float]] = {
     ("kW", "kW"): (1.0, 0.0),
     ("MW", "kW"): (1000.0, 0.0),
-    # Of rated power: a share times what is rated, turbine by turbine, which is not known here.
-    (SHARE, "kW"): (1.0, 0.0),
     ("W", "kW"): (0.001, 0.0),
     ("GW", "kW"): (1e6, 0.0),
+    # Of rated power: a share times what is rated, turbine by turbine, which is not known here.
+    (SHARE, "kW"): (1.0, 0.0),
     # Energy of one interval: its mean power.
     **{(f"kWh/{per}", "kW"): (float(count), 0.0) for per, count in _PER_HOUR.items()},
     **{(f"MWh/{per}", "kW"): (1000.0 * count, 0.0) for per, count in _PER_HOUR.items()},

@@ -73,6 +73,33 @@ def test_rows_come_as_they_stand(
     assert frame[["received_at", "pitch_deg", "fault"]].isna().all(axis=None)
 
 
+@pytest.mark.parametrize("zone", ["2", 2], ids=["text", "number"])
+def test_a_file_of_several_farms_is_read_by_what_stands_in_a_column(
+    tmp_path: Path, cards: dict[str, Any], zone: str | int
+) -> None:
+    lines = ["time,turbine,power,zone", "2024-01-01,T0,1,1", "2024-01-01,T0,2,2", "broken", "2024-01-02,T0,3, 2"]
+    write(tmp_path / "all.csv", lines)
+    frame = read(tmp_path, one_farm(cards, path="all.csv", where={"zone": zone}))
+    # A row that cannot be split may be one of them: it is told.
+    assert frame["source_row"].tolist() == [2, 3, 4]
+    assert frame["power_kw"].tolist()[::2] == ["2", "3"]
+    assert "the row has 1 values" in frame["fault"][1]
+
+
+def test_a_column_to_choose_rows_by_must_be_there(tmp_path: Path, cards: dict[str, Any]) -> None:
+    write(tmp_path / "hill.csv", LINES)
+    with pytest.raises(SourceError, match="no column zone"):
+        read(tmp_path, one_farm(cards, where={"zone": 1}))
+
+
+def test_a_typed_column_chooses_rows_too(tmp_path: Path, cards: dict[str, Any]) -> None:
+    times = pd.to_datetime(["2024-01-01", "2024-01-01"])
+    table = pd.DataFrame({"time": times, "turbine": "T0", "power": [1.0, 2.0], "zone": [1, 2]})
+    table.to_parquet(tmp_path / "all.parquet")
+    frame = read(tmp_path, one_farm(cards, path="all.parquet", format="parquet", where={"zone": 2}))
+    assert frame["power_kw"].tolist() == ["2.0"]
+
+
 def test_quotes_hold_separators_and_quotes(tmp_path: Path, cards: dict[str, Any]) -> None:
     write(tmp_path / "hill.csv", [LINES[0], '2024-01-01,"T0, ""east""","1,5"', ',"",2'])
     frame = read(tmp_path, one_farm(cards))

@@ -5,7 +5,8 @@ A new family is a file with a `Forecaster` and a line in `MODELS`; the conforman
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -34,11 +35,31 @@ class ModelConfig(BaseModel):
     type: str
     params: dict[str, Any] = Field(default_factory=dict)
     tier: Tier | None = Field(None, description="the least tier that an entity must have; without it, the family's")
+    products: list[str] | None = Field(None, description="the products that it is for; none: all")
+    features: list[str] | None = Field(
+        None,
+        description="the feature columns that it gets, as patterns (wind_*); one that begins with ! takes away; none: all",
+    )
 
     @property
     def needs(self) -> Tier:
         """The least tier that an entity must have to be given this candidate."""
         return self.tier or MODELS[self.type].least_tier
+
+    def is_for(self, product_id: str) -> bool:
+        """Whether a product may have this candidate."""
+        return self.products is None or product_id in self.products
+
+    def columns_of(self, columns: Iterable[str]) -> list[str]:
+        """Those of the feature columns that it gets, in their order: what a pattern of ``features`` gives and none takes away."""
+        patterns = self.features or []
+        given = [pattern for pattern in patterns if not pattern.startswith("!")] or ["*"]
+        taken = [pattern[1:] for pattern in patterns if pattern.startswith("!")]
+
+        def fits(column: str, some: list[str]) -> bool:
+            return any(fnmatchcase(column, pattern) for pattern in some)
+
+        return [column for column in columns if fits(column, given) and not fits(column, taken)]
 
     @field_validator("type")
     @classmethod

@@ -125,6 +125,18 @@ def test_units_are_the_houses(raw_signals: Make, cards: dict[str, Any], settings
     assert (row["power_kw"], row["wind_speed_ms"], row["temperature_c"]) == (500.0, 10.0, 0.0)
 
 
+def test_a_share_is_of_the_turbines_own_rated_power(
+    raw_signals: Make, cards: dict[str, Any], settings: DataEngineering
+) -> None:
+    hill = cards["farms"][0]
+    hill["signals"]["columns"] = {"power_kw": {"name": "p", "unit": "share"}}
+    hill["turbines"][1]["rated_power_kw"], hill["capacity_kw"] = 2000, 4000
+    rows = [{"power_kw": "0.5"}, {"power_kw": "0.5", "turbine_id": "T1"}, {"power_kw": "1.3"}]
+    found = parse(raw_signals, Fleet.from_config(**cards), settings, rows)
+    assert found["power_kw"].tolist()[:2] == [500.0, 1000.0]
+    assert found["power_kw_fault"].tolist()[2] == "out_of_range"
+
+
 WEATHER: list[tuple[dict[str, Any], str | None]] = [
     ({}, None),
     ({"valid_at": "tomorrow"}, "bad_stamp"),

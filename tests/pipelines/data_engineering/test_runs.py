@@ -92,6 +92,38 @@ def test_forecasts_are_available_when_they_say_or_after_their_delay(weather: Any
     assert weather(rows)["available_at"].dt.strftime("%H:%M").tolist() == ["02:00", "02:47"]
 
 
+@pytest.mark.parametrize(
+    ("first", "every", "valid_at", "run_at"),
+    [
+        pytest.param(60, 1440, "2024-01-02T01:00Z", "02 00:00", id="the first hour of a run of the day"),
+        pytest.param(60, 1440, "2024-01-03T00:00Z", "02 00:00", id="its last"),
+        pytest.param(0, 1440, "2024-01-03T00:00Z", "03 00:00", id="a run that begins with its own time"),
+        pytest.param(360, 360, "2024-01-02T11:00Z", "02 00:00", id="the latest that has reached its sixth hour"),
+        pytest.param(360, 360, "2024-01-02T12:00Z", "02 06:00", id="and the next"),
+    ],
+)
+def test_times_of_a_stitched_series_are_of_the_newest_run_that_reaches_them(
+    first: int,
+    every: int,
+    valid_at: str,
+    run_at: str,
+    cards: dict[str, Any],
+    raw_weather: Make,
+    settle: Any,
+    settings: Any,
+    now: Clock,
+) -> None:
+    source = cards["farms"][0]["weather"][0]
+    source |= {"run_at": None, "first_step_minutes": first, "run_every_minutes": every}
+    fleet = Fleet.from_config(**cards)
+    row = RUN | {"run_at": None, "valid_at": valid_at}
+    parsed = settle(nodes.parse_weather(raw_weather([row]), fleet, settings))
+    found = nodes.make_weather(settle(nodes.judge_weather(parsed, fleet, now)), fleet, now, settings).iloc[0]
+    assert f"{found['run_at']:%d %H:%M}" == run_at
+    # The card's delay of two hours counts from there.
+    assert found["available_at"] - found["run_at"] == pd.Timedelta(hours=2)
+
+
 def test_what_is_not_available_is_not_seen(weather: Any) -> None:
     rows = [RUN, RUN | {"run_at": "2024-01-01T06:00Z", "valid_at": "2024-01-01T09:00Z"}]
     at_eight = Clock(as_of=pd.Timestamp("2024-01-01T08:00Z").to_pydatetime())

@@ -9,6 +9,7 @@ import ibis
 import pandas as pd
 import pytest
 
+from wind_kedro import contracts
 from wind_kedro.cards import Fleet
 from wind_kedro.clock import Clock
 from wind_kedro.pipelines.data_engineering import create_pipeline, nodes
@@ -266,6 +267,13 @@ def test_the_curve_is_the_median_of_each_bin_and_outliers_do_not_move_it(
     middle = curve.loc[9]  # 1.5 m/s are three bins, and the tolerance is one more
     assert middle["low_share"] == pytest.approx(0.45 - 0.15 - 0.05, abs=0.005)
     assert middle["high_share"] == pytest.approx(0.45 + 0.15 + 0.05, abs=0.005)
+
+
+def test_a_fleet_of_meters_that_measure_no_wind_has_no_curve(windy: Callable[..., Fleet], settings: Any) -> None:
+    rows = timed([row | {"wind_speed_ms": None} for row in cloud()])
+    curve = nodes.fit_power_curves(rows, calibrated("2024-03-12"), windy(), settings)
+    assert contracts.PowerCurve.validate(curve).empty
+    assert (nodes.judge_signals(rows, curve, windy(), settings).to_pandas()["label"] == "").all()
 
 
 def test_points_are_judged_by_the_curve_in_force(windy: Callable[..., Fleet], settings: Any) -> None:

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from wind_kedro import contracts
-from wind_kedro.cards import Fleet
+from wind_kedro.cards import CardError, Fleet
 from wind_kedro.clock import Clock
 from wind_kedro.fleet import Workers
 from wind_kedro.models import ModelConfig
@@ -240,6 +240,56 @@ def test_folds_cover_the_replay_without_gap_or_overlap(days: int, every: int, le
     assert folds[-1][1] == TRAINING_TIME
     assert [end for _, end in folds[:-1]] == [start for start, _ in folds[1:]]
     assert [(end - start).days for start, end in folds] == lengths
+
+
+@pytest.mark.parametrize(
+    ("months", "folds"),
+    [
+        pytest.param(["2024-02"], ["2024-02-01 00:00 2024-03-01 00:00"], id="one"),
+        pytest.param("2024-02 2023-12", ["2023-12-01 00:00 2024-01-01 00:00", "2024-02-01 00:00 2024-03-01 00:00"], id="words"),
+        pytest.param(["2024-03"], ["2024-03-01 00:00 2024-03-31 06:10"], id="up to the training time"),
+        pytest.param(["2024-05"], [], id="none that is still to come"),
+    ],
+)  # fmt: skip
+def test_folds_may_be_months_of_the_calendar(months: Any, folds: list[str]) -> None:
+    replay = Replay(days=20, refit_every_days=8, min_train_days=1, months=months)
+    found = nodes._folds(TRAINING_TIME, replay)
+    assert [f"{begin:%Y-%m-%d %H:%M} {end:%Y-%m-%d %H:%M}" for begin, end in found] == folds
+
+
+@pytest.mark.parametrize("month", ["2024-13", "May", "2024-5"])
+def test_what_is_no_month_is_refused(month: str) -> None:
+    with pytest.raises(ValueError, match=f"'{month}' is not a month, such as 2013-01"):
+        Replay(days=1, refit_every_days=1, min_train_days=1, months=[month])
+
+
+def test_a_candidate_is_fitted_with_the_columns_that_it_gets(fleet: Fleet, spy: Spy) -> None:
+    candidate = ModelConfig(type="climatology", features=["*_day", "wind_*", "!wind_speed_*"])
+    _replay(make_model_input(), fleet, _training().model_copy(update={"candidates": {"first": candidate}}))
+    assert {tuple(fit["features"]) for fit in spy.fits} == {("hour_of_day",)}
+
+
+def test_a_candidate_of_another_product_is_not_replayed(fleet: Fleet, spy: Spy) -> None:
+    candidates = {
+        "first": ModelConfig(type="climatology"),
+        "second": ModelConfig(type="climatology", products=["quarters"]),
+    }
+    training = _training().model_copy(update={"candidates": candidates})
+    table = admit_candidates(READY, fleet, CLOCK, training)
+    assert set(table.loc[table["product_id"] == "hours", "model"]) == {"first"}
+    assert set(table.loc[table["product_id"] == "quarters", "model"]) == {"first", "second"}
+
+
+@pytest.mark.parametrize("products", ["quarters", ["quarters"]])
+def test_of_several_products_only_some_may_be_trained(fleet: Fleet, products: Any) -> None:
+    training = Training(**(_training().model_dump() | {"products": products}))
+    assert set(admit_candidates(READY, fleet, CLOCK, training)["product_id"]) == {"quarters"}
+
+
+def test_to_train_a_product_that_no_card_describes_is_refused(fleet: Fleet) -> None:
+    training = Training(**(_training().model_dump() | {"products": ["minutes"]}))
+    with pytest.raises(CardError, match="no product 'minutes'"):
+        admit_candidates(READY, fleet, CLOCK, training)
 
 
 def _replay(model_input: pd.DataFrame, fleet: Fleet, training: Training) -> pd.DataFrame:

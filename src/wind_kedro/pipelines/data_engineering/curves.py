@@ -57,7 +57,9 @@ def fit_power_curves(
         for at in calibrations.loc[calibrations["farm_id"] == farm.id, "fitted_at"]
     ]
     columns = ["farm_id", "fitted_at", "wind_speed_ms", "power_share", "low_share", "high_share", "rows"]
-    fitted = pd.concat(pieces, ignore_index=True)[columns] if pieces else pd.DataFrame(columns=columns)
+    # A fleet of meters, that measure no wind, has no curve.
+    found = [piece for piece in pieces if not piece.empty]
+    fitted = pd.concat(found, ignore_index=True)[columns] if found else pd.DataFrame(columns=columns)
     fitted["fitted_at"] = pd.to_datetime(fitted["fitted_at"]).astype("datetime64[us]").dt.tz_localize("UTC")
     return fitted.astype({"farm_id": "str", "rows": "int64"} | dict.fromkeys(columns[2:6], "float64"))
 

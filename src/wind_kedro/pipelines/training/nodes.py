@@ -108,6 +108,7 @@ def admit_candidates(readiness: pd.DataFrame, fleet: Fleet, clock: Clock, traini
         for product in _trained(fleet, training)
         for entity_id in product.members
         for name, config in training.candidates.items()
+        if config.is_for(product.id)
     ]
     table = pd.DataFrame(rows)
     without = table.groupby("entity_id", sort=False).filter(lambda own: not own["admitted"].any())
@@ -228,7 +229,7 @@ def _folds(training_time: pd.Timestamp, replay: Replay) -> list[tuple[pd.Timesta
 def _replay_fold(
     past: pd.DataFrame, ahead: pd.DataFrame, config: ModelConfig, name: str, levels: list[float], seed: int
 ) -> tuple[pd.DataFrame, np.ndarray]:
-    model = build(name, config, levels, seed).fit(feature_matrix(past), past["power_share"])
+    model = _fit(past, config, name, levels, seed)
     return ahead[[*KEYS, "lead_minutes", "weather_run_at"]], model.predict(feature_matrix(ahead))
 
 
@@ -383,7 +384,9 @@ def fit_fleet(
 
 
 def _fit(table: pd.DataFrame, config: ModelConfig, name: str, levels: list[float], seed: int) -> Forecaster:
-    return build(name, config, levels, seed).fit(feature_matrix(table), table["power_share"])
+    known = feature_matrix(table)
+    # A fitted model looks for its own columns: what it never saw it does not ask for.
+    return build(name, config, levels, seed).fit(known[config.columns_of(known.columns)], table["power_share"])
 
 
 def promote(

@@ -1,0 +1,301 @@
+"""GEFCom2014 wind, task by task, by the environment's own pipelines; our scores beside the published ones.
+
+Task k is the k-th month after September 2012: candidates are fitted with what came before the month, and forecast its days.
+The official score is the mean quantile loss over 99 quantiles, hours and farms, as a share of capacity. Beside the
+competition's setting stands an operator's: the run as it is delivered, production known at issue.
+
+A task that was replayed before with the same data, configuration and code is read, not replayed again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import sys
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from bench_start import CommandFailedError, Measured, measure
+from record import PROJECT, record
+
+ENVIRONMENT = "gefcom2014"
+#: Where the environment reads the competition's files.
+RAW = PROJECT / "data" / "01_raw" / "gefcom2014"
+#: What is kept of tasks that are done.
+DONE = PROJECT / "data" / "gefcom2014" / "08_reporting" / "tasks"
+PUBLISHED = Path(__file__).parent / "published" / "gefcom2014.csv"
+#: Task k is the k-th month after this one.
+BEFORE_THE_FIRST = pd.Period("2012-09", "M")
+COMPETITION, OPERATIONAL = "competition", "operational"
+#: The candidate that is our entry, of each product. Chosen on tasks 1 to 3.
+ENTRY = {COMPETITION: "catboost", OPERATIONAL: "catboost"}
+#: The hours that the operational product forecasts, as a bucket of the competition's lead times, minutes.
+OPERATIONAL_BUCKET = (420, 1440)
+BAND = 0.8
+#: What the whole replay may cost: minutes, and MB.
+MOST_MINUTES, MOST_MB = 60, 6000
+
+
+def parse_tasks(text: str) -> list[int]:
+    """``4-9``, ``4,6`` or both: the tasks, rising.
+
+    Raises:
+        ValueError: if it is neither, or a task is none of 1 to 15.
+    """
+    tasks: set[int] = set()
+    for part in text.split(","):
+        first, _, last = part.strip().partition("-")
+        tasks |= set(range(int(first), int(last or first) + 1))
+    if not tasks or min(tasks) < 1 or max(tasks) > 15:
+        raise ValueError(f"tasks are 1 to 15, such as 4-9, not '{text}'")
+    return sorted(tasks)
+
+
+def month_of(task: int) -> pd.Period:
+    """The month that a task forecasts."""
+    return BEFORE_THE_FIRST + task
+
+
+def bring_in(data: Path) -> list[Path]:
+    """Put the competition's files where the environment reads them: links, so that nothing is held twice.
+
+    Returns:
+        The files, as they stand there.
+
+    Raises:
+        FileNotFoundError: if there is none.
+    """
+    files = sorted(data.glob("*.parquet"))
+    if not files:
+        raise FileNotFoundError(f"{data}: no Parquet file; docs/how-to/run-gefcom2014.md says which it is to hold")
+    RAW.mkdir(parents=True, exist_ok=True)
+    if data.resolve() != RAW.resolve():
+        for old in RAW.glob("*.parquet"):
+            old.unlink()
+        for file in files:
+            (RAW / file.name).symlink_to(file.resolve())
+    return sorted(RAW.glob("*.parquet"))
+
+
+def fingerprint(paths: Iterable[Path]) -> str:
+    """Of the contents of files."""
+    found = hashlib.sha256()
+    for path in sorted(paths):
+        found.update(path.name.encode() + b"\0" + path.read_bytes())
+    return found.hexdigest()
+
+
+def inputs_of_a_replay() -> list[Path]:
+    """What a replay follows from: data, configuration, code and locked libraries."""
+    configuration = [PROJECT / "conf" / name for name in ("base", ENVIRONMENT)]
+    found = [path for folder in configuration for path in folder.rglob("*.yml")]
+    code = PROJECT / "src" / "wind_kedro"
+    rooms = ("data_engineering", "feature_engineering", "training")
+    found += [path for path in code.glob("*.py") if path.name != "cli.py"]
+    found += [path for name in ("datasets", "models") for path in (code / name).glob("*.py")]
+    found += [path for room in rooms for path in (code / "pipelines" / room).glob("*.py")]
+    return [*found, PROJECT / "requirements.lock", *RAW.glob("*.parquet")]
+
+
+def run(params: Mapping[str, str], *words: str) -> Measured:
+    """``kedro run`` in a process of its own, with what it took."""
+    kedro = Path(sys.executable).with_name("kedro")
+    given = ",".join(f"{name}={value}" for name, value in params.items())
+    return measure([str(kedro), "run", "--env", ENVIRONMENT, *words, "--params", given], PROJECT, dict(os.environ))
+
+
+def score_rows(scores: pd.DataFrame, product_id: str, model: str, bucket: tuple[int, int]) -> dict[str, float]:
+    """Pinball, nMAE, coverage and width of a candidate over all farms, weighted by their hours.
+
+    Raises:
+        KeyError: if it was not scored.
+    """
+    own = scores[
+        (scores["product_id"] == product_id)
+        & (scores["model"] == model)
+        & (scores["lead_from_minutes"] == bucket[0])
+        & (scores["lead_to_minutes"] == bucket[1])
+    ]
+    wanted = {"pinball": "pinball_share", "nmae": "nmae_share", "coverage_80": "coverage", "width_80": "width_share"}
+    found = {}
+    for name, metric in wanted.items():
+        level = own["level"].isna() if metric in {"pinball_share", "nmae_share"} else (own["level"] - BAND).abs() < 1e-9
+        rows = own[(own["metric"] == metric) & level]
+        if rows.empty:
+            raise KeyError(f"'{model}' of '{product_id}' has no {metric} in the replay's scores")
+        found[name] = float((rows["value"] * rows["n"]).sum() / rows["n"].sum())
+    return found
+
+
+def replay(task: int, product_id: str, as_of: str, catalog: Any, key: str) -> dict[str, Any]:
+    """Scores of every candidate in a task, and what the replay took; from the last time if nothing has changed."""
+    path = DONE / f"{product_id}-{task}.json"
+    if path.is_file() and (kept := json.loads(path.read_text(encoding="utf-8")))["key"] == key:
+        return dict(kept)
+    print(f"task {task} ({month_of(task)}), {product_id} ...", flush=True)
+    params = {"months": str(month_of(task)), "products": product_id, "as_of": as_of}
+    took = run(params, "--pipeline", "training", "--to-nodes", "score_replay")
+    scores = catalog.load("replay_scores")
+    horizon = int(scores["lead_to_minutes"].max())
+    buckets = {"all": (0, horizon)}
+    if product_id == COMPETITION:
+        buckets["operational_hours"] = OPERATIONAL_BUCKET
+    found = {
+        "key": key,
+        "seconds": took.seconds,
+        "peak_mb": took.peak_mb,
+        "scores": {
+            name: {model: score_rows(scores, product_id, model, bucket) for model in sorted(scores["model"].unique())}
+            for name, bucket in buckets.items()
+        },
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(found, indent=2), encoding="utf-8")
+    return found
+
+
+def competition_table(replays: Mapping[int, Mapping[str, Any]], published: pd.DataFrame, entry: str) -> pd.DataFrame:
+    """One row per task: our entry, the winner, the competition's benchmark; missing where not published."""
+    rows = []
+    for task, found in replays.items():
+        own = found["scores"]["all"][entry]
+        known = published.loc[published["task"] == task, ["winner", "benchmark"]]
+        winner, benchmark = known.iloc[0] if len(known) else (float("nan"), float("nan"))
+        rows.append(
+            {
+                "task": task,
+                "pinball": own["pinball"],
+                "winner": winner,
+                "benchmark": benchmark,
+                "nmae": own["nmae"],
+                "coverage_80": own["coverage_80"],
+                "width_80": own["width_80"],
+                "seconds": found["seconds"],
+            }
+        )
+    return pd.DataFrame(rows).round({"pinball": 5, "nmae": 4, "coverage_80": 3, "width_80": 3, "seconds": 1})
+
+
+def operational_table(
+    operational: Mapping[int, Mapping[str, Any]],
+    competition: Mapping[int, Mapping[str, Any]],
+    entries: Mapping[str, str],
+) -> pd.DataFrame:
+    """One row per task: the operator's forecast, and the competition's on the same hours."""
+    rows = [
+        {
+            "task": task,
+            **found["scores"]["all"][entries[OPERATIONAL]],
+            "competition_pinball": competition[task]["scores"]["operational_hours"][entries[COMPETITION]]["pinball"],
+            "seconds": found["seconds"],
+        }
+        for task, found in operational.items()
+    ]
+    order = ["task", "pinball", "competition_pinball", "nmae", "coverage_80", "width_80", "seconds"]
+    decimals = {"pinball": 5, "competition_pinball": 5, "nmae": 4, "coverage_80": 3, "width_80": 3, "seconds": 1}
+    return pd.DataFrame(rows)[order].round(decimals)
+
+
+def candidates_table(replays: Mapping[int, Mapping[str, Any]]) -> pd.DataFrame:
+    """Pinball of every candidate, a column a task, and their mean."""
+    by_task = {
+        task: {model: own["pinball"] for model, own in found["scores"]["all"].items()}
+        for task, found in replays.items()
+    }
+    table = pd.DataFrame(by_task)
+    return table.assign(mean=table.mean(axis=1)).sort_values("mean").round(5)
+
+
+def main(words: list[str] | None = None) -> int:
+    """Replay, print, write; the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=RAW, help="folder of the competition's files")
+    parser.add_argument("--tasks", type=parse_tasks, default=parse_tasks("4-9"), help="such as 4-9")
+    parser.add_argument("--settings", default=f"{COMPETITION},{OPERATIONAL}", help="which of the two settings")
+    chosen = parser.parse_args(words)
+    settings = chosen.settings.split(",")
+    try:
+        bring_in(chosen.data)
+    except FileNotFoundError as error:
+        print(error, file=sys.stderr)
+        return 2
+    begin = time.perf_counter()
+    # Two days after the last of the months: then all of it is known.
+    as_of = str((month_of(chosen.tasks[-1]) + 1).start_time.date() + pd.Timedelta(days=2))
+    try:
+        done, prepared = _replay_all(chosen.tasks, settings, as_of)
+    except CommandFailedError as error:
+        print(error, file=sys.stderr)
+        return 2
+    _show(done, settings)
+    peak = max([prepared["peak_mb"], *(found["peak_mb"] for replays in done.values() for found in replays.values())])
+    seconds = prepared["seconds"] + sum(found["seconds"] for found in done.get(COMPETITION, {}).values())
+    print(
+        f"\nRaw files to features {prepared['seconds']:.0f} s; with the replay of the competition {seconds / 60:.1f} min "
+        f"(bar {MOST_MINUTES}), at most {peak:,.0f} MB (bar {MOST_MB:,}); this call took {time.perf_counter() - begin:.0f} s."
+    )
+    return 0
+
+
+def _replay_all(
+    tasks: list[int], settings: list[str], as_of: str
+) -> tuple[dict[str, dict[int, dict[str, Any]]], dict[str, Any]]:
+    """Replays by setting and task, and what preparing the features took."""
+    from kedro.framework.session import KedroSession
+    from kedro.framework.startup import bootstrap_project
+
+    bootstrap_project(PROJECT)
+    key = fingerprint(inputs_of_a_replay())
+    state = DONE / "prepared.json"
+    prepared = json.loads(state.read_text(encoding="utf-8")) if state.is_file() else {}
+    with KedroSession.create(PROJECT, env=ENVIRONMENT, save_on_close=False) as session:
+        catalog = session.load_context().catalog
+        waiting = [
+            (product_id, task)
+            for product_id in settings
+            for task in tasks
+            if not (path := DONE / f"{product_id}-{task}.json").is_file()
+            or json.loads(path.read_text(encoding="utf-8"))["key"] != key
+        ]
+        if waiting and (prepared.get("key"), prepared.get("as_of")) != (key, as_of):
+            print("raw files to features ...", flush=True)
+            took = [run({"as_of": as_of}, "--pipeline", room) for room in ("data_engineering", "feature_engineering")]
+            prepared = {
+                "key": key,
+                "as_of": as_of,
+                "seconds": sum(one.seconds for one in took),
+                "peak_mb": max(one.peak_mb for one in took),
+            }
+            state.parent.mkdir(parents=True, exist_ok=True)
+            state.write_text(json.dumps(prepared, indent=2), encoding="utf-8")
+        done = {
+            product_id: {task: replay(task, product_id, as_of, catalog, key) for task in tasks}
+            for product_id in settings
+        }
+    return done, prepared
+
+
+def _show(done: Mapping[str, Mapping[int, Mapping[str, Any]]], settings: list[str]) -> None:
+    published = pd.read_csv(PUBLISHED)
+    if COMPETITION in settings:
+        table = competition_table(done[COMPETITION], published, ENTRY[COMPETITION])
+        print(
+            f"\nPinball (share of capacity) of every candidate, by task\n{candidates_table(done[COMPETITION]).to_string()}"
+        )
+        print(f"\nThe competition: our entry '{ENTRY[COMPETITION]}' beside the published scores")
+        record("gefcom2014", table)
+        means = table[["pinball", "winner", "benchmark", "nmae", "coverage_80", "width_80"]].mean()
+        print("\nmean over tasks: " + ", ".join(f"{name} {value:.5f}" for name, value in means.items()))
+    if OPERATIONAL in settings and COMPETITION in settings:
+        print(f"\nAn operator's rest of the day: '{ENTRY[OPERATIONAL]}', beside the competition's on the same hours")
+        record("gefcom2014-operational", operational_table(done[OPERATIONAL], done[COMPETITION], ENTRY))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

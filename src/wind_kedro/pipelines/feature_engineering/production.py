@@ -1,0 +1,94 @@
+"""What was known of an entity's own production at each issue: power, errors of a plain curve, availability."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+import numpy as np
+import pandas as pd
+
+from .arrays import MINUTE, FloatArray, TimeArray, naive
+from .settings import FeatureParameters
+
+
+def known_production(
+    issued_at: TimeArray,
+    observations: pd.DataFrame,
+    expected: pd.DataFrame,
+    capacity_kw: float,
+    families: Collection[str],
+    parameters: FeatureParameters,
+) -> dict[str, FloatArray]:
+    """What was known of an entity's production at each issue time; arrays of one value an issue.
+
+    Of every interval the newest version that had arrived counts. ``last_…`` are of the newest interval known, if not older than
+    the memory, ``…_mean_<n>h`` are means over the intervals known of the last n hours before the issue.
+
+    Args:
+        issued_at: the issues.
+        observations: contract `Observations`, of the entity and one granularity.
+        expected: what the curve gave for an interval: ``valid_at`` (naive), ``expected``.
+        capacity_kw: installed.
+        families: what is asked for: production, errors, availability.
+        parameters: spans and memory.
+    """
+    wanted = {
+        "production": ["last_power_share", "last_power_age_minutes", *_means("power_share", parameters.production_mean_hours)],
+        "errors": ["last_error_share", *_means("error_share", parameters.error_mean_hours)],
+        "availability": ["last_available_share", "last_stopped_share", "last_curtailed_share"],
+    }  # fmt: skip
+    names = [name for family, columns in wanted.items() if family in families for name in columns]
+    result = {name: np.full(len(issued_at), np.nan) for name in names}
+    if observations.empty or not names:
+        return result
+    table = observations.sort_values(["valid_at", "available_at"], kind="stable")
+    valid, arrived = naive(table["valid_at"]), naive(table["available_at"])
+    values = {
+        "power_share": (table["power_kw"] / table["available_capacity_kw"]).to_numpy(float),
+        "available_share": (table["available_capacity_kw"] / capacity_kw).to_numpy(float),
+        "stopped_share": table["stopped_share"].to_numpy(float),
+        "curtailed_share": table["curtailed_share"].to_numpy(float),
+    }
+    values["error_share"] = values["power_share"] - _expected_of(valid, expected)
+    spans = {
+        name: (stem, hours)
+        for stem, all_hours in (("power_share", parameters.production_mean_hours), ("error_share", parameters.error_mean_hours))
+        for hours, name in zip(all_hours, _means(stem, all_hours), strict=True)
+        if name in result
+    }  # fmt: skip
+    memory = np.timedelta64(parameters.production_memory_hours, "h")
+    longest = max([memory, *(np.timedelta64(hours, "h") for _, hours in spans.values())])
+    starts, ends = np.searchsorted(valid, issued_at - longest), np.searchsorted(valid, issued_at)
+    for number, (issue, start, end) in enumerate(zip(issued_at, starts, ends, strict=True)):
+        rows = np.arange(start, end)[arrived[start:end] <= issue]
+        if not len(rows):
+            continue
+        # Versions of an interval lie next to each other, oldest first: the last of them counts.
+        rows = rows[np.append(valid[rows][1:] != valid[rows][:-1], True)]
+        remembered = rows[valid[rows] >= issue - memory]
+        for stem in values:
+            # Not every interval was forecast: the newest error known may be older than the newest power.
+            known = remembered[~np.isnan(values[stem][remembered])]
+            if (name := f"last_{stem}") in result and len(known):
+                result[name][number] = values[stem][known[-1]]
+        if "last_power_age_minutes" in result and len(remembered):
+            result["last_power_age_minutes"][number] = (issue - valid[remembered[-1]]) / MINUTE
+        for name, (stem, hours) in spans.items():
+            of_span = values[stem][rows[valid[rows] >= issue - np.timedelta64(hours, "h")]]
+            known = of_span[~np.isnan(of_span)]
+            if len(known):
+                result[name][number] = known.mean()
+    return result
+
+
+def _means(stem: str, hours: Sequence[int]) -> list[str]:
+    return [f"{stem}_mean_{count}h" for count in hours]
+
+
+def _expected_of(valid: TimeArray, expected: pd.DataFrame) -> FloatArray:
+    """What was expected of each interval; missing where nothing was."""
+    at = expected["valid_at"].to_numpy().astype("datetime64[us]")
+    if not len(at):
+        return np.full(len(valid), np.nan)
+    place = np.minimum(np.searchsorted(at, valid), len(at) - 1)
+    return np.where(at[place] == valid, expected["expected"].to_numpy(float)[place], np.nan)

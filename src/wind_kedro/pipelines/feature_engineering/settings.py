@@ -1,0 +1,86 @@
+"""What the features are made of: families, and their settings (`parameters_features.yml`)."""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from wind_kedro.cards import Fleet
+
+#: Features that stand or fall together: what a product may know, and what an ablation leaves out.
+Family = Literal[
+    "wind",  # speed, components, direction, cube at 100 m; speed at standard density
+    "wind_10m",  # the same at 10 m
+    "profile",  # shear and veer between 10 m and 100 m
+    "air",  # temperature, pressure, density
+    "neighbours",  # speed of the same run before and after the interval, and in a window around it
+    "neighbour_components",  # u and v of the same run before and after
+    "other_farms",  # speed at other farms' points
+    "other_farm_components",  # u and v there
+    "best_point",  # wind at that point, own or other, which explained the power best until then
+    "models",  # how many weather models, and how far they are apart
+    "last_run",  # what the newest run changed against the one before
+    "lead",  # age of the run
+    "calendar",  # hour of the day
+    "production",  # power known at the issue
+    "errors",  # errors of a plain power curve known at the issue
+    "availability",  # capacity that was available and held back
+]
+FAMILIES: tuple[Family, ...] = get_args(Family)
+
+
+class _Settings(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ProductFeatures(_Settings):
+    """What differs for one product."""
+
+    families: list[Family] = Field(min_length=1)
+
+
+class BestPoint(_Settings):
+    """How the point that explains an entity's power best is found, and the power curve of its wind."""
+
+    min_hours: float = Field(
+        720, gt=0, description="with fewer hours forecast whose power is known, the own point is taken"
+    )
+    margin: float = Field(
+        0.01, ge=0, description="by how much another farm's point must correlate better than the own one"
+    )
+    bin_width_ms: float = Field(0.5, gt=0, description="of the curve, as in IEC 61400-12-1")
+
+
+class FeatureParameters(_Settings):
+    """What the features are made of (`parameters_features.yml`)."""
+
+    families: list[Family] = Field(list(FAMILIES), min_length=1, description="what every product gets")
+    products: dict[str, ProductFeatures] = Field(default_factory=dict, description="by product: what it gets instead")
+    neighbour_minutes: list[int] = Field(
+        description="wind speed of the same run this much before and after the interval"
+    )
+    component_minutes: list[int] = Field(
+        default_factory=list, description="components of the wind, likewise; none: as neighbour_minutes"
+    )
+    window_minutes: int = Field(
+        gt=0, description="width of the centred window of mean and deviation of wind speed in the run"
+    )
+    edge_minutes: int = Field(
+        0, ge=0, description="how far before its first and behind its last time a run's value still holds"
+    )
+    other_farms: int = Field(12, ge=0, description="so many other farms' points are looked at, the nearest")
+    best_point: BestPoint = BestPoint()
+    production_memory_hours: int = Field(gt=0, description="how far back the last known production is looked for")
+    production_mean_hours: list[int] = Field([3, 24], description="spans over which known production is averaged")
+    error_mean_hours: list[int] = Field([24, 168], description="spans over which known errors are averaged")
+
+    def families_of(self, product_id: str) -> frozenset[Family]:
+        """What a product gets."""
+        own = self.products.get(product_id)
+        return frozenset(self.families if own is None else own.families)
+
+    def check(self, fleet: Fleet) -> None:
+        """Raise `CardError` if families are given for a product that no card describes."""
+        for product_id in self.products:
+            fleet.product(product_id)

@@ -1,0 +1,179 @@
+"""Weather features: the newest run known at each issue, on the product's intervals, and what is made of its wind."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from .arrays import FloatArray, TimeArray, minutes, quiet
+from .runs import Places, lay_out, places, run_before, run_to_read, sorted_runs
+from .settings import FeatureParameters
+
+#: Air density at sea level of the ISO standard atmosphere, to which IEC 61400-12-1 normalises power curves, kg/m3.
+STANDARD_AIR_DENSITY_KGM3 = 1.225
+SPEED, U, V = "wind_speed_100m_ms", "wind_u_100m_ms", "wind_v_100m_ms"
+U_10M, V_10M = "wind_u_10m_ms", "wind_v_10m_ms"
+AIR = ("temperature_c", "pressure_pa", "air_density_kgm3")
+#: Points of the window over which mean and deviation are taken.
+_WINDOW_POINTS = 5
+#: Below this a wind has no direction to speak of, and its ratio to another says nothing, m/s: half of what starts an anemometer.
+_CALM_MS = 0.2
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The intervals of a product: arrays of shape (issues, leads).
+
+    Attributes:
+        issued_at: one an issue.
+        valid_at: start of each interval.
+        step_minutes: length of an interval.
+    """
+
+    issued_at: TimeArray
+    valid_at: TimeArray
+    step_minutes: int
+
+    @property
+    def middle(self) -> FloatArray:
+        """Middle of each interval, minutes since 1970."""
+        middle: FloatArray = minutes(self.valid_at) + self.step_minutes / 2
+        return middle
+
+    @property
+    def until(self) -> TimeArray:
+        """Middle of the last interval of each issue."""
+        until: TimeArray = self.valid_at[:, -1] + np.timedelta64(self.step_minutes * 30, "s")
+        return until
+
+
+def weather_features(
+    grid: Grid,
+    capacity_kw_by_farm: Mapping[str, float],
+    weather_by_farm: Mapping[str, pd.DataFrame],
+    families: Collection[str],
+    parameters: FeatureParameters,
+) -> dict[str, FloatArray]:
+    """Weather of an entity on its intervals, arrays of shape (issues, leads).
+
+    Every weather model gives its newest run that was available at the issue time; models are averaged, their standard
+    deviation is ``weather_spread_ms``; farms are averaged by capacity (those that have weather). ``newest_run`` is in minutes
+    since 1970.
+    """
+    total: dict[str, FloatArray] = {}
+    weight: dict[str, FloatArray] = {}
+    newest = np.full(grid.valid_at.shape, np.nan)
+    for farm_id, table in weather_by_farm.items():
+        models = [read_model(runs, grid, families, parameters) for _, runs in table.groupby("weather_model", sort=True)]
+        runs = np.stack([model.pop("run_minutes") for model in models])
+        newest = np.fmax(newest, quiet(np.nanmax, runs))
+        merged = {name: _mean([model[name] for model in models]) for name in models[0]}
+        speeds = np.stack([model[SPEED] for model in models])
+        merged["weather_models"] = np.sum(~np.isnan(speeds), axis=0).astype(float)
+        # Of one model alone the spread is not known; nothing is not the same as none.
+        merged["weather_spread_ms"] = np.where(merged["weather_models"] > 1, quiet(np.nanstd, speeds), np.nan)
+        merged["weather_age_minutes"] = minutes(grid.issued_at)[:, None] - quiet(np.nanmax, runs)
+        for name, values in merged.items():
+            known = np.where(np.isnan(values), 0.0, capacity_kw_by_farm[farm_id])
+            total[name] = total.get(name, 0.0) + np.where(np.isnan(values), 0.0, values) * known
+            weight[name] = weight.get(name, 0.0) + known
+    mean = {
+        name: np.divide(total[name], weight[name], out=np.full(newest.shape, np.nan), where=weight[name] > 0)
+        for name in total
+    }
+    return derived(mean) | {"newest_run": newest}
+
+
+def read_model(
+    runs: pd.DataFrame, grid: Grid, families: Collection[str], parameters: FeatureParameters
+) -> dict[str, FloatArray]:
+    """One farm's weather of one model: the newest run available at each issue time, read at the middle of each interval.
+
+    Values between the run's own times are interpolated linearly, never across runs; beyond a run's ends its outermost value holds
+    for ``edge_minutes``.
+    """
+    table = sorted_runs(runs)
+    read = lay_out(table, *run_to_read(runs, grid.issued_at, grid.until))
+    values = {name: table[name].to_numpy(float)[read.rows] for name in (SPEED, U, V, U_10M, V_10M, *AIR)}
+    values |= {"wind_speed_10m_ms": np.hypot(values[U_10M], values[V_10M])}
+
+    def at(shift: float) -> Places:
+        return places(read, grid.middle + shift, parameters.edge_minutes)
+
+    here = at(0)
+    result = {name: here.read(column) for name, column in values.items()}
+    if "neighbours" in families:
+        for shift in parameters.neighbour_minutes:
+            result[neighbour(SPEED, shift)] = at(shift).read(values[SPEED])
+        window = parameters.window_minutes
+        around = np.stack(
+            [at(shift).read(values[SPEED]) for shift in np.linspace(-window / 2, window / 2, _WINDOW_POINTS)]
+        )
+        result[f"{SPEED}_mean_{window}min"] = quiet(np.nanmean, around)
+        result[f"{SPEED}_std_{window}min"] = quiet(np.nanstd, around)
+    if "neighbour_components" in families:
+        for shift in parameters.component_minutes or parameters.neighbour_minutes:
+            where = at(shift)
+            result |= {neighbour(name, shift): where.read(values[name]) for name in (U, V)}
+    if "last_run" in families:
+        result[f"{SPEED}_last_run_change"] = result[SPEED] - _last_run(runs, table, grid, parameters)
+    known_run = np.broadcast_to(read.run_minutes[:, None], grid.valid_at.shape)
+    result["run_minutes"] = np.where(np.isnan(result[SPEED]), np.nan, known_run)
+    return result
+
+
+def _last_run(runs: pd.DataFrame, table: pd.DataFrame, grid: Grid, parameters: FeatureParameters) -> FloatArray:
+    """What the run before the newest says of the wind speed."""
+    newest, _ = run_to_read(runs, grid.issued_at, grid.until)
+    earlier = lay_out(table, *run_before(runs, grid.issued_at, grid.until, newest))
+    speed = table[SPEED].to_numpy(float)[earlier.rows]
+    return places(earlier, grid.middle, parameters.edge_minutes).read(speed)
+
+
+def wind_at_point(table: pd.DataFrame, grid: Grid, parameters: FeatureParameters) -> dict[str, FloatArray]:
+    """Speed and components at another point, mean over its models; arrays of shape (issues, leads)."""
+    found = []
+    for _, runs in table.groupby("weather_model", sort=True):
+        ordered = sorted_runs(runs)
+        read = lay_out(ordered, *run_to_read(runs, grid.issued_at, grid.until))
+        here = places(read, grid.middle, parameters.edge_minutes)
+        found.append({name: here.read(ordered[name].to_numpy(float)[read.rows]) for name in (SPEED, U, V)})
+    if not found:
+        return {name: np.full(grid.valid_at.shape, np.nan) for name in (SPEED, U, V)}
+    return {name: _mean([model[name] for model in found]) for name in (SPEED, U, V)}
+
+
+def derived(mean: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
+    """The weather with what follows from it: directions, cubes, speed at standard density, shear and veer."""
+    speed, slow = mean[SPEED], mean["wind_speed_10m_ms"]
+    bearing, below = (np.arctan2(-mean[u], -mean[v]) for u, v in ((U, V), (U_10M, V_10M)))
+    density = np.where(np.isnan(mean["air_density_kgm3"]), STANDARD_AIR_DENSITY_KGM3, mean["air_density_kgm3"])
+    windy = (speed > _CALM_MS) & (slow > _CALM_MS)
+    ratio = np.divide(speed, slow, out=np.full(speed.shape, np.nan), where=windy)
+    turned = np.degrees(bearing - below)
+    return dict(mean) | {
+        "wind_speed_100m_cubed": speed**3,
+        # IEC 61400-12-1, 8.3: wind speed normalised to standard density.
+        "wind_speed_density_ms": speed * np.cbrt(density / STANDARD_AIR_DENSITY_KGM3),
+        "wind_direction_sin": np.sin(bearing),
+        "wind_direction_cos": np.cos(bearing),
+        "wind_direction_10m_sin": np.sin(below),
+        "wind_direction_10m_cos": np.cos(below),
+        "wind_speed_10m_cubed": slow**3,
+        "wind_shear_ms": speed - slow,
+        # The power law between the two heights: v(100) / v(10) = (100 / 10) ** exponent.
+        "wind_shear_exponent": np.log10(ratio),
+        "wind_veer_deg": np.where(windy, (turned + 180) % 360 - 180, np.nan),
+    }
+
+
+def neighbour(name: str, shift: int) -> str:
+    """The name of a value some minutes before or after."""
+    return f"{name}_{'plus' if shift > 0 else 'minus'}_{abs(shift)}min"
+
+
+def _mean(models: list[FloatArray]) -> FloatArray:
+    return models[0] if len(models) == 1 else quiet(np.nanmean, np.stack(models))
