@@ -139,7 +139,7 @@ def replay(task: int, product_id: str, as_of: str, catalog: Any, key: str) -> di
     if path.is_file() and (kept := json.loads(path.read_text(encoding="utf-8")))["key"] == key:
         return dict(kept)
     print(f"task {task} ({month_of(task)}), {product_id} ...", flush=True)
-    params = {"months": str(month_of(task)), "products": product_id, "as_of": as_of}
+    params = {"months": str(month_of(task)), "products": product_id, "as_of": as_of, "train_as_of": as_of}
     took = run(params, "--pipeline", "training", "--to-nodes", "score_replay")
     scores = catalog.load("replay_scores")
     horizon = int(scores["lead_to_minutes"].max())
@@ -265,7 +265,8 @@ def _replay_all(
         ]
         if waiting and (prepared.get("key"), prepared.get("as_of")) != (key, as_of):
             print("raw files to features ...", flush=True)
-            took = [run({"as_of": as_of}, "--pipeline", room) for room in ("data_engineering", "feature_engineering")]
+            when = {"as_of": as_of, "train_as_of": as_of}
+            took = [run(when, "--pipeline", room) for room in ("data_engineering", "feature_engineering")]
             prepared = {
                 "key": key,
                 "as_of": as_of,

@@ -281,7 +281,7 @@ def commands(text: str) -> list[str]:
 
 def wrong_commands(text: str) -> list[str]:
     """Commands of a document that the project does not understand."""
-    targets = set(re.findall(r"^([a-z-]+):", (PROJECT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    targets = set(re.findall(r"^([a-z0-9-]+):", (PROJECT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
     rooms = set(register_pipelines())
     environments = {path.name for path in (PROJECT / "conf").iterdir() if path.is_dir()} | {"mine", "<environment>"}
     wrong = []
