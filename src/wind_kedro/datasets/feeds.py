@@ -102,7 +102,7 @@ class Landings(AbstractDataset[Mapping[str, Feed], LandedFeeds]):
 
     def _pull(self, feed: Feed) -> None:
         batches = files = size = 0
-        for landed in Landing(self._root, feed.into, feed.id).pull(feed.fetch):
+        for landed in Landing(self._root, feed.into, feed.id).pull(feed.fetch, in_parts=feed.in_parts):
             batches, files, size = batches + 1, files + len(landed.files), size + landed.bytes
             logger.info(
                 "feed '%s': %s, %d files, %d bytes", feed.id, landed.folder.name, len(landed.files), landed.bytes

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import csv
+import glob
 import gzip
 import hashlib
 import io
@@ -12,11 +13,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 from kedro.io.core import DatasetError
 
-from wind_kedro.cards import Source
+from wind_kedro.cards import LANDED_AT, Source
 from wind_kedro.errors import WindKedroError
+from wind_kedro.feeds.compaction import uncovered
 
 if TYPE_CHECKING:
     from ibis.backends.duckdb import Backend
@@ -24,6 +27,8 @@ if TYPE_CHECKING:
 # A line is read whole and split afterwards, so the reader's own separator must be one that no file of signals has.
 _NO_SEPARATOR = "\x1f"
 _BLOCK_BYTES = 1 << 16
+#: What a lake's folder is called where its column has no value.
+_NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
 #: What Windows' code page has where Latin-1 has control characters, which no file of signals means.
 _CP1252 = {
     code: character
@@ -93,7 +98,9 @@ def files_of(root: Path, source: Source) -> list[Path]:
     def plain(path: Path) -> bool:
         return not any(part[0] in "._" and part not in own for part in path.relative_to(root).parts)
 
-    return sorted(path for path in root.glob(source.path) if path.is_file() and plain(path))
+    # Path.glob fails when a folder goes while it looks, and feeds may be landing meanwhile.
+    found = (root / name for name in glob.iglob(source.path, root_dir=root, recursive=True))  # noqa: PTH207
+    return sorted(uncovered(path for path in found if path.is_file() and plain(path)))
 
 
 # --- CSV -------------------------------------------------------------------------------------------------------------
@@ -315,24 +322,44 @@ def hold(backend: Backend, path: Path, table: Any) -> str:
 def _open_parquet(backend: Backend, source: Source, path: Path, choose: Choose, where: str) -> Opened:
     import duckdb
 
+    def read(options: str = "") -> str:
+        return f"read_parquet({text(str(path))}, hive_partitioning=false{options})"
+
     try:
-        table = backend.con.sql(f"SELECT * FROM read_parquet({text(str(path))})")  # noqa: S608
+        table = backend.con.sql(f"SELECT * FROM {read()}")  # noqa: S608
         types = dict(zip(table.columns, map(str, table.types), strict=True))
-        names = list(dict.fromkeys(choose(list(types))))
+        folders = {column: value for column, value in _in_folders(path).items() if column not in types}
+        names = list(dict.fromkeys(choose([*types, *folders])))
         # Reads every value once: a page that is broken is found here, not in the middle of a pipeline.
-        counts = ", ".join(f"bit_xor(hash({name(column)}))" for column in names)
-        found = backend.con.sql(f"SELECT count(*), {counts} FROM read_parquet({text(str(path))})").fetchall()  # noqa: S608
+        counts = "".join(f", bit_xor(hash({name(column)}))" for column in names if column in types)
+        found = backend.con.sql(f"SELECT count(*){counts} FROM {read()}").fetchall()  # noqa: S608
     except duckdb.Error as error:
         raise SourceError(f"{where}: not a readable Parquet file ({one_line(error)}); fetch it again") from None
     if found[0][0] == 0:
         raise SourceError(f"{where}: the file has columns but no rows; fetch it again")
-    values = "".join(f", {_parquet_text(column, types[column], source)} AS {name(column)}" for column in names)
+    values = "".join(
+        f", {_parquet_text(column, types[column], source) if column in types else folders[column]} AS {name(column)}"
+        for column in names
+    )
     return Opened(
         path,
-        list(types),
+        [*types, *folders],
         f"SELECT file_row_number + 1 AS source_row, CAST(NULL AS VARCHAR) AS fault{values} "  # noqa: S608
-        f"FROM read_parquet({text(str(path))}, file_row_number=true)",
+        f"FROM {read(', file_row_number=true')}",
     )
+
+
+def _in_folders(path: Path) -> dict[str, str]:
+    """The columns that the folders of a lake name (``turbine=T1``), as SQL.
+
+    DuckDB's own reading of folders would take a feed's ``landed_at=…`` for one, and before a column of the file's own.
+    """
+    found = {}
+    for folder in path.parent.parts:
+        column, equals, value = folder.partition("=")
+        if column and equals and column != LANDED_AT:
+            found[column] = "CAST(NULL AS VARCHAR)" if value == _NO_VALUE else text(unquote(value))
+    return found
 
 
 def _parquet_text(column: str, kind: str, source: Source) -> str:

@@ -16,6 +16,7 @@ from pydantic import AfterValidator, AwareDatetime, Field, model_validator
 
 from wind_kedro.cards import Card
 
+from .compaction import PART
 from .memory import pack, row_hash, unpack
 from .patience import PassingError, fault, patiently
 from .protocol import Batch, Checkpoint, Feed, FeedError
@@ -190,6 +191,8 @@ class HttpApi(Feed):
     Without a ``window`` every fetch asks for all there is, and lands what was not in the answer before.
     """
 
+    in_parts = True
+
     kind: Literal["http_api"] = "http_api"
     url: Url
     records: str = Field("", description="path of the list of records in the body, with dots; empty: the body itself")
@@ -218,7 +221,7 @@ class HttpApi(Feed):
         rows = session.rows({})
         seen = unpack(checkpoint["seen"]) if checkpoint else set()
         if fresh := [row for hashed, row in rows.items() if hashed not in seen]:
-            yield Batch({"part.parquet": _table(fresh)}, {"seen": pack(rows)}, len(fresh))
+            yield Batch({PART: _table(fresh)}, {"seen": pack(rows)}, len(fresh))
 
     def _fetch_windows(self, session: _Session, window: Window, checkpoint: Checkpoint | None) -> Iterator[Batch]:
         start = window.as_sent(window.start)
@@ -245,7 +248,7 @@ class HttpApi(Feed):
             seen = self._remembered(window, rows, max(start, window.as_sent(until - overlap)))
             position, before = until, position
             if fresh:
-                yield Batch({"part.parquet": _table(fresh)}, _checkpoint(position, seen), len(fresh))
+                yield Batch({PART: _table(fresh)}, _checkpoint(position, seen), len(fresh))
                 landed = position
             if position in {before, end}:
                 break

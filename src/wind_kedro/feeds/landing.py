@@ -10,6 +10,7 @@ import contextlib
 import datetime as dt
 import hashlib
 import json
+import logging
 import os
 import shutil
 import uuid
@@ -19,16 +20,21 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from .compaction import DAY, HOUR, PART, PREFIX, NotOneTableError, is_covered, is_period, over, put_together
 from .protocol import Batch, Checkpoint, FeedError
 
-#: Subfolders are named as Hive partitions are, which every engine reads; colons are not safe on every file system.
-PREFIX = "landed_at="
+logger = logging.getLogger(__name__)
+
 _STAMP = "%Y-%m-%dT%H-%M-%S.%fZ"
 _MANIFEST = "_landing.json"
+#: Of a folder of several batches that were put together: when that was, and what each was.
+_BATCHES = "_batches.json"
 _ASIDE = ".aside-"
 #: A checkpoint larger than this is kept by the newest batches only: it may name every file of a remote folder.
 _LARGE_BYTES = 1 << 16
 _KEEP_LARGE = 3
+#: A reader that listed folders before they were put together is done with them after this.
+_COVERED_FOR = dt.timedelta(days=1)
 
 
 @dataclass(frozen=True)
@@ -95,11 +101,14 @@ class Landing:
         """Where the batches are."""
         return self._folder
 
-    def pull(self, fetch: Callable[[Checkpoint | None, Path], Iterator[Batch]]) -> Iterator[Landed]:
+    def pull(
+        self, fetch: Callable[[Checkpoint | None, Path], Iterator[Batch]], *, in_parts: bool = False
+    ) -> Iterator[Landed]:
         """Land what a feed has since the newest batch, one batch after the other; the folder is held meanwhile.
 
         Args:
             fetch: a feed's method of that name.
+            in_parts: its batches are parts of one table, and those of hours and days that are over are put together.
 
         Raises:
             FeedError: if another process holds the folder, it is another feed's, or the feed cannot be read. What landed
@@ -116,26 +125,97 @@ class Landing:
                     f"feed '{self._feed_id}': {newest.folder} no longer has its checkpoint; the newest folders may not be "
                     f"removed alone: remove this one too, or all to fetch everything again"
                 )
+            if in_parts:
+                self.put_together()
             batches = fetch(newest.checkpoint if newest is not None else None, scratch)
+            hour = newest.folder.name[:HOUR] if newest is not None else ""
             try:
                 for batch in batches:
-                    yield self.commit(batch)
+                    landed = self.commit(batch)
+                    yield landed
+                    if in_parts and landed.folder.name[:HOUR] != hour:  # a service pulls for years
+                        hour = landed.folder.name[:HOUR]
+                        self.put_together()
             finally:
                 if isinstance(batches, Generator):  # leaves its server now, not when it is collected
                     batches.close()
 
     def landed(self, *, after: str = "") -> list[Landed]:
-        """The batches that landed, oldest first.
+        """The batches that landed, oldest first; the folder of one that was put together with others may be gone.
 
         Args:
             after: name of a batch's folder: only newer ones.
         """
-        return [self._read(folder) for folder in sorted(self._folder.glob(f"{PREFIX}*")) if folder.name > after]
+        found = []
+        for name in self._names():
+            if name >= after[: len(name)]:
+                found += [batch for batch in self._batches(name) if batch.folder.name > after]
+        return found
 
     def last(self) -> Landed | None:
-        """The newest batch."""
-        newest = max(self._folder.glob(f"{PREFIX}*"), default=None)
-        return None if newest is None else self._read(newest)
+        """The newest batch, or those that were put together with it."""
+        names = self._names()
+        return self._read(self._folder / names[-1]) if names else None
+
+    def put_together(self) -> None:
+        """Put the batches of hours and days that are over together, and remove what was put together a day ago.
+
+        Call it inside `locked`. Each step is one rename, or the removal of what nobody reads any more: killed anywhere, every
+        row is there once.
+        """
+        for period, names in over(self._names()):
+            try:
+                landed = [self._read(self._folder / name) for name in names]
+                # A batch without a file only moves the checkpoint.
+                if {one.files for one in landed} in [{(PART,)}, {(PART,), ()}]:
+                    self._merge(period, landed)
+            except (FeedError, OSError, NotOneTableError) as error:
+                # What has landed is whole, and new batches go on landing: it is only not tidied.
+                logger.warning("Feed '%s': %s stays in %d folders (%s)", self._feed_id, period, len(names), error)
+        self._remove_covered()
+
+    def _merge(self, period: str, landed: list[Landed]) -> None:
+        batches = [batch for one in landed for batch in self._batches(one.folder.name)]
+        with self._aside() as aside:
+            rows = put_together([(one.landed_at, one.folder / PART) for one in landed if one.files], aside / PART)
+            _flush(aside / PART)
+            record = {
+                "put_together_at": _now().isoformat(),
+                "batches": [[batch.landed_at.isoformat(), batch.bytes, batch.rows] for batch in batches],
+            }
+            _write(aside / _BATCHES, json.dumps(record).encode())
+            self._seal(aside, self._folder / period, [PART], landed[-1].landed_at, rows, landed[-1].checkpoint)
+        logger.info("Feed '%s': %d batches are put together in %s", self._feed_id, len(batches), period)
+
+    def _remove_covered(self) -> None:
+        names = {folder.name for folder in self._folder.glob(f"{PREFIX}*")}
+        before = _now() - _COVERED_FOR
+        settled = {
+            name
+            for name in {name[:length] for name in names for length in (DAY, HOUR) if length < len(name)} & names
+            if dt.datetime.fromisoformat(json.loads((self._folder / name / _BATCHES).read_bytes())["put_together_at"])
+            <= before
+        }
+        for name in names:
+            if is_covered(name, settled):
+                shutil.rmtree(self._folder / name)
+
+    def _names(self) -> list[str]:
+        """The folders to be read, oldest first: a batch is in one of them and in no other."""
+        names = {folder.name for folder in self._folder.glob(f"{PREFIX}*")}
+        return sorted(name for name in names if not is_covered(name, names))
+
+    def _batches(self, name: str) -> list[Landed]:
+        """The batches of a folder: itself, or those that were put together in it."""
+        own = self._read(self._folder / name)
+        if not is_period(name):
+            return [own]
+        batches = json.loads((own.folder / _BATCHES).read_bytes())["batches"]
+        return [
+            Landed(own.feed_id, at, self._folder_of(at), (PART,) if size else (), size, rows, None)
+            for stamp, size, rows in batches
+            for at in [dt.datetime.fromisoformat(stamp)]
+        ]
 
     def commit(self, batch: Batch) -> Landed:
         """Land a batch: all of it, or nothing. Call it inside `locked`; the feed is told when it is safe.
@@ -143,40 +223,59 @@ class Landing:
         Raises:
             FeedError: if a file's name is not a plain one.
         """
-        aside = self._folder / f"{_ASIDE}{uuid.uuid4().hex}"
-        aside.mkdir(parents=True)
-        try:
-            size = 0
-            sums = {}
+        at = self._next_time()
+        folder = self._folder_of(at)
+        with self._aside() as aside:
             for name, content in batch.files.items():
                 if not is_plain(name):
                     raise FeedError(f"feed '{self._feed_id}': '{name}' is no name for a file that lands")
                 target = aside / name
                 target.parent.mkdir(parents=True, exist_ok=True)
                 _write(target, content)
-                size += target.stat().st_size
-                sums[name] = _digest(target)
-            at = self._next_time()
-            manifest = {
-                "feed_id": self._feed_id, "landed_at": at.isoformat(), "files": sums, "bytes": size, "rows": batch.rows,
-                "checkpoint": dict(batch.checkpoint),
-            }  # fmt: skip
-            _write(aside / _MANIFEST, json.dumps(manifest, indent=1, sort_keys=True).encode())
-            for below in [aside, *(path for path in aside.rglob("*") if path.is_dir())]:
-                _sync(below)
-            folder = self._folder / f"{PREFIX}{at.strftime(_STAMP)}"
-            aside.rename(folder)
-            _sync(self._folder)
-        finally:
-            shutil.rmtree(aside, ignore_errors=True)
+            self._seal(aside, folder, list(batch.files), at, batch.rows, batch.checkpoint)
         batch.landed()
         self._thin()
         return self._read(folder)
 
+    def _folder_of(self, at: dt.datetime) -> Path:
+        return self._folder / f"{PREFIX}{at.strftime(_STAMP)}"
+
+    @contextmanager
+    def _aside(self) -> Iterator[Path]:
+        """A folder to be filled beside the others; gone afterwards, unless it was sealed."""
+        aside = self._folder / f"{_ASIDE}{uuid.uuid4().hex}"
+        aside.mkdir(parents=True)
+        try:
+            yield aside
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
+
+    def _seal(
+        self,
+        aside: Path,
+        folder: Path,
+        names: list[str],
+        at: dt.datetime,
+        rows: int | None,
+        checkpoint: Checkpoint | None,
+    ) -> None:
+        """Write what the folder holds, wait until all of it is on the disk, and give it its place: one step."""
+        manifest = {
+            "feed_id": self._feed_id, "landed_at": at.isoformat(), "files": {name: _digest(aside / name) for name in names},
+            "bytes": sum((aside / name).stat().st_size for name in names), "rows": rows,
+            "checkpoint": None if checkpoint is None else dict(checkpoint),
+        }  # fmt: skip
+        _write(aside / _MANIFEST, json.dumps(manifest, indent=1, sort_keys=True).encode())
+        for below in [aside, *(path for path in aside.rglob("*") if path.is_dir())]:
+            _sync(below)
+        aside.rename(folder)
+        _sync(self._folder)
+
     def _thin(self) -> None:
         """Take large checkpoints from all but the newest batches: only the newest is ever gone on from."""
         # Each commit looks a little further than it must, for what a killed one left.
-        for folder in sorted(self._folder.glob(f"{PREFIX}*"))[-3 * _KEEP_LARGE : -_KEEP_LARGE]:
+        for name in self._names()[-3 * _KEEP_LARGE : -_KEEP_LARGE]:
+            folder = self._folder / name
             manifest = folder / _MANIFEST
             with contextlib.suppress(FileNotFoundError):
                 if manifest.stat().st_size <= _LARGE_BYTES:
@@ -188,9 +287,12 @@ class Landing:
 
     def _next_time(self) -> dt.datetime:
         """Now, or just after the newest batch: folders are in the order in which they landed, whatever the clock does."""
-        now = dt.datetime.now(dt.UTC)
-        newest = self.last()
-        return now if newest is None else max(now, newest.landed_at + dt.timedelta(microseconds=1))
+        at, names = _now(), self._names()
+        if names:
+            at = max(at, self._read(self._folder / names[-1]).landed_at + dt.timedelta(microseconds=1))
+        if is_covered(self._folder_of(at).name, names):  # its newest batches were removed, and the clock was put back
+            at = at.replace(hour=0, minute=0, second=0, microsecond=0) + dt.timedelta(days=1)
+        return at
 
     def _read(self, folder: Path) -> Landed:
         try:
@@ -249,6 +351,10 @@ class LandedFeeds:
                 yield f"{into}/{landed.folder.name}", landed
 
 
+def _now() -> dt.datetime:
+    return dt.datetime.now(dt.UTC)
+
+
 def _write(target: Path, content: Any) -> None:
     """Write and wait until it is on the disk."""
     if isinstance(content, bytes):
@@ -259,6 +365,10 @@ def _write(target: Path, content: Any) -> None:
         import pyarrow.parquet as pq
 
         pq.write_table(content, target)
+    _flush(target)
+
+
+def _flush(target: Path) -> None:
     with target.open("rb") as file:
         os.fsync(file.fileno())
 

@@ -63,7 +63,10 @@ class Listener:
         landing = Landing(self._root, feed.into, feed.id)
         while not self._stop.is_set():
             try:
-                for landed in landing.pull(lambda checkpoint, _: feed.listen(checkpoint, self._stop.is_set)):
+                listened = landing.pull(
+                    lambda checkpoint, _: feed.listen(checkpoint, self._stop.is_set), in_parts=feed.in_parts
+                )
+                for landed in listened:
                     logger.info("Feed '%s': %s rows landed in %s", feed.id, landed.rows, landed.folder.name)
             except FeedError as error:
                 if len(self._feeds) > 1:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from .compaction import PART
 from .patience import PassingError, fault, patiently
 from .payloads import Fields, Message, Row, Template, TimestampUnit, json_rows, unread
 from .protocol import Batch, Checkpoint, Feed
@@ -34,7 +35,6 @@ _QOS = 1
 _TURN_SECONDS = 0.1
 _REBIRTH_EVERY_SECONDS = 60.0
 _DIGEST_BYTES = 8
-_PART = "part.parquet"
 #: No more messages than this can be delivered and not acknowledged, whatever a broker makes of the receive maximum.
 _PACKET_IDS = 65_535
 #: Half the packet ids there are: a broker that counts them up does not give one again within so many messages.
@@ -89,6 +89,8 @@ class Mqtt(Feed):
     ``layout: long`` lands one row per signal, as topics and Sparkplug send them; its farm's card says ``layout: long`` as
     well, since the signals of one turbine and time may come in different batches. ``layout: table`` lands one row per object.
     """
+
+    in_parts = True
 
     kind: Literal["mqtt"]
     host: str
@@ -342,7 +344,7 @@ class _Session:
         memory.landed.extend(delivery.digest for delivery in held if delivery.message.qos)
         memory.retained.update({d.message.topic: d.retained_digest for d in held if d.message.retained})
         table = pa.Table.from_pylist(rows, schema=self._feed.schema)
-        return Batch({_PART: table}, memory.write(self._filters), len(rows), lambda: self._landed(held, memory))
+        return Batch({PART: table}, memory.write(self._filters), len(rows), lambda: self._landed(held, memory))
 
     def _landed(self, held: list[_Delivery], memory: _Memory) -> None:
         self.held = self.held[len(held) :]

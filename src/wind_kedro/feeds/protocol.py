@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import AfterValidator, Field, SecretStr
 
@@ -54,6 +54,9 @@ class Batch:
 
 class Feed(Card, ABC):
     """One source outside the house. Fetching again from the same checkpoint gives the same again, and nothing twice."""
+
+    #: Each batch is one file `part.parquet` of the same table, so that many small ones may be put together.
+    in_parts: ClassVar[bool] = False
 
     id: Identifier
     kind: str

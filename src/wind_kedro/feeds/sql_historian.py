@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
+from .compaction import PART
 from .memory import pack, row_hash, unpack
 from .patience import PassingError, fault, patiently
 from .protocol import Batch, Checkpoint, Feed
@@ -66,6 +67,8 @@ class SqlHistorian(Feed):
     every digit; what is mixed within a chunk is text.
     """
 
+    in_parts = True
+
     kind: Literal["sql_historian"] = "sql_historian"
     url: Annotated[str, AfterValidator(_url_without_secrets)] = Field(description="without user and password")
     table: str | None = None
@@ -104,7 +107,7 @@ class SqlHistorian(Feed):
                 fresh = reading.take(chunk)
                 if fresh:
                     table = _table(chunk.names, fresh)
-                    yield Batch({"part.parquet": table}, reading.place.as_checkpoint(), len(fresh))
+                    yield Batch({PART: table}, reading.place.as_checkpoint(), len(fresh))
 
 
 # --- where a reading stands ------------------------------------------------------------------------------------------
