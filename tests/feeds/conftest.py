@@ -1,12 +1,16 @@
-"""The other ends of feeds, real and on loopback: a folder, an FTP server, an SFTP server and an S3 store, made to be stopped."""
+"""The other ends of feeds, real and on loopback, made to be stopped: a folder, FTP, SFTP, an S3 store, an MQTT broker."""
 
 from __future__ import annotations
 
 import asyncio
 import base64
 import hashlib
+import json
 import logging
 import os
+import shutil
+import socket
+import subprocess
 import threading
 import time
 import warnings
@@ -14,7 +18,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
+
+from wind_kedro.feeds import Landing, build_feed
 
 USER, PASSWORD = "turbine", "s3cr3t-of-the-farm"
 
@@ -274,3 +281,194 @@ def remote(request: pytest.FixtureRequest, open_remote: Callable[[str], Any]) ->
 def password() -> str:
     """The secret of every server here."""
     return PASSWORD
+
+
+# --- MQTT ------------------------------------------------------------------------------------------------------------
+
+
+_PROGRAMS = f"{os.environ.get('PATH', '')}:/usr/sbin"  # Debian's place for servers
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Broker:
+    """A Mosquitto that keeps its sessions over restarts."""
+
+    def __init__(self, folder: Path, *more: str) -> None:
+        program = shutil.which("mosquitto", path=_PROGRAMS)
+        if program is None:
+            pytest.skip("Mosquitto is not installed (Debian package mosquitto)")
+        self.port = _free_port()
+        self._program = program
+        self._config = folder / "mosquitto.conf"
+        user = ["user root"] if hasattr(os, "getuid") and os.getuid() == 0 else []
+        access = [] if any(line.startswith("password_file") for line in more) else ["allow_anonymous true"]
+        lines = [
+            f"listener {self.port} 127.0.0.1", "persistence true", f"persistence_location {folder}/", "autosave_interval 1",
+            "max_queued_messages 0", *user, *access, *more,
+        ]  # fmt: skip
+        self._config.write_text("\n".join(lines) + "\n")
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        self._process = subprocess.Popen(
+            [self._program, "-c", str(self._config)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        for _ in range(500):
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", self.port)) == 0:
+                    return
+            time.sleep(0.01)
+        raise AssertionError("the broker did not start")
+
+    def stop(self) -> None:
+        if self._process is not None:
+            self._process.terminate()
+            self._process.wait(10)
+            self._process = None
+
+
+@pytest.fixture
+def make_broker(tmp_path: Path) -> Iterator[Callable[..., Broker]]:
+    """Starts a broker, with more lines of configuration; only who has the login may use it, if one is given."""
+    started: list[Broker] = []
+
+    def make(*more: str, **login: str) -> Broker:
+        folder = tmp_path / f"broker-{len(started)}"
+        folder.mkdir()
+        lines = list(more)
+        if login:
+            tool = shutil.which("mosquitto_passwd", path=_PROGRAMS)
+            assert tool is not None
+            passwords = folder / "passwords"
+            subprocess.run(
+                [tool, "-b", "-c", str(passwords), login["username"], login["password"]],
+                check=True,
+                capture_output=True,
+            )
+            passwords.chmod(0o644)
+            lines.append(f"password_file {passwords}")
+        started.append(Broker(folder, *lines))
+        started[-1].start()
+        return started[-1]
+
+    yield make
+    for server in started:
+        server.stop()
+
+
+@pytest.fixture
+def broker(make_broker: Callable[..., Broker]) -> Broker:
+    """A broker that lets everybody in."""
+    return make_broker()
+
+
+class Publisher:
+    """A real client that waits until the broker has each message."""
+
+    def __init__(self, port: int, **login: str) -> None:
+        from paho.mqtt import client as paho
+        from paho.mqtt.enums import CallbackAPIVersion
+
+        self._client = paho.Client(CallbackAPIVersion.VERSION2, client_id="publisher", protocol=paho.MQTTv5)
+        if login:
+            self._client.username_pw_set(**login)
+        self._client.max_inflight_messages_set(200)
+        self.heard: list[bytes] = []
+        self._client.on_message = lambda _, __, message: self.heard.append(message.payload)
+        self._client.connect("127.0.0.1", port)
+        self._client.loop_start()
+
+    def __call__(self, topic: str, payload: Any, *, qos: int = 1, retain: bool = False) -> None:
+        content = payload if isinstance(payload, bytes | str) else json.dumps(payload)
+        self._client.publish(topic, content, qos=qos, retain=retain).wait_for_publish(10)
+
+    def begin(self, topic: str, payloads: list[str]) -> list[Any]:
+        return [self._client.publish(topic, payload, qos=1) for payload in payloads]
+
+    def many(self, topic: str, payloads: list[str]) -> None:
+        for info in self.begin(topic, payloads):
+            info.wait_for_publish(30)
+
+    def listen(self, topic: str) -> None:
+        self._client.subscribe(topic)
+
+    def close(self) -> None:
+        self._client.disconnect()
+        self._client.loop_stop()
+
+
+@pytest.fixture
+def open_publisher() -> Iterator[Callable[..., Publisher]]:
+    """Makes a publisher of a port and, if the broker wants it, a login."""
+    opened: list[Publisher] = []
+
+    def open_it(port: int, **login: str) -> Publisher:
+        opened.append(Publisher(port, **login))
+        return opened[-1]
+
+    yield open_it
+    for publisher in opened:
+        publisher.close()
+
+
+@pytest.fixture
+def publish(broker: Broker, open_publisher: Callable[..., Publisher]) -> Publisher:
+    """A publisher at the broker."""
+    return open_publisher(broker.port)
+
+
+class Plant:
+    """A feed with its landing folder."""
+
+    def __init__(self, root: Path, port: int, **card: Any) -> None:
+        self.card = {
+            "kind": "mqtt", "into": "plant", "host": "127.0.0.1", "port": port, "client_id": "wind-kedro-test",
+            "topics": ["{turbine}/{signal}"], "idle_seconds": 0.2, "attempts": 2, "longest_wait_seconds": 0.2,
+        } | card  # fmt: skip
+        self.feed = build_feed("plant", self.card)
+        self.landing = Landing(root, "plant", "plant")
+
+    def fetch(self) -> int:
+        """Fetch once; the number of batches."""
+        batches = 0
+        with self.landing.locked() as scratch:
+            last = self.landing.last()
+            for batch in self.feed.fetch(None if last is None else last.checkpoint, scratch):
+                self.landing.commit(batch)
+                batches += 1
+        return batches
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        return [
+            row for landed in self.landing.landed() for row in pq.read_table(landed.folder / "part.parquet").to_pylist()
+        ]
+
+
+@pytest.fixture
+def free_port() -> int:
+    """A port at which nobody listens."""
+    return _free_port()
+
+
+@pytest.fixture
+def new_plant(tmp_path: Path) -> Callable[..., Plant]:
+    """Makes a plant of a port and what else its card says; all of a test land in one folder."""
+    return lambda port, **card: Plant(tmp_path, port, **card)
+
+
+@pytest.fixture
+def make_plant(new_plant: Callable[..., Plant], broker: Broker) -> Callable[..., Plant]:
+    """A plant whose session is there, so that the broker keeps what is published from now on."""
+
+    def make(**card: Any) -> Plant:
+        plant = new_plant(broker.port, **card)
+        plant.fetch()
+        return plant
+
+    return make

@@ -171,7 +171,7 @@ class Landing:
                     self._merge(period, landed)
             except (FeedError, OSError, NotOneTableError) as error:
                 # What has landed is whole, and new batches go on landing: it is only not tidied.
-                logger.warning("Feed '%s': %s stays in %d folders (%s)", self._feed_id, period, len(names), error)
+                logger.warning("feed '%s': %s stays in %d folders (%s)", self._feed_id, period, len(names), error)
         self._remove_covered()
 
     def _merge(self, period: str, landed: list[Landed]) -> None:
@@ -185,7 +185,7 @@ class Landing:
             }
             _write(aside / _BATCHES, json.dumps(record).encode())
             self._seal(aside, self._folder / period, [PART], landed[-1].landed_at, rows, landed[-1].checkpoint)
-        logger.info("Feed '%s': %d batches are put together in %s", self._feed_id, len(batches), period)
+        logger.info("feed '%s': %d batches are put together in %s", self._feed_id, len(batches), period)
 
     def _remove_covered(self) -> None:
         names = {folder.name for folder in self._folder.glob(f"{PREFIX}*")}

@@ -50,6 +50,7 @@ class Listener:
             self._stop.wait()
             for thread in threads:
                 thread.join(_GRACE_SECONDS)
+            logger.info("stopped: what has not landed, the brokers keep")
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
@@ -67,7 +68,7 @@ class Listener:
                     lambda checkpoint, _: feed.listen(checkpoint, self._stop.is_set), in_parts=feed.in_parts
                 )
                 for landed in listened:
-                    logger.info("Feed '%s': %s rows landed in %s", feed.id, landed.rows, landed.folder.name)
+                    logger.info("feed '%s': %s rows landed in %s", feed.id, landed.rows, landed.folder.name)
             except FeedError as error:
                 if len(self._feeds) > 1:
                     logger.error("%s", error)

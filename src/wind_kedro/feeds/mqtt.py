@@ -388,7 +388,7 @@ class _Session:
                 self._feed,
                 f"another client has taken the session; give each its own `client_id` ('{self._feed.client_id}')",
             )
-        logger.warning("Feed '%s': connection lost (%s)", self._feed.id, self._refusal)
+        logger.warning("feed '%s': connection lost (%s)", self._feed.id, self._refusal)
         lived = time.monotonic() - self._connected_at
         # A broker that lets us in and throws us out again is not reached by trying for ever, nor at once.
         self._short_lives = 0 if self._arrived or lived > self._feed.longest_wait_seconds else self._short_lives + 1
@@ -432,6 +432,7 @@ class _Session:
                 raise fault(self._feed, f"{where}: {_REFUSED_FOR_GOOD[code]}")
             raise PassingError(f"the broker at {where} did not answer" + (f" ({self._refusal})" if code else ""))
         self._check_rights()
+        logger.info("feed '%s': connected to %s as '%s'", self._feed.id, where, self._feed.client_id)
         self._connected_at = self._arrived_at = time.monotonic()
 
     def _check_rights(self) -> None:
@@ -493,7 +494,7 @@ class _Session:
         else:
             if self._begun:
                 logger.warning(
-                    "Feed '%s': the broker has forgotten the session; what came while nobody listened is not to be had",
+                    "feed '%s': the broker has forgotten the session; what came while nobody listened is not to be had",
                     self._feed.id,
                 )
             self._memory.landed.clear()
