@@ -126,6 +126,22 @@ def test_several_files_of_one_farm(tmp_path: Path, cards: dict[str, Any]) -> Non
     assert frame["source_row"].tolist() == [1, 2, 1]
 
 
+def test_folders_of_a_lake_are_columns_and_that_of_a_feed_is_an_arrival(tmp_path: Path, cards: dict[str, Any]) -> None:
+    for landed, site, turbine in [("10", "a%20b", "T0"), ("11", "c", "__HIVE_DEFAULT_PARTITION__"), ("12", "d", "T1")]:
+        folder = tmp_path / f"lake/landed_at=2024-01-02T{landed}-30-00.000000Z/site={site}/turbine={turbine}"
+        folder.mkdir(parents=True)
+        # A column of the file's own goes before its folder's.
+        own = {"site": ["of the file"]} if site == "d" else {}
+        pd.DataFrame({"time": ["2024-01-01"], "power": [5.0], **own}).to_parquet(folder / "part.parquet")
+    settings = {"path": "lake/**/*.parquet", "format": "parquet", "received_at": "landed_at"}
+    frame = read(tmp_path, one_farm(cards, **settings))
+    assert frame["turbine_id"].fillna("").tolist() == ["T0", "", "T1"]
+    assert frame["received_at"].tolist() == [f"2024-01-02T{hour}:30:00.000000+00:00" for hour in (10, 11, 12)]
+    assert frame["fault"].isna().all()
+    frame = read(tmp_path, one_farm(cards, **settings, turbine="site"))
+    assert frame["turbine_id"].tolist() == ["a b", "c", "of the file"]
+
+
 def test_parquet_is_text_too(tmp_path: Path, cards: dict[str, Any]) -> None:
     stamps = pd.Series(pd.to_datetime(["2024-03-31T01:00:00Z", None]))
     columns = {"time": stamps, "local": stamps.dt.tz_localize(None), "turbine": "T0", "power": [1.5, float("nan")]}
@@ -242,6 +258,13 @@ def test_tables_keep_their_contracts_and_join_with_saved_ones(tmp_path: Path, ca
     )
     saved.save(weather)
     assert signals.inner_join(saved.load(), "farm_id").count().execute() == 2
+
+
+def test_farms_without_weather_have_a_table_of_it_all_the_same(tmp_path: Path, cards: dict[str, Any]) -> None:
+    cards["farms"] = [farm | {"weather": []} for farm in cards["farms"]]
+    weather = table(tmp_path, cards, "weather").load()
+    WeatherRaw().validate(weather)
+    assert weather.count().execute() == 0
 
 
 def test_it_is_read_only_and_leaves_it_to_loading_to_say_what_is_missing(tmp_path: Path, cards: dict[str, Any]) -> None:

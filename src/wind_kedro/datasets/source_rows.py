@@ -120,7 +120,7 @@ def nothing(backend: Backend, kind: str) -> str:
     """A view without rows, for farms that have none of a kind."""
     columns = ["turbine_id", "timestamp", "received_at", *SIGNAL_UNITS]
     if kind == "weather":
-        columns = ["weather_model", "run_at", "available_at", "valid_at", *WEATHER_UNITS]
+        columns = ["weather_model", "weather_point", "run_at", "available_at", "valid_at", *WEATHER_UNITS]
     words = ", ".join(f"CAST(NULL AS VARCHAR) AS {column}" for column in ["farm_id", "source_file", "fault", *columns])
     view = f"wind_kedro_no_{kind}"
     backend.con.sql(
