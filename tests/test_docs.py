@@ -143,7 +143,13 @@ def test_every_metric_is_in_the_glossary(metric: str) -> None:
 
 
 def test_every_feature_is_in_the_glossary() -> None:
-    parameters = FeatureParameters(neighbour_minutes=[-60, 60], window_minutes=300, production_memory_hours=48)
+    parameters = FeatureParameters(
+        neighbour_minutes=[-60, 60],
+        window_minutes=[300],
+        extremes_minutes=[240],
+        other_farm_minutes=[-60, 60],
+        production_memory_hours=48,
+    )
     midnight = pd.Timestamp("2024-01-01T00:00:00Z")
     hours = pd.date_range(midnight, periods=13, freq="h")
     weather = pd.DataFrame({"run_at": midnight, "available_at": midnight, "valid_at": hours, "weather_model": "one"})
@@ -189,7 +195,7 @@ def test_every_feature_is_in_the_glossary() -> None:
     # The glossary writes n for the minutes of a column that has them in its name.
     generic = {re.sub(r"_\d+(min|h)$", r"_<n>\1", str(column)) for column in table.columns}
     generic = {re.sub(r"^other_\d+_", "other_<n>_", column) for column in generic}
-    short = {re.sub(r"^wind_\w+_ms_(plus|std)_", r"…_\1_", column) for column in generic}
+    short = {re.sub(r"^(other_<n>_)?wind_\w+_ms_(plus|std|max)_", r"…_\2_", column) for column in generic}
     assert sorted(name for name in short if name not in known) == []
 
 

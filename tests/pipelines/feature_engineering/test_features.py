@@ -15,7 +15,7 @@ from wind_kedro.fleet import Workers
 from wind_kedro.pipelines.feature_engineering.nodes import FeatureParameters, NoWeatherError, build_features
 
 INLINE = Workers(backend="threading", jobs=1)
-PARAMETERS = FeatureParameters(neighbour_minutes=[-60, 60], window_minutes=120, production_memory_hours=24)
+PARAMETERS = FeatureParameters(neighbour_minutes=[-60, 60], window_minutes=[120], production_memory_hours=24)
 RISING = [float(hour) for hour in range(25)]  # m/s: as many as hours since the run began
 
 MakeTable = Callable[[list[dict[str, Any]]], pd.DataFrame]

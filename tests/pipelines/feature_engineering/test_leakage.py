@@ -27,8 +27,10 @@ INLINE = Workers(backend="threading", jobs=1)
 #: Every family, and points that are compared after a few hours.
 PARAMETERS = FeatureParameters(
     neighbour_minutes=[-60, 60],
-    window_minutes=120,
+    window_minutes=[120],
     production_memory_hours=12,
+    extremes_minutes=[120],
+    other_farm_minutes=[-60, 60],
     edge_minutes=30,
     best_point=BestPoint(min_hours=6, margin=0),
 )

@@ -19,7 +19,7 @@ from wind_kedro.errors import WindKedroError
 from wind_kedro.fleet import Workers, map_farms
 from wind_kedro.points import at_leading_points
 
-from .arrays import MINUTE, FloatArray, from_minutes
+from .arrays import MINUTE, FloatArray, from_minutes, quiet
 from .points import (
     at_best_point,
     best_points,
@@ -30,7 +30,19 @@ from .points import (
 )
 from .production import known_production
 from .settings import FAMILIES, Family, FeatureParameters
-from .winds import AIR, SPEED, Grid, U, V, weather_features, wind_at_point
+from .winds import (
+    AIR,
+    SPEED,
+    SPEED_10M,
+    U_10M,
+    V_10M,
+    Grid,
+    U,
+    V,
+    neighbour,
+    weather_features,
+    wind_at_point,
+)
 
 __all__ = ["FAMILIES", "EntityWeather", "FeatureParameters", "NoWeatherError", "build_features", "features_of_entity"]
 
@@ -38,7 +50,7 @@ __all__ = ["FAMILIES", "EntityWeather", "FeatureParameters", "NoWeatherError", "
 _OF_FAMILY: dict[Family, tuple[str, ...]] = {
     "wind": (U, V, "wind_speed_100m_cubed", "wind_speed_density_ms", "wind_direction_sin", "wind_direction_cos"),
     "wind_10m": (
-        "wind_speed_10m_ms", "wind_u_10m_ms", "wind_v_10m_ms", "wind_direction_10m_sin", "wind_direction_10m_cos",
+        SPEED_10M, U_10M, V_10M, "wind_direction_10m_sin", "wind_direction_10m_cos",
         "wind_speed_10m_cubed",
     ),
     "profile": ("wind_shear_ms", "wind_shear_exponent", "wind_veer_deg"),
@@ -46,6 +58,10 @@ _OF_FAMILY: dict[Family, tuple[str, ...]] = {
     "models": ("weather_models", "weather_spread_ms"),
     "lead": ("weather_age_minutes",),
 }  # fmt: skip
+#: What looks at other farms' points.
+_BESIDE_FAMILIES: frozenset[Family] = frozenset(
+    {"other_farms", "other_farm_components", "other_farm_neighbours", "fleet", "best_point", "errors"}
+)
 #: What reads an entity's own history of power.
 _LOOK_BACK: frozenset[Family] = frozenset({"best_point", "errors"})
 
@@ -96,7 +112,7 @@ def build_features(
     for product in fleet.products:
         by_farm = _of_models(weather, product)
         families = features.families_of(product.id)
-        looks_beside = not families.isdisjoint({"other_farms", "other_farm_components", "best_point"})
+        looks_beside = not families.isdisjoint(_BESIDE_FAMILIES)
         for entity_id in product.members:
             capacity = {farm.id: farm.capacity_kw for farm in fleet.farms_of(entity_id)}
             beside = other_farms(entity_id, fleet, features.other_farms) if looks_beside else []
@@ -117,7 +133,7 @@ def build_features(
 
 
 #: What is read of other farms' weather: no more travels to a worker.
-_BESIDE = ["weather_model", "run_at", "available_at", "valid_at", SPEED, U, V]
+_BESIDE = ["weather_model", "run_at", "available_at", "valid_at", SPEED, U, V, U_10M, V_10M]
 
 
 def _of_models(weather: pd.DataFrame, product: Product) -> dict[str, pd.DataFrame]:
@@ -195,10 +211,19 @@ def _beside(
     others = {farm_id: wind_at_point(table, grid, parameters) for farm_id, table in weather.others.items()}
     # By rank, not by name: with a name each, a fleet's table would be as wide as the fleet.
     for rank, other in enumerate(others.values(), start=1):
-        if "other_farms" in families:
-            found[f"other_{rank}_{SPEED}"] = other[SPEED]
-        if "other_farm_components" in families:
-            found |= {f"other_{rank}_{name}": other[name] for name in (U, V)}
+        given = [*((SPEED, SPEED_10M) if "other_farms" in families else ())]
+        given += [*((U, V) if "other_farm_components" in families else ())]
+        if "other_farm_neighbours" in families:
+            given += [neighbour(SPEED, shift) for shift in parameters.other_farm_minutes]
+        found |= {f"other_{rank}_{name}": other[name] for name in given}
+    if "fleet" in families:
+        for name in (SPEED, U, V):
+            found[f"fleet_{name}"] = quiet(
+                np.nanmean, np.stack([own[name], *(other[name] for other in others.values())])
+            )
+        found["fleet_spread_ms"] = quiet(
+            np.nanstd, np.stack([own[SPEED], *(other[SPEED] for other in others.values())])
+        )
     if families.isdisjoint(_LOOK_BACK):
         return found
     outcomes = first_outcomes(grid, observations)

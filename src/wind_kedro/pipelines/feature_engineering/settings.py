@@ -16,8 +16,11 @@ Family = Literal[
     "air",  # temperature, pressure, density
     "neighbours",  # speed of the same run before and after the interval, and in a window around it
     "neighbour_components",  # u and v of the same run before and after
-    "other_farms",  # speed at other farms' points
+    "run",  # mean, deviation, least and most of the speed in the run
+    "other_farms",  # speed at other farms' points, at 100 m and 10 m
     "other_farm_components",  # u and v there
+    "other_farm_neighbours",  # speed there before and after
+    "fleet",  # mean wind over all these points and the own one, and how far they are apart
     "best_point",  # wind at that point, own or other, which explained the power best until then
     "models",  # how many weather models, and how far they are apart
     "last_run",  # what the newest run changed against the one before
@@ -63,13 +66,19 @@ class FeatureParameters(_Settings):
     component_minutes: list[int] = Field(
         default_factory=list, description="components of the wind, likewise; none: as neighbour_minutes"
     )
-    window_minutes: int = Field(
-        gt=0, description="width of the centred window of mean and deviation of wind speed in the run"
+    window_minutes: list[int] = Field(
+        description="widths of centred windows of mean and deviation of wind speed in the run"
+    )
+    extremes_minutes: list[int] = Field(
+        default_factory=list, description="widths of centred windows of least and most wind speed in the run"
     )
     edge_minutes: int = Field(
         0, ge=0, description="how far before its first and behind its last time a run's value still holds"
     )
     other_farms: int = Field(12, ge=0, description="so many other farms' points are looked at, the nearest")
+    other_farm_minutes: list[int] = Field(
+        default_factory=list, description="wind speed there this much before and after the interval"
+    )
     best_point: BestPoint = BestPoint()
     production_memory_hours: int = Field(gt=0, description="how far back the last known production is looked for")
     production_mean_hours: list[int] = Field([3, 24], description="spans over which known production is averaged")

@@ -15,10 +15,10 @@ from .settings import FeatureParameters
 #: Air density at sea level of the ISO standard atmosphere, to which IEC 61400-12-1 normalises power curves, kg/m3.
 STANDARD_AIR_DENSITY_KGM3 = 1.225
 SPEED, U, V = "wind_speed_100m_ms", "wind_u_100m_ms", "wind_v_100m_ms"
-U_10M, V_10M = "wind_u_10m_ms", "wind_v_10m_ms"
+SPEED_10M, U_10M, V_10M = "wind_speed_10m_ms", "wind_u_10m_ms", "wind_v_10m_ms"
 AIR = ("temperature_c", "pressure_pa", "air_density_kgm3")
-#: Points of the window over which mean and deviation are taken.
-_WINDOW_POINTS = 5
+#: A window is looked at in steps of at most an hour, and at no fewer points than these.
+_WINDOW_POINTS, _WINDOW_STEP_MINUTES = 5, 60
 #: Below this a wind has no direction to speak of, and its ratio to another says nothing, m/s: half of what starts an anemometer.
 _CALM_MS = 0.2
 
@@ -98,7 +98,7 @@ def read_model(
     table = sorted_runs(runs)
     read = lay_out(table, *run_to_read(runs, grid.issued_at, grid.until))
     values = {name: table[name].to_numpy(float)[read.rows] for name in (SPEED, U, V, U_10M, V_10M, *AIR)}
-    values |= {"wind_speed_10m_ms": np.hypot(values[U_10M], values[V_10M])}
+    values |= {SPEED_10M: np.hypot(values[U_10M], values[V_10M])}
 
     def at(shift: float) -> Places:
         return places(read, grid.middle + shift, parameters.edge_minutes)
@@ -108,21 +108,35 @@ def read_model(
     if "neighbours" in families:
         for shift in parameters.neighbour_minutes:
             result[neighbour(SPEED, shift)] = at(shift).read(values[SPEED])
-        window = parameters.window_minutes
-        around = np.stack(
-            [at(shift).read(values[SPEED]) for shift in np.linspace(-window / 2, window / 2, _WINDOW_POINTS)]
-        )
-        result[f"{SPEED}_mean_{window}min"] = quiet(np.nanmean, around)
-        result[f"{SPEED}_std_{window}min"] = quiet(np.nanstd, around)
+        around = {
+            window: np.stack([at(shift).read(values[SPEED]) for shift in _window(window)])
+            for window in {*parameters.window_minutes, *parameters.extremes_minutes}
+        }
+        for window in parameters.window_minutes:
+            result[f"{SPEED}_mean_{window}min"] = quiet(np.nanmean, around[window])
+            result[f"{SPEED}_std_{window}min"] = quiet(np.nanstd, around[window])
+        for window in parameters.extremes_minutes:
+            result[f"{SPEED}_min_{window}min"] = quiet(np.nanmin, around[window])
+            result[f"{SPEED}_max_{window}min"] = quiet(np.nanmax, around[window])
     if "neighbour_components" in families:
         for shift in parameters.component_minutes or parameters.neighbour_minutes:
             where = at(shift)
             result |= {neighbour(name, shift): where.read(values[name]) for name in (U, V)}
+    if "run" in families:
+        over = result[SPEED].T
+        for name, reduce in (("mean", np.nanmean), ("std", np.nanstd), ("min", np.nanmin), ("max", np.nanmax)):
+            whole = np.broadcast_to(quiet(reduce, over)[:, None], grid.valid_at.shape)
+            result[f"{SPEED}_run_{name}"] = np.where(np.isnan(result[SPEED]), np.nan, whole)
     if "last_run" in families:
         result[f"{SPEED}_last_run_change"] = result[SPEED] - _last_run(runs, table, grid, parameters)
     known_run = np.broadcast_to(read.run_minutes[:, None], grid.valid_at.shape)
     result["run_minutes"] = np.where(np.isnan(result[SPEED]), np.nan, known_run)
     return result
+
+
+def _window(width: int) -> FloatArray:
+    """Minutes before and after the middle at which a window is looked at."""
+    return np.linspace(-width / 2, width / 2, max(_WINDOW_POINTS, width // _WINDOW_STEP_MINUTES + 1))
 
 
 def _last_run(runs: pd.DataFrame, table: pd.DataFrame, grid: Grid, parameters: FeatureParameters) -> FloatArray:
@@ -134,21 +148,27 @@ def _last_run(runs: pd.DataFrame, table: pd.DataFrame, grid: Grid, parameters: F
 
 
 def wind_at_point(table: pd.DataFrame, grid: Grid, parameters: FeatureParameters) -> dict[str, FloatArray]:
-    """Speed and components at another point, mean over its models; arrays of shape (issues, leads)."""
+    """Speed and components at another point, and speed before and after; mean over its models, shape (issues, leads)."""
     found = []
     for _, runs in table.groupby("weather_model", sort=True):
         ordered = sorted_runs(runs)
         read = lay_out(ordered, *run_to_read(runs, grid.issued_at, grid.until))
+        values = {name: ordered[name].to_numpy(float)[read.rows] for name in (SPEED, U, V, U_10M, V_10M)}
+        values[SPEED_10M] = np.hypot(values.pop(U_10M), values.pop(V_10M))
         here = places(read, grid.middle, parameters.edge_minutes)
-        found.append({name: here.read(ordered[name].to_numpy(float)[read.rows]) for name in (SPEED, U, V)})
+        found.append({name: here.read(column) for name, column in values.items()})
+        for shift in parameters.other_farm_minutes:
+            there = places(read, grid.middle + shift, parameters.edge_minutes)
+            found[-1][neighbour(SPEED, shift)] = there.read(values[SPEED])
     if not found:
-        return {name: np.full(grid.valid_at.shape, np.nan) for name in (SPEED, U, V)}
-    return {name: _mean([model[name] for model in found]) for name in (SPEED, U, V)}
+        names = (SPEED, U, V, SPEED_10M, *(neighbour(SPEED, shift) for shift in parameters.other_farm_minutes))
+        return {name: np.full(grid.valid_at.shape, np.nan) for name in names}
+    return {name: _mean([model[name] for model in found]) for name in found[0]}
 
 
 def derived(mean: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
     """The weather with what follows from it: directions, cubes, speed at standard density, shear and veer."""
-    speed, slow = mean[SPEED], mean["wind_speed_10m_ms"]
+    speed, slow = mean[SPEED], mean[SPEED_10M]
     bearing, below = (np.arctan2(-mean[u], -mean[v]) for u, v in ((U, V), (U_10M, V_10M)))
     density = np.where(np.isnan(mean["air_density_kgm3"]), STANDARD_AIR_DENSITY_KGM3, mean["air_density_kgm3"])
     windy = (speed > _CALM_MS) & (slow > _CALM_MS)
