@@ -133,6 +133,10 @@ TASKS ?= 4-9
 gefcom2014: environment ## Replay GEFCom2014 wind, task by task, beside the published scores (DATA=folder TASKS=4-9)
 	@$(BIN)/python benchmarks/gefcom2014.py --data "$(DATA)" --tasks "$(TASKS)"
 
+.PHONY: ablation
+ablation: environment ## Measure what each family of features is worth, on tasks 1 to 3 of GEFCom2014 (DATA=folder)
+	@$(BIN)/python benchmarks/ablation.py --data "$(DATA)"
+
 .PHONY: bench-data
 bench-data: environment ## Measure cleaning as rows grow
 	@$(BIN)/python benchmarks/bench_data.py

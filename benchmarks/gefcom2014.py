@@ -133,7 +133,7 @@ def score_rows(scores: pd.DataFrame, product_id: str, model: str, bucket: tuple[
     return found
 
 
-def replay(task: int, product_id: str, as_of: str, catalog: Any, key: str) -> dict[str, Any]:
+def replay(task: int, product_id: str, as_of: str, context: Any, key: str) -> dict[str, Any]:
     """Scores of every candidate in a task, and what the replay took; from the last time if nothing has changed."""
     path = DONE / f"{product_id}-{task}.json"
     if path.is_file() and (kept := json.loads(path.read_text(encoding="utf-8")))["key"] == key:
@@ -141,9 +141,8 @@ def replay(task: int, product_id: str, as_of: str, catalog: Any, key: str) -> di
     print(f"task {task} ({month_of(task)}), {product_id} ...", flush=True)
     params = {"months": str(month_of(task)), "products": product_id, "as_of": as_of, "train_as_of": as_of}
     took = run(params, "--pipeline", "training", "--to-nodes", "score_replay")
-    scores = catalog.load("replay_scores")
-    horizon = int(scores["lead_to_minutes"].max())
-    buckets = {"all": (0, horizon)}
+    scores = context.catalog.load("replay_scores")
+    buckets = {"all": (0, context.params["fleet"].product(product_id).horizon_minutes)}
     if product_id == COMPETITION:
         buckets["operational_hours"] = OPERATIONAL_BUCKET
     found = {
@@ -255,7 +254,7 @@ def _replay_all(
     state = DONE / "prepared.json"
     prepared = json.loads(state.read_text(encoding="utf-8")) if state.is_file() else {}
     with KedroSession.create(PROJECT, env=ENVIRONMENT, save_on_close=False) as session:
-        catalog = session.load_context().catalog
+        context = session.load_context()
         waiting = [
             (product_id, task)
             for product_id in settings
@@ -276,7 +275,7 @@ def _replay_all(
             state.parent.mkdir(parents=True, exist_ok=True)
             state.write_text(json.dumps(prepared, indent=2), encoding="utf-8")
         done = {
-            product_id: {task: replay(task, product_id, as_of, catalog, key) for task in tasks}
+            product_id: {task: replay(task, product_id, as_of, context, key) for task in tasks}
             for product_id in settings
         }
     return done, prepared

@@ -9,10 +9,12 @@ import pandas as pd
 import pytest
 
 from wind_kedro import contracts
-from wind_kedro.cards import Fleet
+from wind_kedro.cards import CardError, Fleet
 from wind_kedro.clock import Clock
 from wind_kedro.fleet import Workers
 from wind_kedro.pipelines.feature_engineering.nodes import FeatureParameters, NoWeatherError, build_features
+from wind_kedro.pipelines.feature_engineering.points import other_farms
+from wind_kedro.pipelines.feature_engineering.settings import COLUMNS_OF, family_of
 
 INLINE = Workers(backend="threading", jobs=1)
 PARAMETERS = FeatureParameters(neighbour_minutes=[-60, 60], window_minutes=[120], production_memory_hours=24)
@@ -456,3 +458,199 @@ def test_of_several_points_the_first_on_the_card_is_read(
     hill = table[table["entity_id"] == "hill"]
     assert _wind(hill) == [7.5, 8.5, 9.5]
     assert set(hill["weather_models"]) == {1.0}
+
+
+# --- families --------------------------------------------------------------------------------------------------------
+
+
+def _of(fleet: Fleet, blow: MakeTable, observe: MakeTable, weather: list[dict[str, Any]], **given: Any) -> pd.DataFrame:
+    """The hill's features; ``given`` are settings, or the observations."""
+    observations = observe(given.pop("observations", []))
+    parameters = FeatureParameters(**(PARAMETERS.model_dump() | given))
+    clock = Clock.model_validate({"as_of": "2024-03-01T12:00"})
+    table = build_features(observations, blow(weather), fleet, clock, parameters, INLINE)
+    return table[table["entity_id"] == "hill"]
+
+
+def test_a_product_gets_its_own_families_and_the_wind_speed_always(
+    fleet: Fleet, blow: MakeTable, observe: MakeTable, run_of: RunOf
+) -> None:
+    weather = run_of("2024-03-01 00:00", RISING)
+    table = _of(
+        fleet, blow, observe, weather, families=["wind"], products={"hours": {"families": ["calendar", "neighbours"]}}
+    )
+    fixed = {"product_id", "entity_id", "issued_at", "valid_at", "lead_minutes", "weather_run_at", "wind_speed_100m_ms"}
+    named = {str(name) for name in table.dropna(axis=1, how="all").columns} - fixed
+    assert {family_of(name) for name in named} == {"calendar", "neighbours"}
+
+
+def test_families_of_a_product_that_no_card_describes_are_refused(
+    fleet: Fleet, blow: MakeTable, observe: MakeTable, run_of: RunOf
+) -> None:
+    with pytest.raises(CardError, match="no product 'minutes'"):
+        _of(fleet, blow, observe, run_of("2024-03-01 00:00", RISING), products={"minutes": {"families": ["wind"]}})
+
+
+def test_every_column_is_of_one_family() -> None:
+    for family, patterns in COLUMNS_OF.items():
+        for pattern in patterns:
+            example = pattern.replace("[uv]", "u").replace("*", "1")
+            assert family_of(example) == family, pattern
+    assert family_of("lead_minutes") is None
+
+
+# --- the same run, further --------------------------------------------------------------------------------------------
+
+
+def test_beyond_its_ends_a_run_holds_for_half_a_step(
+    fleet: Fleet, blow: MakeTable, observe: MakeTable, run_of: RunOf
+) -> None:
+    # The run's times are 08:00 to 09:00; the intervals' middles are 07:30, 08:30 and 09:30.
+    weather = run_of("2024-03-01 00:00", RISING)[8:10]
+    assert _wind(_of(fleet, blow, observe, weather)) == [NAN, 8.5, NAN]
+    assert _wind(_of(fleet, blow, observe, weather, edge_minutes=30)) == [8.0, 8.5, 9.0]
+    assert _wind(_of(fleet, blow, observe, weather, edge_minutes=29)) == [NAN, 8.5, NAN]
+
+
+def test_shear_and_veer(fleet: Fleet, blow: MakeTable, observe: MakeTable, run_of: RunOf) -> None:
+    # From the north below and from the east above: a quarter turn clockwise. Twice the speed over ten times the height.
+    aloft = {"wind_u_100m_ms": -8.0, "wind_v_100m_ms": 0.0, "wind_u_10m_ms": 0.0, "wind_v_10m_ms": -4.0}
+    table = _of(fleet, blow, observe, run_of("2024-03-01 00:00", [8.0] * 25, **aloft))
+    assert table["wind_veer_deg"].tolist() == pytest.approx([90.0] * 3)
+    assert table["wind_shear_ms"].tolist() == [4.0] * 3
+    assert table["wind_shear_exponent"].tolist() == pytest.approx([np.log10(2)] * 3)
+
+
+def test_a_calm_has_neither_shear_nor_veer(fleet: Fleet, blow: MakeTable, observe: MakeTable, run_of: RunOf) -> None:
+    still = dict.fromkeys(["wind_u_100m_ms", "wind_v_100m_ms", "wind_u_10m_ms", "wind_v_10m_ms"], 0.0)
+    table = _of(fleet, blow, observe, run_of("2024-03-01 00:00", [0.0] * 25, **still))
+    assert table[["wind_veer_deg", "wind_shear_exponent"]].isna().all(axis=None)
+
+
+def test_least_and_most_of_a_window_and_of_the_run(
+    fleet: Fleet, blow: MakeTable, observe: MakeTable, run_of: RunOf
+) -> None:
+    table = _of(fleet, blow, observe, run_of("2024-03-01 00:00", RISING), extremes_minutes=[120])
+    assert table["wind_speed_100m_ms_min_120min"].tolist() == [6.5, 7.5, 8.5]
+    assert table["wind_speed_100m_ms_max_120min"].tolist() == [8.5, 9.5, 10.5]
+    assert table["wind_speed_100m_ms_run_mean"].tolist() == [8.5] * 3
+    assert table["wind_speed_100m_ms_run_min"].tolist() == [7.5] * 3
+    assert table["wind_speed_100m_ms_run_max"].tolist() == [9.5] * 3
+
+
+def test_components_before_and_after(fleet: Fleet, blow: MakeTable, observe: MakeTable, run_of: RunOf) -> None:
+    weather = [row | {"wind_u_100m_ms": 10.0 * hour} for hour, row in enumerate(run_of("2024-03-01 00:00", RISING))]
+    table = _of(fleet, blow, observe, weather, component_minutes=[-30, 90])
+    assert table["wind_u_100m_ms_minus_30min"].tolist() == [70, 80, 90]
+    assert table["wind_u_100m_ms_plus_90min"].tolist() == [90, 100, 110]
+
+
+def test_what_the_newest_run_changed(fleet: Fleet, blow: MakeTable, observe: MakeTable, run_of: RunOf) -> None:
+    before = run_of("2024-02-29 18:00", [20.0] * 40)
+    table = _of(fleet, blow, observe, [*before, *run_of("2024-03-01 00:00", RISING)])
+    assert table["wind_speed_100m_ms_last_run_change"].tolist() == [-12.5, -11.5, -10.5]
+    alone = _of(fleet, blow, observe, run_of("2024-03-01 00:00", RISING))
+    assert alone["wind_speed_100m_ms_last_run_change"].isna().all()
+
+
+# --- other farms -------------------------------------------------------------------------------------------------------
+
+
+def test_other_farms_are_columns_by_rank(fleet: Fleet, blow: MakeTable, observe: MakeTable, run_of: RunOf) -> None:
+    shore = run_of("2024-03-01 00:00", [speed + 4 for speed in RISING], farm_id="shore")
+    table = _of(fleet, blow, observe, [*run_of("2024-03-01 00:00", RISING), *shore], other_farm_minutes=[60])
+    assert table["other_1_wind_speed_100m_ms"].tolist() == [11.5, 12.5, 13.5]
+    assert table["other_1_wind_speed_100m_ms_plus_60min"].tolist() == [12.5, 13.5, 14.5]
+    assert table["fleet_wind_speed_100m_ms"].tolist() == [9.5, 10.5, 11.5]
+    assert table["fleet_spread_ms"].tolist() == [2.0] * 3
+    # The group of both looks at two: of the hill's rows there is nothing in that column.
+    assert not [name for name in table.dropna(axis=1, how="all") if str(name).startswith("other_2")]
+
+
+@pytest.mark.parametrize(
+    ("places", "expected"),
+    [
+        pytest.param([(50, 5), (60, 5), (51, 5), (52, 5)], ["c", "d", "b"], id="the nearest first"),
+        pytest.param(
+            [(50, 5), None, (51, 5), None], ["c", "b", "d"], id="those of unknown place last, as on the cards"
+        ),
+        pytest.param(
+            [None, (50, 5), (51, 5), (52, 5)], ["b", "c", "d"], id="without a place of its own, as on the cards"
+        ),
+    ],
+)
+def test_which_farms_are_looked_at_first(
+    cards: dict[str, Any], places: list[tuple[float, float] | None], expected: list[str]
+) -> None:
+    farm = cards["farms"][0]
+    cards["farms"] = [
+        farm | {"id": name, "latitude_deg": place and place[0], "longitude_deg": place and place[1]}
+        for name, place in zip("abcd", places, strict=True)
+    ]
+    cards["groups"] = [{"id": "two", "name": "Two", "farms": ["a", "d"]}]
+    cards["products"] = [cards["products"][0] | {"members": ["a"]}]
+    found = Fleet.from_config(**cards)
+    assert other_farms("a", found, 9) == expected
+    assert other_farms("a", found, 1) == expected[:1]
+    assert other_farms("two", found, 2) == ["a", "d"]
+
+
+def _history(run_of: RunOf, days: int = 40) -> tuple[list[Any], list[Any]]:
+    """Daily runs of both farms, whose winds have nothing to do with each other, and the hill's power: the shore's wind."""
+    numbers = np.random.default_rng(3)
+    weather, power = [], []
+    for day in pd.date_range("2024-02-01", periods=days, tz="UTC"):
+        for farm_id in ("hill", "shore"):
+            speeds = numbers.uniform(3, 12, 25).round(3).tolist()
+            weather += run_of(f"{day:%Y-%m-%d %H:%M}", speeds, farm_id=farm_id)
+            if farm_id == "shore":
+                at = [day + pd.Timedelta(hours=hour) for hour in range(24)]
+                middles = [(speeds[hour] + speeds[hour + 1]) / 2 for hour in range(24)]
+                power += [
+                    {"valid_at": f"{time:%Y-%m-%d %H:%M}", "share": middle / 15}
+                    for time, middle in zip(at, middles, strict=True)
+                ]
+    return weather, power
+
+
+def test_the_best_point_is_taken_from_the_month_on_in_which_it_is_known(
+    fleet: Fleet, blow: MakeTable, observe: MakeTable, run_of: RunOf
+) -> None:
+    weather, power = _history(run_of)
+    clock = Clock.model_validate({"as_of": "2024-03-10T12:00"})
+    parameters = FeatureParameters(**(PARAMETERS.model_dump() | {"best_point": {"min_hours": 100}}))
+    table = build_features(observe(power), blow(weather), fleet, clock, parameters, INLINE)
+    hill = table[(table["entity_id"] == "hill") & table["wind_speed_100m_ms"].notna()]
+    own, other = hill["wind_speed_100m_ms"], hill["other_1_wind_speed_100m_ms"]
+    later = hill["issued_at"] >= pd.Timestamp("2024-03-01", tz="UTC")
+    assert hill.loc[~later, "best_point_wind_speed_100m_ms"].equals(own[~later])
+    assert hill.loc[later, "best_point_wind_speed_100m_ms"].equals(other[later])
+    # The curve of that wind gives the power to within a bin: errors are small, and known from March on only.
+    assert hill.loc[~later, "last_error_share"].isna().all()
+    errors = hill.loc[later, "last_error_share"].dropna()
+    assert len(errors) > 10
+    assert errors.abs().max() < 0.25 / 15
+    with_few = FeatureParameters(**(PARAMETERS.model_dump() | {"best_point": {"min_hours": 10_000}}))
+    same = build_features(observe(power), blow(weather), fleet, clock, with_few, INLINE)
+    assert same["best_point_wind_speed_100m_ms"].equals(same["wind_speed_100m_ms"])
+
+
+# --- means of what is known --------------------------------------------------------------------------------------------
+
+
+def test_means_of_known_production_and_what_was_available(
+    fleet: Fleet, blow: MakeTable, observe: MakeTable, run_of: RunOf
+) -> None:
+    # Issued at 06:00. 05:00 has not arrived by then; 04:00 was revised; 01:00 is too long ago for the mean of three hours.
+    observations = [
+        {"valid_at": "2024-03-01 05:00", "share": 0.9},
+        {"valid_at": "2024-03-01 04:00", "share": 0.1},
+        {"valid_at": "2024-03-01 04:00", "share": 0.4, "available_at": "2024-03-01 05:30"},
+        {"valid_at": "2024-03-01 03:00", "share": 0.2, "curtailed_share": 0.25},
+        {"valid_at": "2024-03-01 01:00", "share": 0.0},
+    ]
+    table = _of(fleet, blow, observe, run_of("2024-03-01 00:00", RISING), observations=observations)
+    assert table["power_share_mean_3h"].tolist() == pytest.approx([0.3] * 3)
+    assert table["power_share_mean_24h"].tolist() == pytest.approx([0.2] * 3)
+    assert table["last_available_share"].tolist() == [1.0] * 3
+    assert table["last_curtailed_share"].tolist() == [0.0] * 3

@@ -1,7 +1,7 @@
 """From raw text to features: what arrives after a time, signals or weather, moves nothing that was issued by then.
 
-Hypothesis draws the time and what the other future is like; the rows go through the real nodes of data_engineering and this room, so
-that whatever is fitted on the way (clock, power curve, best point, errors) could leak and would show.
+Hypothesis draws the time and what the other future is like; the rows go through the real nodes of data_engineering and this room,
+so that whatever is fitted on the way (clock, power curve, best point, errors) could leak and would show.
 """
 
 from __future__ import annotations

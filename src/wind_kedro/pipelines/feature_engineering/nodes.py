@@ -29,9 +29,8 @@ from .points import (
     other_farms,
 )
 from .production import known_production
-from .settings import FAMILIES, Family, FeatureParameters
+from .settings import FAMILIES, Family, FeatureParameters, family_of
 from .winds import (
-    AIR,
     SPEED,
     SPEED_10M,
     U_10M,
@@ -46,18 +45,6 @@ from .winds import (
 
 __all__ = ["FAMILIES", "EntityWeather", "FeatureParameters", "NoWeatherError", "build_features", "features_of_entity"]
 
-#: Columns of each family that have fixed names; those of the others follow from settings. The wind speed at 100 m stands in all.
-_OF_FAMILY: dict[Family, tuple[str, ...]] = {
-    "wind": (U, V, "wind_speed_100m_cubed", "wind_speed_density_ms", "wind_direction_sin", "wind_direction_cos"),
-    "wind_10m": (
-        SPEED_10M, U_10M, V_10M, "wind_direction_10m_sin", "wind_direction_10m_cos",
-        "wind_speed_10m_cubed",
-    ),
-    "profile": ("wind_shear_ms", "wind_shear_exponent", "wind_veer_deg"),
-    "air": AIR,
-    "models": ("weather_models", "weather_spread_ms"),
-    "lead": ("weather_age_minutes",),
-}  # fmt: skip
 #: What looks at other farms' points.
 _BESIDE_FAMILIES: frozenset[Family] = frozenset(
     {"other_farms", "other_farm_components", "other_farm_neighbours", "fleet", "best_point", "errors"}
@@ -184,7 +171,7 @@ def features_of_entity(
     columns |= {name: np.repeat(values[:, None], leads.shape[1], axis=1) for name, values in known.items()}
     if "calendar" in families:
         columns["hour_of_day"] = (grid.valid_at - grid.valid_at.astype("datetime64[D]")) / np.timedelta64(1, "h")
-    hidden = {name for family, names in _OF_FAMILY.items() if family not in families for name in names}
+    shown_columns = [name for name in columns if (family := family_of(name)) is None or family in families]
     return pd.DataFrame(
         {
             "product_id": product.id,
@@ -193,7 +180,7 @@ def features_of_entity(
             "valid_at": pd.DatetimeIndex(grid.valid_at[shown]).tz_localize("UTC"),
             "lead_minutes": leads[shown],
             "weather_run_at": pd.DatetimeIndex(from_minutes(newest_run)[shown]).tz_localize("UTC"),
-            **{name: values[shown] for name, values in columns.items() if name not in hidden},
+            **{name: columns[name][shown] for name in shown_columns},
         }
     )
 
@@ -233,5 +220,5 @@ def _beside(
     if "best_point" in families:
         found |= {f"best_point_{name}": values for name, values in at_best.items()}
     if "errors" in families:
-        found["expected_share"] = expected_share(at_best[SPEED], outcomes, grid, parameters.best_point)
+        found["expected_share"] = expected_share(own[SPEED], speeds, best, outcomes, grid, parameters.best_point)
     return found

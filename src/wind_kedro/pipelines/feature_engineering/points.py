@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from wind_kedro.cards import Farm, Fleet
 
@@ -65,7 +66,7 @@ def first_outcomes(grid: Grid, observations: pd.DataFrame) -> Outcomes:
     )
 
 
-def months_of(issued_at: TimeArray) -> tuple[TimeArray, np.ndarray]:
+def months_of(issued_at: TimeArray) -> tuple[TimeArray, NDArray[np.intp]]:
     """The beginnings of the months of issues, rising, and for each issue the place of its own."""
     months, place = np.unique(issued_at.astype("datetime64[M]"), return_inverse=True)
     return months.astype("datetime64[us]"), place
@@ -73,7 +74,7 @@ def months_of(issued_at: TimeArray) -> tuple[TimeArray, np.ndarray]:
 
 def best_points(
     own: FloatArray, others: Mapping[str, FloatArray], outcomes: Outcomes, grid: Grid, settings: BestPoint
-) -> np.ndarray:
+) -> NDArray[np.intp]:
     """For each issue the point whose wind explained the power best until its month began: 0 the own, n the n-th other.
 
     Best is the greatest correlation of power with wind speed over all forecasts whose outcome was known by then. Another point
@@ -110,11 +111,11 @@ def best_points(
     if not len(rivals):
         return np.zeros(len(month), dtype=np.int64)
     best = np.where(better.any(axis=0), rivals.argmax(axis=0) + 1, 0)
-    chosen: np.ndarray = best[month]
+    chosen: NDArray[np.intp] = best[month]
     return chosen
 
 
-def _until(values: FloatArray, ends: np.ndarray) -> FloatArray:
+def _until(values: FloatArray, ends: NDArray[np.intp]) -> FloatArray:
     """Sums of the first ``ends`` values along the last axis."""
     running = np.cumsum(values, axis=-1)
     summed: FloatArray = np.concatenate([np.zeros((*values.shape[:-1], 1)), running], axis=-1)[..., ends]
@@ -122,7 +123,7 @@ def _until(values: FloatArray, ends: np.ndarray) -> FloatArray:
 
 
 def at_best_point(
-    own: Mapping[str, FloatArray], others: Mapping[str, Mapping[str, FloatArray]], best: np.ndarray
+    own: Mapping[str, FloatArray], others: Mapping[str, Mapping[str, FloatArray]], best: NDArray[np.intp]
 ) -> dict[str, FloatArray]:
     """Wind at the best point of each issue; where that one is missing, at the own point."""
     found = {}
@@ -133,32 +134,44 @@ def at_best_point(
     return found
 
 
-def expected_share(speed: FloatArray, outcomes: Outcomes, grid: Grid, settings: BestPoint) -> FloatArray:
-    """What the mean power of like winds, known at the beginning of an issue's month, gives for each of its intervals.
+def expected_share(
+    own: FloatArray,
+    others: Mapping[str, FloatArray],
+    best: NDArray[np.intp],
+    outcomes: Outcomes,
+    grid: Grid,
+    settings: BestPoint,
+) -> FloatArray:
+    """What the mean power of like winds at the best point, known at the beginning of an issue's month, gives for its intervals.
 
     The method of bins of IEC 61400-12-1, of forecast instead of measured wind; in straight lines between the middles of bins.
     Missing before anything is known.
+
+    Args:
+        own: wind speed at the own point, on the grid.
+        others: wind speed at the others, by farm.
+        best: the point of each issue, see `best_points`.
+        outcomes: what came.
+        grid: issues and intervals.
+        settings: see `BestPoint`.
     """
     months, month = months_of(grid.issued_at)
-    bins = np.floor(speed / settings.bin_width_ms)
-    known = ~np.isnan(outcomes.share) & ~np.isnan(bins)
-    order = np.argsort(outcomes.known_at[known], kind="stable")
-    ends = np.searchsorted(outcomes.known_at[known][order], months, side="right")
-    number, share = bins[known][order].astype(np.int64), outcomes.share[known][order]
-    result = np.full(speed.shape, np.nan)
-    count = int(number.max()) + 1 if len(number) else 0
-    total, rows = np.zeros(count), np.zeros(count)
-    done = 0
-    for place, end in enumerate(ends):
-        total += np.bincount(number[done:end], weights=share[done:end], minlength=count)
-        rows += np.bincount(number[done:end], minlength=count)
-        done = max(done, int(end))
+    speeds = np.stack([own, *others.values()])
+    result = np.full(own.shape, np.nan)
+    for place, begins in enumerate(months):
+        issues = np.flatnonzero(month == place)
+        speed = speeds[best[issues[0]]]  # of a month there is one
+        known = ~np.isnan(outcomes.share) & (outcomes.known_at <= begins) & ~np.isnan(speed)
+        if not known.any():
+            continue
+        number = np.floor(speed[known] / settings.bin_width_ms).astype(np.int64)
+        rows = np.bincount(number)
         filled = np.flatnonzero(rows)
-        if len(filled):
-            middles = (filled + 0.5) * settings.bin_width_ms
-            own = month == place
-            result[own] = np.interp(speed[own], middles, total[filled] / rows[filled])
-    return np.where(np.isnan(speed), np.nan, result)
+        means = np.bincount(number, weights=outcomes.share[known])[filled] / rows[filled]
+        ahead = speed[issues]
+        found = np.interp(ahead, (filled + 0.5) * settings.bin_width_ms, means)
+        result[issues] = np.where(np.isnan(ahead), np.nan, found)
+    return result
 
 
 def errors_by_interval(expected: FloatArray, grid: Grid) -> pd.DataFrame:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from fnmatch import fnmatchcase
 from typing import Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -31,6 +33,35 @@ Family = Literal[
     "availability",  # capacity that was available and held back
 ]
 FAMILIES: tuple[Family, ...] = get_args(Family)
+#: The columns of each family, as patterns. The wind speed at 100 m is of none: every product has it.
+COLUMNS_OF: Mapping[Family, tuple[str, ...]] = {
+    "wind": ("wind_[uv]_100m_ms", "wind_direction_sin", "wind_direction_cos", "wind_speed_100m_cubed", "wind_speed_density_ms"),
+    "wind_10m": ("wind_speed_10m_ms", "wind_[uv]_10m_ms", "wind_direction_10m_*", "wind_speed_10m_cubed"),
+    "profile": ("wind_shear_*", "wind_veer_deg"),
+    "air": ("temperature_c", "pressure_pa", "air_density_kgm3"),
+    "neighbours": tuple(f"wind_speed_100m_ms_{what}_*min" for what in ("minus", "plus", "mean", "std", "min", "max")),
+    "neighbour_components": ("wind_[uv]_100m_ms_minus_*min", "wind_[uv]_100m_ms_plus_*min"),
+    "run": ("wind_speed_100m_ms_run_*",),
+    "other_farms": ("other_*_wind_speed_100m_ms", "other_*_wind_speed_10m_ms"),
+    "other_farm_components": ("other_*_wind_[uv]_100m_ms",),
+    "other_farm_neighbours": ("other_*_wind_speed_100m_ms_minus_*min", "other_*_wind_speed_100m_ms_plus_*min"),
+    "fleet": ("fleet_*",),
+    "best_point": ("best_point_*",),
+    "models": ("weather_models", "weather_spread_ms"),
+    "last_run": ("wind_speed_100m_ms_last_run_change",),
+    "lead": ("weather_age_minutes",),
+    "calendar": ("hour_of_day",),
+    "production": ("last_power_*", "power_share_mean_*h"),
+    "errors": ("last_error_share", "error_share_mean_*h"),
+    "availability": ("last_available_share", "last_stopped_share", "last_curtailed_share"),
+}  # fmt: skip
+
+
+def family_of(column: str) -> Family | None:
+    """The family of a column; none: it is no feature of a family, such as the lead time."""
+    return next(
+        (family for family, patterns in COLUMNS_OF.items() if any(fnmatchcase(column, one) for one in patterns)), None
+    )
 
 
 class _Settings(BaseModel):
