@@ -155,7 +155,7 @@ class Source(Card):
     path: str = Field(description="file or glob, relative to the raw folder of the environment")
     format: Literal["csv", "parquet", "excel"] = "csv"
     separator: str = Field(",", min_length=1, max_length=1)
-    encoding: Literal["utf-8", "latin-1", "cp1252", "utf-16"] = Field(
+    encoding: Literal["utf-8", "latin-1", "cp1252", "cp1250", "utf-16"] = Field(
         "utf-8", description="a byte order mark is read with either UTF"
     )
     sheet: str | None = Field(None, description="excel: the sheet's name; without it, the first")

@@ -29,12 +29,16 @@ _NO_SEPARATOR = "\x1f"
 _BLOCK_BYTES = 1 << 16
 #: What a lake's folder is called where its column has no value.
 _NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
-#: What Windows' code page has where Latin-1 has control characters, which no file of signals means.
-_CP1252 = {
-    code: character
-    for code in range(0x80, 0xA0)
-    if (character := bytes([code]).decode("cp1252", errors="ignore"))
-}  # fmt: skip
+#: What the code pages of Windows have where Latin-1 has another character. Python's own codecs refuse the few bytes that have
+#: none, which Windows itself passes through.
+_CODE_PAGES = {
+    page: {
+        code: character
+        for code in range(0x80, 0x100)
+        if (character := bytes([code]).decode(page, errors="ignore")) and character != chr(code)
+    }
+    for page in ("cp1252", "cp1250")
+}
 
 
 class SourceError(WindKedroError, DatasetError):
@@ -130,15 +134,18 @@ def _open_csv(backend: Backend, source: Source, path: Path, choose: Choose, wher
         f"CASE WHEN contains(line, '\"') THEN regexp_extract_all({separator} || line, {quoted}, 1) "
         f"ELSE string_split(line, {separator}) END"
     )
-    own = "latin-1" if source.encoding == "cp1252" else source.encoding
-    line = f"translate(line, {text(''.join(map(chr, _CP1252)))}, {text(''.join(_CP1252.values()))})"
+    page = _CODE_PAGES.get(source.encoding)
+    own = source.encoding if page is None else "latin-1"
+    line = (
+        "line" if page is None else f"translate(line, {text(''.join(map(chr, page)))}, {text(''.join(page.values()))})"
+    )
     lines = (
         f"read_csv({text(str(path))}, auto_detect=false, header=false, delim={text(_NO_SEPARATOR)}, quote='', escape='', "
         f"columns={{'line': 'VARCHAR'}}, encoding={text(own)}, compression='{_compression(path)}')"
     )
     # Insertion order is kept by DuckDB unless told otherwise: the number is the line's place in the file.
     numbered = (
-        f"SELECT {line if source.encoding == 'cp1252' else 'line'} AS line, "  # noqa: S608 - quoted by name and text
+        f"SELECT {line} AS line, "  # noqa: S608 - quoted by name and text
         f"row_number() OVER () - {1 + source.skip_rows} AS source_row FROM {lines}"
     )
     kept = [f"source_row > {source.units_rows}", "trim(line) <> ''"]
@@ -193,8 +200,8 @@ def _blocks(path: Path) -> Iterator[bytes]:
 
 def _read_through(path: Path, source: Source, where: str) -> _Lines:
     """Read the whole file once, checking checksum and encoding; return its header."""
-    # Python's cp1252 refuses five bytes that Windows itself passes through.
-    codec = {"utf-8": "utf-8-sig", "cp1252": "latin-1"}.get(source.encoding, source.encoding)
+    page = _CODE_PAGES.get(source.encoding)
+    codec = "latin-1" if page is not None else {"utf-8": "utf-8-sig"}.get(source.encoding, source.encoding)
     decoder = codecs.getincrementaldecoder(codec)()
     above = source.skip_rows + 1
     begun = ""
@@ -226,8 +233,8 @@ def _read_through(path: Path, source: Source, where: str) -> _Lines:
     if not begun.strip():
         raise SourceError(f"{where}: the file is empty; fetch it again")
     header = [*begun.split("\n"), *[""] * above][above - 1].strip("\r")
-    if source.encoding == "cp1252":
-        header = header.translate(_CP1252)
+    if page is not None:
+        header = header.translate(page)
     if not header.strip():
         raise SourceError(
             f"{where}: line {above}, where the header should stand, is empty; set `skip_rows` in farms.yml"

@@ -35,7 +35,7 @@ ZONE_OFFSETS: Mapping[str, str] = {
     "MEZ": "+01:00", "MESZ": "+02:00", "EET": "+02:00", "EEST": "+03:00", "EST": "-05:00", "EDT": "-04:00",
     "CST": "-06:00", "CDT": "-05:00", "MST": "-07:00", "MDT": "-06:00", "PST": "-08:00", "PDT": "-07:00",
 }  # fmt: skip
-_ZONE = r":\d{2}(?:\.\d+)?(?: ?[AaPp]\.? ?[Mm]\.?)? *(Z|[+-]\d{2}:?\d{2}|" + "|".join(ZONE_OFFSETS) + ")$"
+_ZONE = r":\d{2}(?:\.\d+)?(?: ?[AaPp]\.? ?[Mm]\.?)? *(Z|[+-]\d{2}(?::?\d{2})?|" + "|".join(ZONE_OFFSETS) + ")$"
 _MIDNIGHT_AT_THE_END = r"(^|[ T])24:00(:00(?:\.0+)?)?"
 _ISO = "%Y-%m-%dT%H:%M:%S.%f"
 _LANDED = re.compile(rf"^{LANDED_AT}=(\d{{4}}-\d{{2}}-\d{{2}})T(\d{{2}})-(\d{{2}})-(\d{{2}}(?:\.\d+)?)Z$")

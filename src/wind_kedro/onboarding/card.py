@@ -54,11 +54,13 @@ def card_of(found: Findings, path: str) -> dict[str, Any]:
     card: dict[str, Any] = {name: found.value(name) for name in _OWN}
     height = found.value("hub_height_m")
     card["turbines"] = [
-        {"id": one, "rated_power_kw": found.value(f"rated_power_kw.{one}"), "hub_height_m": height}
+        {
+            "id": one,
+            "rated_power_kw": found.value(f"rated_power_kw.{one}", found.value("rated_power_kw")),
+            "hub_height_m": height,
+        }
         for one in found.value("turbines")
     ]
-    # The ratings decide: a sum that was proposed before one of them was corrected is none.
-    card["capacity_kw"] = sum(float(one["rated_power_kw"]) for one in card["turbines"])
     card["signals"] = signals
     card["weather"] = []
     try:

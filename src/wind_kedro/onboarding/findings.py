@@ -41,25 +41,38 @@ class Finding:
 
 @dataclass
 class Findings:
-    """The fields of a card, in the order in which they were found; a later finding replaces an earlier one."""
+    """The fields of a card, in the order in which they were found; a later finding replaces an earlier one.
+
+    Attributes:
+        by_field: the findings.
+        given: answers of whoever was asked. They stand above any evidence, and what follows from a field follows from the answer.
+    """
 
     by_field: dict[str, Finding] = field(default_factory=dict)
+    given: Mapping[str, Any] = field(default_factory=dict)
 
-    def proven(self, name: str, value: Any, evidence: str) -> None:
-        """Note a field that the evidence proves."""
-        self.by_field[name] = Finding(name, value, evidence, proven=True)
-
-    def asked(self, name: str, guess: Any, evidence: str) -> None:
-        """Note a field that somebody has to confirm."""
-        self.by_field[name] = Finding(name, guess, evidence, proven=False)
-
-    def add(self, name: str, value: Any, evidence: str, *, proven: bool) -> None:
-        """Note a field."""
+    def add(self, name: str, value: Any, evidence: str, *, proven: bool) -> Any:
+        """Note a field; return what counts: the value, or the answer that was given."""
+        if name in self.given:
+            value, evidence, proven = self.given[name], "given", True
         self.by_field[name] = Finding(name, value, evidence, proven)
+        return value
+
+    def proven(self, name: str, value: Any, evidence: str) -> Any:
+        """Note a field that the evidence proves; return what counts."""
+        return self.add(name, value, evidence, proven=True)
+
+    def asked(self, name: str, guess: Any, evidence: str) -> Any:
+        """Note a field that somebody has to confirm; return what counts until then."""
+        return self.add(name, guess, evidence, proven=False)
 
     def value(self, name: str, default: Any = None) -> Any:
         """What was found of a field."""
         return self.by_field[name].value if name in self.by_field else default
+
+    def is_proven(self, name: str) -> bool:
+        """Whether a field was found, and is proven."""
+        return name in self.by_field and self.by_field[name].proven
 
     def __iter__(self) -> Iterator[Finding]:
         return iter(self.by_field.values())
@@ -68,10 +81,3 @@ class Findings:
     def open(self) -> list[Finding]:
         """The fields that have to be asked."""
         return [finding for finding in self if not finding.proven]
-
-    def answered(self, answers: Mapping[str, Any]) -> Findings:
-        """The same with answers, each of which is its own evidence."""
-        found = Findings(dict(self.by_field))
-        for name, value in answers.items():
-            found.proven(name, value, "given")
-        return found

@@ -1,122 +1,202 @@
-# ruff: noqa: E501 - tables of words and of dresses read as tables
+# ruff: noqa: E501, RUF001 - tables of words read as tables, in the letters of their languages
 """What names of columns and tags say in many languages and of many vendors: signal, statistic, unit."""
 
 from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
-#: Words of a signal, as stems without accents; the first signal whose words are found has it. Tags of IEC 61400-25 and of
-#: vendors stand beside the words of languages.
-SIGNAL_WORDS: Mapping[str, tuple[str, ...]] = {
+_LETTERS = str.maketrans({"ß": "ss", "ø": "o", "Ø": "O", "ł": "l", "Ł": "L", "æ": "ae", "Æ": "Ae", "ı": "i", "đ": "d", "œ": "oe"})  # fmt: skip
+_BRACKETS = re.compile(r"[\[(<{（【]\s*([^\])>}）】]{0,24}?)\s*[\])>}）】]")
+#: From here on, letters of scripts that are written without blanks.
+_UNSPACED = "\u2e80"
+
+
+def _plain(text: str) -> str:
+    """Lower case without accents. Only accents of Latin, Greek and Cyrillic: in other scripts, marks make another letter."""
+    apart = unicodedata.normalize("NFKD", text.translate(_LETTERS))
+    return unicodedata.normalize("NFC", re.sub("[\u0300-\u036f]", "", apart)).lower()
+
+
+def _table(words: Mapping[str, tuple[str, ...]]) -> Mapping[str, tuple[str, ...]]:
+    return {
+        key: tuple(" ".join(re.findall(r"[^\W\d_]+|\d+", _plain(word))) for word in of) for key, of in words.items()
+    }
+
+
+#: Words of a signal; the longest that is found says most: 'wind direction' before 'wind'. Tags of IEC 61400-25 and of vendors
+#: stand beside the words of languages.
+SIGNAL_WORDS = _table({
     "power_kw": (
-        "wtur w", "wturw", "grd prod pwr", "act power", "active power", "activepower", "actpower", "act pwr", "actpwr", "power",
-        "pwr", "leistung", "wirkleistung", "puissance", "potencia", "potenza", "vermogen", "effekt", "effekten", "moc", "vykon",
-        "teljesitmeny", "teho", "guc", "wirkl", "patot", "p avg", "p mean", "p kw", "p mw", "p", "kw", "mw", "produktion",
-        "production", "generation", "output",
+        "wtur w", "wturw", "grd prod pwr", "grid power", "act power", "active power", "activepower", "actpower", "act pwr", "actpwr", "power", "power output", "output power",
+        "pwr", "leistung", "wirkleistung", "leistung netz", "puissance", "puissance active", "potencia", "potencia activa", "potencia ativa", "potenza", "potenza attiva",
+        "vermogen", "actief vermogen", "effekt", "effekten", "aktiv effekt", "moc", "moc czynna", "výkon", "činný výkon", "teljesítmény", "teho", "pätöteho", "güç", "aktif güç",
+        "putere", "putere activa", "snaga", "p", "p avg", "p mean", "p act", "kw", "mw", "produktion", "production", "producción", "produzione", "generation", "generación", "output",
+        "активная мощность", "мощность", "активна потужність", "потужність", "ισχύς", "ενεργός ισχύς",
+        "有功功率", "功率", "有効電力", "発電電力", "発電出力", "出力", "유효전력", "발전출력", "출력",
     ),
     "wind_speed_ms": (
-        "wspd", "wdspd", "wnac wdspd", "wmet horwdspd", "horwdspd", "amb windspeed", "ac wind sp", "acwindsp", "wind speed", "windspeed", "windgeschw",
-        "windgeschwindigkeit", "vitesse vent", "vitesse du vent", "vent vitesse", "velocidad viento", "velocidad del viento", "viento", "velocita vento", "velocita del vento",
-        "velocidade vento", "velocidade do vento", "windsnelheid", "vindhastighed", "vindhastighet", "predkosc wiatru", "tuulen nopeus",
-        "ws", "ws avg", "v wind", "vwind", "wind", "vent", "vento", "vind", "anemometer", "v avg",
+        "wspd", "wdspd", "wnac wdspd", "wmet horwdspd", "horwdspd", "amb windspeed", "ac wind sp", "acwindsp", "wind speed", "windspeed", "wind spd", "windspd", "wind velocity", "windgeschw",
+        "windgeschwindigkeit", "vitesse vent", "vitesse du vent", "vent vitesse", "velocidad viento", "velocidad del viento", "velocidad de viento", "viento", "velocità vento", "velocità del vento",
+        "velocidade vento", "velocidade do vento", "windsnelheid", "vindhastighed", "vindhastighet", "prędkość wiatru", "rychlost větru", "szélsebesség", "tuulen nopeus", "tuulennopeus",
+        "rüzgar hızı", "viteza vantului", "brzina vjetra", "ws", "ws avg", "v wind", "vwind", "wind", "vent", "vento", "vind", "anemometer", "v avg",
+        "скорость ветра", "швидкість вітру", "ταχύτητα ανέμου", "风速", "風速", "풍속",
     ),
     "wind_direction_deg": (
         "wddir", "wnac wddir", "hordir", "horwddir", "amb winddir", "wind direction", "winddirection", "wind dir", "winddir", "windrichtung", "windr", "direction vent", "direction du vent",
-        "dir vent", "direccion viento", "direccion del viento", "direzione vento", "direzione del vento", "direcao vento", "direcao do vento", "windrichting", "vindretning",
-        "vindriktning", "kierunek wiatru", "wd", "wa", "wa avg", "wdir",
+        "dir vent", "direccion viento", "dirección del viento", "dir viento", "direzione vento", "direzione del vento", "direção vento", "direção do vento", "windrichting", "vindretning",
+        "vindriktning", "kierunek wiatru", "směr větru", "szélirány", "tuulen suunta", "rüzgar yönü", "directia vantului", "smjer vjetra", "wd", "wa", "wa avg", "wdir",
+        "направление ветра", "напрям вітру", "διεύθυνση ανέμου", "风向", "風向", "풍향",
     ),
     "temperature_c": (
-        "extmp", "extl tmp", "wmet envtmp", "envtmp", "amb temp", "ambie tmp", "ambietmp", "ambient temp", "ambient temperature", "ambient", "outdoor temp", "outside temp", "outdoor temperature", "outside temperature",
-        "air temperature", "air temp", "aussentemperatur", "aussentemp", "umgebungstemperatur", "temperature exterieure", "temp ext", "temperature ext",
-        "temperatura exterior", "temperatura ambiente", "temp ambiente", "temperatura esterna", "temperatura externa",
-        "buitentemperatuur", "omgevingstemperatuur", "udetemperatur", "udendorstemperatur", "utetemperatur", "utomhustemperatur", "temperatura zewnetrzna", "temperatura otoczenia",
-        "ot", "ot avg", "temperature", "temperatur", "temperatura", "temperatuur", "temp", "tmp",
+        "extmp", "extl tmp", "wmet envtmp", "envtmp", "amb temp", "ambie tmp", "ambietmp", "ambient temp", "ambient temperature", "temp ambient", "temperature ambient", "ambient", "outdoor temp", "outside temp",
+        "outdoor temperature", "outside temperature", "air temperature", "air temp", "temperature air", "außentemperatur", "außentemp", "umgebungstemperatur", "lufttemperatur", "température extérieure", "temp ext",
+        "temperature ext", "température ambiante", "temperatura exterior", "temperatura ambiente", "temp ambiente", "temperatura esterna", "temperatura externa", "temperatura aria",
+        "temperatura aire", "buitentemperatuur", "buitentemp", "omgevingstemperatuur", "udetemperatur", "udendørstemperatur", "utetemperatur", "utomhustemperatur", "temperatura zewnętrzna",
+        "temperatura otoczenia", "venkovní teplota", "teplota okolí", "külső hőmérséklet", "ulkolämpötila", "dış sıcaklık", "ortam sıcaklığı", "ot", "ot avg",
+        "temperature", "temperatur", "temperatura", "temperatuur", "température", "lämpötila", "teplota", "sıcaklık", "temp", "tmp",
+        "температура наружного воздуха", "температура окружающей среды", "температура воздуха", "температура зовнішнього повітря", "температура", "θερμοκρασία περιβάλλοντος", "θερμοκρασία",
+        "环境温度", "外部温度", "气温", "舱外温度", "温度", "外気温", "気温", "외기온도", "기온",
     ),
     "pitch_deg": (
-        "blpthang", "wrot blpthangval", "pthang", "blds pitch angle", "blds pitchangle", "pitch a", "pitcha", "pitch", "blattwinkel", "angle pale", "angle de pale", "angulo pala", "angolo pala",
-        "bladhoek", "bladvinkel", "vingevinkel", "kat lopat", "ba", "ba avg",
+        "blpthang", "wrot blpthangval", "pthang", "blds pitch angle", "blds pitchangle", "blade pitch", "pitch angle", "pitch a", "pitcha", "pitch", "blattwinkel", "pitchwinkel", "angle pale", "angle de pale",
+        "angle pales", "ángulo pala", "ángulo de pala", "angolo pala", "bladhoek", "bladvinkel", "vingevinkel", "kąt łopat", "ba", "ba avg",
+        "угол лопасти", "桨距角", "桨叶角度", "桨角", "ピッチ角", "피치각",
     ),
-}  # fmt: skip  # noqa: RUF100
+})  # fmt: skip
 #: Words that make a column another quantity than its other words say.
-OTHER_QUANTITY = (
-    "reactive", "blind", "blindleistung", "reactiva", "reattiva", "reactif", "reactive", "apparent", "schein", "set point", "setpoint", "sollwert", "soll",
-    "consigne", "consigna", "limit", "limite", "curtail", "available", "possible", "theoretical", "theoretisch", "theorique", "potential", "potentiel", "expected", "factor",
-    "gear", "getriebe", "gen", "generator", "bearing", "lager", "oil", "ol", "nacelle temp", "gondel", "gondola", "rotor", "hub temp", "transformer", "trafo", "converter", "stator",
-    "phase", "voltage", "spannung", "current", "strom", "frequency", "cos phi", "cosphi", "rpm", "drehzahl", "yaw", "misalignment", "rel", "relative",
-    "nacelle", "nacelpos", "count", "counter", "total", "cumul", "status", "state", "alarm", "quality", "hours", "stunden", "cabinet", "control", "hydraulic", "inside", "innen", "forecast",
-    "own consumption", "consumption", "eigenbedarf", "estimated", "rated", "nominal", "nenn", "nennleistung", "turbulence", "turbulenz", "gust", "boe", "bo", "rafale", "racha", "q",
-)  # fmt: skip
-STATISTICS: Mapping[str, tuple[str, ...]] = {
-    "min": ("min", "minimum", "mini", "minimal", "mindest", "mnd", "minima", "minimo"),
-    "max": ("max", "maximum", "maxi", "maximal", "maxima", "maximo", "massimo", "mxd"),
-    "std": ("std", "stddev", "stdev", "sd", "sigma", "standardabweichung", "stdabw", "sdv", "ecart", "desv", "dev", "deviation", "stdd"),
-    "mean": ("avg", "mean", "average", "mittel", "mittelwert", "mw10", "moyenne", "moy", "media", "medio", "promedio", "gem", "gemiddeld", "gns", "middel", "srednia", "snitt", "ø"),
-}  # fmt: skip
-ENERGY_WORDS = ("energy", "energie", "energia", "kwh", "mwh", "arbeit", "einspeisung", "energi", "yield", "ertrag")
-TURBINE_WORDS = (
-    "turbine", "wtg", "wea", "anlage", "unit", "machine", "eolienne", "aerogenerador", "turbina", "aerogeneratore", "molen", "windmolen",
-    "vindmolle", "molle", "verk", "vindkraftverk", "elektrownia", "device", "asset", "wec", "park unit", "windkraftanlage", "turbin", "wt", "generator", "aero", "maschine", "turbineid",
-)  # fmt: skip
-RECEIVED_WORDS = ("received", "receive", "arrived", "arrival", "empfangen", "recu", "recibido", "ricevuto", "ontvangen", "modtaget", "inserted", "ingested", "loaded", "landed")  # fmt: skip
-START_WORDS = (
-    "from",
-    "von",
-    "start",
-    "begin",
-    "beginn",
-    "debut",
-    "desde",
-    "inicio",
-    "inizio",
-    "van",
-    "fra",
-    "od",
-    "starttime",
-    "anfang",
-)
-END_WORDS = ("to", "bis", "end", "ende", "fin", "hasta", "fine", "tot", "til", "do", "endtime", "ending")
-QUALITY_WORDS = (
-    "quality",
-    "qualitat",
-    "qualite",
-    "calidad",
-    "qualita",
-    "kvalitet",
-    "status",
-    "state",
-    "flag",
-    "good",
-    "q",
-)
+OTHER_QUANTITY = _table({"": (
+    "reactive", "blind", "blindleistung", "reactiva", "reattiva", "reativa", "réactive", "réactif", "reaktiv", "reaktif", "bierna", "jalová", "blindvermogen", "реактивная", "无功", "無効", "무효",
+    "apparent", "apparente", "aparente", "scheinleistung", "schein", "pozorna",
+    "set point", "setpoint", "sollwert", "soll", "consigne", "consigna", "limit", "limite", "curtail", "curtailment", "available", "disponible", "disponibile", "verfügbar", "verfügbare", "possible", "theoretical",
+    "theoretisch", "theoretische", "théorique", "teorica", "teórica", "potential", "potentiel", "expected", "factor", "理论", "可用", "限",
+    "gear", "gearbox", "getriebe", "bearing", "lager", "oil", "öl", "nacelle temp", "nacelle temperature", "rotor", "hub temp", "hub temperature", "transformer", "trafo", "converter", "stator",
+    "齿轮", "发电机", "轴承", "机舱温度", "机舱位置", "转速", "油温",
+    "phase", "voltage", "spannung", "tension", "current", "strom", "frequency", "frequenz", "cos phi", "cosphi", "rpm", "drehzahl", "yaw", "misalignment", "rel", "relative", "偏航", "电压", "电流",
+    "nacelle position", "nacelle direction", "nacelle pos", "nacelpos", "nacelle angle", "gondelposition", "gondelrichtung", "azimut", "count", "counter", "zähler", "cumul", "status", "state", "alarm",
+    "quality", "hours", "stunden", "cabinet", "control", "hydraulic", "inside", "innen", "innentemperatur", "forecast", "prognose", "own consumption", "consumption", "eigenbedarf", "estimated", "rated", "nominal",
+    "nenn", "nennleistung", "turbulence", "turbulenz", "gust", "böe", "bö", "rafale", "racha", "q",
+)})[""]  # fmt: skip
+STATISTICS = _table({
+    "min": ("min", "minimum", "mini", "minimal", "mindest", "mnd", "minima", "minimo", "мин", "минимум", "最小"),
+    "max": ("max", "maximum", "maxi", "maximal", "maxima", "maximo", "massimo", "mxd", "maks", "макс", "максимум", "最大"),
+    "std": ("std", "stddev", "stdev", "sd", "sigma", "standardabweichung", "stdabw", "sdv", "écart", "desv", "dev", "deviation", "stdd", "标准差", "標準偏差"),
+    "mean": ("avg", "mean", "average", "mittel", "mittelwert", "mw10", "moyenne", "moy", "media", "medio", "promedio", "gem", "gemiddeld", "gns", "middel", "średnia", "snitt", "ort", "средняя", "средн", "平均"),
+})  # fmt: skip
+_MINUTES = frozenset({"min", "mn", "minute", "minutes", "minuten", "minutos", "minuti", "m", "s", "sec", "h"})
+ENERGY_WORDS = _table({"": ("energy", "energie", "energia", "energía", "énergie", "kwh", "mwh", "arbeit", "einspeisung", "energi", "yield", "ertrag", "发电量", "電力量", "энергия")})[""]  # fmt: skip
+#: Words that are said of power, and of the energy of an interval too: without a unit they do not tell which.
+YIELD_WORDS = _table(
+    {"": ("production", "produktion", "producción", "produzione", "generation", "generación", "output", "出力", "출력")}
+)[""]
+TURBINE_WORDS = _table({"": (
+    "turbine", "wtg", "wea", "anlage", "unit", "machine", "éolienne", "aerogenerador", "turbina", "aerogeneratore", "molen", "windmolen",
+    "vindmølle", "mølle", "verk", "vindkraftverk", "elektrownia", "device", "asset", "wec", "park unit", "windkraftanlage", "turbin", "wt", "generator", "aero", "maschine", "turbineid", "türbin", "turbiini",
+    "турбина", "вэу", "ветрогенератор", "风机", "机组", "风电机组", "風車", "号機", "풍력발전기",
+)})[""]  # fmt: skip
+#: Words that change nothing of what a name speaks of.
+_NEUTRAL = frozenset(_table({"": (
+    "value", "val", "act", "actual", "activa", "active", "measured", "scada", "wtc", "wtur", "wnac", "wmet", "grd", "prod", "abs", "amb", "nacelle", "gondel", "gondola", "góndola", "nacela", "navicella", "mast",
+    "park", "farm", "windpark", "wind", "net", "netto", "gross", "brutto", "total", "gesamt", "totale", "the", "of", "de", "del", "della", "du", "la", "le", "der", "die", "das", "des", "do", "da", "d", "in", "at", "en",
+    "and", "signal", "ist", "istwert", "wert", "mesure", "medida", "mesurée", "wert", "hub", "height", "speed", "true", "abs", "instantaneous", "inst", "10m", "data", "id", "no", "nr",
+)})[""])  # fmt: skip
+RECEIVED_WORDS = _table({"": ("received", "receive", "arrived", "arrival", "empfangen", "recu", "recibido", "ricevuto", "ontvangen", "modtaget", "inserted", "ingested", "loaded", "landed", "created", "接收时间")})[""]  # fmt: skip
+START_WORDS = _table({"": ("start", "begin", "beginn", "début", "inicio", "início", "inizio", "starttime", "anfang", "začátek", "początek", "开始", "開始", "начало", "beginning", "debut")})[""]  # fmt: skip
+END_WORDS = _table(
+    {
+        "": (
+            "end",
+            "ende",
+            "fin",
+            "fim",
+            "fine",
+            "slut",
+            "slutt",
+            "endtime",
+            "ending",
+            "einde",
+            "koniec",
+            "konec",
+            "结束",
+            "終了",
+            "конец",
+            "period end",
+        )
+    }
+)[""]
+#: Prepositions: of two columns they say which is the start and which the end; in the name of one they may be grammar.
+FROM_WORDS = (*START_WORDS, *_table({"": ("from", "von", "desde", "van", "fra", "od", "da", "от", "с")})[""])
+TO_WORDS = (*END_WORDS, *_table({"": ("to", "bis", "hasta", "tot", "til", "till", "do", "a", "до", "по")})[""])
+QUALITY_WORDS = _table({"": ("quality", "qualität", "qualité", "calidad", "qualità", "kvalitet", "status", "state", "flag", "good", "q", "质量", "品質")})[""]  # fmt: skip
+#: Words of what a column of codes holds, which is never a turbine.
+CODE_WORDS = (*QUALITY_WORDS, *_table({"": ("alarm", "code", "event", "error", "mode", "zustand", "störung", "fehler", "etat", "état", "estado", "stato", "状态", "month", "year", "day", "hour")})[""])  # fmt: skip
 UTC_WORDS = ("utc", "gmt", "zulu")
-LOCAL_WORDS = ("local", "lokal", "locale", "ortszeit", "lokaltid", "hora local")
+LOCAL_WORDS = _table(
+    {"": ("local", "lokal", "locale", "ortszeit", "lokaltid", "hora local", "lokalzeit", "本地时间", "місцевий")}
+)[""]
 
 #: Spellings of units → the house's names of them.
 UNITS: Mapping[str, str] = {
-    "kw": "kW", "mw": "MW", "w": "W", "gw": "GW", "kilowatt": "kW", "megawatt": "MW", "watt": "W", "kwh": "kWh", "mwh": "MWh",
-    "m/s": "m/s", "ms": "m/s", "mps": "m/s", "m.s-1": "m/s", "m s-1": "m/s", "ms-1": "m/s", "m/sec": "m/s", "m*s-1": "m/s",
-    "km/h": "km/h", "kmh": "km/h", "kph": "km/h", "km/t": "km/h", "kmt": "km/h", "kn": "kn", "kt": "kn", "kts": "kn",
-    "knots": "kn", "knot": "kn", "mph": "mph",
-    "deg": "deg", "°": "deg", "grad": "deg", "degree": "deg", "degrees": "deg", "grados": "deg", "gradi": "deg", "rad": "rad", "radians": "rad",
-    "°c": "degC", "c": "degC", "degc": "degC", "celsius": "degC", "ºc": "degC", "k": "K", "kelvin": "K", "°f": "degF", "f": "degF", "degf": "degF",
+    "kw": "kW", "mw": "MW", "w": "W", "gw": "GW", "kilowatt": "kW", "megawatt": "MW", "watt": "W", "kwh": "kWh", "mwh": "MWh", "千瓦": "kW", "兆瓦": "MW", "квт": "kW", "мвт": "MW",
+    "m/s": "m/s", "ms": "m/s", "mps": "m/s", "m.s-1": "m/s", "m s-1": "m/s", "ms-1": "m/s", "m/sec": "m/s", "m*s-1": "m/s", "m·s-1": "m/s", "m s⁻¹": "m/s", "м/с": "m/s", "米/秒": "m/s",
+    "km/h": "km/h", "kmh": "km/h", "kph": "km/h", "km/t": "km/h", "kmt": "km/h", "km/u": "km/h", "kn": "kn", "kt": "kn", "kts": "kn", "knots": "kn", "knot": "kn", "mph": "mph",
+    "deg": "deg", "°": "deg", "grad": "deg", "grader": "deg", "degree": "deg", "degrees": "deg", "grados": "deg", "gradi": "deg", "degrés": "deg", "graus": "deg", "度": "deg", "град": "deg", "rad": "rad", "radians": "rad",
+    "°c": "degC", "c": "degC", "degc": "degC", "celsius": "degC", "ºc": "degC", "℃": "degC", "摄氏度": "degC", "k": "K", "kelvin": "K", "°f": "degF", "f": "degF", "degf": "degF", "℉": "degF",
     "fahrenheit": "degF", "º": "deg",
 }  # fmt: skip
-_BRACKETS = re.compile(r"[\[(<{]\s*([^\])>}]{1,12}?)\s*[\])>}]")
+#: Units of what is no signal of the house.
+FOREIGN_UNITS = frozenset({
+    "var", "kvar", "mvar", "va", "kva", "mva", "v", "kv", "a", "ka", "hz", "rpm", "1/min", "u/min", "min-1", "bar", "mbar", "hpa", "pa", "kpa", "nm", "knm", "h", "hrs", "hours", "s", "min", "°/s", "deg/s", "kg/m3",
+    "kg/m³", "m", "mm", "ppm", "l", "g", "m/s2", "m/s²", "w/m2", "w/m²", "-", "квар", "千乏",
+})  # fmt: skip
+SHARE_UNITS = frozenset({"%", "pct", "percent", "prozent", "p.u.", "pu", "per unit", "share"})
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a name says.
+
+    Attributes:
+        signal: the house's signal; none if it is another quantity, or says nothing.
+        word: the words that say so; of another quantity, those that make it one.
+        rest: words that are left, so that the name may say more than was understood.
+    """
+
+    signal: str | None
+    word: str
+    rest: tuple[str, ...] = ()
 
 
 def words(name: str) -> list[str]:
-    """A name as plain words: without accents, camel case and units in brackets apart."""
-    plain = _BRACKETS.sub(" ", name)
-    plain = re.sub(r"([a-z0-9])([A-Z])", r"\1 \2", plain)
-    plain = re.sub(r"([A-Z]+)([A-Z][a-z])", r"\1 \2", plain)
-    plain = plain.replace("ß", "ss").replace("ø", "o").replace("Ø", "O").replace("ł", "l").replace("æ", "ae")
-    plain = unicodedata.normalize("NFKD", plain).encode("ascii", "ignore").decode().lower()
-    return re.findall(r"[a-z]+|\d+", plain)
+    """A name as plain words: without accents, camel case apart, units in brackets left out."""
+
+    def opened(match: re.Match[str]) -> str:
+        inside = match.group(1).strip().lower()
+        return (
+            " "
+            if inside in UNITS or inside in FOREIGN_UNITS or inside in SHARE_UNITS or not inside
+            else f" {match.group(1)} "
+        )
+
+    apart = re.sub(r"([a-z0-9])([A-Z])", r"\1 \2", _BRACKETS.sub(opened, name))
+    apart = re.sub(r"([A-Z]+)([A-Z][a-z])", r"\1 \2", apart)
+    return re.findall(r"[^\W\d_]+|\d+", _plain(apart))
+
+
+def _whole_words(name: str) -> str:
+    """A name's words with camel case left together: 'ActPWR' may be split where nobody meant it."""
+    return " ".join(
+        re.findall(
+            r"[^\W\d_]+|\d+", _plain(_BRACKETS.sub(lambda m: "" if m.group(1).lower() in UNITS else m.group(), name))
+        )
+    )
 
 
 def _has(said: str, phrase: str) -> bool:
+    if phrase and phrase[0] >= _UNSPACED:
+        return phrase in said
     return re.search(rf"(?:^| ){re.escape(phrase)}(?: |$)", said) is not None
 
 
@@ -125,40 +205,65 @@ def _has_stem(said: str, phrase: str) -> bool:
     return len(phrase) >= 6 and phrase.replace(" ", "") in said.replace(" ", "")  # noqa: PLR2004
 
 
-def signal_of(name: str) -> tuple[str | None, str]:
-    """The signal that a name speaks of, and the words that say so; none if it is another quantity."""
-    said = " ".join(words(name))
-    joined = " ".join(
-        re.findall(
-            r"[a-z]+|\d+",
-            unicodedata.normalize("NFKD", _BRACKETS.sub(" ", name)).encode("ascii", "ignore").decode().lower(),
-        )
-    )
+def meaning_of(name: str) -> Said:
+    """The signal that a name speaks of."""
+    said, joined = " ".join(words(name)), _whole_words(name)
     for other in OTHER_QUANTITY:
         if _has(said, other) or _has(joined, other):
-            return None, other
+            return Said(None, other)
     best: tuple[int, str, str] | None = None
     for signal, phrases in SIGNAL_WORDS.items():
         for phrase in phrases:
             if _has(said, phrase) or _has(joined, phrase) or _has_stem(said, phrase):
-                # The longest phrase says most: 'wind direction' before 'wind'.
-                size = len(phrase)
+                # Letters of scripts without blanks say more each.
+                size = len(phrase) * (4 if phrase[0] >= _UNSPACED else 1)
                 if best is None or size > best[0]:
                     best = (size, signal, phrase)
-    return (None, "") if best is None else (best[1], best[2])
+    if best is None:
+        return Said(None, "")
+    return Said(best[1], best[2], _rest(said, joined, best[2]))
+
+
+def signal_of(name: str) -> tuple[str | None, str]:
+    """The signal that a name speaks of, and the words that say so; none if it is another quantity."""
+    said = meaning_of(name)
+    return said.signal, said.word
+
+
+def _rest(said: str, joined: str, phrase: str) -> tuple[str, ...]:
+    """The words of a name that neither its phrase nor a word without weight explains."""
+    text = joined if _has(joined, phrase) and not _has(said, phrase) else said
+    if not _has(text, phrase):  # a stem: what is left of the word it is in
+        text, phrase = text.replace(" ", "") if " " in phrase else text, phrase.replace(" ", "")
+    left = text.replace(phrase, " ", 1).split()
+    known = {word for of in STATISTICS.values() for word in of}
+    return tuple(
+        word for word in left
+        if not word.isdigit() and word not in known and word not in _NEUTRAL and word not in TURBINE_WORDS and word not in UNITS
+        and word not in _MINUTES and not any(one in word for one in known if one[0] >= _UNSPACED)
+    )  # fmt: skip
 
 
 def statistic_of(name: str) -> str | None:
     """``mean``, ``min``, ``max`` or ``std`` if a name says so."""
-    said = set(words(name)) | ({"ø"} if "ø" in name.lower() and not re.search(r"\wø|ø\w", name.lower()) else set())
-    return next((kind for kind, names in STATISTICS.items() if said & set(names)), None)
+    said = words(name)
+    # '10 min' is ten minutes.
+    said = [word for place, word in enumerate(said) if not (word in _MINUTES and place and said[place - 1].isdigit())]
+    if "ø" in name.lower() and not re.search(r"\wø|ø\w", name.lower()):
+        return "mean"
+    text = " ".join(said)
+    return next((kind for kind, phrases in STATISTICS.items() if any(_has(text, phrase) for phrase in phrases)), None)
+
+
+def _unit_texts(name: str, beside: str) -> list[str]:
+    return [text.strip().lower() for text in [beside, *_BRACKETS.findall(beside), *reversed(_BRACKETS.findall(name))]]
 
 
 def unit_of(name: str, beside: str = "") -> str | None:
     """The unit that a name, or the cell of its row of units, says."""
-    for text in [beside, *_BRACKETS.findall(beside), *reversed(_BRACKETS.findall(name))]:
-        if text.strip().lower() in UNITS:
-            return UNITS[text.strip().lower()]
+    for text in _unit_texts(name, beside):
+        if text in UNITS:
+            return UNITS[text]
     tail = re.split(r"[\s_.,;:-]+", name.strip())
     if len(tail) > 1 and (last := tail[-1].lower()) in UNITS and last not in {"w", "c", "k", "f", "ms"}:
         return UNITS[last]
@@ -169,7 +274,17 @@ def unit_of(name: str, beside: str = "") -> str | None:
     return None
 
 
-def says(name: str, of: tuple[str, ...]) -> bool:
+def foreign_unit(name: str, beside: str = "") -> str | None:
+    """A unit that no signal of the house has, if the name says one: kvar, rpm, ``%``."""
+    tail = re.split(r"[\s_]+", name.strip())[-1].lower()
+    texts = [
+        *_unit_texts(name, beside),
+        *([tail] if tail in {"kvar", "kva", "rpm", "hz", "%", "pct", "percent"} else []),
+    ]
+    return next((text for text in texts if text in FOREIGN_UNITS or text in SHARE_UNITS), None)
+
+
+def says(name: str, of: Sequence[str]) -> bool:
     """Whether a name has one of these words."""
-    said = " ".join(words(name))
-    return any(_has(said, word) for word in of)
+    said, joined = " ".join(words(name)), _whole_words(name)
+    return any(_has(said, word) or _has(joined, word) for word in of)

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -201,19 +200,6 @@ def ordered(series: Mapping[str, Reals]) -> Sequence[str]:
         if np.mean(series[low][sound] <= series[high][sound] + 1e-9) < 0.995:  # noqa: PLR2004
             return []
     return by_mean
-
-
-def numbers(cells: Sequence[str], decimal: str, thousands: str | None) -> Reals:
-    """Cells as numbers; what is none is NaN."""
-    import pandas as pd
-
-    text: Any = pd.Series(list(cells), dtype="str").str.strip()
-    if thousands:
-        text = text.str.replace(r"[ \u00a0\u202f]" if thousands == " " else thousands, "", regex=thousands == " ")
-    if decimal == ",":
-        text = text.str.replace(",", ".", regex=False)
-    found: Reals = pd.to_numeric(text, errors="coerce").to_numpy(dtype=float)
-    return found
 
 
 def clean_rows(values: Reals) -> Reals:

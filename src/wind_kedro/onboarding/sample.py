@@ -6,12 +6,14 @@ import codecs
 import csv
 import gzip
 import re
+import zlib
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from . import names
 from .findings import Findings, OnboardingError
 from .stamps import looks_like_stamp
 
@@ -19,10 +21,14 @@ from .stamps import looks_like_stamp
 _WHOLE_BYTES = 24 << 20
 _BLOCK_BYTES = 1 << 20
 _BLOCKS = 16
+_LEAST_BLOCKS = 3
+#: One byte a letter: Western Europe, and Central Europe.
+CODE_PAGES = ("cp1252", "cp1250")
 _SEPARATORS = ("\t", ";", "|", ",")
 _WIDTHS_AGREE_SHARE = 0.9
-_MAX_FILES = 12
 _HEAD_LINES = 60
+_MOSTLY = 0.9
+_HALF = 0.5
 _TAIL_LINES = 12
 _NUMBER = re.compile(r"^[+-]?[\d.,' \u00a0\u202f]*\d[\d.,]*([eE][+-]?\d+)?$")
 
@@ -50,17 +56,11 @@ class Sample:
     findings: Findings
     whole: bool
     typed: bool = False
-    zones: dict[str, str] = field(default_factory=dict)
 
     def column(self, name: str) -> list[str]:
         """All cells of a column."""
         place = self.header.index(name)
         return [row[place].strip() for block in self.blocks for row in block]
-
-    def blocks_of(self, name: str) -> list[list[str]]:
-        """The cells of a column, block by block."""
-        place = self.header.index(name)
-        return [[row[place].strip() for row in block] for block in self.blocks]
 
 
 def is_number(cell: str) -> bool:
@@ -68,21 +68,44 @@ def is_number(cell: str) -> bool:
     return bool(_NUMBER.match(cell))
 
 
-def read_sample(files: Sequence[Path]) -> Sample:
-    """Read a sample of one export, which may be several files of the same kind.
+def files_of_export(paths: Sequence[Path]) -> list[Path]:
+    """The files of an export, a folder standing for all in it that are not hidden; in the order of their names.
 
     Raises:
-        OnboardingError: if a file is not there, is empty, or no header or rows can be made out.
+        OnboardingError: if one is not there, is empty, or is an archive.
     """
+    files = []
+    for path in paths:
+        inside = (
+            [one for one in path.iterdir() if one.is_file() and one.name[0] not in "._"] if path.is_dir() else [path]
+        )
+        if not inside:
+            raise OnboardingError(f"{path}: the folder has no files")
+        files += inside
     for path in files:
         if not path.is_file():
             raise OnboardingError(f"{path}: there is no such file")
         if path.stat().st_size == 0:
             raise OnboardingError(f"{path}: the file is empty; export it again")
-    # Of many files, those spread over their names: months, or turbines.
-    step = max(1, len(files) // _MAX_FILES)
-    chosen = list(files)[::step]
-    samples = [_read(path) for path in chosen]
+        if path.suffix.lower() in {".zip", ".7z", ".rar", ".tar", ".tgz"}:
+            raise OnboardingError(f"{path}: an archive; unpack it, and give the files in it")
+    return sorted(path.absolute() for path in files)
+
+
+def read_sample(files: Sequence[Path], given: Mapping[str, Any]) -> Sample:
+    """Read a sample of one export, which may be several files of the same kind.
+
+    Args:
+        files: the files.
+        given: fields that are known.
+
+    Raises:
+        OnboardingError: if a file cannot be read, or no header or rows can be made out.
+    """
+    every = files_of_export(files)
+    # Many files are read in part each, so that the whole stays as large as of one.
+    most = max(_BLOCK_BYTES, _WHOLE_BYTES // len(every))
+    samples = [_read(path, given, most) for path in every]
     first = samples[0]
     for other in samples[1:]:
         if other.header != first.header:
@@ -92,50 +115,52 @@ def read_sample(files: Sequence[Path]) -> Sample:
         first.blocks += other.blocks
         first.block_files += other.block_files
         first.whole = first.whole and other.whole
-    first.files = list(files)
-    first.whole = first.whole and len(chosen) == len(files)
+    first.files = every
     return first
 
 
-def _read(path: Path) -> Sample:
-    suffix = path.suffix.lower()
+def _read(path: Path, given: Mapping[str, Any], most: int) -> Sample:
+    findings = Findings(given=given)
     with path.open("rb") as file:
         magic = file.read(8)
     if magic[:4] == b"PAR1":
-        return _read_parquet(path)
-    if suffix in {".xlsx", ".xls", ".xlsb", ".ods", ".xlsm"}:
-        return _read_excel(path)
-    return _read_csv(path)
+        return _read_parquet(path, findings)
+    if path.suffix.lower() in {".xlsx", ".xls", ".xlsb", ".ods", ".xlsm"}:
+        return _read_excel(path, findings)
+    return _read_csv(path, findings, most)
 
 
 # --- text ------------------------------------------------------------------------------------------------------------
 
 
-def _raw_blocks(path: Path) -> tuple[list[bytes], bool]:
+def _raw_blocks(path: Path, most: int) -> tuple[list[bytes], bool]:
     """Blocks of bytes from head to tail, the first from the file's beginning, and whether they are all of it."""
-    size = path.stat().st_size
     if path.suffix == ".gz":
-        head = b""
-        kept: list[bytes] = []
-        try:
-            with gzip.open(path) as packed:
-                head = packed.read(_WHOLE_BYTES)
-                place = 0
-                while block := packed.read(_BLOCK_BYTES):
-                    place += 1
-                    kept = [*kept[-_BLOCKS:], block]
-        except (OSError, EOFError) as error:
-            raise OnboardingError(f"{path}: not a sound gzip file ({error}); export it again") from None
-        return ([head], True) if not kept else ([head[: _BLOCK_BYTES * _BLOCKS], *kept[-2:]], False)
+        return _packed_blocks(path, most)
+    size = path.stat().st_size
     with path.open("rb") as file:
-        if size <= _WHOLE_BYTES:
+        if size <= most:
             return [file.read()], True
+        count = max(_LEAST_BLOCKS, min(_BLOCKS, most // _BLOCK_BYTES))
         blocks = []
-        for number in range(_BLOCKS):
-            start = (size - _BLOCK_BYTES) * number // (_BLOCKS - 1)
+        for number in range(count):
+            start = max(0, size - _BLOCK_BYTES) * number // (count - 1)
             file.seek(start - start % 2)  # UTF-16 has two bytes a character
             blocks.append(file.read(_BLOCK_BYTES + 1))
         return blocks, False
+
+
+def _packed_blocks(path: Path, most: int) -> tuple[list[bytes], bool]:
+    """Head and tail: the middle of a compressed file cannot be sought."""
+    last: list[bytes] = []
+    try:
+        with gzip.open(path) as packed:
+            head = packed.read(most)
+            while block := packed.read(_BLOCK_BYTES):
+                last = [*last[-1:], block]
+    except (OSError, EOFError, zlib.error) as error:
+        raise OnboardingError(f"{path}: not a sound gzip file ({error}); export it again") from None
+    return ([head], True) if not last else ([head[: _BLOCK_BYTES * _BLOCKS], b"".join(last)], False)
 
 
 def _encoding(blocks: Sequence[bytes], findings: Findings) -> str:
@@ -155,12 +180,45 @@ def _encoding(blocks: Sequence[bytes], findings: Findings) -> str:
             # One of several blocks may begin and end in the middle of a character, which is never that of a line.
             (block if len(blocks) == 1 else block.partition(b"\n")[2].rpartition(b"\n")[0]).decode("utf-8")
     except UnicodeDecodeError as error:
-        around = error.object[max(0, error.start - 12) : error.end + 12].decode("cp1252", errors="replace").strip()
-        findings.proven(name, "cp1252", f"not UTF-8; read so, its words make sense: {' '.join(around.split())!r}")
-        return "cp1252"
+        return _code_page(error.object, error.start, findings)
     plain = all(byte < 128 for block in blocks for byte in block[:4096])  # noqa: PLR2004 - ASCII
     findings.proven(name, "utf-8", "plain ASCII" if plain else "every byte reads as UTF-8")
     return "utf-8"
+
+
+def _code_page(text: bytes, at: int, findings: Findings) -> str:
+    """Which code page of Windows: the only one in which foreign letters are letters, or in which more words are known.
+
+    Raises:
+        OnboardingError: if it is none that the reader knows.
+    """
+    lines = [line for line in text.split(b"\n")[: 20 * _HEAD_LINES] if not line.isascii()] or [
+        text[max(0, at - 200) : at + 200]
+    ]
+    known: dict[str, tuple[int, float, float]] = {}
+    for page in CODE_PAGES:
+        read = b"\n".join(lines).decode(page, errors="replace")
+        foreign = [character for character in read if ord(character) > 127]  # noqa: PLR2004 - ASCII
+        letters = sum(character.isalpha() or character in "°º²³µ–’·\u00a0" for character in foreign)
+        cells = {cell.strip(' "\r') for line in read.split("\n") for cell in re.split(r"[;\t|,]", line)}
+        said = sum(names.signal_of(cell)[0] is not None or names.says(cell, names.TURBINE_WORDS) for cell in cells)
+        # Two foreign letters in a row are rare in Europe, and the rule in scripts that have two bytes a letter.
+        runs = sum(len(run) > 1 for run in re.findall("[\u0080-\uffff]+", read)) / max(
+            1, len(re.findall("[\u0080-\uffff]+", read))
+        )
+        known[page] = (said, letters / max(1, len(foreign)), runs)
+    around = text[max(0, at - 12) : at + 12]
+    page = max(known, key=lambda one: (known[one][0], known[one][1], one == CODE_PAGES[0]))
+    said, sound, runs = known[page]
+    shown = " ".join(around.decode(page, errors="replace").split())
+    if said == 0 and runs > _HALF:
+        raise OnboardingError(f"the text is in no encoding that is known here (it begins {shown!r}); save it as UTF-8")
+    same = {around.decode(other, errors="replace") for other in CODE_PAGES}
+    rivals = [other for other in CODE_PAGES if other != page and known[other][0] == said]
+    sure = len(same) == 1 or not rivals
+    why = f"not UTF-8; read so, its words make sense: {shown!r}"
+    found: str = findings.add("signals.encoding", page, why, proven=sure and sound > _MOSTLY)
+    return found
 
 
 def _lines(blocks: Sequence[bytes], encoding: str) -> list[list[str]]:
@@ -188,28 +246,33 @@ def _separator(lines: Sequence[str], findings: Findings, path: Path) -> str:
         width, count = widths.most_common(1)[0]
         if width > 1 and count >= _WIDTHS_AGREE_SHARE * (len(filled) - _HEAD_LINES // 4):
             shown = {"\t": "tab"}.get(separator, separator)
-            findings.proven(
-                "signals.separator", separator, f"{shown!r} splits {count} of {len(filled)} lines into {width} columns"
-            )
-            return separator
+            why = f"{shown!r} splits {count} of {len(filled)} lines into {width} columns"
+            found: str = findings.proven("signals.separator", separator, why)
+            return found
     raise OnboardingError(f"{path}: no separator of {', '.join(map(repr, _SEPARATORS))} splits its lines into columns")
 
 
-def _read_csv(path: Path) -> Sample:
-    findings = Findings()
-    blocks, whole = _raw_blocks(path)
-    encoding = _encoding(blocks, findings)
+def _read_csv(path: Path, findings: Findings, most: int) -> Sample:
+    blocks, whole = _raw_blocks(path, most)
+    try:
+        encoding = _encoding(blocks, findings)
+    except OnboardingError as error:
+        raise OnboardingError(f"{path}: {error}") from None
     findings.proven("signals.format", "csv", "lines of text")
     lines = _lines(blocks, encoding)
     separator = _separator(lines[0][: 20 * _HEAD_LINES], findings, path)
-    rows = [list(csv.reader(block, delimiter=separator)) if '"' in "".join(block) else [line.split(separator) for line in block] for block in lines]  # fmt: skip  # noqa: E501
+    rows = [
+        list(csv.reader(block, delimiter=separator))
+        if any('"' in line for line in block)
+        else [line.split(separator) for line in block]
+        for block in lines
+    ]
     return _grid(path, lines, rows, findings, whole)
 
 
 def _grid(path: Path, lines: list[list[str]], rows: list[list[list[str]]], findings: Findings, whole: bool) -> Sample:
     """Find title, header, units, rows and footer in a grid of cells."""
-    widths = Counter(len(row) for row in rows[0][-2000:])
-    width = widths.most_common(1)[0][0]
+    width = Counter(len(row) for row in rows[0][-2000:]).most_common(1)[0][0]
     comment = next(
         (mark for mark in ("#", "%", "//") if any(line.lstrip().startswith(mark) for line in lines[0][:_HEAD_LINES])),
         None,
@@ -218,53 +281,57 @@ def _grid(path: Path, lines: list[list[str]], rows: list[list[list[str]]], findi
     def remark(number: int) -> bool:
         return comment is not None and number < len(lines[0]) and lines[0][number].lstrip().startswith(comment)
 
-    first = next(
-        (
-            number
-            for number, row in enumerate(rows[0][:_HEAD_LINES])
-            if not remark(number) and len(row) == width and _is_row(row)
-        ),
-        None,
-    )
+    def may_be_row(number: int) -> bool:
+        row = rows[0][number]
+        return not remark(number) and len(row) == width and _is_row(row)
+
+    first = next((number for number in range(min(len(rows[0]), _HEAD_LINES)) if may_be_row(number)), None)
     if first is None:
         raise OnboardingError(f"{path}: none of its first {_HEAD_LINES} lines has a time stamp and a number")
-    above = [
-        number
-        for number in range(first)
-        if not remark(number) and len(rows[0][number]) == width and _filled(rows[0][number]) > width / 2
-    ]
-    if not above:
-        # A header with fewer names than columns, or none at all.
-        raise OnboardingError(f"{path}: no line of {width} names stands above its first row; give the export a header")
-    top = above[0]
-    between = [number for number in range(top + 1, first) if not remark(number)]
+    top = _header(rows[0], first, width, remark)
+    if top is None:
+        raise OnboardingError(
+            f"{path}: no line of {width} names stands above its first row, line {first + 1}; give the export a header"
+        )
     header = [cell.strip().strip('"') for cell in rows[0][top]]
     units: dict[str, str] = {}
-    for number in between:
-        units |= {name: cell.strip() for name, cell in zip(header, rows[0][number], strict=False) if cell.strip()}
-    findings.proven(
-        "signals.skip_rows",
-        top,
-        f"line {top + 1} is the first with {width} names" if top else "the first line is the header",
-    )
+    for number in range(top + 1, first):
+        if not remark(number):
+            units |= {name: cell.strip() for name, cell in zip(header, rows[0][number], strict=False) if cell.strip()}
+    title = f"line {top + 1} is the first with {width} names" if top else "the first line is the header"
+    findings.proven("signals.skip_rows", top, title)
     findings.proven("signals.units_rows", first - top - 1, f"the first row with a stamp is line {first + 1}")
     inside = [line for block in lines for line in block[:5000]]
     if comment is not None and any(line.lstrip().startswith(comment) for line in inside[top + 1 :]):
         findings.proven("signals.comment", comment, f"lines that begin with {comment} are no rows")
     body = [block[first:] if number == 0 else block for number, block in enumerate(rows)]
-    footer = 0
-    for row in reversed(body[-1][-_TAIL_LINES:]):
-        if row and any(cell.strip() for cell in row):
-            if len(row) == width and _is_row(row):
-                break
-            footer += 1
-    footer = 0 if footer >= _TAIL_LINES else footer
-    findings.proven("signals.footer_rows", footer, "the last lines are no rows" if footer else "the last line is a row")
+    _footer(body[-1], width, findings)
     sound = [
         [row for row in block if len(row) == width and any(cell.strip() for cell in row) and _has_stamp(row)]
         for block in body
     ]
     return Sample([path], header, units, [b for b in sound if b], [path for b in sound if b], findings, whole)
+
+
+def _header(rows: Sequence[Sequence[str]], first: int, width: int, remark: Callable[[int], bool]) -> int | None:
+    """The first line of names above the rows; some loggers write it as their last remark."""
+    named = [number for number in range(first) if len(rows[number]) == width and _filled(rows[number]) > width / 2]
+    plain = [number for number in named if not remark(number)]
+    remarks = [number for number in named if remark(number)]
+    return plain[0] if plain else remarks[-1] if remarks else None
+
+
+def _footer(body: Sequence[Sequence[str]], width: int, findings: Findings) -> None:
+    """Lines at the end that are no rows: of another width, or without a stamp where rows have one."""
+    stamped = sum(any(looks_like_stamp(cell.strip()) for cell in row) for row in body[:100]) > len(body[:100]) / 2
+    footer = 0
+    for row in reversed(body[-_TAIL_LINES:]):
+        if row and any(cell.strip() for cell in row):
+            if len(row) == width and _is_row(row) and (not stamped or any(looks_like_stamp(c.strip()) for c in row)):
+                break
+            footer += 1
+    footer = 0 if footer >= _TAIL_LINES else footer
+    findings.proven("signals.footer_rows", footer, "the last lines are no rows" if footer else "the last line is a row")
 
 
 def _filled(row: Sequence[str]) -> int:
@@ -285,7 +352,7 @@ def _is_row(row: Sequence[str]) -> bool:
 # --- Excel and Parquet -----------------------------------------------------------------------------------------------
 
 
-def _read_excel(path: Path) -> Sample:
+def _read_excel(path: Path, findings: Findings) -> Sample:
     import datetime as dt
 
     try:
@@ -294,19 +361,13 @@ def _read_excel(path: Path) -> Sample:
         raise OnboardingError(
             f"{path}: reading Excel needs the extra 'excel': pip install 'wind-kedro[excel]'"
         ) from None
-    findings = Findings()
     findings.proven("signals.format", "excel", "a workbook")
     try:
         with CalamineWorkbook.from_path(path) as book:
             grids = {name: book.get_sheet_by_name(name).to_python(skip_empty_area=False) for name in book.sheet_names}
     except CalamineError as error:
         raise OnboardingError(f"{path}: not a readable workbook ({str(error).splitlines()[0]})") from None
-    # The sheet with the most rows holds the signals; another of its kind is one too many to choose.
-    sizes = sorted(((len(grid), name) for name, grid in grids.items()), reverse=True)
-    sheet = sizes[0][1]
-    if sheet != book.sheet_names[0]:
-        clear = len(sizes) == 1 or sizes[1][0] < sizes[0][0] / 4
-        findings.add("signals.sheet", sheet, f"the longest of {len(sizes)} sheets, {sizes[0][0]} rows", proven=clear)
+    sheet = _sheet(path, {name: len(grid) for name, grid in grids.items()}, findings)
 
     def cell(value: Any) -> str:
         if isinstance(value, dt.datetime):
@@ -329,11 +390,26 @@ def _read_excel(path: Path) -> Sample:
     return sample
 
 
-def _read_parquet(path: Path) -> Sample:
+def _sheet(path: Path, sizes: Mapping[str, int], findings: Findings) -> str:
+    """The sheet with the most rows holds the signals; another of its kind is one too many to choose."""
+    ranked = sorted(sizes, key=lambda name: -sizes[name])
+    longest, first = ranked[0], next(iter(sizes))
+    clear = len(ranked) == 1 or sizes[ranked[1]] < sizes[longest] / 4
+    why = f"the longest of {len(ranked)} sheets, {sizes[longest]} rows"
+    if not clear:
+        why += f", but {ranked[1]} is as long: a sheet per turbine is a file per turbine, once each is saved as one"
+    if longest == first and clear and "signals.sheet" not in findings.given:
+        return longest
+    sheet: str = findings.add("signals.sheet", longest, why, proven=clear)
+    if sheet not in sizes:
+        raise OnboardingError(f"{path}: no sheet '{sheet}'; found are {', '.join(sizes)}")
+    return sheet
+
+
+def _read_parquet(path: Path, findings: Findings) -> Sample:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    findings = Findings()
     findings.proven("signals.format", "parquet", "the file says so")
     file = pq.ParquetFile(path)
     groups = list(range(file.num_row_groups))

@@ -17,7 +17,8 @@ import pandas as pd
 ZONES = ("UTC", "GMT", "WET", "WEST", "BST", "CET", "CEST", "MEZ", "MESZ", "EET", "EEST", "EST", "EDT", "CST", "CDT", "MST", "MDT", "PST", "PDT")  # fmt: skip
 _DATE = r"(?P<date>\d{4}(?P<s1>[./-])\d{1,2}(?P=s1)\d{1,2}|\d{1,2}(?P<s2>[./-])\d{1,2}(?P=s2)(?:\d{4}|\d{2})|\d{8}|\d{1,2}(?P<s3>[ -])[A-Za-z]{3}(?P=s3)\d{4})"
 _TIME = r"(?P<time>\d{1,2}:\d{2}(?::\d{2}(?:\.\d+)?)?)(?P<half> ?[AaPp]\.? ?[Mm]\.?)?"
-_ZONE = rf" *(?P<zone>Z|[+-]\d{{2}}:?\d{{2}}|{'|'.join(ZONES)})?"
+_OFFSET = rf"Z|[+-]\d{{2}}(?::?\d{{2}})?|{'|'.join(ZONES)}"
+_ZONE = rf" *(?P<zone>{_OFFSET})?"
 _STAMP = re.compile(rf"^(?:{_DATE})?(?P<between>[T ,_]*)(?:{_TIME})?{_ZONE}$")
 _COMPACT = re.compile(r"^(20\d{2})(0[1-9]|1[0-2])([0-2]\d|3[01])[T _]?([01]\d|2[0-4])([0-5]\d)([0-5]\d)?$")
 _EARLIEST, _LATEST = dt.datetime(1995, 1, 1), dt.datetime(2045, 1, 1)  # noqa: DTZ001 - wall clocks
@@ -153,9 +154,7 @@ def parse(cells: Sequence[str], reading: Reading) -> pd.DataFrame:
         origin = "1899-12-30" if reading.stamp_format == "excel" else "unix"
         wall = pd.to_datetime(millis, unit="ms", origin=origin, errors="coerce").astype("datetime64[us]")
         return pd.DataFrame({"wall": wall, "zone": reading.zones[0]})
-    zone = text.str.extract(
-        rf"(?::\d{{2}}(?:\.\d+)?(?: ?[AaPp]\.? ?[Mm]\.?)?) *(Z|[+-]\d{{2}}:?\d{{2}}|{'|'.join(ZONES)})$"
-    )[0].fillna("")
+    zone = text.str.extract(rf"(?::\d{{2}}(?:\.\d+)?(?: ?[AaPp]\.? ?[Mm]\.?)?) *({_OFFSET})$")[0].fillna("")
     lengths = zone.str.len()
     body = pd.Series([cell[: len(cell) - size].rstrip() for cell, size in zip(text, lengths, strict=True)], dtype="str")
     late = body.str.contains("24:00", regex=False) & body.str.contains(r"(?:^|[ T])24:00", regex=True)
@@ -181,7 +180,7 @@ def offset_minutes(zone: str) -> float:
     if zone in fixed:
         return float(fixed[zone])
     sign = -1 if zone[0] == "-" else 1
-    return float(sign * (int(zone[1:3]) * 60 + int(zone[-2:])))
+    return float(sign * (int(zone[1:3]) * 60 + int(zone[3:].lstrip(":") or 0)))
 
 
 def rollovers(walls: Sequence[Any]) -> tuple[int, int]:

@@ -1,0 +1,62 @@
+# ruff: noqa: E501 - messages read better whole
+"""How many turbines there are, and how much each can produce."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+
+from wind_kedro.cards import UNIT_CONVERSIONS
+
+from . import physics
+from .findings import Findings
+from .layouts import Series, Table, in_order
+
+_RARE = 0.01
+
+
+def find_turbines(table: Table, power: Series | None, found: Findings) -> None:
+    """Identifiers and ratings. One rating for all where they are alike (``rated_power_kw``), else ``rated_power_kw.<turbine>``."""
+    counts = Counter(str(one) for one in table.turbine)
+    usual = float(np.median(list(counts.values())))
+    often = in_order([one for one in counts if counts[one] >= _RARE * usual and one.strip()])
+    rare = [one for one in counts if one not in often]
+    if table.one_meter:
+        why = "one meter for all"
+    else:
+        why = f"{len(often)} turbines" + (f"; too rare to be one: {', '.join(rare[:3])}" if rare else "")
+        why += (
+            "" if table.every_turbine else "; stretches of the file have different ones, so there may be more between"
+        )
+    ids = [str(one) for one in found.add("turbines", often, why, proven=not table.one_meter and table.every_turbine)]
+    if power is None:
+        found.asked("rated_power_kw", None, "no column is known to be power")
+        found.asked("capacity_kw", None, "no column is known to be power")
+        return
+    _find_ratings(table, power, ids, found)
+
+
+def _find_ratings(table: Table, power: Series, ids: list[str], found: Findings) -> None:
+    unit = str(found.value("signals.columns.power_kw.unit"))
+    power_kw = power.values * UNIT_CONVERSIONS.get((unit, "kW"), (1.0, 0.0))[0]
+    sure = not table.one_meter and all(found.is_proven(f"signals.columns.power_kw.{what}") for what in ("unit", "name"))
+    names = np.array([str(one) for one in table.turbine])
+    ratings = {one: physics.rated_power_kw(power_kw[names == one]) for one in ids}
+    values = {value for value, _, _ in ratings.values()}
+    if "capacity_kw" in found.given and "rated_power_kw" not in found.given:
+        each = float(found.given["capacity_kw"]) / len(ids)
+        found.add("rated_power_kw", each, "the capacity that was given, in equal parts", proven=True)
+    elif len(values) == 1 or "rated_power_kw" in found.given:
+        first, _, why = ratings[ids[0]]
+        found.add("rated_power_kw", first, why, proven=sure and all(proven for _, proven, _ in ratings.values()))
+    else:
+        # A turbine that is held down has a plateau too: what its neighbours do not confirm is asked.
+        for one, (value, _, why) in ratings.items():
+            found.asked(f"rated_power_kw.{one}", value, why)
+    for one in ids:
+        if f"rated_power_kw.{one}" in found.given:
+            found.proven(f"rated_power_kw.{one}", None, "")
+    fields = [f"rated_power_kw.{one}" if f"rated_power_kw.{one}" in found.by_field else "rated_power_kw" for one in ids]
+    total = float(sum(float(found.value(field) or 0) for field in fields))
+    found.add("capacity_kw", total, f"the sum of {len(ids)} turbines", proven=all(map(found.is_proven, fields)))

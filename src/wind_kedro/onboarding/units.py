@@ -1,0 +1,126 @@
+# ruff: noqa: E501 - messages read better whole
+"""In which unit each signal is: as it is named, if the numbers can be of it; else by their size, where only one unit fits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from wind_kedro.cards import SIGNAL_UNITS, TURBINE, UNIT_CONVERSIONS
+
+from . import names, physics
+from .findings import Findings
+from .layouts import Series
+from .physics import Reals
+
+#: Intervals whose energy the card can turn into power, by their seconds.
+_PER = {3600: "h", 1800: "30min", 900: "15min", 600: "10min", 300: "5min", 60: "1min"}
+#: Power of a whole farm, kW.
+_METER_KW = (20.0, 3e6)
+#: Values that a share of capacity reaches at its highest, as shares and as per cent: the same as those of small machines.
+_SHARES = ((0.9, 1.1), (90.0, 110.0))
+_KELVIN = 200.0
+_TEMPERATURE_C = (-60.0, 55.0)
+_A_TURN = 2.1 * np.pi
+_WARM_IN_FAHRENHEIT = 48.0
+
+
+def find_units(chosen: Mapping[str, Series], found: Findings, *, one_meter: bool) -> None:
+    """The unit of each signal that is there."""
+    wind = chosen.get("wind_speed_ms")
+    half = float("nan")
+    if wind is not None and "power_kw" in chosen:
+        curve = physics.power_curve(physics.clean_rows(chosen["power_kw"].values), physics.clean_rows(wind.values))
+        half = curve["half_wind"] if curve else half
+    for signal, series in chosen.items():
+        field = f"signals.columns.{signal}.unit"
+        said = names.unit_of(series.name.replace(TURBINE, " "), series.unit_beside)
+        own = physics.clean(series.values)
+        if own.size == 0:
+            found.asked(field, said or SIGNAL_UNITS[signal], "it has no values")
+        elif signal == "power_kw":
+            _of_power(field, said, own, series, found, one_meter=one_meter)
+        elif signal == "wind_speed_ms":
+            _of_wind(field, said, half, found)
+        elif signal == "temperature_c":
+            _of_temperature(field, said, own, found)
+        else:
+            _of_angle(field, said, own, series.values if signal == "wind_direction_deg" else None, found)
+    if "power_kw" not in chosen:
+        found.asked("signals.columns.power_kw.unit", None, "as its column")
+
+
+def _of_power(field: str, said: str | None, own: Reals, series: Series, found: Findings, *, one_meter: bool) -> None:
+    name = series.name.replace(TURBINE, " ")
+    high = float(np.quantile(own, 0.999))
+    if said in {"kWh", "MWh"} or names.says(name, names.ENERGY_WORDS):
+        _of_energy(field, said, high, series, found, one_meter=one_meter)
+        return
+    by_size = None if one_meter else physics.power_unit(high)
+    word = names.meaning_of(name).word
+    share = names.foreign_unit(name, series.unit_beside) in names.SHARE_UNITS
+    if said is not None:
+        low, most = _METER_KW
+        plausible = low <= high * UNIT_CONVERSIONS[said, "kW"][0] <= most if one_meter else by_size == said
+        found.add(field, said, f"named so; values up to {high:,.4g}", proven=plausible)
+    elif share or any(low <= high <= most for low, most in _SHARES):
+        why = f"values up to {high:,.4g}: a share of capacity? A card has no such unit; as MW with 1000 kW of rated power per turbine, shares stay shares"
+        found.asked(field, "MW" if high <= _SHARES[0][1] else None, why)
+    elif by_size is not None:
+        why = f"values up to {high:,.4g}: one turbine's power in {by_size}"
+        if word in names.YIELD_WORDS:
+            why += ", or the energy of its intervals"
+        found.add(field, by_size, why, proven=bool(word) and word not in names.YIELD_WORDS)
+    else:
+        found.asked(field, "kW" if high > 100 else "MW", f"no unit is named; values up to {high:,.4g}")  # noqa: PLR2004
+
+
+def _of_energy(field: str, said: str | None, high: float, series: Series, found: Findings, *, one_meter: bool) -> None:
+    cadence = int(found.value("signals.cadence_seconds"))
+    per = _PER.get(cadence)
+    guess = f"{said or 'kWh'}/{per}" if per else None
+    rising = bool(np.mean(np.diff(physics.clean(series.values)[:500]) >= 0) > 0.99)  # noqa: PLR2004
+    size = physics.power_unit(high * UNIT_CONVERSIONS[guess, "kW"][0]) if guess else None
+    why = f"energy per interval of {cadence} s, up to {high:,.1f}" + ("; it only rises: a counter?" if rising else "")
+    known = guess is not None and said in {"kWh", "MWh"}
+    found.add(field, guess, why, proven=known and not rising and (one_meter or size == "kW"))
+
+
+def _of_wind(field: str, said: str | None, half: float, found: Findings) -> None:
+    by_data = physics.wind_unit(half)
+    if said in physics.WIND_UNITS:
+        why = f"named so; half of full power is at {half:.1f} of it"
+        found.add(field, said, why, proven=physics.fits_wind_unit(half, str(said)))
+    elif by_data is not None:
+        found.proven(field, by_data, f"half of full power is at {half:.1f}: that fits one unit only")
+    else:
+        found.asked(field, "m/s", "no unit is named, and several fit")
+
+
+def _of_angle(field: str, said: str | None, own: Reals, round_it: Reals | None, found: Findings) -> None:
+    circle = physics.is_direction(round_it) if round_it is not None else None
+    low, high = np.quantile(own, [0.001, 0.999])
+    # More than a turn in radians is none.
+    unit = circle or ("deg" if high > _A_TURN or low < -_A_TURN else None)
+    if said in {"deg", "rad"}:
+        why = "named so" + (f", and its values go round {'360' if circle == 'deg' else '2π'}" if circle else "")
+        found.add(field, said, why, proven=unit in {None, said})
+    else:
+        found.add(field, unit or "deg", f"values up to {high:.2f}", proven=unit is not None)
+
+
+def _of_temperature(field: str, said: str | None, own: Reals, found: Findings) -> None:
+    low, middle, high = (float(value) for value in np.quantile(own, [0.01, 0.5, 0.99]))
+    if said in {"degC", "K", "degF"}:
+        factor, offset = UNIT_CONVERSIONS[str(said), "degC"]
+        coldest, warmest = _TEMPERATURE_C
+        fits = coldest <= low * factor + offset and high * factor + offset <= warmest
+        found.add(
+            field, said, f"named so; the median is {middle:.1f}", proven=fits and (middle > _KELVIN) == (said == "K")
+        )
+    elif middle > _KELVIN:
+        found.proven(field, "K", f"the median is {middle:.1f}: kelvins")
+    else:
+        guess = "degF" if high > _WARM_IN_FAHRENHEIT else "degC"
+        found.asked(field, guess, f"no unit is named; the median is {middle:.1f}")
