@@ -6,6 +6,7 @@ import logging
 import math
 import os
 import re
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from kedro.framework.context import KedroContext
 
     from wind_kedro.cards import Fleet
+    from wind_kedro.onboarding import Findings
 
 
 class OneLine(click.ClickException):
@@ -328,7 +330,9 @@ def add_farm(
 
     from wind_kedro.errors import WindKedroError
     from wind_kedro.onboarding import propose
-    from wind_kedro.onboarding.card import append_card, bring_files, card_of, path_of
+    from wind_kedro.onboarding.apart import ENVIRONMENT, set_apart
+    from wind_kedro.onboarding.card import answer, append_card, bring_files, card_of, path_of
+    from wind_kedro.onboarding.sample import files_of_export
 
     given: dict[str, Any] = {
         "id": farm_id,
@@ -342,60 +346,83 @@ def add_farm(
             field, equals, value = setting.partition("=")
             if not equals:
                 raise WindKedroError(f"--set {setting}: write FIELD=VALUE")
-            given[field.strip()] = yaml.safe_load(value)
-        every = sorted(path.absolute() for path in files)
-        found = _with_answers(propose(every), given)
-        _print_table(
-            ["field", "value", "", "evidence"],
-            [
-                [finding.field, _shown(finding.value), "proven" if finding.proven else "asked", finding.evidence]
-                for finding in found
-            ],
-        )
+            given[field.strip()] = answer(field.strip(), value)
+        every = files_of_export(files)
+        found = propose(every, given)
+        _print_findings(found)
         if dry_run:
             return
         missing = [finding.field for finding in found.open]
         if yes and missing:
             raise WindKedroError(f"the export does not prove {', '.join(missing)}: give each with --set FIELD=VALUE")
-        answers = {finding.field: _ask(finding.field, finding.value, finding.evidence) for finding in found.open}
-        found = _with_answers(found, answers)
-        card = card_of(found, path_of(every, str(found.value("id"))))
+        if missing:
+            click.echo("\nWhat the export does not prove. Enter takes what is in brackets; null is for none.")
+    while found.open:
+        found = _ask(found, every, given)
+    with _one_line():
+        folder = str(found.value("id"))
+        card = card_of(found, path_of(every, folder))
     click.echo("\n" + yaml.safe_dump([card], sort_keys=False, allow_unicode=True, default_flow_style=None, width=120))
     if not yes and not click.confirm("Write this card?", default=True):
+        click.echo("Nothing was written.")
         return
     _stand_in_project()
     with _one_line():
         source = Path(options["conf_source"] or "conf")
+        if not source.is_dir():
+            raise WindKedroError(f"{source}: an archive cannot be written to; unpack it, or add the card above by hand")
         environment = options["env"] or os.getenv("KEDRO_ENV") or "base"
         fleet, context = _open(options)
-        if any(farm.id == card["id"] for farm in fleet.farms):
-            raise WindKedroError(f"farm '{card['id']}' is there already; choose another --id")
+        if any(farm.id == folder for farm in fleet.farms):
+            raise WindKedroError(f"farm '{folder}' is there already; choose another --id, or remove its card")
         raw = Path(context.config_loader["globals"]["data"]) / "01_raw"
-        bring_files(every, raw / card["id"])
+        bring_files(every, raw / folder)
         append_card(source / environment / "farms.yml", card, source / "base" / "farms.yml")
-    click.echo(f"Written to {source / environment / 'farms.yml'}; the files are in {raw / card['id']}.")
-    _look_at(options, card["id"], str(found.value("newest_stamp")))
+    click.echo(f"Written to {source / environment / 'farms.yml'}; the files are in {raw / folder}.")
+    with tempfile.TemporaryDirectory(prefix="wind-kedro-newcomer-") as aside:
+        products = [product.model_dump(mode="json") for product in fleet.products]
+        copied = set_apart(source, environment, card, products, raw, Path(aside))
+        _look_at({"env": ENVIRONMENT, "conf_source": str(copied)}, folder, str(found.value("newest_stamp")))
+    click.echo(f"The fleet's results are as they were; its next run has '{folder}'.")
+    click.echo("Next: its weather in farms.yml, and its name in a product of products.yml (docs/how-to/add-a-farm.md).")
 
 
-def _with_answers(found: Any, answers: dict[str, Any]) -> Any:
-    """Findings with answers; an answer for all turbines (rated_power_kw) is one for each."""
-    whole = dict(answers)
-    turbines = whole.get("turbines", found.value("turbines")) or []
-    for one in turbines:
-        found.by_field.setdefault(f"rated_power_kw.{one}", found.by_field["capacity_kw"])
-    if "rated_power_kw" in whole:
-        rated = float(whole.pop("rated_power_kw"))
-        whole |= {f"rated_power_kw.{one}": rated for one in turbines}
-    if all(f"rated_power_kw.{one}" in whole or found.by_field[f"rated_power_kw.{one}"].proven for one in turbines):
-        ratings = [whole.get(f"rated_power_kw.{one}", found.value(f"rated_power_kw.{one}")) for one in turbines]
-        whole.setdefault("capacity_kw", float(sum(map(float, ratings))))
-    return found.answered(whole)
+def _print_findings(found: Findings) -> None:
+    _print_table(
+        ["field", "value", "", "evidence"],
+        [
+            [finding.field, _shown(finding.value), "proven" if finding.proven else "asked", finding.evidence]
+            for finding in found
+        ],
+    )
 
 
-def _ask(field: str, guess: Any, evidence: str) -> Any:
-    import yaml
+def _ask(found: Findings, files: list[Path], given: dict[str, Any]) -> Findings:
+    """Ask for the first open field; where the answer is not the guess, propose anew with it, as others may depend on it."""
+    from wind_kedro.errors import WindKedroError
+    from wind_kedro.onboarding import propose
+    from wind_kedro.onboarding.card import answer, choices
 
-    return yaml.safe_load(click.prompt(f"{field} ({evidence})", default=None if guess is None else _shown(guess)))
+    finding = found.open[0]
+    guess = None if finding.value is None else _shown(finding.value)
+    words = " | ".join(choices(finding.field))
+    click.echo(f"{finding.evidence}{': ' if words else ''}{words}")
+    while True:
+        text = str(click.prompt(finding.field, default=guess))
+        try:
+            value = finding.value if text == guess else answer(finding.field, text)
+            known = {**given, finding.field: value}
+            if finding.field.startswith("rated_power_kw") or (
+                finding.field.startswith("signals.") and value != finding.value
+            ):
+                found = propose(files, known)
+            else:
+                found.confirm(finding.field, value)
+        except WindKedroError as error:
+            click.secho(f"Error: {error}", fg="red", err=True)
+            continue
+        given.update(known)
+        return found
 
 
 def _shown(value: Any) -> str:
@@ -420,18 +447,14 @@ def _look_at(options: dict[str, str | None], farm_id: str, newest: str) -> None:
             runner.run(pipeline_names=["data_engineering"])
         _, context = _open(options)
         table = context.catalog.load("data_quality")
-        own = table[table["farm_id"] == farm_id]
+        own = table[(table["farm_id"] == farm_id) & ~((table["count"] == 0) & (table["severity"] == "info"))]
         _print_table(
             ["table", "check", "signal", "finding"],
             own[["source_table", "check", "signal", "message"]].astype(str).to_numpy().tolist(),
         )
-        if context.catalog.exists("readiness"):
-            ready = context.catalog.load("readiness")
-            for row in ready[ready["farm_id"] == farm_id].tail(1).to_dict("records"):
-                click.echo(f"Ready for: {row['tier']} ({row['reason']})")
-    click.echo(
-        f"Next: give '{farm_id}' its weather in farms.yml, and name it in a product of products.yml (docs/how-to/add-a-farm.md)."
-    )
+        ready = context.catalog.load("readiness")
+    for row in ready[ready["farm_id"] == farm_id].tail(1).to_dict("records"):
+        click.echo(f"Ready for: {row['tier']} ({row['reason']})")
 
 
 @wind.command()

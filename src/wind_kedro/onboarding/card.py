@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import re
 import shutil
 import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import yaml
-from pydantic import ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic.fields import FieldInfo
 
-from wind_kedro.cards import SIGNAL_UNITS, Farm, SignalSource
+from wind_kedro.cards import SIGNAL_UNITS, UNIT_CONVERSIONS, Farm, SignalSource, Turbine
 
 from .findings import Findings, OnboardingError
 from .sample import common_start
@@ -22,6 +24,67 @@ from .sample import common_start
 _PLAIN = tuple(name for name in SignalSource.model_fields if name not in {"path", "columns", "sentinels"})
 #: Fields of the farm likewise.
 _OWN = ("id", "name", "latitude_deg", "longitude_deg", "time_zone", "capacity_kw", "latency_minutes")
+
+
+#: Fields whose value is a text, whatever it looks like: 007 is an identifier, No a name.
+_TEXTS = frozenset(
+    ["id", "name", "time_zone"]
+    + [f"signals.{name}" for name, field in SignalSource.model_fields.items() if "str" in str(field.annotation)]
+    + [f"signals.{name}" for name in ("format", "encoding", "decimal", "thousands", "layout", "stamps", "clock")]
+    + [f"signals.columns.{signal}.{what}" for signal in SIGNAL_UNITS for what in ("name", "unit")]
+) - {"signals.good_quality", "signals.columns"}
+_FIELDS = (
+    _TEXTS
+    | {*_OWN, "turbines", "rated_power_kw", "hub_height_m"}
+    | {f"signals.{name}" for name in _PLAIN}
+    | {f"signals.sentinels.{signal}" for signal in SIGNAL_UNITS}
+)
+
+
+def answer(field: str, text: str) -> Any:
+    """An answer as the value of a field; ``null`` for none.
+
+    Raises:
+        OnboardingError: if there is no such field, or the text is no value.
+    """
+    if field not in _FIELDS and not field.startswith("rated_power_kw."):
+        near = difflib.get_close_matches(field, _FIELDS, n=3)
+        raise OnboardingError(f"no field '{field}'" + (f"; did you mean {' or '.join(near)}?" if near else ""))
+    if field in _TEXTS:
+        value: Any = {"null": None, "tab": "\t"}.get(text, text)
+    else:
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError:
+            raise OnboardingError(
+                f"{field}: '{text}' is no value; write a number, or a list such as [T01, T02]"
+            ) from None
+    if (known := _model_field(field)) is not None:
+        try:
+            TypeAdapter(Annotated[known.annotation, known]).validate_python(value)  # type: ignore[arg-type] # found at run time
+        except ValidationError as error:
+            what = error.errors()[0]["msg"].removeprefix("Value error, ")
+            raise OnboardingError(f"{field}: {what} (it was '{text}')") from None
+    if field.endswith(".unit") and (value, SIGNAL_UNITS[field.split(".")[2]]) not in UNIT_CONVERSIONS:
+        raise OnboardingError(f"{field}: no unit '{value}'; known are {', '.join(choices(field))}")
+    return value
+
+
+def choices(field: str) -> list[str]:
+    """What a field may be, where that is one of few words; else nothing."""
+    if field.endswith(".unit"):
+        return [unit for unit, house in UNIT_CONVERSIONS if house == SIGNAL_UNITS[field.split(".")[2]]]
+    known = _model_field(field)
+    return [str(one) for one in get_args(known.annotation)] if known and get_origin(known.annotation) is Literal else []
+
+
+def _model_field(field: str) -> FieldInfo | None:
+    """The field of the card's models, for those that stand there as they are."""
+    if field == "hub_height_m" or field.partition(".")[0] == "rated_power_kw":
+        return Turbine.model_fields[field.partition(".")[0]]
+    room, _, name = field.rpartition(".")
+    rooms: Mapping[str, type[BaseModel]] = {"": Farm, "signals": SignalSource}
+    return rooms[room].model_fields.get(name) if room in rooms else None
 
 
 def card_of(found: Findings, path: str) -> dict[str, Any]:

@@ -66,6 +66,11 @@ class Findings:
         """Note a field that somebody has to confirm; return what counts until then."""
         return self.add(name, guess, evidence, proven=False)
 
+    def confirm(self, name: str, value: Any) -> None:
+        """Note an answer on which nothing else depends."""
+        self.given = {**self.given, name: value}
+        self.proven(name, value, "given")
+
     def value(self, name: str, default: Any = None) -> Any:
         """What was found of a field."""
         return self.by_field[name].value if name in self.by_field else default

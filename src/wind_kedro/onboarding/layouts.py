@@ -216,7 +216,7 @@ def _may_be_turbines(name: str, distinct: set[str], rows: int, doubled: float) -
     if not 1 <= len(distinct) <= min(_MAX_TURBINES, max(1, rows // 20)) or names.says(name, names.CODE_WORDS):
         return False
     named = names.says(name, names.TURBINE_WORDS)
-    if names.signal_of(name)[0] or (names.meaning_of(name).word and not named):
+    if names.meaning_of(name).word and not named:
         return False
     # Numbers with decimals are measured, not counted.
     if all(map(_is_float, distinct)) and not all(float(one).is_integer() for one in distinct):

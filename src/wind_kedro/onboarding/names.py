@@ -207,7 +207,9 @@ def _has_stem(said: str, phrase: str) -> bool:
 
 def meaning_of(name: str) -> Said:
     """The signal that a name speaks of."""
-    said, joined = " ".join(words(name)), _whole_words(name)
+    said, joined = (
+        re.sub(r"\bwind (?=turbine|farm|park)", "", one) for one in (" ".join(words(name)), _whole_words(name))
+    )
     for other in OTHER_QUANTITY:
         if _has(said, other) or _has(joined, other):
             return Said(None, other)

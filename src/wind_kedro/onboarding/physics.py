@@ -33,6 +33,7 @@ _HALF_POWER_MS = (5.5, 12.0)
 WIND_UNITS: Mapping[str, float] = {"m/s": 1.0, "km/h": 3.6, "kn": 3600 / 1852, "mph": 1 / 0.44704}
 _PLATEAU_SHARE = 0.004
 _MIN_ROWS = 200
+_OFTEN = 3
 
 
 def clean(values: Reals) -> Reals:
@@ -67,19 +68,24 @@ def sentinels(values: Reals) -> list[float]:
 
 
 def suspects(values: Reals) -> list[float]:
-    """Sentinels among the bulk of the values: -999 of power in watts. Only that they come far more often than what is beside them shows."""
+    """What may be a sentinel: one that came once, far outside, or one among the bulk of the values, as -999 of power in watts is.
+
+    Of the latter, only that it comes far more often than what is beside it shows it.
+    """
     finite = values[np.isfinite(values)]
     if finite.size < _MIN_ROWS:
         return []
     found, counts = np.unique(finite, return_counts=True)
-    spread = float(np.quantile(finite, 0.98) - np.quantile(finite, 0.02))
-    out = []
+    far = np.unique(finite[~_is_inside(finite)])
+    out = [float(value) for value in far if np.any(np.isclose(value, SENTINELS, rtol=1e-6, atol=1e-3))]
     for value in SENTINELS:
-        same = int(counts[np.isclose(found, value, rtol=1e-6, atol=1e-3)].sum())
-        beside = counts[(np.abs(found - value) < 0.05 * spread) & ~np.isclose(found, value, rtol=1e-6, atol=1e-3)]
-        if same >= 5 and same > 10 * float(beside.mean() if beside.size else 0):  # noqa: PLR2004
+        itself = np.isclose(found, value, rtol=1e-6, atol=1e-3)
+        place = int(np.searchsorted(found, value))
+        beside = np.delete(counts, np.flatnonzero(itself | (found == 0)))[max(0, place - 15) : place + 15]
+        same = int(counts[itself].sum())
+        if same >= _OFTEN and same >= _OFTEN * int(beside.max(initial=0)):
             out.append(float(value))
-    return out
+    return sorted(set(out))
 
 
 def strange(values: Reals) -> list[float]:
@@ -163,16 +169,19 @@ def power_unit(top: float) -> str | None:
     return None
 
 
-def rated_power_kw(power_kw: Reals) -> tuple[float, bool, str]:
-    """Rated power from the plateau: the value, whether it is proven, and the evidence.
+def rated_power_kw(power_kw: Reals) -> tuple[float | None, bool, str]:
+    """Rated power from the plateau: the value (none without values), whether it is proven, and the evidence.
 
     Proven: values crowd at the top (a mast of the histogram within 2 %), and one machine that is sold, and only one, has
     that power within one per cent.
     """
     own = clean(power_kw)
-    if own.size < _MIN_ROWS:
-        return float("nan"), False, f"only {own.size} values"
+    if own.size == 0:
+        return None, False, "no values"
     top = float(np.quantile(own, 0.9995))
+    if own.size < _MIN_ROWS:
+        guess = float(min((rated for rated in RATED_KW if rated >= 0.99 * top), default=top))
+        return guess, False, f"only {own.size} values, up to {top:,.0f} kW"
     crowd = float((np.abs(own - top) <= 0.02 * top).mean())
     below = float(((own > 0.90 * top) & (own < 0.94 * top)).mean())
     plateau = own[own > 0.975 * top]

@@ -18,8 +18,8 @@ from .findings import Findings, OnboardingError
 from .stamps import looks_like_stamp
 
 #: A file up to this is read whole; of a larger one, blocks spread from its head to its tail.
-_WHOLE_BYTES = 24 << 20
-_BLOCK_BYTES = 1 << 20
+_WHOLE_BYTES = 12 << 20
+_BLOCK_BYTES = 1 << 19
 _BLOCKS = 16
 _LEAST_BLOCKS = 3
 #: One byte a letter: Western Europe, and Central Europe.
@@ -151,16 +151,24 @@ def _raw_blocks(path: Path, most: int) -> tuple[list[bytes], bool]:
 
 
 def _packed_blocks(path: Path, most: int) -> tuple[list[bytes], bool]:
-    """Head and tail: the middle of a compressed file cannot be sought."""
-    last: list[bytes] = []
+    """What is packed cannot be sought, so it is read through: of more and more blocks, fewer and fewer are kept."""
+    kept: list[tuple[int, bytes]] = []
+    step, number, last = 1, 0, b""
     try:
         with gzip.open(path) as packed:
-            head = packed.read(most)
             while block := packed.read(_BLOCK_BYTES):
-                last = [*last[-1:], block]
+                last = block
+                if number % step == 0:
+                    kept.append((number, block))
+                if len(kept) > 2 * max(_LEAST_BLOCKS, most // _BLOCK_BYTES):
+                    step *= 2
+                    kept = [(place, one) for place, one in kept if place % step == 0]
+                number += 1
     except (OSError, EOFError, zlib.error) as error:
         raise OnboardingError(f"{path}: not a sound gzip file ({error}); export it again") from None
-    return ([head], True) if not last else ([head[: _BLOCK_BYTES * _BLOCKS], b"".join(last)], False)
+    if step == 1:
+        return [b"".join(block for _, block in kept)], True
+    return [block for _, block in kept] + ([last] if kept[-1][0] != number - 1 else []), False
 
 
 def _encoding(blocks: Sequence[bytes], findings: Findings) -> str:

@@ -215,9 +215,5 @@ def _find_sentinels(chosen: Mapping[str, Series], found: Findings) -> None:
         hidden = [value for value in physics.suspects(series.values) if value not in sure]
         every = sorted({*sure, *odd, *hidden})
         if every or field in found.given:
-            why = (
-                "comes far more often than the values beside it"
-                if hidden
-                else "comes again and again, far outside the rest"
-            )
+            why = "may be measured, or mean 'none'" if hidden else "comes again and again, far outside the rest"
             found.add(field, every, why, proven=not odd and not hidden)

@@ -9,7 +9,7 @@ import numpy as np
 
 from wind_kedro.cards import UNIT_CONVERSIONS
 
-from . import physics
+from . import names, physics
 from .findings import Findings
 from .layouts import Series, Table, in_order
 
@@ -23,7 +23,7 @@ def find_turbines(table: Table, power: Series | None, found: Findings) -> None:
     often = in_order([one for one in counts if counts[one] >= _RARE * usual and one.strip()])
     rare = [one for one in counts if one not in often]
     if table.one_meter:
-        why = "one meter for all"
+        why = "nothing names a turbine: one meter for all, or one turbine"
     else:
         why = f"{len(often)} turbines" + (f"; too rare to be one: {', '.join(rare[:3])}" if rare else "")
         why += (
@@ -33,20 +33,31 @@ def find_turbines(table: Table, power: Series | None, found: Findings) -> None:
     if power is None:
         found.asked("rated_power_kw", None, "no column is known to be power")
         found.asked("capacity_kw", None, "no column is known to be power")
+        _are_machines(found)
         return
     _find_ratings(table, power, ids, found)
+    _are_machines(found)
+
+
+def _are_machines(found: Findings) -> None:
+    """A column that is not named after turbines may have farms or zones in it, unless each of them reaches what a machine has."""
+    column = found.value("signals.turbine")
+    if column is not None and not names.says(column, names.TURBINE_WORDS) and not found.is_proven("rated_power_kw"):
+        finding = found.by_field["turbines"]
+        if finding.proven and "turbines" not in found.given:
+            found.asked("turbines", finding.value, f"{finding.evidence} by '{column}', if that is what it names")
 
 
 def _find_ratings(table: Table, power: Series, ids: list[str], found: Findings) -> None:
     unit = str(found.value("signals.columns.power_kw.unit"))
     power_kw = power.values * UNIT_CONVERSIONS.get((unit, "kW"), (1.0, 0.0))[0]
     sure = not table.one_meter and all(found.is_proven(f"signals.columns.power_kw.{what}") for what in ("unit", "name"))
-    names = np.array([str(one) for one in table.turbine])
-    ratings = {one: physics.rated_power_kw(power_kw[names == one]) for one in ids}
+    of = np.array([str(one) for one in table.turbine])
+    ratings = {one: physics.rated_power_kw(power_kw[of == one]) for one in ids}
     values = {value for value, _, _ in ratings.values()}
     if "capacity_kw" in found.given and "rated_power_kw" not in found.given:
-        each = float(found.given["capacity_kw"]) / len(ids)
-        found.add("rated_power_kw", each, "the capacity that was given, in equal parts", proven=True)
+        equal = float(found.given["capacity_kw"]) / len(ids)
+        found.add("rated_power_kw", equal, "the capacity that was given, in equal parts", proven=True)
     elif len(values) == 1 or "rated_power_kw" in found.given:
         first, _, why = ratings[ids[0]]
         found.add("rated_power_kw", first, why, proven=sure and all(proven for _, proven, _ in ratings.values()))
@@ -58,5 +69,6 @@ def _find_ratings(table: Table, power: Series, ids: list[str], found: Findings) 
         if f"rated_power_kw.{one}" in found.given:
             found.proven(f"rated_power_kw.{one}", None, "")
     fields = [f"rated_power_kw.{one}" if f"rated_power_kw.{one}" in found.by_field else "rated_power_kw" for one in ids]
-    total = float(sum(float(found.value(field) or 0) for field in fields))
+    rated = [found.value(field) for field in fields]
+    total = None if None in rated else float(sum(float(value) for value in rated))
     found.add("capacity_kw", total, f"the sum of {len(ids)} turbines", proven=all(map(found.is_proven, fields)))
