@@ -48,15 +48,13 @@ def judge_weather(parsed_weather: Table, fleet: Fleet, clock: Clock) -> Table:
     as_of = ibis.literal(clock.as_of.replace(tzinfo=None), "timestamp")
     sources = ibis.memtable(
         pd.DataFrame(
-            {
-                "farm_id": farm.id,
-                "weather_model": source.model,
-                "weather_point": source.point,
-                "reach": source.length_hours * 60 - source.delay_minutes,
-            }
-            for farm in fleet.farms
-            for source in farm.weather
-        )
+            [
+                (farm.id, source.model, source.point, source.length_hours * 60 - source.delay_minutes)
+                for farm in fleet.farms
+                for source in farm.weather
+            ],
+            columns=[*_SOURCE, "reach"],
+        ).astype(dict.fromkeys(_SOURCE, "str") | {"reach": "int64"})
     )
     rows = parsed_weather.filter(parsed_weather.source_row > 0).inner_join(sources, list(_SOURCE))
     # A row of an analysis is first seen in the oldest pseudo-run that reaches it.
