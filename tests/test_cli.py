@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -470,3 +471,111 @@ def test_the_process_ends_with_one_line_and_code_1(empty: Path) -> None:
     assert "Traceback" not in run.stdout + run.stderr
     assert not (empty / "data").exists()
     assert not (empty / "mlflow.db").exists()
+
+
+# --- a newcomer ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def export(tmp_path: Path) -> Path:
+    """Two turbines, six weeks of hours, as somebody in Germany may export them."""
+    times = pd.date_range("2024-02-01", periods=1000, freq="h")
+    rng = np.random.default_rng(3)
+    lines = ["Zeit;Anlage;Leistung [kW];Windgeschw. [m/s]"]
+    for number, at in enumerate(times):
+        for turbine in ("W1", "W2"):
+            wind = 9 + 6 * np.sin(number / 19) + rng.normal(0, 0.4)
+            power = min(2000.0, max(0.0, 2000 * ((wind - 3) / 9) ** 3)) * (1 + rng.normal(0, 0.003))
+            cells = [f"{at:%d.%m.%Y %H:%M}", turbine, f"{power:.1f}", f"{max(wind, 0.2):.2f}"]
+            lines.append(";".join(cells).replace(".", ",").replace(",", ".", 2))
+    path = tmp_path / "moor.csv"
+    path.write_text("\n".join([*lines, ""]), encoding="utf-8")
+    return path
+
+
+#: What the export does not prove, in the order in which it is asked.
+ANSWERS = {
+    "signals.stamps": "interval_end",
+    "signals.clock": "as_stamped",
+    "id": "moor",
+    "name": "Moor",
+    "latitude_deg": "53",
+    "longitude_deg": "8",
+    "time_zone": "Europe/Berlin",
+    "hub_height_m": "100",
+    "latency_minutes": "15",
+}
+
+
+def _contents(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_newcomer_is_only_looked_at_with_dry_run(empty: Path, export: Path) -> None:
+    before = _contents(empty)
+    result = type_in("wind", "add-farm", str(export), "--dry-run")
+    assert result.exit_code == 0, result.output
+    assert re.search(r"signals\.columns\.power_kw\.name +Leistung \[kW\] +proven", result.stdout)
+    assert re.search(r"hub_height_m +null +asked", result.stdout)
+    assert _contents(empty) == before
+
+
+def test_what_an_export_does_not_prove_has_to_be_given(empty: Path, export: Path) -> None:
+    before = _contents(empty)
+    _one_line(
+        type_in("wind", "add-farm", str(export), "--yes", "--id", "moor"),
+        "does not prove signals.stamps",
+        "hub_height_m",
+    )
+    _one_line(
+        type_in("wind", "add-farm", str(export), "--set", "signals.stamp=x"),
+        "no field 'signals.stamp'; did you mean signals.stamps",
+    )
+    _one_line(
+        type_in("wind", "add-farm", str(export), "--set", "hub_height_m"), "--set hub_height_m: write FIELD=VALUE"
+    )
+    _one_line(type_in("wind", "add-farm", str(export.with_name("nowhere.csv"))), "nowhere.csv: there is no such file")
+    given = [word for field, value in (ANSWERS | {"id": "hill"}).items() for word in ("--set", f"{field}={value}")]
+    _one_line(type_in("wind", "add-farm", str(export), "--yes", *given), "farm 'hill' is there already")
+    assert _contents(empty) == before
+
+
+def test_a_no_writes_nothing(empty: Path, export: Path) -> None:
+    before = _contents(empty)
+    result = CliRunner().invoke(cli, ["wind", "add-farm", str(export)], input="\n".join([*ANSWERS.values(), "n", ""]))
+    assert result.exit_code == 0, result.output
+    assert "Nothing was written." in result.stdout
+    assert _contents(empty) == before
+
+
+# Ibis 12 about how it calls DuckDB 2 and pandas 3 itself.
+@pytest.mark.filterwarnings("ignore:fetch_arrow_table:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:The 'future.infer_string' option:DeprecationWarning")
+@pytest.mark.parametrize("asked", [True, False], ids=["answered", "given"])
+def test_a_newcomer_gets_its_card_and_its_data_is_looked_at(empty: Path, export: Path, asked: bool) -> None:
+    file = empty / "conf/base/farms.yml"
+    text = "# The farms.\n" + file.read_text("utf-8")
+    file.write_text(text, encoding="utf-8")
+    if asked:
+        # An answer that cannot be is asked for again.
+        answers = list(ANSWERS.values())
+        answers[answers.index("53")] = "530\n53"
+        result = CliRunner().invoke(cli, ["wind", "add-farm", str(export)], input="\n".join([*answers, "y", ""]))
+        assert "latitude_deg: Input should be less than or equal to 90" in result.stderr
+    else:
+        given = [word for field, value in ANSWERS.items() for word in ("--set", f"{field}={value}")]
+        result = type_in("wind", "add-farm", str(export), "--yes", *given)
+    assert result.exit_code == 0, result.output
+    card = yaml.safe_load(file.read_text("utf-8"))["farms"][-1]
+    assert card["id"] == "moor"
+    assert card["capacity_kw"] == 4000
+    assert card["signals"]["path"] == "moor/moor.csv"
+    assert card["signals"]["stamps"] == "interval_end"
+    assert [line for line in text.splitlines() if line not in file.read_text("utf-8").splitlines()] == []
+    assert (empty / "data/01_raw/moor/moor.csv").read_bytes() == export.read_bytes()
+    # Its rows were read by the card, and nothing of the fleet's results was touched.
+    assert re.search(r"signals +rows_in +row +2000 of the source's rows", result.stdout)
+    assert not re.search("quarantined", result.stdout)
+    assert "Ready for: none (no weather is known yet)" in result.stdout
+    assert [path for path in (empty / "data").rglob("*") if path.is_file()] == [empty / "data/01_raw/moor/moor.csv"]
+    assert type_in("wind", "farms").exit_code == 0

@@ -136,14 +136,10 @@ def wind(ctx: click.Context, env: str | None, conf_source: str | None) -> None:
 @click.pass_obj
 def farms(options: dict[str, str | None]) -> None:
     """List the farms, and check every card."""
-    from kedro.framework.project import settings
-
     _stand_in_project()
     environment = options["env"] or os.getenv("KEDRO_ENV")
     with _one_line():
-        # The configuration alone: a session would make an MLflow database for a look at the cards.
-        folder = options["conf_source"] or str(Path.cwd() / settings.CONF_SOURCE)
-        fleet = read_cards(settings.CONFIG_LOADER_CLASS(folder, environment, **settings.CONFIG_LOADER_ARGS))
+        fleet = read_cards(_configuration(options))
     _print_table(
         ["farm", "name", "capacity", "turbines", "time zone", "weather", "products"],
         [
@@ -163,6 +159,14 @@ def farms(options: dict[str, str | None]) -> None:
         f"All cards are right: {len(fleet.farms)} farms, {len(fleet.groups)} groups, {len(fleet.markets)} markets, "
         f"{len(fleet.products)} products (environment '{environment or 'base'}')."
     )
+
+
+def _configuration(options: dict[str, str | None]) -> Any:
+    """The configuration alone: a session would make an MLflow database for a look at the cards."""
+    from kedro.framework.project import settings
+
+    folder = options["conf_source"] or str(Path.cwd() / settings.CONF_SOURCE)
+    return settings.CONFIG_LOADER_CLASS(folder, options["env"] or os.getenv("KEDRO_ENV"), **settings.CONFIG_LOADER_ARGS)
 
 
 def _sells(fleet: Fleet, members: list[str], farm_id: str) -> bool:
@@ -330,8 +334,7 @@ def add_farm(
 
     from wind_kedro.errors import WindKedroError
     from wind_kedro.onboarding import propose
-    from wind_kedro.onboarding.apart import ENVIRONMENT, set_apart
-    from wind_kedro.onboarding.card import answer, append_card, bring_files, card_of, path_of
+    from wind_kedro.onboarding.card import answer, card_of, path_of
     from wind_kedro.onboarding.sample import files_of_export
 
     given: dict[str, Any] = {
@@ -360,30 +363,40 @@ def add_farm(
     while found.open:
         found = _ask(found, every, given)
     with _one_line():
-        folder = str(found.value("id"))
-        card = card_of(found, path_of(every, folder))
+        card = card_of(found, path_of(every, str(found.value("id"))))
     click.echo("\n" + yaml.safe_dump([card], sort_keys=False, allow_unicode=True, default_flow_style=None, width=120))
     if not yes and not click.confirm("Write this card?", default=True):
         click.echo("Nothing was written.")
         return
+    _join(options, card, every, str(found.value("newest_stamp")))
+
+
+def _join(options: dict[str, str | None], card: dict[str, Any], files: list[Path], newest: str) -> None:
+    """Write the card, copy the files, and look at the newcomer's data alone."""
+    from wind_kedro.errors import WindKedroError
+    from wind_kedro.onboarding.apart import ENVIRONMENT, set_apart
+    from wind_kedro.onboarding.card import append_card, bring_files
+
+    farm_id = card["id"]
     _stand_in_project()
     with _one_line():
         source = Path(options["conf_source"] or "conf")
         if not source.is_dir():
             raise WindKedroError(f"{source}: an archive cannot be written to; unpack it, or add the card above by hand")
         environment = options["env"] or os.getenv("KEDRO_ENV") or "base"
-        fleet, context = _open(options)
-        if any(farm.id == folder for farm in fleet.farms):
-            raise WindKedroError(f"farm '{folder}' is there already; choose another --id, or remove its card")
-        raw = Path(context.config_loader["globals"]["data"]) / "01_raw"
-        bring_files(every, raw / folder)
+        configuration = _configuration(options)
+        fleet = read_cards(configuration)
+        if any(farm.id == farm_id for farm in fleet.farms):
+            raise WindKedroError(f"farm '{farm_id}' is there already; choose another --id, or remove its card")
+        raw = Path(configuration["globals"]["data"]) / "01_raw"
+        bring_files(files, raw / farm_id)
         append_card(source / environment / "farms.yml", card, source / "base" / "farms.yml")
-    click.echo(f"Written to {source / environment / 'farms.yml'}; the files are in {raw / folder}.")
+    click.echo(f"Written to {source / environment / 'farms.yml'}; the files are in {raw / farm_id}.")
     with tempfile.TemporaryDirectory(prefix="wind-kedro-newcomer-") as aside:
         products = [product.model_dump(mode="json") for product in fleet.products]
         copied = set_apart(source, environment, card, products, raw, Path(aside))
-        _look_at({"env": ENVIRONMENT, "conf_source": str(copied)}, folder, str(found.value("newest_stamp")))
-    click.echo(f"The fleet's results are as they were; its next run has '{folder}'.")
+        _look_at({"env": ENVIRONMENT, "conf_source": str(copied)}, farm_id, newest)
+    click.echo(f"The fleet's results are as they were; its next run has '{farm_id}'.")
     click.echo("Next: its weather in farms.yml, and its name in a product of products.yml (docs/how-to/add-a-farm.md).")
 
 

@@ -106,6 +106,25 @@ def test_titles_units_comments_and_footers_are_no_rows(tmp_path: Path, cards: di
     assert frame["fault"].isna().all()
 
 
+@pytest.mark.parametrize(
+    ("encoding", "word"), [("cp1252", "Höhe"), ("cp1252", "Höhe €"), ("cp1250", "Průměr"), ("cp1250", "Prędkość")]
+)
+def test_code_pages_are_read_whichever_letters_are_in_them(
+    tmp_path: Path, cards: dict[str, Any], encoding: str, word: str
+) -> None:
+    write(
+        tmp_path / "hill.csv",
+        f"time,turbine,{word}",
+        f"2024-01-01,{word},1",
+        f'2024-01-02,"{word},2",2',
+        encoding=encoding,
+    )
+    frame = read(tmp_path, cards, encoding=encoding, columns=columns(word))
+    assert frame["turbine_id"].tolist() == [word, f"{word},2"]
+    assert frame["power_kw"].tolist() == ["1", "2"]
+    assert frame["source_row"].tolist() == [1, 2]
+
+
 def test_a_wide_export_is_a_row_per_turbine(tmp_path: Path, cards: dict[str, Any]) -> None:
     write(tmp_path / "hill.csv", "time,T0_P,T1_P,T2_P", "2024-01-01,1,2,3", "2024-01-02,4,5")
     frame = read(tmp_path, cards, layout="wide", turbine=None, columns=columns("{turbine}_P"))

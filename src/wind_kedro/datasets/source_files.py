@@ -8,6 +8,7 @@ import glob
 import gzip
 import hashlib
 import io
+import re
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ _NO_SEPARATOR = "\x1f"
 _BLOCK_BYTES = 1 << 16
 #: What a lake's folder is called where its column has no value.
 _NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
+_CONTROLS = re.compile("[\x80-\x9f]")
 #: What the code pages of Windows have where Latin-1 has another character. Python's own codecs refuse the few bytes that have
 #: none, which Windows itself passes through.
 _CODE_PAGES = {
@@ -112,14 +114,13 @@ def files_of(root: Path, source: Source) -> list[Path]:
 
 @dataclass(frozen=True)
 class _Lines:
-    """What reading a text file through has found: its header, and how many lines it has, blank ones not counted."""
+    """What reading a text file through has found: its header, and whether it has bytes that are control characters in Latin-1."""
 
     header: str
-    filled: int
+    controls: bool
 
 
 def _open_csv(backend: Backend, source: Source, path: Path, choose: Choose, where: str) -> Opened:
-    del backend
     found = _read_through(path, source, where)
     header = [name.strip() for name in next(csv.reader(io.StringIO(found.header), delimiter=source.separator))]
     if len(header) == 1:
@@ -135,19 +136,25 @@ def _open_csv(backend: Backend, source: Source, path: Path, choose: Choose, wher
         f"ELSE string_split(line, {separator}) END"
     )
     page = _CODE_PAGES.get(source.encoding)
-    own = source.encoding if page is None else "latin-1"
-    line = (
-        "line" if page is None else f"translate(line, {text(''.join(map(chr, page)))}, {text(''.join(page.values()))})"
-    )
-    lines = (
-        f"read_csv({text(str(path))}, auto_detect=false, header=false, delim={text(_NO_SEPARATOR)}, quote='', escape='', "
-        f"columns={{'line': 'VARCHAR'}}, encoding={text(own)}, compression='{_compression(path)}')"
-    )
-    # Insertion order is kept by DuckDB unless told otherwise: the number is the line's place in the file.
-    numbered = (
-        f"SELECT {line} AS line, "  # noqa: S608 - quoted by name and text
-        f"row_number() OVER () - {1 + source.skip_rows} AS source_row FROM {lines}"
-    )
+    if page is not None and found.controls:
+        # DuckDB refuses such bytes in Latin-1, the only code page it reads by itself: the lines are decoded here.
+        numbered = f"SELECT line, number - {1 + source.skip_rows} AS source_row FROM {_decoded(backend, path, page)}"  # noqa: S608
+    else:
+        line = (
+            "line"
+            if page is None
+            else f"translate(line, {text(''.join(map(chr, page)))}, {text(''.join(page.values()))})"
+        )
+        lines = (
+            f"read_csv({text(str(path))}, auto_detect=false, header=false, delim={text(_NO_SEPARATOR)}, quote='', escape='', "
+            f"columns={{'line': 'VARCHAR'}}, encoding={text(source.encoding if page is None else 'latin-1')}, "
+            f"compression='{_compression(path)}')"
+        )
+        # Insertion order is kept by DuckDB unless told otherwise: the number is the line's place in the file.
+        numbered = (
+            f"SELECT {line} AS line, "  # noqa: S608 - quoted by name and text
+            f"row_number() OVER () - {1 + source.skip_rows} AS source_row FROM {lines}"
+        )
     kept = [f"source_row > {source.units_rows}", "trim(line) <> ''"]
     if source.comment:
         kept.append(f"NOT starts_with(ltrim(line), {text(source.comment)})")
@@ -158,6 +165,15 @@ def _open_csv(backend: Backend, source: Source, path: Path, choose: Choose, wher
             f"count(*) OVER () AS filled FROM ({rows})) WHERE place <= filled - {source.footer_rows}"
         )
     return Opened(path, header, _split(rows, header, names, quoted=True))
+
+
+def _decoded(backend: Backend, path: Path, page: Mapping[int, str]) -> str:
+    """The lines of a file in a code page, each with its ``number`` from 1, as a table of DuckDB."""
+    import pyarrow as pa
+
+    lines = b"".join(_blocks(path)).decode("latin-1").translate(dict(page)).split("\n")
+    numbers = pa.array(range(1, len(lines) + 1), pa.int64())
+    return hold(backend, path, pa.table({"line": pa.array([line.rstrip("\r") for line in lines]), "number": numbers}))
 
 
 def _only_one_column(header: str, choose: Choose, source: Source, where: str) -> None:
@@ -206,7 +222,7 @@ def _read_through(path: Path, source: Source, where: str) -> _Lines:
     above = source.skip_rows + 1
     begun = ""
     lines = 0
-    rest = False
+    rest = controls = False
     try:
         for block in _blocks(path):
             part = decoder.decode(block)
@@ -216,6 +232,7 @@ def _read_through(path: Path, source: Source, where: str) -> _Lines:
             else:
                 rest = rest or bool(part.strip())
             lines += part.count("\n")
+            controls = controls or _CONTROLS.search(part) is not None
         begun += decoder.decode(b"", final=True)
     except UnicodeDecodeError as error:
         line = lines + error.object[: error.start].count(b"\n") + 1
@@ -241,7 +258,7 @@ def _read_through(path: Path, source: Source, where: str) -> _Lines:
         )
     if not rest:
         raise SourceError(f"{where}: the file has a header but no rows; fetch it again")
-    return _Lines(header, lines)
+    return _Lines(header, controls)
 
 
 # --- Excel -----------------------------------------------------------------------------------------------------------

@@ -82,6 +82,8 @@ def _model_field(field: str) -> FieldInfo | None:
     """The field of the card's models, for those that stand there as they are."""
     if field == "hub_height_m" or field.partition(".")[0] == "rated_power_kw":
         return Turbine.model_fields[field.partition(".")[0]]
+    if field == "turbines":  # identifiers, of which the card makes turbines
+        return None
     room, _, name = field.rpartition(".")
     rooms: Mapping[str, type[BaseModel]] = {"": Farm, "signals": SignalSource}
     return rooms[room].model_fields.get(name) if room in rooms else None
@@ -162,7 +164,10 @@ def append_card(file: Path, card: Mapping[str, Any], start: Path | None = None) 
     if lines[:place] and re.match(r"^farms: *\[ *\] *(#.*)?$", lines[place - 1]):
         lines[place - 1] = "farms:"
     whole = "\n".join([*lines[:place], *new, *lines[place:]]) + "\n"
-    after = yaml.safe_load(whole)["farms"]
+    try:
+        after = yaml.safe_load(whole)["farms"]
+    except yaml.YAMLError:
+        after = None
     if after != [*before, dict(card)]:
         raise OnboardingError(f"{file}: a card cannot be appended to its list of farms; add it by hand:\n{shown}")
     file.parent.mkdir(parents=True, exist_ok=True)

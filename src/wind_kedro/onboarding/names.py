@@ -148,7 +148,7 @@ UNITS: Mapping[str, str] = {
 }  # fmt: skip
 #: Units of what is no signal of the house.
 FOREIGN_UNITS = frozenset({
-    "var", "kvar", "mvar", "va", "kva", "mva", "v", "kv", "a", "ka", "hz", "rpm", "1/min", "u/min", "min-1", "bar", "mbar", "hpa", "pa", "kpa", "nm", "knm", "h", "hrs", "hours", "s", "min", "°/s", "deg/s", "kg/m3",
+    "var", "kvar", "mvar", "va", "kva", "mva", "v", "kv", "a", "ka", "hz", "rpm", "1/min", "u/min", "min-1", "bar", "mbar", "hpa", "pa", "kpa", "nm", "knm", "h", "hrs", "hours", "s", "°/s", "deg/s", "kg/m3",
     "kg/m³", "m", "mm", "ppm", "l", "g", "m/s2", "m/s²", "w/m2", "w/m²", "-", "квар", "千乏",
 })  # fmt: skip
 SHARE_UNITS = frozenset({"%", "pct", "percent", "prozent", "p.u.", "pu", "per unit", "share"})
@@ -241,7 +241,7 @@ def _rest(said: str, joined: str, phrase: str) -> tuple[str, ...]:
     known = {word for of in STATISTICS.values() for word in of}
     return tuple(
         word for word in left
-        if not word.isdigit() and word not in known and word not in _NEUTRAL and word not in TURBINE_WORDS and word not in UNITS
+        if not word.isdigit() and word not in known and word not in _NEUTRAL and (word not in TURBINE_WORDS or word == "generator") and word not in UNITS
         and word not in _MINUTES and not any(one in word for one in known if one[0] >= _UNSPACED)
     )  # fmt: skip
 

@@ -160,7 +160,7 @@ def _packed_blocks(path: Path, most: int) -> tuple[list[bytes], bool]:
                 last = block
                 if number % step == 0:
                     kept.append((number, block))
-                if len(kept) > 2 * max(_LEAST_BLOCKS, most // _BLOCK_BYTES):
+                if len(kept) > max(_LEAST_BLOCKS, most // _BLOCK_BYTES):
                     step *= 2
                     kept = [(place, one) for place, one in kept if place % step == 0]
                 number += 1
@@ -313,7 +313,8 @@ def _grid(path: Path, lines: list[list[str]], rows: list[list[list[str]]], findi
     if comment is not None and any(line.lstrip().startswith(comment) for line in inside[top + 1 :]):
         findings.proven("signals.comment", comment, f"lines that begin with {comment} are no rows")
     body = [block[first:] if number == 0 else block for number, block in enumerate(rows)]
-    _footer(body[-1], width, findings)
+    end = _footer(body[-1], width, findings)
+    body[-1] = body[-1][:end]
     sound = [
         [row for row in block if len(row) == width and any(cell.strip() for cell in row) and _has_stamp(row)]
         for block in body
@@ -329,17 +330,20 @@ def _header(rows: Sequence[Sequence[str]], first: int, width: int, remark: Calla
     return plain[0] if plain else remarks[-1] if remarks else None
 
 
-def _footer(body: Sequence[Sequence[str]], width: int, findings: Findings) -> None:
-    """Lines at the end that are no rows: of another width, or without a stamp where rows have one."""
+def _footer(body: Sequence[Sequence[str]], width: int, findings: Findings) -> int:
+    """Lines at the end that are no rows: of another width, or without a stamp where rows have one. Return where they begin."""
     stamped = sum(any(looks_like_stamp(cell.strip()) for cell in row) for row in body[:100]) > len(body[:100]) / 2
-    footer = 0
-    for row in reversed(body[-_TAIL_LINES:]):
+    footer, end = 0, len(body)
+    for place in range(len(body) - 1, max(-1, len(body) - 1 - _TAIL_LINES), -1):
+        row = body[place]
         if row and any(cell.strip() for cell in row):
             if len(row) == width and _is_row(row) and (not stamped or any(looks_like_stamp(c.strip()) for c in row)):
                 break
-            footer += 1
-    footer = 0 if footer >= _TAIL_LINES else footer
+            footer, end = footer + 1, place
+    if footer >= _TAIL_LINES:
+        footer, end = 0, len(body)
     findings.proven("signals.footer_rows", footer, "the last lines are no rows" if footer else "the last line is a row")
+    return end
 
 
 def _filled(row: Sequence[str]) -> int:

@@ -21,6 +21,8 @@ _LEAST_CIRCLE_DEG = 180.0
 _LEAST_PLATEAU = 0.01
 _LEAST_WIND = -0.5
 _THREE = 3
+#: A turbine draws a few per cent of its power at the most.
+_LEAST_POWER_SHARE = -0.2
 
 
 @dataclass(frozen=True)
@@ -210,7 +212,11 @@ def _find_sentinels(chosen: Mapping[str, Series], found: Findings) -> None:
     """Values that mean 'none'."""
     for signal, series in chosen.items():
         field = f"signals.sentinels.{signal}"
-        sure = physics.sentinels(series.values)
+        sure = (
+            physics.sentinels(series.values, _LEAST_POWER_SHARE)
+            if signal == "power_kw"
+            else physics.sentinels(series.values)
+        )
         odd = physics.strange(series.values) if signal != "pitch_deg" else []
         hidden = [value for value in physics.suspects(series.values) if value not in sure]
         every = sorted({*sure, *odd, *hidden})
