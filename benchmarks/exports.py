@@ -21,7 +21,7 @@ from wind_kedro.synthetic import Recipe, made_up_farms, turbines, weather
 ZONE = "Europe/Berlin"
 SIGNALS = tuple(SIGNAL_UNITS)
 RATED_KW = 2050.0
-#: What power may be in that no card has a unit for.
+#: What power may be in that has no factor to kW.
 NO_UNITS = ("%", "share", "counter")
 
 
@@ -131,7 +131,7 @@ DRESSES = (
     Dress("ten_minute_average", _n("Active Power 10min Avg", "Wind Speed 10min Avg", "Wind Direction 10min Avg", "Ambient Temp 10min Avg (C)"), stamp="Period Ending (UTC)", turbine="Turbine", ends=True, numbered=True,
           decoys={"Active Power 10min Max": "high", "Active Power 10min Min": "low", "Wind Speed 10min Max": "gust", "Setpoint 10min Avg": "setpoint"}),
     Dress("per_cent", _n("Leistung [%]", "Wind [m/s]", "Richtung", "Temperatur [°C]"), units={"power_kw": "%"}, stamp="Zeit", turbine="Anlage", separator=";", decimal=","),
-    Dress("share", _n("power", "wind_speed", "wind_dir", "temp"), units={"power_kw": "share"}, stamp="time", turbine="turbine"),
+    Dress("share", _n("power [p.u.]", "wind_speed", "wind_dir", "temp"), units={"power_kw": "share"}, stamp="time", turbine="turbine"),
     Dress("historian_pipe_gz", _n("power_mw", "wind_speed_kmh", "wind_direction_rad", "temp_k"), units={"power_kw": "MW", "wind_speed_ms": "km/h", "wind_direction_deg": "rad", "temperature_c": "K"}, stamp="ts_utc",
           turbine="asset_id", stamp_format="iso_short", separator="|", packed=True, missing="null"),
     Dress("excel_sheets", _n("Puissance active (kW)", "Vitesse du vent (m/s)", "Direction du vent (°)", "Température ambiante (°C)"), stamp="Date", turbine="Eolienne", format="excel", stamp_format=None, days=30,

@@ -209,13 +209,16 @@ def test_decoys_do_not_pass_for_signals(signals: pd.DataFrame, header: dict[str,
     asked(found, "signals.columns.wind_direction_deg.name")
 
 
-@pytest.mark.parametrize(("name", "factor"), [("Power (%)", 100), ("Power", 1), ("Power share", 1)])
-def test_a_share_of_capacity_is_asked(
-    signals: pd.DataFrame, header: dict[str, str], write: Export, name: str, factor: float
+@pytest.mark.parametrize(
+    ("name", "factor", "judge", "unit"),
+    [("Power [p.u.]", 1, proven, "share"), ("Power", 1, asked, "share"), ("Power (%)", 100, asked, None)],
+)
+def test_a_share_of_capacity_does_not_pass_for_power(
+    signals: pd.DataFrame, header: dict[str, str], write: Export, name: str, factor: float, judge: Any, unit: str | None
 ) -> None:
     found = propose([write(signals.assign(power=signals["power"] / 2000 * factor), header | {"power": name})])
-    asked(found, "signals.columns.power_kw.unit")
-    assert "a share of capacity?" in found.by_field["signals.columns.power_kw.unit"].evidence
+    assert judge(found, "signals.columns.power_kw.unit") == unit
+    assert factor == 100 or asked(found, "rated_power_kw") is None
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from collections import Counter
 
 import numpy as np
 
-from wind_kedro.cards import UNIT_CONVERSIONS
+from wind_kedro.cards import SHARE, UNIT_CONVERSIONS
 
 from . import names, physics
 from .findings import Findings
@@ -54,6 +54,8 @@ def _find_ratings(table: Table, power: Series, ids: list[str], found: Findings) 
     sure = not table.one_meter and all(found.is_proven(f"signals.columns.power_kw.{what}") for what in ("unit", "name"))
     of = np.array([str(one) for one in table.turbine])
     ratings = {one: physics.rated_power_kw(power_kw[of == one]) for one in ids}
+    if unit == SHARE:
+        ratings = dict.fromkeys(ids, (None, False, "a share does not say of what"))
     values = {value for value, _, _ in ratings.values()}
     if "capacity_kw" in found.given and "rated_power_kw" not in found.given:
         equal = float(found.given["capacity_kw"]) / len(ids)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from wind_kedro.cards import SIGNAL_UNITS, TURBINE, UNIT_CONVERSIONS
+from wind_kedro.cards import SHARE, SIGNAL_UNITS, TURBINE, UNIT_CONVERSIONS
 
 from . import names, physics
 from .findings import Findings
@@ -59,14 +59,13 @@ def _of_power(field: str, said: str | None, own: Reals, series: Series, found: F
         return
     by_size = None if one_meter else physics.power_unit(high)
     word = names.meaning_of(name).word
-    share = names.foreign_unit(name, series.unit_beside) in names.SHARE_UNITS
+    foreign = names.foreign_unit(name, series.unit_beside)
     if said is not None:
         low, most = _METER_KW
         plausible = low <= high * UNIT_CONVERSIONS[said, "kW"][0] <= most if one_meter else by_size == said
         found.add(field, said, f"named so; values up to {high:,.4g}", proven=plausible)
-    elif share or any(low <= high <= most for low, most in _SHARES):
-        why = f"values up to {high:,.4g}: a share of capacity? A card has no such unit; as MW with 1000 kW of rated power per turbine, shares stay shares"
-        found.asked(field, "MW" if high <= _SHARES[0][1] else None, why)
+    elif foreign in names.SHARE_UNITS or any(low <= high <= most for low, most in _SHARES):
+        _of_share(field, high, named=foreign in names.SHARE_UNITS, found=found)
     elif by_size is not None:
         why = f"values up to {high:,.4g}: one turbine's power in {by_size}"
         if word in names.YIELD_WORDS:
@@ -74,6 +73,18 @@ def _of_power(field: str, said: str | None, own: Reals, series: Series, found: F
         found.add(field, by_size, why, proven=bool(word) and word not in names.YIELD_WORDS)
     else:
         found.asked(field, "kW" if high > 100 else "MW", f"no unit is named; values up to {high:,.4g}")  # noqa: PLR2004
+
+
+def _of_share(field: str, high: float, *, named: bool, found: Findings) -> None:
+    if high <= _SHARES[0][1]:
+        sure = named and high >= _SHARES[0][0]
+        found.add(field, SHARE, f"values up to {high:,.4g}: a share of capacity" + ("" if sure else "?"), proven=sure)
+    else:
+        found.asked(
+            field,
+            None,
+            f"values up to {high:,.4g}: per cent of capacity? A card knows shares of 0 to 1; export them, or kW",
+        )
 
 
 def _of_energy(field: str, said: str | None, high: float, series: Series, found: Findings, *, one_meter: bool) -> None:
