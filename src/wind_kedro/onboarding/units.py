@@ -1,4 +1,3 @@
-# ruff: noqa: E501 - messages read better whole
 """In which unit each signal is: as it is named, if the numbers can be of it; else by their size, where only one unit fits."""
 
 from __future__ import annotations
