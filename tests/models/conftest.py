@@ -1,5 +1,9 @@
 """A small problem with sensible physics that every model can learn, and features with the faults of life."""
 
+import re
+import sys
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -48,3 +52,16 @@ def learning() -> tuple[pd.DataFrame, pd.Series]:
 @pytest.fixture(scope="session")
 def asking() -> tuple[pd.DataFrame, pd.Series]:
     return make_problem(days=40, seed=2)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def documented_package(tmp_path_factory: pytest.TempPathFactory, project_path: Path) -> Path:
+    """The package of a user that `add-a-model.md` shows, as one that is installed: its file is in the page, word for word."""
+    page = (project_path / "docs/how-to/add-a-model.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
+    package = tmp_path_factory.mktemp("site") / "wind_models"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "analogs.py").write_text(code, encoding="utf-8")
+    sys.path.insert(0, str(package.parent))
+    return package

@@ -1,4 +1,4 @@
-"""What every registered model must do, whatever its family."""
+"""What every model must do, whatever its family: those registered, and the class of another package that the docs show."""
 
 import json
 from pathlib import Path
@@ -7,23 +7,42 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from wind_kedro.models import MODELS, Forecaster, ModelConfig, build, load_model
+from wind_kedro.models import MODELS, Forecaster, ModelConfig, build, load_model, with_members
 from wind_kedro.scores import pinball_loss
 
 LEVELS = [0.1, 0.25, 0.5, 0.75, 0.9]
 #: Settings that make a family fit in a blink.
-QUICK = {"catboost": {"iterations": 40, "depth": 4}}
+QUICK: dict[str, dict[str, object]] = {
+    "catboost": {"iterations": 40, "depth": 4},
+    "boosting": {"rounds": 60},
+    "quantile_forest": {"trees": 20, "max_features": 0.8, "min_samples_leaf": 3},
+    "lightgbm": {"rounds": 40, "learning_rate": 0.1, "feature_fraction": 0.6},
+    "regressor": {"regressor": "sklearn.ensemble.HistGradientBoostingRegressor", "settings": {"max_iter": 40}},
+    "blend": {"members": ["curve", "forest"]},
+}
+#: What the blend is of.
+MEMBERS = {
+    "curve": ModelConfig(type="power_curve"),
+    "forest": ModelConfig(type="quantile_forest", params={"trees": 20}),
+}
+#: Who know no wind: the references that the others are to beat.
+WINDLESS = {"climatology", "persistence"}
 
 Problem = tuple[pd.DataFrame, pd.Series]
 
 
-@pytest.fixture(params=sorted(MODELS))
+#: A user's own class, named by its import path (`conftest.documented_package`).
+OWN = "wind_models.analogs.Analogs"
+
+
+@pytest.fixture(params=[*sorted(MODELS), OWN])
 def model(request: pytest.FixtureRequest) -> Forecaster:
     return made(request.param)
 
 
 def made(name: str, seed: int = 7, levels: list[float] | None = None) -> Forecaster:
-    return build(name, ModelConfig(type=name, params=QUICK.get(name, {})), levels or LEVELS, seed)
+    configs = with_members(MEMBERS | {"it": ModelConfig(type=name, params=QUICK.get(name, {}))})
+    return build("it", configs["it"], levels or LEVELS, seed)
 
 
 def test_fit_returns_the_model_itself(model: Forecaster, learning: Problem) -> None:
@@ -121,7 +140,7 @@ def test_saved_and_loaded_says_the_same(model: Forecaster, learning: Problem, as
 def test_artefacts_are_native(model: Forecaster, learning: Problem, tmp_path: Path) -> None:
     model.fit(*learning).save(tmp_path / "model")
     files = [path for path in (tmp_path / "model").rglob("*") if path.is_file()]
-    assert {path.suffix for path in files} <= {".json", ".npz", ".cbm"}
+    assert {path.suffix for path in files} <= {".json", ".npz", ".cbm", ".txt", ".skops"}
     assert json.loads((tmp_path / "model" / "model.json").read_text())["type"] == model.type_name()
 
 
@@ -164,6 +183,17 @@ def test_rows_are_matched_by_place_not_by_index(model: Forecaster, learning: Pro
     )
 
 
+def test_columns_are_found_by_name_not_by_place(model: Forecaster, learning: Problem, asking: Problem) -> None:
+    turned = asking[0][asking[0].columns[::-1]].assign(new_since="something", newer=1.0)
+    np.testing.assert_array_equal(model.fit(*learning).predict(turned), model.predict(asking[0]))
+
+
+def test_a_farm_that_it_never_saw(model: Forecaster, learning: Problem, asking: Problem) -> None:
+    # Whose farm a row is of is for whoever chooses the model: it looks at features alone.
+    other = asking[0].assign(entity_id="elsewhere")
+    np.testing.assert_array_equal(model.fit(*learning).predict(other), model.predict(asking[0]))
+
+
 def test_a_farm_that_always_stood_still(model: Forecaster, learning: Problem, asking: Problem) -> None:
     features = learning[0].assign(last_power_share=0.0)
     quantiles = model.fit(features, learning[1] * 0).predict(asking[0].assign(last_power_share=0.0))
@@ -200,7 +230,7 @@ def test_before_learning_it_neither_predicts_nor_saves(model: Forecaster, asking
         model.save(tmp_path)
 
 
-@pytest.mark.parametrize("name", ["power_curve", "catboost"])
+@pytest.mark.parametrize("name", sorted(set(MODELS) - WINDLESS))
 def test_who_knows_the_wind_beats_climatology(name: str, learning: Problem, asking: Problem) -> None:
     def loss(forecaster: Forecaster) -> float:
         quantiles = forecaster.fit(*learning).predict(asking[0])

@@ -4,7 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from wind_kedro.models import Forecaster, ModelConfig, build, catboost
+from wind_kedro.models import Forecaster, ModelConfig, build
+from wind_kedro.models.columns_learnt import blocks_of_time
 
 LEVELS = [0.1, 0.5, 0.9]
 
@@ -159,9 +160,9 @@ def test_catboost_spreads_its_quantiles_to_what_they_promise() -> None:
 
 def test_catboost_leaves_out_blocks_of_time() -> None:
     valid_at = pd.to_datetime(["2024-01-04", "2024-01-01", "2024-01-03", "2024-01-02"], utc=True)
-    by_time = catboost._blocks_of_time(pd.DataFrame({"valid_at": valid_at}), 2)
+    by_time = blocks_of_time(pd.DataFrame({"valid_at": valid_at}), 2)
     assert by_time.tolist() == [1, 0, 1, 0]
-    assert catboost._blocks_of_time(pd.DataFrame({"wind": [1.0, 2.0, 3.0, 4.0]}), 2).tolist() == [0, 0, 1, 1]
+    assert blocks_of_time(pd.DataFrame({"wind": [1.0, 2.0, 3.0, 4.0]}), 2).tolist() == [0, 0, 1, 1]
 
 
 def test_catboost_draws_its_random_numbers_from_the_seed() -> None:

@@ -1,10 +1,13 @@
 """The models: one family a file, one registry, so that configuration names a model and nothing else needs to know it.
 
-A new family is a file with a `Forecaster` and a line in `MODELS`; the conformance suite then tests it with the others.
+A new family is a file with a `Forecaster` and a line in `MODELS`; the conformance suite then tests it with the others. A class
+of another package needs no line: configuration names it by its import path.
 """
 
 from __future__ import annotations
 
+import importlib
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -12,19 +15,63 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from wind_kedro.models.blend import Blend
+from wind_kedro.models.boosting import Boosting
 from wind_kedro.models.catboost import CatBoostModel
 from wind_kedro.models.climatology import Climatology
+from wind_kedro.models.forest import QuantileForest
+from wind_kedro.models.lightgbm import LightGBMModel
+from wind_kedro.models.linear_quantile import LinearQuantile
 from wind_kedro.models.persistence import Persistence
 from wind_kedro.models.power_curve import PowerCurveModel
 from wind_kedro.models.protocol import Contributions, Forecaster, read_model_card
+from wind_kedro.models.regressor import Regressor
 from wind_kedro.tiers import Tier
 
-__all__ = ["MODELS", "Contributions", "Forecaster", "ModelConfig", "build", "load_model"]
+__all__ = ["MODELS", "Contributions", "Forecaster", "ModelConfig", "build", "family_of", "load_model", "with_members"]
 
 #: The families by the word that configuration and files use. Each imports its heavy library when it first needs it.
 MODELS: Mapping[str, type[Forecaster]] = {
-    family.type_name(): family for family in (Climatology, Persistence, PowerCurveModel, CatBoostModel)
+    family.type_name(): family
+    for family in (
+        Climatology,
+        Persistence,
+        PowerCurveModel,
+        LinearQuantile,
+        CatBoostModel,
+        Boosting,
+        QuantileForest,
+        Regressor,
+        LightGBMModel,
+        Blend,
+    )
 }
+
+
+def family_of(name: str) -> type[Forecaster]:
+    """The family of a word of `MODELS`, or the class at an import path (``my_package.my_module.MyModel``).
+
+    A path may be read from a saved model, so it is not followed into Python's own library, and what is found there must be
+    a `Forecaster`.
+
+    Raises:
+        ValueError: if there is none.
+    """
+    if name in MODELS:
+        return MODELS[name]
+    module, _, attribute = name.rpartition(".")
+    known = f"known are {', '.join(MODELS)}, and import paths of own classes"
+    if not module or module.partition(".")[0] in sys.stdlib_module_names:
+        raise ValueError(f"no model type '{name}'; {known}")
+    try:
+        found = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"no model type '{name}': {error}; {known}") from error
+    if not (isinstance(found, type) and issubclass(found, Forecaster)):
+        raise ValueError(f"no model type '{name}': it is no Forecaster (wind_kedro.models.protocol); {known}")
+    if found.type_name() != name:
+        raise ValueError(f"no model type '{name}': that class calls itself '{found.type_name()}'")
+    return found
 
 
 class ModelConfig(BaseModel):
@@ -44,7 +91,7 @@ class ModelConfig(BaseModel):
     @property
     def needs(self) -> Tier:
         """The least tier that an entity must have to be given this candidate."""
-        return self.tier or MODELS[self.type].least_tier
+        return self.tier or family_of(self.type).least_tier
 
     def is_for(self, product_id: str) -> bool:
         """Whether a product may have this candidate."""
@@ -64,9 +111,28 @@ class ModelConfig(BaseModel):
     @field_validator("type")
     @classmethod
     def _known(cls, name: str) -> str:
-        if name not in MODELS:
-            raise ValueError(f"no model type '{name}'; known are {', '.join(MODELS)}")
+        family_of(name)
         return name
+
+
+def with_members(candidates: Mapping[str, ModelConfig]) -> dict[str, ModelConfig]:
+    """The candidates, each blend with what its members are in place of their names.
+
+    Raises:
+        ValueError: if a blend names a candidate that there is not, or another blend.
+    """
+    resolved = dict(candidates)
+    for name, config in candidates.items():
+        names = config.params.get("members")
+        if config.type != Blend.type_name() or not isinstance(names, list):
+            continue
+        for member in names:
+            if member not in candidates or candidates[member].type == Blend.type_name():
+                known = ", ".join(other for other in candidates if candidates[other].type != Blend.type_name())
+                raise ValueError(f"blend '{name}' has no member '{member}' to take; there are {known}")
+        members = {member: candidates[member].model_dump(mode="json", exclude_defaults=True) for member in names}
+        resolved[name] = config.model_copy(update={"params": config.params | {"members": members}})
+    return resolved
 
 
 def build(name: str, config: ModelConfig, levels: Sequence[float], seed: int) -> Forecaster:
@@ -81,7 +147,7 @@ def build(name: str, config: ModelConfig, levels: Sequence[float], seed: int) ->
     Raises:
         ValueError: if a setting is unknown or wrong, naming candidate and setting.
     """
-    family = MODELS[config.type]
+    family = family_of(config.type)
     try:
         parameters = family.parameters_type.model_validate(config.params)
     except ValidationError as error:
@@ -101,6 +167,8 @@ def load_model(folder: Path) -> Forecaster:
         ValueError: if this version cannot read it, or does not know its family.
     """
     name = read_model_card(folder)["type"]
-    if name not in MODELS:
-        raise ValueError(f"{folder}: no model type '{name}'; known are {', '.join(MODELS)}")
-    return MODELS[name].load(folder)
+    try:
+        family = family_of(name)
+    except ValueError as error:
+        raise ValueError(f"{folder}: {error}") from error
+    return family.load(folder)

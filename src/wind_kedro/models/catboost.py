@@ -2,47 +2,43 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from pydantic import Field, field_validator
+from pydantic import Field
 
-from wind_kedro.models.protocol import Array, Contributions, Forecaster, Parameters, numbers
+from wind_kedro.models.calibration import MIN_ROWS_TO_CALIBRATE, middle_of, spread_that_holds, stretched
+from wind_kedro.models.columns_learnt import ColumnForecaster, ColumnParameters, Matrix, blocks_of_time, matrix_of
+from wind_kedro.models.levels import between_levels, few_levels
+from wind_kedro.models.protocol import Array, Contributions, Parameters
 
 if TYPE_CHECKING:
     from catboost import CatBoostRegressor
 
 ARTEFACT = "model.cbm"
-LEARNT = "learnt.json"
 #: With fewer rows each tree sees all of them; CatBoost refuses to sample from next to nothing.
 MIN_ROWS_TO_SAMPLE = 100
-#: With fewer rows the tails of what was left out are noise.
-MIN_ROWS_TO_CALIBRATE = 1000
-#: A quantile nearer to the median than this share of capacity is taken to be this far: nothing can be told from less.
-LEAST_DISTANCE_SHARE = 0.003
-#: Quantiles are not drawn in by more than half nor stretched beyond three times, whatever the rows left out say.
-SPREAD_BOUNDS = (0.5, 3.0)
-#: Columns of `contracts.ModelInput` that are what came. To learn from them would be to look it up.
-TARGET_COLUMNS = frozenset({"power_share", "available_capacity_kw"})
 
 
-class CatBoostParameters(Parameters):
+class CatBoostParameters(ColumnParameters):
     """Settings of `CatBoostModel`; those of trees are CatBoost's own words."""
 
-    features: list[str] | None = Field(
-        None, description="the columns to learn from; none given: every column of numbers that is not what came"
-    )
     iterations: int = Field(150, gt=0, description="trees")
     learning_rate: float = Field(0.05, gt=0, le=1)
     depth: int = Field(6, ge=1, le=16)
     l2_leaf_reg: float = Field(3.0, ge=0)
     border_count: int = Field(64, ge=1, le=65535, description="splits tried per feature")
+    random_strength: float = Field(1.0, ge=0, description="how much chance there is in the choice of a split")
     rsm: float = Field(0.2, gt=0, le=1, description="share of the features tried at each split")
     subsample: float = Field(0.5, gt=0, le=1, description="share of the rows each tree sees")
+    learnt_levels: int | None = Field(
+        None,
+        ge=2,
+        description="learn this many of the levels and read the others between them: time grows with the levels",
+    )
     calibration_folds: int = Field(
         4,
         ge=0,
@@ -50,15 +46,8 @@ class CatBoostParameters(Parameters):
     )
     thread_count: int = Field(1, description="1: farms are fitted side by side, each in its own process")
 
-    @field_validator("features")
-    @classmethod
-    def _no_target(cls, features: list[str] | None) -> list[str] | None:
-        if leaking := TARGET_COLUMNS & set(features or []):
-            raise ValueError(f"{', '.join(sorted(leaking))} is what came: a forecast cannot know it")
-        return features
 
-
-class CatBoostModel(Forecaster):
+class CatBoostModel(ColumnForecaster):
     """Quantiles by CatBoost's loss `MultiQuantile`, spread to what they promise; missing features take their own way.
 
     Defaults were chosen on GEFCom2014 wind (zones 1, 5, 9; trained to 2012-09, judged on 2012-10 to 12) and La Haute Borne
@@ -67,7 +56,6 @@ class CatBoostModel(Forecaster):
 
     parameters_type: ClassVar[type[Parameters]] = CatBoostParameters
     parameters: CatBoostParameters
-    _columns: list[str]
     _model: CatBoostRegressor
     _spread: Array
 
@@ -76,31 +64,23 @@ class CatBoostModel(Forecaster):
         """See `Forecaster`."""
         return "catboost"
 
-    @property
-    def needed_columns(self) -> list[str]:
-        """See `Forecaster`. Once it has learnt: all that it has learnt from."""
-        return list(self._columns if self._fitted else self.parameters.features or [])
-
-    def _fit(self, features: pd.DataFrame, share: Array) -> None:
-        columns = self.parameters.features or _columns_of_numbers(features)
-        matrix = _matrix(features, columns)
-        if not any(_varies(values) for values in matrix.T):
-            raise ValueError(
-                f"{self}: no feature column says anything: each of {', '.join(columns)} has one value only"
-            )
+    def _learn(self, matrix: Matrix, share: Array, features: pd.DataFrame) -> None:
         folds = self.parameters.calibration_folds
         self._spread = np.ones(len(self.levels))
         if folds >= 2 and len(share) >= MIN_ROWS_TO_CALIBRATE and len(self.levels) > 1:  # noqa: PLR2004 two blocks at least
-            self._spread = self._calibrate(matrix, share, _blocks_of_time(features, folds))
+            self._spread = self._calibrate(matrix, share, blocks_of_time(features, folds))
         self._model = self._train(matrix, share)
-        self._columns = columns
 
-    def _train(self, matrix: NDArray[np.float32], share: Array) -> CatBoostRegressor:
+    @property
+    def _learnt_levels(self) -> list[float]:
+        return few_levels(self.levels, self.parameters.learnt_levels)
+
+    def _train(self, matrix: Matrix, share: Array) -> CatBoostRegressor:
         from catboost import CatBoostRegressor
 
-        alphas = ",".join(str(level) for level in self.levels)
+        alphas = ",".join(str(level) for level in self._learnt_levels)
         sampled = len(share) >= MIN_ROWS_TO_SAMPLE
-        ours = {"features", "calibration_folds"}
+        ours = {"features", "calibration_folds", "learnt_levels"}
         model = CatBoostRegressor(
             loss_function=("MultiQuantile:alpha=" if len(self.levels) > 1 else "Quantile:alpha=") + alphas,
             bootstrap_type="Bernoulli" if sampled else "No",
@@ -112,42 +92,21 @@ class CatBoostModel(Forecaster):
         )
         return model.fit(matrix, share)
 
-    def _calibrate(self, matrix: NDArray[np.float32], share: Array, block: NDArray[np.intp]) -> Array:
-        """By how much to stretch each quantile's distance from the median, so that it holds on blocks of time left out.
-
-        Trees know their own rows too well: their bands are too narrow elsewhere. This is conformalised quantile
-        regression (Romano, Patterson and Candès, NeurIPS 2019), scaled by the band's width, over blocks instead of one
-        split (Vovk, Annals of Mathematics and Artificial Intelligence 74, 2015).
-        """
+    def _calibrate(self, matrix: Matrix, share: Array, block: NDArray[np.intp]) -> Array:
         quantiles = np.empty((len(share), len(self.levels)))
         for number in range(int(block.max()) + 1):
             left_out = block == number
-            quantiles[left_out] = self._quantiles(self._train(matrix[~left_out], share[~left_out]), matrix[left_out])
-        middle = quantiles[:, self._middle]
-        spread = np.ones(len(self.levels))
-        for column, level in enumerate(self.levels):
-            if column == self._middle:
-                continue
-            side = 1.0 if column > self._middle else -1.0
-            distance = np.maximum(side * (quantiles[:, column] - middle), LEAST_DISTANCE_SHARE)
-            # How far beyond the middle, on this side, the actual lay, in units of the forecast distance.
-            reached = side * (share - middle) / distance
-            spread[column] = np.quantile(reached, level if side > 0 else 1 - level)
-        return np.clip(spread, *SPREAD_BOUNDS)
+            quantiles[left_out] = self._raw(self._train(matrix[~left_out], share[~left_out]), matrix[left_out])
+        return spread_that_holds(quantiles, share, self.levels)
 
-    @property
-    def _middle(self) -> int:
-        """Which level is the median, or comes nearest to it."""
-        return int(np.argmin(np.abs(np.asarray(self.levels) - 0.5)))
-
-    def _quantiles(self, model: CatBoostRegressor, matrix: NDArray[np.float32]) -> Array:
+    def _raw(self, model: CatBoostRegressor, matrix: Matrix) -> Array:
+        learnt = self._learnt_levels
         raw = np.asarray(model.predict(matrix, thread_count=self.parameters.thread_count), dtype=np.float64)
-        return np.sort(np.clip(raw.reshape(len(matrix), len(self.levels)), 0.0, 1.0), axis=1)
+        rising = np.sort(np.clip(raw.reshape(len(matrix), len(learnt)), 0.0, 1.0), axis=1)
+        return between_levels(rising, learnt, self.levels)
 
-    def _predict(self, features: pd.DataFrame) -> Array:
-        quantiles = self._quantiles(self._model, _matrix(features, self._columns))
-        middle = quantiles[:, [self._middle]]
-        return middle + (quantiles - middle) * self._spread
+    def _quantiles(self, matrix: Matrix) -> Array:
+        return stretched(self._raw(self._model, matrix), self._spread, self.levels)
 
     def contributions(self, features: pd.DataFrame) -> Contributions:
         """Shapley values of the median (Lundberg and Lee, NeurIPS 2017), by CatBoost's own method for trees.
@@ -157,7 +116,7 @@ class CatBoostModel(Forecaster):
         from catboost import Pool
 
         self._need(features)
-        matrix = _matrix(features, self._columns)
+        matrix = matrix_of(features, self._columns)
         if not len(matrix):
             return Contributions(np.empty(0), pd.DataFrame(columns=self._columns, dtype=float))
         values = np.asarray(
@@ -165,46 +124,16 @@ class CatBoostModel(Forecaster):
                 Pool(matrix), type="ShapValues", thread_count=self.parameters.thread_count
             )
         )
-        own = values[:, self._middle] if len(self.levels) > 1 else values
+        own = values[:, middle_of(self._learnt_levels)] if len(self.levels) > 1 else values
         return Contributions(own[:, -1], pd.DataFrame(own[:, :-1], columns=self._columns, index=features.index))
 
-    def _save(self, folder: Path) -> None:
+    def _keep(self, folder: Path) -> dict[str, Any]:
         self._model.save_model(str(folder / ARTEFACT), format="cbm")
-        learnt = {"columns": self._columns, "spread": self._spread.tolist()}
-        (folder / LEARNT).write_text(json.dumps(learnt, indent=2) + "\n", encoding="utf-8")
+        return {"spread": self._spread.tolist()}
 
-    def _load(self, folder: Path) -> None:
+    def _recall(self, folder: Path, learnt: dict[str, Any]) -> None:
         from catboost import CatBoostRegressor
 
-        learnt = json.loads((folder / LEARNT).read_text(encoding="utf-8"))
-        self._columns, self._spread = learnt["columns"], np.asarray(learnt["spread"])
+        self._spread = np.asarray(learnt["spread"])
         self._model = CatBoostRegressor()
         self._model.load_model(str(folder / ARTEFACT), format="cbm")
-
-
-def _blocks_of_time(features: pd.DataFrame, blocks: int) -> NDArray[np.intp]:
-    """The block of each row: equal numbers of rows in order of time, or in their own order where that is not known.
-
-    Rows of one interval, forecast at several issue times, stay together but for those on an edge.
-    """
-    order = np.arange(len(features))
-    if "valid_at" in features:
-        order = np.argsort(features["valid_at"].to_numpy(), kind="stable")
-    block = np.empty(len(features), dtype=np.intp)
-    block[order] = np.arange(len(features)) * blocks // len(features)
-    return block
-
-
-def _columns_of_numbers(features: pd.DataFrame) -> list[str]:
-    chosen = features.select_dtypes(["number", "bool"]).columns
-    return [str(column) for column in chosen if column not in TARGET_COLUMNS]
-
-
-def _matrix(features: pd.DataFrame, columns: list[str]) -> NDArray[np.float32]:
-    # CatBoost's own precision.
-    return np.column_stack([numbers(features, column) for column in columns]).astype(np.float32)
-
-
-def _varies(values: NDArray[np.float32]) -> bool:
-    known = values[~np.isnan(values)]
-    return len(known) > 0 and (len(known) < len(values) or bool(known.min() < known.max()))

@@ -150,9 +150,9 @@ class Forecaster(ABC):
         return model
 
     @classmethod
-    @abstractmethod
     def type_name(cls) -> str:
-        """The word for this family in configuration and in files."""
+        """The word for this family in configuration and in files; of a class that is not ours, its import path."""
+        return f"{cls.__module__}.{cls.__qualname__}"
 
     @property
     @abstractmethod
@@ -205,12 +205,12 @@ def numbers(features: pd.DataFrame, column: str) -> Array:
     return features[column].to_numpy(dtype=np.float64, na_value=np.nan)
 
 
-def save_arrays(path: Path, arrays: Mapping[str, Array]) -> None:
+def save_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
     """Write arrays as ``.npz``."""
     np.savez_compressed(path, allow_pickle=False, **arrays)
 
 
-def load_arrays(path: Path) -> dict[str, Array]:
+def load_arrays(path: Path) -> dict[str, NDArray[Any]]:
     """Read arrays of a ``.npz``; refuses pickled ones, which could run code."""
     with np.load(path, allow_pickle=False) as stored:
         return {name: stored[name] for name in stored.files}

@@ -21,7 +21,7 @@ from wind_kedro.datasets.registry import RegisteredModels
 from wind_kedro.errors import WindKedroError
 from wind_kedro.fleet import Mapped, Workers, map_farms
 from wind_kedro.forecasts import KEYS, feature_matrix, forecast_rows, model_table
-from wind_kedro.models import Forecaster, ModelConfig, build
+from wind_kedro.models import Forecaster, ModelConfig, build, with_members
 from wind_kedro.models.fleet_model import FleetModel, Member
 from wind_kedro.scores import Scoring, deciding_scores, latest_versions, score_forecasts
 from wind_kedro.tiers import TIERS, reaches, ready_entities
@@ -71,6 +71,11 @@ class Training(BaseModel):
     @classmethod
     def _listed(cls, products: Any) -> Any:
         return products.split() if isinstance(products, str) else products
+
+    @field_validator("candidates")
+    @classmethod
+    def _blends_know_their_members(cls, candidates: dict[str, ModelConfig]) -> dict[str, ModelConfig]:
+        return with_members(candidates)
 
 
 class NotEnoughHistoryError(WindKedroError):

@@ -1,0 +1,159 @@
+"""Blend: the mean of other candidates' quantiles, with weights and spread learnt on time that they had not seen."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pandas as pd
+from pydantic import Field, ValidationInfo, field_validator
+
+from wind_kedro.models.calibration import MIN_ROWS_TO_CALIBRATE, spread_that_holds, stretched
+from wind_kedro.models.columns_learnt import blocks_of_time
+from wind_kedro.models.protocol import Array, Forecaster, Parameters, load_arrays, save_arrays
+
+ARTEFACT = "blend.npz"
+
+
+class BlendParameters(Parameters):
+    """Settings of `Blend`."""
+
+    members: dict[str, dict[str, Any]] = Field(
+        min_length=1,
+        description="candidates by name; in configuration a list of names, each another candidate of training",
+    )
+    folds: int = Field(
+        2,
+        ge=0,
+        description="blocks of time, one after the other, that members forecast after learning from all before it; "
+        "0: equal weights, and nothing is calibrated",
+    )
+    first_share: float = Field(0.5, gt=0, lt=1, description="share of the rows before the first of these blocks")
+    calibrate: bool = Field(True, description="spread the quantiles so that they hold on those blocks")
+
+    @field_validator("members", mode="before")
+    @classmethod
+    def _named(cls, members: Any, info: ValidationInfo) -> Any:
+        if isinstance(members, list):
+            raise ValueError(f"members are names of candidates, and only training knows these: {', '.join(members)}")
+        return members
+
+
+class Blend(Forecaster):
+    """Quantiles averaged level by level; weights are at least nothing, add up to one, and have the least pinball loss.
+
+    Families that err differently are better together, and averaging quantiles keeps the width of its members' bands, where
+    averaging probabilities would widen it (Lichtendahl, Grushka-Cockayne and Winkler, Management Science 59, 2013). The
+    weights are those of forecasts of rolling blocks of time: what learnt a row never weighs it.
+    """
+
+    parameters_type: ClassVar[type[Parameters]] = BlendParameters
+    parameters: BlendParameters
+    _members: list[Forecaster]
+    _weights: Array
+    _spread: Array
+
+    @classmethod
+    def type_name(cls) -> str:
+        """See `Forecaster`."""
+        return "blend"
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """What each member counts, once it has learnt."""
+        return dict(zip(self.parameters.members, self._weights.tolist(), strict=True))
+
+    @property
+    def needed_columns(self) -> list[str]:
+        """See `Forecaster`: what any member needs."""
+        if not self._fitted:
+            return []
+        return list(dict.fromkeys(column for member in self._members for column in member.needed_columns))
+
+    def _fit(self, features: pd.DataFrame, share: Array) -> None:
+        count = len(self.parameters.members)
+        self._weights, self._spread = np.full(count, 1 / count), np.ones(len(self.levels))
+        if self.parameters.folds and len(share) >= MIN_ROWS_TO_CALIBRATE:
+            forecasts, came = self._forecast_blocks(features, share)
+            if count > 1:
+                self._weights = best_weights(forecasts, came, self.levels)
+            if self.parameters.calibrate and len(came) >= MIN_ROWS_TO_CALIBRATE and len(self.levels) > 1:
+                blended = np.tensordot(self._weights, forecasts, axes=1)
+                self._spread = spread_that_holds(blended, came, self.levels)
+        self._members = self._learnt(features, share)
+
+    def _forecast_blocks(self, features: pd.DataFrame, share: Array) -> tuple[Array, Array]:
+        """What members forecast of each block after learning from all before it, (members, rows, levels); and what came."""
+        # Twenty steps are fine enough for any share of rows to begin after.
+        steps = blocks_of_time(features, 20)
+        first = max(1, min(round(20 * self.parameters.first_share), 20 - self.parameters.folds))
+        edges = np.round(np.linspace(first, 20, self.parameters.folds + 1)).astype(int)
+        forecasts, came = [], []
+        for start, end in pairwise(edges):
+            before, ahead = steps < start, (steps >= start) & (steps < end)
+            members = self._learnt(features[before], share[before])
+            forecasts.append(np.stack([member.predict(features[ahead]) for member in members]))
+            came.append(share[ahead])
+        return np.concatenate(forecasts, axis=1), np.concatenate(came)
+
+    def _learnt(self, features: pd.DataFrame, share: Array) -> list[Forecaster]:
+        from wind_kedro.models import ModelConfig, build
+
+        members = []
+        for name, member in self.parameters.members.items():
+            config = ModelConfig.model_validate(member)
+            own = features[config.columns_of(features.columns)]
+            members.append(build(name, config, self.levels, self.seed).fit(own, pd.Series(share)))
+        return members
+
+    def _predict(self, features: pd.DataFrame) -> Array:
+        blended = np.tensordot(self._weights, np.stack([member.predict(features) for member in self._members]), axes=1)
+        return stretched(blended, self._spread, self.levels)
+
+    def _save(self, folder: Path) -> None:
+        save_arrays(folder / ARTEFACT, {"weights": self._weights, "spread": self._spread})
+        for number, member in enumerate(self._members):
+            member.save(folder / f"member_{number}")
+
+    def _load(self, folder: Path) -> None:
+        from wind_kedro.models import load_model
+
+        stored = load_arrays(folder / ARTEFACT)
+        self._weights, self._spread = stored["weights"], stored["spread"]
+        self._members = [load_model(folder / f"member_{number}") for number in range(len(self.parameters.members))]
+
+
+def best_weights(forecasts: Array, share: Array, levels: Sequence[float]) -> Array:
+    """Weights of members, at least nothing and adding up to one, with which the blend has the least pinball loss.
+
+    The loss is convex in the weights, so that there is one best.
+
+    Args:
+        forecasts: quantiles of shape (members, rows, levels).
+        share: the power that came.
+        levels: of the last axis.
+    """
+    from scipy.optimize import minimize
+
+    count, at = len(forecasts), np.asarray(levels)
+
+    def loss(weights: Array) -> tuple[float, Array]:
+        missed = share[:, None] - np.tensordot(weights, forecasts, axes=1)
+        pull = np.where(missed > 0, at, at - 1)
+        return float((pull * missed).mean()), -np.tensordot(forecasts, pull, axes=2) / pull.size
+
+    equal = np.full(count, 1 / count)
+    found = minimize(
+        loss,
+        equal,
+        jac=True,
+        method="SLSQP",
+        bounds=[(0, 1)] * count,
+        constraints={"type": "eq", "fun": lambda weights: weights.sum() - 1, "jac": lambda _: np.ones(count)},
+        options={"ftol": 1e-9},
+    ).x
+    weights = np.clip(found, 0, 1)
+    return np.asarray(weights / weights.sum(), dtype=np.float64)

@@ -1,0 +1,135 @@
+"""Any regressor that speaks scikit-learn's protocol, named by its import path: it says how much, its past misses say how sure."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pandas as pd
+from pydantic import Field, field_validator
+
+from wind_kedro.models.columns_learnt import ColumnForecaster, ColumnParameters, Matrix, blocks_of_time
+from wind_kedro.models.protocol import Array, Parameters, load_arrays, save_arrays
+
+ARTEFACT = "regressor.skops"
+ARRAYS = "outcomes.npz"
+#: With fewer rows there is nothing to leave out.
+MIN_ROWS_TO_LEAVE_OUT = 50
+
+
+class RegressorParameters(ColumnParameters):
+    """Settings of `Regressor`."""
+
+    regressor: str = Field(
+        "sklearn.ensemble.HistGradientBoostingRegressor",
+        description="import path of a class with fit(X, y), predict(X) and get_params()",
+    )
+    settings: dict[str, Any] = Field(default_factory=dict, description="what the class is made with")
+    folds: int = Field(4, ge=2, description="blocks of time left out in turn, to learn how far it misses")
+    rows_per_bin: int = Field(
+        300, gt=0, description="forecasts that are judged together, by their height: tails need dozens"
+    )
+
+    @field_validator("regressor")
+    @classmethod
+    def _a_path(cls, path: str) -> str:
+        package = path.partition(".")[0]
+        if not all(part.isidentifier() for part in path.split(".")) or "." not in path:
+            raise ValueError(f"'{path}' is not an import path, such as sklearn.linear_model.Ridge")
+        # What a saved model may name when it is read is what may be called: the interpreter's own library can do anything.
+        if package in sys.stdlib_module_names:
+            raise ValueError(f"'{path}' is not a regressor: it is of Python's own library")
+        return path
+
+
+class Regressor(ColumnForecaster):
+    """Quantiles of what came when forecasts were this high, from forecasts of blocks of time left out in turn.
+
+    Conformal in spirit: the spread is that of forecasts which the regressor had not learnt from (Vovk, Annals of Mathematics
+    and Artificial Intelligence 74, 2015), per bin of equally many forecasts, in straight lines between the bins. Columns are
+    standardised, and a missing value is taken to be the mean, for most regressors bear none.
+    """
+
+    parameters_type: ClassVar[type[Parameters]] = RegressorParameters
+    parameters: RegressorParameters
+    _center: Array
+    _scale: Array
+    _regressor: Any
+    #: Mean forecast of each bin, rising, and quantiles of what came less what was forecast.
+    _heights: Array
+    _misses: Array
+
+    @classmethod
+    def type_name(cls) -> str:
+        """See `Forecaster`."""
+        return "regressor"
+
+    def _learn(self, matrix: Matrix, share: Array, features: pd.DataFrame) -> None:
+        known = ~np.isnan(matrix)
+        count = np.maximum(known.sum(axis=0), 1)
+        self._center = np.where(known, matrix, 0).astype(np.float64).sum(axis=0) / count
+        deviation = np.sqrt((np.where(known, matrix - self._center, 0) ** 2).sum(axis=0) / count)
+        self._scale = np.where(deviation > 0, deviation, 1.0)
+        standard = self._standard(matrix)
+        self._regressor = self._new().fit(standard, share)
+        forecast = self._regressor.predict(standard)
+        if len(share) >= MIN_ROWS_TO_LEAVE_OUT:
+            block = blocks_of_time(features, self.parameters.folds)
+            for number in range(self.parameters.folds):
+                left_out = block == number
+                learnt = self._new().fit(standard[~left_out], share[~left_out])
+                forecast[left_out] = learnt.predict(standard[left_out])
+        self._judge(np.asarray(forecast, dtype=np.float64), share)
+
+    def _judge(self, forecast: Array, share: Array) -> None:
+        rising = np.argsort(forecast, kind="stable")
+        bins = np.array_split(rising, max(1, len(rising) // self.parameters.rows_per_bin))
+        self._heights = np.array([forecast[rows].mean() for rows in bins])
+        self._misses = np.array([np.quantile(share[rows] - forecast[rows], self.levels) for rows in bins])
+
+    def _standard(self, matrix: Matrix) -> Array:
+        standard = (matrix - self._center) / self._scale
+        return np.where(np.isnan(standard), 0.0, standard)
+
+    def _new(self) -> Any:
+        module, _, name = self.parameters.regressor.rpartition(".")
+        try:
+            regressor = getattr(importlib.import_module(module), name)(**self.parameters.settings)
+        except (ImportError, AttributeError, TypeError) as error:
+            raise ValueError(f"{self}: {self.parameters.regressor} cannot be made: {error}") from error
+        if "random_state" in regressor.get_params():
+            regressor.set_params(random_state=self.seed)
+        return regressor
+
+    def _quantiles(self, matrix: Matrix) -> Array:
+        forecast = np.asarray(self._regressor.predict(self._standard(matrix)), dtype=np.float64)
+        misses = np.column_stack([np.interp(forecast, self._heights, column) for column in self._misses.T])
+        return np.asarray(forecast[:, None] + misses, dtype=np.float64)
+
+    def _keep(self, folder: Path) -> dict[str, Any]:
+        import skops.io
+
+        skops.io.dump(self._regressor, folder / ARTEFACT)
+        arrays = {"center": self._center, "scale": self._scale, "heights": self._heights, "misses": self._misses}
+        save_arrays(folder / ARRAYS, arrays)
+        return {}
+
+    def _recall(self, folder: Path, learnt: dict[str, Any]) -> None:
+        import skops.io
+
+        path = folder / ARTEFACT
+        self._regressor = skops.io.load(path, trusted=self._trusted(skops.io.get_untrusted_types(file=path)))
+        stored = load_arrays(folder / ARRAYS)
+        self._center, self._scale = stored["center"], stored["scale"]
+        self._heights, self._misses = stored["heights"], stored["misses"]
+
+    def _trusted(self, types: list[str]) -> list[str]:
+        """Those of the types in a file that may be made: of scikit-learn, NumPy, and the package that the regressor is of.
+
+        skops refuses a file that holds any other.
+        """
+        packages = {"sklearn", "numpy", self.parameters.regressor.partition(".")[0]}
+        return [name for name in types if name.partition(".")[0] in packages]
