@@ -137,6 +137,11 @@ gefcom2014: environment ## Replay GEFCom2014 wind, task by task, beside the publ
 ablation: environment ## Measure what each family of features is worth, on tasks 1 to 3 of GEFCom2014 (DATA=folder)
 	@$(BIN)/python benchmarks/ablation.py --data "$(DATA)"
 
+# One thread: seconds are then those of one core.
+.PHONY: bench-models
+bench-models: environment ## Measure accuracy against time of the routes to 99 quantiles (needs GEFCom2014's features)
+	@OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python benchmarks/bench_models.py
+
 .PHONY: bench-data
 bench-data: environment ## Measure cleaning as rows grow
 	@$(BIN)/python benchmarks/bench_data.py

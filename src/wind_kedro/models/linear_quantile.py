@@ -89,7 +89,9 @@ class LinearQuantile(ColumnForecaster):
             start = np.zeros(basis.shape[1])
             start[0] = np.quantile(share, level)
             options = {"maxiter": self.parameters.max_iterations}
-            slopes = minimize(loss, start, (level,), "L-BFGS-B", jac=True, options=options).x
+            slopes = start
+            if share.min() < share.max():  # a farm that stood still all the time has no slopes
+                slopes = minimize(loss, start, (level,), "L-BFGS-B", jac=True, options=options).x
             # The rounded kink moves outer levels outwards: so many rows lie below the line as its level says.
             slopes[0] += np.quantile(share - basis @ slopes, level)
             fitted.append(slopes)

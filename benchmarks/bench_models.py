@@ -1,0 +1,134 @@
+"""Accuracy against time: routes to 99 quantiles on GEFCom2014 wind, tasks 1 to 3.
+
+Each route learns every farm as of the beginning of each month from October to December 2012 and forecasts that month, by the
+competition's rules. Seconds are those of one core: what the process used, so that other work on the machine does not count.
+What was measured before with the same route and data is read, not measured again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from record import PROJECT, record
+from wind_kedro.forecasts import feature_matrix
+from wind_kedro.models import ModelConfig, build
+from wind_kedro.scores import pinball_loss
+
+ENVIRONMENT = "gefcom2014"
+PRODUCT = "competition"
+MONTHS = ("2012-10", "2012-11", "2012-12")
+LEVELS = [round(0.01 * number, 2) for number in range(1, 100)]
+BAND = (LEVELS.index(0.1), LEVELS.index(0.9))
+SEED = 20140101
+FARM_DAYS, HOURS_A_DAY = 1000, 24
+#: What is measured beside the environment's own candidates.
+FOREST = {"type": "quantile_forest", "params": {"trees": 100}}
+BOOSTING = {"type": "boosting", "params": {"repeats": 2}}
+LIGHTGBM = {"type": "lightgbm", "params": {"learnt_levels": 9}}
+CATBOOST = {"rsm": 0.3, "border_count": 32, "calibration_folds": 0}
+ROUTES: dict[str, dict[str, Any]] = {
+    "quantile_forest": FOREST,
+    "boosting": BOOSTING,
+    "boosting_once": {"type": "boosting"},
+    "lightgbm": LIGHTGBM,
+    "blend_with_lightgbm": {
+        "type": "blend",
+        "params": {"members": {"forest": FOREST, "boosting": BOOSTING, "lightgbm": LIGHTGBM}, "folds": 0},
+    },
+    "linear_quantile": {"type": "linear_quantile"},
+    "regressor_histogram": {"type": "regressor", "params": {"settings": {"max_iter": 100, "max_features": 0.3}}},
+    "catboost_9_levels": {"type": "catboost", "params": CATBOOST | {"learnt_levels": 9}},
+    "catboost_99_levels": {"type": "catboost", "params": CATBOOST},
+}
+
+
+def main(words: list[str] | None = None) -> int:
+    """Measure, print, write; the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--farms", help="such as zone_1,zone_5: of these alone, and nothing is written; without it: all"
+    )
+    parser.add_argument("--routes", help="names of routes and candidates, of these alone; without it: all")
+    parser.add_argument("--input", type=Path, help="model input kept elsewhere; without it, the environment's")
+    chosen = parser.parse_args(words)
+    configs, table = _configured(chosen.input)
+    if chosen.routes:
+        configs = {name: configs[name] for name in chosen.routes.split(",")}
+    table = table[(table["product_id"] == PRODUCT) & (table["valid_at"] < pd.Timestamp("2013-01-02", tz="UTC"))]
+    farms = chosen.farms.split(",") if chosen.farms else sorted(table["entity_id"].unique())
+    rows = []
+    for name, config in configs.items():
+        measured = pd.DataFrame([_measured(table, name, config, farm, month) for farm in farms for month in MONTHS])
+        means = measured.drop(columns=["farm", "month"]).mean()
+        rows.append({"model": name, **means.to_dict(), "slowest_fit_seconds": measured["fit_seconds"].max()})
+        print(f"{name}: " + ", ".join(f"{what} {value:.5f}" for what, value in means.items()), flush=True)
+    found = pd.DataFrame(rows).sort_values("pinball")
+    found = found.round({"pinball": 5, "coverage_80": 3, "width_80": 3, "fit_seconds": 1, "slowest_fit_seconds": 1})
+    found = found.round({"seconds_of_1000_farm_days": 1})
+    if chosen.farms or chosen.routes:
+        print(found.to_string(index=False))
+    else:
+        record("bench-models", found)
+    return 0
+
+
+def _configured(kept: Path | None) -> tuple[dict[str, ModelConfig], pd.DataFrame]:
+    """Routes and candidates by name, and the rows to learn from."""
+    from kedro.framework.session import KedroSession
+    from kedro.framework.startup import bootstrap_project
+
+    bootstrap_project(PROJECT)
+    with KedroSession.create(PROJECT, env=ENVIRONMENT, save_on_close=False) as session:
+        context = session.load_context()
+        candidates = context.params["training"].candidates
+        table = pd.read_parquet(kept) if kept else context.catalog.load("model_input")
+    own = {name: config for name, config in candidates.items() if config.is_for(PRODUCT)}
+    return own | {name: ModelConfig.model_validate(config) for name, config in ROUTES.items()}, table
+
+
+def _measured(table: pd.DataFrame, name: str, config: ModelConfig, farm: str, month: str) -> dict[str, Any]:
+    """Scores and seconds of one route, farm and month."""
+    own = table[table["entity_id"] == farm].reset_index(drop=True)
+    start = pd.Timestamp(f"{month}-01", tz="UTC")
+    # As `training.replay_candidates` does it: what had arrived by then, and the issues of the month.
+    past = own[(own["target_available_at"] <= start) & (own["issued_at"] < start)]
+    ahead = own[(own["issued_at"] >= start) & (own["issued_at"] < start + pd.offsets.MonthBegin())]
+    known = feature_matrix(past)
+    known = known[config.columns_of(known.columns)]
+    told = json.dumps([config.model_dump(mode="json"), list(known.columns), farm, month], sort_keys=True)
+    key = hashlib.sha256(told.encode() + pd.util.hash_pandas_object(past, index=False).to_numpy().tobytes()).hexdigest()
+    path = PROJECT / "data" / ENVIRONMENT / "08_reporting" / "models" / f"{key[:24]}.npz"
+    if not path.is_file():
+        began = time.process_time()
+        model = build(name, config, LEVELS, SEED).fit(known, past["power_share"])
+        fitted = time.process_time()
+        quantiles = model.predict(feature_matrix(ahead))
+        seconds = (time.process_time() - fitted) * FARM_DAYS * HOURS_A_DAY / len(ahead)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.savez_compressed(path, quantiles=quantiles.astype(np.float32), took=np.array([fitted - began, seconds]))
+    with np.load(path) as stored:
+        quantiles, took = stored["quantiles"].astype(np.float64), stored["took"]
+    came = ahead["power_share"].to_numpy()
+    low, high = quantiles[:, BAND[0]], quantiles[:, BAND[1]]
+    return {
+        "farm": farm,
+        "month": month,
+        "pinball": float(pinball_loss(came, quantiles, LEVELS).mean()),
+        "coverage_80": float(((low <= came) & (came <= high)).mean()),
+        "width_80": float((high - low).mean()),
+        "fit_seconds": float(took[0]),
+        "seconds_of_1000_farm_days": float(took[1]),
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())
