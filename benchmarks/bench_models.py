@@ -13,7 +13,7 @@ import json
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -23,12 +23,16 @@ from wind_kedro.forecasts import feature_matrix
 from wind_kedro.models import ModelConfig, build
 from wind_kedro.scores import pinball_loss
 
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
 ENVIRONMENT = "gefcom2014"
 PRODUCT = "competition"
 MONTHS = ("2012-10", "2012-11", "2012-12")
 LEVELS = [round(0.01 * number, 2) for number in range(1, 100)]
 BAND = (LEVELS.index(0.1), LEVELS.index(0.9))
 SEED = 20140101
+FIGURE = PROJECT / "data" / ENVIRONMENT / "08_reporting" / "bench-models.html"
 FARM_DAYS, HOURS_A_DAY = 1000, 24
 #: What is measured beside the environment's own candidates.
 FOREST = {"type": "quantile_forest", "params": {"trees": 100}}
@@ -78,7 +82,34 @@ def main(words: list[str] | None = None) -> int:
         print(found.to_string(index=False))
     else:
         record("bench-models", found)
+        FIGURE.parent.mkdir(parents=True, exist_ok=True)
+        accuracy_against_time(found).write_html(FIGURE, include_plotlyjs=True)
+        print(f"the figure is {FIGURE.relative_to(PROJECT)}")
     return 0
+
+
+def accuracy_against_time(found: pd.DataFrame) -> go.Figure:
+    """What a farm's fit costs, and what it gives: one point a route."""
+    import plotly.graph_objects as go
+
+    figure = go.Figure(
+        go.Scatter(
+            x=found["fit_seconds"],
+            y=100 * found["pinball"],
+            text=found["model"],
+            customdata=100 * found["coverage_80"],
+            mode="markers+text",
+            textposition="top center",
+            hovertemplate="%{text}<br>%{x:.1f} s, %{y:.3f} %<br>80 % band holds %{customdata:.0f} %<extra></extra>",
+        )
+    )
+    figure.update_layout(
+        title="Accuracy against time: GEFCom2014 wind, tasks 1 to 3, ten farms",
+        xaxis={"title": "fit of one farm, seconds of one core", "type": "log"},
+        yaxis={"title": "pinball of 99 quantiles, % of capacity"},
+        template="plotly_white",
+    )
+    return figure
 
 
 def _configured(kept: Path | None) -> tuple[dict[str, ModelConfig], pd.DataFrame]:
