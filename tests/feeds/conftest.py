@@ -318,7 +318,7 @@ class Broker:
         self._process = subprocess.Popen(
             [self._program, "-c", str(self._config)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
-        for _ in range(500):
+        for _ in range(3000):
             with socket.socket() as probe:
                 if probe.connect_ex(("127.0.0.1", self.port)) == 0:
                     return
@@ -328,7 +328,7 @@ class Broker:
     def stop(self) -> None:
         if self._process is not None:
             self._process.terminate()
-            self._process.wait(10)
+            self._process.wait(60)
             self._process = None
 
 
@@ -385,14 +385,14 @@ class Publisher:
 
     def __call__(self, topic: str, payload: Any, *, qos: int = 1, retain: bool = False) -> None:
         content = payload if isinstance(payload, bytes | str) else json.dumps(payload)
-        self._client.publish(topic, content, qos=qos, retain=retain).wait_for_publish(10)
+        self._client.publish(topic, content, qos=qos, retain=retain).wait_for_publish(60)
 
     def begin(self, topic: str, payloads: list[str]) -> list[Any]:
         return [self._client.publish(topic, payload, qos=1) for payload in payloads]
 
     def many(self, topic: str, payloads: list[str]) -> None:
         for info in self.begin(topic, payloads):
-            info.wait_for_publish(30)
+            info.wait_for_publish(60)
 
     def listen(self, topic: str) -> None:
         self._client.subscribe(topic)
@@ -428,7 +428,7 @@ class Plant:
     def __init__(self, root: Path, port: int, **card: Any) -> None:
         self.card = {
             "kind": "mqtt", "into": "plant", "host": "127.0.0.1", "port": port, "client_id": "wind-kedro-test",
-            "topics": ["{turbine}/{signal}"], "idle_seconds": 0.2, "attempts": 2, "longest_wait_seconds": 0.2,
+            "topics": ["{turbine}/{signal}"], "idle_seconds": 0.3, "attempts": 2, "longest_wait_seconds": 0.2,
         } | card  # fmt: skip
         self.feed = build_feed("plant", self.card)
         self.landing = Landing(root, "plant", "plant")

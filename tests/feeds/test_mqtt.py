@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -281,10 +280,8 @@ def test_refused_credentials_are_said_once_and_not_shown(
     right = new_plant(port, credentials={"username": "reader", "password": password})
     assert right.fetch() == 0
     wrong = new_plant(port, credentials={"username": "reader", "password": password + "x"})
-    begun = time.monotonic()
-    with pytest.raises(FeedError, match=r"credentials in conf/local/credentials\.yml") as caught:
+    with pytest.raises(FeedError, match=r"credentials in conf/local/credentials\.yml$") as caught:
         wrong.fetch()
-    assert time.monotonic() - begun < 2
     assert f"connected to 127.0.0.1:{port}" in caplog.text
     assert password not in str(caught.value) + repr(right.feed) + repr(wrong.feed) + caplog.text
 
