@@ -102,6 +102,23 @@ def test_hours_and_days_that_are_over_become_one_folder_each(tmp_path: Path, clo
     )
 
 
+def test_months_that_are_over_become_one_folder_each_unless_they_are_large(
+    tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stream = Landing(tmp_path, "stream", "stream")
+    for number in range(18):
+        clock(minutes(5 * 24 * 60 * number))
+        if number == 9:
+            size = stream.landed()[0].bytes
+            monkeypatch.setattr("wind_kedro.feeds.landing._MOST_BYTES", 5 * size)
+        land(stream, number)
+    # From 1 January to 27 March, every five days: 7 and 5 batches in months that are over, of which the second is large.
+    assert [name for name in names(stream) if len(name) < len("2026-01-01T00")] == ["2026-01"]
+    assert sum(name.startswith("2026-02-") for name in names(stream)) == 5
+    assert not [name for name in names(stream) if name.startswith("2026-01-")]
+    assert len(rows(tmp_path)) == 2 * 18
+
+
 def test_the_record_knows_every_batch_also_of_folders_that_are_gone(tmp_path: Path, clock: Clock) -> None:
     stream, plain = Landing(tmp_path / "tidy", "stream", "stream"), Landing(tmp_path / "plain", "stream", "stream")
     before = record = pd.DataFrame({name: [] for name in Landings.to_schema().columns}).astype({"folder": str})
@@ -200,8 +217,8 @@ DEATHS = textwrap.dedent("""
     root, every = Path(sys.argv[1]), int(sys.argv[2])
     stream = Landing(root, "stream", "stream")
     OPERATIONS = {"os.mkdir", "os.rename", "os.remove", "os.rmdir", "open", "shutil.rmtree", "os.scandir", "os.listdir"}
-    NUMBERS = [str(number) for number in range(14)]
-    HOURS = [20, 20.3, 21, 21.5, 25, 25.4, 26, 26.1, 27, 49, 49.2, 75, 75.5, 99]
+    NUMBERS = [str(number) for number in range(16)]
+    HOURS = [20, 20.3, 21, 21.5, 25, 25.4, 26, 26.1, 27, 49, 49.2, 75, 75.5, 99, 780, 790]
 
     def go_on():
         last = stream.last()
@@ -223,7 +240,7 @@ DEATHS = textwrap.dedent("""
     go_on()
     uninterrupted = folders()
     assert read() == NUMBERS
-    assert len(uninterrupted) == 5 < len(list(stream.folder.glob("landed_at=*")))
+    assert len(uninterrupted) == 3 < len(list(stream.folder.glob("landed_at=*")))
     deaths = 0
     while True:
         shutil.rmtree(stream.folder)

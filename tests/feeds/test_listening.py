@@ -90,7 +90,7 @@ def test_killed_at_any_point_every_message_lands_once(
     assert min(landings) == 0 < max(landings), "all were killed at the same stage"
     batches = [found.rows or 0 for found in plant.landing.landed()]
     assert max(batches) == 40 < sum(batches) < len(numbers)
-    new_plant(**plant.card | {"in_flight": 2000}).fetch()
+    new_plant(**plant.card | {"in_flight": 2000, "idle_seconds": 3}).fetch()
     assert Counter(row["value"] for row in plant.rows) == Counter(numbers)
 
 

@@ -1,15 +1,15 @@
-"""Many small Parquet files of a stream put together, an hour and then a day at a time, so that their number stays bounded.
+"""Many small Parquet files of a stream put together by hour, day and month, so that there are never more than some hundreds.
 
-What landed in an hour that is over becomes one folder, ``landed_at=2026-01-01T10``, and the hours of a day that is over another,
-``landed_at=2026-01-01``; their rows keep the time when they landed in a column ``landed_at``. Such a folder appears in one
-rename and *covers* those whose names begin with its own: whoever lists the folders reads either them or it (`uncovered`), never
-both. The covered ones stay for a day, for readers that listed them before, and are removed then.
+What landed in an hour that is over becomes one folder, ``landed_at=2026-01-01T10``, the hours of a day that is over another,
+``landed_at=2026-01-01``, and its days ``landed_at=2026-01``; rows keep the time when they landed in a column ``landed_at``. Such
+a folder appears in one rename and *covers* those whose names begin with its own: whoever lists the folders reads either them or
+it (`uncovered`), never both. The covered ones stay for a day, for readers that listed them before, and are removed then.
 """
 
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,8 +22,9 @@ PREFIX = "landed_at="
 PART = "part.parquet"
 #: The column of a row's own landing, in files that hold several.
 COLUMN = "landed_at"
-#: How much of a folder's name a day is, and an hour.
-DAY, HOUR = len(f"{PREFIX}2026-01-01"), len(f"{PREFIX}2026-01-01T10")
+#: How much of a folder's name says the period: an hour, a day, a month.
+HOUR = len(f"{PREFIX}2026-01-01T10")
+PERIODS = (HOUR, len(f"{PREFIX}2026-01-01"), len(f"{PREFIX}2026-01"))
 #: Rows are gathered to so many before they are written: a reader wants few and large row groups.
 _ROWS = 100_000
 
@@ -39,12 +40,17 @@ def is_covered(name: str, names: Collection[str]) -> bool:
         name: of the folder.
         names: of the folders beside it.
     """
-    return any(name[:length] in names for length in (DAY, HOUR) if length < len(name))
+    return any(period in names for period in periods_of(name))
 
 
 def is_period(name: str) -> bool:
     """Whether a folder is one of batches that were put together."""
-    return len(name) in {DAY, HOUR}
+    return len(name) in PERIODS
+
+
+def periods_of(name: str) -> list[str]:
+    """The folders that may cover one."""
+    return [name[:length] for length in PERIODS if length < len(name)]
 
 
 def uncovered(paths: Iterable[Path]) -> list[Path]:
@@ -58,24 +64,20 @@ def uncovered(paths: Iterable[Path]) -> list[Path]:
     return [path for path in files if covered.isdisjoint(path.parents)]
 
 
-def over(names: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
-    """The periods that are over and hold more than one folder: the name of each, and the folders in it, oldest first.
+def over(names: Sequence[str], length: int) -> dict[str, list[str]]:
+    """The periods that are over and hold more than one folder, by name: the folders in them, oldest first.
 
-    A period is over when something landed after it. The newest folder itself, with the checkpoint that is gone on from, is
-    never in one.
+    A period is over when something landed after it. The newest folder, with the checkpoint that is gone on from, is in none.
 
     Args:
         names: of the folders that nothing covers, sorted.
+        length: of the periods' names, one of `PERIODS`.
     """
-    newest = names[-1] if names else ""
-    days: dict[str, list[str]] = {}
-    hours: dict[str, list[str]] = {}
+    found: dict[str, list[str]] = {}
     for name in names:
-        if name[:DAY] != newest[:DAY]:
-            days.setdefault(name[:DAY], []).append(name)
-        elif name[:HOUR] != newest[:HOUR]:
-            hours.setdefault(name[:HOUR], []).append(name)
-    yield from ((period, found) for period, found in [*days.items(), *hours.items()] if len(found) > 1)
+        if len(name) > length and name[:length] != names[-1][:length]:
+            found.setdefault(name[:length], []).append(name)
+    return {period: parts for period, parts in found.items() if len(parts) > 1}
 
 
 def put_together(parts: Sequence[tuple[dt.datetime, Path]], target: Path) -> int:

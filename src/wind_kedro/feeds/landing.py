@@ -20,7 +20,18 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from .compaction import DAY, HOUR, PART, PREFIX, NotOneTableError, is_covered, is_period, over, put_together
+from .compaction import (
+    HOUR,
+    PART,
+    PERIODS,
+    PREFIX,
+    NotOneTableError,
+    is_covered,
+    is_period,
+    over,
+    periods_of,
+    put_together,
+)
 from .protocol import Batch, Checkpoint, FeedError
 
 logger = logging.getLogger(__name__)
@@ -35,6 +46,8 @@ _LARGE_BYTES = 1 << 16
 _KEEP_LARGE = 3
 #: A reader that listed folders before they were put together is done with them after this.
 _COVERED_FOR = dt.timedelta(days=1)
+#: Files of more than that together are not small, and writing them anew would keep a stream waiting.
+_MOST_BYTES = 1 << 30
 
 
 @dataclass(frozen=True)
@@ -108,7 +121,7 @@ class Landing:
 
         Args:
             fetch: a feed's method of that name.
-            in_parts: its batches are parts of one table, and those of hours and days that are over are put together.
+            in_parts: its batches are parts of one table, and those of hours, days and months that are over are put together.
 
         Raises:
             FeedError: if another process holds the folder, it is another feed's, or the feed cannot be read. What landed
@@ -158,20 +171,22 @@ class Landing:
         return self._read(self._folder / names[-1]) if names else None
 
     def put_together(self) -> None:
-        """Put the batches of hours and days that are over together, and remove what was put together a day ago.
+        """Put the batches of hours, days and months that are over together, and remove what was put together a day ago.
 
         Call it inside `locked`. Each step is one rename, or the removal of what nobody reads any more: killed anywhere, every
         row is there once.
         """
-        for period, names in over(self._names()):
-            try:
-                landed = [self._read(self._folder / name) for name in names]
-                # A batch without a file only moves the checkpoint.
-                if {one.files for one in landed} in [{(PART,)}, {(PART,), ()}]:
-                    self._merge(period, landed)
-            except (FeedError, OSError, NotOneTableError) as error:
-                # What has landed is whole, and new batches go on landing: it is only not tidied.
-                logger.warning("feed '%s': %s stays in %d folders (%s)", self._feed_id, period, len(names), error)
+        for length in PERIODS:
+            for period, names in over(self._names(), length).items():
+                try:
+                    landed = [self._read(self._folder / name) for name in names]
+                    # A batch without a file only moves the checkpoint.
+                    in_parts = {one.files for one in landed} in [{(PART,)}, {(PART,), ()}]
+                    if in_parts and sum(one.bytes for one in landed) <= _MOST_BYTES:
+                        self._merge(period, landed)
+                except (FeedError, OSError, NotOneTableError) as error:
+                    # What has landed is whole, and new batches go on landing: it is only not tidied.
+                    logger.warning("feed '%s': %s stays in %d folders (%s)", self._feed_id, period, len(names), error)
         self._remove_covered()
 
     def _merge(self, period: str, landed: list[Landed]) -> None:
@@ -192,7 +207,7 @@ class Landing:
         before = _now() - _COVERED_FOR
         settled = {
             name
-            for name in {name[:length] for name in names for length in (DAY, HOUR) if length < len(name)} & names
+            for name in {period for name in names for period in periods_of(name)} & names
             if dt.datetime.fromisoformat(json.loads((self._folder / name / _BATCHES).read_bytes())["put_together_at"])
             <= before
         }
@@ -290,7 +305,9 @@ class Landing:
         at, names = _now(), self._names()
         if names:
             at = max(at, self._read(self._folder / names[-1]).landed_at + dt.timedelta(microseconds=1))
-        if is_covered(self._folder_of(at).name, names):  # its newest batches were removed, and the clock was put back
+        while is_covered(
+            self._folder_of(at).name, names
+        ):  # its newest batches were removed, and the clock was put back
             at = at.replace(hour=0, minute=0, second=0, microsecond=0) + dt.timedelta(days=1)
         return at
 
