@@ -12,6 +12,7 @@ from __future__ import annotations
 import datetime as dt
 import itertools
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -29,6 +30,7 @@ from wind_kedro.datasets import SourceTable
 from wind_kedro.hooks import read_cards
 from wind_kedro.pipelines.data_engineering import nodes
 from wind_kedro.pipelines.data_engineering.labels import NOT_AVAILABLE
+from wind_kedro.pipelines.data_engineering.parsing import READINGS
 from wind_kedro.pipelines.data_engineering.settings import DataEngineering
 
 SEED = 20150101
@@ -207,13 +209,24 @@ def row_rules(b: Bench, before: pd.DataFrame) -> Iterator[Found]:
 
 @dataclass(frozen=True)
 class Stamps:
-    """A way to write true times, the card that comes with it, and what is to be found."""
+    """A farm's way to write true times, and the card that comes with it."""
 
     name: str
     write: Callable[[pd.Series], pd.Series]
     card: str
-    right: tuple[str, ...]
-    shift_minutes: int = 0
+    #: Since when it is wrong to the best of the card's knowledge; none: never.
+    wrong_since: pd.Timestamp | None = None
+
+
+BEGIN, END = pd.Timestamp("2014-01-01", tz="UTC"), pd.Timestamp("2016-01-01", tz="UTC")
+#: Where farms stand whose local clocks are tried: with summer time in the north and in the south, and without.
+ZONES = ("Europe/Paris", "Europe/London", "America/Chicago", "Australia/Sydney", "Asia/Kolkata")
+#: Errors of a clock that are drawn, minutes: from what moves power by a quarter of a ramp to what a search of ±3 hours can see.
+SMALLEST_ERROR, LARGEST_ERROR = 45, 150
+#: A clock is right if the time that it says is at most so far from the true one, minutes.
+TOLERANCE = 30
+#: A jump in the clock is to be found by the first calibration so many days behind it: the second one.
+FOUND_AFTER = pd.Timedelta(days=62)
 
 
 def _iso(times: pd.Series) -> pd.Series:
@@ -224,68 +237,105 @@ def _naive(times: pd.Series) -> pd.Series:
     return times.dt.strftime("%Y-%m-%dT%H:%M:%S")
 
 
-def _local(times: pd.Series) -> pd.Series:
-    return times.dt.tz_convert(ZONE)
-
-
-def _false_offset(times: pd.Series) -> pd.Series:
-    # The offset that the wall clock would have if it were local: what La Haute Borne's logger writes.
+def _false_offset(times: pd.Series, zone: str) -> pd.Series:
+    """The offset that the wall clock would have if it were local: what La Haute Borne's logger writes."""
     wall = times.dt.tz_localize(None)
-    return _iso(wall.dt.tz_localize(ZONE, ambiguous=True, nonexistent="shift_forward"))
+    return _iso(wall.dt.tz_localize(zone, ambiguous=True, nonexistent="shift_forward"))
 
 
-def _shifted(minutes: int) -> Callable[[pd.Series], pd.Series]:
-    return lambda times: _iso(times + pd.Timedelta(minutes=minutes))
+def honest(zone: str) -> list[Stamps]:
+    """Stamps that are as the card says."""
+    return [
+        Stamps(f"{zone}: UTC", _iso, "as_stamped"),
+        Stamps(f"{zone}: local with offset", lambda times: _iso(times.dt.tz_convert(zone)), "as_stamped"),
+        Stamps(f"{zone}: local", lambda times: _naive(times.dt.tz_convert(zone)), "wall_clock_is_local"),
+    ]
 
 
-WAYS = [
-    Stamps("UTC, honest", _iso, "as_stamped", ("as_stamped", "wall_clock_is_utc")),
-    Stamps("local with offset, honest", lambda times: _iso(_local(times)), "as_stamped", ("as_stamped", "wall_clock_is_local")),
-    Stamps("local without offset, honest", lambda times: _naive(_local(times)), "wall_clock_is_local", ("wall_clock_is_local",)),
-    Stamps("UTC under a false offset", _false_offset, "as_stamped", ("wall_clock_is_utc",)),
-    Stamps("local without offset, card says UTC", lambda times: _naive(_local(times)), "as_stamped", ("wall_clock_is_local",)),
-    Stamps("UTC without offset, card says local", _naive, "wall_clock_is_local", ("as_stamped", "wall_clock_is_utc")),
-    Stamps("45 minutes fast", _shifted(45), "as_stamped", ("as_stamped", "wall_clock_is_utc"), 45),
-    Stamps("70 minutes slow", _shifted(-70), "as_stamped", ("as_stamped", "wall_clock_is_utc"), -70),
-    Stamps("two hours fast", _shifted(120), "as_stamped", ("as_stamped", "wall_clock_is_utc"), 120),
-]  # fmt: skip
-#: Before both winter and summer time were seen for a month, a constant error and a false offset are the same.
-CLOCK_FROM = pd.Timestamp("2014-05-01", tz="UTC")
+def misread(zone: str) -> list[Stamps]:
+    """Stamps that mean something else than the card says."""
+    return [
+        Stamps(f"{zone}: UTC under a false offset", lambda times: _false_offset(times, zone), "as_stamped", BEGIN),
+        Stamps(f"{zone}: local, card says UTC", lambda times: _naive(times.dt.tz_convert(zone)), "as_stamped", BEGIN),
+        Stamps(f"{zone}: UTC, card says local", _naive, "wall_clock_is_local", BEGIN),
+    ]
+
+
+def shifted(zone: str, numbers: np.random.Generator) -> Iterator[Stamps]:
+    """Clocks that are off from the beginning, and clocks that jump: an honest way to write, minutes and a day drawn."""
+    for jumps in (False, True):
+        way = honest(zone)[int(numbers.integers(3))]
+        size = int(numbers.integers(SMALLEST_ERROR // 10, LARGEST_ERROR // 10 + 1)) * 10
+        minutes = size * int(numbers.choice([-1, 1]))
+        day = BEGIN + pd.Timedelta(days=int(numbers.integers(90, 600))) if jumps else BEGIN
+        what = f"{minutes:+d} min" + (f" since {day:%Y-%m-%d}" if jumps else "")
+
+        def write(times: pd.Series, way: Stamps = way, minutes: int = minutes, day: pd.Timestamp = day) -> pd.Series:
+            return way.write(times + pd.to_timedelta(np.where(times >= day, minutes, 0), unit="min"))
+
+        yield Stamps(f"{way.name}, {what}", write, way.card, day)
 
 
 def clock_rule(b: Bench) -> Found:
-    """Calibration by calibration: is a wrong clock found, with what is wrong with it, and a right one left alone?
+    """Calibration by calibration: is a wrong clock found, and put right by what is said of it, and a right one left alone?
 
-    Of a shift, the minutes have to be right to within half an hour.
+    Told is a reading other than the card's, or a shift. It is right if the stamps of the month before, so read and less the
+    minutes, are within `TOLERANCE` of the true times. Between a jump and `FOUND_AFTER` either answer passes.
     """
-    times = pd.to_datetime(b.signals["timestamp"].str[:19]).dt.tz_localize("UTC")
-    found = false = missed = 0
-    for way in WAYS:
-        fleet = _with_clock(b.fleet, way.card)
-        _, calibration = b.calibrated(b.signals.assign(timestamp=way.write(times)), fleet)
-        calibration = calibration[calibration["fitted_at"] >= CLOCK_FROM]
-        shift = b.settings.clock_search.shift_minutes
-        misread = ~calibration["reading"].isin(way.right)
-        astray = (calibration["offset_minutes"] - way.shift_minutes).abs() >= shift
-        told = (calibration["reading"] != way.card) | (calibration["offset_minutes"].abs() >= shift)
-        if way.card in way.right and not way.shift_minutes:
-            false += int((told & (misread | astray)).sum())
-        else:
-            right = told & ~misread & ~astray
-            found += int(right.sum())
-            missed += int((~right).sum())
-            false += int((told & ~right).sum())
-        print(f"  clock: {way.name}: {dict(calibration['reading'].value_counts())}, off by "
-              f"{calibration['offset_minutes'].mean():.0f} min")  # fmt: skip
-    return Found(
-        "clock", found, false, missed, None, f"{found + missed} calibrations of {len(WAYS)} ways to write time"
-    )
+    numbers = np.random.default_rng(SEED)
+    # The wind of one turbine is enough, and quicker.
+    rows = b.signals[b.signals["turbine_id"] == b.signals["turbine_id"].iloc[0]]
+    times = pd.to_datetime(rows["timestamp"].str[:19]).dt.tz_localize("UTC")
+    ways = [
+        way
+        for zone in ZONES
+        for way in (*honest(zone), *misread(zone), *shifted(zone, numbers), *shifted(zone, numbers))
+    ]
+    counts: Counter[str] = Counter()
+    for way in ways:
+        fleet = _with_clock(b.fleet, way)
+        parsed, calibration = b.calibrated(rows.assign(timestamp=way.write(times)), fleet)
+        told = _told(calibration, parsed, rows, times, way.card)
+        since = END if way.wrong_since is None else way.wrong_since
+        fault = told["fitted_at"] >= since
+        settling = fault & (since != BEGIN) & (told["fitted_at"] < since + FOUND_AFTER)
+        put_right = fault & told["told"] & told["right"]
+        # In the winter of London a wrong reading does nothing wrong.
+        wrong = fault & told["wrong"] & ~settling
+        own = Counter(
+            found=int(put_right.sum()),
+            false=int((told["told"] & ~put_right & ~settling).sum()),
+            missed=int((wrong & ~put_right).sum()),
+        )
+        counts += own
+        print(f"  clock: {way.name}, card {way.card}: {dict(own)}")
+    n = sum(way.wrong_since is not None for way in ways)
+    of = f"{len(ways)} ways to write time, {n} of them wrong, in {len(ZONES)} time zones, monthly"
+    return Found("clock", counts["found"], counts["false"], counts["missed"], None, of)
 
 
-def _with_clock(fleet: Fleet, clock: str) -> Fleet:
+def _told(calibration: pd.DataFrame, parsed: Any, rows: Rows, times: pd.Series, card: str) -> pd.DataFrame:
+    """For every calibration: says it that something is wrong, is what it says right, is the card wrong without it."""
+    frame = parsed.select("source_row", *READINGS).to_pandas()
+    true = pd.Series(times.dt.tz_localize(None).to_numpy(), index=rows["source_row"].to_numpy())
+    frame["true"] = frame["source_row"].map(true)
+    found = []
+    for fit in calibration.itertuples():
+        at = fit.fitted_at.tz_localize(None)
+        month = frame[(frame["true"] >= at - pd.Timedelta(days=28)) & (frame["true"] < at - pd.Timedelta(days=1))]
+        said = month[fit.reading] - pd.Timedelta(minutes=fit.offset_minutes if fit.shifted else 0.0)
+        right, untouched = (
+            (of - month["true"]).abs().median() <= pd.Timedelta(minutes=TOLERANCE) for of in (said, month[card])
+        )
+        found.append((fit.fitted_at, fit.reading != card or fit.shifted, right, not untouched))
+    return pd.DataFrame(found, columns=["fitted_at", "told", "right", "wrong"])
+
+
+def _with_clock(fleet: Fleet, way: Stamps) -> Fleet:
     farm = fleet.farms[0]
-    signals = farm.signals.model_copy(update={"clock": clock})
-    return fleet.model_copy(update={"farms": [farm.model_copy(update={"signals": signals})]})
+    signals = farm.signals.model_copy(update={"clock": way.card})
+    zone = way.name.split(":")[0]
+    return fleet.model_copy(update={"farms": [farm.model_copy(update={"signals": signals, "time_zone": zone})]})
 
 
 # --- curtailment ---------------------------------------------------------------------------------------------------------

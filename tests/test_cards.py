@@ -47,6 +47,10 @@ WRONG_CARDS = {
         _at(*HILL, "capacity_kw", value=float("inf")),
         ["farms.yml: farm 'hill': capacity_kw: ", "finite"],
     ),
+    "clock ahead by half an interval": (
+        _at(*SIGNALS, "clock_ahead_minutes", value=7),
+        ["farms.yml: farm 'hill': signals: clock_ahead_minutes: not a multiple of the 600 seconds between rows"],
+    ),
     "turbine without power": (
         _at(*HILL, "turbines", 1, "rated_power_kw", value=0),
         ["farms.yml: farm 'hill': turbines.1.rated_power_kw: ", "greater than 0"],

@@ -221,6 +221,9 @@ class SignalSource(Source):
     columns: dict[str, SourceColumn]
     cadence_seconds: int = Field(gt=0, le=86_400, description="from one row of a turbine to its next")
     stamps: Literal["interval_start", "interval_end"] = "interval_start"
+    clock_ahead_minutes: int = Field(
+        0, ge=-1440, le=1440, description="stamps are so far ahead of the time that they mean; negative: behind"
+    )
     clock: Literal["as_stamped", "wall_clock_is_utc", "wall_clock_is_local"] = Field(
         "as_stamped",
         description="the assumption on how stamps are meant: honour their offset (none given: UTC), strip the offset and read "
@@ -271,6 +274,12 @@ class SignalSource(Source):
             raise ValueError("turbine_in_file: needs {turbine}, such as 'WTG_{turbine}_*.csv'")
         if sum([self.turbine is not None, self.turbine_in_file is not None, self.named_by_turbine]) > 1:
             raise ValueError("turbine: give one of turbine, turbine_in_file, and {turbine} in the names of columns")
+        return self
+
+    @model_validator(mode="after")
+    def _stays_on_the_grid(self) -> Self:
+        if self.clock_ahead_minutes * 60 % self.cadence_seconds:
+            raise ValueError(f"clock_ahead_minutes: not a multiple of the {self.cadence_seconds} seconds between rows")
         return self
 
     @model_validator(mode="after")

@@ -146,6 +146,11 @@ class ClockCalibration(Contract):
     offset_minutes: Series[float] = pa.Field(
         description="residual misalignment of the reading chosen; positive: signals are late"
     )
+    noise_minutes: Series[float] = pa.Field(nullable=True, gt=0, description="standard error of offset_minutes")
+    shifted: Series[bool] = pa.Field(description="the offset is large and sure: the clock is off by a constant")
+    jumped_at: Series[Utc] = pa.Field(
+        nullable=True, description="the week since which reading or offset are others; null: as long as can be seen"
+    )
     correlation: Series[float] = pa.Field(nullable=True, ge=-1, le=1)
     evidence: Series[str] = pa.Field(description="misalignment and correlation of every reading, JSON")
     rows: Series[int] = pa.Field(ge=0, description="hours compared")

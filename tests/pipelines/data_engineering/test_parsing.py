@@ -99,6 +99,15 @@ def test_stamps_of_interval_ends_become_starts(
     assert row["wall_clock_is_utc"] == pd.Timestamp("2024-01-15T11:50")
 
 
+@pytest.mark.parametrize(("ahead", "start"), [(40, "11:20"), (-20, "12:20")])
+def test_a_clock_that_is_known_to_be_ahead_is_put_back(
+    raw_signals: Make, cards: dict[str, Any], settings: DataEngineering, ahead: int, start: str
+) -> None:
+    cards["farms"][0]["signals"]["clock_ahead_minutes"] = ahead
+    row = parse(raw_signals, Fleet.from_config(**cards), settings, [{}]).loc[0]
+    assert f"{row['wall_clock_is_utc']:%H:%M}" == start
+
+
 @pytest.mark.parametrize("case", range(len(UNUSABLE)), ids=[str(row) for row, *_ in UNUSABLE])
 def test_rows_that_cannot_be_used_say_why(parsed: dict[str, pd.DataFrame], case: int) -> None:
     found = parsed["unusable"].loc[case]

@@ -40,8 +40,9 @@ def parse_signals(signals_raw: Table, fleet: Fleet, data_engineering: DataEngine
         {
             "farm_id": farm.id,
             "time_zone": farm.time_zone,
-            "end_shift": farm.signals.cadence_seconds if farm.signals.stamps == "interval_end" else 0,
             "power_is_share": farm.signals.columns["power_kw"].unit == SHARE,
+            "ahead": 60 * farm.signals.clock_ahead_minutes
+            + (farm.signals.cadence_seconds if farm.signals.stamps == "interval_end" else 0),
             **conversions({name: column.unit for name, column in farm.signals.columns.items()}, SIGNAL_UNITS),
         }
         for farm in fleet.farms
@@ -70,7 +71,7 @@ def parse_signals(signals_raw: Table, fleet: Fleet, data_engineering: DataEngine
             rows.wall < offsets.wall_until,
         ],
     )
-    start = rows.wall - rows.end_shift.as_interval("s")
+    start = rows.wall - rows.ahead.as_interval("s")
     rows = rows.mutate(
         as_stamped=minus_minutes(start, rows.stamped_minutes.fill_null(0)),
         wall_clock_is_utc=start,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -312,13 +313,21 @@ def _judge_clock(notes: _Notes, farm: Farm, calibrations: pd.DataFrame, data_eng
             f"{newest['reading']} in farms.yml"
         )
         notes.add("clock_disagrees_with_card", "row", hours, hours, message, "warning")
-    shift = float(newest["offset_minutes"])
-    if abs(shift) >= max(data_engineering.clock_search.shift_minutes, farm.signals.cadence_seconds / 60):
+    shift, since = float(newest["offset_minutes"]), newest["jumped_at"]
+    when = "" if pd.isna(since) else f" since the week of {since:%Y-%m-%d}"
+    if newest["shifted"]:
+        # Rows stay on the grid of their intervals.
+        cadence = math.ceil(farm.signals.cadence_seconds / 60)
+        right = farm.signals.clock_ahead_minutes + cadence * round(shift / cadence)
         message = (
-            f"signals are {abs(shift):.0f} min {'late' if shift > 0 else 'early'} against the weather however they are read; "
-            "not corrected, as the weather's point or model may be what is off: check the logger's clock"
+            f"signals are {abs(shift):.0f} min (± {newest['noise_minutes']:.0f}) {'late' if shift > 0 else 'early'} against the "
+            f"weather{when}, in winter and summer alike; not corrected, as the weather's point or model may be what is off: check "
+            f"the logger's clock. If it is the clock, set it right, and clock_ahead_minutes: {right} in farms.yml for what it stamped"
         )
         notes.add("clock_shifted", "row", hours, hours, message, "warning")
+    elif when:
+        message = f"the clock has jumped: its stamps are {reading} and off by {abs(shift):.0f} min{when} only"
+        notes.add("clock_jumped", "row", hours, hours, message, "warning")
 
 
 def _judge_runs(notes: _Notes, farm: Farm, weather: pd.DataFrame) -> None:

@@ -10,6 +10,8 @@ from wind_kedro.cards import QUANTITY_UNITS, SIGNAL_UNITS, Positive, Share
 
 Range = Annotated[tuple[float, float], Field(description="lowest and highest value, inclusive")]
 
+Odds = Annotated[float, Field(gt=0, lt=1)]
+
 #: Signals that are judged for spikes. Directions turn, and blades are turned: their jumps are real.
 Spiky = Literal["power_kw", "wind_speed_ms", "temperature_c"]
 
@@ -115,9 +117,14 @@ class ClockSearch(_Settings):
     min_correlation: float = Field(
         gt=0, lt=1, description="below it the comparison says nothing, and the assumption in force stays"
     )
-    margin_minutes: Positive = Field(
-        description="a reading replaces the one in force only if it is better aligned by so much, minutes; less is a tie"
+    weekly_noise_minutes: Positive = Field(description="offset of one week against the weather by chance, minutes")
+    season_noise_minutes: Positive = Field(description="winter and summer differ by so much beside that, minutes")
+    weather_noise_minutes: Positive = Field(
+        description="offset of good clocks against the weather in the long run, minutes"
     )
+    false_reading_odds: Odds = Field(description="how often the card says the wrong reading")
+    shift_odds: Odds = Field(description="how often a clock is off by a constant")
+    jump_odds: Odds = Field(description="how often a reading or a clock changes within the window, at a given week")
     shift_minutes: Positive = Field(
         description="a misalignment that stays with the best reading is reported from here on, minutes"
     )
