@@ -213,6 +213,7 @@ def all_rules(folder: Path, cadence: int) -> dict[str, Any]:
     from wind_kedro.clock import Clock
     from wind_kedro.datasets import IbisTable
     from wind_kedro.pipelines.data_engineering.timing import time_signals
+    from wind_kedro.pipelines.data_engineering.units import nothing_suspected
 
     target = folder.with_name(f"{folder.name}.timed.parquet")
     dataset = IbisTable(filepath=str(target), connection=_duckdb(folder))
@@ -224,7 +225,14 @@ def all_rules(folder: Path, cadence: int) -> dict[str, Any]:
         ]
     )
     clock = Clock(as_of=dt.datetime(2100, 1, 1, tzinfo=dt.UTC))
-    timed = time_signals(dataset.connection.read_parquet(f"{folder}/*.parquet"), calibration, fleet, clock, _settings())
+    timed = time_signals(
+        dataset.connection.read_parquet(f"{folder}/*.parquet"),
+        calibration,
+        nothing_suspected(),
+        fleet,
+        clock,
+        _settings(),
+    )
     dataset.save(timed)
     table = dataset.load()
     found = table.group_by("status").agg(rows=table.count()).to_pandas()

@@ -131,8 +131,8 @@ def kinds_in(module: ModuleType) -> set[str]:
 
 @pytest.mark.parametrize(("contract", "column"), sorted(set(table_columns())), ids=lambda name: name)
 def test_every_column_is_in_the_glossary(contract: str, column: str) -> None:
-    if column.endswith("_fault") or column in parsing.READINGS:
-        assert column.removesuffix("_fault") in named(GLOSSARY)
+    if column.endswith(("_fault", "_outside")) or column in parsing.READINGS:
+        assert column.removesuffix("_fault").removesuffix("_outside") in named(GLOSSARY)
         return
     assert column in named(GLOSSARY), f"{contract}.{column}"
 

@@ -156,6 +156,22 @@ class ClockCalibration(Contract):
     rows: Series[int] = pa.Field(ge=0, description="hours compared")
 
 
+class SuspectedUnits(Contract):
+    """One row per farm, turbine, signal and stretch of time whose values are in another unit than the card says."""
+
+    farm_id: Series[str]
+    turbine_id: Series[str]
+    signal: Series[str]
+    unit: Series[str] = pa.Field(description="the card's")
+    suspected_unit: Series[str]
+    since: Series[Utc] = pa.Field(nullable=True, description="null: from its first day on")
+    found_at: Series[Utc] = pa.Field(
+        description="the evidence of some days was there; found from what was there by then"
+    )
+    until: Series[Utc] = pa.Field(nullable=True, description="null: it has not ended")
+    evidence: Series[str] = pa.Field(description="what the days say by which it was found, JSON")
+
+
 class PowerCurve(Contract):
     """One row per farm, calibration and bin of wind speed: power of a turbine as a share of its rated power."""
 

@@ -44,9 +44,9 @@ def parameters(project_path: Path) -> dict[str, Any]:
 
 @pytest.fixture(scope="session")
 def settings(parameters: dict[str, Any]) -> DataEngineering:
-    """As they ship, but clocks are judged after two days: tests have little history."""
+    """As they ship, but clocks are judged after two days: tests have little history, and weather that is exact."""
     found = copy.deepcopy(parameters)
-    found["clock_search"]["min_history_days"] = 2
+    found["clock_search"] |= {"min_history_days": 2, "weekly_noise_minutes": 5}
     return DataEngineering.model_validate(found)
 
 
@@ -112,8 +112,9 @@ def run_room(settle: Settle, project_path: Path) -> Callable[..., Frames]:
         parsed_weather = settle(nodes.parse_weather(weather_raw, fleet, settings))
         judged_weather = settle(nodes.judge_weather(parsed_weather, fleet, clock))
         weather = nodes.make_weather(judged_weather, fleet, clock, settings)
-        calibration = nodes.calibrate_clocks(parsed_signals, weather, fleet, clock, settings)
-        timed = settle(nodes.time_signals(parsed_signals, calibration, fleet, clock, settings))
+        suspected = nodes.suspect_units(parsed_signals, fleet, clock, settings)
+        calibration = nodes.calibrate_clocks(parsed_signals, weather, suspected, fleet, clock, settings)
+        timed = settle(nodes.time_signals(parsed_signals, calibration, suspected, fleet, clock, settings))
         curve = nodes.fit_power_curves(timed, calibration, fleet, settings)
         signals = settle(nodes.judge_signals(timed, curve, fleet, settings))
         observations = nodes.aggregate_observations(signals, fleet, clock, settings)
@@ -127,6 +128,7 @@ def run_room(settle: Settle, project_path: Path) -> Callable[..., Frames]:
             weather,
             quarantine,
             calibration,
+            suspected,
             fleet,
             settings,
         )
@@ -138,6 +140,7 @@ def run_room(settle: Settle, project_path: Path) -> Callable[..., Frames]:
             "signals": contracts.Signals.validate(signals.to_pandas()),
             "quarantine": contracts.Quarantine.validate(quarantine),
             "clock_calibration": contracts.ClockCalibration.validate(calibration),
+            "suspected_units": contracts.SuspectedUnits.validate(suspected),
             "power_curve": contracts.PowerCurve.validate(curve),
             "observations": contracts.Observations.validate(observations),
             "weather": contracts.Weather.validate(weather),

@@ -17,6 +17,7 @@ from wind_kedro.clock import Clock
 from wind_kedro.pipelines.data_engineering import nodes
 from wind_kedro.pipelines.data_engineering.chunks import Chunks, near, plan
 from wind_kedro.pipelines.data_engineering.settings import DataEngineering
+from wind_kedro.pipelines.data_engineering.units import nothing_suspected
 
 from .conftest import gusty, signal_rows
 
@@ -76,7 +77,7 @@ def test_chunks_are_the_whole(
 
     def timed(most: int) -> Any:
         changed = settings.model_copy(update={"chunk_rows": most})
-        return nodes.time_signals(parsed, calibration, fleet, now, changed)
+        return nodes.time_signals(parsed, calibration, nothing_suspected(), fleet, now, changed)
 
     whole, chunks = timed(10**9).to_pandas(), timed(chunk_rows)
     assert isinstance(chunks, Chunks)

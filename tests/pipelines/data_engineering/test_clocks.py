@@ -13,10 +13,13 @@ from wind_kedro.cards import Fleet
 from wind_kedro.clock import Clock
 from wind_kedro.contracts import ClockCalibration
 from wind_kedro.pipelines.data_engineering import nodes
+from wind_kedro.pipelines.data_engineering.units import nothing_suspected
 
 from .conftest import gusty, signal_rows, weather_rows
 
 PARIS = "Europe/Paris"
+#: Six weeks and a half before and behind that.
+LONG = gusty(24 * 92, start="2024-02-14")
 #: Sixteen days before and after the clock change of 2024-03-31: each time is judged apart from two weeks on.
 WIND = gusty(24 * 32, start="2024-03-15")
 STAMPS: dict[str, Callable[[pd.Timestamp], str]] = {
@@ -27,6 +30,12 @@ STAMPS: dict[str, Callable[[pd.Timestamp], str]] = {
         at.tz_localize(None).tz_localize(PARIS, nonexistent="shift_forward").isoformat()
     ),
     "local without offset": lambda at: at.tz_convert(PARIS).tz_localize(None).isoformat(),
+    "45 minutes early": lambda at: (at - pd.Timedelta(minutes=45)).tz_localize(None).isoformat(),
+    "an hour and a half late since 5 April": lambda at: (
+        (at + pd.Timedelta(minutes=90 if at >= pd.Timestamp("2024-04-05", tz="UTC") else 0))
+        .tz_localize(None)
+        .isoformat()
+    ),
     "two hours late": lambda at: (at + pd.Timedelta(hours=2)).tz_localize(None).isoformat(),
 }
 
@@ -46,7 +55,9 @@ def calibrate(
             )
         )
         weather = nodes.make_weather(judged, fleet, clock, settings)
-        return ClockCalibration.validate(nodes.calibrate_clocks(parsed, weather, fleet, clock, settings))
+        return ClockCalibration.validate(
+            nodes.calibrate_clocks(parsed, weather, nothing_suspected(), fleet, clock, settings)
+        )
 
     return run
 
@@ -85,6 +96,25 @@ def test_calibrations_come_after_two_days_and_on_the_first_of_months(calibrate: 
         "honest offset", "as_stamped", clock=Clock(as_of=pd.Timestamp("2024-04-02T00:00Z").to_pydatetime())
     )
     pd.testing.assert_frame_equal(early, found.iloc[:2])
+
+
+@pytest.mark.parametrize(("stamp", "minutes"), [("two hours late", 120), ("45 minutes early", -45)])
+def test_a_constant_error_is_no_false_offset(calibrate: Callable[..., pd.DataFrame], stamp: str, minutes: int) -> None:
+    # Summer and winter time have six weeks each: their offsets agree under the reading that is right.
+    newest = calibrate(stamp, "as_stamped", LONG, LONG).iloc[-1]
+    assert newest["reading"] == "as_stamped"
+    assert newest["shifted"]
+    assert newest["offset_minutes"] == pytest.approx(minutes, abs=10)
+    assert pd.isna(newest["jumped_at"])
+
+
+def test_a_jump_is_found_from_five_weeks_on_and_holds_from_then(calibrate: Callable[..., pd.DataFrame]) -> None:
+    found = calibrate("an hour and a half late since 5 April", "as_stamped", LONG, LONG).set_index("fitted_at")
+    before, newest = found.loc[pd.Timestamp("2024-04-01", tz="UTC")], found.iloc[-1]
+    assert not before["shifted"]
+    assert newest["shifted"]
+    assert newest["offset_minutes"] == pytest.approx(90, abs=15)
+    assert abs(newest["jumped_at"] - pd.Timestamp("2024-04-05", tz="UTC")) <= pd.Timedelta(days=7)
 
 
 def test_a_shift_with_every_reading_is_told_with_its_size(calibrate: Callable[..., pd.DataFrame]) -> None:

@@ -26,7 +26,16 @@ APART = 24
 PLACES = [(step, turbine) for step in range(APART, len(WIND) - APART, APART) for turbine in range(TURBINES)]
 VALUES = ["power_kw", "wind_speed_ms", "wind_direction_deg", "temperature_c"]
 #: What other rooms read.
-OUTPUTS = ["signals", "quarantine", "clock_calibration", "power_curve", "observations", "weather", "data_quality"]
+OUTPUTS = [
+    "signals",
+    "quarantine",
+    "suspected_units",
+    "clock_calibration",
+    "power_curve",
+    "observations",
+    "weather",
+    "data_quality",
+]
 #: How long a stuck sensor repeats itself, intervals.
 STUCK = 9
 #: An example takes seconds: what fails is shown as it was found, not made smaller for minutes.
@@ -84,9 +93,17 @@ FAULTS: dict[str, tuple[Callable[[Row], list[Row]], list[tuple[str, str]]]] = {
 }
 
 
-def sent(faults: dict[tuple[int, int], str]) -> tuple[list[Row], Counter[tuple[str, str]], set[tuple[int, int]]]:
-    """The rows of a farm with these faults, what should become of them, and the places that are touched by a fault."""
+#: A turbine whose wind or power is in another unit than the card says, all along: none, or which signal by how much.
+UNITS: dict[str, tuple[str, float]] = {"m/s as km/h": ("wind_speed_ms", 3.6), "kW as MW": ("power_kw", 0.001)}
+UNIT_TURBINE = 2
+
+
+def sent(
+    faults: dict[tuple[int, int], str], unit: str = "", fast_minutes: int = 0
+) -> tuple[list[Row], Counter[tuple[str, str]], dict[int, Row]]:
+    """The rows of a farm with these faults, what should become of them, and the healthy ones by their number in the file."""
     out: list[Row] = []
+    untouched: dict[int, Row] = {}
     expected: Counter[tuple[str, str]] = Counter()
     touched = set(faults)
     stuck = {
@@ -97,8 +114,14 @@ def sent(faults: dict[tuple[int, int], str]) -> tuple[list[Row], Counter[tuple[s
     }
     touched |= set(stuck)
     rows = healthy()
+    for row in rows:
+        row["timestamp"] = (pd.Timestamp(row["timestamp"]) + pd.Timedelta(minutes=fast_minutes)).isoformat()
     for number, row in enumerate(rows):
         place = divmod(number, TURBINES)
+        if unit and place[1] == UNIT_TURBINE:
+            touched.add(place)
+            signal, times = UNITS[unit]
+            row |= {signal: f"{float(row[signal]) * times:.6f}"}
         if place in stuck:
             first = rows[stuck[place] * TURBINES + place[1]]
             out.append(row | {"wind_direction_deg": first["wind_direction_deg"]})
@@ -107,9 +130,11 @@ def sent(faults: dict[tuple[int, int], str]) -> tuple[list[Row], Counter[tuple[s
         change, fates = FAULTS.get(faults.get(place, ""), (lambda own: [own], [("kept", "")]))
         changed = change(row)
         assert len(changed) == len(fates)
+        if place not in touched:
+            untouched[len(out) + 1] = row
         out += changed
         expected.update(fates)
-    return out, expected, touched
+    return out, expected, untouched
 
 
 some_faults = st.dictionaries(
@@ -153,12 +178,14 @@ def test_any_mix_of_faults(
     @hypothesis.settings(
         max_examples=examples, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
     )
-    @given(some_faults, st.integers(0, 2**32 - 1))
-    def holds(faults: dict[tuple[int, int], str], seed: int) -> None:
-        rows, expected, touched = sent(faults)
+    @given(some_faults, st.sampled_from(["", *UNITS]), st.integers(-9, 9), st.integers(0, 2**32 - 1))
+    @hypothesis.example({PLACES[0]: "revision", PLACES[-1]: "stuck"}, "m/s as km/h", 6, 1)
+    def holds(faults: dict[tuple[int, int], str], unit: str, fast: int, seed: int) -> None:
+        rows, expected, untouched = sent(faults, unit, 10 * fast)
         found = run(rows)
         accounted_for(found, rows, expected)
-        nothing_healthy_was_touched(found, touched)
+        nothing_healthy_was_touched(found, untouched)
+        assert set(found["suspected_units"]["turbine_id"]) <= ({f"T{UNIT_TURBINE}"} if unit else set())
         np.random.default_rng(seed).shuffle(rows)
         other = run(rows)
         one, two = without_places(found), without_places(other)
@@ -178,12 +205,10 @@ def accounted_for(found: Frames, rows: list[Row], expected: Counter[tuple[str, s
     assert len(found["quarantine"]) == sum(n for (status, _), n in expected.items() if status == "quarantined")
 
 
-def nothing_healthy_was_touched(found: Frames, touched: set[tuple[int, int]]) -> None:
-    signals = found["signals"].set_index(["valid_at", "turbine_id"])
-    for number, row in enumerate(healthy()):
-        step, turbine = divmod(number, TURBINES)
-        if (step, turbine) in touched:
-            continue
-        kept = signals.loc[WIND.index[step], row["turbine_id"]]
+def nothing_healthy_was_touched(found: Frames, untouched: dict[int, Row]) -> None:
+    signals = found["signals"].query("farm_id == 'hill'").set_index("source_row")
+    assert len(untouched) > TURBINES * len(WIND) / 4
+    for number, row in untouched.items():
+        kept = signals.loc[number]
         assert kept["status"] == "kept"
-        assert [kept[name] for name in VALUES] == [float(row[name]) for name in VALUES], (step, turbine)
+        assert [kept[name] for name in VALUES] == [float(row[name]) for name in VALUES], row

@@ -13,6 +13,7 @@ from wind_kedro.clock import Clock
 from wind_kedro.pipelines.data_engineering import nodes
 from wind_kedro.pipelines.data_engineering.settings import DataEngineering
 from wind_kedro.pipelines.data_engineering.timing import NothingAvailableError
+from wind_kedro.pipelines.data_engineering.units import nothing_suspected
 
 Make = Callable[[list[dict[str, Any]]], Any]
 FIRST_CALIBRATION = pd.Timestamp("2024-03-01", tz="UTC")
@@ -37,7 +38,9 @@ def time(
     ) -> pd.DataFrame:
         fleet = windy(**signals)
         parsed = settle(nodes.parse_signals(raw_signals([GOOD | row for row in rows]), fleet, settings))
-        timed: pd.DataFrame = nodes.time_signals(parsed, calibrated(reading), fleet, clock, settings).to_pandas()
+        timed: pd.DataFrame = nodes.time_signals(
+            parsed, calibrated(reading), nothing_suspected(), fleet, clock, settings
+        ).to_pandas()
         return timed.sort_values("source_row", ignore_index=True)
 
     return run

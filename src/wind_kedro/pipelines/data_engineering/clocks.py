@@ -21,8 +21,9 @@ from wind_kedro.clock import Clock
 from wind_kedro.points import at_leading_points
 
 from ._tables import Table, exact, in_utc, naive
-from .parsing import READINGS
+from .parsing import READINGS, arrivals
 from .settings import ClockSearch, DataEngineering
+from .units import with_suspicions
 
 Floats = NDArray[np.float64]
 _MINUTE = np.timedelta64(1, "m")
@@ -37,8 +38,9 @@ _WEEK_HOURS = 7 * 24
 _WEEK_MINUTES = _WEEK_HOURS * 60
 #: A stretch is judged from so many hours on: half a week.
 _MIN_WEEK_HOURS = _WEEK_HOURS / 2
-#: A jump is looked for where so many weeks lie before and behind it.
-_WEEKS_BEFORE_A_JUMP, _WEEKS_AFTER_A_JUMP = 4, 3
+#: A jump is looked for where so many weeks lie before and behind it, the one that has begun among them. Three weeks of weather
+#: can be late for an hour and a half (La Haute Borne, November 2014).
+_WEEKS_BEFORE_A_JUMP, _WEEKS_AFTER_A_JUMP = 5, 5
 #: Stamps of so many places within a step of lags are looked up, of more interpolated one by one.
 _FEW_PHASES = 8
 #: The usual noise of a week counts as much as so many weeks that were seen.
@@ -54,7 +56,12 @@ _ENOUGH_FOR_PEARSON = 3
 
 
 def calibrate_clocks(
-    parsed_signals: Table, weather: pd.DataFrame, fleet: Fleet, clock: Clock, data_engineering: DataEngineering
+    parsed_signals: Table,
+    weather: pd.DataFrame,
+    suspected_units: pd.DataFrame,
+    fleet: Fleet,
+    clock: Clock,
+    data_engineering: DataEngineering,
 ) -> pd.DataFrame:
     """Find, for every farm and calibration time, the reading of its stamps that fits the weather best.
 
@@ -79,14 +86,15 @@ def calibrate_clocks(
     Args:
         parsed_signals: see `parse_signals`.
         weather: contract `Weather`.
+        suspected_units: contract `SuspectedUnits`: wind in another unit is left out once that was found.
         fleet: the cards.
         clock: as of when.
         data_engineering: the room's parameters.
     """
     search = data_engineering.clock_search
-    arrivals = _arrivals(parsed_signals, fleet)
-    firsts = _first_calibrations(arrivals, search)
-    blocks = _wind_by_block(arrivals, firsts, clock).to_pandas()
+    arrived = arrivals(parsed_signals, fleet)
+    firsts = _first_calibrations(arrived, search)
+    blocks = _wind_by_block(arrived, firsts, suspected_units, fleet, clock).to_pandas()
     weather = naive(at_leading_points(weather, fleet.farms), ["run_at", "available_at", "valid_at"])
     as_of = clock.as_of.replace(tzinfo=None)
     rows: list[dict[str, Any]] = []
@@ -115,36 +123,16 @@ def calibrate_clocks(
     return in_utc(pd.DataFrame(rows, columns=columns).astype(kinds), ["fitted_at", "jumped_at"])
 
 
-def _arrivals(parsed: Table, fleet: Fleet) -> Table:
-    """Good rows with ``arrived``: when they were here for sure, whichever reading is right."""
-    import ibis
-
-    farms = ibis.memtable(
-        pd.DataFrame(
-            {
-                "farm_id": farm.id,
-                "wait": farm.signals.cadence_seconds + 60 * farm.latency_minutes,
-                # As stamped, if that is coarse enough.
-                "compared": _compared_seconds(farm) if _compared_seconds(farm) > farm.signals.cadence_seconds else 1,
-            }
-            for farm in fleet.farms
-        )
-    )
-    rows = parsed.filter(parsed.reason.isnull()).inner_join(farms, "farm_id")
-    latest = ibis.greatest(*[rows[reading] for reading in READINGS]) + rows["wait"].as_interval("s")
-    return rows.mutate(arrived=ibis.coalesce(rows.received_at, latest))
-
-
 def first_calibrations(parsed_signals: Table, fleet: Fleet, search: ClockSearch) -> pd.Series:
     """When each farm's clock is first calibrated, before which none of its rows can be used (UTC without zone, by farm)."""
-    return _first_calibrations(_arrivals(parsed_signals, fleet), search)
+    return _first_calibrations(arrivals(parsed_signals, fleet), search)
 
 
-def _first_calibrations(arrivals: Table, search: ClockSearch) -> pd.Series:
+def _first_calibrations(arrived: Table, search: ClockSearch) -> pd.Series:
     """When each farm is first calibrated (UTC without zone); index: farm."""
     days = (
-        arrivals.group_by(["farm_id", arrivals.wall_clock_is_utc.truncate("D").name("day")])
-        .agg(arrived=arrivals.arrived.min())
+        arrived.group_by(["farm_id", arrived.wall_clock_is_utc.truncate("D").name("day")])
+        .agg(arrived=arrived.arrived.min())
         .to_pandas()
         .sort_values(["farm_id", "arrived"])
     )
@@ -157,17 +145,29 @@ def _first_calibrations(arrivals: Table, search: ClockSearch) -> pd.Series:
     return pd.Series(firsts, dtype="datetime64[us]")
 
 
-def _wind_by_block(arrivals: Table, firsts: pd.Series, clock: Clock) -> Table:
+def _wind_by_block(
+    arrived: Table, firsts: pd.Series, suspected_units: pd.DataFrame, fleet: Fleet, clock: Clock
+) -> Table:
     """Farm's mean wind speed per stamp (all three readings of it) and block: the calibration at which it counts first."""
     import ibis
 
     known = ibis.memtable(pd.DataFrame({"farm_id": firsts.index.astype("str"), "first": firsts.to_numpy()}))
-    rows = arrivals.inner_join(known, "farm_id")
+    # As stamped, if that is coarse enough.
+    compared = {
+        farm.id: _compared_seconds(farm) if _compared_seconds(farm) > farm.signals.cadence_seconds else 1
+        for farm in fleet.farms
+    }
+    steps = ibis.memtable(pd.DataFrame({"farm_id": list(compared), "compared": list(compared.values())}))
+    rows = arrived.inner_join(known, "farm_id").inner_join(steps, "farm_id")
     # (previous, this]: what arrives on the stroke of a calibration is known to it.
     month = (rows.arrived - ibis.interval(microseconds=1)).truncate("M") + ibis.interval(months=1)
     rows = rows.mutate(block=ibis.ifelse(rows.arrived <= rows["first"], rows["first"], month))
     as_of = ibis.literal(clock.as_of.replace(tzinfo=None), "timestamp")
     rows = rows.filter(rows.wind_speed_ms.notnull(), rows.block <= as_of)
+    wrong = suspected_units[suspected_units["signal"] == "wind_speed_ms"]
+    if len(wrong):
+        rows = with_suspicions(rows, wrong, "wall_clock_is_utc")
+        rows = rows.filter(~(rows.wind_speed_ms_suspected_at <= rows.block).fill_null(False))
     into = {name: rows[name] - (rows[name].epoch_seconds() % rows.compared).as_interval("s") for name in READINGS}
     rows = rows.mutate(**into)
     key = ["farm_id", "block", *READINGS]
@@ -363,8 +363,8 @@ def _peaks(sums: Floats, lags: Floats, cadence: float) -> _Peaks:
 def _weekly_noise(sums: Floats, lags: Floats, cadence: float, search: ClockSearch) -> float:
     """How far the offset of one week is from that of the next by chance alone (standard deviation of a week), minutes.
 
-    Under the reading that fits best. Of differences between weeks, as a clock that jumps makes one large difference only, and of their median. Weeks
-    are few at first, so that the usual noise counts as ``_USUAL_WEEKS`` of them.
+    Under the reading that fits best. Of differences between weeks, as a clock that jumps makes one large difference only,
+    and of their median. Weeks are few at first, so that the usual noise counts as ``_USUAL_WEEKS`` of them.
 
     Args:
         sums: (reading, week, part, 6, lag).

@@ -46,7 +46,11 @@ _SOURCE = frozenset({"farm_id", "source_file", "source_row", "reason", "detail"}
 class ParsedSignals(HasColumns):
     """One row per source row of signals, as numbers and times, or with the reason why not."""
 
-    columns = _SOURCE | {"turbine_id", "received_at", *READINGS, *SIGNALS, *(f"{name}_fault" for name in SIGNALS)}
+    columns = (
+        _SOURCE
+        | {"turbine_id", "received_at", *READINGS, *SIGNALS}
+        | {f"{name}_{of}" for name in SIGNALS for of in ("fault", "outside")}
+    )
 
 
 class ParsedWeather(HasColumns):

@@ -10,6 +10,7 @@ from .readiness import assess_readiness
 from .runs import judge_weather, make_weather
 from .span import check_as_of
 from .timing import time_signals
+from .units import suspect_units
 from .weather_parsing import parse_weather
 
 __all__ = [
@@ -25,5 +26,6 @@ __all__ = [
     "parse_signals",
     "parse_weather",
     "set_aside",
+    "suspect_units",
     "time_signals",
 ]

@@ -25,9 +25,10 @@ def parse_signals(signals_raw: Table, fleet: Fleet, data_engineering: DataEngine
 
     One row per row of a source, and one with number 0 per source that could not be read (reason ``source_unreadable``).
     Signals are in the house's units; a value that is a sentinel or out of range is null and ``<signal>_fault`` says
-    ``sentinel`` or ``out_of_range``. Times are UTC without zone: ``as_stamped``, ``wall_clock_is_utc`` and
-    ``wall_clock_is_local`` are the start of the interval by that reading of the stamp. ``reason`` and ``detail`` are
-    null in good rows, else the first of ``ragged``, ``unknown_turbine``, ``bad_stamp``, ``unparseable``.
+    ``sentinel`` or ``out_of_range``; ``<signal>_outside`` keeps the latter. Times are UTC without zone: ``as_stamped``,
+    ``wall_clock_is_utc`` and ``wall_clock_is_local`` are the start of the interval by that reading of the stamp.
+    ``reason`` and ``detail`` are null in good rows, else the first of ``ragged``, ``unknown_turbine``, ``bad_stamp``,
+    ``unparseable``.
 
     Args:
         signals_raw: contract `SignalsRaw`.
@@ -114,14 +115,14 @@ def parse_signals(signals_raw: Table, fleet: Fleet, data_engineering: DataEngine
         received_at=rows.received,
         **{reading: rows[reading] for reading in READINGS},
         **{name: rows[name] for name in SIGNALS},
-        **{f"{name}_fault": rows[f"{name}_fault"] for name in SIGNALS},
+        **{f"{name}_{of}": rows[f"{name}_{of}"] for name in SIGNALS for of in ("fault", "outside")},
         reason=reason,
         detail=detail,
     )
 
 
 def range_faults(rows: Table, fleet: Fleet, data_engineering: DataEngineering) -> Table:
-    """Null sentinels and values out of range, and say so in ``<signal>_fault``."""
+    """Null sentinels and values out of range, and say so in ``<signal>_fault``; ``<signal>_outside`` keeps the latter."""
     import ibis
 
     faults = {}
@@ -139,6 +140,23 @@ def range_faults(rows: Table, fleet: Fleet, data_engineering: DataEngineering) -
             cases.append(((rows[name] < low * scale) | (rows[name] > high * scale), ibis.literal("out_of_range")))
         faults[f"{name}_fault"] = ibis.cases(*cases) if cases else ibis.null("string")
     rows = rows.mutate(**faults)
+    nothing = ibis.null("float64")
     return rows.mutate(
-        **{name: ibis.ifelse(rows[f"{name}_fault"].isnull(), rows[name], ibis.null("float64")) for name in SIGNALS}
+        **{
+            f"{name}_outside": ibis.ifelse(rows[f"{name}_fault"] == "out_of_range", rows[name], nothing)
+            for name in SIGNALS
+        },
+        **{name: ibis.ifelse(rows[f"{name}_fault"].isnull(), rows[name], nothing) for name in SIGNALS},
     )
+
+
+def arrivals(parsed_signals: Table, fleet: Fleet) -> Table:
+    """Good rows with ``arrived``: when they were here for sure, whichever reading is right."""
+    import ibis
+
+    waits = pd.DataFrame(
+        {"farm_id": farm.id, "wait": farm.signals.cadence_seconds + 60 * farm.latency_minutes} for farm in fleet.farms
+    )
+    rows = parsed_signals.filter(parsed_signals.reason.isnull()).inner_join(ibis.memtable(waits), "farm_id")
+    latest = ibis.greatest(*[rows[reading] for reading in READINGS]) + rows["wait"].as_interval("s")
+    return rows.mutate(arrived=ibis.coalesce(rows.received_at, latest)).drop("wait")

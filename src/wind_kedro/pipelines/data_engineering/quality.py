@@ -33,6 +33,7 @@ _FAULTS: Mapping[str, str] = {
     "sentinel": "are the logger's code for 'missing'",
     "out_of_range": "are outside what can be",
     "stuck": "repeat to the last digit while the wind moved",
+    "unit": "are in another unit than the card says, as far as the data tell",
     "spike": "stand off the values before and behind, which agree",
 }
 #: What a point off the power curve is, in words.
@@ -127,6 +128,7 @@ def assess_quality(
     weather: pd.DataFrame,
     quarantine: pd.DataFrame,
     clock_calibration: pd.DataFrame,
+    suspected_units: pd.DataFrame,
     fleet: Fleet,
     data_engineering: DataEngineering,
 ) -> pd.DataFrame:
@@ -145,6 +147,7 @@ def assess_quality(
         weather: contract `Weather`.
         quarantine: contract `Quarantine`.
         clock_calibration: contract `ClockCalibration`.
+        suspected_units: contract `SuspectedUnits`.
         fleet: the cards.
         data_engineering: the room's parameters.
 
@@ -173,6 +176,7 @@ def assess_quality(
         if farm.id in values.index:
             _judge_signals(about_signals, farm, values.loc[farm.id].to_dict())
         _judge_clock(about_signals, farm, clock_calibration[clock_calibration["farm_id"] == farm.id], data_engineering)
+        _judge_units(about_signals, farm, suspected_units[suspected_units["farm_id"] == farm.id])
         _account(about_weather, counted)
         _judge_runs(about_weather, farm, weather[weather["farm_id"] == farm.id])
     for entity, minutes, farm_id in ill_fitting(fleet):
@@ -288,6 +292,39 @@ def _judge_signals(notes: _Notes, farm: Farm, own: Mapping[Any, Any]) -> None:
         notes.add("retimed", "row", moved, rows, message, "warning")
 
 
+def _judge_units(notes: _Notes, farm: Farm, suspected: pd.DataFrame) -> None:
+    """One finding per signal and unit: which turbines, since when, what shows it, and what to change."""
+    for (signal, unit), own in suspected.groupby(["signal", "suspected_unit"], sort=True):
+        turbines = sorted(own["turbine_id"].unique())
+        every = len(turbines) == len(farm.turbines)
+        who = "all turbines" if every and len(turbines) > 1 else ", ".join(turbines)
+        since, until = own["since"].min(), own["until"].max()
+        when = "from the first day on" if own["since"].isna().any() else f"since {since:%Y-%m-%d}"
+        going_on = own["until"].isna().any()
+        when += "" if going_on else f" until {until:%Y-%m-%d}"
+        days = json.loads(own.sort_values("found_at").iloc[0]["evidence"])
+        first = next(iter(days))
+        shown = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in days[first].items())
+        always = every and own["since"].isna().all() and going_on
+        do = (
+            f"set unit: {unit} for {signal} in farms.yml"
+            if always
+            else "have it put right at the source and sent again"
+        )
+        message = (
+            f"{signal} of {who} is in {unit} {when}, says the data, and the card says {own['unit'].iloc[0]} ({first}: {shown}); "
+            f"found {own['found_at'].min():%Y-%m-%d}, and set aside. If you agree, {do}"
+        )
+        notes.add(
+            "unit_suspected",
+            str(signal),
+            len(turbines),
+            len(farm.turbines),
+            message,
+            "error" if going_on else "warning",
+        )
+
+
 def _judge_clock(notes: _Notes, farm: Farm, calibrations: pd.DataFrame, data_engineering: DataEngineering) -> None:
     if calibrations.empty:
         return
@@ -321,8 +358,8 @@ def _judge_clock(notes: _Notes, farm: Farm, calibrations: pd.DataFrame, data_eng
         right = farm.signals.clock_ahead_minutes + cadence * round(shift / cadence)
         message = (
             f"signals are {abs(shift):.0f} min (± {newest['noise_minutes']:.0f}) {'late' if shift > 0 else 'early'} against the "
-            f"weather{when}, in winter and summer alike; not corrected, as the weather's point or model may be what is off: check "
-            f"the logger's clock. If it is the clock, set it right, and clock_ahead_minutes: {right} in farms.yml for what it stamped"
+            f"weather{when}, in winter and summer alike; not corrected, as the weather's point or model may be what is off: "
+            f"check the logger's clock. If it is the clock, set clock_ahead_minutes: {right} in farms.yml"
         )
         notes.add("clock_shifted", "row", hours, hours, message, "warning")
     elif when:

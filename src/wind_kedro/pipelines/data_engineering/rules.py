@@ -1,4 +1,4 @@
-"""Values that no turbine measured although they could be: sensors that are stuck, and spikes. Each rule is one function.
+"""Values that no turbine measured although they could be: sensors that are stuck, spikes, units. Each rule is one function.
 
 A rule turns the columns of a table into a true-or-false expression. All share one order (a turbine's first versions by time),
 so that the tables' engine sorts once.
@@ -15,6 +15,7 @@ from wind_kedro.cards import Fleet
 
 from ._tables import Table
 from .settings import DataEngineering, Spike, Spiky, Stuck
+from .units import suspected_signals, with_suspicions
 
 #: How many intervals before and behind a spike are looked at.
 NEIGHBOURS = 2
@@ -63,15 +64,17 @@ def whole(rows: Table, frame: Any, count: int, cadence: int) -> Any:
     return (rows.valid_at.min().over(frame) == since) & (rows.available_at.max().over(frame) <= rows.available_at)
 
 
-def clean_values(rows: Table, fleet: Fleet, data_engineering: DataEngineering) -> Table:
-    """Null what is stuck or a spike, and say so in ``<signal>_fault``.
+def clean_values(rows: Table, suspected_units: pd.DataFrame, fleet: Fleet, data_engineering: DataEngineering) -> Table:
+    """Null what is stuck, a spike or in another unit, and say so in ``<signal>_fault``.
 
     Only first versions are judged. ``stuck`` is judged by what came before, and holds from the row's arrival. ``spike`` needs
     what came behind: until then the value counts. So ``<signal>_spiked`` keeps it and ``<signal>_spiked_at`` says until when,
-    for the values of which observations are made; both are null in all other rows.
+    for the values of which observations are made; both are null in all other rows. A ``unit`` is judged of all versions, and
+    counts like a spike until it was found (`suspect_units`); a value of another signal that came before stays.
 
     Args:
         rows: rows in time with their status and version, see `time_signals`.
+        suspected_units: contract `SuspectedUnits`.
         fleet: the cards.
         data_engineering: the room's parameters.
     """
@@ -79,6 +82,7 @@ def clean_values(rows: Table, fleet: Fleet, data_engineering: DataEngineering) -
 
     rows = rows.left_join(ibis.memtable(turbines_of(fleet)), ["farm_id", "turbine_id"])
     rows = rows.drop("farm_id_right", "turbine_id_right")
+    rows = _without_known_units(with_suspicions(rows, suspected_units, "valid_at"), suspected_units)
     rows = rows.mutate(judged=rows.status.isin(["kept", "superseded"]) & (rows.version == 0))
     order = {"group_by": ["farm_id", "turbine_id", "judged"], "order_by": ["valid_at", "source_row"]}
     made = {
@@ -103,7 +107,50 @@ def clean_values(rows: Table, fleet: Fleet, data_engineering: DataEngineering) -
             cleaned[f"{name}_spiked"] = ibis.ifelse(off, rows[name], ibis.null("float64"))
             cleaned[f"{name}_spiked_at"] = ibis.ifelse(off, rows[f"{name}_found_at"], ibis.null("timestamp"))
     helpers = [column for column in columns if column.startswith("near_") or column.endswith("_stuck")]
-    return rows.mutate(**cleaned).drop("judged", "rated", *helpers, *(f"{name}_found_at" for name in _SPIKED))
+    rows = rows.mutate(**cleaned).drop("judged", "rated", *helpers, *(f"{name}_found_at" for name in _SPIKED))
+    return _without_units_found_later(rows, suspected_units)
+
+
+def _without_known_units(rows: Table, suspected_units: pd.DataFrame) -> Table:
+    """Null what was known to be in another unit when it came."""
+    import ibis
+
+    for name in suspected_signals(suspected_units):
+        known = (rows[f"{name}_suspected_at"] <= rows.available_at).fill_null(False)
+        struck = known & (rows[name].notnull() | (rows[f"{name}_fault"] == "out_of_range").fill_null(False))
+        rows = rows.mutate(
+            **{
+                name: ibis.ifelse(struck, ibis.null("float64"), rows[name]),
+                f"{name}_fault": ibis.ifelse(struck, "unit", rows[f"{name}_fault"]),
+            }
+        )
+    return rows
+
+
+def _without_units_found_later(rows: Table, suspected_units: pd.DataFrame) -> Table:
+    """What was found to be in another unit after it came counts until then, as a spike does."""
+    import ibis
+
+    for name in suspected_signals(suspected_units):
+        found_at = rows[f"{name}_suspected_at"]
+        if name in SPIKES_IN_TIME:
+            late = (found_at > rows.available_at).fill_null(False)
+            struck = late & rows[name].notnull()
+            spiked_at = rows[f"{name}_spiked_at"]
+            rows = rows.mutate(
+                **{
+                    name: ibis.ifelse(struck, ibis.null("float64"), rows[name]),
+                    f"{name}_fault": ibis.ifelse(struck, "unit", rows[f"{name}_fault"]),
+                    f"{name}_spiked": ibis.ifelse(struck, rows[name], rows[f"{name}_spiked"]),
+                    f"{name}_spiked_at": ibis.cases(
+                        (struck, found_at),
+                        (late & spiked_at.notnull(), ibis.least(spiked_at, found_at)),
+                        else_=spiked_at,
+                    ),
+                }
+            )
+        rows = rows.drop(f"{name}_suspected_at")
+    return rows
 
 
 def stuck(rows: Table, order: dict[str, list[str]], name: str, settings: Stuck, cadence: int) -> Any:

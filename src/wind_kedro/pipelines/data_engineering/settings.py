@@ -131,6 +131,26 @@ class ClockSearch(_Settings):
     max_weather_gap_hours: Positive = Field(description="the weather is not interpolated across longer gaps, hours")
 
 
+class Units(_Settings):
+    """When a turbine's values are in another unit than its card says."""
+
+    evidence_days: int = Field(gt=0, description="so many days in a row that say the same make sure, days")
+    alone_days: int = Field(
+        gt=0, description="likewise of power, where there is no wind speed to compare it with, days"
+    )
+    baseline_days: int = Field(gt=0, description="from so many good days on a turbine is compared with itself, days")
+    min_hours: Positive = Field(description="a day with less to judge says nothing, hours")
+    min_correlation: float = Field(gt=0, lt=1, description="of the logarithms of wind speed and power within a day")
+    max_scatter: Positive = Field(description="of the logarithm of wind speed around that of power, within a day")
+    first_tolerance: Positive = Field(description="the logarithm of a day's wind speed is so near to that of a unit")
+    tolerance: Positive = Field(description="likewise of a turbine that is compared with itself")
+    power_coefficient: float = Field(
+        gt=0, lt=16 / 27, description="of a turbine below rated power; Betz: at most 16/27"
+    )
+    air_density_kgm3: Positive
+    specific_power_wm2: Positive = Field(description="of turbines whose rotor is not on the card, W/m2")
+
+
 class Retiming(_Settings):
     """When rows that a clock change stamped twice are put right."""
 
@@ -193,6 +213,7 @@ class DataEngineering(_Settings):
     spike: Spike
     labels: Labels
     clock_search: ClockSearch
+    units: Units
     retiming: Retiming
     power_curve: Curve
     observations: Aggregation

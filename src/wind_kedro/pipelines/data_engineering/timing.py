@@ -38,6 +38,7 @@ class NothingAvailableError(WindKedroError):
 def time_signals(
     parsed_signals: Table,
     clock_calibration: pd.DataFrame,
+    suspected_units: pd.DataFrame,
     fleet: Fleet,
     clock: Clock,
     data_engineering: DataEngineering,
@@ -55,8 +56,8 @@ def time_signals(
     - ``quarantined``: ``reason`` and ``detail`` say why. Two rows that came together for one interval and differ are
       both set aside (``conflicting_stamp``), unless a clock change explains them (`retime`; ``retimed``).
 
-    A value that came again and again while the wind moved is null, and its fault is ``stuck``; a ``spike`` likewise
-    (`clean_values`).
+    A value that came again and again while the wind moved is null, and its fault is ``stuck``; a ``spike`` likewise, and
+    ``unit``, a value whose unit is suspected (`clean_values`).
 
     The calibration in force when a row could first have arrived, by whichever reading, says how its stamp is read; rows
     older than the first calibration wait for it. So nothing that arrives later moves a row.
@@ -66,6 +67,7 @@ def time_signals(
     Args:
         parsed_signals: see `parse_signals`.
         clock_calibration: contract `ClockCalibration`.
+        suspected_units: contract `SuspectedUnits`.
         fleet: the cards.
         clock: as of when.
         data_engineering: the room's parameters.
@@ -86,7 +88,7 @@ def time_signals(
         return _known(_moved(timed, moved), clock)
 
     if rows.count().execute() <= data_engineering.chunk_rows:
-        return clean_values(_versions(settled(rows)), fleet, data_engineering)
+        return clean_values(_versions(settled(rows)), suspected_units, fleet, data_engineering)
     margin = looks_around(fleet, data_engineering)
 
     def worked(chunk: Chunk) -> Table:
@@ -94,7 +96,7 @@ def time_signals(
         # Where a row is only known once it has its time; one without a time stays where its stamp was.
         own = near(own.mutate(place=ibis.coalesce(own.valid_at, own[_STAMP])), chunk, "place", margin)
         own = own.filter(own.valid_at.notnull() | is_inside(own, chunk, "place"))
-        cleaned = clean_values(_versions(own), fleet, data_engineering)
+        cleaned = clean_values(_versions(own), suspected_units, fleet, data_engineering)
         return cleaned.filter(cleaned.valid_at.isnull() | is_inside(cleaned, chunk, "valid_at"))
 
     return Chunks(plan(rows, _STAMP, data_engineering.chunk_rows), worked)
