@@ -31,8 +31,8 @@ STAMPS: dict[str, Callable[[pd.Timestamp], str]] = {
     ),
     "local without offset": lambda at: at.tz_convert(PARIS).tz_localize(None).isoformat(),
     "45 minutes early": lambda at: (at - pd.Timedelta(minutes=45)).tz_localize(None).isoformat(),
-    "an hour and a half late since 5 April": lambda at: (
-        (at + pd.Timedelta(minutes=90 if at >= pd.Timestamp("2024-04-05", tz="UTC") else 0))
+    "an hour and a half early since 5 April": lambda at: (
+        (at + pd.Timedelta(minutes=-90 if at >= pd.Timestamp("2024-04-05", tz="UTC") else 0))
         .tz_localize(None)
         .isoformat()
     ),
@@ -109,11 +109,11 @@ def test_a_constant_error_is_no_false_offset(calibrate: Callable[..., pd.DataFra
 
 
 def test_a_jump_is_found_from_five_weeks_on_and_holds_from_then(calibrate: Callable[..., pd.DataFrame]) -> None:
-    found = calibrate("an hour and a half late since 5 April", "as_stamped", LONG, LONG).set_index("fitted_at")
+    found = calibrate("an hour and a half early since 5 April", "as_stamped", LONG, LONG).set_index("fitted_at")
     before, newest = found.loc[pd.Timestamp("2024-04-01", tz="UTC")], found.iloc[-1]
     assert not before["shifted"]
     assert newest["shifted"]
-    assert newest["offset_minutes"] == pytest.approx(90, abs=15)
+    assert newest["offset_minutes"] == pytest.approx(-90, abs=15)
     assert abs(newest["jumped_at"] - pd.Timestamp("2024-04-05", tz="UTC")) <= pd.Timedelta(days=7)
 
 

@@ -405,6 +405,7 @@ def test_the_pipeline_gives_what_the_other_rooms_read() -> None:
         "signals",
         "quarantine",
         "clock_calibration",
+        "suspected_units",
         "power_curve",
         "observations",
         "weather",
@@ -416,4 +417,5 @@ def test_the_pipeline_gives_what_the_other_rooms_read() -> None:
         "params:fleet",
         "params:clock",
         "params:data_engineering",
+        "params:readiness",
     }

@@ -35,6 +35,8 @@ _WIND_SHARE = (0.02, 20.0)
 _TURN_RAD, _TURN_DEG = 2 * math.pi, 360.0
 #: Blades are feathered at 90 degrees, and their encoders read some more.
 _FEATHERED_RAD = math.radians(100)
+#: So much they turn at least while they hold full load.
+_SWEPT_RAD = math.radians(1.5)
 #: The last digit of a full turn may be rounded up.
 _ROUNDED = 1.005
 _WATTS_PER_KW = 1000.0
@@ -61,8 +63,7 @@ def suspect_units(parsed_signals: Table, fleet: Fleet, clock: Clock, data_engine
       What it should be is ``full_wind_ms``, later the mean of the turbine's own good days;
     - power without wind speed: a thousand times rated power, or for ``alone_days`` never a five-hundredth of it;
     - directions that never leave -2π to 2π although they turn by a radian, or that go far beyond a full turn;
-    - pitch that never leaves a quarter of that although it differs between partial and full load, in wind enough for both, or
-      that goes beyond a full turn;
+    - pitch that never leaves a quarter of that although it turns at full load in strong wind, or that goes beyond a full turn;
     - temperatures that are kelvins as degrees Celsius, or the other way round.
 
     Args:
@@ -143,7 +144,6 @@ def _days(parsed: Table, fleet: Fleet, settings: Units) -> pd.DataFrame:
         }  # fmt: skip
     direction, pitch, warmth = rows.wind_direction_deg, rows.pitch_deg, rows.temperature_c
     full = (share >= _FULL) & (wind >= _PITCHED_WIND)
-    part = share.between(*_BELOW_RATED)
     asked |= {
         "winds": rows.wind_speed_ms.count(),
         "power_small": share.between(1e-4, 2e-3).sum(),
@@ -157,9 +157,8 @@ def _days(parsed: Table, fleet: Fleet, settings: Units) -> pd.DataFrame:
         "pitch_in_turn": (pitch.abs() <= _FEATHERED_RAD).sum(),
         "pitch_beyond": (pitch.abs() > _TURN_DEG).sum(),
         "pitch_full": (full & pitch.notnull()).sum(),
-        "pitch_at_full": exact(ibis.ifelse(full, pitch, 0.0)).sum(),
-        "pitch_part": (part & pitch.notnull()).sum(),
-        "pitch_at_part": exact(ibis.ifelse(part, pitch, 0.0)).sum(),
+        "pitch_top": ibis.ifelse(full, pitch, ibis.null("float64")).max(),
+        "pitch_bottom": ibis.ifelse(full, pitch, ibis.null("float64")).min(),
         "temperature": warmth.count(),
         "temperature_kelvin": warmth.between(200, 340).sum(),
         "temperature_below": warmth.between(-340, -200).sum(),
@@ -173,10 +172,12 @@ def _days(parsed: Table, fleet: Fleet, settings: Units) -> pd.DataFrame:
         ]
     ).agg(**{name: sums.cast("float64") for name, sums in asked.items()})
     key = ["farm_id", "turbine_id", "day"]
-    found = by_arrival.to_pandas().fillna(dict.fromkeys(asked, 0.0)).sort_values([*key, "came"])
+    extremes = {"direction_range": "max", "pitch_top": "max", "pitch_bottom": "min"}
+    counted = dict.fromkeys(set(asked) - set(extremes), 0.0)
+    found = by_arrival.to_pandas().fillna(counted).sort_values([*key, "came"])
     found["known_at"] = found.groupby(key)["came"].transform("min") + pd.Timedelta(days=2)
     found = found[found["came"] < found["known_at"]]
-    how = dict.fromkeys([*asked, "known_at"], "sum") | {"known_at": "first", "direction_range": "max"}
+    how = dict.fromkeys([*asked, "known_at"], "sum") | {"known_at": "first"} | extremes
     days: pd.DataFrame = found.groupby(key, as_index=False).agg(how)
     return days
 
@@ -191,14 +192,14 @@ def _verdicts(days: pd.DataFrame, farm: Farm, settings: Units) -> Iterator[tuple
     """For each signal of the farm what each day says, and how many days make sure."""
     columns = farm.signals.columns
     enough = settings.min_hours * 3600 / farm.signals.cadence_seconds
-    # Days whose wind speed is known to be what it says.
+    # Whether the last day that told had wind speeds in the card's unit.
     windy = np.zeros(len(days), dtype=bool)
     powers = _others("power_kw", columns["power_kw"].unit) if "power_kw" in columns else {}
     if "power_kw" in columns and "wind_speed_ms" in columns:
         power, wind = _by_cube(days, powers, columns["power_kw"].unit, columns["wind_speed_ms"].unit, enough, settings)
         yield "power_kw", power, settings.evidence_days
         yield "wind_speed_ms", wind, settings.evidence_days
-        windy = np.array([name == columns["wind_speed_ms"].unit for name in wind[0]], dtype=bool)
+        windy = _since(wind[0], columns["wind_speed_ms"].unit)
     elif "power_kw" in columns:
         verdict = _by_size(days, powers, columns["power_kw"].unit, enough)
         yield "power_kw", verdict, settings.alone_days
@@ -207,6 +208,15 @@ def _verdicts(days: pd.DataFrame, farm: Farm, settings: Units) -> Iterator[tuple
             yield signal, judge(days, columns[signal].unit, enough), settings.evidence_days
     if "pitch_deg" in columns:
         yield "pitch_deg", _pitches(days, columns["pitch_deg"].unit, enough, windy), settings.evidence_days
+
+
+def _since(says: list[str], unit: str) -> NDArray[np.bool_]:
+    """Whether the last day that said something, this one included, said ``unit``."""
+    found, last = [], ""
+    for name in says:
+        last = name or last
+        found.append(last == unit)
+    return np.array(found, dtype=bool)
 
 
 def _others(signal: str, unit: str) -> Mapping[float, str]:
@@ -300,11 +310,10 @@ def _directions(days: pd.DataFrame, unit: str, enough: float) -> _Verdict:
 
 def _pitches(days: pd.DataFrame, unit: str, enough: float, windy: NDArray[np.bool_]) -> _Verdict:
     n, inside, beyond = (days[name].to_numpy() for name in ("pitch", "pitch_in_turn", "pitch_beyond"))
-    full, part = days["pitch_full"].to_numpy(), days["pitch_part"].to_numpy()
-    with np.errstate(invalid="ignore", divide="ignore"):
-        pitched = days["pitch_at_full"].to_numpy() / full - days["pitch_at_part"].to_numpy() / part
-    # Blades are turned at full load, by degrees: by radians they are if that is little.
-    moved = windy & (inside == n) & (full >= enough) & (part >= enough) & (np.abs(pitched) >= math.radians(3))
+    full = days["pitch_full"].to_numpy()
+    swept = days["pitch_top"].to_numpy() - days["pitch_bottom"].to_numpy()
+    # There blades are turned by degrees: who never leaves a few, and does turn, turns by radians.
+    moved = windy & (inside == n) & (full >= enough) & (swept >= _SWEPT_RAD)
     return _angles(unit, [beyond > n / 20, moved, (inside < n) & (beyond == 0)], n >= enough, n, inside, beyond)
 
 
