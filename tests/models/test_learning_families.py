@@ -237,6 +237,34 @@ def test_without_folds_members_count_alike() -> None:
     assert model.weights == {"one": 0.5, "two": 0.5}
 
 
+def test_weights_that_are_given_are_kept() -> None:
+    members = {"one": {"type": "climatology"}, "two": {"type": "climatology", "params": {"min_rows": 1}}}
+    columns = {"hour_of_day": np.tile(np.arange(24.0), 50)}
+    power = np.random.default_rng(8).uniform(size=1200)
+    model = fitted("blend", columns, power, members=members, weights={"two": 3.0, "one": 1.0})
+    assert isinstance(model, Blend)
+    assert model.weights == {"one": 0.25, "two": 0.75}
+
+
+@pytest.mark.parametrize(
+    ("weights", "says"),
+    [({"one": 1.0}, "weights are of one, but members are one, two"), ({"one": 2.0, "two": -1.0}, "at least nothing")],
+)
+def test_weights_that_do_not_fit_are_refused(weights: dict[str, float], says: str) -> None:
+    members = {"one": {"type": "climatology"}, "two": {"type": "climatology"}}
+    with pytest.raises(ValueError, match=says):
+        build("it", ModelConfig(type="blend", params={"members": members, "weights": weights}), LEVELS, seed=0)
+
+
+def test_a_spread_that_is_given_stretches_the_quantiles() -> None:
+    columns, power = {"hour_of_day": np.zeros(101)}, np.linspace(0.4, 0.6, 101)
+    members = {"one": {"type": "climatology"}}
+    plain, wide = (fitted("blend", columns, power, members=members, folds=0, spread=by) for by in (1.0, 1.5))
+    low, middle, high = plain.predict(pd.DataFrame(columns))[0]
+    expected = [middle + 1.5 * (low - middle), middle, middle + 1.5 * (high - middle)]
+    np.testing.assert_allclose(wide.predict(pd.DataFrame(columns))[0], expected)
+
+
 def test_a_member_gets_the_columns_that_it_is_given() -> None:
     members = {"forest": {"type": "quantile_forest", "params": {"trees": 2}, "features": ["wind*"]}}
     model = fitted("blend", {"wind_a": [1.0, 2.0], "noise": [3.0, 4.0]}, [0.1, 0.2], members=members, folds=0)

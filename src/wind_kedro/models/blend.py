@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import pandas as pd
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from wind_kedro.models.calibration import MIN_ROWS_TO_CALIBRATE, spread_that_holds, stretched
 from wind_kedro.models.columns_learnt import blocks_of_time
@@ -25,11 +25,19 @@ class BlendParameters(Parameters):
         min_length=1,
         description="candidates by name; in configuration a list of names, each another candidate of training",
     )
+    weights: dict[str, float] | None = Field(
+        None, description="by member, where they were chosen elsewhere, on months that are not judged; none: learnt"
+    )
     folds: int = Field(
         2,
         ge=0,
         description="blocks of time, one after the other, that members forecast after learning from all before it; "
-        "0: equal weights, and nothing is calibrated",
+        "0: no weight is learnt (each counts the same, unless given), and nothing is calibrated",
+    )
+    spread: float = Field(
+        1.0,
+        gt=0,
+        description="times the distance of quantiles from the median, where no spread is learnt; likewise chosen elsewhere",
     )
     first_share: float = Field(0.5, gt=0, lt=1, description="share of the rows before the first of these blocks")
     calibrate: bool = Field(True, description="spread the quantiles so that they hold on those blocks")
@@ -40,6 +48,15 @@ class BlendParameters(Parameters):
         if isinstance(members, list):
             raise ValueError(f"members are names of candidates, and only training knows these: {', '.join(members)}")
         return members
+
+    @model_validator(mode="after")
+    def _one_weight_each(self) -> Self:
+        if self.weights is not None:
+            if set(self.weights) != set(self.members):
+                raise ValueError(f"weights are of {', '.join(self.weights)}, but members are {', '.join(self.members)}")
+            if min(self.weights.values()) < 0 or sum(self.weights.values()) <= 0:
+                raise ValueError("weights are at least nothing, and not all nothing")
+        return self
 
 
 class Blend(Forecaster):
@@ -74,11 +91,12 @@ class Blend(Forecaster):
         return list(dict.fromkeys(column for member in self._members for column in member.needed_columns))
 
     def _fit(self, features: pd.DataFrame, share: Array) -> None:
-        count = len(self.parameters.members)
-        self._weights, self._spread = np.full(count, 1 / count), np.ones(len(self.levels))
+        given = self.parameters.weights or dict.fromkeys(self.parameters.members, 1.0)
+        self._weights = np.array([given[name] for name in self.parameters.members]) / sum(given.values())
+        self._spread = np.full(len(self.levels), self.parameters.spread)
         if self.parameters.folds and len(share) >= MIN_ROWS_TO_CALIBRATE:
             forecasts, came = self._forecast_blocks(features, share)
-            if count > 1:
+            if len(self._weights) > 1 and self.parameters.weights is None:
                 self._weights = best_weights(forecasts, came, self.levels)
             if self.parameters.calibrate and len(came) >= MIN_ROWS_TO_CALIBRATE and len(self.levels) > 1:
                 blended = np.tensordot(self._weights, forecasts, axes=1)
