@@ -22,7 +22,7 @@ def scripts() -> dict[str, ModuleType]:
     sys.path.insert(0, str(BENCHMARKS))
     try:
         loaded = {}
-        for name in ("record", "bench_start", "proof_start"):
+        for name in ("record", "bench_start", "proof_start", "gefcom2014", "ablation"):
             spec = importlib.util.spec_from_file_location(name, BENCHMARKS / f"{name}.py")
             assert spec is not None
             assert spec.loader is not None
@@ -155,3 +155,95 @@ def test_a_commit_is_marked_when_code_changed_but_not_when_results_did(
     assert commit(tmp_path) == clean
     (tmp_path / "code.py").write_text("2")
     assert commit(tmp_path) == f"{clean} (changed since)"
+
+
+# --- GEFCom2014 --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "tasks"), [("4-9", [4, 5, 6, 7, 8, 9]), ("7", [7]), ("9,1-2", [1, 2, 9]), ("10-15", list(range(10, 16)))]
+)
+def test_tasks_are_read(scripts: dict[str, ModuleType], text: str, tasks: list[int]) -> None:
+    assert scripts["gefcom2014"].parse_tasks(text) == tasks
+
+
+@pytest.mark.parametrize("text", ["0-3", "16", "x", ""])
+def test_what_is_no_task_is_refused(scripts: dict[str, ModuleType], text: str) -> None:
+    with pytest.raises(ValueError, match=r"tasks are 1 to 15|invalid literal"):
+        scripts["gefcom2014"].parse_tasks(text)
+
+
+@pytest.mark.parametrize(("task", "month"), [(1, "2012-10"), (4, "2013-01"), (9, "2013-06"), (15, "2013-12")])
+def test_a_task_is_a_month(scripts: dict[str, ModuleType], task: int, month: str) -> None:
+    assert str(scripts["gefcom2014"].month_of(task)) == month
+
+
+def _scored(value: float, n: int, metric: str = "pinball_share", level: float = np.nan) -> dict[str, object]:
+    keys = {"product_id": "competition", "model": "ours", "lead_from_minutes": 0, "lead_to_minutes": 1440}
+    return keys | {"metric": metric, "level": level, "value": value, "n": n}
+
+
+def test_scores_of_farms_are_weighted_by_their_hours(scripts: dict[str, ModuleType]) -> None:
+    others = [_scored(0.1, 1, "nmae_share"), _scored(0.8, 1, "coverage", 0.8), _scored(0.5, 1, "coverage", 0.9)]
+    others += [_scored(0.3, 1, "width_share", 0.8), _scored(9.0, 1, "pinball_share", 0.5)]
+    scores = pd.DataFrame([_scored(0.04, 300), _scored(0.08, 100), *others])
+    found = scripts["gefcom2014"].score_rows(scores, "competition", "ours", (0, 1440))
+    assert found == pytest.approx({"pinball": 0.05, "nmae": 0.1, "coverage_80": 0.8, "width_80": 0.3})
+    with pytest.raises(KeyError, match="'theirs' of 'competition' has no pinball_share"):
+        scripts["gefcom2014"].score_rows(scores, "competition", "theirs", (0, 1440))
+
+
+def _replayed(pinball: float) -> dict[str, object]:
+    own = {"pinball": pinball, "nmae": 0.1, "coverage_80": 0.8, "width_80": 0.3}
+    return {"seconds": 60.0, "scores": {"all": {"ours": own, "other": own | {"pinball": 1.0}}}}
+
+
+def test_our_entry_stands_beside_what_was_published(scripts: dict[str, ModuleType]) -> None:
+    published = pd.read_csv(scripts["gefcom2014"].PUBLISHED)
+    table = scripts["gefcom2014"].competition_table({4: _replayed(0.03), 12: _replayed(0.05)}, published, "ours")
+    columns = ["task", "pinball", "winner", "benchmark", "nmae", "coverage_80", "width_80", "seconds"]
+    assert list(table.columns) == columns
+    assert table.loc[0, ["pinball", "winner", "benchmark"]].tolist() == [0.03, 0.03562, 0.07536]
+    # What was not published where we looked is empty.
+    assert table.loc[1, ["winner", "benchmark"]].isna().all()
+    best = scripts["gefcom2014"].candidates_table({4: _replayed(0.03), 12: _replayed(0.05)})
+    assert best["mean"].to_dict() == {"ours": 0.04, "other": 1.0}
+
+
+def test_the_published_scores_give_the_published_mean(scripts: dict[str, ModuleType]) -> None:
+    published = pd.read_csv(scripts["gefcom2014"].PUBLISHED)
+    assert published["task"].tolist() == [4, 5, 6, 7, 8, 9]
+    assert published["winner"].mean() == pytest.approx(0.03613, abs=5e-6)
+    assert (published["winner"] < published["benchmark"] / 1.8).all()
+
+
+def test_files_are_linked_in_and_older_ones_go(
+    scripts: dict[str, ModuleType], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scripts["gefcom2014"], "RAW", tmp_path / "raw")
+    with pytest.raises(FileNotFoundError, match="no Parquet file"):
+        scripts["gefcom2014"].bring_in(tmp_path)
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / f"{name}.parquet").write_text(name)
+        (file,) = scripts["gefcom2014"].bring_in(tmp_path / name)
+        assert (file.name, file.read_text()) == (f"{name}.parquet", name)
+    # Where they lie already they stay.
+    assert scripts["gefcom2014"].bring_in(tmp_path / "raw") == [file]
+
+
+def test_a_family_is_left_out_and_added(scripts: dict[str, ModuleType]) -> None:
+    families = ["wind", "air", "calendar"]
+    found = scripts["ablation"].variants(families, families[1:])
+    assert list(found) == ["all", "without_air", "up_to_air", "without_calendar", "up_to_calendar"]
+    assert found["all"] == found["up_to_calendar"] == []
+    assert found["without_calendar"] == found["up_to_air"] == ["!hour_of_day"]
+    assert found["without_air"] == ["!temperature_c", "!pressure_pa", "!air_density_kgm3"]
+
+
+def test_what_a_family_is_worth(scripts: dict[str, ModuleType]) -> None:
+    pinball = {"all": 0.04, "up_to_wind": 0.05, "without_wind": 0.044, "up_to_air": 0.04, "without_air": 0.04}
+    table = scripts["ablation"].table_of(pinball, ["wind", "air"], "competition", None)
+    assert table["added_gain"].tolist() == pytest.approx([np.nan, 0.2], nan_ok=True)
+    assert table["left_out_loss"].tolist() == pytest.approx([0.1, 0.0])
+    assert scripts["ablation"].table_of(pinball, ["wind"], "operational", 0.1)["added_gain"].tolist() == [0.5]
