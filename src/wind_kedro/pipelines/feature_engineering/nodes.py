@@ -100,12 +100,15 @@ def build_features(
         by_farm = _of_models(weather, product)
         families = features.families_of(product.id)
         looks_beside = not families.isdisjoint(_BESIDE_FAMILIES)
+        # Once a farm, not once for each that looks at it.
+        seen_by_others = {farm_id: table[_BESIDE] for farm_id, table in by_farm.items()} if looks_beside else {}
+        nothing = weather.iloc[:0][_BESIDE]
         for entity_id in product.members:
             capacity = {farm.id: farm.capacity_kw for farm in fleet.farms_of(entity_id)}
             beside = other_farms(entity_id, fleet, features.other_farms) if looks_beside else []
             found = EntityWeather(
                 own={farm_id: by_farm[farm_id] for farm_id in capacity if farm_id in by_farm},
-                others={farm_id: by_farm.get(farm_id, weather.iloc[:0])[_BESIDE] for farm_id in beside},
+                others={farm_id: seen_by_others.get(farm_id, nothing) for farm_id in beside},
                 capacity_kw=capacity,
             )
             known = by_entity.get((entity_id, product.granularity_minutes), observations.iloc[:0])
@@ -203,7 +206,8 @@ def _beside(
         if "other_farm_neighbours" in families:
             given += [neighbour(SPEED, shift) for shift in parameters.other_farm_minutes]
         found |= {f"other_{rank}_{name}": other[name] for name in given}
-    if "fleet" in families:
+    # Alone, a farm's own point is the best and the mean: the same columns again would say nothing.
+    if others and "fleet" in families:
         for name in (SPEED, U, V):
             found[f"fleet_{name}"] = quiet(
                 np.nanmean, np.stack([own[name], *(other[name] for other in others.values())])
@@ -217,7 +221,7 @@ def _beside(
     speeds = {farm_id: other[SPEED] for farm_id, other in others.items()}
     best = best_points(own[SPEED], speeds, outcomes, grid, parameters.best_point)
     at_best = at_best_point(own, others, best)
-    if "best_point" in families:
+    if others and "best_point" in families:
         found |= {f"best_point_{name}": values for name, values in at_best.items()}
     if "errors" in families:
         found["expected_share"] = expected_share(own[SPEED], speeds, best, outcomes, grid, parameters.best_point)
