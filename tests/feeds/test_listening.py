@@ -45,7 +45,7 @@ CONSUMERS = textwrap.dedent("""
 """)
 
 
-@pytest.mark.parametrize("kills", [8, pytest.param(200, marks=pytest.mark.long)])
+@pytest.mark.parametrize("kills", [8, pytest.param(60, marks=pytest.mark.long)])
 def test_killed_at_any_point_every_message_lands_once(
     make_plant: MakePlant, new_plant: MakePlant, tmp_path: Path, publish: Publish, kills: int
 ) -> None:
@@ -90,7 +90,12 @@ def test_killed_at_any_point_every_message_lands_once(
     assert min(landings) == 0 < max(landings), "all were killed at the same stage"
     batches = [found.rows or 0 for found in plant.landing.landed()]
     assert max(batches) == 40 < sum(batches) < len(numbers)
-    new_plant(**plant.card | {"in_flight": 2000, "idle_seconds": 3}).fetch()
+    rest = new_plant(**plant.card | {"in_flight": 2000, "idle_seconds": 2})
+    for _ in range(10):  # a broker that is busy saving may be quiet for longer than a fetch waits
+        rest.fetch()
+        if sum(found.rows or 0 for found in plant.landing.landed()) >= len(numbers):
+            break
+    rest.fetch()
     assert Counter(row["value"] for row in plant.rows) == Counter(numbers)
 
 
