@@ -210,6 +210,23 @@ def test_our_entry_stands_beside_what_was_published(scripts: dict[str, ModuleTyp
     assert best["mean"].to_dict() == {"ours": 0.04, "other": 1.0}
 
 
+@pytest.mark.parametrize(
+    ("changes", "minutes", "expected"),
+    [
+        pytest.param({}, 59, [], id="every bar is met"),
+        pytest.param({"pinball": 0.0361}, 59, ["mean pinball 0.03610, bar 0.0355"], id="no better than the winner"),
+        pytest.param({"coverage_80": 0.83}, 59, ["mean coverage 0.830, bar 0.78 to 0.82"], id="smeared"),
+        pytest.param({}, 61, ["61.0 min, bar 60"], id="too slow"),
+        pytest.param({"task": [1, 2, 3, 4, 5, 6], "pinball": 1.0}, 99, [], id="of other tasks there are no bars"),
+    ],
+)
+def test_the_bars_of_the_six_tasks_are_judged(
+    scripts: dict[str, ModuleType], changes: dict[str, object], minutes: float, expected: list[str]
+) -> None:
+    table = pd.DataFrame({"task": range(4, 10), "pinball": 0.035, "coverage_80": 0.8}).assign(**changes)
+    assert scripts["gefcom2014"].missed(table, minutes, 3000.0) == expected
+
+
 def test_the_published_scores_give_the_published_mean(scripts: dict[str, ModuleType]) -> None:
     published = pd.read_csv(scripts["gefcom2014"].PUBLISHED)
     assert published["task"].tolist() == [4, 5, 6, 7, 8, 9]
