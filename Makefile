@@ -133,6 +133,10 @@ TASKS ?= 4-9
 gefcom2014: environment ## Replay GEFCom2014 wind, task by task, beside the published scores (DATA=folder TASKS=4-9)
 	@$(BIN)/python benchmarks/gefcom2014.py --data "$(DATA)" --tasks "$(TASKS)"
 
+.PHONY: proof-readiness
+proof-readiness: environment ## Prove that readiness finds the wrong weather point of GEFCom2014, and no other (DATA=folder)
+	@$(BIN)/python benchmarks/proof_readiness.py --data "$(DATA)"
+
 .PHONY: ablation
 ablation: environment ## Measure what each family of features is worth, on tasks 1 to 3 of GEFCom2014 (DATA=folder)
 	@$(BIN)/python benchmarks/ablation.py --data "$(DATA)"

@@ -13,6 +13,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from wind_kedro.onboarding import Findings
+
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
 
@@ -22,7 +24,16 @@ def scripts() -> dict[str, ModuleType]:
     sys.path.insert(0, str(BENCHMARKS))
     try:
         loaded = {}
-        for name in ("record", "bench_start", "proof_start", "gefcom2014", "ablation"):
+        for name in (
+            "record",
+            "bench_start",
+            "proof_start",
+            "exports",
+            "proof_onboarding",
+            "gefcom2014",
+            "proof_readiness",
+            "ablation",
+        ):
             spec = importlib.util.spec_from_file_location(name, BENCHMARKS / f"{name}.py")
             assert spec is not None
             assert spec.loader is not None
@@ -264,3 +275,75 @@ def test_what_a_family_is_worth(scripts: dict[str, ModuleType]) -> None:
     assert table["added_gain"].tolist() == pytest.approx([np.nan, 0.2], nan_ok=True)
     assert table["left_out_loss"].tolist() == pytest.approx([0.1, 0.0])
     assert scripts["ablation"].table_of(pinball, ["wind"], "operational", 0.1)["added_gain"].tolist() == [0.5]
+
+
+# --- onboarding ------------------------------------------------------------------------------------------------------
+
+
+def _judged(
+    scripts: dict[str, ModuleType], dress: str, proven: dict[str, object], asked: dict[str, object]
+) -> dict[str, str]:
+    found = Findings()
+    for name, value in proven.items():
+        found.proven(name, value, "test")
+    for name, value in asked.items():
+        found.asked(name, value, "test")
+    own = next(one for one in scripts["exports"].DRESSES if one.id == dress)
+    return {row["field"]: row["outcome"] for row in scripts["proof_onboarding"].judge(own, found)}
+
+
+def test_a_proven_field_that_is_not_the_truth_is_wrong(scripts: dict[str, ModuleType]) -> None:
+    proven = {
+        "signals.separator": ";",
+        "signals.decimal": ".",
+        "signals.columns.power_kw.name": "wind_speed_ms",
+        "capacity_kw": 6000.0,
+    }
+    judged = _judged(scripts, "plain", proven, {"signals.clock": "wall_clock_is_local"})
+    assert {name: judged[name] for name in [*proven, "signals.clock"]} == {
+        "signals.separator": "wrong",
+        "signals.decimal": "right",
+        "signals.columns.power_kw.name": "wrong",
+        "capacity_kw": "wrong",
+        "signals.clock": "asked",
+    }
+    # What is not found is wrong where there is something, and right where there is nothing.
+    assert (judged["signals.cadence_seconds"], judged["signals.received_at"]) == ("wrong", "right")
+
+
+def test_a_decoy_that_passes_for_a_signal_is_wrong(scripts: dict[str, ModuleType]) -> None:
+    judged = _judged(scripts, "hot_only", {"signals.columns.temperature_c.name": "Temperatura multiplicadora (°C)"}, {})
+    assert judged["signals.columns.temperature_c.name"] == "wrong"
+
+
+def test_an_export_is_refused_for_its_reason_or_wrongly(scripts: dict[str, ModuleType]) -> None:
+    judge, dresses = scripts["proof_onboarding"].judge, {one.id: one for one in scripts["exports"].DRESSES}
+    outcomes = [
+        judge(dresses[name], found)[0]["outcome"]
+        for name, found in (
+            ("hours_of_the_day", "x.csv: 'Date' has dates only"),
+            ("hours_of_the_day", "x.csv: the file is empty"),
+            ("hours_of_the_day", Findings()),
+            ("plain", "x.csv: the file is empty"),
+        )
+    ]
+    assert outcomes == ["right", "wrong", "wrong", "wrong"]
+
+
+# --- readiness -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("flagged", "expected"),
+    [
+        (["zone_1"], []),
+        ([], ["zone_1 is not found"]),
+        (["zone_1", "zone_3"], ["zone_3 is found, and its point is right"]),
+    ],
+)
+def test_only_the_wrong_point_may_be_found(
+    scripts: dict[str, ModuleType], flagged: list[str], expected: list[str]
+) -> None:
+    table = pd.DataFrame({"farm_id": [f"zone_{number}" for number in range(1, 11)]})
+    table["wrong_point"] = table["farm_id"].isin(flagged)
+    assert scripts["proof_readiness"].failures(table) == expected
