@@ -287,7 +287,10 @@ def stamp(value: str, source: Source) -> str:
             day = f"try_cast(regexp_replace({written}, {text(_MIDNIGHT_AT_THE_END + '.*$')}, '') AS DATE)"
             zone = f"regexp_extract({written}, {text(_MIDNIGHT_AT_THE_END + '(.*)$')}, 3)"
             midnight = f"strftime({day} + INTERVAL 1 DAY, '%Y-%m-%dT00:00:00') || {zone}"
-            return f"CASE WHEN contains({written}, '24:00') THEN coalesce({midnight}, {value}) ELSE {value} END"
+            # A typed cell at midnight is a date alone.
+            plain = f"CASE WHEN length({written}) = 10 THEN {written} || 'T00:00:00' ELSE {value} END"
+            plain = plain if source.format == "excel" else value
+            return f"CASE WHEN contains({written}, '24:00') THEN coalesce({midnight}, {value}) ELSE {plain} END"
         case "excel":
             # Days since 1899-12-30; milliseconds are what their digits hold.
             moment = f"TIMESTAMP '1899-12-30' + to_milliseconds(CAST(round(try_cast({written} AS DOUBLE) * 86400000) AS BIGINT))"
