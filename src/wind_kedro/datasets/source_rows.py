@@ -290,7 +290,9 @@ def stamp(value: str, source: Source) -> str:
             # A typed cell at midnight is a date alone.
             plain = f"CASE WHEN length({written}) = 10 THEN {written} || 'T00:00:00' ELSE {value} END"
             plain = plain if source.format == "excel" else value
-            return f"CASE WHEN contains({written}, '24:00') THEN coalesce({midnight}, {value}) ELSE {plain} END"
+            # Most stamps have no such text anywhere; of those that have, 00:24:00 is no midnight.
+            late = f"contains({written}, '24:00') AND regexp_matches({written}, {text(_MIDNIGHT_AT_THE_END)})"
+            return f"CASE WHEN {late} THEN coalesce({midnight}, {value}) ELSE {plain} END"
         case "excel":
             # Days since 1899-12-30; milliseconds are what their digits hold.
             moment = f"TIMESTAMP '1899-12-30' + to_milliseconds(CAST(round(try_cast({written} AS DOUBLE) * 86400000) AS BIGINT))"
