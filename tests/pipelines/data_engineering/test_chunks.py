@@ -93,6 +93,40 @@ def test_chunks_are_the_whole(
     assert set(in_parts["status"]) == {"kept", "superseded", "duplicate", "quarantined"}
 
 
+def test_signals_and_observations_of_chunks_are_those_of_the_whole(
+    raw_signals: Make,
+    settle: Callable[[Any], Any],
+    windy: Callable[..., Fleet],
+    now: Clock,
+    settings: DataEngineering,
+) -> None:
+    fleet = windy(received_at="received")
+    parsed = settle(nodes.parse_signals(raw_signals(_spoilt(5)), fleet, settings))
+    calibration = pd.DataFrame(
+        [{"farm_id": "hill", "fitted_at": pd.Timestamp("2024-03-02", tz="UTC"), "reading": "as_stamped"}]
+    )
+    timed = settle(nodes.time_signals(parsed, calibration, nothing_suspected(), fleet, now, settings))
+    later = calibration.assign(fitted_at=pd.Timestamp("2024-03-04", tz="UTC"))
+    curve = nodes.fit_power_curves(timed, pd.concat([calibration, later]), fleet, settings)
+    assert not curve.empty
+    small = settings.model_copy(update={"chunk_rows": 150})
+
+    whole, chunks = (nodes.judge_signals(timed, curve, fleet, each) for each in (settings, small))
+    assert isinstance(chunks, Chunks)
+    assert len(chunks) > 1
+    key = ["source_file", "source_row"]
+    frame = whole.to_pandas().sort_values(key, ignore_index=True)
+    in_parts = pd.concat([chunk.to_pandas() for chunk in chunks]).sort_values(key, ignore_index=True)
+    pd.testing.assert_frame_equal(in_parts, frame, check_exact=True)
+    assert frame["label"].nunique() > 1
+
+    signals = settle(whole)
+    tiny = settings.model_copy(update={"chunk_rows": 30})
+    observed, summed = (nodes.aggregate_observations(signals, fleet, now, each) for each in (settings, tiny))
+    assert observed.duplicated(["entity_id", "granularity_minutes", "valid_at"]).any()
+    pd.testing.assert_frame_equal(summed, observed, check_exact=True)
+
+
 def test_every_row_is_inside_one_chunk() -> None:
     numbers = np.random.default_rng(3)
     times = pd.Timestamp("2024-01-01") + pd.to_timedelta(numbers.integers(0, 9 * 86400, 2000), unit="s")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+import datetime as dt
+from functools import reduce
 from typing import Any
 
 import pandas as pd
@@ -9,11 +12,15 @@ import pandas as pd
 from wind_kedro.cards import Farm, Fleet, Group
 from wind_kedro.clock import Clock
 
-from ._tables import Table, exact, in_utc
+from ._tables import Table, exact, in_utc, microseconds
+from .chunks import FARM, Chunk, near, plan
 from .labels import NOT_AVAILABLE
 from .rules import SPIKES_IN_TIME
 from .settings import Aggregation, DataEngineering
 
+#: Rows that are only summed take so much less memory than rows that are sorted.
+_ROWS_PER_SORTED = 10
+_MINUTE = 60_000_000  # microseconds
 _KEY = ["entity_id", "granularity_minutes", "start"]
 _TIMES = ("valid_at", "available_at", "superseded_at", *(f"{name}_spiked_at" for name in SPIKES_IN_TIME))
 _COLUMNS = [
@@ -64,21 +71,127 @@ def aggregate_observations(
         clock: as of when.
         data_engineering: the room's parameters.
     """
+    settings = data_engineering.observations
+    members = _members(fleet)
+    most_rows = data_engineering.chunk_rows * _ROWS_PER_SORTED
+    if signals.count().execute() <= most_rows:
+        frames = [_observed(signals, members, clock, settings)]
+    else:
+        # Intervals begin and end with the days.
+        chunks = plan(signals, "valid_at", most_rows, FARM) if _fits_days(fleet) else []
+        whole = [dataclasses.replace(chunk, names=None) for chunk in chunks]
+        spans = list(dict.fromkeys(whole)) or [Chunk(None, None)]
+        frames = [
+            _observed(
+                near(signals, span, "valid_at", dt.timedelta()) if span.first else signals, members, clock, settings
+            )
+            for span in spans
+        ]
+    frame = pd.concat(frames, ignore_index=True).sort_values([*_KEY, "known_at"], ignore_index=True)
+    frame = frame.rename(columns={"start": "valid_at", "known_at": "available_at"})
+    frame = _filled(frame.astype({"granularity_minutes": "int64", "turbines": "int64"}), settings)
+    return in_utc(frame, ["valid_at", "available_at"])[_COLUMNS]
+
+
+def _fits_days(fleet: Fleet) -> bool:
+    return all(24 * 60 % minutes == 0 for minutes in fleet.granularities_minutes)
+
+
+def _observed(signals: Table, members: pd.DataFrame, clock: Clock, settings: Aggregation) -> pd.DataFrame:
+    """All versions of the observations of some rows.
+
+    Nearly every interval has one version only: no row of it was revised, found to be a spike or late. Those are summed by
+    turbine, then by entity; for the others every row is looked at once for every version of its interval.
+    """
     import ibis
 
-    settings = data_engineering.observations
-    rows = signals.select(
-        "farm_id", "turbine_id", "version", "label",
-        **{name: signals[name].cast("timestamp") for name in _TIMES},
-        **{name: ibis.coalesce(signals[name], signals[f"{name}_spiked"]) for name in SPIKES_IN_TIME},
-    )  # fmt: skip
+    rows = signals.mutate(**{name: ibis.coalesce(signals[name], signals[f"{name}_spiked"]) for name in SPIKES_IN_TIME})
     # A spike that was found when its row came was never in force.
     rows = rows.filter(rows.power_kw.notnull() & ~(rows.power_kw_spiked_at <= rows.available_at).fill_null(False))
-    rows = rows.inner_join(ibis.memtable(_members(fleet)), ["farm_id", "turbine_id"])
-    second = rows.valid_at.epoch_seconds()
-    rows = rows.mutate(start=rows.valid_at - (second % (rows.granularity_minutes * 60)).as_interval("s"))
-    versions = _versions(rows, clock, settings.late_grace_minutes)
+    rows = rows.mutate(at=microseconds(rows, "valid_at"))
+    by_length = [
+        _by_turbine(rows, minutes, settings.late_grace_minutes) for minutes in members["granularity_minutes"].unique()
+    ]
+    turbines = reduce(lambda one, other: one.union(other), by_length)
+    turbines = turbines.inner_join(ibis.memtable(members), ["farm_id", "turbine_id", "granularity_minutes"])
+    turbines = turbines.mutate(
+        seconds=turbines.rows * turbines.cadence,
+        available_seconds=(turbines.rows - turbines.stopped_rows - turbines.curtailed_rows) * turbines.cadence,
+        stopped_minutes=turbines.stopped_rows * turbines.cadence / 60,
+        curtailed_minutes=turbines.curtailed_rows * turbines.cadence / 60,
+    )
+    unsettled = {"unsettled": turbines.unsettled.sum(), "there": turbines.seconds.sum(), "last": turbines["last"].max()}
+    intervals = _by_entity(turbines, ["entity_id", "granularity_minutes", "slot"], settings, unsettled)
+    intervals = intervals.mutate(
+        start=_start(intervals, intervals.granularity_minutes), last=intervals["last"].cast("timestamp")
+    )
+    intervals = _given_out(intervals, settings.late_grace_minutes)
+    found = intervals.drop("there", "last", "slot").rename(known_at="given_out").to_pandas()
+    settled = (found["unsettled"] == 0) & (found["turbines"] > 0) & (found["known_at"] <= _as_of(clock))
+    frame: pd.DataFrame = found[settled].drop(columns=["unsettled", "expected_minutes"])
+    keys = found.loc[found["unsettled"] > 0, _KEY]
+    if keys.empty:
+        return frame
+    changed = _by_entity(_by_version(rows, keys, members, clock, settings), [*_KEY, "known_at"], settings)
+    changed = changed.filter(changed.turbines > 0).drop("expected_minutes").to_pandas()
+    versions: list[pd.DataFrame] = [frame, changed[frame.columns]]
+    return pd.concat(versions, ignore_index=True)
 
+
+def _start(rows: Table, minutes: Any) -> Any:
+    """Start of an interval that is numbered since 1970."""
+    import ibis
+
+    return ibis.timestamp("1970-01-01 00:00:00") + (rows.slot * minutes * 60).as_interval("s")
+
+
+def _by_turbine(rows: Table, minutes: int, late_grace_minutes: int) -> Table:
+    """One row per turbine and interval of this length: means of all rows, and whether one of them has more than one version."""
+    import ibis
+
+    length = int(minutes) * _MINUTE
+    slot = rows["at"] // length
+    late = microseconds(rows, "available_at") > (slot + 1) * length + late_grace_minutes * _MINUTE
+    changes = [rows.superseded_at, *(rows[f"{name}_spiked_at"] for name in SPIKES_IN_TIME)]
+    changed = reduce(lambda one, other: one | other, [at.notnull() for at in changes])
+    stopped, curtailed = rows.label == "stopped", rows.label.isin(["curtailed", "derated"])
+    summed = rows.group_by("farm_id", "turbine_id", slot=slot).agg(
+        metered_kw=exact(rows.power_kw).mean(), power_kw=exact(rows.power_kw).mean(where=~(stopped | curtailed)),
+        wind_speed_ms=exact(rows.wind_speed_ms).mean(), rows=rows.count(), stopped_rows=rows.count(where=stopped),
+        curtailed_rows=rows.count(where=curtailed), last=rows.available_at.max(),
+        unsettled=rows.count(where=late | changed | (rows.version > 0)),
+    )  # fmt: skip
+    values = ("metered_kw", "power_kw", "wind_speed_ms")
+    return summed.mutate(
+        granularity_minutes=ibis.literal(int(minutes), "int64"),
+        **{name: summed[name].cast("float64") for name in values},
+    )
+
+
+def _by_version(
+    rows: Table, intervals: pd.DataFrame, members: pd.DataFrame, clock: Clock, settings: Aggregation
+) -> Table:
+    """One row per turbine, interval and version of an entity, of these intervals."""
+    import ibis
+
+    behind = intervals.merge(members, on=["entity_id", "granularity_minutes"])
+    seconds = (behind["start"] - pd.Timestamp(0)) // pd.Timedelta(seconds=1)
+    behind["slot"] = seconds // (behind["granularity_minutes"] * 60)
+    behind = behind[["farm_id", "turbine_id", "granularity_minutes", "slot"]].drop_duplicates()
+    names = ("farm_id", "turbine_id", "version", "label", *SPIKES_IN_TIME, *_TIMES, "granularity_minutes", "slot")
+    picked = []
+    for minutes in sorted(behind["granularity_minutes"].unique().tolist()):
+        own = behind[behind["granularity_minutes"] == minutes]
+        some = ibis.memtable(own[["farm_id", "turbine_id", "slot"]].astype({"slot": "int64"}))
+        numbered = rows.mutate(
+            slot=rows["at"] // (minutes * _MINUTE), granularity_minutes=ibis.literal(minutes, "int64")
+        )
+        picked.append(numbered.semi_join(some, ["farm_id", "turbine_id", "slot"]).select(*names))
+    rows = reduce(lambda one, other: one.union(other), picked)
+    rows = rows.inner_join(ibis.memtable(members), ["farm_id", "turbine_id", "granularity_minutes"])
+    rows = rows.mutate(**{name: rows[name].cast("timestamp") for name in _TIMES})
+    rows = rows.mutate(start=_start(rows, rows.granularity_minutes))
+    versions = _versions(rows, clock, settings.late_grace_minutes)
     known = versions.inner_join(rows, _KEY)
     in_force = (known.available_at <= known.known_at) & ~(known.superseded_at <= known.known_at).fill_null(False)
     known = known.filter(in_force & ~(known.power_kw_spiked_at <= known.known_at).fill_null(False))
@@ -86,7 +199,7 @@ def aggregate_observations(
     available = ~known.label.isin(NOT_AVAILABLE)
     minutes = known.cadence / 60
     nothing = ibis.null("float64")
-    turbines = known.group_by([*_KEY, "known_at", "farm_id", "turbine_id"]).agg(
+    return known.group_by([*_KEY, "known_at", "farm_id", "turbine_id"]).agg(
         metered_kw=exact(known.power_kw).mean().cast("float64"),
         power_kw=exact(ibis.ifelse(available, known.power_kw, nothing)).mean().cast("float64"),
         wind_speed_ms=exact(ibis.ifelse(wind_off, nothing, known.wind_speed_ms)).mean().cast("float64"),
@@ -95,40 +208,58 @@ def aggregate_observations(
         curtailed_minutes=ibis.ifelse(known.label.isin(["curtailed", "derated"]), minutes, 0.0).sum(),
         rated=known.rated.max(), expected_minutes=known.expected_minutes.max(), entity_kw=known.entity_kw.max(),
     )  # fmt: skip
+
+
+def _by_entity(turbines: Table, key: list[str], settings: Aggregation, more: dict[str, Any] | None = None) -> Table:
+    """One row per entity and interval, or version of it: summed over the turbines that count, and ``more`` over all."""
+    import ibis
+
+    nothing = ibis.null("float64")
     enough = settings.min_turbine_coverage_share * turbines.granularity_minutes * 60.0
-    turbines = turbines.filter(turbines.seconds >= enough)
-    counts = turbines.available_seconds >= enough
-    entities = turbines.group_by([*_KEY, "known_at"]).agg(
-        power_kw=exact(ibis.ifelse(counts, turbines.power_kw, nothing)).sum().cast("float64"),
-        available_capacity_kw=exact(ibis.ifelse(counts, turbines.rated, nothing)).sum().cast("float64"),
-        metered_power_kw=exact(turbines.metered_kw).sum().cast("float64"),
-        missing_kw=turbines.entity_kw.max() - exact(turbines.rated).sum().cast("float64"),
-        wind_speed_ms=exact(turbines.wind_speed_ms).mean().cast("float64"),
-        coverage_share=turbines.seconds.sum() / 60 / turbines.expected_minutes.max(),
-        turbines=counts.cast("int64").sum(),
-        stopped_share=exact(turbines.stopped_minutes).sum().cast("float64") / turbines.expected_minutes.max(),
-        curtailed_share=exact(turbines.curtailed_minutes).sum().cast("float64") / turbines.expected_minutes.max(),
+    counts, available = turbines.seconds >= enough, turbines.available_seconds >= enough
+
+    def counted(value: Any) -> Any:
+        return exact(ibis.ifelse(counts, value, nothing))
+
+    expected = turbines.expected_minutes.max()
+    return turbines.group_by(key).agg(
+        power_kw=exact(ibis.ifelse(available, turbines.power_kw, nothing)).sum().cast("float64"),
+        available_capacity_kw=exact(ibis.ifelse(available, turbines.rated, nothing)).sum().cast("float64"),
+        metered_power_kw=counted(turbines.metered_kw).sum().cast("float64"),
+        missing_kw=turbines.entity_kw.max() - counted(turbines.rated).sum().cast("float64"),
+        wind_speed_ms=counted(turbines.wind_speed_ms).mean().cast("float64"),
+        coverage_share=ibis.ifelse(counts, turbines.seconds, 0).sum() / 60 / expected,
+        turbines=available.cast("int64").sum(),
+        stopped_share=counted(turbines.stopped_minutes).sum().cast("float64") / expected,
+        curtailed_share=counted(turbines.curtailed_minutes).sum().cast("float64") / expected,
+        expected_minutes=expected,
+        **more or {},
     )  # fmt: skip
-    entities = entities.filter(entities.turbines > 0).rename(valid_at="start", available_at="known_at")
-    frame = entities.order_by(["entity_id", "granularity_minutes", "valid_at", "available_at"]).to_pandas()
-    frame = _filled(frame.astype({"granularity_minutes": "int64", "turbines": "int64"}), settings)
-    return in_utc(frame, ["valid_at", "available_at"])[_COLUMNS]
+
+
+def _as_of(clock: Clock) -> pd.Timestamp:
+    return pd.Timestamp(clock.as_of).tz_localize(None)
+
+
+def _given_out(intervals: Table, late_grace_minutes: int) -> Table:
+    """Add when an interval is first given out: when all that is expected had come, or it was waited for long enough."""
+    import ibis
+
+    end = intervals.start + intervals.granularity_minutes.as_interval("m")
+    given_up = end + ibis.interval(minutes=late_grace_minutes)
+    complete = intervals.there >= intervals.expected_minutes * 60
+    return intervals.mutate(given_out=ibis.ifelse(complete, ibis.least(intervals["last"], given_up), given_up))
 
 
 def _versions(rows: Table, clock: Clock, late_grace_minutes: int) -> Table:
     """Every interval with the times (``known_at``) at which what is known of it changed, from when it is given out."""
-    import ibis
-
     # When every expected turbine interval had come for the first time. A superseded version whose successor lost its
     # power counts as come: it was there.
     first = rows.filter(rows.version == 0).group_by(_KEY).agg(
         expected_minutes=lambda t: t.expected_minutes.max(), there=lambda t: t.cadence.sum(),
         last=lambda t: t.available_at.max(),
     )  # fmt: skip
-    end = first.start + first.granularity_minutes.as_interval("m")
-    given_up = end + ibis.interval(minutes=late_grace_minutes)
-    complete = first.there >= first.expected_minutes * 60
-    first = first.mutate(given_out=ibis.ifelse(complete, ibis.least(first["last"], given_up), given_up))
+    first = _given_out(first, late_grace_minutes)
     versions = first.select(*_KEY, known_at=first.given_out)
     changes = rows.inner_join(first.select(*_KEY, "given_out"), _KEY)
     later = changes.select(*_KEY, "given_out", known_at=changes.available_at)
@@ -136,7 +267,7 @@ def _versions(rows: Table, clock: Clock, late_grace_minutes: int) -> Table:
         gone = changes.filter(changes[change].notnull())
         later = later.union(gone.select(*_KEY, "given_out", known_at=gone[change].cast(gone.available_at.type())))
     versions = versions.union(later.filter(later.known_at > later.given_out).select(*_KEY, "known_at")).distinct()
-    return versions.filter(versions.known_at <= ibis.literal(clock.as_of.replace(tzinfo=None), "timestamp"))
+    return versions.filter(versions.known_at <= _as_of(clock))
 
 
 def _filled(frame: pd.DataFrame, settings: Aggregation) -> pd.DataFrame:

@@ -1,11 +1,12 @@
 """Values that no turbine measured although they could be: sensors that are stuck, spikes, units. Each rule is one function.
 
-A rule turns the columns of a table into a true-or-false expression. All share one order (a turbine's first versions by time),
-so that the tables' engine sorts once.
+A rule says what it looks at, and makes an expression of it. All look along one order (a turbine's first versions by time), so
+that the tables' engine sorts once.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial, reduce
 from typing import Any
 
@@ -14,6 +15,7 @@ import pandas as pd
 from wind_kedro.cards import Fleet
 
 from ._tables import Table
+from .looks import Looks
 from .settings import DataEngineering, Spike, Spiky, Stuck
 from .units import suspected_signals, with_suspicions
 
@@ -25,12 +27,10 @@ _SPIKED: tuple[Spiky, ...] = ("power_kw", "wind_speed_ms", "temperature_c")
 
 
 def turbines_of(fleet: Fleet) -> pd.DataFrame:
-    """One row per turbine: ``farm_id``, ``turbine_id``, ``rated`` (kW)."""
-    return pd.DataFrame(
-        {"farm_id": farm.id, "turbine_id": turbine.id, "rated": turbine.rated_power_kw}
-        for farm in fleet.farms
-        for turbine in farm.turbines
-    )
+    """One row per turbine: ``farm_id``, ``turbine_id``, ``rated`` (kW), ``unit`` (its number in the fleet, for sorting)."""
+    turbines = [(farm.id, turbine.id, turbine.rated_power_kw) for farm in fleet.farms for turbine in farm.turbines]
+    table = pd.DataFrame(turbines, columns=["farm_id", "turbine_id", "rated"])
+    return table.assign(unit=range(len(table)))
 
 
 def cadences_of(fleet: Fleet) -> list[int]:
@@ -38,30 +38,14 @@ def cadences_of(fleet: Fleet) -> list[int]:
     return sorted({farm.signals.cadence_seconds for farm in fleet.farms})
 
 
-def by_cadence(rows: Table, fleet: Fleet, rule: Any) -> Any:
+def by_cadence(fleet: Fleet, rule: Callable[[int], Any]) -> Any:
     """``rule(cadence)`` for the rows of each cadence of the fleet."""
     import ibis
 
     first, *others = cadences_of(fleet)
     if not others:
         return rule(first)
-    return ibis.cases(*((rows.cadence == cadence, rule(cadence)) for cadence in [first, *others]))
-
-
-def back(order: dict[str, list[str]], count: int) -> Any:
-    """The row and those before it, ``count`` in all."""
-    import ibis
-
-    return ibis.window(**order, preceding=count - 1, following=0)
-
-
-def whole(rows: Table, frame: Any, count: int, cadence: int) -> Any:
-    """Whether the frame's rows follow each other without a gap, and all were there when the last could be used.
-
-    So a late row can take a row's past away, and never give it one: what a live run saw is what any later run sees.
-    """
-    since = rows.valid_at - (rows.cadence * 0 + cadence * (count - 1)).as_interval("s")
-    return (rows.valid_at.min().over(frame) == since) & (rows.available_at.max().over(frame) <= rows.available_at)
+    return ibis.cases(*((ibis._.cadence == cadence, rule(cadence)) for cadence in [first, *others]))
 
 
 def clean_values(rows: Table, suspected_units: pd.DataFrame, fleet: Fleet, data_engineering: DataEngineering) -> Table:
@@ -80,34 +64,25 @@ def clean_values(rows: Table, suspected_units: pd.DataFrame, fleet: Fleet, data_
     """
     import ibis
 
+    columns = [*rows.columns, *(f"{name}_suspected_at" for name in suspected_signals(suspected_units))]
     rows = rows.left_join(ibis.memtable(turbines_of(fleet)), ["farm_id", "turbine_id"])
     rows = rows.drop("farm_id_right", "turbine_id_right")
     rows = _without_known_units(with_suspicions(rows, suspected_units, "valid_at"), suspected_units)
     rows = rows.mutate(judged=rows.status.isin(["kept", "superseded"]) & (rows.version == 0))
-    order = {"group_by": ["farm_id", "turbine_id", "judged"], "order_by": ["valid_at", "source_row"]}
-    made = {
-        f"{name}_stuck": by_cadence(rows, fleet, partial(stuck, rows, order, name, data_engineering.stuck))
-        for name in data_engineering.stuck.minutes
-    }
-    rows = rows.mutate(**made, **_neighbours(rows, order))
-    columns = [*rows.columns]
-    found = {name: spike(rows, name, data_engineering.spike) for name in _SPIKED}
-    rows = rows.mutate(**{f"{name}_found_at": at for name, at in found.items()})
+    # Sorting costs by the width of a row: what is judged is sorted without all else, and only what is struck is joined back.
+    struck = _struck(rows.filter(rows.judged), fleet, data_engineering)
+    rows = rows.left_join(struck, ["unit", "valid_at"])
     cleaned: dict[str, Any] = {}
     for name in sorted({*data_engineering.stuck.minutes, *_SPIKED}):
-        still = (
-            (rows.judged & rows[f"{name}_stuck"]).fill_null(False)
-            if f"{name}_stuck" in columns
-            else ibis.literal(False)
-        )
-        off = rows.judged & ~still & rows[f"{name}_found_at"].notnull() if name in _SPIKED else ibis.literal(False)
-        cleaned[name] = ibis.ifelse(still | off, ibis.null("float64"), rows[name])
-        cleaned[f"{name}_fault"] = ibis.cases((still, "stuck"), (off, "spike"), else_=rows[f"{name}_fault"])
+        no = ibis.literal(False)
+        held = (rows.judged & rows[f"{name}_stuck"]).fill_null(False) if f"{name}_stuck" in struck.columns else no
+        off = rows.judged & ~held & rows[f"{name}_found_at"].notnull() if name in _SPIKED else no
+        cleaned[name] = ibis.ifelse(held | off, ibis.null("float64"), rows[name])
+        cleaned[f"{name}_fault"] = ibis.cases((held, "stuck"), (off, "spike"), else_=rows[f"{name}_fault"])
         if name in SPIKES_IN_TIME:
             cleaned[f"{name}_spiked"] = ibis.ifelse(off, rows[name], ibis.null("float64"))
             cleaned[f"{name}_spiked_at"] = ibis.ifelse(off, rows[f"{name}_found_at"], ibis.null("timestamp"))
-    helpers = [column for column in columns if column.startswith("near_") or column.endswith("_stuck")]
-    rows = rows.mutate(**cleaned).drop("judged", "rated", *helpers, *(f"{name}_found_at" for name in _SPIKED))
+    rows = rows.select(**{name: rows[name] for name in columns} | cleaned)
     return _without_units_found_later(rows, suspected_units)
 
 
@@ -153,43 +128,51 @@ def _without_units_found_later(rows: Table, suspected_units: pd.DataFrame) -> Ta
     return rows
 
 
-def stuck(rows: Table, order: dict[str, list[str]], name: str, settings: Stuck, cadence: int) -> Any:
+def _struck(judged: Table, fleet: Fleet, data_engineering: DataEngineering) -> Table:
+    """The turbine intervals with a value that is no measurement: ``<signal>_stuck``, and ``<signal>_found_at`` of a spike."""
+    seen = {*data_engineering.stuck.minutes, *_SPIKED, "pitch_deg"}
+    rows = judged.select("unit", "rated", "cadence", "valid_at", "available_at", *sorted(seen))
+    looks = Looks(rows, ["unit"], "valid_at")
+    still = {
+        f"{name}_stuck": by_cadence(fleet, partial(stuck, looks, name, data_engineering.stuck))
+        for name in data_engineering.stuck.minutes
+    }
+    found = {f"{name}_found_at": spike(looks, name, data_engineering.spike) for name in _SPIKED}
+    follows = {
+        _follows(place): looks.at("valid_at", place) == rows.valid_at + (rows.cadence * place).as_interval("s")
+        for place in range(-NEIGHBOURS, NEIGHBOURS + 1)
+        if place
+    }
+    rows = looks.made().mutate(**follows).mutate(**still, **found)
+    rows = rows.select("unit", "valid_at", *still, *found)
+    strikes = [rows[name].fill_null(False) for name in still] + [rows[name].notnull() for name in found]
+    return rows.filter(reduce(lambda one, other: one | other, strikes))
+
+
+def _follows(place: int) -> str:
+    """Column: whether the row so many places behind (negative: before) is of the interval there, without a gap."""
+    return f"follows:{place:+d}"
+
+
+def stuck(looks: Looks, name: str, settings: Stuck, cadence: int) -> Any:
     """A value that repeats to the last digit while what moves it moved: from the given repetition on."""
+    import ibis
+
     count = max(settings.min_repetitions, settings.minutes[name] * 60 // cadence)
-    frame = back(order, count)
-    there = (rows[name].count().over(frame) == count) & whole(rows, frame, count, cadence)
-    same = rows[name].min().over(frame) == rows[name].max().over(frame)
     mover, least = (
-        ("power_kw", settings.power_moves_share * rows.rated)
+        ("power_kw", ibis._.rated * settings.power_moves_share)
         if name == "wind_speed_ms"
         else ("wind_speed_ms", settings.wind_moves_ms)
     )
-    moved = (rows[mover].max().over(frame) - rows[mover].min().over(frame)) >= least
+    moved = (looks.last("greatest", mover, count) - looks.last("least", mover, count)) >= least
     if name == "power_kw":
         low, high = settings.power_between_share
-        moved = moved & rows.power_kw.between(low * rows.rated, high * rows.rated)
-    return there & same & moved
+        moved = moved & ibis._.power_kw.between(ibis._.rated * low, ibis._.rated * high)
+    # Hardly any value repeats: what follows is worked out for those that do.
+    return ibis.ifelse(looks.same(name, count), moved & looks.whole(count, cadence), False)
 
 
-def _neighbours(rows: Table, order: dict[str, list[str]]) -> dict[str, Any]:
-    """``near_<column>_<place>`` for the two intervals before and behind: null if that interval is not there."""
-    import ibis
-
-    window = ibis.window(**order)
-    near = {}
-    for place in (*range(-NEIGHBOURS, 0), *range(1, NEIGHBOURS + 1)):
-        there = _at(rows.valid_at, place).over(window) == rows.valid_at + (rows.cadence * place).as_interval("s")
-        for column in ("available_at", *_SPIKED, "pitch_deg"):
-            kind = "timestamp" if column == "available_at" else "float64"
-            near[f"near_{column}_{place}"] = ibis.ifelse(there, _at(rows[column], place).over(window), ibis.null(kind))
-    return near
-
-
-def _at(column: Any, place: int) -> Any:
-    return column.lead(place) if place > 0 else column.lag(-place)
-
-
-def spike(rows: Table, name: Spiky, settings: Spike) -> Any:
+def spike(looks: Looks, name: Spiky, settings: Spike) -> Any:
     """When a value was found to be a spike; null if it is none.
 
     A spike stands off both sides by at least the threshold of its signal, the sides agree, and nothing that would have
@@ -198,19 +181,20 @@ def spike(rows: Table, name: Spiky, settings: Spike) -> Any:
     """
     import ibis
 
-    value = rows[name]
-    least = settings.least[name] * (rows.rated if name == "power_kw" else 1.0)
+    here = ibis._
+    value = here[name]
+    least: Any = here.rated * settings.least[name] if name == "power_kw" else settings.least[name]
 
     def near(column: str, place: int) -> Any:
-        return rows[f"near_{column}_{place}"] if place else rows[column]
+        return looks.at(column, place)
 
     def sided(left: int, right: int) -> Any:
         before, behind = near(name, left), near(name, right)
         up, down = ibis.least(value - before, value - behind), ibis.least(before - value, behind - value)
         off = ibis.greatest(up, down)
-        agree = (before - behind).abs() <= settings.sides_agree_share * off
+        agree = (before - behind).abs() <= off * settings.sides_agree_share
         if (left, right) == (-1, 1):
-            agree &= (near(name, -2) - before).abs() <= settings.sides_agree_share * off
+            agree &= (near(name, -2) - before).abs() <= off * settings.sides_agree_share
         else:
             second = near(name, -1 if left == -NEIGHBOURS else 1)
             agree &= ((second - before) * (value - before) > 0) & ((second - before).abs() >= least)
@@ -220,23 +204,29 @@ def spike(rows: Table, name: Spiky, settings: Spike) -> Any:
 
         if name == "power_kw":
             wind = ibis.greatest(ibis.ifelse(up > down, moved("wind_speed_ms"), -moved("wind_speed_ms")), 0.0)
-            found = off - (settings.power_per_ms * rows.rated * wind).fill_null(0.0) >= least
+            found = off - (here.rated * settings.power_per_ms * wind).fill_null(0.0) >= least
             # Blades that turn out of the wind for an interval make a true dip: a short stop.
             found &= (up > down) | (moved("pitch_deg") <= settings.pitch_still_deg).fill_null(True)
         elif name == "wind_speed_ms":
-            found = (off >= least) & (moved("power_kw").abs() <= settings.power_still_share * rows.rated).fill_null(
-                True
-            )
+            still = (moved("power_kw").abs() <= here.rated * settings.power_still_share).fill_null(True)
+            found = (off >= least) & still
         else:
             found = off >= least
-        places = sorted({left, -1, 0, right - 1, right} | ({-2} if (left, right) == (-1, 1) else set()))
+        places = range(-NEIGHBOURS if right == 1 else left, right + 1)
         known = reduce(ibis.greatest, [near("available_at", place) for place in places])
-        return ibis.ifelse(found & agree, known, ibis.null("timestamp"))
+        there = reduce(lambda one, other: one & other, [here[_follows(place)] for place in places if place])
+        return ibis.ifelse(there & found & agree, known, ibis.null("timestamp"))
+
+    def far(place: int) -> Any:
+        return ((value - looks.at(name, place)).abs() >= least).fill_null(False)
 
     times = [sided(-1, 1), sided(-1, 2), sided(-2, 1)]
     # The first of the three that could be told: a later one says nothing new.
     first = reduce(lambda one, other: ibis.coalesce(ibis.least(one, other), one, other), times)
-    return ibis.ifelse(rows.cadence <= settings.max_cadence_minutes * 60, first, ibis.null("timestamp"))
+    # Few values stand off by so much: what follows is worked out for those that do.
+    stands_off = (far(-1) & (far(1) | far(2))) | (far(-2) & far(1))
+    judged = stands_off & (here.cadence <= settings.max_cadence_minutes * 60)
+    return ibis.ifelse(judged, first, ibis.null("timestamp"))
 
 
 def as_first_known(rows: Table, name: str) -> Any:

@@ -135,7 +135,7 @@ def _timed(parsed: Table, calibration: pd.DataFrame, fleet: Fleet) -> Table:
         rows.received_at, ibis.least(*[rows[name] for name in READINGS]) + end + rows.latency.as_interval("m")
     )
     rows = rows.mutate(earliest=earliest)
-    spans = ibis.memtable(calibration_spans(calibration).drop(columns="fitted_at"))
+    spans = ibis.memtable(_stretches(calibration))
     rows = rows.left_join(
         spans,
         [rows.farm_id == spans.farm_id, rows.earliest >= spans.holds_from, rows.earliest < spans.holds_until],
@@ -168,6 +168,15 @@ def _timed(parsed: Table, calibration: pd.DataFrame, fleet: Fleet) -> Table:
             rows.detail,
         ),
     )  # fmt: skip
+
+
+def _stretches(calibration: pd.DataFrame) -> pd.DataFrame:
+    """`calibration_spans`, those that follow each other with the same reading as one: few farms ever change theirs."""
+    spans = calibration_spans(calibration).drop(columns="fitted_at")
+    read = [column for column in spans.columns if not column.startswith("holds_")]
+    changed = (spans[read] != spans[read].shift()).any(axis=1)
+    ends = spans.groupby(changed.cumsum())["holds_until"].transform("last")
+    return spans.assign(holds_until=ends)[changed]
 
 
 def _nothing(rows: Table, clock: Clock) -> str:
@@ -275,13 +284,16 @@ _INTERVAL = ("farm_id", "turbine_id", "valid_at")
 def _versions(rows: Table) -> Table:
     """Settle which rows of one turbine and interval are repetitions, conflicts and revisions.
 
-    Nearly every row is alone in its interval, and has its fate without being sorted: only those with a rival are.
+    Nearly every row is alone in its interval, and has its fate without being sorted: only those with a rival are. Which intervals
+    those are is asked first, as engines would work out the count of each interval for both kinds anew.
     """
     import ibis
 
     good = rows.filter(rows.reason.isnull())
     rivalled = good.group_by(_INTERVAL).agg(rivals=good.count())
-    rivalled = rivalled.filter(rivalled.rivals > 1).select(*_INTERVAL)
+    rivalled = ibis.memtable(
+        rivalled.filter(rivalled.rivals > 1).select(*_INTERVAL).to_pandas(), schema=rivalled.select(*_INTERVAL).schema()
+    )
     no, never = ibis.literal(False), ibis.null("timestamp")
     alone = rows.anti_join(rivalled, _INTERVAL)
     alone = alone.mutate(duplicate=no, conflict=no, superseded_at=never, version=ibis.literal(0, "int64"))
