@@ -191,6 +191,9 @@ def _by_version(
     rows = rows.inner_join(ibis.memtable(members), ["farm_id", "turbine_id", "granularity_minutes"])
     rows = rows.mutate(**{name: rows[name].cast("timestamp") for name in _TIMES})
     rows = rows.mutate(start=_start(rows, rows.granularity_minutes))
+    # A turbine is of several entities, and not all of them have more than one version.
+    of_these = ibis.memtable(intervals)
+    rows = rows.semi_join(of_these, _KEY).select(*rows.columns).mutate(start=ibis._.start)
     versions = _versions(rows, clock, settings.late_grace_minutes)
     known = versions.inner_join(rows, _KEY)
     in_force = (known.available_at <= known.known_at) & ~(known.superseded_at <= known.known_at).fill_null(False)
