@@ -4,8 +4,8 @@
 
 Made signals of a thousand turbines, ten a farm, with faults in them, are written in order of time as typed Parquet, in the
 columns of `parsed_signals`. Then every piece of work runs in a process of its own over the same files, which were read once
-before. The rules are the pipeline's own functions. What was measured before for the same size and work is kept (`--again` measures
-anew), so that a broken run goes on where it was. Leaves with code 1 if a bar is missed.
+before. The rules are the pipeline's own functions. What was measured before for the same size and work is kept (`--again`
+measures anew), so that a broken run goes on where it was. Leaves with code 1 if a bar is missed.
 """
 
 from __future__ import annotations
@@ -383,6 +383,10 @@ def work_here(work: str, folder: Path, rows: int, cadence: int) -> None:
     """
     import duckdb  # noqa: F401
     import ibis  # noqa: F401
+    import pyarrow.parquet  # noqa: F401
+
+    from wind_kedro.datasets import IbisTable  # noqa: F401
+    from wind_kedro.pipelines.data_engineering import nodes  # noqa: F401
 
     begin, cpu = time.perf_counter(), _cpu_seconds()
     result = make(folder, rows, cadence) if work == "make" else globals()[work](folder, cadence)
