@@ -33,7 +33,7 @@ SIGNALS = ("power_kw", "wind_speed_ms", "wind_direction_deg", "temperature_c", "
 FILE_ROWS = 1_000_000
 #: pandas holds a whole table: at larger sizes it would not fit.
 PANDAS_MILLION = 10
-SPARK_MILLION = 10
+SPARK_MILLION = 1
 #: Larger pieces take so long that a disturbance evens out.
 TURNS_MILLION, TURNS = 10, 3
 MEMORY = "2000MB"
@@ -52,6 +52,8 @@ WORK = {
 }
 #: These write what others read, and are done once.
 ALONE = ("make", "time_signals", "fit_power_curves", "judge_signals")
+#: And these take long enough to be measured once.
+ONCE = (*ALONE, "spark_range_and_hours")
 ENGINE = {"pandas_range_and_hours": "pandas", "spark_range_and_hours": "spark"}
 #: What is compared with which baseline, and times what it may take at most. All rules with windows are two nodes.
 BARS = {
@@ -361,7 +363,7 @@ def one(work: str, folder: Path, rows: int, cadence: int) -> dict[str, Any]:
         str(cadence),
     ]
     turns = []
-    for _ in range(TURNS if work not in ALONE and rows <= TURNS_MILLION * 1_000_000 else 1):
+    for _ in range(TURNS if work not in ONCE and rows <= TURNS_MILLION * 1_000_000 else 1):
         load = os.getloadavg()[0]
         measured = measure(words, PROJECT, dict(os.environ))
         result = yaml.safe_load(folder.with_name(f"{folder.name}.result").read_text(encoding="utf-8"))
