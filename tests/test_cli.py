@@ -16,6 +16,7 @@ import pytest
 import yaml
 from click.testing import CliRunner, Result
 
+from wind_kedro import contracts
 from wind_kedro.cli import cli
 
 # One project, and in it one training, serve all of them.
@@ -206,25 +207,18 @@ def _world() -> dict[str, pd.DataFrame]:
                     {
                         "farm_id": farm_id,
                         "weather_model": "alpha",
+                        "weather_point": "site",
                         "run_at": run_at,
                         "available_at": available_at,
                         "valid_at": valid_at,
                         "is_analysis": is_analysis,
                         "wind_speed_100m_ms": _wind_at(valid_at),
+                        "wind_speed_hub_ms": _wind_at(valid_at),
                     }
                 )
             )
     weather = pd.concat(runs, ignore_index=True)
-    for name in (
-        "wind_direction_100m_deg",
-        "wind_u_100m_ms",
-        "wind_v_100m_ms",
-        "wind_u_10m_ms",
-        "wind_v_10m_ms",
-        "temperature_c",
-        "pressure_pa",
-        "air_density_kgm3",
-    ):
+    for name in contracts.Weather.to_schema().columns.keys() - set(weather.columns):
         weather[name] = np.nan
     tables = []
     for entity_id, minutes, capacity in ENTITIES:

@@ -472,6 +472,7 @@ def test_the_live_score_is_the_error_of_what_was_issued(out, product, fleet):
     """One score reckoned again from forecasts and observations: nMAE of the median, in the newest version."""
     newest = out["observations"].query("granularity_minutes == @product.granularity_minutes and available_at <= @NOW")
     newest = newest.sort_values("available_at").drop_duplicates(["entity_id", "valid_at"], keep="last")
+    newest = newest[newest["imputed_share"] == 0]  # what was filled in did not come
     both = out["forecasts"].query("product_id == @product.id").merge(newest, on=["entity_id", "valid_at"])
     # The forecast is of all turbines; what stood still is taken from it in proportion.
     forecast = both["q500_kw"] / both["capacity_kw"]
