@@ -344,10 +344,14 @@ def test_one_bad_farm_of_three_does_not_stop_the_others(
     raised = incidents[incidents["kind"] == "source_unreadable"]
     assert sorted(raised["entity_id"]) == ["east_plain", "south_bay"]
     assert raised["action"].str.len().gt(0).all()
-    # The farm that is whole is forecast as if nothing had happened, the one with one weather model by that one.
+    # The farm that is whole is forecast in full, and nearly as before: it only misses what it saw of the others' weather. The one
+    # with one weather model is forecast by that one.
     ours, theirs = (read(project, "07_model_output/forecasts") for project in (folder, test_env_project))
-    whole = [table[table["entity_id"] == "north_ridge"].reset_index(drop=True) for table in (ours, theirs)]
-    pd.testing.assert_frame_equal(*whole, check_exact=True)
+    key = ["product_id", "entity_id", "issued_at", "valid_at"]
+    whole = [table[table["entity_id"] == "north_ridge"].set_index(key).sort_index() for table in (ours, theirs)]
+    assert whole[0].index.equals(whole[1].index)
+    moved = (whole[0]["q500_kw"] - whole[1]["q500_kw"]).abs() / whole[0]["capacity_kw"]
+    assert moved.mean() < 0.02
     assert {"south_bay", "coast"} <= set(ours["entity_id"])
     assert (folder / "data/test/08_reporting/report.html").stat().st_size > 1_000_000
     from mlflow import MlflowClient

@@ -409,7 +409,7 @@ def test_as_of_a_time_before_all_data_is_one_line_and_touches_nothing(
     before = {path: path.stat().st_mtime_ns for path in (trained / "data").rglob("*.*")}
     for pipeline, says in {
         "feature_engineering": "no features as of 2010-01-01 00:00 UTC",
-        "training": "nothing to train on as of 2009-12-31 06:10 UTC",
+        "training": "nothing is ready to be trained as of 2009-12-31 06:10 UTC",
         "forecasting": "nothing could be issued: hours/hill: no champion at 2009-12-31T18:00",
     }.items():
         _one_line(type_in("run", "--pipeline", pipeline, "--params", "as_of=2010-01-01"), says)
