@@ -351,7 +351,7 @@ def test_one_bad_farm_of_three_does_not_stop_the_others(
     whole = [table[table["entity_id"] == "north_ridge"].set_index(key).sort_index() for table in (ours, theirs)]
     assert whole[0].index.equals(whole[1].index)
     moved = (whole[0]["q500_kw"] - whole[1]["q500_kw"]).abs() / whole[0]["capacity_kw"]
-    assert moved.mean() < 0.02
+    assert moved.mean() < 0.05
     assert {"south_bay", "coast"} <= set(ours["entity_id"])
     assert (folder / "data/test/08_reporting/report.html").stat().st_size > 1_000_000
     from mlflow import MlflowClient
