@@ -72,7 +72,7 @@ def test_killed_at_any_point_every_message_lands_once(
             parent.stdin.write("go\n")
             parent.stdin.flush()
             pid = int(parent.stdout.readline())
-            if kill % 2:  # from connecting to the first batch
+            if kill % 2:  # from its first breath to the first batches
                 time.sleep(chance.uniform(0, 0.1))
             else:  # from the acknowledgements of the first batch to the next ones
                 while landed() == before:
@@ -87,7 +87,7 @@ def test_killed_at_any_point_every_message_lands_once(
         parent.stdout.close()
     for one in published:
         one.wait_for_publish(30)
-    assert min(landings) == 0 < max(landings), "all were killed at the same stage"
+    assert len(set(landings)) > 1, "all were killed at the same stage"
     batches = [found.rows or 0 for found in plant.landing.landed()]
     assert max(batches) == 40 < sum(batches) < len(numbers)
     rest = new_plant(**plant.card | {"in_flight": 2000, "idle_seconds": 2})
