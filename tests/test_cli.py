@@ -279,10 +279,7 @@ def _folder(folder: Path, name: str) -> list[str]:
 
 
 def test_a_run_leaves_what_its_pipelines_make(trained: Path) -> None:
-    assert _folder(trained, "data/06_models/promotions") == [
-        "hours/20240321T061000Z.parquet",
-        "quarters/20240321T061000Z.parquet",
-    ]
+    assert _folder(trained, "data/06_models/promotions") == ["000001.parquet"]
     issued = _folder(trained, "data/07_model_output/forecasts")
     assert issued[0] == "hours/20240321T180000Z.parquet"
     assert len(issued) == 20 + 10  # from the evening of the 21st to the morning of the 31st; quarters once a day
@@ -437,18 +434,15 @@ def test_a_run_is_tagged_with_all_it_was_made_from(trained: Path, inside: Callab
     assert not list((trained / "mlartifacts").rglob("*.pkl"))
 
 
-def test_a_rerun_of_training_adds_a_version_and_replaces_its_promotion(
-    trained: Path, inside: Callable[[Path], Path]
-) -> None:
+def test_a_rerun_of_training_adds_a_version_and_its_promotion(trained: Path, inside: Callable[[Path], Path]) -> None:
     inside(trained)
-    before = _folder(trained, "data/06_models/promotions")
     result = type_in("run", "--pipeline", "training")
     assert result.exit_code == 0, result.output
-    assert _folder(trained, "data/06_models/promotions") == before
     client = mlflow.MlflowClient(f"sqlite:///{trained}/mlflow.db", f"sqlite:///{trained}/mlflow.db")
     assert client.get_model_version_by_alias("wind_kedro", "champion").version == 2
     promotions = pd.read_parquet(trained / "data/06_models/promotions")
-    assert set(promotions["model_version"]) == {"2"}
+    assert promotions.groupby("promotion")["model_version"].unique().map(list).to_dict() == {1: ["1"], 2: ["2"]}
+    assert set(promotions.loc[promotions["promotion"] == 2, "parent"]) == {1}
 
 
 # --- as a process ----------------------------------------------------------------------------------------------------

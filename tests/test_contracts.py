@@ -245,6 +245,10 @@ RIGHT: dict[str, Callable[[], pd.DataFrame]] = {
         reason="first",
     ),
     "Promotions": lambda: _rows(
+        promotion=[1, 2],
+        parent=[0, 1],
+        action=["train", "rollback"],
+        author=["", "somebody"],
         product_id="hours",
         entity_id=["hill", "both"],
         promoted_at=TIME,
@@ -358,6 +362,7 @@ DEFECTS: list[tuple[str, str, Spoil, str]] = [
     ("Admissions", "same candidate twice", _same_key, "unique"),
     ("Choices", "no reason", _put(reason=None), "reason"),
     ("Promotions", "no version", _put(model_version=None), "model_version"),
+    ("Promotions", "same entity twice", _put(promotion=1, entity_id="hill"), "unique"),
     ("Forecasts", "same interval twice", _same_key, "unique"),
     ("Forecasts", "power below nothing", _put(q900_kw=-1.0), "q900_kw"),
     ("Forecasts", "no median", _put(q500_kw=None), "q500_kw"),

@@ -394,15 +394,19 @@ class Choices(Contract):
 
 
 class Promotions(Contract):
-    """One row per product, entity and promotion: from `promoted_at` on, this version forecasts. Append-only."""
+    """One row per promotion, product and entity: from `promoted_at` on, this version forecasts. Append-only, each whole."""
 
+    promotion: Series[int] = pa.Field(ge=1, description="its number: of two that hold at a time, the greater counts")
+    parent: Series[int] = pa.Field(ge=0, description="the newest promotion that it knew of; 0: there was none")
+    action: Series[str] = pa.Field(isin=["train", "rollback"], description="what made it")
+    author: Series[str] = pa.Field(description="who; '': nobody but the gate")
     product_id: Series[str]
     entity_id: Series[str]
     promoted_at: Series[Utc]
     model: Series[str] = pa.Field(description="name of the candidate")
     model_version: Series[str] = pa.Field(description="version in the model registry")
-    run_id: Series[str] = pa.Field(description="MLflow run that made it")
-    trained_through: Series[Utc] = pa.Field(description="the last interval it has seen")
+    run_id: Series[str] = pa.Field(description="MLflow run of the training that made the entity's model")
+    trained_through: Series[Utc] = pa.Field(description="the last interval that model has seen")
     available_at: Series[Utc] = pa.Field(description="when it could first be used")
     deciding_score: Series[str]
     score: Series[float] = pa.Field(nullable=True, description="of the replay, out of sample; null: not replayed yet")
@@ -411,6 +415,11 @@ class Promotions(Contract):
     )
     reason: Series[str]
     recorded_at: Series[Utc] = pa.Field(description="wall clock")
+
+    class Config:
+        """The key."""
+
+        unique = ["promotion", "product_id", "entity_id"]
 
 
 class Forecasts(pa.DataFrameModel):

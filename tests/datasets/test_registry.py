@@ -8,6 +8,7 @@ import mlflow
 import numpy as np
 import pandas as pd
 import pytest
+from kedro.io import DatasetError
 
 from wind_kedro.contracts import ModelsInRegistry, VersionNumber
 from wind_kedro.datasets import ModelAlias, ModelVersions
@@ -70,8 +71,8 @@ def models() -> list[FleetModel]:
 
 
 @pytest.fixture(scope="module")
-def versions(models: list[FleetModel]) -> ModelVersions:
-    dataset = ModelVersions(registered_model_name=NAME)
+def versions(models: list[FleetModel], store: Path) -> ModelVersions:
+    dataset = ModelVersions(registered_model_name=NAME, objects=str(store / "objects"))
     assert not dataset.exists()
     with mlflow.start_run(run_name="a training that is tracked"):
         dataset.save(ModelsInRegistry().validate(models[0]))
@@ -125,12 +126,35 @@ def artefacts(versions: ModelVersions) -> Path:
     return Path(mlflow.artifacts.download_artifacts(f"models:/{NAME}/1"))
 
 
-def test_nothing_is_pickled(artefacts: Path) -> None:
-    suffixes = {path.suffix for path in artefacts.rglob("*") if path.is_file()}
+def test_what_is_logged_is_the_manifest_and_no_model(artefacts: Path, versions: ModelVersions) -> None:
+    assert [path.name for path in (artefacts / "artifacts").rglob("*") if path.is_file()] == ["manifest.json"]
+    manifest = versions.load().manifest("1")
+    assert [(entry["entity_id"], entry["model"]) for entry in manifest["members"]] == [
+        ("hill", "my_trees"),
+        ("shore", "my_curve"),
+    ]
+    assert {entry["run_id"] for entry in manifest["members"]} == {versions.load().registered("1").run_id}
+
+
+def test_a_run_promotes_the_version_it_made(models: list[FleetModel], store: Path) -> None:
+    ours, theirs = (ModelVersions(registered_model_name="race", objects=str(store / "objects")) for _ in range(2))
+    ours.save(models[0])
+    theirs.save(models[1])
+    assert (ours.load().made().version, theirs.load().made().version, ours.load().newest().version) == ("1", "2", "2")
+    seen = ModelVersions(registered_model_name="race", objects=str(store / "objects"), read_only=True)
+    assert seen.exists()
+    assert seen.load().made().version == "2"
+    with pytest.raises(DatasetError, match="is read here, not written"):
+        seen.save(models[0])
+
+
+def test_nothing_is_pickled(artefacts: Path, store: Path) -> None:
+    stored = [path for folder in (artefacts, store / "objects") for path in folder.rglob("*") if path.is_file()]
+    suffixes = {path.suffix for path in stored}
     assert {".cbm", ".npz", ".json"} <= suffixes
     assert not suffixes & {".pkl", ".pickle", ".joblib", ".cloudpickle", ".skops"}
     # A pickle of protocol 2 and above begins with its opcode, whatever its name.
-    starts = {path.name: path.read_bytes()[:2] for path in artefacts.rglob("*") if path.is_file()}
+    starts = {str(path): path.read_bytes()[:2] for path in stored}
     assert not [
         name
         for name, start in starts.items()
@@ -203,7 +227,7 @@ def test_what_is_not_registered_is_one_line_that_says_what_to_do(versions: Model
 
 
 def test_lost_artefacts_are_one_line_that_says_what_to_do(versions: ModelVersions, store: Path) -> None:
-    lost = ModelVersions(registered_model_name="lost")
+    lost = ModelVersions(registered_model_name="lost", objects=str(store / "objects"))
     lost.save(_fleet_model())
     place = mlflow.artifacts.download_artifacts("models:/lost/1")
     for path in sorted(Path(place).rglob("*"), reverse=True):

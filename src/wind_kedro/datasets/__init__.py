@@ -16,6 +16,7 @@ _HOMES = {
     "Document": "written_aside",
     "JsonDocument": "written_aside",
     "History": "history",
+    "Log": "log",
     "SourceTable": "source_table",
     "Feeds": "feeds",
     "Landings": "feeds",

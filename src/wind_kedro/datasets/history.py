@@ -77,13 +77,7 @@ class History(AbstractDataset[pd.DataFrame, pd.DataFrame]):
                 part.drop(columns=silent).to_parquet(file, index=False)
 
     def _declared(self) -> dict[str, Any]:
-        """The columns that the contract names, with their types; not those that it knows by a pattern only."""
-        from kedro.utils import load_obj
-
-        columns = load_obj(self._contract).to_schema().columns
-        return {
-            name: column.dtype.type if column.dtype else object for name, column in columns.items() if not column.regex
-        }
+        return declared_columns(self._contract)
 
     def _empty(self) -> pd.DataFrame:
         return pd.DataFrame({name: pd.Series(dtype=dtype) for name, dtype in self._declared().items()})
@@ -94,6 +88,14 @@ class History(AbstractDataset[pd.DataFrame, pd.DataFrame]):
 
     def _describe(self) -> dict[str, Any]:
         return {"filepath": str(self._filepath), "partition_by": self._partition_by}
+
+
+def declared_columns(contract: str) -> dict[str, Any]:
+    """The columns that a contract names, with their types; not those that it knows by a pattern only."""
+    from kedro.utils import load_obj
+
+    columns = load_obj(contract).to_schema().columns
+    return {name: column.dtype.type if column.dtype else object for name, column in columns.items() if not column.regex}
 
 
 def _as_name(value: Any) -> str:

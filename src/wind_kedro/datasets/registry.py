@@ -5,13 +5,14 @@ from __future__ import annotations
 import functools
 import importlib.metadata
 import tempfile
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
-from kedro.io import AbstractDataset
+from kedro.io import AbstractDataset, DatasetError
 
 from wind_kedro.errors import WindKedroError
 
@@ -38,9 +39,39 @@ class RegisteredVersion:
 class RegisteredModels:
     """All versions of one registered model, read when they are asked for and kept."""
 
-    def __init__(self, name: str) -> None:
-        """``name`` is that of the registered model."""
+    def __init__(self, name: str, objects: Path | None = None, made: str | None = None) -> None:
+        """Say which.
+
+        Args:
+            name: of the registered model.
+            objects: folder of the stored models; none: where each manifest says.
+            made: the version that this very run registered.
+        """
         self.name = name
+        self.objects = objects
+        self._made = made
+
+    def made(self) -> RegisteredVersion:
+        """The version that this run registered; in a run that registered none, the newest. Another training may have registered
+        one meanwhile, which is not this run's to promote.
+        """
+        return self.newest() if self._made is None else self.registered(self._made)
+
+    def registered(self, version: str) -> RegisteredVersion:
+        """What the registry says of a version.
+
+        Raises:
+            NoModelError: if there is no such version.
+        """
+        import mlflow
+
+        try:
+            found = mlflow.MlflowClient().get_model_version(self.name, version)
+        except mlflow.MlflowException as error:
+            raise NoModelError(f"there is no version {version} of model '{self.name}'") from error
+        if "trained_through" not in found.tags:
+            raise NoModelError(f"version {version} of model '{self.name}' was left by a run that was interrupted")
+        return RegisteredVersion(str(found.version), str(found.run_id), pd.Timestamp(found.tags["trained_through"]))
 
     def newest(self) -> RegisteredVersion:
         """The version registered last."""
@@ -56,18 +87,36 @@ class RegisteredModels:
 
     @functools.lru_cache(maxsize=8)  # noqa: B019 - lives as long as the run
     def version(self, version: str) -> FleetModel:
-        """The model of that version."""
+        """The models of that version; each is read when it is first asked for."""
+        from wind_kedro.models.fleet_model import FleetModel
+
+        with self._one_line(version):
+            return FleetModel.load(self._folder(version), self.objects)
+
+    def manifest(self, version: str) -> dict[str, Any]:
+        """Which models that version is made of, and which training made each (docs/decisions.md, 27)."""
+        from wind_kedro.models.fleet_model import read_manifest
+
+        with self._one_line(version):
+            return read_manifest(self._folder(version))
+
+    def _folder(self, version: str) -> Path:
+        import mlflow
+
+        folder = mlflow.artifacts.download_artifacts(f"models:/{self.name}/{version}")
+        return Path(folder) / "artifacts" / "fleet_model"
+
+    @contextmanager
+    def _one_line(self, version: str) -> Iterator[None]:
         import mlflow
 
         try:
-            loaded = mlflow.pyfunc.load_model(f"models:/{self.name}/{version}")
-        except mlflow.MlflowException as error:
+            yield
+        except (mlflow.MlflowException, OSError, ValueError) as error:
             raise NoModelError(
                 f"version {version} of model '{self.name}' cannot be loaded: {' '.join(str(error).split())}; "
                 f"train again (kedro run --pipeline training) or restore the registry"
             ) from error
-        model: FleetModel = loaded.unwrap_python_model().fleet_model
-        return model
 
 
 class ModelVersions(AbstractDataset["FleetModel", RegisteredModels]):
@@ -75,26 +124,48 @@ class ModelVersions(AbstractDataset["FleetModel", RegisteredModels]):
     version; loading gives all versions (`RegisteredModels`).
 
     The model is logged from code with native artefacts: nothing is pickled, and it loads with
-    ``MLFLOW_ALLOW_PICKLE_DESERIALIZATION=false``.
+    ``MLFLOW_ALLOW_PICKLE_DESERIALIZATION=false``. What is logged is the manifest; the fitted models lie in ``objects``, by their
+    digests, each once.
     """
 
-    def __init__(self, *, registered_model_name: str, metadata: dict[str, Any] | None = None) -> None:
-        """``registered_model_name`` is its name in the registry."""
+    def __init__(
+        self,
+        *,
+        registered_model_name: str,
+        objects: str,
+        read_only: bool = False,
+        metadata: dict[str, Any] | None = None,
+    ) -> None:
+        """Say where.
+
+        Args:
+            registered_model_name: its name in the registry.
+            objects: folder of the fitted models.
+            read_only: whether saving is refused: for a second catalog entry, by which training reads what it found.
+            metadata: ignored by Kedro, read by Kedro-Viz.
+        """
         self._name = registered_model_name
+        self._objects = Path(objects)
+        self._read_only = read_only
+        self._made: str | None = None
         self.metadata = metadata
 
     def load(self) -> RegisteredModels:
         """All versions, none of them read yet."""
-        return RegisteredModels(self._name)
+        return RegisteredModels(self._name, self._objects, self._made)
 
     def save(self, data: FleetModel) -> None:
-        """Log and register ``data``."""
+        """Store, log and register ``data``."""
         import mlflow
+
+        if self._read_only:
+            raise DatasetError(f"{self._name} is read here, not written: it is a view of what earlier runs left")
 
         example = data.example
         run = nullcontext() if mlflow.active_run() else mlflow.start_run(run_name="training")
         with run, tempfile.TemporaryDirectory() as folder:
-            data.save(Path(folder) / "fleet_model")
+            run_id = mlflow.active_run().info.run_id
+            data.save(Path(folder) / "fleet_model", self._objects, run_id)
             logged = mlflow.pyfunc.log_model(
                 name="fleet_model",
                 python_model=str(Path(__file__).with_name("pyfunc_model.py")),
@@ -107,14 +178,18 @@ class ModelVersions(AbstractDataset["FleetModel", RegisteredModels]):
         mlflow.MlflowClient().set_model_version_tag(
             self._name, logged.registered_model_version, "trained_through", data.trained_through.isoformat()
         )
+        self._made = str(logged.registered_model_version)
 
     def _exists(self) -> bool:
         import mlflow
 
+        if self._read_only:  # the first training finds an empty registry
+            return True
+
         return bool(mlflow.MlflowClient().search_model_versions(f"name = '{self._name}'", max_results=1))
 
     def _describe(self) -> dict[str, Any]:
-        return {"registered_model_name": self._name}
+        return {"registered_model_name": self._name, "objects": str(self._objects)}
 
 
 class ModelAlias(AbstractDataset[str, str]):

@@ -1,29 +1,80 @@
-"""The models of a whole fleet as one thing: saved in one folder, asked in one call."""
+"""The models of a whole fleet as one thing: a manifest of stored models, asked in one call."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
 
 from wind_kedro.columns import quantile_columns
-from wind_kedro.models import load_model
-from wind_kedro.models.protocol import FORMAT, Forecaster
+from wind_kedro.models.objects import fetch, store
+from wind_kedro.models.protocol import Forecaster
 
 MANIFEST = "manifest.json"
+#: Of the layout of a manifest. 1: models were folders beside it.
+FORMAT = 2
 
 
 @dataclass(frozen=True)
-class Member:
-    """One fitted model, and the name of the candidate that it is."""
+class Stored:
+    """Where a member lies, and what its entry in the manifest says."""
 
-    model: str
-    forecaster: Forecaster
+    objects: Path
+    object: str
+    type: str
+    levels: list[float]
+
+
+class Member:
+    """One fitted model, and the name of the candidate that it is. A stored one is read when it is first asked for."""
+
+    def __init__(
+        self,
+        model: str,
+        forecaster: Forecaster | Stored,
+        *,
+        trained_through: pd.Timestamp | None = None,
+        run_id: str = "",
+    ) -> None:
+        """``run_id``: of the training that made it, ``trained_through``: the last interval that it has seen; empty and none
+        as long as they are those of the fleet's model that it is in.
+        """
+        self.model = model
+        self.trained_through = trained_through
+        self.run_id = run_id
+        self._held = forecaster
+
+    @cached_property
+    def forecaster(self) -> Forecaster:
+        """The fitted model."""
+        held = self._held
+        return fetch(held.object, held.objects) if isinstance(held, Stored) else held
+
+    @property
+    def levels(self) -> list[float]:
+        """Its quantile levels."""
+        return self._held.levels
+
+    @property
+    def object(self) -> str | None:
+        """Its digest in the store; none: it is not stored yet."""
+        return self._held.object if isinstance(self._held, Stored) else None
+
+    def entry(self, objects: Path, known: dict[int, str]) -> dict[str, Any]:
+        """What a manifest says of it, after storing it where it is not stored. ``known``: digests by identity of the model."""
+        held = self._held
+        if isinstance(held, Stored) and held.objects == objects:
+            return {"type": held.type, "levels": held.levels, "object": held.object}
+        forecaster = self.forecaster
+        if id(forecaster) not in known:
+            known[id(forecaster)] = store(forecaster, objects)
+        return {"type": forecaster.type_name(), "levels": forecaster.levels, "object": known[id(forecaster)]}
 
 
 @dataclass(frozen=True)
@@ -32,18 +83,24 @@ class FleetModel:
 
     Attributes:
         trained_through: the last interval that any of them has seen, UTC.
-        members: the models, by product and entity; each may be another candidate.
-        example: a row of features for each, from which the registry reads the signature. Not saved with the model.
+        members: the models, by product and entity; each may be another candidate, and made by an earlier training.
+        shadows: challengers that are issued too but never sent, by product, entity and name of the candidate.
+        fallbacks: what stands in where a member cannot forecast, by product, entity and name, in order of preference.
+        parent: the version that was champion when this one was made; none: there was none.
+        example: a row of features for some, from which the registry reads the signature. Not saved with the model.
     """
 
     trained_through: pd.Timestamp
     members: Mapping[tuple[str, str], Member]
     example: pd.DataFrame = field(default_factory=pd.DataFrame, compare=False, repr=False)
+    shadows: Mapping[tuple[str, str, str], Member] = field(default_factory=dict)
+    fallbacks: Mapping[tuple[str, str, str], Member] = field(default_factory=dict)
+    parent: str | None = None
 
     @property
     def levels(self) -> list[float]:
         """Every quantile level that any of its products declares, rising."""
-        return sorted({level for member in self.members.values() for level in member.forecaster.levels})
+        return sorted({level for member in self.members.values() for level in member.levels})
 
     def predict(self, features: pd.DataFrame) -> pd.DataFrame:
         """One row per row of ``features``, order and index kept: quantiles as shares of capacity.
@@ -72,52 +129,88 @@ class FleetModel:
             quantiles[rows[:, None], at] = forecaster.predict(features.iloc[rows])
         return pd.DataFrame(quantiles, columns=columns, index=features.index)
 
-    def save(self, folder: Path) -> None:
-        """Write `MANIFEST` and one folder per product and entity."""
-        members = []
-        for (product_id, entity_id), member in sorted(self.members.items()):
-            member.forecaster.save(folder / product_id / entity_id)
-            members.append(
+    def save(self, folder: Path, objects: Path, run_id: str = "") -> None:
+        """Write `MANIFEST` into ``folder``, and into ``objects`` those models that are not there yet.
+
+        A model that several members share is stored once. ``run_id`` is written down for members that have none yet.
+        """
+        objects = objects.resolve()
+        known: dict[int, str] = {}
+
+        def entries(members: Mapping[Any, Member]) -> list[dict[str, Any]]:
+            return [
                 {
                     "product_id": product_id,
                     "entity_id": entity_id,
                     "model": member.model,
-                    "type": member.forecaster.type_name(),
-                    "levels": member.forecaster.levels,
-                    "folder": f"{product_id}/{entity_id}",
+                    "trained_through": (member.trained_through or self.trained_through).isoformat(),
+                    "run_id": member.run_id or run_id,
                 }
-            )
+                | member.entry(objects, known)
+                for (product_id, entity_id, *_), member in members.items()
+            ]
+
         manifest = {
             "format": FORMAT,
+            "objects": str(objects),
+            "parent": self.parent,
             "trained_through": self.trained_through.isoformat(),
             "levels": self.levels,
-            "members": members,
+            "members": entries(dict(sorted(self.members.items()))),
+            "shadows": entries(dict(sorted(self.shadows.items()))),
+            "fallbacks": entries(self.fallbacks),  # in order of preference
         }
         folder.mkdir(parents=True, exist_ok=True)
         (folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
 
     @classmethod
-    def load(cls, folder: Path) -> Self:
-        """Read what `save` wrote.
+    def load(cls, folder: Path, objects: Path | None = None) -> Self:
+        """Read what `save` wrote; the models are read when they are asked for.
+
+        Args:
+            folder: of the manifest.
+            objects: where the models are, if no longer where the manifest says.
 
         Raises:
-            FileNotFoundError: if there is no fleet of models in ``folder``, or one of them is gone.
+            FileNotFoundError: if there is no manifest in ``folder``.
             ValueError: if this version cannot read it.
         """
-        path = folder / MANIFEST
-        if not path.is_file():
-            raise FileNotFoundError(f"{path}: no such file, so there are no models of a fleet in this folder")
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-        if manifest.get("format") != FORMAT:
-            raise ValueError(
-                f"{path}: layout {manifest.get('format')}, but this version reads {FORMAT}; train the models anew"
+        manifest = read_manifest(folder)
+        place = Path(manifest["objects"]) if objects is None else objects.resolve()
+
+        def member(entry: dict[str, Any]) -> Member:
+            return Member(
+                entry["model"],
+                Stored(place, entry["object"], entry["type"], entry["levels"]),
+                trained_through=pd.Timestamp(entry["trained_through"]),
+                run_id=entry["run_id"],
             )
+
+        def named(entries: list[dict[str, Any]]) -> dict[tuple[str, str, str], Member]:
+            return {(entry["product_id"], entry["entity_id"], entry["model"]): member(entry) for entry in entries}
+
         return cls(
             trained_through=pd.Timestamp(manifest["trained_through"]),
-            members={
-                (member["product_id"], member["entity_id"]): Member(
-                    member["model"], load_model(folder / member["folder"])
-                )
-                for member in manifest["members"]
-            },
+            members={(entry["product_id"], entry["entity_id"]): member(entry) for entry in manifest["members"]},
+            shadows=named(manifest["shadows"]),
+            fallbacks=named(manifest["fallbacks"]),
+            parent=manifest["parent"],
         )
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """What the manifest in ``folder`` says.
+
+    Raises:
+        FileNotFoundError: if there is none.
+        ValueError: if it is of another layout.
+    """
+    path = folder / MANIFEST
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file, so there are no models of a fleet in this folder")
+    manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    if manifest.get("format") != FORMAT:
+        raise ValueError(
+            f"{path}: layout {manifest.get('format')}, but this version reads {FORMAT}; train the models anew"
+        )
+    return manifest

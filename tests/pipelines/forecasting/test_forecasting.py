@@ -57,6 +57,10 @@ def _promotions(*rows: tuple[str, str, str]) -> pd.DataFrame:
     time = pd.Timestamp("2024-02-01", tz="UTC")
     return contracts.Promotions.validate(
         table.assign(
+            promotion=range(1, len(table) + 1),
+            parent=range(len(table)),
+            action="train",
+            author="",
             model="m",
             run_id="r",
             trained_through=time,

@@ -395,6 +395,10 @@ def make_world(*, farms=1, kind="analysis", reporting=None):
             pd.DataFrame(
                 [
                     {
+                        "promotion": 1,
+                        "parent": 0,
+                        "action": "train",
+                        "author": "",
                         "product_id": "next_day",
                         "entity_id": entity_id,
                         "promoted_at": "2015-11-21T12:00Z",

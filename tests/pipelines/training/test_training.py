@@ -13,8 +13,10 @@ import pytest
 from wind_kedro import contracts
 from wind_kedro.cards import CardError, Fleet
 from wind_kedro.clock import Clock
+from wind_kedro.datasets.registry import NoModelError
 from wind_kedro.fleet import Workers
 from wind_kedro.models import ModelConfig
+from wind_kedro.models.fleet_model import FleetModel, Member
 from wind_kedro.pipelines.training import nodes
 from wind_kedro.pipelines.training.nodes import (
     NotEnoughHistoryError,
@@ -24,12 +26,11 @@ from wind_kedro.pipelines.training.nodes import (
     admit_candidates,
     assemble_model_input,
     choose,
-    fit_fleet,
-    promote,
     replay_candidates,
     score_replay,
     summarise_training,
 )
+from wind_kedro.pipelines.training.promoting import fit_fleet, promote
 from wind_kedro.scores import Scoring
 
 INLINE = Workers(backend="threading", jobs=1)
@@ -474,6 +475,7 @@ def _promotions(*rows: tuple[str, str, str, str, str]) -> pd.DataFrame:
     table = pd.DataFrame(rows, columns=["product_id", "entity_id", "model", "model_version", "promoted_at"])
     time = pd.to_datetime(table["promoted_at"], utc=True, format="ISO8601")
     table = table.assign(promoted_at=time, trained_through=time, available_at=time, recorded_at=time)
+    table = table.assign(promotion=range(1, len(table) + 1), parent=range(len(table)), action="train", author="")
     return contracts.Promotions.validate(
         table.assign(run_id="r", deciding_score="pinball_share", score=0.1, champion_score=np.nan, reason="")
     )
@@ -728,7 +730,7 @@ def test_a_new_farm_gets_the_physical_model_before_it_can_be_replayed(fleet: Fle
     assert chosen["model"].to_dict() == {"hill": "trees", "shore": "curve"}
     assert np.isnan(chosen.loc["shore", "score"])
     assert chosen.loc["shore", "reason"] == "its history is too short for the replay: the most that needs none"
-    model = fit_fleet(table, choices, fleet, _training(curve="persistence", trees="climatology"), INLINE)
+    model = _fit(table, choices, fleet, _training(curve="persistence", trees="climatology"))
     assert set(model.members) == {("hours", "hill"), ("quarters", "shore")}
 
 
@@ -753,14 +755,35 @@ def _choices(**models: str) -> pd.DataFrame:
     )
 
 
+class Versions:
+    """A registry that has version 1 for every entity, and counts nothing else."""
+
+    def __init__(self, members: dict[tuple[str, str], Member]) -> None:
+        self.members = members
+
+    def version(self, version: str) -> Any:
+        if version != "1":
+            raise NoModelError(f"there is no version {version}")
+        return self
+
+
+def _fit(
+    table: pd.DataFrame,
+    choices: pd.DataFrame,
+    fleet: Fleet,
+    training: Training | None = None,
+    before: pd.DataFrame | None = None,
+    versions: Versions | None = None,
+) -> FleetModel:
+    training = _training() if training is None else training
+    before = _promotions() if before is None else before
+    return fit_fleet(table, choices, before, versions or Versions({}), fleet, CLOCK, training, INLINE)  # type: ignore[arg-type]
+
+
 def test_the_chosen_of_each_entity_is_fitted_with_all_that_was_known(fleet: Fleet) -> None:
     table = pd.concat([make_model_input(), make_model_input((("quarters", "shore"),))], ignore_index=True)
-    model = fit_fleet(
-        table,
-        _choices(hill="second", shore="first"),
-        fleet,
-        _training(first="climatology", second="persistence"),
-        INLINE,
+    model = _fit(
+        table, _choices(hill="second", shore="first"), fleet, _training(first="climatology", second="persistence")
     )
     assert {
         key: (member.model, member.forecaster.type_name(), member.forecaster.levels)
@@ -773,7 +796,7 @@ def test_the_chosen_of_each_entity_is_fitted_with_all_that_was_known(fleet: Flee
 
 def test_what_was_seen_is_written_down(fleet: Fleet, spy: Spy) -> None:
     table = make_model_input((("hours", "hill"), ("hours", "both")))
-    model = fit_fleet(table, _choices(hill="first"), fleet, _training(), INLINE)
+    model = _fit(table, _choices(hill="first"), fleet)
     (fit,) = spy.fits
     assert len(fit["features"]) == (table["entity_id"] == "hill").sum()
     assert model.trained_through == table["valid_at"].max()
@@ -786,12 +809,31 @@ def test_a_farm_whose_model_cannot_be_fitted_leaves_the_others(
     table = make_model_input((("hours", "hill"), ("hours", "both")))
     table["wind_speed_100m_ms"] = table["entity_id"].map({"hill": 8.0, "both": 9.0})
     spy.fails = lambda name, features: features["wind_speed_100m_ms"].iloc[0] == 9.0
-    model = fit_fleet(table, _choices(hill="first", both="first"), fleet, _training(), INLINE)
+    model = _fit(table, _choices(hill="first", both="first"), fleet)
     assert list(model.members) == [("hours", "hill")]
     assert "fit: ('hours', 'both') failed: ValueError: 'first' cannot" in caplog.text
     spy.fails = lambda name, features: True
     with pytest.raises(NotEnoughHistoryError, match=r"^no model could be fitted: ValueError: 'first' cannot$"):
-        fit_fleet(table, _choices(hill="first"), fleet, _training(), INLINE)
+        _fit(table, _choices(hill="first"), fleet)
+
+
+def test_who_is_not_trained_keeps_the_very_model_it_has(
+    fleet: Fleet, spy: Spy, caplog: pytest.LogCaptureFixture
+) -> None:
+    kept = Member("old", object(), run_id="earlier")  # type: ignore[arg-type]
+    before = _promotions(
+        ("hours", "both", "old", "1", "2024-03-01"),
+        ("quarters", "shore", "old", "2", "2024-03-01"),
+        ("hours", "hill", "old", "1", "2024-03-01"),
+        ("hours", "gone", "old", "1", "2024-03-01"),
+    )
+    versions = Versions({("hours", "both"): kept, ("hours", "hill"): kept, ("hours", "gone"): kept})
+    model = _fit(make_model_input(), _choices(hill="first"), fleet, before=before, versions=versions)
+    assert set(model.members) == {("hours", "hill"), ("hours", "both")}
+    assert model.members["hours", "both"] is kept
+    assert model.members["hours", "hill"] is not kept
+    assert "quarters/shore: its champion is lost: there is no version 2" in caplog.text
+    assert model.parent == "1"
 
 
 @dataclass(frozen=True)
@@ -801,7 +843,7 @@ class Registered:
     members: dict[tuple[str, str], object]
     version_number: str = "7"
 
-    def newest(self) -> Any:
+    def made(self) -> Any:
         from wind_kedro.datasets.registry import RegisteredVersion
 
         return RegisteredVersion(self.version_number, "run", pd.Timestamp("2024-03-31 04:00", tz="UTC"))
@@ -812,7 +854,12 @@ class Registered:
 
 
 def _promote(fleet: Fleet, before: list[Any], **models: str) -> tuple[pd.DataFrame, str]:
-    members = {(product.id, entity_id): None for product in fleet.products for entity_id in product.members}
+    named = {"hill": "first", "both": "first", "shore": "second"} | models
+    members = {
+        (product.id, entity_id): Member(named[entity_id], object())  # type: ignore[arg-type]
+        for product in fleet.products
+        for entity_id in product.members
+    }
     promotions, champion = promote(Registered(members), _choices(**models), _promotions(*before), fleet, CLOCK)  # type: ignore[arg-type]
     return contracts.Promotions.validate(promotions), champion
 
@@ -828,6 +875,19 @@ def test_a_promotion_counts_from_the_training_time_on(fleet: Fleet) -> None:
     assert set(promotions["promoted_at"]) == set(promotions["available_at"]) == {TRAINING_TIME}
     assert set(promotions["trained_through"]) == {pd.Timestamp("2024-03-31 04:00", tz="UTC")}
     assert before <= promotions["recorded_at"].iloc[0] <= dt.datetime.now(dt.UTC)
+    assert promotions[["promotion", "parent", "action"]].drop_duplicates().to_numpy().tolist() == [[2, 1, "train"]]
+
+
+def test_who_was_not_trained_is_in_the_promotion_with_what_it_has(fleet: Fleet) -> None:
+    both = ("hours", "both", "old", "1", "2024-03-01")
+    members = {
+        ("hours", "hill"): Member("first", object()),
+        ("hours", "both"): Member("old", object(), run_id="earlier"),
+    }  # type: ignore[arg-type]
+    promotions, _ = promote(Registered(members), _choices(hill="first"), _promotions(EARLIER, both), fleet, CLOCK)  # type: ignore[arg-type]
+    kept = contracts.Promotions.validate(promotions).set_index("entity_id").loc["both"]
+    assert (kept["model_version"], kept["run_id"], kept["model"]) == ("7", "earlier", "old")
+    assert kept["reason"] == "not trained anew: its model goes on"
 
 
 @pytest.mark.parametrize(
@@ -849,7 +909,11 @@ def test_the_champion_is_that_of_the_newest_promotion(fleet: Fleet, before: list
 def test_who_is_not_in_the_version_is_not_promoted(fleet: Fleet, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO):
         promotions, _ = promote(
-            Registered({("hours", "hill"): None}), _choices(hill="first", both="first"), _promotions(), fleet, CLOCK
+            Registered({("hours", "hill"): Member("first", object())}),  # type: ignore[arg-type]
+            _choices(hill="first", both="first"),
+            _promotions(),
+            fleet,
+            CLOCK,
         )  # type: ignore[arg-type]
     assert promotions["entity_id"].tolist() == ["hill"]
 

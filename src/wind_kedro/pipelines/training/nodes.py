@@ -6,7 +6,6 @@ refit; together the folds are what would have been issued. Cross-validation, whi
 
 from __future__ import annotations
 
-import datetime as dt
 import logging
 import re
 from typing import Any
@@ -17,12 +16,10 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from wind_kedro.cards import Fleet, Product
 from wind_kedro.clock import Clock
-from wind_kedro.datasets.registry import RegisteredModels
 from wind_kedro.errors import WindKedroError
 from wind_kedro.fleet import Mapped, Workers, map_farms
-from wind_kedro.forecasts import KEYS, feature_matrix, forecast_rows, model_table
+from wind_kedro.forecasts import KEYS, feature_matrix, forecast_rows
 from wind_kedro.models import Forecaster, ModelConfig, build, with_members
-from wind_kedro.models.fleet_model import FleetModel, Member
 from wind_kedro.scores import Scoring, deciding_scores, latest_versions, score_forecasts
 from wind_kedro.tiers import TIERS, reaches, ready_entities
 
@@ -189,7 +186,7 @@ def replay_candidates(
     folds = _folds(training_time, training.replay)
     admitted = _admitted(admissions)
     tasks = {}
-    for (product_id, entity_id), table in _by_entity(model_input).items():
+    for (product_id, entity_id), table in by_entity(model_input).items():
         first = table["issued_at"].min()
         levels = fleet.product(product_id).quantile_levels
         for start, end in folds:
@@ -213,7 +210,8 @@ def replay_candidates(
     return pd.concat(parts, ignore_index=True)
 
 
-def _by_entity(table: pd.DataFrame) -> dict[tuple[str, str], pd.DataFrame]:
+def by_entity(table: pd.DataFrame) -> dict[tuple[str, str], pd.DataFrame]:
+    """The rows of each product and entity."""
     return {
         (str(product_id), str(entity_id)): rows
         for (product_id, entity_id), rows in table.groupby(["product_id", "entity_id"])
@@ -234,7 +232,7 @@ def _folds(training_time: pd.Timestamp, replay: Replay) -> list[tuple[pd.Timesta
 def _replay_fold(
     past: pd.DataFrame, ahead: pd.DataFrame, config: ModelConfig, name: str, levels: list[float], seed: int
 ) -> tuple[pd.DataFrame, np.ndarray]:
-    model = _fit(past, config, name, levels, seed)
+    model = fit_candidate(past, config, name, levels, seed)
     return ahead[[*KEYS, "lead_minutes", "weather_run_at"]], model.predict(feature_matrix(ahead))
 
 
@@ -369,54 +367,11 @@ def _decide(scores: pd.Series, champion: str | None, product: Product) -> dict[s
     }
 
 
-def fit_fleet(
-    model_input: pd.DataFrame, choices: pd.DataFrame, fleet: Fleet, training: Training, workers: Workers
-) -> FleetModel:
-    """The chosen candidate of every product and entity, fitted with all that was known, as one model of the fleet."""
-    tables = _by_entity(model_input)
-    tasks = {}
-    for choice in choices.to_dict("records"):
-        key, name = (choice["product_id"], choice["entity_id"]), choice["model"]
-        levels = fleet.product(key[0]).quantile_levels
-        tasks[key] = (tables[key], training.candidates[name], name, levels, training.seed)
-    mapped = map_farms(_fit, tasks, workers=workers, label="fit")
-    if not mapped.results:
-        raise NotEnoughHistoryError("no model could be fitted: " + "; ".join(sorted(set(mapped.failures.values()))))
-    fitted = {key: Member(tasks[key][2], forecaster) for key, forecaster in mapped.results.items()}
-    seen = pd.concat([tables[key] for key in fitted])
-    example = seen.groupby(["product_id", "entity_id"]).tail(1)
-    return FleetModel(seen["valid_at"].max(), fitted, model_table(example))
-
-
-def _fit(table: pd.DataFrame, config: ModelConfig, name: str, levels: list[float], seed: int) -> Forecaster:
+def fit_candidate(table: pd.DataFrame, config: ModelConfig, name: str, levels: list[float], seed: int) -> Forecaster:
+    """The candidate, fitted with these rows."""
     known = feature_matrix(table)
     # A fitted model looks for its own columns: what it never saw it does not ask for.
     return build(name, config, levels, seed).fit(known[config.columns_of(known.columns)], table["power_share"])
-
-
-def promote(
-    model_versions: RegisteredModels, choices: pd.DataFrame, promotions_before: pd.DataFrame, fleet: Fleet, clock: Clock
-) -> tuple[pd.DataFrame, str]:
-    """One row per product and entity that from the training time on is forecast by the version just registered; and the champion.
-
-    An entity whose model could not be fitted is not in that version: it is not promoted, and its earlier champion goes on.
-    The champion is the version of the newest promotion: a replay of the past adds its promotion but moves no alias.
-    """
-    training_time = pd.Timestamp(clock.training_time(fleet.products))
-    newest = model_versions.newest()
-    fitted = model_versions.version(newest.version).members
-    keys = choices[["product_id", "entity_id"]].itertuples(index=False, name=None)
-    promotions = choices[[key in fitted for key in keys]].assign(
-        promoted_at=training_time,
-        model_version=newest.version,
-        run_id=newest.run_id,
-        trained_through=newest.trained_through,
-        available_at=training_time,
-        recorded_at=pd.Timestamp(dt.datetime.now(dt.UTC)),
-    )
-    later = promotions_before[promotions_before["promoted_at"] > training_time]
-    champion = newest.version if later.empty else later.sort_values("promoted_at")["model_version"].iloc[-1]
-    return promotions, str(champion)
 
 
 def summarise_training(replay_scores: pd.DataFrame) -> dict[str, dict[str, float]]:

@@ -18,12 +18,11 @@ from wind_kedro.pipelines.training.nodes import (
     admit_candidates,
     assemble_model_input,
     choose,
-    fit_fleet,
-    promote,
     replay_candidates,
     score_replay,
     summarise_training,
 )
+from wind_kedro.pipelines.training.promoting import fit_fleet, promote
 
 
 def create_pipeline() -> Pipeline:
@@ -76,7 +75,16 @@ def create_pipeline() -> Pipeline:
             ),
             Node(
                 fit_fleet,
-                inputs=["model_input", "choices", "params:fleet", "params:training", "params:workers"],
+                inputs=[
+                    "model_input",
+                    "choices",
+                    "promotions_before",
+                    "model_versions_before",
+                    "params:fleet",
+                    "params:clock",
+                    "params:training",
+                    "params:workers",
+                ],
                 outputs="model_versions",
                 name="fit_fleet",
             ),

@@ -1,0 +1,63 @@
+"""Fitted models by their content: a folder is named by the digest of what it holds, so that it never changes and is kept once.
+
+Versions of the fleet refer to these folders. A farm that was not trained anew costs a line in the next version, not a copy.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import uuid
+from pathlib import Path
+
+from wind_kedro.models import load_model
+from wind_kedro.models.protocol import Forecaster
+
+
+class ChangedObjectError(ValueError):
+    """A stored model is not what its name says."""
+
+
+def digest(folder: Path) -> str:
+    """SHA-256 over the files of a folder: of each, in order of its path, the path and the digest of its bytes."""
+    whole = hashlib.sha256()
+    for path in sorted(folder.rglob("*"), key=lambda path: path.relative_to(folder).as_posix()):
+        if path.is_file():
+            whole.update(path.relative_to(folder).as_posix().encode() + b"\0")
+            whole.update(hashlib.sha256(path.read_bytes()).digest())
+    return whole.hexdigest()
+
+
+def store(forecaster: Forecaster, objects: Path) -> str:
+    """Save a fitted model into ``objects`` under its digest, which is returned; what is there already is left as it is."""
+    objects.mkdir(parents=True, exist_ok=True)
+    neighbour = objects / f".{uuid.uuid4().hex}"
+    try:
+        forecaster.save(neighbour)
+        name = digest(neighbour)
+        if not (objects / name).exists():
+            try:
+                neighbour.rename(objects / name)
+            except OSError:
+                # Another process stored the same meanwhile; anything else is a fault.
+                if not (objects / name).exists():
+                    raise
+    finally:
+        shutil.rmtree(neighbour, ignore_errors=True)
+    return name
+
+
+def fetch(name: str, objects: Path) -> Forecaster:
+    """The fitted model of that digest.
+
+    Raises:
+        FileNotFoundError: if there is none.
+        ChangedObjectError: if its files are others than those that were stored.
+    """
+    folder = objects / name
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder}: no such model in the store")
+    found = digest(folder)
+    if found != name:
+        raise ChangedObjectError(f"{folder}: was changed after it was stored (its files have digest {found})")
+    return load_model(folder)

@@ -1,0 +1,115 @@
+"""Fitting what was chosen, and putting it into force: a version of the whole fleet, promoted as one."""
+
+from __future__ import annotations
+
+import datetime as dt
+import logging
+
+import pandas as pd
+
+from wind_kedro.cards import Fleet
+from wind_kedro.champions import champions_at, newest_number, version_in_force
+from wind_kedro.clock import Clock
+from wind_kedro.datasets.registry import NoModelError, RegisteredModels
+from wind_kedro.fleet import Workers, map_farms
+from wind_kedro.forecasts import model_table
+from wind_kedro.models.fleet_model import FleetModel, Member
+from wind_kedro.pipelines.training.nodes import NotEnoughHistoryError, Training, by_entity, fit_candidate
+
+logger = logging.getLogger(__name__)
+
+#: How many rows of features a version shows of itself: enough for its signature, whatever the size of the fleet.
+_EXAMPLES = 10
+
+
+def fit_fleet(
+    model_input: pd.DataFrame,
+    choices: pd.DataFrame,
+    promotions_before: pd.DataFrame,
+    model_versions_before: RegisteredModels,
+    fleet: Fleet,
+    clock: Clock,
+    training: Training,
+    workers: Workers,
+) -> FleetModel:
+    """The models of the fleet after this training: what was chosen, fitted with all that was known, and all others as they are.
+
+    Raises:
+        NotEnoughHistoryError: if no model could be fitted.
+    """
+    tables = by_entity(model_input)
+    tasks = {}
+    for choice in choices.to_dict("records"):
+        key, name = (choice["product_id"], choice["entity_id"]), choice["model"]
+        levels = fleet.product(key[0]).quantile_levels
+        tasks[key] = (tables[key], training.candidates[name], name, levels, training.seed)
+    mapped = map_farms(fit_candidate, tasks, workers=workers, label="fit")
+    if not mapped.results:
+        raise NotEnoughHistoryError("no model could be fitted: " + "; ".join(sorted(set(mapped.failures.values()))))
+    fitted = {
+        key: Member(tasks[key][2], forecaster, trained_through=tables[key]["valid_at"].max())
+        for key, forecaster in mapped.results.items()
+    }
+    seen = pd.concat([tables[key] for key in fitted])
+    before = champions_at(promotions_before, pd.Timestamp(clock.training_time(fleet.products)))
+    kept = _kept(before, set(fitted), model_versions_before, fleet)
+    example = seen.groupby(["product_id", "entity_id"]).tail(1).head(_EXAMPLES)
+    parent = version_in_force(before)
+    return FleetModel(seen["valid_at"].max(), fitted | kept, model_table(example), parent=parent)
+
+
+def _kept(
+    champions: pd.DataFrame, fitted: set[tuple[str, str]], versions: RegisteredModels, fleet: Fleet
+) -> dict[tuple[str, str], Member]:
+    """The champions of those that were not fitted, as far as they are still on the cards."""
+    wanted = {(product.id, entity_id) for product in fleet.products for entity_id in product.members} - fitted
+    members = {}
+    for row in champions.to_dict("records"):
+        key = (row["product_id"], row["entity_id"])
+        if key not in wanted:
+            continue
+        try:
+            members[key] = versions.version(row["model_version"]).members[key]
+        except NoModelError as error:
+            logger.error("%s/%s: its champion is lost: %s", *key, error)
+    return members
+
+
+def promote(
+    model_versions: RegisteredModels, choices: pd.DataFrame, promotions_before: pd.DataFrame, fleet: Fleet, clock: Clock
+) -> tuple[pd.DataFrame, str]:
+    """One row per product and entity that from the training time on is forecast by the version just registered; and the champion.
+
+    An entity that was not fitted is in the version with its earlier model, and goes on with it. The promotion follows the
+    newest that this training knew of: if another was recorded since, the log refuses it. The champion is the version that counts
+    last: a replay of the past adds its promotion but moves no alias.
+    """
+    training_time = pd.Timestamp(clock.training_time(fleet.products))
+    made = model_versions.made()
+    members = model_versions.version(made.version).members
+    before = champions_at(promotions_before, training_time)
+    told = [column for column in choices.columns if column != "model"]
+    earlier = before[told].assign(reason="not trained anew: its model goes on")
+    says = pd.concat([choices[told], earlier]).drop_duplicates(["product_id", "entity_id"], keep="first")
+    parent = newest_number(promotions_before)
+    rows = [
+        row
+        | {
+            "model": member.model,
+            "run_id": member.run_id or made.run_id,
+            "trained_through": member.trained_through or made.trained_through,
+        }
+        for row in says.to_dict("records")
+        if (member := members.get((row["product_id"], row["entity_id"]))) is not None
+    ]
+    promotions = pd.DataFrame(rows).assign(
+        promotion=parent + 1,
+        parent=parent,
+        action="train",
+        author="",
+        promoted_at=training_time,
+        model_version=made.version,
+        available_at=training_time,
+        recorded_at=pd.Timestamp(dt.datetime.now(dt.UTC)),
+    )
+    return promotions, str(version_in_force(pd.concat([promotions_before, promotions])))
