@@ -94,7 +94,7 @@ class RegisteredModels:
             return FleetModel.load(self._folder(version), self.objects)
 
     def manifest(self, version: str) -> dict[str, Any]:
-        """Which models that version is made of, and which training made each (docs/decisions.md, 27)."""
+        """Which models that version is made of, and which training made each (docs/decisions.md, 25)."""
         from wind_kedro.models.fleet_model import read_manifest
 
         with self._one_line(version):
@@ -162,10 +162,10 @@ class ModelVersions(AbstractDataset["FleetModel", RegisteredModels]):
             raise DatasetError(f"{self._name} is read here, not written: it is a view of what earlier runs left")
 
         example = data.example
-        run = nullcontext() if mlflow.active_run() else mlflow.start_run(run_name="training")
-        with run, tempfile.TemporaryDirectory() as folder:
-            run_id = mlflow.active_run().info.run_id
-            data.save(Path(folder) / "fleet_model", self._objects, run_id)
+        active = mlflow.active_run()
+        run = nullcontext(active) if active else mlflow.start_run(run_name="training")
+        with run as tracked, tempfile.TemporaryDirectory() as folder:
+            data.save(Path(folder) / "fleet_model", self._objects, tracked.info.run_id)
             logged = mlflow.pyfunc.log_model(
                 name="fleet_model",
                 python_model=str(Path(__file__).with_name("pyfunc_model.py")),
