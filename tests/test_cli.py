@@ -96,7 +96,7 @@ def test_an_overlay_is_named_where_it_is_the_one_that_is_wrong(empty: Path) -> N
         ("feature_engineering", "observations", "data_engineering"),
         ("training", "features", "feature_engineering"),
         ("forecasting", "features", "feature_engineering"),
-        ("monitoring", "replay_scores", "training"),
+        ("monitoring", "replay_forecasts", "training"),
     ],
 )
 def test_what_is_missing_is_named_with_the_pipeline_that_makes_it(

@@ -495,16 +495,99 @@ class Scores(Contract):
     weather: Series[str] = pa.Field(isin=[PERFECT_WEATHER, FORECAST_WEATHER])
 
 
+class LiveJudgements(Contract):
+    """One row per product, entity and model that issued: what it lost, what its replay lost in such weather, and the verdict."""
+
+    product_id: Series[str]
+    entity_id: Series[str]
+    model: Series[str]
+    issues: Series[int] = pa.Field(ge=0, description="issues compared")
+    intervals: Series[int] = pa.Field(ge=0)
+    loss: Series[float] = pa.Field(ge=0, description="error of the median for nMAE, else mean quantile loss; share")
+    replay_loss: Series[float] = pa.Field(nullable=True, ge=0, description="of the whole replay; null: not comparable")
+    expected_loss: Series[float] = pa.Field(
+        nullable=True, ge=0, description="of the replay in the weather that was met"
+    )
+    excess_share: Series[float] = pa.Field(nullable=True, description="of the expected loss; positive: worse")
+    p_value: Series[float] = pa.Field(nullable=True, ge=0, le=1, description="one-sided, of the excess")
+    verdict: Series[str] = pa.Field(isin=["as_promised", "behind", "weather", "unknown"])
+
+    class Config:
+        """The key."""
+
+        unique = ["product_id", "entity_id", "model"]
+
+
+class Outliers(Contract):
+    """One row per product, entity and interval forecast worse than the replay nearly ever did: its weather, and the verdict."""
+
+    product_id: Series[str]
+    entity_id: Series[str]
+    model: Series[str]
+    model_version: Series[str]
+    issued_at: Series[Utc]
+    valid_at: Series[Utc]
+    lead_minutes: Series[int] = pa.Field(ge=0)
+    loss: Series[float] = pa.Field(ge=0, description="as in `LiveJudgements`")
+    expected_loss: Series[float] = pa.Field(nullable=True, ge=0, description="null: weather the replay never met")
+    median_share: Series[float] = pa.Field(description="forecast")
+    actual_share: Series[float]
+    wind_speed_ms: Series[float] = pa.Field(nullable=True, description="at 100 m, as forecast at the issue")
+    wind_rank: Series[float] = pa.Field(nullable=True, ge=0, le=1, description="share of the replay's that were less")
+    ramp_ms: Series[float] = pa.Field(nullable=True, ge=0, description="steepest change to a neighbouring interval")
+    ramp_rank: Series[float] = pa.Field(nullable=True, ge=0, le=1)
+    spread_ms: Series[float] = pa.Field(nullable=True, ge=0, description="of the weather models; null: there is one")
+    spread_rank: Series[float] = pa.Field(nullable=True, ge=0, le=1)
+    later_wind_speed_ms: Series[float] = pa.Field(nullable=True, description="of the newest run known by now")
+    measured_wind_speed_ms: Series[float] = pa.Field(nullable=True)
+    coverage_share: Series[float] = pa.Field(gt=0, le=1)
+    stopped_share: Series[float] = pa.Field(ge=0, le=1)
+    curtailed_share: Series[float] = pa.Field(ge=0, le=1)
+    verdict: Series[str] = pa.Field(isin=["data", "availability", "storm", "weather", "model"])
+    evidence: Series[str]
+
+    class Config:
+        """The key."""
+
+        unique = ["product_id", "entity_id", "valid_at"]
+
+
 class Incidents(Contract):
-    """One row per thing that somebody should know: what, where, how much, and what to do."""
+    """One row per thing that somebody should know: what, where, how much, what shows it, and what to do."""
 
     raised_at: Series[Utc] = pa.Field(description="as of which time")
     entity_id: Series[str]
     product_id: Series[str] = pa.Field(description="'' where no product is concerned")
     kind: Series[str] = pa.Field(description="a code: see docs/glossary.md")
+    subject: Series[str] = pa.Field(description="of a kind what it concerns: a signal, candidate or channel; or ''")
     severity: Series[str] = pa.Field(isin=["info", "warning", "error"])
+    amount: Series[float] = pa.Field(nullable=True, description="how much, a share; null: not a matter of more or less")
     message: Series[str]
+    evidence: Series[str]
     action: Series[str]
+
+
+class Alarms(Contract):
+    """One row per incident and channel that was to be told: whether it was. Append-only."""
+
+    raised_at: Series[Utc] = pa.Field(description="of the incident")
+    channel: Series[str]
+    incident: Series[str] = pa.Field(description="names an incident across runs: of kind, entity, product and subject")
+    kind: Series[str]
+    entity_id: Series[str]
+    product_id: Series[str]
+    subject: Series[str]
+    severity: Series[str] = pa.Field(isin=["info", "warning", "error"])
+    amount: Series[float] = pa.Field(nullable=True)
+    outcome: Series[str] = pa.Field(isin=["sent", "failed"])
+    attempts: Series[int] = pa.Field(ge=0)
+    fault: Series[str] = pa.Field(description="why it failed; '': it did not")
+    recorded_at: Series[Utc] = pa.Field(description="wall clock")
+
+    class Config:
+        """The key."""
+
+        unique = ["raised_at", "channel", "incident", "outcome"]
 
 
 # --- not tables: what else the catalog holds -------------------------------------------------------------------------------

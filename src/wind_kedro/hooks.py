@@ -19,6 +19,8 @@ from kedro.pipeline import Pipeline
 from wind_kedro.errors import WindKedroError
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from wind_kedro.cards import Fleet
 
 
@@ -32,6 +34,10 @@ class UnreadableSourceError(WindKedroError):
 
 class FailedFeedError(WindKedroError):
     """Feeds that could not be fetched, one line each; the others have landed."""
+
+
+class IncidentError(WindKedroError):
+    """Incidents that `monitoring.exit_code_on` makes an error of the run, one line each; all results are written."""
 
 
 class RunHooks:
@@ -96,6 +102,8 @@ class RunHooks:
             unread = found.loc[found["check"] == "source_unreadable", "message"]
             if len(unread):
                 raise UnreadableSourceError("\n".join(unread))
+        if "incidents" in pipeline.all_outputs():
+            self._stop_at_incidents(catalog.load("incidents"))
         if "landed" in pipeline.all_outputs():
             failures = catalog.load("landed").failures
             if failures:
@@ -116,6 +124,20 @@ class RunHooks:
             from pandas.util import hash_pandas_object
 
             self._tag({"data_sha256": _sha256(hash_pandas_object(data, index=False).to_numpy().tobytes())})
+
+    def _stop_at_incidents(self, incidents: pd.DataFrame) -> None:
+        """Raise if this run found what `monitoring.exit_code_on` names, or worse."""
+        import pandas as pd
+
+        from wind_kedro.clock import Clock
+
+        counted = {"error": ["error"], "warning": ["warning", "error"], "never": []}
+
+        severities = counted[self._parameters["monitoring"].get("exit_code_on", "error")]
+        as_of = Clock.model_validate(self._parameters["clock"]).as_of
+        now = incidents[(incidents["raised_at"] == pd.Timestamp(as_of)) & incidents["severity"].isin(severities)]
+        if len(now):
+            raise IncidentError("\n".join(f"{row['kind']}: {row['message']}" for row in now.to_dict("records")))
 
     @staticmethod
     def _tag(tags: dict[str, str]) -> None:

@@ -20,6 +20,7 @@ _HOMES = {
     "SourceTable": "source_table",
     "Feeds": "feeds",
     "Landings": "feeds",
+    "AlarmChannels": "alarm_channels",
     "ModelVersions": "registry",
     "ModelAlias": "registry",
 }

@@ -3,20 +3,22 @@
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pytest
 
 from wind_kedro import contracts
+from wind_kedro.alarms import Channel, Message
+from wind_kedro.alarms.channel import PassingError
 from wind_kedro.cards import Fleet
 from wind_kedro.clock import Clock
-from wind_kedro.pipelines.monitoring.nodes import Monitoring, raise_incidents, score_issued
+from wind_kedro.pipelines.monitoring.nodes import raise_incidents, score_issued, send_alarms
+from wind_kedro.pipelines.monitoring.settings import Monitoring
 from wind_kedro.scores import Scoring
 
 MakeTable = Callable[[list[dict[str, Any]]], pd.DataFrame]
 CLOCK = Clock.model_validate({"as_of": "2024-03-03T00:00"})
+MONITORING = Monitoring(tolerance_share=0.1, least_intervals=10)
 SCORING = Scoring(lead_edges_minutes=[0, 120, 240])
-MONITORING = Monitoring(tolerance_share=0.25, least_intervals=10)
 
 
 def _forecasts(issued: list[str], model: str = "champion", median: float = 300.0) -> pd.DataFrame:
@@ -133,21 +135,21 @@ def _quality(*rows: tuple[str, str]) -> pd.DataFrame:
     return contracts.DataQuality.validate(pd.DataFrame(full, columns=columns))
 
 
-def _scores(value: float = 0.1, n: int = 100, **columns: Any) -> pd.DataFrame:
+def _judgements(**columns: Any) -> pd.DataFrame:
     row = {
         "product_id": "hours",
         "entity_id": "hill",
         "model": "champion",
-        "period": "all",
-        "lead_from_minutes": 0,
-        "lead_to_minutes": 240,
-        "metric": "pinball_share",
-        "level": np.nan,
-        "value": value,
-        "n": n,
-        "weather": contracts.FORECAST_WEATHER,
+        "issues": 40,
+        "intervals": 160,
+        "loss": 0.13,
+        "replay_loss": 0.1,
+        "expected_loss": 0.104,
+        "excess_share": 0.25,
+        "p_value": 0.001,
+        "verdict": "as_promised",
     }
-    return contracts.Scores.validate(pd.DataFrame([row | columns]))
+    return contracts.LiveJudgements.validate(pd.DataFrame([row | columns]))
 
 
 #: Nothing was assessed.
@@ -157,9 +159,9 @@ UNASSESSED = pd.DataFrame(
 
 
 def _raise(
-    quality: pd.DataFrame, live: pd.DataFrame, replay: pd.DataFrame, fleet: Fleet, readiness: pd.DataFrame = UNASSESSED
+    quality: pd.DataFrame, judgements: pd.DataFrame, fleet: Fleet, readiness: pd.DataFrame = UNASSESSED
 ) -> pd.DataFrame:
-    return contracts.Incidents.validate(raise_incidents(quality, live, replay, readiness, fleet, CLOCK, MONITORING))
+    return contracts.Incidents.validate(raise_incidents(quality, judgements, readiness, fleet, CLOCK))
 
 
 def test_a_farm_that_may_have_no_model_and_a_wrong_point_are_told(
@@ -173,7 +175,7 @@ def test_a_farm_that_may_have_no_model_and_a_wrong_point_are_told(
             {"farm_id": "hill", "tier": "none", "assessed_at": "2050-01-01"},
         ]
     )
-    found = _raise(_quality(("stuck", "info")), _scores(0.1), _scores(0.1), fleet, readiness)
+    found = _raise(_quality(("stuck", "info")), _judgements(), fleet, readiness)
     assert found[["entity_id", "kind", "severity", "message"]].to_numpy().tolist() == [
         ["hill", "wrong_point", "warning", "the weather of 'shore' explains its power better"],
         ["shore", "not_ready", "warning", "no weather is known yet"],
@@ -181,7 +183,7 @@ def test_a_farm_that_may_have_no_model_and_a_wrong_point_are_told(
 
 
 def test_a_quiet_day_says_so_and_so_replaces_what_an_earlier_run_found(fleet: Fleet) -> None:
-    incidents = _raise(_quality(("stuck", "info")), _scores(0.1), _scores(0.1), fleet)
+    incidents = _raise(_quality(("stuck", "info")), _judgements(), fleet)
     assert incidents[["kind", "severity"]].to_numpy().tolist() == [["all_clear", "info"]]
 
 
@@ -189,7 +191,7 @@ def test_what_the_data_warn_of_is_told_with_what_to_do(fleet: Fleet) -> None:
     quality = _quality(
         ("stuck", "info"), ("clock_disagrees_with_card", "warning"), ("source_unreadable", "error"), ("gap", "warning")
     )
-    incidents = _raise(quality, _scores(), _scores(), fleet)
+    incidents = _raise(quality, _judgements(), fleet)
     assert incidents[["entity_id", "product_id", "kind", "severity", "message"]].to_numpy().tolist() == [
         ["hill", "", "clock_disagrees_with_card", "warning", "clock_disagrees_with_card!"],
         ["hill", "", "source_unreadable", "error", "source_unreadable!"],
@@ -200,32 +202,81 @@ def test_what_the_data_warn_of_is_told_with_what_to_do(fleet: Fleet) -> None:
     assert set(incidents["raised_at"]) == {pd.Timestamp("2024-03-03", tz="UTC")}
 
 
-@pytest.mark.parametrize(
-    ("live", "replay", "raised"),
-    [
-        pytest.param(_scores(0.126), _scores(0.1), True, id="worse by more than is borne"),
-        pytest.param(_scores(0.12), _scores(0.1), False, id="worse by less"),
-        pytest.param(_scores(0.05), _scores(0.1), False, id="better"),
-        pytest.param(_scores(0.2, n=9), _scores(0.1), False, id="too few intervals to say so"),
-        pytest.param(_scores(0.2, n=10), _scores(0.1), True, id="just enough"),
-        pytest.param(_scores(0.2), _scores(0.1, model="other"), False, id="no replay of this model"),
-        pytest.param(
-            _scores(0.2, metric="nmae_share"), _scores(0.1, metric="nmae_share"), False, id="not the deciding score"
-        ),
-        pytest.param(_scores(0.2, lead_to_minutes=120), _scores(0.1), False, id="one bucket of lead time"),
-        pytest.param(_scores(0.2, period="2024-03-01"), _scores(0.1), False, id="one bad day"),
-        pytest.param(_scores(0.2, level=0.5), _scores(0.1), False, id="one level"),
-        pytest.param(_scores(float("nan")), _scores(0.1), False, id="not known"),
-    ],
-)
-def test_a_model_behind_its_replay_is_told(
-    fleet: Fleet, live: pd.DataFrame, replay: pd.DataFrame, raised: bool
-) -> None:
-    incidents = _raise(_quality(), live, replay, fleet)
-    assert incidents["kind"].tolist() == ["behind_its_replay" if raised else "all_clear"]
-    if raised:
-        (row,) = incidents.to_dict("records")
-        assert (row["entity_id"], row["product_id"], row["severity"]) == ("hill", "hours", "warning")
-        assert row["message"].startswith("'champion' scores 0.")
-        assert "its replay 0.1000" in row["message"]
-        assert f"over {live['n'].iloc[0]} intervals" in row["message"]
+def test_incidents_say_what_shows_them_and_how_much(fleet: Fleet) -> None:
+    (row,) = _raise(_quality(("gap", "warning")), _judgements(), fleet).to_dict("records")
+    assert (row["subject"], row["amount"], row["evidence"]) == ("signals.row", 0.5, "1 of 2 in data_quality")
+
+
+def test_a_model_behind_its_replay_is_told(fleet: Fleet) -> None:
+    (row,) = _raise(_quality(), _judgements(verdict="behind"), fleet).to_dict("records")
+    assert (row["kind"], row["entity_id"], row["product_id"]) == ("behind_its_replay", "hill", "hours")
+    assert (row["subject"], row["severity"], row["amount"]) == ("champion", "warning", 0.25)
+    assert row["message"] == "'champion' is 25% worse than its replay was in the same weather"
+    assert "its replay 0.1000, in the same weather 0.1040; p = 0.001; 40 issues, 160 intervals" in row["evidence"]
+
+
+def test_hard_weather_is_for_the_record_only(fleet: Fleet) -> None:
+    (row,) = _raise(_quality(), _judgements(verdict="weather", excess_share=0.02), fleet).to_dict("records")
+    assert (row["kind"], row["severity"]) == ("hard_weather", "info")
+    assert "scores 30% worse" in row["message"]
+
+
+@pytest.mark.parametrize("verdict", ["as_promised", "unknown"])
+def test_a_model_that_does_as_promised_is_no_incident(fleet: Fleet, verdict: str) -> None:
+    assert _raise(_quality(), _judgements(verdict=verdict), fleet)["kind"].tolist() == ["all_clear"]
+
+
+# --- people are told -------------------------------------------------------------------------------------------------
+
+
+class _Channel(Channel):
+    """Takes messages, or does not."""
+
+    kind: str = "test"
+    past_hours: float | None = None
+    attempts: int = 1
+    works: bool = True
+
+    def tell(self, message: Message) -> None:
+        if not self.works:
+            raise PassingError("nobody listens")
+        TOLD.append((self.id, message.incidents["kind"].tolist()))
+
+
+TOLD: list[tuple[str, list[str]]] = []
+
+
+def _send(found: pd.DataFrame, before: pd.DataFrame | None, **works: bool) -> tuple[pd.DataFrame, pd.DataFrame]:
+    TOLD.clear()
+    channels = {name: _Channel(id=name, works=does) for name, does in works.items()}
+    if before is None:
+        before = pd.DataFrame({name: pd.Series(dtype="object") for name in contracts.Alarms.to_schema().columns})
+        before = contracts.Alarms.validate(before)
+    incidents, alarms = send_alarms(found, before, channels, CLOCK, MONITORING)
+    return contracts.Incidents.validate(incidents), contracts.Alarms.validate(alarms)
+
+
+def test_a_channel_that_fails_costs_nothing_but_an_incident_which_the_others_tell(fleet: Fleet) -> None:
+    found = _raise(_quality(("gap", "warning")), _judgements(), fleet)
+    incidents, alarms = _send(found, None, dead=False, alive=True)
+    assert TOLD == [("alive", ["gap"]), ("alive", ["alarm_failed"])]
+    assert incidents["kind"].tolist() == ["gap", "alarm_failed"]
+    assert incidents["evidence"].iloc[1] == "alarm 'dead': nobody listens"
+    assert alarms[["channel", "kind", "outcome"]].to_numpy().tolist() == [
+        ["dead", "gap", "failed"],
+        ["alive", "gap", "sent"],
+        ["alive", "alarm_failed", "sent"],
+    ]
+    # The rerun tells who was not told, and forgets nobody.
+    incidents, alarms = _send(found, alarms, dead=True, alive=True)
+    assert TOLD == [("dead", ["gap"])]
+    assert incidents["kind"].tolist() == ["gap"]
+    assert len(alarms) == 4
+    assert _send(found, alarms, dead=True, alive=True)[1]["incident"].tolist() == alarms["incident"].tolist()
+    assert TOLD == []
+
+
+def test_a_quiet_day_alarms_nobody(fleet: Fleet) -> None:
+    incidents, alarms = _send(_raise(_quality(), _judgements(), fleet), None, dead=False)
+    assert incidents["kind"].tolist() == ["all_clear"]
+    assert (len(alarms), TOLD) == (0, [])

@@ -163,6 +163,7 @@ class World:
     live_scores: pd.DataFrame
     promotions: pd.DataFrame
     incidents: pd.DataFrame
+    outliers: pd.DataFrame
 
     def pick(self, *names):
         return {name: getattr(self, name) for name in names}
@@ -425,6 +426,9 @@ def make_world(*, farms=1, kind="analysis", reporting=None):
                         "entity_id": "north",
                         "product_id": "next_day",
                         "kind": "error_spike",
+                        "subject": "",
+                        "amount": 4.0,
+                        "evidence": "loss .2 in outliers",
                         "severity": "error",
                         "message": "The error of yesterday was five times the usual.",
                         "action": "Look at the turbines <script>alert(1)</script>.",
@@ -434,12 +438,48 @@ def make_world(*, farms=1, kind="analysis", reporting=None):
                         "entity_id": "north",
                         "product_id": "",
                         "kind": "long_ago",
+                        "subject": "",
+                        "amount": None,
+                        "evidence": "",
                         "severity": "error",
                         "message": "This is history.",
                         "action": "",
                     },
                 ]
             )
+        ),
+        outliers=contracts.Outliers.validate(
+            pd.DataFrame(
+                [
+                    {
+                        "product_id": "next_day",
+                        "entity_id": "north",
+                        "model": "catboost",
+                        "model_version": "3",
+                        "issued_at": f"2015-12-{day}T06:00Z",
+                        "valid_at": f"2015-12-{day}T17:00Z",
+                        "lead_minutes": 660,
+                        "loss": 0.1 + day / 100,
+                        "expected_loss": 0.05,
+                        "median_share": 0.9,
+                        "actual_share": 0.1,
+                        "wind_speed_ms": 24.5,
+                        "wind_rank": 0.998,
+                        "ramp_ms": 2.5,
+                        "ramp_rank": 0.9,
+                        "spread_ms": None,
+                        "spread_rank": None,
+                        "later_wind_speed_ms": 23.0,
+                        "measured_wind_speed_ms": 18.0,
+                        "coverage_share": 1.0,
+                        "stopped_share": 0.0,
+                        "curtailed_share": 0.0,
+                        "verdict": "storm",
+                        "evidence": "wind of 24.5 m/s: more than in 99.8% of <the> replay",
+                    }
+                    for day in range(10, 26)
+                ]
+            ).astype({"spread_ms": float, "spread_rank": float})
         ),
     )
 
@@ -476,6 +516,7 @@ def bare_world(world):
         for name in (
             "power_curve", "clock_calibration", "data_quality", "readiness", "weather_fit", "quarantine", "observations",
             "forecasts", "drivers", "replay_scores", "live_scores", "promotions", "incidents",
+            "outliers",
         )
     }  # fmt: skip
     return world.but(**tables, signals=world.signals.limit(0))
@@ -515,7 +556,7 @@ def write_page(world):
     facts = nodes.build_summary(
         **world.pick(
             "forecasts", "observations", "replay_scores", "live_scores", "promotions", "incidents", "clock_calibration",
-            "data_quality", "quarantine", "readiness", "fleet", "clock", "reporting",
+            "data_quality", "quarantine", "readiness", "outliers", "fleet", "clock", "reporting",
         )
     )  # fmt: skip
     shown = {name: figure for name, figure in draw_all(world).items() if name != "weather_fit_figure"}

@@ -186,3 +186,14 @@ def test_a_browser_draws_every_figure_without_a_network(request, write, tmp_path
         assert 'class="point' in figure or 'class="js-line"' in figure
     assert body.count('<select id="member"') == menu
     assert "CONSOLE" not in done.stderr, done.stderr
+
+
+def test_the_worst_hours_are_told_with_their_weather_worst_first(world, bare_world, write):
+    facts, page = write(world)
+    assert [hour["valid_at"][:10] for hour in facts["outliers"]] == [f"2015-12-{day}" for day in range(25, 15, -1)]
+    assert facts["outliers"][0]["verdict"] == "storm"
+    assert "The worst hours, and why" in page
+    assert "wind of 24.5 m/s: more than in 99.8% of &lt;the&gt; replay" in page
+    facts, page = write(bare_world)
+    assert facts["outliers"] == []
+    assert "The worst hours" not in page

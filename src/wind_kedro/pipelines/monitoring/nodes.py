@@ -1,27 +1,20 @@
-"""Monitoring: issued forecasts are scored as the replay was, by the same function, and compared with what it promised."""
+"""Monitoring: issued forecasts are scored as the replay was, compared with what it promised, and people are told once."""
 
 from __future__ import annotations
 
+import datetime as dt
+from collections.abc import Mapping
 from typing import Any, Literal
 
+import numpy as np
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field
 
-from wind_kedro.cards import Fleet, Product
+from wind_kedro.alarms import Channel, Ledger
+from wind_kedro.cards import Fleet
 from wind_kedro.clock import Clock
-from wind_kedro.scores import Scoring, deciding_scores, score_forecasts
+from wind_kedro.pipelines.monitoring.settings import Monitoring
+from wind_kedro.scores import Scoring, score_forecasts
 from wind_kedro.tiers import assessed_by
-
-
-class Monitoring(BaseModel):
-    """When somebody is told (`parameters_monitoring.yml`)."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    tolerance_share: float = Field(
-        ge=0, description="how much worse than its replay a model may score before it is said"
-    )
-    least_intervals: int = Field(gt=0, description="fewer scored intervals than this say nothing")
 
 
 def score_issued(
@@ -45,41 +38,90 @@ def score_issued(
 
 
 def raise_incidents(
-    data_quality: pd.DataFrame,
-    live_scores: pd.DataFrame,
-    replay_scores: pd.DataFrame,
-    readiness: pd.DataFrame,
-    fleet: Fleet,
-    clock: Clock,
-    monitoring: Monitoring,
+    data_quality: pd.DataFrame, live_judgements: pd.DataFrame, readiness: pd.DataFrame, fleet: Fleet, clock: Clock
 ) -> pd.DataFrame:
-    """One row per thing that somebody should know as of now: what, where, how much, and what to do; or one ``all_clear``."""
+    """One row per thing that somebody should know as of now: what, where, how much, the evidence, what to do; or `all_clear`."""
     rows = [
         {
             "entity_id": row["farm_id"],
             "product_id": "",
             "kind": row["check"],
+            "subject": f"{row['source_table']}.{row['signal']}",
             "severity": row["severity"],
+            "amount": row["count"] / row["of"] if row["of"] else np.nan,
             "message": row["message"],
+            "evidence": f"{row['count']} of {row['of']} in data_quality",
             "action": _DATA_ACTIONS.get(row["check"], "look at the farm's page in the report, and at quarantine"),
         }
         for row in data_quality[data_quality["severity"] != "info"].to_dict("records")
     ]
     rows += _unready(assessed_by(readiness, clock.as_of))
-    for product in fleet.products:
-        for entity_id in product.members:
-            rows += _behind_its_replay(live_scores, replay_scores, product, entity_id, monitoring)
+    rows += _behind_its_replay(live_judgements, fleet)
     if not rows:
         # A row of its own, so that a rerun that finds nothing replaces what an earlier one found.
-        nothing = {
-            "kind": "all_clear",
-            "severity": "info",
-            "message": "nothing that anybody needs to act on",
-            "action": "",
-        }
-        rows = [{"entity_id": "", "product_id": "", **nothing}]
-    columns = ["entity_id", "product_id", "kind", "severity", "message", "action"]
-    return pd.DataFrame(rows, columns=columns).assign(raised_at=pd.Timestamp(clock.as_of))
+        rows = [{"kind": "all_clear", "severity": "info", "message": "nothing that anybody needs to act on"}]
+    return _incidents(rows, clock)
+
+
+_NOTHING_TOLD = {"entity_id": "", "product_id": "", "subject": "", "amount": np.nan, "evidence": "", "action": ""}
+
+
+def _incidents(rows: list[dict[str, Any]], clock: Clock) -> pd.DataFrame:
+    columns = [
+        "entity_id", "product_id", "kind", "subject", "severity", "amount", "message", "evidence", "action",
+    ]  # fmt: skip
+    table = pd.DataFrame([_NOTHING_TOLD | row for row in rows], columns=columns)
+    return table.assign(raised_at=pd.Timestamp(clock.as_of))
+
+
+def send_alarms(
+    incidents_found: pd.DataFrame,
+    alarms_before: pd.DataFrame,
+    alarm_channels: Mapping[str, Channel],
+    clock: Clock,
+    monitoring: Monitoring,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The incidents, with one more per channel that failed; and one row per incident and channel that was to be told.
+
+    What goes out is real, so the wall clock counts here too: a run as of a moment long past alarms nobody outside.
+    """
+    now = dt.datetime.now(dt.UTC)
+    ledger = Ledger(alarms_before, monitoring.worse_share)
+    told, failed = [], {}
+    for name, channel in alarm_channels.items():
+        rows, failure = ledger.tell(incidents_found, channel, clock.as_of, now)
+        told.append(rows)
+        if failure is not None:
+            failed[name] = (failure, len(rows))
+    incidents = incidents_found
+    if failed:
+        silent = _incidents([_silent(name, *why) for name, why in failed.items()], clock)
+        incidents = pd.concat([incidents[incidents["kind"] != "all_clear"], silent], ignore_index=True)
+        # Over the channels that work, so that a dead one is not found out when it is needed.
+        told += [
+            ledger.tell(silent, channel, clock.as_of, now)[0]
+            for name, channel in alarm_channels.items()
+            if name not in failed
+        ]
+    # A rerun replaces its own part: what it told before stays in it.
+    mine = alarms_before[alarms_before["raised_at"] == pd.Timestamp(clock.as_of)]
+    new = [rows for rows in told if len(rows)]
+    if not new:
+        return incidents, mine
+    alarms = pd.concat([mine, *new], ignore_index=True) if len(mine) else pd.concat(new, ignore_index=True)
+    key = ["channel", "incident"]
+    return incidents, alarms.drop_duplicates([*key, "outcome"], keep="last", ignore_index=True)
+
+
+def _silent(channel_id: str, failure: Exception, untold: int) -> dict[str, Any]:
+    return {
+        "kind": "alarm_failed",
+        "subject": channel_id,
+        "severity": "warning",
+        "message": f"{untold} incident{'s' if untold != 1 else ''} could not be told over channel '{channel_id}'",
+        "evidence": str(failure),
+        "action": "mend the channel's card or its credentials; the next run of monitoring tells them",
+    }
 
 
 _DATA_ACTIONS = {
@@ -93,7 +135,8 @@ def _unready(readiness: pd.DataFrame) -> list[dict[str, Any]]:
     """Farms that may have no model, and farms whose weather is perhaps another's."""
     rows = []
     for row in readiness.to_dict("records"):
-        about = {"entity_id": row["farm_id"], "product_id": "", "severity": "warning", "message": row["reason"]}
+        about = {"entity_id": row["farm_id"], "severity": "warning", "message": row["reason"]}
+        about["evidence"] = f"tier '{row['tier']}' in readiness, assessed {row['assessed_at']:%Y-%m-%d %H:%M}"
         if row["tier"] == "none":
             rows.append({"kind": "not_ready", "action": "see the readiness page; the other farms are trained"} | about)
         if row["wrong_point"]:
@@ -101,31 +144,40 @@ def _unready(readiness: pd.DataFrame) -> list[dict[str, Any]]:
     return rows
 
 
-def _behind_its_replay(
-    live: pd.DataFrame, replay: pd.DataFrame, product: Product, entity_id: str, monitoring: Monitoring
-) -> list[dict[str, Any]]:
-    """Live score of each issued model against what its replay promised over the whole horizon."""
+def _behind_its_replay(judgements: pd.DataFrame, fleet: Fleet) -> list[dict[str, Any]]:
+    """Models that lost more than their replay in the same weather; and, for the record, those whose weather was to blame."""
     rows = []
-    promised = _of_entity(replay, product, entity_id).set_index("model")["value"]
-    for model, score, n in _of_entity(live, product, entity_id)[["model", "value", "n"]].itertuples(index=False):
-        if n < monitoring.least_intervals or model not in promised.index:
+    for row in judgements.to_dict("records"):
+        if row["verdict"] not in {"behind", "weather"}:
             continue
-        excess = score / promised[model] - 1
-        if excess > monitoring.tolerance_share:
+        score = fleet.product(row["product_id"]).deciding_score
+        about = {
+            "entity_id": row["entity_id"],
+            "product_id": row["product_id"],
+            "subject": row["model"],
+            "amount": row["excess_share"],
+            "evidence": f"loss {row['loss']:.4f} ({score}), its replay {row['replay_loss']:.4f}, in the same weather "
+            f"{row['expected_loss']:.4f}; p = {row['p_value']:.2g}; {row['issues']} issues, {row['intervals']} intervals",
+        }
+        if row["verdict"] == "behind":
             rows.append(
-                {
-                    "entity_id": entity_id,
-                    "product_id": product.id,
+                about
+                | {
                     "kind": "behind_its_replay",
                     "severity": "warning",
-                    "message": f"'{model}' scores {score:.4f} ({product.deciding_score}) over {n} intervals issued live, "
-                    f"its replay "
-                    f"{promised[model]:.4f}: {excess:.0%} worse",
-                    "action": "compare the weather of both periods before retraining: a stormy season scores worse too",
+                    "message": f"'{row['model']}' is {row['excess_share']:.0%} worse than its replay was in the same weather",
+                    "action": "look at its worst hours (table outliers, kedro wind explain), then train again or roll back",
+                }
+            )
+        else:
+            rows.append(
+                about
+                | {
+                    "kind": "hard_weather",
+                    "severity": "info",
+                    "message": f"'{row['model']}' scores {row['loss'] / row['replay_loss'] - 1:.0%} worse than its replay: "
+                    f"the weather was harder",
+                    "action": "nothing: its replay lost as much in such weather",
                 }
             )
     return rows
-
-
-def _of_entity(scores: pd.DataFrame, product: Product, entity_id: str) -> pd.DataFrame:
-    return deciding_scores(scores[scores["entity_id"] == entity_id], product)

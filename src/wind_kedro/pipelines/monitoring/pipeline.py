@@ -1,19 +1,26 @@
 r"""Monitoring: did what was issued come true, and does anybody need to act?
 
-forecasts ─────┐
-               ├─ score_issued ─ live_scores ─┐
-observations ──┘                              ├─ raise_incidents ─ incidents
-replay_scores ────────────────────────────────┤
-data_quality, readiness ──────────────────────┘
+forecasts, observations, ──┬─ score_issued ── live_scores
+replay_forecasts, features ├─ find_outliers ─ outliers
+                           └─ judge_live ──── live_judgements ─┐
+data_quality, readiness ───────────────────────────────────────┴─ raise_incidents ─ incidents_found ─┐
+alarm_channels, alarms_before ───────────────────────────────────────────────────────────────────────┴─ send_alarms
+                                                                               incidents, alarms ──────────┘
 """
 
 from kedro.pipeline import Node, Pipeline
 
-from wind_kedro.pipelines.monitoring.nodes import raise_incidents, score_issued
+from wind_kedro.pipelines.monitoring.nodes import raise_incidents, score_issued, send_alarms
+from wind_kedro.pipelines.monitoring.outliers import find_outliers
+from wind_kedro.pipelines.monitoring.regimes import judge_live
+
+_IN_ITS_WEATHER = [
+    "forecasts", "replay_forecasts", "observations", "features", "params:fleet", "params:clock", "params:monitoring",
+]  # fmt: skip
 
 
 def create_pipeline() -> Pipeline:
-    """Issued forecasts and observations in; live scores and incidents out."""
+    """Issued forecasts and observations in; live scores, judgements, outliers and incidents out, and people told."""
     return Pipeline(
         [
             Node(
@@ -22,19 +29,19 @@ def create_pipeline() -> Pipeline:
                 outputs="live_scores",
                 name="score_issued",
             ),
+            Node(judge_live, inputs=_IN_ITS_WEATHER, outputs="live_judgements", name="judge_live"),
+            Node(find_outliers, inputs=_IN_ITS_WEATHER, outputs="outliers", name="find_outliers"),
             Node(
                 raise_incidents,
-                inputs=[
-                    "data_quality",
-                    "live_scores",
-                    "replay_scores",
-                    "readiness",
-                    "params:fleet",
-                    "params:clock",
-                    "params:monitoring",
-                ],
-                outputs="incidents",
+                inputs=["data_quality", "live_judgements", "readiness", "params:fleet", "params:clock"],
+                outputs="incidents_found",
                 name="raise_incidents",
+            ),
+            Node(
+                send_alarms,
+                inputs=["incidents_found", "alarms_before", "alarm_channels", "params:clock", "params:monitoring"],
+                outputs=["incidents", "alarms"],
+                name="send_alarms",
             ),
         ],
         tags="monitoring",

@@ -49,6 +49,9 @@ class Reporting(BaseModel):
         20, gt=0, description="past issues needed before a day's range is corrected by experience"
     )
     incident_days: int = Field(7, gt=0, description="incidents raised in these days before as_of are shown as warnings")
+    outliers: int = Field(
+        10, ge=0, description="the worst hours that are told with their weather, all members together"
+    )
     live_average_days: int = Field(7, gt=0, description="days in the running mean of live performance")
     readiness_farms: int = Field(
         40, gt=0, description="farms in the figure of the readiness page, those most in doubt; all are in its table"
@@ -78,6 +81,7 @@ class Warned(Fact):
     entity_id: str
     product_id: str = Field(description="'' where no product is concerned")
     message: str
+    evidence: str = Field("", description="what shows it, or ''")
     action: str = Field(description="what to do, or ''")
 
 
@@ -216,6 +220,22 @@ class MemberFacts(Fact):
     live: list[ScoreFacts]
 
 
+class OutlierFacts(Fact):
+    """One hour that was forecast worse than the replay nearly ever did, with its weather."""
+
+    product_id: str
+    entity_id: str
+    issued_at: dt.datetime
+    valid_at: dt.datetime
+    median_share: float = Field(description="forecast, of capacity")
+    actual_share: float = Field(description="of the capacity available")
+    wind_speed_ms: float | None = Field(description="at 100 m, as forecast at the issue")
+    wind_rank: float | None = Field(description="share of the replay's intervals with less wind")
+    ramp_ms: float | None = Field(description="steepest change of wind to a neighbouring interval")
+    verdict: Literal["data", "availability", "storm", "weather", "model"]
+    evidence: str
+
+
 class Summary(Fact):
     """The report's facts for a machine: one document per run, as of one time. Times are UTC, ISO 8601."""
 
@@ -228,6 +248,7 @@ class Summary(Fact):
     warnings: list[Warned]
     farms: list[FarmFacts]
     members: list[MemberFacts]
+    outliers: list[OutlierFacts] = Field(description="the worst hours of what was issued, worst first")
     attributions: list[str] = Field(description="what must be said wherever the data is shown")
 
 

@@ -21,6 +21,7 @@ from wind_kedro.pipelines.reporting.contracts import (
     ForecastFacts,
     MemberFacts,
     ModelFacts,
+    OutlierFacts,
     Reporting,
     ScoreFacts,
     Summary,
@@ -51,6 +52,7 @@ def build_summary(
     data_quality: pd.DataFrame,
     quarantine: pd.DataFrame,
     readiness: pd.DataFrame,
+    outliers: pd.DataFrame,
     fleet: Fleet,
     clock: Clock,
     reporting: Reporting,
@@ -76,9 +78,21 @@ def build_summary(
         warnings=_warnings(incidents, farms, members, clock, reporting),
         farms=farms,
         members=members,
+        outliers=_worst_hours(outliers, reporting),
         attributions=sorted({farm.attribution for farm in fleet.farms if farm.attribution}),
     )
     return summary.model_dump(mode="json")
+
+
+def _worst_hours(outliers: pd.DataFrame, reporting: Reporting) -> list[OutlierFacts]:
+    worst = outliers.sort_values("loss", ascending=False, kind="stable").head(reporting.outliers)
+    told = [name for name in OutlierFacts.model_fields if name not in {"issued_at", "valid_at"}]
+    facts = []
+    for row in worst.to_dict("records"):
+        values = {name: _round(row[name]) if isinstance(row[name], float) else row[name] for name in told}
+        times = {name: _time(row[name]) for name in ("issued_at", "valid_at")}
+        facts.append(OutlierFacts.model_validate(values | times))
+    return facts
 
 
 def _round(value: float | None) -> float | None:
@@ -289,9 +303,10 @@ def _warnings(
     recent = recent[recent["severity"] != "info"]
     recent = recent[recent["raised_at"] >= pd.Timestamp(clock.as_of) - pd.Timedelta(days=reporting.incident_days)]
     recent = recent.sort_values("raised_at", kind="stable").drop_duplicates(
-        ["entity_id", "product_id", "kind"], keep="last"
+        ["entity_id", "product_id", "kind", "subject"], keep="last"
     )
-    found = [Warned(**row | {"raised_at": _time(row["raised_at"])}) for row in recent.to_dict("records")]  # type: ignore[arg-type]
+    said = recent.drop(columns=["subject", "amount"]).to_dict("records")
+    found = [Warned(**row | {"raised_at": _time(row["raised_at"])}) for row in said]  # type: ignore[arg-type]
     told = {(warned.entity_id, warned.kind) for warned in found}
     for farm in farms:
         # Monitoring may have raised it under its own code; nobody wants to read it twice.

@@ -85,6 +85,7 @@ def create_pipeline() -> Pipeline:
         "data_quality",
         "quarantine",
         "readiness",
+        "outliers",
     )
     shown = [output for figure in drawn for output in figure.outputs]
     return pipeline(

@@ -1,0 +1,19 @@
+"""What passes between this room's nodes that is no table."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from wind_kedro.alarms import Channel
+
+
+class ChannelsById:
+    """Channels of alarms under their own ids."""
+
+    def validate(self, data: Any) -> Any:
+        """Return ``data`` if it is that; raise `TypeError` otherwise."""
+        if not (
+            isinstance(data, dict) and all(isinstance(one, Channel) and one.id == key for key, one in data.items())
+        ):
+            raise TypeError(f"channels by their ids, not {type(data).__name__}")
+        return data

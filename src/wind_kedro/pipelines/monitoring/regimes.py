@@ -1,0 +1,224 @@
+"""Bad weather told from a bad model: what was issued is compared with what its replay did in the same weather.
+
+A month of storms scores worse than a calm one, whatever the model. So the replay says what the loss of an interval is in each
+regime of forecast wind and ramp; what was issued is held against the loss expected in the weather that it met, and only
+the excess over that is the model's.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy.stats import norm
+
+from wind_kedro.cards import Fleet, Product
+from wind_kedro.clock import Clock
+from wind_kedro.columns import quantile_columns
+from wind_kedro.forecasts import KEYS
+from wind_kedro.pipelines.monitoring.settings import Monitoring
+from wind_kedro.scores import latest_versions, pinball_loss
+
+Array = NDArray[np.float64]
+
+#: The weather that an interval was forecast in.
+WEATHER = ["wind_speed_ms", "ramp_ms", "spread_ms"]
+#: Wind is cut into so many classes of the replay's intervals, each with as many.
+_SPEED_CLASSES = 10
+#: The steepest share of the replay's intervals is a class of its own: there the wind's timing decides.
+_STEEP_SHARE = 0.2
+#: A class is believed like this many intervals: with fewer of its own it leans on its wind's.
+_BELIEF = 50
+_COLUMNS = [
+    "product_id", "entity_id", "model", "issues", "intervals", "loss", "replay_loss", "expected_loss", "excess_share",
+    "p_value", "verdict",
+]  # fmt: skip
+
+
+def judge_live(
+    forecasts: pd.DataFrame,
+    replay_forecasts: pd.DataFrame,
+    observations: pd.DataFrame,
+    features: pd.DataFrame,
+    fleet: Fleet,
+    clock: Clock,
+    monitoring: Monitoring,
+) -> pd.DataFrame:
+    """One row per product, entity and model that issued: its loss, what its replay promised in that weather, and the verdict.
+
+    The loss is that of the product's deciding score: the error of the median for nMAE, else the mean quantile loss; a share
+    of the capacity available. ``p_value`` is one-sided, of the excess of loss per issue over the expected, with standard
+    errors that allow issues near in time to err together (Newey and West, Econometrica 55, 1987); verdicts hold over all
+    rows together (Holm, Scandinavian Journal of Statistics 6, 1979).
+    """
+    rows = []
+    for product in fleet.products:
+        live = losses(forecasts, observations, features, product, clock)
+        replay = losses(replay_forecasts, observations, features, product, clock)
+        past = dict(iter(replay.groupby(["entity_id", "model"])))
+        for (entity_id, model), own in live.groupby(["entity_id", "model"]):
+            about = {"product_id": product.id, "entity_id": entity_id, "model": model}
+            rows.append({**about, **_judge(own, past.get((entity_id, model)), product, monitoring)})
+    table = pd.DataFrame(rows, columns=_COLUMNS)
+    return table.assign(verdict=_verdicts(table, monitoring))
+
+
+def losses(
+    forecasts: pd.DataFrame, observations: pd.DataFrame, features: pd.DataFrame, product: Product, clock: Clock
+) -> pd.DataFrame:
+    """One row per forecast interval of a product that can be judged: loss, error and weather as forecast at the issue.
+
+    What a fallback issued is not the model's, and is left out.
+    """
+    newest = latest_versions(observations, clock.as_of)
+    newest = newest[newest["granularity_minutes"] == product.granularity_minutes]
+    issued = forecasts[
+        (forecasts["product_id"] == product.id)
+        & (forecasts["issued_at"] <= pd.Timestamp(clock.as_of))
+        & (forecasts["fallback"] == "")
+    ]
+    weather = weather_of(features[features["product_id"] == product.id])
+    rows = issued.merge(
+        newest.drop(columns=["granularity_minutes", "available_at"]).rename(
+            columns={"wind_speed_ms": "measured_wind_speed_ms"}
+        ),
+        on=["entity_id", "valid_at"],
+    ).merge(weather, on=KEYS, how="left")
+    actual = (rows["power_kw"] / rows["available_capacity_kw"]).to_numpy(float)
+    levels = product.quantile_levels
+    # A level that nothing was issued for yet is no loss.
+    quantiles = (
+        rows.reindex(columns=quantile_columns(levels)).to_numpy(float) / rows["capacity_kw"].to_numpy(float)[:, None]
+    )
+    error = quantiles[:, levels.index(0.5)] - actual
+    absolute = product.deciding_score.startswith("nmae")
+    loss = np.abs(error) if absolute else pinball_loss(actual, quantiles, levels).mean(axis=1)
+    known = rows.assign(loss=loss, error_share=error, actual_share=actual, median_share=error + actual)
+    finite: pd.DataFrame = known[np.isfinite(loss)].reset_index(drop=True)
+    return finite
+
+
+def weather_of(features: pd.DataFrame) -> pd.DataFrame:
+    """Keys and `WEATHER` of features: wind, its steepest change to a neighbouring interval, spread of the weather models."""
+    ordered = features.sort_values(KEYS, kind="stable")
+    speed = ordered["wind_speed_100m_ms"]
+    issue = [ordered[name] for name in KEYS[:3]]
+    before, after = (speed - speed.groupby(issue, sort=False).shift(step) for step in (1, -1))
+    spread = ordered.get("weather_spread_ms", np.nan)
+    return ordered[KEYS].assign(
+        wind_speed_ms=speed.astype(float),
+        ramp_ms=np.fmax(before.abs(), after.abs()).astype(float),
+        spread_ms=spread,
+    )
+
+
+@dataclass(frozen=True)
+class Regimes:
+    """What a replay lost in which weather."""
+
+    speed_edges: Array
+    steep_ms: float
+    windiest_ms: float
+    expected: Array
+
+    @classmethod
+    def of(cls, replay: pd.DataFrame) -> Regimes:
+        """The mean loss of each class of wind and ramp; a class of few intervals leans on all of its wind."""
+        speed, ramp = replay["wind_speed_ms"].to_numpy(float), replay["ramp_ms"].to_numpy(float)
+        edges = np.unique(np.nanquantile(speed, np.linspace(0, 1, _SPEED_CLASSES + 1)[1:-1]))
+        steep = float(np.nanquantile(ramp, 1 - _STEEP_SHARE)) if np.isfinite(ramp).any() else math.inf
+        found = cls(edges, steep, float(np.nanmax(speed)), np.zeros(0))
+        place = found._place(speed, ramp)
+        loss = replay["loss"].to_numpy(float)
+        classes = 2 * (len(edges) + 1)
+        counts = np.bincount(place, minlength=classes)
+        sums = np.bincount(place, weights=loss, minlength=classes)
+        by_speed_count, by_speed_sum = (np.repeat(x.reshape(-1, 2).sum(axis=1), 2) for x in (counts, sums))
+        prior = np.where(by_speed_count > 0, by_speed_sum / np.maximum(by_speed_count, 1), loss.mean())
+        return cls(edges, steep, found.windiest_ms, (sums + _BELIEF * prior) / (counts + _BELIEF))
+
+    def _place(self, speed: Array, ramp: Array) -> NDArray[np.int64]:
+        steep = np.nan_to_num(ramp, nan=0.0) > self.steep_ms
+        return np.asarray(2 * np.searchsorted(self.speed_edges, speed) + steep, dtype=np.int64)
+
+    def loss_in(self, rows: pd.DataFrame) -> Array:
+        """The loss expected in the weather of each row; not known without wind, and in more wind than the replay ever met."""
+        speed = rows["wind_speed_ms"].to_numpy(float)
+        met = speed <= self.windiest_ms
+        place = self._place(np.where(met, speed, 0.0), rows["ramp_ms"].to_numpy(float))
+        return np.where(met, self.expected[place], np.nan)
+
+
+def _judge(
+    live: pd.DataFrame, replay: pd.DataFrame | None, product: Product, monitoring: Monitoring
+) -> Mapping[str, object]:
+    nothing = {"replay_loss": np.nan, "expected_loss": np.nan, "excess_share": np.nan, "p_value": np.nan}
+    counted = {"issues": live["issued_at"].nunique(), "intervals": len(live), "loss": live["loss"].mean()}
+    known = replay[replay["wind_speed_ms"].notna()] if replay is not None else None
+    if known is None or known["issued_at"].nunique() < monitoring.least_issues:
+        return counted | nothing
+    regimes = Regimes.of(known)
+    ahead = live.assign(expected=regimes.loss_in(live)).dropna(subset=["expected"])
+    excess = _by_issue(ahead, ahead["loss"] - ahead["expected"])
+    if ahead.empty or len(ahead) < monitoring.least_intervals or len(excess) < monitoring.least_issues:
+        return counted | nothing
+    promised = _by_issue(known, known["loss"] - regimes.loss_in(known))
+    expected = float(ahead["expected"].mean())
+    error = math.hypot(_standard_error(excess, product), _standard_error(promised, product))
+    mean = float(excess.mean() - promised.mean())
+    return {
+        "issues": len(excess),
+        "intervals": len(ahead),
+        "loss": float(ahead["loss"].mean()),
+        "replay_loss": float(known["loss"].mean()),
+        "expected_loss": expected,
+        "excess_share": mean / expected if expected > 0 else np.nan,
+        "p_value": float(norm.sf(mean / error)) if error > 0 else float(mean <= 0),
+    }
+
+
+def _by_issue(rows: pd.DataFrame, values: pd.Series) -> pd.Series:
+    return values.groupby(rows["issued_at"]).mean().sort_index()
+
+
+def _standard_error(values: pd.Series, product: Product) -> float:
+    """Of the mean of a series in time, by Newey and West; lags reach over the horizon, in which issues share their weather."""
+    count = len(values)
+    centred = (values - values.mean()).to_numpy(float)
+    times = pd.DatetimeIndex(values.index)
+    apart_minutes = float(np.median(np.diff(times) / np.timedelta64(1, "m"))) if count > 1 else np.inf
+    # At least what their rule of thumb says for the length of the series.
+    lags = max(math.ceil(product.horizon_minutes / apart_minutes), math.floor(4 * (count / 100) ** (2 / 9)))
+    lags = min(lags, count // 3)
+    variance = float(centred @ centred)
+    for lag in range(1, lags + 1):
+        variance += 2 * (1 - lag / (lags + 1)) * float(centred[lag:] @ centred[:-lag])
+    # With few issues the estimate is too small: Student's correction for the lags spent.
+    return math.sqrt(max(variance, 0.0) / count / max(count - 1 - lags, 1))
+
+
+def _verdicts(table: pd.DataFrame, monitoring: Monitoring) -> list[str]:
+    """``behind``, ``weather``, ``as_promised`` or ``unknown``, row by row."""
+    p_values = table["p_value"].to_numpy(float)
+    judged = np.flatnonzero(np.isfinite(p_values))
+    worse: set[int] = set()
+    for step, row in enumerate(judged[np.argsort(p_values[judged], kind="stable")]):
+        if p_values[row] > monitoring.significance / (len(judged) - step):
+            break
+        worse.add(int(row))
+    verdicts = []
+    for number, row in enumerate(table.to_dict("records")):
+        raw = row["loss"] / row["replay_loss"] - 1 if np.isfinite(row["replay_loss"]) and row["replay_loss"] else 0.0
+        if number not in judged:
+            verdicts.append("unknown")
+        elif number in worse and row["excess_share"] > monitoring.tolerance_share:
+            verdicts.append("behind")
+        elif raw > monitoring.tolerance_share and row["excess_share"] <= monitoring.tolerance_share:
+            verdicts.append("weather")
+        else:
+            verdicts.append("as_promised")
+    return verdicts
