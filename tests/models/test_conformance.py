@@ -17,6 +17,7 @@ QUICK: dict[str, dict[str, object]] = {
     "boosting": {"rounds": 60},
     "quantile_forest": {"trees": 20, "max_features": 0.8, "min_samples_leaf": 3},
     "lightgbm": {"rounds": 40, "learning_rate": 0.1, "feature_fraction": 0.6},
+    "network": {"hidden_layer_sizes": [32, 32], "max_iter": 60, "alpha": 0.01, "repeats": 1},
     "regressor": {"regressor": "sklearn.ensemble.HistGradientBoostingRegressor", "settings": {"max_iter": 40}},
     "blend": {"members": ["curve", "forest"]},
 }

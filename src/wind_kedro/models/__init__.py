@@ -22,6 +22,7 @@ from wind_kedro.models.climatology import Climatology
 from wind_kedro.models.forest import QuantileForest
 from wind_kedro.models.lightgbm import LightGBMModel
 from wind_kedro.models.linear_quantile import LinearQuantile
+from wind_kedro.models.network import Network
 from wind_kedro.models.persistence import Persistence
 from wind_kedro.models.power_curve import PowerCurveModel
 from wind_kedro.models.protocol import Contributions, Forecaster, read_model_card
@@ -43,6 +44,7 @@ MODELS: Mapping[str, type[Forecaster]] = {
         QuantileForest,
         Regressor,
         LightGBMModel,
+        Network,
         Blend,
     )
 }

@@ -1,0 +1,128 @@
+"""Network: how likely power stays below each of a row of thresholds, by a small neural network from scikit-learn."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pandas as pd
+from pydantic import Field
+
+from wind_kedro.models.columns_learnt import ColumnForecaster, ColumnParameters, Matrix
+from wind_kedro.models.protocol import Array, load_arrays, save_arrays
+
+ARTEFACT = "network.npz"
+#: Shares of capacity up to this are nothing: calm hours are a lump of the distribution, which a threshold of its own keeps.
+NOTHING = 0.0005
+#: How far from their mean features are let in, in standard deviations: a network has no bounds of its own, as trees have.
+FARTHEST = 5.0
+
+
+class NetworkParameters(ColumnParameters):
+    """Settings of `Network`; those of the network are scikit-learn's own words."""
+
+    hidden_layer_sizes: tuple[int, ...] = Field((64, 64), min_length=1)
+    alpha: float = Field(1.0, ge=0, description="penalty on the squares of the weights")
+    max_iter: int = Field(40, gt=0, description="times that it sees every row")
+    learning_rate_init: float = Field(1e-3, gt=0)
+    batch_size: int = Field(128, gt=0)
+    thresholds: int = Field(30, ge=2, description="shares of capacity, even between nothing and all")
+    repeats: int = Field(2, gt=0, description="networks with other random numbers whose distributions are averaged")
+
+
+class Network(ColumnForecaster):
+    """The distribution function of power at even thresholds, learnt by squared loss; quantiles are read from it.
+
+    The squared loss of "power is at most this" summed over even thresholds is the continuous ranked probability score, so that
+    the network learns what it is judged by (Gneiting and Raftery, Journal of the American Statistical Association 102, 2007).
+    Alone it is behind trees; it errs differently, and so helps in a blend. Columns are standardised, and a missing value is
+    taken to be the mean.
+    """
+
+    parameters_type: ClassVar[type[NetworkParameters]] = NetworkParameters
+    parameters: NetworkParameters
+    _center: Array
+    _scale: Array
+    #: The least and the most power learnt from: beyond them it says nothing.
+    _range: Array
+    #: Weights and offsets of each layer, for each repeat.
+    _layers: list[list[tuple[Array, Array]]]
+
+    @classmethod
+    def type_name(cls) -> str:
+        """See `Forecaster`."""
+        return "network"
+
+    @property
+    def _edges(self) -> Array:
+        return np.append(NOTHING, np.arange(1, self.parameters.thresholds) / self.parameters.thresholds)
+
+    def _learn(self, matrix: Matrix, share: Array, features: pd.DataFrame) -> None:
+        from sklearn.exceptions import ConvergenceWarning
+        from sklearn.neural_network import MLPRegressor
+
+        known = ~np.isnan(matrix)
+        count = np.maximum(known.sum(axis=0), 1)
+        self._center = np.where(known, matrix, 0).astype(np.float64).sum(axis=0) / count
+        deviation = np.sqrt((np.where(known, matrix - self._center, 0) ** 2).sum(axis=0) / count)
+        self._scale = np.where(deviation > 0, deviation, 1.0)
+        self._range = np.array([share.min(), share.max()])
+        standard, reached = self._standard(matrix), (share[:, None] <= self._edges).astype(np.float64)
+        settings = self.parameters.model_dump(
+            include={"hidden_layer_sizes", "alpha", "max_iter", "learning_rate_init", "batch_size"}
+        )
+        settings["batch_size"] = min(settings["batch_size"], len(share))
+        self._layers = []
+        for repeat in range(self.parameters.repeats):
+            seed = int(np.random.default_rng([self.seed, repeat]).integers(np.iinfo(np.int32).max))
+            with warnings.catch_warnings():
+                # It ends after max_iter on purpose: to stop early is what keeps it from learning by heart.
+                warnings.simplefilter("ignore", ConvergenceWarning)
+                learnt = MLPRegressor(**settings, random_state=seed).fit(standard, reached)
+            self._layers.append(list(zip(learnt.coefs_, learnt.intercepts_, strict=True)))
+
+    def _standard(self, matrix: Matrix) -> Array:
+        standard = np.clip((matrix - self._center) / self._scale, -FARTHEST, FARTHEST)
+        return np.where(np.isnan(standard), 0.0, standard)
+
+    def _quantiles(self, matrix: Matrix) -> Array:
+        standard = self._standard(matrix)
+        below = sum(_forward(standard, layers) for layers in self._layers) / len(self._layers)
+        # A distribution function rises; a level that several thresholds share is read at the first of them.
+        below = np.clip(np.maximum.accumulate(below, axis=1), 0.0, 1.0)
+        edges = np.concatenate([[0.0], self._edges[1:], [1.0]])
+        quantiles = np.empty((len(matrix), len(self.levels)))
+        for row, reached in enumerate(np.column_stack([below, np.ones(len(below))])):
+            rising = np.append(True, np.diff(reached) > 0)
+            at, shares = reached[rising], edges[rising]
+            quantiles[row] = np.interp(self.levels, np.append(0.0, at), np.append(0.0, shares))
+        return np.clip(quantiles, *self._range)
+
+    def _keep(self, folder: Path) -> dict[str, Any]:
+        arrays = {"center": self._center, "scale": self._scale, "range": self._range}
+        for repeat, layers in enumerate(self._layers):
+            for number, (weights, offsets) in enumerate(layers):
+                arrays |= {f"weights_{repeat}_{number}": weights, f"offsets_{repeat}_{number}": offsets}
+        save_arrays(folder / ARTEFACT, arrays)
+        return {}
+
+    def _recall(self, folder: Path, learnt: dict[str, Any]) -> None:
+        stored = load_arrays(folder / ARTEFACT)
+        self._center, self._scale, self._range = stored["center"], stored["scale"], stored["range"]
+        layers = range(len(self.parameters.hidden_layer_sizes) + 1)
+        self._layers = [
+            [(stored[f"weights_{repeat}_{number}"], stored[f"offsets_{repeat}_{number}"]) for number in layers]
+            for repeat in range(self.parameters.repeats)
+        ]
+
+
+def _forward(standard: Array, layers: list[tuple[Array, Array]]) -> Array:
+    """What a network says of rows: rectified sums, but for the last layer."""
+    values = standard
+    for number, (weights, offsets) in enumerate(layers):
+        values = values @ weights + offsets
+        if number < len(layers) - 1:
+            values = np.maximum(values, 0.0)
+    return values
