@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from wind_kedro.models import Forecaster, ModelConfig, build, load_model
-from wind_kedro.models.blend import Blend, best_weights
+from wind_kedro.models.blend import Blend, best_weights, smoothed
 from wind_kedro.models.calibration import spread_that_holds, stretched
 from wind_kedro.models.levels import between_levels, few_levels, weighted_quantiles
 from wind_kedro.models.protocol import load_arrays, save_arrays
@@ -274,3 +274,24 @@ def test_a_member_gets_the_columns_that_it_is_given() -> None:
 def test_names_of_members_are_resolved_by_training() -> None:
     with pytest.raises(ValueError, match="members are names of candidates"):
         build("it", ModelConfig(type="blend", params={"members": ["a"]}), LEVELS, seed=0)
+
+
+def test_neighbours_of_the_same_issue_smooth_an_interval() -> None:
+    lead = np.array([60.0, 120.0, 180.0, 60.0, 120.0])  # two issues, one after the other
+    quantiles = np.array([[0.0], [0.4], [0.4], [0.8], [0.0]])
+    np.testing.assert_allclose(smoothed(quantiles, lead, 0.25).ravel(), [0.1, 0.3, 0.4, 0.6, 0.2])
+    np.testing.assert_array_equal(smoothed(quantiles[:1], lead[:1], 0.25), quantiles[:1])
+    np.testing.assert_array_equal(smoothed(quantiles[[2, 3]], lead[[2, 3]], 0.25), quantiles[[2, 3]])
+
+
+def test_a_smoothing_blend_smooths() -> None:
+    columns = {"lead_minutes": [60.0, 120.0, 180.0], "hour_of_day": [1.0, 2.0, 3.0]}
+    members = {"hour": {"type": "climatology"}}
+    plain, smooth = (
+        fitted("blend", columns, [0.0, 0.6, 0.6], members=members, folds=0, smoothing=share) for share in (0.0, 0.25)
+    )
+    asked = pd.DataFrame(columns)
+    expected = smoothed(plain.predict(asked), asked["lead_minutes"].to_numpy(), 0.25)
+    np.testing.assert_allclose(smooth.predict(asked), expected)
+    assert not np.allclose(expected, plain.predict(asked))
+    assert "lead_minutes" in smooth.needed_columns

@@ -13,9 +13,11 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from wind_kedro.models.calibration import MIN_ROWS_TO_CALIBRATE, spread_that_holds, stretched
 from wind_kedro.models.columns_learnt import blocks_of_time
-from wind_kedro.models.protocol import Array, Forecaster, Parameters, load_arrays, save_arrays
+from wind_kedro.models.protocol import Array, Forecaster, Parameters, load_arrays, numbers, save_arrays
 
 ARTEFACT = "blend.npz"
+#: Tells which rows, in order of issue and interval, are neighbours.
+LEAD = "lead_minutes"
 
 
 class BlendParameters(Parameters):
@@ -38,6 +40,13 @@ class BlendParameters(Parameters):
         1.0,
         gt=0,
         description="times the distance of quantiles from the median, where no spread is learnt; likewise chosen elsewhere",
+    )
+    smoothing: float = Field(
+        0.0,
+        ge=0,
+        le=0.5,
+        description="share that each neighbouring interval of the same issue has in an interval's quantiles: errors of members "
+        "are independent from hour to hour, the wind is not",
     )
     first_share: float = Field(0.5, gt=0, lt=1, description="share of the rows before the first of these blocks")
     calibrate: bool = Field(True, description="spread the quantiles so that they hold on those blocks")
@@ -88,7 +97,8 @@ class Blend(Forecaster):
         """See `Forecaster`: what any member needs."""
         if not self._fitted:
             return []
-        return list(dict.fromkeys(column for member in self._members for column in member.needed_columns))
+        own = [LEAD] if self.parameters.smoothing else []
+        return list(dict.fromkeys([*own, *(column for member in self._members for column in member.needed_columns)]))
 
     def _fit(self, features: pd.DataFrame, share: Array) -> None:
         given = self.parameters.weights or dict.fromkeys(self.parameters.members, 1.0)
@@ -113,7 +123,7 @@ class Blend(Forecaster):
         for start, end in pairwise(edges):
             before, ahead = steps < start, (steps >= start) & (steps < end)
             members = self._learnt(features[before], share[before])
-            forecasts.append(np.stack([member.predict(features[ahead]) for member in members]))
+            forecasts.append(self._asked(members, features[ahead]))
             came.append(share[ahead])
         return np.concatenate(forecasts, axis=1), np.concatenate(came)
 
@@ -128,8 +138,16 @@ class Blend(Forecaster):
         return members
 
     def _predict(self, features: pd.DataFrame) -> Array:
-        blended = np.tensordot(self._weights, np.stack([member.predict(features) for member in self._members]), axes=1)
+        blended = np.tensordot(self._weights, self._asked(self._members, features), axes=1)
         return stretched(blended, self._spread, self.levels)
+
+    def _asked(self, members: list[Forecaster], features: pd.DataFrame) -> Array:
+        """What each member says, smoothed where it is to be, (members, rows, levels)."""
+        forecasts = np.stack([member.predict(features) for member in members])
+        if not self.parameters.smoothing:
+            return forecasts
+        lead = numbers(features, LEAD)
+        return np.stack([smoothed(quantiles, lead, self.parameters.smoothing) for quantiles in forecasts])
 
     def _save(self, folder: Path) -> None:
         save_arrays(folder / ARTEFACT, {"weights": self._weights, "spread": self._spread})
@@ -175,3 +193,23 @@ def best_weights(forecasts: Array, share: Array, levels: Sequence[float]) -> Arr
     ).x
     weights = np.clip(found, 0, 1)
     return np.asarray(weights / weights.sum(), dtype=np.float64)
+
+
+def smoothed(quantiles: Array, lead_minutes: Array, share: float) -> Array:
+    """Each row's quantiles with a share of those of the intervals before and after it in the same issue.
+
+    Args:
+        quantiles: one row per interval, in order of issue and interval, as training and forecasting ask; a row whose
+            neighbour was not asked for keeps that neighbour's share.
+        lead_minutes: of each row: the next interval of an issue has the least rise that there is.
+        share: of each neighbour.
+    """
+    rise = np.diff(lead_minutes)
+    if not (rise > 0).any():
+        return quantiles
+    follows = rise == rise[rise > 0].min()
+    change = np.where(follows[:, None], np.diff(quantiles, axis=0), 0.0)
+    result = quantiles.copy()
+    result[:-1] += share * change
+    result[1:] -= share * change
+    return result
