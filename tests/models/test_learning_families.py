@@ -285,10 +285,10 @@ def test_neighbours_of_the_same_issue_smooth_an_interval() -> None:
 
 
 def test_a_smoothing_blend_smooths() -> None:
-    columns = {"lead_minutes": [60.0, 120.0, 180.0], "hour_of_day": [1.0, 2.0, 3.0]}
+    columns = {"lead_minutes": [60.0, 120.0] * 200, "hour_of_day": [1.0, 2.0] * 200}
     members = {"hour": {"type": "climatology"}}
     plain, smooth = (
-        fitted("blend", columns, [0.0, 0.6, 0.6], members=members, folds=0, smoothing=share) for share in (0.0, 0.25)
+        fitted("blend", columns, [0.0, 0.6] * 200, members=members, folds=0, smoothing=share) for share in (0.0, 0.25)
     )
     asked = pd.DataFrame(columns)
     expected = smoothed(plain.predict(asked), asked["lead_minutes"].to_numpy(), 0.25)
