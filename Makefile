@@ -144,6 +144,10 @@ gefcom2014: environment ## Replay GEFCom2014 wind, task by task, beside the publ
 proof-readiness: environment ## Prove that readiness finds the wrong weather point of GEFCom2014, and no other (DATA=folder)
 	@$(BIN)/python benchmarks/proof_readiness.py --data "$(DATA)"
 
+.PHONY: proof-portfolio
+proof-portfolio: environment ## Prove that ten zones of GEFCom2014 are more than the sum of their quantiles (DATA=folder TASKS=4-9)
+	@$(BIN)/python benchmarks/proof_portfolio.py --data "$(DATA)" --tasks "$(TASKS)"
+
 .PHONY: ablation
 ablation: environment ## Measure what each family of features is worth, on tasks 1 to 3 of GEFCom2014 (DATA=folder)
 	@$(BIN)/python benchmarks/ablation.py --data "$(DATA)"

@@ -540,7 +540,8 @@ class Product(Card):
     goal: Goal
     promotion_margin_share: Share = Field(0.02, description="by how much a challenger must beat the champion")
     members: Annotated[list[Identifier], AfterValidator(_each_once)] = Field(
-        min_length=1, description="farms or groups"
+        min_length=1,
+        description="farms or groups; a group whose farms are all members is forecast from them, another by a model of its own",
     )
     weather_models: Annotated[list[Identifier], AfterValidator(_each_once)] | None = Field(
         None, min_length=1, description="the weather models that it may be made from; none: all that its farms have"
@@ -682,6 +683,17 @@ class Fleet(Card):
         if card is None:
             raise CardError(f"no farm or group '{entity_id}'; the cards know {', '.join(self._by_id)}")
         return [card] if isinstance(card, Farm) else [self.farm(farm_id) for farm_id in card.farms]
+
+    def portfolios_of(self, product: Product) -> list[Group]:
+        """The groups among a product's members whose farms are members too: their forecast is made of their farms'."""
+        return [
+            group for group in self.groups if group.id in product.members and set(group.farms) <= set(product.members)
+        ]
+
+    def modelled(self, product: Product) -> list[str]:
+        """The members of a product that models are fitted for: all but its portfolios."""
+        portfolios = {group.id for group in self.portfolios_of(product)}
+        return [entity_id for entity_id in product.members if entity_id not in portfolios]
 
     def name_of(self, entity_id: str) -> str:
         """The name people know an entity by."""

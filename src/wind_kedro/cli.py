@@ -220,6 +220,7 @@ def forecast(options: dict[str, str | None], product: str | None, entity: str | 
 @click.pass_obj
 def drivers(options: dict[str, str | None], entity: str, product: str | None, issued_at: str | None) -> None:
     """Print what moved a forecast, in kW of its median, interval by interval."""
+    from wind_kedro.columns import BASE
     from wind_kedro.errors import WindKedroError
 
     fleet, context = _open(options)
@@ -247,7 +248,7 @@ def drivers(options: dict[str, str | None], entity: str, product: str | None, is
             bold=True,
         )
         moved = newest.pivot(index="valid_at", columns="driver", values="contribution_kw")
-        order = ["base", *moved.drop(columns="base").abs().sum().sort_values(ascending=False, kind="stable").index]
+        order = [BASE, *moved.drop(columns=BASE).abs().sum().sort_values(ascending=False, kind="stable").index]
         # Of each interval, the input that moved it most.
         felt = newest[newest["feature"] != ""].set_index("valid_at")
         most = felt.iloc[felt["contribution_kw"].abs().argsort(kind="stable")].groupby(level=0).last()
@@ -255,7 +256,7 @@ def drivers(options: dict[str, str | None], entity: str, product: str | None, is
             ["valid at (UTC)", "median", *order, "most of all"],
             [
                 [f"{at:%Y-%m-%d %H:%M}", f"{row.sum():,.0f} kW"]
-                + [f"{row[name]:,.0f}" if name == "base" else f"{row[name]:+,.0f}" for name in order]
+                + [f"{row[name]:,.0f}" if name == BASE else f"{row[name]:+,.0f}" for name in order]
                 + [f"{most.loc[at, 'feature']} {most.loc[at, 'feature_value']:.3g}" if at in most.index else ""]
                 for at, row in moved.iterrows()
             ],

@@ -10,6 +10,9 @@ PERFECT_WEATHER = "perfect weather"
 #: What all others say.
 FORECAST_WEATHER = "forecast weather"
 
+#: Drivers that are no inputs: what the model says without any; what was done to its answer (sorted, kept in bounds, calibrated).
+BASE, CORRECTIONS = "base", "corrections"
+
 
 def quantile_column(level: float, unit: Literal["kw", "share"] = "kw") -> str:
     """Name of the column of the quantile of ``level``: thousandths and unit. ``0.05`` → ``q050_kw``, ``q050_share``."""

@@ -434,7 +434,9 @@ class Forecasts(pa.DataFrameModel):
     lead_minutes: Series[int] = pa.Field(ge=0)
     capacity_kw: Series[float] = pa.Field(gt=0)
     weather_run_at: Series[Utc] = pa.Field(nullable=True)
-    fallback: Series[str] = pa.Field(description="'' or the model that stood in for the champion")
+    fallback: Series[str] = pa.Field(
+        description="'' or the model that stood in for the champion; of a portfolio, what it lacks"
+    )
     weather: Series[str] = pa.Field(isin=[PERFECT_WEATHER, FORECAST_WEATHER])
     median: Series[float] = pa.Field(
         alias=quantile_column(0.5), ge=0, description="every product declares it: the point forecast"

@@ -103,7 +103,7 @@ def build_features(
         # Once a farm, not once for each that looks at it.
         seen_by_others = {farm_id: table[_BESIDE] for farm_id, table in by_farm.items()} if looks_beside else {}
         nothing = weather.iloc[:0][_BESIDE]
-        for entity_id in product.members:
+        for entity_id in fleet.modelled(product):
             capacity = {farm.id: farm.capacity_kw for farm in fleet.farms_of(entity_id)}
             beside = other_farms(entity_id, fleet, features.other_farms) if looks_beside else []
             found = EntityWeather(

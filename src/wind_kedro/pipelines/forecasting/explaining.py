@@ -10,13 +10,11 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from wind_kedro.cards import Fleet
 from wind_kedro.clock import Clock
-from wind_kedro.columns import quantile_column
+from wind_kedro.columns import BASE, CORRECTIONS, quantile_column
 from wind_kedro.datasets.registry import RegisteredModels
 from wind_kedro.forecasts import KEYS, feature_matrix
 from wind_kedro.models import Contributions
 
-#: What the model says without any input, and what was done to its answer afterwards: sorted, kept within bounds, calibrated.
-BASE, CORRECTIONS = "base", "corrections"
 #: Features that no group names.
 OTHER = "other"
 _COLUMNS = [

@@ -7,12 +7,14 @@ import logging
 
 import pandas as pd
 
-from wind_kedro.cards import Fleet, Product
+from wind_kedro.calibration import Calibration, calibrated
+from wind_kedro.cards import Fleet, Group, Product
 from wind_kedro.clock import Clock
 from wind_kedro.columns import quantile_columns
 from wind_kedro.datasets.registry import RegisteredModels
 from wind_kedro.errors import WindKedroError
-from wind_kedro.forecasts import forecast_rows, model_table
+from wind_kedro.forecasts import KEYS, forecast_rows, model_table
+from wind_kedro.portfolio import add_portfolios
 
 logger = logging.getLogger(__name__)
 
@@ -24,7 +26,9 @@ class NoForecastError(WindKedroError):
 def issue_forecasts(
     features: pd.DataFrame, model_versions: RegisteredModels, promotions: pd.DataFrame, fleet: Fleet, clock: Clock
 ) -> pd.DataFrame:
-    """One row per product, entity, issue time and interval: quantiles in kW, from the champion promoted by the issue time.
+    """One row per product, entity, issue time and interval: quantiles in kW, as the champion promoted by then gives them.
+
+    They are kept beside what is issued, so that later ones can be corrected by their errors (`calibrate_forecasts`).
 
     A model is used at an issue time only if it was promoted and available by then. An entity without a champion at an issue
     time, or without features for it, is left out and logged; the others are issued.
@@ -38,7 +42,7 @@ def issue_forecasts(
     groups = dict(iter(features.groupby(["product_id", "entity_id"])))
     for product in fleet.products:
         issues = pd.DatetimeIndex(wanted[product.id])
-        for entity_id in product.members:
+        for entity_id in fleet.modelled(product):
             rows = groups.get((product.id, entity_id), features.iloc[:0])
             rows = rows[rows["issued_at"].isin(issues)]
             champions = _champions(promotions, product.id, entity_id, issues)
@@ -78,6 +82,54 @@ def issue_forecasts(
     if not parts:
         raise NoForecastError("nothing could be issued: " + "; ".join(refused))
     return pd.concat(parts, ignore_index=True)
+
+
+def calibrate_forecasts(
+    model_forecasts: pd.DataFrame,
+    replay_model_forecasts: pd.DataFrame,
+    observations: pd.DataFrame,
+    fleet: Fleet,
+    clock: Clock,
+    calibration: Calibration,
+) -> pd.DataFrame:
+    """One row per product, entity, issue time and interval: quantiles in kW as issued, portfolios included.
+
+    Of the issues of this run. Each is corrected by the errors of issues before it whose outcome was known: those of the
+    history, and, where a model is new or there is no history yet, those of its replay.
+    """
+    parts = []
+    for product in fleet.products:
+        of_product = model_forecasts[model_forecasts["product_id"] == product.id]
+        replayed = replay_model_forecasts[replay_model_forecasts["product_id"] == product.id]
+        now = of_product[of_product["issued_at"].isin(pd.DatetimeIndex(clock.issues(product)))]
+        history = pd.concat([of_product, replayed]).drop_duplicates([*KEYS, "model"])
+        # Which model forecasts whom changes with promotions: a portfolio looks back on those that forecast its farms now.
+        pairs = now[["issued_at", "entity_id", "model"]].drop_duplicates()
+        who = pairs.sort_values("entity_id").groupby("issued_at")[["entity_id", "model"]].agg(tuple)
+        for _, issues in who.groupby(["entity_id", "model"], sort=False):
+            rows = now[now["issued_at"].isin(issues.index)]
+            models = dict(zip(*issues.iloc[0], strict=True))
+            begin = issues.index.min() - pd.Timedelta(days=calibration.days)
+            past = history[history["issued_at"] >= begin]
+            past = past.assign(present=past["model"] == past["entity_id"].map(models))
+            past = past.sort_values("present", ascending=False, kind="stable").drop(columns="present")
+            sums = add_portfolios(past.drop_duplicates(KEYS), fleet, calibration.portfolios)
+            known = pd.concat([past, sums[~sums["entity_id"].isin(past["entity_id"])]])
+            issued = add_portfolios(rows, fleet, calibration.portfolios)
+            for group in fleet.portfolios_of(product):
+                _tell(issued[issued["entity_id"] == group.id], product, group, pd.DatetimeIndex(issues.index))
+            parts.append(calibrated(issued, known, observations, fleet, calibration))
+    return pd.concat(parts, ignore_index=True)
+
+
+def _tell(issued: pd.DataFrame, product: Product, group: Group, issues: pd.DatetimeIndex) -> None:
+    """Log what a portfolio lacks."""
+    refused = issues.difference(pd.DatetimeIndex(issued["issued_at"]))
+    if len(refused):
+        logger.warning("not issued: %s/%s: too few of its farms at %s", product.id, group.id, _span(refused))
+    for words, rows in issued[issued["fallback"] != ""].groupby("fallback"):
+        at = _span(pd.DatetimeIndex(rows["issued_at"].unique()))
+        logger.warning("%s/%s at %s: %s", product.id, group.id, at, words)
 
 
 def _champions(

@@ -1,14 +1,15 @@
 r"""Forecasting: at every issue time, the champion that was promoted by then speaks, and says what moved it.
 
-features ───────┬──────────────────────────────┐
-model_versions ─┼── issue_forecasts ─ forecasts ─┴─ explain_forecasts ─ drivers
-promotions ─────┘
+features ───────┬──────────────────────────────────────────────────────────────────────┐
+model_versions ─┼─ issue_forecasts ─ model_forecasts ─ calibrate_forecasts ─ forecasts ─ explain_forecasts ─ drivers
+promotions ─────┘                                            │
+observations, replay_model_forecasts ────────────────────────┘
 """
 
 from kedro.pipeline import Node, Pipeline
 
 from wind_kedro.pipelines.forecasting.explaining import explain_forecasts
-from wind_kedro.pipelines.forecasting.nodes import issue_forecasts
+from wind_kedro.pipelines.forecasting.nodes import calibrate_forecasts, issue_forecasts
 
 
 def create_pipeline() -> Pipeline:
@@ -18,8 +19,21 @@ def create_pipeline() -> Pipeline:
             Node(
                 issue_forecasts,
                 inputs=["features", "model_versions", "promotions", "params:fleet", "params:clock"],
-                outputs="forecasts",
+                outputs="model_forecasts",
                 name="issue_forecasts",
+            ),
+            Node(
+                calibrate_forecasts,
+                inputs=[
+                    "model_forecasts",
+                    "replay_model_forecasts",
+                    "observations",
+                    "params:fleet",
+                    "params:clock",
+                    "params:calibration",
+                ],
+                outputs="forecasts",
+                name="calibrate_forecasts",
             ),
             Node(
                 explain_forecasts,

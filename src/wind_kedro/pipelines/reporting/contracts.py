@@ -168,7 +168,7 @@ class ForecastFacts(Fact):
     last_valid_at: dt.datetime
     model: str
     model_version: str
-    fallback: str = Field(description="'' or the model that stood in for the champion")
+    fallback: str = Field(description="'' or the model that stood in for the champion; of a portfolio, what it lacks")
     energy: EnergyFacts
 
 
@@ -214,6 +214,9 @@ class MemberFacts(Fact):
     goal_since: dt.date
     weather: Weather
     headline: str
+    portfolio_of: list[str] = Field(
+        description="farms whose forecasts its own is made from; empty: it has a model of its own"
+    )
     forecast: ForecastFacts | None
     model: ModelFacts | None
     replay: list[ScoreFacts]

@@ -6,7 +6,7 @@ import pandas as pd
 
 from wind_kedro.cards import Fleet
 from wind_kedro.clock import Clock
-from wind_kedro.columns import PERFECT_WEATHER, quantile_column
+from wind_kedro.columns import BASE, PERFECT_WEATHER, quantile_column
 from wind_kedro.pipelines.reporting import views
 from wind_kedro.pipelines.reporting.contracts import Figure, Reporting
 from wind_kedro.pipelines.reporting.figures import (
@@ -20,10 +20,12 @@ from wind_kedro.pipelines.reporting.figures import (
     VERMILION,
     Panel,
     View,
+    detailed_members,
     draw_views,
+    numbers,
+    times,
 )
 
-_BASE = "base"
 _COLOURS = (BLUE, SKY, GREEN, ORANGE, PURPLE, VERMILION, MUTED, "#f0e442", "#8c564b")
 
 
@@ -35,7 +37,7 @@ def draw_drivers(
     Bars start at what the model says without any input; together they reach the median.
     """
     shown = []
-    for member in views.members(fleet)[: reporting.detailed_members]:
+    for member in detailed_members(fleet, reporting):
         view = View(member.key, member.label, fleet.perfect_weather(member.entity_id))
         newest = views.newest_issue(forecasts, member, clock)
         rows = member.rows(drivers).merge(newest[["issued_at", "valid_at"]], on=["issued_at", "valid_at"])
@@ -62,7 +64,7 @@ def _add_bars(view: View, rows: pd.DataFrame, newest: pd.DataFrame, member: view
     from plotly import graph_objects
 
     issued = newest["issued_at"].iloc[0]
-    times = [f"{time:%Y-%m-%dT%H:%M}" for time in newest["valid_at"]]
+    x = times(newest["valid_at"])
     moved = rows.pivot(index="valid_at", columns="driver", values="contribution_kw") / views.KW_PER_MW
     leading = rows.assign(
         words=[
@@ -70,16 +72,16 @@ def _add_bars(view: View, rows: pd.DataFrame, newest: pd.DataFrame, member: view
             for feature, value in zip(rows["feature"], rows["feature_value"], strict=True)
         ]
     ).pivot(index="valid_at", columns="driver", values="words")
-    base = moved[_BASE].mean()
+    base = moved[BASE].mean()
     view.label = (
         f"{member.label}, issued {issued.day} {issued:%b %Y %H:%M} UTC · start: the {base:.2f} MW said without inputs"
     )
     # The largest first: nearest to the start, and first in the legend.
-    order = moved.drop(columns=_BASE).abs().sum().sort_values(ascending=False, kind="stable").index
+    order = moved.drop(columns=BASE).abs().sum().sort_values(ascending=False, kind="stable").index
     for driver, colour in zip(order, _COLOURS, strict=False):
         view.add(
             graph_objects.Bar(
-                x=times, y=[round(float(value), 3) for value in moved[driver]], name=driver,
+                x=x, y=numbers(moved[driver]), name=driver,
                 marker={"color": colour, "line": {"width": 0}}, customdata=list(leading[driver]),
                 hovertemplate=f"{driver}: %{{y:+.2f}} MW, most by %{{customdata}}<extra></extra>"
                 if leading[driver].str.len().any()
@@ -89,8 +91,8 @@ def _add_bars(view: View, rows: pd.DataFrame, newest: pd.DataFrame, member: view
     medians = newest[quantile_column(0.5)] / views.KW_PER_MW
     view.add(
         graph_objects.Scatter(
-            x=times, y=[round(float(value - base), 3) for value in medians], mode="lines", name="forecast, less the start",
-            line={"color": INK, "width": 2}, customdata=[round(float(value), 3) for value in medians],
+            x=x, y=numbers(medians - base), mode="lines", name="forecast, less the start",
+            line={"color": INK, "width": 2}, customdata=numbers(medians),
             hovertemplate="forecast: %{customdata:.2f} MW<extra></extra>",
         )
     )  # fmt: skip

@@ -183,16 +183,18 @@ def _menu(title: str, shown: Sequence[View], owner: Sequence[int]) -> dict[str, 
     }
 
 
-def _numbers(values: Any, digits: int = 3) -> list[float | None]:
+def numbers(values: Any, digits: int = 3) -> list[float | None]:
     """Plain numbers with few digits; what is missing is null, which JSON knows."""
     return [None if value is None or not math.isfinite(value) else round(float(value), digits) for value in values]
 
 
-def _times(values: Any) -> list[str]:
+def times(values: Any) -> list[str]:
+    """Times as Plotly reads them."""
     return [f"{value:%Y-%m-%dT%H:%M}" for value in pd.DatetimeIndex(values)]
 
 
-def _shown(fleet: Fleet, reporting: Reporting) -> list[views.Member]:
+def detailed_members(fleet: Fleet, reporting: Reporting) -> list[views.Member]:
+    """The members that figures show."""
     return views.members(fleet)[: reporting.detailed_members]
 
 
@@ -219,8 +221,8 @@ def draw_farm_map(fleet: Fleet, reporting: Reporting) -> Figure:
         view = View("", f"All {len(fleet.farms)} farms", False)
         view.add(
             go.Scatter(
-                x=_numbers(east),
-                y=_numbers(north),
+                x=numbers(east),
+                y=numbers(north),
                 mode="markers+text" if len(places) <= reporting.detailed_members else "markers",
                 text=[_escaped(farm.name) for farm, _ in placed],
                 textposition="top center",
@@ -277,8 +279,8 @@ def _map_of(farm: Farm) -> View:
         radius = (turbine.rotor_diameter_m or 0) / 2 / 1000
         # Twenty-four corners look round; None lifts the pen between rotors.
         corners = [math.tau * corner / 24 for corner in range(25)]
-        circle_x += [*_numbers(x + radius * math.cos(angle) for angle in corners), None]
-        circle_y += [*_numbers(y + radius * math.sin(angle) for angle in corners), None]
+        circle_x += [*numbers(x + radius * math.cos(angle) for angle in corners), None]
+        circle_y += [*numbers(y + radius * math.sin(angle) for angle in corners), None]
     view.add(
         go.Scatter(
             x=circle_x, y=circle_y, mode="lines", fill="toself", fillcolor=f"rgba({BLUE_RGB}, 0.15)",
@@ -287,8 +289,8 @@ def _map_of(farm: Farm) -> View:
     )  # fmt: skip
     view.add(
         go.Scatter(
-            x=_numbers(east),
-            y=_numbers(north),
+            x=numbers(east),
+            y=numbers(north),
             mode="markers+text",
             text=[f"   {_escaped(turbine.id)}" for turbine, *_ in placed],
             textposition="middle right",
@@ -338,7 +340,7 @@ def draw_data_quality(
             view.add(
                 go.Bar(
                     orientation="h",
-                    x=_numbers(rows["share"] * 100, 4),
+                    x=numbers(rows["share"] * 100, 4),
                     y=[name for name, wanted in zip(names, is_it, strict=True) if wanted],
                     text=[f"{count:,} of {of:,}" for count, of in zip(rows["count"], rows["of"], strict=True)],
                     textposition="outside",
@@ -353,7 +355,7 @@ def draw_data_quality(
         if len(weeks):
             view.add(
                 go.Scatter(
-                    x=_times(weeks.index), y=_numbers(weeks * 100, 1), mode="lines",
+                    x=times(weeks.index), y=numbers(weeks * 100, 1), mode="lines",
                     line={"color": BLUE, "shape": "hv"},
                     fill="tozeroy", fillcolor=f"rgba({BLUE_RGB}, 0.12)", showlegend=False, name="readings",
                     hovertemplate="week of %{x|%-d %b %Y}: %{y:.1f} %<extra></extra>",
@@ -435,7 +437,7 @@ def _add_clock(view: View, fit: pd.Series) -> None:
                 view.add(
                     go.Bar(
                         orientation="h",
-                        x=_numbers(one[measure] for one in rows),
+                        x=numbers(one[measure] for one in rows),
                         y=[READINGS.get(one["reading"], one["reading"]) for one in rows],
                         text=[form.format(one[measure]) for one in rows],
                         textposition="auto",
@@ -493,7 +495,7 @@ def draw_power_curve(
         for rows, colour, symbol, size, name in shares:
             view.add(
                 go.Scatter(
-                    x=_numbers(rows["wind_speed_ms"], 2), y=_numbers(rows["power_share"] * 100, 1),
+                    x=numbers(rows["wind_speed_ms"], 2), y=numbers(rows["power_share"] * 100, 1),
                     mode="markers", name=name,
                     marker={"color": colour, "size": size, "symbol": symbol, "line": {"color": colour, "width": 1}},
                     hoverinfo="skip",
@@ -507,7 +509,7 @@ def draw_power_curve(
         ):
             view.add(
                 go.Scatter(
-                    x=_numbers(curve["wind_speed_ms"], 2), y=_numbers(curve[column] * 100, 1), mode="lines", name=name,
+                    x=numbers(curve["wind_speed_ms"], 2), y=numbers(curve[column] * 100, 1), mode="lines", name=name,
                     line={"color": INK, "dash": dash, "width": width},
                     showlegend=column != "high_share", legendgroup=name,
                     hovertemplate="%{x:.2f} m/s: %{y:.0f} %<extra></extra>" if column == "power_share" else None,
@@ -577,7 +579,7 @@ def draw_forecast(
     from plotly import graph_objects as go
 
     shown = []
-    for member in _shown(fleet, reporting):
+    for member in detailed_members(fleet, reporting):
         view = View(member.key, member.label, fleet.perfect_weather(member.entity_id))
         newest = views.newest_issue(forecasts, member, clock)
         if newest.empty:
@@ -602,7 +604,7 @@ def _add_fan(
     issued = newest["issued_at"].iloc[0]
     view.perfect_weather = view.perfect_weather or bool((newest["weather"] == PERFECT_WEATHER).any())
     view.label = f"{member.label}, issued {issued.day} {issued:%b %Y %H:%M} UTC"
-    x = _times(newest["valid_at"])
+    x = times(newest["valid_at"])
     main = views.band_levels(levels, reporting.band_share)
     for number, (low, high, nominal) in enumerate(central_bands(levels)):
         is_main = (levels[low], levels[high]) == main
@@ -610,7 +612,7 @@ def _add_fan(
             hover = f"{level:.1%}".replace(".0%", "%")
             view.add(
                 go.Scatter(
-                    x=x, y=_numbers(newest[quantile_column(level)] / views.KW_PER_MW), mode="lines", line={"width": 0},
+                    x=x, y=numbers(newest[quantile_column(level)] / views.KW_PER_MW), mode="lines", line={"width": 0},
                     fill=fill, fillcolor=f"rgba({BLUE_RGB}, {0.12 + 0.08 * number:.2f})" if fill else None,
                     name=f"{nominal * 100:g} % range", legendgroup=f"{nominal}", showlegend=fill is not None,
                     hovertemplate=f"{hover} level: %{{y:.2f}} MW<extra></extra>" if is_main else None,
@@ -619,7 +621,7 @@ def _add_fan(
             )  # fmt: skip
     view.add(
         go.Scatter(
-            x=x, y=_numbers(newest[quantile_column(0.5)] / views.KW_PER_MW), mode="lines", name="forecast (median)",
+            x=x, y=numbers(newest[quantile_column(0.5)] / views.KW_PER_MW), mode="lines", name="forecast (median)",
             line={"color": BLUE, "width": 2.5}, hovertemplate="forecast: %{y:.2f} MW<extra></extra>",
         )
     )  # fmt: skip
@@ -632,13 +634,13 @@ def _add_fan(
         seen = seen.reindex(pd.date_range(seen.index.min(), seen.index.max(), freq=step))
     view.add(
         go.Scatter(
-            x=_times(seen.index), y=_numbers(seen), mode="lines", name="measured", connectgaps=False,
+            x=times(seen.index), y=numbers(seen), mode="lines", name="measured", connectgaps=False,
             line={"color": INK, "width": 1.8}, hovertemplate="measured: %{y:.2f} MW<extra></extra>",
         )
     )  # fmt: skip
     view.add(
         go.Scatter(
-            x=_times([issued, issued]), y=[0, round(member.capacity_kw / views.KW_PER_MW, 3)],
+            x=times([issued, issued]), y=[0, round(member.capacity_kw / views.KW_PER_MW, 3)],
             mode="lines", name="issued",
             line={"color": MUTED, "width": 1, "dash": "dash"}, hoverinfo="skip", showlegend=False,
         )
@@ -672,7 +674,7 @@ def draw_lead_times(
 
     metrics = {"nmae_share": 1, "pinball_share": 2}
     shown = []
-    for member in _shown(fleet, reporting):
+    for member in detailed_members(fleet, reporting):
         scores = views.in_all(member.rows(replay_scores))
         scores = scores[scores["metric"].isin(metrics) & scores["level"].isna()]
         view = View(member.key, member.label, _any_perfect(scores))
@@ -687,8 +689,8 @@ def draw_lead_times(
                     continue
                 view.add(
                     go.Scatter(
-                        x=_numbers(middle, 2),
-                        y=_numbers(leads["value"] * 100),
+                        x=numbers(middle, 2),
+                        y=numbers(leads["value"] * 100),
                         mode="lines+markers",
                         line=line,
                         name=_escaped(model.replace("_", " ") + (" (the champion)" if model == champion else "")),
@@ -733,7 +735,7 @@ def draw_reliability(
     from plotly import graph_objects as go
 
     shown = []
-    for member in _shown(fleet, reporting):
+    for member in detailed_members(fleet, reporting):
         promoted = views.champions(promotions, member, clock)
         replay = _frequencies(member.rows(replay_scores), promoted[-1:], member)
         live = _frequencies(views.known_periods(member.rows(live_scores), clock), promoted, member)
@@ -749,8 +751,8 @@ def draw_reliability(
             if points:
                 view.add(
                     go.Scatter(
-                        x=_numbers(float(str(level)) * 100 for level, _, _ in points),
-                        y=_numbers((math.nan if seen is None else seen * 100 for _, seen, _ in points), 2),
+                        x=numbers(float(str(level)) * 100 for level, _, _ in points),
+                        y=numbers((math.nan if seen is None else seen * 100 for _, seen, _ in points), 2),
                         mode="lines+markers",
                         name=name,
                         line={"color": colour, "width": 2},
@@ -802,7 +804,7 @@ def draw_live_performance(
     from plotly import graph_objects as go
 
     shown = []
-    for member in _shown(fleet, reporting):
+    for member in detailed_members(fleet, reporting):
         metric = member.product.deciding_score if member.product.deciding_score in SHARES else "nmae_share"
         promoted = views.champions(promotions, member, clock)
         live = views.known_periods(member.rows(live_scores), clock)
@@ -841,13 +843,13 @@ def _add_days(
     x = [f"{day:%Y-%m-%d}" for day in days.index]
     view.add(
         go.Scatter(
-            x=x, y=_numbers(days["loss"] / days["n"] * 100), mode="markers", name="each day",
+            x=x, y=numbers(days["loss"] / days["n"] * 100), mode="markers", name="each day",
             marker={"color": SKY, "size": 7}, hovertemplate="%{x|%-d %b %Y}: %{y:.2f} %<extra></extra>",
         )
     )  # fmt: skip
     view.add(
         go.Scatter(
-            x=x, y=_numbers(rolled["loss"] / rolled["n"] * 100), mode="lines", line={"color": BLUE, "width": 2.5},
+            x=x, y=numbers(rolled["loss"] / rolled["n"] * 100), mode="lines", line={"color": BLUE, "width": 2.5},
             name=f"mean of {reporting.live_average_days} days", hovertemplate="mean: %{y:.2f} %<extra></extra>",
         )
     )  # fmt: skip
@@ -858,7 +860,7 @@ def _add_days(
         if value is not None:
             view.add(
                 go.Scatter(
-                    x=[x[0], x[-1]], y=_numbers([value * 100] * 2), mode="lines",
+                    x=[x[0], x[-1]], y=numbers([value * 100] * 2), mode="lines",
                     line={"color": colour, "dash": dash, "width": 2},
                     name=f"{name}: {value * 100:.2f} %", hoverinfo="skip",
                 )

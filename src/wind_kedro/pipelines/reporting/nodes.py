@@ -197,6 +197,9 @@ def _member_facts(
         goal_since=product.goal.since,
         weather=weather_label(perfect),
         headline=headline,
+        portfolio_of=[
+            farm_id for group in fleet.portfolios_of(product) if group.id == member.entity_id for farm_id in group.farms
+        ],
         forecast=forecast,
         model=None if promotion is None else _model_facts(promotion),
         replay=_score_facts(replay, member, reporting),

@@ -8,22 +8,32 @@ from __future__ import annotations
 
 import logging
 import re
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
+from wind_kedro.calibration import Calibration, calibrated
 from wind_kedro.cards import Fleet, Product
 from wind_kedro.clock import Clock
 from wind_kedro.errors import WindKedroError
 from wind_kedro.fleet import Mapped, Workers, map_farms
 from wind_kedro.forecasts import KEYS, feature_matrix, forecast_rows
 from wind_kedro.models import Forecaster, ModelConfig, build, with_members
+from wind_kedro.portfolio import add_portfolios
 from wind_kedro.scores import Scoring, deciding_scores, latest_versions, score_forecasts
 from wind_kedro.tiers import TIERS, reaches, ready_entities
 
 logger = logging.getLogger(__name__)
+
+
+def _listed(words: Any) -> Any:
+    return words.split() if isinstance(words, str) else words
+
+
+#: A list that on the command line is words: --params "months=2013-01 2013-02".
+Words = Annotated[list[str], BeforeValidator(_listed)]
 
 
 class Replay(BaseModel):
@@ -34,16 +44,10 @@ class Replay(BaseModel):
     days: int = Field(gt=0, description="how many days before the training time the replay begins")
     refit_every_days: int = Field(gt=0, description="how often candidates are refitted in it, as in operation")
     min_train_days: int = Field(gt=0, description="a fold with less history than this is left out")
-    months: list[str] | None = Field(
+    months: Words | None = Field(
         None,
         description="instead of days: these months (2013-01), UTC, each with candidates fitted as of its beginning",
     )
-
-    @field_validator("months", mode="before")
-    @classmethod
-    def _listed(cls, months: Any) -> Any:
-        # On the command line a list is words: --params "months=2013-01 2013-02".
-        return months.split() if isinstance(months, str) else months
 
     @field_validator("months")
     @classmethod
@@ -60,14 +64,9 @@ class Training(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     seed: int
-    products: list[str] | None = Field(None, description="which products are trained; none: all")
+    products: Words | None = Field(None, description="which products are trained; none: all")
     replay: Replay
     candidates: dict[str, ModelConfig] = Field(min_length=1)
-
-    @field_validator("products", mode="before")
-    @classmethod
-    def _listed(cls, products: Any) -> Any:
-        return products.split() if isinstance(products, str) else products
 
     @field_validator("candidates")
     @classmethod
@@ -108,7 +107,7 @@ def admit_candidates(readiness: pd.DataFrame, fleet: Fleet, clock: Clock, traini
             "reason": ready[entity_id].reason,
         }
         for product in _trained(fleet, training)
-        for entity_id in product.members
+        for entity_id in fleet.modelled(product)
         for name, config in training.candidates.items()
         if config.is_for(product.id)
     ]
@@ -246,6 +245,18 @@ def _why_no_replay(table: pd.DataFrame, training_time: pd.Timestamp, replay: Rep
     )
 
 
+def calibrate_replay(
+    replay_model_forecasts: pd.DataFrame, observations: pd.DataFrame, fleet: Fleet, calibration: Calibration
+) -> pd.DataFrame:
+    """One row per product, entity, candidate, issue time and interval: what would have been issued, portfolios included.
+
+    Corrected as live forecasting would have done it, from the replay's own earlier issues, with what was known at each issue;
+    a portfolio is of its farms' forecasts by the same candidate.
+    """
+    replayed = add_portfolios(replay_model_forecasts, fleet, calibration.portfolios, by_model=True)
+    return calibrated(replayed, replayed, observations, fleet, calibration)
+
+
 def score_replay(
     replay_forecasts: pd.DataFrame, observations: pd.DataFrame, fleet: Fleet, clock: Clock, scoring: Scoring
 ) -> pd.DataFrame:
@@ -288,7 +299,7 @@ def choose(
         deciding = {
             str(entity_id): table for entity_id, table in deciding_scores(replay_scores, product).groupby("entity_id")
         }
-        for entity_id in sorted(product.members):
+        for entity_id in sorted(fleet.modelled(product)):
             key = (product.id, entity_id)
             champion = champions.get(key)
             if entity_id in deciding:

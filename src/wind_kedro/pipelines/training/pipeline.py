@@ -1,15 +1,17 @@
 r"""Training: what would each candidate have forecast, and which one goes live?
 
-readiness ─── admit_candidates ── admissions, which the next three take
+readiness ─── admit_candidates ── admissions, which the next two and choose take
 
 features ─────┐
-              ├─ assemble_model_input ─ model_input ─┬─ replay_candidates ─ replay_forecasts ─┬─ score_replay ─ replay_scores
-observations ─┘                                      │                                        │                    │
-      └──────────────────────────────────────────────│────────────────────────────────────────┘                    │
-                                                     │   promotions_before ── choose ── choices ───────────────────┘
-                                                     └────────────────────────────────────┴─ fit_fleet ─ model_versions
-                                                                                                              │
-                                                 promotions, champion ─── promote ────────────────────────────┘
+              ├─ assemble_model_input ─ model_input ─┬─ replay_candidates ─ replay_model_forecasts
+observations ─┘                                      │                               │
+      ├──────────────────────────────────────────────│──────────────── calibrate_replay ─ replay_forecasts
+      └──────────────────────────────────────────────│──────────────────── score_replay ─────────┘
+                                                     │                           │
+                                                     │   promotions_before ── choose ─ choices
+                                                     └─────────────────────────────┴─ fit_fleet ─ model_versions
+                                                                                                        │
+                                           promotions, champion ─── promote ────────────────────────────┘
 """
 
 from kedro.pipeline import Node, Pipeline
@@ -17,6 +19,7 @@ from kedro.pipeline import Node, Pipeline
 from wind_kedro.pipelines.training.nodes import (
     admit_candidates,
     assemble_model_input,
+    calibrate_replay,
     choose,
     replay_candidates,
     score_replay,
@@ -51,8 +54,14 @@ def create_pipeline() -> Pipeline:
                     "params:training",
                     "params:workers",
                 ],
-                outputs="replay_forecasts",
+                outputs="replay_model_forecasts",
                 name="replay_candidates",
+            ),
+            Node(
+                calibrate_replay,
+                inputs=["replay_model_forecasts", "observations", "params:fleet", "params:calibration"],
+                outputs="replay_forecasts",
+                name="calibrate_replay",
             ),
             Node(
                 score_replay,

@@ -1,0 +1,155 @@
+"""What is issued of what models say: portfolios are made, errors are looked back on, and what is missing is told."""
+
+import logging
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from wind_kedro import contracts
+from wind_kedro.calibration import Calibration
+from wind_kedro.cards import Fleet
+from wind_kedro.clock import Clock
+from wind_kedro.pipelines.forecasting.nodes import calibrate_forecasts
+
+COLUMNS = ["q100_kw", "q500_kw", "q900_kw"]
+CAPACITY_KW = {"hill": 3000.0, "shore": 1000.0}
+NOW = pd.Timestamp("2024-03-31 06:00", tz="UTC")
+CLOCK = Clock.model_validate({"as_of": "2024-03-31T12:00"})
+RULES = Calibration.model_validate(
+    {
+        "days": 20,
+        "least_rows": 20,
+        "settle_rows": 0,
+        "candidates": {"new": "spread", "old": "spread"},
+        "portfolios": {"error_correlation": 0.0, "least_capacity_share": 0.5},
+    }
+)
+
+
+@pytest.fixture
+def sold(cards: dict[str, Any]) -> Fleet:
+    """The product `hours` is of both farms and their group."""
+    cards["products"][0]["members"] = ["hill", "shore", "both"]
+    return Fleet.from_config(**cards)
+
+
+def said(model: str, days: int, ending: pd.Timestamp, farms: tuple[str, ...] = ("hill", "shore")) -> pd.DataFrame:
+    """Two issues a day of four hours, 40, 50 and 60 % of capacity, for so many days up to and with a time."""
+    issued = pd.DataFrame({"issued_at": pd.date_range(end=ending, periods=2 * days, freq="12h", unit="us")})
+    table = issued.merge(pd.DataFrame({"lead_minutes": [0, 60, 120, 180]}), how="cross")
+    table = table.merge(pd.DataFrame({"entity_id": list(farms)}), how="cross")
+    capacity = table["entity_id"].map(CAPACITY_KW)
+    return contracts.Forecasts.validate(
+        table.assign(
+            product_id="hours",
+            model=model,
+            model_version="1",
+            valid_at=table["issued_at"] + pd.to_timedelta(table["lead_minutes"], unit="min"),
+            capacity_kw=capacity,
+            weather_run_at=table["issued_at"],
+            fallback="",
+            weather="forecast weather",
+            q100_kw=0.4 * capacity,
+            q500_kw=0.5 * capacity,
+            q900_kw=0.6 * capacity,
+        )
+    )
+
+
+def came(half_width: float) -> pd.DataFrame:
+    """Power of farms and group, evenly to both sides of the median; eight of ten lie within 0.8 of the half width."""
+    valid_at = pd.date_range("2024-03-01", NOW.tz_localize(None), freq="h", tz="UTC", unit="us")
+    share = np.resize(np.linspace(0.5 - half_width, 0.5 + half_width, 21), len(valid_at))
+    parts = [
+        pd.DataFrame(
+            {
+                "entity_id": entity_id,
+                "granularity_minutes": 60,
+                "valid_at": valid_at,
+                "available_at": valid_at + pd.Timedelta(hours=1),
+                "power_kw": share * capacity,
+                "available_capacity_kw": capacity,
+                "imputed_share": 0.0,
+            }
+        )
+        for entity_id, capacity in (CAPACITY_KW | {"both": 4000.0}).items()
+    ]
+    return pd.concat(parts, ignore_index=True)
+
+
+def width(table: pd.DataFrame, entity_id: str) -> float:
+    """Of the band, a share of capacity, mean over the newest issue."""
+    own = table[(table["entity_id"] == entity_id) & (table["issued_at"] == NOW)]
+    return float(((own["q900_kw"] - own["q100_kw"]) / own["capacity_kw"]).mean())
+
+
+def issue(now: pd.DataFrame, replayed: pd.DataFrame, fleet: Fleet, half_width: float = 0.05) -> pd.DataFrame:
+    found = calibrate_forecasts(now, replayed, came(half_width), fleet, CLOCK, RULES)
+    return contracts.Forecasts.validate(found)
+
+
+NOTHING = said("new", 1, NOW).iloc[:0]
+
+
+def test_only_the_issues_of_the_run_are_issued_farms_and_portfolio(sold: Fleet) -> None:
+    table = issue(said("new", 5, NOW), NOTHING, sold)
+    assert set(table["issued_at"]) == {NOW}
+    assert {name: len(rows) for name, rows in table.groupby("entity_id")} == {"hill": 4, "shore": 4, "both": 4}
+    assert set(table.loc[table["entity_id"] == "both", "model"]) == {"portfolio"}
+    assert table.loc[table["entity_id"] == "both", "q500_kw"].unique().tolist() == [2000.0]
+
+
+def test_without_a_past_nothing_is_corrected(sold: Fleet) -> None:
+    table = issue(said("new", 1, NOW), NOTHING, sold)
+    assert width(table, "hill") == pytest.approx(0.2)
+    # Half bands of 300 and 100 kW, of errors that do not correlate.
+    assert width(table, "both") == pytest.approx(2 * np.hypot(300, 100) / 4000)
+
+
+@pytest.mark.parametrize("live", [True, False], ids=["of the history", "of the replay, where there is no history"])
+def test_errors_of_earlier_issues_correct_farms_and_portfolio(sold: Fleet, live: bool) -> None:
+    past = said("new", 15, NOW)
+    now, replayed = (past, NOTHING) if live else (past[past["issued_at"] == NOW], past[past["issued_at"] < NOW])
+    # A fifth of ±5 % lies outside ±4 %: farms are drawn in by half, the most that is allowed, the group to that.
+    table = issue(now, replayed, sold)
+    assert width(table, "hill") == pytest.approx(0.1, abs=0.005)
+    assert width(table, "both") == pytest.approx(0.08, abs=0.01)
+
+
+def test_a_model_that_is_new_is_judged_by_its_own_replay(sold: Fleet) -> None:
+    old = said("old", 15, NOW - pd.Timedelta(hours=12)).assign(q100_kw=0.0, q900_kw=lambda rows: rows["capacity_kw"])
+    now = pd.concat([old, said("new", 1, NOW).query("issued_at == @NOW")])
+    replayed = said("new", 15, NOW - pd.Timedelta(hours=12))
+    table = issue(now, replayed, sold)
+    assert width(table, "hill") == pytest.approx(0.1, abs=0.005)
+    # Of the old model's bands, which were too wide by far, the portfolio would be drawn in by half.
+    assert width(table, "both") == pytest.approx(0.08, abs=0.01)
+
+
+def test_what_a_later_issue_is_made_of_moves_no_earlier_one(sold: Fleet) -> None:
+    """A model that is promoted between two issues of one run."""
+    earlier = NOW - pd.Timedelta(hours=12)
+    old, replayed = said("old", 15, earlier), said("new", 15, earlier).assign(q100_kw=1.0)
+    both = Clock.model_validate({"as_of": CLOCK.as_of, "issue_from": earlier - pd.Timedelta(hours=1)})
+    alone = Clock.model_validate({"as_of": earlier})
+    now = pd.concat([old, said("new", 1, NOW).query("issued_at == @NOW")])
+    together = calibrate_forecasts(now, replayed, came(0.1), sold, both, RULES)
+    apart = calibrate_forecasts(old, replayed, came(0.1), sold, alone, RULES)
+    assert set(together["issued_at"]) == {earlier, NOW}
+    pd.testing.assert_frame_equal(
+        together[together["issued_at"] == earlier].reset_index(drop=True), apart.reset_index(drop=True)
+    )
+
+
+def test_a_missing_farm_stops_nothing_and_is_told(sold: Fleet, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        table = issue(said("new", 1, NOW, farms=("hill",)), NOTHING, sold)
+    assert set(table.loc[table["entity_id"] == "both", "fallback"]) == {"without shore"}
+    assert "hours/both at 2024-03-31T06:00: without shore" in caplog.text
+    caplog.clear()
+    with caplog.at_level(logging.WARNING):
+        table = issue(said("new", 1, NOW, farms=("shore",)), NOTHING, sold)
+    assert set(table["entity_id"]) == {"shore"}
+    assert "not issued: hours/both: too few of its farms at 2024-03-31T06:00" in caplog.text
