@@ -468,7 +468,9 @@ class Drivers(Contract):
     model_version: Series[str]
     driver: Series[str] = pa.Field(description="a group of features (parameters_drivers.yml), 'base' or 'corrections'")
     contribution_kw: Series[float] = pa.Field(description="of the median")
-    feature: Series[str] = pa.Field(description="the feature of the group that moved it most; '' where there is none")
+    feature: Series[str] = pa.Field(
+        description="the feature of the group that moved it most; of 'base', who of a blend could say; '' where there is none"
+    )
     feature_value: Series[float] = pa.Field(
         nullable=True, description="its value, in its own unit; null: not known then"
     )

@@ -13,7 +13,15 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from wind_kedro.models.calibration import MIN_ROWS_TO_CALIBRATE, spread_that_holds, stretched
 from wind_kedro.models.columns_learnt import blocks_of_time
-from wind_kedro.models.protocol import Array, Forecaster, Parameters, load_arrays, numbers, save_arrays
+from wind_kedro.models.protocol import (
+    Array,
+    Contributions,
+    Forecaster,
+    Parameters,
+    load_arrays,
+    numbers,
+    save_arrays,
+)
 
 ARTEFACT = "blend.npz"
 #: Tells which rows, in order of issue and interval, are neighbours.
@@ -148,6 +156,22 @@ class Blend(Forecaster):
             return forecasts
         lead = numbers(features, LEAD)
         return np.stack([smoothed(quantiles, lead, self.parameters.smoothing) for quantiles in forecasts])
+
+    def contributions(self, features: pd.DataFrame) -> Contributions | None:
+        """What moved the medians of those members that can say, averaged by weight, before smoothing; nothing where none can."""
+        weighed = zip(self.weights.items(), self._members, strict=True)
+        told = [(name, weight, member.contributions(features)) for (name, weight), member in weighed if weight > 0]
+        able = [(name, weight, own) for name, weight, own in told if own is not None]
+        if not able:
+            return None
+        total = sum(weight for _, weight, _ in able)
+        base = sum((weight / total * own.base for _, weight, own in able), np.zeros(len(features)))
+        columns = pd.concat([own.columns * (weight / total) for _, weight, own in able], axis=1)
+        return Contributions(
+            base,
+            columns.T.groupby(level=0, sort=False).sum().T,
+            {} if len(able) == len(told) else {name: weight for name, weight, _ in able},
+        )
 
     def _save(self, folder: Path) -> None:
         save_arrays(folder / ARTEFACT, {"weights": self._weights, "spread": self._spread})

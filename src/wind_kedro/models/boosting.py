@@ -10,9 +10,11 @@ import pandas as pd
 from numpy.typing import NDArray
 from pydantic import Field
 
-from wind_kedro.models.columns_learnt import ColumnForecaster, ColumnParameters, Matrix
+from wind_kedro.models.calibration import middle_of
+from wind_kedro.models.columns_learnt import ColumnForecaster, ColumnParameters, Matrix, matrix_of
 from wind_kedro.models.levels import between_levels, few_levels
-from wind_kedro.models.protocol import Array, Parameters, save_arrays
+from wind_kedro.models.protocol import Array, Contributions, Parameters, save_arrays
+from wind_kedro.models.shapley import tree_shapley
 from wind_kedro.models.trees import Ints, Trees, grow
 
 ARTEFACT = "boosting.npz"
@@ -96,6 +98,15 @@ class Boosting(ColumnForecaster):
             total += self._steps[leaves[:, tree]]
         learnt = np.sort(self._start + total / self.parameters.repeats, axis=1)
         return between_levels(learnt, self._learnt_levels.tolist(), self.levels)
+
+    def contributions(self, features: pd.DataFrame) -> Contributions:
+        """Shapley values of the median: trees add up to it. They do so before quantiles are sorted and kept within bounds."""
+        self._need(features)
+        middle = middle_of(self._learnt_levels.tolist())
+        values = self._steps[:, middle].astype(np.float64) / self.parameters.repeats
+        base, added = tree_shapley(self._trees, values, matrix_of(features, self._columns))
+        told = pd.DataFrame(added, columns=self._columns, index=features.index)
+        return Contributions(np.full(len(features), self._start[middle] + base), told)
 
     def _keep(self, folder: Path) -> dict[str, Any]:
         save_arrays(folder / ARTEFACT, self._trees.arrays() | {"steps": self._steps, "start": self._start})

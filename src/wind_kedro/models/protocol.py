@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -40,13 +40,17 @@ class Parameters(BaseModel):
 class Contributions:
     """What moved the medians of a table of features, in shares of capacity: a row's ``base`` and columns add up to its median.
 
+    Of a blend of which not all members can say, to the median of those that can.
+
     Attributes:
         base: what the model says of a row it knows nothing of, one value a row.
         columns: one row per row of features, one column per feature that the model has learnt from.
+        said_by: of a blend, the members that could say, each with its weight; empty: the whole model did.
     """
 
     base: Array
     columns: pd.DataFrame
+    said_by: Mapping[str, float] = field(default_factory=dict)
 
 
 class Forecaster(ABC):

@@ -29,6 +29,7 @@ class Trees:
         left: left child, `LEAF` where there is none.
         right: right child, `LEAF` where there is none.
         missing_left: whether a missing value goes left.
+        cover: how many of the rows learnt from came by a node.
         columns: of the matrix.
     """
 
@@ -38,6 +39,7 @@ class Trees:
     left: Ints
     right: Ints
     missing_left: NDArray[np.uint8]
+    cover: Ints
     columns: int
     _native: list[Any] = field(default_factory=list, compare=False, repr=False)
 
@@ -53,6 +55,7 @@ class Trees:
             left=joined["left_child"].astype(np.int32),
             right=joined["right_child"].astype(np.int32),
             missing_left=joined["missing_go_to_left"].astype(np.uint8),
+            cover=joined["n_node_samples"].astype(np.int32),
             columns=int(trees[0].n_features),
         )
 
@@ -98,6 +101,7 @@ class Trees:
             "tree_left": self.left,
             "tree_right": self.right,
             "tree_missing_left": self.missing_left,
+            "tree_cover": self.cover,
             "tree_columns": np.array(self.columns),
         }
 
@@ -106,11 +110,15 @@ class Trees:
         """The trees of an ``.npz`` and the arrays that lie beside them.
 
         Raises:
-            ValueError: if they are no trees. scikit-learn walks without looking: a child or column that is not there would be
-                read from memory that is not the model's.
+            ValueError: if they are no trees, or of an older version. scikit-learn walks without looking: a child or column that
+                is not there would be read from memory that is not the model's.
         """
         stored: dict[str, NDArray[Any]] = dict(load_arrays(path))
         own = {name.removeprefix("tree_"): stored.pop(name) for name in list(stored) if name.startswith("tree_")}
+        if "cover" not in own:
+            raise ValueError(
+                f"{path}: trees of an older version, that do not say how many rows are behind a node: train anew"
+            )
         trees = cls(
             own["starts"],
             own["feature"],
@@ -118,6 +126,7 @@ class Trees:
             own["left"],
             own["right"],
             own["missing_left"],
+            own["cover"],
             int(own["columns"]),
         )
         if fault := trees._fault():
@@ -126,7 +135,7 @@ class Trees:
 
     def _fault(self) -> str:
         sizes = np.diff(self.starts)
-        arrays = (self.feature, self.threshold, self.left, self.right, self.missing_left)
+        arrays = (self.feature, self.threshold, self.left, self.right, self.missing_left, self.cover)
         if self.starts[0] != 0 or (sizes < 1).any() or any(len(values) != self.nodes for values in arrays):
             return "the trees and their nodes do not fit together"
         number = np.arange(self.nodes) - np.repeat(self.starts[:-1], sizes)

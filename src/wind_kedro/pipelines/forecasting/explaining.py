@@ -64,7 +64,8 @@ def explain_forecasts(
 
     Of the issues of this run, by the model that issued each. ``base`` is what the model says without any input,
     ``corrections`` what was done to its answer; with them the drivers of an interval add up to its median. A model of a family
-    that cannot say what moved it has no rows.
+    that cannot say what moved it has no rows. Of a blend the members that can say do; ``feature`` of ``base`` names them where
+    they are not all, and ``corrections`` holds what the others make of it.
     """
     parts = []
     for product in fleet.products:
@@ -88,7 +89,8 @@ def _told(rows: pd.DataFrame, inputs: pd.DataFrame, found: Contributions, driver
     capacity = rows["capacity_kw"].to_numpy(float)
     keys = rows[[*KEYS, "model", "model_version"]]
     moved = found.columns.to_numpy(float)
-    base = keys.assign(driver=BASE, contribution_kw=found.base * capacity, feature="", feature_value=np.nan)
+    said_by = ", ".join(f"{name} ({weight:.0%} of the blend)" for name, weight in found.said_by.items())
+    base = keys.assign(driver=BASE, contribution_kw=found.base * capacity, feature=said_by, feature_value=np.nan)
     parts = [base]
     groups = np.array([drivers.group_of(str(column)) for column in found.columns])
     for name in [*drivers.groups, OTHER]:

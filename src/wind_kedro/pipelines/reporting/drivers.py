@@ -44,7 +44,9 @@ def draw_drivers(
         if newest.empty:
             view.note = "No forecast was issued yet: run the pipeline forecasting."
         elif rows.empty:
-            view.note = f"A {newest['model'].iloc[0]} model cannot say what moved it; the pipeline forecasting asked."
+            view.note = (
+                f"The model '{newest['model'].iloc[0]}' cannot say what moved it; the pipeline forecasting asked."
+            )
         else:
             view.perfect_weather = view.perfect_weather or bool((newest["weather"] == PERFECT_WEATHER).any())
             _add_bars(view, rows, newest, member)
@@ -73,9 +75,8 @@ def _add_bars(view: View, rows: pd.DataFrame, newest: pd.DataFrame, member: view
         ]
     ).pivot(index="valid_at", columns="driver", values="words")
     base = moved[BASE].mean()
-    view.label = (
-        f"{member.label}, issued {issued.day} {issued:%b %Y %H:%M} UTC · start: the {base:.2f} MW said without inputs"
-    )
+    who = rows.loc[rows["driver"] == BASE, "feature"].iloc[0]
+    view.label = f"{member.label}, issued {issued.day} {issued:%b %Y %H:%M} UTC · start: the {base:.2f} MW said without inputs{who and f', by {who}'}"
     # The largest first: nearest to the start, and first in the legend.
     order = moved.drop(columns=BASE).abs().sum().sort_values(ascending=False, kind="stable").index
     for driver, colour in zip(order, _COLOURS, strict=False):
