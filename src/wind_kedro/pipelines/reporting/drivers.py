@@ -76,7 +76,8 @@ def _add_bars(view: View, rows: pd.DataFrame, newest: pd.DataFrame, member: view
     ).pivot(index="valid_at", columns="driver", values="words")
     base = moved[BASE].mean()
     who = rows.loc[rows["driver"] == BASE, "feature"].iloc[0]
-    view.label = f"{member.label}, issued {issued.day} {issued:%b %Y %H:%M} UTC · start: the {base:.2f} MW said without inputs{who and f', by {who}'}"
+    start = f"start: the {base:.2f} MW said without inputs" + (f", by {who}" if who else "")
+    view.label = f"{member.label}, issued {issued.day} {issued:%b %Y %H:%M} UTC · {start}"
     # The largest first: nearest to the start, and first in the legend.
     order = moved.drop(columns=BASE).abs().sum().sort_values(ascending=False, kind="stable").index
     for driver, colour in zip(order, _COLOURS, strict=False):
