@@ -8,11 +8,14 @@ import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from wind_kedro.calibration import Calibration
+from wind_kedro.cards import Fleet
 from wind_kedro.onboarding import Findings
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
@@ -33,6 +36,7 @@ def scripts() -> dict[str, ModuleType]:
             "gefcom2014",
             "proof_readiness",
             "ablation",
+            "proof_portfolio",
         ):
             spec = importlib.util.spec_from_file_location(name, BENCHMARKS / f"{name}.py")
             assert spec is not None
@@ -347,3 +351,75 @@ def test_only_the_wrong_point_may_be_found(
     table = pd.DataFrame({"farm_id": [f"zone_{number}" for number in range(1, 11)]})
     table["wrong_point"] = table["farm_id"].isin(flagged)
     assert scripts["proof_readiness"].failures(table) == expected
+
+
+# --- portfolio -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("mean", "expected"),
+    [
+        pytest.param({"gain": 0.06, "coverage_80": 0.8}, [], id="as it is to be"),
+        pytest.param({"gain": 0.059, "coverage_80": 0.8}, ["gain 5.9%, bar 6%"], id="hardly better than the sum"),
+        pytest.param(
+            {"gain": 0.1, "coverage_80": 0.97}, ["mean coverage 0.970, bar 0.78 to 0.82"], id="a band that is too wide"
+        ),
+    ],
+)
+def test_a_portfolio_is_judged_by_its_mean(
+    scripts: dict[str, ModuleType], mean: dict[str, float], expected: list[str]
+) -> None:
+    table = pd.DataFrame([{"task": "4", "gain": 0.0, "coverage_80": 0.5}, {"task": "mean", **mean}])
+    assert scripts["proof_portfolio"].missed(table) == expected
+
+
+def test_a_group_whose_zones_err_apart_gains(scripts: dict[str, ModuleType], cards: dict[str, Any]) -> None:
+    """The three that are compared, of forecasts whose bands hold for each farm: summed, they are too wide for the group."""
+    proof = scripts["proof_portfolio"]
+    cards["groups"][0]["id"] = proof.GROUP
+    cards["products"][0] |= {
+        "id": proof.COMPETITION,
+        "members": ["hill", "shore", proof.GROUP],
+        "issue_times": ["00:00"],
+        "horizon_minutes": 1440,
+    }
+    fleet = Fleet.from_config(**cards)
+    rng = np.random.default_rng(5)
+    valid_at = pd.date_range("2012-10-01", "2013-01-31 23:00", freq="h", tz="UTC", unit="us")
+    capacity = {"hill": 3000.0, "shore": 1000.0}
+    error = {farm: rng.normal(0, 0.1 * size, len(valid_at)) for farm, size in capacity.items()}
+    error[proof.GROUP] = error["hill"] + error["shore"]
+    came = pd.concat(
+        pd.DataFrame(
+            {
+                "entity_id": name, "granularity_minutes": 60, "valid_at": valid_at,
+                "available_at": valid_at + pd.Timedelta(hours=1), "power_kw": size / 2 + error[name],
+                "available_capacity_kw": size, "imputed_share": 0.0,
+            }
+        )
+        for name, size in (capacity | {proof.GROUP: 4000.0}).items()
+    )  # fmt: skip
+    said = pd.concat(
+        pd.DataFrame(
+            {
+                "product_id": proof.COMPETITION, "entity_id": name, "model": "quick", "model_version": "replay",
+                "issued_at": valid_at.floor("D"), "valid_at": valid_at, "lead_minutes": valid_at.hour * 60,
+                "capacity_kw": size, "weather_run_at": valid_at.floor("D"), "fallback": "", "weather": "forecast weather",
+                "q100_kw": size * (0.5 - 0.12816), "q500_kw": size * 0.5, "q900_kw": size * (0.5 + 0.12816),
+            }
+        )
+        for name, size in capacity.items()
+    )  # fmt: skip
+    rules = Calibration.model_validate(
+        {
+            "days": 60, "least_rows": 240, "settle_rows": 0,
+            "portfolios": {"error_correlation": 0.6, "least_capacity_share": 0.5},
+        }
+    )  # fmt: skip
+    table = proof.table_of(proof.of_the_group(said, came, fleet, rules), came, fleet, [4]).set_index("task")
+    task = table.loc["4"]
+    assert task["summed_coverage_80"] > 0.85
+    assert task["coverage_80"] == pytest.approx(0.8, abs=0.03)
+    assert task["recalibrated_pinball"] < task["narrowed_pinball"] < task["summed_pinball"]
+    assert task["gain"] == pytest.approx(1 - task["recalibrated_pinball"] / task["summed_pinball"], abs=1e-3)
+    assert table.loc["mean", "gain"] == task["gain"]
