@@ -80,7 +80,9 @@ def _read(project: Path, name: str) -> pd.DataFrame:
 
 def test_every_zone_is_a_farm_of_its_own_rows(project: Path, raw: pd.DataFrame) -> None:
     found = _read(project, "observations")
-    assert set(found["entity_id"]) == {f"zone_{zone}" for zone in ZONES}
+    assert set(found["entity_id"]) == {f"zone_{zone}" for zone in ZONES} | {"all_zones"}
+    power = found.pivot_table(index="valid_at", columns="entity_id", values="power_kw").dropna()
+    assert power["all_zones"].to_numpy() == pytest.approx(power.drop(columns="all_zones").sum(axis=1).to_numpy())
     for zone in (1, 10):
         own = found[found["entity_id"] == f"zone_{zone}"].sort_values("valid_at")
         sent = raw[(raw["ZONEID"] == zone) & raw["TARGETVAR"].notna()]
