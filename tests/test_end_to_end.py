@@ -46,8 +46,10 @@ TABLES = {
     "model_input": "05_model_input/model_input.parquet",
     "choices": "06_models/choices.parquet",
     "promotions": "06_models/promotions",
+    "replay_model_forecasts": "06_models/replay_model_forecasts.parquet",
     "replay_forecasts": "06_models/replay_forecasts.parquet",
     "replay_scores": "06_models/replay_scores.parquet",
+    "model_forecasts": "07_model_output/model_forecasts",
     "forecasts": "07_model_output/forecasts",
     "live_scores": "07_model_output/live_scores",
     "incidents": "07_model_output/incidents",
@@ -411,9 +413,10 @@ def test_only_weather_that_had_arrived_is_behind_a_forecast(issued, out, fleet):
         assert (known.min(axis=1) <= runs["issued_at"]).all(), entity
 
 
-def test_the_version_promoted_by_then_issued(issued, out, product):
+def test_the_version_promoted_by_then_issued(issued, out, product, fleet):
     promotions = out["promotions"].query("product_id == @product.id").set_index("entity_id")
-    assert set(promotions.index) == set(product.members)
+    assert set(promotions.index) == set(fleet.modelled(product))
+    issued = issued[issued["entity_id"].isin(promotions.index)]
     assert (promotions["promoted_at"] == TRAINED).all()
     assert (promotions["trained_through"] < TRAINED).all()
     assert (issued["issued_at"] > issued["entity_id"].map(promotions["promoted_at"])).all()
@@ -423,10 +426,27 @@ def test_the_version_promoted_by_then_issued(issued, out, product):
     assert (issued["weather"] == "forecast weather").all()
 
 
+def test_a_portfolio_is_issued_and_replayed_from_its_farms(out, fleet):
+    """The coast beside both its farms: medians add up, and the errors of both offset each other in the band."""
+    hourly = out["forecasts"].query("product_id == 'hourly_36h'")
+    keys = ["issued_at", "valid_at"]
+    farms = hourly[hourly["entity_id"].isin(["north_ridge", "south_bay"])].groupby(keys)
+    coast = hourly[hourly["entity_id"] == "coast"].set_index(keys).sort_index()
+    assert set(coast["model"]) == {"portfolio"}
+    assert set(coast["fallback"]) == {""}
+    assert coast["q500_kw"].to_numpy() == pytest.approx(farms["q500_kw"].sum().to_numpy())
+    summed = farms[["q100_kw", "q900_kw"]].sum()
+    assert (coast["q900_kw"] - coast["q100_kw"]).mean() < 0.9 * (summed["q900_kw"] - summed["q100_kw"]).mean()
+    replayed = out["replay_scores"].query("product_id == 'hourly_36h' and entity_id == 'coast'")
+    assert set(replayed["model"]) == set(out["replay_forecasts"]["model"])
+    live = out["live_scores"].query("product_id == 'hourly_36h' and entity_id == 'coast' and metric == 'coverage'")
+    assert len(live)
+
+
 def test_the_group_is_what_its_farms_are(out, fleet):
-    """The coast's median against the sum of its farms' medians, half an hour apart: near, and moving with it."""
+    """Where not all of its farms are members the coast has its own model: near the sum of its farms' medians, and moving with it."""
     forecasts = out["forecasts"]
-    coast = forecasts[forecasts["entity_id"] == "coast"]
+    coast = forecasts[(forecasts["entity_id"] == "coast") & (forecasts["product_id"] == "quarter_hourly_24h")]
     coast = coast.assign(valid_at=coast["valid_at"].dt.floor("h"), issued_at=coast["issued_at"].dt.floor("h"))
     coast = coast.groupby(["issued_at", "valid_at"])["q500_kw"].mean()
     hourly = forecasts[
@@ -560,7 +580,7 @@ def test_the_model_has_signature_and_example_and_speaks(model_folder, fleet):
     assert described["signature"]["outputs"]
     model = mlflow.pyfunc.load_model(str(model_folder))
     example = model.input_example
-    keys = {(product.id, member) for product in fleet.products for member in product.members}
+    keys = {(product.id, member) for product in fleet.products for member in fleet.modelled(product)}
     assert set(example[["product_id", "entity_id"]].itertuples(index=False, name=None)) == keys
     shares = model.predict(example)
     assert len(shares) == len(example)
