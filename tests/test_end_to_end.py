@@ -444,7 +444,7 @@ def test_a_portfolio_is_issued_and_replayed_from_its_farms(out, fleet):
 
 
 def test_the_group_is_what_its_farms_are(out, fleet):
-    """Where not all of its farms are members the coast has its own model: near the sum of its farms' medians, and moving with it."""
+    """Where one of its farms is no member the coast has a model of its own: near the sum of its farms, and moving with it."""
     forecasts = out["forecasts"]
     coast = forecasts[(forecasts["entity_id"] == "coast") & (forecasts["product_id"] == "quarter_hourly_24h")]
     coast = coast.assign(valid_at=coast["valid_at"].dt.floor("h"), issued_at=coast["issued_at"].dt.floor("h"))

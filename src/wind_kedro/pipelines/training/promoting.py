@@ -62,7 +62,7 @@ def _kept(
     champions: pd.DataFrame, fitted: set[tuple[str, str]], versions: RegisteredModels, fleet: Fleet
 ) -> dict[tuple[str, str], Member]:
     """The champions of those that were not fitted, as far as they are still on the cards."""
-    wanted = {(product.id, entity_id) for product in fleet.products for entity_id in product.members} - fitted
+    wanted = {(product.id, entity_id) for product in fleet.products for entity_id in fleet.modelled(product)} - fitted
     members = {}
     for row in champions.to_dict("records"):
         key = (row["product_id"], row["entity_id"])
