@@ -589,7 +589,8 @@ def test_the_model_has_signature_and_example_and_speaks(model_folder, fleet):
 
 def test_no_pickle_anywhere(test_env_project):
     """Neither by name nor by content: a pickle of protocol 2 or later begins with 0x80 and the protocol's number."""
-    files = [path for path in (test_env_project / "data/test/mlartifacts").rglob("*") if path.is_file()]
+    folders = [test_env_project / "data/test" / name for name in ("mlartifacts", "06_models/objects")]
+    files = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
     assert len(files) > 20
     for path in files:
         start = path.read_bytes()[:2]
