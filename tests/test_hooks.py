@@ -16,7 +16,8 @@ from kedro.io import DataCatalog, MemoryDataset
 from kedro.pipeline import Node, Pipeline
 
 from wind_kedro import hooks
-from wind_kedro.hooks import MissingInputError, RunHooks, _git_commit, _lock
+from wind_kedro.hooks import MissingInputError, RunHooks
+from wind_kedro.provenance import Provenance, git_commit, lock
 
 pytestmark = pytest.mark.slow
 
@@ -87,7 +88,7 @@ def _pass_on(*data: Any) -> Any:
 
 def _before_run(pipeline: Pipeline, **datasets: Any) -> None:
     hook = RunHooks()
-    hook._project_path, hook._parameters = Path.cwd(), {}
+    hook._project_path, hook._parameters = Path.cwd(), {"provenance": Provenance.collect(Path.cwd(), {}).model_dump()}
     list(hook.before_pipeline_run(run_params={}, pipeline=pipeline, catalog=DataCatalog(datasets)))
 
 
@@ -148,15 +149,16 @@ def test_the_fingerprint_is_that_of_the_table_that_models_learn_from(tags: dict[
 
 def test_the_configuration_has_its_fingerprint(tags: dict[str, str]) -> None:
     prints = []
-    for seed in (1, 1, 2):
+    for seed in (1, 1, 2):  # when it ran is no part of it
         hook = RunHooks()
         hook._project_path, hook._parameters = (
             Path.cwd(),
-            {"training": {"seed": seed}, "clock": {"as_of": dt.date(2024, 3, 1)}},
+            {"training": {"seed": seed}, "clock": {"as_of": dt.date(2024, 3, seed)}},
         )
+        hook._parameters["provenance"] = Provenance.collect(Path.cwd(), hook._parameters).model_dump()
         list(hook.before_pipeline_run(run_params={}, pipeline=Pipeline([]), catalog=DataCatalog()))
         prints.append(tags["configuration_sha256"])
-        assert (tags["seed"], tags["as_of"]) == (str(seed), "2024-03-01")
+        assert (tags["seed"], tags["as_of"]) == (str(seed), f"2024-03-0{seed}")
     assert prints[0] == prints[1] != prints[2]
 
 
@@ -168,20 +170,20 @@ def _git(folder: Path, *words: str) -> str:
 
 
 def test_the_commit_says_whether_something_was_changed_since(tmp_path: Path) -> None:
-    assert _git_commit(tmp_path).startswith("not a checkout (wind-kedro ")
+    assert git_commit(tmp_path).startswith("not a checkout (wind-kedro ")
     _git(tmp_path, "init")
-    assert _git_commit(tmp_path).startswith("not a checkout (wind-kedro ")  # nothing committed yet
+    assert git_commit(tmp_path).startswith("not a checkout (wind-kedro ")  # nothing committed yet
     (tmp_path / "a.txt").write_text("1")
     _git(tmp_path, "add", "a.txt")
     _git(tmp_path, "commit", "-m", "first")
     commit = _git(tmp_path, "rev-parse", "HEAD")
     (tmp_path / "data.csv").write_text("what a run leaves is no change of the code")
-    assert _git_commit(tmp_path) == commit
+    assert git_commit(tmp_path) == commit
     (tmp_path / "a.txt").write_text("2")
-    assert _git_commit(tmp_path) == f"{commit} (changed since)"
+    assert git_commit(tmp_path) == f"{commit} (changed since)"
 
 
 def test_the_lock_has_its_fingerprint(tmp_path: Path) -> None:
-    assert _lock(tmp_path) == "no requirements.lock here"
+    assert lock(tmp_path) == "no requirements.lock here"
     (tmp_path / "requirements.lock").write_text("a==1")
-    assert _lock(tmp_path) == "4259374dfcb3b2343b8d9e498219f4bdecbef4d9aadb0023ff6f05b119e8fb3c"
+    assert lock(tmp_path) == "4259374dfcb3b2343b8d9e498219f4bdecbef4d9aadb0023ff6f05b119e8fb3c"

@@ -90,6 +90,22 @@ class Landings(Contract):
         unique = ["feed_id", "landed_at"]
 
 
+class RawManifest(Contract):
+    """One row per farm and raw file that its card names, as the newest run of data_engineering read it."""
+
+    farm_id: Series[str]
+    source_table: Series[str] = pa.Field(isin=["signals", "weather"])
+    path: Series[str] = pa.Field(description="relative to the raw folder")
+    bytes: Series[int] = pa.Field(ge=0)
+    modified_ns: Series[int] = pa.Field(description="when the file was changed last, nanoseconds since 1970")
+    sha256: Series[str] = pa.Field(str_length=64)
+
+    class Config:
+        """The key."""
+
+        unique = ["farm_id", "source_table", "path"]
+
+
 # --- 02 intermediate ---------------------------------------------------------------------------------------------------
 
 
@@ -592,6 +608,51 @@ class Alarms(Contract):
         """The key."""
 
         unique = ["raised_at", "channel", "incident", "outcome"]
+
+
+class Audit(Contract):
+    """One row per product, entity and issue that a run made: everything that it was made from. A chain of hashes, append-only."""
+
+    product_id: Series[str]
+    entity_id: Series[str]
+    issued_at: Series[Utc]
+    model: Series[str]
+    model_version: Series[str]
+    run_id: Series[str] = pa.Field(description="MLflow run that fitted the model")
+    fallback: Series[str]
+    forecast_sha256: Series[str] = pa.Field(description="of the quantiles issued")
+    features_sha256: Series[str] = pa.Field(description="of the features that the model saw")
+    data_sha256: Series[str] = pa.Field(description="of the raw files of its farms")
+    weather_runs: Series[str] = pa.Field(description="newest run that was there, by farm/model/point, JSON")
+    weather_runs_missing: Series[str] = pa.Field(description="runs of the last day that were due and not there, JSON")
+    as_of: Series[Utc] = pa.Field(description="of the run that issued it")
+    recorded_at: Series[Utc] = pa.Field(description="wall clock")
+    git_commit: Series[str]
+    configuration_sha256: Series[str]
+    lock_sha256: Series[str]
+    python: Series[str]
+    platform: Series[str]
+    libraries: Series[str] = pa.Field(description="versions, JSON")
+    sequence: Series[int] = pa.Field(gt=0, description="number of the record")
+    supersedes: Series[int] = pa.Field(ge=0, description="number of the record about the same issue before; 0: none")
+    previous_sha256: Series[str] = pa.Field(str_length=64)
+    sha256: Series[str] = pa.Field(str_length=64, description="of the record with its number and previous_sha256")
+
+    class Config:
+        """The key."""
+
+        unique = ["sequence"]
+
+
+class AuditRecords:
+    """Records on their way into the chain, which have no links yet, or out of it, with them."""
+
+    def validate(self, data: Any) -> Any:
+        """Return ``data`` in the types of `Audit`; raise where it breaks the contract."""
+        if "sequence" in data:
+            return Audit.validate(data)
+        links = {"sequence": range(1, len(data) + 1), "supersedes": 0, "previous_sha256": "0" * 64, "sha256": "0" * 64}
+        return Audit.validate(data.assign(**links)).drop(columns=list(links))
 
 
 # --- not tables: what else the catalog holds -------------------------------------------------------------------------------

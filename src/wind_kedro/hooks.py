@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
-import hashlib
-import json
-import subprocess
 from collections.abc import Generator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,8 +12,10 @@ from kedro.framework.context import KedroContext
 from kedro.framework.hooks import hook_impl
 from kedro.io import CatalogProtocol
 from kedro.pipeline import Pipeline
+from kedro.pipeline.node import Node
 
 from wind_kedro.errors import WindKedroError
+from wind_kedro.provenance import Provenance, sha256
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -45,6 +44,7 @@ class RunHooks:
 
     _project_path: Path
     _parameters: dict[str, Any]
+    _kits: Path
 
     @hook_impl(tryfirst=True)  # before kedro-mlflow makes its database: a bad card leaves nothing behind
     def after_context_created(self, context: KedroContext) -> None:
@@ -52,6 +52,7 @@ class RunHooks:
         self._project_path = context.project_path
         loader = context.config_loader
         read_cards(loader)
+        self._kits = Path(loader["globals"]["data"]) / "06_models" / "kits"
         _add_secrets_of_this_machine(loader)
         # As if the moment had been typed: every node of this run, and MLflow, see the same.
         now = dt.datetime.now(dt.UTC).replace(microsecond=0).isoformat()
@@ -64,7 +65,10 @@ class RunHooks:
         clock = self._parameters.get("clock", {})
         if clock.get("as_of") == "now":  # by configuration
             self._parameters = {**self._parameters, "clock": {**clock, "as_of": now}}
-            loader["parameters"] = self._parameters
+        # As if it stood in the configuration: nodes take it as a parameter, and MLflow records it.
+        provenance = Provenance.collect(self._project_path, self._parameters)
+        self._parameters = {**self._parameters, "provenance": provenance.model_dump()}
+        loader["parameters"] = self._parameters
 
     # Around the others: what is refused starts no MLflow run, and what is tagged has one.
     @hook_impl(wrapper=True)
@@ -82,14 +86,38 @@ class RunHooks:
         result = yield
         self._tag(
             {
-                "git_commit": _git_commit(self._project_path),
-                "configuration_sha256": _sha256(json.dumps(self._parameters, sort_keys=True, default=str).encode()),
-                "lock_sha256": _lock(self._project_path),
+                name: str(self._parameters["provenance"][name])
+                for name in ("git_commit", "configuration_sha256", "lock_sha256")
+            }
+            | {
                 "seed": str(self._parameters.get("training", {}).get("seed", "")),
                 "as_of": str(self._parameters.get("clock", {}).get("as_of", "")),
             }
         )
         return result
+
+    @hook_impl
+    def after_node_run(self, node: Node, catalog: CatalogProtocol[Any, Any], inputs: dict[str, Any]) -> None:
+        """Keep what the fleet's models are fitted from, under the training's MLflow run, so that they can be made again."""
+        from wind_kedro.rebuild.refit import FIT
+
+        if node.name != FIT:
+            return
+        import mlflow
+
+        from wind_kedro.rebuild.kit import Kits, keep_training
+
+        active = mlflow.active_run()
+        if active is None:  # an environment that does not track has no run to keep it under
+            return
+        keep_training(
+            Kits(self._kits),
+            active.info.run_id,
+            inputs,
+            self._parameters,
+            catalog.load("raw_manifest") if _is_there(catalog, "raw_manifest") else None,
+            self._project_path / "requirements.lock",
+        )
 
     # Around the others, which close what they opened: results stand, and MLflow's run is finished.
     @hook_impl(wrapper=True)
@@ -123,7 +151,7 @@ class RunHooks:
         if dataset_name == "model_input":
             from pandas.util import hash_pandas_object
 
-            self._tag({"data_sha256": _sha256(hash_pandas_object(data, index=False).to_numpy().tobytes())})
+            self._tag({"data_sha256": sha256(hash_pandas_object(data, index=False).to_numpy().tobytes())})
 
     def _stop_at_incidents(self, incidents: pd.DataFrame) -> None:
         """Raise if this run found what `monitoring.exit_code_on` names, or worse."""
@@ -210,26 +238,3 @@ def _who_makes(dataset: str) -> str:
     if not makers:
         return f"'{dataset}' is missing, and no pipeline makes it: look at its entry in the catalog"
     return f"'{dataset}' is missing: pipeline '{makers[0]}' makes it (kedro run --pipeline {makers[0]})"
-
-
-def _git_commit(project_path: Path) -> str:
-    """The commit of the checkout, marked if it is not clean; where there is none, the version of the package."""
-    try:
-        commit, status = (
-            subprocess.run(["git", *words], cwd=project_path, capture_output=True, check=True, text=True).stdout.strip()  # noqa: S603, S607
-            for words in (["rev-parse", "HEAD"], ["status", "--porcelain", "--untracked-files=no"])
-        )
-    except (OSError, subprocess.CalledProcessError):
-        from wind_kedro import __version__
-
-        return f"not a checkout (wind-kedro {__version__})"
-    return f"{commit} (changed since)" if status else commit
-
-
-def _lock(project_path: Path) -> str:
-    lock = project_path / "requirements.lock"
-    return _sha256(lock.read_bytes()) if lock.is_file() else "no requirements.lock here"
-
-
-def _sha256(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()

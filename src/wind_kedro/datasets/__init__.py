@@ -20,6 +20,8 @@ _HOMES = {
     "SourceTable": "source_table",
     "Feeds": "feeds",
     "Landings": "feeds",
+    "AuditTrail": "audit_trail",
+    "RawFiles": "raw_files",
     "AlarmChannels": "alarm_channels",
     "ModelVersions": "registry",
     "ModelAlias": "registry",

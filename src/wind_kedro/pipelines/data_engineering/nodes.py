@@ -9,6 +9,7 @@ from .quality import assess_quality, set_aside
 from .readiness import assess_readiness
 from .runs import judge_weather, make_weather
 from .span import check_as_of
+from .stock import take_stock
 from .timing import time_signals
 from .units import suspect_units
 from .weather_parsing import parse_weather
@@ -27,5 +28,6 @@ __all__ = [
     "parse_weather",
     "set_aside",
     "suspect_units",
+    "take_stock",
     "time_signals",
 ]

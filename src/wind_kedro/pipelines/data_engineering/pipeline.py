@@ -21,6 +21,7 @@ def create_pipeline(**_: object) -> Pipeline:
                 "checked_clock",
                 name="check_as_of",
             ),
+            Node(nodes.take_stock, "raw_files", "raw_manifest", name="take_stock"),
             Node(nodes.judge_weather, ["parsed_weather", fleet, clock], "judged_weather", name="judge_weather"),
             Node(nodes.make_weather, ["judged_weather", fleet, clock, settings], "weather", name="make_weather"),
             Node(

@@ -8,6 +8,7 @@ observations, replay_model_forecasts ──────────────�
 
 from kedro.pipeline import Node, Pipeline
 
+from wind_kedro.pipelines.forecasting.auditing import record_issues
 from wind_kedro.pipelines.forecasting.explaining import explain_forecasts
 from wind_kedro.pipelines.forecasting.nodes import calibrate_forecasts, issue_forecasts
 
@@ -40,6 +41,21 @@ def create_pipeline() -> Pipeline:
                 inputs=["forecasts", "features", "model_versions", "params:fleet", "params:clock", "params:drivers"],
                 outputs="drivers",
                 name="explain_forecasts",
+            ),
+            Node(
+                record_issues,
+                inputs=[
+                    "forecasts",
+                    "features",
+                    "weather",
+                    "promotions",
+                    "raw_manifest",
+                    "params:fleet",
+                    "params:clock",
+                    "params:provenance",
+                ],
+                outputs="audit",
+                name="record_issues",
             ),
         ],
         tags="forecasting",

@@ -44,7 +44,7 @@ def find_outliers(
     for product in fleet.products:
         live = losses(forecasts, observations, features, product, clock)
         replay = losses(replay_forecasts, observations, features, product, clock)
-        later = _later_wind(features[features["product_id"] == product.id], clock)
+        later = later_wind(features[features["product_id"] == product.id], clock)
         past = dict(iter(replay.groupby(["entity_id", "model"])))
         for key, own in live.groupby(["entity_id", "model"]):
             known = past.get(key)
@@ -74,7 +74,7 @@ def examine(live: pd.DataFrame, replay: pd.DataFrame, rules: Outliers, *, every:
     return rows.assign(verdict=[name for name, _ in told], evidence=[words for _, words in told])
 
 
-def _later_wind(features: pd.DataFrame, clock: Clock) -> pd.DataFrame:
+def later_wind(features: pd.DataFrame, clock: Clock) -> pd.DataFrame:
     """Of each entity and interval the wind of the run that was newest last: nearer to what came."""
     known = features[(features["issued_at"] <= pd.Timestamp(clock.as_of)) & features["wind_speed_100m_ms"].notna()]
     newest = known.sort_values("issued_at", kind="stable").drop_duplicates(["entity_id", "valid_at"], keep="last")

@@ -1,0 +1,79 @@
+"""Which raw files the cards name, and their checksums: what a run reads, as a table."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import pandas as pd
+from kedro.io import AbstractDataset, DatasetError
+
+from wind_kedro.cards import Farm
+from wind_kedro.datasets.source_files import files_of
+from wind_kedro.datasets.written_aside import read_whole
+
+_COLUMNS = ["farm_id", "source_table", "path", "bytes", "modified_ns", "sha256"]
+
+
+class RawFiles(AbstractDataset[NoReturn, pd.DataFrame]):
+    """Read-only: one row per farm and raw file that its card names, with size and checksum.
+
+    A file is read for its checksum once: one of the same size and time as in the manifest before has the same. Raw files are
+    never changed in place, and a run that wants to be sure removes the manifest.
+    """
+
+    def __init__(
+        self,
+        *,
+        root: str,
+        farms: Sequence[Mapping[str, Any]],
+        manifest: str,
+        metadata: dict[str, Any] | None = None,
+    ) -> None:
+        """Say where the files are.
+
+        Args:
+            root: folder that the cards' paths start from.
+            farms: farm cards, as they stand in ``farms.yml``.
+            manifest: file of the manifest that an earlier run left, for the checksums that it has.
+            metadata: ignored by Kedro, read by Kedro-Viz.
+        """
+        self._root = Path(root)
+        self._farms = farms
+        self._manifest = Path(manifest)
+        self.metadata = metadata
+
+    def load(self) -> pd.DataFrame:
+        """The manifest as of now; sources that are missing have no row."""
+        known: dict[tuple[Any, ...], str] = {}
+        if self._manifest.is_file():
+            before = read_whole(self._manifest, columns=["path", "bytes", "modified_ns", "sha256"])
+            known = {tuple(row[:3]): row[3] for row in before.itertuples(index=False, name=None)}
+        rows = []
+        for farm in (Farm.model_validate(card) for card in self._farms):
+            for table, sources in (("signals", [farm.signals]), ("weather", farm.weather)):
+                for path in dict.fromkeys(path for source in sources for path in files_of(self._root, source)):
+                    state = path.stat()
+                    where = path.relative_to(self._root).as_posix()
+                    key = (where, state.st_size, state.st_mtime_ns)
+                    if key not in known:
+                        known[key] = _sha256(path)
+                    rows.append((farm.id, table, *key, known[key]))
+        return pd.DataFrame(rows, columns=_COLUMNS)
+
+    def save(self, data: NoReturn) -> NoReturn:
+        """Raw files are never written."""
+        raise DatasetError("raw files are never written")
+
+    def _exists(self) -> bool:
+        return True
+
+    def _describe(self) -> dict[str, Any]:
+        return {"root": str(self._root), "farms": [card.get("id") for card in self._farms]}
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,145 @@
+"""What is kept of a training, so that its models can be made again: every input of the fit, bit for bit, and where it ran.
+
+A kit is a JSON document of a training's MLflow run, and names its parts by content. A training table is kept in parts, one per
+month of issue: what an earlier training kept already costs nothing again.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from wind_kedro.errors import WindKedroError
+from wind_kedro.forecasts import KEYS
+from wind_kedro.provenance import Provenance, sha256
+
+
+class NoKitError(WindKedroError):
+    """A training was not kept, or what was kept of it is not whole any more."""
+
+
+@dataclass(frozen=True)
+class Kits:
+    """The kits of an environment: ``<run_id>.json`` in ``folder``, their parts below ``objects``, each named by its SHA-256."""
+
+    folder: Path
+
+    def put(self, content: bytes) -> str:
+        """Keep a part; its name is returned, and what is there already is left as it is."""
+        from wind_kedro.datasets.written_aside import aside
+
+        name = sha256(content)
+        path = self._path(name)
+        if not path.is_file():
+            with aside(path) as file:
+                file.write_bytes(content)
+        return name
+
+    def get(self, name: str) -> bytes:
+        """A part.
+
+        Raises:
+            NoKitError: if it is gone, or is not what its name says.
+        """
+        path = self._path(name)
+        if not path.is_file():
+            raise NoKitError(f"{path}: a part of the training is gone")
+        content = path.read_bytes()
+        if sha256(content) != name:
+            raise NoKitError(f"{path}: was changed after it was kept")
+        return content
+
+    def keep(self, run_id: str, document: Mapping[str, Any]) -> None:
+        """Write the document of a training, after all its parts."""
+        from wind_kedro.datasets.written_aside import aside
+
+        with aside(self.folder / f"{run_id}.json") as file:
+            file.write_text(json.dumps(document, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+    def document(self, run_id: str) -> dict[str, Any]:
+        """What was kept of a training.
+
+        Raises:
+            NoKitError: if nothing was.
+        """
+        path = self.folder / f"{run_id}.json"
+        if not path.is_file():
+            raise NoKitError(f"nothing was kept of training run '{run_id}' ({path}): its models cannot be rebuilt")
+        document: dict[str, Any] = json.loads(path.read_text("utf-8"))
+        return document
+
+    def put_table(self, table: pd.DataFrame) -> dict[str, Any]:
+        """Keep a table: in parts by month of issue, where it has issues and comes back the same from them, else whole."""
+        if "issued_at" in table and len(table):
+            parts = [self.put(_parquet(part)) for _, part in table.groupby(table["issued_at"].dt.strftime("%Y-%m"))]
+            description = {"parts": parts, "sorted_by": [name for name in KEYS if name in table]}
+            if self._same(description, table):
+                return description
+        description = {"parts": [self.put(_parquet(table))], "sorted_by": []}
+        if not self._same(description, table):
+            raise NoKitError("a table does not come back from Parquet as it was; it cannot be kept")
+        return description
+
+    def get_table(self, description: Mapping[str, Any]) -> pd.DataFrame:
+        """A table as it was kept."""
+        parts = [pd.read_parquet(io.BytesIO(self.get(name))) for name in description["parts"]]
+        table = pd.concat(parts, ignore_index=True)
+        if description["sorted_by"]:
+            table = table.sort_values(list(description["sorted_by"]), kind="stable", ignore_index=True)
+        return table
+
+    def _same(self, description: Mapping[str, Any], table: pd.DataFrame) -> bool:
+        found = self.get_table(description)
+        return found.equals(table) and found.dtypes.equals(table.dtypes)
+
+    def _path(self, name: str) -> Path:
+        return self.folder / "objects" / name[:2] / name
+
+
+def keep_training(
+    kits: Kits,
+    run_id: str,
+    inputs: Mapping[str, Any],
+    parameters: Mapping[str, Any],
+    raw_manifest: pd.DataFrame | None,
+    lock: Path,
+) -> None:
+    """Keep what a fit was made from.
+
+    Args:
+        kits: where.
+        run_id: MLflow run of the training.
+        inputs: of the node that fits, by dataset; what is no table follows from parameters or the registry.
+        parameters: all of the run, resolved.
+        raw_manifest: which raw files its tables were made from, if it is known.
+        lock: ``requirements.lock`` of the project, if it is there.
+    """
+    provenance = Provenance.model_validate(parameters["provenance"])
+    plain = {name: value for name, value in parameters.items() if name != "provenance"}
+    kits.keep(
+        run_id,
+        {
+            "run_id": run_id,
+            "tables": {
+                name: kits.put_table(value.reset_index(drop=True))
+                for name, value in inputs.items()
+                if isinstance(value, pd.DataFrame)
+            },
+            "parameters": kits.put(json.dumps(plain, sort_keys=True, default=str).encode()),
+            "raw_manifest": None if raw_manifest is None else kits.put_table(raw_manifest),
+            "lock": kits.put(lock.read_bytes()) if lock.is_file() else None,
+            "provenance": provenance.model_dump(exclude={"configuration"}),
+        },
+    )
+
+
+def _parquet(table: pd.DataFrame) -> bytes:
+    buffer = io.BytesIO()
+    table.reset_index(drop=True).to_parquet(buffer, index=False)
+    return buffer.getvalue()

@@ -1,0 +1,106 @@
+"""A version rebuilt, training by training, and the first cause of any difference."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from wind_kedro.errors import WindKedroError
+from wind_kedro.provenance import lock
+from wind_kedro.rebuild.clean import CannotRebuildError, compare_clean
+from wind_kedro.rebuild.kit import Kits, NoKitError
+from wind_kedro.rebuild.refit import compare
+
+
+class DifferentError(WindKedroError):
+    """A rebuilt model is not the registered one; its first cause is named."""
+
+
+def reproduce_version(
+    kits: Kits,
+    manifest: Mapping[str, Any],
+    objects: Path,
+    project: Path,
+    *,
+    entity: str | None = None,
+    here: bool = False,
+) -> dict[str, Any]:
+    """Every model of a version fitted again by the training that made it, and compared.
+
+    Returns:
+        ``members``: as `refit.compare` tells them, with their ``run_id``; ``where`` it was done; ``faults``: a line per training
+        whose models came out otherwise, with the first cause: data, configuration, code, library, machine.
+
+    Raises:
+        NoKitError: if a training was not kept.
+        CannotRebuildError: if its environment cannot be made, or ``here`` is another one.
+    """
+    trainings: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for entry in manifest["members"]:
+        if entity in {None, entry["entity_id"]}:
+            trainings[entry["run_id"]].append(entry)
+    if not trainings:
+        raise CannotRebuildError(f"the version has no model of '{entity}'")
+    members, faults = [], []
+    for run_id, entries in sorted(trainings.items()):
+        document = kits.document(run_id)
+        try:
+            if here:
+                _same_lock(document, project)
+                found = compare(kits, run_id, entries, objects)
+            else:
+                found = compare_clean(kits, run_id, entries, objects, project)
+        except NoKitError as error:
+            faults.append(f"training run {run_id}: data: {error}")
+            continue
+        members += [row | {"run_id": run_id} for row in found["members"]]
+        apart = [row for row in found["members"] if not row["same"]]
+        if apart:
+            worst = max(apart, key=lambda row: row["difference"] or 0)
+            faults.append(
+                f"training run {run_id}: {len(apart)} of {len(found['members'])} models forecast otherwise, by up to "
+                f"{worst['difference'] or 0:.3g} of capacity ({worst['product_id']}/{worst['entity_id']}"
+                f"{', ' + worst['first'][0] if worst.get('first') else ''}): "
+                f"{first_cause(kits, document, found['provenance'])}"
+            )
+    where = "in this environment" if here else "in an environment made from its own lock and commit"
+    return {"members": members, "faults": faults, "where": where}
+
+
+def _same_lock(document: Mapping[str, Any], project: Path) -> None:
+    then, now = document["provenance"]["lock_sha256"], lock(project)
+    if then != now:
+        raise CannotRebuildError(
+            f"--here: requirements.lock is another one ({now[:12]}…, the training's was {then[:12]}…): leave --here away"
+        )
+
+
+def first_cause(kits: Kits, document: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """Of what a fit depends on the first that is not as it was: data, configuration, code, library, machine."""
+    then = document["provenance"]
+    kept = {
+        "data": [part for description in document["tables"].values() for part in description["parts"]],
+        "configuration": [document["parameters"]],
+    }
+    for cause, parts in kept.items():
+        try:
+            for part in parts:
+                kits.get(part)
+        except NoKitError as error:
+            return f"{cause}: {error}"
+    if then["git_commit"] != now["git_commit"] or "(changed since)" in then["git_commit"]:
+        return f"code: fitted by {then['git_commit']}, rebuilt by {now['git_commit']}"
+    libraries = {**dict.fromkeys(now["libraries"], "none"), **then["libraries"]}
+    differing = [
+        *(("library", name, libraries[name], now["libraries"].get(name, "none")) for name in sorted(libraries)),
+        ("library", "requirements.lock", then["lock_sha256"], now["lock_sha256"]),
+        *(("machine", name, then[name], now[name]) for name in ("python", "platform", "threads")),
+    ]
+    for cause, name, was, is_now in differing:
+        if was != is_now:
+            return f"{cause}: {name} was {was}, is {is_now}"
+    return (
+        "no cause: data, configuration, code, libraries and machine are as they were: the fit itself is not repeatable"
+    )

@@ -1,0 +1,82 @@
+"""What is kept of a training: whole, by content, once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from wind_kedro.provenance import Provenance
+from wind_kedro.rebuild.kit import Kits, NoKitError, keep_training
+from wind_kedro.rebuild.reproducing import first_cause
+
+
+def _table(months: int) -> pd.DataFrame:
+    issued = pd.date_range("2024-01-01", periods=months * 30, freq="1D", tz="UTC", unit="us")
+    return pd.DataFrame(
+        {
+            "product_id": "hours", "entity_id": "hill", "issued_at": issued, "valid_at": issued + pd.Timedelta("1h"),
+            "wind": np.where(np.arange(len(issued)) % 7, np.arange(len(issued)) / 3, np.nan),
+        }
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("order", [slice(None), slice(None, None, -1)], ids=["sorted", "in an order of its own"])
+def test_a_table_comes_back_bit_for_bit_in_its_order(tmp_path: Path, order: slice) -> None:
+    kits = Kits(tmp_path)
+    table = _table(3).iloc[order].reset_index(drop=True)
+    pd.testing.assert_frame_equal(kits.get_table(kits.put_table(table)), table, check_exact=True)
+
+
+def test_what_an_earlier_training_kept_costs_nothing_again(tmp_path: Path) -> None:
+    kits = Kits(tmp_path)
+    first = kits.put_table(_table(3))
+    again = kits.put_table(_table(4))
+    assert len(set(again["parts"]) & set(first["parts"])) == 2  # the last month grew
+    assert len(list((tmp_path / "objects").rglob("*"))) < 2 * (len(first["parts"]) + len(again["parts"]))
+
+
+def test_a_part_that_was_changed_or_is_gone_is_named(tmp_path: Path) -> None:
+    kits = Kits(tmp_path)
+    description = kits.put_table(_table(1))
+    path = tmp_path / "objects" / description["parts"][0][:2] / description["parts"][0]
+    path.write_bytes(path.read_bytes() + b" ")
+    with pytest.raises(NoKitError, match="was changed after it was kept"):
+        kits.get_table(description)
+    path.unlink()
+    with pytest.raises(NoKitError, match="is gone"):
+        kits.get_table(description)
+    with pytest.raises(NoKitError, match="nothing was kept of training run 'x'"):
+        kits.document("x")
+
+
+def _kept(folder: Path) -> Kits:
+    kits = Kits(folder)
+    parameters = {"training": {"seed": 1}}
+    provenance = Provenance.collect(folder, parameters)
+    keep_training(
+        kits, "r", {"model_input": _table(2), "model_versions_before": object()},
+        parameters | {"provenance": provenance.model_dump()}, None, folder / "requirements.lock",
+    )  # fmt: skip
+    return kits
+
+
+def test_the_first_cause_of_a_difference_is_named_in_order(tmp_path: Path) -> None:
+    kits = _kept(tmp_path)
+    document = kits.document("r")
+    now = dict(document["provenance"])
+    assert first_cause(kits, document, now).startswith("no cause")
+    now["threads"] = "1 core"
+    assert first_cause(kits, document, now).startswith("machine: threads was ")
+    now["libraries"] = now["libraries"] | {"numpy": "9.9"}
+    assert first_cause(kits, document, now).startswith("library: numpy was ")
+    now["git_commit"] = "f" * 40
+    assert first_cause(kits, document, now).startswith("code: ")
+    parameters = document["parameters"]
+    (tmp_path / "objects" / parameters[:2] / parameters).write_text("{}")
+    assert first_cause(kits, document, now).startswith("configuration: ")
+    part = document["tables"]["model_input"]["parts"][0]
+    (tmp_path / "objects" / part[:2] / part).unlink()
+    assert first_cause(kits, document, now).startswith("data: ")
