@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 #: The node whose work is done again.
 FIT = "fit_fleet"
+#: For fewer models no processes are started.
+_WORTH_PROCESSES = 8
 #: So many rows of a difference are quoted.
 _QUOTED = 3
 
@@ -64,6 +66,8 @@ def refit(kits: Kits, run_id: str, wanted: Collection[tuple[str, str]] | None = 
                 given[argument] = given[argument][[key in wanted for key in keys]]
         elif dataset.startswith("params:"):
             given[argument] = hints[argument].model_validate(own[dataset.removeprefix("params:")])
+            if wanted is not None and len(wanted) < _WORTH_PROCESSES and dataset == "params:workers":
+                given[argument] = hints[argument](backend="threading", jobs=1)
         else:
             given[argument] = _NoVersions()
     with _quiet():  # that the models of others are not here is known
