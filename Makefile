@@ -161,6 +161,12 @@ bench-models: environment ## Measure accuracy against time of the routes to 99 q
 bench-data: environment ## Measure cleaning as rows grow
 	@$(BIN)/python benchmarks/bench_data.py
 
+# ENVIRONMENT=name chooses whose newest training is replayed.
+.PHONY: upgrade
+upgrade: environment ## Take newer libraries, if they change no forecast or make them better; else say which broke what
+	@if [[ -z "$(ENVIRONMENT)" && ! -d data/test/06_models ]]; then $(BIN)/kedro run --env test; fi
+	@$(BIN)/python benchmarks/upgrade.py --env "$(or $(ENVIRONMENT),test)"
+
 .PHONY: clean
 clean: ## Remove the environment, the caches and what builds left; data stays
 	@rm -rf $(VENV) build dist .viz .coverage .coverage.* htmlcov .pytest_cache .mypy_cache .ruff_cache .import_linter_cache \

@@ -89,7 +89,9 @@ def test_a_registered_version_is_rebuilt_bit_for_bit(type_in: Callable[..., Resu
     result = type_in("reproduce", "--version", "1", "--here", "--farm", "north_ridge", "--json")
     assert result.exit_code == 0, result.output
     found = json.loads(result.stdout)
-    assert [(row["entity_id"], row["same"], row["files_same"]) for row in found["members"]] == [("north_ridge", True, True)]
+    assert [(row["entity_id"], row["same"], row["files_same"]) for row in found["members"]] == [
+        ("north_ridge", True, True)
+    ]
     assert found["members"][0]["rows"] > 100
     assert found["faults"] == []
 

@@ -168,7 +168,7 @@ def _judge(
         return counted | nothing
     promised = _by_issue(known, known["loss"] - regimes.loss_in(known))
     expected = float(ahead["expected"].mean())
-    error = math.hypot(_standard_error(excess, product), _standard_error(promised, product))
+    error = math.hypot(standard_error(excess, product), standard_error(promised, product))
     mean = float(excess.mean() - promised.mean())
     return {
         "issues": len(excess),
@@ -185,7 +185,7 @@ def _by_issue(rows: pd.DataFrame, values: pd.Series) -> pd.Series:
     return values.groupby(rows["issued_at"]).mean().sort_index()
 
 
-def _standard_error(values: pd.Series, product: Product) -> float:
+def standard_error(values: pd.Series, product: Product) -> float:
     """Of the mean of a series in time, by Newey and West; lags reach over the horizon, in which issues share their weather."""
     count = len(values)
     centred = (values - values.mean()).to_numpy(float)

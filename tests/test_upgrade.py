@@ -1,0 +1,92 @@
+"""An upgrade is taken only if forecasts stay the same or get better; what breaks them is named."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from wind_kedro import contracts
+from wind_kedro.cards import Fleet
+from wind_kedro.clock import Clock
+
+CLOCK = Clock.model_validate({"as_of": "2024-06-01"})
+
+
+@pytest.fixture(scope="module")
+def upgrade() -> ModuleType:
+    path = Path(__file__).parents[1] / "benchmarks" / "upgrade.py"
+    spec = importlib.util.spec_from_file_location("upgrade", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = sys.modules["upgrade"] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_a_locks_changes_are_told_by_name(upgrade: ModuleType) -> None:
+    old = "# made from x\n"
+    old += "numpy==2.4.1 \\\n    --hash=sha256:a\npandas==3.1.0 ; python_version < '3.14' \\\n    --hash=b\ngone==1\n"
+    new = "numpy==2.4.2 \\\n    --hash=sha256:c\npandas==3.1.0 ; python_version < '3.14'\nfresh==1.0\n"
+    assert upgrade.changes(old, new) == {"numpy": ("2.4.1", "2.4.2"), "gone": ("1", "-"), "fresh": ("-", "1.0")}
+    assert upgrade.changes(old, old) == {}
+
+
+@pytest.fixture
+def replayed(make_features: Callable[..., pd.DataFrame], observe: Callable[..., pd.DataFrame]) -> dict[str, Any]:
+    """Sixty issues of the hill with an error each, what came, and the features."""
+    rng = np.random.default_rng(5)
+    issues = pd.date_range("2024-03-01 06:00", periods=60, freq="1D", tz="UTC", unit="us")
+    keys = [{"issued_at": at, "valid_at": at + pd.Timedelta(hours=lead)} for at in issues for lead in (1, 2)]
+    features = make_features(keys)
+    error = rng.normal(0, 150, len(features))
+    columns = ["product_id", "entity_id", "issued_at", "valid_at", "lead_minutes", "weather_run_at"]
+    old = features[columns].assign(
+        model="trees", model_version="replay", capacity_kw=3000.0, fallback="", weather=contracts.FORECAST_WEATHER,
+        q100_kw=1000 + error, q500_kw=1200 + error, q900_kw=1400 + error,
+    )  # fmt: skip
+    observations = observe([{"valid_at": key["valid_at"], "share": 0.4} for key in keys])
+    return {"old": old, "observations": observations, "features": features, "clock": CLOCK}
+
+
+def _moved(replayed: dict[str, Any], by: Callable[[pd.DataFrame], pd.DataFrame]) -> dict[str, Any]:
+    levels = ["q100_kw", "q500_kw", "q900_kw"]
+    return replayed | {"new": replayed["old"].assign(**by(replayed["old"][levels]).to_dict("series"))}
+
+
+@pytest.mark.parametrize(
+    ("by", "taken"),
+    [
+        pytest.param(lambda quantiles: quantiles, True, id="the same"),
+        pytest.param(lambda quantiles: quantiles * (1 + 1e-12), True, id="the last bits"),
+        pytest.param(lambda quantiles: 1200 + (quantiles - 1200) * 0.8, True, id="clearly better"),
+        pytest.param(lambda quantiles: quantiles * 1.1, False, id="harmful"),
+        pytest.param(lambda quantiles: quantiles + 0.05, False, id="other, and no better"),
+        pytest.param(lambda quantiles: quantiles.mask(quantiles > 1500), False, id="not a number"),
+    ],
+)
+def test_only_the_same_or_better_forecasts_are_taken(
+    upgrade: ModuleType, replayed: dict[str, Any], fleet: Fleet, by: Callable[..., Any], taken: bool
+) -> None:
+    trial = upgrade.compare_replays(**_moved(replayed, by), fleet=fleet)
+    assert (trial.faults == []) == taken, trial
+    if not taken:
+        assert trial.faults[0].startswith("hours/hill 'trees': forecasts ")
+
+
+def test_a_replay_of_other_rows_is_refused(upgrade: ModuleType, replayed: dict[str, Any], fleet: Fleet) -> None:
+    trial = upgrade.compare_replays(**replayed, new=replayed["old"].iloc[1:], fleet=fleet)
+    assert trial.faults == ["the replay has other rows: 120 before, 119 after"]
+
+
+def test_the_library_that_breaks_is_named_and_the_others_are_not(upgrade: ModuleType) -> None:
+    changed = {"calm": ("1.0", "1.1"), "harm": ("1.0", "2.0")}
+    found = upgrade.guilty(changed, lambda name: ["the replay fails: x"] if name == "harm" else [])
+    assert found == {"harm": ["the replay fails: x"]}
