@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -21,7 +22,8 @@ def replay(environment: str, project: Path) -> pd.DataFrame:
     from kedro.framework.startup import bootstrap_project
 
     bootstrap_project(project)
-    with KedroSession.create(project_path=project, env=environment, save_on_close=False) as session:
+    with KedroSession.create(project_path=project, env=environment, save_on_close=False) as opened:
+        session: Any = opened  # typed as its abstract base, which has no context
         catalog = session.load_context().catalog
         (node,) = pipelines["training"].only_nodes(REPLAY).nodes
         made = node.run({name: catalog.load(name) for name in node.inputs})
