@@ -412,7 +412,7 @@ def test_a_group_whose_zones_err_apart_gains(scripts: dict[str, ModuleType], car
     )  # fmt: skip
     rules = Calibration.model_validate(
         {
-            "days": 60, "least_rows": 240, "settle_rows": 0,
+            "days": 60, "least_days": 10, "settle_days": 0,
             "portfolios": {"error_correlation": 0.6, "least_capacity_share": 0.5},
         }
     )  # fmt: skip

@@ -22,8 +22,8 @@ CAPACITY_KW = 3000.0
 def rules(correction: str = "spread", **changes: Any) -> Calibration:
     given_rules = {
         "days": 10,
-        "least_rows": 8,
-        "settle_rows": 0,
+        "least_days": 1,
+        "settle_days": 0,
         "candidates": {"m": correction},
         "portfolios": {"error_correlation": 0.2, "least_capacity_share": 0.5},
     }
@@ -99,16 +99,18 @@ def test_quantiles_come_to_hold_what_they_promise(
 
 def test_with_too_few_outcomes_nothing_is_corrected(fleet: Fleet) -> None:
     table = issues()
-    found = calibrated(table, table, outcomes(table, EVEN), fleet, rules(least_rows=20))
+    found = calibrated(table, table, outcomes(table, EVEN), fleet, rules(least_days=3))
     corrected = (found[COLUMNS] != table[COLUMNS]).any(axis=1)
-    # Five issues of four hours, all known: at the sixth.
+    # Two issues a day: of the third day the first is known when the second is issued.
     assert found.loc[corrected, "issued_at"].min() == FIRST + pd.Timedelta(days=2, hours=18)
 
 
 def test_a_correction_grows_with_what_is_known(fleet: Fleet) -> None:
     table = issues(15)
     whole = calibrated(table, table, outcomes(table, EVEN), fleet, rules())
-    half = calibrated(table, table, outcomes(table, EVEN), fleet, rules(settle_rows=80))  # ten days are 80 hours
+    half = calibrated(
+        table, table, outcomes(table, EVEN), fleet, rules(settle_days=11)
+    )  # ten days back are of eleven days
     np.testing.assert_allclose(last(half) - last(table), (last(whole) - last(table)) / 2, atol=1e-9)
 
 

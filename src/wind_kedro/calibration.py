@@ -32,6 +32,8 @@ SERIES = ["product_id", "entity_id", "model"]
 _KEY = [*SERIES, "issued_at", "valid_at"]
 #: Later than any time there is: a version that no other has superseded.
 _NEVER = np.iinfo(np.int64).max
+#: Nanoseconds.
+_DAY = 86_400 * 10**9
 
 
 class Calibration(BaseModel):
@@ -40,13 +42,13 @@ class Calibration(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     days: int = Field(gt=0, description="how far back the errors of earlier issues are looked at")
-    least_rows: int = Field(gt=0, description="with fewer intervals whose outcome is known nothing is corrected")
-    settle_rows: int = Field(
-        ge=0, description="a correction counts rows / (rows + this): half of it once so many are known"
+    least_days: int = Field(gt=0, description="with fewer days of which an outcome is known nothing is corrected")
+    settle_days: int = Field(
+        ge=0, description="a correction counts days known / (days known + this): half of it once so many are known"
     )
     lead_edges_minutes: list[int] = Field(
         default_factory=list,
-        description="lead times between two of these are corrected apart, where each has enough rows; none: together",
+        description="lead times between two of these are corrected apart, where of each enough days are known; none: together",
     )
     candidates: dict[str, Correction] = Field(
         default_factory=dict, description="how forecasts of a candidate are corrected; one that is not named is not"
@@ -124,6 +126,7 @@ class _Known:
         available: since when this version of the outcome is known.
         superseded: until when, exclusive.
         lead: of the forecast, minutes.
+        day: of the interval, UTC. Days are counted, not rows: hours of a day, and issues that forecast it, err alike.
         usable: whether this version says what the wind did; one that was filled in does not, but supersedes.
         actual: share of the capacity that was available.
         quantiles: shares of the capacity that they were issued for, a column a level.
@@ -133,6 +136,7 @@ class _Known:
     available: Times
     superseded: Times
     lead: Times
+    day: Times
     usable: NDArray[np.bool_]
     actual: Array
     quantiles: Array
@@ -161,6 +165,7 @@ class _Known:
             available=rows["available"].to_numpy(np.int64),
             superseded=rows["superseded"].to_numpy(np.int64),
             lead=rows["lead_minutes"].to_numpy(np.int64),
+            day=_nanoseconds(rows["valid_at"]) // _DAY,
             usable=rows["usable"].to_numpy(bool),
             actual=rows["actual"].to_numpy(float),
             quantiles=rows[columns].to_numpy(float) / rows["capacity_kw"].to_numpy(float)[:, None],
@@ -168,10 +173,14 @@ class _Known:
 
     def as_of(self, time: int, days: int) -> NDArray[np.intp]:
         """The rows issued in the ``days`` before a time whose outcome was known then, in the version known then."""
-        first, end = np.searchsorted(self.issued, [time - days * 86_400 * 10**9, time])
+        first, end = np.searchsorted(self.issued, [time - days * _DAY, time])
         window = slice(int(first), int(end))
         known = (self.available[window] <= time) & (time < self.superseded[window]) & self.usable[window]
         return np.flatnonzero(known) + int(first)
+
+    def days_of(self, rows: NDArray[np.intp]) -> int:
+        """On how many days the outcomes of some rows were."""
+        return len(np.unique(self.day[rows]))
 
 
 def _nanoseconds(times: pd.Series) -> Times:
@@ -191,13 +200,13 @@ def _corrected(
     """Quantiles of one issue, corrected together or by lead time."""
     levels = product.quantile_levels
     past = known.as_of(time, calibration.days)
-    if len(past) < calibration.least_rows:
+    if known.days_of(past) < calibration.least_days:
         return shares
     result = _applied(shares, past, known, levels, correction, calibration)
     for start, end in pairwise(calibration.lead_edges_minutes):
         here = (start <= lead) & (lead < end)
         alike = past[(start <= known.lead[past]) & (known.lead[past] < end)]
-        if here.any() and len(alike) >= calibration.least_rows:
+        if here.any() and known.days_of(alike) >= calibration.least_days:
             result[here] = _applied(shares[here], alike, known, levels, correction, calibration)
     return result
 
@@ -211,7 +220,8 @@ def _applied(
     calibration: Calibration,
 ) -> Array:
     quantiles, actual = known.quantiles[past], known.actual[past]
-    trust = len(past) / (len(past) + calibration.settle_rows)
+    days = known.days_of(past)
+    trust = days / (days + calibration.settle_days)
     if correction == "spread":
         return stretched(shares, 1 + trust * (spread_that_holds(quantiles, actual, levels) - 1), levels)
     missed = actual[:, None] - quantiles

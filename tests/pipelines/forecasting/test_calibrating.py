@@ -20,8 +20,8 @@ CLOCK = Clock.model_validate({"as_of": "2024-03-31T12:00"})
 RULES = Calibration.model_validate(
     {
         "days": 20,
-        "least_rows": 20,
-        "settle_rows": 0,
+        "least_days": 3,
+        "settle_days": 0,
         "candidates": {"new": "spread", "old": "spread"},
         "portfolios": {"error_correlation": 0.0, "least_capacity_share": 0.5},
     }
