@@ -148,6 +148,11 @@ proof-readiness: environment ## Prove that readiness finds the wrong weather poi
 proof-portfolio: environment ## Prove that ten zones of GEFCom2014 are more than the sum of their quantiles (DATA=folder TASKS=4-9)
 	@$(BIN)/python benchmarks/proof_portfolio.py --data "$(DATA)" --tasks "$(TASKS)"
 
+# Of another environment: ENVIRONMENT=gefcom2014.
+.PHONY: proof-calibration
+proof-calibration: environment ## Prove that no correction in force makes a forecast worse (needs a replay: make run)
+	@$(BIN)/python benchmarks/proof_calibration.py --env "$(or $(ENVIRONMENT),base)"
+
 .PHONY: ablation
 ablation: environment ## Measure what each family of features is worth, on tasks 1 to 3 of GEFCom2014 (DATA=folder)
 	@$(BIN)/python benchmarks/ablation.py --data "$(DATA)"
