@@ -327,10 +327,11 @@ def test_every_pipeline_has_a_room_and_every_room_is_complete(
     ]
 
 
-def test_the_default_run_is_all_rooms_but_the_one_that_asks_other_peoples_servers(
+def test_the_default_run_is_all_rooms_but_those_that_ask_others_servers_or_search(
     registered: dict[str, Pipeline],
 ) -> None:
-    rooms = {name: pipeline for name, pipeline in registered.items() if name not in {"__default__", "ingestion"}}
+    apart = {"__default__", "ingestion", "tuning"}
+    rooms = {name: pipeline for name, pipeline in registered.items() if name not in apart}
     nodes = [node.name for pipeline in rooms.values() for node in pipeline.nodes]
     assert sorted(nodes) == sorted(node.name for node in registered["__default__"].nodes)
     assert len(nodes) == len(set(nodes))
@@ -339,7 +340,7 @@ def test_the_default_run_is_all_rooms_but_the_one_that_asks_other_peoples_server
 # --- start-up --------------------------------------------------------------------------------------------------------
 
 #: Each costs a second or more to import, which every command would pay.
-HEAVY = ("catboost", "duckdb", "mlflow", "plotly", "sklearn")
+HEAVY = ("catboost", "duckdb", "mlflow", "optuna", "plotly", "sklearn")
 
 
 def imported(statement: str, names: Iterable[str]) -> set[str]:

@@ -72,6 +72,7 @@ class Turbine(Card):
     id: str
     rated_power_kw: Positive
     hub_height_m: Positive
+    type: str | None = Field(None, description="its name in windpowerlib's library of power curves, such as MM92/2050")
     rotor_diameter_m: Positive | None = None
     latitude_deg: float | None = Field(None, ge=-90, le=90)
     longitude_deg: float | None = Field(None, ge=-180, le=180)

@@ -387,12 +387,31 @@ class Admissions(Contract):
     needs: Series[str] = pa.Field(isin=TIERS, description="the least tier for it")
     tier: Series[str] = pa.Field(isin=TIERS, description="what the entity may have")
     admitted: Series[bool]
+    needs_history: Series[bool] = pa.Field(description="whether the candidate needs a history of the entity's own")
     reason: Series[str] = pa.Field(description="why the entity has its tier")
 
     class Config:
         """The key."""
 
         unique = ["product_id", "entity_id", "model"]
+
+
+class Trials(Contract):
+    """One row per candidate and trial: settings, and the loss of what they would have forecast before what is judged."""
+
+    model: Series[str] = pa.Field(description="name of the candidate")
+    trial: Series[int] = pa.Field(ge=0, description="number of the trial in its search; 0: the settings as they are")
+    settings: Series[str] = pa.Field(description="JSON")
+    loss_share: Series[float] = pa.Field(
+        nullable=True, ge=0, description="mean pinball loss; missing: the trial failed"
+    )
+    seconds: Series[float] = pa.Field(nullable=True, ge=0)
+    fault: Series[str] = pa.Field(description="why it failed; '': it did not")
+
+    class Config:
+        """The key."""
+
+        unique = ["model", "trial"]
 
 
 class Choices(Contract):
@@ -675,6 +694,31 @@ class VersionNumber:
         """Return ``data`` if it is one; raise `ValueError` otherwise."""
         if not (isinstance(data, str) and data.isdigit()):
             raise ValueError(f"a version number, not {data!r}")
+        return data
+
+
+class TrialStorage:
+    """A storage of Optuna."""
+
+    def validate(self, data: Any) -> Any:
+        """Return ``data`` if studies can be kept in it; raise `TypeError` otherwise."""
+        if not hasattr(data, "create_new_study"):
+            raise TypeError(f"a storage of Optuna, not {type(data).__name__}")
+        return data
+
+
+class TunedSettings:
+    """A block of `parameters_training.yml`: candidates by name, each with its type."""
+
+    def validate(self, data: Any) -> Any:
+        """Return ``data`` if it is one; raise `ValueError` otherwise."""
+        try:
+            candidates = data["training"]["candidates"]
+            whole = bool(candidates) and all("type" in candidate for candidate in candidates.values())
+        except (KeyError, TypeError, AttributeError):
+            whole = False
+        if not whole:
+            raise ValueError(f"a block of candidates, not {data!r}")
         return data
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -18,10 +18,11 @@ TIERS: tuple[Tier, ...] = ("none", "physical", "global", "blended", "local")
 
 
 class Ready(NamedTuple):
-    """What an entity may have, and why."""
+    """What an entity may have, and why; ``new``: its weather is known, and nothing is missing but history."""
 
     tier: Tier
     reason: str
+    new: bool = False
 
 
 def reaches(tier: Tier, needed: Tier) -> bool:
@@ -42,10 +43,18 @@ def ready_entities(readiness: pd.DataFrame, fleet: Fleet, at: dt.datetime | pd.T
     """
     never = Ready("none", f"not assessed by {at:%Y-%m-%d %H:%M} UTC: run data_engineering as of then")
     assessed = {
-        row["farm_id"]: Ready(row["tier"], row["reason"]) for row in assessed_by(readiness, at).to_dict("records")
+        row["farm_id"]: Ready(row["tier"], row["reason"], _is_new(row))
+        for row in assessed_by(readiness, at).to_dict("records")
     }
     found = {farm.id: assessed.get(farm.id, never) for farm in fleet.farms}
     for group in fleet.groups:
         least = min(group.farms, key=lambda farm_id: TIERS.index(found[farm_id].tier))
-        found[group.id] = Ready(found[least].tier, f"its farm '{least}': {found[least].reason}")
+        found[group.id] = Ready(found[least].tier, f"its farm '{least}': {found[least].reason}", found[least].new)
     return found
+
+
+def _is_new(row: Mapping[Any, Any]) -> bool:
+    """Tier none for want of history alone: a correlation is only known, and only judged, once there is some."""
+    correlation = row.get("best_correlation")
+    unjudged = correlation is None or correlation != correlation  # noqa: PLR0124 not-a-number
+    return bool(row["tier"] == "none" and (row.get("weather_days") or 0) > 0 and unjudged)

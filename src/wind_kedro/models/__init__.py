@@ -11,25 +11,38 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from wind_kedro.cards import Farm
 from wind_kedro.models.blend import Blend
 from wind_kedro.models.boosting import Boosting
 from wind_kedro.models.catboost import CatBoostModel
 from wind_kedro.models.climatology import Climatology
 from wind_kedro.models.forest import QuantileForest
+from wind_kedro.models.hand_over import HandOver
 from wind_kedro.models.lightgbm import LightGBMModel
 from wind_kedro.models.linear_quantile import LinearQuantile
 from wind_kedro.models.network import Network
 from wind_kedro.models.persistence import Persistence
+from wind_kedro.models.physical import Physical
 from wind_kedro.models.power_curve import PowerCurveModel
 from wind_kedro.models.protocol import Contributions, Forecaster, read_model_card
 from wind_kedro.models.regressor import Regressor
 from wind_kedro.tiers import Tier
 
-__all__ = ["MODELS", "Contributions", "Forecaster", "ModelConfig", "build", "family_of", "load_model", "with_members"]
+__all__ = [
+    "MODELS",
+    "Contributions",
+    "Forecaster",
+    "ModelConfig",
+    "build",
+    "family_of",
+    "load_model",
+    "members_with_cards",
+    "with_members",
+]
 
 #: The families by the word that configuration and files use. Each imports its heavy library when it first needs it.
 MODELS: Mapping[str, type[Forecaster]] = {
@@ -37,6 +50,7 @@ MODELS: Mapping[str, type[Forecaster]] = {
     for family in (
         Climatology,
         Persistence,
+        Physical,
         PowerCurveModel,
         LinearQuantile,
         CatBoostModel,
@@ -46,6 +60,7 @@ MODELS: Mapping[str, type[Forecaster]] = {
         LightGBMModel,
         Network,
         Blend,
+        HandOver,
     )
 }
 
@@ -84,6 +99,9 @@ class ModelConfig(BaseModel):
     type: str
     params: dict[str, Any] = Field(default_factory=dict)
     tier: Tier | None = Field(None, description="the least tier that an entity must have; without it, the family's")
+    scope: Literal["farm", "fleet"] = Field(
+        "farm", description="whose history it learns from: each farm's its own, or once from all members of a product"
+    )
     products: list[str] | None = Field(None, description="the products that it is for; none: all")
     features: list[str] | None = Field(
         None,
@@ -94,6 +112,25 @@ class ModelConfig(BaseModel):
     def needs(self) -> Tier:
         """The least tier that an entity must have to be given this candidate."""
         return self.tier or family_of(self.type).least_tier
+
+    @property
+    def needs_history(self) -> bool:
+        """Whether a farm must have a history of its own before it can be forecast by this."""
+        members = self.params.get("members")
+        if self.type == HandOver.type_name() and isinstance(members, Mapping):
+            return all(ModelConfig.model_validate(member).needs_history for member in members.values())
+        return self.scope == "farm" and self.type != Physical.type_name()
+
+    @property
+    def fleet_members(self) -> dict[str, Any] | None:
+        """What it learns from, or judges by, the whole fleet: members by name; none: it looks at its own farm alone."""
+        if self.type == HandOver.type_name():
+            return dict(self.params["members"])
+        return None if self.scope == "farm" else {"": self.model_dump(mode="json", exclude_defaults=True)}
+
+    def of_farms(self, farms: Sequence[Farm]) -> ModelConfig:
+        """The same, with what its family takes from the cards of the farms that it is to forecast."""
+        return self.model_copy(update={"params": family_of(self.type).with_cards(self.params, farms)})
 
     def is_for(self, product_id: str) -> bool:
         """Whether a product may have this candidate."""
@@ -117,21 +154,38 @@ class ModelConfig(BaseModel):
         return name
 
 
+#: Families that are made of other candidates.
+_OF_MEMBERS = {Blend.type_name(), HandOver.type_name()}
+
+
+def members_with_cards(params: Mapping[str, Any], farms: Sequence[Farm]) -> dict[str, Any]:
+    """Settings of a family of members, each with what it takes from the cards."""
+    members = {
+        name: ModelConfig.model_validate(member).of_farms(farms).model_dump(mode="json", exclude_defaults=True)
+        for name, member in params["members"].items()
+    }
+    return dict(params) | {"members": members}
+
+
 def with_members(candidates: Mapping[str, ModelConfig]) -> dict[str, ModelConfig]:
-    """The candidates, each blend with what its members are in place of their names.
+    """The candidates, each blend and hand-over with what its members are in place of their names.
 
     Raises:
-        ValueError: if a blend names a candidate that there is not, or another blend.
+        ValueError: if one names a candidate that there is not or that has members itself, or if a blend names one of the fleet.
     """
     resolved = dict(candidates)
     for name, config in candidates.items():
         names = config.params.get("members")
-        if config.type != Blend.type_name() or not isinstance(names, list):
+        if config.type not in _OF_MEMBERS or not isinstance(names, list):
             continue
         for member in names:
-            if member not in candidates or candidates[member].type == Blend.type_name():
-                known = ", ".join(other for other in candidates if candidates[other].type != Blend.type_name())
-                raise ValueError(f"blend '{name}' has no member '{member}' to take; there are {known}")
+            if member not in candidates or candidates[member].type in _OF_MEMBERS:
+                known = ", ".join(other for other in candidates if candidates[other].type not in _OF_MEMBERS)
+                raise ValueError(f"{config.type} '{name}' has no member '{member}' to take; there are {known}")
+            if config.type == Blend.type_name() and candidates[member].scope == "fleet":
+                raise ValueError(
+                    f"blend '{name}' is of one farm, but its member '{member}' of the fleet: make it a hand_over"
+                )
         members = {member: candidates[member].model_dump(mode="json", exclude_defaults=True) for member in names}
         resolved[name] = config.model_copy(update={"params": config.params | {"members": members}})
     return resolved

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
+from wind_kedro.cards import Farm
 from wind_kedro.models.calibration import MIN_ROWS_TO_CALIBRATE, spread_that_holds, stretched
 from wind_kedro.models.columns_learnt import blocks_of_time
 from wind_kedro.models.protocol import (
@@ -94,6 +95,13 @@ class Blend(Forecaster):
     def type_name(cls) -> str:
         """See `Forecaster`."""
         return "blend"
+
+    @classmethod
+    def with_cards(cls, params: Mapping[str, Any], farms: Sequence[Farm]) -> dict[str, Any]:
+        """See `Forecaster`: what its members take."""
+        from wind_kedro.models import members_with_cards
+
+        return members_with_cards(params, farms)
 
     @property
     def weights(self) -> dict[str, float]:

@@ -72,9 +72,8 @@ class Member:
         if isinstance(held, Stored) and held.objects == objects:
             return {"type": held.type, "levels": held.levels, "object": held.object}
         forecaster = self.forecaster
-        if id(forecaster) not in known:
-            known[id(forecaster)] = store(forecaster, objects)
-        return {"type": forecaster.type_name(), "levels": forecaster.levels, "object": known[id(forecaster)]}
+        digest = store(forecaster, objects, known)
+        return {"type": forecaster.type_name(), "levels": forecaster.levels, "object": digest}
 
 
 @dataclass(frozen=True)

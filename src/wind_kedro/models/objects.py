@@ -6,12 +6,17 @@ Versions of the fleet refer to these folders. A farm that was not trained anew c
 from __future__ import annotations
 
 import hashlib
+import json
 import shutil
 import uuid
+from functools import lru_cache
 from pathlib import Path
 
 from wind_kedro.models import load_model
 from wind_kedro.models.protocol import Forecaster
+
+#: In a stored model's folder: the digests of the models that it was lent, by the name that it has for them.
+LENT = "lent.json"
 
 
 class ChangedObjectError(ValueError):
@@ -28,12 +33,22 @@ def digest(folder: Path) -> str:
     return whole.hexdigest()
 
 
-def store(forecaster: Forecaster, objects: Path) -> str:
-    """Save a fitted model into ``objects`` under its digest, which is returned; what is there already is left as it is."""
+def store(forecaster: Forecaster, objects: Path, known: dict[int, str] | None = None) -> str:
+    """Save a fitted model into ``objects`` under its digest, which is returned; what is there already is left as it is.
+
+    What it was lent is stored beside it, not in it: a model of the fleet is there once, and its borrowers name it. ``known``:
+    digests of models already stored, by identity; added to.
+    """
+    known = {} if known is None else known
+    if id(forecaster) in known:
+        return known[id(forecaster)]
+    lent = {name: store(model, objects, known) for name, model in forecaster.lent.items()}
     objects.mkdir(parents=True, exist_ok=True)
     neighbour = objects / f".{uuid.uuid4().hex}"
     try:
         forecaster.save(neighbour)
+        if lent:
+            (neighbour / LENT).write_text(json.dumps(lent, indent=2) + "\n", encoding="utf-8")
         name = digest(neighbour)
         if not (objects / name).exists():
             try:
@@ -44,6 +59,7 @@ def store(forecaster: Forecaster, objects: Path) -> str:
                     raise
     finally:
         shutil.rmtree(neighbour, ignore_errors=True)
+    known[id(forecaster)] = name
     return name
 
 
@@ -60,4 +76,14 @@ def fetch(name: str, objects: Path) -> Forecaster:
     found = digest(folder)
     if found != name:
         raise ChangedObjectError(f"{folder}: was changed after it was stored (its files have digest {found})")
-    return load_model(folder)
+    model = load_model(folder)
+    if (folder / LENT).is_file():
+        for borrowed, digest_of_lent in json.loads((folder / LENT).read_text(encoding="utf-8")).items():
+            model.lend(borrowed, _lent(digest_of_lent, objects.resolve()))
+    return model
+
+
+@lru_cache(maxsize=16)
+def _lent(name: str, objects: Path) -> Forecaster:
+    """One and the same object for all borrowers of a version."""
+    return fetch(name, objects)

@@ -20,6 +20,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
+from wind_kedro.cards import Farm
 from wind_kedro.tiers import Tier
 
 Array = NDArray[np.float64]
@@ -79,11 +80,11 @@ class Forecaster(ABC):
         Missing features mean 'not known then' and are borne. Learning again forgets what was learnt before.
 
         Raises:
-            ValueError: if there is no row, lengths differ, a power is missing, or a column that it needs is missing.
+            ValueError: if there is no row though it needs some, lengths differ, a power is missing, or a column that it needs is.
         """
         if len(features) != len(power_share):
             raise ValueError(f"{self}: {len(features)} rows of features, but {len(power_share)} of power")
-        if features.empty:
+        if not len(features) and self.needs_history:
             raise ValueError(f"{self}: no row to learn from")
         share = power_share.to_numpy(dtype=np.float64, na_value=np.nan)
         if not np.isfinite(share).all():
@@ -113,6 +114,30 @@ class Forecaster(ABC):
     def contributions(self, features: pd.DataFrame) -> Contributions | None:
         """By how much each feature moved the median of each row; nothing where the family cannot say."""
         return None
+
+    @classmethod
+    def with_cards(cls, params: Mapping[str, Any], farms: Sequence[Farm]) -> dict[str, Any]:
+        """Settings with what the family takes from the cards of the farms that it is to forecast: most take nothing."""
+        return dict(params)
+
+    @property
+    def needs_history(self) -> bool:
+        """Whether it must be given rows to learn from: what needs none forecasts a farm from its first day."""
+        return True
+
+    @property
+    def borrows(self) -> list[str]:
+        """Names of the models that it must be lent before it predicts: they are of the whole fleet, and not saved with it."""
+        return []
+
+    @property
+    def lent(self) -> Mapping[str, Forecaster]:
+        """The models that it was lent, by name."""
+        return {}
+
+    def lend(self, name: str, model: Forecaster) -> None:
+        """Give it one of the models that it borrows."""
+        raise ValueError(f"{self}: borrows no model, so none called '{name}'")
 
     def clone(self) -> Self:
         """An unfitted model with the same settings, that shares nothing with this one."""

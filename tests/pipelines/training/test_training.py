@@ -6,9 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import hypothesis.strategies as st
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import HealthCheck, given, settings
 
 from wind_kedro import contracts
 from wind_kedro.cards import CardError, Fleet
@@ -17,7 +19,8 @@ from wind_kedro.datasets.registry import NoModelError
 from wind_kedro.fleet import Workers
 from wind_kedro.models import ModelConfig
 from wind_kedro.models.fleet_model import FleetModel, Member
-from wind_kedro.pipelines.training import nodes
+from wind_kedro.models.hand_over import HandOver
+from wind_kedro.pipelines.training import nodes, scopes
 from wind_kedro.pipelines.training.nodes import (
     NotEnoughHistoryError,
     NotReadyError,
@@ -31,6 +34,7 @@ from wind_kedro.pipelines.training.nodes import (
     summarise_training,
 )
 from wind_kedro.pipelines.training.promoting import fit_fleet, promote
+from wind_kedro.pipelines.training.scopes import fit_candidates, sample_of_farms
 from wind_kedro.scores import Scoring
 
 INLINE = Workers(backend="threading", jobs=1)
@@ -106,6 +110,8 @@ class Spy:
         spy = self
 
         class Model:
+            borrows: tuple[str, ...] = ()
+
             def fit(self, features: pd.DataFrame, power_share: pd.Series) -> Any:
                 if spy.fails(name, features):
                     raise ValueError(f"'{name}' cannot")
@@ -125,7 +131,7 @@ class Spy:
 @pytest.fixture
 def spy(monkeypatch: pytest.MonkeyPatch) -> Spy:
     spy = Spy()
-    monkeypatch.setattr(nodes, "build", spy.build)
+    monkeypatch.setattr(scopes, "build", spy.build)
     return spy
 
 
@@ -936,3 +942,116 @@ def test_metrics_are_means_over_entities_of_the_whole_horizon(fleet: Fleet) -> N
     }
     assert metrics["hours.second.pinball_share"]["value"] == pytest.approx(0.2)
     assert {point["step"] for point in metrics.values()} == {0}
+
+
+# --- what is learnt over all farms -----------------------------------------------------------------------------------
+
+SEASONS = {"type": "climatology"}
+OF_FLEET = {
+    "all": ModelConfig(type="climatology", scope="fleet"),
+    "mix": ModelConfig(
+        type="hand_over",
+        params={
+            "members": {"own": SEASONS, "fleet": SEASONS | {"scope": "fleet"}, "physical": {"type": "physical"}},
+            "judged_days": 4,
+            "lengths_days": [3],
+            "cuts": 1,
+            "min_rows": 2,
+        },
+    ),
+}
+WITH_FLEET = Training(
+    seed=7, replay=Replay(days=20, refit_every_days=8, min_train_days=5), candidates=OF_FLEET, fleet_rows=40
+)
+BOTH = (("hours", "hill"), ("hours", "both"))
+
+
+def _fleet_admissions(fleet: Fleet, readiness: pd.DataFrame = READY) -> pd.DataFrame:
+    return admit_candidates(readiness, fleet, CLOCK, WITH_FLEET)
+
+
+def _replay_fleet(table: pd.DataFrame, fleet: Fleet) -> pd.DataFrame:
+    return replay_candidates(table, _fleet_admissions(fleet), fleet, CLOCK, WITH_FLEET, INLINE)
+
+
+@given(farm=st.sampled_from(["hill", "both"]), seed=st.integers(0, 100))
+@settings(max_examples=3, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_no_farms_later_outcomes_move_a_forecast(fleet: Fleet, farm: str, seed: int) -> None:
+    """Leakage through the other farms: what came to any farm after a fold began is not in its forecasts."""
+    table = make_model_input(BOTH)
+    later = (table["target_available_at"] > FOLD) & (table["entity_id"] == farm)
+    noise = pd.Series(np.random.default_rng(seed).uniform(size=len(table)), index=table.index)
+    changed = table.assign(power_share=table["power_share"].mask(later, noise))
+    before, after = (_replay_fleet(data, fleet) for data in (table, changed))
+    until = FOLD + pd.Timedelta(days=8)
+    assert set(before["model"]) == {"all", "mix"}
+    pd.testing.assert_frame_equal(before[before["issued_at"] < until], after[after["issued_at"] < until])
+    # It can fail: the next fold has seen them, also where they are another farm's.
+    other = before["entity_id"] != farm
+    assert not before[other & (before["issued_at"] >= until)].equals(after[other & (after["issued_at"] >= until)])
+
+
+def test_each_farm_gives_an_equal_share_of_a_bounded_number_of_rows() -> None:
+    table = make_model_input((("hours", "hill"), ("hours", "both"), ("hours", "shore")))
+    drawn = sample_of_farms(table, 60, seed=1)
+    assert drawn["entity_id"].value_counts().to_dict() == {"hill": 20, "both": 20, "shore": 20}
+    assert drawn["issued_at"].is_monotonic_increasing
+    pd.testing.assert_frame_equal(drawn, sample_of_farms(table, 60, seed=1))
+    assert not drawn.equals(sample_of_farms(table, 60, seed=2))
+
+
+def test_a_model_of_the_fleet_is_one_object_for_all(fleet: Fleet) -> None:
+    table = make_model_input(BOTH)
+    wanted = {("hours", "hill"): "all", ("hours", "both"): "all"}
+    fitted = _fitted_of(table, wanted, fleet)
+    assert fitted["hours", "hill"] is fitted["hours", "both"]
+    mixes = _fitted_of(table, dict.fromkeys(wanted, "mix"), fleet)
+    one, two = mixes.values()
+    assert isinstance(one, HandOver)
+    assert one is not two
+    assert one.lent.keys() == two.lent.keys() <= {"fleet"}
+    assert all(one.lent[name] is two.lent[name] for name in one.lent)
+
+
+def _fitted_of(table: pd.DataFrame, wanted: dict[tuple[str, str], str], fleet: Fleet):  # type: ignore[no-untyped-def]
+    return fit_candidates(table, wanted, OF_FLEET, fleet, INLINE, at=TRAINING_TIME, seed=7, fleet_rows=40).results
+
+
+@pytest.mark.parametrize("model", ["all", "mix"])
+def test_a_farm_without_history_is_fitted_and_forecast(fleet: Fleet, model: str) -> None:
+    table = make_model_input((("hours", "hill"),))
+    fitted = _fitted_of(table, {("hours", "both"): model}, fleet)["hours", "both"]
+    asked = scopes.feature_matrix(make_model_input((("hours", "both"),)))
+    assert np.isfinite(fitted.predict(asked)).all()
+
+
+def test_a_young_farm_is_replayed_by_what_the_fleet_knows(fleet: Fleet) -> None:
+    young = make_model_input((("hours", "both"),), first="2024-03-28")
+    replayed = _replay_fleet(pd.concat([make_model_input(), young], ignore_index=True), fleet)
+    assert set(replayed.loc[replayed["entity_id"] == "both", "model"]) == {"all", "mix"}
+
+
+def test_a_new_farm_may_have_what_needs_no_history_if_its_weather_is_known(fleet: Fleet) -> None:
+    training = WITH_FLEET.model_copy(update={"candidates": OF_FLEET | {"own": ModelConfig(type="climatology")}})
+    told = assessed({"hill": "local", "shore": "none"})
+
+    def may(**facts: float) -> set[str]:
+        table = admit_candidates(told.assign(**facts), fleet, CLOCK, training)
+        return set(table.loc[(table["entity_id"] == "shore") & table["admitted"], "model"])
+
+    assert may(weather_days=30.0, best_correlation=np.nan) == {"all", "mix"}
+    assert may(weather_days=0.0, best_correlation=np.nan) == set()
+    # There is history, and the weather does not explain it: no lack of days.
+    assert may(weather_days=30.0, best_correlation=0.1) == set()
+
+
+def test_a_new_farm_is_given_the_last_that_needs_no_history(fleet: Fleet) -> None:
+    table = make_model_input()
+    told = assessed({"hill": "local", "shore": "none"}).assign(weather_days=30.0, best_correlation=np.nan)
+    admissions = _fleet_admissions(fleet, told)
+    chosen = choose(_scores(all=0.2, mix=0.1), table, admissions, _promotions(), fleet, CLOCK)
+    assert chosen.set_index("entity_id")["model"].to_dict() == {"hill": "mix", "both": "mix", "shore": "mix"}
+    # And as long as it cannot be replayed it is fitted anew each time.
+    before = _promotions(("quarters", "shore", "all", "1", "2024-03-01"))
+    again = choose(_scores(all=0.2, mix=0.1), table, admissions, before, fleet, CLOCK)
+    assert again.set_index("entity_id")["model"].to_dict()["shore"] == "all"

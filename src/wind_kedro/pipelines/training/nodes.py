@@ -20,10 +20,13 @@ from wind_kedro.clock import Clock
 from wind_kedro.errors import WindKedroError
 from wind_kedro.fleet import Mapped, Workers, map_farms
 from wind_kedro.forecasts import KEYS, feature_matrix, forecast_rows
-from wind_kedro.models import Forecaster, ModelConfig, build, with_members
+from wind_kedro.models import ModelConfig, with_members
+from wind_kedro.models.hand_over import FleetPart
 from wind_kedro.portfolio import add_portfolios
 from wind_kedro.scores import Scoring, deciding_scores, latest_versions, score_forecasts
-from wind_kedro.tiers import TIERS, reaches, ready_entities
+from wind_kedro.tiers import TIERS, Ready, reaches, ready_entities
+
+from .scopes import fit_candidate, fleet_parts, lend
 
 logger = logging.getLogger(__name__)
 
@@ -65,6 +68,9 @@ class Training(BaseModel):
 
     seed: int
     products: Words | None = Field(None, description="which products are trained; none: all")
+    fleet_rows: int = Field(
+        50_000, gt=0, description="how many rows a model of the fleet learns from at most, an equal share of each farm"
+    )
     replay: Replay
     candidates: dict[str, ModelConfig] = Field(min_length=1)
 
@@ -89,7 +95,8 @@ _NAMED = 3
 def admit_candidates(readiness: pd.DataFrame, fleet: Fleet, clock: Clock, training: Training) -> pd.DataFrame:
     """One row per product, entity and candidate: may the entity have it, by what was known of its data at the training time?
 
-    A candidate needs a tier (its ``tier``, else its family's). An entity of tier ``none`` gets no model at all; the others go on.
+    A candidate needs a tier (its ``tier``, else its family's). An entity of tier ``none`` gets no model, unless it is new, its
+    weather known and nothing but its history missing: then it gets such as need none. The others go on.
 
     Raises:
         NotReadyError: if no entity may have any candidate; it says why, of the first few.
@@ -103,7 +110,8 @@ def admit_candidates(readiness: pd.DataFrame, fleet: Fleet, clock: Clock, traini
             "model": name,
             "needs": config.needs,
             "tier": ready[entity_id].tier,
-            "admitted": ready[entity_id].tier != "none" and reaches(ready[entity_id].tier, config.needs),
+            "admitted": _may_have(ready[entity_id], config),
+            "needs_history": config.needs_history,
             "reason": ready[entity_id].reason,
         }
         for product in _trained(fleet, training)
@@ -121,6 +129,12 @@ def admit_candidates(readiness: pd.DataFrame, fleet: Fleet, clock: Clock, traini
         more = f"; and {len(reasons) - _NAMED} more" if len(reasons) > _NAMED else ""
         raise NotReadyError(f"nothing is ready to be trained as of {training_time:%Y-%m-%d %H:%M} UTC: {told}{more}")
     return table
+
+
+def _may_have(ready: Ready, config: ModelConfig) -> bool:
+    if ready.tier == "none" and not (ready.new and not config.needs_history):
+        return False
+    return reaches(ready.tier, config.needs)
 
 
 def _trained(fleet: Fleet, training: Training) -> list[Product]:
@@ -184,22 +198,37 @@ def replay_candidates(
     training_time = pd.Timestamp(clock.training_time(fleet.products))
     folds = _folds(training_time, training.replay)
     admitted = _admitted(admissions)
+    parts_of_fleet = fleet_parts(
+        model_input,
+        {(product_id, name): training.candidates[name] for product_id, _, name in sorted(admitted)},
+        [start for start, _ in folds],
+        fleet,
+        workers,
+        seed=training.seed,
+        fleet_rows=training.fleet_rows,
+        min_train_days=training.replay.min_train_days,
+    )
     tasks = {}
     for (product_id, entity_id), table in by_entity(model_input).items():
         first = table["issued_at"].min()
         levels = fleet.product(product_id).quantile_levels
+        farms = fleet.farms_of(entity_id)
         for start, end in folds:
-            if start - first < pd.Timedelta(days=training.replay.min_train_days):
-                continue
             # Only what this fold can use travels to its worker.
             past = table[(table["target_available_at"] <= start) & (table["issued_at"] < start)]
             ahead = table[(table["issued_at"] >= start) & (table["issued_at"] < end)]
-            if past.empty or ahead.empty:
+            if ahead.empty:
                 continue
+            enough = not past.empty and start - first >= pd.Timedelta(days=training.replay.min_train_days)
             for name, config in training.candidates.items():
                 if (product_id, entity_id, name) not in admitted:
                     continue
-                tasks[product_id, entity_id, name, start] = (past, ahead, config, name, levels, training.seed)
+                part = parts_of_fleet.get((product_id, name, start))
+                # What the fleet knows needs no history of this farm.
+                if not (enough and config.scope == "farm") and not (part is not None and part.models):
+                    continue
+                carded = config.of_farms(farms)
+                tasks[product_id, entity_id, name, start] = (past, ahead, carded, name, levels, training.seed, part)
     mapped = map_farms(_replay_fold, tasks, workers=workers, label="replay")
     if not mapped.results:
         raise NotEnoughHistoryError(_why_no_replay(model_input, training_time, training.replay, mapped))
@@ -229,9 +258,15 @@ def _folds(training_time: pd.Timestamp, replay: Replay) -> list[tuple[pd.Timesta
 
 
 def _replay_fold(
-    past: pd.DataFrame, ahead: pd.DataFrame, config: ModelConfig, name: str, levels: list[float], seed: int
+    past: pd.DataFrame,
+    ahead: pd.DataFrame,
+    config: ModelConfig,
+    name: str,
+    levels: list[float],
+    seed: int,
+    part: FleetPart | None,
 ) -> tuple[pd.DataFrame, np.ndarray]:
-    model = fit_candidate(past, config, name, levels, seed)
+    model = lend(fit_candidate(past, config, name, levels, seed, part), part)
     return ahead[[*KEYS, "lead_minutes", "weather_run_at"]], model.predict(feature_matrix(ahead))
 
 
@@ -281,8 +316,9 @@ def choose(
     best must beat the champion's candidate, replayed on the same issues, by the product's margin; else the champion's stays
     (and is refitted with the newest data).
 
-    An entity whose history is too short for the replay, and that has no champion yet, gets the most demanding of its candidates
-    that need tier ``physical`` at most, unscored: nothing that learns much goes live untested.
+    An entity whose history is too short for the replay, and that has no champion yet, gets unscored the last of its candidates
+    that need no history, else the most demanding of those that need tier ``physical`` at most: nothing that learns much of one
+    farm goes live untested.
 
     Raises:
         NotEnoughHistoryError: if no candidate of any entity has the deciding score, and none can do without.
@@ -310,7 +346,9 @@ def choose(
                     )
                     continue
                 decision = _decide(scores, champion, product)
-            elif key in learnable and champion is None and (stand_in := _unreplayed(candidates[key])) is not None:
+            elif (
+                key in candidates and (stand_in := _unreplayed(candidates[key], champion, key in learnable)) is not None
+            ):
                 decision = _unscored(stand_in, product)
             else:
                 continue
@@ -323,10 +361,19 @@ def choose(
     return pd.DataFrame(rows)
 
 
-def _unreplayed(candidates: pd.DataFrame) -> str | None:
-    """The candidate that may go live without having been replayed, if there is one."""
-    simple = candidates[candidates["admitted"] & candidates["needs"].isin(TIERS[: TIERS.index("physical") + 1])]
-    if simple.empty:
+def _unreplayed(candidates: pd.DataFrame, champion: str | None, learnable: bool) -> str | None:
+    """The candidate that may go live without having been replayed, if there is one.
+
+    Of those that need no history the last in the configuration; a champion of theirs is fitted anew, as history grows.
+    """
+    admitted = candidates[candidates["admitted"]]
+    beginners = list(admitted.loc[~admitted["needs_history"], "model"])
+    if champion is not None:
+        return champion if champion in beginners else None
+    if beginners:
+        return str(beginners[-1])
+    simple = admitted[admitted["needs"].isin(TIERS[: TIERS.index("physical") + 1])]
+    if simple.empty or not learnable:
         return None
     return str(max(simple.to_dict("records"), key=lambda row: TIERS.index(row["needs"]))["model"])
 
@@ -376,13 +423,6 @@ def _decide(scores: pd.Series, champion: str | None, product: Product) -> dict[s
         "champion_score": champion_score,
         "reason": reason,
     }
-
-
-def fit_candidate(table: pd.DataFrame, config: ModelConfig, name: str, levels: list[float], seed: int) -> Forecaster:
-    """The candidate, fitted with these rows."""
-    known = feature_matrix(table)
-    # A fitted model looks for its own columns: what it never saw it does not ask for.
-    return build(name, config, levels, seed).fit(known[config.columns_of(known.columns)], table["power_share"])
 
 
 def summarise_training(replay_scores: pd.DataFrame) -> dict[str, dict[str, float]]:

@@ -11,10 +11,11 @@ from wind_kedro.cards import Fleet
 from wind_kedro.champions import champions_at, newest_number, version_in_force
 from wind_kedro.clock import Clock
 from wind_kedro.datasets.registry import NoModelError, RegisteredModels
-from wind_kedro.fleet import Workers, map_farms
+from wind_kedro.fleet import Workers
 from wind_kedro.forecasts import model_table
 from wind_kedro.models.fleet_model import FleetModel, Member
-from wind_kedro.pipelines.training.nodes import NotEnoughHistoryError, Training, by_entity, fit_candidate
+from wind_kedro.pipelines.training.nodes import NotEnoughHistoryError, Training, by_entity
+from wind_kedro.pipelines.training.scopes import fit_candidates
 
 logger = logging.getLogger(__name__)
 
@@ -37,21 +38,30 @@ def fit_fleet(
     Raises:
         NotEnoughHistoryError: if no model could be fitted.
     """
-    tables = by_entity(model_input)
-    tasks = {}
-    for choice in choices.to_dict("records"):
-        key, name = (choice["product_id"], choice["entity_id"]), choice["model"]
-        levels = fleet.product(key[0]).quantile_levels
-        tasks[key] = (tables[key], training.candidates[name], name, levels, training.seed)
-    mapped = map_farms(fit_candidate, tasks, workers=workers, label="fit")
+    training_time = pd.Timestamp(clock.training_time(fleet.products))
+    wanted = {(row["product_id"], row["entity_id"]): row["model"] for row in choices.to_dict("records")}
+    mapped = fit_candidates(
+        model_input,
+        wanted,
+        training.candidates,
+        fleet,
+        workers,
+        # All rows were known at the training time.
+        at=training_time + pd.Timedelta(microseconds=1),
+        seed=training.seed,
+        fleet_rows=training.fleet_rows,
+    )
     if not mapped.results:
         raise NotEnoughHistoryError("no model could be fitted: " + "; ".join(sorted(set(mapped.failures.values()))))
+    tables = by_entity(model_input)
+    newest = model_input["valid_at"].max()
     fitted = {
-        key: Member(tasks[key][2], forecaster, trained_through=tables[key]["valid_at"].max())
+        # Without a history of its own it has seen what the fleet has.
+        key: Member(wanted[key], forecaster, trained_through=tables[key]["valid_at"].max() if key in tables else newest)
         for key, forecaster in mapped.results.items()
     }
-    seen = pd.concat([tables[key] for key in fitted])
-    before = champions_at(promotions_before, pd.Timestamp(clock.training_time(fleet.products)))
+    seen = pd.concat([tables[key] for key in fitted if key in tables] or [model_input])
+    before = champions_at(promotions_before, training_time)
     kept = _kept(before, set(fitted), model_versions_before, fleet)
     example = seen.groupby(["product_id", "entity_id"]).tail(1).head(_EXAMPLES)
     parent = version_in_force(before)
