@@ -25,6 +25,7 @@ _HOMES = {
     "AlarmChannels": "alarm_channels",
     "ModelVersions": "registry",
     "ModelAlias": "registry",
+    "TrialStore": "trials",
 }
 __all__ = sorted(_HOMES)  # noqa: PLE0605 - the names are resolved by __getattr__, so there is no list to write twice
 

@@ -1,0 +1,45 @@
+"""Trials of searches for settings, as Optuna keeps them: one file that is only appended to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NoReturn
+
+from kedro.io import AbstractDataset
+from kedro.io.core import DatasetError
+
+from wind_kedro.errors import WindKedroError
+
+
+class NoOptunaError(WindKedroError):
+    """The extra is not installed."""
+
+
+class TrialStore(AbstractDataset[Any, Any]):
+    """A storage of Optuna that writes each trial as a line: a killed process loses none that was told."""
+
+    def __init__(self, *, filepath: str, metadata: dict[str, Any] | None = None) -> None:
+        """``filepath`` is made when the first trial is written."""
+        self._filepath = Path(filepath)
+        self.metadata = metadata
+
+    def load(self) -> Any:
+        """The storage, for ``optuna.create_study``."""
+        try:
+            from optuna.storages import JournalStorage
+            from optuna.storages.journal import JournalFileBackend
+        except ModuleNotFoundError as error:
+            raise NoOptunaError("tuning needs Optuna: pip install 'wind-kedro[tune]'") from error
+        self._filepath.parent.mkdir(parents=True, exist_ok=True)
+        return JournalStorage(JournalFileBackend(str(self._filepath)))
+
+    def save(self, data: Any) -> NoReturn:
+        """Trials write themselves."""
+        raise DatasetError("trials are written by their search, one by one")
+
+    def _exists(self) -> bool:
+        # An empty one is made when it is read.
+        return True
+
+    def _describe(self) -> dict[str, Any]:
+        return {"filepath": str(self._filepath)}

@@ -1,0 +1,243 @@
+"""Tuning: settings of a candidate are tried on rolling origins before what training judges, by Optuna.
+
+A trial is the mean pinball loss of what a candidate with these settings would have forecast: fitted at the beginning of each fold
+with the outcomes that had arrived by then. Trials are written down one by one; a search that was killed goes on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import time
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from wind_kedro.cards import Fleet
+from wind_kedro.clock import Clock
+from wind_kedro.errors import WindKedroError
+from wind_kedro.fleet import Workers, map_farms
+from wind_kedro.forecasts import feature_matrix
+from wind_kedro.models import ModelConfig, build
+from wind_kedro.scores import pinball_loss
+
+from .settings import Range, Stretch, Trained, Tuning
+
+logger = logging.getLogger(__name__)
+
+
+class NothingToTuneError(WindKedroError):
+    """The search cannot be made as it is asked for."""
+
+
+def search_settings(
+    model_input: pd.DataFrame,
+    trial_store: Any,
+    tuning: Tuning,
+    training: Trained,
+    fleet: Fleet,
+    clock: Clock,
+    workers: Workers,
+) -> pd.DataFrame:
+    """One row per candidate and trial: its settings, and the mean pinball loss of what they would have forecast.
+
+    Trials of an earlier run count if candidate, space, folds and the rows behind them are the same. One that was running when a
+    run was killed is tried again.
+
+    Raises:
+        NothingToTuneError: if a candidate is not there or cannot be tuned, a setting is unknown, a fold is judged by training, or
+            no fold has history enough.
+    """
+    training_time = pd.Timestamp(clock.training_time(fleet.products))
+    judged_from = training.judged_from(training_time)
+    try:
+        stretches = tuning.stretches(judged_from)
+    except ValueError as error:
+        raise NothingToTuneError(str(error)) from error
+    # Outcomes that came later are not there at all: nothing below can touch them.
+    known = model_input[(model_input["target_available_at"] <= judged_from) & (model_input["valid_at"] < judged_from)]
+    if tuning.products is not None:
+        known = known[known["product_id"].isin(tuning.products)]
+    rows = []
+    for name, space in tuning.space.items():
+        candidate = _tunable(name, space, training)
+        folds = _folds(known, candidate, stretches, tuning.min_train_days)
+        if not folds:
+            raise NothingToTuneError(
+                f"'{name}': no farm has {tuning.min_train_days} days of history before {stretches[-1][0]:%Y-%m-%d}, the last "
+                f"fold before what training judges; choose fewer tuning.min_train_days, shorter folds or a later replay"
+            )
+        study = _study(name, candidate, space, stretches, known, trial_store, training.seed)
+        done = sum(trial.state.is_finished() and trial.value is not None for trial in study.trials)
+        logger.info("tuning '%s': %d of %d trials are there", name, done, tuning.trials)
+        for _ in range(tuning.trials - done):
+            _try(study, name, candidate, space, folds, fleet, training.seed, workers)
+        rows += [_row(name, trial, candidate) for trial in study.trials if trial.state.is_finished()]
+    return pd.DataFrame(rows)
+
+
+def _tunable(name: str, space: dict[str, Range], training: Trained) -> ModelConfig:
+    candidate = training.candidates.get(name)
+    if candidate is None:
+        raise NothingToTuneError(f"tuning.space: no candidate '{name}'; there are {', '.join(training.candidates)}")
+    if candidate.fleet_members is not None:
+        raise NothingToTuneError(
+            f"tuning.space: '{name}' learns from the whole fleet; tune its members as candidates of one farm"
+        )
+    for setting, values in space.items():
+        tried = values.low if values.choices is None else values.choices[0]
+        try:
+            build(name, _with(candidate, {setting: tried}), [0.5], 0)
+        except ValueError as error:
+            raise NothingToTuneError(f"tuning.space: {error}") from error
+    return candidate
+
+
+def _with(candidate: ModelConfig, settings: dict[str, Any]) -> ModelConfig:
+    return candidate.model_copy(update={"params": dict(candidate.params) | settings})
+
+
+#: Rows known at the beginning of a fold, and rows to forecast, by product, entity and beginning.
+_Folds = dict[tuple[str, str, pd.Timestamp], tuple[pd.DataFrame, pd.DataFrame]]
+
+
+def _folds(known: pd.DataFrame, candidate: ModelConfig, stretches: list[Stretch], min_train_days: int) -> _Folds:
+    folds = {}
+    for (product_id, entity_id), table in known.groupby(["product_id", "entity_id"]):
+        if not candidate.is_for(str(product_id)):
+            continue
+        for start, end in stretches:
+            past = table[(table["target_available_at"] <= start) & (table["issued_at"] < start)]
+            ahead = table[(table["issued_at"] >= start) & (table["issued_at"] < end)]
+            if ahead.empty or past.empty or start - past["issued_at"].min() < pd.Timedelta(days=min_train_days):
+                continue
+            folds[str(product_id), str(entity_id), start] = (past, ahead)
+    return folds
+
+
+def _study(
+    name: str,
+    candidate: ModelConfig,
+    space: dict[str, Range],
+    stretches: list[Stretch],
+    known: pd.DataFrame,
+    store: Any,
+    seed: int,
+) -> Any:
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    behind = pd.util.hash_pandas_object(known[["entity_id", "issued_at", "valid_at", "power_share"]], index=False)
+    searched = {
+        "candidate": candidate.model_dump(mode="json"),
+        "space": {setting: values.model_dump(mode="json") for setting, values in space.items()},
+        "folds": [[start.isoformat(), end.isoformat()] for start, end in stretches],
+        "columns": list(known.columns),
+        "rows": hashlib.sha256(behind.to_numpy().tobytes()).hexdigest(),
+        "seed": seed,
+    }
+    digest = hashlib.sha256(json.dumps(searched, sort_keys=True, default=str).encode()).hexdigest()[:16]
+    study_name = f"{name}-{digest}"
+    before = {summary.study_name for summary in optuna.get_all_study_summaries(storage=store)}
+    study = optuna.create_study(storage=store, study_name=study_name, direction="minimize", load_if_exists=True)
+    if study_name not in before:
+        # The settings as they are come first: what is found is to be better than these.
+        study.enqueue_trial(_as_it_is(candidate, space))
+    for trial in study.get_trials(states=(optuna.trial.TrialState.RUNNING,)):
+        study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
+        study.enqueue_trial(trial.params)
+    # Another seed for each further trial: a search that goes on must not propose again what it began with.
+    study.sampler = optuna.samplers.TPESampler(seed=seed + len(study.trials))
+    return study
+
+
+def _as_it_is(candidate: ModelConfig, space: dict[str, Range]) -> dict[str, Any]:
+    settings = build("as it is", candidate, [0.5], 0).parameters.model_dump(mode="json")
+    return {name: settings[name] for name, values in space.items() if _within(settings[name], values)}
+
+
+def _within(value: Any, values: Range) -> bool:
+    if values.choices is not None:
+        return value in values.choices
+    return (
+        isinstance(value, int | float)
+        and values.low is not None
+        and values.high is not None
+        and (values.low <= value <= values.high)
+    )
+
+
+def _try(
+    study: Any,
+    name: str,
+    candidate: ModelConfig,
+    space: dict[str, Range],
+    folds: _Folds,
+    fleet: Fleet,
+    seed: int,
+    workers: Workers,
+) -> None:
+    from optuna.trial import TrialState
+
+    began = time.perf_counter()
+    trial = study.ask()
+    config = _with(candidate, {setting: values.draw(trial, setting) for setting, values in space.items()})
+    tasks = {
+        key: (past, ahead, config.of_farms(fleet.farms_of(key[1])), name, fleet.product(key[0]).quantile_levels, seed)
+        for key, (past, ahead) in folds.items()
+    }
+    mapped = map_farms(_loss, tasks, workers=workers, label=f"trial {trial.number} of {name}")
+    trial.set_user_attr("seconds", round(time.perf_counter() - began, 1))
+    if mapped.failures:  # of some farms only it would be another mean
+        trial.set_user_attr("fault", next(iter(mapped.failures.values())))
+        study.tell(trial, state=TrialState.FAIL)
+        return
+    losses = np.array([loss for loss, _ in mapped.results.values()])
+    counts = np.array([count for _, count in mapped.results.values()])
+    study.tell(trial, float((losses * counts).sum() / counts.sum()))
+
+
+def _loss(
+    past: pd.DataFrame, ahead: pd.DataFrame, config: ModelConfig, name: str, levels: list[float], seed: int
+) -> tuple[float, int]:
+    """Mean pinball loss over a fold, share of capacity, and over how many intervals."""
+    features = feature_matrix(past)
+    model = build(name, config, levels, seed).fit(features[config.columns_of(features.columns)], past["power_share"])
+    quantiles = model.predict(feature_matrix(ahead))
+    return float(pinball_loss(ahead["power_share"].to_numpy(np.float64), quantiles, levels).mean()), len(ahead)
+
+
+def _row(name: str, trial: Any, candidate: ModelConfig) -> dict[str, Any]:
+    return {
+        "model": name,
+        "trial": trial.number,
+        "settings": json.dumps(dict(candidate.params) | trial.params, sort_keys=True),
+        "loss_share": np.nan if trial.value is None else trial.value,
+        "seconds": float(trial.user_attrs.get("seconds", np.nan)),
+        "fault": trial.user_attrs.get("fault", "" if trial.value is not None else "its run was killed: tried again"),
+    }
+
+
+def name_best(trials: pd.DataFrame, training: Trained) -> tuple[dict[str, Any], dict[str, dict[str, float]]]:
+    """The best settings of each candidate, as a block to paste into `parameters_training.yml`; and its loss for the tracker.
+
+    Raises:
+        NothingToTuneError: if no trial of any candidate succeeded, with the first fault.
+    """
+    told = trials.dropna(subset="loss_share")
+    if told.empty:
+        raise NothingToTuneError(f"no trial succeeded: {trials['fault'].iloc[0]}")
+    best = told.loc[told.groupby("model")["loss_share"].idxmin()]
+    candidates, metrics = {}, {}
+    for row in best.to_dict("records"):
+        config = training.candidates[row["model"]].model_dump(mode="json", exclude_defaults=True)
+        candidates[row["model"]] = config | {"params": json.loads(row["settings"])}
+        metrics[f"{row['model']}.loss_share"] = {"value": float(row["loss_share"]), "step": int(row["trial"])}
+        logger.info("tuned '%s': pinball %.5f of capacity in trial %d", row["model"], row["loss_share"], row["trial"])
+    import yaml
+
+    block = {"training": {"candidates": candidates}}
+    logger.info("to paste into parameters_training.yml:\n%s", yaml.safe_dump(block, sort_keys=False))
+    return block, metrics
