@@ -162,6 +162,10 @@ ablation: environment ## Measure what each family of features is worth, on tasks
 bench-models: environment ## Measure accuracy against time of the routes to 99 quantiles (needs GEFCom2014's features)
 	@OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python benchmarks/bench_models.py
 
+.PHONY: proof-cold-start
+proof-cold-start: environment ## Prove that a new farm is forecast better by the hand-over than by its own model alone (DATA=folder)
+	@OMP_NUM_THREADS=1 $(BIN)/python benchmarks/proof_cold_start.py --data "$(DATA)"
+
 .PHONY: bench-data
 bench-data: environment ## Measure cleaning as rows grow
 	@$(BIN)/python benchmarks/bench_data.py
