@@ -167,11 +167,12 @@ def main(words: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=RAW, help="folder of the competition's files")
     parser.add_argument("--tasks", default="1-9", help="which months, such as 1-3")
+    parser.add_argument("--own", nargs="+", choices=list(OWN), default=list(OWN), help="families of the own model")
     parser.add_argument("--jobs", type=int, default=-1, help="how many months at once; -1: one a core")
     parser.add_argument("--model-input", type=Path, help="the environment's model_input, where it was made before")
     chosen = parser.parse_args(words)
     table = _model_input(chosen.data, chosen.model_input)
-    tasks = {(task, own): (table, task, own) for task in parse_tasks(chosen.tasks) for own in OWN}
+    tasks = {(task, own): (table, task, own) for task in parse_tasks(chosen.tasks) for own in chosen.own}
     mapped = map_farms(judge_month, tasks, workers=Workers(jobs=chosen.jobs), label="months")
     if mapped.failures:
         print("; ".join(mapped.failures.values()), file=sys.stderr)
