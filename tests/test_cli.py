@@ -256,7 +256,14 @@ def _world() -> dict[str, pd.DataFrame]:
             "message": ["stuck!"],
         }
     )
-    return {"weather": weather, "observations": pd.concat(tables, ignore_index=True), "data_quality": quality}
+    manifest = pd.DataFrame(
+        {
+            "farm_id": ["hill"], "source_table": ["signals"], "path": ["hill.csv"], "bytes": [9], "modified_ns": [9],
+            "sha256": ["a" * 64],
+        }
+    )  # fmt: skip
+    observations = pd.concat(tables, ignore_index=True)
+    return {"weather": weather, "observations": observations, "data_quality": quality, "raw_manifest": manifest}
 
 
 @pytest.fixture(scope="module")
