@@ -69,6 +69,8 @@ class History(AbstractDataset[pd.DataFrame, pd.DataFrame]):
                 f"{self._filepath}: {', '.join(unnamed)} names the partition, but is missing in some rows"
             )
         declared = self._declared()
+        # A history that nothing was written to yet is there, too: who reads it need not wait for its first row.
+        self._filepath.mkdir(parents=True, exist_ok=True)
         for values, part in data.groupby(self._partition_by, sort=True):
             *folders, name = [_as_name(value) for value in values]
             with aside(self._filepath.joinpath(*folders, f"{name}.parquet")) as file:
@@ -84,7 +86,7 @@ class History(AbstractDataset[pd.DataFrame, pd.DataFrame]):
 
     def _exists(self) -> bool:
         # A view of what earlier runs left is there even when they left nothing: the first training finds an empty history.
-        return self._read_only or (self._filepath.is_dir() and any(self._filepath.rglob("*.parquet")))
+        return self._read_only or self._filepath.is_dir()
 
     def _describe(self) -> dict[str, Any]:
         return {"filepath": str(self._filepath), "partition_by": self._partition_by}

@@ -457,7 +457,7 @@ def test_a_group_has_the_lowest_tier_of_its_farms(made: Made, thresholds: Readin
     readiness, _ = made.assess(thresholds, weather=made.weather[made.weather["farm_id"] != other])
     found = ready_entities(readiness, made.fleet, END)
     assert found[one].tier == "blended"
-    assert found["pair"] == ("none", f"its farm '{other}': no weather is known yet")
+    assert found["pair"] == ("none", f"its farm '{other}': no weather is known yet", False)
 
 
 def test_a_farm_never_assessed_may_have_nothing(made: Made, thresholds: ReadinessSettings) -> None:
