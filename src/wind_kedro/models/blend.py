@@ -167,19 +167,7 @@ class Blend(Forecaster):
 
     def contributions(self, features: pd.DataFrame) -> Contributions | None:
         """What moved the medians of those members that can say, averaged by weight, before smoothing; nothing where none can."""
-        weighed = zip(self.weights.items(), self._members, strict=True)
-        told = [(name, weight, member.contributions(features)) for (name, weight), member in weighed if weight > 0]
-        able = [(name, weight, own) for name, weight, own in told if own is not None]
-        if not able:
-            return None
-        total = sum(weight for _, weight, _ in able)
-        base = sum((weight / total * own.base for _, weight, own in able), np.zeros(len(features)))
-        columns = pd.concat([own.columns * (weight / total) for _, weight, own in able], axis=1)
-        return Contributions(
-            base,
-            columns.T.groupby(level=0, sort=False).sum().T,
-            {} if len(able) == len(told) else {name: weight for name, weight, _ in able},
-        )
+        return told_by_members(dict(zip(self.weights, self._members, strict=True)), self.weights, features)
 
     def _save(self, folder: Path) -> None:
         save_arrays(folder / ARTEFACT, {"weights": self._weights, "spread": self._spread})
@@ -192,6 +180,26 @@ class Blend(Forecaster):
         stored = load_arrays(folder / ARTEFACT)
         self._weights, self._spread = stored["weights"], stored["spread"]
         self._members = [load_model(folder / f"member_{number}") for number in range(len(self.parameters.members))]
+
+
+def told_by_members(
+    members: Mapping[str, Forecaster], weights: Mapping[str, float], features: pd.DataFrame
+) -> Contributions | None:
+    """What moved the medians of those members that count and can say, averaged by weight; nothing where none can."""
+    told = [
+        (name, weights[name], member.contributions(features)) for name, member in members.items() if weights[name] > 0
+    ]
+    able = [(name, weight, own) for name, weight, own in told if own is not None]
+    if not able:
+        return None
+    total = sum(weight for _, weight, _ in able)
+    base = sum((weight / total * own.base for _, weight, own in able), np.zeros(len(features)))
+    columns = pd.concat([own.columns * (weight / total) for _, weight, own in able], axis=1)
+    return Contributions(
+        base,
+        columns.T.groupby(level=0, sort=False).sum().T,
+        {} if len(able) == len(told) else {name: weight for name, weight, _ in able},
+    )
 
 
 def best_weights(forecasts: Array, share: Array, levels: Sequence[float]) -> Array:

@@ -21,8 +21,8 @@ from pydantic import Field, ValidationInfo, field_validator
 
 from wind_kedro.cards import Farm
 from wind_kedro.forecasts import feature_matrix
-from wind_kedro.models.blend import best_weights
-from wind_kedro.models.protocol import Array, Forecaster, Parameters
+from wind_kedro.models.blend import best_weights, told_by_members
+from wind_kedro.models.protocol import Array, Contributions, Forecaster, Parameters
 from wind_kedro.tiers import Tier
 
 HAND_OVER = "hand_over.json"
@@ -193,6 +193,12 @@ class HandOver(Forecaster):
                 for name, weight in self._weights.items()
             )
         )
+
+    def contributions(self, features: pd.DataFrame) -> Contributions | None:
+        """What moved the medians of those members that can say, averaged by weight; nothing where none can."""
+        known = features.drop(columns="valid_at", errors="ignore")
+        members = {name: self._members.get(name) or self._lent[name] for name in self._weights}
+        return told_by_members(members, self._weights, known)
 
     def _save(self, folder: Path) -> None:
         numbers = {name: number for number, name in enumerate(self._members)}
