@@ -8,18 +8,15 @@ pipeline.
 from __future__ import annotations
 
 import argparse
-import os
 import sys
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import yaml
 
-from bench_start import CommandFailedError, measure
-from gefcom2014 import COMPETITION, ENVIRONMENT, OPERATIONAL, RAW, bring_in, month_of, run, score_rows
+from bench_start import CommandFailedError
+from gefcom2014 import COMPETITION, ENVIRONMENT, OPERATIONAL, RAW, bring_in, month_of, run, run_training, score_rows
 from record import PROJECT, record
 from wind_kedro.pipelines.feature_engineering.settings import COLUMNS_OF, Family, FeatureParameters
 
@@ -86,17 +83,7 @@ def replay(
     ours = {name: CANDIDATE | {"features": patterns} for name, patterns in features.items()}
     training = {"products": [product_id], "candidates": others | ours}
     training |= {"replay": {"months": [str(month_of(task)) for task in TASKS]}}
-    asked = {
-        "env": ENVIRONMENT,
-        "pipeline": "training",
-        "to_nodes": "score_replay",
-        "params": {"training": training, **when},
-    }
-    with tempfile.TemporaryDirectory(prefix="wind-kedro-ablation-") as folder:
-        path = Path(folder) / "run.yml"
-        path.write_text(yaml.safe_dump({"run": asked}), encoding="utf-8")
-        kedro = Path(sys.executable).with_name("kedro")
-        measure([str(kedro), "run", "--config", str(path)], PROJECT, dict(os.environ))
+    run_training({"training": training, **when}, to_nodes="score_replay")
 
 
 def main(words: list[str] | None = None) -> int:

@@ -14,12 +14,14 @@ import hashlib
 import json
 import os
 import sys
+import tempfile
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import yaml
 
 from bench_start import CommandFailedError, Measured, measure
 from record import PROJECT, record
@@ -110,6 +112,16 @@ def run(params: Mapping[str, str], *words: str) -> Measured:
     kedro = Path(sys.executable).with_name("kedro")
     given = ",".join(f"{name}={value}" for name, value in params.items())
     return measure([str(kedro), "run", "--env", ENVIRONMENT, *words, "--params", given], PROJECT, dict(os.environ))
+
+
+def run_training(params: Mapping[str, Any], to_nodes: str) -> Measured:
+    """``kedro run`` of the training pipeline up to a node, with parameters too deep for the command line."""
+    asked = {"env": ENVIRONMENT, "pipeline": "training", "to_nodes": to_nodes, "params": dict(params)}
+    with tempfile.TemporaryDirectory(prefix="wind-kedro-training-") as folder:
+        path = Path(folder) / "run.yml"
+        path.write_text(yaml.safe_dump({"run": asked}), encoding="utf-8")
+        kedro = Path(sys.executable).with_name("kedro")
+        return measure([str(kedro), "run", "--config", str(path)], PROJECT, dict(os.environ))
 
 
 def score_rows(scores: pd.DataFrame, product_id: str, model: str, bucket: tuple[int, int]) -> dict[str, float]:

@@ -9,17 +9,25 @@ have been issued: that, corrected as of each issue by the group's own errors of 
 from __future__ import annotations
 
 import argparse
-import os
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import yaml
 
-from bench_start import CommandFailedError, measure
-from gefcom2014 import COMPETITION, COVERAGE, ENVIRONMENT, RAW, bring_in, month_of, parse_tasks, run, score_rows
+from bench_start import CommandFailedError
+from gefcom2014 import (
+    COMPETITION,
+    COVERAGE,
+    ENVIRONMENT,
+    RAW,
+    bring_in,
+    month_of,
+    parse_tasks,
+    run,
+    run_training,
+    score_rows,
+)
 from record import PROJECT, record
 from wind_kedro.calibration import Calibration, calibrated
 from wind_kedro.cards import Fleet
@@ -111,17 +119,7 @@ def replay(tasks: list[int], when: dict[str, str], candidates: list[str]) -> Non
         "replay": {"months": months},
         "candidates": {name: {"products": []} for name in candidates} | {"quick": CANDIDATE},
     }
-    asked = {
-        "env": ENVIRONMENT,
-        "pipeline": "training",
-        "to_nodes": "replay_candidates",
-        "params": {"training": training, **when},
-    }
-    with tempfile.TemporaryDirectory(prefix="wind-kedro-portfolio-") as folder:
-        path = Path(folder) / "run.yml"
-        path.write_text(yaml.safe_dump({"run": asked}), encoding="utf-8")
-        kedro = Path(sys.executable).with_name("kedro")
-        measure([str(kedro), "run", "--config", str(path)], PROJECT, dict(os.environ))
+    run_training({"training": training, **when}, to_nodes="replay_candidates")
 
 
 def main(words: list[str] | None = None) -> int:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 
 class WindKedroError(Exception):
     """Something outside the code is wrong: a card, a file, a date. Shown without a stack; anything else is a bug of ours."""
@@ -15,3 +18,10 @@ def find_cause(error: BaseException) -> WindKedroError | None:
             return seen
         seen = seen.__cause__ or seen.__context__
     return None
+
+
+def said_of_field(fault: Mapping[str, Any]) -> str:
+    """One of Pydantic's faults as one line: the field, if it is of one, and what is wrong with it."""
+    field = ".".join(str(part) for part in fault["loc"])
+    problem = " ".join(fault["msg"].removeprefix("Value error, ").split())
+    return f"{field}: {problem}" if field else problem

@@ -230,7 +230,7 @@ DEATHS = """
 import json, os, shutil, signal, sys, warnings
 from pathlib import Path
 from wind_kedro.feeds import Landing, build_feed
-from wind_kedro.feeds.landing import _digest
+from wind_kedro.provenance import file_sha256
 
 folder = Path(sys.argv[1])
 drop, raw = folder / "drop", folder / "raw"
@@ -246,7 +246,7 @@ def pull():
 
 def whole(batch):
     sums = json.loads((batch.folder / "_landing.json").read_bytes())["files"]
-    return sums == {name: _digest(batch.folder / name) for name in batch.files}
+    return sums == {name: file_sha256(batch.folder / name) for name in batch.files}
 
 def landed():
     batches = Landing(raw, "in", "coast").landed()

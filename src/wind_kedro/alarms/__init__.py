@@ -12,6 +12,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from wind_kedro.cards import CardError
+from wind_kedro.errors import said_of_field
 
 from .channel import Channel, ChannelError
 from .ledger import Ledger
@@ -45,13 +46,7 @@ def build_channels(configs: Mapping[str, Mapping[str, Any]]) -> dict[str, Channe
         try:
             channels[channel_id] = family.model_validate({**config, "id": channel_id})
         except ValidationError as error:
-            faults += [_line(channel_id, fault) for fault in error.errors()]
+            faults += [f"alarm '{channel_id}': {said_of_field(fault)}" for fault in error.errors()]
     if faults:
         raise CardError("\n".join(faults))
     return channels
-
-
-def _line(channel_id: str, fault: Any) -> str:
-    field = ".".join(str(part) for part in fault["loc"])
-    problem = " ".join(fault["msg"].removeprefix("Value error, ").split())
-    return f"alarm '{channel_id}': {field + ': ' if field else ''}{problem}"

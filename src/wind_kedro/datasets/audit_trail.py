@@ -12,6 +12,7 @@ from filelock import FileLock
 from kedro.io import AbstractDataset, DatasetError
 
 from wind_kedro.audit import LINKS, SUBJECT, Head, chain, faults
+from wind_kedro.datasets.history import empty_table
 from wind_kedro.datasets.written_aside import aside, read_whole
 from wind_kedro.errors import WindKedroError
 
@@ -53,13 +54,8 @@ class AuditTrail(AbstractDataset[pd.DataFrame, pd.DataFrame]):
 
     def load(self) -> pd.DataFrame:
         """All records in order, the superseded ones too."""
-        from kedro.utils import load_obj
-
         parts = [read_whole(file) for file in self._files()]
-        if parts:
-            return pd.concat(parts, ignore_index=True)
-        columns = load_obj(self._contract).to_schema().columns
-        return pd.DataFrame({name: pd.Series(dtype=column.dtype.type) for name, column in columns.items()})
+        return pd.concat(parts, ignore_index=True) if parts else empty_table(self._contract)
 
     def save(self, data: pd.DataFrame) -> None:
         """Append records; their links are made here.

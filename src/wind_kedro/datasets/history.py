@@ -57,7 +57,7 @@ class History(AbstractDataset[pd.DataFrame, pd.DataFrame]):
         files = sorted(self._filepath.rglob("*.parquet")) if self._filepath.is_dir() else []
         parts = [read_whole(file) for file in files if not file.name.startswith(".")]
         # A partition's columns may differ (products declare their own quantile levels): the union, nulls where absent.
-        return pd.concat(parts, ignore_index=True) if parts else self._empty()
+        return pd.concat(parts, ignore_index=True) if parts else empty_table(self._contract)
 
     def save(self, data: pd.DataFrame) -> None:
         """Replace the partitions that ``data`` holds; keep all others."""
@@ -68,7 +68,7 @@ class History(AbstractDataset[pd.DataFrame, pd.DataFrame]):
             raise DatasetError(
                 f"{self._filepath}: {', '.join(unnamed)} names the partition, but is missing in some rows"
             )
-        declared = self._declared()
+        declared = declared_columns(self._contract)
         # A history that nothing was written to yet is there, too: who reads it need not wait for its first row.
         self._filepath.mkdir(parents=True, exist_ok=True)
         for values, part in data.groupby(self._partition_by, sort=True):
@@ -77,12 +77,6 @@ class History(AbstractDataset[pd.DataFrame, pd.DataFrame]):
                 # A quantile level of another product is left out; a column of the contract stays, even if it says nothing yet.
                 silent = [column for column in part if column not in declared and part[column].isna().all()]
                 part.drop(columns=silent).to_parquet(file, index=False)
-
-    def _declared(self) -> dict[str, Any]:
-        return declared_columns(self._contract)
-
-    def _empty(self) -> pd.DataFrame:
-        return pd.DataFrame({name: pd.Series(dtype=dtype) for name, dtype in self._declared().items()})
 
     def _exists(self) -> bool:
         # A view of what earlier runs left is there even when they left nothing: the first training finds an empty history.
@@ -98,6 +92,11 @@ def declared_columns(contract: str) -> dict[str, Any]:
 
     columns = load_obj(contract).to_schema().columns
     return {name: column.dtype.type if column.dtype else object for name, column in columns.items() if not column.regex}
+
+
+def empty_table(contract: str) -> pd.DataFrame:
+    """No row, with the columns that a contract names."""
+    return pd.DataFrame({name: pd.Series(dtype=dtype) for name, dtype in declared_columns(contract).items()})
 
 
 def _as_name(value: Any) -> str:

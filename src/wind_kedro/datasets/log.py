@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 from kedro.io import AbstractDataset, DatasetError
 
-from wind_kedro.datasets.history import declared_columns
+from wind_kedro.datasets.history import empty_table
 from wind_kedro.datasets.written_aside import read_whole
 from wind_kedro.errors import WindKedroError
 
@@ -63,8 +63,7 @@ class Log(AbstractDataset[pd.DataFrame, pd.DataFrame]):
         """All entries, in order."""
         parts = [read_whole(self._file(number)) for number in self._numbers()]
         if not parts:
-            columns = declared_columns(self._contract)
-            return pd.DataFrame({name: pd.Series(dtype=dtype) for name, dtype in columns.items()})
+            return empty_table(self._contract)
         return pd.concat(parts, ignore_index=True)
 
     def save(self, data: pd.DataFrame) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -13,6 +12,7 @@ from kedro.io import AbstractDataset, DatasetError
 from wind_kedro.cards import Farm
 from wind_kedro.datasets.source_files import files_of
 from wind_kedro.datasets.written_aside import read_whole
+from wind_kedro.provenance import file_sha256
 
 _COLUMNS = ["farm_id", "source_table", "path", "bytes", "modified_ns", "sha256"]
 
@@ -59,7 +59,7 @@ class RawFiles(AbstractDataset[NoReturn, pd.DataFrame]):
                     where = path.relative_to(self._root).as_posix()
                     key = (where, state.st_size, state.st_mtime_ns)
                     if key not in known:
-                        known[key] = _sha256(path)
+                        known[key] = file_sha256(path)
                     rows.append((farm.id, table, *key, known[key]))
         return pd.DataFrame(rows, columns=_COLUMNS)
 
@@ -72,8 +72,3 @@ class RawFiles(AbstractDataset[NoReturn, pd.DataFrame]):
 
     def _describe(self) -> dict[str, Any]:
         return {"root": str(self._root), "farms": [card.get("id") for card in self._farms]}
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -12,6 +12,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from wind_kedro.cards import CardError
+from wind_kedro.errors import said_of_field
 
 from .landing import Failure, Landed, LandedFeeds, Landing
 from .protocol import Batch, Checkpoint, Feed, FeedError
@@ -87,8 +88,6 @@ def build_feeds(configs: Mapping[str, Mapping[str, Any]]) -> dict[str, Feed]:
 
 
 def _line(feed_id: str, fault: Any) -> str:
-    field = ".".join(str(part) for part in fault["loc"])
-    problem = " ".join(fault["msg"].removeprefix("Value error, ").split())
     if fault["loc"][:1] == ("credentials",) and fault["type"] == "string_type":
-        problem = "is not text: put quotes around it"
-    return f"feed '{feed_id}': {field + ': ' if field else ''}{problem}"
+        fault = {**fault, "msg": "is not text: put quotes around it"}
+    return f"feed '{feed_id}': {said_of_field(fault)}"

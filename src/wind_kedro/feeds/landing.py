@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
-import hashlib
 import json
 import logging
 import os
@@ -19,6 +18,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
+
+from wind_kedro.provenance import file_sha256
 
 from .compaction import (
     HOUR,
@@ -276,7 +277,7 @@ class Landing:
     ) -> None:
         """Write what the folder holds, wait until all of it is on the disk, and give it its place: one step."""
         manifest = {
-            "feed_id": self._feed_id, "landed_at": at.isoformat(), "files": {name: _digest(aside / name) for name in names},
+            "feed_id": self._feed_id, "landed_at": at.isoformat(), "files": {name: file_sha256(aside / name) for name in names},
             "bytes": sum((aside / name).stat().st_size for name in names), "rows": rows,
             "checkpoint": None if checkpoint is None else dict(checkpoint),
         }  # fmt: skip
@@ -388,11 +389,6 @@ def _write(target: Path, content: Any) -> None:
 def _flush(target: Path) -> None:
     with target.open("rb") as file:
         os.fsync(file.fileno())
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _sync(folder: Path) -> None:

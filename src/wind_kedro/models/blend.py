@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self
 
 import numpy as np
 import pandas as pd
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from wind_kedro.cards import Farm
 from wind_kedro.models.calibration import MIN_ROWS_TO_CALIBRATE, spread_that_holds, stretched
@@ -29,12 +29,21 @@ ARTEFACT = "blend.npz"
 LEAD = "lead_minutes"
 
 
+def _named(members: Any) -> Any:
+    if isinstance(members, list):
+        raise ValueError(f"members are names of candidates, and only training knows these: {', '.join(members)}")
+    return members
+
+
+#: Candidates that another is made of, by name.
+Members = Annotated[dict[str, dict[str, Any]], Field(min_length=1), BeforeValidator(_named)]
+
+
 class BlendParameters(Parameters):
     """Settings of `Blend`."""
 
-    members: dict[str, dict[str, Any]] = Field(
-        min_length=1,
-        description="candidates by name; in configuration a list of names, each another candidate of training",
+    members: Members = Field(
+        description="candidates by name; in configuration a list of names, each another candidate of training"
     )
     weights: dict[str, float] | None = Field(
         None, description="by member, where they were chosen elsewhere, on months that are not judged; none: learnt"
@@ -59,13 +68,6 @@ class BlendParameters(Parameters):
     )
     first_share: float = Field(0.5, gt=0, lt=1, description="share of the rows before the first of these blocks")
     calibrate: bool = Field(True, description="spread the quantiles so that they hold on those blocks")
-
-    @field_validator("members", mode="before")
-    @classmethod
-    def _named(cls, members: Any, info: ValidationInfo) -> Any:
-        if isinstance(members, list):
-            raise ValueError(f"members are names of candidates, and only training knows these: {', '.join(members)}")
-        return members
 
     @model_validator(mode="after")
     def _one_weight_each(self) -> Self:

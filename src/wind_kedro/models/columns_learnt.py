@@ -102,6 +102,21 @@ def matrix_of(features: pd.DataFrame, columns: list[str]) -> Matrix:
     return np.column_stack([numbers(features, column) for column in columns]).astype(np.float32)
 
 
+def center_and_scale(matrix: Matrix) -> tuple[Array, Array]:
+    """Mean and standard deviation of each column's known values; 0 where nothing is known, and 1 where nothing varies."""
+    known = ~np.isnan(matrix)
+    count = np.maximum(known.sum(axis=0), 1)
+    center = np.where(known, matrix, 0).astype(np.float64).sum(axis=0) / count
+    deviation = np.sqrt((np.where(known, matrix - center, 0) ** 2).sum(axis=0) / count)
+    return center, np.where(deviation > 0, deviation, 1.0)
+
+
+def standardised(matrix: Matrix, center: Array, scale: Array) -> Array:
+    """Columns in standard deviations from their mean; a missing value is taken to be the mean."""
+    standard = (matrix - center) / scale
+    return np.where(np.isnan(standard), 0.0, standard)
+
+
 def blocks_of_time(features: pd.DataFrame, blocks: int) -> NDArray[np.intp]:
     """The block of each row: equal numbers of rows in order of time, or in their own order where that is not known.
 

@@ -17,11 +17,11 @@ from typing import Any, ClassVar
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import Field
 
 from wind_kedro.cards import Farm
 from wind_kedro.forecasts import feature_matrix
-from wind_kedro.models.blend import best_weights, told_by_members
+from wind_kedro.models.blend import Members, best_weights, told_by_members
 from wind_kedro.models.protocol import Array, Contributions, Forecaster, Parameters
 from wind_kedro.tiers import Tier
 
@@ -53,8 +53,8 @@ class FleetPart:
 class HandOverParameters(Parameters):
     """Settings of `HandOver`."""
 
-    members: dict[str, dict[str, Any]] = Field(
-        min_length=1, description="candidates by name; in configuration also a list of names of other candidates"
+    members: Members = Field(
+        description="candidates by name; in configuration also a list of names of other candidates"
     )
     judged_farms: int = Field(3, gt=0, description="so many farms, drawn by the seed, are forecast as if they were new")
     judged_days: int = Field(30, gt=0, description="over so many days, which no member has seen")
@@ -69,13 +69,6 @@ class HandOverParameters(Parameters):
         description="where nothing could be judged, own counts days/full_days: worked with farms left out of GEFCom2014",
     )
     min_rows: int = Field(24, gt=0, description="with fewer rows no model of its own is fitted: a day")
-
-    @field_validator("members", mode="before")
-    @classmethod
-    def _named(cls, members: Any, info: ValidationInfo) -> Any:
-        if isinstance(members, list):
-            raise ValueError(f"members are names of candidates, and only training knows these: {', '.join(members)}")
-        return members
 
 
 class HandOver(Forecaster):
@@ -187,18 +180,18 @@ class HandOver(Forecaster):
         if missing := [name for name in self.borrows if name not in self._lent]:
             raise RuntimeError(f"{self}: the fleet's model {', '.join(missing)} was not lent to it")
         known = features.drop(columns="valid_at", errors="ignore")
-        return np.asarray(
-            sum(
-                weight * (self._members.get(name) or self._lent[name]).predict(known)
-                for name, weight in self._weights.items()
-            )
-        )
+        members = self._counted
+        return np.asarray(sum(weight * members[name].predict(known) for name, weight in self._weights.items()))
 
     def contributions(self, features: pd.DataFrame) -> Contributions | None:
         """What moved the medians of those members that can say, averaged by weight; nothing where none can."""
         known = features.drop(columns="valid_at", errors="ignore")
-        members = {name: self._members.get(name) or self._lent[name] for name in self._weights}
-        return told_by_members(members, self._weights, known)
+        return told_by_members(self._counted, self._weights, known)
+
+    @property
+    def _counted(self) -> dict[str, Forecaster]:
+        """Its members that count, own and lent, in the order of their weights."""
+        return {name: self._members.get(name) or self._lent[name] for name in self._weights}
 
     def _save(self, folder: Path) -> None:
         numbers = {name: number for number, name in enumerate(self._members)}

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from pydantic import Field
 
-from wind_kedro.models.columns_learnt import ColumnForecaster, ColumnParameters, Matrix
+from wind_kedro.models.columns_learnt import ColumnForecaster, ColumnParameters, Matrix, center_and_scale, standardised
 from wind_kedro.models.protocol import Array, Parameters, load_arrays, save_arrays
 
 ARTEFACT = "linear.npz"
@@ -56,16 +56,11 @@ class LinearQuantile(ColumnForecaster):
     def _learn(self, matrix: Matrix, share: Array, features: pd.DataFrame) -> None:
         from scipy.optimize import minimize
 
-        known = ~np.isnan(matrix)
-        count = np.maximum(known.sum(axis=0), 1)
-        filled = np.where(known, matrix, 0).astype(np.float64)
-        self._center = filled.sum(axis=0) / count
-        deviation = np.sqrt((np.where(known, filled - self._center, 0) ** 2).sum(axis=0) / count)
-        self._scale = np.where(deviation > 0, deviation, 1.0)
+        self._center, self._scale = center_and_scale(matrix)
         bent = [self._columns.index(name) for name in self.parameters.bent if name in self._columns]
         self._bent = np.array(bent, dtype=np.float64)
         self._knots = np.zeros((len(self._bent), 0))
-        standard = self._standard(matrix)
+        standard = standardised(matrix, self._center, self._scale)
         at = np.arange(1, self.parameters.knots + 1) / (self.parameters.knots + 1)
         self._knots = np.array([np.quantile(standard[:, int(column)], at) for column in self._bent]).reshape(
             len(self._bent), len(at)
@@ -97,12 +92,8 @@ class LinearQuantile(ColumnForecaster):
             fitted.append(slopes)
         self._slopes = np.column_stack(fitted)
 
-    def _standard(self, matrix: Matrix) -> Array:
-        standard = (matrix - self._center) / self._scale
-        return np.where(np.isnan(standard), 0.0, standard)
-
     def _basis(self, matrix: Matrix) -> Array:
-        standard = self._standard(matrix)
+        standard = standardised(matrix, self._center, self._scale)
         bends = [
             np.maximum(standard[:, [int(column)]] - knots, 0)
             for column, knots in zip(self._bent, self._knots, strict=True)

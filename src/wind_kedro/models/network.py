@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from pydantic import Field
 
-from wind_kedro.models.columns_learnt import ColumnForecaster, ColumnParameters, Matrix
+from wind_kedro.models.columns_learnt import ColumnForecaster, ColumnParameters, Matrix, center_and_scale, standardised
 from wind_kedro.models.protocol import Array, load_arrays, save_arrays
 
 ARTEFACT = "network.npz"
@@ -63,11 +63,7 @@ class Network(ColumnForecaster):
         from sklearn.exceptions import ConvergenceWarning
         from sklearn.neural_network import MLPRegressor
 
-        known = ~np.isnan(matrix)
-        count = np.maximum(known.sum(axis=0), 1)
-        self._center = np.where(known, matrix, 0).astype(np.float64).sum(axis=0) / count
-        deviation = np.sqrt((np.where(known, matrix - self._center, 0) ** 2).sum(axis=0) / count)
-        self._scale = np.where(deviation > 0, deviation, 1.0)
+        self._center, self._scale = center_and_scale(matrix)
         self._range = np.array([share.min(), share.max()])
         standard, reached = self._standard(matrix), (share[:, None] <= self._edges).astype(np.float64)
         settings = self.parameters.model_dump(
@@ -84,8 +80,7 @@ class Network(ColumnForecaster):
             self._layers.append(list(zip(learnt.coefs_, learnt.intercepts_, strict=True)))
 
     def _standard(self, matrix: Matrix) -> Array:
-        standard = np.clip((matrix - self._center) / self._scale, -FARTHEST, FARTHEST)
-        return np.where(np.isnan(standard), 0.0, standard)
+        return np.clip(standardised(matrix, self._center, self._scale), -FARTHEST, FARTHEST)
 
     def _quantiles(self, matrix: Matrix) -> Array:
         standard = self._standard(matrix)

@@ -11,7 +11,14 @@ import numpy as np
 import pandas as pd
 from pydantic import Field, field_validator
 
-from wind_kedro.models.columns_learnt import ColumnForecaster, ColumnParameters, Matrix, blocks_of_time
+from wind_kedro.models.columns_learnt import (
+    ColumnForecaster,
+    ColumnParameters,
+    Matrix,
+    blocks_of_time,
+    center_and_scale,
+    standardised,
+)
 from wind_kedro.models.protocol import Array, Parameters, load_arrays, save_arrays
 
 ARTEFACT = "regressor.skops"
@@ -68,12 +75,8 @@ class Regressor(ColumnForecaster):
         return "regressor"
 
     def _learn(self, matrix: Matrix, share: Array, features: pd.DataFrame) -> None:
-        known = ~np.isnan(matrix)
-        count = np.maximum(known.sum(axis=0), 1)
-        self._center = np.where(known, matrix, 0).astype(np.float64).sum(axis=0) / count
-        deviation = np.sqrt((np.where(known, matrix - self._center, 0) ** 2).sum(axis=0) / count)
-        self._scale = np.where(deviation > 0, deviation, 1.0)
-        standard = self._standard(matrix)
+        self._center, self._scale = center_and_scale(matrix)
+        standard = standardised(matrix, self._center, self._scale)
         self._regressor = self._new().fit(standard, share)
         forecast = self._regressor.predict(standard)
         if len(share) >= MIN_ROWS_TO_LEAVE_OUT:
@@ -90,10 +93,6 @@ class Regressor(ColumnForecaster):
         self._heights = np.array([forecast[rows].mean() for rows in bins])
         self._misses = np.array([np.quantile(share[rows] - forecast[rows], self.levels) for rows in bins])
 
-    def _standard(self, matrix: Matrix) -> Array:
-        standard = (matrix - self._center) / self._scale
-        return np.where(np.isnan(standard), 0.0, standard)
-
     def _new(self) -> Any:
         module, _, name = self.parameters.regressor.rpartition(".")
         try:
@@ -105,7 +104,9 @@ class Regressor(ColumnForecaster):
         return regressor
 
     def _quantiles(self, matrix: Matrix) -> Array:
-        forecast = np.asarray(self._regressor.predict(self._standard(matrix)), dtype=np.float64)
+        forecast = np.asarray(
+            self._regressor.predict(standardised(matrix, self._center, self._scale)), dtype=np.float64
+        )
         misses = np.column_stack([np.interp(forecast, self._heights, column) for column in self._misses.T])
         return np.asarray(forecast[:, None] + misses, dtype=np.float64)
 
