@@ -153,6 +153,14 @@ proof-portfolio: environment ## Prove that ten zones of GEFCom2014 are more than
 proof-calibration: environment ## Prove that no correction in force makes a forecast worse (needs a replay: make run)
 	@$(BIN)/python benchmarks/proof_calibration.py --env "$(or $(ENVIRONMENT),base)"
 
+.PHONY: proof-gate
+proof-gate: environment ## Prove what the gate lets through, on GEFCom2014 to June 2013 (DATA=folder)
+	@OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python benchmarks/proof_gate.py --data "$(DATA)"
+
+.PHONY: bench-mlflow
+bench-mlflow: environment ## Measure what a training of 1,000 farms costs to log
+	@$(BIN)/python benchmarks/bench_mlflow.py
+
 .PHONY: ablation
 ablation: environment ## Measure what each family of features is worth, on tasks 1 to 3 of GEFCom2014 (DATA=folder)
 	@$(BIN)/python benchmarks/ablation.py --data "$(DATA)"

@@ -35,6 +35,7 @@ def scripts() -> dict[str, ModuleType]:
             "proof_onboarding",
             "gefcom2014",
             "proof_readiness",
+            "proof_gate",
             "ablation",
             "proof_portfolio",
         ):
@@ -423,3 +424,54 @@ def test_a_group_whose_zones_err_apart_gains(scripts: dict[str, ModuleType], car
     assert task["recalibrated_pinball"] < task["narrowed_pinball"] < task["summed_pinball"]
     assert task["gain"] == pytest.approx(1 - task["recalibrated_pinball"] / task["summed_pinball"], abs=1e-3)
     assert table.loc["mean", "gain"] == task["gain"]
+
+
+# --- the gate ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_made_year_is_of_whole_blocks(scripts: dict[str, ModuleType]) -> None:
+    proof = scripts["proof_gate"]
+    drawn = proof.draw(np.random.default_rng(0), 365)
+    assert len(drawn) == proof.ISSUES
+    steps = np.diff(drawn).reshape(-1)
+    inside = np.arange(1, len(drawn)) % proof.BLOCK != 0
+    assert set(steps[inside]) <= {1, -364}  # the next issue, or the first after the last
+
+
+def test_noise_moves_winds_and_nothing_else(scripts: dict[str, ModuleType]) -> None:
+    proof = scripts["proof_gate"]
+    names = ["wind_speed_100m_ms", "wind_u_100m_ms_minus_30min", "hour_of_day", "power_share"]
+    table = pd.DataFrame({name: np.zeros(500) for name in names})
+    moved = proof.noisy(table, proof.Challenger([], noise_ms=0.5))
+    assert moved[names[:2]].std().round(1).tolist() == [0.5, 0.5]
+    assert (moved[names[2:]] == 0).all().all()
+    pd.testing.assert_frame_equal(proof.noisy(table, proof.Challenger([])), table)
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        pytest.param({}, [], id="all hold"),
+        pytest.param({(0, "false_family_share"): 0.06}, ["a over b: falsely promoted in 6.0% of years"], id="false"),
+        pytest.param({(1, "promoted_share"): 0.7}, ["farms that gain 3 to 4 %: found in 70% only"], id="not found"),
+        pytest.param({(1, "promoted_share"): np.nan}, ["farms that gain 3 to 4 %: found in nan% only"], id="nobody"),
+        pytest.param({(2, "promoted_share"): 0.01}, ["storm c: promoted in 1.0%"], id="ruinous"),
+        pytest.param({(3, "promoted_share"): 1.0}, ["leak d: promoted in 100.0%"], id="leaking"),
+    ],
+)
+def test_the_bars_of_the_gate_are_judged(
+    scripts: dict[str, ModuleType], changes: dict[tuple[int, str], float], says: list[str]
+) -> None:
+    proof = scripts["proof_gate"]
+    table = pd.DataFrame(
+        {
+            "case": ["gain", "gain", "storm", "leak"],
+            "champion": ["b", np.nan, "b", "b"],
+            "challenger": ["a", proof.THREE, "c", "d"],
+            "promoted_share": [0.9, 0.85, 0.0, 0.0],
+            "false_family_share": [0.0, np.nan, 0.0, 0.0],
+        }
+    )
+    for (row, column), value in changes.items():
+        table.loc[row, column] = value
+    assert proof.missed(table) == says

@@ -457,6 +457,87 @@ def test_a_rerun_of_training_adds_a_version_and_its_promotion(trained: Path, ins
     assert set(promotions.loc[promotions["promotion"] == 2, "parent"]) == {1}
 
 
+def test_an_earlier_version_is_put_into_force_again_and_nothing_is_lost(
+    trained: Path, inside: Callable[[Path], Path]
+) -> None:
+    inside(trained)
+    client = mlflow.MlflowClient(f"sqlite:///{trained}/mlflow.db", f"sqlite:///{trained}/mlflow.db")
+    result = type_in("wind", "rollback", "--author", "Ada", "--reason", "bids were off")
+    assert result.exit_code == 0, result.output
+    assert "Version 1 (" in result.output
+    assert "forecasts from 2024-03-31 12:00 UTC on (promotion 3)" in result.output
+    promotions = pd.read_parquet(trained / "data/06_models/promotions")
+    last = promotions[promotions["promotion"] == 3]
+    assert set(last["model_version"]) == {"1"}
+    assert set(last["entity_id"]) == set(promotions.loc[promotions["promotion"] == 1, "entity_id"])
+    assert last[["action", "author", "reason", "parent"]].drop_duplicates().to_numpy().tolist() == [
+        ["rollback", "Ada", "bids were off", 2]
+    ]
+    assert sorted(promotions["promotion"].unique()) == [1, 2, 3]
+    assert client.get_model_version_by_alias("wind_kedro", "champion").version == 1
+    assert type_in("wind", "rollback", "--to", "2", "--reason", "they were not").exit_code == 0
+    assert client.get_model_version_by_alias("wind_kedro", "champion").version == 2
+    refused = type_in("wind", "rollback", "--to", "9", "--reason", "a slip")
+    assert refused.exit_code == 1
+    assert "version 9 of model 'wind_kedro' cannot be loaded" in refused.output
+
+
+def test_what_people_decide_is_written_down(trained: Path, inside: Callable[[Path], Path]) -> None:
+    inside(trained)
+    farm = ("--farm", "hill", "--author", "Ada", "--reason", "new blades")
+    assert type_in("wind", "hold", *farm).exit_code == 0
+    assert type_in("wind", "override", *farm, "--model", "climatology", "--product", "hours").exit_code == 0
+    result = type_in("wind", "leave-out", *farm, "--begin", "2024-03-02", "--end", "2024-03-03T12:00")
+    assert "Written down as intervention 3: trainings from now on heed it." in result.output
+    written = pd.read_parquet(trained / "data/06_models/interventions")
+    assert written[["kind", "entity_id", "product_id", "model"]].to_numpy().tolist() == [
+        ["hold", "hill", "", ""],
+        ["override", "hill", "hours", "climatology"],
+        ["leave_out", "hill", "", ""],
+    ]
+    assert set(written["author"] + ": " + written["reason"]) == {"Ada: new blades"}
+    assert set(written["effective_at"]) == {pd.Timestamp("2024-03-31T12:00", tz="UTC")}
+    assert f"{written['end'].iloc[2]:%d %H:%M}" == "03 12:00"
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        pytest.param(["hold", "--farm", "moor", "--reason", "x"], "moor", id="no such farm"),
+        pytest.param(["hold", "--farm", "hill", "--reason", " "], "say who decides and why", id="no reason"),
+        pytest.param(
+            ["approve", "--farm", "hill", "--model", "magic", "--reason", "x"],
+            "no candidate 'magic'; there are",
+            id="no model",
+        ),
+        pytest.param(
+            ["leave-out", "--farm", "hill", "--begin", "2024-03-03", "--end", "2024-03-02", "--reason", "x"],
+            "from when to when?",
+            id="no span",
+        ),
+        pytest.param(["learn-from", "--farm", "hill", "--begin", "soon", "--reason", "x"], "is no time", id="no time"),
+    ],
+)
+def test_what_cannot_be_written_down_is_one_line(
+    trained: Path, inside: Callable[[Path], Path], words: list[str], says: str
+) -> None:
+    inside(trained)
+    before = _folder(trained, "data/06_models")
+    result = type_in("wind", *words)
+    assert result.exit_code == 1
+    (line,) = [line for line in result.output.splitlines() if line.startswith("Error: ")]
+    assert says in line
+    assert _folder(trained, "data/06_models") == before
+
+
+def test_decisions_are_printed(trained: Path, inside: Callable[[Path], Path]) -> None:
+    inside(trained)
+    result = type_in("wind", "decisions", "--farm", "hill")
+    assert result.exit_code == 0, result.output
+    assert "* first_champion" in result.output
+    assert "shore" not in result.output
+
+
 # --- as a process ----------------------------------------------------------------------------------------------------
 
 

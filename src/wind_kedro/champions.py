@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
+import datetime as dt
+
 import pandas as pd
+
+from wind_kedro.errors import WindKedroError
+
+
+class RollbackError(WindKedroError):
+    """There is nothing to go back to."""
 
 
 def in_order(promotions: pd.DataFrame) -> pd.DataFrame:
@@ -17,6 +25,22 @@ def champions_at(promotions: pd.DataFrame, at: pd.Timestamp) -> pd.DataFrame:
     return ordered[ordered["since"] <= at].drop_duplicates(["product_id", "entity_id"], keep="last")
 
 
+def versions_at(
+    promotions: pd.DataFrame, product_id: str, entity_id: str, issues: pd.DatetimeIndex
+) -> dict[str | None, pd.DatetimeIndex]:
+    """Issue times by the version that was champion at them; ``None``: there was none."""
+    own = promotions[(promotions["product_id"] == product_id) & (promotions["entity_id"] == entity_id)]
+    if own.empty:
+        return {None: issues}
+    at = pd.DataFrame({"issued_at": issues})
+    merged = pd.merge_asof(at, in_order(own)[["since", "model_version"]], left_on="issued_at", right_on="since")
+    versions = merged["model_version"].astype(object).where(merged["model_version"].notna(), None)
+    return {
+        version: issues[(versions == version).to_numpy() if version is not None else versions.isna().to_numpy()]
+        for version in dict.fromkeys(versions)
+    }
+
+
 def newest_number(promotions: pd.DataFrame) -> int:
     """The number of the newest promotion; 0: there is none."""
     return 0 if promotions.empty else int(promotions["promotion"].max())
@@ -25,3 +49,45 @@ def newest_number(promotions: pd.DataFrame) -> int:
 def version_in_force(promotions: pd.DataFrame) -> str | None:
     """The version of the promotion that counts last of all: the fleet's champion. A replay of the past does not change it."""
     return None if promotions.empty else str(in_order(promotions)["model_version"].iloc[-1])
+
+
+def version_before(promotions: pd.DataFrame) -> str:
+    """The version that was in force before the present one came.
+
+    Raises:
+        RollbackError: if there is none.
+    """
+    versions = in_order(promotions).drop_duplicates("promotion", keep="last")["model_version"].tolist()
+    earlier = [version for version in versions if version != versions[-1]]
+    if not earlier:
+        raise RollbackError("there is no earlier version to go back to")
+    return str(earlier[-1])
+
+
+def rollback(promotions: pd.DataFrame, version: str, *, author: str, reason: str, at: dt.datetime) -> pd.DataFrame:
+    """The promotion by which a version is in force again from ``at`` on, for every product and entity that it forecast.
+
+    Nothing is taken away: what was promoted since stays in the log.
+
+    Raises:
+        RollbackError: if that version was never promoted, or nobody says why.
+    """
+    if not author.strip() or not reason.strip():
+        raise RollbackError("rollback: say who decides and why (--author, --reason)")
+    rows = promotions[promotions["model_version"] == version]
+    if rows.empty:
+        known = ", ".join(dict.fromkeys(promotions["model_version"])) or "none"
+        raise RollbackError(f"version {version} was never promoted; promoted were {known}")
+    newest = newest_number(promotions)
+    last = rows[rows["promotion"] == rows["promotion"].max()]
+    entry: pd.DataFrame = last.assign(
+        promotion=newest + 1,
+        parent=newest,
+        action="rollback",
+        author=author.strip(),
+        promoted_at=pd.Timestamp(at),
+        available_at=pd.Timestamp(at),
+        reason=reason.strip(),
+        recorded_at=pd.Timestamp(dt.datetime.now(dt.UTC)),
+    ).reset_index(drop=True)
+    return entry

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import math
 import os
 import tempfile
@@ -13,6 +14,7 @@ from kedro.framework.cli.project import run as kedro_run
 from kedro.framework.cli.utils import CONTEXT_SETTINGS, ENV_HELP, validate_conf_source
 
 from wind_kedro.hooks import read_cards
+from wind_kedro.interventions import KINDS, Kind
 from wind_kedro.terminal import configuration_of as _configuration
 from wind_kedro.terminal import one_line as _one_line
 from wind_kedro.terminal import open_project as _open
@@ -207,6 +209,136 @@ def readiness(options: dict[str, str | None], tier: str | None) -> None:
     )
     counts = ", ".join(f"{(known['tier'] == name).sum()} {name}" for name in TIERS if (known["tier"] == name).any())
     click.echo(f"As of {known['assessed_at'].max():%Y-%m-%d %H:%M} UTC: {counts or 'no farm of these cards'}.")
+
+
+_WHO = (
+    click.option("--author", default=getpass.getuser, show_default="whoever is logged in", help="Who decides."),
+    click.option("--reason", required=True, help="Why."),
+)
+
+
+def _by_somebody(command: Any) -> Any:
+    """Adds the options that say who and why."""
+    for option in reversed(_WHO):
+        command = option(command)
+    return command
+
+
+@wind.command()
+@click.option("--to", "version", help="The version to go back to; without it, the one in force before.")
+@_by_somebody
+@click.pass_obj
+def rollback(options: dict[str, str | None], version: str | None, author: str, reason: str) -> None:
+    """Put an earlier version of the fleet into force again, from now on."""
+    from wind_kedro.champions import rollback as promotion_back_to
+    from wind_kedro.champions import version_before
+
+    _, context = _open(options)
+    with _one_line():
+        catalog = context.catalog
+        promotions = catalog.load("promotions")
+        version = version or version_before(promotions)
+        manifest = catalog.load("model_versions").manifest(version)  # refused here if it is lost
+        entry = promotion_back_to(promotions, version, author=author, reason=reason, at=context.params["clock"].as_of)
+        catalog.save("promotions", entry)
+        catalog.save("champion", version)
+    click.echo(
+        f"Version {version} ({len(manifest['members'])} models) forecasts from {entry['promoted_at'].iloc[0]:%Y-%m-%d %H:%M} "
+        f"UTC on (promotion {entry['promotion'].iloc[0]}). Nothing was taken away: --to goes anywhere again."
+    )
+
+
+def _intervention(name: str, kind: Kind, *, about: str) -> None:
+    """Makes the command by which somebody decides something about an entity's models."""
+
+    @wind.command(name, help=f"{KINDS[kind][0].upper()}{KINDS[kind][1:]}.")
+    @click.option("--farm", "entity_id", required=True, help="The farm or group.")
+    @click.option("--product", "product_id", default="", help="Only of this product; without it, of all.")
+    @_by_somebody
+    @click.pass_obj
+    def command(
+        options: dict[str, str | None],
+        /,
+        entity_id: str,
+        product_id: str,
+        author: str,
+        reason: str,
+        **said: Any,
+    ) -> None:
+        from wind_kedro.contracts import Interventions
+        from wind_kedro.errors import WindKedroError
+        from wind_kedro.interventions import intervene
+
+        fleet, context = _open(options)
+        with _one_line():
+            fleet.farms_of(entity_id)
+            if product_id:
+                fleet.product(product_id)
+            candidates = context.params["training"].candidates
+            if said.get("model") and said["model"] not in candidates:
+                raise WindKedroError(f"no candidate '{said['model']}'; there are {', '.join(candidates)}")
+            log = context.catalog["interventions"].writable()
+            entry = intervene(
+                log.load(), kind, entity_id, author=author, reason=reason, effective_at=context.params["clock"].as_of,
+                product_id=product_id, model=said.get("model") or "", **{
+                    name: _utc(said[name], f"--{name}") for name in ("begin", "end") if said.get(name)
+                },
+            )  # fmt: skip
+            log.save(Interventions.validate(entry))
+        click.echo(f"Written down as intervention {entry['intervention'].iloc[0]}: trainings from now on heed it.")
+
+    if about == "model":
+        command.params.append(click.Option(["--model"], required=True, help="The candidate."))
+    if about in {"begin", "span"}:
+        command.params.append(click.Option(["--begin"], required=True, help="Since when, UTC."))
+    if about == "span":
+        command.params.append(click.Option(["--end"], required=True, help="Until when, UTC, exclusive."))
+
+
+_intervention("hold", "hold", about="")
+_intervention("approve", "approve", about="model")
+_intervention("override", "override", about="model")
+_intervention("learn-from", "learn_from", about="begin")
+_intervention("leave-out", "leave_out", about="span")
+_intervention("release", "release", about="")
+
+
+@wind.command()
+@click.option("--farm", "entity_id", help="Only this farm or group.")
+@click.option("--product", "product_id", help="Only this product.")
+@click.pass_obj
+def decisions(options: dict[str, str | None], entity_id: str | None, product_id: str | None) -> None:
+    """Print what the gate found and decided at the last training, challenger by challenger."""
+    from wind_kedro.errors import WindKedroError
+
+    fleet, context = _open(options)
+    with _one_line():
+        if entity_id:
+            fleet.farms_of(entity_id)
+        if product_id:
+            fleet.product(product_id)
+        table = context.catalog.load("decisions")
+        if table.empty:
+            raise WindKedroError("nothing was decided yet: kedro run --pipeline training")
+    table = table[table["decided_at"] == table["decided_at"].max()]
+    table = table[table["entity_id"].isin([entity_id] if entity_id else table["entity_id"])]
+    table = table[table["product_id"].isin([product_id] if product_id else table["product_id"])]
+
+    def share(value: float, form: str = "+.1%") -> str:
+        return "-" if math.isnan(value) else format(value, form)
+
+    _print_table(
+        ["product", "entity", "champion", "challenger", "issues", "gain", "chance", "strong wind", "code", "why"],
+        [
+            [
+                row["product_id"], row["entity_id"], row["champion"] or "-", row["challenger"], str(row["issues"]),
+                share(row["gain_share"]), share(row["p_adjusted"], ".2g"), share(row["strong_wind_excess_share"]),
+                ("* " if row["promoted"] else "") + row["code"], row["reason"],
+            ]
+            for row in table.to_dict("records")
+        ],
+    )  # fmt: skip
+    click.echo("* is fitted and goes live.")
 
 
 @wind.command("add-farm")

@@ -17,6 +17,8 @@ from pandera.typing import Series
 
 from wind_kedro.cards import WEATHER_UNITS
 from wind_kedro.columns import FORECAST_WEATHER, PERFECT_WEATHER, quantile_column
+from wind_kedro.gate import REASONS
+from wind_kedro.interventions import KINDS
 from wind_kedro.tiers import TIERS
 
 Utc = Annotated[pd.DatetimeTZDtype, "us", "UTC"]
@@ -414,6 +416,124 @@ class Trials(Contract):
         unique = ["model", "trial"]
 
 
+class ReplayFolds(Contract):
+    """One row per product, entity, candidate and fold of the replay: what it had learnt from."""
+
+    product_id: Series[str]
+    entity_id: Series[str]
+    model: Series[str] = pa.Field(description="name of the candidate")
+    fold_begin: Series[Utc] = pa.Field(description="it was fitted as of then")
+    fold_end: Series[Utc] = pa.Field(description="it forecast the issues before then")
+    known_until: Series[Utc] = pa.Field(description="when the newest outcome that it learnt from became known")
+    trained_through: Series[Utc] = pa.Field(description="the last interval that it has seen")
+    rows: Series[int] = pa.Field(gt=0, description="learnt from")
+
+    class Config:
+        """The key."""
+
+        unique = ["product_id", "entity_id", "model", "fold_begin"]
+
+
+class Judgements(Contract):
+    """One row per product, entity and challenger: what the gate finds beside the champion's candidate, issue by issue."""
+
+    product_id: Series[str]
+    entity_id: Series[str]
+    decided_at: Series[Utc] = pa.Field(description="the training time")
+    champion: Series[str] = pa.Field(description="the candidate that the entity has; '': none yet")
+    challenger: Series[str]
+    issues: Series[int] = pa.Field(ge=0, description="paired")
+    champion_score: Series[float] = pa.Field(nullable=True, description="mean loss by issue")
+    challenger_score: Series[float] = pa.Field(nullable=True)
+    gain_share: Series[float] = pa.Field(nullable=True, description="1 - challenger / champion")
+    p_value: Series[float] = pa.Field(nullable=True, ge=0, le=1, description="of so large a gain by chance")
+    p_adjusted: Series[float] = pa.Field(nullable=True, ge=0, le=1, description="for all that is judged with it")
+    bias_excess_share: Series[float] = pa.Field(nullable=True)
+    coverage_excess_share: Series[float] = pa.Field(nullable=True)
+    strong_wind_excess_share: Series[float] = pa.Field(nullable=True)
+    change_excess_share: Series[float] = pa.Field(nullable=True)
+    worst_excess_share: Series[float] = pa.Field(nullable=True)
+    code: Series[str] = pa.Field(description="what decides: see docs/glossary.md")
+    detail: Series[str]
+
+    class Config:
+        """The key."""
+
+        unique = ["product_id", "entity_id", "challenger"]
+
+
+class Decisions(Contract):
+    """One row per product, entity, training and challenger: what was found, and what was decided. A history."""
+
+    product_id: Series[str]
+    entity_id: Series[str]
+    decided_at: Series[Utc] = pa.Field(description="the training time")
+    champion: Series[str] = pa.Field(description="the candidate that the entity had; '': none")
+    challenger: Series[str] = pa.Field(description="a candidate; where the code is 'held', the champion itself")
+    issues: Series[int] = pa.Field(ge=0, description="paired; 0: nothing was compared")
+    champion_score: Series[float] = pa.Field(nullable=True)
+    challenger_score: Series[float] = pa.Field(nullable=True)
+    gain_share: Series[float] = pa.Field(nullable=True)
+    p_value: Series[float] = pa.Field(nullable=True, ge=0, le=1)
+    p_adjusted: Series[float] = pa.Field(nullable=True, ge=0, le=1)
+    bias_excess_share: Series[float] = pa.Field(nullable=True)
+    coverage_excess_share: Series[float] = pa.Field(nullable=True)
+    strong_wind_excess_share: Series[float] = pa.Field(nullable=True)
+    change_excess_share: Series[float] = pa.Field(nullable=True)
+    worst_excess_share: Series[float] = pa.Field(nullable=True)
+    promoted: Series[bool] = pa.Field(description="the entity gets this candidate")
+    code: Series[str] = pa.Field(isin=sorted(REASONS), description="what decided: see docs/glossary.md")
+    reason: Series[str] = pa.Field(description="in words")
+
+    class Config:
+        """The key."""
+
+        unique = ["product_id", "entity_id", "decided_at", "challenger"]
+
+
+class Accuracy(Contract):
+    """One row per product and entity: the deciding score of its chosen model cross-validated, replayed, and as operated."""
+
+    product_id: Series[str]
+    entity_id: Series[str]
+    model: Series[str] = pa.Field(description="name of the candidate")
+    deciding_score: Series[str]
+    cross_validated: Series[float] = pa.Field(
+        description="mean loss: learnt from before and after, weather always there"
+    )
+    replayed: Series[float] = pa.Field(description="of the same intervals: learnt and read as known then")
+    operational: Series[float] = pa.Field(description="besides, fallbacks where no weather run reached an interval")
+    gap_share: Series[float] = pa.Field(nullable=True, description="operational / cross_validated - 1")
+    intervals: Series[int] = pa.Field(ge=0, description="behind the operational score")
+    fallback_share: Series[float] = pa.Field(ge=0, le=1, description="of the intervals, those where a fallback spoke")
+
+    class Config:
+        """The key."""
+
+        unique = ["product_id", "entity_id"]
+
+
+class Interventions(Contract):
+    """One row per thing that somebody decided about an entity's models. Append-only."""
+
+    intervention: Series[int] = pa.Field(ge=1, description="its number")
+    recorded_at: Series[Utc] = pa.Field(description="wall clock")
+    effective_at: Series[Utc] = pa.Field(description="trainings as of then and later heed it")
+    kind: Series[str] = pa.Field(isin=sorted(KINDS), description="see docs/glossary.md")
+    product_id: Series[str] = pa.Field(description="'': all products")
+    entity_id: Series[str]
+    model: Series[str] = pa.Field(description="the candidate it is about; '': none")
+    begin: Series[Utc] = pa.Field(nullable=True, description="of the span that it is about")
+    end: Series[Utc] = pa.Field(nullable=True, description="likewise, exclusive")
+    author: Series[str] = pa.Field(str_length={"min_value": 1})
+    reason: Series[str] = pa.Field(str_length={"min_value": 1})
+
+    class Config:
+        """The key."""
+
+        unique = ["intervention"]
+
+
 class Choices(Contract):
     """One row per product and entity: the candidate that is to forecast it, and why."""
 
@@ -490,6 +610,12 @@ class Forecasts(pa.DataFrameModel):
         strict = True
         coerce = True
         unique = ["product_id", "entity_id", "model", "issued_at", "valid_at"]
+
+
+class ShadowForecasts(Forecasts):
+    """One row per product, entity, model, issue time and interval: a shadow's forecast, or what the champion issued beside it."""
+
+    role: Series[str] = pa.Field(isin=["shadow", "champion"], description="only the champion's was sent")
 
 
 class Drivers(Contract):

@@ -267,6 +267,40 @@ def latest_versions(observations: pd.DataFrame, as_of: dt.datetime | None) -> pd
     return newest[newest["imputed_share"] == 0]
 
 
+def interval_losses(
+    forecasts: pd.DataFrame,
+    observations: pd.DataFrame,
+    product: Product,
+    market: Market,
+    as_of: dt.datetime | None = None,
+    rules: ScoreRules = DEFAULT_RULES,
+) -> pd.DataFrame:
+    """One row per entity, model, issue time and interval of a product: what it adds to the deciding score, models paired.
+
+    The deciding score of some rows is the mean of ``loss``, or what follows from it: of ``nrmse_share`` the loss is the squared
+    error, of ``money_per_mwh`` the cost, which is divided by an energy that is the same for all models. Beside it ``error_share``
+    (median − actual) and ``inside``, whether the actual lay in the widest central band (1 or 0; no number where there is
+    none), whose nominal coverage is ``nominal``.
+    """
+    rows = _paired(_join(forecasts, latest_versions(observations, as_of), product), product.id)
+    keys = ["entity_id", "model", "issued_at", "valid_at", "lead_minutes", "weather_run_at"]
+    if rows.empty:
+        nothing = dict.fromkeys(("loss", "error_share", "inside", "nominal"), pd.Series(dtype=float))
+        return rows[keys].assign(product_id=pd.Series(dtype=str), **nothing)
+    losses = _losses(rows, product, market, rules)
+    loss = {
+        "pinball_share": losses.pinball.mean(axis=1),
+        "crps_share": losses.crps,
+        "nmae_share": np.abs(losses.error),
+        "nrmse_share": losses.error**2,
+        "money_per_mwh": losses.cost,
+    }[product.deciding_score]
+    nominal, inside, _ = max(losses.bands, key=lambda band: band[0], default=(np.nan, np.full(len(rows), np.nan), None))
+    return rows[keys].assign(
+        product_id=product.id, loss=loss, error_share=losses.error, inside=inside.astype(np.float64), nominal=nominal
+    )
+
+
 def _join(forecasts: pd.DataFrame, observations: pd.DataFrame, product: Product) -> pd.DataFrame:
     """One row per forecast interval of the product that can be scored, in order of issue and interval."""
     observed = observations.loc[

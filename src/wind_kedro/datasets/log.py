@@ -59,6 +59,10 @@ class Log(AbstractDataset[pd.DataFrame, pd.DataFrame]):
         self._read_only = read_only
         self.metadata = metadata
 
+    def writable(self) -> Log:
+        """The same log, to add to: pipelines only read what people write."""
+        return Log(filepath=str(self._filepath), number=self._number, contract=self._contract)
+
     def load(self) -> pd.DataFrame:
         """All entries, in order."""
         parts = [read_whole(self._file(number)) for number in self._numbers()]

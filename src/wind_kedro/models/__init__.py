@@ -102,6 +102,10 @@ class ModelConfig(BaseModel):
     scope: Literal["farm", "fleet"] = Field(
         "farm", description="whose history it learns from: each farm's its own, or once from all members of a product"
     )
+    shadow: bool = Field(
+        False,
+        description="issued beside the champion, never sent, and judged on what it issued instead of on its replay",
+    )
     products: list[str] | None = Field(None, description="the products that it is for; none: all")
     features: list[str] | None = Field(
         None,

@@ -65,7 +65,7 @@ def forecasts(features: pd.DataFrame) -> pd.DataFrame:
     keys = features[["product_id", "entity_id", "issued_at", "valid_at", "lead_minutes", "weather_run_at"]]
     earlier = keys.assign(issued_at=keys["issued_at"] - pd.Timedelta(days=9))
     table = pd.concat([earlier, keys], ignore_index=True)
-    return table.assign(model="m", model_version="4", capacity_kw=3000.0, q500_kw=1000.0)
+    return table.assign(model="m", model_version="4", capacity_kw=3000.0, fallback="", q500_kw=1000.0)
 
 
 def explain(forecasts: pd.DataFrame, features: pd.DataFrame, fleet: Fleet, clock: Clock = CLOCK) -> pd.DataFrame:
@@ -106,3 +106,12 @@ def test_only_the_issues_of_this_run(forecasts: pd.DataFrame, features: pd.DataF
 def test_names_of_ours_are_no_groups() -> None:
     with pytest.raises(ValidationError, match="base: these names have a meaning of their own"):
         DriverGroups(groups={"base": ["wind_*"]})
+
+
+def test_where_a_fallback_stood_in_nothing_is_said_of_the_champion(
+    forecasts: pd.DataFrame, features: pd.DataFrame, fleet: Fleet
+) -> None:
+    stood_in = forecasts.assign(fallback=np.where(forecasts["lead_minutes"] == 60, "last", ""))
+    assert set(explain(stood_in, features, fleet)["valid_at"]) == set(
+        features.loc[features["lead_minutes"] == 120, "valid_at"]
+    )

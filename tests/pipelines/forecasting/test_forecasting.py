@@ -1,5 +1,6 @@
 """Who issues a forecast, and what is said where nobody can. Hill's product is issued at 06:00 and 18:00, shore's at 06:10."""
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -305,3 +306,62 @@ def test_only_the_versions_that_speak_are_loaded(fleet: Fleet, features: pd.Data
         versions=versions,
     )
     assert versions.asked == ["2"]
+
+
+# --- fallbacks ---------------------------------------------------------------------------------------------------------
+
+
+class WithFallbacks(Versions):
+    """Versions that have two fallbacks for the hill; the first knows nothing where production is unknown."""
+
+    def version(self, version: str) -> FleetModel:
+        class Blind(Constant):
+            def predict(self, features: pd.DataFrame) -> Any:
+                return np.where(features[["last_power_share"]].isna(), np.nan, super().predict(features))
+
+        fallbacks = {
+            ("hours", "hill", "blind"): Member("blind", Blind(LEVELS["hours"], 0.7)),  # type: ignore[arg-type]
+            ("hours", "hill", "last"): Member("last", Constant(LEVELS["hours"], 0.9)),  # type: ignore[arg-type]
+        }
+        return dataclasses.replace(super().version(version), fallbacks=fallbacks)
+
+
+def _windless(features: pd.DataFrame, rows: Any) -> pd.DataFrame:
+    return features.assign(wind_speed_100m_ms=features["wind_speed_100m_ms"].mask(rows))
+
+
+def test_where_no_weather_reaches_an_interval_a_fallback_stands_in(
+    fleet: Fleet, features: pd.DataFrame, caplog: pytest.LogCaptureFixture
+) -> None:
+    issue = (features["entity_id"] == "hill") & (features["issued_at"] == pd.Timestamp("2024-03-01 18:00", tz="UTC"))
+    first = issue & ~features.loc[issue, "issued_at"].reindex(features.index).duplicated()
+    spoilt = _windless(features.assign(last_power_share=np.where(first, 0.4, np.nan)), issue)
+    table = _issue(spoilt, _promotions(*FOREVER), fleet, versions=WithFallbacks())
+    stood_in = table[table["fallback"] != ""]
+    assert set(stood_in["entity_id"]) == {"hill"}
+    assert set(stood_in["issued_at"]) == {pd.Timestamp("2024-03-01 18:00", tz="UTC")}
+    assert stood_in.sort_values("valid_at")["fallback"].tolist()[:2] == ["blind", "last"]
+    assert set(stood_in["model"]) == set(table.loc[(table["entity_id"] == "hill") & (table["fallback"] == ""), "model"])
+    assert len(table) == len(_issue(features, _promotions(*FOREVER), fleet))
+    assert "hours/hill: 'blind' stands in at 2024-03-01T18:00, 1 intervals" in caplog.text
+
+
+def test_where_the_champion_fails_a_fallback_stands_in_and_without_one_the_others_go_on(
+    fleet: Fleet, features: pd.DataFrame, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = FleetModel.predict
+
+    def fails(self: FleetModel, rows: pd.DataFrame) -> pd.DataFrame:
+        if (rows["entity_id"] == "hill").any():
+            raise ValueError("spoilt")
+        return whole(self, rows)
+
+    monkeypatch.setattr(FleetModel, "predict", fails)
+    features = features.assign(last_power_share=np.nan)
+    table = _issue(features, _promotions(*FOREVER), fleet, versions=WithFallbacks())
+    assert set(table.loc[table["entity_id"] == "hill", "fallback"]) == {"last"}
+    assert set(table.loc[table["entity_id"] != "hill", "fallback"]) == {""}
+    assert "hours/hill: the champion failed: ValueError: spoilt" in caplog.text
+    without = _issue(features, _promotions(*FOREVER), fleet)
+    assert set(without["entity_id"]) == {"both", "shore"}
+    assert "hours/hill: the champion failed at 3 issues from" in caplog.text

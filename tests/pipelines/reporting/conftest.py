@@ -162,6 +162,7 @@ class World:
     replay_scores: pd.DataFrame
     live_scores: pd.DataFrame
     promotions: pd.DataFrame
+    accuracy: pd.DataFrame
     incidents: pd.DataFrame
     outliers: pd.DataFrame
 
@@ -392,6 +393,25 @@ def make_world(*, farms=1, kind="analysis", reporting=None):
         drivers=_drivers(forecasts),
         replay_scores=score_forecasts(replayed, observations, fleet, edges),
         live_scores=score_forecasts(forecasts, observations, fleet, edges, by="day", as_of=AS_OF, paired=False),
+        accuracy=contracts.Accuracy.validate(
+            pd.DataFrame(
+                [
+                    {
+                        "product_id": "next_day",
+                        "entity_id": entity_id,
+                        "model": "catboost",
+                        "deciding_score": "pinball_share",
+                        "cross_validated": 0.03,
+                        "replayed": 0.032,
+                        "operational": 0.033,
+                        "gap_share": 0.1,
+                        "intervals": 2000,
+                        "fallback_share": 0.012,
+                    }
+                    for entity_id in fleet.product("next_day").members
+                ]
+            )
+        ),
         promotions=contracts.Promotions.validate(
             pd.DataFrame(
                 [
@@ -515,7 +535,7 @@ def bare_world(world):
         name: getattr(world, name).iloc[:0]
         for name in (
             "power_curve", "clock_calibration", "data_quality", "readiness", "weather_fit", "quarantine", "observations",
-            "forecasts", "drivers", "replay_scores", "live_scores", "promotions", "incidents",
+            "forecasts", "drivers", "replay_scores", "live_scores", "promotions", "accuracy", "incidents",
             "outliers",
         )
     }  # fmt: skip

@@ -14,6 +14,7 @@ FROM_WEATHER = {
     "forecast_figure",
     "drivers_figure",
     "lead_time_figure",
+    "accuracy_figure",
     "reliability_figure",
     "live_performance_figure",
 }
@@ -30,7 +31,7 @@ def subtitle(figure):
 
 def test_every_figure_is_readable_in_every_world(any_world, draw):
     drawn = draw(any_world)
-    assert len(drawn) == 10
+    assert len(drawn) == 11
     for figure in drawn.values():
         ReadableFigure().validate(figure)
 
@@ -210,3 +211,11 @@ def test_names_are_never_html(world):
 def test_an_unreadable_figure_is_refused(figure, message):
     with pytest.raises(ValueError, match=message):
         ReadableFigure().validate(figure)
+
+
+def test_the_gap_between_promise_and_operation_is_named(world, draw):
+    figure = draw(world)["accuracy_figure"]
+    assert [bar.name for bar in figure.data] == ["cross-validated", "replayed, as known then", "as operated"]
+    assert [bar.y[0] for bar in figure.data] == [0.03, 0.032, 0.033]
+    assert "gap +10%" in subtitle(figure)
+    assert "fallbacks in 1.2% of the intervals" in subtitle(figure)

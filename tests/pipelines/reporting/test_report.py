@@ -180,7 +180,7 @@ def test_a_browser_draws_every_figure_without_a_network(request, write, tmp_path
     )
     body = done.stdout.split("<noscript>")[0]
     figures = body.split('<div class="plot js-plotly-plot"')[1:]
-    assert len(figures) == 9
+    assert len(figures) == 10
     for figure in figures:
         assert 'class="main-svg"' in figure
         assert 'class="point' in figure or 'class="js-line"' in figure

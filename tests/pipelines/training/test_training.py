@@ -17,10 +17,12 @@ from wind_kedro.cards import CardError, Fleet
 from wind_kedro.clock import Clock
 from wind_kedro.datasets.registry import NoModelError
 from wind_kedro.fleet import Workers
+from wind_kedro.gate import leaks
 from wind_kedro.models import ModelConfig
 from wind_kedro.models.fleet_model import FleetModel, Member
 from wind_kedro.models.hand_over import HandOver
 from wind_kedro.pipelines.training import nodes, scopes
+from wind_kedro.pipelines.training.choosing import AllHeldError, champion_models, choose
 from wind_kedro.pipelines.training.nodes import (
     NotEnoughHistoryError,
     NotReadyError,
@@ -28,14 +30,13 @@ from wind_kedro.pipelines.training.nodes import (
     Training,
     admit_candidates,
     assemble_model_input,
-    choose,
     replay_candidates,
     score_replay,
-    summarise_training,
 )
 from wind_kedro.pipelines.training.promoting import fit_fleet, promote
+from wind_kedro.pipelines.training.recording import draw_decisions, summarise_training
 from wind_kedro.pipelines.training.scopes import fit_candidates, sample_of_farms
-from wind_kedro.scores import Scoring
+from wind_kedro.scores import Scoring, deciding_scores
 
 INLINE = Workers(backend="threading", jobs=1)
 TRAIN_AT = "2024-03-31T18:00"
@@ -141,7 +142,9 @@ ISSUE = {"issued_at": "2024-03-30 06:00", "valid_at": "2024-03-30 07:00"}
 
 
 def _input(features: pd.DataFrame, observations: pd.DataFrame, fleet: Fleet) -> pd.DataFrame:
-    return contracts.ModelInput.validate(assemble_model_input(features, observations, admitted(fleet), fleet, CLOCK))
+    return contracts.ModelInput.validate(
+        assemble_model_input(features, observations, admitted(fleet), interventions(), fleet, CLOCK)
+    )
 
 
 @pytest.mark.parametrize(
@@ -218,7 +221,9 @@ def test_where_nothing_is_known_one_line_says_so(
     observations: list[dict[str, Any]],
 ) -> None:
     with pytest.raises(NotEnoughHistoryError, match=r"^nothing to train on as of 2024-03-31 06:10 UTC: .*$"):
-        assemble_model_input(make_features(features), observe(observations), admitted(fleet), fleet, CLOCK)
+        assemble_model_input(
+            make_features(features), observe(observations), admitted(fleet), interventions(), fleet, CLOCK
+        )
 
 
 def test_features_keep_their_columns_and_no_helper_stays(
@@ -301,7 +306,7 @@ def test_to_train_a_product_that_no_card_describes_is_refused(fleet: Fleet) -> N
 
 def _replay(model_input: pd.DataFrame, fleet: Fleet, training: Training) -> pd.DataFrame:
     return contracts.Forecasts.validate(
-        replay_candidates(model_input, admitted(fleet, *training.candidates), fleet, CLOCK, training, INLINE)
+        replay_candidates(model_input, admitted(fleet, *training.candidates), fleet, CLOCK, training, INLINE)[0]
     )
 
 
@@ -487,24 +492,80 @@ def _promotions(*rows: tuple[str, str, str, str, str]) -> pd.DataFrame:
     )
 
 
-def _choose(
+def _judged(scores: pd.DataFrame, promotions: pd.DataFrame, fleet: Fleet, codes: dict[str, str]) -> pd.DataFrame:
+    """What the gate would find if chance were no matter: ``better`` from the margin on, or the code given for a challenger."""
+    champions = champion_models(promotions, TRAINING_TIME)
+    rows = []
+    for product in fleet.products:
+        for entity_id, own in deciding_scores(scores, product).groupby("entity_id"):
+            values = own.set_index("model")["value"].dropna()
+            champion = champions.get((product.id, entity_id))
+            for challenger, value in values.items() if champion in values.index else ():
+                gain = 1 - value / values[champion] if values[champion] else 0.0
+                code = "better" if gain >= product.promotion_margin_share - 1e-12 else "margin"
+                if challenger != champion:
+                    rows.append(
+                        {"product_id": product.id, "entity_id": entity_id, "champion": champion, "challenger": challenger,
+                         "champion_score": values[champion], "challenger_score": value, "gain_share": gain,
+                         "code": codes.get(challenger, code)}
+                    )  # fmt: skip
+            for challenger, code in codes.items():
+                if champion is None and code == "leak" and challenger in values.index:
+                    rows.append(
+                        {
+                            "product_id": product.id,
+                            "entity_id": entity_id,
+                            "champion": "",
+                            "challenger": challenger,
+                            "code": code,
+                        }
+                    )
+    table = pd.DataFrame(rows, columns=list(contracts.Judgements.to_schema().columns))
+    numbers = table.columns[table.columns.str.endswith(("_share", "_score", "value"))]
+    table = table.astype(dict.fromkeys(numbers, float))
+    table = table.assign(issues=365, p_value=0.005, p_adjusted=0.01, detail="", decided_at=TRAINING_TIME)
+    return contracts.Judgements.validate(table)
+
+
+def interventions(*rows: dict[str, Any]) -> pd.DataFrame:
+    """What people decided, from rows that say what matters."""
+    table = pd.DataFrame(
+        [
+            {"intervention": number, "kind": "hold", "product_id": "", "entity_id": "hill", "model": "", "begin": pd.NaT,
+             "end": pd.NaT, "author": "Ada", "reason": "because", "effective_at": "2024-03-20"} | row
+            for number, row in enumerate(rows, start=1)
+        ],
+        columns=list(contracts.Interventions.to_schema().columns),
+    )  # fmt: skip
+    times = {name: pd.to_datetime(table[name], utc=True) for name in ("effective_at", "begin", "end")}
+    return contracts.Interventions.validate(table.assign(**times, recorded_at=pd.Timestamp("2024-03-20", tz="UTC")))
+
+
+def _decide(
     scores: pd.DataFrame,
     promotions: pd.DataFrame,
     fleet: Fleet,
     admissions: pd.DataFrame | None = None,
     model_input: pd.DataFrame | None = None,
-) -> pd.DataFrame:
+    people: pd.DataFrame | None = None,
+    codes: dict[str, str] | None = None,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
     names = sorted(set(scores["model"])) or ["first"]
-    return contracts.Choices.validate(
-        choose(
-            scores,
-            make_model_input() if model_input is None else model_input,
-            admitted(fleet, *names) if admissions is None else admissions,
-            promotions,
-            fleet,
-            CLOCK,
-        )
+    choices, decisions = choose(
+        _judged(scores, promotions, fleet, codes or {}),
+        scores,
+        make_model_input() if model_input is None else model_input,
+        admitted(fleet, *names) if admissions is None else admissions,
+        promotions,
+        interventions() if people is None else people,
+        fleet,
+        CLOCK,
     )
+    return contracts.Choices.validate(choices), contracts.Decisions.validate(decisions)
+
+
+def _choose(*arguments: Any, **options: Any) -> pd.DataFrame:
+    return _decide(*arguments, **options)[0]
 
 
 EARLIER = ("hours", "hill", "old", "1", "2024-03-01")
@@ -521,7 +582,7 @@ EARLIER = ("hours", "hill", "old", "1", "2024-03-01")
             [EARLIER],
             "new",
             0.2,
-            "beats 'old' by 50.0%, margin 2.0%",
+            "beats 'old' by 50.0% over 365 issues, margin 2.0%, chance 0.01",
             id="better by more than the margin",
         ),
         pytest.param(
@@ -529,7 +590,7 @@ EARLIER = ("hours", "hill", "old", "1", "2024-03-01")
             [EARLIER],
             "new",
             0.1,
-            "beats 'old' by 2.0%, margin 2.0%",
+            "beats 'old' by 2.0% over 365 issues, margin 2.0%",
             id="better by the margin",
         ),
         pytest.param(
@@ -537,7 +598,7 @@ EARLIER = ("hours", "hill", "old", "1", "2024-03-01")
             [EARLIER],
             "old",
             0.1,
-            "'new' is better by 1.0% only, margin 2.0%: the champion's model stays",
+            "'new' is better by 1.0%, but its gain is below the product's margin: the champion's model stays",
             id="better by less",
         ),
         pytest.param(
@@ -574,7 +635,7 @@ EARLIER = ("hours", "hill", "old", "1", "2024-03-01")
             [("hours", "hill", "new", "2", "2024-03-31T06:10"), EARLIER],
             "old",
             0.1,
-            "'new' is better by 1.0% only",
+            "'new' is better by 1.0%, but",
             id="not one of this time: a rerun decides as before",
         ),
         pytest.param(
@@ -582,7 +643,7 @@ EARLIER = ("hours", "hill", "old", "1", "2024-03-01")
             [EARLIER, ("hours", "hill", "new", "3", "2024-05-01")],
             "old",
             0.1,
-            "'new' is better by 1.0% only",
+            "'new' is better by 1.0%, but",
             id="nor a later one: a replay knows no future",
         ),
         pytest.param(
@@ -609,6 +670,95 @@ def test_the_choice(
     assert row["score"] == scores[model]
     assert row["champion_score"] == (pytest.approx(np.nan, nan_ok=True) if champion_score is None else champion_score)
     assert row["reason"].startswith(reason) or reason in row["reason"]
+
+
+#: The champion of two entities, and what their decisions are about.
+OLD = [EARLIER, ("hours", "both", "old", "1", "2024-03-01")]
+SCORES: dict[str, Any] = {"old": {"hill": 0.1, "both": 0.1}, "new": {"hill": 0.05, "both": 0.05}}
+
+
+def test_a_held_entity_keeps_its_model_and_the_others_go_on(fleet: Fleet) -> None:
+    choices, decisions = _decide(_scores(**SCORES), _promotions(*OLD), fleet, people=interventions({"kind": "hold"}))
+    assert choices[["entity_id", "model"]].to_numpy().tolist() == [["both", "new"]]
+    told = decisions.set_index(["entity_id", "challenger"])
+    assert told.loc[("hill", "old"), ["code", "promoted"]].tolist() == ["held", False]
+    assert told.loc[("hill", "old"), "reason"] == "somebody holds the entity's model (Ada: because)"
+    assert told.loc[("both", "new"), ["code", "promoted"]].tolist() == ["better", True]
+    everybody = interventions({"kind": "hold"}, {"kind": "hold", "entity_id": "both"})
+    with pytest.raises(AllHeldError, match="every entity that could be trained is held"):
+        _decide(_scores(**SCORES), _promotions(*OLD), fleet, people=everybody)
+
+
+@pytest.mark.parametrize(
+    ("people", "codes", "model", "code"),
+    [
+        pytest.param([], {"new": "strong_wind"}, "old", None, id="a guard-rail holds it back"),
+        pytest.param([{"kind": "approve", "model": "new"}], {"new": "strong_wind"}, "new", "approved", id="approved"),
+        pytest.param(
+            [{"kind": "approve", "model": "new"}, {"kind": "release"}],
+            {"new": "strong_wind"},
+            "old",
+            None,
+            id="released",
+        ),
+        pytest.param(
+            [{"kind": "approve", "model": "new"}], {"new": "leak"}, "old", None, id="a leak is never approved"
+        ),
+        pytest.param(
+            [{"kind": "approve", "model": "new", "effective_at": "2024-04-02"}],
+            {"new": "margin"},
+            "old",
+            None,
+            id="later",
+        ),
+        pytest.param(
+            [{"kind": "approve", "model": "new", "product_id": "quarters"}],
+            {"new": "margin"},
+            "old",
+            None,
+            id="other product",
+        ),
+        pytest.param([{"kind": "override", "model": "old"}], {}, "old", None, id="overridden for the champion"),
+        pytest.param([{"kind": "override", "model": "new"}], {"new": "margin"}, "new", "overridden", id="overridden"),
+        pytest.param([{"kind": "override", "model": "gone"}], {}, "new", "better", id="for what there is not"),
+        pytest.param([], {"new": "surprising"}, "old", None, id="too good to be believed"),
+    ],
+)
+def test_people_decide(
+    fleet: Fleet, people: list[dict[str, Any]], codes: dict[str, str], model: str, code: str | None
+) -> None:
+    choices, decisions = _decide(
+        _scores(**SCORES), _promotions(*OLD), fleet, people=interventions(*people), codes=codes
+    )
+    assert choices.set_index("entity_id").loc["hill", "model"] == model
+    told = decisions.set_index(["entity_id", "challenger"]).loc["hill"]
+    assert told.loc["new", "code"] == (code or codes.get("new", "better"))
+    assert told.loc["new", "promoted"] == (model == "new")
+
+
+def test_what_leaks_is_not_even_the_first_champion(fleet: Fleet) -> None:
+    choices, decisions = _decide(_scores(honest=0.2, sees_all=0.01), _promotions(), fleet, codes={"sees_all": "leak"})
+    assert choices["model"].tolist() == ["honest"]
+    assert decisions.set_index("challenger")["code"].to_dict() == {"honest": "first_champion", "sees_all": "leak"}
+
+
+def test_people_say_what_may_be_learnt_from(fleet: Fleet, make_features: MakeTable, observe: MakeTable) -> None:
+    rows = [{"issued_at": f"2024-03-{day} 06:00", "valid_at": f"2024-03-{day} 07:00"} for day in (20, 21, 22, 23)]
+    features = make_features(rows)
+    observations = observe([{"valid_at": row["valid_at"]} for row in rows])
+
+    def days(*said: dict[str, Any]) -> list[int]:
+        table = assemble_model_input(features, observations, admitted(fleet), interventions(*said), fleet, CLOCK)
+        return list(table["issued_at"].dt.day)
+
+    since = {"kind": "learn_from", "begin": "2024-03-21"}
+    span = {"kind": "leave_out", "begin": "2024-03-21", "end": "2024-03-23"}
+    assert days() == [20, 21, 22, 23]
+    assert days(since) == [21, 22, 23]
+    assert days(span) == [20, 23]
+    assert days(since, span) == [23]
+    assert days(since, span, {"kind": "release"}, span) == [20, 23]
+    assert days(span | {"entity_id": "both"}) == [20, 21, 22, 23]
 
 
 def test_each_entity_of_each_product_is_chosen_for_by_its_own_score(fleet: Fleet) -> None:
@@ -701,7 +851,7 @@ def test_who_may_have_no_model_is_not_learnt_from(fleet: Fleet, make_features: M
     features = pd.concat([make_features([ISSUE]), make_features([ISSUE | {"entity_id": "both"}])])
     came = observe([{"valid_at": "2024-03-30 07:00"}, {"valid_at": "2024-03-30 07:00", "entity_id": "both"}])
     admissions = admitted(fleet, readiness=assessed({"hill": "physical", "shore": "none"}))
-    table = assemble_model_input(features, came, admissions, fleet, CLOCK)
+    table = assemble_model_input(features, came, admissions, interventions(), fleet, CLOCK)
     assert table["entity_id"].tolist() == ["hill"]
 
 
@@ -709,7 +859,7 @@ def test_a_candidate_that_is_not_admitted_is_not_replayed(fleet: Fleet, spy: Spy
     table = make_model_input((("hours", "hill"), ("quarters", "shore")))
     training = _training(**KINDS)
     admissions = admitted(fleet, readiness=assessed({"hill": "local", "shore": "physical"}), **KINDS)
-    replayed = replay_candidates(table, admissions, fleet, CLOCK, training, INLINE)
+    replayed, _ = replay_candidates(table, admissions, fleet, CLOCK, training, INLINE)
     pairs = set(replayed[["entity_id", "model"]].itertuples(index=False, name=None))
     assert pairs == {("hill", name) for name in KINDS} | {("shore", "seasons"), ("shore", "curve")}
 
@@ -766,6 +916,7 @@ class Versions:
 
     def __init__(self, members: dict[tuple[str, str], Member]) -> None:
         self.members = members
+        self.fallbacks = {(*key, "last"): member for key, member in members.items()}
 
     def version(self, version: str) -> Any:
         if version != "1":
@@ -798,6 +949,15 @@ def test_the_chosen_of_each_entity_is_fitted_with_all_that_was_known(fleet: Flee
         ("hours", "hill"): ("second", "persistence", [0.1, 0.5, 0.9]),
         ("quarters", "shore"): ("first", "climatology", [0.25, 0.5, 0.75]),
     }
+
+
+def test_what_stands_in_is_fitted_too_and_kept_in_its_order(fleet: Fleet) -> None:
+    training = _training(first="climatology", second="persistence", third="climatology")
+    named = training.model_copy(update={"fallbacks": ["third", "first"]})
+    model = _fit(make_model_input(), _choices(hill="first"), fleet, named)
+    assert list(model.fallbacks) == [("hours", "hill", "third")]  # nobody stands in for himself
+    with pytest.raises(ValueError, match="fallbacks: no candidate nobody; there are"):
+        Training.model_validate(training.model_dump() | {"fallbacks": ["nobody"]})
 
 
 def test_what_was_seen_is_written_down(fleet: Fleet, spy: Spy) -> None:
@@ -837,6 +997,7 @@ def test_who_is_not_trained_keeps_the_very_model_it_has(
     model = _fit(make_model_input(), _choices(hill="first"), fleet, before=before, versions=versions)
     assert set(model.members) == {("hours", "hill"), ("hours", "both")}
     assert model.members["hours", "both"] is kept
+    assert model.fallbacks == {("hours", "both", "last"): kept}
     assert model.members["hours", "hill"] is not kept
     assert "quarters/shore: its champion is lost: there is no version 2" in caplog.text
     assert model.parent == "1"
@@ -929,7 +1090,10 @@ def test_who_is_not_in_the_version_is_not_promoted(fleet: Fleet, caplog: pytest.
 
 def test_metrics_are_means_over_entities_of_the_whole_horizon(fleet: Fleet) -> None:
     scores = _scores(first={"hill": 0.1, "both": 0.3, "shore": 0.2}, second={"hill": float("nan"), "both": 0.2})
-    metrics = contracts.TrainingMetrics().validate(summarise_training(scores[scores["period"] == "all"]))
+    _, decisions = _decide(_scores(**SCORES), _promotions(*OLD), fleet)
+    metrics = contracts.TrainingMetrics().validate(summarise_training(scores[scores["period"] == "all"], decisions))
+    assert metrics["hours.entities_with_another_model"]["value"] == 2
+    assert metrics["hours.decisions.better"]["value"] == 2
     assert {
         name: point["value"]
         for name, point in metrics.items()
@@ -942,6 +1106,14 @@ def test_metrics_are_means_over_entities_of_the_whole_horizon(fleet: Fleet) -> N
     }
     assert metrics["hours.second.pinball_share"]["value"] == pytest.approx(0.2)
     assert {point["step"] for point in metrics.values()} == {0}
+
+
+def test_the_figure_has_a_point_for_every_comparison(fleet: Fleet) -> None:
+    _, decisions = _decide(_scores(**SCORES), _promotions(*OLD), fleet)
+    figure = draw_decisions(decisions)
+    assert sorted(value for trace in figure.data for value in trace.x) == pytest.approx([50.0, 50.0])
+    _, first = _decide(_scores(**SCORES), _promotions(), fleet)
+    assert "Nothing was compared" in draw_decisions(first).layout.title.text
 
 
 # --- what is learnt over all farms -----------------------------------------------------------------------------------
@@ -971,7 +1143,10 @@ def _fleet_admissions(fleet: Fleet, readiness: pd.DataFrame = READY) -> pd.DataF
 
 
 def _replay_fleet(table: pd.DataFrame, fleet: Fleet) -> pd.DataFrame:
-    return replay_candidates(table, _fleet_admissions(fleet), fleet, CLOCK, WITH_FLEET, INLINE)
+    forecasts, folds = replay_candidates(table, _fleet_admissions(fleet), fleet, CLOCK, WITH_FLEET, INLINE)
+    contracts.ReplayFolds.validate(folds)
+    assert leaks(folds, forecasts) == {}
+    return forecasts
 
 
 @given(farm=st.sampled_from(["hill", "both"]), seed=st.integers(0, 100))
@@ -1049,9 +1224,10 @@ def test_a_new_farm_is_given_the_last_that_needs_no_history(fleet: Fleet) -> Non
     table = make_model_input()
     told = assessed({"hill": "local", "shore": "none"}).assign(weather_days=30.0, best_correlation=np.nan)
     admissions = _fleet_admissions(fleet, told)
-    chosen = choose(_scores(all=0.2, mix=0.1), table, admissions, _promotions(), fleet, CLOCK)
+    scores = _scores(all=0.2, mix=0.1)
+    chosen = _choose(scores, _promotions(), fleet, admissions, table)
     assert chosen.set_index("entity_id")["model"].to_dict() == {"hill": "mix", "both": "mix", "shore": "mix"}
     # And as long as it cannot be replayed it is fitted anew each time.
     before = _promotions(("quarters", "shore", "all", "1", "2024-03-01"))
-    again = choose(_scores(all=0.2, mix=0.1), table, admissions, before, fleet, CLOCK)
+    again = _choose(scores, before, fleet, admissions, table)
     assert again.set_index("entity_id")["model"].to_dict()["shore"] == "all"

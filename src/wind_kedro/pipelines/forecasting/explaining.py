@@ -62,16 +62,17 @@ def explain_forecasts(
 ) -> pd.DataFrame:
     """One row per product, entity, issue time, interval and driver: by how much it moved the median, kW.
 
-    Of the issues of this run, by the model that issued each. ``base`` is what the model says without any input,
-    ``corrections`` what was done to its answer; with them the drivers of an interval add up to its median. A model of a family
-    that cannot say what moved it has no rows. Of a blend the members that can say do; ``feature`` of ``base`` names them where
-    they are not all, and ``corrections`` holds what the others make of it.
+    Of the issues of this run, by the model that issued each; not where a fallback stood in. ``base`` is what the model says
+    without any input, ``corrections`` what was done to its answer; with them the drivers of an interval add up to its median.
+    A model of a family that cannot say what moved it has no rows. Of a blend the members that can say do; ``feature`` of
+    ``base`` names them where they are not all, and ``corrections`` holds what the others make of it.
     """
     parts = []
     for product in fleet.products:
         wanted = forecasts[
             (forecasts["product_id"] == product.id)
             & forecasts["issued_at"].isin(pd.DatetimeIndex(clock.issues(product)))
+            & (forecasts["fallback"] == "")  # there, another model spoke
         ]
         known = wanted.merge(features.drop(columns=["weather_run_at", "lead_minutes"]), on=KEYS, validate="one_to_one")
         for (entity_id, version), rows in known.groupby(["entity_id", "model_version"], sort=True):

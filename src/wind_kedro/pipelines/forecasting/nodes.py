@@ -5,15 +5,19 @@ from __future__ import annotations
 import datetime as dt
 import logging
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from wind_kedro.calibration import Calibration, calibrated
 from wind_kedro.cards import Fleet, Group, Product
+from wind_kedro.champions import versions_at
 from wind_kedro.clock import Clock
 from wind_kedro.columns import quantile_columns
 from wind_kedro.datasets.registry import RegisteredModels
 from wind_kedro.errors import WindKedroError
-from wind_kedro.forecasts import KEYS, forecast_rows, model_table
+from wind_kedro.forecasts import KEYS, feature_matrix, forecast_rows, model_table
+from wind_kedro.models.fleet_model import FleetModel
 from wind_kedro.portfolio import add_portfolios
 
 logger = logging.getLogger(__name__)
@@ -30,6 +34,8 @@ def issue_forecasts(
 
     They are kept beside what is issued, so that later ones can be corrected by their errors (`calibrate_forecasts`).
 
+    Where no weather reaches an interval or the champion fails, a fallback of the same version stands in, and the row says so.
+
     A model is used at an issue time only if it was promoted and available by then. An entity without a champion at an issue
     time, or without features for it, is left out and logged; the others are issued.
 
@@ -45,25 +51,19 @@ def issue_forecasts(
         for entity_id in fleet.modelled(product):
             rows = groups.get((product.id, entity_id), features.iloc[:0])
             rows = rows[rows["issued_at"].isin(issues)]
-            champions = _champions(promotions, product.id, entity_id, issues)
+            champions = versions_at(promotions, product.id, entity_id, issues)
             for version, model_issues in champions.items():
                 if version is None:
                     refused.append(_no_champion(promotions, product, entity_id, model_issues))
                     continue
                 due = rows[rows["issued_at"].isin(model_issues)]
-                windy = due[due.groupby("issued_at")["wind_speed_100m_ms"].transform("count") > 0]
                 unknown = model_issues.difference(pd.DatetimeIndex(due["issued_at"]))
-                weatherless = model_issues.difference(unknown).difference(pd.DatetimeIndex(windy["issued_at"]))
                 if len(unknown):
                     as_of = f"{clock.as_of:%Y-%m-%dT%H:%M}"
                     refused.append(
                         f"{product.id}/{entity_id}: no features for {_span(unknown)}: run feature_engineering as of {as_of}"
                     )
-                if len(weatherless):
-                    refused.append(
-                        f"{product.id}/{entity_id}: no weather reaches {_span(weatherless)}; choose an as_of inside the data"
-                    )
-                if windy.empty:
+                if due.empty:
                     continue
                 fleet_model = model_versions.version(version)
                 member = fleet_model.members[product.id, entity_id]
@@ -74,9 +74,23 @@ def issue_forecasts(
                         f"{sorted(new_levels)} of the product's card: run training"
                     )
                     continue
-                predicted = fleet_model.predict(model_table(windy))
-                shares = predicted[quantile_columns(product.quantile_levels, "share")].to_numpy()
-                parts.append(forecast_rows(windy, shares, product, fleet, model=member.model, model_version=version))
+                spoken = speak(fleet_model, due, product, entity_id)
+                heard = pd.DatetimeIndex([time for told, _ in spoken.values() for time in told["issued_at"]])
+                silent = due[~due["issued_at"].isin(heard)]
+                windless = silent.groupby("issued_at")["wind_speed_100m_ms"].count() == 0
+                for issues_lost, why in (
+                    (windless.index[windless], "no weather reaches {}; choose an as_of inside the data"),
+                    (windless.index[~windless], "the champion failed at {}, and nothing stands in"),
+                ):
+                    if len(issues_lost):
+                        lost = _span(pd.DatetimeIndex(issues_lost))
+                        refused.append(f"{product.id}/{entity_id}: {why.format(lost)}")
+                for fallback, (told, shares) in spoken.items():
+                    parts.append(
+                        forecast_rows(
+                            told, shares, product, fleet, model=member.model, model_version=version, fallback=fallback
+                        )
+                    )
     for reason in refused:
         logger.warning("not issued: %s", reason)
     if not parts:
@@ -132,21 +146,55 @@ def _tell(issued: pd.DataFrame, product: Product, group: Group, issues: pd.Datet
         logger.warning("%s/%s at %s: %s", product.id, group.id, at, words)
 
 
-def _champions(
-    promotions: pd.DataFrame, product_id: str, entity_id: str, issues: pd.DatetimeIndex
-) -> dict[str | None, pd.DatetimeIndex]:
-    """Issue times by the version that was champion at them; ``None``: there was none."""
-    own = promotions[(promotions["product_id"] == product_id) & (promotions["entity_id"] == entity_id)]
-    usable = own.assign(since=own[["promoted_at", "available_at"]].max(axis=1)).sort_values("since")
-    at = pd.DataFrame({"issued_at": issues})
-    if usable.empty:
-        return {None: issues}
-    merged = pd.merge_asof(at, usable[["since", "model_version"]], left_on="issued_at", right_on="since")
-    versions = merged["model_version"].astype(object).where(merged["model_version"].notna(), None)
-    return {
-        version: issues[(versions == version).to_numpy() if version is not None else versions.isna().to_numpy()]
-        for version in dict.fromkeys(versions)
+Spoken = dict[str, tuple[pd.DataFrame, NDArray[np.float64]]]
+
+
+def speak(fleet_model: FleetModel, due: pd.DataFrame, product: Product, entity_id: str) -> Spoken:
+    """Rows that are due with their quantiles as shares, by who gave them: ``''`` the champion, else the fallback that stood in.
+
+    Older weather runs stand in for newer ones in the features already. Where none reaches an interval, or the champion fails, the
+    version's fallbacks are asked in their order; the first that gives a number for every level has the interval. Without any, the
+    champion speaks wherever some weather reaches the issue.
+
+    Args:
+        fleet_model: the version in force.
+        due: features of one product and entity, a row an interval.
+        product: which.
+        entity_id: whose.
+    """
+    columns = quantile_columns(product.quantile_levels, "share")
+    fallbacks = {
+        name: member
+        for (product_id, whose, name), member in fleet_model.fallbacks.items()
+        if (product_id, whose) == (product.id, entity_id)
     }
+    windy = due["wind_speed_100m_ms"].notna()
+    if not fallbacks:
+        windy = windy.groupby(due["issued_at"]).transform("any")
+    spoken: Spoken = {}
+    left = due
+    if windy.any():
+        try:
+            spoken[""] = (due[windy], fleet_model.predict(model_table(due[windy]))[columns].to_numpy())
+            left = due.loc[~windy]
+        except Exception as error:  # whatever somebody's model does: a fallback or the others go on, and it is told
+            logger.error("%s/%s: the champion failed: %s: %s", product.id, entity_id, type(error).__name__, error)
+    for name, member in fallbacks.items():
+        if left.empty or set(product.quantile_levels) - set(member.levels):
+            continue
+        at = [member.levels.index(level) for level in product.quantile_levels]
+        shares = member.forecaster.predict(feature_matrix(left).astype(float))[:, at]
+        known = np.asarray(np.isfinite(shares).all(axis=1), dtype=np.bool_)
+        if known.any():
+            spoken[name] = (left.iloc[np.flatnonzero(known)], shares[known])
+            left = left.iloc[np.flatnonzero(~known)]
+    for name, (rows, _) in spoken.items():
+        if name:
+            at_issues = _span(pd.DatetimeIndex(rows["issued_at"].unique()))
+            logger.warning(
+                "%s/%s: '%s' stands in at %s, %d intervals", product.id, entity_id, name, at_issues, len(rows)
+            )
+    return spoken
 
 
 def _no_champion(promotions: pd.DataFrame, product: Product, entity_id: str, issues: pd.DatetimeIndex) -> str:

@@ -4,6 +4,7 @@ features ───────┬───────────────�
 model_versions ─┼─ issue_forecasts ─ model_forecasts ─ calibrate_forecasts ─ forecasts ─ explain_forecasts ─ drivers
 promotions ─────┘                                            │
 observations, replay_model_forecasts ────────────────────────┘
+model_forecasts, model_versions, promotions ── issue_shadows ─ shadow_forecasts, which nobody sends
 """
 
 from kedro.pipeline import Node, Pipeline
@@ -11,6 +12,7 @@ from kedro.pipeline import Node, Pipeline
 from wind_kedro.pipelines.forecasting.auditing import record_issues
 from wind_kedro.pipelines.forecasting.explaining import explain_forecasts
 from wind_kedro.pipelines.forecasting.nodes import calibrate_forecasts, issue_forecasts
+from wind_kedro.pipelines.forecasting.shadows import issue_shadows
 
 
 def create_pipeline() -> Pipeline:
@@ -35,6 +37,12 @@ def create_pipeline() -> Pipeline:
                 ],
                 outputs="forecasts",
                 name="calibrate_forecasts",
+            ),
+            Node(
+                issue_shadows,
+                inputs=["model_forecasts", "features", "model_versions", "promotions", "params:fleet", "params:clock"],
+                outputs="shadow_forecasts",
+                name="issue_shadows",
             ),
             Node(
                 explain_forecasts,

@@ -363,6 +363,7 @@ def build_report(
     forecast_figure: Figure,
     drivers_figure: Figure,
     lead_time_figure: Figure,
+    accuracy_figure: Figure,
     reliability_figure: Figure,
     live_performance_figure: Figure,
     reporting: Reporting,
@@ -402,6 +403,7 @@ def build_report(
         "forecast": forecast_figure,
         "drivers": drivers_figure,
         "lead_time": lead_time_figure,
+        "accuracy": accuracy_figure,
         "reliability": reliability_figure,
         "live_performance": live_performance_figure,
     }

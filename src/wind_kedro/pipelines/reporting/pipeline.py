@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from kedro.pipeline import Node, Pipeline, node, pipeline
 
-from wind_kedro.pipelines.reporting import drivers, figures, nodes, readiness
+from wind_kedro.pipelines.reporting import accuracy, drivers, figures, nodes, readiness
 
 _CARDS = {"fleet": "params:fleet", "clock": "params:clock", "reporting": "params:reporting"}
 
@@ -60,6 +60,12 @@ def create_pipeline() -> Pipeline:
             {"replay_scores": "replay_scores", "promotions": "promotions"} | _CARDS,
             "lead_time_figure",
             name="draw_lead_times",
+        ),
+        node(
+            accuracy.draw_accuracy,
+            {"accuracy": "accuracy"} | _CARDS,
+            "accuracy_figure",
+            name="draw_accuracy",
         ),
         node(
             figures.draw_reliability,

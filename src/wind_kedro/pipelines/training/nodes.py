@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import logging
 import re
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 import numpy as np
 import pandas as pd
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from wind_kedro.calibration import Calibration, calibrated
 from wind_kedro.cards import Fleet, Product
@@ -20,11 +20,13 @@ from wind_kedro.clock import Clock
 from wind_kedro.errors import WindKedroError
 from wind_kedro.fleet import Mapped, Workers, map_farms
 from wind_kedro.forecasts import KEYS, feature_matrix, forecast_rows
+from wind_kedro.gate import DEFAULT_RULES, GateRules
+from wind_kedro.interventions import learnable
 from wind_kedro.models import ModelConfig, with_members
 from wind_kedro.models.hand_over import FleetPart
 from wind_kedro.portfolio import add_portfolios
-from wind_kedro.scores import Scoring, deciding_scores, latest_versions, score_forecasts
-from wind_kedro.tiers import TIERS, Ready, reaches, ready_entities
+from wind_kedro.scores import Scoring, latest_versions, score_forecasts
+from wind_kedro.tiers import Ready, reaches, ready_entities
 
 from .scopes import fit_candidate, fleet_parts, lend
 
@@ -47,6 +49,11 @@ class Replay(BaseModel):
     days: int = Field(gt=0, description="how many days before the training time the replay begins")
     refit_every_days: int = Field(gt=0, description="how often candidates are refitted in it, as in operation")
     min_train_days: int = Field(gt=0, description="a fold with less history than this is left out")
+    cross_validation_blocks: int = Field(
+        0,
+        ge=0,
+        description="into how many stretches the replay is cut to cross-validate the chosen model; 0: not at all",
+    )
     months: Words | None = Field(
         None,
         description="instead of days: these months (2013-01), UTC, each with candidates fitted as of its beginning",
@@ -72,12 +79,24 @@ class Training(BaseModel):
         50_000, gt=0, description="how many rows a model of the fleet learns from at most, an equal share of each farm"
     )
     replay: Replay
+    gate: GateRules = DEFAULT_RULES
+    fallbacks: list[str] = Field(
+        default_factory=list,
+        description="candidates that stand in, in order, where there is no weather or the champion fails",
+    )
     candidates: dict[str, ModelConfig] = Field(min_length=1)
 
     @field_validator("candidates")
     @classmethod
     def _blends_know_their_members(cls, candidates: dict[str, ModelConfig]) -> dict[str, ModelConfig]:
         return with_members(candidates)
+
+    @model_validator(mode="after")
+    def _fallbacks_are_candidates(self) -> Self:
+        unknown = [name for name in self.fallbacks if name not in self.candidates]
+        if unknown:
+            raise ValueError(f"fallbacks: no candidate {', '.join(unknown)}; there are {', '.join(self.candidates)}")
+        return self
 
 
 class NotEnoughHistoryError(WindKedroError):
@@ -151,11 +170,16 @@ def _admitted(admissions: pd.DataFrame) -> set[tuple[str, str, str]]:
 
 
 def assemble_model_input(
-    features: pd.DataFrame, observations: pd.DataFrame, admissions: pd.DataFrame, fleet: Fleet, clock: Clock
+    features: pd.DataFrame,
+    observations: pd.DataFrame,
+    admissions: pd.DataFrame,
+    interventions: pd.DataFrame,
+    fleet: Fleet,
+    clock: Clock,
 ) -> pd.DataFrame:
     """One row of features with what came: power as a share of the capacity that was available, as known at the training time.
 
-    Only of entities that may have a model.
+    Only of entities that may have a model, and without the issues that people left out.
 
     Raises:
         NotEnoughHistoryError: if no issue has an outcome yet.
@@ -172,6 +196,9 @@ def assemble_model_input(
     table = issued.merge(targets, on=["entity_id", "granularity_minutes", "valid_at"], validate="many_to_one")
     # Without any wind there is nothing to learn from a row: the run was missing.
     table = table[table["wind_speed_100m_ms"].notna()].drop(columns="granularity_minutes").reset_index(drop=True)
+    if len(interventions):
+        parts = [learnable(rows, interventions, *key, training_time) for key, rows in by_entity(table).items()]
+        table = pd.concat(parts).sort_index().reset_index(drop=True) if parts else table
     if table.empty:
         raise NotEnoughHistoryError(
             f"nothing to train on as of {training_time:%Y-%m-%d %H:%M} UTC: no issue before it has both weather and an outcome"
@@ -186,8 +213,9 @@ def replay_candidates(
     clock: Clock,
     training: Training,
     workers: Workers,
-) -> pd.DataFrame:
-    """One row per product, entity, candidate, issue time and interval: what the candidate would have forecast.
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """One row per product, entity, candidate, issue time and interval: what the candidate would have forecast. And one per
+    product, entity, candidate and fold: what it had learnt from.
 
     An entity is replayed with the candidates that it may have. Each is refitted every ``refit_every_days`` with the
     outcomes that had arrived by then.
@@ -232,10 +260,30 @@ def replay_candidates(
     mapped = map_farms(_replay_fold, tasks, workers=workers, label="replay")
     if not mapped.results:
         raise NotEnoughHistoryError(_why_no_replay(model_input, training_time, training.replay, mapped))
-    parts = []
-    for (product_id, _, name, _), (rows, shares) in mapped.results.items():
+    parts, seen = [], []
+    ends = dict(folds)
+    for (product_id, entity_id, name, start), (rows, shares) in mapped.results.items():
         parts.append(forecast_rows(rows, shares, fleet.product(product_id), fleet, model=name, model_version="replay"))
-    return pd.concat(parts, ignore_index=True)
+        past, *_, part = tasks[product_id, entity_id, name, start]
+        about = {"product_id": product_id, "entity_id": entity_id, "model": name}
+        learnt = [past] if part is None else [past, _known_to_fleet(model_input, product_id, start)]
+        seen.append(about | {"fold_begin": start, "fold_end": ends[start]} | _seen(pd.concat(learnt)))
+    return pd.concat(parts, ignore_index=True), pd.DataFrame(seen)
+
+
+def _known_to_fleet(model_input: pd.DataFrame, product_id: str, start: pd.Timestamp) -> pd.DataFrame:
+    """The rows that a model of the fleet may have drawn from (`fleet_parts`)."""
+    of_product = model_input["product_id"] == product_id
+    return model_input[of_product & (model_input["target_available_at"] <= start) & (model_input["issued_at"] < start)]
+
+
+def _seen(learnt: pd.DataFrame) -> dict[str, Any]:
+    """What a fold had learnt from, as `contracts.ReplayFolds` says it."""
+    return {
+        "known_until": learnt["target_available_at"].max(),
+        "trained_through": learnt["valid_at"].max(),
+        "rows": len(learnt),
+    }
 
 
 def by_entity(table: pd.DataFrame) -> dict[tuple[str, str], pd.DataFrame]:
@@ -300,139 +348,3 @@ def score_replay(
     return score_forecasts(
         replay_forecasts, observations, fleet, scoring.lead_edges_minutes, as_of=training_time, rules=scoring.rules
     )
-
-
-def choose(
-    replay_scores: pd.DataFrame,
-    model_input: pd.DataFrame,
-    admissions: pd.DataFrame,
-    promotions_before: pd.DataFrame,
-    fleet: Fleet,
-    clock: Clock,
-) -> pd.DataFrame:
-    """One row per product and entity: the candidate that is to forecast it.
-
-    The best of the replay by the product's deciding score over the whole horizon. Where a champion was promoted before, the
-    best must beat the champion's candidate, replayed on the same issues, by the product's margin; else the champion's stays
-    (and is refitted with the newest data).
-
-    An entity whose history is too short for the replay, and that has no champion yet, gets unscored the last of its candidates
-    that need no history, else the most demanding of those that need tier ``physical`` at most: nothing that learns much of one
-    farm goes live untested.
-
-    Raises:
-        NotEnoughHistoryError: if no candidate of any entity has the deciding score, and none can do without.
-    """
-    training_time = pd.Timestamp(clock.training_time(fleet.products))
-    earlier = promotions_before[promotions_before["promoted_at"] < training_time].sort_values("promoted_at")
-    champions = {(row["product_id"], row["entity_id"]): row["model"] for row in earlier.to_dict("records")}
-    learnable = set(model_input[["product_id", "entity_id"]].drop_duplicates().itertuples(index=False, name=None))
-    candidates = {
-        (str(product_id), str(entity_id)): own for (product_id, entity_id), own in admissions.groupby(KEYS[:2])
-    }
-    rows = []
-    for product in fleet.products:
-        deciding = {
-            str(entity_id): table for entity_id, table in deciding_scores(replay_scores, product).groupby("entity_id")
-        }
-        for entity_id in sorted(fleet.modelled(product)):
-            key = (product.id, entity_id)
-            champion = champions.get(key)
-            if entity_id in deciding:
-                scores = deciding[entity_id].set_index("model")["value"].dropna()
-                if scores.empty:
-                    logger.error(
-                        "%s/%s: no candidate has a %s in the replay: nothing chosen", *key, product.deciding_score
-                    )
-                    continue
-                decision = _decide(scores, champion, product)
-            elif (
-                key in candidates and (stand_in := _unreplayed(candidates[key], champion, key in learnable)) is not None
-            ):
-                decision = _unscored(stand_in, product)
-            else:
-                continue
-            decision["reason"] = f"{decision['reason']}{_waiting(candidates[key])}"
-            rows.append({"product_id": product.id, "entity_id": entity_id} | decision)
-    if not rows:
-        raise NotEnoughHistoryError(
-            f"nothing to choose by as of {training_time:%Y-%m-%d %H:%M} UTC: no candidate has a deciding score in the replay"
-        )
-    return pd.DataFrame(rows)
-
-
-def _unreplayed(candidates: pd.DataFrame, champion: str | None, learnable: bool) -> str | None:
-    """The candidate that may go live without having been replayed, if there is one.
-
-    Of those that need no history the last in the configuration; a champion of theirs is fitted anew, as history grows.
-    """
-    admitted = candidates[candidates["admitted"]]
-    beginners = list(admitted.loc[~admitted["needs_history"], "model"])
-    if champion is not None:
-        return champion if champion in beginners else None
-    if beginners:
-        return str(beginners[-1])
-    simple = admitted[admitted["needs"].isin(TIERS[: TIERS.index("physical") + 1])]
-    if simple.empty or not learnable:
-        return None
-    return str(max(simple.to_dict("records"), key=lambda row: TIERS.index(row["needs"]))["model"])
-
-
-def _unscored(model: str, product: Product) -> dict[str, object]:
-    return {
-        "model": model,
-        "deciding_score": product.deciding_score,
-        "score": np.nan,
-        "champion_score": np.nan,
-        "reason": "its history is too short for the replay: the most that needs none",
-    }
-
-
-def _waiting(candidates: pd.DataFrame) -> str:
-    """What the entity may not have yet, and why."""
-    refused = candidates[~candidates["admitted"]]
-    if refused.empty:
-        return ""
-    first = refused.iloc[0]
-    names = ", ".join(f"'{row['model']}' needs tier {row['needs']}" for row in refused.to_dict("records"))
-    return f"; {names}, it has {first['tier']}: {first['reason']}"
-
-
-def _decide(scores: pd.Series, champion: str | None, product: Product) -> dict[str, object]:
-    best = str(scores.idxmin())
-    if champion in scores.index and scores[str(champion)] <= scores[best]:
-        best = str(champion)  # a tie is no reason to change
-    margin = product.promotion_margin_share
-    champion_score = np.nan if champion not in scores.index else float(scores[str(champion)])
-    if champion is None or champion not in scores.index:
-        chosen, reason = best, "first champion: the best of the replay"
-    elif best == champion:
-        chosen, reason = best, "the champion's model is still the best of the replay: refitted"
-    elif scores[best] <= champion_score * (1 - margin):
-        chosen, reason = best, f"beats '{champion}' by {1 - scores[best] / champion_score:.1%}, margin {margin:.1%}"
-    else:
-        gain = 1 - scores[best] / champion_score
-        chosen, reason = (
-            str(champion),
-            f"'{best}' is better by {gain:.1%} only, margin {margin:.1%}: the champion's model stays",
-        )
-    return {
-        "model": chosen,
-        "deciding_score": product.deciding_score,
-        "score": float(scores[chosen]),
-        "champion_score": champion_score,
-        "reason": reason,
-    }
-
-
-def summarise_training(replay_scores: pd.DataFrame) -> dict[str, dict[str, float]]:
-    """Metrics for the experiment tracker, each with value and step 0: mean over entities of each score over the whole horizon."""
-    whole = replay_scores[(replay_scores["lead_from_minutes"] == 0) & replay_scores["level"].isna()]
-    horizon = whole.groupby("product_id")["lead_to_minutes"].transform("max")
-    whole = whole[whole["lead_to_minutes"] == horizon]
-    keys = ["product_id", "model", "metric"]
-    means = whole.groupby(keys)["value"].mean().dropna().reset_index()
-    return {
-        f"{row['product_id']}.{row['model']}.{row['metric']}": {"value": row["value"], "step": 0}
-        for row in means.to_dict("records")
-    }

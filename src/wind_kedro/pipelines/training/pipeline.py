@@ -1,31 +1,31 @@
 r"""Training: what would each candidate have forecast, and which one goes live?
 
-readiness ─── admit_candidates ── admissions, which the next two and choose take
+readiness ─── admit_candidates ── admissions, which assembling, replay and choice take
 
-features ─────┐
-              ├─ assemble_model_input ─ model_input ─┬─ replay_candidates ─ replay_model_forecasts
-observations ─┘                                      │                               │
-      ├──────────────────────────────────────────────│──────────────── calibrate_replay ─ replay_forecasts
-      └──────────────────────────────────────────────│──────────────────── score_replay ─────────┘
-                                                     │                           │
-                                                     │   promotions_before ── choose ─ choices
-                                                     └─────────────────────────────┴─ fit_fleet ─ model_versions
-                                                                                                        │
-                                           promotions, champion ─── promote ────────────────────────────┘
+features, observations ── assemble_model_input ── model_input ── replay_candidates ── replay_model_forecasts, replay_folds
+interventions ────────────────┘                                                        │              │
+                                                          replay_scores ── score_replay ┘              │
+                                                               │                                       │
+decisions, choices ── choose ── judgements ── judge_challengers ───────────────────────────────────────┘
+             │
+             └── fit_fleet ── model_versions ── promote ── promotions, champion
+
+Those that decide also read promotions_before, fitting also model_versions_before: what earlier trainings left.
 """
 
 from kedro.pipeline import Node, Pipeline
 
+from wind_kedro.pipelines.training.accuracy import compare_accuracy
+from wind_kedro.pipelines.training.choosing import choose, judge_challengers
 from wind_kedro.pipelines.training.nodes import (
     admit_candidates,
     assemble_model_input,
     calibrate_replay,
-    choose,
     replay_candidates,
     score_replay,
-    summarise_training,
 )
 from wind_kedro.pipelines.training.promoting import fit_fleet, promote
+from wind_kedro.pipelines.training.recording import draw_decisions, summarise_training
 
 
 def create_pipeline() -> Pipeline:
@@ -40,7 +40,7 @@ def create_pipeline() -> Pipeline:
             ),
             Node(
                 assemble_model_input,
-                inputs=["features", "observations", "admissions", "params:fleet", "params:clock"],
+                inputs=["features", "observations", "admissions", "interventions", "params:fleet", "params:clock"],
                 outputs="model_input",
                 name="assemble_model_input",
             ),
@@ -54,7 +54,7 @@ def create_pipeline() -> Pipeline:
                     "params:training",
                     "params:workers",
                 ],
-                outputs="replay_model_forecasts",
+                outputs=["replay_model_forecasts", "replay_folds"],
                 name="replay_candidates",
             ),
             Node(
@@ -70,16 +70,35 @@ def create_pipeline() -> Pipeline:
                 name="score_replay",
             ),
             Node(
+                judge_challengers,
+                inputs=[
+                    "replay_forecasts",
+                    "replay_folds",
+                    "model_input",
+                    "observations",
+                    "promotions_before",
+                    "shadow_forecasts_before",
+                    "params:fleet",
+                    "params:clock",
+                    "params:training",
+                    "params:scoring",
+                ],
+                outputs="judgements",
+                name="judge_challengers",
+            ),
+            Node(
                 choose,
                 inputs=[
+                    "judgements",
                     "replay_scores",
                     "model_input",
                     "admissions",
                     "promotions_before",
+                    "interventions",
                     "params:fleet",
                     "params:clock",
                 ],
-                outputs="choices",
+                outputs=["choices", "decisions"],
                 name="choose",
             ),
             Node(
@@ -103,7 +122,31 @@ def create_pipeline() -> Pipeline:
                 outputs=["promotions", "champion"],
                 name="promote",
             ),
-            Node(summarise_training, inputs="replay_scores", outputs="training_metrics", name="summarise_training"),
+            Node(
+                summarise_training,
+                inputs=["replay_scores", "decisions"],
+                outputs="training_metrics",
+                name="summarise_training",
+            ),
+            Node(
+                compare_accuracy,
+                inputs=[
+                    "model_input",
+                    "features",
+                    "replay_model_forecasts",
+                    "replay_folds",
+                    "choices",
+                    "observations",
+                    "params:fleet",
+                    "params:clock",
+                    "params:training",
+                    "params:scoring",
+                    "params:workers",
+                ],
+                outputs="accuracy",
+                name="compare_accuracy",
+            ),
+            Node(draw_decisions, inputs="decisions", outputs="decisions_figure", name="draw_decisions"),
         ],
         tags="training",
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import logging
+from collections.abc import Mapping
 
 import pandas as pd
 
@@ -13,6 +14,7 @@ from wind_kedro.clock import Clock
 from wind_kedro.datasets.registry import NoModelError, RegisteredModels
 from wind_kedro.fleet import Workers
 from wind_kedro.forecasts import model_table
+from wind_kedro.models import Forecaster
 from wind_kedro.models.fleet_model import FleetModel, Member
 from wind_kedro.pipelines.training.nodes import NotEnoughHistoryError, Training, by_entity
 from wind_kedro.pipelines.training.scopes import fit_candidates
@@ -55,34 +57,78 @@ def fit_fleet(
         raise NotEnoughHistoryError("no model could be fitted: " + "; ".join(sorted(set(mapped.failures.values()))))
     tables = by_entity(model_input)
     newest = model_input["valid_at"].max()
-    fitted = {
+
+    def member(key: tuple[str, str], name: str, forecaster: Forecaster) -> Member:
         # Without a history of its own it has seen what the fleet has.
-        key: Member(wanted[key], forecaster, trained_through=tables[key]["valid_at"].max() if key in tables else newest)
-        for key, forecaster in mapped.results.items()
-    }
+        return Member(name, forecaster, trained_through=tables[key]["valid_at"].max() if key in tables else newest)
+
+    fitted = {key: member(key, wanted[key], forecaster) for key, forecaster in mapped.results.items()}
+    beside: dict[str, dict[tuple[str, str, str], Member]] = {"fallback": {}, "shadow": {}}
+    shadows = [name for name, config in training.candidates.items() if config.shadow]
+    for role, name in [*(("fallback", name) for name in training.fallbacks), *(("shadow", name) for name in shadows)]:
+        for key, forecaster in _fit_beside(name, wanted, model_input, fleet, clock, training, workers).items():
+            beside[role][*key, name] = member(key, name, forecaster)
     seen = pd.concat([tables[key] for key in fitted if key in tables] or [model_input])
     before = champions_at(promotions_before, training_time)
-    kept = _kept(before, set(fitted), model_versions_before, fleet)
+    kept, kept_fallbacks = _kept(before, set(fitted), model_versions_before, fleet)
     example = seen.groupby(["product_id", "entity_id"]).tail(1).head(_EXAMPLES)
-    parent = version_in_force(before)
-    return FleetModel(seen["valid_at"].max(), fitted | kept, model_table(example), parent=parent)
+    return FleetModel(
+        seen["valid_at"].max(),
+        fitted | kept,
+        model_table(example),
+        shadows=beside["shadow"],
+        fallbacks=kept_fallbacks | beside["fallback"],
+        parent=version_in_force(before),
+    )
+
+
+def _fit_beside(
+    name: str,
+    champions: Mapping[tuple[str, str], str],
+    model_input: pd.DataFrame,
+    fleet: Fleet,
+    clock: Clock,
+    training: Training,
+    workers: Workers,
+) -> dict[tuple[str, str], Forecaster]:
+    """A candidate fitted for every entity that has history, whose champion it is not, and whose product may have it."""
+    config = training.candidates[name]
+    there = set(by_entity(model_input))
+    wanted = {key: name for key, model in champions.items() if model != name and key in there and config.is_for(key[0])}
+    if not wanted:
+        return {}
+    at = pd.Timestamp(clock.training_time(fleet.products)) + pd.Timedelta(microseconds=1)
+    mapped = fit_candidates(
+        model_input,
+        wanted,
+        training.candidates,
+        fleet,
+        workers,
+        at=at,
+        seed=training.seed,
+        fleet_rows=training.fleet_rows,
+    )
+    return mapped.results
 
 
 def _kept(
     champions: pd.DataFrame, fitted: set[tuple[str, str]], versions: RegisteredModels, fleet: Fleet
-) -> dict[tuple[str, str], Member]:
-    """The champions of those that were not fitted, as far as they are still on the cards."""
+) -> tuple[dict[tuple[str, str], Member], dict[tuple[str, str, str], Member]]:
+    """The champions of those that were not fitted, and what stands in for them, as far as they are still on the cards."""
     wanted = {(product.id, entity_id) for product in fleet.products for entity_id in fleet.modelled(product)} - fitted
-    members = {}
+    members: dict[tuple[str, str], Member] = {}
+    fallbacks: dict[tuple[str, str, str], Member] = {}
     for row in champions.to_dict("records"):
         key = (row["product_id"], row["entity_id"])
         if key not in wanted:
             continue
         try:
-            members[key] = versions.version(row["model_version"]).members[key]
+            version = versions.version(row["model_version"])
+            members[key] = version.members[key]
+            fallbacks |= {whose: member for whose, member in version.fallbacks.items() if whose[:2] == key}
         except NoModelError as error:
             logger.error("%s/%s: its champion is lost: %s", *key, error)
-    return members
+    return members, fallbacks
 
 
 def promote(

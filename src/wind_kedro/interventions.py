@@ -1,0 +1,120 @@
+"""What people decided, farm by farm: held, approved, overridden, released; from when to when a model may learn. Append-only."""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import dataclass, field
+from typing import Literal, get_args
+
+import pandas as pd
+
+from wind_kedro.errors import WindKedroError
+
+Kind = Literal["hold", "approve", "override", "learn_from", "leave_out", "release"]
+#: What each says, for a person.
+KINDS: dict[str, str] = {
+    "hold": "the entity keeps the very model that it has",
+    "approve": "a challenger may win although the gate would not let it through",
+    "override": "the entity gets this candidate at every training",
+    "learn_from": "its models learn from issues since then only",
+    "leave_out": "its models do not learn from the issues of that span",
+    "release": "all that was said of the entity before holds no longer",
+}
+assert set(KINDS) == set(get_args(Kind))  # noqa: S101 - two lists of the same words
+
+
+class InterventionError(WindKedroError):
+    """What a person asked for cannot be written down."""
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What people have said of a product's entity and has not been released."""
+
+    held: bool = False
+    approved: frozenset[str] = frozenset()
+    override: str | None = None
+    learn_from: pd.Timestamp | None = None
+    left_out: tuple[tuple[pd.Timestamp, pd.Timestamp], ...] = ()
+    #: Who said what decides, and why.
+    told: dict[str, str] = field(default_factory=dict)
+
+
+def standing(interventions: pd.DataFrame, product_id: str, entity_id: str, at: pd.Timestamp) -> Standing:
+    """What holds for an entity of a product at a time: all since its last release, the newest first where only one can hold."""
+    own = interventions[
+        (interventions["entity_id"] == entity_id)
+        & interventions["product_id"].isin(["", product_id])
+        & (interventions["effective_at"] <= at)
+    ].sort_values(["effective_at", "intervention"], kind="stable")
+    released = own.index[own["kind"] == "release"]
+    if len(released):
+        own = own.loc[released[-1] :].iloc[1:]
+    told = {str(row["kind"]): f"{row['author']}: {row['reason']}" for row in own.to_dict("records")}
+    kinds = {str(kind): rows for kind, rows in own.groupby("kind")}
+    return Standing(
+        held="hold" in kinds,
+        approved=frozenset(kinds["approve"]["model"]) if "approve" in kinds else frozenset(),
+        override=str(kinds["override"]["model"].iloc[-1]) if "override" in kinds else None,
+        learn_from=kinds["learn_from"]["begin"].iloc[-1] if "learn_from" in kinds else None,
+        left_out=tuple(zip(kinds["leave_out"]["begin"], kinds["leave_out"]["end"], strict=True))
+        if "leave_out" in kinds
+        else (),
+        told=told,
+    )
+
+
+def intervene(
+    before: pd.DataFrame,
+    kind: Kind,
+    entity_id: str,
+    *,
+    author: str,
+    reason: str,
+    effective_at: dt.datetime,
+    product_id: str = "",
+    model: str = "",
+    begin: pd.Timestamp | None = None,
+    end: pd.Timestamp | None = None,
+) -> pd.DataFrame:
+    """One row of `contracts.Interventions`, the next after ``before``.
+
+    Raises:
+        InterventionError: if it says not who, why, or what.
+    """
+    if not author.strip() or not reason.strip():
+        raise InterventionError(f"{kind}: say who decides and why (--author, --reason)")
+    if kind in {"approve", "override"} and not model:
+        raise InterventionError(f"{kind}: of which candidate? (--model)")
+    if kind == "learn_from" and begin is None:
+        raise InterventionError("learn_from: since when? (--begin)")
+    if kind == "leave_out" and (begin is None or end is None or not begin < end):
+        raise InterventionError("leave_out: from when to when? (--begin, --end, the second after the first)")
+    number = 1 if before.empty else int(before["intervention"].max()) + 1
+    row = {
+        "intervention": number,
+        "recorded_at": pd.Timestamp(dt.datetime.now(dt.UTC)),
+        "effective_at": pd.Timestamp(effective_at),
+        "kind": kind,
+        "product_id": product_id,
+        "entity_id": entity_id,
+        "model": model,
+        "begin": pd.NaT if begin is None else begin,
+        "end": pd.NaT if end is None else end,
+        "author": author.strip(),
+        "reason": reason.strip(),
+    }
+    return pd.DataFrame([row])
+
+
+def learnable(
+    table: pd.DataFrame, interventions: pd.DataFrame, product_id: str, entity_id: str, at: pd.Timestamp
+) -> pd.DataFrame:
+    """The rows of model input of one entity that its models may learn from."""
+    says = standing(interventions, product_id, entity_id, at)
+    kept = pd.Series(True, index=table.index)
+    if says.learn_from is not None:
+        kept &= table["issued_at"] >= says.learn_from
+    for begin, end in says.left_out:
+        kept &= (table["issued_at"] < begin) | (table["issued_at"] >= end)
+    return table[kept]

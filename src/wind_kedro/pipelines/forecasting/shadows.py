@@ -1,0 +1,58 @@
+"""Shadows: challengers that forecast every issue beside the champion and are never sent; they are judged on what they issued."""
+
+from __future__ import annotations
+
+import logging
+
+import pandas as pd
+
+from wind_kedro.cards import Fleet
+from wind_kedro.champions import versions_at
+from wind_kedro.clock import Clock
+from wind_kedro.datasets.registry import RegisteredModels
+from wind_kedro.forecasts import KEYS, feature_matrix, forecast_rows
+
+logger = logging.getLogger(__name__)
+
+
+def issue_shadows(
+    model_forecasts: pd.DataFrame,
+    features: pd.DataFrame,
+    model_versions: RegisteredModels,
+    promotions: pd.DataFrame,
+    fleet: Fleet,
+    clock: Clock,
+) -> pd.DataFrame:
+    """One row per product, entity, model, issue time and interval, in kW: what the shadows of the version in force forecast, and
+    beside them (``role``) what the champion said there. Both as models gave them, before calibration.
+
+    A table of its own, so that no shadow can be sent by mistake. A shadow that fails is logged and harms nobody.
+    """
+    parts = []
+    groups = dict(iter(features.groupby(["product_id", "entity_id"])))
+    for product in fleet.products:
+        issues = pd.DatetimeIndex(clock.issues(product))
+        for entity_id in fleet.modelled(product):
+            rows = groups.get((product.id, entity_id), features.iloc[:0])
+            rows = rows[rows["issued_at"].isin(issues) & rows["wind_speed_100m_ms"].notna()]
+            for version, version_issues in versions_at(promotions, product.id, entity_id, issues).items():
+                due = rows[rows["issued_at"].isin(version_issues)]
+                if version is None or due.empty:
+                    continue
+                for (product_id, whose, name), member in model_versions.version(version).shadows.items():
+                    if (product_id, whose) != (product.id, entity_id) or set(product.quantile_levels) - set(
+                        member.levels
+                    ):
+                        continue
+                    try:
+                        at = [member.levels.index(level) for level in product.quantile_levels]
+                        shares = member.forecaster.predict(feature_matrix(due).astype(float))[:, at]
+                    except Exception as error:  # whatever somebody's model does, it is only a shadow
+                        logger.warning("%s/%s: shadow '%s' failed: %s", product.id, entity_id, name, error)
+                        continue
+                    parts.append(forecast_rows(due, shares, product, fleet, model=name, model_version=version))
+    if not parts:
+        return pd.DataFrame(columns=list(dict.fromkeys([*model_forecasts.columns, "role"])))
+    shadows = pd.concat(parts, ignore_index=True)
+    beside = model_forecasts.merge(shadows[KEYS].drop_duplicates(), on=KEYS)
+    return pd.concat([shadows.assign(role="shadow"), beside.assign(role="champion")], ignore_index=True)

@@ -1,0 +1,56 @@
+"""What was promised, and what is to be had: accuracy cross-validated, replayed and as operated, as a figure."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from wind_kedro.cards import Fleet
+from wind_kedro.clock import Clock
+from wind_kedro.pipelines.reporting import views
+from wind_kedro.pipelines.reporting.contracts import Figure, Reporting
+from wind_kedro.pipelines.reporting.figures import BLUE, GREEN, ORANGE, Panel, View, draw_views
+
+#: Column of `contracts.Accuracy`, what it is called, colour.
+_BARS = (
+    ("cross_validated", "cross-validated", ORANGE),
+    ("replayed", "replayed, as known then", BLUE),
+    ("operational", "as operated", GREEN),
+)
+
+
+def draw_accuracy(accuracy: pd.DataFrame, fleet: Fleet, clock: Clock, reporting: Reporting) -> Figure:
+    """The deciding score of each farm's and group's model in three lights; lower is better. The label of a view names the gap."""
+    from plotly import graph_objects
+
+    shown = []
+    for member in views.members(fleet)[: reporting.detailed_members]:
+        view = View(member.key, member.label, fleet.perfect_weather(member.entity_id))
+        rows = member.rows(accuracy)
+        if rows.empty:
+            view.note = "Nothing was cross-validated: run the pipeline training, with replay.cross_validation_blocks."
+        for row in rows.to_dict("records"):
+            view.label = (
+                f"{member.label}, {row['model'].replace('_', ' ')}: gap {row['gap_share']:+.0%}, "
+                f"fallbacks in {row['fallback_share']:.1%} of the intervals"
+            )
+            for column, words, colour in _BARS:
+                view.add(
+                    graph_objects.Bar(
+                        x=[words],
+                        y=[round(float(row[column]), 5)],
+                        name=words,
+                        marker={"color": colour},
+                        hovertemplate=f"{words}: %{{y:.4f}}<extra></extra>",
+                    )
+                )
+        shown.append(view)
+    return draw_views(
+        "Promised and operated accuracy",
+        shown,
+        [
+            Panel(
+                "how it was measured", "mean loss of the deciding score", {"type": "category"}, {"rangemode": "tozero"}
+            )
+        ],
+        height=380,
+    )

@@ -1,0 +1,143 @@
+"""What cross-validation would promise of the chosen model, beside what it does as it is operated: the gap is what gets lost.
+
+Cross-validation, as it is usually done, learns from before and after the days that it forecasts, and leaves out issues without
+weather. The replay learns from what was known, is refitted as seldom as in operation, and reads the weather runs that had come.
+In operation fallbacks speak where no run reaches an interval: their errors are sold too. All are of models as they are, before
+calibration.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from wind_kedro.cards import Fleet, Product
+from wind_kedro.clock import Clock
+from wind_kedro.fleet import Workers, map_farms
+from wind_kedro.forecasts import KEYS, feature_matrix, forecast_rows
+from wind_kedro.models import ModelConfig
+from wind_kedro.pipelines.training.nodes import Training, by_entity
+from wind_kedro.pipelines.training.scopes import fit_candidate
+from wind_kedro.scores import Scoring, interval_losses
+
+CROSS_VALIDATED, REPLAYED, OPERATIONAL = "cross_validated", "replayed", "operational"
+Part = tuple[pd.DataFrame, NDArray[np.float64]]
+
+
+def compare_accuracy(
+    model_input: pd.DataFrame,
+    features: pd.DataFrame,
+    replay_model_forecasts: pd.DataFrame,
+    replay_folds: pd.DataFrame,
+    choices: pd.DataFrame,
+    observations: pd.DataFrame,
+    fleet: Fleet,
+    clock: Clock,
+    training: Training,
+    scoring: Scoring,
+    workers: Workers,
+) -> pd.DataFrame:
+    """One row per product and entity: the deciding score of its chosen model cross-validated, replayed, and as operated.
+
+    The first two are of the same intervals; the third has besides those that no weather run reached. Entities that were not
+    replayed have no row; without ``replay.cross_validation_blocks`` nobody has.
+    """
+    training_time = pd.Timestamp(clock.training_time(fleet.products))
+    tables, due = by_entity(model_input), by_entity(features[features["issued_at"] <= training_time])
+    folds = dict(iter(replay_folds.groupby(["product_id", "entity_id", "model"])))
+    tasks: dict[tuple[str, str], tuple[Any, ...]] = {}
+    for choice in choices.to_dict("records"):
+        key, name = (choice["product_id"], choice["entity_id"]), choice["model"]
+        config = training.candidates[name].of_farms(fleet.farms_of(key[1]))
+        # What is learnt over all farms is not cut into blocks of one.
+        if training.replay.cross_validation_blocks and (*key, name) in folds and config.fleet_members is None:
+            levels = fleet.product(key[0]).quantile_levels
+            windless = due[key][due[key]["wind_speed_100m_ms"].isna()]
+            stand_in = next((other for other in training.fallbacks if training.candidates[other].is_for(key[0])), None)
+            second = None if stand_in is None else (stand_in, training.candidates[stand_in])
+            tasks[key] = (
+                tables[key], windless, folds[*key, name], (name, config), second, levels, training.seed,
+                training.replay.cross_validation_blocks,
+            )  # fmt: skip
+    mapped = map_farms(_of_entity, tasks, workers=workers, label="accuracy")
+    rows = []
+    for (product_id, entity_id), (validated, stood_in) in mapped.results.items():
+        name = tasks[product_id, entity_id][3][0]
+        product = fleet.product(product_id)
+        own = replay_model_forecasts[
+            (replay_model_forecasts["product_id"] == product_id)
+            & (replay_model_forecasts["entity_id"] == entity_id)
+            & (replay_model_forecasts["model"] == name)
+        ]
+        both = ((CROSS_VALIDATED, validated), (OPERATIONAL, stood_in))
+        parts = {kind: _rows(part, product, fleet, kind) for kind, part in both}
+        paired = pd.concat([parts[CROSS_VALIDATED], own.assign(model=REPLAYED)], ignore_index=True)
+        operated = pd.concat([own.assign(model=OPERATIONAL), parts[OPERATIONAL]], ignore_index=True)
+        losses = [
+            interval_losses(table, observations, product, fleet.market(product.market), training_time, scoring.rules)
+            for table in (paired, operated)
+        ]
+        score = pd.concat(losses).groupby("model")["loss"].mean()
+        if {CROSS_VALIDATED, REPLAYED, OPERATIONAL} <= set(score.index):
+            about = {
+                "product_id": product_id,
+                "entity_id": entity_id,
+                "model": name,
+                "deciding_score": product.deciding_score,
+            }
+            rows.append(
+                about
+                | {kind: float(score[kind]) for kind in (CROSS_VALIDATED, REPLAYED, OPERATIONAL)}
+                | {
+                    "gap_share": float(score[OPERATIONAL] / score[CROSS_VALIDATED] - 1)
+                    if score[CROSS_VALIDATED]
+                    else np.nan,
+                    "intervals": len(losses[1]),
+                    "fallback_share": 1 - len(own) / len(operated),
+                }
+            )
+    return pd.DataFrame(rows, columns=_COLUMNS)
+
+
+#: Columns of `contracts.Accuracy`.
+_COLUMNS = [
+    "product_id", "entity_id", "model", "deciding_score", CROSS_VALIDATED, REPLAYED, OPERATIONAL, "gap_share", "intervals",
+    "fallback_share",
+]  # fmt: skip
+
+
+def _of_entity(
+    table: pd.DataFrame, windless: pd.DataFrame, folds: pd.DataFrame, chosen: tuple[str, ModelConfig],
+    stand_in: tuple[str, ModelConfig] | None, levels: list[float], seed: int, blocks: int,
+) -> tuple[Part, Part]:  # fmt: skip
+    """Rows with quantiles: cross-validated, and of the fallback where no weather run reached."""
+    span = table[(table["issued_at"] >= folds["fold_begin"].min()) & (table["issued_at"] < folds["fold_end"].max())]
+    validated = []
+    for issues in np.array_split(np.sort(span["issued_at"].unique()), blocks):
+        inside = table["issued_at"].isin(issues)
+        model = fit_candidate(table[~inside], chosen[1], chosen[0], levels, seed)
+        validated.append((table[inside], model.predict(feature_matrix(table[inside]))))
+    stood_in = []
+    for fold in folds.to_dict("records") if stand_in is not None else ():
+        ahead = windless[(windless["issued_at"] >= fold["fold_begin"]) & (windless["issued_at"] < fold["fold_end"])]
+        past = table[(table["target_available_at"] <= fold["fold_begin"]) & (table["issued_at"] < fold["fold_begin"])]
+        if len(ahead) and stand_in is not None:
+            model = fit_candidate(past, stand_in[1], stand_in[0], levels, seed)
+            stood_in.append((ahead, model.predict(feature_matrix(ahead))))
+    return _joined(validated, levels), _joined(stood_in, levels)
+
+
+def _joined(parts: list[Part], levels: list[float]) -> Part:
+    columns = [*KEYS, "lead_minutes", "weather_run_at"]
+    if not parts:
+        return pd.DataFrame(columns=columns), np.empty((0, len(levels)))
+    return pd.concat([rows[columns] for rows, _ in parts]), np.vstack([shares for _, shares in parts])
+
+
+def _rows(part: Part, product: Product, fleet: Fleet, kind: str) -> pd.DataFrame:
+    if part[0].empty:
+        return pd.DataFrame()
+    return forecast_rows(*part, product, fleet, model=kind, model_version="replay")

@@ -1,0 +1,117 @@
+"""What the gate is given: replayed candidates beside the champion's, and shadows beside what was sent."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from wind_kedro import contracts
+from wind_kedro.cards import Fleet
+from wind_kedro.clock import Clock
+from wind_kedro.forecasts import forecast_rows
+from wind_kedro.gate import GateRules
+from wind_kedro.models import ModelConfig
+from wind_kedro.pipelines.training.choosing import judge_challengers
+from wind_kedro.pipelines.training.nodes import Replay, Training
+from wind_kedro.scores import Scoring
+
+MakeTable = Callable[[list[dict[str, Any]]], pd.DataFrame]
+CLOCK = Clock.model_validate({"as_of": "2024-03-31T18:00"})
+ISSUES = pd.date_range("2024-03-01 06:00", "2024-03-30 06:00", freq="D", tz="UTC")
+RULES = GateRules(least_issues=10)
+#: By how much each candidate misses, shares of capacity.
+ERRORS = {"old": 0.10, "new": 0.05, "shade": 0.02}
+
+
+def _training(**changes: Any) -> Training:
+    candidates = {name: ModelConfig(type="climatology", shadow=name == "shade") for name in ERRORS}
+    replay = Replay(days=30, refit_every_days=30, min_train_days=1)
+    return Training(seed=1, replay=replay, gate=RULES, candidates=candidates, **changes)
+
+
+def _world(fleet: Fleet, make_features: MakeTable, observe: MakeTable) -> dict[str, pd.DataFrame]:
+    rows = [{"issued_at": at, "valid_at": at + pd.Timedelta(hours=lead)} for at in ISSUES for lead in (1, 2)]
+    features = make_features(rows)
+    observations = observe([{"valid_at": at, "share": 0.5} for at in features["valid_at"]])
+    wobble = 1 + 0.1 * np.sin(np.arange(len(features)))
+    product = fleet.product("hours")
+
+    def forecast(name: str) -> pd.DataFrame:
+        shares = np.tile((0.5 + ERRORS[name] * wobble)[:, None], (1, 3))
+        return forecast_rows(features, shares, product, fleet, model=name, model_version="replay")
+
+    folds = pd.DataFrame(
+        {"product_id": "hours", "entity_id": "hill", "model": list(ERRORS), "fold_begin": ISSUES[0],
+         "fold_end": ISSUES[-1] + pd.Timedelta(days=1), "known_until": ISSUES[0],
+         "trained_through": ISSUES[0] - pd.Timedelta(days=1),
+         "rows": 9}
+    )  # fmt: skip
+    issued = pd.concat(
+        [forecast("shade").assign(role="shadow"), forecast("old").assign(role="champion", model="older")]
+    )
+    return {
+        "replay_forecasts": pd.concat([forecast(name) for name in ERRORS], ignore_index=True),
+        "replay_folds": contracts.ReplayFolds.validate(folds),
+        "model_input": features,
+        "observations": observations,
+        "shadow_forecasts_before": contracts.ShadowForecasts.validate(issued.assign(model_version="1")),
+    }
+
+
+def _promotions(*models: str) -> pd.DataFrame:
+    time = pd.Timestamp("2024-02-20", tz="UTC")
+    columns = contracts.Promotions.to_schema().columns
+    table = pd.DataFrame({"model": list(models)}, columns=list(columns)).assign(
+        promotion=1, parent=0, action="train", author="", product_id="hours", entity_id="hill", model_version="1", run_id="r",
+        deciding_score="pinball_share", score=0.1, champion_score=np.nan, reason="", promoted_at=time, trained_through=time,
+        available_at=time, recorded_at=time,
+    )  # fmt: skip
+    return contracts.Promotions.validate(table)
+
+
+def _judge(fleet: Fleet, world: dict[str, pd.DataFrame], *champions: str) -> dict[str, dict[str, Any]]:
+    found = judge_challengers(
+        **world, promotions_before=_promotions(*champions), fleet=fleet, clock=CLOCK, training=_training(),
+        scoring=Scoring(lead_edges_minutes=[0, 240]),
+    )  # fmt: skip
+    return {row["challenger"]: row for row in contracts.Judgements.validate(found).to_dict("records")}
+
+
+def test_a_challenger_is_judged_on_its_replay_and_a_shadow_on_what_it_issued(
+    fleet: Fleet, make_features: MakeTable, observe: MakeTable
+) -> None:
+    world = _world(fleet, make_features, observe)
+    found = _judge(fleet, world, "old")
+    assert found["new"]["code"] == "surprising"  # half the loss: somebody must look
+    assert found["new"]["gain_share"] == found["new"]["gain_share"]
+    assert found["shade"]["issues"] == len(ISSUES)
+    assert found["shade"]["code"] == "surprising"
+    few = world["shadow_forecasts_before"]
+    found = _judge(fleet, world | {"shadow_forecasts_before": few[few["issued_at"] < ISSUES[5]]}, "old")
+    assert (found["shade"]["code"], found["shade"]["issues"]) == ("in_shadow", 5)
+    found = _judge(fleet, world | {"shadow_forecasts_before": few.iloc[:0]}, "old")
+    assert (found["shade"]["code"], found["shade"]["issues"]) == ("in_shadow", 0)
+
+
+def test_a_shadow_is_no_first_champion_but_goes_on_once_it_is_one(
+    fleet: Fleet, make_features: MakeTable, observe: MakeTable
+) -> None:
+    world = _world(fleet, make_features, observe)
+    assert {name: row["code"] for name, row in _judge(fleet, world).items()} == {"shade": "in_shadow"}
+    beside = _judge(fleet, world, "shade")
+    assert set(beside) == {"old", "new"}
+    assert {row["code"] for row in beside.values()} == {"margin"}
+
+
+def test_a_fold_that_saw_too_much_is_refused_whoever_is_champion(
+    fleet: Fleet, make_features: MakeTable, observe: MakeTable
+) -> None:
+    world = _world(fleet, make_features, observe)
+    folds = world["replay_folds"]
+    spoilt = folds.assign(known_until=folds["known_until"].mask(folds["model"] == "new", ISSUES[3]))
+    assert _judge(fleet, world | {"replay_folds": spoilt}, "old")["new"]["code"] == "leak"
+    without = _judge(fleet, world | {"replay_folds": spoilt})
+    assert (without["new"]["code"], without["new"]["champion"]) == ("leak", "")
