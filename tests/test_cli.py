@@ -272,7 +272,19 @@ def trained(make_project: Callable[[], Path], assess: Callable[[list[dict[str, o
     folder = make_project()
     catalog = yaml.safe_load((folder / "conf/base/catalog_data_engineering.yml").read_text("utf-8"))
     readiness = assess([{"farm_id": "hill"}, {"farm_id": "shore", "tier": "physical", "reason": "9.0 days of weather"}])
-    for name, table in (_world() | {"readiness": readiness}).items():
+    manifest = pd.DataFrame(
+        [
+            {
+                "farm_id": "hill",
+                "source_table": "signals",
+                "path": "hill.csv",
+                "bytes": 1,
+                "modified_ns": 1,
+                "sha256": "0" * 64,
+            }
+        ]
+    )
+    for name, table in (_world() | {"readiness": readiness, "raw_manifest": manifest}).items():
         file = folder / catalog[name]["filepath"].replace("${globals:data}", "data")
         file.parent.mkdir(parents=True, exist_ok=True)
         table.to_parquet(file)
