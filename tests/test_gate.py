@@ -25,6 +25,7 @@ from wind_kedro.gate import (
     judge,
     leaks,
     long_run_variance,
+    overlapping,
     pair,
     verdict,
     worst_excess,
@@ -63,16 +64,17 @@ def test_chance_is_a_t_test_where_neighbours_do_not_resemble(monkeypatch: pytest
     from scipy.stats import ttest_1samp
 
     difference = np.random.default_rng(1).normal(0.1, 1, 40)
-    monkeypatch.setattr("wind_kedro.gate.long_run_variance", lambda values: long_run_variance(values, lags=0))
+    monkeypatch.setattr("wind_kedro.gate.long_run_variance", lambda values, _: long_run_variance(values, lags=0))
+    monkeypatch.setattr("wind_kedro.gate.lags_of", lambda *_: 0)
     assert chance(difference, np.zeros(40)) == pytest.approx(ttest_1samp(difference, 0, alternative="greater").pvalue)
 
 
 @pytest.mark.parametrize(
     ("champion", "challenger", "p"),
     [
-        pytest.param([0.2, 0.2], [0.2, 0.2], 1.0, id="a tie"),
-        pytest.param([0.2, 0.2], [0.1, 0.1], 0.0, id="better at every issue alike"),
-        pytest.param([0.1, 0.1], [0.2, 0.2], 1.0, id="worse at every issue alike"),
+        pytest.param([0.2] * 3, [0.2] * 3, 1.0, id="a tie"),
+        pytest.param([0.2] * 3, [0.1] * 3, 0.0, id="better at every issue alike"),
+        pytest.param([0.1] * 3, [0.2] * 3, 1.0, id="worse at every issue alike"),
         pytest.param([0.2], [0.1], 1.0, id="one issue says nothing"),
         pytest.param([], [], 1.0, id="none either"),
     ],
@@ -95,6 +97,37 @@ def test_chance_keeps_its_level_where_days_resemble_each_other() -> None:
     naive = [_persistent(random, 0.3) for _ in range(600)]
     plain = [values.mean() / values.std(ddof=1) * np.sqrt(365) > 1.65 for values in naive]
     assert np.mean(plain) > 0.09
+
+
+def test_chance_keeps_its_level_where_issues_share_their_weather() -> None:
+    # Eight issues in a row forecast some hours together: what one gets wrong they all do.
+    random = np.random.default_rng(11)
+    shared = [np.convolve(random.normal(size=247), np.ones(8), "valid") for _ in range(400)]
+    assert np.mean([chance(values, np.zeros(240), overlap=8) <= 0.05 for values in shared]) <= 0.09
+    assert np.mean([chance(values, np.zeros(240)) <= 0.05 for values in shared]) > 0.09
+
+
+@pytest.mark.parametrize(
+    ("apart", "horizon_minutes", "issues"),
+    [
+        pytest.param("1D", 1440, 1, id="each begins when the last has ended"),
+        pytest.param("6h", 2160, 6, id="six share an hour"),
+        pytest.param("30min", 1440, 48, id="every half-hour"),
+        pytest.param("1D", 1500, 2, id="an hour in common"),
+        pytest.param("1D", 60, 1, id="a gap between"),
+    ],
+)
+def test_how_many_issues_overlap(apart: str, horizon_minutes: int, issues: int) -> None:
+    issued = pd.date_range("2024-01-01", periods=50, freq=apart, tz="UTC").repeat(2)
+    assert overlapping(issued[::-1], horizon_minutes) == issues
+    assert overlapping(issued[:1], horizon_minutes) == 1
+
+
+def test_a_series_that_does_not_hold_three_horizons_says_nothing() -> None:
+    random = np.random.default_rng(2)
+    better = random.normal(1, 0.1, 60)
+    assert chance(better, np.zeros(60), overlap=21) == 1.0
+    assert chance(better, np.zeros(60), overlap=20) < 0.05
 
 
 @pytest.mark.parametrize(
@@ -244,7 +277,7 @@ def test_judged_are_all_challengers_of_who_has_a_champion() -> None:
     table = _issues(old=old, best=old * 0.9, good=old * 0.95, same=old, leaking=old * 0.9)
     stranger = _issues(old=old, best=old).assign(entity_id="shore")
     found = judge(
-        pd.concat([table, stranger]), {"hill": "old"}, 0.02, RULES, {("p", "hill", "leaking"): "it saw the end"}
+        pd.concat([table, stranger]), {"hill": "old"}, 0.02, 60, RULES, {("p", "hill", "leaking"): "it saw the end"}
     ).set_index("challenger")
     assert set(found["entity_id"]) == {"hill"}
     assert found["code"].to_dict() == {
@@ -254,17 +287,17 @@ def test_judged_are_all_challengers_of_who_has_a_champion() -> None:
         "leaking": "leak",
     }
     assert found.loc["leaking", "detail"] == "it saw the end"
-    assert judge(table, {}, 0.02, RULES).empty
+    assert judge(table, {}, 0.02, 60, RULES).empty
 
 
 def test_more_questions_need_surer_answers() -> None:
     random = np.random.default_rng(5)
     old = 0.1 + 0.02 * random.uniform(size=60)
     new = old - 0.0025 + random.normal(0, 0.009, 60)
-    alone = judge(_issues(old=old, new=new), {"hill": "old"}, 0.02, RULES)
+    alone = judge(_issues(old=old, new=new), {"hill": "old"}, 0.02, 60, RULES)
     assert alone["code"].tolist() == ["better"]
     useless = {f"noise_{number}": old + random.normal(0.001, 0.009, 60) for number in range(30)}
-    among = judge(_issues(old=old, new=new, **useless), {"hill": "old"}, 0.02, RULES).set_index("challenger")
+    among = judge(_issues(old=old, new=new, **useless), {"hill": "old"}, 0.02, 60, RULES).set_index("challenger")
     assert among.loc["new", "p_value"] == pytest.approx(alone["p_value"].iloc[0])
     assert among.loc["new", "p_adjusted"] > 10 * alone["p_adjusted"].iloc[0]
 

@@ -6,6 +6,7 @@ and if no guard-rail breaks. Each rule is a small function with a code of its ow
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -146,39 +147,63 @@ def gain(champion: Array, challenger: Array) -> float:
     return 1 - float(challenger.mean()) / mean if mean > 0 else 0.0
 
 
-def long_run_variance(values: Array, lags: int | None = None) -> float:
+#: What is smaller than this, in parts of a whole, is none.
+_ROUNDING = 1e-12
+
+
+def overlapping(issued: pd.DatetimeIndex, horizon_minutes: float) -> int:
+    """How many issues in a row forecast some interval together: 1 where each begins when the last one's horizon has ended."""
+    times = issued.unique().sort_values()
+    if len(times) < 2:  # noqa: PLR2004 - a distance needs two
+        return 1
+    apart_minutes = float(np.median(np.diff(times.to_numpy()) / np.timedelta64(1, "m")))
+    return max(1, math.ceil(horizon_minutes / apart_minutes))
+
+
+def lags_of(count: int, overlap: int) -> int:
+    """How far the variance of a mean of issues looks back: twice as far as they overlap, and at least 4·(n/100)^(2/9).
+
+    The rule is that of Newey and West, Review of Economic Studies 61, 1994. Their triangle gives the farthest neighbours the
+    least weight, so that a reach of the overlap alone would find too little. No more than a third of the series is spent.
+    """
+    return min(max(2 * overlap if overlap > 1 else 0, int(4 * (count / 100) ** (2 / 9))), count // 3)
+
+
+def long_run_variance(values: Array, lags: int) -> float:
     """Variance of the mean of a series times its length, where neighbours resemble each other.
 
     Newey and West, Econometrica 55, 1987: autocovariances up to ``lags``, weighted by Bartlett's triangle, never below nothing.
-    Without ``lags`` the integer part of 4·(n/100)^(2/9) (Newey and West, Review of Economic Studies 61, 1994).
     """
     n = len(values)
-    lags = int(4 * (n / 100) ** (2 / 9)) if lags is None else lags
     centred = values - values.mean()
     variance = float(centred @ centred) / n
     for lag in range(1, min(lags, n - 1) + 1):
         variance += 2 * (1 - lag / (lags + 1)) * float(centred[lag:] @ centred[:-lag]) / n
-    return variance
+    return max(variance, 0.0)
 
 
-def chance(champion: Array, challenger: Array) -> float:
+def chance(champion: Array, challenger: Array, overlap: int = 1) -> float:
     """The probability of so large a gain if there were none: one-sided test of Diebold and Mariano on paired losses by issue.
 
     Diebold and Mariano, Journal of Business and Economic Statistics 13, 1995, with `long_run_variance`, the correction for small
-    samples of Harvey, Leybourne and Newbold, International Journal of Forecasting 13, 1997 (one step ahead, as the series is
-    of whole issues), and Student's t with n − 1 degrees of freedom. Equal losses throughout are no gain: 1.
+    samples of Harvey, Leybourne and Newbold, International Journal of Forecasting 13, 1997, where ``overlap`` is their number of
+    steps ahead, and Student's t with 3/2·n/lags degrees of freedom, those of a variance by Bartlett's triangle (Priestley,
+    Spectral Analysis and Time Series, 1981, table 6.2). Equal losses throughout are no gain: 1; so is what is told by a series
+    that does not hold three horizons, of which nobody can say how its neighbours resemble each other.
     """
     from scipy.stats import t
 
     difference = champion - challenger
     n = len(difference)
-    if n < 2 or not np.any(difference):  # noqa: PLR2004 - a variance needs two
+    if n < max(2, 3 * overlap) or not np.any(difference):
         return 1.0
-    variance = long_run_variance(difference) / n
-    if variance <= 0:  # the same gain at every issue
+    if np.ptp(difference) <= _ROUNDING * np.abs(difference).max():  # the same gain at every issue
         return 0.0 if difference.mean() > 0 else 1.0
-    statistic = difference.mean() / np.sqrt(variance) * np.sqrt((n - 1) / n)
-    return float(t.sf(statistic, n - 1))
+    lags = lags_of(n, overlap)
+    variance = long_run_variance(difference, lags) / n
+    correction = (n + 1 - 2 * overlap + overlap * (overlap - 1) / n) / n
+    statistic = difference.mean() / np.sqrt(variance) * np.sqrt(correction)
+    return float(t.sf(statistic, min(n - 1, 1.5 * n / max(lags, 1))))
 
 
 def adjusted(chances: Sequence[float], correction: Correction = "hommel") -> Array:
@@ -265,8 +290,10 @@ class Comparison:
     worst_excess_share: float
 
 
-def compare(champion: Forecasted, challenger: Forecasted, rules: GateRules = DEFAULT_RULES) -> Comparison:
-    """All that the rules look at."""
+def compare(
+    champion: Forecasted, challenger: Forecasted, rules: GateRules = DEFAULT_RULES, overlap: int = 1
+) -> Comparison:
+    """All that the rules look at; ``overlap`` as in `overlapping`."""
     if not len(champion.loss):
         return Comparison(0, np.nan, np.nan, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0)
     return Comparison(
@@ -274,7 +301,7 @@ def compare(champion: Forecasted, challenger: Forecasted, rules: GateRules = DEF
         champion_score=float(champion.loss.mean()),
         challenger_score=float(challenger.loss.mean()),
         gain_share=gain(champion.loss, challenger.loss),
-        p_value=chance(champion.loss, challenger.loss),
+        p_value=chance(champion.loss, challenger.loss, overlap),
         bias_excess_share=bias_excess(champion, challenger),
         coverage_excess_share=coverage_excess(champion, challenger),
         strong_wind_excess_share=extreme_excess(champion.strong_loss, challenger.strong_loss),
@@ -357,6 +384,7 @@ def judge(
     issues: pd.DataFrame,
     champions: Mapping[str, str],
     margin_share: float,
+    horizon_minutes: float,
     rules: GateRules = DEFAULT_RULES,
     leaking: Mapping[tuple[str, str, str], str] | None = None,
 ) -> pd.DataFrame:
@@ -368,6 +396,7 @@ def judge(
         issues: rows of `by_issue` of one product.
         champions: the champion's model by entity; entities without one are left out.
         margin_share: the product's.
+        horizon_minutes: the product's: issues less apart share their weather.
         rules: of the gate.
         leaking: what `leaks` found.
     """
@@ -377,10 +406,11 @@ def judge(
         names = sorted(own["model"].unique())
         if champion not in names:
             continue
+        overlap = overlapping(pd.DatetimeIndex(own["issued_at"]), horizon_minutes)
         for challenger in names:
             if challenger == champion:
                 continue
-            found = compare(*pair(own, str(champion), challenger), rules)
+            found = compare(*pair(own, str(champion), challenger), rules, overlap)
             about = {"product_id": product_id, "entity_id": entity_id, "champion": champion, "challenger": challenger}
             rows.append(about | vars(found))
     table = pd.DataFrame(

@@ -11,6 +11,7 @@ from wind_kedro.alarms import Channel, Message
 from wind_kedro.alarms.channel import PassingError
 from wind_kedro.cards import Fleet
 from wind_kedro.clock import Clock
+from wind_kedro.datasets.history import empty_table
 from wind_kedro.pipelines.monitoring.nodes import raise_incidents, score_issued, send_alarms
 from wind_kedro.pipelines.monitoring.settings import Monitoring
 from wind_kedro.scores import Scoring
@@ -157,11 +158,20 @@ UNASSESSED = pd.DataFrame(
     {"farm_id": [], "assessed_at": pd.DatetimeIndex([], tz="UTC"), "tier": [], "reason": [], "wrong_point": []}
 )
 
+#: Nothing was trained.
+UNDECIDED = empty_table("wind_kedro.contracts.Decisions")
+
 
 def _raise(
-    quality: pd.DataFrame, judgements: pd.DataFrame, fleet: Fleet, readiness: pd.DataFrame = UNASSESSED
+    quality: pd.DataFrame,
+    judgements: pd.DataFrame,
+    fleet: Fleet,
+    readiness: pd.DataFrame = UNASSESSED,
+    decisions: pd.DataFrame = UNDECIDED,
 ) -> pd.DataFrame:
-    return contracts.Incidents.validate(raise_incidents(quality, judgements, readiness, fleet, CLOCK))
+    return contracts.Incidents.validate(
+        raise_incidents(quality, judgements, readiness, decisions, fleet, CLOCK, MONITORING)
+    )
 
 
 def test_a_farm_that_may_have_no_model_and_a_wrong_point_are_told(

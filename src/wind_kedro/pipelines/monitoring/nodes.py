@@ -12,6 +12,7 @@ import pandas as pd
 from wind_kedro.alarms import Channel, Ledger
 from wind_kedro.cards import Fleet
 from wind_kedro.clock import Clock
+from wind_kedro.pipelines.monitoring.challengers import failed_challengers
 from wind_kedro.pipelines.monitoring.settings import Monitoring
 from wind_kedro.scores import Scoring, score_forecasts
 from wind_kedro.tiers import assessed_by
@@ -38,7 +39,13 @@ def score_issued(
 
 
 def raise_incidents(
-    data_quality: pd.DataFrame, live_judgements: pd.DataFrame, readiness: pd.DataFrame, fleet: Fleet, clock: Clock
+    data_quality: pd.DataFrame,
+    live_judgements: pd.DataFrame,
+    readiness: pd.DataFrame,
+    decisions: pd.DataFrame,
+    fleet: Fleet,
+    clock: Clock,
+    monitoring: Monitoring,
 ) -> pd.DataFrame:
     """One row per thing that somebody should know as of now: what, where, how much, the evidence, what to do; or `all_clear`."""
     rows = [
@@ -57,6 +64,7 @@ def raise_incidents(
     ]
     rows += _unready(assessed_by(readiness, clock.as_of))
     rows += _behind_its_replay(live_judgements, fleet)
+    rows += failed_challengers(decisions, pd.Timestamp(clock.as_of), monitoring.decision_days)
     if not rows:
         # A row of its own, so that a rerun that finds nothing replaces what an earlier one found.
         rows = [{"kind": "all_clear", "severity": "info", "message": "nothing that anybody needs to act on"}]

@@ -3,7 +3,7 @@ r"""Monitoring: did what was issued come true, and does anybody need to act?
 forecasts, observations, ──┬─ score_issued ── live_scores
 replay_forecasts, features ├─ find_outliers ─ outliers
                            └─ judge_live ──── live_judgements ─┐
-data_quality, readiness ───────────────────────────────────────┴─ raise_incidents ─ incidents_found ─┐
+data_quality, readiness, decisions ────────────────────────────┴─ raise_incidents ─ incidents_found ─┐
 alarm_channels, alarms_before ───────────────────────────────────────────────────────────────────────┴─ send_alarms
                                                                                incidents, alarms ──────────┘
 """
@@ -33,7 +33,15 @@ def create_pipeline() -> Pipeline:
             Node(find_outliers, inputs=_IN_ITS_WEATHER, outputs="outliers", name="find_outliers"),
             Node(
                 raise_incidents,
-                inputs=["data_quality", "live_judgements", "readiness", "params:fleet", "params:clock"],
+                inputs=[
+                    "data_quality",
+                    "live_judgements",
+                    "readiness",
+                    "decisions",
+                    "params:fleet",
+                    "params:clock",
+                    "params:monitoring",
+                ],
                 outputs="incidents_found",
                 name="raise_incidents",
             ),

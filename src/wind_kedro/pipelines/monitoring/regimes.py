@@ -20,6 +20,7 @@ from wind_kedro.cards import Fleet, Product
 from wind_kedro.clock import Clock
 from wind_kedro.columns import quantile_columns
 from wind_kedro.forecasts import KEYS
+from wind_kedro.gate import adjusted, lags_of, long_run_variance, overlapping
 from wind_kedro.pipelines.monitoring.settings import Monitoring
 from wind_kedro.scores import latest_versions, pinball_loss
 
@@ -188,28 +189,16 @@ def _by_issue(rows: pd.DataFrame, values: pd.Series) -> pd.Series:
 def standard_error(values: pd.Series, product: Product) -> float:
     """Of the mean of a series in time, by Newey and West; lags reach over the horizon, in which issues share their weather."""
     count = len(values)
-    centred = (values - values.mean()).to_numpy(float)
-    times = pd.DatetimeIndex(values.index)
-    apart_minutes = float(np.median(np.diff(times) / np.timedelta64(1, "m"))) if count > 1 else np.inf
-    # At least what their rule of thumb says for the length of the series.
-    lags = max(math.ceil(product.horizon_minutes / apart_minutes), math.floor(4 * (count / 100) ** (2 / 9)))
-    lags = min(lags, count // 3)
-    variance = float(centred @ centred)
-    for lag in range(1, lags + 1):
-        variance += 2 * (1 - lag / (lags + 1)) * float(centred[lag:] @ centred[:-lag])
+    lags = lags_of(count, overlapping(pd.DatetimeIndex(values.index), product.horizon_minutes))
     # With few issues the estimate is too small: Student's correction for the lags spent.
-    return math.sqrt(max(variance, 0.0) / count / max(count - 1 - lags, 1))
+    return math.sqrt(long_run_variance(values.to_numpy(float), lags) / max(count - 1 - lags, 1))
 
 
 def _verdicts(table: pd.DataFrame, monitoring: Monitoring) -> list[str]:
     """``behind``, ``weather``, ``as_promised`` or ``unknown``, row by row."""
     p_values = table["p_value"].to_numpy(float)
     judged = np.flatnonzero(np.isfinite(p_values))
-    worse: set[int] = set()
-    for step, row in enumerate(judged[np.argsort(p_values[judged], kind="stable")]):
-        if p_values[row] > monitoring.significance / (len(judged) - step):
-            break
-        worse.add(int(row))
+    worse = set(judged[adjusted(p_values[judged].tolist(), "holm") <= monitoring.significance])
     verdicts = []
     for number, row in enumerate(table.to_dict("records")):
         raw = row["loss"] / row["replay_loss"] - 1 if np.isfinite(row["replay_loss"]) and row["replay_loss"] else 0.0

@@ -48,6 +48,7 @@ class Monitoring(BaseModel):
     least_issues: int = Field(
         14, ge=4, description="fewer scored issues than this say nothing: hours of one issue err together"
     )
+    decision_days: float = Field(7, gt=0, description="how long it is told that a challenger failed")
     exit_code_on: Literal["error", "warning", "never"] = Field(
         "error",
         description="a run with an incident of this severity, or a worse one, ends with an exit code that is not 0",

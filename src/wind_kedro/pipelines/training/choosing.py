@@ -71,7 +71,7 @@ def judge_challengers(
         champion = replayed["model"] == replayed["entity_id"].map(of_product)
         judged = judge(
             replayed[champion | ~replayed["model"].isin(shadows)],
-            of_product, product.promotion_margin_share, training.gate, found,
+            of_product, product.promotion_margin_share, product.horizon_minutes, training.gate, found,
         )  # fmt: skip
         tables.append(judged)
         for name in sorted(shadows & set(replayed["model"])):
@@ -104,7 +104,9 @@ def _judge_shadow(
         )
         losses = losses.merge(extreme, on=KEYS, how="left")
         losses[["strong", "change"]] = losses[["strong", "change"]].astype("boolean").fillna(False)
-        judged = judge(by_issue(losses), champions, product.promotion_margin_share, training.gate)
+        judged = judge(
+            by_issue(losses), champions, product.promotion_margin_share, product.horizon_minutes, training.gate
+        )
         judged.loc[judged["code"] == "too_little_data", "code"] = "in_shadow"
     told = set(judged["entity_id"]) if len(judged) else set()
     rows = [
