@@ -161,9 +161,11 @@ proof-gate: environment ## Prove what the gate lets through, on GEFCom2014 to Ju
 bench-mlflow: environment ## Measure what a training of 1,000 farms costs to log
 	@$(BIN)/python benchmarks/bench_mlflow.py
 
+OF ?= families,entry
+
 .PHONY: ablation
-ablation: environment ## Measure what each family of features is worth, on tasks 1 to 3 of GEFCom2014 (DATA=folder)
-	@$(BIN)/python benchmarks/ablation.py --data "$(DATA)"
+ablation: environment ## Measure what each family of features and part of the entry is worth, on tasks 1 to 3 of GEFCom2014 (DATA=folder OF=families,entry)
+	@$(BIN)/python benchmarks/ablation.py --data "$(DATA)" --of "$(OF)"
 
 # One thread: seconds are then those of one core.
 .PHONY: bench-models

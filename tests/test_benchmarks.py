@@ -16,6 +16,8 @@ import pytest
 
 from wind_kedro.calibration import Calibration
 from wind_kedro.cards import Fleet
+from wind_kedro.models import ModelConfig, build
+from wind_kedro.models.blend import BlendParameters
 from wind_kedro.onboarding import Findings
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
@@ -280,6 +282,47 @@ def test_what_a_family_is_worth(scripts: dict[str, ModuleType]) -> None:
     assert table["added_gain"].tolist() == pytest.approx([np.nan, 0.2], nan_ok=True)
     assert table["left_out_loss"].tolist() == pytest.approx([0.1, 0.0])
     assert scripts["ablation"].table_of(pinball, ["wind"], "operational", 0.1)["added_gain"].tolist() == [0.5]
+
+
+def test_parts_of_the_entry_are_left_out_one_by_one(scripts: dict[str, ModuleType]) -> None:
+    members = {"forest": {"type": "quantile_forest"}, "network": {"type": "network"}}
+    weights = {"forest": 3.0, "network": 1.0}
+    entry = BlendParameters(members=members, folds=0, weights=weights, smoothing=0.25, spread=1.1)
+    found = scripts["ablation"].blends(entry)
+    assert found == {
+        "all": (weights, 0.25, 1.1),
+        "without_smoothing": (weights, 0.0, 1.1),
+        "without_spread": (weights, 0.25, 1.0),
+        "without_forest": ({"network": 1.0}, 0.25, 1.1),
+        "without_network": ({"forest": 3.0}, 0.25, 1.1),
+        "only_forest": ({"forest": 1.0}, 0.25, 1.0),
+        "only_network": ({"network": 1.0}, 0.25, 1.0),
+    }
+    with pytest.raises(ValueError, match="weights are learnt"):
+        scripts["ablation"].blends(BlendParameters(members=members))
+
+
+def test_the_ablation_blends_as_the_blend_does(scripts: dict[str, ModuleType]) -> None:
+    levels, hours = [0.1, 0.5, 0.9], 48
+    rng = np.random.default_rng(1)
+    features = pd.DataFrame(
+        {"lead_minutes": np.arange(hours) % 24 * 60.0, "wind_speed_100m_ms": rng.uniform(0, 15, hours)}
+    )
+    power = pd.Series(np.clip(features["wind_speed_100m_ms"] / 15 + rng.normal(0, 0.1, hours), 0, 1))
+    members = {
+        "one": {"type": "boosting", "params": {"rounds": 5}},
+        "two": {"type": "quantile_forest", "params": {"trees": 5}},
+    }
+    params = {"members": members, "folds": 0, "weights": {"one": 1.0, "two": 3.0}, "smoothing": 0.25, "spread": 1.2}
+    config = ModelConfig(type="blend", params=params)
+    whole = build("blend", config, levels, 7).fit(features, power).predict(features)
+    said = {
+        name: build(name, ModelConfig.model_validate(member), levels, 7).fit(features, power).predict(features)
+        for name, member in members.items()
+    }
+    variant = scripts["ablation"].blends(BlendParameters.model_validate(params))["all"]
+    again = scripts["ablation"].blended(said, features["lead_minutes"].to_numpy(), variant, levels)
+    assert again == pytest.approx(whole)
 
 
 # --- onboarding ------------------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from pydantic import Field
 
 from wind_kedro.models.columns_learnt import ColumnForecaster, ColumnParameters, Matrix, center_and_scale, standardised
@@ -48,7 +49,7 @@ class Network(ColumnForecaster):
     #: The least and the most power learnt from: beyond them it says nothing.
     _range: Array
     #: Weights and offsets of each layer, for each repeat.
-    _layers: list[list[tuple[Array, Array]]]
+    _layers: list[list[tuple[Matrix, Matrix]]]
 
     @classmethod
     def type_name(cls) -> str:
@@ -65,7 +66,7 @@ class Network(ColumnForecaster):
 
         self._center, self._scale = center_and_scale(matrix)
         self._range = np.array([share.min(), share.max()])
-        standard, reached = self._standard(matrix), (share[:, None] <= self._edges).astype(np.float64)
+        standard, reached = self._standard(matrix), (share[:, None] <= self._edges).astype(np.float32)
         settings = self.parameters.model_dump(
             include={"hidden_layer_sizes", "alpha", "max_iter", "learning_rate_init", "batch_size"}
         )
@@ -79,12 +80,13 @@ class Network(ColumnForecaster):
                 learnt = MLPRegressor(**settings, random_state=seed).fit(standard, reached)
             self._layers.append(list(zip(learnt.coefs_, learnt.intercepts_, strict=True)))
 
-    def _standard(self, matrix: Matrix) -> Array:
-        return np.clip(standardised(matrix, self._center, self._scale), -FARTHEST, FARTHEST)
+    def _standard(self, matrix: Matrix) -> Matrix:
+        # In 32 bits it learns in half the time, and no worse.
+        return np.clip(standardised(matrix, self._center, self._scale), -FARTHEST, FARTHEST).astype(np.float32)
 
     def _quantiles(self, matrix: Matrix) -> Array:
         standard = self._standard(matrix)
-        below = sum(_forward(standard, layers) for layers in self._layers) / len(self._layers)
+        below = sum(_forward(standard, layers).astype(np.float64) for layers in self._layers) / len(self._layers)
         # A distribution function rises; a level that several thresholds share is read at the first of them.
         below = np.clip(np.maximum.accumulate(below, axis=1), 0.0, 1.0)
         edges = np.concatenate([[0.0], self._edges[1:], [1.0]])
@@ -96,7 +98,7 @@ class Network(ColumnForecaster):
         return np.clip(quantiles, *self._range)
 
     def _keep(self, folder: Path) -> dict[str, Any]:
-        arrays = {"center": self._center, "scale": self._scale, "range": self._range}
+        arrays: dict[str, NDArray[Any]] = {"center": self._center, "scale": self._scale, "range": self._range}
         for repeat, layers in enumerate(self._layers):
             for number, (weights, offsets) in enumerate(layers):
                 arrays |= {f"weights_{repeat}_{number}": weights, f"offsets_{repeat}_{number}": offsets}
@@ -113,7 +115,7 @@ class Network(ColumnForecaster):
         ]
 
 
-def _forward(standard: Array, layers: list[tuple[Array, Array]]) -> Array:
+def _forward(standard: Matrix, layers: list[tuple[Matrix, Matrix]]) -> Matrix:
     """What a network says of rows: rectified sums, but for the last layer."""
     values = standard
     for number, (weights, offsets) in enumerate(layers):
