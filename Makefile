@@ -164,8 +164,13 @@ bench-mlflow: environment ## Measure what a training of 1,000 farms costs to log
 OF ?= families,entry
 
 .PHONY: ablation
-ablation: environment ## Measure what each family of features and part of the entry is worth, on tasks 1 to 3 of GEFCom2014 (DATA=folder OF=families,entry)
-	@$(BIN)/python benchmarks/ablation.py --data "$(DATA)" --of "$(OF)"
+ablation: environment ## Measure what each family of features and part of the entry is worth, on tasks 1 to 3 of GEFCom2014 (DATA=folder OF=families,entry ZONES=all)
+	@$(BIN)/python benchmarks/ablation.py --data "$(DATA)" --of "$(OF)" $(if $(ZONES),--zones "$(ZONES)")
+
+# PEER: a Python 3.12 with openstef-models[lgbm,xgb-cpu].
+.PHONY: bench-peer
+bench-peer: environment ## Measure our entry beside OpenSTEF on the same rows of GEFCom2014 (DATA=folder PEER=python)
+	@OMP_NUM_THREADS=1 $(BIN)/python benchmarks/bench_peer.py --data "$(DATA)" --python "$(PEER)"
 
 # One thread: seconds are then those of one core.
 .PHONY: bench-models

@@ -1,4 +1,4 @@
-"""What each family of features is worth, and each part of our entry, on tasks 1 to 3 of GEFCom2014: later months are for judging.
+"""What each family of features is worth, and each part of our entry, on tasks 1 to 3 of GEFCom2014; later months are for judging.
 
 Families: one quick candidate with all of them, without each in turn, and with one more at a time. Those of the operator's
 setting alone (production, errors) are measured there, the others in the competition's; one run of training replays all variants.
@@ -112,6 +112,7 @@ def main(words: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=RAW, help="folder of the competition's files")
     parser.add_argument("--of", default=f"{FAMILIES},{PARTS}", help="families of features, parts of the entry, or both")
+    parser.add_argument("--zones", help="such as zone_1,zone_5: parts of the entry on these alone; without it: all")
     chosen = parser.parse_args(words)
     wanted = chosen.of.split(",")
     as_of = str((month_of(TASKS[-1]) + 1).start_time.date() + pd.Timedelta(days=2))
@@ -122,7 +123,7 @@ def main(words: list[str] | None = None) -> int:
             print(f"{room} ...", flush=True)
             run(when, "--pipeline", room)
         if PARTS in wanted:
-            table = _of_the_entry(when)
+            table = _of_the_entry(when, chosen.zones.split(",") if chosen.zones else None)
             print("\nPinball (share of capacity) of our entry and without each of its parts, mean of tasks 1 to 3\n")
             record("ablation-entry", table)
         if FAMILIES in wanted:
@@ -173,7 +174,7 @@ def blended(
     return np.sort(np.clip(stretched(np.asarray(mean), np.full(len(levels), spread), levels), 0.0, 1.0), axis=1)
 
 
-def _of_the_entry(when: Mapping[str, str]) -> pd.DataFrame:
+def _of_the_entry(when: Mapping[str, str], zones: Sequence[str] | None) -> pd.DataFrame:
     """One row per variant of `blends`: its scores over all farms and tasks, and how much worse than the entry it is."""
     from kedro.framework.session import KedroSession
     from kedro.framework.startup import bootstrap_project
@@ -185,7 +186,7 @@ def _of_the_entry(when: Mapping[str, str]) -> pd.DataFrame:
         training = context.params["training"]
         levels = context.params["fleet"].product(COMPETITION).quantile_levels
         table = context.catalog.load("model_input")
-    table = table[table["product_id"] == COMPETITION]
+    table = table[(table["product_id"] == COMPETITION) & (True if zones is None else table["entity_id"].isin(zones))]
     entry = BlendParameters.model_validate(training.candidates[ENTRY[COMPETITION]].params)
     members = {name: ModelConfig.model_validate(member) for name, member in entry.members.items()}
     variants_of_entry = blends(entry)
@@ -220,7 +221,8 @@ def _of_the_entry(when: Mapping[str, str]) -> pd.DataFrame:
     sums = pd.DataFrame(rows).groupby("variant", sort=False).sum()
     means = sums.div(sums.pop("hours"), axis=0)
     means.insert(1, "worse", means["pinball"] / means.loc[ALL, "pinball"] - 1)
-    return means.reset_index().round({"pinball": 5, "worse": 4, "coverage_80": 3, "width_80": 3})
+    digits = {"pinball": 5, "worse": 4, "coverage_80": 3, "width_80": 3}
+    return means.reset_index().round(digits).assign(zones=table["entity_id"].nunique())
 
 
 def _of_families(when: Mapping[str, str]) -> pd.DataFrame:

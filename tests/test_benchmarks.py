@@ -39,6 +39,7 @@ def scripts() -> dict[str, ModuleType]:
             "proof_readiness",
             "proof_gate",
             "ablation",
+            "bench_peer",
             "proof_portfolio",
         ):
             spec = importlib.util.spec_from_file_location(name, BENCHMARKS / f"{name}.py")
@@ -323,6 +324,18 @@ def test_the_ablation_blends_as_the_blend_does(scripts: dict[str, ModuleType]) -
     variant = scripts["ablation"].blends(BlendParameters.model_validate(params))["all"]
     again = scripts["ablation"].blended(said, features["lead_minutes"].to_numpy(), variant, levels)
     assert again == pytest.approx(whole)
+
+
+def test_the_peer_is_judged_on_the_rows_that_both_forecast(scripts: dict[str, ModuleType]) -> None:
+    asked = pd.DataFrame({"power_share": [0.5, 0.2, 0.9]})
+    wide = np.tile(np.linspace(0.1, 0.9, 9), (3, 1))
+    theirs = wide + 0.1
+    theirs[2] = np.nan
+    found = scripts["bench_peer"].scores(asked, {"ours": (wide, 2.0), "openstef": (theirs, 5.0)}).set_index("forecast")
+    assert found["hours"].tolist() == [2, 2]
+    assert found["nmae"].tolist() == pytest.approx([0.15, 0.25])
+    assert found["coverage_80"].tolist() == [1.0, 1.0]
+    assert found["pinball"].tolist() == pytest.approx([0.06944, 0.09167])
 
 
 # --- onboarding ------------------------------------------------------------------------------------------------------
