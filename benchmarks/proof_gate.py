@@ -25,7 +25,7 @@ import pandas as pd
 from gefcom2014 import RAW, bring_in, run
 from record import PROJECT, record
 from wind_kedro.cards import Fleet
-from wind_kedro.forecasts import KEYS, feature_matrix, forecast_rows
+from wind_kedro.forecasts import feature_matrix, forecast_rows
 from wind_kedro.gate import (
     Comparison,
     Forecasted,
@@ -35,9 +35,9 @@ from wind_kedro.gate import (
     chance,
     compare,
     extreme_excess,
-    extreme_intervals,
     gain,
     leaks,
+    mark_extremes,
     pair,
     verdict,
 )
@@ -182,12 +182,10 @@ def replayed(table: Table, observations: Table, fleet: Fleet, farm: str, names: 
     every = pd.concat(forecasts, ignore_index=True)
     found = leaks(seen, every)
     losses = interval_losses(every, observations, product, fleet.market(product.market))
-    extreme = rows[KEYS].join(extreme_intervals(rows))
-    losses = losses.merge(extreme, on=KEYS, how="left", validate="many_to_one")
     leaking = pd.DataFrame(
         [(*key, why) for key, why in found.items()], columns=["product_id", "entity_id", "model", "why"]
     )
-    return by_issue(losses), leaking
+    return by_issue(mark_extremes(losses, rows)), leaking
 
 
 # --- years made of blocks of the one there is ------------------------------------------------------------------------------

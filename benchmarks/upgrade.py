@@ -2,8 +2,8 @@
 
 Locks the newest versions that `pyproject.toml` allows beside the lock in use, builds their environment beside the present one,
 runs the checks in it, and replays the newest training in both: the same rows, the same issues, every candidate refitted in
-each fold. The new lock is taken if every product and entity forecasts the same within a tolerance, or better by the margin of
-promotions and beyond chance; else the old one stays, and the libraries are tried one by one to say which broke what.
+each fold. The new lock is taken if every product and entity forecasts the same within a tolerance, or so much better that the
+gate would let it through; else the old one stays, and the libraries are tried one by one to say which broke what.
 
 Usage: python benchmarks/upgrade.py [--env NAME] [--checks COMMAND] [--find-links FOLDER]   (`make upgrade`)
 """
@@ -20,20 +20,20 @@ import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.stats import norm
 
 from wind_kedro.cards import Fleet
 from wind_kedro.clock import Clock
 from wind_kedro.forecasts import KEYS
-from wind_kedro.pipelines.monitoring.regimes import losses, standard_error
+from wind_kedro.gate import REASONS, GateRules, by_issue, judge, mark_extremes
 from wind_kedro.rebuild.clean import CannotRebuildError, make_environment
+from wind_kedro.scores import interval_losses
 
 #: Quantiles that differ by less, as a share of capacity, are the same: the last bits of a sum may follow the library.
 TOLERANCE_SHARE = 1e-6
-SIGNIFICANCE = 0.05
 _PIN = re.compile(r"^([A-Za-z0-9][A-Za-z0-9._-]*)==([^\s;\\]+)", re.MULTILINE)
 
 
@@ -69,45 +69,75 @@ def compare_replays(
     features: pd.DataFrame,
     fleet: Fleet,
     clock: Clock,
+    rules: GateRules,
     tolerance_share: float = TOLERANCE_SHARE,
 ) -> Trial:
-    """Whether the new forecasts may take the place of the old: every entity the same, or better by margin and beyond chance."""
+    """Whether new forecasts may take the place of old: of every entity and candidate the same, or let through by the gate."""
     trial = Trial()
     keys = [*KEYS, "model"]
     if len(old) != len(new) or old[keys].merge(new[keys], on=keys).shape[0] != len(old):
         trial.faults.append(f"the replay has other rows: {len(old):,} before, {len(new):,} after")
         return trial
-    columns = [name for name in old if re.fullmatch(r"q\d{3}_kw", name)]
     after = old[keys].merge(new, on=keys, validate="one_to_one")
-    apart = (old[columns].to_numpy(float) - after[columns].to_numpy(float)) / old[["capacity_kw"]].to_numpy(float)
-    most = pd.Series(np.nan_to_num(np.abs(apart)).max(axis=1), index=old.index)
-    lost = np.isnan(old[columns].to_numpy(float)) != np.isnan(after[columns].to_numpy(float))
-    most[lost.any(axis=1)] = np.inf
-    for (product_id, entity_id, model), rows in old.groupby(["product_id", "entity_id", "model"]).groups.items():
+    apart = _apart(old, after).groupby([old["product_id"], old["entity_id"], old["model"]]).max()
+    differ = apart[apart > tolerance_share]
+    found = _judge(old, after, observations, features, fleet, clock, rules)
+    for (product_id, entity_id, model), most in differ.items():
         about = f"{product_id}/{entity_id} '{model}'"
-        if most[rows].max() <= tolerance_share:
-            continue
-        if np.isinf(most[rows].max()):  # of what is not a number no loss would tell
+        if np.isinf(most):  # of what is not a number no loss would tell
             trial.faults.append(f"{about}: forecasts that were there are missing, or the other way round")
             continue
-        product = fleet.product(str(product_id))
-        known = [
-            losses(table.loc[table["entity_id"].eq(entity_id) & table["model"].eq(model)], observations, features, product, clock)
-            .groupby("issued_at")["loss"].mean()
-            for table in (old, after)
-        ]  # fmt: skip
-        gains = (known[0] - known[1]).dropna()
-        gain = float(gains.mean() / known[0].mean()) if len(gains) and known[0].mean() > 0 else 0.0
-        error = standard_error(gains, product) if len(gains) > 1 else np.inf
-        chance = float(norm.sf(gains.mean() / error)) if error > 0 else 0.0
-        told = f"{about}: forecasts up to {most[rows].max():.2g} of capacity apart, loss {-gain:+.2%}"
-        if gain >= product.promotion_margin_share and chance <= SIGNIFICANCE:
-            trial.notes.append(f"{told}: better beyond chance (p = {chance:.2g})")
-        else:
-            trial.faults.append(
-                f"{told}: neither the same nor better by {product.promotion_margin_share:.0%} beyond chance"
-            )
+        told = f"{about}: forecasts up to {most:.2g} of capacity apart"
+        if (about_it := found.get((product_id, _name(entity_id, model)))) is None:
+            trial.faults.append(f"{told}, and none can be scored yet")
+            continue
+        told += f", loss {-about_it['gain_share']:+.2%}: {REASONS[about_it['code']]}"
+        (trial.notes if about_it["code"] == "better" else trial.faults).append(told)
     return trial
+
+
+def _apart(old: pd.DataFrame, after: pd.DataFrame) -> pd.Series:
+    """By row how far quantiles lie apart at most, as a share of capacity; without bound where a number is lost or new."""
+    columns = [name for name in old if re.fullmatch(r"q\d{3}_kw", name)]
+    before, now = old[columns].to_numpy(float), after[columns].to_numpy(float)
+    most = np.nan_to_num(np.abs(before - now) / old[["capacity_kw"]].to_numpy(float)).max(axis=1)
+    return pd.Series(np.where((np.isnan(before) != np.isnan(now)).any(axis=1), np.inf, most), index=old.index)
+
+
+def _judge(
+    old: pd.DataFrame,
+    new: pd.DataFrame,
+    observations: pd.DataFrame,
+    features: pd.DataFrame,
+    fleet: Fleet,
+    clock: Clock,
+    rules: GateRules,
+) -> dict[tuple[str, str], dict[str, Any]]:
+    """What the gate says of new libraries as challengers of old ones; all candidates of a product's entities are one family."""
+    found = {}
+    for product in fleet.products:
+        parts = []
+        for model in old.loc[old["product_id"] == product.id, "model"].unique():
+            sides = [
+                table[(table["product_id"] == product.id) & (table["model"] == model)].assign(model=side)
+                for side, table in (("old", old), ("new", new))
+            ]
+            losses = interval_losses(
+                pd.concat(sides, ignore_index=True), observations, product, fleet.market(product.market), clock.as_of
+            )
+            marked = mark_extremes(losses, features, rules)
+            parts.append(marked.assign(entity_id=[_name(entity_id, model) for entity_id in marked["entity_id"]]))
+        if not parts:
+            continue
+        issues = by_issue(pd.concat(parts, ignore_index=True))
+        champions = dict.fromkeys(issues["entity_id"], "old")
+        judged = judge(issues, champions, product.promotion_margin_share, product.horizon_minutes, rules)
+        found |= {(row["product_id"], row["entity_id"]): row for row in judged.to_dict("records")}
+    return found
+
+
+def _name(entity_id: object, model: object) -> str:
+    return f"{entity_id} '{model}'"
 
 
 def guilty(changed: Mapping[str, tuple[str, str]], attempt: Callable[[str], list[str]]) -> dict[str, list[str]]:
@@ -167,17 +197,17 @@ class Upgrade:
             found = compare_replays(old, pd.read_parquet(Path(aside) / "new.parquet"), *self.judged_by())
         return Trial(trial.faults + found.faults, found.notes)
 
-    def judged_by(self) -> tuple[pd.DataFrame, pd.DataFrame, Fleet, Clock]:
-        """Observations, features, cards and clock of the environment."""
+    def judged_by(self) -> tuple[pd.DataFrame, pd.DataFrame, Fleet, Clock, GateRules]:
+        """Observations, features, cards, clock and the gate's rules of the environment."""
         from kedro.framework.session import KedroSession
         from kedro.framework.startup import bootstrap_project
 
         bootstrap_project(self.project)
         with KedroSession.create(project_path=self.project, env=self.environment, save_on_close=False) as session:
             catalog = session.load_context().catalog
-            names = ("observations", "features", "params:fleet", "params:clock")
-            observations, features, fleet, clock = (catalog.load(name) for name in names)
-        return observations, features, fleet, clock
+            names = ("observations", "features", "params:fleet", "params:clock", "params:training")
+            observations, features, fleet, clock, training = (catalog.load(name) for name in names)
+        return observations, features, fleet, clock, training.gate
 
     @property
     def _uv(self) -> str:

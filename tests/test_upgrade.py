@@ -16,6 +16,7 @@ import pytest
 from wind_kedro import contracts
 from wind_kedro.cards import Fleet
 from wind_kedro.clock import Clock
+from wind_kedro.gate import GateRules
 
 CLOCK = Clock.model_validate({"as_of": "2024-06-01"})
 
@@ -75,14 +76,14 @@ def _moved(replayed: dict[str, Any], by: Callable[[pd.DataFrame], pd.DataFrame])
 def test_only_the_same_or_better_forecasts_are_taken(
     upgrade: ModuleType, replayed: dict[str, Any], fleet: Fleet, by: Callable[..., Any], taken: bool
 ) -> None:
-    trial = upgrade.compare_replays(**_moved(replayed, by), fleet=fleet)
+    trial = upgrade.compare_replays(**_moved(replayed, by), fleet=fleet, rules=GateRules())
     assert (trial.faults == []) == taken, trial
     if not taken:
         assert trial.faults[0].startswith("hours/hill 'trees': forecasts ")
 
 
 def test_a_replay_of_other_rows_is_refused(upgrade: ModuleType, replayed: dict[str, Any], fleet: Fleet) -> None:
-    trial = upgrade.compare_replays(**replayed, new=replayed["old"].iloc[1:], fleet=fleet)
+    trial = upgrade.compare_replays(**replayed, new=replayed["old"].iloc[1:], fleet=fleet, rules=GateRules())
     assert trial.faults == ["the replay has other rows: 120 before, 119 after"]
 
 

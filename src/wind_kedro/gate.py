@@ -88,8 +88,16 @@ def extreme_intervals(weather: pd.DataFrame, rules: GateRules = DEFAULT_RULES) -
     return pd.DataFrame(found).reindex(weather.index)
 
 
+def mark_extremes(losses: pd.DataFrame, weather: pd.DataFrame, rules: GateRules = DEFAULT_RULES) -> pd.DataFrame:
+    """Rows of `scores.interval_losses` with the columns of `extreme_intervals`; what has no row in ``weather`` is not extreme."""
+    keys = ["product_id", "entity_id", "issued_at", "valid_at"]
+    extreme = weather[keys].join(extreme_intervals(weather, rules))
+    marked = losses.merge(extreme, on=keys, how="left", validate="many_to_one")
+    return marked.assign(**{name: marked[name].astype("boolean").fillna(False) for name in ("strong", "change")})
+
+
 def by_issue(intervals: pd.DataFrame) -> pd.DataFrame:
-    """One row per product, entity, model and issue from `scores.interval_losses` with the columns of `extreme_intervals`.
+    """One row per product, entity, model and issue from rows of `mark_extremes`.
 
     ``loss``, ``error_share`` and ``inside`` are means over its intervals, ``strong_loss`` and ``change_loss`` sums over its
     extreme ones, ``nominal`` as given.

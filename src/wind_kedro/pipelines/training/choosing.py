@@ -14,7 +14,7 @@ from wind_kedro.champions import champions_at
 from wind_kedro.clock import Clock
 from wind_kedro.errors import WindKedroError
 from wind_kedro.forecasts import KEYS
-from wind_kedro.gate import REASONS, by_issue, extreme_intervals, judge, leaks
+from wind_kedro.gate import REASONS, by_issue, judge, leaks, mark_extremes
 from wind_kedro.interventions import Standing, standing
 from wind_kedro.pipelines.training.nodes import NotEnoughHistoryError, Training
 from wind_kedro.scores import Scoring, deciding_scores, interval_losses
@@ -53,7 +53,6 @@ def judge_challengers(
     # What is made of others' forecasts, as a portfolio is, has no fold of its own.
     trained = replay_folds[["product_id", "entity_id"]].drop_duplicates()
     found = leaks(replay_folds, replay_forecasts.merge(trained, on=["product_id", "entity_id"]))
-    extreme = model_input[KEYS].join(extreme_intervals(model_input, training.gate))
     tables = []
     for product in fleet.products:
         own = replay_forecasts[replay_forecasts["product_id"] == product.id]
@@ -61,8 +60,7 @@ def judge_challengers(
             continue
         market = fleet.market(product.market)
         losses = interval_losses(own, observations, product, market, training_time, scoring.rules)
-        losses = losses.merge(extreme, on=KEYS, how="left")
-        losses[["strong", "change"]] = losses[["strong", "change"]].astype("boolean").fillna(False)
+        losses = mark_extremes(losses, model_input, training.gate)
         of_product = {
             entity_id: model for (product_id, entity_id), model in champions.items() if product_id == product.id
         }
@@ -75,7 +73,7 @@ def judge_challengers(
         )  # fmt: skip
         tables.append(judged)
         for name in sorted(shadows & set(replayed["model"])):
-            tables.append(_judge_shadow(name, replayed, shadow_forecasts_before, observations, extreme,
+            tables.append(_judge_shadow(name, replayed, shadow_forecasts_before, observations, model_input,
                                         of_product, product, fleet, training_time, training, scoring))  # fmt: skip
     judged = pd.concat(tables, ignore_index=True)
     judged = pd.concat([judged, _leaking_without_champion(judged, found)], ignore_index=True)
@@ -85,7 +83,7 @@ def judge_challengers(
 
 
 def _judge_shadow(
-    name: str, replayed: pd.DataFrame, issued: pd.DataFrame, observations: pd.DataFrame, extreme: pd.DataFrame,
+    name: str, replayed: pd.DataFrame, issued: pd.DataFrame, observations: pd.DataFrame, model_input: pd.DataFrame,
     champions: Mapping[str, str], product: Product, fleet: Fleet, training_time: pd.Timestamp, training: Training,
     scoring: Scoring,
 ) -> pd.DataFrame:  # fmt: skip
@@ -102,8 +100,7 @@ def _judge_shadow(
         losses = interval_losses(
             both, observations, product, fleet.market(product.market), training_time, scoring.rules
         )
-        losses = losses.merge(extreme, on=KEYS, how="left")
-        losses[["strong", "change"]] = losses[["strong", "change"]].astype("boolean").fillna(False)
+        losses = mark_extremes(losses, model_input, training.gate)
         judged = judge(
             by_issue(losses), champions, product.promotion_margin_share, product.horizon_minutes, training.gate
         )
