@@ -5,7 +5,7 @@ runs the checks in it, and replays the newest training in both: the same rows, t
 each fold. The new lock is taken if every product and entity forecasts the same within a tolerance, or so much better that the
 gate would let it through; else the old one stays, and the libraries are tried one by one to say which broke what.
 
-Usage: python benchmarks/upgrade.py [--env NAME] [--checks COMMAND] [--find-links FOLDER]   (`make upgrade`)
+Usage: python benchmarks/upgrade.py [--env NAME] [--checks COMMAND] [--find-links FOLDER] [--only LIBRARY]   (`make upgrade`)
 """
 
 from __future__ import annotations
@@ -159,6 +159,7 @@ class Upgrade:
     environment: str
     checks: str
     find_links: list[str]
+    only: list[str] = field(default_factory=list)
 
     def lock(self, target: Path, *upgrade: str) -> None:
         """Lock into ``target``, from what stands there: everything newer, or only what is named."""
@@ -229,7 +230,7 @@ def upgrade(job: Upgrade) -> int:
     side, folder = job.project / ".venv-next.lock", job.project / ".venv-next"
     try:
         shutil.copy(lock, side)
-        job.lock(side, "--upgrade")
+        job.lock(side, *([word for name in job.only for word in ("--upgrade-package", name)] or ["--upgrade"]))
         changed = changes(before, side.read_text("utf-8"))
         if not changed:
             print("Nothing newer than requirements.lock.")
@@ -283,8 +284,10 @@ def main() -> int:
         help="what is run by the new Python, separated by ';'",
     )
     parser.add_argument("--find-links", action="append", default=[], help="a folder of wheels besides the index")
+    parser.add_argument("--only", action="append", default=[], help="a library; without, all are made newer")
     words = parser.parse_args()
-    return upgrade(Upgrade(Path(__file__).resolve().parents[1], words.env, words.checks, words.find_links))
+    project = Path(__file__).resolve().parents[1]
+    return upgrade(Upgrade(project, words.env, words.checks, words.find_links, words.only))
 
 
 if __name__ == "__main__":

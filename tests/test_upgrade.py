@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import importlib.util
+import re
+import shutil
+import subprocess
 import sys
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -91,3 +96,75 @@ def test_the_library_that_breaks_is_named_and_the_others_are_not(upgrade: Module
     changed = {"calm": ("1.0", "1.1"), "harm": ("1.0", "2.0")}
     found = upgrade.guilty(changed, lambda name: ["the replay fails: x"] if name == "harm" else [])
     assert found == {"harm": ["the replay fails: x"]}
+
+
+# --- with wheels: minutes ----------------------------------------------------------------------------------------------
+
+PROJECT = Path(__file__).parents[1]
+
+
+def _newer(library: str, wheels: Path, patch: tuple[str, str, str] | None = None) -> str:
+    """A wheel of an installed library with the next version, made of its files, one of them changed; its new version."""
+    installed = importlib.metadata.distribution(library)
+    version = f"{installed.version}.post99"
+    stem = f"{library.replace('-', '_')}-{version}"
+    text = installed.read_text("WHEEL")
+    assert text is not None
+    tags = re.findall(r"^Tag: (\S+)$", text, re.MULTILINE)
+    python, abi, _ = tags[0].split("-")
+    name = f"{stem}-{python}-{abi}-{'.'.join(sorted({tag.split('-')[2] for tag in tags}))}.whl"
+    record = []
+    with zipfile.ZipFile(wheels / name, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as wheel:
+        for file in installed.files or []:
+            path, parts = Path(str(file.locate())), file.parts
+            if ".." in parts or path.suffix == ".pyc" or path.name in {"RECORD", "INSTALLER", "REQUESTED"}:
+                continue
+            if parts[0].endswith(".dist-info"):
+                parts = (f"{stem}.dist-info", *parts[1:])
+            content = path.read_bytes()
+            if path.name == "METADATA":
+                content = re.sub(rb"(?m)^Version: .*$", f"Version: {version}".encode(), content, count=1)
+            if patch is not None and str(file) == patch[0]:
+                assert patch[1] in content.decode()
+                content = content.decode().replace(patch[1], patch[2]).encode()
+            wheel.writestr("/".join(parts), content)
+            record.append("/".join(parts) + ",,")
+        wheel.writestr(f"{stem}.dist-info/RECORD", "\n".join([*record, f"{stem}.dist-info/RECORD,,"]))
+    return version
+
+
+@pytest.mark.long
+def test_a_harmless_wheel_is_taken_and_a_harmful_one_is_named(test_env_project: Path, tmp_path: Path) -> None:
+    project, wheels = tmp_path / "project", tmp_path / "wheels"
+    shutil.copytree(test_env_project, project)
+    shutil.rmtree(project / "src")
+    shutil.copytree(PROJECT / "src", project / "src", ignore=shutil.ignore_patterns("*.egg-info", "__pycache__"))
+    (project / "benchmarks").mkdir()
+    shutil.copy(PROJECT / "benchmarks" / "upgrade.py", project / "benchmarks")
+    for name in ("README.md", "LICENSE"):
+        shutil.copy(PROJECT / name, project)
+    wheels.mkdir()
+    harmless = _newer("windpowerlib", wheels)
+    # Every power curve a twentieth too high.
+    asked = "y = np.asarray(res.x, dtype=y.dtype)"
+    harmful = _newer("scikit-learn", wheels, ("sklearn/isotonic.py", asked, f"{asked} * 1.05"))
+    lock = project / "requirements.lock"
+    before = lock.read_text("utf-8")
+
+    def upgraded(*libraries: str) -> subprocess.CompletedProcess[str]:
+        words = [word for name in libraries for word in ("--only", name)]
+        command = [sys.executable, "benchmarks/upgrade.py", "--checks", "", "--find-links", str(wheels), *words]
+        return subprocess.run(command, cwd=project, capture_output=True, text=True, timeout=2400, check=False)
+
+    both = upgraded("windpowerlib", "scikit-learn")
+    assert both.returncode == 1, both.stdout + both.stderr
+    broken = [line for line in both.stdout.splitlines() if " breaks: " in line]
+    assert len(broken) == 1, both.stdout
+    assert re.match(rf"scikit-learn \S+ -> {re.escape(harmful)} breaks: .* 'power_curve': forecasts up to", broken[0])
+    assert lock.read_text("utf-8") == before
+
+    alone = upgraded("windpowerlib")
+    assert alone.returncode == 0, alone.stdout + alone.stderr
+    assert f"windpowerlib=={harmless}" in lock.read_text("utf-8")
+    assert f"scikit-learn=={harmful}" not in lock.read_text("utf-8")
+    assert lock.read_text("utf-8").splitlines()[0] == before.splitlines()[0]
