@@ -1,12 +1,15 @@
-"""Runs of data_engineering killed at random: every earlier table stays whole, and a rerun is as if nothing had happened."""
+"""Runs killed at random: every earlier table and champion stays whole, and a rerun is as if nothing had happened."""
 
 from __future__ import annotations
 
+import json
+import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -32,9 +35,9 @@ def run(folder: Path, as_of: str) -> float:
     return time.monotonic() - begun
 
 
-def run_killed(folder: Path, as_of: str, after: float) -> bool:
-    """Start the room and kill it after so many seconds; whether it was still at work."""
-    process = subprocess.Popen(command(as_of), cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+def run_killed(folder: Path, words: list[str], after: float) -> bool:
+    """Start a command and kill it after so many seconds; whether it was still at work."""
+    process = subprocess.Popen(words, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         process.wait(after)
     except subprocess.TimeoutExpired:
@@ -78,7 +81,7 @@ def test_a_killed_run_leaves_earlier_tables_whole_and_a_rerun_is_as_if_nothing_h
     struck = 0
     for _ in range(kills):
         # Starting up takes the first third, and writes nothing.
-        struck += run_killed(folder, LATER, took * moments.uniform(0.3, 1.0))
+        struck += run_killed(folder, command(LATER), took * moments.uniform(0.3, 1.0))
         left = tables(folder)
         assert set(left) == set(later)
         torn = [name for name, table in left.items() if not (same(table, earlier[name]) or same(table, later[name]))]
@@ -86,3 +89,71 @@ def test_a_killed_run_leaves_earlier_tables_whole_and_a_rerun_is_as_if_nothing_h
     assert struck, "no run was still at work when it was killed"
     run(folder, LATER)
     assert [name for name, table in tables(folder).items() if not same(table, later[name])] == []
+
+
+# --- promotions ------------------------------------------------------------------------------------------------------
+
+#: Fits the fleet as of a later moment, registers the version and promotes it.
+PROMOTE = [
+    sys.executable, "-m", "kedro", "run", "--env", "test", "--pipelines", "training", "--from-nodes", "fit_fleet",
+    "--to-nodes", "promote", "--params", "clock.train_as_of=2024-04-08T00:00:00Z",
+]  # fmt: skip
+#: Says what a run of forecasting would find: the version in force by the log, its models, and what the alias names.
+CHAMPION = """
+import json, sys
+from kedro.framework.session import KedroSession
+from kedro.framework.startup import bootstrap_project
+from pathlib import Path
+from wind_kedro.champions import version_in_force
+bootstrap_project(Path.cwd())
+with KedroSession.create(project_path=Path.cwd(), env="test", save_on_close=False) as session:
+    catalog = session.load_context().catalog
+    promotions = catalog.load("promotions")
+    version = version_in_force(promotions)
+    members = catalog.load("model_versions").version(version).members
+    found = {
+        "version": version,
+        "members": sorted("/".join(key) for key in members),
+        "numbers": sorted(promotions["promotion"].unique().tolist()),
+        "alias": catalog.load("champion"),
+    }
+    print(json.dumps(found))
+"""
+
+
+def champion(folder: Path) -> dict[str, Any]:
+    done = subprocess.run(
+        [sys.executable, "-c", CHAMPION], cwd=folder, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    found: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+    return found
+
+
+@pytest.mark.long
+def test_a_killed_promotion_leaves_exactly_one_whole_champion(test_env_project: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "project"
+    shutil.copytree(test_env_project, folder)
+    before = champion(folder)
+    begun = time.monotonic()
+    subprocess.run(PROMOTE, cwd=folder, check=True, capture_output=True)
+    took = time.monotonic() - begun
+    now = champion(folder)
+    assert now["version"] != before["version"]
+    assert now["members"] == before["members"]
+    moments = np.random.default_rng(20261126)
+    struck = 0
+    for _ in range(12):
+        # The last two fifths: models are stored, the version registered, promoted and named.
+        struck += run_killed(folder, PROMOTE, took * moments.uniform(0.6, 1.0))
+        left = champion(folder)
+        assert left["members"] == before["members"]
+        promoted = left["numbers"] == [*now["numbers"], now["numbers"][-1] + 1]
+        assert promoted or left["numbers"] == now["numbers"]
+        assert promoted == (left["version"] != now["version"])
+        now = left
+    assert struck, "no run was still at work when it was killed"
+    subprocess.run(PROMOTE, cwd=folder, check=True, capture_output=True)
+    last = champion(folder)
+    assert last["numbers"] == [*now["numbers"], now["numbers"][-1] + 1]
+    assert last["alias"] == last["version"]
