@@ -89,6 +89,7 @@ class Challenger:
 
 CHALLENGERS: dict[str, Challenger] = {
     "own": Challenger(OWN),
+    "own_noisy": Challenger(OWN, noise_ms=1.0),
     "own_and_near": Challenger([*OWN, "other_[12]_wind_speed_100m_ms"]),
     "windows": Challenger(WINDOWS),
     "windows_other_seed": Challenger(WINDOWS, seed=SEED + 1),
