@@ -37,9 +37,9 @@ def test_a_version_is_rebuilt_in_a_clean_environment_and_other_code_is_the_cause
     assert all(row["same"] and row["rows"] > 0 for row in told["members"])
 
     curve = checkout / "src" / "wind_kedro" / "models" / "power_curve.py"
-    asked = "return np.where(np.isnan(speed)[:, None], unknown, quantiles)"
+    asked = "self._quantiles.reshape(len(full), len(self.levels))"
     assert asked in curve.read_text("utf-8")
-    curve.write_text(curve.read_text("utf-8").replace(asked, asked.replace("quantiles)", "quantiles * 0.999)")))
+    curve.write_text(curve.read_text("utf-8").replace(asked, f"{asked} * 0.999"), encoding="utf-8")
     subprocess.run([*GIT, "commit", "--all", "--quiet", "--message", "Other curves"], cwd=checkout, check=True)
     other = _run(checkout, *reproduce, "--here")
     assert other.returncode == 1, other.stdout
