@@ -12,8 +12,8 @@ import pytest
 from wind_kedro import contracts
 from wind_kedro.cards import Fleet
 from wind_kedro.clock import Clock
-from wind_kedro.pipelines.monitoring.outliers import find_outliers
-from wind_kedro.pipelines.monitoring.regimes import judge_live, weather_of
+from wind_kedro.pipelines.monitoring.nodes import judge_live
+from wind_kedro.pipelines.monitoring.regimes import weather_of
 from wind_kedro.pipelines.monitoring.settings import Monitoring
 
 MONITORING = Monitoring(tolerance_share=0.1, least_intervals=40, least_issues=14)
@@ -70,7 +70,7 @@ def _world(seed: int = 1, *, live_days: int = 40, stormy: float = 0.0, worse: fl
 
 def _judge(world: World, fleet: Fleet, monitoring: Monitoring = MONITORING) -> dict[Any, Any]:
     table = contracts.LiveJudgements.validate(
-        judge_live(world.forecasts, world.replay, world.observations, world.features, fleet, world.clock, monitoring)
+        judge_live(world.forecasts, world.replay, world.observations, world.features, fleet, world.clock, monitoring)[0]
     )
     (row,) = table.to_dict("records")
     return row
@@ -149,7 +149,7 @@ def _verdict(world: World, fleet: Fleet, change: dict[str, Any]) -> tuple[str, s
         table.loc[table["valid_at"] == at, name] = value
     features = pd.concat([features, *change_later(features, at, change)], ignore_index=True)
     found = contracts.Outliers.validate(
-        find_outliers(forecasts, world.replay, observations, features, fleet, world.clock, MONITORING)
+        judge_live(forecasts, world.replay, observations, features, fleet, world.clock, MONITORING)[1]
     )
     (row,) = found[found["valid_at"] == at].to_dict("records")
     return row["verdict"], row["evidence"]
@@ -222,6 +222,6 @@ def test_only_the_worst_are_kept_and_each_hour_once(fleet: Fleet) -> None:
         [world.forecasts, world.forecasts.assign(issued_at=world.forecasts["issued_at"] - pd.Timedelta("1h"))]
     )
     few = MONITORING.model_copy(update={"outliers": MONITORING.outliers.model_copy(update={"per_entity": 5})})
-    found = find_outliers(twice, world.replay, world.observations, world.features, fleet, world.clock, few)
+    _, found = judge_live(twice, world.replay, world.observations, world.features, fleet, world.clock, few)
     assert len(contracts.Outliers.validate(found)) == 5
     assert found["valid_at"].is_unique

@@ -13,6 +13,8 @@ from wind_kedro.alarms import Channel, Ledger
 from wind_kedro.cards import Fleet
 from wind_kedro.clock import Clock
 from wind_kedro.pipelines.monitoring.challengers import failed_challengers
+from wind_kedro.pipelines.monitoring.outliers import COLUMNS, examine, later_wind, worst
+from wind_kedro.pipelines.monitoring.regimes import judge, losses, verdicts
 from wind_kedro.pipelines.monitoring.settings import Monitoring
 from wind_kedro.scores import Scoring, score_forecasts
 from wind_kedro.tiers import assessed_by
@@ -36,6 +38,48 @@ def score_issued(
     horizon = {product.id: product.horizon_minutes for product in fleet.products}
     whole = (daily["lead_from_minutes"] == 0) & (daily["lead_to_minutes"] == daily["product_id"].map(horizon))
     return pd.concat([overall, daily[whole]], ignore_index=True)
+
+
+def judge_live(
+    forecasts: pd.DataFrame,
+    replay_forecasts: pd.DataFrame,
+    observations: pd.DataFrame,
+    features: pd.DataFrame,
+    fleet: Fleet,
+    clock: Clock,
+    monitoring: Monitoring,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """What was issued beside what its replay promised in the same weather: the whole, and the worst hours.
+
+    Returns:
+        One row per product, entity and model that issued: its loss, what its replay promised in that weather, and the verdict
+        (`regimes`). One row per product, entity and interval that was forecast worse than its replay nearly ever did, with its
+        weather and verdict (`outliers`).
+    """
+    judged: list[dict[str, Any]] = []
+    outliers = []
+    for product in fleet.products:
+        live = losses(forecasts, observations, features, product, clock)
+        replay = losses(replay_forecasts, observations, features, product, clock)
+        later = later_wind(features[features["product_id"] == product.id], clock)
+        past = dict(iter(replay.groupby(["entity_id", "model"])))
+        for (entity_id, model), own in live.groupby(["entity_id", "model"]):
+            known = past.get((entity_id, model))
+            about = {"product_id": product.id, "entity_id": entity_id, "model": model}
+            judged.append({**about, **judge(own, known, product, monitoring)})
+            if known is not None and len(known) >= monitoring.least_intervals and known["wind_speed_ms"].notna().any():
+                hours = own.merge(later, on=["entity_id", "valid_at"], how="left")
+                outliers.append(examine(hours, known, monitoring.outliers))
+    table = pd.DataFrame(judged, columns=_JUDGEMENT)
+    hours = pd.concat(outliers, ignore_index=True) if outliers else pd.DataFrame(columns=COLUMNS)
+    return table.assign(verdict=verdicts(table, monitoring)), worst(hours, monitoring.outliers)
+
+
+#: Columns of `contracts.LiveJudgements`.
+_JUDGEMENT = [
+    "product_id", "entity_id", "model", "issues", "intervals", "loss", "replay_loss", "expected_loss", "excess_share",
+    "p_value", "verdict",
+]  # fmt: skip
 
 
 def raise_incidents(

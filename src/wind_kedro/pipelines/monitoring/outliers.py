@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from wind_kedro.cards import Fleet
 from wind_kedro.clock import Clock
-from wind_kedro.pipelines.monitoring.regimes import Array, Regimes, losses
-from wind_kedro.pipelines.monitoring.settings import Monitoring, Outliers
+from wind_kedro.pipelines.monitoring.regimes import Array, Regimes
+from wind_kedro.pipelines.monitoring.settings import Outliers
 
-_COLUMNS = [
+#: Columns of `contracts.Outliers`.
+COLUMNS = [
     "product_id", "entity_id", "model", "model_version", "issued_at", "valid_at", "lead_minutes", "loss", "expected_loss",
     "median_share", "actual_share", "wind_speed_ms", "wind_rank", "ramp_ms", "ramp_rank", "spread_ms", "spread_rank",
     "later_wind_speed_ms", "measured_wind_speed_ms", "coverage_share", "stopped_share", "curtailed_share", "verdict",
@@ -23,44 +23,22 @@ _COLUMNS = [
 _CURVE_CLASS_MS = 1.0
 
 
-def find_outliers(
-    forecasts: pd.DataFrame,
-    replay_forecasts: pd.DataFrame,
-    observations: pd.DataFrame,
-    features: pd.DataFrame,
-    fleet: Fleet,
-    clock: Clock,
-    monitoring: Monitoring,
-) -> pd.DataFrame:
-    """One row per product, entity and interval that was forecast worse than its replay nearly ever did: weather and verdict.
-
-    Of an interval the worst issue counts; the worst `outliers.per_entity` are kept. Ranks are shares of the replay's
-    intervals that had less. Verdicts, the first that fits: ``data`` (too few turbines reported, or no weather was there),
-    ``availability`` (turbines stopped, curtailed, or below what their own wind gives), ``storm`` (rare wind, ramp or
-    disagreement of the weather models), ``weather`` (a later run or the wind measured explains the error), ``model``.
-    """
-    rules = monitoring.outliers
-    parts = []
-    for product in fleet.products:
-        live = losses(forecasts, observations, features, product, clock)
-        replay = losses(replay_forecasts, observations, features, product, clock)
-        later = later_wind(features[features["product_id"] == product.id], clock)
-        past = dict(iter(replay.groupby(["entity_id", "model"])))
-        for key, own in live.groupby(["entity_id", "model"]):
-            known = past.get(key)
-            if known is None or len(known) < monitoring.least_intervals or known["wind_speed_ms"].isna().all():
-                continue
-            parts.append(examine(own.merge(later, on=["entity_id", "valid_at"], how="left"), known, rules))
-    if not parts:
-        return pd.DataFrame(columns=_COLUMNS)
-    table = pd.concat(parts, ignore_index=True).sort_values("loss", ascending=False, kind="stable")
-    table = table.drop_duplicates(["product_id", "entity_id", "valid_at"])
-    worst = table.groupby(["product_id", "entity_id"], sort=False).head(rules.per_entity)
-    return worst.sort_values(["product_id", "entity_id", "valid_at"], ignore_index=True)[_COLUMNS]
+def worst(table: pd.DataFrame, rules: Outliers) -> pd.DataFrame:
+    """Of an interval the worst issue counts; of an entity the worst `Outliers.per_entity` are kept."""
+    ordered = table.sort_values("loss", ascending=False, kind="stable")
+    once = ordered.drop_duplicates(["product_id", "entity_id", "valid_at"])
+    kept = once.groupby(["product_id", "entity_id"], sort=False).head(rules.per_entity)
+    return kept.sort_values(["product_id", "entity_id", "valid_at"], ignore_index=True)[COLUMNS]
 
 
 def examine(live: pd.DataFrame, replay: pd.DataFrame, rules: Outliers, *, every: bool = False) -> pd.DataFrame:
-    """The rows that lost more than the replay nearly ever did (or ``every`` row), with ranks, verdict and evidence."""
+    """The rows that lost more than the replay nearly ever did (or ``every`` row), with ranks, verdict and evidence.
+
+    Ranks are shares of the replay's intervals that had less. Verdicts, the first that fits: ``data`` (too few turbines reported,
+    or no weather was there), ``availability`` (turbines stopped, curtailed, or below what their own wind gives), ``storm`` (rare
+    wind, ramp or disagreement of the weather models), ``weather`` (a later run or the wind measured explains the error),
+    ``model``.
+    """
     least = np.quantile(replay["loss"], 1 - rules.rare_share)
     rows = live if every else live[live["loss"] > least]
     rows = rows.assign(

@@ -1,8 +1,8 @@
 r"""Monitoring: did what was issued come true, and does anybody need to act?
 
 forecasts, observations, ──┬─ score_issued ── live_scores
-replay_forecasts, features ├─ find_outliers ─ outliers
-                           └─ judge_live ──── live_judgements ─┐
+replay_forecasts, features └─ judge_live ─┬─ outliers
+                                          └── live_judgements ─┐
 data_quality, readiness, decisions ────────────────────────────┴─ raise_incidents ─ incidents_found ─┐
 alarm_channels, alarms_before ───────────────────────────────────────────────────────────────────────┴─ send_alarms
                                                                                incidents, alarms ──────────┘
@@ -10,13 +10,7 @@ alarm_channels, alarms_before ────────────────�
 
 from kedro.pipeline import Node, Pipeline
 
-from wind_kedro.pipelines.monitoring.nodes import raise_incidents, score_issued, send_alarms
-from wind_kedro.pipelines.monitoring.outliers import find_outliers
-from wind_kedro.pipelines.monitoring.regimes import judge_live
-
-_IN_ITS_WEATHER = [
-    "forecasts", "replay_forecasts", "observations", "features", "params:fleet", "params:clock", "params:monitoring",
-]  # fmt: skip
+from wind_kedro.pipelines.monitoring.nodes import judge_live, raise_incidents, score_issued, send_alarms
 
 
 def create_pipeline() -> Pipeline:
@@ -29,8 +23,20 @@ def create_pipeline() -> Pipeline:
                 outputs="live_scores",
                 name="score_issued",
             ),
-            Node(judge_live, inputs=_IN_ITS_WEATHER, outputs="live_judgements", name="judge_live"),
-            Node(find_outliers, inputs=_IN_ITS_WEATHER, outputs="outliers", name="find_outliers"),
+            Node(
+                judge_live,
+                inputs=[
+                    "forecasts",
+                    "replay_forecasts",
+                    "observations",
+                    "features",
+                    "params:fleet",
+                    "params:clock",
+                    "params:monitoring",
+                ],
+                outputs=["live_judgements", "outliers"],
+                name="judge_live",
+            ),
             Node(
                 raise_incidents,
                 inputs=[

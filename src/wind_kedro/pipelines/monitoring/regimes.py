@@ -16,7 +16,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import norm
 
-from wind_kedro.cards import Fleet, Product
+from wind_kedro.cards import Product
 from wind_kedro.clock import Clock
 from wind_kedro.columns import quantile_columns
 from wind_kedro.forecasts import KEYS
@@ -34,38 +34,6 @@ _SPEED_CLASSES = 10
 _STEEP_SHARE = 0.2
 #: A class is believed like this many intervals: with fewer of its own it leans on its wind's.
 _BELIEF = 50
-_COLUMNS = [
-    "product_id", "entity_id", "model", "issues", "intervals", "loss", "replay_loss", "expected_loss", "excess_share",
-    "p_value", "verdict",
-]  # fmt: skip
-
-
-def judge_live(
-    forecasts: pd.DataFrame,
-    replay_forecasts: pd.DataFrame,
-    observations: pd.DataFrame,
-    features: pd.DataFrame,
-    fleet: Fleet,
-    clock: Clock,
-    monitoring: Monitoring,
-) -> pd.DataFrame:
-    """One row per product, entity and model that issued: its loss, what its replay promised in that weather, and the verdict.
-
-    The loss is that of the product's deciding score: the error of the median for nMAE, else the mean quantile loss; a share
-    of the capacity available. ``p_value`` is one-sided, of the excess of loss per issue over the expected, with standard
-    errors that allow issues near in time to err together (Newey and West, Econometrica 55, 1987); verdicts hold over all
-    rows together (Holm, Scandinavian Journal of Statistics 6, 1979).
-    """
-    rows = []
-    for product in fleet.products:
-        live = losses(forecasts, observations, features, product, clock)
-        replay = losses(replay_forecasts, observations, features, product, clock)
-        past = dict(iter(replay.groupby(["entity_id", "model"])))
-        for (entity_id, model), own in live.groupby(["entity_id", "model"]):
-            about = {"product_id": product.id, "entity_id": entity_id, "model": model}
-            rows.append({**about, **_judge(own, past.get((entity_id, model)), product, monitoring)})
-    table = pd.DataFrame(rows, columns=_COLUMNS)
-    return table.assign(verdict=_verdicts(table, monitoring))
 
 
 def losses(
@@ -154,9 +122,15 @@ class Regimes:
         return np.where(met, self.expected[place], np.nan)
 
 
-def _judge(
+def judge(
     live: pd.DataFrame, replay: pd.DataFrame | None, product: Product, monitoring: Monitoring
 ) -> Mapping[str, object]:
+    """What one model of one entity lost beside what its replay promised in that weather; the verdict is `verdicts`'.
+
+    The loss is that of the product's deciding score: the error of the median for nMAE, else the mean quantile loss; a share
+    of the capacity available. ``p_value`` is one-sided, of the excess of loss per issue over the expected, with standard
+    errors that allow issues near in time to err together (`standard_error`).
+    """
     nothing = {"replay_loss": np.nan, "expected_loss": np.nan, "excess_share": np.nan, "p_value": np.nan}
     counted = {"issues": live["issued_at"].nunique(), "intervals": len(live), "loss": live["loss"].mean()}
     known = replay[replay["wind_speed_ms"].notna()] if replay is not None else None
@@ -194,20 +168,20 @@ def standard_error(values: pd.Series, product: Product) -> float:
     return math.sqrt(long_run_variance(values.to_numpy(float), lags) / max(count - 1 - lags, 1))
 
 
-def _verdicts(table: pd.DataFrame, monitoring: Monitoring) -> list[str]:
-    """``behind``, ``weather``, ``as_promised`` or ``unknown``, row by row."""
+def verdicts(table: pd.DataFrame, monitoring: Monitoring) -> list[str]:
+    """``behind``, ``weather``, ``as_promised`` or ``unknown``, row by row; they hold over all rows together (Holm)."""
     p_values = table["p_value"].to_numpy(float)
     judged = np.flatnonzero(np.isfinite(p_values))
     worse = set(judged[adjusted(p_values[judged].tolist(), "holm") <= monitoring.significance])
-    verdicts = []
+    found = []
     for number, row in enumerate(table.to_dict("records")):
         raw = row["loss"] / row["replay_loss"] - 1 if np.isfinite(row["replay_loss"]) and row["replay_loss"] else 0.0
         if number not in judged:
-            verdicts.append("unknown")
+            found.append("unknown")
         elif number in worse and row["excess_share"] > monitoring.tolerance_share:
-            verdicts.append("behind")
+            found.append("behind")
         elif raw > monitoring.tolerance_share and row["excess_share"] <= monitoring.tolerance_share:
-            verdicts.append("weather")
+            found.append("weather")
         else:
-            verdicts.append("as_promised")
-    return verdicts
+            found.append("as_promised")
+    return found
