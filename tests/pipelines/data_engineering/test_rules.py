@@ -11,7 +11,7 @@ import pytest
 
 from wind_kedro.cards import Fleet
 from wind_kedro.pipelines.data_engineering import nodes
-from wind_kedro.pipelines.data_engineering.rules import clean_values
+from wind_kedro.pipelines.data_engineering.rules import clean_values, with_turbines
 from wind_kedro.pipelines.data_engineering.units import nothing_suspected
 
 from .test_tables import timed
@@ -41,7 +41,9 @@ def clean(windy: Callable[..., Fleet], settings: Any) -> Callable[..., pd.DataFr
         table = timed([row | {"cadence": cadence} for row in rows])
         bare = table.drop(*(name for name in table.columns if "spiked" in name))
         bare = bare.mutate(**dict.fromkeys(faults, ibis.null("string")))
-        return clean_values(bare, nothing_suspected(), windy(**signals), settings).order_by("valid_at").to_pandas()
+        fleet = windy(**signals)
+        cleaned = clean_values(with_turbines(bare, fleet), nothing_suspected(), fleet, settings)
+        return cleaned.order_by("valid_at").to_pandas()
 
     return run
 

@@ -10,7 +10,7 @@ import pandas as pd
 
 from wind_kedro.cards import Fleet
 
-from ._tables import Table, naive
+from ._tables import Table, held, microseconds, naive, zoned
 from .chunks import FARM, Chunk, Chunks, is_inside, near, plan
 from .looks import Looks
 from .parsing import SIGNALS
@@ -82,17 +82,16 @@ def _judged(rows: Table, curves: pd.DataFrame, fleet: Fleet, data_engineering: D
     values = {f"{name}_first": as_first_known(rows, name) for name in SPIKES_IN_TIME}
     names = ("farm_id", "unit", "rated", "cadence", "version", "valid_at", "available_at", "pitch_deg", "temperature_c")
     narrow = _with_curve(rows.select(*names, **values), curves, data_engineering.power_curve.bin_width_ms)
-    labelled = _labels(narrow, fleet, data_engineering.labels)
+    labelled = held(_labels(narrow, fleet, data_engineering.labels))
     rows = rows.left_join(labelled, ["unit", "valid_at", "version"])
     return rows.mutate(label=rows.label.fill_null(""))
 
 
 def _given_out(rows: Table) -> Table:
     """The columns of the contract, times in UTC."""
-    utc = "timestamp('UTC')"
     times = ("valid_at", "available_at", "superseded_at", *(f"{name}_spiked_at" for name in SPIKES_IN_TIME))
     return rows.select(
-        "farm_id", "turbine_id", **{name: rows[name].cast(utc) for name in times},
+        "farm_id", "turbine_id", **{name: zoned(rows, name) for name in times},
         **{name: rows[name] for name in SIGNALS}, **{f"{name}_spiked": rows[f"{name}_spiked"] for name in SPIKES_IN_TIME},
         version=rows.version, status=rows.status, label=rows.label, retimed=rows.retimed,
         source_file=rows.source_file, source_row=rows.source_row,
@@ -140,47 +139,84 @@ def _labels(rows: Table, fleet: Fleet, settings: Labels) -> Table:
     cold = (rows.temperature_c < settings.iced_below_c).fill_null(False)
     idle = ((rows.share <= settings.idle_share) & (rows.expected >= settings.expected_share)).fill_null(False)
     slow = (rows.below & (rows.share > settings.idle_share)).fill_null(False)
-    rows = rows.select(
+    rows = held(rows.select(
         "farm_id", "unit", "cadence", "version", "valid_at", "available_at", "share", "expected",
         first=rows.version == 0, feathered=feathered, pitched=pitched.fill_null(False), idle=idle, slow=slow,
-        off=rows.below | rows.above, idle_row=idle.cast("int64"),
-        iced_row=(slow & cold & ~pitched.fill_null(False)).cast("int64"),
-    )  # fmt: skip
+        off=rows.below | rows.above, iced=slow & cold & ~pitched.fill_null(False),
+    ))  # fmt: skip
     told = _all_idle(rows, settings.common_turbines)
-    looks = Looks(rows, ["unit", "first"], "valid_at")
-
-    def lasting(flag: str, minutes: float) -> Any:
-        def rule(cadence: int) -> Any:
-            count = max(1, int(minutes * 60 // cadence))
-            if count == 1:
-                return here[flag] == 1
-            return here["first"] & (looks.last("sum", flag, count) == count) & looks.whole(count, cadence)
-
-        return by_cadence(fleet, rule)
-
-    def level(minutes: float) -> Any:
-        def rule(cadence: int) -> Any:
-            count = max(_LEVEL_ROWS, int(minutes * 60 // cadence))
-            span = looks.last("greatest", "share", count) - looks.last("least", "share", count)
-            there = looks.last("count", "share", count) == count
-            return here["first"] & (span <= settings.flat_share) & there & looks.whole(count, cadence)
-
-        return by_cadence(fleet, rule)
-
+    level = _level(rows, {settings.flat_minutes, settings.derated_minutes}, fleet, settings.flat_share)
+    # Most rows are on the curve and turn: the words are sought for the others.
+    rows = rows.filter(rows.idle | rows.feathered | rows.off)
+    for flag, minutes in (("idle", settings.stopped_minutes), ("iced", settings.iced_minutes)):
+        rows = _lasting(rows, flag, minutes, fleet)
+    for minutes, found in level.items():
+        found = found.select("unit", "valid_at", "version", **{f"level:{minutes}": ibis.literal(True)})
+        rows = rows.left_join(found, ["unit", "valid_at", "version"])
+        rows = rows.drop(*(name for name in rows.columns if name.endswith("_right")))
     words = [
-        (here.idle & (here.feathered | lasting("idle_row", settings.stopped_minutes)), "stopped"),
+        (here.idle & (here.feathered | here["idle_lasts"]), "stopped"),
         (here.feathered & (here.expected >= settings.feathered_expected_share), "stopped"),
-        (here.slow & level(settings.derated_minutes), "derated"),
-        (here.slow & (here.pitched | level(settings.flat_minutes)), "curtailed"),
-        (lasting("iced_row", settings.iced_minutes), "iced"),
+        (here[f"level:{settings.derated_minutes}"], "derated"),
+        (here[f"level:{settings.flat_minutes}"] | (here.slow & here.pitched), "curtailed"),
+        (here["iced_lasts"], "iced"),
         (here.off, "off_curve"),
     ]
     label = ibis.cases(*((holds.fill_null(False), word) for holds, word in words), else_="")
-    # Most rows are on the curve and turn: the words are sought for the others.
-    rows = looks.made().filter(here.idle | here.feathered | here.off)
     rows = rows.mutate(label=label).left_join(told, ["unit", "valid_at"])
     label = ibis.ifelse(rows.idle & rows["first"] & rows.all_idle.fill_null(False), "curtailed", rows.label)
     return rows.select("unit", "valid_at", "version", label=label).filter(here.label != "")
+
+
+def _lasting(rows: Table, flag: str, minutes: float, fleet: Fleet) -> Table:
+    """Add ``<flag>_lasts``: whether it has held so long, the row included. Only rows with the flag follow each other."""
+    import ibis
+
+    here = ibis._
+    looks = Looks(rows, ["unit", "first", flag], "valid_at")
+
+    def rule(cadence: int) -> Any:
+        count = max(1, int(minutes * 60 // cadence))
+        return here[flag] if count == 1 else here[flag] & here["first"] & looks.whole(count, cadence)
+
+    lasts = by_cadence(fleet, rule)
+    return looks.made().mutate(**{f"{flag}_lasts": lasts.fill_null(False)}).drop(*looks.names)
+
+
+def _level(rows: Table, lengths: set[float], fleet: Fleet, flat_share: float) -> dict[float, Table]:
+    """By length in minutes: the slow rows whose power was held level for so long.
+
+    What is level for long is level for short: so the longer is sought where the shorter was found, and few rows are sorted.
+    """
+    import ibis
+
+    here = ibis._
+    rows = rows.filter(rows["first"])
+    few, found = rows.filter(rows.slow), {}
+    for minutes in sorted(lengths):
+        longest = max(farm.signals.cadence_seconds for farm in fleet.farms)
+        before = _and_before(rows, few, max(int(minutes * 60), _LEVEL_ROWS * longest))
+        looks = Looks(before, ["unit"], "valid_at")
+
+        def rule(cadence: int, minutes: float = minutes, looks: Looks = looks) -> Any:
+            count = max(_LEVEL_ROWS, int(minutes * 60 // cadence))
+            span = looks.last("greatest", "share", count) - looks.last("least", "share", count)
+            there = looks.last("count", "share", count) == count
+            return (span <= flat_share) & there & looks.whole(count, cadence)
+
+        held_level = by_cadence(fleet, rule)
+        level = looks.made().filter(here.slow & held_level.fill_null(False))
+        few = found[minutes] = held(level.select("unit", "valid_at", "version"))
+    return found
+
+
+def _and_before(rows: Table, few: Table, seconds: int) -> Table:
+    """All rows of the turbines of a few, from at least so many seconds before each of them on."""
+    length = seconds * 1_000_000
+    stretch = microseconds(few, "valid_at") // length
+    stretches = few.select("unit", stretch=stretch).union(few.select("unit", stretch=stretch - 1))
+    numbered = rows.mutate(stretch=microseconds(rows, "valid_at") // length)
+    return numbered.semi_join(stretches, ["unit", "stretch"]).drop("stretch")
 
 
 def _all_idle(rows: Table, common_turbines: int) -> Table:
@@ -197,5 +233,5 @@ def _all_idle(rows: Table, common_turbines: int) -> Table:
     some = rows.semi_join(many.filter(many["idle"] >= common_turbines), ["farm_id", "valid_at"])
     come = ibis.range_window(group_by=["farm_id", "valid_at"], order_by="available_at", preceding=None, following=0)
     there = some.share.count().over(come)
-    some = some.mutate(all_idle=(some.idle_row.sum().over(come) == there) & (there >= common_turbines))
+    some = some.mutate(all_idle=(some.idle.cast("int64").sum().over(come) == there) & (there >= common_turbines))
     return some.filter(some.all_idle).select("unit", "valid_at", "all_idle")

@@ -51,27 +51,25 @@ class Looks:
         found = getattr(self._rows[column], _FRAMES[how])()
         return self._look(f"{column}:{how}:{count}", lambda: found.over(frame))
 
-    def same(self, column: str, count: int) -> Any:
-        """Whether the value repeats to the last digit in the row and those before it, ``count`` in all, none missing."""
-        if count <= SHORT:
-            return reduce(
-                lambda one, other: one & other,
-                [self.at(column, 0) == self.at(column, -place) for place in range(1, count)],
-            )
-        alike = self.last("least", column, count) == self.last("greatest", column, count)
-        return alike & (self.last("count", column, count) == count)
+    def follow(self, count: int, cadence: int) -> Any:
+        """Whether the row and those before it, ``count`` in all, follow each other without a gap.
 
-    def whole(self, count: int, cadence: int) -> Any:
-        """Whether the row and those before it, ``count`` in all, follow each other without a gap, and all were there in time.
-
-        That is when the last could be used. So a late row can take a row's past away, and never give it one: what a live run saw
-        is what any later run sees. Rows are on the grid of the cadence, each in an interval of its own.
+        Rows are on the grid of the cadence, each in an interval of its own.
         """
         import ibis
 
         since = ibis._.valid_at - ibis.interval(seconds=cadence * (count - 1))
-        without_gap = self.at("valid_at", 1 - count) == since
-        return without_gap & (self.last("greatest", "available_at", count) <= ibis._.available_at)
+        return self.at("valid_at", 1 - count) == since
+
+    def whole(self, count: int, cadence: int) -> Any:
+        """Whether they `follow` each other, and all were there in time.
+
+        That is when the last could be used. So a late row can take a row's past away, and never give it one: what a live run saw
+        is what any later run sees.
+        """
+        import ibis
+
+        return self.follow(count, cadence) & (self.last("greatest", "available_at", count) <= ibis._.available_at)
 
     def made(self) -> Table:
         """The table with all that was asked for."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial, reduce
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 
@@ -24,6 +24,9 @@ NEIGHBOURS = 2
 #: The values of observations: for them it matters when a spike was found.
 SPIKES_IN_TIME = ("power_kw", "wind_speed_ms")
 _SPIKED: tuple[Spiky, ...] = ("power_kw", "wind_speed_ms", "temperature_c")
+#: What moves the other signals: the wind all, and power shows that there is wind. Of two rows, both ends are kept.
+MOVERS = ("power_kw", "wind_speed_ms")
+_ENDS: dict[str, Literal["least", "greatest"]] = {"low": "least", "high": "greatest"}
 
 
 def turbines_of(fleet: Fleet) -> pd.DataFrame:
@@ -31,6 +34,14 @@ def turbines_of(fleet: Fleet) -> pd.DataFrame:
     turbines = [(farm.id, turbine.id, turbine.rated_power_kw) for farm in fleet.farms for turbine in farm.turbines]
     table = pd.DataFrame(turbines, columns=["farm_id", "turbine_id", "rated"])
     return table.assign(unit=range(len(table)))
+
+
+def with_turbines(rows: Table, fleet: Fleet) -> Table:
+    """Add ``rated`` and ``unit``; null for a turbine that no card names."""
+    import ibis
+
+    rows = rows.left_join(ibis.memtable(turbines_of(fleet)), ["farm_id", "turbine_id"])
+    return rows.drop("farm_id_right", "turbine_id_right")
 
 
 def cadences_of(fleet: Fleet) -> list[int]:
@@ -57,16 +68,17 @@ def clean_values(rows: Table, suspected_units: pd.DataFrame, fleet: Fleet, data_
     counts like a spike until it was found (`suspect_units`); a value of another signal that came before stays.
 
     Args:
-        rows: rows in time with their status and version, see `time_signals`.
+        rows: rows in time with their status and version, see `time_signals`, and their turbines (`with_turbines`).
         suspected_units: contract `SuspectedUnits`.
         fleet: the cards.
         data_engineering: the room's parameters.
     """
     import ibis
 
-    columns = [*rows.columns, *(f"{name}_suspected_at" for name in suspected_signals(suspected_units))]
-    rows = rows.left_join(ibis.memtable(turbines_of(fleet)), ["farm_id", "turbine_id"])
-    rows = rows.drop("farm_id_right", "turbine_id_right")
+    columns = [
+        *(name for name in rows.columns if name not in ("unit", "rated")),
+        *(f"{name}_suspected_at" for name in suspected_signals(suspected_units)),
+    ]
     rows = _without_known_units(with_suspicions(rows, suspected_units, "valid_at"), suspected_units)
     rows = rows.mutate(judged=rows.status.isin(["kept", "superseded"]) & (rows.version == 0))
     # Sorting costs by the width of a row: what is judged is sorted without all else, and only what is struck is joined back.
@@ -129,24 +141,40 @@ def _without_units_found_later(rows: Table, suspected_units: pd.DataFrame) -> Ta
 
 
 def _struck(judged: Table, fleet: Fleet, data_engineering: DataEngineering) -> Table:
-    """The turbine intervals with a value that is no measurement: ``<signal>_stuck``, and ``<signal>_found_at`` of a spike."""
-    seen = {*data_engineering.stuck.minutes, *_SPIKED, "pitch_deg"}
+    """The turbine intervals with a value that is no measurement: ``<signal>_stuck``, and ``<signal>_found_at`` of a spike.
+
+    Hardly any value repeats or stands off: one order of all rows finds those that do, and the rules judge them alone.
+    """
+    import ibis
+
+    held, off = data_engineering.stuck, data_engineering.spike
+    seen = {*held.minutes, *_SPIKED, "pitch_deg"}
     rows = judged.select("unit", "rated", "cadence", "valid_at", "available_at", *sorted(seen))
     looks = Looks(rows, ["unit"], "valid_at")
-    still = {
-        f"{name}_stuck": by_cadence(fleet, partial(stuck, looks, name, data_engineering.stuck))
-        for name in data_engineering.stuck.minutes
-    }
-    found = {f"{name}_found_at": spike(looks, name, data_engineering.spike) for name in _SPIKED}
+    repeated = {f"{name}_repeats": repeats(looks, name) for name in held.minutes}
+    standing = {f"{name}_stands_off": stands_off(looks, name, off) for name in _SPIKED}
+    found = {f"{name}_found_at": spike(looks, name, off) for name in _SPIKED}
+    ends = {f"{name}_{end}": _of_three(looks, name, how) for name in MOVERS for end, how in _ENDS.items()}
     follows = {
         _follows(place): looks.at("valid_at", place) == rows.valid_at + (rows.cadence * place).as_interval("s")
         for place in range(-NEIGHBOURS, NEIGHBOURS + 1)
         if place
     }
-    rows = looks.made().mutate(**follows).mutate(**still, **found)
-    rows = rows.select("unit", "valid_at", *still, *found)
-    strikes = [rows[name].fill_null(False) for name in still] + [rows[name].notnull() for name in found]
-    return rows.filter(reduce(lambda one, other: one | other, strikes))
+    came = _of_three(looks, "available_at", "greatest")
+    rows = looks.made().mutate(**repeated, **standing)
+    rows = rows.filter(reduce(lambda one, other: one | other, [rows[name] for name in [*repeated, *standing]]))
+    rows = rows.mutate(**follows).mutate(**found, **ends, all_came_at=came)
+    in_a_row = ibis._[_follows(-1)] & ibis._[_follows(-2)]
+    rows = rows.mutate(**{name: (ibis._[name] & in_a_row).fill_null(False) for name in repeated})
+    rows = rows.drop(*looks.names, *follows, *standing)
+    for name in held.minutes:
+        again = Looks(rows, ["unit", f"{name}_repeats"], "valid_at")
+        still = by_cadence(fleet, partial(stuck, again, name, held))
+        rows = again.made().mutate(**{f"{name}_stuck": still}).drop(*again.names)
+    still_names = [f"{name}_stuck" for name in held.minutes]
+    strikes = [rows[name] for name in still_names] + [rows[name].notnull() for name in found]
+    rows = rows.filter(reduce(lambda one, other: one | other, strikes))
+    return rows.select("unit", "valid_at", *still_names, *found)
 
 
 def _follows(place: int) -> str:
@@ -154,22 +182,57 @@ def _follows(place: int) -> str:
     return f"follows:{place:+d}"
 
 
-def stuck(looks: Looks, name: str, settings: Stuck, cadence: int) -> Any:
-    """A value that repeats to the last digit while what moves it moved: from the given repetition on."""
+def _of_three(looks: Looks, column: str, how: Literal["least", "greatest"]) -> Any:
+    """Of a row and the two before it."""
     import ibis
 
-    count = max(settings.min_repetitions, settings.minutes[name] * 60 // cadence)
+    return getattr(ibis, how)(ibis._[column], looks.at(column, -1), looks.at(column, -2))
+
+
+def repeats(looks: Looks, name: str) -> Any:
+    """Whether a value is that of the two rows before, to the last digit: no fewer are a repetition."""
+    import ibis
+
+    value = ibis._[name]
+    return ((value == looks.at(name, -1)) & (value == looks.at(name, -2))).fill_null(False)
+
+
+def stuck(looks: Looks, name: str, settings: Stuck, cadence: int) -> Any:
+    """A value that repeats to the last digit while what moves it moved: from the given repetition on.
+
+    Looked at are the rows that repeat the two before them, two fewer than values that are the same; what moves it is that of
+    all three rows. All were there in time if the last could only be used after them: so a late row can take a row's past away,
+    and never give it one, and what a live run saw is what any later run sees.
+    """
+    import ibis
+
+    here = ibis._
+    count = max(settings.min_repetitions, settings.minutes[name] * 60 // cadence) - 2
     mover, least = (
-        ("power_kw", ibis._.rated * settings.power_moves_share)
+        ("power_kw", here.rated * settings.power_moves_share)
         if name == "wind_speed_ms"
         else ("wind_speed_ms", settings.wind_moves_ms)
     )
-    moved = (looks.last("greatest", mover, count) - looks.last("least", mover, count)) >= least
+    moved = (looks.last("greatest", f"{mover}_high", count) - looks.last("least", f"{mover}_low", count)) >= least
     if name == "power_kw":
         low, high = settings.power_between_share
-        moved = moved & ibis._.power_kw.between(ibis._.rated * low, ibis._.rated * high)
-    # Hardly any value repeats: what follows is worked out for those that do.
-    return ibis.ifelse(looks.same(name, count), moved & looks.whole(count, cadence), False)
+        moved = moved & here.power_kw.between(here.rated * low, here.rated * high)
+    in_time = looks.last("greatest", "all_came_at", count) <= here.available_at
+    return (here[f"{name}_repeats"] & looks.follow(count, cadence) & in_time & moved).fill_null(False)
+
+
+def stands_off(looks: Looks, name: Spiky, settings: Spike) -> Any:
+    """Whether a value is so far from those on both sides that it can be a spike, or one of two."""
+    import ibis
+
+    here = ibis._
+    least: Any = here.rated * settings.least[name] if name == "power_kw" else settings.least[name]
+
+    def far(place: int) -> Any:
+        return ((here[name] - looks.at(name, place)).abs() >= least).fill_null(False)
+
+    both = (far(-1) & (far(1) | far(2))) | (far(-2) & far(1))
+    return both & (here.cadence <= settings.max_cadence_minutes * 60)
 
 
 def spike(looks: Looks, name: Spiky, settings: Spike) -> Any:
@@ -217,16 +280,10 @@ def spike(looks: Looks, name: Spiky, settings: Spike) -> Any:
         there = reduce(lambda one, other: one & other, [here[_follows(place)] for place in places if place])
         return ibis.ifelse(there & found & agree, known, ibis.null("timestamp"))
 
-    def far(place: int) -> Any:
-        return ((value - looks.at(name, place)).abs() >= least).fill_null(False)
-
     times = [sided(-1, 1), sided(-1, 2), sided(-2, 1)]
     # The first of the three that could be told: a later one says nothing new.
     first = reduce(lambda one, other: ibis.coalesce(ibis.least(one, other), one, other), times)
-    # Few values stand off by so much: what follows is worked out for those that do.
-    stands_off = (far(-1) & (far(1) | far(2))) | (far(-2) & far(1))
-    judged = stands_off & (here.cadence <= settings.max_cadence_minutes * 60)
-    return ibis.ifelse(judged, first, ibis.null("timestamp"))
+    return ibis.ifelse(here[f"{name}_stands_off"], first, ibis.null("timestamp"))
 
 
 def as_first_known(rows: Table, name: str) -> Any:

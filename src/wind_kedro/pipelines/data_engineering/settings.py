@@ -26,7 +26,7 @@ class Stuck(_Settings):
     minutes: dict[str, int] = Field(
         description="per signal: the value is taken as stuck when it repeats so long, minutes"
     )
-    min_repetitions: int = Field(ge=2, description="and at least so often, however long the farm's intervals are")
+    min_repetitions: int = Field(ge=3, description="and at least so often, however long the farm's intervals are")
     wind_moves_ms: Positive = Field(
         description="the wind speed moved at least so much meanwhile, m/s: what follows it should have moved"
     )

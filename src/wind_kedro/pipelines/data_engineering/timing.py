@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Callable
+from functools import reduce
 from typing import Any
 
 import pandas as pd
@@ -11,12 +13,12 @@ from wind_kedro.cards import Farm, Fleet
 from wind_kedro.clock import Clock
 from wind_kedro.errors import WindKedroError
 
-from ._tables import Table, offset_minutes, transitions
+from ._tables import Table, held, microseconds, offset_minutes, transitions
 from .chunks import Chunk, Chunks, is_inside, near, plan
 from .clocks import calibration_spans
 from .parsing import READINGS, SIGNALS
 from .retiming import Change, retime
-from .rules import clean_values
+from .rules import clean_values, with_turbines
 from .settings import DataEngineering
 
 #: How far around a clock change rows are looked at, hours: the doubled and the missing stretch, and hours to learn its
@@ -78,14 +80,17 @@ def time_signals(
     import ibis
 
     rows = parsed_signals.filter(parsed_signals.source_row > 0)
-    timed = _known(_timed(rows, clock_calibration, fleet), clock)
+
+    def in_time(rows: Table) -> Table:
+        return _known(_timed(rows, clock_calibration, fleet), clock)
+
+    timed = in_time(rows)
     if not timed.filter(timed.reason.isnull()).limit(1).count().execute():
         raise NothingAvailableError(_nothing(_timed(rows, clock_calibration, fleet), clock))
-    moved = _put_right(timed, fleet, data_engineering)
+    moved = _put_right(rows, in_time, fleet, data_engineering)
 
     def settled(rows: Table) -> Table:
-        timed = _known(_timed(rows, clock_calibration, fleet), clock)
-        return _known(_moved(timed, moved), clock)
+        return with_turbines(_known(_moved(in_time(rows), moved), clock), fleet)
 
     if rows.count().execute() <= data_engineering.chunk_rows:
         return clean_values(_versions(settled(rows)), suspected_units, fleet, data_engineering)
@@ -157,8 +162,7 @@ def _timed(parsed: Table, calibration: pd.DataFrame, fleet: Fleet) -> Table:
             ibis.greatest(rows.arrived_at, rows.first_fitted_at.fill_null(never)),
         )
     )
-    second = rows.valid_at.epoch_seconds()
-    off_grid = rows.reason.isnull() & ((second % rows.cadence != 0) | (rows.valid_at != rows.valid_at.truncate("s")))
+    off_grid = rows.reason.isnull() & (microseconds(rows, "valid_at") % (rows.cadence * 1_000_000) != 0)
     return rows.mutate(
         reason=ibis.ifelse(off_grid, "off_grid", rows.reason),
         detail=ibis.ifelse(
@@ -195,15 +199,24 @@ def _nothing(rows: Table, clock: Clock) -> str:
 # --- clock changes ----------------------------------------------------------------------------------------------------
 
 
-def _put_right(rows: Table, fleet: Fleet, data_engineering: DataEngineering) -> pd.DataFrame:
-    """The rows that clock changes doubled and that can be put right: `retime`, farm by farm and change by change."""
+def _put_right(
+    parsed: Table, in_time: Callable[[Table], Table], fleet: Fleet, data_engineering: DataEngineering
+) -> pd.DataFrame:
+    """The rows that clock changes doubled and that can be put right: `retime`, farm by farm and change by change.
+
+    Only rows whose stamp is near a change are put in time for it.
+    """
     import ibis
 
     nothing = pd.DataFrame()
-    span = rows.agg(first=rows.valid_at.min(), last=rows.valid_at.max()).to_pandas().iloc[0]
-    changes = _changes(fleet, span["first"], span["last"])
+    stamp = parsed[_STAMP]
+    span = parsed.agg(first=stamp.min(), last=stamp.max()).to_pandas().iloc[0]
+    changes = _changes(fleet, span["first"] - _FARTHEST, span["last"] + _FARTHEST)
     if changes.empty:
         return nothing
+    stretches = changes[["seen_from", "seen_until"]].drop_duplicates().itertuples(index=False)
+    there = [(stamp >= begin - _FARTHEST) & (stamp < end + _FARTHEST) for begin, end in stretches]
+    rows = in_time(parsed.filter(reduce(lambda one, other: one | other, there)))
     table = ibis.memtable(changes)
     good = rows.filter(rows.reason.isnull())
     around = good.inner_join(
@@ -278,26 +291,32 @@ def _reach(farm: Farm, at: dt.datetime) -> dt.timedelta:
 # --- versions ---------------------------------------------------------------------------------------------------------
 
 
-_INTERVAL = ("farm_id", "turbine_id", "valid_at")
+_INTERVAL = ("unit", "valid_at")
+_SETTLED = (
+    "farm_id", "turbine_id", "unit", "rated", *_ROW[1:], "valid_at", "arrived_at", "available_at", "cadence", "retimed",
+    *SIGNALS, *(f"{name}_fault" for name in SIGNALS), "reason", "detail",
+)  # fmt: skip
 
 
 def _versions(rows: Table) -> Table:
     """Settle which rows of one turbine and interval are repetitions, conflicts and revisions.
 
-    Nearly every row is alone in its interval, and has its fate without being sorted: only those with a rival are. Which intervals
-    those are is asked first, as engines would work out the count of each interval for both kinds anew.
+    Nearly every row is alone in its interval, and has its fate without being sorted: only those with a rival are. What is asked
+    more than once is held: engines would put every row in time anew for each question.
     """
     import ibis
 
+    rows = held(rows.select(*_SETTLED))
     good = rows.filter(rows.reason.isnull())
-    rivalled = good.group_by(_INTERVAL).agg(rivals=good.count())
-    rivalled = ibis.memtable(
-        rivalled.filter(rivalled.rivals > 1).select(*_INTERVAL).to_pandas(), schema=rivalled.select(*_INTERVAL).schema()
+    # Numbers are grouped in half the time that times are.
+    counted = good.group_by(unit=good.unit, at=microseconds(good, "valid_at")).agg(
+        rivals=good.count(), valid_at=good.valid_at.min()
     )
+    rivalled = held(counted.filter(counted.rivals > 1).select(*_INTERVAL))
     no, never = ibis.literal(False), ibis.null("timestamp")
     alone = rows.anti_join(rivalled, _INTERVAL)
     alone = alone.mutate(duplicate=no, conflict=no, superseded_at=never, version=ibis.literal(0, "int64"))
-    return _fates(alone).union(_fates(_contest(rows.semi_join(rivalled, _INTERVAL))))
+    return _fates(alone).union(held(_fates(_contest(rows.semi_join(rivalled, _INTERVAL)))))
 
 
 def _contest(rows: Table) -> Table:
@@ -327,7 +346,7 @@ def _fates(rows: Table) -> Table:
     import ibis
 
     return rows.select(
-        "farm_id", "turbine_id", "source_file", "source_row", "valid_at", "arrived_at", "available_at", "superseded_at",
+        "unit", "rated", "farm_id", "turbine_id", "source_file", "source_row", "valid_at", "arrived_at", "available_at", "superseded_at",
         "version", "cadence", "retimed", *SIGNALS, *(f"{name}_fault" for name in SIGNALS),
         status=ibis.cases(
             (rows.duplicate, "duplicate"),
