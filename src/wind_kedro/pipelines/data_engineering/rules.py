@@ -1,7 +1,7 @@
 """Values that no turbine measured although they could be: sensors that are stuck, spikes, units. Each rule is one function.
 
 A rule says what it looks at, and makes an expression of it. All look along one order (a turbine's first versions by time), so
-that the tables' engine sorts once.
+that the tables' engine sorts once; what takes more than a few neighbours to say is asked only of the rows that it can be true of.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ NEIGHBOURS = 2
 #: The values of observations: for them it matters when a spike was found.
 SPIKES_IN_TIME = ("power_kw", "wind_speed_ms")
 _SPIKED: tuple[Spiky, ...] = ("power_kw", "wind_speed_ms", "temperature_c")
-#: What moves the other signals: the wind all, and power shows that there is wind. Of two rows, both ends are kept.
-MOVERS = ("power_kw", "wind_speed_ms")
+#: What moves the other signals: the wind all, and power shows that there is wind.
+_MOVERS = ("power_kw", "wind_speed_ms")
 _ENDS: dict[str, Literal["least", "greatest"]] = {"low": "least", "high": "greatest"}
 
 
@@ -147,14 +147,14 @@ def _struck(judged: Table, fleet: Fleet, data_engineering: DataEngineering) -> T
     """
     import ibis
 
-    held, off = data_engineering.stuck, data_engineering.spike
-    seen = {*held.minutes, *_SPIKED, "pitch_deg"}
+    still, off = data_engineering.stuck, data_engineering.spike
+    seen = {*still.minutes, *_SPIKED, "pitch_deg"}
     rows = judged.select("unit", "rated", "cadence", "valid_at", "available_at", *sorted(seen))
     looks = Looks(rows, ["unit"], "valid_at")
-    repeated = {f"{name}_repeats": repeats(looks, name) for name in held.minutes}
+    repeated = {f"{name}_repeats": repeats(looks, name) for name in still.minutes}
     standing = {f"{name}_stands_off": stands_off(looks, name, off) for name in _SPIKED}
     found = {f"{name}_found_at": spike(looks, name, off) for name in _SPIKED}
-    ends = {f"{name}_{end}": _of_three(looks, name, how) for name in MOVERS for end, how in _ENDS.items()}
+    ends = {f"{name}_{end}": _of_three(looks, name, how) for name in _MOVERS for end, how in _ENDS.items()}
     follows = {
         _follows(place): looks.at("valid_at", place) == rows.valid_at + (rows.cadence * place).as_interval("s")
         for place in range(-NEIGHBOURS, NEIGHBOURS + 1)
@@ -167,14 +167,14 @@ def _struck(judged: Table, fleet: Fleet, data_engineering: DataEngineering) -> T
     in_a_row = ibis._[_follows(-1)] & ibis._[_follows(-2)]
     rows = rows.mutate(**{name: (ibis._[name] & in_a_row).fill_null(False) for name in repeated})
     rows = rows.drop(*looks.names, *follows, *standing)
-    for name in held.minutes:
+    for name in still.minutes:
         again = Looks(rows, ["unit", f"{name}_repeats"], "valid_at")
-        still = by_cadence(fleet, partial(stuck, again, name, held))
-        rows = again.made().mutate(**{f"{name}_stuck": still}).drop(*again.names)
-    still_names = [f"{name}_stuck" for name in held.minutes]
-    strikes = [rows[name] for name in still_names] + [rows[name].notnull() for name in found]
+        struck = by_cadence(fleet, partial(stuck, again, name, still))
+        rows = again.made().mutate(**{f"{name}_stuck": struck}).drop(*again.names)
+    held = [f"{name}_stuck" for name in still.minutes]
+    strikes = [rows[name] for name in held] + [rows[name].notnull() for name in found]
     rows = rows.filter(reduce(lambda one, other: one | other, strikes))
-    return rows.select("unit", "valid_at", *still_names, *found)
+    return rows.select("unit", "valid_at", *held, *found)
 
 
 def _follows(place: int) -> str:
