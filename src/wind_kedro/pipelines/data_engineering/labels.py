@@ -151,8 +151,8 @@ def _labels(rows: Table, fleet: Fleet, settings: Labels) -> Table:
     for flag, minutes in (("idle", settings.stopped_minutes), ("iced", settings.iced_minutes)):
         rows = _lasting(rows, flag, minutes, fleet)
     for minutes, found in level.items():
-        found = found.select("unit", "valid_at", "version", **{f"level:{minutes}": ibis.literal(True)})
-        rows = rows.left_join(found, ["unit", "valid_at", "version"])
+        mark = {f"level:{minutes}": ibis.literal(True)}
+        rows = rows.left_join(found.mutate(**mark), ["unit", "valid_at", "version"])
         rows = rows.drop(*(name for name in rows.columns if name.endswith("_right")))
     words = [
         (here.idle & (here.feathered | here["idle_lasts"]), "stopped"),

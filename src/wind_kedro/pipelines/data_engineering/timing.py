@@ -346,8 +346,8 @@ def _fates(rows: Table) -> Table:
     import ibis
 
     return rows.select(
-        "unit", "rated", "farm_id", "turbine_id", "source_file", "source_row", "valid_at", "arrived_at", "available_at", "superseded_at",
-        "version", "cadence", "retimed", *SIGNALS, *(f"{name}_fault" for name in SIGNALS),
+        "unit", "rated", "farm_id", "turbine_id", "source_file", "source_row", "valid_at", "arrived_at", "available_at",
+        "superseded_at", "version", "cadence", "retimed", *SIGNALS, *(f"{name}_fault" for name in SIGNALS),
         status=ibis.cases(
             (rows.duplicate, "duplicate"),
             (rows.conflict | rows.reason.notnull(), "quarantined"),
