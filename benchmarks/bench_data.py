@@ -38,6 +38,7 @@ SPARK_MILLION = 1
 #: Larger pieces take so long that a disturbance evens out.
 TURNS_MILLION, TURNS = 10, 3
 MEMORY = "2000MB"
+_HOUR = 3_600_000_000  # microseconds
 WORK = {
     "make": "made signals, written as the pipeline stores them parsed",
     "sum_hours": "read and sum the columns of the parsed signals that range_and_hours takes: a baseline",
@@ -203,12 +204,14 @@ def _settings() -> Any:
 
 
 def hours(rows: Any, cadence: int) -> Any:
-    """Values out of range removed and counted, and means by turbine and hour."""
+    """Values out of range removed and counted, and means by turbine and hour, numbered since 1970 as observations are."""
+    from wind_kedro.pipelines.data_engineering._tables import microseconds
     from wind_kedro.pipelines.data_engineering.parsing import range_faults
 
     rows = rows.mutate(rated_power_kw=2000.0, **{f"{name}_source": rows[name] for name in SIGNALS})
     rows = range_faults(rows, _fleet(cadence), _settings())
-    grouped = rows.group_by(["farm_id", "turbine_id", rows.wall_clock_is_utc.truncate("h").name("hour")])
+    rows = rows.mutate(hour=microseconds(rows, "wall_clock_is_utc") // _HOUR)
+    grouped = rows.group_by(["farm_id", "turbine_id", "hour"])
     return grouped.agg(
         **{name: rows[name].mean() for name in SIGNALS},
         **{f"{name}_faults": rows[f"{name}_fault"].count() for name in SIGNALS},
