@@ -8,7 +8,15 @@ import pandas as pd
 import pytest
 
 from wind_kedro.models import ModelConfig, build, with_members
-from wind_kedro.models.hand_over import FleetPart, HandOver, HandOverParameters, learn_from_fleet, weights_at
+from wind_kedro.models.hand_over import (
+    FleetPart,
+    HandOver,
+    HandOverParameters,
+    _learn_weights,
+    _Rows,
+    learn_from_fleet,
+    weights_at,
+)
 from wind_kedro.models.objects import fetch, store
 
 LEVELS = [0.1, 0.5, 0.9]
@@ -90,6 +98,32 @@ def test_farms_that_are_alike_go_on_learning_from_each_other(alike: dict[str, pd
     part = part_of(alike, ["farm_0"])
     assert part.weights is not None
     assert part.weights[1, 0] < 0.5  # three days of own history against three farms' eighty
+
+
+@pytest.mark.parametrize(
+    ("bias", "proven"),
+    [
+        pytest.param(0.0, False, id="no gain but by chance"),
+        pytest.param(0.1, True, id="own is biased, the fleet is not"),
+    ],
+)
+def test_at_full_history_others_count_only_if_they_are_proven_to_help(bias: float, proven: bool) -> None:
+    random = np.random.default_rng(4)
+    days = np.repeat(pd.date_range("2024-01-01", periods=60).to_numpy(), 24)
+    came = random.uniform(0.2, 0.8, len(days))
+    levels = [0.4, 0.5, 0.6]
+
+    def forecast(error: float, noise: float) -> Any:
+        median = came + error + np.repeat(random.normal(0, noise, 60), 24)
+        return median[:, None] + np.array([-0.02, 0.0, 0.02])
+
+    # The fleet's error is three times as large: what it adds to the mix is chance, unless own errs on one side.
+    rows = _Rows(np.stack([forecast(bias, 0.05), forecast(0.0, 0.15)]), came, days)
+    configs = {"own": {"type": "linear_quantile"}, "fleet": {"type": "linear_quantile", "scope": "fleet"}}
+    found, weights = _learn_weights({60.0: [rows]}, configs, levels)
+    assert found == [0.0, 60.0]
+    assert weights[0].tolist() == [0.0, 1.0]
+    assert (weights[1, 1] > 0) == proven
 
 
 def test_weights_run_between_lengths_over_the_logarithm() -> None:

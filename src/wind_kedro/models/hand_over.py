@@ -21,12 +21,18 @@ from pydantic import Field
 
 from wind_kedro.cards import Farm
 from wind_kedro.forecasts import feature_matrix
+from wind_kedro.gate import chance
 from wind_kedro.models.blend import Members, best_weights, told_by_members
 from wind_kedro.models.protocol import Array, Contributions, Forecaster, Parameters
+from wind_kedro.scores import pinball_loss
 from wind_kedro.tiers import Tier
 
 HAND_OVER = "hand_over.json"
 _HOURS_PER_DAY = 24
+#: Issues of so many days in a row may forecast the same interval.
+_DAYS_AHEAD = 2
+#: The most that chance may have to do with a gain over the own model at full history.
+_SIGNIFICANCE = 0.05
 
 
 @dataclass(frozen=True)
@@ -75,7 +81,8 @@ class HandOver(Forecaster):
     """Quantiles of its members averaged level by level, with the weights of the farm's days of history.
 
     Between learnt lengths the weights run in straight lines over the logarithm of days; what the own models count never falls
-    as history grows, is nothing at day 0, and is what was best at full history. A member that is not there (no fleet but
+    as history grows, is nothing at day 0, and is what was best at full history: there own alone, unless the others are proven to
+    help beyond chance. A member that is not there (no fleet but
     this farm, no history yet) leaves its weight to the others.
     """
 
@@ -272,8 +279,32 @@ def learn_from_fleet(
     return FleetPart(models, list(models), days, weights)
 
 
-#: What members forecast of farms with so many days of own history, (members, rows, levels), and what came.
-_Judged = dict[float, list[tuple[Array, Array]]]
+@dataclass(frozen=True)
+class _Rows:
+    """What members forecast, (members, rows, levels), what came, and the day of the issue of each row."""
+
+    quantiles: Array
+    came: Array
+    day: NDArray[np.datetime64]
+
+    @classmethod
+    def joined(cls, parts: Sequence[_Rows]) -> _Rows:
+        return cls(
+            np.concatenate([part.quantiles for part in parts], axis=1),
+            np.concatenate([part.came for part in parts]),
+            np.concatenate([part.day for part in parts]),
+        )
+
+    def losses(self, weights: Array, levels: Sequence[float]) -> Array:
+        """Pinball of the members so weighted, mean of each day of issue over all farms."""
+        there = weights > 0
+        mix = np.tensordot(weights[there], self.quantiles[there], axes=1)
+        loss = pinball_loss(self.came, mix, list(levels)).mean(axis=1)
+        return np.asarray(pd.Series(loss).groupby(self.day).mean().to_numpy(np.float64))
+
+
+#: By days of own history.
+_Judged = dict[float, list[_Rows]]
 
 
 def _judge(
@@ -325,7 +356,8 @@ def _judge(
                     else np.full((len(asked), len(levels)), np.nan)
                     for name, config in configs.items()
                 ]
-                found.setdefault(length, []).append((np.stack(quantiles), came))
+                day = ahead["issued_at"].dt.tz_convert(None).dt.floor("D").to_numpy()
+                found.setdefault(length, []).append(_Rows(np.stack(quantiles), came, day))
     return _full_together(found, parameters)
 
 
@@ -366,22 +398,16 @@ def _learn_weights(
     forecasts: _Judged, configs: Mapping[str, Mapping[str, Any]], levels: Sequence[float]
 ) -> tuple[list[float], Array]:
     """Lengths and weights: at day 0 of those members that need no history, then what was best at each length."""
-    own = np.array([_is_own(config) for config in configs.values()])
+    own = np.array([_is_own(config) for config in configs.values()], dtype=np.bool_)
     lengths = sorted(forecasts)
-    rows = {
-        length: (
-            np.concatenate([quantiles for quantiles, _ in forecasts[length]], axis=1),
-            np.concatenate([came for _, came in forecasts[length]]),
-        )
-        for length in lengths
-    }
-    there = ~np.isnan(next(iter(rows.values()))[0]).any(axis=(1, 2))
-    all_rows = (
-        np.concatenate([quantiles for quantiles, _ in rows.values()], axis=1),
-        np.concatenate([came for _, came in rows.values()]),
-    )
-    table = [_best(all_rows[0], all_rows[1], there & ~own, levels)]
-    table += [_best(quantiles, came, there, levels) for quantiles, came in (rows[length] for length in lengths)]
+    rows = {length: _Rows.joined(forecasts[length]) for length in lengths}
+    there = np.asarray(~np.isnan(next(iter(rows.values())).quantiles).any(axis=(1, 2)), dtype=np.bool_)
+    table = [_best(_Rows.joined(list(rows.values())), there & ~own, levels)]
+    table += [_best(rows[length], there, levels) for length in lengths]
+    # For good it is its own model that counts, unless the others are proven to help.
+    alone = _best(rows[lengths[-1]], there & own, levels)
+    if alone.any() and not _helps(rows[lengths[-1]], alone, table[-1], levels):
+        table[-1] = alone
     weights = np.stack(table)
     if not own.any():
         return [0.0, *lengths], weights
@@ -395,11 +421,15 @@ def _learn_weights(
     return [0.0, *lengths], weights
 
 
-def _best(quantiles: Array, came: Array, which: NDArray[np.bool_], levels: Sequence[float]) -> Array:
-    weights = np.zeros(len(quantiles))
+def _best(rows: _Rows, which: NDArray[np.bool_], levels: Sequence[float]) -> Array:
+    weights = np.zeros(len(rows.quantiles))
     if which.any():
-        weights[which] = best_weights(quantiles[which], came, levels)
+        weights[which] = best_weights(rows.quantiles[which], rows.came, levels)
     return weights
+
+
+def _helps(rows: _Rows, alone: Array, mix: Array, levels: Sequence[float]) -> bool:
+    return chance(rows.losses(alone, levels), rows.losses(mix, levels), _DAYS_AHEAD) <= _SIGNIFICANCE
 
 
 def _fitted_to(
