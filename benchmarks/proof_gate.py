@@ -215,7 +215,7 @@ def judged(pairs: Pairs, chosen: np.ndarray[Any, Any], rules: GateRules, margin:
     return [verdict(one, p, margin, rules) for one, p in zip(found, p_adjusted, strict=True)]
 
 
-#: Which pair stands for which gain: champion and challenger, by what they really gain on average over the farms.
+#: Farms that gain about this are judged together: of every farm the pair of challengers whose true gain there is nearest.
 TARGETS = (-0.02, 0.0, 0.01, 0.03, 0.10)
 #: Never judged as a gain: they are cases of their own.
 APART = ("full_curtailed_half", "full_curtailed_third", "leak_inside", "leak_later_run")
@@ -223,17 +223,27 @@ APART = ("full_curtailed_half", "full_curtailed_third", "leak_inside", "leak_lat
 RUINOUS = 0.5
 
 
-def gains(issues: Table) -> Table:
-    """One row per pair of challengers: gain over the year, mean of the farms."""
-    mean = issues.groupby(["model", "entity_id"])["loss"].mean().unstack()
+def gains(issues: Table, rules: GateRules) -> Table:
+    """One row per farm and pair of honest challengers: the gain over the year, and whether a guard-rail breaks over it."""
     honest = [name for name in CHALLENGERS if name not in APART]
-    rows = [
-        {"champion": one, "challenger": other, "gain": float((1 - mean.loc[other] / mean.loc[one]).mean())}
-        for one in honest
-        for other in honest
-        if one != other
-    ]
+    rows = []
+    for farm, own in issues.groupby("entity_id"):
+        for one, other in itertools.permutations(honest, 2):
+            found = compare(*pair(own, one, other), rules)
+            breaks = verdict(found, 0.0, 0.0, rules) not in {"better", "surprising", "margin"}
+            about = {"farm": str(farm), "champion": one, "challenger": other}
+            rows.append(about | {"gain": found.gain_share, "breaks": breaks})
     return pd.DataFrame(rows)
+
+
+def nearest(every: Table, issues: Table, target: float) -> Pairs:
+    """Of each farm the pair whose gain there is nearest to what is wanted, and that breaks no guard-rail."""
+    sound = every[~every["breaks"]]
+    chosen = sound.loc[(sound["gain"] - target).abs().groupby(sound["farm"]).idxmin()]
+    return {
+        row["farm"]: pair(issues[issues["entity_id"] == row["farm"]], row["champion"], row["challenger"])
+        for row in chosen.to_dict("records")
+    }
 
 
 def measured(pairs: Pairs, rules: GateRules, margin: float, leaking: set[str], years: int) -> tuple[Table, float]:
@@ -281,15 +291,13 @@ def row_of(case: str, champion: str, challenger: str, farms: Table, **more: floa
 
 def prove(issues: Table, leaking: Table, rules: GateRules, margin: float) -> Table:
     """One row for each target of gain, storm and leak; and of every honest pair, all farms by what is true of them."""
-    every = gains(issues)
+    every = gains(issues, rules)
     rows: list[dict[str, Any]] = []
     for target in TARGETS:
-        nearest = every.loc[(every["gain"] - target).abs().idxmin()]
-        names = str(nearest["champion"]), str(nearest["challenger"])
-        pairs = pairs_of(issues, *names)
+        pairs = nearest(every, issues, target)
         farms, wrong = measured(pairs, rules, margin, set(), YEARS)
         size = size_of(pairs, rules.significance)
-        rows.append(row_of("gain", *names, farms, false_family_share=wrong, test_size=size))
+        rows.append(row_of("gain", NEAREST, f"{target:+.0%}", farms, false_family_share=wrong, test_size=size))
     for name in APART:
         # Beside a weak champion what cannot stand a storm is still better on average.
         case, champion = ("leak", "own") if name.startswith("leak") else ("storm", "weak")
@@ -299,25 +307,28 @@ def prove(issues: Table, leaking: Table, rules: GateRules, margin: float) -> Tab
             farms = farms[(farms["true_gain"] >= margin) & (farms["strong_excess"] >= RUINOUS)]
         rows.append(row_of(case, champion, name, farms))
     found, wrongs = [], []
-    for one, other in every[["champion", "challenger"]].itertuples(index=False, name=None):
+    for one, other in every[["champion", "challenger"]].drop_duplicates().itertuples(index=False, name=None):
         farms, wrong = measured(pairs_of(issues, one, other), rules, margin, set(), YEARS_OF_ALL)
-        found.append(farms)
+        found.append(farms.assign(champion=one, challenger=other))
         wrongs += [wrong] if (farms["true_gain"] <= 0).any() else []
-    farms = pd.concat(found)
+    farms = pd.concat(found).merge(every, on=["farm", "champion", "challenger"], validate="one_to_one")
+    true, sound = farms["true_gain"], ~farms["breaks"]
     for words, chosen in (
-        (NOTHING, farms["true_gain"] <= 0),
-        (LITTLE, farms["true_gain"].between(0.0, 0.03, inclusive="neither")),
-        (THREE, farms["true_gain"].between(0.03, 0.04, inclusive="left")),
-        (MORE, farms["true_gain"] >= 0.04),
+        (NOTHING, true <= 0),
+        (LITTLE, sound & true.between(0.0, 0.03, inclusive="neither")),
+        (THREE, sound & true.between(0.03, 0.04, inclusive="left")),
+        (MORE, sound & (true >= 0.04)),
+        (BREAKS, ~sound & (true > 0)),
     ):
         of_all = {"false_family_share": float(np.max(wrongs))} if words == NOTHING else {}
         rows.append(row_of("gain", EVERY, words, farms[chosen], **of_all))
     return pd.DataFrame(rows)
 
 
-#: Rows of farms of all honest pairs, by what is true of them.
-EVERY = "every pair"
+#: Rows of farms by what is true of them over the year. Who breaks a guard-rail over it is not to be found, however much he gains.
+NEAREST, EVERY = "of each farm the nearest pair", "every pair"
 NOTHING, LITTLE, THREE, MORE = "gains nothing", "gains less than 3 %", "gains 3 to 4 %", "gains 4 % and more"
+BREAKS = "gains, and breaks a guard-rail"
 #: The bars.
 MOST_FALSE, LEAST_FOUND = 0.05, 0.8
 
@@ -329,7 +340,8 @@ def missed(found: Table) -> list[str]:
         faults.append(
             f"{row['challenger']} over {row['champion']}: falsely promoted in {row['false_family_share']:.1%} of years"
         )
-    of_three = found[found["challenger"].isin([THREE, MORE]) & ~(found["promoted_share"] >= LEAST_FOUND)]
+    clear = [THREE, MORE, *(f"{target:+.0%}" for target in TARGETS if target >= 0.03)]
+    of_three = found[found["challenger"].isin(clear) & ~(found["promoted_share"] >= LEAST_FOUND)]
     for row in of_three.to_dict("records"):
         faults.append(f"{row['challenger']}: found in {row['promoted_share']:.0%} only")
     for row in found[found["case"].isin(["storm", "leak"]) & (found["promoted_share"] > 0)].to_dict("records"):
