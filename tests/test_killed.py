@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -37,11 +39,13 @@ def run(folder: Path, as_of: str) -> float:
 
 def run_killed(folder: Path, words: list[str], after: float) -> bool:
     """Start a command and kill it after so many seconds; whether it was still at work."""
-    process = subprocess.Popen(words, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        words, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    )
     try:
         process.wait(after)
     except subprocess.TimeoutExpired:
-        process.kill()
+        os.killpg(process.pid, signal.SIGKILL)  # its workers too, as when the power fails
         process.wait()
         return True
     return False
@@ -143,7 +147,7 @@ def test_a_killed_promotion_leaves_exactly_one_whole_champion(test_env_project: 
     assert now["members"] == before["members"]
     moments = np.random.default_rng(20261126)
     struck = 0
-    for _ in range(12):
+    for _ in range(8):
         # The last two fifths: models are stored, the version registered, promoted and named.
         struck += run_killed(folder, PROMOTE, took * moments.uniform(0.6, 1.0))
         left = champion(folder)
