@@ -76,11 +76,13 @@ def test_every_dataset_has_a_layer(datasets: dict[str, Any]) -> None:
 
 def test_every_figure_is_shown(datasets: dict[str, Any]) -> None:
     figures = {name: one for name, one in datasets.items() if name.endswith("_figure")}
-    assert len(figures) == 10
+    assert len(figures) == 12
     for name, one in figures.items():
         assert one["preview_type"] == "PlotlyPreview", name
-        assert one["preview"]["data"], name
-        assert one["preview"]["layout"]["title"]["text"], name
+        title = one["preview"]["layout"]["title"]["text"]
+        assert title, name
+        # The test fleet was trained once: no champion was there to compare with.
+        assert one["preview"]["data"] or title.startswith("Nothing was compared"), name
 
 
 @pytest.mark.parametrize("name", ["observations", "data_quality", "features", "power_curve"])
