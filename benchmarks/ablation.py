@@ -31,7 +31,7 @@ from gefcom2014 import (
     score_rows,
 )
 from record import PROJECT, record
-from wind_kedro.forecasts import feature_matrix
+from wind_kedro.forecasts import feature_matrix, known_at
 from wind_kedro.models import ModelConfig, build
 from wind_kedro.models.blend import LEAD, BlendParameters, smoothed
 from wind_kedro.models.calibration import stretched
@@ -197,7 +197,7 @@ def _of_the_entry(when: Mapping[str, str], zones: Sequence[str] | None) -> pd.Da
         for task in TASKS:
             start = pd.Timestamp(month_of(task).start_time, tz="UTC")
             # As `training.replay_candidates` does it: what had arrived by then, and the issues of the month.
-            past = own[(own["target_available_at"] <= start) & (own["issued_at"] < start)]
+            past = known_at(own, start)
             ahead = own[(own["issued_at"] >= start) & (own["issued_at"] < start + pd.offsets.MonthBegin())]
             known, asked, came = feature_matrix(past), feature_matrix(ahead), ahead["power_share"].to_numpy()
             said = {

@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 
 from record import PROJECT, record
-from wind_kedro.forecasts import feature_matrix
+from wind_kedro.forecasts import feature_matrix, known_at
 from wind_kedro.models import ModelConfig, build
 from wind_kedro.scores import pinball_loss
 
@@ -131,7 +131,7 @@ def _measured(table: pd.DataFrame, name: str, config: ModelConfig, farm: str, mo
     own = table[table["entity_id"] == farm].reset_index(drop=True)
     start = pd.Timestamp(f"{month}-01", tz="UTC")
     # As `training.replay_candidates` does it: what had arrived by then, and the issues of the month.
-    past = own[(own["target_available_at"] <= start) & (own["issued_at"] < start)]
+    past = known_at(own, start)
     ahead = own[(own["issued_at"] >= start) & (own["issued_at"] < start + pd.offsets.MonthBegin())]
     known = feature_matrix(past)
     known = known[config.columns_of(known.columns)]

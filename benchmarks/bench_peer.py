@@ -20,7 +20,7 @@ import pandas as pd
 from bench_start import CommandFailedError
 from gefcom2014 import BAND, COMPETITION, ENTRY, ENVIRONMENT, OPERATIONAL, RAW, bring_in, month_of, run
 from record import PROJECT, record
-from wind_kedro.forecasts import NOT_FEATURES, feature_matrix
+from wind_kedro.forecasts import NOT_FEATURES, feature_matrix, known_at
 from wind_kedro.models import ModelConfig, build
 from wind_kedro.models.protocol import Array
 from wind_kedro.scores import pinball_loss
@@ -116,7 +116,7 @@ def _ours(table: pd.DataFrame, asked: pd.DataFrame, entry: ModelConfig, seed: in
     for (farm, month), ahead in asked.groupby(["entity_id", "month"]):
         start = pd.Timestamp(f"{month}-01", tz="UTC")
         own = table[(table["entity_id"] == farm)].drop(columns="month")
-        past = own[(own["target_available_at"] <= start) & (own["issued_at"] < start)]
+        past = known_at(own, start)
         known = feature_matrix(past)
         began = time.process_time()
         model = build(OURS, entry, LEVELS, seed).fit(known[entry.columns_of(known.columns)], past["power_share"])

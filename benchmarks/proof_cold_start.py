@@ -19,7 +19,7 @@ import pandas as pd
 from gefcom2014 import COMPETITION, ENVIRONMENT, RAW, bring_in, month_of, parse_tasks, run
 from record import PROJECT, record
 from wind_kedro.fleet import Workers, map_farms
-from wind_kedro.forecasts import feature_matrix
+from wind_kedro.forecasts import feature_matrix, known_at
 from wind_kedro.models import Forecaster, ModelConfig, build
 from wind_kedro.models.hand_over import FleetPart, HandOver, HandOverParameters, learn_from_fleet
 from wind_kedro.pipelines.training.scopes import fit_candidate, lend, sample_of_farms
@@ -85,7 +85,7 @@ def judge_month(table: pd.DataFrame, task: int, own: str) -> list[dict[str, Any]
     """One row per farm left out and days of own history: pinball of the own model alone and of the mix."""
     began = time.process_time()
     start = pd.Timestamp(str(month_of(task)), tz="UTC")
-    known = table[(table["target_available_at"] <= start) & (table["issued_at"] < start)]
+    known = known_at(table, start)
     month = table[(table["issued_at"] >= start) & (table["issued_at"] < start + pd.offsets.MonthBegin())]
     left_out = LEFT_OUT[task % len(LEFT_OUT)]
     config = candidate(own)

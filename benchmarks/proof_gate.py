@@ -25,7 +25,7 @@ import pandas as pd
 from gefcom2014 import RAW, bring_in, run
 from record import PROJECT, record
 from wind_kedro.cards import Fleet
-from wind_kedro.forecasts import feature_matrix, forecast_rows
+from wind_kedro.forecasts import feature_matrix, forecast_rows, known_at
 from wind_kedro.gate import (
     Comparison,
     Forecasted,
@@ -136,11 +136,7 @@ def replay_farm(table: Table, names: list[str]) -> tuple[Table, dict[str, np.nda
             own = own.assign(**_of_the_next_issue(own))
         parts = []
         for begin, ahead in ahead_of.items():
-            known = (
-                own
-                if challenger.leak == "inside"
-                else own[(own["target_available_at"] <= begin) & (own["issued_at"] < begin)]
-            )
+            known = own if challenger.leak == "inside" else known_at(own, begin)
             known = challenger.rows(known, begin)
             matrix = feature_matrix(known)
             model = build(name, config, LEVELS, challenger.seed).fit(

@@ -122,14 +122,22 @@ def _judge(
                 table[(table["product_id"] == product.id) & (table["model"] == model)].assign(model=side)
                 for side, table in (("old", old), ("new", new))
             ]
-            losses = interval_losses(
-                pd.concat(sides, ignore_index=True), observations, product, fleet.market(product.market), clock.as_of
+            parts.append(
+                interval_losses(
+                    pd.concat(sides, ignore_index=True),
+                    observations,
+                    product,
+                    fleet.market(product.market),
+                    clock.as_of,
+                ).assign(candidate=model)
             )
-            marked = mark_extremes(losses, features, rules)
-            parts.append(marked.assign(entity_id=[_name(entity_id, model) for entity_id in marked["entity_id"]]))
         if not parts:
             continue
-        issues = by_issue(pd.concat(parts, ignore_index=True))
+        marked = mark_extremes(pd.concat(parts, ignore_index=True), features, rules)
+        named = [
+            _name(entity_id, model) for entity_id, model in zip(marked["entity_id"], marked["candidate"], strict=True)
+        ]
+        issues = by_issue(marked.assign(entity_id=named))
         champions = dict.fromkeys(issues["entity_id"], "old")
         judged = judge(issues, champions, product.promotion_margin_share, product.horizon_minutes, rules)
         found |= {(row["product_id"], row["entity_id"]): row for row in judged.to_dict("records")}

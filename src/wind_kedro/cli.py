@@ -82,6 +82,14 @@ def farms(options: dict[str, str | None]) -> None:
     )
 
 
+def _must_be_on_cards(fleet: Fleet, entity_id: str | None, product_id: str | None) -> None:
+    """Refuses a farm, group or product that no card has; none: nobody asked for one."""
+    if entity_id:
+        fleet.farms_of(entity_id)
+    if product_id:
+        fleet.product(product_id)
+
+
 def _sells(fleet: Fleet, members: list[str], farm_id: str) -> bool:
     return any(farm.id == farm_id for member in members for farm in fleet.farms_of(member))
 
@@ -97,10 +105,7 @@ def forecast(options: dict[str, str | None], product: str | None, entity: str | 
 
     fleet, context = _open(options)
     with _one_line():
-        if product:
-            fleet.product(product)
-        if entity:
-            fleet.farms_of(entity)
+        _must_be_on_cards(fleet, entity, product)
         table = context.catalog.load("forecasts")
         table = table[table["product_id"].isin([product or card.id for card in fleet.products])]
         table = table[table["entity_id"].isin([entity or name for card in fleet.products for name in card.members])]
@@ -138,9 +143,7 @@ def drivers(options: dict[str, str | None], entity: str, product: str | None, is
 
     fleet, context = _open(options)
     with _one_line():
-        fleet.farms_of(entity)
-        if product:
-            fleet.product(product)
+        _must_be_on_cards(fleet, entity, product)
         table = context.catalog.load("drivers")
         table = table[table["product_id"].isin([product or card.id for card in fleet.products])]
         table = table[table["entity_id"] == entity]
@@ -271,9 +274,7 @@ def _intervention(name: str, kind: Kind, *, about: str) -> None:
 
         fleet, context = _open(options)
         with _one_line():
-            fleet.farms_of(entity_id)
-            if product_id:
-                fleet.product(product_id)
+            _must_be_on_cards(fleet, entity_id, product_id)
             candidates = context.params["training"].candidates
             if said.get("model") and said["model"] not in candidates:
                 raise WindKedroError(f"no candidate '{said['model']}'; there are {', '.join(candidates)}")
@@ -313,10 +314,7 @@ def decisions(options: dict[str, str | None], entity_id: str | None, product_id:
 
     fleet, context = _open(options)
     with _one_line():
-        if entity_id:
-            fleet.farms_of(entity_id)
-        if product_id:
-            fleet.product(product_id)
+        _must_be_on_cards(fleet, entity_id, product_id)
         table = context.catalog.load("decisions")
         if table.empty:
             raise WindKedroError("nothing was decided yet: kedro run --pipeline training")

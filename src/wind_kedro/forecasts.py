@@ -15,6 +15,11 @@ KEYS = ["product_id", "entity_id", "issued_at", "valid_at"]
 NOT_FEATURES = [*KEYS, "weather_run_at", "power_share", "available_capacity_kw", "target_available_at"]
 
 
+def known_at(table: pd.DataFrame, at: pd.Timestamp) -> pd.DataFrame:
+    """The rows of `contracts.ModelInput` that could be learnt from at a time: issued before it, and their outcome had come."""
+    return table[(table["target_available_at"] <= at) & (table["issued_at"] < at)]
+
+
 def feature_matrix(table: pd.DataFrame) -> pd.DataFrame:
     """The feature columns of a table, all numbers."""
     return table.drop(columns=NOT_FEATURES, errors="ignore")

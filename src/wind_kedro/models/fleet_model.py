@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -13,8 +13,9 @@ import numpy as np
 import pandas as pd
 
 from wind_kedro.columns import quantile_columns
+from wind_kedro.forecasts import feature_matrix
 from wind_kedro.models.objects import fetch, store
-from wind_kedro.models.protocol import Forecaster
+from wind_kedro.models.protocol import Array, Forecaster
 
 MANIFEST = "manifest.json"
 #: Of the layout of a manifest. 1: models were folders beside it.
@@ -66,6 +67,20 @@ class Member:
         """Its digest in the store; none: it is not stored yet."""
         return self._held.object if isinstance(self._held, Stored) else None
 
+    def speaks(self, levels: Sequence[float]) -> bool:
+        """Whether it has learnt all of these levels."""
+        return set(levels) <= set(self.levels)
+
+    def shares(self, rows: pd.DataFrame, levels: Sequence[float]) -> Array:
+        """Its quantiles at these of its levels, shares of capacity: (rows, levels).
+
+        Args:
+            rows: of `contracts.Features`, of one product and entity.
+            levels: which it `speaks`.
+        """
+        at = [self.levels.index(level) for level in levels]
+        return self.forecaster.predict(feature_matrix(rows).astype(float))[:, at]
+
     def entry(self, objects: Path, known: dict[int, str]) -> dict[str, Any]:
         """What a manifest says of it, after storing it where it is not stored. ``known``: digests by identity of the model."""
         held = self._held
@@ -95,6 +110,14 @@ class FleetModel:
     shadows: Mapping[tuple[str, str, str], Member] = field(default_factory=dict)
     fallbacks: Mapping[tuple[str, str, str], Member] = field(default_factory=dict)
     parent: str | None = None
+
+    def fallbacks_of(self, product_id: str, entity_id: str) -> dict[str, Member]:
+        """What stands in for one member, by name, in order of preference."""
+        return _beside(self.fallbacks, product_id, entity_id)
+
+    def shadows_of(self, product_id: str, entity_id: str) -> dict[str, Member]:
+        """Who is issued beside one member, by name."""
+        return _beside(self.shadows, product_id, entity_id)
 
     @property
     def levels(self) -> list[float]:
@@ -213,3 +236,11 @@ def read_manifest(folder: Path) -> dict[str, Any]:
             f"{path}: layout {manifest.get('format')}, but this version reads {FORMAT}; train the models anew"
         )
     return manifest
+
+
+def _beside(members: Mapping[tuple[str, str, str], Member], product_id: str, entity_id: str) -> dict[str, Member]:
+    return {
+        name: member
+        for (product, entity, name), member in members.items()
+        if (product, entity) == (product_id, entity_id)
+    }

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from wind_kedro.cards import Farm
-from wind_kedro.forecasts import feature_matrix
+from wind_kedro.forecasts import feature_matrix, known_at
 from wind_kedro.gate import chance
 from wind_kedro.models.blend import Members, best_weights, told_by_members
 from wind_kedro.models.protocol import Array, Contributions, Forecaster, Parameters
@@ -322,7 +322,7 @@ def _judge(
         until = end - pd.Timedelta(days=cut * parameters.cut_every_days)
         start = until - pd.Timedelta(days=parameters.judged_days)
         # A fleet's model that has never seen the farms that are judged, and nothing that came later.
-        others = _known_at(elsewhere, start)
+        others = known_at(elsewhere, start)
         if others.empty and not elsewhere.empty:
             continue
         lent = {
@@ -331,7 +331,7 @@ def _judge(
             if _of_fleet(config) and not others.empty
         }
         for table, farms in judged.values():
-            past = _known_at(table, start)
+            past = known_at(table, start)
             ahead = table[(table["issued_at"] >= start) & (table["issued_at"] < until)]
             if past.empty or ahead.empty:
                 continue
@@ -368,10 +368,6 @@ def _full_together(found: _Judged, parameters: HandOverParameters) -> _Judged:
         return found
     together = {length: rows for length, rows in found.items() if length not in full}
     return together | {float(np.mean(full)): [row for length in full for row in found[length]]}
-
-
-def _known_at(table: pd.DataFrame, at: pd.Timestamp) -> pd.DataFrame:
-    return table[(table["target_available_at"] <= at) & (table["issued_at"] < at)]
 
 
 def _without_own(

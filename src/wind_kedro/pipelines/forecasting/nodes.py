@@ -16,7 +16,7 @@ from wind_kedro.clock import Clock
 from wind_kedro.columns import quantile_columns
 from wind_kedro.datasets.registry import RegisteredModels
 from wind_kedro.errors import WindKedroError
-from wind_kedro.forecasts import KEYS, feature_matrix, forecast_rows, model_table
+from wind_kedro.forecasts import KEYS, forecast_rows, model_table
 from wind_kedro.models.fleet_model import FleetModel
 from wind_kedro.portfolio import add_portfolios
 
@@ -163,11 +163,7 @@ def speak(fleet_model: FleetModel, due: pd.DataFrame, product: Product, entity_i
         entity_id: whose.
     """
     columns = quantile_columns(product.quantile_levels, "share")
-    fallbacks = {
-        name: member
-        for (product_id, whose, name), member in fleet_model.fallbacks.items()
-        if (product_id, whose) == (product.id, entity_id)
-    }
+    fallbacks = fleet_model.fallbacks_of(product.id, entity_id)
     windy = due["wind_speed_100m_ms"].notna()
     if not fallbacks:
         windy = windy.groupby(due["issued_at"]).transform("any")
@@ -180,10 +176,9 @@ def speak(fleet_model: FleetModel, due: pd.DataFrame, product: Product, entity_i
         except Exception as error:  # whatever somebody's model does: a fallback or the others go on, and it is told
             logger.error("%s/%s: the champion failed: %s: %s", product.id, entity_id, type(error).__name__, error)
     for name, member in fallbacks.items():
-        if left.empty or set(product.quantile_levels) - set(member.levels):
+        if left.empty or not member.speaks(product.quantile_levels):
             continue
-        at = [member.levels.index(level) for level in product.quantile_levels]
-        shares = member.forecaster.predict(feature_matrix(left).astype(float))[:, at]
+        shares = member.shares(left, product.quantile_levels)
         known = np.asarray(np.isfinite(shares).all(axis=1), dtype=np.bool_)
         if known.any():
             spoken[name] = (left.iloc[np.flatnonzero(known)], shares[known])

@@ -10,7 +10,7 @@ from wind_kedro.cards import Fleet
 from wind_kedro.champions import versions_at
 from wind_kedro.clock import Clock
 from wind_kedro.datasets.registry import RegisteredModels
-from wind_kedro.forecasts import KEYS, feature_matrix, forecast_rows
+from wind_kedro.forecasts import KEYS, forecast_rows
 
 logger = logging.getLogger(__name__)
 
@@ -39,14 +39,11 @@ def issue_shadows(
                 due = rows[rows["issued_at"].isin(version_issues)]
                 if version is None or due.empty:
                     continue
-                for (product_id, whose, name), member in model_versions.version(version).shadows.items():
-                    if (product_id, whose) != (product.id, entity_id) or set(product.quantile_levels) - set(
-                        member.levels
-                    ):
+                for name, member in model_versions.version(version).shadows_of(product.id, entity_id).items():
+                    if not member.speaks(product.quantile_levels):
                         continue
                     try:
-                        at = [member.levels.index(level) for level in product.quantile_levels]
-                        shares = member.forecaster.predict(feature_matrix(due).astype(float))[:, at]
+                        shares = member.shares(due, product.quantile_levels)
                     except Exception as error:  # whatever somebody's model does, it is only a shadow
                         logger.warning("%s/%s: shadow '%s' failed: %s", product.id, entity_id, name, error)
                         continue

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from wind_kedro.cards import Fleet, Product
 from wind_kedro.clock import Clock
 from wind_kedro.fleet import Workers, map_farms
-from wind_kedro.forecasts import KEYS, feature_matrix, forecast_rows
+from wind_kedro.forecasts import KEYS, feature_matrix, forecast_rows, known_at
 from wind_kedro.models import ModelConfig
 from wind_kedro.pipelines.training.nodes import Training, by_entity
 from wind_kedro.pipelines.training.scopes import fit_candidate
@@ -48,31 +48,42 @@ def compare_accuracy(
     training_time = pd.Timestamp(clock.training_time(fleet.products))
     tables, due = by_entity(model_input), by_entity(features[features["issued_at"] <= training_time])
     folds = dict(iter(replay_folds.groupby(["product_id", "entity_id", "model"])))
-    tasks: dict[tuple[str, str], tuple[Any, ...]] = {}
+    chosen: dict[tuple[str, str], str] = {}
+    blocks: dict[tuple[str, str, int], tuple[Any, ...]] = {}
+    windless: dict[tuple[str, str], tuple[Any, ...]] = {}
     for choice in choices.to_dict("records"):
         key, name = (choice["product_id"], choice["entity_id"]), choice["model"]
         config = training.candidates[name].of_farms(fleet.farms_of(key[1]))
         # What is learnt over all farms is not cut into blocks of one.
         if training.replay.cross_validation_blocks and (*key, name) in folds and config.fleet_members is None:
             levels = fleet.product(key[0]).quantile_levels
-            windless = due[key][due[key]["wind_speed_100m_ms"].isna()]
+            chosen[key] = name
+            own, table = folds[*key, name], tables[key]
+            span = table[(table["issued_at"] >= own["fold_begin"].min()) & (table["issued_at"] < own["fold_end"].max())]
+            # Each block is a fit: the blocks of one farm, too, are worked side by side.
+            issues = np.array_split(np.sort(span["issued_at"].unique()), training.replay.cross_validation_blocks)
+            for number, block in enumerate(issues):
+                blocks[*key, number] = (table, block, (name, config), levels, training.seed)
             stand_in = next((other for other in training.fallbacks if training.candidates[other].is_for(key[0])), None)
             second = None if stand_in is None else (stand_in, training.candidates[stand_in])
-            tasks[key] = (
-                tables[key], windless, folds[*key, name], (name, config), second, levels, training.seed,
-                training.replay.cross_validation_blocks,
-            )  # fmt: skip
-    mapped = map_farms(_of_entity, tasks, workers=workers, label="accuracy")
+            unreached = due[key][due[key]["wind_speed_100m_ms"].isna()]
+            windless[key] = (table, unreached, own, second, levels, training.seed)
+    of_blocks = map_farms(_cross_validated, blocks, workers=workers, label="accuracy").results
+    stood_in = map_farms(_stood_in, windless, workers=workers, label="fallbacks").results
     rows = []
-    for (product_id, entity_id), (validated, stood_in) in mapped.results.items():
-        name = tasks[product_id, entity_id][3][0]
+    for key, name in chosen.items():
+        product_id, entity_id = key
+        numbers = range(training.replay.cross_validation_blocks)
+        validated = [of_blocks[*key, number] for number in numbers if (*key, number) in of_blocks]
+        if key not in stood_in or len(validated) < len(numbers):  # it failed: the log says why
+            continue
         product = fleet.product(product_id)
         own = replay_model_forecasts[
             (replay_model_forecasts["product_id"] == product_id)
             & (replay_model_forecasts["entity_id"] == entity_id)
             & (replay_model_forecasts["model"] == name)
         ]
-        both = ((CROSS_VALIDATED, validated), (OPERATIONAL, stood_in))
+        both = ((CROSS_VALIDATED, _joined(validated, product.quantile_levels)), (OPERATIONAL, stood_in[key]))
         parts = {kind: _rows(part, product, fleet, kind) for kind, part in both}
         paired = pd.concat([parts[CROSS_VALIDATED], own.assign(model=REPLAYED)], ignore_index=True)
         operated = pd.concat([own.assign(model=OPERATIONAL), parts[OPERATIONAL]], ignore_index=True)
@@ -109,25 +120,27 @@ _COLUMNS = [
 ]  # fmt: skip
 
 
-def _of_entity(
-    table: pd.DataFrame, windless: pd.DataFrame, folds: pd.DataFrame, chosen: tuple[str, ModelConfig],
-    stand_in: tuple[str, ModelConfig] | None, levels: list[float], seed: int, blocks: int,
-) -> tuple[Part, Part]:  # fmt: skip
-    """Rows with quantiles: cross-validated, and of the fallback where no weather run reached."""
-    span = table[(table["issued_at"] >= folds["fold_begin"].min()) & (table["issued_at"] < folds["fold_end"].max())]
-    validated = []
-    for issues in np.array_split(np.sort(span["issued_at"].unique()), blocks):
-        inside = table["issued_at"].isin(issues)
-        model = fit_candidate(table[~inside], chosen[1], chosen[0], levels, seed)
-        validated.append((table[inside], model.predict(feature_matrix(table[inside]))))
-    stood_in = []
+def _cross_validated(
+    table: pd.DataFrame, block: NDArray[Any], chosen: tuple[str, ModelConfig], levels: list[float], seed: int
+) -> Part:
+    """Rows of a block of issues with quantiles by a model of all the others."""
+    inside = table["issued_at"].isin(block)
+    model = fit_candidate(table[~inside], chosen[1], chosen[0], levels, seed)
+    return table[inside], model.predict(feature_matrix(table[inside]))
+
+
+def _stood_in(
+    table: pd.DataFrame, windless: pd.DataFrame, folds: pd.DataFrame, stand_in: tuple[str, ModelConfig] | None,
+    levels: list[float], seed: int,
+) -> Part:  # fmt: skip
+    """Rows that no weather run reached with quantiles by the fallback, fitted as of their fold."""
+    parts = []
     for fold in folds.to_dict("records") if stand_in is not None else ():
         ahead = windless[(windless["issued_at"] >= fold["fold_begin"]) & (windless["issued_at"] < fold["fold_end"])]
-        past = table[(table["target_available_at"] <= fold["fold_begin"]) & (table["issued_at"] < fold["fold_begin"])]
         if len(ahead) and stand_in is not None:
-            model = fit_candidate(past, stand_in[1], stand_in[0], levels, seed)
-            stood_in.append((ahead, model.predict(feature_matrix(ahead))))
-    return _joined(validated, levels), _joined(stood_in, levels)
+            model = fit_candidate(known_at(table, fold["fold_begin"]), stand_in[1], stand_in[0], levels, seed)
+            parts.append((ahead, model.predict(feature_matrix(ahead))))
+    return _joined(parts, levels)
 
 
 def _joined(parts: list[Part], levels: list[float]) -> Part:

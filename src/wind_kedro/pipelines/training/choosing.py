@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from wind_kedro.cards import Fleet, Product
+from wind_kedro.cards import Fleet, Market, Product
 from wind_kedro.champions import champions_at
 from wind_kedro.clock import Clock
 from wind_kedro.errors import WindKedroError
 from wind_kedro.forecasts import KEYS
-from wind_kedro.gate import REASONS, by_issue, judge, leaks, mark_extremes
+from wind_kedro.gate import REASONS, GateRules, by_issue, judge, leaks, mark_extremes
 from wind_kedro.interventions import Standing, standing
 from wind_kedro.pipelines.training.nodes import NotEnoughHistoryError, Training
 from wind_kedro.scores import Scoring, deciding_scores, interval_losses
@@ -59,22 +59,32 @@ def judge_challengers(
         if own.empty:
             continue
         market = fleet.market(product.market)
-        losses = interval_losses(own, observations, product, market, training_time, scoring.rules)
-        losses = mark_extremes(losses, model_input, training.gate)
+        weather = model_input[model_input["product_id"] == product.id]
+
+        def weigh(
+            forecasts: pd.DataFrame,
+            product: Product = product,
+            market: Market = market,
+            weather: pd.DataFrame = weather,
+        ) -> pd.DataFrame:
+            losses = interval_losses(forecasts, observations, product, market, training_time, scoring.rules)
+            return by_issue(mark_extremes(losses, weather, training.gate))
+
         of_product = {
             entity_id: model for (product_id, entity_id), model in champions.items() if product_id == product.id
         }
         shadows = {name for name, config in training.candidates.items() if config.shadow}
-        replayed = by_issue(losses)
+        replayed = weigh(own)
         champion = replayed["model"] == replayed["entity_id"].map(of_product)
-        judged = judge(
-            replayed[champion | ~replayed["model"].isin(shadows)],
-            of_product, product.promotion_margin_share, product.horizon_minutes, training.gate, found,
+        tables.append(
+            judge(
+                replayed[champion | ~replayed["model"].isin(shadows)],
+                of_product, product.promotion_margin_share, product.horizon_minutes, training.gate, found,
+            )
         )  # fmt: skip
-        tables.append(judged)
+        before = shadow_forecasts_before[shadow_forecasts_before["issued_at"] < training_time]
         for name in sorted(shadows & set(replayed["model"])):
-            tables.append(_judge_shadow(name, replayed, shadow_forecasts_before, observations, model_input,
-                                        of_product, product, fleet, training_time, training, scoring))  # fmt: skip
+            tables.append(_judge_shadow(name, replayed, before, weigh, of_product, product, training.gate))
     judged = pd.concat(tables, ignore_index=True)
     judged = pd.concat([judged, _leaking_without_champion(judged, found)], ignore_index=True)
     for (product_id, entity_id, model), why in found.items():
@@ -83,10 +93,14 @@ def judge_challengers(
 
 
 def _judge_shadow(
-    name: str, replayed: pd.DataFrame, issued: pd.DataFrame, observations: pd.DataFrame, model_input: pd.DataFrame,
-    champions: Mapping[str, str], product: Product, fleet: Fleet, training_time: pd.Timestamp, training: Training,
-    scoring: Scoring,
-) -> pd.DataFrame:  # fmt: skip
+    name: str,
+    replayed: pd.DataFrame,
+    issued: pd.DataFrame,
+    weigh: Callable[[pd.DataFrame], pd.DataFrame],
+    champions: Mapping[str, str],
+    product: Product,
+    rules: GateRules,
+) -> pd.DataFrame:
     """One row per entity: a shadow's issues beside those that were sent, whoever was champion then."""
     others = [entity_id for entity_id, champion in champions.items() if champion != name]
     own = issued[(issued["product_id"] == product.id) & issued["entity_id"].isin(others)]
@@ -94,16 +108,9 @@ def _judge_shadow(
     sent = own[own["role"] == "champion"]
     sent = sent.assign(model=sent["entity_id"].map(champions))
     both = pd.concat([mine, sent.merge(mine[KEYS], on=KEYS)], ignore_index=True).drop(columns="role")
-    both = both[both["issued_at"] < training_time]
     judged = pd.DataFrame()
     if len(both):
-        losses = interval_losses(
-            both, observations, product, fleet.market(product.market), training_time, scoring.rules
-        )
-        losses = mark_extremes(losses, model_input, training.gate)
-        judged = judge(
-            by_issue(losses), champions, product.promotion_margin_share, product.horizon_minutes, training.gate
-        )
+        judged = judge(weigh(both), champions, product.promotion_margin_share, product.horizon_minutes, rules)
         judged.loc[judged["code"] == "too_little_data", "code"] = "in_shadow"
     told = set(judged["entity_id"]) if len(judged) else set()
     rows = [

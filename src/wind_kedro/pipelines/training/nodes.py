@@ -19,7 +19,7 @@ from wind_kedro.cards import Fleet, Product
 from wind_kedro.clock import Clock
 from wind_kedro.errors import WindKedroError
 from wind_kedro.fleet import Mapped, Workers, map_farms
-from wind_kedro.forecasts import KEYS, feature_matrix, forecast_rows
+from wind_kedro.forecasts import KEYS, feature_matrix, forecast_rows, known_at
 from wind_kedro.gate import DEFAULT_RULES, GateRules
 from wind_kedro.interventions import learnable
 from wind_kedro.models import ModelConfig, with_members
@@ -243,7 +243,7 @@ def replay_candidates(
         farms = fleet.farms_of(entity_id)
         for start, end in folds:
             # Only what this fold can use travels to its worker.
-            past = table[(table["target_available_at"] <= start) & (table["issued_at"] < start)]
+            past = known_at(table, start)
             ahead = table[(table["issued_at"] >= start) & (table["issued_at"] < end)]
             if ahead.empty:
                 continue
@@ -262,19 +262,21 @@ def replay_candidates(
         raise NotEnoughHistoryError(_why_no_replay(model_input, training_time, training.replay, mapped))
     parts, seen = [], []
     ends = dict(folds)
+    # A model of the fleet may have drawn from all that was known of its product: looked at once a fold, not once a farm.
+    by_fleet = {
+        (product_id, start): _seen(known_at(model_input[model_input["product_id"] == product_id], start))
+        for product_id, start in {(product_id, start) for product_id, _, start in parts_of_fleet}
+    }
     for (product_id, entity_id, name, start), (rows, shares) in mapped.results.items():
         parts.append(forecast_rows(rows, shares, fleet.product(product_id), fleet, model=name, model_version="replay"))
         past, *_, part = tasks[product_id, entity_id, name, start]
         about = {"product_id": product_id, "entity_id": entity_id, "model": name}
-        learnt = [past] if part is None else [past, _known_to_fleet(model_input, product_id, start)]
-        seen.append(about | {"fold_begin": start, "fold_end": ends[start]} | _seen(pd.concat(learnt)))
+        learnt = _seen(past)
+        if part is not None:
+            lent = by_fleet[product_id, start]
+            learnt = lent | {"rows": learnt["rows"] + lent["rows"]}
+        seen.append(about | {"fold_begin": start, "fold_end": ends[start]} | learnt)
     return pd.concat(parts, ignore_index=True), pd.DataFrame(seen)
-
-
-def _known_to_fleet(model_input: pd.DataFrame, product_id: str, start: pd.Timestamp) -> pd.DataFrame:
-    """The rows that a model of the fleet may have drawn from (`fleet_parts`)."""
-    of_product = model_input["product_id"] == product_id
-    return model_input[of_product & (model_input["target_available_at"] <= start) & (model_input["issued_at"] < start)]
 
 
 def _seen(learnt: pd.DataFrame) -> dict[str, Any]:

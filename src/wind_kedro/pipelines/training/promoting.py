@@ -12,7 +12,7 @@ from wind_kedro.cards import Fleet
 from wind_kedro.champions import champions_at, newest_number, version_in_force
 from wind_kedro.clock import Clock
 from wind_kedro.datasets.registry import NoModelError, RegisteredModels
-from wind_kedro.fleet import Workers
+from wind_kedro.fleet import Mapped, Workers
 from wind_kedro.forecasts import model_table
 from wind_kedro.models import Forecaster
 from wind_kedro.models.fleet_model import FleetModel, Member
@@ -41,18 +41,22 @@ def fit_fleet(
         NotEnoughHistoryError: if no model could be fitted.
     """
     training_time = pd.Timestamp(clock.training_time(fleet.products))
+
+    def fit(wanted: Mapping[tuple[str, str], str]) -> Mapped[tuple[str, str], Forecaster]:
+        return fit_candidates(
+            model_input,
+            wanted,
+            training.candidates,
+            fleet,
+            workers,
+            # All rows were known at the training time.
+            at=training_time + pd.Timedelta(microseconds=1),
+            seed=training.seed,
+            fleet_rows=training.fleet_rows,
+        )
+
     wanted = {(row["product_id"], row["entity_id"]): row["model"] for row in choices.to_dict("records")}
-    mapped = fit_candidates(
-        model_input,
-        wanted,
-        training.candidates,
-        fleet,
-        workers,
-        # All rows were known at the training time.
-        at=training_time + pd.Timedelta(microseconds=1),
-        seed=training.seed,
-        fleet_rows=training.fleet_rows,
-    )
+    mapped = fit(wanted)
     if not mapped.results:
         raise NotEnoughHistoryError("no model could be fitted: " + "; ".join(sorted(set(mapped.failures.values()))))
     tables = by_entity(model_input)
@@ -66,7 +70,10 @@ def fit_fleet(
     beside: dict[str, dict[tuple[str, str, str], Member]] = {"fallback": {}, "shadow": {}}
     shadows = [name for name, config in training.candidates.items() if config.shadow]
     for role, name in [*(("fallback", name) for name in training.fallbacks), *(("shadow", name) for name in shadows)]:
-        for key, forecaster in _fit_beside(name, wanted, model_input, fleet, clock, training, workers).items():
+        # For every entity that has history, whose champion it is not, and whose product may have it.
+        is_for = training.candidates[name].is_for
+        others = {key: name for key, model in wanted.items() if model != name and key in tables and is_for(key[0])}
+        for key, forecaster in (fit(others).results if others else {}).items():
             beside[role][*key, name] = member(key, name, forecaster)
     seen = pd.concat([tables[key] for key in fitted if key in tables] or [model_input])
     before = champions_at(promotions_before, training_time)
@@ -80,35 +87,6 @@ def fit_fleet(
         fallbacks=kept_fallbacks | beside["fallback"],
         parent=version_in_force(before),
     )
-
-
-def _fit_beside(
-    name: str,
-    champions: Mapping[tuple[str, str], str],
-    model_input: pd.DataFrame,
-    fleet: Fleet,
-    clock: Clock,
-    training: Training,
-    workers: Workers,
-) -> dict[tuple[str, str], Forecaster]:
-    """A candidate fitted for every entity that has history, whose champion it is not, and whose product may have it."""
-    config = training.candidates[name]
-    there = set(by_entity(model_input))
-    wanted = {key: name for key, model in champions.items() if model != name and key in there and config.is_for(key[0])}
-    if not wanted:
-        return {}
-    at = pd.Timestamp(clock.training_time(fleet.products)) + pd.Timedelta(microseconds=1)
-    mapped = fit_candidates(
-        model_input,
-        wanted,
-        training.candidates,
-        fleet,
-        workers,
-        at=at,
-        seed=training.seed,
-        fleet_rows=training.fleet_rows,
-    )
-    return mapped.results
 
 
 def _kept(

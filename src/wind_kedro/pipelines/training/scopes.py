@@ -10,7 +10,7 @@ import pandas as pd
 
 from wind_kedro.cards import Farm, Fleet
 from wind_kedro.fleet import Mapped, Workers, map_farms
-from wind_kedro.forecasts import feature_matrix
+from wind_kedro.forecasts import feature_matrix, known_at
 from wind_kedro.models import Forecaster, ModelConfig, build
 from wind_kedro.models.hand_over import FleetPart, HandOver, HandOverParameters, learn_from_fleet
 
@@ -54,7 +54,7 @@ def fleet_parts(
         table = model_input[model_input["product_id"] == product_id]
         parameters = HandOverParameters.model_validate(config.params) if _hands_over(config) else None
         for start in starts:
-            known = table[(table["target_available_at"] <= start) & (table["issued_at"] < start)]
+            known = known_at(table, start)
             if known.empty or start - known["issued_at"].min() < pd.Timedelta(days=min_train_days):
                 continue
             pool = sample_of_farms(known, fleet_rows, seed)

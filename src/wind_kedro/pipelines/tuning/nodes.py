@@ -19,7 +19,7 @@ from wind_kedro.cards import Fleet
 from wind_kedro.clock import Clock
 from wind_kedro.errors import WindKedroError
 from wind_kedro.fleet import Workers, map_farms
-from wind_kedro.forecasts import feature_matrix
+from wind_kedro.forecasts import feature_matrix, known_at
 from wind_kedro.models import ModelConfig, build
 from wind_kedro.scores import pinball_loss
 
@@ -109,7 +109,7 @@ def _folds(known: pd.DataFrame, candidate: ModelConfig, stretches: list[Stretch]
         if not candidate.is_for(str(product_id)):
             continue
         for start, end in stretches:
-            past = table[(table["target_available_at"] <= start) & (table["issued_at"] < start)]
+            past = known_at(table, start)
             ahead = table[(table["issued_at"] >= start) & (table["issued_at"] < end)]
             if ahead.empty or past.empty or start - past["issued_at"].min() < pd.Timedelta(days=min_train_days):
                 continue
