@@ -174,8 +174,8 @@ bench-peer: environment ## Measure our entry beside OpenSTEF on the same rows of
 
 # One thread: seconds are then those of one core.
 .PHONY: bench-models
-bench-models: environment ## Measure accuracy against time of the routes to 99 quantiles (needs GEFCom2014's features)
-	@OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python benchmarks/bench_models.py
+bench-models: environment ## Measure accuracy against time of the routes to 99 quantiles, and a farm's fit for production (needs GEFCom2014's features; FARMS=all)
+	@OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python benchmarks/bench_models.py $(if $(FARMS),--farms "$(FARMS)")
 
 .PHONY: proof-cold-start
 proof-cold-start: environment ## Prove that a new farm is forecast better by the hand-over than by its own model alone (DATA=folder)

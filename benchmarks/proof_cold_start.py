@@ -58,9 +58,9 @@ PHYSICAL: dict[str, Any] = {
 }
 
 
-def candidate(own: str) -> ModelConfig:
-    """The hand-over from the fleet's model to an own one of the same family."""
-    members = {"own": OWN[own], "fleet": OWN[own] | {"scope": "fleet"}, "physical": PHYSICAL}
+def candidate() -> ModelConfig:
+    """The hand-over: of each family a model of the farm's own and one of the fleet."""
+    members = {**OWN, **{f"fleet_{family}": OWN[family] | {"scope": "fleet"} for family in OWN}, "physical": PHYSICAL}
     settings = {"members": members, "lengths_days": [7, 14, 30, 60, 90, 180], "judged_farms": 2, "cuts": 1}
     return ModelConfig(type="hand_over", params=settings)
 
@@ -81,14 +81,14 @@ def loss(model: Forecaster, ahead: pd.DataFrame) -> float:
     return float(pinball_loss(ahead["power_share"].to_numpy(), quantiles, LEVELS).mean())
 
 
-def judge_month(table: pd.DataFrame, task: int, own: str) -> list[dict[str, Any]]:
-    """One row per farm left out and days of own history: pinball of the own model alone and of the mix."""
+def judge_month(table: pd.DataFrame, task: int) -> list[dict[str, Any]]:
+    """One row per farm left out, days of own history and family: pinball of the own model alone and of the mix."""
     began = time.process_time()
     start = pd.Timestamp(str(month_of(task)), tz="UTC")
     known = known_at(table, start)
     month = table[(table["issued_at"] >= start) & (table["issued_at"] < start + pd.offsets.MonthBegin())]
     left_out = LEFT_OUT[task % len(LEFT_OUT)]
-    config = candidate(own)
+    config = candidate()
     part = fleet_part(config, known[~known["entity_id"].isin(left_out)])
     rows = []
     for farm in left_out:
@@ -98,27 +98,19 @@ def judge_month(table: pd.DataFrame, task: int, own: str) -> list[dict[str, Any]
             seen = history[history["issued_at"] >= since]
             mix = fit_candidate(seen, config, "mix", LEVELS, SEED, part.without_models())
             lend(mix, part)
-            alone = _own_of(mix) or (_own_alone(seen, own) if len(seen) else None)
-            rows.append(
-                {
-                    "task": task,
-                    "left_out": " ".join(left_out),
-                    "farm": farm,
-                    "own_model": own,
-                    "days": days,
-                    "own": np.nan if alone is None else loss(alone, ahead),
-                    "mix": loss(mix, ahead),
-                    "physical": loss(_physical(), ahead),
-                    "own_weight": mix.weights.get("own", 0.0) if isinstance(mix, HandOver) else np.nan,
-                }
-            )
-    print(f"task {task}, {own}: {time.process_time() - began:.0f} s of CPU", flush=True)
+            own_weight = sum(mix.weights.get(family, 0.0) for family in OWN) if isinstance(mix, HandOver) else np.nan
+            judged = {"mix": loss(mix, ahead), "physical": loss(_physical(), ahead), "own_weight": own_weight}
+            for family in OWN:
+                alone = _own_of(mix, family) or (_own_alone(seen, family) if len(seen) else None)
+                row = {"task": task, "left_out": " ".join(left_out), "farm": farm, "own_model": family, "days": days}
+                rows.append(row | judged | {"own": np.nan if alone is None else loss(alone, ahead)})
+    print(f"task {task}: {time.process_time() - began:.0f} s of CPU", flush=True)
     return rows
 
 
-def _own_of(mix: Forecaster) -> Forecaster | None:
+def _own_of(mix: Forecaster, family: str) -> Forecaster | None:
     """The own model in the mix: fitted with the same rows and seed, it is the own model alone."""
-    return mix.members.get("own") if isinstance(mix, HandOver) else None
+    return mix.members.get(family) if isinstance(mix, HandOver) else None
 
 
 def _own_alone(seen: pd.DataFrame, own: str) -> Forecaster:
@@ -167,12 +159,11 @@ def main(words: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=RAW, help="folder of the competition's files")
     parser.add_argument("--tasks", default="1-9", help="which months, such as 1-3")
-    parser.add_argument("--own", nargs="+", choices=list(OWN), default=list(OWN), help="families of the own model")
     parser.add_argument("--jobs", type=int, default=-1, help="how many months at once; -1: one a core")
     parser.add_argument("--model-input", type=Path, help="the environment's model_input, where it was made before")
     chosen = parser.parse_args(words)
     table = _model_input(chosen.data, chosen.model_input)
-    tasks = {(task, own): (table, task, own) for task in parse_tasks(chosen.tasks) for own in chosen.own}
+    tasks = {task: (table, task) for task in parse_tasks(chosen.tasks)}
     mapped = map_farms(judge_month, tasks, workers=Workers(jobs=chosen.jobs), label="months")
     if mapped.failures:
         print("; ".join(mapped.failures.values()), file=sys.stderr)
