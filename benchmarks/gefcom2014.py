@@ -200,12 +200,18 @@ def operational_table(
     competition: Mapping[int, Mapping[str, Any]],
     entries: Mapping[str, str],
 ) -> pd.DataFrame:
-    """One row per task: the operator's forecast, and the competition's on the same hours."""
+    """One row per task: the operator's forecast, and the competition's on the same hours; missing where not replayed."""
+
+    def same_hours(task: int) -> float:
+        if task not in competition:
+            return float("nan")
+        return float(competition[task]["scores"]["operational_hours"][entries[COMPETITION]]["pinball"])
+
     rows = [
         {
             "task": task,
             **found["scores"]["all"][entries[OPERATIONAL]],
-            "competition_pinball": competition[task]["scores"]["operational_hours"][entries[COMPETITION]]["pinball"],
+            "competition_pinball": same_hours(task),
             "seconds": found["seconds"],
         }
         for task, found in operational.items()
@@ -323,9 +329,9 @@ def _show(done: Mapping[str, Mapping[int, Mapping[str, Any]]], settings: list[st
         record("gefcom2014", table)
         means = table[["pinball", "winner", "benchmark", "nmae", "coverage_80", "width_80"]].mean()
         print("\nmean over tasks: " + ", ".join(f"{name} {value:.5f}" for name, value in means.items()))
-    if OPERATIONAL in settings and COMPETITION in settings:
+    if OPERATIONAL in settings:
         print(f"\nAn operator's rest of the day: '{ENTRY[OPERATIONAL]}', beside the competition's on the same hours")
-        record("gefcom2014-operational", operational_table(done[OPERATIONAL], done[COMPETITION], ENTRY))
+        record("gefcom2014-operational", operational_table(done[OPERATIONAL], done.get(COMPETITION, {}), ENTRY))
     return table
 
 
