@@ -429,9 +429,15 @@ def _checkout(folder: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def make_checkout(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Path]:
-    """Makes copies of the project as a fresh clone has it, with the raw data of the test fleet."""
-    return lambda: _checkout(tmp_path_factory.mktemp("checkout"))
+def make_checkout(tmp_path_factory: pytest.TempPathFactory, mlflow_database: Path) -> Callable[[], Path]:
+    """Makes copies of the project as a fresh clone has it, with the raw data of the test fleet and an empty store of MLflow."""
+
+    def make() -> Path:
+        folder = _checkout(tmp_path_factory.mktemp("checkout"))
+        shutil.copy(mlflow_database, folder / "data/test")
+        return folder
+
+    return make
 
 
 @pytest.fixture(scope="session")
