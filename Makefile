@@ -63,8 +63,8 @@ coverage: environment ## The same tests, and which lines they reach (half as lon
 test-long: environment ## The tests that take minutes
 	@$(TEST_ENV) $(BIN)/python -m pytest -m long
 
-# Tests load models as production does: from native artefacts, never by unpickling.
-TEST_ENV = WIND_KEDRO_STRICT=$(STRICT) MLFLOW_ALLOW_PICKLE_DESERIALIZATION=false
+# Tests load models as production does: from native artefacts, never by unpickling. Each process of theirs keeps to one core.
+TEST_ENV = WIND_KEDRO_STRICT=$(STRICT) MLFLOW_ALLOW_PICKLE_DESERIALIZATION=false OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 
 .PHONY: check
 check: check-code check-lock check-notebooks ## Format, lint, types, architecture, lock and notebooks; changes nothing

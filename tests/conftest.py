@@ -19,6 +19,8 @@ os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 os.environ["DO_NOT_TRACK"] = "true"
 # A store that nobody looks at: what a test forgets to name does not end up in the project's own.
 os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{tempfile.gettempdir()}/wind-kedro-tests-{os.getpid()}.db"
+# A process of the tests keeps to one core: several of them, each with a thread a core for its sums, mostly wait for one another.
+os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = "1"
 
 import pandas as pd
 import pytest
