@@ -126,6 +126,28 @@ def test_at_full_history_others_count_only_if_they_are_proven_to_help(bias: floa
     assert (weights[1, 1] > 0) == proven
 
 
+def test_of_two_own_the_one_that_needs_less_history_goes_before_the_other() -> None:
+    random = np.random.default_rng(5)
+    days = np.repeat(pd.date_range("2024-01-01", periods=60).to_numpy(), 24)
+    came = random.uniform(0.2, 0.8, len(days))
+
+    def forecast(noise: float) -> Any:
+        median = came + random.normal(0, noise, len(came))
+        return median[:, None] + np.array([-0.02, 0.0, 0.02])
+
+    # After two weeks the patient one knows little, after a year most; the quick one is the same all along.
+    young = _Rows(np.stack([forecast(0.3), forecast(0.06), forecast(0.1)]), came, days)
+    old = _Rows(np.stack([forecast(0.02), forecast(0.06), forecast(0.1)]), came, days)
+    own = {"type": "linear_quantile"}
+    configs = {"patient": own, "quick": own, "fleet": own | {"scope": "fleet"}}
+    found, weights = _learn_weights({14.0: [young], 365.0: [old]}, configs, [0.4, 0.5, 0.6])
+    assert found == [0.0, 14.0, 365.0]
+    assert weights[0].tolist() == [0.0, 0.0, 1.0]
+    assert weights[1, 1] > 0.5 > weights[1, 0]
+    assert weights[2, 0] > 0.5 > weights[2, 1]
+    assert weights[2, :2].sum() >= weights[1, :2].sum()
+
+
 def test_weights_run_between_lengths_over_the_logarithm() -> None:
     weights = np.array([[0.0, 1.0], [0.4, 0.6], [0.8, 0.2]])
     assert weights_at(0, [0, 9, 99], weights).tolist() == [0.0, 1.0]
