@@ -158,7 +158,10 @@ def held(rows: Table) -> Table:
         return rows.cache().cast(rows.schema())
     # As `cache` does it, but for the end: what Ibis 12 and sqlglot 30 say to drop a table has no name in it.
     name = ibis.util.gen_name("held")
-    table = engine.create_table(name, rows, schema=rows.schema(), temp=True)
+    # By way of a view, so that the columns keep the engine's own types: `create_table` makes text of what is listed (`words`).
+    engine.create_view(f"{name}_made", rows)
+    engine.raw_sql(f'CREATE TEMP TABLE "{name}" AS FROM "{name}_made"; DROP VIEW "{name}_made"')
+    table = engine.table(name, database=("temp", "main"))
     weakref.finalize(table.op(), engine.raw_sql, f'DROP TABLE IF EXISTS "{name}"').atexit = False
     # Engines give times their precision, which no other table here has.
     return table.cast(rows.schema())

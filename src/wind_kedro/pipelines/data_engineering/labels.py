@@ -16,6 +16,7 @@ from .looks import Looks
 from .parsing import SIGNALS
 from .rules import SPIKES_IN_TIME, as_first_known, by_cadence, turbines_of
 from .settings import DataEngineering, Labels
+from .words import listed, said
 
 #: With these a turbine could not give what the wind offered: by order or by fault, not by weather.
 NOT_AVAILABLE = ("stopped", "curtailed", "derated")
@@ -53,7 +54,7 @@ def judge_signals(
     rows = timed_signals.filter(timed_signals.status.isin(["kept", "superseded"]))
     curves = _curves(power_curve, data_engineering.power_curve.bin_width_ms)
     if rows.count().execute() <= data_engineering.chunk_rows:
-        return _given_out(_judged(rows, curves, fleet, data_engineering))
+        return _given_out(_judged(rows, curves, fleet, data_engineering), rows)
     margin = _looks_back(fleet, data_engineering.labels)
 
     def worked(chunk: Chunk) -> Table:
@@ -62,7 +63,7 @@ def judge_signals(
         # Of the curves of years, a chunk needs one or two.
         there = (curves["until"] > span["first"]) & (curves["fitted_at"] <= span["last"])
         judged = _judged(own, curves[there], fleet, data_engineering)
-        return _given_out(judged.filter(is_inside(judged, chunk, "valid_at")))
+        return _given_out(judged.filter(is_inside(judged, chunk, "valid_at")), own)
 
     return Chunks(plan(rows, "valid_at", data_engineering.chunk_rows, FARM), worked)
 
@@ -77,18 +78,24 @@ def _looks_back(fleet: Fleet, settings: Labels) -> dt.timedelta:
 def _judged(rows: Table, curves: pd.DataFrame, fleet: Fleet, data_engineering: DataEngineering) -> Table:
     import ibis
 
-    rows = rows.inner_join(ibis.memtable(turbines_of(fleet)), ["farm_id", "turbine_id"])
+    turbines = turbines_of(fleet)
+    # Farms by number, as turbines: text is slow to look up and to hold.
+    numbers = {farm.id: number for number, farm in enumerate(fleet.farms)}
+    turbines["farm"] = turbines["farm_id"].map(numbers).astype("int64")
+    curves = curves.assign(farm=curves["farm_id"].map(numbers).astype("int64")).drop(columns="farm_id")
+    rows = rows.inner_join(ibis.memtable(turbines), ["farm_id", "turbine_id"])
     # Sorting costs by the width of a row: what is judged is sorted without all else, and only what is labelled is joined back.
     values = {f"{name}_first": as_first_known(rows, name) for name in SPIKES_IN_TIME}
-    names = ("farm_id", "unit", "rated", "cadence", "version", "valid_at", "available_at", "pitch_deg", "temperature_c")
+    names = ("farm", "unit", "rated", "cadence", "version", "valid_at", "available_at", "pitch_deg", "temperature_c")
     narrow = _with_curve(rows.select(*names, **values), curves, data_engineering.power_curve.bin_width_ms)
     labelled = held(_labels(narrow, fleet, data_engineering.labels))
     rows = rows.left_join(labelled, ["unit", "valid_at", "version"])
-    return rows.mutate(label=rows.label.fill_null(""))
+    return rows.mutate(label=rows.label.fill_null(said(rows, "")))
 
 
-def _given_out(rows: Table) -> Table:
+def _given_out(rows: Table, timed: Table) -> Table:
     """The columns of the contract, times in UTC."""
+    rows = listed(rows, timed, ("farm_id", "turbine_id", "source_file", "status"))
     times = ("valid_at", "available_at", "superseded_at", *(f"{name}_spiked_at" for name in SPIKES_IN_TIME))
     return rows.select(
         "farm_id", "turbine_id", **{name: zoned(rows, name) for name in times},
@@ -118,12 +125,12 @@ def _with_curve(rows: Table, curves: pd.DataFrame, width: float) -> Table:
     rows = rows.left_join(
         table,
         [
-            rows.farm_id == table.farm_id,
+            rows.farm == table.farm,
             rows["bin"] == table["bin"],
             rows.available_at >= table.fitted_at,
             rows.available_at < table.until,
         ],
-    ).drop("farm_id_right", "bin_right")
+    ).drop("farm_right", "bin_right")
     return rows.mutate(
         below=(rows.share < rows.low_share).fill_null(False), above=(rows.share > rows.high_share).fill_null(False)
     )
@@ -140,7 +147,7 @@ def _labels(rows: Table, fleet: Fleet, settings: Labels) -> Table:
     idle = ((rows.share <= settings.idle_share) & (rows.expected >= settings.expected_share)).fill_null(False)
     slow = (rows.below & (rows.share > settings.idle_share)).fill_null(False)
     rows = held(rows.select(
-        "farm_id", "unit", "cadence", "version", "valid_at", "available_at", "share", "expected",
+        "farm", "unit", "cadence", "version", "valid_at", "available_at", "share", "expected",
         first=rows.version == 0, feathered=feathered, pitched=pitched.fill_null(False), idle=idle, slow=slow,
         off=rows.below | rows.above, iced=slow & cold & ~pitched.fill_null(False),
     ))  # fmt: skip
@@ -162,9 +169,9 @@ def _labels(rows: Table, fleet: Fleet, settings: Labels) -> Table:
         (here["iced_lasts"], "iced"),
         (here.off, "off_curve"),
     ]
-    label = ibis.cases(*((holds.fill_null(False), word) for holds, word in words), else_="")
+    label = ibis.cases(*((holds.fill_null(False), said(rows, word)) for holds, word in words), else_=said(rows, ""))
     rows = rows.mutate(label=label).left_join(told, ["unit", "valid_at"])
-    label = ibis.ifelse(rows.idle & rows["first"] & rows.all_idle.fill_null(False), "curtailed", rows.label)
+    label = ibis.ifelse(rows.idle & rows["first"] & rows.all_idle.fill_null(False), said(rows, "curtailed"), rows.label)
     return rows.select("unit", "valid_at", "version", label=label).filter(here.label != "")
 
 
@@ -216,7 +223,8 @@ def _and_before(rows: Table, few: Table, seconds: int) -> Table:
     stretch = microseconds(few, "valid_at") // length
     stretches = few.select("unit", stretch=stretch).union(few.select("unit", stretch=stretch - 1))
     numbered = rows.mutate(stretch=microseconds(rows, "valid_at") // length)
-    return numbered.semi_join(stretches, ["unit", "stretch"]).drop("stretch")
+    # Held, as an engine that does not know how few they are would rather look them up among the others.
+    return numbered.semi_join(held(stretches), ["unit", "stretch"]).drop("stretch")
 
 
 def _all_idle(rows: Table, common_turbines: int) -> Table:
@@ -228,10 +236,10 @@ def _all_idle(rows: Table, common_turbines: int) -> Table:
 
     rows = rows.filter(rows["first"])
     idle = rows.filter(rows.idle)
-    many = idle.group_by(["farm_id", "valid_at"]).agg(idle=idle.count())
+    many = idle.group_by(["farm", "valid_at"]).agg(idle=idle.count())
     # Few intervals have so many: only they are sorted.
-    some = rows.semi_join(many.filter(many["idle"] >= common_turbines), ["farm_id", "valid_at"])
-    come = ibis.range_window(group_by=["farm_id", "valid_at"], order_by="available_at", preceding=None, following=0)
+    some = rows.semi_join(many.filter(many["idle"] >= common_turbines), ["farm", "valid_at"])
+    come = ibis.range_window(group_by=["farm", "valid_at"], order_by="available_at", preceding=None, following=0)
     there = some.share.count().over(come)
     some = some.mutate(all_idle=(some.idle.cast("int64").sum().over(come) == there) & (there >= common_turbines))
     return some.filter(some.all_idle).select("unit", "valid_at", "all_idle")

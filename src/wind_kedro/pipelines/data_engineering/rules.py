@@ -14,13 +14,16 @@ import pandas as pd
 
 from wind_kedro.cards import Fleet
 
-from ._tables import Table
+from ._tables import Table, held, microseconds
 from .looks import Looks
 from .settings import DataEngineering, Spike, Spiky, Stuck
 from .units import suspected_signals, with_suspicions
+from .words import said
 
 #: How many intervals before and behind a spike are looked at.
 NEIGHBOURS = 2
+#: More intervals than there are between 1970 and any time of ours, were they seconds: three hundred years.
+_INTERVALS = 10_000_000_000
 #: The values of observations: for them it matters when a spike was found.
 SPIKES_IN_TIME = ("power_kw", "wind_speed_ms")
 _SPIKED: tuple[Spiky, ...] = ("power_kw", "wind_speed_ms", "temperature_c")
@@ -82,15 +85,17 @@ def clean_values(rows: Table, suspected_units: pd.DataFrame, fleet: Fleet, data_
     rows = _without_known_units(with_suspicions(rows, suspected_units, "valid_at"), suspected_units)
     rows = rows.mutate(judged=rows.status.isin(["kept", "superseded"]) & (rows.version == 0))
     # Sorting costs by the width of a row: what is judged is sorted without all else, and only what is struck is joined back.
-    struck = _struck(rows.filter(rows.judged), fleet, data_engineering)
+    struck = held(_struck(rows.filter(rows.judged), fleet, data_engineering))
     rows = rows.left_join(struck, ["unit", "valid_at"])
     cleaned: dict[str, Any] = {}
     for name in sorted({*data_engineering.stuck.minutes, *_SPIKED}):
         no = ibis.literal(False)
-        held = (rows.judged & rows[f"{name}_stuck"]).fill_null(False) if f"{name}_stuck" in struck.columns else no
-        off = rows.judged & ~held & rows[f"{name}_found_at"].notnull() if name in _SPIKED else no
-        cleaned[name] = ibis.ifelse(held | off, ibis.null("float64"), rows[name])
-        cleaned[f"{name}_fault"] = ibis.cases((held, "stuck"), (off, "spike"), else_=rows[f"{name}_fault"])
+        stays = (rows.judged & rows[f"{name}_stuck"]).fill_null(False) if f"{name}_stuck" in struck.columns else no
+        off = rows.judged & ~stays & rows[f"{name}_found_at"].notnull() if name in _SPIKED else no
+        cleaned[name] = ibis.ifelse(stays | off, ibis.null("float64"), rows[name])
+        cleaned[f"{name}_fault"] = ibis.cases(
+            (stays, said(rows, "stuck")), (off, said(rows, "spike")), else_=rows[f"{name}_fault"]
+        )
         if name in SPIKES_IN_TIME:
             cleaned[f"{name}_spiked"] = ibis.ifelse(off, rows[name], ibis.null("float64"))
             cleaned[f"{name}_spiked_at"] = ibis.ifelse(off, rows[f"{name}_found_at"], ibis.null("timestamp"))
@@ -108,7 +113,7 @@ def _without_known_units(rows: Table, suspected_units: pd.DataFrame) -> Table:
         rows = rows.mutate(
             **{
                 name: ibis.ifelse(struck, ibis.null("float64"), rows[name]),
-                f"{name}_fault": ibis.ifelse(struck, "unit", rows[f"{name}_fault"]),
+                f"{name}_fault": ibis.ifelse(struck, said(rows, "unit"), rows[f"{name}_fault"]),
             }
         )
     return rows
@@ -127,7 +132,7 @@ def _without_units_found_later(rows: Table, suspected_units: pd.DataFrame) -> Ta
             rows = rows.mutate(
                 **{
                     name: ibis.ifelse(struck, ibis.null("float64"), rows[name]),
-                    f"{name}_fault": ibis.ifelse(struck, "unit", rows[f"{name}_fault"]),
+                    f"{name}_fault": ibis.ifelse(struck, said(rows, "unit"), rows[f"{name}_fault"]),
                     f"{name}_spiked": ibis.ifelse(struck, rows[name], rows[f"{name}_spiked"]),
                     f"{name}_spiked_at": ibis.cases(
                         (struck, found_at),
@@ -143,13 +148,17 @@ def _without_units_found_later(rows: Table, suspected_units: pd.DataFrame) -> Ta
 def _struck(judged: Table, fleet: Fleet, data_engineering: DataEngineering) -> Table:
     """The turbine intervals with a value that is no measurement: ``<signal>_stuck``, and ``<signal>_found_at`` of a spike.
 
-    Hardly any value repeats or stands off: one order of all rows finds those that do, and the rules judge them alone.
+    Hardly any value repeats or stands off: one order of all rows finds those that do, and the rules judge them alone, with
+    their neighbours.
     """
     import ibis
 
     still, off = data_engineering.stuck, data_engineering.spike
     seen = {*still.minutes, *_SPIKED, "pitch_deg"}
-    rows = judged.select("unit", "rated", "cadence", "valid_at", "available_at", *sorted(seen))
+    rows = judged.select("unit", "rated", "cadence", "valid_at", "available_at", *sorted(seen), place=_place(judged))
+    # Both held: an engine that does not know which are few looks the many up among the few the wrong way round.
+    rows = held(rows)
+    rows = rows.semi_join(held(_with_neighbours(_conspicuous(rows, still, off))), "place")
     looks = Looks(rows, ["unit"], "valid_at")
     repeated = {f"{name}_repeats": repeats(looks, name) for name in still.minutes}
     standing = {f"{name}_stands_off": stands_off(looks, name, off) for name in _SPIKED}
@@ -171,10 +180,36 @@ def _struck(judged: Table, fleet: Fleet, data_engineering: DataEngineering) -> T
         again = Looks(rows, ["unit", f"{name}_repeats"], "valid_at")
         struck = by_cadence(fleet, partial(stuck, again, name, still))
         rows = again.made().mutate(**{f"{name}_stuck": struck}).drop(*again.names)
-    held = [f"{name}_stuck" for name in still.minutes]
-    strikes = [rows[name] for name in held] + [rows[name].notnull() for name in found]
+    stuck_for = [f"{name}_stuck" for name in still.minutes]
+    strikes = [rows[name] for name in stuck_for] + [rows[name].notnull() for name in found]
     rows = rows.filter(reduce(lambda one, other: one | other, strikes))
-    return rows.select("unit", "valid_at", *held, *found)
+    return rows.select("unit", "valid_at", *stuck_for, *found)
+
+
+def _conspicuous(rows: Table, still: Stuck, off: Spike) -> Table:
+    """The places (`_place`) of all rows that can be struck, and not many more: like the two before, or unlike one of the two.
+
+    In one order of numbers, rows are sorted in half the time that orders by turbine take. The first rows of a turbine are
+    compared with the last of another, which does no harm.
+    """
+    names = sorted({*still.minutes, *_SPIKED})
+    rows = rows.select("unit", "rated", "place", *names)
+    # Spark has no such order for several machines, and deals rows out by turbine.
+    looks = Looks(rows, [] if rows.get_backend().name == "duckdb" else ["unit"], "place")
+    seen = [repeats(looks, name) for name in still.minutes]
+    seen += [far(looks, name, before, off) for name in _SPIKED for before in (-1, -2)]
+    return looks.made().filter(reduce(lambda one, other: one | other, seen)).select("place")
+
+
+def _place(rows: Table) -> Any:
+    """Turbine and interval as one number: neighbours in time have neighbouring numbers."""
+    return rows.unit * _INTERVALS + microseconds(rows, "valid_at") // (rows.cadence * 1_000_000)
+
+
+def _with_neighbours(places: Table) -> Table:
+    """These places, and those so near that a rule looks at them."""
+    near = [places.select(place=places.place + step) for step in range(-NEIGHBOURS, NEIGHBOURS + 1)]
+    return reduce(lambda one, other: one.union(other), near)
 
 
 def _follows(place: int) -> str:
@@ -194,7 +229,7 @@ def repeats(looks: Looks, name: str) -> Any:
     import ibis
 
     value = ibis._[name]
-    return ((value == looks.at(name, -1)) & (value == looks.at(name, -2))).fill_null(False)
+    return (value == looks.at(name, -1)) & (value == looks.at(name, -2))
 
 
 def stuck(looks: Looks, name: str, settings: Stuck, cadence: int) -> Any:
@@ -221,18 +256,24 @@ def stuck(looks: Looks, name: str, settings: Stuck, cadence: int) -> Any:
     return (here[f"{name}_repeats"] & looks.follow(count, cadence) & in_time & moved).fill_null(False)
 
 
-def stands_off(looks: Looks, name: Spiky, settings: Spike) -> Any:
-    """Whether a value is so far from those on both sides that it can be a spike, or one of two."""
+def far(looks: Looks, name: Spiky, place: int, settings: Spike) -> Any:
+    """Whether a value differs from that so many rows behind (negative: before) by as much as a spike does."""
     import ibis
 
     here = ibis._
     least: Any = here.rated * settings.least[name] if name == "power_kw" else settings.least[name]
+    return (here[name] - looks.at(name, place)).abs() >= least
 
-    def far(place: int) -> Any:
-        return ((here[name] - looks.at(name, place)).abs() >= least).fill_null(False)
 
-    both = (far(-1) & (far(1) | far(2))) | (far(-2) & far(1))
-    return both & (here.cadence <= settings.max_cadence_minutes * 60)
+def stands_off(looks: Looks, name: Spiky, settings: Spike) -> Any:
+    """Whether a value is so far from those on both sides that it can be a spike, or one of two."""
+    import ibis
+
+    def off(place: int) -> Any:
+        return far(looks, name, place, settings)
+
+    both = (off(-1) & (off(1) | off(2))) | (off(-2) & off(1))
+    return both & (ibis._.cadence <= settings.max_cadence_minutes * 60)
 
 
 def spike(looks: Looks, name: Spiky, settings: Spike) -> Any:

@@ -20,6 +20,7 @@ from .parsing import READINGS, SIGNALS
 from .retiming import Change, retime
 from .rules import clean_values, with_turbines
 from .settings import DataEngineering
+from .words import listed, said
 
 #: How far around a clock change rows are looked at, hours: the doubled and the missing stretch, and hours to learn its
 #: steps from.
@@ -93,15 +94,16 @@ def time_signals(
         return with_turbines(_known(_moved(in_time(rows), moved), clock), fleet)
 
     if rows.count().execute() <= data_engineering.chunk_rows:
-        return clean_values(_versions(settled(rows)), suspected_units, fleet, data_engineering)
+        return clean_values(_versions(settled(rows), rows), suspected_units, fleet, data_engineering)
     margin = looks_around(fleet, data_engineering)
 
     def worked(chunk: Chunk) -> Table:
-        own = settled(near(rows, chunk, _STAMP, margin + _FARTHEST))
+        around = near(rows, chunk, _STAMP, margin + _FARTHEST)
+        own = settled(around)
         # Where a row is only known once it has its time; one without a time stays where its stamp was.
         own = near(own.mutate(place=ibis.coalesce(own.valid_at, own[_STAMP])), chunk, "place", margin)
         own = own.filter(own.valid_at.notnull() | is_inside(own, chunk, "place"))
-        cleaned = clean_values(_versions(own), suspected_units, fleet, data_engineering)
+        cleaned = clean_values(_versions(own, around), suspected_units, fleet, data_engineering)
         return cleaned.filter(cleaned.valid_at.isnull() | is_inside(cleaned, chunk, "valid_at"))
 
     return Chunks(plan(rows, _STAMP, data_engineering.chunk_rows), worked)
@@ -145,7 +147,9 @@ def _timed(parsed: Table, calibration: pd.DataFrame, fleet: Fleet) -> Table:
         spans,
         [rows.farm_id == spans.farm_id, rows.earliest >= spans.holds_from, rows.earliest < spans.holds_until],
     ).drop("farm_id_right")
-    valid_at = ibis.cases(*[(rows.reading == name, rows[name]) for name in READINGS], else_=rows.as_stamped)
+    others = [name for name in READINGS[1:] if (calibration["reading"] == name).any()]
+    readings = [(rows.reading == name, rows[name]) for name in others]
+    valid_at = ibis.cases(*readings, else_=rows.as_stamped) if readings else rows.as_stamped
     rows = rows.mutate(valid_at=valid_at)
     ended = rows.valid_at + rows.cadence.as_interval("s")
     arrived = ibis.ifelse(
@@ -292,13 +296,15 @@ def _reach(farm: Farm, at: dt.datetime) -> dt.timedelta:
 
 
 _INTERVAL = ("unit", "valid_at")
+#: So many intervals are asked at once whether one comes twice: bits of half a number, so that sums of them fit.
+_STRETCH = 32
 _SETTLED = (
     "farm_id", "turbine_id", "unit", "rated", *_ROW[1:], "valid_at", "arrived_at", "available_at", "cadence", "retimed",
     *SIGNALS, *(f"{name}_fault" for name in SIGNALS), "reason", "detail",
 )  # fmt: skip
 
 
-def _versions(rows: Table) -> Table:
+def _versions(rows: Table, parsed: Table) -> Table:
     """Settle which rows of one turbine and interval are repetitions, conflicts and revisions.
 
     Nearly every row is alone in its interval, and has its fate without being sorted: only those with a rival are. What is asked
@@ -306,17 +312,31 @@ def _versions(rows: Table) -> Table:
     """
     import ibis
 
-    rows = held(rows.select(*_SETTLED))
-    good = rows.filter(rows.reason.isnull())
-    # Numbers are grouped in half the time that times are.
-    counted = good.group_by(unit=good.unit, at=microseconds(good, "valid_at")).agg(
-        rivals=good.count(), valid_at=good.valid_at.min()
-    )
-    rivalled = held(counted.filter(counted.rivals > 1).select(*_INTERVAL))
+    rows = rows.mutate(**{f"{name}_fault": said(rows, rows[f"{name}_fault"]) for name in SIGNALS})
+    rows = held(listed(rows.select(*_SETTLED), parsed, ("farm_id", "turbine_id", "source_file")))
+    rivalled = held(_rivalled(rows.filter(rows.reason.isnull())))
     no, never = ibis.literal(False), ibis.null("timestamp")
     alone = rows.anti_join(rivalled, _INTERVAL)
     alone = alone.mutate(duplicate=no, conflict=no, superseded_at=never, version=ibis.literal(0, "int64"))
     return _fates(alone).union(held(_fates(_contest(rows.semi_join(rivalled, _INTERVAL)))))
+
+
+def _rivalled(good: Table) -> Table:
+    """The intervals that more than one row is of.
+
+    To count rows by interval makes a group of nearly every row. So stretches are asked first, by a power of two for each of
+    their intervals: the sum of these is their bitwise or only if none comes twice.
+    """
+    import ibis
+
+    number = microseconds(good, "valid_at") // (good.cadence * 1_000_000)
+    # Before 1970 the rest is negative, and different all the same.
+    bit = ibis.literal(1, "int64") << (number % _STRETCH).abs()
+    numbered = good.select(*_INTERVAL, stretch=number // _STRETCH, bit=bit)
+    stretches = numbered.group_by("unit", "stretch").agg(added=numbered.bit.sum(), seen=numbered.bit.bit_or())
+    some = numbered.semi_join(stretches.filter(stretches.added != stretches.seen), ["unit", "stretch"])
+    counted = some.group_by(*_INTERVAL).agg(rivals=some.count())
+    return counted.filter(counted.rivals > 1).select(*_INTERVAL)
 
 
 def _contest(rows: Table) -> Table:
@@ -349,10 +369,10 @@ def _fates(rows: Table) -> Table:
         "unit", "rated", "farm_id", "turbine_id", "source_file", "source_row", "valid_at", "arrived_at", "available_at",
         "superseded_at", "version", "cadence", "retimed", *SIGNALS, *(f"{name}_fault" for name in SIGNALS),
         status=ibis.cases(
-            (rows.duplicate, "duplicate"),
-            (rows.conflict | rows.reason.notnull(), "quarantined"),
-            (rows.superseded_at.notnull(), "superseded"),
-            else_="kept",
+            (rows.duplicate, said(rows, "duplicate")),
+            (rows.conflict | rows.reason.notnull(), said(rows, "quarantined")),
+            (rows.superseded_at.notnull(), said(rows, "superseded")),
+            else_=said(rows, "kept"),
         ),
         reason=ibis.ifelse(rows.conflict, "conflicting_stamp", rows.reason),
         detail=ibis.ifelse(
