@@ -100,8 +100,9 @@ def _fits_days(fleet: Fleet) -> bool:
 def _observed(signals: Table, members: pd.DataFrame, clock: Clock, settings: Aggregation) -> pd.DataFrame:
     """All versions of the observations of some rows.
 
-    Nearly every interval has one version only: no row of it was revised, found to be a spike or late. Those are summed by
-    turbine, then by entity; for the others every row is looked at once for every version of its interval.
+    Nearly every interval has one version only: no row of it was revised, found to be a spike or late, or all were late and came
+    together, as they do when a farm's clock is calibrated for the first time. Those are summed by turbine, then by entity; for
+    the others every row is looked at once for every version of its interval.
     """
     import ibis
 
@@ -120,16 +121,26 @@ def _observed(signals: Table, members: pd.DataFrame, clock: Clock, settings: Agg
         stopped_minutes=turbines.stopped_rows * turbines.cadence / 60,
         curtailed_minutes=turbines.curtailed_rows * turbines.cadence / 60,
     )
-    unsettled = {"unsettled": turbines.unsettled.sum(), "there": turbines.seconds.sum(), "last": turbines["last"].max()}
-    intervals = _by_entity(turbines, ["entity_id", "granularity_minutes", "slot"], settings, unsettled)
+    arrival = {
+        "changed": turbines.changed.sum(), "late": turbines.late.sum(), "there": turbines.seconds.sum(),
+        "first": turbines["first"].min(), "last": turbines["last"].max(),
+    }  # fmt: skip
+    intervals = _by_entity(turbines, ["entity_id", "granularity_minutes", "slot"], settings, arrival)
     intervals = intervals.mutate(
-        start=_start(intervals, intervals.granularity_minutes), last=intervals["last"].cast("timestamp")
-    )
+        start=_start(intervals, intervals.granularity_minutes),
+        first=intervals["first"].cast("timestamp"), last=intervals["last"].cast("timestamp"),
+    )  # fmt: skip
     intervals = _given_out(intervals, settings.late_grace_minutes)
-    found = intervals.drop("there", "last", "slot").rename(known_at="given_out").to_pandas()
-    settled = (found["unsettled"] == 0) & (found["turbines"] > 0) & (found["known_at"] <= _as_of(clock))
+    apart = (intervals.late > 0) & (intervals["first"] != intervals["last"])
+    intervals = intervals.mutate(
+        unsettled=(intervals.changed > 0) | apart,
+        # What was given up, and is there later, is known from then on.
+        known_at=ibis.greatest(intervals.given_out, intervals["first"]),
+    )
+    found = intervals.drop("changed", "late", "there", "first", "last", "slot", "given_out").to_pandas()
+    settled = ~found["unsettled"] & (found["turbines"] > 0) & (found["known_at"] <= _as_of(clock))
     frame: pd.DataFrame = found[settled].drop(columns=["unsettled", "expected_minutes"])
-    keys = found.loc[found["unsettled"] > 0, _KEY]
+    keys = found.loc[found["unsettled"], _KEY]
     if keys.empty:
         return frame
     changed = _by_entity(_by_version(rows, keys, members, clock, settings), [*_KEY, "known_at"], settings)
@@ -146,7 +157,7 @@ def _start(rows: Table, minutes: Any) -> Any:
 
 
 def _by_turbine(rows: Table, minutes: int, late_grace_minutes: int) -> Table:
-    """One row per turbine and interval of this length: means of all rows, and whether one of them has more than one version."""
+    """One row per turbine and interval of this length: means of all rows, and how many of them changed later or were late."""
     import ibis
 
     length = int(minutes) * _MINUTE
@@ -158,8 +169,8 @@ def _by_turbine(rows: Table, minutes: int, late_grace_minutes: int) -> Table:
     summed = rows.group_by("farm_id", "turbine_id", slot=slot).agg(
         metered_kw=exact(rows.power_kw).mean(), power_kw=exact(rows.power_kw).mean(where=~(stopped | curtailed)),
         wind_speed_ms=exact(rows.wind_speed_ms).mean(), rows=rows.count(), stopped_rows=rows.count(where=stopped),
-        curtailed_rows=rows.count(where=curtailed), last=rows.available_at.max(),
-        unsettled=rows.count(where=late | changed | (rows.version > 0)),
+        curtailed_rows=rows.count(where=curtailed), first=rows.available_at.min(), last=rows.available_at.max(),
+        changed=rows.count(where=changed | (rows.version > 0)), late=rows.count(where=late),
     )  # fmt: skip
     values = ("metered_kw", "power_kw", "wind_speed_ms")
     return summed.mutate(
