@@ -20,6 +20,8 @@ WORDS = (
     "sentinel", "out_of_range", "stuck", "spike", "unit",
     "", "stopped", "curtailed", "derated", "iced", "off_curve",
 )  # fmt: skip
+#: Of more different names in one chunk (rows of unreadable files have many), none is listed.
+_MOST = 10_000
 
 
 def said(rows: Table, text: Any) -> Any:
@@ -41,9 +43,10 @@ def listed(rows: Table, source: Table, columns: Iterable[str]) -> Table:
         return rows
     names = tuple(rows.columns)
     for column in columns:
-        found = source.filter(source[column].notnull()).select(column).distinct().to_pandas()[column]
-        if found.empty:
+        found = source.filter(source[column].notnull()).select(column).distinct().limit(_MOST + 1).to_pandas()[column]
+        if not 0 < len(found) <= _MOST:
             continue
+        # Words of an ENUM are ordered by their place in it, and rows by these.
         words = _table(engine, sorted(found))
         rows = rows.left_join(words, rows[column] == words.word)
         rows = rows.mutate(**{column: rows.listed}).drop("word", "listed")
