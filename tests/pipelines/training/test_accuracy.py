@@ -29,7 +29,10 @@ def _training(blocks: int = 3) -> Training:
         seed=1,
         replay=Replay(days=20, refit_every_days=10, min_train_days=5, cross_validation_blocks=blocks),
         fallbacks=["seasons"],
-        candidates={"seasons": ModelConfig(type="climatology", params={"min_rows": 1})},
+        candidates={
+            "seasons": ModelConfig(type="climatology", params={"min_rows": 1}),
+            "of_all": ModelConfig(type="climatology", params={"min_rows": 1}, scope="fleet"),
+        },
     )
 
 
@@ -52,11 +55,13 @@ def _tables(make_features: MakeTable, observe: MakeTable) -> tuple[pd.DataFrame,
     return features, contracts.ModelInput.validate(table.reset_index(drop=True)), observed
 
 
-def _compare(fleet: Fleet, make_features: MakeTable, observe: MakeTable, training: Training) -> pd.DataFrame:
+def _compare(
+    fleet: Fleet, make_features: MakeTable, observe: MakeTable, training: Training, model: str = "seasons"
+) -> pd.DataFrame:
     features, table, observed = _tables(make_features, observe)
-    admissions = pd.DataFrame([{"product_id": "hours", "entity_id": "hill", "model": "seasons", "admitted": True}])
+    admissions = pd.DataFrame([{"product_id": "hours", "entity_id": "hill", "model": model, "admitted": True}])
     forecasts, folds = replay_candidates(table, admissions, fleet, CLOCK, training, INLINE)
-    choices = pd.DataFrame([{"product_id": "hours", "entity_id": "hill", "model": "seasons"}])
+    choices = pd.DataFrame([{"product_id": "hours", "entity_id": "hill", "model": model}])
     found = compare_accuracy(
         table, features, forecasts, contracts.ReplayFolds.validate(folds), choices, observed, fleet, CLOCK, training,
         Scoring(lead_edges_minutes=[0, 240]), INLINE,
@@ -73,6 +78,16 @@ def test_who_knows_the_future_promises_too_much(fleet: Fleet, make_features: Mak
     # The issue without weather was forecast by the fallback: two of the intervals.
     assert row["fallback_share"] == pytest.approx(2 / row["intervals"])
     assert row["operational"] != row["replayed"]
+
+
+def test_what_is_learnt_over_all_farms_leaves_the_same_days_out(
+    fleet: Fleet, make_features: MakeTable, observe: MakeTable
+) -> None:
+    (alone,) = _compare(fleet, make_features, observe, _training()).to_dict("records")
+    (of_all,) = _compare(fleet, make_features, observe, _training(), "of_all").to_dict("records")
+    # Only one farm has rows: a model of all farms is its own once more, and has to know as little.
+    scores = ["cross_validated", "replayed", "operational"]
+    assert [of_all[name] for name in scores] == pytest.approx([alone[name] for name in scores])
 
 
 def test_it_may_be_left_out(fleet: Fleet, make_features: MakeTable, observe: MakeTable) -> None:

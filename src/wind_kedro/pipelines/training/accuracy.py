@@ -19,8 +19,9 @@ from wind_kedro.clock import Clock
 from wind_kedro.fleet import Workers, map_farms
 from wind_kedro.forecasts import KEYS, feature_matrix, forecast_rows, known_at
 from wind_kedro.models import ModelConfig
+from wind_kedro.models.hand_over import FleetPart
 from wind_kedro.pipelines.training.nodes import Training, by_entity
-from wind_kedro.pipelines.training.scopes import fit_candidate
+from wind_kedro.pipelines.training.scopes import fit_candidate, fleet_parts, lend
 from wind_kedro.scores import Scoring, interval_losses
 
 CROSS_VALIDATED, REPLAYED, OPERATIONAL = "cross_validated", "replayed", "operational"
@@ -51,11 +52,11 @@ def compare_accuracy(
     chosen: dict[tuple[str, str], str] = {}
     blocks: dict[tuple[str, str, int], tuple[Any, ...]] = {}
     windless: dict[tuple[str, str], tuple[Any, ...]] = {}
+    parts_without = _PartsWithout(model_input, training_time, fleet, training, workers)
     for choice in choices.to_dict("records"):
         key, name = (choice["product_id"], choice["entity_id"]), choice["model"]
         config = training.candidates[name].of_farms(fleet.farms_of(key[1]))
-        # What is learnt over all farms is not cut into blocks of one.
-        if training.replay.cross_validation_blocks and (*key, name) in folds and config.fleet_members is None:
+        if training.replay.cross_validation_blocks and (*key, name) in folds:
             levels = fleet.product(key[0]).quantile_levels
             chosen[key] = name
             own, table = folds[*key, name], tables[key]
@@ -63,7 +64,8 @@ def compare_accuracy(
             # Each block is a fit: the blocks of one farm, too, are worked side by side.
             issues = np.array_split(np.sort(span["issued_at"].unique()), training.replay.cross_validation_blocks)
             for number, block in enumerate(issues):
-                blocks[*key, number] = (table, block, (name, config), levels, training.seed)
+                part = parts_without(key[0], name, block)
+                blocks[*key, number] = (table, block, (name, config), levels, training.seed, part)
             stand_in = next((other for other in training.fallbacks if training.candidates[other].is_for(key[0])), None)
             second = None if stand_in is None else (stand_in, training.candidates[stand_in])
             unreached = due[key][due[key]["wind_speed_100m_ms"].isna()]
@@ -120,12 +122,49 @@ _COLUMNS = [
 ]  # fmt: skip
 
 
+class _PartsWithout:
+    """What candidates learn over all farms where a block of issues is left out of all of them; once for farms with the same."""
+
+    def __init__(
+        self, model_input: pd.DataFrame, at: pd.Timestamp, fleet: Fleet, training: Training, workers: Workers
+    ) -> None:
+        self._model_input, self._at, self._fleet, self._training, self._workers = (
+            model_input,
+            at,
+            fleet,
+            training,
+            workers,
+        )
+        self._found: dict[tuple[Any, ...], FleetPart | None] = {}
+
+    def __call__(self, product_id: str, name: str, block: NDArray[Any]) -> FleetPart | None:
+        """None for a candidate that looks at one farm alone."""
+        config = self._training.candidates[name]
+        if config.fleet_members is None:
+            return None
+        key = (product_id, name, block.min(), block.max())
+        if key not in self._found:
+            issued_at = self._model_input["issued_at"]
+            rest = self._model_input[(issued_at < block.min()) | (issued_at > block.max())]
+            found = fleet_parts(
+                rest, {(product_id, name): config}, [self._at], self._fleet, self._workers,
+                seed=self._training.seed, fleet_rows=self._training.fleet_rows, min_train_days=0,
+            )  # fmt: skip
+            self._found[key] = found.get((product_id, name, self._at))
+        return self._found[key]
+
+
 def _cross_validated(
-    table: pd.DataFrame, block: NDArray[Any], chosen: tuple[str, ModelConfig], levels: list[float], seed: int
+    table: pd.DataFrame,
+    block: NDArray[Any],
+    chosen: tuple[str, ModelConfig],
+    levels: list[float],
+    seed: int,
+    part: FleetPart | None,
 ) -> Part:
     """Rows of a block of issues with quantiles by a model of all the others."""
     inside = table["issued_at"].isin(block)
-    model = fit_candidate(table[~inside], chosen[1], chosen[0], levels, seed)
+    model = lend(fit_candidate(table[~inside], chosen[1], chosen[0], levels, seed, part), part)
     return table[inside], model.predict(feature_matrix(table[inside]))
 
 
