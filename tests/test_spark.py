@@ -53,7 +53,7 @@ def test_spark_gives_the_tables_that_duckdb_gives(
     overlay = project / "conf" / "test" / "globals.yml"
     overlay.write_text(overlay.read_text(encoding="utf-8") + yaml.safe_dump(tables), encoding="utf-8")
     command = [sys.executable, "-m", "kedro", "run", "--env", "test", "--pipeline", "data_engineering"]
-    done = subprocess.run(command, cwd=project, capture_output=True, text=True, timeout=500, check=False)
+    done = subprocess.run(command, cwd=project, capture_output=True, text=True, timeout=900, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert (project / "data/test/02_intermediate/timed_signals.parquet").is_dir()
     # Only now: while another worker makes it, this one is not to wait.
