@@ -76,12 +76,12 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("--input", type=Path, help="model input kept elsewhere; without it, the environment's")
     parser.add_argument("--of", default="routes,production", help="routes, production or both")
     chosen = parser.parse_args(words)
-    entries, table = _configured(ENVIRONMENT, chosen.input)
+    candidates, table = _configured(chosen.input)
     table = table[table["product_id"] == PRODUCT]
-    entries = {name: config for name, config in entries.items() if config.is_for(PRODUCT)}
+    entries = {name: config for name, config in candidates[ENVIRONMENT].items() if config.is_for(PRODUCT)}
     if "routes" in chosen.of:
         compare_routes(entries, table, chosen)
-    return pay_for_production(entries, table) if "production" in chosen.of else 0
+    return pay_for_production(candidates["base"], entries, table) if "production" in chosen.of else 0
 
 
 def compare_routes(entries: dict[str, ModelConfig], table: pd.DataFrame, chosen: argparse.Namespace) -> None:
@@ -109,26 +109,24 @@ def compare_routes(entries: dict[str, ModelConfig], table: pd.DataFrame, chosen:
     print(f"the figure is {FIGURE.relative_to(PROJECT)}")
 
 
-def pay_for_production(entries: dict[str, ModelConfig], table: pd.DataFrame) -> int:
+def pay_for_production(base: dict[str, ModelConfig], entries: dict[str, ModelConfig], table: pd.DataFrame) -> int:
     """What one farm costs a day: the table; 1 if a candidate of the default configuration or the entry takes too long."""
     since, until = PRODUCTION_YEAR
     own = table[table["entity_id"] == PRODUCTION_FARM]
     year = own[(own["issued_at"] >= since) & (own["issued_at"] < until)].reset_index(drop=True)
-    base, _ = _configured("base", None, table=False)
     # A fleet's models are no farm's own cost; the rest stands in the default configuration, or is the entry.
     configs = {name: config for name, config in base.items() if config.fleet_members is None}
     configs |= {f"{ENVIRONMENT}: {name}": config for name, config in entries.items() if config.type == "blend"}
+    known = feature_matrix(year)
+    asked = known.sample(FARM_DAYS * HOURS_A_DAY, replace=True, random_state=SEED, ignore_index=True)
     rows = []
     for name, config in configs.items():
-        known = feature_matrix(year)
-        known = known[config.columns_of(known.columns)]
+        own_columns = known[config.columns_of(known.columns)]
         began = time.process_time()
-        model = build(name, config, PRODUCTION_LEVELS, SEED).fit(known, year["power_share"])
+        model = build(name, config, PRODUCTION_LEVELS, SEED).fit(own_columns, year["power_share"])
         fitted = time.process_time()
-        asked = feature_matrix(year).sample(FARM_DAYS * HOURS_A_DAY, replace=True, random_state=SEED, ignore_index=True)
-        asking = time.process_time()
         model.predict(asked)
-        seconds = time.process_time() - asking
+        seconds = time.process_time() - fitted
         rows.append(
             {"model": name, "rows": len(year), "fit_seconds": fitted - began, "seconds_of_1000_farm_days": seconds}
         )
@@ -170,20 +168,20 @@ def accuracy_against_time(found: pd.DataFrame) -> go.Figure:
     return figure
 
 
-def _configured(
-    environment: str, kept: Path | None, *, table: bool = True
-) -> tuple[dict[str, ModelConfig], pd.DataFrame]:
-    """Candidates by name, and the rows to learn from; without ``table`` none."""
+def _configured(kept: Path | None) -> tuple[dict[str, dict[str, ModelConfig]], pd.DataFrame]:
+    """Candidates by environment and name, and the rows to learn from."""
     from kedro.framework.session import KedroSession
     from kedro.framework.startup import bootstrap_project
 
     bootstrap_project(PROJECT)
-    with KedroSession.create(PROJECT, env=environment, save_on_close=False) as session:
-        context = session.load_context()
-        candidates = context.params["training"].candidates
-        if not table:
-            return candidates, pd.DataFrame()
-        return candidates, pd.read_parquet(kept) if kept else context.catalog.load("model_input")
+    candidates = {}
+    for environment in ("base", ENVIRONMENT):
+        with KedroSession.create(PROJECT, env=environment, save_on_close=False) as session:
+            context = session.load_context()
+            candidates[environment] = context.params["training"].candidates
+            if environment == ENVIRONMENT:
+                table = pd.read_parquet(kept) if kept else context.catalog.load("model_input")
+    return candidates, table
 
 
 def _measured(table: pd.DataFrame, name: str, config: ModelConfig, farm: str, month: str) -> dict[str, Any]:

@@ -8,6 +8,7 @@ calibration.
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -52,7 +53,19 @@ def compare_accuracy(
     chosen: dict[tuple[str, str], str] = {}
     blocks: dict[tuple[str, str, int], tuple[Any, ...]] = {}
     windless: dict[tuple[str, str], tuple[Any, ...]] = {}
-    parts_without = _PartsWithout(model_input, training_time, fleet, training, workers)
+
+    @cache
+    def part_without(product_id: str, name: str, first: pd.Timestamp, last: pd.Timestamp) -> FleetPart | None:
+        """What a candidate learns over all farms where a block of issues is left out of all of them; none: it looks at one."""
+        if training.candidates[name].fleet_members is None:
+            return None
+        rest = model_input[(model_input["issued_at"] < first) | (model_input["issued_at"] > last)]
+        found = fleet_parts(
+            rest, {(product_id, name): training.candidates[name]}, [training_time], fleet, workers,
+            seed=training.seed, fleet_rows=training.fleet_rows, min_train_days=0,
+        )  # fmt: skip
+        return found.get((product_id, name, training_time))
+
     for choice in choices.to_dict("records"):
         key, name = (choice["product_id"], choice["entity_id"]), choice["model"]
         config = training.candidates[name].of_farms(fleet.farms_of(key[1]))
@@ -64,7 +77,7 @@ def compare_accuracy(
             # Each block is a fit: the blocks of one farm, too, are worked side by side.
             issues = np.array_split(np.sort(span["issued_at"].unique()), training.replay.cross_validation_blocks)
             for number, block in enumerate(issues):
-                part = parts_without(key[0], name, block)
+                part = part_without(key[0], name, block.min(), block.max())
                 blocks[*key, number] = (table, block, (name, config), levels, training.seed, part)
             stand_in = next((other for other in training.fallbacks if training.candidates[other].is_for(key[0])), None)
             second = None if stand_in is None else (stand_in, training.candidates[stand_in])
@@ -120,38 +133,6 @@ _COLUMNS = [
     "product_id", "entity_id", "model", "deciding_score", CROSS_VALIDATED, REPLAYED, OPERATIONAL, "gap_share", "intervals",
     "fallback_share",
 ]  # fmt: skip
-
-
-class _PartsWithout:
-    """What candidates learn over all farms where a block of issues is left out of all of them; once for farms with the same."""
-
-    def __init__(
-        self, model_input: pd.DataFrame, at: pd.Timestamp, fleet: Fleet, training: Training, workers: Workers
-    ) -> None:
-        self._model_input, self._at, self._fleet, self._training, self._workers = (
-            model_input,
-            at,
-            fleet,
-            training,
-            workers,
-        )
-        self._found: dict[tuple[Any, ...], FleetPart | None] = {}
-
-    def __call__(self, product_id: str, name: str, block: NDArray[Any]) -> FleetPart | None:
-        """None for a candidate that looks at one farm alone."""
-        config = self._training.candidates[name]
-        if config.fleet_members is None:
-            return None
-        key = (product_id, name, block.min(), block.max())
-        if key not in self._found:
-            issued_at = self._model_input["issued_at"]
-            rest = self._model_input[(issued_at < block.min()) | (issued_at > block.max())]
-            found = fleet_parts(
-                rest, {(product_id, name): config}, [self._at], self._fleet, self._workers,
-                seed=self._training.seed, fleet_rows=self._training.fleet_rows, min_train_days=0,
-            )  # fmt: skip
-            self._found[key] = found.get((product_id, name, self._at))
-        return self._found[key]
 
 
 def _cross_validated(
