@@ -93,7 +93,7 @@ def test_chunks_are_the_whole(
     assert set(in_parts["status"]) == {"kept", "superseded", "duplicate", "quarantined"}
 
 
-def test_signals_and_observations_of_chunks_are_those_of_the_whole(
+def test_curves_signals_and_observations_of_chunks_are_those_of_the_whole(
     raw_signals: Make,
     settle: Callable[[Any], Any],
     windy: Callable[..., Fleet],
@@ -107,9 +107,11 @@ def test_signals_and_observations_of_chunks_are_those_of_the_whole(
     )
     timed = settle(nodes.time_signals(parsed, calibration, nothing_suspected(), fleet, now, settings))
     later = calibration.assign(fitted_at=pd.Timestamp("2024-03-04", tz="UTC"))
-    curve = nodes.fit_power_curves(timed, pd.concat([calibration, later]), fleet, settings)
-    assert not curve.empty
+    both = pd.concat([calibration, later])
+    curve = nodes.fit_power_curves(timed, both, fleet, settings)
+    assert curve["fitted_at"].nunique() == 2
     small = settings.model_copy(update={"chunk_rows": 150})
+    pd.testing.assert_frame_equal(nodes.fit_power_curves(timed, both, fleet, small), curve, check_exact=True)
 
     whole, chunks = (nodes.judge_signals(timed, curve, fleet, each) for each in (settings, small))
     assert isinstance(chunks, Chunks)
