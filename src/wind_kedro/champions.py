@@ -25,6 +25,12 @@ def champions_at(promotions: pd.DataFrame, at: pd.Timestamp) -> pd.DataFrame:
     return ordered[ordered["since"] <= at].drop_duplicates(["product_id", "entity_id"], keep="last")
 
 
+def champion_models(promotions: pd.DataFrame, training_time: pd.Timestamp) -> dict[tuple[str, str], str]:
+    """The candidate that each product and entity had before this training."""
+    before = champions_at(promotions[promotions["promoted_at"] < training_time], training_time)
+    return {(row["product_id"], row["entity_id"]): row["model"] for row in before.to_dict("records")}
+
+
 def versions_at(
     promotions: pd.DataFrame, product_id: str, entity_id: str, issues: pd.DatetimeIndex
 ) -> dict[str | None, pd.DatetimeIndex]:

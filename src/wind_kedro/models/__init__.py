@@ -121,14 +121,19 @@ class ModelConfig(BaseModel):
     def needs_history(self) -> bool:
         """Whether a farm must have a history of its own before it can be forecast by this."""
         members = self.params.get("members")
-        if self.type == HandOver.type_name() and isinstance(members, Mapping):
+        if self.hands_over and isinstance(members, Mapping):
             return all(ModelConfig.model_validate(member).needs_history for member in members.values())
         return self.scope == "farm" and self.type != Physical.type_name()
 
     @property
+    def hands_over(self) -> bool:
+        """Whether it leads from what others know to a farm's own model."""
+        return self.type == HandOver.type_name()
+
+    @property
     def fleet_members(self) -> dict[str, Any] | None:
         """What it learns from, or judges by, the whole fleet: members by name; none: it looks at its own farm alone."""
-        if self.type == HandOver.type_name():
+        if self.hands_over:
             return dict(self.params["members"])
         return None if self.scope == "farm" else {"": self.model_dump(mode="json", exclude_defaults=True)}
 

@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 
 from wind_kedro import contracts
 from wind_kedro.cards import CardError, Fleet
+from wind_kedro.champions import champion_models
 from wind_kedro.clock import Clock
 from wind_kedro.datasets.registry import NoModelError
 from wind_kedro.fleet import Workers
@@ -22,7 +23,7 @@ from wind_kedro.models import ModelConfig
 from wind_kedro.models.fleet_model import FleetModel, Member
 from wind_kedro.models.hand_over import HandOver
 from wind_kedro.pipelines.training import nodes, scopes
-from wind_kedro.pipelines.training.choosing import AllHeldError, champion_models, choose
+from wind_kedro.pipelines.training.choosing import AllHeldError, choose
 from wind_kedro.pipelines.training.nodes import (
     NotEnoughHistoryError,
     NotReadyError,
@@ -69,7 +70,7 @@ READY = assessed({"hill": "local", "shore": "local"})
 def admitted(fleet: Fleet, *names: str, readiness: pd.DataFrame = READY, **types: str) -> pd.DataFrame:
     """Who may have which candidate; those only named are climatologies."""
     kinds = types or dict.fromkeys(names or ("first", "second"), "climatology")
-    return contracts.Admissions.validate(admit_candidates(readiness, fleet, CLOCK, _training(**kinds)))
+    return contracts.Admissions.validate(admit_candidates(readiness, _promotions(), fleet, CLOCK, _training(**kinds)))
 
 
 def make_model_input(
@@ -287,7 +288,7 @@ def test_a_candidate_of_another_product_is_not_replayed(fleet: Fleet, spy: Spy) 
         "second": ModelConfig(type="climatology", products=["quarters"]),
     }
     training = _training().model_copy(update={"candidates": candidates})
-    table = admit_candidates(READY, fleet, CLOCK, training)
+    table = admit_candidates(READY, _promotions(), fleet, CLOCK, training)
     assert set(table.loc[table["product_id"] == "hours", "model"]) == {"first"}
     assert set(table.loc[table["product_id"] == "quarters", "model"]) == {"first", "second"}
 
@@ -295,13 +296,13 @@ def test_a_candidate_of_another_product_is_not_replayed(fleet: Fleet, spy: Spy) 
 @pytest.mark.parametrize("products", ["quarters", ["quarters"]])
 def test_of_several_products_only_some_may_be_trained(fleet: Fleet, products: Any) -> None:
     training = Training(**(_training().model_dump() | {"products": products}))
-    assert set(admit_candidates(READY, fleet, CLOCK, training)["product_id"]) == {"quarters"}
+    assert set(admit_candidates(READY, _promotions(), fleet, CLOCK, training)["product_id"]) == {"quarters"}
 
 
 def test_to_train_a_product_that_no_card_describes_is_refused(fleet: Fleet) -> None:
     training = Training(**(_training().model_dump() | {"products": ["minutes"]}))
     with pytest.raises(CardError, match="no product 'minutes'"):
-        admit_candidates(READY, fleet, CLOCK, training)
+        admit_candidates(READY, _promotions(), fleet, CLOCK, training)
 
 
 def _replay(model_input: pd.DataFrame, fleet: Fleet, training: Training) -> pd.DataFrame:
@@ -822,7 +823,7 @@ def test_a_card_may_ask_for_another_tier_than_its_family(fleet: Fleet) -> None:
     training = _training(**KINDS)
     eager = ModelConfig(type="catboost", tier="global")
     training = training.model_copy(update={"candidates": training.candidates | {"trees": eager}})
-    table = admit_candidates(assessed({"hill": "global", "shore": "global"}), fleet, CLOCK, training)
+    table = admit_candidates(assessed({"hill": "global", "shore": "global"}), _promotions(), fleet, CLOCK, training)
     assert table["admitted"].all()
     assert table.set_index("model")["needs"].to_dict() == {"seasons": "none", "curve": "physical", "trees": "global"}
 
@@ -1139,7 +1140,7 @@ BOTH = (("hours", "hill"), ("hours", "both"))
 
 
 def _fleet_admissions(fleet: Fleet, readiness: pd.DataFrame = READY) -> pd.DataFrame:
-    return admit_candidates(readiness, fleet, CLOCK, WITH_FLEET)
+    return admit_candidates(readiness, _promotions(), fleet, CLOCK, WITH_FLEET)
 
 
 def _replay_fleet(table: pd.DataFrame, fleet: Fleet) -> pd.DataFrame:
@@ -1211,13 +1212,33 @@ def test_a_new_farm_may_have_what_needs_no_history_if_its_weather_is_known(fleet
     told = assessed({"hill": "local", "shore": "none"})
 
     def may(**facts: float) -> set[str]:
-        table = admit_candidates(told.assign(**facts), fleet, CLOCK, training)
+        table = admit_candidates(told.assign(**facts), _promotions(), fleet, CLOCK, training)
         return set(table.loc[(table["entity_id"] == "shore") & table["admitted"], "model"])
 
     assert may(weather_days=30.0, best_correlation=np.nan) == {"all", "mix"}
     assert may(weather_days=0.0, best_correlation=np.nan) == set()
     # There is history, and the weather does not explain it: no lack of days.
     assert may(weather_days=30.0, best_correlation=0.1) == set()
+
+
+def test_who_is_alone_and_has_a_history_of_its_own_is_handed_nothing_over(fleet: Fleet) -> None:
+    """Of the products' only farm: the farm's own models are candidates themselves, and a hand-over would cost as much again."""
+    own = WITH_FLEET.model_copy(update={"candidates": OF_FLEET | {"own": ModelConfig(type="climatology")}})
+
+    def may(tier: str = "local", has: str = "own", training: Training = own) -> dict[str, set[str]]:
+        readiness = assessed({"hill": "local", "shore": tier})
+        table = admit_candidates(
+            readiness, _promotions(("quarters", "shore", has, "1", "2024-03-01")), fleet, CLOCK, training
+        )
+        assert table["admitted"].all()
+        return {str(key): set(names) for key, names in table.groupby("entity_id")["model"]}
+
+    assert may() == {"hill": {"all", "mix", "own"}, "both": {"all", "mix", "own"}, "shore": {"all", "own"}}
+    # While it is young; where its champion would vanish unjudged; where it would be left with nothing.
+    assert "mix" in may("blended")["shore"]
+    assert "mix" in may(has="mix")["shore"]
+    only = {"mix": OF_FLEET["mix"]}
+    assert may(training=WITH_FLEET.model_copy(update={"candidates": only}))["shore"] == {"mix"}
 
 
 def test_a_new_farm_is_given_the_last_that_needs_no_history(fleet: Fleet) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from wind_kedro.cards import Fleet, Market, Product
-from wind_kedro.champions import champions_at
+from wind_kedro.champions import champion_models
 from wind_kedro.clock import Clock
 from wind_kedro.errors import WindKedroError
 from wind_kedro.forecasts import KEYS
@@ -132,12 +132,6 @@ def _leaking_without_champion(judged: pd.DataFrame, found: Mapping[tuple[str, st
         if (product_id, entity_id, model) not in told
     ]
     return pd.DataFrame(rows, columns=judged.columns)
-
-
-def champion_models(promotions: pd.DataFrame, training_time: pd.Timestamp) -> dict[Key, str]:
-    """The candidate that each product and entity had before this training."""
-    before = champions_at(promotions[promotions["promoted_at"] < training_time], training_time)
-    return {(row["product_id"], row["entity_id"]): row["model"] for row in before.to_dict("records")}
 
 
 def choose(

@@ -16,6 +16,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_valida
 
 from wind_kedro.calibration import Calibration, calibrated
 from wind_kedro.cards import Fleet, Product
+from wind_kedro.champions import champion_models
 from wind_kedro.clock import Clock
 from wind_kedro.errors import WindKedroError
 from wind_kedro.fleet import Mapped, Workers, map_farms
@@ -26,7 +27,7 @@ from wind_kedro.models import ModelConfig, with_members
 from wind_kedro.models.hand_over import FleetPart
 from wind_kedro.portfolio import add_portfolios
 from wind_kedro.scores import Scoring, latest_versions, score_forecasts
-from wind_kedro.tiers import Ready, reaches, ready_entities
+from wind_kedro.tiers import TIERS, Ready, reaches, ready_entities
 
 from .scopes import fit_candidate, fleet_parts, lend
 
@@ -111,17 +112,30 @@ class NotReadyError(WindKedroError):
 _NAMED = 3
 
 
-def admit_candidates(readiness: pd.DataFrame, fleet: Fleet, clock: Clock, training: Training) -> pd.DataFrame:
+def admit_candidates(
+    readiness: pd.DataFrame, promotions_before: pd.DataFrame, fleet: Fleet, clock: Clock, training: Training
+) -> pd.DataFrame:
     """One row per product, entity and candidate: may the entity have it, by what was known of its data at the training time?
 
     A candidate needs a tier (its ``tier``, else its family's). An entity of tier ``none`` gets no model, unless it is new, its
-    weather known and nothing but its history missing: then it gets such as need none. The others go on.
+    weather known and nothing but its history missing: then it gets such as need none. The others go on. A hand-over is no
+    candidate where nobody hands anything over: for the only entity of a product that may have a model of its own, unless it has
+    the hand-over already.
 
     Raises:
         NotReadyError: if no entity may have any candidate; it says why, of the first few.
     """
     training_time = pd.Timestamp(clock.training_time(fleet.products))
     ready = ready_entities(readiness, fleet, training_time)
+    champions = champion_models(promotions_before, training_time)
+    own = [config for config in training.candidates.values() if not config.hands_over]
+
+    def is_over(product: Product, entity_id: str, name: str) -> bool:
+        """Whether there is nothing to hand over, and a model of its own to be had."""
+        grown_alone = len(fleet.modelled(product)) == 1 and ready[entity_id].tier == TIERS[-1]
+        has_it = champions.get((product.id, entity_id)) == name
+        return grown_alone and not has_it and any(config.is_for(product.id) for config in own)
+
     rows = [
         {
             "product_id": product.id,
@@ -136,7 +150,7 @@ def admit_candidates(readiness: pd.DataFrame, fleet: Fleet, clock: Clock, traini
         for product in _trained(fleet, training)
         for entity_id in fleet.modelled(product)
         for name, config in training.candidates.items()
-        if config.is_for(product.id)
+        if config.is_for(product.id) and not (config.hands_over and is_over(product, entity_id, name))
     ]
     table = pd.DataFrame(rows)
     without = table.groupby("entity_id", sort=False).filter(lambda own: not own["admitted"].any())

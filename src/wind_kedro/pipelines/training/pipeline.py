@@ -34,7 +34,7 @@ def create_pipeline() -> Pipeline:
         [
             Node(
                 admit_candidates,
-                inputs=["readiness", "params:fleet", "params:clock", "params:training"],
+                inputs=["readiness", "promotions_before", "params:fleet", "params:clock", "params:training"],
                 outputs="admissions",
                 name="admit_candidates",
             ),

@@ -52,7 +52,7 @@ def fleet_parts(
         if members is None:
             continue
         table = model_input[model_input["product_id"] == product_id]
-        parameters = HandOverParameters.model_validate(config.params) if _hands_over(config) else None
+        parameters = HandOverParameters.model_validate(config.params) if config.hands_over else None
         for start in starts:
             known = known_at(table, start)
             if known.empty or start - known["issued_at"].min() < pd.Timedelta(days=min_train_days):
@@ -95,10 +95,6 @@ def _judged(known: pd.DataFrame, count: int, fleet: Fleet, seed: int) -> dict[st
     farms = sorted(known["entity_id"].unique())
     drawn = np.random.default_rng(seed).permutation(farms)[: max(1, min(count, int(len(farms) * _JUDGED_SHARE)))]
     return {str(farm): (known[known["entity_id"] == farm], fleet.farms_of(str(farm))) for farm in drawn}
-
-
-def _hands_over(config: ModelConfig) -> bool:
-    return config.type == HandOver.type_name()
 
 
 def fit_candidate(
