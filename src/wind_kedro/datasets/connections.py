@@ -50,7 +50,11 @@ def connect(settings: Mapping[str, Any]) -> BaseBackend:
     name = options.pop("backend")
     if name == "pyspark":
         return _spark(options)
-    return getattr(ibis, name).connect(**options)
+    backend = getattr(ibis, name).connect(**options)
+    if name == "duckdb":
+        # A table of many parts is opened anew for each chunk of it. DuckDB looks whether a file was replaced meanwhile.
+        backend.raw_sql("SET parquet_metadata_cache = true")
+    return backend
 
 
 def _spark(options: dict[str, Any]) -> BaseBackend:
