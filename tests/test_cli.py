@@ -672,3 +672,17 @@ def test_a_newcomer_gets_its_card_and_its_data_is_looked_at(empty: Path, export:
     assert "Ready for: none (no weather is known yet)" in result.stdout
     assert [path for path in (empty / "data").rglob("*") if path.is_file()] == [empty / "data/01_raw/moor/moor.csv"]
     assert type_in("wind", "farms").exit_code == 0
+
+
+@pytest.mark.filterwarnings("ignore:fetch_arrow_table:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:The 'future.infer_string' option:DeprecationWarning")
+def test_a_newcomer_may_be_the_first_of_its_environment_and_have_little_history(empty: Path, export: Path) -> None:
+    lines = export.read_text("utf-8").splitlines()
+    export.write_text("\n".join([*lines[: 2 * 24 * 20], ""]), encoding="utf-8")
+    given = [word for field, value in ANSWERS.items() for word in ("--set", f"{field}={value}")]
+    result = type_in("wind", "--env", "mine", "add-farm", str(export), "--yes", *given)
+    assert result.exit_code == 0, result.output
+    assert "There is nothing to find in its data yet" in result.stdout
+    assert "no farm has a readable row on 28 days" in result.stdout
+    assert yaml.safe_load((empty / "conf/mine/farms.yml").read_text("utf-8"))["farms"][-1]["id"] == "moor"
+    assert "moor" not in (empty / "conf/base/farms.yml").read_text("utf-8")

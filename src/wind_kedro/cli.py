@@ -413,6 +413,7 @@ def _join(options: dict[str, str | None], card: dict[str, Any], files: list[Path
         if not source.is_dir():
             raise WindKedroError(f"{source}: an archive cannot be written to; unpack it, or add the card above by hand")
         environment = options["env"] or os.getenv("KEDRO_ENV") or "base"
+        (source / environment).mkdir(exist_ok=True)  # a newcomer may be the first of its environment
         configuration = _configuration(options)
         fleet = read_cards(configuration)
         if any(farm.id == farm_id for farm in fleet.farms):
@@ -429,6 +430,10 @@ def _join(options: dict[str, str | None], card: dict[str, Any], files: list[Path
     click.echo("Next: its weather in farms.yml, and its name in a product of products.yml (docs/how-to/add-a-farm.md).")
 
 
+#: Columns that are not used are named up to so many.
+_UNUSED_SHOWN = 12
+
+
 def _print_findings(found: Findings) -> None:
     _print_table(
         ["field", "value", "", "evidence"],
@@ -437,6 +442,12 @@ def _print_findings(found: Findings) -> None:
             for finding in found
         ],
     )
+    if found.unused:
+        more = len(found.unused) - _UNUSED_SHOWN
+        click.echo(
+            f"Not used: {', '.join(found.unused[:_UNUSED_SHOWN])}{f' and {more} more' if more > 0 else ''}. "
+            "If one is a signal, name it: --set signals.columns.SIGNAL.name=COLUMN"
+        )
 
 
 def _ask(found: Findings, files: list[Path], given: dict[str, Any]) -> Findings:
@@ -479,6 +490,8 @@ def _look_at(options: dict[str, str | None], farm_id: str, newest: str) -> None:
 
     from kedro.framework.session import KedroSession
 
+    from wind_kedro.pipelines.data_engineering.span import OutsideDataError
+
     # A day on, its last rows have arrived whatever its clock is.
     as_of = (datetime.fromisoformat(newest) + timedelta(days=1)).isoformat()
     with _said_once(), _one_line():
@@ -486,7 +499,11 @@ def _look_at(options: dict[str, str | None], farm_id: str, newest: str) -> None:
             env=options["env"], conf_source=options["conf_source"], runtime_params={"as_of": as_of}
         ) as session:
             runner: Any = session  # typed as its abstract base, whose run takes nothing
-            runner.run(pipeline_names=["data_engineering"])
+            try:
+                runner.run(pipeline_names=["data_engineering"])
+            except OutsideDataError as error:  # an export of a few days
+                click.echo(f"There is nothing to find in its data yet: {error}")
+                return
         _, context = _open(options)
         table = context.catalog.load("data_quality")
         own = table[(table["farm_id"] == farm_id) & ~((table["count"] == 0) & (table["severity"] == "info"))]

@@ -178,6 +178,11 @@ def test_a_server_that_is_not_the_one_expected_gets_no_password(open_remote: Cal
 
 # --- cards -----------------------------------------------------------------------------------------------------------
 
+_API = {"kind": "http_api", "url": "https://host/x"}
+_LAKE = {"kind": "delta_table", "table": "/srv/lake"}
+_HISTORIAN = {"kind": "sql_historian", "url": "postgresql://host/x", "table": "readings", "cursor": "id"}
+_BROKER = {"kind": "mqtt", "host": "host", "client_id": "me", "topics": ["{turbine}/{signal}"]}
+
 
 @pytest.mark.parametrize(
     ("card", "said"),
@@ -191,11 +196,27 @@ def test_a_server_that_is_not_the_one_expected_gets_no_password(open_remote: Cal
         ({"into": "../etc"}, "into: '../etc' is not a plain folder below 01_raw"),
         ({"credentials": {"password": 12345}}, "credentials.password: is not text: put quotes around it"),
         ({"colour": "red"}, "colour: Extra inputs are not permitted"),
+        ({"password": "hidden-w0rd"}, "password: a secret does not belong on a card; give it under `credentials`"),
+        ({"url": "s3://b", "endpoint_url": "https://me:hidden-w0rd@host"}, "endpoint_url: a secret does not belong"),
+        (_API | {"headers": {"Authorization": "Bearer hidden-w0rd"}}, "headers.Authorization: a secret does not"),
+        (_API | {"params": {"api_key": "hidden-w0rd"}}, "params.api_key: a secret does not belong on a card"),
+        (_API | {"auth": {"kind": "bearer", "token": "hidden-w0rd"}}, "auth.bearer.token: a secret does not belong"),
+        (
+            _LAKE | {"storage_options": {"aws_secret_access_key": "hidden-w0rd"}},
+            "storage_options.aws_secret_access_key: a",
+        ),
+        (_LAKE | {"table": "s3://me:hidden-w0rd@bucket/x"}, "table: a secret does not belong on a card"),
+        (
+            _HISTORIAN | {"url": "postgresql://host/x?sslpassword=hidden-w0rd"},
+            "url: a secret does not belong on a card",
+        ),
+        (_BROKER | {"host": "mqtt://me:hidden-w0rd@host"}, "host: a secret does not belong on a card"),
     ],
 )
 def test_a_wrong_card_is_said_in_one_line_without_a_secret(card: dict[str, Any], said: str) -> None:
+    base = {"into": "drop"} if "kind" in card else {"kind": "drop_folder", "url": "/srv", "into": "drop"}
     with pytest.raises(CardError) as caught:
-        build_feed("coast", {"kind": "drop_folder", "url": "/srv", "into": "drop"} | card)
+        build_feed("coast", base | card)
     message = str(caught.value)
     assert message.startswith(f"feed 'coast': {said}")
     assert "\n" not in message

@@ -131,6 +131,18 @@ def test_wide(signals: pd.DataFrame, write: Export) -> None:
     assert proven(found, "signals.columns.power_kw.name") == "{turbine}_Power"
 
 
+def test_columns_that_are_left_are_named_as_a_card_would_name_them(signals: pd.DataFrame, write: Export) -> None:
+    table = signals.pivot(index="at", columns="turbine", values=["power", "wind", "direction"])
+    table.columns = [f"{turbine} {name}" for name, turbine in table.columns]
+    header = {name: name.replace("direction", "Gondelposition [°]") for name in table} | {"at": "Time"}
+    path = write(table.reset_index(), header | {"T1 power": "T1 power [kW]", "T2 power": "T2 power [kW]"})
+    left = "{turbine} Gondelposition [°]"
+    assert propose([path]).unused == [left]
+    found = propose([path], {"signals.columns.wind_direction_deg.name": left})
+    assert found.unused == []
+    assert proven(found, "signals.columns.wind_direction_deg.unit") == "deg"
+
+
 def test_blades_are_no_turbines(signals: pd.DataFrame, write: Export) -> None:
     table = signals[signals["turbine"] == "T1"].assign(
         **{f"Pitch {blade}": np.linspace(0, 20 + blade, len(signals) // 2) for blade in (1, 2, 3)}
@@ -182,6 +194,22 @@ def test_names_that_come_twice_are_refused(signals: pd.DataFrame, write: Export)
     path = write(signals, {"at": "Time", "power": "Power", "wind": "Wind"})
     path.write_text(path.read_text("utf-8").replace("Time,Power,Wind", "Time,Power,Power", 1), encoding="utf-8")
     with pytest.raises(OnboardingError, match=r"export\.csv: columns of one name \(Power\) cannot be told apart"):
+        propose([path])
+
+
+def test_turbines_above_the_names_of_their_signals_are_refused(signals: pd.DataFrame, write: Export) -> None:
+    """Two rows of names: the upper one alone would make a matrix of one signal."""
+    per_turbine = [signals[signals["turbine"] == one].reset_index(drop=True) for one in ("T1", "T2")]
+    table = pd.DataFrame({"at": per_turbine[0]["at"]})
+    for number, own in enumerate(per_turbine):
+        table[f"p{number}"], table[f"w{number}"] = own["power"], own["wind"]
+    path = write(
+        table, {name: name for name in table}, between=[",Power (kW),Wind speed (m/s),Power (kW),Wind speed (m/s)"]
+    )
+    path.write_text(path.read_text("utf-8").replace("at,p0,w0,p1,w1", "Time,T1,T1,T2,T2", 1), encoding="utf-8")
+    with pytest.raises(
+        OnboardingError, match=r"\(T1, T2\) .*join the two rows of names into one, such as 'T1 Wind speed"
+    ):
         propose([path])
 
 

@@ -15,7 +15,7 @@ from wind_kedro.cards import CardError
 from wind_kedro.errors import said_of_field
 
 from .landing import Failure, Landed, LandedFeeds, Landing
-from .protocol import Batch, Checkpoint, Feed, FeedError
+from .protocol import Batch, Checkpoint, Feed, FeedError, names_a_secret
 
 __all__ = [
     "FEEDS",
@@ -90,4 +90,6 @@ def build_feeds(configs: Mapping[str, Mapping[str, Any]]) -> dict[str, Feed]:
 def _line(feed_id: str, fault: Any) -> str:
     if fault["loc"][:1] == ("credentials",) and fault["type"] == "string_type":
         fault = {**fault, "msg": "is not text: put quotes around it"}
+    if fault["type"] == "extra_forbidden" and names_a_secret(str(fault["loc"][-1])):
+        fault = {**fault, "msg": "a secret does not belong on a card; give it under `credentials`"}
     return f"feed '{feed_id}': {said_of_field(fault)}"

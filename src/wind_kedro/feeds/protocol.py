@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
-from pydantic import AfterValidator, Field, SecretStr
+from pydantic import AfterValidator, Field, SecretStr, model_validator
 
 from wind_kedro.cards import Card, Identifier
 from wind_kedro.errors import WindKedroError
@@ -18,6 +19,35 @@ if TYPE_CHECKING:
 
 #: What a feed remembers between two fetches: anything JSON can hold. It lands with the batch it belongs to.
 Checkpoint = Mapping[str, Any]
+
+
+#: How fields are called that hold secrets: sslpassword, client_secret, X-API-Key, aws_access_key_id; not token_url.
+_SECRET_NAME = re.compile(
+    r"(password|passwd|passphrase|pwd|secret|(^|[^a-z])token|authorization|signature|(^|[^a-z])sig"
+    r"|(api|access|account|private|secret)[-_]?key([-_]?id)?)$",
+    re.IGNORECASE,
+)
+_USER_IN_URL = re.compile(r"://[^/?#\s]*@")
+_PARAMETERS_OF_URL = re.compile(r"[?&]([^=&#]+)=")
+
+
+def names_a_secret(name: str) -> bool:
+    """Whether a field so called holds a secret."""
+    return _SECRET_NAME.search(name) is not None
+
+
+def _secrets_in(value: Any, place: str, name: str) -> Iterator[str]:
+    """Where on a card a secret stands: under a name of one, or in a URL."""
+    if isinstance(value, Mapping):
+        for key, inside in value.items():
+            yield from _secrets_in(inside, f"{place}.{key}" if place else str(key), str(key))
+    elif isinstance(value, list | tuple):
+        for inside in value:
+            yield from _secrets_in(inside, place, name)
+    elif isinstance(value, str) and value:
+        parameters = _PARAMETERS_OF_URL.findall(value) if "://" in value else []
+        if _USER_IN_URL.search(value) or any(map(names_a_secret, [name, *parameters])):
+            yield place
 
 
 class FeedError(WindKedroError):
@@ -68,6 +98,13 @@ class Feed(Card, ABC):
     )
     attempts: int = Field(5, ge=1, description="a request is tried so often before the feed counts as failed")
     longest_wait_seconds: float = Field(60, gt=0, description="waits between attempts double up to this")
+
+    @model_validator(mode="after")
+    def _no_secret_on_the_card(self) -> Self:
+        # Cards are committed, and messages quote their addresses.
+        for place in _secrets_in(self.model_dump(exclude={"credentials"}), "", ""):
+            raise ValueError(f"{place}: a secret does not belong on a card; give it under `credentials`")
+        return self
 
     @abstractmethod
     def fetch(self, checkpoint: Checkpoint | None, scratch: Path) -> Iterator[Batch]:

@@ -46,10 +46,12 @@ class Findings:
     Attributes:
         by_field: the findings.
         given: answers of whoever was asked. They stand above any evidence, and what follows from a field follows from the answer.
+        unused: columns, or tags of a long export, that the card will not read.
     """
 
     by_field: dict[str, Finding] = field(default_factory=dict)
     given: Mapping[str, Any] = field(default_factory=dict)
+    unused: list[str] = field(default_factory=list)
 
     def add(self, name: str, value: Any, evidence: str, *, proven: bool) -> Any:
         """Note a field; return what counts: the value, or the answer that was given."""

@@ -1,4 +1,3 @@
-# ruff: noqa: E501 - messages read better whole
 """How turbines and signals lie in rows and columns, and the export as one table of turbine, stamp and candidates for signals."""
 
 from __future__ import annotations
@@ -104,6 +103,8 @@ def lay_out(sample: Sample, found: Findings, stamps: Stamps, decimal: str, thous
     """Find the layout and what names a turbine; bring the sample into one form."""
     cells = _cells(sample, found, stamps, decimal, thousands)
     doubled = sorted({name for name in cells.text if sample.header.count(name) > 1})
+    # Of columns of one name only the first can be read, and which of them that is says nothing.
+    cells.numeric = [name for name in cells.numeric if name not in doubled]
     if (long := _long(sample, found, stamps, cells)) is not None:
         return long
     turbine = _turbine_column(sample, found, stamps, cells)
@@ -113,15 +114,16 @@ def lay_out(sample: Sample, found: Findings, stamps: Stamps, decimal: str, thous
     found.proven(
         "signals.layout", "table", "a row is one turbine at one time" if turbine or many_files else "one row per time"
     )
-    series = [
-        Series(name, cells.values[name], sample.units.get(name, ""))
-        for name in cells.numeric
-        if name != turbine and name not in doubled
-    ]
+    series = [Series(name, cells.values[name], sample.units.get(name, "")) for name in cells.numeric if name != turbine]
     if doubled and not any(names.signal_of(one.name)[0] == "power_kw" for one in series):
+        below = sample.units.get(doubled[0], "")
         raise OnboardingError(
-            f"{sample.files[0]}: columns of one name ({', '.join(doubled)}) cannot be told apart; give each a name of its own, such as "
-            f"'T01 {doubled[0]}' if each is of a turbine"
+            f"{sample.files[0]}: columns of one name ({', '.join(doubled)}) cannot be told apart; "
+            + (
+                f"join the two rows of names into one, such as '{doubled[0]} {below}'"
+                if names.meaning_of(below).word
+                else f"give each a name of its own, such as 'T01 {doubled[0]}' if each is of a turbine"
+            )
         )
     table = Table(np.full(len(cells.block), "farm"), stamps.wall, stamps.zone, cells.block, series)
     if turbine is not None:
@@ -307,6 +309,9 @@ def _wide(sample: Sample, found: Findings, stamps: Stamps, cells: _Cells) -> Tab
     found.proven(
         "signals.layout", "wide", f"{len(ids)} columns of each of {len(templates)} signals differ in one part only"
     )
+    # Whoever is asked may know of columns whose names say nothing, or something else.
+    given = [name for field, name in found.given.items() if re.fullmatch(r"signals\.columns\.\w+\.name", field)]
+    templates += [one for one in given if one in families and set(families[one]) == ids and one not in templates]
     return _stacked(sample, found, stamps, cells, {one: families[one] for one in templates})
 
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from wind_kedro.cards import TURBINE
+
 from .clocks import find_cadence, find_clock, find_interval_end
 from .findings import Findings
-from .layouts import lay_out
+from .layouts import Table, lay_out
 from .numerals import decimal_marks
-from .sample import read_sample
+from .sample import Sample, read_sample
 from .signals import find_signals
-from .stamp_columns import read_stamps
+from .stamp_columns import Stamps, read_stamps
 from .turbines import find_turbines
 from .units import find_units
 
@@ -45,6 +48,7 @@ def propose(files: Sequence[Path], given: Mapping[str, Any] | None = None) -> Fi
     chosen = find_signals(table, found)
     find_units(chosen, found, one_meter=table.one_meter)
     find_turbines(table, chosen.get("power_kw"), found)
+    found.unused = _unused(sample, table, [one.name for one in chosen.values()], found, stamps)
     for name in _UNSAID:
         found.asked(name, None, "an export does not say it")
     if found.value("signals.received_at"):
@@ -55,3 +59,27 @@ def propose(files: Sequence[Path], given: Mapping[str, Any] | None = None) -> Fi
         if name not in found.by_field:
             found.proven(name, found.given[name], "given")
     return found
+
+
+def _unused(sample: Sample, table: Table, chosen: Sequence[str], found: Findings, stamps: Stamps) -> list[str]:
+    """Columns, and tags of a long export, that no field of the card names."""
+    named = {found.value(f"signals.{name}") for name in ("turbine", "signal", "value", "quality", "received_at")}
+    every = [name for name in dict.fromkeys(sample.header) if name and name not in named and name not in stamps.columns]
+    if found.value("signals.layout") == "long":
+        every = [*every, *(one.name for one in table.series)]
+    patterns = [re.escape(name).replace(re.escape(TURBINE), ".+") for name in chosen]
+    left = [name for name in every if not any(re.fullmatch(pattern, name) for pattern in patterns)]
+    return list(dict.fromkeys(_as_on_a_card(name, sample.header, found.value("turbines") or []) for name in left))
+
+
+def _as_on_a_card(name: str, header: Sequence[str], turbines: Sequence[str]) -> str:
+    """A column of a wide export as a card names it: once for all turbines, if each has it."""
+    for turbine in turbines:
+        template = name.replace(turbine, TURBINE, 1)
+        if (
+            template != name
+            and len(turbines) > 1
+            and all(template.replace(TURBINE, other) in header for other in turbines)
+        ):
+            return template
+    return name
