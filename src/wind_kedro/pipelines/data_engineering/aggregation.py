@@ -7,6 +7,7 @@ import datetime as dt
 from functools import reduce
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from wind_kedro.cards import Farm, Fleet, Group
@@ -18,10 +19,12 @@ from .labels import NOT_AVAILABLE
 from .rules import SPIKES_IN_TIME
 from .settings import Aggregation, DataEngineering
 
-#: Rows that are only summed take so much less memory than rows that are sorted.
-_ROWS_PER_SORTED = 10
+#: Rows that are only summed take so much less memory than rows that are sorted; in longer spans they are summed no quicker.
+_ROWS_PER_SORTED = 2
 _MINUTE = 60_000_000  # microseconds
 _KEY = ["entity_id", "granularity_minutes", "start"]
+#: No two observations are the same in these.
+_ORDER = ["entity_id", "granularity_minutes", "valid_at", "available_at"]
 _TIMES = ("valid_at", "available_at", "superseded_at", *(f"{name}_spiked_at" for name in SPIKES_IN_TIME))
 _COLUMNS = [
     "entity_id", "granularity_minutes", "valid_at", "available_at", "power_kw", "available_capacity_kw", "metered_power_kw",
@@ -74,23 +77,34 @@ def aggregate_observations(
     settings = data_engineering.observations
     members = _members(fleet)
     most_rows = data_engineering.chunk_rows * _ROWS_PER_SORTED
-    if signals.count().execute() <= most_rows:
-        frames = [_observed(signals, members, clock, settings)]
-    else:
-        # Intervals begin and end with the days.
-        chunks = plan(signals, "valid_at", most_rows, FARM) if _fits_days(fleet) else []
-        whole = [dataclasses.replace(chunk, names=None) for chunk in chunks]
-        spans = list(dict.fromkeys(whole)) or [Chunk(None, None)]
-        frames = [
-            _observed(
-                near(signals, span, "valid_at", dt.timedelta()) if span.first else signals, members, clock, settings
-            )
-            for span in spans
-        ]
-    frame = pd.concat(frames, ignore_index=True).sort_values([*_KEY, "known_at"], ignore_index=True)
-    frame = frame.rename(columns={"start": "valid_at", "known_at": "available_at"})
-    frame = _filled(frame.astype({"granularity_minutes": "int64", "turbines": "int64"}), settings)
-    return in_utc(frame, ["valid_at", "available_at"])[_COLUMNS]
+    spans = [Chunk(None, None)]
+    # Intervals begin and end with the days.
+    if signals.count().execute() > most_rows and _fits_days(fleet):
+        spans = [dataclasses.replace(chunk, names=None) for chunk in plan(signals, "valid_at", most_rows, FARM)]
+    names = pd.Index(sorted(members["entity_id"].unique()), dtype="str")
+    pieces: dict[str, list[pd.Series[Any]]] = {name: [] for name in _COLUMNS}
+    known = pd.DataFrame()
+    for span in dict.fromkeys(spans):
+        rows = near(signals, span, "valid_at", dt.timedelta()) if span.first else signals
+        frame = _observed(rows, members, clock, settings).rename(
+            columns={"start": "valid_at", "known_at": "available_at"}
+        )
+        frame, known = _filled(frame.astype({"granularity_minutes": "int64", "turbines": "int64"}), known, settings)
+        # Names by number, which take a quarter of the memory.
+        frame["entity_id"] = names.get_indexer(frame["entity_id"]).astype("int32")
+        for name in _COLUMNS:
+            pieces[name].append(frame[name].copy())
+    frame = _in_order(pieces)
+    return in_utc(frame.assign(entity_id=names.take(frame["entity_id"])), ["valid_at", "available_at"])
+
+
+def _in_order(pieces: dict[str, list[pd.Series[Any]]]) -> pd.DataFrame:
+    """The spans as one frame in order, column by column: the observations of years fit into memory twice, but not more often."""
+    keys = {name: pd.concat(pieces.pop(name), ignore_index=True) for name in _ORDER}
+    order = np.lexsort([keys[name].to_numpy() for name in reversed(_ORDER)])
+    columns = {name: keys.pop(name).take(order).array for name in _ORDER}
+    columns |= {name: pd.concat(pieces.pop(name)).take(order).array for name in list(pieces)}
+    return pd.DataFrame(columns, columns=_COLUMNS, copy=False)
 
 
 def _fits_days(fleet: Fleet) -> bool:
@@ -110,9 +124,7 @@ def _observed(signals: Table, members: pd.DataFrame, clock: Clock, settings: Agg
     # A spike that was found when its row came was never in force.
     rows = rows.filter(rows.power_kw.notnull() & ~(rows.power_kw_spiked_at <= rows.available_at).fill_null(False))
     rows = rows.mutate(at=microseconds(rows, "valid_at"))
-    by_length = [
-        _by_turbine(rows, minutes, settings.late_grace_minutes) for minutes in members["granularity_minutes"].unique()
-    ]
+    by_length = [_by_turbine(rows, minutes) for minutes in members["granularity_minutes"].unique()]
     turbines = reduce(lambda one, other: one.union(other), by_length)
     turbines = turbines.inner_join(ibis.memtable(members), ["farm_id", "turbine_id", "granularity_minutes"])
     turbines = turbines.mutate(
@@ -122,7 +134,7 @@ def _observed(signals: Table, members: pd.DataFrame, clock: Clock, settings: Agg
         curtailed_minutes=turbines.curtailed_rows * turbines.cadence / 60,
     )
     arrival = {
-        "changed": turbines.changed.sum(), "late": turbines.late.sum(), "there": turbines.seconds.sum(),
+        "changed": turbines.changed.sum(), "there": turbines.seconds.sum(),
         "first": turbines["first"].min(), "last": turbines["last"].max(),
     }  # fmt: skip
     intervals = _by_entity(turbines, ["entity_id", "granularity_minutes", "slot"], settings, arrival)
@@ -131,20 +143,21 @@ def _observed(signals: Table, members: pd.DataFrame, clock: Clock, settings: Agg
         first=intervals["first"].cast("timestamp"), last=intervals["last"].cast("timestamp"),
     )  # fmt: skip
     intervals = _given_out(intervals, settings.late_grace_minutes)
-    apart = (intervals.late > 0) & (intervals["first"] != intervals["last"])
+    late = intervals["last"] > _given_up(intervals, settings.late_grace_minutes)
+    apart = late & (intervals["first"] != intervals["last"])
     intervals = intervals.mutate(
         unsettled=(intervals.changed > 0) | apart,
         # What was given up, and is there later, is known from then on.
         known_at=ibis.greatest(intervals.given_out, intervals["first"]),
     )
-    found = intervals.drop("changed", "late", "there", "first", "last", "slot", "given_out").to_pandas()
+    found = intervals.drop("changed", "there", "first", "last", "slot", "given_out").to_pandas()
     settled = ~found["unsettled"] & (found["turbines"] > 0) & (found["known_at"] <= _as_of(clock))
     frame: pd.DataFrame = found[settled].drop(columns=["unsettled", "expected_minutes"])
-    keys = found.loc[found["unsettled"], _KEY]
-    if keys.empty:
+    unsettled = found.loc[found["unsettled"], _KEY].reset_index(drop=True)
+    if unsettled.empty:
         return frame
-    changed = _by_entity(_by_version(rows, keys, members, clock, settings), [*_KEY, "known_at"], settings)
-    changed = changed.filter(changed.turbines > 0).drop("expected_minutes").to_pandas()
+    changed = _by_entity(_by_version(rows, unsettled, members, clock, settings), ["interval", "known_at"], settings)
+    changed = changed.filter(changed.turbines > 0).to_pandas().merge(unsettled, left_on="interval", right_index=True)
     versions: list[pd.DataFrame] = [frame, changed[frame.columns]]
     return pd.concat(versions, ignore_index=True)
 
@@ -156,13 +169,12 @@ def _start(rows: Table, minutes: Any) -> Any:
     return ibis.timestamp("1970-01-01 00:00:00") + (rows.slot * minutes * 60).as_interval("s")
 
 
-def _by_turbine(rows: Table, minutes: int, late_grace_minutes: int) -> Table:
-    """One row per turbine and interval of this length: means of all rows, and how many of them changed later or were late."""
+def _by_turbine(rows: Table, minutes: int) -> Table:
+    """One row per turbine and interval of this length: means of all rows, and how many of them changed later."""
     import ibis
 
     length = int(minutes) * _MINUTE
     slot = rows["at"] // length
-    late = microseconds(rows, "available_at") > (slot + 1) * length + late_grace_minutes * _MINUTE
     changes = [rows.superseded_at, *(rows[f"{name}_spiked_at"] for name in SPIKES_IN_TIME)]
     changed = reduce(lambda one, other: one | other, [at.notnull() for at in changes])
     stopped, curtailed = rows.label == "stopped", rows.label.isin(["curtailed", "derated"])
@@ -170,7 +182,7 @@ def _by_turbine(rows: Table, minutes: int, late_grace_minutes: int) -> Table:
         metered_kw=exact(rows.power_kw).mean(), power_kw=exact(rows.power_kw).mean(where=~(stopped | curtailed)),
         wind_speed_ms=exact(rows.wind_speed_ms).mean(), rows=rows.count(), stopped_rows=rows.count(where=stopped),
         curtailed_rows=rows.count(where=curtailed), first=rows.available_at.min(), last=rows.available_at.max(),
-        changed=rows.count(where=changed | (rows.version > 0)), late=rows.count(where=late),
+        changed=rows.count(where=changed | (rows.version > 0)),
     )  # fmt: skip
     values = ("metered_kw", "power_kw", "wind_speed_ms")
     return summed.mutate(
@@ -182,46 +194,44 @@ def _by_turbine(rows: Table, minutes: int, late_grace_minutes: int) -> Table:
 def _by_version(
     rows: Table, intervals: pd.DataFrame, members: pd.DataFrame, clock: Clock, settings: Aggregation
 ) -> Table:
-    """One row per turbine, interval and version of an entity, of these intervals."""
+    """One row per turbine, interval and version of an entity, of these intervals: ``interval`` is the place in ``intervals``."""
     import ibis
 
-    behind = intervals.merge(members, on=["entity_id", "granularity_minutes"])
+    # Rows are many, so they carry the number of their interval, and no more of it.
+    about = members[["entity_id", "granularity_minutes", "expected_minutes", "entity_kw"]].drop_duplicates()
+    about = intervals.assign(interval=intervals.index).merge(about, on=["entity_id", "granularity_minutes"])
+    farms = members[["entity_id", "granularity_minutes", "farm_id", "cadence"]].drop_duplicates()
+    behind = about.merge(farms, on=["entity_id", "granularity_minutes"])
     seconds = (behind["start"] - pd.Timestamp(0)) // pd.Timedelta(seconds=1)
     behind["slot"] = seconds // (behind["granularity_minutes"] * 60)
-    behind = behind[["farm_id", "turbine_id", "granularity_minutes", "slot"]].drop_duplicates()
-    names = ("farm_id", "turbine_id", "version", "label", *SPIKES_IN_TIME, *_TIMES, "granularity_minutes", "slot")
+    times = [name for name in _TIMES if name != "valid_at"]
     picked = []
     for minutes in sorted(behind["granularity_minutes"].unique().tolist()):
-        own = behind[behind["granularity_minutes"] == minutes]
-        some = ibis.memtable(own[["farm_id", "turbine_id", "slot"]].astype({"slot": "int64"}))
-        numbered = rows.mutate(
-            slot=rows["at"] // (minutes * _MINUTE), granularity_minutes=ibis.literal(minutes, "int64")
-        )
-        picked.append(numbered.semi_join(some, ["farm_id", "turbine_id", "slot"]).select(*names))
+        own = behind.loc[behind["granularity_minutes"] == minutes, ["farm_id", "slot", "interval", "cadence"]]
+        numbered = rows.mutate(slot=rows["at"] // (minutes * _MINUTE))
+        numbered = numbered.select("farm_id", "turbine_id", "slot", "version", "label", *SPIKES_IN_TIME, *times)
+        picked.append(numbered.inner_join(ibis.memtable(own), ["farm_id", "slot"]).drop("slot"))
     rows = reduce(lambda one, other: one.union(other), picked)
-    rows = rows.inner_join(ibis.memtable(members), ["farm_id", "turbine_id", "granularity_minutes"])
-    rows = rows.mutate(**{name: rows[name].cast("timestamp") for name in _TIMES})
-    rows = rows.mutate(start=_start(rows, rows.granularity_minutes))
-    # A turbine is of several entities, and not all of them have more than one version.
-    of_these = ibis.memtable(intervals)
-    rows = rows.semi_join(of_these, _KEY).select(*rows.columns).mutate(start=ibis._.start)
-    versions = _versions(rows, clock, settings.late_grace_minutes)
-    known = versions.inner_join(rows, _KEY)
+    rows = rows.mutate(**{name: rows[name].cast("timestamp") for name in times})
+    asked = ibis.memtable(about.drop(columns="entity_id"))
+    asked = asked.mutate(start=asked.start.cast("timestamp"))
+    known = _versions(rows, asked, clock, settings.late_grace_minutes).inner_join(rows, "interval")
     in_force = (known.available_at <= known.known_at) & ~(known.superseded_at <= known.known_at).fill_null(False)
     known = known.filter(in_force & ~(known.power_kw_spiked_at <= known.known_at).fill_null(False))
     wind_off = (known.wind_speed_ms_spiked_at <= known.known_at).fill_null(False)
     available = ~known.label.isin(NOT_AVAILABLE)
     minutes = known.cadence / 60
     nothing = ibis.null("float64")
-    return known.group_by([*_KEY, "known_at", "farm_id", "turbine_id"]).agg(
+    turbines = known.group_by(["interval", "known_at", "farm_id", "turbine_id"]).agg(
         metered_kw=exact(known.power_kw).mean().cast("float64"),
         power_kw=exact(ibis.ifelse(available, known.power_kw, nothing)).mean().cast("float64"),
         wind_speed_ms=exact(ibis.ifelse(wind_off, nothing, known.wind_speed_ms)).mean().cast("float64"),
         seconds=known.cadence.sum(), available_seconds=ibis.ifelse(available, known.cadence, 0).sum(),
         stopped_minutes=ibis.ifelse(known.label == "stopped", minutes, 0.0).sum(),
         curtailed_minutes=ibis.ifelse(known.label.isin(["curtailed", "derated"]), minutes, 0.0).sum(),
-        rated=known.rated.max(), expected_minutes=known.expected_minutes.max(), entity_kw=known.entity_kw.max(),
     )  # fmt: skip
+    rated = ibis.memtable(members[["farm_id", "turbine_id", "rated"]].drop_duplicates())
+    return turbines.inner_join(rated, ["farm_id", "turbine_id"]).inner_join(asked, "interval")
 
 
 def _by_entity(turbines: Table, key: list[str], settings: Aggregation, more: dict[str, Any] | None = None) -> Table:
@@ -259,36 +269,53 @@ def _given_out(intervals: Table, late_grace_minutes: int) -> Table:
     """Add when an interval is first given out: when all that is expected had come, or it was waited for long enough."""
     import ibis
 
-    end = intervals.start + intervals.granularity_minutes.as_interval("m")
-    given_up = end + ibis.interval(minutes=late_grace_minutes)
+    given_up = _given_up(intervals, late_grace_minutes)
     complete = intervals.there >= intervals.expected_minutes * 60
     return intervals.mutate(given_out=ibis.ifelse(complete, ibis.least(intervals["last"], given_up), given_up))
 
 
-def _versions(rows: Table, clock: Clock, late_grace_minutes: int) -> Table:
+def _given_up(intervals: Table, late_grace_minutes: int) -> Any:
+    """Until when an interval is waited for."""
+    import ibis
+
+    end = intervals.start + intervals.granularity_minutes.as_interval("m")
+    return end + ibis.interval(minutes=late_grace_minutes)
+
+
+def _versions(rows: Table, intervals: Table, clock: Clock, late_grace_minutes: int) -> Table:
     """Every interval with the times (``known_at``) at which what is known of it changed, from when it is given out."""
     # When every expected turbine interval had come for the first time. A superseded version whose successor lost its
     # power counts as come: it was there.
-    first = rows.filter(rows.version == 0).group_by(_KEY).agg(
-        expected_minutes=lambda t: t.expected_minutes.max(), there=lambda t: t.cadence.sum(),
-        last=lambda t: t.available_at.max(),
+    first = rows.filter(rows.version == 0).group_by("interval").agg(
+        there=lambda t: t.cadence.sum(), last=lambda t: t.available_at.max()
     )  # fmt: skip
+    first = first.inner_join(intervals, "interval")
     first = _given_out(first, late_grace_minutes)
-    versions = first.select(*_KEY, known_at=first.given_out)
-    changes = rows.inner_join(first.select(*_KEY, "given_out"), _KEY)
-    later = changes.select(*_KEY, "given_out", known_at=changes.available_at)
+    versions = first.select("interval", known_at=first.given_out)
+    changes = rows.inner_join(first.select("interval", "given_out"), "interval")
+    later = changes.select("interval", "given_out", known_at=changes.available_at)
     for change in ("superseded_at", *(f"{name}_spiked_at" for name in SPIKES_IN_TIME)):
         gone = changes.filter(changes[change].notnull())
-        later = later.union(gone.select(*_KEY, "given_out", known_at=gone[change].cast(gone.available_at.type())))
-    versions = versions.union(later.filter(later.known_at > later.given_out).select(*_KEY, "known_at")).distinct()
+        later = later.union(gone.select("interval", "given_out", known_at=gone[change].cast(gone.available_at.type())))
+    versions = versions.union(later.filter(later.known_at > later.given_out).select("interval", "known_at")).distinct()
     return versions.filter(versions.known_at <= _as_of(clock))
 
 
-def _filled(frame: pd.DataFrame, settings: Aggregation) -> pd.DataFrame:
-    """Versions with coverage enough, and those without whose gap is short, filled in from the turbines that reported."""
+def _filled(frame: pd.DataFrame, before: pd.DataFrame, settings: Aggregation) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Versions with coverage enough, and those without whose gap is short, filled in from the turbines that reported.
+
+    Args:
+        frame: versions of the intervals of a span.
+        before: since when the intervals before the span are known well enough, as returned for it; empty: there are none.
+        settings: of observations.
+
+    Returns:
+        The versions, and since when intervals are known well enough that are near enough to what follows.
+    """
     good = frame["coverage_share"] >= settings.min_coverage_share
     times = ["entity_id", "granularity_minutes", "valid_at"]
     known_from = frame[good].groupby(times)["available_at"].min().rename("known_from").reset_index()
+    known_from = known_from if before.empty else pd.concat([before, known_from], ignore_index=True)
     poor = frame[~good]
     near = pd.Series(False, index=poor.index)
     for minutes in sorted(poor["granularity_minutes"].unique().tolist()):
@@ -300,11 +327,13 @@ def _filled(frame: pd.DataFrame, settings: Aggregation) -> pd.DataFrame:
     frame = frame[good | near.reindex(frame.index, fill_value=False)].reset_index(drop=True)
     fill_kw = frame["missing_kw"].where(frame["coverage_share"] < settings.min_coverage_share, 0.0)
     capacity = frame["available_capacity_kw"] + fill_kw
-    return frame.assign(
+    filled = frame.assign(
         power_kw=frame["power_kw"].where(fill_kw == 0, frame["power_kw"] / frame["available_capacity_kw"] * capacity),
         available_capacity_kw=capacity,
         imputed_share=fill_kw / capacity,
     )
+    gap = pd.Timedelta(minutes=settings.max_gap_minutes)
+    return filled, known_from[known_from["valid_at"] >= known_from["valid_at"].max() - gap]
 
 
 def _members(fleet: Fleet) -> pd.DataFrame:
