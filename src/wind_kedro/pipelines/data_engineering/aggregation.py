@@ -19,8 +19,6 @@ from .labels import NOT_AVAILABLE
 from .rules import SPIKES_IN_TIME
 from .settings import Aggregation, DataEngineering
 
-#: Rows that are only summed take so much less memory than rows that are sorted; in longer spans they are summed no quicker.
-_ROWS_PER_SORTED = 2
 _MINUTE = 60_000_000  # microseconds
 _KEY = ["entity_id", "granularity_minutes", "start"]
 #: No two observations are the same in these.
@@ -76,7 +74,7 @@ def aggregate_observations(
     """
     settings = data_engineering.observations
     members = _members(fleet)
-    most_rows = data_engineering.chunk_rows * _ROWS_PER_SORTED
+    most_rows = data_engineering.chunk_rows
     spans = [Chunk(None, None)]
     # Intervals begin and end with the days.
     if signals.count().execute() > most_rows and _fits_days(fleet):
