@@ -143,6 +143,28 @@ def test_columns_that_are_left_are_named_as_a_card_would_name_them(signals: pd.D
     assert proven(found, "signals.columns.wind_direction_deg.unit") == "deg"
 
 
+def test_the_sum_of_the_turbines_is_no_turbine(signals: pd.DataFrame, write: Export) -> None:
+    table = signals.pivot(index="at", columns="turbine", values=["power", "wind"])
+    table.columns = [f"{turbine} {name}" for name, turbine in table.columns]
+    table["Farm power"] = (table["T1 power"] + table["T2 power"]) * 0.98  # behind its transformer
+    header = {name: name for name in table} | {"at": "Time"}
+    found = propose([write(table.reset_index(), header)])
+    assert proven(found, "turbines") == ["T1", "T2"]
+    assert proven(found, "signals.columns.wind_speed_ms.name") == "{turbine} wind"
+    assert found.unused == ["Farm power"]
+
+
+def test_what_all_tags_begin_with_is_no_turbine(signals: pd.DataFrame, write: Export) -> None:
+    table = signals.melt(["at", "turbine"], ["power", "wind"], "signal", "value")
+    table["tag"] = (
+        "SITE9." + table["turbine"] + "." + table["signal"].map({"power": "ActivePower", "wind": "WindSpeed"})
+    )
+    found = propose([write(table, {"at": "ts", "tag": "tag", "value": "val"})])
+    assert found.value("turbines") == ["SITE9.T1", "SITE9.T2"]
+    asked(found, "signals.turbine")
+    assert proven(found, "signals.columns.power_kw.name") == "{turbine}.ActivePower"
+
+
 def test_blades_are_no_turbines(signals: pd.DataFrame, write: Export) -> None:
     table = signals[signals["turbine"] == "T1"].assign(
         **{f"Pitch {blade}": np.linspace(0, 20 + blade, len(signals) // 2) for blade in (1, 2, 3)}

@@ -24,6 +24,8 @@ from .stamp_columns import Stamps
 
 _MAX_TURBINES = 500
 _MAX_TAGS = 5000
+#: A tag's path to its turbine has fewer parts: country, site, line, turbine.
+_MAX_PARTS = 6
 _MOST = 0.9
 #: A column with fewer numbers than this share of its rows is none of numbers, unless all that is filled in are.
 _HALF = 0.5
@@ -31,6 +33,8 @@ _NEARLY_NONE = 0.01
 #: With the column of turbines, a time comes once; a few rows may come twice all the same.
 _MAX_REPEATED = 0.05
 _MANY_DOUBLED = 0.4
+#: A farm's meter is off the sum of its turbines by no more than this share of what it seldom exceeds: cables and transformers.
+_LOSSES_SHARE = 0.05
 _GOOD_WORDS = frozenset(
     {
         "good",
@@ -293,10 +297,14 @@ def _wide(sample: Sample, found: Findings, stamps: Stamps, cells: _Cells) -> Tab
         for pattern in (r"[A-Za-z]*[ _.-]?0*\d+[A-Za-z]?(?=$|[^0-9A-Za-z])|\d+", r"[^ _.:/|-]+"):
             for part in re.finditer(pattern, name):
                 families[name[: part.start()] + TURBINE + name[part.end() :]][part.group()] = name
+    signals = {
+        template: _without_total(members, cells) if signal == "power_kw" else members
+        for template, members in families.items()
+        if len(members) > 1 and (signal := names.signal_of(template.replace(TURBINE, " "))[0]) is not None
+    }
     sets: dict[frozenset[str], list[str]] = defaultdict(list)
-    for template, members in families.items():
-        if len(members) > 1 and names.signal_of(template.replace(TURBINE, " "))[0] is not None:
-            sets[frozenset(members)].append(template)
+    for template, members in signals.items():
+        sets[frozenset(members)].append(template)
     sets = {ids: templates for ids, templates in sets.items() if _are_turbines(ids, templates)}
     if not sets:
         return _matrix(sample, found, stamps, cells, families)
@@ -311,8 +319,21 @@ def _wide(sample: Sample, found: Findings, stamps: Stamps, cells: _Cells) -> Tab
     )
     # Whoever is asked may know of columns whose names say nothing, or something else.
     given = [name for field, name in found.given.items() if re.fullmatch(r"signals\.columns\.\w+\.name", field)]
-    templates += [one for one in given if one in families and set(families[one]) == ids and one not in templates]
-    return _stacked(sample, found, stamps, cells, {one: families[one] for one in templates})
+    templates += [one for one in given if one in families and ids <= set(families[one]) and one not in templates]
+    return _stacked(sample, found, stamps, cells, {one: families[one] for one in templates}, in_order(list(ids)))
+
+
+def _without_total(members: Mapping[str, str], cells: _Cells) -> Mapping[str, str]:
+    """The columns of power but for one that is the sum of the others: the farm's own, not a turbine's."""
+    values = {one: cells.values[name] for one, name in members.items()}
+    if len(values) <= 2:  # noqa: PLR2004 - of two, neither is a sum
+        return members
+    for one, own in values.items():
+        others = np.sum([other for name, other in values.items() if name != one], axis=0)
+        off = np.abs(own - others)[np.isfinite(own) & np.isfinite(others)]
+        if off.size and np.quantile(off, _MOST) < _LOSSES_SHARE * np.nanquantile(others, _MOST):
+            return {name: column for name, column in members.items() if name != one}
+    return members
 
 
 def _are_turbines(ids: frozenset[str], templates: Sequence[str]) -> bool:
@@ -343,14 +364,18 @@ def _matrix(
         "wide",
         f"all {len(every[template])} columns of numbers are called alike: one signal of as many turbines?",
     )
-    return _stacked(sample, found, stamps, cells, {template: every[template]})
+    return _stacked(sample, found, stamps, cells, {template: every[template]}, in_order(every[template]))
 
 
 def _stacked(
-    sample: Sample, found: Findings, stamps: Stamps, cells: _Cells, templates: Mapping[str, Mapping[str, str]]
+    sample: Sample,
+    found: Findings,
+    stamps: Stamps,
+    cells: _Cells,
+    templates: Mapping[str, Mapping[str, str]],
+    ids: Sequence[str],
 ) -> Table:
     found.proven("signals.turbine", None, "turbines are in the names of columns")
-    ids = in_order(next(iter(templates.values())))
     many = len(ids)
 
     def unit(template: str) -> str:
@@ -485,15 +510,36 @@ def _good_quality(found: Findings, quality: str, said: Sequence[str]) -> list[st
     return good
 
 
+def _beginnings(tags: Sequence[str], parts: int) -> dict[str, str] | None:
+    """What each tag begins with, so many parts of it; none if a tag has fewer, or a beginning ends without a number."""
+    mark = r"[./\\|:_ ]"
+    pattern = re.compile(rf"(.*?(?:{mark}.*?){{{parts - 1}}}){mark}")
+    found = {tag: match.group(1) for tag in tags if (match := pattern.match(tag))}
+    return found if len(found) == len(tags) and all(any(c.isdigit() for c in one) for one in found.values()) else None
+
+
+def _filled_share(ids: Mapping[str, str]) -> float:
+    """Of every signal for every turbine, how many there are."""
+    signals = {tag[len(turbine) :] for tag, turbine in ids.items()}
+    return len(ids) / (len(signals) * len(set(ids.values())))
+
+
 def _turbines_in_tags(found: Findings, frame: pd.DataFrame) -> bool:
     """Take the turbine out of the tags; whether there is none in them."""
     tags = sorted(set(frame["tag"]))
-    ids = {one: (match := re.match(r"^(.*?)[./\\|:_ ]", one)) and match.group(1) for one in tags}
     found.proven("signals.turbine", None, "turbines are in the names of signals")
-    if not all(one and any(c.isdigit() for c in one) for one in ids.values()):
+    ways = [ids for parts in range(1, _MAX_PARTS) if (ids := _beginnings(tags, parts)) is not None]
+    if not ways:
         found.asked("signals.turbine", None, "the names of signals have no part that is a turbine")
         frame["turbine"] = "farm"
         return True
+    # What all tags begin with is the farm: turbines are what all signals come again for.
+    ids = max((one for one in ways if len(set(one.values())) > 1), key=_filled_share, default=ways[0])
+    if ids is not ways[0]:
+        one = next(iter(ids.values()))
+        found.asked(
+            "signals.turbine", None, f"no column: '{one}' in the tags is taken for one, as its signals come again"
+        )
     frame["turbine"] = frame["tag"].map(ids)
     frame["tag"] = [TURBINE + tag[len(str(ids[tag])) :] for tag in frame["tag"]]
     return False

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -67,9 +66,9 @@ def _unused(sample: Sample, table: Table, chosen: Sequence[str], found: Findings
     every = [name for name in dict.fromkeys(sample.header) if name and name not in named and name not in stamps.columns]
     if found.value("signals.layout") == "long":
         every = [*every, *(one.name for one in table.series)]
-    patterns = [re.escape(name).replace(re.escape(TURBINE), ".+") for name in chosen]
-    left = [name for name in every if not any(re.fullmatch(pattern, name) for pattern in patterns)]
-    return list(dict.fromkeys(_as_on_a_card(name, sample.header, found.value("turbines") or []) for name in left))
+    turbines = found.value("turbines") or []
+    read = {name.replace(TURBINE, turbine) for name in chosen for turbine in [TURBINE, *turbines]}
+    return list(dict.fromkeys(_as_on_a_card(name, sample.header, turbines) for name in every if name not in read))
 
 
 def _as_on_a_card(name: str, header: Sequence[str], turbines: Sequence[str]) -> str:
