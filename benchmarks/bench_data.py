@@ -50,6 +50,7 @@ WORK = {
     "pandas_range_and_hours": "the same in pandas",
     "spark_range_and_hours": "the same expressions on Spark, its start included",
     "time_signals": "versions, duplicates, conflicts, stuck and spike, Parquet to Parquet",
+    "sum_timed": "read and sum the columns of the timed signals that judge_signals takes: a baseline",
     "fit_power_curves": "power curves of all farms and months",
     "judge_signals": "labels, Parquet to Parquet",
     "sum_signals": "read and sum the columns of the signals that observations are made of: a baseline",
@@ -60,13 +61,19 @@ ALONE = ("make", "time_signals", "fit_power_curves", "judge_signals")
 #: And these take long enough to be measured once.
 ONCE = (*ALONE, "spark_range_and_hours")
 #: What reads a table between two nodes; all else reads the parsed signals.
-TABLE = {"fit_power_curves": "timed", "judge_signals": "timed", "sum_signals": "signals", "observations": "signals"}
+TABLE = {
+    "sum_timed": "timed", "fit_power_curves": "timed", "judge_signals": "timed",
+    "sum_signals": "signals", "observations": "signals",
+}  # fmt: skip
 ENGINE = {"pandas_range_and_hours": "pandas", "spark_range_and_hours": "spark"}
-#: What is compared with which baseline, and times what it may take at most. All rules with windows are two nodes.
+#: What is compared with which baseline, and times what it may take at most. All rules with windows are two nodes: together
+#: against one reading, and each against reading what it reads.
 BARS = {
     ("range_and_hours",): ("sum_hours", 4.0),
     ("observations",): ("sum_signals", 4.0),
     ("time_signals", "judge_signals"): ("sum_parsed", 40.0),
+    ("time_signals",): ("sum_parsed", 40.0),
+    ("judge_signals",): ("sum_timed", 40.0),
 }
 PEAK_MB_AT_MOST = 4000
 PANDAS_SLOWER_AT_LEAST = 4.0
@@ -159,15 +166,28 @@ def sum_hours(folder: Path, cadence: int) -> dict[str, Any]:
     return _summed(f"{folder}/*.parquet", ["farm_id", "turbine_id", "wall_clock_is_utc", *SIGNALS])
 
 
+def sum_timed(folder: Path, cadence: int) -> dict[str, Any]:
+    """The columns of `judge_signals`."""
+    known = ["status", "cadence", "retimed", "source_file", "source_row", *SIGNALS]
+    return _summed(_files(folder, "timed"), [*_versions(), *known])
+
+
 def sum_signals(folder: Path, cadence: int) -> dict[str, Any]:
     """The columns of `observations`."""
+    return _summed(_files(folder, "signals"), [*_versions(), "label", "power_kw", "wind_speed_ms"])
+
+
+def _versions() -> list[str]:
+    """Columns that tell rows and their versions apart."""
     from wind_kedro.pipelines.data_engineering.rules import SPIKES_IN_TIME
 
     spiked = [f"{name}_{of}" for name in SPIKES_IN_TIME for of in ("spiked", "spiked_at")]
-    times = ["valid_at", "available_at", "superseded_at", "version", "label"]
-    path = _table(folder, "signals")._filepath
-    files = f"{path}/*.parquet" if Path(path).is_dir() else str(path)
-    return _summed(files, ["farm_id", "turbine_id", *times, *SPIKES_IN_TIME, *spiked])
+    return ["farm_id", "turbine_id", "valid_at", "available_at", "superseded_at", "version", *spiked]
+
+
+def _files(folder: Path, name: str) -> str:
+    table = folder.with_name(f"{folder.name}.{name}.parquet")
+    return f"{table}/*.parquet" if table.is_dir() else str(table)
 
 
 @cache
