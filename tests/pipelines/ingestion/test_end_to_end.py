@@ -12,9 +12,11 @@ import pytest
 import yaml
 from kedro.framework.session import KedroSession
 
+from wind_kedro.feeds import FEEDS, build_feeds
 from wind_kedro.hooks import FailedFeedError
 
 pytestmark = pytest.mark.slow
+PROJECT = Path(__file__).parents[3]
 SECRET = "n0t-for-anybodys-eyes"  # noqa: S105 - of nothing
 
 
@@ -87,3 +89,10 @@ def test_the_catalog_shows_no_secret(project: Path, monkeypatch: pytest.MonkeyPa
         feeds = catalog.load("feeds")
         assert feeds["coast"].secret("password") == SECRET
         assert SECRET not in repr(feeds) + repr(catalog["feeds"]) + repr(catalog.to_config())
+
+
+def test_every_block_that_stands_ready_is_a_card_and_every_kind_has_one() -> None:
+    catalog = yaml.safe_load((PROJECT / "conf/feeds/catalog_ingestion.yml").read_text("utf-8"))
+    blocks = {name: card | {"credentials": {}} for name, card in catalog["_blocks"].items()}
+    assert {feed.kind for feed in build_feeds(blocks).values()} == set(FEEDS)
+    assert build_feeds(catalog["feeds"]["feeds"])
