@@ -154,6 +154,15 @@ def test_the_sum_of_the_turbines_is_no_turbine(signals: pd.DataFrame, write: Exp
     assert found.unused == ["Farm power"]
 
 
+def test_rows_of_the_whole_farm_are_no_turbine(signals: pd.DataFrame, header: dict[str, str], write: Export) -> None:
+    whole = signals.groupby("at", as_index=False)[["power", "wind", "direction", "temperature"]].mean()
+    park = whole.assign(turbine="Park", power=whole["power"] * 2)
+    table = pd.concat([signals, park]).sort_values(["at", "turbine"], ignore_index=True)
+    found = propose([write(table, header)])
+    assert proven(found, "turbines") == ["T1", "T2"]
+    assert "the power of 'Park' is the sum of theirs" in found.by_field["turbines"].evidence
+
+
 def test_what_all_tags_begin_with_is_no_turbine(signals: pd.DataFrame, write: Export) -> None:
     table = signals.melt(["at", "turbine"], ["power", "wind"], "signal", "value")
     table["tag"] = (

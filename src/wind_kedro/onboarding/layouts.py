@@ -15,7 +15,7 @@ import pandas as pd
 
 from wind_kedro.cards import TURBINE
 
-from . import names
+from . import names, physics
 from .findings import Findings, OnboardingError
 from .numerals import numbers
 from .physics import Reals
@@ -33,8 +33,6 @@ _NEARLY_NONE = 0.01
 #: With the column of turbines, a time comes once; a few rows may come twice all the same.
 _MAX_REPEATED = 0.05
 _MANY_DOUBLED = 0.4
-#: A farm's meter is off the sum of its turbines by no more than this share of what it seldom exceeds: cables and transformers.
-_LOSSES_SHARE = 0.05
 _GOOD_WORDS = frozenset(
     {
         "good",
@@ -325,15 +323,8 @@ def _wide(sample: Sample, found: Findings, stamps: Stamps, cells: _Cells) -> Tab
 
 def _without_total(members: Mapping[str, str], cells: _Cells) -> Mapping[str, str]:
     """The columns of power but for one that is the sum of the others: the farm's own, not a turbine's."""
-    values = {one: cells.values[name] for one, name in members.items()}
-    if len(values) <= 2:  # noqa: PLR2004 - of two, neither is a sum
-        return members
-    for one, own in values.items():
-        others = np.sum([other for name, other in values.items() if name != one], axis=0)
-        off = np.abs(own - others)[np.isfinite(own) & np.isfinite(others)]
-        if off.size and np.quantile(off, _MOST) < _LOSSES_SHARE * np.nanquantile(others, _MOST):
-            return {name: column for name, column in members.items() if name != one}
-    return members
+    total = physics.sum_of_the_others({one: cells.values[name] for one, name in members.items()})
+    return {one: name for one, name in members.items() if one != total}
 
 
 def _are_turbines(ids: frozenset[str], templates: Sequence[str]) -> bool:

@@ -34,6 +34,9 @@ WIND_UNITS: Mapping[str, float] = {"m/s": 1.0, "km/h": 3.6, "kn": 3600 / 1852, "
 _PLATEAU_SHARE = 0.004
 _MIN_ROWS = 200
 _OFTEN = 3
+#: A farm's meter is off the sum of its turbines by no more than this share of what that seldom exceeds: cables and transformers.
+_LOSSES_SHARE = 0.05
+_NEARLY_ALL = 0.9
 
 
 def clean(values: Reals) -> Reals:
@@ -225,3 +228,15 @@ def clean_rows(values: Reals) -> Reals:
         inside[sound] = _is_inside(values[sound])
     odd = np.isin(np.round(out, 3), np.round(SENTINELS, 3)) & ~inside
     return np.where(odd, np.nan, out)
+
+
+def sum_of_the_others(power: Mapping[str, Reals]) -> str | None:
+    """Whose power is the sum of all the others', at the same times: the farm's own meter; none if nobody's is."""
+    if len(power) <= 2:  # noqa: PLR2004 - of two, neither is a sum
+        return None
+    for one, own in power.items():
+        others = np.sum([other for name, other in power.items() if name != one], axis=0)
+        off = np.abs(own - others)[np.isfinite(own) & np.isfinite(others)]
+        if off.size and np.quantile(off, _NEARLY_ALL) < _LOSSES_SHARE * np.nanquantile(others, _NEARLY_ALL):
+            return one
+    return None

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections import Counter
 
 import numpy as np
+import pandas as pd
 
 from wind_kedro.cards import SHARE, UNIT_CONVERSIONS
 
@@ -22,6 +23,8 @@ def find_turbines(table: Table, power: Series | None, found: Findings) -> None:
     usual = float(np.median(list(counts.values())))
     often = in_order([one for one in counts if counts[one] >= _RARE * usual and one.strip()])
     rare = [one for one in counts if one not in often]
+    total = _total(table, power, often)
+    often = [one for one in often if one != total]
     if table.one_meter:
         why = "nothing names a turbine: one meter for all, or one turbine"
     else:
@@ -29,6 +32,7 @@ def find_turbines(table: Table, power: Series | None, found: Findings) -> None:
         why += (
             "" if table.every_turbine else "; stretches of the file have different ones, so there may be more between"
         )
+    why += f"; the power of '{total}' is the sum of theirs" if total is not None else ""
     ids = [str(one) for one in found.add("turbines", often, why, proven=not table.one_meter and table.every_turbine)]
     if power is None:
         found.asked("rated_power_kw", None, "no column is known to be power")
@@ -37,6 +41,15 @@ def find_turbines(table: Table, power: Series | None, found: Findings) -> None:
         return
     _find_ratings(table, power, ids, found)
     _are_machines(found)
+
+
+def _total(table: Table, power: Series | None, ids: list[str]) -> str | None:
+    """Which of the names is the farm's own meter."""
+    if power is None or len(ids) <= 2:  # noqa: PLR2004 - of two, neither is a sum
+        return None
+    rows = pd.DataFrame({"at": table.wall.to_numpy(), "id": table.turbine.astype(str), "power": power.values})
+    by_id = rows.pivot_table(index="at", columns="id", values="power", aggfunc="first")
+    return physics.sum_of_the_others({one: by_id[one].to_numpy() for one in ids if one in by_id})
 
 
 def _are_machines(found: Findings) -> None:
