@@ -30,7 +30,8 @@ class Dress:
     """How one export is dressed.
 
     Names are those of its columns, with {turbine} in a wide one. ``decoys`` are columns of other quantities, by name and
-    kind; ``refused`` is a phrase of the message with which an export is to be refused that no card can describe.
+    kind; ``total`` is what the sum of the turbines is called, a column of a wide export, else a turbine; ``refused`` is a phrase
+    of the message with which an export is to be refused that no card can describe.
     """
 
     id: str
@@ -71,6 +72,7 @@ class Dress:
     numbered: bool = False
     stacked: bool = False
     received: str | None = None
+    total: str | None = None
     refused: str | None = None
 
 
@@ -149,6 +151,10 @@ DRESSES = (
           decoys={"Реактивная мощность, квар": "reactive"}),
     Dress("greek_wide_excel", _n("{turbine} Ενεργός ισχύς (kW)", "{turbine} Ταχύτητα ανέμου (m/s)", "{turbine} Διεύθυνση ανέμου (°)", "{turbine} Θερμοκρασία περιβάλλοντος (°C)"), stamp="Time", turbine=None, layout="wide",
           format="excel", stamp_format=None, days=30, ids=("Α1", "Α2", "Α3")),
+    Dress("wide_total", _n("{turbine}_P_kW", "{turbine}_Wind_m/s", "{turbine}_Dir_deg", "{turbine}_Temp_C"), stamp="Time UTC", turbine=None, layout="wide", total="TOTAL_P_kW"),
+    Dress("park_rows", _n("Wirkleistung [kW]", "Windgeschwindigkeit [m/s]", "Windrichtung [°]", "Außentemperatur [°C]"), stamp="Zeit (UTC)", turbine="Anlage", separator=";", decimal=",", total="Park"),
+    Dress("site_paths", _n("SITE9.{turbine}.ActivePower", "SITE9.{turbine}.WindSpeed", "SITE9.{turbine}.WindDirection", "SITE9.{turbine}.AmbientTemperature"), stamp="ts", turbine=None, layout="long",
+          stamp_format="iso_z", days=45, ids=("WTG01", "WTG02", "WTG03")),
     Dress("doubled_names", _n("Power", "Wind", None, None), stamp="Time", turbine=None, layout="doubled", refused="cannot be told apart"),
     Dress("hours_of_the_day", _n("Power (kW)", "Wind (m/s)", None, None), stamp="Date", turbine="Turbine", stamp_format="hour", cadence=3600, refused="has dates only"),
     Dress("chinese_gbk", _n("有功功率", "风速", "风向", "环境温度"), stamp="时间", turbine="风机", encoding="gbk", refused="save it as UTF-8"),
@@ -263,6 +269,11 @@ def export(dress: Dress, folder: Path, seed: int = 7) -> list[Path]:
             .agg({"power_kw": "sum", **dict.fromkeys(SIGNALS[1:], "first")})
             .assign(turbine_id="")
         )
+    if dress.total and dress.layout != "wide":
+        park = {"power_kw": "sum", **dict.fromkeys(SIGNALS[1:], "mean")}
+        rows = pd.concat(
+            [rows, rows.groupby("valid_at", as_index=False).agg(park).assign(turbine_id=dress.total)]
+        ).sort_values("valid_at", kind="stable", ignore_index=True)
     if dress.missing:
         rows = rows.mask(rng.random(rows.shape) < 0.01).assign(turbine_id=rows["turbine_id"], valid_at=rows["valid_at"])
     if dress.stacked:
@@ -271,6 +282,10 @@ def export(dress: Dress, folder: Path, seed: int = 7) -> list[Path]:
         rows = rows.iloc[rng.permutation(len(rows))].reset_index(drop=True)
     out, shown = _columns(rows, dress, rng)
     table = LAYOUTS[dress.layout](out, shown, dress, rng)
+    if dress.total and dress.layout == "wide":
+        # Cables and transformers take their share of it.
+        total = 0.98 * _in_unit(rows, "power_kw", dress).groupby(out["_stamp"]).sum()
+        table[dress.total] = _formatted(total.reindex(table[dress.stamp]), dress)
     folder.mkdir(parents=True, exist_ok=True)
     if dress.per_file:
         month = rows["valid_at"].dt.strftime("_%Y-%m") if dress.monthly else pd.Series("_2024", index=rows.index)

@@ -142,7 +142,8 @@ def _outcome(name: str, true: Any, found: Findings, dress: Dress) -> str:
 def _is_right(name: str, value: Any, true: Any, found: Findings, dress: Dress) -> bool:
     if name == "signals.turbine_in_file":
         return "{turbine}" in str(value)
-    if dress.layout == "wide" and (name == "turbines" or (name.endswith(".name") and true)):
+    in_names = dress.layout == "wide" or (dress.layout == "long" and dress.turbine is None)
+    if in_names and (name == "turbines" or (name.endswith(".name") and true)):
         return _same_columns(name, found, dress)
     if name == "signals.thousands" and value is None:
         return not dress.thousands or not _grouped(dress)
@@ -150,7 +151,7 @@ def _is_right(name: str, value: Any, true: Any, found: Findings, dress: Dress) -
 
 
 def _same_columns(name: str, found: Findings, dress: Dress) -> bool:
-    """Of a wide export: the same columns; 'Eolienne 1' is as good a name of a turbine as '1'."""
+    """With turbines in names: the same columns or tags; 'Eolienne 1' is as good a name of a turbine as '1'."""
     signals = [name.split(".")[2]] if name.endswith(".name") else ["power_kw"]
     ids = found.value("turbines")
     return all(
