@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -631,6 +632,22 @@ def test_what_an_export_does_not_prove_has_to_be_given(empty: Path, export: Path
     given = [word for field, value in (ANSWERS | {"id": "hill"}).items() for word in ("--set", f"{field}={value}")]
     _one_line(type_in("wind", "add-farm", str(export), "--yes", *given), "farm 'hill' is there already")
     assert _contents(empty) == before
+
+
+def test_a_name_that_is_taken_is_asked_for_again_and_a_folder_below_the_project_will_do(
+    empty: Path, export: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    below = empty / "notebooks"
+    below.mkdir(exist_ok=True)
+    monkeypatch.chdir(below)
+    words = [word for answer in ANSWERS.values() for word in (["hill", "moor"] if answer == "moor" else [answer])]
+    relative = os.path.relpath(export, below)
+    result = CliRunner().invoke(cli, ["wind", "add-farm", relative], input="\n".join([*words, "n", ""]))
+    assert result.exit_code == 0, result.output
+    assert "farm 'hill' is there already" in result.stderr
+    assert "Nothing was written." in result.stdout
+    # Given with --id, before anything is asked.
+    _one_line(type_in("wind", "add-farm", str(export), "--id", "hill"), "farm 'hill' is there already")
 
 
 def test_a_no_writes_nothing(empty: Path, export: Path) -> None:

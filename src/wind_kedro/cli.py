@@ -27,6 +27,8 @@ from wind_kedro.words.audit import explain, verify
 from wind_kedro.words.rebuild import reproduce
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from wind_kedro.cards import Fleet
     from wind_kedro.onboarding import Findings
 
@@ -379,18 +381,22 @@ def add_farm(
             if not equals:
                 raise WindKedroError(f"--set {setting}: write FIELD=VALUE")
             given[field.strip()] = answer(field.strip(), value)
-        every = files_of_export(files)
+        # Absolute, as the project's folder is gone to before they are read again.
+        every = files_of_export([path.absolute() for path in files])
         found = propose(every, given)
         _print_findings(found)
         if dry_run:
             return
+        # Before any question: who has answered them all is not to hear that the name is taken.
+        taken = _taken(options)
+        _not_taken(given.get("id"), taken)
         missing = [finding.field for finding in found.open]
         if yes and missing:
             raise WindKedroError(f"the export does not prove {', '.join(missing)}: give each with --set FIELD=VALUE")
         if missing:
             click.echo("\nWhat the export does not prove. Enter takes what is in brackets; null is for none.")
     while found.open:
-        found = _ask(found, every, given)
+        found = _ask(found, every, given, taken)
     with _one_line():
         card = card_of(found, path_of(every, str(found.value("id"))))
     click.echo("\n" + yaml.safe_dump([card], sort_keys=False, allow_unicode=True, default_flow_style=None, width=120))
@@ -398,6 +404,21 @@ def add_farm(
         click.echo("Nothing was written.")
         return
     _join(options, card, every, str(found.value("newest_stamp")))
+
+
+def _taken(options: dict[str, str | None]) -> set[str]:
+    """The names of farms that there are; an environment that is still to be made has those of base."""
+    _stand_in_project()
+    environment = options["env"] or os.getenv("KEDRO_ENV") or "base"
+    there = Path(options["conf_source"] or "conf", environment).is_dir()
+    return {farm.id for farm in read_cards(_configuration(options if there else {**options, "env": "base"})).farms}
+
+
+def _not_taken(farm_id: str | None, taken: Collection[str]) -> None:
+    from wind_kedro.errors import WindKedroError
+
+    if farm_id in taken:
+        raise WindKedroError(f"farm '{farm_id}' is there already; choose another --id, or remove its card")
 
 
 def _join(options: dict[str, str | None], card: dict[str, Any], files: list[Path], newest: str) -> None:
@@ -416,8 +437,7 @@ def _join(options: dict[str, str | None], card: dict[str, Any], files: list[Path
         (source / environment).mkdir(exist_ok=True)  # a newcomer may be the first of its environment
         configuration = _configuration(options)
         fleet = read_cards(configuration)
-        if any(farm.id == farm_id for farm in fleet.farms):
-            raise WindKedroError(f"farm '{farm_id}' is there already; choose another --id, or remove its card")
+        _not_taken(farm_id, {farm.id for farm in fleet.farms})
         raw = Path(configuration["globals"]["data"]) / "01_raw"
         bring_files(files, raw / farm_id)
         append_card(source / environment / "farms.yml", card, source / "base" / "farms.yml")
@@ -450,7 +470,7 @@ def _print_findings(found: Findings) -> None:
         )
 
 
-def _ask(found: Findings, files: list[Path], given: dict[str, Any]) -> Findings:
+def _ask(found: Findings, files: list[Path], given: dict[str, Any], taken: Collection[str]) -> Findings:
     """Ask for the first open field; where the answer is not the guess, propose anew with it, as others may depend on it."""
     from wind_kedro.errors import WindKedroError
     from wind_kedro.onboarding import propose
@@ -464,6 +484,8 @@ def _ask(found: Findings, files: list[Path], given: dict[str, Any]) -> Findings:
         text = str(click.prompt(finding.field, default=guess))
         try:
             value = finding.value if text == guess else answer(finding.field, text)
+            if finding.field == "id":
+                _not_taken(value, taken)
             known = {**given, finding.field: value}
             if finding.field.startswith("rated_power_kw") or (
                 finding.field.startswith("signals.") and value != finding.value
