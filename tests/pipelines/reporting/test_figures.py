@@ -217,5 +217,5 @@ def test_the_gap_between_promise_and_operation_is_named(world, draw):
     figure = draw(world)["accuracy_figure"]
     assert [bar.name for bar in figure.data] == ["cross-validated", "replayed, as known then", "as operated"]
     assert [bar.y[0] for bar in figure.data] == [0.03, 0.032, 0.033]
-    assert "gap +10%" in subtitle(figure)
-    assert "fallbacks in 1.2% of the intervals" in subtitle(figure)
+    assert "gap +10.0 %" in subtitle(figure)
+    assert "fallbacks in 1.2 % of the intervals" in subtitle(figure)

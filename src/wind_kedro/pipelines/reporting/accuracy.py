@@ -30,8 +30,8 @@ def draw_accuracy(accuracy: pd.DataFrame, fleet: Fleet, clock: Clock, reporting:
             view.note = "Nothing was cross-validated: run the pipeline training, with replay.cross_validation_blocks."
         for row in rows.to_dict("records"):
             view.label = (
-                f"{member.label}, {row['model'].replace('_', ' ')}: gap {row['gap_share']:+.0%}, "
-                f"fallbacks in {row['fallback_share']:.1%} of the intervals"
+                f"{member.label}, {row['model'].replace('_', ' ')}: gap {100 * row['gap_share']:+.1f} %, "
+                f"fallbacks in {100 * row['fallback_share']:.1f} % of the intervals"
             )
             for column, words, colour in _BARS:
                 view.add(

@@ -34,7 +34,7 @@ def draw_drivers(
 ) -> Figure:
     """By how much each group of inputs moved the newest forecast, interval by interval, and the median that came of it. In MW.
 
-    Bars start at what the model says without any input; together they reach the median.
+    Bars start at what the model says without any input (the start); together they reach the median.
     """
     shown = []
     for member in detailed_members(fleet, reporting):
@@ -55,7 +55,8 @@ def draw_drivers(
         "What moved the newest forecast",
         shown,
         [Panel("start of the interval (UTC)", "power above the start (MW)", {"type": "date"})],
-        height=480,
+        height=510,
+        legend_rows=3,
         barmode="relative",
         bargap=0.08,
         hovermode="x unified",
@@ -76,7 +77,7 @@ def _add_bars(view: View, rows: pd.DataFrame, newest: pd.DataFrame, member: view
     ).pivot(index="valid_at", columns="driver", values="words")
     base = moved[BASE].mean()
     who = rows.loc[rows["driver"] == BASE, "feature"].iloc[0]
-    start = f"start: the {base:.2f} MW said without inputs" + (f", by {who}" if who else "")
+    start = f"start: {base:.2f} MW" + (f", by {who}" if who else "")
     view.label = f"{member.label}, issued {issued.day} {issued:%b %Y %H:%M} UTC · {start}"
     # The largest first: nearest to the start, and first in the legend.
     order = moved.drop(columns=BASE).abs().sum().sort_values(ascending=False, kind="stable").index

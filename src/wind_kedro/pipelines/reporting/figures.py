@@ -73,9 +73,18 @@ class Panel:
 
 
 def draw_views(
-    title: str, shown: Sequence[View], panels: Sequence[Panel], *, height: int = 440, **layout: Any
+    title: str,
+    shown: Sequence[View],
+    panels: Sequence[Panel],
+    *,
+    height: int = 440,
+    legend_rows: int = 1,
+    **layout: Any,
 ) -> Figure:
-    """All views in one figure with a menu; a view without data says why instead of showing nothing."""
+    """All views in one figure with a menu; a view without data says why instead of showing nothing.
+
+    Above the axes is room for so many rows of a legend, as they are on a page of usual width.
+    """
     from plotly import graph_objects as go
     from plotly.subplots import make_subplots
 
@@ -96,6 +105,7 @@ def draw_views(
         figure.layout[f"xaxis{suffix}"].update(_AXIS | {"title": {"text": panel.x}} | panel.x_options)
         figure.layout[f"yaxis{suffix}"].update(_AXIS | {"title": {"text": panel.y}} | panel.y_options)
     first = shown[0] if shown else View("", "no farm", False, note="There is nothing to show.")
+    above = 124 if len(shown) < 2 else 152  # noqa: PLR2004 a menu needs two
     figure.update_layout(
         {
             "template": go.layout.Template(),
@@ -105,7 +115,7 @@ def draw_views(
             "font": {"family": FONT, "size": 13, "color": INK},
             "annotations": _notes(first),
             "height": height,
-            "margin": {"l": 70, "r": 24, "t": 124 if len(shown) < 2 else 152, "b": 60},  # noqa: PLR2004 a menu needs two
+            "margin": {"l": 70, "r": 24, "t": above + _LEGEND_ROW * (legend_rows - 1), "b": 60},
             "paper_bgcolor": "#ffffff",
             "plot_bgcolor": "#ffffff",
             "hoverlabel": {"font": {"family": FONT}},
@@ -127,6 +137,7 @@ def draw_views(
 #: Pixels between two panels: room for ticks and the title of the upper one.
 _PANEL_GAP = 105
 _EMPTY_HEIGHT = 280
+_LEGEND_ROW = 20
 
 _AXIS: dict[str, Any] = {
     "gridcolor": GRID,
@@ -523,7 +534,8 @@ def draw_power_curve(
         "Power curve",
         shown,
         [Panel("wind speed at the turbine (m/s)", "power of a turbine (% of rated)", {"rangemode": "tozero"})],
-        height=520,
+        height=540,
+        legend_rows=2,
     )
 
 
