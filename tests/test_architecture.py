@@ -340,7 +340,7 @@ def test_the_default_run_is_all_rooms_but_those_that_ask_others_servers_or_searc
 # --- start-up --------------------------------------------------------------------------------------------------------
 
 #: Each costs a second or more to import, which every command would pay.
-HEAVY = ("catboost", "duckdb", "mlflow", "optuna", "plotly", "sklearn")
+HEAVY = ("catboost", "duckdb", "mlflow", "optuna", "plotly", "scipy.stats", "sklearn")
 
 
 def imported(statement: str, names: Iterable[str]) -> set[str]:

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.stats import norm
 
 from wind_kedro.cards import Product
 from wind_kedro.clock import Clock
@@ -152,7 +151,8 @@ def judge(
         "replay_loss": float(known["loss"].mean()),
         "expected_loss": expected,
         "excess_share": mean / expected if expected > 0 else np.nan,
-        "p_value": float(norm.sf(mean / error)) if error > 0 else float(mean <= 0),
+        # Of the normal distribution, beyond so many errors: SciPy's would cost every command two seconds of import.
+        "p_value": math.erfc(mean / error / math.sqrt(2)) / 2 if error > 0 else float(mean <= 0),
     }
 
 
