@@ -186,8 +186,13 @@ def _versions() -> list[str]:
 
 
 def _files(folder: Path, name: str) -> str:
-    table = folder.with_name(f"{folder.name}.{name}.parquet")
+    table = _path(folder, name)
     return f"{table}/*.parquet" if table.is_dir() else str(table)
+
+
+def _path(folder: Path, name: str) -> Path:
+    """Where a table between two nodes is, beside the parsed signals."""
+    return folder.with_name(f"{folder.name}.{name}.parquet")
 
 
 @cache
@@ -305,7 +310,7 @@ def _table(folder: Path, name: str) -> Any:
     """A table between two nodes, as the catalog has it."""
     from wind_kedro.datasets import IbisTable
 
-    return IbisTable(filepath=str(folder.with_name(f"{folder.name}.{name}.parquet")), connection=_duckdb(folder))
+    return IbisTable(filepath=str(_path(folder, name)), connection=_duckdb(folder))
 
 
 def _calibration(folder: Path, fleet: Any, cadence: int) -> pd.DataFrame:
@@ -346,7 +351,7 @@ def fit_power_curves(folder: Path, cadence: int) -> dict[str, Any]:
     curves = nodes.fit_power_curves(
         _table(folder, "timed").load(), _calibration(folder, fleet, cadence), fleet, _settings()
     )
-    curves.to_parquet(folder.with_name(f"{folder.name}.curves.parquet"))
+    curves.to_parquet(_path(folder, "curves"))
     return {"curves": len(curves)}
 
 
@@ -354,7 +359,7 @@ def judge_signals(folder: Path, cadence: int) -> dict[str, Any]:
     """The node, between its tables."""
     from wind_kedro.pipelines.data_engineering import nodes
 
-    curves = pd.read_parquet(folder.with_name(f"{folder.name}.curves.parquet"))
+    curves = pd.read_parquet(_path(folder, "curves"))
     signals = _table(folder, "signals")
     signals.save(nodes.judge_signals(_table(folder, "timed").load(), curves, _fleet(cadence), _settings()))
     return {}
@@ -387,7 +392,7 @@ def _read_by(work: str, folder: Path) -> list[Path]:
     """The files that a piece of work reads."""
     if work == "make":
         return []
-    table = folder.with_name(f"{folder.name}.{TABLE[work]}.parquet") if work in TABLE else folder
+    table = _path(folder, TABLE[work]) if work in TABLE else folder
     return [table] if table.is_file() else sorted(table.glob("*.parquet"))
 
 
@@ -540,7 +545,7 @@ def main() -> int:
                 record("bench-data", pd.DataFrame(measured), options.into)
                 if work == "judge_signals":
                     # Of half a billion rows, seven gigabytes that nobody reads any more.
-                    remove(Path(place) / "made.timed.parquet")
+                    remove(_path(Path(place) / "made", "timed"))
     table = pd.DataFrame(measured)
     print("\n" + compared(table).to_string(index=False))
     over = missed(table)

@@ -409,9 +409,14 @@ def add_farm(
 def _taken(options: dict[str, str | None]) -> set[str]:
     """The names of farms that there are; an environment that is still to be made has those of base."""
     _stand_in_project()
-    environment = options["env"] or os.getenv("KEDRO_ENV") or "base"
-    there = Path(options["conf_source"] or "conf", environment).is_dir()
+    source, environment = _place_of_cards(options)
+    there = (source / environment).is_dir()
     return {farm.id for farm in read_cards(_configuration(options if there else {**options, "env": "base"})).farms}
+
+
+def _place_of_cards(options: dict[str, str | None]) -> tuple[Path, str]:
+    """Folder or archive of the configuration, and the environment whose cards are meant."""
+    return Path(options["conf_source"] or "conf"), options["env"] or os.getenv("KEDRO_ENV") or "base"
 
 
 def _not_taken(farm_id: str | None, taken: Collection[str]) -> None:
@@ -430,13 +435,13 @@ def _join(options: dict[str, str | None], card: dict[str, Any], files: list[Path
     farm_id = card["id"]
     _stand_in_project()
     with _one_line():
-        source = Path(options["conf_source"] or "conf")
+        source, environment = _place_of_cards(options)
         if not source.is_dir():
             raise WindKedroError(f"{source}: an archive cannot be written to; unpack it, or add the card above by hand")
-        environment = options["env"] or os.getenv("KEDRO_ENV") or "base"
         (source / environment).mkdir(exist_ok=True)  # a newcomer may be the first of its environment
         configuration = _configuration(options)
         fleet = read_cards(configuration)
+        # Once more: questions take their time.
         _not_taken(farm_id, {farm.id for farm in fleet.farms})
         raw = Path(configuration["globals"]["data"]) / "01_raw"
         bring_files(files, raw / farm_id)

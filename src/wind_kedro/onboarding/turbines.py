@@ -45,7 +45,7 @@ def find_turbines(table: Table, power: Series | None, found: Findings) -> None:
 
 def _total(table: Table, power: Series | None, ids: list[str]) -> str | None:
     """Which of the names is the farm's own meter."""
-    if power is None or len(ids) <= 2:  # noqa: PLR2004 - of two, neither is a sum
+    if power is None:
         return None
     rows = pd.DataFrame({"at": table.wall.to_numpy(), "id": table.turbine.astype(str), "power": power.values})
     by_id = rows.pivot_table(index="at", columns="id", values="power", aggfunc="first")

@@ -15,7 +15,7 @@ from wind_kedro.cards import Farm, Fleet
 from ._tables import Table
 from .chunks import near, plan
 from .clocks import calibration_spans
-from .rules import SPIKES_IN_TIME, as_first_known, leaves_at, turbines_of
+from .rules import SPIKES_IN_TIME, as_first_known, leaves_at, numbers_of_farms, turbines_of
 from .settings import Curve, DataEngineering
 
 Floats = NDArray[np.float64]
@@ -76,8 +76,7 @@ def _counts(
     A row that is superseded, or whose value was found to be a spike, counts once more with -1 at the calibration after
     that, so that running sums are what was in force.
     """
-    # Farms by number: text is slow to look up and to count by.
-    farms = {farm.id: number for number, farm in enumerate(fleet.farms)}
+    farms = numbers_of_farms(fleet)
     turbines = turbines_of(fleet)
     turbines = turbines.assign(farm=turbines["farm_id"].map(farms).astype("int64"))
     numbered = spans.assign(farm=spans["farm_id"].map(farms).astype("int64"), span=np.arange(len(spans)))

@@ -14,7 +14,7 @@ from ._tables import Table, held, microseconds, naive, zoned
 from .chunks import FARM, Chunk, Chunks, is_inside, near, plan
 from .looks import Looks
 from .parsing import SIGNALS
-from .rules import SPIKES_IN_TIME, as_first_known, by_cadence, turbines_of
+from .rules import SPIKES_IN_TIME, as_first_known, by_cadence, numbers_of_farms, turbines_of
 from .settings import DataEngineering, Labels
 from .words import listed, said
 
@@ -79,8 +79,7 @@ def _judged(rows: Table, curves: pd.DataFrame, fleet: Fleet, data_engineering: D
     import ibis
 
     turbines = turbines_of(fleet)
-    # Farms by number, as turbines: text is slow to look up and to hold.
-    numbers = {farm.id: number for number, farm in enumerate(fleet.farms)}
+    numbers = numbers_of_farms(fleet)
     turbines["farm"] = turbines["farm_id"].map(numbers).astype("int64")
     curves = curves.assign(farm=curves["farm_id"].map(numbers).astype("int64")).drop(columns="farm_id")
     rows = rows.inner_join(ibis.memtable(turbines), ["farm_id", "turbine_id"])
