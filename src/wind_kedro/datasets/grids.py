@@ -110,7 +110,8 @@ def read_grids(
     Args:
         sources: farms and those of their weather sources that are grids.
         root: folder that the cards' paths start from.
-        kept: folder for what was read; a file that has not changed is not read again for the same points.
+        kept: folder for what was read; a file that has not changed is not read again for the same points. The caller removes
+            what is no longer used.
 
     Returns:
         Parquet files, one per file that served any source, in the columns of ``weather_raw``; and who was not served.
@@ -179,9 +180,6 @@ def _read_or_kept(
         aside = target.with_name(f".{target.name}.{os.getpid()}")
         pq.write_table(table.replace_schema_metadata({_FAULTS: json.dumps(faults).encode()}), aside, compression="zstd")
         aside.replace(target)
-        for old in kept.glob(f"{file}-*.parquet"):
-            if old != target:
-                old.unlink(missing_ok=True)
     found = pq.ParquetFile(target)
     faults = json.loads(found.schema_arrow.metadata[_FAULTS])
     return (target if found.metadata.num_rows else None), faults
