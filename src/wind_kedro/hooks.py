@@ -27,8 +27,8 @@ class MissingInputError(WindKedroError):
     """A pipeline was asked to run before those that make its inputs."""
 
 
-class UnreadableSourceError(WindKedroError):
-    """Sources that could not be read, one line each; the run did what it could without them."""
+class BadDataError(WindKedroError):
+    """Findings in the farms' data of severity error, one line each; the run did what it could without them."""
 
 
 class FailedFeedError(WindKedroError):
@@ -122,14 +122,15 @@ class RunHooks:
     # Around the others, which close what they opened: results stand, and MLflow's run is finished.
     @hook_impl(wrapper=True)
     def after_pipeline_run(self, pipeline: Pipeline, catalog: CatalogProtocol[Any, Any]) -> Generator[None, Any, Any]:
-        """Let a run that could not read a source or fetch a feed end with an error, after it did all that it could."""
+        """End a run with an error if data could not be read or used or a feed could not be fetched, after all else was done."""
         result = yield
         _forget_mlflow_run()
         if "data_quality" in pipeline.all_outputs():
             found = catalog.load("data_quality")
-            unread = found.loc[found["check"] == "source_unreadable", "message"]
-            if len(unread):
-                raise UnreadableSourceError("\n".join(unread))
+            strict = self._parameters["monitoring"].get("exit_code_on", "error") != "never"
+            bad = (found["check"] == "source_unreadable") | ((found["severity"] == "error") & strict)
+            if bad.any():
+                raise BadDataError("\n".join(_finding(row) for row in found[bad].to_dict("records")))
         if "incidents" in pipeline.all_outputs():
             self._stop_at_incidents(catalog.load("incidents"))
         if "landed" in pipeline.all_outputs():
@@ -221,6 +222,12 @@ def _card_files(loader: Any) -> dict[str, str]:
         kind: f"{source.name}/{environment if (source / environment / file).is_file() else loader.base_env}/{file}"
         for kind, file in kinds.items()
     }
+
+
+def _finding(row: dict[str, Any]) -> str:
+    if row["check"] == "source_unreadable":  # names the farm and the file
+        return str(row["message"])
+    return f"farm '{row['farm_id']}', {row['source_table']}: {row['message']}"
 
 
 def _is_there(catalog: CatalogProtocol[Any, Any], name: str) -> bool:

@@ -10,7 +10,6 @@ import csv
 import glob
 import io
 import itertools
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +23,8 @@ from wind_kedro.bounds import MalformedError, TooLargeError, blocks, check_parqu
 from wind_kedro.cards import LANDED_AT, Source
 from wind_kedro.errors import WindKedroError
 from wind_kedro.feeds.compaction import uncovered
+
+from .connections import literal
 
 if TYPE_CHECKING:
     import duckdb
@@ -99,9 +100,14 @@ class Reading:
     where: str
     target: Path
 
-    def error(self, message: str) -> SourceError:
+    @property
+    def file(self) -> Path:
+        """A link to the file. Libraries read no name that is not UTF-8, and DuckDB takes every name for a pattern."""
+        return self.target.with_suffix(".link.gz" if self.path.suffix == ".gz" else ".link")
+
+    def error(self, problem: str | Exception) -> SourceError:
         """What is wrong with the file, and what to do."""
-        return SourceError(f"{self.where}: {message}")
+        return SourceError(f"{self.where}: {str(problem).removeprefix(f'{self.file.name}: ')}")
 
 
 def open_file(reading: Reading) -> Opened:
@@ -118,11 +124,12 @@ def open_file(reading: Reading) -> Opened:
             raise reading.error(f"{found}; put it there, or correct `path` in farms.yml")
         if path.stat().st_size == 0:
             raise reading.error("the file is empty; fetch it again")
+        reading.file.symlink_to(path.absolute())
         columns, written, counted = READERS[source.format](reading)
     except OSError as error:
         raise reading.error(f"the file cannot be read ({error.strerror or one_line(error)})") from None
     except (MalformedError, TooLargeError) as error:
-        raise reading.error(str(error).removeprefix(f"{path.name}: ")) from None
+        raise reading.error(error) from None
     if counted == 0:
         raise reading.error("the file has a header but no rows; fetch it again")
     if written != counted:
@@ -135,11 +142,6 @@ def open_file(reading: Reading) -> Opened:
 def is_glob(path: str) -> bool:
     """Whether a path stands for several files."""
     return any(character in path for character in "*?[")
-
-
-def literal(path: Path) -> str:
-    """A path as DuckDB reads it: it takes every name for a pattern, also ``signals_[1].csv``."""
-    return re.sub(r"([\[*?])", r"[\1]", str(path))
 
 
 def files_of(root: Path, source: Source) -> list[Path]:
@@ -187,7 +189,7 @@ class _Lines:
         begun: list[str] = []  # pieces of the line that the last block left open
         kept = 0
         try:
-            for block in itertools.chain(blocks(self._reading.path, block_bytes=_BLOCK_BYTES), [b""]):
+            for block in itertools.chain(blocks(self._reading.file, block_bytes=_BLOCK_BYTES), [b""]):
                 self._ends.add(block)
                 text = decoder.decode(block, final=not block)
                 first, *others = (text.translate(page) if page is not None else text).split("\n")
@@ -210,7 +212,7 @@ class _Lines:
         except UnicodeError:
             raise self._reading.error(f"the text is not {encoding}; set `encoding` in farms.yml") from None
         except MalformedError as error:
-            what = str(error).removeprefix(f"{self._reading.path.name}: ")
+            what = str(error).removeprefix(f"{self._reading.file.name}: ")
             raise self._reading.error(f"after line {self.number} or soon after, {what}") from None
 
 
@@ -379,7 +381,7 @@ def _write(reading: Reading, batches: Iterator[pa.Table], select: str) -> int:
 def _read_excel(reading: Reading) -> tuple[list[str], int, int]:
     """Write a sheet of a workbook. Typed cells become text: numbers with the card's decimal sign, times as ISO 8601."""
     source = reading.source
-    table = sheet_rows(reading.path, source.sheet, source.decimal, reading.where)
+    table = _sheet_rows(reading)
     if len(table) <= source.skip_rows:
         raise reading.error("the sheet ends before its header; set `skip_rows` or `sheet` in farms.yml")
     header = [cell.strip() for cell in table[source.skip_rows]]
@@ -397,27 +399,26 @@ def _read_excel(reading: Reading) -> tuple[list[str], int, int]:
     return header, _write(reading, iter([batch]), _split("cells", header, names, quoted=False)), len(rows)
 
 
-def sheet_rows(path: Path, sheet: str | None, decimal: str, where: str) -> list[list[str]]:
-    """Every row of a sheet as text, an empty cell as ``''``.
-
-    Raises:
-        SourceError: if the library is missing, the file is no workbook, or it has no such sheet.
-    """
+def _sheet_rows(reading: Reading) -> list[list[str]]:
+    """Every row of the sheet as text, an empty cell as ``''``."""
     try:
         from python_calamine import CalamineError, CalamineWorkbook
     except ImportError:
-        raise SourceError(f"{where}: reading Excel needs the extra 'excel': pip install 'wind-kedro[excel]'") from None
+        raise reading.error("reading Excel needs the extra 'excel': pip install 'wind-kedro[excel]'") from None
+    sheet = reading.source.sheet
+    with reading.file.open("rb") as file:
+        packed = file.read(2) == b"PK"  # workbooks older than 2007 are not
+    if packed:
+        check_zip(reading.file)
     try:
-        check_zip(path)
-        with CalamineWorkbook.from_path(path) as book:
-            if sheet is not None and sheet not in book.sheet_names:
-                raise SourceError(
-                    f"{where}: no sheet '{sheet}'; found are {', '.join(book.sheet_names)}; set `sheet` in farms.yml"
-                )
+        with CalamineWorkbook.from_path(reading.file) as book:
+            if not book.sheet_names or sheet not in {None, *book.sheet_names}:
+                found = ", ".join(book.sheet_names) or "none"
+                raise reading.error(f"no sheet '{sheet or 1}'; found are {found}; set `sheet` in farms.yml")
             rows = book.get_sheet_by_name(sheet or book.sheet_names[0]).to_python(skip_empty_area=False)
     except CalamineError as error:
-        raise SourceError(f"{where}: not a readable workbook ({one_line(error)}); fetch it again") from None
-    return [[_cell(value, decimal) for value in row] for row in rows]
+        raise reading.error(f"not a readable workbook ({one_line(error)}); fetch it again") from None
+    return [[_cell(value, reading.source.decimal) for value in row] for row in rows]
 
 
 def _cell(value: Any, decimal: str) -> str:
@@ -446,13 +447,10 @@ def _read_parquet(reading: Reading) -> tuple[list[str], int, int]:
     import pyarrow.parquet as pq
 
     source = reading.source
-    # DuckDB takes a name for a pattern, and reads no name that is not UTF-8.
-    link = reading.target.with_suffix(".link")
-    link.symlink_to(reading.path.absolute())
-    read = f"read_parquet({text(literal(link))}, hive_partitioning=false, file_row_number=true)"
+    read = f"read_parquet({text(literal(reading.file))}, hive_partitioning=false, file_row_number=true)"
     try:
-        check_parquet(reading.path)
-        with pq.ParquetFile(reading.path) as file:
+        check_parquet(reading.file)
+        with pq.ParquetFile(reading.file) as file:
             counted, found = file.metadata.num_rows, file.schema_arrow.names
         table = reading.engine.sql(f"SELECT * EXCLUDE (file_row_number) FROM {read}")  # noqa: S608
         # A column that stands twice is given another name by DuckDB, and is refused under its own.

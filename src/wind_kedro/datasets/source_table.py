@@ -19,9 +19,9 @@ from kedro_datasets._utils import ConnectionMixin
 from wind_kedro.cards import Farm, SignalSource, Source, WeatherSource
 from wind_kedro.provenance import file_sha256
 
-from .connections import connect
+from .connections import connect, literal
 from .grids import read_grids
-from .source_files import Reading, SourceError, files_of, literal, open_file, text
+from .source_files import Reading, SourceError, files_of, open_file, text
 from .source_rows import chooser, fault_row, no_rows, selects, shown, shown_of
 from .written_aside import aside
 
