@@ -299,7 +299,8 @@ class TestKept:
         write(tmp_path / "hill.csv", LINES)
         load()
         [before] = self.kept(tmp_path).values()
-        assert list(before["first_seen_at"]) == [file_sha256(tmp_path / "hill.csv")]
+        assert next(iter(before["files"].values()))["rows"] == 2
+        assert list(before["files"]) == [file_sha256(tmp_path / "hill.csv")]
         load(thousands=" ")  # the card changes, the content does not
         assert list(self.kept(tmp_path).values()) == [before]
 

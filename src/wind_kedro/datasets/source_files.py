@@ -69,11 +69,13 @@ class Opened:
         columns: names of its columns, in their order.
         relation: SQL of ``source_row`` (1 is the first line after the header), ``fault`` (null, or why the row cannot be
             split into columns) and the wanted columns as text, under their own names.
+        rows: how many rows that is.
     """
 
     path: Path
     columns: Sequence[str]
     relation: str
+    rows: int
 
 
 #: Which columns are wanted of those that are there: raises `SourceError` if one is missing.
@@ -136,7 +138,7 @@ def open_file(reading: Reading) -> Opened:
         raise reading.error(
             f"{written:,} rows were read of {counted:,} that were counted in it; none is used. Please report this"
         )
-    return Opened(path, columns, f"SELECT * FROM read_parquet({text(literal(reading.target))})")  # noqa: S608
+    return Opened(path, columns, f"SELECT * FROM read_parquet({text(literal(reading.target))})", written)  # noqa: S608
 
 
 def is_glob(path: str) -> bool:

@@ -275,7 +275,7 @@ def stamp(value: str, source: Source) -> str:
         case None:
             day = f"try_cast(regexp_replace({written}, {text(_MIDNIGHT_AT_THE_END + '.*$')}, '') AS DATE)"
             zone = f"regexp_extract({written}, {text(_MIDNIGHT_AT_THE_END + '(.*)$')}, 3)"
-            midnight = f"strftime({day} + INTERVAL 1 DAY, '%Y-%m-%dT00:00:00') || {zone}"
+            midnight = f"strftime(TRY({day} + INTERVAL 1 DAY), '%Y-%m-%dT00:00:00') || {zone}"
             # A typed cell at midnight is a date alone.
             plain = f"CASE WHEN length({written}) = 10 THEN {written} || 'T00:00:00' ELSE {value} END"
             plain = plain if source.format == "excel" else value
@@ -285,11 +285,11 @@ def stamp(value: str, source: Source) -> str:
         case "excel":
             # Days since 1899-12-30; milliseconds are what their digits hold.
             moment = f"TIMESTAMP '1899-12-30' + to_milliseconds(CAST(round(try_cast({written} AS DOUBLE) * 86400000) AS BIGINT))"
-            return f"coalesce(strftime({moment}, {text(_ISO)}), {value})"
+            return f"coalesce(strftime(TRY({moment}), {text(_ISO)}), {value})"
         case "epoch_seconds" | "epoch_milliseconds":
             micros = 1_000_000 if source.stamp_format == "epoch_seconds" else 1_000
             moment = f"make_timestamp(CAST(try_cast({written} AS DECIMAL(24, 6)) * {micros} AS BIGINT))"
-            return f"coalesce(strftime({moment}, {text(_ISO + '+00:00')}), {value})"
+            return f"coalesce(strftime(TRY({moment}), {text(_ISO + '+00:00')}), {value})"
     own = source.stamp_format
     zone = f"regexp_extract({written}, {text(_ZONE)}, 1)"
     body = f"rtrim(left({written}, length({written}) - length({zone})))"
@@ -299,7 +299,7 @@ def stamp(value: str, source: Source) -> str:
     body = rf"regexp_replace({body}, {text(_MIDNIGHT_AT_THE_END)}, '\1' || '00:00' || '\2')"
     moment = f"(try_strptime({body}, {text(own)}) + CASE WHEN {late} THEN INTERVAL 1 DAY ELSE INTERVAL 0 DAY END)"
     offset = " ".join(f"WHEN {text(word)} THEN {text(hours)}" for word, hours in ZONE_OFFSETS.items())
-    return f"coalesce(strftime({moment}, {text(_ISO)}) || CASE {zone} {offset} ELSE {zone} END, {value})"
+    return f"coalesce(strftime(TRY({moment}), {text(_ISO)}) || CASE {zone} {offset} ELSE {zone} END, {value})"
 
 
 def number(value: str, source: Source) -> str:

@@ -21,11 +21,12 @@ from wind_kedro.provenance import file_sha256
 
 from .connections import connect, literal
 from .grids import read_grids
-from .source_files import Reading, SourceError, files_of, open_file, text
+from .source_files import Opened, Reading, SourceError, files_of, one_line, open_file, text
 from .source_rows import chooser, fault_row, no_rows, selects, shown, shown_of
 from .written_aside import aside
 
 if TYPE_CHECKING:
+    import duckdb
     import ibis.expr.types as ir
     from ibis.backends.duckdb import Backend
 
@@ -128,12 +129,15 @@ class SourceTable(ConnectionMixin, AbstractDataset[Any, "ir.Table"]):
         Raises:
             SourceError: if no source can be read.
         """
+        import duckdb
+
         kept = self._kept_folder() / self._kind
         kept.mkdir(parents=True, exist_ok=True)
         found: list[Path] = []
         faults: list[str] = []
         on_grids: list[tuple[Farm, WeatherSource]] = []
         readable = False
+        engine = duckdb.connect()  # its own: what a file does to it is over when all are read
         for farm in (Farm.model_validate(card) for card in self._farms):
             for source in [farm.signals] if self._kind == "signals" else farm.weather:
                 if isinstance(source, WeatherSource) and source.is_grid:
@@ -142,7 +146,7 @@ class SourceTable(ConnectionMixin, AbstractDataset[Any, "ir.Table"]):
                 paths = files_of(self._root, source) or [self._root / source.path]
                 together = isinstance(source, SignalSource) and source.layout == "long"
                 for files in [paths] if together else [[path] for path in paths]:
-                    target, record = _Unit(farm, source, files, self._root).kept_in(kept)
+                    target, record = _Unit(farm, source, files, self._root).kept_in(kept, engine)
                     found.append(target)
                     faults += record["faults"]
                     readable = readable or len(record["faults"]) < len(files)
@@ -153,7 +157,7 @@ class SourceTable(ConnectionMixin, AbstractDataset[Any, "ir.Table"]):
             readable = readable or bool(tables)
             rows = [fault_row(fault.farm, fault.source, fault.path, self._root, fault.message) for fault in unserved]
             if rows:
-                found.append(_write(rows, self._kind, kept / "unserved.parquet", {}))
+                found.append(_write(engine, rows, self._kind, kept / "unserved.parquet", {}))
         for old in set(kept.glob("*.parquet")) - set(found):
             old.unlink(missing_ok=True)
         if faults and not readable:
@@ -194,7 +198,7 @@ class _Unit:
     files: Sequence[Path]
     root: Path
 
-    def kept_in(self, kept: Path) -> tuple[Path, dict[str, Any]]:
+    def kept_in(self, kept: Path, engine: duckdb.DuckDBPyConnection) -> tuple[Path, dict[str, Any]]:
         """The Parquet file of the rows, written now if there is none of these files and this card, and its record."""
         asked = [self.farm.id, *self._names()] if len(self.files) == 1 else [self.farm.id, self.source.path]
         key = hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:16]
@@ -204,7 +208,7 @@ class _Unit:
         record = _record(target)
         if record is None or record["faults"]:  # what is wrong may lie outside of the file
             before = [found for found in map(_record, kept.glob(f"{key}-*.parquet")) if found is not None]
-            record = self._read(target, before)
+            record = self._read(target, before, engine)
         return target, record
 
     def _names(self) -> list[str]:
@@ -219,28 +223,52 @@ class _Unit:
         stats = [path.stat() if path.is_file() else None for path in self.files]
         return [stat and [stat.st_size, stat.st_mtime_ns] for stat in stats]
 
-    def _read(self, target: Path, before: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    def _read(
+        self, target: Path, before: Sequence[Mapping[str, Any]], engine: duckdb.DuckDBPyConnection
+    ) -> dict[str, Any]:
         import duckdb
 
-        seen = {sha256: first for record in before for sha256, first in record["first_seen_at"].items()}
+        seen = {sha256: file["first_seen_at"] for record in before for sha256, file in record["files"].items()}
         now = dt.datetime.now(dt.UTC).isoformat(timespec="microseconds")
-        opened, rows = [], []
-        record: dict[str, Any] = {"faults": [], "first_seen_at": {}}
-        with duckdb.connect() as engine, tempfile.TemporaryDirectory(dir=target.parent, prefix=".") as folder:
+        kind = "signals" if isinstance(self.source, SignalSource) else "weather"
+        opened: list[Opened] = []
+        failed: dict[Path, str] = {}
+        record: dict[str, Any] = {"files": {}, "faults": []}
+        with tempfile.TemporaryDirectory(dir=target.parent, prefix=".") as folder:
             for number, path in enumerate(self.files):
-                where = f"farm '{self.farm.id}', {path}"
-                choose = chooser(self.farm, self.source, path, where)
+                choose = chooser(self.farm, self.source, path, self._where(path))
                 part = Path(folder) / f"{number}.parquet"
                 try:
-                    opened.append(open_file(Reading(engine, self.source, path, choose, where, part)))
+                    opened.append(open_file(Reading(engine, self.source, path, choose, self._where(path), part)))
                     sha256 = file_sha256(path)
-                    record["first_seen_at"][sha256] = seen.get(sha256, now)
                 except (SourceError, OSError) as error:
-                    record["faults"].append(str(error))
-                    rows.append(fault_row(self.farm, self.source, path, self.root, str(error)))
-            rows += selects(self.farm, self.source, opened, self.root)
-            _write(rows, "signals" if isinstance(self.source, SignalSource) else "weather", target, record, engine)
+                    failed[path] = str(error)
+                    continue
+                record["files"][sha256] = {"first_seen_at": seen.get(sha256, now), "rows": opened[-1].rows}
+            try:
+                self._write(engine, kind, target, opened, failed, record)
+            except duckdb.Error as error:  # what no reader met
+                for path in self.files:
+                    message = f"{self._where(path)}: its rows cannot be read as the card says ({one_line(error)})"
+                    failed.setdefault(path, str(SourceError(message)))
+                self._write(engine, kind, target, [], failed, record)
         return record
+
+    def _write(
+        self,
+        engine: duckdb.DuckDBPyConnection,
+        kind: str,
+        target: Path,
+        opened: Sequence[Opened],
+        failed: Mapping[Path, str],
+        record: dict[str, Any],
+    ) -> None:
+        record["faults"] = list(failed.values())
+        rows = [fault_row(self.farm, self.source, path, self.root, message) for path, message in failed.items()]
+        _write(engine, [*rows, *selects(self.farm, self.source, opened, self.root)], kind, target, record)
+
+    def _where(self, path: Path) -> str:
+        return f"farm '{self.farm.id}', {path}"
 
 
 def _record(path: Path) -> dict[str, Any] | None:
@@ -255,13 +283,13 @@ def _record(path: Path) -> dict[str, Any] | None:
     return record
 
 
-def _write(rows: Sequence[str], kind: str, target: Path, record: Mapping[str, Any], engine: Any = None) -> Path:
+def _write(
+    engine: duckdb.DuckDBPyConnection, rows: Sequence[str], kind: str, target: Path, record: Mapping[str, Any]
+) -> Path:
     """Write SELECTs of the house's columns as one file."""
-    import duckdb
-
     every = " UNION ALL BY NAME ".join([no_rows(kind), *rows])
     with aside(target) as neighbour:
-        (engine or duckdb).execute(
+        engine.execute(
             f"COPY ({every}) TO {text(str(neighbour))} (FORMAT parquet, COMPRESSION zstd, "
             f"KV_METADATA {{{_RECORD}: {text(json.dumps(record))}}})"
         )
