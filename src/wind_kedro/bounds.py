@@ -10,7 +10,7 @@ import json
 import re
 import struct
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -248,8 +248,7 @@ def parse_json(
     max_bytes: int = MAX_JSON_BYTES,
     max_depth: int = MAX_JSON_DEPTH,
     lone_surrogates: bool = False,
-    parse_int: Callable[[str], Any] | None = None,
-    parse_float: Callable[[str], Any] | None = None,
+    **options: Any,
 ) -> Any:
     r"""Parse a JSON document; of duplicate names the last counts.
 
@@ -258,9 +257,9 @@ def parse_json(
         what: name of the input in messages.
         max_bytes: most bytes.
         max_depth: most levels of arrays and objects.
-        lone_surrogates: keep text that UTF-8 cannot express, as ``"\ud800"``; otherwise it is refused.
-        parse_int: makes a value of an integer's digits; by default `int`, which refuses more than 4,300 digits.
-        parse_float: makes a value of any other number's text; by default `float`.
+        lone_surrogates: keep text that UTF-8 cannot express, as ``"\ud800"``, and bytes that are not UTF-8, as
+            ``surrogateescape`` does; otherwise it is refused.
+        options: of `json.loads`, for example ``parse_int``: `int`, the default, refuses more than 4,300 digits.
 
     Raises:
         MalformedError: if it is not JSON, not UTF-8, or holds text that UTF-8 cannot express.
@@ -272,11 +271,15 @@ def parse_json(
     if (depth := _json_depth(raw)) > max_depth:
         raise TooLargeError(f"{what}: nested {depth:,} levels deep, at most {max_depth} are read")
     try:
-        text = data if isinstance(data, str) else data.decode("utf-8-sig")
+        text = (
+            data
+            if isinstance(data, str)
+            else data.decode("utf-8-sig", "surrogateescape" if lone_surrogates else "strict")
+        )
     except UnicodeDecodeError as error:
         raise MalformedError(f"{what}: not UTF-8 (byte {error.start:,})") from None
     try:
-        value = json.loads(text, parse_int=parse_int, parse_float=parse_float)
+        value = json.loads(text, **options)
         if not lone_surrogates and _LONE_SURROGATE.search(text):
             json.dumps(value, ensure_ascii=False, default=str).encode()
     except UnicodeEncodeError:

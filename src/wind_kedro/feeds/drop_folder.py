@@ -17,9 +17,10 @@ from urllib.parse import unquote, urlsplit
 
 from pydantic import AfterValidator, Field, model_validator
 
+from wind_kedro.remote import PassingError
+
 from .landing import is_plain
 from .memory import pack, row_hash, unpack
-from .patience import PassingError, fault, patiently
 from .protocol import Batch, Checkpoint, Feed, FeedError
 
 logger = logging.getLogger(__name__)
@@ -245,21 +246,21 @@ class _Place:
             except FeedError:
                 raise
             except ImportError as error:
-                raise fault(
-                    self._feed, f"{self._feed.scheme}:// needs {error.name}: pip install 'wind-kedro[feeds]'"
+                raise self._feed.fault(
+                    f"{self._feed.scheme}:// needs {error.name}: pip install 'wind-kedro[feeds]'"
                 ) from None
             except Exception as error:
                 self.close()
                 said = f"{self._feed.url} {what}: {_words(error)}"
                 if _may_pass(error):
-                    logger.info("%s", fault(self._feed, said))
+                    logger.info("%s", self._feed.fault(said))
                     raise PassingError(said) from None
                 advice = _advice(error)
                 if advice is None:  # a bug, ours or a library's: its stack is wanted
                     raise
-                raise fault(self._feed, f"{said}; {advice}") from None
+                raise self._feed.fault(f"{said}; {advice}") from None
 
-        return patiently(self._feed, attempt)
+        return self._feed.retry(attempt)
 
     def _connected(self) -> Any:
         if self._system is None:
@@ -353,14 +354,13 @@ def _host_keys(feed: DropFolder) -> Any:
             shown = f"SHA256:{base64.b64encode(digest).decode().rstrip('=')}"
             if feed.host_key is not None:
                 if shown != feed.host_key:
-                    raise fault(
-                        feed, f"{hostname} shows the key {shown}, the card expects {feed.host_key}: ask its owner"
+                    raise feed.fault(
+                        f"{hostname} shows the key {shown}, the card expects {feed.host_key}: ask its owner"
                     )
                 return
             known = Path(feed.known_hosts).expanduser()
             if not known.is_file() or not paramiko.HostKeys(str(known)).check(hostname, key):
-                raise fault(
-                    feed,
+                raise feed.fault(
                     f"{hostname} shows the {key.get_name()} key {shown}, which is not in {feed.known_hosts}: if its owner "
                     f"confirms it, set host_key on the card",
                 )

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from pydantic import AfterValidator, AwareDatetime, Field, model_validator
 
 from wind_kedro.cards import Card
+from wind_kedro.remote import PassingError
 
 from .compaction import PART
 from .memory import pack, row_hash, unpack
-from .patience import PassingError, fault, patiently
 from .protocol import Batch, Checkpoint, Feed, FeedError
 
 if TYPE_CHECKING:
@@ -234,8 +234,8 @@ class HttpApi(Feed):
             since = max(start, window.as_sent(position - overlap))
             until = min(window.as_sent(position + step), end)
             if until <= position < end:
-                raise fault(
-                    self, f"window.step_minutes is finer than what '{window.time_format}' can say; take longer steps"
+                raise self.fault(
+                    f"window.step_minutes is finer than what '{window.time_format}' can say; take longer steps"
                 )
             if since >= until:
                 break
@@ -263,8 +263,7 @@ class HttpApi(Feed):
             if window.record_time is None or not _is_before(row.get(window.record_time), since)
         }
         if len(seen) > window.remember_at_most:
-            raise fault(
-                self,
+            raise self.fault(
                 f"{len(seen)} rows of one window would have to be remembered, `remember_at_most` is "
                 f"{window.remember_at_most}; give `record_time`, or shorten step_minutes or overlap_minutes",
             )
@@ -349,7 +348,7 @@ class _Session:
                 self._flatten(value, f"{name}.", row)
             elif value is not None:
                 if name in row:
-                    raise fault(self._feed, f"{self._shown}: a record has '{name}' twice, nested and with a dot")
+                    raise self._feed.fault(f"{self._shown}: a record has '{name}' twice, nested and with a dot")
                 row[name] = value if isinstance(value, str) else _json(value)
 
     @property
@@ -375,16 +374,15 @@ class _Session:
             response, body = self._get(url)
             records = [] if body is None else self._records(body)
             if isinstance(paging, PageNumberPaging) and records and records == before:
-                raise fault(
-                    self._feed,
+                raise self._feed.fault(
                     f"{self._shown}: two pages are the same; correct `paging.parameter` ('{paging.parameter}')",
                 )
             before = records
             yield records
             url = self._next(response, body, records, first, asked)
             if url is not None and str(url) in been:
-                raise fault(
-                    self._feed, f"{self._shown}: a page names itself or one before it as the next; correct `paging`"
+                raise self._feed.fault(
+                    f"{self._shown}: a page names itself or one before it as the next; correct `paging`"
                 )
 
     def _next(
@@ -418,8 +416,8 @@ class _Session:
         url = response.url.join(str(following))
         if (url.scheme, url.host, url.port) != (first.scheme, first.host, first.port):
             # Credentials go to the host on the card and to no other, whatever an answer says.
-            raise fault(
-                self._feed, f"{self._shown}: the next page is on another host ({url.host}); correct `url` or `paging`"
+            raise self._feed.fault(
+                f"{self._shown}: the next page is on another host ({url.host}); correct `url` or `paging`"
             )
         return url
 
@@ -427,7 +425,7 @@ class _Session:
         try:
             return int(_find(body, path))
         except (TypeError, ValueError):
-            raise fault(self._feed, f"{self._shown}: no number of pages at `paging.total` ('{path}')") from None
+            raise self._feed.fault(f"{self._shown}: no number of pages at `paging.total` ('{path}')") from None
 
     def _records(self, body: Any) -> list[Mapping[str, Any]]:
         """The records of an answer; an object where a list is expected is one record.
@@ -442,8 +440,7 @@ class _Session:
                 has = (
                     f"has {', '.join(sorted(found)) or 'nothing'}" if isinstance(found, dict) else f"is {_kind(found)}"
                 )
-                raise fault(
-                    self._feed,
+                raise self._feed.fault(
                     f"{self._shown}: no '{part}' of records '{path}' in the answer, which {has}; correct `records`",
                 )
             found = found[part]
@@ -451,8 +448,7 @@ class _Session:
             return []
         records = [found] if isinstance(found, dict) else found
         if not isinstance(records, list) or not all(isinstance(record, dict) for record in records):
-            raise fault(
-                self._feed,
+            raise self._feed.fault(
                 f"{self._shown}: at records '{path}' is {_kind(found)}, not a list of objects; correct `records`",
             )
         return records
@@ -477,7 +473,7 @@ class _Session:
                 kind = response.headers.get("Content-Type", "no content type")
                 raise PassingError(f"{self._shown}: the answer is not JSON ({kind})") from None
 
-        return patiently(self._feed, once)
+        return self._feed.retry(once)
 
     def _send(self, method: str, url: httpx.URL) -> httpx.Response:
         renewable = isinstance(self._feed.auth, OAuth2Auth) and self._token is not None
@@ -505,8 +501,8 @@ class _Session:
             return self._client.request(method, url, **rest)
         except httpx.LocalProtocolError:
             # Its text would be the header's value, which may be a secret.
-            raise fault(
-                self._feed, f"{shown}: a header is not allowed in HTTP; is there a line break in a credential?"
+            raise self._feed.fault(
+                f"{shown}: a header is not allowed in HTTP; is there a line break in a credential?"
             ) from None
         except httpx.TimeoutException:
             raise PassingError(f"{shown}: no answer in {self._feed.timeout_seconds:g} s") from None
@@ -520,14 +516,14 @@ class _Session:
         if status in _SERVER_FAULTS or status in {_REQUEST_TIMEOUT, _TOO_MANY}:
             raise PassingError(said, _retry_after(response))
         if status in {_UNAUTHORIZED, _FORBIDDEN}:
-            raise fault(self._feed, f"{said}; correct its credentials in conf/local/credentials.yml, or `auth`")
+            raise self._feed.fault(f"{said}; correct its credentials in conf/local/credentials.yml, or `auth`")
         if status == _NOT_FOUND:
-            raise fault(self._feed, f"{said}; correct `url`")
+            raise self._feed.fault(f"{said}; correct `url`")
         if status in _CLIENT_FAULTS:
-            raise fault(self._feed, f"{said}; correct `params`, `window` or `paging`")
+            raise self._feed.fault(f"{said}; correct `params`, `window` or `paging`")
         if status in _REDIRECTS:
             target = response.url.join(response.headers.get("Location", "")).copy_with(query=None, userinfo=b"")
-            raise fault(self._feed, f"{said}: it moved to {target}; correct `url`")
+            raise self._feed.fault(f"{said}: it moved to {target}; correct `url`")
 
     def _authorise(self) -> tuple[dict[str, str], dict[str, str]]:
         """Headers and query parameters that say who we are."""
@@ -560,8 +556,7 @@ class _Session:
         )
         shown = f"POST {auth.token_url}"
         if response.status_code in {400, _UNAUTHORIZED, _FORBIDDEN}:  # RFC 6749, 5.2: a wrong client may be a 400
-            raise fault(
-                feed,
+            raise feed.fault(
                 f"{shown} answered {response.status_code}: no token; correct client_id and client_secret in "
                 "conf/local/credentials.yml, or `auth.scope`",
             )
@@ -571,7 +566,7 @@ class _Session:
             self._token = str(body["access_token"])
             self._token_ends = time.monotonic() + float(body.get("expires_in", 3600)) - _TOKEN_MARGIN_SECONDS
         except (ValueError, KeyError, TypeError, AttributeError):
-            raise fault(feed, f"{shown}: the answer has no access_token; correct `auth.token_url`") from None
+            raise feed.fault(f"{shown}: the answer has no access_token; correct `auth.token_url`") from None
 
 
 def _retry_after(response: httpx.Response) -> float | None:
