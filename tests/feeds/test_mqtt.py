@@ -33,7 +33,7 @@ def test_a_topic_per_signal_lands_as_long_rows(make_plant: MakePlant, publish: P
     plant.fetch()
     assert _only(plant.rows, "topic", "turbine", "signal", "value", "stamped_by", "rest") == [
         ("T1/power", "T1", "power", "1234.5", "arrival", None),
-        ("T1/wind", "T1", "wind", "8.1", "payload", '{"unit": "m/s"}'),
+        ("T1/wind", "T1", "wind", "8.1", "payload", '{"unit":"m/s"}'),
         ("T2/power", "T2", "power", None, "arrival", None),
     ]
     first, second, _ = plant.rows
