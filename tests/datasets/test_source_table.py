@@ -336,6 +336,27 @@ class TestKept:
         assert dataset.load().count().execute() == 4
 
 
+@pytest.mark.parametrize(
+    ("cell", "value", "fault"),
+    [
+        ('"656.9', '"656.9', None),  # a quote that is never closed stays, and is no number
+        ('"', '"', None),
+        ('""', "", None),
+        ('"6""5"', '6"5', None),
+        ('6"5', '6"5', None),
+        ('"12"5', None, "a quoted value has text behind its closing quote"),
+        ('""125', None, "a quoted value has text behind its closing quote"),
+    ],
+)
+def test_quotes_take_no_character_of_a_value(
+    tmp_path: Path, cards: dict[str, Any], cell: str, value: str | None, fault: str | None
+) -> None:
+    write(tmp_path / "hill.csv", [LINES[0], f"2024-01-01,T0,{cell}"])
+    [row] = read(tmp_path, one_farm(cards)).to_dict("records")
+    assert (None if pd.isna(row["power_kw"]) else row["power_kw"]) == value
+    assert pd.isna(row["fault"]) if fault is None else fault in row["fault"]
+
+
 def test_ragged_rows_keep_their_number_and_say_so(tmp_path: Path, cards: dict[str, Any]) -> None:
     write(
         tmp_path / "hill.csv", [*LINES, "2024-01-01T00:20:00,T0", "", "a,b,c,d", '"open,T0', "2024-01-01T00:30:00,T0,4"]

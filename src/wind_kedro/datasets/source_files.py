@@ -334,10 +334,14 @@ def _split(cells: str, header: Sequence[str], names: Sequence[str], *, quoted: b
         for column in dict.fromkeys(names)
         for cell in [f"cells[{list(header).index(column) + 1}]"]
     )
+    # What stands behind a closing quote is in no cell.
+    torn = "contains(line, '\"') AND length(array_to_string(cells, '')) + len(cells) <= length(line)"
     fault = (
         f"CASE WHEN length(line) > {MAX_LINE} THEN 'the line is longer than {MAX_LINE:,} characters; it begins ' || line[:200] "
         f"WHEN len(cells) <> {len(header)} "
-        f"THEN 'the row has ' || len(cells) || ' values where the header has {len(header)}: ' || line END"
+        f"THEN 'the row has ' || len(cells) || ' values where the header has {len(header)}: ' || line "
+        + (f"WHEN {torn} THEN 'a quoted value has text behind its closing quote: ' || line " if quoted else "")
+        + "END"
     )
     return (
         f"SELECT source_row, fault{values} FROM "  # noqa: S608
@@ -346,7 +350,8 @@ def _split(cells: str, header: Sequence[str], names: Sequence[str], *, quoted: b
 
 
 def _unquoted(cell: str) -> str:
-    return f"CASE WHEN starts_with({cell}, '\"') THEN replace({cell}[2:-2], '\"\"', '\"') ELSE {cell} END"
+    whole = f"starts_with({cell}, '\"') AND ends_with({cell}, '\"') AND length({cell}) > 1"
+    return f"CASE WHEN {whole} THEN replace({cell}[2:-2], '\"\"', '\"') ELSE {cell} END"
 
 
 def _table(numbers: Sequence[int], **columns: Sequence[Any]) -> pa.Table:
