@@ -56,6 +56,9 @@ MAX_PARQUET_ROW_GROUPS = 100_000
 #: Most values (rows times columns): run lengths let a few bytes stand for billions of rows.
 MAX_PARQUET_VALUES = 20_000_000_000
 
+#: Most values of a field of a grid, cut to the box around the points: 4 GiB in memory.
+MAX_GRID_VALUES = 500_000_000
+
 _GZIP = 31  # zlib's window bits for a gzip header and trailer
 _RAW = -15  # zlib's window bits for DEFLATE alone, as in zip archives
 _ZIP_HEADER = struct.Struct("<26xHH")  # lengths of name and extra field, at the end of a local file header

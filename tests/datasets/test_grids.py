@@ -14,6 +14,7 @@ import pytest
 
 from wind_kedro.cards import Fleet
 from wind_kedro.contracts import WeatherRaw
+from wind_kedro.datasets import grids
 from wind_kedro.datasets.source_table import SourceError, SourceTable
 
 # Ibis 12 about how it calls DuckDB 2 and pandas 3 itself; zarr 3 and xarray about each other.
@@ -392,3 +393,10 @@ def test_a_table_shared_by_two_points_has_rows_of_its_own_for_each(written: Path
     frame = read(written, farms(two))
     assert frame["source_file"].unique().tolist() == ["ifs.csv#ifs@other", "ifs.csv#ifs@site"]
     assert not frame.duplicated(["farm_id", "source_file", "source_row"]).any()
+
+
+def test_values_around_the_points_are_bounded(tmp_path: Path, farms: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_netcdf(tmp_path / "a.nc")
+    monkeypatch.setattr(grids, "MAX_GRID_VALUES", 3)
+    with pytest.raises(SourceError, match="values around the points, at most 3 are read"):
+        read(tmp_path, farms([source("a.nc", "netcdf")]))
