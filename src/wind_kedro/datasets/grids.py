@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -24,6 +23,7 @@ from numpy.typing import NDArray
 
 from wind_kedro.cards import LANDED_AT, UNIT_CONVERSIONS, WEATHER_UNITS, Farm, WeatherColumn, WeatherSource
 from wind_kedro.errors import WindKedroError
+from wind_kedro.storage.temporary import neighbour_of
 
 from .source_rows import landed_at, shown, shown_of
 
@@ -176,7 +176,7 @@ def _read_or_kept(
             table, faults = _read(path, places, root)
         except GridFaultError as error:
             return None, [(place.name, str(error)) for place in places]
-        aside = target.with_name(f".{target.name}.{os.getpid()}")
+        aside = neighbour_of(target)
         pq.write_table(table.replace_schema_metadata({_FAULTS: json.dumps(faults).encode()}), aside, compression="zstd")
         aside.replace(target)
         for old in kept.glob(f"{file}-*.parquet"):

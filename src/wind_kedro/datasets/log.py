@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import uuid
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from kedro.io import AbstractDataset, DatasetError
 from wind_kedro.datasets.history import empty_table
 from wind_kedro.datasets.written_aside import read_whole
 from wind_kedro.errors import WindKedroError
+from wind_kedro.storage.temporary import neighbour_of
 
 
 class LostRaceError(WindKedroError):
@@ -87,7 +87,7 @@ class Log(AbstractDataset[pd.DataFrame, pd.DataFrame]):
         if number > newest + 1:
             raise DatasetError(f"{self._filepath}: {self._number} {number} does not follow {newest}")
         self._filepath.mkdir(parents=True, exist_ok=True)
-        neighbour = self._filepath / f".{uuid.uuid4().hex}.parquet"
+        neighbour = neighbour_of(self._file(number))
         try:
             data.to_parquet(neighbour, index=False)
             with neighbour.open("rb") as file:

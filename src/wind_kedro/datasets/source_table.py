@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
-import weakref
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
@@ -13,6 +10,7 @@ from kedro.io.core import AbstractDataset, DatasetError
 from kedro_datasets._utils import ConnectionMixin
 
 from wind_kedro.cards import Farm, WeatherSource
+from wind_kedro.storage.temporary import Scratch
 
 from .connections import connect
 from .grids import read_grids
@@ -86,7 +84,7 @@ class SourceTable(ConnectionMixin, AbstractDataset[Any, "ir.Table"]):
         import ibis
 
         reader = ibis.duckdb.connect()
-        folder = tempfile.TemporaryDirectory(prefix="wind-kedro-raw-")
+        folder = Scratch("raw")
         path = Path(folder.name) / f"{self._kind}.parquet"
         reader.to_parquet(self._read(reader), path)
         reader.disconnect()
@@ -132,9 +130,8 @@ class SourceTable(ConnectionMixin, AbstractDataset[Any, "ir.Table"]):
         if self._grids is not None:
             return self._grids
         # As with the hand-over above, the files must be there as long as the table that reads them.
-        folder = tempfile.mkdtemp(prefix="wind-kedro-grids-")
-        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
-        return Path(folder)
+        self._aside = Scratch("grids")
+        return Path(self._aside.name)
 
     def save(self, data: Any) -> NoReturn:
         """Raw files are never written."""

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
@@ -26,6 +25,8 @@ from kedro_datasets.pandas import ParquetDataset
 from kedro_datasets.plotly import JSONDataset as PlotlyDataset
 from kedro_datasets.text import TextDataset
 
+from wind_kedro.storage.temporary import neighbour_of
+
 from .connections import connect
 
 
@@ -33,7 +34,7 @@ from .connections import connect
 def aside(target: Path) -> Iterator[Path]:
     """Yield a path beside ``target`` for a file or a folder; on success it replaces the target, on failure it is removed."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    neighbour = target.with_name(f".{target.stem}.{uuid.uuid4().hex}{target.suffix}")
+    neighbour = neighbour_of(target)
     try:
         yield neighbour
         if neighbour.is_dir() or target.is_dir():
