@@ -195,7 +195,7 @@ class RunHooks:
         self._run.leases.append(lease)
         lease.acquire()
 
-    def _release(self) -> None:
+    def _release(self, *_: object) -> None:
         for lease in getattr(self._run, "leases", []):
             lease.release()
         self._run.leases = []
@@ -276,7 +276,7 @@ def lease_of(context: KedroContext) -> Lease:
     return Lease(data_folder(loader, context.project_path), "tables", wait)
 
 
-def _at_end_of_cell(release: Callable[[], None]) -> None:
+def _at_end_of_cell(release: Callable[..., None]) -> None:
     # Kedro calls no hook after KeyboardInterrupt, and in a notebook the process lives on.
     shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
     if shell is not None and release not in shell.events.callbacks["post_run_cell"]:
