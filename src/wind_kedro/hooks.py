@@ -36,12 +36,20 @@ class UnreadableSourceError(WindKedroError):
     """Sources that could not be read, one line each; the run did what it could without them."""
 
 
+class UnreadablePartError(WindKedroError):
+    """Parts of stored tables that could not be read, one line each; the run did what it could without them."""
+
+
 class FailedFeedError(WindKedroError):
     """Feeds that could not be fetched, one line each; the others have landed."""
 
 
 class IncidentError(WindKedroError):
     """Incidents that `monitoring.exit_code_on` makes an error of the run, one line each; all results are written."""
+
+
+#: Parts of the parameters that the hook itself looks into; the others are checked where a node takes them.
+_SECTIONS = ("clock", "lease", "monitoring", "training")
 
 
 class RunHooks:
@@ -71,6 +79,12 @@ class RunHooks:
                 "as_of": now,
             }  # before it is read: the loader keeps what it read
         self._parameters = loader["parameters"]
+        for name in _SECTIONS:
+            if not isinstance(self._parameters.get(name, {}), dict):
+                raise WindKedroError(
+                    f"parameters (conf/*/parameters_*.yml, or --params): {name}: is {self._parameters[name]!r:.80}; "
+                    f"it holds settings of its own, such as in conf/base"
+                )
         clock = self._parameters.get("clock", {})
         if clock.get("as_of") == "now":  # by configuration
             self._parameters = {**self._parameters, "clock": {**clock, "as_of": now}}
@@ -90,9 +104,7 @@ class RunHooks:
         try:
             # Under the lease: the run that was waited for may have made or removed one.
             missing = [
-                name
-                for name in sorted(pipeline.inputs())
-                if not name.startswith("params:") and name != "parameters" and not _is_there(catalog, name)
+                name for name in sorted(pipeline.inputs()) if name != "parameters" and not _is_there(catalog, name)
             ]
             if missing:
                 raise MissingInputError("; ".join(_who_makes(name) for name in missing))
@@ -141,7 +153,13 @@ class RunHooks:
         """Let a run that could not read a source or fetch a feed end with an error, after it did all that it could."""
         try:
             result = yield
-            self._raise_what_was_found(pipeline, catalog)
+            passed_over = _passed_over(pipeline, catalog)
+            try:
+                self._raise_what_was_found(pipeline, catalog)
+            except WindKedroError as error:
+                raise type(error)("\n".join([str(error), *passed_over])) from None
+            if passed_over:
+                raise UnreadablePartError("\n".join(passed_over))
         finally:
             _forget_mlflow_run()
             self._release()
@@ -266,7 +284,10 @@ def data_folder(loader: Any, project_path: Path) -> Path:
     Raises:
         WindKedroError: if globals.yml names no folder of this machine.
     """
-    return project_path / local_path(loader["globals"].get("data"), "globals.yml: data")
+    try:
+        return project_path / local_path(loader["globals"].get("data"), "globals.yml: data")
+    except ValueError as error:
+        raise WindKedroError(str(error)) from None
 
 
 def lease_of(context: KedroContext) -> Lease:
@@ -301,6 +322,12 @@ def _card_files(loader: Any) -> dict[str, str]:
     }
 
 
+def _passed_over(pipeline: Pipeline, catalog: CatalogProtocol[Any, Any]) -> list[str]:
+    """What the datasets of a run could not read, a line a part; two entries may be of the same folder."""
+    datasets = [catalog.get(name) for name in sorted(pipeline.datasets()) if name in catalog]
+    return list(dict.fromkeys(line for dataset in datasets for line in getattr(dataset, "passed_over", [])))
+
+
 def _is_there(catalog: CatalogProtocol[Any, Any], name: str) -> bool:
     return name in catalog and catalog.exists(name)
 
@@ -309,6 +336,10 @@ def _who_makes(dataset: str) -> str:
     """Which pipeline makes a dataset, for a message."""
     from kedro.framework.project import pipelines
 
+    if dataset.startswith("params:"):
+        return (
+            f"'{dataset}' is missing: add it to the parameters of the environment (conf/README.md says in which file)"
+        )
     pipelines.set_requested(None)
     makers = [
         name for name, pipeline in pipelines.items() if name != "__default__" and dataset in pipeline.all_outputs()

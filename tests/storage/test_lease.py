@@ -140,55 +140,51 @@ def test_a_wrong_setting_is_one_line(wait: object) -> None:
 
 # --- runs ------------------------------------------------------------------------------------------------------------
 
-#: The second is the test fleet's own now.
-EARLIER, LATER = "2024-03-15T00:00:00Z", "2024-04-10T00:00:00Z"
+EARLIER, LATER = "2024-03-20T12:00:00Z", "2024-03-30T12:00:00Z"
 
 
-def _kedro(folder: Path, as_of: str, *parameters: str) -> subprocess.Popen[str]:
-    words = [
-        "run",
-        "--env",
-        "test",
-        "--pipelines",
-        "data_engineering",
-        "--params",
-        ",".join([f"as_of={as_of}", *parameters]),
-    ]
-    return subprocess.Popen(
-        [sys.executable, "-m", "kedro", *words], cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
+def _kedro(folder: Path, as_of: str, *parameters: str) -> tuple[subprocess.Popen[bytes], Path]:
+    """Starts a run; it prints into a file."""
+    printed = folder / f"printed-{as_of[:10]}.txt"
+    words = ["run", "--pipelines", "data_engineering", "--params", ",".join([f"as_of={as_of}", *parameters])]
+    with printed.open("wb") as file:
+        return subprocess.Popen([sys.executable, "-m", "kedro", *words], cwd=folder, stdout=file, stderr=file), printed
+
+
+def _wait_for(happened: Callable[[], bool], process: subprocess.Popen[bytes], printed: Path) -> None:
+    deadline = time.monotonic() + 300
+    while not happened():
+        assert process.poll() is None, printed.read_text()
+        assert time.monotonic() < deadline, printed.read_text()
+        time.sleep(0.05)
 
 
 def _tables(folder: Path) -> dict[str, pd.DataFrame]:
     files = [
-        file
-        for layer in ("02_intermediate", "03_primary")
-        for file in (folder / "data/test" / layer).glob("[!.]*.parquet")
+        file for layer in ("02_intermediate", "03_primary") for file in (folder / "data" / layer).glob("[!.]*.parquet")
     ]
     tables = {file.stem: pd.read_parquet(file) for file in files}
     return {name: table.sort_values(list(table.columns), ignore_index=True) for name, table in tables.items()}
 
 
 @pytest.mark.slow
-def test_runs_as_of_two_times_started_together_do_not_mix(
-    make_checkout: Callable[[], Path], test_env_project: Path
-) -> None:
-    folder = make_checkout()
-    first = _kedro(folder, EARLIER)
-    deadline = time.monotonic() + 120
-    while not (folder / "data/test/.lease-tables.json").exists():
-        assert first.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    second = _kedro(folder, LATER, "lease.wait_seconds=300")
-    texts = [run.communicate(timeout=600)[0] for run in (first, second)]
-    assert [run.returncode for run in (first, second)] == [0, 0], texts
-    assert f"process {first.pid} on" in texts[1]
-    assert "waiting for up to 300 s" in texts[1]
-    left, alone = _tables(folder), _tables(test_env_project)
+def test_runs_as_of_two_times_started_together_do_not_mix(make_small_fleet: Callable[[], Path]) -> None:
+    undisturbed = make_small_fleet()
+    run, printed = _kedro(undisturbed, LATER)
+    assert run.wait(600) == 0, printed.read_text()
+    folder = make_small_fleet()
+    first, of_first = _kedro(folder, EARLIER)
+    _wait_for((folder / "data/.lease-tables.json").exists, first, of_first)
+    first.send_signal(signal.SIGSTOP)  # in the middle of its work, however fast this machine is
+    second, of_second = _kedro(folder, LATER, "lease.wait_seconds=600")
+    _wait_for(lambda: "waiting for up to 600 s" in of_second.read_text(), second, of_second)
+    assert f"process {first.pid} on" in of_second.read_text()
+    first.send_signal(signal.SIGCONT)
+    assert [first.wait(600), second.wait(600)] == [0, 0], of_first.read_text() + of_second.read_text()
+    left, alone = _tables(folder), _tables(undisturbed)
     assert set(left) == set(alone)
     assert [name for name, table in left.items() if not table.equals(alone[name])] == []
-    assert not list((folder / "data/test").glob(".lease-*.json"))
+    assert not list((folder / "data").glob(".lease-*.json"))
 
 
 @pytest.fixture

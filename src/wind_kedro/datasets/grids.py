@@ -171,7 +171,7 @@ def _read_or_kept(
     state = json.dumps([_VERSION, _state(path), asked])
     file = hashlib.sha256(shown(path, root).encode()).hexdigest()[:16]
     target = kept / f"{file}-{hashlib.sha256(state.encode()).hexdigest()[:16]}.parquet"
-    if not target.exists():
+    if not _is_whole(target):
         try:
             table, faults = _read(path, places, root)
         except GridFaultError as error:
@@ -185,6 +185,17 @@ def _read_or_kept(
     found = pq.ParquetFile(target)
     faults = json.loads(found.schema_arrow.metadata[_FAULTS])
     return (target if found.metadata.num_rows else None), faults
+
+
+def _is_whole(target: Path) -> bool:
+    """Whether what was read is kept there; a damaged file is read anew from the raw one."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        return _FAULTS in (pq.read_schema(target).metadata or {})
+    except (OSError, ValueError, pa.ArrowException):
+        return False
 
 
 def _state(path: Path) -> list[Any]:

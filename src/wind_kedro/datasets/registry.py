@@ -14,6 +14,7 @@ import pandas as pd
 from kedro.io import AbstractDataset, DatasetError
 
 from wind_kedro.errors import WindKedroError
+from wind_kedro.storage.paths import local_path
 from wind_kedro.storage.temporary import Scratch
 
 if TYPE_CHECKING:
@@ -145,7 +146,7 @@ class ModelVersions(AbstractDataset["FleetModel", RegisteredModels]):
             metadata: ignored by Kedro, read by Kedro-Viz.
         """
         self._name = registered_model_name
-        self._objects = Path(objects)
+        self._objects = local_path(objects, "objects")
         self._read_only = read_only
         self._made: str | None = None
         self.metadata = metadata

@@ -10,6 +10,7 @@ from kedro.io.core import AbstractDataset, DatasetError
 from kedro_datasets._utils import ConnectionMixin
 
 from wind_kedro.cards import Farm, WeatherSource
+from wind_kedro.storage.paths import local_path
 from wind_kedro.storage.temporary import Scratch
 
 from .connections import connect
@@ -64,9 +65,9 @@ class SourceTable(ConnectionMixin, AbstractDataset[Any, "ir.Table"]):
         if kind not in {"signals", "weather"}:
             raise DatasetError(f"kind: '{kind}' is neither signals nor weather")
         self._kind = kind
-        self._root = Path(root)
+        self._root = local_path(root, "root")
         self._farms = farms
-        self._grids = None if grids is None else Path(grids)
+        self._grids = None if grids is None else local_path(grids, "grids")
         self._connection_config = dict(connection or {"backend": "duckdb", "database": ":memory:"})
         self.metadata = metadata
 
