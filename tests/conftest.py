@@ -22,6 +22,7 @@ os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{tempfile.gettempdir()}/wind-ked
 # A process of the tests keeps to one core: several of them, each with a thread a core for its sums, mostly wait for one another.
 os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = "1"
 
+import numpy as np
 import pandas as pd
 import pytest
 import yaml
@@ -369,6 +370,54 @@ def make_project(tmp_path_factory: pytest.TempPathFactory, mlflow_database: Path
         return folder
 
     return make
+
+
+@pytest.fixture(scope="session")
+def make_small_fleet(make_project: Callable[..., Path]) -> Callable[[], Path]:
+    """Makes a project in which a run of everything takes seconds: the farm hill alone, one product, sixty days of data."""
+
+    def make() -> Path:
+        folder = make_project()
+        base = folder / "conf" / "base"
+        farms, products = (yaml.safe_load((base / name).read_text("utf-8")) for name in ("farms.yml", "products.yml"))
+        _write(base / "farms.yml", {"farms": farms["farms"][:1], "groups": []})
+        hours = products["products"][0] | {"members": ["hill"], "issue_times": ["06:00"]}
+        _write(base / "products.yml", {"products": [hours]})
+        _write_signals_and_weather(folder / "data/01_raw", turbines=3)
+        return folder
+
+    return make
+
+
+def _write_signals_and_weather(raw: Path, turbines: int) -> None:
+    start, end = pd.Timestamp("2024-01-31", tz="UTC"), pd.Timestamp("2024-03-31T12:00", tz="UTC")
+    numbers = np.random.default_rng(7)
+    hours = pd.date_range(start, end + pd.Timedelta(days=1), freq="h")
+    gusts = np.convolve(numbers.normal(0, 1, len(hours) + 5), np.ones(6) / 3, "valid")
+    wind = pd.Series((8 + 3 * np.sin(np.arange(len(hours)) / 17) + gusts).clip(0), hours)
+    times = pd.date_range(start, end, freq="10min")
+    speed = wind.reindex(times.union(hours)).interpolate().reindex(times).to_numpy()
+    signals = pd.concat(
+        pd.DataFrame(
+            {
+                "time": times.strftime("%Y-%m-%dT%H:%MZ"),
+                "turbine": f"T{turbine}",
+                "power": (1000 * ((speed + numbers.normal(0, 0.3, len(times))) / 12).clip(0, 1) ** 3).round(1),
+            }
+        )
+        for turbine in range(turbines)
+    )
+    weather = pd.DataFrame(
+        [
+            (run.isoformat(), at.isoformat(), round(float(wind.get(at, 8.0)) + numbers.normal(0, 0.5), 2))
+            for run in pd.date_range(start, end, freq="6h")
+            for at in pd.date_range(run, periods=13, freq="h")
+        ],
+        columns=["run", "time", "wind"],
+    )
+    raw.mkdir(parents=True)
+    signals.sort_values(["time", "turbine"]).to_csv(raw / "hill.csv", index=False)
+    weather.to_csv(raw / "alpha.csv", index=False)
 
 
 @contextmanager

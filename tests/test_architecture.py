@@ -276,8 +276,14 @@ def test_the_rule_of_names_can_fail(name: str, wrong: bool) -> None:
 # --- parameters ------------------------------------------------------------------------------------------------------
 
 
+#: Parameters of a run as a whole, which the hook takes.
+OF_THE_RUN = {"lease"}
+
+
 def unused(parameters: Iterable[str], pipeline: Pipeline) -> Faults:
-    used = {name.removeprefix("params:").partition(".")[0] for name in pipeline.inputs() if name.startswith("params:")}
+    used = OF_THE_RUN | {
+        name.removeprefix("params:").partition(".")[0] for name in pipeline.inputs() if name.startswith("params:")
+    }
     return [f"{name}: no node takes it" for name in sorted(parameters) if name not in used]
 
 

@@ -77,8 +77,8 @@ def project(make_project: Callable[[], Path], inside: Callable[[Path], Path]) ->
 
 
 def fingerprints(folder: Path) -> dict[Path, str]:
-    """Of every file that is there, results of earlier runs above all."""
-    files = [path for path in (folder / "data").rglob("*") if path.is_file()]
+    """Of every file that is there, results of earlier runs above all; a lease is no result."""
+    files = [path for path in (folder / "data").rglob("*") if path.is_file() and not path.name.startswith(".lease-")]
     return {path: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 

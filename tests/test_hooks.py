@@ -89,6 +89,7 @@ def _pass_on(*data: Any) -> Any:
 def _before_run(pipeline: Pipeline, **datasets: Any) -> None:
     hook = RunHooks()
     hook._project_path, hook._parameters = Path.cwd(), {"provenance": Provenance.collect(Path.cwd(), {}).model_dump()}
+    hook._data = Path.cwd() / "data"
     list(hook.before_pipeline_run(run_params={}, pipeline=pipeline, catalog=DataCatalog(datasets)))
 
 
@@ -147,7 +148,7 @@ def test_the_fingerprint_is_that_of_the_table_that_models_learn_from(tags: dict[
     assert tags == {}
 
 
-def test_the_configuration_has_its_fingerprint(tags: dict[str, str]) -> None:
+def test_the_configuration_has_its_fingerprint(tags: dict[str, str], tmp_path: Path) -> None:
     prints = []
     for seed in (1, 1, 2):  # when it ran is no part of it
         hook = RunHooks()
@@ -155,6 +156,7 @@ def test_the_configuration_has_its_fingerprint(tags: dict[str, str]) -> None:
             Path.cwd(),
             {"training": {"seed": seed}, "clock": {"as_of": dt.date(2024, 3, seed)}},
         )
+        hook._data = tmp_path
         hook._parameters["provenance"] = Provenance.collect(Path.cwd(), hook._parameters).model_dump()
         list(hook.before_pipeline_run(run_params={}, pipeline=Pipeline([]), catalog=DataCatalog()))
         prints.append(tags["configuration_sha256"])

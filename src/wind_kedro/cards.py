@@ -27,18 +27,47 @@ class CardError(WindKedroError):
     """A card is wrong. The message is one line per fault: file, card, field, what is wrong."""
 
 
+#: Most characters of an identifier: with what is added to it, it must fit into a file name.
+MAX_IDENTIFIER = 100
+#: Most bytes of a file name, on every file system that is in use.
+MAX_FILE_NAME_BYTES = 255
+#: Most characters of any text on a card; the longest of the cards that are known, a list of rows in `where`, has 60.
+MAX_TEXT = 1000
+
+
 def _identifier(value: str) -> str:
     # Identifiers become file names, MLflow tags and YAML keys: what is safe in all of them.
-    if not re.fullmatch(r"[a-z0-9][a-z0-9_]*", value):
-        raise ValueError(f"'{value}' is not an identifier: use lower case letters, digits and underscores")
+    if not re.fullmatch(rf"[a-z0-9][a-z0-9_]{{0,{MAX_IDENTIFIER - 1}}}", value):
+        raise ValueError(
+            f"'{shown(value)}' is not an identifier: use lower case letters, digits and underscores, at most {MAX_IDENTIFIER}"
+        )
     return value
+
+
+def _file_path(value: str) -> str:
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", value):
+        raise ValueError(f"'{shown(value)}' is on another machine: let a feed land it (docs/how-to/bring-data-in.md)")
+    if value.startswith(("/", "~")):
+        raise ValueError(f"'{shown(value)}' is absolute: write it relative to the raw folder, or put a link there")
+    if not value.strip() or any(len(part.encode()) > MAX_FILE_NAME_BYTES for part in value.split("/")):
+        raise ValueError(f"'{shown(value)}' is no path: give 1 to {MAX_FILE_NAME_BYTES} bytes between slashes")
+    return value
+
+
+def shown(value: object) -> str:
+    """A value as a message quotes it: no control characters, and not more than a line holds."""
+    text = "".join(
+        character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in str(value)[:81]
+    )
+    return f"{text[:80]}…" if len(text) > 80 else text  # noqa: PLR2004
 
 
 def _time_zone(value: str) -> str:
     try:
         ZoneInfo(value)
-    except (ZoneInfoNotFoundError, ValueError) as error:
-        raise ValueError(f"'{value}' is not an IANA time zone (for example Europe/Paris)") from error
+    # A folder of the database (Europe) and a name that is too long are errors of the operating system.
+    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+        raise ValueError(f"'{shown(value)}' is not an IANA time zone (for example Europe/Paris)") from error
     return value
 
 
@@ -61,6 +90,16 @@ class Card(BaseModel):
     """What every card has in common: unknown fields are mistakes, and a card never changes once read."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="after")
+    @classmethod
+    def _readable(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            if len(value) > MAX_TEXT:
+                raise ValueError(f"'{shown(value)}' has {len(value):,} characters; at most {MAX_TEXT:,} are read")
+            if not value.isprintable() and value != "\t":  # a separator
+                raise ValueError(f"'{shown(value)}' has a character that cannot be printed, such as a line break")
+        return value
 
 
 # --- farms -----------------------------------------------------------------------------------------------------------
@@ -153,7 +192,9 @@ class SourceColumn(Card):
 class Source(Card):
     """Where a table comes from and how its columns are called there."""
 
-    path: str = Field(description="file or glob, relative to the raw folder of the environment")
+    path: Annotated[str, AfterValidator(_file_path)] = Field(
+        description="file or glob, relative to the raw folder of the environment"
+    )
     format: Literal["csv", "parquet", "excel"] = "csv"
     separator: str = Field(",", min_length=1, max_length=1)
     encoding: Literal["utf-8", "latin-1", "cp1252", "cp1250", "utf-16"] = Field(
@@ -757,9 +798,11 @@ def _faults_words(fault: Any, raw: Mapping[str, Any], files: Mapping[str, str]) 
     if path and isinstance(path[0], int):
         entry = raw[kind][path[0]]
         card = entry.get("id", f"number {path[0] + 1}") if isinstance(entry, Mapping) else f"number {path[0] + 1}"
-        card = f" {str(kind).removesuffix('s')} '{card}':"
+        card = f" {str(kind).removesuffix('s')} '{shown(card)}':"
         path = path[1:]
-    field = ".".join(str(part) for part in path)
+    # A fault of the list as a whole is named by its kind.
+    field = ".".join(shown(part) for part in path) or ("" if card else str(kind))
+    field += ": " if field else ""
     given = fault.get("input")
-    shown = f" (given: {given!r})" if path and isinstance(given, str | int | float | bool) else ""
-    return f"{files[str(kind)]}:{card} {field + ': ' if field else ''}{problem}{shown}"
+    given = f" (given: {shown(repr(given))})" if path and isinstance(given, str | int | float | bool) else ""
+    return f"{files[str(kind)]}:{card} {field}{problem}{given}"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import getpass
 import math
 import os
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,8 +12,9 @@ import click
 from kedro.framework.cli.project import run as kedro_run
 from kedro.framework.cli.utils import CONTEXT_SETTINGS, ENV_HELP, validate_conf_source
 
-from wind_kedro.hooks import read_cards
+from wind_kedro.hooks import lease_of, read_cards
 from wind_kedro.interventions import KINDS, Kind
+from wind_kedro.storage.temporary import Scratch
 from wind_kedro.terminal import configuration_of as _configuration
 from wind_kedro.terminal import one_line as _one_line
 from wind_kedro.terminal import open_project as _open
@@ -239,7 +239,7 @@ def rollback(options: dict[str, str | None], version: str | None, author: str, r
     from wind_kedro.champions import version_before
 
     _, context = _open(options)
-    with _one_line():
+    with _one_line(), lease_of(context):
         catalog = context.catalog
         promotions = catalog.load("promotions")
         version = version or version_before(promotions)
@@ -280,14 +280,14 @@ def _intervention(name: str, kind: Kind, *, about: str) -> None:
             candidates = context.params["training"].candidates
             if said.get("model") and said["model"] not in candidates:
                 raise WindKedroError(f"no candidate '{said['model']}'; there are {', '.join(candidates)}")
+            span = {name: _utc(said[name], f"--{name}") for name in ("begin", "end") if said.get(name)}
             log = context.catalog["interventions"].writable()
-            entry = intervene(
-                log.load(), kind, entity_id, author=author, reason=reason, effective_at=context.params["clock"].as_of,
-                product_id=product_id, model=said.get("model") or "", **{
-                    name: _utc(said[name], f"--{name}") for name in ("begin", "end") if said.get(name)
-                },
-            )  # fmt: skip
-            log.save(Interventions.validate(entry))
+            with lease_of(context):
+                entry = intervene(
+                    log.load(), kind, entity_id, author=author, reason=reason, effective_at=context.params["clock"].as_of,
+                    product_id=product_id, model=said.get("model") or "", **span,
+                )  # fmt: skip
+                log.save(Interventions.validate(entry))
         click.echo(f"Written down as intervention {entry['intervention'].iloc[0]}: trainings from now on heed it.")
 
     if about == "model":
@@ -447,7 +447,7 @@ def _join(options: dict[str, str | None], card: dict[str, Any], files: list[Path
         bring_files(files, raw / farm_id)
         append_card(source / environment / "farms.yml", card, source / "base" / "farms.yml")
     click.echo(f"Written to {source / environment / 'farms.yml'}; the files are in {raw / farm_id}.")
-    with tempfile.TemporaryDirectory(prefix="wind-kedro-newcomer-") as aside:
+    with Scratch("newcomer") as aside:
         products = [product.model_dump(mode="json") for product in fleet.products]
         copied = set_apart(source, environment, card, products, raw, Path(aside))
         _look_at({"env": ENVIRONMENT, "conf_source": str(copied)}, farm_id, newest)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
-from collections.abc import Generator
+import sys
+import threading
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +18,9 @@ from kedro.pipeline.node import Node
 
 from wind_kedro.errors import WindKedroError
 from wind_kedro.provenance import Provenance, sha256
+from wind_kedro.storage.lease import HeldLeaseError, Lease, LeaseSettings
+from wind_kedro.storage.paths import local_path
+from wind_kedro.storage.temporary import sweep, sweep_scratch
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,6 +36,10 @@ class BadDataError(WindKedroError):
     """Findings in the farms' data of severity error, one line each; the run did what it could without them."""
 
 
+class UnreadablePartError(WindKedroError):
+    """Parts of stored tables that could not be read, one line each; the run did what it could without them."""
+
+
 class FailedFeedError(WindKedroError):
     """Feeds that could not be fetched, one line each; the others have landed."""
 
@@ -39,12 +48,20 @@ class IncidentError(WindKedroError):
     """Incidents that `monitoring.exit_code_on` makes an error of the run, one line each; all results are written."""
 
 
+#: Parts of the parameters that the hook itself looks into; the others are checked where a node takes them.
+_SECTIONS = ("clock", "lease", "monitoring", "training")
+
+
 class RunHooks:
     """What a run does once, outside its nodes."""
 
     _project_path: Path
     _parameters: dict[str, Any]
-    _kits: Path
+    _data: Path
+
+    def __init__(self) -> None:
+        # A thread makes one run at a time; a server may make several at once in one process.
+        self._run = threading.local()
 
     @hook_impl(tryfirst=True)  # before kedro-mlflow makes its database: a bad card leaves nothing behind
     def after_context_created(self, context: KedroContext) -> None:
@@ -52,7 +69,7 @@ class RunHooks:
         self._project_path = context.project_path
         loader = context.config_loader
         read_cards(loader)
-        self._kits = Path(loader["globals"]["data"]) / "06_models" / "kits"
+        self._data = data_folder(loader, self._project_path)
         _add_secrets_of_this_machine(loader)
         # As if the moment had been typed: every node of this run, and MLflow, see the same.
         now = dt.datetime.now(dt.UTC).replace(microsecond=0).isoformat()
@@ -62,6 +79,12 @@ class RunHooks:
                 "as_of": now,
             }  # before it is read: the loader keeps what it read
         self._parameters = loader["parameters"]
+        for name in _SECTIONS:
+            if not isinstance(self._parameters.get(name, {}), dict):
+                raise WindKedroError(
+                    f"parameters (conf/*/parameters_*.yml, or --params): {name}: is {self._parameters[name]!r:.80}; "
+                    f"it holds settings of its own, such as in conf/base"
+                )
         clock = self._parameters.get("clock", {})
         if clock.get("as_of") == "now":  # by configuration
             self._parameters = {**self._parameters, "clock": {**clock, "as_of": now}}
@@ -75,15 +98,20 @@ class RunHooks:
     def before_pipeline_run(
         self, run_params: dict[str, Any], pipeline: Pipeline, catalog: CatalogProtocol[Any, Any]
     ) -> Generator[None, Any, Any]:
-        """Refuse to start without the inputs, saying which pipeline makes them; tag the MLflow run."""
-        missing = [
-            name
-            for name in sorted(pipeline.inputs())
-            if not name.startswith("params:") and name != "parameters" and not _is_there(catalog, name)
-        ]
-        if missing:
-            raise MissingInputError("; ".join(_who_makes(name) for name in missing))
-        result = yield
+        """Take the environment's lease; refuse to start without the inputs, naming their pipelines; tag the MLflow run."""
+        self._release()  # of a run of this thread that was interrupted, as in a notebook
+        self._take(pipeline)
+        try:
+            # Under the lease: the run that was waited for may have made or removed one.
+            missing = [
+                name for name in sorted(pipeline.inputs()) if name != "parameters" and not _is_there(catalog, name)
+            ]
+            if missing:
+                raise MissingInputError("; ".join(_who_makes(name) for name in missing))
+            result = yield
+        except BaseException:
+            self._release()
+            raise
         self._tag(
             {
                 name: str(self._parameters["provenance"][name])
@@ -111,7 +139,7 @@ class RunHooks:
         if active is None:  # an environment that does not track has no run to keep it under
             return
         keep_training(
-            Kits(self._kits),
+            Kits(self._data / "06_models" / "kits"),
             active.info.run_id,
             inputs,
             self._parameters,
@@ -122,9 +150,23 @@ class RunHooks:
     # Around the others, which close what they opened: results stand, and MLflow's run is finished.
     @hook_impl(wrapper=True)
     def after_pipeline_run(self, pipeline: Pipeline, catalog: CatalogProtocol[Any, Any]) -> Generator[None, Any, Any]:
-        """End a run with an error if data could not be read or used or a feed could not be fetched, after all else was done."""
-        result = yield
-        _forget_mlflow_run()
+        """End a run with an error if something could not be read, used or fetched, after all else was done."""
+        try:
+            result = yield
+            passed_over = _passed_over(pipeline, catalog)
+            try:
+                self._raise_what_was_found(pipeline, catalog)
+            except WindKedroError as error:
+                raise type(error)("\n".join([str(error), *passed_over])) from None
+            if passed_over:
+                raise UnreadablePartError("\n".join(passed_over))
+        finally:
+            _forget_mlflow_run()
+            self._release()
+        return result
+
+    def _raise_what_was_found(self, pipeline: Pipeline, catalog: CatalogProtocol[Any, Any]) -> None:
+        """Raise for what the run had to do without; all results are written."""
         if "data_quality" in pipeline.all_outputs():
             found = catalog.load("data_quality")
             strict = self._parameters["monitoring"].get("exit_code_on", "error") != "never"
@@ -137,14 +179,45 @@ class RunHooks:
             failures = catalog.load("landed").failures
             if failures:
                 raise FailedFeedError("\n".join(failure.message for failure in failures))
-        return result
 
     @hook_impl(wrapper=True)
     def on_pipeline_error(self) -> Generator[None, Any, Any]:
         """Leave nothing of a failed run to the next one of this process."""
-        result = yield
-        _forget_mlflow_run()
-        return result
+        try:
+            return (yield)
+        finally:
+            _forget_mlflow_run()
+            self._release()
+
+    def _take(self, pipeline: Pipeline) -> None:
+        """Take the leases of what the pipeline writes, and remove what killed runs left.
+
+        Ingestion has a lease of its own: it may wait for a slow server for minutes, adds batches that readers see whole or not
+        at all, and writes no table that a forecast is made from, so that neither needs to wait for the other.
+        """
+        from wind_kedro.pipelines.ingestion.pipeline import create_pipeline
+
+        landing = create_pipeline().all_outputs()
+        wait = LeaseSettings.of(self._parameters).wait_seconds
+        self._run.leases = []
+        if pipeline.all_outputs() - landing:
+            self._hold(Lease(self._data, "tables", wait))
+            # Sweep only while no other process can write here, on whatever machine.
+            with contextlib.suppress(HeldLeaseError), Lease(self._data, "landing", 0):
+                sweep(self._data)
+            sweep_scratch()
+        if pipeline.all_outputs() & landing:
+            self._hold(Lease(self._data, "landing", wait))
+        _at_end_of_cell(self._release)
+
+    def _hold(self, lease: Lease) -> None:
+        self._run.leases.append(lease)
+        lease.acquire()
+
+    def _release(self, *_: object) -> None:
+        for lease in getattr(self._run, "leases", []):
+            lease.release()
+        self._run.leases = []
 
     @hook_impl
     def after_dataset_saved(self, dataset_name: str, data: Any) -> None:
@@ -206,6 +279,32 @@ def _add_secrets_of_this_machine(loader: Any) -> None:
     loader["credentials"] = found
 
 
+def data_folder(loader: Any, project_path: Path) -> Path:
+    """The folder of the environment's data, layer by layer.
+
+    Raises:
+        WindKedroError: if globals.yml names no folder of this machine.
+    """
+    try:
+        return project_path / local_path(loader["globals"].get("data"), "globals.yml: data")
+    except ValueError as error:
+        raise WindKedroError(str(error)) from None
+
+
+def lease_of(context: KedroContext) -> Lease:
+    """The lease of the environment's tables, for a command that writes them outside of a run."""
+    loader = context.config_loader
+    wait = LeaseSettings.of(loader["parameters"]).wait_seconds
+    return Lease(data_folder(loader, context.project_path), "tables", wait)
+
+
+def _at_end_of_cell(release: Callable[..., None]) -> None:
+    # Kedro calls no hook after KeyboardInterrupt, and in a notebook the process lives on.
+    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+    if shell is not None and release not in shell.events.callbacks["post_run_cell"]:
+        shell.events.register("post_run_cell", release)
+
+
 def _forget_mlflow_run() -> None:
     # kedro-mlflow keeps the run of the last tracked pipeline, and would open it again in an untracked one of this process.
     from kedro_mlflow.framework.hooks.mlflow_hook import mlflow_hook
@@ -230,6 +329,12 @@ def _finding(row: dict[str, Any]) -> str:
     return f"farm '{row['farm_id']}', {row['source_table']}: {row['message']}"
 
 
+def _passed_over(pipeline: Pipeline, catalog: CatalogProtocol[Any, Any]) -> list[str]:
+    """What the datasets of a run could not read, a line a part; two entries may be of the same folder."""
+    datasets = [catalog.get(name) for name in sorted(pipeline.datasets()) if name in catalog]
+    return list(dict.fromkeys(line for dataset in datasets for line in getattr(dataset, "passed_over", [])))
+
+
 def _is_there(catalog: CatalogProtocol[Any, Any], name: str) -> bool:
     return name in catalog and catalog.exists(name)
 
@@ -238,6 +343,10 @@ def _who_makes(dataset: str) -> str:
     """Which pipeline makes a dataset, for a message."""
     from kedro.framework.project import pipelines
 
+    if dataset.startswith("params:"):
+        return (
+            f"'{dataset}' is missing: add it to the parameters of the environment (conf/README.md says in which file)"
+        )
     pipelines.set_requested(None)
     makers = [
         name for name, pipeline in pipelines.items() if name != "__default__" and dataset in pipeline.all_outputs()

@@ -15,7 +15,7 @@ from typing import Any, Self
 from pydantic import BaseModel, ConfigDict
 
 #: Parameters that change from run to run, or change nothing of a result.
-_NOT_CONFIGURATION = {"clock", "provenance", "workers"}
+_NOT_CONFIGURATION = {"clock", "lease", "provenance", "workers"}
 #: Libraries whose version may show in a forecast.
 LIBRARIES = (
     "wind-kedro", "catboost", "duckdb", "ibis-framework", "joblib", "kedro", "lightgbm", "mlflow", "numpy", "pandas",

@@ -1,8 +1,11 @@
 """Project settings: https://docs.kedro.org/en/stable/configure/configuration_basics/."""
 
+from wind_kedro.configuration import BoundedConfigLoader
 from wind_kedro.hooks import RunHooks
 
 HOOKS = (RunHooks(),)
+
+CONFIG_LOADER_CLASS = BoundedConfigLoader
 
 CONFIG_LOADER_ARGS = {
     "base_env": "base",

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from kedro.utils import find_kedro_project
 
-from wind_kedro.errors import find_cause
+from wind_kedro.errors import find_cause, said_of_field
 from wind_kedro.hooks import read_cards
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ def _mendable(error: Exception) -> OneLine | None:
     from kedro.io import DatasetError
     from kedro.validation.exceptions import DataValidationError, ParameterValidationError
     from omegaconf.errors import OmegaConfBaseException
+    from pydantic import ValidationError
     from yaml import YAMLError
 
     cause = find_cause(error)
@@ -46,10 +47,13 @@ def _mendable(error: Exception) -> OneLine | None:
         return None
     if isinstance(error, ParameterValidationError):
         return OneLine("\n".join(_parameter_faults(str(error))))
-    if isinstance(error, DatasetError | MissingConfigException | OmegaConfBaseException | YAMLError):
-        return OneLine(" ".join(str(error).split()))
+    if isinstance(error, ValidationError) and error.title == "KedroMlflowConfig":
+        return OneLine("\n".join(f"mlflow.yml: {said_of_field(fault)}" for fault in error.errors()))
     # Names that were typed: of a pipeline, and of nodes, tags or datasets in it.
-    if isinstance(error, ValueError) and re.match("Failed to find the pipeline|Pipeline does not contain", str(error)):
+    typed = isinstance(error, ValueError) and re.match(
+        "Failed to find the pipeline|Pipeline (does not contain|contains no nodes)", str(error)
+    )
+    if typed or isinstance(error, DatasetError | MissingConfigException | OmegaConfBaseException | YAMLError):
         return OneLine(" ".join(str(error).split()))
     return None
 

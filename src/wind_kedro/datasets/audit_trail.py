@@ -15,6 +15,7 @@ from wind_kedro.audit import LINKS, SUBJECT, Head, chain, faults
 from wind_kedro.datasets.history import empty_table
 from wind_kedro.datasets.written_aside import aside, read_whole
 from wind_kedro.errors import WindKedroError
+from wind_kedro.storage.paths import local_path
 
 
 class BrokenChainError(WindKedroError, DatasetError):
@@ -47,8 +48,8 @@ class AuditTrail(AbstractDataset[pd.DataFrame, pd.DataFrame]):
             contract: import path of the Pandera model, for the columns of an empty chain.
             metadata: ignored by Kedro, read by Kedro-Viz.
         """
-        self._filepath = Path(filepath)
-        self._head = Path(head)
+        self._filepath = local_path(filepath, "filepath")
+        self._head = local_path(head, "head")
         self._contract = contract
         self.metadata = metadata
 

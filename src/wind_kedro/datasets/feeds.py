@@ -6,12 +6,12 @@ import datetime as dt
 import logging
 import traceback
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, NoReturn
 
 from kedro.io import AbstractDataset, DatasetError
 
 from wind_kedro.feeds import Failure, Feed, FeedError, LandedFeeds, Landing, build_feeds
+from wind_kedro.storage.paths import local_path
 
 logger = logging.getLogger(__name__)
 
@@ -78,7 +78,7 @@ class Landings(AbstractDataset[Mapping[str, Feed], LandedFeeds]):
 
     def __init__(self, *, root: str, metadata: dict[str, Any] | None = None) -> None:
         """``root`` is the raw folder of the environment."""
-        self._root = Path(root)
+        self._root = local_path(root, "root")
         self._failures: list[Failure] = []
         self.metadata = metadata
 

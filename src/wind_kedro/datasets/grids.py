@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -25,6 +24,7 @@ from numpy.typing import NDArray
 from wind_kedro.bounds import MAX_GRID_VALUES
 from wind_kedro.cards import LANDED_AT, UNIT_CONVERSIONS, WEATHER_UNITS, Farm, WeatherColumn, WeatherSource
 from wind_kedro.errors import WindKedroError
+from wind_kedro.storage.temporary import neighbour_of
 
 from .source_rows import landed_at, shown, shown_of
 
@@ -173,17 +173,28 @@ def _read_or_kept(
     state = json.dumps([_VERSION, _state(path), asked])
     file = hashlib.sha256(shown(path, root).encode()).hexdigest()[:16]
     target = kept / f"{file}-{hashlib.sha256(state.encode()).hexdigest()[:16]}.parquet"
-    if not target.exists():
+    if not _is_whole(target):
         try:
             table, faults = _read(path, places, root)
         except GridFaultError as error:
             return None, [(place.name, str(error)) for place in places]
-        aside = target.with_name(f".{target.name}.{os.getpid()}")
+        aside = neighbour_of(target)
         pq.write_table(table.replace_schema_metadata({_FAULTS: json.dumps(faults).encode()}), aside, compression="zstd")
         aside.replace(target)
     found = pq.ParquetFile(target)
     faults = json.loads(found.schema_arrow.metadata[_FAULTS])
     return (target if found.metadata.num_rows else None), faults
+
+
+def _is_whole(target: Path) -> bool:
+    """Whether what was read is kept there; a damaged file is read anew from the raw one."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        return _FAULTS in (pq.read_schema(target).metadata or {})
+    except (OSError, ValueError, pa.ArrowException):
+        return False
 
 
 def _state(path: Path) -> list[Any]:

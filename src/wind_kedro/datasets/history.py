@@ -9,15 +9,19 @@ from typing import Any
 import pandas as pd
 from kedro.io import AbstractDataset, DatasetError
 
+from wind_kedro.datasets.parts import UNREADABLE, PassesOver, keep_unreadable, visible_files, why_unreadable
 from wind_kedro.datasets.written_aside import aside, read_whole
+from wind_kedro.storage.paths import local_path
 
 
-class History(AbstractDataset[pd.DataFrame, pd.DataFrame]):
+class History(PassesOver, AbstractDataset[pd.DataFrame, pd.DataFrame]):
     """A table that grows by partitions: one Parquet file for each value of ``partition_by``.
 
     Saving writes every partition that the table holds, each aside and renamed; partitions it does not hold stay as they
     are. So a rerun gives the same result, and an interrupted run leaves every partition whole, old or new. Loading reads all
-    partitions in the order of their names; an empty history loads as an empty table with the columns of its contract.
+    partitions in the order of their names; an empty history loads as an empty table with the columns of its contract. A file that
+    cannot be read, or is no partition of this history, is passed over and named (`passed_over`), and is never replaced: a save to
+    its place keeps it beside under another name.
 
     Example of a catalog entry::
 
@@ -46,7 +50,7 @@ class History(AbstractDataset[pd.DataFrame, pd.DataFrame]):
             read_only: whether saving is refused: for a second entry on the same history, which reads what earlier runs left.
             metadata: ignored by Kedro, read by Kedro-Viz.
         """
-        self._filepath = Path(filepath)
+        self._filepath = local_path(filepath, "filepath")
         self._partition_by = partition_by
         self._contract = contract
         self._read_only = read_only
@@ -54,8 +58,14 @@ class History(AbstractDataset[pd.DataFrame, pd.DataFrame]):
 
     def load(self) -> pd.DataFrame:
         """All partitions as one table."""
-        files = sorted(self._filepath.rglob("*.parquet")) if self._filepath.is_dir() else []
-        parts = [read_whole(file) for file in files if not file.name.startswith(".")]
+        self._begin()
+        parts = []
+        for file in visible_files(self._filepath):
+            part, fault = self._read(file)
+            if fault:
+                self._pass_over(file, fault)
+            else:
+                parts.append(part)
         # A partition's columns may differ (products declare their own quantile levels): the union, nulls where absent.
         return pd.concat(parts, ignore_index=True) if parts else empty_table(self._contract)
 
@@ -73,10 +83,32 @@ class History(AbstractDataset[pd.DataFrame, pd.DataFrame]):
         self._filepath.mkdir(parents=True, exist_ok=True)
         for values, part in data.groupby(self._partition_by, sort=True):
             *folders, name = [_as_name(value) for value in values]
-            with aside(self._filepath.joinpath(*folders, f"{name}.parquet")) as file:
+            target = self._filepath.joinpath(*folders, f"{name}.parquet")
+            if target.exists() and self._read(target)[1]:
+                keep_unreadable(target)
+            with aside(target) as file:
                 # A quantile level of another product is left out; a column of the contract stays, even if it says nothing yet.
                 silent = [column for column in part if column not in declared and part[column].isna().all()]
                 part.drop(columns=silent).to_parquet(file, index=False)
+
+    def _read(self, file: Path) -> tuple[pd.DataFrame, str]:
+        """The rows of a file, and why it is no partition of this history; empty: it is one."""
+        nothing = pd.DataFrame()
+        if file.suffix != ".parquet":
+            kept = f"{UNREADABLE}-" in file.name
+            return nothing, "could not be read when its place was written anew" if kept else "is no Parquet file"
+        try:
+            part = read_whole(file)
+        except Exception as error:  # whatever a parser raises on whatever bytes
+            return nothing, why_unreadable(error)
+        missing = [column for column in self._partition_by if column not in part]
+        if missing:
+            return nothing, f"is another table's: it has no column {missing[0]}"
+        for values in part[self._partition_by].drop_duplicates().itertuples(index=False, name=None):
+            *folders, name = [_as_name(value) for value in values]
+            if self._filepath.joinpath(*folders, f"{name}.parquet") != file:
+                return nothing, f"holds rows of {'/'.join([*folders, name])}, which is not its name"
+        return part, ""
 
     def _exists(self) -> bool:
         # A view of what earlier runs left is there even when they left nothing: the first training finds an empty history.

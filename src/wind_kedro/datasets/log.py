@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import uuid
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +10,18 @@ import pandas as pd
 from kedro.io import AbstractDataset, DatasetError
 
 from wind_kedro.datasets.history import empty_table
+from wind_kedro.datasets.parts import PassesOver, why_unreadable
 from wind_kedro.datasets.written_aside import read_whole
 from wind_kedro.errors import WindKedroError
+from wind_kedro.storage.paths import local_path
+from wind_kedro.storage.temporary import neighbour_of
 
 
 class LostRaceError(WindKedroError):
     """Another entry took the number meanwhile; nothing was written."""
 
 
-class Log(AbstractDataset[pd.DataFrame, pd.DataFrame]):
+class Log(PassesOver, AbstractDataset[pd.DataFrame, pd.DataFrame]):
     """An append-only table: one Parquet file an entry, named by its number.
 
     Whoever writes has read the log, and numbers the entry one more than the newest that was there. The file is written aside
@@ -53,7 +55,7 @@ class Log(AbstractDataset[pd.DataFrame, pd.DataFrame]):
             read_only: whether saving is refused: for a second catalog entry on the same log, which reads what earlier runs left.
             metadata: ignored by Kedro, read by Kedro-Viz.
         """
-        self._filepath = Path(filepath)
+        self._filepath = local_path(filepath, "filepath")
         self._number = number
         self._contract = contract
         self._read_only = read_only
@@ -65,7 +67,13 @@ class Log(AbstractDataset[pd.DataFrame, pd.DataFrame]):
 
     def load(self) -> pd.DataFrame:
         """All entries, in order."""
-        parts = [read_whole(self._file(number)) for number in self._numbers()]
+        self._begin()
+        parts = []
+        for number in self._numbers():
+            try:
+                parts.append(read_whole(self._file(number)))
+            except Exception as error:  # whatever a parser raises on whatever bytes
+                self._pass_over(self._file(number), why_unreadable(error))
         if not parts:
             return empty_table(self._contract)
         return pd.concat(parts, ignore_index=True)
@@ -87,7 +95,7 @@ class Log(AbstractDataset[pd.DataFrame, pd.DataFrame]):
         if number > newest + 1:
             raise DatasetError(f"{self._filepath}: {self._number} {number} does not follow {newest}")
         self._filepath.mkdir(parents=True, exist_ok=True)
-        neighbour = self._filepath / f".{uuid.uuid4().hex}.parquet"
+        neighbour = neighbour_of(self._file(number))
         try:
             data.to_parquet(neighbour, index=False)
             with neighbour.open("rb") as file:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, NoReturn
 
 import pandas as pd
 from kedro.io import AbstractDataset, DatasetError
 
 from wind_kedro.cards import Farm
+from wind_kedro.datasets.parts import why_unreadable
 from wind_kedro.datasets.source_files import files_of
 from wind_kedro.datasets.source_rows import shown
 from wind_kedro.datasets.written_aside import read_whole
 from wind_kedro.provenance import file_sha256
+from wind_kedro.storage.paths import local_path
+
+logger = logging.getLogger(__name__)
 
 _COLUMNS = ["farm_id", "source_table", "path", "bytes", "modified_ns", "sha256"]
 
@@ -41,17 +45,20 @@ class RawFiles(AbstractDataset[NoReturn, pd.DataFrame]):
             manifest: file of the manifest that an earlier run left, for the checksums that it has.
             metadata: ignored by Kedro, read by Kedro-Viz.
         """
-        self._root = Path(root)
+        self._root = local_path(root, "root")
         self._farms = farms
-        self._manifest = Path(manifest)
+        self._manifest = local_path(manifest, "manifest")
         self.metadata = metadata
 
     def load(self) -> pd.DataFrame:
         """The manifest as of now; sources that are missing have no row."""
         known: dict[tuple[Any, ...], str] = {}
         if self._manifest.is_file():
-            before = read_whole(self._manifest, columns=["path", "bytes", "modified_ns", "sha256"])
-            known = {tuple(row[:3]): row[3] for row in before.itertuples(index=False, name=None)}
+            try:
+                before = read_whole(self._manifest, columns=["path", "bytes", "modified_ns", "sha256"])
+                known = {tuple(row[:3]): row[3] for row in before.itertuples(index=False, name=None)}
+            except Exception as error:  # whatever a parser raises on whatever bytes: what it held is found again
+                logger.warning("%s: %s; all checksums are taken anew", self._manifest, why_unreadable(error))
         rows = []
         for farm in (Farm.model_validate(card) for card in self._farms):
             for table, sources in (("signals", [farm.signals]), ("weather", farm.weather)):

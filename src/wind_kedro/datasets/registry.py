@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import importlib.metadata
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -15,6 +14,8 @@ import pandas as pd
 from kedro.io import AbstractDataset, DatasetError
 
 from wind_kedro.errors import WindKedroError
+from wind_kedro.storage.paths import local_path
+from wind_kedro.storage.temporary import Scratch
 
 if TYPE_CHECKING:
     from wind_kedro.models.fleet_model import FleetModel
@@ -145,7 +146,7 @@ class ModelVersions(AbstractDataset["FleetModel", RegisteredModels]):
             metadata: ignored by Kedro, read by Kedro-Viz.
         """
         self._name = registered_model_name
-        self._objects = Path(objects)
+        self._objects = local_path(objects, "objects")
         self._read_only = read_only
         self._made: str | None = None
         self.metadata = metadata
@@ -164,7 +165,7 @@ class ModelVersions(AbstractDataset["FleetModel", RegisteredModels]):
         example = data.example
         active = mlflow.active_run()
         run = nullcontext(active) if active else mlflow.start_run(run_name="training")
-        with run as tracked, tempfile.TemporaryDirectory() as folder:
+        with run as tracked, Scratch("version") as folder:
             data.save(Path(folder) / "fleet_model", self._objects, tracked.info.run_id)
             logged = mlflow.pyfunc.log_model(
                 name="fleet_model",

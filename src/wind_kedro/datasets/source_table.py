@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import atexit
 import datetime as dt
 import hashlib
 import json
 import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +16,8 @@ from kedro_datasets._utils import ConnectionMixin
 
 from wind_kedro.cards import Farm, SignalSource, Source, WeatherSource
 from wind_kedro.provenance import file_sha256
+from wind_kedro.storage.paths import local_path
+from wind_kedro.storage.temporary import Scratch, neighbour_of
 
 from .connections import connect, literal
 from .grids import read_grids
@@ -35,6 +35,8 @@ __all__ = ["SourceError", "SourceTable"]
 #: Of how files are read. A change of what is written for the same file and card needs another number.
 VERSION = 1
 _RECORD = "wind_kedro"
+#: Folders of datasets without `kept`, until the process ends: tables are lazy and may outlive their dataset.
+_SCRATCHES: list[Scratch] = []
 
 
 class SourceTable(ConnectionMixin, AbstractDataset[Any, "ir.Table"]):
@@ -81,9 +83,9 @@ class SourceTable(ConnectionMixin, AbstractDataset[Any, "ir.Table"]):
         if kind not in {"signals", "weather"}:
             raise DatasetError(f"kind: '{kind}' is neither signals nor weather")
         self._kind = kind
-        self._root = Path(root)
+        self._root = local_path(root, "root")
         self._farms = farms
-        self._kept = None if kept is None else Path(kept)
+        self._kept = None if kept is None else local_path(kept, "kept")
         self._found: list[Path] | None = None
         self._connection_config = dict(connection or {"backend": "duckdb", "database": ":memory:"})
         self.metadata = metadata
@@ -102,7 +104,7 @@ class SourceTable(ConnectionMixin, AbstractDataset[Any, "ir.Table"]):
         import ibis
 
         reader = ibis.duckdb.connect()
-        folder = tempfile.TemporaryDirectory(prefix="wind-kedro-raw-")
+        folder = Scratch("raw")
         path = Path(folder.name) / f"{self._kind}.parquet"
         reader.to_parquet(self._read(reader), path)
         reader.disconnect()
@@ -158,7 +160,7 @@ class SourceTable(ConnectionMixin, AbstractDataset[Any, "ir.Table"]):
             rows = [fault_row(fault.farm, fault.source, fault.path, self._root, fault.message) for fault in unserved]
             if rows:
                 found.append(_write(engine, rows, self._kind, kept / "unserved.parquet", {}))
-        for old in set(kept.glob("*.parquet")) - set(found):
+        for old in set(kept.glob("[!.]*.parquet")) - set(found):
             old.unlink(missing_ok=True)
         if faults and not readable:
             raise SourceError("\n".join(faults))
@@ -166,9 +168,8 @@ class SourceTable(ConnectionMixin, AbstractDataset[Any, "ir.Table"]):
 
     def _kept_folder(self) -> Path:
         if self._kept is None:
-            # Tables are lazy and may outlive their dataset.
-            self._kept = Path(tempfile.mkdtemp(prefix="wind-kedro-raw-"))
-            atexit.register(shutil.rmtree, self._kept, ignore_errors=True)
+            _SCRATCHES.append(Scratch("raw"))
+            self._kept = Path(_SCRATCHES[-1].name)
         return self._kept
 
     def _release(self) -> None:
@@ -234,10 +235,12 @@ class _Unit:
         opened: list[Opened] = []
         failed: dict[Path, str] = {}
         record: dict[str, Any] = {"files": {}, "faults": []}
-        with tempfile.TemporaryDirectory(dir=target.parent, prefix=".") as folder:
+        folder = neighbour_of(target)
+        folder.mkdir()
+        try:
             for number, path in enumerate(self.files):
                 choose = chooser(self.farm, self.source, path, self._where(path))
-                part = Path(folder) / f"{number}.parquet"
+                part = folder / f"{number}.parquet"
                 try:
                     opened.append(open_file(Reading(engine, self.source, path, choose, self._where(path), part)))
                     sha256 = file_sha256(path)
@@ -252,6 +255,8 @@ class _Unit:
                     message = f"{self._where(path)}: its rows cannot be read as the card says ({one_line(error)})"
                     failed.setdefault(path, str(SourceError(message)))
                 self._write(engine, kind, target, [], failed, record)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
         return record
 
     def _write(

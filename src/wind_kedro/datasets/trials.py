@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, NoReturn
 
 from kedro.io import AbstractDataset
 from kedro.io.core import DatasetError
 
 from wind_kedro.errors import WindKedroError
+from wind_kedro.storage.paths import local_path
 
 
 class NoOptunaError(WindKedroError):
@@ -20,7 +20,7 @@ class TrialStore(AbstractDataset[Any, Any]):
 
     def __init__(self, *, filepath: str, metadata: dict[str, Any] | None = None) -> None:
         """``filepath`` is made when the first trial is written."""
-        self._filepath = Path(filepath)
+        self._filepath = local_path(filepath, "filepath")
         self.metadata = metadata
 
     def load(self) -> Any:

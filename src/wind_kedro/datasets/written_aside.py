@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import os
 import shutil
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pandas as pd
+from kedro.io import DatasetError
 from kedro_datasets._typing import TablePreview
 from kedro_datasets.ibis import FileDataset
 from kedro_datasets.json import JSONDataset
@@ -26,14 +26,17 @@ from kedro_datasets.pandas import ParquetDataset
 from kedro_datasets.plotly import JSONDataset as PlotlyDataset
 from kedro_datasets.text import TextDataset
 
+from wind_kedro.storage.temporary import neighbour_of
+
 from .connections import connect, literal
+from .parts import PassesOver, columns_of, visible_files, why_unreadable
 
 
 @contextmanager
 def aside(target: Path) -> Iterator[Path]:
     """Yield a path beside ``target`` for a file or a folder; on success it replaces the target, on failure it is removed."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    neighbour = target.with_name(f".{target.stem}.{uuid.uuid4().hex}{target.suffix}")
+    neighbour = neighbour_of(target)
     try:
         yield neighbour
         if neighbour.is_dir() or target.is_dir():
@@ -124,7 +127,7 @@ class _InParts(FileDataset):
             self.connection.to_parquet(chunk, folder / f"part-{number:05d}.parquet", **self._save_args)
 
 
-class IbisTable(_WrittenAside, _InParts):
+class IbisTable(_WrittenAside, _InParts, PassesOver):
     """An Ibis table in Parquet, written and read by its backend: a file, or a folder of parts.
 
     What is saved is a table, or an iterable of tables of the same columns, its chunks: these are worked and written one after
@@ -134,18 +137,43 @@ class IbisTable(_WrittenAside, _InParts):
     def load(self) -> Any:
         """The table, as it was before or after a save that goes on meanwhile; nothing is read yet."""
         path = Path(self._get_load_path())
+        self._begin()
         if self._fs_prefix or self._file_format != "parquet":
             return super().load()
         if not path.exists() and previous(path).exists():
             path = previous(path)
         files = [path]
         if path.is_dir():
-            files = sorted(path.rglob("*.parquet"))  # a part may itself be a folder, if Spark wrote it
+            files = self._parts(path)
         return self.connection.read_parquet(
             [literal(file) for file in files] if self.connection.name == "duckdb" else str(path),
             table_name=self._table_name,
             **self._load_args,
         )
+
+    def _parts(self, folder: Path) -> list[Path]:
+        """The parts of a table that can be read, all of the same columns; Spark's may be folders of parts."""
+        parts: list[Path] = []
+        columns = None
+        for path in visible_files(folder):
+            if path.name == "_SUCCESS":  # of Spark
+                continue
+            if not path.name.startswith("part-") or path.suffix != ".parquet":
+                self._pass_over(path, "is no part of this table")
+                continue
+            try:
+                found = columns_of(path)
+            except Exception as error:  # whatever a parser raises on whatever bytes
+                self._pass_over(path, why_unreadable(error))
+                continue
+            if columns is not None and not found.equals(columns):
+                self._pass_over(path, "has other columns than the parts before it")
+                continue
+            columns = found
+            parts.append(path)
+        if not parts:
+            raise DatasetError(f"{folder}: has no part that can be read; run the pipeline again that makes it")
+        return parts
 
     def _exists(self) -> bool:
         return bool(super()._exists()) or previous(Path(self._filepath)).exists()

@@ -8,12 +8,12 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-import uuid
 from functools import lru_cache
 from pathlib import Path
 
 from wind_kedro.models import load_model
 from wind_kedro.models.protocol import Forecaster
+from wind_kedro.storage.temporary import neighbour_of
 
 #: In a stored model's folder: the digests of the models that it was lent, by the name that it has for them.
 LENT = "lent.json"
@@ -44,7 +44,7 @@ def store(forecaster: Forecaster, objects: Path, known: dict[int, str] | None = 
         return known[id(forecaster)]
     lent = {name: store(model, objects, known) for name, model in forecaster.lent.items()}
     objects.mkdir(parents=True, exist_ok=True)
-    neighbour = objects / f".{uuid.uuid4().hex}"
+    neighbour = neighbour_of(objects / "model")
     try:
         forecaster.save(neighbour)
         if lent:

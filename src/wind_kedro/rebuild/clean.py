@@ -8,7 +8,6 @@ import re
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 
 from wind_kedro.errors import WindKedroError
 from wind_kedro.rebuild.kit import Kits
+from wind_kedro.storage.temporary import Scratch
 
 
 class CannotRebuildError(WindKedroError):
@@ -33,7 +33,7 @@ def compare_clean(
     document = kits.document(run_id)
     if document["lock"] is None:
         raise CannotRebuildError(f"training run '{run_id}' had no requirements.lock: use --here")
-    with tempfile.TemporaryDirectory(prefix="wind-kedro-rebuild-") as folder:
+    with Scratch("rebuild") as folder:
         lock = Path(folder) / "requirements.lock"
         lock.write_bytes(kits.get(document["lock"]))
         with code_at(document["provenance"]["git_commit"], project, Path(folder) / "code") as code:

@@ -31,12 +31,15 @@ class Kits:
     folder: Path
 
     def put(self, content: bytes) -> str:
-        """Keep a part; its name is returned, and what is there already is left as it is."""
+        """Keep a part; its name is returned. What is there is left as it is; what is damaged is kept under another name."""
+        from wind_kedro.datasets.parts import keep_unreadable
         from wind_kedro.datasets.written_aside import aside
 
         name = sha256(content)
         path = self._path(name)
-        if not path.is_file():
+        if path.exists() and (path.is_dir() or sha256(path.read_bytes()) != name):
+            keep_unreadable(path)
+        if not path.exists():
             with aside(path) as file:
                 file.write_bytes(content)
         return name
@@ -71,7 +74,10 @@ class Kits:
         path = self.folder / f"{run_id}.json"
         if not path.is_file():
             raise NoKitError(f"nothing was kept of training run '{run_id}' ({path}): its models cannot be rebuilt")
-        document: dict[str, Any] = json.loads(path.read_text("utf-8"))
+        try:
+            document: dict[str, Any] = json.loads(path.read_text("utf-8"))
+        except (OSError, ValueError, RecursionError) as error:
+            raise NoKitError(f"{path}: cannot be read ({' '.join(str(error).split())[:200]})") from None
         return document
 
     def put_table(self, table: pd.DataFrame) -> dict[str, Any]:

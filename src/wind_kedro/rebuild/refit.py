@@ -8,7 +8,6 @@ from __future__ import annotations
 import inspect
 import json
 import logging
-import tempfile
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +20,7 @@ from wind_kedro.forecasts import model_table
 from wind_kedro.models.objects import fetch, store
 from wind_kedro.provenance import Provenance
 from wind_kedro.rebuild.kit import Kits
+from wind_kedro.storage.temporary import Scratch
 
 if TYPE_CHECKING:
     from wind_kedro.models.fleet_model import FleetModel
@@ -104,7 +104,7 @@ def compare(kits: Kits, run_id: str, entries: list[dict[str, Any]], objects: Pat
     inputs = model_table(table)
     rows_of = inputs.groupby(["product_id", "entity_id"]).indices
     members = []
-    with tempfile.TemporaryDirectory() as folder:
+    with Scratch("refit") as folder:
         for entry in entries:
             key = (entry["product_id"], entry["entity_id"])
             about = {"product_id": key[0], "entity_id": key[1], "model": entry["model"]}

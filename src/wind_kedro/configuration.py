@@ -1,0 +1,85 @@
+"""The configuration loader: Kedro's, with each file checked before its values are built."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from kedro.config import MissingConfigException, OmegaConfigLoader
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from wind_kedro.bounds import check_yaml
+from wind_kedro.errors import WindKedroError
+
+
+class ConfigurationError(WindKedroError):
+    """A file of the configuration cannot be read; the message names it."""
+
+
+class BoundedConfigLoader(OmegaConfigLoader):
+    """`OmegaConfigLoader` that refuses in one line what it cannot read: not UTF-8, not YAML, too large, too deep, recursive,
+    no mapping, the same key twice in a file or in two files of a folder.
+    """
+
+    def _read_dir_configs(
+        self,
+        conf_path: str,
+        patterns: Iterable[str],
+        key: str,
+        processed_files: set[Path],
+        read_environment_variables: bool | None = False,
+    ) -> dict[Path, DictConfig]:
+        folder = Path(conf_path).as_posix()
+        if not self._fs.isdir(folder):
+            raise MissingConfigException(
+                f"{folder}: no such folder; an environment is a folder of the configuration (conf/README.md)"
+            )
+        found = {
+            Path(each)
+            for pattern in patterns
+            for each in self._fs.glob(f"{folder}/{pattern}")
+            if not self.ignore_hidden or not self._is_hidden(each)
+        }
+        configs = {}
+        for path in sorted(path for path in found if self._is_valid_config_path(path)):
+            configs[path] = self._read(path)
+            processed_files.add(path)
+            if read_environment_variables:
+                self._resolve_environment_variables(configs[path])
+        try:
+            self._check_duplicates(key, configs)
+        except ValueError as error:
+            raise ConfigurationError(f"{' '.join(str(error).split())}: keep it in one of them") from None
+        return configs
+
+    def _read(self, path: Path) -> DictConfig:
+        # As in the messages about cards: conf/base/farms.yml.
+        source = Path(self.conf_source).parent
+        where = (path.relative_to(source) if path.is_relative_to(source) else path).as_posix()
+        try:
+            with self._fs.open(path.as_posix()) as file:
+                text = check_yaml(file.read(), where)
+            config = OmegaConf.load(io.StringIO(text))
+        except OSError as error:
+            raise ConfigurationError(f"{where}: cannot be read ({error.strerror or error})") from None
+        # Neither quotes the file: it may hold secrets.
+        except YAMLError as error:
+            mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
+            line = "" if mark is None else f" line {mark.line + 1}:"
+            raise ConfigurationError(f"{where}:{line} {problem or 'not YAML'}") from None
+        except (OmegaConfBaseException, ValueError, TypeError, RecursionError) as error:
+            raise ConfigurationError(f"{where}: holds what is no configuration ({_words(error)})") from None
+        if not isinstance(config, DictConfig):
+            raise ConfigurationError(f"{where}: is a list; write a mapping, KEY: VALUE")
+        strange = [name for name in config if not isinstance(name, str)]
+        if strange:
+            raise ConfigurationError(f"{where}: {strange[0]!r} is no name of a setting; put it in quotes, or remove it")
+        return config
+
+
+def _words(error: Any) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

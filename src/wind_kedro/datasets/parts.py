@@ -1,0 +1,63 @@
+"""Tables that are folders of files: a part that cannot be read is named and passed over, and no save replaces or deletes it.
+
+A table cannot say on loading that something is missing from it. What a dataset passed over is kept in `passed_over`, from which
+the hook makes an error of the run once all its results are written.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+logger = logging.getLogger(__name__)
+
+#: Follows the name of a part that could not be read when its place was written anew.
+UNREADABLE = ".unreadable"
+
+
+class PassesOver:
+    """Mixin for datasets that pass over parts of a table."""
+
+    _passed_over: dict[Path, str] | None = None
+
+    @property
+    def passed_over(self) -> list[str]:
+        """What the last load left out, a line a part."""
+        return [f"{path}: {why}" for path, why in (self._passed_over or {}).items()]
+
+    def _begin(self) -> None:
+        self._passed_over = {}
+
+    def _pass_over(self, path: Path, why: str) -> None:
+        assert self._passed_over is not None  # noqa: S101 - _begin comes first
+        self._passed_over[path] = f"{why}; it is left out: restore it from a backup, or move it away"
+        logger.warning("%s: %s; it is left out", path, why)
+
+
+def visible_files(folder: Path) -> Iterator[Path]:
+    """All files below a folder that are not hidden and in no hidden folder, in the order of their paths."""
+    for path in sorted(folder.rglob("*")) if folder.is_dir() else []:
+        if not any(part.startswith(".") for part in path.relative_to(folder).parts) and not path.is_dir():
+            yield path
+
+
+def why_unreadable(error: Exception) -> str:
+    """What reading a part raised, as one line."""
+    return f"cannot be read ({' '.join(str(error).split())[:200] or type(error).__name__})"
+
+
+def keep_unreadable(path: Path) -> None:
+    """Move what cannot be read out of the way of what takes its place, under a name that is passed over like it."""
+    taken = sum(1 for _ in path.parent.glob(f"{path.name}{UNREADABLE}-*"))
+    kept = path.with_name(f"{path.name}{UNREADABLE}-{taken + 1}")
+    path.rename(kept)
+    logger.warning("%s: cannot be read, and is kept as %s", path, kept.name)
+
+
+def columns_of(path: Path) -> Any:
+    """Names and types of a Parquet file's columns, from its footer."""
+    import pyarrow.parquet as pq
+
+    return pq.read_schema(path).remove_metadata()

@@ -1,0 +1,144 @@
+"""The lease of an environment: one process at a time writes its results.
+
+A lease is a lock that the operating system holds for a process (`flock`, by way of filelock), and a record beside it that
+names the holder to people. The lock decides, the record never does: when a process ends, by whatever signal, the system
+releases its lock, so that neither a process id that was reused nor an unreadable record can keep a lease or give it away.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import logging
+import os
+import shlex
+import socket
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from filelock import FileLock, Timeout
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from wind_kedro.errors import WindKedroError, said_of_field
+from wind_kedro.storage.temporary import neighbour_of
+
+logger = logging.getLogger(__name__)
+
+
+class HeldLeaseError(WindKedroError):
+    """Another process holds the lease; nothing was written."""
+
+
+class LeaseSettings(BaseModel):
+    """What `lease` in ``parameters_run.yml`` sets."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    wait_seconds: float = Field(30, ge=0, description="how long a process waits for another one to release the lease")
+
+    @classmethod
+    def of(cls, parameters: Mapping[str, Any]) -> Self:
+        """The settings in the parameters of a run.
+
+        Raises:
+            WindKedroError: naming the file and key of each fault.
+        """
+        try:
+            return cls.model_validate(parameters.get("lease", {}))
+        except ValidationError as error:
+            faults = [f"parameters_run.yml: lease: {said_of_field(fault)}" for fault in error.errors()]
+            raise WindKedroError("\n".join(faults)) from None
+
+
+class Lease:
+    """The right to write, held by one process at a time; a context manager.
+
+    Args:
+        folder: data folder of the environment.
+        what: what the lease is about, as part of a file name: ``tables`` or ``landing``.
+        wait_seconds: how long `acquire` waits for another holder.
+    """
+
+    def __init__(self, folder: Path, what: str, wait_seconds: float) -> None:
+        self._folder = folder
+        self._wait_seconds = wait_seconds
+        self._record = folder / f".lease-{what}.json"
+        # Whoever holds a lease may hand it to another thread, which releases it: the lock is that of the process.
+        self._lock = FileLock(folder / f".lease-{what}.lock", thread_local=False)
+
+    def acquire(self) -> None:
+        """Take the lease, or wait for it.
+
+        Raises:
+            HeldLeaseError: if another process, or another run of this one, still holds it after ``wait_seconds``.
+            WindKedroError: if the data folder cannot be written to.
+        """
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            if not self._try(0):
+                if self._wait_seconds:
+                    logger.info("%s; waiting for up to %g s", self._holder(), self._wait_seconds)
+                if not self._try(self._wait_seconds):
+                    raise HeldLeaseError(
+                        f"{self._holder()}: start again when it has ended, or wait longer for it, "
+                        f"with --params lease.wait_seconds=SECONDS or in parameters_run.yml (it is {self._wait_seconds:g})"
+                    )
+            self._write_record()
+        except OSError as error:
+            self._lock.release()
+            raise WindKedroError(
+                f"{self._folder}: a run writes its results here, and cannot ({error.strerror or error}): "
+                f"give this user the right to write, or correct `data` in globals.yml"
+            ) from error
+
+    def try_acquire(self) -> bool:
+        """Take the lease if nobody holds it."""
+        return self._try(0)
+
+    def release(self) -> None:
+        """Give the lease back; without effect if it is not held."""
+        if self._lock.is_locked:
+            self._record.unlink(missing_ok=True)
+            self._lock.release()
+
+    def __enter__(self) -> Self:
+        self.acquire()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, stack: TracebackType | None
+    ) -> None:
+        self.release()
+
+    def _try(self, seconds: float) -> bool:
+        try:
+            self._lock.acquire(timeout=seconds, poll_interval=0.1)
+        except Timeout:
+            return False
+        return True
+
+    def _write_record(self) -> None:
+        record = {
+            "pid": os.getpid(),
+            "host": socket.gethostname(),
+            "since": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
+            "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        }
+        neighbour = neighbour_of(self._record)
+        try:
+            neighbour.write_text(json.dumps(record) + "\n", encoding="utf-8")
+            neighbour.replace(self._record)
+        finally:
+            neighbour.unlink(missing_ok=True)
+
+    def _holder(self) -> str:
+        """Who holds the lease, as far as the record can be read."""
+        try:
+            record = json.loads(self._record.read_bytes())
+            who = f"process {record['pid']} on {record['host']} ({record['command']}) since {record['since']}"
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            who = f"another process (its record {self._record.name} cannot be read)"
+        return f"{who} writes the results in {self._folder}"

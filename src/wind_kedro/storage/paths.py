@@ -1,0 +1,28 @@
+"""Paths of this machine: what the project's own datasets read and write."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+
+def local_path(path: Any, where: str) -> Path:
+    """A path of this machine.
+
+    Args:
+        path: as it stands in the configuration.
+        where: the key that it stands under, for the message.
+
+    Raises:
+        ValueError: if it is a URL such as ``s3://bucket/key``, which would become a folder named ``s3:``, or no path.
+    """
+    if not isinstance(path, str | Path) or not str(path).strip() or "\0" in str(path):
+        raise ValueError(f"{where}: {path!r} is no path; write that of a file or folder of this machine")
+    # Path takes one of two slashes away.
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", str(path)):
+        raise ValueError(
+            f"{where}: {path} is a URL, and only files and folders of this machine are supported here; "
+            f"mount the store, and write the path where it is mounted"
+        )
+    return Path(path)

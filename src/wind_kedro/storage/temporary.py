@@ -1,0 +1,106 @@
+"""Names of files and folders that are still being written, and the removal of those that a killed process left.
+
+What is written whole is written beside its target under a hidden name, which holds the id of its process, and renamed. What
+is needed for a while lies in a scratch folder of the system's temporary folder, which holds a locked file as long as it is
+in use.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import shutil
+import tempfile
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+logger = logging.getLogger(__name__)
+
+#: Begins the name of each scratch folder.
+_SCRATCH = "wind-kedro-"
+#: In a scratch folder: the file that is locked while the folder is in use.
+_IN_USE = ".in-use"
+#: Between making a scratch folder and locking its file, the folder must not look abandoned. Seconds.
+_SETTLED_AFTER = 60
+#: A hidden name with 32 hexadecimal digits, after the id of the process that writes it (older versions wrote no id).
+_NEIGHBOUR = re.compile(r"\..*?(?:(?<![0-9])(?P<pid>[0-9]+)-)?[0-9a-f]{32}(\.[^.]+)*")
+
+
+def neighbour_of(target: Path) -> Path:
+    """A new path beside ``target`` to write it to before it is renamed; the suffix is that of ``target``."""
+    return target.with_name(f".{target.stem}.{os.getpid()}-{uuid.uuid4().hex}{target.suffix}")
+
+
+class Scratch(tempfile.TemporaryDirectory[str]):
+    """A folder for what is needed for a while, removed when it is closed or collected; `sweep_scratch` removes it after a kill.
+
+    Args:
+        what: what it is for, as part of its name.
+    """
+
+    def __init__(self, what: str) -> None:
+        super().__init__(prefix=f"{_SCRATCH}{what}-")
+        self._in_use = FileLock(Path(self.name) / _IN_USE, thread_local=False)
+        self._in_use.acquire()
+
+    def cleanup(self) -> None:
+        """Remove the folder and all in it."""
+        self._in_use.release()
+        super().cleanup()
+
+
+def sweep_scratch() -> None:
+    """Remove this user's scratch folders that no process uses any more."""
+    for marker in Path(tempfile.gettempdir()).glob(f"{_SCRATCH}*/{_IN_USE}"):
+        try:
+            state = marker.stat()
+            if state.st_uid != os.getuid() or time.time() - state.st_mtime < _SETTLED_AFTER:
+                continue
+            with FileLock(marker, timeout=0):
+                _remove(marker.parent)
+        except (Timeout, OSError):  # in use, or removed meanwhile by another process
+            continue
+
+
+def sweep(data: Path) -> None:
+    """Remove what killed processes left beside the results of an environment. To be called by the only process that writes.
+
+    Args:
+        data: folder of the environment. Its raw layer is left out: feeds clear their own folders, under their own locks.
+    """
+    for layer in sorted(path for path in data.glob("*") if path.is_dir() and path.name != "01_raw"):
+        for path in list(_abandoned(layer)):
+            _remove(path)
+
+
+def _abandoned(folder: Path) -> Iterator[Path]:
+    for here, folders, files in os.walk(folder):
+        for name in [*folders, *files]:
+            found = _NEIGHBOUR.fullmatch(name)
+            # A save outside of a run, as from a notebook, holds no lease.
+            if found and not (found["pid"] and _is_alive(int(found["pid"]))):
+                yield Path(here, name)
+        folders[:] = [name for name in folders if not name.startswith(".")]
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return True
+    except (ProcessLookupError, OverflowError):
+        return False
+    return True
+
+
+def _remove(path: Path) -> None:
+    logger.info("%s: left by a process that was killed, removed", path)
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
