@@ -49,6 +49,8 @@ class RunHooks:
     @hook_impl(tryfirst=True)  # before kedro-mlflow makes its database: a bad card leaves nothing behind
     def after_context_created(self, context: KedroContext) -> None:
         """Check every card and fix ``as_of``, before a pipeline is even imported."""
+        from wind_kedro.models.allowed import allow_classes, classes_of
+
         self._project_path = context.project_path
         loader = context.config_loader
         read_cards(loader)
@@ -69,6 +71,8 @@ class RunHooks:
         provenance = Provenance.collect(self._project_path, self._parameters)
         self._parameters = {**self._parameters, "provenance": provenance.model_dump()}
         loader["parameters"] = self._parameters
+        # Stored models may name only classes that the configuration names, also in runs that train nothing.
+        allow_classes(classes_of(self._parameters.get("training", {})))
 
     # Around the others: what is refused starts no MLflow run, and what is tagged has one.
     @hook_impl(wrapper=True)
