@@ -39,6 +39,14 @@ class IncidentError(WindKedroError):
     """Incidents that `monitoring.exit_code_on` makes an error of the run, one line each; all results are written."""
 
 
+class ModelFailureError(WindKedroError):
+    """Stored models that could not be used, one line each; all else is issued, and fallbacks where these models were needed."""
+
+
+#: So many lines of a run's failures are shown; the others are in the table.
+_SHOWN = 5
+
+
 class RunHooks:
     """What a run does once, outside its nodes."""
 
@@ -126,7 +134,7 @@ class RunHooks:
     # Around the others, which close what they opened: results stand, and MLflow's run is finished.
     @hook_impl(wrapper=True)
     def after_pipeline_run(self, pipeline: Pipeline, catalog: CatalogProtocol[Any, Any]) -> Generator[None, Any, Any]:
-        """Let a run that could not read a source or fetch a feed end with an error, after it did all that it could."""
+        """Let a run that could not read a source, use a model or fetch a feed end with an error, after all else is done."""
         result = yield
         _forget_mlflow_run()
         if "data_quality" in pipeline.all_outputs():
@@ -134,6 +142,11 @@ class RunHooks:
             unread = found.loc[found["check"] == "source_unreadable", "message"]
             if len(unread):
                 raise UnreadableSourceError("\n".join(unread))
+        if "model_failures" in pipeline.all_outputs():
+            messages = catalog.load("model_failures")["message"].tolist()
+            more = [f"and {len(messages) - _SHOWN} more in model_failures"] if len(messages) > _SHOWN else []
+            if messages:
+                raise ModelFailureError("\n".join([*messages[:_SHOWN], *more]))
         if "incidents" in pipeline.all_outputs():
             self._stop_at_incidents(catalog.load("incidents"))
         if "landed" in pipeline.all_outputs():

@@ -90,7 +90,7 @@ class Unlisted(Ridge):  # type: ignore[misc]
 
 
 def pipeline_that_runs_code(flag: Path) -> Pipeline:
-    """`numpy.testing.measure` compiles and executes its argument, which `numpy.full_like` puts where the forecast is asked for."""
+    """`numpy.testing.measure` compiles and executes its argument, which `numpy.full_like` makes of any input."""
     return Pipeline(
         [
             (
@@ -167,7 +167,7 @@ def test_the_class_of_a_configured_regressor_is_allowed_and_no_function_is(
         "from sklearn.linear_model import Ridge\n\n\nclass MyRidge(Ridge):\n    pass\n\n\ndef made(*_):\n    return 1\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path))
-    import my_regressors  # noqa: PLC0415
+    import my_regressors
 
     matrix, share = problem()
     content = skops.io.dumps(my_regressors.MyRidge().fit(matrix, share))

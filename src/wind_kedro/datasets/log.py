@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import uuid
 from pathlib import Path
@@ -13,6 +14,10 @@ from kedro.io import AbstractDataset, DatasetError
 from wind_kedro.datasets.history import empty_table
 from wind_kedro.datasets.written_aside import read_whole
 from wind_kedro.errors import WindKedroError
+from wind_kedro.governance.promotions import Chain, RefusedPromotionsError, link, verify
+from wind_kedro.governance.signing import KeyFileError, Keyring
+
+logger = logging.getLogger(__name__)
 
 
 class LostRaceError(WindKedroError):
@@ -33,6 +38,11 @@ class Log(AbstractDataset[pd.DataFrame, pd.DataFrame]):
           filepath: data/06_models/promotions
           number: promotion
           contract: wind_kedro.contracts.Promotions
+          signed: true
+
+    The entries of a signed log are a chain (`governance.promotions`): each is signed together with the digest of the one before.
+    Loading gives the entries that hold; ``strict`` raises where not all do. Nothing is added to a log that does not hold, but an
+    empty log begins anew.
     """
 
     def __init__(
@@ -42,6 +52,8 @@ class Log(AbstractDataset[pd.DataFrame, pd.DataFrame]):
         number: str,
         contract: str,
         read_only: bool = False,
+        signed: bool = False,
+        strict: bool = False,
         metadata: dict[str, Any] | None = None,
     ) -> None:
         """Say where the log is.
@@ -51,12 +63,16 @@ class Log(AbstractDataset[pd.DataFrame, pd.DataFrame]):
             number: the column that holds the number of the entry, from 1.
             contract: import path of the Pandera model, for the columns of an empty log.
             read_only: whether saving is refused: for a second catalog entry on the same log, which reads what earlier runs left.
+            signed: whether entries are signed when they are written and verified when they are read.
+            strict: whether loading raises if an entry does not hold, or if this machine cannot sign the next: for training.
             metadata: ignored by Kedro, read by Kedro-Viz.
         """
         self._filepath = Path(filepath)
         self._number = number
         self._contract = contract
         self._read_only = read_only
+        self._signed = signed
+        self._strict = strict
         self.metadata = metadata
 
     def writable(self) -> Log:
@@ -64,17 +80,49 @@ class Log(AbstractDataset[pd.DataFrame, pd.DataFrame]):
         return Log(filepath=str(self._filepath), number=self._number, contract=self._contract)
 
     def load(self) -> pd.DataFrame:
-        """All entries, in order."""
-        parts = [read_whole(self._file(number)) for number in self._numbers()]
+        """All entries that hold, in order.
+
+        Raises:
+            RefusedPromotionsError: of a strict log, if an entry does not hold.
+            KeyFileError: of a strict log, if this machine cannot sign.
+        """
+        if not self._signed:
+            parts = [read_whole(self._file(number)) for number in self._numbers()]
+        else:
+            chain = self.chain()
+            if self._strict:
+                self._refuse_unless_whole(chain)
+                if not Keyring().can_sign():
+                    raise KeyFileError("this machine has public keys only: train and promote where the private key is")
+            for reason in {chain.fault, chain.refusal} - {""}:
+                logger.error("%s", reason)
+            parts = chain.entries
         if not parts:
             return empty_table(self._contract)
         return pd.concat(parts, ignore_index=True)
+
+    def chain(self) -> Chain:
+        """What of a signed log holds."""
+        entries: dict[int, pd.DataFrame | str] = {}
+        for number in self._numbers():
+            try:
+                entries[number] = read_whole(self._file(number))
+            except Exception as error:  # whatever bytes are there: the entry does not hold
+                entries[number] = f"cannot be read: {' '.join(str(error).split())}"
+        return verify(entries, self._filepath, Keyring())
+
+    def _refuse_unless_whole(self, chain: Chain) -> None:
+        # A log without any entry begins anew: somebody deleted all data, and may.
+        if self._numbers() and (chain.refusal or chain.fault):
+            raise RefusedPromotionsError(chain.refusal or chain.fault)
 
     def save(self, data: pd.DataFrame) -> None:
         """Add ``data``, all of one number, as the next entry.
 
         Raises:
             LostRaceError: if its number was taken since the log was read.
+            RefusedPromotionsError: of a signed log, if an entry that is there does not hold.
+            KeyFileError: of a signed log, if this machine cannot sign.
             DatasetError: if it has several numbers, or one that is not the next.
         """
         if self._read_only:
@@ -86,6 +134,11 @@ class Log(AbstractDataset[pd.DataFrame, pd.DataFrame]):
         newest = max(self._numbers(), default=0)
         if number > newest + 1:
             raise DatasetError(f"{self._filepath}: {self._number} {number} does not follow {newest}")
+        seen = None
+        if self._signed and number == newest + 1:  # an entry whose number is taken is refused below
+            chain = self.chain()
+            self._refuse_unless_whole(chain)
+            data, seen = link(data, number, chain, Keyring())
         self._filepath.mkdir(parents=True, exist_ok=True)
         neighbour = self._filepath / f".{uuid.uuid4().hex}.parquet"
         try:
@@ -101,16 +154,24 @@ class Log(AbstractDataset[pd.DataFrame, pd.DataFrame]):
             ) from None
         finally:
             neighbour.unlink(missing_ok=True)
+        if seen is not None:
+            Keyring().note(self._filepath, seen)
+
+    def has_entries(self) -> bool:
+        """Whether there are any, or this machine has seen some that were removed since: what reads them has to name that."""
+        return bool(self._numbers()) or (self._signed and Keyring().seen(self._filepath) is not None)
 
     def _numbers(self) -> list[int]:
         files = self._filepath.glob("*.parquet") if self._filepath.is_dir() else []
-        return sorted(int(file.stem) for file in files if file.stem.isdigit())
+        return sorted(
+            int(file.stem) for file in files if file.stem.isascii() and file.stem.isdigit() and file.is_file()
+        )
 
     def _file(self, number: int) -> Path:
         return self._filepath / f"{number:06d}.parquet"
 
     def _exists(self) -> bool:
-        return self._read_only or bool(self._numbers())
+        return self._read_only or self.has_entries()
 
     def _describe(self) -> dict[str, Any]:
         return {"filepath": str(self._filepath), "number": self._number}
