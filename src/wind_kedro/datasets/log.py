@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import logging
 import os
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +113,58 @@ class Log(AbstractDataset[pd.DataFrame, pd.DataFrame]):
                 entries[number] = f"cannot be read: {' '.join(str(error).split())}"
         return verify(entries, self._filepath, Keyring())
 
+    def entries_as_they_are(self) -> pd.DataFrame:
+        """All entries, whether they hold or not: for people who decide on them.
+
+        Raises:
+            RefusedPromotionsError: if one cannot be read.
+        """
+        parts = []
+        for number in self._numbers():
+            try:
+                parts.append(read_whole(self._file(number)))
+            except Exception as error:  # whatever bytes are there
+                raise RefusedPromotionsError(
+                    f"{self._file(number)}: cannot be read ({type(error).__name__}): restore it, or remove it and all later ones"
+                ) from error
+        return pd.concat(parts, ignore_index=True) if parts else empty_table(self._contract)
+
+    def adopt(self, manifest_sha256: Callable[[str], str]) -> tuple[pd.DataFrame, Path]:
+        """Sign all entries as they are, after somebody looked: of an earlier version, or restored on purpose.
+
+        Args:
+            manifest_sha256: gives the digest of a version's manifest as it is; empty: there is none, so the version stays refused.
+
+        Returns:
+            The entries, and the folder in which the log is kept as it was.
+
+        Raises:
+            RefusedPromotionsError: if an entry is missing or cannot be read: there is nothing to sign in its place.
+        """
+        chain, links = Chain([]), []
+        there = dict(iter(self.entries_as_they_are().groupby(self._number)))
+        if self._numbers() != list(range(1, len(there) + 1)) or list(there) != self._numbers():
+            raise RefusedPromotionsError(
+                f"{self._filepath}: has entries {list(there)}: restore those that are missing, or remove all later ones"
+            )
+        for number, entry in enumerate(there.values(), 1):
+            versions = {version: manifest_sha256(str(version)) for version in entry["model_version"].unique()}
+            whole = entry.assign(manifest_sha256=entry["model_version"].map(versions)).reset_index(drop=True)
+            linked, seen = link(whole, number, chain, Keyring())
+            links.append(linked)
+            chain = Chain([*chain.entries, linked], seen.chain, (*chain.digests, seen.digest))
+        kept = self._filepath.with_name(f"{self._filepath.name}_until_{dt.datetime.now(dt.UTC):%Y%m%dT%H%M%SZ}")
+        if links:
+            neighbour = self._filepath.with_name(f".{uuid.uuid4().hex}")
+            neighbour.mkdir()
+            for number, linked in enumerate(links, 1):
+                linked.to_parquet(neighbour / self._file(number).name, index=False)
+            self._filepath.rename(kept)
+            neighbour.rename(self._filepath)
+        Keyring().forget(self._filepath)
+        self.chain()  # what is there now is what was seen
+        return (pd.concat(links, ignore_index=True) if links else empty_table(self._contract)), kept
+
     def _refuse_unless_whole(self, chain: Chain) -> None:
         # A log without any entry begins anew: somebody deleted all data, and may.
         if self._numbers() and (chain.refusal or chain.fault):
@@ -131,13 +185,14 @@ class Log(AbstractDataset[pd.DataFrame, pd.DataFrame]):
         if len(given) != 1:
             raise DatasetError(f"{self._filepath}: an entry has one {self._number}, not {list(given)}")
         number = int(given[0])
-        newest = max(self._numbers(), default=0)
+        chain = self.chain() if self._signed else None
+        if chain is not None:
+            self._refuse_unless_whole(chain)
+        newest = max(self._numbers(), default=0) if chain is None else len(chain.digests)
         if number > newest + 1:
             raise DatasetError(f"{self._filepath}: {self._number} {number} does not follow {newest}")
         seen = None
-        if self._signed and number == newest + 1:  # an entry whose number is taken is refused below
-            chain = self.chain()
-            self._refuse_unless_whole(chain)
+        if chain is not None and number == newest + 1:  # an entry whose number is taken is refused below
             data, seen = link(data, number, chain, Keyring())
         self._filepath.mkdir(parents=True, exist_ok=True)
         neighbour = self._filepath / f".{uuid.uuid4().hex}.parquet"

@@ -67,7 +67,7 @@ def _promotions(*models: str) -> pd.DataFrame:
     table = pd.DataFrame({"model": list(models)}, columns=list(columns)).assign(
         promotion=1, parent=0, action="train", author="", product_id="hours", entity_id="hill", model_version="1", run_id="r",
         deciding_score="pinball_share", score=0.1, champion_score=np.nan, reason="", promoted_at=time, trained_through=time,
-        available_at=time, recorded_at=time,
+        available_at=time, recorded_at=time, manifest_sha256="d" * 64,
     )  # fmt: skip
     return contracts.Promotions.validate(table)
 
