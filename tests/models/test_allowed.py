@@ -144,12 +144,12 @@ def test_a_file_that_is_no_skops_file_is_refused(content: bytes) -> None:
         check_skops(content, "it")
 
 
-def test_what_could_not_be_read_again_is_refused_at_training() -> None:
+def test_what_could_not_be_read_again_is_refused_at_training(tmp_path: Path) -> None:
     config = ModelConfig(type="regressor", params={"regressor": "sklearn.neighbors.KNeighborsRegressor"})
     rows = pd.DataFrame({"wind": np.linspace(0, 20, ROWS)})
     model = build("it", config, LEVELS, 0).fit(rows, pd.Series(np.linspace(0, 1, ROWS)))
     with pytest.raises(NotAllowedError, match=r"model 'regressor': holds sklearn\..* which a stored regressor may not"):
-        model.save(Path("nowhere"))
+        model.save(tmp_path)
 
 
 # --- what the configuration adds ---

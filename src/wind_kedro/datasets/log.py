@@ -133,7 +133,7 @@ class Log(AbstractDataset[pd.DataFrame, pd.DataFrame]):
         """Sign all entries as they are, after somebody looked: of an earlier version, or restored on purpose.
 
         Args:
-            manifest_sha256: gives the digest of a version's manifest as it is; empty: there is none, so the version stays refused.
+            manifest_sha256: gives the digest of a version's manifest as it is; empty: there is none, and it stays refused.
 
         Returns:
             The entries, and the folder in which the log is kept as it was.
