@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import re
 import stat
@@ -41,6 +42,8 @@ _ID_DIGITS = 16
 #: Nobody but the owner may read or write the private key, and nobody but the owner may add a trusted key.
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
+
+logger = logging.getLogger(__name__)
 
 Trust = Literal["trusted", "revoked"]
 
@@ -187,12 +190,18 @@ class Keyring:
             ) from error
 
     def note(self, place: Path, seen: Seen) -> None:
-        """Keep the newest entry seen of the chain in a folder; one that is older is not kept, unless the chain is another."""
+        """Keep the newest entry seen of the chain in a folder; one that is older is not kept, unless the chain is another.
+
+        Where the folder of the keys cannot be written, this is logged: forecasting needs to read the keys only.
+        """
         before = self.seen(place)
         if before == seen or (before is not None and before.chain == seen.chain and before.number > seen.number):
             return
         content = asdict(seen) | {"place": str(place.resolve())}
-        self._write(self._seen_path(place), (json.dumps(content, indent=2) + "\n").encode())
+        try:
+            self._write(self._seen_path(place), (json.dumps(content, indent=2) + "\n").encode())
+        except KeyFileError as error:
+            logger.warning("an older state of %s would not be found from now on: %s", place, error)
 
     def forget(self, place: Path) -> None:
         """Forget what was seen of the chain in a folder, after somebody decided that what is there now is right."""
