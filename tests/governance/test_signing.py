@@ -9,10 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
-from wind_kedro.governance.signing import KeyFileError, Keyring, Seen, default_folder
+from wind_kedro.governance.signing import KeyFileError, Keyring, Seen, default_folder, message_of
 
 CONTENT = {"number": 3, "digest": "d" * 64}
 
@@ -28,7 +29,7 @@ def sign(ring: Keyring) -> tuple[str, str]:
 
 
 def test_the_key_is_made_when_it_is_first_needed_and_nobody_else_can_read_it(ring: Keyring) -> None:
-    assert (ring.current(), ring.keys(), ring.can_sign(), ring.folder.exists()) == (None, {}, True, False)
+    assert (ring.current(), ring.keys(), ring.can_promote(), ring.folder.exists()) == (None, {}, True, False)
     key, signature = sign(ring)
     assert ring.fault("promotion", CONTENT, key, signature) == ""
     assert (ring.current(), ring.keys()) == (key, {key: "trusted"})
@@ -149,11 +150,28 @@ def test_a_machine_that_only_reads_never_makes_a_key(ring: Keyring, tmp_path: Pa
     reader = Keyring(tmp_path / "reader")
     assert reader.trust(ring.export()) == key
     assert reader.fault("promotion", CONTENT, key, signature) == ""
-    assert not reader.can_sign()
+    assert not reader.can_promote()
     for attempt in (lambda: sign(reader), reader.rotate):
         with pytest.raises(KeyFileError, match="holds public keys only"):
             attempt()
     assert reader.current() is None
+
+
+def test_a_machine_that_does_not_promote_signs_its_own_records_and_nothing_else(ring: Keyring, tmp_path: Path) -> None:
+    sign(ring)
+    reader = Keyring(tmp_path / "reader")
+    reader.trust(ring.export())
+    signed = reader.sign("audit head", CONTENT)
+    own = signed["key"]
+    assert reader.keys() == {str(ring.current()): "trusted", own: "recording"}
+    assert reader.fault("audit head", CONTENT, own, signed["signature"]) == ""
+    assert reader.sign("audit head", CONTENT) == signed
+    private = serialization.load_pem_private_key((reader.folder / "recording_key.pem").read_bytes(), None)
+    assert isinstance(private, ed25519.Ed25519PrivateKey)
+    forged = private.sign(message_of("promotion", CONTENT)).hex()
+    assert "is not trusted on this machine" in reader.fault("promotion", CONTENT, own, forged)
+    with pytest.raises(KeyFileError, match="cannot promote"):
+        sign(reader)
 
 
 @pytest.mark.parametrize("pem", [b"", b"garbage", b"-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n"])

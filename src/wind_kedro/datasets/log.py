@@ -94,7 +94,7 @@ class Log(AbstractDataset[pd.DataFrame, pd.DataFrame]):
             chain = self.chain()
             if self._strict:
                 self._refuse_unless_whole(chain)
-                if not Keyring().can_sign():
+                if not Keyring().can_promote():
                     raise KeyFileError("this machine has public keys only: train and promote where the private key is")
             for reason in {chain.fault, chain.refusal} - {""}:
                 logger.error("%s", reason)

@@ -24,8 +24,8 @@ class FleetPyfunc(PythonModel):
     def load_context(self, context: Any) -> None:
         """Read the fleet's model from its artefact.
 
-        MLflow ran this file from the registry to get here, so whoever serves a version trusts its registry: unlike in the pipelines,
-        the classes that the manifest names are allowed.
+        MLflow ran this file from the registry to get here, so those who serve a version trust its registry: unlike in the
+        pipelines, the classes that the manifest names are allowed.
         """
         folder = Path(context.artifacts["fleet_model"])
         allow_classes(classes_of(read_manifest(folder)))

@@ -6,9 +6,12 @@ Keys are kept outside the data folder, so that whoever can write data cannot sig
     signing_key.pem      the private key, mode 0600, made when something is first signed
     trusted/<id>.pem     public keys whose signatures count
     revoked/<id>.pem     public keys whose signatures no longer count
+    recording_key.pem    where the private key of promotions is elsewhere: this machine's own key, for its audit only
+    recording/<id>.pem   its public key
     seen/<digest>.json   by place of a chain: the newest entry that this machine has seen
 
-A machine that only reads has public keys only: it verifies, and cannot sign.
+A machine that does not promote has public keys only: it verifies promotions and cannot sign them. Where it issues forecasts it
+signs its audit with a key of its own, whose signatures count for nothing else.
 """
 
 from __future__ import annotations
@@ -24,7 +27,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from filelock import FileLock
 
@@ -45,7 +48,9 @@ _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 logger = logging.getLogger(__name__)
 
-Trust = Literal["trusted", "revoked"]
+Trust = Literal["trusted", "recording", "revoked"]
+#: Purposes for which a recording key counts.
+RECORDS = frozenset({"audit head", "audit records"})
 
 
 class KeyFileError(WindKedroError):
@@ -89,17 +94,17 @@ class Keyring:
 
     # --- signing ---
 
-    def can_sign(self) -> bool:
-        """Whether this machine signs: it has a private key, or no key at all yet and so may make one."""
+    def can_promote(self) -> bool:
+        """Whether this machine signs promotions: it has the private key, or no key at all yet and so may make one."""
         return self._private_path.exists() or not self.keys()
 
     def sign(self, purpose: str, content: Mapping[str, Any]) -> dict[str, str]:
         """``key`` and ``signature`` of a content; the key is made if this machine has none at all.
 
         Raises:
-            KeyFileError: if the private key cannot be used, or this machine has public keys only.
+            KeyFileError: if the private key cannot be used, or this machine has public keys only and the purpose is no record.
         """
-        private = self._private()
+        private = self._private(recording=purpose in RECORDS)
         signature = private.sign(message_of(purpose, content)).hex()
         return {"key": key_id(private.public_key()), "signature": signature}
 
@@ -112,7 +117,7 @@ class Keyring:
         known = self.keys()
         if known.get(key) == "revoked":
             return f"is signed by key {key}, which was revoked"
-        if known.get(key) != "trusted":
+        if known.get(key) != "trusted" and not (known.get(key) == "recording" and purpose in RECORDS):
             return f"is signed by key {key[:_ID_DIGITS]}, which is not trusted on this machine (kedro wind keys trust)"
         try:
             self._public(key).verify(bytes.fromhex(signature), message_of(purpose, content))
@@ -123,13 +128,13 @@ class Keyring:
     # --- keys ---
 
     def current(self) -> str | None:
-        """Id of the key that signs; none: there is none yet, or this machine only verifies."""
+        """Id of the key that signs promotions; none: there is none yet, or this machine only verifies them."""
         return key_id(self._private().public_key()) if self._private_path.exists() else None
 
     def keys(self) -> dict[str, Trust]:
         """By id, whether signatures of the key count."""
         found: dict[str, Trust] = {}
-        for state in ("trusted", "revoked"):  # a key that is in both is revoked
+        for state in get_args(Trust):  # a key that is in several folders is revoked
             folder = self.folder / state
             if folder.is_dir():
                 _check_mode(folder, _OTHERS_WRITE, "written", owner_only=False)
@@ -167,12 +172,12 @@ class Keyring:
 
     def rotate(self) -> str:
         """Make a new key that signs from now on; the old public key stays trusted. The new id is returned."""
+        if self._private_path.exists():
+            self._private()  # its public key is there, or is written now
         with self._lock():
-            if self._private_path.exists():
-                self._trust_own(self._read_private())
-            elif self.keys():
+            if not self.can_promote():
                 raise self._reads_only()
-            return self._make()
+            return self._make(self._private_path, "trusted")
 
     # --- what was seen ---
 
@@ -220,27 +225,36 @@ class Keyring:
         self._make_folder(self.folder)
         return FileLock(self.folder / "lock")
 
-    def _private(self) -> Ed25519PrivateKey:
-        if not self._private_path.exists():
-            if self.keys():
-                raise self._reads_only()
+    def _private(self, *, recording: bool = False) -> Ed25519PrivateKey:
+        path, state = self._own(recording)
+        if not path.exists():
             with self._lock():
-                if not self._private_path.exists():  # another process may have made it meanwhile
-                    self._make()
-        private = self._read_private()
-        self._trust_own(private)
+                path, state = self._own(recording)  # another process may have made it meanwhile
+                if not path.exists():
+                    self._make(path, state)
+        private = self._read_private(path)
+        key = key_id(private.public_key())
+        if key not in self.keys():  # a run was killed between the two files
+            self._write(self.folder / state / f"{key}.pem", _pem(private.public_key()))
         return private
+
+    def _own(self, recording: bool) -> tuple[Path, Trust]:
+        """File of the private key to sign with, made or not yet, and how its public key counts."""
+        if self.can_promote():
+            return self._private_path, "trusted"
+        if recording:
+            return self.folder / "recording_key.pem", "recording"
+        raise self._reads_only()
 
     def _reads_only(self) -> KeyFileError:
         return KeyFileError(
-            f"{self.folder}: holds public keys only, so this machine verifies and cannot sign: promote where the private key is"
+            f"{self.folder}: holds public keys only, so this machine verifies and cannot promote: do it where the private key is"
         )
 
-    def _read_private(self) -> Ed25519PrivateKey:
+    def _read_private(self, path: Path) -> Ed25519PrivateKey:
         from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
         from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-        path = self._private_path
         _check_mode(path, _OTHERS, "read")
         try:
             private = load_pem_private_key(path.read_bytes(), password=None)
@@ -250,20 +264,14 @@ class Keyring:
             raise KeyFileError(f"{path}: is no Ed25519 key")
         return private
 
-    def _trust_own(self, private: Ed25519PrivateKey) -> None:
-        """The machine trusts its own key. Also after a run that was killed between the two files."""
-        key = key_id(private.public_key())
-        if key not in self.keys():
-            self._write(self.folder / "trusted" / f"{key}.pem", _pem(private.public_key()))
-
-    def _make(self) -> str:
+    def _make(self, path: Path, state: str) -> str:
         from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
         from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
         private = Ed25519PrivateKey.generate()
         # The public key first: a signing key whose signatures nobody trusts would be of no use.
-        self._write(self.folder / "trusted" / f"{key_id(private.public_key())}.pem", _pem(private.public_key()))
-        self._write(self._private_path, private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+        self._write(self.folder / state / f"{key_id(private.public_key())}.pem", _pem(private.public_key()))
+        self._write(path, private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
         return key_id(private.public_key())
 
     def _public(self, key: str) -> Ed25519PublicKey:
