@@ -85,25 +85,26 @@ def measured(farms: int, folder: Path) -> list[dict[str, Any]]:
     def artefact(name: str, kind: str) -> Any:
         return MlflowArtifactDataset(dataset={"type": f"wind_kedro.datasets.{kind}", "filepath": str(folder / name)})
 
-    def versions() -> ModelVersions:
-        return ModelVersions(registered_model_name=f"fleet_{farms}", objects=str(objects))
+    registry = ModelVersions(
+        registered_model_name=f"fleet_{farms}", objects=str(objects), promotions=str(folder / f"promotions_{farms}")
+    )
 
     def again() -> None:
         """A training after which one farm in a hundred has a new model: the others are referred to."""
-        before = versions().load().version("1")
+        before = registry.load().version("1")
         fresh = made_models(farms).members
         chosen = {
             key: fresh[key] if number % 100 == 0 else member
             for number, (key, member) in enumerate(before.members.items())
         }
-        versions().save(FleetModel(models.trained_through, chosen, models.example, parent="1"))
+        registry.save(FleetModel(models.trained_through, chosen, models.example, parent="1"))
 
     metrics = summarise_training(scores, decisions)
     steps: dict[str, Callable[[], Any]] = {
         f"{len(metrics)} fleet metrics": lambda: MlflowMetricsHistoryDataset(prefix="replay").save(metrics),
         f"{len(scores)} scores as a table": lambda: artefact("scores.parquet", "ParquetTable").save(scores),
         "decisions as a figure": lambda: artefact("decisions.json", "Figure").save(draw_decisions(decisions)),
-        "models stored and registered": lambda: versions().save(models),
+        "models stored and registered": lambda: registry.save(models),
         "the next version, 1 % new": again,
     }
     rows = []

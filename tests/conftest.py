@@ -19,6 +19,9 @@ os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 os.environ["DO_NOT_TRACK"] = "true"
 # A store that nobody looks at: what a test forgets to name does not end up in the project's own.
 os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{tempfile.gettempdir()}/wind-kedro-tests-{os.getpid()}.db"
+# Keys of the tests' own, never this user's; workers of one run share them, as they share the test fleet's project.
+if "PYTEST_XDIST_WORKER" not in os.environ:
+    os.environ["WIND_KEDRO_KEYS"] = f"{tempfile.mkdtemp(prefix='wind-kedro-tests-')}/keys"
 # A process of the tests keeps to one core: several of them, each with a thread a core for its sums, mostly wait for one another.
 os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = "1"
 

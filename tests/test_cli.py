@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -19,6 +21,7 @@ from click.testing import CliRunner, Result
 
 from wind_kedro import contracts
 from wind_kedro.cli import cli
+from wind_kedro.datasets import ModelVersions
 
 # One project, and in it one training, serve all of them.
 pytestmark = pytest.mark.slow
@@ -492,7 +495,109 @@ def test_an_earlier_version_is_put_into_force_again_and_nothing_is_lost(
     assert client.get_model_version_by_alias("wind_kedro", "champion").version == 2
     refused = type_in("wind", "rollback", "--to", "9", "--reason", "a slip")
     assert refused.exit_code == 1
-    assert "version 9 of model 'wind_kedro' cannot be loaded" in refused.output
+    assert "version 9 of model 'wind_kedro' is refused: no signed promotion names it" in refused.output
+
+
+def _forecasts(folder: Path) -> pd.DataFrame:
+    table = pd.read_parquet(folder / "data/07_model_output/model_forecasts")
+    return table.sort_values(["product_id", "entity_id", "issued_at", "valid_at"], ignore_index=True)
+
+
+@pytest.fixture
+def copied(trained: Path, tmp_path: Path, inside: Callable[[Path], Path]) -> Path:
+    """A copy in which forecasting has run: this machine has seen its promotions."""
+    shutil.copytree(trained, tmp_path / "copy")
+    folder = inside(tmp_path / "copy")
+    result = type_in("run", "--pipeline", "forecasting")
+    assert result.exit_code == 0, result.output
+    return folder
+
+
+def test_a_damaged_model_stops_no_other_farm_and_is_an_error_of_the_run(copied: Path) -> None:
+    before = _forecasts(copied)
+    promotions = pd.read_parquet(copied / "data/06_models/promotions")
+    registered = ModelVersions(
+        registered_model_name="wind_kedro", objects="data/06_models/objects", promotions="data/06_models/promotions"
+    ).load()
+    version = str(promotions.sort_values("promotion")["model_version"].iloc[-1])
+    (entry,) = (row for row in registered.manifest(version)["members"] if row["entity_id"] == "hill")
+    shutil.rmtree(copied / "data/06_models/objects" / entry["object"])
+    result = type_in("run", "--pipeline", "forecasting")
+    assert result.exit_code == 1
+    assert f"Error: hours/hill: champion '{entry['model']}' of version {version}: " in result.output
+    now = _forecasts(copied)
+    hill = now["entity_id"] == "hill"
+    pd.testing.assert_frame_equal(now[~hill], before[before["entity_id"] != "hill"], check_exact=True)
+    assert set(now.loc[hill, "fallback"]) == {"observed_climatology"}
+    failures = pd.read_parquet(copied / "data/07_model_output/model_failures.parquet")
+    assert set(failures["entity_id"]) == {"hill"}
+
+
+def test_an_older_promotion_is_refused_until_somebody_adopts_it(copied: Path) -> None:
+    log = copied / "data/06_models/promotions"
+    newest = max(log.glob("*.parquet"))
+    assert newest.name > "000001.parquet", "an older one is left"
+    newest.unlink()
+    result = type_in("run", "--pipeline", "forecasting")
+    assert result.exit_code == 1
+    assert f"promotion {int(newest.stem)} removed: this machine has seen promotion {int(newest.stem)}" in result.output
+    assert set(_forecasts(copied)["fallback"]) == {"observed_climatology"}
+    for words in (("wind", "rollback", "--reason", "a try"), ("run", "--pipeline", "training")):
+        refused = type_in(*words)
+        assert refused.exit_code == 1
+        assert f"promotion {int(newest.stem)} removed" in refused.output
+    listed = type_in("wind", "keys", "adopt")
+    assert "Nothing was signed" in listed.output or listed.exit_code == 1
+    adopted = type_in("wind", "keys", "adopt", "--yes")
+    assert adopted.exit_code == 0, adopted.output
+    result = type_in("run", "--pipeline", "forecasting")
+    assert result.exit_code == 0, result.output
+    assert set(_forecasts(copied)["fallback"]) == {""}
+
+
+def test_what_an_earlier_version_left_unsigned_is_adopted_by_one_command(
+    copied: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As before signatures: no keys, no signed columns, a plain head.
+    monkeypatch.setenv("WIND_KEDRO_KEYS", str(tmp_path / "keys"))
+    for file in (copied / "data/06_models/promotions").glob("*.parquet"):
+        links = ["chain", "previous_sha256", "key_id", "signature", "manifest_sha256"]
+        pd.read_parquet(file).drop(columns=links).to_parquet(file, index=False)
+    head = copied / "data/07_model_output/audit_head.json"
+    head.write_text(json.dumps({name: json.loads(head.read_text())[name] for name in ("sequence", "sha256")}))
+    for file in (copied / "data/07_model_output/audit").glob("*.parquet"):
+        pd.read_parquet(file).to_parquet(file, index=False)
+    result = type_in("run", "--pipeline", "forecasting")
+    assert result.exit_code == 1
+    assert "kedro wind keys adopt" in result.output
+    refused = type_in("wind", "verify")
+    assert (refused.exit_code, "kedro wind keys adopt" in refused.output) == (1, True)
+    adopted = type_in("wind", "keys", "adopt", "--yes")
+    assert adopted.exit_code == 0, adopted.output
+    assert type_in("wind", "verify").exit_code == 0
+    result = type_in("run", "--pipeline", "forecasting")
+    assert result.exit_code == 0, result.output
+    assert set(_forecasts(copied)["fallback"]) == {""}
+
+
+def test_keys_are_listed_exported_rotated_trusted_and_revoked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WIND_KEDRO_KEYS", str(tmp_path / "one"))
+    assert "has no key yet" in type_in("wind", "keys", "list").output
+    made = type_in("wind", "keys", "rotate").output.split()[1]
+    pem = type_in("wind", "keys", "export").output
+    (tmp_path / "key.pem").write_text(pem)
+    monkeypatch.setenv("WIND_KEDRO_KEYS", str(tmp_path / "two"))
+    assert (
+        type_in("wind", "keys", "trust", str(tmp_path / "key.pem")).output
+        == f"Key {made} is trusted on this machine.\n"
+    )
+    assert "this machine verifies and does not promote" in type_in("wind", "keys", "list").output
+    assert type_in("wind", "keys", "rotate").exit_code == 1
+    assert type_in("wind", "keys", "revoke", made).exit_code == 0
+    assert f"{made}  revoked" in type_in("wind", "keys", "list").output
+    (tmp_path / "key.pem").write_text("garbage")
+    refused = type_in("wind", "keys", "trust", str(tmp_path / "key.pem"))
+    assert (refused.exit_code, "is no public key in PEM" in refused.output) == (1, True)
 
 
 def test_what_people_decide_is_written_down(trained: Path, inside: Callable[[Path], Path]) -> None:

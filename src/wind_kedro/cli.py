@@ -24,6 +24,7 @@ from wind_kedro.terminal import stand_in_project as _stand_in_project
 from wind_kedro.terminal import utc as _utc
 from wind_kedro.tiers import TIERS
 from wind_kedro.words.audit import explain, verify
+from wind_kedro.words.keys import keys
 from wind_kedro.words.rebuild import reproduce
 
 if TYPE_CHECKING:
@@ -237,16 +238,25 @@ def rollback(options: dict[str, str | None], version: str | None, author: str, r
     """Put an earlier version of the fleet into force again, from now on."""
     from wind_kedro.champions import rollback as promotion_back_to
     from wind_kedro.champions import version_before
+    from wind_kedro.models.objects import is_whole
 
     _, context = _open(options)
     with _one_line(), lease_of(context):
         catalog = context.catalog
         promotions = catalog.load("promotions")
         version = version or version_before(promotions)
-        manifest = catalog.load("model_versions").manifest(version)  # refused here if it is lost
+        registered = catalog.load("model_versions")
+        manifest = registered.manifest(version)  # refused here if it is lost
+        damaged = [entry for entry in manifest["members"] if not is_whole(entry["object"], registered.objects)]
         entry = promotion_back_to(promotions, version, author=author, reason=reason, at=context.params["clock"].as_of)
         catalog.save("promotions", entry)
         catalog.save("champion", version)
+    for member in damaged:
+        click.echo(
+            f"{member['product_id']}/{member['entity_id']}: its model in version {version} is damaged: fallbacks stand in until "
+            f"it is restored or trained again",
+            err=True,
+        )
     click.echo(
         f"Version {version} ({len(manifest['members'])} models) forecasts from {entry['promoted_at'].iloc[0]:%Y-%m-%d %H:%M} "
         f"UTC on (promotion {entry['promotion'].iloc[0]}). Nothing was taken away: --to goes anywhere again."
@@ -566,6 +576,7 @@ def listen(options: dict[str, str | None], feed_id: str | None) -> None:
 wind.add_command(explain)
 wind.add_command(verify)
 wind.add_command(reproduce)
+wind.add_command(keys)
 
 
 @click.group(name="wind-kedro")

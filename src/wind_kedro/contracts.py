@@ -570,11 +570,36 @@ class Promotions(Contract):
     )
     reason: Series[str]
     recorded_at: Series[Utc] = pa.Field(description="wall clock")
+    manifest_sha256: Series[str] = pa.Field(
+        description="digest of the version's manifest; '': not known, so it is refused"
+    )
+    # Made by the log when it writes the entry (`governance.promotions`).
+    chain: Series[str] | None = pa.Field(description="id of the chain of promotions")
+    previous_sha256: Series[str] | None = pa.Field(str_length=64, description="digest of the entry before")
+    key_id: Series[str] | None = pa.Field(description="of the key that signed the entry")
+    signature: Series[str] | None = pa.Field(str_length=128, description="Ed25519, of the entry and previous_sha256")
 
     class Config:
         """The key."""
 
         unique = ["promotion", "product_id", "entity_id"]
+
+
+class ModelFailures(Contract):
+    """One row per stored model that could not be used where the last run of forecasting needed it."""
+
+    product_id: Series[str] = pa.Field(description="'': the log of promotions itself")
+    entity_id: Series[str]
+    model_version: Series[str] = pa.Field(description="version in the model registry; '': not known")
+    model: Series[str] = pa.Field(description="name of the candidate")
+    role: Series[str] = pa.Field(isin=["champion", "fallback", "promotions"], description="what it was needed as")
+    message: Series[str] = pa.Field(description="product, entity, version and why")
+    raised_at: Series[Utc] = pa.Field(description="as_of of the run")
+
+    class Config:
+        """The key."""
+
+        unique = ["product_id", "entity_id", "model_version", "model", "role", "message"]
 
 
 class Forecasts(pa.DataFrameModel):

@@ -48,8 +48,14 @@ class IncidentError(WindKedroError):
     """Incidents that `monitoring.exit_code_on` makes an error of the run, one line each; all results are written."""
 
 
+class ModelFailureError(WindKedroError):
+    """Stored models that could not be used, one line each; all else is issued, and fallbacks where these models were needed."""
+
+
 #: Parts of the parameters that the hook itself looks into; the others are checked where a node takes them.
 _SECTIONS = ("clock", "lease", "monitoring", "training")
+#: So many lines of a run's failures are shown; the others are in the table.
+_SHOWN = 5
 
 
 class RunHooks:
@@ -66,6 +72,8 @@ class RunHooks:
     @hook_impl(tryfirst=True)  # before kedro-mlflow makes its database: a bad card leaves nothing behind
     def after_context_created(self, context: KedroContext) -> None:
         """Check every card and fix ``as_of``, before a pipeline is even imported."""
+        from wind_kedro.models.allowed import allow_classes, classes_of
+
         self._project_path = context.project_path
         loader = context.config_loader
         read_cards(loader)
@@ -92,6 +100,8 @@ class RunHooks:
         provenance = Provenance.collect(self._project_path, self._parameters)
         self._parameters = {**self._parameters, "provenance": provenance.model_dump()}
         loader["parameters"] = self._parameters
+        # Stored models may name only classes that the configuration names, also in runs that train nothing.
+        allow_classes(classes_of(self._parameters.get("training", {})))
 
     # Around the others: what is refused starts no MLflow run, and what is tagged has one.
     @hook_impl(wrapper=True)
@@ -173,6 +183,11 @@ class RunHooks:
             bad = (found["check"] == "source_unreadable") | ((found["severity"] == "error") & strict)
             if bad.any():
                 raise BadDataError("\n".join(_finding(row) for row in found[bad].to_dict("records")))
+        if "model_failures" in pipeline.all_outputs():
+            messages = catalog.load("model_failures")["message"].tolist()
+            more = [f"and {len(messages) - _SHOWN} more in model_failures"] if len(messages) > _SHOWN else []
+            if messages:
+                raise ModelFailureError("\n".join([*messages[:_SHOWN], *more]))
         if "incidents" in pipeline.all_outputs():
             self._stop_at_incidents(catalog.load("incidents"))
         if "landed" in pipeline.all_outputs():

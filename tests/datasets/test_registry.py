@@ -10,12 +10,14 @@ import pandas as pd
 import pytest
 from kedro.io import DatasetError
 
-from wind_kedro.contracts import ModelsInRegistry, VersionNumber
-from wind_kedro.datasets import ModelAlias, ModelVersions
-from wind_kedro.datasets.registry import NoModelError, RegisteredModels
+from wind_kedro.champions import newest_number
+from wind_kedro.contracts import ModelsInRegistry, Promotions, VersionNumber
+from wind_kedro.datasets import Log, ModelAlias, ModelVersions
+from wind_kedro.datasets.registry import NoModelError, RefusedVersionError
 from wind_kedro.errors import find_cause
-from wind_kedro.models import ModelConfig, build
+from wind_kedro.models import ModelConfig, build, objects
 from wind_kedro.models.fleet_model import FleetModel, Member
+from wind_kedro.models.objects import ChangedObjectError
 
 NAME = "fleet"
 
@@ -70,15 +72,44 @@ def models() -> list[FleetModel]:
     return [_fleet_model(), _fleet_model("2024-03-08T05:00", scale=0.5)]
 
 
+def _promote(dataset: ModelVersions, folder: Path) -> None:
+    """Promote the version that a dataset just registered, in the signed log in ``folder``."""
+    log = Log(filepath=str(folder), number="promotion", contract="wind_kedro.contracts.Promotions", signed=True)
+    made = dataset.load().made().version
+    log.save(entry(newest_number(log.load()) + 1, made, dataset.load().manifest_sha256(made)))
+
+
+def entry(number: int, version: str, manifest_sha256: str) -> pd.DataFrame:
+    time = pd.Timestamp("2024-03-08", tz="UTC")
+    return Promotions.validate(
+        pd.DataFrame({"product_id": ["hours", "quarters"], "entity_id": ["hill", "shore"]}).assign(
+            promotion=number, parent=number - 1, action="train", author="", promoted_at=time, model="m", model_version=version,
+            run_id="r", trained_through=time, available_at=time, deciding_score="nmae_share", score=0.1, champion_score=np.nan,
+            reason="", recorded_at=time, manifest_sha256=manifest_sha256,
+        )
+    )  # fmt: skip
+
+
+def _registry(store: Path, name: str = NAME, **options: Any) -> ModelVersions:
+    return ModelVersions(
+        registered_model_name=name,
+        objects=str(store / "objects"),
+        promotions=str(store / name / "promotions"),
+        **options,
+    )
+
+
 @pytest.fixture(scope="module")
 def versions(models: list[FleetModel], store: Path) -> ModelVersions:
-    dataset = ModelVersions(registered_model_name=NAME, objects=str(store / "objects"))
+    dataset = _registry(store)
     assert not dataset.exists()
     with mlflow.start_run(run_name="a training that is tracked"):
         dataset.save(ModelsInRegistry().validate(models[0]))
+    _promote(dataset, store / NAME / "promotions")
     dataset.save(models[1])  # in an environment that tracks nothing, it makes a run of its own
     assert mlflow.active_run() is None
-    return dataset
+    _promote(dataset, store / NAME / "promotions")
+    return _registry(store)
 
 
 def test_each_save_registers_the_next_version(versions: ModelVersions) -> None:
@@ -137,11 +168,11 @@ def test_what_is_logged_is_the_manifest_and_no_model(artefacts: Path, versions: 
 
 
 def test_a_run_promotes_the_version_it_made(models: list[FleetModel], store: Path) -> None:
-    ours, theirs = (ModelVersions(registered_model_name="race", objects=str(store / "objects")) for _ in range(2))
+    ours, theirs = (_registry(store, "race") for _ in range(2))
     ours.save(models[0])
     theirs.save(models[1])
     assert (ours.load().made().version, theirs.load().made().version, ours.load().newest().version) == ("1", "2", "2")
-    seen = ModelVersions(registered_model_name="race", objects=str(store / "objects"), read_only=True)
+    seen = _registry(store, "race", read_only=True)
     assert seen.exists()
     assert seen.load().made().version == "2"
     with pytest.raises(DatasetError, match="is read here, not written"):
@@ -202,32 +233,31 @@ def test_a_version_that_an_interrupted_run_left_is_not_the_newest(versions: Mode
     ("ask", "says"),
     [
         pytest.param(
-            lambda: RegisteredModels("nobody").newest(),
+            lambda store: _registry(store, "nobody").load().newest(),
             "no version of model 'nobody' is registered: kedro run --pipeline training",
             id="nothing registered",
         ),
         pytest.param(
-            lambda: RegisteredModels("nobody").version("1"),
-            "version 1 of model 'nobody' cannot be loaded: ",
+            lambda store: _registry(store, "nobody").load().version("1"),
+            "version 1 of model 'nobody' is refused: no signed promotion names it",
             id="no such model",
         ),
         pytest.param(
-            lambda: RegisteredModels(NAME).version("99"),
-            "version 99 of model 'fleet' cannot be loaded: ",
+            lambda store: _registry(store).load().version("99"),
+            "version 99 of model 'fleet' is refused: no signed promotion names it",
             id="no such version",
         ),
     ],
 )
-def test_what_is_not_registered_is_one_line_that_says_what_to_do(versions: ModelVersions, ask: Any, says: str) -> None:
+def test_what_is_not_registered_is_one_line(versions: ModelVersions, store: Path, ask: Any, says: str) -> None:
     with pytest.raises(NoModelError) as caught:
-        ask()
+        ask(store)
     assert str(caught.value).startswith(says)
     assert "\n" not in str(caught.value)
-    assert "kedro run --pipeline training" in str(caught.value)
 
 
 def test_lost_artefacts_are_one_line_that_says_what_to_do(versions: ModelVersions, store: Path) -> None:
-    lost = ModelVersions(registered_model_name="lost", objects=str(store / "objects"))
+    lost = _registry(store, "lost")
     lost.save(_fleet_model())
     place = mlflow.artifacts.download_artifacts("models:/lost/1")
     for path in sorted(Path(place).rglob("*"), reverse=True):
@@ -237,9 +267,99 @@ def test_lost_artefacts_are_one_line_that_says_what_to_do(versions: ModelVersion
     assert "\n" not in str(caught.value)
 
 
-def test_through_the_catalog_the_cause_is_still_found(versions: ModelVersions) -> None:
+# --- versions that are not what was promoted -----------------------------------------------------------------------------
+
+
+def _manifest(name: str, version: str = "1") -> Path:
+    return (
+        Path(mlflow.artifacts.download_artifacts(f"models:/{name}/{version}")) / "artifacts/fleet_model/manifest.json"
+    )
+
+
+@pytest.fixture
+def promoted(store: Path, request: pytest.FixtureRequest) -> str:
+    """The name of a registered model of its own, with one promoted version."""
+    name = f"own_{abs(hash(request.node.name))}"
+    dataset = _registry(store, name)
+    dataset.save(_fleet_model())
+    _promote(dataset, store / name / "promotions")
+    return name
+
+
+def test_another_manifest_is_refused_before_it_is_parsed(promoted: str, store: Path) -> None:
+    _manifest(promoted).write_text('{"format": ' + "[" * 100_000)
+    with pytest.raises(
+        RefusedVersionError, match=r"version 1 of model .* is refused: .* is not the manifest that was promoted"
+    ):
+        _registry(store, promoted).load().version("1")
+    with pytest.raises(RefusedVersionError, match="is not the manifest"):
+        _registry(store, promoted).load().manifest("1")
+
+
+def test_a_swapped_manifest_is_refused(promoted: str, versions: ModelVersions, store: Path) -> None:
+    _manifest(promoted).write_bytes(_manifest(NAME, "2").read_bytes())
+    with pytest.raises(RefusedVersionError, match="is not the manifest that was promoted"):
+        _registry(store, promoted).load().version("1")
+
+
+def test_a_version_that_nobody_promoted_is_refused_and_cannot_be_promoted(promoted: str, store: Path) -> None:
+    _registry(store, promoted).save(_fleet_model(scale=0.1))
+    later = _registry(store, promoted).load()
+    assert later.made().version == "2"
+    with pytest.raises(RefusedVersionError, match=r"version 2 of model .* is refused: no signed promotion names it"):
+        later.version("2")
+    with pytest.raises(RefusedVersionError, match="no signed promotion names it"):
+        later.manifest_sha256("2")
+
+
+def test_where_the_log_was_cut_off_no_version_is_read(promoted: str, store: Path) -> None:
+    folder = store / promoted / "promotions"
+    log = Log(filepath=str(folder), number="promotion", contract="wind_kedro.contracts.Promotions", signed=True)
+    log.save(entry(2, "1", _registry(store, promoted).load().manifest_sha256("1")))
+    (folder / "000002.parquet").unlink()
+    cut = _registry(store, promoted).load()
+    assert "promotion 2 removed" in cut.refusal
+    with pytest.raises(RefusedVersionError, match="promotion 2 removed: this machine has seen promotion 2"):
+        cut.version("1")
+
+
+def test_a_damaged_model_is_refused_alone_and_fitting_it_again_mends_it(promoted: str, store: Path) -> None:
+    registered = _registry(store, promoted).load().version("1")
+    member = registered.members["quarters", "shore"]
+    place = store / "objects" / str(member.object)
+    shutil.copytree(place, store / "kept")
+    (place / "power_curve.npz").write_bytes(b"garbage")
+    with pytest.raises(ChangedObjectError, match="was changed after it was stored"):
+        _ = member.forecaster
+    assert registered.members["hours", "hill"].forecaster.levels == [0.1, 0.5, 0.9]
+    objects.store(objects.load_model(store / "kept"), store / "objects")
+    assert objects.is_whole(str(member.object), store / "objects")
+
+
+def test_what_is_parsed_is_what_was_verified(promoted: str, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody swaps the file after its digest was taken."""
+    member = _registry(store, promoted).load().version("1").members["quarters", "shore"]
+    place = store / "objects" / str(member.object)
+    before = {path: path.read_bytes() for path in place.rglob("*") if path.is_file()}
+    digest = objects._digest
+
+    def then_swapped(contents: dict[str, bytes]) -> str:
+        found = digest(contents)
+        for path in before:
+            path.write_bytes(b"garbage")
+        return found
+
+    monkeypatch.setattr(objects, "_digest", then_swapped)
     try:
-        RegisteredModels("nobody").newest()
+        assert member.forecaster.levels == [0.25, 0.5, 0.75]
+    finally:
+        for path, content in before.items():
+            path.write_bytes(content)
+
+
+def test_through_the_catalog_the_cause_is_still_found(versions: ModelVersions, store: Path) -> None:
+    try:
+        _registry(store, "nobody").load().newest()
     except NoModelError as error:
         wrapped = RuntimeError("a node failed")
         wrapped.__cause__ = error

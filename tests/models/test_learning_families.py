@@ -1,6 +1,5 @@
 """What is particular to forests, boostings, lines, regressors and blends, and to the pieces that they share."""
 
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -173,17 +172,6 @@ def test_a_regressor_by_its_path_says_how_much_and_its_misses_how_sure() -> None
 def test_what_is_no_regressor_is_named(path: str, says: str) -> None:
     with pytest.raises(ValueError, match=says):
         fitted("regressor", {"wind": [1.0, 2.0]}, [0.1, 0.2], regressor=path)
-
-
-def test_a_saved_regressor_holds_nothing_but_its_own_packages_types(tmp_path: Path) -> None:
-    import skops.io
-
-    fitted("regressor", {"wind": [1.0, 2.0, 3.0]}, [0.1, 0.2, 0.4], regressor="sklearn.linear_model.Ridge").save(
-        tmp_path
-    )
-    skops.io.dump(partial(print, "from inside the model"), tmp_path / "regressor.skops")
-    with pytest.raises((TypeError, skops.io.exceptions.UntrustedTypesFoundException), match="print"):
-        load_model(tmp_path)
 
 
 # --- blends ---

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import datetime as dt
+import logging
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +16,12 @@ from wind_kedro.datasets.history import empty_table
 from wind_kedro.datasets.parts import PassesOver, why_unreadable
 from wind_kedro.datasets.written_aside import read_whole
 from wind_kedro.errors import WindKedroError
+from wind_kedro.governance.promotions import Chain, RefusedPromotionsError, link, verify
+from wind_kedro.governance.signing import KeyFileError, Keyring
 from wind_kedro.storage.paths import local_path
 from wind_kedro.storage.temporary import neighbour_of
+
+logger = logging.getLogger(__name__)
 
 
 class LostRaceError(WindKedroError):
@@ -35,6 +42,11 @@ class Log(PassesOver, AbstractDataset[pd.DataFrame, pd.DataFrame]):
           filepath: data/06_models/promotions
           number: promotion
           contract: wind_kedro.contracts.Promotions
+          signed: true
+
+    The entries of a signed log are a chain (`governance.promotions`): each is signed together with the digest of the one before.
+    Loading gives the entries that hold; ``strict`` raises where not all do. Nothing is added to a log that does not hold, but an
+    empty log begins anew.
     """
 
     def __init__(
@@ -44,6 +56,8 @@ class Log(PassesOver, AbstractDataset[pd.DataFrame, pd.DataFrame]):
         number: str,
         contract: str,
         read_only: bool = False,
+        signed: bool = False,
+        strict: bool = False,
         metadata: dict[str, Any] | None = None,
     ) -> None:
         """Say where the log is.
@@ -53,12 +67,16 @@ class Log(PassesOver, AbstractDataset[pd.DataFrame, pd.DataFrame]):
             number: the column that holds the number of the entry, from 1.
             contract: import path of the Pandera model, for the columns of an empty log.
             read_only: whether saving is refused: for a second catalog entry on the same log, which reads what earlier runs left.
+            signed: whether entries are signed when they are written and verified when they are read.
+            strict: whether loading raises if an entry does not hold, or if this machine cannot sign the next: for training.
             metadata: ignored by Kedro, read by Kedro-Viz.
         """
         self._filepath = local_path(filepath, "filepath")
         self._number = number
         self._contract = contract
         self._read_only = read_only
+        self._signed = signed
+        self._strict = strict
         self.metadata = metadata
 
     def writable(self) -> Log:
@@ -66,23 +84,111 @@ class Log(PassesOver, AbstractDataset[pd.DataFrame, pd.DataFrame]):
         return Log(filepath=str(self._filepath), number=self._number, contract=self._contract)
 
     def load(self) -> pd.DataFrame:
-        """All entries, in order."""
+        """All entries that hold, in order; of a log that is not signed, all that can be read.
+
+        Raises:
+            RefusedPromotionsError: of a strict log, if an entry does not hold.
+            KeyFileError: of a strict log, if this machine cannot sign.
+        """
         self._begin()
+        if not self._signed:
+            parts = self._readable()
+        else:
+            chain = self.chain()
+            if self._strict:
+                self._refuse_unless_whole(chain)
+                if not Keyring().can_promote():
+                    raise KeyFileError("this machine has public keys only: train and promote where the private key is")
+            for reason in {chain.fault, chain.refusal} - {""}:
+                logger.error("%s", reason)
+            parts = chain.entries
+        if not parts:
+            return empty_table(self._contract)
+        return pd.concat(parts, ignore_index=True)
+
+    def _readable(self) -> list[pd.DataFrame]:
         parts = []
         for number in self._numbers():
             try:
                 parts.append(read_whole(self._file(number)))
             except Exception as error:  # whatever a parser raises on whatever bytes
                 self._pass_over(self._file(number), why_unreadable(error))
-        if not parts:
-            return empty_table(self._contract)
-        return pd.concat(parts, ignore_index=True)
+        return parts
+
+    def chain(self) -> Chain:
+        """What of a signed log holds."""
+        entries: dict[int, pd.DataFrame | str] = {}
+        for number in self._numbers():
+            try:
+                entries[number] = read_whole(self._file(number))
+            except Exception as error:  # whatever bytes are there: the entry does not hold
+                entries[number] = f"cannot be read: {' '.join(str(error).split())}"
+        return verify(entries, self._filepath, Keyring())
+
+    def entries_as_they_are(self) -> pd.DataFrame:
+        """All entries, whether they hold or not: for people who decide on them.
+
+        Raises:
+            RefusedPromotionsError: if one cannot be read.
+        """
+        parts = []
+        for number in self._numbers():
+            try:
+                parts.append(read_whole(self._file(number)))
+            except Exception as error:  # whatever bytes are there
+                raise RefusedPromotionsError(
+                    f"{self._file(number)}: cannot be read ({type(error).__name__}): restore it, or remove it and all later ones"
+                ) from error
+        return pd.concat(parts, ignore_index=True) if parts else empty_table(self._contract)
+
+    def adopt(self, manifest_sha256: Callable[[str], str]) -> tuple[pd.DataFrame, Path]:
+        """Sign all entries as they are, after somebody looked: of an earlier version, or restored on purpose.
+
+        Args:
+            manifest_sha256: gives the digest of a version's manifest as it is; empty: there is none, and it stays refused.
+
+        Returns:
+            The entries, and the folder in which the log is kept as it was.
+
+        Raises:
+            RefusedPromotionsError: if an entry is missing or cannot be read: there is nothing to sign in its place.
+        """
+        chain, links = Chain([]), []
+        there = dict(iter(self.entries_as_they_are().groupby(self._number)))
+        if self._numbers() != list(range(1, len(there) + 1)) or list(there) != self._numbers():
+            raise RefusedPromotionsError(
+                f"{self._filepath}: has entries {list(there)}: restore those that are missing, or remove all later ones"
+            )
+        for number, entry in enumerate(there.values(), 1):
+            versions = {version: manifest_sha256(str(version)) for version in entry["model_version"].unique()}
+            whole = entry.assign(manifest_sha256=entry["model_version"].map(versions)).reset_index(drop=True)
+            linked, seen = link(whole, number, chain, Keyring())
+            links.append(linked)
+            chain = Chain([*chain.entries, linked], seen.chain, (*chain.digests, seen.digest))
+        kept = self._filepath.with_name(f"{self._filepath.name}_until_{dt.datetime.now(dt.UTC):%Y%m%dT%H%M%SZ}")
+        if links:
+            neighbour = neighbour_of(self._filepath)
+            neighbour.mkdir()
+            for number, linked in enumerate(links, 1):
+                linked.to_parquet(neighbour / self._file(number).name, index=False)
+            self._filepath.rename(kept)
+            neighbour.rename(self._filepath)
+        Keyring().forget(self._filepath)
+        self.chain()  # what is there now is what was seen
+        return (pd.concat(links, ignore_index=True) if links else empty_table(self._contract)), kept
+
+    def _refuse_unless_whole(self, chain: Chain) -> None:
+        # A log without any entry begins anew: somebody deleted all data, and may.
+        if self._numbers() and (chain.refusal or chain.fault):
+            raise RefusedPromotionsError(chain.refusal or chain.fault)
 
     def save(self, data: pd.DataFrame) -> None:
         """Add ``data``, all of one number, as the next entry.
 
         Raises:
             LostRaceError: if its number was taken since the log was read.
+            RefusedPromotionsError: of a signed log, if an entry that is there does not hold.
+            KeyFileError: of a signed log, if this machine cannot sign.
             DatasetError: if it has several numbers, or one that is not the next.
         """
         if self._read_only:
@@ -91,9 +197,15 @@ class Log(PassesOver, AbstractDataset[pd.DataFrame, pd.DataFrame]):
         if len(given) != 1:
             raise DatasetError(f"{self._filepath}: an entry has one {self._number}, not {list(given)}")
         number = int(given[0])
-        newest = max(self._numbers(), default=0)
+        chain = self.chain() if self._signed else None
+        if chain is not None:
+            self._refuse_unless_whole(chain)
+        newest = max(self._numbers(), default=0) if chain is None else len(chain.digests)
         if number > newest + 1:
             raise DatasetError(f"{self._filepath}: {self._number} {number} does not follow {newest}")
+        seen = None
+        if chain is not None and number == newest + 1:  # an entry whose number is taken is refused below
+            data, seen = link(data, number, chain, Keyring())
         self._filepath.mkdir(parents=True, exist_ok=True)
         neighbour = neighbour_of(self._file(number))
         try:
@@ -109,16 +221,24 @@ class Log(PassesOver, AbstractDataset[pd.DataFrame, pd.DataFrame]):
             ) from None
         finally:
             neighbour.unlink(missing_ok=True)
+        if seen is not None:
+            Keyring().note(self._filepath, seen)
+
+    def has_entries(self) -> bool:
+        """Whether there are any, or this machine has seen some that were removed since: what reads them has to name that."""
+        return bool(self._numbers()) or (self._signed and Keyring().seen(self._filepath) is not None)
 
     def _numbers(self) -> list[int]:
         files = self._filepath.glob("*.parquet") if self._filepath.is_dir() else []
-        return sorted(int(file.stem) for file in files if file.stem.isdigit())
+        return sorted(
+            int(file.stem) for file in files if file.stem.isascii() and file.stem.isdigit() and file.is_file()
+        )
 
     def _file(self, number: int) -> Path:
         return self._filepath / f"{number:06d}.parquet"
 
     def _exists(self) -> bool:
-        return self._read_only or bool(self._numbers())
+        return self._read_only or self.has_entries()
 
     def _describe(self) -> dict[str, Any]:
         return {"filepath": str(self._filepath), "number": self._number}

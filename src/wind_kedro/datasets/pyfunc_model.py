@@ -12,7 +12,8 @@ import pandas as pd
 from mlflow.models import set_model
 from mlflow.pyfunc.model import PythonModel
 
-from wind_kedro.models.fleet_model import FleetModel
+from wind_kedro.models.allowed import allow_classes, classes_of
+from wind_kedro.models.fleet_model import FleetModel, read_manifest
 
 
 class FleetPyfunc(PythonModel):
@@ -21,8 +22,14 @@ class FleetPyfunc(PythonModel):
     fleet_model: FleetModel
 
     def load_context(self, context: Any) -> None:
-        """Read the fleet's model from its artefact."""
-        self.fleet_model = FleetModel.load(Path(context.artifacts["fleet_model"]))
+        """Read the fleet's model from its artefact.
+
+        MLflow ran this file from the registry to get here, so those who serve a version trust its registry: unlike in the
+        pipelines, the classes that the manifest names are allowed.
+        """
+        folder = Path(context.artifacts["fleet_model"])
+        allow_classes(classes_of(read_manifest(folder)))
+        self.fleet_model = FleetModel.load(folder)
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
         """One row per row of features, a column a quantile level (missing where the product has it not)."""

@@ -13,7 +13,10 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 from kedro.io import AbstractDataset, DatasetError
 
+from wind_kedro.datasets.log import Log
 from wind_kedro.errors import WindKedroError
+from wind_kedro.governance.promotions import Chain
+from wind_kedro.models.objects import ChangedObjectError
 from wind_kedro.storage.paths import local_path
 from wind_kedro.storage.temporary import Scratch
 
@@ -28,6 +31,18 @@ class NoModelError(WindKedroError):
     """The registry has not what was asked for."""
 
 
+class RefusedVersionError(NoModelError):
+    """A version is not what was promoted, or nobody whose key is trusted promoted it."""
+
+
+@dataclass(frozen=True)
+class Made:
+    """The version that this run registered, and the digest of its manifest."""
+
+    version: str
+    manifest_sha256: str
+
+
 @dataclass(frozen=True)
 class RegisteredVersion:
     """One version in the registry."""
@@ -38,25 +53,32 @@ class RegisteredVersion:
 
 
 class RegisteredModels:
-    """All versions of one registered model, read when they are asked for and kept."""
+    """All versions of one registered model, read when they are asked for and kept.
 
-    def __init__(self, name: str, objects: Path | None = None, made: str | None = None) -> None:
+    A version is read only if this run made it, or if the signed log of promotions holds the digest of its manifest. The digest is
+    verified before the manifest is parsed, and the manifest has the digests of the models.
+    """
+
+    def __init__(self, name: str, objects: Path, promotions: Log, made: Made | None = None) -> None:
         """Say which.
 
         Args:
             name: of the registered model.
-            objects: folder of the stored models; none: where each manifest says.
+            objects: folder of the stored models.
+            promotions: the signed log.
             made: the version that this very run registered.
         """
         self.name = name
         self.objects = objects
+        self._promotions = promotions
         self._made = made
+        self._read: dict[str, FleetModel | NoModelError] = {}
 
     def made(self) -> RegisteredVersion:
         """The version that this run registered; in a run that registered none, the newest. Another training may have registered
         one meanwhile, which is not this run's to promote.
         """
-        return self.newest() if self._made is None else self.registered(self._made)
+        return self.newest() if self._made is None else self.registered(self._made.version)
 
     def registered(self, version: str) -> RegisteredVersion:
         """What the registry says of a version.
@@ -86,20 +108,72 @@ class RegisteredModels:
         newest = max(versions, key=lambda version: int(version.version))
         return RegisteredVersion(str(newest.version), str(newest.run_id), pd.Timestamp(newest.tags["trained_through"]))
 
-    @functools.lru_cache(maxsize=8)  # noqa: B019 - lives as long as the run
     def version(self, version: str) -> FleetModel:
-        """The models of that version; each is read when it is first asked for."""
+        """The models of that version; each is read when it is first asked for.
+
+        Raises:
+            NoModelError: if the version is not there.
+            RefusedVersionError: if it is not what was promoted, or the log of promotions does not hold.
+        """
         from wind_kedro.models.fleet_model import FleetModel
 
-        with self._one_line(version):
-            return FleetModel.load(self._folder(version), self.objects)
+        if version not in self._read:
+            try:
+                with self._one_line(version):
+                    sha256 = self.manifest_sha256(version)
+                    self._read[version] = FleetModel.load(self._folder(version), self.objects, sha256)
+            except NoModelError as error:
+                self._read[version] = error
+        found = self._read[version]
+        if isinstance(found, NoModelError):
+            raise found
+        return found
 
     def manifest(self, version: str) -> dict[str, Any]:
         """Which models that version is made of, and which training made each (docs/decisions.md, 25)."""
         from wind_kedro.models.fleet_model import read_manifest
 
         with self._one_line(version):
-            return read_manifest(self._folder(version))
+            sha256 = self.manifest_sha256(version)
+            return read_manifest(self._folder(version), sha256)
+
+    def manifest_sha256(self, version: str) -> str:
+        """The digest that the manifest of a version must have: of the version made by this run, or as promoted.
+
+        Raises:
+            RefusedVersionError: if it was never promoted, or the log of promotions does not hold.
+        """
+        if self._made is not None and version == self._made.version:
+            return self._made.manifest_sha256
+        if self.refusal:
+            raise RefusedVersionError(f"version {version} of model '{self.name}' is refused: {self.refusal}")
+        sha256 = self._chain.manifests().get(version)
+        if not sha256:
+            raise RefusedVersionError(
+                f"version {version} of model '{self.name}' is refused: no signed promotion names it"
+            )
+        return sha256
+
+    @property
+    def refusal(self) -> str:
+        """Why no version may be used: the log of promotions was cut off, replaced or forged; empty: it holds."""
+        return self._chain.refusal
+
+    @property
+    def fault(self) -> str:
+        """Why an entry of the log of promotions is passed over; empty: all hold."""
+        return self._chain.fault
+
+    @functools.cached_property
+    def _chain(self) -> Chain:
+        return self._promotions.chain()
+
+    def manifest_on_disk(self, version: str) -> str:
+        """Digest of a version's manifest as it is, whatever was promoted: for `kedro wind keys adopt`."""
+        from wind_kedro.models.fleet_model import manifest_digest
+
+        with self._one_line(version):
+            return manifest_digest(self._folder(version))
 
     def _folder(self, version: str) -> Path:
         import mlflow
@@ -113,7 +187,9 @@ class RegisteredModels:
 
         try:
             yield
-        except (mlflow.MlflowException, OSError, ValueError) as error:
+        except ChangedObjectError as error:
+            raise RefusedVersionError(f"version {version} of model '{self.name}' is refused: {error}") from error
+        except (mlflow.MlflowException, OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise NoModelError(
                 f"version {version} of model '{self.name}' cannot be loaded: {' '.join(str(error).split())}; "
                 f"train again (kedro run --pipeline training) or restore the registry"
@@ -134,6 +210,7 @@ class ModelVersions(AbstractDataset["FleetModel", RegisteredModels]):
         *,
         registered_model_name: str,
         objects: str,
+        promotions: str,
         read_only: bool = False,
         metadata: dict[str, Any] | None = None,
     ) -> None:
@@ -142,22 +219,32 @@ class ModelVersions(AbstractDataset["FleetModel", RegisteredModels]):
         Args:
             registered_model_name: its name in the registry.
             objects: folder of the fitted models.
+            promotions: folder of the signed log of promotions: no version is read that it does not name.
             read_only: whether saving is refused: for a second catalog entry, by which training reads what it found.
             metadata: ignored by Kedro, read by Kedro-Viz.
         """
         self._name = registered_model_name
         self._objects = local_path(objects, "objects")
+        self._promotions = Log(
+            filepath=promotions,
+            number="promotion",
+            contract="wind_kedro.contracts.Promotions",
+            signed=True,
+            read_only=True,
+        )
         self._read_only = read_only
-        self._made: str | None = None
+        self._made: Made | None = None
         self.metadata = metadata
 
     def load(self) -> RegisteredModels:
         """All versions, none of them read yet."""
-        return RegisteredModels(self._name, self._objects, self._made)
+        return RegisteredModels(self._name, self._objects, self._promotions, self._made)
 
     def save(self, data: FleetModel) -> None:
         """Store, log and register ``data``."""
         import mlflow
+
+        from wind_kedro.models.fleet_model import manifest_digest
 
         if self._read_only:
             raise DatasetError(f"{self._name} is read here, not written: it is a view of what earlier runs left")
@@ -167,6 +254,7 @@ class ModelVersions(AbstractDataset["FleetModel", RegisteredModels]):
         run = nullcontext(active) if active else mlflow.start_run(run_name="training")
         with run as tracked, Scratch("version") as folder:
             data.save(Path(folder) / "fleet_model", self._objects, tracked.info.run_id)
+            sha256 = manifest_digest(Path(folder) / "fleet_model")
             logged = mlflow.pyfunc.log_model(
                 name="fleet_model",
                 python_model=str(Path(__file__).with_name("pyfunc_model.py")),
@@ -179,12 +267,13 @@ class ModelVersions(AbstractDataset["FleetModel", RegisteredModels]):
         mlflow.MlflowClient().set_model_version_tag(
             self._name, logged.registered_model_version, "trained_through", data.trained_through.isoformat()
         )
-        self._made = str(logged.registered_model_version)
+        self._made = Made(str(logged.registered_model_version), sha256)
 
     def _exists(self) -> bool:
         import mlflow
 
-        if self._read_only:  # the first training finds an empty registry
+        # The first training finds an empty registry; and where models were promoted, forecasting goes on without them.
+        if self._read_only or self._promotions.has_entries():
             return True
 
         return bool(mlflow.MlflowClient().search_model_versions(f"name = '{self._name}'", max_results=1))

@@ -16,6 +16,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from wind_kedro.cards import Farm
+from wind_kedro.models.allowed import NotAllowedError, allow_classes, classes_of, is_allowed
 from wind_kedro.models.blend import Blend
 from wind_kedro.models.boosting import Boosting
 from wind_kedro.models.catboost import CatBoostModel
@@ -37,6 +38,7 @@ __all__ = [
     "Contributions",
     "Forecaster",
     "ModelConfig",
+    "NotAllowedError",
     "build",
     "family_of",
     "load_model",
@@ -68,8 +70,7 @@ MODELS: Mapping[str, type[Forecaster]] = {
 def family_of(name: str) -> type[Forecaster]:
     """The family of a word of `MODELS`, or the class at an import path (``my_package.my_module.MyModel``).
 
-    A path may be read from a saved model, so it is not followed into Python's own library, and what is found there must be
-    a `Forecaster`.
+    The path is not followed into Python's own library, and what is found there must be a `Forecaster`.
 
     Raises:
         ValueError: if there is none.
@@ -221,6 +222,7 @@ def build(name: str, config: ModelConfig, levels: Sequence[float], seed: int) ->
             for fault in error.errors()
         )
         raise ValueError(f"model '{name}' ({config.type}): {faults}") from None
+    allow_classes(classes_of(config.model_dump()))
     return family(levels, seed, parameters)
 
 
@@ -229,9 +231,15 @@ def load_model(folder: Path) -> Forecaster:
 
     Raises:
         FileNotFoundError: if there is no model.
+        NotAllowedError: if its family is neither one of `MODELS` nor a class that the configuration names.
         ValueError: if this version cannot read it, or does not know its family.
     """
     name = read_model_card(folder)["type"]
+    if name not in MODELS and not is_allowed(name):
+        raise NotAllowedError(
+            f"{folder}: no model type '{name}' that may be loaded: it is named by a stored file, and by no candidate of the "
+            f"configuration (training.candidates)"
+        )
     try:
         family = family_of(name)
     except ValueError as error:

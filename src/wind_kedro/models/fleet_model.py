@@ -14,7 +14,7 @@ import pandas as pd
 
 from wind_kedro.columns import quantile_columns
 from wind_kedro.forecasts import feature_matrix
-from wind_kedro.models.objects import fetch, store
+from wind_kedro.models.objects import ChangedObjectError, digest_of, fetch, store
 from wind_kedro.models.protocol import Array, Forecaster
 
 MANIFEST = "manifest.json"
@@ -186,18 +186,20 @@ class FleetModel:
         (folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
 
     @classmethod
-    def load(cls, folder: Path, objects: Path | None = None) -> Self:
+    def load(cls, folder: Path, objects: Path | None = None, sha256: str | None = None) -> Self:
         """Read what `save` wrote; the models are read when they are asked for.
 
         Args:
             folder: of the manifest.
             objects: where the models are, if no longer where the manifest says.
+            sha256: digest that the manifest must have; none: any, which is for models that nobody else could have written.
 
         Raises:
             FileNotFoundError: if there is no manifest in ``folder``.
+            ChangedObjectError: if the manifest has another digest.
             ValueError: if this version cannot read it.
         """
-        manifest = read_manifest(folder)
+        manifest = read_manifest(folder, sha256)
         place = Path(manifest["objects"]) if objects is None else objects.resolve()
 
         def member(entry: dict[str, Any]) -> Member:
@@ -220,22 +222,31 @@ class FleetModel:
         )
 
 
-def read_manifest(folder: Path) -> dict[str, Any]:
-    """What the manifest in ``folder`` says.
+def read_manifest(folder: Path, sha256: str | None = None) -> dict[str, Any]:
+    """The manifest in ``folder``; with ``sha256``, its digest is compared before a byte of it is parsed.
 
     Raises:
         FileNotFoundError: if there is none.
+        ChangedObjectError: if it has another digest.
         ValueError: if it is of another layout.
     """
     path = folder / MANIFEST
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file, so there are no models of a fleet in this folder")
-    manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    content = path.read_bytes()
+    if sha256 is not None and digest_of(content) != sha256:
+        raise ChangedObjectError(f"{path}: is not the manifest that was promoted (its digest is {digest_of(content)})")
+    manifest: dict[str, Any] = json.loads(content)
     if manifest.get("format") != FORMAT:
         raise ValueError(
             f"{path}: layout {manifest.get('format')}, but this version reads {FORMAT}; train the models anew"
         )
     return manifest
+
+
+def manifest_digest(folder: Path) -> str:
+    """SHA-256 of the manifest in ``folder``."""
+    return digest_of((folder / MANIFEST).read_bytes())
 
 
 def _beside(members: Mapping[tuple[str, str, str], Member], product_id: str, entity_id: str) -> dict[str, Member]:

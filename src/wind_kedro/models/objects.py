@@ -7,34 +7,58 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
+import uuid
 from functools import lru_cache
 from pathlib import Path
 
 from wind_kedro.models import load_model
 from wind_kedro.models.protocol import Forecaster
-from wind_kedro.storage.temporary import neighbour_of
+from wind_kedro.storage.temporary import Scratch, neighbour_of
 
 #: In a stored model's folder: the digests of the models that it was lent, by the name that it has for them.
 LENT = "lent.json"
+#: Safety bound on what is read into memory for one stored model, bytes.
+MAX_OBJECT_BYTES = 2 << 30
 
 
 class ChangedObjectError(ValueError):
     """A stored model is not what its name says."""
 
 
+def digest_of(content: bytes) -> str:
+    """SHA-256, as hexadecimal digits."""
+    return hashlib.sha256(content).hexdigest()
+
+
 def digest(folder: Path) -> str:
-    """SHA-256 over the files of a folder: of each, in order of its path, the path and the digest of its bytes."""
+    """SHA-256 over the files of a folder: of each, in order of its path, the path and the digest of its bytes.
+
+    Raises:
+        ChangedObjectError: if the folder has more bytes than a stored model may have.
+    """
+    return _digest(_contents(folder))
+
+
+def _contents(folder: Path) -> dict[str, bytes]:
+    """The files of a folder by path, each read once: what is verified is what is parsed."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    if sum(path.stat().st_size for path in files) > MAX_OBJECT_BYTES:
+        raise ChangedObjectError(f"{folder}: has more than {MAX_OBJECT_BYTES >> 20} MiB; no stored model is so large")
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
+
+
+def _digest(contents: dict[str, bytes]) -> str:
     whole = hashlib.sha256()
-    for path in sorted(folder.rglob("*"), key=lambda path: path.relative_to(folder).as_posix()):
-        if path.is_file():
-            whole.update(path.relative_to(folder).as_posix().encode() + b"\0")
-            whole.update(hashlib.sha256(path.read_bytes()).digest())
+    for path in sorted(contents):
+        whole.update(path.encode() + b"\0")
+        whole.update(hashlib.sha256(contents[path]).digest())
     return whole.hexdigest()
 
 
 def store(forecaster: Forecaster, objects: Path, known: dict[int, str] | None = None) -> str:
-    """Save a fitted model into ``objects`` under its digest, which is returned; what is there already is left as it is.
+    """Save a fitted model into ``objects`` under its digest, which is returned; what is there is left, unless it is damaged.
 
     What it was lent is stored beside it, not in it: a model of the fleet is there once, and its borrowers name it. ``known``:
     digests of models already stored, by identity; added to.
@@ -50,6 +74,8 @@ def store(forecaster: Forecaster, objects: Path, known: dict[int, str] | None = 
         if lent:
             (neighbour / LENT).write_text(json.dumps(lent, indent=2) + "\n", encoding="utf-8")
         name = digest(neighbour)
+        if (objects / name).exists() and not is_whole(name, objects):
+            (objects / name).rename(objects / f"{name}.damaged-{uuid.uuid4().hex[:8]}")
         if not (objects / name).exists():
             try:
                 neighbour.rename(objects / name)
@@ -63,22 +89,39 @@ def store(forecaster: Forecaster, objects: Path, known: dict[int, str] | None = 
     return name
 
 
+def is_whole(name: str, objects: Path) -> bool:
+    """Whether the stored model of that digest is there and is what was stored."""
+    try:
+        return digest(objects / name) == name
+    except (OSError, ChangedObjectError):
+        return False
+
+
 def fetch(name: str, objects: Path) -> Forecaster:
-    """The fitted model of that digest.
+    """The fitted model of that digest, which is verified before any parser sees a byte.
 
     Raises:
         FileNotFoundError: if there is none.
         ChangedObjectError: if its files are others than those that were stored.
     """
     folder = objects / name
+    if not re.fullmatch("[0-9a-f]{64}", name):
+        raise ChangedObjectError(f"{name!r} is no digest, so no stored model has this name")
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder}: no such model in the store")
-    found = digest(folder)
+    contents = _contents(folder)
+    found = _digest(contents)
     if found != name:
         raise ChangedObjectError(f"{folder}: was changed after it was stored (its files have digest {found})")
-    model = load_model(folder)
-    if (folder / LENT).is_file():
-        for borrowed, digest_of_lent in json.loads((folder / LENT).read_text(encoding="utf-8")).items():
+    # A private copy of the verified bytes: whoever writes to the store meanwhile changes nothing of what is parsed.
+    with Scratch("model") as private:
+        for path, content in contents.items():
+            file = Path(private) / path
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(content)
+        model = load_model(Path(private))
+    if LENT in contents:
+        for borrowed, digest_of_lent in json.loads(contents[LENT]).items():
             model.lend(borrowed, _lent(digest_of_lent, objects.resolve()))
     return model
 

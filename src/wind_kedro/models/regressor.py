@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from pydantic import Field, field_validator
 
+from wind_kedro.models.allowed import check_skops, load_regressor
 from wind_kedro.models.columns_learnt import (
     ColumnForecaster,
     ColumnParameters,
@@ -46,7 +47,6 @@ class RegressorParameters(ColumnParameters):
         package = path.partition(".")[0]
         if not all(part.isidentifier() for part in path.split(".")) or "." not in path:
             raise ValueError(f"'{path}' is not an import path, such as sklearn.linear_model.Ridge")
-        # What a saved model may name when it is read is what may be called: the interpreter's own library can do anything.
         if package in sys.stdlib_module_names:
             raise ValueError(f"'{path}' is not a regressor: it is of Python's own library")
         return path
@@ -113,24 +113,16 @@ class Regressor(ColumnForecaster):
     def _keep(self, folder: Path) -> dict[str, Any]:
         import skops.io
 
-        skops.io.dump(self._regressor, folder / ARTEFACT)
+        content = skops.io.dumps(self._regressor)
+        # What could not be read again is refused when it is trained, not when it is to forecast.
+        check_skops(content, str(self))
+        (folder / ARTEFACT).write_bytes(content)
         arrays = {"center": self._center, "scale": self._scale, "heights": self._heights, "misses": self._misses}
         save_arrays(folder / ARRAYS, arrays)
         return {}
 
     def _recall(self, folder: Path, learnt: dict[str, Any]) -> None:
-        import skops.io
-
-        path = folder / ARTEFACT
-        self._regressor = skops.io.load(path, trusted=self._trusted(skops.io.get_untrusted_types(file=path)))
+        self._regressor = load_regressor((folder / ARTEFACT).read_bytes(), str(folder / ARTEFACT))
         stored = load_arrays(folder / ARRAYS)
         self._center, self._scale = stored["center"], stored["scale"]
         self._heights, self._misses = stored["heights"], stored["misses"]
-
-    def _trusted(self, types: list[str]) -> list[str]:
-        """Those of the types in a file that may be made: of scikit-learn, NumPy, and the package that the regressor is of.
-
-        skops refuses a file that holds any other.
-        """
-        packages = {"sklearn", "numpy", self.parameters.regressor.partition(".")[0]}
-        return [name for name in types if name.partition(".")[0] in packages]

@@ -17,7 +17,11 @@ import pandas as pd
 
 from wind_kedro.errors import WindKedroError
 from wind_kedro.forecasts import KEYS
+from wind_kedro.governance.signing import Keyring
 from wind_kedro.provenance import Provenance, sha256
+
+#: What the document of a training is signed for.
+_PURPOSE = "training kit"
 
 
 class NoKitError(WindKedroError):
@@ -59,26 +63,56 @@ class Kits:
         return content
 
     def keep(self, run_id: str, document: Mapping[str, Any]) -> None:
-        """Write the document of a training, after all its parts."""
+        """Write the document of a training, after all its parts, and sign it: it names code and libraries that are run again."""
         from wind_kedro.datasets.written_aside import aside
 
+        content = (json.dumps(document, indent=2, sort_keys=True) + "\n").encode()
+        with aside(self._signature_of(run_id)) as file:
+            file.write_text(json.dumps(Keyring().sign(_PURPOSE, _signed(run_id, content))), encoding="utf-8")
         with aside(self.folder / f"{run_id}.json") as file:
-            file.write_text(json.dumps(document, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+            file.write_bytes(content)
+
+    def adopt(self) -> int:
+        """Sign the documents that no trusted key has signed, after somebody looked; how many they were."""
+        from wind_kedro.datasets.written_aside import aside
+
+        adopted = 0
+        for path in sorted(self.folder.glob("*.json")):
+            content = path.read_bytes()
+            if self._fault(path.stem, content):
+                with aside(self._signature_of(path.stem)) as file:
+                    file.write_text(json.dumps(Keyring().sign(_PURPOSE, _signed(path.stem, content))), encoding="utf-8")
+                adopted += 1
+        return adopted
 
     def document(self, run_id: str) -> dict[str, Any]:
         """What was kept of a training.
 
         Raises:
-            NoKitError: if nothing was.
+            NoKitError: if nothing was, or the document is not what was signed.
         """
         path = self.folder / f"{run_id}.json"
         if not path.is_file():
             raise NoKitError(f"nothing was kept of training run '{run_id}' ({path}): its models cannot be rebuilt")
         try:
-            document: dict[str, Any] = json.loads(path.read_text("utf-8"))
+            content = path.read_bytes()
+            if fault := self._fault(run_id, content):
+                raise NoKitError(f"{path}: {fault}; if it is of an earlier version: kedro wind keys adopt")
+            document: dict[str, Any] = json.loads(content)
         except (OSError, ValueError, RecursionError) as error:
             raise NoKitError(f"{path}: cannot be read ({' '.join(str(error).split())[:200]})") from None
         return document
+
+    def _fault(self, run_id: str, content: bytes) -> str:
+        """Why the document of a training does not count; empty: a trusted key has signed it."""
+        try:
+            signed = json.loads(self._signature_of(run_id).read_text("utf-8"))
+            return Keyring().fault(_PURPOSE, _signed(run_id, content), signed.get("key"), signed.get("signature"))
+        except (OSError, ValueError, AttributeError, RecursionError):
+            return "is not signed"
+
+    def _signature_of(self, run_id: str) -> Path:
+        return self.folder / f"{run_id}.sig"
 
     def put_table(self, table: pd.DataFrame) -> dict[str, Any]:
         """Keep a table: in parts by month of issue, where it has issues and comes back the same from them, else whole."""
@@ -143,6 +177,10 @@ def keep_training(
             "provenance": provenance.model_dump(exclude={"configuration"}),
         },
     )
+
+
+def _signed(run_id: str, content: bytes) -> dict[str, str]:
+    return {"run_id": run_id, "sha256": sha256(content)}
 
 
 def _parquet(table: pd.DataFrame) -> bytes:

@@ -114,7 +114,11 @@ def compare(kits: Kits, run_id: str, entries: list[dict[str, Any]], objects: Pat
                 )
                 continue
             again = made.members[key].forecaster
-            there = fetch(entry["object"], objects)
+            try:
+                there = fetch(entry["object"], objects)
+            except Exception as error:  # a damaged file: the other models are compared all the same
+                members.append(about | {"same": False, "rows": 0, "difference": None, "fault": f"is damaged: {error}"})
+                continue
             rows = inputs.iloc[rows_of[key]]
             was, now = there.predict(rows), again.predict(rows)
             members.append(

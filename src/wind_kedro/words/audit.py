@@ -126,7 +126,11 @@ def _score(outcome: dict[str, Any]) -> str:
 @click.option("--head", help="A head that was kept elsewhere, as this command prints it: NUMBER:SHA256.")
 @click.pass_obj
 def verify(options: dict[str, str | None], head: str | None) -> None:
-    """Check that no record of the audit was changed or removed."""
+    """Check that no record of the audit was changed, added or removed, and that its head is signed by a key that is trusted here.
+
+    The evidence is worth as much as the key: those who can use the private key can make the whole audit anew. Keep the head that
+    this command prints elsewhere, and check against it with --head.
+    """
     from wind_kedro.audit import Head
     from wind_kedro.datasets.audit_trail import BrokenChainError
     from wind_kedro.errors import WindKedroError
@@ -137,9 +141,11 @@ def verify(options: dict[str, str | None], head: str | None) -> None:
         kept = None
         if head is not None:
             number, _, digest = head.partition(":")
-            if not number.isdigit() or len(digest) != len(Head().sha256):
+            if not (number.isascii() and number.isdigit()) or len(digest) != len(Head().sha256):
                 raise WindKedroError(f"--head {head}: write NUMBER:SHA256, as this command prints it")
             kept = Head(int(number), digest)
+        for name in trail.strangers():
+            click.echo(f"{name}: is no part of the audit, and is passed over", err=True)
         faults = trail.verify(kept)
         if faults:
             raise BrokenChainError("\n".join(faults))

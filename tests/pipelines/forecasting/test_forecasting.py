@@ -1,8 +1,10 @@
 """Who issues a forecast, and what is said where nobody can. Hill's product is issued at 06:00 and 18:00, shore's at 06:10."""
 
 import dataclasses
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,8 +14,11 @@ import pytest
 from wind_kedro import contracts
 from wind_kedro.cards import Fleet
 from wind_kedro.clock import Clock
+from wind_kedro.datasets.registry import RefusedVersionError
+from wind_kedro.models.climatology import Climatology, ClimatologyParameters
 from wind_kedro.models.fleet_model import FleetModel, Member
 from wind_kedro.pipelines.forecasting.nodes import NoForecastError, issue_forecasts
+from wind_kedro.pipelines.forecasting.shadows import issue_shadows
 
 MakeTable = Callable[[list[dict[str, Any]]], pd.DataFrame]
 MEMBERS = {"hill": "hours", "both": "hours", "shore": "quarters"}
@@ -37,6 +42,8 @@ class Versions:
     """A registry that makes the version that is asked for, and remembers which were."""
 
     asked: list[str] = field(default_factory=list)
+    refusal: str = ""
+    fault: str = ""
 
     def version(self, version: str) -> FleetModel:
         self.asked.append(version)
@@ -70,6 +77,7 @@ def _promotions(*rows: tuple[str, str, str]) -> pd.DataFrame:
             champion_score=np.nan,
             reason="",
             recorded_at=time,
+            manifest_sha256="d" * 64,
         )
     )
 
@@ -105,7 +113,36 @@ ALL = Clock.model_validate({"as_of": "2024-03-02T12:00", "issue_from": "2024-03-
 def _issue(
     features: pd.DataFrame, promotions: pd.DataFrame, fleet: Fleet, clock: Clock = ALL, versions: Versions | None = None
 ) -> pd.DataFrame:
-    return contracts.Forecasts.validate(issue_forecasts(features, versions or Versions(), promotions, fleet, clock))  # type: ignore[arg-type]
+    return _issue_all(features, promotions, fleet, clock, versions)[0]
+
+
+def _observed(*rows: tuple[str, str, float]) -> pd.DataFrame:
+    """Observations of the hill, 3,000 kW: valid at, available at, share of capacity."""
+    table = pd.DataFrame(rows, columns=["valid_at", "available_at", "share"])
+    for name in ("valid_at", "available_at"):
+        table[name] = pd.to_datetime(table[name], utc=True)
+    return table.assign(
+        entity_id="hill", granularity_minutes=60, available_capacity_kw=3000.0, imputed_share=0.0,
+        power_kw=3000.0 * table["share"].astype(float),
+    )  # fmt: skip
+
+
+#: Where nothing was observed yet.
+NOTHING = _observed()
+
+
+def _issue_all(
+    features: pd.DataFrame,
+    promotions: pd.DataFrame,
+    fleet: Fleet,
+    clock: Clock = ALL,
+    versions: Versions | None = None,
+    observations: pd.DataFrame = NOTHING,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Forecasts, and the stored models that could not be used."""
+    made: Any = versions or Versions()
+    forecasts, failures = issue_forecasts(features, observations, made, promotions, fleet, clock)
+    return contracts.Forecasts.validate(forecasts), contracts.ModelFailures.validate(failures)
 
 
 def _by(table: pd.DataFrame, entity_id: str) -> dict[str, str]:
@@ -305,7 +342,7 @@ def test_only_the_versions_that_speak_are_loaded(fleet: Fleet, features: pd.Data
         fleet,
         versions=versions,
     )
-    assert versions.asked == ["2"]
+    assert set(versions.asked) == {"2"}
 
 
 # --- fallbacks ---------------------------------------------------------------------------------------------------------
@@ -361,7 +398,155 @@ def test_where_the_champion_fails_a_fallback_stands_in_and_without_one_the_other
     table = _issue(features, _promotions(*FOREVER), fleet, versions=WithFallbacks())
     assert set(table.loc[table["entity_id"] == "hill", "fallback"]) == {"last"}
     assert set(table.loc[table["entity_id"] != "hill", "fallback"]) == {""}
-    assert "hours/hill: the champion failed: ValueError: spoilt" in caplog.text
+    assert "hours/hill: champion 'model_1' of version 1: ValueError: spoilt" in caplog.text
     without = _issue(features, _promotions(*FOREVER), fleet)
     assert set(without["entity_id"]) == {"both", "shore"}
     assert "hours/hill: the champion failed at 3 issues from" in caplog.text
+
+
+# --- stored models that cannot be used -----------------------------------------------------------------------------------
+
+#: Before each issue of the hill another power was observed; the last of them only after the first issue.
+OBSERVED = _observed(
+    ("2024-02-28 07:00", "2024-02-28 08:00", 0.2),
+    ("2024-02-29 07:00", "2024-02-29 08:00", 0.4),
+    ("2024-03-01 07:00", "2024-03-01 12:00", 0.9),
+)
+
+
+class Stored(Versions):
+    """Versions whose models are stored files, read when they are asked for."""
+
+    def __init__(self, folder: Path, spoilt: Callable[[Path], None] | None = None, whose: str = "hill") -> None:
+        super().__init__()
+        self.folder = folder
+        objects = folder / "objects"
+        members, fallbacks = {}, {}
+        for entity_id, product_id in MEMBERS.items():
+            model, last = (
+                Climatology(LEVELS[product_id], parameters=ClimatologyParameters(min_rows=1)).fit(
+                    pd.DataFrame({"hour_of_day": [6.0, 7.0]}), pd.Series([share, share])
+                )
+                for share in (0.5 + list(MEMBERS).index(entity_id) / 100, 0.7)
+            )
+            members[product_id, entity_id] = Member("model_1", model)
+            fallbacks[product_id, entity_id, "last"] = Member("last", last)
+        FleetModel(pd.Timestamp("2024-02-01", tz="UTC"), members, fallbacks=fallbacks).save(folder, objects)
+        if spoilt is not None:
+            named = FleetModel.load(folder).members[MEMBERS[whose], whose].object
+            spoilt(objects / str(named))
+
+    def version(self, version: str) -> FleetModel:
+        return FleetModel.load(self.folder)
+
+
+DAMAGES = [
+    pytest.param(lambda model: (model / "climatology.npz").write_bytes(b"garbage"), id="garbage"),
+    pytest.param(lambda model: (model / "climatology.npz").unlink(), id="a file gone"),
+    pytest.param(shutil.rmtree, id="the model gone"),
+    pytest.param(lambda model: (model / "model.json").write_text("[" * 100_000), id="too deep"),
+    pytest.param(lambda model: (model / "more.pkl").write_bytes(b"\x80\x04."), id="a file more"),
+]
+
+
+@pytest.mark.parametrize("spoilt", DAMAGES)
+def test_a_damaged_model_stops_no_other_and_is_a_failure(
+    fleet: Fleet, features: pd.DataFrame, tmp_path: Path, spoilt: Callable[[Path], None]
+) -> None:
+    sound, none = _issue_all(features, _promotions(*FOREVER), fleet, versions=Stored(tmp_path / "sound"))
+    assert none.empty
+    table, failures = _issue_all(features, _promotions(*FOREVER), fleet, versions=Stored(tmp_path / "it", spoilt))
+    hill = table["entity_id"] == "hill"
+    assert table[~hill].to_csv() == sound[sound["entity_id"] != "hill"].to_csv(), "the others, to the byte"
+    assert set(table.loc[hill, "fallback"]) == {"last"}
+    (failure,) = failures.to_dict("records")
+    assert {name: failure[name] for name in ("product_id", "entity_id", "model_version", "model", "role")} == {
+        "product_id": "hours", "entity_id": "hill", "model_version": "1", "model": "model_1", "role": "champion",
+    }  # fmt: skip
+    assert failure["message"].startswith("hours/hill: champion 'model_1' of version 1: ")
+    assert "\n" not in failure["message"]
+    assert set(failures["raised_at"]) == {ALL.as_of}
+
+
+def test_where_champion_and_fallback_are_damaged_the_climatology_of_the_observations_stands_in(
+    fleet: Fleet, features: pd.DataFrame, tmp_path: Path
+) -> None:
+    versions = Stored(tmp_path)
+    stored = FleetModel.load(tmp_path)
+    for member in (stored.members["hours", "hill"], stored.fallbacks["hours", "hill", "last"]):
+        shutil.rmtree(tmp_path / "objects" / str(member.object))
+    # The fallback is one and the same object for all: the others do not need it.
+    table, failures = _issue_all(features, _promotions(*FOREVER), fleet, versions=versions, observations=OBSERVED)
+    hill = table[table["entity_id"] == "hill"]
+    assert set(hill["fallback"]) == {"observed_climatology"}
+    assert set(table.loc[table["entity_id"] != "hill", "fallback"]) == {""}
+    assert list(failures["role"]) == ["champion", "fallback"]
+    # At 06:00 of 1 March two powers were known, 20 and 40 % of 3,000 kW; from 18:00 on, 90 % too.
+    medians = hill.groupby("issued_at")["q500_kw"].first()
+    assert medians.tolist() == pytest.approx([900.0, 1200.0, 1200.0])
+
+
+def test_where_nothing_was_observed_either_nothing_is_issued_and_the_others_are(
+    fleet: Fleet, features: pd.DataFrame, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    versions = Stored(tmp_path)
+    shutil.rmtree(tmp_path / "objects")
+    with pytest.raises(
+        NoForecastError, match=r"hours/hill: the champion failed at 3 issues .* no such model in the store"
+    ):
+        _issue_all(features, _promotions(*FOREVER), fleet, versions=versions)
+    table, failures = _issue_all(features, _promotions(*FOREVER), fleet, versions=versions, observations=OBSERVED)
+    assert set(table["entity_id"]) == {"hill"}
+    assert len(failures) == 6
+    assert "not issued: quarters/shore: the champion failed at 2 issues" in caplog.text
+
+
+class Refused(Versions):
+    """A registry whose versions are not what was promoted."""
+
+    def version(self, version: str) -> FleetModel:
+        self.asked.append(version)
+        raise RefusedVersionError(
+            f"version {version} of model 'fleet' is refused: {self.refusal or 'another manifest'}"
+        )
+
+
+def test_a_refused_version_is_named_and_the_climatology_of_the_observations_stands_in(
+    fleet: Fleet, features: pd.DataFrame
+) -> None:
+    table, failures = _issue_all(features, _promotions(*FOREVER), fleet, versions=Refused(), observations=OBSERVED)
+    assert set(table["fallback"]) == {"observed_climatology"}
+    assert set(table["model_version"]) == {"1"}
+    assert set(table["model"]) == {"m"}, "the candidate that was promoted"
+    assert failures["message"].iloc[0] == (
+        "hours/hill: champion 'm' of version 1: version 1 of model 'fleet' is refused: another manifest"
+    )
+
+
+@pytest.mark.parametrize("rows", [FOREVER, []], ids=["entries are left", "none is left"])
+def test_a_log_of_promotions_that_was_cut_off_is_no_reason_for_an_older_model(
+    fleet: Fleet, features: pd.DataFrame, rows: list[tuple[str, str, str]]
+) -> None:
+    versions = Refused(refusal="promotion 2 removed")
+    table, failures = _issue_all(features, _promotions(*rows), fleet, versions=versions, observations=OBSERVED)
+    assert set(table["fallback"]) == {"observed_climatology"}
+    assert set(failures["entity_id"]) == {"hill", "both", "shore"}
+    assert failures["message"].str.contains("promotion 2 removed").all()
+
+
+def test_an_entry_of_the_log_that_is_passed_over_is_a_failure(fleet: Fleet, features: pd.DataFrame) -> None:
+    table, failures = _issue_all(
+        features, _promotions(*FOREVER), fleet, versions=Versions(fault="promotion 2 is not signed")
+    )
+    assert set(table["fallback"]) == {""}
+    assert failures[["role", "message"]].to_numpy().tolist() == [["promotions", "promotion 2 is not signed"]]
+
+
+def test_a_damaged_shadow_harms_nobody(
+    fleet: Fleet, features: pd.DataFrame, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    forecasts = _issue(features, _promotions(*FOREVER), fleet)
+    for versions in (Refused(), Stored(tmp_path, shutil.rmtree)):
+        made: Any = versions
+        shadows = issue_shadows(forecasts, features, made, _promotions(*FOREVER), fleet, ALL)
+        assert shadows.empty

@@ -433,6 +433,7 @@ def make_world(*, farms=1, kind="analysis", reporting=None):
                         "champion_score": None,
                         "reason": "the first <champion>",
                         "recorded_at": "2026-01-01T00:00Z",
+                        "manifest_sha256": "d" * 64,
                     }
                     for entity_id in fleet.products[0].members
                 ]

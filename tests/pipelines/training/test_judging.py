@@ -64,10 +64,11 @@ def _world(fleet: Fleet, make_features: MakeTable, observe: MakeTable) -> dict[s
 def _promotions(*models: str) -> pd.DataFrame:
     time = pd.Timestamp("2024-02-20", tz="UTC")
     columns = contracts.Promotions.to_schema().columns
-    table = pd.DataFrame({"model": list(models)}, columns=list(columns)).assign(
+    required = [name for name, column in columns.items() if column.required]
+    table = pd.DataFrame({"model": list(models)}, columns=required).assign(
         promotion=1, parent=0, action="train", author="", product_id="hours", entity_id="hill", model_version="1", run_id="r",
         deciding_score="pinball_share", score=0.1, champion_score=np.nan, reason="", promoted_at=time, trained_through=time,
-        available_at=time, recorded_at=time,
+        available_at=time, recorded_at=time, manifest_sha256="d" * 64,
     )  # fmt: skip
     return contracts.Promotions.validate(table)
 

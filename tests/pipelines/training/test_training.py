@@ -486,7 +486,9 @@ def _promotions(*rows: tuple[str, str, str, str, str]) -> pd.DataFrame:
     """Rows of product, entity, model, version and time."""
     table = pd.DataFrame(rows, columns=["product_id", "entity_id", "model", "model_version", "promoted_at"])
     time = pd.to_datetime(table["promoted_at"], utc=True, format="ISO8601")
-    table = table.assign(promoted_at=time, trained_through=time, available_at=time, recorded_at=time)
+    table = table.assign(
+        promoted_at=time, trained_through=time, available_at=time, recorded_at=time, manifest_sha256="d" * 64
+    )
     table = table.assign(promotion=range(1, len(table) + 1), parent=range(len(table)), action="train", author="")
     return contracts.Promotions.validate(
         table.assign(run_id="r", deciding_score="pinball_share", score=0.1, champion_score=np.nan, reason="")
@@ -1019,6 +1021,10 @@ class Registered:
     def version(self, version: str) -> Any:
         assert version == self.version_number
         return self
+
+    def manifest_sha256(self, version: str) -> str:
+        assert version == self.version_number
+        return "d" * 64
 
 
 def _promote(fleet: Fleet, before: list[Any], **models: str) -> tuple[pd.DataFrame, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from fnmatch import fnmatchcase
 
 import numpy as np
@@ -14,6 +15,8 @@ from wind_kedro.columns import BASE, CORRECTIONS, quantile_column
 from wind_kedro.datasets.registry import RegisteredModels
 from wind_kedro.forecasts import KEYS, feature_matrix
 from wind_kedro.models import Contributions
+
+logger = logging.getLogger(__name__)
 
 #: Features that no group names.
 OTHER = "other"
@@ -76,9 +79,13 @@ def explain_forecasts(
         ]
         known = wanted.merge(features.drop(columns=["weather_run_at", "lead_minutes"]), on=KEYS, validate="one_to_one")
         for (entity_id, version), rows in known.groupby(["entity_id", "model_version"], sort=True):
-            member = model_versions.version(str(version)).members[product.id, str(entity_id)]
             inputs = rows[["lead_minutes", *feature_matrix(features).columns.drop("lead_minutes")]]
-            found = member.forecaster.contributions(inputs)
+            try:
+                member = model_versions.version(str(version)).members[product.id, str(entity_id)]
+                found = member.forecaster.contributions(inputs)
+            except Exception as error:  # whatever a model does, the others are explained all the same
+                logger.warning("%s/%s: its forecast cannot be explained: %s", product.id, entity_id, error)
+                continue
             if found is not None:
                 parts.append(_told(rows.reset_index(drop=True), inputs, found, drivers))
     if not parts:

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import logging
 
-import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from wind_kedro.calibration import Calibration, calibrated
 from wind_kedro.cards import Fleet, Group, Product
 from wind_kedro.champions import versions_at
 from wind_kedro.clock import Clock
-from wind_kedro.columns import quantile_columns
 from wind_kedro.datasets.registry import RegisteredModels
 from wind_kedro.errors import WindKedroError
-from wind_kedro.forecasts import KEYS, forecast_rows, model_table
-from wind_kedro.models.fleet_model import FleetModel
+from wind_kedro.forecasts import KEYS, forecast_rows
+from wind_kedro.pipelines.forecasting.fallbacks import Failures, Forecast, model_of, predict_with_fallbacks, span
 from wind_kedro.portfolio import add_portfolios
 
 logger = logging.getLogger(__name__)
@@ -28,13 +24,21 @@ class NoForecastError(WindKedroError):
 
 
 def issue_forecasts(
-    features: pd.DataFrame, model_versions: RegisteredModels, promotions: pd.DataFrame, fleet: Fleet, clock: Clock
-) -> pd.DataFrame:
-    """One row per product, entity, issue time and interval: quantiles in kW, as the champion promoted by then gives them.
+    features: pd.DataFrame,
+    observations: pd.DataFrame,
+    model_versions: RegisteredModels,
+    promotions: pd.DataFrame,
+    fleet: Fleet,
+    clock: Clock,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """One row per product, entity, issue time and interval: quantiles in kW, as the champion promoted by then gives them. And one
+    row per stored model that could not be used where it was needed.
 
     They are kept beside what is issued, so that later ones can be corrected by their errors (`calibrate_forecasts`).
 
-    Where no weather reaches an interval or the champion fails, a fallback of the same version stands in, and the row says so.
+    Where no weather reaches an interval or the champion fails, a fallback of the same version stands in, and the row names it.
+    Where the stored models cannot be used (a damaged file, a version or a log of promotions that is not what was signed), the
+    climatology of the observations known at the issue stands in (`observed_climatology`), which needs no stored file.
 
     A model is used at an issue time only if it was promoted and available by then. An entity without a champion at an issue
     time, or without features for it, is left out and logged; the others are issued.
@@ -44,16 +48,18 @@ def issue_forecasts(
     """
     parts: list[pd.DataFrame] = []
     refused: list[str] = []
-    wanted = {product.id: clock.issues(product) for product in fleet.products}
+    failures = Failures(clock)
+    if model_versions.fault and not model_versions.refusal:
+        failures.add_promotions(model_versions.fault)
     groups = dict(iter(features.groupby(["product_id", "entity_id"])))
     for product in fleet.products:
-        issues = pd.DatetimeIndex(wanted[product.id])
+        issues = pd.DatetimeIndex(clock.issues(product))
         for entity_id in fleet.modelled(product):
             rows = groups.get((product.id, entity_id), features.iloc[:0])
             rows = rows[rows["issued_at"].isin(issues)]
             champions = versions_at(promotions, product.id, entity_id, issues)
             for version, model_issues in champions.items():
-                if version is None:
+                if version is None and not model_versions.refusal:
                     refused.append(_no_champion(promotions, product, entity_id, model_issues))
                     continue
                 due = rows[rows["issued_at"].isin(model_issues)]
@@ -61,41 +67,38 @@ def issue_forecasts(
                 if len(unknown):
                     as_of = f"{clock.as_of:%Y-%m-%dT%H:%M}"
                     refused.append(
-                        f"{product.id}/{entity_id}: no features for {_span(unknown)}: run feature_engineering as of {as_of}"
+                        f"{product.id}/{entity_id}: no features for {span(unknown)}: run feature_engineering as of {as_of}"
                     )
                 if due.empty:
                     continue
-                fleet_model = model_versions.version(version)
-                member = fleet_model.members[product.id, entity_id]
-                new_levels = set(product.quantile_levels) - set(member.forecaster.levels)
+                member = failures.member(model_versions, promotions, product, entity_id, version)
+                new_levels = set() if member is None else set(product.quantile_levels) - set(member.levels)
                 if new_levels:
                     refused.append(
                         f"{product.id}/{entity_id}: version {version} was trained without quantile levels "
                         f"{sorted(new_levels)} of the product's card: run training"
                     )
                     continue
-                spoken = speak(fleet_model, due, product, entity_id)
-                heard = pd.DatetimeIndex([time for told, _ in spoken.values() for time in told["issued_at"]])
-                silent = due[~due["issued_at"].isin(heard)]
-                windless = silent.groupby("issued_at")["wind_speed_100m_ms"].count() == 0
-                for issues_lost, why in (
-                    (windless.index[windless], "no weather reaches {}; choose an as_of inside the data"),
-                    (windless.index[~windless], "the champion failed at {}, and nothing stands in"),
-                ):
-                    if len(issues_lost):
-                        lost = _span(pd.DatetimeIndex(issues_lost))
-                        refused.append(f"{product.id}/{entity_id}: {why.format(lost)}")
-                for fallback, (told, shares) in spoken.items():
+                fleet_model = None if member is None else model_versions.version(str(version))
+                forecast = predict_with_fallbacks(fleet_model, due, observations, product, entity_id, version, failures)
+                refused += [f"{product.id}/{entity_id}: {why}" for why in _not_served(due, forecast)]
+                for fallback, (told, shares) in forecast.items():
                     parts.append(
                         forecast_rows(
-                            told, shares, product, fleet, model=member.model, model_version=version, fallback=fallback
+                            told,
+                            shares,
+                            product,
+                            fleet,
+                            model=member.model if member else model_of(promotions, product, entity_id, version),
+                            model_version=version or "",
+                            fallback=fallback,
                         )
                     )
     for reason in refused:
         logger.warning("not issued: %s", reason)
     if not parts:
-        raise NoForecastError("nothing could be issued: " + "; ".join(refused))
-    return pd.concat(parts, ignore_index=True)
+        raise NoForecastError("nothing could be issued: " + "; ".join([*refused, *failures.messages()]))
+    return pd.concat(parts, ignore_index=True), failures.table()
 
 
 def calibrate_forecasts(
@@ -140,56 +143,22 @@ def _tell(issued: pd.DataFrame, product: Product, group: Group, issues: pd.Datet
     """Log what a portfolio lacks."""
     refused = issues.difference(pd.DatetimeIndex(issued["issued_at"]))
     if len(refused):
-        logger.warning("not issued: %s/%s: too few of its farms at %s", product.id, group.id, _span(refused))
+        logger.warning("not issued: %s/%s: too few of its farms at %s", product.id, group.id, span(refused))
     for words, rows in issued[issued["fallback"] != ""].groupby("fallback"):
-        at = _span(pd.DatetimeIndex(rows["issued_at"].unique()))
+        at = span(pd.DatetimeIndex(rows["issued_at"].unique()))
         logger.warning("%s/%s at %s: %s", product.id, group.id, at, words)
 
 
-Spoken = dict[str, tuple[pd.DataFrame, NDArray[np.float64]]]
-
-
-def speak(fleet_model: FleetModel, due: pd.DataFrame, product: Product, entity_id: str) -> Spoken:
-    """Rows that are due with their quantiles as shares, by who gave them: ``''`` the champion, else the fallback that stood in.
-
-    Older weather runs stand in for newer ones in the features already. Where none reaches an interval, or the champion fails, the
-    version's fallbacks are asked in their order; the first that gives a number for every level has the interval. Without any, the
-    champion speaks wherever some weather reaches the issue.
-
-    Args:
-        fleet_model: the version in force.
-        due: features of one product and entity, a row an interval.
-        product: which.
-        entity_id: whose.
-    """
-    columns = quantile_columns(product.quantile_levels, "share")
-    fallbacks = fleet_model.fallbacks_of(product.id, entity_id)
-    windy = due["wind_speed_100m_ms"].notna()
-    if not fallbacks:
-        windy = windy.groupby(due["issued_at"]).transform("any")
-    spoken: Spoken = {}
-    left = due
-    if windy.any():
-        try:
-            spoken[""] = (due[windy], fleet_model.predict(model_table(due[windy]))[columns].to_numpy())
-            left = due.loc[~windy]
-        except Exception as error:  # whatever somebody's model does: a fallback or the others go on, and it is told
-            logger.error("%s/%s: the champion failed: %s: %s", product.id, entity_id, type(error).__name__, error)
-    for name, member in fallbacks.items():
-        if left.empty or not member.speaks(product.quantile_levels):
-            continue
-        shares = member.shares(left, product.quantile_levels)
-        known = np.asarray(np.isfinite(shares).all(axis=1), dtype=np.bool_)
-        if known.any():
-            spoken[name] = (left.iloc[np.flatnonzero(known)], shares[known])
-            left = left.iloc[np.flatnonzero(~known)]
-    for name, (rows, _) in spoken.items():
-        if name:
-            at_issues = _span(pd.DatetimeIndex(rows["issued_at"].unique()))
-            logger.warning(
-                "%s/%s: '%s' stands in at %s, %d intervals", product.id, entity_id, name, at_issues, len(rows)
-            )
-    return spoken
+def _not_served(due: pd.DataFrame, forecast: Forecast) -> list[str]:
+    """Why issues have no forecast at all."""
+    served = pd.DatetimeIndex([time for rows, _ in forecast.values() for time in rows["issued_at"]])
+    silent = due[~due["issued_at"].isin(served)]
+    windless = silent.groupby("issued_at")["wind_speed_100m_ms"].count() == 0
+    reasons = (
+        (windless.index[windless], "no weather reaches {}; choose an as_of inside the data"),
+        (windless.index[~windless], "the champion failed at {}, and nothing stands in"),
+    )
+    return [why.format(span(pd.DatetimeIndex(issues))) for issues, why in reasons if len(issues)]
 
 
 def _no_champion(promotions: pd.DataFrame, product: Product, entity_id: str, issues: pd.DatetimeIndex) -> str:
@@ -197,11 +166,4 @@ def _no_champion(promotions: pd.DataFrame, product: Product, entity_id: str, iss
     first = (
         f"the first was promoted at {own['promoted_at'].min():%Y-%m-%dT%H:%M}" if len(own) else "none was ever promoted"
     )
-    return f"{product.id}/{entity_id}: no champion at {_span(issues)} ({first}): run training as of an earlier time"
-
-
-def _span(issues: pd.DatetimeIndex) -> str:
-    def text(time: dt.datetime) -> str:
-        return f"{time:%Y-%m-%dT%H:%M}"
-
-    return text(issues[0]) if len(issues) == 1 else f"{len(issues)} issues from {text(issues[0])} to {text(issues[-1])}"
+    return f"{product.id}/{entity_id}: no champion at {span(issues)} ({first}): run training as of an earlier time"

@@ -4,6 +4,7 @@ features ───────┬───────────────�
 model_versions ─┼─ issue_forecasts ─ model_forecasts ─ calibrate_forecasts ─ forecasts ─ explain_forecasts ─ drivers
 promotions ─────┘                                            │
 observations, replay_model_forecasts ────────────────────────┘
+observations ── issue_forecasts ─ model_failures, the stored models that could not be used
 model_forecasts, model_versions, promotions ── issue_shadows ─ shadow_forecasts, which nobody sends
 """
 
@@ -21,8 +22,8 @@ def create_pipeline() -> Pipeline:
         [
             Node(
                 issue_forecasts,
-                inputs=["features", "model_versions", "promotions", "params:fleet", "params:clock"],
-                outputs="model_forecasts",
+                inputs=["features", "observations", "model_versions", "promotions", "params:fleet", "params:clock"],
+                outputs=["model_forecasts", "model_failures"],
                 name="issue_forecasts",
             ),
             Node(

@@ -9,7 +9,7 @@ import pandas as pd
 from wind_kedro.cards import Fleet
 from wind_kedro.champions import versions_at
 from wind_kedro.clock import Clock
-from wind_kedro.datasets.registry import RegisteredModels
+from wind_kedro.datasets.registry import NoModelError, RegisteredModels
 from wind_kedro.forecasts import KEYS, forecast_rows
 
 logger = logging.getLogger(__name__)
@@ -39,7 +39,11 @@ def issue_shadows(
                 due = rows[rows["issued_at"].isin(version_issues)]
                 if version is None or due.empty:
                     continue
-                for name, member in model_versions.version(version).shadows_of(product.id, entity_id).items():
+                try:
+                    shadows = model_versions.version(version).shadows_of(product.id, entity_id)
+                except NoModelError:  # `issue_forecasts` has noted it
+                    continue
+                for name, member in shadows.items():
                     if not member.speaks(product.quantile_levels):
                         continue
                     try:
@@ -50,6 +54,6 @@ def issue_shadows(
                     parts.append(forecast_rows(due, shares, product, fleet, model=name, model_version=version))
     if not parts:
         return pd.DataFrame(columns=list(dict.fromkeys([*model_forecasts.columns, "role"])))
-    shadows = pd.concat(parts, ignore_index=True)
-    beside = model_forecasts.merge(shadows[KEYS].drop_duplicates(), on=KEYS)
-    return pd.concat([shadows.assign(role="shadow"), beside.assign(role="champion")], ignore_index=True)
+    issued = pd.concat(parts, ignore_index=True)
+    beside = model_forecasts.merge(issued[KEYS].drop_duplicates(), on=KEYS)
+    return pd.concat([issued.assign(role="shadow"), beside.assign(role="champion")], ignore_index=True)

@@ -24,6 +24,7 @@ from wind_kedro.forecasts import KEYS, feature_matrix, forecast_rows, known_at
 from wind_kedro.gate import DEFAULT_RULES, GateRules
 from wind_kedro.interventions import learnable
 from wind_kedro.models import ModelConfig, with_members
+from wind_kedro.models.allowed import allow_classes, classes_of
 from wind_kedro.models.hand_over import FleetPart
 from wind_kedro.portfolio import add_portfolios
 from wind_kedro.scores import Scoring, latest_versions, score_forecasts
@@ -97,6 +98,11 @@ class Training(BaseModel):
         unknown = [name for name in self.fallbacks if name not in self.candidates]
         if unknown:
             raise ValueError(f"fallbacks: no candidate {', '.join(unknown)}; there are {', '.join(self.candidates)}")
+        return self
+
+    @model_validator(mode="after")
+    def _stored_models_may_name_these(self) -> Self:
+        allow_classes(classes_of({name: config.model_dump() for name, config in self.candidates.items()}))
         return self
 
 

@@ -102,6 +102,8 @@ def _kept(
             continue
         try:
             version = versions.version(row["model_version"])
+            if key not in version.members:
+                raise NoModelError(f"version {row['model_version']} has no model of it")
             members[key] = version.members[key]
             fallbacks |= {whose: member for whose, member in version.fallbacks.items() if whose[:2] == key}
         except NoModelError as error:
@@ -143,6 +145,7 @@ def promote(
         author="",
         promoted_at=training_time,
         model_version=made.version,
+        manifest_sha256=model_versions.manifest_sha256(made.version),
         available_at=training_time,
         recorded_at=pd.Timestamp(dt.datetime.now(dt.UTC)),
     )
