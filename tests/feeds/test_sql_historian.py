@@ -15,7 +15,7 @@ import tempfile
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import quote
 
 import pyarrow as pa
@@ -37,9 +37,12 @@ PASSWORD = "s3cr3t+/=&?@ x"  # noqa: S105 - opens nothing but the server below
 
 
 class Postgres:
-    """A PostgreSQL of our own, which can be stopped and started."""
+    """A PostgreSQL of our own, which can be stopped and started; its certificate is its own authority."""
 
-    def __init__(self, folder: Path, programs: Path) -> None:
+    ca_file: ClassVar[str]
+
+    def __init__(self, folder: Path, programs: Path, certificate: Path) -> None:
+        Postgres.ca_file = str(certificate)
         self._programs, self._data = programs, folder / "data"
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
@@ -53,6 +56,11 @@ class Postgres:
         if self._as:
             shutil.chown(password, "nobody")
         self._run("initdb", "-U", "wind", "-A", "scram-sha-256", f"--pwfile={password}", "--no-sync", "-E", "UTF8")
+        for name in ("server.crt", "server.key"):
+            shutil.copy(certificate, self._data / name)
+            (self._data / name).chmod(0o600)
+            if self._as:
+                shutil.chown(self._data / name, "nobody")
         self.start()
 
     def _run(self, program: str, *arguments: str) -> None:
@@ -60,7 +68,7 @@ class Postgres:
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd="/", timeout=60)
 
     def start(self) -> None:
-        options = f"-F -p {self.port} -c listen_addresses=127.0.0.1 -c unix_socket_directories= -c timezone=Asia/Tokyo"
+        options = f"-F -p {self.port} -c ssl=on -c listen_addresses=127.0.0.1 -c unix_socket_directories= -c timezone=Asia/Tokyo"
         self._run("pg_ctl", "-w", "-o", options, "-l", f"{self._data}/log", "start")
 
     def stop(self) -> None:
@@ -76,14 +84,14 @@ class Postgres:
 
 
 @pytest.fixture(scope="session")
-def postgres() -> Iterator[Postgres]:
+def postgres(certificate: Path) -> Iterator[Postgres]:
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"))
     programs = found[-1].parent if found else Path(shutil.which("postgres") or "/nowhere").parent
     if not (programs / "pg_ctl").exists():
         pytest.skip("no PostgreSQL here (Debian: postgresql)")
     # Not below pytest's folder, which only its owner may enter.
     folder = Path(tempfile.mkdtemp(prefix="wind-kedro-postgres-"))
-    server = Postgres(folder, programs)
+    server = Postgres(folder, programs, certificate)
     yield server
     server.stop()
     shutil.rmtree(folder, ignore_errors=True)
@@ -116,7 +124,7 @@ class Historian:
             "id": "scada", "into": "scada", "url": self.url, "table": 'Odd "name', "cursor": "Changed at", "rows_per_batch": 3,
             "settle_seconds": 600, "credentials": self.credentials, "longest_wait_seconds": 0.05,
         }  # fmt: skip
-        merged = card | fields
+        merged = card | ({} if self.is_sqlite else {"ca_file": Postgres.ca_file}) | fields
         return SqlHistorian.model_validate({name: value for name, value in merged.items() if value is not None})
 
 
@@ -412,7 +420,15 @@ def test_refused_credentials_are_told_at_once_and_never_said(
 ) -> None:
     caplog.set_level(logging.DEBUG)
     feed = SqlHistorian.model_validate(
-        {"id": "scada", "into": "scada", "url": postgres.url, "table": "x", "cursor": "id", "credentials": credentials}
+        {
+            "id": "scada",
+            "into": "scada",
+            "url": postgres.url,
+            "table": "x",
+            "cursor": "id",
+            "credentials": credentials,
+            "ca_file": Postgres.ca_file,
+        }
     )
     with pytest.raises(FeedError, match=r"authentication failed.*correct its credentials") as error:
         _land(feed, tmp_path)

@@ -441,6 +441,7 @@ def _ftp(feed: DropFolder) -> Any:
     host, port = _host(feed)
     names = {name: feed.secret(name) for name in ("username", "password") if feed.credentials}
     secure = feed.scheme == "ftps"
+    tls = {"context": feed.tls_context()} if secure else {}
     if names and not secure:
         feed.warn_in_the_clear(host)
 
@@ -462,7 +463,6 @@ def _ftp(feed: DropFolder) -> Any:
     class Verified(FTPFileSystem):  # type: ignore[misc]  # fsspec has no types
         def _connect(self) -> None:
             """Connect with our TLS settings; FTP_TLS sends AUTH TLS before the user's name."""
-            tls = {"context": feed.tls_context()} if secure else {}
             self.ftp = Bounded(timeout=self.timeout, encoding=self.encoding, **tls)
             self.ftp.connect(self.host, self.port)
             self.ftp.login(*self.cred)
