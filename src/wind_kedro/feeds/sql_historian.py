@@ -206,6 +206,7 @@ class _Reading:
         self.place = place
         # What this pass has read from its place on: once it is through, this is all there is to remember.
         self._returned: dict[str, Cursor] = {}
+        self._kind: str | None = None
         self._engine = _engine(feed)
         self._connection: sa.Connection | None = None
         self._chunks: Generator[_Chunk] | None = None
@@ -250,7 +251,7 @@ class _Reading:
         fresh, cursors, unusable = [], list[Cursor](), list[Any]()
         for row in chunk.rows:
             cursor = row[at]
-            if cursor is not None and not self._is_usable(cursor, cursors):
+            if cursor is not None and not self._is_usable(cursor):
                 unusable.append(cursor)
                 cursor = None
             if cursor is not None:
@@ -272,14 +273,14 @@ class _Reading:
         self._returned = {hashed: cursor for hashed, cursor in self._returned.items() if hashed in self.place.seen}
         return fresh
 
-    def _is_usable(self, cursor: Any, before: Sequence[Cursor]) -> bool:
-        """Whether a reading may go on from a cursor: a time that is past, or a number, of the kind of those before it.
+    def _is_usable(self, cursor: Any) -> bool:
+        """Whether a reading may go on from a cursor: a time that is past, or a number, of the kind that the column holds.
 
         A row with another one lands and is remembered, and does not move the place: one date of the year 9999 would hide
         every later row.
         """
-        known = self.place.start if self.place.start is not None else next(iter(before), None)
-        if known is not None and _kind_of(cursor) != _kind_of(known):
+        known = self._kind if self.place.start is None else _kind_of(self.place.start)
+        if known is not None and _kind_of(cursor) != known:
             return False
         if isinstance(cursor, float | decimal.Decimal):
             return math.isfinite(cursor)
@@ -304,7 +305,7 @@ class _Reading:
         escaped = Counter(
             name for row in rows for name, value in zip(chunk.names, row, strict=True) if isinstance(value, _Escaped)
         )
-        strange = [row[at] for row in rows if row[at] is not None and not self._is_usable(row[at], ())]
+        strange = [row[at] for row in rows if row[at] is not None and not self._is_usable(row[at])]
         lines = [f"{count:,} values of column {name!a} are no text: escaped" for name, count in escaped.items()]
         if strange:
             shown = ascii(str(strange[0])[:_SHOWN])
@@ -345,6 +346,8 @@ class _Reading:
         import sqlalchemy as sa
 
         source = _source(self._feed)
+        if self.place.start is None and connection.dialect.name == "sqlite":
+            self._kind = self._usual_kind(connection, source)
         cursor: sa.ColumnElement[Any] = source.c[self._feed.cursor]
         rows = sa.select(sa.text("*")).select_from(source)
         start = self.place.start
@@ -364,6 +367,19 @@ class _Reading:
                     pending = _Chunk(names, part, last=False)
         if pending is not None:
             yield _Chunk(pending.names, pending.rows, last=True)
+
+    def _usual_kind(self, connection: sa.Connection, source: sa.FromClause) -> str | None:
+        """What most rows of a column of SQLite hold, whose values may each be of another type; none: neither of the two."""
+        import sqlalchemy as sa
+
+        kind = sa.func.typeof(source.c[self._feed.cursor])
+        counted = sa.select(kind, sa.func.count()).select_from(source).group_by(kind)
+        kinds = {"integer": "number", "real": "number", "text": "text"}
+        counts: Counter[str] = Counter()
+        for name, count in connection.execute(counted, self._feed.params):
+            if name in kinds:
+                counts[kinds[name]] += count
+        return counts.most_common(1)[0][0] if counts else None
 
     def _parts(self, result: sa.CursorResult[Any]) -> Iterator[list[tuple[Any, ...]]]:
         """The rows in parts of at most `rows_per_batch`, and of about `max_batch_bytes`."""
