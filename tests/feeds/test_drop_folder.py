@@ -274,6 +274,19 @@ def sftp_card(remote: Any, **changes: Any) -> dict[str, Any]:
     return card | changes
 
 
+def test_the_switch_accepts_any_host_key_and_warns_each_time(
+    open_remote: Callable[[str], Any], raw: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    remote = open_remote("sftp")
+    remote.put("a.csv", "a")
+    card = sftp_card(remote, known_hosts=str(raw / "nowhere"), verify_server=False)
+    feed = build_feed("coast", card)
+    assert isinstance(feed, DropFolder)
+    assert contents(pull(raw, feed)) == [("a.csv", "a")]
+    assert pull(raw, feed) == []
+    assert caplog.text.count("verify_server is false") == 2
+
+
 def test_a_server_that_is_not_the_one_expected_gets_no_password(open_remote: Callable[[str], Any], raw: Path) -> None:
     remote = open_remote("sftp")
     remote.put("a.csv", "a")
