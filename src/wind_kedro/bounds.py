@@ -12,9 +12,12 @@ import struct
 import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from wind_kedro.errors import WindKedroError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 MIB = 1 << 20
 GIB = 1 << 30
@@ -406,11 +409,12 @@ class _YamlSize:
         return f"{self._what}: line {event.start_mark.line + 1}"
 
 
-def check_parquet(path: Path, *, max_bytes: int = MAX_FILE_BYTES) -> None:
+def check_parquet(source: Path | pa.NativeFile, what: str | None = None, *, max_bytes: int = MAX_FILE_BYTES) -> None:
     """Check a Parquet file by its footer before its data are read: sizes, columns, row groups, values.
 
     Args:
-        path: the file.
+        source: the file, or its path; an open file is left where it was read to.
+        what: name of the file in messages; that of the path if there is one.
         max_bytes: most bytes that its pages unpack to.
 
     Raises:
@@ -421,10 +425,12 @@ def check_parquet(path: Path, *, max_bytes: int = MAX_FILE_BYTES) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    what, size = path.name, path.stat().st_size
-    with path.open("rb") as file:
-        file.seek(max(0, size - _PARQUET_TAIL_BYTES))
-        tail = file.read(_PARQUET_TAIL_BYTES)
+    if isinstance(source, Path):
+        with pa.OSFile(str(source)) as file:
+            return check_parquet(file, what or source.name, max_bytes=max_bytes)
+    what, size = what or "Parquet", source.size()
+    source.seek(max(0, size - _PARQUET_TAIL_BYTES))
+    tail = source.read(_PARQUET_TAIL_BYTES)
     if len(tail) < _PARQUET_TAIL_BYTES or tail[4:] not in {b"PAR1", b"PARE"}:
         raise MalformedError(f"{what}: not a Parquet file, or cut off; fetch it again")
     footer = int.from_bytes(tail[:4], "little")
@@ -433,7 +439,7 @@ def check_parquet(path: Path, *, max_bytes: int = MAX_FILE_BYTES) -> None:
     if footer > MAX_PARQUET_FOOTER_BYTES:
         raise TooLargeError(f"{what}: a footer of {footer:,} bytes; at most {MAX_PARQUET_FOOTER_BYTES:,} are read")
     try:
-        found = pq.read_metadata(path)
+        found = pq.read_metadata(source)
     except (pa.ArrowException, ValueError) as error:
         raise MalformedError(f"{what}: not a sound Parquet file ({_line(error)}); fetch it again") from None
     for count, most, name in (
@@ -452,6 +458,12 @@ def check_parquet(path: Path, *, max_bytes: int = MAX_FILE_BYTES) -> None:
 def is_text(value: str) -> bool:
     """Whether UTF-8 and every reader of Parquet can express a text: no half of a surrogate pair, no NUL."""
     return "\0" not in value and not _SURROGATE.search(value)
+
+
+def escape(content: bytes | str) -> str:
+    r"""Content as text that can be stored: what is not UTF-8, and NUL, in the escapes of Python, as ``\xff``."""
+    raw = content.encode("utf-8", "surrogateescape") if isinstance(content, str) else content
+    return raw.decode("utf-8", "backslashreplace").replace("\0", r"\x00")
 
 
 def _line(error: BaseException) -> str:

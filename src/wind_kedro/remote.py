@@ -18,6 +18,7 @@ import time
 from abc import ABC
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from itertools import permutations
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
@@ -170,12 +171,13 @@ class Remote(Card, ABC):
     def untrusted(self, where: str, error: BaseException) -> WindKedroError | None:
         """The error for a certificate that does not verify; none if something else is wrong."""
         cause: BaseException | None = error
-        while cause is not None and not isinstance(cause, ssl.SSLCertVerificationError):
+        while cause is not None and not hasattr(cause, "verify_message"):  # of `ssl.SSLCertVerificationError`
             cause = cause.__cause__ or cause.__context__
         if cause is None:
             return None
+        why = getattr(cause, "verify_message", "")
         return self.fault(
-            f"{where}: the certificate does not hold ({cause.verify_message}); set `ca_file` to the authority that signed it"
+            f"{where}: the certificate does not hold ({why}); set `ca_file` to the authority that signed it"
         )
 
 
@@ -198,7 +200,8 @@ def redact(text: str, secrets: Iterable[str]) -> str:
         encoded |= {_base64(pair) for pair in (f"{one}:{other}", f"\0{one}\0{other}", f"{quote(one)}:{quote(other)}")}
     # The longest first: a secret that begins another one would leave its end.
     for form in sorted(plain | encoded, key=len, reverse=True):
-        pattern = "".join(map(_any_form, re.sub(r"\s+", " ", form)))
+        words = ["".join(f"(?:{_any_form(character)})" for character in word) for word in re.split(r"\s+", form)]
+        pattern = _any_space().join(words)
         if len(form) < _SHORT_SECRET:
             pattern = rf"(?<!\w){pattern}(?!\w)"
         text = re.sub(pattern, "***", text)
@@ -228,10 +231,15 @@ def _any_form(character: str) -> str:
         forms.append("-" if character == "+" else "_")
     if character in _ESCAPES:
         forms.append(rf"\\+{_ESCAPES[character]}")
-    if character.isspace():
-        forms += [r"\s", r"\+"]
-    # Only the case of the escapes' digits is open.
-    return f"(?:{forms[0]}|(?i:{'|'.join(forms[1:])}))" + ("+" if character.isspace() else "")
+    # Escapes first: one of them may begin with the character. Only the case of their digits is open.
+    return f"(?i:{'|'.join(forms[1:])})|{forms[0]}"
+
+
+@cache
+def _any_space() -> str:
+    """A pattern for white space, which messages put together or break: any of it, any number, in any escape."""
+    forms = [r"\s", r"\+", *map(_any_form, " \t\r\n")]
+    return f"(?:{'|'.join(forms)})+"
 
 
 _ESCAPES = {"\n": "n", "\r": "r", "\t": "t"}

@@ -237,6 +237,51 @@ def test_however_commits_and_fetches_mix_every_row_lands_exactly_once(
 # --- what is no longer there -----------------------------------------------------------------------------------------
 
 
+def test_text_that_is_not_utf8_lands_escaped_and_blocks_nothing(tmp_path: Path, root: Path) -> None:
+    table = tmp_path / "odd"
+    write_deltalake(table, _rows(1))
+    version = _append_file(table, pa.table({"id": [2], "farm": pa.array([b"c\xff"]).cast(pa.binary())}))
+    write_deltalake(table, _rows(3), mode="append")
+    feed = _feed(table)
+    assert [(row["id"], row["farm"]) for row in _land(feed, root)] == [(1, "coast"), (2, "c\\xff"), (3, "coast")]
+    faults = [fault for batch in Landing(root, "lake", "lake").landed() for fault in batch.faults]
+    assert version == 1
+    assert faults == ["1 values of column 'farm' are not UTF-8: their bytes are written as \\x.."]
+
+
+def _append_file(table: Path, rows: pa.Table, path: str = "odd.parquet") -> int:
+    """A version that another writer committed, with a file that it wrote."""
+    version = Table(table).version() + 1
+    texts = [pa.Array.from_buffers(pa.string(), len(rows), rows["farm"].combine_chunks().buffers())]
+    pq.write_table(pa.table({"id": rows["id"], "farm": texts[0]}), table / Path(path).name)
+    size = (table / Path(path).name).stat().st_size
+    add = {"path": path, "partitionValues": {}, "size": size, "modificationTime": 0, "dataChange": True}
+    log = table / "_delta_log" / f"{version:020d}.json"
+    log.write_text(json.dumps({"commitInfo": {"timestamp": 1_700_000_000_000}}) + "\n" + json.dumps({"add": add}))
+    return version
+
+
+@pytest.mark.parametrize("path", ["../other/x.parquet", "/etc/passwd", "%2e%2e/x.parquet", "link.parquet"])
+def test_files_outside_of_the_table_are_refused(tmp_path: Path, root: Path, path: str) -> None:
+    table = tmp_path / "odd"
+    write_deltalake(table, _rows(1))
+    _append_file(table, pa.table({"id": [2], "farm": pa.array([b"c"])}), path)
+    if path == "link.parquet":
+        (table / path).rename(tmp_path / "elsewhere.parquet")
+        (table / path).symlink_to(tmp_path / "elsewhere.parquet")
+    with pytest.raises(FeedError, match=r"not inside of the table's folder"):
+        _land(_feed(table), root)
+    assert len(Landing(root, "lake", "lake").landed()) == 0
+
+
+def test_a_column_named_as_ours_does_not_date_the_rows(tmp_path: Path, root: Path) -> None:
+    table = tmp_path / "odd"
+    write_deltalake(table, pa.table({"id": [1], "landed_at": ["2015-01-01T00:00:00Z"]}))
+    rows = _land(_feed(table), root)
+    assert [(row["id"], row["source_landed_at"]) for row in rows] == [(1, "2015-01-01T00:00:00Z")]
+    assert "landed_at" not in rows[0]
+
+
 def test_history_that_was_vacuumed_is_told_and_a_new_start_works(table: Path, root: Path) -> None:
     feed = _feed(table)
     _land(feed, root)

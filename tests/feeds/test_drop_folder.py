@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import os
 import subprocess
 import sys
 import threading
@@ -148,6 +149,122 @@ def test_a_transfer_that_breaks_off_is_tried_again_and_one_that_grows_waits(
         pull(raw, feed)
 
 
+# --- names and links from outside ------------------------------------------------------------------------------------
+
+
+def test_names_from_outside_never_act_as_marks_of_a_landing(
+    remote: Any, make_feed: Callable[..., DropFolder], raw: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    sound = {"a.csv": "a", "x=1/b.csv": "b", "Landed.csv": "c"}
+    for name, content in sound.items():
+        remote.put(name, content)
+    for name in ("landed_at=2015-01-01T00-00-00.000000Z/d.csv", "x/LANDED_AT=2015/e.csv", "landed_at=2015.csv"):
+        remote.put(name, "backdated")
+    for name in ("_landing.json", "x/_batches.json", ".aside-1/f.csv", "x/_landing.json/g.csv"):
+        remote.put(name, "hidden")
+    feed = make_feed(glob="**/*")
+    landed = pull(raw, feed)
+    assert contents(landed) == sorted(sound.items())
+    faults = [fault for batch in landed for fault in batch.faults]
+    assert len(faults) == 3
+    assert all("looks like a folder of this project (landed_at=…): refused" in fault for fault in faults)
+    assert "refused" in caplog.text
+    assert pull(raw, feed) == []  # recorded once
+    remote.put("h.csv", "later")
+    assert contents(pull(raw, feed)) == [("h.csv", "later")]
+
+
+@pytest.mark.parametrize("kind", ["folder", "sftp"])
+def test_links_are_not_followed(open_remote: Callable[[str], Any], raw: Path, tmp_path: Path, kind: str) -> None:
+    remote = open_remote(kind)
+    (tmp_path / "secret").mkdir()
+    (tmp_path / "secret/passwd.csv").write_text("root")
+    remote.put("sound.csv", "sound")
+    remote.put("sub/sound.csv", "below")
+    for name, target in [
+        ("passwd.csv", "/etc/passwd"), ("near.csv", "sound.csv"), ("folder", tmp_path / "secret"), ("up", ".."),
+        ("dangling.csv", "nowhere"), ("sub/loop", "."),
+    ]:  # fmt: skip
+        (remote.root / name).symlink_to(target)
+    os.mkfifo(remote.root / "pipe.csv")
+    card = {"kind": "drop_folder", "into": "drop", "glob": "**/*", "settle_seconds": 0, **remote.card()}
+    feed = build_feed("coast", card)
+    assert isinstance(feed, DropFolder)
+    landed = pull(raw, feed)
+    assert contents(landed) == [("sound.csv", "sound"), ("sub/sound.csv", "below")]
+    faults = sorted(fault for batch in landed for fault in batch.faults)
+    assert sum("is a symbolic link, which is not followed: refused" in fault for fault in faults) == 6
+    assert sum("is neither a file nor a folder" in fault for fault in faults) == 1
+    assert pull(raw, feed) == []
+    assert list(raw.rglob("passwd*")) == []
+
+
+def test_a_link_that_takes_the_place_of_a_listed_file_is_not_followed(
+    open_remote: Callable[[str], Any], raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    remote = open_remote("folder")
+    (tmp_path / "secret").mkdir()
+    for folder in (tmp_path / "secret", remote.root / "sub", remote.root):
+        folder.mkdir(exist_ok=True)
+        (folder / "a.csv").write_text("12345")
+    feed = build_feed(
+        "coast", {"kind": "drop_folder", "into": "drop", "glob": "**/*", "settle_seconds": 0, **remote.card()}
+    )
+    assert isinstance(feed, DropFolder)
+    settled = DropFolder._settled
+
+    def swap(self: DropFolder, place: Any, files: list[Any]) -> list[Any]:
+        found = settled(self, place, files)
+        (remote.root / "a.csv").unlink()
+        (remote.root / "a.csv").symlink_to(tmp_path / "secret/a.csv")
+        (remote.root / "sub").rename(remote.root / "other")
+        (remote.root / "sub").symlink_to(tmp_path / "secret")
+        return found
+
+    monkeypatch.setattr(DropFolder, "_settled", swap)
+    assert contents(pull(raw, feed)) == []
+
+
+def test_names_that_no_folder_can_hold_are_refused(open_remote: Callable[[str], Any], raw: Path) -> None:
+    remote = open_remote("folder")
+    remote.put("sound.csv", "sound")
+    for name in (b"caf\xe9.csv", b"line\nbreak.csv"):
+        Path(os.fsdecode(os.fsencode(remote.root) + b"/" + name)).write_text("x")
+    card = {"kind": "drop_folder", "into": "drop", "settle_seconds": 0, "max_file_bytes": 10, **remote.card()}
+    remote.put("large.csv", "x" * 11)
+    feed = build_feed("coast", card)
+    assert isinstance(feed, DropFolder)
+    landed = pull(raw, feed)
+    assert contents(landed) == [("sound.csv", "sound")]
+    reasons = [fault.partition("' ")[2] for batch in landed for fault in batch.faults]
+    assert sorted(reasons) == sorted(
+        ["holds control characters, or is not UTF-8: refused"] * 2
+        + ["is larger than `max_file_bytes` (11 bytes): refused"]
+    )
+
+
+def test_a_bucket_may_hold_a_file_and_a_folder_of_one_name(open_remote: Callable[[str], Any], raw: Path) -> None:
+    remote = open_remote("s3")
+    for name in ("a", "a/b", "a/b/c"):
+        remote.put(name, name)
+    feed = build_feed("coast", {"kind": "drop_folder", "into": "drop", "glob": "**/*", **remote.card()})
+    assert isinstance(feed, DropFolder)
+    assert contents(pull(raw, feed)) == [("a", "a"), ("a/b", "a/b"), ("a/b/c", "a/b/c")]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["", "/a", "../a", "a/../b", "a//b", ".a", "a/_b", "landed_at=x", "a/landed_at=2015-01-01/b", "a\0b", "x" * 256],
+)
+def test_no_batch_lands_under_such_a_name(raw: Path, name: str) -> None:
+    from wind_kedro.feeds import Batch
+
+    landing = Landing(raw, "drop", "coast")
+    with landing.locked(), pytest.raises(FeedError, match="no file may land under it"):
+        landing.commit(Batch({name: b"x"}, {}))
+    assert landing.landed() == []
+
+
 # --- host keys -------------------------------------------------------------------------------------------------------
 
 
@@ -155,6 +272,19 @@ def sftp_card(remote: Any, **changes: Any) -> dict[str, Any]:
     card = {"kind": "drop_folder", "into": "drop", **remote.card()}
     del card["host_key"]
     return card | changes
+
+
+def test_the_switch_accepts_any_host_key_and_warns_each_time(
+    open_remote: Callable[[str], Any], raw: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    remote = open_remote("sftp")
+    remote.put("a.csv", "a")
+    card = sftp_card(remote, known_hosts=str(raw / "nowhere"), verify_server=False)
+    feed = build_feed("coast", card)
+    assert isinstance(feed, DropFolder)
+    assert contents(pull(raw, feed)) == [("a.csv", "a")]
+    assert pull(raw, feed) == []
+    assert caplog.text.count("verify_server is false") == 2
 
 
 def test_a_server_that_is_not_the_one_expected_gets_no_password(open_remote: Callable[[str], Any], raw: Path) -> None:

@@ -5,18 +5,22 @@ from __future__ import annotations
 import base64
 import datetime as dt
 import email.utils
+import gzip
 import itertools
 import json
 import logging
+import re
 import threading
 import time
+import tracemalloc
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, quote, urlsplit
 
 import pyarrow.parquet as pq
 import pytest
@@ -573,3 +577,167 @@ def test_a_server_that_is_not_there_is_told_in_one_line(api: Api, tmp_path: Path
     feed = _feed(api).model_copy(update={"url": "http://127.0.0.1:9/x", "attempts": 2})
     with pytest.raises(FeedError, match=r"^feed 'meter': GET http://127\.0\.0\.1:9/x: .*refused; tried 2 times"):
         _land(feed, tmp_path)
+
+
+# --- bounds ----------------------------------------------------------------------------------------------------------
+
+
+def _raw(content: bytes, **headers: str) -> Callable[[BaseHTTPRequestHandler], bool]:
+    def answer(request: BaseHTTPRequestHandler) -> bool:
+        request.send_response(200)
+        for name, value in headers.items():
+            request.send_header(name.replace("_", "-"), value)
+        request.send_header("Content-Length", str(len(content)))
+        request.end_headers()
+        request.wfile.write(content)
+        return True
+
+    return answer
+
+
+def test_a_small_answer_that_unpacks_to_gigabytes_is_refused(api: Api, tmp_path: Path) -> None:
+    packer = zlib.compressobj(9, zlib.DEFLATED, 31)
+    bomb = packer.compress(b"[")
+    for _ in range(300):
+        bomb += packer.compress(bytes(1 << 20))
+    bomb += packer.flush()
+    api.faults = [_raw(bomb, Content_Encoding="gzip")] * 3
+    tracemalloc.start()
+    with pytest.raises(FeedError, match=r"unpack to more than 200 times as many"):
+        _land(_feed(api), tmp_path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 300 << 20
+    assert len(api.asked) == 1
+    twice = gzip.compress(gzip.compress(b"[]"))
+    api.faults = [_raw(twice, Content_Encoding="gzip, gzip")] * 3
+    with pytest.raises(FeedError, match="in the coding 'gzip, gzip', which was not asked for"):
+        _land(_feed(api, attempts=1), tmp_path)
+
+
+def test_a_packed_answer_lands(api: Api, tmp_path: Path) -> None:
+    body = json.dumps({"data": {"items": [{"id": "1", "at": "2024-01-01T00:00:00Z"}]}}).encode()
+    api.faults = [_raw(gzip.compress(body), Content_Encoding="gzip")]
+    assert _ids(_land(_feed(api, window=None), tmp_path)) == [1]
+
+
+def test_bounds_of_the_card(api: Api, tmp_path: Path) -> None:
+    for number in range(9):
+        api.add(number, id=number)
+    for fields, message in (
+        ({"max_bytes": 100}, "holds more than 100 bytes"),
+        ({"max_records": 4}, "more than 4 records in one window"),
+        ({"max_pages": 2}, "more than 2 pages in one window"),
+    ):
+        with pytest.raises(FeedError, match=message):
+            _land(_feed(api, window=None, **fields), tmp_path)
+    assert len(_land(_feed(api, window=None, max_records=9, max_pages=3), tmp_path)) == 9
+
+
+def test_paging_with_ever_new_cursors_ends(api: Api, tmp_path: Path) -> None:
+    count = itertools.count()
+
+    def endless(request: BaseHTTPRequestHandler) -> bool:
+        _send(request, {"data": {"items": [{"id": "1"}]}, "next": f"c{next(count)}"})
+        return True
+
+    api.faults = [endless] * 1000
+    with pytest.raises(FeedError, match="more than 20 pages in one window; correct `paging`"):
+        _land(_feed(api, "/cursor", window=None, max_pages=20), tmp_path)
+    api.faults = [lambda request: _send(request, {"data": {"items": [{"id": "1"}]}, "next": "same"}) or True] * 9
+    with pytest.raises(FeedError, match="names itself or one before it"):
+        _land(_feed(api, "/cursor", window=None), tmp_path)
+    api.faults = [lambda request: _send(request, {"data": {"items": [{"id": "1"}]}, "next": "x" * 100_000}) or True]
+    with pytest.raises(FeedError, match="does not make a URL"):
+        _land(_feed(api, "/cursor", window=None), tmp_path)
+
+
+def test_windows_end_with_the_time_of_the_fetch_and_the_next_goes_on(
+    api: Api, clock: list[dt.datetime], tmp_path: Path
+) -> None:
+    for number in range(0, 96, 6):
+        api.add(number, id=number)
+    clock[0] = _hours(96)
+
+    def slow(request: BaseHTTPRequestHandler) -> bool:
+        time.sleep(0.3)
+        return False
+
+    api.faults = [slow] * 6
+    first = _land(_feed(api, fetch_seconds=0.5), tmp_path)
+    assert 0 < len(first) < 16
+    assert _ids(first + _land(_feed(api), tmp_path)) == list(range(0, 96, 6))
+
+
+@pytest.mark.parametrize(
+    "write", [str, lambda s: quote(s, safe=""), json.dumps, lambda s: base64.b64encode(f"me:{s}".encode()).decode()]
+)
+def test_what_a_server_quotes_back_is_redacted(
+    api: Api, tmp_path: Path, caplog: pytest.LogCaptureFixture, write: Callable[[str], str]
+) -> None:
+    api.refuse = lambda request: True
+    secret = "a key with blanks & signs/="  # noqa: S105 - opens nothing
+    feed = _feed(api, auth={"kind": "basic"}, credentials={"username": "me", "password": secret})
+    api.faults = [
+        lambda request: request.send_response(400, f"we got {write(secret)}") or request.end_headers() or True
+    ]
+    with pytest.raises(FeedError, match=r"answered 400 we got") as error:
+        _land(feed, tmp_path)
+    assert write(secret).strip('"') not in str(error.value) + caplog.text
+
+
+# --- records that cannot be stored -----------------------------------------------------------------------------------
+
+POISON = {
+    "half of a surrogate pair": r'{"id": "7", "x": "\ud800"}',
+    "half a pair in a name": r'{"id": "7", "\udfff": 1}',
+    "NUL": r'{"id": "7", "x": "\u0000"}',
+    "600 levels": '{"id": "7", "x": ' + "[" * 600 + "1" + "]" * 600 + "}",
+    "100,000 levels": '{"id": "7", "x": ' + '{"a":' * 100_000 + "1" + "}" * 100_000 + "}",
+    "a name twice": '{"id": "7", "power": 7, "power": 8}',
+    "a name twice below": '{"id": "7", "a": {"b": 1, "b": 2}}',
+    "nested and with a dot": '{"id": "7", "a.b": 1, "a": {"b": 2}}',
+    "no name": '{"id": "7", "": 1}',
+    "a long name": '{"id": "7", "' + "n" * 5_000 + '": 1}',
+    "many columns": "{" + ",".join(f'"c{number}": "1"' for number in range(3_000)) + "}",
+    "no object": "5",
+    "null": "null",
+    "not UTF-8": b'{"id": "7", "x": "\xff\xfe"}',
+}
+
+
+@pytest.mark.parametrize("name", POISON)
+def test_a_record_that_cannot_be_stored_lands_with_its_bytes_and_blocks_nothing(
+    api: Api, clock: list[dt.datetime], tmp_path: Path, name: str
+) -> None:
+    poison = POISON[name] if isinstance(POISON[name], bytes) else str(POISON[name]).encode()
+    sound = [b'{"id": "1", "at": "2024-01-01T01:00:00Z"}', b'{"id": "2", "at": "2024-01-01T02:00:00Z"}']
+    body = b'{"data": {"items": [' + b",".join([sound[0], bytes(poison), sound[1]]) + b"]}}"
+    clock[0] = _hours(24)
+    api.faults = [_raw(body)]
+    rows = _land(_feed(api), tmp_path)
+    assert [row["id"] for row in rows] == ["1", None, "2"]
+    (fault,) = [row for row in rows if row["fault"] is not None]
+    raw = base64.b64decode(fault["raw"]) if fault["fault"].endswith("; raw is base64") else fault["raw"].encode()
+    assert re.sub(rb"\s", b"", raw) == re.sub(rb"\s", b"", poison)
+    # The window is through: what comes after it lands, and it does not land again.
+    api.faults = [_raw(body)]
+    assert _land(_feed(api), tmp_path) == []
+    clock[0] = _hours(48)
+    api.add(30, id="3")
+    assert [row["id"] for row in _land(_feed(api), tmp_path)] == ["3"]
+
+
+def test_numbers_keep_their_digits_whatever_they_are(api: Api, tmp_path: Path) -> None:
+    numbers = ["1e999", "-1E-999", "NaN", "Infinity", "1" * 5_000, "0.30000000000000001", "-0", "1.10"]
+    api.faults = [
+        _raw(('{"data": {"items": [{' + ",".join(f'"n{i}": {n}' for i, n in enumerate(numbers)) + "}]}}").encode())
+    ]
+    (row,) = _land(_feed(api, window=None), tmp_path)
+    assert list(row.values()) == numbers
+
+
+def test_a_field_named_as_our_own_does_not_date_the_row(api: Api, tmp_path: Path) -> None:
+    api.faults = [_raw(b'{"data": {"items": [{"id": "1", "landed_at": "2015-01-01T00:00:00Z"}]}}')]
+    (row,) = _land(_feed(api, window=None), tmp_path)
+    assert row == {"id": "1", "source_landed_at": "2015-01-01T00:00:00Z"}

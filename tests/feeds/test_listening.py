@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
+from wind_kedro.feeds import Landing
 from wind_kedro.feeds.sparkplug import payload_class
 
 #: A plant, a broker and a publisher are those of conftest.py.
@@ -232,3 +233,52 @@ def test_the_command_listens_to_every_broker_until_it_is_told_to_stop(
     written = [path for path in folder.rglob("*") if path.is_file()]
     assert [path for path in written if login["password"].encode() in path.read_bytes()] == []
     assert login["password"] not in said
+
+
+def test_one_feed_that_fails_however_it_fails_ends_no_other(
+    new_plant: MakePlant, broker: Any, publish: Publish, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One broker is not there, one feed's folder is full, one has a fault of its own: the fourth lands all the same."""
+    import threading
+
+    from wind_kedro.feeds.listening import Listener
+    from wind_kedro.feeds.mqtt import Mqtt
+
+    plants = {
+        name: new_plant(port, client_id=name, into=name, attempts=1, batch_seconds=0.05, topics=["{turbine}/{signal}"])
+        for name, port in [("away", 9), ("full", broker.port), ("broken", broker.port), ("sound", broker.port)]
+    }
+    feeds = [plant.feed.model_copy(update={"id": name}) for name, plant in plants.items()]
+    listen, commit = Mqtt.listen, Landing.commit
+
+    def broken(self: Mqtt, *rest: Any) -> Any:
+        if self.id == "broken":
+            raise RuntimeError("a fault of the code")
+        return listen(self, *rest)
+
+    def full(self: Landing, batch: Any) -> Any:
+        if self.folder.name == "full":
+            raise OSError(28, "No space left on device")
+        return commit(self, batch)
+
+    monkeypatch.setattr(Mqtt, "listen", broken)
+    monkeypatch.setattr(Landing, "commit", full)
+    listener = Listener(feeds, tmp_path)
+    sound = Landing(tmp_path, "sound", "sound")
+
+    def run() -> None:
+        for _ in range(200):
+            time.sleep(0.05)
+            publish("T1/power", r'{"value": "\ud800"}')
+            publish("T1/power", "5")
+            if sum(batch.rows or 0 for batch in sound.landed()) >= 20:
+                break
+        listener._told()
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    listener.run()
+    thread.join()
+    rows = [row for batch in sound.landed() for row in pq.read_table(batch.folder / "part.parquet").to_pylist()]
+    assert len(rows) >= 20
+    assert {row["value"] for row in rows} == {"5", None}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -105,6 +107,92 @@ def test_a_bad_message_stops_nothing_and_is_not_sent_again(make_plant: MakePlant
     assert plant.fetch() == 1
     assert plant.fetch() == 0
     assert [bool(row["fault"]) for row in plant.rows] == [True, True, False, True]
+
+
+POISON = [
+    br'{"value": "\ud800"}', br'"\udfff"', br'{"\ud800": 1}', br'{"value": "\u0000"}', br'{"a": {"b": 1, "b": 2}}',
+    b'{"value": ' + b"[" * 600 + b"]" * 600 + b"}", b'{"a":' * 100_000 + b"1" + b"}" * 100_000, b"[" * 1_000_000,
+    b'{"value": "\xff\xfe"}', b"\0", b'{"": 1}', b'{"' + b"n" * 5_000 + b'": 1}', b"[" + b"1," * 100_000 + b"1]",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("payload", ["json", "sparkplug_json", "sparkplug_b"])
+def test_poison_lands_as_faults_and_what_comes_after_it_lands(
+    make_plant: MakePlant, publish: Publish, payload: str
+) -> None:
+    topic = "T1/power" if payload == "json" else "spBv1.0/coast/DDATA/node/T1"
+    sound: Any = {
+        "json": {"value": 5},
+        "sparkplug_json": {"seq": 1, "metrics": [{"name": "power", "value": 5}]},
+        "sparkplug_b": _one_metric(1),
+    }[payload]
+    plant = make_plant(topics=["#"], payload=payload)
+    for poison in POISON:
+        publish(topic, poison)
+        publish(topic, sound)
+    while plant.fetch():
+        pass
+    rows = plant.rows
+    assert len([row for row in rows if row["value"] == "5" and row["fault"] is None]) == len(POISON)
+    raws = [row for row in rows if row["raw"] is not None]
+    found = {base64.b64decode(row["raw"]) if "base64" in row["fault"] else row["raw"].encode() for row in raws}
+    assert not [poison[:60] for poison in POISON if poison not in found]
+    assert plant.fetch() == 0
+
+
+def _one_metric(seq: int) -> bytes:
+    payload = payload_class()(seq=seq)
+    payload.metrics.add(name="power", datatype=3, int_value=5)
+    return bytes(payload.SerializeToString())
+
+
+def test_one_bad_item_of_an_array_costs_its_own_row(make_plant: MakePlant, publish: Publish) -> None:
+    plant = make_plant(topics=["{turbine}/power"])
+    publish("T1/power", rb'[{"value": 1, "power": 1}, {"value": "\ud800"}, {"power": 1, "power": 2}, {"power": 1e999}]')
+    plant.fetch()
+    assert _only(plant.rows, "signal", "value", "raw") == [
+        ("value", "1", None), ("power", "1", None), (None, None, r'{"value":"\ud800"}'),
+        (None, None, '{"power":1,"power":2}'), ("power", "1e999", None),
+    ]  # fmt: skip
+
+
+def test_large_messages_land_and_stay_within_their_bounds(make_plant: MakePlant, publish: Publish) -> None:
+    plant = make_plant(topics=["{turbine}/power"], max_payload_bytes=1_000, max_batch_bytes=3_000)
+    for number in range(8):
+        publish("T1/power", json.dumps({"number": number, "filler": "x" * 800}))
+    publish("T1/power", "x" * 1_001)
+    assert plant.fetch() >= 3
+    values = [row["value"] for row in plant.rows if row["signal"] != "filler"]
+    assert values == [*map(str, range(8)), None]
+    assert plant.rows[-1]["raw"] == "x" * 1_001
+    assert "larger than `max_payload_bytes`" in plant.rows[-1]["fault"]
+
+
+def test_what_is_remembered_of_edge_nodes_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    import datetime as dt
+
+    from wind_kedro.feeds import sparkplug
+    from wind_kedro.feeds.payloads import Message
+
+    monkeypatch.setattr(sparkplug, "MAX_NODES", 2)
+    monkeypatch.setattr(sparkplug, "MAX_ALIASES", 3)
+    nodes = sparkplug.Nodes()
+    faults = []
+    for number in range(4):
+        metrics = [{"name": f"m{n}", "alias": n, "value": 1} for n in range(number + 1)]
+        message = Message(
+            f"spBv1.0/g/NBIRTH/n{number}",
+            json.dumps({"seq": 0, "metrics": metrics}).encode(),
+            1,
+            False,
+            dt.datetime.now(dt.UTC),
+        )
+        rows = list(sparkplug.sparkplug_rows(message, {}, nodes, "sparkplug_json"))
+        assert len([row for row in rows if row.get("value") == "1"]) == number + 1
+        faults += [row["fault"] for row in rows if row.get("fault")]
+    assert len(nodes.known) == 2
+    assert any("more than 2 edge nodes" in str(fault) for fault in faults)
+    assert any("more than 3 aliases" in str(fault) for fault in faults)
 
 
 # --- retained, late, out of order --------------------------------------------------------------------------------------

@@ -50,9 +50,9 @@ class Email(Channel):
             raise self.fault(f"the server took the mail, but not for {', '.join(refused)}")
 
     def _connect(self, watchdog: Watchdog) -> smtplib.SMTP:
-        # The class opens the socket in its constructor and reads the server's greeting there.
         class Watched(smtplib.SMTP):
             def _get_socket(self, host: str, port: int, timeout: float) -> socket.socket:
+                self._host = host  # whose certificate is checked; `connect` does not set it
                 opened: socket.socket = super()._get_socket(host, port, timeout)  # type: ignore[misc]  # not in its stubs
                 watchdog.watch(opened)
                 return opened
@@ -61,14 +61,18 @@ class Email(Channel):
             """The same with TLS from the first byte on."""
 
         if self.security == "tls":
-            return WatchedTls(self.host, self.port, timeout=self.timeout_seconds, context=self.tls_context())
-        server = Watched(self.host, self.port, timeout=self.timeout_seconds)
-        if self.security == "starttls":
-            try:
+            server: smtplib.SMTP = WatchedTls(timeout=self.timeout_seconds, context=self.tls_context())
+        else:
+            server = Watched(timeout=self.timeout_seconds)
+        if self.security == "none" and self.credentials:
+            self.warn_in_the_clear(self.host)
+        try:
+            server.connect(self.host, self.port)
+            if self.security == "starttls":
                 server.starttls(context=self.tls_context())
-            except BaseException:
-                server.close()
-                raise
+        except BaseException:
+            server.close()
+            raise
         return server
 
     def _judged(self, error: Exception, *, ended: bool) -> Exception:

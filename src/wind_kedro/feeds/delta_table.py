@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import datetime as dt
-import json
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 from urllib.parse import unquote
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from wind_kedro.bounds import check_parquet, escape, parse_json
+from wind_kedro.errors import WindKedroError
 from wind_kedro.remote import PassingError
 
+from .compaction import COLUMN, foreign_names
 from .protocol import Batch, Checkpoint, Feed, FeedError
 
 if TYPE_CHECKING:
@@ -25,6 +28,8 @@ if TYPE_CHECKING:
 _QUIET_VERSIONS = 10
 # The store's own retries are few and short: waiting is the feed's, by its card.
 _STORE_PATIENCE = {"max_retries": "1", "retry_timeout": "30s", "timeout": "60s", "connect_timeout": "10s"}
+#: Most bytes of a version's log. Each data file takes about 1 kB of it.
+_MAX_LOG_BYTES = 256 << 20
 _CHANGE = "_change_type"
 _NEW, _OLD = ("insert", "update_postimage"), ("delete", "update_preimage")
 
@@ -69,6 +74,16 @@ class DeltaTable(Feed):
         1_000_000, gt=0, description="versions land together up to this; one version is never split"
     )
 
+    @model_validator(mode="after")
+    def _verifies(self) -> Self:
+        if any("invalid_certificates" in name.lower() for name in self.storage_options):
+            raise ValueError("storage_options: whether the server is verified is `verify_server`'s to decide")
+        if self.ca_file is not None:
+            raise ValueError("ca_file: the store reads the system's certificates only; name yours in SSL_CERT_FILE")
+        if self.committed_at.lower() == COLUMN:
+            raise ValueError(f"committed_at: '{COLUMN}' is when a batch landed; give another name")
+        return self
+
     def fetch(self, checkpoint: Checkpoint | None, scratch: Path) -> Iterator[Batch]:
         """See `Feed`. The checkpoint holds the table's id and the last version whose rows have landed."""
         lake = self.retry(lambda: _Lake(self, scratch))
@@ -91,10 +106,10 @@ class DeltaTable(Feed):
                 files[path.name] = path
                 rows += count
             if rows >= self.rows_per_batch:
-                yield Batch(files, {"table_id": lake.id, "version": version}, rows)
+                yield Batch(files, {"table_id": lake.id, "version": version}, rows, lake.faults())
                 landed, files, rows = version, {}, 0
         if files or version - landed >= _QUIET_VERSIONS:
-            yield Batch(files, {"table_id": lake.id, "version": version}, rows)
+            yield Batch(files, {"table_id": lake.id, "version": version}, rows, lake.faults())
 
     def _start_again(self, version: int | str) -> str:
         return f"to start again, move what landed in '{self.into}' aside and set `first_version: {version}`"
@@ -117,7 +132,12 @@ class _Lake:
 
         self._feed = feed
         self._scratch = scratch
+        self._escaped: Counter[str] = Counter()
+        insecure = {} if feed.verify_server or "://" not in feed.table else {"allow_invalid_certificates": "true"}
+        if insecure:
+            feed.warn_unverified()
         self._options = {
+            **insecure,
             **(_STORE_PATIENCE if "://" in feed.table else {}),
             **feed.storage_options,
             **{name: feed.secret(name) for name in feed.credentials},
@@ -133,6 +153,14 @@ class _Lake:
             raise feed.fault(
                 f"{feed.table}: has a column '{feed.committed_at}' of its own; give `committed_at` another name"
             )
+
+    def faults(self) -> tuple[str, ...]:
+        """What could not be stored as it is since this was asked last."""
+        found, self._escaped = self._escaped, Counter()
+        return tuple(
+            f"{count:,} values of column {name!a} are not UTF-8: their bytes are written as \\x.."
+            for name, count in found.items()
+        )
 
     def land(self, version: int, whole: bool) -> tuple[Path | None, int]:
         """The rows that a version brought, as a file in scratch, and how many; no file if there are none.
@@ -165,7 +193,17 @@ class _Lake:
             raise self._feed.gone(version, self.version) from None
         except OSError as error:
             raise PassingError(f"{self._feed.table}: {error}") from None
-        except (pa.ArrowException, ValueError) as error:
+        except FeedError:
+            raise
+        except (
+            pa.ArrowException,
+            WindKedroError,
+            ValueError,
+            TypeError,
+            KeyError,
+            AttributeError,
+            OverflowError,
+        ) as error:
             raise self._feed.fault(
                 f"{self._feed.table}: version {version} cannot be read ({error}); repair the table"
             ) from None
@@ -203,8 +241,10 @@ class _Lake:
             )
 
     def _commit(self, version: int) -> _Commit:
-        log = self._files.open_input_file(f"_delta_log/{version:020d}.json").read()
-        actions = [json.loads(line) for line in log.decode().splitlines() if line.strip()]
+        file = self._files.open_input_file(f"_delta_log/{version:020d}.json")
+        if file.size() > _MAX_LOG_BYTES:
+            raise self._feed.fault(f"{self._feed.table}: the log of version {version} has {file.size():,} bytes")
+        actions = [parse_json(line, "an action of the log") for line in file.read().splitlines() if line.strip()]
         info: Mapping[str, Any] = next((action["commitInfo"] for action in actions if "commitInfo" in action), {})
         stamp = info.get("inCommitTimestamp", info.get("timestamp"))
         if stamp is None:  # the protocol does not ask for commitInfo; files are written just before the commit
@@ -246,11 +286,23 @@ class _Lake:
             raise self._feed.fault(
                 f"{self._feed.table}: holds files of another table (a shallow clone); fetch that one"
             )
+        path = unquote(action["path"])
+        if path.startswith("/") or ".." in path.split("/") or not self._is_inside(path):
+            raise self._feed.fault(
+                f"{self._feed.table}: its log names {path!a}, which is not inside of the table's folder; repair it"
+            )
         values = action.get("partitionValues") or {}
         for name, wanted in self._feed.partitions.items():
             if values.get(name) is None or str(values[name]) not in wanted:
                 return []
         return [action]
+
+    def _is_inside(self, path: str) -> bool:
+        """Whether a data file of a local table lies in its folder, with all links followed."""
+        if "://" in self._feed.table:
+            return True
+        folder = Path(self._feed.table).resolve()
+        return (folder / path).resolve().is_relative_to(folder)
 
     # --- the rows ---
 
@@ -290,7 +342,9 @@ class _Lake:
     def _landing_schema(self) -> pa.Schema:
         import pyarrow as pa
 
-        return self._schema.append(pa.field(self._feed.committed_at, pa.timestamp("us", "UTC")))
+        names = foreign_names(self._schema.names)
+        columns = [column.with_name(name) for column, name in zip(self._schema, names, strict=True)]
+        return pa.schema([*columns, pa.field(self._feed.committed_at, pa.timestamp("us", "UTC"))])
 
     def _write(self, actions: _Files, target: Path, at: dt.datetime) -> int:
         """Write the rows of data files as one, with partition columns and the commit's time; returns how many."""
@@ -303,7 +357,10 @@ class _Lake:
         with pq.ParquetWriter(target, schema) as writer:
             for action, changes in actions:
                 values = action.get("partitionValues") or {}
-                with pq.ParquetFile(self._files.open_input_file(unquote(action["path"]))) as file:
+                source = self._files.open_input_file(unquote(action["path"]))
+                check_parquet(source, ascii(action["path"]))
+                source.seek(0)
+                with pq.ParquetFile(source) as file:
                     for batch in file.iter_batches():
                         rows = batch
                         if changes:
@@ -320,17 +377,33 @@ class _Lake:
         """Rows with all columns of the table: a partition's value is not in its files, a younger column not in older ones."""
         import pyarrow as pa
 
-        columns = []
-        for column in schema:
-            if column.name == self._feed.committed_at:
-                columns.append(pa.repeat(pa.scalar(at, column.type), rows.num_rows))
-            elif column.name in self._partitioned_by:
+        columns: list[pa.Array] = []
+        for column in self._schema:
+            if column.name in self._partitioned_by:
                 columns.append(pa.repeat(_partition_value(values.get(column.name), column.type), rows.num_rows))
             elif column.name in rows.schema.names:
-                columns.append(rows.column(column.name).cast(column.type))
+                columns.append(self._as_text(rows.column(column.name).cast(column.type), column.name))
             else:
                 columns.append(pa.nulls(rows.num_rows, column.type))
+        columns.append(pa.repeat(pa.scalar(at, schema.field(len(columns)).type), rows.num_rows))
         return pa.RecordBatch.from_arrays(columns, schema=schema)
+
+    def _as_text(self, column: pa.Array, name: str) -> pa.Array:
+        """A column, if it is of text, with what is not UTF-8 escaped: Parquet does not check it, and readers refuse the file."""
+        import pyarrow as pa
+
+        if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
+            return column
+        try:
+            column.validate(full=True)
+        except pa.ArrowInvalid:
+            raw = column.cast(pa.binary()).to_pylist()
+            texts = [None if value is None else escape(value) for value in raw]
+            self._escaped[name] += sum(
+                text is not None and text.encode() != value for text, value in zip(texts, raw, strict=True)
+            )
+            return pa.array(texts, column.type)
+        return column
 
 
 def _partition_value(value: Any, kind: pa.DataType) -> pa.Scalar:

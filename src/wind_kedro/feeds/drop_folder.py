@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import errno
 import ftplib
 import logging
 import os
@@ -13,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, BinaryIO, Literal, Self, TypeVar
 from urllib.parse import unquote, urlsplit
@@ -350,6 +352,12 @@ class _Place:
 
                 left = max(1.0, self._ends - time.monotonic())
                 entries: list[dict[str, Any]] = sync(system.loop, system._ls, folder, detail=True, timeout=left)
+            elif self._feed.scheme == "sftp":
+                # fsspec takes all for files that are no folders and no links; reading from a pipe blocks many a server.
+                entries = [
+                    system._decode_stat(one, folder) | ({} if _is_plain(one.st_mode or 0) else {"type": "other"})
+                    for one in islice(system.ftp.listdir_iter(folder), _MAX_ENTRIES + 1)
+                ]
             else:
                 entries = system.ls(folder, detail=True)
         except FileNotFoundError as error:
@@ -441,6 +449,7 @@ def _ftp(feed: DropFolder) -> Any:
     host, port = _host(feed)
     names = {name: feed.secret(name) for name in ("username", "password") if feed.credentials}
     secure = feed.scheme == "ftps"
+    tls = {"context": feed.tls_context()} if secure else {}
     if names and not secure:
         feed.warn_in_the_clear(host)
 
@@ -462,7 +471,6 @@ def _ftp(feed: DropFolder) -> Any:
     class Verified(FTPFileSystem):  # type: ignore[misc]  # fsspec has no types
         def _connect(self) -> None:
             """Connect with our TLS settings; FTP_TLS sends AUTH TLS before the user's name."""
-            tls = {"context": feed.tls_context()} if secure else {}
             self.ftp = Bounded(timeout=self.timeout, encoding=self.encoding, **tls)
             self.ftp.connect(self.host, self.port)
             self.ftp.login(*self.cred)
@@ -534,7 +542,12 @@ def _host_keys(feed: DropFolder) -> Any:
 
 def _open_local(path: str, folder: Path) -> BinaryIO:
     """A regular file of the folder. A link may have taken its place, or that of a folder above it, since it was listed."""
-    handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError as error:
+        if error.errno == errno.ELOOP:  # a link
+            raise FileNotFoundError(path) from None
+        raise
     inside = Path(path).resolve() == folder.resolve() / Path(path).relative_to(folder)
     if not inside or not stat.S_ISREG(os.fstat(handle).st_mode):
         os.close(handle)
@@ -552,6 +565,10 @@ def _counting(count: Callable[[int], None]) -> Any:
             count(inc)
 
     return Counting()
+
+
+def _is_plain(mode: int) -> bool:
+    return stat.S_ISREG(mode) or stat.S_ISDIR(mode) or stat.S_ISLNK(mode)
 
 
 def _is_link(about: dict[str, Any]) -> bool:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import datetime as dt
 import decimal
 import json
+import math
 import re
+import ssl
+from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -15,6 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
+from wind_kedro.bounds import escape, is_text
 from wind_kedro.remote import PassingError
 
 from .compaction import PART
@@ -33,6 +37,13 @@ _LASTING = ("28", "3D", "42")
 _REFUSED = re.compile(
     r"authentication failed|no password supplied|no pg_hba\.conf entry|database .* does not exist|role .* does not exist"
 )
+#: Rows that are fetched at a time: the values of a row may be large.
+_ROWS_AT_ONCE = 1000
+#: A cursor of times so far ahead of this machine's clock is no time of writing; clocks without a zone differ by 14 hours.
+_FUTURE = dt.timedelta(days=2)
+_SHOWN = 100
+#: Where Debian, Red Hat and Alpine keep the certificates in one file.
+_SYSTEM_CA = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem")
 _SQLITE_PASSING = ("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_IOERR", "SQLITE_PROTOCOL")
 _TEXT_TIME = re.compile(r"(\d{4}-\d\d-\d\d)([T ])(\d\d:\d\d(?::\d\d)?)")
 
@@ -87,8 +98,26 @@ class SqlHistorian(Feed):
         1000, ge=0, description="a cursor of numbers: rows below the highest are committed this late"
     )
     rows_per_batch: int = Field(100_000, gt=0)
+    max_batch_bytes: int = Field(256 << 20, gt=0, description="of text and binary values; a batch ends there, too")
     remember_at_most: int = Field(200_000, gt=0, description="rows that settle; 16 bytes each in every checkpoint")
     timeout_seconds: int = Field(30, gt=0, description="for a connection; a query may take longer")
+
+    @model_validator(mode="after")
+    def _verifies(self) -> Self:
+        from sqlalchemy.engine import make_url
+
+        url = make_url(self.url)
+        if url.get_backend_name() == "sqlite":
+            if not {"ca_file", "verify_server"}.isdisjoint(self.model_fields_set):
+                raise ValueError("ca_file, verify_server: only for PostgreSQL")
+            return self
+        if "sslrootcert" in url.query:
+            raise ValueError("url: sslrootcert has no effect here; give `ca_file`")
+        if self.verify_server and url.query.get("sslmode", "verify-full") != "verify-full":
+            raise ValueError(
+                "url: this sslmode does not check who the server is; leave it out, or set `verify_server: false`"
+            )
+        return self
 
     @model_validator(mode="after")
     def _table_or_query(self) -> Self:
@@ -108,7 +137,7 @@ class SqlHistorian(Feed):
                 fresh = reading.take(chunk)
                 if fresh:
                     table = _table(chunk.names, fresh)
-                    yield Batch({PART: table}, reading.place.as_checkpoint(), len(fresh))
+                    yield Batch({PART: table}, reading.place.as_checkpoint(), len(fresh), reading.faults(chunk, fresh))
 
 
 # --- where a reading stands ------------------------------------------------------------------------------------------
@@ -177,6 +206,7 @@ class _Reading:
         self.place = place
         # What this pass has read from its place on: once it is through, this is all there is to remember.
         self._returned: dict[str, Cursor] = {}
+        self._kind: str | None = None
         self._engine = _engine(feed)
         self._connection: sa.Connection | None = None
         self._chunks: Generator[_Chunk] | None = None
@@ -218,19 +248,22 @@ class _Reading:
     def take(self, chunk: _Chunk) -> list[tuple[Any, ...]]:
         """The rows of a chunk that have not landed; the place moves behind them."""
         feed, at = self._feed, chunk.names.index(self._feed.cursor)
-        fresh = []
+        fresh, cursors, unusable = [], list[Cursor](), list[Any]()
         for row in chunk.rows:
+            cursor = row[at]
+            if cursor is not None and not self._is_usable(cursor):
+                unusable.append(cursor)
+                cursor = None
+            if cursor is not None:
+                cursors.append(cursor)
             hashed = row_hash([_plain(value) for value in row])
             if hashed not in self._returned and hashed not in self.place.seen:
                 fresh.append(row)
-            self._returned[hashed] = row[at]
-        cursors = [row[at] for row in chunk.rows if row[at] is not None]
-        try:
-            self.place = self._moved(cursors, chunk.last)
-        except TypeError:
-            raise feed.fault(
-                f"the cursor '{feed.cursor}' holds values that cannot be compared; name another `cursor`"
-            ) from None
+            self._returned[hashed] = cursor
+        if unusable and not cursors and self.place.start is None:
+            _before(feed, unusable[0])  # says what is wrong with it
+            raise feed.fault(f"the cursor '{feed.cursor}' holds no value to go on from; name another `cursor`")
+        self.place = self._moved(cursors, chunk.last)
         if len(self.place.seen) > feed.remember_at_most:
             raise feed.fault(
                 f"{len(self.place.seen)} rows settle up to '{feed.cursor}' {cursors[-1] if cursors else 'null'}, "
@@ -239,6 +272,47 @@ class _Reading:
             )
         self._returned = {hashed: cursor for hashed, cursor in self._returned.items() if hashed in self.place.seen}
         return fresh
+
+    def _is_usable(self, cursor: Any) -> bool:
+        """Whether a reading may go on from a cursor: a time that is past, or a number, of the kind that the column holds.
+
+        A row with another one lands and is remembered, and does not move the place: one date of the year 9999 would hide
+        every later row.
+        """
+        known = self._kind if self.place.start is None else _kind_of(self.place.start)
+        if known is not None and _kind_of(cursor) != known:
+            return False
+        if isinstance(cursor, float | decimal.Decimal):
+            return math.isfinite(cursor)
+        if isinstance(cursor, bool) or _kind_of(cursor) == "other":
+            return False
+        if isinstance(cursor, int):
+            return True
+        try:
+            if isinstance(cursor, str):
+                written = _TEXT_TIME.match(cursor)
+                cursor = dt.datetime.fromisoformat(f"{written[1]}T{written[3]}" if written else "")
+            elif not isinstance(cursor, dt.datetime):
+                cursor = dt.datetime.combine(cursor, dt.time())
+            at = cursor if cursor.tzinfo is not None else cursor.replace(tzinfo=dt.UTC)
+            return bool(at < dt.datetime.now(dt.UTC) + _FUTURE and at - dt.timedelta(seconds=self._feed.settle_seconds))
+        except (ValueError, OverflowError):
+            return False
+
+    def faults(self, chunk: _Chunk, rows: Sequence[tuple[Any, ...]]) -> tuple[str, ...]:
+        """What of some rows of a chunk could not land as it is, or cannot be gone on from."""
+        at = chunk.names.index(self._feed.cursor)
+        escaped = Counter(
+            name for row in rows for name, value in zip(chunk.names, row, strict=True) if isinstance(value, _Escaped)
+        )
+        strange = [row[at] for row in rows if row[at] is not None and not self._is_usable(row[at])]
+        lines = [f"{count:,} values of column {name!a} are no text: escaped" for name, count in escaped.items()]
+        if strange:
+            shown = ascii(str(strange[0])[:_SHOWN])
+            lines.append(
+                f"{len(strange):,} rows have a cursor in the future or of another kind, as {shown}: not gone on from"
+            )
+        return tuple(lines)
 
     def _moved(self, cursors: Sequence[Cursor], last: bool) -> _Place:
         """The place behind a chunk: it never goes back, and remembers the rows from there on."""
@@ -264,7 +338,7 @@ class _Reading:
     def _open(self) -> sa.Connection:
         self._returned = {}
         self._connection = self._engine.connect().execution_options(
-            stream_results=True, max_row_buffer=self._feed.rows_per_batch
+            stream_results=True, max_row_buffer=min(_ROWS_AT_ONCE, self._feed.rows_per_batch)
         )
         return self._connection
 
@@ -272,6 +346,8 @@ class _Reading:
         import sqlalchemy as sa
 
         source = _source(self._feed)
+        if self.place.start is None and connection.dialect.name == "sqlite":
+            self._kind = self._usual_kind(connection, source)
         cursor: sa.ColumnElement[Any] = source.c[self._feed.cursor]
         rows = sa.select(sa.text("*")).select_from(source)
         start = self.place.start
@@ -285,12 +361,38 @@ class _Reading:
                     raise self._feed.fault(
                         f"no column '{self._feed.cursor}'; found are {', '.join(names)}; correct `cursor`"
                     )
-                for part in result.partitions(self._feed.rows_per_batch):
+                for part in self._parts(result):
                     if pending is not None:
                         yield pending
-                    pending = _Chunk(names, [tuple(map(_house, row)) for row in part], last=False)
+                    pending = _Chunk(names, part, last=False)
         if pending is not None:
             yield _Chunk(pending.names, pending.rows, last=True)
+
+    def _usual_kind(self, connection: sa.Connection, source: sa.FromClause) -> str | None:
+        """What most rows of a column of SQLite hold, whose values may each be of another type; none: neither of the two."""
+        import sqlalchemy as sa
+
+        kind = sa.func.typeof(source.c[self._feed.cursor])
+        counted = sa.select(kind, sa.func.count()).select_from(source).group_by(kind)
+        kinds = {"integer": "number", "real": "number", "text": "text"}
+        counts: Counter[str] = Counter()
+        for name, count in connection.execute(counted, self._feed.params):
+            if name in kinds:
+                counts[kinds[name]] += count
+        return counts.most_common(1)[0][0] if counts else None
+
+    def _parts(self, result: sa.CursorResult[Any]) -> Iterator[list[tuple[Any, ...]]]:
+        """The rows in parts of at most `rows_per_batch`, and of about `max_batch_bytes`."""
+        feed, part, size = self._feed, list[tuple[Any, ...]](), 0
+        for some in result.partitions(min(_ROWS_AT_ONCE, feed.rows_per_batch)):
+            for row in some:
+                part.append(tuple(map(_house, row)))
+                size += sum(len(value) for value in part[-1] if isinstance(value, str | bytes))
+                if len(part) >= feed.rows_per_batch or size >= feed.max_batch_bytes:
+                    yield part
+                    part, size = [], 0
+        if part:
+            yield part
 
     def _close(self) -> None:
         from sqlalchemy.exc import SQLAlchemyError
@@ -304,6 +406,17 @@ class _Reading:
         with suppress(SQLAlchemyError):
             if connection is not None:
                 connection.close()
+
+
+def _kind_of(cursor: Any) -> str:
+    """What a cursor can be compared with."""
+    if isinstance(cursor, dt.datetime):
+        return "time with a zone" if cursor.tzinfo is not None else "time"
+    if isinstance(cursor, dt.date):
+        return "date"
+    if isinstance(cursor, int | float | decimal.Decimal):
+        return "number"
+    return "text" if isinstance(cursor, str) else "other"
 
 
 def _before(feed: SqlHistorian, reached: Any) -> Any:
@@ -397,31 +510,82 @@ def _engine(feed: SqlHistorian) -> sa.Engine:
         path = Path(str(url.database)).absolute()
 
         def connect() -> sqlite3.Connection:
-            return sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=feed.timeout_seconds)
+            connection = sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=feed.timeout_seconds)
+            # SQLite keeps any bytes as text; one value that is not UTF-8 would fail the whole query.
+            connection.text_factory = lambda raw: raw.decode("utf-8", "surrogateescape")
+            return connection
 
         return sa.create_engine("sqlite://", creator=connect, poolclass=sa.NullPool)
     if feed.credentials:
         url = url.set(username=feed.secret("username"), password=feed.secret("password"))
-    return sa.create_engine(
+    engine = sa.create_engine(
         url.set(drivername=_DIALECTS["postgresql"]),
         poolclass=sa.NullPool,
-        connect_args={"connect_timeout": feed.timeout_seconds, "options": "-c TimeZone=UTC"},
+        connect_args={"connect_timeout": feed.timeout_seconds, "options": "-c TimeZone=UTC", **_tls(feed)},
         execution_options={"isolation_level": "REPEATABLE READ", "postgresql_readonly": True},
         hide_parameters=True,
     )
+    sa.event.listen(engine, "connect", _load_any_time)
+    return engine
+
+
+def _tls(feed: SqlHistorian) -> dict[str, str]:
+    """Libpq's options: by default it takes any server's word for who it is, and none for TLS."""
+    if not feed.verify_server:
+        feed.warn_unverified()
+        return {}
+    # libpq ignores these for a socket of this machine. That of the wheel does not know where the certificates are.
+    system = ssl.get_default_verify_paths().cafile or next((one for one in _SYSTEM_CA if Path(one).is_file()), "system")
+    return {"sslmode": "verify-full", "sslrootcert": feed.ca_file or system}
+
+
+def _load_any_time(connection: Any, _: Any) -> None:
+    """Times that Python has none for (infinity, years beyond 9999) come as text: psycopg would fail the whole query."""
+    import psycopg
+    from psycopg.adapt import Loader
+    from psycopg.pq import Format
+
+    def tolerant(kind: type[Any]) -> type[Any]:
+        class Tolerant(Loader):
+            def __init__(self, oid: int, context: Any = None) -> None:
+                super().__init__(oid, context)
+                self._loader = kind(oid, context)
+
+            def load(self, data: Any) -> Any:
+                """The time, or its text."""
+                try:
+                    return self._loader.load(data)
+                except psycopg.DataError:
+                    return bytes(data).decode()
+
+        return Tolerant
+
+    for name in ("date", "timestamp", "timestamptz"):
+        found = connection.adapters.get_loader(psycopg.adapters.types[name].oid, Format.TEXT)
+        if found is not None:
+            connection.adapters.register_loader(name, tolerant(found))
 
 
 # --- values ----------------------------------------------------------------------------------------------------------
+
+
+class _Escaped(str):
+    """Text that holds escapes for what is no text."""
+
+    __slots__ = ()
 
 
 def _house(value: Any) -> Any:
     """A value as it lands: times with a zone in UTC, what Parquet has no type for as text."""
     if isinstance(value, dt.datetime):
         return value.astimezone(dt.UTC) if value.tzinfo is not None else value
-    if value is None or isinstance(value, bool | int | float | str | bytes | dt.date | decimal.Decimal):
+    if isinstance(value, str):
+        return value if is_text(value) else _Escaped(escape(value))
+    if value is None or isinstance(value, bool | int | float | bytes | dt.date | decimal.Decimal):
         return value
     if isinstance(value, dict | list):
-        return json.dumps(value, default=str, ensure_ascii=False)
+        text = json.dumps(value, default=str, ensure_ascii=False)
+        return text if is_text(text) else json.dumps(value, default=str)
     return bytes(value) if isinstance(value, memoryview) else str(value)
 
 
