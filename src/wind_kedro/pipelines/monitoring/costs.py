@@ -98,7 +98,7 @@ def newest_issues(
     """
     issued = forecasts.loc[forecasts["issued_at"] <= pd.Timestamp(clock.as_of), ["product_id", *_COLUMNS]]
     weather = freshness[freshness["source"] == "weather"]
-    weather = weather.assign(model=weather["subject"].str.partition("/")[0])
+    weather = weather.assign(model=weather["subject"].str.split("/").str[0])
     issues = {}
     for product in fleet.products:
         rows = issued[(issued["product_id"] == product.id) & issued["entity_id"].isin(fleet.modelled(product))]

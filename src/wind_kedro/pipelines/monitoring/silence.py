@@ -31,7 +31,7 @@ def silent_weather(
     do; a source that no product is made from is worth an ``info``.
     """
     weather = freshness[freshness["source"] == "weather"]
-    weather = weather.assign(model=weather["subject"].str.partition("/")[0])
+    weather = weather.assign(model=weather["subject"].str.split("/").str[0])
     for (model, state), rows in weather[weather["state"] != "fresh"].groupby(["model", "state"]):
         farms = sorted(set(rows.loc[rows["relied_on"], "farm_id"])) or sorted(set(rows["farm_id"]))
         severity, costs = "info", []
