@@ -730,15 +730,12 @@ class Incidents(Contract):
     message: Series[str]
     evidence: Series[str]
     action: Series[str]
-    state: Series[str] = pa.Field(isin=["open", "resolved"], default="open", description="resolved: this run ended it")
-    opened_at: Series[Utc] = pa.Field(
-        nullable=True, description="the first of the unbroken series of runs that found it; null: not recorded then"
+    state: Series[str] = pa.Field(
+        nullable=True, isin=["open", "resolved"], description="resolved: this run ended it; null: not recorded, open"
     )
-
-    class Config:
-        """Histories of earlier versions have neither `state` nor `opened_at`."""
-
-        add_missing_columns = True
+    opened_at: Series[Utc] = pa.Field(
+        nullable=True, description="the first of the unbroken series of runs that found it; null: not recorded"
+    )
 
 
 class Freshness(Contract):
@@ -788,10 +785,9 @@ class Alarms(Contract):
     recorded_at: Series[Utc] = pa.Field(description="wall clock")
 
     class Config:
-        """The key. Histories of earlier versions have no `state`."""
+        """The key."""
 
         unique = ["raised_at", "channel", "incident", "state", "outcome"]
-        add_missing_columns = True
 
 
 class Audit(Contract):

@@ -165,7 +165,7 @@ class RunHooks:
         as_of = Clock.model_validate(self._parameters["clock"]).as_of
         now = incidents[
             (incidents["raised_at"] == pd.Timestamp(as_of))
-            & (incidents["state"] == "open")
+            & (incidents["state"] != "resolved")
             & incidents["severity"].isin(severities)
         ]
         if len(now):

@@ -30,7 +30,9 @@ class Message:
     @property
     def worst_first(self) -> list[dict[str, Any]]:
         """The incidents as records: errors, then warnings, then infos, each in the order found; those resolved last."""
-        order = self.incidents["severity"].map(_WORST_FIRST).where(self.incidents["state"] == "open", len(_WORST_FIRST))
+        order = (
+            self.incidents["severity"].map(_WORST_FIRST).where(self.incidents["state"] != "resolved", len(_WORST_FIRST))
+        )
         ordered = self.incidents.iloc[order.argsort(kind="stable")]
         return [{str(name): value for name, value in row.items()} for row in ordered.to_dict("records")]
 
@@ -38,7 +40,7 @@ class Message:
     def subject(self) -> str:
         """One line: how many of which severity or resolved, and the first of them."""
         rows = self.worst_first
-        counts = self.incidents["severity"].where(self.incidents["state"] == "open", "resolved").value_counts()
+        counts = self.incidents["severity"].where(self.incidents["state"] != "resolved", "resolved").value_counts()
         told = ", ".join(
             f"{counts[word]} {word}{'s' if counts[word] > 1 and word in {'error', 'warning'} else ''}"
             for word in (*_WORST_FIRST, "resolved")
@@ -53,7 +55,7 @@ class Message:
         rows = self.worst_first
         parts = [f"As of {self.as_of:%Y-%m-%d %H:%M} UTC"]
         for row in rows[:TOLD_IN_WORDS]:
-            head = row["severity"].upper() if row["state"] == "open" else "RESOLVED"
+            head = row["severity"].upper() if row["state"] != "resolved" else "RESOLVED"
             lines = [f"{head} {_where(row)}{row['message'].removeprefix('resolved: ')}"]
             lines += [
                 f"  {label}: {row[name]}" for label, name in (("Evidence", "evidence"), ("Do", "action")) if row[name]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import ibis
@@ -15,6 +16,7 @@ from wind_kedro.alarms import Channel, Message
 from wind_kedro.alarms.channel import PassingError
 from wind_kedro.cards import Fleet
 from wind_kedro.clock import Clock
+from wind_kedro.datasets.history import History as Stored
 from wind_kedro.datasets.history import empty_table
 from wind_kedro.feeds import build_feeds
 from wind_kedro.pipelines.monitoring.costs import newest_issues
@@ -667,12 +669,16 @@ def test_without_any_channel_nobody_is_reached_and_nothing_is_all_clear() -> Non
     assert incidents[["kind", "severity"]].to_numpy().tolist() == [["alarm_failed", "warning"]]
 
 
-def test_histories_of_earlier_versions_are_read() -> None:
+def test_histories_of_earlier_versions_are_read(tmp_path: Path) -> None:
     """They have no `state` and no `opened_at`: what was found last is open since then."""
     history = History()
     history.run(0, "weather_late")
-    history.incidents = contracts.Incidents.validate(history.incidents.drop(columns=["state", "opened_at"]))
-    history.alarms = contracts.Alarms.validate(history.alarms.drop(columns=["state"]))
+    for name, contract, new in (("incidents", "Incidents", ["state", "opened_at"]), ("alarms", "Alarms", ["state"])):
+        (tmp_path / name).mkdir()
+        getattr(history, name).drop(columns=new).to_parquet(tmp_path / name / "20240331T063000Z.parquet", index=False)
+        path = f"wind_kedro.contracts.{contract}"
+        stored = Stored(filepath=str(tmp_path / name), partition_by=["raised_at"], contract=path).load()
+        setattr(history, name, getattr(contracts, contract).validate(stored))
     assert history.run(6, "weather_late") == [("weather_late", "open", 0)]
     assert history.run(12) == [("all_clear", "open", 12), ("weather_late", "resolved", 0)]
     assert len(SENT) == 2

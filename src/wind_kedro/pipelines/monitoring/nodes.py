@@ -206,9 +206,9 @@ def continue_incidents(found: pd.DataFrame, before: pd.DataFrame, sent: pd.DataF
         at: as of which time this run is; an earlier attempt of it counts as before, so that a rerun gives the same rows.
     """
     before = before[(before["raised_at"] <= at) & ~before["kind"].str.startswith(("challenger_", "all_clear"))]
-    before = before.assign(opened_at=before["opened_at"].fillna(before["raised_at"])).sort_values(
-        "raised_at", kind="stable"
-    )
+    before = before.assign(
+        opened_at=before["opened_at"].fillna(before["raised_at"]), state=before["state"].fillna("open")
+    ).sort_values("raised_at", kind="stable")
     earlier, mine = before[before["raised_at"] < at], before[before["raised_at"] == at]
     last = earlier[(earlier["raised_at"] == earlier["raised_at"].max()) & (earlier["state"] == "open")]
     known = pd.concat([last, mine]).drop_duplicates(IDENTITY)

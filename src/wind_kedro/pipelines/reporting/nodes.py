@@ -316,7 +316,7 @@ def _warnings(
     """What somebody should know, worst first: incidents open as of the newest monitoring, and what these tables show."""
     known = views.known(incidents, "raised_at", clock)
     newest = known["raised_at"].max()
-    still_open = known[(known["raised_at"] == newest) & (known["state"] == "open") & (known["severity"] != "info")]
+    still_open = known[(known["raised_at"] == newest) & (known["state"] != "resolved") & (known["severity"] != "info")]
     still_open = still_open.drop_duplicates(["entity_id", "product_id", "kind", "subject"], keep="last")
     still_open = still_open.assign(opened_at=still_open["opened_at"].fillna(still_open["raised_at"]))
     said = still_open.drop(columns=["subject", "amount", "state"]).to_dict("records")
