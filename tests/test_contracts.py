@@ -382,6 +382,8 @@ RIGHT: dict[str, Callable[[], pd.DataFrame]] = {
         message="",
         evidence="",
         action="",
+        state=["open", None],
+        opened_at=[TIME, None],
     ),
     "RawManifest": lambda: _rows(
         farm_id=["hill", "shore"],
@@ -456,6 +458,19 @@ RIGHT: dict[str, Callable[[], pd.DataFrame]] = {
         verdict=["storm", "data"],
         evidence="wind of 24.0 m/s",
     ),
+    "Freshness": lambda: _rows(
+        checked_at=TIME,
+        source=["weather", "feed"],
+        farm_id=["hill", ""],
+        subject=["alpha/site", "inbox"],
+        relied_on=True,
+        newest_at=[TIME, None],
+        reach_at=[TIME, None],
+        age_minutes=[30.0, None],
+        allowed_minutes=540.0,
+        state=["fresh", "missing"],
+        detail="",
+    ),
     "Alarms": lambda: _rows(
         raised_at=TIME,
         channel=["log", "duty"],
@@ -466,6 +481,7 @@ RIGHT: dict[str, Callable[[], pd.DataFrame]] = {
         subject="catboost",
         severity="warning",
         amount=[0.3, None],
+        state=["open", None],
         outcome=["sent", "failed"],
         attempts=[1, 4],
         fault=["", "alarm 'duty': refused"],
@@ -561,6 +577,9 @@ DEFECTS: list[tuple[str, str, Spoil, str]] = [
     ("Outliers", "an hour twice", _same_key, "product_id"),
     ("Alarms", "neither sent nor failed", _put(outcome="perhaps"), "outcome"),
     ("Alarms", "told twice", _same_key, "raised_at"),
+    ("Incidents", "neither open nor resolved", _put(state="perhaps"), "state"),
+    ("Freshness", "a source twice", _same_key, "unique"),
+    ("Freshness", "no age allowed", _put(allowed_minutes=0.0), "allowed_minutes"),
 ]
 
 

@@ -26,6 +26,7 @@ from wind_kedro.pipelines.data_engineering import contracts as data_contracts
 from wind_kedro.pipelines.data_engineering import parsing, quality, runs, timing, weather_parsing
 from wind_kedro.pipelines.feature_engineering.nodes import EntityWeather, FeatureParameters, features_of_entity
 from wind_kedro.pipelines.monitoring import nodes as monitoring
+from wind_kedro.pipelines.monitoring import silence
 from wind_kedro.scores import METRICS
 from wind_kedro.settings import CONFIG_LOADER_ARGS
 
@@ -219,7 +220,7 @@ def test_every_check_is_in_the_glossary() -> None:
 
 
 def test_every_kind_of_incident_is_in_the_glossary() -> None:
-    kinds = kinds_in(monitoring)
+    kinds = kinds_in(monitoring) | kinds_in(silence) | {f"weather_{state}" for state in silence._STATES}
     assert kinds
     assert sorted(kinds - set(first_cells(section(GLOSSARY, "Kinds of incidents")))) == []
 

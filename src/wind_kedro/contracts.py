@@ -755,6 +755,36 @@ class Incidents(Contract):
     message: Series[str]
     evidence: Series[str]
     action: Series[str]
+    state: Series[str] = pa.Field(
+        nullable=True, isin=["open", "resolved"], description="resolved: this run ended it; null: not recorded, open"
+    )
+    opened_at: Series[Utc] = pa.Field(
+        nullable=True, description="the first of the unbroken series of runs that found it; null: not recorded"
+    )
+
+
+class Freshness(Contract):
+    """One row per weather source, turbine and feed that forecasts rely on: how old its newest data is, and may be."""
+
+    checked_at: Series[Utc] = pa.Field(description="as of which time")
+    source: Series[str] = pa.Field(isin=["weather", "signals", "feed"])
+    farm_id: Series[str] = pa.Field(description="'': a feed")
+    subject: Series[str] = pa.Field(description="weather: model/point; signals: the turbine; feed: its id")
+    relied_on: Series[bool] = pa.Field(description="a product is made from it")
+    newest_at: Series[Utc] = pa.Field(
+        nullable=True,
+        description="newest run, newest interval with a usable power, newest batch; null: nothing is known of it",
+    )
+    reach_at: Series[Utc] = pa.Field(nullable=True, description="the last valid time of any weather run; else null")
+    age_minutes: Series[float] = pa.Field(nullable=True, description="checked_at - newest_at")
+    allowed_minutes: Series[float] = pa.Field(gt=0, description="a greater age is late")
+    state: Series[str] = pa.Field(isin=["fresh", "late", "missing", "constant", "not_yet"])
+    detail: Series[str] = pa.Field(description="what shows the state, or ''")
+
+    class Config:
+        """The key."""
+
+        unique = ["checked_at", "source", "farm_id", "subject"]
 
 
 class Alarms(Contract):
@@ -769,6 +799,11 @@ class Alarms(Contract):
     subject: Series[str]
     severity: Series[str] = pa.Field(isin=["info", "warning", "error"])
     amount: Series[float] = pa.Field(nullable=True)
+    state: Series[str] = pa.Field(
+        nullable=True,
+        isin=["open", "resolved"],
+        description="resolved: the message closed the incident; null: not recorded",
+    )
     outcome: Series[str] = pa.Field(isin=["sent", "failed"])
     attempts: Series[int] = pa.Field(ge=0)
     fault: Series[str] = pa.Field(description="why it failed; '': it did not")
@@ -777,7 +812,7 @@ class Alarms(Contract):
     class Config:
         """The key."""
 
-        unique = ["raised_at", "channel", "incident", "outcome"]
+        unique = ["raised_at", "channel", "incident", "state", "outcome"]
 
 
 class Audit(Contract):

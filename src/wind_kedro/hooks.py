@@ -252,7 +252,11 @@ class RunHooks:
 
         severities = counted[self._parameters["monitoring"].get("exit_code_on", "error")]
         as_of = Clock.model_validate(self._parameters["clock"]).as_of
-        now = incidents[(incidents["raised_at"] == pd.Timestamp(as_of)) & incidents["severity"].isin(severities)]
+        now = incidents[
+            (incidents["raised_at"] == pd.Timestamp(as_of))
+            & (incidents["state"] != "resolved")
+            & incidents["severity"].isin(severities)
+        ]
         if len(now):
             raise IncidentError("\n".join(f"{row['kind']}: {row['message']}" for row in now.to_dict("records")))
 

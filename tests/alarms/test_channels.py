@@ -31,6 +31,7 @@ def incidents(*rows: dict[str, Any]) -> pd.DataFrame:
         "raised_at": pd.Timestamp(AS_OF), "entity_id": "hill", "product_id": "hours", "kind": "behind_its_replay",
         "subject": "trees", "severity": "warning", "amount": 0.3, "message": "'trees' is 30% worse", "evidence": "p = 0.001",
         "action": "train again",
+        "state": "open", "opened_at": pd.Timestamp(AS_OF),
     }  # fmt: skip
     return contracts.Incidents.validate(pd.DataFrame([usual | row for row in rows]))
 
@@ -319,6 +320,24 @@ def test_an_incident_is_told_once_until_it_grows_worse_or_old(told: _Told, endpo
         "of no weight"
     )
     assert len(endpoint.got) == 5
+
+
+def test_the_end_of_an_incident_is_sent_once_where_it_was_sent_and_a_new_one_anew(
+    told: _Told, endpoint: _Endpoint
+) -> None:
+    ended = {"state": "resolved", "severity": "info", "message": "resolved: 'trees' is 30% worse"}
+    assert told.run(incidents(ended)) == 0, "nobody knows of it"
+    assert told.run(incidents({}), 1) == 1
+    assert told.run(incidents(ended), 2) == 1, "whatever its severity is by now"
+    assert told.run(incidents(ended), 3) == 0
+    assert told.run(incidents({}), 4) == 1, "back within a day"
+    assert [body["subject"] for _, body in endpoint.got] == [
+        "[wind-kedro] 1 warning: hours/hill: behind_its_replay",
+        "[wind-kedro] 1 resolved: hours/hill: behind_its_replay",
+        "[wind-kedro] 1 warning: hours/hill: behind_its_replay",
+    ]
+    assert "RESOLVED hours/hill: 'trees' is 30% worse" in endpoint.got[1][1]["text"]
+    assert [row["state"] for row in endpoint.got[1][1]["incidents"]] == ["resolved"]
 
 
 def test_two_of_the_same_are_told_as_one(told: _Told) -> None:

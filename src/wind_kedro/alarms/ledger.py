@@ -16,7 +16,8 @@ from .message import Message
 #: What makes an incident the same as one before: not its words, which count and measure anew in every run.
 IDENTITY = ["kind", "entity_id", "product_id", "subject"]
 _COLUMNS = [
-    "raised_at", "channel", "incident", *IDENTITY, "severity", "amount", "outcome", "attempts", "fault", "recorded_at",
+    "raised_at", "channel", "incident", *IDENTITY, "severity", "amount", "state", "outcome", "attempts", "fault",
+    "recorded_at",
 ]  # fmt: skip
 
 
@@ -38,9 +39,12 @@ class Ledger:
     worse_share: float
 
     def due(self, incidents: pd.DataFrame, channel: Channel, as_of: dt.datetime) -> pd.DataFrame:
-        """The incidents that the channel has to tell now; one row each, however often found."""
+        """The incidents that the channel has to send now; one row each, however often found.
+
+        A resolved one is due on a channel that sent it as open, whatever its severity is by then.
+        """
         severe = SEVERITIES[SEVERITIES.index(channel.least_severity) :]
-        wanted = incidents[incidents["severity"].isin(severe)]
+        wanted = incidents[incidents["severity"].isin(severe) | (incidents["state"] == "resolved")]
         wanted = wanted.assign(incident=[incident_id(row) for row in wanted.to_dict("records")])
         wanted = wanted.drop_duplicates("incident")
         # As of now: what a later run told says nothing about this one.
@@ -48,15 +52,16 @@ class Ledger:
             (self.told["channel"] == channel.id)
             & (self.told["outcome"] == "sent")
             & (self.told["raised_at"] <= pd.Timestamp(as_of))
-        ].sort_values("raised_at", kind="stable")
+        ].sort_values(["raised_at", "recorded_at"], kind="stable")
         last = known.drop_duplicates("incident", keep="last").set_index("incident")
         due = [self._is_due(row, last, channel, as_of) for row in wanted.to_dict("records")]
         return wanted[pd.Series(due, index=wanted.index, dtype=bool)]
 
     def _is_due(self, row: Mapping[Any, Any], last: pd.DataFrame, channel: Channel, as_of: dt.datetime) -> bool:
-        if row["incident"] not in last.index:
-            return True
-        before: dict[Any, Any] = last.loc[str(row["incident"])].to_dict()
+        known = row["incident"] in last.index
+        before: dict[Any, Any] = last.loc[str(row["incident"])].to_dict() if known else {"state": "resolved"}
+        if "resolved" in {row["state"], before["state"]}:
+            return bool(row["state"] != before["state"])
         if SEVERITIES.index(str(row["severity"])) > SEVERITIES.index(str(before["severity"])):
             return True
         if pd.Timestamp(as_of) - before["raised_at"] >= pd.Timedelta(hours=channel.again_after_hours):

@@ -22,4 +22,5 @@ class Log(Channel):
         """One line an incident; the worst comes first."""
         for row in message.worst_first:
             where = "/".join(name for name in (row["product_id"], row["entity_id"]) if name)
-            logger.log(_LEVELS[row["severity"]], "%s: %s%s", row["kind"], f"{where}: " if where else "", row["message"])
+            level = _LEVELS[row["severity"]] if row["state"] != "resolved" else logging.INFO
+            logger.log(level, "%s: %s%s", row["kind"], f"{where}: " if where else "", row["message"])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,19 +29,21 @@ class Message:
 
     @property
     def worst_first(self) -> list[dict[str, Any]]:
-        """The incidents as records: errors, then warnings, each in the order found."""
-        order = self.incidents["severity"].map(_WORST_FIRST)
+        """The incidents as records: errors, then warnings, then infos, each in the order found; those resolved last."""
+        order = (
+            self.incidents["severity"].map(_WORST_FIRST).where(self.incidents["state"] != "resolved", len(_WORST_FIRST))
+        )
         ordered = self.incidents.iloc[order.argsort(kind="stable")]
         return [{str(name): value for name, value in row.items()} for row in ordered.to_dict("records")]
 
     @property
     def subject(self) -> str:
-        """One line: how many of which severity, and the first of them."""
+        """One line: how many of which severity or resolved, and the first of them."""
         rows = self.worst_first
-        counts = self.incidents["severity"].value_counts()
+        counts = self.incidents["severity"].where(self.incidents["state"] != "resolved", "resolved").value_counts()
         told = ", ".join(
-            f"{counts[word]} {word}{'s' if counts[word] > 1 and word != 'info' else ''}"
-            for word in _WORST_FIRST
+            f"{counts[word]} {word}{'s' if counts[word] > 1 and word in {'error', 'warning'} else ''}"
+            for word in (*_WORST_FIRST, "resolved")
             if word in counts
         )
         first = " ".join(f"{_where(rows[0])}{rows[0]['kind']}".split())
@@ -54,7 +55,8 @@ class Message:
         rows = self.worst_first
         parts = [f"As of {self.as_of:%Y-%m-%d %H:%M} UTC"]
         for row in rows[:TOLD_IN_WORDS]:
-            lines = [f"{row['severity'].upper()} {_where(row)}{row['message']}"]
+            head = row["severity"].upper() if row["state"] != "resolved" else "RESOLVED"
+            lines = [f"{head} {_where(row)}{row['message'].removeprefix('resolved: ')}"]
             lines += [
                 f"  {label}: {row[name]}" for label, name in (("Evidence", "evidence"), ("Do", "action")) if row[name]
             ]
@@ -78,7 +80,7 @@ def _plain(value: Any) -> Any:
     """A value as JSON can hold it."""
     if isinstance(value, pd.Timestamp):
         return value.isoformat()
-    return None if isinstance(value, float) and math.isnan(value) else value
+    return None if pd.isna(value) else value
 
 
 def _where(row: dict[str, Any]) -> str:

@@ -67,7 +67,12 @@ class History(PassesOver, AbstractDataset[pd.DataFrame, pd.DataFrame]):
             else:
                 parts.append(part)
         # A partition's columns may differ (products declare their own quantile levels): the union, nulls where absent.
-        return pd.concat(parts, ignore_index=True) if parts else empty_table(self._contract)
+        if not parts:
+            return empty_table(self._contract)
+        table = pd.concat(parts, ignore_index=True)
+        # A history of an earlier version lacks the columns that were added since: nulls, which the contract allows or refuses.
+        new = {name: kind for name, kind in declared_columns(self._contract).items() if name not in table}
+        return table.assign(**{name: pd.Series(index=table.index, dtype=kind) for name, kind in new.items()})
 
     def save(self, data: pd.DataFrame) -> None:
         """Replace the partitions that ``data`` holds; keep all others."""

@@ -153,24 +153,67 @@ def _judgements(**columns: Any) -> pd.DataFrame:
     return contracts.LiveJudgements.validate(pd.DataFrame([row | columns]))
 
 
-#: Nothing was assessed.
-UNASSESSED = pd.DataFrame(
-    {"farm_id": [], "assessed_at": pd.DatetimeIndex([], tz="UTC"), "tier": [], "reason": [], "wrong_point": []}
+#: Both farms are ready.
+READY = pd.DataFrame(
+    {
+        "farm_id": ["hill", "shore"],
+        "assessed_at": pd.Timestamp("2024-03-02 12:00", tz="UTC"),
+        "tier": "local",
+        "reason": "",
+        "wrong_point": False,
+    }
 )
 
-#: Nothing was trained.
-UNDECIDED = empty_table("wind_kedro.contracts.Decisions")
+#: What was trained lately, and challenged by nobody.
+DECIDED = pd.DataFrame(
+    {
+        "product_id": ["hours", "quarters"],
+        "entity_id": ["hill", "shore"],
+        "decided_at": pd.Timestamp("2024-03-01", tz="UTC"),
+        "promoted": True,
+        "code": "better",
+        "challenger": "x",
+    }
+)
+
+#: What `silence` looks at has tests of its own: here every source is fresh, and every product issued in time.
+FRESH = empty_table("wind_kedro.contracts.Freshness")
+
+
+def _in_time(fleet: Fleet) -> pd.DataFrame:
+    """The newest issue of every product and member."""
+    rows = []
+    for product in fleet.products:
+        at = pd.Timestamp(CLOCK.newest_issue(product))
+        rows += [
+            _forecasts([str(at.tz_localize(None))]).assign(product_id=product.id, entity_id=name)
+            for name in product.members
+        ]
+    return pd.concat(rows, ignore_index=True)
 
 
 def _raise(
     quality: pd.DataFrame,
     judgements: pd.DataFrame,
     fleet: Fleet,
-    readiness: pd.DataFrame = UNASSESSED,
-    decisions: pd.DataFrame = UNDECIDED,
+    readiness: pd.DataFrame = READY,
+    decisions: pd.DataFrame = DECIDED,
 ) -> pd.DataFrame:
     return contracts.Incidents.validate(
-        raise_incidents(quality, judgements, readiness, decisions, fleet, CLOCK, MONITORING)
+        raise_incidents(
+            quality,
+            judgements,
+            readiness,
+            decisions,
+            FRESH,
+            _in_time(fleet),
+            empty_table("wind_kedro.contracts.Scores"),
+            empty_table("wind_kedro.contracts.Observations"),
+            {},
+            fleet,
+            CLOCK,
+            MONITORING,
+        )
     )
 
 
@@ -262,7 +305,8 @@ def _send(found: pd.DataFrame, before: pd.DataFrame | None, **works: bool) -> tu
     if before is None:
         before = pd.DataFrame({name: pd.Series(dtype="object") for name in contracts.Alarms.to_schema().columns})
         before = contracts.Alarms.validate(before)
-    incidents, alarms = send_alarms(found, before, channels, CLOCK, MONITORING)
+    earlier = contracts.Incidents.validate(empty_table("wind_kedro.contracts.Incidents"))
+    incidents, alarms = send_alarms(found, earlier, before, channels, CLOCK, MONITORING)
     return contracts.Incidents.validate(incidents), contracts.Alarms.validate(alarms)
 
 

@@ -444,6 +444,8 @@ def make_world(*, farms=1, kind="analysis", reporting=None):
                 [
                     {
                         "raised_at": "2015-12-31T12:00Z",
+                        "opened_at": "2015-12-31T12:00Z",
+                        "state": "open",
                         "entity_id": "north",
                         "product_id": "next_day",
                         "kind": "error_spike",
@@ -456,6 +458,8 @@ def make_world(*, farms=1, kind="analysis", reporting=None):
                     },
                     {
                         "raised_at": "2015-10-01T12:00Z",
+                        "opened_at": "2015-10-01T12:00Z",
+                        "state": "open",
                         "entity_id": "north",
                         "product_id": "",
                         "kind": "long_ago",

@@ -64,7 +64,7 @@ def test_a_past_moment_sees_nothing_later(world, write):
         observations=world.observations[world.observations["available_at"] <= later],
         promotions=world.promotions[world.promotions["promoted_at"] <= later],
         clock_calibration=world.clock_calibration.iloc[:0],
-        incidents=world.incidents.iloc[:0],
+        incidents=world.incidents[world.incidents["raised_at"] <= later],
         live_scores=world.live_scores[world.live_scores["period"] <= "2015-12-10"],
     )
     assert write(past) == write(cut)
@@ -77,6 +77,35 @@ def test_recent_incidents_and_the_clock_are_warned_of_worst_first(world, write):
         ("error", "error_spike"),
         ("warning", "clock_disagrees_with_card"),
     ]
+
+
+def test_only_what_is_open_is_warned_of_with_since_when(world, write):
+    newest = world.incidents[world.incidents["kind"] == "error_spike"]
+    since = pd.Timestamp("2015-12-29T12:00Z")
+    both = pd.concat([newest.assign(opened_at=since), newest.assign(kind="feed_silent", state="resolved")])
+    facts, page = write(world.but(incidents=both))
+    assert [one["kind"] for one in facts["warnings"]] == ["error_spike", "clock_disagrees_with_card"]
+    assert facts["warnings"][0]["opened_at"] == "2015-12-29T12:00:00Z"
+    assert "open since 29 December 2015, 12:00 UTC" in words(page)
+
+
+@pytest.mark.parametrize(
+    ("hours", "stale"), [pytest.param(26, False, id="at the limit"), pytest.param(26.1, True, id="beyond it")]
+)
+def test_a_report_says_that_monitoring_did_not_run(world, write, hours, stale):
+    raised = pd.Timestamp(world.clock.as_of) - pd.Timedelta(hours=hours)
+    calm = world.incidents.iloc[:1].assign(raised_at=raised, kind="all_clear", severity="info")
+    facts, page = write(world.but(incidents=calm))
+    assert ("monitoring_stale" in [one["kind"] for one in facts["warnings"]]) == stale
+    assert facts["monitored_at"] == f"{raised:%Y-%m-%dT%H:%M:%SZ}"
+    assert facts["inputs"]["forecasts"] == facts["members"][0]["forecast"]["issued_at"]
+    assert "Newest inputs: observations" in words(page)
+
+
+def test_before_monitoring_ran_nothing_is_all_clear(bare_world, write):
+    facts, page = write(bare_world)
+    assert [one["kind"] for one in facts["warnings"]] == ["monitoring_stale"]
+    assert "Monitoring has not run yet" in words(page)
 
 
 def test_the_clock_is_not_told_twice(world, write):

@@ -3,13 +3,15 @@ r"""Monitoring: did what was issued come true, and does anybody need to act?
 forecasts, observations, ──┬─ score_issued ── live_scores
 replay_forecasts, features └─ judge_live ─┬─ outliers
                                           └── live_judgements ─┐
-data_quality, readiness, decisions ────────────────────────────┴─ raise_incidents ─ incidents_found ─┐
-alarm_channels, alarms_before ───────────────────────────────────────────────────────────────────────┴─ send_alarms
-                                                                               incidents, alarms ──────────┘
+weather, signals, landings_before, feeds ── check_freshness ── freshness ─┤
+data_quality, readiness, decisions, replay_scores ────────────────────────┴─ raise_incidents ─ incidents_found ─┐
+alarm_channels, incidents_before, alarms_before ────────────────────────────────────────────────────────────────┴─ send_alarms
+                                                                              incidents, alarms ──────────┘
 """
 
 from kedro.pipeline import Node, Pipeline
 
+from wind_kedro.pipelines.monitoring.freshness import check_freshness
 from wind_kedro.pipelines.monitoring.nodes import judge_live, raise_incidents, score_issued, send_alarms
 
 
@@ -38,12 +40,32 @@ def create_pipeline() -> Pipeline:
                 name="judge_live",
             ),
             Node(
+                check_freshness,
+                inputs=[
+                    "weather",
+                    "signals",
+                    "readiness",
+                    "landings_before",
+                    "feeds",
+                    "params:fleet",
+                    "params:clock",
+                    "params:monitoring",
+                ],
+                outputs="freshness",
+                name="check_freshness",
+            ),
+            Node(
                 raise_incidents,
                 inputs=[
                     "data_quality",
                     "live_judgements",
                     "readiness",
                     "decisions",
+                    "freshness",
+                    "forecasts",
+                    "replay_scores",
+                    "observations",
+                    "feeds",
                     "params:fleet",
                     "params:clock",
                     "params:monitoring",
@@ -53,7 +75,14 @@ def create_pipeline() -> Pipeline:
             ),
             Node(
                 send_alarms,
-                inputs=["incidents_found", "alarms_before", "alarm_channels", "params:clock", "params:monitoring"],
+                inputs=[
+                    "incidents_found",
+                    "incidents_before",
+                    "alarms_before",
+                    "alarm_channels",
+                    "params:clock",
+                    "params:monitoring",
+                ],
                 outputs=["incidents", "alarms"],
                 name="send_alarms",
             ),

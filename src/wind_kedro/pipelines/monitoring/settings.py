@@ -33,6 +33,43 @@ class Outliers(BaseModel):
     )
 
 
+class FreshnessRules(BaseModel):
+    """How old the newest data of a source may be, and the products' outputs."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    usual_days: float = Field(30, gt=0, description="what is usual is read from the last days")
+    usual_quantile: float = Field(
+        0.95, gt=0, lt=1, description="of delays and of gaps between batches: the longest usual"
+    )
+    min_observed: int = Field(20, gt=0, description="with fewer runs or batches the card's delay counts")
+    margin_minutes: float = Field(60, ge=0, description="beyond the longest usual age before a source is late")
+    turbine_hours: float = Field(24, gt=0, description="a single turbine may be silent for so long")
+    feed_factor: float = Field(1.5, ge=1, description="a feed may be silent for so many of its longest usual gaps")
+    feed_hours: float = Field(48, gt=0, description="a feed with too few batches may be silent for so long")
+    constant_values: int = Field(12, gt=1, description="so many equal wind speeds of a run are no forecast")
+    stale_hours: float = Field(26, gt=0, description="data_engineering may have run so long ago")
+    issue_grace_minutes: float = Field(60, ge=0, description="a forecast is overdue so long after its issue time")
+    training_days: float = Field(100, gt=0, description="a product may go without a training for so long")
+    scored_days: float = Field(7, gt=0, description="forecasts of the last days should have been scored")
+    scored_delay_hours: float = Field(24, ge=0, description="... whose intervals ended so long ago")
+    min_scored_share: float = Field(0.5, gt=0, le=1, description="... at least this share of their intervals")
+
+
+class CostRules(BaseModel):
+    """Which severity an outage has, by what it costs the newest issue of a product."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    error_share: float = Field(
+        0.5, gt=0, le=1, description="of the issue, by capacity and interval, not by its champion"
+    )
+    warning_share: float = Field(0.05, gt=0, le=1, description="likewise, for a warning")
+    error_excess: float = Field(0.25, gt=0, description="expected increase of the deciding score, a share of it")
+    warning_excess: float = Field(0.02, gt=0, description="likewise, for a warning")
+    turbine_share: float = Field(0.1, gt=0, le=1, description="of a farm's capacity silent, for a warning")
+
+
 class Monitoring(BaseModel):
     """When somebody is told (`parameters_monitoring.yml`)."""
 
@@ -55,3 +92,5 @@ class Monitoring(BaseModel):
     )
     worse_share: float = Field(0.25, ge=0, description="an incident that grew by this share is told again")
     outliers: Outliers = Outliers()
+    freshness: FreshnessRules = FreshnessRules()
+    cost: CostRules = CostRules()

@@ -48,7 +48,7 @@ class Reporting(BaseModel):
     energy_range_issues: int = Field(
         20, gt=0, description="past issues needed before a day's range is corrected by experience"
     )
-    incident_days: int = Field(7, gt=0, description="incidents raised in these days before as_of are shown as warnings")
+    monitoring_hours: float = Field(26, gt=0, description="that monitoring ran longer ago is a warning itself")
     outliers: int = Field(
         10, ge=0, description="the worst hours that are told with their weather, all members together"
     )
@@ -75,7 +75,8 @@ Share = Annotated[float, Field(ge=0, le=1)]
 class Warned(Fact):
     """One thing that somebody should know."""
 
-    raised_at: dt.datetime
+    raised_at: dt.datetime = Field(description="as of which time it was found last")
+    opened_at: dt.datetime | None = Field(None, description="since when it is open; null: not a matter of monitoring")
     severity: Severity
     kind: str = Field(description="a code: see docs/glossary.md")
     entity_id: str
@@ -248,7 +249,11 @@ class Summary(Fact):
         description="'perfect weather' if any number was made from weather that never was a forecast"
     )
     band_share: Share = Field(description="nominal coverage of every band in this document")
-    warnings: list[Warned]
+    monitored_at: dt.datetime | None = Field(description="of the newest run of monitoring; null: it has not run")
+    inputs: dict[Literal["observations", "forecasts", "weather_run", "readiness"], dt.datetime | None] = Field(
+        description="how new the newest row of each input is; null: there is none"
+    )
+    warnings: list[Warned] = Field(description="what is open as of `monitored_at`, and what these tables show")
     farms: list[FarmFacts]
     members: list[MemberFacts]
     outliers: list[OutlierFacts] = Field(description="the worst hours of what was issued, worst first")

@@ -75,6 +75,13 @@ def build_summary(
         as_of=clock.as_of,
         weather=weather_label(weather_label(True) in labels),
         band_share=reporting.band_share,
+        monitored_at=_newest(incidents, "raised_at", clock),
+        inputs={
+            "observations": max((farm.observed_to for farm in farms if farm.observed_to), default=None),
+            "forecasts": _newest(forecasts, "issued_at", clock),
+            "weather_run": _newest(forecasts, "weather_run_at", clock),
+            "readiness": _newest(readiness, "assessed_at", clock),
+        },
         warnings=_warnings(incidents, farms, members, clock, reporting),
         farms=farms,
         members=members,
@@ -101,6 +108,11 @@ def _round(value: float | None) -> float | None:
 
 def _time(value: Any) -> dt.datetime:
     return pd.Timestamp(value).to_pydatetime(warn=False)
+
+
+def _newest(table: pd.DataFrame, column: str, clock: Clock) -> dt.datetime | None:
+    newest = views.known(table, column, clock)[column].max()
+    return None if pd.isna(newest) else _time(newest)
 
 
 def _farm_facts(
@@ -301,15 +313,29 @@ def _score_facts(scores: pd.DataFrame, member: Member, reporting: Reporting) -> 
 def _warnings(
     incidents: pd.DataFrame, farms: list[FarmFacts], members: list[MemberFacts], clock: Clock, reporting: Reporting
 ) -> list[Warned]:
-    """What somebody should know, worst first: recent incidents, each once, and what these tables themselves show."""
-    recent = views.known(incidents, "raised_at", clock)
-    recent = recent[recent["severity"] != "info"]
-    recent = recent[recent["raised_at"] >= pd.Timestamp(clock.as_of) - pd.Timedelta(days=reporting.incident_days)]
-    recent = recent.sort_values("raised_at", kind="stable").drop_duplicates(
-        ["entity_id", "product_id", "kind", "subject"], keep="last"
-    )
-    said = recent.drop(columns=["subject", "amount"]).to_dict("records")
-    found = [Warned(**row | {"raised_at": _time(row["raised_at"])}) for row in said]  # type: ignore[arg-type]
+    """What somebody should know, worst first: incidents open as of the newest monitoring, and what these tables show."""
+    known = views.known(incidents, "raised_at", clock)
+    newest = known["raised_at"].max()
+    still_open = known[(known["raised_at"] == newest) & (known["state"] != "resolved") & (known["severity"] != "info")]
+    still_open = still_open.drop_duplicates(["entity_id", "product_id", "kind", "subject"], keep="last")
+    still_open = still_open.assign(opened_at=still_open["opened_at"].fillna(still_open["raised_at"]))
+    said = still_open.drop(columns=["subject", "amount", "state"]).to_dict("records")
+    found = [
+        Warned(**row | {"raised_at": _time(row["raised_at"]), "opened_at": _time(row["opened_at"])}) for row in said
+    ]
+    if pd.isna(newest) or clock.as_of - newest > dt.timedelta(hours=reporting.monitoring_hours):
+        last = "has not run yet" if pd.isna(newest) else f"ran last as of {_moment(newest)}"
+        found.append(
+            Warned(
+                raised_at=clock.as_of,
+                severity="warning",
+                kind="monitoring_stale",
+                entity_id="",
+                product_id="",
+                message=f"Monitoring {last}: that nothing is warned of here means nothing.",
+                action="Run the pipeline monitoring.",
+            )
+        )
     told = {(warned.entity_id, warned.kind) for warned in found}
     for farm in farms:
         # Monitoring may have raised it under its own code; nobody wants to read it twice.

@@ -1,0 +1,239 @@
+"""Freshness: how old the newest data of every source is as of now, beside how old it usually gets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from wind_kedro.cards import Farm, Fleet, WeatherSource
+from wind_kedro.clock import Clock
+from wind_kedro.contracts import Freshness
+from wind_kedro.feeds import Feed
+from wind_kedro.pipelines.monitoring.contracts import Table
+from wind_kedro.pipelines.monitoring.settings import FreshnessRules, Monitoring
+from wind_kedro.tiers import assessed_by
+
+_RUN = ["farm_id", "weather_model", "weather_point", "run_at"]
+_MINUTE = pd.Timedelta(minutes=1)
+
+
+def check_freshness(
+    weather: pd.DataFrame,
+    signals: Table,
+    readiness: pd.DataFrame,
+    landings: pd.DataFrame,
+    feeds: dict[str, Feed],
+    fleet: Fleet,
+    clock: Clock,
+    monitoring: Monitoring,
+) -> pd.DataFrame:
+    """One row per weather source, turbine and feed of the cards: its newest data known as of now, and whether it is late.
+
+    A source is late when its newest data is older than it gets in ordinary operation, by a margin. Of a weather source that
+    is the usual delay of its runs and one interval between runs; of a turbine the farm's latency and two cadences; of a feed
+    the usual gap between its batches.
+
+    Args:
+        weather: contract `Weather`.
+        signals: contract `Signals`.
+        readiness: contract `Readiness`, for the measured latency of signals.
+        landings: contract `Landings`.
+        feeds: of the environment, by id.
+        fleet: the cards: every source on them gets a row, known or not.
+        clock: only what was available by ``as_of`` counts.
+        monitoring: the rules.
+
+    Returns:
+        Contract `Freshness`.
+    """
+    at, rules = pd.Timestamp(clock.as_of), monitoring.freshness
+    rows = [
+        *_weather(weather[weather["available_at"] <= at], fleet, clock, rules),
+        *_signals(signals, readiness, fleet, clock, rules),
+        *_feeds(landings, feeds, at, rules),
+    ]
+    table = pd.DataFrame(rows, columns=[name for name in Freshness.to_schema().columns if name != "age_minutes"])
+    times = {name: pd.to_datetime(table[name], utc=True) for name in ("newest_at", "reach_at")}
+    return table.assign(**times, checked_at=at, age_minutes=(at - times["newest_at"]) / _MINUTE)
+
+
+# --- weather ----------------------------------------------------------------------------------------------------------
+
+
+def products_of(fleet: Fleet, farm_id: str, weather_model: str | None = None) -> list[str]:
+    """Products that are made from a farm's signals, or from its weather of one model."""
+    return [
+        product.id
+        for product in fleet.products
+        if any(farm_id == farm.id for entity_id in product.members for farm in fleet.farms_of(entity_id))
+        and (weather_model is None or product.weather_models is None or weather_model in product.weather_models)
+    ]
+
+
+def _weather(known: pd.DataFrame, fleet: Fleet, clock: Clock, rules: FreshnessRules) -> Iterable[dict[str, Any]]:
+    runs = known.groupby(_RUN).agg(arrived=("available_at", "min"), reach=("valid_at", "max")).reset_index()
+    by_source = {key: part.sort_values("run_at") for key, part in runs.groupby(_RUN[:3])}
+    # The newest two runs of each source: a feed that froze repeats itself.
+    newest_two = runs.sort_values("run_at").groupby(_RUN[:3]).tail(2)[_RUN]
+    values = dict(iter(known.merge(newest_two, on=_RUN).groupby(_RUN[:3])))
+    for farm in fleet.farms:
+        for source in farm.weather:
+            key = (farm.id, source.model, source.point)
+            relying = products_of(fleet, farm.id, source.model)
+            row = {
+                "source": "weather",
+                "farm_id": farm.id,
+                "subject": f"{source.model}/{source.point}",
+                "relied_on": bool(relying),
+                "allowed_minutes": source.delay_minutes + source.run_every_minutes + rules.margin_minutes,
+            }
+            own = by_source.get(key)
+            if own is None:
+                yield row | {"state": "missing", "detail": "no run is known"}
+                continue
+            needed = max((clock.newest_issue(fleet.product(name)) for name in relying), default=None)
+            yield row | _newest_run(own, values[key], source, needed, pd.Timestamp(clock.as_of), rules)
+
+
+def _newest_run(
+    runs: pd.DataFrame,
+    values: pd.DataFrame,
+    source: WeatherSource,
+    needed: Any,
+    at: pd.Timestamp,
+    rules: FreshnessRules,
+) -> dict[str, Any]:
+    usual = _usual_delay(runs, source, at, rules)
+    allowed = usual + source.run_every_minutes + rules.margin_minutes
+    newest, reach = runs["run_at"].iloc[-1], runs["reach"].max()
+    found = {"newest_at": newest, "reach_at": reach, "allowed_minutes": allowed}
+    if needed is not None and reach <= needed:
+        detail = f"the runs known end at {reach:%Y-%m-%d %H:%M}, before the newest issue at {needed:%Y-%m-%d %H:%M}"
+        return found | {"state": "missing", "detail": detail}
+    if (at - newest) / _MINUTE > allowed:
+        return found | {"state": "late", "detail": f"runs usually arrive within {usual / 60:.1f} h"}
+    fault = _no_forecast(values, source, rules)
+    return found | {"state": "constant" if fault else "fresh", "detail": fault}
+
+
+def _usual_delay(runs: pd.DataFrame, source: WeatherSource, at: pd.Timestamp, rules: FreshnessRules) -> float:
+    """Minutes from a run's initialisation until it can be read, at the longest in ordinary operation."""
+    recent = runs[runs["run_at"] > at - pd.Timedelta(days=rules.usual_days)]
+    if len(recent) < rules.min_observed:
+        return float(source.delay_minutes)
+    delays = (recent["arrived"] - recent["run_at"]).dt.total_seconds() / 60
+    observed = float(delays.quantile(rules.usual_quantile))
+    # A history that landed at once arrived late as a whole: it may not excuse every outage of the next month.
+    return min(observed, float(source.delay_minutes + source.run_every_minutes))
+
+
+def _no_forecast(values: pd.DataFrame, source: WeatherSource, rules: FreshnessRules) -> str:
+    """Why the newest run is no forecast although it came in time; '' if it is one."""
+    values = values.sort_values("available_at").drop_duplicates(["run_at", "valid_at"], keep="last")
+    speeds = values.pivot_table(index="valid_at", columns="run_at", values="wind_speed_100m_ms")
+    newest = speeds.iloc[:, -1].dropna()
+    if len(newest) >= rules.constant_values and (newest == newest.iloc[0]).all():
+        return f"all {len(newest)} wind speeds of the newest run are {newest.iloc[0]:g} m/s"
+    both = speeds.dropna()
+    # Runs of an analysis are cut from one series.
+    repeated = source.kind == "forecast" and speeds.shape[1] > 1 and len(both) >= rules.constant_values
+    if repeated and bool((both.iloc[:, 0] == both.iloc[:, 1]).all()):
+        return f"the newest run repeats the {len(both)} wind speeds of the one before it"
+    return ""
+
+
+# --- signals ----------------------------------------------------------------------------------------------------------
+
+
+def _signals(
+    signals: Table, readiness: pd.DataFrame, fleet: Fleet, clock: Clock, rules: FreshnessRules
+) -> Iterable[dict[str, Any]]:
+    import ibis
+
+    moment = ibis.literal(clock.as_of.replace(tzinfo=None), "timestamp")
+    known = signals.filter(signals.available_at <= moment)
+    newest = known.group_by(["farm_id", "turbine_id"]).agg(
+        row=known.valid_at.max(), power=known.valid_at.max(where=known.power_kw.notnull())
+    )
+    found = newest.to_pandas().set_index(["farm_id", "turbine_id"])
+    for name in found:
+        found[name] = pd.to_datetime(found[name], utc=True)
+    known_of: Mapping[Any, Mapping[Any, Any]] = found.to_dict("index")
+    latencies = assessed_by(readiness, clock.as_of).set_index("farm_id")["latency_95_minutes"].to_dict()
+    for farm in fleet.farms:
+        yield from _turbines(
+            farm, known_of, latencies, bool(products_of(fleet, farm.id)), pd.Timestamp(clock.as_of), rules
+        )
+
+
+def _turbines(
+    farm: Farm,
+    known: Mapping[Any, Mapping[Any, Any]],
+    latencies: Mapping[Any, float],
+    relied_on: bool,
+    at: pd.Timestamp,
+    rules: FreshnessRules,
+) -> Iterable[dict[str, Any]]:
+    latency = np.nanmax([float(farm.latency_minutes), latencies.get(farm.id, np.nan)])
+    # An interval is known one cadence and the latency after its start; the next one a cadence later.
+    allowed = latency + 2 * farm.signals.cadence_seconds / 60 + rules.margin_minutes
+    for turbine in farm.turbines:
+        own = known.get((farm.id, turbine.id), {"row": pd.NaT, "power": pd.NaT})
+        row, power = own["row"], own["power"]
+        if pd.isna(power):
+            state, detail = "missing", "no usable power is known"
+        elif (at - power) / _MINUTE > allowed:
+            state = "late"
+            detail = f"rows without usable power until {row:%Y-%m-%d %H:%M}" if row > power else ""
+        else:
+            state, detail = "fresh", ""
+        yield {
+            "source": "signals",
+            "farm_id": farm.id,
+            "subject": turbine.id,
+            "relied_on": relied_on,
+            "newest_at": power,
+            "allowed_minutes": allowed,
+            "state": state,
+            "detail": detail,
+        }
+
+
+# --- feeds ------------------------------------------------------------------------------------------------------------
+
+
+def _feeds(
+    landings: pd.DataFrame, feeds: Mapping[str, Feed], at: pd.Timestamp, rules: FreshnessRules
+) -> Iterable[dict[str, Any]]:
+    for feed_id in feeds:
+        own = landings[landings["feed_id"] == feed_id].sort_values("landed_at")
+        known = own[own["landed_at"] <= at]
+        batches = known.loc[known["folder"] != "", "landed_at"]
+        # Batches that land within one hour are one delivery: a backlog would make every gap after it unusual.
+        gaps = (
+            batches[batches > at - pd.Timedelta(days=rules.usual_days)].dt.floor("h").drop_duplicates().diff().dropna()
+        )
+        allowed = rules.feed_hours * 60
+        if len(gaps) >= rules.min_observed:
+            allowed = rules.feed_factor * float((gaps / _MINUTE).quantile(rules.usual_quantile)) + rules.margin_minutes
+        newest = batches.iloc[-1] if len(batches) else pd.NaT
+        since = known if pd.isna(newest) else known[known["landed_at"] > newest]
+        faults = since.loc[since["fault"] != "", "fault"]
+        if pd.isna(newest):
+            # Looking at a past moment: the feed was not there then.
+            state = "not_yet" if len(own) and known.empty else "missing"
+        else:
+            state = "late" if (at - newest) / _MINUTE > allowed else "fresh"
+        yield {
+            "source": "feed",
+            "farm_id": "",
+            "subject": feed_id,
+            "relied_on": True,
+            "newest_at": newest,
+            "allowed_minutes": allowed,
+            "state": state,
+            "detail": f"{len(faults)} fetches failed since, the last: {faults.iloc[-1]}" if len(faults) else "",
+        }
