@@ -84,7 +84,7 @@ class Landings(Contract):
     files: Series[int] = pa.Field(ge=0)
     bytes: Series[int] = pa.Field(ge=0)
     rows: Series[pd.Int64Dtype] = pa.Field(nullable=True, ge=0, description="null: the feed does not know")
-    fault: Series[str] = pa.Field(description="why the fetch failed; '': it did not")
+    fault: Series[str] = pa.Field(description="why the fetch failed, or what of the batch could not land; '': nothing")
 
     class Config:
         """The key."""

@@ -1,7 +1,6 @@
-"""`map_farms`: the one loop over farms. Parallel, isolated, with a progress bar.
+"""`map_farms`: the one loop over farms. Parallel on this machine, isolated, with a progress bar.
 
-The backend is joblib's: processes by default; Dask, Ray or Spark register theirs with joblib and are named in the
-environment's parameters. One farm that fails is a failure in the result; the others finish.
+One farm that fails is a failure in the result; the others finish.
 """
 
 from __future__ import annotations
@@ -10,7 +9,7 @@ import logging
 import sys
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -25,9 +24,7 @@ class Workers(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    backend: str = Field(
-        "loky", description="a joblib backend: loky (processes), threading, or one that a cluster registers"
-    )
+    backend: Literal["loky", "threading"] = Field("loky", description="of joblib: loky (processes) or threading")
     jobs: int = Field(-1, description="how many at once; -1: one a core")
 
 
@@ -45,7 +42,7 @@ def map_farms(
     """Call ``function(*arguments)`` for every task; never let one task stop another.
 
     Args:
-        function: picklable; what it needs comes in its arguments, so that it runs in any process or machine.
+        function: picklable; what it needs comes in its arguments, so that it runs in any process.
         tasks: arguments by key; the result has the same keys, in the same order.
         workers: backend and number of workers.
         label: what the progress bar says.

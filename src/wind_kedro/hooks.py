@@ -27,8 +27,8 @@ class MissingInputError(WindKedroError):
     """A pipeline was asked to run before those that make its inputs."""
 
 
-class UnreadableSourceError(WindKedroError):
-    """Sources that could not be read, one line each; the run did what it could without them."""
+class BadDataError(WindKedroError):
+    """Findings in the farms' data of severity error, one line each; the run did what it could without them."""
 
 
 class FailedFeedError(WindKedroError):
@@ -134,25 +134,29 @@ class RunHooks:
     # Around the others, which close what they opened: results stand, and MLflow's run is finished.
     @hook_impl(wrapper=True)
     def after_pipeline_run(self, pipeline: Pipeline, catalog: CatalogProtocol[Any, Any]) -> Generator[None, Any, Any]:
-        """Let a run that could not read a source, use a model or fetch a feed end with an error, after all else is done."""
+        """End a run with an error if data, models or feeds could not be read or used, after all else was done."""
         result = yield
         _forget_mlflow_run()
-        if "data_quality" in pipeline.all_outputs():
+        made, errors = pipeline.all_outputs(), list[WindKedroError]()
+        if "data_quality" in made:
             found = catalog.load("data_quality")
-            unread = found.loc[found["check"] == "source_unreadable", "message"]
-            if len(unread):
-                raise UnreadableSourceError("\n".join(unread))
-        if "model_failures" in pipeline.all_outputs():
+            strict = self._parameters["monitoring"].get("exit_code_on", "error") != "never"
+            bad = (found["check"] == "source_unreadable") | ((found["severity"] == "error") & strict)
+            if bad.any():
+                errors.append(BadDataError("\n".join(_finding(row) for row in found[bad].to_dict("records"))))
+        if "model_failures" in made:
             messages = catalog.load("model_failures")["message"].tolist()
             more = [f"and {len(messages) - _SHOWN} more in model_failures"] if len(messages) > _SHOWN else []
             if messages:
-                raise ModelFailureError("\n".join([*messages[:_SHOWN], *more]))
-        if "incidents" in pipeline.all_outputs():
-            self._stop_at_incidents(catalog.load("incidents"))
-        if "landed" in pipeline.all_outputs():
+                errors.append(ModelFailureError("\n".join([*messages[:_SHOWN], *more])))
+        if "incidents" in made:
+            errors += self._incident_errors(catalog.load("incidents"))
+        if "landed" in made:
             failures = catalog.load("landed").failures
             if failures:
-                raise FailedFeedError("\n".join(failure.message for failure in failures))
+                errors.append(FailedFeedError("\n".join(failure.message for failure in failures)))
+        if errors:  # of the first one's type, with the lines of all
+            raise type(errors[0])("\n".join(str(error) for error in errors))
         return result
 
     @hook_impl(wrapper=True)
@@ -170,8 +174,8 @@ class RunHooks:
 
             self._tag({"data_sha256": sha256(hash_pandas_object(data, index=False).to_numpy().tobytes())})
 
-    def _stop_at_incidents(self, incidents: pd.DataFrame) -> None:
-        """Raise if this run found what `monitoring.exit_code_on` names, or worse."""
+    def _incident_errors(self, incidents: pd.DataFrame) -> list[IncidentError]:
+        """An error if this run found what `monitoring.exit_code_on` names, or worse."""
         import pandas as pd
 
         from wind_kedro.clock import Clock
@@ -181,8 +185,8 @@ class RunHooks:
         severities = counted[self._parameters["monitoring"].get("exit_code_on", "error")]
         as_of = Clock.model_validate(self._parameters["clock"]).as_of
         now = incidents[(incidents["raised_at"] == pd.Timestamp(as_of)) & incidents["severity"].isin(severities)]
-        if len(now):
-            raise IncidentError("\n".join(f"{row['kind']}: {row['message']}" for row in now.to_dict("records")))
+        lines = [f"{row['kind']}: {row['message']}" for row in now.to_dict("records")]
+        return [IncidentError("\n".join(lines))] if lines else []
 
     @staticmethod
     def _tag(tags: dict[str, str]) -> None:
@@ -238,6 +242,12 @@ def _card_files(loader: Any) -> dict[str, str]:
         kind: f"{source.name}/{environment if (source / environment / file).is_file() else loader.base_env}/{file}"
         for kind, file in kinds.items()
     }
+
+
+def _finding(row: dict[str, Any]) -> str:
+    if row["check"] == "source_unreadable":  # names the farm and the file
+        return str(row["message"])
+    return f"farm '{row['farm_id']}', {row['source_table']}: {row['message']}"
 
 
 def _is_there(catalog: CatalogProtocol[Any, Any], name: str) -> bool:

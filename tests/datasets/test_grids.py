@@ -14,6 +14,7 @@ import pytest
 
 from wind_kedro.cards import Fleet
 from wind_kedro.contracts import WeatherRaw
+from wind_kedro.datasets import grids
 from wind_kedro.datasets.source_table import SourceError, SourceTable
 
 # Ibis 12 about how it calls DuckDB 2 and pandas 3 itself; zarr 3 and xarray about each other.
@@ -372,18 +373,18 @@ def test_a_file_is_read_once_until_it_or_the_points_change(tmp_path: Path, farms
     write_netcdf(tmp_path / "a.nc")
     kept = tmp_path / "kept"
     cards = farms([source("a.nc", "netcdf")], [source("a.nc", "netcdf", latitude_deg=0, longitude_deg=0)])
-    first = read(tmp_path, cards, grids=str(kept))
-    [table] = kept.glob("*.parquet")
+    first = read(tmp_path, cards, kept=str(kept))
+    [table] = kept.glob("weather/*-*.parquet")
     made = table.stat().st_mtime_ns
     # What was kept is used, faults and all: the file itself could not be read any more.
     before = (tmp_path / "a.nc").stat()
     (tmp_path / "a.nc").write_bytes(bytes(before.st_size))
     os.utime(tmp_path / "a.nc", ns=(before.st_atime_ns, before.st_mtime_ns))
-    pd.testing.assert_frame_equal(read(tmp_path, cards, grids=str(kept)), first)
+    pd.testing.assert_frame_equal(read(tmp_path, cards, kept=str(kept)), first)
     assert table.stat().st_mtime_ns == made
     write_netcdf(tmp_path / "a.nc", cube() + 1)
-    assert float(read(tmp_path, cards, grids=str(kept))["wind_u_100m_ms"][0]) == float(first["wind_u_100m_ms"][0]) + 1
-    assert len(list(kept.iterdir())) == 1
+    assert float(read(tmp_path, cards, kept=str(kept))["wind_u_100m_ms"][0]) == float(first["wind_u_100m_ms"][0]) + 1
+    assert len(list(kept.glob("weather/*-*.parquet"))) == 1
 
 
 def test_a_table_shared_by_two_points_has_rows_of_its_own_for_each(written: Path, farms: Any, cards: Any) -> None:
@@ -392,3 +393,10 @@ def test_a_table_shared_by_two_points_has_rows_of_its_own_for_each(written: Path
     frame = read(written, farms(two))
     assert frame["source_file"].unique().tolist() == ["ifs.csv#ifs@other", "ifs.csv#ifs@site"]
     assert not frame.duplicated(["farm_id", "source_file", "source_row"]).any()
+
+
+def test_values_around_the_points_are_bounded(tmp_path: Path, farms: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_netcdf(tmp_path / "a.nc")
+    monkeypatch.setattr(grids, "MAX_GRID_VALUES", 3)
+    with pytest.raises(SourceError, match="values around the points, at most 3 are read"):
+        read(tmp_path, farms([source("a.nc", "netcdf")]))

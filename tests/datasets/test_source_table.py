@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import codecs
 import copy
 import gzip
+import json
+import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from kedro.io import DatasetError
 
 from wind_kedro.contracts import SignalsRaw, WeatherRaw
-from wind_kedro.datasets import IbisTable
+from wind_kedro.datasets import IbisTable, source_files, source_table
+from wind_kedro.datasets.source_files import MAX_LINE
 from wind_kedro.datasets.source_table import SourceError, SourceTable
+from wind_kedro.provenance import file_sha256
 
 # Ibis 12 about how it calls DuckDB 2 and pandas 3 itself.
 pytestmark = [
@@ -105,6 +113,248 @@ def test_quotes_hold_separators_and_quotes(tmp_path: Path, cards: dict[str, Any]
     frame = read(tmp_path, one_farm(cards))
     assert frame["turbine_id"].tolist() == ['T0, "east"', ""]
     assert frame["power_kw"].tolist() == ["1,5", "2"]
+
+
+ROWS = [LINES[0], *(f"2024-01-01T{number // 60:02d}:{number % 60:02d}:00,T0,{number}" for number in range(1000))]
+BYTES = ("\n".join(ROWS) + "\n").encode()
+
+
+def at(number: int, change: Callable[[bytes], bytes], data: bytes = BYTES) -> bytes:
+    """The file with one of its lines changed."""
+    lines = data.splitlines(keepends=True)
+    return b"".join([*lines[:number], change(lines[number]), *lines[number + 1 :]])
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "settings"),
+    [
+        ("a.csv", b"".join(line + (b"\r\n" if n % 2 else b"\n") for n, line in enumerate(BYTES.splitlines())), {}),
+        ("a.csv", at(500, lambda line: line[:-1] + b"\r\n"), {}),
+        ("a.csv", at(500, lambda line: line[:-1] + b"\r"), {}),
+        ("a.csv", BYTES.replace(b"\n", b"\r"), {}),
+        ("a.csv", BYTES[:-1], {}),
+        ("a.csv.gz", gzip.compress(BYTES) + bytes(512), {}),
+        ("a.csv.gz", gzip.compress(BYTES[:5000]) + gzip.compress(BYTES[5000:]), {}),
+        ("a.csv", BYTES.replace(b"\n", b",\x80\n"), {"encoding": "latin-1"}),
+        ("a.csv", BYTES.replace(b"\n", b",\x00\x1f\x85\x0c\n"), {"encoding": "latin-1"}),
+        ("a.csv", BYTES.replace(b"\n", ",\u2028\u0085\n".encode()), {}),
+        ("a.csv", codecs.BOM_UTF16_BE + BYTES.decode().encode("utf-16-be"), {"encoding": "utf-16"}),
+        ("a.csv", BYTES.decode().replace("\n", ",\u0a0d\n").encode("utf-16"), {"encoding": "utf-16"}),
+    ],
+    ids=[
+        "mixed newlines", "one CRLF", "one CR", "CR alone", "no last newline", "zeros behind gzip", "members of gzip",
+        "0x80 in Latin-1", "controls", "separators of Unicode", "big-endian", "code units that look like newlines",
+    ],
+)  # fmt: skip
+def test_odd_bytes_lose_no_row(
+    tmp_path: Path, cards: dict[str, Any], name: str, data: bytes, settings: dict[str, str]
+) -> None:
+    (tmp_path / name).write_bytes(data)
+    frame = read(tmp_path, one_farm(cards, path=name, **settings))
+    assert frame["source_row"].tolist() == list(range(1, 1001))
+    assert frame["power_kw"].astype(float).tolist() == list(range(1000))
+    assert frame["fault"].isna().all()
+
+
+def test_a_separator_of_records_in_a_cell_is_text_of_that_cell(tmp_path: Path, cards: dict[str, Any]) -> None:
+    (tmp_path / "hill.csv").write_bytes(at(300, lambda line: line.replace(b",", b"\x1f", 1)))
+    frame = read(tmp_path, one_farm(cards)).set_index("source_row")
+    assert frame.index[frame["fault"].notna()].tolist() == [300]
+    assert "\x1f" in frame.loc[300, "fault"]
+    assert len(frame) == 1000
+
+
+@pytest.mark.parametrize("where", [500, 1000])
+def test_a_line_beyond_the_bound_is_one_row_with_a_fault(tmp_path: Path, cards: dict[str, Any], where: int) -> None:
+    def lengthened(line: bytes) -> bytes:
+        return line.strip() + b"x" * 3 * MAX_LINE + (b"\n" if where < 1000 else b"")
+
+    (tmp_path / "hill.csv").write_bytes(at(where, lengthened))
+    frame = read(tmp_path, one_farm(cards)).set_index("source_row")
+    assert frame.index.tolist() == list(range(1, 1001))
+    assert frame.index[frame["fault"].notna()].tolist() == [where]
+    assert frame.loc[where, "fault"].startswith("the line is longer than 1,048,576 characters; it begins 2024-01-01T")
+
+
+@pytest.mark.parametrize("data", [b"x" * 3 * MAX_LINE, at(0, lambda line: line[:-1] + b"," + b"q" * 140_000 + b"\n")])
+def test_a_header_beyond_the_bound_is_refused_by_its_line(tmp_path: Path, cards: dict[str, Any], data: bytes) -> None:
+    (tmp_path / "hill.csv").write_bytes(data)
+    with pytest.raises(SourceError, match="line 1, the header, is longer than 131,072 characters; set `skip_rows`"):
+        read(tmp_path, one_farm(cards))
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".csv.gz", ".parquet"])
+@pytest.mark.parametrize("odd", ["[1]", "*", "?", "'", '"', " ", "\n", "{a,b}", "%31", os.fsdecode(b"\xff"), "é"])
+def test_names_are_names_and_no_patterns(tmp_path: Path, cards: dict[str, Any], suffix: str, odd: str) -> None:
+    folder = tmp_path / f"raw{odd}"
+    folder.mkdir()
+    for number, name in enumerate(["hill_1", f"hill_{odd}", f"hill_1{odd}"]):
+        path = folder / f"{name}{suffix}"
+        if suffix == ".parquet":
+            rows = pd.DataFrame({"time": ["2024-01-01"], "turbine": ["T0"], "power": [str(number)]})
+            with path.open("wb") as file:
+                rows.to_parquet(file)
+        else:
+            write(path, [LINES[0], f"2024-01-01,T0,{number}"])
+    settings = {"path": f"hill_*{suffix}", "format": "parquet" if suffix == ".parquet" else "csv"}
+    cards = one_farm(cards, **settings)
+    kept = tmp_path / ("kept" if odd == os.fsdecode(b"\xff") else f"kept{odd}")
+    found = SourceTable(kind="signals", root=str(folder), farms=cards["farms"], connection=CONNECTION, kept=str(kept))
+    frame: pd.DataFrame = found.load().to_pandas()
+    assert sorted(frame["power_kw"]) == ["0", "1", "2"]
+    assert frame["source_file"].nunique() == 3
+    assert frame["fault"].isna().all()
+
+
+def test_a_wanted_column_that_stands_twice_is_refused(tmp_path: Path, cards: dict[str, Any]) -> None:
+    write(tmp_path / "hill.csv", ["time,turbine,power,power", "2024-01-01,T0,7,1"])
+    with pytest.raises(SourceError, match=r"column 'power' stands 2 times \(columns 3, 4\)"):
+        read(tmp_path, one_farm(cards))
+    write(tmp_path / "hill.csv", ["time,turbine,power,Power", "2024-01-01,T0,7,1"])
+    with pytest.raises(SourceError, match=r"column 'power' stands 2 times \(columns 3, 4\)"):
+        read(tmp_path, one_farm(cards))
+    write(tmp_path / "hill.csv", ["time,turbine,power,note,note,fault,source_row", "2024-01-01,T0,7,1,2,x,9"])
+    frame = read(tmp_path, one_farm(cards))
+    assert frame[["power_kw", "source_row"]].to_numpy().tolist() == [["7", 1]]
+    assert frame["fault"].isna().all()
+
+
+def test_a_column_of_parquet_that_stands_twice_is_refused(tmp_path: Path, cards: dict[str, Any]) -> None:
+    columns = [pa.array([text]) for text in ("2024-01-01", "T0", "7", "1")]
+    pq.write_table(pa.Table.from_arrays(columns, ["time", "turbine", "power", "power"]), tmp_path / "hill.parquet")
+    with pytest.raises(SourceError, match=r"column 'power' stands 2 times"):
+        read(tmp_path, one_farm(cards, path="hill.parquet", format="parquet"))
+
+
+def test_names_that_are_no_files_are_faults(tmp_path: Path, cards: dict[str, Any]) -> None:
+    write(tmp_path / "hill_1.csv", LINES)
+    (tmp_path / "hill_2.csv").mkdir()
+    (tmp_path / "hill_3.csv").symlink_to(tmp_path / "nothing")
+    os.mkfifo(tmp_path / "hill_4.csv")
+    frame = read(tmp_path, one_farm(cards, path="hill_*.csv"))
+    faults = frame[frame["source_row"] == 0].set_index("source_file")["fault"]
+    assert faults.index.tolist() == ["hill_3.csv", "hill_4.csv"]
+    assert faults.str.contains("it is no regular file").all()
+
+
+def test_rows_that_a_reader_loses_are_found(
+    tmp_path: Path, cards: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path / "hill.csv", ROWS)
+    whole = source_files._Lines.__iter__
+
+    def lossy(self: Any) -> Iterator[list[str]]:
+        for lines in whole(self):
+            yield lines[:-1]
+
+    monkeypatch.setattr(source_files._Lines, "__iter__", lossy)
+    with pytest.raises(SourceError, match="999 rows were read of 1,000 that were counted in it"):
+        read(tmp_path, one_farm(cards))
+
+
+def test_a_message_holds_no_control_characters_of_a_file(tmp_path: Path, cards: dict[str, Any]) -> None:
+    write(tmp_path / "hill.csv", ["time,turbine,\x1b[2J\x07energy", "2024-01-01,T0,1"])
+    with pytest.raises(SourceError) as raised:
+        read(tmp_path, one_farm(cards))
+    assert r"found are time, turbine, \x1b[2J\x07energy" in str(raised.value)
+
+
+class TestKept:
+    """Each file is read once, until it or its card changes."""
+
+    @pytest.fixture
+    def load(self, tmp_path: Path, cards: dict[str, Any]) -> Callable[..., pd.DataFrame]:
+        def load(**signals: Any) -> pd.DataFrame:
+            farms = one_farm(copy.deepcopy(cards), path="hill*.csv", **signals)["farms"]
+            found = SourceTable(
+                kind="signals", root=str(tmp_path), farms=farms, connection=CONNECTION, kept=str(tmp_path / "kept")
+            )
+            frame: pd.DataFrame = found.load().to_pandas()
+            return frame.sort_values(["source_file", "source_row"], ignore_index=True)
+
+        return load
+
+    def kept(self, tmp_path: Path) -> dict[str, dict[str, Any]]:
+        files = sorted((tmp_path / "kept/signals").iterdir())
+        return {file.name: json.loads(pq.read_metadata(file).metadata[b"wind_kedro"]) for file in files}
+
+    def test_a_file_is_read_again_when_it_changes_and_not_before(
+        self, tmp_path: Path, load: Callable[..., pd.DataFrame], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        write(tmp_path / "hill_1.csv", LINES)
+        write(tmp_path / "hill_2.csv", LINES)
+        first, before = load(), self.kept(tmp_path)
+        with monkeypatch.context() as patched:
+            patched.setattr(source_table, "open_file", lambda _: pytest.fail("read again"))
+            pd.testing.assert_frame_equal(load(), first)
+        write(tmp_path / "hill_2.csv", [*LINES, "2024-01-01T00:20:00+01:00,T0,3.5"])
+        assert load()["power_kw"].tolist() == ["1.5", "2.5", "1.5", "2.5", "3.5"]
+        after = self.kept(tmp_path)
+        assert len(after) == 2
+        assert len(before.keys() & after.keys()) == 1
+
+    def test_a_file_counts_from_when_its_content_was_first_seen(
+        self, tmp_path: Path, load: Callable[..., pd.DataFrame]
+    ) -> None:
+        write(tmp_path / "hill.csv", LINES)
+        load()
+        [before] = self.kept(tmp_path).values()
+        assert next(iter(before["files"].values()))["rows"] == 2
+        assert list(before["files"]) == [file_sha256(tmp_path / "hill.csv")]
+        load(thousands=" ")  # the card changes, the content does not
+        assert list(self.kept(tmp_path).values()) == [before]
+
+    def test_what_could_not_be_read_is_tried_again(
+        self, tmp_path: Path, load: Callable[..., pd.DataFrame], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        write(tmp_path / "hill_1.csv", LINES)
+        write(tmp_path / "hill_2.csv", LINES)
+
+        def refuse(reading: Any) -> Any:
+            raise OSError(5, "Input/output error")
+
+        with monkeypatch.context() as patched:
+            patched.setitem(source_files.READERS, "csv", refuse)
+            with pytest.raises(SourceError, match=r"hill_1\.csv: the file cannot be read \(Input/output error\)"):
+                load()
+        assert load()["fault"].isna().all()
+
+    def test_a_kept_file_that_is_damaged_is_made_anew(self, tmp_path: Path, load: Callable[..., pd.DataFrame]) -> None:
+        write(tmp_path / "hill.csv", LINES)
+        first = load()
+        [name] = self.kept(tmp_path)
+        (tmp_path / "kept/signals" / name).write_bytes(b"PAR1")
+        pd.testing.assert_frame_equal(load(), first)
+
+    def test_a_table_stays_as_it_was_loaded_until_it_is_released(self, tmp_path: Path, cards: dict[str, Any]) -> None:
+        write(tmp_path / "hill_1.csv", LINES)
+        dataset = table(tmp_path, one_farm(cards, path="hill_*.csv"))
+        assert dataset.load().count().execute() == 2
+        write(tmp_path / "hill_2.csv", LINES)
+        assert dataset.load().count().execute() == 2
+        dataset.release()
+        assert dataset.load().count().execute() == 4
+
+
+@pytest.mark.parametrize(
+    ("cell", "value", "fault"),
+    [
+        ('"656.9', '"656.9', None),  # a quote that is never closed stays, and is no number
+        ('"', '"', None),
+        ('""', "", None),
+        ('"6""5"', '6"5', None),
+        ('6"5', '6"5', None),
+        ('"12"5', None, "a quoted value has text behind its closing quote"),
+        ('""125', None, "a quoted value has text behind its closing quote"),
+    ],
+)
+def test_quotes_take_no_character_of_a_value(
+    tmp_path: Path, cards: dict[str, Any], cell: str, value: str | None, fault: str | None
+) -> None:
+    write(tmp_path / "hill.csv", [LINES[0], f"2024-01-01,T0,{cell}"])
+    [row] = read(tmp_path, one_farm(cards)).to_dict("records")
+    assert (None if pd.isna(row["power_kw"]) else row["power_kw"]) == value
+    assert pd.isna(row["fault"]) if fault is None else fault in row["fault"]
 
 
 def test_ragged_rows_keep_their_number_and_say_so(tmp_path: Path, cards: dict[str, Any]) -> None:
@@ -210,10 +460,10 @@ DEFECTS = {
     "separator": "with separator ',' there is only one column, 'time;turbine;power'",
     "encoding": "line 5002 has text that is not utf-8",
     "column": "no column power; found are time, turbine, energy",
-    "breaks off": "breaks off after line",
+    "breaks off": "or soon after, the compressed data break off",
     "flipped": "fetch it again",
     "not gzip": "not a sound gzip file",
-    "parquet": "not a readable Parquet file",
+    "parquet": "not a sound Parquet file",
     "parquet page": "not a readable Parquet file",
 }
 

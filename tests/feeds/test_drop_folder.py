@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from typing import Any
 import pytest
 
 from wind_kedro.cards import CardError
-from wind_kedro.feeds import FeedError, Landed, Landing, build_feed
+from wind_kedro.feeds import FeedError, Landed, Landing, build_feed, drop_folder
 from wind_kedro.feeds.drop_folder import DropFolder
 from wind_kedro.feeds.memory import unpack
 
@@ -131,18 +132,13 @@ def test_a_file_that_is_being_written_waits(open_remote: Callable[[str], Any], r
 def test_a_transfer_that_breaks_off_is_tried_again_and_one_that_grows_waits(
     open_remote: Callable[[str], Any], raw: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from fsspec.implementations.local import LocalFileSystem
-
     remote = open_remote("folder")
     remote.put("a.csv", "0123456789")
     feed = build_feed("coast", {"kind": "drop_folder", "into": "drop", "longest_wait_seconds": 0.01, **remote.card()})
     assert isinstance(feed, DropFolder)
     sent = ["0123", "0123456789"]
 
-    def get_file(_: Any, path: str, target: str) -> None:
-        Path(target).write_text(sent.pop(0))
-
-    monkeypatch.setattr(LocalFileSystem, "get_file", get_file)
+    monkeypatch.setattr(drop_folder, "_open_local", lambda path, folder: io.BytesIO(sent.pop(0).encode()))
     assert contents(pull(raw, feed)) == [("a.csv", "0123456789")]
 
     remote.put("a.csv", "0123456789A", age_seconds=1800)

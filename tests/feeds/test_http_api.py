@@ -330,7 +330,6 @@ def test_records_become_dotted_columns_of_text_with_every_digit(api: Api, tmp_pa
         pytest.param(
             "<html>down for tea</html>", r"the answer is not JSON \(application/json\); tried 3 times", id="html"
         ),
-        pytest.param('{"data": {"items": [{"a.b": 1, "a": {"b": 2}}]}}', "a record has 'a.b' twice", id="clash"),
     ],
 )
 def test_an_answer_that_is_not_what_the_card_says_is_told_in_one_line(
@@ -540,7 +539,7 @@ def test_the_wait_a_server_asks_for_is_kept(
     api: Api, clock: list[dt.datetime], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str
 ) -> None:
     slept: list[float] = []
-    monkeypatch.setattr("wind_kedro.feeds.patience.time", SimpleNamespace(sleep=slept.append))
+    monkeypatch.setattr("wind_kedro.remote.time", SimpleNamespace(sleep=slept.append))
     api.add(1, id=1)
     date = email.utils.format_datetime(clock[0] + dt.timedelta(seconds=3), usegmt=True)
     api.faults = [_status(429, Retry_After="3" if form == "seconds" else date)]

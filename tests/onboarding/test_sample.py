@@ -13,6 +13,7 @@ from wind_kedro.onboarding import OnboardingError
 from wind_kedro.onboarding.sample import files_of_export, read_sample
 
 Export = Callable[..., Path]
+ROW = b"2024-01-01,1\n"
 
 
 @pytest.mark.parametrize(
@@ -109,3 +110,22 @@ def test_files_of_two_kinds_are_refused(tmp_path: Path) -> None:
         (tmp_path / name).write_text(f"Time,{column}\n2024-01-01 00:00,1.5\n2024-01-01 00:10,2.5\n", encoding="utf-8")
     with pytest.raises(OnboardingError, match=r"b\.csv: its columns are not those of a\.csv"):
         read_sample([tmp_path / "a.csv", tmp_path / "b.csv"], {})
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "words"),
+    [
+        ("bomb.csv.gz", gzip.compress(b"time,power\n" + bytes(80 << 20)), "times as many"),
+        ("cut.csv.gz", gzip.compress(b"time,power\n1,2\n")[:-9], "break off"),
+        ("long.csv", b"time,power\n" + b"1" * 200_000 + b",2\n", "a line has 200,002 characters"),
+        ("open.csv", b"time,power\n" + ROW * 3000 + b'"' + ROW * 20_000, "does not end"),
+        ("false.xlsx", b"PK\x03\x04 nothing", "not a sound zip archive"),
+        ("false.parquet", b"PAR1 nothing PAR1", "not a sound Parquet file"),
+    ],
+)
+def test_hostile_files_are_refused_in_one_line(tmp_path: Path, name: str, data: bytes, words: str) -> None:
+    (tmp_path / name).write_bytes(data)
+    with pytest.raises(OnboardingError, match=words) as raised:
+        read_sample([tmp_path / name], {})
+    assert str(raised.value).startswith(f"{tmp_path / name}: ")
+    assert "\n" not in str(raised.value)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import smtplib
-import ssl
+import socket
 from email.message import EmailMessage
 from email.utils import formatdate, make_msgid
 from typing import Literal
 
 from pydantic import Field
+
+from wind_kedro.remote import Watchdog
 
 from .channel import Channel, PassingError
 from .message import Message
@@ -35,36 +37,54 @@ class Email(Channel):
         mail["Subject"], mail["From"], mail["To"] = message.subject, self.sender, ", ".join(self.to)
         mail["Date"], mail["Message-ID"] = formatdate(), make_msgid(domain=self.sender.rpartition("@")[2])
         mail.set_content(message.text + "\n")
-        try:
-            with self._connect() as server:
-                user = self.secret("user")
-                if user is not None:
-                    server.login(user, self.secret("password") or "")
-                refused = server.send_message(mail)
-        except (smtplib.SMTPAuthenticationError, smtplib.SMTPNotSupportedError, ssl.SSLCertVerificationError) as error:
-            raise self.fault(f"{type(error).__name__}: {error}") from None
-        except smtplib.SMTPRecipientsRefused as error:
-            raise self._judged(max(code for code, _ in error.recipients.values()), error) from None
-        except smtplib.SMTPResponseException as error:
-            raise self._judged(error.smtp_code, error) from None
-        except (smtplib.SMTPException, OSError) as error:
-            raise PassingError(f"{type(error).__name__}: {error}") from None
+        with Watchdog(self.send_seconds) as watchdog:
+            try:
+                with self._connect(watchdog) as server:
+                    user = self.secret("user")
+                    if user is not None:
+                        server.login(user, self.secret("password") or "")
+                    refused = server.send_message(mail)
+            except (smtplib.SMTPException, OSError, ValueError) as error:
+                raise self._judged(error, ended=watchdog.ended) from None
         if refused:
             raise self.fault(f"the server took the mail, but not for {', '.join(refused)}")
 
-    def _connect(self) -> smtplib.SMTP:
-        context = ssl.create_default_context()
+    def _connect(self, watchdog: Watchdog) -> smtplib.SMTP:
+        # The class opens the socket in its constructor and reads the server's greeting there.
+        class Watched(smtplib.SMTP):
+            def _get_socket(self, host: str, port: int, timeout: float) -> socket.socket:
+                opened: socket.socket = super()._get_socket(host, port, timeout)  # type: ignore[misc]  # not in its stubs
+                watchdog.watch(opened)
+                return opened
+
+        class WatchedTls(smtplib.SMTP_SSL, Watched):
+            """The same with TLS from the first byte on."""
+
         if self.security == "tls":
-            return smtplib.SMTP_SSL(self.host, self.port, timeout=self.timeout_seconds, context=context)
-        server = smtplib.SMTP(self.host, self.port, timeout=self.timeout_seconds)
+            return WatchedTls(self.host, self.port, timeout=self.timeout_seconds, context=self.tls_context())
+        server = Watched(self.host, self.port, timeout=self.timeout_seconds)
         if self.security == "starttls":
             try:
-                server.starttls(context=context)
+                server.starttls(context=self.tls_context())
             except BaseException:
                 server.close()
                 raise
         return server
 
-    def _judged(self, code: int, error: Exception) -> Exception:
+    def _judged(self, error: Exception, *, ended: bool) -> Exception:
+        """What a fault means: that it may pass, or that a person must do something."""
         line = f"{type(error).__name__}: {error}"
+        if ended:
+            return PassingError(f"the server took more than {self.send_seconds:g} s")
+        if (untrusted := self.untrusted(f"{self.host}:{self.port}", error)) is not None:
+            return untrusted
+        code = _LASTING
+        if isinstance(error, smtplib.SMTPRecipientsRefused):
+            code = max(code for code, _ in error.recipients.values())
+        elif isinstance(error, smtplib.SMTPResponseException) and not isinstance(
+            error, smtplib.SMTPAuthenticationError
+        ):
+            code = error.smtp_code
+        elif not isinstance(error, smtplib.SMTPAuthenticationError | smtplib.SMTPNotSupportedError):
+            code = 0
         return self.fault(line) if code >= _LASTING else PassingError(line)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from typing import Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, model_validator
 
-from .channel import Channel, PassingError
+from wind_kedro.remote import HttpClient
+
+from .channel import MAX_ANSWER_BYTES, Channel, PassingError
 from .message import Message
 
 _TOO_MANY, _TIMEOUT, _SERVERS_FAULT = 429, 408, 500
+_SUCCESS = range(200, 300)
 
 
 class Webhook(Channel):
@@ -28,23 +32,24 @@ class Webhook(Channel):
     def tell(self, message: Message) -> None:
         """POST the payload; any answer below 300 is a yes, 408, 429 and 5xx may pass."""
         try:
-            import httpx
+            import httpx  # noqa: F401 - `HttpClient` needs it
         except ImportError:
             raise self.fault("a webhook needs the extra 'alarms': pip install 'wind-kedro[alarms]'") from None
         token = self.secret("token")
         headers = self.headers | ({"Authorization": f"Bearer {token}"} if token else {})
+        url = self.secret("url") or str(self.url)
+        client = HttpClient(self, self.timeout_seconds, headers)
         try:
-            answer = httpx.post(
-                self.secret("url") or str(self.url),
-                json=message.payload,
-                headers=headers,
-                timeout=self.timeout_seconds,
-            )
-        except httpx.InvalidURL as error:
-            raise self.fault(error) from None
-        except httpx.HTTPError as error:
-            raise PassingError(f"{type(error).__name__}: {error}") from None
-        if answer.status_code in {_TOO_MANY, _TIMEOUT} or answer.status_code >= _SERVERS_FAULT:
-            raise PassingError(f"the server answers {answer.status_code} {answer.reason_phrase}")
-        if not answer.is_success:
-            raise self.fault(f"the server answers {answer.status_code} {answer.reason_phrase}: {answer.text[:200]}")
+            # Of the URL only the host is shown: chat services put their secret into the path.
+            answer = client.exchange(
+                "POST", url, f"POST to {urlsplit(url).hostname}", json=message.payload, seconds=self.send_seconds,
+                max_bytes=MAX_ANSWER_BYTES,
+            )  # fmt: skip
+        finally:
+            client.close()
+        if answer.status in {_TOO_MANY, _TIMEOUT} or answer.status >= _SERVERS_FAULT:
+            raise PassingError(f"the server answers {answer.status} {answer.reason}")
+        if answer.status not in _SUCCESS:
+            # Redacted before it is cut: the end of a cut secret would stay.
+            said = self.redact(answer.content.decode("utf-8", "replace"))[:200]
+            raise self.fault(f"the server answers {answer.status} {answer.reason}: {said}")

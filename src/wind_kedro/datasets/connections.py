@@ -5,6 +5,7 @@ Most engines are made of their settings alone, as in ``kedro_datasets.ibis``. Sp
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Mapping
 from os import environ
@@ -55,6 +56,11 @@ def connect(settings: Mapping[str, Any]) -> BaseBackend:
         # A table of many parts is opened anew for each chunk of it. DuckDB looks whether a file was replaced meanwhile.
         backend.raw_sql("SET parquet_metadata_cache = true")
     return backend
+
+
+def literal(path: Path) -> str:
+    """A path as DuckDB reads it: it takes every name for a pattern, also ``signals_[1].csv``."""
+    return re.sub(r"([\[*?])", r"[\1]", str(path))
 
 
 def _spark(options: dict[str, Any]) -> BaseBackend:

@@ -12,7 +12,6 @@ from typing import Any, NoReturn
 from kedro.io import AbstractDataset, DatasetError
 
 from wind_kedro.feeds import Failure, Feed, FeedError, LandedFeeds, Landing, build_feeds
-from wind_kedro.feeds.patience import fault
 
 logger = logging.getLogger(__name__)
 
@@ -93,8 +92,8 @@ class Landings(AbstractDataset[Mapping[str, Feed], LandedFeeds]):
                 self._fail(feed, error)
             # A library's surprise in one feed must not cost the others theirs. Its stack is told without secrets, to who asks.
             except Exception as error:
-                logger.debug("%s", fault(feed, traceback.format_exc()))
-                self._fail(feed, fault(feed, f"unexpected {type(error).__name__}: {error}"))
+                logger.debug("%s", feed.fault(traceback.format_exc()))
+                self._fail(feed, feed.fault(f"unexpected {type(error).__name__}: {error}"))
 
     def load(self) -> LandedFeeds:
         """What landed, ever, and what failed in this run."""

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from wind_kedro.bounds import MAX_GRID_VALUES
 from wind_kedro.cards import LANDED_AT, UNIT_CONVERSIONS, WEATHER_UNITS, Farm, WeatherColumn, WeatherSource
 from wind_kedro.errors import WindKedroError
 
@@ -110,7 +111,8 @@ def read_grids(
     Args:
         sources: farms and those of their weather sources that are grids.
         root: folder that the cards' paths start from.
-        kept: folder for what was read; a file that has not changed is not read again for the same points.
+        kept: folder for what was read; a file that has not changed is not read again for the same points. The caller removes
+            what is no longer used.
 
     Returns:
         Parquet files, one per file that served any source, in the columns of ``weather_raw``; and who was not served.
@@ -179,9 +181,6 @@ def _read_or_kept(
         aside = target.with_name(f".{target.name}.{os.getpid()}")
         pq.write_table(table.replace_schema_metadata({_FAULTS: json.dumps(faults).encode()}), aside, compression="zstd")
         aside.replace(target)
-        for old in kept.glob(f"{file}-*.parquet"):
-            if old != target:
-                old.unlink(missing_ok=True)
     found = pq.ParquetFile(target)
     faults = json.loads(found.schema_arrow.metadata[_FAULTS])
     return (target if found.metadata.num_rows else None), faults
@@ -526,6 +525,15 @@ def _at_points(
     return turned, outside
 
 
+def _loaded(field: xr.DataArray) -> xr.DataArray:
+    """The field read into memory. A store may declare any number of values and hold none of them."""
+    if field.size > MAX_GRID_VALUES:
+        raise GridFaultError(
+            f"{field.name}: {field.size:,} values around the points, at most {MAX_GRID_VALUES:,} are read; split the file by run"
+        )
+    return field.load()
+
+
 def _box(
     field: xr.DataArray, latitude: str, longitude: str, latitudes: Floats, longitudes: Floats
 ) -> tuple[xr.DataArray, Floats, NDArray[np.bool_]]:
@@ -549,7 +557,7 @@ def _box(
         field = field.isel(
             {latitude: _around(lines, latitudes[~outside]), longitude: _around(meridians, east[~outside])}
         )
-    return field.load(), east, outside
+    return _loaded(field), east, outside
 
 
 def _around(nodes: Floats, points: Floats) -> slice:
@@ -577,7 +585,7 @@ def _nearest_of_curved(
         outside.append(away.flat[best] > 2 * neighbour)
         picked.append(np.unravel_index(best, shape))
     where = {dim: xr.DataArray([place[axis] for place in picked], dims="point") for axis, dim in enumerate(dims)}
-    return field.isel(where).load(), np.array(outside)
+    return _loaded(field.isel(where)), np.array(outside)
 
 
 def _kilometres(nodes: Sequence[Floats], point: tuple[Any, Any]) -> Floats:

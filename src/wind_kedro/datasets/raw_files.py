@@ -11,6 +11,7 @@ from kedro.io import AbstractDataset, DatasetError
 
 from wind_kedro.cards import Farm
 from wind_kedro.datasets.source_files import files_of
+from wind_kedro.datasets.source_rows import shown
 from wind_kedro.datasets.written_aside import read_whole
 from wind_kedro.provenance import file_sha256
 
@@ -55,11 +56,15 @@ class RawFiles(AbstractDataset[NoReturn, pd.DataFrame]):
         for farm in (Farm.model_validate(card) for card in self._farms):
             for table, sources in (("signals", [farm.signals]), ("weather", farm.weather)):
                 for path in dict.fromkeys(path for source in sources for path in files_of(self._root, source)):
-                    state = path.stat()
-                    where = path.relative_to(self._root).as_posix()
-                    key = (where, state.st_size, state.st_mtime_ns)
-                    if key not in known:
-                        known[key] = file_sha256(path)
+                    if not path.is_file():
+                        continue
+                    try:
+                        state = path.stat()
+                        key = (shown(path, self._root), state.st_size, state.st_mtime_ns)
+                        if key not in known:
+                            known[key] = file_sha256(path)
+                    except OSError:  # `SourceTable` reports what cannot be read
+                        continue
                     rows.append((farm.id, table, *key, known[key]))
         return pd.DataFrame(rows, columns=_COLUMNS)
 

@@ -7,11 +7,11 @@ that the row is found and set aside with its words. The rest stays text.
 from __future__ import annotations
 
 import datetime as dt
+import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from wind_kedro.cards import (
     LANDED_AT,
@@ -24,10 +24,7 @@ from wind_kedro.cards import (
     WeatherSource,
 )
 
-from .source_files import Opened, SourceError, check_columns, name, text
-
-if TYPE_CHECKING:
-    from ibis.backends.duckdb import Backend
+from .source_files import Choose, Opened, SourceError, check_columns, name, text
 
 #: Offsets of the zone names that loggers write. Each is one zone's alone where wind farms are logged.
 ZONE_OFFSETS: Mapping[str, str] = {
@@ -41,7 +38,7 @@ _ISO = "%Y-%m-%dT%H:%M:%S.%f"
 _LANDED = re.compile(rf"^{LANDED_AT}=(\d{{4}}-\d{{2}}-\d{{2}})T(\d{{2}})-(\d{{2}})-(\d{{2}}(?:\.\d+)?)Z$")
 
 
-def chooser(farm: Farm, source: Source, path: Path, where: str) -> Callable[[Sequence[str]], Sequence[str]]:
+def chooser(farm: Farm, source: Source, path: Path, where: str) -> Choose:
     """Which columns of a file its card wants; the function raises `SourceError` if one is missing."""
 
     def choose(found: Sequence[str]) -> list[str]:
@@ -107,31 +104,23 @@ def _meant(source: Source, file: Opened) -> Opened:
 
 def fault_row(farm: Farm, source: Source, path: Path, root: Path, message: str) -> str:
     """The one row, number 0, that stands for a file that cannot be read."""
-    columns = (
-        ["turbine_id", "timestamp", "received_at", *SIGNAL_UNITS]
-        if isinstance(source, SignalSource)
-        else ["run_at", "available_at", "valid_at", *WEATHER_UNITS]
-    )
-    nothing = ", ".join(f"CAST(NULL AS VARCHAR) AS {column}" for column in columns)
-    return f"SELECT {_row(farm, source, shown(path, root), '0', text(message))}, {nothing}"
+    return f"SELECT {_row(farm, source, shown(path, root), '0', text(message))}"
 
 
-def nothing(backend: Backend, kind: str) -> str:
-    """A view without rows, for farms that have none of a kind."""
+def no_rows(kind: str) -> str:
+    """A SELECT of all columns of the house and no row."""
     columns = ["turbine_id", "timestamp", "received_at", *SIGNAL_UNITS]
     if kind == "weather":
         columns = ["weather_model", "weather_point", "run_at", "available_at", "valid_at", *WEATHER_UNITS]
-    words = ", ".join(f"CAST(NULL AS VARCHAR) AS {column}" for column in ["farm_id", "source_file", "fault", *columns])
-    view = f"wind_kedro_no_{kind}"
-    backend.con.sql(
-        f"CREATE OR REPLACE TEMP VIEW {view} AS SELECT {words}, CAST(0 AS BIGINT) AS source_row WHERE false"
-    )
-    return view
+    texts = ", ".join(f"CAST(NULL AS VARCHAR) AS {column}" for column in ["farm_id", "source_file", "fault", *columns])
+    return f"SELECT {texts}, CAST(0 AS BIGINT) AS source_row WHERE false"
 
 
 def shown(path: Path, root: Path) -> str:
-    """How a file is called in tables."""
-    return str(path.relative_to(root) if path.is_relative_to(root) else path)
+    """How a file is called in tables; bytes of its name that are not UTF-8 are escaped."""
+    return os.fsencode(path.relative_to(root) if path.is_relative_to(root) else path).decode(
+        "utf-8", "backslashreplace"
+    )
 
 
 def shown_of(farm: Farm, source: WeatherSource, path: Path, root: Path) -> str:
@@ -264,8 +253,8 @@ def _arrived(source: Source, file: Opened) -> str:
 
 
 def landed_at(path: Path) -> str | None:
-    """When the folder of a feed landed, from its name; nearest first."""
-    for folder in path.parents:
+    """When the folder of a feed landed, from its name: the outermost, as what is below it came from outside."""
+    for folder in reversed(path.parents):
         if found := _LANDED.match(folder.name):
             day, hour, minute, second = found.groups()
             at = dt.datetime.fromisoformat(f"{day}T{hour}:{minute}:{second}+00:00")
@@ -286,7 +275,7 @@ def stamp(value: str, source: Source) -> str:
         case None:
             day = f"try_cast(regexp_replace({written}, {text(_MIDNIGHT_AT_THE_END + '.*$')}, '') AS DATE)"
             zone = f"regexp_extract({written}, {text(_MIDNIGHT_AT_THE_END + '(.*)$')}, 3)"
-            midnight = f"strftime({day} + INTERVAL 1 DAY, '%Y-%m-%dT00:00:00') || {zone}"
+            midnight = f"strftime(TRY({day} + INTERVAL 1 DAY), '%Y-%m-%dT00:00:00') || {zone}"
             # A typed cell at midnight is a date alone.
             plain = f"CASE WHEN length({written}) = 10 THEN {written} || 'T00:00:00' ELSE {value} END"
             plain = plain if source.format == "excel" else value
@@ -296,11 +285,11 @@ def stamp(value: str, source: Source) -> str:
         case "excel":
             # Days since 1899-12-30; milliseconds are what their digits hold.
             moment = f"TIMESTAMP '1899-12-30' + to_milliseconds(CAST(round(try_cast({written} AS DOUBLE) * 86400000) AS BIGINT))"
-            return f"coalesce(strftime({moment}, {text(_ISO)}), {value})"
+            return f"coalesce(strftime(TRY({moment}), {text(_ISO)}), {value})"
         case "epoch_seconds" | "epoch_milliseconds":
             micros = 1_000_000 if source.stamp_format == "epoch_seconds" else 1_000
             moment = f"make_timestamp(CAST(try_cast({written} AS DECIMAL(24, 6)) * {micros} AS BIGINT))"
-            return f"coalesce(strftime({moment}, {text(_ISO + '+00:00')}), {value})"
+            return f"coalesce(strftime(TRY({moment}), {text(_ISO + '+00:00')}), {value})"
     own = source.stamp_format
     zone = f"regexp_extract({written}, {text(_ZONE)}, 1)"
     body = f"rtrim(left({written}, length({written}) - length({zone})))"
@@ -310,7 +299,7 @@ def stamp(value: str, source: Source) -> str:
     body = rf"regexp_replace({body}, {text(_MIDNIGHT_AT_THE_END)}, '\1' || '00:00' || '\2')"
     moment = f"(try_strptime({body}, {text(own)}) + CASE WHEN {late} THEN INTERVAL 1 DAY ELSE INTERVAL 0 DAY END)"
     offset = " ".join(f"WHEN {text(word)} THEN {text(hours)}" for word, hours in ZONE_OFFSETS.items())
-    return f"coalesce(strftime({moment}, {text(_ISO)}) || CASE {zone} {offset} ELSE {zone} END, {value})"
+    return f"coalesce(strftime(TRY({moment}), {text(_ISO)}) || CASE {zone} {offset} ELSE {zone} END, {value})"
 
 
 def number(value: str, source: Source) -> str:

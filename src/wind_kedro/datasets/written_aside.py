@@ -26,7 +26,7 @@ from kedro_datasets.pandas import ParquetDataset
 from kedro_datasets.plotly import JSONDataset as PlotlyDataset
 from kedro_datasets.text import TextDataset
 
-from .connections import connect
+from .connections import connect, literal
 
 
 @contextmanager
@@ -142,7 +142,7 @@ class IbisTable(_WrittenAside, _InParts):
         if path.is_dir():
             files = sorted(path.rglob("*.parquet"))  # a part may itself be a folder, if Spark wrote it
         return self.connection.read_parquet(
-            [str(file) for file in files] if self.connection.name == "duckdb" else str(path),
+            [literal(file) for file in files] if self.connection.name == "duckdb" else str(path),
             table_name=self._table_name,
             **self._load_args,
         )

@@ -29,8 +29,17 @@ PERIODS = (HOUR, len(f"{PREFIX}2026-01-01"), len(f"{PREFIX}2026-01"))
 _ROWS = 100_000
 
 
+#: What a column of a source's own is called if its name is that of `COLUMN`: it must not date the rows.
+FOREIGN_COLUMN = "source_landed_at"
+
+
 class NotOneTableError(Exception):
     """Files that cannot be put together: their columns contradict each other, or one is broken."""
+
+
+def foreign_names(names: Iterable[str]) -> list[str]:
+    """The names of a source's columns, as they land: none is that of the column that this project adds."""
+    return [FOREIGN_COLUMN if name.lower() == COLUMN else name for name in names]
 
 
 def is_covered(name: str, names: Collection[str]) -> bool:

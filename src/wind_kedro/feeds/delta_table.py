@@ -13,7 +13,8 @@ from urllib.parse import unquote
 
 from pydantic import Field
 
-from .patience import PassingError, fault, patiently
+from wind_kedro.remote import PassingError
+
 from .protocol import Batch, Checkpoint, Feed, FeedError
 
 if TYPE_CHECKING:
@@ -70,23 +71,22 @@ class DeltaTable(Feed):
 
     def fetch(self, checkpoint: Checkpoint | None, scratch: Path) -> Iterator[Batch]:
         """See `Feed`. The checkpoint holds the table's id and the last version whose rows have landed."""
-        lake = patiently(self, lambda: _Lake(self, scratch))
+        lake = self.retry(lambda: _Lake(self, scratch))
         if checkpoint is not None and checkpoint["table_id"] != lake.id:
-            raise fault(self, f"{self.table}: another table stands here since the last fetch; {self._start_again(0)}")
+            raise self.fault(f"{self.table}: another table stands here since the last fetch; {self._start_again(0)}")
         landed = -1 if checkpoint is None else int(checkpoint["version"])
         if landed > lake.version:
-            raise fault(
-                self,
+            raise self.fault(
                 f"{self.table}: it is at version {lake.version}, but version {landed} has landed; {self._start_again(0)}",
             )
         first = lake.version if self.first_version == "latest" else self.first_version
         if checkpoint is None and first > lake.version:
-            raise fault(self, f"{self.table}: it is at version {lake.version}; correct `first_version`")
+            raise self.fault(f"{self.table}: it is at version {lake.version}; correct `first_version`")
         version, rows = landed, 0
         files: dict[str, bytes | Path | pa.Table] = {}
         for version in range(first if checkpoint is None else landed + 1, lake.version + 1):
             whole = checkpoint is None and version == first
-            path, count = patiently(self, partial(lake.land, version, whole))
+            path, count = self.retry(partial(lake.land, version, whole))
             if path is not None:
                 files[path.name] = path
                 rows += count
@@ -101,8 +101,7 @@ class DeltaTable(Feed):
 
     def gone(self, version: int, latest: int) -> FeedError:
         """What is said when a version's log or files are no longer there."""
-        return fault(
-            self,
+        return self.fault(
             f"{self.table}: what version {version} brought is no longer kept (vacuum or log clean-up); "
             f"{self._start_again(latest)}",
         )
@@ -131,8 +130,8 @@ class _Lake:
         self._files = PyFileSystem(DeltaStorageHandler(feed.table, options=self._options))
         self._schema = pa.schema(table.schema().to_arrow())
         if feed.committed_at in self._schema.names:
-            raise fault(
-                feed, f"{feed.table}: has a column '{feed.committed_at}' of its own; give `committed_at` another name"
+            raise feed.fault(
+                f"{feed.table}: has a column '{feed.committed_at}' of its own; give `committed_at` another name"
             )
 
     def land(self, version: int, whole: bool) -> tuple[Path | None, int]:
@@ -167,8 +166,8 @@ class _Lake:
         except OSError as error:
             raise PassingError(f"{self._feed.table}: {error}") from None
         except (pa.ArrowException, ValueError) as error:
-            raise fault(
-                self._feed, f"{self._feed.table}: version {version} cannot be read ({error}); repair the table"
+            raise self._feed.fault(
+                f"{self._feed.table}: version {version} cannot be read ({error}); repair the table"
             ) from None
         if count == 0:
             return None, 0
@@ -183,8 +182,7 @@ class _Lake:
         try:
             return Table(self._feed.table, version=version, storage_options=self._options)
         except TableNotFoundError:
-            raise fault(
-                self._feed,
+            raise self._feed.fault(
                 f"{self._feed.table}: there is no Delta table, or these credentials may not read it; correct `table`",
             ) from None
         except (DeltaError, OSError) as error:
@@ -194,13 +192,12 @@ class _Lake:
         """Refuse what would be read wrongly: columns under other names, rows that are crossed out beside their file."""
         mode = table.metadata().configuration.get("delta.columnMapping.mode", "none")
         if mode != "none":
-            raise fault(
-                self._feed, f"{self._feed.table}: column mapping '{mode}' is not supported; write it to a plain table"
+            raise self._feed.fault(
+                f"{self._feed.table}: column mapping '{mode}' is not supported; write it to a plain table"
             )
         unknown = sorted(set(self._feed.partitions) - set(self._partitioned_by))
         if unknown:
-            raise fault(
-                self._feed,
+            raise self._feed.fault(
                 f"{self._feed.table}: is not partitioned by {', '.join(unknown)} but by "
                 f"{', '.join(self._partitioned_by) or 'nothing'}; correct `partitions`",
             )
@@ -241,14 +238,13 @@ class _Lake:
     def _wanted(self, action: Mapping[str, Any]) -> list[Mapping[str, Any]]:
         """The action, if the card asks for its partition."""
         if action.get("deletionVector"):
-            raise fault(
-                self._feed,
+            raise self._feed.fault(
                 f"{self._feed.table}: deletion vectors are not supported; set delta.enableDeletionVectors to false and "
                 "REORG TABLE … APPLY (PURGE)",
             )
         if "://" in action["path"]:
-            raise fault(
-                self._feed, f"{self._feed.table}: holds files of another table (a shallow clone); fetch that one"
+            raise self._feed.fault(
+                f"{self._feed.table}: holds files of another table (a shallow clone); fetch that one"
             )
         values = action.get("partitionValues") or {}
         for name, wanted in self._feed.partitions.items():

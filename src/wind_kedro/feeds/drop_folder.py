@@ -5,26 +5,36 @@ from __future__ import annotations
 import datetime as dt
 import ftplib
 import logging
+import os
 import re
+import stat
 import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Any, BinaryIO, Literal, Self, TypeVar
 from urllib.parse import unquote, urlsplit
 
 from pydantic import AfterValidator, Field, model_validator
 
-from .landing import is_plain
+from wind_kedro.bounds import TooLargeError
+from wind_kedro.errors import WindKedroError
+from wind_kedro.remote import PassingError
+
+from .landing import why_not
 from .memory import pack, row_hash, unpack
-from .patience import PassingError, fault, patiently
 from .protocol import Batch, Checkpoint, Feed, FeedError
 
 logger = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
+#: Most entries of a listing: about 1 GiB of memory; and most folders below each other.
+_MAX_ENTRIES, _MAX_DEPTH = 1_000_000, 64
+#: Most faults of a batch that are recorded one by one, and most characters of a name in one.
+_MAX_FAULTS, _SHOWN = 100, 200
+_BLOCK_BYTES = 1 << 18
 #: What a URL may begin with, and the port where the server is unless the URL names one.
 _PORTS = {"file": 0, "s3": 0, "ftp": 21, "ftps": 21, "sftp": 22}
 
@@ -53,7 +63,8 @@ class DropFolder(Feed):
     then land once more.
 
     Hidden files and folders (names that begin with a dot or an underscore) are never taken: writers use them for what is
-    not done.
+    not done. Symbolic links are not followed. A link, a file that is too large, or a name that may not land (`why_not`) is
+    refused: it is recorded once, with the reason, and the other files land.
     """
 
     kind: Literal["drop_folder"] = "drop_folder"
@@ -68,6 +79,10 @@ class DropFolder(Feed):
     settle_seconds: float = Field(60, ge=0, description="a file is taken when it did not change for so long")
     max_files: int = Field(1000, ge=1, description="so many land together: ten years of files come in pieces")
     timeout_seconds: float = Field(60, gt=0, description="the other side counts as gone when it is silent for so long")
+    fetch_seconds: float = Field(
+        21_600, gt=0, description="a fetch ends at the latest after this; what has landed stays, and the next goes on"
+    )
+    max_file_bytes: int = Field(64 << 30, gt=0, description="a larger file is refused")
     endpoint_url: str | None = Field(None, description="s3: the address of a store that is not Amazon's")
     region: str | None = Field(None, description="s3: the region, where the store wants one")
     host_key: str | None = Field(
@@ -81,10 +96,15 @@ class DropFolder(Feed):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
-        where = {"endpoint_url": "s3", "region": "s3", "host_key": "sftp", "known_hosts": "sftp"}
-        for name, scheme in where.items():
-            if name in self.model_fields_set and self.scheme != scheme:
-                raise ValueError(f"{name}: only for {scheme}://")
+        where = {
+            "endpoint_url": {"s3"}, "region": {"s3"}, "host_key": {"sftp"}, "known_hosts": {"sftp"},
+            "ca_file": {"s3", "ftps"}, "verify_server": {"s3", "ftps", "sftp"},
+        }  # fmt: skip
+        for name, schemes in where.items():
+            if name in self.model_fields_set and self.scheme not in schemes:
+                raise ValueError(f"{name}: only for {', '.join(f'{one}://' for one in sorted(schemes))}")
+        if not self.verify_server and self.host_key is not None:
+            raise ValueError("host_key: is not looked at with `verify_server: false`; give one of them")
         return self
 
     @property
@@ -107,13 +127,19 @@ class DropFolder(Feed):
         taken = unpack(checkpoint["taken"]) if checkpoint is not None else set()
         place = _Place(self)
         try:
-            found = place.files()
+            found, refused = place.files()
             new = self._settled(place, [file for file in found if file.mark not in taken])
+            faults = tuple(one.line for one in refused if one.mark not in taken)
             # What is gone there is forgotten here: the checkpoint is bounded by what the folder holds.
-            taken &= {file.mark for file in found}
-            for start in range(0, len(new), self.max_files):
+            taken &= {file.mark for file in found} | {one.mark for one in refused}
+            taken |= {one.mark for one in refused}
+            if faults:
+                if len(faults) > _MAX_FAULTS:
+                    faults = (*faults[:_MAX_FAULTS], f"{len(faults) - _MAX_FAULTS:,} more are refused")
+                yield Batch({}, {"taken": pack(taken)}, faults=faults)
+            for group in self._groups(new):
                 files: dict[str, bytes | Path | Any] = {}
-                for number, file in enumerate(new[start : start + self.max_files]):
+                for number, file in enumerate(group):
                     target = scratch / str(number)
                     if place.take(file, target):
                         files[file.name] = target
@@ -123,11 +149,27 @@ class DropFolder(Feed):
         finally:
             place.close()
 
+    def _groups(self, files: list[_File]) -> Iterator[list[_File]]:
+        """Files that land together: an object store may hold both ``a`` and ``a/b``, a folder cannot."""
+        group: list[_File] = []
+        names: set[str] = set()
+        folders: set[str] = set()
+        for file in files:
+            above = {str(folder) for folder in PurePosixPath(file.name).parents}
+            if len(group) == self.max_files or file.name in folders or names & above:
+                yield group
+                group, names, folders = [], set(), set()
+            group.append(file)
+            names.add(file.name)
+            folders |= above
+        if group:
+            yield group
+
     def _settled(self, place: _Place, files: list[_File]) -> list[_File]:
         """Those that nobody writes any more, oldest first."""
         if any(file.changed_at is None for file in files):
             time.sleep(self.settle_seconds)
-            again = {file.mark for file in place.files()}
+            again = {file.mark for file in place.files()[0]}
             files = [file for file in files if file.changed_at is not None or file.mark in again]
         latest = time.time() - self.settle_seconds
         settled = [file for file in files if file.changed_at is None or file.changed_at <= latest]
@@ -149,6 +191,27 @@ class _File:
         return row_hash([self.name, self.size, self.version])
 
 
+@dataclass(frozen=True)
+class _Refused:
+    """Something that is there and must not land."""
+
+    name: str
+    reason: str
+
+    @property
+    def mark(self) -> str:
+        return row_hash(["refused", self.name, self.reason])
+
+    @property
+    def line(self) -> str:
+        """The fault of the record."""
+        return f"{self.name[:_SHOWN]!a} {self.reason}: refused"
+
+
+class _GrewError(Exception):
+    """More of a file came than was listed."""
+
+
 class _Place:
     """The folder over one connection, made when it is needed and again after a fault."""
 
@@ -159,15 +222,20 @@ class _Place:
         self._parts = feed.glob.split("/")
         self._pattern = re.compile(glob_translate(feed.glob))
         self._system: Any = None
+        self._ends = time.monotonic() + feed.fetch_seconds
 
-    def files(self) -> list[_File]:
-        """Every file that the glob names."""
+    def files(self) -> tuple[list[_File], list[_Refused]]:
+        """Every file that the glob names, and those of them that are refused."""
 
-        def listing() -> list[_File]:
+        def listing() -> tuple[list[_File], list[_Refused]]:
             self._connected().invalidate_cache()
-            return list(self._walk(self._feed.folder, 0))
+            found = list(self._walk(self._feed.folder, 0))
+            return (
+                [one for one in found if isinstance(one, _File)],
+                [one for one in found if isinstance(one, _Refused)],
+            )
 
-        return self._patiently("cannot be listed", listing)
+        return self._retry("cannot be listed", listing)
 
     def take(self, file: _File, target: Path) -> bool:
         """Bring a file; whether it is whole. One that is gone, or grows, is left for the next fetch.
@@ -179,20 +247,20 @@ class _Place:
         def transfer() -> bool:
             try:
                 with target.open("wb") as content:
-                    # Of fsspec's file systems, FTP's does not close what it opens when the connection breaks.
-                    to = content if self._feed.scheme in {"ftp", "ftps"} else str(target)
-                    self._connected().get_file(file.path, to)
+                    self._bring(file, content)
             except FileNotFoundError:
                 logger.info("feed '%s': %s was gone before it could be read", self._feed.id, file.name)
+                return False
+            except _GrewError:
+                logger.info("feed '%s': %s still grows: it waits for the next fetch", self._feed.id, file.name)
+                self.close()
                 return False
             size = target.stat().st_size
             if size < file.size:
                 raise OSError(f"{file.name} broke off after {size} of {file.size} bytes")
-            if size > file.size:
-                logger.info("feed '%s': %s still grows: it waits for the next fetch", self._feed.id, file.name)
-            return size == file.size
+            return True
 
-        return self._patiently(f"{file.name} cannot be read", transfer)
+        return self._retry(f"{file.name} cannot be read", transfer)
 
     def close(self) -> None:
         """Leave the server."""
@@ -201,29 +269,89 @@ class _Place:
             if connection is not None:
                 connection.close()
 
-    def _walk(self, folder: str, depth: int) -> Iterator[_File]:
-        system = self._connected()
-        for found in self._entries(folder):
-            path = str(found["name"]).rstrip("/")
+    def _bring(self, file: _File, content: BinaryIO) -> None:
+        """Write a file's bytes, at most as many as were listed."""
+        system, came = self._connected(), 0
+
+        def count(size: int) -> None:
+            nonlocal came
+            came += size
+            if came > file.size:
+                raise _GrewError
+            self._check_time()
+
+        def write(block: bytes) -> None:
+            count(len(block))
+            content.write(block)
+
+        match self._feed.scheme:
+            case "s3":
+                system.get_file(file.path, content.name, callback=_counting(count))
+            case "sftp":
+                system.ftp.getfo(file.path, content, lambda done, _: count(done - came))
+            case "file":
+                with _open_local(file.path, Path(self._feed.folder)) as source:
+                    while block := source.read(_BLOCK_BYTES):
+                        write(block)
+            case _:
+                system.ftp.retrbinary(f"RETR {file.path}", write, _BLOCK_BYTES)
+
+    def _check_time(self) -> None:
+        if time.monotonic() > self._ends:
+            raise self._feed.fault(
+                f"{self._feed.url}: takes longer than `fetch_seconds` ({self._feed.fetch_seconds:g})"
+            )
+
+    def _walk(self, folder: str, depth: int) -> Iterator[_File | _Refused]:
+        for number, about in enumerate(self._entries(folder)):
+            if number >= _MAX_ENTRIES or depth > _MAX_DEPTH:
+                raise self._feed.fault(
+                    f"{self._feed.url}: more than {_MAX_ENTRIES:,} entries in a folder, or {_MAX_DEPTH} folders deep; give "
+                    "a narrower `glob`, or split the folder"
+                )
+            path = str(about["name"]).rstrip("/")
             name = path.rpartition("/")[2]
-            if name[:1] in {".", "_"} or path == folder:  # an object store may list the folder itself
-                continue
-            about = system.info(path) if found["type"] == "link" else found
-            if about["type"] == "directory":
-                if self._leads_on(name, depth):
-                    yield from self._walk(path, depth + 1)
+            if path == folder:  # an object store may list the folder itself
                 continue
             below = path.removeprefix(self._feed.folder.rstrip("/") + "/")
-            if not self._pattern.fullmatch(below):
+            is_folder = about["type"] == "directory"
+            leads_on = self._leads_on(name, depth) and (is_folder or _is_link(about))
+            if name[:1] in {".", "_"} or not (leads_on or (not is_folder and self._pattern.fullmatch(below))):
                 continue
-            if not is_plain(below):
-                logger.warning("feed '%s': '%s' is no name for a file that lands: it is left", self._feed.id, below)
-                continue
-            yield _File(below, path, int(about["size"]), _version(about), _changed_at(about))
+            if (reason := self._why_not(below, about)) is not None:
+                yield _Refused(below, reason)
+            elif is_folder:
+                yield from self._walk(path, depth + 1)
+            else:
+                yield _File(below, path, int(about["size"]), _version(about), _changed_at(about))
+
+    def _why_not(self, below: str, about: dict[str, Any]) -> str | None:
+        """Why something that is there must not land; none if it may."""
+        if (reason := why_not(below)) is not None or (about["type"] == "directory" and not _is_link(about)):
+            return reason
+        size = str(about.get("size", ""))
+        checks = (
+            (_is_link(about), "is a symbolic link, which is not followed"),
+            (about["type"] != "file", "is neither a file nor a folder"),
+            (not size.isdecimal(), "has no size"),
+            (
+                size.isdecimal() and int(size) > self._feed.max_file_bytes,
+                f"is larger than `max_file_bytes` ({size} bytes)",
+            ),
+        )
+        return next((reason for found, reason in checks if found), None)
 
     def _entries(self, folder: str) -> list[dict[str, Any]]:
+        self._check_time()
+        system = self._connected()
         try:
-            entries: list[dict[str, Any]] = self._connected().ls(folder, detail=True)
+            if self._feed.scheme == "s3":
+                from fsspec.asyn import sync
+
+                left = max(1.0, self._ends - time.monotonic())
+                entries: list[dict[str, Any]] = sync(system.loop, system._ls, folder, detail=True, timeout=left)
+            else:
+                entries = system.ls(folder, detail=True)
         except FileNotFoundError as error:
             # A prefix of a bucket is there as soon as something is in it. A bucket that is missing has a cause.
             if self._feed.scheme == "s3" and error.__cause__ is None:
@@ -238,28 +366,32 @@ class _Place:
         before = self._parts[: self._parts.index("**")] if "**" in self._parts else self._parts[:-1]
         return fnmatchcase(name, before[depth]) if depth < len(before) else "**" in self._parts
 
-    def _patiently(self, what: str, call: Callable[[], Result]) -> Result:
+    def _retry(self, what: str, call: Callable[[], Result]) -> Result:
         def attempt() -> Result:
             try:
                 return call()
             except FeedError:
                 raise
             except ImportError as error:
-                raise fault(
-                    self._feed, f"{self._feed.scheme}:// needs {error.name}: pip install 'wind-kedro[feeds]'"
+                raise self._feed.fault(
+                    f"{self._feed.scheme}:// needs {error.name}: pip install 'wind-kedro[feeds]'"
                 ) from None
             except Exception as error:
                 self.close()
+                if isinstance(error, WindKedroError):
+                    raise self._feed.fault(f"{self._feed.url} {what}: {error}") from None
+                if (untrusted := self._feed.untrusted(self._feed.url, error)) is not None:
+                    raise untrusted from None
                 said = f"{self._feed.url} {what}: {_words(error)}"
                 if _may_pass(error):
-                    logger.info("%s", fault(self._feed, said))
+                    logger.info("%s", self._feed.fault(said))
                     raise PassingError(said) from None
                 advice = _advice(error)
                 if advice is None:  # a bug, ours or a library's: its stack is wanted
                     raise
-                raise fault(self._feed, f"{said}; {advice}") from None
+                raise self._feed.fault(f"{said}; {advice}") from None
 
-        return patiently(self._feed, attempt)
+        return self._feed.retry(attempt)
 
     def _connected(self) -> Any:
         if self._system is None:
@@ -285,11 +417,14 @@ def _s3(feed: DropFolder) -> Any:
 
     # Without any, the machine's own are used: environment, ~/.aws or the role of the instance.
     keys = {name: feed.secret(name) for name in ("key", "secret", "token") if name in feed.credentials}
+    if not feed.verify_server:
+        feed.warn_unverified()
+    verify = {"verify": feed.ca_file if feed.verify_server else False} if feed.ca_file or not feed.verify_server else {}
     system = S3FileSystem(
         **keys,
         **_OWN,
         endpoint_url=feed.endpoint_url,
-        client_kwargs={"region_name": feed.region} if feed.region else {},
+        client_kwargs=({"region_name": feed.region} if feed.region else {}) | verify,
         config_kwargs={
             "connect_timeout": feed.timeout_seconds,
             "read_timeout": feed.timeout_seconds,
@@ -305,7 +440,34 @@ def _ftp(feed: DropFolder) -> Any:
 
     host, port = _host(feed)
     names = {name: feed.secret(name) for name in ("username", "password") if feed.credentials}
-    return FTPFileSystem(host, port, **names, **_OWN, timeout=feed.timeout_seconds, tls=feed.scheme == "ftps")
+    secure = feed.scheme == "ftps"
+    if names and not secure:
+        feed.warn_in_the_clear(host)
+
+    class Bounded(ftplib.FTP_TLS if secure else ftplib.FTP):  # type: ignore[misc]  # one of two
+        def retrlines(self, cmd: str, callback: Callable[[str], object] | None = None) -> str:
+            """Listings of a bounded number of lines."""
+            lines = 0
+
+            def counted(line: str) -> None:
+                nonlocal lines
+                lines += 1
+                if lines > _MAX_ENTRIES:
+                    raise TooLargeError(f"more than {_MAX_ENTRIES:,} lines of a listing")
+                if callback is not None:
+                    callback(line)
+
+            return str(super().retrlines(cmd, counted))
+
+    class Verified(FTPFileSystem):  # type: ignore[misc]  # fsspec has no types
+        def _connect(self) -> None:
+            """Connect with our TLS settings; FTP_TLS sends AUTH TLS before the user's name."""
+            tls = {"context": feed.tls_context()} if secure else {}
+            self.ftp = Bounded(timeout=self.timeout, encoding=self.encoding, **tls)
+            self.ftp.connect(self.host, self.port)
+            self.ftp.login(*self.cred)
+
+    return Verified(host, port, **names, **_OWN, timeout=feed.timeout_seconds, tls=secure)
 
 
 def _sftp(feed: DropFolder) -> Any:
@@ -349,23 +511,53 @@ def _host_keys(feed: DropFolder) -> Any:
 
     class Expected(paramiko.MissingHostKeyPolicy):  # type: ignore[misc]  # paramiko has no types
         def missing_host_key(self, client: Any, hostname: str, key: Any) -> None:
+            if not feed.verify_server:
+                feed.warn_unverified()
+                return
             digest = hashlib.sha256(key.asbytes()).digest()
             shown = f"SHA256:{base64.b64encode(digest).decode().rstrip('=')}"
             if feed.host_key is not None:
                 if shown != feed.host_key:
-                    raise fault(
-                        feed, f"{hostname} shows the key {shown}, the card expects {feed.host_key}: ask its owner"
+                    raise feed.fault(
+                        f"{hostname} shows the key {shown}, the card expects {feed.host_key}: ask its owner"
                     )
                 return
             known = Path(feed.known_hosts).expanduser()
             if not known.is_file() or not paramiko.HostKeys(str(known)).check(hostname, key):
-                raise fault(
-                    feed,
+                raise feed.fault(
                     f"{hostname} shows the {key.get_name()} key {shown}, which is not in {feed.known_hosts}: if its owner "
                     f"confirms it, set host_key on the card",
                 )
 
     return Expected()
+
+
+def _open_local(path: str, folder: Path) -> BinaryIO:
+    """A regular file of the folder. A link may have taken its place, or that of a folder above it, since it was listed."""
+    handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    inside = Path(path).resolve() == folder.resolve() / Path(path).relative_to(folder)
+    if not inside or not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise FileNotFoundError(path)
+    return os.fdopen(handle, "rb")
+
+
+def _counting(count: Callable[[int], None]) -> Any:
+    """A callback of fsspec that counts bytes."""
+    from fsspec.callbacks import Callback
+
+    class Counting(Callback):  # type: ignore[misc]  # fsspec has no types
+        def relative_update(self, inc: int = 1) -> None:
+            """So many bytes more."""
+            count(inc)
+
+    return Counting()
+
+
+def _is_link(about: dict[str, Any]) -> bool:
+    """Whether an entry is a symbolic link, as far as its file system says."""
+    kind = str(about["type"])
+    return bool(about.get("islink")) or "link" in kind or str(about.get("unix.mode", "")).startswith("l")
 
 
 # --- what file systems say -------------------------------------------------------------------------------------------

@@ -5,21 +5,24 @@ from __future__ import annotations
 import datetime as dt
 import email.utils
 import json
-import logging
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, AwareDatetime, Field, model_validator
 
+from wind_kedro.bounds import parse_json
 from wind_kedro.cards import Card
+from wind_kedro.errors import WindKedroError
+from wind_kedro.remote import Answer, HttpClient, PassingError
 
 from .compaction import PART
 from .memory import pack, row_hash, unpack
-from .patience import PassingError, fault, patiently
 from .protocol import Batch, Checkpoint, Feed, FeedError
+from .records import FAULT, RAW, Number, Repeated, UnreadableError, fault_columns, flatten, raw_of, read_json, text_of
 
 if TYPE_CHECKING:
     import httpx
@@ -32,6 +35,8 @@ _CLIENT_FAULTS = range(400, 500)
 _SERVER_FAULTS = range(500, 600)
 #: A token is renewed so long before it ends: it must last for the request that carries it.
 _TOKEN_MARGIN_SECONDS = 30.0
+#: Most bytes of the answer that holds a token. Signed tokens have a few thousand.
+_MAX_TOKEN_BYTES = 1 << 20
 
 
 def _plain_url(value: str) -> str:
@@ -187,7 +192,8 @@ class Window(Card):
 class HttpApi(Feed):
     """Records of an HTTP API that answers in JSON. One batch a window, one file ``part.parquet`` of text.
 
-    Nested objects become columns with dotted names, lists stay JSON; numbers keep the digits that came.
+    Nested objects become columns with dotted names, lists stay JSON; numbers keep the digits that came. A record that cannot
+    be stored lands with its bytes in the column ``raw`` and the reason in ``fault``.
     Without a ``window`` every fetch asks for all there is, and lands what was not in the answer before.
     """
 
@@ -207,6 +213,16 @@ class HttpApi(Feed):
     window: Window | None = None
     requests_per_minute: float | None = Field(None, gt=0)
     timeout_seconds: float = Field(30, gt=0, description="without a sign of life from the server")
+    answer_seconds: float = Field(300, gt=0, description="one answer is there within this, however slowly it comes")
+    fetch_seconds: float = Field(
+        3600, gt=0, description="a fetch begins no window after this, and none takes longer; the next fetch goes on"
+    )
+    max_bytes: int = Field(256 << 20, gt=0, description="of the answers of one window together, unpacked")
+    max_pages: int = Field(10_000, gt=0, description="of one window")
+    max_records: int = Field(1_000_000, gt=0, description="of one window")
+    max_columns: int = Field(
+        2_000, gt=0, description="of one window; a record with names beyond them lands with a `fault`"
+    )
 
     def fetch(self, checkpoint: Checkpoint | None, scratch: Path) -> Iterator[Batch]:
         """See `Feed`. The checkpoint holds where the last window ended and hashes of what it returned."""
@@ -221,7 +237,7 @@ class HttpApi(Feed):
         rows = session.rows({})
         seen = unpack(checkpoint["seen"]) if checkpoint else set()
         if fresh := [row for hashed, row in rows.items() if hashed not in seen]:
-            yield Batch({PART: _table(fresh)}, {"seen": pack(rows)}, len(fresh))
+            yield Batch({PART: self._table(fresh)}, {"seen": pack(rows)}, len(fresh))
 
     def _fetch_windows(self, session: _Session, window: Window, checkpoint: Checkpoint | None) -> Iterator[Batch]:
         start = window.as_sent(window.start)
@@ -230,12 +246,13 @@ class HttpApi(Feed):
         seen = unpack(checkpoint["seen"]) if checkpoint else set()
         landed = position
         end = window.as_sent(_now() - dt.timedelta(minutes=window.delay_minutes))
-        while position <= end:
+        stop = time.monotonic() + self.fetch_seconds
+        while position <= end and time.monotonic() < stop:
             since = max(start, window.as_sent(position - overlap))
             until = min(window.as_sent(position + step), end)
             if until <= position < end:
-                raise fault(
-                    self, f"window.step_minutes is finer than what '{window.time_format}' can say; take longer steps"
+                raise self.fault(
+                    f"window.step_minutes is finer than what '{window.time_format}' can say; take longer steps"
                 )
             if since >= until:
                 break
@@ -248,13 +265,30 @@ class HttpApi(Feed):
             seen = self._remembered(window, rows, max(start, window.as_sent(until - overlap)))
             position, before = until, position
             if fresh:
-                yield Batch({PART: _table(fresh)}, _checkpoint(position, seen), len(fresh))
+                yield Batch({PART: self._table(fresh)}, _checkpoint(position, seen), len(fresh))
                 landed = position
             if position in {before, end}:
                 break
         # A long silence is not asked through again and again; a short one leaves no trace.
         if position - landed >= step:
             yield Batch({}, _checkpoint(position, seen), 0)
+
+    def _table(self, rows: list[Mapping[str, str]]) -> pa.Table:
+        import pyarrow as pa
+
+        names: dict[str, None] = {}
+        kept: list[Mapping[str, str]] = []
+        for row in rows:
+            new = [name for name in row if name not in names]
+            if len(names) + len(new) > self.max_columns and set(row) != {FAULT, RAW}:
+                kept.append(
+                    fault_columns("more columns than `max_columns`", json.dumps(row, ensure_ascii=False).encode())
+                )
+                names |= dict.fromkeys(kept[-1])
+                continue
+            names |= dict.fromkeys(new)
+            kept.append(row)
+        return pa.table({name: pa.array([row.get(name) for row in kept], pa.string()) for name in names})
 
     def _remembered(self, window: Window, rows: Mapping[str, Mapping[str, str]], since: dt.datetime) -> set[str]:
         seen = {
@@ -263,8 +297,7 @@ class HttpApi(Feed):
             if window.record_time is None or not _is_before(row.get(window.record_time), since)
         }
         if len(seen) > window.remember_at_most:
-            raise fault(
-                self,
+            raise self.fault(
                 f"{len(seen)} rows of one window would have to be remembered, `remember_at_most` is "
                 f"{window.remember_at_most}; give `record_time`, or shorten step_minutes or overlap_minutes",
             )
@@ -295,13 +328,6 @@ def _is_before(text: str | None, at: dt.datetime) -> bool:
         return False
 
 
-def _table(rows: list[Mapping[str, str]]) -> pa.Table:
-    import pyarrow as pa
-
-    names = dict.fromkeys(name for row in rows for name in row)
-    return pa.table({name: pa.array([row.get(name) for row in rows], pa.string()) for name in names})
-
-
 # --- requests --------------------------------------------------------------------------------------------------------
 
 
@@ -309,19 +335,15 @@ class _Session:
     """The connection of one fetch: its client, its token, its pace."""
 
     def __init__(self, feed: HttpApi) -> None:
-        import httpx
-
-        # httpx says every URL at level INFO, and a key may stand in its query.
-        for name in ("httpx", "httpcore"):
-            logger = logging.getLogger(name)
-            logger.setLevel(max(logger.level, logging.WARNING))
         self._feed = feed
         self._token: str | None = None
         self._token_ends = 0.0
         self._not_before = 0.0
-        self._client = httpx.Client(
-            timeout=feed.timeout_seconds, headers={"Accept": "application/json", **feed.headers}
-        )
+        self._ends = time.monotonic() + feed.fetch_seconds
+        self._left = feed.max_bytes
+        self._client = HttpClient(feed, feed.timeout_seconds, {"Accept": "application/json", **feed.headers})
+        if not isinstance(feed.auth, NoAuth) and urlsplit(feed.url).scheme == "http":
+            feed.warn_in_the_clear(str(urlsplit(feed.url).hostname))
 
     def __enter__(self) -> Self:
         return self
@@ -332,31 +354,28 @@ class _Session:
         self._client.close()
 
     def rows(self, params: Mapping[str, str]) -> dict[str, Mapping[str, str]]:
-        """All records of all pages, flattened, by hash: a record that two pages show is one."""
+        """All records of all pages, flattened, by hash: a record that two pages show is one.
+
+        One that cannot be stored is a row of its bytes, with the reason.
+        """
         rows: dict[str, Mapping[str, str]] = {}
+        self._left = self._feed.max_bytes
         for records in self._pages({**self._feed.params, **params}):
             for record in records:
-                row: dict[str, str] = {}
-                self._flatten(record, "", row)
-                if row:
+                if row := _row(record):
                     rows.setdefault(row_hash(row), row)
+            if len(rows) > self._feed.max_records:
+                raise self._feed.fault(
+                    f"{self._shown}: more than {self._feed.max_records:,} records in one window; shorten "
+                    "`window.step_minutes`, or raise `max_records`"
+                )
         return rows
-
-    def _flatten(self, record: Mapping[str, Any], prefix: str, row: dict[str, str]) -> None:
-        for key, value in record.items():
-            name = f"{prefix}{key}"
-            if isinstance(value, dict):
-                self._flatten(value, f"{name}.", row)
-            elif value is not None:
-                if name in row:
-                    raise fault(self._feed, f"{self._shown}: a record has '{name}' twice, nested and with a dot")
-                row[name] = value if isinstance(value, str) else _json(value)
 
     @property
     def _shown(self) -> str:
         return f"GET {self._feed.url}"
 
-    def _pages(self, params: Mapping[str, str | bool | int | float]) -> Iterator[list[Mapping[str, Any]]]:
+    def _pages(self, params: Mapping[str, str | bool | int | float]) -> Iterator[list[Any]]:
         import httpx
 
         paging = self._feed.paging
@@ -369,29 +388,43 @@ class _Session:
                 asked[paging.size_parameter] = paging.size
         url: httpx.URL | None = first.copy_merge_params(asked)
         been: set[str] = set()
-        before: list[Mapping[str, Any]] | None = None
+        before: list[Any] | None = None
         while url is not None:
             been.add(str(url))
+            if len(been) > self._feed.max_pages:
+                raise self._feed.fault(
+                    f"{self._shown}: more than {self._feed.max_pages:,} pages in one window; correct `paging`, or raise "
+                    "`max_pages`"
+                )
+            if time.monotonic() > self._ends:
+                raise self._feed.fault(
+                    f"{self._shown}: one window takes longer than `fetch_seconds` ({self._feed.fetch_seconds:g}); shorten "
+                    "`window.step_minutes`"
+                )
             response, body = self._get(url)
             records = [] if body is None else self._records(body)
             if isinstance(paging, PageNumberPaging) and records and records == before:
-                raise fault(
-                    self._feed,
+                raise self._feed.fault(
                     f"{self._shown}: two pages are the same; correct `paging.parameter` ('{paging.parameter}')",
                 )
             before = records
             yield records
-            url = self._next(response, body, records, first, asked)
+            try:
+                url = self._next(response, body, records, first, asked)
+            except (httpx.InvalidURL, ValueError):
+                raise self._feed.fault(
+                    f"{self._shown}: the next page's token or URL does not make a URL; correct `paging`"
+                ) from None
             if url is not None and str(url) in been:
-                raise fault(
-                    self._feed, f"{self._shown}: a page names itself or one before it as the next; correct `paging`"
+                raise self._feed.fault(
+                    f"{self._shown}: a page names itself or one before it as the next; correct `paging`"
                 )
 
     def _next(
         self,
-        response: httpx.Response,
+        response: Answer,
         body: Any,
-        records: list[Mapping[str, Any]],
+        records: list[Any],
         first: httpx.URL,
         asked: dict[str, str | bool | int | float],
     ) -> httpx.URL | None:
@@ -418,18 +451,18 @@ class _Session:
         url = response.url.join(str(following))
         if (url.scheme, url.host, url.port) != (first.scheme, first.host, first.port):
             # Credentials go to the host on the card and to no other, whatever an answer says.
-            raise fault(
-                self._feed, f"{self._shown}: the next page is on another host ({url.host}); correct `url` or `paging`"
+            raise self._feed.fault(
+                f"{self._shown}: the next page is on another host ({url.host}); correct `url` or `paging`"
             )
         return url
 
     def _count(self, body: Any, path: str) -> int:
         try:
             return int(_find(body, path))
-        except (TypeError, ValueError):
-            raise fault(self._feed, f"{self._shown}: no number of pages at `paging.total` ('{path}')") from None
+        except (TypeError, ValueError):  # also a number of more than 4,300 digits
+            raise self._feed.fault(f"{self._shown}: no number of pages at `paging.total` ('{path}')") from None
 
-    def _records(self, body: Any) -> list[Mapping[str, Any]]:
+    def _records(self, body: Any) -> list[Any]:
         """The records of an answer; an object where a list is expected is one record.
 
         Raises:
@@ -440,50 +473,48 @@ class _Session:
         for part in path.split(".") if path else []:
             if not isinstance(found, dict) or part not in found:
                 has = (
-                    f"has {', '.join(sorted(found)) or 'nothing'}" if isinstance(found, dict) else f"is {_kind(found)}"
+                    f"has {', '.join(sorted(found)[:20]) or 'nothing'}"
+                    if isinstance(found, dict)
+                    else f"is {_kind(found)}"
                 )
-                raise fault(
-                    self._feed,
+                raise self._feed.fault(
                     f"{self._shown}: no '{part}' of records '{path}' in the answer, which {has}; correct `records`",
                 )
             found = found[part]
         if found is None:
             return []
         records = [found] if isinstance(found, dict) else found
-        if not isinstance(records, list) or not all(isinstance(record, dict) for record in records):
-            raise fault(
-                self._feed,
+        if not isinstance(records, list) or (records and not any(isinstance(record, dict) for record in records)):
+            raise self._feed.fault(
                 f"{self._shown}: at records '{path}' is {_kind(found)}, not a list of objects; correct `records`",
             )
         return records
 
-    def _get(self, url: httpx.URL) -> tuple[httpx.Response, Any]:
+    def _get(self, url: httpx.URL) -> tuple[Answer, Any]:
         """An answer and its JSON, numbers as text.
 
         Raises:
             FeedError: when attempts are used up, or trying again would not help.
         """
 
-        def once() -> tuple[httpx.Response, Any]:
-            response = self._send("GET", url)
-            if response.status_code == _NO_CONTENT:
-                return response, None
+        def once() -> tuple[Answer, Any]:
+            answer = self._send("GET", url)
+            if answer.status == _NO_CONTENT:
+                return answer, None
             try:
-                return response, json.loads(
-                    response.content, parse_float=_Number, parse_int=_Number, parse_constant=_Number
-                )
-            except (ValueError, RecursionError):
+                return answer, read_json(answer.content, max_bytes=self._feed.max_bytes)
+            except WindKedroError:
                 # An answer that broke off looks the same, so it is asked for again.
-                kind = response.headers.get("Content-Type", "no content type")
+                kind = answer.headers.get("Content-Type", "no content type")
                 raise PassingError(f"{self._shown}: the answer is not JSON ({kind})") from None
 
-        return patiently(self._feed, once)
+        return self._feed.retry(once)
 
-    def _send(self, method: str, url: httpx.URL) -> httpx.Response:
+    def _send(self, method: str, url: httpx.URL) -> Answer:
         renewable = isinstance(self._feed.auth, OAuth2Auth) and self._token is not None
         headers, params = self._authorise()
         response = self._exchange(method, url.copy_merge_params(params), headers=headers)
-        if response.status_code == _UNAUTHORIZED and renewable:
+        if response.status == _UNAUTHORIZED and renewable:
             # A server may end a token before its time. A token that is fresh and refused is a wrong client.
             self._token = None
             headers, _ = self._authorise()
@@ -491,43 +522,34 @@ class _Session:
         self._check(response, f"{method} {self._feed.url}")
         return response
 
-    def _exchange(self, method: str, url: httpx.URL, **rest: Any) -> httpx.Response:
+    def _exchange(self, method: str, url: httpx.URL, **request: Any) -> Answer:
         """One request, at the pace of the card."""
-        import httpx
-
         now = time.monotonic()
         if now < self._not_before:
             time.sleep(self._not_before - now)
         if self._feed.requests_per_minute is not None:
             self._not_before = max(now, self._not_before) + 60 / self._feed.requests_per_minute
         shown = f"{method} {url.copy_with(query=None)}"
-        try:
-            return self._client.request(method, url, **rest)
-        except httpx.LocalProtocolError:
-            # Its text would be the header's value, which may be a secret.
-            raise fault(
-                self._feed, f"{shown}: a header is not allowed in HTTP; is there a line break in a credential?"
-            ) from None
-        except httpx.TimeoutException:
-            raise PassingError(f"{shown}: no answer in {self._feed.timeout_seconds:g} s") from None
-        except httpx.RequestError as error:
-            raise PassingError(f"{shown}: {str(error) or type(error).__name__}") from None
+        answer = self._client.exchange(
+            method, url, shown, seconds=self._feed.answer_seconds, max_bytes=max(0, self._left), **request
+        )
+        self._left -= len(answer.content)
+        return answer
 
-    def _check(self, response: httpx.Response, shown: str) -> None:
+    def _check(self, response: Answer, shown: str) -> None:
         """Raise what an answer other than 2xx means."""
-        status = response.status_code
-        said = f"{shown} answered {status} {response.reason_phrase}".rstrip()
+        status = response.status
+        said = f"{shown} answered {status} {response.reason}".rstrip()
         if status in _SERVER_FAULTS or status in {_REQUEST_TIMEOUT, _TOO_MANY}:
             raise PassingError(said, _retry_after(response))
         if status in {_UNAUTHORIZED, _FORBIDDEN}:
-            raise fault(self._feed, f"{said}; correct its credentials in conf/local/credentials.yml, or `auth`")
+            raise self._feed.fault(f"{said}; correct its credentials in conf/local/credentials.yml, or `auth`")
         if status == _NOT_FOUND:
-            raise fault(self._feed, f"{said}; correct `url`")
+            raise self._feed.fault(f"{said}; correct `url`")
         if status in _CLIENT_FAULTS:
-            raise fault(self._feed, f"{said}; correct `params`, `window` or `paging`")
+            raise self._feed.fault(f"{said}; correct `params`, `window` or `paging`")
         if status in _REDIRECTS:
-            target = response.url.join(response.headers.get("Location", "")).copy_with(query=None, userinfo=b"")
-            raise fault(self._feed, f"{said}: it moved to {target}; correct `url`")
+            raise self._feed.fault(f"{said}: it moved to {_target(response)}; correct `url`")
 
     def _authorise(self) -> tuple[dict[str, str], dict[str, str]]:
         """Headers and query parameters that say who we are."""
@@ -559,50 +581,53 @@ class _Session:
             auth=(feed.secret("client_id"), feed.secret("client_secret")),
         )
         shown = f"POST {auth.token_url}"
-        if response.status_code in {400, _UNAUTHORIZED, _FORBIDDEN}:  # RFC 6749, 5.2: a wrong client may be a 400
-            raise fault(
-                feed,
-                f"{shown} answered {response.status_code}: no token; correct client_id and client_secret in "
+        if response.status in {400, _UNAUTHORIZED, _FORBIDDEN}:  # RFC 6749, 5.2: a wrong client may be a 400
+            raise feed.fault(
+                f"{shown} answered {response.status}: no token; correct client_id and client_secret in "
                 "conf/local/credentials.yml, or `auth.scope`",
             )
         self._check(response, shown)
         try:
-            body = response.json()
+            body = parse_json(response.content, max_bytes=_MAX_TOKEN_BYTES)
             self._token = str(body["access_token"])
+            feed.keep_secret(self._token)
             self._token_ends = time.monotonic() + float(body.get("expires_in", 3600)) - _TOKEN_MARGIN_SECONDS
-        except (ValueError, KeyError, TypeError, AttributeError):
-            raise fault(feed, f"{shown}: the answer has no access_token; correct `auth.token_url`") from None
+        except (WindKedroError, ValueError, KeyError, TypeError, AttributeError):
+            raise feed.fault(f"{shown}: the answer has no access_token; correct `auth.token_url`") from None
 
 
-def _retry_after(response: httpx.Response) -> float | None:
+def _target(answer: Answer) -> str:
+    """Where an answer redirects to, without what may be a secret."""
+    import httpx
+
+    try:
+        return str(answer.url.join(answer.headers.get("Location", "")).copy_with(query=None, userinfo=b""))
+    except (httpx.InvalidURL, ValueError):
+        return "what is no URL"
+
+
+def _retry_after(response: Answer) -> float | None:
     """Seconds that the server asks for (RFC 9110, 10.2.3: a number or a date); none if it does not or is not understood."""
     text = response.headers.get("Retry-After", "").strip()
-    if text.isdigit():
+    if text.isdecimal():
         return float(text)
     try:
         return max(0.0, (email.utils.parsedate_to_datetime(text) - _now()).total_seconds())
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError):
         return None
 
 
 # --- JSON ------------------------------------------------------------------------------------------------------------
 
 
-class _Number(str):
-    """A JSON number as its digits came: a float would round 0.30000000000000001 and lose the zero of 1.10."""
-
-    __slots__ = ()
-
-
-def _json(value: Any) -> str:
-    """A value as JSON again, numbers with the digits they came with."""
-    if isinstance(value, _Number):
-        return str(value)
-    if isinstance(value, list):
-        return f"[{','.join(map(_json, value))}]"
-    if isinstance(value, dict):
-        return "{" + ",".join(f"{json.dumps(key)}:{_json(item)}" for key, item in value.items()) + "}"
-    return json.dumps(value, ensure_ascii=False)
+def _row(record: Any) -> dict[str, str]:
+    """A record as a row of text; one that cannot be stored as its bytes and the reason."""
+    try:
+        if not isinstance(record, dict):
+            raise UnreadableError(f"{_kind(record)}, not an object")
+        return {name: text for name, value in flatten(record).items() if (text := text_of(value)) is not None}
+    except UnreadableError as error:
+        return fault_columns(str(error), raw_of(record))
 
 
 def _find(body: Any, path: str) -> Any:
@@ -613,9 +638,10 @@ def _find(body: Any, path: str) -> Any:
 
 
 def _kind(value: Any) -> str:
-    if isinstance(value, _Number):
+    if isinstance(value, Number):
         return "a number"
-    return {dict: "an object", list: "a list", str: "text", bool: "true or false"}.get(type(value), "null")
+    kinds = {dict: "an object", Repeated: "an object", list: "a list", str: "text", bool: "true or false"}
+    return kinds.get(type(value), "null")
 
 
 __all__ = ["FeedError", "HttpApi"]

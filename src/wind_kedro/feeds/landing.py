@@ -11,6 +11,7 @@ import datetime as dt
 import json
 import logging
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Callable, Generator, Iterator, Mapping
@@ -27,6 +28,7 @@ from .compaction import (
     PERIODS,
     PREFIX,
     NotOneTableError,
+    foreign_names,
     is_covered,
     is_period,
     over,
@@ -47,6 +49,9 @@ _LARGE_BYTES = 1 << 16
 _KEEP_LARGE = 3
 #: A reader that listed folders before they were put together is done with them after this.
 _COVERED_FOR = dt.timedelta(days=1)
+_NO_NAME = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
+#: Of most file systems a name has at most 255 bytes, and a path 4096; the landing folder's own is part of that.
+_MAX_NAME_BYTES, _MAX_PATH_BYTES = 255, 2048
 #: Files of more than that together are not small, and writing them anew would keep a stream waiting.
 _MOST_BYTES = 1 << 30
 
@@ -62,12 +67,26 @@ class Landed:
     bytes: int
     rows: int | None
     checkpoint: Checkpoint | None
+    faults: tuple[str, ...] = ()
 
 
-def is_plain(name: str) -> bool:
-    """Whether a file may land under this name: a path below the batch's folder, nothing in it hidden."""
+def why_not(name: str) -> str | None:
+    """Why a file or a folder from outside may not land under a name; none if it may.
+
+    A name is a path below the batch's folder. Nothing in it may be read as one of the marks that landing itself sets.
+    """
     path = PurePosixPath(name)
-    return name == str(path) and not path.is_absolute() and all(part[0] not in "._" for part in path.parts)
+    if not name or name != str(path) or path.is_absolute() or ".." in path.parts:
+        return "is no path below the folder"
+    if any(part[0] in "._" for part in path.parts):
+        return "is hidden"
+    if any(part.lower().startswith(PREFIX) for part in path.parts):
+        return f"looks like a folder of this project ({PREFIX}…)"
+    if _NO_NAME.search(name):
+        return "holds control characters, or is not UTF-8"
+    if len(name.encode()) > _MAX_PATH_BYTES or any(len(part.encode()) > _MAX_NAME_BYTES for part in path.parts):
+        return "is too long for a file system"
+    return None
 
 
 class Landing:
@@ -197,7 +216,7 @@ class Landing:
             _flush(aside / PART)
             record = {
                 "put_together_at": _now().isoformat(),
-                "batches": [[batch.landed_at.isoformat(), batch.bytes, batch.rows] for batch in batches],
+                "batches": [[batch.landed_at.isoformat(), batch.bytes, batch.rows, batch.faults] for batch in batches],
             }
             _write(aside / _BATCHES, json.dumps(record).encode())
             self._seal(aside, self._folder / period, [PART], landed[-1].landed_at, rows, landed[-1].checkpoint)
@@ -228,8 +247,8 @@ class Landing:
             return [own]
         batches = json.loads((own.folder / _BATCHES).read_bytes())["batches"]
         return [
-            Landed(own.feed_id, at, self._folder_of(at), (PART,) if size else (), size, rows, None)
-            for stamp, size, rows in batches
+            Landed(own.feed_id, at, self._folder_of(at), (PART,) if size else (), size, rows, None, tuple(*faults))
+            for stamp, size, rows, *faults in batches
             for at in [dt.datetime.fromisoformat(stamp)]
         ]
 
@@ -243,12 +262,14 @@ class Landing:
         folder = self._folder_of(at)
         with self._aside() as aside:
             for name, content in batch.files.items():
-                if not is_plain(name):
-                    raise FeedError(f"feed '{self._feed_id}': '{name}' is no name for a file that lands")
+                if (reason := why_not(name)) is not None:
+                    raise FeedError(f"feed '{self._feed_id}': {name!a} {reason}: no file may land under it")
                 target = aside / name
                 target.parent.mkdir(parents=True, exist_ok=True)
                 _write(target, content)
-            self._seal(aside, folder, list(batch.files), at, batch.rows, batch.checkpoint)
+            self._seal(aside, folder, list(batch.files), at, batch.rows, batch.checkpoint, batch.faults)
+        for fault in batch.faults:
+            logger.warning("feed '%s': %s: %s", self._feed_id, folder.name, fault)
         batch.landed()
         self._thin()
         return self._read(folder)
@@ -274,12 +295,13 @@ class Landing:
         at: dt.datetime,
         rows: int | None,
         checkpoint: Checkpoint | None,
+        faults: tuple[str, ...] = (),
     ) -> None:
         """Write what the folder holds, wait until all of it is on the disk, and give it its place: one step."""
         manifest = {
             "feed_id": self._feed_id, "landed_at": at.isoformat(), "files": {name: file_sha256(aside / name) for name in names},
             "bytes": sum((aside / name).stat().st_size for name in names), "rows": rows,
-            "checkpoint": None if checkpoint is None else dict(checkpoint),
+            "checkpoint": None if checkpoint is None else dict(checkpoint), "faults": list(faults),
         }  # fmt: skip
         _write(aside / _MANIFEST, json.dumps(manifest, indent=1, sort_keys=True).encode())
         for below in [aside, *(path for path in aside.rglob("*") if path.is_dir())]:
@@ -322,7 +344,7 @@ class Landing:
             ) from None
         return Landed(
             found["feed_id"], dt.datetime.fromisoformat(found["landed_at"]), folder, tuple(found["files"]), found["bytes"],
-            found["rows"], found["checkpoint"],
+            found["rows"], found["checkpoint"], tuple(found.get("faults", ())),
         )  # fmt: skip
 
 
@@ -382,7 +404,7 @@ def _write(target: Path, content: Any) -> None:
     else:
         import pyarrow.parquet as pq
 
-        pq.write_table(content, target)
+        pq.write_table(content.rename_columns(foreign_names(content.column_names)), target)
     _flush(target)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import signal
 import threading
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -37,10 +38,10 @@ class Listener:
     def run(self) -> None:
         """Listen until SIGINT or SIGTERM; what has come until then lands. Call it in the main thread.
 
-        One feed that fails ends it; among several, the others go on and the failed one is tried again later.
+        Among several feeds, one that fails is tried again after its `longest_wait_seconds`, and the others go on.
 
         Raises:
-            FeedError: when the only feed fails.
+            Exception: what the only feed failed with.
         """
         before = {number: signal.signal(number, self._told) for number in _STOPS}
         threads = [threading.Thread(target=self._serve, args=[feed], name=feed.id, daemon=True) for feed in self._feeds]
@@ -61,21 +62,20 @@ class Listener:
         self._stop.set()
 
     def _serve(self, feed: Mqtt) -> None:
-        landing = Landing(self._root, feed.into, feed.id)
         while not self._stop.is_set():
             try:
-                listened = landing.pull(
+                listened = Landing(self._root, feed.into, feed.id).pull(
                     lambda checkpoint, _: feed.listen(checkpoint, self._stop.is_set), in_parts=feed.in_parts
                 )
                 for landed in listened:
                     logger.info("feed '%s': %s rows landed in %s", feed.id, landed.rows, landed.folder.name)
-            except FeedError as error:
+            except Exception as error:  # a full disk, or a fault of this code: the other feeds go on all the same
+                line = error if isinstance(error, FeedError) else feed.fault(f"{type(error).__name__}: {error}")
                 if len(self._feeds) > 1:
-                    logger.error("%s", error)
+                    logger.error("%s", line)
+                    if not isinstance(error, FeedError):
+                        logger.debug("%s", feed.redact(traceback.format_exc()))
                     self._stop.wait(feed.longest_wait_seconds)
                     continue
-                self._errors.append(error)
-                self._stop.set()
-            except Exception as error:  # a bug of ours must end the process, not one thread of it in silence
                 self._errors.append(error)
                 self._stop.set()

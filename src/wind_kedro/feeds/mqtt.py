@@ -7,7 +7,6 @@ import copy
 import datetime as dt
 import hashlib
 import logging
-import ssl
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -18,8 +17,10 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from wind_kedro.bounds import is_text
+from wind_kedro.remote import PassingError
+
 from .compaction import PART
-from .patience import PassingError, fault, patiently
 from .payloads import Fields, Message, Row, Template, TimestampUnit, json_rows, unread
 from .protocol import Batch, Checkpoint, Feed
 from .sparkplug import COLUMNS, NAMESPACE, Nodes, rebirth_request, sparkplug_rows
@@ -41,6 +42,10 @@ _PACKET_IDS = 65_535
 _MOST = 32_767
 #: Nobody has subscribed to it: taking it back changes nothing, and the answer says what the broker has worked off.
 _MARK = "wind-kedro/mark"
+#: Most bytes of the rows of one message: each row repeats the topic.
+_MAX_ROW_BYTES = 64 << 20
+#: Most topics whose retained message is remembered; that of a forgotten one may land again.
+_MAX_RETAINED = 100_000
 # MQTT 5, section 3.2.2.2: refusals that waiting does not mend. paho gives those of 3.1.1 the same numbers.
 _REFUSED_FOR_GOOD = {
     132: "the broker does not speak this version; set `protocol`",
@@ -96,7 +101,6 @@ class Mqtt(Feed):
     host: str
     port: int | None = Field(None, gt=0, lt=65536, description="without it 1883, with TLS 8883")
     tls: bool = False
-    ca_file: str | None = Field(None, description="certificates that sign the broker's; without it the system's")
     protocol: Literal["5", "3.1.1"] = "5"
     client_id: str = Field(
         min_length=1, description="names the session at the broker: one per environment, never used by anyone else"
@@ -135,6 +139,12 @@ class Mqtt(Feed):
     fetch_seconds: float = Field(240, gt=0, description="a fetch ends at the latest after this; the next one goes on")
     session_days: float = Field(7, gt=0, lt=49_710, description="so long the broker keeps messages for us, MQTT 5")
     keep_alive_seconds: int = Field(60, gt=0, lt=65_536)
+    max_payload_bytes: int = Field(
+        16 << 20, gt=0, description="a larger message lands with a `fault`, and of its bytes the first 16 MiB"
+    )
+    max_batch_bytes: int = Field(
+        256 << 20, gt=0, description="what has come lands when its payloads, or their rows, have so many bytes together"
+    )
     connect_seconds: float = Field(10, gt=0, description="the broker answers within this, or the attempt has failed")
 
     @field_validator("topics")
@@ -160,8 +170,8 @@ class Mqtt(Feed):
         twice = sorted({name for name in names if names.count(name) > 1} - {"signal"})
         if twice:
             raise ValueError(f"topics, keys, signals: the column {', '.join(twice)} would be there twice; rename it")
-        if (self.ca_file is not None) and not self.tls:
-            raise ValueError("ca_file: needs `tls: true`")
+        if not self.tls and not {"ca_file", "verify_server"}.isdisjoint(self.model_fields_set):
+            raise ValueError("ca_file, verify_server: need `tls: true`")
         return self
 
     @cached_property
@@ -227,9 +237,23 @@ class Mqtt(Feed):
         )
         if levels is None:
             return [unread(message, {}, "no template of `topics` fits this topic")]
-        if self.payload == "json":
-            return list(json_rows(message, levels, self._fields))
-        return list(sparkplug_rows(message, levels, nodes, self.payload))
+        if len(message.payload) > self.max_payload_bytes:
+            return [unread(message, levels, f"larger than `max_payload_bytes` ({self.max_payload_bytes:,})")]
+        try:
+            if self.payload == "json":
+                rows = list(json_rows(message, levels, self._fields))
+            else:
+                rows = list(sparkplug_rows(message, levels, nodes, self.payload))
+        except Exception as error:  # a fault of the reader: it must not come back with the message at every start
+            logger.exception("feed '%s': a message on %r cannot be read", self.id, message.topic)
+            return [unread(message, levels, f"cannot be read ({type(error).__name__})")]
+        texts = [[value for value in row.values() if isinstance(value, str)] for row in rows]
+        if sum(len(text) for row in texts for text in row) > _MAX_ROW_BYTES:
+            return [unread(message, levels, f"its rows would take more than {_MAX_ROW_BYTES:,} bytes")]
+        sound = [row for row, own in zip(rows, texts, strict=True) if all(map(is_text, own))]
+        if len(sound) < len(rows):
+            sound.append(unread(message, levels, "holds what is no text: NUL, or half of a surrogate pair"))
+        return sound
 
     @cached_property
     def _fields(self) -> Fields:
@@ -307,6 +331,7 @@ class _Session:
         self._subscribed: list[str] = list((checkpoint or {}).get("topics", []))
         self._begun = checkpoint is not None
         self.held: list[_Delivery] = []
+        self._held_bytes = 0
         self._client: Client | None = None
         self._connected_at = self._arrived_at = self._first_at = time.monotonic()
         self._arrived = False
@@ -328,7 +353,7 @@ class _Session:
     def is_full(self) -> bool:
         """Whether no more should be taken before what is held has landed."""
         # A method: callbacks change it while `loop` runs, which a type checker cannot see.
-        return len(self.held) >= self._feed.most_in_flight
+        return len(self.held) >= self._feed.most_in_flight or self._held_bytes >= self._feed.max_batch_bytes
 
     @property
     def due(self) -> bool:
@@ -339,15 +364,23 @@ class _Session:
         """What is held, as it lands."""
         import pyarrow as pa
 
-        held, memory = list(self.held), copy.deepcopy(self._memory)
-        rows = [row for delivery in held for row in self._feed.rows(delivery.message, memory.nodes)]
+        held, memory, rows, size = list[_Delivery](), copy.deepcopy(self._memory), list[Row](), 0
+        for delivery in self.held:
+            own = self._feed.rows(delivery.message, memory.nodes)
+            rows += own
+            held.append(delivery)
+            size += sum(len(value) for row in own for value in row.values() if isinstance(value, str))
+            if size >= self._feed.max_batch_bytes:  # the others land next
+                break
         memory.landed.extend(delivery.digest for delivery in held if delivery.message.qos)
         memory.retained.update({d.message.topic: d.retained_digest for d in held if d.message.retained})
+        for topic in list(memory.retained)[:-_MAX_RETAINED]:
+            del memory.retained[topic]
         table = pa.Table.from_pylist(rows, schema=self._feed.schema)
-        return Batch({PART: table}, memory.write(self._filters), len(rows), lambda: self._landed(held, memory))
+        return Batch({PART: table}, memory.write(self._filters), len(rows), landed=lambda: self._landed(held, memory))
 
     def _landed(self, held: list[_Delivery], memory: _Memory) -> None:
-        self.held = self.held[len(held) :]
+        self._keep(self.held[len(held) :])
         self._memory = memory
         for delivery in held:
             # On another connection the packet id may be another message's; there this one comes again and is known.
@@ -358,6 +391,10 @@ class _Session:
         self._arrived_at = time.monotonic()  # room for more: a broker at its limit goes on now
         if self._feed.rebirth:
             self._ask_for_births()
+
+    def _keep(self, held: list[_Delivery]) -> None:
+        self.held = held
+        self._held_bytes = sum(len(delivery.message.payload) for delivery in held)
 
     def _ask_for_births(self) -> None:
         now = time.monotonic()
@@ -375,7 +412,7 @@ class _Session:
 
     def open(self) -> None:
         """Connect and subscribe, as often as the card allows."""
-        patiently(self._feed, self._connect)
+        self._feed.retry(self._connect)
 
     def turn(self) -> None:
         """Let the network work for a moment; connects again when the connection is lost."""
@@ -384,8 +421,7 @@ class _Session:
             self._check_rights()
             return
         if getattr(self._refusal, "value", 0) == _TAKEN_OVER:
-            raise fault(
-                self._feed,
+            raise self._feed.fault(
                 f"another client has taken the session; give each its own `client_id` ('{self._feed.client_id}')",
             )
         logger.warning("feed '%s': connection lost (%s)", self._feed.id, self._refusal)
@@ -393,7 +429,7 @@ class _Session:
         # A broker that lets us in and throws us out again is not reached by trying for ever, nor at once.
         self._short_lives = 0 if self._arrived or lived > self._feed.longest_wait_seconds else self._short_lives + 1
         if self._short_lives >= self._feed.attempts:
-            raise fault(self._feed, f"the broker closes the connection each time ({self._refusal}); look into its log")
+            raise self._feed.fault(f"the broker closes the connection each time ({self._refusal}); look into its log")
         time.sleep(min(self._feed.longest_wait_seconds, 0.5 * self._short_lives))
         self.open()
 
@@ -420,16 +456,14 @@ class _Session:
             while not self._is_ready() and not self.is_full() and time.monotonic() < end:
                 if client.loop(_TURN_SECONDS) != 0:
                     break
-        except ssl.SSLCertVerificationError as error:
-            raise fault(
-                self._feed, f"{where}: the certificate does not hold ({error.verify_message}); set `ca_file`"
-            ) from None
         except OSError as error:
+            if (untrusted := self._feed.untrusted(where, error)) is not None:
+                raise untrusted from None
             raise PassingError(f"the broker at {where} cannot be reached ({error})") from None
         if not self._is_ready() and not self.is_full():
             code = getattr(self._refusal, "value", 0)
             if code in _REFUSED_FOR_GOOD:
-                raise fault(self._feed, f"{where}: {_REFUSED_FOR_GOOD[code]}")
+                raise self._feed.fault(f"{where}: {_REFUSED_FOR_GOOD[code]}")
             raise PassingError(f"the broker at {where} did not answer" + (f" ({self._refusal})" if code else ""))
         self._check_rights()
         logger.info("feed '%s': connected to %s as '%s'", self._feed.id, where, self._feed.client_id)
@@ -439,7 +473,7 @@ class _Session:
         refused = [topic for topic, code in zip(self._filters, self._granted, strict=False) if code.value >= _REFUSED]
         if refused:
             where = f"{self._feed.host}:{self._port}"
-            raise fault(self._feed, f"{where}: no right to read {', '.join(refused)}; ask for it, or correct `topics`")
+            raise self._feed.fault(f"{where}: no right to read {', '.join(refused)}; ask for it, or correct `topics`")
 
     def _is_ready(self) -> bool:
         # A method for the same reason as `is_full`.
@@ -473,10 +507,10 @@ class _Session:
         if "username" in feed.credentials:
             client.username_pw_set(feed.secret("username"), feed.secret("password"))
         if feed.tls:
-            try:
-                client.tls_set(ca_certs=feed.ca_file)
-            except (OSError, ssl.SSLError) as error:
-                raise fault(feed, f"ca_file: {feed.ca_file} cannot be read ({error})") from None
+            client.tls_set_context(feed.tls_context())
+            client.tls_insecure_set(not feed.verify_server)
+        elif feed.credentials:
+            feed.warn_in_the_clear(feed.host)
         client.on_connect = self._on_connect
         client.on_disconnect = self._on_disconnect
         client.on_subscribe = self._on_subscribe
@@ -490,7 +524,7 @@ class _Session:
             return
         if flags.session_present:
             # The broker sends these again; the packet ids they came with are the old connection's.
-            self.held = [delivery for delivery in self.held if not delivery.message.qos]
+            self._keep([delivery for delivery in self.held if not delivery.message.qos])
         else:
             if self._begun:
                 logger.warning(
@@ -534,7 +568,9 @@ class _Session:
     def _on_message(self, client: Client, _: Any, received: MQTTMessage) -> None:
         try:
             topic = received.topic
-        except UnicodeDecodeError:
+            if not is_text(topic):
+                raise UnicodeError
+        except UnicodeError:
             topic = "\ufffd"  # fits no template, so it lands with its bytes and a fault
         now = dt.datetime.now(dt.UTC)
         message = Message(topic, bytes(received.payload), received.qos, bool(received.retain), now)
@@ -547,6 +583,7 @@ class _Session:
         if not self.held:
             self._first_at = self._arrived_at
         self.held.append(delivery)
+        self._held_bytes += len(message.payload)
 
     def _known(self, delivery: _Delivery, redelivered: bool) -> bool:
         """Whether it has landed, or is held already."""

@@ -6,17 +6,21 @@ never none, so that every message can be found where it landed.
 
 from __future__ import annotations
 
-import base64
 import datetime as dt
-import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from wind_kedro.errors import WindKedroError
+
+from .records import UnreadableError, check_text, fault_columns, flatten, raw_of, read_json, text_of, write_json
+
 Row = dict[str, str | int | bool | None]
 TimestampUnit = Literal["text", "seconds", "milliseconds"]
 
+#: Most items of an array in one message: each becomes a row or more.
+MAX_ITEMS = 100_000
 _LEVEL = re.compile(r"\{([a-z][a-z0-9_]*)\}")
 
 
@@ -29,10 +33,6 @@ class Message:
     qos: int
     retained: bool
     received_at: dt.datetime
-
-
-class UnreadableError(ValueError):
-    """A payload, or a part of it, that makes no row of values. The message is for the row's ``fault``."""
 
 
 class Template:
@@ -107,14 +107,7 @@ def start(message: Message, levels: Mapping[str, str]) -> Row:
 
 def unread(message: Message, levels: Mapping[str, str], fault: str, raw: bytes | None = None) -> Row:
     """The row of what cannot be read: why, and the bytes as they came."""
-    content = message.payload if raw is None else raw
-    try:
-        text = content.decode()
-        if "\x00" in text:  # no payload of text has it, and not every reader of Parquet bears it
-            raise UnicodeError
-    except UnicodeError:
-        return start(message, levels) | {"fault": f"{fault}; raw is base64", "raw": base64.b64encode(content).decode()}
-    return start(message, levels) | {"fault": fault, "raw": text}
+    return start(message, levels) | fault_columns(fault, message.payload if raw is None else raw)
 
 
 def stamp(row: Row, value: Any, unit: TimestampUnit) -> Row:
@@ -127,7 +120,7 @@ def stamp(row: Row, value: Any, unit: TimestampUnit) -> Row:
     """
     if value is None:
         return row
-    text = value if isinstance(value, str) else json.dumps(value)
+    text = text_of(value) or ""
     if unit != "text":
         try:
             # Whole numbers: a float of milliseconds since 1970 is not exact to the microsecond.
@@ -144,25 +137,16 @@ def utc_text(time: dt.datetime) -> str:
     return time.astimezone(dt.UTC).isoformat(timespec="microseconds")
 
 
-def text_of(value: Any) -> str | None:
-    """A JSON value as text: what is text stays, what is empty is none."""
-    if value is None or isinstance(value, str):
-        return value
-    return json.dumps(value, ensure_ascii=False)
-
-
 def parse_json(payload: bytes) -> Any:
-    """What a JSON payload holds.
+    """The value of a JSON payload; see `read_json`.
 
     Raises:
         UnreadableError: if it is not JSON.
     """
     try:
-        return json.loads(payload.decode("utf-8-sig"))
-    except UnicodeDecodeError:
-        raise UnreadableError("the payload is not UTF-8") from None
-    except (ValueError, RecursionError) as error:
-        raise UnreadableError(f"the payload is not JSON: {str(error).splitlines()[0]}") from None
+        return read_json(payload)
+    except WindKedroError as error:
+        raise UnreadableError(str(error)) from None
 
 
 def json_rows(message: Message, levels: Mapping[str, str], fields: Fields) -> Iterator[Row]:
@@ -174,6 +158,9 @@ def json_rows(message: Message, levels: Mapping[str, str], fields: Fields) -> It
         return
     if isinstance(content, list) and not content:
         yield unread(message, levels, "the payload is an empty array")
+    if isinstance(content, list) and len(content) > MAX_ITEMS:
+        yield unread(message, levels, f"the array has more than {MAX_ITEMS:,} items")
+        return
     for item in content if isinstance(content, list) else [content]:
         base = start(message, levels)
         try:
@@ -184,14 +171,14 @@ def json_rows(message: Message, levels: Mapping[str, str], fields: Fields) -> It
             elif "signal" not in levels:
                 raise UnreadableError("the payload is one value, and no {signal} in the topic says of what")
             else:
+                check_text(item, "the payload")
                 yield base | {"value": text_of(item)}
         except UnreadableError as error:
-            raw = text_of(item) if isinstance(content, list) else None
-            yield unread(message, levels, str(error), None if raw is None else raw.encode())
+            yield unread(message, levels, str(error), raw_of(item) if isinstance(content, list) else None)
 
 
 def _object_rows(base: Row, item: Mapping[str, Any], fields: Fields) -> Iterator[Row]:
-    found = dict(_flat(item))
+    found = flatten(item)
     row = stamp(base, found.pop(fields.timestamp, None), fields.timestamp_unit)
     row |= {key: text_of(found.pop(key, None)) for key in fields.keys}
     if fields.layout == "table":
@@ -212,14 +199,5 @@ def _object_rows(base: Row, item: Mapping[str, Any], fields: Fields) -> Iterator
         yield row | {"signal": before + name, "value": text_of(value)}
 
 
-def _flat(item: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
-    """The fields of an object and of the objects in it, named with dots."""
-    for name, value in item.items():
-        if isinstance(value, dict) and value:
-            yield from _flat(value, f"{before}{name}.")
-        else:
-            yield f"{before}{name}", value
-
-
 def _rest(fields: Mapping[str, Any]) -> str | None:
-    return json.dumps(fields, ensure_ascii=False, sort_keys=True) if fields else None
+    return write_json(dict(sorted(fields.items()))) if fields else None

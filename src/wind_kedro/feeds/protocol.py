@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
-from pydantic import AfterValidator, Field, SecretStr, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
-from wind_kedro.cards import Card, Identifier
 from wind_kedro.errors import WindKedroError
+from wind_kedro.remote import Remote
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -73,31 +73,31 @@ class Batch:
         files: by name: bytes, a file to move in (it is in ``scratch``), or a table, which becomes a Parquet file.
         checkpoint: where the next fetch goes on once this batch has landed.
         rows: how many, if the feed knows.
+        faults: what could not land with it, and why; recorded with the batch.
         landed: called when the batch is safe on disk; a broker's messages are acknowledged here, not before.
     """
 
     files: Mapping[str, bytes | Path | pa.Table]
     checkpoint: Checkpoint
     rows: int | None = None
+    faults: tuple[str, ...] = ()
     landed: Callable[[], None] = field(default=_nothing)
 
 
-class Feed(Card, ABC):
+class Feed(Remote, ABC):
     """One source outside the house. Fetching again from the same checkpoint gives the same again, and nothing twice."""
 
     #: Each batch is one file `part.parquet` of the same table, so that many small ones may be put together.
     in_parts: ClassVar[bool] = False
+    noun = "feed"
 
-    id: Identifier
-    kind: str
     into: Annotated[str, AfterValidator(_inside)] = Field(
         description="folder below 01_raw in which its batches land, one subfolder `landed_at=…` each"
     )
-    credentials: dict[str, SecretStr] = Field(
-        default_factory=dict, description="from credentials.yml or the environment; never shown"
-    )
-    attempts: int = Field(5, ge=1, description="a request is tried so often before the feed counts as failed")
-    longest_wait_seconds: float = Field(60, gt=0, description="waits between attempts double up to this")
+
+    def fault(self, message: object) -> FeedError:
+        """The error of this feed; see `Remote.fault`."""
+        return FeedError(str(super().fault(message)))
 
     @model_validator(mode="after")
     def _no_secret_on_the_card(self) -> Self:

@@ -8,14 +8,14 @@ installed protobuf. Specification: https://sparkplug.eclipse.org/specification/ 
 from __future__ import annotations
 
 import datetime as dt
-import json
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, Literal
 
-from .payloads import Message, Row, UnreadableError, parse_json, stamp, start, text_of, unread
+from .payloads import Message, Row, parse_json, stamp, start, unread
+from .records import Number, UnreadableError, check_text, raw_of, text_of
 
 NAMESPACE = "spBv1.0"
 #: Columns that a Sparkplug topic gives: namespace/group/type/node[/device].
@@ -24,6 +24,9 @@ _BIRTHS = {"NBIRTH", "DBIRTH"}
 _DATA = _BIRTHS | {"NDATA", "DDATA"}
 _DEATHS = {"NDEATH", "DDEATH"}
 _SEQUENCE = 256
+_SEQUENCE_DIGITS = 18
+#: Most edge nodes, and most aliases of one, that are remembered: both stand in every checkpoint, and come from outside.
+MAX_NODES, MAX_ALIASES = 10_000, 100_000
 # Chapter 6.4.16, "Data Types": the numbers of the basic types.
 _SIGNED_BITS = {1: 8, 2: 16, 3: 32, 4: 64}
 _FLOAT = 9
@@ -160,28 +163,44 @@ def sparkplug_rows(
     except UnreadableError as error:
         yield unread(message, columns, str(error))
         return
-    node = Node()
+    node, faults = Node(), list[str]()
     if place is not None:
-        name = f"{place['group_id']}/{place['edge_node_id']}"
-        node = nodes.known.setdefault(name, Node())
         if place["message_type"] in _DEATHS:
             yield start(message, columns) | {"fault": "offline: its last values hold no longer"}
             return
-        gap = _gap(node, place["message_type"], seq, message)
-        if gap:
-            nodes.lost.add(name)
-            yield start(message, columns) | {"fault": gap}
-        if place["message_type"] == "NBIRTH":  # a node that begins anew forgets the names it gave
-            node.aliases.clear()
-        if place["message_type"] in _BIRTHS:
-            nodes.lost.discard(name)
-            node.aliases |= {str(m.alias): (m.name, m.datatype) for m in metrics if m.alias is not None and m.name}
+        node, faults = _learn(nodes, place, seq, metrics, message)
     if not metrics:
-        yield start(message, columns) | {"fault": "the message has no metrics"}
+        faults.append("the message has no metrics")
+    for fault in faults:
+        yield start(message, columns) | {"fault": fault}
     for metric in metrics:
         yield _row(message, columns, metric, node, timestamp)
         if metric.name is None and str(metric.alias) not in node.aliases and place is not None:
             nodes.lost.add(f"{place['group_id']}/{place['edge_node_id']}")
+
+
+def _learn(
+    nodes: Nodes, place: Mapping[str, str], seq: int | None, metrics: list[_Metric], message: Message
+) -> tuple[Node, list[str]]:
+    """What is known of the message's node once it was read, and what went wrong."""
+    name, kind = f"{place['group_id']}/{place['edge_node_id']}", place["message_type"]
+    node, faults = nodes.known.get(name, Node()), []
+    if name in nodes.known or len(nodes.known) < MAX_NODES:
+        nodes.known[name] = node
+    else:
+        faults.append(f"more than {MAX_NODES:,} edge nodes: this one is not remembered")
+    if gap := _gap(node, kind, seq, message):
+        nodes.lost.add(name)
+        faults.append(gap)
+    if kind == "NBIRTH":  # a node that begins anew forgets the names it gave
+        node.aliases.clear()
+    if kind in _BIRTHS:
+        nodes.lost.discard(name)
+        node.aliases |= {str(m.alias): (m.name, m.datatype) for m in metrics if m.alias is not None and m.name}
+        if len(node.aliases) > MAX_ALIASES:
+            faults.append(f"more than {MAX_ALIASES:,} aliases: they are not remembered")
+            node.aliases.clear()
+    return node, faults
 
 
 def _gap(node: Node, kind: str, seq: int | None, message: Message) -> str | None:
@@ -199,7 +218,9 @@ def _row(message: Message, columns: Mapping[str, str], metric: _Metric, node: No
     name, datatype = node.aliases.get(str(metric.alias), (None, 0))
     name, datatype = metric.name or name, metric.datatype or datatype
     time = metric.timestamp if metric.timestamp is not None else timestamp
-    unit: Literal["text", "milliseconds"] = "text" if isinstance(time, str) else "milliseconds"
+    unit: Literal["text", "milliseconds"] = (
+        "text" if isinstance(time, str) and not isinstance(time, Number) else "milliseconds"
+    )
     fault = metric.fault or (None if name else f"alias {metric.alias} has no name: its birth message was not seen")
     row = start(message, columns) if fault is None else unread(message, columns, fault, metric.raw)
     return stamp(row, time, unit) | {
@@ -266,15 +287,17 @@ def _from_json(message: Message) -> tuple[Any, int | None, list[_Metric]]:
     if not isinstance(metrics, list) or not all(isinstance(metric, dict) for metric in metrics):
         raise UnreadableError("the payload has no list of metrics")
     seq = payload.get("seq")
-    return payload.get("timestamp"), seq if isinstance(seq, int) else None, list(_json_metrics(metrics))
+    count = int(seq) if isinstance(seq, Number) and seq.isdigit() and len(seq) <= _SEQUENCE_DIGITS else None
+    return payload.get("timestamp"), count, list(_json_metrics(metrics))
 
 
 def _json_metrics(metrics: Iterable[Mapping[str, Any]]) -> Iterator[_Metric]:
     for metric in metrics:
-        raw = json.dumps(metric, ensure_ascii=False).encode()
-        name = metric.get("name")
         fault = None if "value" in metric or metric.get("is_null") else "the metric has no value"
-        yield _Metric(
-            text_of(name), metric.get("alias"), metric.get("timestamp"), 0, metric.get("value"),
-            text_of(metric.get("quality", _GOOD)), raw, fault,
-        )  # fmt: skip
+        name, alias, time = (metric.get(key) for key in ("name", "alias", "timestamp"))
+        value, quality = metric.get("value"), metric.get("quality", _GOOD)
+        try:
+            check_text(metric, "the metric")
+        except UnreadableError as error:
+            fault, name, alias, time, value, quality = str(error), None, None, None, None, None
+        yield _Metric(text_of(name), alias, time, 0, value, text_of(quality), raw_of(metric), fault)

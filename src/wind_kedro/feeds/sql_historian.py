@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
+from wind_kedro.remote import PassingError
+
 from .compaction import PART
 from .memory import pack, row_hash, unpack
-from .patience import PassingError, fault, patiently
 from .protocol import Batch, Checkpoint, Feed
 
 if TYPE_CHECKING:
@@ -103,7 +104,7 @@ class SqlHistorian(Feed):
         """See `Feed`. The checkpoint holds where the next look begins and hashes of what has landed from there on."""
         del scratch  # a chunk fits in memory
         with _Reading(self, _Place.read(checkpoint)) as reading:
-            while (chunk := patiently(self, reading.next_chunk)) is not None:
+            while (chunk := self.retry(reading.next_chunk)) is not None:
                 fresh = reading.take(chunk)
                 if fresh:
                     table = _table(chunk.names, fresh)
@@ -207,11 +208,11 @@ class _Reading:
             said = str(error.orig)
             if _may_pass(error):
                 raise PassingError(f"{self._feed.url}: {said}") from None
-            raise fault(self._feed, f"{self._feed.url}: {said}; correct {_remedy(error)}") from None
+            raise self._feed.fault(f"{self._feed.url}: {said}; correct {_remedy(error)}") from None
         except SQLAlchemyError as error:
             self._close()
-            raise fault(
-                self._feed, f"{self._feed.url}: {str(error).splitlines()[0]}; correct `query` and `params`"
+            raise self._feed.fault(
+                f"{self._feed.url}: {str(error).splitlines()[0]}; correct `query` and `params`"
             ) from None
 
     def take(self, chunk: _Chunk) -> list[tuple[Any, ...]]:
@@ -227,12 +228,11 @@ class _Reading:
         try:
             self.place = self._moved(cursors, chunk.last)
         except TypeError:
-            raise fault(
-                feed, f"the cursor '{feed.cursor}' holds values that cannot be compared; name another `cursor`"
+            raise feed.fault(
+                f"the cursor '{feed.cursor}' holds values that cannot be compared; name another `cursor`"
             ) from None
         if len(self.place.seen) > feed.remember_at_most:
-            raise fault(
-                feed,
+            raise feed.fault(
                 f"{len(self.place.seen)} rows settle up to '{feed.cursor}' {cursors[-1] if cursors else 'null'}, "
                 f"`remember_at_most` is {feed.remember_at_most}; shorten settle_seconds or settle_ids, or name a cursor "
                 "that tells rows apart",
@@ -282,8 +282,8 @@ class _Reading:
             with connection.execute(statement, self._feed.params) as result:
                 names = tuple(result.keys())
                 if self._feed.cursor not in names:
-                    raise fault(
-                        self._feed, f"no column '{self._feed.cursor}'; found are {', '.join(names)}; correct `cursor`"
+                    raise self._feed.fault(
+                        f"no column '{self._feed.cursor}'; found are {', '.join(names)}; correct `cursor`"
                     )
                 for part in result.partitions(self._feed.rows_per_batch):
                     if pending is not None:
@@ -319,14 +319,13 @@ def _before(feed: SqlHistorian, reached: Any) -> Any:
                 raise ValueError
             at = dt.datetime.fromisoformat(f"{written[1]}T{written[3]}") - dt.timedelta(seconds=feed.settle_seconds)
         except (ValueError, OverflowError):
-            raise fault(
-                feed, f"the cursor '{feed.cursor}' holds '{reached}', neither time nor number; name another `cursor`"
+            raise feed.fault(
+                f"the cursor '{feed.cursor}' holds '{reached}', neither time nor number; name another `cursor`"
             ) from None
         # Cut at what the texts have in common: a shorter text sorts before every longer one that begins with it.
         return at.isoformat(written[2], "seconds")[: len(written[0])]
     if isinstance(reached, bool) or not isinstance(reached, int | float | decimal.Decimal):
-        raise fault(
-            feed,
+        raise feed.fault(
             f"the cursor '{feed.cursor}' is of type {type(reached).__name__}, neither time nor number; name another",
         )
     return reached - feed.settle_ids

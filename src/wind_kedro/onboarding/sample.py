@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import codecs
 import csv
-import gzip
 import re
-import zlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from wind_kedro import bounds
 
 from . import names
 from .findings import Findings, OnboardingError
@@ -21,6 +21,8 @@ from .stamps import looks_like_stamp
 _WHOLE_BYTES = 12 << 20
 _BLOCK_BYTES = 1 << 19
 _BLOCKS = 16
+#: Characters of a line: as many as the csv module reads of one cell.
+_LONGEST_LINE = 1 << 17
 _LEAST_BLOCKS = 3
 #: One byte a letter: Western Europe, and Central Europe.
 CODE_PAGES = ("cp1252", "cp1250")
@@ -121,13 +123,22 @@ def read_sample(files: Sequence[Path], given: Mapping[str, Any]) -> Sample:
 
 def _read(path: Path, given: Mapping[str, Any], most: int) -> Sample:
     findings = Findings(given=given)
-    with path.open("rb") as file:
-        magic = file.read(8)
-    if magic[:4] == b"PAR1":
-        return _read_parquet(path, findings)
-    if path.suffix.lower() in {".xlsx", ".xls", ".xlsb", ".ods", ".xlsm"}:
-        return _read_excel(path, findings)
-    return _read_csv(path, findings, most)
+    try:
+        with path.open("rb") as file:
+            magic = file.read(4)
+        if magic == b"PAR1":
+            return _read_parquet(path, findings)
+        if path.suffix.lower() in {".xlsx", ".xls", ".xlsb", ".ods", ".xlsm"}:
+            if magic[:2] == b"PK":  # workbooks older than 2007 are not packed
+                bounds.check_zip(path)
+            return _read_excel(path, findings)
+        return _read_csv(path, findings, most)
+    except OSError as error:
+        raise OnboardingError(f"{path}: the file cannot be read ({error.strerror})") from None
+    except csv.Error as error:
+        raise OnboardingError(f"{path}: a quoted value does not end ({error}); export it again") from None
+    except (bounds.MalformedError, bounds.TooLargeError) as error:
+        raise OnboardingError(f"{path}: {str(error).removeprefix(f'{path.name}: ')}") from None
 
 
 # --- text ------------------------------------------------------------------------------------------------------------
@@ -154,18 +165,16 @@ def _packed_blocks(path: Path, most: int) -> tuple[list[bytes], bool]:
     """What is packed cannot be sought, so it is read through: of more and more blocks, fewer and fewer are kept."""
     kept: list[tuple[int, bytes]] = []
     step, number, last = 1, 0, b""
-    try:
-        with gzip.open(path) as packed:
-            while block := packed.read(_BLOCK_BYTES):
-                last = block
-                if number % step == 0:
-                    kept.append((number, block))
-                if len(kept) > max(_LEAST_BLOCKS, most // _BLOCK_BYTES):
-                    step *= 2
-                    kept = [(place, one) for place, one in kept if place % step == 0]
-                number += 1
-    except (OSError, EOFError, zlib.error) as error:
-        raise OnboardingError(f"{path}: not a sound gzip file ({error}); export it again") from None
+    for block in bounds.blocks(path, block_bytes=_BLOCK_BYTES):
+        last = block
+        if number % step == 0:
+            kept.append((number, block))
+        if len(kept) > max(_LEAST_BLOCKS, most // _BLOCK_BYTES):
+            step *= 2
+            kept = [(place, one) for place, one in kept if place % step == 0]
+        number += 1
+    if not kept:
+        raise OnboardingError(f"{path}: the file is empty; export it again")
     if step == 1:
         return [b"".join(block for _, block in kept)], True
     return [block for _, block in kept] + ([last] if kept[-1][0] != number - 1 else []), False
@@ -241,6 +250,10 @@ def _lines(blocks: Sequence[bytes], encoding: str) -> list[list[str]]:
             lines = lines[1:]
         if number < len(blocks) - 1:
             lines = lines[:-1]
+        if (longest := max(map(len, lines), default=0)) > _LONGEST_LINE:
+            raise OnboardingError(
+                f"a line has {longest:,} characters, at most {_LONGEST_LINE:,} are read: this is no table of rows"
+            )
         found.append([line.rstrip("\r") for line in lines])
     while found[-1] and not found[-1][-1].strip():
         found[-1].pop()
@@ -264,10 +277,10 @@ def _read_csv(path: Path, findings: Findings, most: int) -> Sample:
     blocks, whole = _raw_blocks(path, most)
     try:
         encoding = _encoding(blocks, findings)
+        lines = _lines(blocks, encoding)
     except OnboardingError as error:
         raise OnboardingError(f"{path}: {error}") from None
     findings.proven("signals.format", "csv", "lines of text")
-    lines = _lines(blocks, encoding)
     separator = _separator(lines[0][: 20 * _HEAD_LINES], findings, path)
     rows = [
         list(csv.reader(block, delimiter=separator))
@@ -423,7 +436,16 @@ def _read_parquet(path: Path, findings: Findings) -> Sample:
     import pyarrow.parquet as pq
 
     findings.proven("signals.format", "parquet", "the file says so")
-    file = pq.ParquetFile(path)
+    bounds.check_parquet(path)
+    try:
+        return _parquet_sample(path, pq.ParquetFile(path), findings)
+    except pa.ArrowException as error:
+        raise OnboardingError(f"{path}: not a readable Parquet file ({str(error).splitlines()[0]})") from None
+
+
+def _parquet_sample(path: Path, file: Any, findings: Findings) -> Sample:
+    import pyarrow as pa
+
     groups = list(range(file.num_row_groups))
     whole = file.metadata.num_rows <= 1_000_000  # noqa: PLR2004
     chosen = groups if whole else sorted({groups[0], groups[len(groups) // 2], groups[-1]})

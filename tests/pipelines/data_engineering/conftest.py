@@ -120,6 +120,8 @@ def run_room(settle: Settle, project_path: Path) -> Callable[..., Frames]:
         observations = nodes.aggregate_observations(signals, fleet, clock, settings)
         quarantine = nodes.set_aside(timed, judged_weather, signals_raw, weather_raw)
         quality = nodes.assess_quality(
+            signals_raw,
+            weather_raw,
             parsed_signals,
             timed,
             signals,

@@ -356,7 +356,7 @@ def test_every_row_is_accounted_for(
     assert (shore["severity"], shore["message"]) == ("error", why)
 
 
-def test_a_lost_row_is_a_bug_and_stops(
+def test_a_lost_row_is_a_finding_of_severity_error(
     spoilt: list[dict[str, Any]],
     run_room: Callable[..., Frames],
     raw_signals: Any,
@@ -368,8 +368,47 @@ def test_a_lost_row_is_a_bug_and_stops(
 ) -> None:
     honest = nodes.set_aside
     monkeypatch.setattr(nodes, "set_aside", lambda *tables: honest(*tables).iloc[1:])
-    with pytest.raises(RuntimeError, match="rows came in"):
-        run_room(raw_signals(spoilt), raw_weather(weather_rows(gusty(24 * 4))), windy(), now, settings)
+    found = run_room(raw_signals(spoilt), raw_weather(weather_rows(gusty(24 * 4))), windy(), now, settings)
+    lost = found["data_quality"].query("check == 'rows_lost'")
+    assert lost[["farm_id", "source_table", "count", "severity"]].to_numpy().tolist() == [
+        ["hill", "signals", 1, "error"]
+    ]
+
+
+def test_a_farm_without_a_readable_row_has_all_of_them_in_quarantine(
+    run_room: Callable[..., Frames], raw_signals: Any, raw_weather: Any, windy: Any, settings: Any, now: Clock
+) -> None:
+    rows = signal_rows(gusty(24 * 4), lambda at: at.isoformat())
+    bad = [
+        row | {"farm_id": "shore", "source_file": "shore.csv", "turbine_id": "T0", "power_kw": "#VALUE!"}
+        for row in rows
+    ]
+    weather = weather_rows(gusty(24 * 4))
+    found = run_room(raw_signals(rows + bad), raw_weather(weather), windy(), now, settings)
+    quality = found["data_quality"].query("source_table == 'signals'").set_index(["farm_id", "check"])
+    shore = quality.loc["shore"]
+    assert (
+        shore.loc["rows_in", "count"]
+        == shore.loc["quarantined", "count"]
+        == shore.loc["unparseable", "count"]
+        == len(bad)
+    )
+    assert shore.loc["quarantined", "severity"] == "error"
+    assert (found["quarantine"]["farm_id"] == "shore").sum() == len(bad)
+    assert quality.loc[("hill", "quarantined"), "count"] == 0
+
+
+def test_a_farm_of_a_few_days_says_how_long_it_waits(
+    run_room: Callable[..., Frames], raw_signals: Any, raw_weather: Any, windy: Any, settings: Any
+) -> None:
+    rows = signal_rows(gusty(24 * 4), lambda at: at.isoformat())
+    clock = Clock(as_of=(pd.Timestamp(rows[-1]["timestamp"]) + pd.Timedelta(hours=1)).to_pydatetime())
+    young = [row | {"farm_id": "shore", "source_file": "shore.csv", "turbine_id": "T0"} for row in rows[-12:]]
+    found = run_room(raw_signals(rows + young), raw_weather(weather_rows(gusty(24 * 4))), windy(), clock, settings)
+    own = found["data_quality"].query("farm_id == 'shore' and source_table == 'signals'").set_index("check")
+    assert own.loc["clock_not_calibrated", ["count", "severity"]].tolist() == [len(young), "warning"]
+    assert "when the farm's clock is first checked: that takes" in own.loc["clock_not_calibrated", "message"]
+    assert "nothing_available" not in own.index
 
 
 @pytest.mark.parametrize(

@@ -496,7 +496,13 @@ def test_every_column_is_of_one_family() -> None:
         for pattern in patterns:
             example = pattern.replace("[uv]", "u").replace("*", "1")
             assert family_of(example) == family, pattern
-    assert family_of("lead_minutes") is None
+
+
+def test_a_column_of_no_family_is_refused() -> None:
+    with pytest.raises(
+        ValueError, match="feature column 'tomorrows_power' is of no family; add its pattern to COLUMNS_OF"
+    ):
+        family_of("tomorrows_power")
 
 
 # --- the same run, further --------------------------------------------------------------------------------------------

@@ -18,8 +18,9 @@ __all__ = [
     "wall_and_offset",
 ]
 
-#: ISO 8601 with a T or a blank, seconds and their fraction optional; an offset optional.
-_STAMP = r"^\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?( ?(Z|[+-]\d{2}(:?\d{2})?))?$"
+#: ISO 8601 with a T or a blank, seconds and their fraction optional; an offset optional. Years from 1900 to 2199: times of pandas
+#: end in 2262, and of no wind farm is anything older or newer.
+_STAMP = r"^(?:19|2[01])\d{2}-\d{2}-\d{2}[T ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?( ?(Z|[+-]\d{2}(:?\d{2})?))?$"
 _WALL = r"^(\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?)"
 _OFFSET = r"([+-])(\d{2}):?(\d{2})?$"
 _FARTHEST_OFFSET_MINUTES = 18 * 60
@@ -78,7 +79,7 @@ def has_text(column: Any, missing: Sequence[str]) -> Any:
 def numbers(rows: Table, names: Sequence[str], missing: Sequence[str]) -> Table:
     """Add each column as a number in the house's unit, ``_text`` as it came, ``_source`` in the source's unit and ``_bad``."""
     rows = rows.rename({f"{name}_text": name for name in names})
-    rows = rows.mutate(**{f"{name}_source": rows[f"{name}_text"].strip().try_cast("float64") for name in names})
+    rows = rows.mutate(**{f"{name}_source": _number(rows[f"{name}_text"].strip()) for name in names})
     finite = {
         name: rows[f"{name}_source"].notnull() & ~rows[f"{name}_source"].isinf() & ~rows[f"{name}_source"].isnan()
         for name in names
@@ -90,6 +91,14 @@ def numbers(rows: Table, names: Sequence[str], missing: Sequence[str]) -> Table:
             for name in names
         },
     )
+
+
+def _number(text: Any) -> Any:
+    import ibis
+
+    # DuckDB reads 1_000 as a number, and Spark 1d and 1f.
+    foreign = text.contains("_") | text.right(1).isin(["d", "D", "f", "F"])
+    return ibis.ifelse(foreign, ibis.null("float64"), text.try_cast("float64"))
 
 
 # --- faults --------------------------------------------------------------------------------------------------------------

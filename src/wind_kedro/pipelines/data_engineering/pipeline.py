@@ -66,6 +66,8 @@ def create_pipeline(**_: object) -> Pipeline:
             Node(
                 nodes.assess_quality,
                 [
+                    "signals_raw",
+                    "weather_raw",
                     "parsed_signals",
                     "timed_signals",
                     "signals",

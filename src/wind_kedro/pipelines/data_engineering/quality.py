@@ -14,6 +14,7 @@ from wind_kedro.cards import Farm, Fleet
 
 from ._tables import Table, naive
 from .aggregation import ill_fitting
+from .clocks import first_calibrations
 from .parsing import SIGNALS
 from .settings import DataEngineering
 
@@ -120,6 +121,8 @@ class _Notes:
 
 
 def assess_quality(
+    signals_raw: Table,
+    weather_raw: Table,
     parsed_signals: Table,
     timed_signals: Table,
     signals: Table,
@@ -135,10 +138,12 @@ def assess_quality(
     """Count what was found in every farm's data, and say what it means.
 
     One row per farm, table, check and signal (contract `DataQuality`). For signals, ``rows_in`` = ``kept`` +
-    ``superseded`` + ``duplicate`` + ``quarantined``, and for weather likewise, exactly; they are counted from different
-    tables, so that a row lost on the way is seen.
+    ``superseded`` + ``duplicate`` + ``quarantined``, and for weather likewise, exactly. They are counted from different
+    tables: a row lost on the way is a finding ``rows_lost`` of severity ``error``.
 
     Args:
+        signals_raw: contract `SignalsRaw`.
+        weather_raw: contract `WeatherRaw`.
         parsed_signals: see `parse_signals`.
         timed_signals: see `time_signals`.
         signals: contract `Signals`.
@@ -150,13 +155,11 @@ def assess_quality(
         suspected_units: contract `SuspectedUnits`.
         fleet: the cards.
         data_engineering: the room's parameters.
-
-    Raises:
-        RuntimeError: if a row was lost: a bug of this room, never of the data.
     """
     found = _Findings(data_engineering.warning_share)
     aside = quarantine.groupby(["farm_id", "source_table", "reason"]).size()
     counted = _Counts(
+        raw={"signals": _per_farm(signals_raw), "weather": _per_farm(weather_raw)},
         parsed={"signals": _per_farm(parsed_signals), "weather": _per_farm(parsed_weather)},
         known={"signals": _statuses(timed_signals), "weather": _statuses(judged_weather)},
         used=_statuses(signals),
@@ -167,12 +170,13 @@ def assess_quality(
     labelled = {label: (signals.label == label).sum() for label in _LABELS}
     curve = signals.group_by("farm_id").agg(**labelled, retimed=signals.retimed.sum()).to_pandas()
     values = values.merge(curve, on="farm_id", how="left").set_index("farm_id")
+    waits_until = _waits_until(parsed_signals, clock_calibration, fleet, data_engineering)
     for farm in fleet.farms:
         about_signals, about_weather = found.about(farm.id, "signals"), found.about(farm.id, "weather")
         for source in unreadable[unreadable["farm_id"] == farm.id].itertuples():
             notes = about_signals if source.kind == "signals" else about_weather
             notes.add("source_unreadable", "row", 1, 1, str(source.detail), "error")
-        _account(about_signals, counted)
+        _account(about_signals, counted, waits_until.get(farm.id))
         if farm.id in values.index:
             _judge_signals(about_signals, farm, values.loc[farm.id].to_dict())
         _judge_clock(about_signals, farm, clock_calibration[clock_calibration["farm_id"] == farm.id], data_engineering)
@@ -191,8 +195,9 @@ def assess_quality(
 
 @dataclass(frozen=True)
 class _Counts:
-    """Rows by table: as parsed, known by now with their status, in `Signals`, in `Quarantine`."""
+    """Rows by table: as read, as parsed, known by now with their status, in `Signals`, in `Quarantine`."""
 
+    raw: Mapping[str, Mapping[str, int]]
     parsed: Mapping[str, Mapping[str, int]]
     known: Mapping[str, Mapping[tuple[str, str], int]]
     used: Mapping[tuple[str, str], int]
@@ -218,7 +223,24 @@ def _unreadable(parsed_signals: Table, parsed_weather: Table) -> pd.DataFrame:
     return pd.concat(pieces, ignore_index=True)
 
 
-def _account(notes: _Notes, counted: _Counts) -> None:
+def _waits_until(
+    parsed_signals: Table, clock_calibration: pd.DataFrame, fleet: Fleet, data_engineering: DataEngineering
+) -> dict[str, str]:
+    """By farm whose clock was not checked yet: when it is, and what that takes."""
+    uncalibrated = {farm.id for farm in fleet.farms} - set(clock_calibration["farm_id"])
+    if not uncalibrated:
+        return {}
+    search = data_engineering.clock_search
+    firsts = first_calibrations(parsed_signals, fleet, search)
+    return {
+        farm_id: f"before {first:%Y-%m-%d}, when the farm's clock is first checked: that takes {search.min_history_days} days "
+        "with rows (clock_search.min_history_days)"
+        for farm_id, first in firsts.items()
+        if farm_id in uncalibrated
+    }
+
+
+def _account(notes: _Notes, counted: _Counts, waits_until: str | None = None) -> None:
     farm_id, table = notes.farm_id, notes.table
     known = sum(rows for (of, _), rows in counted.known[table].items() if of == farm_id)
     unseen = counted.parsed[table].get(farm_id, 0) - known
@@ -233,15 +255,32 @@ def _account(notes: _Notes, counted: _Counts) -> None:
     reasons = {reason: n for (of, kind, reason), n in counted.aside.items() if (of, kind) == (farm_id, table)}
     quarantined = sum(reasons.values())
     accounted = quarantined + sum(count for count, _ in parts.values())
-    if accounted != known:
-        raise RuntimeError(f"farm '{farm_id}': {known} {table} rows came in, {accounted} are accounted for")
+    raw, parsed = counted.raw[table].get(farm_id, 0), counted.parsed[table].get(farm_id, 0)
+    if accounted != known or raw != parsed:
+        message = (
+            f"of {raw} rows read {parsed} were parsed, and of {known} rows known {accounted} are accounted for: an error of "
+            f"wind-kedro; please report it"
+        )
+        notes.add("rows_lost", "row", abs(raw - parsed) + abs(known - accounted), raw, message, "error")
     notes.add("rows_in", "row", known, known + unseen, f"{known} of the source's rows can be known by now", "info")
     for check, (count, message) in parts.items():
         notes.add(check, "row", count, known, f"{count} {message}", "info" if check == "kept" else None)
-    notes.add("quarantined", "row", quarantined, known, f"{quarantined} rows are set aside, each with its reason")
+    severity = "error" if known and quarantined == known else None
+    notes.add(
+        "quarantined", "row", quarantined, known, f"{quarantined} rows are set aside, each with its reason", severity
+    )
     for reason, count in sorted(reasons.items()):
         notes.add(reason, "row", count, known, f"{count} {REASONS.get(reason, reason)}")
-    if known == 0:
+    if unseen and waits_until is not None:
+        notes.add(
+            "clock_not_calibrated",
+            "row",
+            unseen,
+            known + unseen,
+            f"{unseen} rows are not used {waits_until}",
+            "warning",
+        )
+    elif known == 0:
         notes.add("nothing_available", "row", 0, unseen, f"none of the farm's {table} can be known yet", "error")
 
 

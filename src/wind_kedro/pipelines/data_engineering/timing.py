@@ -158,12 +158,13 @@ def _timed(parsed: Table, calibration: pd.DataFrame, fleet: Fleet) -> Table:
         ended + rows.latency.as_interval("m"),
     )
     rows = rows.mutate(arrived_at=arrived)
-    # A farm whose clock was never calibrated is not readable yet; a row without a stamp has no time at all.
+    # A farm whose clock was never calibrated is not readable yet; a row without a stamp has no time at all. A row that cannot be
+    # read waits for no clock: it is in quarantine from its arrival on.
     rows = rows.mutate(
-        available_at=ibis.ifelse(
-            rows.valid_at.isnull(),
-            rows.received_at,
-            ibis.greatest(rows.arrived_at, rows.first_fitted_at.fill_null(never)),
+        available_at=ibis.cases(
+            (rows.valid_at.isnull(), rows.received_at),
+            (rows.reason.notnull(), rows.arrived_at),
+            else_=ibis.greatest(rows.arrived_at, rows.first_fitted_at.fill_null(never)),
         )
     )
     off_grid = rows.reason.isnull() & (microseconds(rows, "valid_at") % (rows.cadence * 1_000_000) != 0)

@@ -29,7 +29,7 @@ from .points import (
     other_farms,
 )
 from .production import known_production
-from .settings import FAMILIES, Family, FeatureParameters, family_of
+from .settings import ALWAYS, FAMILIES, Family, FeatureParameters, family_of
 from .winds import (
     SPEED,
     SPEED_10M,
@@ -174,7 +174,7 @@ def features_of_entity(
     columns |= {name: np.repeat(values[:, None], leads.shape[1], axis=1) for name, values in known.items()}
     if "calendar" in families:
         columns["hour_of_day"] = (grid.valid_at - grid.valid_at.astype("datetime64[D]")) / np.timedelta64(1, "h")
-    shown_columns = [name for name in columns if (family := family_of(name)) is None or family in families]
+    shown_columns = [name for name in columns if name in ALWAYS or family_of(name) in families]
     return pd.DataFrame(
         {
             "product_id": product.id,

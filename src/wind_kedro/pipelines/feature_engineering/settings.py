@@ -33,7 +33,9 @@ Family = Literal[
     "availability",  # capacity that was available and held back
 ]
 FAMILIES: tuple[Family, ...] = get_args(Family)
-#: The columns of each family, as patterns. The wind speed at 100 m is of none: every product has it.
+#: Columns of no family, which every product has.
+ALWAYS = ("wind_speed_100m_ms",)
+#: The columns of each family, as patterns.
 COLUMNS_OF: Mapping[Family, tuple[str, ...]] = {
     "wind": ("wind_[uv]_100m_ms", "wind_direction_sin", "wind_direction_cos", "wind_speed_100m_cubed", "wind_speed_density_ms"),
     "wind_10m": ("wind_speed_10m_ms", "wind_[uv]_10m_ms", "wind_direction_10m_*", "wind_speed_10m_cubed"),
@@ -57,11 +59,16 @@ COLUMNS_OF: Mapping[Family, tuple[str, ...]] = {
 }  # fmt: skip
 
 
-def family_of(column: str) -> Family | None:
-    """The family of a column; none: it is no feature of a family, such as the lead time."""
-    return next(
-        (family for family, patterns in COLUMNS_OF.items() if any(fnmatchcase(column, one) for one in patterns)), None
-    )
+def family_of(column: str) -> Family:
+    """The family of a column.
+
+    Raises:
+        ValueError: if it is of none: given to every product, it would reach those whose rules forbid it.
+    """
+    for family, patterns in COLUMNS_OF.items():
+        if any(fnmatchcase(column, one) for one in patterns):
+            return family
+    raise ValueError(f"feature column '{column}' is of no family; add its pattern to COLUMNS_OF")
 
 
 class _Settings(BaseModel):

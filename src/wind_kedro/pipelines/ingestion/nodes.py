@@ -64,7 +64,7 @@ def list_landings(landed: LandedFeeds, landings_before: pd.DataFrame) -> pd.Data
             "files": len(batch.files),
             "bytes": batch.bytes,
             "rows": batch.rows,
-            "fault": "",
+            "fault": "; ".join(batch.faults),
         }
         for folder, batch in landed.after(newest)
     ] + [

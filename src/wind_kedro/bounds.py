@@ -1,0 +1,459 @@
+"""Bounds for compressed or nested input: how much a file, an answer or a card may unpack to before it is refused.
+
+Input from outside may be a few kilobytes that unpack to gigabytes, or nest so deeply that a recursive parser fails. Each
+function here works in bounded memory, without recursion, and either gives the content or raises one of two errors.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import struct
+import zlib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from wind_kedro.errors import WindKedroError
+
+MIB = 1 << 20
+GIB = 1 << 30
+
+#: Most bytes that one raw file may unpack to. Ten years of one-second SCADA data of a turbine are about 30 GiB of CSV.
+MAX_FILE_BYTES = 64 * GIB
+#: Most bytes out per byte in. SCADA exports compress 5 to 50 times; DEFLATE can reach 1032.
+MAX_RATIO = 200
+#: The ratio counts from so many unpacked bytes on: a small file of equal rows does no harm.
+RATIO_FLOOR_BYTES = 64 * MIB
+#: Bytes that are unpacked at a time.
+BLOCK_BYTES = MIB
+#: Packed bytes that are read at a time. zlib copies what stands behind a member, so many small members cost its square.
+PACKED_BYTES = 64 * 1024
+
+#: Most entries of a zip archive. A workbook has about one entry a sheet and a dozen more.
+MAX_ZIP_ENTRIES = 10_000
+#: Most bytes that a zip archive may unpack to. A workbook is parsed in memory; a full sheet of 20 columns has about 1 GiB of XML.
+MAX_ZIP_BYTES = 2 * GIB
+
+#: Most bytes of a JSON document that is parsed in memory; Python objects take about ten times as much.
+MAX_JSON_BYTES = 64 * MIB
+#: Most levels of arrays and objects. Payloads of the known protocols have fewer than ten.
+MAX_JSON_DEPTH = 64
+
+#: Most bytes of a YAML file. Cards of 5,000 farms take about 10 MiB.
+MAX_YAML_BYTES = 16 * MIB
+#: Most levels of a YAML document. The deepest card has eight.
+MAX_YAML_DEPTH = 64
+#: Most nodes after each alias is replaced by what it stands for. Cards of 5,000 farms have about a million.
+MAX_YAML_NODES = 4_000_000
+
+#: Most bytes of a Parquet file's footer, which is parsed in memory.
+MAX_PARQUET_FOOTER_BYTES = 64 * MIB
+#: Most columns of a Parquet file: wide exports of a farm have a few thousand.
+MAX_PARQUET_COLUMNS = 20_000
+#: Most row groups of a Parquet file. A file written row by row has one a row, and each is read on its own.
+MAX_PARQUET_ROW_GROUPS = 100_000
+#: Most values (rows times columns): run lengths let a few bytes stand for billions of rows.
+MAX_PARQUET_VALUES = 20_000_000_000
+
+#: Most values of a field of a grid, cut to the box around the points: 4 GiB in memory.
+MAX_GRID_VALUES = 500_000_000
+
+_GZIP = 31  # zlib's window bits for a gzip header and trailer
+_RAW = -15  # zlib's window bits for DEFLATE alone, as in zip archives
+_ZIP_HEADER = struct.Struct("<26xHH")  # lengths of name and extra field, at the end of a local file header
+_PARQUET_TAIL_BYTES = 8  # length of the footer and the magic number
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_LONE_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+
+
+class TooLargeError(WindKedroError):
+    """Input goes beyond a bound: which one, by how much, what to do."""
+
+
+class MalformedError(WindKedroError):
+    """Input does not follow its format: cut off, a wrong checksum, not JSON, not YAML."""
+
+
+class Meter:
+    """Counts bytes in and out against the bounds of compressed input.
+
+    Args:
+        what: name of the input in messages.
+        max_bytes: most bytes out.
+        max_ratio: most bytes out per byte in, once more than `RATIO_FLOOR_BYTES` came out.
+    """
+
+    def __init__(self, what: str, max_bytes: int, max_ratio: float = MAX_RATIO) -> None:
+        self._what, self._max_bytes, self._max_ratio = what, max_bytes, max_ratio
+        self.read = 0
+        self.written = 0
+
+    def add(self, read: int = 0, written: int = 0) -> None:
+        """Count.
+
+        Raises:
+            TooLargeError: if a bound is passed.
+        """
+        self.read += read
+        self.written += written
+        if self.written > self._max_bytes:
+            raise TooLargeError(
+                f"{self._what}: holds more than {self._max_bytes:,} bytes unpacked; split it into smaller parts"
+            )
+        if self.written > max(RATIO_FLOOR_BYTES, self._max_ratio * self.read):
+            raise TooLargeError(
+                f"{self._what}: {self.read:,} bytes unpack to more than {self._max_ratio:g} times as many, as only a "
+                "decompression bomb or a file of equal rows does; unpack it by hand if it is genuine"
+            )
+
+
+def inflate(chunks: Iterable[bytes], meter: Meter, what: str, *, block_bytes: int = BLOCK_BYTES) -> Iterator[bytes]:
+    """Unpack a stream of gzip members, as gzip(1) does: one behind the other, zeros behind the last are padding.
+
+    Args:
+        chunks: the packed bytes.
+        meter: counts what goes in and comes out.
+        what: name of the input in messages.
+        block_bytes: most bytes of a block that is yielded.
+
+    Raises:
+        MalformedError: if it breaks off, a checksum is wrong, or something else stands behind a member.
+        TooLargeError: if the meter's bounds are passed.
+    """
+    unpack: Any = None
+    members = 0
+    for chunk in chunks:
+        meter.add(read=len(chunk))
+        rest = chunk
+        while True:
+            if unpack is None:
+                rest = rest.lstrip(b"\0") if members else rest
+                if not rest:
+                    break
+                unpack, members = zlib.decompressobj(_GZIP), members + 1
+            try:
+                block = unpack.decompress(rest, block_bytes)
+            except zlib.error as error:
+                foreign = members > 1 and "header" in str(error)
+                reason = "something else stands behind the compressed data" if foreign else _line(error)
+                raise MalformedError(f"{what}: not a sound gzip file ({reason}); fetch it again") from None
+            meter.add(written=len(block))
+            if block:
+                yield block
+            if unpack.eof:
+                rest, unpack = unpack.unused_data, None
+                continue
+            rest = unpack.unconsumed_tail
+            if not rest and not block:  # zlib holds back nothing any more
+                break
+    if unpack is not None:
+        raise MalformedError(
+            f"{what}: the compressed data break off after {meter.written:,} unpacked bytes; fetch it again"
+        )
+
+
+def blocks(path: Path, *, max_bytes: int = MAX_FILE_BYTES, block_bytes: int = BLOCK_BYTES) -> Iterator[bytes]:
+    """The bytes of a file in blocks; one whose name ends with ``.gz`` is unpacked.
+
+    Args:
+        path: the file.
+        max_bytes: most bytes, unpacked.
+        block_bytes: most bytes of a block.
+
+    Raises:
+        MalformedError: if compressed data break off or are damaged.
+        TooLargeError: if there are more than ``max_bytes``, or more than `MAX_RATIO` times the packed ones.
+        OSError: if the file cannot be read.
+    """
+    meter = Meter(path.name, max_bytes)
+    with path.open("rb") as file:
+        if path.suffix == ".gz":
+            yield from inflate(_read(file, PACKED_BYTES), meter, path.name, block_bytes=block_bytes)
+            return
+        for block in _read(file, block_bytes):
+            meter.add(len(block), len(block))
+            yield block
+
+
+def _read(file: BinaryIO, block_bytes: int, length: int | None = None) -> Iterator[bytes]:
+    left = float("inf") if length is None else length
+    while left > 0 and (block := file.read(min(block_bytes, int(min(left, block_bytes))))):
+        left -= len(block)
+        yield block
+
+
+def check_zip(path: Path, *, max_bytes: int = MAX_ZIP_BYTES, max_entries: int = MAX_ZIP_ENTRIES) -> None:
+    """Check a zip archive (a workbook is one) before a parser opens it: entries, sizes declared and real, ratio.
+
+    Args:
+        path: the file.
+        max_bytes: most bytes of all entries, unpacked.
+        max_entries: most entries.
+
+    Raises:
+        MalformedError: if it is no sound zip archive, or is encrypted.
+        TooLargeError: if a bound is passed.
+        OSError: if the file cannot be read.
+    """
+    import zipfile
+
+    what, size = path.name, path.stat().st_size
+    try:
+        with zipfile.ZipFile(path) as archive:
+            entries = archive.infolist()
+    except (zipfile.BadZipFile, ValueError, NotImplementedError, EOFError, struct.error, UnicodeError) as error:
+        raise MalformedError(f"{what}: not a sound zip archive ({_line(error)}); fetch it again") from None
+    if len(entries) > max_entries:
+        raise TooLargeError(f"{what}: holds {len(entries):,} entries, at most {max_entries:,} are read")
+    # Entries may overlap, so what is read is counted once for the whole file and the declared sizes against it.
+    Meter(what, max_bytes).add(size, sum(entry.file_size for entry in entries))
+    real = Meter(what, max_bytes)
+    real.add(size)
+    with path.open("rb") as file:
+        for entry in entries:
+            if entry.flag_bits & 1:
+                raise MalformedError(f"{what}: is encrypted; save it without a password")
+            file.seek(entry.header_offset)
+            header = file.read(30)
+            if len(header) < _ZIP_HEADER.size:
+                raise MalformedError(f"{what}: not a sound zip archive (an entry is cut off); fetch it again")
+            file.seek(sum(_ZIP_HEADER.unpack(header[: _ZIP_HEADER.size])), 1)
+            packed = _read(file, BLOCK_BYTES, entry.compress_size)
+            if entry.compress_type == zipfile.ZIP_STORED:
+                real.add(written=sum(map(len, packed)))
+            elif entry.compress_type == zipfile.ZIP_DEFLATED:
+                _count_deflated(packed, real, what)
+            else:
+                raise MalformedError(f"{what}: compression method {entry.compress_type} is not supported; save it anew")
+
+
+def _count_deflated(packed: Iterable[bytes], meter: Meter, what: str) -> None:
+    unpack = zlib.decompressobj(_RAW)
+    try:
+        for chunk in packed:
+            rest = chunk
+            while rest and not unpack.eof:
+                meter.add(written=len(unpack.decompress(rest, BLOCK_BYTES)))
+                rest = unpack.unconsumed_tail
+        while not unpack.eof and (block := unpack.decompress(b"", BLOCK_BYTES)):
+            meter.add(written=len(block))
+    except zlib.error as error:
+        raise MalformedError(f"{what}: not a sound zip archive ({error}); fetch it again") from None
+    if not unpack.eof:
+        raise MalformedError(f"{what}: not a sound zip archive (an entry is cut off); fetch it again")
+
+
+def parse_json(
+    data: bytes | str,
+    what: str = "JSON",
+    *,
+    max_bytes: int = MAX_JSON_BYTES,
+    max_depth: int = MAX_JSON_DEPTH,
+    lone_surrogates: bool = False,
+    **options: Any,
+) -> Any:
+    r"""Parse a JSON document; of duplicate names the last counts.
+
+    Args:
+        data: the document; bytes are UTF-8, with or without a byte order mark.
+        what: name of the input in messages.
+        max_bytes: most bytes.
+        max_depth: most levels of arrays and objects.
+        lone_surrogates: keep text that UTF-8 cannot express, as ``"\ud800"``, and bytes that are not UTF-8, as
+            ``surrogateescape`` does; otherwise it is refused.
+        options: of `json.loads`, for example ``parse_int``: `int`, the default, refuses more than 4,300 digits.
+
+    Raises:
+        MalformedError: if it is not JSON, not UTF-8, or holds text that UTF-8 cannot express.
+        TooLargeError: if a bound is passed.
+    """
+    raw = data.encode("utf-8", "surrogatepass") if isinstance(data, str) else data
+    if len(raw) > max_bytes:
+        raise TooLargeError(f"{what}: {len(raw):,} bytes, at most {max_bytes:,} are read")
+    if (depth := _json_depth(raw)) > max_depth:
+        raise TooLargeError(f"{what}: nested {depth:,} levels deep, at most {max_depth} are read")
+    try:
+        text = (
+            data
+            if isinstance(data, str)
+            else data.decode("utf-8-sig", "surrogateescape" if lone_surrogates else "strict")
+        )
+    except UnicodeDecodeError as error:
+        raise MalformedError(f"{what}: not UTF-8 (byte {error.start:,})") from None
+    try:
+        value = json.loads(text, **options)
+        if not lone_surrogates and _LONE_SURROGATE.search(text):
+            json.dumps(value, ensure_ascii=False, default=str).encode()
+    except UnicodeEncodeError:
+        raise MalformedError(f"{what}: holds half of a surrogate pair (\\ud800 to \\udfff), which is no text") from None
+    except (ValueError, RecursionError) as error:
+        raise MalformedError(f"{what}: not JSON ({_line(error)})") from None
+    return value
+
+
+def _json_depth(raw: bytes) -> int:
+    """The most brackets that are open at once outside of strings."""
+    if raw.count(b"[") + raw.count(b"{") <= 1:
+        return raw.count(b"[") + raw.count(b"{")
+    import numpy as np
+
+    # Without escapes every quote begins or ends a string, so strings can be taken out without a parser.
+    bare = raw.replace(b"\\\\", b"").replace(b'\\"', b"")
+    brackets = re.sub(rb'"[^"]*("|$)', b"", bare.translate(None, _ALL_BUT_QUOTES_AND_BRACKETS))
+    codes = np.frombuffer(brackets, np.uint8)
+    steps = np.where((codes == ord("[")) | (codes == ord("{")), 1, -1)
+    return int(np.cumsum(steps, dtype=np.int64).max(initial=0))
+
+
+_ALL_BUT_QUOTES_AND_BRACKETS = bytes(set(range(256)) - set(b'"[]{}'))
+
+
+def parse_yaml(data: bytes | str, what: str = "YAML", **bounds: int) -> Any:
+    """Parse a YAML document of plain values, as ``yaml.safe_load`` does; see `check_yaml`."""
+    import yaml
+
+    text = check_yaml(data, what, **bounds)
+    try:
+        return yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
+        raise MalformedError(f"{what}: not YAML ({_line(error)})") from None
+
+
+def check_yaml(
+    data: bytes | str,
+    what: str = "YAML",
+    *,
+    max_bytes: int = MAX_YAML_BYTES,
+    max_depth: int = MAX_YAML_DEPTH,
+    max_nodes: int = MAX_YAML_NODES,
+) -> str:
+    """Check a YAML document before a parser builds its values; returns its text.
+
+    Args:
+        data: the document; bytes are UTF-8, with or without a byte order mark.
+        what: name of the input in messages.
+        max_bytes: most bytes.
+        max_depth: most levels of lists and mappings, those behind an alias included.
+        max_nodes: most nodes once each alias is replaced by what it stands for.
+
+    Raises:
+        MalformedError: if it is not YAML, not UTF-8, or an alias stands inside of what it stands for.
+        TooLargeError: if a bound is passed.
+    """
+    import yaml
+
+    raw = data.encode("utf-8", "surrogatepass") if isinstance(data, str) else data
+    if len(raw) > max_bytes:
+        raise TooLargeError(f"{what}: {len(raw):,} bytes, at most {max_bytes:,} are read")
+    try:
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = raw[: error.start].count(b"\n") + 1
+        raise MalformedError(f"{what}: line {line} is not UTF-8; save the file as UTF-8") from None
+    size = _YamlSize(what, max_depth, max_nodes)
+    try:
+        for event in yaml.parse(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
+            size.take(event)
+    except yaml.YAMLError as error:
+        raise MalformedError(f"{what}: not YAML ({_line(error)})") from None
+    return text
+
+
+class _YamlSize:
+    """Nodes and levels of a YAML document by its events, with each alias counted as what it stands for."""
+
+    def __init__(self, what: str, max_depth: int, max_nodes: int) -> None:
+        self._what, self._max_depth, self._max_nodes = what, max_depth, max_nodes
+        #: By anchor: nodes and levels of what it stands for; none while that is open.
+        self._anchors: dict[str, tuple[int, int] | None] = {}
+        #: Of each open list or mapping, the outermost first: its anchor, nodes and levels so far.
+        self._opened: list[tuple[str | None, int, int]] = [(None, 0, 0)]
+
+    def take(self, event: Any) -> None:
+        """Count an event of the parser."""
+        import yaml
+
+        anchor, found = getattr(event, "anchor", None), (1, 0)
+        if isinstance(event, yaml.CollectionStartEvent):
+            if anchor:
+                self._anchors[anchor] = None
+            self._opened.append((anchor, 0, 0))
+        elif isinstance(event, yaml.AliasEvent):
+            known = self._anchors.get(anchor or "", found)  # an unknown alias is the parser's to refuse
+            if known is None:
+                raise MalformedError(f"{self._at(event)}: alias '*{anchor}' stands inside of itself")
+            self._add(event, None, known)
+        elif isinstance(event, yaml.CollectionEndEvent):
+            anchor, nodes, levels = self._opened.pop()
+            self._add(event, anchor, (nodes + 1, levels + 1))
+        elif isinstance(event, yaml.ScalarEvent):
+            self._add(event, anchor, found)
+        if len(self._opened) - 1 > self._max_depth:
+            raise TooLargeError(f"{self._at(event)}: more than {self._max_depth} levels deep")
+
+    def _add(self, event: Any, anchor: str | None, found: tuple[int, int]) -> None:
+        if anchor:
+            self._anchors[anchor] = found
+        outer, nodes, levels = self._opened[-1]
+        self._opened[-1] = (outer, nodes + found[0], max(levels, found[1]))
+        if nodes + found[0] > self._max_nodes:
+            raise TooLargeError(f"{self._at(event)}: aliases stand for more than {self._max_nodes:,} nodes")
+        if len(self._opened) - 1 + found[1] > self._max_depth:  # an alias stands for levels of its own
+            raise TooLargeError(f"{self._at(event)}: more than {self._max_depth} levels deep")
+
+    def _at(self, event: Any) -> str:
+        return f"{self._what}: line {event.start_mark.line + 1}"
+
+
+def check_parquet(path: Path, *, max_bytes: int = MAX_FILE_BYTES) -> None:
+    """Check a Parquet file by its footer before its data are read: sizes, columns, row groups, values.
+
+    Args:
+        path: the file.
+        max_bytes: most bytes that its pages unpack to.
+
+    Raises:
+        MalformedError: if it is no Parquet file, or cut off.
+        TooLargeError: if a bound is passed.
+        OSError: if the file cannot be read.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    what, size = path.name, path.stat().st_size
+    with path.open("rb") as file:
+        file.seek(max(0, size - _PARQUET_TAIL_BYTES))
+        tail = file.read(_PARQUET_TAIL_BYTES)
+    if len(tail) < _PARQUET_TAIL_BYTES or tail[4:] not in {b"PAR1", b"PARE"}:
+        raise MalformedError(f"{what}: not a Parquet file, or cut off; fetch it again")
+    footer = int.from_bytes(tail[:4], "little")
+    if footer > size:
+        raise MalformedError(f"{what}: not a sound Parquet file (its footer is cut off); fetch it again")
+    if footer > MAX_PARQUET_FOOTER_BYTES:
+        raise TooLargeError(f"{what}: a footer of {footer:,} bytes; at most {MAX_PARQUET_FOOTER_BYTES:,} are read")
+    try:
+        found = pq.read_metadata(path)
+    except (pa.ArrowException, ValueError) as error:
+        raise MalformedError(f"{what}: not a sound Parquet file ({_line(error)}); fetch it again") from None
+    for count, most, name in (
+        (found.num_columns, MAX_PARQUET_COLUMNS, "columns"),
+        (found.num_row_groups, MAX_PARQUET_ROW_GROUPS, "row groups"),
+        (found.num_rows * found.num_columns, MAX_PARQUET_VALUES, "values"),
+    ):
+        if count > most:
+            raise TooLargeError(f"{what}: {count:,} {name}; at most {most:,} are read")
+    groups = [found.row_group(index) for index in range(found.num_row_groups)]
+    if sum(group.num_rows for group in groups) != found.num_rows:
+        raise MalformedError(f"{what}: the rows of its row groups are not as many as it declares; fetch it again")
+    Meter(what, max_bytes).add(size, sum(group.total_byte_size for group in groups))
+
+
+def is_text(value: str) -> bool:
+    """Whether UTF-8 and every reader of Parquet can express a text: no half of a surrogate pair, no NUL."""
+    return "\0" not in value and not _SURROGATE.search(value)
+
+
+def _line(error: BaseException) -> str:
+    """The first words of an error, in one line."""
+    return " ".join(str(error).split())[:300] or type(error).__name__
