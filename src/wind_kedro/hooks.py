@@ -163,37 +163,36 @@ class RunHooks:
         """End a run with an error if something could not be read, used or fetched, after all else was done."""
         try:
             result = yield
-            passed_over = _passed_over(pipeline, catalog)
-            try:
-                self._raise_what_was_found(pipeline, catalog)
-            except WindKedroError as error:
-                raise type(error)("\n".join([str(error), *passed_over])) from None
-            if passed_over:
-                raise UnreadablePartError("\n".join(passed_over))
+            if errors := self._errors(pipeline, catalog):  # of the first one's type, with the lines of all
+                raise type(errors[0])("\n".join(str(error) for error in errors))
         finally:
             _forget_mlflow_run()
             self._release()
         return result
 
-    def _raise_what_was_found(self, pipeline: Pipeline, catalog: CatalogProtocol[Any, Any]) -> None:
-        """Raise for what the run had to do without; all results are written."""
-        if "data_quality" in pipeline.all_outputs():
+    def _errors(self, pipeline: Pipeline, catalog: CatalogProtocol[Any, Any]) -> list[WindKedroError]:
+        """What the run had to do without; all results are written."""
+        made, errors = pipeline.all_outputs(), list[WindKedroError]()
+        if "data_quality" in made:
             found = catalog.load("data_quality")
             strict = self._parameters["monitoring"].get("exit_code_on", "error") != "never"
             bad = (found["check"] == "source_unreadable") | ((found["severity"] == "error") & strict)
             if bad.any():
-                raise BadDataError("\n".join(_finding(row) for row in found[bad].to_dict("records")))
-        if "model_failures" in pipeline.all_outputs():
+                errors.append(BadDataError("\n".join(_finding(row) for row in found[bad].to_dict("records"))))
+        if "model_failures" in made:
             messages = catalog.load("model_failures")["message"].tolist()
             more = [f"and {len(messages) - _SHOWN} more in model_failures"] if len(messages) > _SHOWN else []
             if messages:
-                raise ModelFailureError("\n".join([*messages[:_SHOWN], *more]))
-        if "incidents" in pipeline.all_outputs():
-            self._stop_at_incidents(catalog.load("incidents"))
-        if "landed" in pipeline.all_outputs():
+                errors.append(ModelFailureError("\n".join([*messages[:_SHOWN], *more])))
+        if "incidents" in made:
+            errors += self._incident_errors(catalog.load("incidents"))
+        if "landed" in made:
             failures = catalog.load("landed").failures
             if failures:
-                raise FailedFeedError("\n".join(failure.message for failure in failures))
+                errors.append(FailedFeedError("\n".join(failure.message for failure in failures)))
+        if passed_over := _passed_over(pipeline, catalog):
+            errors.append(UnreadablePartError("\n".join(passed_over)))
+        return errors
 
     @hook_impl(wrapper=True)
     def on_pipeline_error(self) -> Generator[None, Any, Any]:
@@ -242,8 +241,8 @@ class RunHooks:
 
             self._tag({"data_sha256": sha256(hash_pandas_object(data, index=False).to_numpy().tobytes())})
 
-    def _stop_at_incidents(self, incidents: pd.DataFrame) -> None:
-        """Raise if this run found what `monitoring.exit_code_on` names, or worse."""
+    def _incident_errors(self, incidents: pd.DataFrame) -> list[IncidentError]:
+        """An error if this run found what `monitoring.exit_code_on` names, or worse."""
         import pandas as pd
 
         from wind_kedro.clock import Clock
@@ -257,8 +256,8 @@ class RunHooks:
             & (incidents["state"] != "resolved")
             & incidents["severity"].isin(severities)
         ]
-        if len(now):
-            raise IncidentError("\n".join(f"{row['kind']}: {row['message']}" for row in now.to_dict("records")))
+        lines = [f"{row['kind']}: {row['message']}" for row in now.to_dict("records")]
+        return [IncidentError("\n".join(lines))] if lines else []
 
     @staticmethod
     def _tag(tags: dict[str, str]) -> None:
