@@ -12,8 +12,9 @@ import click
 from kedro.framework.cli.project import run as kedro_run
 from kedro.framework.cli.utils import CONTEXT_SETTINGS, ENV_HELP, validate_conf_source
 
-from wind_kedro.hooks import lease_of, read_cards
+from wind_kedro.hooks import data_folder, lease_of, read_cards
 from wind_kedro.interventions import KINDS, Kind
+from wind_kedro.storage.lease import Lease, LeaseSettings
 from wind_kedro.storage.temporary import Scratch
 from wind_kedro.terminal import configuration_of as _configuration
 from wind_kedro.terminal import one_line as _one_line
@@ -439,13 +440,15 @@ def _join(options: dict[str, str | None], card: dict[str, Any], files: list[Path
         if not source.is_dir():
             raise WindKedroError(f"{source}: an archive cannot be written to; unpack it, or add the card above by hand")
         (source / environment).mkdir(exist_ok=True)  # a newcomer may be the first of its environment
-        configuration = _configuration(options)
-        fleet = read_cards(configuration)
-        # Once more: questions take their time.
-        _not_taken(farm_id, {farm.id for farm in fleet.farms})
-        raw = Path(configuration["globals"]["data"]) / "01_raw"
-        bring_files(files, raw / farm_id)
-        append_card(source / environment / "farms.yml", card, source / "base" / "farms.yml")
+        data = data_folder(_configuration(options), Path())
+        raw = data / "01_raw"
+        # A lease of its own: a new card and new files are no matter of a run that is at work, but of another add-farm.
+        with Lease(data, "cards", LeaseSettings().wait_seconds):
+            # Once more: questions take their time.
+            fleet = read_cards(_configuration(options))
+            _not_taken(farm_id, {farm.id for farm in fleet.farms})
+            bring_files(files, raw / farm_id)
+            append_card(source / environment / "farms.yml", card, source / "base" / "farms.yml")
     click.echo(f"Written to {source / environment / 'farms.yml'}; the files are in {raw / farm_id}.")
     with Scratch("newcomer") as aside:
         products = [product.model_dump(mode="json") for product in fleet.products]
