@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any
 import click
 from kedro.framework.cli.project import run as kedro_run
 from kedro.framework.cli.utils import CONTEXT_SETTINGS, ENV_HELP, validate_conf_source
+from yaml import YAMLError
 
 from wind_kedro.hooks import data_folder, lease_of, read_cards
 from wind_kedro.interventions import KINDS, Kind
 from wind_kedro.storage.lease import Lease, LeaseSettings
 from wind_kedro.storage.temporary import Scratch
+from wind_kedro.terminal import OneLine
 from wind_kedro.terminal import configuration_of as _configuration
 from wind_kedro.terminal import one_line as _one_line
 from wind_kedro.terminal import open_project as _open
@@ -41,10 +43,41 @@ def _run(**options: Any) -> Any:
         options["pipelines"], options["pipeline"] = [options["pipeline"]], None
     assert kedro_run.callback is not None  # noqa: S101 - a Click command has one
     with _said_once(), _one_line():
+        if options.get("runner"):
+            _check_runner(options["runner"])
         return kedro_run.callback(**options)
 
 
-run = click.Command(name="run", callback=_run, params=kedro_run.params, help=kedro_run.help)
+def _check_runner(name: str) -> None:
+    """Refuse a runner that cannot be imported, before Kedro tries."""
+    import kedro.runner
+    from kedro.utils import load_obj
+
+    from wind_kedro.errors import WindKedroError
+
+    try:
+        load_obj(name, "kedro.runner")
+    except (AttributeError, ImportError, ValueError):
+        known = ", ".join(known for known in dir(kedro.runner) if known.endswith("Runner") and known[0] != "A")
+        raise WindKedroError(f"--runner {name}: no such class; Kedro has {known}") from None
+
+
+class _RunCommand(click.Command):
+    """Kedro's command, whose options are read into values before it is called."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        typed = " ".join(args)
+        with _one_line():
+            try:
+                return super().parse_args(ctx, args)
+            except (YAMLError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+                raise OneLine(
+                    f"kedro run {typed[:200]}: cannot be read ({' '.join(str(error).split())[:200]}): close quotes and brackets, "
+                    f"and write --params NAME=VALUE, or --config with a YAML file of options"
+                ) from None
+
+
+run = _RunCommand(name="run", callback=_run, params=kedro_run.params, help=kedro_run.help)
 
 
 @click.group(name="wind", context_settings=CONTEXT_SETTINGS)
