@@ -157,6 +157,10 @@ proof-calibration: environment ## Prove that no correction in force makes a fore
 proof-gate: environment ## Prove what the gate lets through, on GEFCom2014 to June 2013 (DATA=folder)
 	@OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python benchmarks/proof_gate.py --data "$(DATA)"
 
+.PHONY: proof-kills
+proof-kills: environment ## Prove that a run killed at any of its write points, or at random, leaves nothing that a rerun does not mend
+	@KILLS_CSV="$(CURDIR)/benchmarks/results/kills.csv" $(TEST_ENV) $(BIN)/python -m pytest -m long tests/test_kills.py
+
 .PHONY: bench-mlflow
 bench-mlflow: environment ## Measure what a training of 1,000 farms costs to log
 	@$(BIN)/python benchmarks/bench_mlflow.py

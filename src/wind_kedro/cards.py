@@ -20,7 +20,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from wind_kedro.errors import WindKedroError
+from wind_kedro.errors import WindKedroError, shown
 
 
 class CardError(WindKedroError):
@@ -52,14 +52,6 @@ def _file_path(value: str) -> str:
     if not value.strip() or any(len(part.encode()) > MAX_FILE_NAME_BYTES for part in value.split("/")):
         raise ValueError(f"'{shown(value)}' is no path: give 1 to {MAX_FILE_NAME_BYTES} bytes between slashes")
     return value
-
-
-def shown(value: object) -> str:
-    """A value as a message quotes it: no control characters, and not more than a line holds."""
-    text = "".join(
-        character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in str(value)[:81]
-    )
-    return f"{text[:80]}…" if len(text) > 80 else text  # noqa: PLR2004
 
 
 def _time_zone(value: str) -> str:

@@ -11,10 +11,13 @@ from typing import TYPE_CHECKING, Any
 import click
 from kedro.framework.cli.project import run as kedro_run
 from kedro.framework.cli.utils import CONTEXT_SETTINGS, ENV_HELP, validate_conf_source
+from yaml import YAMLError
 
-from wind_kedro.hooks import lease_of, read_cards
+from wind_kedro.hooks import data_folder, lease_of, read_cards
 from wind_kedro.interventions import KINDS, Kind
+from wind_kedro.storage.lease import Lease, LeaseSettings
 from wind_kedro.storage.temporary import Scratch
+from wind_kedro.terminal import OneLine
 from wind_kedro.terminal import configuration_of as _configuration
 from wind_kedro.terminal import one_line as _one_line
 from wind_kedro.terminal import open_project as _open
@@ -41,10 +44,41 @@ def _run(**options: Any) -> Any:
         options["pipelines"], options["pipeline"] = [options["pipeline"]], None
     assert kedro_run.callback is not None  # noqa: S101 - a Click command has one
     with _said_once(), _one_line():
+        if options.get("runner"):
+            _check_runner(options["runner"])
         return kedro_run.callback(**options)
 
 
-run = click.Command(name="run", callback=_run, params=kedro_run.params, help=kedro_run.help)
+def _check_runner(name: str) -> None:
+    """Refuse a runner that cannot be imported, before Kedro tries."""
+    import kedro.runner
+    from kedro.utils import load_obj
+
+    from wind_kedro.errors import WindKedroError
+
+    try:
+        load_obj(name, "kedro.runner")
+    except (AttributeError, ImportError, ValueError):
+        known = ", ".join(known for known in dir(kedro.runner) if known.endswith("Runner") and known[0] != "A")
+        raise WindKedroError(f"--runner {name}: no such class; Kedro has {known}") from None
+
+
+class _RunCommand(click.Command):
+    """Kedro's command, whose options are read into values before it is called."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        typed = " ".join(args)
+        with _one_line():
+            try:
+                return super().parse_args(ctx, args)
+            except (YAMLError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+                raise OneLine(
+                    f"kedro run {typed[:200]}: cannot be read ({' '.join(str(error).split())[:200]}): close quotes and brackets, "
+                    f"and write --params NAME=VALUE, or --config with a YAML file of options"
+                ) from None
+
+
+run = _RunCommand(name="run", callback=_run, params=kedro_run.params, help=kedro_run.help)
 
 
 @click.group(name="wind", context_settings=CONTEXT_SETTINGS)
@@ -449,13 +483,15 @@ def _join(options: dict[str, str | None], card: dict[str, Any], files: list[Path
         if not source.is_dir():
             raise WindKedroError(f"{source}: an archive cannot be written to; unpack it, or add the card above by hand")
         (source / environment).mkdir(exist_ok=True)  # a newcomer may be the first of its environment
-        configuration = _configuration(options)
-        fleet = read_cards(configuration)
-        # Once more: questions take their time.
-        _not_taken(farm_id, {farm.id for farm in fleet.farms})
-        raw = Path(configuration["globals"]["data"]) / "01_raw"
-        bring_files(files, raw / farm_id)
-        append_card(source / environment / "farms.yml", card, source / "base" / "farms.yml")
+        data = data_folder(_configuration(options), Path())
+        raw = data / "01_raw"
+        # A lease of its own: a new card and new files are no matter of a run that is at work, but of another add-farm.
+        with Lease(data, "cards", LeaseSettings().wait_seconds):
+            # Once more: questions take their time.
+            fleet = read_cards(_configuration(options))
+            _not_taken(farm_id, {farm.id for farm in fleet.farms})
+            bring_files(files, raw / farm_id)
+            append_card(source / environment / "farms.yml", card, source / "base" / "farms.yml")
     click.echo(f"Written to {source / environment / 'farms.yml'}; the files are in {raw / farm_id}.")
     with Scratch("newcomer") as aside:
         products = [product.model_dump(mode="json") for product in fleet.products]

@@ -25,6 +25,11 @@ class BoundedConfigLoader(OmegaConfigLoader):
     no mapping, the same key twice in a file or in two files of a folder.
     """
 
+    def __init__(self, conf_source: str | Path, env: str | None = None, *args: Any, **options: Any) -> None:
+        if env and (Path(env).is_absolute() or ".." in Path(env).parts):
+            raise ConfigurationError(f"environment '{env}': is no folder of the configuration (conf/README.md)")
+        super().__init__(conf_source, env, *args, **options)
+
     def _read_dir_configs(
         self,
         conf_path: str,

@@ -25,3 +25,11 @@ def said_of_field(fault: Mapping[str, Any]) -> str:
     field = ".".join(str(part) for part in fault["loc"])
     problem = " ".join(fault["msg"].removeprefix("Value error, ").split())
     return f"{field}: {problem}" if field else problem
+
+
+def shown(value: object) -> str:
+    """A value as a message quotes it: no control characters, and not more than a line holds."""
+    text = "".join(
+        character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in str(value)[:81]
+    )
+    return f"{text[:80]}…" if len(text) > 80 else text  # noqa: PLR2004

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 from kedro.utils import find_kedro_project
 
-from wind_kedro.errors import find_cause, said_of_field
+from wind_kedro.errors import find_cause, said_of_field, shown
 from wind_kedro.hooks import read_cards
 
 if TYPE_CHECKING:
@@ -29,6 +30,10 @@ class OneLine(click.ClickException):
         """Print the message, one line a fault, to the terminal's error stream."""
         for line in self.message.splitlines():
             click.secho(f"Error: {line}", fg="red", err=True)
+
+
+#: Faults of what was typed or of the machine, which no code can mend: rights, names that are too long, a full disk.
+_OF_THE_MACHINE = {errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 
 
 def _mendable(error: Exception) -> OneLine | None:
@@ -47,15 +52,18 @@ def _mendable(error: Exception) -> OneLine | None:
         return None
     if isinstance(error, ParameterValidationError):
         return OneLine("\n".join(_parameter_faults(str(error))))
-    if isinstance(error, ValidationError) and error.title == "KedroMlflowConfig":
-        return OneLine("\n".join(f"mlflow.yml: {said_of_field(fault)}" for fault in error.errors()))
+    line = None
     # Names that were typed: of a pipeline, and of nodes, tags or datasets in it.
     typed = isinstance(error, ValueError) and re.match(
         "Failed to find the pipeline|Pipeline (does not contain|contains no nodes)", str(error)
     )
-    if typed or isinstance(error, DatasetError | MissingConfigException | OmegaConfBaseException | YAMLError):
-        return OneLine(" ".join(str(error).split()))
-    return None
+    if isinstance(error, ValidationError) and error.title == "KedroMlflowConfig":
+        line = "\n".join(f"mlflow.yml: {said_of_field(fault)}" for fault in error.errors())
+    elif typed or isinstance(error, DatasetError | MissingConfigException | OmegaConfBaseException | YAMLError):
+        line = " ".join(str(error).split())
+    elif isinstance(error, OSError) and error.errno in _OF_THE_MACHINE:
+        line = f"{shown(error.filename or 'the system')}: {error.strerror}"
+    return None if line is None else OneLine(line)
 
 
 def _parameter_faults(message: str) -> list[str]:
@@ -140,8 +148,9 @@ def utc(text: str, option: str) -> Any:
 
     from wind_kedro.errors import WindKedroError
 
-    try:
+    time: Any = None
+    with suppress(ValueError):
         time = pd.Timestamp(text)
-    except ValueError:
-        raise WindKedroError(f"{option} {text}: is no time; write 2015-11-01T06:00") from None
+    if pd.isna(time):
+        raise WindKedroError(f"{option} {shown(text)}: is no time; write 2015-11-01T06:00")
     return time.tz_localize("UTC") if time.tzinfo is None else time.tz_convert("UTC")

@@ -211,3 +211,63 @@ def test_a_row_without_its_key_is_refused(history: MakeHistory) -> None:
     with pytest.raises(DatasetError, match="period"):
         history("Scores", ["product_id", "period"]).save(scores)
     assert not history().exists()
+
+
+# --- what cannot be read ---------------------------------------------------------------------------------------------
+
+
+def _truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-40])
+
+
+@pytest.mark.parametrize(
+    ("spoil", "why"),
+    [
+        pytest.param(_truncate, "cannot be read (", id="truncated"),
+        pytest.param(lambda path: path.write_bytes(b""), "cannot be read (", id="empty"),
+        pytest.param(lambda path: path.write_bytes(b"PAR1" + bytes(100) + b"PAR1"), "cannot be read (", id="garbage"),
+        pytest.param(
+            lambda path: pd.DataFrame({"a": [1]}).to_parquet(path), "it has no column product_id", id="another table"
+        ),
+        pytest.param(
+            lambda path: pd.read_parquet(path).assign(product_id="days").to_parquet(path),
+            "holds rows of days/20240301T060000Z, which is not its name",
+            id="another part",
+        ),
+    ],
+)
+def test_a_part_that_cannot_be_read_is_named_passed_over_and_never_replaced(
+    history: MakeHistory, tmp_path: Path, spoil: Callable[[Path], Any], why: str
+) -> None:
+    part = tmp_path / "history/hours/20240301T060000Z.parquet"
+    history().save(_forecasts("hours", "2024-03-01 06:00", q500_kw=1.0))
+    history().save(_forecasts("hours", "2024-03-01 18:00", q500_kw=2.0))
+    spoil(part)
+    spoilt = part.read_bytes()
+    dataset = history()
+    assert _keys(dataset.load()) == [("hours", "01 18", 2.0)]
+    (line,) = dataset.passed_over
+    assert line.startswith(f"{part}: ")
+    assert why in line
+    assert line.endswith("it is left out: restore it from a backup, or move it away")
+    # Its place is written anew; what was there is kept, and named as long as it is.
+    dataset.save(_forecasts("hours", "2024-03-01 06:00", q500_kw=3.0))
+    kept = part.with_name(f"{part.name}.unreadable-1")
+    assert kept.read_bytes() == spoilt
+    assert _keys(dataset.load()) == [("hours", "01 06", 3.0), ("hours", "01 18", 2.0)]
+    assert [line.partition(": ")[0] for line in dataset.passed_over] == [str(kept)]
+    kept.unlink()
+    dataset.load()
+    assert dataset.passed_over == []
+
+
+def test_strange_files_of_a_history_are_named_and_passed_over(history: MakeHistory, tmp_path: Path) -> None:
+    dataset = history()
+    dataset.save(_forecasts("hours", "2024-03-01 06:00", q500_kw=1.0))
+    folder = tmp_path / "history/hours"
+    copy = folder / "20240301T060000Z (1).parquet"
+    copy.write_bytes((folder / "20240301T060000Z.parquet").read_bytes())
+    (folder / "notes.txt").write_text("mine")
+    (folder / ".DS_Store").write_text("")
+    assert _keys(dataset.load()) == [("hours", "01 06", 1.0)]
+    assert sorted(line.partition(": ")[0] for line in dataset.passed_over) == [str(copy), str(folder / "notes.txt")]

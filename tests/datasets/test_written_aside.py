@@ -182,3 +182,25 @@ def test_every_name_of_the_package_resolves_and_no_other_does() -> None:
     assert dir(datasets) == datasets.__all__
     with pytest.raises(AttributeError, match="no attribute 'Nonsense'"):
         datasets.__getattr__("Nonsense")
+
+
+def test_parts_of_a_table_that_cannot_be_read_are_named_and_passed_over(tmp_path: Path) -> None:
+    table = datasets.IbisTable(
+        filepath=str(tmp_path / "t.parquet"),
+        file_format="parquet",
+        connection={"backend": "duckdb", "database": ":memory:"},
+    )
+    table.save([ibis.memtable({"a": [number]}) for number in range(4)])
+    folder = tmp_path / "t.parquet"
+    (folder / "part-00001.parquet").write_bytes(b"PAR1 half of it")
+    pd.DataFrame({"b": ["x"]}).to_parquet(folder / "part-00002.parquet")
+    (folder / "notes.txt").write_text("mine")
+    (folder / "copy.parquet").write_bytes((folder / "part-00003.parquet").read_bytes())
+    assert sorted(table.load().to_pandas()["a"]) == [0, 3]
+    assert sorted(Path(line.partition(": ")[0]).name for line in table.passed_over) == [
+        "copy.parquet", "notes.txt", "part-00001.parquet", "part-00002.parquet",
+    ]  # fmt: skip
+    for part in folder.glob("part-*"):
+        part.write_bytes(b"")
+    with pytest.raises(DatasetError, match="has no part that can be read; run the pipeline again"):
+        table.load()

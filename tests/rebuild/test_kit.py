@@ -80,3 +80,16 @@ def test_the_first_cause_of_a_difference_is_named_in_order(tmp_path: Path) -> No
     part = document["tables"]["model_input"]["parts"][0]
     (tmp_path / "objects" / part[:2] / part).unlink()
     assert first_cause(kits, document, now).startswith("data: ")
+
+
+def test_a_damaged_part_stops_no_later_training_and_is_kept(tmp_path: Path) -> None:
+    kits = Kits(tmp_path)
+    name = kits.put(b"what was learnt from")
+    path = tmp_path / "objects" / name[:2] / name
+    path.write_bytes(b"damaged")
+    assert kits.put(b"what was learnt from") == name
+    assert kits.get(name) == b"what was learnt from"
+    assert path.with_name(f"{name}.unreadable-1").read_bytes() == b"damaged"
+    (tmp_path / "run.json").write_bytes(b"[" * 100_000)
+    with pytest.raises(NoKitError, match=r"run.json: cannot be read"):
+        kits.document("run")

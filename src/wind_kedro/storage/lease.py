@@ -58,7 +58,7 @@ class Lease:
 
     Args:
         folder: data folder of the environment.
-        what: what the lease is about, as part of a file name: ``tables`` or ``landing``.
+        what: what the lease is about, as part of a file name: ``tables``, ``landing`` or ``cards``.
         wait_seconds: how long `acquire` waits for another holder.
     """
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import click
@@ -141,7 +142,7 @@ def verify(options: dict[str, str | None], head: str | None) -> None:
         kept = None
         if head is not None:
             number, _, digest = head.partition(":")
-            if not (number.isascii() and number.isdigit()) or len(digest) != len(Head().sha256):
+            if not re.fullmatch("[0-9]{1,18}", number) or len(digest) != len(Head().sha256):
                 raise WindKedroError(f"--head {head}: write NUMBER:SHA256, as this command prints it")
             kept = Head(int(number), digest)
         for name in trail.strangers():

@@ -1,0 +1,243 @@
+"""A run killed at any of its write points leaves every table whole, and a rerun is as if nothing had happened.
+
+The write points are found by running each pipeline once with instruments (`kills/zygote.py`). The whole proof is long
+(`make proof-kills`); a few points of each kind are part of `make test`.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+STAGES = ("data_engineering", "feature_engineering", "training", "forecasting", "monitoring", "reporting")
+#: What was there before the run that is killed is of the first; every table differs between them.
+EARLIER, LATER = "2024-03-28T12:00:00Z", "2024-03-30T12:00:00Z"
+#: Columns that two undisturbed runs do not share: the clock on the wall, and MLflow's ids of runs and numbers of versions.
+VOLATILE = {
+    "recorded_at", "sha256", "previous_sha256", "sequence", "supersedes", "run_id", "model_version", "version", "promotion",
+    "modified_ns", "model_run_id",
+}  # fmt: skip
+#: Kept under the ids of their runs or their own digests: not tables of the catalog.
+APART = {"kits", "objects"}
+#: What a process leaves beside its target until it renames it.
+LITTER = re.compile(r"\..*[0-9a-f]{32}.*")
+
+Point = tuple[str, str]
+
+
+class Zygote:
+    """The process that forks the runs; see its module."""
+
+    def __init__(self) -> None:
+        script = Path(__file__).with_name("kills") / "zygote.py"
+        self._process = subprocess.Popen(
+            [sys.executable, "-W", "ignore", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+
+    def run(self, folder: Path, *words: str, **order: Any) -> tuple[int, list[Point]]:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps({"folder": str(folder), "words": ["run", *words], **order}) + "\n")
+        self._process.stdin.flush()
+        answer = json.loads(self._process.stdout.readline())
+        return answer["status"], [tuple(point) for point in answer["points"]]
+
+    def close(self) -> None:
+        self._process.kill()
+        self._process.communicate()
+
+
+def tables(folder: Path) -> dict[str, pd.DataFrame]:
+    """Every table that is there, its rows in an order of their own, without what no two runs share."""
+    found = {}
+    for path in sorted((folder / "data").rglob("*.parquet")):
+        where = path.relative_to(folder / "data")
+        if where.parts[0] == "01_raw" or APART & set(where.parts) or any(part.startswith(".") for part in where.parts):
+            continue
+        table = pd.read_parquet(path)
+        table = table[[column for column in table if column not in VOLATILE]].astype(str)
+        found[where.as_posix()] = table.sort_values(list(table.columns), ignore_index=True)
+    return found
+
+
+def changed(one: dict[str, pd.DataFrame], other: dict[str, pd.DataFrame]) -> list[str]:
+    """Names of tables that are not in both, or not the same in both."""
+    return sorted(
+        name for name in {*one, *other} if name not in one or name not in other or not one[name].equals(other[name])
+    )
+
+
+def of_records(names: list[str]) -> list[str]:
+    """Without the files of logs and of the audit: a rerun adds an entry to them where the killed run had added one."""
+    return [name for name in names if "/promotions/" not in name and "/audit/" not in name]
+
+
+class Proof:
+    """A small project as it is before and after each pipeline of a run, and what a kill does to it."""
+
+    def __init__(self, folder: Path, kept: Path) -> None:
+        self.zygote = Zygote()
+        self.folder = folder
+        self._kept = kept
+        self.points: dict[str, list[Point]] = {}
+        self._before: dict[str, dict[str, pd.DataFrame]] = {}
+        self._after: dict[str, dict[str, pd.DataFrame]] = {}
+        assert self._run() == 0, self.printed
+        for stage in STAGES:
+            shutil.copytree(folder, kept / stage, symlinks=True)
+            self._before[stage] = tables(folder)
+            status, self.points[stage] = self.zygote.run(folder, *self._words(stage))
+            assert status == 0, self.printed
+            self._after[stage] = tables(folder)
+        shutil.copytree(folder, kept / "end", symlinks=True)
+
+    @property
+    def printed(self) -> str:
+        return Path(f"{self.folder}.log").read_text()
+
+    def _words(self, stage: str | None, as_of: str = LATER) -> list[str]:
+        return [*(["--pipelines", stage] if stage else []), "--params", f"as_of={as_of}"]
+
+    def _run(self) -> int:
+        return self.zygote.run(self.folder, *self._words(None, EARLIER))[0]
+
+    def restore(self, state: str) -> None:
+        # In place: the store of MLflow is named by its whole path.
+        shutil.rmtree(self.folder)
+        shutil.copytree(self._kept / state, self.folder, symlinks=True)
+
+    def kill(self, stage: str, number: int) -> dict[str, Any]:
+        """Kill a run of a pipeline at one of its write points, run it again, and look."""
+        self.restore(stage)
+        begun = time.monotonic()
+        status, _ = self.zygote.run(self.folder, *self._words(stage), kill_at=number)
+        torn = self._torn(stage)
+        again, _ = self.zygote.run(self.folder, *self._words(stage))
+        different = of_records(changed(tables(self.folder), self._after[stage]))
+        kind, path = self.points[stage][number - 1]
+        return {
+            "pipeline": stage, "point": number, "kind": kind, "path": pattern(path), "killed": status == -9,
+            "torn": " ".join(torn), "rerun": again, "different": " ".join(different), "litter": " ".join(self._litter()),
+            "rerun_equal": status == -9 and not torn and again == 0 and not different and not self._litter(),
+            "seconds": round(time.monotonic() - begun, 1),
+        }  # fmt: skip
+
+    def kill_after(self, seconds: float) -> dict[str, Any] | None:
+        """Kill a run of everything after some time; none if it had ended by then."""
+        self.restore(STAGES[0])
+        begun = time.monotonic()
+        status, _ = self.zygote.run(self.folder, *self._words(None), kill_after=seconds)
+        if status != -9:
+            return None
+        again, _ = self.zygote.run(self.folder, *self._words(None))
+        different = of_records(changed(tables(self.folder), self._after[STAGES[-1]]))
+        return {
+            "pipeline": "all", "point": 0, "kind": "random", "path": f"after {seconds:.1f} s", "killed": True, "torn": "",
+            "rerun": again, "different": " ".join(different), "litter": " ".join(self._litter()),
+            "rerun_equal": again == 0 and not different and not self._litter(),
+            "seconds": round(time.monotonic() - begun, 1),
+        }  # fmt: skip
+
+    def _torn(self, stage: str) -> list[str]:
+        """Tables that are neither as they were nor as they were to be."""
+        left, known = tables(self.folder), (self._before[stage], self._after[stage])
+
+        def is_whole(name: str) -> bool:
+            return any(
+                (name in left) == (name in state) and (name not in left or left[name].equals(state[name]))
+                for state in known
+            )
+
+        return of_records([name for name in {*left, *known[0]} if not is_whole(name)])
+
+    def _litter(self) -> list[str]:
+        found = [*(self.folder / "data").rglob(".*"), *(self.folder / "data").rglob(".lease-*.json")]
+        return sorted({path.name for path in found if LITTER.fullmatch(path.name) or path.suffix == ".json"})
+
+
+def pattern(path: str) -> str:
+    """A path without what is another in each run."""
+    return re.sub(r"[0-9a-f]{32,64}|\b[0-9]+-(?=\*)|m-\w+", "*", path)
+
+
+@pytest.fixture(scope="module")
+def proof(make_small_fleet: Callable[[], Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proof]:
+    made = Proof(make_small_fleet(), tmp_path_factory.mktemp("kept"))
+    yield made
+    made.zygote.close()
+
+
+def test_two_undisturbed_runs_are_equal(proof: Proof) -> None:
+    for stage in STAGES:
+        proof.restore(stage)
+        assert proof.zygote.run(proof.folder, *proof._words(stage))[0] == 0, proof.printed
+        assert changed(tables(proof.folder), proof._after[stage]) == [], stage
+        assert changed(proof._before[stage], proof._after[stage]), stage
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("stage", "kind", "path"),
+    [
+        ("data_engineering", "duckdb ends", "02_intermediate"),
+        ("data_engineering", "os.rename", "03_primary/observations"),
+        ("training", "os.link", "06_models/promotions"),
+        ("forecasting", "os.rename", "07_model_output/forecasts"),
+    ],
+)
+def test_a_rerun_after_a_kill_is_as_if_nothing_had_happened(proof: Proof, stage: str, kind: str, path: str) -> None:
+    found = [
+        number
+        for number, (how, where) in enumerate(proof.points[stage], start=1)
+        if how == kind and where.startswith(f"data/{path}")
+    ]
+    assert found, proof.points[stage]
+    row = proof.kill(stage, found[-1])
+    assert row["rerun_equal"], (row, proof.printed)
+
+
+@pytest.mark.long
+def test_a_kill_at_every_write_point_and_twenty_at_random(proof: Proof) -> None:
+    target = os.environ.get("KILLS_CSV")
+    rows = []
+
+    def note(row: dict[str, Any]) -> None:
+        rows.append(row)
+        if target:
+            with Path(target).open("a" if len(rows) > 1 else "w", newline="", encoding="utf-8") as file:
+                writer = csv.DictWriter(file, list(row), lineterminator="\n")
+                if len(rows) == 1:
+                    writer.writeheader()
+                writer.writerow(row)
+
+    only = os.environ.get("KILLS_ONLY", "").split()
+    for stage in only or STAGES:
+        for number in range(1, len(proof.points[stage]) + 1):
+            note(proof.kill(stage, number))
+    proof.restore(STAGES[0])
+    begun = time.monotonic()
+    assert proof.zygote.run(proof.folder, *proof._words(None))[0] == 0, proof.printed
+    took = time.monotonic() - begun
+    moments = np.random.default_rng(20261129)
+    left = 20
+    while left:
+        row = proof.kill_after(took * moments.uniform(0.05, 1))
+        if row is None:  # the machine has less to do by now
+            took *= 0.9
+            continue
+        note(row)
+        left -= 1
+    assert [row for row in rows if not row["rerun_equal"]] == []
