@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
+import hashlib
+import io
 import logging
 import os
 from collections.abc import Callable
@@ -18,10 +20,15 @@ from wind_kedro.datasets.written_aside import read_whole
 from wind_kedro.errors import WindKedroError
 from wind_kedro.governance.promotions import Chain, RefusedPromotionsError, link, verify
 from wind_kedro.governance.signing import KeyFileError, Keyring
+from wind_kedro.provenance import sha256
 from wind_kedro.storage.paths import local_path
 from wind_kedro.storage.temporary import neighbour_of
 
 logger = logging.getLogger(__name__)
+
+
+#: By place, the state in which a chain was verified, and what was found: a run reads its promotions several times.
+_verified: dict[Path, tuple[tuple[object, ...], Chain]] = {}
 
 
 class LostRaceError(WindKedroError):
@@ -116,14 +123,32 @@ class Log(PassesOver, AbstractDataset[pd.DataFrame, pd.DataFrame]):
         return parts
 
     def chain(self) -> Chain:
-        """What of a signed log holds."""
-        entries: dict[int, pd.DataFrame | str] = {}
-        for number in self._numbers():
-            try:
-                entries[number] = read_whole(self._file(number))
-            except Exception as error:  # whatever bytes are there: the entry does not hold
-                entries[number] = f"cannot be read: {' '.join(str(error).split())}"
-        return verify(entries, self._filepath, Keyring())
+        """What of a signed log holds. A log that did not change since is not verified again in the same process."""
+        keyring = Keyring()
+        contents = {number: self._content(number) for number in self._numbers()}
+        whole = hashlib.sha256(repr([(number, sha256(content)) for number, content in contents.items()]).encode())
+
+        def state() -> tuple[object, ...]:
+            return keyring.folder, tuple(keyring.keys().items()), keyring.seen(self._filepath), whole.hexdigest()
+
+        place = self._filepath.resolve()
+        known, chain = _verified.get(place, (None, None))
+        if chain is None or known != state():
+            entries: dict[int, pd.DataFrame | str] = {}
+            for number, content in contents.items():
+                try:
+                    entries[number] = pd.read_parquet(io.BytesIO(content))
+                except Exception as error:  # whatever bytes are there: the entry does not hold
+                    entries[number] = f"cannot be read: {' '.join(str(error).split())}"
+            chain = verify(entries, self._filepath, keyring)
+            _verified[place] = (state(), chain)
+        return chain
+
+    def _content(self, number: int) -> bytes:
+        try:
+            return self._file(number).read_bytes()
+        except OSError:  # an entry that cannot be read does not hold
+            return b""
 
     def entries_as_they_are(self) -> pd.DataFrame:
         """All entries, whether they hold or not: for people who decide on them.

@@ -69,7 +69,8 @@ def table_digest(table: pd.DataFrame) -> str:
             kind, content = "number", np.where(np.isnan(values), np.nan, values).tobytes()
         else:
             kind = "text"
-            content = json.dumps([None if pd.isna(value) else str(value) for value in column.tolist()]).encode()
+            texts = column.astype(object).where(column.notna(), None).tolist()
+            content = json.dumps(texts, default=str).encode()
         whole.update(json.dumps([name, kind, len(column)]).encode())
         whole.update(hashlib.sha256(content).digest())
     return whole.hexdigest()
