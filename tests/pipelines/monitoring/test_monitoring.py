@@ -315,7 +315,7 @@ def test_a_channel_that_fails_costs_nothing_but_an_incident_which_the_others_tel
     incidents, alarms = _send(found, None, dead=False, alive=True)
     assert TOLD == [("alive", ["gap"]), ("alive", ["alarm_failed"])]
     assert incidents["kind"].tolist() == ["gap", "alarm_failed"]
-    assert incidents["evidence"].iloc[1] == "alarm 'dead': nobody listens"
+    assert incidents["evidence"].iloc[1] == "alarm 'dead': nobody listens; tried once"
     assert alarms[["channel", "kind", "outcome"]].to_numpy().tolist() == [
         ["dead", "gap", "failed"],
         ["alive", "gap", "sent"],
