@@ -130,7 +130,7 @@ def verify(options: dict[str, str | None], head: str | None) -> None:
     """Check that no record of the audit was changed or removed."""
     from wind_kedro.audit import Head
     from wind_kedro.datasets.audit_trail import BrokenChainError
-    from wind_kedro.errors import WindKedroError
+    from wind_kedro.errors import WindKedroError, shown
 
     _, context = open_project(options)
     with one_line():
@@ -139,7 +139,7 @@ def verify(options: dict[str, str | None], head: str | None) -> None:
         if head is not None:
             number, _, digest = head.partition(":")
             if not re.fullmatch("[0-9]{1,18}", number) or len(digest) != len(Head().sha256):
-                raise WindKedroError(f"--head {head}: write NUMBER:SHA256, as this command prints it")
+                raise WindKedroError(f"--head {shown(head)}: write NUMBER:SHA256, as this command prints it")
             kept = Head(int(number), digest)
         faults = trail.verify(kept)
         if faults:
