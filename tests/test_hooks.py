@@ -105,11 +105,11 @@ def test_secrets_of_this_machine_hold_in_every_environment_and_nothing_else_of_i
         assert loader["catalog"]["features"]["filepath"].startswith("data/prod/")
 
 
-def test_every_missing_input_is_named_and_parameters_are_none(project: Path) -> None:
+def test_every_missing_input_is_named(project: Path) -> None:
     names = ["features", "params:clock", "parameters", "promotions", "memory", "orphan"]
     pipeline = Pipeline([Node(_pass_on, inputs=names, outputs="out", name="pass_on")])
     with pytest.raises(MissingInputError) as caught:
-        _before_run(pipeline, memory=MemoryDataset(1))
+        _before_run(pipeline, memory=MemoryDataset(1), **{"params:clock": MemoryDataset({})})
     assert str(caught.value).split("; ") == [
         "'features' is missing: pipeline 'feature_engineering' makes it (kedro run --pipeline feature_engineering)",
         "'orphan' is missing, and no pipeline makes it: look at its entry in the catalog",

@@ -70,7 +70,21 @@ def tables(folder: Path) -> dict[str, pd.DataFrame]:
         table = pd.read_parquet(path)
         table = table[[column for column in table if column not in VOLATILE]].astype(str)
         found[where.as_posix()] = table.sort_values(list(table.columns), ignore_index=True)
+    # Pages and figures name the hour at which they were made: of them it is asked that they are whole.
+    for path in sorted((folder / "data/08_reporting").glob("[!.]*")):
+        found[f"08_reporting/{path.name}"] = pd.DataFrame({"whole": [is_whole_document(path)]})
     return found
+
+
+def is_whole_document(path: Path) -> bool:
+    text = path.read_text("utf-8")
+    if path.suffix != ".json":
+        return text.rstrip().endswith("</html>")
+    try:
+        json.loads(text)
+    except ValueError:
+        return False
+    return True
 
 
 def changed(one: dict[str, pd.DataFrame], other: dict[str, pd.DataFrame]) -> list[str]:
@@ -95,14 +109,23 @@ class Proof:
         self.points: dict[str, list[Point]] = {}
         self._before: dict[str, dict[str, pd.DataFrame]] = {}
         self._after: dict[str, dict[str, pd.DataFrame]] = {}
-        assert self._run() == 0, self.printed
-        for stage in STAGES:
-            shutil.copytree(folder, kept / stage, symlinks=True)
-            self._before[stage] = tables(folder)
-            status, self.points[stage] = self.zygote.run(folder, *self._words(stage))
-            assert status == 0, self.printed
-            self._after[stage] = tables(folder)
-        shutil.copytree(folder, kept / "end", symlinks=True)
+        status, _ = self.zygote.run(folder, *self._words(None, EARLIER))
+        assert status == 0, self.printed
+        shutil.copytree(folder, kept / STAGES[0], symlinks=True)
+
+    def prepare(self, stage: str) -> None:
+        """Run the pipelines up to this one undisturbed, and keep what is there before and after each."""
+        for one, following in zip(STAGES, [*STAGES[1:], "end"], strict=True):
+            if one not in self.points:
+                self.restore(one)
+                self._before[one] = tables(self.folder)
+                status, points = self.zygote.run(self.folder, *self._words(one))
+                assert status == 0, self.printed
+                self._after[one] = tables(self.folder)
+                shutil.copytree(self.folder, self._kept / following, symlinks=True)
+                self.points[one] = points
+            if one == stage:
+                return
 
     @property
     def printed(self) -> str:
@@ -111,9 +134,6 @@ class Proof:
     def _words(self, stage: str | None, as_of: str = LATER) -> list[str]:
         return [*(["--pipelines", stage] if stage else []), "--params", f"as_of={as_of}"]
 
-    def _run(self) -> int:
-        return self.zygote.run(self.folder, *self._words(None, EARLIER))[0]
-
     def restore(self, state: str) -> None:
         # In place: the store of MLflow is named by its whole path.
         shutil.rmtree(self.folder)
@@ -121,6 +141,7 @@ class Proof:
 
     def kill(self, stage: str, number: int) -> dict[str, Any]:
         """Kill a run of a pipeline at one of its write points, run it again, and look."""
+        self.prepare(stage)
         self.restore(stage)
         begun = time.monotonic()
         status, _ = self.zygote.run(self.folder, *self._words(stage), kill_at=number)
@@ -180,12 +201,15 @@ def proof(make_small_fleet: Callable[[], Path], tmp_path_factory: pytest.TempPat
     made.zygote.close()
 
 
+@pytest.mark.long
 def test_two_undisturbed_runs_are_equal(proof: Proof) -> None:
     for stage in STAGES:
+        proof.prepare(stage)
         proof.restore(stage)
         assert proof.zygote.run(proof.folder, *proof._words(stage))[0] == 0, proof.printed
         assert changed(tables(proof.folder), proof._after[stage]) == [], stage
-        assert changed(proof._before[stage], proof._after[stage]), stage
+        # Else a run that did nothing would pass.
+        assert stage == "reporting" or changed(proof._before[stage], proof._after[stage]), stage
 
 
 @pytest.mark.slow
@@ -199,6 +223,7 @@ def test_two_undisturbed_runs_are_equal(proof: Proof) -> None:
     ],
 )
 def test_a_rerun_after_a_kill_is_as_if_nothing_had_happened(proof: Proof, stage: str, kind: str, path: str) -> None:
+    proof.prepare(stage)
     found = [
         number
         for number, (how, where) in enumerate(proof.points[stage], start=1)
@@ -223,10 +248,13 @@ def test_a_kill_at_every_write_point_and_twenty_at_random(proof: Proof) -> None:
                     writer.writeheader()
                 writer.writerow(row)
 
-    only = os.environ.get("KILLS_ONLY", "").split()
+    only = os.environ.get("KILLS_ONLY", "").split()  # pipelines, while one looks for a fault
     for stage in only or STAGES:
+        proof.prepare(stage)
         for number in range(1, len(proof.points[stage]) + 1):
             note(proof.kill(stage, number))
+    if only:
+        return
     proof.restore(STAGES[0])
     begun = time.monotonic()
     assert proof.zygote.run(proof.folder, *proof._words(None))[0] == 0, proof.printed

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 from kedro.framework.cli.project import run as kedro_run
-from kedro.framework.cli.utils import CONTEXT_SETTINGS, ENV_HELP, validate_conf_source
+from kedro.framework.cli.utils import CONTEXT_SETTINGS, ENV_HELP, KedroCliError, validate_conf_source
 from yaml import YAMLError
 
 from wind_kedro.hooks import data_folder, lease_of, read_cards
@@ -71,7 +71,7 @@ class _RunCommand(click.Command):
         with _one_line():
             try:
                 return super().parse_args(ctx, args)
-            except (YAMLError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+            except (KedroCliError, YAMLError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
                 raise OneLine(
                     f"kedro run {typed[:200]}: cannot be read ({' '.join(str(error).split())[:200]}): close quotes and brackets, "
                     f"and write --params NAME=VALUE, or --config with a YAML file of options"

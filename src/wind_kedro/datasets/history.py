@@ -9,9 +9,10 @@ from typing import Any
 import pandas as pd
 from kedro.io import AbstractDataset, DatasetError
 
-from wind_kedro.datasets.parts import UNREADABLE, PassesOver, keep_unreadable, visible_files, why_unreadable
+from wind_kedro.datasets.parts import PassesOver, visible_files, why_unreadable
 from wind_kedro.datasets.written_aside import aside, read_whole
 from wind_kedro.storage.paths import local_path
+from wind_kedro.storage.temporary import UNREADABLE, keep_unreadable
 
 
 class History(PassesOver, AbstractDataset[pd.DataFrame, pd.DataFrame]):

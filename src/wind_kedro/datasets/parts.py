@@ -13,9 +13,6 @@ from typing import Any
 
 logger = logging.getLogger(__name__)
 
-#: Follows the name of a part that could not be read when its place was written anew.
-UNREADABLE = ".unreadable"
-
 
 class PassesOver:
     """Mixin for datasets that pass over parts of a table."""
@@ -46,14 +43,6 @@ def visible_files(folder: Path) -> Iterator[Path]:
 def why_unreadable(error: Exception) -> str:
     """What reading a part raised, as one line."""
     return f"cannot be read ({' '.join(str(error).split())[:200] or type(error).__name__})"
-
-
-def keep_unreadable(path: Path) -> None:
-    """Move what cannot be read out of the way of what takes its place, under a name that is passed over like it."""
-    taken = sum(1 for _ in path.parent.glob(f"{path.name}{UNREADABLE}-*"))
-    kept = path.with_name(f"{path.name}{UNREADABLE}-{taken + 1}")
-    path.rename(kept)
-    logger.warning("%s: cannot be read, and is kept as %s", path, kept.name)
 
 
 def columns_of(path: Path) -> Any:

@@ -36,8 +36,8 @@ class Kits:
 
     def put(self, content: bytes) -> str:
         """Keep a part; its name is returned. What is there is left as it is; what is damaged is kept under another name."""
-        from wind_kedro.datasets.parts import keep_unreadable
         from wind_kedro.datasets.written_aside import aside
+        from wind_kedro.storage.temporary import keep_unreadable
 
         name = sha256(content)
         path = self._path(name)

@@ -1,4 +1,4 @@
-"""Names of files and folders that are still being written, and the removal of those that a killed process left.
+"""Names of files and folders that are still being written or cannot be read, and the removal of what a killed process left.
 
 What is written whole is written beside its target under a hidden name, which holds the id of its process, and renamed. What
 is needed for a while lies in a scratch folder of the system's temporary folder, which holds a locked file as long as it is
@@ -27,6 +27,8 @@ _SCRATCH = "wind-kedro-"
 _IN_USE = ".in-use"
 #: Between making a scratch folder and locking its file, the folder must not look abandoned. Seconds.
 _SETTLED_AFTER = 60
+#: Follows the name of a file or folder that could not be read when its place was written anew; such are never removed.
+UNREADABLE = ".unreadable"
 #: A hidden name with 32 hexadecimal digits, after the id of the process that writes it (older versions wrote no id).
 _NEIGHBOUR = re.compile(r"\..*?(?:(?<![0-9])(?P<pid>[0-9]+)-)?[0-9a-f]{32}(\.[^.]+)*")
 
@@ -34,6 +36,14 @@ _NEIGHBOUR = re.compile(r"\..*?(?:(?<![0-9])(?P<pid>[0-9]+)-)?[0-9a-f]{32}(\.[^.
 def neighbour_of(target: Path) -> Path:
     """A new path beside ``target`` to write it to before it is renamed; the suffix is that of ``target``."""
     return target.with_name(f".{target.stem}.{os.getpid()}-{uuid.uuid4().hex}{target.suffix}")
+
+
+def keep_unreadable(path: Path) -> None:
+    """Move what cannot be read out of the way of what takes its place, under a name that is passed over like it."""
+    taken = sum(1 for _ in path.parent.glob(f"{path.name}{UNREADABLE}-*"))
+    kept = path.with_name(f"{path.name}{UNREADABLE}-{taken + 1}")
+    path.rename(kept)
+    logger.warning("%s: cannot be read, and is kept as %s", path, kept.name)
 
 
 class Scratch(tempfile.TemporaryDirectory[str]):

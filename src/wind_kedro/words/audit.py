@@ -134,7 +134,7 @@ def verify(options: dict[str, str | None], head: str | None) -> None:
     """
     from wind_kedro.audit import Head
     from wind_kedro.datasets.audit_trail import BrokenChainError
-    from wind_kedro.errors import WindKedroError
+    from wind_kedro.errors import WindKedroError, shown
 
     _, context = open_project(options)
     with one_line():
@@ -143,7 +143,7 @@ def verify(options: dict[str, str | None], head: str | None) -> None:
         if head is not None:
             number, _, digest = head.partition(":")
             if not re.fullmatch("[0-9]{1,18}", number) or len(digest) != len(Head().sha256):
-                raise WindKedroError(f"--head {head}: write NUMBER:SHA256, as this command prints it")
+                raise WindKedroError(f"--head {shown(head)}: write NUMBER:SHA256, as this command prints it")
             kept = Head(int(number), digest)
         for name in trail.strangers():
             click.echo(f"{name}: is no part of the audit, and is passed over", err=True)
