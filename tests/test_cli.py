@@ -24,7 +24,12 @@ from wind_kedro.cli import cli
 from wind_kedro.datasets import ModelVersions
 
 # One project, and in it one training, serve all of them.
-pytestmark = pytest.mark.slow
+pytestmark = [
+    pytest.mark.slow,
+    # What Ibis says of DuckDB and pandas.
+    pytest.mark.filterwarnings("ignore:fetch_arrow_table:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:The 'future.infer_string' option:DeprecationWarning"),
+]
 
 Command = Callable[..., Result]
 
@@ -267,7 +272,24 @@ def _world() -> dict[str, pd.DataFrame]:
         }
     )  # fmt: skip
     observations = pd.concat(tables, ignore_index=True)
-    return {"weather": weather, "observations": observations, "data_quality": quality, "raw_manifest": manifest}
+    tables = {"weather": weather, "observations": observations, "data_quality": quality, "raw_manifest": manifest}
+    return tables | {"signals": _signals()}
+
+
+def _signals() -> pd.DataFrame:
+    """The last day's readings of every turbine."""
+    parts = []
+    for farm_id, turbines in (("hill", 3), ("shore", 1)):
+        for number in range(turbines):
+            valid_at = pd.date_range(END - pd.Timedelta(days=1), END, freq="10min", inclusive="left", unit="us")
+            part = pd.DataFrame({"valid_at": valid_at, "available_at": valid_at + pd.Timedelta(minutes=20)})
+            parts.append(part.assign(farm_id=farm_id, turbine_id=f"T{number}", power_kw=500.0, wind_speed_ms=8.0))
+    signals = pd.concat(parts, ignore_index=True)
+    signals = signals.assign(version=0, status="kept", label="", retimed=False, source_file="x.csv")
+    signals["source_row"] = range(1, len(signals) + 1)
+    missing = contracts.Signals.to_schema().columns.keys() - set(signals.columns)
+    signals = signals.assign(**{name: pd.NaT if name.endswith("_at") else np.nan for name in missing})
+    return contracts.Signals.validate(signals)
 
 
 @pytest.fixture(scope="module")

@@ -576,6 +576,7 @@ class History:
             {
                 "entity_id": "hill", "product_id": "", "kind": kind, "subject": "", "severity": severity, "amount": None,
                 "message": f"{kind} of hill", "evidence": "", "action": "", "raised_at": at, "opened_at": at,
+                "state": "open",
             }
             for kind in kinds or ("all_clear",)
         ]  # fmt: skip
