@@ -796,5 +796,7 @@ def _faults_words(fault: Any, raw: Mapping[str, Any], files: Mapping[str, str]) 
     field = ".".join(shown(part) for part in path) or ("" if card else str(kind))
     field += ": " if field else ""
     given = fault.get("input")
-    given = f" (given: {shown(repr(given))})" if path and isinstance(given, str | int | float | bool) else ""
+    # An unknown key may be a password, typed where it does not belong.
+    quotable = path and fault["type"] != "extra_forbidden" and isinstance(given, str | int | float | bool)
+    given = f" (given: {shown(repr(given))})" if quotable else ""
     return f"{files[str(kind)]}:{card} {field}{problem}{given}"
