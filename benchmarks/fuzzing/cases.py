@@ -1,0 +1,188 @@
+"""Cases and how they are run: a few at a time, many farms in one run where that tells the same, each alone where it does not."""
+
+from __future__ import annotations
+
+import shutil
+import time
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from .oracle import Verdict, faults_of_the_end, others_changed, worst
+from .project import Ended, Job, World, start, tables
+
+Step = Callable[[], "int | None"]
+
+
+def generator(kind: str, number: int, seed: int) -> np.random.Generator:
+    """The random numbers of one case: of its class, number and seed alone."""
+    return np.random.default_rng([seed, zlib.crc32(kind.encode()), number])
+
+
+@dataclass
+class Case:
+    """A hostile input: how it is put into a project, what is run there, and whether that ended as it should.
+
+    Attributes:
+        kind: its class.
+        number: its number in the class.
+        seed: what it was made from.
+        names: what is hostile about it.
+    """
+
+    kind: str
+    number: int
+    seed: int
+    names: list[str]
+
+    #: Whether it may be run together with others: it adds a farm of its own.
+    batched = False
+    #: Whether it starts from the project in which models were trained.
+    trained = False
+    limit_seconds = 90.0
+    #: Tables of which the rows of other farms must be the same; none: not compared.
+    compared: tuple[str, ...] = ("observations", "signals", "weather", "data_quality", "readiness")
+
+    def prepare(self, project: Path) -> None:
+        """Put it into a project."""
+        raise NotImplementedError
+
+    def steps(self) -> list[Step]:
+        """What is run, one forked process each."""
+        raise NotImplementedError
+
+    @property
+    def spoilt(self) -> set[str]:
+        """Farms and groups whose tables may be others than undisturbed."""
+        return set()
+
+    def between(self, project: Path, step: int) -> None:
+        """What happens before a step."""
+
+    def close(self) -> None:
+        """End what `prepare` started."""
+
+    def judge(self, project: Path, ended: list[Ended], found: dict[str, pd.DataFrame], *, alone: bool) -> Verdict:
+        """The verdict on it, once nothing is wrong with others."""
+        raise NotImplementedError
+
+    @property
+    def title(self) -> str:
+        """What it is called, with how to run it again."""
+        return f"{self.kind} {self.number} ({', '.join(self.names)})"
+
+    @property
+    def again(self) -> str:
+        """The command that runs it again."""
+        return f"make fuzz CLASSES={self.kind} CASE={self.number} SEED={self.seed}"
+
+
+@dataclass
+class Result:
+    """A case with its verdict."""
+
+    case: Case
+    verdict: Verdict
+    seconds: float
+    log: str = ""
+
+
+@dataclass
+class _Unit:
+    """Cases that run in one project."""
+
+    cases: Sequence[Case]
+    folder: Path
+    job: Job | None = None
+    steps: list[Step] = field(default_factory=list)
+    ended: list[Ended] = field(default_factory=list)
+    begun: float = 0.0
+
+
+def run_cases(
+    world: World, cases: Sequence[Case], folder: Path, *, jobs: int, batch: int, keep: bool = False
+) -> Iterator[Result]:
+    """Run cases, some at a time.
+
+    Args:
+        world: the project that each starts from a copy of.
+        cases: what is run.
+        folder: where the copies are made.
+        jobs: how many processes at a time.
+        batch: how many farms are put into one run. A run with more than one whose verdict is not good is run again, each alone.
+        keep: leave the projects there.
+    """
+    waiting: list[list[Case]] = []
+    together = [case for case in cases if case.batched]
+    waiting += [together[at : at + batch] for at in range(0, len(together), batch)]
+    waiting += [[case] for case in cases if not case.batched]
+    working: list[_Unit] = []
+    made = 0
+    while waiting or working:
+        while waiting and len(working) < jobs:
+            made += 1
+            unit = _Unit(waiting.pop(0), folder / f"{made:05d}", begun=time.monotonic())
+            world.copy(unit.folder, trained=unit.cases[0].trained)
+            for case in unit.cases:
+                case.prepare(unit.folder)
+            unit.steps = unit.cases[0].steps()
+            _next_step(unit)
+            working.append(unit)
+        for unit in list(working):
+            assert unit.job is not None  # noqa: S101 - it was started
+            ended = unit.job.poll()
+            if ended is None:
+                continue
+            unit.ended.append(ended)
+            if len(unit.ended) < len(unit.steps) and not ended.killed:
+                _next_step(unit)
+                continue
+            working.remove(unit)
+            for case in unit.cases:
+                case.close()
+            results = _judge(world, unit)
+            bad = [result for result in results if result.verdict.verdict not in {"right", "clear_error"}]
+            if len(unit.cases) > 1 and bad:
+                # A run that failed for all says nothing of each; what was told of one alone is certain.
+                again = [result.case for result in (results if _failed_for_all(bad) else bad)]
+                waiting = [[case] for case in again] + waiting
+                results = [result for result in results if result.case not in again]
+            yield from results
+            if not keep:
+                shutil.rmtree(unit.folder, ignore_errors=True)
+        time.sleep(0.02)
+
+
+def _next_step(unit: _Unit) -> None:
+    number = len(unit.ended)
+    for case in unit.cases:
+        case.between(unit.folder, number)
+    limit = max(case.limit_seconds for case in unit.cases)
+    unit.job = start(unit.folder, unit.steps[number], limit)
+
+
+def _failed_for_all(bad: Sequence[Result]) -> bool:
+    return any(result.verdict.verdict in {"stops_others", "traceback"} for result in bad)
+
+
+def _judge(world: World, unit: _Unit) -> list[Result]:
+    seconds = (time.monotonic() - unit.begun) / len(unit.cases)
+    found = tables(unit.folder)
+    general = [fault for ended in unit.ended for fault in faults_of_the_end(ended)]
+    spoilt = {entity for case in unit.cases for entity in case.spoilt}
+    first = unit.cases[0]
+    if first.compared and not any(ended.killed for ended in unit.ended):
+        before = world.trained_tables if first.trained else world.tables
+        general += others_changed(before, found, spoilt, first.compared)
+    log = "\n".join(ended.stderr[-3000:] for ended in unit.ended)
+    results = []
+    for case in unit.cases:
+        verdicts = list(general)
+        if worst(general).verdict != "stops_others":
+            verdicts.append(case.judge(unit.folder, unit.ended, found, alone=len(unit.cases) == 1))
+        results.append(Result(case, worst(verdicts), seconds, log))
+    return results
