@@ -21,7 +21,7 @@ from fuzzing.oracle import VERDICTS
 from fuzzing.project import World, make_world, warm_up
 from record import RESULTS, record
 
-CLASSES = {"signals_text": "signals"}
+CLASSES = {"signals_text": "signals", "signals_tables": "tables", "cards": "cards", "payloads": "payloads"}
 SEED = 20261129
 
 

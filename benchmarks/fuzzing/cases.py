@@ -8,12 +8,13 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pandas as pd
 
 from .oracle import Verdict, faults_of_the_end, others_changed, worst
-from .project import Ended, Job, World, start, tables
+from .project import LIMIT_SECONDS, Ended, Job, World, start, tables
 
 Step = Callable[[], "int | None"]
 
@@ -43,9 +44,9 @@ class Case:
     batched = False
     #: Whether it starts from the project in which models were trained.
     trained = False
-    limit_seconds = 90.0
+    limit_seconds = LIMIT_SECONDS
     #: Tables of which the rows of other farms must be the same; none: not compared.
-    compared: tuple[str, ...] = ("observations", "signals", "weather", "data_quality", "readiness")
+    compared: ClassVar[tuple[str, ...]] = ("observations", "signals", "weather", "data_quality", "readiness")
 
     def prepare(self, project: Path) -> None:
         """Put it into a project."""

@@ -414,6 +414,7 @@ def unknown_turbines(export: Export) -> None:  # noqa: D103
     names = ["S9", "", "s1", "S1'; DROP TABLE signals; --", "Ѕ1", "S1\u200b"]
     if export.card["signals"]["encoding"] in {"latin-1", "cp1252"}:
         names = names[:4]
+    names = [name for name in names if export.separator not in name]
     records = export.some_records(20)
     for record in records:
         record.written["turbine"] = str(export.rng.choice(names))
@@ -538,7 +539,10 @@ def no_newline_at_the_end(export: Export) -> None:  # noqa: D103
 @mutation("lines")
 def blank_lines(export: Export) -> None:  # noqa: D103
     for line in export.some(30):
-        export.ends[line + 1] += str(export.rng.choice(["\n", "\n\n", "   \n", "\t\n"]))
+        blank = str(export.rng.choice(["\n", "\n\n", "   \n", "\t\n"]))
+        export.ends[line + 1] += blank
+        # A line of a separator alone is blank, or a row of two cells that are.
+        export.more += len(TURBINES) if blank[0] == "\t" else 0
 
 
 @mutation("lines")

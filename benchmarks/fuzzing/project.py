@@ -32,7 +32,10 @@ AS_OF = "2024-01-29T00:00:00Z"
 FARMS = ("north_ridge", "east_plain", "south_bay")
 #: Resident memory of a command, bytes. An ordinary run takes a quarter of it.
 MEMORY_BYTES = 2 << 30
-LIMIT_SECONDS = 90.0
+#: Processor time that a command may take, seconds; an ordinary run takes 6.
+LIMIT_SECONDS = 60.0
+#: A command that waits for something is ended after this many times its limit: the machine may be busy with other work.
+_PATIENCE = 3
 
 
 @dataclass
@@ -72,7 +75,7 @@ class Job:
         found, status = os.waitpid(self.pid, os.WNOHANG)
         seconds = time.monotonic() - self.begun
         if found == 0:
-            if not self.killed and seconds > self.limit:
+            if not self.killed and (seconds > _PATIENCE * self.limit or _cpu_seconds(self.pid) > self.limit):
                 self.killed = "time"
             elif not self.killed and _resident_bytes(self.pid) > MEMORY_BYTES:
                 self.killed = "memory"
@@ -104,6 +107,14 @@ def _resident_bytes(pid: int) -> int:
     except (OSError, IndexError):
         return 0
     return int(pages) * os.sysconf("SC_PAGE_SIZE")
+
+
+def _cpu_seconds(pid: int) -> float:
+    try:
+        words = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except (OSError, IndexError):
+        return 0.0
+    return (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def start(folder: Path, work: Callable[[], int | None], limit: float = LIMIT_SECONDS) -> Job:
@@ -326,11 +337,14 @@ def _small_training(conf: Path) -> None:
         "power_curve": {"type": "power_curve", "params": {"min_rows": 5}},
     }
     training = {
+        "seed": 7,
         "replay": {"days": 4, "refit_every_days": 2, "min_train_days": 2, "cross_validation_blocks": 2},
-        "gate": {"least_issues": 5},
+        "gate": {"least_issues": 10},
         "candidates": candidates,
     }
-    write_yaml(conf / "parameters_training.yml", {"training": training})
+    # In base, as overlays add to its candidates.
+    write_yaml(conf.parent / "base" / "parameters_training.yml", {"training": training})
+    (conf / "parameters_training.yml").unlink()
     edit_yaml(conf / "parameters_readiness.yml", lambda content: content["readiness"].update(tier_days={"physical": 1, "global": 2, "blended": 2, "local": 3}))
 
 
