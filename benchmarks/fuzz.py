@@ -21,7 +21,13 @@ from fuzzing.oracle import VERDICTS
 from fuzzing.project import World, make_world, warm_up
 from record import RESULTS, record
 
-CLASSES = {"signals_text": "signals", "signals_tables": "tables", "cards": "cards", "payloads": "payloads"}
+CLASSES = {
+    "signals_text": "signals",
+    "signals_tables": "tables",
+    "cards": "cards",
+    "payloads": "payloads",
+    "cli": "options",
+}
 SEED = 20261129
 
 
@@ -56,7 +62,9 @@ def main() -> int:
     parser.add_argument("--classes", default=",".join(CLASSES), help="of " + ", ".join(CLASSES))
     parser.add_argument("--seed", type=int, default=SEED)
     parser.add_argument("--n", type=int, help="so many cases of each class; without it, all")
-    parser.add_argument("--case", type=int, help="only this number of a class; its project is kept and its errors shown")
+    parser.add_argument(
+        "--case", type=int, help="only this number of a class; its project is kept and its errors shown"
+    )
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--batch", type=int, default=8, help="farms in one run")
     parser.add_argument("--keep", action="store_true", help="leave the projects of all cases")
@@ -76,7 +84,10 @@ def main() -> int:
     for result in run_cases(world, cases, folder, jobs=options.jobs, batch=options.batch, keep=keep):
         results.append(result)
         if result.verdict.verdict not in {"right", "clear_error"} or options.case is not None:
-            print(f"{result.verdict.verdict}: {result.case.title}: {result.verdict.why}\n    {result.case.again}", flush=True)
+            print(
+                f"{result.verdict.verdict}: {result.case.title}: {result.verdict.why}\n    {result.case.again}",
+                flush=True,
+            )
         if options.case is not None:
             print(result.log)
     results.sort(key=lambda result: (kinds.index(result.case.kind), result.case.number))

@@ -134,8 +134,20 @@ def blank_export(world: World, farm_id: str, rng: np.random.Generator, layout: s
         "clock": "as_stamped",
         "columns": {},
     }
-    names = {"power_kw": "power", "wind_speed_ms": "wind", "wind_direction_deg": "direction", "temperature_c": "temp", "pitch_deg": "pitch"}  # fmt: skip
-    units = {"power_kw": "kW", "wind_speed_ms": "m/s", "wind_direction_deg": "deg", "temperature_c": "degC", "pitch_deg": "deg"}  # fmt: skip
+    names = {
+        "power_kw": "power",
+        "wind_speed_ms": "wind",
+        "wind_direction_deg": "direction",
+        "temperature_c": "temp",
+        "pitch_deg": "pitch",
+    }
+    units = {
+        "power_kw": "kW",
+        "wind_speed_ms": "m/s",
+        "wind_direction_deg": "deg",
+        "temperature_c": "degC",
+        "pitch_deg": "deg",
+    }
     prefix = {"wide": "{turbine}_", "long": "", "table": ""}[layout]
     signals["columns"] = {name: {"name": prefix + names[name], "unit": units[name]} for name in SIGNALS}
     if layout != "wide":
@@ -205,7 +217,10 @@ def encode(export: Export) -> None:
     """Lines become bytes."""
     text = export.above + export.separator.join(export.header) + export.ends[0]
     text += "".join(line + end for line, end in zip(export.lines, export.ends[1:], strict=True))
-    export.raw = text.encode(export.card["signals"]["encoding"], "surrogateescape" if export.card["signals"]["encoding"] == "utf-8" else "strict")  # fmt: skip
+    export.raw = text.encode(
+        export.card["signals"]["encoding"],
+        "surrogateescape" if export.card["signals"]["encoding"] == "utf-8" else "strict",
+    )
 
 
 def pack(export: Export) -> None:
@@ -256,24 +271,38 @@ def _spoil(records: list[Record], name: str, texts: list[str], rng: np.random.Ge
 
 
 @mutation("records")
-def errors_in_every_power_cell(export: Export) -> None:  # noqa: D103
+def errors_in_every_power_cell(export: Export) -> None:
     _spoil(export.records, "power_kw", ["#VALUE!"], export.rng)
 
 
 @mutation("records")
-def errors_in_every_stamp(export: Export) -> None:  # noqa: D103
+def errors_in_every_stamp(export: Export) -> None:
     _spoil(export.records, "stamp", ["#REF!"], export.rng)
     export.fewer = len(export.records) if export.layout == "long" else 0
 
 
 @mutation("records")
-def words_in_cells(export: Export) -> None:  # noqa: D103
-    words = ["#N/A", "Bad Input", "--", "1 234", "12,5" if export.separator != "," else "12'5", "0x1F", "1e5e5", "٣٤", "１２", "=1+1", "1_000", "12%", "true"]  # fmt: skip
+def words_in_cells(export: Export) -> None:
+    words = [
+        "#N/A",
+        "Bad Input",
+        "--",
+        "1 234",
+        "12,5" if export.separator != "," else "12'5",
+        "0x1F",
+        "1e5e5",
+        "٣٤",
+        "１２",
+        "=1+1",
+        "1_000",
+        "12%",
+        "true",
+    ]
     _spoil(export.some_records(40), str(export.rng.choice(SIGNALS)), words, export.rng)
 
 
 @mutation("records")
-def numbers_that_are_none(export: Export) -> None:  # noqa: D103
+def numbers_that_are_none(export: Export) -> None:
     for record in export.some_records(40):
         name = str(export.rng.choice(SIGNALS))
         record.written[name] = str(export.rng.choice(["inf", "-inf", "1e400", "Infinity", "-1e308", "9" * 400]))
@@ -282,7 +311,7 @@ def numbers_that_are_none(export: Export) -> None:  # noqa: D103
 
 
 @mutation("records")
-def nan_and_blanks(export: Export) -> None:  # noqa: D103
+def nan_and_blanks(export: Export) -> None:
     for record in export.some_records(40):
         name = str(export.rng.choice(SIGNALS[1:]))
         record.written[name] = str(export.rng.choice(["", "NaN", "null", " ", "n/a"]))
@@ -290,22 +319,26 @@ def nan_and_blanks(export: Export) -> None:  # noqa: D103
 
 
 @mutation("records")
-def spaces_around_numbers(export: Export) -> None:  # noqa: D103
+def spaces_around_numbers(export: Export) -> None:
     for record in export.some_records(400):
         name = str(export.rng.choice(SIGNALS))
         record.written[name] = f"  {record.written[name]} "
 
 
 @mutation("records")
-def other_blanks_around_numbers(export: Export) -> None:  # noqa: D103
-    blank = "\u00a0" if export.card["signals"]["encoding"] != "utf-8" else str(export.rng.choice(["\u00a0", "\u2009", "\u200b", "\ufeff", "\u3000"]))  # fmt: skip
+def other_blanks_around_numbers(export: Export) -> None:
+    blank = (
+        "\u00a0"
+        if export.card["signals"]["encoding"] != "utf-8"
+        else str(export.rng.choice(["\u00a0", "\u2009", "\u200b", "\ufeff", "\u3000"]))
+    )
     for record in export.some_records(40):
         record.written["power_kw"] = blank + record.written["power_kw"]
         record.fate = "any"
 
 
 @mutation("records")
-def decimal_commas_in_some(export: Export) -> None:  # noqa: D103
+def decimal_commas_in_some(export: Export) -> None:
     if export.separator == ",":
         return words_in_cells(export)
     records = [r for r in export.some_records(60) if "." in r.written["power_kw"]]
@@ -316,7 +349,7 @@ def decimal_commas_in_some(export: Export) -> None:  # noqa: D103
 
 
 @mutation("records")
-def thousands_in_some(export: Export) -> None:  # noqa: D103
+def thousands_in_some(export: Export) -> None:
     mark = "'" if export.separator == "," else str(export.rng.choice([",", "'", " "]))
     for record in export.some_records(60):
         if record.values["power_kw"] >= 1000:
@@ -325,7 +358,7 @@ def thousands_in_some(export: Export) -> None:  # noqa: D103
 
 
 @mutation("records")
-def decimal_commas_by_the_card(export: Export) -> None:  # noqa: D103
+def decimal_commas_by_the_card(export: Export) -> None:
     if export.separator == ",":
         export.card["signals"]["separator"] = ";"
     export.card["signals"]["decimal"] = ","
@@ -335,8 +368,19 @@ def decimal_commas_by_the_card(export: Export) -> None:  # noqa: D103
 
 
 @mutation("records")
-def impossible_stamps(export: Export) -> None:  # noqa: D103
-    bad = ["2024-02-30T12:00:00Z", "2024-13-01T00:00:00Z", "00.00.0000 00:00", "2024-01-21T25:61:00Z", "never", "-1", "1e99", "9" * 60, "0000-00-00", "2024-01-21T12:00:00+99:00"]  # fmt: skip
+def impossible_stamps(export: Export) -> None:
+    bad = [
+        "2024-02-30T12:00:00Z",
+        "2024-13-01T00:00:00Z",
+        "00.00.0000 00:00",
+        "2024-01-21T25:61:00Z",
+        "never",
+        "-1",
+        "1e99",
+        "9" * 60,
+        "0000-00-00",
+        "2024-01-21T12:00:00+99:00",
+    ]
     records = export.some_records(20)
     _spoil(records, "stamp", bad, export.rng)
     if export.layout != "table":
@@ -345,9 +389,21 @@ def impossible_stamps(export: Export) -> None:  # noqa: D103
 
 
 @mutation("records")
-def stamps_of_other_centuries(export: Export) -> None:  # noqa: D103
+def stamps_of_other_centuries(export: Export) -> None:
     german = export.card["signals"].get("stamp_format")
-    bad = ["01.01.0001 00:00", "31.12.9999 23:45"] if german else ["0001-01-01T00:00:00Z", "9999-12-31T23:45:00Z", "1900-01-01T00:00:00Z", "2262-04-12T00:00:00Z", "2999-06-01T00:00:00Z", "-0044-03-15T00:00:00Z", "294247-01-10T04:00:54Z"]  # fmt: skip
+    bad = (
+        ["01.01.0001 00:00", "31.12.9999 23:45"]
+        if german
+        else [
+            "0001-01-01T00:00:00Z",
+            "9999-12-31T23:45:00Z",
+            "1900-01-01T00:00:00Z",
+            "2262-04-12T00:00:00Z",
+            "2999-06-01T00:00:00Z",
+            "-0044-03-15T00:00:00Z",
+            "294247-01-10T04:00:54Z",
+        ]
+    )
     stamps = list(export.rng.choice(bad, min(len(bad), 3), replace=False))
     records = [export.records[int(i)] for i in export.rng.choice(len(export.records), len(stamps), replace=False)]
     for record, stamp in zip(records, stamps, strict=True):
@@ -359,11 +415,8 @@ def stamps_of_other_centuries(export: Export) -> None:  # noqa: D103
 
 
 @mutation("records")
-def stamps_off_the_grid(export: Export) -> None:  # noqa: D103
-    if export.card["signals"].get("stamp_format"):
-        form = "{:%d.%m.%Y %H:%M}"
-    else:
-        form = "{:%Y-%m-%dT%H:%M:%S}Z"
+def stamps_off_the_grid(export: Export) -> None:
+    form = "{:%d.%m.%Y %H:%M}" if export.card["signals"].get("stamp_format") else "{:%Y-%m-%dT%H:%M:%S}Z"
     for record in export.some_records(20):
         record.written["stamp"] = form.format(record.at + pd.Timedelta(minutes=7))
         record.fate = "aside"
@@ -372,17 +425,17 @@ def stamps_off_the_grid(export: Export) -> None:  # noqa: D103
 
 
 @mutation("records")
-def backwards(export: Export) -> None:  # noqa: D103
+def backwards(export: Export) -> None:
     export.records.reverse()
 
 
 @mutation("records")
-def shuffled(export: Export) -> None:  # noqa: D103
+def shuffled(export: Export) -> None:
     export.rng.shuffle(export.records)  # type: ignore[arg-type]
 
 
 @mutation("records")
-def rows_twice(export: Export) -> None:  # noqa: D103
+def rows_twice(export: Export) -> None:
     for record in export.some_records(50):
         record.copies = 2
     if export.layout == "wide":
@@ -392,7 +445,7 @@ def rows_twice(export: Export) -> None:  # noqa: D103
 
 
 @mutation("records")
-def rows_that_contradict(export: Export) -> None:  # noqa: D103
+def rows_that_contradict(export: Export) -> None:
     for record in export.some_records(20):
         other = copy.deepcopy(record)
         other.written["power_kw"] = repr(round(record.values["power_kw"] + 111.0, 1))
@@ -408,7 +461,7 @@ def rows_that_contradict(export: Export) -> None:  # noqa: D103
 
 
 @mutation("records")
-def unknown_turbines(export: Export) -> None:  # noqa: D103
+def unknown_turbines(export: Export) -> None:
     if export.layout == "wide":
         return
     names = ["S9", "", "s1", "S1'; DROP TABLE signals; --", "Ѕ1", "S1\u200b"]
@@ -422,12 +475,14 @@ def unknown_turbines(export: Export) -> None:  # noqa: D103
 
 
 @mutation("records")
-def control_characters_in_cells(export: Export) -> None:  # noqa: D103
+def control_characters_in_cells(export: Export) -> None:
     for record in export.some_records(20):
         name = str(export.rng.choice(["power_kw", "turbine", "stamp"]))
         if export.layout == "wide" and name == "turbine":
             name = "power_kw"
-        mark = str(export.rng.choice(["\x00", "\x1f", "\x0b", "\x0c", "\x1c", "\x1d", "\x1e", "\x85", "\x7f", "\x1a", "\x08"]))
+        mark = str(
+            export.rng.choice(["\x00", "\x1f", "\x0b", "\x0c", "\x1c", "\x1d", "\x1e", "\x85", "\x7f", "\x1a", "\x08"])
+        )
         if export.card["signals"]["encoding"] == "cp1252" and mark == "\x85":
             mark = "\x1f"
         text = record.written[name]
@@ -439,7 +494,7 @@ def control_characters_in_cells(export: Export) -> None:  # noqa: D103
 
 
 @mutation("records")
-def line_separators_of_unicode(export: Export) -> None:  # noqa: D103
+def line_separators_of_unicode(export: Export) -> None:
     if export.card["signals"]["encoding"] in {"latin-1", "cp1252"}:
         export.card["signals"]["encoding"] = "utf-8"
     for record in export.some_records(20):
@@ -448,7 +503,7 @@ def line_separators_of_unicode(export: Export) -> None:  # noqa: D103
 
 
 @mutation("records")
-def a_long_cell(export: Export) -> None:  # noqa: D103
+def a_long_cell(export: Export) -> None:
     record = export.records[int(export.rng.integers(len(export.records)))]
     record.written["power_kw"] = "x" * int(export.rng.choice([70_000, 140_000, 2_100_000, 11_000_000]))
     record.fate = "aside"
@@ -456,7 +511,7 @@ def a_long_cell(export: Export) -> None:  # noqa: D103
 
 
 @mutation("records")
-def quoted_cells(export: Export) -> None:  # noqa: D103
+def quoted_cells(export: Export) -> None:
     for record in export.some_records(300):
         name = str(export.rng.choice(["power_kw", "stamp", "wind_speed_ms"]))
         record.written[name] = f'"{record.written[name]}"'
@@ -466,7 +521,7 @@ def quoted_cells(export: Export) -> None:  # noqa: D103
 
 
 @mutation("records")
-def an_unclosed_quote(export: Export) -> None:  # noqa: D103
+def an_unclosed_quote(export: Export) -> None:
     for record in export.some_records(3):
         record.written["power_kw"] = '"' + record.written["power_kw"]
         record.fate = "any"
@@ -477,52 +532,52 @@ def an_unclosed_quote(export: Export) -> None:  # noqa: D103
 
 
 @mutation("lines")
-def mixed_newlines(export: Export) -> None:  # noqa: D103
+def mixed_newlines(export: Export) -> None:
     for place in range(len(export.ends)):
         export.ends[place] = "\r\n" if place % 2 else "\n"
 
 
 @mutation("lines")
-def random_newlines(export: Export) -> None:  # noqa: D103
+def random_newlines(export: Export) -> None:
     share = float(export.rng.random())
     export.ends = ["\r\n" if export.rng.random() < share else "\n" for _ in export.ends]
 
 
 @mutation("lines")
-def one_crlf(export: Export) -> None:  # noqa: D103
+def one_crlf(export: Export) -> None:
     export.ends[int(export.rng.integers(1, len(export.ends)))] = "\r\n"
 
 
 @mutation("lines")
-def one_lf_among_crlf(export: Export) -> None:  # noqa: D103
+def one_lf_among_crlf(export: Export) -> None:
     export.ends = ["\r\n"] * len(export.ends)
     export.ends[int(export.rng.integers(1, len(export.ends)))] = "\n"
 
 
 @mutation("lines")
-def all_crlf(export: Export) -> None:  # noqa: D103
+def all_crlf(export: Export) -> None:
     export.ends = ["\r\n"] * len(export.ends)
 
 
 @mutation("lines")
-def crcrlf(export: Export) -> None:  # noqa: D103
+def crcrlf(export: Export) -> None:
     export.ends = ["\r\r\n"] * len(export.ends)
 
 
 @mutation("lines")
-def only_cr(export: Export) -> None:  # noqa: D103
+def only_cr(export: Export) -> None:
     export.ends = ["\r"] * len(export.ends)
 
 
 @mutation("lines")
-def lone_crs(export: Export) -> None:  # noqa: D103
+def lone_crs(export: Export) -> None:
     for line in export.some(4):
         export.ends[line + 1] = "\r"
         export.doubt(line, *([line + 1] if line + 1 < len(export.lines) else []))
 
 
 @mutation("lines")
-def cr_inside_a_line(export: Export) -> None:  # noqa: D103
+def cr_inside_a_line(export: Export) -> None:
     for line in export.some(4):
         text = export.lines[line]
         place = int(export.rng.integers(1, len(text)))
@@ -532,12 +587,12 @@ def cr_inside_a_line(export: Export) -> None:  # noqa: D103
 
 
 @mutation("lines")
-def no_newline_at_the_end(export: Export) -> None:  # noqa: D103
+def no_newline_at_the_end(export: Export) -> None:
     export.ends[-1] = ""
 
 
 @mutation("lines")
-def blank_lines(export: Export) -> None:  # noqa: D103
+def blank_lines(export: Export) -> None:
     for line in export.some(30):
         blank = str(export.rng.choice(["\n", "\n\n", "   \n", "\t\n"]))
         export.ends[line + 1] += blank
@@ -546,7 +601,7 @@ def blank_lines(export: Export) -> None:  # noqa: D103
 
 
 @mutation("lines")
-def ragged_lines(export: Export) -> None:  # noqa: D103
+def ragged_lines(export: Export) -> None:
     join = export.separator
     for line in export.some(30):
         cells = export.lines[line].split(join)
@@ -555,29 +610,40 @@ def ragged_lines(export: Export) -> None:  # noqa: D103
 
 
 @mutation("lines")
-def garbage_lines(export: Export) -> None:  # noqa: D103
-    junk = ["no table", "\x00" * 20, "-" * 80, "<html><body>502 Bad Gateway</body></html>", '{"error": 1}', "'; SELECT 1; --", "," * 500, ";" * 500, '"', "\x1b[31mred"]  # fmt: skip
+def garbage_lines(export: Export) -> None:
+    junk = [
+        "no table",
+        "\x00" * 20,
+        "-" * 80,
+        "<html><body>502 Bad Gateway</body></html>",
+        '{"error": 1}',
+        "'; SELECT 1; --",
+        "," * 500,
+        ";" * 500,
+        '"',
+        "\x1b[31mred",
+    ]
     for line in export.some(5):
         export.ends[line + 1] += str(export.rng.choice(junk)) + "\n"
         export.more += len(TURBINES)
 
 
 @mutation("lines")
-def header_again(export: Export) -> None:  # noqa: D103
+def header_again(export: Export) -> None:
     for line in export.some(3):
         export.ends[line + 1] += export.separator.join(export.header) + "\n"
         export.more += len(TURBINES)
 
 
 @mutation("lines")
-def two_lines_in_one(export: Export) -> None:  # noqa: D103
+def two_lines_in_one(export: Export) -> None:
     for line in export.some(3):
         export.ends[line + 1] = ""
         export.doubt(line, *([line + 1] if line + 1 < len(export.lines) else []))
 
 
 @mutation("lines")
-def a_quote_over_lines(export: Export) -> None:  # noqa: D103
+def a_quote_over_lines(export: Export) -> None:
     for line in export.some(3):
         export.lines[line] += '"broken\nremark"'
         export.doubt(line)
@@ -585,7 +651,7 @@ def a_quote_over_lines(export: Export) -> None:  # noqa: D103
 
 
 @mutation("lines")
-def a_column_with_newlines_in_quotes(export: Export) -> None:  # noqa: D103
+def a_column_with_newlines_in_quotes(export: Export) -> None:
     export.header.append("remark")
     own = set(export.some(5))
     export.lines = [
@@ -597,14 +663,16 @@ def a_column_with_newlines_in_quotes(export: Export) -> None:  # noqa: D103
 
 
 @mutation("lines")
-def another_column(export: Export) -> None:  # noqa: D103
-    export.header.insert(1, str(export.rng.choice(["Größe", "x y", "select", "'", "a.b", "{turbine}", "source_row", "fault", "line"])))  # fmt: skip
+def another_column(export: Export) -> None:
+    export.header.insert(
+        1, str(export.rng.choice(["Größe", "x y", "select", "'", "a.b", "{turbine}", "source_row", "fault", "line"]))
+    )
     cells = [line.split(export.separator) for line in export.lines]
     export.lines = [export.separator.join([row[0], "1", *row[1:]]) for row in cells]
 
 
 @mutation("lines")
-def a_header_twice(export: Export) -> None:  # noqa: D103
+def a_header_twice(export: Export) -> None:
     place = int(export.rng.integers(1, len(export.header)))
     export.header.append(export.header[place])
     export.lines = [f"{line}{export.separator}7.0" for line in export.lines]
@@ -613,25 +681,25 @@ def a_header_twice(export: Export) -> None:  # noqa: D103
 
 
 @mutation("lines")
-def a_header_in_capitals(export: Export) -> None:  # noqa: D103
+def a_header_in_capitals(export: Export) -> None:
     place = int(export.rng.integers(0, len(export.header)))
     export.header[place] = export.header[place].upper() if place else "Time"
     export.refuse = "must"
 
 
 @mutation("lines")
-def spaces_around_headers(export: Export) -> None:  # noqa: D103
+def spaces_around_headers(export: Export) -> None:
     export.header = [f" {name} " for name in export.header]
 
 
 @mutation("lines")
-def a_long_header(export: Export) -> None:  # noqa: D103
+def a_long_header(export: Export) -> None:
     export.header.append("q" * int(export.rng.choice([1_000, 70_000, 140_000, 1_100_000])))
     export.lines = [f"{line}{export.separator}1" for line in export.lines]
 
 
 @mutation("lines")
-def many_columns(export: Export) -> None:  # noqa: D103
+def many_columns(export: Export) -> None:
     count = int(export.rng.choice([500, 5_000]))
     export.lines, export.owners = export.lines[:400], export.owners[:400]
     _keep_only(export)
@@ -640,18 +708,18 @@ def many_columns(export: Export) -> None:  # noqa: D103
 
 
 @mutation("lines")
-def a_quote_in_the_header(export: Export) -> None:  # noqa: D103
+def a_quote_in_the_header(export: Export) -> None:
     export.header.append('"broken')
     export.lines = [f"{line}{export.separator}1" for line in export.lines]
 
 
 @mutation("lines")
-def only_a_header(export: Export) -> None:  # noqa: D103
+def only_a_header(export: Export) -> None:
     _none_left(export)
 
 
 @mutation("lines")
-def lines_above_the_header(export: Export) -> None:  # noqa: D103
+def lines_above_the_header(export: Export) -> None:
     export.above = "Export of 1 March\n\n"
     if export.rng.random() < 0.5:
         export.card["signals"]["skip_rows"] = 2
@@ -660,18 +728,16 @@ def lines_above_the_header(export: Export) -> None:  # noqa: D103
 
 
 @mutation("lines")
-def without_a_header(export: Export) -> None:  # noqa: D103
+def without_a_header(export: Export) -> None:
     export.header = export.lines[0].split(export.separator)
     export.refuse = "must"
 
 
 @mutation("lines")
-def cells_that_hold_code(export: Export) -> None:  # noqa: D103
+def cells_that_hold_code(export: Export) -> None:
     export.header.append("note")
     code = ["'); COPY signals TO '/tmp/x'; --", "=cmd|' /C calc'!A0", "${globals:data}", "{{7*7}}", "%s%s%n"]
-    export.lines = [
-        line + export.separator + str(code[number % len(code)]) for number, line in enumerate(export.lines)
-    ]
+    export.lines = [line + export.separator + str(code[number % len(code)]) for number, line in enumerate(export.lines)]
 
 
 def _none_left(export: Export) -> None:
@@ -684,7 +750,11 @@ def _keep_only(export: Export) -> None:
     """Only records with a line left are in the file."""
     left = {id(record) for owners in export.owners for record in owners}
     if export.layout == "long":  # of the last, only some values
-        whole = {id(r) for r in export.records if sum(o is r for owners in export.owners for o in owners) >= len(SIGNALS) * r.copies}  # fmt: skip
+        whole = {
+            id(r)
+            for r in export.records
+            if sum(o is r for owners in export.owners for o in owners) >= len(SIGNALS) * r.copies
+        }
         for record in export.records:
             if id(record) in left - whole:
                 record.fate = "free"
@@ -697,18 +767,20 @@ def _keep_only(export: Export) -> None:
 
 
 def _recode(export: Export, codec: str) -> None:
-    export.raw = export.raw.decode(export.card["signals"]["encoding"], "surrogateescape").encode(codec, "surrogateescape" if codec == "utf-8" else "replace")  # fmt: skip
+    export.raw = export.raw.decode(export.card["signals"]["encoding"], "surrogateescape").encode(
+        codec, "surrogateescape" if codec == "utf-8" else "replace"
+    )
 
 
 @mutation("bytes")
-def a_byte_order_mark(export: Export) -> None:  # noqa: D103
+def a_byte_order_mark(export: Export) -> None:
     export.card["signals"]["encoding"] = "utf-8"
     _recode_from_lines(export, "utf-8")
     export.raw = b"\xef\xbb\xbf" + export.raw
 
 
 @mutation("bytes")
-def two_byte_order_marks(export: Export) -> None:  # noqa: D103
+def two_byte_order_marks(export: Export) -> None:
     a_byte_order_mark(export)
     export.raw = b"\xef\xbb\xbf" + export.raw
 
@@ -721,7 +793,7 @@ def _recode_from_lines(export: Export, codec: str) -> None:
 
 
 @mutation("bytes")
-def utf_16_undeclared(export: Export) -> None:  # noqa: D103
+def utf_16_undeclared(export: Export) -> None:
     codec = str(export.rng.choice(["utf-16", "utf-16-le", "utf-16-be"]))
     _recode_from_lines(export, codec)
     export.card["signals"]["encoding"] = str(export.rng.choice(["utf-8", "latin-1"]))
@@ -729,20 +801,20 @@ def utf_16_undeclared(export: Export) -> None:  # noqa: D103
 
 
 @mutation("bytes")
-def utf_16_big_endian(export: Export) -> None:  # noqa: D103
+def utf_16_big_endian(export: Export) -> None:
     export.card["signals"]["encoding"] = "utf-16"
     _recode_from_lines(export, "utf-16-be")
     export.raw = b"\xfe\xff" + export.raw
 
 
 @mutation("bytes")
-def utf_16_without_a_mark(export: Export) -> None:  # noqa: D103
+def utf_16_without_a_mark(export: Export) -> None:
     export.card["signals"]["encoding"] = "utf-16"
     _recode_from_lines(export, str(export.rng.choice(["utf-16-be", "utf-16-le"])))
 
 
 @mutation("bytes")
-def utf_16_cut_in_a_character(export: Export) -> None:  # noqa: D103
+def utf_16_cut_in_a_character(export: Export) -> None:
     export.card["signals"]["encoding"] = "utf-16"
     _recode_from_lines(export, "utf-16")
     export.raw = export.raw[:-1]
@@ -750,14 +822,14 @@ def utf_16_cut_in_a_character(export: Export) -> None:  # noqa: D103
 
 
 @mutation("bytes")
-def utf_32(export: Export) -> None:  # noqa: D103
+def utf_32(export: Export) -> None:
     _recode_from_lines(export, "utf-32")
     export.card["signals"]["encoding"] = "utf-8"
     export.refuse = "must"
 
 
 @mutation("bytes")
-def control_bytes_of_latin_1(export: Export) -> None:  # noqa: D103
+def control_bytes_of_latin_1(export: Export) -> None:
     encoding = str(export.rng.choice(["latin-1", "cp1252", "cp1250"]))
     export.header.append("note")
     export.lines = [f"{line}{export.separator}@" for line in export.lines]
@@ -771,7 +843,7 @@ def control_bytes_of_latin_1(export: Export) -> None:  # noqa: D103
 
 
 @mutation("bytes")
-def broken_utf_8(export: Export) -> None:  # noqa: D103
+def broken_utf_8(export: Export) -> None:
     export.card["signals"]["encoding"] = "utf-8"
     _recode_from_lines(export, "utf-8")
     junk = [b"\xff", b"\xc3", b"\xed\xa0\x80", b"\xf8\x88\x80\x80\x80", b"\xc0\xaf", b"\xe2\x28\xa1"]
@@ -781,7 +853,7 @@ def broken_utf_8(export: Export) -> None:  # noqa: D103
 
 
 @mutation("bytes")
-def latin_1_undeclared(export: Export) -> None:  # noqa: D103
+def latin_1_undeclared(export: Export) -> None:
     export.header.append("Größe")
     export.lines = [f"{line}{export.separator}°" for line in export.lines]
     _recode_from_lines(export, "latin-1")
@@ -790,7 +862,7 @@ def latin_1_undeclared(export: Export) -> None:  # noqa: D103
 
 
 @mutation("bytes")
-def nul_bytes(export: Export) -> None:  # noqa: D103
+def nul_bytes(export: Export) -> None:
     _recode_from_lines(export, "utf-8")
     export.card["signals"]["encoding"] = "utf-8"
     place = int(export.rng.integers(200, len(export.raw)))
@@ -799,13 +871,13 @@ def nul_bytes(export: Export) -> None:  # noqa: D103
 
 
 @mutation("bytes")
-def zeros_at_the_end(export: Export) -> None:  # noqa: D103
+def zeros_at_the_end(export: Export) -> None:
     export.raw += bytes(int(export.rng.choice([1, 2, 512, 4096])))
     export.more += len(TURBINES)
 
 
 @mutation("bytes")
-def ctrl_z_at_the_end(export: Export) -> None:  # noqa: D103
+def ctrl_z_at_the_end(export: Export) -> None:
     _recode_from_lines(export, "utf-8")
     export.card["signals"]["encoding"] = "utf-8"
     export.raw += b"\x1a"
@@ -813,7 +885,7 @@ def ctrl_z_at_the_end(export: Export) -> None:  # noqa: D103
 
 
 @mutation("bytes")
-def cut_in_the_middle(export: Export) -> None:  # noqa: D103
+def cut_in_the_middle(export: Export) -> None:
     # Nobody can know that a text file has lost its end, but its last line may be half a line.
     place = int(export.rng.integers(len(export.raw) // 2, len(export.raw)))
     place -= place % 2
@@ -827,7 +899,7 @@ def cut_in_the_middle(export: Export) -> None:  # noqa: D103
 
 
 @mutation("bytes")
-def without_any_newline(export: Export) -> None:  # noqa: D103
+def without_any_newline(export: Export) -> None:
     size = int(export.rng.choice([100_000, 4_000_000, 16_000_000]))
     line = (export.separator.join(export.header) + export.separator).encode()
     export.raw = (line * (size // len(line) + 1))[:size]
@@ -836,7 +908,7 @@ def without_any_newline(export: Export) -> None:  # noqa: D103
 
 
 @mutation("bytes")
-def a_long_line(export: Export) -> None:  # noqa: D103
+def a_long_line(export: Export) -> None:
     size = int(export.rng.choice([1_000_000, 2_100_000, 12_000_000]))
     end = "" if export.rng.random() < 0.5 else "\n"
     export.ends[-1] = "\n"
@@ -850,19 +922,21 @@ def a_long_line(export: Export) -> None:  # noqa: D103
 
 
 @mutation("bytes")
-def empty(export: Export) -> None:  # noqa: D103
+def empty(export: Export) -> None:
     export.raw = b""
     _nothing_to_read(export)
 
 
 @mutation("bytes")
-def only_blanks(export: Export) -> None:  # noqa: D103
-    export.raw = [b"\n", b"\r\n" * 100, b" " * 1000, b"\xef\xbb\xbf", b"\x00" * 1000, b"\t\n\t\n"][int(export.rng.integers(6))]
+def only_blanks(export: Export) -> None:
+    export.raw = [b"\n", b"\r\n" * 100, b" " * 1000, b"\xef\xbb\xbf", b"\x00" * 1000, b"\t\n\t\n"][
+        int(export.rng.integers(6))
+    ]
     _nothing_to_read(export)
 
 
 @mutation("bytes")
-def another_kind_of_file(export: Export) -> None:  # noqa: D103
+def another_kind_of_file(export: Export) -> None:
     export.raw = [
         b"<!DOCTYPE html><html><head><title>Login</title></head><body>\n<p>Sign in</p>\n</body></html>\n",
         b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n1 0 obj\n",
@@ -901,19 +975,19 @@ def _gzip(export: Export) -> None:
 
 
 @mutation("packed")
-def zeros_behind_the_gzip(export: Export) -> None:  # noqa: D103
+def zeros_behind_the_gzip(export: Export) -> None:
     _gzip(export)
     export.packed += bytes(int(export.rng.choice([1, 512, 10_240])))
 
 
 @mutation("packed")
-def garbage_behind_the_gzip(export: Export) -> None:  # noqa: D103
+def garbage_behind_the_gzip(export: Export) -> None:
     _gzip(export)
     export.packed += export.rng.bytes(int(export.rng.choice([1, 8, 512])))
 
 
 @mutation("packed")
-def members_of_gzip(export: Export) -> None:  # noqa: D103
+def members_of_gzip(export: Export) -> None:
     _gzip(export)
     cut = sorted(int(one) for one in export.rng.integers(0, len(export.raw), 5))
     parts = [export.raw[a:b] for a, b in zip([0, *cut], [*cut, len(export.raw)], strict=True)]
@@ -921,28 +995,30 @@ def members_of_gzip(export: Export) -> None:  # noqa: D103
 
 
 @mutation("packed")
-def gzip_with_a_name_and_a_remark(export: Export) -> None:  # noqa: D103
+def gzip_with_a_name_and_a_remark(export: Export) -> None:
     _gzip(export)
     flags = bytes([export.packed[3] | 0x08 | 0x10])
-    export.packed = export.packed[:3] + flags + export.packed[4:10] + b"../../etc/passwd\x00remark\x00" + export.packed[10:]
+    export.packed = (
+        export.packed[:3] + flags + export.packed[4:10] + b"../../etc/passwd\x00remark\x00" + export.packed[10:]
+    )
 
 
 @mutation("packed")
-def gzip_cut_short(export: Export) -> None:  # noqa: D103
+def gzip_cut_short(export: Export) -> None:
     _gzip(export)
     export.packed = export.packed[: -int(export.rng.integers(1, len(export.packed) // 2))]
     export.refuse = "must"
 
 
 @mutation("packed")
-def gzip_with_a_wrong_checksum(export: Export) -> None:  # noqa: D103
+def gzip_with_a_wrong_checksum(export: Export) -> None:
     _gzip(export)
     export.packed = export.packed[:-8] + struct.pack("<I", zlib.crc32(export.raw) ^ 1) + export.packed[-4:]
     export.refuse = "must"
 
 
 @mutation("packed")
-def gzip_with_a_flipped_bit(export: Export) -> None:  # noqa: D103
+def gzip_with_a_flipped_bit(export: Export) -> None:
     _gzip(export)
     raw = bytearray(export.packed)
     raw[int(export.rng.integers(20, len(raw) - 8))] ^= 1 << int(export.rng.integers(8))
@@ -951,20 +1027,20 @@ def gzip_with_a_flipped_bit(export: Export) -> None:  # noqa: D103
 
 
 @mutation("packed")
-def not_gzip_at_all(export: Export) -> None:  # noqa: D103
+def not_gzip_at_all(export: Export) -> None:
     _gzip(export)
     export.packed = export.raw
 
 
 @mutation("packed")
-def gzip_in_gzip(export: Export) -> None:  # noqa: D103
+def gzip_in_gzip(export: Export) -> None:
     _gzip(export)
     export.packed = gzip.compress(export.packed, 1, mtime=0)
     export.refuse = "must"
 
 
 @mutation("packed")
-def gzip_without_the_ending(export: Export) -> None:  # noqa: D103
+def gzip_without_the_ending(export: Export) -> None:
     if export.gz:
         export.name = export.name.removesuffix(b".gz")
         export.card["signals"]["path"] = export.card["signals"]["path"].removesuffix(".gz")
@@ -972,7 +1048,7 @@ def gzip_without_the_ending(export: Export) -> None:  # noqa: D103
 
 
 @mutation("packed")
-def zip_called_gz(export: Export) -> None:  # noqa: D103
+def zip_called_gz(export: Export) -> None:
     import zipfile
 
     _gzip(export)
@@ -984,7 +1060,7 @@ def zip_called_gz(export: Export) -> None:  # noqa: D103
 
 
 @mutation("packed")
-def a_bomb(export: Export) -> None:  # noqa: D103
+def a_bomb(export: Export) -> None:
     _gzip(export)
     size = int(export.rng.choice([300, 3_000]))
     fill = [b"\n", b"x", b"\x00", b"0,0,0,0,0,0,0\n"][int(export.rng.integers(4))]
@@ -1015,8 +1091,13 @@ def _second_file(export: Export, name: bytes) -> None:
     half = len(export.lines) // 2
     head = export.separator.join(export.header)
     other = head + "\n" + "".join(line + "\n" for line in export.lines[half:])
-    content = other.encode(export.card["signals"]["encoding"], "surrogateescape" if export.card["signals"]["encoding"] == "utf-8" else "strict")  # fmt: skip
-    export.beside[name + (b".csv.gz" if export.gz else b".csv")] = gzip.compress(content, 1, mtime=0) if export.gz else content  # fmt: skip
+    content = other.encode(
+        export.card["signals"]["encoding"],
+        "surrogateescape" if export.card["signals"]["encoding"] == "utf-8" else "strict",
+    )
+    export.beside[name + (b".csv.gz" if export.gz else b".csv")] = (
+        gzip.compress(content, 1, mtime=0) if export.gz else content
+    )
     export.beside_records = []
     kept = list(export.lines), list(export.ends)
     export.lines, export.ends = export.lines[:half], export.ends[: half + 1]
@@ -1026,32 +1107,57 @@ def _second_file(export: Export, name: bytes) -> None:
 
 
 @mutation("place")
-def brackets_beside_the_plain_name(export: Export) -> None:  # noqa: D103
+def brackets_beside_the_plain_name(export: Export) -> None:
     _name(export, b"signals_[1]")
     _second_file(export, b"signals_1")
 
 
 @mutation("place")
-def a_name_that_is_a_pattern(export: Export) -> None:  # noqa: D103
-    names = [(b"signals_*", b"signals_a"), (b"signals_?", b"signals_a"), (b"signals_[ab]", b"signals_a"), (b"[!a]", b"b"), (b"signals_{a,b}", b"signals_a"), (b"**", b"x")]  # fmt: skip
+def a_name_that_is_a_pattern(export: Export) -> None:
+    names = [
+        (b"signals_*", b"signals_a"),
+        (b"signals_?", b"signals_a"),
+        (b"signals_[ab]", b"signals_a"),
+        (b"[!a]", b"b"),
+        (b"signals_{a,b}", b"signals_a"),
+        (b"**", b"x"),
+    ]
     name, other = names[int(export.rng.integers(len(names)))]
     _name(export, name)
     _second_file(export, other)
 
 
 @mutation("place")
-def a_name_to_quote(export: Export) -> None:  # noqa: D103
-    names = [b"it's", b'say "so"', b"semi;colon", b"per%20cent", b"a b  c", b"hash#S1", b"dollar$x", b"at@site", b"\\back\\slash", b"-rf", b"a=b", b"~", b"new\nline", b"tab\tname", b"\x1b[31m", "größe".encode(), b"x" * 240]  # fmt: skip
+def a_name_to_quote(export: Export) -> None:
+    names = [
+        b"it's",
+        b'say "so"',
+        b"semi;colon",
+        b"per%20cent",
+        b"a b  c",
+        b"hash#S1",
+        b"dollar$x",
+        b"at@site",
+        b"\\back\\slash",
+        b"-rf",
+        b"a=b",
+        b"~",
+        b"new\nline",
+        b"tab\tname",
+        b"\x1b[31m",
+        "größe".encode(),
+        b"x" * 240,
+    ]
     _name(export, names[int(export.rng.integers(len(names)))])
 
 
 @mutation("place")
-def a_name_that_is_not_utf_8(export: Export) -> None:  # noqa: D103
+def a_name_that_is_not_utf_8(export: Export) -> None:
     _name(export, [b"signals_\xff", b"\x80abc", b"gr\xf6\xdfe", b"\xed\xa0\x80"][int(export.rng.integers(4))])
 
 
 @mutation("place")
-def a_hidden_name(export: Export) -> None:  # noqa: D103
+def a_hidden_name(export: Export) -> None:
     # Hidden files are being written, or of the system: they are no files of the source.
     ending = b".csv.gz" if export.gz else b".csv"
     _name(export, b"signals")
@@ -1059,7 +1165,7 @@ def a_hidden_name(export: Export) -> None:  # noqa: D103
 
 
 @mutation("place")
-def a_link_to_the_file(export: Export) -> None:  # noqa: D103
+def a_link_to_the_file(export: Export) -> None:
     _name(export, b"signals")
 
     def place(folder: Path) -> None:
@@ -1072,14 +1178,14 @@ def a_link_to_the_file(export: Export) -> None:  # noqa: D103
 
 
 @mutation("place")
-def a_link_to_nowhere(export: Export) -> None:  # noqa: D103
+def a_link_to_nowhere(export: Export) -> None:
     _name(export, b"signals", "signals.csv.gz" if export.gz else "signals.csv")
     export.place = lambda folder: (folder / export.name.decode()).symlink_to("/nowhere/at/all")
     _nothing_to_read(export)
 
 
 @mutation("place")
-def a_link_in_a_circle(export: Export) -> None:  # noqa: D103
+def a_link_in_a_circle(export: Export) -> None:
     _name(export, b"signals")
 
     def place(folder: Path) -> None:
@@ -1096,7 +1202,7 @@ def a_link_in_a_circle(export: Export) -> None:  # noqa: D103
 
 
 @mutation("place")
-def a_folder_of_that_name(export: Export) -> None:  # noqa: D103
+def a_folder_of_that_name(export: Export) -> None:
     one = export.rng.random() < 0.5
     name = export.name.decode()
 
@@ -1113,7 +1219,7 @@ def a_folder_of_that_name(export: Export) -> None:  # noqa: D103
 
 
 @mutation("place")
-def a_pipe_of_that_name(export: Export) -> None:  # noqa: D103
+def a_pipe_of_that_name(export: Export) -> None:
     name = export.name.decode()
     export.place = lambda folder: os.mkfifo(folder / name)
     if export.rng.random() < 0.5:
@@ -1122,7 +1228,7 @@ def a_pipe_of_that_name(export: Export) -> None:  # noqa: D103
 
 
 @mutation("place")
-def no_file(export: Export) -> None:  # noqa: D103
+def no_file(export: Export) -> None:
     export.place = lambda folder: None
     if export.rng.random() < 0.5:
         export.card["signals"]["path"] = f"{export.farm_id}/nothing_*.csv"
@@ -1130,12 +1236,17 @@ def no_file(export: Export) -> None:  # noqa: D103
 
 
 @mutation("place")
-def a_name_too_long_on_the_card(export: Export) -> None:  # noqa: D103
+def a_name_too_long_on_the_card(export: Export) -> None:
     export.card["signals"]["path"] = f"{export.farm_id}/" + "n" * int(export.rng.choice([300, 5_000])) + ".csv"
     _nothing_to_read(export)
     export.shown = [export.farm_id]
 
 
 @mutation("place")
-def strangers_in_the_folder(export: Export) -> None:  # noqa: D103
-    export.beside |= {b"README.txt": b"hello", b"Thumbs.db": bytes(500), b"desktop.ini": b"[x]", b"signals.csv.part": b"x"}
+def strangers_in_the_folder(export: Export) -> None:
+    export.beside |= {
+        b"README.txt": b"hello",
+        b"Thumbs.db": bytes(500),
+        b"desktop.ini": b"[x]",
+        b"signals.csv.part": b"x",
+    }

@@ -64,7 +64,13 @@ def _last_line(ended: Ended) -> str:
 # --- tables ----------------------------------------------------------------------------------------------------------
 
 #: Columns by which the rows of other farms are chosen.
-_OF = {"observations": "entity_id", "signals": "farm_id", "weather": "farm_id", "data_quality": "farm_id", "readiness": "farm_id"}  # fmt: skip
+_OF = {
+    "observations": "entity_id",
+    "signals": "farm_id",
+    "weather": "farm_id",
+    "data_quality": "farm_id",
+    "readiness": "farm_id",
+}
 
 
 def same_rows(one: pd.DataFrame, other: pd.DataFrame) -> bool:
@@ -75,7 +81,12 @@ def same_rows(one: pd.DataFrame, other: pd.DataFrame) -> bool:
     return one.sort_values(keys, ignore_index=True).equals(other.sort_values(keys, ignore_index=True))
 
 
-def others_changed(undisturbed: dict[str, pd.DataFrame], found: dict[str, pd.DataFrame], spoilt: set[str], names: tuple[str, ...] = tuple(_OF)) -> list[Verdict]:  # fmt: skip
+def others_changed(
+    undisturbed: dict[str, pd.DataFrame],
+    found: dict[str, pd.DataFrame],
+    spoilt: set[str],
+    names: tuple[str, ...] = tuple(_OF),
+) -> list[Verdict]:
     """Whether any farm but the spoilt has other rows than after the undisturbed run."""
     faults = []
     for name in names:
@@ -86,7 +97,12 @@ def others_changed(undisturbed: dict[str, pd.DataFrame], found: dict[str, pd.Dat
         before = before[before[_OF[name]].isin(entities)]
         now = found[name][found[name][_OF[name]].isin(entities)]
         if not same_rows(before, now):
-            faults.append(Verdict("stops_others", f"{name} of other farms has {len(now)} rows, undisturbed {len(before)}, or other values"))  # fmt: skip
+            faults.append(
+                Verdict(
+                    "stops_others",
+                    f"{name} of other farms has {len(now)} rows, undisturbed {len(before)}, or other values",
+                )
+            )
     return faults
 
 
@@ -114,9 +130,13 @@ def judge_signals(export: Export, ended: Ended, found: dict[str, pd.DataFrame], 
         elif not (own["count"][own["check"] == "quarantined"].sum() or lines):
             faults.append(Verdict("lost", "the file is mentioned nowhere"))
     if not unread and not len(rows) and not lines:
-        faults.append(Verdict("wrong", f"nothing of the farm is used, and the run ends with {ended.code} without a line on it"))
+        faults.append(
+            Verdict("wrong", f"nothing of the farm is used, and the run ends with {ended.code} without a line on it")
+        )
     if alone and ended.code and not lines and not faults:
-        faults.append(Verdict("traceback", f"exit code {ended.code}, and no line names the farm: {ended.stderr[-300:]}"))
+        faults.append(
+            Verdict("traceback", f"exit code {ended.code}, and no line names the farm: {ended.stderr[-300:]}")
+        )
     return worst(faults or [Verdict("clear_error" if lines else "right", lines[0][:300] if lines else "")])
 
 
@@ -140,8 +160,18 @@ def _counted(export: Export, own: pd.DataFrame, quarantine: pd.DataFrame, *, ref
     if "rows_in" not in counts.index:
         return [] if refused else [Verdict("lost", "the farm's rows are counted nowhere")]
     total = int(counts.loc["rows_in", "of"])
-    parts = {name: int(counts.loc[name, "count"]) for name in ("kept", "superseded", "duplicate", "quarantined") if name in counts.index}  # fmt: skip
-    aside = len(quarantine[(quarantine["farm_id"] == export.farm_id) & (quarantine["source_table"] == "signals") & (quarantine["source_row"] > 0)])  # fmt: skip
+    parts = {
+        name: int(counts.loc[name, "count"])
+        for name in ("kept", "superseded", "duplicate", "quarantined")
+        if name in counts.index
+    }
+    aside = len(
+        quarantine[
+            (quarantine["farm_id"] == export.farm_id)
+            & (quarantine["source_table"] == "signals")
+            & (quarantine["source_row"] > 0)
+        ]
+    )
     faults = []
     nowhere = total - sum(parts.values())
     if nowhere > export.future:
@@ -152,9 +182,13 @@ def _counted(export: Export, own: pd.DataFrame, quarantine: pd.DataFrame, *, ref
         faults.append(Verdict("lost", f"{parts.get('quarantined')} rows are said to be set aside, {aside} are"))
     written = sum(record.copies for record in export.records)
     if total < written - export.fewer and not refused:
-        faults.append(Verdict("lost", f"{written} rows were written, {total} are counted (at least {written - export.fewer})"))
+        faults.append(
+            Verdict("lost", f"{written} rows were written, {total} are counted (at least {written - export.fewer})")
+        )
     if total > written + export.more and export.refuse != "bomb" and (export.records or export.refuse != "must"):
-        faults.append(Verdict("wrong", f"{written} rows were written, {total} are counted (at most {written + export.more})"))
+        faults.append(
+            Verdict("wrong", f"{written} rows were written, {total} are counted (at most {written + export.more})")
+        )
     return faults
 
 
@@ -192,7 +226,11 @@ def _values(export: Export, rows: pd.DataFrame, own: pd.DataFrame, *, refused: b
         unused = [r for key, rs in expected.items() if key not in used for r in rs]
         sound = [record for record in unused if record.fate == "kept"]
         if sound:
-            faults.append(Verdict("wrong", f"{len(sound)} sound rows are not used, the first of {sound[0].turbine} at {sound[0].at}"))  # fmt: skip
+            faults.append(
+                Verdict(
+                    "wrong", f"{len(sound)} sound rows are not used, the first of {sound[0].turbine} at {sound[0].at}"
+                )
+            )
         some = [record for record in unused if record.fate == "some"]
         if len(some) > export.fewer + 4 * len(TURBINES):
             faults.append(Verdict("wrong", f"{len(some)} rows are not used, of which a few were damaged"))

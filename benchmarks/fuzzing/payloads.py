@@ -20,7 +20,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -83,14 +83,20 @@ def _http(payload: Payload, *, fails: bool = False, ids: bool = True, **card: An
 
 def _answer(request: BaseHTTPRequestHandler, body: bytes, status: int = 200, **headers: str) -> None:
     request.send_response(status)
-    for name, value in {"Content-Type": "application/json", "Content-Length": str(len(body)), **{k.replace("_", "-"): v for k, v in headers.items()}}.items():  # fmt: skip
+    for name, value in {
+        "Content-Type": "application/json",
+        "Content-Length": str(len(body)),
+        **{k.replace("_", "-"): v for k, v in headers.items()},
+    }.items():
         request.send_header(name, value)
     request.end_headers()
     request.wfile.write(body)
 
 
 def _body(later: bool, *more: str) -> str:
-    return json.dumps({"items": [*SOUND, *([LATER] if later else [])]})[:-2] + "".join(f", {one}" for one in more) + "]}"
+    return (
+        json.dumps({"items": [*SOUND, *([LATER] if later else [])]})[:-2] + "".join(f", {one}" for one in more) + "]}"
+    )
 
 
 def _beside(name: str, *texts: str, fails: bool = False) -> None:
@@ -104,13 +110,36 @@ def _beside(name: str, *texts: str, fails: bool = False) -> None:
     KINDS[name] = change
 
 
-_beside("http_surrogates", '{"id": "\\ud800", "power": 1}', '{"id": "x", "\\udfff": 1}', '{"id": "a\\ud83d", "b": ["\\ude00"]}', '{"id": "\ud800"}')
+_beside(
+    "http_surrogates",
+    '{"id": "\\ud800", "power": 1}',
+    '{"id": "x", "\\udfff": 1}',
+    '{"id": "a\\ud83d", "b": ["\\ude00"]}',
+    '{"id": "\ud800"}',
+)
 _beside("http_nul", '{"id": "a\\u0000b", "power": 1}', '{"id": "x", "\\u0000": 1}')
-_beside("http_depth", '{"id": "x", "deep": ' + '{"k": ' * 600 + "1" + "}" * 600 + "}", '{"id": "x", "deep": ' + "[" * 600 + "]" * 600 + "}")
+_beside(
+    "http_depth",
+    '{"id": "x", "deep": ' + '{"k": ' * 600 + "1" + "}" * 600 + "}",
+    '{"id": "x", "deep": ' + "[" * 600 + "]" * 600 + "}",
+)
 _beside("http_great_depth", '{"id": "x", "deep": ' + "[" * 100_000 + "]" * 100_000 + "}", fails=True)
-_beside("http_numbers", '{"id": "x", "power": ' + "9" * 5_000 + "}", '{"id": "x", "power": 1e400}', '{"id": "x", "power": NaN}', '{"id": "x", "power": -Infinity}', '{"id": "x", "power": 1E+9999999999}')
+_beside(
+    "http_numbers",
+    '{"id": "x", "power": ' + "9" * 5_000 + "}",
+    '{"id": "x", "power": 1e400}',
+    '{"id": "x", "power": NaN}',
+    '{"id": "x", "power": -Infinity}',
+    '{"id": "x", "power": 1E+9999999999}',
+)
 _beside("http_keys_twice", '{"id": "x", "power": 1, "power": 2}', '{"id": "x", "a": {"b": 1}, "a.b": 2}')
-_beside("http_odd_keys", '{"id": "x", "": 1}', '{"id": "x", "' + "k" * 100_000 + '": 1}', '{"id": "x", "a\\"; DROP TABLE x; --": 1}', '{"id": "x", "__index_level_0__": 1, "landed_at": "2015-01-01"}')
+_beside(
+    "http_odd_keys",
+    '{"id": "x", "": 1}',
+    '{"id": "x", "' + "k" * 100_000 + '": 1}',
+    '{"id": "x", "a\\"; DROP TABLE x; --": 1}',
+    '{"id": "x", "__index_level_0__": 1, "landed_at": "2015-01-01"}',
+)
 _beside("http_many_keys", json.dumps({"id": "x"} | {f"k{n}": n for n in range(20_000)}))
 _beside("http_a_long_value", json.dumps({"id": "x", "power": "9" * 20_000_000}))
 _beside("http_no_objects", "7", "null", '"text"', "[1, 2]", "true", "{}", fails=True)
@@ -127,17 +156,36 @@ def _whole(name: str, *bodies: bytes, **headers: str) -> None:
     KINDS[name] = change
 
 
-_whole("http_no_json", b"<html>502</html>", b"", b"{", b'{"items": [', b"\xff\xfe\x00", "{\"items\": []}".encode("utf-16"), b"items", b"[]", b'{"items": {"a": 1}}', b'{"items": null}', b'{"other": []}', b"null", b"\x00" * 1000)
+_whole(
+    "http_no_json",
+    b"<html>502</html>",
+    b"",
+    b"{",
+    b'{"items": [',
+    b"\xff\xfe\x00",
+    '{"items": []}'.encode("utf-16"),
+    b"items",
+    b"[]",
+    b'{"items": {"a": 1}}',
+    b'{"items": null}',
+    b'{"other": []}',
+    b"null",
+    b"\x00" * 1000,
+)
 _whole("http_not_utf_8", b'{"items": [{"id": "\xe9", "power": 1}]}', b'{"items": [{"id": "\xff\xff"}]}')
 _whole("http_coded_as_it_is_not", b'{"items": []}', b"\x1f\x8b\x08", Content_Encoding="gzip")
-_whole("http_coded_in_layers", gzip.compress(gzip.compress(gzip.compress(b'{"items": []}'))), Content_Encoding="gzip, gzip, gzip")
+_whole(
+    "http_coded_in_layers",
+    gzip.compress(gzip.compress(gzip.compress(b'{"items": []}'))),
+    Content_Encoding="gzip, gzip, gzip",
+)
 _whole("http_gzip_cut_short", gzip.compress(b'{"items": [' + b'{"id": "x"},' * 1000)[:-20], Content_Encoding="gzip")
 _whole("http_unknown_coding", b"abc", Content_Encoding="zstd, x-magic")
 _whole("http_nothing_asked", b"", Content_Type="text/html")
 
 
 @kind
-def http_a_bomb(payload: Payload) -> None:  # noqa: D103
+def http_a_bomb(payload: Payload) -> None:
     _http(payload, fails=True, ids=False)
     fill = [b'{"id": "x"},', b" ", b"[", b'"a":1,'][int(payload.rng.integers(4))]
     held = []
@@ -153,7 +201,7 @@ def http_a_bomb(payload: Payload) -> None:  # noqa: D103
 
 
 @kind
-def http_a_body_without_end(payload: Payload) -> None:  # noqa: D103
+def http_a_body_without_end(payload: Payload) -> None:
     _http(payload, fails=True, ids=False)
 
     def serve(request: BaseHTTPRequestHandler, later: bool) -> None:
@@ -168,7 +216,7 @@ def http_a_body_without_end(payload: Payload) -> None:  # noqa: D103
 
 
 @kind
-def http_a_slow_drip(payload: Payload) -> None:  # noqa: D103
+def http_a_slow_drip(payload: Payload) -> None:
     _http(payload, fails=True, ids=False)
 
     def serve(request: BaseHTTPRequestHandler, later: bool) -> None:
@@ -184,7 +232,7 @@ def http_a_slow_drip(payload: Payload) -> None:  # noqa: D103
 
 
 @kind
-def http_slow_headers(payload: Payload) -> None:  # noqa: D103
+def http_slow_headers(payload: Payload) -> None:
     _http(payload, fails=True, ids=False)
 
     def serve(request: BaseHTTPRequestHandler, later: bool) -> None:
@@ -198,13 +246,13 @@ def http_slow_headers(payload: Payload) -> None:  # noqa: D103
 
 
 @kind
-def http_no_answer(payload: Payload) -> None:  # noqa: D103
+def http_no_answer(payload: Payload) -> None:
     _http(payload, fails=True, ids=False)
     payload.serve = lambda request, later: time.sleep(600)
 
 
 @kind
-def http_cut_off(payload: Payload) -> None:  # noqa: D103
+def http_cut_off(payload: Payload) -> None:
     _http(payload, fails=True, ids=False)
 
     def serve(request: BaseHTTPRequestHandler, later: bool) -> None:
@@ -217,40 +265,67 @@ def http_cut_off(payload: Payload) -> None:  # noqa: D103
 
 
 @kind
-def http_no_http(payload: Payload) -> None:  # noqa: D103
+def http_no_http(payload: Payload) -> None:
     _http(payload, fails=True, ids=False)
-    answers = [b"SSH-2.0-OpenSSH\r\n", b"\x00" * 500, b"HTTP/9.9 999 ?\r\n\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: -5\r\n\r\n", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nZZ\r\n", b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 50_000 + b"\r\n{}", b"", b"HTTP/1.1 200 OK\r\nLocation\x00: x\r\n\r\n"]  # fmt: skip
+    answers = [
+        b"SSH-2.0-OpenSSH\r\n",
+        b"\x00" * 500,
+        b"HTTP/9.9 999 ?\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: -5\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nZZ\r\n",
+        b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 50_000 + b"\r\n{}",
+        b"",
+        b"HTTP/1.1 200 OK\r\nLocation\x00: x\r\n\r\n",
+    ]
     answer = answers[int(payload.rng.integers(len(answers)))]
     payload.serve = lambda request, later: request.wfile.write(answer) and None
 
 
 @kind
-def http_statuses(payload: Payload) -> None:  # noqa: D103
+def http_statuses(payload: Payload) -> None:
     _http(payload, fails=True, ids=False)
     status = int(payload.rng.choice([100, 204, 304, 400, 403, 404, 418, 500, 503, 599]))
     payload.serve = lambda request, later: _answer(request, b"<h1>no</h1>" * 1000, status)
 
 
 @kind
-def http_come_again(payload: Payload) -> None:  # noqa: D103
+def http_come_again(payload: Payload) -> None:
     _http(payload, fails=True, ids=False)
-    after = str(payload.rng.choice(["1000000000", "-1", "never", "Fri, 31 Dec 9999 23:59:59 GMT", "", "1e9", "٣", "9" * 400, "nan"]))
+    after = str(
+        payload.rng.choice(
+            ["1000000000", "-1", "never", "Fri, 31 Dec 9999 23:59:59 GMT", "", "1e9", "٣", "9" * 400, "nan"]
+        )
+    )
     payload.serve = lambda request, later: _answer(request, b"{}", 429, Retry_After=after.encode().decode("latin-1"))
 
 
 @kind
-def http_onward(payload: Payload) -> None:  # noqa: D103
+def http_onward(payload: Payload) -> None:
     _http(payload, fails=True, ids=False)
-    places = ["/again", "file:///etc/passwd", "http://127.0.0.1:1/", "//", "http://[::1", "ftp://127.0.0.1/x", "http://user:pw@127.0.0.1/", "/" + "a" * 100_000]  # fmt: skip
+    places = [
+        "/again",
+        "file:///etc/passwd",
+        "http://127.0.0.1:1/",
+        "//",
+        "http://[::1",
+        "ftp://127.0.0.1/x",
+        "http://user:pw@127.0.0.1/",
+        "/" + "a" * 100_000,
+    ]
     place = places[int(payload.rng.integers(len(places)))]
     payload.serve = lambda request, later: _answer(request, b"", 302, Location=place)
     payload.never = [b"root:x:0:0"]
 
 
 @kind
-def http_pages_without_end(payload: Payload) -> None:  # noqa: D103
+def http_pages_without_end(payload: Payload) -> None:
     way = int(payload.rng.integers(4))
-    paging: dict[str, Any] = [{"kind": "cursor", "next": "next"}, {"kind": "page"}, {"kind": "next_url", "next": "next"}, {"kind": "link"}][way]  # fmt: skip
+    paging: dict[str, Any] = [
+        {"kind": "cursor", "next": "next"},
+        {"kind": "page"},
+        {"kind": "next_url", "next": "next"},
+        {"kind": "link"},
+    ][way]
     _http(payload, fails=True, ids=False, paging=paging)
     counter = [0]
 
@@ -265,7 +340,7 @@ def http_pages_without_end(payload: Payload) -> None:  # noqa: D103
 
 
 @kind
-def http_empty_pages_without_end(payload: Payload) -> None:  # noqa: D103
+def http_empty_pages_without_end(payload: Payload) -> None:
     _http(payload, fails=True, ids=False, paging={"kind": "cursor", "next": "next"})
     counter = [0]
 
@@ -277,29 +352,56 @@ def http_empty_pages_without_end(payload: Payload) -> None:  # noqa: D103
 
 
 @kind
-def http_pages_in_a_circle(payload: Payload) -> None:  # noqa: D103
+def http_pages_in_a_circle(payload: Payload) -> None:
     _http(payload, fails=True, ids=False, paging={"kind": "cursor", "next": "next"})
     payload.serve = lambda request, later: _answer(request, b'{"items": [{"id": 1}], "next": "same"}')
 
 
 @kind
-def http_strange_cursors(payload: Payload) -> None:  # noqa: D103
-    _http(payload, fails=True, ids=False, paging={"kind": str(payload.rng.choice(["cursor", "next_url"])), "next": "next"})
-    cursors: list[Any] = [{}, [], True, 1.5, "\ud800", "file:///etc/passwd", "http://[", "\x00", "a" * 200_000, -1, "http://169.254.169.254/"]
+def http_strange_cursors(payload: Payload) -> None:
+    _http(
+        payload, fails=True, ids=False, paging={"kind": str(payload.rng.choice(["cursor", "next_url"])), "next": "next"}
+    )
+    cursors: list[Any] = [
+        {},
+        [],
+        True,
+        1.5,
+        "\ud800",
+        "file:///etc/passwd",
+        "http://[",
+        "\x00",
+        "a" * 200_000,
+        -1,
+        "http://169.254.169.254/",
+    ]
     cursor = cursors[int(payload.rng.integers(len(cursors)))]
     payload.serve = lambda request, later: _answer(request, json.dumps({"items": [{"id": 1}], "next": cursor}).encode())
     payload.never = [b"root:x:0:0"]
 
 
 @kind
-def http_secrets_quoted_back(payload: Payload) -> None:  # noqa: D103
+def http_secrets_quoted_back(payload: Payload) -> None:
     import base64
     import urllib.parse
 
     _http(payload, fails=True, ids=False, auth={"kind": "basic"}, credentials="fuzz")
-    payload.serve = lambda request, later: _answer(request, json.dumps({"error": f"{request.headers.get('Authorization')} {urllib.parse.quote(SECRET)} {urllib.parse.quote_plus(SECRET)} {SECRET}"}).encode(), int(payload.rng.choice([400, 401, 403, 500])))  # fmt: skip
+    payload.serve = lambda request, later: _answer(
+        request,
+        json.dumps(
+            {
+                "error": f"{request.headers.get('Authorization')} {urllib.parse.quote(SECRET)} {urllib.parse.quote_plus(SECRET)} {SECRET}"
+            }
+        ).encode(),
+        int(payload.rng.choice([400, 401, 403, 500])),
+    )
     both = base64.b64encode(f"me:{SECRET}".encode())
-    payload.never = [SECRET.encode(), both, urllib.parse.quote(SECRET).encode(), urllib.parse.quote_plus(SECRET).encode()]
+    payload.never = [
+        SECRET.encode(),
+        both,
+        urllib.parse.quote(SECRET).encode(),
+        urllib.parse.quote_plus(SECRET).encode(),
+    ]
 
 
 # --- MQTT ------------------------------------------------------------------------------------------------------------
@@ -309,7 +411,15 @@ def _mqtt(name: str, *payloads: bytes, topic: str = "T1/power", fails: bool = Fa
     """Registers messages that a broker has between sound ones."""
 
     def change(payload: Payload) -> None:
-        payload.card = {"kind": "mqtt", "client_id": "fuzz", "host": "127.0.0.1", "topics": ["{turbine}/{signal}"], "idle_seconds": 1, **PATIENCE, **card}  # fmt: skip
+        payload.card = {
+            "kind": "mqtt",
+            "client_id": "fuzz",
+            "host": "127.0.0.1",
+            "topics": ["{turbine}/{signal}"],
+            "idle_seconds": 1,
+            **PATIENCE,
+            **card,
+        }
         hostile = payloads[int(payload.rng.integers(len(payloads)))]
         payload.broker = [("T1/sound0", b"1"), (topic, hostile), ("T2/sound1", b'{"value": 8.5}')]
         payload.ids = ["sound0", "sound1"]
@@ -317,16 +427,60 @@ def _mqtt(name: str, *payloads: bytes, topic: str = "T1/power", fails: bool = Fa
     KINDS[name] = change
 
 
-_mqtt("mqtt_surrogates", b'{"value": "\\ud800"}', b'{"value": 1, "\\udfff": 2}', b'"\\ud800"', b'{"value": 1, "x": ["\\ud83d"]}')
-_mqtt("mqtt_depth", b'{"value": ' + b"[" * 600 + b"]" * 600 + b"}", b'{"value": 1, "x": ' + b'{"k":' * 600 + b"1" + b"}" * 600 + b"}", b"[" * 100_000, b'{"a":' * 50_000 + b"1" + b"}" * 50_000)
-_mqtt("mqtt_numbers", b"9" * 5_000, b"1e400", b"NaN", b"-Infinity", b'{"value": ' + b"9" * 10_000 + b"}", b'{"value": 1, "timestamp": ' + b"9" * 400 + b"}", b'{"value": 1, "timestamp": 1e300}')
-_mqtt("mqtt_stamps", b'{"value": 1, "timestamp": -99999999999999}', b'{"value": 1, "timestamp": 1e18}', b'{"value": 1, "timestamp": true}', b'{"value": 1, "timestamp": 253402300800000}', timestamp_unit="milliseconds")
+_mqtt(
+    "mqtt_surrogates",
+    b'{"value": "\\ud800"}',
+    b'{"value": 1, "\\udfff": 2}',
+    b'"\\ud800"',
+    b'{"value": 1, "x": ["\\ud83d"]}',
+)
+_mqtt(
+    "mqtt_depth",
+    b'{"value": ' + b"[" * 600 + b"]" * 600 + b"}",
+    b'{"value": 1, "x": ' + b'{"k":' * 600 + b"1" + b"}" * 600 + b"}",
+    b"[" * 100_000,
+    b'{"a":' * 50_000 + b"1" + b"}" * 50_000,
+)
+_mqtt(
+    "mqtt_numbers",
+    b"9" * 5_000,
+    b"1e400",
+    b"NaN",
+    b"-Infinity",
+    b'{"value": ' + b"9" * 10_000 + b"}",
+    b'{"value": 1, "timestamp": ' + b"9" * 400 + b"}",
+    b'{"value": 1, "timestamp": 1e300}',
+)
+_mqtt(
+    "mqtt_stamps",
+    b'{"value": 1, "timestamp": -99999999999999}',
+    b'{"value": 1, "timestamp": 1e18}',
+    b'{"value": 1, "timestamp": true}',
+    b'{"value": 1, "timestamp": 253402300800000}',
+    timestamp_unit="milliseconds",
+)
 _mqtt("mqtt_bytes", b"\xff\xfe\x00", b"\x00" * 100, b"", b"\xed\xa0\x80", b"\x1f\x8b\x08\x00", bytes(range(256)))
 _mqtt("mqtt_large", b'{"value": "' + b"x" * 30_000_000 + b'"}', b"[" + b"1," * 3_000_000 + b"1]")
 _mqtt("mqtt_topics", b"1", topic="T1\u200b/po\u0001wer".replace("\u0001", "\u00ad"))
 _mqtt("mqtt_topics_that_are_paths", b"1", topic="../../etc")
-_mqtt("mqtt_keys", b'{"value": 1, "": 2}', json.dumps({f"k{n}": n for n in range(50_000)}).encode(), b'{"value": 1, "fault": "x", "raw": "y", "received_at": "2015-01-01"}')
-_mqtt("mqtt_sparkplug", b"\xff" * 100, b"\x08" + b"\xff" * 9 + b"\x01", b"\x12\xff\xff\xff\xff\x0f", b"", b"\x0a\x05abc", topic="spBv1.0/coast/DDATA/node/dev", payload="sparkplug_b", topics=["spBv1.0/coast/+/#", "+/+"], fails=True)
+_mqtt(
+    "mqtt_keys",
+    b'{"value": 1, "": 2}',
+    json.dumps({f"k{n}": n for n in range(50_000)}).encode(),
+    b'{"value": 1, "fault": "x", "raw": "y", "received_at": "2015-01-01"}',
+)
+_mqtt(
+    "mqtt_sparkplug",
+    b"\xff" * 100,
+    b"\x08" + b"\xff" * 9 + b"\x01",
+    b"\x12\xff\xff\xff\xff\x0f",
+    b"",
+    b"\x0a\x05abc",
+    topic="spBv1.0/coast/DDATA/node/dev",
+    payload="sparkplug_b",
+    topics=["spBv1.0/coast/+/#", "+/+"],
+    fails=True,
+)
 
 
 # --- drop folders ----------------------------------------------------------------------------------------------------
@@ -372,13 +526,32 @@ def _links(folder: Path) -> None:
 
 
 def _markers(folder: Path) -> None:
-    for name in ("landed_at=2015-01-01T00-00-00Z", "landed_at=2030-01-01T00-00-00.000000Z", "a/landed_at=2015-01-01T00-00-00Z"):
+    for name in (
+        "landed_at=2015-01-01T00-00-00Z",
+        "landed_at=2030-01-01T00-00-00.000000Z",
+        "a/landed_at=2015-01-01T00-00-00Z",
+    ):
         (folder / name).mkdir(parents=True)
         (folder / name / "old.csv").write_bytes(f"backdated {name}".encode())
 
 
 def _names(folder: Path) -> None:
-    for number, name in enumerate([b"\xff.csv", b"new\nline.csv", b"a" * 250 + b".csv", "ü.csv".encode(), "u\u0308.csv".encode(), b"it's;x.csv", b"-rf.csv", b"a b .csv", b"CON.csv", b"x\\y.csv", b"*.csv", b"[1].csv"]):  # fmt: skip
+    for number, name in enumerate(
+        [
+            b"\xff.csv",
+            b"new\nline.csv",
+            b"a" * 250 + b".csv",
+            "ü.csv".encode(),
+            "u\u0308.csv".encode(),
+            b"it's;x.csv",
+            b"-rf.csv",
+            b"a b .csv",
+            b"CON.csv",
+            b"x\\y.csv",
+            b"*.csv",
+            b"[1].csv",
+        ]
+    ):
         Path(os.fsdecode(os.path.join(os.fsencode(folder), name))).write_bytes(b"named %d" % number)  # noqa: PTH118 - names are bytes
 
 
@@ -427,7 +600,14 @@ def _sql(name: str, *rows: tuple[Any, Any], fails: bool = False) -> None:
     """Registers a SQLite table with hostile rows between sound ones."""
 
     def change(payload: Payload) -> None:
-        payload.card = {"kind": "sql_historian", "url": "sqlite:///outside.db", "table": "readings", "cursor": "id", "settle_ids": 10, **PATIENCE}  # fmt: skip
+        payload.card = {
+            "kind": "sql_historian",
+            "url": "sqlite:///outside.db",
+            "table": "readings",
+            "cursor": "id",
+            "settle_ids": 10,
+            **PATIENCE,
+        }
         payload.ids, payload.fails = ["sound1", "sound2", "later"], fails
 
         def fill(project: Path) -> None:
@@ -455,13 +635,17 @@ _sql("sql_mixed_types", ("7", "'text'"), ("'x'", "x'ff'"), ("NULL", "NULL"))
 
 
 @kind
-def sql_odd_names(payload: Payload) -> None:  # noqa: D103
+def sql_odd_names(payload: Payload) -> None:
     KINDS["sql_numbers"](payload)
 
     def fill(project: Path) -> None:
         with sqlite3.connect(project / "outside.db") as base:
-            base.execute('CREATE TABLE readings (id INTEGER, name TEXT, "a""; --" TEXT, "" TEXT, "landed_at" TEXT, "ID2" TEXT)')
-            base.execute("INSERT INTO readings VALUES (1, 'sound1', 'a', 'b', 'c', 'd'), (100, 'sound2', 'a', 'b', 'c', 'd')")
+            base.execute(
+                'CREATE TABLE readings (id INTEGER, name TEXT, "a""; --" TEXT, "" TEXT, "landed_at" TEXT, "ID2" TEXT)'
+            )
+            base.execute(
+                "INSERT INTO readings VALUES (1, 'sound1', 'a', 'b', 'c', 'd'), (100, 'sound2', 'a', 'b', 'c', 'd')"
+            )
 
     def add(project: Path) -> None:
         with sqlite3.connect(project / "outside.db") as base:
@@ -471,7 +655,7 @@ def sql_odd_names(payload: Payload) -> None:  # noqa: D103
 
 
 @kind
-def sql_cursors(payload: Payload) -> None:  # noqa: D103
+def sql_cursors(payload: Payload) -> None:
     KINDS["sql_numbers"](payload)
     payload.fails = True
     cursors = ["NULL", "'text'", "x'ff'", "-1", "9223372036854775807", "1.5"]
@@ -486,7 +670,7 @@ def sql_cursors(payload: Payload) -> None:  # noqa: D103
 
 
 @kind
-def sql_no_database(payload: Payload) -> None:  # noqa: D103
+def sql_no_database(payload: Payload) -> None:
     KINDS["sql_numbers"](payload)
     payload.fails, payload.ids = True, []
     payload.add = lambda project: None
@@ -494,7 +678,7 @@ def sql_no_database(payload: Payload) -> None:  # noqa: D103
 
 
 @kind
-def delta_damaged(payload: Payload) -> None:  # noqa: D103
+def delta_damaged(payload: Payload) -> None:
     payload.card = {"kind": "delta_table", "table": "outside", **PATIENCE}
     payload.fails = True
     way = int(payload.rng.integers(6))
@@ -545,7 +729,7 @@ class PayloadCase(Case):
     port: int = 0
 
     limit_seconds = 90.0
-    compared = ()
+    compared: ClassVar[tuple[str, ...]] = ()
 
     def prepare(self, project: Path) -> None:
         """Write the feeds, fill the sources, start the server."""
@@ -560,17 +744,26 @@ class PayloadCase(Case):
         if payload.broker is not None:
             self._start_broker(project)
             card["port"] = self.port
-        feeds = {"hostile": card, "inbox": {"kind": "drop_folder", "url": "inbox", "glob": "*", "into": "inbox", "settle_seconds": 0}}
+        feeds = {
+            "hostile": card,
+            "inbox": {"kind": "drop_folder", "url": "inbox", "glob": "*", "into": "inbox", "settle_seconds": 0},
+        }
         write_yaml(
             project / "conf/test/catalog_ingestion.yml",
-            {"feeds": {"type": "wind_kedro.datasets.Feeds", "feeds": feeds, "validator": "wind_kedro.pipelines.ingestion.contracts.FeedsById"}},  # fmt: skip
+            {
+                "feeds": {
+                    "type": "wind_kedro.datasets.Feeds",
+                    "feeds": feeds,
+                    "validator": "wind_kedro.pipelines.ingestion.contracts.FeedsById",
+                }
+            },
         )
         write_yaml(project / "conf/local/credentials.yml", {"fuzz": {"username": "me", "password": SECRET}})
         payload.fill(project)
 
     def _serve(self, project: Path, serve: Callable[[BaseHTTPRequestHandler, bool], None]) -> None:
         class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:  # noqa: N802 - the library's name
+            def do_GET(self) -> None:
                 with suppress(OSError):
                     serve(self, (project / "later").exists())
                 self.close_connection = True
@@ -596,7 +789,9 @@ class PayloadCase(Case):
             self.port = int(probe.getsockname()[1])
         config = project / "mosquitto.conf"
         config.write_text(f"listener {self.port} 127.0.0.1\nallow_anonymous true\nmax_queued_messages 0\nuser root\n")
-        self.broker = subprocess.Popen([program, "-c", str(config)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        self.broker = subprocess.Popen(
+            [program, "-c", str(config)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
 
     def steps(self) -> list[Step]:
         """Two fetches."""
@@ -641,10 +836,16 @@ class PayloadCase(Case):
         for secret in self.payload.never:
             if secret in everything:
                 faults.append(Verdict("wrong", f"the output quotes {secret!r}"))
-            if any(secret in path.read_bytes() for path in hostile if not self.payload.card["kind"].startswith("http") or b"root" in secret):
+            if any(
+                secret in path.read_bytes()
+                for path in hostile
+                if not self.payload.card["kind"].startswith("http") or b"root" in secret
+            ):
                 faults.append(Verdict("wrong", f"{secret!r} landed"))
         if ended[-1].code and not lines:
-            faults.append(Verdict("traceback", f"no line names the feed: {error_lines(ended[-1])[:2]} {ended[-1].stderr[-200:]}"))
+            faults.append(
+                Verdict("traceback", f"no line names the feed: {error_lines(ended[-1])[:2]} {ended[-1].stderr[-200:]}")
+            )
         failed = bool(lines)
         if not failed or not self.payload.fails:
             faults += self._missing(project, hostile, failed, lines)
@@ -655,14 +856,18 @@ class PayloadCase(Case):
         gone = [one for one in self.payload.ids if one.encode() not in text]
         faults = []
         if gone and failed:
-            faults.append(Verdict("stops_others", f"the feed is stuck: {', '.join(gone)} did not land ({lines[0][:250]})"))
+            faults.append(
+                Verdict("stops_others", f"the feed is stuck: {', '.join(gone)} did not land ({lines[0][:250]})")
+            )
         elif gone:
             faults.append(Verdict("lost", f"{', '.join(gone)} landed nowhere, and no line names them"))
         contents = {path.read_bytes() for path in hostile}
         if self.payload.files:
             lacking = [name for name, content in self.payload.files.items() if content not in contents]
             if lacking:
-                faults.append(Verdict("stops_others" if failed else "lost", f"{', '.join(lacking)} did not land: {lines[:1]}"))
+                faults.append(
+                    Verdict("stops_others" if failed else "lost", f"{', '.join(lacking)} did not land: {lines[:1]}")
+                )
             for path in hostile:
                 inside = path.relative_to(project / RAW / "hostile").parts[1:]
                 if any(part.startswith("landed_at=") for part in inside):
@@ -684,7 +889,8 @@ def _landed(project: Path, into: str) -> list[Path]:
     return sorted(
         path
         for path in folder.rglob("*")
-        if path.is_file() and not any(part[0] == "." or part == "_landing.json" for part in path.relative_to(folder).parts)
+        if path.is_file()
+        and not any(part[0] == "." or part == "_landing.json" for part in path.relative_to(folder).parts)
     )
 
 

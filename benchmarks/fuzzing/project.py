@@ -15,7 +15,7 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -136,7 +136,7 @@ def start(folder: Path, work: Callable[[], int | None], limit: float = LIMIT_SEC
         code = work() or 0
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else int(end.code is not None)
-    except BaseException:  # noqa: BLE001 - what Python itself would print before it ends
+    except BaseException:
         traceback.print_exc()
         code = 1
     finally:
@@ -190,7 +190,7 @@ def warm_up() -> None:
         pipelines.set_requested([name])
         pipelines.get(name)
     pipelines.set_requested(None)
-    import wind_kedro.cli  # noqa: F401
+    import wind_kedro.cli
     import wind_kedro.datasets.source_table  # noqa: F401
 
 
@@ -282,12 +282,18 @@ def make_world(folder: Path) -> World:
     # The stamps are right by the cards, and two weeks are too short to judge them by the weather.
     edit_yaml(
         conf / "parameters_data_engineering.yml",
-        lambda content: content["data_engineering"].update(clock_search={"min_history_days": 2, "min_correlation": 0.99}),
+        lambda content: content["data_engineering"].update(
+            clock_search={"min_history_days": 2, "min_correlation": 0.99}
+        ),
     )
     edit_yaml(
         conf / "parameters_run.yml",
         lambda content: content.update(
-            clock={"as_of": f'${{runtime_params:as_of,"{AS_OF}"}}', "train_as_of": TRAIN_AS_OF, "issue_from": TRAIN_AS_OF},
+            clock={
+                "as_of": f'${{runtime_params:as_of,"{AS_OF}"}}',
+                "train_as_of": TRAIN_AS_OF,
+                "issue_from": TRAIN_AS_OF,
+            },
             workers={"backend": "threading", "jobs": 1},
         ),
     )
@@ -345,7 +351,10 @@ def _small_training(conf: Path) -> None:
     # In base, as overlays add to its candidates.
     write_yaml(conf.parent / "base" / "parameters_training.yml", {"training": training})
     (conf / "parameters_training.yml").unlink()
-    edit_yaml(conf / "parameters_readiness.yml", lambda content: content["readiness"].update(tier_days={"physical": 1, "global": 2, "blended": 2, "local": 3}))
+    edit_yaml(
+        conf / "parameters_readiness.yml",
+        lambda content: content["readiness"].update(tier_days={"physical": 1, "global": 2, "blended": 2, "local": 3}),
+    )
 
 
 def _make_database() -> None:
@@ -391,5 +400,3 @@ def _cut_weather(card: dict[str, Any], raw: Path) -> None:
         place = lines[0].split(",").index(weather["run_at"])
         kept = [lines[0], *(line for line in lines[1:] if line and line.split(",")[place][:10] < f"{END:%Y-%m-%d}")]
         (raw / weather["path"]).write_bytes(gzip.compress(("\n".join(kept) + "\n").encode(), 1, mtime=0))
-
-

@@ -17,10 +17,25 @@ LAYOUTS = ("table", "wide", "long")
 _EVERY = [(stage, name) for stage in STAGES for name in MUTATIONS[stage]]
 #: Damages that leave nothing of the file, or say alone what must become of it: no other is put on top.
 _ALONE = {
-    "errors_in_every_power_cell", "errors_in_every_stamp", "only_a_header", "without_any_newline", "empty", "only_blanks",
-    "another_kind_of_file", "a_bomb", "no_file", "a_pipe_of_that_name", "a_name_too_long_on_the_card", "a_link_to_nowhere",
-    "cut_in_the_middle", "only_cr", "many_columns", "brackets_beside_the_plain_name", "a_name_that_is_a_pattern", "a_long_line",
-}  # fmt: skip
+    "errors_in_every_power_cell",
+    "errors_in_every_stamp",
+    "only_a_header",
+    "without_any_newline",
+    "empty",
+    "only_blanks",
+    "another_kind_of_file",
+    "a_bomb",
+    "no_file",
+    "a_pipe_of_that_name",
+    "a_name_too_long_on_the_card",
+    "a_link_to_nowhere",
+    "cut_in_the_middle",
+    "only_cr",
+    "many_columns",
+    "brackets_beside_the_plain_name",
+    "a_name_that_is_a_pattern",
+    "a_long_line",
+}
 
 
 def make_export(world: World, seed: int, number: int) -> Export:

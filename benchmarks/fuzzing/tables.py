@@ -22,7 +22,13 @@ from .signals import SignalsCase
 Change = Callable[[Export, pa.Table], "pa.Table | None"]
 PARQUET: dict[str, Change] = {}
 EXCEL: dict[str, Callable[[Export, Any], None]] = {}
-_NAMES = {"power_kw": "power", "wind_speed_ms": "wind", "wind_direction_deg": "direction", "temperature_c": "temp", "pitch_deg": "pitch"}  # fmt: skip
+_NAMES = {
+    "power_kw": "power",
+    "wind_speed_ms": "wind",
+    "wind_direction_deg": "direction",
+    "temperature_c": "temp",
+    "pitch_deg": "pitch",
+}
 
 
 def parquet(change: Change) -> Change:
@@ -39,7 +45,10 @@ def excel(change: Callable[[Export, Any], None]) -> Callable[[Export, Any], None
 
 def _table(records: list[Record]) -> pa.Table:
     return pa.table(
-        {"time": pa.array([r.at.to_pydatetime() for r in records], pa.timestamp("us", "UTC")), "turbine": [r.turbine for r in records]}
+        {
+            "time": pa.array([r.at.to_pydatetime() for r in records], pa.timestamp("us", "UTC")),
+            "turbine": [r.turbine for r in records],
+        }
         | {_NAMES[name]: pa.array([r.values[name] for r in records], pa.float64()) for name in SIGNALS}
     )
 
@@ -65,36 +74,44 @@ def _aside(export: Export, fate: str = "aside") -> None:
 
 
 @parquet
-def stamps_without_a_zone(export: Export, table: pa.Table) -> pa.Table:  # noqa: D103
+def stamps_without_a_zone(export: Export, table: pa.Table) -> pa.Table:
     return _with(table, "time", table["time"].cast(pa.timestamp("us")))
 
 
 @parquet
-def stamps_of_another_zone(export: Export, table: pa.Table) -> pa.Table:  # noqa: D103
+def stamps_of_another_zone(export: Export, table: pa.Table) -> pa.Table:
     return _with(table, "time", table["time"].cast(pa.timestamp("us", "Australia/Adelaide")))
 
 
 @parquet
-def stamps_of_any_unit(export: Export, table: pa.Table) -> pa.Table:  # noqa: D103
+def stamps_of_any_unit(export: Export, table: pa.Table) -> pa.Table:
     unit = str(export.rng.choice(["s", "ms", "ns"]))
     zone = "UTC" if export.rng.random() < 0.5 else None
-    return _with(table, "time", table["time"].cast(pa.timestamp("us")).cast(pa.timestamp(unit)).cast(pa.timestamp(unit, zone)) if zone is None else table["time"].cast(pa.timestamp(unit, zone)))  # fmt: skip
+    return _with(
+        table,
+        "time",
+        table["time"].cast(pa.timestamp("us")).cast(pa.timestamp(unit)).cast(pa.timestamp(unit, zone))
+        if zone is None
+        else table["time"].cast(pa.timestamp(unit, zone)),
+    )
 
 
 @parquet
-def stamps_with_nanoseconds(export: Export, table: pa.Table) -> pa.Table:  # noqa: D103
-    values = np.array([r.at.tz_localize(None).to_datetime64() for r in export.records], "datetime64[ns]") + np.timedelta64(1, "ns")
+def stamps_with_nanoseconds(export: Export, table: pa.Table) -> pa.Table:
+    values = np.array(
+        [r.at.tz_localize(None).to_datetime64() for r in export.records], "datetime64[ns]"
+    ) + np.timedelta64(1, "ns")
     _aside(export, "any")
     return _with(table, "time", pa.array(values, pa.timestamp("ns", "UTC")))
 
 
 @parquet
-def stamps_as_text(export: Export, table: pa.Table) -> pa.Table:  # noqa: D103
+def stamps_as_text(export: Export, table: pa.Table) -> pa.Table:
     return _with(table, "time", pa.array([f"{r.at:%Y-%m-%dT%H:%M:%SZ}" for r in export.records]))
 
 
 @parquet
-def stamps_as_numbers(export: Export, table: pa.Table) -> pa.Table:  # noqa: D103
+def stamps_as_numbers(export: Export, table: pa.Table) -> pa.Table:
     unit = str(export.rng.choice(["epoch_seconds", "epoch_milliseconds"]))
     factor = 1 if unit == "epoch_seconds" else 1000
     export.card["signals"]["stamp_format"] = unit
@@ -102,20 +119,20 @@ def stamps_as_numbers(export: Export, table: pa.Table) -> pa.Table:  # noqa: D10
 
 
 @parquet
-def stamps_as_numbers_undeclared(export: Export, table: pa.Table) -> pa.Table:  # noqa: D103
+def stamps_as_numbers_undeclared(export: Export, table: pa.Table) -> pa.Table:
     _aside(export)
     return _with(table, "time", pa.array([int(r.at.timestamp()) for r in export.records], pa.int64()))
 
 
 @parquet
-def stamps_as_dates(export: Export, table: pa.Table) -> pa.Table:  # noqa: D103
+def stamps_as_dates(export: Export, table: pa.Table) -> pa.Table:
     _aside(export, "free")
     export.more += len(export.records)
     return _with(table, "time", table["time"].cast(pa.date32()))
 
 
 @parquet
-def stamps_out_of_any_range(export: Export, table: pa.Table) -> pa.Table:  # noqa: D103
+def stamps_out_of_any_range(export: Export, table: pa.Table) -> pa.Table:
     values = table["time"].cast(pa.int64()).to_pylist()
     for place in export.rng.choice(len(values), 5, replace=False):
         values[int(place)] = int(export.rng.choice([2**62, -(2**62), 2**63 - 1, -(2**63) + 1, 0]))
@@ -125,7 +142,7 @@ def stamps_out_of_any_range(export: Export, table: pa.Table) -> pa.Table:  # noq
 
 
 @parquet
-def stamps_that_are_null(export: Export, table: pa.Table) -> pa.Table:  # noqa: D103
+def stamps_that_are_null(export: Export, table: pa.Table) -> pa.Table:
     values = table["time"].to_pylist()
     for place in export.rng.choice(len(values), 20, replace=False):
         values[int(place)] = None
@@ -134,19 +151,21 @@ def stamps_that_are_null(export: Export, table: pa.Table) -> pa.Table:  # noqa: 
 
 
 @parquet
-def numbers_as_text(export: Export, table: pa.Table) -> pa.Table:  # noqa: D103
+def numbers_as_text(export: Export, table: pa.Table) -> pa.Table:
     return _with(table, "power", pa.array([repr(r.values["power_kw"]) for r in export.records]))
 
 
 @parquet
-def numbers_as_decimals(export: Export, table: pa.Table) -> pa.Table:  # noqa: D103
+def numbers_as_decimals(export: Export, table: pa.Table) -> pa.Table:
     from decimal import Decimal
 
-    return _with(table, "power", pa.array([Decimal(repr(r.values["power_kw"])) for r in export.records], pa.decimal128(38, 10)))
+    return _with(
+        table, "power", pa.array([Decimal(repr(r.values["power_kw"])) for r in export.records], pa.decimal128(38, 10))
+    )
 
 
 @parquet
-def numbers_in_half_precision(export: Export, table: pa.Table) -> pa.Table:  # noqa: D103
+def numbers_in_half_precision(export: Export, table: pa.Table) -> pa.Table:
     kind = np.float16 if export.rng.random() < 0.5 else np.float32
     for record in export.records:
         record.values["wind_speed_ms"] = float(str(kind(record.values["wind_speed_ms"])))
@@ -155,14 +174,14 @@ def numbers_in_half_precision(export: Export, table: pa.Table) -> pa.Table:  # n
 
 
 @parquet
-def integers_without_sign(export: Export, table: pa.Table) -> pa.Table:  # noqa: D103
+def integers_without_sign(export: Export, table: pa.Table) -> pa.Table:
     for record in export.records:
         record.values["power_kw"] = float(max(int(record.values["power_kw"]), 0))
     return _with(table, "power", pa.array([int(r.values["power_kw"]) for r in export.records], pa.uint64()))
 
 
 @parquet
-def nan_and_null(export: Export, table: pa.Table) -> pa.Table:  # noqa: D103
+def nan_and_null(export: Export, table: pa.Table) -> pa.Table:
     values = table["wind"].to_pylist()
     for place in export.rng.choice(len(values), 60, replace=False):
         values[int(place)] = None if export.rng.random() < 0.5 else float("nan")
@@ -171,7 +190,7 @@ def nan_and_null(export: Export, table: pa.Table) -> pa.Table:  # noqa: D103
 
 
 @parquet
-def infinities(export: Export, table: pa.Table) -> pa.Table:  # noqa: D103
+def infinities(export: Export, table: pa.Table) -> pa.Table:
     values = table["power"].to_pylist()
     for place in export.rng.choice(len(values), 30, replace=False):
         values[int(place)] = float(export.rng.choice([np.inf, -np.inf, 1e308, -1e308, 5e-324]))
@@ -181,24 +200,24 @@ def infinities(export: Export, table: pa.Table) -> pa.Table:  # noqa: D103
 
 
 @parquet
-def truths_for_numbers(export: Export, table: pa.Table) -> pa.Table:  # noqa: D103
+def truths_for_numbers(export: Export, table: pa.Table) -> pa.Table:
     _aside(export)
     return _with(table, "power", pa.array([True] * len(table)))
 
 
 @parquet
-def bytes_for_text(export: Export, table: pa.Table) -> pa.Table:  # noqa: D103
+def bytes_for_text(export: Export, table: pa.Table) -> pa.Table:
     return _with(table, "turbine", pa.array([r.turbine.encode() for r in export.records], pa.binary()))
 
 
 @parquet
-def bytes_that_are_no_text(export: Export, table: pa.Table) -> pa.Table:  # noqa: D103
+def bytes_that_are_no_text(export: Export, table: pa.Table) -> pa.Table:
     _aside(export)
     return _with(table, "turbine", pa.array([b"\xff\x00\xfe"] * len(table), pa.binary()))
 
 
 @parquet
-def text_that_is_not_utf_8(export: Export, table: pa.Table) -> pa.Table:  # noqa: D103
+def text_that_is_not_utf_8(export: Export, table: pa.Table) -> pa.Table:
     values = pa.array([r.turbine.encode() for r in export.records[:-5]] + [b"S\xff"] * 5, pa.binary())
     for record in export.records[-5:]:
         record.fate = "aside"
@@ -206,79 +225,99 @@ def text_that_is_not_utf_8(export: Export, table: pa.Table) -> pa.Table:  # noqa
 
 
 @parquet
-def a_dictionary(export: Export, table: pa.Table) -> pa.Table:  # noqa: D103
+def a_dictionary(export: Export, table: pa.Table) -> pa.Table:
     return _with(table, "turbine", table["turbine"].dictionary_encode())
 
 
 @parquet
-def nested_columns(export: Export, table: pa.Table) -> pa.Table:  # noqa: D103
+def nested_columns(export: Export, table: pa.Table) -> pa.Table:
     kind = int(export.rng.integers(4))
     values = [r.values["power_kw"] for r in export.records]
-    made = [pa.array([[v] for v in values]), pa.array([{"value": v} for v in values]), pa.array([[("a", v)] for v in values], pa.map_(pa.string(), pa.float64())), pa.array([[[v]] for v in values])][kind]  # fmt: skip
+    made = [
+        pa.array([[v] for v in values]),
+        pa.array([{"value": v} for v in values]),
+        pa.array([[("a", v)] for v in values], pa.map_(pa.string(), pa.float64())),
+        pa.array([[[v]] for v in values]),
+    ][kind]
     _aside(export)
     return _with(table, "power", made)
 
 
 @parquet
-def strange_columns_beside(export: Export, table: pa.Table) -> pa.Table:  # noqa: D103
-    names = ["source_row", "file_row_number", "fault", "x'; --", 'q"uote', "größe", "", "Power", "filename", "a.b", "landed_at", "source_file"]
+def strange_columns_beside(export: Export, table: pa.Table) -> pa.Table:
+    names = [
+        "source_row",
+        "file_row_number",
+        "fault",
+        "x'; --",
+        'q"uote',
+        "größe",
+        "",
+        "Power",
+        "filename",
+        "a.b",
+        "landed_at",
+        "source_file",
+    ]
     for name in export.rng.choice(names, 4, replace=False):
         table = table.append_column(str(name), pa.array([1] * len(table)))
     return table
 
 
 @parquet
-def a_column_twice(export: Export, table: pa.Table) -> pa.Table:  # noqa: D103
+def a_column_twice(export: Export, table: pa.Table) -> pa.Table:
     export.refuse = "must"
     return table.append_column("power", pa.array([7.0] * len(table)))
 
 
 @parquet
-def a_column_in_two_cases(export: Export, table: pa.Table) -> pa.Table:  # noqa: D103
+def a_column_in_two_cases(export: Export, table: pa.Table) -> pa.Table:
     # Exact names: the card's is the one in lower case.
     at = 0 if export.rng.random() < 0.5 else len(table.schema.names)
     return table.add_column(at, "POWER", pa.array([7.0] * len(table)))
 
 
 @parquet
-def a_column_missing(export: Export, table: pa.Table) -> pa.Table:  # noqa: D103
+def a_column_missing(export: Export, table: pa.Table) -> pa.Table:
     export.refuse = "must"
     return table.drop_columns([str(export.rng.choice(["time", "turbine", "power"]))])
 
 
 @parquet
-def no_rows(export: Export, table: pa.Table) -> pa.Table:  # noqa: D103
+def no_rows(export: Export, table: pa.Table) -> pa.Table:
     _nothing(export)
     return table.slice(0, 0)
 
 
 @parquet
-def no_columns(export: Export, table: pa.Table) -> pa.Table:  # noqa: D103
+def no_columns(export: Export, table: pa.Table) -> pa.Table:
     _nothing(export)
     return pa.table({"x": pa.array([], pa.null())}) if export.rng.random() < 0.5 else pa.table({"x": pa.nulls(10)})
 
 
 @parquet
-def many_row_groups(export: Export, table: pa.Table) -> None:  # noqa: D103
+def many_row_groups(export: Export, table: pa.Table) -> None:
     export.packed = _bytes(table, row_group_size=7)
 
 
 @parquet
-def any_compression(export: Export, table: pa.Table) -> None:  # noqa: D103
+def any_compression(export: Export, table: pa.Table) -> None:
     codec = str(export.rng.choice(["snappy", "gzip", "zstd", "lz4", "brotli", "none"]))
     version = str(export.rng.choice(["1.0", "2.4", "2.6"]))
-    export.packed = _bytes(table, compression=codec, version=version, data_page_version=str(export.rng.choice(["1.0", "2.0"])))
+    export.packed = _bytes(
+        table, compression=codec, version=version, data_page_version=str(export.rng.choice(["1.0", "2.0"]))
+    )
 
 
 @parquet
-def cut_short(export: Export, table: pa.Table) -> None:  # noqa: D103
+def cut_short(export: Export, table: pa.Table) -> None:
     raw = _bytes(table)
     export.packed = raw[: int(export.rng.integers(4, len(raw)))]
     export.refuse = "must"
 
 
 @parquet
-def a_flipped_byte_in_a_page(export: Export, table: pa.Table) -> None:  # noqa: D103
+def a_flipped_byte_in_a_page(export: Export, table: pa.Table) -> None:
     raw = bytearray(_bytes(table, compression="zstd", write_page_checksum=True))
     footer = int.from_bytes(raw[-8:-4], "little")
     for _ in range(3):
@@ -289,7 +328,7 @@ def a_flipped_byte_in_a_page(export: Export, table: pa.Table) -> None:  # noqa: 
 
 
 @parquet
-def a_flipped_byte_in_the_footer(export: Export, table: pa.Table) -> None:  # noqa: D103
+def a_flipped_byte_in_the_footer(export: Export, table: pa.Table) -> None:
     raw = bytearray(_bytes(table))
     footer = int.from_bytes(raw[-8:-4], "little")
     raw[int(export.rng.integers(len(raw) - footer - 8, len(raw) - 8))] ^= 0xFF
@@ -299,7 +338,7 @@ def a_flipped_byte_in_the_footer(export: Export, table: pa.Table) -> None:  # no
 
 
 @parquet
-def enormous_sizes_declared(export: Export, table: pa.Table) -> None:  # noqa: D103
+def enormous_sizes_declared(export: Export, table: pa.Table) -> None:
     raw = bytearray(_bytes(table))
     if export.rng.random() < 0.5:
         raw[-8:-4] = (2**31 - 1).to_bytes(4, "little")
@@ -320,7 +359,7 @@ def _varint(number: int) -> bytes:
 
 
 @parquet
-def a_bomb_of_one_value(export: Export, table: pa.Table) -> None:  # noqa: D103
+def a_bomb_of_one_value(export: Export, table: pa.Table) -> None:
     rows = int(export.rng.choice([5_000_000, 30_000_000]))
     same = pa.table({name: pa.repeat(table[name][0], rows) for name in table.schema.names})
     export.packed = _bytes(same, compression="zstd", row_group_size=rows)
@@ -329,7 +368,7 @@ def a_bomb_of_one_value(export: Export, table: pa.Table) -> None:  # noqa: D103
 
 
 @parquet
-def a_cell_of_megabytes(export: Export, table: pa.Table) -> pa.Table:  # noqa: D103
+def a_cell_of_megabytes(export: Export, table: pa.Table) -> pa.Table:
     values = [r.turbine for r in export.records]
     values[5] = "x" * int(export.rng.choice([3_000_000, 100_000_000]))
     export.records[5].fate = "aside"
@@ -337,15 +376,29 @@ def a_cell_of_megabytes(export: Export, table: pa.Table) -> pa.Table:  # noqa: D
 
 
 @parquet
-def not_parquet(export: Export, table: pa.Table) -> None:  # noqa: D103
-    export.packed = [b"PAR1", b"PAR1PAR1", b"PAR1" + bytes(100), b"", b"time,turbine\n", b"PARE" + bytes(50) + b"PARE", export.rng.bytes(5000)][int(export.rng.integers(7))]  # fmt: skip
+def not_parquet(export: Export, table: pa.Table) -> None:
+    export.packed = [
+        b"PAR1",
+        b"PAR1PAR1",
+        b"PAR1" + bytes(100),
+        b"",
+        b"time,turbine\n",
+        b"PARE" + bytes(50) + b"PARE",
+        export.rng.bytes(5000),
+    ][int(export.rng.integers(7))]
     _nothing(export)
 
 
 @parquet
-def brackets_beside_the_plain_name(export: Export, table: pa.Table) -> None:  # noqa: D103
+def brackets_beside_the_plain_name(export: Export, table: pa.Table) -> None:
     half = len(table) // 2
-    pairs = [(b"signals_[1]", b"signals_1"), (b"signals_*", b"signals_x"), (b"signals_?", b"signals_x"), (b"signals_{a,b}", b"signals_a"), (b"a'b", b"b")]  # fmt: skip
+    pairs = [
+        (b"signals_[1]", b"signals_1"),
+        (b"signals_*", b"signals_x"),
+        (b"signals_?", b"signals_x"),
+        (b"signals_{a,b}", b"signals_a"),
+        (b"a'b", b"b"),
+    ]
     one, other = pairs[int(export.rng.integers(len(pairs)))]
     export.name = one + b".parquet"
     export.packed = _bytes(table.slice(0, half))
@@ -354,7 +407,7 @@ def brackets_beside_the_plain_name(export: Export, table: pa.Table) -> None:  # 
 
 
 @parquet
-def files_of_other_schemas(export: Export, table: pa.Table) -> None:  # noqa: D103
+def files_of_other_schemas(export: Export, table: pa.Table) -> None:
     half = len(table) // 2
     export.name = b"a.parquet"
     export.packed = _bytes(table.slice(0, half))
@@ -364,18 +417,20 @@ def files_of_other_schemas(export: Export, table: pa.Table) -> None:  # noqa: D1
 
 
 @parquet
-def a_name_that_is_not_utf_8(export: Export, table: pa.Table) -> None:  # noqa: D103
+def a_name_that_is_not_utf_8(export: Export, table: pa.Table) -> None:
     export.name = b"signals_\xff.parquet"
     export.packed = _bytes(table)
     export.card["signals"]["path"] = f"{export.farm_id}/*.parquet"
 
 
 @parquet
-def folders_that_name_columns(export: Export, table: pa.Table) -> None:  # noqa: D103
+def folders_that_name_columns(export: Export, table: pa.Table) -> None:
     raw = _bytes(table)
 
     def place(folder: Path) -> None:
-        deeper = folder / str(export.rng.choice(["power=7", "landed_at=2015-01-01T00-00-00Z", "turbine=S9", "x=..", "time=1"]))
+        deeper = folder / str(
+            export.rng.choice(["power=7", "landed_at=2015-01-01T00-00-00Z", "turbine=S9", "x=..", "time=1"])
+        )
         deeper.mkdir()
         (deeper / "signals.parquet").write_bytes(raw)
 
@@ -388,18 +443,18 @@ def folders_that_name_columns(export: Export, table: pa.Table) -> None:  # noqa:
 
 
 @excel
-def a_sound_workbook(export: Export, book: Any) -> None:  # noqa: D103
+def a_sound_workbook(export: Export, book: Any) -> None:
     return
 
 
 @excel
-def an_unknown_sheet(export: Export, book: Any) -> None:  # noqa: D103
+def an_unknown_sheet(export: Export, book: Any) -> None:
     export.card["signals"]["sheet"] = "nothing"
     export.refuse = "must"
 
 
 @excel
-def another_sheet_first(export: Export, book: Any) -> None:  # noqa: D103
+def another_sheet_first(export: Export, book: Any) -> None:
     book.create_sheet("Cover", 0)["A1"] = "Export"
     if export.rng.random() < 0.5:
         export.card["signals"]["sheet"] = "Data"
@@ -408,7 +463,7 @@ def another_sheet_first(export: Export, book: Any) -> None:  # noqa: D103
 
 
 @excel
-def formulas(export: Export, book: Any) -> None:  # noqa: D103
+def formulas(export: Export, book: Any) -> None:
     sheet = book["Data"]
     for row in export.rng.choice(np.arange(2, sheet.max_row + 1), 20, replace=False):
         # No program has worked them out: a cell without value.
@@ -419,7 +474,7 @@ def formulas(export: Export, book: Any) -> None:  # noqa: D103
 
 
 @excel
-def errors(export: Export, book: Any) -> None:  # noqa: D103
+def errors(export: Export, book: Any) -> None:
     sheet = book["Data"]
     for row in export.rng.choice(np.arange(2, sheet.max_row + 1), 20, replace=False):
         sheet.cell(int(row), 3).value = str(export.rng.choice(["#VALUE!", "#REF!", "#DIV/0!", "#N/A"]))
@@ -427,7 +482,7 @@ def errors(export: Export, book: Any) -> None:  # noqa: D103
 
 
 @excel
-def merged_cells(export: Export, book: Any) -> None:  # noqa: D103
+def merged_cells(export: Export, book: Any) -> None:
     sheet = book["Data"]
     sheet.merge_cells("A10:A12")
     for record in export.records[8:11]:
@@ -435,23 +490,25 @@ def merged_cells(export: Export, book: Any) -> None:  # noqa: D103
 
 
 @excel
-def dates_as_text(export: Export, book: Any) -> None:  # noqa: D103
+def dates_as_text(export: Export, book: Any) -> None:
     sheet = book["Data"]
     for row in range(2, sheet.max_row + 1, int(export.rng.integers(1, 5))):
         sheet.cell(row, 1).value = f"{export.records[row - 2].at:%Y-%m-%d %H:%M:%S}"
 
 
 @excel
-def dates_as_serials(export: Export, book: Any) -> None:  # noqa: D103
+def dates_as_serials(export: Export, book: Any) -> None:
     sheet = book["Data"]
     for row in range(2, sheet.max_row + 1):
-        sheet.cell(row, 1).value = (export.records[row - 2].at - pd.Timestamp("1899-12-30", tz="UTC")) / pd.Timedelta(days=1)  # fmt: skip
+        sheet.cell(row, 1).value = (export.records[row - 2].at - pd.Timestamp("1899-12-30", tz="UTC")) / pd.Timedelta(
+            days=1
+        )
         sheet.cell(row, 1).number_format = "General"
     _aside(export, "aside")
 
 
 @excel
-def blank_rows_and_columns(export: Export, book: Any) -> None:  # noqa: D103
+def blank_rows_and_columns(export: Export, book: Any) -> None:
     sheet = book["Data"]
     sheet.insert_rows(20, 3)
     sheet.cell(sheet.max_row + 200, 1).value = " "
@@ -460,14 +517,14 @@ def blank_rows_and_columns(export: Export, book: Any) -> None:  # noqa: D103
 
 
 @excel
-def an_empty_sheet(export: Export, book: Any) -> None:  # noqa: D103
+def an_empty_sheet(export: Export, book: Any) -> None:
     sheet = book["Data"]
     sheet.delete_rows(1 if export.rng.random() < 0.5 else 2, sheet.max_row)
     _nothing(export)
 
 
 @excel
-def a_header_twice(export: Export, book: Any) -> None:  # noqa: D103
+def a_header_twice(export: Export, book: Any) -> None:
     sheet = book["Data"]
     column = sheet.max_column + 1
     sheet.cell(1, column).value = "power"
@@ -477,13 +534,13 @@ def a_header_twice(export: Export, book: Any) -> None:  # noqa: D103
 
 
 @excel
-def a_name_of_a_sheet(export: Export, book: Any) -> None:  # noqa: D103
+def a_name_of_a_sheet(export: Export, book: Any) -> None:
     book["Data"].title = str(export.rng.choice(["it's", "größe", "a;b", "${x}", "x" * 31]))
     export.card["signals"]["sheet"] = book.worksheets[0].title.replace("${x}", "${x}")
 
 
 @excel
-def long_cells(export: Export, book: Any) -> None:  # noqa: D103
+def long_cells(export: Export, book: Any) -> None:
     book["Data"].cell(9, 2).value = "x" * 32_000
     export.records[7].fate = "aside"
 
@@ -507,12 +564,12 @@ def _saved(change: Callable[[Export, bytes], bytes]) -> None:
     EXCEL[change.__name__.strip("_")] = later
 
 
-def workbook_cut_short(export: Export, raw: bytes) -> bytes:  # noqa: D103
+def workbook_cut_short(export: Export, raw: bytes) -> bytes:
     export.refuse = "must"
     return raw[: int(export.rng.integers(10, len(raw) - 30))]
 
 
-def workbook_with_a_flipped_byte(export: Export, raw: bytes) -> bytes:  # noqa: D103
+def workbook_with_a_flipped_byte(export: Export, raw: bytes) -> bytes:
     changed = bytearray(raw)
     with zipfile.ZipFile(io.BytesIO(raw)) as book:
         part = book.getinfo("xl/worksheets/sheet1.xml")
@@ -521,12 +578,15 @@ def workbook_with_a_flipped_byte(export: Export, raw: bytes) -> bytes:  # noqa: 
     return bytes(changed)
 
 
-def workbook_bomb(export: Export, raw: bytes) -> bytes:  # noqa: D103
+def workbook_bomb(export: Export, raw: bytes) -> bytes:
     size = int(export.rng.choice([300, 3_000]))
     export.records.clear()
     export.refuse = "bomb"
     held = io.BytesIO()
-    with zipfile.ZipFile(io.BytesIO(raw)) as old, zipfile.ZipFile(held, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as new:
+    with (
+        zipfile.ZipFile(io.BytesIO(raw)) as old,
+        zipfile.ZipFile(held, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as new,
+    ):
         for name in old.namelist():
             part = old.read(name)
             if not name.startswith("xl/worksheets/sheet"):
@@ -542,25 +602,34 @@ def workbook_bomb(export: Export, raw: bytes) -> bytes:  # noqa: D103
     return held.getvalue()
 
 
-def workbook_with_far_cells(export: Export, raw: bytes) -> bytes:  # noqa: D103
+def workbook_with_far_cells(export: Export, raw: bytes) -> bytes:
     # A sheet is read as a rectangle: one cell far out makes it enormous.
     export.refuse = "bomb"
-    return _of_sheet(raw, lambda part: part.replace(b"</sheetData>", b'<row r="1048576"><c r="XFD1048576"><v>1</v></c></row></sheetData>'))  # fmt: skip
+    return _of_sheet(
+        raw,
+        lambda part: part.replace(
+            b"</sheetData>", b'<row r="1048576"><c r="XFD1048576"><v>1</v></c></row></sheetData>'
+        ),
+    )
 
 
-def workbook_with_a_wrong_dimension(export: Export, raw: bytes) -> bytes:  # noqa: D103
+def workbook_with_a_wrong_dimension(export: Export, raw: bytes) -> bytes:
     return _of_sheet(raw, lambda part: re.sub(rb'<dimension ref="[^"]*"', b'<dimension ref="A1:XFD1048576"', part))
 
 
-def workbook_with_entities(export: Export, raw: bytes) -> bytes:  # noqa: D103
-    lol = b'<!DOCTYPE x [<!ENTITY a "lol">' + b"".join(
-        f'<!ENTITY {chr(98 + n)} "{f"&{chr(97 + n)};" * 10}">'.encode() for n in range(9)
-    ) + b'<!ENTITY p SYSTEM "file:///etc/passwd">]>'  # fmt: skip
+def workbook_with_entities(export: Export, raw: bytes) -> bytes:
+    lol = (
+        b'<!DOCTYPE x [<!ENTITY a "lol">'
+        + b"".join(f'<!ENTITY {chr(98 + n)} "{f"&{chr(97 + n)};" * 10}">'.encode() for n in range(9))
+        + b'<!ENTITY p SYSTEM "file:///etc/passwd">]>'
+    )
     _aside(export, "any")
-    return _of_sheet(raw, lambda part: lol + re.sub(rb"^<\?xml.*?\?>", b"", part).replace(b"<t>S1</t>", b"<t>&j;&p;</t>", 1))
+    return _of_sheet(
+        raw, lambda part: lol + re.sub(rb"^<\?xml.*?\?>", b"", part).replace(b"<t>S1</t>", b"<t>&j;&p;</t>", 1)
+    )
 
 
-def workbook_without_its_sheet(export: Export, raw: bytes) -> bytes:  # noqa: D103
+def workbook_without_its_sheet(export: Export, raw: bytes) -> bytes:
     export.refuse = "must"
     held = io.BytesIO()
     with zipfile.ZipFile(io.BytesIO(raw)) as old, zipfile.ZipFile(held, "w") as new:
@@ -570,22 +639,40 @@ def workbook_without_its_sheet(export: Export, raw: bytes) -> bytes:  # noqa: D1
     return held.getvalue()
 
 
-def not_a_workbook(export: Export, raw: bytes) -> bytes:  # noqa: D103
+def not_a_workbook(export: Export, raw: bytes) -> bytes:
     _nothing(export)
     held = io.BytesIO()
     with zipfile.ZipFile(held, "w") as new:
         new.writestr("../../etc/x", "x")
-    return [b"", b"time;power\n1;2\n", b"<html></html>", b"PK\x05\x06" + bytes(18), held.getvalue(), b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(2000), export.rng.bytes(4000)][int(export.rng.integers(7))]  # fmt: skip
+    return [
+        b"",
+        b"time;power\n1;2\n",
+        b"<html></html>",
+        b"PK\x05\x06" + bytes(18),
+        held.getvalue(),
+        b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(2000),
+        export.rng.bytes(4000),
+    ][int(export.rng.integers(7))]
 
 
-def workbook_with_a_password(export: Export, raw: bytes) -> bytes:  # noqa: D103
+def workbook_with_a_password(export: Export, raw: bytes) -> bytes:
     # As Excel writes one: a compound file whose stream is called EncryptedPackage.
     _nothing(export)
     name = "EncryptedPackage".encode("utf-16-le")
     return b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(504) + b"\xfd\xff\xff\xff" * 128 + name.ljust(512, b"\0")
 
 
-for _change in (workbook_cut_short, workbook_with_a_flipped_byte, workbook_bomb, workbook_with_far_cells, workbook_with_a_wrong_dimension, workbook_with_entities, workbook_without_its_sheet, not_a_workbook, workbook_with_a_password):  # fmt: skip
+for _change in (
+    workbook_cut_short,
+    workbook_with_a_flipped_byte,
+    workbook_bomb,
+    workbook_with_far_cells,
+    workbook_with_a_wrong_dimension,
+    workbook_with_entities,
+    workbook_without_its_sheet,
+    not_a_workbook,
+    workbook_with_a_password,
+):
     _saved(_change)
 
 _EVERY = [("parquet", name) for name in PARQUET] + [("excel", name) for name in EXCEL]
