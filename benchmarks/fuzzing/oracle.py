@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from .exports import SIGNALS, TURBINES, Export
+from .exports import TURBINES, Export
 from .project import Ended
 
 #: Verdicts, the worst last. The last four must not occur.
@@ -106,22 +106,29 @@ def others_changed(
     return faults
 
 
-# --- signals ---------------------------------------------------------------------------------------------------------
+# --- rows of a source ------------------------------------------------------------------------------------------------
+
+#: The key of a table's rows.
+KEYS = {"signals": ("turbine_id", "valid_at"), "weather": ("run_at", "valid_at")}
 
 
-def judge_signals(export: Export, ended: Ended, found: dict[str, pd.DataFrame], *, alone: bool) -> Verdict:
-    """The verdict on one farm's signals after a run."""
+def judge_rows(
+    export: Export, ended: Ended, found: dict[str, pd.DataFrame], *, alone: bool, of: str = "signals"
+) -> Verdict:
+    """The verdict on one farm's signals or weather after a run."""
     quality = found["data_quality"]
-    own = quality[(quality["farm_id"] == export.farm_id) & (quality["source_table"] == "signals")]
+    own = quality[(quality["farm_id"] == export.farm_id) & (quality["source_table"] == of)]
     unread = own.loc[own["check"] == "source_unreadable", "message"].tolist()
-    rows = found["signals"]
+    rows = found[of]
     rows = rows[rows["farm_id"] == export.farm_id]
     faults: list[Verdict] = []
     lines = [line for line in error_lines(ended) if export.farm_id in line]
     if unread:
         faults += _refused(export, ended, unread, lines)
-    faults += _counted(export, own, found["quarantine"], refused=bool(unread))
-    faults += _values(export, rows, own, refused=bool(unread))
+    quarantine = found["quarantine"]
+    chosen = (quarantine["farm_id"] == export.farm_id) & (quarantine["source_table"] == of)
+    faults += _counted(export, own, int((chosen & (quarantine["source_row"] > 0)).sum()), refused=bool(unread))
+    faults += _values(export, rows, own, of, refused=bool(unread))
     if not unread and export.refuse in {"must", "bomb"}:
         if export.records:
             faults.append(Verdict("wrong", f"read although it cannot be: {len(rows)} rows are used"))
@@ -131,7 +138,7 @@ def judge_signals(export: Export, ended: Ended, found: dict[str, pd.DataFrame], 
             faults.append(Verdict("lost", "the file is mentioned nowhere"))
     if not unread and not len(rows) and not lines:
         faults.append(
-            Verdict("wrong", f"nothing of the farm is used, and the run ends with {ended.code} without a line on it")
+            Verdict("wrong", f"none of the {of} is used, and the run ends with {ended.code} without a line on it")
         )
     if alone and ended.code and not lines and not faults:
         faults.append(
@@ -155,23 +162,13 @@ def _refused(export: Export, ended: Ended, unread: list[str], lines: list[str]) 
     return faults
 
 
-def _counted(export: Export, own: pd.DataFrame, quarantine: pd.DataFrame, *, refused: bool) -> list[Verdict]:
+def _counted(export: Export, own: pd.DataFrame, aside: int, *, refused: bool) -> list[Verdict]:
     counts = own[own["signal"] == "row"].drop_duplicates("check").set_index("check")
     if "rows_in" not in counts.index:
         return [] if refused else [Verdict("lost", "the farm's rows are counted nowhere")]
     total = int(counts.loc["rows_in", "of"])
-    parts = {
-        name: int(counts.loc[name, "count"])
-        for name in ("kept", "superseded", "duplicate", "quarantined")
-        if name in counts.index
-    }
-    aside = len(
-        quarantine[
-            (quarantine["farm_id"] == export.farm_id)
-            & (quarantine["source_table"] == "signals")
-            & (quarantine["source_row"] > 0)
-        ]
-    )
+    fates = [name for name in ("kept", "superseded", "duplicate", "quarantined") if name in counts.index]
+    parts = {name: int(counts.loc[name, "count"]) for name in fates}
     faults = []
     nowhere = total - sum(parts.values())
     if nowhere > export.future:
@@ -179,41 +176,38 @@ def _counted(export: Export, own: pd.DataFrame, quarantine: pd.DataFrame, *, ref
     if nowhere < 0:
         faults.append(Verdict("wrong", f"{-nowhere} rows are counted twice of {total}: {parts}"))
     if aside != parts.get("quarantined", 0):
-        faults.append(Verdict("lost", f"{parts.get('quarantined')} rows are said to be set aside, {aside} are"))
+        faults.append(Verdict("lost", f"{parts.get('quarantined')} rows count as set aside, {aside} are"))
     written = sum(record.copies for record in export.records)
-    if total < written - export.fewer and not refused:
-        faults.append(
-            Verdict("lost", f"{written} rows were written, {total} are counted (at least {written - export.fewer})")
-        )
-    if total > written + export.more and export.refuse != "bomb" and (export.records or export.refuse != "must"):
-        faults.append(
-            Verdict("wrong", f"{written} rows were written, {total} are counted (at most {written + export.more})")
-        )
+    least, most = written - export.fewer, written + export.more
+    if total < least and not refused:
+        faults.append(Verdict("lost", f"{written} rows were written, {total} are counted (at least {least})"))
+    if total > most and export.refuse != "bomb" and (export.records or export.refuse != "must"):
+        faults.append(Verdict("wrong", f"{written} rows were written, {total} are counted (at most {most})"))
     return faults
 
 
-def _values(export: Export, rows: pd.DataFrame, own: pd.DataFrame, *, refused: bool) -> list[Verdict]:
-    expected: dict[tuple[str, Any], list[Any]] = {}
+def _values(export: Export, rows: pd.DataFrame, own: pd.DataFrame, of: str, *, refused: bool) -> list[Verdict]:
+    expected: dict[tuple[Any, Any], list[Any]] = {}
     for record in export.records:
         expected.setdefault((record.turbine, record.at), []).append(record)
     faults: list[Verdict] = []
     free = any(record.fate == "free" for record in export.records)
     nulls: Counter[str] = Counter()
-    used: set[tuple[str, Any]] = set()
+    used: set[tuple[Any, Any]] = set()
     strange: list[str] = []
+    first, second = KEYS[of]
     for row in rows.to_dict("records"):
-        key = (row["turbine_id"], row["valid_at"])
+        key = (row[first], row[second])
         used.add(key)
         candidates = [r for r in expected.get(key, []) if r.fate != "aside"]
         differing = [_difference(record.values, row) for record in candidates]
-        if not any(not one for one in differing):
-            if free and not expected.get(key):  # a stamp of its own
-                continue
-            if any(r.fate == "free" for r in candidates):
+        if all(differing):
+            # A stamp without a fate of its own may be any other.
+            if (free and not expected.get(key)) or any(r.fate == "free" for r in candidates):
                 continue
             strange.append(f"{key[0]} {key[1]:%Y-%m-%d %H:%M}: {differing[0] if differing else 'must not be used'}")
-        for name in SIGNALS:
-            if math.isnan(row[name]) and candidates and not math.isnan(candidates[0].values[name]):
+        for name in candidates[0].values if candidates else ():
+            if math.isnan(row[name]) and not math.isnan(candidates[0].values[name]):
                 nulls[name] += 1
     if strange:
         faults.append(Verdict("wrong", f"{len(strange)} rows: {'; '.join(strange[:2])}"))
@@ -226,11 +220,8 @@ def _values(export: Export, rows: pd.DataFrame, own: pd.DataFrame, *, refused: b
         unused = [r for key, rs in expected.items() if key not in used for r in rs]
         sound = [record for record in unused if record.fate == "kept"]
         if sound:
-            faults.append(
-                Verdict(
-                    "wrong", f"{len(sound)} sound rows are not used, the first of {sound[0].turbine} at {sound[0].at}"
-                )
-            )
+            at = f"{sound[0].turbine} at {sound[0].at}"
+            faults.append(Verdict("wrong", f"{len(sound)} sound rows are not used, the first of {at}"))
         some = [record for record in unused if record.fate == "some"]
         if len(some) > export.fewer + 4 * len(TURBINES):
             faults.append(Verdict("wrong", f"{len(some)} rows are not used, of which a few were damaged"))
@@ -241,7 +232,7 @@ def _difference(values: dict[str, float], row: dict[str, Any]) -> str:
     for name, value in values.items():
         seen = row[name]
         if math.isnan(seen):
-            continue  # counted, and held against what is said of missing values
+            continue  # counted, and held against what is known of missing values
         if math.isnan(value) or abs(seen - value) > 1e-6 * max(abs(value), 1.0):
             return f"{name} is {seen:g}, written was {value:g}"
     return ""

@@ -219,9 +219,29 @@ class World:
 
     def copy(self, folder: Path, *, trained: bool = False) -> Path:
         """A fresh copy of the project, or of the one in which models were trained."""
-        source = self.trained if trained and self.trained is not None else self.folder
-        shutil.copytree(source, folder, symlinks=True)
+        if not trained:
+            shutil.copytree(self.folder, folder, symlinks=True)
+            return folder
+        if self.trained is None:
+            self._train(folder.parent / "train")
+        assert self.trained is not None  # noqa: S101 - it was made
+        shutil.copytree(self.trained, folder, symlinks=True)
+        # MLflow keeps absolute paths; names of the same length can be replaced in place.
+        database = folder / "data" / ENVIRONMENT / "mlflow.db"
+        database.write_bytes(database.read_bytes().replace(os.fsencode(self.trained), os.fsencode(folder)))
         return folder
+
+    def _train(self, folder: Path) -> None:
+        """Make the project in which models were trained; the name of its folder is as long as those of the copies."""
+        shutil.copytree(self.folder, folder, symlinks=True)
+        pipelines = ("data_engineering", "feature_engineering", "training", "forecasting")
+        ended = start(folder, _noting_modules(run(*pipelines)), 300).wait()
+        if ended.code != 0:
+            raise RuntimeError(f"training failed:\n{ended.stdout}\n{ended.stderr}")
+        self.trained = folder
+        import_like(folder)
+        newest = sorted(folder.glob(f"data/{ENVIRONMENT}/07_model_output/forecasts/*/20240129T000000Z.parquet"))
+        self.trained_tables["forecasts"] = pd.concat([pd.read_parquet(path) for path in newest], ignore_index=True)
 
     def farm(self, farm_id: str) -> dict[str, Any]:
         """The card of a farm."""

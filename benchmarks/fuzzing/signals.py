@@ -10,7 +10,7 @@ import pandas as pd
 
 from .cases import Case, Step, generator
 from .exports import MUTATIONS, STAGES, Export, blank_export, encode, pack, render, write
-from .oracle import Verdict, judge_signals
+from .oracle import Verdict, judge_rows
 from .project import Ended, World, edit_yaml, run
 
 LAYOUTS = ("table", "wide", "long")
@@ -103,7 +103,7 @@ class SignalsCase(Case):
 
     def judge(self, project: Path, ended: list[Ended], found: dict[str, pd.DataFrame], *, alone: bool) -> Verdict:
         """What became of its rows."""
-        return judge_signals(self.export, ended[-1], found, alone=alone)
+        return judge_rows(self.export, ended[-1], found, alone=alone)
 
 
 def add_farm(project: Path, export: Export) -> None:
