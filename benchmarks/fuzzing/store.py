@@ -310,6 +310,17 @@ def _forge_record(folder: Path, head: Path) -> None:
     del head
 
 
+def _cut_and_headless(folder: Path, head: Path) -> None:
+    _change_records(folder, lambda table: table.iloc[:-2])
+    head.unlink()
+
+
+def _lock_a_folder(folder: Path, head: Path) -> None:
+    del head
+    (folder / "lock").unlink(missing_ok=True)
+    (folder / "lock").mkdir()
+
+
 _of_audit("audit_without_a_head", lambda folder, head: head.unlink())
 _of_audit(
     "audit_with_a_head_of_nought",
@@ -318,10 +329,7 @@ _of_audit(
 _of_audit("audit_with_a_broken_head", lambda folder, head: head.write_bytes(b"{") and None)
 _of_audit("audit_with_a_head_of_another_kind", lambda folder, head: head.write_bytes(b"[]") and None)
 _of_audit("audit_cut", lambda folder, head: _change_records(folder, lambda table: table.iloc[:-2]))
-_of_audit(
-    "audit_cut_and_without_a_head",
-    lambda folder, head: (_change_records(folder, lambda table: table.iloc[:-2]), head.unlink()) and None,
-)
+_of_audit("audit_cut_and_without_a_head", _cut_and_headless)
 _of_audit("audit_altered", lambda folder, head: _change_records(folder, lambda table: table.assign(model="x")))
 _of_audit("audit_with_a_forged_record", _forge_record)
 _of_audit("audit_gone", lambda folder, head: shutil.rmtree(folder))
@@ -336,7 +344,7 @@ _of_audit(
 )
 _of_audit(
     "audit_whose_lock_is_a_folder",
-    lambda folder, head: ((folder / "lock").unlink(missing_ok=True), (folder / "lock").mkdir()) and None,
+    _lock_a_folder,
     found=False,
 )
 
