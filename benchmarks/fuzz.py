@@ -1,13 +1,14 @@
 """Hostile files, cards and payloads from a seed, run in a small real project: nothing lost, nothing wrong, nobody else stopped.
 
 Every case is made of its class, its number and the seed, and is judged by what its generator knows of it. Run one again with
-``python benchmarks/fuzz.py --classes signals_text --case 17 --seed 1 --keep``.
+``make fuzz CLASSES=signals_text CASE=17``: its project is kept, and its error stream is shown.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib
+import json
 import sys
 import tempfile
 import time
@@ -17,88 +18,120 @@ from pathlib import Path
 import pandas as pd
 
 from fuzzing.cases import Case, Result, run_cases
-from fuzzing.oracle import VERDICTS
+from fuzzing.oracle import BAD, VERDICTS
 from fuzzing.project import World, make_world, warm_up
 from record import RESULTS, record
 
+#: The modules of `fuzzing` by the class of cases that they make.
 CLASSES = {
     "signals_text": "signals",
     "signals_tables": "tables",
+    "weather": "weather",
     "cards": "cards",
     "payloads": "payloads",
+    "store": "store",
     "cli": "options",
 }
 SEED = 20261129
 
 
-def cases_of(world: World, kind: str, seed: int, count: int | None, case: int | None) -> list[Case]:
-    """The cases of a class: one, the first so many, or all."""
-    module = importlib.import_module(f"fuzzing.{CLASSES[kind]}")
-    numbers = [case] if case is not None else range(module.COUNT if count is None else count)
-    return [module.make(world, seed, number) for number in numbers]
+def numbers_of(kind: str, count: int | None) -> range:
+    """The numbers of a class's cases: the first so many, or all."""
+    return range(importlib.import_module(f"fuzzing.{CLASSES[kind]}").COUNT if count is None else count)
+
+
+def make_case(world: World, kind: str, seed: int, number: int) -> Case:
+    """The case of a class, a seed and a number."""
+    case: Case = importlib.import_module(f"fuzzing.{CLASSES[kind]}").make(world, seed, number)
+    return case
 
 
 def summary(results: Sequence[Result]) -> pd.DataFrame:
     """One row per class: how many were tried, and how they ended."""
     rows = []
     for kind in dict.fromkeys(result.case.kind for result in results):
-        own = [result.verdict.verdict for result in results if result.case.kind == kind]
-        rows.append({"class": kind, "tried": len(own)} | {name: own.count(name) for name in VERDICTS})
-    return pd.DataFrame(rows, columns=["class", "tried", *VERDICTS])
+        own = [result for result in results if result.case.kind == kind]
+        verdicts = [result.verdict.verdict for result in own]
+        row = {"class": kind, "tried": len(own)} | {name: verdicts.count(name) for name in VERDICTS}
+        rows.append(row | {"seed": own[0].case.seed})
+    return pd.DataFrame(rows, columns=["class", "tried", *VERDICTS, "seed"])
 
 
-def merged(measured: pd.DataFrame, folder: Path = RESULTS) -> pd.DataFrame:
-    """The measured rows, and of classes that were not measured those that are written down."""
+def write_down(measured: pd.DataFrame, folder: Path = RESULTS) -> Path:
+    """Write rows to fuzz.csv; rows of other classes and seeds, which were not measured now, stay as they are."""
     path = folder / "fuzz.csv"
-    if not path.is_file():
-        return measured
-    before = pd.read_csv(path)
-    return pd.concat([before[~before["class"].isin(measured["class"])], measured], ignore_index=True)
+    before = pd.read_csv(path) if path.is_file() else None
+    record("fuzz", measured, folder)
+    if before is not None:
+        keys = set(zip(measured["class"], measured["seed"], strict=True))
+        kept = before[[key not in keys for key in zip(before["class"], before["seed"], strict=True)]]
+        every = pd.concat([kept, pd.read_csv(path)], ignore_index=True)
+        order = {kind: place for place, kind in enumerate(CLASSES)}
+        every = every.sort_values("class", key=lambda column: column.map(order), kind="stable")
+        every.to_csv(path, index=False, lineterminator="\n")
+    return path
 
 
-def main() -> int:
-    """Run the suite; 1 if anything ended in one of the last four ways."""
+def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--classes", default=",".join(CLASSES), help="of " + ", ".join(CLASSES))
     parser.add_argument("--seed", type=int, default=SEED)
     parser.add_argument("--n", type=int, help="so many cases of each class; without it, all")
     parser.add_argument(
-        "--case", type=int, help="only this number of a class; its project is kept and its errors shown"
+        "--case", type=int, help="only this number of a class; its project is kept, its errors are shown"
     )
-    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--only", help="only these: class:number,class:number")
+    parser.add_argument("--jobs", type=int, default=2, help="processes at a time")
     parser.add_argument("--batch", type=int, default=8, help="farms in one run")
     parser.add_argument("--keep", action="store_true", help="leave the projects of all cases")
-    parser.add_argument("--record", action="store_true", help="write benchmarks/results/fuzz.csv")
+    parser.add_argument("--json", type=Path, help="write the verdicts there, too")
     options = parser.parse_args()
     kinds = options.classes.split(",")
+    if options.only:
+        options.chosen = [(kind, int(number)) for kind, number in (one.split(":") for one in options.only.split(","))]
+        kinds = [kind for kind, _ in options.chosen]
     for kind in kinds:
         if kind not in CLASSES:
             parser.error(f"no class '{kind}'; there are {', '.join(CLASSES)}")
+    if options.case is not None:
+        options.chosen = [(kind, options.case) for kind in kinds]
+    elif not options.only:
+        options.chosen = [(kind, number) for kind in kinds for number in numbers_of(kind, options.n)]
+    options.whole = options.case is None and not options.only and options.n is None
+    return options
+
+
+def main() -> int:
+    """Run the suite; 1 if anything ended in one of the last four ways."""
+    options = _options()
     begun = time.monotonic()
     warm_up()
     folder = Path(tempfile.mkdtemp(prefix="wind-kedro-fuzz-"))
     world = make_world(folder)
-    cases = [case for kind in kinds for case in cases_of(world, kind, options.seed, options.n, options.case)]
-    results = []
-    keep = options.keep or options.case is not None
-    for result in run_cases(world, cases, folder, jobs=options.jobs, batch=options.batch, keep=keep):
+    cases = [make_case(world, kind, options.seed, number) for kind, number in options.chosen]
+    results: list[Result] = []
+    single = options.case is not None
+    for result in run_cases(world, cases, folder, jobs=options.jobs, batch=options.batch, keep=options.keep or single):
         results.append(result)
-        if result.verdict.verdict not in {"right", "clear_error"} or options.case is not None:
+        if result.verdict.verdict in BAD or single:
             print(
                 f"{result.verdict.verdict}: {result.case.title}: {result.verdict.why}\n    {result.case.again}",
                 flush=True,
             )
-        if options.case is not None:
+        if single:
             print(result.log)
-    results.sort(key=lambda result: (kinds.index(result.case.kind), result.case.number))
+    place = {chosen: number for number, chosen in enumerate(options.chosen)}
+    results.sort(key=lambda result: place[result.case.kind, result.case.number])
+    if options.json:
+        rows = [[r.case.kind, r.case.number, r.case.names, r.verdict.verdict, r.verdict.why] for r in results]
+        options.json.write_text(json.dumps(rows))
     table = summary(results)
-    whole = options.n is None and options.case is None
-    print(f"\n{len(results)} cases in {time.monotonic() - begun:.0f} s; projects are in {folder}")
-    if whole and options.record:
-        record("fuzz", merged(table))
+    print(f"\n{len(results)} cases in {time.monotonic() - begun:.0f} s; projects were in {folder}")
+    if options.whole:
+        write_down(table)
     else:
         print(table.to_string(index=False))
-    return int(table[list(VERDICTS[2:])].to_numpy().sum() > 0)
+    return int(any(result.verdict.verdict in BAD for result in results))
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from typing import ClassVar
 import numpy as np
 import pandas as pd
 
-from .oracle import Verdict, faults_of_the_end, others_changed, worst
+from .oracle import BAD, Verdict, faults_of_the_end, others_changed, worst
 from .project import LIMIT_SECONDS, Ended, Job, World, start, tables
 
 Step = Callable[[], "int | None"]
@@ -79,7 +79,7 @@ class Case:
     @property
     def again(self) -> str:
         """The command that runs it again."""
-        return f"make fuzz CLASSES={self.kind} CASE={self.number} SEED={self.seed}"
+        return f"make fuzz CLASSES={self.kind} SEED={self.seed} CASE={self.number}"
 
 
 @dataclass
@@ -146,7 +146,7 @@ def run_cases(
             for case in unit.cases:
                 case.close()
             results = _judge(world, unit)
-            bad = [result for result in results if result.verdict.verdict not in {"right", "clear_error"}]
+            bad = [result for result in results if result.verdict.verdict in BAD]
             if len(unit.cases) > 1 and bad:
                 # A run that failed for all says nothing of each; what was told of one alone is certain.
                 again = [result.case for result in (results if _failed_for_all(bad) else bad)]

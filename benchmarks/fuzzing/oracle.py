@@ -15,6 +15,8 @@ from .project import Ended
 
 #: Verdicts, the worst last. The last four must not occur.
 VERDICTS = ("right", "clear_error", "traceback", "wrong", "lost", "stops_others")
+#: Those of which a run of the suite must have none.
+BAD = VERDICTS[2:]
 #: A message of more characters is no line that anybody reads.
 MESSAGE_CHARACTERS = 2_000
 

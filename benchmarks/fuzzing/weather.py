@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from .cases import Case, Step, generator
 from .exports import MUTATIONS, Export, Record, blank_export, encode, pack, render, write
-from .oracle import Verdict, judge_rows, worst
+from .oracle import BAD, Verdict, judge_rows, worst
 from .project import Ended, World, edit_yaml, run
 
 COLUMNS = {"wind_u_100m_ms": "u100", "wind_v_100m_ms": "v100", "temperature_c": "t2m"}
@@ -225,7 +225,7 @@ class WeatherCase(Case):
         del project
         weather = judge_rows(self.export, ended[-1], found, alone=alone, of="weather")
         signals = judge_rows(self.signals, ended[-1], found, alone=False)
-        return worst([weather, signals]) if signals.verdict not in {"right", "clear_error"} else weather
+        return worst([weather, signals]) if signals.verdict in BAD else weather
 
 
 def _records(world: World) -> list[Record]:
