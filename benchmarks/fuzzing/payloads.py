@@ -76,7 +76,7 @@ def kind(change: Callable[[Payload], None]) -> Callable[[Payload], None]:
 
 
 def _http(payload: Payload, *, fails: bool = False, ids: bool = True, **card: Any) -> None:
-    payload.card = {"kind": "http_api", "records": "items", "timeout_seconds": 3, **PATIENCE, **card}
+    payload.card = {"kind": "http_api", "records": "items", "timeout_seconds": 3, "answer_seconds": 10, "max_pages": 500, **PATIENCE, **card}
     payload.fails = fails
     payload.ids = [row["id"] for row in [*SOUND, LATER]] if ids else []
 
