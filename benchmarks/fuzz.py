@@ -33,6 +33,8 @@ CLASSES = {
     "cli": "options",
 }
 SEED = 20261129
+#: How far the suite is is shown after so many cases.
+_SHOWN_EVERY = 20
 
 
 def numbers_of(kind: str, count: int | None) -> range:
@@ -120,6 +122,8 @@ def main() -> int:
             )
         if single:
             print(result.log)
+        if len(results) % _SHOWN_EVERY == 0:
+            print(f"{len(results)} of {len(cases)} after {time.monotonic() - begun:.0f} s", file=sys.stderr, flush=True)
     place = {chosen: number for number, chosen in enumerate(options.chosen)}
     results.sort(key=lambda result: place[result.case.kind, result.case.number])
     if options.json:

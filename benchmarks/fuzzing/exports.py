@@ -508,6 +508,10 @@ def a_long_cell(export: Export) -> None:
     record.written["power_kw"] = "x" * int(export.rng.choice([70_000, 140_000, 2_100_000, 11_000_000]))
     record.fate = "aside"
     export.fewer, export.more = export.fewer + 2, export.more + 2
+    if export.layout == "wide":  # a line that is too long is set aside as a whole
+        for other in export.records:
+            if other.at == record.at and other is not record:
+                other.fate = "any"
 
 
 @mutation("records")

@@ -127,6 +127,7 @@ def start(folder: Path, work: Callable[[], int | None], limit: float = LIMIT_SEC
     code = 70
     try:
         os.setsid()
+        _die_with_the_parent()
         os.chdir(folder)
         for number, name in ((1, ".stdout"), (2, ".stderr")):
             file = os.open(folder / name, os.O_CREAT | os.O_WRONLY | os.O_TRUNC)
@@ -144,6 +145,14 @@ def start(folder: Path, work: Callable[[], int | None], limit: float = LIMIT_SEC
             sys.stdout.flush()
             sys.stderr.flush()
         os._exit(code)
+
+
+def _die_with_the_parent() -> None:
+    """Linux: a suite that is killed leaves no server and no run behind."""
+    import ctypes
+
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
 
 
 def command(*words: str) -> Callable[[], int | None]:
