@@ -32,6 +32,8 @@ CLASSES = {
     "store": "store",
     "cli": "options",
 }
+#: Those whose cases are a farm each.
+TOGETHER = {"signals_text", "signals_tables", "weather"}
 SEED = 20261129
 #: How far the suite is is shown after so many cases.
 _SHOWN_EVERY = 20
@@ -110,10 +112,19 @@ def main() -> int:
     warm_up()
     folder = Path(tempfile.mkdtemp(prefix="wind-kedro-fuzz-"))
     world = make_world(folder)
-    cases = [make_case(world, kind, options.seed, number) for kind, number in options.chosen]
     results: list[Result] = []
     single = options.case is not None
-    for result in run_cases(world, cases, folder, jobs=options.jobs, batch=options.batch, keep=options.keep or single):
+    running = run_cases(
+        world,
+        options.chosen,
+        lambda kind, number: make_case(world, kind, options.seed, number),
+        folder,
+        together=TOGETHER,
+        jobs=options.jobs,
+        batch=options.batch,
+        keep=options.keep or single,
+    )
+    for result in running:
         results.append(result)
         if result.verdict.verdict in BAD or single:
             print(
@@ -123,7 +134,11 @@ def main() -> int:
         if single:
             print(result.log)
         if len(results) % _SHOWN_EVERY == 0:
-            print(f"{len(results)} of {len(cases)} after {time.monotonic() - begun:.0f} s", file=sys.stderr, flush=True)
+            print(
+                f"{len(results)} of {len(options.chosen)} after {time.monotonic() - begun:.0f} s",
+                file=sys.stderr,
+                flush=True,
+            )
     place = {chosen: number for number, chosen in enumerate(options.chosen)}
     results.sort(key=lambda result: place[result.case.kind, result.case.number])
     if options.json:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
@@ -40,8 +40,6 @@ class Case:
     seed: int
     names: list[str]
 
-    #: Whether it may be run together with others: it adds a farm of its own.
-    batched = False
     #: Whether it starts from the project in which models were trained.
     trained = False
     limit_seconds = LIMIT_SECONDS
@@ -104,35 +102,43 @@ class _Unit:
     begun: float = 0.0
 
 
+#: Class and number of a case.
+Name = tuple[str, int]
+
+
 def run_cases(
-    world: World, cases: Sequence[Case], folder: Path, *, jobs: int, batch: int, keep: bool = False
+    world: World,
+    names: Sequence[Name],
+    make: Callable[[str, int], Case],
+    folder: Path,
+    *,
+    together: Container[str],
+    jobs: int,
+    batch: int,
+    keep: bool = False,
 ) -> Iterator[Result]:
     """Run cases, some at a time.
 
     Args:
         world: the project that each starts from a copy of.
-        cases: what is run.
+        names: what is run.
+        make: makes a case; called when its turn has come, and again for another run of it.
         folder: where the copies are made.
+        together: classes whose cases are a farm of their own, many of which can be put into one run.
         jobs: how many processes at a time.
         batch: how many farms are put into one run. A run with more than one whose verdict is not good is run again, each alone.
         keep: leave the projects there.
     """
-    waiting: list[list[Case]] = []
-    together = [case for case in cases if case.batched]
-    waiting += [together[at : at + batch] for at in range(0, len(together), batch)]
-    waiting += [[case] for case in cases if not case.batched]
+    farms = [name for name in names if name[0] in together]
+    waiting = [farms[at : at + batch] for at in range(0, len(farms), batch)]
+    waiting += [[name] for name in names if name[0] not in together]
     working: list[_Unit] = []
     made = 0
     while waiting or working:
         while waiting and len(working) < jobs:
             made += 1
-            unit = _Unit(waiting.pop(0), folder / f"{made:05d}", begun=time.monotonic())
-            world.copy(unit.folder, trained=unit.cases[0].trained)
-            for case in unit.cases:
-                case.prepare(unit.folder)
-            unit.steps = unit.cases[0].steps()
-            _next_step(unit)
-            working.append(unit)
+            cases = [make(*name) for name in waiting.pop(0)]
+            working.append(_begin(world, cases, folder / f"{made:05d}"))
         for unit in list(working):
             assert unit.job is not None  # noqa: S101 - it was started
             ended = unit.job.poll()
@@ -148,14 +154,24 @@ def run_cases(
             results = _judge(world, unit)
             bad = [result for result in results if result.verdict.verdict in BAD]
             if len(unit.cases) > 1 and bad:
-                # A run that failed for all says nothing of each; what was told of one alone is certain.
+                # A run that failed for all proves nothing of each; the verdict on a case alone is certain.
                 again = [result.case for result in (results if _failed_for_all(bad) else bad)]
-                waiting = [[case] for case in again] + waiting
+                waiting = [[(case.kind, case.number)] for case in again] + waiting
                 results = [result for result in results if result.case not in again]
             yield from results
             if not keep:
                 shutil.rmtree(unit.folder, ignore_errors=True)
         time.sleep(0.02)
+
+
+def _begin(world: World, cases: Sequence[Case], folder: Path) -> _Unit:
+    unit = _Unit(cases, folder, begun=time.monotonic())
+    world.copy(folder, trained=cases[0].trained)
+    for case in cases:
+        case.prepare(folder)
+    unit.steps = cases[0].steps()
+    _next_step(unit)
+    return unit
 
 
 def _next_step(unit: _Unit) -> None:

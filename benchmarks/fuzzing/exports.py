@@ -1066,7 +1066,7 @@ def zip_called_gz(export: Export) -> None:
 @mutation("packed")
 def a_bomb(export: Export) -> None:
     _gzip(export)
-    size = int(export.rng.choice([300, 3_000]))
+    size = int(export.rng.choice([300, 1_000]))
     fill = [b"\n", b"x", b"\x00", b"0,0,0,0,0,0,0\n"][int(export.rng.integers(4))]
     held = io.BytesIO()
     with gzip.GzipFile(fileobj=held, mode="wb", compresslevel=9, mtime=0) as file:

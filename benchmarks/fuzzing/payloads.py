@@ -76,7 +76,15 @@ def kind(change: Callable[[Payload], None]) -> Callable[[Payload], None]:
 
 
 def _http(payload: Payload, *, fails: bool = False, ids: bool = True, **card: Any) -> None:
-    payload.card = {"kind": "http_api", "records": "items", "timeout_seconds": 3, "answer_seconds": 10, "max_pages": 500, **PATIENCE, **card}
+    payload.card = {
+        "kind": "http_api",
+        "records": "items",
+        "timeout_seconds": 3,
+        "answer_seconds": 10,
+        "max_pages": 500,
+        **PATIENCE,
+        **card,
+    }
     payload.fails = fails
     payload.ids = [row["id"] for row in [*SOUND, LATER]] if ids else []
 
@@ -194,7 +202,7 @@ def http_a_bomb(payload: Payload) -> None:
     packer = zlib.compressobj(9, zlib.DEFLATED, 31)
     block = fill * ((1 << 20) // len(fill))
     held.append(packer.compress(b'{"items": ['))
-    for _ in range(3_000):
+    for _ in range(1_000):
         held.append(packer.compress(block))
     body = b"".join([*held, packer.flush()])
     payload.serve = lambda request, later: _answer(request, body, Content_Encoding="gzip")

@@ -86,8 +86,6 @@ class SignalsCase(Case):
 
     export: Export = field(kw_only=True)
 
-    batched = True
-
     def prepare(self, project: Path) -> None:
         """Add the farm's card and files."""
         add_farm(project, self.export)

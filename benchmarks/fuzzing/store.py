@@ -160,10 +160,10 @@ def a_model_bursts(damage: Damage) -> None:
         archive.open("levels.npy", "w", force_zip64=True) as file,
     ):
         file.write(
-            b"\x93NUMPY\x01\x00v\x00{'descr': '<f8', 'fortran_order': False, 'shape': (400000000,), }".ljust(128)
+            b"\x93NUMPY\x01\x00v\x00{'descr': '<f8', 'fortran_order': False, 'shape': (130000000,), }".ljust(128)
             + b"\n"
         )
-        for _ in range(3_000):
+        for _ in range(1_000):
             file.write(bytes(1 << 20))
     _file(folder, damage.rng).with_suffix(".npz").write_bytes(held.getvalue())
 

@@ -360,7 +360,7 @@ def _varint(number: int) -> bytes:
 
 @parquet
 def a_bomb_of_one_value(export: Export, table: pa.Table) -> None:
-    rows = int(export.rng.choice([5_000_000, 30_000_000]))
+    rows = int(export.rng.choice([2_000_000, 20_000_000]))
     same = pa.table({name: pa.repeat(table[name][0], rows) for name in table.schema.names})
     export.packed = _bytes(same, compression="zstd", row_group_size=rows)
     export.records.clear()
@@ -579,7 +579,7 @@ def workbook_with_a_flipped_byte(export: Export, raw: bytes) -> bytes:
 
 
 def workbook_bomb(export: Export, raw: bytes) -> bytes:
-    size = int(export.rng.choice([300, 3_000]))
+    size = int(export.rng.choice([200, 600]))
     export.records.clear()
     export.refuse = "bomb"
     held = io.BytesIO()

@@ -200,8 +200,6 @@ class WeatherCase(Case):
     export: Export = field(kw_only=True)
     signals: Export = field(kw_only=True)
 
-    batched = True
-
     def prepare(self, project: Path) -> None:
         """Add the farm's card and files."""
         card = self.signals.card | {"weather": [self.export.card["signals"]]}
