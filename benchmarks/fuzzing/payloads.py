@@ -24,6 +24,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from .cases import Case, Step, generator
@@ -888,7 +889,7 @@ def _content(path: Path) -> bytes:
         return path.read_bytes()
     try:
         return repr(pq.read_table(path, use_threads=False).to_pylist()).encode("utf-8", "backslashreplace")
-    except OSError:
+    except (OSError, pa.ArrowInvalid):  # a file of that name from outside
         return path.read_bytes()
 
 

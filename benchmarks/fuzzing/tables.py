@@ -168,7 +168,7 @@ def numbers_as_decimals(export: Export, table: pa.Table) -> pa.Table:
 def numbers_in_half_precision(export: Export, table: pa.Table) -> pa.Table:
     kind = np.float16 if export.rng.random() < 0.5 else np.float32
     for record in export.records:
-        record.values["wind_speed_ms"] = float(str(kind(record.values["wind_speed_ms"])))
+        record.values["wind_speed_ms"] = float(kind(record.values["wind_speed_ms"]))
         record.fate = "any" if kind is np.float16 else record.fate
     return _with(table, "wind", pa.array(np.array([r.values["wind_speed_ms"] for r in export.records], kind)))
 
