@@ -291,6 +291,8 @@ def edit_yaml(path: Path, change: Callable[[Any], Any]) -> None:
 
 def make_world(folder: Path) -> World:
     """Make the project of the small fleet, run it once undisturbed, and keep what that left."""
+    # What is signed here is signed by a key of this run, and the machine's own is left alone.
+    os.environ["WIND_KEDRO_KEYS"] = str(folder / "keys")
     project = folder / "world"
     for name in ("conf/base", "conf/test"):
         shutil.copytree(PROJECT / name, project / name, ignore=shutil.ignore_patterns(".*"))
