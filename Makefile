@@ -189,6 +189,11 @@ proof-cold-start: environment ## Prove that a new farm is forecast better by the
 bench-data: environment ## Measure cleaning as rows grow
 	@$(BIN)/python benchmarks/bench_data.py
 
+.PHONY: fuzz
+fuzz: environment ## Try hostile files, cards and payloads from a seed (CLASSES=cards,cli SEED=7 N=20; CASE=3: one, its project is kept)
+	@$(BIN)/python benchmarks/fuzz.py $(if $(CLASSES),--classes "$(CLASSES)") $(if $(SEED),--seed "$(SEED)") \
+		$(if $(N),--n "$(N)") $(if $(CASE),--case "$(CASE)")
+
 # ENVIRONMENT=name chooses whose newest training is replayed.
 .PHONY: upgrade
 upgrade: environment ## Take newer libraries, if they change no forecast or make them better; else say which broke what
