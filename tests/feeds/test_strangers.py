@@ -33,7 +33,8 @@ MESSAGE = Message(
     pd.DataFrame(
         [
             {
-                "severity": "error", "state": "open", "kind": "k", "message": "m", "product_id": "p", "entity_id": "e", "evidence": "",
+                "severity": "error", "state": "open", "kind": "k", "message": "m",
+                "product_id": "p", "entity_id": "e", "evidence": "",
                 "action": "", "amount": 1.0,
             }
         ]
