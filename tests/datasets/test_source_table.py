@@ -392,6 +392,14 @@ def test_folders_of_a_lake_are_columns_and_that_of_a_feed_is_an_arrival(tmp_path
     assert frame["turbine_id"].tolist() == ["a b", "c", "of the file"]
 
 
+def test_names_and_columns_from_outside_backdate_no_batch(tmp_path: Path, cards: dict[str, Any]) -> None:
+    folder = tmp_path / "drop/landed_at=2024-01-02T10-30-00.000000Z/landed_at=2015-01-01T00-00-00.000000Z"
+    folder.mkdir(parents=True)
+    write(folder / "hill.csv", ["time,turbine,power,landed_at", "2024-01-01,T0,5,2015-01-01T00:00:00Z"])
+    frame = read(tmp_path, one_farm(cards, path="drop/**/*.csv", received_at="landed_at"))
+    assert frame["received_at"].tolist() == ["2024-01-02T10:30:00.000000+00:00"]
+
+
 def test_parquet_is_text_too(tmp_path: Path, cards: dict[str, Any]) -> None:
     stamps = pd.Series(pd.to_datetime(["2024-03-31T01:00:00Z", None]))
     columns = {"time": stamps, "local": stamps.dt.tz_localize(None), "turbine": "T0", "power": [1.5, float("nan")]}

@@ -33,8 +33,9 @@ MESSAGE = Message(
     pd.DataFrame(
         [
             {
-                "severity": "error", "state": "open", "kind": "k", "message": "m", "product_id": "p", "entity_id": "e",
-                "evidence": "", "action": "", "amount": 1.0,
+                "severity": "error", "state": "open", "kind": "k", "message": "m",
+                "product_id": "p", "entity_id": "e", "evidence": "",
+                "action": "", "amount": 1.0,
             }
         ]
     ),

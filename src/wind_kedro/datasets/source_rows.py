@@ -44,13 +44,12 @@ def chooser(farm: Farm, source: Source, path: Path, where: str) -> Choose:
     def choose(found: Sequence[str]) -> list[str]:
         names = [column for column in [*_named(farm, source), *source.where] if column is not None]
         arrival, field = _arrival(source)
-        if arrival is not None:
-            if arrival != LANDED_AT or LANDED_AT in found:
-                names.append(arrival)
-            elif landed_at(path) is None:
+        if arrival is not None and not (arrival == LANDED_AT and landed_at(path) is not None):
+            if arrival == LANDED_AT and LANDED_AT not in found:
                 raise SourceError(
                     f"{where}: neither a column landed_at nor a folder landed_at=… above it; correct `{field}` in farms.yml"
                 )
+            names.append(arrival)
         check_columns(found, names, where)
         return names
 
@@ -246,9 +245,9 @@ def _arrived(source: Source, file: Opened) -> str:
     arrival, _ = _arrival(source)
     if arrival is None:
         return _NOTHING
-    if arrival == LANDED_AT and LANDED_AT not in file.columns:
-        landed = landed_at(file.path)
-        return text(landed or "")
+    if arrival == LANDED_AT and (landed := landed_at(file.path)) is not None:
+        # A batch is of one arrival, whatever a column of its files holds; batches that were put together have it in a column.
+        return text(landed)
     return stamp(name(arrival), source)
 
 
