@@ -164,6 +164,8 @@ def _tables(folder: Path) -> dict[str, pd.DataFrame]:
         file for layer in ("02_intermediate", "03_primary") for file in (folder / "data" / layer).glob("[!.]*.parquet")
     ]
     tables = {file.stem: pd.read_parquet(file) for file in files}
+    # When a raw file was written differs between the two folders.
+    tables = {name: table.drop(columns="modified_ns", errors="ignore") for name, table in tables.items()}
     return {name: table.sort_values(list(table.columns), ignore_index=True) for name, table in tables.items()}
 
 

@@ -28,10 +28,15 @@ def test_only_what_a_dead_process_was_writing_is_removed(tmp_path: Path) -> None
     folder = tmp_path / "06_models/objects"
     folder.mkdir(parents=True)
     dead, digits = _dead_pid(), "0123456789abcdef" * 2
-    left = [folder / f".table.{dead}-{digits}.parquet", folder / f".{digits}.parquet", folder / f".{digits}"]
-    for path in left[:2]:
+    left = [
+        tmp_path / f"..lease-tables.{dead}-{digits}.json",
+        folder / f".table.{dead}-{digits}.parquet",
+        folder / f".{digits}.parquet",
+        folder / f".{digits}",
+    ]
+    for path in left[:-1]:
         path.write_text("half")
-    (left[2] / "inner").mkdir(parents=True)
+    (left[-1] / "inner").mkdir(parents=True)
     raw = tmp_path / "01_raw/feed"
     raw.mkdir(parents=True)
     kept = [

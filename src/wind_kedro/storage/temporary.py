@@ -83,19 +83,18 @@ def sweep(data: Path) -> None:
     Args:
         data: folder of the environment. Its raw layer is left out: feeds clear their own folders, under their own locks.
     """
-    for layer in sorted(path for path in data.glob("*") if path.is_dir() and path.name != "01_raw"):
-        for path in list(_abandoned(layer)):
-            _remove(path)
+    for path in list(_abandoned(data)):
+        _remove(path)
 
 
-def _abandoned(folder: Path) -> Iterator[Path]:
-    for here, folders, files in os.walk(folder):
+def _abandoned(data: Path) -> Iterator[Path]:
+    for here, folders, files in os.walk(data):
         for name in [*folders, *files]:
             found = _NEIGHBOUR.fullmatch(name)
             # A save outside of a run, as from a notebook, holds no lease.
             if found and not (found["pid"] and _is_alive(int(found["pid"]))):
                 yield Path(here, name)
-        folders[:] = [name for name in folders if not name.startswith(".")]
+        folders[:] = [name for name in folders if not name.startswith(".") and Path(here, name) != data / "01_raw"]
 
 
 def _is_alive(pid: int) -> bool:
