@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from wind_kedro.hooks import lease_of
 from wind_kedro.terminal import one_line, open_project, print_table
 
 
@@ -116,7 +117,7 @@ def adopt(options: dict[str, str | None], yes: bool) -> None:
             click.echo(f"version {version} stays refused: {error}", err=True)
             return ""
 
-    with one_line():
+    with one_line(), lease_of(context):
         signed, kept = log.adopt(digest)
         head = trail.adopt()
         kits = Kits(Path(context.config_loader["globals"]["data"]) / "06_models" / "kits").adopt()
