@@ -362,9 +362,7 @@ def _who_makes(dataset: str) -> str:
     from kedro.framework.project import pipelines
 
     if dataset.startswith("params:"):
-        return (
-            f"'{dataset}' is missing: add it to the parameters of the environment (conf/README.md says in which file)"
-        )
+        return f"'{dataset}' is missing: add it to the parameters of the environment (conf/README.md lists the files)"
     pipelines.set_requested(None)
     makers = [
         name for name, pipeline in pipelines.items() if name != "__default__" and dataset in pipeline.all_outputs()

@@ -51,5 +51,5 @@ class Webhook(Channel):
             raise PassingError(f"the server answers {answer.status} {answer.reason}")
         if answer.status not in _SUCCESS:
             # Redacted before it is cut: the end of a cut secret would stay.
-            said = self.redact(answer.content.decode("utf-8", "replace"))[:200]
-            raise self.fault(f"the server answers {answer.status} {answer.reason}: {said}")
+            body = self.redact(answer.content.decode("utf-8", "replace"))[:200]
+            raise self.fault(f"the server answers {answer.status} {answer.reason}: {body}")

@@ -46,7 +46,7 @@ class AuditTrail(AbstractDataset[pd.DataFrame, pd.DataFrame]):
     was, or with its records whole: the file, which is signed, comes first, the head after it, and the next save moves it on. A
     chain of which nothing is left, neither records nor head, begins anew.
 
-    The evidence is worth as much as the key: whoever can use the private key can make the chain anew. This machine also keeps the
+    The evidence is worth as much as the key: the owner of the private key can make the chain anew. This machine also keeps the
     newest head that it has seen beside its keys, so that a cut chain with an older head is found.
 
     Example of a catalog entry::
@@ -185,7 +185,7 @@ class AuditTrail(AbstractDataset[pd.DataFrame, pd.DataFrame]):
         ) == self._end()  # fmt: skip
 
     def _note(self, head: Head) -> None:
-        # The chain is told by its first record.
+        # The first record identifies the chain.
         Keyring().note(self._filepath, Seen(self._hash_of(1) or "", head.sequence, head.sha256))
 
     def _hash_of(self, number: int) -> str | None:

@@ -252,7 +252,7 @@ class _Unit:
                 self._write(engine, kind, target, opened, failed, record)
             except duckdb.Error as error:  # what no reader met
                 for path in self.files:
-                    message = f"{self._where(path)}: its rows cannot be read as the card says ({one_line(error)})"
+                    message = f"{self._where(path)}: its rows cannot be read by the card ({one_line(error)})"
                     failed.setdefault(path, str(SourceError(message)))
                 self._write(engine, kind, target, [], failed, record)
         finally:

@@ -390,14 +390,14 @@ class _Place:
                     raise self._feed.fault(f"{self._feed.url} {what}: {error}") from None
                 if (untrusted := self._feed.untrusted(self._feed.url, error)) is not None:
                     raise untrusted from None
-                said = f"{self._feed.url} {what}: {_words(error)}"
+                problem = f"{self._feed.url} {what}: {_words(error)}"
                 if _may_pass(error):
-                    logger.info("%s", self._feed.fault(said))
-                    raise PassingError(said) from None
+                    logger.info("%s", self._feed.fault(problem))
+                    raise PassingError(problem) from None
                 advice = _advice(error)
                 if advice is None:  # a bug, ours or a library's: its stack is wanted
                     raise
-                raise self._feed.fault(f"{said}; {advice}") from None
+                raise self._feed.fault(f"{problem}; {advice}") from None
 
         return self._feed.retry(attempt)
 
@@ -572,7 +572,7 @@ def _is_plain(mode: int) -> bool:
 
 
 def _is_link(about: dict[str, Any]) -> bool:
-    """Whether an entry is a symbolic link, as far as its file system says."""
+    """Whether an entry is a symbolic link, as far as its file system reports."""
     kind = str(about["type"])
     return bool(about.get("islink")) or "link" in kind or str(about.get("unix.mode", "")).startswith("l")
 

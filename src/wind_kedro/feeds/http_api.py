@@ -539,17 +539,17 @@ class _Session:
     def _check(self, response: Answer, shown: str) -> None:
         """Raise what an answer other than 2xx means."""
         status = response.status
-        said = f"{shown} answered {status} {response.reason}".rstrip()
+        problem = f"{shown} answered {status} {response.reason}".rstrip()
         if status in _SERVER_FAULTS or status in {_REQUEST_TIMEOUT, _TOO_MANY}:
-            raise PassingError(said, _retry_after(response))
+            raise PassingError(problem, _retry_after(response))
         if status in {_UNAUTHORIZED, _FORBIDDEN}:
-            raise self._feed.fault(f"{said}; correct its credentials in conf/local/credentials.yml, or `auth`")
+            raise self._feed.fault(f"{problem}; correct its credentials in conf/local/credentials.yml, or `auth`")
         if status == _NOT_FOUND:
-            raise self._feed.fault(f"{said}; correct `url`")
+            raise self._feed.fault(f"{problem}; correct `url`")
         if status in _CLIENT_FAULTS:
-            raise self._feed.fault(f"{said}; correct `params`, `window` or `paging`")
+            raise self._feed.fault(f"{problem}; correct `params`, `window` or `paging`")
         if status in _REDIRECTS:
-            raise self._feed.fault(f"{said}: it moved to {_target(response)}; correct `url`")
+            raise self._feed.fault(f"{problem}: it moved to {_target(response)}; correct `url`")
 
     def _authorise(self) -> tuple[dict[str, str], dict[str, str]]:
         """Headers and query parameters that say who we are."""

@@ -235,10 +235,10 @@ class _Reading:
             return next(self._chunks, None)
         except DBAPIError as error:
             self._close()
-            said = str(error.orig)
+            problem = str(error.orig)
             if _may_pass(error):
-                raise PassingError(f"{self._feed.url}: {said}") from None
-            raise self._feed.fault(f"{self._feed.url}: {said}; correct {_remedy(error)}") from None
+                raise PassingError(f"{self._feed.url}: {problem}") from None
+            raise self._feed.fault(f"{self._feed.url}: {problem}; correct {_remedy(error)}") from None
         except SQLAlchemyError as error:
             self._close()
             raise self._feed.fault(
@@ -261,7 +261,7 @@ class _Reading:
                 fresh.append(row)
             self._returned[hashed] = cursor
         if unusable and not cursors and self.place.start is None:
-            _before(feed, unusable[0])  # says what is wrong with it
+            _before(feed, unusable[0])  # raises with what is wrong
             raise feed.fault(f"the cursor '{feed.cursor}' holds no value to go on from; name another `cursor`")
         self.place = self._moved(cursors, chunk.last)
         if len(self.place.seen) > feed.remember_at_most:

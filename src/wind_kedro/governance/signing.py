@@ -1,6 +1,6 @@
 """Ed25519 keys that sign what the data folder must not be able to forge, and the newest that this machine has seen of each chain.
 
-Keys are kept outside the data folder, so that whoever can write data cannot sign. The folder is `WIND_KEDRO_KEYS`, else
+Keys are kept outside the data folder, so that a user who can write data cannot sign. The folder is `WIND_KEDRO_KEYS`, else
 ``wind-kedro/keys`` in the user's configuration folder::
 
     signing_key.pem      the private key, mode 0600, made when something is first signed
@@ -191,7 +191,7 @@ class Keyring:
             return None
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise KeyFileError(
-                f"{path}: cannot be read, so older models cannot be told from newer ones: {error}"
+                f"{path}: cannot be read, so older and newer models cannot be distinguished: {error}"
             ) from error
 
     def note(self, place: Path, seen: Seen) -> None:

@@ -113,7 +113,7 @@ def fetch(name: str, objects: Path) -> Forecaster:
     found = _digest(contents)
     if found != name:
         raise ChangedObjectError(f"{folder}: was changed after it was stored (its files have digest {found})")
-    # A private copy of the verified bytes: whoever writes to the store meanwhile changes nothing of what is parsed.
+    # A private copy of the verified bytes: a concurrent write to the store does not change what is parsed.
     with Scratch("model") as private:
         for path, content in contents.items():
             file = Path(private) / path

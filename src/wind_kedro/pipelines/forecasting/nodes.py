@@ -82,10 +82,10 @@ def issue_forecasts(
                 fleet_model = None if member is None else model_versions.version(str(version))
                 forecast = predict_with_fallbacks(fleet_model, due, observations, product, entity_id, version, failures)
                 refused += [f"{product.id}/{entity_id}: {why}" for why in _not_served(due, forecast)]
-                for fallback, (told, shares) in forecast.items():
+                for fallback, (served, shares) in forecast.items():
                     parts.append(
                         forecast_rows(
-                            told,
+                            served,
                             shares,
                             product,
                             fleet,

@@ -171,7 +171,7 @@ def unissued(
                 "message": f"the issue of {due:%Y-%m-%d %H:%M} is not there for {len(lacking)} of {len(product.members)} members "
                 f"({_list(lacking)})",
                 "evidence": f"{share:.0%} of the product's capacity; due after {monitoring.freshness.issue_grace_minutes:g} min",
-                "action": "run feature_engineering and forecasting; their log says why a member was not issued",
+                "action": "run feature_engineering and forecasting; their log has the reason why a member was not issued",
             }
         issue = issues[product.id]
         by_fallback = issue.rows["fallback"] != ""
