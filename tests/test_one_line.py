@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -132,6 +133,29 @@ def test_a_file_of_cards(project: Path, change: Callable[[str], str | bytes], pa
     assert time.monotonic() - begun < PATIENCE
     assert parts in line
     assert "farms" in line
+
+
+@pytest.mark.parametrize(
+    "put",
+    [
+        pytest.param(Path.mkdir, id="a folder"),
+        pytest.param(lambda path: path.symlink_to("nowhere.yml"), id="a link to nowhere"),
+        pytest.param(lambda path: path.symlink_to(path.name), id="a link to itself"),
+        pytest.param(os.mkfifo, id="a pipe"),
+    ],
+)
+def test_what_is_no_file_is_not_passed_over(project: Path, put: Callable[[Path], None]) -> None:
+    (project / "conf/mine").mkdir()
+    put(project / "conf/mine/farms.yml")
+    assert "conf/mine/farms.yml: is no regular file" in one_line(type_in("wind", "--env", "mine", "farms"), put)
+
+
+def test_what_stands_at_a_key_that_no_card_has_is_not_repeated(project: Path) -> None:
+    path = project / "conf/base/farms.yml"
+    path.write_text(path.read_text().replace("  name: Hill", "  name: Hill\n  password: hunter2", 1))
+    line = one_line(type_in("wind", "farms"), "password")
+    assert "password" in line
+    assert "hunter2" not in line
 
 
 def test_a_byte_order_mark_is_read(project: Path) -> None:

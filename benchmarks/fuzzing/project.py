@@ -263,13 +263,17 @@ _LAYER = {"observations": "03_primary", "data_quality": "03_primary", "readiness
 
 
 def table(folder: Path, name: str) -> pd.DataFrame | None:
-    """A table that a run left in a project; None if there is none."""
+    """A table that a run left in a project; None if there is none that can be read."""
     path = folder / "data" / ENVIRONMENT / _LAYER.get(name, "02_intermediate") / f"{name}.parquet"
     if not path.exists():
         return None
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    return pq.read_table(path, use_threads=False, pre_buffer=False).to_pandas(use_threads=False)
+    try:
+        return pq.read_table(path, use_threads=False, pre_buffer=False).to_pandas(use_threads=False)
+    except (OSError, pa.ArrowInvalid):
+        return None
 
 
 def tables(folder: Path) -> dict[str, pd.DataFrame]:

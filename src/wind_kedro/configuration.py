@@ -15,6 +15,9 @@ from yaml import YAMLError
 from wind_kedro.bounds import check_yaml
 from wind_kedro.errors import WindKedroError
 
+#: Kedro passes over a name with one of these that is no file, and the values of base would then hold in silence.
+_SUFFIXES = {".yml", ".yaml", ".json"}
+
 
 class ConfigurationError(WindKedroError):
     """A file of the configuration cannot be read; the message names it."""
@@ -50,7 +53,7 @@ class BoundedConfigLoader(OmegaConfigLoader):
             if not self.ignore_hidden or not self._is_hidden(each)
         }
         configs = {}
-        for path in sorted(path for path in found if self._is_valid_config_path(path)):
+        for path in sorted(path for path in found if path.suffix in _SUFFIXES):
             configs[path] = self._read(path)
             processed_files.add(path)
             if read_environment_variables:
@@ -61,10 +64,18 @@ class BoundedConfigLoader(OmegaConfigLoader):
             raise ConfigurationError(f"{' '.join(str(error).split())}: keep it in one of them") from None
         return configs
 
+    def _is_hidden(self, path: str) -> bool:
+        try:
+            return bool(super()._is_hidden(path))
+        except (OSError, RuntimeError):  # a link to itself has no place; reading names it
+            return False
+
     def _read(self, path: Path) -> DictConfig:
         # As in the messages about cards: conf/base/farms.yml.
         source = Path(self.conf_source).parent
         where = (path.relative_to(source) if path.is_relative_to(source) else path).as_posix()
+        if not self._fs.isfile(path.as_posix()):  # opening a pipe would wait for ever
+            raise ConfigurationError(f"{where}: is no regular file; put the file there, or remove it")
         try:
             with self._fs.open(path.as_posix()) as file:
                 text = check_yaml(file.read(), where)
