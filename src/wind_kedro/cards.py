@@ -715,7 +715,7 @@ class Fleet(Card):
         """The farms behind an entity: a farm itself, or a group's members."""
         card = self._by_id.get(entity_id)
         if card is None:
-            raise CardError(f"no farm or group '{entity_id}'; the cards know {', '.join(self._by_id)}")
+            raise CardError(f"no farm or group '{shown(entity_id)}'; the cards know {', '.join(self._by_id)}")
         return [card] if isinstance(card, Farm) else [self.farm(farm_id) for farm_id in card.farms]
 
     def portfolios_of(self, product: Product) -> list[Group]:
@@ -754,7 +754,7 @@ CardT = TypeVar("CardT", Market, Product)
 def _pick(cards: Iterable[CardT], card_id: str, kind: str) -> CardT:
     by_id = {card.id: card for card in cards}
     if card_id not in by_id:
-        raise CardError(f"no {kind} '{card_id}'; the cards know {', '.join(by_id)}")
+        raise CardError(f"no {kind} '{shown(card_id)}'; the cards know {', '.join(by_id)}")
     return by_id[card_id]
 
 

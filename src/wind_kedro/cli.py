@@ -312,24 +312,24 @@ def _intervention(name: str, kind: Kind, *, about: str) -> None:
         product_id: str,
         author: str,
         reason: str,
-        **said: Any,
+        **given: Any,
     ) -> None:
         from wind_kedro.contracts import Interventions
-        from wind_kedro.errors import WindKedroError
+        from wind_kedro.errors import WindKedroError, shown
         from wind_kedro.interventions import intervene
 
         fleet, context = _open(options)
         with _one_line():
             _must_be_on_cards(fleet, entity_id, product_id)
             candidates = context.params["training"].candidates
-            if said.get("model") and said["model"] not in candidates:
-                raise WindKedroError(f"no candidate '{said['model']}'; there are {', '.join(candidates)}")
-            span = {name: _utc(said[name], f"--{name}") for name in ("begin", "end") if said.get(name)}
+            if given.get("model") and given["model"] not in candidates:
+                raise WindKedroError(f"no candidate '{shown(given['model'])}'; there are {', '.join(candidates)}")
+            span = {name: _utc(given[name], f"--{name}") for name in ("begin", "end") if given.get(name)}
             log = context.catalog["interventions"].writable()
             with lease_of(context):
                 entry = intervene(
                     log.load(), kind, entity_id, author=author, reason=reason, effective_at=context.params["clock"].as_of,
-                    product_id=product_id, model=said.get("model") or "", **span,
+                    product_id=product_id, model=given.get("model") or "", **span,
                 )  # fmt: skip
                 log.save(Interventions.validate(entry))
         click.echo(f"Written down as intervention {entry['intervention'].iloc[0]}: trainings from now on heed it.")

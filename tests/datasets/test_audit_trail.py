@@ -144,7 +144,9 @@ def test_whenever_a_run_is_killed_the_next_goes_on(
             patch.setattr(audit_trail if moment == "_write_signed" else AuditTrail, moment, killed)
             with pytest.raises(KilledError):
                 audit.save(records(2))
-        assert audit.verify() == []
+        # The first records have no head yet: as if it had been removed, until the next run has written it.
+        without_head = first and moment == "_keep"
+        assert ["the head is missing" in line for line in audit.verify()] == [True] * without_head
     audit.save(records(3))
     assert audit.verify() == []
     days = [2, 1, 2, 3] if moment == "_keep" else [1, 3]

@@ -243,6 +243,20 @@ def test_names_that_no_folder_can_hold_are_refused(open_remote: Callable[[str], 
     )
 
 
+def test_what_is_too_deep_is_refused_and_the_rest_lands(open_remote: Callable[[str], Any], raw: Path) -> None:
+    remote = open_remote("folder")
+    remote.put("sound.csv", "sound")
+    remote.put("/".join(["d"] * 80 + ["deep.csv"]), "x")
+    feed = build_feed(
+        "coast", {"kind": "drop_folder", "into": "drop", "settle_seconds": 0, "glob": "**/*.csv", **remote.card()}
+    )
+    assert isinstance(feed, DropFolder)
+    landed = pull(raw, feed)
+    assert contents(landed) == [("sound.csv", "sound")]
+    [fault] = [fault for batch in landed for fault in batch.faults]
+    assert fault.endswith("is more than 64 folders deep: refused")
+
+
 def test_a_bucket_may_hold_a_file_and_a_folder_of_one_name(open_remote: Callable[[str], Any], raw: Path) -> None:
     remote = open_remote("s3")
     for name in ("a", "a/b", "a/b/c"):

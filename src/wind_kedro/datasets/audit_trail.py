@@ -108,9 +108,8 @@ class AuditTrail(AbstractDataset[pd.DataFrame, pd.DataFrame]):
         found = []
         if fault:
             # Without a head the records can only be held against one another.
-            there = bool(self._files()) or self._head.exists()
             kept = self._end()
-            found = [fault] if there and not self._is_first() else []
+            found = [fault] if self._files() or self._head.exists() else []
         found += faults(self._records(), kept, self._reached(kept))
         seen = Keyring().seen(self._filepath)
         if seen is not None and self._hash_of(seen.number) != seen.digest:
@@ -153,7 +152,11 @@ class AuditTrail(AbstractDataset[pd.DataFrame, pd.DataFrame]):
     def _signed_head(self) -> tuple[Head, str, str]:
         """The head, the digest of the files up to it, and why it does not count; empty: it does."""
         if not self._head.is_file():
-            return Head(), "", f"{self._head}: the head is missing: it was removed, perhaps with records"
+            return (
+                Head(),
+                "",
+                f"{self._head}: the head is missing: removed, perhaps with records, or never written by a first run that was killed",
+            )
         try:
             found = json.loads(self._head.read_text("utf-8"))
             content = {name: found[name] for name in ("sequence", "sha256", "files")}
@@ -234,9 +237,10 @@ class AuditTrail(AbstractDataset[pd.DataFrame, pd.DataFrame]):
         head, files, fault = self._signed_head()
         beyond = any(int(file.stem[13:]) > head.sequence for file in self._files())
         if fault or beyond or files != self._files_digest(head) or self._is_older(head):
-            if broken := self.verify():
+            end = self._end()
+            if broken := faults(self._records(), end, end) if self._is_first() else self.verify():
                 raise self._broken(broken)
-            return self._end()
+            return end
         return head
 
     def _is_older(self, head: Head) -> bool:

@@ -306,10 +306,9 @@ class _Place:
 
     def _walk(self, folder: str, depth: int) -> Iterator[_File | _Refused]:
         for number, about in enumerate(self._entries(folder)):
-            if number >= _MAX_ENTRIES or depth > _MAX_DEPTH:
+            if number >= _MAX_ENTRIES:
                 raise self._feed.fault(
-                    f"{self._feed.url}: more than {_MAX_ENTRIES:,} entries in a folder, or {_MAX_DEPTH} folders deep; give "
-                    "a narrower `glob`, or split the folder"
+                    f"{self._feed.url}: more than {_MAX_ENTRIES:,} entries in a folder; split it, or narrow the `glob`"
                 )
             path = str(about["name"]).rstrip("/")
             name = path.rpartition("/")[2]
@@ -322,6 +321,8 @@ class _Place:
                 continue
             if (reason := self._why_not(below, about)) is not None:
                 yield _Refused(below, reason)
+            elif is_folder and depth == _MAX_DEPTH:
+                yield _Refused(below, f"is more than {_MAX_DEPTH} folders deep")
             elif is_folder:
                 yield from self._walk(path, depth + 1)
             else:
