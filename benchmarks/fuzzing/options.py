@@ -177,7 +177,7 @@ COMMANDS: dict[str, tuple[tuple[str, ...], list[str], str]] = {
     ),
     "explain_farm": (("wind", *ENV, "explain", "--issued-at", "2024-01-28T06:00", "--farm", "{}"), _NAMES, ""),
     "reproduce": (("wind", *ENV, "reproduce", "--version", "{}"), _NAMES, ""),
-    "unknown_command": (("wind", *ENV, "{}"), ["nope", "", "farms2", "--", "__init__", "\x00"], ""),
+    "unknown_command": (("wind", *ENV, "{}"), ["nope", "", "farms2", "--", "__init__"], ""),
 }
 #: What may be taken: a value of it that is sound, or that means nothing else than none.
 _SOUND = {"test/", "clock.as_of", "conf/test"}

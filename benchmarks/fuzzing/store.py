@@ -262,7 +262,7 @@ _of_promotions(
 )
 _of_promotions("a_forged_promotion", _forged, hit=True)
 _of_promotions("an_altered_promotion", _altered, hit=True)
-_of_promotions("an_empty_promotion", lambda folder, _: (folder / "000002.parquet").write_bytes(b"") and None, hit=False)
+_of_promotions("an_empty_promotion", lambda folder, _: (folder / "000002.parquet").write_bytes(b"") and None, hit=True)
 _of_promotions("a_promotion_that_is_a_folder", lambda folder, _: (folder / "000002.parquet").mkdir(), hit=False)
 _of_promotions(
     "strangers_beside_promotions",

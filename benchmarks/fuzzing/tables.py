@@ -478,7 +478,9 @@ def errors(export: Export, book: Any) -> None:
     sheet = book["Data"]
     for row in export.rng.choice(np.arange(2, sheet.max_row + 1), 20, replace=False):
         sheet.cell(int(row), 3).value = str(export.rng.choice(["#VALUE!", "#REF!", "#DIV/0!", "#N/A"]))
-        export.records[int(row) - 2].fate = "aside"
+        # A cell of Excel's own type for errors: a missing value, or a row set aside, and no number.
+        record = export.records[int(row) - 2]
+        record.fate, record.values["power_kw"] = "any", float("nan")
 
 
 @excel
