@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -224,6 +225,18 @@ def test_a_column_of_parquet_that_stands_twice_is_refused(tmp_path: Path, cards:
     pq.write_table(pa.Table.from_arrays(columns, ["time", "turbine", "power", "power"]), tmp_path / "hill.parquet")
     with pytest.raises(SourceError, match=r"column 'power' stands 2 times"):
         read(tmp_path, one_farm(cards, path="hill.parquet", format="parquet"))
+
+
+def test_a_page_that_does_not_fit_its_checksum_is_refused(tmp_path: Path, cards: dict[str, Any]) -> None:
+    rows = pd.DataFrame({"time": "2024-01-01", "turbine": "T0", "power": [float(number) for number in range(1000)]})
+    rows.to_parquet(tmp_path / "hill.parquet", compression=None, use_dictionary=False, write_page_checksum=True)
+    cards = one_farm(cards, path="hill.parquet", format="parquet")
+    assert len(read(tmp_path, cards)) == 1000
+    data = (tmp_path / "hill.parquet").read_bytes()
+    at = data.index(np.arange(500, 510, dtype=float).tobytes())
+    (tmp_path / "hill.parquet").write_bytes(data[:at] + bytes(8) + data[at + 8 :])
+    with pytest.raises(SourceError, match="CRC checksum verification failed"):
+        read(tmp_path, cards)
 
 
 def test_names_that_are_no_files_are_faults(tmp_path: Path, cards: dict[str, Any]) -> None:

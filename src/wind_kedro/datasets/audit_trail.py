@@ -155,7 +155,7 @@ class AuditTrail(AbstractDataset[pd.DataFrame, pd.DataFrame]):
             return (
                 Head(),
                 "",
-                f"{self._head}: the head is missing: removed, perhaps with records, or never written by a first run that was killed",
+                f"{self._head}: the head is missing: removed, perhaps with records, or not written as the first run was killed",
             )
         try:
             found = json.loads(self._head.read_text("utf-8"))

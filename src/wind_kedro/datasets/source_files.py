@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _BLOCK_BYTES = 1 << 22
+_BATCH_ROWS = 1 << 17
 _LF, _CR = 10, 13
 #: Characters of a line. Two hundred turbines with forty signals each take a tenth of it.
 MAX_LINE = 1 << 20
@@ -453,27 +454,44 @@ def _read_parquet(reading: Reading) -> tuple[list[str], int, int]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    source = reading.source
-    read = f"read_parquet({text(literal(reading.file))}, hive_partitioning=false, file_row_number=true)"
+    check_parquet(reading.file)
     try:
-        check_parquet(reading.file)
-        with pq.ParquetFile(reading.file) as file:
-            counted, found = file.metadata.num_rows, file.schema_arrow.names
-        table = reading.engine.sql(f"SELECT * EXCLUDE (file_row_number) FROM {read}")  # noqa: S608
-        # A column that stands twice is given another name by DuckDB, and is refused under its own.
-        types = dict(zip(found, map(str, table.types), strict=True))
-        folders = {column: value for column, value in _in_folders(reading.path).items() if column not in types}
-        values = "".join(
-            f", {_parquet_text(column, types[column], source) if column in types else folders[column]} AS {name(column)}"
-            for column in dict.fromkeys(reading.choose([*found, *folders]))
-        )
-        rows = f"SELECT file_row_number + 1 AS source_row, CAST(NULL AS VARCHAR) AS fault{values} FROM {read}"  # noqa: S608
-        written = reading.engine.execute(f"COPY ({rows}) TO {text(str(reading.target))} (FORMAT parquet)").fetchall()[
-            0
-        ][0]
-    except (duckdb.Error, pa.ArrowException) as error:
+        # DuckDB does not look at the checksums of pages.
+        with pq.ParquetFile(reading.file, page_checksum_verification=True) as file:
+            found = file.schema_arrow.names
+            folders = {column: value for column, value in _in_folders(reading.path).items() if column not in found}
+            wanted = list(dict.fromkeys(reading.choose([*found, *folders])))
+            own = [column for column in wanted if column in found] or found[:1]
+            typed = pa.schema([_readable(file.schema_arrow.field(column), f"c{at}") for at, column in enumerate(own)])
+            batch = typed.empty_table()
+            reading.engine.register("batch", batch)
+            types = map(str, reading.engine.sql("SELECT * FROM batch").types)
+            given = {
+                column: _parquet_text(f"c{at}", kind, reading.source)
+                for at, (column, kind) in enumerate(zip(own, types, strict=True))
+            } | folders
+            values = "".join(f", {given[column]} AS {name(column)}" for column in wanted)
+
+            def rows() -> Iterator[pa.Table]:
+                number = 1
+                for part in file.iter_batches(_BATCH_ROWS, columns=own):
+                    columns = [part.column(column).cast(typed.field(at).type) for at, column in enumerate(own)]
+                    numbers = pa.array(range(number, number + part.num_rows), pa.int64())
+                    number += part.num_rows
+                    yield pa.Table.from_arrays([*columns, numbers], [*typed.names, "source_row"])
+
+            written = _write(reading, rows(), f"SELECT source_row, CAST(NULL AS VARCHAR) AS fault{values} FROM batch")  # noqa: S608
+            return [*found, *folders], written, file.metadata.num_rows
+    except (duckdb.Error, pa.ArrowException, OSError) as error:
         raise reading.error(f"not a readable Parquet file ({one_line(error)}); fetch it again") from None
-    return [*found, *folders], int(written), counted
+
+
+def _readable(field: pa.Field, new_name: str) -> pa.Field:
+    """A column under another name, in a type that DuckDB reads."""
+    import pyarrow as pa
+
+    kind = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
+    return pa.field(new_name, pa.float32() if pa.types.is_float16(kind) else kind)
 
 
 def _in_folders(path: Path) -> dict[str, str]:
