@@ -133,7 +133,11 @@ def test_a_zip_that_lies_about_its_sizes(tmp_path: Path) -> None:
         bounds.check_zip(_write(tmp_path, lie, "lie.xlsx"))
 
 
-@pytest.mark.parametrize("content", [b"", b"PK\x05\x06", b"<html>", _zip({"a": b"abc" * 1_000})[:-30]])
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"PK\x05\x06", b"<html>", _zip({"a": b"abc" * 1_000})[:-30]],
+    ids=["empty", "end", "HTML", "cut off"],
+)
 def test_a_damaged_zip_is_refused(tmp_path: Path, content: bytes) -> None:
     with pytest.raises(MalformedError, match="not a sound zip"):
         bounds.check_zip(_write(tmp_path, content, "export.xlsx"))
