@@ -144,7 +144,8 @@ def test_every_output_of_the_catalog_exists(test_env_project, config):
 
 
 def test_nothing_half_written_is_left(test_env_project):
-    assert list((test_env_project / "data").rglob(".*")) == []
+    hidden = {path.name for path in (test_env_project / "data").rglob(".*")}
+    assert hidden <= {".lease-tables.lock"}  # the lock that a lease holds stays, without a holder
 
 
 # --- what was wrong with the data, and what was found ----------------------------------------------------------------
