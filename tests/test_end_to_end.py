@@ -22,6 +22,7 @@ from kedro.config import OmegaConfigLoader
 
 from wind_kedro.cards import Fleet
 from wind_kedro.columns import quantile_columns
+from wind_kedro.governance.promotions import LINKS
 from wind_kedro.pipeline_registry import register_pipelines
 from wind_kedro.settings import CONFIG_LOADER_ARGS
 
@@ -55,7 +56,7 @@ TABLES = {
     "incidents": "07_model_output/incidents",
 }
 #: Says when and by which MLflow run, which no two runs share.
-NEVER_THE_SAME = ["run_id", "recorded_at"]
+NEVER_THE_SAME = ["run_id", "recorded_at", "manifest_sha256", *LINKS]  # a manifest names its run
 
 
 def read(project: Path, name: str) -> pd.DataFrame:
