@@ -204,7 +204,7 @@ def test_another_file_of_the_configuration(project: Path, name: str, content: st
         ("audit", "head"),
         ("promotions", "filepath"),
         ("signals_raw", "root"),
-        ("weather_raw", "grids"),
+        ("weather_raw", "kept"),
         ("raw_files", "manifest"),
         ("model_versions", "objects"),
         ("landed", "root"),

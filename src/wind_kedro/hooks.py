@@ -59,7 +59,7 @@ _SHOWN = 5
 
 
 #: Findings in data that a run had to do without. Other errors, such as a suspected unit, are incidents of monitoring.
-_NOT_USED = ("source_unreadable", "rows_lost", "quarantined", "nothing_available")
+_NOT_USED = ("source_unreadable", "rows_lost", "quarantined")
 
 
 class RunHooks:
@@ -188,7 +188,10 @@ class RunHooks:
             if messages:
                 errors.append(ModelFailureError("\n".join([*messages[:_SHOWN], *more])))
         if "incidents" in made:
-            errors += self._incident_errors(catalog.load("incidents"))
+            incidents = catalog.load("incidents")
+            if errors and "data_quality" in made:  # reported above
+                incidents = incidents[~incidents["kind"].isin(_NOT_USED)]
+            errors += self._incident_errors(incidents)
         if "landed" in made:
             failures = catalog.load("landed").failures
             if failures:
