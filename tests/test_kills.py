@@ -218,8 +218,8 @@ def test_two_undisturbed_runs_are_equal(proof: Proof) -> None:
     [
         ("data_engineering", "duckdb ends", "02_intermediate"),
         ("data_engineering", "os.rename", "03_primary/observations"),
-        ("training", "os.link", "06_models/promotions"),
-        ("forecasting", "os.rename", "07_model_output/forecasts"),
+        pytest.param("training", "os.link", "06_models/promotions", marks=pytest.mark.long),
+        pytest.param("forecasting", "os.rename", "07_model_output/forecasts", marks=pytest.mark.long),
     ],
 )
 def test_a_rerun_after_a_kill_is_as_if_nothing_had_happened(proof: Proof, stage: str, kind: str, path: str) -> None:
