@@ -167,7 +167,7 @@ def test_a_column_that_says_nothing_yet_is_still_there(history: MakeHistory) -> 
             "reason": ["first"],
         }
     ).assign(promoted_at=time, trained_through=time, available_at=time, recorded_at=time)
-    first = first.assign(promotion=1, parent=0, action="train", author="")
+    first = first.assign(promotion=1, parent=0, action="train", author="", manifest_sha256="")
     first = contracts.Promotions.validate(first)
     promotions = history("Promotions", ["product_id", "promoted_at"])
     promotions.save(first)

@@ -219,5 +219,5 @@ def test_what_was_seen_and_cannot_be_read_is_no_reason_to_trust(ring: Keyring, t
     ring.note(tmp_path, Seen("a", 2, "x"))
     (file,) = (ring.folder / "seen").iterdir()
     file.write_text("{}")
-    with pytest.raises(KeyFileError, match="older models cannot be told from newer ones"):
+    with pytest.raises(KeyFileError, match="older and newer models cannot be distinguished"):
         ring.seen(tmp_path)
