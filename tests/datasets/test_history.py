@@ -167,7 +167,17 @@ def test_a_column_that_says_nothing_yet_is_still_there(history: MakeHistory) -> 
             "reason": ["first"],
         }
     ).assign(promoted_at=time, trained_through=time, available_at=time, recorded_at=time)
-    first = first.assign(promotion=1, parent=0, action="train", author="", manifest_sha256="")
+    first = first.assign(
+        promotion=1,
+        parent=0,
+        action="train",
+        author="",
+        manifest_sha256="",
+        chain="c",
+        previous_sha256="0" * 64,
+        key_id="k",
+        signature="0" * 128,
+    )
     first = contracts.Promotions.validate(first)
     promotions = history("Promotions", ["product_id", "promoted_at"])
     promotions.save(first)
