@@ -64,8 +64,8 @@ def _mendable(error: Exception) -> OneLine | None:
         line = " ".join(str(error).split())
     elif isinstance(error, getattr(sys.modules.get("sqlalchemy.exc"), "DBAPIError", ())):  # feeds name their own
         line = (
-            f"the database of MLflow cannot be used ({getattr(error, 'orig', error)}): restore the file that mlflow_tracking_uri in mlflow.yml "
-            "names, or move it away and train again"
+            f"the database of MLflow cannot be used ({getattr(error, 'orig', error)}): restore the file that "
+            "mlflow_tracking_uri in mlflow.yml names, or move it away and train again"
         )
     elif isinstance(error, OSError) and error.errno in _OF_THE_MACHINE:
         line = f"{shown(error.filename or 'the system')}: {error.strerror}"
