@@ -1236,14 +1236,8 @@ def no_file(export: Export) -> None:
     export.place = lambda folder: None
     if export.rng.random() < 0.5:
         export.card["signals"]["path"] = f"{export.farm_id}/nothing_*.csv"
+        export.shown = ["nothing_"]
     _nothing_to_read(export)
-
-
-@mutation("place")
-def a_name_too_long_on_the_card(export: Export) -> None:
-    export.card["signals"]["path"] = f"{export.farm_id}/" + "n" * int(export.rng.choice([300, 5_000])) + ".csv"
-    _nothing_to_read(export)
-    export.shown = [export.farm_id]
 
 
 @mutation("place")
