@@ -451,8 +451,11 @@ def rows_that_contradict(export: Export) -> None:
         other.written["power_kw"] = repr(round(record.values["power_kw"] + 111.0, 1))
         other.fate = record.fate = "aside"
         export.records.append(other)
-        if export.layout == "wide":
+        if export.layout == "wide":  # the other turbine's cells of that line are blank, which contradicts, too
             export.more += 1
+            for twin in export.records:
+                if twin.at == record.at and twin.turbine != record.turbine and twin.fate == "kept":
+                    twin.fate = "any"
         if export.layout == "long":
             # Its other values stand twice: how these become rows is the pipeline's to say.
             other.fate = record.fate = "any"
