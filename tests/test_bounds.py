@@ -113,6 +113,20 @@ def test_a_workbook_is_a_sound_zip(tmp_path: Path) -> None:
     bounds.check_zip(tmp_path / "export.xlsx")
 
 
+@pytest.mark.parametrize("far", ["XFD1048576", "ZZ50000"])
+def test_a_cell_far_beside_the_table(tmp_path: Path, far: str) -> None:
+    """A parser makes the whole rectangle between the first and the last cell."""
+    openpyxl = pytest.importorskip("openpyxl")
+    book = openpyxl.Workbook()
+    book.active["A1"] = book.active["AB900"] = 1.0
+    book.save(tmp_path / "export.xlsx")
+    bounds.check_workbook(tmp_path / "export.xlsx")
+    book.active[far] = 1.0
+    book.save(tmp_path / "far.xlsx")
+    with pytest.raises(TooLargeError, match=r"span .* rows and .* columns"):
+        bounds.check_workbook(tmp_path / "far.xlsx")
+
+
 def test_zip_bounds(tmp_path: Path) -> None:
     many = _write(tmp_path, _zip({f"{number}.xml": b"x" for number in range(11)}), "many.xlsx")
     with pytest.raises(TooLargeError, match="11 entries"):

@@ -158,6 +158,12 @@ def test_what_stands_at_a_key_that_no_card_has_is_not_repeated(project: Path) ->
     assert "hunter2" not in line
 
 
+@pytest.mark.parametrize("content", [b"no database" * 100, b"SQLite format 3\0" + bytes(4000)], ids=["text", "zeros"])
+def test_a_broken_database_of_mlflow(project: Path, content: bytes) -> None:
+    (project / "mlflow.db").write_bytes(content)
+    assert "database of MLflow" in one_line(type_in("wind", "readiness"), content)
+
+
 def test_a_byte_order_mark_is_read(project: Path) -> None:
     file = project / "conf/base/farms.yml"
     file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes())

@@ -539,6 +539,8 @@ def a_number_without_end(cards: Cards) -> None:
 def a_path_that_leaves(cards: Cards) -> None:
     farm = cards.farm()
     paths = [
+        "n" * 300 + ".csv",
+        "n" * 5_000 + ".csv",
         "/etc/passwd",
         "../../../../../../etc/passwd",
         "~/x.csv",

@@ -451,8 +451,11 @@ def rows_that_contradict(export: Export) -> None:
         other.written["power_kw"] = repr(round(record.values["power_kw"] + 111.0, 1))
         other.fate = record.fate = "aside"
         export.records.append(other)
-        if export.layout == "wide":
+        if export.layout == "wide":  # the other turbine's cells of that line are blank, which contradicts, too
             export.more += 1
+            for twin in export.records:
+                if twin.at == record.at and twin.turbine != record.turbine and twin.fate == "kept":
+                    twin.fate = "any"
         if export.layout == "long":
             # Its other values stand twice: how these become rows is the pipeline's to say.
             other.fate = record.fate = "any"
@@ -1236,14 +1239,8 @@ def no_file(export: Export) -> None:
     export.place = lambda folder: None
     if export.rng.random() < 0.5:
         export.card["signals"]["path"] = f"{export.farm_id}/nothing_*.csv"
+        export.shown = ["nothing_"]
     _nothing_to_read(export)
-
-
-@mutation("place")
-def a_name_too_long_on_the_card(export: Export) -> None:
-    export.card["signals"]["path"] = f"{export.farm_id}/" + "n" * int(export.rng.choice([300, 5_000])) + ".csv"
-    _nothing_to_read(export)
-    export.shown = [export.farm_id]
 
 
 @mutation("place")

@@ -27,7 +27,6 @@ _ALONE = {
     "a_bomb",
     "no_file",
     "a_pipe_of_that_name",
-    "a_name_too_long_on_the_card",
     "a_link_to_nowhere",
     "cut_in_the_middle",
     "only_cr",

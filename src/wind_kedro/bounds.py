@@ -37,6 +37,9 @@ PACKED_BYTES = 64 * 1024
 MAX_ZIP_ENTRIES = 10_000
 #: Most bytes that a zip archive may unpack to. A workbook is parsed in memory; a full sheet of 20 columns has about 1 GiB of XML.
 MAX_ZIP_BYTES = 2 * GIB
+#: Most cells of the rectangle that the cells of a sheet span: a parser holds all of it, empty cells too, 32 bytes each. A sheet
+#: of all its 1,048,576 rows may have 28 columns.
+MAX_SHEET_CELLS = 30_000_000
 
 #: Most bytes of a JSON document that is parsed in memory; Python objects take about ten times as much.
 MAX_JSON_BYTES = 64 * MIB
@@ -64,6 +67,9 @@ MAX_GRID_VALUES = 500_000_000
 
 _GZIP = 31  # zlib's window bits for a gzip header and trailer
 _RAW = -15  # zlib's window bits for DEFLATE alone, as in zip archives
+#: Where a cell or a row of a sheet is; Excel's last cell is XFD1048576.
+_CELL = re.compile(rb"""[ \t\r\n]r=["']([A-Z]{0,3})([0-9]{1,7})["']""")
+_CELL_BYTES = 16  # the longest of these
 _ZIP_HEADER = struct.Struct("<26xHH")  # lengths of name and extra field, at the end of a local file header
 _PARQUET_TAIL_BYTES = 8  # length of the footer and the magic number
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -229,6 +235,49 @@ def check_zip(path: Path, *, max_bytes: int = MAX_ZIP_BYTES, max_entries: int = 
                 _count_deflated(packed, real, what)
             else:
                 raise MalformedError(f"{what}: compression method {entry.compress_type} is not supported; save it anew")
+
+
+def check_workbook(path: Path, *, max_cells: int = MAX_SHEET_CELLS) -> None:
+    """Check a workbook (.xlsx) before a parser opens it: the archive, and the rectangle of each sheet.
+
+    Args:
+        path: the file.
+        max_cells: most cells of a rectangle.
+
+    Raises:
+        MalformedError: as `check_zip`.
+        TooLargeError: if a bound is passed.
+        OSError: if the file cannot be read.
+    """
+    import zipfile
+
+    check_zip(path)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            for entry in archive.infolist():
+                if not entry.filename.startswith("xl/worksheets/"):
+                    continue
+                rows, columns, rest = 1, 1, b""
+                with archive.open(entry) as sheet:
+                    while block := sheet.read(BLOCK_BYTES):
+                        for column, row in _CELL.findall(rest + block):
+                            rows, columns = max(rows, int(row)), max(columns, _column(column))
+                        rest = block[-_CELL_BYTES:]
+                if rows * columns > max_cells:
+                    raise TooLargeError(
+                        f"{path.name}: the cells of a sheet span {rows:,} rows and {columns:,} columns, at most "
+                        f"{max_cells:,} cells are read; remove what stands far below or beside the table"
+                    )
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
+        raise MalformedError(f"{path.name}: not a sound zip archive ({_line(error)}); fetch it again") from None
+
+
+def _column(letters: bytes) -> int:
+    """The number of a column, 1 for A."""
+    number = 0
+    for letter in letters:
+        number = 26 * number + letter - ord("A") + 1
+    return number
 
 
 def _count_deflated(packed: Iterable[bytes], meter: Meter, what: str) -> None:

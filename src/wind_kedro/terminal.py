@@ -6,6 +6,7 @@ import errno
 import logging
 import os
 import re
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -61,6 +62,11 @@ def _mendable(error: Exception) -> OneLine | None:
         line = "\n".join(f"mlflow.yml: {said_of_field(fault)}" for fault in error.errors())
     elif typed or isinstance(error, DatasetError | MissingConfigException | OmegaConfBaseException | YAMLError):
         line = " ".join(str(error).split())
+    elif isinstance(error, getattr(sys.modules.get("sqlalchemy.exc"), "DBAPIError", ())):  # feeds name their own
+        line = (
+            f"the database of MLflow cannot be used ({getattr(error, 'orig', error)}): restore the file that "
+            "mlflow_tracking_uri in mlflow.yml names, or move it away and train again"
+        )
     elif isinstance(error, OSError) and error.errno in _OF_THE_MACHINE:
         line = f"{shown(error.filename or 'the system')}: {error.strerror}"
     return None if line is None else OneLine(line)

@@ -19,7 +19,7 @@ from urllib.parse import unquote
 import numpy as np
 from kedro.io.core import DatasetError
 
-from wind_kedro.bounds import MalformedError, TooLargeError, blocks, check_parquet, check_zip
+from wind_kedro.bounds import MalformedError, TooLargeError, blocks, check_parquet, check_workbook
 from wind_kedro.cards import LANDED_AT, Source
 from wind_kedro.errors import WindKedroError
 from wind_kedro.feeds.compaction import uncovered
@@ -417,7 +417,7 @@ def _sheet_rows(reading: Reading) -> list[list[str]]:
     with reading.file.open("rb") as file:
         packed = file.read(2) == b"PK"  # workbooks older than 2007 are not
     if packed:
-        check_zip(reading.file)
+        check_workbook(reading.file)
     try:
         with CalamineWorkbook.from_path(reading.file) as book:
             if not book.sheet_names or sheet not in {None, *book.sheet_names}:

@@ -130,7 +130,7 @@ def _read(path: Path, given: Mapping[str, Any], most: int) -> Sample:
             return _read_parquet(path, findings)
         if path.suffix.lower() in {".xlsx", ".xls", ".xlsb", ".ods", ".xlsm"}:
             if magic[:2] == b"PK":  # workbooks older than 2007 are not packed
-                bounds.check_zip(path)
+                bounds.check_workbook(path)
             return _read_excel(path, findings)
         return _read_csv(path, findings, most)
     except OSError as error:
