@@ -134,6 +134,8 @@ def at(number: int, change: Callable[[bytes], bytes], data: bytes = BYTES) -> by
         ("a.csv", at(500, lambda line: line[:-1] + b"\r"), {}),
         ("a.csv", BYTES.replace(b"\n", b"\r"), {}),
         ("a.csv", BYTES[:-1], {}),
+        ("a.csv", BYTES.replace(b"\n", b"\r")[:-1], {}),
+        ("a.csv", at(999, lambda line: line[:-1] + b"\r"), {}),
         ("a.csv.gz", gzip.compress(BYTES) + bytes(512), {}),
         ("a.csv.gz", gzip.compress(BYTES[:5000]) + gzip.compress(BYTES[5000:]), {}),
         ("a.csv", BYTES.replace(b"\n", b",\x80\n"), {"encoding": "latin-1"}),
@@ -143,7 +145,8 @@ def at(number: int, change: Callable[[bytes], bytes], data: bytes = BYTES) -> by
         ("a.csv", BYTES.decode().replace("\n", ",\u0a0d\n").encode("utf-16"), {"encoding": "utf-16"}),
     ],
     ids=[
-        "mixed newlines", "one CRLF", "one CR", "CR alone", "no last newline", "zeros behind gzip", "members of gzip",
+        "mixed newlines", "one CRLF", "one CR", "CR alone", "no last newline", "no last CR", "a CR near the end",
+        "zeros behind gzip", "members of gzip",
         "0x80 in Latin-1", "controls", "separators of Unicode", "big-endian", "code units that look like newlines",
     ],
 )  # fmt: skip
@@ -155,6 +158,15 @@ def test_odd_bytes_lose_no_row(
     assert frame["source_row"].tolist() == list(range(1, 1001))
     assert frame["power_kw"].astype(float).tolist() == list(range(1000))
     assert frame["fault"].isna().all()
+
+
+@pytest.mark.parametrize("number", [500, 1000])
+def test_a_carriage_return_inside_a_value_cuts_it_in_no_two(tmp_path: Path, cards: dict[str, Any], number: int) -> None:
+    data = at(number, lambda line: line[:-1] + b"\r.45\n")
+    (tmp_path / "hill.csv").write_bytes(data if number < 1000 else data[:-1])
+    frame = read(tmp_path, one_farm(cards)).set_index("source_row")
+    assert len(frame) == 1000
+    assert frame.loc[number, "power_kw"] == f"{number - 1}\r.45"  # no number, so it is set aside
 
 
 def test_a_separator_of_records_in_a_cell_is_text_of_that_cell(tmp_path: Path, cards: dict[str, Any]) -> None:

@@ -10,7 +10,7 @@ import csv
 import glob
 import io
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -171,7 +171,8 @@ def files_of(root: Path, source: Source) -> list[Path]:
 class _Lines:
     """The lines of a text file, decoded block by block and counted twice: in its characters, and in its bytes.
 
-    A line ends with LF, CR LF or CR, mixed as they come. Of a line longer than `MAX_LINE` characters the beginning is kept.
+    A line ends with LF, CR LF or CR, mixed as they come; one that ended with a lone CR keeps it. Of a line longer than
+    `MAX_LINE` characters the beginning is kept.
     """
 
     def __init__(self, reading: Reading) -> None:
@@ -188,13 +189,13 @@ class _Lines:
         encoding = self._reading.source.encoding
         page = _CODE_PAGES.get(encoding)
         codec = "latin-1" if page is not None else {"utf-8": "utf-8-sig"}.get(encoding, encoding)
-        decoder = io.IncrementalNewlineDecoder(codecs.getincrementaldecoder(codec)(), translate=True)
+        decoder = io.IncrementalNewlineDecoder(codecs.getincrementaldecoder(codec)(), translate=False)
         begun: list[str] = []  # pieces of the line that the last block left open
         kept = 0
         try:
             for block in itertools.chain(blocks(self._reading.file, block_bytes=_BLOCK_BYTES), [b""]):
                 self._ends.add(block)
-                text = decoder.decode(block, final=not block)
+                text = decoder.decode(block, final=not block).replace("\r\n", "\n").replace("\r", "\r\n")
                 first, *others = (text.translate(page) if page is not None else text).split("\n")
                 if kept <= MAX_LINE:
                     begun.append(first[: MAX_LINE + 1 - kept])
@@ -262,29 +263,50 @@ def _read_csv(reading: Reading) -> tuple[list[str], int, int]:
     header = _header(reading, begun[:above])
     names = reading.choose(header)
     split = _split(_cells(source.separator), header, names, quoted=True)
-    left_out, number = above, 0
+    number = emitted = 0
+    open_line: list[tuple[int, str]] = []  # ended by a lone CR: the next line shows whether that was its end
     held: list[tuple[int, str]] = []  # what may be the footer
 
     def rows() -> Iterator[pa.Table]:
-        nonlocal left_out, number, held
-        for batch in itertools.chain([begun[above:]], batches):
-            numbered = enumerate(batch, number + 1)
+        nonlocal number, emitted, open_line, held
+        for batch in itertools.chain([begun[above:]], batches, [[]]):
+            numbered = _joined([*open_line, *enumerate(batch, number + 1)], source.separator, len(header) - 1)
             number += len(batch)
+            open_line = [numbered.pop()] if batch and numbered and numbered[-1][1].endswith("\r") else []
             kept = [
-                (row, line)
+                (row, line.removesuffix("\r"))
                 for row, line in numbered
                 if row > source.units_rows
-                and line.strip(" ")
+                and line.strip(" \r")
                 and not (source.comment and line.lstrip(" ").startswith(source.comment))
             ]
-            left_out += len(batch) - len(kept)
             kept = held + kept
             last = max(len(kept) - source.footer_rows, 0)
             kept, held = kept[:last], kept[last:]
+            emitted += len(kept)
             yield _table([row for row, _ in kept], line=[line for _, line in kept])
 
     written = _write(reading, rows(), split)
-    return header, written, lines.counted - left_out - len(held)
+    return header, written, lines.counted - (above + number - emitted)
+
+
+def _joined(numbered: Iterable[tuple[int, str]], separator: str, separators: int) -> list[tuple[int, str]]:
+    """Lines, of which a lone CR ends those only that a whole row follows.
+
+    Elsewhere the CR stands inside of a value: taken for an end, it would cut the value without a trace.
+
+    Args:
+        numbered: lines with their numbers; what a lone CR ended still has it.
+        separator: of columns.
+        separators: how many a row has.
+    """
+    found: list[tuple[int, str]] = []
+    for row, line in numbered:
+        if found and found[-1][1].endswith("\r") and line.strip(" \r") and line.count(separator) != separators:
+            found[-1] = (found[-1][0], found[-1][1] + line)
+        else:
+            found.append((row, line))
+    return found
 
 
 def _header(reading: Reading, begun: Sequence[str]) -> list[str]:
