@@ -41,11 +41,12 @@ Point = tuple[str, str]
 class Zygote:
     """The process that forks the runs; see its module."""
 
-    def __init__(self) -> None:
+    def __init__(self, keys: Path) -> None:
         script = Path(__file__).with_name("kills") / "zygote.py"
         self._process = subprocess.Popen(
-            [sys.executable, "-W", "ignore", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
+            [sys.executable, "-W", "ignore", script],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ, "WIND_KEDRO_KEYS": str(keys)},
+        )  # fmt: skip
 
     def run(self, folder: Path, *words: str, **order: Any) -> tuple[int, list[Point]]:
         assert self._process.stdin is not None
@@ -103,7 +104,8 @@ class Proof:
     """A small project as it is before and after each pipeline of a run, and what a kill does to it."""
 
     def __init__(self, folder: Path, kept: Path) -> None:
-        self.zygote = Zygote()
+        # Restored with the tables: what was seen of a log, too, is as it was before the run.
+        self.zygote = Zygote(folder / "keys")
         self.folder = folder
         self._kept = kept
         self.points: dict[str, list[Point]] = {}
