@@ -277,6 +277,19 @@ def test_rows_that_a_reader_loses_are_found(
         read(tmp_path, one_farm(cards))
 
 
+def test_a_time_that_is_repeated_beyond_the_bound_is_refused(
+    tmp_path: Path, cards: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(source_table, "MAX_REPEATS", 3)
+    write(tmp_path / "hill.csv", [LINES[0], *["2024-01-01,T0,1"] * 3, *["#REF!,T0,1"] * 9])
+    assert len(read(tmp_path, one_farm(cards))) == 12
+    write(tmp_path / "hill.csv", [LINES[0], *["2024-01-01,T0,1"] * 4])
+    with pytest.raises(
+        SourceError, match=r"hill\.csv: 4 rows are of the same time \(2024-01-01\), at most 3 are compared"
+    ):
+        read(tmp_path, one_farm(cards))
+
+
 def test_a_message_holds_no_control_characters_of_a_file(tmp_path: Path, cards: dict[str, Any]) -> None:
     write(tmp_path / "hill.csv", ["time,turbine,\x1b[2J\x07energy", "2024-01-01,T0,1"])
     with pytest.raises(SourceError) as raised:

@@ -35,6 +35,8 @@ __all__ = ["SourceError", "SourceTable"]
 #: Of how files are read. A change of what is written for the same file and card needs another number.
 VERSION = 1
 _RECORD = "wind_kedro"
+#: Rows of one turbine and stamp, or of one weather run and time: revisions and repetitions are compared in memory.
+MAX_REPEATS = 100_000
 #: Folders of datasets without `kept`, until the process ends: tables are lazy and may outlive their dataset.
 _SCRATCHES: list[Scratch] = []
 
@@ -250,10 +252,12 @@ class _Unit:
                 record["files"][sha256] = {"first_seen_at": seen.get(sha256, now), "rows": opened[-1].rows}
             try:
                 self._write(engine, kind, target, opened, failed, record)
+                problem = _repeated(engine, kind, target)
             except duckdb.Error as error:  # what no reader met
+                problem = f"its rows cannot be read by the card ({one_line(error)})"
+            if problem:
                 for path in self.files:
-                    message = f"{self._where(path)}: its rows cannot be read by the card ({one_line(error)})"
-                    failed.setdefault(path, str(SourceError(message)))
+                    failed.setdefault(path, str(SourceError(f"{self._where(path)}: {problem}")))
                 self._write(engine, kind, target, [], failed, record)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
@@ -274,6 +278,19 @@ class _Unit:
 
     def _where(self, path: Path) -> str:
         return f"farm '{self.farm.id}', {path}"
+
+
+def _repeated(engine: duckdb.DuckDBPyConnection, kind: str, target: Path) -> str:
+    """What is wrong if one time has more rows than the rules can compare in memory; empty: none has."""
+    key = "turbine_id, timestamp" if kind == "signals" else "run_at, valid_at"
+    stamp = key.partition(", ")[2]
+    found = engine.execute(
+        f"SELECT {stamp}, count(*) AS times FROM read_parquet({text(literal(target))}) "  # noqa: S608 - quoted by text
+        f"WHERE fault IS NULL AND regexp_matches({stamp}, '^\\d{{4}}-') GROUP BY {key} HAVING times > {MAX_REPEATS} LIMIT 1"
+    ).fetchone()
+    if found is None:
+        return ""
+    return f"{found[1]:,} rows are of the same time ({found[0]}), at most {MAX_REPEATS:,} are compared; remove the repetitions"
 
 
 def _record(path: Path) -> dict[str, Any] | None:
