@@ -73,7 +73,7 @@ class Remote(Card, ABC):
     verify_server: bool = Field(
         True,
         description="check the server's TLS certificate and name, or its SSH host key, before anything is sent. With false, "
-        "whoever answers in its place gets the credentials and can send any data; each connection logs a warning",
+        "a host that answers in its place gets the credentials and can send any data; each connection logs a warning",
     )
     ca_file: str | None = Field(
         None, description="PEM file of the certificate authorities to trust; without it the system's"
@@ -140,7 +140,7 @@ class Remote(Card, ABC):
             raise self.fault(f"{error.last_attempt.exception()}; tried {self.attempts} times") from None
 
     def tls_context(self) -> ssl.SSLContext:
-        """TLS settings for a connection: the server is verified unless the card says otherwise.
+        """TLS settings for a connection: the server is verified unless the card turns that off.
 
         Raises:
             WindKedroError: if ``ca_file`` cannot be read.
@@ -158,7 +158,7 @@ class Remote(Card, ABC):
     def warn_unverified(self) -> None:
         """Log that the server's identity is not checked."""
         logger.warning(
-            "%s '%s': verify_server is false: whoever answers in the server's place gets the credentials and can send any data",
+            "%s '%s': verify_server is false: a host in the server's place gets the credentials and can send any data",
             self.noun,
             self.id,
         )

@@ -9,13 +9,12 @@ import hashlib
 import json
 import re
 import shutil
-import uuid
 from functools import lru_cache
 from pathlib import Path
 
 from wind_kedro.models import load_model
 from wind_kedro.models.protocol import Forecaster
-from wind_kedro.storage.temporary import Scratch, neighbour_of
+from wind_kedro.storage.temporary import Scratch, keep_unreadable, neighbour_of
 
 #: In a stored model's folder: the digests of the models that it was lent, by the name that it has for them.
 LENT = "lent.json"
@@ -75,7 +74,7 @@ def store(forecaster: Forecaster, objects: Path, known: dict[int, str] | None = 
             (neighbour / LENT).write_text(json.dumps(lent, indent=2) + "\n", encoding="utf-8")
         name = digest(neighbour)
         if (objects / name).exists() and not is_whole(name, objects):
-            (objects / name).rename(objects / f"{name}.damaged-{uuid.uuid4().hex[:8]}")
+            keep_unreadable(objects / name)
         if not (objects / name).exists():
             try:
                 neighbour.rename(objects / name)

@@ -66,7 +66,7 @@ class Lease:
         self._folder = folder
         self._wait_seconds = wait_seconds
         self._record = folder / f".lease-{what}.json"
-        # Whoever holds a lease may hand it to another thread, which releases it: the lock is that of the process.
+        # One thread may take the lease and another release it: the lock belongs to the process.
         self._lock = FileLock(folder / f".lease-{what}.lock", thread_local=False)
 
     def acquire(self) -> None:

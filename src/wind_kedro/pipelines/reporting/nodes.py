@@ -319,9 +319,9 @@ def _warnings(
     still_open = known[(known["raised_at"] == newest) & (known["state"] != "resolved") & (known["severity"] != "info")]
     still_open = still_open.drop_duplicates(["entity_id", "product_id", "kind", "subject"], keep="last")
     still_open = still_open.assign(opened_at=still_open["opened_at"].fillna(still_open["raised_at"]))
-    said = still_open.drop(columns=["subject", "amount", "state"]).to_dict("records")
+    rows = still_open.drop(columns=["subject", "amount", "state"]).to_dict("records")
     found = [
-        Warned(**row | {"raised_at": _time(row["raised_at"]), "opened_at": _time(row["opened_at"])}) for row in said
+        Warned(**row | {"raised_at": _time(row["raised_at"]), "opened_at": _time(row["opened_at"])}) for row in rows
     ]
     if pd.isna(newest) or clock.as_of - newest > dt.timedelta(hours=reporting.monitoring_hours):
         last = "has not run yet" if pd.isna(newest) else f"ran last as of {_moment(newest)}"
