@@ -51,7 +51,7 @@ class Zygote:
     def run(self, folder: Path, *words: str, **order: Any) -> tuple[int, list[Point]]:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        self._process.stdin.write(json.dumps({"folder": str(folder), "words": ["run", *words], **order}) + "\n")
+        self._process.stdin.write(json.dumps({"folder": str(folder), "words": list(words), **order}) + "\n")
         self._process.stdin.flush()
         answer = json.loads(self._process.stdout.readline())
         return answer["status"], [tuple(point) for point in answer["points"]]
@@ -134,7 +134,7 @@ class Proof:
         return Path(f"{self.folder}.log").read_text()
 
     def _words(self, stage: str | None, as_of: str = LATER) -> list[str]:
-        return [*(["--pipelines", stage] if stage else []), "--params", f"as_of={as_of}"]
+        return ["run", *(["--pipelines", stage] if stage else []), "--params", f"as_of={as_of}"]
 
     def restore(self, state: str) -> None:
         # In place: the store of MLflow is named by its whole path.
@@ -149,7 +149,7 @@ class Proof:
         status, _ = self.zygote.run(self.folder, *self._words(stage), kill_at=number)
         torn = self._torn(stage)
         again, _ = self.zygote.run(self.folder, *self._words(stage))
-        different = of_records(changed(tables(self.folder), self._after[stage]))
+        different = self._different(stage)
         kind, path = self.points[stage][number - 1]
         return {
             "pipeline": stage, "point": number, "kind": kind, "path": pattern(path), "killed": status == -9,
@@ -166,13 +166,23 @@ class Proof:
         if status != -9:
             return None
         again, _ = self.zygote.run(self.folder, *self._words(None))
-        different = of_records(changed(tables(self.folder), self._after[STAGES[-1]]))
+        different = self._different(STAGES[-1])
         return {
             "pipeline": "all", "point": 0, "kind": "random", "path": f"after {seconds:.1f} s", "killed": True, "torn": "",
             "rerun": again, "different": " ".join(different), "litter": " ".join(self._litter()),
             "rerun_equal": again == 0 and not different and not self._litter(),
             "seconds": round(time.monotonic() - begun, 1),
         }  # fmt: skip
+
+    def _different(self, stage: str) -> list[str]:
+        """Tables that are not as after an undisturbed run, and the audit if its chain does not verify.
+
+        That the chain of promotions verifies is asked by each run that reads it.
+        """
+        found = of_records(changed(tables(self.folder), self._after[stage]))
+        if STAGES.index(stage) >= STAGES.index("forecasting") and self.zygote.run(self.folder, "wind", "verify")[0]:
+            found.append("audit")
+        return found
 
     def _torn(self, stage: str) -> list[str]:
         """Tables that are neither as they were nor as they were to be."""
