@@ -31,13 +31,13 @@ from gefcom2014 import (
     score_rows,
 )
 from record import PROJECT, record
-from wind_kedro.forecasts import feature_matrix, known_at
-from wind_kedro.models import ModelConfig, build
-from wind_kedro.models.blend import LEAD, BlendParameters, smoothed
-from wind_kedro.models.calibration import stretched
-from wind_kedro.models.protocol import Array
+from wind_kedro.evaluation.scores import pinball_loss
+from wind_kedro.models.base import Array
+from wind_kedro.models.ensembles.blend import LEAD, BlendParameters, smoothed
+from wind_kedro.models.registry import ModelConfig, build
+from wind_kedro.models.spread import stretched
+from wind_kedro.models.tables import feature_matrix, known_at
 from wind_kedro.pipelines.feature_engineering.settings import COLUMNS_OF, Family, FeatureParameters
-from wind_kedro.scores import pinball_loss
 
 TASKS = (1, 2, 3)
 ALL = "all"

@@ -26,7 +26,7 @@ import yaml
 
 from bench_start import CommandFailedError, measure
 from record import PROJECT, RESULTS, record
-from wind_kedro.datasets.written_aside import remove
+from wind_kedro.datasets.files import remove
 
 TURBINES = 1000
 START = dt.datetime(2024, 1, 1)  # noqa: DTZ001 - times inside the room are UTC without zone
@@ -179,7 +179,7 @@ def sum_signals(folder: Path, cadence: int) -> dict[str, Any]:
 
 def _versions() -> list[str]:
     """Columns that tell rows and their versions apart."""
-    from wind_kedro.pipelines.data_engineering.rules import SPIKES_IN_TIME
+    from wind_kedro.pipelines.data_engineering.signals.rules import SPIKES_IN_TIME
 
     spiked = [f"{name}_{of}" for name in SPIKES_IN_TIME for of in ("spiked", "spiked_at")]
     return ["farm_id", "turbine_id", "valid_at", "available_at", "superseded_at", "version", *spiked]
@@ -235,8 +235,8 @@ def _settings() -> Any:
 
 def hours(rows: Any, cadence: int) -> Any:
     """Values out of range removed; means by turbine and hour, numbered since 1970 as observations are, and of how many values."""
-    from wind_kedro.pipelines.data_engineering._tables import microseconds
-    from wind_kedro.pipelines.data_engineering.parsing import range_faults
+    from wind_kedro.pipelines.data_engineering.parse.signals import range_faults
+    from wind_kedro.pipelines.data_engineering.tables import microseconds
 
     rows = rows.mutate(rated_power_kw=2000.0, **{f"{name}_source": rows[name] for name in SIGNALS})
     rows = range_faults(rows, _fleet(cadence), _settings())
@@ -248,7 +248,7 @@ def hours(rows: Any, cadence: int) -> Any:
 
 def _sums(means: Any) -> pd.DataFrame:
     """One row: what was made, by the engine, so that no more than a chunk of it is ever held. Sums of decimals are exact."""
-    from wind_kedro.pipelines.data_engineering._tables import exact
+    from wind_kedro.pipelines.data_engineering.tables import exact
 
     sums = {name: exact(means[name]).sum().cast("float64") for name in SIGNALS}
     values = {f"{name}_values": means[f"{name}_values"].sum() for name in SIGNALS}
@@ -333,7 +333,7 @@ def _clock() -> Any:
 def time_signals(folder: Path, cadence: int) -> dict[str, Any]:
     """The node, between its tables."""
     from wind_kedro.pipelines.data_engineering import nodes
-    from wind_kedro.pipelines.data_engineering.units import nothing_suspected
+    from wind_kedro.pipelines.data_engineering.signals.unit_checks import nothing_suspected
 
     fleet = _fleet(cadence)
     timed = _table(folder, "timed")

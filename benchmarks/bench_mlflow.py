@@ -18,9 +18,9 @@ import numpy as np
 import pandas as pd
 
 from record import record
-from wind_kedro.columns import FORECAST_WEATHER
-from wind_kedro.models import ModelConfig, build
-from wind_kedro.models.fleet_model import FleetModel, Member
+from wind_kedro.cards.columns import FORECAST_WEATHER
+from wind_kedro.models.ensembles.fleet_model import FleetModel, Member
+from wind_kedro.models.registry import ModelConfig, build
 
 SIZES = (100, 1000)
 #: Farms of a round before, which pays for imports.
@@ -77,7 +77,7 @@ def measured(farms: int, folder: Path) -> list[dict[str, Any]]:
     from kedro_mlflow.io.metrics import MlflowMetricsHistoryDataset
 
     from wind_kedro.datasets import ModelVersions
-    from wind_kedro.pipelines.training.recording import draw_decisions, summarise_training
+    from wind_kedro.pipelines.training.tracking import draw_decisions, summarise_training
 
     scores, decisions, models = made_scores(farms), made_decisions(farms), made_models(farms)
     objects = folder / f"objects_{farms}"

@@ -22,9 +22,9 @@ import numpy as np
 import pandas as pd
 
 from record import PROJECT, record
-from wind_kedro.forecasts import feature_matrix, known_at
-from wind_kedro.models import ModelConfig, build
-from wind_kedro.scores import pinball_loss
+from wind_kedro.evaluation.scores import pinball_loss
+from wind_kedro.models.registry import ModelConfig, build
+from wind_kedro.models.tables import feature_matrix, known_at
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go

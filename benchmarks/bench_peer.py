@@ -20,10 +20,10 @@ import pandas as pd
 from bench_start import CommandFailedError
 from gefcom2014 import BAND, COMPETITION, ENTRY, ENVIRONMENT, OPERATIONAL, RAW, bring_in, month_of, run
 from record import PROJECT, record
-from wind_kedro.forecasts import NOT_FEATURES, feature_matrix, known_at
-from wind_kedro.models import ModelConfig, build
-from wind_kedro.models.protocol import Array
-from wind_kedro.scores import pinball_loss
+from wind_kedro.evaluation.scores import pinball_loss
+from wind_kedro.models.base import Array
+from wind_kedro.models.registry import ModelConfig, build
+from wind_kedro.models.tables import NOT_FEATURES, feature_matrix, known_at
 
 ZONES, TASKS = ("zone_1", "zone_5", "zone_9"), (8, 9)
 LEVELS = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9]

@@ -18,12 +18,13 @@ import pandas as pd
 
 from gefcom2014 import COMPETITION, ENVIRONMENT, RAW, bring_in, month_of, parse_tasks, run
 from record import PROJECT, record
-from wind_kedro.fleet import Workers, map_farms
-from wind_kedro.forecasts import feature_matrix, known_at
-from wind_kedro.models import Forecaster, ModelConfig, build
-from wind_kedro.models.hand_over import FleetPart, HandOver, HandOverParameters, learn_from_fleet
-from wind_kedro.pipelines.training.scopes import fit_candidate, lend, sample_of_farms
-from wind_kedro.scores import pinball_loss
+from wind_kedro.compute import Workers, map_farms
+from wind_kedro.evaluation.scores import pinball_loss
+from wind_kedro.models.base import Forecaster
+from wind_kedro.models.ensembles.hand_over import FleetPart, HandOver, HandOverParameters, learn_from_fleet
+from wind_kedro.models.registry import ModelConfig, build
+from wind_kedro.models.tables import feature_matrix, known_at
+from wind_kedro.pipelines.training.fitting import fit_candidate, lend, sample_of_farms
 
 LEVELS = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9]
 SEED = 20140101

@@ -29,9 +29,9 @@ from wind_kedro.clock import Clock
 from wind_kedro.datasets import SourceTable
 from wind_kedro.hooks import read_cards
 from wind_kedro.pipelines.data_engineering import nodes
-from wind_kedro.pipelines.data_engineering.labels import NOT_AVAILABLE
-from wind_kedro.pipelines.data_engineering.parsing import READINGS
+from wind_kedro.pipelines.data_engineering.parse.signals import READINGS
 from wind_kedro.pipelines.data_engineering.settings import DataEngineering
+from wind_kedro.pipelines.data_engineering.signals.operating_states import NOT_AVAILABLE
 
 SEED = 20150101
 #: Rules that have to find what was put in, and nothing else, at least so well.

@@ -25,8 +25,7 @@ import pandas as pd
 from gefcom2014 import RAW, bring_in, run
 from record import PROJECT, record
 from wind_kedro.cards import Fleet
-from wind_kedro.forecasts import feature_matrix, forecast_rows, known_at
-from wind_kedro.gate import (
+from wind_kedro.evaluation.gate import (
     Comparison,
     Forecasted,
     GateRules,
@@ -41,8 +40,9 @@ from wind_kedro.gate import (
     pair,
     verdict,
 )
-from wind_kedro.models import ModelConfig, build
-from wind_kedro.scores import interval_losses
+from wind_kedro.evaluation.scores import interval_losses
+from wind_kedro.models.registry import ModelConfig, build
+from wind_kedro.models.tables import feature_matrix, forecast_rows, known_at
 
 ENVIRONMENT, PRODUCT = "gefcom2014", "competition"
 KEPT = PROJECT / "data" / ENVIRONMENT / "08_reporting" / "proof_gate"

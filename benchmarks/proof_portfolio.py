@@ -29,10 +29,10 @@ from gefcom2014 import (
     score_rows,
 )
 from record import PROJECT, record
-from wind_kedro.calibration import Calibration, calibrated
 from wind_kedro.cards import Fleet
-from wind_kedro.portfolio import Portfolios, add_portfolios
-from wind_kedro.scores import score_forecasts
+from wind_kedro.evaluation.scores import score_forecasts
+from wind_kedro.postprocessing.calibration import Calibration, calibrated
+from wind_kedro.postprocessing.portfolios import Portfolios, add_portfolios
 
 #: So many months before the first task judged are replayed too: a history of errors.
 MONTHS_BEFORE = 3

@@ -13,8 +13,8 @@ import sys
 import pandas as pd
 
 from record import PROJECT, record
-from wind_kedro.columns import PERFECT_WEATHER
-from wind_kedro.scores import score_forecasts
+from wind_kedro.cards.columns import PERFECT_WEATHER
+from wind_kedro.evaluation.scores import score_forecasts
 
 CHALLENGER = "catboost"
 #: Lead time in hours from which on the challenger has to beat each reference.

@@ -27,10 +27,11 @@ import pandas as pd
 
 from wind_kedro.cards import Fleet
 from wind_kedro.clock import Clock
-from wind_kedro.forecasts import KEYS
-from wind_kedro.gate import REASONS, GateRules, by_issue, judge, mark_extremes
+from wind_kedro.contracts.training import REASONS
+from wind_kedro.evaluation.gate import GateRules, by_issue, judge, mark_extremes
+from wind_kedro.evaluation.scores import interval_losses
+from wind_kedro.models.tables import KEYS
 from wind_kedro.rebuild.clean import CannotRebuildError, make_environment
-from wind_kedro.scores import interval_losses
 
 #: Quantiles that differ by less, as a share of capacity, are the same: the last bits of a sum may follow the library.
 TOLERANCE_SHARE = 1e-6
@@ -180,7 +181,7 @@ class Upgrade:
 
     def replay(self, python: Path, target: Path) -> str:
         """Replay with an environment's libraries; what went wrong, or nothing."""
-        words = [str(python), "-m", "wind_kedro.rebuild.replaying", self.environment, str(target)]
+        words = [str(python), "-m", "wind_kedro.rebuild.backtesting", self.environment, str(target)]
         done = subprocess.run(words, cwd=self.project, capture_output=True, text=True, check=False)
         return "" if done.returncode == 0 else f"the replay fails: {_last_line(done)}"
 

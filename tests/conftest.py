@@ -31,8 +31,10 @@ import pytest
 import yaml
 from filelock import FileLock
 
-from wind_kedro import contracts
 from wind_kedro.cards import Fleet
+from wind_kedro.cards.columns import FORECAST_WEATHER
+from wind_kedro.contracts.features import Features
+from wind_kedro.contracts.observations import Observations, Readiness, Weather
 
 #: On CI nothing may be left unseen.
 STRICT = os.environ.get("WIND_KEDRO_STRICT") == "1"
@@ -219,9 +221,7 @@ def make_observations(rows: Rows) -> pd.DataFrame:
         # As latency has it: an interval can be read ten minutes after its end.
         full.setdefault("available_at", full["valid_at"] + pd.Timedelta(minutes=full["granularity_minutes"] + 10))
         table.append(full)
-    return contracts.Observations.validate(
-        pd.DataFrame(table, columns=list(contracts.Observations.to_schema().columns))
-    )
+    return Observations.validate(pd.DataFrame(table, columns=list(Observations.to_schema().columns)))
 
 
 def make_weather(rows: Rows) -> pd.DataFrame:
@@ -232,9 +232,9 @@ def make_weather(rows: Rows) -> pd.DataFrame:
         full.setdefault("wind_speed_hub_ms", full["wind_speed_100m_ms"])
         full.setdefault("available_at", full["run_at"] + pd.Timedelta(hours=2))
         table.append(full)
-    columns = contracts.Weather.to_schema().columns
+    columns = Weather.to_schema().columns
     frame = pd.DataFrame(table, columns=list(columns))
-    return contracts.Weather.validate(
+    return Weather.validate(
         frame.astype({name: float for name in columns if name.startswith(("wind", "temp", "press", "air"))})
     )
 
@@ -246,15 +246,15 @@ def make_readiness(rows: Rows) -> pd.DataFrame:
         "learnable_days": 700.0, "coverage_share": 0.97, "gaps": 2, "longest_gap_hours": 30.0, "silent_hours": 1.0,
         "latency_median_minutes": 12.0, "latency_95_minutes": 45.0, "reading": "as_stamped", "offset_minutes": 4.0,
         "agrees": True, "stopped_rows_share": 0.01, "curtailed_rows_share": 0.02, "iced_rows_share": 0.0,
-        "quarantined_rows_share": 0.001, "unreadable_sources": 0, "weather": contracts.FORECAST_WEATHER,
+        "quarantined_rows_share": 0.001, "unreadable_sources": 0, "weather": FORECAST_WEATHER,
         "weather_days": 735.0, "missing_runs": 1, "best_point": "alpha/site", "best_correlation": 0.83,
         "other_farm": "shore", "other_correlation": 0.61, "wrong_point": False,
     }  # fmt: skip
     table = [
         {"assessed_at": pd.Timestamp("2024-03-01", tz="UTC")} | sound | row for row in _times(rows, ["assessed_at"])
     ]
-    return contracts.Readiness.validate(
-        pd.DataFrame(table, columns=list(contracts.Readiness.to_schema().columns)).astype({"agrees": "boolean"})
+    return Readiness.validate(
+        pd.DataFrame(table, columns=list(Readiness.to_schema().columns)).astype({"agrees": "boolean"})
     )
 
 
@@ -307,7 +307,7 @@ def make_features() -> MakeTable:
             full.setdefault("lead_minutes", int((full["valid_at"] - full["issued_at"]).total_seconds() // 60))
             full.setdefault("hour_of_day", float(full["valid_at"].hour))
             table.append(full)
-        return contracts.Features.validate(pd.DataFrame(table))
+        return Features.validate(pd.DataFrame(table))
 
     return features
 

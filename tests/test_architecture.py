@@ -106,7 +106,7 @@ def test_every_entry_has_contract_layer_and_description(catalog: dict[str, Any])
 
 RIGHT_ENTRY = {
     "filepath": "data/04_feature/a.parquet",
-    "validator": "wind_kedro.contracts.Features",
+    "validator": "wind_kedro.contracts.features.Features",
     "metadata": {"kedro-viz": {"layer": "feature"}, "description": "One row per thing that is known."},
 }
 
@@ -117,13 +117,13 @@ RIGHT_ENTRY = {
         pytest.param({}, None, id="right"),
         pytest.param({"validator": ...}, "a: validator: KeyError", id="no contract"),
         pytest.param(
-            {"validator": "wind_kedro.contracts.Nothing"},
+            {"validator": "wind_kedro.contracts.tables.Nothing"},
             "a: validator: AttributeError",
             id="a contract that is not there",
         ),
         pytest.param(
-            {"validator": "wind_kedro.contracts.PERFECT_WEATHER"},
-            "a: validator wind_kedro.contracts.PERFECT_WEATHER has no validate",
+            {"validator": "wind_kedro.contracts.tables.PERFECT_WEATHER"},
+            "a: validator wind_kedro.contracts.tables.PERFECT_WEATHER has no validate",
             id="no contract at all",
         ),
         pytest.param(
@@ -231,7 +231,7 @@ def names_of_things(names: Iterable[str], ids: Iterable[str]) -> Faults:
 
 def _ids(project_path: Path) -> set[str]:
     """What the cards and candidates of every environment are called."""
-    from wind_kedro.models import MODELS
+    from wind_kedro.models.registry import MODELS
 
     ids = set(MODELS) - {"power_curve"}  # the farms' power curve is a table too
     for environment in _environments(project_path):

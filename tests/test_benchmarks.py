@@ -14,11 +14,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from wind_kedro.calibration import Calibration
 from wind_kedro.cards import Fleet
-from wind_kedro.models import ModelConfig, build
-from wind_kedro.models.blend import BlendParameters
+from wind_kedro.models.ensembles.blend import BlendParameters
+from wind_kedro.models.registry import ModelConfig, build
 from wind_kedro.onboarding import Findings
+from wind_kedro.postprocessing.calibration import Calibration
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 

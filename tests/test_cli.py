@@ -19,8 +19,8 @@ import pytest
 import yaml
 from click.testing import CliRunner, Result
 
-from wind_kedro import contracts
 from wind_kedro.cli import cli
+from wind_kedro.contracts.observations import Signals, Weather
 from wind_kedro.datasets import ModelVersions
 
 # One project, and in it one training, serve all of them.
@@ -227,7 +227,7 @@ def _world() -> dict[str, pd.DataFrame]:
                 )
             )
     weather = pd.concat(runs, ignore_index=True)
-    for name in contracts.Weather.to_schema().columns.keys() - set(weather.columns):
+    for name in Weather.to_schema().columns.keys() - set(weather.columns):
         weather[name] = np.nan
     tables = []
     for entity_id, minutes, capacity in ENTITIES:
@@ -287,9 +287,9 @@ def _signals() -> pd.DataFrame:
     signals = pd.concat(parts, ignore_index=True)
     signals = signals.assign(version=0, status="kept", label="", retimed=False, source_file="x.csv")
     signals["source_row"] = range(1, len(signals) + 1)
-    missing = contracts.Signals.to_schema().columns.keys() - set(signals.columns)
+    missing = Signals.to_schema().columns.keys() - set(signals.columns)
     signals = signals.assign(**{name: pd.NaT if name.endswith("_at") else np.nan for name in missing})
-    return contracts.Signals.validate(signals)
+    return Signals.validate(signals)
 
 
 @pytest.fixture(scope="module")

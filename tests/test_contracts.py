@@ -1,12 +1,18 @@
+import importlib
+import pkgutil
 from collections.abc import Callable
 from typing import Any
 
 import pandas as pd
 import pandera.errors
+import pandera.pandas as pa
 import pytest
 
 from wind_kedro import contracts
-from wind_kedro.columns import quantile_column, quantile_columns
+from wind_kedro.cards.columns import FORECAST_WEATHER, PERFECT_WEATHER, quantile_column, quantile_columns
+from wind_kedro.contracts.base import Contract, RawTable
+from wind_kedro.contracts.raw import SignalsRaw, WeatherRaw
+from wind_kedro.contracts.training import ModelsInRegistry, TrainingMetrics, VersionNumber
 
 #: Pandera names one fault, or lists several where a column cannot be brought to its type.
 REFUSALS = (pandera.errors.SchemaError, pandera.errors.SchemaErrors)
@@ -212,7 +218,7 @@ RIGHT: dict[str, Callable[[], pd.DataFrame]] = {
         iced_rows_share=[0.0, None],
         quarantined_rows_share=[0.01, None],
         unreadable_sources=[0, 1],
-        weather=contracts.FORECAST_WEATHER,
+        weather=FORECAST_WEATHER,
         weather_days=[400.0, 0.0],
         missing_runs=[1, 0],
         best_point=["alpha/site", ""],
@@ -341,7 +347,7 @@ RIGHT: dict[str, Callable[[], pd.DataFrame]] = {
         capacity_kw=3000.0,
         weather_run_at=[TIME, pd.NaT],
         fallback="",
-        weather=contracts.FORECAST_WEATHER,
+        weather=FORECAST_WEATHER,
         q500_kw=1.0,
         q900_kw=[2.0, None],
     ),
@@ -369,7 +375,7 @@ RIGHT: dict[str, Callable[[], pd.DataFrame]] = {
         level=[None, 0.5],
         value=[0.1, None],
         n=[3, 0],
-        weather=contracts.PERFECT_WEATHER,
+        weather=PERFECT_WEATHER,
     ),
     "Incidents": lambda: _rows(
         raised_at=TIME,
@@ -583,9 +589,18 @@ DEFECTS: list[tuple[str, str, Spoil, str]] = [
 ]
 
 
+#: Every table's contract by its name.
+CONTRACTS = {
+    name: value
+    for room in pkgutil.iter_modules(contracts.__path__)
+    for name, value in vars(importlib.import_module(f"wind_kedro.contracts.{room.name}")).items()
+    if isinstance(value, type) and issubclass(value, pa.DataFrameModel) and value not in {Contract, pa.DataFrameModel}
+}
+
+
 @pytest.mark.parametrize("contract", RIGHT)
 def test_a_right_table_is_right_and_in_the_types_of_the_house(contract: str) -> None:
-    table = getattr(contracts, contract).validate(RIGHT[contract]())
+    table = CONTRACTS[contract].validate(RIGHT[contract]())
     assert len(table) == 2
     times = {str(table[name].dtype) for name in table if name.endswith("_at") or name == "trained_through"}
     assert times <= {"datetime64[us, UTC]"}
@@ -598,7 +613,7 @@ def test_a_right_table_is_right_and_in_the_types_of_the_house(contract: str) -> 
 )
 def test_a_defect_is_refused_by_name(contract: str, spoil: Spoil, names: str) -> None:
     with pytest.raises(REFUSALS, match=names):
-        getattr(contracts, contract).validate(spoil(RIGHT[contract]()))
+        CONTRACTS[contract].validate(spoil(RIGHT[contract]()))
 
 
 STRICT = [name for name in RIGHT if name not in {"Features", "ModelInput"}]
@@ -607,32 +622,25 @@ STRICT = [name for name in RIGHT if name not in {"Features", "ModelInput"}]
 @pytest.mark.parametrize("contract", STRICT)
 def test_an_unknown_column_is_refused(contract: str) -> None:
     with pytest.raises(REFUSALS, match="surprise"):
-        getattr(contracts, contract).validate(RIGHT[contract]().assign(surprise=1))
+        CONTRACTS[contract].validate(RIGHT[contract]().assign(surprise=1))
 
 
 @pytest.mark.parametrize("contract", RIGHT)
 def test_a_column_that_is_not_there_is_named(contract: str) -> None:
-    columns = getattr(contracts, contract).to_schema().columns
+    columns = CONTRACTS[contract].to_schema().columns
     declared = [name for name, column in columns.items() if not column.regex and column.required]
     for name in declared:
         with pytest.raises(REFUSALS, match=name):
-            getattr(contracts, contract).validate(RIGHT[contract]().drop(columns=name))
+            CONTRACTS[contract].validate(RIGHT[contract]().drop(columns=name))
 
 
 def test_every_contract_of_the_house_is_tested_here() -> None:
-    models = {
-        name
-        for name, value in vars(contracts).items()
-        if isinstance(value, type)
-        and issubclass(value, contracts.pa.DataFrameModel)
-        and value not in {contracts.Contract, contracts.pa.DataFrameModel}
-    }
-    assert models == set(RIGHT)
+    assert set(CONTRACTS) == set(RIGHT)
     assert {contract for contract, *_ in DEFECTS} == set(RIGHT)
 
 
-@pytest.mark.parametrize("contract", [contracts.SignalsRaw, contracts.WeatherRaw])
-def test_a_raw_table_is_judged_by_its_columns(contract: type[contracts.RawTable]) -> None:
+@pytest.mark.parametrize("contract", [SignalsRaw, WeatherRaw])
+def test_a_raw_table_is_judged_by_its_columns(contract: type[RawTable]) -> None:
     table = pd.DataFrame(columns=sorted(contract.columns))
     assert contract().validate(table) is table
     assert contract().validate(table.assign(more=1)) is not None
@@ -650,19 +658,19 @@ class _Versions:
 
 @pytest.mark.parametrize("data", [_Model(), _Versions()])
 def test_models_of_the_registry(data: object) -> None:
-    assert contracts.ModelsInRegistry().validate(data) is data
+    assert ModelsInRegistry().validate(data) is data
 
 
 def test_what_is_no_model_is_refused() -> None:
     with pytest.raises(TypeError, match="not DataFrame"):
-        contracts.ModelsInRegistry().validate(pd.DataFrame())
+        ModelsInRegistry().validate(pd.DataFrame())
 
 
 @pytest.mark.parametrize("wrong", [7, "v7", "", "1.5", None])
 def test_a_version_is_a_whole_number_as_text(wrong: object) -> None:
-    assert contracts.VersionNumber().validate("7") == "7"
+    assert VersionNumber().validate("7") == "7"
     with pytest.raises(ValueError, match="a version number, not"):
-        contracts.VersionNumber().validate(wrong)
+        VersionNumber().validate(wrong)
 
 
 def test_metrics_are_finite() -> None:
@@ -670,6 +678,6 @@ def test_metrics_are_finite() -> None:
         name: {"value": value, "step": 0} for name, value in {"a": 1.0, "b": float("nan"), "c": float("inf")}.items()
     }
     right = {"a": points["a"]}
-    assert contracts.TrainingMetrics().validate(right) == right
+    assert TrainingMetrics().validate(right) == right
     with pytest.raises(ValueError, match="not a finite number: b, c"):
-        contracts.TrainingMetrics().validate(points)
+        TrainingMetrics().validate(points)

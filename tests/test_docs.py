@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ast
 import datetime as dt
+import importlib
 import inspect
+import pkgutil
 import re
 import textwrap
 from collections.abc import Iterable, Iterator
@@ -21,15 +23,22 @@ from kedro.config import OmegaConfigLoader
 from wind_kedro import contracts
 from wind_kedro.cards import Product
 from wind_kedro.cli import wind
+from wind_kedro.evaluation.scores import METRICS
 from wind_kedro.pipeline_registry import register_pipelines
-from wind_kedro.pipelines.data_engineering import contracts as data_contracts
-from wind_kedro.pipelines.data_engineering import parsing, quality, runs, timing, weather_parsing
+from wind_kedro.pipelines.data_engineering import validators as data_contracts
+from wind_kedro.pipelines.data_engineering.assessment import quality
+from wind_kedro.pipelines.data_engineering.parse import signals as parsing
+from wind_kedro.pipelines.data_engineering.parse import weather as weather_parsing
+from wind_kedro.pipelines.data_engineering.timestamps import placement as timing
+from wind_kedro.pipelines.data_engineering.weather import runs
 from wind_kedro.pipelines.feature_engineering.nodes import EntityWeather, FeatureParameters, features_of_entity
+from wind_kedro.pipelines.monitoring import missing_data as silence
 from wind_kedro.pipelines.monitoring import nodes as monitoring
-from wind_kedro.pipelines.monitoring import silence
-from wind_kedro.scores import METRICS
 from wind_kedro.settings import CONFIG_LOADER_ARGS
 
+CONTRACTS = [
+    importlib.import_module(f"wind_kedro.contracts.{room.name}") for room in pkgutil.iter_modules(contracts.__path__)
+]
 PROJECT = Path(__file__).parents[1]
 DOCUMENTS = sorted(
     path
@@ -62,7 +71,7 @@ def first_cells(text: str) -> list[str]:
 
 def table_columns() -> Iterator[tuple[str, str]]:
     """Contract and column of every table; columns named by a pattern are left out."""
-    for module in (contracts, data_contracts):
+    for module in (*CONTRACTS, data_contracts):
         for name, contract in inspect.getmembers(module, inspect.isclass):
             if issubclass(contract, pa.DataFrameModel) and contract is not pa.DataFrameModel:
                 for column, rules in contract.to_schema().columns.items():

@@ -21,7 +21,7 @@ import pytest
 from kedro.config import OmegaConfigLoader
 
 from wind_kedro.cards import Fleet
-from wind_kedro.columns import quantile_columns
+from wind_kedro.cards.columns import quantile_columns
 from wind_kedro.governance.promotions import LINKS
 from wind_kedro.pipeline_registry import register_pipelines
 from wind_kedro.settings import CONFIG_LOADER_ARGS

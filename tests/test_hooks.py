@@ -16,8 +16,8 @@ from kedro.io import DataCatalog, MemoryDataset
 from kedro.pipeline import Node, Pipeline
 
 from wind_kedro import hooks
+from wind_kedro.governance.provenance import Provenance, git_commit, lock
 from wind_kedro.hooks import MissingInputError, RunHooks
-from wind_kedro.provenance import Provenance, git_commit, lock
 
 pytestmark = pytest.mark.slow
 

@@ -110,7 +110,7 @@ import json, sys
 from kedro.framework.session import KedroSession
 from kedro.framework.startup import bootstrap_project
 from pathlib import Path
-from wind_kedro.champions import version_in_force
+from wind_kedro.governance.champions import version_in_force
 bootstrap_project(Path.cwd())
 with KedroSession.create(project_path=Path.cwd(), env="test", save_on_close=False) as session:
     catalog = session.load_context().catalog

@@ -18,10 +18,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from wind_kedro import contracts
 from wind_kedro.cards import Fleet
+from wind_kedro.cards.columns import FORECAST_WEATHER
 from wind_kedro.clock import Clock
-from wind_kedro.gate import GateRules
+from wind_kedro.evaluation.gate import GateRules
 
 CLOCK = Clock.model_validate({"as_of": "2024-06-01"})
 
@@ -55,7 +55,7 @@ def replayed(make_features: Callable[..., pd.DataFrame], observe: Callable[..., 
     error = rng.normal(0, 150, len(features))
     columns = ["product_id", "entity_id", "issued_at", "valid_at", "lead_minutes", "weather_run_at"]
     old = features[columns].assign(
-        model="trees", model_version="replay", capacity_kw=3000.0, fallback="", weather=contracts.FORECAST_WEATHER,
+        model="trees", model_version="replay", capacity_kw=3000.0, fallback="", weather=FORECAST_WEATHER,
         q100_kw=1000 + error, q500_kw=1200 + error, q900_kw=1400 + error,
     )  # fmt: skip
     observations = observe([{"valid_at": key["valid_at"], "share": 0.4} for key in keys])

@@ -200,7 +200,7 @@ def warm_up() -> None:
         pipelines.get(name)
     pipelines.set_requested(None)
     import wind_kedro.cli
-    import wind_kedro.datasets.source_table  # noqa: F401
+    import wind_kedro.readers.source_table  # noqa: F401
 
 
 # --- the fleet -------------------------------------------------------------------------------------------------------

@@ -301,7 +301,7 @@ def _change_records(folder: Path, change: Callable[[pd.DataFrame], pd.DataFrame]
 
 
 def _forge_record(folder: Path, head: Path) -> None:
-    from wind_kedro.audit import digest
+    from wind_kedro.governance.audit import digest
 
     table = pd.read_parquet(_records(folder)).tail(1).copy()
     before = table.iloc[0]

@@ -12,8 +12,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from wind_kedro.bounds import check_yaml
 from wind_kedro.errors import WindKedroError
+from wind_kedro.storage.bounds import check_yaml
 
 #: Kedro passes over a name with one of these that is no file, and the values of base would then hold in silence.
 _SUFFIXES = {".yml", ".yaml", ".json"}

@@ -17,7 +17,7 @@ from kedro.pipeline import Pipeline
 from kedro.pipeline.node import Node
 
 from wind_kedro.errors import WindKedroError
-from wind_kedro.provenance import Provenance, sha256
+from wind_kedro.governance.provenance import Provenance, sha256
 from wind_kedro.storage.lease import HeldLeaseError, Lease, LeaseSettings
 from wind_kedro.storage.paths import local_path
 from wind_kedro.storage.temporary import sweep, sweep_scratch

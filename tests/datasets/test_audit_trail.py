@@ -11,15 +11,17 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from wind_kedro import contracts
-from wind_kedro.audit import GENESIS, Head, chain
+from wind_kedro.contracts.operation import Audit, AuditRecords
 from wind_kedro.datasets import audit_trail
 from wind_kedro.datasets.audit_trail import AuditTrail, BrokenChainError
+from wind_kedro.governance.audit import GENESIS, Head, chain
 
 
 def trail(folder: Path) -> AuditTrail:
     return AuditTrail(
-        filepath=str(folder / "audit"), head=str(folder / "elsewhere/head.json"), contract="wind_kedro.contracts.Audit"
+        filepath=str(folder / "audit"),
+        head=str(folder / "elsewhere/head.json"),
+        contract="wind_kedro.contracts.operation.Audit",
     )
 
 
@@ -32,7 +34,7 @@ def records(*days: int, model: str = "trees") -> pd.DataFrame:
         "libraries": "{}",
     }  # fmt: skip
     rows = [row | {"issued_at": pd.Timestamp(f"2024-03-{day:02d} 06:00", tz="UTC")} for day in days]
-    return contracts.AuditRecords().validate(pd.DataFrame(rows))
+    return AuditRecords().validate(pd.DataFrame(rows))
 
 
 def test_records_are_chained_and_a_rerun_supersedes_without_rewriting(tmp_path: Path) -> None:
@@ -41,7 +43,7 @@ def test_records_are_chained_and_a_rerun_supersedes_without_rewriting(tmp_path: 
     before = {file: file.read_bytes() for file in (tmp_path / "audit").glob("*.parquet")}
     audit.save(records(2, 3, model="other"))
     assert all(file.read_bytes() == content for file, content in before.items())
-    found = contracts.Audit.validate(audit.load())
+    found = Audit.validate(audit.load())
     assert found["sequence"].tolist() == [1, 2, 3, 4]
     assert found["supersedes"].tolist() == [0, 0, 2, 0]
     assert found["previous_sha256"].tolist() == [GENESIS, *found["sha256"].tolist()[:-1]]
@@ -51,7 +53,7 @@ def test_records_are_chained_and_a_rerun_supersedes_without_rewriting(tmp_path: 
 
 def test_an_empty_chain_is_whole(tmp_path: Path) -> None:
     audit = trail(tmp_path)
-    assert (audit.verify(), len(contracts.Audit.validate(audit.load())), audit.exists()) == ([], 0, False)
+    assert (audit.verify(), len(Audit.validate(audit.load())), audit.exists()) == ([], 0, False)
     audit.save(records(1).iloc[:0])
     assert audit.head() == Head()
 

@@ -7,7 +7,9 @@ import pytest
 from kedro.io import DatasetError
 from kedro.utils import load_obj
 
-from wind_kedro import contracts
+from wind_kedro.cards.columns import FORECAST_WEATHER
+from wind_kedro.contracts.forecasts import Forecasts
+from wind_kedro.contracts.training import Promotions
 from wind_kedro.datasets import History
 
 MakeHistory = Callable[..., History]
@@ -15,7 +17,7 @@ MakeHistory = Callable[..., History]
 
 def _forecasts(product: str, issued: str, entity: str = "hill", **quantiles: float) -> pd.DataFrame:
     issued_at = pd.Timestamp(issued, tz="UTC")
-    return contracts.Forecasts.validate(
+    return Forecasts.validate(
         pd.DataFrame(
             {
                 "product_id": product,
@@ -28,7 +30,7 @@ def _forecasts(product: str, issued: str, entity: str = "hill", **quantiles: flo
                 "capacity_kw": 3000.0,
                 "weather_run_at": pd.NaT,
                 "fallback": "",
-                "weather": contracts.FORECAST_WEATHER,
+                "weather": FORECAST_WEATHER,
             }
             | quantiles
         )
@@ -37,7 +39,7 @@ def _forecasts(product: str, issued: str, entity: str = "hill", **quantiles: flo
 
 @pytest.fixture
 def history(tmp_path: Path) -> MakeHistory:
-    def make(contract: str = "Forecasts", partition_by: list[str] | None = None, **options: Any) -> History:
+    def make(contract: str = "forecasts.Forecasts", partition_by: list[str] | None = None, **options: Any) -> History:
         return History(
             filepath=str(tmp_path / "history"),
             partition_by=partition_by or ["product_id", "issued_at"],
@@ -109,7 +111,7 @@ def test_what_a_killed_run_left_half_written_is_not_read(history: MakeHistory, t
     assert _keys(history().load()) == [("hours", "01 06", 1)]
 
 
-CONTRACTS = ["Forecasts", "Promotions", "Scores", "Incidents"]
+CONTRACTS = ["forecasts.Forecasts", "training.Promotions", "forecasts.Scores", "operation.Incidents"]
 
 
 @pytest.mark.parametrize("contract", CONTRACTS)
@@ -144,7 +146,7 @@ def test_each_product_has_its_own_levels_and_the_history_has_all(history: MakeHi
     history().save(both)
     stored = pd.read_parquet(tmp_path / "history/quarters/20240301T060000Z.parquet")
     assert {name for name in stored if name.startswith("q")} == {"q250_kw", "q500_kw"}
-    table = contracts.Forecasts.validate(history().load()).set_index("product_id")
+    table = Forecasts.validate(history().load()).set_index("product_id")
     assert table.loc["hours", ["q100_kw", "q500_kw"]].drop_duplicates().to_numpy().tolist() == [[1, 2]]
     assert table.loc["quarters", ["q250_kw", "q500_kw"]].drop_duplicates().to_numpy().tolist() == [[3, 4]]
     assert table.loc["hours", "q250_kw"].isna().all()
@@ -178,10 +180,10 @@ def test_a_column_that_says_nothing_yet_is_still_there(history: MakeHistory) -> 
         key_id="k",
         signature="0" * 128,
     )
-    first = contracts.Promotions.validate(first)
-    promotions = history("Promotions", ["product_id", "promoted_at"])
+    first = Promotions.validate(first)
+    promotions = history("training.Promotions", ["product_id", "promoted_at"])
     promotions.save(first)
-    pd.testing.assert_frame_equal(contracts.Promotions.validate(promotions.load()), first)
+    pd.testing.assert_frame_equal(Promotions.validate(promotions.load()), first)
 
 
 def test_what_is_loaded_is_what_was_saved(history: MakeHistory) -> None:
@@ -212,14 +214,14 @@ def test_a_value_becomes_a_file_name_that_every_system_takes(
     history: MakeHistory, tmp_path: Path, period: str, name: str
 ) -> None:
     scores = pd.DataFrame({"product_id": ["hours"], "period": [period]})
-    history("Scores", ["product_id", "period"]).save(scores)
+    history("forecasts.Scores", ["product_id", "period"]).save(scores)
     assert [file.name for file in (tmp_path / "history/hours").iterdir()] == [name]
 
 
 def test_a_row_without_its_key_is_refused(history: MakeHistory) -> None:
     scores = pd.DataFrame({"product_id": ["hours", "hours"], "period": ["all", None]})
     with pytest.raises(DatasetError, match="period"):
-        history("Scores", ["product_id", "period"]).save(scores)
+        history("forecasts.Scores", ["product_id", "period"]).save(scores)
     assert not history().exists()
 
 

@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 from kedro.io import DatasetError
 
-from wind_kedro import contracts
+from wind_kedro.contracts.training import Promotions
 from wind_kedro.datasets import Log
 from wind_kedro.datasets.log import LostRaceError
 from wind_kedro.errors import find_cause
@@ -23,11 +23,11 @@ TIME = pd.Timestamp("2024-03-01", tz="UTC")
 
 
 def log(folder: Path, **options: bool) -> Log:
-    return Log(filepath=str(folder), number="promotion", contract="wind_kedro.contracts.Promotions", **options)
+    return Log(filepath=str(folder), number="promotion", contract="wind_kedro.contracts.training.Promotions", **options)
 
 
 def promotion(number: int, version: str = "1", entities: int = 2) -> pd.DataFrame:
-    return contracts.Promotions.validate(
+    return Promotions.validate(
         pd.DataFrame({"entity_id": [f"farm_{index}" for index in range(entities)]}).assign(
             promotion=number, parent=number - 1, action="train", author="", product_id="hours", promoted_at=TIME, model="m",
             model_version=version, run_id="r", trained_through=TIME, available_at=TIME, deciding_score="nmae_share", score=0.1,
@@ -38,11 +38,11 @@ def promotion(number: int, version: str = "1", entities: int = 2) -> pd.DataFram
 
 def test_entries_are_read_in_their_order(tmp_path: Path) -> None:
     assert not log(tmp_path).exists()
-    assert contracts.Promotions.validate(log(tmp_path).load()).empty
+    assert Promotions.validate(log(tmp_path).load()).empty
     for number in (1, 2):
         log(tmp_path).save(promotion(number, str(number)))
     assert log(tmp_path).exists()
-    loaded = contracts.Promotions.validate(log(tmp_path).load())
+    loaded = Promotions.validate(log(tmp_path).load())
     pd.testing.assert_frame_equal(loaded, pd.concat([promotion(1, "1"), promotion(2, "2")], ignore_index=True))
 
 
@@ -175,7 +175,7 @@ def test_a_signed_log_holds_the_digests_of_what_was_promoted(promoted: Path) -> 
     chain = signed(promoted).chain()
     assert (chain.fault, chain.refusal, len(chain.digests)) == ("", "", 3)
     assert chain.manifests() == dict.fromkeys(["1", "2", "3"], "d" * 64)
-    loaded = contracts.Promotions.validate(signed(promoted, read_only=True, strict=True).load())
+    loaded = Promotions.validate(signed(promoted, read_only=True, strict=True).load())
     assert loaded["promotion"].tolist() == [1, 1, 2, 2, 3, 3]
     assert loaded["chain"].nunique() == loaded["key_id"].nunique() == 1
     assert loaded["previous_sha256"].tolist()[::2] == ["0" * 64, *chain.digests[:2]]

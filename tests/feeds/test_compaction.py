@@ -17,12 +17,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from wind_kedro.cards import SignalSource
-from wind_kedro.contracts import Landings
-from wind_kedro.datasets.source_files import files_of
-from wind_kedro.datasets.source_table import SourceTable
+from wind_kedro.contracts.raw import Landings
 from wind_kedro.feeds import Batch, LandedFeeds, Landing
 from wind_kedro.feeds.compaction import uncovered
 from wind_kedro.pipelines.ingestion.nodes import list_landings
+from wind_kedro.readers.source_files import files_of
+from wind_kedro.readers.source_table import SourceTable
 
 START = dt.datetime(2026, 1, 1, 22, tzinfo=dt.UTC)
 Clock = Callable[[dt.timedelta], None]

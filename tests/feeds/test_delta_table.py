@@ -24,10 +24,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from wind_kedro.datasets.source_table import SourceTable
 from wind_kedro.feeds import FeedError, Landing
 from wind_kedro.feeds.delta_table import DeltaTable
 from wind_kedro.feeds.drop_folder import DropFolder
+from wind_kedro.readers.source_table import SourceTable
 
 SECRET = "s3cr3tS3CR3T"  # noqa: S105 - opens nothing but the server below
 

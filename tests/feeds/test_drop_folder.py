@@ -391,7 +391,7 @@ DEATHS = """
 import json, os, shutil, signal, sys, warnings
 from pathlib import Path
 from wind_kedro.feeds import Landing, build_feed
-from wind_kedro.provenance import file_sha256
+from wind_kedro.governance.provenance import file_sha256
 
 folder = Path(sys.argv[1])
 drop, raw = folder / "drop", folder / "raw"

@@ -543,7 +543,7 @@ def test_the_wait_a_server_asks_for_is_kept(
     api: Api, clock: list[dt.datetime], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str
 ) -> None:
     slept: list[float] = []
-    monkeypatch.setattr("wind_kedro.remote.time", SimpleNamespace(sleep=slept.append))
+    monkeypatch.setattr("wind_kedro.feeds.remote.time", SimpleNamespace(sleep=slept.append))
     api.add(1, id=1)
     date = email.utils.format_datetime(clock[0] + dt.timedelta(seconds=3), usegmt=True)
     api.faults = [_status(429, Retry_After="3" if form == "seconds" else date)]

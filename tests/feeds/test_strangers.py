@@ -24,9 +24,9 @@ from urllib.parse import quote, quote_plus
 import pandas as pd
 import pytest
 
-from wind_kedro.alarms import ChannelError, Message, build_channels
 from wind_kedro.feeds import FeedError, Landing, build_feed
-from wind_kedro.remote import PassingError, Watchdog, redact
+from wind_kedro.feeds.remote import PassingError, Watchdog, redact
+from wind_kedro.notifications import ChannelError, Message, build_channels
 
 USER, PASSWORD = "turbine", "s3cr3t of the+farm/&"
 MESSAGE = Message(

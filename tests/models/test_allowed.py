@@ -22,8 +22,16 @@ from sklearn.linear_model import Ridge
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer
 
-from wind_kedro.models import ModelConfig, NotAllowedError, build, load_model
-from wind_kedro.models.allowed import PARTS, REGRESSORS, allow_classes, check_skops, classes_of, load_regressor
+from wind_kedro.models.allowed import (
+    PARTS,
+    REGRESSORS,
+    NotAllowedError,
+    allow_classes,
+    check_skops,
+    classes_of,
+    load_regressor,
+)
+from wind_kedro.models.registry import ModelConfig, build, load_model
 
 LEVELS = [0.1, 0.5, 0.9]
 ROWS = 200
@@ -160,7 +168,7 @@ def test_the_class_of_a_configured_regressor_is_allowed_and_no_function_is(
 ) -> None:
     import skops.io
 
-    from wind_kedro.models import allowed
+    from wind_kedro.models.registry import allowed
 
     monkeypatch.setattr(allowed, "_configured", set())
     (tmp_path / "my_regressors.py").write_text(

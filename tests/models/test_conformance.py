@@ -7,8 +7,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from wind_kedro.models import MODELS, Forecaster, ModelConfig, build, load_model, with_members
-from wind_kedro.scores import pinball_loss
+from wind_kedro.evaluation.scores import pinball_loss
+from wind_kedro.models.base import Forecaster
+from wind_kedro.models.registry import MODELS, ModelConfig, build, load_model, with_members
 
 LEVELS = [0.1, 0.25, 0.5, 0.75, 0.9]
 #: Settings that make a family fit in a blink.

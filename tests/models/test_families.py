@@ -4,8 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from wind_kedro.models import Forecaster, ModelConfig, build
-from wind_kedro.models.columns_learnt import blocks_of_time
+from wind_kedro.models.base import Forecaster
+from wind_kedro.models.registry import ModelConfig, build
+from wind_kedro.models.tabular import blocks_of_time
 
 LEVELS = [0.1, 0.5, 0.9]
 

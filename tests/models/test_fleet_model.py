@@ -6,9 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from wind_kedro.models import Forecaster, ModelConfig, build
-from wind_kedro.models.fleet_model import FleetModel, Member
+from wind_kedro.models.base import Forecaster
+from wind_kedro.models.ensembles.fleet_model import FleetModel, Member
 from wind_kedro.models.objects import ChangedObjectError, digest
+from wind_kedro.models.registry import ModelConfig, build
 
 TRAINED_THROUGH = pd.Timestamp("2024-03-01T00:00:00Z")
 

@@ -7,8 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from wind_kedro.models import ModelConfig, build, with_members
-from wind_kedro.models.hand_over import (
+from wind_kedro.models.ensembles.hand_over import (
     FleetPart,
     HandOver,
     HandOverParameters,
@@ -18,6 +17,7 @@ from wind_kedro.models.hand_over import (
     weights_at,
 )
 from wind_kedro.models.objects import fetch, store
+from wind_kedro.models.registry import ModelConfig, build, with_members
 
 LEVELS = [0.1, 0.5, 0.9]
 OWN: dict[str, Any] = {"type": "power_curve", "params": {"min_rows": 5}}

@@ -6,12 +6,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from wind_kedro.models import Forecaster, ModelConfig, build, load_model
-from wind_kedro.models.blend import Blend, best_weights, smoothed
-from wind_kedro.models.calibration import spread_that_holds, stretched
-from wind_kedro.models.levels import between_levels, few_levels, weighted_quantiles
-from wind_kedro.models.protocol import load_arrays, save_arrays
-from wind_kedro.scores import pinball_loss
+from wind_kedro.evaluation.scores import pinball_loss
+from wind_kedro.models.base import Forecaster, load_arrays, save_arrays
+from wind_kedro.models.ensembles.blend import Blend, best_weights, smoothed
+from wind_kedro.models.quantile_levels import between_levels, few_levels, weighted_quantiles
+from wind_kedro.models.registry import ModelConfig, build, load_model
+from wind_kedro.models.spread import spread_that_holds, stretched
 
 LEVELS = [0.1, 0.5, 0.9]
 PERCENTILES = [round(0.01 * number, 2) for number in range(1, 100)]

@@ -5,8 +5,9 @@ import pandas as pd
 import pytest
 
 from wind_kedro.cards import Fleet
-from wind_kedro.models import Forecaster, ModelConfig, build
+from wind_kedro.models.base import Forecaster
 from wind_kedro.models.physical import curve_of, library
+from wind_kedro.models.registry import ModelConfig, build
 
 LEVELS = [0.1, 0.5, 0.9]
 NOTHING = pd.DataFrame({"wind_speed_100m_ms": pd.Series([], dtype=float)})

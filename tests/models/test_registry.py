@@ -9,8 +9,8 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from wind_kedro.models import MODELS, ModelConfig, build, load_model, with_members
 from wind_kedro.models.climatology import Climatology
+from wind_kedro.models.registry import MODELS, ModelConfig, build, load_model, with_members
 
 LEVELS = [0.1, 0.5, 0.9]
 

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from numpy.typing import NDArray
 
-from wind_kedro.models import ModelConfig, build, with_members
+from wind_kedro.models.registry import ModelConfig, build, with_members
 from wind_kedro.models.shapley import tree_shapley
 from wind_kedro.models.trees import LEAF, Trees, grow
 

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from wind_kedro.provenance import Provenance
+from wind_kedro.governance.provenance import Provenance
 from wind_kedro.rebuild.kit import Kits, NoKitError, keep_training
 from wind_kedro.rebuild.reproducing import first_cause
 

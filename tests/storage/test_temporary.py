@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from wind_kedro.datasets.written_aside import aside, previous
+from wind_kedro.datasets.files import aside, previous
 from wind_kedro.storage import temporary
 from wind_kedro.storage.temporary import Scratch, neighbour_of, sweep, sweep_scratch
 
@@ -57,7 +57,7 @@ def test_only_what_a_dead_process_was_writing_is_removed(tmp_path: Path) -> None
 def test_a_save_that_is_killed_leaves_a_name_that_is_swept(tmp_path: Path) -> None:
     target = tmp_path / "02_intermediate/table.parquet"
     code = (
-        "import os, sys; from pathlib import Path; from wind_kedro.datasets.written_aside import aside\n"
+        "import os, sys; from pathlib import Path; from wind_kedro.datasets.files import aside\n"
         "with aside(Path(sys.argv[1])) as path: path.write_text('half'); os.kill(os.getpid(), 9)"
     )
     done = subprocess.run([sys.executable, "-c", code, target], check=False)

@@ -10,21 +10,19 @@ from typing import Any
 
 #: Where each dataset lives.
 _HOMES = {
-    "ParquetTable": "written_aside",
-    "IbisTable": "written_aside",
-    "Figure": "written_aside",
-    "Document": "written_aside",
-    "JsonDocument": "written_aside",
+    "ParquetTable": "files",
+    "IbisTable": "files",
+    "Figure": "files",
+    "Document": "files",
+    "JsonDocument": "files",
     "History": "history",
     "Log": "log",
-    "SourceTable": "source_table",
     "Feeds": "feeds",
     "Landings": "feeds",
     "AuditTrail": "audit_trail",
-    "RawFiles": "raw_files",
     "AlarmChannels": "alarm_channels",
-    "ModelVersions": "registry",
-    "ModelAlias": "registry",
+    "ModelVersions": "models",
+    "ModelAlias": "models",
     "TrialStore": "trials",
 }
 __all__ = sorted(_HOMES)  # noqa: PLE0605 - the names are resolved by __getattr__, so there is no list to write twice

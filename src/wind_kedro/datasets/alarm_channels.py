@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 
 from kedro.io import AbstractDataset, DatasetError
 
-from wind_kedro.alarms import Channel, build_channels
+from wind_kedro.notifications import Channel, build_channels
 
 
 class AlarmChannels(AbstractDataset[NoReturn, dict[str, Channel]]):
@@ -32,7 +32,7 @@ class AlarmChannels(AbstractDataset[NoReturn, dict[str, Channel]]):
         """Say which channels there are.
 
         Args:
-            channels: cards by id; `wind_kedro.alarms.CHANNELS` has their kinds.
+            channels: cards by id; `wind_kedro.notifications.CHANNELS` has their kinds.
             metadata: ignored by Kedro, read by Kedro-Viz.
         """
         self._channels = channels or {}

@@ -16,12 +16,12 @@ import pandas as pd
 from filelock import FileLock
 from kedro.io import AbstractDataset, DatasetError
 
-from wind_kedro.audit import LINKS, SUBJECT, Head, chain, differs_from, faults
+from wind_kedro.datasets.files import aside, read_whole
 from wind_kedro.datasets.history import empty_table
-from wind_kedro.datasets.written_aside import aside, read_whole
 from wind_kedro.errors import WindKedroError
+from wind_kedro.governance.audit import LINKS, SUBJECT, Head, chain, differs_from, faults
+from wind_kedro.governance.provenance import file_sha256
 from wind_kedro.governance.signing import Keyring, Seen
-from wind_kedro.provenance import file_sha256
 from wind_kedro.storage.paths import local_path
 
 logger = logging.getLogger(__name__)
@@ -55,7 +55,7 @@ class AuditTrail(AbstractDataset[pd.DataFrame, pd.DataFrame]):
           type: wind_kedro.datasets.AuditTrail
           filepath: data/07_model_output/audit
           head: data/07_model_output/audit_head.json
-          contract: wind_kedro.contracts.Audit
+          contract: wind_kedro.contracts.operation.Audit
     """
 
     def __init__(self, *, filepath: str, head: str, contract: str, metadata: dict[str, Any] | None = None) -> None:

@@ -9,8 +9,8 @@ from typing import Any
 import pandas as pd
 from kedro.io import AbstractDataset, DatasetError
 
+from wind_kedro.datasets.files import aside, read_whole
 from wind_kedro.datasets.parts import PassesOver, visible_files, why_unreadable
-from wind_kedro.datasets.written_aside import aside, read_whole
 from wind_kedro.storage.paths import local_path
 from wind_kedro.storage.temporary import UNREADABLE, keep_unreadable
 
@@ -30,7 +30,7 @@ class History(PassesOver, AbstractDataset[pd.DataFrame, pd.DataFrame]):
           type: wind_kedro.datasets.History
           filepath: data/07_model_output/forecasts
           partition_by: [product_id, issued_at]
-          contract: wind_kedro.contracts.Forecasts
+          contract: wind_kedro.contracts.forecasts.Forecasts
     """
 
     def __init__(

@@ -14,13 +14,13 @@ from typing import Any
 import pandas as pd
 from kedro.io import AbstractDataset, DatasetError
 
+from wind_kedro.datasets.files import read_whole
 from wind_kedro.datasets.history import empty_table
 from wind_kedro.datasets.parts import PassesOver, why_unreadable
-from wind_kedro.datasets.written_aside import read_whole
 from wind_kedro.errors import WindKedroError
 from wind_kedro.governance.promotions import Chain, RefusedPromotionsError, link, verify
+from wind_kedro.governance.provenance import sha256
 from wind_kedro.governance.signing import KeyFileError, Keyring
-from wind_kedro.provenance import sha256
 from wind_kedro.storage.paths import local_path
 from wind_kedro.storage.temporary import neighbour_of
 
@@ -48,7 +48,7 @@ class Log(PassesOver, AbstractDataset[pd.DataFrame, pd.DataFrame]):
           type: wind_kedro.datasets.Log
           filepath: data/06_models/promotions
           number: promotion
-          contract: wind_kedro.contracts.Promotions
+          contract: wind_kedro.contracts.training.Promotions
           signed: true
 
     The entries of a signed log are a chain (`governance.promotions`): each is signed together with the digest of the one before.

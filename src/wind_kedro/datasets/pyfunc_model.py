@@ -13,7 +13,7 @@ from mlflow.models import set_model
 from mlflow.pyfunc.model import PythonModel
 
 from wind_kedro.models.allowed import allow_classes, classes_of
-from wind_kedro.models.fleet_model import FleetModel, read_manifest
+from wind_kedro.models.ensembles.fleet_model import FleetModel, read_manifest
 
 
 class FleetPyfunc(PythonModel):

@@ -13,9 +13,9 @@ from urllib.parse import unquote
 
 from pydantic import Field, model_validator
 
-from wind_kedro.bounds import check_parquet, escape, parse_json
 from wind_kedro.errors import WindKedroError
-from wind_kedro.remote import PassingError
+from wind_kedro.feeds.remote import PassingError
+from wind_kedro.storage.bounds import check_parquet, escape, parse_json
 
 from .compaction import COLUMN, foreign_names
 from .protocol import Batch, Checkpoint, Feed, FeedError

@@ -21,9 +21,9 @@ from urllib.parse import unquote, urlsplit
 
 from pydantic import AfterValidator, Field, model_validator
 
-from wind_kedro.bounds import TooLargeError
 from wind_kedro.errors import WindKedroError
-from wind_kedro.remote import PassingError
+from wind_kedro.feeds.remote import PassingError
+from wind_kedro.storage.bounds import TooLargeError
 
 from .landing import why_not
 from .memory import pack, row_hash, unpack

@@ -14,10 +14,10 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, AwareDatetime, Field, model_validator
 
-from wind_kedro.bounds import parse_json
 from wind_kedro.cards import Card
 from wind_kedro.errors import WindKedroError
-from wind_kedro.remote import Answer, HttpClient, PassingError
+from wind_kedro.feeds.remote import Answer, HttpClient, PassingError
+from wind_kedro.storage.bounds import parse_json
 
 from .compaction import PART
 from .memory import pack, row_hash, unpack

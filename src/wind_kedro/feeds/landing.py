@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from wind_kedro.provenance import file_sha256
+from wind_kedro.governance.provenance import file_sha256
 
 from .compaction import (
     HOUR,

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from wind_kedro.bounds import is_text
-from wind_kedro.remote import PassingError
+from wind_kedro.feeds.remote import PassingError
+from wind_kedro.storage.bounds import is_text
 
 from .compaction import PART
 from .payloads import Fields, Message, Row, Template, TimestampUnit, json_rows, unread

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from wind_kedro.errors import WindKedroError
-from wind_kedro.remote import Remote
+from wind_kedro.feeds.remote import Remote
 
 if TYPE_CHECKING:
     import pyarrow as pa

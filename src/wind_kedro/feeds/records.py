@@ -13,7 +13,7 @@ import secrets
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from wind_kedro.bounds import MAX_JSON_BYTES, MAX_JSON_DEPTH, TooLargeError, is_text, parse_json
+from wind_kedro.storage.bounds import MAX_JSON_BYTES, MAX_JSON_DEPTH, TooLargeError, is_text, parse_json
 
 #: Columns of a row that could not be read: why, and its bytes.
 FAULT, RAW = "fault", "raw"

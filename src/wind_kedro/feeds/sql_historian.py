@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from wind_kedro.bounds import escape, is_text
-from wind_kedro.remote import PassingError
+from wind_kedro.feeds.remote import PassingError
+from wind_kedro.storage.bounds import escape, is_text
 
 from .compaction import PART
 from .memory import pack, row_hash, unpack

@@ -10,11 +10,11 @@ import pandas as pd
 from numpy.typing import NDArray
 from pydantic import Field
 
-from wind_kedro.models.calibration import middle_of
-from wind_kedro.models.columns_learnt import ColumnForecaster, ColumnParameters, Matrix, matrix_of
-from wind_kedro.models.levels import between_levels, few_levels
-from wind_kedro.models.protocol import Array, Contributions, Parameters, save_arrays
+from wind_kedro.models.base import Array, Contributions, Parameters, save_arrays
+from wind_kedro.models.quantile_levels import between_levels, few_levels
 from wind_kedro.models.shapley import tree_shapley
+from wind_kedro.models.spread import middle_of
+from wind_kedro.models.tabular import ColumnForecaster, ColumnParameters, Matrix, matrix_of
 from wind_kedro.models.trees import Ints, Trees, grow
 
 ARTEFACT = "boosting.npz"

@@ -10,10 +10,10 @@ import pandas as pd
 from numpy.typing import NDArray
 from pydantic import Field
 
-from wind_kedro.models.calibration import MIN_ROWS_TO_CALIBRATE, middle_of, spread_that_holds, stretched
-from wind_kedro.models.columns_learnt import ColumnForecaster, ColumnParameters, Matrix, blocks_of_time, matrix_of
-from wind_kedro.models.levels import between_levels, few_levels
-from wind_kedro.models.protocol import Array, Contributions, Parameters
+from wind_kedro.models.base import Array, Contributions, Parameters
+from wind_kedro.models.quantile_levels import between_levels, few_levels
+from wind_kedro.models.spread import MIN_ROWS_TO_CALIBRATE, middle_of, spread_that_holds, stretched
+from wind_kedro.models.tabular import ColumnForecaster, ColumnParameters, Matrix, blocks_of_time, matrix_of
 
 if TYPE_CHECKING:
     from catboost import CatBoostRegressor

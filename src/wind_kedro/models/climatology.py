@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 from pydantic import Field
 
-from wind_kedro.models.protocol import Array, Forecaster, Parameters, load_arrays, numbers, save_arrays
-from wind_kedro.tiers import Tier
+from wind_kedro.cards.tiers import Tier
+from wind_kedro.models.base import Array, Forecaster, Parameters, load_arrays, numbers, save_arrays
 
 HOURS_OF_DAY = 24
 ARTEFACT = "climatology.npz"

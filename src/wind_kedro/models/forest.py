@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 from pydantic import Field
 
-from wind_kedro.models.columns_learnt import ColumnForecaster, ColumnParameters, Matrix
-from wind_kedro.models.levels import weighted_quantiles
-from wind_kedro.models.protocol import Array, Parameters, save_arrays
+from wind_kedro.models.base import Array, Parameters, save_arrays
+from wind_kedro.models.quantile_levels import weighted_quantiles
+from wind_kedro.models.tabular import ColumnForecaster, ColumnParameters, Matrix
 from wind_kedro.models.trees import Ints, Trees, grow
 
 ARTEFACT = "forest.npz"

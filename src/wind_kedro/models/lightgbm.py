@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 from pydantic import Field
 
-from wind_kedro.models.columns_learnt import ColumnForecaster, ColumnParameters, Matrix
-from wind_kedro.models.levels import between_levels, few_levels
-from wind_kedro.models.protocol import Array, Parameters
+from wind_kedro.models.base import Array, Parameters
+from wind_kedro.models.quantile_levels import between_levels, few_levels
+from wind_kedro.models.tabular import ColumnForecaster, ColumnParameters, Matrix
 
 if TYPE_CHECKING:
     from types import ModuleType

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 from pydantic import Field
 
-from wind_kedro.models.columns_learnt import ColumnForecaster, ColumnParameters, Matrix, center_and_scale, standardised
-from wind_kedro.models.protocol import Array, Parameters, load_arrays, save_arrays
+from wind_kedro.models.base import Array, Parameters, load_arrays, save_arrays
+from wind_kedro.models.tabular import ColumnForecaster, ColumnParameters, Matrix, center_and_scale, standardised
 
 ARTEFACT = "linear.npz"
 

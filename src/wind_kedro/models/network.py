@@ -11,8 +11,8 @@ import pandas as pd
 from numpy.typing import NDArray
 from pydantic import Field
 
-from wind_kedro.models.columns_learnt import ColumnForecaster, ColumnParameters, Matrix, center_and_scale, standardised
-from wind_kedro.models.protocol import Array, load_arrays, save_arrays
+from wind_kedro.models.base import Array, load_arrays, save_arrays
+from wind_kedro.models.tabular import ColumnForecaster, ColumnParameters, Matrix, center_and_scale, standardised
 
 ARTEFACT = "network.npz"
 #: Shares of capacity up to this are nothing: calm hours are a lump of the distribution, which a threshold of its own keeps.

@@ -12,8 +12,8 @@ import shutil
 from functools import lru_cache
 from pathlib import Path
 
-from wind_kedro.models import load_model
-from wind_kedro.models.protocol import Forecaster
+from wind_kedro.models.base import Forecaster
+from wind_kedro.models.registry import load_model
 from wind_kedro.storage.temporary import Scratch, keep_unreadable, neighbour_of
 
 #: In a stored model's folder: the digests of the models that it was lent, by the name that it has for them.

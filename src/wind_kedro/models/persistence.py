@@ -10,9 +10,9 @@ import pandas as pd
 from numpy.typing import NDArray
 from pydantic import Field, field_validator
 
+from wind_kedro.cards.tiers import Tier
+from wind_kedro.models.base import Array, Forecaster, Parameters, load_arrays, numbers, save_arrays
 from wind_kedro.models.climatology import Climatology, ClimatologyParameters, empirical_quantiles
-from wind_kedro.models.protocol import Array, Forecaster, Parameters, load_arrays, numbers, save_arrays
-from wind_kedro.tiers import Tier
 
 ARTEFACT = "persistence.npz"
 FALLBACK = "when_unknown"

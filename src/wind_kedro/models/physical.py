@@ -14,8 +14,8 @@ import pandas as pd
 from pydantic import Field
 
 from wind_kedro.cards import Farm
-from wind_kedro.models.protocol import Array, Forecaster, Parameters, numbers
-from wind_kedro.tiers import Tier
+from wind_kedro.cards.tiers import Tier
+from wind_kedro.models.base import Array, Forecaster, Parameters, numbers
 
 #: Wind speeds, m/s, at which quantiles are worked out; between them they are read in straight lines.
 _SPEEDS_MS = np.arange(0.0, 45.0, 0.1)

@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 from pydantic import Field
 
+from wind_kedro.cards.tiers import Tier
+from wind_kedro.models.base import Array, Forecaster, Parameters, load_arrays, numbers, save_arrays
 from wind_kedro.models.climatology import Climatology, ClimatologyParameters, empirical_quantiles
-from wind_kedro.models.protocol import Array, Forecaster, Parameters, load_arrays, numbers, save_arrays
-from wind_kedro.tiers import Tier
 
 ARTEFACT = "power_curve.npz"
 FALLBACK = "when_unknown"

@@ -12,7 +12,8 @@ import pandas as pd
 from pydantic import Field, field_validator
 
 from wind_kedro.models.allowed import check_skops, load_regressor
-from wind_kedro.models.columns_learnt import (
+from wind_kedro.models.base import Array, Parameters, load_arrays, save_arrays
+from wind_kedro.models.tabular import (
     ColumnForecaster,
     ColumnParameters,
     Matrix,
@@ -20,7 +21,6 @@ from wind_kedro.models.columns_learnt import (
     center_and_scale,
     standardised,
 )
-from wind_kedro.models.protocol import Array, Parameters, load_arrays, save_arrays
 
 ARTEFACT = "regressor.skops"
 ARRAYS = "outcomes.npz"

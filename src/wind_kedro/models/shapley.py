@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from wind_kedro.models.protocol import Array
+from wind_kedro.models.base import Array
 from wind_kedro.models.trees import LEAF, Ints, Trees
 
 #: Rows times conditions that are looked at together: bounds the memory.

@@ -10,7 +10,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from wind_kedro.models.protocol import load_arrays
+from wind_kedro.models.base import load_arrays
 
 Ints = NDArray[np.int32]
 

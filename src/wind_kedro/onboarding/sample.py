@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from wind_kedro import bounds
+from wind_kedro.storage import bounds
 
 from . import names
 from .findings import Findings, OnboardingError

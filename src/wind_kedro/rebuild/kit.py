@@ -16,9 +16,9 @@ from typing import Any
 import pandas as pd
 
 from wind_kedro.errors import WindKedroError
-from wind_kedro.forecasts import KEYS
+from wind_kedro.governance.provenance import Provenance, sha256
 from wind_kedro.governance.signing import Keyring
-from wind_kedro.provenance import Provenance, sha256
+from wind_kedro.models.tables import KEYS
 
 #: What the document of a training is signed for.
 _PURPOSE = "training kit"
@@ -36,7 +36,7 @@ class Kits:
 
     def put(self, content: bytes) -> str:
         """Keep a part; its name is returned. What is there is left as it is; what is damaged is kept under another name."""
-        from wind_kedro.datasets.written_aside import aside
+        from wind_kedro.datasets.files import aside
         from wind_kedro.storage.temporary import keep_unreadable
 
         name = sha256(content)
@@ -64,7 +64,7 @@ class Kits:
 
     def keep(self, run_id: str, document: Mapping[str, Any]) -> None:
         """Write the document of a training, after all its parts, and sign it: it names code and libraries that are run again."""
-        from wind_kedro.datasets.written_aside import aside
+        from wind_kedro.datasets.files import aside
 
         content = (json.dumps(document, indent=2, sort_keys=True) + "\n").encode()
         with aside(self._signature_of(run_id)) as file:
@@ -74,7 +74,7 @@ class Kits:
 
     def adopt(self) -> int:
         """Sign the documents that no trusted key has signed, after somebody looked; how many they were."""
-        from wind_kedro.datasets.written_aside import aside
+        from wind_kedro.datasets.files import aside
 
         adopted = 0
         for path in sorted(self.folder.glob("*.json")):

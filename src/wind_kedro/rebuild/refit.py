@@ -16,14 +16,14 @@ from typing import TYPE_CHECKING, Any, get_type_hints
 import numpy as np
 import pandas as pd
 
-from wind_kedro.forecasts import model_table
+from wind_kedro.governance.provenance import Provenance
 from wind_kedro.models.objects import fetch, store
-from wind_kedro.provenance import Provenance
+from wind_kedro.models.tables import model_table
 from wind_kedro.rebuild.kit import Kits
 from wind_kedro.storage.temporary import Scratch
 
 if TYPE_CHECKING:
-    from wind_kedro.models.fleet_model import FleetModel
+    from wind_kedro.models.ensembles.fleet_model import FleetModel
 
 #: The node whose work is done again.
 FIT = "fit_fleet"
@@ -37,7 +37,7 @@ class _NoVersions:
     """Stands in for the registry: what a training took over from earlier ones is not fitted again."""
 
     def version(self, version: str) -> Any:
-        from wind_kedro.datasets.registry import NoModelError
+        from wind_kedro.datasets.models import NoModelError
 
         raise NoModelError(f"version {version} was not fitted by this training")
 

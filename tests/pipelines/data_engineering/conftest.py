@@ -13,11 +13,24 @@ import pandas as pd
 import pytest
 import yaml
 
-from wind_kedro import contracts
 from wind_kedro.cards import Fleet
 from wind_kedro.clock import Clock
+from wind_kedro.contracts.base import RawTable
+from wind_kedro.contracts.observations import (
+    ClockCalibration,
+    DataQuality,
+    Observations,
+    PowerCurve,
+    Quarantine,
+    Readiness,
+    Signals,
+    SuspectedUnits,
+    Weather,
+    WeatherFit,
+)
+from wind_kedro.contracts.raw import SignalsRaw, WeatherRaw
 from wind_kedro.pipelines.data_engineering import nodes
-from wind_kedro.pipelines.data_engineering.readiness import ReadinessSettings
+from wind_kedro.pipelines.data_engineering.assessment.readiness import ReadinessSettings
 from wind_kedro.pipelines.data_engineering.settings import DataEngineering
 
 Frames = dict[str, pd.DataFrame]
@@ -73,7 +86,7 @@ def settle(backend: Any) -> Settle:
     return written
 
 
-def raw(rows: list[dict[str, Any]], contract: type[contracts.RawTable]) -> pd.DataFrame:
+def raw(rows: list[dict[str, Any]], contract: type[RawTable]) -> pd.DataFrame:
     """A raw table from short rows: everything else is null, rows are numbered."""
     columns = [*sorted(_ROW), *sorted(contract.columns - _ROW)]
     frame = pd.DataFrame(
@@ -89,15 +102,13 @@ def raw(rows: list[dict[str, Any]], contract: type[contracts.RawTable]) -> pd.Da
 @pytest.fixture(scope="session")
 def raw_signals(backend: Any, settle: Settle) -> Callable[[list[dict[str, Any]]], Any]:
     """Raw signals from short rows."""
-    return lambda rows: settle(ibis.memtable(raw(rows, contracts.SignalsRaw)))
+    return lambda rows: settle(ibis.memtable(raw(rows, SignalsRaw)))
 
 
 @pytest.fixture(scope="session")
 def raw_weather(backend: Any, settle: Settle) -> Callable[[list[dict[str, Any]]], Any]:
     """Raw weather from short rows, at the farm's own point unless they say otherwise."""
-    return lambda rows: settle(
-        ibis.memtable(raw([{"weather_point": "site"} | row for row in rows], contracts.WeatherRaw))
-    )
+    return lambda rows: settle(ibis.memtable(raw([{"weather_point": "site"} | row for row in rows], WeatherRaw)))
 
 
 @pytest.fixture(scope="session")
@@ -139,16 +150,16 @@ def run_room(settle: Settle, project_path: Path) -> Callable[..., Frames]:
         )
         return {
             "timed_signals": timed.to_pandas(),
-            "signals": contracts.Signals.validate(signals.to_pandas()),
-            "quarantine": contracts.Quarantine.validate(quarantine),
-            "clock_calibration": contracts.ClockCalibration.validate(calibration),
-            "suspected_units": contracts.SuspectedUnits.validate(suspected),
-            "power_curve": contracts.PowerCurve.validate(curve),
-            "observations": contracts.Observations.validate(observations),
-            "weather": contracts.Weather.validate(weather),
-            "data_quality": contracts.DataQuality.validate(quality),
-            "readiness": contracts.Readiness.validate(ready),
-            "weather_fit": contracts.WeatherFit.validate(fit),
+            "signals": Signals.validate(signals.to_pandas()),
+            "quarantine": Quarantine.validate(quarantine),
+            "clock_calibration": ClockCalibration.validate(calibration),
+            "suspected_units": SuspectedUnits.validate(suspected),
+            "power_curve": PowerCurve.validate(curve),
+            "observations": Observations.validate(observations),
+            "weather": Weather.validate(weather),
+            "data_quality": DataQuality.validate(quality),
+            "readiness": Readiness.validate(ready),
+            "weather_fit": WeatherFit.validate(fit),
         }
 
     return run

@@ -13,8 +13,8 @@ import yaml
 
 from wind_kedro.cards import Fleet
 from wind_kedro.clock import Clock
-from wind_kedro.datasets.source_table import SourceTable
 from wind_kedro.pipelines.data_engineering.settings import DataEngineering
+from wind_kedro.readers.source_table import SourceTable
 
 from .conftest import Frames
 

@@ -9,12 +9,12 @@ import ibis
 import pandas as pd
 import pytest
 
-from wind_kedro import contracts
 from wind_kedro.cards import Fleet
 from wind_kedro.clock import Clock
+from wind_kedro.contracts.observations import PowerCurve
+from wind_kedro.evaluation.scores import latest_versions
 from wind_kedro.pipelines.data_engineering import create_pipeline, nodes
-from wind_kedro.pipelines.data_engineering.contracts import BrokenContractError, CountedSignals
-from wind_kedro.scores import latest_versions
+from wind_kedro.pipelines.data_engineering.validators import BrokenContractError, CountedSignals
 
 from .conftest import Frames, gusty, signal_rows, weather_rows
 
@@ -272,7 +272,7 @@ def test_the_curve_is_the_median_of_each_bin_and_outliers_do_not_move_it(
 def test_a_fleet_of_meters_that_measure_no_wind_has_no_curve(windy: Callable[..., Fleet], settings: Any) -> None:
     rows = timed([row | {"wind_speed_ms": None} for row in cloud()])
     curve = nodes.fit_power_curves(rows, calibrated("2024-03-12"), windy(), settings)
-    assert contracts.PowerCurve.validate(curve).empty
+    assert PowerCurve.validate(curve).empty
     assert (nodes.judge_signals(rows, curve, windy(), settings).to_pandas()["label"] == "").all()
 
 

@@ -8,12 +8,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from wind_kedro import contracts
 from wind_kedro.cards import CardError, Fleet
 from wind_kedro.clock import Clock
-from wind_kedro.fleet import Workers
+from wind_kedro.compute import Workers
+from wind_kedro.contracts.features import Features as FeaturesContract
 from wind_kedro.pipelines.feature_engineering.nodes import FeatureParameters, NoWeatherError, build_features
-from wind_kedro.pipelines.feature_engineering.points import other_farms
+from wind_kedro.pipelines.feature_engineering.other_farms import other_farms
 from wind_kedro.pipelines.feature_engineering.settings import COLUMNS_OF, family_of
 
 INLINE = Workers(backend="threading", jobs=1)
@@ -43,7 +43,7 @@ def features(fleet: Fleet, blow: MakeTable, observe: MakeTable) -> Features:
             PARAMETERS,
             INLINE,
         )
-        table = contracts.Features.validate(table)
+        table = FeaturesContract.validate(table)
         assert str(table["weather_run_at"].dtype) == "datetime64[us, UTC]"
         table = table[table["entity_id"] == entity]
         return table if issued is None else table[table["issued_at"] == pd.Timestamp(issued, tz="UTC")]

@@ -15,11 +15,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wind_kedro import contracts
 from wind_kedro.cards import Fleet
 from wind_kedro.clock import Clock
-from wind_kedro.fleet import Workers
-from wind_kedro.pipelines.feature_engineering import nodes, points
+from wind_kedro.compute import Workers
+from wind_kedro.contracts.observations import Weather
+from wind_kedro.pipelines.feature_engineering import nodes
+from wind_kedro.pipelines.feature_engineering import other_farms as points
 from wind_kedro.pipelines.feature_engineering.nodes import FeatureParameters, NoWeatherError, build_features
 from wind_kedro.pipelines.feature_engineering.settings import BestPoint
 
@@ -86,7 +87,7 @@ def _weather(rng: np.random.Generator) -> pd.DataFrame:
                     revised["available_at"] = later + _hours(rng, 12, len(revised)) + pd.Timedelta(minutes=1)
                     revised["wind_speed_100m_ms"] = rng.uniform(0, 25, len(revised))
                     parts.append(revised)
-    columns = list(contracts.Weather.to_schema().columns)
+    columns = list(Weather.to_schema().columns)
     table = pd.concat(parts, ignore_index=True).reindex(columns=columns).assign(is_analysis=False, weather_point="site")
     return table.astype({name: float for name in columns if name.startswith(("wind", "temp", "press", "air"))})
 

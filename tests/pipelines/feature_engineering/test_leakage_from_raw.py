@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from wind_kedro.cards import Fleet
 from wind_kedro.clock import Clock
-from wind_kedro.fleet import Workers
+from wind_kedro.compute import Workers
 from wind_kedro.pipelines.feature_engineering.nodes import FeatureParameters, build_features
 from wind_kedro.pipelines.feature_engineering.settings import BestPoint
 

@@ -7,11 +7,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from wind_kedro import contracts
-from wind_kedro.calibration import Calibration
 from wind_kedro.cards import Fleet
 from wind_kedro.clock import Clock
+from wind_kedro.contracts.forecasts import Forecasts
 from wind_kedro.pipelines.forecasting.nodes import calibrate_forecasts
+from wind_kedro.postprocessing.calibration import Calibration
 
 COLUMNS = ["q100_kw", "q500_kw", "q900_kw"]
 CAPACITY_KW = {"hill": 3000.0, "shore": 1000.0}
@@ -41,7 +41,7 @@ def said(model: str, days: int, ending: pd.Timestamp, farms: tuple[str, ...] = (
     table = issued.merge(pd.DataFrame({"lead_minutes": [0, 60, 120, 180]}), how="cross")
     table = table.merge(pd.DataFrame({"entity_id": list(farms)}), how="cross")
     capacity = table["entity_id"].map(CAPACITY_KW)
-    return contracts.Forecasts.validate(
+    return Forecasts.validate(
         table.assign(
             product_id="hours",
             model=model,
@@ -87,7 +87,7 @@ def width(table: pd.DataFrame, entity_id: str) -> float:
 
 def issue(now: pd.DataFrame, replayed: pd.DataFrame, fleet: Fleet, half_width: float = 0.05) -> pd.DataFrame:
     found = calibrate_forecasts(now, replayed, came(half_width), fleet, CLOCK, RULES)
-    return contracts.Forecasts.validate(found)
+    return Forecasts.validate(found)
 
 
 NOTHING = said("new", 1, NOW).iloc[:0]

@@ -11,12 +11,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from wind_kedro import contracts
 from wind_kedro.cards import Fleet
+from wind_kedro.cards.columns import PERFECT_WEATHER
 from wind_kedro.clock import Clock
-from wind_kedro.datasets.registry import RefusedVersionError
+from wind_kedro.contracts.forecasts import Forecasts, ModelFailures
+from wind_kedro.contracts.training import Promotions
+from wind_kedro.datasets.models import RefusedVersionError
 from wind_kedro.models.climatology import Climatology, ClimatologyParameters
-from wind_kedro.models.fleet_model import FleetModel, Member
+from wind_kedro.models.ensembles.fleet_model import FleetModel, Member
 from wind_kedro.pipelines.forecasting.nodes import NoForecastError, issue_forecasts
 from wind_kedro.pipelines.forecasting.shadows import issue_shadows
 
@@ -63,7 +65,7 @@ def _promotions(*rows: tuple[str, str, str]) -> pd.DataFrame:
         table[name] = pd.to_datetime(table[name], utc=True, format="ISO8601")
     table["product_id"] = table["entity_id"].map(MEMBERS).astype(str)
     time = pd.Timestamp("2024-02-01", tz="UTC")
-    return contracts.Promotions.validate(
+    return Promotions.validate(
         table.assign(
             promotion=range(1, len(table) + 1),
             parent=range(len(table)),
@@ -142,7 +144,7 @@ def _issue_all(
     """Forecasts, and the stored models that could not be used."""
     made: Any = versions or Versions()
     forecasts, failures = issue_forecasts(features, observations, made, promotions, fleet, clock)
-    return contracts.Forecasts.validate(forecasts), contracts.ModelFailures.validate(failures)
+    return Forecasts.validate(forecasts), ModelFailures.validate(failures)
 
 
 def _by(table: pd.DataFrame, entity_id: str) -> dict[str, str]:
@@ -319,7 +321,7 @@ def test_a_group_is_forecast_as_one(fleet: Fleet, features: pd.DataFrame) -> Non
     assert set(both["entity_id"]) == {"both"}
     assert set(both["capacity_kw"]) == {4000.0}
     assert set(both["q900_kw"]) == {120.0}
-    assert set(both["weather"]) == {contracts.PERFECT_WEATHER}  # shore's weather is an analysis
+    assert set(both["weather"]) == {PERFECT_WEATHER}  # shore's weather is an analysis
 
 
 def test_levels_that_no_version_was_trained_for_are_said(

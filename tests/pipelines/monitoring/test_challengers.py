@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from wind_kedro import contracts
+from wind_kedro.contracts.training import Decisions
 from wind_kedro.pipelines.monitoring.challengers import failed_challengers
 
 TRAINED = "2024-03-01 06:00"
@@ -22,7 +22,7 @@ def _decisions(*rows: dict[str, Any]) -> pd.DataFrame:
     } | {f"{name}_excess_share": 0.0 for name in EXCESSES}  # fmt: skip
     table = pd.DataFrame([usual | row for row in rows], columns=list(usual))
     table["decided_at"] = pd.to_datetime(table["decided_at"], utc=True)
-    return contracts.Decisions.validate(table)
+    return Decisions.validate(table)
 
 
 def _told(*rows: dict[str, Any], days: float = 7) -> list[dict[str, Any]]:

@@ -6,15 +6,18 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from wind_kedro import contracts
-from wind_kedro.alarms import Channel, Message
-from wind_kedro.alarms.channel import PassingError
 from wind_kedro.cards import Fleet
+from wind_kedro.cards.columns import FORECAST_WEATHER
 from wind_kedro.clock import Clock
+from wind_kedro.contracts.forecasts import Forecasts, Scores
+from wind_kedro.contracts.observations import DataQuality
+from wind_kedro.contracts.operation import Alarms, Incidents, LiveJudgements
 from wind_kedro.datasets.history import empty_table
+from wind_kedro.evaluation.scores import Scoring
+from wind_kedro.notifications import Channel, Message
+from wind_kedro.notifications.channel import PassingError
 from wind_kedro.pipelines.monitoring.nodes import raise_incidents, score_issued, send_alarms
 from wind_kedro.pipelines.monitoring.settings import Monitoring
-from wind_kedro.scores import Scoring
 
 MakeTable = Callable[[list[dict[str, Any]]], pd.DataFrame]
 CLOCK = Clock.model_validate({"as_of": "2024-03-03T00:00"})
@@ -30,7 +33,7 @@ def _forecasts(issued: list[str], model: str = "champion", median: float = 300.0
             rows.append(
                 {"issued_at": issued_at, "valid_at": issued_at + pd.Timedelta(minutes=lead), "lead_minutes": lead}
             )
-    return contracts.Forecasts.validate(
+    return Forecasts.validate(
         pd.DataFrame(rows).assign(
             product_id="hours",
             entity_id="hill",
@@ -39,7 +42,7 @@ def _forecasts(issued: list[str], model: str = "champion", median: float = 300.0
             capacity_kw=3000.0,
             weather_run_at=pd.NaT,
             fallback="",
-            weather=contracts.FORECAST_WEATHER,
+            weather=FORECAST_WEATHER,
             q100_kw=0.0,
             q500_kw=median,
             q900_kw=600.0,
@@ -48,7 +51,7 @@ def _forecasts(issued: list[str], model: str = "champion", median: float = 300.0
 
 
 def _score(forecasts: pd.DataFrame, observations: pd.DataFrame, fleet: Fleet) -> pd.DataFrame:
-    return contracts.Scores.validate(score_issued(forecasts, observations, fleet, CLOCK, SCORING))
+    return Scores.validate(score_issued(forecasts, observations, fleet, CLOCK, SCORING))
 
 
 def _value(
@@ -119,7 +122,7 @@ def test_before_anything_came_there_are_no_scores(fleet: Fleet, observe: MakeTab
 
 
 def _quality(*rows: tuple[str, str]) -> pd.DataFrame:
-    columns = list(contracts.DataQuality.to_schema().columns)
+    columns = list(DataQuality.to_schema().columns)
     full = [
         {
             "farm_id": "hill",
@@ -133,7 +136,7 @@ def _quality(*rows: tuple[str, str]) -> pd.DataFrame:
         }
         for check, severity in rows
     ]
-    return contracts.DataQuality.validate(pd.DataFrame(full, columns=columns))
+    return DataQuality.validate(pd.DataFrame(full, columns=columns))
 
 
 def _judgements(**columns: Any) -> pd.DataFrame:
@@ -150,7 +153,7 @@ def _judgements(**columns: Any) -> pd.DataFrame:
         "p_value": 0.001,
         "verdict": "as_promised",
     }
-    return contracts.LiveJudgements.validate(pd.DataFrame([row | columns]))
+    return LiveJudgements.validate(pd.DataFrame([row | columns]))
 
 
 #: Both farms are ready.
@@ -177,7 +180,7 @@ DECIDED = pd.DataFrame(
 )
 
 #: What `silence` looks at has tests of its own: here every source is fresh, and every product issued in time.
-FRESH = empty_table("wind_kedro.contracts.Freshness")
+FRESH = empty_table("wind_kedro.contracts.operation.Freshness")
 
 
 def _in_time(fleet: Fleet) -> pd.DataFrame:
@@ -199,7 +202,7 @@ def _raise(
     readiness: pd.DataFrame = READY,
     decisions: pd.DataFrame = DECIDED,
 ) -> pd.DataFrame:
-    return contracts.Incidents.validate(
+    return Incidents.validate(
         raise_incidents(
             quality,
             judgements,
@@ -207,8 +210,8 @@ def _raise(
             decisions,
             FRESH,
             _in_time(fleet),
-            empty_table("wind_kedro.contracts.Scores"),
-            empty_table("wind_kedro.contracts.Observations"),
+            empty_table("wind_kedro.contracts.forecasts.Scores"),
+            empty_table("wind_kedro.contracts.observations.Observations"),
             {},
             fleet,
             CLOCK,
@@ -303,11 +306,11 @@ def _send(found: pd.DataFrame, before: pd.DataFrame | None, **works: bool) -> tu
     TOLD.clear()
     channels = {name: _Channel(id=name, works=does) for name, does in works.items()}
     if before is None:
-        before = pd.DataFrame({name: pd.Series(dtype="object") for name in contracts.Alarms.to_schema().columns})
-        before = contracts.Alarms.validate(before)
-    earlier = contracts.Incidents.validate(empty_table("wind_kedro.contracts.Incidents"))
+        before = pd.DataFrame({name: pd.Series(dtype="object") for name in Alarms.to_schema().columns})
+        before = Alarms.validate(before)
+    earlier = Incidents.validate(empty_table("wind_kedro.contracts.operation.Incidents"))
     incidents, alarms = send_alarms(found, earlier, before, channels, CLOCK, MONITORING)
-    return contracts.Incidents.validate(incidents), contracts.Alarms.validate(alarms)
+    return Incidents.validate(incidents), Alarms.validate(alarms)
 
 
 def test_a_channel_that_fails_costs_nothing_but_an_incident_which_the_others_tell(fleet: Fleet) -> None:

@@ -9,9 +9,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from wind_kedro import contracts
 from wind_kedro.cards import Fleet
+from wind_kedro.cards.columns import FORECAST_WEATHER
 from wind_kedro.clock import Clock
+from wind_kedro.contracts.operation import LiveJudgements, Outliers
 from wind_kedro.pipelines.monitoring.nodes import judge_live
 from wind_kedro.pipelines.monitoring.regimes import weather_of
 from wind_kedro.pipelines.monitoring.settings import Monitoring
@@ -47,7 +48,7 @@ def _world(seed: int = 1, *, live_days: int = 40, stormy: float = 0.0, worse: fl
     median = (actual + error).clip(0, 1) * 3000
     table = rows.assign(
         **keys, model="champion", capacity_kw=3000.0, weather_run_at=rows["issued_at"], fallback="",
-        weather=contracts.FORECAST_WEATHER, q100_kw=(median - 150).clip(lower=0) if isinstance(median, pd.Series) else median,
+        weather=FORECAST_WEATHER, q100_kw=(median - 150).clip(lower=0) if isinstance(median, pd.Series) else median,
         q500_kw=median, q900_kw=median + 150,
     )  # fmt: skip
     table["q100_kw"] = (table["q500_kw"] - 150).clip(lower=0)
@@ -69,7 +70,7 @@ def _world(seed: int = 1, *, live_days: int = 40, stormy: float = 0.0, worse: fl
 
 
 def _judge(world: World, fleet: Fleet, monitoring: Monitoring = MONITORING) -> dict[Any, Any]:
-    table = contracts.LiveJudgements.validate(
+    table = LiveJudgements.validate(
         judge_live(world.forecasts, world.replay, world.observations, world.features, fleet, world.clock, monitoring)[0]
     )
     (row,) = table.to_dict("records")
@@ -148,7 +149,7 @@ def _verdict(world: World, fleet: Fleet, change: dict[str, Any]) -> tuple[str, s
         table = features if name == "wind_speed_100m_ms" else observations
         table.loc[table["valid_at"] == at, name] = value
     features = pd.concat([features, *change_later(features, at, change)], ignore_index=True)
-    found = contracts.Outliers.validate(
+    found = Outliers.validate(
         judge_live(forecasts, world.replay, observations, features, fleet, world.clock, MONITORING)[1]
     )
     (row,) = found[found["valid_at"] == at].to_dict("records")
@@ -223,5 +224,5 @@ def test_only_the_worst_are_kept_and_each_hour_once(fleet: Fleet) -> None:
     )
     few = MONITORING.model_copy(update={"outliers": MONITORING.outliers.model_copy(update={"per_entity": 5})})
     _, found = judge_live(twice, world.replay, world.observations, world.features, fleet, world.clock, few)
-    assert len(contracts.Outliers.validate(found)) == 5
+    assert len(Outliers.validate(found)) == 5
     assert found["valid_at"].is_unique

@@ -10,12 +10,24 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from wind_kedro import contracts
 from wind_kedro.cards import Fleet
+from wind_kedro.cards.columns import FORECAST_WEATHER, PERFECT_WEATHER, quantile_column
 from wind_kedro.clock import Clock
-from wind_kedro.columns import quantile_column
-from wind_kedro.pipelines.reporting.contracts import Reporting
-from wind_kedro.scores import score_forecasts
+from wind_kedro.contracts.forecasts import Drivers, Forecasts
+from wind_kedro.contracts.observations import (
+    ClockCalibration,
+    DataQuality,
+    Observations,
+    PowerCurve,
+    Quarantine,
+    Readiness,
+    Signals,
+    WeatherFit,
+)
+from wind_kedro.contracts.operation import Incidents, Outliers
+from wind_kedro.contracts.training import Accuracy, Promotions
+from wind_kedro.evaluation.scores import score_forecasts
+from wind_kedro.pipelines.reporting.documents import Reporting
 
 AS_OF = pd.Timestamp("2016-01-01T00:00Z")
 LEVELS = [0.1, 0.25, 0.5, 0.75, 0.9]
@@ -113,7 +125,7 @@ def make_readiness(fleet):
             "reading": "wall_clock_is_utc", "offset_minutes": 4.0, "agrees": bool(number % 2), "stopped_rows_share": 0.01,
             "curtailed_rows_share": 0.02, "iced_rows_share": 0.0, "quarantined_rows_share": 0.001,
             "unreadable_sources": number % 3,
-            "weather": contracts.FORECAST_WEATHER, "weather_days": 735.0, "missing_runs": number,
+            "weather": FORECAST_WEATHER, "weather_days": 735.0, "missing_runs": number,
             "best_point": "alpha/site", "best_correlation": 0.83, "other_farm": "elsewhere", "other_correlation": 0.61,
             "wrong_point": number % 5 == 1,
         }  # fmt: skip
@@ -121,7 +133,7 @@ def make_readiness(fleet):
     table = pd.DataFrame(rows).astype(
         {"agrees": "boolean", "latency_median_minutes": float, "latency_95_minutes": float}
     )
-    return contracts.Readiness.validate(table)
+    return Readiness.validate(table)
 
 
 def make_weather_fit(fleet):
@@ -139,7 +151,7 @@ def make_weather_fit(fleet):
                     "better_months_share": None if mine else 0.9,
                 }
             )  # fmt: skip
-    return contracts.WeatherFit.validate(pd.DataFrame(rows).astype({"better_months_share": float}))
+    return WeatherFit.validate(pd.DataFrame(rows).astype({"better_months_share": float}))
 
 
 @dataclass(frozen=True)
@@ -199,7 +211,7 @@ def _observations(fleet, rng):
                 }
             )
         )
-    table = contracts.Observations.validate(pd.concat(tables, ignore_index=True))
+    table = Observations.validate(pd.concat(tables, ignore_index=True))
     gap = table["valid_at"].between("2015-12-05T00:00Z", "2015-12-06T11:00Z")
     return table[~gap].reset_index(drop=True)
 
@@ -230,14 +242,12 @@ def _forecasts(fleet, observations, rng, *, model, error, version, first, last):
                         "capacity_kw": capacity,
                         "weather_run_at": issued_at.normalize(),
                         "fallback": "",
-                        "weather": contracts.PERFECT_WEATHER
-                        if fleet.perfect_weather(entity_id)
-                        else contracts.FORECAST_WEATHER,
+                        "weather": PERFECT_WEATHER if fleet.perfect_weather(entity_id) else FORECAST_WEATHER,
                     }
                     | {quantile_column(level): np.clip(middle + z[level] * spread, 0, 1) * capacity for level in LEVELS}
                 )
             )
-    return contracts.Forecasts.validate(pd.concat(tables, ignore_index=True))
+    return Forecasts.validate(pd.concat(tables, ignore_index=True))
 
 
 def _drivers(forecasts):
@@ -251,7 +261,7 @@ def _drivers(forecasts):
         keys.assign(driver="wind", contribution_kw=wind, feature="wind_speed_100m_ms", feature_value=8.25),
         keys.assign(driver="air", contribution_kw=median - start - wind, feature="pressure_pa", feature_value=np.nan),
     ]
-    return contracts.Drivers.validate(pd.concat(tables, ignore_index=True))
+    return Drivers.validate(pd.concat(tables, ignore_index=True))
 
 
 def _signals(fleet, rng):
@@ -287,7 +297,7 @@ def _signals(fleet, rng):
                     }
                 )
             )
-    table = contracts.Signals.validate(pd.concat(tables, ignore_index=True))
+    table = Signals.validate(pd.concat(tables, ignore_index=True))
     # In the engine's tables times have no zone and mean UTC.
     times = [name for name in table if name.endswith("_at")]
     return table.assign(**{name: table[name].dt.tz_localize(None) for name in times})
@@ -329,10 +339,10 @@ def make_world(*, farms=1, kind="analysis", reporting=None):
         clock=Clock(as_of=AS_OF.to_pydatetime()),
         reporting=reporting or Reporting(),
         signals=ibis.memtable(pa.Table.from_pandas(_signals(fleet, rng))),
-        power_curve=_per_farm(fleet, contracts.PowerCurve, curve),
+        power_curve=_per_farm(fleet, PowerCurve, curve),
         clock_calibration=_per_farm(
             fleet,
-            contracts.ClockCalibration,
+            ClockCalibration,
             [
                 {
                     "fitted_at": fitted_at,
@@ -353,7 +363,7 @@ def make_world(*, farms=1, kind="analysis", reporting=None):
         weather_fit=make_weather_fit(fleet),
         data_quality=_per_farm(
             fleet,
-            contracts.DataQuality,
+            DataQuality,
             [
                 {
                     "source_table": "signals",
@@ -375,7 +385,7 @@ def make_world(*, farms=1, kind="analysis", reporting=None):
         ),
         quarantine=_per_farm(
             fleet,
-            contracts.Quarantine,
+            Quarantine,
             [
                 {
                     "source_table": "signals",
@@ -393,7 +403,7 @@ def make_world(*, farms=1, kind="analysis", reporting=None):
         drivers=_drivers(forecasts),
         replay_scores=score_forecasts(replayed, observations, fleet, edges),
         live_scores=score_forecasts(forecasts, observations, fleet, edges, by="day", as_of=AS_OF, paired=False),
-        accuracy=contracts.Accuracy.validate(
+        accuracy=Accuracy.validate(
             pd.DataFrame(
                 [
                     {
@@ -412,7 +422,7 @@ def make_world(*, farms=1, kind="analysis", reporting=None):
                 ]
             )
         ),
-        promotions=contracts.Promotions.validate(
+        promotions=Promotions.validate(
             pd.DataFrame(
                 [
                     {
@@ -439,7 +449,7 @@ def make_world(*, farms=1, kind="analysis", reporting=None):
                 ]
             ).astype({"champion_score": float})
         ),
-        incidents=contracts.Incidents.validate(
+        incidents=Incidents.validate(
             pd.DataFrame(
                 [
                     {
@@ -473,7 +483,7 @@ def make_world(*, farms=1, kind="analysis", reporting=None):
                 ]
             )
         ),
-        outliers=contracts.Outliers.validate(
+        outliers=Outliers.validate(
             pd.DataFrame(
                 [
                     {

@@ -5,9 +5,9 @@ import pandas as pd
 import pytest
 from plotly import graph_objects as go
 
-from wind_kedro.columns import PERFECT_WEATHER
+from wind_kedro.cards.columns import PERFECT_WEATHER
 from wind_kedro.pipelines.reporting import figures
-from wind_kedro.pipelines.reporting.contracts import ReadableFigure, Reporting
+from wind_kedro.pipelines.reporting.documents import ReadableFigure, Reporting
 
 #: What is made from weather; the others show the farm and its data.
 FROM_WEATHER = {

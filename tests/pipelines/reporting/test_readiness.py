@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from wind_kedro.clock import Clock
-from wind_kedro.pipelines.reporting.contracts import ReadableFigure, SelfContainedPage
+from wind_kedro.pipelines.reporting.documents import ReadableFigure, SelfContainedPage
 from wind_kedro.pipelines.reporting.readiness import (
     build_readiness_page,
     draw_weather_fit,

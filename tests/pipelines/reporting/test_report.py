@@ -10,9 +10,9 @@ import pandas as pd
 import pytest
 from pydantic import ValidationError
 
+from wind_kedro.cards.columns import PERFECT_WEATHER
 from wind_kedro.clock import Clock
-from wind_kedro.columns import PERFECT_WEATHER
-from wind_kedro.pipelines.reporting.contracts import SelfContainedPage, SummaryDocument, summary_schema
+from wind_kedro.pipelines.reporting.documents import SelfContainedPage, SummaryDocument, summary_schema
 
 SCHEMA = Path(__file__).parents[3] / "docs" / "summary.schema.json"
 

@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from wind_kedro.cards.columns import quantile_column
 from wind_kedro.clock import Clock
-from wind_kedro.columns import quantile_column
 from wind_kedro.pipelines.reporting import views
 
 AS_OF = Clock(as_of=dt.datetime(2016, 1, 1, tzinfo=dt.UTC))

@@ -9,14 +9,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from wind_kedro import contracts
 from wind_kedro.cards import Fleet
 from wind_kedro.clock import Clock
-from wind_kedro.fleet import Workers
-from wind_kedro.models import ModelConfig
+from wind_kedro.compute import Workers
+from wind_kedro.contracts.features import ModelInput
+from wind_kedro.contracts.training import Accuracy, ReplayFolds
+from wind_kedro.evaluation.scores import Scoring
+from wind_kedro.models.registry import ModelConfig
 from wind_kedro.pipelines.training.accuracy import compare_accuracy
 from wind_kedro.pipelines.training.nodes import Replay, Training, replay_candidates
-from wind_kedro.scores import Scoring
 
 MakeTable = Callable[[list[dict[str, Any]]], pd.DataFrame]
 INLINE = Workers(backend="threading", jobs=1)
@@ -52,7 +53,7 @@ def _tables(make_features: MakeTable, observe: MakeTable) -> tuple[pd.DataFrame,
         available_capacity_kw=3000.0,
         target_available_at=features["valid_at"] + pd.Timedelta(minutes=70),
     )
-    return features, contracts.ModelInput.validate(table.reset_index(drop=True)), observed
+    return features, ModelInput.validate(table.reset_index(drop=True)), observed
 
 
 def _compare(
@@ -63,10 +64,10 @@ def _compare(
     forecasts, folds = replay_candidates(table, admissions, fleet, CLOCK, training, INLINE)
     choices = pd.DataFrame([{"product_id": "hours", "entity_id": "hill", "model": model}])
     found = compare_accuracy(
-        table, features, forecasts, contracts.ReplayFolds.validate(folds), choices, observed, fleet, CLOCK, training,
+        table, features, forecasts, ReplayFolds.validate(folds), choices, observed, fleet, CLOCK, training,
         Scoring(lead_edges_minutes=[0, 240]), INLINE,
     )  # fmt: skip
-    return contracts.Accuracy.validate(found)
+    return Accuracy.validate(found)
 
 
 def test_who_knows_the_future_promises_too_much(fleet: Fleet, make_features: MakeTable, observe: MakeTable) -> None:

@@ -8,15 +8,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from wind_kedro import contracts
 from wind_kedro.cards import Fleet
 from wind_kedro.clock import Clock
-from wind_kedro.forecasts import forecast_rows
-from wind_kedro.gate import GateRules
-from wind_kedro.models import ModelConfig
-from wind_kedro.pipelines.training.choosing import judge_challengers
+from wind_kedro.contracts.forecasts import ShadowForecasts
+from wind_kedro.contracts.training import Judgements, Promotions, ReplayFolds
+from wind_kedro.evaluation.gate import GateRules
+from wind_kedro.evaluation.scores import Scoring
+from wind_kedro.models.registry import ModelConfig
+from wind_kedro.models.tables import forecast_rows
+from wind_kedro.pipelines.training.decisions import judge_challengers
 from wind_kedro.pipelines.training.nodes import Replay, Training
-from wind_kedro.scores import Scoring
 
 MakeTable = Callable[[list[dict[str, Any]]], pd.DataFrame]
 CLOCK = Clock.model_validate({"as_of": "2024-03-31T18:00"})
@@ -54,23 +55,23 @@ def _world(fleet: Fleet, make_features: MakeTable, observe: MakeTable) -> dict[s
     )
     return {
         "replay_forecasts": pd.concat([forecast(name) for name in ERRORS], ignore_index=True),
-        "replay_folds": contracts.ReplayFolds.validate(folds),
+        "replay_folds": ReplayFolds.validate(folds),
         "model_input": features,
         "observations": observations,
-        "shadow_forecasts_before": contracts.ShadowForecasts.validate(issued.assign(model_version="1")),
+        "shadow_forecasts_before": ShadowForecasts.validate(issued.assign(model_version="1")),
     }
 
 
 def _promotions(*models: str) -> pd.DataFrame:
     time = pd.Timestamp("2024-02-20", tz="UTC")
-    columns = contracts.Promotions.to_schema().columns
+    columns = Promotions.to_schema().columns
     required = [name for name, column in columns.items() if column.required]
     table = pd.DataFrame({"model": list(models)}, columns=required).assign(
         promotion=1, parent=0, action="train", author="", product_id="hours", entity_id="hill", model_version="1", run_id="r",
         deciding_score="pinball_share", score=0.1, champion_score=np.nan, reason="", promoted_at=time, trained_through=time,
         available_at=time, recorded_at=time, manifest_sha256="d" * 64,
     )  # fmt: skip
-    return contracts.Promotions.validate(table)
+    return Promotions.validate(table)
 
 
 def _judge(fleet: Fleet, world: dict[str, pd.DataFrame], *champions: str) -> dict[str, dict[str, Any]]:
@@ -78,7 +79,7 @@ def _judge(fleet: Fleet, world: dict[str, pd.DataFrame], *champions: str) -> dic
         **world, promotions_before=_promotions(*champions), fleet=fleet, clock=CLOCK, training=_training(),
         scoring=Scoring(lead_edges_minutes=[0, 240]),
     )  # fmt: skip
-    return {row["challenger"]: row for row in contracts.Judgements.validate(found).to_dict("records")}
+    return {row["challenger"]: row for row in Judgements.validate(found).to_dict("records")}
 
 
 def test_a_challenger_is_judged_on_its_replay_and_a_shadow_on_what_it_issued(

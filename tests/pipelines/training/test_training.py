@@ -12,18 +12,33 @@ import pandas as pd
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from wind_kedro import contracts
 from wind_kedro.cards import CardError, Fleet
-from wind_kedro.champions import champion_models
+from wind_kedro.cards.columns import FORECAST_WEATHER
 from wind_kedro.clock import Clock
-from wind_kedro.datasets.registry import NoModelError
-from wind_kedro.fleet import Workers
-from wind_kedro.gate import leaks
-from wind_kedro.models import ModelConfig
-from wind_kedro.models.fleet_model import FleetModel, Member
-from wind_kedro.models.hand_over import HandOver
-from wind_kedro.pipelines.training import nodes, scopes
-from wind_kedro.pipelines.training.choosing import AllHeldError, choose
+from wind_kedro.compute import Workers
+from wind_kedro.contracts.features import ModelInput
+from wind_kedro.contracts.forecasts import Forecasts, Scores
+from wind_kedro.contracts.training import (
+    Admissions,
+    Choices,
+    Decisions,
+    Interventions,
+    Judgements,
+    Promotions,
+    ReplayFolds,
+    TrainingMetrics,
+)
+from wind_kedro.datasets.models import NoModelError
+from wind_kedro.evaluation.gate import leaks
+from wind_kedro.evaluation.scores import Scoring, deciding_scores
+from wind_kedro.governance.champions import champion_models
+from wind_kedro.models.ensembles.fleet_model import FleetModel, Member
+from wind_kedro.models.ensembles.hand_over import HandOver
+from wind_kedro.models.registry import ModelConfig
+from wind_kedro.pipelines.training import fitting as scopes
+from wind_kedro.pipelines.training import nodes
+from wind_kedro.pipelines.training.decisions import AllHeldError, choose
+from wind_kedro.pipelines.training.fitting import fit_candidates, sample_of_farms
 from wind_kedro.pipelines.training.nodes import (
     NotEnoughHistoryError,
     NotReadyError,
@@ -34,10 +49,8 @@ from wind_kedro.pipelines.training.nodes import (
     replay_candidates,
     score_replay,
 )
-from wind_kedro.pipelines.training.promoting import fit_fleet, promote
-from wind_kedro.pipelines.training.recording import draw_decisions, summarise_training
-from wind_kedro.pipelines.training.scopes import fit_candidates, sample_of_farms
-from wind_kedro.scores import Scoring, deciding_scores
+from wind_kedro.pipelines.training.promotion import fit_fleet, promote
+from wind_kedro.pipelines.training.tracking import draw_decisions, summarise_training
 
 INLINE = Workers(backend="threading", jobs=1)
 TRAIN_AT = "2024-03-31T18:00"
@@ -70,7 +83,7 @@ READY = assessed({"hill": "local", "shore": "local"})
 def admitted(fleet: Fleet, *names: str, readiness: pd.DataFrame = READY, **types: str) -> pd.DataFrame:
     """Who may have which candidate; those only named are climatologies."""
     kinds = types or dict.fromkeys(names or ("first", "second"), "climatology")
-    return contracts.Admissions.validate(admit_candidates(readiness, _promotions(), fleet, CLOCK, _training(**kinds)))
+    return Admissions.validate(admit_candidates(readiness, _promotions(), fleet, CLOCK, _training(**kinds)))
 
 
 def make_model_input(
@@ -89,7 +102,7 @@ def make_model_input(
     table = pd.concat(tables, ignore_index=True)
     table = table[table["target_available_at"] <= TRAINING_TIME].reset_index(drop=True)
     hour = table["valid_at"].dt.hour.astype(float)
-    return contracts.ModelInput.validate(
+    return ModelInput.validate(
         table.assign(
             weather_run_at=table["issued_at"],
             wind_speed_100m_ms=8.0,
@@ -143,7 +156,7 @@ ISSUE = {"issued_at": "2024-03-30 06:00", "valid_at": "2024-03-30 07:00"}
 
 
 def _input(features: pd.DataFrame, observations: pd.DataFrame, fleet: Fleet) -> pd.DataFrame:
-    return contracts.ModelInput.validate(
+    return ModelInput.validate(
         assemble_model_input(features, observations, admitted(fleet), interventions(), fleet, CLOCK)
     )
 
@@ -306,7 +319,7 @@ def test_to_train_a_product_that_no_card_describes_is_refused(fleet: Fleet) -> N
 
 
 def _replay(model_input: pd.DataFrame, fleet: Fleet, training: Training) -> pd.DataFrame:
-    return contracts.Forecasts.validate(
+    return Forecasts.validate(
         replay_candidates(model_input, admitted(fleet, *training.candidates), fleet, CLOCK, training, INLINE)[0]
     )
 
@@ -435,7 +448,7 @@ def test_the_replay_is_scored_as_known_at_the_training_time(fleet: Fleet, observ
     later = [row | {"share": 0.0, "available_at": TRAINING_TIME + pd.Timedelta(minutes=1)} for row in rows]
     scoring = Scoring(lead_edges_minutes=[0, 120, 240])
     scores = score_replay(replayed, observe(rows), fleet, CLOCK, scoring)
-    contracts.Scores.validate(scores)
+    Scores.validate(scores)
     pd.testing.assert_frame_equal(scores, score_replay(replayed, observe(rows + later), fleet, CLOCK, scoring))
     whole = scores[
         (scores["metric"] == "nmae_share") & (scores["lead_from_minutes"] == 0) & (scores["lead_to_minutes"] == 240)
@@ -470,7 +483,7 @@ def _scores(**values: float | dict[str, float]) -> pd.DataFrame:
                 "level": np.nan,
                 "value": score,
                 "n": 9,
-                "weather": contracts.FORECAST_WEATHER,
+                "weather": FORECAST_WEATHER,
             }
             opposite = {"value": 1 - score}
             rows += [
@@ -479,7 +492,7 @@ def _scores(**values: float | dict[str, float]) -> pd.DataFrame:
                 row | opposite | {"metric": "nmae_share" if metric != "nmae_share" else "pinball_share"},
             ]
             rows += [row | opposite | {"level": 0.5}, row | opposite | {"period": "2024-03"}]
-    return contracts.Scores.validate(pd.DataFrame(rows))
+    return Scores.validate(pd.DataFrame(rows))
 
 
 def _promotions(*rows: tuple[str, str, str, str, str]) -> pd.DataFrame:
@@ -490,7 +503,7 @@ def _promotions(*rows: tuple[str, str, str, str, str]) -> pd.DataFrame:
         promoted_at=time, trained_through=time, available_at=time, recorded_at=time, manifest_sha256="d" * 64
     )
     table = table.assign(promotion=range(1, len(table) + 1), parent=range(len(table)), action="train", author="")
-    return contracts.Promotions.validate(
+    return Promotions.validate(
         table.assign(run_id="r", deciding_score="pinball_share", score=0.1, champion_score=np.nan, reason="")
     )
 
@@ -523,11 +536,11 @@ def _judged(scores: pd.DataFrame, promotions: pd.DataFrame, fleet: Fleet, codes:
                             "code": code,
                         }
                     )
-    table = pd.DataFrame(rows, columns=list(contracts.Judgements.to_schema().columns))
+    table = pd.DataFrame(rows, columns=list(Judgements.to_schema().columns))
     numbers = table.columns[table.columns.str.endswith(("_share", "_score", "value"))]
     table = table.astype(dict.fromkeys(numbers, float))
     table = table.assign(issues=365, p_value=0.005, p_adjusted=0.01, detail="", decided_at=TRAINING_TIME)
-    return contracts.Judgements.validate(table)
+    return Judgements.validate(table)
 
 
 def interventions(*rows: dict[str, Any]) -> pd.DataFrame:
@@ -538,10 +551,10 @@ def interventions(*rows: dict[str, Any]) -> pd.DataFrame:
              "end": pd.NaT, "author": "Ada", "reason": "because", "effective_at": "2024-03-20"} | row
             for number, row in enumerate(rows, start=1)
         ],
-        columns=list(contracts.Interventions.to_schema().columns),
+        columns=list(Interventions.to_schema().columns),
     )  # fmt: skip
     times = {name: pd.to_datetime(table[name], utc=True) for name in ("effective_at", "begin", "end")}
-    return contracts.Interventions.validate(table.assign(**times, recorded_at=pd.Timestamp("2024-03-20", tz="UTC")))
+    return Interventions.validate(table.assign(**times, recorded_at=pd.Timestamp("2024-03-20", tz="UTC")))
 
 
 def _decide(
@@ -564,7 +577,7 @@ def _decide(
         fleet,
         CLOCK,
     )
-    return contracts.Choices.validate(choices), contracts.Decisions.validate(decisions)
+    return Choices.validate(choices), Decisions.validate(decisions)
 
 
 def _choose(*arguments: Any, **options: Any) -> pd.DataFrame:
@@ -909,7 +922,7 @@ def _choices(**models: str) -> pd.DataFrame:
         {"product_id": product[entity_id], "entity_id": entity_id, "model": model}
         for entity_id, model in models.items()
     ]
-    return contracts.Choices.validate(
+    return Choices.validate(
         pd.DataFrame(rows).assign(deciding_score="pinball_share", score=0.1, champion_score=np.nan, reason="")
     )
 
@@ -1014,7 +1027,7 @@ class Registered:
     version_number: str = "7"
 
     def made(self) -> Any:
-        from wind_kedro.datasets.registry import RegisteredVersion
+        from wind_kedro.datasets.models import RegisteredVersion
 
         return RegisteredVersion(self.version_number, "run", pd.Timestamp("2024-03-31 04:00", tz="UTC"))
 
@@ -1035,7 +1048,7 @@ def _promote(fleet: Fleet, before: list[Any], **models: str) -> tuple[pd.DataFra
         for entity_id in product.members
     }
     promotions, champion = promote(Registered(members), _choices(**models), _promotions(*before), fleet, CLOCK)  # type: ignore[arg-type]
-    return contracts.Promotions.validate(promotions), champion
+    return Promotions.validate(promotions), champion
 
 
 def test_a_promotion_counts_from_the_training_time_on(fleet: Fleet) -> None:
@@ -1059,7 +1072,7 @@ def test_who_was_not_trained_is_in_the_promotion_with_what_it_has(fleet: Fleet) 
         ("hours", "both"): Member("old", object(), run_id="earlier"),
     }  # type: ignore[arg-type]
     promotions, _ = promote(Registered(members), _choices(hill="first"), _promotions(EARLIER, both), fleet, CLOCK)  # type: ignore[arg-type]
-    kept = contracts.Promotions.validate(promotions).set_index("entity_id").loc["both"]
+    kept = Promotions.validate(promotions).set_index("entity_id").loc["both"]
     assert (kept["model_version"], kept["run_id"], kept["model"]) == ("7", "earlier", "old")
     assert kept["reason"] == "not trained anew: its model goes on"
 
@@ -1098,7 +1111,7 @@ def test_who_is_not_in_the_version_is_not_promoted(fleet: Fleet, caplog: pytest.
 def test_metrics_are_means_over_entities_of_the_whole_horizon(fleet: Fleet) -> None:
     scores = _scores(first={"hill": 0.1, "both": 0.3, "shore": 0.2}, second={"hill": float("nan"), "both": 0.2})
     _, decisions = _decide(_scores(**SCORES), _promotions(*OLD), fleet)
-    metrics = contracts.TrainingMetrics().validate(summarise_training(scores[scores["period"] == "all"], decisions))
+    metrics = TrainingMetrics().validate(summarise_training(scores[scores["period"] == "all"], decisions))
     assert metrics["hours.entities_with_another_model"]["value"] == 2
     assert metrics["hours.decisions.better"]["value"] == 2
     assert {
@@ -1151,7 +1164,7 @@ def _fleet_admissions(fleet: Fleet, readiness: pd.DataFrame = READY) -> pd.DataF
 
 def _replay_fleet(table: pd.DataFrame, fleet: Fleet) -> pd.DataFrame:
     forecasts, folds = replay_candidates(table, _fleet_admissions(fleet), fleet, CLOCK, WITH_FLEET, INLINE)
-    contracts.ReplayFolds.validate(folds)
+    ReplayFolds.validate(folds)
     assert leaks(folds, forecasts) == {}
     return forecasts
 

@@ -9,11 +9,11 @@ import pandas as pd
 import pytest
 import yaml
 
-from wind_kedro import contracts
 from wind_kedro.cards import Fleet
 from wind_kedro.clock import Clock
+from wind_kedro.compute import Workers
+from wind_kedro.contracts.training import TrainingMetrics, Trials, TunedSettings
 from wind_kedro.datasets import TrialStore
-from wind_kedro.fleet import Workers
 from wind_kedro.pipelines.tuning import nodes
 from wind_kedro.pipelines.tuning.nodes import NothingToTuneError, name_best, search_settings
 from wind_kedro.pipelines.tuning.settings import Range, Trained, Tuning
@@ -66,7 +66,7 @@ def table() -> pd.DataFrame:
 def search(table: pd.DataFrame, fleet: Fleet, folder: Path, settings: Tuning) -> pd.DataFrame:
     store = TrialStore(filepath=str(folder / "trials.log")).load()
     found = search_settings(table, store, settings, TRAINED, fleet, CLOCK, INLINE)
-    return contracts.Trials.validate(found)
+    return Trials.validate(found)
 
 
 def test_a_search_goes_on_where_it_stopped(table: pd.DataFrame, fleet: Fleet, tmp_path: Path) -> None:
@@ -143,8 +143,8 @@ def test_a_search_that_cannot_be_made_says_why(
 def test_the_best_is_a_block_to_paste(table: pd.DataFrame, fleet: Fleet, tmp_path: Path) -> None:
     trials = search(table, fleet, tmp_path, tuning(3))
     block, metrics = name_best(trials, TRAINED)
-    contracts.TunedSettings().validate(block)
-    contracts.TrainingMetrics().validate(metrics)
+    TunedSettings().validate(block)
+    TrainingMetrics().validate(metrics)
     best = trials.loc[trials["loss_share"].idxmin()]
     assert yaml.safe_load(yaml.safe_dump(block)) == {
         "training": {"candidates": {"curve": {"type": "power_curve", "params": json.loads(best["settings"])}}}

@@ -1,18 +1,18 @@
 """The nodes of this room, in the order in which they run. Each lives with what it needs."""
 
-from .aggregation import aggregate_observations
-from .clocks import calibrate_clocks
-from .curves import fit_power_curves
-from .labels import judge_signals
-from .parsing import parse_signals
-from .quality import assess_quality, set_aside
-from .readiness import assess_readiness
-from .runs import judge_weather, make_weather
-from .span import check_as_of
-from .stock import take_stock
-from .timing import time_signals
-from .units import suspect_units
-from .weather_parsing import parse_weather
+from wind_kedro.pipelines.data_engineering.assessment.quality import assess_quality, set_aside
+from wind_kedro.pipelines.data_engineering.assessment.readiness import assess_readiness
+from wind_kedro.pipelines.data_engineering.parse.raw_manifest import take_stock
+from wind_kedro.pipelines.data_engineering.parse.signals import parse_signals
+from wind_kedro.pipelines.data_engineering.parse.time_span import check_as_of
+from wind_kedro.pipelines.data_engineering.parse.weather import parse_weather
+from wind_kedro.pipelines.data_engineering.signals.aggregation import aggregate_observations
+from wind_kedro.pipelines.data_engineering.signals.operating_states import judge_signals
+from wind_kedro.pipelines.data_engineering.signals.power_curves import fit_power_curves
+from wind_kedro.pipelines.data_engineering.signals.unit_checks import suspect_units
+from wind_kedro.pipelines.data_engineering.timestamps.clock_search import calibrate_clocks
+from wind_kedro.pipelines.data_engineering.timestamps.placement import time_signals
+from wind_kedro.pipelines.data_engineering.weather.runs import judge_weather, make_weather
 
 __all__ = [
     "aggregate_observations",

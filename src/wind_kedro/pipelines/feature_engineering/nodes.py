@@ -14,13 +14,11 @@ import numpy as np
 import pandas as pd
 
 from wind_kedro.cards import Fleet, Product
+from wind_kedro.cards.leading_points import at_leading_points
 from wind_kedro.clock import Clock
+from wind_kedro.compute import Workers, map_farms
 from wind_kedro.errors import WindKedroError
-from wind_kedro.fleet import Workers, map_farms
-from wind_kedro.points import at_leading_points
-
-from .arrays import MINUTE, FloatArray, from_minutes, quiet
-from .points import (
+from wind_kedro.pipelines.feature_engineering.other_farms import (
     at_best_point,
     best_points,
     errors_by_interval,
@@ -28,6 +26,8 @@ from .points import (
     first_outcomes,
     other_farms,
 )
+
+from .arrays import MINUTE, FloatArray, from_minutes, quiet
 from .production import known_production
 from .settings import ALWAYS, FAMILIES, Family, FeatureParameters, family_of
 from .winds import (

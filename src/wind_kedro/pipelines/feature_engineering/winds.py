@@ -8,8 +8,16 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from wind_kedro.pipelines.feature_engineering.weather_runs import (
+    Places,
+    lay_out,
+    places,
+    run_before,
+    run_to_read,
+    sorted_runs,
+)
+
 from .arrays import FloatArray, TimeArray, minutes, quiet
-from .runs import Places, lay_out, places, run_before, run_to_read, sorted_runs
 from .settings import FeatureParameters
 
 #: Air density at sea level of the ISO standard atmosphere, to which IEC 61400-12-1 normalises power curves, kg/m3.

@@ -11,14 +11,14 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from wind_kedro.cards import Product
+from wind_kedro.cards.columns import quantile_columns
 from wind_kedro.clock import Clock
-from wind_kedro.columns import quantile_columns
-from wind_kedro.datasets.registry import NoModelError, RegisteredModels
+from wind_kedro.datasets.models import NoModelError, RegisteredModels
 from wind_kedro.errors import WindKedroError
-from wind_kedro.forecasts import model_table
+from wind_kedro.evaluation.scores import latest_versions
 from wind_kedro.models.climatology import Climatology
-from wind_kedro.models.fleet_model import FleetModel, Member
-from wind_kedro.scores import latest_versions
+from wind_kedro.models.ensembles.fleet_model import FleetModel, Member
+from wind_kedro.models.tables import model_table
 
 logger = logging.getLogger(__name__)
 

@@ -6,15 +6,15 @@ import logging
 
 import pandas as pd
 
-from wind_kedro.calibration import Calibration, calibrated
 from wind_kedro.cards import Fleet, Group, Product
-from wind_kedro.champions import versions_at
 from wind_kedro.clock import Clock
-from wind_kedro.datasets.registry import RegisteredModels
+from wind_kedro.datasets.models import RegisteredModels
 from wind_kedro.errors import WindKedroError
-from wind_kedro.forecasts import KEYS, forecast_rows
+from wind_kedro.governance.champions import versions_at
+from wind_kedro.models.tables import KEYS, forecast_rows
 from wind_kedro.pipelines.forecasting.fallbacks import Failures, Forecast, model_of, predict_with_fallbacks, span
-from wind_kedro.portfolio import add_portfolios
+from wind_kedro.postprocessing.calibration import Calibration, calibrated
+from wind_kedro.postprocessing.portfolios import add_portfolios
 
 logger = logging.getLogger(__name__)
 

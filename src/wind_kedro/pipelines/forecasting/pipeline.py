@@ -10,8 +10,8 @@ model_forecasts, model_versions, promotions ── issue_shadows ─ shadow_fore
 
 from kedro.pipeline import Node, Pipeline
 
-from wind_kedro.pipelines.forecasting.auditing import record_issues
-from wind_kedro.pipelines.forecasting.explaining import explain_forecasts
+from wind_kedro.pipelines.forecasting.attributions import explain_forecasts
+from wind_kedro.pipelines.forecasting.audit_records import record_issues
 from wind_kedro.pipelines.forecasting.nodes import calibrate_forecasts, issue_forecasts
 from wind_kedro.pipelines.forecasting.shadows import issue_shadows
 

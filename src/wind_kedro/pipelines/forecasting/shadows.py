@@ -7,10 +7,10 @@ import logging
 import pandas as pd
 
 from wind_kedro.cards import Fleet
-from wind_kedro.champions import versions_at
 from wind_kedro.clock import Clock
-from wind_kedro.datasets.registry import NoModelError, RegisteredModels
-from wind_kedro.forecasts import KEYS, forecast_rows
+from wind_kedro.datasets.models import NoModelError, RegisteredModels
+from wind_kedro.governance.champions import versions_at
+from wind_kedro.models.tables import KEYS, forecast_rows
 
 logger = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict, field_validator
 
 from wind_kedro.cards import CardError
-from wind_kedro.contracts import Landings
+from wind_kedro.contracts.raw import Landings
 from wind_kedro.feeds import Feed, LandedFeeds
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from wind_kedro.gate import REASONS
+from wind_kedro.contracts.training import REASONS
 
 #: It was better by the margin and not by chance, and still may not: somebody has to look.
 _REFUSED = frozenset({"strong_wind", "changing_wind", "worst_issues", "bias", "coverage", "surprising"})

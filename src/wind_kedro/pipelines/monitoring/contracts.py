@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from wind_kedro.alarms import Channel
+from wind_kedro.notifications import Channel
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir

@@ -11,8 +11,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from wind_kedro.cards import Fleet, Product
+from wind_kedro.cards.columns import PERFECT_WEATHER
 from wind_kedro.clock import Clock
-from wind_kedro.columns import PERFECT_WEATHER
 from wind_kedro.pipelines.monitoring.settings import CostRules
 
 Severity = Literal["info", "warning", "error"]

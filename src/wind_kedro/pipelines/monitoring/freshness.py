@@ -9,12 +9,12 @@ import numpy as np
 import pandas as pd
 
 from wind_kedro.cards import Farm, Fleet, WeatherSource
+from wind_kedro.cards.tiers import assessed_by
 from wind_kedro.clock import Clock
-from wind_kedro.contracts import Freshness
+from wind_kedro.contracts.operation import Freshness
 from wind_kedro.feeds import Feed
 from wind_kedro.pipelines.monitoring.contracts import Table
 from wind_kedro.pipelines.monitoring.settings import FreshnessRules, Monitoring
-from wind_kedro.tiers import assessed_by
 
 _RUN = ["farm_id", "weather_model", "weather_point", "run_at"]
 _MINUTE = pd.Timedelta(minutes=1)

@@ -9,19 +9,19 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from wind_kedro.alarms import Channel, Ledger
-from wind_kedro.alarms.ledger import IDENTITY
 from wind_kedro.cards import Fleet
+from wind_kedro.cards.tiers import assessed_by
 from wind_kedro.clock import Clock
+from wind_kedro.evaluation.scores import Scoring, score_forecasts
 from wind_kedro.feeds import Feed
-from wind_kedro.pipelines.monitoring import silence
+from wind_kedro.notifications import Channel, Ledger
+from wind_kedro.notifications.deduplication import IDENTITY
+from wind_kedro.pipelines.monitoring import missing_data
 from wind_kedro.pipelines.monitoring.challengers import failed_challengers
 from wind_kedro.pipelines.monitoring.costs import newest_issues
 from wind_kedro.pipelines.monitoring.outliers import COLUMNS, examine, later_wind, worst
 from wind_kedro.pipelines.monitoring.regimes import judge, losses, verdicts
 from wind_kedro.pipelines.monitoring.settings import Monitoring
-from wind_kedro.scores import Scoring, score_forecasts
-from wind_kedro.tiers import assessed_by
 
 
 def score_issued(
@@ -119,11 +119,11 @@ def raise_incidents(
         for row in data_quality[data_quality["severity"] != "info"].to_dict("records")
     ]
     issues = newest_issues(forecasts, replay_scores, freshness, fleet, clock)
-    rows += silence.silent_weather(freshness, issues, fleet, monitoring)
-    rows += silence.silent_signals(freshness, issues, fleet, monitoring)
-    rows += silence.silent_feeds(freshness, feeds, fleet)
-    rows += silence.unissued(issues, forecasts, fleet, clock, monitoring)
-    rows += silence.unseen(readiness, decisions, forecasts, observations, fleet, clock, monitoring)
+    rows += missing_data.silent_weather(freshness, issues, fleet, monitoring)
+    rows += missing_data.silent_signals(freshness, issues, fleet, monitoring)
+    rows += missing_data.silent_feeds(freshness, feeds, fleet)
+    rows += missing_data.unissued(issues, forecasts, fleet, clock, monitoring)
+    rows += missing_data.unseen(readiness, decisions, forecasts, observations, fleet, clock, monitoring)
     rows += _unready(assessed_by(readiness, clock.as_of))
     rows += _behind_its_replay(live_judgements, fleet)
     rows += failed_challengers(decisions, pd.Timestamp(clock.as_of), monitoring.decision_days)

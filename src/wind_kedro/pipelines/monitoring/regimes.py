@@ -16,12 +16,12 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from wind_kedro.cards import Product
+from wind_kedro.cards.columns import quantile_columns
 from wind_kedro.clock import Clock
-from wind_kedro.columns import quantile_columns
-from wind_kedro.forecasts import KEYS
-from wind_kedro.gate import adjusted, lags_of, long_run_variance, overlapping
+from wind_kedro.evaluation.gate import adjusted, lags_of, long_run_variance, overlapping
+from wind_kedro.evaluation.scores import latest_versions, pinball_loss
+from wind_kedro.models.tables import KEYS
 from wind_kedro.pipelines.monitoring.settings import Monitoring
-from wind_kedro.scores import latest_versions, pinball_loss
 
 Array = NDArray[np.float64]
 

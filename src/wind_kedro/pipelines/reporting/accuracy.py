@@ -7,7 +7,7 @@ import pandas as pd
 from wind_kedro.cards import Fleet
 from wind_kedro.clock import Clock
 from wind_kedro.pipelines.reporting import views
-from wind_kedro.pipelines.reporting.contracts import Figure, Reporting
+from wind_kedro.pipelines.reporting.documents import Figure, Reporting
 from wind_kedro.pipelines.reporting.figures import BLUE, GREEN, ORANGE, Panel, View, draw_views
 
 #: Column of `contracts.Accuracy`, what it is called, colour.

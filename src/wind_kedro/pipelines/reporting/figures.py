@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from wind_kedro.cards import Farm, Fleet
+from wind_kedro.cards.columns import PERFECT_WEATHER, quantile_column
 from wind_kedro.clock import Clock
-from wind_kedro.columns import PERFECT_WEATHER, quantile_column
+from wind_kedro.evaluation.scores import central_bands
 from wind_kedro.pipelines.reporting import views
-from wind_kedro.pipelines.reporting.contracts import Figure, Reporting, Table
-from wind_kedro.scores import central_bands
+from wind_kedro.pipelines.reporting.documents import Figure, Reporting, Table
 
 if TYPE_CHECKING:
     from plotly import graph_objects as go

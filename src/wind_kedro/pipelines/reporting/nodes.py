@@ -12,7 +12,7 @@ import pandas as pd
 from wind_kedro.cards import Farm, Fleet
 from wind_kedro.clock import Clock
 from wind_kedro.pipelines.reporting import views
-from wind_kedro.pipelines.reporting.contracts import (
+from wind_kedro.pipelines.reporting.documents import (
     CheckFacts,
     ClockFacts,
     EnergyFacts,

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from kedro.pipeline import Node, Pipeline, node, pipeline
 
-from wind_kedro.pipelines.reporting import accuracy, drivers, figures, nodes, readiness
+from wind_kedro.pipelines.reporting import accuracy, attributions, figures, nodes, readiness
 
 _CARDS = {"fleet": "params:fleet", "clock": "params:clock", "reporting": "params:reporting"}
 
@@ -50,7 +50,7 @@ def create_pipeline() -> Pipeline:
             name="draw_forecast",
         ),
         node(
-            drivers.draw_drivers,
+            attributions.draw_drivers,
             {"drivers": "drivers", "forecasts": "forecasts"} | _CARDS,
             "drivers_figure",
             name="draw_drivers",

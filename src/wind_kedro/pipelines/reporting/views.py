@@ -14,9 +14,9 @@ from typing import Literal
 import pandas as pd
 
 from wind_kedro.cards import Fleet, Product
+from wind_kedro.cards.columns import quantile_column
 from wind_kedro.clock import Clock
-from wind_kedro.columns import quantile_column
-from wind_kedro.scores import central_bands
+from wind_kedro.evaluation.scores import central_bands
 
 MINUTES_PER_HOUR = 60
 KW_PER_MW = 1000

@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 
 from wind_kedro.cards import Fleet, Product
 from wind_kedro.clock import Clock
-from wind_kedro.fleet import Workers, map_farms
-from wind_kedro.forecasts import KEYS, feature_matrix, forecast_rows, known_at
-from wind_kedro.models import ModelConfig
-from wind_kedro.models.hand_over import FleetPart
+from wind_kedro.compute import Workers, map_farms
+from wind_kedro.evaluation.scores import Scoring, interval_losses
+from wind_kedro.models.ensembles.hand_over import FleetPart
+from wind_kedro.models.registry import ModelConfig
+from wind_kedro.models.tables import KEYS, feature_matrix, forecast_rows, known_at
+from wind_kedro.pipelines.training.fitting import fit_candidate, fleet_parts, lend
 from wind_kedro.pipelines.training.nodes import Training, by_entity
-from wind_kedro.pipelines.training.scopes import fit_candidate, fleet_parts, lend
-from wind_kedro.scores import Scoring, interval_losses
 
 CROSS_VALIDATED, REPLAYED, OPERATIONAL = "cross_validated", "replayed", "operational"
 Part = tuple[pd.DataFrame, NDArray[np.float64]]

@@ -14,23 +14,22 @@ import numpy as np
 import pandas as pd
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
-from wind_kedro.calibration import Calibration, calibrated
 from wind_kedro.cards import Fleet, Product
-from wind_kedro.champions import champion_models
+from wind_kedro.cards.tiers import TIERS, Ready, reaches, ready_entities
 from wind_kedro.clock import Clock
+from wind_kedro.compute import Mapped, Workers, map_farms
 from wind_kedro.errors import WindKedroError
-from wind_kedro.fleet import Mapped, Workers, map_farms
-from wind_kedro.forecasts import KEYS, feature_matrix, forecast_rows, known_at
-from wind_kedro.gate import DEFAULT_RULES, GateRules
-from wind_kedro.interventions import learnable
-from wind_kedro.models import ModelConfig, with_members
+from wind_kedro.evaluation.gate import DEFAULT_RULES, GateRules
+from wind_kedro.evaluation.scores import Scoring, latest_versions, score_forecasts
+from wind_kedro.governance.champions import champion_models
+from wind_kedro.governance.overrides import learnable
 from wind_kedro.models.allowed import allow_classes, classes_of
-from wind_kedro.models.hand_over import FleetPart
-from wind_kedro.portfolio import add_portfolios
-from wind_kedro.scores import Scoring, latest_versions, score_forecasts
-from wind_kedro.tiers import TIERS, Ready, reaches, ready_entities
-
-from .scopes import fit_candidate, fleet_parts, lend
+from wind_kedro.models.ensembles.hand_over import FleetPart
+from wind_kedro.models.registry import ModelConfig, with_members
+from wind_kedro.models.tables import KEYS, feature_matrix, forecast_rows, known_at
+from wind_kedro.pipelines.training.fitting import fit_candidate, fleet_parts, lend
+from wind_kedro.postprocessing.calibration import Calibration, calibrated
+from wind_kedro.postprocessing.portfolios import add_portfolios
 
 logger = logging.getLogger(__name__)
 

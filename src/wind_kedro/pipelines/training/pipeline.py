@@ -16,7 +16,7 @@ Those that decide also read promotions_before, fitting also model_versions_befor
 from kedro.pipeline import Node, Pipeline
 
 from wind_kedro.pipelines.training.accuracy import compare_accuracy
-from wind_kedro.pipelines.training.choosing import choose, judge_challengers
+from wind_kedro.pipelines.training.decisions import choose, judge_challengers
 from wind_kedro.pipelines.training.nodes import (
     admit_candidates,
     assemble_model_input,
@@ -24,8 +24,8 @@ from wind_kedro.pipelines.training.nodes import (
     replay_candidates,
     score_replay,
 )
-from wind_kedro.pipelines.training.promoting import fit_fleet, promote
-from wind_kedro.pipelines.training.recording import draw_decisions, summarise_training
+from wind_kedro.pipelines.training.promotion import fit_fleet, promote
+from wind_kedro.pipelines.training.tracking import draw_decisions, summarise_training
 
 
 def create_pipeline() -> Pipeline:

@@ -17,11 +17,11 @@ import pandas as pd
 
 from wind_kedro.cards import Fleet
 from wind_kedro.clock import Clock
+from wind_kedro.compute import Workers, map_farms
 from wind_kedro.errors import WindKedroError
-from wind_kedro.fleet import Workers, map_farms
-from wind_kedro.forecasts import feature_matrix, known_at
-from wind_kedro.models import ModelConfig, build
-from wind_kedro.scores import pinball_loss
+from wind_kedro.evaluation.scores import pinball_loss
+from wind_kedro.models.registry import ModelConfig, build
+from wind_kedro.models.tables import feature_matrix, known_at
 
 from .settings import Range, Stretch, Trained, Tuning
 

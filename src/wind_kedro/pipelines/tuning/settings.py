@@ -8,7 +8,7 @@ from typing import Any, Self
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from wind_kedro.models import ModelConfig, with_members
+from wind_kedro.models.registry import ModelConfig, with_members
 
 Number = int | float
 #: A stretch of the past, from inclusive, to exclusive.

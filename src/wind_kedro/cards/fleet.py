@@ -1,0 +1,188 @@
+"""The fleet: all cards together, checked against one another."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from functools import cached_property
+from typing import Any, Self, TypeVar
+
+from pydantic import Field, ValidationError, model_validator
+
+from wind_kedro.cards.base import Card, CardError
+from wind_kedro.cards.farms import Farm, Group
+from wind_kedro.cards.markets import Market
+from wind_kedro.cards.products import Product
+from wind_kedro.errors import shown
+
+
+class Fleet(Card):
+    """All cards of an environment, checked against each other."""
+
+    farms: list[Farm] = Field(min_length=1)
+    groups: list[Group] = Field(default_factory=list)
+    markets: list[Market] = Field(min_length=1)
+    products: list[Product] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        for kind in ("farms", "markets", "products"):
+            _unique(kind, (card.id for card in getattr(self, kind)))
+        _unique("farms and groups", self._entity_ids)
+        farm_ids = {farm.id for farm in self.farms}
+        for group in self.groups:
+            _known(f"groups.{group.id}.farms", group.farms, farm_ids, "farm")
+        markets = {market.id: market for market in self.markets}
+        for product in self.products:
+            _known(f"products.{product.id}.market", [product.market], set(markets), "market")
+            _known(f"products.{product.id}.members", product.members, set(self._entity_ids), "farm or group")
+            if product.weather_models is not None:
+                models = {source.model for farm in self.farms for source in farm.weather}
+                _known(f"products.{product.id}.weather_models", product.weather_models, models, "weather model")
+            if product.granularity_minutes > markets[product.market].settlement_minutes:
+                raise ValueError(
+                    f"products.{product.id}.granularity_minutes: {product.granularity_minutes} is coarser than the "
+                    f"{markets[product.market].settlement_minutes} minutes that market '{product.market}' settles"
+                )
+            if product.horizon_minutes <= markets[product.market].gate_closure_minutes:
+                raise ValueError(
+                    f"products.{product.id}.horizon_minutes: {product.horizon_minutes} is not beyond the gate of market "
+                    f"'{product.market}', which closes {markets[product.market].gate_closure_minutes} minutes ahead"
+                )
+        return self
+
+    @classmethod
+    def from_config(
+        cls, farms: Any, markets: Any, products: Any, groups: Any = None, *, files: Mapping[str, str] | None = None
+    ) -> Fleet:
+        """Read the cards as they stand in configuration.
+
+        Args:
+            farms: list of farm cards (``farms.yml``).
+            markets: list of market cards (``markets.yml``).
+            products: list of product cards (``products.yml``).
+            groups: list of groups (``farms.yml``), or none.
+            files: the file to name in messages, by kind of card; default: the bare file names.
+
+        Raises:
+            CardError: naming file, card and field of each fault.
+        """
+        raw = {"farms": farms, "groups": groups or [], "markets": markets, "products": products}
+        try:
+            return cls.model_validate(raw)
+        except ValidationError as error:
+            raise CardError("\n".join(_message(fault, raw, files or _FILES) for fault in error.errors())) from None
+
+    @property
+    def _entity_ids(self) -> list[str]:
+        return [farm.id for farm in self.farms] + [group.id for group in self.groups]
+
+    @cached_property
+    def _by_id(self) -> dict[str, Farm | Group]:
+        cards: list[Farm | Group] = [*self.farms, *self.groups]
+        return {card.id: card for card in cards}
+
+    def farm(self, farm_id: str) -> Farm:
+        """The farm of that id; `CardError` if there is none."""
+        card = self._by_id.get(farm_id)
+        if not isinstance(card, Farm):
+            raise CardError(f"no farm '{farm_id}'; the cards know {', '.join(farm.id for farm in self.farms)}")
+        return card
+
+    def market(self, market_id: str) -> Market:
+        """The market of that id; `CardError` if there is none."""
+        return _pick(self.markets, market_id, "market")
+
+    def product(self, product_id: str) -> Product:
+        """The product of that id; `CardError` if there is none."""
+        return _pick(self.products, product_id, "product")
+
+    def farms_of(self, entity_id: str) -> list[Farm]:
+        """The farms behind an entity: a farm itself, or a group's members."""
+        card = self._by_id.get(entity_id)
+        if card is None:
+            raise CardError(f"no farm or group '{shown(entity_id)}'; the cards know {', '.join(self._by_id)}")
+        return [card] if isinstance(card, Farm) else [self.farm(farm_id) for farm_id in card.farms]
+
+    def portfolios_of(self, product: Product) -> list[Group]:
+        """The groups among a product's members whose farms are members too: their forecast is made of their farms'."""
+        return [
+            group for group in self.groups if group.id in product.members and set(group.farms) <= set(product.members)
+        ]
+
+    def modelled(self, product: Product) -> list[str]:
+        """The members of a product that models are fitted for: all but its portfolios."""
+        portfolios = {group.id for group in self.portfolios_of(product)}
+        return [entity_id for entity_id in product.members if entity_id not in portfolios]
+
+    def name_of(self, entity_id: str) -> str:
+        """The name people know an entity by."""
+        self.farms_of(entity_id)
+        return self._by_id[entity_id].name
+
+    def capacity_kw(self, entity_id: str) -> float:
+        """Installed capacity of an entity, kW."""
+        return sum(farm.capacity_kw for farm in self.farms_of(entity_id))
+
+    def perfect_weather(self, entity_id: str) -> bool:
+        """Whether any weather behind an entity is an analysis."""
+        return any(farm.perfect_weather for farm in self.farms_of(entity_id))
+
+    @property
+    def granularities_minutes(self) -> list[int]:
+        """The granularities that any product needs, rising."""
+        return sorted({product.granularity_minutes for product in self.products})
+
+
+CardT = TypeVar("CardT", Market, Product)
+
+
+def _pick(cards: Iterable[CardT], card_id: str, kind: str) -> CardT:
+    by_id = {card.id: card for card in cards}
+    if card_id not in by_id:
+        raise CardError(f"no {kind} '{shown(card_id)}'; the cards know {', '.join(by_id)}")
+    return by_id[card_id]
+
+
+def _unique(kind: str, ids: Iterable[str]) -> None:
+    seen: set[str] = set()
+    for card_id in ids:
+        if card_id in seen:
+            raise ValueError(f"{kind}: id '{card_id}' appears twice")
+        seen.add(card_id)
+
+
+def _known(field: str, wanted: Iterable[str], known: set[str], kind: str) -> None:
+    for card_id in wanted:
+        if card_id not in known:
+            raise ValueError(f"{field}: unknown {kind} '{card_id}'; known are {', '.join(sorted(known))}")
+
+
+_FILES = {"farms": "farms.yml", "groups": "farms.yml", "markets": "markets.yml", "products": "products.yml"}
+
+
+def _message(fault: Any, raw: Mapping[str, Any], files: Mapping[str, str]) -> str:
+    """One line for one fault: file, card, field, what is wrong, what stands there."""
+    return " ".join(_faults_words(fault, raw, files).split())
+
+
+def _faults_words(fault: Any, raw: Mapping[str, Any], files: Mapping[str, str]) -> str:
+    problem = fault["msg"].removeprefix("Value error, ")
+    if not fault["loc"]:  # a fault between cards names its own place: 'products.<id>.<field>: …'
+        kind = re.match(r"\w+", problem)
+        return f"{files.get(kind.group() if kind else '', files['farms'])}: {problem}"
+    kind, *path = fault["loc"]
+    card = ""
+    if path and isinstance(path[0], int):
+        entry = raw[kind][path[0]]
+        card = entry.get("id", f"number {path[0] + 1}") if isinstance(entry, Mapping) else f"number {path[0] + 1}"
+        card = f" {str(kind).removesuffix('s')} '{shown(card)}':"
+        path = path[1:]
+    # A fault of the list as a whole is named by its kind.
+    field = ".".join(shown(part) for part in path) or ("" if card else str(kind))
+    field += ": " if field else ""
+    given = fault.get("input")
+    # An unknown key may be a password, typed where it does not belong.
+    quotable = path and fault["type"] != "extra_forbidden" and isinstance(given, str | int | float | bool)
+    given = f" (given: {shown(repr(given))})" if quotable else ""
+    return f"{files[str(kind)]}:{card} {field}{problem}{given}"

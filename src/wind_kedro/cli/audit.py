@@ -1,0 +1,154 @@
+"""``explain`` and ``verify``: why a forecast was what it was, and whether the record of it is still what was written."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import click
+
+from wind_kedro.cli.terminal import one_line, open_project, utc
+
+
+@click.command()
+@click.option("--farm", "--entity", "entity", required=True, help="The farm or group.")
+@click.option("--issued-at", required=True, help="The issue time, UTC (2015-11-01T06:00).")
+@click.option("--product", help="The product; needed where the farm is in several.")
+@click.option("--json", "as_json", is_flag=True, help="As JSON, for a machine.")
+@click.pass_obj
+def explain(options: dict[str, str | None], entity: str, issued_at: str, product: str | None, as_json: bool) -> None:
+    """Say what a forecast was made from, what became of it, and why it missed."""
+    from wind_kedro.cli.explanation import Evidence, explanation
+    from wind_kedro.errors import WindKedroError
+    from wind_kedro.pipelines.monitoring.settings import Monitoring
+
+    fleet, context = open_project(options)
+    with one_line():
+        fleet.farms_of(entity)
+        selling = [card.id for card in fleet.products if entity in card.members]
+        if product:
+            selling = [fleet.product(product).id]
+        if len(selling) != 1:
+            raise WindKedroError(f"'{entity}' is in {', '.join(selling) or 'no product'}: choose with --product")
+        catalog = context.catalog
+        tables = {
+            name: catalog.load(name)
+            for name in (
+                "audit", "forecasts", "replay_forecasts", "observations", "features", "drivers", "promotions",
+                "clock_calibration",
+            )
+        }  # fmt: skip
+        found = explanation(
+            Evidence(
+                **tables,
+                fleet=fleet,
+                clock=catalog.load("params:clock"),
+                monitoring=Monitoring.model_validate(context.config_loader["parameters"]["monitoring"]),
+            ),
+            selling[0],
+            entity,
+            utc(issued_at, "--issued-at"),
+        )
+    if as_json:
+        click.echo(json.dumps(found, indent=2, ensure_ascii=False))
+    else:
+        _print(found)
+
+
+def _print(found: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(soft_wrap=False)
+    table = Table(
+        title=f"{found['product_id']} · {found['entity_id']} · issued {found['issued_at'][:16]} UTC", title_justify="left",
+        show_header=False,
+    )  # fmt: skip
+    table.add_column(no_wrap=True, style="bold")
+    table.add_column(overflow="fold")
+    for label, text in _lines(found):
+        table.add_row(label, text)
+    console.print(table)
+
+
+def _lines(found: dict[str, Any]) -> list[tuple[str, str]]:
+    from rich.markup import escape
+
+    model, made, outcome = found["model"], found["made_from"], found["outcome"]
+    lines = [
+        ("model", f"{model['model']}, version {model['model_version']}, training run {model['run_id'] or 'not known'}"),
+        ("promoted", f"{model.get('promoted_at', 'not known')}: {model.get('reason', '')}"),
+        ("trained through", str(model.get("trained_through", "not known"))),
+        ("fallback", model["fallback"] or "none"),
+        ("data", made["data_sha256"]),
+        ("features", f"{made['features_sha256']} ({made['features_now']})"),
+        ("configuration", made["configuration_sha256"]),
+        ("code", made["git_commit"]),
+        ("lock", made["lock_sha256"]),
+        ("libraries", ", ".join(f"{name} {version}" for name, version in made["libraries"].items())),
+        ("machine", f"Python {made['python']}, {made['platform']}"),
+        ("weather runs", ", ".join(f"{name} {run}" for name, run in found["weather_runs"].items()) or "none"),
+        (
+            "weather missing",
+            ", ".join(f"{name} {' '.join(runs)}" for name, runs in found["weather_runs_missing"].items()) or "none",
+        ),
+        ("drivers", ", ".join(f"{row['driver']} {row['mean_kw']:+,.0f} kW" for row in found["drivers"]) or "not known"),
+        (
+            "promotions since",
+            "; ".join(f"{row['promoted_at'][:16]} {row['model']} {row['model_version']}" for row in found["promotions_since"])
+            or "none",
+        ),
+        ("score", _score(outcome)),
+    ]  # fmt: skip
+    lines += [
+        ("likely cause" if number == 0 else "", f"{cause['cause']}: {cause['evidence']}")
+        for number, cause in enumerate(found["causes"])
+    ]
+    records = found["audit"]
+    newest = records[-1]
+    before = f"; supersedes {', '.join(str(row['sequence']) for row in records[:-1])}" if len(records) > 1 else ""
+    lines.append(("audit", f"record {newest['sequence']} of {newest['recorded_at'][:19]}{before}"))
+    return [(label, escape(text)) for label, text in lines]
+
+
+def _score(outcome: dict[str, Any]) -> str:
+    if not outcome["intervals"]:
+        return "what came is not known yet"
+    expected = outcome.get("expected_loss")
+    beside = "" if expected is None else f"; its replay in such weather {expected:.4f}"
+    return (
+        f"loss {outcome['loss']:.4f} ({outcome['deciding_score']}) over {outcome['intervals']} intervals{beside}; "
+        f"error {outcome['mean_error_share']:+.1%} of capacity, absolute {outcome['mean_absolute_error_share']:.1%}"
+    )
+
+
+@click.command()
+@click.option("--head", help="A head that was kept elsewhere, as this command prints it: NUMBER:SHA256.")
+@click.pass_obj
+def verify(options: dict[str, str | None], head: str | None) -> None:
+    """Check that no record of the audit was changed, added or removed, and that its head is signed by a key that is trusted here.
+
+    The evidence is worth as much as the key: those who can use the private key can make the whole audit anew. Keep the head that
+    this command prints elsewhere, and check against it with --head.
+    """
+    from wind_kedro.datasets.audit_trail import BrokenChainError
+    from wind_kedro.errors import WindKedroError, shown
+    from wind_kedro.governance.audit import Head
+
+    _, context = open_project(options)
+    with one_line():
+        trail: Any = context.catalog.get("audit")
+        kept = None
+        if head is not None:
+            number, _, digest = head.partition(":")
+            if not re.fullmatch("[0-9]{1,18}", number) or len(digest) != len(Head().sha256):
+                raise WindKedroError(f"--head {shown(head)}: write NUMBER:SHA256, as this command prints it")
+            kept = Head(int(number), digest)
+        for name in trail.strangers():
+            click.echo(f"{name}: is no part of the audit, and is passed over", err=True)
+        faults = trail.verify(kept)
+        if faults:
+            raise BrokenChainError("\n".join(faults))
+        newest = trail.head()
+    click.echo(f"The audit is whole: {newest.sequence} records, head {newest.sequence}:{newest.sha256}")

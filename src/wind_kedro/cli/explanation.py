@@ -1,0 +1,278 @@
+"""Why a forecast was what it was: everything it was made from, what became of it, and the likely cause of a miss."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from wind_kedro.cards import Fleet
+from wind_kedro.clock import Clock
+from wind_kedro.errors import WindKedroError
+from wind_kedro.pipelines.forecasting.audit_records import issue_hashes
+from wind_kedro.pipelines.monitoring.outliers import examine, later_wind
+from wind_kedro.pipelines.monitoring.regimes import losses
+from wind_kedro.pipelines.monitoring.settings import Monitoring
+
+_ISSUE = ["product_id", "entity_id", "issued_at"]
+_MADE_FROM = (
+    "data_sha256", "features_sha256", "configuration_sha256", "git_commit", "lock_sha256", "python", "platform",
+)  # fmt: skip
+_TOLD_OF_RECORDS = ("sequence", "recorded_at", "as_of", "model_version", "forecast_sha256", "sha256")
+#: So much of the mean absolute error that is of one sign in recent issues makes it a bias.
+_BIASED_SHARE = 0.6
+#: So many recent issues are looked at for a bias.
+_RECENT = 30
+
+
+class UnknownIssueError(WindKedroError):
+    """The audit has no such issue."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """The tables that an explanation reads, as the catalog has them."""
+
+    audit: pd.DataFrame
+    forecasts: pd.DataFrame
+    replay_forecasts: pd.DataFrame
+    observations: pd.DataFrame
+    features: pd.DataFrame
+    drivers: pd.DataFrame
+    promotions: pd.DataFrame
+    clock_calibration: pd.DataFrame
+    fleet: Fleet
+    clock: Clock
+    monitoring: Monitoring
+
+
+def explanation(evidence: Evidence, product_id: str, entity_id: str, issued_at: pd.Timestamp) -> dict[str, Any]:
+    """All that is known of an issue, ready for JSON.
+
+    Raises:
+        UnknownIssueError: if the audit has no record of it; it names the issues nearest to it.
+    """
+    records = _records(evidence.audit, product_id, entity_id, issued_at)
+    record = records[-1]
+    outcome = _outcome(evidence, product_id, entity_id, issued_at)
+    return {
+        "product_id": product_id,
+        "entity_id": entity_id,
+        "issued_at": issued_at.isoformat(),
+        "model": _model(record, evidence.promotions),
+        "made_from": {
+            name: record[name] for name in _MADE_FROM
+        }
+        | {"libraries": json.loads(record["libraries"]), "features_now": _features_now(evidence, record)},
+        "weather_runs": json.loads(record["weather_runs"]),
+        "weather_runs_missing": json.loads(record["weather_runs_missing"]),
+        "drivers": _drivers(evidence.drivers, product_id, entity_id, issued_at),
+        "promotions_since": _promotions_since(evidence.promotions, product_id, entity_id, issued_at),
+        "outcome": outcome,
+        "causes": _causes(evidence, record, outcome),
+        "audit": [
+            {name: _plain(row[name]) for name in _TOLD_OF_RECORDS}
+            for row in records
+        ],
+    }  # fmt: skip
+
+
+def _records(audit: pd.DataFrame, product_id: str, entity_id: str, issued_at: pd.Timestamp) -> list[dict[str, Any]]:
+    own = audit[(audit["product_id"] == product_id) & (audit["entity_id"] == entity_id)]
+    found = own[own["issued_at"] == issued_at].sort_values("sequence")
+    if found.empty:
+        if own.empty:
+            raise UnknownIssueError(
+                f"no forecast of {product_id}/{entity_id} is in the audit: kedro run --pipeline forecasting"
+            )
+        near = own.iloc[(own["issued_at"] - issued_at).abs().argsort(kind="stable")[:3]]["issued_at"].sort_values()
+        raise UnknownIssueError(
+            f"{product_id}/{entity_id} has no issue at {issued_at:%Y-%m-%dT%H:%M}; the nearest are "
+            + ", ".join(f"{time:%Y-%m-%dT%H:%M}" for time in near.unique())
+        )
+    return [{str(name): value for name, value in row.items()} for row in found.to_dict("records")]
+
+
+def _model(record: dict[str, Any], promotions: pd.DataFrame) -> dict[str, Any]:
+    facts = {name: record[name] for name in ("model", "model_version", "run_id", "fallback")}
+    own = promotions[
+        (promotions["product_id"] == record["product_id"])
+        & (promotions["entity_id"] == record["entity_id"])
+        & (promotions["model_version"] == record["model_version"])
+    ].sort_values("promoted_at")
+    since = own[own["promoted_at"] <= record["issued_at"]].tail(1).to_dict("records")
+    for row in since:
+        facts |= {name: _plain(row[name]) for name in ("promoted_at", "trained_through", "score", "reason")}
+    return facts
+
+
+def _features_now(evidence: Evidence, record: dict[str, Any]) -> str:
+    """Whether the features of the issue still are what the model saw."""
+    rows = evidence.features
+    for name in _ISSUE:
+        rows = rows[rows[name] == record[name]]
+    if rows.empty:
+        return "not in the table of features any more"
+    ((_, now),) = issue_hashes(rows, None)
+    return "as then" if now == record["features_sha256"] else "changed since: later data, code or settings give others"
+
+
+def _drivers(drivers: pd.DataFrame, product_id: str, entity_id: str, issued_at: pd.Timestamp) -> list[dict[str, Any]]:
+    own = drivers[
+        (drivers["product_id"] == product_id)
+        & (drivers["entity_id"] == entity_id)
+        & (drivers["issued_at"] == issued_at)
+    ]
+    if own.empty:
+        return []
+    moved = own.assign(absolute=own["contribution_kw"].abs()).groupby("driver")
+    by = moved.agg(mean_kw=("contribution_kw", "mean"), mean_absolute_kw=("absolute", "mean"))
+    ordered = by.sort_values("mean_absolute_kw", ascending=False).round(1).reset_index()
+    return [{str(name): value for name, value in row.items()} for row in ordered.to_dict("records")]
+
+
+def _promotions_since(
+    promotions: pd.DataFrame, product_id: str, entity_id: str, issued_at: pd.Timestamp
+) -> list[dict[str, Any]]:
+    later = promotions[
+        (promotions["product_id"] == product_id)
+        & (promotions["entity_id"] == entity_id)
+        & (promotions["promoted_at"] > issued_at)
+    ].sort_values("promoted_at")
+    return [
+        {name: _plain(row[name]) for name in ("promoted_at", "model", "model_version", "reason")}
+        for row in later.to_dict("records")
+    ]
+
+
+def _outcome(evidence: Evidence, product_id: str, entity_id: str, issued_at: pd.Timestamp) -> dict[str, Any]:
+    """What came, scored and with the cause of each hour; ``intervals`` 0: not known yet."""
+    product = evidence.fleet.product(product_id)
+    mine = evidence.forecasts[evidence.forecasts["entity_id"] == entity_id]
+    every = losses(mine.assign(fallback=""), evidence.observations, evidence.features, product, evidence.clock)
+    live = every[every["issued_at"] == issued_at]
+    if live.empty:
+        return {"intervals": 0}
+    found: dict[str, Any] = {
+        "intervals": len(live),
+        "loss": _round(live["loss"].mean()),
+        "deciding_score": product.deciding_score,
+        "mean_error_share": _round(live["error_share"].mean()),
+        "mean_absolute_error_share": _round(live["error_share"].abs().mean()),
+    }
+    recent = every[every["issued_at"] <= issued_at]
+    recent = recent[recent["issued_at"].isin(np.sort(recent["issued_at"].unique())[-_RECENT:])]
+    found["recent_bias_share"] = _round(recent["error_share"].mean())
+    found["recent_absolute_share"] = _round(recent["error_share"].abs().mean())
+    model = live["model"].iloc[0]
+    replayed = evidence.replay_forecasts
+    replayed = replayed[(replayed["entity_id"] == entity_id) & (replayed["model"] == model)]
+    replay = losses(replayed, evidence.observations, evidence.features, product, evidence.clock)
+    if len(replay) < evidence.monitoring.least_intervals:
+        return found
+    later = later_wind(evidence.features[evidence.features["product_id"] == product_id], evidence.clock)
+    told = examine(
+        live.merge(later, on=["entity_id", "valid_at"], how="left"), replay, evidence.monitoring.outliers, every=True
+    )
+    usual = float(np.quantile(replay["loss"], 0.9))
+    found["expected_loss"] = _round(told["expected_loss"].mean())
+    found["missed"] = bool(live["loss"].mean() > _usual(replay) or (told["loss"] > usual).mean() > 0.5)  # noqa: PLR2004
+    missed = told[told["loss"] > told["expected_loss"].fillna(usual)]
+    by = missed.assign(excess=missed["loss"] - missed["expected_loss"].fillna(0)).groupby("verdict")
+    worst_rows = missed.sort_values("loss", ascending=False).drop_duplicates("verdict")
+    worst = {str(row["verdict"]): row for row in worst_rows.to_dict("records")}
+    found["hours_by_cause"] = [
+        {
+            "cause": str(cause),
+            "hours": len(rows),
+            "excess_loss": _round(rows["excess"].sum() / len(live)),
+            "worst_at": worst[str(cause)]["valid_at"].isoformat(),
+            "evidence": worst[str(cause)]["evidence"],
+        }
+        for cause, rows in sorted(by, key=lambda group: -group[1]["excess"].sum())
+    ]
+    return found
+
+
+def _usual(replay: pd.DataFrame) -> float:
+    """The loss of an issue that nine of ten in the replay stayed below."""
+    return float(replay.groupby("issued_at")["loss"].mean().quantile(0.9))
+
+
+def _causes(evidence: Evidence, record: dict[str, Any], outcome: dict[str, Any]) -> list[dict[str, str]]:
+    """Likely causes of a miss with their evidence, the likeliest first."""
+    causes = []
+    if outcome["intervals"] == 0:
+        return [{"cause": "unknown", "evidence": "what came is not known yet"}]
+    if not outcome.get("missed", True):
+        causes.append(
+            {"cause": "none", "evidence": "no miss: one issue in ten of the replay did as badly; its worst hours are"}
+        )
+    if record["fallback"]:
+        causes.append({"cause": "fallback", "evidence": f"'{record['fallback']}' stood in for the champion"})
+    clock = _clock_fault(evidence, record)
+    if clock:
+        causes.append({"cause": "clock", "evidence": clock})
+    by_hour = outcome.get("hours_by_cause", [])
+    for row in by_hour:
+        cause, told = row["cause"], f"{row['hours']} hours, worst {row['worst_at'][:16]}: {row['evidence']}"
+        recent = outcome["recent_bias_share"], outcome["recent_absolute_share"]
+        if cause == "model" and abs(recent[0]) > _BIASED_SHARE * recent[1]:
+            cause, told = "bias", f"recent issues err by {recent[0]:+.1%} on average, of {recent[1]:.1%} in all; {told}"
+        causes.append({"cause": cause, "evidence": told})
+    late = json.loads(record["weather_runs_missing"])
+    if late:
+        first = next(iter(late))
+        told = (
+            f"{sum(map(len, late.values()))} weather runs were due and not there, such as {first} of {late[first][-1]}"
+        )
+        # A missing run explains a wrong wind; without one it is only a circumstance.
+        place = 0 if by_hour and by_hour[0]["cause"] == "weather" else len(causes)
+        causes.insert(place, {"cause": "late_weather", "evidence": told})
+    age = _data_age(evidence, record)
+    if age:
+        causes.append({"cause": "late_data", "evidence": age})
+    return causes or [{"cause": "unknown", "evidence": "no hour stands out, and nothing was missing"}]
+
+
+def _clock_fault(evidence: Evidence, record: dict[str, Any]) -> str:
+    """What the newest calibration before the issue says against the clock of a farm behind it."""
+    for farm in evidence.fleet.farms_of(record["entity_id"]):
+        fits = evidence.clock_calibration
+        own = fits[fits["farm_id"] == farm.id].sort_values("fitted_at")
+        for row in own.tail(1).to_dict("records"):
+            if row["shifted"] or pd.notna(row["jumped_at"]):
+                when = f", jumped at {row['jumped_at']:%Y-%m-%d}" if pd.notna(row["jumped_at"]) else ""
+                return f"the clock of {farm.id} is off by {row['offset_minutes']:.0f} minutes{when}"
+    return ""
+
+
+def _data_age(evidence: Evidence, record: dict[str, Any]) -> str:
+    """Whether the newest power known at the issue was older than in nearly all other issues."""
+    if "last_power_age_minutes" not in evidence.features:
+        return ""
+    own = evidence.features[
+        (evidence.features["product_id"] == record["product_id"])
+        & (evidence.features["entity_id"] == record["entity_id"])
+    ]
+    ages = own.groupby("issued_at")["last_power_age_minutes"].min().dropna()
+    age = ages.get(record["issued_at"])
+    usual = ages.quantile(0.95)
+    if age is None or not age > usual:
+        return ""
+    return f"the newest power known was {age:.0f} minutes old; in 95 of 100 issues it is at most {usual:.0f}"
+
+
+def _round(value: float) -> float | None:
+    return None if not np.isfinite(value) else round(float(value), 6)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, pd.Timestamp):
+        return value.isoformat()
+    if isinstance(value, np.generic):
+        value = value.item()
+    return None if isinstance(value, float) and np.isnan(value) else value

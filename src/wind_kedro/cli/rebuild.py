@@ -1,0 +1,57 @@
+"""``reproduce``: makes a registered version again and proves that it is the same."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from wind_kedro.cli.terminal import one_line, open_project, print_table
+
+
+@click.command()
+@click.option("--version", required=True, help="The version in the registry.")
+@click.option(
+    "--here", is_flag=True, help="In the present environment, if it is of the same lock; else in a clean one."
+)
+@click.option("--farm", "--entity", "entity", help="Only this farm or group.")
+@click.option("--json", "as_json", is_flag=True, help="As JSON, for a machine.")
+@click.pass_obj
+def reproduce(options: dict[str, str | None], version: str, here: bool, entity: str | None, as_json: bool) -> None:
+    """Fit a version again from what was kept of it, and compare bit for bit; a difference is an error, with its first cause."""
+    from wind_kedro.rebuild.kit import Kits
+    from wind_kedro.rebuild.reproducing import DifferentError, reproduce_version
+
+    _, context = open_project(options)
+    with one_line():
+        catalog = context.catalog
+        registered: Any = catalog.load("model_versions")
+        report = reproduce_version(
+            Kits(Path(context.config_loader["globals"]["data"]) / "06_models" / "kits"),
+            registered.manifest(version),
+            Path(registered.objects),
+            Path(context.project_path),
+            entity=entity,
+            here=here,
+        )
+    if as_json:
+        click.echo(json.dumps(report, indent=2))
+    else:
+        print_table(
+            ["product", "entity", "model", "training run", "rows", "forecasts", "model files"],
+            [
+                [
+                    row["product_id"], row["entity_id"], row["model"], row["run_id"], f"{row['rows']:,}",
+                    "the same" if row["same"] else f"apart by {row['difference'] or 0:.3g}",
+                    "the same" if row.get("files_same") else "others",
+                ]
+                for row in report["members"]
+            ],
+        )  # fmt: skip
+    with one_line():
+        if report["faults"]:
+            raise DifferentError("\n".join(report["faults"]))
+    if not as_json:
+        click.echo(f"Version {version} was rebuilt {report['where']}: its forecasts are the same, bit for bit.")

@@ -1,0 +1,36 @@
+"""What all contracts share."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import pandas as pd
+import pandera.pandas as pa
+
+Utc = Annotated[pd.DatetimeTZDtype, "us", "UTC"]
+
+
+class Contract(pa.DataFrameModel):
+    """What all contracts share: columns are brought to their type, unknown columns are refused."""
+
+    class Config:
+        """Pandera's settings."""
+
+        strict = True
+        coerce = True
+
+
+class RawTable:
+    """A source as it came: each value still text, each row with its file and number in it (row 1 is the first after the header).
+
+    A `validator:` for Ibis tables: checks that the columns are there, without reading a row.
+    """
+
+    columns: frozenset[str] = frozenset({"farm_id", "source_file", "source_row", "fault"})
+
+    def validate(self, data: Any) -> Any:
+        """Return ``data`` if it has the columns; raise `ValueError` otherwise."""
+        missing = self.columns - set(data.columns)
+        if missing:
+            raise ValueError(f"{type(self).__name__}: no column {', '.join(sorted(missing))}")
+        return data

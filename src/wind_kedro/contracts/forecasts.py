@@ -1,0 +1,109 @@
+"""Forecasts, attributions and scores."""
+
+from __future__ import annotations
+
+import pandera.pandas as pa
+from pandera.typing import Series
+
+from wind_kedro.cards.columns import FORECAST_WEATHER, PERFECT_WEATHER, quantile_column
+from wind_kedro.contracts.base import Contract, Utc
+
+
+class ModelFailures(Contract):
+    """One row per stored model that could not be used where the last run of forecasting needed it."""
+
+    product_id: Series[str] = pa.Field(description="'': the log of promotions itself")
+    entity_id: Series[str]
+    model_version: Series[str] = pa.Field(description="version in the model registry; '': not known")
+    model: Series[str] = pa.Field(description="name of the candidate")
+    role: Series[str] = pa.Field(isin=["champion", "fallback", "promotions"], description="what it was needed as")
+    message: Series[str] = pa.Field(description="product, entity, version and why")
+    raised_at: Series[Utc] = pa.Field(description="as_of of the run")
+
+    class Config:
+        """The key."""
+
+        unique = ["product_id", "entity_id", "model_version", "model", "role", "message"]
+
+
+class Forecasts(pa.DataFrameModel):
+    """One row per product, entity, model, issue time and interval: quantiles in kW, a column a level (`quantile_column`)."""
+
+    product_id: Series[str]
+    entity_id: Series[str]
+    model: Series[str]
+    model_version: Series[str] = pa.Field(description="version in the registry, or 'replay'")
+    issued_at: Series[Utc]
+    valid_at: Series[Utc]
+    lead_minutes: Series[int] = pa.Field(ge=0)
+    capacity_kw: Series[float] = pa.Field(gt=0)
+    weather_run_at: Series[Utc] = pa.Field(nullable=True)
+    fallback: Series[str] = pa.Field(
+        description="'' or the model that stood in for the champion; of a portfolio, what it lacks"
+    )
+    weather: Series[str] = pa.Field(isin=[PERFECT_WEATHER, FORECAST_WEATHER])
+    median: Series[float] = pa.Field(
+        alias=quantile_column(0.5), ge=0, description="every product declares it: the point forecast"
+    )
+    quantiles: Series[float] = pa.Field(
+        alias=r"^q\d{3}_kw$",
+        regex=True,
+        ge=0,
+        nullable=True,
+        description="null where the product does not declare the level",
+    )
+
+    class Config:
+        """The key."""
+
+        strict = True
+        coerce = True
+        unique = ["product_id", "entity_id", "model", "issued_at", "valid_at"]
+
+
+class ShadowForecasts(Forecasts):
+    """One row per product, entity, model, issue time and interval: a shadow's forecast, or what the champion issued beside it."""
+
+    role: Series[str] = pa.Field(isin=["shadow", "champion"], description="only the champion's was sent")
+
+
+class Drivers(Contract):
+    """One row per product, entity, issue time, interval and driver: by how much it moved the median. They add up to it."""
+
+    product_id: Series[str]
+    entity_id: Series[str]
+    issued_at: Series[Utc]
+    valid_at: Series[Utc]
+    model: Series[str]
+    model_version: Series[str]
+    driver: Series[str] = pa.Field(description="a group of features (parameters_drivers.yml), 'base' or 'corrections'")
+    contribution_kw: Series[float] = pa.Field(description="of the median")
+    feature: Series[str] = pa.Field(
+        description="the feature of the group that moved it most; of 'base', who of a blend could say; '' where there is none"
+    )
+    feature_value: Series[float] = pa.Field(
+        nullable=True, description="its value, in its own unit; null: not known then"
+    )
+
+    class Config:
+        """The key."""
+
+        unique = ["product_id", "entity_id", "issued_at", "valid_at", "driver"]
+
+
+class Scores(Contract):
+    """One row per product, entity, model, period, bucket of lead time, metric and quantile level."""
+
+    product_id: Series[str]
+    entity_id: Series[str]
+    model: Series[str]
+    period: Series[str] = pa.Field(description="'all', or the month or day of issue")
+    lead_from_minutes: Series[int] = pa.Field(ge=0)
+    lead_to_minutes: Series[int] = pa.Field(gt=0, description="exclusive")
+    metric: Series[str] = pa.Field(description="see docs/glossary.md")
+    level: Series[float] = pa.Field(
+        nullable=True, ge=0, le=1, description="quantile level or nominal coverage, where the metric has one"
+    )
+    value: Series[float] = pa.Field(nullable=True)
+    n: Series[int] = pa.Field(ge=0, description="intervals behind the value")
+    weather: Series[str] = pa.Field(isin=[PERFECT_WEATHER, FORECAST_WEATHER])

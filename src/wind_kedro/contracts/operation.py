@@ -1,0 +1,185 @@
+"""Operation: judgements of issued forecasts, incidents, notifications, the audit."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandera.pandas as pa
+from pandera.typing import Series
+
+from wind_kedro.contracts.base import Contract, Utc
+
+
+class LiveJudgements(Contract):
+    """One row per product, entity and model that issued: what it lost, what its replay lost in such weather, and the verdict."""
+
+    product_id: Series[str]
+    entity_id: Series[str]
+    model: Series[str]
+    issues: Series[int] = pa.Field(ge=0, description="issues compared")
+    intervals: Series[int] = pa.Field(ge=0)
+    loss: Series[float] = pa.Field(ge=0, description="error of the median for nMAE, else mean quantile loss; share")
+    replay_loss: Series[float] = pa.Field(nullable=True, ge=0, description="of the whole replay; null: not comparable")
+    expected_loss: Series[float] = pa.Field(
+        nullable=True, ge=0, description="of the replay in the weather that was met"
+    )
+    excess_share: Series[float] = pa.Field(nullable=True, description="of the expected loss; positive: worse")
+    p_value: Series[float] = pa.Field(nullable=True, ge=0, le=1, description="one-sided, of the excess")
+    verdict: Series[str] = pa.Field(isin=["as_promised", "behind", "weather", "unknown"])
+
+    class Config:
+        """The key."""
+
+        unique = ["product_id", "entity_id", "model"]
+
+
+class Outliers(Contract):
+    """One row per product, entity and interval forecast worse than the replay nearly ever did: its weather, and the verdict."""
+
+    product_id: Series[str]
+    entity_id: Series[str]
+    model: Series[str]
+    model_version: Series[str]
+    issued_at: Series[Utc]
+    valid_at: Series[Utc]
+    lead_minutes: Series[int] = pa.Field(ge=0)
+    loss: Series[float] = pa.Field(ge=0, description="as in `LiveJudgements`")
+    expected_loss: Series[float] = pa.Field(nullable=True, ge=0, description="null: weather the replay never met")
+    median_share: Series[float] = pa.Field(description="forecast")
+    actual_share: Series[float]
+    wind_speed_ms: Series[float] = pa.Field(nullable=True, description="at 100 m, as forecast at the issue")
+    wind_rank: Series[float] = pa.Field(nullable=True, ge=0, le=1, description="share of the replay's that were less")
+    ramp_ms: Series[float] = pa.Field(nullable=True, ge=0, description="steepest change to a neighbouring interval")
+    ramp_rank: Series[float] = pa.Field(nullable=True, ge=0, le=1)
+    spread_ms: Series[float] = pa.Field(nullable=True, ge=0, description="of the weather models; null: there is one")
+    spread_rank: Series[float] = pa.Field(nullable=True, ge=0, le=1)
+    later_wind_speed_ms: Series[float] = pa.Field(nullable=True, description="of the newest run known by now")
+    measured_wind_speed_ms: Series[float] = pa.Field(nullable=True)
+    coverage_share: Series[float] = pa.Field(gt=0, le=1)
+    stopped_share: Series[float] = pa.Field(ge=0, le=1)
+    curtailed_share: Series[float] = pa.Field(ge=0, le=1)
+    verdict: Series[str] = pa.Field(isin=["data", "availability", "storm", "weather", "model"])
+    evidence: Series[str]
+
+    class Config:
+        """The key."""
+
+        unique = ["product_id", "entity_id", "valid_at"]
+
+
+class Incidents(Contract):
+    """One row per thing that somebody should know: what, where, how much, what shows it, and what to do."""
+
+    raised_at: Series[Utc] = pa.Field(description="as of which time")
+    entity_id: Series[str]
+    product_id: Series[str] = pa.Field(description="'' where no product is concerned")
+    kind: Series[str] = pa.Field(description="a code: see docs/glossary.md")
+    subject: Series[str] = pa.Field(description="of a kind what it concerns: a signal, candidate or channel; or ''")
+    severity: Series[str] = pa.Field(isin=["info", "warning", "error"])
+    amount: Series[float] = pa.Field(nullable=True, description="how much, a share; null: not a matter of more or less")
+    message: Series[str]
+    evidence: Series[str]
+    action: Series[str]
+    state: Series[str] = pa.Field(
+        nullable=True, isin=["open", "resolved"], description="resolved: this run ended it; null: not recorded, open"
+    )
+    opened_at: Series[Utc] = pa.Field(
+        nullable=True, description="the first of the unbroken series of runs that found it; null: not recorded"
+    )
+
+
+class Freshness(Contract):
+    """One row per weather source, turbine and feed that forecasts rely on: how old its newest data is, and may be."""
+
+    checked_at: Series[Utc] = pa.Field(description="as of which time")
+    source: Series[str] = pa.Field(isin=["weather", "signals", "feed"])
+    farm_id: Series[str] = pa.Field(description="'': a feed")
+    subject: Series[str] = pa.Field(description="weather: model/point; signals: the turbine; feed: its id")
+    relied_on: Series[bool] = pa.Field(description="a product is made from it")
+    newest_at: Series[Utc] = pa.Field(
+        nullable=True,
+        description="newest run, newest interval with a usable power, newest batch; null: nothing is known of it",
+    )
+    reach_at: Series[Utc] = pa.Field(nullable=True, description="the last valid time of any weather run; else null")
+    age_minutes: Series[float] = pa.Field(nullable=True, description="checked_at - newest_at")
+    allowed_minutes: Series[float] = pa.Field(gt=0, description="a greater age is late")
+    state: Series[str] = pa.Field(isin=["fresh", "late", "missing", "constant", "not_yet"])
+    detail: Series[str] = pa.Field(description="what shows the state, or ''")
+
+    class Config:
+        """The key."""
+
+        unique = ["checked_at", "source", "farm_id", "subject"]
+
+
+class Alarms(Contract):
+    """One row per incident and channel that was to be told: whether it was. Append-only."""
+
+    raised_at: Series[Utc] = pa.Field(description="of the incident")
+    channel: Series[str]
+    incident: Series[str] = pa.Field(description="names an incident across runs: of kind, entity, product and subject")
+    kind: Series[str]
+    entity_id: Series[str]
+    product_id: Series[str]
+    subject: Series[str]
+    severity: Series[str] = pa.Field(isin=["info", "warning", "error"])
+    amount: Series[float] = pa.Field(nullable=True)
+    state: Series[str] = pa.Field(
+        nullable=True,
+        isin=["open", "resolved"],
+        description="resolved: the message closed the incident; null: not recorded",
+    )
+    outcome: Series[str] = pa.Field(isin=["sent", "failed"])
+    attempts: Series[int] = pa.Field(ge=0)
+    fault: Series[str] = pa.Field(description="why it failed; '': it did not")
+    recorded_at: Series[Utc] = pa.Field(description="wall clock")
+
+    class Config:
+        """The key."""
+
+        unique = ["raised_at", "channel", "incident", "state", "outcome"]
+
+
+class Audit(Contract):
+    """One row per product, entity and issue that a run made: everything that it was made from. A chain of hashes, append-only."""
+
+    product_id: Series[str]
+    entity_id: Series[str]
+    issued_at: Series[Utc]
+    model: Series[str]
+    model_version: Series[str]
+    run_id: Series[str] = pa.Field(description="MLflow run that fitted the model")
+    fallback: Series[str]
+    forecast_sha256: Series[str] = pa.Field(description="of the quantiles issued")
+    features_sha256: Series[str] = pa.Field(description="of the features that the model saw")
+    data_sha256: Series[str] = pa.Field(description="of the raw files of its farms")
+    weather_runs: Series[str] = pa.Field(description="newest run that was there, by farm/model/point, JSON")
+    weather_runs_missing: Series[str] = pa.Field(description="runs of the last day that were due and not there, JSON")
+    as_of: Series[Utc] = pa.Field(description="of the run that issued it")
+    recorded_at: Series[Utc] = pa.Field(description="wall clock")
+    git_commit: Series[str]
+    configuration_sha256: Series[str]
+    lock_sha256: Series[str]
+    python: Series[str]
+    platform: Series[str]
+    libraries: Series[str] = pa.Field(description="versions, JSON")
+    sequence: Series[int] = pa.Field(gt=0, description="number of the record")
+    supersedes: Series[int] = pa.Field(ge=0, description="number of the record about the same issue before; 0: none")
+    previous_sha256: Series[str] = pa.Field(str_length=64)
+    sha256: Series[str] = pa.Field(str_length=64, description="of the record with its number and previous_sha256")
+
+    class Config:
+        """The key."""
+
+        unique = ["sequence"]
+
+
+class AuditRecords:
+    """Records on their way into the chain, which have no links yet, or out of it, with them."""
+
+    def validate(self, data: Any) -> Any:
+        """Return ``data`` in the types of `Audit`; raise where it breaks the contract."""
+        if "sequence" in data:
+            return Audit.validate(data)
+        links = {"sequence": range(1, len(data) + 1), "supersedes": 0, "previous_sha256": "0" * 64, "sha256": "0" * 64}
+        return Audit.validate(data.assign(**links)).drop(columns=list(links))

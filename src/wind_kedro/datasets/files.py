@@ -1,0 +1,190 @@
+"""Kedro's file datasets, written aside and renamed: an interrupted run leaves the previous file whole.
+
+Kedro opens the target itself and writes into it. Here it writes into a neighbour of the same suffix, which then replaces the
+target in one step (`os.replace` is atomic within a file system). Local paths only; object stores replace whole objects anyway.
+
+A table may also be a folder of parts: Spark writes nothing else, and a table worked chunk by chunk is written as it comes. No
+system renames one folder over another, so the previous one steps aside first; if the process is killed in between, readers
+find it there.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import pandas as pd
+from kedro.io import DatasetError
+from kedro_datasets._typing import TablePreview
+from kedro_datasets.ibis import FileDataset
+from kedro_datasets.json import JSONDataset
+from kedro_datasets.pandas import ParquetDataset
+from kedro_datasets.plotly import JSONDataset as PlotlyDataset
+from kedro_datasets.text import TextDataset
+
+from wind_kedro.datasets.connections import connect, literal
+from wind_kedro.datasets.parts import PassesOver, columns_of, visible_files, why_unreadable
+from wind_kedro.storage.temporary import neighbour_of
+
+
+@contextmanager
+def aside(target: Path) -> Iterator[Path]:
+    """Yield a path beside ``target`` for a file or a folder; on success it replaces the target, on failure it is removed."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    neighbour = neighbour_of(target)
+    try:
+        yield neighbour
+        if neighbour.is_dir() or target.is_dir():
+            if target.exists():
+                remove(previous(target))
+                target.rename(previous(target))
+            neighbour.rename(target)
+        else:
+            os.replace(neighbour, target)  # noqa: PTH105 - replaces atomically; Path.replace is the same call
+        remove(previous(target))
+    finally:
+        remove(neighbour)
+
+
+def previous(target: Path) -> Path:
+    """Where the table before stands while a folder takes its place."""
+    return target.with_name(f".{target.stem}.previous{target.suffix}")
+
+
+def remove(path: Path) -> None:
+    """Remove a file, or a folder and all in it, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def read_whole(path: Path, **options: Any) -> pd.DataFrame:
+    """Read a Parquet file that may be replaced meanwhile. Given a path, pandas opens it twice, and may meet two files."""
+    with path.open("rb") as file:
+        return pd.read_parquet(file, **options)
+
+
+class _WrittenAside:
+    """Mixin for Kedro's file datasets: `save` writes aside, then renames."""
+
+    _filepath: PurePosixPath
+    _version: Any
+
+    def save(self, data: Any) -> None:
+        """Save ``data``; the previous file stays until the new one is whole."""
+        if self._version is not None or getattr(self, "_protocol", "file") != "file" or getattr(self, "_fs_prefix", ""):
+            super().save(data)  # type: ignore[misc]  # versions are never overwritten; remote stores replace whole objects
+            return
+        target = self._filepath
+        with aside(Path(target)) as neighbour:
+            self._filepath = PurePosixPath(neighbour)
+            try:
+                super().save(data)  # type: ignore[misc]
+            finally:
+                self._filepath = target
+
+
+class ParquetTable(_WrittenAside, ParquetDataset):
+    """A pandas table in a Parquet file."""
+
+    def load(self) -> pd.DataFrame:
+        """The whole table, as it was before or after a save that goes on meanwhile."""
+        path = Path(self._get_load_path())
+        if self._protocol != "file" or path.is_dir():
+            table: pd.DataFrame = super().load()
+            return table
+        return read_whole(path, **self._load_args)
+
+    def preview(self, nrows: int = 5) -> TablePreview:
+        """The first rows as plain values, which JSON knows: a time that is missing is none."""
+        split: dict[str, Any] = self.load().head(nrows).astype(object).to_dict(orient="split")
+        split["data"] = [[None if pd.isna(value) else value for value in row] for row in split["data"]]
+        return split
+
+
+class _InParts(FileDataset):
+    """Kedro's dataset of Ibis tables, for tables that come as one and for tables that come in chunks."""
+
+    def _connect(self) -> Any:
+        return connect(self._connection_config)
+
+    def save(self, data: Any) -> None:
+        """Write a table, or one part per chunk."""
+        import ibis.expr.types as ir
+
+        if isinstance(data, ir.Table):
+            super().save(data)
+            return
+        folder = Path(self._get_save_path())
+        folder.mkdir(parents=True)
+        for number, chunk in enumerate(data):
+            self.connection.to_parquet(chunk, folder / f"part-{number:05d}.parquet", **self._save_args)
+
+
+class IbisTable(_WrittenAside, _InParts, PassesOver):
+    """An Ibis table in Parquet, written and read by its backend: a file, or a folder of parts.
+
+    What is saved is a table, or an iterable of tables of the same columns, its chunks: these are worked and written one after
+    the other, so that memory holds one of them at a time.
+    """
+
+    def load(self) -> Any:
+        """The table, as it was before or after a save that goes on meanwhile; nothing is read yet."""
+        path = Path(self._get_load_path())
+        self._begin()
+        if self._fs_prefix or self._file_format != "parquet":
+            return super().load()
+        if not path.exists() and previous(path).exists():
+            path = previous(path)
+        files = [path]
+        if path.is_dir():
+            files = self._parts(path)
+        return self.connection.read_parquet(
+            [literal(file) for file in files] if self.connection.name == "duckdb" else str(path),
+            table_name=self._table_name,
+            **self._load_args,
+        )
+
+    def _parts(self, folder: Path) -> list[Path]:
+        """The parts of a table that can be read, all of the same columns; Spark's may be folders of parts."""
+        parts: list[Path] = []
+        columns = None
+        for path in visible_files(folder):
+            if path.name == "_SUCCESS":  # of Spark
+                continue
+            if not path.name.startswith("part-") or path.suffix != ".parquet":
+                self._pass_over(path, "is no part of this table")
+                continue
+            try:
+                found = columns_of(path)
+            except Exception as error:  # whatever a parser raises on whatever bytes
+                self._pass_over(path, why_unreadable(error))
+                continue
+            if columns is not None and not found.equals(columns):
+                self._pass_over(path, "has other columns than the parts before it")
+                continue
+            columns = found
+            parts.append(path)
+        if not parts:
+            raise DatasetError(f"{folder}: has no part that can be read; run the pipeline again that makes it")
+        return parts
+
+    def _exists(self) -> bool:
+        return bool(super()._exists()) or previous(Path(self._filepath)).exists()
+
+
+class Figure(_WrittenAside, PlotlyDataset):
+    """A Plotly figure as JSON, which Kedro-Viz shows."""
+
+
+class Document(_WrittenAside, TextDataset):
+    """A text document, such as an HTML page."""
+
+
+class JsonDocument(_WrittenAside, JSONDataset):
+    """A JSON document."""

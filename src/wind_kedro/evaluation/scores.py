@@ -1,0 +1,556 @@
+"""Every score, one signature, one long table.
+
+`score_forecasts` serves the replay of candidates and the monitoring of what was issued alike. Each score is a small
+function of arrays with its formula and source; the score of a group of intervals is the mean of its losses, unless
+`METRICS` says otherwise.
+
+Power is a share of the capacity that was available: actual = power / available capacity, forecast = quantile / the
+capacity it was issued for. So a turbine that did not report is nobody's error. Where kW or MWh are asked for, shares
+are brought back by the capacity that was available.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+from wind_kedro.cards.columns import FORECAST_WEATHER, PERFECT_WEATHER, quantile_columns
+
+if TYPE_CHECKING:
+    from wind_kedro.cards import Fleet, Market, Penalty, Product
+
+logger = logging.getLogger(__name__)
+
+Array = NDArray[np.float64]
+Flags = NDArray[np.bool_]
+Codes = NDArray[np.intp]
+Period = Literal["all", "month", "day"]
+
+#: The models that skill is measured against, by the names under which they are replayed.
+REFERENCE_MODELS: tuple[str, ...] = ("persistence", "climatology")
+
+#: What each metric of the table is. The point forecast is the median.
+METRICS: Mapping[str, str] = {
+    "nmae_share": "mean |median − actual|, share of available capacity",
+    "nrmse_share": "root of the mean (median − actual)², share of available capacity",
+    "bias_share": "mean of median − actual, share of available capacity; positive: too much was forecast",
+    "mape_share": "mean |median − actual| / actual, only where actual exceeds the floor (5 % of available capacity)",
+    "mae_kw": "mean |median − actual|, kW of the capacity that was available",
+    "rmse_kw": "root of the mean (median − actual)², kW of the capacity that was available",
+    "pinball_share": "mean quantile loss, share of available capacity: at a level, or (no level) the mean over levels",
+    "crps_share": "continuous ranked probability score from the quantiles, share of available capacity",
+    "coverage": "how often the actual lay inside the central band of that nominal coverage (the level)",
+    "width_share": "mean width of the central band of that nominal coverage (the level), share of capacity",
+    "observed_frequency": "how often the actual did not exceed the quantile of that level; reliable: equal to it",
+    "ramp_hit_rate": "of the ramps that came, the share forecast for that interval and direction; n: ramps that came",
+    "ramp_false_alarm_ratio": "of the ramps forecast, the share that did not come so; n: ramps forecast",
+    "money_per_mwh": "the market's penalty for selling the median, per MWh produced, in the market's currency",
+    **{
+        f"skill_{score}_vs_{model}": f"1 − {score} / that of {model} on the same intervals; 1: perfect, 0: no better"
+        for score in ("nmae", "pinball")
+        for model in REFERENCE_MODELS
+    },
+}
+
+
+class ScoreRules(BaseModel):
+    """The thresholds behind scores that need one."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    mape_floor_share: float = Field(
+        0.05, gt=0, lt=1, description="MAPE counts only intervals above it: it divides by the actual"
+    )
+    ramp_share: float = Field(
+        0.3,
+        gt=0,
+        le=1,
+        description="a ramp changes power by at least this share of capacity. What is a ramp is a convention: first "
+        "definition of Ferreira et al., A survey on wind power ramp forecasting, ANL/DIS-10-13, 2010; the threshold is "
+        "ours, moderate, so that a farm has enough ramps to count",
+    )
+    ramp_minutes: int = Field(240, gt=0, description="... between two intervals that far apart")
+
+
+DEFAULT_RULES = ScoreRules()
+
+
+class Scoring(BaseModel):
+    """How forecasts are scored, in the replay and in operation (`parameters_scoring.yml`)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    lead_edges_minutes: list[int] = Field(min_length=2, description="edges of the buckets of lead time, rising from 0")
+    rules: ScoreRules = DEFAULT_RULES
+
+
+# --- scores of single intervals ---------------------------------------------------------------------------------------
+
+
+def pinball_loss(actual: Array, quantiles: Array, levels: Sequence[float]) -> Array:
+    """Quantile loss: τ·(y − q) where y ≥ q, else (1 − τ)·(q − y); one column a level.
+
+    Source: Koenker and Bassett, Regression quantiles, Econometrica 46, 1978.
+    """
+    error = actual[:, None] - quantiles
+    return np.maximum(np.asarray(levels) * error, (np.asarray(levels) - 1) * error)
+
+
+def crps_from_pinball(pinball: Array, levels: Sequence[float]) -> Array:
+    """Continuous ranked probability score: twice the integral of the quantile loss over the levels 0..1.
+
+    Source: Laio and Tamea, Hydrology and Earth System Sciences 11, 2007, doi:10.5194/hess-11-1267-2007. The integral is
+    the trapezoid rule over the levels at hand. Beyond the outermost levels the loss is taken to fall in a straight line
+    to nought at 0 and at 1, where the quantiles of a power between nothing and capacity are known.
+    """
+    edges = np.concatenate(([0.0], np.asarray(levels, dtype=np.float64), [1.0]))
+    weights = (edges[2:] - edges[:-2]) / 2
+    return np.asarray(2 * pinball @ weights, dtype=np.float64)
+
+
+def percentage_error(point: Array, actual: Array, floor: float) -> Array:
+    """|point − actual| / actual; not a number where actual does not exceed ``floor``, where it says nothing."""
+    counted = actual > floor
+    return np.where(counted, np.abs(point - actual) / np.where(counted, actual, 1.0), np.nan)
+
+
+def inside_band(actual: Array, lower: Array, upper: Array) -> Flags:
+    """Whether the actual lies in the closed band.
+
+    Quantiles of power end at nothing and at capacity. So a calm hour is inside a band that reaches down to nothing, also
+    where the farm draws a little power for itself, and likewise at the top.
+    """
+    possible = np.clip(actual, 0.0, 1.0)
+    return (lower <= possible) & (possible <= upper)
+
+
+def central_bands(levels: Sequence[float]) -> list[tuple[int, int, float]]:
+    """Pairs of symmetric levels: positions of the lower and the upper one, nominal coverage."""
+    position = {round(level, 6): index for index, level in enumerate(levels)}
+    return [
+        (index, position[round(1 - level, 6)], round(1 - 2 * level, 6))
+        for index, level in enumerate(levels)
+        if level < 0.5 and round(1 - level, 6) in position  # noqa: PLR2004 the middle
+    ]
+
+
+def ramp_direction(change: Array, threshold: float) -> NDArray[np.int8]:
+    """1 where power rose by ``threshold`` or more, −1 where it fell by as much, else 0, also where that is unknown."""
+    # A hair of tolerance: in binary 0.7 − 0.4 is a little less than 0.3.
+    least = threshold - 1e-9
+    return (change >= least).astype(np.int8) - (change <= -least).astype(np.int8)
+
+
+def deviation_cost(penalty: Penalty, deviation: Array, capacity_mwh: Array) -> Array:
+    """What a deviation costs, in the market's currency.
+
+    Args:
+        penalty: the market's rule.
+        deviation: produced minus sold, share of the capacity available.
+        capacity_mwh: energy of the settled interval at full capacity, MWh.
+
+    ``imbalance``: the missing energy times its price, or the surplus times its. ``bands``: each slice of the absolute
+    deviation pays the rate of its band, what lies beyond the last band pays the last rate (the scheme of India's
+    deviation settlement).
+    """
+    if penalty.kind == "imbalance":
+        short, long = np.maximum(-deviation, 0), np.maximum(deviation, 0)
+        return (short * penalty.short_per_mwh + long * penalty.long_per_mwh) * capacity_mwh
+    size = np.abs(deviation)
+    cost = np.zeros_like(size)
+    lower = 0.0
+    for number, band in enumerate(penalty.bands):
+        upper = np.inf if number == len(penalty.bands) - 1 else band.up_to_share
+        cost += np.clip(size - lower, 0, upper - lower) * band.rate_per_mwh
+        lower = band.up_to_share
+    return cost * capacity_mwh
+
+
+def skill(score: Array, reference: Array) -> Array:
+    """1 − score / reference; not a number where the reference made no error at all."""
+    return 1 - np.divide(score, reference, out=np.full_like(score, np.nan), where=reference != 0)
+
+
+# --- the table --------------------------------------------------------------------------------------------------------
+
+
+def score_forecasts(
+    forecasts: pd.DataFrame,
+    observations: pd.DataFrame,
+    fleet: Fleet,
+    lead_edges_minutes: Sequence[int],
+    by: Period = "all",
+    as_of: dt.datetime | None = None,
+    *,
+    paired: bool = True,
+    rules: ScoreRules = DEFAULT_RULES,
+) -> pd.DataFrame:
+    """Score forecasts against what came.
+
+    One row of the result per product, entity, model, period, bucket of lead time, metric (`METRICS`) and level. Buckets
+    are ``[from, to)`` between consecutive edges, and besides the whole horizon ``[0, horizon)`` of the product. A
+    bucket without a scored interval has no row. The label is "perfect weather" as soon as one interval behind the row
+    has it.
+
+    What is scored: intervals with an observation, of the product's granularity, in its version latest at ``as_of``;
+    with a quantile for every level that the product declares; and, if ``paired``, only issue times and intervals that
+    every model of the product and entity has, so that models are compared on the same rows. A skill needs that and is
+    left out otherwise.
+
+    Args:
+        forecasts: quantiles in kW, of any models, products and entities.
+        observations: power in kW and the capacity that was available, with versions.
+        fleet: the cards: levels, granularity and horizon of products, penalties of markets.
+        lead_edges_minutes: edges of the buckets, rising; fewer than two leave only the whole horizon.
+        by: one row for all, or one per month or UTC day of issue.
+        as_of: only what was observed and known by then counts; `None`: everything.
+        paired: score models on the intervals they share. Without it each is scored on its own, as when one model
+            followed another in operation.
+        rules: thresholds of MAPE and of ramps.
+
+    Raises:
+        ValueError: if the edges do not rise from nought or above, if `by` is unknown, or if a column of a declared
+            quantile is missing.
+        CardError: if a forecast is of a product that no card describes.
+    """
+    edges = [int(edge) for edge in lead_edges_minutes]
+    if edges != sorted(set(edges)) or any(edge < 0 for edge in edges):
+        raise ValueError(f"lead_edges_minutes: must rise strictly from 0 or above, not {list(lead_edges_minutes)}")
+    if by not in {"all", "month", "day"}:
+        raise ValueError(f"by: 'all', 'month' or 'day', not '{by}'")
+    known = latest_versions(observations, as_of)
+    tables = []
+    for product_id in sorted(forecasts["product_id"].unique()):
+        product = fleet.product(product_id)
+        rows = _join(forecasts.loc[forecasts["product_id"] == product_id], known, product)
+        if paired:
+            rows = _paired(rows, product_id)
+        if not rows.empty:
+            tables.append(_score_product(rows, product, fleet.market(product.market), edges, by, rules, paired))
+    from wind_kedro.contracts.forecasts import Scores
+
+    columns = list(Scores.to_schema().columns)
+    return Scores.validate(pd.concat(tables, ignore_index=True)[columns] if tables else _no_scores(columns))
+
+
+def deciding_scores(scores: pd.DataFrame, product: Product) -> pd.DataFrame:
+    """Of a table of scores the rows by which models of a product are compared: its deciding score, over the whole horizon."""
+    return scores[
+        (scores["product_id"] == product.id)
+        & (scores["metric"] == product.deciding_score)
+        & scores["level"].isna()
+        & (scores["period"] == "all")
+        & (scores["lead_from_minutes"] == 0)
+        & (scores["lead_to_minutes"] == product.horizon_minutes)
+    ]
+
+
+def latest_versions(observations: pd.DataFrame, as_of: dt.datetime | None) -> pd.DataFrame:
+    """One row per entity, granularity and interval: its newest version that was known at ``as_of`` (`None`: of all).
+
+    These are what came: targets of training and actuals of scores. An interval of which turbines were filled in
+    (``imputed_share``) did not come, and is left out.
+    """
+    if as_of is not None:
+        observations = observations.loc[observations["available_at"] <= pd.Timestamp(as_of)]
+    key = ["entity_id", "granularity_minutes", "valid_at"]
+    newest = observations.sort_values("available_at", kind="stable").drop_duplicates(key, keep="last")
+    return newest[newest["imputed_share"] == 0]
+
+
+def interval_losses(
+    forecasts: pd.DataFrame,
+    observations: pd.DataFrame,
+    product: Product,
+    market: Market,
+    as_of: dt.datetime | None = None,
+    rules: ScoreRules = DEFAULT_RULES,
+) -> pd.DataFrame:
+    """One row per entity, model, issue time and interval of a product: what it adds to the deciding score, models paired.
+
+    The deciding score of some rows is the mean of ``loss``, or what follows from it: of ``nrmse_share`` the loss is the squared
+    error, of ``money_per_mwh`` the cost, which is divided by an energy that is the same for all models. Beside it ``error_share``
+    (median − actual) and ``inside``, whether the actual lay in the widest central band (1 or 0; no number where there is
+    none), whose nominal coverage is ``nominal``.
+    """
+    rows = _paired(_join(forecasts, latest_versions(observations, as_of), product), product.id)
+    keys = ["entity_id", "model", "issued_at", "valid_at", "lead_minutes", "weather_run_at"]
+    if rows.empty:
+        nothing = dict.fromkeys(("loss", "error_share", "inside", "nominal"), pd.Series(dtype=float))
+        return rows[keys].assign(product_id=pd.Series(dtype=str), **nothing)
+    losses = _losses(rows, product, market, rules)
+    loss = {
+        "pinball_share": losses.pinball.mean(axis=1),
+        "crps_share": losses.crps,
+        "nmae_share": np.abs(losses.error),
+        "nrmse_share": losses.error**2,
+        "money_per_mwh": losses.cost,
+    }[product.deciding_score]
+    nominal, inside, _ = max(losses.bands, key=lambda band: band[0], default=(np.nan, np.full(len(rows), np.nan), None))
+    return rows[keys].assign(
+        product_id=product.id, loss=loss, error_share=losses.error, inside=inside.astype(np.float64), nominal=nominal
+    )
+
+
+def _join(forecasts: pd.DataFrame, observations: pd.DataFrame, product: Product) -> pd.DataFrame:
+    """One row per forecast interval of the product that can be scored, in order of issue and interval."""
+    observed = observations.loc[
+        observations["granularity_minutes"] == product.granularity_minutes,
+        ["entity_id", "valid_at", "power_kw", "available_capacity_kw"],
+    ]
+    missing = [column for column in quantile_columns(product.quantile_levels) if column not in forecasts]
+    if missing:
+        raise ValueError(f"forecasts of product '{product.id}' lack {', '.join(missing)}")
+    usable = (
+        forecasts[quantile_columns(product.quantile_levels)].notna().all(axis=1)
+        & forecasts["lead_minutes"].ge(0)
+        & forecasts["lead_minutes"].lt(product.horizon_minutes)
+    )
+    rows = forecasts.loc[usable].merge(observed, on=["entity_id", "valid_at"], how="inner", validate="many_to_one")
+    return rows.sort_values(["entity_id", "model", "issued_at", "valid_at"], kind="stable", ignore_index=True)
+
+
+def _paired(rows: pd.DataFrame, product_id: str) -> pd.DataFrame:
+    """The rows whose issue time and interval every model of the entity has."""
+    having = rows.groupby(["entity_id", "issued_at", "valid_at"], sort=False)["model"].transform("size")
+    models = rows.groupby("entity_id")["model"].nunique()
+    kept: pd.DataFrame = rows.loc[having.to_numpy() == rows["entity_id"].map(models).to_numpy()]
+    for entity_id in sorted(set(rows["entity_id"]) - set(kept["entity_id"])):
+        names = ", ".join(sorted(rows.loc[rows["entity_id"] == entity_id, "model"].unique()))
+        logger.warning("%s, %s: no interval has a forecast of each of %s: nothing scored", product_id, entity_id, names)
+    return kept.reset_index(drop=True)
+
+
+@dataclass(frozen=True)
+class _Groups:
+    """Which rows belong to which row of the table, and sums over them."""
+
+    keys: pd.DataFrame
+    codes: Codes
+    rows: NDArray[np.bool_]
+
+    def total(self, values: Array | Flags) -> Array:
+        """Sum of ``values`` per group; what is not a number counts as nothing."""
+        chosen = np.nan_to_num(values[self.rows].astype(np.float64), nan=0.0)
+        return _summed(self.codes, chosen, len(self.keys))
+
+    def mean(self, values: Array | Flags) -> tuple[Array, Array]:
+        """Mean of ``values`` per group over those that are numbers, and how many these are."""
+        counts = self.total(~np.isnan(values.astype(np.float64)))
+        return _ratio(self.total(values), counts), counts
+
+
+def _summed(codes: Codes, values: Array, groups: int) -> Array:
+    return np.asarray(np.bincount(codes, weights=values, minlength=groups), dtype=np.float64)
+
+
+def _ratio(numerator: Array, denominator: Array) -> Array:
+    return np.divide(numerator, denominator, out=np.full_like(numerator, np.nan), where=denominator > 0)
+
+
+def _score_product(
+    rows: pd.DataFrame,
+    product: Product,
+    market: Market,
+    edges: Sequence[int],
+    by: Period,
+    rules: ScoreRules,
+    paired: bool,
+) -> pd.DataFrame:
+    losses = _losses(rows, product, market, rules)
+    whole = (0, product.horizon_minutes)
+    buckets = [bucket for bucket in pairwise(edges) if bucket != whole]
+    series = rows[["entity_id", "model"]].assign(period=_periods(rows["issued_at"], by))
+    lead = rows["lead_minutes"].to_numpy()
+    bucket_of = np.full(len(rows), -1)
+    for number, (start, end) in enumerate(buckets):
+        bucket_of[(start <= lead) & (lead < end)] = number
+    perfect = (rows["weather"] == PERFECT_WEATHER).to_numpy()
+
+    tables = []
+    for codes, bounds in ((np.zeros(len(rows), dtype=int), [whole]), (bucket_of, buckets)):
+        chosen = codes >= 0
+        if not chosen.any():
+            continue
+        grouped = series.loc[chosen].assign(bucket=codes[chosen]).groupby([*series.columns, "bucket"], sort=True)
+        keys = grouped.size().index.to_frame(index=False)
+        span = np.asarray(bounds)[keys["bucket"].to_numpy()]
+        groups = _Groups(
+            keys.assign(lead_from_minutes=span[:, 0], lead_to_minutes=span[:, 1]).drop(columns="bucket"),
+            grouped.ngroup().to_numpy().astype(np.intp),
+            chosen,
+        )
+        groups.keys["weather"] = np.where(groups.total(perfect) > 0, PERFECT_WEATHER, FORECAST_WEATHER)
+        metrics = _metrics(groups, losses)
+        if paired:
+            metrics += _skills(groups.keys, metrics)
+        tables += [
+            groups.keys.assign(metric=metric.name, level=metric.level, value=metric.value, n=metric.n.astype(np.int64))
+            for metric in metrics
+        ]
+    return pd.concat(tables, ignore_index=True).assign(product_id=product.id)
+
+
+def _periods(issued_at: pd.Series, by: Period) -> NDArray[np.object_]:
+    codes, stamps = pd.factorize(issued_at)
+    shapes = {"all": "all", "month": "%Y-%m", "day": "%Y-%m-%d"}
+    names = pd.DatetimeIndex(stamps).strftime(shapes[by]).to_numpy(dtype=object)
+    return np.asarray(names[codes], dtype=object)
+
+
+@dataclass(frozen=True)
+class _Losses:
+    """What every row adds to the scores; shares unless named otherwise."""
+
+    levels: list[float]
+    error: Array
+    percentage: Array
+    available_capacity_kw: Array
+    pinball: Array
+    crps: Array
+    not_exceeded: Flags
+    bands: list[tuple[float, Flags, Array]]
+    ramp_came: NDArray[np.int8]
+    ramp_forecast: NDArray[np.int8]
+    cost: Array
+    produced_mwh: Array
+
+
+def _losses(rows: pd.DataFrame, product: Product, market: Market, rules: ScoreRules) -> _Losses:
+    levels = product.quantile_levels
+    available = rows["available_capacity_kw"].to_numpy(dtype=np.float64)
+    actual = rows["power_kw"].to_numpy(dtype=np.float64) / available
+    quantiles = rows[quantile_columns(levels)].to_numpy(dtype=np.float64)
+    quantiles = quantiles / rows["capacity_kw"].to_numpy(dtype=np.float64)[:, None]
+    point = quantiles[:, levels.index(0.5)]
+    pinball = pinball_loss(actual, quantiles, levels)
+    before = _row_before(rows, rules.ramp_minutes)
+    cost, produced = _settle(rows, actual, point, product, market)
+    return _Losses(
+        levels=levels,
+        error=point - actual,
+        percentage=percentage_error(point, actual, rules.mape_floor_share),
+        available_capacity_kw=available,
+        pinball=pinball,
+        crps=crps_from_pinball(pinball, levels),
+        not_exceeded=actual[:, None] <= quantiles,
+        bands=[
+            (nominal, inside_band(actual, lower, upper), upper - lower)
+            for low, high, nominal in central_bands(levels)
+            for lower, upper in [(quantiles[:, low], quantiles[:, high])]
+        ],
+        ramp_came=ramp_direction(_change(actual, before), rules.ramp_share),
+        ramp_forecast=ramp_direction(_change(point, before), rules.ramp_share),
+        cost=cost,
+        produced_mwh=produced,
+    )
+
+
+def _row_before(rows: pd.DataFrame, minutes: int) -> Codes:
+    """For each row, where the row of the same issue ``minutes`` earlier stands; −1 where there is none."""
+    path = rows.groupby(["entity_id", "model", "issued_at"], sort=False).ngroup().to_numpy()
+    # Lead times of one issue are unique, so path and lead in one number are a key.
+    lead = rows["lead_minutes"].to_numpy(dtype=np.int64)
+    span = int(lead.max()) + 1
+    earlier = pd.Index(path * span + lead).get_indexer(pd.Index(path * span + lead - minutes))
+    return np.where(lead >= minutes, earlier, -1)
+
+
+def _change(values: Array, before: Codes) -> Array:
+    return np.where(before >= 0, values - values[before], np.nan)
+
+
+def _settle(rows: pd.DataFrame, actual: Array, point: Array, product: Product, market: Market) -> tuple[Array, Array]:
+    """Cost of selling the median and energy produced (MWh), per row.
+
+    Several intervals of a product that fall into one settled interval of the market offset each other, as they do in
+    its books; each then bears an equal part of the cost. Settled intervals count from midnight of the market's day.
+    """
+    hours = product.granularity_minutes / 60
+    capacity_mwh = rows["available_capacity_kw"].to_numpy(dtype=np.float64) / 1000 * hours
+    sold, produced = point * capacity_mwh, actual * capacity_mwh
+    if product.granularity_minutes == market.settlement_minutes:
+        return deviation_cost(market.penalty, actual - point, capacity_mwh), produced
+    local = rows["valid_at"].dt.tz_convert(market.time_zone).dt
+    into = (local.hour * 60 + local.minute) % market.settlement_minutes
+    settled = rows[["entity_id", "model", "issued_at"]].assign(
+        settled_at=rows["valid_at"] - pd.to_timedelta(into, unit="min")
+    )
+    codes = settled.groupby(list(settled.columns), sort=False).ngroup().to_numpy().astype(np.intp)
+    groups = int(codes.max()) + 1
+    size, capacity = _summed(codes, np.ones(len(codes)), groups), _summed(codes, capacity_mwh, groups)
+    deviation = _summed(codes, produced - sold, groups) / capacity
+    return (deviation_cost(market.penalty, deviation, capacity) / size)[codes], produced
+
+
+@dataclass(frozen=True)
+class _Metric:
+    """One metric at one level for every group."""
+
+    name: str
+    level: float
+    value: Array
+    n: Array
+
+
+def _metrics(groups: _Groups, losses: _Losses) -> list[_Metric]:
+    error = losses.error
+    error_kw = error * losses.available_capacity_kw
+    nothing = np.nan
+    # name, level, values of which the mean is the score
+    means: list[tuple[str, float, Array | Flags]] = [
+        ("nmae_share", nothing, np.abs(error)),
+        ("bias_share", nothing, error),
+        ("mape_share", nothing, losses.percentage),
+        ("mae_kw", nothing, np.abs(error_kw)),
+        ("pinball_share", nothing, losses.pinball.mean(axis=1)),
+        *(("pinball_share", level, losses.pinball[:, k]) for k, level in enumerate(losses.levels)),
+        ("crps_share", nothing, losses.crps),
+        *(("observed_frequency", level, losses.not_exceeded[:, k]) for k, level in enumerate(losses.levels)),
+        *(("coverage", nominal, inside) for nominal, inside, _ in losses.bands),
+        *(("width_share", nominal, width) for nominal, _, width in losses.bands),
+    ]
+    metrics = [_Metric(name, level, *groups.mean(values)) for name, level, values in means]
+    for name, values in (("nrmse_share", error), ("rmse_kw", error_kw)):
+        mean, n = groups.mean(values**2)
+        metrics.append(_Metric(name, nothing, np.sqrt(mean), n))
+    came, forecast = groups.total(losses.ramp_came != 0), groups.total(losses.ramp_forecast != 0)
+    hits = groups.total((losses.ramp_came != 0) & (losses.ramp_came == losses.ramp_forecast))
+    produced = groups.total(losses.produced_mwh)
+    n = groups.total(np.ones(len(error), dtype=bool))
+    return [
+        *metrics,
+        _Metric("ramp_hit_rate", nothing, _ratio(hits, came), came),
+        _Metric("ramp_false_alarm_ratio", nothing, _ratio(forecast - hits, forecast), forecast),
+        _Metric("money_per_mwh", nothing, _ratio(groups.total(losses.cost), produced), n),
+    ]
+
+
+def _skills(keys: pd.DataFrame, metrics: Sequence[_Metric]) -> list[_Metric]:
+    """Skill against each reference model that was scored."""
+    overall = {metric.name: metric for metric in metrics if np.isnan(metric.level)}
+    compared = ["entity_id", "period", "lead_from_minutes", "lead_to_minutes"]
+    skills = []
+    for model in REFERENCE_MODELS:
+        of_model = keys.loc[keys["model"] == model, compared].assign(position=lambda found: found.index)
+        position = keys[compared].merge(of_model, on=compared, how="left")["position"].to_numpy(dtype=np.float64)
+        if np.isnan(position).all():
+            continue
+        at = np.where(np.isnan(position), 0, position).astype(np.intp)
+        for name, score in (("nmae", overall["nmae_share"]), ("pinball", overall["pinball_share"])):
+            reference = np.where(np.isnan(position), np.nan, score.value[at])
+            skills.append(_Metric(f"skill_{name}_vs_{model}", np.nan, skill(score.value, reference), score.n))
+    return skills
+
+
+def _no_scores(columns: Sequence[str]) -> pd.DataFrame:
+    return pd.DataFrame({column: pd.Series(dtype=object) for column in columns})

@@ -1,0 +1,409 @@
+"""What feeds and alarm channels share: secrets that stay out of messages, retries, verified servers, bounded answers.
+
+A server is verified by its certificate (or SSH host key) before a user name or a password is sent to it. Each answer is
+bounded in bytes, packed and unpacked, and in time: a server that sends a byte now and then keeps every read alive for ever.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import html.entities
+import logging
+import re
+import socket
+import ssl
+import threading
+import time
+from abc import ABC
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from itertools import permutations
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
+from urllib.parse import quote
+
+from pydantic import Field, PrivateAttr, SecretStr
+
+from wind_kedro.cards import Card, Identifier
+from wind_kedro.errors import WindKedroError
+from wind_kedro.storage.bounds import MalformedError, Meter, TooLargeError, inflate
+
+if TYPE_CHECKING:
+    import httpx
+    from tenacity import RetryCallState
+
+logger = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
+#: The first wait between attempts, seconds; later ones double.
+FIRST_WAIT_SECONDS = 0.5
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+#: A secret shorter than this is redacted where it stands alone: a user "a" is not every letter a.
+_SHORT_SECRET = 4
+
+
+class PassingError(Exception):
+    """A fault that may pass by waiting: a timeout, a refused connection, a server's own fault.
+
+    Args:
+        message: one line: what failed.
+        wait_seconds: how long the other side asks to be left alone; none if it does not ask.
+    """
+
+    def __init__(self, message: str, wait_seconds: float | None = None) -> None:
+        super().__init__(message)
+        self.wait_seconds = wait_seconds
+
+
+class Remote(Card, ABC):
+    """The card of something that talks to a server."""
+
+    #: What it is called in messages.
+    noun: ClassVar[str]
+
+    id: Identifier
+    kind: str
+    credentials: dict[str, SecretStr] = Field(
+        default_factory=dict, description="from credentials.yml or the environment; never shown"
+    )
+    attempts: int = Field(5, ge=1, description="a request is tried so often before it counts as failed")
+    longest_wait_seconds: float = Field(60, gt=0, description="waits between attempts double up to this")
+    verify_server: bool = Field(
+        True,
+        description="check the server's TLS certificate and name, or its SSH host key, before anything is sent. With false, "
+        "a host that answers in its place gets the credentials and can send any data; each connection logs a warning",
+    )
+    ca_file: str | None = Field(
+        None, description="PEM file of the certificate authorities to trust; without it the system's"
+    )
+    # Secrets that a server issued, as an access token.
+    _issued: set[str] = PrivateAttr(default_factory=set)
+
+    def fault(self, message: object) -> WindKedroError:
+        """The error of this card: one line without secrets, wherever its text comes from."""
+        line = " ".join(_COLOURS.sub("", self.redact(str(message))).split())
+        return WindKedroError(f"{self.noun} '{self.id}': {line}")
+
+    def redact(self, text: str) -> str:
+        """A text with ``***`` in place of the card's secrets; see `redact`."""
+        return redact(text, [*(one.get_secret_value() for one in self.credentials.values()), *self._issued])
+
+    def keep_secret(self, issued: str) -> None:
+        """Redact what a server issued, too."""
+        self._issued.add(issued)
+
+    def retry(self, call: Callable[[], Result]) -> Result:
+        """Call until it succeeds: waits double from `FIRST_WAIT_SECONDS` up to the card's longest, with jitter.
+
+        Args:
+            call: raises `PassingError` for what may pass; anything else goes through.
+
+        Raises:
+            WindKedroError: when attempts are used up, or the other side asks for a longer wait than the card allows.
+        """
+        if self.attempts == 1:
+            try:
+                return call()
+            except PassingError as error:
+                raise self.fault(f"{error}; tried once") from None
+        try:
+            from tenacity import RetryError, Retrying, retry_if_exception_type, stop_after_attempt
+            from tenacity import wait_random_exponential as backing_off
+        except ImportError:
+            extra = f"{self.noun}s"
+            raise self.fault(
+                f"more than one attempt needs the extra '{extra}': pip install 'wind-kedro[{extra}]'"
+            ) from None
+        # Jitter: a thousand farms that lost the same server do not come back to it in the same second.
+        back_off = backing_off(multiplier=FIRST_WAIT_SECONDS, max=self.longest_wait_seconds)
+
+        def wait(state: RetryCallState) -> float:
+            error = state.outcome.exception() if state.outcome is not None else None
+            asked = error.wait_seconds if isinstance(error, PassingError) else None
+            if asked is None:
+                return back_off(state)
+            if asked > self.longest_wait_seconds:
+                raise self.fault(
+                    f"{error}; it asks to wait {asked:.0f} s, `longest_wait_seconds` is {self.longest_wait_seconds:g}"
+                )
+            return asked
+
+        retrying = Retrying(
+            sleep=time.sleep, stop=stop_after_attempt(self.attempts), wait=wait,
+            retry=retry_if_exception_type(PassingError),
+        )  # fmt: skip
+        try:
+            return retrying(call)
+        except RetryError as error:
+            raise self.fault(f"{error.last_attempt.exception()}; tried {self.attempts} times") from None
+
+    def tls_context(self) -> ssl.SSLContext:
+        """TLS settings for a connection: the server is verified unless the card turns that off.
+
+        Raises:
+            WindKedroError: if ``ca_file`` cannot be read.
+        """
+        try:
+            context = ssl.create_default_context(cafile=self.ca_file)
+        except (OSError, ssl.SSLError) as error:
+            raise self.fault(f"ca_file: {self.ca_file} cannot be read ({error})") from None
+        if not self.verify_server:
+            self.warn_unverified()
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+        return context
+
+    def warn_unverified(self) -> None:
+        """Log that the server's identity is not checked."""
+        logger.warning(
+            "%s '%s': verify_server is false: a host in the server's place gets the credentials and can send any data",
+            self.noun,
+            self.id,
+        )
+
+    def warn_in_the_clear(self, host: str) -> None:
+        """Log that credentials go over a connection that is not encrypted, unless it is one of this machine."""
+        if host not in {"localhost", "127.0.0.1", "::1"}:
+            logger.warning("%s '%s': credentials go to %s unencrypted: use TLS where it can", self.noun, self.id, host)
+
+    def untrusted(self, where: str, error: BaseException) -> WindKedroError | None:
+        """The error for a certificate that does not verify; none if something else is wrong."""
+        cause: BaseException | None = error
+        while cause is not None and not hasattr(cause, "verify_message"):  # of `ssl.SSLCertVerificationError`
+            cause = cause.__cause__ or cause.__context__
+        if cause is None:
+            return None
+        why = getattr(cause, "verify_message", "")
+        return self.fault(
+            f"{where}: the certificate does not hold ({why}); set `ca_file` to the authority that signed it"
+        )
+
+
+# --- secrets ---------------------------------------------------------------------------------------------------------
+
+
+def redact(text: str, secrets: Iterable[str]) -> str:
+    """A text with ``***`` in place of secrets, however a server, a driver or a library wrote them.
+
+    Recognised are percent-encoding (once or repeated), JSON, Python and HTML escapes, other white space, and Base64, alone
+    and as the pair ``user:password`` of HTTP Basic or of SASL.
+
+    Args:
+        text: to be shown.
+        secrets: as they are; those that are empty are ignored.
+    """
+    plain = {form for secret in secrets for form in (secret, secret.strip())} - {""}
+    encoded = {_base64(secret) for secret in plain if len(secret) >= _SHORT_SECRET}
+    for one, other in permutations(plain, 2):
+        encoded |= {_base64(pair) for pair in (f"{one}:{other}", f"\0{one}\0{other}", f"{quote(one)}:{quote(other)}")}
+    # The longest first: a secret that begins another one would leave its end.
+    for form in sorted(plain | encoded, key=len, reverse=True):
+        words = ["".join(f"(?:{_any_form(character)})" for character in word) for word in re.split(r"\s+", form)]
+        pattern = _any_space().join(words)
+        if len(form) < _SHORT_SECRET:
+            pattern = rf"(?<!\w){pattern}(?!\w)"
+        text = re.sub(pattern, "***", text)
+    return text
+
+
+def _base64(value: str) -> str:
+    return base64.b64encode(value.encode("utf-8", "surrogatepass")).decode().rstrip("=")
+
+
+def _any_form(character: str) -> str:
+    """A pattern for a character as it is, and in the escapes of URLs, JSON, Python and HTML."""
+    octets = character.encode("utf-8", "surrogatepass")
+    units = character.encode("utf-16-be", "surrogatepass")
+    forms = [
+        re.escape(character),
+        "".join(f"%(?:25)*{octet:02x}" for octet in octets),
+        "".join(rf"\\+x{octet:02x}" for octet in octets),
+        "".join(rf"\\+u{units[at : at + 2].hex()}" for at in range(0, len(units), 2)),
+        rf"&#(?:0*{ord(character)}|x0*{ord(character):x});",
+    ]
+    if name := html.entities.codepoint2name.get(ord(character)):
+        forms.append(f"&{name};")
+    if character in "\"'/\\":
+        forms.append(rf"\\+{re.escape(character)}")
+    if character in "+/":  # Base64 for URLs
+        forms.append("-" if character == "+" else "_")
+    if character in _ESCAPES:
+        forms.append(rf"\\+{_ESCAPES[character]}")
+    # Escapes first: one of them may begin with the character. Only the case of their digits is open.
+    return f"(?i:{'|'.join(forms[1:])})|{forms[0]}"
+
+
+@cache
+def _any_space() -> str:
+    """A pattern for white space, which messages put together or break: any of it, any number, in any escape."""
+    forms = [r"\s", r"\+", *map(_any_form, " \t\r\n")]
+    return f"(?:{'|'.join(forms)})+"
+
+
+_ESCAPES = {"\n": "n", "\r": "r", "\t": "t"}
+
+
+# --- time ------------------------------------------------------------------------------------------------------------
+
+
+class Watchdog:
+    """Ends the connections of a call that takes too long, whatever they are waiting for.
+
+    A timeout of a socket is one of silence; a byte now and then defeats it.
+
+    Args:
+        seconds: after this the connections are shut down, and reading from them ends.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._timer = threading.Timer(seconds, self._end)
+        self._timer.daemon = True
+        self._lock = threading.Lock()
+        self._sockets: list[socket.socket] = []
+        self.ended = False
+
+    def __enter__(self) -> Self:
+        self._timer.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._timer.cancel()
+        with self._lock:
+            for one in self._sockets:
+                one.close()
+            self._sockets.clear()
+
+    def watch(self, connection: socket.socket) -> None:
+        """Watch a connection. Call it before TLS begins: a duplicate shares the connection, not what wraps it."""
+        with self._lock:
+            self._sockets.append(connection.dup())
+            if self.ended:
+                self._shut_down()
+
+    def _end(self) -> None:
+        with self._lock:
+            self.ended = True
+            self._shut_down()
+
+    def _shut_down(self) -> None:
+        for one in self._sockets:
+            with contextlib.suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+
+
+# --- HTTP ------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a server answered: all of it, unpacked."""
+
+    status: int
+    reason: str
+    headers: httpx.Headers
+    url: httpx.URL
+    links: dict[str | None, dict[str, str]]
+    content: bytes
+
+
+class HttpClient:
+    """A client of one card: verified, without redirects, each answer bounded.
+
+    Args:
+        remote: the card.
+        timeout_seconds: silence after which the server counts as gone.
+        headers: sent with each request.
+    """
+
+    def __init__(self, remote: Remote, timeout_seconds: float, headers: dict[str, str] | None = None) -> None:
+        import httpx
+
+        # httpx logs every URL at level INFO, and a key may stand in its query.
+        for name in ("httpx", "httpcore"):
+            its = logging.getLogger(name)
+            its.setLevel(max(its.level, logging.WARNING))
+        self._remote, self._timeout = remote, timeout_seconds
+        self._connections: list[socket.socket] = []
+        self._client = httpx.Client(
+            verify=remote.tls_context(),
+            timeout=timeout_seconds,
+            # The one coding whose unpacking is bounded here; httpx would unpack any, and any number of them in turn.
+            headers={"Accept-Encoding": "gzip", **(headers or {})},
+        )
+
+    def close(self) -> None:
+        """Leave the server."""
+        self._client.close()
+        for one in self._connections:
+            one.close()
+
+    def exchange(
+        self, method: str, url: httpx.URL | str, shown: str, *, seconds: float, max_bytes: int, **request: Any
+    ) -> Answer:
+        """Send a request and read its answer, whatever its status.
+
+        Args:
+            method: of HTTP.
+            url: where to.
+            shown: the request in messages; the URL itself may hold a secret.
+            seconds: all of it ends within this.
+            max_bytes: most bytes of the answer, unpacked.
+            request: more that `httpx.Client.stream` takes.
+
+        Raises:
+            PassingError: if no whole answer came.
+            WindKedroError: if the certificate does not verify, the answer is too large, or the request cannot be sent.
+        """
+        import httpx
+
+        with Watchdog(seconds) as watchdog:
+            for one in self._connections:
+                watchdog.watch(one)
+
+            def trace(event: str, info: dict[str, Any]) -> None:
+                if event == "connection.connect_tcp.complete":
+                    connection = info["return_value"].get_extra_info("socket")
+                    self._connections.append(connection.dup())
+                    watchdog.watch(connection)
+
+            try:
+                with self._client.stream(method, url, extensions={"trace": trace}, **request) as response:
+                    content = b"".join(self._read(response, shown, max_bytes))
+                    return Answer(
+                        response.status_code, response.reason_phrase, response.headers, response.url, response.links, content
+                    )  # fmt: skip
+            except TooLargeError as error:
+                raise self._remote.fault(error) from None
+            except (httpx.InvalidURL, httpx.LocalProtocolError, UnicodeError):
+                # Their texts quote the header or the URL, which may hold a secret.
+                raise self._remote.fault(
+                    f"{shown}: the request cannot be written in HTTP; is there a line break in a credential, or a URL of "
+                    "another form?"
+                ) from None
+            except (httpx.RequestError, httpx.StreamError, MalformedError, ValueError) as error:
+                if watchdog.ended:
+                    raise PassingError(f"{shown}: no whole answer in {seconds:g} s") from None
+                if isinstance(error, httpx.TimeoutException):
+                    raise PassingError(f"{shown}: no answer in {self._timeout:g} s") from None
+                raise (
+                    self._remote.untrusted(shown, error)
+                    or PassingError(f"{shown}: {str(error) or type(error).__name__}")
+                ) from None
+
+    def _read(self, response: httpx.Response, shown: str, max_bytes: int) -> Iterator[bytes]:
+        coding = response.headers.get("Content-Encoding", "identity").strip().lower()
+        meter = Meter(shown, max_bytes)
+        if coding in {"gzip", "x-gzip"}:
+            return inflate(response.iter_raw(), meter, shown)
+        if coding not in {"identity", ""}:
+            raise MalformedError(f"{shown}: an answer in the coding '{coding[:40]}', which was not asked for")
+        return self._counted(response.iter_raw(), meter)
+
+    def _counted(self, chunks: Iterable[bytes], meter: Meter) -> Iterator[bytes]:
+        for chunk in chunks:
+            meter.add(len(chunk), len(chunk))
+            yield chunk

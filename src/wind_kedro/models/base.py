@@ -1,0 +1,245 @@
+"""What every model of this house can do, so that nothing else needs to know which one it is.
+
+A `Forecaster` learns from features and the power that came, and gives quantiles of power as shares of capacity. A
+family writes four things: its parameters, how it fits, how it predicts, and what it keeps in files of its own. The rest
+is the same for all and stands here: input is checked, quantiles are sorted and clipped, artefacts are native (no
+pickle).
+"""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+
+from wind_kedro.cards import Farm
+from wind_kedro.cards.tiers import Tier
+
+Array = NDArray[np.float64]
+
+#: The file that says which model lies in a folder, and how it was set.
+MODEL_FILE = "model.json"
+#: Of the layout of a saved model; raised when an older file can no longer be read.
+FORMAT = 1
+
+
+class Parameters(BaseModel):
+    """Settings of a model: unknown ones are mistakes, and they never change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+@dataclass(frozen=True)
+class Contributions:
+    """What moved the medians of a table of features, in shares of capacity: a row's ``base`` and columns add up to its median.
+
+    Of a blend of which not all members can say, to the median of those that can.
+
+    Attributes:
+        base: what the model says of a row it knows nothing of, one value a row.
+        columns: one row per row of features, one column per feature that the model has learnt from.
+        said_by: of a blend, the members that could say, each with its weight; empty: the whole model did.
+    """
+
+    base: Array
+    columns: pd.DataFrame
+    said_by: Mapping[str, float] = field(default_factory=dict)
+
+
+class Forecaster(ABC):
+    """A probabilistic model of power.
+
+    Args:
+        levels: quantile levels, rising strictly between 0 and 1.
+        seed: of all its random numbers: the same seed and data give the same model.
+        parameters: settings; the family's defaults where `None`.
+    """
+
+    #: Type of the family's settings.
+    parameters_type: ClassVar[type[Parameters]] = Parameters
+    #: The least tier that an entity must have to be given a model of this family: what learns much needs much.
+    least_tier: ClassVar[Tier] = "local"
+
+    def __init__(self, levels: Sequence[float], seed: int = 0, parameters: Parameters | None = None) -> None:
+        self.levels = [float(level) for level in levels]
+        self.seed = seed
+        self.parameters = self.parameters_type() if parameters is None else parameters
+        self._fitted = False
+
+    def fit(self, features: pd.DataFrame, power_share: pd.Series) -> Self:
+        """Learn from rows of `contracts.Features` and the power that came, as a share of available capacity.
+
+        Missing features mean 'not known then' and are borne. Learning again forgets what was learnt before.
+
+        Raises:
+            ValueError: if there is no row though it needs some, lengths differ, a power is missing, or a column that it needs is.
+        """
+        if len(features) != len(power_share):
+            raise ValueError(f"{self}: {len(features)} rows of features, but {len(power_share)} of power")
+        if not len(features) and self.needs_history:
+            raise ValueError(f"{self}: no row to learn from")
+        share = power_share.to_numpy(dtype=np.float64, na_value=np.nan)
+        if not np.isfinite(share).all():
+            raise ValueError(f"{self}: {int((~np.isfinite(share)).sum())} of {len(share)} powers are missing")
+        self._need(features)
+        self._fit(features, share)
+        self._fitted = True
+        return self
+
+    def predict(self, features: pd.DataFrame) -> Array:
+        """Quantiles of power as shares of capacity: one row per row of ``features``, one column per level.
+
+        They rise along the levels and lie in 0..1: sorting repairs crossed quantiles (Chernozhukov, Fernández-Val and
+        Galichon, Econometrica 78, 2010), and power beyond nothing or capacity is not forecast.
+
+        Raises:
+            ValueError: if a column that it needs is missing.
+            RuntimeError: if it has not learnt yet.
+        """
+        if not self._fitted:
+            raise RuntimeError(f"{self}: has not learnt yet; call fit or load first")
+        self._need(features)
+        if features.empty:
+            return np.empty((0, len(self.levels)))
+        return np.sort(np.clip(self._predict(features), 0.0, 1.0), axis=1)
+
+    def contributions(self, features: pd.DataFrame) -> Contributions | None:
+        """By how much each feature moved the median of each row; nothing where the family cannot say."""
+        return None
+
+    @classmethod
+    def with_cards(cls, params: Mapping[str, Any], farms: Sequence[Farm]) -> dict[str, Any]:
+        """Settings with what the family takes from the cards of the farms that it is to forecast: most take nothing."""
+        return dict(params)
+
+    @property
+    def needs_history(self) -> bool:
+        """Whether it must be given rows to learn from: what needs none forecasts a farm from its first day."""
+        return True
+
+    @property
+    def borrows(self) -> list[str]:
+        """Names of the models that it must be lent before it predicts: they are of the whole fleet, and not saved with it."""
+        return []
+
+    @property
+    def lent(self) -> Mapping[str, Forecaster]:
+        """The models that it was lent, by name."""
+        return {}
+
+    def lend(self, name: str, model: Forecaster) -> None:
+        """Give it one of the models that it borrows."""
+        raise ValueError(f"{self}: borrows no model, so none called '{name}'")
+
+    def clone(self) -> Self:
+        """An unfitted model with the same settings, that shares nothing with this one."""
+        return type(self)(self.levels, self.seed, self.parameters)
+
+    def save(self, folder: Path) -> None:
+        """Write the fitted model into ``folder``: `MODEL_FILE` and native artefacts beside it.
+
+        Raises:
+            RuntimeError: if it has not learnt yet.
+        """
+        if not self._fitted:
+            raise RuntimeError(f"{self}: has not learnt yet; there is nothing to save")
+        folder.mkdir(parents=True, exist_ok=True)
+        self._save(folder)
+        card = {
+            "format": FORMAT,
+            "type": self.type_name(),
+            "levels": self.levels,
+            "seed": self.seed,
+            "parameters": self.parameters.model_dump(mode="json"),
+        }
+        (folder / MODEL_FILE).write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read what `save` wrote.
+
+        Raises:
+            FileNotFoundError: if there is no model in ``folder``.
+            ValueError: if the model there is of another type or layout.
+        """
+        card = read_model_card(folder)
+        if card["type"] != cls.type_name():
+            raise ValueError(f"{folder}: holds a model of type '{card['type']}', not '{cls.type_name()}'")
+        model = cls(card["levels"], card["seed"], cls.parameters_type.model_validate(card["parameters"]))
+        model._load(folder)
+        model._fitted = True
+        return model
+
+    @classmethod
+    def type_name(cls) -> str:
+        """The word for this family in configuration and in files; of a class that is not ours, its import path."""
+        return f"{cls.__module__}.{cls.__qualname__}"
+
+    @property
+    @abstractmethod
+    def needed_columns(self) -> list[str]:
+        """Feature columns without which it cannot work; their values may be missing."""
+
+    @abstractmethod
+    def _fit(self, features: pd.DataFrame, share: Array) -> None:
+        """Learn; ``features`` have the needed columns and are not to be changed."""
+
+    @abstractmethod
+    def _predict(self, features: pd.DataFrame) -> Array:
+        """Quantiles, one column per level, not yet sorted or clipped."""
+
+    @abstractmethod
+    def _save(self, folder: Path) -> None:
+        """Write what was learnt."""
+
+    @abstractmethod
+    def _load(self, folder: Path) -> None:
+        """Read what `_save` wrote."""
+
+    def _need(self, features: pd.DataFrame) -> None:
+        missing = [column for column in self.needed_columns if column not in features]
+        if missing:
+            raise ValueError(f"{self}: no feature column {', '.join(missing)}")
+
+    def __str__(self) -> str:
+        return f"model '{self.type_name()}'"
+
+
+def read_model_card(folder: Path) -> dict[str, Any]:
+    """What `MODEL_FILE` in ``folder`` says: type, levels, seed, parameters.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it is of another layout.
+    """
+    path = folder / MODEL_FILE
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file, so there is no model in this folder")
+    card: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    if card.get("format") != FORMAT:
+        raise ValueError(f"{path}: layout {card.get('format')}, but this version reads {FORMAT}; train the model anew")
+    return card
+
+
+def numbers(features: pd.DataFrame, column: str) -> Array:
+    """A feature column as floats, missing values as not-a-number."""
+    return features[column].to_numpy(dtype=np.float64, na_value=np.nan)
+
+
+def save_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
+    """Write arrays as ``.npz``."""
+    np.savez_compressed(path, allow_pickle=False, **arrays)
+
+
+def load_arrays(path: Path) -> dict[str, NDArray[Any]]:
+    """Read arrays of a ``.npz``; refuses pickled ones, which could run code."""
+    with np.load(path, allow_pickle=False) as stored:
+        return {name: stored[name] for name in stored.files}

@@ -1,0 +1,257 @@
+"""The models of a whole fleet as one thing: a manifest of stored models, asked in one call."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import pandas as pd
+
+from wind_kedro.cards.columns import quantile_columns
+from wind_kedro.models.base import Array, Forecaster
+from wind_kedro.models.objects import ChangedObjectError, digest_of, fetch, store
+from wind_kedro.models.tables import feature_matrix
+
+MANIFEST = "manifest.json"
+#: Of the layout of a manifest. 1: models were folders beside it.
+FORMAT = 2
+
+
+@dataclass(frozen=True)
+class Stored:
+    """Where a member lies, and what its entry in the manifest says."""
+
+    objects: Path
+    object: str
+    type: str
+    levels: list[float]
+
+
+class Member:
+    """One fitted model, and the name of the candidate that it is. A stored one is read when it is first asked for."""
+
+    def __init__(
+        self,
+        model: str,
+        forecaster: Forecaster | Stored,
+        *,
+        trained_through: pd.Timestamp | None = None,
+        run_id: str = "",
+    ) -> None:
+        """``run_id``: of the training that made it, ``trained_through``: the last interval that it has seen; empty and none
+        as long as they are those of the fleet's model that it is in.
+        """
+        self.model = model
+        self.trained_through = trained_through
+        self.run_id = run_id
+        self._held = forecaster
+
+    @cached_property
+    def forecaster(self) -> Forecaster:
+        """The fitted model."""
+        held = self._held
+        return fetch(held.object, held.objects) if isinstance(held, Stored) else held
+
+    @property
+    def levels(self) -> list[float]:
+        """Its quantile levels."""
+        return self._held.levels
+
+    @property
+    def object(self) -> str | None:
+        """Its digest in the store; none: it is not stored yet."""
+        return self._held.object if isinstance(self._held, Stored) else None
+
+    def speaks(self, levels: Sequence[float]) -> bool:
+        """Whether it has learnt all of these levels."""
+        return set(levels) <= set(self.levels)
+
+    def shares(self, rows: pd.DataFrame, levels: Sequence[float]) -> Array:
+        """Its quantiles at these of its levels, shares of capacity: (rows, levels).
+
+        Args:
+            rows: of `contracts.Features`, of one product and entity.
+            levels: which it `speaks`.
+        """
+        at = [self.levels.index(level) for level in levels]
+        return self.forecaster.predict(feature_matrix(rows).astype(float))[:, at]
+
+    def entry(self, objects: Path, known: dict[int, str]) -> dict[str, Any]:
+        """What a manifest says of it, after storing it where it is not stored. ``known``: digests by identity of the model."""
+        held = self._held
+        if isinstance(held, Stored) and held.objects == objects:
+            return {"type": held.type, "levels": held.levels, "object": held.object}
+        forecaster = self.forecaster
+        digest = store(forecaster, objects, known)
+        return {"type": forecaster.type_name(), "levels": forecaster.levels, "object": digest}
+
+
+@dataclass(frozen=True)
+class FleetModel:
+    """One fitted model per product and entity.
+
+    Attributes:
+        trained_through: the last interval that any of them has seen, UTC.
+        members: the models, by product and entity; each may be another candidate, and made by an earlier training.
+        shadows: challengers that are issued too but never sent, by product, entity and name of the candidate.
+        fallbacks: what stands in where a member cannot forecast, by product, entity and name, in order of preference.
+        parent: the version that was champion when this one was made; none: there was none.
+        example: a row of features for some, from which the registry reads the signature. Not saved with the model.
+    """
+
+    trained_through: pd.Timestamp
+    members: Mapping[tuple[str, str], Member]
+    example: pd.DataFrame = field(default_factory=pd.DataFrame, compare=False, repr=False)
+    shadows: Mapping[tuple[str, str, str], Member] = field(default_factory=dict)
+    fallbacks: Mapping[tuple[str, str, str], Member] = field(default_factory=dict)
+    parent: str | None = None
+
+    def fallbacks_of(self, product_id: str, entity_id: str) -> dict[str, Member]:
+        """What stands in for one member, by name, in order of preference."""
+        return _beside(self.fallbacks, product_id, entity_id)
+
+    def shadows_of(self, product_id: str, entity_id: str) -> dict[str, Member]:
+        """Who is issued beside one member, by name."""
+        return _beside(self.shadows, product_id, entity_id)
+
+    @property
+    def levels(self) -> list[float]:
+        """Every quantile level that any of its products declares, rising."""
+        return sorted({level for member in self.members.values() for level in member.levels})
+
+    def predict(self, features: pd.DataFrame) -> pd.DataFrame:
+        """One row per row of ``features``, order and index kept: quantiles as shares of capacity.
+
+        Of the keys it reads product and entity only: no model looks at a time but through its features.
+
+        Columns of quantiles are those of `contracts.quantile_column` in the unit ``share``, of all levels of the fleet;
+        a level that a product does not declare is missing there.
+
+        Raises:
+            KeyError: if there is no model of a product and entity, naming it.
+            ValueError: if a feature column that a model needs is missing.
+        """
+        columns = quantile_columns(self.levels, "share")
+        quantiles = np.full((len(features), len(columns)), np.nan)
+        of_whom = features[["product_id", "entity_id"]]
+        # Numbered in order of first appearance, which is also the order that drop_duplicates keeps.
+        number = of_whom.groupby(list(of_whom.columns), sort=False).ngroup().to_numpy()
+        for group, (product_id, entity_id) in enumerate(of_whom.drop_duplicates().itertuples(index=False, name=None)):
+            rows = np.flatnonzero(number == group)
+            if (product_id, entity_id) not in self.members:
+                known = ", ".join(f"{product} of {entity}" for product, entity in self.members)
+                raise KeyError(f"no model of {product_id} of {entity_id}; there are {known}")
+            forecaster = self.members[product_id, entity_id].forecaster
+            at = [columns.index(column) for column in quantile_columns(forecaster.levels, "share")]
+            quantiles[rows[:, None], at] = forecaster.predict(features.iloc[rows])
+        return pd.DataFrame(quantiles, columns=columns, index=features.index)
+
+    def save(self, folder: Path, objects: Path, run_id: str = "") -> None:
+        """Write `MANIFEST` into ``folder``, and into ``objects`` those models that are not there yet.
+
+        A model that several members share is stored once. ``run_id`` is written down for members that have none yet.
+        """
+        objects = objects.resolve()
+        known: dict[int, str] = {}
+
+        def entries(members: Mapping[Any, Member]) -> list[dict[str, Any]]:
+            return [
+                {
+                    "product_id": product_id,
+                    "entity_id": entity_id,
+                    "model": member.model,
+                    "trained_through": (member.trained_through or self.trained_through).isoformat(),
+                    "run_id": member.run_id or run_id,
+                }
+                | member.entry(objects, known)
+                for (product_id, entity_id, *_), member in members.items()
+            ]
+
+        manifest = {
+            "format": FORMAT,
+            "objects": str(objects),
+            "parent": self.parent,
+            "trained_through": self.trained_through.isoformat(),
+            "levels": self.levels,
+            "members": entries(dict(sorted(self.members.items()))),
+            "shadows": entries(dict(sorted(self.shadows.items()))),
+            "fallbacks": entries(self.fallbacks),  # in order of preference
+        }
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder: Path, objects: Path | None = None, sha256: str | None = None) -> Self:
+        """Read what `save` wrote; the models are read when they are asked for.
+
+        Args:
+            folder: of the manifest.
+            objects: where the models are, if no longer where the manifest says.
+            sha256: digest that the manifest must have; none: any, which is for models that nobody else could have written.
+
+        Raises:
+            FileNotFoundError: if there is no manifest in ``folder``.
+            ChangedObjectError: if the manifest has another digest.
+            ValueError: if this version cannot read it.
+        """
+        manifest = read_manifest(folder, sha256)
+        place = Path(manifest["objects"]) if objects is None else objects.resolve()
+
+        def member(entry: dict[str, Any]) -> Member:
+            return Member(
+                entry["model"],
+                Stored(place, entry["object"], entry["type"], entry["levels"]),
+                trained_through=pd.Timestamp(entry["trained_through"]),
+                run_id=entry["run_id"],
+            )
+
+        def named(entries: list[dict[str, Any]]) -> dict[tuple[str, str, str], Member]:
+            return {(entry["product_id"], entry["entity_id"], entry["model"]): member(entry) for entry in entries}
+
+        return cls(
+            trained_through=pd.Timestamp(manifest["trained_through"]),
+            members={(entry["product_id"], entry["entity_id"]): member(entry) for entry in manifest["members"]},
+            shadows=named(manifest["shadows"]),
+            fallbacks=named(manifest["fallbacks"]),
+            parent=manifest["parent"],
+        )
+
+
+def read_manifest(folder: Path, sha256: str | None = None) -> dict[str, Any]:
+    """The manifest in ``folder``; with ``sha256``, its digest is compared before a byte of it is parsed.
+
+    Raises:
+        FileNotFoundError: if there is none.
+        ChangedObjectError: if it has another digest.
+        ValueError: if it is of another layout.
+    """
+    path = folder / MANIFEST
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file, so there are no models of a fleet in this folder")
+    content = path.read_bytes()
+    if sha256 is not None and digest_of(content) != sha256:
+        raise ChangedObjectError(f"{path}: is not the manifest that was promoted (its digest is {digest_of(content)})")
+    manifest: dict[str, Any] = json.loads(content)
+    if manifest.get("format") != FORMAT:
+        raise ValueError(
+            f"{path}: layout {manifest.get('format')}, but this version reads {FORMAT}; train the models anew"
+        )
+    return manifest
+
+
+def manifest_digest(folder: Path) -> str:
+    """SHA-256 of the manifest in ``folder``."""
+    return digest_of((folder / MANIFEST).read_bytes())
+
+
+def _beside(members: Mapping[tuple[str, str, str], Member], product_id: str, entity_id: str) -> dict[str, Member]:
+    return {
+        name: member
+        for (product, entity, name), member in members.items()
+        if (product, entity) == (product_id, entity_id)
+    }

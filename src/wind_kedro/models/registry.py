@@ -1,0 +1,244 @@
+"""The registry of model families, and the configuration of candidates.
+
+A new family is a file with a `Forecaster` and a line in `MODELS`; the conformance suite then tests it with the others. A class
+of another package needs no line: configuration names it by its import path.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from wind_kedro.cards import Farm
+from wind_kedro.cards.tiers import Tier
+from wind_kedro.models.allowed import NotAllowedError, allow_classes, classes_of, is_allowed
+from wind_kedro.models.base import Forecaster, read_model_card
+
+PHYSICAL, BLEND, HAND_OVER = "physical", "blend", "hand_over"
+
+
+class _Families(Mapping[str, type[Forecaster]]):
+    """Model families by their word in configuration and files; a module is imported when its family is first asked for."""
+
+    def __init__(self, homes: Mapping[str, str]) -> None:
+        self._homes = homes
+
+    def __getitem__(self, name: str) -> type[Forecaster]:
+        module, _, attribute = self._homes[name].rpartition(".")
+        found: type[Forecaster] = getattr(importlib.import_module(f"wind_kedro.models.{module}"), attribute)
+        return found
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._homes
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._homes)
+
+    def __len__(self) -> int:
+        return len(self._homes)
+
+
+#: The model families. A new one is a file with a `Forecaster`, and a line here.
+MODELS: Mapping[str, type[Forecaster]] = _Families(
+    {
+        "climatology": "climatology.Climatology",
+        "persistence": "persistence.Persistence",
+        PHYSICAL: "physical.Physical",
+        "power_curve": "power_curve.PowerCurveModel",
+        "linear_quantile": "linear_quantile.LinearQuantile",
+        "catboost": "catboost.CatBoostModel",
+        "boosting": "boosting.Boosting",
+        "quantile_forest": "forest.QuantileForest",
+        "regressor": "regressor.Regressor",
+        "lightgbm": "lightgbm.LightGBMModel",
+        "network": "network.Network",
+        BLEND: "ensembles.blend.Blend",
+        HAND_OVER: "ensembles.hand_over.HandOver",
+    }
+)
+
+
+def family_of(name: str) -> type[Forecaster]:
+    """The family of a word of `MODELS`, or the class at an import path (``my_package.my_module.MyModel``).
+
+    The path is not followed into Python's own library, and what is found there must be a `Forecaster`.
+
+    Raises:
+        ValueError: if there is none.
+    """
+    if name in MODELS:
+        return MODELS[name]
+    module, _, attribute = name.rpartition(".")
+    known = f"known are {', '.join(MODELS)}, and import paths of own classes"
+    if not module or module.partition(".")[0] in sys.stdlib_module_names:
+        raise ValueError(f"no model type '{name}'; {known}")
+    try:
+        found = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"no model type '{name}': {error}; {known}") from error
+    if not (isinstance(found, type) and issubclass(found, Forecaster)):
+        raise ValueError(f"no model type '{name}': it is no Forecaster (wind_kedro.models.base); {known}")
+    if found.type_name() != name:
+        raise ValueError(f"no model type '{name}': that class calls itself '{found.type_name()}'")
+    return found
+
+
+class ModelConfig(BaseModel):
+    """How a candidate is made: its family and what differs from the family's defaults."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    type: str
+    params: dict[str, Any] = Field(default_factory=dict)
+    tier: Tier | None = Field(None, description="the least tier that an entity must have; without it, the family's")
+    scope: Literal["farm", "fleet"] = Field(
+        "farm", description="whose history it learns from: each farm's its own, or once from all members of a product"
+    )
+    shadow: bool = Field(
+        False,
+        description="issued beside the champion, never sent, and judged on what it issued instead of on its replay",
+    )
+    products: list[str] | None = Field(None, description="the products that it is for; none: all")
+    features: list[str] | None = Field(
+        None,
+        description="the feature columns that it gets, as patterns (wind_*); one that begins with ! takes away; none: all",
+    )
+
+    @property
+    def needs(self) -> Tier:
+        """The least tier that an entity must have to be given this candidate."""
+        return self.tier or family_of(self.type).least_tier
+
+    @property
+    def needs_history(self) -> bool:
+        """Whether a farm must have a history of its own before it can be forecast by this."""
+        members = self.params.get("members")
+        if self.hands_over and isinstance(members, Mapping):
+            return all(ModelConfig.model_validate(member).needs_history for member in members.values())
+        return self.scope == "farm" and self.type != PHYSICAL
+
+    @property
+    def hands_over(self) -> bool:
+        """Whether it leads from what others know to a farm's own model."""
+        return self.type == HAND_OVER
+
+    @property
+    def fleet_members(self) -> dict[str, Any] | None:
+        """What it learns from, or judges by, the whole fleet: members by name; none: it looks at its own farm alone."""
+        if self.hands_over:
+            return dict(self.params["members"])
+        return None if self.scope == "farm" else {"": self.model_dump(mode="json", exclude_defaults=True)}
+
+    def of_farms(self, farms: Sequence[Farm]) -> ModelConfig:
+        """The same, with what its family takes from the cards of the farms that it is to forecast."""
+        return self.model_copy(update={"params": family_of(self.type).with_cards(self.params, farms)})
+
+    def is_for(self, product_id: str) -> bool:
+        """Whether a product may have this candidate."""
+        return self.products is None or product_id in self.products
+
+    def columns_of(self, columns: Iterable[str]) -> list[str]:
+        """Those of the feature columns that it gets, in their order: what a pattern of ``features`` gives and none takes away."""
+        patterns = self.features or []
+        given = [pattern for pattern in patterns if not pattern.startswith("!")] or ["*"]
+        taken = [pattern[1:] for pattern in patterns if pattern.startswith("!")]
+
+        def fits(column: str, some: list[str]) -> bool:
+            return any(fnmatchcase(column, pattern) for pattern in some)
+
+        return [column for column in columns if fits(column, given) and not fits(column, taken)]
+
+    @field_validator("type")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        family_of(name)
+        return name
+
+
+#: Families that are made of other candidates.
+_OF_MEMBERS = {BLEND, HAND_OVER}
+
+
+def members_with_cards(params: Mapping[str, Any], farms: Sequence[Farm]) -> dict[str, Any]:
+    """Settings of a family of members, each with what it takes from the cards."""
+    members = {
+        name: ModelConfig.model_validate(member).of_farms(farms).model_dump(mode="json", exclude_defaults=True)
+        for name, member in params["members"].items()
+    }
+    return dict(params) | {"members": members}
+
+
+def with_members(candidates: Mapping[str, ModelConfig]) -> dict[str, ModelConfig]:
+    """The candidates, each blend and hand-over with what its members are in place of their names.
+
+    Raises:
+        ValueError: if one names a candidate that there is not or that has members itself, or if a blend names one of the fleet.
+    """
+    resolved = dict(candidates)
+    for name, config in candidates.items():
+        names = config.params.get("members")
+        if config.type not in _OF_MEMBERS or not isinstance(names, list):
+            continue
+        for member in names:
+            if member not in candidates or candidates[member].type in _OF_MEMBERS:
+                known = ", ".join(other for other in candidates if candidates[other].type not in _OF_MEMBERS)
+                raise ValueError(f"{config.type} '{name}' has no member '{member}' to take; there are {known}")
+            if config.type == BLEND and candidates[member].scope == "fleet":
+                raise ValueError(
+                    f"blend '{name}' is of one farm, but its member '{member}' of the fleet: make it a hand_over"
+                )
+        members = {member: candidates[member].model_dump(mode="json", exclude_defaults=True) for member in names}
+        resolved[name] = config.model_copy(update={"params": config.params | {"members": members}})
+    return resolved
+
+
+def build(name: str, config: ModelConfig, levels: Sequence[float], seed: int) -> Forecaster:
+    """An unfitted model.
+
+    Args:
+        name: what the candidate is called, for messages.
+        config: its family and settings.
+        levels: quantile levels that it is to give.
+        seed: of all its random numbers.
+
+    Raises:
+        ValueError: if a setting is unknown or wrong, naming candidate and setting.
+    """
+    family = family_of(config.type)
+    try:
+        parameters = family.parameters_type.model_validate(config.params)
+    except ValidationError as error:
+        faults = "; ".join(
+            f"{'.'.join(str(part) for part in fault['loc'])}: {fault['msg'].removeprefix('Value error, ')}"
+            for fault in error.errors()
+        )
+        raise ValueError(f"model '{name}' ({config.type}): {faults}") from None
+    allow_classes(classes_of(config.model_dump()))
+    return family(levels, seed, parameters)
+
+
+def load_model(folder: Path) -> Forecaster:
+    """The fitted model that was saved into ``folder``, of whatever family.
+
+    Raises:
+        FileNotFoundError: if there is no model.
+        NotAllowedError: if its family is neither one of `MODELS` nor a class that the configuration names.
+        ValueError: if this version cannot read it, or does not know its family.
+    """
+    name = read_model_card(folder)["type"]
+    if name not in MODELS and not is_allowed(name):
+        raise NotAllowedError(
+            f"{folder}: no model type '{name}' that may be loaded: it is named by a stored file, and by no candidate of the "
+            f"configuration (training.candidates)"
+        )
+    try:
+        family = family_of(name)
+    except ValueError as error:
+        raise ValueError(f"{folder}: {error}") from error
+    return family.load(folder)

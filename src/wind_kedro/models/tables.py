@@ -1,0 +1,68 @@
+"""The tables that models meet: features in, forecasts out. What training and forecasting share."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from wind_kedro.cards import Fleet, Product
+from wind_kedro.cards.columns import FORECAST_WEATHER, PERFECT_WEATHER, quantile_columns
+
+#: What names a forecast row, beside its model.
+KEYS = ["product_id", "entity_id", "issued_at", "valid_at"]
+#: Columns of `Features` and `ModelInput` that no model may see: keys, and the outcome with what belongs to it.
+NOT_FEATURES = [*KEYS, "weather_run_at", "power_share", "available_capacity_kw", "target_available_at"]
+
+
+def known_at(table: pd.DataFrame, at: pd.Timestamp) -> pd.DataFrame:
+    """The rows of `contracts.ModelInput` that could be learnt from at a time: issued before it, and their outcome had come."""
+    return table[(table["target_available_at"] <= at) & (table["issued_at"] < at)]
+
+
+def feature_matrix(table: pd.DataFrame) -> pd.DataFrame:
+    """The feature columns of a table, all numbers."""
+    return table.drop(columns=NOT_FEATURES, errors="ignore")
+
+
+def model_table(table: pd.DataFrame) -> pd.DataFrame:
+    """What `FleetModel.predict` reads: product, entity and the feature columns, all as 64-bit floats."""
+    return pd.concat([table[["product_id", "entity_id"]], feature_matrix(table).astype(float)], axis=1)
+
+
+def forecast_rows(
+    rows: pd.DataFrame,
+    shares: NDArray[np.float64],
+    product: Product,
+    fleet: Fleet,
+    *,
+    model: str,
+    model_version: str,
+    fallback: str = "",
+) -> pd.DataFrame:
+    """Rows of `contracts.Forecasts`.
+
+    Args:
+        rows: keys, ``lead_minutes`` and ``weather_run_at`` of the forecasts, all of one product.
+        shares: quantiles as shares of installed capacity, shape (rows, levels of the product).
+        product: the product they are for.
+        fleet: the cards, for capacity and the label of the weather.
+        model: name of the model that made them.
+        model_version: its version in the registry, or ``replay``.
+        fallback: the model that stood in, or nothing.
+
+    Returns:
+        One row per row given; quantiles in kW.
+    """
+    table = rows[[*KEYS, "lead_minutes", "weather_run_at"]].reset_index(drop=True)
+    capacity = table["entity_id"].map({entity_id: fleet.capacity_kw(entity_id) for entity_id in product.members})
+    perfect = table["entity_id"].map({entity_id: fleet.perfect_weather(entity_id) for entity_id in product.members})
+    table = table.assign(
+        model=model,
+        model_version=model_version,
+        capacity_kw=capacity,
+        fallback=fallback,
+        weather=np.where(perfect, PERFECT_WEATHER, FORECAST_WEATHER),
+    )
+    quantiles = pd.DataFrame(shares, columns=quantile_columns(product.quantile_levels))
+    return pd.concat([table, quantiles.mul(capacity, axis=0)], axis=1)

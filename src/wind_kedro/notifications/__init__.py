@@ -1,0 +1,51 @@
+"""Alarms: incidents told to people, each once, over the channels that the configuration names. One kind a file.
+
+A new kind is a file with a `Channel` and a line in `CHANNELS`.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import ValidationError
+
+from wind_kedro.cards import CardError
+from wind_kedro.errors import said_of_field
+from wind_kedro.notifications.channel import Channel, ChannelError
+from wind_kedro.notifications.deduplication import Ledger
+from wind_kedro.notifications.message import Message
+
+__all__ = ["CHANNELS", "Channel", "ChannelError", "Ledger", "Message", "build_channels"]
+
+#: The kinds by the word that configuration uses, with module and class: a kind costs its import when it is first used.
+CHANNELS: Mapping[str, tuple[str, str]] = {
+    "log": ("log", "Log"),
+    "webhook": ("webhook", "Webhook"),
+    "email": ("email", "Email"),
+}
+
+
+def build_channels(configs: Mapping[str, Mapping[str, Any]]) -> dict[str, Channel]:
+    """The channels of an environment, by id.
+
+    Raises:
+        CardError: one line a fault of any card, with channel and field and never with a value, which may be a secret.
+    """
+    channels: dict[str, Channel] = {}
+    faults: list[str] = []
+    for channel_id, config in configs.items():
+        kind = str(config.get("kind", ""))
+        if kind not in CHANNELS:
+            faults.append(f"alarm '{channel_id}': kind: '{kind}' is not known; known are {', '.join(CHANNELS)}")
+            continue
+        module, name = CHANNELS[kind]
+        family: type[Channel] = getattr(importlib.import_module(f"{__name__}.{module}"), name)
+        try:
+            channels[channel_id] = family.model_validate({**config, "id": channel_id})
+        except ValidationError as error:
+            faults += [f"alarm '{channel_id}': {said_of_field(fault)}" for fault in error.errors()]
+    if faults:
+        raise CardError("\n".join(faults))
+    return channels

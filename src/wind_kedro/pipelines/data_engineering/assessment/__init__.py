@@ -1,0 +1,1 @@
+"""What the data is worth: quality, and readiness for modelling."""

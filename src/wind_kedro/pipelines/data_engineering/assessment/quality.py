@@ -1,0 +1,426 @@
+"""What was set aside, and what was found: nothing is lost, and everything is counted in words people understand."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import pandas as pd
+
+from wind_kedro.cards import Farm, Fleet
+from wind_kedro.pipelines.data_engineering.parse.signals import SIGNALS
+from wind_kedro.pipelines.data_engineering.settings import DataEngineering
+from wind_kedro.pipelines.data_engineering.signals.aggregation import ill_fitting
+from wind_kedro.pipelines.data_engineering.tables import Table, naive
+from wind_kedro.pipelines.data_engineering.timestamps.clock_search import first_calibrations
+
+_ROW = ["farm_id", "source_file", "source_row"]
+
+#: Reasons for quarantine, in words.
+REASONS: Mapping[str, str] = {
+    "ragged": "rows have too few or too many values",
+    "unknown_turbine": "rows are of a turbine that is on no card; add it to farms.yml or leave it set aside",
+    "bad_stamp": "rows have a time stamp that is not ISO 8601",
+    "unparseable": "rows have a value that is not a number",
+    "off_grid": "rows have a stamp between two intervals of the farm's cadence",
+    "conflicting_stamp": "rows contradict another of the same time, and nothing says which is right",
+    "missing_wind": "rows have no wind speed at any height",
+}
+_FAULTS: Mapping[str, str] = {
+    "sentinel": "are the logger's code for 'missing'",
+    "out_of_range": "are outside what can be",
+    "stuck": "repeat to the last digit while the wind moved",
+    "unit": "are in another unit than the card says, as far as the data tell",
+    "spike": "stand off the values before and behind, which agree",
+}
+#: What a point off the power curve is, in words.
+_LABELS: Mapping[str, str] = {
+    "stopped": "are of a turbine that stood still in wind it could have used; it does not count as available",
+    "curtailed": "are of a turbine that was held below its power curve; it does not count as available",
+    "derated": "are of a turbine that held one level below its power curve for hours; it does not count as available",
+    "iced": "are below the power curve in frost; they stay in, as ice is weather",
+    "off_curve": "are off the power curve for no reason that shows: a start or a stop within the interval, or a sensor that errs",
+}
+
+_READINGS: Mapping[str, str] = {
+    "as_stamped": "as stamped",
+    "wall_clock_is_utc": "UTC, whatever offset is written on them",
+    "wall_clock_is_local": "the local wall clock, whatever offset is written on them",
+}
+
+
+def set_aside(timed_signals: Table, judged_weather: Table, signals_raw: Table, weather_raw: Table) -> pd.DataFrame:
+    """Collect the rows that are not used, as they came.
+
+    One row per source row in quarantine (contract `Quarantine`): its reason, in detail, and the row as JSON.
+
+    Args:
+        timed_signals: see `time_signals`.
+        judged_weather: see `judge_weather`.
+        signals_raw: contract `SignalsRaw`.
+        weather_raw: contract `WeatherRaw`.
+    """
+    pieces = [
+        _with_raw(timed_signals, signals_raw).assign(source_table="signals"),
+        _with_raw(judged_weather, weather_raw).assign(source_table="weather"),
+    ]
+    columns = ["farm_id", "source_table", "source_file", "source_row", "reason", "detail", "raw"]
+    found = pd.concat(pieces, ignore_index=True)[columns]
+    kinds = dict.fromkeys(columns, "str") | {"source_row": "int64"}
+    return found.astype(kinds).sort_values(columns[:4], ignore_index=True)
+
+
+def _with_raw(rows: Table, raw: Table) -> pd.DataFrame:
+    import ibis
+
+    bad: pd.DataFrame = rows.filter(rows.status == "quarantined").select(*_ROW, "reason", "detail").to_pandas()
+    if bad.empty:
+        return pd.DataFrame(columns=[*bad.columns, "raw"])
+    as_came = raw.semi_join(ibis.memtable(bad[_ROW]), _ROW).to_pandas()
+    words = [column for column in as_came.columns if column not in _ROW]
+    as_came["raw"] = [
+        json.dumps({key: value for key, value in row.items() if isinstance(value, str)}, ensure_ascii=False)
+        for row in as_came[words].to_dict("records")
+    ]
+    found: pd.DataFrame = bad.merge(as_came[[*_ROW, "raw"]], on=_ROW, how="left")
+    return found
+
+
+# --- data quality -----------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class _Findings:
+    """Rows of the table of findings, in the order in which they are read."""
+
+    warning_share: float
+    rows: list[dict[str, Any]] = field(default_factory=list)
+
+    def about(self, farm_id: str, table: Literal["signals", "weather"]) -> _Notes:
+        return _Notes(self, farm_id, table)
+
+
+@dataclass
+class _Notes:
+    """What is found about one table of one farm."""
+
+    findings: _Findings
+    farm_id: str
+    table: str
+
+    def add(self, check: str, signal: str, count: int, of: int, message: str, severity: str | None = None) -> None:
+        """Note a finding; its severity follows from how often it struck, unless it is given."""
+        if severity is None:
+            severity = "warning" if count and count >= self.findings.warning_share * of else "info"
+        found = {"check": check, "signal": signal, "count": count, "of": of, "severity": severity, "message": message}
+        self.findings.rows.append({"farm_id": self.farm_id, "source_table": self.table, **found})
+
+
+def assess_quality(
+    signals_raw: Table,
+    weather_raw: Table,
+    parsed_signals: Table,
+    timed_signals: Table,
+    signals: Table,
+    parsed_weather: Table,
+    judged_weather: Table,
+    weather: pd.DataFrame,
+    quarantine: pd.DataFrame,
+    clock_calibration: pd.DataFrame,
+    suspected_units: pd.DataFrame,
+    fleet: Fleet,
+    data_engineering: DataEngineering,
+) -> pd.DataFrame:
+    """Count what was found in every farm's data, and say what it means.
+
+    One row per farm, table, check and signal (contract `DataQuality`). For signals, ``rows_in`` = ``kept`` +
+    ``superseded`` + ``duplicate`` + ``quarantined``, and for weather likewise, exactly. They are counted from different
+    tables: a row lost on the way is a finding ``rows_lost`` of severity ``error``.
+
+    Args:
+        signals_raw: contract `SignalsRaw`.
+        weather_raw: contract `WeatherRaw`.
+        parsed_signals: see `parse_signals`.
+        timed_signals: see `time_signals`.
+        signals: contract `Signals`.
+        parsed_weather: see `parse_weather`.
+        judged_weather: see `judge_weather`.
+        weather: contract `Weather`.
+        quarantine: contract `Quarantine`.
+        clock_calibration: contract `ClockCalibration`.
+        suspected_units: contract `SuspectedUnits`.
+        fleet: the cards.
+        data_engineering: the room's parameters.
+    """
+    found = _Findings(data_engineering.warning_share)
+    aside = quarantine.groupby(["farm_id", "source_table", "reason"]).size()
+    counted = _Counts(
+        raw={"signals": _per_farm(signals_raw), "weather": _per_farm(weather_raw)},
+        parsed={"signals": _per_farm(parsed_signals), "weather": _per_farm(parsed_weather)},
+        known={"signals": _statuses(timed_signals), "weather": _statuses(judged_weather)},
+        used=_statuses(signals),
+        aside={key: int(count) for key, count in aside.items()},  # type: ignore[misc]
+    )
+    unreadable = _unreadable(parsed_signals, parsed_weather)
+    values = _signal_counts(timed_signals, data_engineering.observations.late_grace_minutes)
+    labelled = {label: (signals.label == label).sum() for label in _LABELS}
+    curve = signals.group_by("farm_id").agg(**labelled, retimed=signals.retimed.sum()).to_pandas()
+    values = values.merge(curve, on="farm_id", how="left").set_index("farm_id")
+    waits_until = _waits_until(parsed_signals, clock_calibration, fleet, data_engineering)
+    for farm in fleet.farms:
+        about_signals, about_weather = found.about(farm.id, "signals"), found.about(farm.id, "weather")
+        for source in unreadable[unreadable["farm_id"] == farm.id].itertuples():
+            notes = about_signals if source.kind == "signals" else about_weather
+            notes.add("source_unreadable", "row", 1, 1, str(source.detail), "error")
+        _account(about_signals, counted, waits_until.get(farm.id))
+        if farm.id in values.index:
+            _judge_signals(about_signals, farm, values.loc[farm.id].to_dict())
+        _judge_clock(about_signals, farm, clock_calibration[clock_calibration["farm_id"] == farm.id], data_engineering)
+        _judge_units(about_signals, farm, suspected_units[suspected_units["farm_id"] == farm.id])
+        _account(about_weather, counted)
+        _judge_runs(about_weather, farm, weather[weather["farm_id"] == farm.id])
+    for entity, minutes, farm_id in ill_fitting(fleet):
+        cadence = fleet.farm(farm_id).signals.cadence_seconds
+        message = f"no {minutes}-minute observations of {fleet.name_of(entity)}: the farm's {cadence} seconds do not divide them"
+        found.about(farm_id, "signals").add("cadence_does_not_fit", "row", 1, 1, message, "error")
+    return pd.DataFrame(found.rows)
+
+
+# --- every row is accounted for
+
+
+@dataclass(frozen=True)
+class _Counts:
+    """Rows by table: as read, as parsed, known by now with their status, in `Signals`, in `Quarantine`."""
+
+    raw: Mapping[str, Mapping[str, int]]
+    parsed: Mapping[str, Mapping[str, int]]
+    known: Mapping[str, Mapping[tuple[str, str], int]]
+    used: Mapping[tuple[str, str], int]
+    aside: Mapping[tuple[str, str, str], int]
+
+
+def _per_farm(parsed: Table) -> dict[str, int]:
+    rows = parsed.filter(parsed.source_row > 0)
+    frame = rows.group_by("farm_id").agg(rows=rows.count()).to_pandas()
+    return dict(zip(frame["farm_id"], frame["rows"].astype(int), strict=True))
+
+
+def _statuses(table: Table) -> dict[tuple[str, str], int]:
+    frame = table.group_by(["farm_id", "status"]).agg(rows=table.count()).to_pandas()
+    return {(row.farm_id, row.status): int(row.rows) for row in frame.itertuples()}
+
+
+def _unreadable(parsed_signals: Table, parsed_weather: Table) -> pd.DataFrame:
+    pieces: list[pd.DataFrame] = [
+        table.filter(table.source_row == 0).select("farm_id", "detail").to_pandas().assign(kind=kind)
+        for kind, table in (("signals", parsed_signals), ("weather", parsed_weather))
+    ]
+    return pd.concat(pieces, ignore_index=True)
+
+
+def _waits_until(
+    parsed_signals: Table, clock_calibration: pd.DataFrame, fleet: Fleet, data_engineering: DataEngineering
+) -> dict[str, str]:
+    """By farm whose clock was not checked yet: when it is, and what that takes."""
+    uncalibrated = {farm.id for farm in fleet.farms} - set(clock_calibration["farm_id"])
+    if not uncalibrated:
+        return {}
+    search = data_engineering.clock_search
+    firsts = first_calibrations(parsed_signals, fleet, search)
+    return {
+        farm_id: f"before {first:%Y-%m-%d}, when the farm's clock is first checked: that takes {search.min_history_days} days "
+        "with rows (clock_search.min_history_days)"
+        for farm_id, first in firsts.items()
+        if farm_id in uncalibrated
+    }
+
+
+def _account(notes: _Notes, counted: _Counts, waits_until: str | None = None) -> None:
+    farm_id, table = notes.farm_id, notes.table
+    known = sum(rows for (of, _), rows in counted.known[table].items() if of == farm_id)
+    unseen = counted.parsed[table].get(farm_id, 0) - known
+    used = counted.used if table == "signals" else counted.known[table]
+    parts = {"kept": (used.get((farm_id, "kept"), 0), "rows are used")}
+    parts["superseded"] = (
+        used.get((farm_id, "superseded"), 0),
+        "rows were replaced by a later revision; both are kept",
+    )
+    repeated = counted.known[table].get((farm_id, "duplicate"), 0)
+    parts["duplicate"] = (repeated, "rows came again with the same values; one is used")
+    reasons = {reason: n for (of, kind, reason), n in counted.aside.items() if (of, kind) == (farm_id, table)}
+    quarantined = sum(reasons.values())
+    accounted = quarantined + sum(count for count, _ in parts.values())
+    raw, parsed = counted.raw[table].get(farm_id, 0), counted.parsed[table].get(farm_id, 0)
+    if accounted != known or raw != parsed:
+        message = (
+            f"of {raw} rows read {parsed} were parsed, and of {known} rows known {accounted} are accounted for: an error of "
+            f"wind-kedro; please report it"
+        )
+        notes.add("rows_lost", "row", abs(raw - parsed) + abs(known - accounted), raw, message, "error")
+    notes.add("rows_in", "row", known, known + unseen, f"{known} of the source's rows can be known by now", "info")
+    for check, (count, message) in parts.items():
+        notes.add(check, "row", count, known, f"{count} {message}", "info" if check == "kept" else None)
+    severity = "error" if known and quarantined == known else None
+    notes.add(
+        "quarantined", "row", quarantined, known, f"{quarantined} rows are set aside, each with its reason", severity
+    )
+    for reason, count in sorted(reasons.items()):
+        notes.add(reason, "row", count, known, f"{count} {REASONS.get(reason, reason)}")
+    if unseen and waits_until is not None:
+        notes.add(
+            "clock_not_calibrated",
+            "row",
+            unseen,
+            known + unseen,
+            f"{unseen} rows are not used {waits_until}",
+            "warning",
+        )
+    elif known == 0:
+        notes.add("nothing_available", "row", 0, unseen, f"none of the farm's {table} can be known yet", "error")
+
+
+# --- what the values say
+
+
+def _signal_counts(timed: Table, late_grace_minutes: int) -> pd.DataFrame:
+    """Per farm: rows, rows of the newest version, late ones, and per signal how many values are missing and why."""
+    rows = timed.filter(timed.status.isin(["kept", "superseded"]))
+    due = rows.valid_at + (rows.cadence + late_grace_minutes * 60).as_interval("s")
+    counts: dict[str, Any] = {
+        "rows": rows.count(),
+        "newest": (rows.status == "kept").sum(),
+        "late": ((rows.version == 0) & ~rows.retimed & (rows.arrived_at > due)).sum(),
+    }
+    for name in SIGNALS:
+        counts[f"{name}:missing"] = (rows[name].isnull() & rows[f"{name}_fault"].isnull()).sum()
+        for fault in _FAULTS:
+            counts[f"{name}:{fault}"] = (rows[f"{name}_fault"] == fault).fill_null(False).sum()
+    spans = {"first": rows.valid_at.min(), "last": rows.valid_at.max(), "cadence": rows.cadence.max()}
+    found: pd.DataFrame = rows.group_by("farm_id").agg(**counts, **spans).to_pandas()
+    return found
+
+
+def _judge_signals(notes: _Notes, farm: Farm, own: Mapping[Any, Any]) -> None:
+    rows = int(own["rows"])
+    intervals = int((own["last"] - own["first"]) / pd.Timedelta(seconds=int(own["cadence"]))) + 1
+    expected = intervals * len(farm.turbines)
+    gaps = expected - int(own["newest"])
+    message = f"{gaps} turbine intervals between the first and the last have no row"
+    notes.add("missing_interval", "row", gaps, expected, message)
+    if farm.signals.received_at is not None:
+        late = int(own["late"])
+        message = f"{late} rows came so late that their interval had been given out without them"
+        notes.add("late_row", "row", late, rows, message)
+    for name in farm.signals.columns:
+        blank = int(own[f"{name}:missing"])
+        notes.add("missing_value", name, blank, rows, f"{blank} values of {name} were left blank")
+        for fault, words in _FAULTS.items():
+            if count := int(own[f"{name}:{fault}"]):
+                notes.add(fault, name, count, rows, f"{count} values of {name} {words}; they count as missing")
+    for label, words in _LABELS.items():
+        struck = int(own[label])
+        notes.add(label, "power_kw", struck, rows, f"{struck} rows {words}")
+    moved = int(own["retimed"])
+    if moved:
+        message = f"{moved} rows were stamped an hour off at a clock change, and are put right"
+        notes.add("retimed", "row", moved, rows, message, "warning")
+
+
+def _judge_units(notes: _Notes, farm: Farm, suspected: pd.DataFrame) -> None:
+    """One finding per signal and unit: which turbines, since when, what shows it, and what to change."""
+    for (signal, unit), own in suspected.groupby(["signal", "suspected_unit"], sort=True):
+        turbines = sorted(own["turbine_id"].unique())
+        every = len(turbines) == len(farm.turbines)
+        who = "all turbines" if every and len(turbines) > 1 else ", ".join(turbines)
+        since, until = own["since"].min(), own["until"].max()
+        when = "from the first day on" if own["since"].isna().any() else f"since {since:%Y-%m-%d}"
+        going_on = own["until"].isna().any()
+        when += "" if going_on else f" until {until:%Y-%m-%d}"
+        days = json.loads(own.sort_values("found_at").iloc[0]["evidence"])
+        first = next(iter(days))
+        shown = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in days[first].items())
+        always = every and own["since"].isna().all() and going_on
+        do = (
+            f"set unit: {unit} for {signal} in farms.yml"
+            if always
+            else "have it put right at the source and sent again"
+        )
+        message = (
+            f"{signal} of {who} is in {unit} {when}, says the data, and the card says {own['unit'].iloc[0]} ({first}: {shown}); "
+            f"found {own['found_at'].min():%Y-%m-%d}, and set aside. If you agree, {do}"
+        )
+        notes.add(
+            "unit_suspected",
+            str(signal),
+            len(turbines),
+            len(farm.turbines),
+            message,
+            "error" if going_on else "warning",
+        )
+
+
+def _judge_clock(notes: _Notes, farm: Farm, calibrations: pd.DataFrame, data_engineering: DataEngineering) -> None:
+    if calibrations.empty:
+        return
+    newest = calibrations.sort_values("fitted_at").iloc[-1]
+    hours = int(newest["rows"])
+    evidence = json.loads(newest["evidence"])
+    reading, assumed = _READINGS[newest["reading"]], _READINGS[newest["assumed"]]
+    if pd.isna(newest["correlation"]):
+        why = evidence["decided"].removeprefix("not checked: ")
+        message = f"the clock could not be checked ({why}): stamps are taken as {reading}, as assumed"
+        notes.add("clock_not_checked", "row", 0, hours, message, "warning")
+        return
+    chosen, other = evidence[newest["reading"]], evidence[newest["assumed"]]
+    off = f"{chosen['misalignment_minutes']:.0f} min"
+    if newest["agrees"]:
+        message = f"the clock agrees with the weather: stamps are {reading}, off by {off}"
+        notes.add("clock_agrees", "row", hours, hours, message, "info")
+    else:
+        message = (
+            f"the card says that stamps are {assumed}, but wind and weather say that they are {reading}: misalignment {off} "
+            f"against {other['misalignment_minutes']:.0f} min, correlation {chosen['correlation']:.3f} against "
+            f"{other['correlation']:.3f} over {hours} hours; they are read so. If you agree, set clock: "
+            f"{newest['reading']} in farms.yml"
+        )
+        notes.add("clock_disagrees_with_card", "row", hours, hours, message, "warning")
+    shift, since = float(newest["offset_minutes"]), newest["jumped_at"]
+    when = "" if pd.isna(since) else f" since the week of {since:%Y-%m-%d}"
+    if newest["shifted"]:
+        # Rows stay on the grid of their intervals.
+        cadence = math.ceil(farm.signals.cadence_seconds / 60)
+        right = farm.signals.clock_ahead_minutes + cadence * round(shift / cadence)
+        message = (
+            f"signals are {abs(shift):.0f} min (± {newest['noise_minutes']:.0f}) {'late' if shift > 0 else 'early'} against the "
+            f"weather{when}, in winter and summer alike; not corrected, as the weather's point or model may be what is off: "
+            f"check the logger's clock. If it is the clock, set clock_ahead_minutes: {right} in farms.yml"
+        )
+        notes.add("clock_shifted", "row", hours, hours, message, "warning")
+    elif when:
+        message = f"the clock has jumped: its stamps are {reading} and off by {abs(shift):.0f} min{when} only"
+        notes.add("clock_jumped", "row", hours, hours, message, "warning")
+
+
+def _judge_runs(notes: _Notes, farm: Farm, weather: pd.DataFrame) -> None:
+    """Forecast runs that never came, or came late."""
+    for source in farm.weather:
+        own = (weather["weather_model"] == source.model) & (weather["weather_point"] == source.point)
+        runs = naive(weather[own], ["run_at", "available_at"])
+        if source.kind == "analysis" or runs.empty:
+            continue
+        arrivals = runs.groupby("run_at")["available_at"].min().sort_index()
+        every = pd.Timedelta(minutes=source.run_every_minutes)
+        expected = int((arrivals.index[-1] - arrivals.index[0]) / every) + 1
+        missing = max(expected - len(arrivals), 0)
+        alone = sum(other.model == source.model for other in farm.weather) == 1
+        name = source.model if alone else f"{source.model} at {source.point}"
+        signal = f"run of {name}"
+        notes.add("missing_run", signal, missing, expected, f"{missing} runs of {name} never came")
+        # A run is late if a newer one was there before it: when it came, it was worth nothing any more.
+        newer = arrivals[::-1].cummin()[::-1].shift(-1)
+        late = int((arrivals >= newer).sum())
+        notes.add("late_run", signal, late, len(arrivals), f"{late} runs of {name} came after a newer one")

@@ -1,0 +1,576 @@
+"""Look before modelling: what is known of each farm, how well its weather explains its power, and which model it may have."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from wind_kedro.cards import Farm, Fleet, Positive, Share
+from wind_kedro.cards.columns import FORECAST_WEATHER, PERFECT_WEATHER
+from wind_kedro.cards.tiers import TIERS, Tier
+from wind_kedro.clock import Clock
+from wind_kedro.evaluation.scores import latest_versions
+from wind_kedro.pipelines.data_engineering.tables import Table
+
+Floats = NDArray[np.float64]
+Wholes = NDArray[np.int16]
+
+_HOUR = 60  # minutes
+_MINUTES_PER_DAY = 1440
+#: Power in ten-thousandths of capacity, wind in centimetres per second: whole numbers, whose sums are exact in any order.
+_SCALE_POWER, _SCALE_WIND = 10_000, 100
+_LARGEST = 32_000
+_MISSING = np.int16(-32768)
+#: Farms whose points are compared at once: bounds the memory to some 10 MB a year of hours.
+_BLOCK = 256
+_MONTH_HOURS = 30 * 24
+#: A month is judged from so many hours on.
+_MIN_MONTH_HOURS = 120
+_LABELS = {"stopped": ["stopped"], "curtailed": ["curtailed", "derated"], "iced": ["iced"]}
+
+
+# --- parameters -------------------------------------------------------------------------------------------------------
+
+
+class _Settings(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class TierDays(_Settings):
+    """Days of hours with power and weather that each tier needs."""
+
+    physical: Positive
+    # A word of Python: the tier itself is called so.
+    global_: Positive = Field(alias="global")
+    blended: Positive
+    local: Positive
+
+    @model_validator(mode="after")
+    def _rising(self) -> Self:
+        days = [self.physical, self.global_, self.blended, self.local]
+        if days != sorted(days):
+            raise ValueError("must not fall from physical over global and blended to local")
+        return self
+
+    def of(self, tier: Tier) -> float:
+        """Days that a tier needs; none needs none."""
+        return 0.0 if tier == "none" else float(getattr(self, "global_" if tier == "global" else tier))
+
+
+class WeatherFitting(_Settings):
+    """How weather points are compared with a farm's power."""
+
+    window_days: Positive = Field(description="the newest stretch that is compared, days")
+    max_lead_hours: Positive = Field(description="wind of the newest run at most so old, hours")
+    max_gap_hours: Positive = Field(description="the wind is not interpolated across longer gaps, hours")
+    min_hours: int = Field(gt=0, description="with fewer hours a correlation says nothing")
+    min_correlation: float = Field(gt=0, lt=1, description="weather that explains less is not this farm's: tier none")
+    margin: float = Field(gt=0, lt=1, description="by so much another farm's point must fit better")
+    better_months_share: Share = Field(description="and in this share of months")
+    others: int = Field(gt=0, description="how many points of other farms are kept for each farm, the best first")
+
+
+class ReadinessSettings(_Settings):
+    """All thresholds of readiness (`parameters_readiness.yml`)."""
+
+    tier_days: TierDays
+    gap_hours: Positive = Field(description="a stretch without observations of at least this length is a gap, hours")
+    latency_days: Positive = Field(description="latency is that of rows of the last days")
+    weather_fit: WeatherFitting
+    max_misalignment_minutes: Positive = Field(description="a clock so far off pairs power with another hour's weather")
+    max_held_back_share: Share = Field(description="of rows stopped, curtailed, derated or iced")
+    max_quarantined_share: Share = Field(description="of rows that could not be read")
+
+
+# --- the node ---------------------------------------------------------------------------------------------------------
+
+
+def assess_readiness(
+    parsed_signals: Table,
+    parsed_weather: Table,
+    timed_signals: Table,
+    signals: Table,
+    observations: pd.DataFrame,
+    weather: pd.DataFrame,
+    clock_calibration: pd.DataFrame,
+    fleet: Fleet,
+    clock: Clock,
+    readiness: ReadinessSettings,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Say of every farm which tier of model it may have, and why; and how well each weather point explains its power.
+
+    Assessed as of the run's time and as of its training time, each from what could be used by then. A file that cannot be
+    read has no time: it counts for both.
+
+    The fit of a point is the correlation of the farm's hourly power, as a share of the capacity available, with the
+    point's wind speed at 100 m in the middle of the hour (newest run of at most ``max_lead_hours``). All points of the
+    fleet are compared with all farms by matrix products: time grows with farms × points × hours (1,000 farms with 2,000 points
+    over a year: 34 s and 0.5 GB on two busy cores), memory with points × hours × 2 bytes.
+
+    Args:
+        parsed_signals: see `parse_signals`; only its rows of unreadable sources are read.
+        parsed_weather: see `parse_weather`; likewise.
+        timed_signals: see `time_signals`.
+        signals: contract `Signals`.
+        observations: contract `Observations`.
+        weather: contract `Weather`.
+        clock_calibration: contract `ClockCalibration`.
+        fleet: the cards.
+        clock: as of when.
+        readiness: the thresholds.
+
+    Returns:
+        Contract `Readiness`: one row per farm and ``assessed_at``; contract `WeatherFit`: one row per farm,
+        ``assessed_at`` and point compared.
+    """
+    times = sorted({pd.Timestamp(clock.training_time(fleet.products)), pd.Timestamp(clock.as_of)})
+    unreadable = _unreadable(parsed_signals, parsed_weather)
+    rows, fits = [], []
+    for at, counted in zip(times, _counted(timed_signals, signals, times, readiness), strict=True):
+        farms = _histories(observations, weather, fleet, at, readiness)
+        fit = _compare(farms, at, readiness.weather_fit)
+        fits.append(fit)
+        newest = clock_calibration[clock_calibration["fitted_at"] <= at].sort_values("fitted_at", kind="stable")
+        fitted = newest.drop_duplicates("farm_id", keep="last").set_index("farm_id")
+        best = {str(farm_id): part for farm_id, part in fit.groupby("farm_id")}
+        for farm in fleet.farms:
+            facts = farms[farm.id].facts | _clock_facts(fitted, farm) | counted.get(farm.id, _UNCOUNTED)
+            if farm.signals.received_at is None:  # then the card's latency was assumed, not measured
+                facts |= {"latency_median_minutes": None, "latency_95_minutes": None}
+            facts |= {"unreadable_sources": unreadable.get(farm.id, 0)}
+            facts |= _best_fit(best.get(farm.id, fit.iloc[:0]), readiness.weather_fit)
+            tier, reason = judge(facts, readiness)
+            rows.append({"farm_id": farm.id, "assessed_at": at, "tier": tier, "reason": reason} | facts)
+    table = pd.DataFrame(rows).sort_values(["farm_id", "assessed_at"], ignore_index=True)
+    return _typed(table), pd.concat(fits, ignore_index=True).sort_values(
+        ["farm_id", "assessed_at", "rank", "of_farm", "weather_model", "weather_point"], ignore_index=True
+    )
+
+
+def _typed(table: pd.DataFrame) -> pd.DataFrame:
+    """Columns of nothing but missing values have a type too."""
+    numbers = [name for name in table if str(name).endswith(("_share", "_minutes", "_hours", "_days", "_correlation"))]
+    return table.astype(dict.fromkeys(numbers, "float64") | {"agrees": "boolean"})
+
+
+# --- what engines count -----------------------------------------------------------------------------------------------
+
+_UNCOUNTED: dict[str, Any] = {
+    "quarantined_rows_share": None,
+    "latency_median_minutes": None,
+    "latency_95_minutes": None,
+} | {f"{name}_rows_share": None for name in _LABELS}
+
+
+def _unreadable(*parsed: Table) -> dict[str, int]:
+    """Sources of each farm that could not be read: they stand as row 0."""
+    found: dict[str, int] = {}
+    for table in parsed:
+        counts = table.filter(table.source_row == 0).group_by("farm_id").agg(sources=lambda t: t.count()).to_pandas()
+        for farm_id, sources in counts.itertuples(index=False, name=None):
+            found[farm_id] = found.get(farm_id, 0) + int(sources)
+    return found
+
+
+def _counted(
+    timed: Table, signals: Table, times: list[pd.Timestamp], settings: ReadinessSettings
+) -> Iterator[dict[str, dict[str, float | None]]]:
+    """For each time, shares of rows and latency by farm; each table is read once for all times."""
+    import ibis
+
+    # What becomes of a row that a clock change doubled is settled by rows that come later: such rows are left out.
+    settled = timed.filter(
+        ~timed.retimed.fill_null(False), timed.reason.isnull() | (timed.reason != "conflicting_stamp")
+    )
+    wait = (settled.arrived_at.epoch_seconds() - settled.valid_at.epoch_seconds() - settled.cadence) / 60
+    first = settled.status.isin(["kept", "superseded"]) & (settled.version == 0)
+    asked: dict[str, Any] = {}
+    labelled: dict[str, Any] = {}
+    for number, at in enumerate(times):
+        moment = ibis.literal(at.tz_localize(None).to_pydatetime(), "timestamp")
+        # A row without any time could always be known, as in `time_signals`.
+        known = settled.available_at.isnull() | (settled.available_at <= moment)
+        fresh = first & known & (settled.valid_at > moment - ibis.interval(minutes=round(settings.latency_days * 1440)))
+        asked |= {
+            f"rows_{number}": known.sum(),
+            f"quarantined_{number}": (known & (settled.status == "quarantined")).sum(),
+            f"median_{number}": wait.quantile(0.5, where=fresh),
+            f"late_{number}": wait.quantile(0.95, where=fresh),
+        }
+        there = signals.available_at <= moment
+        labelled[f"rows_{number}"] = there.sum()
+        labelled |= {f"{name}_{number}": (there & signals.label.isin(of)).sum() for name, of in _LABELS.items()}
+    rows = settled.group_by("farm_id").agg(**asked).to_pandas().set_index("farm_id")
+    labels = signals.group_by("farm_id").agg(**labelled).to_pandas().set_index("farm_id").reindex(rows.index)
+    for number in range(len(times)):
+        yield {
+            str(farm_id): {
+                "quarantined_rows_share": _share(own[f"quarantined_{number}"], own[f"rows_{number}"]),
+                "latency_median_minutes": _rounded(own[f"median_{number}"], 2),
+                "latency_95_minutes": _rounded(own[f"late_{number}"], 2),
+            }
+            | {
+                f"{name}_rows_share": _share(labels[f"{name}_{number}"][farm_id], labels[f"rows_{number}"][farm_id])
+                for name in _LABELS
+            }
+            for farm_id, own in rows.iterrows()
+        }
+
+
+def _share(part: Any, of: Any) -> float | None:
+    return None if pd.isna(of) or not of else round(float(part) / float(of), 6)
+
+
+def _rounded(value: Any, digits: int) -> float | None:
+    return None if value is None or not math.isfinite(value) else round(float(value), digits)
+
+
+def _clock_facts(fitted: pd.DataFrame, farm: Farm) -> dict[str, Any]:
+    if farm.id not in fitted.index:
+        return {"reading": "", "offset_minutes": None, "agrees": None}
+    own = fitted.loc[farm.id].to_dict()
+    return {
+        "reading": own["reading"],
+        "offset_minutes": round(own["offset_minutes"], 1),
+        "agrees": bool(own["agrees"]),
+    }
+
+
+# --- one farm ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class _History:
+    """A farm's facts, and its hours in the window that is compared: whole numbers, `_MISSING` where not known."""
+
+    farm: Farm
+    facts: dict[str, Any]
+    power: Wholes
+    wind: dict[tuple[str, str], Wholes] = field(default_factory=dict)
+
+
+def _histories(
+    observations: pd.DataFrame, weather: pd.DataFrame, fleet: Fleet, at: pd.Timestamp, settings: ReadinessSettings
+) -> dict[str, _History]:
+    farms = observations[observations["entity_id"].isin([farm.id for farm in fleet.farms])]
+    newest = latest_versions(farms, at)
+    known = weather[weather["available_at"] <= at]
+    by_farm = {str(farm_id): part for farm_id, part in newest.groupby("entity_id")}
+    runs_by_farm = {str(farm_id): part for farm_id, part in known.groupby("farm_id")}
+    return {
+        farm.id: _history(
+            farm, by_farm.get(farm.id, newest.iloc[:0]), runs_by_farm.get(farm.id, known.iloc[:0]), at, settings
+        )
+        for farm in fleet.farms
+    }
+
+
+def _history(
+    farm: Farm, observations: pd.DataFrame, weather: pd.DataFrame, at: pd.Timestamp, settings: ReadinessSettings
+) -> _History:
+    fitting = settings.weather_fit
+    now = int(_minutes(pd.Series([at]))[0]) // _HOUR * _HOUR
+    window = round(fitting.window_days * 24)
+    # The finest that the farm has: what no cadence fits is not there.
+    finest = observations[observations["granularity_minutes"] == observations["granularity_minutes"].min()]
+    finest = finest.sort_values("valid_at")
+    step = int(finest["granularity_minutes"].iloc[0]) if len(finest) else _HOUR
+    start = _minutes(finest["valid_at"])
+    begin = min(int(start[0]) // _HOUR * _HOUR if len(start) else now, now - window * _HOUR)
+    grid = np.arange(begin, now, _HOUR, dtype=np.float64)
+    power = _hourly_power(start, (finest["power_kw"] / finest["available_capacity_kw"]).to_numpy(float), step, grid)
+    wind = {
+        key: _hourly_wind(part, grid + _HOUR / 2, fitting) for key, part in _points(weather, fitting.max_lead_hours)
+    }
+    either = np.any([~np.isnan(series) for series in wind.values()], axis=0) if wind else np.zeros(len(grid), bool)
+    paired = int((either & ~np.isnan(power)).sum())
+    facts = _production_facts(start, finest["coverage_share"].to_numpy(float), step, at, settings)
+    facts |= {"learnable_days": round(paired / 24, 2)} | _weather_facts(farm, weather, at)
+    return _History(
+        farm,
+        facts,
+        _whole(power[-window:], _SCALE_POWER),
+        {key: _whole(series[-window:], _SCALE_WIND) for key, series in wind.items()},
+    )
+
+
+def _minutes(times: pd.Series) -> Floats:
+    """Minutes since 1970 of UTC times."""
+    return np.asarray(times.dt.tz_localize(None).to_numpy().astype("datetime64[m]").astype("int64"), dtype=np.float64)
+
+
+def _whole(series: Floats, scale: int) -> Wholes:
+    return np.where(np.isnan(series), _MISSING, np.clip(np.round(series * scale), -_LARGEST, _LARGEST)).astype(np.int16)
+
+
+def _hourly_power(start: Floats, share: Floats, step: int, grid: Floats) -> Floats:
+    """Mean share of capacity of each hour of the grid; missing where nothing was observed."""
+    if not len(start):
+        return np.full(len(grid), np.nan)
+    parts = max(1, step // _HOUR)  # an interval longer than an hour fills all of its hours
+    at = (start[:, None] + np.arange(parts) * _HOUR).ravel()
+    value = np.repeat(share, parts)
+    hour = ((at - grid[0]) // _HOUR).astype(np.int64)
+    inside = (hour >= 0) & (hour < len(grid))
+    total = np.bincount(hour[inside], weights=value[inside], minlength=len(grid))
+    count = np.bincount(hour[inside], minlength=len(grid))
+    mean: Floats = np.divide(total, count, out=np.full(len(grid), np.nan), where=count > 0)
+    return mean
+
+
+def _points(weather: pd.DataFrame, max_lead_hours: float) -> Iterator[tuple[tuple[str, str], pd.DataFrame]]:
+    """The wind of each model and point: per valid time, of the newest run that is not too old."""
+    near = weather[weather["valid_at"] - weather["run_at"] <= pd.Timedelta(hours=max_lead_hours)]
+    near = near.sort_values(["run_at", "available_at"], kind="stable")
+    near = near.drop_duplicates(["weather_model", "weather_point", "valid_at"], keep="last").sort_values("valid_at")
+    for (model, point), part in near.groupby(["weather_model", "weather_point"]):
+        yield (str(model), str(point)), part
+
+
+def _hourly_wind(part: pd.DataFrame, middles: Floats, fitting: WeatherFitting) -> Floats:
+    """Wind speed at 100 m in the middle of each hour; linear, not beyond what is known nor across longer gaps."""
+    known_at, speed = _minutes(part["valid_at"]), part["wind_speed_100m_ms"].to_numpy(float)
+    found = np.interp(middles, known_at, speed, left=np.nan, right=np.nan)
+    after = np.searchsorted(known_at, middles).clip(1, max(len(known_at) - 1, 1))
+    if len(known_at) > 1:
+        found[known_at[after] - known_at[after - 1] > fitting.max_gap_hours * _HOUR] = np.nan
+    return np.asarray(found, dtype=np.float64)
+
+
+def _production_facts(
+    start: Floats, coverage: Floats, step: int, at: pd.Timestamp, settings: ReadinessSettings
+) -> dict[str, Any]:
+    if not len(start):
+        nothing = dict.fromkeys(["coverage_share", "longest_gap_hours", "silent_hours"], None)
+        return {"history_days": 0.0, "gaps": 0} | nothing
+    gaps = (np.diff(start) - step) / _HOUR
+    end = start[-1] + step
+    return {
+        "history_days": round((end - start[0]) / _MINUTES_PER_DAY, 2),
+        "gaps": int((gaps >= settings.gap_hours).sum()),
+        # Intervals without any reading have no row: they count as nought.
+        "coverage_share": round(float(np.sum(np.round(coverage, 9))) / ((end - start[0]) / step), 6),
+        "longest_gap_hours": round(float(gaps.max(initial=0.0)), 2),
+        "silent_hours": round((_minutes(pd.Series([at]))[0] - end) / _HOUR, 2),
+    }
+
+
+def _weather_facts(farm: Farm, weather: pd.DataFrame, at: pd.Timestamp) -> dict[str, Any]:
+    """How far back the weather reaches, and how many runs between the first and now never came."""
+    label = PERFECT_WEATHER if farm.perfect_weather else FORECAST_WEATHER
+    if weather.empty:
+        return {"weather_days": 0.0, "missing_runs": 0, "weather": label}
+    missing = 0
+    every = {source.model: source for source in farm.weather if source.kind == "forecast"}
+    for (model, _), runs in weather.groupby(["weather_model", "weather_point"])["run_at"]:
+        if model in every:
+            step, delay = (pd.Timedelta(minutes=getattr(every[str(model)], name)) for name in _RUN_TIMES)
+            seen = runs.drop_duplicates()
+            # A run that may still come is not missing.
+            last = max(at - delay, seen.max())
+            missing += max(0, int((last - seen.min()) // step) + 1 - len(seen))
+    first = weather["valid_at"].min()
+    days = (min(weather["valid_at"].max(), at) - first) / pd.Timedelta(days=1)
+    return {"weather_days": round(max(0.0, days), 2), "missing_runs": missing, "weather": label}
+
+
+_RUN_TIMES = ("run_every_minutes", "delay_minutes")
+
+
+# --- points against farms ---------------------------------------------------------------------------------------------
+
+
+def _compare(farms: Mapping[str, _History], at: pd.Timestamp, fitting: WeatherFitting) -> pd.DataFrame:
+    """Own points and the best of the others', per farm (contract `WeatherFit`)."""
+    members = list(farms.values())
+    points = [(number, key) for number, member in enumerate(members) for key in member.wind]
+    hours = len(members[0].power)
+    power = np.stack([member.power for member in members], axis=1)
+    wind = (
+        np.stack([members[number].wind[key] for number, key in points], axis=1)
+        if points
+        else np.zeros((hours, 0), np.int16)
+    )
+    counts, correlations = _correlations(power, wind)
+    owner = np.array([number for number, _ in points], dtype=np.int64)
+    rows: list[dict[str, Any]] = []
+    for number, member in enumerate(members):
+        enough = (counts[number] >= fitting.min_hours) & ~np.isnan(correlations[number])
+        judged = np.where(enough, correlations[number], -np.inf)
+        mine = np.flatnonzero(owner == number)
+        others = np.flatnonzero((owner != number) & enough)
+        # Best first; of equals the first by name of farm, so that the order of cards does not matter.
+        ranked = sorted(others, key=lambda place: (-judged[place], members[owner[place]].farm.id, points[place][1]))
+        best = max(mine, key=lambda place: judged[place], default=None)
+        for place in [*mine, *ranked[: fitting.others]]:
+            of, (model, point) = members[owner[place]], points[place][1]
+            own = owner[place] == number
+            apart = member.farm.distance_km(of.farm)
+            versus = None if own or best is None else _better_months(power[:, number], wind[:, place], wind[:, best])
+            rows.append(
+                {
+                    "farm_id": member.farm.id,
+                    "assessed_at": at,
+                    "weather_model": model,
+                    "weather_point": point,
+                    "of_farm": of.farm.id,
+                    "distance_km": np.nan if apart is None else round(apart, 1),
+                    "correlation": correlations[number, place] if enough[place] else np.nan,
+                    "hours": int(counts[number, place]),
+                    "rank": int((judged > judged[place]).sum()) + 1,
+                    "better_months_share": versus,
+                }
+            )
+    columns = [
+        "farm_id", "assessed_at", "weather_model", "weather_point", "of_farm", "distance_km", "correlation", "hours", "rank",
+        "better_months_share",
+    ]  # fmt: skip
+    table = pd.DataFrame(rows, columns=columns)
+    table["assessed_at"] = pd.to_datetime(table["assessed_at"], utc=True).astype("datetime64[us, UTC]")
+    return table.astype(
+        {"distance_km": "float64", "correlation": "float64", "better_months_share": "float64", "hours": "int64"}
+        | {"rank": "int64"}
+        | dict.fromkeys(["farm_id", "weather_model", "weather_point", "of_farm"], "str")
+    )
+
+
+def _correlations(power: Wholes, wind: Wholes) -> tuple[NDArray[np.int64], Floats]:
+    """Hours known to both, and Pearson's correlation over them, of every farm (rows) with every point (columns).
+
+    Sums are of whole numbers below 2^53, so they are exact and do not depend on how a machine multiplies matrices.
+    """
+    counts = np.zeros((power.shape[1], wind.shape[1]), dtype=np.int64)
+    found = np.full(counts.shape, np.nan)
+    there, value = _known(power)
+    for left in range(0, wind.shape[1], _BLOCK):
+        block = slice(left, left + _BLOCK)
+        blows, speed = _known(wind[:, block])
+        n, x, y = there.T @ blows, value.T @ blows, there.T @ speed
+        xx, yy, xy = (value * value).T @ blows, there.T @ (speed * speed), value.T @ speed
+        counts[:, block] = n.astype(np.int64)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            both = (n * xy - x * y) / np.sqrt((n * xx - x * x) * (n * yy - y * y))
+        found[:, block] = np.where(np.isfinite(both), np.round(both, 6), np.nan)
+    return counts, found
+
+
+def _known(values: Wholes) -> tuple[Floats, Floats]:
+    there = values != _MISSING
+    return there.astype(np.float64), np.where(there, values, 0).astype(np.float64)
+
+
+def _better_months(power: Wholes, other: Wholes, own: Wholes) -> float | None:
+    """Share of the months in which the other point fits better than the own one, on the hours known to all."""
+    known = (power != _MISSING) & (other != _MISSING) & (own != _MISSING)
+    better, months = 0, 0
+    # From the newest month backwards: the oldest may be short.
+    for end in range(len(power), 0, -_MONTH_HOURS):
+        rows = slice(max(0, end - _MONTH_HOURS), end)
+        use = known[rows]
+        if use.sum() < _MIN_MONTH_HOURS:
+            continue
+        columns = np.stack([other[rows][use], own[rows][use]], axis=1)
+        _, fits = _correlations(power[rows][use][:, None], columns)
+        if not np.isnan(fits).any():
+            months += 1
+            better += int(fits[0, 0] > fits[0, 1])
+    return round(better / months, 6) if months else None
+
+
+def _best_fit(fit: pd.DataFrame, fitting: WeatherFitting) -> dict[str, Any]:
+    """The best of the farm's own points, the best of all others', and whether that is too good to be chance."""
+    own = fit[fit["of_farm"] == fit["farm_id"]].dropna(subset="correlation")
+    others = fit[fit["of_farm"] != fit["farm_id"]].dropna(subset="correlation")
+    mine = None if own.empty else own.sort_values("rank", kind="stable").iloc[0]
+    best = None if others.empty else others.sort_values("rank", kind="stable").iloc[0]
+    wrong = (
+        mine is not None
+        and best is not None
+        and best["correlation"] - mine["correlation"] >= fitting.margin
+        and best["better_months_share"] >= fitting.better_months_share
+    )
+    return {
+        "best_point": "" if mine is None else f"{mine['weather_model']}/{mine['weather_point']}",
+        "best_correlation": None if mine is None else float(mine["correlation"]),
+        "other_farm": "" if best is None else best["of_farm"],
+        "other_correlation": None if best is None else float(best["correlation"]),
+        "wrong_point": bool(wrong),
+    }
+
+
+# --- the verdict ------------------------------------------------------------------------------------------------------
+
+
+def judge(facts: Mapping[str, Any], readiness: ReadinessSettings) -> tuple[Tier, str]:
+    """The tier that these facts of a farm allow, and why, in words that name number and threshold.
+
+    Args:
+        facts: the columns of `Readiness` but its key, tier and reason.
+        readiness: the thresholds.
+    """
+    why_none = _why_none(facts, readiness)
+    if why_none:
+        return "none", why_none + _wrong_point(facts)
+    days = facts["learnable_days"]
+    earned: Tier = next(tier for tier in reversed(TIERS) if days >= readiness.tier_days.of(tier))
+    limits = _limits(facts, readiness)
+    tier: Tier = "physical" if limits else earned
+    if limits:
+        reason = "; ".join(limits)
+    elif tier == "local":
+        reason = f"{days:.1f} days with power and weather; a model of its own needs {readiness.tier_days.local:g}"
+    else:
+        following = TIERS[TIERS.index(tier) + 1]
+        reason = f"{days:.1f} days with power and weather; tier {following} needs {readiness.tier_days.of(following):g}"
+    return tier, reason + _wrong_point(facts)
+
+
+def _why_none(facts: Mapping[str, Any], readiness: ReadinessSettings) -> str:
+    unread = facts["unreadable_sources"]
+    aside = f"; {unread} of its sources cannot be read: see data_quality" if unread else ""
+    if not facts["history_days"]:
+        return f"no power is known yet{aside}"
+    if not facts["weather_days"]:
+        return f"no weather is known yet{aside}"
+    days, least = facts["learnable_days"], readiness.tier_days.physical
+    if days < least:
+        return f"{days:.1f} days with power and weather; a power curve needs {least:g}{aside}"
+    fit, needed = facts["best_correlation"], readiness.weather_fit.min_correlation
+    if fit is not None and fit < needed:
+        return f"its weather does not explain its power: correlation {fit:.2f}, at least {needed:g} is needed{aside}"
+    return ""
+
+
+def _limits(facts: Mapping[str, Any], readiness: ReadinessSettings) -> list[str]:
+    """What a learned model would learn wrongly."""
+    found = []
+    off, most = facts["offset_minutes"], readiness.max_misalignment_minutes
+    if off is not None and abs(off) >= most:
+        found.append(f"its clock is {abs(off):.0f} minutes off, a learned model allows less than {most:g}")
+    held = sum(facts[f"{name}_rows_share"] or 0.0 for name in _LABELS)
+    if held > readiness.max_held_back_share:
+        found.append(
+            f"{held:.0%} of its rows are stopped, curtailed or iced, a learned model allows {readiness.max_held_back_share:.0%}"
+        )
+    aside = facts["quarantined_rows_share"] or 0.0
+    if aside > readiness.max_quarantined_share:
+        found.append(
+            f"{aside:.0%} of its rows cannot be used, a learned model allows {readiness.max_quarantined_share:.0%}"
+        )
+    return found
+
+
+def _wrong_point(facts: Mapping[str, Any]) -> str:
+    if not facts["wrong_point"]:
+        return ""
+    return (
+        f"; the weather of '{facts['other_farm']}' explains its power better ({facts['other_correlation']:.2f}) than its own "
+        f"({facts['best_correlation']:.2f}): is its point right?"
+    )

@@ -1,0 +1,1 @@
+"""Text of raw files becomes numbers and times."""

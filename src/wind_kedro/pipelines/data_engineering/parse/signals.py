@@ -1,0 +1,171 @@
+"""The signals' text becomes numbers and times, by the cards; what cannot be read says so."""
+
+from __future__ import annotations
+
+from functools import reduce
+from typing import Any
+
+import pandas as pd
+
+from wind_kedro.cards import SHARE, SIGNAL_UNITS, Fleet
+from wind_kedro.pipelines.data_engineering.parse.text import (
+    conversions,
+    first_fault,
+    has_text,
+    instant,
+    minus_minutes,
+    numbers,
+    quoted,
+    wall_and_offset,
+)
+from wind_kedro.pipelines.data_engineering.settings import DataEngineering
+from wind_kedro.pipelines.data_engineering.tables import Table, local_offsets
+
+SIGNALS = tuple(SIGNAL_UNITS)
+READINGS = ("as_stamped", "wall_clock_is_utc", "wall_clock_is_local")
+
+#: Sentinels are compared as published, often in single precision, which keeps seven digits.
+_SINGLE_PRECISION = 1e-6
+
+
+def parse_signals(signals_raw: Table, fleet: Fleet, data_engineering: DataEngineering) -> Table:
+    """Read the signals' text by the cards: units, sentinels, ranges, and the three ways to read a stamp.
+
+    One row per row of a source, and one with number 0 per source that could not be read (reason ``source_unreadable``).
+    Signals are in the house's units; a value that is a sentinel or out of range is null and ``<signal>_fault`` says
+    ``sentinel`` or ``out_of_range``; ``<signal>_outside`` keeps the latter. Times are UTC without zone: ``as_stamped``,
+    ``wall_clock_is_utc`` and ``wall_clock_is_local`` are the start of the interval by that reading of the stamp.
+    ``reason`` and ``detail`` are null in good rows, else the first of ``ragged``, ``unknown_turbine``, ``bad_stamp``,
+    ``unparseable``.
+
+    Args:
+        signals_raw: contract `SignalsRaw`.
+        fleet: the cards.
+        data_engineering: the room's parameters.
+    """
+    import ibis
+
+    farms = pd.DataFrame(
+        {
+            "farm_id": farm.id,
+            "time_zone": farm.time_zone,
+            "power_is_share": farm.signals.columns["power_kw"].unit == SHARE,
+            "ahead": 60 * farm.signals.clock_ahead_minutes
+            + (farm.signals.cadence_seconds if farm.signals.stamps == "interval_end" else 0),
+            **conversions({name: column.unit for name, column in farm.signals.columns.items()}, SIGNAL_UNITS),
+        }
+        for farm in fleet.farms
+    )
+    turbines = pd.DataFrame(
+        {"farm_id": farm.id, "turbine_id": turbine.id, "rated_power_kw": turbine.rated_power_kw}
+        for farm in fleet.farms
+        for turbine in farm.turbines
+    )
+    rows = signals_raw.mutate(turbine_id=signals_raw.turbine_id.strip())
+    rows = rows.inner_join(ibis.memtable(farms), "farm_id").left_join(
+        ibis.memtable(turbines), ["farm_id", "turbine_id"]
+    )
+    rows = rows.drop("farm_id_right", "turbine_id_right")
+
+    wall, stamped_minutes = wall_and_offset(rows.timestamp)
+    rows = rows.mutate(wall=wall, stamped_minutes=stamped_minutes, received=instant(rows.received_at))
+    offsets = ibis.memtable(local_offsets(farm.time_zone for farm in fleet.farms))
+    rows = rows.mutate(wall_month=(rows.wall.year() * 12 + rows.wall.month()).cast("int64"))
+    rows = rows.left_join(
+        offsets,
+        [
+            rows.time_zone == offsets.time_zone,
+            rows.wall_month == offsets.wall_month,
+            rows.wall >= offsets.wall_from,
+            rows.wall < offsets.wall_until,
+        ],
+    )
+    start = rows.wall - rows.ahead.as_interval("s")
+    rows = rows.mutate(
+        as_stamped=minus_minutes(start, rows.stamped_minutes.fill_null(0)),
+        wall_clock_is_utc=start,
+        wall_clock_is_local=minus_minutes(start, rows.local_minutes),
+    )
+
+    rows = numbers(rows, SIGNALS, data_engineering.missing_values)
+    rows = rows.mutate(power_kw=rows.power_kw * ibis.ifelse(rows.power_is_share, rows.rated_power_kw, 1.0))
+    rows = range_faults(rows, fleet, data_engineering)
+    reason, detail = first_fault(
+        [
+            (rows.source_row == 0, "source_unreadable", rows.fault),
+            (rows.fault.notnull(), "ragged", rows.fault),
+            (
+                rows.rated_power_kw.isnull(),
+                "unknown_turbine",
+                quoted("turbine", rows.turbine_id, "is on no card of the farm"),
+            ),
+            (
+                rows.wall.isnull() | rows.local_minutes.isnull(),
+                "bad_stamp",
+                quoted("stamp", rows.timestamp, "is not ISO 8601 (2015-01-31T23:50:00+01:00)"),
+            ),
+            (
+                rows.received.isnull() & has_text(rows.received_at, data_engineering.missing_values),
+                "bad_stamp",
+                quoted("arrival", rows.received_at, "is not ISO 8601"),
+            ),
+            *[
+                (rows[f"{name}_bad"], "unparseable", quoted(name, rows[f"{name}_text"], "is not a number"))
+                for name in SIGNALS
+            ],
+        ]
+    )
+    return rows.select(
+        "farm_id",
+        "turbine_id",
+        "source_file",
+        "source_row",
+        received_at=rows.received,
+        **{reading: rows[reading] for reading in READINGS},
+        **{name: rows[name] for name in SIGNALS},
+        **{f"{name}_{of}": rows[f"{name}_{of}"] for name in SIGNALS for of in ("fault", "outside")},
+        reason=reason,
+        detail=detail,
+    )
+
+
+def range_faults(rows: Table, fleet: Fleet, data_engineering: DataEngineering) -> Table:
+    """Null sentinels and values out of range, and say so in ``<signal>_fault``; ``<signal>_outside`` keeps the latter."""
+    import ibis
+
+    columns: dict[str, Any] = {}
+    nothing = ibis.null("float64")
+    for name in SIGNALS:
+        sentinels = [
+            (rows.farm_id == farm.id)
+            & ((rows[f"{name}_source"] - value).abs() <= _SINGLE_PRECISION * max(abs(value), 1.0))
+            for farm in fleet.farms
+            for value in farm.signals.sentinels.get(name, [])
+        ]
+        strikes = [(reduce(lambda a, b: a | b, sentinels), "sentinel")] if sentinels else []
+        if name in data_engineering.signal_ranges:
+            low, high = data_engineering.signal_ranges[name]
+            scale: Any = rows.rated_power_kw if name == "power_kw" else ibis.literal(1.0)
+            strikes.append(((rows[name] < low * scale) | (rows[name] > high * scale), "out_of_range"))
+        if not strikes:
+            columns |= {f"{name}_fault": ibis.null("string"), f"{name}_outside": nothing}
+            continue
+        # By the comparisons themselves: a value costs half as much as by what is said of it.
+        columns[f"{name}_fault"] = ibis.cases(*strikes)
+        columns[f"{name}_outside"] = ibis.cases(
+            *((struck, rows[name] if said == "out_of_range" else nothing) for struck, said in strikes), else_=nothing
+        )
+        columns[name] = ibis.cases(*((struck, nothing) for struck, _ in strikes), else_=rows[name])
+    return rows.mutate(**columns)
+
+
+def arrivals(parsed_signals: Table, fleet: Fleet) -> Table:
+    """Good rows with ``arrived``: when they were here for sure, whichever reading is right."""
+    import ibis
+
+    waits = pd.DataFrame(
+        {"farm_id": farm.id, "wait": farm.signals.cadence_seconds + 60 * farm.latency_minutes} for farm in fleet.farms
+    )
+    rows = parsed_signals.filter(parsed_signals.reason.isnull()).inner_join(ibis.memtable(waits), "farm_id")
+    latest = ibis.greatest(*[rows[reading] for reading in READINGS]) + rows["wait"].as_interval("s")
+    return rows.mutate(arrived=ibis.coalesce(rows.received_at, latest)).drop("wait")

@@ -1,0 +1,125 @@
+"""The weather's text becomes numbers and times, by the cards; what cannot be read says so."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from wind_kedro.cards import WEATHER_QUANTITIES, WEATHER_UNITS, WIND_HEIGHTS_M, Fleet
+from wind_kedro.pipelines.data_engineering.parse.text import (
+    conversions,
+    first_fault,
+    has_text,
+    instant,
+    minus_minutes,
+    numbers,
+    quoted,
+)
+from wind_kedro.pipelines.data_engineering.settings import DataEngineering
+from wind_kedro.pipelines.data_engineering.tables import Table
+
+WEATHER = tuple(WEATHER_UNITS)
+
+
+def parse_weather(weather_raw: Table, fleet: Fleet, data_engineering: DataEngineering) -> Table:
+    """Read the weather's text by the cards.
+
+    One row per row of a source, and one with number 0 per source that could not be read (reason ``source_unreadable``),
+    in the house's units; times are UTC without zone, a stamp without offset is UTC. A value out of range is null.
+    ``run_at`` and ``available_at`` are null for an analysis; of a stitched series, ``run_at`` follows from ``valid_at``.
+    ``reason`` and ``detail`` are null in good rows, else the
+    first of ``ragged``, ``bad_stamp``, ``unparseable``, ``missing_wind``.
+
+    Args:
+        weather_raw: contract `WeatherRaw`.
+        fleet: the cards.
+        data_engineering: the room's parameters.
+    """
+    import ibis
+
+    # Typed whatever there is: farms that are only looked at have no weather.
+    types = dict.fromkeys(["farm_id", "weather_model", "weather_point"], "str") | {
+        "is_analysis": "bool",
+        "delay_minutes": "int64",
+        "run_every_minutes": "int64",
+        "first_step_minutes": "Int64",
+    }
+    types |= dict.fromkeys(conversions({}, WEATHER_UNITS), "float64")
+    sources = pd.DataFrame(
+        [
+            {
+                "farm_id": farm.id,
+                "weather_model": source.model,
+                "weather_point": source.point,
+                "is_analysis": source.kind == "analysis",
+                "delay_minutes": source.delay_minutes,
+                "run_every_minutes": source.run_every_minutes,
+                "first_step_minutes": source.first_step_minutes,
+                **conversions({name: column.unit for name, column in source.columns.items()}, WEATHER_UNITS),
+            }
+            for farm in fleet.farms
+            for source in farm.weather
+        ],
+        columns=list(types),
+    ).astype(types)
+    rows = weather_raw.inner_join(ibis.memtable(sources), ["farm_id", "weather_model", "weather_point"])
+    rows = rows.mutate(**{f"{name}_time": instant(rows[name]) for name in ("valid_at", "run_at", "available_at")})
+    # Of a series stitched together of runs, a time is of the newest run whose first step it has reached.
+    minute = rows.valid_at_time.epoch_seconds() // 60
+    into = (minute - rows.first_step_minutes) % rows.run_every_minutes + rows.first_step_minutes
+    stitched = rows.valid_at_time.truncate("m") - into.as_interval("m")
+    rows = rows.mutate(run_at_time=ibis.coalesce(rows.run_at_time, stitched))
+    rows = numbers(rows, WEATHER, data_engineering.missing_values)
+    rows = rows.mutate(
+        **{
+            name: ibis.ifelse(
+                rows[name].between(*data_engineering.weather_ranges[quantity]), rows[name], ibis.null("float64")
+            )
+            for name, quantity in WEATHER_QUANTITIES.items()
+            if quantity in data_engineering.weather_ranges
+        }
+    )
+    has_wind = ibis.or_(
+        *(
+            rows[f"wind_speed_{height}m_ms"].notnull()
+            | (rows[f"wind_u_{height}m_ms"].notnull() & rows[f"wind_v_{height}m_ms"].notnull())
+            for height in WIND_HEIGHTS_M
+        )
+    )
+    missing = data_engineering.missing_values
+    reason, detail = first_fault(
+        [
+            (rows.source_row == 0, "source_unreadable", rows.fault),
+            (rows.fault.notnull(), "ragged", rows.fault),
+            (rows.valid_at_time.isnull(), "bad_stamp", quoted("valid_at", rows.valid_at, "is not ISO 8601")),
+            (
+                rows.run_at_time.isnull() & ~rows.is_analysis,
+                "bad_stamp",
+                quoted("run_at", rows.run_at, "is not ISO 8601"),
+            ),
+            (
+                rows.available_at_time.isnull() & has_text(rows.available_at, missing),
+                "bad_stamp",
+                quoted("available_at", rows.available_at, "is not ISO 8601"),
+            ),
+            *[
+                (rows[f"{name}_bad"], "unparseable", quoted(name, rows[f"{name}_text"], "is not a number"))
+                for name in WEATHER
+            ],
+            (~has_wind, "missing_wind", ibis.literal("no wind at any height, or out of range")),
+        ]
+    )
+    arrival = ibis.coalesce(rows.available_at_time, minus_minutes(rows.run_at_time, -rows.delay_minutes))
+    return rows.select(
+        "farm_id",
+        "weather_model",
+        "weather_point",
+        "source_file",
+        "source_row",
+        "is_analysis",
+        run_at=ibis.ifelse(rows.is_analysis, ibis.null("timestamp"), rows.run_at_time),
+        available_at=ibis.ifelse(rows.is_analysis, ibis.null("timestamp"), arrival),
+        valid_at=rows.valid_at_time,
+        **{name: rows[name] for name in WEATHER},
+        reason=reason,
+        detail=detail,
+    )

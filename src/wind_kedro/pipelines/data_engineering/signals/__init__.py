@@ -1,0 +1,1 @@
+"""Turbine signals: implausible values, operating states, aggregation to observations."""

@@ -1,0 +1,358 @@
+"""Turbine signals become observations of farms and groups, with every version as it was known."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+from functools import reduce
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from wind_kedro.cards import Farm, Fleet, Group
+from wind_kedro.clock import Clock
+from wind_kedro.pipelines.data_engineering.settings import Aggregation, DataEngineering
+from wind_kedro.pipelines.data_engineering.signals.chunks import FARM, Chunk, near, plan
+from wind_kedro.pipelines.data_engineering.signals.operating_states import NOT_AVAILABLE
+from wind_kedro.pipelines.data_engineering.signals.rules import SPIKES_IN_TIME
+from wind_kedro.pipelines.data_engineering.tables import Table, exact, in_utc, microseconds
+
+_MINUTE = 60_000_000  # microseconds
+_KEY = ["entity_id", "granularity_minutes", "start"]
+#: No two observations are the same in these.
+_ORDER = ["entity_id", "granularity_minutes", "valid_at", "available_at"]
+_TIMES = ("valid_at", "available_at", "superseded_at", *(f"{name}_spiked_at" for name in SPIKES_IN_TIME))
+_COLUMNS = [
+    "entity_id", "granularity_minutes", "valid_at", "available_at", "power_kw", "available_capacity_kw", "metered_power_kw",
+    "wind_speed_ms", "coverage_share", "turbines", "stopped_share", "curtailed_share", "imputed_share",
+]  # fmt: skip
+
+
+def ill_fitting(fleet: Fleet) -> list[tuple[str, int, str]]:
+    """Entity, granularity and farm where the farm's cadence does not divide the granularity: no observation can be made."""
+    return [
+        (entity.id, minutes, farm.id)
+        for entity in _entities(fleet)
+        for minutes in fleet.granularities_minutes
+        for farm in fleet.farms_of(entity.id)
+        if minutes * 60 % farm.signals.cadence_seconds
+    ]
+
+
+def _entities(fleet: Fleet) -> list[Farm | Group]:
+    return [*fleet.farms, *fleet.groups]
+
+
+def aggregate_observations(
+    signals: Table, fleet: Fleet, clock: Clock, data_engineering: DataEngineering
+) -> pd.DataFrame:
+    """Sum turbines into entities, at every granularity that a product needs.
+
+    One row per entity, granularity, interval and version (contract `Observations`). An interval is first given out when
+    all its turbine intervals are in, or ``late_grace_minutes`` after its end with what is there; every row that comes
+    or changes later, and every spike found later, makes a new version at its time. Each version is made of the newest
+    versions of its rows at that time.
+
+    A turbine counts in an interval if it reported at least ``min_turbine_coverage_share`` of it; it was available if it reported
+    so much without a label of `NOT_AVAILABLE`. ``power_kw`` is the sum over available turbines of their mean power in the
+    rows without such a label, ``available_capacity_kw`` their rated power, ``turbines`` their number; ``metered_power_kw`` is
+    the sum over all turbines that count. An interval without an available turbine says nothing of the wind, and is
+    left out. ``coverage_share``, ``stopped_share`` and ``curtailed_share`` are of the expected turbine minutes.
+
+    A version with less coverage than ``min_coverage_share`` is left out, unless the interval before, or one at most
+    ``max_gap_minutes`` earlier, was known well enough by then: then the turbines that did not report are filled in with the
+    mean share of those that did, and ``imputed_share`` says how much of the capacity that is. `latest_versions` leaves such
+    intervals out of targets and actuals.
+
+    Args:
+        signals: contract `Signals`.
+        fleet: the cards.
+        clock: as of when.
+        data_engineering: the room's parameters.
+    """
+    settings = data_engineering.observations
+    members = _members(fleet)
+    most_rows = data_engineering.chunk_rows
+    spans = [Chunk(None, None)]
+    # Intervals begin and end with the days.
+    if signals.count().execute() > most_rows and _fits_days(fleet):
+        spans = [dataclasses.replace(chunk, names=None) for chunk in plan(signals, "valid_at", most_rows, FARM)]
+    names = pd.Index(sorted(members["entity_id"].unique()), dtype="str")
+    pieces: dict[str, list[pd.Series[Any]]] = {name: [] for name in _COLUMNS}
+    known = pd.DataFrame()
+    for span in dict.fromkeys(spans):
+        rows = near(signals, span, "valid_at", dt.timedelta()) if span.first else signals
+        frame = _observed(rows, members, clock, settings).rename(
+            columns={"start": "valid_at", "known_at": "available_at"}
+        )
+        frame, known = _filled(frame.astype({"granularity_minutes": "int64", "turbines": "int64"}), known, settings)
+        # Names by number, which take a quarter of the memory.
+        frame["entity_id"] = names.get_indexer(frame["entity_id"]).astype("int32")
+        for name in _COLUMNS:
+            pieces[name].append(frame[name].copy())
+    frame = _in_order(pieces)
+    return in_utc(frame.assign(entity_id=names.take(frame["entity_id"])), ["valid_at", "available_at"])
+
+
+def _in_order(pieces: dict[str, list[pd.Series[Any]]]) -> pd.DataFrame:
+    """The spans as one frame in order, column by column: the observations of years fit into memory twice, but not more often."""
+    keys = {name: pd.concat(pieces.pop(name), ignore_index=True) for name in _ORDER}
+    order = np.lexsort([keys[name].to_numpy() for name in reversed(_ORDER)])
+    columns = {name: keys.pop(name).take(order).array for name in _ORDER}
+    columns |= {name: pd.concat(pieces.pop(name)).take(order).array for name in list(pieces)}
+    return pd.DataFrame(columns, columns=_COLUMNS, copy=False)
+
+
+def _fits_days(fleet: Fleet) -> bool:
+    return all(24 * 60 % minutes == 0 for minutes in fleet.granularities_minutes)
+
+
+def _observed(signals: Table, members: pd.DataFrame, clock: Clock, settings: Aggregation) -> pd.DataFrame:
+    """All versions of the observations of some rows.
+
+    Nearly every interval has one version only: no row of it was revised, found to be a spike or late, or all were late and came
+    together, as they do when a farm's clock is calibrated for the first time. Those are summed by turbine, then by entity; for
+    the others every row is looked at once for every version of its interval.
+    """
+    import ibis
+
+    rows = signals.mutate(**{name: ibis.coalesce(signals[name], signals[f"{name}_spiked"]) for name in SPIKES_IN_TIME})
+    # A spike that was found when its row came was never in force.
+    rows = rows.filter(rows.power_kw.notnull() & ~(rows.power_kw_spiked_at <= rows.available_at).fill_null(False))
+    rows = rows.mutate(at=microseconds(rows, "valid_at"))
+    by_length = [_by_turbine(rows, minutes) for minutes in members["granularity_minutes"].unique()]
+    turbines = reduce(lambda one, other: one.union(other), by_length)
+    turbines = turbines.inner_join(ibis.memtable(members), ["farm_id", "turbine_id", "granularity_minutes"])
+    turbines = turbines.mutate(
+        seconds=turbines.rows * turbines.cadence,
+        available_seconds=(turbines.rows - turbines.stopped_rows - turbines.curtailed_rows) * turbines.cadence,
+        stopped_minutes=turbines.stopped_rows * turbines.cadence / 60,
+        curtailed_minutes=turbines.curtailed_rows * turbines.cadence / 60,
+    )
+    arrival = {
+        "changed": turbines.changed.sum(), "there": turbines.seconds.sum(),
+        "first": turbines["first"].min(), "last": turbines["last"].max(),
+    }  # fmt: skip
+    intervals = _by_entity(turbines, ["entity_id", "granularity_minutes", "slot"], settings, arrival)
+    intervals = intervals.mutate(
+        start=_start(intervals, intervals.granularity_minutes),
+        first=intervals["first"].cast("timestamp"), last=intervals["last"].cast("timestamp"),
+    )  # fmt: skip
+    intervals = _given_out(intervals, settings.late_grace_minutes)
+    late = intervals["last"] > _given_up(intervals, settings.late_grace_minutes)
+    apart = late & (intervals["first"] != intervals["last"])
+    intervals = intervals.mutate(
+        unsettled=(intervals.changed > 0) | apart,
+        # What was given up, and is there later, is known from then on.
+        known_at=ibis.greatest(intervals.given_out, intervals["first"]),
+    )
+    found = intervals.drop("changed", "there", "first", "last", "slot", "given_out").to_pandas()
+    settled = ~found["unsettled"] & (found["turbines"] > 0) & (found["known_at"] <= _as_of(clock))
+    frame: pd.DataFrame = found[settled].drop(columns=["unsettled", "expected_minutes"])
+    unsettled = found.loc[found["unsettled"], _KEY].reset_index(drop=True)
+    if unsettled.empty:
+        return frame
+    changed = _by_entity(_by_version(rows, unsettled, members, clock, settings), ["interval", "known_at"], settings)
+    changed = changed.filter(changed.turbines > 0).to_pandas().merge(unsettled, left_on="interval", right_index=True)
+    versions: list[pd.DataFrame] = [frame, changed[frame.columns]]
+    return pd.concat(versions, ignore_index=True)
+
+
+def _start(rows: Table, minutes: Any) -> Any:
+    """Start of an interval that is numbered since 1970."""
+    import ibis
+
+    return ibis.timestamp("1970-01-01 00:00:00") + (rows.slot * minutes * 60).as_interval("s")
+
+
+def _by_turbine(rows: Table, minutes: int) -> Table:
+    """One row per turbine and interval of this length: means of all rows, and how many of them changed later."""
+    import ibis
+
+    length = int(minutes) * _MINUTE
+    slot = rows["at"] // length
+    changes = [rows.superseded_at, *(rows[f"{name}_spiked_at"] for name in SPIKES_IN_TIME)]
+    changed = reduce(lambda one, other: one | other, [at.notnull() for at in changes])
+    stopped, curtailed = rows.label == "stopped", rows.label.isin(["curtailed", "derated"])
+    summed = rows.group_by("farm_id", "turbine_id", slot=slot).agg(
+        metered_kw=exact(rows.power_kw).mean(), power_kw=exact(rows.power_kw).mean(where=~(stopped | curtailed)),
+        wind_speed_ms=exact(rows.wind_speed_ms).mean(), rows=rows.count(), stopped_rows=rows.count(where=stopped),
+        curtailed_rows=rows.count(where=curtailed), first=rows.available_at.min(), last=rows.available_at.max(),
+        changed=rows.count(where=changed | (rows.version > 0)),
+    )  # fmt: skip
+    values = ("metered_kw", "power_kw", "wind_speed_ms")
+    return summed.mutate(
+        granularity_minutes=ibis.literal(int(minutes), "int64"),
+        **{name: summed[name].cast("float64") for name in values},
+    )
+
+
+def _by_version(
+    rows: Table, intervals: pd.DataFrame, members: pd.DataFrame, clock: Clock, settings: Aggregation
+) -> Table:
+    """One row per turbine, interval and version of an entity, of these intervals: ``interval`` is the place in ``intervals``."""
+    import ibis
+
+    # Rows are many, so they carry the number of their interval, and no more of it.
+    about = members[["entity_id", "granularity_minutes", "expected_minutes", "entity_kw"]].drop_duplicates()
+    about = intervals.assign(interval=intervals.index).merge(about, on=["entity_id", "granularity_minutes"])
+    farms = members[["entity_id", "granularity_minutes", "farm_id", "cadence"]].drop_duplicates()
+    behind = about.merge(farms, on=["entity_id", "granularity_minutes"])
+    seconds = (behind["start"] - pd.Timestamp(0)) // pd.Timedelta(seconds=1)
+    behind["slot"] = seconds // (behind["granularity_minutes"] * 60)
+    times = [name for name in _TIMES if name != "valid_at"]
+    picked = []
+    for minutes in sorted(behind["granularity_minutes"].unique().tolist()):
+        own = behind.loc[behind["granularity_minutes"] == minutes, ["farm_id", "slot", "interval", "cadence"]]
+        numbered = rows.mutate(slot=rows["at"] // (minutes * _MINUTE))
+        numbered = numbered.select("farm_id", "turbine_id", "slot", "version", "label", *SPIKES_IN_TIME, *times)
+        picked.append(numbered.inner_join(ibis.memtable(own), ["farm_id", "slot"]).drop("slot"))
+    rows = reduce(lambda one, other: one.union(other), picked)
+    rows = rows.mutate(**{name: rows[name].cast("timestamp") for name in times})
+    asked = ibis.memtable(about.drop(columns="entity_id"))
+    asked = asked.mutate(start=asked.start.cast("timestamp"))
+    known = _versions(rows, asked, clock, settings.late_grace_minutes).inner_join(rows, "interval")
+    in_force = (known.available_at <= known.known_at) & ~(known.superseded_at <= known.known_at).fill_null(False)
+    known = known.filter(in_force & ~(known.power_kw_spiked_at <= known.known_at).fill_null(False))
+    wind_off = (known.wind_speed_ms_spiked_at <= known.known_at).fill_null(False)
+    available = ~known.label.isin(NOT_AVAILABLE)
+    minutes = known.cadence / 60
+    nothing = ibis.null("float64")
+    turbines = known.group_by(["interval", "known_at", "farm_id", "turbine_id"]).agg(
+        metered_kw=exact(known.power_kw).mean().cast("float64"),
+        power_kw=exact(ibis.ifelse(available, known.power_kw, nothing)).mean().cast("float64"),
+        wind_speed_ms=exact(ibis.ifelse(wind_off, nothing, known.wind_speed_ms)).mean().cast("float64"),
+        seconds=known.cadence.sum(), available_seconds=ibis.ifelse(available, known.cadence, 0).sum(),
+        stopped_minutes=ibis.ifelse(known.label == "stopped", minutes, 0.0).sum(),
+        curtailed_minutes=ibis.ifelse(known.label.isin(["curtailed", "derated"]), minutes, 0.0).sum(),
+    )  # fmt: skip
+    rated = ibis.memtable(members[["farm_id", "turbine_id", "rated"]].drop_duplicates())
+    return turbines.inner_join(rated, ["farm_id", "turbine_id"]).inner_join(asked, "interval")
+
+
+def _by_entity(turbines: Table, key: list[str], settings: Aggregation, more: dict[str, Any] | None = None) -> Table:
+    """One row per entity and interval, or version of it: summed over the turbines that count, and ``more`` over all."""
+    import ibis
+
+    nothing = ibis.null("float64")
+    enough = settings.min_turbine_coverage_share * turbines.granularity_minutes * 60.0
+    counts, available = turbines.seconds >= enough, turbines.available_seconds >= enough
+
+    def counted(value: Any) -> Any:
+        return exact(ibis.ifelse(counts, value, nothing))
+
+    expected = turbines.expected_minutes.max()
+    return turbines.group_by(key).agg(
+        power_kw=exact(ibis.ifelse(available, turbines.power_kw, nothing)).sum().cast("float64"),
+        available_capacity_kw=exact(ibis.ifelse(available, turbines.rated, nothing)).sum().cast("float64"),
+        metered_power_kw=counted(turbines.metered_kw).sum().cast("float64"),
+        missing_kw=turbines.entity_kw.max() - counted(turbines.rated).sum().cast("float64"),
+        wind_speed_ms=counted(turbines.wind_speed_ms).mean().cast("float64"),
+        coverage_share=ibis.ifelse(counts, turbines.seconds, 0).sum() / 60 / expected,
+        turbines=available.cast("int64").sum(),
+        stopped_share=counted(turbines.stopped_minutes).sum().cast("float64") / expected,
+        curtailed_share=counted(turbines.curtailed_minutes).sum().cast("float64") / expected,
+        expected_minutes=expected,
+        **more or {},
+    )  # fmt: skip
+
+
+def _as_of(clock: Clock) -> pd.Timestamp:
+    return pd.Timestamp(clock.as_of).tz_localize(None)
+
+
+def _given_out(intervals: Table, late_grace_minutes: int) -> Table:
+    """Add when an interval is first given out: when all that is expected had come, or it was waited for long enough."""
+    import ibis
+
+    given_up = _given_up(intervals, late_grace_minutes)
+    complete = intervals.there >= intervals.expected_minutes * 60
+    return intervals.mutate(given_out=ibis.ifelse(complete, ibis.least(intervals["last"], given_up), given_up))
+
+
+def _given_up(intervals: Table, late_grace_minutes: int) -> Any:
+    """Until when an interval is waited for."""
+    import ibis
+
+    end = intervals.start + intervals.granularity_minutes.as_interval("m")
+    return end + ibis.interval(minutes=late_grace_minutes)
+
+
+def _versions(rows: Table, intervals: Table, clock: Clock, late_grace_minutes: int) -> Table:
+    """Every interval with the times (``known_at``) at which what is known of it changed, from when it is given out."""
+    # When every expected turbine interval had come for the first time. A superseded version whose successor lost its
+    # power counts as come: it was there.
+    first = rows.filter(rows.version == 0).group_by("interval").agg(
+        there=lambda t: t.cadence.sum(), last=lambda t: t.available_at.max()
+    )  # fmt: skip
+    first = first.inner_join(intervals, "interval")
+    first = _given_out(first, late_grace_minutes)
+    versions = first.select("interval", known_at=first.given_out)
+    changes = rows.inner_join(first.select("interval", "given_out"), "interval")
+    later = changes.select("interval", "given_out", known_at=changes.available_at)
+    for change in ("superseded_at", *(f"{name}_spiked_at" for name in SPIKES_IN_TIME)):
+        gone = changes.filter(changes[change].notnull())
+        later = later.union(gone.select("interval", "given_out", known_at=gone[change].cast(gone.available_at.type())))
+    versions = versions.union(later.filter(later.known_at > later.given_out).select("interval", "known_at")).distinct()
+    return versions.filter(versions.known_at <= _as_of(clock))
+
+
+def _filled(frame: pd.DataFrame, before: pd.DataFrame, settings: Aggregation) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Versions with coverage enough, and those without whose gap is short, filled in from the turbines that reported.
+
+    Args:
+        frame: versions of the intervals of a span.
+        before: since when the intervals before the span are known well enough, as returned for it; empty: there are none.
+        settings: of observations.
+
+    Returns:
+        The versions, and since when intervals are known well enough that are near enough to what follows.
+    """
+    good = frame["coverage_share"] >= settings.min_coverage_share
+    times = ["entity_id", "granularity_minutes", "valid_at"]
+    known_from = frame[good].groupby(times)["available_at"].min().rename("known_from").reset_index()
+    known_from = known_from if before.empty else pd.concat([before, known_from], ignore_index=True)
+    poor = frame[~good]
+    near = pd.Series(False, index=poor.index)
+    for minutes in sorted(poor["granularity_minutes"].unique().tolist()):
+        rows = poor[poor["granularity_minutes"] == minutes]
+        for back in range(minutes, settings.max_gap_minutes + 1, minutes):
+            earlier = rows[times].assign(valid_at=rows["valid_at"] - pd.Timedelta(minutes=back))
+            since = earlier.merge(known_from, on=times, how="left")["known_from"].to_numpy()
+            near.loc[rows.index] |= since <= rows["available_at"].to_numpy()
+    frame = frame[good | near.reindex(frame.index, fill_value=False)].reset_index(drop=True)
+    fill_kw = frame["missing_kw"].where(frame["coverage_share"] < settings.min_coverage_share, 0.0)
+    capacity = frame["available_capacity_kw"] + fill_kw
+    filled = frame.assign(
+        power_kw=frame["power_kw"].where(fill_kw == 0, frame["power_kw"] / frame["available_capacity_kw"] * capacity),
+        available_capacity_kw=capacity,
+        imputed_share=fill_kw / capacity,
+    )
+    gap = pd.Timedelta(minutes=settings.max_gap_minutes)
+    return filled, known_from[known_from["valid_at"] >= known_from["valid_at"].max() - gap]
+
+
+def _members(fleet: Fleet) -> pd.DataFrame:
+    """One row per entity, granularity and turbine behind it."""
+    without = {(entity, minutes) for entity, minutes, _ in ill_fitting(fleet)}
+    rows: list[dict[str, Any]] = [
+        {
+            "entity_id": entity.id,
+            "granularity_minutes": minutes,
+            "expected_minutes": minutes * sum(len(farm.turbines) for farm in fleet.farms_of(entity.id)),
+            "entity_kw": sum(unit.rated_power_kw for farm in fleet.farms_of(entity.id) for unit in farm.turbines),
+            "farm_id": farm.id,
+            "turbine_id": turbine.id,
+            "cadence": farm.signals.cadence_seconds,
+            "rated": turbine.rated_power_kw,
+        }
+        for entity in _entities(fleet)
+        for minutes in fleet.granularities_minutes
+        if (entity.id, minutes) not in without
+        for farm in fleet.farms_of(entity.id)
+        for turbine in farm.turbines
+    ]
+    kinds = {"entity_id": "str", "farm_id": "str", "turbine_id": "str", "rated": "float64", "entity_kw": "float64"}
+    counts = dict.fromkeys(["granularity_minutes", "expected_minutes", "cadence"], "int64")
+    return pd.DataFrame(rows, columns=[*kinds, *counts]).astype(kinds | counts)

@@ -1,0 +1,249 @@
+"""What a point off the power curve is: stopped, curtailed, derated, iced, or just off. Fixed when the row arrives."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from wind_kedro.cards import Fleet
+from wind_kedro.pipelines.data_engineering.parse.enums import listed, said
+from wind_kedro.pipelines.data_engineering.parse.signals import SIGNALS
+from wind_kedro.pipelines.data_engineering.settings import DataEngineering, Labels
+from wind_kedro.pipelines.data_engineering.signals.chunks import FARM, Chunk, Chunks, is_inside, near, plan
+from wind_kedro.pipelines.data_engineering.signals.rules import (
+    SPIKES_IN_TIME,
+    as_first_known,
+    by_cadence,
+    numbers_of_farms,
+    turbines_of,
+)
+from wind_kedro.pipelines.data_engineering.signals.windows import Looks
+from wind_kedro.pipelines.data_engineering.tables import Table, held, microseconds, naive, zoned
+
+#: With these a turbine could not give what the wind offered: by order or by fault, not by weather.
+NOT_AVAILABLE = ("stopped", "curtailed", "derated")
+#: So many rows are the fewest that can be level.
+_LEVEL_ROWS = 3
+LABELS = ("", *NOT_AVAILABLE, "iced", "off_curve")
+
+
+def judge_signals(
+    timed_signals: Table, power_curve: pd.DataFrame, fleet: Fleet, data_engineering: DataEngineering
+) -> Table | Chunks:
+    """Say what each point off the power curve is, and give the signals out.
+
+    One row per source row that counts (contract `Signals`), superseded versions included. ``label`` is by the newest curve
+    fitted when the row became available, and by rows that were there by then: it never changes. It is empty on the curve, and
+    where there is no curve or no wind speed; else the first that holds of
+
+    - ``curtailed``: makes nothing although the wind would do, and so do all turbines of the farm;
+    - ``stopped``: blades feathered in wind that would do, or makes nothing in such wind for ``stopped_minutes``;
+    - ``derated``: below the curve, power held level for ``derated_minutes``;
+    - ``curtailed``: below the curve, power held level for ``flat_minutes``, or blades pitched below rated power;
+    - ``iced``: below the curve for ``iced_minutes``, in frost, blades as they should be;
+    - ``off_curve``: below or above it, and none of these.
+
+    Only a turbine's first versions have a past to be judged by; what needs one is not said of revisions.
+
+    More rows than ``chunk_rows`` are given as chunks of farms and days, to be worked one by one: the same rows in all.
+
+    Args:
+        timed_signals: see `time_signals`.
+        power_curve: contract `PowerCurve`.
+        fleet: the cards.
+        data_engineering: the room's parameters.
+    """
+    rows = timed_signals.filter(timed_signals.status.isin(["kept", "superseded"]))
+    curves = _curves(power_curve, data_engineering.power_curve.bin_width_ms)
+    if rows.count().execute() <= data_engineering.chunk_rows:
+        return _given_out(_judged(rows, curves, fleet, data_engineering), rows)
+    margin = _looks_back(fleet, data_engineering.labels)
+
+    def worked(chunk: Chunk) -> Table:
+        own = near(rows, chunk, "valid_at", margin)
+        span = own.agg(first=own.available_at.min(), last=own.available_at.max()).to_pandas().iloc[0]
+        # Of the curves of years, a chunk needs one or two.
+        there = (curves["until"] > span["first"]) & (curves["fitted_at"] <= span["last"])
+        judged = _judged(own, curves[there], fleet, data_engineering)
+        return _given_out(judged.filter(is_inside(judged, chunk, "valid_at")), own)
+
+    return Chunks(plan(rows, "valid_at", data_engineering.chunk_rows, FARM), worked)
+
+
+def _looks_back(fleet: Fleet, settings: Labels) -> dt.timedelta:
+    """How far before a row its label looks."""
+    longest = max(farm.signals.cadence_seconds for farm in fleet.farms)
+    minutes = max(settings.stopped_minutes, settings.derated_minutes, settings.flat_minutes, settings.iced_minutes)
+    return dt.timedelta(seconds=max(minutes * 60, _LEVEL_ROWS * longest))
+
+
+def _judged(rows: Table, curves: pd.DataFrame, fleet: Fleet, data_engineering: DataEngineering) -> Table:
+    import ibis
+
+    turbines = turbines_of(fleet)
+    numbers = numbers_of_farms(fleet)
+    turbines["farm"] = turbines["farm_id"].map(numbers).astype("int64")
+    curves = curves.assign(farm=curves["farm_id"].map(numbers).astype("int64")).drop(columns="farm_id")
+    rows = rows.inner_join(ibis.memtable(turbines), ["farm_id", "turbine_id"])
+    # Sorting costs by the width of a row: what is judged is sorted without all else, and only what is labelled is joined back.
+    values = {f"{name}_first": as_first_known(rows, name) for name in SPIKES_IN_TIME}
+    names = ("farm", "unit", "rated", "cadence", "version", "valid_at", "available_at", "pitch_deg", "temperature_c")
+    narrow = _with_curve(rows.select(*names, **values), curves, data_engineering.power_curve.bin_width_ms)
+    labelled = held(_labels(narrow, fleet, data_engineering.labels))
+    rows = rows.left_join(labelled, ["unit", "valid_at", "version"])
+    return rows.mutate(label=rows.label.fill_null(said(rows, "")))
+
+
+def _given_out(rows: Table, timed: Table) -> Table:
+    """The columns of the contract, times in UTC."""
+    rows = listed(rows, timed, ("farm_id", "turbine_id", "source_file", "status"))
+    times = ("valid_at", "available_at", "superseded_at", *(f"{name}_spiked_at" for name in SPIKES_IN_TIME))
+    return rows.select(
+        "farm_id", "turbine_id", **{name: zoned(rows, name) for name in times},
+        **{name: rows[name] for name in SIGNALS}, **{f"{name}_spiked": rows[f"{name}_spiked"] for name in SPIKES_IN_TIME},
+        version=rows.version, status=rows.status, label=rows.label, retimed=rows.retimed,
+        source_file=rows.source_file, source_row=rows.source_row,
+    )  # fmt: skip
+
+
+def _curves(power_curve: pd.DataFrame, width: float) -> pd.DataFrame:
+    """Curves by bin of wind speed, and until when each is in force (UTC without zone)."""
+    curves = naive(power_curve, ["fitted_at"]).drop(columns=["rows"])
+    curves["bin"] = np.floor(curves.pop("wind_speed_ms") / width).astype("int64")
+    times = curves[["farm_id", "fitted_at"]].drop_duplicates().sort_values(["farm_id", "fitted_at"])
+    times["until"] = times.groupby("farm_id")["fitted_at"].shift(-1).fillna(pd.Timestamp(9999, 1, 1).as_unit("us"))
+    return curves.merge(times, on=["farm_id", "fitted_at"]).rename(columns={"power_share": "expected"})
+
+
+def _with_curve(rows: Table, curves: pd.DataFrame, width: float) -> Table:
+    """Add ``share`` and what the curve in force says of it: ``expected``, ``below``, ``above``."""
+    import ibis
+
+    table = ibis.memtable(curves)
+    rows = rows.mutate(
+        bin=(rows.wind_speed_ms_first / width).floor().cast("int64"), share=rows.power_kw_first / rows.rated
+    )
+    rows = rows.left_join(
+        table,
+        [
+            rows.farm == table.farm,
+            rows["bin"] == table["bin"],
+            rows.available_at >= table.fitted_at,
+            rows.available_at < table.until,
+        ],
+    ).drop("farm_right", "bin_right")
+    return rows.mutate(
+        below=(rows.share < rows.low_share).fill_null(False), above=(rows.share > rows.high_share).fill_null(False)
+    )
+
+
+def _labels(rows: Table, fleet: Fleet, settings: Labels) -> Table:
+    """The label of every version of a turbine interval that has one."""
+    import ibis
+
+    here = ibis._
+    feathered = (rows.pitch_deg.abs() >= settings.feathered_deg).fill_null(False)
+    pitched = (rows.pitch_deg.abs() >= settings.pitched_deg).fill_null(False) & (rows.share < settings.full_share)
+    cold = (rows.temperature_c < settings.iced_below_c).fill_null(False)
+    idle = ((rows.share <= settings.idle_share) & (rows.expected >= settings.expected_share)).fill_null(False)
+    slow = (rows.below & (rows.share > settings.idle_share)).fill_null(False)
+    rows = held(rows.select(
+        "farm", "unit", "cadence", "version", "valid_at", "available_at", "share", "expected",
+        first=rows.version == 0, feathered=feathered, pitched=pitched.fill_null(False), idle=idle, slow=slow,
+        off=rows.below | rows.above, iced=slow & cold & ~pitched.fill_null(False),
+    ))  # fmt: skip
+    told = _all_idle(rows, settings.common_turbines)
+    level = _level(rows, {settings.flat_minutes, settings.derated_minutes}, fleet, settings.flat_share)
+    # Most rows are on the curve and turn: the words are sought for the others.
+    rows = rows.filter(rows.idle | rows.feathered | rows.off)
+    for flag, minutes in (("idle", settings.stopped_minutes), ("iced", settings.iced_minutes)):
+        rows = _lasting(rows, flag, minutes, fleet)
+    for minutes, found in level.items():
+        mark = {f"level:{minutes}": ibis.literal(True)}
+        rows = rows.left_join(found.mutate(**mark), ["unit", "valid_at", "version"])
+        rows = rows.drop(*(name for name in rows.columns if name.endswith("_right")))
+    words = [
+        (here.idle & (here.feathered | here["idle_lasts"]), "stopped"),
+        (here.feathered & (here.expected >= settings.feathered_expected_share), "stopped"),
+        (here[f"level:{settings.derated_minutes}"], "derated"),
+        (here[f"level:{settings.flat_minutes}"] | (here.slow & here.pitched), "curtailed"),
+        (here["iced_lasts"], "iced"),
+        (here.off, "off_curve"),
+    ]
+    label = ibis.cases(*((holds.fill_null(False), said(rows, word)) for holds, word in words), else_=said(rows, ""))
+    rows = rows.mutate(label=label).left_join(told, ["unit", "valid_at"])
+    label = ibis.ifelse(rows.idle & rows["first"] & rows.all_idle.fill_null(False), said(rows, "curtailed"), rows.label)
+    return rows.select("unit", "valid_at", "version", label=label).filter(here.label != "")
+
+
+def _lasting(rows: Table, flag: str, minutes: float, fleet: Fleet) -> Table:
+    """Add ``<flag>_lasts``: whether it has held so long, the row included. Only rows with the flag follow each other."""
+    import ibis
+
+    here = ibis._
+    looks = Looks(rows, ["unit", "first", flag], "valid_at")
+
+    def rule(cadence: int) -> Any:
+        count = max(1, int(minutes * 60 // cadence))
+        return here[flag] if count == 1 else here[flag] & here["first"] & looks.whole(count, cadence)
+
+    lasts = by_cadence(fleet, rule)
+    return looks.made().mutate(**{f"{flag}_lasts": lasts.fill_null(False)}).drop(*looks.names)
+
+
+def _level(rows: Table, lengths: set[float], fleet: Fleet, flat_share: float) -> dict[float, Table]:
+    """By length in minutes: the slow rows whose power was held level for so long.
+
+    What is level for long is level for short: so the longer is sought where the shorter was found, and few rows are sorted.
+    """
+    import ibis
+
+    here = ibis._
+    rows = rows.filter(rows["first"])
+    few, found = rows.filter(rows.slow), {}
+    for minutes in sorted(lengths):
+        longest = max(farm.signals.cadence_seconds for farm in fleet.farms)
+        before = _and_before(rows, few, max(int(minutes * 60), _LEVEL_ROWS * longest))
+        looks = Looks(before, ["unit"], "valid_at")
+
+        def rule(cadence: int, minutes: float = minutes, looks: Looks = looks) -> Any:
+            count = max(_LEVEL_ROWS, int(minutes * 60 // cadence))
+            span = looks.last("greatest", "share", count) - looks.last("least", "share", count)
+            there = looks.last("count", "share", count) == count
+            return (span <= flat_share) & there & looks.whole(count, cadence)
+
+        held_level = by_cadence(fleet, rule)
+        level = looks.made().filter(here.slow & held_level.fill_null(False))
+        few = found[minutes] = held(level.select("unit", "valid_at", "version"))
+    return found
+
+
+def _and_before(rows: Table, few: Table, seconds: int) -> Table:
+    """All rows of the turbines of a few, from at least so many seconds before each of them on."""
+    length = seconds * 1_000_000
+    stretch = microseconds(few, "valid_at") // length
+    stretches = few.select("unit", stretch=stretch).union(few.select("unit", stretch=stretch - 1))
+    numbered = rows.mutate(stretch=microseconds(rows, "valid_at") // length)
+    # Held, as an engine that does not know how few they are would rather look them up among the others.
+    return numbered.semi_join(held(stretches), ["unit", "stretch"]).drop("stretch")
+
+
+def _all_idle(rows: Table, common_turbines: int) -> Table:
+    """First versions of intervals in which all turbines of the farm that had come by then make nothing, and are enough.
+
+    Turbines of one interval in the order in which they came; those that came together see each other.
+    """
+    import ibis
+
+    rows = rows.filter(rows["first"])
+    idle = rows.filter(rows.idle)
+    many = idle.group_by(["farm", "valid_at"]).agg(idle=idle.count())
+    # Few intervals have so many: only they are sorted.
+    some = rows.semi_join(many.filter(many["idle"] >= common_turbines), ["farm", "valid_at"])
+    come = ibis.range_window(group_by=["farm", "valid_at"], order_by="available_at", preceding=None, following=0)
+    there = some.share.count().over(come)
+    some = some.mutate(all_idle=(some.idle.cast("int64").sum().over(come) == there) & (there >= common_turbines))
+    return some.filter(some.all_idle).select("unit", "valid_at", "all_idle")

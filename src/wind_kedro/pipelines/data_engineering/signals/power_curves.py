@@ -1,0 +1,176 @@
+"""The power curve of a farm's turbines as it is lived, and the points that are off it."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterator
+from functools import reduce
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from wind_kedro.cards import Farm, Fleet
+from wind_kedro.pipelines.data_engineering.settings import Curve, DataEngineering
+from wind_kedro.pipelines.data_engineering.signals.chunks import near, plan
+from wind_kedro.pipelines.data_engineering.signals.rules import (
+    SPIKES_IN_TIME,
+    as_first_known,
+    leaves_at,
+    numbers_of_farms,
+    turbines_of,
+)
+from wind_kedro.pipelines.data_engineering.tables import Table
+from wind_kedro.pipelines.data_engineering.timestamps.clock_search import calibration_spans
+
+Floats = NDArray[np.float64]
+Counts = NDArray[np.integer]
+#: Power is counted in steps of this share of rated power; medians are interpolated inside a step.
+_STEP_SHARE = 0.005
+
+
+def fit_power_curves(
+    timed_signals: Table, clock_calibration: pd.DataFrame, fleet: Fleet, data_engineering: DataEngineering
+) -> pd.DataFrame:
+    """Fit the power curve of every farm at every calibration.
+
+    One row per farm, calibration and bin of wind speed (contract `PowerCurve`): the median power of its turbines as a
+    share of their rated power, from all versions in force at the calibration. Bins are 0.5 m/s wide and need 30 minutes
+    of data (IEC 61400-12-1, its method of bins, with the median for its mean as outliers are still in); a bin with too
+    little is left out.
+
+    A point is off the curve if the curve reaches its power only ``shift_ms`` earlier or later (the filter of OpenOA's
+    example for La Haute Borne, which it applies bin of power by bin of power), and by more than ``tolerance_share``. So
+    ``low_share`` is the curve ``shift_ms`` below the bin, less the tolerance, ``high_share`` the curve ``shift_ms``
+    above, plus the tolerance.
+
+    Args:
+        timed_signals: see `time_signals`.
+        clock_calibration: contract `ClockCalibration`; its times are used.
+        fleet: the cards.
+        data_engineering: the room's parameters.
+    """
+    spans = _spans(clock_calibration, fleet)
+    counts = _counts(timed_signals, spans, fleet, data_engineering)
+    pieces = [
+        piece
+        for farm in fleet.farms
+        if farm.id in counts
+        for piece in _fits(farm, counts.pop(farm.id), spans, data_engineering.power_curve)
+    ]
+    columns = ["farm_id", "fitted_at", "wind_speed_ms", "power_share", "low_share", "high_share", "rows"]
+    # A fleet of meters, that measure no wind, has no curve.
+    fitted = pd.concat(pieces, ignore_index=True)[columns] if pieces else pd.DataFrame(columns=columns)
+    fitted["fitted_at"] = pd.to_datetime(fitted["fitted_at"]).astype("datetime64[us]").dt.tz_localize("UTC")
+    return fitted.astype({"farm_id": "str", "rows": "int64"} | dict.fromkeys(columns[2:6], "float64"))
+
+
+def _spans(calibration: pd.DataFrame, fleet: Fleet) -> pd.DataFrame:
+    """One row per farm and calibration, numbered in order: what became available in ``(after, fitted_at]`` counts first at it."""
+    spans = calibration_spans(calibration)
+    spans["after"] = spans.groupby("farm_id")["fitted_at"].shift(1).fillna(pd.Timestamp(1, 1, 1).as_unit("us"))
+    spans = spans.loc[spans["farm_id"].isin([farm.id for farm in fleet.farms]), ["farm_id", "fitted_at", "after"]]
+    return spans.reset_index(drop=True)
+
+
+def _counts(
+    timed: Table, spans: pd.DataFrame, fleet: Fleet, data_engineering: DataEngineering
+) -> dict[str, pd.DataFrame]:
+    """By farm: how many rows are in each cell of wind speed and power, by the calibration (``span``) at which they count first.
+
+    A row that is superseded, or whose value was found to be a spike, counts once more with -1 at the calibration after
+    that, so that running sums are what was in force.
+    """
+    farms = numbers_of_farms(fleet)
+    turbines = turbines_of(fleet)
+    turbines = turbines.assign(farm=turbines["farm_id"].map(farms).astype("int64"))
+    numbered = spans.assign(farm=spans["farm_id"].map(farms).astype("int64"), span=np.arange(len(spans)))
+    rows = timed.filter(timed.status.isin(["kept", "superseded"]))
+    most_rows = data_engineering.chunk_rows
+    chunks = plan(rows, "valid_at", most_rows) if timed.count().execute() > most_rows else [None]
+    counted = []
+    for chunk in chunks:
+        own = near(rows, chunk, "valid_at", dt.timedelta()) if chunk else rows
+        counted.append(_counted(own, numbered, turbines, data_engineering.power_curve))
+    by_farm = spans["farm_id"].to_numpy()
+    pieces: dict[str, list[pd.DataFrame]] = {}
+    while counted:
+        counts = counted.pop()
+        for farm_id, some in counts.groupby(by_farm[counts["span"]]):
+            pieces.setdefault(str(farm_id), []).append(some)
+    return {farm_id: pd.concat(some, ignore_index=True) for farm_id, some in pieces.items()}
+
+
+def _counted(rows: Table, spans: pd.DataFrame, turbines: pd.DataFrame, curve: Curve) -> pd.DataFrame:
+    """Counts of some rows: ``span``, ``bin``, ``step``, ``count``, in small integers: there are many."""
+    first, last = rows.agg(first=rows.available_at.min(), last=rows.available_at.max()).to_pandas().iloc[0]
+    # Of the calibrations of years, what came within days counts at one or two; what left of them, at any later one.
+    later = spans[spans["fitted_at"] >= first]
+    soon = later[later["after"] < last]
+    entered = _by_cell(rows.mutate(at=rows.available_at), soon, turbines, curve)
+    changes = [rows.superseded_at, *(rows[f"{name}_spiked_at"] for name in SPIKES_IN_TIME)]
+    gone = rows.filter(reduce(lambda one, other: one | other, [at.notnull() for at in changes]))
+    left = _by_cell(gone.mutate(at=leaves_at(gone)), later, turbines, curve)
+    return pd.concat([entered, left.assign(count=-left["count"])], ignore_index=True).astype("int32")
+
+
+def _by_cell(rows: Table, spans: pd.DataFrame, turbines: pd.DataFrame, curve: Curve) -> pd.DataFrame:
+    """How many rows are in each cell, by the span that their time ``at`` is in."""
+    import ibis
+
+    rows = rows.mutate(**{name: as_first_known(rows, name) for name in SPIKES_IN_TIME})
+    rows = rows.filter(rows.power_kw.notnull(), rows.wind_speed_ms.notnull())
+    rows = rows.inner_join(ibis.memtable(turbines), ["farm_id", "turbine_id"])
+    rows = rows.select(
+        "farm", "at",
+        bin=(rows.wind_speed_ms / curve.bin_width_ms).floor().cast("int32"),
+        step=(rows.power_kw / rows.rated / _STEP_SHARE).floor().cast("int32"),
+    )  # fmt: skip
+    table = ibis.memtable(spans[["farm", "span", "after", "fitted_at"]])
+    rows = rows.inner_join(table, [rows.farm == table.farm, rows["at"] > table.after, rows["at"] <= table.fitted_at])
+    counts: pd.DataFrame = rows.group_by("span", "bin", "step").agg(count=rows.count()).to_pandas()
+    return counts
+
+
+def _fits(farm: Farm, counts: pd.DataFrame, spans: pd.DataFrame, curve: Curve) -> Iterator[pd.DataFrame]:
+    """The curves of a farm, one calibration after the other: its cells are those of the one before, and what came since."""
+    bins, row = np.unique(counts["bin"].to_numpy(), return_inverse=True)
+    steps, column = np.unique(counts["step"].to_numpy(), return_inverse=True)
+    count = counts["count"].to_numpy()
+    places = counts.groupby("span").indices
+    cells = np.zeros((len(bins), len(steps)), dtype="int64")
+    for span, at in spans.loc[spans["farm_id"] == farm.id, "fitted_at"].items():
+        since = places.get(span, [])
+        np.add.at(cells, (row[since], column[since]), count[since])
+        enough = cells.sum(axis=1) * farm.signals.cadence_seconds >= curve.min_bin_minutes * 60
+        if enough.any():
+            yield _fit(cells[enough], bins[enough], steps, curve).assign(farm_id=farm.id, fitted_at=at)
+
+
+def _fit(cells: Counts, bins: Counts, steps: Counts, curve: Curve) -> pd.DataFrame:
+    medians = _medians(cells, steps)
+    speed = (bins.astype("float64") + 0.5) * curve.bin_width_ms
+    # Bounds from a curve that never falls: storms, where turbines stop, must not lower what is expected of less wind.
+    rising = np.maximum.accumulate(medians)
+    low = np.interp(speed - curve.shift_ms, speed, np.minimum(rising, medians)) - curve.tolerance_share
+    high = np.interp(speed + curve.shift_ms, speed, rising) + curve.tolerance_share
+    return pd.DataFrame(
+        {
+            "wind_speed_ms": speed,
+            "power_share": medians,
+            "low_share": low,
+            "high_share": high,
+            "rows": cells.sum(axis=1),
+        }
+    )
+
+
+def _medians(cells: Counts, steps: Counts) -> Floats:
+    """Medians of rows of counts in steps of power, interpolated inside the step where half of a row's are reached."""
+    running = np.cumsum(cells, axis=1)
+    half = running[:, -1:] / 2
+    place = np.argmax(running >= half, axis=1)[:, np.newaxis]
+    count = np.take_along_axis(cells, place, axis=1)
+    below = np.take_along_axis(running, place, axis=1) - count
+    medians: Floats = ((steps[place] + (half - below) / count) * _STEP_SHARE)[:, 0]
+    return medians

@@ -1,0 +1,427 @@
+"""Units that are not what the card says: kW for MW, m/s for km/h, radians for degrees. Suspected from the data, day by day.
+
+A turbine says itself in which units it speaks: below rated power, power is half of air density times rotor area times the power
+coefficient times the cube of the wind speed. A unit that is mistaken is off by a constant factor all day, as no weather is.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from wind_kedro.cards import SHARE, SIGNAL_UNITS, UNIT_CONVERSIONS, Farm, Fleet
+from wind_kedro.clock import Clock
+from wind_kedro.pipelines.data_engineering.parse.signals import SIGNALS, arrivals
+from wind_kedro.pipelines.data_engineering.settings import DataEngineering, Units
+from wind_kedro.pipelines.data_engineering.tables import Table, exact, in_utc
+
+Floats = NDArray[np.float64]
+#: What a power may be mistaken for, times: kilo, and milli.
+_POWERS = (1.0, 1000.0, 0.001)
+#: Where power follows the cube of the wind speed, share of rated power.
+_BELOW_RATED = (0.05, 0.8)
+#: At full load, share of rated power, in wind so far above what it takes, share of `full_wind_ms`, blades are turned by degrees:
+#: 6 of them on La Haute Borne.
+_FULL, _PITCHED_WIND = 0.95, 1.15
+#: Wind speeds that are compared, of what turbines see at rated power: without what is no measurement.
+_WIND_SHARE = (0.02, 20.0)
+_TURN_RAD, _TURN_DEG = 2 * math.pi, 360.0
+#: Blades are feathered at 90 degrees, and their encoders read some more.
+_FEATHERED_RAD = math.radians(100)
+#: So much they turn at least while they hold full load.
+_SWEPT_RAD = math.radians(1.5)
+#: The last digit of a full turn may be rounded up.
+_ROUNDED = 1.005
+_WATTS_PER_KW = 1000.0
+_FAR_FUTURE = pd.Timestamp(9999, 1, 1).as_unit("us")
+_FAR_PAST = pd.Timestamp(1, 1, 1).as_unit("us")
+_COLUMNS = [
+    "farm_id", "turbine_id", "signal", "unit", "suspected_unit", "since", "found_at", "until", "evidence",
+]  # fmt: skip
+
+
+def suspect_units(parsed_signals: Table, fleet: Fleet, clock: Clock, data_engineering: DataEngineering) -> pd.DataFrame:
+    """Find turbines whose values are in another unit than their card says, since when and until when.
+
+    One row per farm, turbine, signal and stretch of time (contract `SuspectedUnits`). Every day of a turbine is judged by its
+    rows that had come by the midnight after next of its first row's arrival; a day with too little to tell says nothing. So many
+    days in a row as ``evidence_days`` make a suspicion (``found_at``), and as many of the card's unit end it. It
+    holds ``since`` the day after the last that was as the card says (null: never was one), ``until`` it had ended (null: it
+    has not): what came under suspicion stays set aside. So nothing that arrives later changes what was found before.
+
+    What a day is judged by:
+
+    - power and wind speed together, rows between 5 and 80 % of rated power: the logarithms of wind speed and power go together
+      (``min_correlation``), their distance scatters by no more than ``max_scatter``, and it is nearest to that of another unit.
+      What it should be is ``full_wind_ms``, later the mean of the turbine's own good days;
+    - power without wind speed: a thousand times rated power, or for ``alone_days`` never a five-hundredth of it;
+    - directions that never leave -2π to 2π although they turn by a radian, or that go far beyond a full turn;
+    - pitch that never leaves a quarter of that although it turns at full load in strong wind, or that goes beyond a full turn;
+    - temperatures that are kelvins as degrees Celsius, or the other way round.
+
+    Args:
+        parsed_signals: see `parse_signals`.
+        fleet: the cards.
+        clock: as of when.
+        data_engineering: the room's parameters.
+    """
+    settings = data_engineering.units
+    days = _days(parsed_signals, fleet, settings)
+    days = days[days["known_at"] <= pd.Timestamp(clock.as_of).tz_localize(None)]
+    rows: list[dict[str, Any]] = []
+    farms = {farm.id: farm for farm in fleet.farms}
+    days = days.sort_values(["farm_id", "turbine_id", "known_at", "day"], ignore_index=True)
+    for (farm_id, turbine_id), own in days.groupby(["farm_id", "turbine_id"], sort=True):
+        farm = farms[str(farm_id)]
+        for signal, verdict, needed in _verdicts(own.reset_index(drop=True), farm, settings):
+            for stretch in _stretches(own, verdict, farm.signals.columns[signal].unit, needed):
+                rows.append({"farm_id": farm_id, "turbine_id": turbine_id, "signal": signal} | stretch)
+    if not rows:
+        return nothing_suspected()
+    return in_utc(pd.DataFrame(rows, columns=_COLUMNS), ["since", "found_at", "until"])
+
+
+def nothing_suspected() -> pd.DataFrame:
+    """A table of suspicions without any."""
+    kinds = dict.fromkeys(["farm_id", "turbine_id", "signal", "unit", "suspected_unit", "evidence"], "str")
+    return in_utc(pd.DataFrame(columns=_COLUMNS).astype(kinds), ["since", "found_at", "until"])
+
+
+def full_wind_ms(rated_power_kw: float, rotor_diameter_m: float | None, settings: Units) -> float:
+    """Wind speed at which the cube law reaches rated power, m/s: the cube root of 2 P / (ρ cp A).
+
+    Burton et al., Wind Energy Handbook, 3.2.
+    """
+    if rotor_diameter_m is None:
+        power_per_area = settings.specific_power_wm2
+    else:
+        power_per_area = _WATTS_PER_KW * rated_power_kw / (math.pi * rotor_diameter_m**2 / 4)
+    return float((2 * power_per_area / (settings.air_density_kgm3 * settings.power_coefficient)) ** (1 / 3))
+
+
+# --- what is counted of a day -------------------------------------------------------------------------------------------
+
+
+def _days(parsed: Table, fleet: Fleet, settings: Units) -> pd.DataFrame:
+    """One row per turbine and day of its stamps (``day``, read as UTC): sums of the rows that had come by ``known_at``."""
+    import ibis
+
+    turbines = ibis.memtable(
+        pd.DataFrame(
+            {
+                "farm_id": farm.id,
+                "turbine_id": turbine.id,
+                "rated": turbine.rated_power_kw,
+                "full_wind": full_wind_ms(turbine.rated_power_kw, turbine.rotor_diameter_m, settings),
+            }
+            for farm in fleet.farms
+            for turbine in farm.turbines
+        )
+    )
+    rows = arrivals(parsed, fleet)
+    # As read, whether it can be or not: what is a thousand times too large is out of any range.
+    values = {name: ibis.coalesce(rows[name], rows[f"{name}_outside"]) for name in SIGNALS}
+    rows = rows.select("farm_id", "turbine_id", "wall_clock_is_utc", "arrived", **values)
+    rows = rows.inner_join(turbines, ["farm_id", "turbine_id"])
+    low, high = _WIND_SHARE
+    share, wind = rows.power_kw / rows.rated, rows.wind_speed_ms / rows.full_wind
+    asked: dict[str, Any] = {}
+    for place, times in enumerate(_POWERS):
+        seen = share.between(_BELOW_RATED[0] * times, _BELOW_RATED[1] * times) & wind.between(low, high)
+        # Outside, logarithms may have no value: they are not asked for one.
+        x = exact(ibis.ifelse(seen, wind, 1.0).ln())
+        y = exact(ibis.ifelse(seen, share / times, 1.0).ln())
+        asked |= {
+            f"n_{place}": seen.sum(), f"x_{place}": x.sum(), f"y_{place}": y.sum(), f"xx_{place}": exact(x * x).sum(),
+            f"yy_{place}": exact(y * y).sum(), f"xy_{place}": exact(x * y).sum(),
+        }  # fmt: skip
+    direction, pitch, warmth = rows.wind_direction_deg, rows.pitch_deg, rows.temperature_c
+    full = (share >= _FULL) & (wind >= _PITCHED_WIND)
+    asked |= {
+        "winds": rows.wind_speed_ms.count(),
+        "power_small": share.between(1e-4, 2e-3).sum(),
+        "power_usual": share.between(2e-3, 2).sum(),
+        "power_large": share.between(2, 2000).sum(),
+        "direction": direction.count(),
+        "direction_in_turn": (direction.abs() <= _TURN_RAD * _ROUNDED).sum(),
+        "direction_beyond": (direction.abs() > 2 * _TURN_DEG).sum(),
+        "direction_range": direction.max() - direction.min(),
+        "pitch": pitch.count(),
+        "pitch_in_turn": (pitch.abs() <= _FEATHERED_RAD).sum(),
+        "pitch_beyond": (pitch.abs() > _TURN_DEG).sum(),
+        "pitch_full": (full & pitch.notnull()).sum(),
+        "pitch_top": ibis.ifelse(full, pitch, ibis.null("float64")).max(),
+        "pitch_bottom": ibis.ifelse(full, pitch, ibis.null("float64")).min(),
+        "temperature": warmth.count(),
+        "temperature_kelvin": warmth.between(200, 340).sum(),
+        "temperature_below": warmth.between(-340, -200).sum(),
+    }
+    by_arrival = rows.group_by(
+        [
+            "farm_id",
+            "turbine_id",
+            rows.wall_clock_is_utc.truncate("D").name("day"),
+            rows.arrived.truncate("D").name("came"),
+        ]
+    ).agg(**{name: sums.cast("float64") for name, sums in asked.items()})
+    key = ["farm_id", "turbine_id", "day"]
+    extremes = {"direction_range": "max", "pitch_top": "max", "pitch_bottom": "min"}
+    counted = dict.fromkeys(set(asked) - set(extremes), 0.0)
+    found = by_arrival.to_pandas().fillna(counted).sort_values([*key, "came"])
+    found["known_at"] = found.groupby(key)["came"].transform("min") + pd.Timedelta(days=2)
+    found = found[found["came"] < found["known_at"]]
+    how = dict.fromkeys([*asked, "known_at"], "sum") | {"known_at": "first"} | extremes
+    days: pd.DataFrame = found.groupby(key, as_index=False).agg(how)
+    return days
+
+
+# --- what a day says ----------------------------------------------------------------------------------------------------
+
+#: Per day: the unit that it speaks, empty where it says nothing; and what shows it.
+_Verdict = tuple[list[str], list[dict[str, Any]]]
+
+
+def _verdicts(days: pd.DataFrame, farm: Farm, settings: Units) -> Iterator[tuple[str, _Verdict, int]]:
+    """For each signal of the farm what each day says, and how many days make sure."""
+    columns = farm.signals.columns
+    enough = settings.min_hours * 3600 / farm.signals.cadence_seconds
+    # Whether the last day that told had wind speeds in the card's unit.
+    windy = np.zeros(len(days), dtype=bool)
+    powers = _others("power_kw", columns["power_kw"].unit) if "power_kw" in columns else {}
+    if "power_kw" in columns and "wind_speed_ms" in columns:
+        power, wind = _by_cube(days, powers, columns["power_kw"].unit, columns["wind_speed_ms"].unit, enough, settings)
+        yield "power_kw", power, settings.evidence_days
+        yield "wind_speed_ms", wind, settings.evidence_days
+        windy = _since(wind[0], columns["wind_speed_ms"].unit)
+    elif "power_kw" in columns:
+        verdict = _by_size(days, powers, columns["power_kw"].unit, enough)
+        yield "power_kw", verdict, settings.alone_days
+    for signal, judge in (("wind_direction_deg", _directions), ("temperature_c", _temperatures)):
+        if signal in columns:
+            yield signal, judge(days, columns[signal].unit, enough), settings.evidence_days
+    if "pitch_deg" in columns:
+        yield "pitch_deg", _pitches(days, columns["pitch_deg"].unit, enough, windy), settings.evidence_days
+
+
+def _since(says: list[str], unit: str) -> NDArray[np.bool_]:
+    """Whether the last day that said something, this one included, said ``unit``."""
+    found, last = [], ""
+    for name in says:
+        last = name or last
+        found.append(last == unit)
+    return np.array(found, dtype=bool)
+
+
+def _others(signal: str, unit: str) -> Mapping[float, str]:
+    """What a unit may be mistaken for: how many times too large values then are, and the other unit."""
+    house = SIGNAL_UNITS[signal]
+    own = UNIT_CONVERSIONS[unit, house][0]
+    named: dict[float, str] = {}
+    if unit == SHARE:  # of what, its turbine says
+        return named
+    for (other, of), (factor, offset) in UNIT_CONVERSIONS.items():
+        # Energies of an interval are mistaken for each other, not for power.
+        alike = signal != "power_kw" or ("/" in unit) == ("/" in other)
+        if of == house and other not in {unit, SHARE} and offset == 0 and alike:
+            named[own / factor] = other
+    return named
+
+
+def _by_cube(
+    days: pd.DataFrame, powers: Mapping[float, str], power_unit: str, wind_unit: str, enough: float, settings: Units
+) -> tuple[_Verdict, _Verdict]:
+    """Units of power and wind speed, by the cube law."""
+    counts = np.array([days[f"n_{place}"] for place in range(len(_POWERS))], dtype="float64")
+    band = counts.argmax(axis=0)
+
+    def of(name: str) -> Floats:
+        stacked = np.array([days[f"{name}_{place}"] for place in range(len(_POWERS))], dtype="float64")
+        chosen: Floats = stacked[band, np.arange(len(days))]
+        return chosen
+
+    n, x, y, xx, yy, xy = (of(name) for name in ("n", "x", "y", "xx", "yy", "xy"))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        var_x, var_y, cov = xx / n - (x / n) ** 2, yy / n - (y / n) ** 2, xy / n - x * y / n**2
+        correlation = cov / np.sqrt(var_x * var_y)
+        scatter = np.sqrt(np.maximum(var_x + var_y / 9 - 2 * cov / 3, 0.0))
+        # Logarithm of how many times too high the wind speed is for the power.
+        apart = x / n - y / n / 3
+    told = (n >= enough) & (correlation >= settings.min_correlation) & (scatter <= settings.max_scatter)
+    units = {0.0: wind_unit} | {math.log(times): unit for times, unit in _others("wind_speed_ms", wind_unit).items()}
+    steps = np.array(sorted(units))
+    power: _Verdict = ([], [])
+    wind: _Verdict = ([], [])
+    good, goods = 0.0, 0
+    for place in range(len(days)):
+        usual = good / goods if goods >= settings.baseline_days else 0.0
+        off = apart[place] - usual
+        nearest = float(steps[np.abs(steps - off).argmin()]) if told[place] else math.nan
+        near = settings.tolerance if goods >= settings.baseline_days else settings.first_tolerance
+        told[place] &= abs(nearest - off) <= near
+        times = _POWERS[band[place]]
+        known = times == 1.0 or times in powers or any(math.isclose(times, other) for other in powers)
+        if not told[place] or not known:
+            evidence, names = {}, ("", "")
+        else:
+            named = next((unit for other, unit in powers.items() if math.isclose(times, other)), power_unit)
+            names = (power_unit if times == 1.0 else named, units[nearest])
+            evidence = {
+                "wind_for_its_power": round(math.exp(off), 3), "power_times": times, "rows": int(n[place]),
+                "correlation": round(float(correlation[place]), 3),
+            }  # fmt: skip
+            if names == (power_unit, wind_unit):
+                good, goods = good + apart[place], goods + 1
+        for verdict, name in zip((power, wind), names, strict=True):
+            verdict[0].append(name)
+            verdict[1].append(evidence)
+    return power, wind
+
+
+def _by_size(days: pd.DataFrame, powers: Mapping[float, str], unit: str, enough: float) -> _Verdict:
+    """The unit of power, by its size alone."""
+    small, usual, large = (days[f"power_{name}"].to_numpy() for name in ("small", "usual", "large"))
+    named = {
+        times: next((name for other, name in powers.items() if math.isclose(times, other)), "") for times in _POWERS
+    }
+    says = np.select(
+        [(large >= enough) & (large > usual), usual >= enough, (small >= enough) & (usual + large == 0)],
+        [named[1000.0], unit, named[0.001]],
+        default="",
+    )
+    evidence = [
+        {"above_twice_rated": int(above), "below_a_five_hundredth": int(below), "between": int(between)}
+        for below, between, above in zip(small, usual, large, strict=True)
+    ]
+    return says.tolist(), evidence
+
+
+def _directions(days: pd.DataFrame, unit: str, enough: float) -> _Verdict:
+    n, inside, beyond = (days[name].to_numpy() for name in ("direction", "direction_in_turn", "direction_beyond"))
+    turned = (inside == n) & (days["direction_range"].to_numpy() >= 1.0)
+    return _angles(unit, [beyond > n / 2, turned, (inside < n) & (beyond == 0)], n >= enough, n, inside, beyond)
+
+
+def _pitches(days: pd.DataFrame, unit: str, enough: float, windy: NDArray[np.bool_]) -> _Verdict:
+    n, inside, beyond = (days[name].to_numpy() for name in ("pitch", "pitch_in_turn", "pitch_beyond"))
+    full = days["pitch_full"].to_numpy()
+    swept = days["pitch_top"].to_numpy() - days["pitch_bottom"].to_numpy()
+    # There blades are turned by degrees: who never leaves a few, and does turn, turns by radians.
+    moved = windy & (inside == n) & (full >= enough) & (swept >= _SWEPT_RAD)
+    return _angles(unit, [beyond > n / 20, moved, (inside < n) & (beyond == 0)], n >= enough, n, inside, beyond)
+
+
+def _angles(
+    unit: str, says: list[NDArray[np.bool_]], enough: NDArray[np.bool_], n: Floats, inside: Floats, beyond: Floats
+) -> _Verdict:
+    """Degrees as radians, radians as degrees, as the card says: the first that holds."""
+    other = "rad" if unit == "deg" else "deg"
+    # A card that says radians turns them into degrees: degrees then go far beyond, and a card that says degrees has none beyond.
+    words = [other if unit == "rad" else "", other if unit == "deg" else "", unit]
+    named = np.select([flag & enough for flag in says], words, default="")
+    evidence = [
+        {"values": int(a), "within_a_turn_in_radians": int(b), "far_beyond_a_turn": int(c)}
+        for a, b, c in zip(n, inside, beyond, strict=True)
+    ]
+    return named.tolist(), evidence
+
+
+def _temperatures(days: pd.DataFrame, unit: str, enough: float) -> _Verdict:
+    n, kelvin, below = (days[name].to_numpy() for name in ("temperature", "temperature_kelvin", "temperature_below"))
+    says = [(kelvin == n) & (unit == "degC"), (below == n) & (unit == "K"), kelvin + below == 0]
+    named = np.select([flag & (n >= enough) for flag in says], ["K", "degC", unit], default="")
+    evidence = [
+        {"values": int(a), "as_kelvins": int(b), "below_nought_kelvin": int(c)}
+        for a, b, c in zip(n, kelvin, below, strict=True)
+    ]
+    return named.tolist(), evidence
+
+
+# --- since when, until when ---------------------------------------------------------------------------------------------
+
+
+def _stretches(days: pd.DataFrame, verdict: _Verdict, unit: str, needed: int) -> Iterator[dict[str, Any]]:
+    """Stretches of a turbine's signal under suspicion, from days in the order in which they were known."""
+    says, evidence = verdict
+    told = [place for place, name in enumerate(says) if name]
+    day, known_at = days["day"].tolist(), days["known_at"].tolist()
+    suspected: dict[str, Any] | None = None
+    run: list[int] = []
+    last_good: pd.Timestamp | None = None
+    free_from: pd.Timestamp | None = None
+    for place in told:
+        other = says[place] != unit
+        if run and (says[run[-1]] != unit) != other:
+            run = []
+        run.append(place)
+        if suspected is None and other and len(run) == needed:
+            since = None if last_good is None else last_good + pd.Timedelta(days=1)
+            if free_from is not None and (since is None or since < free_from):
+                since = free_from
+            names = [says[of] for of in run]
+            shown = {f"{day[of]:%Y-%m-%d}": evidence[of] for of in run}
+            suspected = {
+                "unit": unit,
+                "suspected_unit": max(set(names), key=lambda name: (names.count(name), name)),
+                "since": since,
+                "found_at": known_at[place],
+                "until": None,
+                "evidence": json.dumps(shown),
+            }
+        elif suspected is not None and not other and len(run) == needed:
+            # Found and ended at once: a history that came whole. Else what came under suspicion has been set aside, wherever
+            # the clock put it: at most a day ahead.
+            at_once = suspected["found_at"] == known_at[place]
+            free_from = day[run[0]] if at_once else known_at[place] + pd.Timedelta(days=1)
+            yield suspected | {"until": free_from}
+            suspected = None
+        if not other:
+            last_good = day[place] if last_good is None else max(last_good, day[place])
+    if suspected is not None:
+        yield suspected
+
+
+# --- what is done about it ----------------------------------------------------------------------------------------------
+
+
+def with_suspicions(rows: Table, suspected_units: pd.DataFrame, stamp: str) -> Table:
+    """Add ``<signal>_suspected_at`` for the signals that are suspected anywhere: when the value's unit was found to be another.
+
+    Args:
+        rows: rows of signals.
+        suspected_units: contract `SuspectedUnits`.
+        stamp: the column of their time.
+    """
+    import ibis
+
+    for signal, own in suspected_units.groupby("signal"):
+        plain = pd.DataFrame(
+            {
+                "farm_id": own["farm_id"].astype("str"),
+                "turbine_id": own["turbine_id"].astype("str"),
+                "unit_since": own["since"].dt.tz_localize(None).fillna(_FAR_PAST),
+                "unit_until": own["until"].dt.tz_localize(None).fillna(_FAR_FUTURE),
+                f"{signal}_suspected_at": own["found_at"].dt.tz_localize(None),
+            }
+        )
+        table = ibis.memtable(plain)
+        rows = rows.left_join(
+            table,
+            [
+                rows.farm_id == table.farm_id,
+                rows.turbine_id == table.turbine_id,
+                rows[stamp] >= table.unit_since,
+                rows[stamp] < table.unit_until,
+            ],
+        ).drop("farm_id_right", "turbine_id_right", "unit_since", "unit_until")
+    return rows
+
+
+def suspected_signals(suspected_units: pd.DataFrame) -> list[str]:
+    """The signals that are suspected anywhere."""
+    return sorted(suspected_units["signal"].unique().tolist())

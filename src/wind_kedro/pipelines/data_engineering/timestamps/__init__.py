@@ -1,0 +1,1 @@
+"""When a row was measured: clocks, clock changes, duplicates."""

@@ -1,0 +1,567 @@
+"""Which way to read a farm's stamps: the reading in which its wind speed and the weather's rise and fall together.
+
+Signals and weather see the same wind, so the lag at which they correlate best is the error of the clock (the check that
+OpenOA's examples make by eye). Every calibration is fitted with what had arrived by then and holds for what arrives
+from then on.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from wind_kedro.cards import Farm, Fleet
+from wind_kedro.cards.leading_points import at_leading_points
+from wind_kedro.clock import Clock
+from wind_kedro.pipelines.data_engineering.parse.signals import READINGS, arrivals
+from wind_kedro.pipelines.data_engineering.settings import ClockSearch, DataEngineering
+from wind_kedro.pipelines.data_engineering.signals.unit_checks import with_suspicions
+from wind_kedro.pipelines.data_engineering.tables import Table, exact, in_utc, naive
+
+Floats = NDArray[np.float64]
+_MINUTE = np.timedelta64(1, "m")
+#: Wind of finer cadences is averaged over so long before it is compared: the readings of a stamp are whole quarter hours
+#: apart, so that these steps are the same in all of them.
+_COMPARED_SECONDS = 300
+#: Lags are stepped through no finer than this, minutes: wind at one point hardly changes faster, and the peak is
+#: interpolated.
+_FINEST_LAG_MINUTES = 5
+_COARSEST_LAG_MINUTES = 15
+_WEEK_HOURS = 7 * 24
+_WEEK_MINUTES = _WEEK_HOURS * 60
+#: A stretch is judged from so many hours on: half a week.
+_MIN_WEEK_HOURS = _WEEK_HOURS / 2
+#: A jump is looked for where so many weeks lie before and behind it, the one that has begun among them. Three weeks of weather
+#: can be late for an hour and a half (La Haute Borne, November 2014).
+_WEEKS_BEFORE_A_JUMP, _WEEKS_AFTER_A_JUMP = 5, 5
+#: Stamps of so many places within a step of lags are looked up, of more interpolated one by one.
+_FEW_PHASES = 8
+#: The usual noise of a week counts as much as so many weeks that were seen.
+_USUAL_WEEKS = 4
+#: Standard deviation of normal noise in units of the median of what it is off.
+_NORMAL_MEDIAN = 1.4826
+#: What a peak beyond the lags leaves to be explained, nats: more than anything that lies within.
+_BEYOND = 1000.0
+#: An offset is sure from so many standard errors on.
+_SURE = 2.5
+_MIN_SHARE_OF_HOURS = 0.5
+_ENOUGH_FOR_PEARSON = 3
+
+
+def calibrate_clocks(
+    parsed_signals: Table,
+    weather: pd.DataFrame,
+    suspected_units: pd.DataFrame,
+    fleet: Fleet,
+    clock: Clock,
+    data_engineering: DataEngineering,
+) -> pd.DataFrame:
+    """Find, for every farm and calibration time, the reading of its stamps that fits the weather best.
+
+    One row per farm and calibration (contract `ClockCalibration`). The first calibration is at the midnight after
+    ``min_history_days`` distinct days have arrived (or twice that time has passed), then on the first of every month in
+    which rows had arrived. A row counts in the first calibration after its arrival, whatever the reading, and is
+    compared with the newest weather available at that calibration; so nothing that arrives later can change a
+    calibration.
+
+    Signals and weather are compared week by week at every lag, under each reading. The likeliest explanation is used: a
+    reading, how far it is off (the same minutes in winter and in summer time: no error of a clock knows the season, a wrong
+    reading does), and whether either has changed since a certain week. Explanations are weighed in nats (minus the logarithm
+    of likelihoods): offsets are as noisy as those of single weeks were, weather is off by ``weather_noise_minutes`` by itself,
+    and beforehand a card is believed against ``false_reading_odds``, a clock against ``shift_odds`` and ``jump_odds``.
+
+    ``offset_minutes`` is what remains with the reading chosen, since ``jumped_at`` where the clock has jumped, with its
+    standard error ``noise_minutes``. ``shifted`` says that it is at least ``shift_minutes`` and sure. It is told, not
+    corrected. Before the first clock change the readings differ by a constant, so that a farm whose clock is off by that
+    constant cannot be told from one whose offset is false: the false reading is likelier. Where hours or correlation
+    are too few to tell, the reading in force stays, ``correlation`` is null and the evidence says so.
+
+    Args:
+        parsed_signals: see `parse_signals`.
+        weather: contract `Weather`.
+        suspected_units: contract `SuspectedUnits`: wind in another unit is left out once that was found.
+        fleet: the cards.
+        clock: as of when.
+        data_engineering: the room's parameters.
+    """
+    search = data_engineering.clock_search
+    arrived = arrivals(parsed_signals, fleet)
+    firsts = _first_calibrations(arrived, search)
+    blocks = _wind_by_block(arrived, firsts, suspected_units, fleet, clock).to_pandas()
+    weather = naive(at_leading_points(weather, fleet.farms), ["run_at", "available_at", "valid_at"])
+    as_of = clock.as_of.replace(tzinfo=None)
+    rows: list[dict[str, Any]] = []
+    for farm in fleet.farms:
+        if farm.id not in firsts.index or firsts[farm.id] > as_of:
+            continue
+        own = weather[weather["farm_id"] == farm.id]
+        wind = blocks[blocks["farm_id"] == farm.id]
+        rows += _calibrate(farm, wind, own, firsts[farm.id], search)
+    columns = [
+        "farm_id",
+        "fitted_at",
+        "reading",
+        "assumed",
+        "agrees",
+        "offset_minutes",
+        "noise_minutes",
+        "shifted",
+        "jumped_at",
+        "correlation",
+        "evidence",
+        "rows",
+    ]
+    numbers = dict.fromkeys(["offset_minutes", "noise_minutes", "correlation"], "float64")
+    kinds = numbers | {"rows": "int64", "agrees": "bool", "shifted": "bool"}
+    return in_utc(pd.DataFrame(rows, columns=columns).astype(kinds), ["fitted_at", "jumped_at"])
+
+
+def first_calibrations(parsed_signals: Table, fleet: Fleet, search: ClockSearch) -> pd.Series:
+    """When each farm's clock is first calibrated, before which none of its rows can be used (UTC without zone, by farm)."""
+    return _first_calibrations(arrivals(parsed_signals, fleet), search)
+
+
+def _first_calibrations(arrived: Table, search: ClockSearch) -> pd.Series:
+    """When each farm is first calibrated (UTC without zone); index: farm."""
+    days = (
+        arrived.group_by(["farm_id", arrived.wall_clock_is_utc.truncate("D").name("day")])
+        .agg(arrived=arrived.arrived.min())
+        .to_pandas()
+        .sort_values(["farm_id", "arrived"])
+    )
+    firsts = {}
+    for farm_id, own in days.groupby("farm_id"):
+        latest = own["arrived"].iloc[0] + pd.Timedelta(days=2 * search.min_history_days)
+        if len(own) >= search.min_history_days:
+            latest = min(latest, own["arrived"].iloc[search.min_history_days - 1])
+        firsts[farm_id] = latest.ceil("D")
+    return pd.Series(firsts, dtype="datetime64[us]")
+
+
+def _wind_by_block(
+    arrived: Table, firsts: pd.Series, suspected_units: pd.DataFrame, fleet: Fleet, clock: Clock
+) -> Table:
+    """Farm's mean wind speed per stamp (all three readings of it) and block: the calibration at which it counts first."""
+    import ibis
+
+    known = ibis.memtable(pd.DataFrame({"farm_id": firsts.index.astype("str"), "first": firsts.to_numpy()}))
+    # As stamped, if that is coarse enough.
+    compared = {
+        farm.id: _compared_seconds(farm) if _compared_seconds(farm) > farm.signals.cadence_seconds else 1
+        for farm in fleet.farms
+    }
+    steps = ibis.memtable(pd.DataFrame({"farm_id": list(compared), "compared": list(compared.values())}))
+    rows = arrived.inner_join(known, "farm_id").inner_join(steps, "farm_id")
+    # (previous, this]: what arrives on the stroke of a calibration is known to it.
+    month = (rows.arrived - ibis.interval(microseconds=1)).truncate("M") + ibis.interval(months=1)
+    rows = rows.mutate(block=ibis.ifelse(rows.arrived <= rows["first"], rows["first"], month))
+    as_of = ibis.literal(clock.as_of.replace(tzinfo=None), "timestamp")
+    rows = rows.filter(rows.wind_speed_ms.notnull(), rows.block <= as_of)
+    wrong = suspected_units[suspected_units["signal"] == "wind_speed_ms"]
+    if len(wrong):
+        rows = with_suspicions(rows, wrong, "wall_clock_is_utc")
+        rows = rows.filter(~(rows.wind_speed_ms_suspected_at <= rows.block).fill_null(False))
+    into = {name: rows[name] - (rows[name].epoch_seconds() % rows.compared).as_interval("s") for name in READINGS}
+    rows = rows.mutate(**into)
+    key = ["farm_id", "block", *READINGS]
+    means = rows.group_by(key).agg(wind_speed_ms=exact(rows.wind_speed_ms).mean().cast("float64"))
+    return means.order_by(key)  # sums over them are then the same in every run
+
+
+# --- one farm ---------------------------------------------------------------------------------------------------------
+
+#: Sums of one stretch of time, for Pearson's correlation at every lag, by reading: (reading, 6, lag), the six being
+#: n, Σx, Σy, Σx², Σy², Σxy; x signals, y weather.
+_Sums = Floats
+#: Week of the stamp and offset of the local clock, minutes → its sums.
+_Weeks = dict[tuple[int, int], _Sums]
+
+
+@dataclass(frozen=True)
+class _Peaks:
+    """Where the correlation of signals and weather is greatest: arrays of one shape."""
+
+    offset_minutes: Floats
+    correlation: Floats
+    at_zero: Floats
+    hours: Floats
+
+
+@dataclass(frozen=True)
+class _Stretch:
+    """A stretch of time on one clock, by reading (last axis but that of the arrays' own): how much it leaves to be explained."""
+
+    #: In nats: see `calibrate_clocks`.
+    cost: Floats
+    offset_minutes: Floats
+    #: Standard error of the offset.
+    noise_minutes: Floats
+    peaks: _Peaks  # by part
+
+    def at(self, place: Any) -> _Stretch:
+        """One of several stretches."""
+        peaks = (self.peaks.offset_minutes, self.peaks.correlation, self.peaks.at_zero, self.peaks.hours)
+        return _Stretch(
+            self.cost[place],
+            self.offset_minutes[place],
+            self.noise_minutes[place],
+            _Peaks(*(of[place] for of in peaks)),
+        )
+
+
+def _calibrate(
+    farm: Farm, wind: pd.DataFrame, weather: pd.DataFrame, first: pd.Timestamp, search: ClockSearch
+) -> list[dict[str, Any]]:
+    step = _compared_seconds(farm) / 60
+    lags = _lags(step, search.max_lag_minutes)
+    in_force: str = farm.signals.clock
+    weeks: _Weeks = {}
+    rows = []
+    for block in sorted({first, *wind["block"]}):
+        found = _week_sums(farm, wind[wind["block"] == block], weather, block, lags, search)
+        for key, sums in found.items():
+            weeks[key] = weeks.get(key, 0.0) + sums
+        in_force, row = _decide(farm, in_force, weeks, lags, step, search)
+        rows.append({"farm_id": farm.id, "fitted_at": block, **row})
+    return rows
+
+
+def _compared_seconds(farm: Farm) -> int:
+    """Length of the intervals whose mean wind is compared."""
+    cadence = farm.signals.cadence_seconds
+    return cadence if _COMPARED_SECONDS % cadence else _COMPARED_SECONDS
+
+
+def _lags(cadence: float, longest: int) -> Floats:
+    """Lags to try, minutes: steps that divide the cadence or that it divides, so that weather is interpolated once only."""
+    if cadence > _COARSEST_LAG_MINUTES:
+        step = float(max(n for n in range(1, _COARSEST_LAG_MINUTES + 1) if cadence % n == 0))
+    else:
+        step = cadence * math.ceil(_FINEST_LAG_MINUTES / cadence)
+    count = int(longest // step)
+    return np.arange(-count, count + 1, dtype="float64") * step
+
+
+def _week_sums(
+    farm: Farm,
+    wind: pd.DataFrame,
+    weather: pd.DataFrame,
+    block: pd.Timestamp,
+    lags: Floats,
+    search: ClockSearch,
+) -> _Weeks:
+    """Sums of what counts first at this calibration, by week and offset of the local clock; sums of weeks add up."""
+    known = weather[(weather["available_at"] <= block) & (weather["valid_at"] <= block)]
+    if wind.empty or known.empty:
+        return {}
+    there = set(known["weather_model"].unique())
+    # Runs of one model; the newest run says most about a time, and of a run its newest version. The card's first model
+    # leads, others are for forecasting.
+    model = next(source.model for source in farm.weather if source.model in there)
+    known = known[known["weather_model"] == model]
+    known = (
+        known.sort_values(["run_at", "available_at"]).drop_duplicates("valid_at", keep="last").sort_values("valid_at")
+    )
+    weather_at = _minutes(known["valid_at"])
+    weather_ms = known["wind_speed_100m_ms"].to_numpy()
+    x = wind["wind_speed_ms"].to_numpy()
+    stamp = _minutes(wind["wall_clock_is_utc"])
+    local = (stamp - _minutes(wind["wall_clock_is_local"])).astype("int64")
+    week = (stamp // _WEEK_MINUTES).astype("int64")
+    keys, of = np.unique(np.column_stack([week, local]), axis=0, return_inverse=True)
+    found: _Weeks = {(int(w), int(o)): np.zeros((len(READINGS), 6, len(lags))) for w, o in keys}
+    middle = _compared_seconds(farm) / 60 / 2
+    for place, reading in enumerate(READINGS):
+        at = _minutes(wind[reading]) + middle
+        # Positive lag: signals are late, so the weather they belong to is earlier than their stamp.
+        y = _at_lags(at, lags, weather_at, weather_ms, search.max_weather_gap_hours * 60)
+        for number, sums in enumerate(found.values()):
+            mask = of.ravel() == number
+            sums[place] = _sums(x[mask], y[mask])
+    return found
+
+
+def _minutes(times: pd.Series) -> Floats:
+    return times.to_numpy(dtype="datetime64[s]").astype("int64") / 60.0
+
+
+def _at_lags(at: Floats, lags: Floats, known_at: Floats, known: Floats, longest_gap: float) -> Floats:
+    """What is known at every time less every lag: (time, lag)."""
+    step = float(lags[1] - lags[0])
+    phases = np.unique(at % step)
+    if len(phases) > _FEW_PHASES:
+        return _interpolated(at[:, None] - lags[None, :], known_at, known, longest_gap)
+    # Stamps on a grid: every time is interpolated once and looked up at all lags.
+    found = np.empty((len(at), len(lags)))
+    reach = len(lags) // 2
+    for phase in phases:
+        own = at % step == phase
+        place = np.round((at[own] - phase) / step).astype("int64")
+        first = int(place.min()) - reach
+        grid = (np.arange(first, int(place.max()) + reach + 1) * step) + phase
+        values = _interpolated(grid, known_at, known, longest_gap)
+        found[own] = values[(place - first)[:, None] - np.arange(-reach, reach + 1)[None, :]]
+    return found
+
+
+def _interpolated(at: Floats, known_at: Floats, known: Floats, longest_gap: float) -> Floats:
+    """Linear interpolation; missing outside what is known and across gaps longer than ``longest_gap`` minutes."""
+    right = (
+        np.searchsorted(known_at, at).clip(1, len(known_at) - 1) if len(known_at) > 1 else np.zeros(at.shape, "int64")
+    )
+    values = np.interp(at, known_at, known, left=np.nan, right=np.nan)
+    gap = known_at[right] - known_at[right - 1]
+    return np.where(gap <= longest_gap, values, np.nan)
+
+
+def _sums(x: Floats, y: Floats) -> Floats:
+    there = ~np.isnan(y)
+    xs = np.where(there, x[:, None], 0.0)
+    ys = np.where(there, y, 0.0)
+    return np.array(
+        [there.sum(0), xs.sum(0), ys.sum(0), (xs * xs).sum(0), (ys * ys).sum(0), (xs * ys).sum(0)], dtype="float64"
+    )
+
+
+def _correlations(sums: Floats) -> Floats:
+    """(…, 6, lag) → (…, lag)."""
+    n, x, y, xx, yy, xy = np.moveaxis(sums, -2, 0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        found: Floats = (n * xy - x * y) / np.sqrt((n * xx - x * x) * (n * yy - y * y))
+    return np.where((n >= _ENOUGH_FOR_PEARSON) & np.isfinite(found), found, np.nan)
+
+
+def _peaks(sums: Floats, lags: Floats, cadence: float) -> _Peaks:
+    """(…, 6, lag) → peaks; missing where nothing could be compared."""
+    correlations = _correlations(sums)
+    none = np.isnan(correlations).all(axis=-1)
+    best = np.where(np.isnan(correlations), -np.inf, correlations).argmax(axis=-1)
+    inner = best.clip(1, len(lags) - 2)
+
+    def at(place: Any) -> Floats:
+        value: Floats = np.take_along_axis(correlations, place[..., None], axis=-1)[..., 0]
+        return value
+
+    before, middle, after = at(inner - 1), at(inner), at(inner + 1)
+    bend = before - 2 * middle + after
+    # The vertex of the parabola through the three points around the peak.
+    with np.errstate(invalid="ignore", divide="ignore"):
+        vertex = 0.5 * (before - after) / bend * (lags[1] - lags[0])
+    offset = lags[best] + np.where((best == inner) & (bend < 0), vertex, 0.0)
+    zero = len(lags) // 2
+    hours = sums[..., 0, zero] * cadence / 60
+    return _Peaks(np.where(none, np.nan, offset), at(best), correlations[..., zero], hours)
+
+
+def _weekly_noise(sums: Floats, lags: Floats, cadence: float, search: ClockSearch) -> float:
+    """How far the offset of one week is from that of the next by chance alone (standard deviation of a week), minutes.
+
+    Under the reading that fits best. Of differences between weeks, as a clock that jumps makes one large difference only,
+    and of their median. Weeks are few at first, so that the usual noise counts as ``_USUAL_WEEKS`` of them.
+
+    Args:
+        sums: (reading, week, part, 6, lag).
+        lags: minutes.
+        cadence: minutes.
+        search: the parameters.
+    """
+    likeliest = int(np.nan_to_num(_peaks(sums.sum(axis=(1, 2)), lags, cadence).correlation).argmax())
+    peaks = _peaks(sums[likeliest], lags, cadence)
+    whole = np.where(peaks.hours >= _MIN_WEEK_HOURS, peaks.offset_minutes, np.nan)
+    steps = np.diff(whole, axis=0).ravel()
+    steps = np.abs(steps[np.isfinite(steps)])
+    usual = search.weekly_noise_minutes
+    if not steps.size:
+        return usual
+    seen = _NORMAL_MEDIAN * float(np.median(steps)) / math.sqrt(2)
+    return math.sqrt((_USUAL_WEEKS * usual**2 + steps.size * seen**2) / (_USUAL_WEEKS + steps.size))
+
+
+def _stretch(sums: Floats, noise: float, lags: Floats, cadence: float, search: ClockSearch) -> _Stretch:
+    """What a stretch leaves to be explained, by reading: (reading, …, part, 6, lag) → (reading, …).
+
+    Half the squares of what its parts (winter and summer time) differ by, in units of their noise: an error of the clock is
+    the same in both. Then that it is off at all: as half the square in units of noise and of what weather is off by
+    itself, or as a clock that is wrong, whichever is likelier.
+    """
+    peaks = _peaks(sums, lags, cadence)
+    enough = peaks.hours >= _MIN_WEEK_HOURS
+    enough |= ~enough.any(axis=-1, keepdims=True) & (peaks.hours > 0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        variance = noise**2 * _WEEK_HOURS / peaks.hours + search.season_noise_minutes**2
+        weight = np.where(enough & np.isfinite(peaks.offset_minutes), 1 / variance, 0.0)
+        offsets = np.nan_to_num(peaks.offset_minutes)
+        total = weight.sum(axis=-1)
+        mean = np.where(total > 0, (weight * offsets).sum(axis=-1) / total, np.nan)
+        apart = (weight * (offsets - np.nan_to_num(mean)[..., None]) ** 2).sum(axis=-1) / 2
+        honest = mean**2 / (1 / total + search.weather_noise_minutes**2) / 2
+        cost = apart + np.minimum(honest, -math.log(search.shift_odds))
+        # What correlates best at the longest lag has its peak beyond, and says nothing of what winter and summer differ by.
+        beyond = (np.abs(peaks.offset_minutes) >= lags[-1]) & (weight > 0)
+        cost += np.where(beyond.any(axis=-1), _BEYOND, 0.0)
+        return _Stretch(np.where(total > 0, cost, np.inf), mean, np.sqrt(1 / total), peaks)
+
+
+@dataclass(frozen=True)
+class _Judgement:
+    """What explains the stamps best."""
+
+    reading: int
+    stretch: _Stretch  # since the clock jumped last, every reading
+    costs: Floats  # by reading, of the best explanation that ends in it
+    jumped_week: int | None = None
+
+
+def _judge(
+    sums: Floats, weeks: list[int], odds: Floats, lags: Floats, cadence: float, search: ClockSearch
+) -> _Judgement:
+    """The likeliest explanation: a reading and an error of the clock, perhaps another of both since a certain week.
+
+    Args:
+        sums: (reading, week, part, 6, lag).
+        weeks: their numbers, rising.
+        odds: nats that each reading costs by itself.
+        lags: minutes.
+        cadence: minutes.
+        search: the parameters.
+    """
+    noise = _weekly_noise(sums, lags, cadence, search)
+    running = sums.cumsum(axis=1)
+    whole = _stretch(running[:, -1], noise, lags, cadence, search)
+    steady = _Judgement(int((whole.cost + odds).argmin()), whole, whole.cost + odds)
+    # Jumps at the beginning of a week, with enough weeks on either side to see one.
+    places = [place for place in range(1, len(weeks)) if weeks[place] - weeks[0] >= _WEEKS_BEFORE_A_JUMP]
+    places = [place for place in places if weeks[-1] + 1 - weeks[place] >= _WEEKS_AFTER_A_JUMP]
+    if not places:
+        return steady
+    before = running[:, [place - 1 for place in places]]
+    behind = running[:, -1:] - before
+    then, now = (_stretch(of, noise, lags, cadence, search) for of in (before, behind))
+    # Both explain the same: the offsets of winter and summer time before and behind.
+    same = _stretch(np.concatenate([before, behind], axis=2), noise, lags, cadence, search)
+    jumped = (then.cost + odds[:, None]).min(axis=0) + now.cost + odds[:, None] - math.log(search.jump_odds)
+    better = (same.cost + odds[:, None]).min(axis=0) - jumped.min(axis=0)
+    at = int(np.where(np.isfinite(better), better, -np.inf).argmax())
+    if not better[at] > 0:
+        return steady
+    return _Judgement(int(jumped[:, at].argmin()), now.at((slice(None), at)), jumped[:, at], weeks[places[at]])
+
+
+def _decide(
+    farm: Farm, in_force: str, weeks: _Weeks, lags: Floats, cadence: float, search: ClockSearch
+) -> tuple[str, dict[str, Any]]:
+    assumed = farm.signals.clock
+    newest = max((week for week, _ in weeks), default=0)
+    numbers = sorted({week for week, _ in weeks if (newest - week) * 7 < search.window_days})
+    parts = sorted({offset for week, offset in weeks if week in numbers})
+    if not numbers:
+        return in_force, _unchecked(assumed, in_force, "no weather to compare with", 0.0)
+    nothing = np.zeros((len(READINGS), 6, len(lags)))
+    sums = np.stack([np.stack([weeks.get((week, part), nothing) for part in parts], 1) for week in numbers], 1)
+    whole = _peaks(sums.sum(axis=(1, 2)), lags, cadence)
+    enough = search.min_history_days * 24 * _MIN_SHARE_OF_HOURS
+    unchecked = ~((whole.hours >= enough) & (whole.correlation >= search.min_correlation))
+    if unchecked.all():
+        own = READINGS.index(in_force)
+        why = f"{whole.hours[own]:.0f} hours, correlation {whole.correlation[own]:.2f}"
+        return in_force, _unchecked(assumed, in_force, why, float(whole.hours[own]))
+    odds = np.array([-math.log(search.false_reading_odds) * (reading != assumed) for reading in READINGS])
+    # What is in force is left only for something clearly better.
+    odds[READINGS.index(in_force)] += math.log(search.false_reading_odds) / 2
+    judgement = _judge(sums, numbers, np.where(unchecked, np.inf, odds), lags, cadence, search)
+    return _found(assumed, in_force, judgement, parts, search)
+
+
+def _unchecked(assumed: str, in_force: str, why: str, hours: float) -> dict[str, Any]:
+    evidence = json.dumps({"decided": f"not checked: {why}"})
+    nothing = {"offset_minutes": 0.0, "noise_minutes": math.nan, "shifted": False, "jumped_at": None}
+    outcome = {"reading": in_force, "assumed": assumed, "agrees": in_force == assumed}
+    return nothing | outcome | {"correlation": math.nan, "evidence": evidence, "rows": round(hours)}
+
+
+def _found(
+    assumed: str, in_force: str, judgement: _Judgement, parts: list[int], search: ClockSearch
+) -> tuple[str, dict[str, Any]]:
+    reading, stretch = READINGS[judgement.reading], judgement.stretch
+    offset, noise = (float(of[judgement.reading]) for of in (stretch.offset_minutes, stretch.noise_minutes))
+    jumped_at: pd.Timestamp | None = None
+    if judgement.jumped_week is not None:
+        jumped_at = pd.Timestamp(judgement.jumped_week * _WEEK_MINUTES, unit="m").as_unit("us")
+    evidence = _evidence(judgement, parts)
+    evidence["decided"] = (
+        "the reading in force explains wind and weather as well as any other"
+        if reading == in_force
+        else "the reading that explains wind and weather best"
+    )
+    peaks = stretch.peaks
+    hours = peaks.hours[judgement.reading]
+    at_zero = np.nan_to_num(peaks.at_zero[judgement.reading])
+    row = {
+        "reading": reading,
+        "assumed": assumed,
+        "agrees": reading == assumed,
+        "offset_minutes": offset,
+        "noise_minutes": noise,
+        "shifted": abs(offset) >= max(search.shift_minutes, _SURE * noise),
+        "jumped_at": jumped_at,
+        "correlation": float((at_zero * hours).sum() / hours.sum()),
+        "evidence": json.dumps(evidence),
+        "rows": round(float(hours.sum())),
+    }
+    return reading, row
+
+
+def _evidence(judgement: _Judgement, parts: list[int]) -> dict[str, Any]:
+    """What each reading is off by, in winter and in summer time, and what it would leave to be explained."""
+    peaks, found = judgement.stretch.peaks, {}
+    for place, reading in enumerate(READINGS):
+        hours = peaks.hours[place]
+        there = (hours > 0) & np.isfinite(peaks.offset_minutes[place])
+        weight = np.where(there, hours, 0.0)
+        misaligned, correlation = (
+            float(np.average(np.nan_to_num(of), weights=weight)) if weight.any() else None
+            for of in (np.abs(peaks.offset_minutes[place]), peaks.at_zero[place])
+        )
+        found[reading] = {
+            "misalignment_minutes": _rounded(misaligned),
+            "correlation": _rounded(correlation),
+            "cost": _rounded(float(judgement.costs[place])),
+            "parts": {
+                f"UTC{part / 60:+g}": {
+                    "offset_minutes": _rounded(float(peaks.offset_minutes[place][number])),
+                    "correlation": _rounded(float(peaks.correlation[place][number])),
+                    "hours": round(float(hours[number])),
+                }
+                for number, part in enumerate(parts)
+                if there[number]
+            },
+        }
+    return found
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None or not math.isfinite(value) else round(value, 3)
+
+
+def calibration_spans(clock_calibration: pd.DataFrame) -> pd.DataFrame:
+    """When each calibration holds: ``[holds_from, holds_until)`` in UTC without zone; the first also holds for all before it.
+
+    Returns:
+        One row per farm and calibration: ``farm_id, fitted_at, reading, first_fitted_at, holds_from, holds_until``.
+    """
+    spans = naive(clock_calibration[["farm_id", "fitted_at", "reading"]], ["fitted_at"]).sort_values(
+        ["farm_id", "fitted_at"]
+    )
+    by_farm = spans.groupby("farm_id")["fitted_at"]
+    first = by_farm.transform("min")
+    return spans.assign(
+        first_fitted_at=first,
+        holds_from=spans["fitted_at"].where(spans["fitted_at"] > first, pd.Timestamp("0001-01-01").as_unit("us")),
+        holds_until=by_farm.shift(-1).fillna(pd.Timestamp("9999-01-01").as_unit("us")),
+    )

@@ -1,0 +1,1 @@
+"""Weather runs, and wind at hub height."""

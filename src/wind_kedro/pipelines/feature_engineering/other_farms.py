@@ -1,0 +1,187 @@
+"""Other farms' weather: which points are looked at, and which of all points explained an entity's power best until then.
+
+Whatever is fitted here is fitted at the beginning of every month with what was known then, and holds for the month's issues.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from wind_kedro.cards import Farm, Fleet
+from wind_kedro.pipelines.feature_engineering.arrays import FloatArray, TimeArray, naive
+from wind_kedro.pipelines.feature_engineering.settings import BestPoint
+from wind_kedro.pipelines.feature_engineering.winds import SPEED, Grid, U, V
+
+
+def other_farms(entity_id: str, fleet: Fleet, most: int) -> list[str]:
+    """The farms whose points are looked at beside an entity's own: the nearest first, in order of cards where places are unknown.
+
+    Beside a group's mean its own farms are looked at first.
+    """
+    own = fleet.farms_of(entity_id)
+    members = [farm.id for farm in own] if len(own) > 1 else []
+    others = [farm for farm in fleet.farms if farm not in own]
+    # Sorting is stable: of equals, and of those whose place is not known, the order of cards holds.
+    others = sorted(others, key=lambda farm: _distance_km(farm, own))
+    return [*members, *(farm.id for farm in others)][:most]
+
+
+def _distance_km(farm: Farm, own: list[Farm]) -> float:
+    known = [apart for one in own if (apart := farm.distance_km(one)) is not None]
+    return min(known, default=float("inf"))
+
+
+@dataclass(frozen=True)
+class Outcomes:
+    """What came of each interval of a grid, in its first version: share of available capacity, and when it was known.
+
+    Arrays of shape (issues, leads): not a number and NaT where nothing is known yet.
+    """
+
+    share: FloatArray
+    known_at: TimeArray
+
+
+def first_outcomes(grid: Grid, observations: pd.DataFrame) -> Outcomes:
+    """The first version of what came, on the grid; intervals filled in from other turbines did not come."""
+    shape = grid.valid_at.shape
+    share, known_at = np.full(shape, np.nan), np.full(shape, np.datetime64("NaT"), dtype="datetime64[us]")
+    came = observations[observations["imputed_share"] == 0]
+    if came.empty:
+        return Outcomes(share, known_at)
+    first = came.sort_values(["valid_at", "available_at"], kind="stable").drop_duplicates("valid_at")
+    at = naive(first["valid_at"])
+    place = np.minimum(np.searchsorted(at, grid.valid_at), len(at) - 1)
+    there = at[place] == grid.valid_at
+    shares = (first["power_kw"] / first["available_capacity_kw"]).to_numpy(float)
+    return Outcomes(
+        np.where(there, shares[place], np.nan),
+        np.where(there, naive(first["available_at"])[place], np.datetime64("NaT")).astype("datetime64[us]"),
+    )
+
+
+def months_of(issued_at: TimeArray) -> tuple[TimeArray, NDArray[np.intp]]:
+    """The beginnings of the months of issues, rising, and for each issue the place of its own."""
+    months, place = np.unique(issued_at.astype("datetime64[M]"), return_inverse=True)
+    return months.astype("datetime64[us]"), place
+
+
+def best_points(
+    own: FloatArray, others: Mapping[str, FloatArray], outcomes: Outcomes, grid: Grid, settings: BestPoint
+) -> NDArray[np.intp]:
+    """For each issue the point whose wind explained the power best until its month began: 0 the own, n the n-th other.
+
+    Best is the greatest correlation of power with wind speed over all forecasts whose outcome was known by then. Another point
+    must be better by ``margin``, and both must be known for ``min_hours``.
+
+    Args:
+        own: wind speed at the own point, on the grid.
+        others: wind speed at the others, by farm.
+        outcomes: what came.
+        grid: issues and intervals.
+        settings: see `BestPoint`.
+    """
+    months, month = months_of(grid.issued_at)
+    speeds = np.stack([own, *others.values()])
+    known = ~np.isnan(outcomes.share)
+    order = np.argsort(outcomes.known_at[known], kind="stable")
+    when = outcomes.known_at[known][order]
+    y = outcomes.share[known][order]
+    x = speeds[:, known][:, order]
+    there = ~np.isnan(x)
+    filled = np.where(there, x, 0.0)
+    # Sums over all that was known by each month's beginning; what is known later adds behind, and changes nothing before.
+    ends = np.searchsorted(when, months, side="right")
+    n, sx, sy, sxx, syy, sxy = (
+        _until(values, ends) for values in (there.astype(float), filled, there * y, filled**2, there * y**2, filled * y)
+    )
+    with np.errstate(invalid="ignore", divide="ignore"):
+        fit = (n * sxy - sx * sy) / np.sqrt((n * sxx - sx**2) * (n * syy - sy**2))
+    hours = n * grid.step_minutes / 60
+    fit = np.where((hours >= settings.min_hours) & np.isfinite(fit), fit, -np.inf)
+    # Without its own fit to compare with, nothing is known of the others' either.
+    better = (fit[1:] > fit[0] + settings.margin) & np.isfinite(fit[0])
+    rivals = np.where(better, fit[1:], -np.inf)
+    if not len(rivals):
+        return np.zeros(len(month), dtype=np.int64)
+    best = np.where(better.any(axis=0), rivals.argmax(axis=0) + 1, 0)
+    chosen: NDArray[np.intp] = best[month]
+    return chosen
+
+
+def _until(values: FloatArray, ends: NDArray[np.intp]) -> FloatArray:
+    """Sums of the first ``ends`` values along the last axis."""
+    running = np.cumsum(values, axis=-1)
+    summed: FloatArray = np.concatenate([np.zeros((*values.shape[:-1], 1)), running], axis=-1)[..., ends]
+    return summed
+
+
+def at_best_point(
+    own: Mapping[str, FloatArray], others: Mapping[str, Mapping[str, FloatArray]], best: NDArray[np.intp]
+) -> dict[str, FloatArray]:
+    """Wind at the best point of each issue; where that one is missing, at the own point."""
+    found = {}
+    for name in (SPEED, U, V):
+        stacked = np.stack([own[name], *(other[name] for other in others.values())])
+        chosen = np.take_along_axis(stacked, best[None, :, None], axis=0)[0]
+        found[name] = np.where(np.isnan(chosen), own[name], chosen)
+    return found
+
+
+def expected_share(
+    own: FloatArray,
+    others: Mapping[str, FloatArray],
+    best: NDArray[np.intp],
+    outcomes: Outcomes,
+    grid: Grid,
+    settings: BestPoint,
+) -> FloatArray:
+    """What the mean power of like winds at the best point, known at the beginning of an issue's month, gives for its intervals.
+
+    The method of bins of IEC 61400-12-1, of forecast instead of measured wind; in straight lines between the middles of bins.
+    Missing before anything is known.
+
+    Args:
+        own: wind speed at the own point, on the grid.
+        others: wind speed at the others, by farm.
+        best: the point of each issue, see `best_points`.
+        outcomes: what came.
+        grid: issues and intervals.
+        settings: see `BestPoint`.
+    """
+    months, month = months_of(grid.issued_at)
+    speeds = np.stack([own, *others.values()])
+    result = np.full(own.shape, np.nan)
+    for place, begins in enumerate(months):
+        issues = np.flatnonzero(month == place)
+        speed = speeds[best[issues[0]]]  # of a month there is one
+        known = ~np.isnan(outcomes.share) & (outcomes.known_at <= begins) & ~np.isnan(speed)
+        if not known.any():
+            continue
+        number = np.floor(speed[known] / settings.bin_width_ms).astype(np.int64)
+        rows = np.bincount(number)
+        filled = np.flatnonzero(rows)
+        means = np.bincount(number, weights=outcomes.share[known])[filled] / rows[filled]
+        ahead = speed[issues]
+        found = np.interp(ahead, (filled + 0.5) * settings.bin_width_ms, means)
+        result[issues] = np.where(np.isnan(ahead), np.nan, found)
+    return result
+
+
+def errors_by_interval(expected: FloatArray, grid: Grid) -> pd.DataFrame:
+    """One row per interval: what was expected of it by the last issue before it began (``valid_at`` naive, rising)."""
+    begun = grid.valid_at >= grid.issued_at[:, None]
+    table = pd.DataFrame(
+        {
+            "valid_at": grid.valid_at[begun],
+            "issued_at": np.broadcast_to(grid.issued_at[:, None], grid.valid_at.shape)[begun],
+            "expected": expected[begun],
+        }
+    )
+    table = table[table["expected"].notna()].sort_values(["valid_at", "issued_at"], kind="stable")
+    return table.drop_duplicates("valid_at", keep="last")[["valid_at", "expected"]]

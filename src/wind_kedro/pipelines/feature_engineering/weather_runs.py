@@ -1,0 +1,171 @@
+"""Weather runs read as of issue times: which run, how much of it, and its values at any time, all issues at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from wind_kedro.pipelines.feature_engineering.arrays import FloatArray, TimeArray, minutes, naive
+
+
+@dataclass(frozen=True)
+class ReadRuns:
+    """The runs that issues read, laid end to end on one axis, so that all are read in one step.
+
+    Attributes:
+        rows: of the table of runs (in the order of `sorted_runs`), those that are read, stretch by stretch.
+        axis: place of each on the axis: minutes since its run began, plus the place of its stretch.
+        stretch: for each issue the place of its stretch on the axis; not a number: it reads no run.
+        run_minutes: for each issue the run's ``run_at``, minutes since 1970.
+        first: for each issue the first time of its stretch, minutes since the run began.
+        last: the last, likewise.
+        last_place: where the last is among ``rows``.
+    """
+
+    rows: NDArray[np.int64]
+    axis: FloatArray
+    stretch: FloatArray
+    run_minutes: FloatArray
+    first: FloatArray
+    last: FloatArray
+    last_place: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where times lie between the rows of runs: ``before``, ``after`` and how far towards the latter; unknown elsewhere."""
+
+    before: NDArray[np.intp]
+    after: NDArray[np.intp]
+    towards_after: FloatArray
+    known: NDArray[np.bool_]
+
+    def read(self, values: FloatArray) -> FloatArray:
+        """Linear interpolation of the rows' values; missing outside the run and next to a missing value."""
+        if not len(values):
+            return np.full(self.known.shape, np.nan)
+        low = values[self.before]
+        found = np.where(self.towards_after == 0, low, low + self.towards_after * (values[self.after] - low))
+        return np.where(self.known, found, np.nan)
+
+
+def sorted_runs(runs: pd.DataFrame) -> pd.DataFrame:
+    """Runs in the order that the other functions need: by run, time, arrival."""
+    return runs.sort_values(["run_at", "valid_at", "available_at"], kind="stable")
+
+
+def run_to_read(runs: pd.DataFrame, issued_at: TimeArray, until: TimeArray) -> tuple[TimeArray, TimeArray]:
+    """For each issue time the run to read, and how much of it: its ``run_at``, and when its last part known then arrived.
+
+    Runs come late, in parts, or break off; what is still to come is not known at the issue time. So of what had arrived by then
+    the newest run that reaches ``until`` counts; where none does, the one that reaches furthest. NaT where nothing had arrived.
+    """
+    return _choose(_parts(runs), issued_at, until, np.full(issued_at.shape, np.datetime64("NaT"), "datetime64[us]"))
+
+
+def run_before(
+    runs: pd.DataFrame, issued_at: TimeArray, until: TimeArray, run_at: TimeArray
+) -> tuple[TimeArray, TimeArray]:
+    """The same, of the runs before the one that each issue reads."""
+    return _choose(_parts(runs), issued_at, until, run_at)
+
+
+def _parts(runs: pd.DataFrame) -> tuple[TimeArray, TimeArray, TimeArray]:
+    """``run_at``, arrival and reach of every part of a run, with the parts before it; in order of arrival."""
+    parts = runs.groupby(["run_at", "available_at"])["valid_at"].max().reset_index()
+    parts["valid_at"] = parts.groupby("run_at")["valid_at"].cummax()
+    parts = parts.sort_values(["available_at", "run_at"])
+    run_at, arrived_at, reach = (naive(parts[name]) for name in ("run_at", "available_at", "valid_at"))
+    return run_at, arrived_at, reach
+
+
+def _choose(
+    parts: tuple[TimeArray, TimeArray, TimeArray], issued_at: TimeArray, until: TimeArray, before: TimeArray
+) -> tuple[TimeArray, TimeArray]:
+    run_at, arrived_at, reach = parts
+    # What arrived longer ago than any run reaches ahead ends before the issue: it need not be looked at.
+    starts = np.searchsorted(arrived_at, issued_at - (reach - arrived_at).max())
+    ends = np.searchsorted(arrived_at, issued_at, side="right")
+    chosen_run, chosen_part = (np.full(issued_at.shape, np.datetime64("NaT"), dtype="datetime64[us]") for _ in range(2))
+    for number, (start, end) in enumerate(zip(starts, ends, strict=True)):
+        places = np.arange(start, end)
+        if not np.isnat(before[number]):
+            places = places[run_at[places] < before[number]]
+        if len(places):
+            enough = np.minimum(reach[places], until[number])
+            best = places[np.lexsort((arrived_at[places], run_at[places], enough))[-1]]
+            chosen_run[number], chosen_part[number] = run_at[best], arrived_at[best]
+    return chosen_run, chosen_part
+
+
+def lay_out(table: pd.DataFrame, run_at: TimeArray, arrived_at: TimeArray) -> ReadRuns:
+    """Lay the chosen parts of runs end to end.
+
+    Args:
+        table: runs, as `sorted_runs` sorts them.
+        run_at: for each issue the run that it reads; NaT: none.
+        arrived_at: for each issue when the last part of it that it knows arrived.
+    """
+    runs, arrivals = naive(table["run_at"]), naive(table["available_at"])
+    at = minutes(naive(table["valid_at"]))
+    known = ~np.isnat(run_at)
+    # One stretch for each run and part of it that any issue reads.
+    pairs, stretch_of = np.unique(
+        np.stack([run_at[known], arrived_at[known]], axis=1).astype("int64"), axis=0, return_inverse=True
+    )
+    began, part = pairs[:, 0].astype("datetime64[us]"), pairs[:, 1].astype("datetime64[us]")
+    starts = np.searchsorted(runs, began)
+    counts = np.searchsorted(runs, began, side="right") - starts
+    stretch = np.repeat(np.arange(len(pairs)), counts)
+    rows = np.arange(len(stretch)) - np.repeat(np.cumsum(counts) - counts, counts) + np.repeat(starts, counts)
+    arrived = arrivals[rows] <= part[stretch]
+    rows, stretch = rows[arrived], stretch[arrived]
+    # Versions of a time lie next to each other, oldest first: the last that had arrived counts.
+    newest = np.append((at[rows][1:] != at[rows][:-1]) | (stretch[1:] != stretch[:-1]), True)[: len(rows)]
+    rows, stretch = rows[newest], stretch[newest]
+    ends = np.cumsum(np.bincount(stretch, minlength=len(pairs)))
+    lengths = np.diff(ends, prepend=0)
+    since = at[rows] - minutes(began)[stretch]
+    # Stretches are wider than any run, so that none reaches into the next.
+    width = 2 * float(np.abs(since).max() + 1) if len(since) else 1.0
+    number = np.full(len(run_at), -1, dtype=np.int64)
+    number[known] = stretch_of.ravel()
+    if not len(pairs):
+        nowhere = np.zeros(len(run_at), dtype=np.int64)
+        missing = np.full(len(run_at), np.nan)
+        return ReadRuns(rows, since, missing, missing, missing, missing, nowhere)
+    first_place, last_place = (ends - lengths)[number], (ends - 1)[number]
+    return ReadRuns(
+        rows=rows,
+        axis=since + stretch * width,
+        stretch=np.where(known, number * width, np.nan),
+        run_minutes=np.where(known, minutes(run_at), np.nan),
+        first=np.where(known, since[first_place], np.nan),
+        last=np.where(known, since[last_place], np.nan),
+        last_place=last_place,
+    )
+
+
+def places(read: ReadRuns, when: FloatArray, edge_minutes: float = 0.0) -> Places:
+    """Where times lie in the runs that their issues read.
+
+    Args:
+        read: the runs.
+        when: minutes since 1970, one row an issue.
+        edge_minutes: so far beyond its first and last time, a run's outermost value holds.
+    """
+    since = when - read.run_minutes[:, None]
+    first, last = read.first[:, None], read.last[:, None]
+    known = (since >= first - edge_minutes) & (since <= last + edge_minutes)
+    if not len(read.axis):
+        nowhere = np.zeros(when.shape, dtype=np.int64)
+        return Places(nowhere, nowhere, np.zeros(when.shape), np.zeros(when.shape, dtype=bool))
+    x = np.where(known, np.clip(since, first, last) + read.stretch[:, None], read.axis[0])
+    before = np.searchsorted(read.axis, x, side="right") - 1
+    after = np.minimum(before + 1, np.where(known, read.last_place[:, None], 0))
+    gap = read.axis[after] - read.axis[before]
+    towards = np.divide(x - read.axis[before], gap, out=np.zeros(when.shape), where=gap > 0)
+    return Places(before, after, towards, known)

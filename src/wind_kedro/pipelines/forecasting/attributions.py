@@ -1,0 +1,128 @@
+"""Which inputs moved a forecast: what the model says of each feature, told by groups that a person knows."""
+
+from __future__ import annotations
+
+import logging
+from fnmatch import fnmatchcase
+
+import numpy as np
+import pandas as pd
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from wind_kedro.cards import Fleet
+from wind_kedro.cards.columns import BASE, CORRECTIONS, quantile_column
+from wind_kedro.clock import Clock
+from wind_kedro.datasets.models import RegisteredModels
+from wind_kedro.models.base import Contributions
+from wind_kedro.models.tables import KEYS, feature_matrix
+
+logger = logging.getLogger(__name__)
+
+#: Features that no group names.
+OTHER = "other"
+_COLUMNS = [
+    *KEYS,
+    "model",
+    "model_version",
+    "driver",
+    "contribution_kw",
+    "feature",
+    "feature_value",
+]
+
+
+class DriverGroups(BaseModel):
+    """Which features are told together (`parameters_drivers.yml`)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    groups: dict[str, list[str]] = Field(
+        description="patterns of feature columns by what people call them; the first that fits counts"
+    )
+
+    @field_validator("groups")
+    @classmethod
+    def _not_ours(cls, groups: dict[str, list[str]]) -> dict[str, list[str]]:
+        if taken := {BASE, CORRECTIONS, OTHER} & set(groups):
+            raise ValueError(f"{', '.join(sorted(taken))}: these names have a meaning of their own; choose another")
+        return groups
+
+    def group_of(self, column: str) -> str:
+        """The name under which a feature is told."""
+        for name, patterns in self.groups.items():
+            if any(fnmatchcase(column, pattern) for pattern in patterns):
+                return name
+        return OTHER
+
+
+def explain_forecasts(
+    forecasts: pd.DataFrame,
+    features: pd.DataFrame,
+    model_versions: RegisteredModels,
+    fleet: Fleet,
+    clock: Clock,
+    drivers: DriverGroups,
+) -> pd.DataFrame:
+    """One row per product, entity, issue time, interval and driver: by how much it moved the median, kW.
+
+    Of the issues of this run, by the model that issued each; not where a fallback stood in. ``base`` is what the model says
+    without any input, ``corrections`` what was done to its answer; with them the drivers of an interval add up to its median.
+    A model of a family that cannot say what moved it has no rows. Of a blend the members that can say do; ``feature`` of
+    ``base`` names them where they are not all, and ``corrections`` holds what the others make of it.
+    """
+    parts = []
+    for product in fleet.products:
+        wanted = forecasts[
+            (forecasts["product_id"] == product.id)
+            & forecasts["issued_at"].isin(pd.DatetimeIndex(clock.issues(product)))
+            & (forecasts["fallback"] == "")  # there, another model spoke
+        ]
+        known = wanted.merge(features.drop(columns=["weather_run_at", "lead_minutes"]), on=KEYS, validate="one_to_one")
+        for (entity_id, version), rows in known.groupby(["entity_id", "model_version"], sort=True):
+            inputs = rows[["lead_minutes", *feature_matrix(features).columns.drop("lead_minutes")]]
+            try:
+                member = model_versions.version(str(version)).members[product.id, str(entity_id)]
+                found = member.forecaster.contributions(inputs)
+            except Exception as error:  # whatever a model does, the others are explained all the same
+                logger.warning("%s/%s: its forecast cannot be explained: %s", product.id, entity_id, error)
+                continue
+            if found is not None:
+                parts.append(_told(rows.reset_index(drop=True), inputs, found, drivers))
+    if not parts:
+        return pd.DataFrame({name: pd.Series(dtype=_type(name)) for name in _COLUMNS})
+    return pd.concat(parts, ignore_index=True)
+
+
+def _told(rows: pd.DataFrame, inputs: pd.DataFrame, found: Contributions, drivers: DriverGroups) -> pd.DataFrame:
+    capacity = rows["capacity_kw"].to_numpy(float)
+    keys = rows[[*KEYS, "model", "model_version"]]
+    moved = found.columns.to_numpy(float)
+    said_by = ", ".join(f"{name} ({weight:.0%} of the blend)" for name, weight in found.said_by.items())
+    base = keys.assign(driver=BASE, contribution_kw=found.base * capacity, feature=said_by, feature_value=np.nan)
+    parts = [base]
+    groups = np.array([drivers.group_of(str(column)) for column in found.columns])
+    for name in [*drivers.groups, OTHER]:
+        places = np.flatnonzero(groups == name)
+        if not len(places):
+            continue
+        leading = places[np.abs(moved[:, places]).argmax(axis=1)]
+        columns = found.columns.columns[leading]
+        values = inputs[found.columns.columns].to_numpy(float, na_value=np.nan)[np.arange(len(rows)), leading]
+        parts.append(
+            keys.assign(
+                driver=name,
+                contribution_kw=moved[:, places].sum(axis=1) * capacity,
+                feature=columns,
+                feature_value=values,
+            )
+        )
+    said = sum(part["contribution_kw"].to_numpy(float) for part in parts)
+    issued = rows[quantile_column(0.5)].to_numpy(float)
+    parts.append(keys.assign(driver=CORRECTIONS, contribution_kw=issued - said, feature="", feature_value=np.nan))
+    return pd.concat(parts, ignore_index=True).sort_values(KEYS, kind="stable")[_COLUMNS]
+
+
+def _type(name: str) -> str:
+    if name in {"issued_at", "valid_at"}:
+        return "datetime64[us, UTC]"
+    return "float64" if name in {"contribution_kw", "feature_value"} else "str"

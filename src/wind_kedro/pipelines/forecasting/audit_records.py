@@ -1,0 +1,156 @@
+"""What each issued forecast was made from, for the audit: so that months later anyone can say why it was what it was."""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+import json
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+
+from wind_kedro.cards import Farm, Fleet, WeatherSource
+from wind_kedro.cards.columns import quantile_columns
+from wind_kedro.clock import Clock
+from wind_kedro.governance.provenance import Provenance
+from wind_kedro.models.tables import KEYS, NOT_FEATURES
+
+_ISSUE = KEYS[:3]
+
+
+def record_issues(
+    forecasts: pd.DataFrame,
+    features: pd.DataFrame,
+    weather: pd.DataFrame,
+    promotions: pd.DataFrame,
+    raw_manifest: pd.DataFrame,
+    fleet: Fleet,
+    clock: Clock,
+    provenance: Provenance,
+) -> pd.DataFrame:
+    """One row per product, entity and issue of this run: everything that its forecast was made from, and its own hash.
+
+    ``data_sha256`` names the raw files of the entity's farms as they were read, ``features_sha256`` what the model saw of the
+    issue, ``forecast_sha256`` what was issued, bit for bit. Weather runs are told per model: that which was
+    newest at the issue, and those that were due by then (by the card's cadence and delay) and had not come.
+    """
+    raw = {str(farm_id): rows for farm_id, rows in raw_manifest.groupby("farm_id")}
+    runs = _runs(weather)
+    promoted = promotions.drop_duplicates(["product_id", "entity_id", "model_version"], keep="last")
+    made_by = promoted.set_index(["product_id", "entity_id", "model_version"])["run_id"].to_dict()
+    fixed = {
+        "as_of": pd.Timestamp(clock.as_of),
+        "recorded_at": pd.Timestamp(dt.datetime.now(dt.UTC)),
+        "git_commit": provenance.git_commit,
+        "configuration_sha256": provenance.configuration_sha256,
+        "lock_sha256": provenance.lock_sha256,
+        "python": provenance.python,
+        "platform": f"{provenance.platform}, {provenance.threads}",
+        "libraries": json.dumps(provenance.libraries, sort_keys=True),
+    }
+    rows = []
+    for product in fleet.products:
+        issued = _of_run(forecasts, product.id, clock, fleet)
+        if issued.empty:
+            continue
+        seen = dict(issue_hashes(_of_run(features, product.id, clock, fleet), None))
+        given = dict(issue_hashes(issued, quantile_columns(product.quantile_levels)))
+        data = {entity_id: _fingerprint(raw, fleet.farms_of(entity_id)) for entity_id in product.members}
+        firsts = issued.drop_duplicates(_ISSUE)
+        for row in firsts.to_dict("records"):
+            key = (row["product_id"], row["entity_id"], row["issued_at"])
+            used, missing = _weather_runs(fleet.farms_of(row["entity_id"]), runs, row["issued_at"])
+            rows.append(
+                {
+                    "product_id": row["product_id"],
+                    "entity_id": row["entity_id"],
+                    "issued_at": row["issued_at"],
+                    "model": row["model"],
+                    "model_version": row["model_version"],
+                    "run_id": made_by.get((*key[:2], row["model_version"]), ""),
+                    "fallback": row["fallback"],
+                    "forecast_sha256": given[key],
+                    "features_sha256": seen.get(key, ""),
+                    "data_sha256": data[row["entity_id"]],
+                    "weather_runs": json.dumps(used, sort_keys=True),
+                    "weather_runs_missing": json.dumps(missing, sort_keys=True),
+                }
+                | fixed
+            )
+    columns = [
+        *_ISSUE, "model", "model_version", "run_id", "fallback", "forecast_sha256", "features_sha256", "data_sha256",
+        "weather_runs", "weather_runs_missing", *fixed,
+    ]  # fmt: skip
+    # In one order, whatever the order of the table: equal runs give equal records but for their times.
+    return pd.DataFrame(rows, columns=columns).sort_values(["issued_at", "product_id", "entity_id"], ignore_index=True)
+
+
+def _of_run(table: pd.DataFrame, product_id: str, clock: Clock, fleet: Fleet) -> pd.DataFrame:
+    issues = pd.DatetimeIndex(clock.issues(fleet.product(product_id)))
+    return table[(table["product_id"] == product_id) & table["issued_at"].isin(issues)]
+
+
+def issue_hashes(table: pd.DataFrame, columns: list[str] | None) -> Iterator[tuple[tuple[str, str, pd.Timestamp], str]]:
+    """Of each issue the hash of its rows: times and values as 64-bit numbers, in order, after the columns' names.
+
+    ``columns``: those that count; none: all features.
+    """
+    columns = sorted(set(table.columns) - set(NOT_FEATURES)) if columns is None else columns
+    ordered = table.sort_values(KEYS, kind="stable").reset_index(drop=True)
+    values = ordered.reindex(columns=columns).to_numpy(np.float64, na_value=np.nan)
+    times = ordered["valid_at"].to_numpy("datetime64[us]").astype(np.int64)
+    head = json.dumps(columns).encode()
+    starts = ordered.drop_duplicates(_ISSUE).index.to_numpy()
+    for start, end in zip(starts, [*starts[1:], len(ordered)], strict=True):
+        product_id, entity_id, issued_at = ordered.loc[start, _ISSUE]
+        digest = hashlib.sha256(head + times[start:end].tobytes() + np.ascontiguousarray(values[start:end]).tobytes())
+        yield (product_id, entity_id, issued_at), digest.hexdigest()
+
+
+def _fingerprint(raw: dict[str, pd.DataFrame], farms: list[Farm]) -> str:
+    """One hash of all raw files of the farms: paths and checksums."""
+    lines = [
+        f"{path} {digest}"
+        for farm in farms
+        if farm.id in raw
+        for path, digest in raw[farm.id][["path", "sha256"]].itertuples(index=False, name=None)
+    ]
+    return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()
+
+
+def _runs(weather: pd.DataFrame) -> dict[tuple[str, str, str], pd.Series]:
+    """By farm, model and point: when each run first could be read, by ``run_at``, rising."""
+    keys = ["farm_id", "weather_model", "weather_point"]
+    first = weather.groupby([*keys, "run_at"], sort=True)["available_at"].min().reset_index()
+    return {
+        (str(farm), str(model), str(point)): own.set_index("run_at")["available_at"]
+        for (farm, model, point), own in first.groupby(keys, sort=False)
+    }
+
+
+def _weather_runs(
+    farms: list[Farm], runs: dict[tuple[str, str, str], pd.Series], issued_at: pd.Timestamp
+) -> tuple[dict[str, str], dict[str, list[str]]]:
+    """By ``farm/model/point``: the newest run that was there, and those newer ones that should have been."""
+    used: dict[str, str] = {}
+    missing: dict[str, list[str]] = {}
+    for farm in farms:
+        for source in farm.weather:
+            name = f"{farm.id}/{source.model}/{source.point}"
+            own = runs.get((farm.id, source.model, source.point), pd.Series(dtype="datetime64[us, UTC]"))
+            there = own.index[(own <= issued_at).to_numpy()]
+            if len(there):
+                used[name] = f"{there[-1]:%Y-%m-%dT%H:%MZ}"
+            late = [run for run in _due(source, issued_at) if run not in there]
+            if late:
+                missing[name] = [f"{run:%Y-%m-%dT%H:%MZ}" for run in late]
+    return used, missing
+
+
+def _due(source: WeatherSource, issued_at: pd.Timestamp) -> list[pd.Timestamp]:
+    """The runs of the last day that could have been read by the issue, had they come as the card says."""
+    every = pd.Timedelta(minutes=source.run_every_minutes)
+    newest = (issued_at - pd.Timedelta(minutes=source.delay_minutes)).floor(every)
+    runs = [newest - number * every for number in range(max(1, pd.Timedelta(days=1) // every))]
+    return runs[::-1]

@@ -1,0 +1,370 @@
+"""The decision, farm by farm: what the gate found, what people decided, and which candidate is fitted."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from wind_kedro.cards import Fleet, Market, Product
+from wind_kedro.cards.tiers import TIERS
+from wind_kedro.clock import Clock
+from wind_kedro.contracts.training import REASONS
+from wind_kedro.errors import WindKedroError
+from wind_kedro.evaluation.gate import GateRules, by_issue, judge, leaks, mark_extremes
+from wind_kedro.evaluation.scores import Scoring, deciding_scores, interval_losses
+from wind_kedro.governance.champions import champion_models
+from wind_kedro.governance.overrides import Standing, standing
+from wind_kedro.models.tables import KEYS
+from wind_kedro.pipelines.training.nodes import NotEnoughHistoryError, Training
+
+logger = logging.getLogger(__name__)
+
+Key = tuple[str, str]
+#: Codes of the gate that a person may approve. A leak is none of them: there is nothing to judge.
+_APPROVABLE = frozenset(REASONS) - {"leak", "better", "another_is_better"}
+
+
+class AllHeldError(WindKedroError):
+    """People hold every entity: there is nothing to train."""
+
+
+def judge_challengers(
+    replay_forecasts: pd.DataFrame,
+    replay_folds: pd.DataFrame,
+    model_input: pd.DataFrame,
+    observations: pd.DataFrame,
+    promotions_before: pd.DataFrame,
+    shadow_forecasts_before: pd.DataFrame,
+    fleet: Fleet,
+    clock: Clock,
+    training: Training,
+    scoring: Scoring,
+) -> pd.DataFrame:
+    """One row per product, entity and challenger that was replayed beside the champion's candidate: what the gate finds.
+
+    All challengers of a product's entities are one family: the more are asked, the surer must each be. Shadows are judged on what
+    they issued, beside what was issued and sent.
+    """
+    training_time = pd.Timestamp(clock.training_time(fleet.products))
+    champions = champion_models(promotions_before, training_time)
+    # What is made of others' forecasts, as a portfolio is, has no fold of its own.
+    trained = replay_folds[["product_id", "entity_id"]].drop_duplicates()
+    found = leaks(replay_folds, replay_forecasts.merge(trained, on=["product_id", "entity_id"]))
+    tables = []
+    for product in fleet.products:
+        own = replay_forecasts[replay_forecasts["product_id"] == product.id]
+        if own.empty:
+            continue
+        market = fleet.market(product.market)
+        weather = model_input[model_input["product_id"] == product.id]
+
+        def weigh(
+            forecasts: pd.DataFrame,
+            product: Product = product,
+            market: Market = market,
+            weather: pd.DataFrame = weather,
+        ) -> pd.DataFrame:
+            losses = interval_losses(forecasts, observations, product, market, training_time, scoring.rules)
+            return by_issue(mark_extremes(losses, weather, training.gate))
+
+        of_product = {
+            entity_id: model for (product_id, entity_id), model in champions.items() if product_id == product.id
+        }
+        shadows = {name for name, config in training.candidates.items() if config.shadow}
+        replayed = weigh(own)
+        champion = replayed["model"] == replayed["entity_id"].map(of_product)
+        tables.append(
+            judge(
+                replayed[champion | ~replayed["model"].isin(shadows)],
+                of_product, product.promotion_margin_share, product.horizon_minutes, training.gate, found,
+            )
+        )  # fmt: skip
+        before = shadow_forecasts_before[shadow_forecasts_before["issued_at"] < training_time]
+        for name in sorted(shadows & set(replayed["model"])):
+            tables.append(_judge_shadow(name, replayed, before, weigh, of_product, product, training.gate))
+    judged = pd.concat(tables, ignore_index=True)
+    judged = pd.concat([judged, _leaking_without_champion(judged, found)], ignore_index=True)
+    for (product_id, entity_id, model), why in found.items():
+        logger.error("%s/%s: '%s' leaks and is not chosen: %s", product_id, entity_id, model, why)
+    return judged.assign(decided_at=training_time)
+
+
+def _judge_shadow(
+    name: str,
+    replayed: pd.DataFrame,
+    issued: pd.DataFrame,
+    weigh: Callable[[pd.DataFrame], pd.DataFrame],
+    champions: Mapping[str, str],
+    product: Product,
+    rules: GateRules,
+) -> pd.DataFrame:
+    """One row per entity: a shadow's issues beside those that were sent, whoever was champion then."""
+    others = [entity_id for entity_id, champion in champions.items() if champion != name]
+    own = issued[(issued["product_id"] == product.id) & issued["entity_id"].isin(others)]
+    mine = own[(own["role"] == "shadow") & (own["model"] == name)]
+    sent = own[own["role"] == "champion"]
+    sent = sent.assign(model=sent["entity_id"].map(champions))
+    both = pd.concat([mine, sent.merge(mine[KEYS], on=KEYS)], ignore_index=True).drop(columns="role")
+    judged = pd.DataFrame()
+    if len(both):
+        judged = judge(weigh(both), champions, product.promotion_margin_share, product.horizon_minutes, rules)
+        judged.loc[judged["code"] == "too_little_data", "code"] = "in_shadow"
+    told = set(judged["entity_id"]) if len(judged) else set()
+    rows = [
+        {"product_id": product.id, "entity_id": entity_id, "champion": champions.get(entity_id, ""), "challenger": name}
+        | {"issues": 0, "code": "in_shadow", "detail": ""}
+        for entity_id in sorted(set(replayed.loc[replayed["model"] == name, "entity_id"]) - told)
+        if champions.get(entity_id) != name
+    ]
+    return pd.concat([judged, pd.DataFrame(rows)], ignore_index=True)
+
+
+def _leaking_without_champion(judged: pd.DataFrame, found: Mapping[tuple[str, str, str], str]) -> pd.DataFrame:
+    """Rows for what leaks and was compared with nobody: it may not be the first champion either."""
+    told = set(judged[["product_id", "entity_id", "challenger"]].itertuples(index=False, name=None))
+    rows = [
+        {"product_id": product_id, "entity_id": entity_id, "champion": "", "challenger": model, "issues": 0}
+        | {"code": "leak", "detail": why}
+        for (product_id, entity_id, model), why in found.items()
+        if (product_id, entity_id, model) not in told
+    ]
+    return pd.DataFrame(rows, columns=judged.columns)
+
+
+def choose(
+    judgements: pd.DataFrame,
+    replay_scores: pd.DataFrame,
+    model_input: pd.DataFrame,
+    admissions: pd.DataFrame,
+    promotions_before: pd.DataFrame,
+    interventions: pd.DataFrame,
+    fleet: Fleet,
+    clock: Clock,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """One row per product and entity: the candidate that is to be fitted for it; and one per decision taken, with what was found.
+
+    Rules, in this order:
+
+    1. Where people hold an entity it keeps the model that it has, and is not in the first table.
+    2. Where they decided for a candidate, it is that one.
+    3. Without a champion, or where its candidate is no longer replayed, the best of the replay (of equals, the first by name).
+    4. A challenger that the gate lets through, the best of them; else one that people approved, the best of them.
+    5. Else the champion's candidate, fitted with the newest data. So a tie changes nothing, and neither does too little data.
+
+    An entity whose history is too short for the replay, and that has no champion yet, gets unscored the last of its candidates
+    that need no history, else the most demanding of those that need tier ``physical`` at most: nothing that learns much of one
+    farm goes live untested.
+
+    Raises:
+        NotEnoughHistoryError: if no candidate of any entity has the deciding score, and none can do without.
+        AllHeldError: if there is nobody to train a model for.
+    """
+    training_time = pd.Timestamp(clock.training_time(fleet.products))
+    champions = champion_models(promotions_before, training_time)
+    learnable = set(model_input[["product_id", "entity_id"]].drop_duplicates().itertuples(index=False, name=None))
+    candidates = {
+        (str(product_id), str(entity_id)): own for (product_id, entity_id), own in admissions.groupby(KEYS[:2])
+    }
+    judged = {(str(product_id), str(entity_id)): own for (product_id, entity_id), own in judgements.groupby(KEYS[:2])}
+    choices: list[dict[str, Any]] = []
+    decisions: list[dict[str, Any]] = []
+    for product in fleet.products:
+        deciding = {
+            str(entity_id): table for entity_id, table in deciding_scores(replay_scores, product).groupby("entity_id")
+        }
+        for entity_id in sorted(fleet.modelled(product)):
+            key = (product.id, entity_id)
+            if key not in candidates:
+                continue
+            says = standing(interventions, *key, training_time)
+            found = judged.get(key, judgements.iloc[:0])
+            scores = None
+            if entity_id in deciding:
+                scores = deciding[entity_id].set_index("model")["value"].dropna()
+            # A replay says nothing of what leaks, and a shadow is judged on what it issued.
+            unproven = list(found.loc[found["code"].isin(["leak", "in_shadow"]), "challenger"])
+            honest = None if scores is None else scores.drop(labels=unproven, errors="ignore")
+            code, model = _decide(honest, found, candidates[key], champions.get(key), says, key in learnable)
+            if code is None:
+                if entity_id in deciding:
+                    logger.error(
+                        "%s/%s: no candidate has a %s in the replay: nothing chosen", *key, product.deciding_score
+                    )
+                continue
+            about = _about(product, entity_id, code, model, scores, champions.get(key), found, says)
+            decisions += _decisions(about, found, champions.get(key), training_time)
+            if code != "held":
+                about["reason"] = f"{about['reason']}{_waiting(candidates[key])}"
+                choices.append({name: about[name] for name in _CHOICE})
+    if not choices:
+        if decisions:
+            raise AllHeldError("every entity that could be trained is held: kedro wind release --farm … lets one go")
+        raise NotEnoughHistoryError(
+            f"nothing to choose by as of {training_time:%Y-%m-%d %H:%M} UTC: no candidate has a deciding score in the replay"
+        )
+    return pd.DataFrame(choices), pd.DataFrame(decisions)
+
+
+#: Columns of `contracts.Choices`.
+_CHOICE = ("product_id", "entity_id", "model", "deciding_score", "score", "champion_score", "reason")
+
+
+def _decide(
+    scores: pd.Series | None,
+    found: pd.DataFrame,
+    candidates: pd.DataFrame,
+    champion: str | None,
+    says: Standing,
+    learnable: bool,
+) -> tuple[str | None, str]:
+    """The code of the decision and the candidate; no code: nothing to choose from. Without scores it was not replayed."""
+    if says.held and champion is not None:
+        return "held", champion
+    if says.override is not None:
+        if says.override in set(candidates.loc[candidates["admitted"], "model"]):
+            return "overridden", says.override
+        logger.error("candidate '%s', which somebody decided for, is none that may be had here", says.override)
+    if scores is None:
+        stand_in = _unreplayed(candidates, champion, learnable)
+        return (None, "") if stand_in is None else ("cold_start", stand_in)
+    if scores.empty:
+        return None, ""
+    if champion is None or champion not in scores.index:
+        return "first_champion", str(scores.sort_index().idxmin())
+    return _contest(scores, found, champion, says)
+
+
+def _contest(scores: pd.Series, found: pd.DataFrame, champion: str, says: Standing) -> tuple[str, str]:
+    """Champion or challenger."""
+    passed = found.loc[found["code"] == "better", "challenger"]
+    if len(passed):
+        return "better", str(passed.iloc[0])
+    approved = [
+        row["challenger"]
+        for row in found.to_dict("records")
+        if row["challenger"] in says.approved and row["code"] in _APPROVABLE and row["challenger"] in scores.index
+    ]
+    if approved:
+        return "approved", str(scores[approved].idxmin())
+    return "stays", champion
+
+
+def _about(
+    product: Product, entity_id: str, code: str, model: str, scores: pd.Series | None, champion: str | None,
+    found: pd.DataFrame, says: Standing,
+) -> dict[str, Any]:  # fmt: skip
+    scores = pd.Series(dtype=float) if scores is None else scores
+    score = float(scores[model]) if model in scores.index else np.nan
+    champion_score = float(scores[champion]) if champion is not None and champion in scores.index else np.nan
+    who = {"held": "hold", "overridden": "override", "approved": "approve"}.get(code)
+    told = f" ({says.told[who]})" if who else ""
+    return {
+        "product_id": product.id,
+        "entity_id": entity_id,
+        "code": code,
+        "model": model,
+        "deciding_score": product.deciding_score,
+        "score": score,
+        "champion_score": champion_score if code not in {"first_champion", "cold_start"} else np.nan,
+        "reason": _reason(code, model, champion, score, champion_score, product, found) + told,
+    }
+
+
+def _reason(
+    code: str,
+    model: str,
+    champion: str | None,
+    score: float,
+    champion_score: float,
+    product: Product,
+    found: pd.DataFrame,
+) -> str:
+    margin = product.promotion_margin_share
+    if code == "better":
+        row = found[found["challenger"] == model].iloc[0]
+        return (
+            f"beats '{champion}' by {row['gain_share']:.1%} over {row['issues']} issues, margin {margin:.1%}, "
+            f"chance {row['p_adjusted']:.2g}"
+        )
+    if code != "stays":
+        return REASONS[code]
+    if found.empty:
+        return "the champion's model is the only one: refitted"
+    best = found.sort_values(["gain_share", "challenger"], ascending=[False, True], kind="stable").iloc[0]
+    if best["gain_share"] <= 0 and best["code"] != "leak":
+        return "the champion's model is still the best of the replay: refitted"
+    why = REASONS[best["code"]]
+    return f"'{best['challenger']}' is better by {best['gain_share']:.1%}, but {why}: the champion's model stays"
+
+
+def _decisions(
+    about: Mapping[str, Any], found: pd.DataFrame, champion: str | None, decided_at: pd.Timestamp
+) -> list[dict[str, Any]]:
+    """One row for each challenger, and one for the entity where what decides is no challenger's result."""
+    rows = []
+    for row in found.to_dict("records"):
+        promoted = about["code"] in {"better", "approved", "overridden"} and row["challenger"] == about["model"]
+        code = about["code"] if promoted else row["code"]
+        reason = about["reason"] if promoted else row["detail"] or REASONS[code]
+        rows.append(row | {"decided_at": decided_at, "promoted": promoted, "code": code, "reason": reason})
+    if about["code"] in {"first_champion", "cold_start", "held"} or (
+        about["code"] == "overridden" and not any(row["promoted"] for row in rows)
+    ):
+        others = [row for row in rows if row["challenger"] != about["model"]]
+        rows = [
+            *others,
+            {
+                "product_id": about["product_id"],
+                "entity_id": about["entity_id"],
+                "decided_at": decided_at,
+                "champion": champion or "",
+                "challenger": about["model"],
+                "challenger_score": about["score"],
+                "champion_score": about["champion_score"],
+                "issues": 0,
+                "promoted": about["code"] != "held",
+                "code": about["code"],
+                "reason": about["reason"],
+            },
+        ]
+    return [{name: row.get(name, np.nan) for name in _DECISION} for row in rows]
+
+
+#: Columns of `contracts.Decisions`.
+_DECISION = (
+    "product_id", "entity_id", "decided_at", "champion", "challenger", "issues", "champion_score", "challenger_score",
+    "gain_share", "p_value", "p_adjusted", "bias_excess_share", "coverage_excess_share", "strong_wind_excess_share",
+    "change_excess_share",
+    "worst_excess_share", "promoted", "code", "reason",
+)  # fmt: skip
+
+
+def _unreplayed(candidates: pd.DataFrame, champion: str | None, learnable: bool) -> str | None:
+    """The candidate that may go live without having been replayed, if there is one.
+
+    Of those that need no history the last in the configuration; a champion of theirs is fitted anew, as history grows.
+    """
+    admitted = candidates[candidates["admitted"]]
+    beginners = list(admitted.loc[~admitted["needs_history"], "model"])
+    if champion is not None:
+        return champion if champion in beginners else None
+    if beginners:
+        return str(beginners[-1])
+    simple = admitted[admitted["needs"].isin(TIERS[: TIERS.index("physical") + 1])]
+    if simple.empty or not learnable:
+        return None
+    return str(max(simple.to_dict("records"), key=lambda row: TIERS.index(row["needs"]))["model"])
+
+
+def _waiting(candidates: pd.DataFrame) -> str:
+    """What the entity may not have yet, and why."""
+    refused = candidates[~candidates["admitted"]]
+    if refused.empty:
+        return ""
+    first = refused.iloc[0]
+    names = ", ".join(f"'{row['model']}' needs tier {row['needs']}" for row in refused.to_dict("records"))
+    return f"; {names}, it has {first['tier']}: {first['reason']}"

@@ -1,0 +1,163 @@
+"""Scope: what is learnt once over all farms of a product, what of each farm alone, and how both meet in a farm's model."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from wind_kedro.cards import Farm, Fleet
+from wind_kedro.compute import Mapped, Workers, map_farms
+from wind_kedro.models.base import Forecaster
+from wind_kedro.models.ensembles.hand_over import FleetPart, HandOver, HandOverParameters, learn_from_fleet
+from wind_kedro.models.registry import ModelConfig, build
+from wind_kedro.models.tables import feature_matrix, known_at
+
+#: Product, candidate, and the moment as of which was learnt.
+PartKey = tuple[str, str, pd.Timestamp]
+#: Of a product's farms at most this share is forecast as if it were new: the others are to be a fleet still.
+_JUDGED_SHARE = 1 / 3
+
+
+def fleet_parts(
+    model_input: pd.DataFrame,
+    wanted: Mapping[tuple[str, str], ModelConfig],
+    starts: Collection[pd.Timestamp],
+    fleet: Fleet,
+    workers: Workers,
+    *,
+    seed: int,
+    fleet_rows: int,
+    min_train_days: float,
+) -> dict[PartKey, FleetPart]:
+    """What candidates learn over all farms of their product, as of each start: with rows whose outcome was known by then.
+
+    Memory is bounded whatever the size of the fleet: each farm gives an equal share of ``fleet_rows``, drawn by the seed,
+    and a few farms all of theirs, which a hand-over judges.
+
+    Args:
+        model_input: of all farms.
+        wanted: candidates by product and name; those that look at one farm alone are passed over.
+        starts: the moments.
+        fleet: the cards.
+        workers: how the work is spread.
+        seed: of all draws.
+        fleet_rows: how many rows a model of the fleet learns from at most.
+        min_train_days: a start with less history of the whole fleet is left out.
+    """
+    tasks = {}
+    for (product_id, name), config in wanted.items():
+        members = config.fleet_members
+        if members is None:
+            continue
+        table = model_input[model_input["product_id"] == product_id]
+        parameters = HandOverParameters.model_validate(config.params) if config.hands_over else None
+        for start in starts:
+            known = known_at(table, start)
+            if known.empty or start - known["issued_at"].min() < pd.Timedelta(days=min_train_days):
+                continue
+            pool = sample_of_farms(known, fleet_rows, seed)
+            judged = {} if parameters is None else _judged(known, parameters.judged_farms, fleet, seed)
+            product = fleet.product(product_id)
+            alone = len(product.members) == 1
+            tasks[product_id, name, start] = (
+                name,
+                members,
+                pool,
+                judged,
+                product.quantile_levels,
+                seed,
+                parameters,
+                alone,
+            )
+    return map_farms(_learn_part, tasks, workers=workers, label="fleet").results
+
+
+def _learn_part(*given: Any) -> FleetPart:
+    *others, alone = given
+    return learn_from_fleet(*others, alone=alone)
+
+
+def sample_of_farms(table: pd.DataFrame, rows: int, seed: int) -> pd.DataFrame:
+    """Of each entity an equal share of so many rows, drawn by the seed; in order of issue, then interval."""
+    farms = dict(iter(table.groupby("entity_id")))
+    each = max(1, rows // len(farms))
+    rng = np.random.default_rng(seed)
+    drawn = [
+        own if len(own) <= each else own.iloc[np.sort(rng.choice(len(own), each, replace=False))]
+        for own in farms.values()
+    ]
+    return pd.concat(drawn).sort_values(["issued_at", "valid_at", "entity_id"], kind="stable", ignore_index=True)
+
+
+def _judged(known: pd.DataFrame, count: int, fleet: Fleet, seed: int) -> dict[str, tuple[pd.DataFrame, Sequence[Farm]]]:
+    farms = sorted(known["entity_id"].unique())
+    drawn = np.random.default_rng(seed).permutation(farms)[: max(1, min(count, int(len(farms) * _JUDGED_SHARE)))]
+    return {str(farm): (known[known["entity_id"] == farm], fleet.farms_of(str(farm))) for farm in drawn}
+
+
+def fit_candidate(
+    table: pd.DataFrame,
+    config: ModelConfig,
+    name: str,
+    levels: list[float],
+    seed: int,
+    part: FleetPart | None = None,
+) -> Forecaster:
+    """The candidate, fitted with these rows; models of the fleet are in ``part``, and still to be lent to a hand-over."""
+    if config.scope == "fleet" and part is not None:
+        return next(iter(part.models.values()))
+    known = feature_matrix(table)
+    # A fitted model looks for its own columns: what it never saw it does not ask for.
+    known = known[config.columns_of(known.columns)]
+    model = build(name, config, levels, seed)
+    if isinstance(model, HandOver):
+        model.told(part or FleetPart())
+        known = known.assign(valid_at=table["valid_at"])
+    return model.fit(known, table["power_share"])
+
+
+def lend(model: Forecaster, part: FleetPart | None) -> Forecaster:
+    """The model, with what it borrows of the fleet."""
+    for name in model.borrows:
+        model.lend(name, (part or FleetPart()).models[name])
+    return model
+
+
+def fit_candidates(
+    model_input: pd.DataFrame,
+    wanted: Mapping[tuple[str, str], str],
+    candidates: Mapping[str, ModelConfig],
+    fleet: Fleet,
+    workers: Workers,
+    *,
+    at: pd.Timestamp,
+    seed: int,
+    fleet_rows: int,
+) -> Mapped[tuple[str, str], Forecaster]:
+    """A fitted model for each product and entity of ``wanted``, with all that was known.
+
+    A model of the fleet is fitted once, and is one and the same object in all who have it or are lent it. An entity may have
+    no row yet, where its candidate needs no history.
+    """
+    named = {(product_id, name): candidates[name] for (product_id, _), name in wanted.items()}
+    parts = fleet_parts(model_input, named, [at], fleet, workers, seed=seed, fleet_rows=fleet_rows, min_train_days=0)
+    groups = dict(iter(model_input.groupby(["product_id", "entity_id"])))
+    tasks = {}
+    shared: dict[tuple[str, str], Forecaster] = {}
+    for (product_id, entity_id), name in wanted.items():
+        config = candidates[name].of_farms(fleet.farms_of(entity_id))
+        part = parts.get((product_id, name, at))
+        if config.scope == "fleet" and part is not None:
+            shared[product_id, entity_id] = next(iter(part.models.values()))
+            continue
+        table = groups.get((product_id, entity_id), model_input.iloc[:0])
+        levels = fleet.product(product_id).quantile_levels
+        # The fleet's models stay here: they are lent afterwards, one object to all.
+        told = None if part is None else part.without_models()
+        tasks[product_id, entity_id] = (table, config, name, levels, seed, told)
+    mapped = map_farms(fit_candidate, tasks, workers=workers, label="fit") if tasks else Mapped()
+    lent = {key: lend(model, parts.get((key[0], wanted[key], at))) for key, model in mapped.results.items()}
+    return Mapped({key: (shared | lent)[key] for key in wanted if key in shared or key in lent}, mapped.failures)

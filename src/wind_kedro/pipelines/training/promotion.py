@@ -1,0 +1,152 @@
+"""Fitting what was chosen, and putting it into force: a version of the whole fleet, promoted as one."""
+
+from __future__ import annotations
+
+import datetime as dt
+import logging
+from collections.abc import Mapping
+
+import pandas as pd
+
+from wind_kedro.cards import Fleet
+from wind_kedro.clock import Clock
+from wind_kedro.compute import Mapped, Workers
+from wind_kedro.datasets.models import NoModelError, RegisteredModels
+from wind_kedro.governance.champions import champions_at, newest_number, version_in_force
+from wind_kedro.models.base import Forecaster
+from wind_kedro.models.ensembles.fleet_model import FleetModel, Member
+from wind_kedro.models.tables import model_table
+from wind_kedro.pipelines.training.fitting import fit_candidates
+from wind_kedro.pipelines.training.nodes import NotEnoughHistoryError, Training, by_entity
+
+logger = logging.getLogger(__name__)
+
+#: How many rows of features a version shows of itself: enough for its signature, whatever the size of the fleet.
+_EXAMPLES = 10
+
+
+def fit_fleet(
+    model_input: pd.DataFrame,
+    choices: pd.DataFrame,
+    promotions_before: pd.DataFrame,
+    model_versions_before: RegisteredModels,
+    fleet: Fleet,
+    clock: Clock,
+    training: Training,
+    workers: Workers,
+) -> FleetModel:
+    """The models of the fleet after this training: what was chosen, fitted with all that was known, and all others as they are.
+
+    Raises:
+        NotEnoughHistoryError: if no model could be fitted.
+    """
+    training_time = pd.Timestamp(clock.training_time(fleet.products))
+
+    def fit(wanted: Mapping[tuple[str, str], str]) -> Mapped[tuple[str, str], Forecaster]:
+        return fit_candidates(
+            model_input,
+            wanted,
+            training.candidates,
+            fleet,
+            workers,
+            # All rows were known at the training time.
+            at=training_time + pd.Timedelta(microseconds=1),
+            seed=training.seed,
+            fleet_rows=training.fleet_rows,
+        )
+
+    wanted = {(row["product_id"], row["entity_id"]): row["model"] for row in choices.to_dict("records")}
+    mapped = fit(wanted)
+    if not mapped.results:
+        raise NotEnoughHistoryError("no model could be fitted: " + "; ".join(sorted(set(mapped.failures.values()))))
+    tables = by_entity(model_input)
+    newest = model_input["valid_at"].max()
+
+    def member(key: tuple[str, str], name: str, forecaster: Forecaster) -> Member:
+        # Without a history of its own it has seen what the fleet has.
+        return Member(name, forecaster, trained_through=tables[key]["valid_at"].max() if key in tables else newest)
+
+    fitted = {key: member(key, wanted[key], forecaster) for key, forecaster in mapped.results.items()}
+    beside: dict[str, dict[tuple[str, str, str], Member]] = {"fallback": {}, "shadow": {}}
+    shadows = [name for name, config in training.candidates.items() if config.shadow]
+    for role, name in [*(("fallback", name) for name in training.fallbacks), *(("shadow", name) for name in shadows)]:
+        # For every entity that has history, whose champion it is not, and whose product may have it.
+        is_for = training.candidates[name].is_for
+        others = {key: name for key, model in wanted.items() if model != name and key in tables and is_for(key[0])}
+        for key, forecaster in (fit(others).results if others else {}).items():
+            beside[role][*key, name] = member(key, name, forecaster)
+    seen = pd.concat([tables[key] for key in fitted if key in tables] or [model_input])
+    before = champions_at(promotions_before, training_time)
+    kept, kept_fallbacks = _kept(before, set(fitted), model_versions_before, fleet)
+    example = seen.groupby(["product_id", "entity_id"]).tail(1).head(_EXAMPLES)
+    return FleetModel(
+        seen["valid_at"].max(),
+        fitted | kept,
+        model_table(example),
+        shadows=beside["shadow"],
+        fallbacks=kept_fallbacks | beside["fallback"],
+        parent=version_in_force(before),
+    )
+
+
+def _kept(
+    champions: pd.DataFrame, fitted: set[tuple[str, str]], versions: RegisteredModels, fleet: Fleet
+) -> tuple[dict[tuple[str, str], Member], dict[tuple[str, str, str], Member]]:
+    """The champions of those that were not fitted, and what stands in for them, as far as they are still on the cards."""
+    wanted = {(product.id, entity_id) for product in fleet.products for entity_id in fleet.modelled(product)} - fitted
+    members: dict[tuple[str, str], Member] = {}
+    fallbacks: dict[tuple[str, str, str], Member] = {}
+    for row in champions.to_dict("records"):
+        key = (row["product_id"], row["entity_id"])
+        if key not in wanted:
+            continue
+        try:
+            version = versions.version(row["model_version"])
+            if key not in version.members:
+                raise NoModelError(f"version {row['model_version']} has no model of it")
+            members[key] = version.members[key]
+            fallbacks |= {whose: member for whose, member in version.fallbacks.items() if whose[:2] == key}
+        except NoModelError as error:
+            logger.error("%s/%s: its champion is lost: %s", *key, error)
+    return members, fallbacks
+
+
+def promote(
+    model_versions: RegisteredModels, choices: pd.DataFrame, promotions_before: pd.DataFrame, fleet: Fleet, clock: Clock
+) -> tuple[pd.DataFrame, str]:
+    """One row per product and entity that from the training time on is forecast by the version just registered; and the champion.
+
+    An entity that was not fitted is in the version with its earlier model, and goes on with it. The promotion follows the
+    newest that this training knew of: if another was recorded since, the log refuses it. The champion is the version that counts
+    last: a replay of the past adds its promotion but moves no alias.
+    """
+    training_time = pd.Timestamp(clock.training_time(fleet.products))
+    made = model_versions.made()
+    members = model_versions.version(made.version).members
+    before = champions_at(promotions_before, training_time)
+    told = [column for column in choices.columns if column != "model"]
+    earlier = before[told].assign(reason="not trained anew: its model goes on")
+    says = pd.concat([choices[told], earlier]).drop_duplicates(["product_id", "entity_id"], keep="first")
+    parent = newest_number(promotions_before)
+    rows = [
+        row
+        | {
+            "model": member.model,
+            "run_id": member.run_id or made.run_id,
+            "trained_through": member.trained_through or made.trained_through,
+        }
+        for row in says.to_dict("records")
+        if (member := members.get((row["product_id"], row["entity_id"]))) is not None
+    ]
+    promotions = pd.DataFrame(rows).assign(
+        promotion=parent + 1,
+        parent=parent,
+        action="train",
+        author="",
+        promoted_at=training_time,
+        model_version=made.version,
+        manifest_sha256=model_versions.manifest_sha256(made.version),
+        available_at=training_time,
+        recorded_at=pd.Timestamp(dt.datetime.now(dt.UTC)),
+    )
+    return promotions, str(version_in_force(pd.concat([promotions_before, promotions])))

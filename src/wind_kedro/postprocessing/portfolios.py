@@ -1,0 +1,115 @@
+"""Portfolios: the forecast of a group of farms, made of its farms' own. What the replay and live forecasting share.
+
+Errors of farms offset each other, so that the quantiles of a group are not the sums of its farms' quantiles: with these,
+97 % of what came lay inside a band that promises 80 % (GEFCom2014, ten farms). Medians are added up, and the spread around
+their sum is narrowed; how much is told by the group's own errors, once there are some (`calibration`).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from pydantic import BaseModel, ConfigDict, Field
+
+from wind_kedro.cards import Fleet, Group, Product
+from wind_kedro.cards.columns import FORECAST_WEATHER, PERFECT_WEATHER, quantile_column, quantile_columns
+
+#: What stands as the model of a portfolio that is issued: each of its farms may be forecast by another.
+PORTFOLIO = "portfolio"
+
+
+class Portfolios(BaseModel):
+    """How groups are forecast from their farms (`parameters_calibration.yml`)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    error_correlation: float = Field(
+        ge=0, le=1, description="of two farms' errors at the same interval: what the spread of a sum is made with"
+    )
+    least_capacity_share: float = Field(
+        gt=0, le=1, description="a group of which fewer of its farms are forecast, by capacity, is not"
+    )
+
+
+def add_portfolios(
+    forecasts: pd.DataFrame, fleet: Fleet, portfolios: Portfolios, *, by_model: bool = False
+) -> pd.DataFrame:
+    """Rows of `contracts.Forecasts`: those given, and behind them those of each group that is forecast from its farms.
+
+    Args:
+        forecasts: of farms, kW.
+        fleet: the cards; which groups are meant is said by `Fleet.portfolios_of`.
+        portfolios: the rules.
+        by_model: one portfolio a model, as in a replay of candidates; otherwise one an issue, of whatever model forecasts
+            each farm.
+
+    A row of a group has the sum of its farms' medians, and around it the spread of a sum of errors that correlate by
+    ``error_correlation`` with each other. Farms that were not forecast are taken to do as the others do: the sum is scaled to
+    the group's capacity, and ``fallback`` names them. Where fewer than ``least_capacity_share`` were forecast there is no row.
+    """
+    parts = [forecasts]
+    for product in fleet.products:
+        own = forecasts[forecasts["product_id"] == product.id]
+        for group in fleet.portfolios_of(product):
+            rows = own[own["entity_id"].isin(group.farms)]
+            if not rows.empty:
+                parts.append(_portfolio(rows, product, group, fleet, portfolios, by_model=by_model))
+    return pd.concat(parts, ignore_index=True)[forecasts.columns] if len(parts) > 1 else forecasts
+
+
+def _portfolio(
+    rows: pd.DataFrame, product: Product, group: Group, fleet: Fleet, portfolios: Portfolios, *, by_model: bool
+) -> pd.DataFrame:
+    columns = quantile_columns(product.quantile_levels)
+    keys = ["issued_at", "valid_at", *(["model"] if by_model else [])]
+    rows = rows.sort_values([*keys, "entity_id"], kind="stable", ignore_index=True)
+    median = rows[quantile_column(0.5)].to_numpy(float)
+    away = rows[columns].to_numpy(float) - median[:, None]
+    grouped = rows.groupby(keys, sort=True)
+    number = grouped.ngroup().to_numpy()
+    first = grouped.head(1).reset_index(drop=True)
+
+    def total(values: np.ndarray) -> np.ndarray:
+        # Rows of a group follow each other, as they were sorted.
+        starts = np.flatnonzero(np.diff(number, prepend=-1))
+        return np.add.reduceat(values, starts, axis=0)
+
+    correlation = portfolios.error_correlation
+    # The variance of a sum: each farm's own, and for every pair the product of both, times how they correlate.
+    spread = np.sqrt((1 - correlation) * total(away**2) + correlation * total(away) ** 2)
+    side = np.sign(np.asarray(product.quantile_levels) - 0.5)
+    capacity, there = fleet.capacity_kw(group.id), total(rows["capacity_kw"].to_numpy(float))
+    scale = (capacity / there)[:, None]
+    quantiles = np.clip(scale * (total(median)[:, None] + side * spread), 0.0, capacity)
+    table = first[["product_id", "issued_at", "valid_at", "lead_minutes", "weather_run_at"]].assign(
+        entity_id=group.id,
+        model=first["model"] if by_model else PORTFOLIO,
+        model_version=_each_once(rows["model_version"], number).to_numpy(),
+        weather_run_at=grouped["weather_run_at"].max().to_numpy(),
+        capacity_kw=capacity,
+        fallback=_fallbacks(rows, number, group),
+        weather=np.where(total((rows["weather"] == PERFECT_WEATHER).to_numpy()), PERFECT_WEATHER, FORECAST_WEATHER),
+    )
+    table["weather_run_at"] = table["weather_run_at"].astype(rows["weather_run_at"].dtype)
+    table[columns] = quantiles
+    return table[there >= portfolios.least_capacity_share * capacity]
+
+
+def _each_once(names: pd.Series, number: np.ndarray) -> pd.Series:
+    """What farms of a row have, each once: ``3``, or ``3+5`` where they differ."""
+    each = pd.DataFrame({"number": number, "name": names.to_numpy()}).drop_duplicates()
+    return each.sort_values(["number", "name"]).groupby("number")["name"].agg("+".join)
+
+
+def _fallbacks(rows: pd.DataFrame, number: np.ndarray, group: Group) -> list[str]:
+    """What is not as it should be, of each row: farms that are missing, farms forecast by a stand-in."""
+    place = {farm_id: column for column, farm_id in enumerate(group.farms)}
+    there = np.zeros((int(number[-1]) + 1, len(place)), dtype=bool)
+    there[number, rows["entity_id"].map(place).to_numpy()] = True
+    words = [""] * len(there)
+    for row in np.flatnonzero(~there.all(axis=1)):
+        words[row] = "without " + ", ".join(farm_id for farm_id in group.farms if not there[row, place[farm_id]])
+    for row in np.flatnonzero((rows["fallback"] != "").to_numpy()):
+        stand_in = f"{rows['entity_id'].iloc[int(row)]}: {rows['fallback'].iloc[int(row)]}"
+        words[number[row]] = "; ".join(filter(None, [words[number[row]], stand_in]))
+    return words

@@ -1,0 +1,662 @@
+"""Weather on grids: the points of all farms, out of GRIB, NetCDF and Zarr, as rows of text like those of every other source.
+
+Each file is read once, whatever the number of farms: its fields are cut to the box around all points, interpolated to all
+of them at once, and kept as Parquet until the file or the points change. Which coordinate is the run, the step and the valid
+time is told by the CF conventions (``forecast_reference_time``, ``forecast_period``, ``time``) or by the names that cfgrib,
+ECMWF and NOAA use; a card can say otherwise.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wind_kedro.cards import LANDED_AT, UNIT_CONVERSIONS, WEATHER_UNITS, Farm, WeatherColumn, WeatherSource
+from wind_kedro.errors import WindKedroError
+from wind_kedro.readers.source_rows import landed_at, shown, shown_of
+from wind_kedro.storage.bounds import MAX_GRID_VALUES
+from wind_kedro.storage.temporary import neighbour_of
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
+    import xarray as xr
+
+Floats = NDArray[np.float64]
+Open = Callable[[WeatherColumn], "xr.DataArray"]
+
+#: Written into the name of what is kept: a new way to read makes all of it anew.
+_VERSION = 1
+_FAULTS = b"wind_kedro_faults"
+
+#: Names that stand for a coordinate where no attribute tells it, the surest first.
+_RUN = ("forecast_reference_time", "reference_time", "run_at", "init_time", "initial_time", "analysis_time")
+_STEP = ("step", "forecast_period", "lead_time", "leadtime", "prediction_timedelta", "forecast_time")
+_VALID = ("valid_time", "valid_at", "time")
+_MEMBER = ("number", "realization", "member", "ensemble", "ensemble_member")
+_LATITUDE = ("latitude", "lat", "nav_lat")
+_LONGITUDE = ("longitude", "lon", "nav_lon")
+#: How files write the units that cards know.
+_UNITS = {
+    "m s**-1": "m/s", "m s-1": "m/s", "m/s": "m/s", "meter / second": "m/s", "km h-1": "km/h", "km/h": "km/h",
+    "knots": "kn", "kn": "kn", "degrees": "deg", "degree": "deg", "deg": "deg", "degree true": "deg", "radians": "rad",
+    "rad": "rad", "k": "K", "kelvin": "K", "degc": "degC", "celsius": "degC", "degrees_celsius": "degC", "pa": "Pa",
+    "hpa": "hPa", "mbar": "hPa", "millibars": "hPa", "kg m**-3": "kg/m3", "kg m-3": "kg/m3", "kg/m3": "kg/m3",
+}  # fmt: skip
+#: Mean radius of the earth, km (IUGG).
+_EARTH_RADIUS_KM = 6371.0
+
+
+class GridFaultError(WindKedroError):
+    """What is wrong with a file or a point of a grid, and what to do."""
+
+
+@dataclass(frozen=True)
+class GridFault:
+    """A source that a file of a grid does not serve."""
+
+    farm: Farm
+    source: WeatherSource
+    path: Path
+    message: str
+
+
+@dataclass(frozen=True)
+class _Place:
+    """A source of a farm, and where its point is."""
+
+    farm: Farm
+    source: WeatherSource
+
+    @property
+    def latitude_deg(self) -> float:
+        return self._degrees("latitude_deg")
+
+    @property
+    def longitude_deg(self) -> float:
+        return self._degrees("longitude_deg")
+
+    def _degrees(self, field: str) -> float:
+        own, of_farm = getattr(self.source, field), getattr(self.farm, field)
+        degrees: float = of_farm if own is None else own  # the card has one of them, or is refused
+        return degrees
+
+    @property
+    def name(self) -> list[str]:
+        return [self.farm.id, self.source.model, self.source.point]
+
+    @property
+    def reading(self) -> str:
+        """How the file is read for it; places that agree in this are read together."""
+        asked = ("format", "kind", "valid_at", "run_at", "available_at", "interpolation", "member", "columns")
+        return self.source.model_dump_json(include=set(asked))
+
+
+def read_grids(
+    sources: Sequence[tuple[Farm, WeatherSource]], root: Path, kept: Path
+) -> tuple[list[Path], list[GridFault]]:
+    """Read the points of all sources out of their files, each file once.
+
+    Args:
+        sources: farms and those of their weather sources that are grids.
+        root: folder that the cards' paths start from.
+        kept: folder for what was read; a file that has not changed is not read again for the same points. The caller removes
+            what is no longer used.
+
+    Returns:
+        Parquet files, one per file that served any source, in the columns of ``weather_raw``; and who was not served.
+    """
+    files: dict[str, list[Path]] = {}
+    places: dict[Path, list[_Place]] = defaultdict(list)
+    faults = []
+    for farm, source in sources:
+        if source.path not in files:
+            files[source.path] = _files(root, source.path)
+        for path in files[source.path]:
+            places[path].append(_Place(farm, source))
+        if not files[source.path]:
+            words = "the glob matches nothing" if _is_glob(source.path) else "it is missing"
+            message = f"farm '{farm.id}', {root / source.path}: {words}; put it there, or correct `path` in farms.yml"
+            faults.append(GridFault(farm, source, root / source.path, message))
+    kept.mkdir(parents=True, exist_ok=True)
+    tables = []
+    for path, own in places.items():
+        target, found = _read_or_kept(path, own, root, kept)
+        by_name = {tuple(place.name): place for place in own}
+        for name, message in found:
+            place = by_name[tuple(name)]
+            faults.append(GridFault(place.farm, place.source, path, f"farm '{place.farm.id}', {path}: {message}"))
+        if target is not None:
+            tables.append(target)
+    return tables, faults
+
+
+def _is_glob(path: str) -> bool:
+    return any(character in path for character in "*?[")
+
+
+def _files(root: Path, path: str) -> list[Path]:
+    """Files, and stores of Zarr, which are folders."""
+    return sorted(root.glob(path)) if _is_glob(path) else [found for found in [root / path] if found.exists()]
+
+
+# --- what was read is kept ----------------------------------------------------------------------------------------------
+
+
+def _read_or_kept(
+    path: Path, places: list[_Place], root: Path, kept: Path
+) -> tuple[Path | None, list[tuple[list[str], str]]]:
+    """The Parquet of a file's points, if any was served, and the names of those that were not, with the reason."""
+    import pyarrow.parquet as pq
+
+    asked = sorted(
+        [
+            shown_of(place.farm, place.source, path, root),
+            *place.name,
+            place.latitude_deg,
+            place.longitude_deg,
+            place.reading,
+        ]
+        for place in places
+    )
+    state = json.dumps([_VERSION, _state(path), asked])
+    file = hashlib.sha256(shown(path, root).encode()).hexdigest()[:16]
+    target = kept / f"{file}-{hashlib.sha256(state.encode()).hexdigest()[:16]}.parquet"
+    if not _is_whole(target):
+        try:
+            table, faults = _read(path, places, root)
+        except GridFaultError as error:
+            return None, [(place.name, str(error)) for place in places]
+        aside = neighbour_of(target)
+        pq.write_table(table.replace_schema_metadata({_FAULTS: json.dumps(faults).encode()}), aside, compression="zstd")
+        aside.replace(target)
+    found = pq.ParquetFile(target)
+    faults = json.loads(found.schema_arrow.metadata[_FAULTS])
+    return (target if found.metadata.num_rows else None), faults
+
+
+def _is_whole(target: Path) -> bool:
+    """Whether what was read is kept there; a damaged file is read anew from the raw one."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        return _FAULTS in (pq.read_schema(target).metadata or {})
+    except (OSError, ValueError, pa.ArrowException):
+        return False
+
+
+def _state(path: Path) -> list[Any]:
+    """What changes when a file, or any file of a store, does."""
+    stats = [path.stat()] if path.is_file() else [file.stat() for file in path.rglob("*") if file.is_file()]
+    return [len(stats), sum(stat.st_size for stat in stats), max((stat.st_mtime_ns for stat in stats), default=0)]
+
+
+# --- one file -----------------------------------------------------------------------------------------------------------
+
+
+def _read(path: Path, places: list[_Place], root: Path) -> tuple[pa.Table, list[tuple[list[str], str]]]:
+    """The rows of all places in one file, and who is not served."""
+    import pyarrow as pa
+
+    groups: dict[str, list[_Place]] = defaultdict(list)
+    for place in places:
+        groups[place.reading].append(place)
+    tables, faults = [], []
+    with _one_line(path, places[0].source.format), _opened(path, places[0].source.format) as open_variable:
+        for group in groups.values():
+            try:
+                found, bad = _read_group(open_variable, path, group, root)
+            except GridFaultError as error:
+                found, bad = [], [(place.name, str(error)) for place in group]
+            tables += found
+            faults += bad
+    return pa.concat_tables(tables) if tables else pa.table({"source_row": pa.array([], pa.int64())}), faults
+
+
+@contextmanager
+def _one_line(path: Path, kind: str) -> Iterator[None]:
+    """Whatever the readers of three formats raise over a broken file, in one line."""
+    try:
+        yield
+    except GridFaultError:
+        raise
+    except ImportError as error:
+        raise GridFaultError(f"cannot read {kind} ({error}); install wind-kedro[grids]") from None
+    except Exception as error:
+        words = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+        raise GridFaultError(f"not readable as {kind} ({words}); fetch it again, or correct `format`") from None
+
+
+def _read_group(
+    open_variable: Open, path: Path, places: list[_Place], root: Path
+) -> tuple[list[pa.Table], list[tuple[list[str], str]]]:
+    """The rows of places that read a file in the same way."""
+    import pandas as pd
+
+    source = places[0].source
+    latitudes = np.array([place.latitude_deg for place in places])
+    longitudes = np.array([place.longitude_deg for place in places])
+    columns: dict[str, pd.DataFrame] = {}
+    arrivals: pd.Series | None = None
+    outside = np.zeros(len(places), dtype=bool)
+    for name, column in source.columns.items():
+        field = _one_member(_one_level(open_variable(column), column), source)
+        _check_meaning(name, column, field)
+        at_points, beyond = _at_points(field, latitudes, longitudes, source, WEATHER_UNITS[name] == "deg", column)
+        outside |= beyond
+        columns[name], arrived = _rows(at_points, source)
+        arrivals = arrived if arrivals is None else arrivals.combine_first(arrived) if arrived is not None else arrivals
+    index = pd.MultiIndex.from_tuples(
+        sorted(set().union(*(set(frame.index) for frame in columns.values()))), names=["run_at", "valid_at"]
+    )
+    values = {name: frame.reindex(index).to_numpy(np.float32) for name, frame in columns.items()}
+    in_file = arrivals is not None
+    landed = _landed(path) if source.available_at == LANDED_AT and not in_file else None
+    tables, faults = [], []
+    for number, place in enumerate(places):
+        own = {name: table[:, number] for name, table in values.items()}
+        there = ~np.all([np.isnan(column) for column in own.values()], axis=0)
+        if outside[number]:
+            where = f"{place.latitude_deg:g}, {place.longitude_deg:g}"
+            faults.append(
+                (
+                    place.name,
+                    f"the point {where} is outside its grid; correct the card's latitude_deg and longitude_deg",
+                )
+            )
+        elif not there.any():
+            faults.append((place.name, "its fields have no value at the point; choose another point"))
+        else:
+            arrived = None if arrivals is None else arrivals.reindex(index).to_numpy()[there]
+            file = shown_of(place.farm, place.source, path, root)
+            tables.append(
+                _table(
+                    place, file, index[there], {name: column[there] for name, column in own.items()}, landed, arrived
+                )
+            )
+    return tables, faults
+
+
+def _table(
+    place: _Place,
+    file: str,
+    index: pd.MultiIndex,
+    values: Mapping[str, NDArray[np.float32]],
+    landed: str | None,
+    arrived: Any,
+) -> pa.Table:
+    """Rows of ``weather_raw``: all but the number is text, a value the shortest that says its 32 bits."""
+    import pyarrow as pa
+
+    def text(column: NDArray[np.float32]) -> Any:
+        return pa.array(column, mask=np.isnan(column)).cast(pa.string())
+
+    def same(value: str | None) -> Any:
+        return pa.array([value] * len(index), pa.string())
+
+    def stamps(times: Any) -> Any:
+        known = np.asarray(times, dtype="datetime64[us]")
+        written = np.char.add(np.datetime_as_string(known, unit="us"), "Z")
+        return pa.array(written, pa.string(), mask=np.isnat(known))
+
+    analysis = place.source.kind == "analysis"
+    given = {
+        "farm_id": same(place.farm.id),
+        "source_file": same(file),
+        "source_row": pa.array(np.arange(1, len(index) + 1)),
+        "fault": same(None),
+        "weather_model": same(place.source.model),
+        "weather_point": same(place.source.point),
+        "run_at": same(None) if analysis else stamps(index.get_level_values("run_at")),
+        "available_at": same(landed) if arrived is None else stamps(arrived),
+        "valid_at": stamps(index.get_level_values("valid_at")),
+    }
+    return pa.table(given | {name: text(values[name]) if name in values else same(None) for name in WEATHER_UNITS})
+
+
+def _landed(path: Path) -> str:
+    if (landed := landed_at(path)) is None:
+        raise GridFaultError(f"no folder of its path is named {LANDED_AT}=…; correct `available_at` in farms.yml")
+    return landed
+
+
+# --- variables of a file --------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _opened(path: Path, kind: str) -> Iterator[Open]:
+    """A function that gives a variable of the file with its coordinates, not yet read."""
+    import xarray as xr
+
+    if kind == "grib":
+        yield _grib(path)
+        return
+    options: dict[str, Any] = {"engine": "zarr", "consolidated": None} if kind == "zarr" else {"engine": "h5netcdf"}
+    with xr.open_dataset(path, decode_timedelta=True, **options) as dataset:
+
+        def variable(column: WeatherColumn) -> xr.DataArray:
+            if column.name not in dataset:
+                known = ", ".join(map(str, dataset.data_vars))
+                raise GridFaultError(
+                    f"no variable {column.name}; found are {known}; correct the card's columns in farms.yml"
+                )
+            return dataset[column.name]
+
+        yield variable
+
+
+def _grib(path: Path) -> Open:
+    """The variables of a GRIB file. Its headers are read once; a variable is then built from its own messages only.
+
+    A file with several kinds of levels or steps is no single cube, which is why each variable is opened apart.
+    """
+    import xarray as xr
+    from cfgrib.messages import FileStream
+
+    stream = FileStream(str(path), errors="raise")
+    keys = ("shortName", "cfVarName", "typeOfLevel", "level", "stepType")
+    headers = {offset: {key: message.get(key) for key in keys} for offset, message in stream.items()}
+    if not headers:
+        raise GridFaultError("it holds no GRIB message; fetch it again")
+
+    def variable(column: WeatherColumn) -> xr.DataArray:
+        level = "" if column.level is None else f"{column.level:g}"
+        of_name = {
+            offset: header
+            for offset, header in headers.items()
+            if {header["shortName"], header["cfVarName"]} & {column.name, level + column.name}
+            and (not level or (header["typeOfLevel"], header["level"]) == ("heightAboveGround", column.level))
+        }
+        asked = f"{column.name}{f' at {level} m' if level else ''}"
+        if not of_name:
+            found = sorted({f"{h['shortName']} ({h['typeOfLevel']} {h['level']})" for h in headers.values()})
+            raise GridFaultError(f"no {asked}; found are {', '.join(found)}; correct the card's columns in farms.yml")
+        instant = {offset: header for offset, header in of_name.items() if header["stepType"] == "instant"}
+        if not instant:
+            kinds = ", ".join(sorted({header["stepType"] for header in of_name.values()}))
+            raise GridFaultError(
+                f"{asked} is there as {kinds} over the step only, not as an instant; fetch another variable"
+            )
+        levels = sorted({(header["typeOfLevel"], header["level"]) for header in instant.values()})
+        if len(levels) > 1:
+            known = ", ".join(f"{kind} {height}" for kind, height in levels)
+            raise GridFaultError(f"{column.name} is there at several levels ({known}); say which in the card: level")
+        # cfgrib writes no index beside a mapping of messages; raw folders may be read-only.
+        dataset = xr.open_dataset(_Messages(stream, instant), engine="cfgrib", decode_timedelta=True)  # type: ignore[arg-type]
+        return dataset[next(iter(dataset.data_vars))]
+
+    return variable
+
+
+class _Messages(Mapping[Any, Any]):
+    """Some messages of a GRIB file, each read when it is asked for."""
+
+    def __init__(self, stream: Any, offsets: Iterable[Any]) -> None:
+        self._stream = stream
+        self._offsets = list(offsets)
+
+    def __getitem__(self, offset: Any) -> Any:
+        return self._stream[offset]
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._offsets)
+
+    def __len__(self) -> int:
+        return len(self._offsets)
+
+
+# --- coordinates ----------------------------------------------------------------------------------------------------------
+
+
+def _coordinate(field: xr.DataArray, names: Sequence[str], standard_name: str) -> str | None:
+    """The coordinate with that standard name, or else with one of these names."""
+    for name, coordinate in field.coords.items():
+        if coordinate.attrs.get("standard_name") == standard_name:
+            return str(name)
+    return next((name for name in names if name in field.coords), None)
+
+
+def _one_level(field: xr.DataArray, column: WeatherColumn) -> xr.DataArray:
+    vertical = [
+        name
+        for name, coordinate in field.coords.items()
+        if coordinate.attrs.get("axis") == "Z"
+        or "positive" in coordinate.attrs
+        or name in {"height", "heightAboveGround", "level", "z"}
+    ]
+    if not vertical:
+        if column.level is not None:
+            raise GridFaultError(f"{column.name} has no levels; leave `level` out of the card")
+        return field
+    name = vertical[0]
+    levels = np.atleast_1d(field[name].to_numpy()).astype(float)
+    known = ", ".join(f"{level:g}" for level in levels)
+    if column.level is None:
+        if levels.size > 1:
+            raise GridFaultError(f"{column.name} is there at several levels ({known}); say which in the card: level")
+        return field.squeeze(name) if name in field.dims else field
+    if column.level not in levels:
+        raise GridFaultError(
+            f"{column.name} is not there at {column.level:g} m, but at {known}; correct `level` in the card"
+        )
+    return field.isel({name: int(np.argmax(levels == column.level))}) if name in field.dims else field
+
+
+def _one_member(field: xr.DataArray, source: WeatherSource) -> xr.DataArray:
+    name = _coordinate(field, _MEMBER, "realization")
+    if name is None:
+        return field
+    members = np.atleast_1d(field[name].to_numpy())
+    known = f"{', '.join(map(str, members[:9]))}{', ...' if members.size > 9 else ''}"  # noqa: PLR2004 - enough to see
+    if source.member is None:
+        if members.size > 1:
+            raise GridFaultError(f"it is an ensemble of members {known}; say which in the card: member")
+        return field.squeeze(name) if name in field.dims else field
+    if source.member not in members:
+        raise GridFaultError(f"it has no member {source.member}, but {known}; correct `member` in the card")
+    return field.isel({name: int(np.argmax(members == source.member))}) if name in field.dims else field
+
+
+def _check_meaning(name: str, column: WeatherColumn, field: xr.DataArray) -> None:
+    """The file's own word on a variable, where it differs from the card's or from what a column can be."""
+    written = str(field.attrs.get("units", "")).strip()
+    unit = _UNITS.get(written.lower())
+    if unit is not None and unit != column.unit and (unit, WEATHER_UNITS[name]) in UNIT_CONVERSIONS:
+        raise GridFaultError(
+            f"{column.name} is in {unit}, as the file says, but in {column.unit} on the card; correct its unit"
+        )
+    if unit is not None and (unit, WEATHER_UNITS[name]) not in UNIT_CONVERSIONS:
+        raise GridFaultError(f"{column.name} is in {written}, which is no unit of {name}; correct the card's columns")
+    if method := re.search(r"\btime: (sum|mean|maximum|minimum)\b", str(field.attrs.get("cell_methods", ""))):
+        raise GridFaultError(f"{column.name} is the {method[1]} over the step, not an instant; fetch another variable")
+    if field.attrs.get("GRIB_uvRelativeToGrid") == 1 and re.match(r"wind_[uv]_", name):
+        raise GridFaultError(
+            f"{column.name} is along the grid's own axes, not east and north; fetch it turned to the earth's"
+        )
+
+
+# --- from the grid to the points ------------------------------------------------------------------------------------------
+
+
+def _at_points(
+    field: xr.DataArray,
+    latitudes: Floats,
+    longitudes: Floats,
+    source: WeatherSource,
+    is_angle: bool,
+    column: WeatherColumn,
+) -> tuple[xr.DataArray, NDArray[np.bool_]]:
+    """The field at the points (dimension ``point``), and which of them are outside its grid.
+
+    An angle is interpolated by its sine and cosine: the mean of 350 and 10 degrees is north, not south.
+    """
+    latitude = _coordinate(field, _LATITUDE, "latitude")
+    longitude = _coordinate(field, _LONGITUDE, "longitude")
+    if latitude is None or longitude is None:
+        raise GridFaultError(
+            f"{column.name} has no latitude and longitude; found are {', '.join(map(str, field.coords))}"
+        )
+    if field[latitude].ndim != 1 or field[latitude].dims == field[longitude].dims:
+        if source.interpolation != "nearest":
+            raise GridFaultError(
+                "its grid is not one of latitudes and longitudes; set `interpolation: nearest` on the card"
+            )
+        return _nearest_of_curved(field, latitude, longitude, latitudes, longitudes)
+    field, east, outside = _box(field, latitude, longitude, latitudes, longitudes)
+
+    def read(values: xr.DataArray) -> xr.DataArray:
+        import xarray as xr
+
+        where = {
+            latitude: xr.DataArray(np.where(outside, np.nan, latitudes), dims="point"),
+            longitude: xr.DataArray(np.where(outside, np.nan, east), dims="point"),
+        }
+        return values.interp(where, method="linear" if source.interpolation == "bilinear" else "nearest")
+
+    if outside.all():
+        return field.isel({latitude: [0] * len(outside), longitude: 0}).rename({latitude: "point"}) * np.nan, outside
+    if not is_angle or source.interpolation == "nearest":
+        return read(field), outside
+    turn = 360.0 if column.unit == "deg" else 2 * np.pi
+    radians: Any = field * (2 * np.pi / turn)
+    angle: Any = np.arctan2(read(np.sin(radians)), read(np.cos(radians)))
+    turned: xr.DataArray = angle * (turn / (2 * np.pi)) % turn
+    return turned, outside
+
+
+def _loaded(field: xr.DataArray) -> xr.DataArray:
+    """The field read into memory. A store may declare any number of values and hold none of them."""
+    if field.size > MAX_GRID_VALUES:
+        raise GridFaultError(
+            f"{field.name}: {field.size:,} values around the points, at most {MAX_GRID_VALUES:,} are read; split the file by run"
+        )
+    return field.load()
+
+
+def _box(
+    field: xr.DataArray, latitude: str, longitude: str, latitudes: Floats, longitudes: Floats
+) -> tuple[xr.DataArray, Floats, NDArray[np.bool_]]:
+    """The part of the field around the points, read; their longitudes as the grid counts them; which are outside.
+
+    A grid around the whole earth has no seam: its first meridian follows its last.
+    """
+    import xarray as xr
+
+    field = field.sortby([latitude, longitude])
+    lines, meridians = field[latitude].to_numpy().astype(float), field[longitude].to_numpy().astype(float)
+    east = meridians[0] + (longitudes - meridians[0]) % 360
+    # A point just west of the first meridian by rounding is on it, not almost a turn away.
+    east = np.where(east - meridians[0] > 360 - 1e-9, meridians[0], east)
+    if len(meridians) > 1 and meridians[0] + 360 - meridians[-1] <= 1.5 * (meridians[1] - meridians[0]):
+        again = field.isel({longitude: [0]}).assign_coords({longitude: [meridians[0] + 360]})
+        field = xr.concat([field, again], longitude)
+        meridians = field[longitude].to_numpy().astype(float)
+    outside = (latitudes < lines[0]) | (latitudes > lines[-1]) | (east > meridians[-1])
+    if not outside.all():
+        field = field.isel(
+            {latitude: _around(lines, latitudes[~outside]), longitude: _around(meridians, east[~outside])}
+        )
+    return _loaded(field), east, outside
+
+
+def _around(nodes: Floats, points: Floats) -> slice:
+    first = max(int(np.searchsorted(nodes, points.min(), side="right")) - 1, 0)
+    last = min(int(np.searchsorted(nodes, points.max(), side="left")), len(nodes) - 1)
+    # Two nodes at least: there is no line through one.
+    return slice(min(first, max(len(nodes) - 2, 0)), max(last, first + 1) + 1)
+
+
+def _nearest_of_curved(
+    field: xr.DataArray, latitude: str, longitude: str, latitudes: Floats, longitudes: Floats
+) -> tuple[xr.DataArray, NDArray[np.bool_]]:
+    """The nearest nodes of a grid whose nodes have latitudes and longitudes of their own, by great circles (haversine)."""
+    import xarray as xr
+
+    nodes = [np.radians(field[name].to_numpy().astype(float)) for name in (latitude, longitude)]
+    shape, dims = nodes[0].shape, field[latitude].dims
+    picked, outside = [], []
+    for point in zip(np.radians(latitudes), np.radians(longitudes), strict=True):
+        away = _kilometres(nodes, point)
+        best = int(np.argmin(away))
+        here = (nodes[0].flat[best], nodes[1].flat[best])
+        neighbour = float(np.partition(_kilometres(nodes, here).ravel(), 1)[1])
+        # Within a grid no point is farther from a node than the diagonal of its cell; a stretched cell has twice that.
+        outside.append(away.flat[best] > 2 * neighbour)
+        picked.append(np.unravel_index(best, shape))
+    where = {dim: xr.DataArray([place[axis] for place in picked], dims="point") for axis, dim in enumerate(dims)}
+    return _loaded(field.isel(where)), np.array(outside)
+
+
+def _kilometres(nodes: Sequence[Floats], point: tuple[Any, Any]) -> Floats:
+    half = np.sin((nodes[0] - point[0]) / 2) ** 2
+    half += np.cos(nodes[0]) * np.cos(point[0]) * np.sin((nodes[1] - point[1]) / 2) ** 2
+    found: Floats = 2 * _EARTH_RADIUS_KM * np.arcsin(np.sqrt(np.clip(half, 0, 1)))
+    return found
+
+
+# --- from fields to rows --------------------------------------------------------------------------------------------------
+
+
+def _rows(field: xr.DataArray, source: WeatherSource) -> tuple[pd.DataFrame, pd.Series | None]:
+    """One row per run and valid time, one column per point; and when each row could be read, if a coordinate says it."""
+    import pandas as pd
+
+    run, valid = _times(field, source)
+    others = [dim for dim in field.dims if dim != "point"]
+    for dim in others:
+        if field.sizes[dim] > 1 and dim not in {*run.dims, *valid.dims}:
+            raise GridFaultError(
+                f"its dimension {dim} is none that is known; say in the card what run_at and valid_at are"
+            )
+    shape = field.isel(point=0, drop=True)
+
+    def flat(times: xr.DataArray) -> Any:
+        return times.broadcast_like(shape).transpose(*others).to_numpy().ravel().astype("datetime64[us]")
+
+    index = pd.MultiIndex.from_arrays([flat(run), flat(valid)], names=["run_at", "valid_at"])
+    if index.has_duplicates:
+        raise GridFaultError(f"it has {index[index.duplicated()][0][1]} of one run twice; fetch it again")
+    values = field.transpose(*others, "point").to_numpy().reshape(len(index), field.sizes["point"])
+    arrived = None
+    if source.available_at is not None and (source.available_at != LANDED_AT or LANDED_AT in field.coords):
+        if source.available_at not in field.coords:
+            raise GridFaultError(f"no coordinate {source.available_at}; correct `available_at` in the card")
+        arrived = pd.Series(flat(field[source.available_at]), index)
+    return pd.DataFrame(values, index), arrived
+
+
+def _times(field: xr.DataArray, source: WeatherSource) -> tuple[xr.DataArray, xr.DataArray]:
+    """Run and valid times of a field; an analysis has no run."""
+    import xarray as xr
+
+    step = _coordinate(field, _STEP, "forecast_period")
+    if step is not None and field[step].dtype.kind != "m":
+        raise GridFaultError(f"its coordinate {step} has no unit of time; say in the card what valid_at is")
+    run = source.run_at or _coordinate(field, _RUN, "forecast_reference_time")
+    valid = source.valid_at or next((name for name in _VALID if name in field.coords and name != run), None)
+    # cfgrib and ECMWF call the run `time` where they call the valid time `valid_time`, or have steps.
+    if run is None and "time" in field.coords and (valid not in {"time", None} or step is not None):
+        run = "time"
+        valid = None if valid == "time" else valid
+    for name, field_name in ((run, "run_at"), (valid, "valid_at")):
+        if name is not None and (name not in field.coords or field[name].dtype.kind != "M"):
+            raise GridFaultError(f"no times in a coordinate {name}; correct `{field_name}` in the card")
+    if run is None and source.kind == "forecast":
+        raise GridFaultError("it does not say when its run began; name the coordinate in the card: run_at")
+    if valid is None and (run is None or step is None):
+        raise GridFaultError("it does not say what times it is about; name the coordinate in the card: valid_at")
+    about = field[valid] if valid is not None else field[run] + field[step]
+    if source.kind == "analysis":
+        return xr.zeros_like(about.drop_vars(list(about.coords))), about
+    return field[run], about

@@ -1,0 +1,588 @@
+"""One raw file read into a Parquet file of text: its own columns, its true row numbers, nothing parsed, no row dropped.
+
+Each file is read alone, so that what is in it can fail this file only. Everything behind it scans files that this module wrote.
+"""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import glob
+import io
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
+
+import numpy as np
+from kedro.io.core import DatasetError
+
+from wind_kedro.cards import LANDED_AT, Source
+from wind_kedro.datasets.connections import literal
+from wind_kedro.errors import WindKedroError
+from wind_kedro.feeds.compaction import uncovered
+from wind_kedro.storage.bounds import MalformedError, TooLargeError, blocks, check_parquet, check_workbook
+
+if TYPE_CHECKING:
+    import duckdb
+    import pyarrow as pa
+
+_BLOCK_BYTES = 1 << 22
+_BATCH_ROWS = 1 << 17
+_LF, _CR = 10, 13
+#: Characters of a line. Two hundred turbines with forty signals each take a tenth of it.
+MAX_LINE = 1 << 20
+#: Characters of the header, all columns together: what Python's csv module reads of one cell.
+MAX_HEADER = 1 << 17
+#: Columns of a file that a message names.
+_SHOWN_COLUMNS = 40
+#: What a lake's folder is called where its column has no value.
+_NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
+#: What the code pages of Windows have where Latin-1 has another character. Python's own codecs refuse the few bytes that have
+#: none, which Windows itself passes through.
+_CODE_PAGES = {
+    page: {
+        code: character
+        for code in range(0x80, 0x100)
+        if (character := bytes([code]).decode(page, errors="ignore")) and character != chr(code)
+    }
+    for page in ("cp1252", "cp1250")
+}
+
+
+class SourceError(WindKedroError, DatasetError):
+    """A source cannot be read: which farm, which file, what is wrong, what to do. One line per source."""
+
+    def __init__(self, message: str) -> None:
+        # Files may hold anything, and a message goes to terminals, tables and pages.
+        super().__init__("".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in message))
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A file that was read whole and found sound.
+
+    Attributes:
+        path: the file.
+        columns: names of its columns, in their order.
+        relation: SQL of ``source_row`` (1 is the first line after the header), ``fault`` (null, or why the row cannot be
+            split into columns) and the wanted columns as text, under their own names.
+        rows: how many rows that is.
+    """
+
+    path: Path
+    columns: Sequence[str]
+    relation: str
+    rows: int
+
+
+#: Which columns are wanted of those that are there: raises `SourceError` if one is missing.
+Choose = Callable[[Sequence[str]], Sequence[str]]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What reading a file takes.
+
+    Attributes:
+        engine: a connection to DuckDB of its own.
+        source: the card.
+        path: the file.
+        choose: given the file's columns, those that are wanted.
+        where: farm and file, for messages.
+        target: the Parquet file to be written.
+    """
+
+    engine: duckdb.DuckDBPyConnection
+    source: Source
+    path: Path
+    choose: Choose
+    where: str
+    target: Path
+
+    @property
+    def file(self) -> Path:
+        """A link to the file. Libraries read no name that is not UTF-8, and DuckDB takes every name for a pattern."""
+        return self.target.with_suffix(".link.gz" if self.path.suffix == ".gz" else ".link")
+
+    def error(self, problem: str | Exception) -> SourceError:
+        """What is wrong with the file, and what to do."""
+        return SourceError(f"{self.where}: {str(problem).removeprefix(f'{self.file.name}: ')}")
+
+
+def open_file(reading: Reading) -> Opened:
+    """Read a file whole, by its card, and write its rows as text.
+
+    Raises:
+        SourceError: if it cannot be read; the message names the key of the card to set.
+    """
+    path, source = reading.path, reading.source
+    try:
+        if not path.is_file():
+            missing = "the glob matches no file" if is_glob(source.path) else "the file is missing"
+            found = "it is no regular file" if path.exists() or path.is_symlink() else missing
+            raise reading.error(f"{found}; put it there, or correct `path` in farms.yml")
+        if path.stat().st_size == 0:
+            raise reading.error("the file is empty; fetch it again")
+        reading.file.symlink_to(path.absolute())
+        columns, written, counted = READERS[source.format](reading)
+    except OSError as error:
+        raise reading.error(f"the file cannot be read ({error.strerror or one_line(error)})") from None
+    except (MalformedError, TooLargeError) as error:
+        raise reading.error(error) from None
+    if counted == 0:
+        raise reading.error("the file has a header but no rows; fetch it again")
+    if written != counted:
+        raise reading.error(
+            f"{written:,} rows were read of {counted:,} that were counted in it; none is used. Please report this"
+        )
+    return Opened(path, columns, f"SELECT * FROM read_parquet({text(literal(reading.target))})", written)  # noqa: S608
+
+
+def is_glob(path: str) -> bool:
+    """Whether a path stands for several files."""
+    return any(character in path for character in "*?[")
+
+
+def files_of(root: Path, source: Source) -> list[Path]:
+    """The files of a source, in the order of their names; what is hidden or set aside (``.…``, ``_…``) is none of them.
+
+    A name that is neither a file nor a folder, such as a link to nothing, is among them: reading it fails with the reason.
+    """
+    if not is_glob(source.path):
+        return [path for path in [root / source.path] if path.is_file()]
+    # What the card names itself may begin as it likes; what a * matches may not.
+    own = set(Path(source.path).parts)
+
+    def plain(path: Path) -> bool:
+        return not any(part[0] in "._" and part not in own for part in path.relative_to(root).parts)
+
+    # Path.glob fails when a folder goes while it looks, and feeds may be landing meanwhile.
+    found = (root / name for name in glob.iglob(source.path, root_dir=root, recursive=True))  # noqa: PTH207
+    return sorted(uncovered(path for path in found if not path.is_dir() and plain(path)))
+
+
+# --- CSV -------------------------------------------------------------------------------------------------------------
+
+
+class _Lines:
+    """The lines of a text file, decoded block by block and counted twice: in its characters, and in its bytes.
+
+    A line ends with LF, CR LF or CR, mixed as they come; one that ended with a lone CR keeps it. Of a line longer than
+    `MAX_LINE` characters the beginning is kept.
+    """
+
+    def __init__(self, reading: Reading) -> None:
+        self._reading = reading
+        self.number = 0  # lines given so far
+        self._ends = _LineEnds(reading.source.encoding)
+
+    @property
+    def counted(self) -> int:
+        """Line ends in the bytes read so far, and one for a last line without an end."""
+        return self._ends.count
+
+    def __iter__(self) -> Iterator[list[str]]:
+        encoding = self._reading.source.encoding
+        page = _CODE_PAGES.get(encoding)
+        codec = "latin-1" if page is not None else {"utf-8": "utf-8-sig"}.get(encoding, encoding)
+        decoder = io.IncrementalNewlineDecoder(codecs.getincrementaldecoder(codec)(), translate=False)
+        begun: list[str] = []  # pieces of the line that the last block left open
+        kept = 0
+        try:
+            for block in itertools.chain(blocks(self._reading.file, block_bytes=_BLOCK_BYTES), [b""]):
+                self._ends.add(block)
+                text = decoder.decode(block, final=not block).replace("\r\n", "\n").replace("\r", "\r\n")
+                first, *others = (text.translate(page) if page is not None else text).split("\n")
+                if kept <= MAX_LINE:
+                    begun.append(first[: MAX_LINE + 1 - kept])
+                    kept += len(begun[-1])
+                if others:
+                    lines = ["".join(begun), *others[:-1]]
+                    begun, kept = [others[-1][: MAX_LINE + 1]], min(len(others[-1]), MAX_LINE + 1)
+                    self.number += len(lines)
+                    yield lines
+            if kept:
+                self.number += 1
+                yield ["".join(begun)]
+        except UnicodeDecodeError as error:
+            line = self.number + error.object[: error.start].count(b"\n") + 1
+            raise self._reading.error(
+                f"line {line} has text that is not {encoding}; set `encoding` in farms.yml"
+            ) from None
+        except UnicodeError:
+            raise self._reading.error(f"the text is not {encoding}; set `encoding` in farms.yml") from None
+        except MalformedError as error:
+            what = str(error).removeprefix(f"{self._reading.file.name}: ")
+            raise self._reading.error(f"after line {self.number} or soon after, {what}") from None
+
+
+class _LineEnds:
+    """Counts the line ends of a text in its bytes, which `_Lines` must find again in its characters."""
+
+    def __init__(self, encoding: str) -> None:
+        self._wide = encoding == "utf-16"
+        self._kind = np.dtype("<u2" if self._wide else "u1")
+        self._rest = b""
+        self._last = 0  # the newest unit: whether the last line has an end
+        self._units = 0
+        self._ends = 0
+
+    @property
+    def count(self) -> int:
+        return self._ends + (self._units > 0 and self._last not in {_LF, _CR})
+
+    def add(self, block: bytes) -> None:
+        if self._wide and not self._units and (self._rest + block).startswith(codecs.BOM_UTF16_BE):
+            self._kind = np.dtype(">u2")  # without a mark it is little-endian
+        block = self._rest + block
+        whole = len(block) - len(block) % self._kind.itemsize
+        self._rest = block[whole:]
+        units = np.frombuffer(block[:whole], self._kind)
+        if not len(units):
+            return
+        feeds, returns = units == _LF, units == _CR
+        pairs = int((returns[:-1] & feeds[1:]).sum()) + (self._last == _CR and bool(feeds[0]))
+        self._ends += int(feeds.sum()) + int(returns.sum()) - pairs
+        self._units += len(units)
+        self._last = int(units[-1])
+
+
+def _read_csv(reading: Reading) -> tuple[list[str], int, int]:
+    """Write the rows of a text file; its columns, rows written, and rows counted in its bytes."""
+    source = reading.source
+    lines = _Lines(reading)
+    batches = iter(lines)
+    above = source.skip_rows + 1
+    begun: list[str] = []
+    while len(begun) < above and (more := next(batches, None)) is not None:
+        begun += more
+    header = _header(reading, begun[:above])
+    names = reading.choose(header)
+    split = _split(_cells(source.separator), header, names, quoted=True)
+    number = emitted = 0
+    open_line: list[tuple[int, str]] = []  # ended by a lone CR: the next line shows whether that was its end
+    held: list[tuple[int, str]] = []  # what may be the footer
+
+    def rows() -> Iterator[pa.Table]:
+        nonlocal number, emitted, open_line, held
+        for batch in itertools.chain([begun[above:]], batches, [[]]):
+            numbered = _joined([*open_line, *enumerate(batch, number + 1)], source.separator, len(header) - 1)
+            number += len(batch)
+            open_line = [numbered.pop()] if batch and numbered and numbered[-1][1].endswith("\r") else []
+            kept = [
+                (row, line.removesuffix("\r"))
+                for row, line in numbered
+                if row > source.units_rows
+                and line.strip(" \r")
+                and not (source.comment and line.lstrip(" ").startswith(source.comment))
+            ]
+            kept = held + kept
+            last = max(len(kept) - source.footer_rows, 0)
+            kept, held = kept[:last], kept[last:]
+            emitted += len(kept)
+            yield _table([row for row, _ in kept], line=[line for _, line in kept])
+
+    written = _write(reading, rows(), split)
+    return header, written, lines.counted - (above + number - emitted)
+
+
+def _joined(numbered: Iterable[tuple[int, str]], separator: str, separators: int) -> list[tuple[int, str]]:
+    """Lines, of which a lone CR ends those only that a whole row follows.
+
+    Elsewhere the CR stands inside of a value: taken for an end, it would cut the value without a trace.
+
+    Args:
+        numbered: lines with their numbers; what a lone CR ended still has it.
+        separator: of columns.
+        separators: how many a row has.
+    """
+    found: list[tuple[int, str]] = []
+    for row, line in numbered:
+        if found and found[-1][1].endswith("\r") and line.strip(" \r") and line.count(separator) != separators:
+            found[-1] = (found[-1][0], found[-1][1] + line)
+        else:
+            found.append((row, line))
+    return found
+
+
+def _header(reading: Reading, begun: Sequence[str]) -> list[str]:
+    """The columns' names.
+
+    Args:
+        reading: of the file.
+        begun: its lines down to the header.
+    """
+    if not any(line.strip() for line in begun):
+        raise reading.error("the file is empty; fetch it again")
+    above, separator = reading.source.skip_rows + 1, reading.source.separator
+    header = begun[above - 1] if len(begun) == above else ""
+    if not header.strip():
+        raise reading.error(f"line {above}, where the header should stand, is empty; set `skip_rows` in farms.yml")
+    if len(header) > MAX_HEADER:
+        raise reading.error(
+            f"line {above}, the header, is longer than {MAX_HEADER:,} characters; set `skip_rows` in farms.yml, or fetch it again"
+        )
+    names = [name.strip() for name in next(csv.reader([header], delimiter=separator))]
+    if len(names) == 1:
+        try:
+            reading.choose(names)
+        except SourceError:
+            raise reading.error(
+                f"with separator '{separator}' there is only one column, '{names[0][:_SHOWN_COLUMNS]}'; set `separator` in "
+                "farms.yml, or `skip_rows` if lines stand above the header"
+            ) from None
+    return names
+
+
+def _cells(separator: str) -> str:
+    """SQL that splits a line. Most lines have no quotes; the pattern is RFC 4180's: a quoted value may hold the separator and
+    doubled quotes. Every match begins with a separator, so that no match is empty.
+    """
+    escaped = "\\" + separator if not separator.isspace() else separator
+    quoted = text(f'{escaped}("(?:[^"]|"")*"|[^{escaped}]*)')
+    return (
+        f"CASE WHEN contains(line, '\"') THEN regexp_extract_all({text(separator)} || line, {quoted}, 1) "
+        f"ELSE string_split(line, {text(separator)}) END"
+    )
+
+
+def _split(cells: str, header: Sequence[str], names: Sequence[str], *, quoted: bool) -> str:
+    """SQL of rows of ``line`` and ``source_row`` as columns; a row of another width is a fault, as it came."""
+    values = "".join(
+        f", CASE WHEN fault IS NULL THEN {_unquoted(cell) if quoted else cell} END AS {name(column)}"
+        for column in dict.fromkeys(names)
+        for cell in [f"cells[{list(header).index(column) + 1}]"]
+    )
+    # What stands behind a closing quote is in no cell.
+    torn = "contains(line, '\"') AND length(array_to_string(cells, '')) + len(cells) <= length(line)"
+    fault = (
+        f"CASE WHEN length(line) > {MAX_LINE} THEN 'the line is longer than {MAX_LINE:,} characters; it begins ' || line[:200] "
+        f"WHEN len(cells) <> {len(header)} "
+        f"THEN 'the row has ' || len(cells) || ' values where the header has {len(header)}: ' || line "
+        + (f"WHEN {torn} THEN 'a quoted value has text behind its closing quote: ' || line " if quoted else "")
+        + "END"
+    )
+    return (
+        f"SELECT source_row, fault{values} FROM "  # noqa: S608
+        f"(SELECT *, {fault} AS fault FROM (SELECT source_row, line, {cells} AS cells FROM batch))"
+    )
+
+
+def _unquoted(cell: str) -> str:
+    whole = f"starts_with({cell}, '\"') AND ends_with({cell}, '\"') AND length({cell}) > 1"
+    return f"CASE WHEN {whole} THEN replace({cell}[2:-2], '\"\"', '\"') ELSE {cell} END"
+
+
+def _table(numbers: Sequence[int], **columns: Sequence[Any]) -> pa.Table:
+    import pyarrow as pa
+
+    given = {
+        name: pa.array(values, pa.list_(pa.string()) if name == "cells" else pa.string())
+        for name, values in columns.items()
+    }
+    return pa.table({"source_row": pa.array(numbers, pa.int64()), **given})
+
+
+def _write(reading: Reading, batches: Iterator[pa.Table], select: str) -> int:
+    """Write what ``select`` makes of each ``batch``; how many rows that is."""
+    import pyarrow.parquet as pq
+
+    written, writer = 0, None
+    try:
+        for batch in batches:
+            reading.engine.register("batch", batch)
+            rows = reading.engine.sql(select).to_arrow_table()
+            writer = writer or pq.ParquetWriter(reading.target, rows.schema)
+            writer.write_table(rows)
+            written += rows.num_rows
+    finally:
+        if writer is not None:
+            writer.close()
+    return written
+
+
+# --- Excel -----------------------------------------------------------------------------------------------------------
+
+
+def _read_excel(reading: Reading) -> tuple[list[str], int, int]:
+    """Write a sheet of a workbook. Typed cells become text: numbers with the card's decimal sign, times as ISO 8601."""
+    source = reading.source
+    table = _sheet_rows(reading)
+    if len(table) <= source.skip_rows:
+        raise reading.error("the sheet ends before its header; set `skip_rows` or `sheet` in farms.yml")
+    header = [cell.strip() for cell in table[source.skip_rows]]
+    while header and not header[-1]:  # formatted but empty columns
+        header.pop()
+    names = reading.choose(header)
+    first = source.skip_rows + 1 + source.units_rows
+    rows = [(number - source.skip_rows, cells) for number, cells in enumerate(table) if number >= first and any(cells)]
+    if source.comment:
+        rows = [row for row in rows if not row[1][0].startswith(source.comment)]
+    rows = rows[: len(rows) - source.footer_rows]
+    # A sheet is a rectangle: what is beyond the header must be empty, else the header is not where the card says.
+    trimmed = [cells[: len(header)] if not any(cells[len(header) :]) else cells for _, cells in rows]
+    batch = _table([number for number, _ in rows], cells=trimmed, line=[";".join(cells) for cells in trimmed])
+    return header, _write(reading, iter([batch]), _split("cells", header, names, quoted=False)), len(rows)
+
+
+def _sheet_rows(reading: Reading) -> list[list[str]]:
+    """Every row of the sheet as text, an empty cell as ``''``."""
+    try:
+        from python_calamine import CalamineError, CalamineWorkbook
+    except ImportError:
+        raise reading.error("reading Excel needs the extra 'excel': pip install 'wind-kedro[excel]'") from None
+    sheet = reading.source.sheet
+    with reading.file.open("rb") as file:
+        packed = file.read(2) == b"PK"  # workbooks older than 2007 are not
+    if packed:
+        check_workbook(reading.file)
+    try:
+        with CalamineWorkbook.from_path(reading.file) as book:
+            if not book.sheet_names or sheet not in {None, *book.sheet_names}:
+                found = ", ".join(book.sheet_names) or "none"
+                raise reading.error(f"no sheet '{sheet or 1}'; found are {found}; set `sheet` in farms.yml")
+            rows = book.get_sheet_by_name(sheet or book.sheet_names[0]).to_python(skip_empty_area=False)
+    except CalamineError as error:
+        raise reading.error(f"not a readable workbook ({one_line(error)}); fetch it again") from None
+    return [[_cell(value, reading.source.decimal) for value in row] for row in rows]
+
+
+def _cell(value: Any, decimal: str) -> str:
+    import datetime as dt
+
+    if isinstance(value, dt.datetime):
+        # A serial date has no more than milliseconds in its digits.
+        rounded = value + dt.timedelta(microseconds=500)
+        return rounded.replace(microsecond=rounded.microsecond // 1000 * 1000).isoformat(sep="T")
+    if isinstance(value, dt.date | dt.time):
+        return value.isoformat()
+    if isinstance(value, bool):
+        return str(value).upper()
+    if isinstance(value, float):
+        shown = str(int(value)) if value.is_integer() else repr(value)
+        return shown.replace(".", decimal)
+    return "" if value is None else str(value)
+
+
+# --- Parquet ---------------------------------------------------------------------------------------------------------
+
+
+def _read_parquet(reading: Reading) -> tuple[list[str], int, int]:
+    import duckdb
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    check_parquet(reading.file)
+    try:
+        # DuckDB does not look at the checksums of pages.
+        with pq.ParquetFile(reading.file, page_checksum_verification=True) as file:
+            found = file.schema_arrow.names
+            folders = {column: value for column, value in _in_folders(reading.path).items() if column not in found}
+            wanted = list(dict.fromkeys(reading.choose([*found, *folders])))
+            own = [column for column in wanted if column in found] or found[:1]
+            typed = pa.schema([_readable(file.schema_arrow.field(column), f"c{at}") for at, column in enumerate(own)])
+            batch = typed.empty_table()
+            reading.engine.register("batch", batch)
+            types = map(str, reading.engine.sql("SELECT * FROM batch").types)
+            given = {
+                column: _parquet_text(f"c{at}", kind, reading.source)
+                for at, (column, kind) in enumerate(zip(own, types, strict=True))
+            } | folders
+            values = "".join(f", {given[column]} AS {name(column)}" for column in wanted)
+
+            def rows() -> Iterator[pa.Table]:
+                number = 1
+                for part in file.iter_batches(_BATCH_ROWS, columns=own):
+                    columns = [part.column(column).cast(typed.field(at).type) for at, column in enumerate(own)]
+                    numbers = pa.array(range(number, number + part.num_rows), pa.int64())
+                    number += part.num_rows
+                    yield pa.Table.from_arrays([*columns, numbers], [*typed.names, "source_row"])
+
+            written = _write(reading, rows(), f"SELECT source_row, CAST(NULL AS VARCHAR) AS fault{values} FROM batch")  # noqa: S608
+            return [*found, *folders], written, file.metadata.num_rows
+    except (duckdb.Error, pa.ArrowException, OSError) as error:
+        raise reading.error(f"not a readable Parquet file ({one_line(error)}); fetch it again") from None
+
+
+def _readable(field: pa.Field, new_name: str) -> pa.Field:
+    """A column under another name, in a type that DuckDB reads."""
+    import pyarrow as pa
+
+    kind = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
+    return pa.field(new_name, pa.float32() if pa.types.is_float16(kind) else kind)
+
+
+def _in_folders(path: Path) -> dict[str, str]:
+    """The columns that the folders of a lake name (``turbine=T1``), as SQL.
+
+    DuckDB's own reading of folders would take a feed's ``landed_at=…`` for one, and before a column of the file's own.
+    """
+    found = {}
+    for folder in path.parent.parts:
+        column, equals, value = folder.partition("=")
+        if column and equals and column != LANDED_AT:
+            found[column] = "CAST(NULL AS VARCHAR)" if value == _NO_VALUE else text(unquote(value))
+    return found
+
+
+def _parquet_text(column: str, kind: str, source: Source) -> str:
+    if kind == "TIMESTAMP WITH TIME ZONE":  # its text would depend on the session's zone
+        return f"strftime({quoted(column)} AT TIME ZONE 'UTC', '%Y-%m-%dT%H:%M:%S.%f') || '+00:00'"
+    shown = f"CAST({quoted(column)} AS VARCHAR)"
+    if source.decimal != "." and (kind in {"FLOAT", "DOUBLE"} or kind.startswith("DECIMAL")):
+        return f"replace({shown}, '.', {text(source.decimal)})"
+    return shown
+
+
+#: How each format is read: columns, rows written, and rows counted in another way.
+READERS: Mapping[str, Callable[[Reading], tuple[list[str], int, int]]] = {
+    "csv": _read_csv,
+    "excel": _read_excel,
+    "parquet": _read_parquet,
+}
+
+
+# --- text ------------------------------------------------------------------------------------------------------------
+
+
+def check_columns(found: Sequence[str], names: Sequence[str], where: str) -> None:
+    """Raise a `SourceError` that names the columns which are missing, or stand twice."""
+    missing = sorted(set(names) - set(found))
+    if missing:
+        more = f" and {len(found) - _SHOWN_COLUMNS} more" if len(found) > _SHOWN_COLUMNS else ""
+        shown = ", ".join(column[:_SHOWN_COLUMNS] for column in found[:_SHOWN_COLUMNS])
+        raise SourceError(
+            f"{where}: no column {', '.join(missing)}; found are {shown}{more}; correct the card's columns in farms.yml"
+        )
+    for column in dict.fromkeys(names):
+        places = [str(place) for place, other in enumerate(found, 1) if other.casefold() == column.casefold()]
+        if len(places) > 1:
+            raise SourceError(
+                f"{where}: column '{column}' stands {len(places)} times (columns {', '.join(places)}), and a card cannot choose "
+                "one of them; rename one in the file"
+            )
+
+
+def one_line(error: BaseException) -> str:
+    """The first line of an error's message."""
+    lines = str(error).strip().splitlines()
+    return lines[0].rstrip(".") if lines else type(error).__name__
+
+
+def text(value: str) -> str:
+    """A text literal of SQL; what no text can hold is escaped: NUL, and bytes of a file's name that are not UTF-8."""
+    sound = value.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")
+    return "'" + sound.replace("'", "''") + "'"
+
+
+def quoted(value: str) -> str:
+    """An identifier of SQL."""
+    return '"' + value.replace('"', '""') + '"'
+
+
+def name(column: str) -> str:
+    """A file's column in the SQL of what was read: no name of a file is one of ours (``source_row``, ``fault``)."""
+    return quoted(f"file:{column}")

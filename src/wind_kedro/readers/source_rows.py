@@ -1,0 +1,326 @@
+"""Opened files as rows of the house: one per turbine and stamp (or run and valid time), whatever their layout.
+
+Stamps become ISO 8601 and numbers get a decimal point, by the card; what does not read as the card says stays as it came, so
+that the row is found and set aside with its words. The rest stays text.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from wind_kedro.cards import (
+    LANDED_AT,
+    SIGNAL_UNITS,
+    TURBINE,
+    WEATHER_UNITS,
+    Farm,
+    SignalSource,
+    Source,
+    WeatherSource,
+)
+from wind_kedro.readers.source_files import Choose, Opened, SourceError, check_columns, name, text
+
+#: Offsets of the zone names that loggers write. Each is one zone's alone where wind farms are logged.
+ZONE_OFFSETS: Mapping[str, str] = {
+    "UTC": "+00:00", "GMT": "+00:00", "WET": "+00:00", "WEST": "+01:00", "BST": "+01:00", "CET": "+01:00", "CEST": "+02:00",
+    "MEZ": "+01:00", "MESZ": "+02:00", "EET": "+02:00", "EEST": "+03:00", "EST": "-05:00", "EDT": "-04:00",
+    "CST": "-06:00", "CDT": "-05:00", "MST": "-07:00", "MDT": "-06:00", "PST": "-08:00", "PDT": "-07:00",
+}  # fmt: skip
+_ZONE = r":\d{2}(?:\.\d+)?(?: ?[AaPp]\.? ?[Mm]\.?)? *(Z|[+-]\d{2}(?::?\d{2})?|" + "|".join(ZONE_OFFSETS) + ")$"
+_MIDNIGHT_AT_THE_END = r"(^|[ T])24:00(:00(?:\.0+)?)?"
+_ISO = "%Y-%m-%dT%H:%M:%S.%f"
+_LANDED = re.compile(rf"^{LANDED_AT}=(\d{{4}}-\d{{2}}-\d{{2}})T(\d{{2}})-(\d{{2}})-(\d{{2}}(?:\.\d+)?)Z$")
+
+
+def chooser(farm: Farm, source: Source, path: Path, where: str) -> Choose:
+    """Which columns of a file its card wants; the function raises `SourceError` if one is missing."""
+
+    def choose(found: Sequence[str]) -> list[str]:
+        names = [column for column in [*_named(farm, source), *source.where] if column is not None]
+        arrival, field = _arrival(source)
+        if arrival is not None and not (arrival == LANDED_AT and landed_at(path) is not None):
+            if arrival == LANDED_AT and LANDED_AT not in found:
+                raise SourceError(
+                    f"{where}: neither a column landed_at nor a folder landed_at=… above it; correct `{field}` in farms.yml"
+                )
+            names.append(arrival)
+        check_columns(found, names, where)
+        return names
+
+    return choose
+
+
+def _arrival(source: Source) -> tuple[str | None, str]:
+    """What a card says of when rows came, and the field that says it."""
+    if isinstance(source, WeatherSource):
+        return source.available_at, "available_at"
+    assert isinstance(source, SignalSource)  # noqa: S101 - there are two kinds
+    return source.received_at, "received_at"
+
+
+def _named(farm: Farm, source: Source) -> list[str | None]:
+    if isinstance(source, WeatherSource):
+        return [source.run_at, source.valid_at, *(c.name for c in source.columns.values())]
+    assert isinstance(source, SignalSource)  # noqa: S101 - there are two kinds
+    keys = [source.timestamp, source.time_of_day, source.turbine]
+    if source.layout == "long":
+        return [*keys, source.signal, source.value, source.quality]
+    if source.layout == "wide":
+        ids = [turbine.id for turbine in farm.turbines]
+        return [*keys, *(c.name.replace(TURBINE, one) for c in source.columns.values() for one in ids)]
+    return [*keys, *(column.name for column in source.columns.values())]
+
+
+def selects(farm: Farm, source: Source, files: Sequence[Opened], root: Path) -> Iterator[str]:
+    """One or more SELECTs of the house's columns for the sound files of a source."""
+    files = [_meant(source, file) for file in files]
+    if isinstance(source, WeatherSource):
+        yield from (_weather(farm, source, file, root) for file in files)
+    elif isinstance(source, SignalSource):
+        if source.layout == "long":
+            # A stamp's parts may come in several files: they are put together over all of them.
+            yield from [_long(farm, source, files, root)] if files else []
+        elif source.layout == "wide":
+            for file in files:
+                yield from (_signals(farm, source, file, root, turbine.id) for turbine in farm.turbines)
+        else:
+            yield from (_signals(farm, source, file, root) for file in files)
+
+
+def _meant(source: Source, file: Opened) -> Opened:
+    """The file with the rows that the card means; a row that cannot be split may be one of them, and stays."""
+    if not source.where:
+        return file
+    equal = " AND ".join(f"trim({name(column)}) = {text(value)}" for column, value in source.where.items())
+    return replace(file, relation=f"SELECT * FROM ({file.relation}) WHERE fault IS NOT NULL OR ({equal})")  # noqa: S608
+
+
+def fault_row(farm: Farm, source: Source, path: Path, root: Path, message: str) -> str:
+    """The one row, number 0, that stands for a file that cannot be read."""
+    return f"SELECT {_row(farm, source, shown(path, root), '0', text(message))}"
+
+
+def no_rows(kind: str) -> str:
+    """A SELECT of all columns of the house and no row."""
+    columns = ["turbine_id", "timestamp", "received_at", *SIGNAL_UNITS]
+    if kind == "weather":
+        columns = ["weather_model", "weather_point", "run_at", "available_at", "valid_at", *WEATHER_UNITS]
+    texts = ", ".join(f"CAST(NULL AS VARCHAR) AS {column}" for column in ["farm_id", "source_file", "fault", *columns])
+    return f"SELECT {texts}, CAST(0 AS BIGINT) AS source_row WHERE false"
+
+
+def shown(path: Path, root: Path) -> str:
+    """How a file is called in tables; bytes of its name that are not UTF-8 are escaped."""
+    return os.fsencode(path.relative_to(root) if path.is_relative_to(root) else path).decode(
+        "utf-8", "backslashreplace"
+    )
+
+
+def shown_of(farm: Farm, source: WeatherSource, path: Path, root: Path) -> str:
+    """How a file of weather is called in tables: where several of a farm's sources share it, each has its own rows."""
+    shared = sum(other.path == source.path for other in farm.weather) > 1
+    return shown(path, root) + (f"#{source.model}@{source.point}" if shared else "")
+
+
+def _row(farm: Farm, source: Source, file: str, row: str, fault: str) -> str:
+    model = ""
+    if isinstance(source, WeatherSource):
+        model = f", {text(source.model)} AS weather_model, {text(source.point)} AS weather_point"
+    return (
+        f"{text(farm.id)} AS farm_id, {text(file)} AS source_file, CAST({row} AS BIGINT) AS source_row, "
+        f"CAST({fault} AS VARCHAR) AS fault{model}"
+    )
+
+
+# --- layouts ---------------------------------------------------------------------------------------------------------
+
+
+def _weather(farm: Farm, source: WeatherSource, file: Opened, root: Path) -> str:
+    times = {"run_at": source.run_at, "valid_at": source.valid_at}
+    values = [f"{stamp(name(column), source) if column else _NOTHING} AS {key}" for key, column in times.items()]
+    values.append(f"{_arrived(source, file)} AS available_at")
+    values += [
+        f"{number(name(source.columns[key].name), source) if key in source.columns else _NOTHING} AS {key}"
+        for key in WEATHER_UNITS
+    ]
+    row = _row(farm, source, shown_of(farm, source, file.path, root), "source_row", "fault")
+    return f"SELECT {row}, {', '.join(values)} FROM ({file.relation})"  # noqa: S608
+
+
+def _signals(farm: Farm, source: SignalSource, file: Opened, root: Path, turbine: str | None = None) -> str:
+    """Rows of a table, or, of a wide one, those of one turbine: its part of a row has the row's number in `file#turbine`."""
+    columns = {key: column.name.replace(TURBINE, turbine or "") for key, column in source.columns.items()}
+    values = [f"{number(name(columns[key]), source) if key in columns else _NOTHING} AS {key}" for key in SIGNAL_UNITS]
+    own = shown(file.path, root) + (f"#{turbine}" if turbine else "")
+    # A row that cannot be split is one row, not one a turbine.
+    only = "" if turbine in {None, farm.turbines[0].id} else " WHERE fault IS NULL"
+    row = _row(farm, source, own, "source_row", "fault")
+    return (
+        f"SELECT {row}, {_turbine(farm, source, file.path, turbine)} AS turbine_id, {_signal_stamp(source)} AS timestamp, "  # noqa: S608
+        f"{_arrived(source, file)} AS received_at, {', '.join(values)} FROM ({file.relation}){only}"
+    )
+
+
+def _long(farm: Farm, source: SignalSource, files: Sequence[Opened], root: Path) -> str:
+    """Values put together by turbine, stamp and arrival; what has not come again keeps its newest value.
+
+    Part n of a row are the n-th values of its signals that arrived together: a value that came twice makes a second row,
+    which is then found to be a repetition or a conflict. Its number is that of its last value in the file.
+    """
+    parts = []
+    cases = {
+        (key, turbine.id if TURBINE in column.name else None): column.name.replace(TURBINE, turbine.id)
+        for key, column in source.columns.items()
+        for turbine in farm.turbines
+    }
+    tag = name(source.signal or "")
+    is_signal = " ".join(f"WHEN trim({tag}) = {text(word)} THEN {text(key)}" for (key, _), word in cases.items())
+    is_turbine = " ".join(
+        f"WHEN trim({tag}) = {text(word)} THEN {text(one)}" for (_, one), word in cases.items() if one
+    )
+    value = number(name(source.value or ""), source)
+    if source.quality:
+        good = ", ".join(text(word) for word in source.good_quality)
+        value = f"CASE WHEN trim({name(source.quality)}) IN ({good}) THEN {value} END"
+    for file in files:
+        turbine = f"CASE {is_turbine} END" if is_turbine else _turbine(farm, source, file.path, None)
+        parts.append(
+            f"SELECT {text(shown(file.path, root))} AS source_file, source_row, fault, {turbine} AS turbine_id, "  # noqa: S608
+            f"{_signal_stamp(source)} AS timestamp, {_arrived(source, file)} AS received_at, "
+            f"CASE {is_signal} END AS signal, {value} AS value FROM ({file.relation})"
+        )
+    every = f"SELECT * FROM ({' UNION ALL '.join(parts)}) WHERE fault IS NOT NULL OR signal IS NOT NULL"  # noqa: S608
+    # A line that cannot be split belongs to no row but its own.
+    place = "CASE WHEN fault IS NOT NULL THEN source_row END"
+    order = "received_at NULLS FIRST, source_file, source_row"
+    together = f"turbine_id, timestamp, received_at, {place}"
+    counted = f"SELECT *, row_number() OVER (PARTITION BY {together}, signal ORDER BY {order}) AS part FROM ({every})"  # noqa: S608
+    pivoted = ", ".join(f"max(value) FILTER (signal = {text(key)}) AS {key}" for key in source.columns)
+    rows = (
+        f"SELECT turbine_id, timestamp, received_at, part, any_value(fault) AS fault, "  # noqa: S608
+        f"max({{'file': source_file, 'row': source_row}}) AS last, {pivoted} "
+        f"FROM ({counted}) GROUP BY {together}, part"
+    )
+    newest = "PARTITION BY turbine_id, timestamp, fault ORDER BY received_at NULLS FIRST, part"
+    values = ", ".join(
+        f"last_value({key} IGNORE NULLS) OVER ({newest} ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW) AS {key}"
+        if key in source.columns
+        else f"{_NOTHING} AS {key}"
+        for key in SIGNAL_UNITS
+    )
+    return (
+        f"SELECT {text(farm.id)} AS farm_id, last.file AS source_file, last.row AS source_row, fault, turbine_id, timestamp, "  # noqa: S608
+        f"received_at, {values} FROM ({rows})"
+    )
+
+
+def _turbine(farm: Farm, source: SignalSource, path: Path, turbine: str | None) -> str:
+    if turbine is not None:
+        return text(turbine)
+    if source.turbine is not None:
+        return name(source.turbine)
+    if source.turbine_in_file is not None:
+        pattern = re.escape(source.turbine_in_file).replace(re.escape(TURBINE), "(.+?)").replace(r"\*", ".*")
+        found = re.fullmatch(pattern, path.name)
+        # A file that names none shows its own name among the rows of unknown turbines.
+        return text(found.group(1) if found else path.name)
+    return text(farm.turbines[0].id)
+
+
+def _signal_stamp(source: SignalSource) -> str:
+    if source.time_of_day is None:
+        return stamp(name(source.timestamp), source)
+    # A date that was typed as a time has a midnight of its own.
+    date = rf"regexp_replace(trim({name(source.timestamp)}), '[T ]00:00:00(\.0+)?$', '')"
+    return stamp(f"({date} || ' ' || trim({name(source.time_of_day)}))", source)
+
+
+def _arrived(source: Source, file: Opened) -> str:
+    arrival, _ = _arrival(source)
+    if arrival is None:
+        return _NOTHING
+    if arrival == LANDED_AT and (landed := landed_at(file.path)) is not None:
+        # A batch is of one arrival, whatever a column of its files holds; batches that were put together have it in a column.
+        return text(landed)
+    return stamp(name(arrival), source)
+
+
+def landed_at(path: Path) -> str | None:
+    """When the folder of a feed landed, from its name: the outermost, as what is below it came from outside."""
+    for folder in reversed(path.parents):
+        if found := _LANDED.match(folder.name):
+            day, hour, minute, second = found.groups()
+            at = dt.datetime.fromisoformat(f"{day}T{hour}:{minute}:{second}+00:00")
+            return at.isoformat(timespec="microseconds")
+    return None
+
+
+_NOTHING = "CAST(NULL AS VARCHAR)"
+
+
+# --- values ----------------------------------------------------------------------------------------------------------
+
+
+def stamp(value: str, source: Source) -> str:
+    """SQL that brings a stamp to ISO 8601 by the card's ``stamp_format``; what does not fit it stays as it came."""
+    written = f"trim({value})"
+    match source.stamp_format:
+        case None:
+            day = f"try_cast(regexp_replace({written}, {text(_MIDNIGHT_AT_THE_END + '.*$')}, '') AS DATE)"
+            zone = f"regexp_extract({written}, {text(_MIDNIGHT_AT_THE_END + '(.*)$')}, 3)"
+            midnight = f"strftime(TRY({day} + INTERVAL 1 DAY), '%Y-%m-%dT00:00:00') || {zone}"
+            # A typed cell at midnight is a date alone.
+            plain = f"CASE WHEN length({written}) = 10 THEN {written} || 'T00:00:00' ELSE {value} END"
+            plain = plain if source.format == "excel" else value
+            # Most stamps have no such text anywhere; of those that have, 00:24:00 is no midnight.
+            late = f"contains({written}, '24:00') AND regexp_matches({written}, {text(_MIDNIGHT_AT_THE_END)})"
+            return f"CASE WHEN {late} THEN coalesce({midnight}, {value}) ELSE {plain} END"
+        case "excel":
+            # Days since 1899-12-30; milliseconds are what their digits hold.
+            moment = f"TIMESTAMP '1899-12-30' + to_milliseconds(CAST(round(try_cast({written} AS DOUBLE) * 86400000) AS BIGINT))"
+            return f"coalesce(strftime(TRY({moment}), {text(_ISO)}), {value})"
+        case "epoch_seconds" | "epoch_milliseconds":
+            micros = 1_000_000 if source.stamp_format == "epoch_seconds" else 1_000
+            moment = f"make_timestamp(CAST(try_cast({written} AS DECIMAL(24, 6)) * {micros} AS BIGINT))"
+            return f"coalesce(strftime(TRY({moment}), {text(_ISO + '+00:00')}), {value})"
+    own = source.stamp_format
+    zone = f"regexp_extract({written}, {text(_ZONE)}, 1)"
+    body = f"rtrim(left({written}, length({written}) - length({zone})))"
+    if "%p" in own:  # p.m., P. M. and pm are all PM
+        body = rf"upper(regexp_replace({body}, '([AaPp])\. ?([Mm])\.?$', '\1\2'))"
+    late = f"regexp_matches({body}, {text(_MIDNIGHT_AT_THE_END)})"
+    body = rf"regexp_replace({body}, {text(_MIDNIGHT_AT_THE_END)}, '\1' || '00:00' || '\2')"
+    moment = f"(try_strptime({body}, {text(own)}) + CASE WHEN {late} THEN INTERVAL 1 DAY ELSE INTERVAL 0 DAY END)"
+    offset = " ".join(f"WHEN {text(word)} THEN {text(hours)}" for word, hours in ZONE_OFFSETS.items())
+    return f"coalesce(strftime(TRY({moment}), {text(_ISO)}) || CASE {zone} {offset} ELSE {zone} END, {value})"
+
+
+def number(value: str, source: Source) -> str:
+    """SQL that gives a number a decimal point and takes the grouping of its digits away, by the card.
+
+    A number that is not written as the card says, ``1.234`` with a decimal comma and no grouping, would read as another one:
+    it is put in quotes, so that it is set aside as unreadable.
+    """
+    if source.decimal == "." and source.thousands is None:
+        return value
+    written = f"trim({value})"
+    point = re.escape(source.decimal)
+    digits = r"\d+"
+    bare = written
+    if source.thousands is not None:
+        # Typographers group digits with other blanks than the keyboard's.
+        group = "[ \u00a0\u202f]" if source.thousands == " " else re.escape(source.thousands)
+        digits = rf"(\d+|\d{{1,3}}({group}\d{{3}})+)"
+        bare = f"regexp_replace({written}, {text(group)}, '', 'g')"
+    pattern = rf"^[+-]?({digits}({point}\d*)?|{point}\d+)([eE][+-]?\d+)?$"
+    read = bare if source.decimal == "." else f"replace({bare}, {text(source.decimal)}, '.')"
+    return (
+        f"CASE WHEN regexp_matches({written}, {text(pattern)}) THEN {read} "
+        f"WHEN try_cast({written} AS DOUBLE) IS NOT NULL AND regexp_matches({written}, '\\d') "
+        f"THEN '\"' || {written} || '\"' ELSE {value} END"
+    )

@@ -1,1 +1,0 @@
-"""The words of the command line that are more than a look at a table, a file a subject."""
