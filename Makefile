@@ -134,12 +134,12 @@ proof-data: environment ## Prove that the rules find the faults put into real da
 proof-onboarding: environment ## Prove that add-farm reads exports in any dress
 	@$(BIN)/python benchmarks/proof_onboarding.py
 
-# The competition's files, wherever they are, and the tasks to replay.
+# The competition's files, wherever they are, and the tasks to backtest.
 DATA ?= data/01_raw/gefcom2014
 TASKS ?= 4-9
 
 .PHONY: gefcom2014
-gefcom2014: environment ## Replay GEFCom2014 wind, task by task, beside the published scores (DATA=folder TASKS=4-9)
+gefcom2014: environment ## Backtest GEFCom2014 wind, task by task, beside the published scores (DATA=folder TASKS=4-9)
 	@$(BIN)/python benchmarks/gefcom2014.py --data "$(DATA)" --tasks "$(TASKS)"
 
 .PHONY: proof-readiness
@@ -152,7 +152,7 @@ proof-portfolio: environment ## Prove that ten zones of GEFCom2014 are more than
 
 # Of another environment: ENVIRONMENT=gefcom2014.
 .PHONY: proof-calibration
-proof-calibration: environment ## Prove that no correction in force makes a forecast worse (needs a replay: make run)
+proof-calibration: environment ## Prove that no correction in force makes a forecast worse (needs a backtest: make run)
 	@$(BIN)/python benchmarks/proof_calibration.py --env "$(or $(ENVIRONMENT),base)"
 
 .PHONY: proof-gate
@@ -196,7 +196,7 @@ fuzz: environment ## Try hostile files, cards and payloads from a seed (CLASSES=
 	@$(BIN)/python benchmarks/fuzz.py $(if $(CLASSES),--classes "$(CLASSES)") $(if $(SEED),--seed "$(SEED)") \
 		$(if $(N),--n "$(N)") $(if $(CASE),--case "$(CASE)")
 
-# ENVIRONMENT=name chooses whose newest training is replayed.
+# ENVIRONMENT=name chooses whose newest training is backtested.
 .PHONY: upgrade
 upgrade: environment ## Take newer libraries, if they change no forecast or make them better; else say which broke what
 	@if [[ -z "$(ENVIRONMENT)" && ! -d data/test/06_models ]]; then $(BIN)/kedro run --env test; fi

@@ -1,7 +1,7 @@
 """What each family of features is worth, and each part of our entry, on tasks 1 to 3 of GEFCom2014; later months are for judging.
 
 Families: one quick candidate with all of them, without each in turn, and with one more at a time. Those of the operator's
-setting alone (production, errors) are measured there, the others in the competition's; one run of training replays all variants.
+setting alone (production, errors) are measured there, the others in the competition's; one run of training backtests all of them.
 The entry: each of its members learns and forecasts once, by the competition's rules, and is blended with and without the others.
 """
 
@@ -96,19 +96,19 @@ def table_of(
     return pd.DataFrame(rows).round(digits)
 
 
-def replay(
+def backtest(
     product_id: str, features: Mapping[str, list[str]], candidates: Sequence[str], when: Mapping[str, str]
 ) -> None:
-    """Replay the variants, and nothing else, of one product over the tasks."""
+    """Backtest the variants, and nothing else, of one product over the tasks."""
     others = {name: {"products": []} for name in candidates}
     ours = {name: CANDIDATE | {"features": patterns} for name, patterns in features.items()}
     training = {"products": [product_id], "candidates": others | ours}
-    training |= {"replay": {"months": [str(month_of(task)) for task in TASKS]}}
-    run_training({"training": training, **when}, to_nodes="score_replay")
+    training |= {"backtest": {"months": [str(month_of(task)) for task in TASKS]}}
+    run_training({"training": training, **when}, to_nodes="score_backtest")
 
 
 def main(words: list[str] | None = None) -> int:
-    """Replay, print, write; the exit code."""
+    """Backtest, print, write; the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=RAW, help="folder of the competition's files")
     parser.add_argument("--of", default=f"{FAMILIES},{PARTS}", help="families of features, parts of the entry, or both")
@@ -196,7 +196,7 @@ def _of_the_entry(when: Mapping[str, str], zones: Sequence[str] | None) -> pd.Da
         print(f"{farm} ...", flush=True)
         for task in TASKS:
             start = pd.Timestamp(month_of(task).start_time, tz="UTC")
-            # As `training.replay_candidates` does it: what had arrived by then, and the issues of the month.
+            # As `training.backtest_candidates` does it: what had arrived by then, and the issues of the month.
             past = known_at(own, start)
             ahead = own[(own["issued_at"] >= start) & (own["issued_at"] < start + pd.offsets.MonthBegin())]
             known, asked, came = feature_matrix(past), feature_matrix(ahead), ahead["power_share"].to_numpy()
@@ -247,8 +247,8 @@ def _of_families(when: Mapping[str, str]) -> pd.DataFrame:
             if first:
                 features["before"] = _without(families[first:])
             print(f"{len(features)} variants, {product_id} ...", flush=True)
-            replay(product_id, features, candidates, when)
-            scores = context.catalog.load("replay_scores")
+            backtest(product_id, features, candidates, when)
+            scores = context.catalog.load("backtest_scores")
             whole = (0, context.params["fleet"].product(product_id).horizon_minutes)
             pinball = {name: score_rows(scores, product_id, name, whole)["pinball"] for name in features}
             parts.append(table_of(pinball, judged, product_id, pinball.get("before")))

@@ -52,7 +52,7 @@ WORK = {
     "time_signals": "versions, duplicates, conflicts, stuck and spike, Parquet to Parquet",
     "sum_timed": "read and sum the columns of the timed signals that judge_signals takes: a baseline",
     "fit_power_curves": "power curves of all farms and months",
-    "judge_signals": "labels, Parquet to Parquet",
+    "judge_signals": "operating states, Parquet to Parquet",
     "sum_signals": "read and sum the columns of the signals that observations are made of: a baseline",
     "observations": "observations of farms by the hour, all versions",
 }
@@ -174,7 +174,7 @@ def sum_timed(folder: Path, cadence: int) -> dict[str, Any]:
 
 def sum_signals(folder: Path, cadence: int) -> dict[str, Any]:
     """The columns of `observations`."""
-    return _summed(_files(folder, "signals"), [*_versions(), "label", "power_kw", "wind_speed_ms"])
+    return _summed(_files(folder, "signals"), [*_versions(), "operating_state", "power_kw", "wind_speed_ms"])
 
 
 def _versions() -> list[str]:
@@ -366,10 +366,10 @@ def judge_signals(folder: Path, cadence: int) -> dict[str, Any]:
 
 
 def found(folder: Path) -> dict[str, Any]:
-    """How many rows have each status, fault and label: not measured."""
+    """How many rows have each status, fault and operating state: not measured."""
     timed, signals = _table(folder, "timed").load(), _table(folder, "signals").load()
     counts = {f"{name}_faults": timed[f"{name}_fault"].count() for name in SIGNALS}
-    by_status, by_label = timed.status.value_counts(), signals.label.value_counts()
+    by_status, by_label = timed.status.value_counts(), signals.operating_state.value_counts()
     return {
         str(key): int(value)
         for table in (by_status, by_label)

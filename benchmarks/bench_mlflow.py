@@ -101,7 +101,7 @@ def measured(farms: int, folder: Path) -> list[dict[str, Any]]:
 
     metrics = summarise_training(scores, decisions)
     steps: dict[str, Callable[[], Any]] = {
-        f"{len(metrics)} fleet metrics": lambda: MlflowMetricsHistoryDataset(prefix="replay").save(metrics),
+        f"{len(metrics)} fleet metrics": lambda: MlflowMetricsHistoryDataset(prefix="backtest").save(metrics),
         f"{len(scores)} scores as a table": lambda: artefact("scores.parquet", "ParquetTable").save(scores),
         "decisions as a figure": lambda: artefact("decisions.json", "Figure").save(draw_decisions(decisions)),
         "models stored and registered": lambda: registry.save(models),

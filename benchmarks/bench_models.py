@@ -44,7 +44,7 @@ PRODUCTION_LEVELS = [round(0.1 * number, 1) for number in range(1, 10)]
 PRODUCTION_YEAR = (pd.Timestamp("2012-06-01", tz="UTC"), pd.Timestamp("2013-06-01", tz="UTC"))
 PRODUCTION_FARM = "zone_1"
 #: Of one core: seconds of a farm's fit, and of a thousand farm-days.
-MOST_FIT_SECONDS, MOST_SECONDS_OF_1000_FARM_DAYS = 15.0, 10.0
+MAX_FIT_SECONDS, MAX_SECONDS_OF_1000_FARM_DAYS = 15.0, 10.0
 #: What is measured beside the environment's own candidates.
 FOREST = {"type": "quantile_forest"}
 BOOSTING = {"type": "boosting", "params": {"repeats": 2}}
@@ -134,8 +134,7 @@ def pay_for_production(base: dict[str, ModelConfig], entries: dict[str, ModelCon
     found = pd.DataFrame(rows).round({"fit_seconds": 1, "seconds_of_1000_farm_days": 2})
     record("bench-production", found)
     slow = found[
-        (found["fit_seconds"] > MOST_FIT_SECONDS)
-        | (found["seconds_of_1000_farm_days"] > MOST_SECONDS_OF_1000_FARM_DAYS)
+        (found["fit_seconds"] > MAX_FIT_SECONDS) | (found["seconds_of_1000_farm_days"] > MAX_SECONDS_OF_1000_FARM_DAYS)
     ]
     print("no bar is missed" if slow.empty else f"MISSED: {', '.join(slow['model'])}")
     return int(not slow.empty)
@@ -188,7 +187,7 @@ def _measured(table: pd.DataFrame, name: str, config: ModelConfig, farm: str, mo
     """Scores and seconds of one route, farm and month."""
     own = table[table["entity_id"] == farm].reset_index(drop=True)
     start = pd.Timestamp(f"{month}-01", tz="UTC")
-    # As `training.replay_candidates` does it: what had arrived by then, and the issues of the month.
+    # As `training.backtest_candidates` does it: what had arrived by then, and the issues of the month.
     past = known_at(own, start)
     ahead = own[(own["issued_at"] >= start) & (own["issued_at"] < start + pd.offsets.MonthBegin())]
     known = feature_matrix(past)

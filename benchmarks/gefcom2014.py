@@ -4,7 +4,7 @@ Task k is the k-th month after September 2012: candidates are fitted with what c
 The official score is the mean quantile loss over 99 quantiles, hours and farms, as a share of capacity. Beside the
 competition's setting stands an operator's: the run as it is delivered, production known at issue.
 
-A task that was replayed before with the same data, configuration and code is read, not replayed again.
+A task that was backtested before with the same data, configuration and code is read, not backtested again.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ ENTRY = {COMPETITION: "blend", OPERATIONAL: "blend"}
 #: The hours that the operational product forecasts, as a bucket of the competition's lead times, minutes.
 OPERATIONAL_BUCKET = (420, 1440)
 BAND = 0.8
-#: What the replay of the six tasks that the bars are of may cost: minutes, and MB; and what it is to reach.
+#: What the backtest of the six tasks that the bars are of may cost: minutes, and MB; and what it is to reach.
 JUDGED = [4, 5, 6, 7, 8, 9]
-MOST_MINUTES, MOST_MB = 60, 6000
-MOST_PINBALL, COVERAGE = 0.0355, (0.78, 0.82)
+MAX_MINUTES, MAX_MB = 60, 6000
+MAX_PINBALL, COVERAGE = 0.0355, (0.78, 0.82)
 
 
 def parse_tasks(text: str) -> list[int]:
@@ -95,15 +95,12 @@ def fingerprint(paths: Iterable[Path]) -> str:
     return found.hexdigest()
 
 
-def inputs_of_a_replay() -> list[Path]:
-    """What a replay follows from: data, configuration, code and locked libraries."""
+def inputs_of_a_backtest() -> list[Path]:
+    """What a backtest follows from: data, configuration, code and locked libraries."""
     configuration = [PROJECT / "conf" / name for name in ("base", ENVIRONMENT)]
     found = [path for folder in configuration for path in folder.rglob("*.yml")]
     code = PROJECT / "src" / "wind_kedro"
-    rooms = ("data_engineering", "feature_engineering", "training")
-    found += [path for path in code.glob("*.py") if path.name != "cli.py"]
-    found += [path for name in ("datasets", "models") for path in (code / name).glob("*.py")]
-    found += [path for room in rooms for path in (code / "pipelines" / room).glob("*.py")]
+    found += [path for path in code.rglob("*.py") if path.relative_to(code).parts[0] != "cli"]
     return [*found, PROJECT / "requirements.lock", *RAW.glob("*.parquet")]
 
 
@@ -142,20 +139,20 @@ def score_rows(scores: pd.DataFrame, product_id: str, model: str, bucket: tuple[
         level = own["level"].isna() if metric in {"pinball_share", "nmae_share"} else (own["level"] - BAND).abs() < 1e-9
         rows = own[(own["metric"] == metric) & level]
         if rows.empty:
-            raise KeyError(f"'{model}' of '{product_id}' has no {metric} in the replay's scores")
+            raise KeyError(f"'{model}' of '{product_id}' has no {metric} in the backtest's scores")
         found[name] = float((rows["value"] * rows["n"]).sum() / rows["n"].sum())
     return found
 
 
-def replay(task: int, product_id: str, as_of: str, context: Any, key: str) -> dict[str, Any]:
-    """Scores of every candidate in a task, and what the replay took; from the last time if nothing has changed."""
+def backtest(task: int, product_id: str, as_of: str, context: Any, key: str) -> dict[str, Any]:
+    """Scores of every candidate in a task, and what the backtest took; from the last time if nothing has changed."""
     path = DONE / f"{product_id}-{task}.json"
     if path.is_file() and (kept := json.loads(path.read_text(encoding="utf-8")))["key"] == key:
         return dict(kept)
     print(f"task {task} ({month_of(task)}), {product_id} ...", flush=True)
     params = {"months": str(month_of(task)), "products": product_id, "as_of": as_of, "train_as_of": as_of}
-    took = run(params, "--pipeline", "training", "--to-nodes", "score_replay")
-    scores = context.catalog.load("replay_scores")
+    took = run(params, "--pipeline", "training", "--to-nodes", "score_backtest")
+    scores = context.catalog.load("backtest_scores")
     buckets = {"all": (0, context.params["fleet"].product(product_id).horizon_minutes)}
     if product_id == COMPETITION:
         buckets["operational_hours"] = OPERATIONAL_BUCKET
@@ -173,10 +170,10 @@ def replay(task: int, product_id: str, as_of: str, context: Any, key: str) -> di
     return found
 
 
-def competition_table(replays: Mapping[int, Mapping[str, Any]], published: pd.DataFrame, entry: str) -> pd.DataFrame:
+def competition_table(backtests: Mapping[int, Mapping[str, Any]], published: pd.DataFrame, entry: str) -> pd.DataFrame:
     """One row per task: our entry, the winner, the competition's benchmark; missing where not published."""
     rows = []
-    for task, found in replays.items():
+    for task, found in backtests.items():
         own = found["scores"]["all"][entry]
         known = published.loc[published["task"] == task, ["winner", "benchmark"]]
         winner, benchmark = known.iloc[0] if len(known) else (float("nan"), float("nan"))
@@ -200,7 +197,7 @@ def operational_table(
     competition: Mapping[int, Mapping[str, Any]],
     entries: Mapping[str, str],
 ) -> pd.DataFrame:
-    """One row per task: the operator's forecast, and the competition's on the same hours; missing where not replayed."""
+    """One row per task: the operator's forecast, and the competition's on the same hours; missing where not backtested."""
 
     def same_hours(task: int) -> float:
         if task not in competition:
@@ -227,26 +224,26 @@ def missed(table: pd.DataFrame, minutes: float, peak_mb: float) -> list[str]:
         return []
     pinball, coverage = table["pinball"].mean(), table["coverage_80"].mean()
     judged = [
-        (pinball <= MOST_PINBALL, f"mean pinball {pinball:.5f}, bar {MOST_PINBALL}"),
+        (pinball <= MAX_PINBALL, f"mean pinball {pinball:.5f}, bar {MAX_PINBALL}"),
         (COVERAGE[0] <= coverage <= COVERAGE[1], f"mean coverage {coverage:.3f}, bar {COVERAGE[0]} to {COVERAGE[1]}"),
-        (minutes <= MOST_MINUTES, f"{minutes:.1f} min, bar {MOST_MINUTES}"),
-        (peak_mb <= MOST_MB, f"{peak_mb:,.0f} MB, bar {MOST_MB:,}"),
+        (minutes <= MAX_MINUTES, f"{minutes:.1f} min, bar {MAX_MINUTES}"),
+        (peak_mb <= MAX_MB, f"{peak_mb:,.0f} MB, bar {MAX_MB:,}"),
     ]
     return [line for met, line in judged if not met]
 
 
-def candidates_table(replays: Mapping[int, Mapping[str, Any]]) -> pd.DataFrame:
+def candidates_table(backtests: Mapping[int, Mapping[str, Any]]) -> pd.DataFrame:
     """Pinball of every candidate, a column a task, and their mean."""
     by_task = {
         task: {model: own["pinball"] for model, own in found["scores"]["all"].items()}
-        for task, found in replays.items()
+        for task, found in backtests.items()
     }
     table = pd.DataFrame(by_task)
     return table.assign(mean=table.mean(axis=1)).sort_values("mean").round(5)
 
 
 def main(words: list[str] | None = None) -> int:
-    """Replay, print, write; the exit code."""
+    """Backtest, print, write; the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=RAW, help="folder of the competition's files")
     parser.add_argument("--tasks", type=parse_tasks, default=parse_tasks("4-9"), help="such as 4-9")
@@ -262,31 +259,33 @@ def main(words: list[str] | None = None) -> int:
     # Two days after the last of the months: then all of it is known.
     as_of = str((month_of(chosen.tasks[-1]) + 1).start_time.date() + pd.Timedelta(days=2))
     try:
-        done, prepared = _replay_all(chosen.tasks, settings, as_of)
+        done, prepared = _backtest_all(chosen.tasks, settings, as_of)
     except CommandFailedError as error:
         print(error, file=sys.stderr)
         return 2
     table = _show(done, settings)
-    peak = max([prepared["peak_mb"], *(found["peak_mb"] for replays in done.values() for found in replays.values())])
+    peak = max(
+        [prepared["peak_mb"], *(found["peak_mb"] for backtests in done.values() for found in backtests.values())]
+    )
     minutes = (prepared["seconds"] + sum(found["seconds"] for found in done.get(COMPETITION, {}).values())) / 60
     print(
-        f"\nRaw files to features {prepared['seconds']:.0f} s; with the replay of the competition {minutes:.1f} min "
-        f"(bar {MOST_MINUTES}), at most {peak:,.0f} MB (bar {MOST_MB:,}); this call took {time.perf_counter() - begin:.0f} s."
+        f"\nRaw files to features {prepared['seconds']:.0f} s; with the backtest of the competition {minutes:.1f} min "
+        f"(bar {MAX_MINUTES}), at most {peak:,.0f} MB (bar {MAX_MB:,}); this call took {time.perf_counter() - begin:.0f} s."
     )
     over = [] if table is None else missed(table, minutes, peak)
     print("MISSED: " + "; ".join(over) if over else "No bar is missed.")
     return 1 if over else 0
 
 
-def _replay_all(
+def _backtest_all(
     tasks: list[int], settings: list[str], as_of: str
 ) -> tuple[dict[str, dict[int, dict[str, Any]]], dict[str, Any]]:
-    """Replays by setting and task, and what preparing the features took."""
+    """Backtests by setting and task, and what preparing the features took."""
     from kedro.framework.session import KedroSession
     from kedro.framework.startup import bootstrap_project
 
     bootstrap_project(PROJECT)
-    key = fingerprint(inputs_of_a_replay())
+    key = fingerprint(inputs_of_a_backtest())
     state = DONE / "prepared.json"
     prepared = json.loads(state.read_text(encoding="utf-8")) if state.is_file() else {}
     with KedroSession.create(PROJECT, env=ENVIRONMENT, save_on_close=False) as session:
@@ -311,7 +310,7 @@ def _replay_all(
             state.parent.mkdir(parents=True, exist_ok=True)
             state.write_text(json.dumps(prepared, indent=2), encoding="utf-8")
         done = {
-            product_id: {task: replay(task, product_id, as_of, context, key) for task in tasks}
+            product_id: {task: backtest(task, product_id, as_of, context, key) for task in tasks}
             for product_id in settings
         }
     return done, prepared

@@ -1,6 +1,6 @@
-"""Is a forecast better for being corrected by what became of those before? Every correction of every candidate replayed.
+"""Is a forecast better for being corrected by what became of those before? Every correction of every candidate backtested.
 
-Reads what a training left (`replay_model_forecasts`): of the base environment after `make run`, of GEFCom2014 after
+Reads what a training left (`backtest_model_forecasts`): of the base environment after `make run`, of GEFCom2014 after
 `make proof-portfolio`. Farms only: a portfolio has a proof of its own.
 """
 
@@ -67,15 +67,15 @@ def main(words: list[str] | None = None) -> int:
     from kedro.framework.startup import bootstrap_project
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--env", default="base", help="the environment whose replay is read")
+    parser.add_argument("--env", default="base", help="the environment whose backtest is read")
     chosen = parser.parse_args(words)
     bootstrap_project(PROJECT)
     with KedroSession.create(PROJECT, env=chosen.env, save_on_close=False) as session:
         context = session.load_context()
-        if not context.catalog.exists("replay_model_forecasts"):
-            print("nothing was replayed yet: run training first", file=sys.stderr)
+        if not context.catalog.exists("backtest_model_forecasts"):
+            print("nothing was backtested yet: run training first", file=sys.stderr)
             return 2
-        forecasts, observations = context.catalog.load("replay_model_forecasts"), context.catalog.load("observations")
+        forecasts, observations = context.catalog.load("backtest_model_forecasts"), context.catalog.load("observations")
         fleet, calibration, clock = (context.params[name] for name in ("fleet", "calibration", "clock"))
     table = table_of(forecasts, observations, fleet, calibration, clock.training_time(fleet.products))
     record(f"proof-calibration-{chosen.env}", table)

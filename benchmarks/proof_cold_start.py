@@ -24,7 +24,7 @@ from wind_kedro.models.base import Forecaster
 from wind_kedro.models.ensembles.hand_over import FleetPart, HandOver, HandOverParameters, learn_from_fleet
 from wind_kedro.models.registry import ModelConfig, build
 from wind_kedro.models.tables import feature_matrix, known_at
-from wind_kedro.pipelines.training.fitting import fit_candidate, lend, sample_of_farms
+from wind_kedro.pipelines.training.fitting import attach_shared_models, fit_candidate, sample_of_farms
 
 LEVELS = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9]
 SEED = 20140101
@@ -103,7 +103,7 @@ def judge_month(table: pd.DataFrame, task: int) -> list[dict[str, Any]]:
             since = start - pd.Timedelta(days=length) if length is not None else history["issued_at"].min()
             seen = history[history["issued_at"] >= since]
             mix = fit_candidate(seen, config, "mix", LEVELS, SEED, part.without_models())
-            lend(mix, part)
+            attach_shared_models(mix, part)
             own_weight = sum(mix.weights.get(family, 0.0) for family in OWN) if isinstance(mix, HandOver) else np.nan
             judged = {"mix": loss(mix, ahead), "physical": loss(_physical(), ahead), "own_weight": own_weight}
             for family in OWN:

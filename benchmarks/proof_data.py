@@ -86,13 +86,13 @@ class Bench:
         return self.settle(nodes.parse_signals(ibis.memtable(text), fleet, self.settings))
 
     def judged(self, rows: Rows) -> tuple[pd.DataFrame, pd.DataFrame]:
-        """What becomes of every raw row (index: ``source_row``), and the label of every row that counts."""
+        """What becomes of every raw row (index: ``source_row``), and the operating state of every row that counts."""
         parsed, suspected, calibration = self.calibrated(rows, self.fleet)
         timed = self.settle(nodes.time_signals(parsed, calibration, suspected, self.fleet, self.clock, self.settings))
         curve = nodes.fit_power_curves(timed, calibration, self.fleet, self.settings)
         signals = nodes.judge_signals(timed, curve, self.fleet, self.settings)
         fates = timed.select("source_row", "status", "reason", *(f"{name}_fault" for name in STUCK)).to_pandas()
-        return fates.set_index("source_row").sort_index(), signals.select("valid_at", "label").to_pandas()
+        return fates.set_index("source_row").sort_index(), signals.select("valid_at", "operating_state").to_pandas()
 
 
 def bench() -> Bench:
@@ -462,7 +462,7 @@ def _days_of(mixed: list[MixUp]) -> set[tuple[str, str, pd.Timestamp]]:
 # --- curtailment ---------------------------------------------------------------------------------------------------------
 
 
-def curtailment(labels: pd.DataFrame) -> Iterator[Found]:
+def curtailment(states: pd.DataFrame) -> Iterator[Found]:
     """Ten minutes in which a turbine is labelled as not available, against the meter's loss columns.
 
     The meter's times were made by honouring the false offset: its local wall clock is UTC.
@@ -470,7 +470,7 @@ def curtailment(labels: pd.DataFrame) -> Iterator[Found]:
     meter = pd.read_csv(METER)
     wall = pd.to_datetime(meter["time_utc"], utc=True).dt.tz_convert(ZONE).dt.tz_localize(None).dt.tz_localize("UTC")
     lost = (meter["availability_kwh"] + meter["curtailment_kwh"]).groupby(wall).sum()
-    labelled = labels.assign(struck=labels["label"].isin(NOT_AVAILABLE)).groupby("valid_at")["struck"].any()
+    labelled = states.assign(struck=states["operating_state"].isin(NOT_AVAILABLE)).groupby("valid_at")["struck"].any()
     both = pd.DataFrame({"lost": lost, "struck": labelled}).dropna()
     true, struck = both["lost"] > 0, both["struck"].astype(bool)
     yield Found(
@@ -487,8 +487,8 @@ def curtailment(labels: pd.DataFrame) -> Iterator[Found]:
 def main() -> int:
     """Measure, write down, judge."""
     b = bench()
-    before, labels = b.judged(b.signals)
-    results = [*row_rules(b, before), clock_rule(b), *unit_rule(b), *curtailment(labels)]
+    before, states = b.judged(b.signals)
+    results = [*row_rules(b, before), clock_rule(b), *unit_rule(b), *curtailment(states)]
     table = pd.DataFrame(
         {
             "rule": found.rule, "precision": round(found.precision, 4), "recall": round(found.recall, 4), "found": found.found,

@@ -1,7 +1,7 @@
 """Prove the gate: how often does it let through what is better, what is not, what is ruinous in high wind, and what leaks?
 
 Challengers are really refitted models, more and less able: more or fewer features, trees, history, noise in what they read. All
-are replayed on GEFCom2014's year to June 2013, each half by models fitted as of its beginning. Of that year many are made by
+are backtested on GEFCom2014's year to June 2013, each half by models fitted as of its beginning. Of that year many are made by
 drawing blocks of weeks, the same for all farms, and the gate judges each of them as it judges a training: 365 issues, ten farms.
 What is true of a challenger and a farm is its gain over the whole year: the population that is drawn from.
 
@@ -107,7 +107,7 @@ CHALLENGERS: dict[str, Challenger] = {
 }
 
 
-# --- the replay ----------------------------------------------------------------------------------------------------------
+# --- the backtest ----------------------------------------------------------------------------------------------------------
 
 
 def noisy(table: Table, challenger: Challenger) -> Table:
@@ -119,7 +119,7 @@ def noisy(table: Table, challenger: Challenger) -> Table:
     return table.assign(**{name: table[name] + random.normal(0, challenger.noise_ms, len(table)) for name in winds})
 
 
-def replay_farm(table: Table, names: list[str]) -> tuple[Table, dict[str, np.ndarray[Any, Any]], Table]:
+def backtest_farm(table: Table, names: list[str]) -> tuple[Table, dict[str, np.ndarray[Any, Any]], Table]:
     """Rows of the year, each challenger's quantiles of them, and what each of its folds had seen."""
     halves = [*pd.date_range(BEGIN, END, freq="2QS", inclusive="left"), END]
     ahead_of = {
@@ -165,17 +165,17 @@ def _of_the_next_issue(table: Table) -> dict[str, Any]:
     }
 
 
-def replayed(table: Table, observations: Table, fleet: Fleet, farm: str, names: list[str]) -> tuple[Table, Table]:
-    """By issue, and what is wrong with each challenger's replay."""
+def backtested(table: Table, observations: Table, fleet: Fleet, farm: str, names: list[str]) -> tuple[Table, Table]:
+    """By issue, and what is wrong with each challenger's backtest."""
     own = table[table["entity_id"] == farm].sort_values(["issued_at", "valid_at"], ignore_index=True)
-    rows, shares, seen = replay_farm(own, names)
+    rows, shares, seen = backtest_farm(own, names)
     product = fleet.product(PRODUCT)
     forecasts = []
     for name in names:
         these = rows
         if CHALLENGERS[name].leak == "later_run":
             these = rows.assign(weather_run_at=_of_the_next_issue(own)["weather_run_at"][rows.index])
-        forecasts.append(forecast_rows(these, shares[name], product, fleet, model=name, model_version="replay"))
+        forecasts.append(forecast_rows(these, shares[name], product, fleet, model=name, model_version="backtest"))
     every = pd.concat(forecasts, ignore_index=True)
     found = leaks(seen, every)
     losses = interval_losses(every, observations, product, fleet.market(product.market))
@@ -326,18 +326,18 @@ NEAREST, EVERY = "of each farm the nearest pair", "every pair"
 NOTHING, LITTLE, THREE, MORE = "gains nothing", "gains less than 3 %", "gains 3 to 4 %", "gains 4 % and more"
 BREAKS = "gains, and breaks a guard-rail"
 #: The bars.
-MOST_FALSE, LEAST_FOUND = 0.05, 0.8
+MAX_FALSE, MIN_FOUND = 0.05, 0.8
 
 
 def missed(found: Table) -> list[str]:
     """The bars that do not hold."""
     faults = []
-    for row in found[found["false_family_share"] > MOST_FALSE].to_dict("records"):
+    for row in found[found["false_family_share"] > MAX_FALSE].to_dict("records"):
         faults.append(
             f"{row['challenger']} over {row['champion']}: falsely promoted in {row['false_family_share']:.1%} of years"
         )
     clear = [THREE, MORE, *(f"{target:+.0%}" for target in TARGETS if target >= 0.03)]
-    of_three = found[found["challenger"].isin(clear) & ~(found["promoted_share"] >= LEAST_FOUND)]
+    of_three = found[found["challenger"].isin(clear) & ~(found["promoted_share"] >= MIN_FOUND)]
     for row in of_three.to_dict("records"):
         faults.append(f"{row['challenger']}: found in {row['promoted_share']:.0%} only")
     for row in found[found["case"].isin(["storm", "leak"]) & (found["promoted_share"] > 0)].to_dict("records"):
@@ -346,13 +346,13 @@ def missed(found: Table) -> list[str]:
 
 
 def main(words: list[str] | None = None) -> int:
-    """Replay, draw, judge, print, write; the exit code."""
+    """Backtest, draw, judge, print, write; the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=RAW, help="folder of the competition's files")
     parser.add_argument(
         "--input", type=Path, help="folder with model input and observations made before; else they are made"
     )
-    parser.add_argument("--farms", help="such as zone_1,zone_2: replay these alone, keep them, and stop")
+    parser.add_argument("--farms", help="such as zone_1,zone_2: backtest these alone, keep them, and stop")
     chosen = parser.parse_args(words)
     fleet, table, observations = _given(chosen.data, chosen.input)
     product = fleet.product(PRODUCT)
@@ -372,7 +372,7 @@ def main(words: list[str] | None = None) -> int:
 
 
 def _keep(table: Table, observations: Table, fleet: Fleet, farm: str) -> None:
-    """Replay those challengers of a farm that are not kept already."""
+    """Backtest those challengers of a farm that are not kept already."""
     paths = [KEPT / f"{farm}.parquet", KEPT / f"{farm}_leaks.parquet"]
     kept = [pd.read_parquet(path) for path in paths if path.exists()]
     names = [name for name in CHALLENGERS if not kept or name not in set(kept[0]["model"])]
@@ -380,7 +380,7 @@ def _keep(table: Table, observations: Table, fleet: Fleet, farm: str) -> None:
         return
     begun = time.perf_counter()
     KEPT.mkdir(parents=True, exist_ok=True)
-    for number, fresh in enumerate(replayed(table, observations, fleet, farm, names)):
+    for number, fresh in enumerate(backtested(table, observations, fleet, farm, names)):
         before = kept[number][kept[number]["model"].isin(CHALLENGERS)] if kept else fresh.iloc[:0]
         pd.concat([before, fresh], ignore_index=True).to_parquet(paths[number], index=False)
     print(f"{farm}: {len(names)} challengers, {time.perf_counter() - begun:.0f} s", flush=True)

@@ -1,6 +1,6 @@
 """Is a portfolio more than the sum of its farms' quantiles? The ten zones of GEFCom2014 as one group, task by task.
 
-Forecasts of the zones are a replay of one quick candidate in the competition's setting. Of the group three are compared: the sum
+Forecasts of the zones are a backtest of one quick candidate in the competition's setting. Three are compared: the sum
 of its zones' quantiles; the sum of medians with the spread narrowed by how errors are taken to correlate; and what would
 have been issued: that, corrected as of each issue by the group's own errors of the days before. `calibration` in
 `parameters_calibration.yml` was chosen on tasks 1 to 3; they stand before the tasks judged, as their errors' history.
@@ -34,7 +34,7 @@ from wind_kedro.evaluation.scores import score_forecasts
 from wind_kedro.postprocessing.calibration import Calibration, calibrated
 from wind_kedro.postprocessing.portfolios import Portfolios, add_portfolios
 
-#: So many months before the first task judged are replayed too: a history of errors.
+#: So many months before the first task judged are backtested too: a history of errors.
 MONTHS_BEFORE = 3
 #: Quick, and not our entry: what is shown is what a portfolio is worth, not how good its farms' forecasts are.
 CANDIDATE: dict[str, Any] = {
@@ -50,7 +50,7 @@ CANDIDATE: dict[str, Any] = {
 }
 GROUP = "all_zones"
 SUMMED, NARROWED, RECALIBRATED = "summed", "narrowed", "recalibrated"
-LEAST_GAIN = 0.06
+MIN_GAIN = 0.06
 
 
 def of_the_group(
@@ -102,7 +102,7 @@ def missed(table: pd.DataFrame) -> list[str]:
     """The bars that are missed, a line each."""
     mean = table.set_index("task").loc["mean"]
     judged = [
-        (mean["gain"] >= LEAST_GAIN, f"gain {mean['gain']:.1%}, bar {LEAST_GAIN:.0%}"),
+        (mean["gain"] >= MIN_GAIN, f"gain {mean['gain']:.1%}, bar {MIN_GAIN:.0%}"),
         (
             COVERAGE[0] <= mean["coverage_80"] <= COVERAGE[1],
             f"mean coverage {mean['coverage_80']:.3f}, bar {COVERAGE[0]} to {COVERAGE[1]}",
@@ -111,30 +111,30 @@ def missed(table: pd.DataFrame) -> list[str]:
     return [line for met, line in judged if not met]
 
 
-def replay(tasks: list[int], when: dict[str, str], candidates: list[str]) -> None:
-    """Replay the quick candidate over the months of the tasks and those before."""
+def backtest(tasks: list[int], when: dict[str, str], candidates: list[str]) -> None:
+    """Backtest the quick candidate over the months of the tasks and those before."""
     months = [str(month_of(tasks[0] - MONTHS_BEFORE + number)) for number in range(MONTHS_BEFORE + len(tasks))]
     training = {
         "products": [COMPETITION],
-        "replay": {"months": months},
+        "backtest": {"months": months},
         "candidates": {name: {"products": []} for name in candidates} | {"quick": CANDIDATE},
     }
-    run_training({"training": training, **when}, to_nodes="replay_candidates")
+    run_training({"training": training, **when}, to_nodes="backtest_candidates")
 
 
 def main(words: list[str] | None = None) -> int:
-    """Replay, print, write; the exit code."""
+    """Backtest, print, write; the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=RAW, help="folder of the competition's files")
     parser.add_argument("--tasks", type=parse_tasks, default=parse_tasks("4-9"), help="such as 4-9")
     parser.add_argument(
-        "--replay", type=Path, help="a table of forecasts of the zones that was made before, of one candidate"
+        "--backtest", type=Path, help="a table of forecasts of the zones that was made before, of one candidate"
     )
     parser.add_argument("--features", choices=["make", "keep"], default="make", help="keep: those that lie there")
     chosen = parser.parse_args(words)
     try:
         bring_in(chosen.data)
-        table = _measured(chosen.tasks, chosen.replay, make=chosen.features == "make")
+        table = _measured(chosen.tasks, chosen.backtest, make=chosen.features == "make")
     except (FileNotFoundError, CommandFailedError) as error:
         print(error, file=sys.stderr)
         return 2
@@ -145,7 +145,7 @@ def main(words: list[str] | None = None) -> int:
     return 1 if over else 0
 
 
-def _measured(tasks: list[int], replayed: Path | None, *, make: bool) -> pd.DataFrame:
+def _measured(tasks: list[int], backtested: Path | None, *, make: bool) -> pd.DataFrame:
     from kedro.framework.session import KedroSession
     from kedro.framework.startup import bootstrap_project
 
@@ -157,10 +157,12 @@ def _measured(tasks: list[int], replayed: Path | None, *, make: bool) -> pd.Data
         for room in ("data_engineering", "feature_engineering") if make else ():
             print(f"{room} ...", flush=True)
             run(when, "--pipeline", room)
-        if replayed is None:
-            print("replay ...", flush=True)
-            replay(tasks, when, list(context.params["training"].candidates))
-        forecasts = context.catalog.load("replay_model_forecasts") if replayed is None else pd.read_parquet(replayed)
+        if backtested is None:
+            print("backtest ...", flush=True)
+            backtest(tasks, when, list(context.params["training"].candidates))
+        forecasts = (
+            context.catalog.load("backtest_model_forecasts") if backtested is None else pd.read_parquet(backtested)
+        )
         observations = context.catalog.load("observations")
         cards: Fleet = context.params["fleet"]
         calibration: Calibration = context.params["calibration"]

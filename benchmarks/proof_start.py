@@ -1,6 +1,6 @@
-"""Proof: in the replay, CatBoost beats climatology and the power curve at every lead time, and persistence from 6 h on.
+"""Proof: in the backtest, CatBoost beats climatology and the power curve at every lead time, and persistence from 6 h on.
 
-Reads what `make run` left: the forecasts that each candidate would have issued (`replay_forecasts`), and the
+Reads what `make run` left: the forecasts that each candidate would have issued (`backtest_forecasts`), and the
 observations. Scores them hour by hour of lead time with the function that scores everything else, as known at the
 training time.
 Leaves with code 1 if the claim does not hold.
@@ -75,17 +75,17 @@ def main() -> int:
     bootstrap_project(PROJECT)
     with KedroSession.create(PROJECT, save_on_close=False) as session:
         context = session.load_context()
-        if not context.catalog.exists("replay_forecasts"):
-            print("there is no replay to prove anything with: make run", file=sys.stderr)
+        if not context.catalog.exists("backtest_forecasts"):
+            print("there is no backtest to prove anything with: make run", file=sys.stderr)
             return 2
-        forecasts, observations = context.catalog.load("replay_forecasts"), context.catalog.load("observations")
+        forecasts, observations = context.catalog.load("backtest_forecasts"), context.catalog.load("observations")
         # Kedro gives parameters as the types that nodes ask for: `Fleet` and `Clock`.
         fleet = context.params["fleet"]
         training_time = context.params["clock"].training_time(fleet.products)
     table = error_by_lead(forecasts, observations, fleet, training_time).round(dict.fromkeys(MODELS, 5))
     issues = forecasts["issued_at"]
     print(
-        f"nMAE (share of available capacity) of the replay by hours of lead time; {issues.nunique()} issues from "
+        f"nMAE (share of available capacity) of the backtest by hours of lead time; {issues.nunique()} issues from "
         f"{issues.min():%Y-%m-%d} to {issues.max():%Y-%m-%d}; {', '.join(sorted(table['weather'].unique()))}\n"
     )
     record("proof-start", table)

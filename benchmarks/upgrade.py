@@ -1,7 +1,7 @@
 """Newer libraries, taken only if they change no forecast or make them better.
 
 Locks the newest versions that `pyproject.toml` allows beside the lock in use, builds their environment beside the present one,
-runs the checks in it, and replays the newest training in both: the same rows, the same issues, every candidate refitted in
+runs the checks in it, and backtests the newest training in both: the same rows, the same issues, every candidate refitted in
 each fold. The new lock is taken if every product and entity forecasts the same within a tolerance, or so much better that the
 gate would let it through; else the old one stays, and the libraries are tried one by one to say which broke what.
 
@@ -63,7 +63,7 @@ def changes(old: str, new: str) -> dict[str, tuple[str, str]]:
     }
 
 
-def compare_replays(
+def compare_backtests(
     old: pd.DataFrame,
     new: pd.DataFrame,
     observations: pd.DataFrame,
@@ -77,7 +77,7 @@ def compare_replays(
     trial = Trial()
     keys = [*KEYS, "model"]
     if len(old) != len(new) or old[keys].merge(new[keys], on=keys).shape[0] != len(old):
-        trial.faults.append(f"the replay has other rows: {len(old):,} before, {len(new):,} after")
+        trial.faults.append(f"the backtest has other rows: {len(old):,} before, {len(new):,} after")
         return trial
     after = old[keys].merge(new, on=keys, validate="one_to_one")
     apart = _apart(old, after).groupby([old["product_id"], old["entity_id"], old["model"]]).max()
@@ -179,14 +179,14 @@ class Upgrade:
         ]  # fmt: skip
         subprocess.run(command, cwd=self.project, check=True, stdout=subprocess.DEVNULL)
 
-    def replay(self, python: Path, target: Path) -> str:
-        """Replay with an environment's libraries; what went wrong, or nothing."""
+    def backtest(self, python: Path, target: Path) -> str:
+        """Backtest with an environment's libraries; what went wrong, or nothing."""
         words = [str(python), "-m", "wind_kedro.rebuild.backtesting", self.environment, str(target)]
         done = subprocess.run(words, cwd=self.project, capture_output=True, text=True, check=False)
-        return "" if done.returncode == 0 else f"the replay fails: {_last_line(done)}"
+        return "" if done.returncode == 0 else f"the backtest fails: {_last_line(done)}"
 
     def attempt(self, lock: Path, folder: Path, old: pd.DataFrame) -> Trial:
-        """Build a lock's environment in ``folder``, check it, and hold its replay against the old one."""
+        """Build a lock's environment in ``folder``, check it, and hold its backtest against the old one."""
         shutil.rmtree(folder, ignore_errors=True)
         version = f"{sys.version_info.major}.{sys.version_info.minor}"
         try:
@@ -200,11 +200,11 @@ class Upgrade:
             if done.returncode:
                 trial.faults.append(f"the check '{check.strip()}' fails: {_last_line(done)}")
         with tempfile.TemporaryDirectory() as aside:
-            fault = self.replay(python, Path(aside) / "new.parquet")
+            fault = self.backtest(python, Path(aside) / "new.parquet")
             if fault:
                 trial.faults.append(fault)
                 return trial
-            found = compare_replays(old, pd.read_parquet(Path(aside) / "new.parquet"), *self.judged_by())
+            found = compare_backtests(old, pd.read_parquet(Path(aside) / "new.parquet"), *self.judged_by())
         return Trial(trial.faults + found.faults, found.notes)
 
     def judged_by(self) -> tuple[pd.DataFrame, pd.DataFrame, Fleet, Clock, GateRules]:
@@ -246,7 +246,7 @@ def upgrade(job: Upgrade) -> int:
             return 0
         print("\n".join(f"{name}: {old} -> {new}" for name, (old, new) in changed.items()))
         with tempfile.TemporaryDirectory() as aside:
-            fault = job.replay(Path(sys.executable), Path(aside) / "old.parquet")
+            fault = job.backtest(Path(sys.executable), Path(aside) / "old.parquet")
             if fault:
                 print(f"With the libraries in use {fault}: train first (kedro run --pipeline training).")
                 return 1
@@ -286,10 +286,10 @@ def upgrade(job: Upgrade) -> int:
 def main() -> int:
     """Read the words and upgrade."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--env", default="test", help="whose newest training is replayed")
+    parser.add_argument("--env", default="test", help="whose newest training is backtested")
     parser.add_argument(
         "--checks",
-        default="-m pytest -q -m 'not slow and not long' tests/models tests/test_scores.py tests/rebuild",
+        default="-m pytest -q -m 'not slow and not long' tests/models tests/evaluation/test_scores.py tests/rebuild",
         help="what is run by the new Python, separated by ';'",
     )
     parser.add_argument("--find-links", action="append", default=[], help="a folder of wheels besides the index")

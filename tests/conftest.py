@@ -363,13 +363,15 @@ def make_project(tmp_path_factory: pytest.TempPathFactory, mlflow_database: Path
         mlflow["server"]["mlflow_tracking_uri"] = f"sqlite:///{folder}/mlflow.db"
         _write(base / "mlflow.yml", mlflow)
         _write(base / "parameters_scoring.yml", {"scoring": {"lead_edges_minutes": [0, 120, 240]}})
-        _write(base / "parameters_monitoring.yml", {"monitoring": {"tolerance_share": 0.25, "least_intervals": 10}})
-        replay = {"days": 10, "refit_every_days": 5, "min_train_days": 5}
+        _write(base / "parameters_monitoring.yml", {"monitoring": {"tolerance_share": 0.25, "min_intervals": 10}})
+        backtest = {"days": 10, "refit_every_days": 5, "min_train_days": 5}
         candidates = {
             "climatology": {"type": "climatology", "params": {"min_rows": 5}},
             "power_curve": {"type": "power_curve", "params": {"min_rows": 5}},
         }
-        _write(base / "parameters_training.yml", {"training": {"seed": 7, "replay": replay, "candidates": candidates}})
+        _write(
+            base / "parameters_training.yml", {"training": {"seed": 7, "backtest": backtest, "candidates": candidates}}
+        )
         return folder
 
     return make

@@ -117,13 +117,13 @@ RIGHT_ENTRY = {
         pytest.param({}, None, id="right"),
         pytest.param({"validator": ...}, "a: validator: KeyError", id="no contract"),
         pytest.param(
-            {"validator": "wind_kedro.contracts.tables.Nothing"},
+            {"validator": "wind_kedro.contracts.forecasts.Nothing"},
             "a: validator: AttributeError",
             id="a contract that is not there",
         ),
         pytest.param(
-            {"validator": "wind_kedro.contracts.tables.PERFECT_WEATHER"},
-            "a: validator wind_kedro.contracts.tables.PERFECT_WEATHER has no validate",
+            {"validator": "wind_kedro.cards.columns.PERFECT_WEATHER"},
+            "a: validator wind_kedro.cards.columns.PERFECT_WEATHER has no validate",
             id="no contract at all",
         ),
         pytest.param(

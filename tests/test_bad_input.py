@@ -323,7 +323,7 @@ def test_one_bad_farm_of_three_does_not_stop_the_others(
     (raw / "east_plain/signals.parquet").write_bytes((raw / "east_plain/signals.parquet").read_bytes()[:-1000])
     (raw / "south_bay/weather_beta.parquet").unlink()
     # One fold: how candidates compare is not asked here.
-    shorter = "training.replay.days=15,training.replay.cross_validation_blocks=0"
+    shorter = "training.backtest.days=15,training.backtest.cross_validation_blocks=0"
     command = [sys.executable, "-m", "kedro", "run", "--env", "test", "--params", shorter]
     code, said_errors, said = _lines(command, folder)
     errors = [

@@ -212,20 +212,20 @@ def test_scores_of_farms_are_weighted_by_their_hours(scripts: dict[str, ModuleTy
         scripts["gefcom2014"].score_rows(scores, "competition", "theirs", (0, 1440))
 
 
-def _replayed(pinball: float) -> dict[str, object]:
+def _backtested(pinball: float) -> dict[str, object]:
     own = {"pinball": pinball, "nmae": 0.1, "coverage_80": 0.8, "width_80": 0.3}
     return {"seconds": 60.0, "scores": {"all": {"ours": own, "other": own | {"pinball": 1.0}}}}
 
 
 def test_our_entry_stands_beside_what_was_published(scripts: dict[str, ModuleType]) -> None:
     published = pd.read_csv(scripts["gefcom2014"].PUBLISHED)
-    table = scripts["gefcom2014"].competition_table({4: _replayed(0.03), 12: _replayed(0.05)}, published, "ours")
+    table = scripts["gefcom2014"].competition_table({4: _backtested(0.03), 12: _backtested(0.05)}, published, "ours")
     columns = ["task", "pinball", "winner", "benchmark", "nmae", "coverage_80", "width_80", "seconds"]
     assert list(table.columns) == columns
     assert table.loc[0, ["pinball", "winner", "benchmark"]].tolist() == [0.03, 0.03562, 0.07536]
     # What was not published where we looked is empty.
     assert table.loc[1, ["winner", "benchmark"]].isna().all()
-    best = scripts["gefcom2014"].candidates_table({4: _replayed(0.03), 12: _replayed(0.05)})
+    best = scripts["gefcom2014"].candidates_table({4: _backtested(0.03), 12: _backtested(0.05)})
     assert best["mean"].to_dict() == {"ours": 0.04, "other": 1.0}
 
 
@@ -459,7 +459,7 @@ def test_a_group_whose_zones_err_apart_gains(scripts: dict[str, ModuleType], car
     said = pd.concat(
         pd.DataFrame(
             {
-                "product_id": proof.COMPETITION, "entity_id": name, "model": "quick", "model_version": "replay",
+                "product_id": proof.COMPETITION, "entity_id": name, "model": "quick", "model_version": "backtest",
                 "issued_at": valid_at.floor("D"), "valid_at": valid_at, "lead_minutes": valid_at.hour * 60,
                 "capacity_kw": size, "weather_run_at": valid_at.floor("D"), "fallback": "", "weather": "forecast weather",
                 "q100_kw": size * (0.5 - 0.12816), "q500_kw": size * 0.5, "q900_kw": size * (0.5 + 0.12816),
@@ -469,8 +469,8 @@ def test_a_group_whose_zones_err_apart_gains(scripts: dict[str, ModuleType], car
     )  # fmt: skip
     rules = Calibration.model_validate(
         {
-            "days": 60, "least_days": 10, "settle_days": 0,
-            "portfolios": {"error_correlation": 0.6, "least_capacity_share": 0.5},
+            "days": 60, "min_days": 10, "settle_days": 0,
+            "portfolios": {"error_correlation": 0.6, "min_capacity_share": 0.5},
         }
     )  # fmt: skip
     table = proof.table_of(proof.of_the_group(said, came, fleet, rules), came, fleet, [4]).set_index("task")

@@ -105,7 +105,7 @@ def test_an_overlay_is_named_where_it_is_the_one_that_is_wrong(empty: Path) -> N
         ("feature_engineering", "observations", "data_engineering"),
         ("training", "features", "feature_engineering"),
         ("forecasting", "features", "feature_engineering"),
-        ("monitoring", "replay_forecasts", "training"),
+        ("monitoring", "backtest_forecasts", "training"),
     ],
 )
 def test_what_is_missing_is_named_with_the_pipeline_that_makes_it(
@@ -414,39 +414,41 @@ def test_forecast_of_what_is_not_there_is_one_line(
 def test_drivers_prints_what_moved_each_interval(empty: Path) -> None:
     at = pd.Timestamp("2024-03-31T06:00Z")
     rows = [
-        (at, hour, driver, kw + hour, feature, value)
+        (at, hour, attribution, kw + hour, feature, value)
         for hour in (1, 2)
-        for driver, kw, feature, value in (
+        for attribution, kw, feature, value in (
             ("base", 900.0, "", np.nan),
             ("wind", 250.0, "wind_speed_100m_ms", 9.25),
             ("air", -30.0, "pressure_pa", np.nan),
         )
     ]
     table = pd.DataFrame(
-        rows, columns=["issued_at", "valid_at", "driver", "contribution_kw", "feature", "feature_value"]
+        rows, columns=["issued_at", "valid_at", "feature_group", "contribution_kw", "feature", "feature_value"]
     ).assign(product_id="hours", entity_id="hill", model="catboost", model_version="3")
     table["valid_at"] = at + pd.to_timedelta(table["valid_at"], unit="h")
-    folder = empty / "data/07_model_output/drivers/hours"
+    folder = empty / "data/07_model_output/attributions/hours"
     folder.mkdir(parents=True)
     table.to_parquet(folder / "20240331T060000Z.parquet", index=False)
 
-    result = type_in("wind", "drivers", "--entity", "hill")
+    result = type_in("wind", "attributions", "--entity", "hill")
     assert result.exit_code == 0, result.output
     heading, columns, first, second = [line for line in result.stdout.splitlines() if line.strip("- ")]
     assert heading == "Hours · Hill · issued 2024-03-31 06:00 UTC by catboost version 3"
     assert columns.split() == ["valid", "at", "(UTC)", "median", "base", "wind", "air", "most", "of", "all"]
     assert first.split() == ["2024-03-31", "07:00", "1,123", "kW", "901", "+251", "-29", "wind_speed_100m_ms", "9.25"]
     assert second.split()[:4] == ["2024-03-31", "08:00", "1,126", "kW"]
-    again = type_in("wind", "drivers", "--entity", "hill", "--issued-at", "2024-03-31T08:00+02:00")
+    again = type_in("wind", "attributions", "--entity", "hill", "--issued-at", "2024-03-31T08:00+02:00")
     assert again.stdout == result.stdout
 
     missing = [
         "nothing is known of what moved a forecast of 'hill' issued at 2024-04-01",
         "kedro run --pipeline forecasting",
     ]
-    _one_line(type_in("wind", "drivers", "--entity", "hill", "--issued-at", "2024-04-01"), *missing)
-    _one_line(type_in("wind", "drivers", "--entity", "hill", "--issued-at", "noon"), "--issued-at noon: is no time")
-    _one_line(type_in("wind", "drivers", "--entity", "dale"), "no farm or group 'dale'")
+    _one_line(type_in("wind", "attributions", "--entity", "hill", "--issued-at", "2024-04-01"), *missing)
+    _one_line(
+        type_in("wind", "attributions", "--entity", "hill", "--issued-at", "noon"), "--issued-at noon: is no time"
+    )
+    _one_line(type_in("wind", "attributions", "--entity", "dale"), "no farm or group 'dale'")
 
 
 def test_as_of_a_time_before_all_data_is_one_line_and_touches_nothing(
@@ -479,7 +481,9 @@ def test_a_run_is_tagged_with_all_it_was_made_from(trained: Path, inside: Callab
     assert tags["git_commit"].startswith("not a checkout (wind-kedro ")
     assert tags["lock_sha256"] == "no requirements.lock here"
     assert {len(tags[name]) for name in ("configuration_sha256", "data_sha256")} == {64}
-    assert {"replay.hours.climatology.pinball_share", "replay.quarters.power_curve.nmae_share"} <= set(run.data.metrics)
+    assert {"backtest.hours.climatology.pinball_share", "backtest.quarters.power_curve.nmae_share"} <= set(
+        run.data.metrics
+    )
     assert client.get_model_version_by_alias("wind_kedro", "champion").version == 1
     assert not list((trained / "mlartifacts").rglob("*.pkl"))
 
@@ -628,8 +632,8 @@ def test_what_people_decide_is_written_down(trained: Path, inside: Callable[[Pat
     assert type_in("wind", "hold", *farm).exit_code == 0
     assert type_in("wind", "override", *farm, "--model", "climatology", "--product", "hours").exit_code == 0
     result = type_in("wind", "leave-out", *farm, "--begin", "2024-03-02", "--end", "2024-03-03T12:00")
-    assert "Written down as intervention 3: trainings from now on heed it." in result.output
-    written = pd.read_parquet(trained / "data/06_models/interventions")
+    assert "Written down as override 3: trainings from now on heed it." in result.output
+    written = pd.read_parquet(trained / "data/06_models/overrides")
     assert written[["kind", "entity_id", "product_id", "model"]].to_numpy().tolist() == [
         ["hold", "hill", "", ""],
         ["override", "hill", "hours", "climatology"],

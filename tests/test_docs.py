@@ -116,7 +116,7 @@ def checks_in(module: ModuleType) -> set[str]:
             if isinstance(node.value, ast.Dict) and getattr(target, "id", "") in {
                 "parts",
                 "_FAULTS",
-                "_LABELS",
+                "_OPERATING_STATES",
                 "REASONS",
             }:
                 found |= {key.value for key in node.value.keys if isinstance(key, ast.Constant)}

@@ -47,9 +47,9 @@ TABLES = {
     "model_input": "05_model_input/model_input.parquet",
     "choices": "06_models/choices.parquet",
     "promotions": "06_models/promotions",
-    "replay_model_forecasts": "06_models/replay_model_forecasts.parquet",
-    "replay_forecasts": "06_models/replay_forecasts.parquet",
-    "replay_scores": "06_models/replay_scores.parquet",
+    "backtest_model_forecasts": "06_models/backtest_model_forecasts.parquet",
+    "backtest_forecasts": "06_models/backtest_forecasts.parquet",
+    "backtest_scores": "06_models/backtest_scores.parquet",
     "model_forecasts": "07_model_output/model_forecasts",
     "forecasts": "07_model_output/forecasts",
     "live_scores": "07_model_output/live_scores",
@@ -428,7 +428,7 @@ def test_the_version_promoted_by_then_issued(issued, out, product, fleet):
     assert (issued["weather"] == "forecast weather").all()
 
 
-def test_a_portfolio_is_issued_and_replayed_from_its_farms(out, fleet):
+def test_a_portfolio_is_issued_and_backtested_from_its_farms(out, fleet):
     """The coast beside both its farms: medians add up, and the errors of both offset each other in the band."""
     hourly = out["forecasts"].query("product_id == 'hourly_36h'")
     keys = ["issued_at", "valid_at"]
@@ -439,8 +439,8 @@ def test_a_portfolio_is_issued_and_replayed_from_its_farms(out, fleet):
     assert coast["q500_kw"].to_numpy() == pytest.approx(farms["q500_kw"].sum().to_numpy())
     summed = farms[["q100_kw", "q900_kw"]].sum()
     assert (coast["q900_kw"] - coast["q100_kw"]).mean() < 0.9 * (summed["q900_kw"] - summed["q100_kw"]).mean()
-    replayed = out["replay_scores"].query("product_id == 'hourly_36h' and entity_id == 'coast'")
-    assert set(replayed["model"]) == set(out["replay_forecasts"]["model"])
+    backtested = out["backtest_scores"].query("product_id == 'hourly_36h' and entity_id == 'coast'")
+    assert set(backtested["model"]) == set(out["backtest_forecasts"]["model"])
     live = out["live_scores"].query("product_id == 'hourly_36h' and entity_id == 'coast' and metric == 'coverage'")
     assert len(live)
 
@@ -476,8 +476,8 @@ def _whole(scores, product, metric):
 
 
 @pytest.mark.parametrize("metric", ["pinball_share", "nmae_share", "money_per_mwh"])
-def test_weather_beats_climatology_in_the_replay(out, product, metric):
-    scores = _whole(out["replay_scores"], product, metric).unstack()
+def test_weather_beats_climatology_in_the_backtest(out, product, metric):
+    scores = _whole(out["backtest_scores"], product, metric).unstack()
     assert list(scores.index) == sorted(product.members)
     for model in ("power_curve", "catboost"):
         assert (scores[model] < 0.7 * scores["climatology"]).all(), model
@@ -485,7 +485,7 @@ def test_weather_beats_climatology_in_the_replay(out, product, metric):
 
 def test_what_was_issued_beats_climatology_too(out, product):
     live = _whole(out["live_scores"], product, "pinball_share").droplevel("model")
-    climatology = _whole(out["replay_scores"], product, "pinball_share").xs("climatology", level="model")
+    climatology = _whole(out["backtest_scores"], product, "pinball_share").xs("climatology", level="model")
     assert sorted(live.index) == sorted(product.members)
     assert (live < 0.8 * climatology).all()
 
@@ -556,15 +556,15 @@ def test_the_run_says_what_it_was_made_from(test_env_project, out, tracked, conf
 def test_the_run_has_metrics_and_artefacts(test_env_project, out, registry, tracked, product):
     metrics = tracked.data.metrics
     for model in ("climatology", "persistence", "power_curve", "catboost"):
-        mean = _whole(out["replay_scores"], product, "pinball_share").xs(model, level="model").mean()
+        mean = _whole(out["backtest_scores"], product, "pinball_share").xs(model, level="model").mean()
         (logged,) = (value for name, value in metrics.items() if name.endswith(f"{product.id}.{model}.pinball_share"))
         assert logged == pytest.approx(mean)
     assert {file.path for file in registry.list_artifacts(tracked.info.run_id)} >= {
-        "replay_scores.parquet",
+        "backtest_scores.parquet",
         "choices.parquet",
     }
-    (kept,) = (test_env_project / "data/test/mlartifacts").glob("*/artifacts/replay_scores.parquet")
-    pd.testing.assert_frame_equal(pd.read_parquet(kept), out["replay_scores"])
+    (kept,) = (test_env_project / "data/test/mlartifacts").glob("*/artifacts/backtest_scores.parquet")
+    pd.testing.assert_frame_equal(pd.read_parquet(kept), out["backtest_scores"])
 
 
 def test_only_training_is_tracked(registry, tracked):
@@ -645,8 +645,8 @@ def test_the_summary_says_what_the_tables_say(summary, out, fleet):
         within = newest[newest["valid_at"].between(energy["start"], energy["end"], inclusive="left")]
         assert energy["expected_mwh"] == pytest.approx(within["q500_kw"].sum() * hours / 1000, rel=1e-3)
         assert energy["low_mwh"] <= energy["expected_mwh"] <= energy["high_mwh"]
-        scores = _whole(out["replay_scores"], fleet.product(product_id), "nmae_share")
-        for score in member["replay"]:
+        scores = _whole(out["backtest_scores"], fleet.product(product_id), "nmae_share")
+        for score in member["backtest"]:
             assert score["nmae_share"] == pytest.approx(scores[entity_id, score["model"]], abs=1e-6)
     told = out["incidents"][out["incidents"]["severity"] != "info"]
     raised = told[["kind", "entity_id", "product_id"]].itertuples(index=False, name=None)
@@ -698,8 +698,8 @@ def test_documents_come_to_the_same(alone, test_env_project, document):
 
 
 @pytest.fixture(scope="module")
-def replayed(alone, out):
-    """The same project later, in which a past moment was replayed with the models that were there."""
+def backtested(alone, out):
+    """The same project later, in which a past moment was backtested with the models that were there."""
     marks = {
         path: path.stat().st_mtime_ns for path in (alone / "data/test/07_model_output/forecasts").rglob("*.parquet")
     }
@@ -708,8 +708,8 @@ def replayed(alone, out):
     return alone, marks
 
 
-def test_a_replay_sees_nothing_later(replayed):
-    project, _ = replayed
+def test_a_backtest_sees_nothing_later(backtested):
+    project, _ = backtested
     assert read(project, "observations")["available_at"].max() <= THEN
     assert read(project, "weather")["available_at"].max() <= THEN
     assert read(project, "signals")["available_at"].max() <= THEN
@@ -718,8 +718,8 @@ def test_a_replay_sees_nothing_later(replayed):
     assert read(project, "features")["issued_at"].max() == THEN
 
 
-def test_a_replay_knows_what_was_known_then(replayed, out):
-    project, _ = replayed
+def test_a_backtest_knows_what_was_known_then(backtested, out):
+    project, _ = backtested
     for name, column in {
         "observations": "available_at",
         "weather": "available_at",
@@ -730,14 +730,14 @@ def test_a_replay_knows_what_was_known_then(replayed, out):
         same(read(project, name), out[name][out[name][column] <= THEN])
 
 
-def test_a_replay_issues_what_was_issued_then(replayed, out):
-    project, _ = replayed
-    # All that was issued: what the replay wrote again, and what later issues left.
+def test_a_backtest_issues_what_was_issued_then(backtested, out):
+    project, _ = backtested
+    # All that was issued: what the backtest wrote again, and what later issues left.
     same(read(project, "forecasts"), out["forecasts"])
 
 
-def test_a_replay_leaves_later_issues_alone(replayed):
-    _, marks = replayed
+def test_a_backtest_leaves_later_issues_alone(backtested):
+    _, marks = backtested
     again = {path.stem for path, mark in marks.items() if path.stat().st_mtime_ns != mark}
     untouched = {path.stem for path, mark in marks.items() if path.stat().st_mtime_ns == mark}
     then = f"{THEN:%Y%m%dT%H%M%SZ}"

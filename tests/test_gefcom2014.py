@@ -47,7 +47,7 @@ def raw() -> pd.DataFrame:
 
 @pytest.fixture(scope="module")
 def project(raw: pd.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A project in which the environment was replayed for March, both products."""
+    """A project in which the environment was backtested for March, both products."""
     folder = tmp_path_factory.mktemp("gefcom")
     for name in ("base", "gefcom2014"):
         shutil.copytree(PROJECT / "conf" / name, folder / "conf" / name)
@@ -66,7 +66,7 @@ def project(raw: pd.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> Iter
         from kedro_mlflow.framework.hooks.mlflow_hook import mlflow_hook
 
         patch.chdir(folder)
-        asked = [("data_engineering", None), ("feature_engineering", None), ("training", ["score_replay"])]
+        asked = [("data_engineering", None), ("feature_engineering", None), ("training", ["score_backtest"])]
         for room, to_nodes in asked:
             with KedroSession.create(folder, env="gefcom2014", runtime_params=WHEN, save_on_close=False) as session:
                 session.run(pipeline_names=[room], to_nodes=to_nodes)
@@ -132,7 +132,7 @@ def test_the_operator_knows_what_had_arrived_by_seven(features: pd.DataFrame) ->
 
 
 def test_a_month_is_forecast_and_scored_as_the_competition_does(project: Path, raw: pd.DataFrame) -> None:
-    issued = _read(project, "replay_forecasts")
+    issued = _read(project, "backtest_forecasts")
     assert set(issued["issued_at"].dt.strftime("%Y-%m")) == {"2012-03"}
     assert set(issued["product_id"]) == {"competition", "operational"}
     # The official score by hand: over quantiles, hours and zones.
@@ -144,7 +144,7 @@ def test_a_month_is_forecast_and_scored_as_the_competition_does(project: Path, r
     quantiles = joined[[f"q{round(level * 1000):03d}_kw" for level in LEVELS]].to_numpy() / 1000
     error = joined["TARGETVAR"].to_numpy()[:, None] - quantiles
     by_hand = np.where(error >= 0, LEVELS * error, (LEVELS - 1) * error).mean()
-    scores = _read(project, "replay_scores")
+    scores = _read(project, "backtest_scores")
     whole = scores[
         (scores["product_id"] == "competition")
         & (scores["model"] == "power_curve")

@@ -46,7 +46,7 @@ def test_a_locks_changes_are_told_by_name(upgrade: ModuleType) -> None:
 
 
 @pytest.fixture
-def replayed(make_features: Callable[..., pd.DataFrame], observe: Callable[..., pd.DataFrame]) -> dict[str, Any]:
+def backtested(make_features: Callable[..., pd.DataFrame], observe: Callable[..., pd.DataFrame]) -> dict[str, Any]:
     """Sixty issues of the hill with an error each, what came, and the features."""
     rng = np.random.default_rng(5)
     issues = pd.date_range("2024-03-01 06:00", periods=60, freq="1D", tz="UTC", unit="us")
@@ -55,16 +55,16 @@ def replayed(make_features: Callable[..., pd.DataFrame], observe: Callable[..., 
     error = rng.normal(0, 150, len(features))
     columns = ["product_id", "entity_id", "issued_at", "valid_at", "lead_minutes", "weather_run_at"]
     old = features[columns].assign(
-        model="trees", model_version="replay", capacity_kw=3000.0, fallback="", weather=FORECAST_WEATHER,
+        model="trees", model_version="backtest", capacity_kw=3000.0, fallback="", weather=FORECAST_WEATHER,
         q100_kw=1000 + error, q500_kw=1200 + error, q900_kw=1400 + error,
     )  # fmt: skip
     observations = observe([{"valid_at": key["valid_at"], "share": 0.4} for key in keys])
     return {"old": old, "observations": observations, "features": features, "clock": CLOCK}
 
 
-def _moved(replayed: dict[str, Any], by: Callable[[pd.DataFrame], pd.DataFrame]) -> dict[str, Any]:
+def _moved(backtested: dict[str, Any], by: Callable[[pd.DataFrame], pd.DataFrame]) -> dict[str, Any]:
     levels = ["q100_kw", "q500_kw", "q900_kw"]
-    return replayed | {"new": replayed["old"].assign(**by(replayed["old"][levels]).to_dict("series"))}
+    return backtested | {"new": backtested["old"].assign(**by(backtested["old"][levels]).to_dict("series"))}
 
 
 @pytest.mark.parametrize(
@@ -79,23 +79,23 @@ def _moved(replayed: dict[str, Any], by: Callable[[pd.DataFrame], pd.DataFrame])
     ],
 )
 def test_only_the_same_or_better_forecasts_are_taken(
-    upgrade: ModuleType, replayed: dict[str, Any], fleet: Fleet, by: Callable[..., Any], taken: bool
+    upgrade: ModuleType, backtested: dict[str, Any], fleet: Fleet, by: Callable[..., Any], taken: bool
 ) -> None:
-    trial = upgrade.compare_replays(**_moved(replayed, by), fleet=fleet, rules=GateRules())
+    trial = upgrade.compare_backtests(**_moved(backtested, by), fleet=fleet, rules=GateRules())
     assert (trial.faults == []) == taken, trial
     if not taken:
         assert trial.faults[0].startswith("hours/hill 'trees': forecasts ")
 
 
-def test_a_replay_of_other_rows_is_refused(upgrade: ModuleType, replayed: dict[str, Any], fleet: Fleet) -> None:
-    trial = upgrade.compare_replays(**replayed, new=replayed["old"].iloc[1:], fleet=fleet, rules=GateRules())
-    assert trial.faults == ["the replay has other rows: 120 before, 119 after"]
+def test_a_backtest_of_other_rows_is_refused(upgrade: ModuleType, backtested: dict[str, Any], fleet: Fleet) -> None:
+    trial = upgrade.compare_backtests(**backtested, new=backtested["old"].iloc[1:], fleet=fleet, rules=GateRules())
+    assert trial.faults == ["the backtest has other rows: 120 before, 119 after"]
 
 
 def test_the_library_that_breaks_is_named_and_the_others_are_not(upgrade: ModuleType) -> None:
     changed = {"calm": ("1.0", "1.1"), "harm": ("1.0", "2.0")}
-    found = upgrade.guilty(changed, lambda name: ["the replay fails: x"] if name == "harm" else [])
-    assert found == {"harm": ["the replay fails: x"]}
+    found = upgrade.guilty(changed, lambda name: ["the backtest fails: x"] if name == "harm" else [])
+    assert found == {"harm": ["the backtest fails: x"]}
 
 
 # --- with wheels: minutes ----------------------------------------------------------------------------------------------

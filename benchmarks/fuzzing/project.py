@@ -379,8 +379,8 @@ def _small_training(conf: Path) -> None:
     }
     training = {
         "seed": 7,
-        "replay": {"days": 4, "refit_every_days": 2, "min_train_days": 2, "cross_validation_blocks": 2},
-        "gate": {"least_issues": 10},
+        "backtest": {"days": 4, "refit_every_days": 2, "min_train_days": 2, "cross_validation_blocks": 2},
+        "gate": {"min_issues": 10},
         "candidates": candidates,
     }
     # In base, as overlays add to its candidates.

@@ -31,7 +31,7 @@ from wind_kedro.evaluation.gate import (
     worst_excess,
 )
 
-RULES = GateRules(least_issues=10)
+RULES = GateRules(min_issues=10)
 BEGIN = pd.Timestamp("2024-03-01", tz="UTC")
 
 

@@ -197,7 +197,7 @@ def forecasts_of(
             "product_id": "product",
             "entity_id": "hill",
             "model": model,
-            "model_version": "replay",
+            "model_version": "backtest",
             "issued_at": issued_at,
             "valid_at": issued_at + pd.to_timedelta(lead, unit="min"),
             "lead_minutes": lead,

@@ -168,7 +168,7 @@ def test_the_class_of_a_configured_regressor_is_allowed_and_no_function_is(
 ) -> None:
     import skops.io
 
-    from wind_kedro.models.registry import allowed
+    from wind_kedro.models import allowed
 
     monkeypatch.setattr(allowed, "_configured", set())
     (tmp_path / "my_regressors.py").write_text(

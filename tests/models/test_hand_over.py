@@ -67,8 +67,8 @@ def hand_over(part: FleetPart, rows: pd.DataFrame, members: dict[str, Any] | Non
     model = build("it", config, LEVELS, 0)
     assert isinstance(model, HandOver)
     model.told(part).fit(features_of(rows), rows["power_share"])
-    for name in model.borrows:
-        model.lend(name, part.models[name])
+    for name in model.needs_shared:
+        model.attach_shared_model(name, part.models[name])
     return model
 
 
@@ -199,7 +199,7 @@ def test_what_is_lent_is_stored_once(alike: dict[str, pd.DataFrame], tmp_path: P
     digests = {name: store(model, tmp_path, known) for name, model in models.items()}
     assert len(list(tmp_path.iterdir())) == len(models) + 1
     read = {name: fetch(digest, tmp_path) for name, digest in digests.items()}
-    assert len({id(model.lent["fleet"]) for model in read.values()}) == 1
+    assert len({id(model.shared_models["fleet"]) for model in read.values()}) == 1
     for name, model in models.items():
         asked = features_of(alike[name])
         np.testing.assert_array_equal(read[name].predict(asked), model.predict(asked))
@@ -208,8 +208,8 @@ def test_what_is_lent_is_stored_once(alike: dict[str, pd.DataFrame], tmp_path: P
 def test_a_borrower_that_was_lent_nothing_says_so(alike: dict[str, pd.DataFrame]) -> None:
     part = part_of(alike, ["farm_0"])
     model = hand_over(part, alike["farm_1"].iloc[:72])
-    model._lent.clear()
-    with pytest.raises(RuntimeError, match="fleet was not lent"):
+    model._shared.clear()
+    with pytest.raises(RuntimeError, match="fleet is not attached"):
         model.predict(features_of(alike["farm_1"]))
 
 

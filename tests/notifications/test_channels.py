@@ -28,7 +28,7 @@ AS_OF = dt.datetime(2024, 3, 3, tzinfo=dt.UTC)
 
 def incidents(*rows: dict[str, Any]) -> pd.DataFrame:
     usual = {
-        "raised_at": pd.Timestamp(AS_OF), "entity_id": "hill", "product_id": "hours", "kind": "behind_its_replay",
+        "raised_at": pd.Timestamp(AS_OF), "entity_id": "hill", "product_id": "hours", "kind": "behind_its_backtest",
         "subject": "trees", "severity": "warning", "amount": 0.3, "message": "'trees' is 30% worse", "evidence": "p = 0.001",
         "action": "train again",
         "state": "open", "opened_at": pd.Timestamp(AS_OF),
@@ -93,7 +93,7 @@ def test_a_webhook_gets_text_for_people_and_rows_for_machines(endpoint: _Endpoin
     assert body["text"].startswith("*[wind-kedro] 1 error, 1 warning: hours/hill: source_unreadable and 1 more*")
     assert "Evidence: p = 0.001" in body["text"]
     assert "Do: train again" in body["text"]
-    assert [row["kind"] for row in body["incidents"]] == ["source_unreadable", "behind_its_replay"]
+    assert [row["kind"] for row in body["incidents"]] == ["source_unreadable", "behind_its_backtest"]
     assert body["incidents"][1]["amount"] == 0.3
     assert body["as_of"] == "2024-03-03T00:00:00+00:00"
 
@@ -332,9 +332,9 @@ def test_the_end_of_an_incident_is_sent_once_where_it_was_sent_and_a_new_one_ane
     assert told.run(incidents(ended), 3) == 0
     assert told.run(incidents({}), 4) == 1, "back within a day"
     assert [body["subject"] for _, body in endpoint.got] == [
-        "[wind-kedro] 1 warning: hours/hill: behind_its_replay",
-        "[wind-kedro] 1 resolved: hours/hill: behind_its_replay",
-        "[wind-kedro] 1 warning: hours/hill: behind_its_replay",
+        "[wind-kedro] 1 warning: hours/hill: behind_its_backtest",
+        "[wind-kedro] 1 resolved: hours/hill: behind_its_backtest",
+        "[wind-kedro] 1 warning: hours/hill: behind_its_backtest",
     ]
     assert "RESOLVED hours/hill: 'trees' is 30% worse" in endpoint.got[1][1]["text"]
     assert [row["state"] for row in endpoint.got[1][1]["incidents"]] == ["resolved"]

@@ -22,10 +22,10 @@ CAPACITY_KW = 3000.0
 def rules(correction: str = "spread", **changes: Any) -> Calibration:
     given_rules = {
         "days": 10,
-        "least_days": 1,
+        "min_days": 1,
         "settle_days": 0,
         "candidates": {"m": correction},
-        "portfolios": {"error_correlation": 0.2, "least_capacity_share": 0.5},
+        "portfolios": {"error_correlation": 0.2, "min_capacity_share": 0.5},
     }
     return Calibration.model_validate(given_rules | changes)
 
@@ -99,7 +99,7 @@ def test_quantiles_come_to_hold_what_they_promise(
 
 def test_with_too_few_outcomes_nothing_is_corrected(fleet: Fleet) -> None:
     table = issues()
-    found = calibrated(table, table, outcomes(table, EVEN), fleet, rules(least_days=3))
+    found = calibrated(table, table, outcomes(table, EVEN), fleet, rules(min_days=3))
     corrected = (found[COLUMNS] != table[COLUMNS]).any(axis=1)
     # Two issues a day: of the third day the first is known when the second is issued.
     assert found.loc[corrected, "issued_at"].min() == FIRST + pd.Timedelta(days=2, hours=18)

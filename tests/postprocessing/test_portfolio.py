@@ -48,7 +48,7 @@ FARMS = (("hill", [900.0, 1500.0, 2100.0]), ("shore", [200.0, 500.0, 950.0]))
 
 
 def rules(correlation: float = 0.0, least: float = 0.5) -> Portfolios:
-    return Portfolios(error_correlation=correlation, least_capacity_share=least)
+    return Portfolios(error_correlation=correlation, min_capacity_share=least)
 
 
 def of_group(table: pd.DataFrame) -> pd.DataFrame:
@@ -77,7 +77,7 @@ def test_farms_rows_stay_as_they_are(sold: Fleet) -> None:
     pd.testing.assert_frame_equal(add_portfolios(given, sold, rules()).iloc[: len(given)], given)
 
 
-def test_a_replay_has_a_portfolio_of_each_candidate(sold: Fleet) -> None:
+def test_a_backtest_has_a_portfolio_of_each_candidate(sold: Fleet) -> None:
     given = pd.concat([rows(*FARMS, model="one"), rows(*FARMS[:1], ("shore", [0.0, 100.0, 300.0]), model="two")])
     group = of_group(add_portfolios(given, sold, rules(1.0), by_model=True))
     assert dict(zip(group["model"], group["q500_kw"], strict=True)) == {"one": 2000, "two": 1600}

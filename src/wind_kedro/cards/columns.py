@@ -10,7 +10,7 @@ PERFECT_WEATHER = "perfect weather"
 #: What all others say.
 FORECAST_WEATHER = "forecast weather"
 
-#: Drivers that are no inputs: what the model says without any; what was done to its answer (sorted, kept in bounds, calibrated).
+#: Feature groups that are no inputs: the output without any input; what postprocessing changed (sorted, bounded, calibrated).
 BASE, CORRECTIONS = "base", "corrections"
 
 

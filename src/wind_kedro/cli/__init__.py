@@ -173,7 +173,7 @@ def forecast(options: dict[str, str | None], product: str | None, entity: str | 
 @click.option("--product", help="Only this product.")
 @click.option("--issued-at", help="The issue time, UTC (2015-11-01T06:00); without it, the newest.")
 @click.pass_obj
-def drivers(options: dict[str, str | None], entity: str, product: str | None, issued_at: str | None) -> None:
+def attributions(options: dict[str, str | None], entity: str, product: str | None, issued_at: str | None) -> None:
     """Print what moved a forecast, in kW of its median, interval by interval."""
     from wind_kedro.cards.columns import BASE
     from wind_kedro.errors import WindKedroError
@@ -181,7 +181,7 @@ def drivers(options: dict[str, str | None], entity: str, product: str | None, is
     fleet, context = _open(options)
     with _one_line():
         _must_be_on_cards(fleet, entity, product)
-        table = context.catalog.load("drivers")
+        table = context.catalog.load("attributions")
         table = table[table["product_id"].isin([product or card.id for card in fleet.products])]
         table = table[table["entity_id"] == entity]
         if issued_at:
@@ -200,7 +200,7 @@ def drivers(options: dict[str, str | None], entity: str, product: str | None, is
             f"by {first['model']} version {first['model_version']}",
             bold=True,
         )
-        moved = newest.pivot(index="valid_at", columns="driver", values="contribution_kw")
+        moved = newest.pivot(index="valid_at", columns="feature_group", values="contribution_kw")
         order = [BASE, *moved.drop(columns=BASE).abs().sum().sort_values(ascending=False, kind="stable").index]
         # Of each interval, the input that moved it most.
         felt = newest[newest["feature"] != ""].set_index("valid_at")
@@ -297,7 +297,7 @@ def rollback(options: dict[str, str | None], version: str | None, author: str, r
     )
 
 
-def _intervention(name: str, kind: Kind, *, about: str) -> None:
+def _override(name: str, kind: Kind, *, about: str) -> None:
     """Makes the command by which somebody decides something about an entity's models."""
 
     @wind.command(name, help=f"{KINDS[kind][0].upper()}{KINDS[kind][1:]}.")
@@ -314,9 +314,9 @@ def _intervention(name: str, kind: Kind, *, about: str) -> None:
         reason: str,
         **given: Any,
     ) -> None:
-        from wind_kedro.contracts.training import Interventions
+        from wind_kedro.contracts.training import Overrides
         from wind_kedro.errors import WindKedroError, shown
-        from wind_kedro.governance.overrides import intervene
+        from wind_kedro.governance.overrides import record_override
 
         fleet, context = _open(options)
         with _one_line():
@@ -325,14 +325,14 @@ def _intervention(name: str, kind: Kind, *, about: str) -> None:
             if given.get("model") and given["model"] not in candidates:
                 raise WindKedroError(f"no candidate '{shown(given['model'])}'; there are {', '.join(candidates)}")
             span = {name: _utc(given[name], f"--{name}") for name in ("begin", "end") if given.get(name)}
-            log = context.catalog["interventions"].writable()
+            log = context.catalog["overrides"].writable()
             with lease_of(context):
-                entry = intervene(
+                entry = record_override(
                     log.load(), kind, entity_id, author=author, reason=reason, effective_at=context.params["clock"].as_of,
                     product_id=product_id, model=given.get("model") or "", **span,
                 )  # fmt: skip
-                log.save(Interventions.validate(entry))
-        click.echo(f"Written down as intervention {entry['intervention'].iloc[0]}: trainings from now on heed it.")
+                log.save(Overrides.validate(entry))
+        click.echo(f"Written down as override {entry['override'].iloc[0]}: trainings from now on heed it.")
 
     if about == "model":
         command.params.append(click.Option(["--model"], required=True, help="The candidate."))
@@ -342,12 +342,12 @@ def _intervention(name: str, kind: Kind, *, about: str) -> None:
         command.params.append(click.Option(["--end"], required=True, help="Until when, UTC, exclusive."))
 
 
-_intervention("hold", "hold", about="")
-_intervention("approve", "approve", about="model")
-_intervention("override", "override", about="model")
-_intervention("learn-from", "learn_from", about="begin")
-_intervention("leave-out", "leave_out", about="span")
-_intervention("release", "release", about="")
+_override("hold", "hold", about="")
+_override("approve", "approve", about="model")
+_override("override", "override", about="model")
+_override("learn-from", "learn_from", about="begin")
+_override("leave-out", "leave_out", about="span")
+_override("release", "release", about="")
 
 
 @wind.command()
@@ -610,6 +610,8 @@ def listen(options: dict[str, str | None], feed_id: str | None) -> None:
 
 
 wind.add_command(explain)
+#: The earlier name, for one release.
+wind.add_command(attributions, "drivers")
 wind.add_command(verify)
 wind.add_command(reproduce)
 wind.add_command(keys)

@@ -35,7 +35,7 @@ def explain(options: dict[str, str | None], entity: str, issued_at: str, product
         tables = {
             name: catalog.load(name)
             for name in (
-                "audit", "forecasts", "replay_forecasts", "observations", "features", "drivers", "promotions",
+                "audit", "forecasts", "backtest_forecasts", "observations", "features", "attributions", "promotions",
                 "clock_calibration",
             )
         }  # fmt: skip
@@ -93,7 +93,10 @@ def _lines(found: dict[str, Any]) -> list[tuple[str, str]]:
             "weather missing",
             ", ".join(f"{name} {' '.join(runs)}" for name, runs in found["weather_runs_missing"].items()) or "none",
         ),
-        ("drivers", ", ".join(f"{row['driver']} {row['mean_kw']:+,.0f} kW" for row in found["drivers"]) or "not known"),
+        (
+            "attributions",
+            ", ".join(f"{row['feature_group']} {row['mean_kw']:+,.0f} kW" for row in found["attributions"]) or "not known",
+        ),
         (
             "promotions since",
             "; ".join(f"{row['promoted_at'][:16]} {row['model']} {row['model_version']}" for row in found["promotions_since"])
@@ -116,7 +119,7 @@ def _score(outcome: dict[str, Any]) -> str:
     if not outcome["intervals"]:
         return "what came is not known yet"
     expected = outcome.get("expected_loss")
-    beside = "" if expected is None else f"; its replay in such weather {expected:.4f}"
+    beside = "" if expected is None else f"; its backtest in such weather {expected:.4f}"
     return (
         f"loss {outcome['loss']:.4f} ({outcome['deciding_score']}) over {outcome['intervals']} intervals{beside}; "
         f"error {outcome['mean_error_share']:+.1%} of capacity, absolute {outcome['mean_absolute_error_share']:.1%}"

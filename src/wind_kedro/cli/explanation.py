@@ -38,10 +38,10 @@ class Evidence:
 
     audit: pd.DataFrame
     forecasts: pd.DataFrame
-    replay_forecasts: pd.DataFrame
+    backtest_forecasts: pd.DataFrame
     observations: pd.DataFrame
     features: pd.DataFrame
-    drivers: pd.DataFrame
+    attributions: pd.DataFrame
     promotions: pd.DataFrame
     clock_calibration: pd.DataFrame
     fleet: Fleet
@@ -69,7 +69,7 @@ def explanation(evidence: Evidence, product_id: str, entity_id: str, issued_at: 
         | {"libraries": json.loads(record["libraries"]), "features_now": _features_now(evidence, record)},
         "weather_runs": json.loads(record["weather_runs"]),
         "weather_runs_missing": json.loads(record["weather_runs_missing"]),
-        "drivers": _drivers(evidence.drivers, product_id, entity_id, issued_at),
+        "attributions": _attributions(evidence.attributions, product_id, entity_id, issued_at),
         "promotions_since": _promotions_since(evidence.promotions, product_id, entity_id, issued_at),
         "outcome": outcome,
         "causes": _causes(evidence, record, outcome),
@@ -120,15 +120,17 @@ def _features_now(evidence: Evidence, record: dict[str, Any]) -> str:
     return "as then" if now == record["features_sha256"] else "changed since: later data, code or settings give others"
 
 
-def _drivers(drivers: pd.DataFrame, product_id: str, entity_id: str, issued_at: pd.Timestamp) -> list[dict[str, Any]]:
-    own = drivers[
-        (drivers["product_id"] == product_id)
-        & (drivers["entity_id"] == entity_id)
-        & (drivers["issued_at"] == issued_at)
+def _attributions(
+    attributions: pd.DataFrame, product_id: str, entity_id: str, issued_at: pd.Timestamp
+) -> list[dict[str, Any]]:
+    own = attributions[
+        (attributions["product_id"] == product_id)
+        & (attributions["entity_id"] == entity_id)
+        & (attributions["issued_at"] == issued_at)
     ]
     if own.empty:
         return []
-    moved = own.assign(absolute=own["contribution_kw"].abs()).groupby("driver")
+    moved = own.assign(absolute=own["contribution_kw"].abs()).groupby("feature_group")
     by = moved.agg(mean_kw=("contribution_kw", "mean"), mean_absolute_kw=("absolute", "mean"))
     ordered = by.sort_values("mean_absolute_kw", ascending=False).round(1).reset_index()
     return [{str(name): value for name, value in row.items()} for row in ordered.to_dict("records")]
@@ -168,18 +170,18 @@ def _outcome(evidence: Evidence, product_id: str, entity_id: str, issued_at: pd.
     found["recent_bias_share"] = _round(recent["error_share"].mean())
     found["recent_absolute_share"] = _round(recent["error_share"].abs().mean())
     model = live["model"].iloc[0]
-    replayed = evidence.replay_forecasts
-    replayed = replayed[(replayed["entity_id"] == entity_id) & (replayed["model"] == model)]
-    replay = losses(replayed, evidence.observations, evidence.features, product, evidence.clock)
-    if len(replay) < evidence.monitoring.least_intervals:
+    backtested = evidence.backtest_forecasts
+    backtested = backtested[(backtested["entity_id"] == entity_id) & (backtested["model"] == model)]
+    backtest = losses(backtested, evidence.observations, evidence.features, product, evidence.clock)
+    if len(backtest) < evidence.monitoring.min_intervals:
         return found
     later = later_wind(evidence.features[evidence.features["product_id"] == product_id], evidence.clock)
     told = examine(
-        live.merge(later, on=["entity_id", "valid_at"], how="left"), replay, evidence.monitoring.outliers, every=True
+        live.merge(later, on=["entity_id", "valid_at"], how="left"), backtest, evidence.monitoring.outliers, every=True
     )
-    usual = float(np.quantile(replay["loss"], 0.9))
+    usual = float(np.quantile(backtest["loss"], 0.9))
     found["expected_loss"] = _round(told["expected_loss"].mean())
-    found["missed"] = bool(live["loss"].mean() > _usual(replay) or (told["loss"] > usual).mean() > 0.5)  # noqa: PLR2004
+    found["missed"] = bool(live["loss"].mean() > _usual(backtest) or (told["loss"] > usual).mean() > 0.5)  # noqa: PLR2004
     missed = told[told["loss"] > told["expected_loss"].fillna(usual)]
     by = missed.assign(excess=missed["loss"] - missed["expected_loss"].fillna(0)).groupby("verdict")
     worst_rows = missed.sort_values("loss", ascending=False).drop_duplicates("verdict")
@@ -197,9 +199,9 @@ def _outcome(evidence: Evidence, product_id: str, entity_id: str, issued_at: pd.
     return found
 
 
-def _usual(replay: pd.DataFrame) -> float:
-    """The loss of an issue that nine of ten in the replay stayed below."""
-    return float(replay.groupby("issued_at")["loss"].mean().quantile(0.9))
+def _usual(backtest: pd.DataFrame) -> float:
+    """The loss of an issue that nine of ten in the backtest stayed below."""
+    return float(backtest.groupby("issued_at")["loss"].mean().quantile(0.9))
 
 
 def _causes(evidence: Evidence, record: dict[str, Any], outcome: dict[str, Any]) -> list[dict[str, str]]:
@@ -209,7 +211,7 @@ def _causes(evidence: Evidence, record: dict[str, Any], outcome: dict[str, Any])
         return [{"cause": "unknown", "evidence": "what came is not known yet"}]
     if not outcome.get("missed", True):
         causes.append(
-            {"cause": "none", "evidence": "no miss: one issue in ten of the replay did as badly; its worst hours are"}
+            {"cause": "none", "evidence": "no miss: one issue in ten of the backtest did as badly; its worst hours are"}
         )
     if record["fallback"]:
         causes.append({"cause": "fallback", "evidence": f"'{record['fallback']}' stood in for the champion"})

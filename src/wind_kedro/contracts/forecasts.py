@@ -32,7 +32,7 @@ class Forecasts(pa.DataFrameModel):
     product_id: Series[str]
     entity_id: Series[str]
     model: Series[str]
-    model_version: Series[str] = pa.Field(description="version in the registry, or 'replay'")
+    model_version: Series[str] = pa.Field(description="version in the registry, or 'backtest'")
     issued_at: Series[Utc]
     valid_at: Series[Utc]
     lead_minutes: Series[int] = pa.Field(ge=0)
@@ -67,8 +67,8 @@ class ShadowForecasts(Forecasts):
     role: Series[str] = pa.Field(isin=["shadow", "champion"], description="only the champion's was sent")
 
 
-class Drivers(Contract):
-    """One row per product, entity, issue time, interval and driver: by how much it moved the median. They add up to it."""
+class Attributions(Contract):
+    """One row per product, entity, issue time, interval and attribution: by how much it moved the median. They add up to it."""
 
     product_id: Series[str]
     entity_id: Series[str]
@@ -76,7 +76,7 @@ class Drivers(Contract):
     valid_at: Series[Utc]
     model: Series[str]
     model_version: Series[str]
-    driver: Series[str] = pa.Field(description="a group of features (parameters_drivers.yml), 'base' or 'corrections'")
+    feature_group: Series[str] = pa.Field(description="of parameters_attributions.yml, 'base' or 'corrections'")
     contribution_kw: Series[float] = pa.Field(description="of the median")
     feature: Series[str] = pa.Field(
         description="the feature of the group that moved it most; of 'base', who of a blend could say; '' where there is none"
@@ -88,7 +88,7 @@ class Drivers(Contract):
     class Config:
         """The key."""
 
-        unique = ["product_id", "entity_id", "issued_at", "valid_at", "driver"]
+        unique = ["product_id", "entity_id", "issued_at", "valid_at", "feature_group"]
 
 
 class Scores(Contract):

@@ -32,7 +32,7 @@ class Signals(Contract):
     power_kw_spiked_at: Series[Utc] = pa.Field(nullable=True, description="when that was found")
     wind_speed_ms_spiked: Series[float] = pa.Field(nullable=True, description="likewise")
     wind_speed_ms_spiked_at: Series[Utc] = pa.Field(nullable=True, description="likewise")
-    label: Series[str] = pa.Field(
+    operating_state: Series[str] = pa.Field(
         isin=["", "stopped", "curtailed", "derated", "iced", "off_curve"],
         description="what a point off the power curve is, as known when it arrived: see docs/glossary.md",
     )

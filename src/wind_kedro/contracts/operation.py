@@ -11,7 +11,7 @@ from wind_kedro.contracts.base import Contract, Utc
 
 
 class LiveJudgements(Contract):
-    """One row per product, entity and model that issued: what it lost, what its replay lost in such weather, and the verdict."""
+    """One row per product, entity and model that issued: its loss, that of its backtest in such weather, and the verdict."""
 
     product_id: Series[str]
     entity_id: Series[str]
@@ -19,9 +19,11 @@ class LiveJudgements(Contract):
     issues: Series[int] = pa.Field(ge=0, description="issues compared")
     intervals: Series[int] = pa.Field(ge=0)
     loss: Series[float] = pa.Field(ge=0, description="error of the median for nMAE, else mean quantile loss; share")
-    replay_loss: Series[float] = pa.Field(nullable=True, ge=0, description="of the whole replay; null: not comparable")
+    backtest_loss: Series[float] = pa.Field(
+        nullable=True, ge=0, description="of the whole backtest; null: not comparable"
+    )
     expected_loss: Series[float] = pa.Field(
-        nullable=True, ge=0, description="of the replay in the weather that was met"
+        nullable=True, ge=0, description="of the backtest in the weather that was met"
     )
     excess_share: Series[float] = pa.Field(nullable=True, description="of the expected loss; positive: worse")
     p_value: Series[float] = pa.Field(nullable=True, ge=0, le=1, description="one-sided, of the excess")
@@ -34,7 +36,7 @@ class LiveJudgements(Contract):
 
 
 class Outliers(Contract):
-    """One row per product, entity and interval forecast worse than the replay nearly ever did: its weather, and the verdict."""
+    """One row per product, entity and interval forecast worse than the backtest nearly ever did: its weather, and the verdict."""
 
     product_id: Series[str]
     entity_id: Series[str]
@@ -44,11 +46,11 @@ class Outliers(Contract):
     valid_at: Series[Utc]
     lead_minutes: Series[int] = pa.Field(ge=0)
     loss: Series[float] = pa.Field(ge=0, description="as in `LiveJudgements`")
-    expected_loss: Series[float] = pa.Field(nullable=True, ge=0, description="null: weather the replay never met")
+    expected_loss: Series[float] = pa.Field(nullable=True, ge=0, description="null: weather the backtest never met")
     median_share: Series[float] = pa.Field(description="forecast")
     actual_share: Series[float]
     wind_speed_ms: Series[float] = pa.Field(nullable=True, description="at 100 m, as forecast at the issue")
-    wind_rank: Series[float] = pa.Field(nullable=True, ge=0, le=1, description="share of the replay's that were less")
+    wind_rank: Series[float] = pa.Field(nullable=True, ge=0, le=1, description="share of the backtest's that were less")
     ramp_ms: Series[float] = pa.Field(nullable=True, ge=0, description="steepest change to a neighbouring interval")
     ramp_rank: Series[float] = pa.Field(nullable=True, ge=0, le=1)
     spread_ms: Series[float] = pa.Field(nullable=True, ge=0, description="of the weather models; null: there is one")

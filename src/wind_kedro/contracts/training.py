@@ -15,8 +15,8 @@ from wind_kedro.governance.overrides import KINDS
 
 #: What a row of decisions may say, by its code.
 REASONS: Mapping[str, str] = {
-    "first_champion": "first champion: the best of the replay",
-    "cold_start": "its history is too short for the replay: the most that needs none",
+    "first_champion": "first champion: the best of the backtest",
+    "cold_start": "its history is too short for the backtest: the most that needs none",
     "better": "better by the margin, not by chance, and no guard-rail broke",
     "another_is_better": "it passed, and another challenger that passed scores better",
     "in_shadow": "it is issued in shadow, and has not issued enough to be judged",
@@ -72,8 +72,8 @@ class Trials(Contract):
         unique = ["model", "trial"]
 
 
-class ReplayFolds(Contract):
-    """One row per product, entity, candidate and fold of the replay: what it had learnt from."""
+class BacktestFolds(Contract):
+    """One row per product, entity, candidate and fold of the backtest: what it had learnt from."""
 
     product_id: Series[str]
     entity_id: Series[str]
@@ -148,7 +148,7 @@ class Decisions(Contract):
 
 
 class Accuracy(Contract):
-    """One row per product and entity: the deciding score of its chosen model cross-validated, replayed, and as operated."""
+    """One row per product and entity: the deciding score of its chosen model cross-validated, backtested, and as operated."""
 
     product_id: Series[str]
     entity_id: Series[str]
@@ -157,7 +157,7 @@ class Accuracy(Contract):
     cross_validated: Series[float] = pa.Field(
         description="mean loss: learnt from before and after, weather always there"
     )
-    replayed: Series[float] = pa.Field(description="of the same intervals: learnt and read as known then")
+    backtested: Series[float] = pa.Field(description="of the same intervals: learnt and read as known then")
     operational: Series[float] = pa.Field(description="besides, fallbacks where no weather run reached an interval")
     gap_share: Series[float] = pa.Field(nullable=True, description="operational / cross_validated - 1")
     intervals: Series[int] = pa.Field(ge=0, description="behind the operational score")
@@ -169,10 +169,10 @@ class Accuracy(Contract):
         unique = ["product_id", "entity_id"]
 
 
-class Interventions(Contract):
+class Overrides(Contract):
     """One row per thing that somebody decided about an entity's models. Append-only."""
 
-    intervention: Series[int] = pa.Field(ge=1, description="its number")
+    override: Series[int] = pa.Field(ge=1, description="its number")
     recorded_at: Series[Utc] = pa.Field(description="wall clock")
     effective_at: Series[Utc] = pa.Field(description="trainings as of then and later heed it")
     kind: Series[str] = pa.Field(isin=sorted(KINDS), description="see docs/glossary.md")
@@ -187,7 +187,7 @@ class Interventions(Contract):
     class Config:
         """The key."""
 
-        unique = ["intervention"]
+        unique = ["override"]
 
 
 class Choices(Contract):
@@ -197,7 +197,9 @@ class Choices(Contract):
     entity_id: Series[str]
     model: Series[str] = pa.Field(description="name of the candidate")
     deciding_score: Series[str]
-    score: Series[float] = pa.Field(nullable=True, description="of the replay, out of sample; null: not replayed yet")
+    score: Series[float] = pa.Field(
+        nullable=True, description="of the backtest, out of sample; null: not backtested yet"
+    )
     champion_score: Series[float] = pa.Field(
         nullable=True, description="of the model it had to beat, on the same issues"
     )
@@ -220,7 +222,9 @@ class Promotions(Contract):
     trained_through: Series[Utc] = pa.Field(description="the last interval that model has seen")
     available_at: Series[Utc] = pa.Field(description="when it could first be used")
     deciding_score: Series[str]
-    score: Series[float] = pa.Field(nullable=True, description="of the replay, out of sample; null: not replayed yet")
+    score: Series[float] = pa.Field(
+        nullable=True, description="of the backtest, out of sample; null: not backtested yet"
+    )
     champion_score: Series[float] = pa.Field(
         nullable=True, description="of the model it had to beat, on the same issues"
     )

@@ -27,7 +27,7 @@ class GateRules(BaseModel):
 
     significance: float = Field(0.05, gt=0, lt=1, description="the most that chance may have to do with it")
     correction: Correction = Field("hommel", description="for many farms and challengers judged at once")
-    least_issues: int = Field(60, ge=10, description="fewer paired issues than this judge nothing")
+    min_issues: int = Field(60, ge=10, description="fewer paired issues than this judge nothing")
     bias_share: float = Field(
         0.01, ge=0, description="by how much its mean error may be further from nothing, of capacity"
     )
@@ -308,7 +308,7 @@ _RAILS: Sequence[tuple[str, Callable[[Comparison], float], Callable[[GateRules],
 def verdict(found: Comparison, p_adjusted: float, margin_share: float, rules: GateRules = DEFAULT_RULES) -> str:
     """The code of `contracts.training.REASONS` that decides: ``better``, or the first thing that is wrong."""
     # A tolerance of rounding: a gain of exactly the margin is one.
-    if found.issues < rules.least_issues:
+    if found.issues < rules.min_issues:
         return "too_little_data"
     if found.gain_share <= 0 or found.gain_share < margin_share - 1e-12:
         return "margin"
@@ -324,7 +324,7 @@ def verdict(found: Comparison, p_adjusted: float, margin_share: float, rules: Ga
 
 
 def leaks(seen: pd.DataFrame, forecasts: pd.DataFrame) -> dict[tuple[str, str, str], str]:
-    """What is wrong with the replay of candidates, by product, entity and candidate: nothing for an honest one.
+    """What is wrong with the backtest of candidates, by product, entity and candidate: nothing for an honest one.
 
     A fold may have learnt from outcomes that were known when it began, from intervals that had begun by then, and forecast with
     weather runs initialised by the issue. What it has not said of itself is not believed.

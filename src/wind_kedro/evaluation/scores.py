@@ -1,6 +1,6 @@
 """Every score, one signature, one long table.
 
-`score_forecasts` serves the replay of candidates and the monitoring of what was issued alike. Each score is a small
+`score_forecasts` serves the backtest of candidates and the monitoring of what was issued alike. Each score is a small
 function of arrays with its formula and source; the score of a group of intervals is the mean of its losses, unless
 `METRICS` says otherwise.
 
@@ -35,7 +35,7 @@ Flags = NDArray[np.bool_]
 Codes = NDArray[np.intp]
 Period = Literal["all", "month", "day"]
 
-#: The models that skill is measured against, by the names under which they are replayed.
+#: The models that skill is measured against, by the names under which they are backtested.
 REFERENCE_MODELS: tuple[str, ...] = ("persistence", "climatology")
 
 #: What each metric of the table is. The point forecast is the median.
@@ -85,7 +85,7 @@ DEFAULT_RULES = ScoreRules()
 
 
 class Scoring(BaseModel):
-    """How forecasts are scored, in the replay and in operation (`parameters_scoring.yml`)."""
+    """How forecasts are scored, in the backtest and in operation (`parameters_scoring.yml`)."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

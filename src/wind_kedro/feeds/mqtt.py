@@ -185,7 +185,7 @@ class Mqtt(Feed):
         return list(dict.fromkeys(name for topic in self.topics for name in Template(topic).names))
 
     @property
-    def most_in_flight(self) -> int:
+    def max_in_flight(self) -> int:
         """Most messages that are delivered and not acknowledged."""
         return self.in_flight or (2000 if self.protocol == "5" else 20)
 
@@ -353,7 +353,7 @@ class _Session:
     def is_full(self) -> bool:
         """Whether no more should be taken before what is held has landed."""
         # A method: callbacks change it while `loop` runs, which a type checker cannot see.
-        return len(self.held) >= self._feed.most_in_flight or self._held_bytes >= self._feed.max_batch_bytes
+        return len(self.held) >= self._feed.max_in_flight or self._held_bytes >= self._feed.max_batch_bytes
 
     @property
     def due(self) -> bool:
@@ -494,7 +494,7 @@ class _Session:
         if feed.protocol == "5":
             properties: Any = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]  # paho's own gap
             properties.SessionExpiryInterval = round(feed.session_days * 86_400)
-            properties.ReceiveMaximum = feed.most_in_flight
+            properties.ReceiveMaximum = feed.max_in_flight
             options = {"clean_start": False, "properties": properties}
         client = paho.Client(
             CallbackAPIVersion.VERSION2,

@@ -53,7 +53,7 @@ def newest_number(promotions: pd.DataFrame) -> int:
 
 
 def version_in_force(promotions: pd.DataFrame) -> str | None:
-    """The version of the promotion that counts last of all: the fleet's champion. A replay of the past does not change it."""
+    """The version of the promotion that counts last of all: the fleet's champion. A backtest of the past does not change it."""
     return None if promotions.empty else str(in_order(promotions)["model_version"].iloc[-1])
 
 

@@ -23,7 +23,7 @@ KINDS: dict[str, str] = {
 assert set(KINDS) == set(get_args(Kind))  # noqa: S101 - two lists of the same words
 
 
-class InterventionError(WindKedroError):
+class OverrideError(WindKedroError):
     """What a person asked for cannot be written down."""
 
 
@@ -40,13 +40,13 @@ class Standing:
     told: dict[str, str] = field(default_factory=dict)
 
 
-def standing(interventions: pd.DataFrame, product_id: str, entity_id: str, at: pd.Timestamp) -> Standing:
+def standing(overrides: pd.DataFrame, product_id: str, entity_id: str, at: pd.Timestamp) -> Standing:
     """What holds for an entity of a product at a time: all since its last release, the newest first where only one can hold."""
-    own = interventions[
-        (interventions["entity_id"] == entity_id)
-        & interventions["product_id"].isin(["", product_id])
-        & (interventions["effective_at"] <= at)
-    ].sort_values(["effective_at", "intervention"], kind="stable")
+    own = overrides[
+        (overrides["entity_id"] == entity_id)
+        & overrides["product_id"].isin(["", product_id])
+        & (overrides["effective_at"] <= at)
+    ].sort_values(["effective_at", "override"], kind="stable")
     released = own.index[own["kind"] == "release"]
     if len(released):
         own = own.loc[released[-1] :].iloc[1:]
@@ -64,7 +64,7 @@ def standing(interventions: pd.DataFrame, product_id: str, entity_id: str, at: p
     )
 
 
-def intervene(
+def record_override(
     before: pd.DataFrame,
     kind: Kind,
     entity_id: str,
@@ -77,22 +77,22 @@ def intervene(
     begin: pd.Timestamp | None = None,
     end: pd.Timestamp | None = None,
 ) -> pd.DataFrame:
-    """One row of `contracts.Interventions`, the next after ``before``.
+    """One row of `contracts.Overrides`, the next after ``before``.
 
     Raises:
-        InterventionError: if it says not who, why, or what.
+        OverrideError: if it says not who, why, or what.
     """
     if not author.strip() or not reason.strip():
-        raise InterventionError(f"{kind}: say who decides and why (--author, --reason)")
+        raise OverrideError(f"{kind}: say who decides and why (--author, --reason)")
     if kind in {"approve", "override"} and not model:
-        raise InterventionError(f"{kind}: of which candidate? (--model)")
+        raise OverrideError(f"{kind}: of which candidate? (--model)")
     if kind == "learn_from" and begin is None:
-        raise InterventionError("learn_from: since when? (--begin)")
+        raise OverrideError("learn_from: since when? (--begin)")
     if kind == "leave_out" and (begin is None or end is None or not begin < end):
-        raise InterventionError("leave_out: from when to when? (--begin, --end, the second after the first)")
-    number = 1 if before.empty else int(before["intervention"].max()) + 1
+        raise OverrideError("leave_out: from when to when? (--begin, --end, the second after the first)")
+    number = 1 if before.empty else int(before["override"].max()) + 1
     row = {
-        "intervention": number,
+        "override": number,
         "recorded_at": pd.Timestamp(dt.datetime.now(dt.UTC)),
         "effective_at": pd.Timestamp(effective_at),
         "kind": kind,
@@ -108,10 +108,10 @@ def intervene(
 
 
 def learnable(
-    table: pd.DataFrame, interventions: pd.DataFrame, product_id: str, entity_id: str, at: pd.Timestamp
+    table: pd.DataFrame, overrides: pd.DataFrame, product_id: str, entity_id: str, at: pd.Timestamp
 ) -> pd.DataFrame:
     """The rows of model input of one entity that its models may learn from."""
-    says = standing(interventions, product_id, entity_id, at)
+    says = standing(overrides, product_id, entity_id, at)
     kept = pd.Series(True, index=table.index)
     if says.learn_from is not None:
         kept &= table["issued_at"] >= says.learn_from

@@ -66,7 +66,7 @@ class Forecaster(ABC):
     #: Type of the family's settings.
     parameters_type: ClassVar[type[Parameters]] = Parameters
     #: The least tier that an entity must have to be given a model of this family: what learns much needs much.
-    least_tier: ClassVar[Tier] = "local"
+    min_tier: ClassVar[Tier] = "local"
 
     def __init__(self, levels: Sequence[float], seed: int = 0, parameters: Parameters | None = None) -> None:
         self.levels = [float(level) for level in levels]
@@ -126,18 +126,18 @@ class Forecaster(ABC):
         return True
 
     @property
-    def borrows(self) -> list[str]:
-        """Names of the models that it must be lent before it predicts: they are of the whole fleet, and not saved with it."""
+    def needs_shared(self) -> list[str]:
+        """Names of models of the whole fleet that must be attached before it predicts; they are not saved with it."""
         return []
 
     @property
-    def lent(self) -> Mapping[str, Forecaster]:
-        """The models that it was lent, by name."""
+    def shared_models(self) -> Mapping[str, Forecaster]:
+        """The attached models of the fleet, by name."""
         return {}
 
-    def lend(self, name: str, model: Forecaster) -> None:
-        """Give it one of the models that it borrows."""
-        raise ValueError(f"{self}: borrows no model, so none called '{name}'")
+    def attach_shared_model(self, name: str, model: Forecaster) -> None:
+        """Attach one of the models that `needs_shared` names."""
+        raise ValueError(f"{self}: needs no shared model, so none called '{name}'")
 
     def clone(self) -> Self:
         """An unfitted model with the same settings, that shares nothing with this one."""

@@ -36,7 +36,7 @@ class Climatology(Forecaster):
     """Empirical quantiles of power per hour of the day (UTC); of all rows where the hour is unknown or rare."""
 
     parameters_type: ClassVar[type[Parameters]] = ClimatologyParameters
-    least_tier: ClassVar[Tier] = "none"
+    min_tier: ClassVar[Tier] = "none"
     parameters: ClimatologyParameters
 
     @classmethod

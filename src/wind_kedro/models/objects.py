@@ -16,8 +16,8 @@ from wind_kedro.models.base import Forecaster
 from wind_kedro.models.registry import load_model
 from wind_kedro.storage.temporary import Scratch, keep_unreadable, neighbour_of
 
-#: In a stored model's folder: the digests of the models that it was lent, by the name that it has for them.
-LENT = "lent.json"
+#: In a stored model's folder: the digests of the shared models that are attached to it, by name.
+SHARED_MODELS = "shared_models.json"
 #: Safety bound on what is read into memory for one stored model, bytes.
 MAX_OBJECT_BYTES = 2 << 30
 
@@ -59,19 +59,19 @@ def _digest(contents: dict[str, bytes]) -> str:
 def store(forecaster: Forecaster, objects: Path, known: dict[int, str] | None = None) -> str:
     """Save a fitted model into ``objects`` under its digest, which is returned; what is there is left, unless it is damaged.
 
-    What it was lent is stored beside it, not in it: a model of the fleet is there once, and its borrowers name it. ``known``:
+    Shared models are stored beside it, not in it: a model of the fleet is stored once, and those that need it name it. ``known``:
     digests of models already stored, by identity; added to.
     """
     known = {} if known is None else known
     if id(forecaster) in known:
         return known[id(forecaster)]
-    lent = {name: store(model, objects, known) for name, model in forecaster.lent.items()}
+    shared = {name: store(model, objects, known) for name, model in forecaster.shared_models.items()}
     objects.mkdir(parents=True, exist_ok=True)
     neighbour = neighbour_of(objects / "model")
     try:
         forecaster.save(neighbour)
-        if lent:
-            (neighbour / LENT).write_text(json.dumps(lent, indent=2) + "\n", encoding="utf-8")
+        if shared:
+            (neighbour / SHARED_MODELS).write_text(json.dumps(shared, indent=2) + "\n", encoding="utf-8")
         name = digest(neighbour)
         if (objects / name).exists() and not is_whole(name, objects):
             keep_unreadable(objects / name)
@@ -119,13 +119,13 @@ def fetch(name: str, objects: Path) -> Forecaster:
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_bytes(content)
         model = load_model(Path(private))
-    if LENT in contents:
-        for borrowed, digest_of_lent in json.loads(contents[LENT]).items():
-            model.lend(borrowed, _lent(digest_of_lent, objects.resolve()))
+    if SHARED_MODELS in contents:
+        for borrowed, digest_of_shared in json.loads(contents[SHARED_MODELS]).items():
+            model.attach_shared_model(borrowed, _shared_model(digest_of_shared, objects.resolve()))
     return model
 
 
 @lru_cache(maxsize=16)
-def _lent(name: str, objects: Path) -> Forecaster:
-    """One and the same object for all borrowers of a version."""
+def _shared_model(name: str, objects: Path) -> Forecaster:
+    """One and the same object for all models of a version that need it."""
     return fetch(name, objects)

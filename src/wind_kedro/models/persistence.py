@@ -46,7 +46,7 @@ class Persistence(Forecaster):
     """
 
     parameters_type: ClassVar[type[Parameters]] = PersistenceParameters
-    least_tier: ClassVar[Tier] = "none"
+    min_tier: ClassVar[Tier] = "none"
     parameters: PersistenceParameters
 
     @classmethod

@@ -24,7 +24,7 @@ _ERRORS = 199
 #: Where the usual curve ends: most of the library's turbines stop at 25 m/s.
 USUAL_CUT_OUT_MS = 25.0
 #: No turbine of the library stops below: where a curve ends earlier, it was measured no further (V90/2000: 16.5 m/s).
-LEAST_CUT_OUT_MS = 20.0
+MIN_CUT_OUT_MS = 20.0
 #: Height of the wind that every product has, metres.
 _WIND_HEIGHT_M = 100.0
 
@@ -79,7 +79,7 @@ class Physical(Forecaster):
     """
 
     parameters_type: ClassVar[type[Parameters]] = PhysicalParameters
-    least_tier: ClassVar[Tier] = "none"
+    min_tier: ClassVar[Tier] = "none"
     parameters: PhysicalParameters
     _quantiles: Array
 
@@ -195,7 +195,7 @@ def library() -> dict[str, tuple[Array, Array]]:
         power = row.to_numpy(np.float64)
         known = ~np.isnan(power)
         wind, share = speeds[known], power[known] / power[known].max()
-        if wind[-1] < LEAST_CUT_OUT_MS:
+        if wind[-1] < MIN_CUT_OUT_MS:
             wind, share = np.append(wind, USUAL_CUT_OUT_MS), np.append(share, share[-1])
         curves[str(name)] = (wind, share)
     return curves

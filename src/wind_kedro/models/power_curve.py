@@ -41,7 +41,7 @@ class PowerCurveModel(Forecaster):
     """
 
     parameters_type: ClassVar[type[Parameters]] = PowerCurveParameters
-    least_tier: ClassVar[Tier] = "physical"
+    min_tier: ClassVar[Tier] = "physical"
     parameters: PowerCurveParameters
 
     @classmethod

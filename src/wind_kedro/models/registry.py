@@ -102,7 +102,7 @@ class ModelConfig(BaseModel):
     )
     shadow: bool = Field(
         False,
-        description="issued beside the champion, never sent, and judged on what it issued instead of on its replay",
+        description="issued beside the champion, never sent, and judged on what it issued instead of on its backtest",
     )
     products: list[str] | None = Field(None, description="the products that it is for; none: all")
     features: list[str] | None = Field(
@@ -113,7 +113,7 @@ class ModelConfig(BaseModel):
     @property
     def needs(self) -> Tier:
         """The least tier that an entity must have to be given this candidate."""
-        return self.tier or family_of(self.type).least_tier
+        return self.tier or family_of(self.type).min_tier
 
     @property
     def needs_history(self) -> bool:

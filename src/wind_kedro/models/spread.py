@@ -11,7 +11,7 @@ from wind_kedro.models.base import Array
 #: With fewer rows the tails of what was left out are noise.
 MIN_ROWS_TO_CALIBRATE = 1000
 #: A quantile nearer to the median than this share of capacity is taken to be this far: nothing can be told from less.
-LEAST_DISTANCE_SHARE = 0.003
+MIN_DISTANCE_SHARE = 0.003
 #: Quantiles are not drawn in by more than half nor stretched beyond three times, whatever the rows left out say.
 SPREAD_BOUNDS = (0.5, 3.0)
 
@@ -40,7 +40,7 @@ def spread_that_holds(quantiles: Array, share: Array, levels: Sequence[float]) -
         if column == center:
             continue
         side = 1.0 if column > center else -1.0
-        distance = np.maximum(side * (quantiles[:, column] - middle), LEAST_DISTANCE_SHARE)
+        distance = np.maximum(side * (quantiles[:, column] - middle), MIN_DISTANCE_SHARE)
         # How far beyond the middle, on this side, the actual lay, in units of the forecast distance.
         reached = side * (share - middle) / distance
         spread[column] = np.quantile(reached, level if side > 0 else 1 - level)

@@ -48,7 +48,7 @@ def forecast_rows(
         product: the product they are for.
         fleet: the cards, for capacity and the label of the weather.
         model: name of the model that made them.
-        model_version: its version in the registry, or ``replay``.
+        model_version: its version in the registry, or ``backtest``.
         fallback: the model that stood in, or nothing.
 
     Returns:

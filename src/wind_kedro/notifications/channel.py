@@ -28,7 +28,7 @@ class Channel(Remote, ABC):
 
     noun = "alarm"
 
-    least_severity: Literal["info", "warning", "error"] = Field(
+    min_severity: Literal["info", "warning", "error"] = Field(
         "warning", description="incidents below it are not told here"
     )
     again_after_hours: float = Field(

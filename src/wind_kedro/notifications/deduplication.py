@@ -43,7 +43,7 @@ class Ledger:
 
         A resolved one is due on a channel that sent it as open, whatever its severity is by then.
         """
-        severe = SEVERITIES[SEVERITIES.index(channel.least_severity) :]
+        severe = SEVERITIES[SEVERITIES.index(channel.min_severity) :]
         wanted = incidents[incidents["severity"].isin(severe) | (incidents["state"] == "resolved")]
         wanted = wanted.assign(incident=[incident_id(row) for row in wanted.to_dict("records")])
         wanted = wanted.drop_duplicates("incident")

@@ -56,17 +56,17 @@ def _is_inside(values: Reals) -> npt.NDArray[np.bool_]:
     return inside
 
 
-def sentinels(values: Reals, least_share: float = -np.inf) -> list[float]:
+def sentinels(values: Reals, min_share: float = -np.inf) -> list[float]:
     """Values that come again and again, are written as loggers write 'none', and lie far outside the rest.
 
     Args:
         values: a signal.
-        least_share: what the signal cannot be below, as a share of its highest.
+        min_share: what the signal cannot be below, as a share of its highest.
     """
     finite = values[np.isfinite(values)]
     if finite.size < _MIN_ROWS:
         return []
-    far = finite[~_is_inside(finite) | (finite < least_share * np.quantile(finite, 0.98))]
+    far = finite[~_is_inside(finite) | (finite < min_share * np.quantile(finite, 0.98))]
     found, counts = np.unique(far, return_counts=True)
     return [
         float(value)

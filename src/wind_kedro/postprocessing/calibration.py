@@ -1,8 +1,8 @@
 """Calibration that holds live: forecasts are corrected, as of each issue, by what became of those issued before.
 
 The quantiles that a model gives are kept as they are; what is issued is corrected by the last weeks' errors of the same
-product, entity and model, as far as their outcome was known at the issue time. The replay of candidates and live forecasting
-call the same function, so that a replay's forecasts are calibrated as they would have been.
+product, entity and model, as far as their outcome was known at the issue time. The backtest of candidates and live forecasting
+call the same function, so that a backtest's forecasts are calibrated as they would have been.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Calibration(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     days: int = Field(gt=0, description="how far back the errors of earlier issues are looked at")
-    least_days: int = Field(gt=0, description="with fewer days of which an outcome is known nothing is corrected")
+    min_days: int = Field(gt=0, description="with fewer days of which an outcome is known nothing is corrected")
     settle_days: int = Field(
         ge=0, description="a correction counts days known / (days known + this): half of it once so many are known"
     )
@@ -200,13 +200,13 @@ def _corrected(
     """Quantiles of one issue, corrected together or by lead time."""
     levels = product.quantile_levels
     past = known.as_of(time, calibration.days)
-    if known.days_of(past) < calibration.least_days:
+    if known.days_of(past) < calibration.min_days:
         return shares
     result = _applied(shares, past, known, levels, correction, calibration)
     for start, end in pairwise(calibration.lead_edges_minutes):
         here = (start <= lead) & (lead < end)
         alike = past[(start <= known.lead[past]) & (known.lead[past] < end)]
-        if here.any() and known.days_of(alike) >= calibration.least_days:
+        if here.any() and known.days_of(alike) >= calibration.min_days:
             result[here] = _applied(shares[here], alike, known, levels, correction, calibration)
     return result
 

@@ -1,4 +1,4 @@
-"""Portfolios: the forecast of a group of farms, made of its farms' own. What the replay and live forecasting share.
+"""Portfolios: the forecast of a group of farms, made of its farms' own. What the backtest and live forecasting share.
 
 Errors of farms offset each other, so that the quantiles of a group are not the sums of its farms' quantiles: with these,
 97 % of what came lay inside a band that promises 80 % (GEFCom2014, ten farms). Medians are added up, and the spread around
@@ -26,7 +26,7 @@ class Portfolios(BaseModel):
     error_correlation: float = Field(
         ge=0, le=1, description="of two farms' errors at the same interval: what the spread of a sum is made with"
     )
-    least_capacity_share: float = Field(
+    min_capacity_share: float = Field(
         gt=0, le=1, description="a group of which fewer of its farms are forecast, by capacity, is not"
     )
 
@@ -40,12 +40,12 @@ def add_portfolios(
         forecasts: of farms, kW.
         fleet: the cards; which groups are meant is said by `Fleet.portfolios_of`.
         portfolios: the rules.
-        by_model: one portfolio a model, as in a replay of candidates; otherwise one an issue, of whatever model forecasts
+        by_model: one portfolio a model, as in a backtest of candidates; otherwise one an issue, of whatever model forecasts
             each farm.
 
     A row of a group has the sum of its farms' medians, and around it the spread of a sum of errors that correlate by
     ``error_correlation`` with each other. Farms that were not forecast are taken to do as the others do: the sum is scaled to
-    the group's capacity, and ``fallback`` names them. Where fewer than ``least_capacity_share`` were forecast there is no row.
+    the group's capacity, and ``fallback`` names them. Where fewer than ``min_capacity_share`` were forecast there is no row.
     """
     parts = [forecasts]
     for product in fleet.products:
@@ -92,7 +92,7 @@ def _portfolio(
     )
     table["weather_run_at"] = table["weather_run_at"].astype(rows["weather_run_at"].dtype)
     table[columns] = quantiles
-    return table[there >= portfolios.least_capacity_share * capacity]
+    return table[there >= portfolios.min_capacity_share * capacity]
 
 
 def _each_once(names: pd.Series, number: np.ndarray) -> pd.Series:

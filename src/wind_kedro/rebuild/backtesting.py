@@ -1,6 +1,6 @@
-"""``python -m wind_kedro.rebuild.backtesting ENVIRONMENT FILE``: the replay of an environment's training, done again into a file.
+"""``python -m wind_kedro.rebuild.backtesting ENVIRONMENT FILE``: repeats the backtest of an environment's training.
 
-Reads what the last training left, writes nothing of the project: two environments can replay the same issues side by side.
+Reads what the last training left, writes nothing of the project: two environments can backtest the same issues side by side.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from typing import Any
 import pandas as pd
 
 #: The node whose work is done again; in its folds it refits every candidate.
-REPLAY = "replay_candidates"
+BACKTEST = "backtest_candidates"
 
 
-def replay(environment: str, project: Path) -> pd.DataFrame:
+def backtest(environment: str, project: Path) -> pd.DataFrame:
     """What the candidates would have forecast, as the libraries of this process make it."""
     from kedro.framework.project import pipelines
     from kedro.framework.session import KedroSession
@@ -25,11 +25,11 @@ def replay(environment: str, project: Path) -> pd.DataFrame:
     with KedroSession.create(project_path=project, env=environment, save_on_close=False) as opened:
         session: Any = opened  # typed as its abstract base, which has no context
         catalog = session.load_context().catalog
-        (node,) = pipelines["training"].only_nodes(REPLAY).nodes
+        (node,) = pipelines["training"].only_nodes(BACKTEST).nodes
         made = node.run({name: catalog.load(name) for name in node.inputs})
     table: pd.DataFrame = made[node.outputs[0]]
     return table
 
 
 if __name__ == "__main__":
-    replay(sys.argv[1], Path.cwd()).to_parquet(sys.argv[2], index=False)
+    backtest(sys.argv[1], Path.cwd()).to_parquet(sys.argv[2], index=False)

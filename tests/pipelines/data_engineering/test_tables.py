@@ -41,7 +41,7 @@ def timed(rows: list[dict[str, Any]]) -> Any:
 
 def labelled(rows: list[dict[str, Any]]) -> Any:
     """Signals of the hill from short rows, on the power curve unless they say otherwise."""
-    return timed([{"label": ""} | row for row in rows])
+    return timed([{"operating_state": ""} | row for row in rows])
 
 
 def hour(power: float = 100.0, turbines: int = 3, intervals: int = 6, **row: Any) -> list[dict[str, Any]]:
@@ -134,27 +134,27 @@ def test_a_spike_counts_until_it_is_found(observe: Callable[..., Table]) -> None
     assert found["wind_speed_ms"].round(6).tolist() == [9.0, 8.0, 8.0]
 
 
-@pytest.mark.parametrize("label", ["stopped", "curtailed", "derated"])
-def test_power_is_of_the_turbines_that_were_available(observe: Callable[..., Table], label: str) -> None:
+@pytest.mark.parametrize("operating_state", ["stopped", "curtailed", "derated"])
+def test_power_is_of_the_turbines_that_were_available(observe: Callable[..., Table], operating_state: str) -> None:
     rows = hour()
     for row in rows[:6]:  # T0 for the hour
-        row |= {"label": label, "power_kw": -3.0}
+        row |= {"operating_state": operating_state, "power_kw": -3.0}
     for row in rows[6:8]:  # T1 for a third of it: it counts by the rest
-        row |= {"label": label, "power_kw": 20.0}
+        row |= {"operating_state": operating_state, "power_kw": 20.0}
     (found,) = observe(rows).to_dict("records")
     assert (found["power_kw"], found["available_capacity_kw"], found["turbines"]) == (500.0, 2000.0, 2)
     assert found["metered_power_kw"] == pytest.approx(-3.0 + (2 * 20 + 4 * 200) / 6 + 300.0, abs=1e-5)
     shares = (found["stopped_share"], found["curtailed_share"])
-    assert shares == pytest.approx((8 / 18, 0.0) if label == "stopped" else (0.0, 8 / 18), abs=1e-6)
+    assert shares == pytest.approx((8 / 18, 0.0) if operating_state == "stopped" else (0.0, 8 / 18), abs=1e-6)
     assert found["coverage_share"] == 1.0
 
 
 def test_ice_is_weather_and_stays_in(observe: Callable[..., Table]) -> None:
-    assert brief(observe(hour(label="iced"))) == [("13:10", 600.0, 3000.0, 1.0)]
+    assert brief(observe(hour(operating_state="iced"))) == [("13:10", 600.0, 3000.0, 1.0)]
 
 
 def test_an_hour_without_an_available_turbine_says_nothing(observe: Callable[..., Table]) -> None:
-    assert observe(hour(label="stopped", power=-1.0)).empty
+    assert observe(hour(operating_state="stopped", power=-1.0)).empty
 
 
 def at_hour(rows: list[dict[str, Any]], start: int) -> list[dict[str, Any]]:
@@ -273,7 +273,7 @@ def test_a_fleet_of_meters_that_measure_no_wind_has_no_curve(windy: Callable[...
     rows = timed([row | {"wind_speed_ms": None} for row in cloud()])
     curve = nodes.fit_power_curves(rows, calibrated("2024-03-12"), windy(), settings)
     assert PowerCurve.validate(curve).empty
-    assert (nodes.judge_signals(rows, curve, windy(), settings).to_pandas()["label"] == "").all()
+    assert (nodes.judge_signals(rows, curve, windy(), settings).to_pandas()["operating_state"] == "").all()
 
 
 def test_points_are_judged_by_the_curve_in_force(windy: Callable[..., Fleet], settings: Any) -> None:
@@ -282,7 +282,7 @@ def test_points_are_judged_by_the_curve_in_force(windy: Callable[..., Fleet], se
     curve = nodes.fit_power_curves(rows, calibrated("2024-03-12", "2024-04-01"), fleet, settings)
     assert curve.groupby("fitted_at")["rows"].max().tolist() == [5, 10]
     found = nodes.judge_signals(rows, curve, fleet, settings).to_pandas()
-    off = found.loc[found["label"] != "", ["valid_at", "power_kw"]]
+    off = found.loc[found["operating_state"] != "", ["valid_at", "power_kw"]]
     assert len(off) == 18  # of the second day; on the first there was no curve
     assert (off["valid_at"] >= "2024-03-13").all()
 

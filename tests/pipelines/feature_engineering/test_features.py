@@ -172,7 +172,7 @@ def _in_two_parts(run_of: RunOf, first_hours: int, second_part_at: str) -> list[
 def test_a_run_that_had_not_wholly_arrived_is_not_read_whenever_one_looks(
     features: Features, run_of: RunOf, as_of: str
 ) -> None:
-    # At 18:00 the new run reaches 20:00, not the horizon at 22:00; what comes at 18:30 was not known. A replay sees the same.
+    # At 18:00 the new run reaches 20:00, not the horizon at 22:00; what comes at 18:30 was not known. A backtest sees the same.
     weather = [*run_of("2024-03-01 00:00", RISING), *_in_two_parts(run_of, 15, "2024-03-01 18:30")]
     table = features(weather, as_of=as_of, issued="2024-03-01 18:00")
     assert _run_at(table) == ["01 00:00"]
@@ -533,7 +533,7 @@ def test_a_calm_has_neither_shear_nor_veer(fleet: Fleet, blow: MakeTable, observ
     assert table[["wind_veer_deg", "wind_shear_exponent"]].isna().all(axis=None)
 
 
-def test_least_and_most_of_a_window_and_of_the_run(
+def test_min_and_most_of_a_window_and_of_the_run(
     fleet: Fleet, blow: MakeTable, observe: MakeTable, run_of: RunOf
 ) -> None:
     table = _of(fleet, blow, observe, run_of("2024-03-01 00:00", RISING), extremes_minutes=[120])

@@ -196,7 +196,7 @@ def test_the_worlds_have_something_to_say(fleet: Fleet, hours: int) -> None:
 
 
 @pytest.mark.parametrize(("as_of", "then"), [(12, 18), (30, 96), (60, 90)])
-def test_a_replay_sees_what_was_seen_live(fleet: Fleet, as_of: int, then: int) -> None:
+def test_a_backtest_sees_what_was_seen_live(fleet: Fleet, as_of: int, then: int) -> None:
     # The same issues, looked at when they were made and long after: not one number differs.
     world, live = _world(7), BEGIN + pd.Timedelta(hours=as_of)
 

@@ -238,7 +238,9 @@ def test_another_future_moves_nothing_that_was_issued(
     assert not other[other["issued_at"] > moment].equals(as_it_is[as_it_is["issued_at"] > moment])
 
 
-def test_what_is_issued_then_is_what_a_replay_sees(chain: Callable[..., pd.DataFrame], as_it_is: pd.DataFrame) -> None:
+def test_what_is_issued_then_is_what_a_backtest_sees(
+    chain: Callable[..., pd.DataFrame], as_it_is: pd.DataFrame
+) -> None:
     moment = WIND.index[0] + pd.Timedelta(days=4, hours=3)
     live = chain(SIGNALS, WEATHER, Clock(as_of=moment.to_pydatetime()))
     pd.testing.assert_frame_equal(_by(live, moment), _by(as_it_is, moment))

@@ -1,4 +1,4 @@
-"""What moved a forecast: the drivers of an interval add up to the median that was issued."""
+"""What moved a forecast: the attributions of an interval add up to the median that was issued."""
 
 from typing import Any
 
@@ -9,12 +9,12 @@ from pydantic import ValidationError
 
 from wind_kedro.cards import Fleet
 from wind_kedro.clock import Clock
-from wind_kedro.contracts.forecasts import Drivers
+from wind_kedro.contracts.forecasts import Attributions
 from wind_kedro.models.base import Contributions
 from wind_kedro.models.ensembles.fleet_model import FleetModel, Member
-from wind_kedro.pipelines.forecasting.attributions import DriverGroups, explain_forecasts
+from wind_kedro.pipelines.forecasting.attributions import FeatureGroups, explain_forecasts
 
-GROUPS = DriverGroups(groups={"wind": ["wind_*"], "time": ["lead_minutes", "hour_*"]})
+GROUPS = FeatureGroups(groups={"wind": ["wind_*"], "time": ["lead_minutes", "hour_*"]})
 CLOCK = Clock.model_validate({"as_of": "2024-03-01T18:30", "issue_from": "2024-03-01"})
 ISSUED = [pd.Timestamp("2024-03-01T06:00Z"), pd.Timestamp("2024-03-01T18:00Z")]
 
@@ -70,12 +70,12 @@ def forecasts(features: pd.DataFrame) -> pd.DataFrame:
 
 def explain(forecasts: pd.DataFrame, features: pd.DataFrame, fleet: Fleet, clock: Clock = CLOCK) -> pd.DataFrame:
     versions: Any = Versions()
-    return Drivers.validate(explain_forecasts(forecasts, features, versions, fleet, clock, GROUPS))
+    return Attributions.validate(explain_forecasts(forecasts, features, versions, fleet, clock, GROUPS))
 
 
 def test_drivers_add_up_to_the_median_issued(forecasts: pd.DataFrame, features: pd.DataFrame, fleet: Fleet) -> None:
     table = explain(forecasts, features, fleet)
-    first = table[table["valid_at"] == ISSUED[0] + pd.Timedelta(hours=1)].set_index("driver")["contribution_kw"]
+    first = table[table["valid_at"] == ISSUED[0] + pd.Timedelta(hours=1)].set_index("feature_group")["contribution_kw"]
     # 5 m/s, 1 hour ahead, 3,000 kW: 900 + 75 - 15 - 30, and what was done to come to 1,000.
     assert first.to_dict() == pytest.approx({"base": 900, "wind": 60, "time": -30, "other": 0, "corrections": 70})
     assert table.groupby(["issued_at", "valid_at"])["contribution_kw"].sum().to_numpy() == pytest.approx(1000.0)
@@ -85,10 +85,10 @@ def test_each_group_names_the_feature_that_moved_most(
     forecasts: pd.DataFrame, features: pd.DataFrame, fleet: Fleet
 ) -> None:
     table = explain(forecasts, features, fleet)
-    wind = table[table["driver"] == "wind"]
+    wind = table[table["feature_group"] == "wind"]
     assert set(wind["feature"]) == {"wind_speed_100m_ms"}
     assert wind["feature_value"].tolist() == [5.0, 6.0, 5.0, 6.0]
-    assert set(table.loc[table["driver"] == "other", "feature"]) == {"strange"}
+    assert set(table.loc[table["feature_group"] == "other", "feature"]) == {"strange"}
 
 
 def test_a_model_that_cannot_say_has_no_rows(forecasts: pd.DataFrame, features: pd.DataFrame, fleet: Fleet) -> None:
@@ -105,7 +105,7 @@ def test_only_the_issues_of_this_run(forecasts: pd.DataFrame, features: pd.DataF
 
 def test_names_of_ours_are_no_groups() -> None:
     with pytest.raises(ValidationError, match="base: these names have a meaning of their own"):
-        DriverGroups(groups={"base": ["wind_*"]})
+        FeatureGroups(groups={"base": ["wind_*"]})
 
 
 def test_where_a_fallback_stood_in_nothing_is_said_of_the_champion(

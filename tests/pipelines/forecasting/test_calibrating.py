@@ -20,10 +20,10 @@ CLOCK = Clock.model_validate({"as_of": "2024-03-31T12:00"})
 RULES = Calibration.model_validate(
     {
         "days": 20,
-        "least_days": 3,
+        "min_days": 3,
         "settle_days": 0,
         "candidates": {"new": "spread", "old": "spread"},
-        "portfolios": {"error_correlation": 0.0, "least_capacity_share": 0.5},
+        "portfolios": {"error_correlation": 0.0, "min_capacity_share": 0.5},
     }
 )
 
@@ -85,8 +85,8 @@ def width(table: pd.DataFrame, entity_id: str) -> float:
     return float(((own["q900_kw"] - own["q100_kw"]) / own["capacity_kw"]).mean())
 
 
-def issue(now: pd.DataFrame, replayed: pd.DataFrame, fleet: Fleet, half_width: float = 0.05) -> pd.DataFrame:
-    found = calibrate_forecasts(now, replayed, came(half_width), fleet, CLOCK, RULES)
+def issue(now: pd.DataFrame, backtested: pd.DataFrame, fleet: Fleet, half_width: float = 0.05) -> pd.DataFrame:
+    found = calibrate_forecasts(now, backtested, came(half_width), fleet, CLOCK, RULES)
     return Forecasts.validate(found)
 
 
@@ -108,21 +108,21 @@ def test_without_a_past_nothing_is_corrected(sold: Fleet) -> None:
     assert width(table, "both") == pytest.approx(2 * np.hypot(300, 100) / 4000)
 
 
-@pytest.mark.parametrize("live", [True, False], ids=["of the history", "of the replay, where there is no history"])
+@pytest.mark.parametrize("live", [True, False], ids=["of the history", "of the backtest, where there is no history"])
 def test_errors_of_earlier_issues_correct_farms_and_portfolio(sold: Fleet, live: bool) -> None:
     past = said("new", 15, NOW)
-    now, replayed = (past, NOTHING) if live else (past[past["issued_at"] == NOW], past[past["issued_at"] < NOW])
+    now, backtested = (past, NOTHING) if live else (past[past["issued_at"] == NOW], past[past["issued_at"] < NOW])
     # A fifth of ±5 % lies outside ±4 %: farms are drawn in by half, the most that is allowed, the group to that.
-    table = issue(now, replayed, sold)
+    table = issue(now, backtested, sold)
     assert width(table, "hill") == pytest.approx(0.1, abs=0.005)
     assert width(table, "both") == pytest.approx(0.08, abs=0.01)
 
 
-def test_a_model_that_is_new_is_judged_by_its_own_replay(sold: Fleet) -> None:
+def test_a_model_that_is_new_is_judged_by_its_own_backtest(sold: Fleet) -> None:
     old = said("old", 15, NOW - pd.Timedelta(hours=12)).assign(q100_kw=0.0, q900_kw=lambda rows: rows["capacity_kw"])
     now = pd.concat([old, said("new", 1, NOW).query("issued_at == @NOW")])
-    replayed = said("new", 15, NOW - pd.Timedelta(hours=12))
-    table = issue(now, replayed, sold)
+    backtested = said("new", 15, NOW - pd.Timedelta(hours=12))
+    table = issue(now, backtested, sold)
     assert width(table, "hill") == pytest.approx(0.1, abs=0.005)
     # Of the old model's bands, which were too wide by far, the portfolio would be drawn in by half.
     assert width(table, "both") == pytest.approx(0.08, abs=0.01)
@@ -131,12 +131,12 @@ def test_a_model_that_is_new_is_judged_by_its_own_replay(sold: Fleet) -> None:
 def test_what_a_later_issue_is_made_of_moves_no_earlier_one(sold: Fleet) -> None:
     """A model that is promoted between two issues of one run."""
     earlier = NOW - pd.Timedelta(hours=12)
-    old, replayed = said("old", 15, earlier), said("new", 15, earlier).assign(q100_kw=1.0)
+    old, backtested = said("old", 15, earlier), said("new", 15, earlier).assign(q100_kw=1.0)
     both = Clock.model_validate({"as_of": CLOCK.as_of, "issue_from": earlier - pd.Timedelta(hours=1)})
     alone = Clock.model_validate({"as_of": earlier})
     now = pd.concat([old, said("new", 1, NOW).query("issued_at == @NOW")])
-    together = calibrate_forecasts(now, replayed, came(0.1), sold, both, RULES)
-    apart = calibrate_forecasts(old, replayed, came(0.1), sold, alone, RULES)
+    together = calibrate_forecasts(now, backtested, came(0.1), sold, both, RULES)
+    apart = calibrate_forecasts(old, backtested, came(0.1), sold, alone, RULES)
     assert set(together["issued_at"]) == {earlier, NOW}
     pd.testing.assert_frame_equal(
         together[together["issued_at"] == earlier].reset_index(drop=True), apart.reset_index(drop=True)

@@ -29,7 +29,7 @@ from wind_kedro.pipelines.monitoring.nodes import raise_incidents, send_alarms
 from wind_kedro.pipelines.monitoring.settings import Monitoring
 
 MakeTable = Callable[[list[dict[str, Any]]], pd.DataFrame]
-MONITORING = Monitoring(tolerance_share=0.1, least_intervals=10)
+MONITORING = Monitoring(tolerance_share=0.1, min_intervals=10)
 NOW = pd.Timestamp("2024-03-31T06:30Z")
 pytestmark = [
     # What Ibis says of DuckDB and pandas.

@@ -1,4 +1,4 @@
-"""Live scores against what the replay promised, and who is told."""
+"""Live scores against what the backtest promised, and who is told."""
 
 from collections.abc import Callable
 from typing import Any
@@ -21,7 +21,7 @@ from wind_kedro.pipelines.monitoring.settings import Monitoring
 
 MakeTable = Callable[[list[dict[str, Any]]], pd.DataFrame]
 CLOCK = Clock.model_validate({"as_of": "2024-03-03T00:00"})
-MONITORING = Monitoring(tolerance_share=0.1, least_intervals=10)
+MONITORING = Monitoring(tolerance_share=0.1, min_intervals=10)
 SCORING = Scoring(lead_edges_minutes=[0, 120, 240])
 
 
@@ -147,7 +147,7 @@ def _judgements(**columns: Any) -> pd.DataFrame:
         "issues": 40,
         "intervals": 160,
         "loss": 0.13,
-        "replay_loss": 0.1,
+        "backtest_loss": 0.1,
         "expected_loss": 0.104,
         "excess_share": 0.25,
         "p_value": 0.001,
@@ -263,12 +263,12 @@ def test_incidents_say_what_shows_them_and_how_much(fleet: Fleet) -> None:
     assert (row["subject"], row["amount"], row["evidence"]) == ("signals.row", 0.5, "1 of 2 in data_quality")
 
 
-def test_a_model_behind_its_replay_is_told(fleet: Fleet) -> None:
+def test_a_model_behind_its_backtest_is_told(fleet: Fleet) -> None:
     (row,) = _raise(_quality(), _judgements(verdict="behind"), fleet).to_dict("records")
-    assert (row["kind"], row["entity_id"], row["product_id"]) == ("behind_its_replay", "hill", "hours")
+    assert (row["kind"], row["entity_id"], row["product_id"]) == ("behind_its_backtest", "hill", "hours")
     assert (row["subject"], row["severity"], row["amount"]) == ("champion", "warning", 0.25)
-    assert row["message"] == "'champion' is 25% worse than its replay was in the same weather"
-    assert "its replay 0.1000, in the same weather 0.1040; p = 0.001; 40 issues, 160 intervals" in row["evidence"]
+    assert row["message"] == "'champion' is 25% worse than its backtest was in the same weather"
+    assert "its backtest 0.1000, in the same weather 0.1040; p = 0.001; 40 issues, 160 intervals" in row["evidence"]
 
 
 def test_hard_weather_is_for_the_record_only(fleet: Fleet) -> None:

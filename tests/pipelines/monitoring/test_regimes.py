@@ -17,16 +17,16 @@ from wind_kedro.pipelines.monitoring.nodes import judge_live
 from wind_kedro.pipelines.monitoring.regimes import weather_of
 from wind_kedro.pipelines.monitoring.settings import Monitoring
 
-MONITORING = Monitoring(tolerance_share=0.1, least_intervals=40, least_issues=14)
+MONITORING = Monitoring(tolerance_share=0.1, min_intervals=40, min_issues=14)
 LEADS = (60, 120, 180)
 
 
 @dataclass(frozen=True)
 class World:
-    """A farm whose power is its wind over 25 m/s, forecast with an error that grows with the wind; 60 days replay, then live."""
+    """Power is wind over 25 m/s, forecast with an error that grows with the wind; 60 days of backtest, then live."""
 
     forecasts: pd.DataFrame
-    replay: pd.DataFrame
+    backtest: pd.DataFrame
     observations: pd.DataFrame
     features: pd.DataFrame
     clock: Clock
@@ -52,10 +52,10 @@ def _world(seed: int = 1, *, live_days: int = 40, stormy: float = 0.0, worse: fl
         q500_kw=median, q900_kw=median + 150,
     )  # fmt: skip
     table["q100_kw"] = (table["q500_kw"] - 150).clip(lower=0)
-    # As the gate leaves it: the replay ends where the live months begin.
+    # As the gate leaves it: the backtest ends where the live months begin.
     return World(
         forecasts=table[live].assign(model_version="1"),
-        replay=table[~live].assign(model_version="replay"),
+        backtest=table[~live].assign(model_version="backtest"),
         observations=pd.DataFrame(
             {
                 "entity_id": "hill", "granularity_minutes": 60, "valid_at": rows["valid_at"],
@@ -71,13 +71,15 @@ def _world(seed: int = 1, *, live_days: int = 40, stormy: float = 0.0, worse: fl
 
 def _judge(world: World, fleet: Fleet, monitoring: Monitoring = MONITORING) -> dict[Any, Any]:
     table = LiveJudgements.validate(
-        judge_live(world.forecasts, world.replay, world.observations, world.features, fleet, world.clock, monitoring)[0]
+        judge_live(world.forecasts, world.backtest, world.observations, world.features, fleet, world.clock, monitoring)[
+            0
+        ]
     )
     (row,) = table.to_dict("records")
     return row
 
 
-def test_a_model_as_good_as_its_replay_is_left_alone(fleet: Fleet) -> None:
+def test_a_model_as_good_as_its_backtest_is_left_alone(fleet: Fleet) -> None:
     verdicts = [_judge(_world(seed), fleet)["verdict"] for seed in range(20)]
     assert "behind" not in verdicts
 
@@ -90,7 +92,7 @@ def test_a_model_that_fell_behind_is_found(fleet: Fleet) -> None:
 
 def test_harder_weather_is_not_held_against_the_model(fleet: Fleet) -> None:
     rows = [_judge(_world(seed, stormy=0.9), fleet) for seed in range(10)]
-    raw = [row["loss"] / row["replay_loss"] - 1 for row in rows]
+    raw = [row["loss"] / row["backtest_loss"] - 1 for row in rows]
     assert np.median(raw) > 0.15, "the mean alone would have blamed the model"
     assert [row["verdict"] for row in rows].count("behind") == 0
     assert "weather" in [row["verdict"] for row in rows]
@@ -100,16 +102,16 @@ def test_harder_weather_is_not_held_against_the_model(fleet: Fleet) -> None:
     "change",
     [
         pytest.param({"live_days": 10}, id="few issues"),
-        pytest.param({"replay": None}, id="no replay"),
-        pytest.param({"model": "other"}, id="replay of another model"),
+        pytest.param({"backtest": None}, id="no backtest"),
+        pytest.param({"model": "other"}, id="backtest of another model"),
     ],
 )
 def test_too_little_is_no_verdict(fleet: Fleet, change: dict[str, Any]) -> None:
     world = _world(live_days=change.get("live_days", 40), worse=3.0)
-    if "replay" in change:
-        world = replace(world, replay=world.replay.iloc[:0])
+    if "backtest" in change:
+        world = replace(world, backtest=world.backtest.iloc[:0])
     if "model" in change:
-        world = replace(world, replay=world.replay.assign(model="other"))
+        world = replace(world, backtest=world.backtest.assign(model="other"))
     assert _judge(world, fleet)["verdict"] == "unknown"
 
 
@@ -150,7 +152,7 @@ def _verdict(world: World, fleet: Fleet, change: dict[str, Any]) -> tuple[str, s
         table.loc[table["valid_at"] == at, name] = value
     features = pd.concat([features, *change_later(features, at, change)], ignore_index=True)
     found = Outliers.validate(
-        judge_live(forecasts, world.replay, observations, features, fleet, world.clock, MONITORING)[1]
+        judge_live(forecasts, world.backtest, observations, features, fleet, world.clock, MONITORING)[1]
     )
     (row,) = found[found["valid_at"] == at].to_dict("records")
     return row["verdict"], row["evidence"]
@@ -223,6 +225,6 @@ def test_only_the_worst_are_kept_and_each_hour_once(fleet: Fleet) -> None:
         [world.forecasts, world.forecasts.assign(issued_at=world.forecasts["issued_at"] - pd.Timedelta("1h"))]
     )
     few = MONITORING.model_copy(update={"outliers": MONITORING.outliers.model_copy(update={"per_entity": 5})})
-    _, found = judge_live(twice, world.replay, world.observations, world.features, fleet, world.clock, few)
+    _, found = judge_live(twice, world.backtest, world.observations, world.features, fleet, world.clock, few)
     assert len(Outliers.validate(found)) == 5
     assert found["valid_at"].is_unique

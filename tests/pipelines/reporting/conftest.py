@@ -13,7 +13,7 @@ import pytest
 from wind_kedro.cards import Fleet
 from wind_kedro.cards.columns import FORECAST_WEATHER, PERFECT_WEATHER, quantile_column
 from wind_kedro.clock import Clock
-from wind_kedro.contracts.forecasts import Drivers, Forecasts
+from wind_kedro.contracts.forecasts import Attributions, Forecasts
 from wind_kedro.contracts.observations import (
     ClockCalibration,
     DataQuality,
@@ -170,8 +170,8 @@ class World:
     quarantine: pd.DataFrame
     observations: pd.DataFrame
     forecasts: pd.DataFrame
-    drivers: pd.DataFrame
-    replay_scores: pd.DataFrame
+    attributions: pd.DataFrame
+    backtest_scores: pd.DataFrame
     live_scores: pd.DataFrame
     promotions: pd.DataFrame
     accuracy: pd.DataFrame
@@ -250,18 +250,20 @@ def _forecasts(fleet, observations, rng, *, model, error, version, first, last):
     return Forecasts.validate(pd.concat(tables, ignore_index=True))
 
 
-def _drivers(forecasts):
-    """Three drivers of every interval, which add up to its median."""
+def _attributions(forecasts):
+    """Three attributions of every interval, which add up to its median."""
     median = forecasts[quantile_column(0.5)]
     start = forecasts["capacity_kw"] * 0.3
     keys = forecasts[["product_id", "entity_id", "issued_at", "valid_at", "model", "model_version"]]
     wind = (median - start) * 0.8
     tables = [
-        keys.assign(driver="base", contribution_kw=start, feature="", feature_value=np.nan),
-        keys.assign(driver="wind", contribution_kw=wind, feature="wind_speed_100m_ms", feature_value=8.25),
-        keys.assign(driver="air", contribution_kw=median - start - wind, feature="pressure_pa", feature_value=np.nan),
+        keys.assign(feature_group="base", contribution_kw=start, feature="", feature_value=np.nan),
+        keys.assign(feature_group="wind", contribution_kw=wind, feature="wind_speed_100m_ms", feature_value=8.25),
+        keys.assign(
+            feature_group="air", contribution_kw=median - start - wind, feature="pressure_pa", feature_value=np.nan
+        ),
     ]
-    return Drivers.validate(pd.concat(tables, ignore_index=True))
+    return Attributions.validate(pd.concat(tables, ignore_index=True))
 
 
 def _signals(fleet, rng):
@@ -290,7 +292,7 @@ def _signals(fleet, rng):
                         "power_kw_spiked_at": pd.Series(pd.NaT, range(600), "datetime64[us, UTC]"),
                         "wind_speed_ms_spiked": np.nan,
                         "wind_speed_ms_spiked_at": pd.Series(pd.NaT, range(600), "datetime64[us, UTC]"),
-                        "label": np.where(stopped & (wind > 6), "stopped", ""),
+                        "operating_state": np.where(stopped & (wind > 6), "stopped", ""),
                         "retimed": False,
                         "source_file": "signals.csv",
                         "source_row": np.arange(600),
@@ -322,8 +324,8 @@ def make_world(*, farms=1, kind="analysis", reporting=None):
         first="2015-11-22T06:00Z",
         last="2015-12-31T06:00Z",
     )
-    past = {"version": "replay", "first": "2015-11-16T06:00Z", "last": "2015-11-21T06:00Z"}
-    replayed = pd.concat(
+    past = {"version": "backtest", "first": "2015-11-16T06:00Z", "last": "2015-11-21T06:00Z"}
+    backtested = pd.concat(
         [
             _forecasts(fleet, observations, rng, model=model, error=error, **past)
             for model, error in [("catboost", 0.08), ("climatology", 0.3), ("persistence", 0.2), ("power_curve", 0.14)]
@@ -400,8 +402,8 @@ def make_world(*, farms=1, kind="analysis", reporting=None):
         ),
         observations=observations,
         forecasts=forecasts,
-        drivers=_drivers(forecasts),
-        replay_scores=score_forecasts(replayed, observations, fleet, edges),
+        attributions=_attributions(forecasts),
+        backtest_scores=score_forecasts(backtested, observations, fleet, edges),
         live_scores=score_forecasts(forecasts, observations, fleet, edges, by="day", as_of=AS_OF, paired=False),
         accuracy=Accuracy.validate(
             pd.DataFrame(
@@ -412,7 +414,7 @@ def make_world(*, farms=1, kind="analysis", reporting=None):
                         "model": "catboost",
                         "deciding_score": "pinball_share",
                         "cross_validated": 0.03,
-                        "replayed": 0.032,
+                        "backtested": 0.032,
                         "operational": 0.033,
                         "gap_share": 0.1,
                         "intervals": 2000,
@@ -510,7 +512,7 @@ def make_world(*, farms=1, kind="analysis", reporting=None):
                         "stopped_share": 0.0,
                         "curtailed_share": 0.0,
                         "verdict": "storm",
-                        "evidence": "wind of 24.5 m/s: more than in 99.8% of <the> replay",
+                        "evidence": "wind of 24.5 m/s: more than in 99.8% of <the> backtest",
                     }
                     for day in range(10, 26)
                 ]
@@ -550,7 +552,7 @@ def bare_world(world):
         name: getattr(world, name).iloc[:0]
         for name in (
             "power_curve", "clock_calibration", "data_quality", "readiness", "weather_fit", "quarantine", "observations",
-            "forecasts", "drivers", "replay_scores", "live_scores", "promotions", "accuracy", "incidents",
+            "forecasts", "attributions", "backtest_scores", "live_scores", "promotions", "accuracy", "incidents",
             "outliers",
         )
     }  # fmt: skip
@@ -590,7 +592,7 @@ def write_page(world):
 
     facts = nodes.build_summary(
         **world.pick(
-            "forecasts", "observations", "replay_scores", "live_scores", "promotions", "incidents", "clock_calibration",
+            "forecasts", "observations", "backtest_scores", "live_scores", "promotions", "incidents", "clock_calibration",
             "data_quality", "quarantine", "readiness", "outliers", "fleet", "clock", "reporting",
         )
     )  # fmt: skip

@@ -12,7 +12,7 @@ from wind_kedro.pipelines.reporting.documents import ReadableFigure, Reporting
 #: What is made from weather; the others show the farm and its data.
 FROM_WEATHER = {
     "forecast_figure",
-    "drivers_figure",
+    "attributions_figure",
     "lead_time_figure",
     "accuracy_figure",
     "reliability_figure",
@@ -97,7 +97,7 @@ def test_every_labelled_point_is_marked_and_the_others_are_a_sample(world):
     few = Reporting(power_curve_points=100)
     figure = figures.draw_power_curve(world.signals, world.power_curve, world.fleet, world.clock, few)
     stopped = trace(figure, "stopped")
-    cells = table[table["label"] == "stopped"].assign(
+    cells = table[table["operating_state"] == "stopped"].assign(
         x=lambda rows: (rows["wind_speed_ms"] / 0.05).round(), y=lambda rows: (rows["power_kw"] / 2000 / 0.005).round()
     )
     assert len(stopped.x) == len(cells[["x", "y"]].drop_duplicates())
@@ -118,7 +118,7 @@ def test_superseded_and_later_readings_are_not_on_the_curve(world):
 def test_errors_by_lead_are_the_scores_in_per_cent_with_the_champion_marked(world, draw):
     figure = draw(world)["lead_time_figure"]
     champion = trace(figure, "catboost (the champion)")
-    scores = world.replay_scores
+    scores = world.backtest_scores
     expected = scores[
         (scores["model"] == "catboost") & (scores["metric"] == "nmae_share") & (scores["lead_to_minutes"] == 60)
     ]
@@ -128,9 +128,9 @@ def test_errors_by_lead_are_the_scores_in_per_cent_with_the_champion_marked(worl
     assert {one.name for one in figure.data} == {"catboost (the champion)", "climatology", "persistence", "power curve"}
 
 
-def test_reliability_compares_promise_and_truth_for_replay_and_operation(world, draw):
+def test_reliability_compares_promise_and_truth_for_backtest_and_operation(world, draw):
     figure = draw(world)["reliability_figure"]
-    for name, scores in (("in the replay", world.replay_scores), ("in operation", world.live_scores)):
+    for name, scores in (("in the backtest", world.backtest_scores), ("in operation", world.live_scores)):
         rows = scores[(scores["metric"] == "observed_frequency") & (scores["model"] == "catboost")]
         rows = rows[(rows["lead_to_minutes"] == 2940) & (rows["lead_from_minutes"] == 0) & (rows["level"] == 0.9)]
         shown = trace(figure, name)
@@ -140,13 +140,13 @@ def test_reliability_compares_promise_and_truth_for_replay_and_operation(world, 
 
 def test_live_days_stand_against_promise_and_goal(world, draw):
     figure = draw(world)["live_performance_figure"]
-    replay = world.replay_scores
-    promise = replay[
-        (replay["model"] == "catboost")
-        & (replay["metric"] == "pinball_share")
-        & replay["level"].isna()
-        & (replay["lead_from_minutes"] == 0)
-        & (replay["lead_to_minutes"] == 2940)
+    backtest = world.backtest_scores
+    promise = backtest[
+        (backtest["model"] == "catboost")
+        & (backtest["metric"] == "pinball_share")
+        & backtest["level"].isna()
+        & (backtest["lead_from_minutes"] == 0)
+        & (backtest["lead_to_minutes"] == 2940)
     ]["value"].item()
     assert trace(figure, "promised").y == pytest.approx([promise * 100] * 2, abs=0.001)
     assert trace(figure, "goal").y == (3.0, 3.0)
@@ -215,7 +215,7 @@ def test_an_unreadable_figure_is_refused(figure, message):
 
 def test_the_gap_between_promise_and_operation_is_named(world, draw):
     figure = draw(world)["accuracy_figure"]
-    assert [bar.name for bar in figure.data] == ["cross-validated", "replayed, as known then", "as operated"]
+    assert [bar.name for bar in figure.data] == ["cross-validated", "backtested, as known then", "as operated"]
     assert [bar.y[0] for bar in figure.data] == [0.03, 0.032, 0.033]
     assert "gap +10.0 %" in subtitle(figure)
     assert "fallbacks in 1.2 % of the intervals" in subtitle(figure)

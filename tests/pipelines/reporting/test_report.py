@@ -49,11 +49,11 @@ def test_facts(world, write):
     assert member["headline"].endswith(" in 8 of 10 cases.")
     assert member["model"]["run_id"] == "0123456789abcdef"
     assert [score["model"] for score in member["live"]] == ["catboost"]
-    scores = world.replay_scores
+    scores = world.backtest_scores
     best = scores[(scores["metric"] == "pinball_share") & scores["level"].isna() & (scores["lead_to_minutes"] == 2940)]
     best = best[best["lead_from_minutes"] == 0].sort_values("value")
-    assert [score["model"] for score in member["replay"]] == best["model"].to_list()
-    assert member["replay"][0]["pinball_share"] == pytest.approx(best["value"].iloc[0], abs=1e-6)
+    assert [score["model"] for score in member["backtest"]] == best["model"].to_list()
+    assert member["backtest"][0]["pinball_share"] == pytest.approx(best["value"].iloc[0], abs=1e-6)
 
 
 def test_a_past_moment_sees_nothing_later(world, write):
@@ -157,7 +157,7 @@ def test_the_banner_stands_where_weather_is_perfect_and_only_there(request, writ
 def test_a_page_of_nothing_says_so(bare_world, write):
     _, page = write(bare_world)
     text = words(page)
-    for expected in ("No forecast was issued yet", "No model was replayed yet", "No model is in charge yet"):
+    for expected in ("No forecast was issued yet", "No model was backtested yet", "No model is in charge yet"):
         assert expected in text
 
 
@@ -222,7 +222,7 @@ def test_the_worst_hours_are_told_with_their_weather_worst_first(world, bare_wor
     assert [hour["valid_at"][:10] for hour in facts["outliers"]] == [f"2015-12-{day}" for day in range(25, 15, -1)]
     assert facts["outliers"][0]["verdict"] == "storm"
     assert "The worst hours, and why" in page
-    assert "wind of 24.5 m/s: more than in 99.8% of &lt;the&gt; replay" in page
+    assert "wind of 24.5 m/s: more than in 99.8% of &lt;the&gt; backtest" in page
     facts, page = write(bare_world)
     assert facts["outliers"] == []
     assert "The worst hours" not in page

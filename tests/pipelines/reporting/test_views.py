@@ -117,9 +117,9 @@ class TestEnergyRange:
         newest = issued[issued["issued_at"] == days[-1]]
         return issued, newest, actual, views.Window("horizon", days[-1], days[-1] + pd.Timedelta(hours=2))
 
-    def energy(self, member, outcomes_kw, least_issues=9):
+    def energy(self, member, outcomes_kw, min_issues=9):
         found = views.energy_range(
-            *self.tables(member, outcomes_kw), member, AS_OF, band_share=0.8, least_issues=least_issues
+            *self.tables(member, outcomes_kw), member, AS_OF, band_share=0.8, min_issues=min_issues
         )
         return found.expected_mwh, found.low_mwh, found.high_mwh, found.past_issues
 
@@ -141,9 +141,7 @@ class TestEnergyRange:
 
     def test_an_issue_with_a_gap_in_its_truth_does_not_count(self, member):
         issued, newest, actual, window = self.tables(member, [4000.0] + [1000.0] * 9)
-        found = views.energy_range(
-            issued, newest, actual.iloc[1:], window, member, AS_OF, band_share=0.8, least_issues=9
-        )
+        found = views.energy_range(issued, newest, actual.iloc[1:], window, member, AS_OF, band_share=0.8, min_issues=9)
         assert (found.low_mwh, found.high_mwh, found.past_issues) == (2.0, 2.0, 9)
 
 

@@ -1,4 +1,4 @@
-"""Cross-validated, replayed and operated: on a made farm whose level moves, so that knowing the future is worth something."""
+"""Cross-validated, backtested and operated: on a made farm whose level moves, so that knowing the future is worth something."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from wind_kedro.cards import Fleet
 from wind_kedro.clock import Clock
 from wind_kedro.compute import Workers
 from wind_kedro.contracts.features import ModelInput
-from wind_kedro.contracts.training import Accuracy, ReplayFolds
+from wind_kedro.contracts.training import Accuracy, BacktestFolds
 from wind_kedro.evaluation.scores import Scoring
 from wind_kedro.models.registry import ModelConfig
 from wind_kedro.pipelines.training.accuracy import compare_accuracy
-from wind_kedro.pipelines.training.nodes import Replay, Training, replay_candidates
+from wind_kedro.pipelines.training.nodes import Backtest, Training, backtest_candidates
 
 MakeTable = Callable[[list[dict[str, Any]]], pd.DataFrame]
 INLINE = Workers(backend="threading", jobs=1)
@@ -28,7 +28,7 @@ TRAINING_TIME = pd.Timestamp("2024-03-31 06:10", tz="UTC")
 def _training(blocks: int = 3) -> Training:
     return Training(
         seed=1,
-        replay=Replay(days=20, refit_every_days=10, min_train_days=5, cross_validation_blocks=blocks),
+        backtest=Backtest(days=20, refit_every_days=10, min_train_days=5, cross_validation_blocks=blocks),
         fallbacks=["seasons"],
         candidates={
             "seasons": ModelConfig(type="climatology", params={"min_rows": 1}),
@@ -61,10 +61,10 @@ def _compare(
 ) -> pd.DataFrame:
     features, table, observed = _tables(make_features, observe)
     admissions = pd.DataFrame([{"product_id": "hours", "entity_id": "hill", "model": model, "admitted": True}])
-    forecasts, folds = replay_candidates(table, admissions, fleet, CLOCK, training, INLINE)
+    forecasts, folds = backtest_candidates(table, admissions, fleet, CLOCK, training, INLINE)
     choices = pd.DataFrame([{"product_id": "hours", "entity_id": "hill", "model": model}])
     found = compare_accuracy(
-        table, features, forecasts, ReplayFolds.validate(folds), choices, observed, fleet, CLOCK, training,
+        table, features, forecasts, BacktestFolds.validate(folds), choices, observed, fleet, CLOCK, training,
         Scoring(lead_edges_minutes=[0, 240]), INLINE,
     )  # fmt: skip
     return Accuracy.validate(found)
@@ -73,12 +73,12 @@ def _compare(
 def test_who_knows_the_future_promises_too_much(fleet: Fleet, make_features: MakeTable, observe: MakeTable) -> None:
     (row,) = _compare(fleet, make_features, observe, _training()).to_dict("records")
     assert (row["product_id"], row["entity_id"], row["model"]) == ("hours", "hill", "seasons")
-    assert row["cross_validated"] < row["replayed"]
+    assert row["cross_validated"] < row["backtested"]
     assert row["gap_share"] == pytest.approx(row["operational"] / row["cross_validated"] - 1)
     assert row["gap_share"] > 0.2
     # The issue without weather was forecast by the fallback: two of the intervals.
     assert row["fallback_share"] == pytest.approx(2 / row["intervals"])
-    assert row["operational"] != row["replayed"]
+    assert row["operational"] != row["backtested"]
 
 
 def test_what_is_learnt_over_all_farms_leaves_the_same_days_out(
@@ -87,7 +87,7 @@ def test_what_is_learnt_over_all_farms_leaves_the_same_days_out(
     (alone,) = _compare(fleet, make_features, observe, _training()).to_dict("records")
     (of_all,) = _compare(fleet, make_features, observe, _training(), "of_all").to_dict("records")
     # Only one farm has rows: a model of all farms is its own once more, and has to know as little.
-    scores = ["cross_validated", "replayed", "operational"]
+    scores = ["cross_validated", "backtested", "operational"]
     assert [of_all[name] for name in scores] == pytest.approx([alone[name] for name in scores])
 
 

@@ -1,4 +1,4 @@
-"""What the gate is given: replayed candidates beside the champion's, and shadows beside what was sent."""
+"""What the gate is given: backtested candidates beside the champion's, and shadows beside what was sent."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ import pandas as pd
 from wind_kedro.cards import Fleet
 from wind_kedro.clock import Clock
 from wind_kedro.contracts.forecasts import ShadowForecasts
-from wind_kedro.contracts.training import Judgements, Promotions, ReplayFolds
+from wind_kedro.contracts.training import BacktestFolds, Judgements, Promotions
 from wind_kedro.evaluation.gate import GateRules
 from wind_kedro.evaluation.scores import Scoring
 from wind_kedro.models.registry import ModelConfig
 from wind_kedro.models.tables import forecast_rows
 from wind_kedro.pipelines.training.decisions import judge_challengers
-from wind_kedro.pipelines.training.nodes import Replay, Training
+from wind_kedro.pipelines.training.nodes import Backtest, Training
 
 MakeTable = Callable[[list[dict[str, Any]]], pd.DataFrame]
 CLOCK = Clock.model_validate({"as_of": "2024-03-31T18:00"})
 ISSUES = pd.date_range("2024-03-01 06:00", "2024-03-30 06:00", freq="D", tz="UTC")
-RULES = GateRules(least_issues=10)
+RULES = GateRules(min_issues=10)
 #: By how much each candidate misses, shares of capacity.
 ERRORS = {"old": 0.10, "new": 0.05, "shade": 0.02}
 
 
 def _training(**changes: Any) -> Training:
     candidates = {name: ModelConfig(type="climatology", shadow=name == "shade") for name in ERRORS}
-    replay = Replay(days=30, refit_every_days=30, min_train_days=1)
-    return Training(seed=1, replay=replay, gate=RULES, candidates=candidates, **changes)
+    backtest = Backtest(days=30, refit_every_days=30, min_train_days=1)
+    return Training(seed=1, backtest=backtest, gate=RULES, candidates=candidates, **changes)
 
 
 def _world(fleet: Fleet, make_features: MakeTable, observe: MakeTable) -> dict[str, pd.DataFrame]:
@@ -42,7 +42,7 @@ def _world(fleet: Fleet, make_features: MakeTable, observe: MakeTable) -> dict[s
 
     def forecast(name: str) -> pd.DataFrame:
         shares = np.tile((0.5 + ERRORS[name] * wobble)[:, None], (1, 3))
-        return forecast_rows(features, shares, product, fleet, model=name, model_version="replay")
+        return forecast_rows(features, shares, product, fleet, model=name, model_version="backtest")
 
     folds = pd.DataFrame(
         {"product_id": "hours", "entity_id": "hill", "model": list(ERRORS), "fold_begin": ISSUES[0],
@@ -54,8 +54,8 @@ def _world(fleet: Fleet, make_features: MakeTable, observe: MakeTable) -> dict[s
         [forecast("shade").assign(role="shadow"), forecast("old").assign(role="champion", model="older")]
     )
     return {
-        "replay_forecasts": pd.concat([forecast(name) for name in ERRORS], ignore_index=True),
-        "replay_folds": ReplayFolds.validate(folds),
+        "backtest_forecasts": pd.concat([forecast(name) for name in ERRORS], ignore_index=True),
+        "backtest_folds": BacktestFolds.validate(folds),
         "model_input": features,
         "observations": observations,
         "shadow_forecasts_before": ShadowForecasts.validate(issued.assign(model_version="1")),
@@ -82,7 +82,7 @@ def _judge(fleet: Fleet, world: dict[str, pd.DataFrame], *champions: str) -> dic
     return {row["challenger"]: row for row in Judgements.validate(found).to_dict("records")}
 
 
-def test_a_challenger_is_judged_on_its_replay_and_a_shadow_on_what_it_issued(
+def test_a_challenger_is_judged_on_its_backtest_and_a_shadow_on_what_it_issued(
     fleet: Fleet, make_features: MakeTable, observe: MakeTable
 ) -> None:
     world = _world(fleet, make_features, observe)
@@ -112,8 +112,8 @@ def test_a_fold_that_saw_too_much_is_refused_whoever_is_champion(
     fleet: Fleet, make_features: MakeTable, observe: MakeTable
 ) -> None:
     world = _world(fleet, make_features, observe)
-    folds = world["replay_folds"]
+    folds = world["backtest_folds"]
     spoilt = folds.assign(known_until=folds["known_until"].mask(folds["model"] == "new", ISSUES[3]))
-    assert _judge(fleet, world | {"replay_folds": spoilt}, "old")["new"]["code"] == "leak"
-    without = _judge(fleet, world | {"replay_folds": spoilt})
+    assert _judge(fleet, world | {"backtest_folds": spoilt}, "old")["new"]["code"] == "leak"
+    without = _judge(fleet, world | {"backtest_folds": spoilt})
     assert (without["new"]["code"], without["new"]["champion"]) == ("leak", "")

@@ -20,12 +20,12 @@ from wind_kedro.contracts.features import ModelInput
 from wind_kedro.contracts.forecasts import Forecasts, Scores
 from wind_kedro.contracts.training import (
     Admissions,
+    BacktestFolds,
     Choices,
     Decisions,
-    Interventions,
     Judgements,
+    Overrides,
     Promotions,
-    ReplayFolds,
     TrainingMetrics,
 )
 from wind_kedro.datasets.models import NoModelError
@@ -40,14 +40,14 @@ from wind_kedro.pipelines.training import nodes
 from wind_kedro.pipelines.training.decisions import AllHeldError, choose
 from wind_kedro.pipelines.training.fitting import fit_candidates, sample_of_farms
 from wind_kedro.pipelines.training.nodes import (
+    Backtest,
     NotEnoughHistoryError,
     NotReadyError,
-    Replay,
     Training,
     admit_candidates,
     assemble_model_input,
-    replay_candidates,
-    score_replay,
+    backtest_candidates,
+    score_backtest,
 )
 from wind_kedro.pipelines.training.promotion import fit_fleet, promote
 from wind_kedro.pipelines.training.tracking import draw_decisions, summarise_training
@@ -63,7 +63,7 @@ def _training(days: int = 20, every: int = 8, least: int = 5, **candidates: str)
     kinds = candidates or {"first": "climatology"}
     return Training(
         seed=7,
-        replay=Replay(days=days, refit_every_days=every, min_train_days=least),
+        backtest=Backtest(days=days, refit_every_days=every, min_train_days=least),
         candidates={name: ModelConfig(type=kind) for name, kind in kinds.items()},
     )
 
@@ -125,7 +125,7 @@ class Spy:
         spy = self
 
         class Model:
-            borrows: tuple[str, ...] = ()
+            needs_shared: tuple[str, ...] = ()
 
             def fit(self, features: pd.DataFrame, power_share: pd.Series) -> Any:
                 if spy.fails(name, features):
@@ -156,9 +156,7 @@ ISSUE = {"issued_at": "2024-03-30 06:00", "valid_at": "2024-03-30 07:00"}
 
 
 def _input(features: pd.DataFrame, observations: pd.DataFrame, fleet: Fleet) -> pd.DataFrame:
-    return ModelInput.validate(
-        assemble_model_input(features, observations, admitted(fleet), interventions(), fleet, CLOCK)
-    )
+    return ModelInput.validate(assemble_model_input(features, observations, admitted(fleet), overrides(), fleet, CLOCK))
 
 
 @pytest.mark.parametrize(
@@ -235,9 +233,7 @@ def test_where_nothing_is_known_one_line_says_so(
     observations: list[dict[str, Any]],
 ) -> None:
     with pytest.raises(NotEnoughHistoryError, match=r"^nothing to train on as of 2024-03-31 06:10 UTC: .*$"):
-        assemble_model_input(
-            make_features(features), observe(observations), admitted(fleet), interventions(), fleet, CLOCK
-        )
+        assemble_model_input(make_features(features), observe(observations), admitted(fleet), overrides(), fleet, CLOCK)
 
 
 def test_features_keep_their_columns_and_no_helper_stays(
@@ -249,7 +245,7 @@ def test_features_keep_their_columns_and_no_helper_stays(
     assert set(features) <= set(table)
 
 
-# --- replay ----------------------------------------------------------------------------------------------------------
+# --- backtest ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -260,8 +256,8 @@ def test_features_keep_their_columns_and_no_helper_stays(
         pytest.param(5, 30, [5], id="one fold"),
     ],
 )
-def test_folds_cover_the_replay_without_gap_or_overlap(days: int, every: int, lengths: list[int]) -> None:
-    folds = nodes._folds(TRAINING_TIME, Replay(days=days, refit_every_days=every, min_train_days=1))
+def test_folds_cover_the_backtest_without_gap_or_overlap(days: int, every: int, lengths: list[int]) -> None:
+    folds = nodes._folds(TRAINING_TIME, Backtest(days=days, refit_every_days=every, min_train_days=1))
     assert folds[0][0] == TRAINING_TIME - pd.Timedelta(days=days)
     assert folds[-1][1] == TRAINING_TIME
     assert [end for _, end in folds[:-1]] == [start for start, _ in folds[1:]]
@@ -278,24 +274,24 @@ def test_folds_cover_the_replay_without_gap_or_overlap(days: int, every: int, le
     ],
 )  # fmt: skip
 def test_folds_may_be_months_of_the_calendar(months: Any, folds: list[str]) -> None:
-    replay = Replay(days=20, refit_every_days=8, min_train_days=1, months=months)
-    found = nodes._folds(TRAINING_TIME, replay)
+    backtest = Backtest(days=20, refit_every_days=8, min_train_days=1, months=months)
+    found = nodes._folds(TRAINING_TIME, backtest)
     assert [f"{begin:%Y-%m-%d %H:%M} {end:%Y-%m-%d %H:%M}" for begin, end in found] == folds
 
 
 @pytest.mark.parametrize("month", ["2024-13", "May", "2024-5"])
 def test_what_is_no_month_is_refused(month: str) -> None:
     with pytest.raises(ValueError, match=f"'{month}' is not a month, such as 2013-01"):
-        Replay(days=1, refit_every_days=1, min_train_days=1, months=[month])
+        Backtest(days=1, refit_every_days=1, min_train_days=1, months=[month])
 
 
 def test_a_candidate_is_fitted_with_the_columns_that_it_gets(fleet: Fleet, spy: Spy) -> None:
     candidate = ModelConfig(type="climatology", features=["*_day", "wind_*", "!wind_speed_*"])
-    _replay(make_model_input(), fleet, _training().model_copy(update={"candidates": {"first": candidate}}))
+    _backtest(make_model_input(), fleet, _training().model_copy(update={"candidates": {"first": candidate}}))
     assert {tuple(fit["features"]) for fit in spy.fits} == {("hour_of_day",)}
 
 
-def test_a_candidate_of_another_product_is_not_replayed(fleet: Fleet, spy: Spy) -> None:
+def test_a_candidate_of_another_product_is_not_backtested(fleet: Fleet, spy: Spy) -> None:
     candidates = {
         "first": ModelConfig(type="climatology"),
         "second": ModelConfig(type="climatology", products=["quarters"]),
@@ -318,31 +314,31 @@ def test_to_train_a_product_that_no_card_describes_is_refused(fleet: Fleet) -> N
         admit_candidates(READY, _promotions(), fleet, CLOCK, training)
 
 
-def _replay(model_input: pd.DataFrame, fleet: Fleet, training: Training) -> pd.DataFrame:
+def _backtest(model_input: pd.DataFrame, fleet: Fleet, training: Training) -> pd.DataFrame:
     return Forecasts.validate(
-        replay_candidates(model_input, admitted(fleet, *training.candidates), fleet, CLOCK, training, INLINE)[0]
+        backtest_candidates(model_input, admitted(fleet, *training.candidates), fleet, CLOCK, training, INLINE)[0]
     )
 
 
-def test_every_issue_of_the_replay_is_forecast_once_by_every_candidate(fleet: Fleet, spy: Spy) -> None:
+def test_every_issue_of_the_backtest_is_forecast_once_by_every_candidate(fleet: Fleet, spy: Spy) -> None:
     table = make_model_input()
-    replayed = _replay(table, fleet, _training(first="climatology", second="persistence"))
+    backtested = _backtest(table, fleet, _training(first="climatology", second="persistence"))
     begin = TRAINING_TIME - pd.Timedelta(days=20)
     expected = table[(table["issued_at"] >= begin) & (table["issued_at"] < TRAINING_TIME)]
     for name in ("first", "second"):
-        issued = replayed.loc[replayed["model"] == name, ["issued_at", "valid_at"]].sort_values("valid_at")
+        issued = backtested.loc[backtested["model"] == name, ["issued_at", "valid_at"]].sort_values("valid_at")
         pd.testing.assert_frame_equal(
             issued.reset_index(drop=True), expected[["issued_at", "valid_at"]].reset_index(drop=True)
         )
-    assert set(replayed["model_version"]) == {"replay"}
+    assert set(backtested["model_version"]) == {"backtest"}
 
 
 @pytest.mark.parametrize("late_hours", [0, 30])
 def test_a_fold_sees_no_outcome_that_arrived_after_it_began(fleet: Fleet, spy: Spy, late_hours: float) -> None:
     table = make_model_input(late_hours=late_hours)
-    _replay(table, fleet, _training())
+    _backtest(table, fleet, _training())
     assert len(spy.fits) == 3
-    for (begun, _), fit in zip(nodes._folds(TRAINING_TIME, _training().replay), spy.fits, strict=True):
+    for (begun, _), fit in zip(nodes._folds(TRAINING_TIME, _training().backtest), spy.fits, strict=True):
         seen, ahead = table.loc[fit["features"].index], table.loc[fit["ahead"].index]
         assert begun <= ahead["issued_at"].min()
         assert seen["target_available_at"].max() <= begun
@@ -351,7 +347,7 @@ def test_a_fold_sees_no_outcome_that_arrived_after_it_began(fleet: Fleet, spy: S
 
 
 def test_models_see_features_only(fleet: Fleet, spy: Spy) -> None:
-    _replay(make_model_input(), fleet, _training())
+    _backtest(make_model_input(), fleet, _training())
     assert {tuple(fit[what]) for fit in spy.fits for what in ("features", "ahead")} == {
         ("lead_minutes", "wind_speed_100m_ms", "hour_of_day", "last_power_share")
     }
@@ -373,40 +369,40 @@ def test_other_outcomes_after_a_fold_began_do_not_move_its_forecasts(
     if spied:
         request.getfixturevalue("spy")
     table = make_model_input()
-    before, after = (_replay(data, fleet, _training()) for data in (table, _changed_after(table, FOLD)))
+    before, after = (_backtest(data, fleet, _training()) for data in (table, _changed_after(table, FOLD)))
     until = FOLD + pd.Timedelta(days=8)
     pd.testing.assert_frame_equal(before[before["issued_at"] < until], after[after["issued_at"] < until])
     # It can fail: the next fold has seen them, and speaks otherwise.
     assert not before[before["issued_at"] >= until].equals(after[after["issued_at"] >= until])
 
 
-def test_a_leaking_replay_would_be_found(fleet: Fleet, spy: Spy) -> None:
+def test_a_leaking_backtest_would_be_found(fleet: Fleet, spy: Spy) -> None:
     table = make_model_input()
     leaking = table.assign(target_available_at=table["valid_at"] - pd.Timedelta(days=9))
     changed = leaking.assign(power_share=_changed_after(table, FOLD)["power_share"])
-    before, after = (_replay(data, fleet, _training()) for data in (leaking, changed))
+    before, after = (_backtest(data, fleet, _training()) for data in (leaking, changed))
     until = FOLD + pd.Timedelta(days=8)
     assert not before[before["issued_at"] < until].equals(after[after["issued_at"] < until])
 
 
 def test_a_fold_with_too_little_history_is_left_out(fleet: Fleet, spy: Spy) -> None:
-    replayed = _replay(make_model_input(first="2024-03-10"), fleet, _training(least=5))
+    backtested = _backtest(make_model_input(first="2024-03-10"), fleet, _training(least=5))
     # The first fold begins on 11 March, a day after the first issue; the second has nine days.
-    assert replayed["issued_at"].min() == pd.Timestamp("2024-03-19 18:00", tz="UTC")
+    assert backtested["issued_at"].min() == pd.Timestamp("2024-03-19 18:00", tz="UTC")
 
 
 def test_history_is_counted_for_each_entity(fleet: Fleet, spy: Spy) -> None:
     old, young = make_model_input(), make_model_input((("hours", "both"),), first="2024-03-28")
-    replayed = _replay(pd.concat([old, young], ignore_index=True), fleet, _training())
-    assert set(replayed["entity_id"]) == {"hill"}
+    backtested = _backtest(pd.concat([old, young], ignore_index=True), fleet, _training())
+    assert set(backtested["entity_id"]) == {"hill"}
 
 
 def test_too_little_history_says_what_is_asked_for(fleet: Fleet, spy: Spy) -> None:
     with pytest.raises(NotEnoughHistoryError) as caught:
-        _replay(make_model_input(first="2024-03-28"), fleet, _training(least=14))
+        _backtest(make_model_input(first="2024-03-28"), fleet, _training(least=14))
     line = str(caught.value)
     assert "\n" not in line
-    assert line.startswith("too little history to replay candidates as of 2024-03-31 06:10 UTC: it begins 2024-03-28")
+    assert line.startswith("too little history to backtest candidates as of 2024-03-31 06:10 UTC: it begins 2024-03-28")
     assert "asks for 14 days" in line
     assert "choose a later as_of or fewer min_train_days" in line
 
@@ -417,8 +413,8 @@ def test_a_candidate_that_fails_for_one_farm_leaves_the_others(
     table = make_model_input((("hours", "hill"), ("hours", "both")))
     table["wind_speed_100m_ms"] = table["entity_id"].map({"hill": 8.0, "both": 9.0})
     spy.fails = lambda name, features: name == "second" and features["wind_speed_100m_ms"].iloc[0] == 9.0
-    replayed = _replay(table, fleet, _training(first="climatology", second="persistence"))
-    pairs = set(replayed[["entity_id", "model"]].itertuples(index=False, name=None))
+    backtested = _backtest(table, fleet, _training(first="climatology", second="persistence"))
+    pairs = set(backtested[["entity_id", "model"]].itertuples(index=False, name=None))
     assert pairs == {("hill", "first"), ("hill", "second"), ("both", "first")}
     assert caplog.text.count("ValueError: 'second' cannot") == 3
 
@@ -429,31 +425,31 @@ def test_where_every_candidate_fails_the_reasons_are_told(fleet: Fleet, spy: Spy
         NotEnoughHistoryError,
         match=r"^every candidate failed: ValueError: 'first' cannot; ValueError: 'second' cannot$",
     ):
-        _replay(make_model_input(), fleet, _training(first="climatology", second="persistence"))
+        _backtest(make_model_input(), fleet, _training(first="climatology", second="persistence"))
 
 
 def test_each_product_has_its_own_levels(fleet: Fleet) -> None:
     table = pd.concat([make_model_input(), make_model_input((("quarters", "shore"),))], ignore_index=True)
-    replayed = _replay(table, fleet, _training()).set_index("product_id")
-    assert replayed.loc["hours", ["q100_kw", "q500_kw", "q900_kw"]].notna().all().all()
-    assert replayed.loc["quarters", ["q250_kw", "q500_kw", "q750_kw"]].notna().all().all()
-    assert replayed.loc["quarters", ["q100_kw", "q900_kw"]].isna().all().all()
-    assert set(replayed["capacity_kw"]) == {3000.0, 1000.0}
+    backtested = _backtest(table, fleet, _training()).set_index("product_id")
+    assert backtested.loc["hours", ["q100_kw", "q500_kw", "q900_kw"]].notna().all().all()
+    assert backtested.loc["quarters", ["q250_kw", "q500_kw", "q750_kw"]].notna().all().all()
+    assert backtested.loc["quarters", ["q100_kw", "q900_kw"]].isna().all().all()
+    assert set(backtested["capacity_kw"]) == {3000.0, 1000.0}
 
 
-def test_the_replay_is_scored_as_known_at_the_training_time(fleet: Fleet, observe: MakeTable) -> None:
+def test_the_backtest_is_scored_as_known_at_the_training_time(fleet: Fleet, observe: MakeTable) -> None:
     table = make_model_input()
-    replayed = _replay(table, fleet, _training())
+    backtested = _backtest(table, fleet, _training())
     rows = [{"valid_at": row.valid_at, "share": row.power_share} for row in table.itertuples()]
     later = [row | {"share": 0.0, "available_at": TRAINING_TIME + pd.Timedelta(minutes=1)} for row in rows]
     scoring = Scoring(lead_edges_minutes=[0, 120, 240])
-    scores = score_replay(replayed, observe(rows), fleet, CLOCK, scoring)
+    scores = score_backtest(backtested, observe(rows), fleet, CLOCK, scoring)
     Scores.validate(scores)
-    pd.testing.assert_frame_equal(scores, score_replay(replayed, observe(rows + later), fleet, CLOCK, scoring))
+    pd.testing.assert_frame_equal(scores, score_backtest(backtested, observe(rows + later), fleet, CLOCK, scoring))
     whole = scores[
         (scores["metric"] == "nmae_share") & (scores["lead_from_minutes"] == 0) & (scores["lead_to_minutes"] == 240)
     ]
-    assert whole["n"].tolist() == [len(replayed)]
+    assert whole["n"].tolist() == [len(backtested)]
 
 
 # --- the choice ------------------------------------------------------------------------------------------------------
@@ -543,18 +539,18 @@ def _judged(scores: pd.DataFrame, promotions: pd.DataFrame, fleet: Fleet, codes:
     return Judgements.validate(table)
 
 
-def interventions(*rows: dict[str, Any]) -> pd.DataFrame:
+def overrides(*rows: dict[str, Any]) -> pd.DataFrame:
     """What people decided, from rows that say what matters."""
     table = pd.DataFrame(
         [
-            {"intervention": number, "kind": "hold", "product_id": "", "entity_id": "hill", "model": "", "begin": pd.NaT,
+            {"override": number, "kind": "hold", "product_id": "", "entity_id": "hill", "model": "", "begin": pd.NaT,
              "end": pd.NaT, "author": "Ada", "reason": "because", "effective_at": "2024-03-20"} | row
             for number, row in enumerate(rows, start=1)
         ],
-        columns=list(Interventions.to_schema().columns),
+        columns=list(Overrides.to_schema().columns),
     )  # fmt: skip
     times = {name: pd.to_datetime(table[name], utc=True) for name in ("effective_at", "begin", "end")}
-    return Interventions.validate(table.assign(**times, recorded_at=pd.Timestamp("2024-03-20", tz="UTC")))
+    return Overrides.validate(table.assign(**times, recorded_at=pd.Timestamp("2024-03-20", tz="UTC")))
 
 
 def _decide(
@@ -573,7 +569,7 @@ def _decide(
         make_model_input() if model_input is None else model_input,
         admitted(fleet, *names) if admissions is None else admissions,
         promotions,
-        interventions() if people is None else people,
+        overrides() if people is None else people,
         fleet,
         CLOCK,
     )
@@ -591,7 +587,7 @@ EARLIER = ("hours", "hill", "old", "1", "2024-03-01")
     ("scores", "before", "model", "champion_score", "reason"),
     [
         pytest.param(
-            {"old": 0.2, "new": 0.1}, [], "new", None, "first champion: the best of the replay", id="the first"
+            {"old": 0.2, "new": 0.1}, [], "new", None, "first champion: the best of the backtest", id="the first"
         ),
         pytest.param(
             {"old": 0.2, "new": 0.1},
@@ -622,7 +618,7 @@ EARLIER = ("hours", "hill", "old", "1", "2024-03-01")
             [EARLIER],
             "old",
             0.1,
-            "the champion's model is still the best of the replay: refitted",
+            "the champion's model is still the best of the backtest: refitted",
             id="still the best",
         ),
         pytest.param({"a_new": 0.1, "old": 0.1}, [EARLIER], "old", 0.1, "still the best", id="a tie"),
@@ -660,7 +656,7 @@ EARLIER = ("hours", "hill", "old", "1", "2024-03-01")
             "old",
             0.1,
             "'new' is better by 1.0%, but",
-            id="nor a later one: a replay knows no future",
+            id="nor a later one: a backtest knows no future",
         ),
         pytest.param(
             {"old": 0.1, "new": 0.099},
@@ -694,13 +690,13 @@ SCORES: dict[str, Any] = {"old": {"hill": 0.1, "both": 0.1}, "new": {"hill": 0.0
 
 
 def test_a_held_entity_keeps_its_model_and_the_others_go_on(fleet: Fleet) -> None:
-    choices, decisions = _decide(_scores(**SCORES), _promotions(*OLD), fleet, people=interventions({"kind": "hold"}))
+    choices, decisions = _decide(_scores(**SCORES), _promotions(*OLD), fleet, people=overrides({"kind": "hold"}))
     assert choices[["entity_id", "model"]].to_numpy().tolist() == [["both", "new"]]
     told = decisions.set_index(["entity_id", "challenger"])
     assert told.loc[("hill", "old"), ["code", "promoted"]].tolist() == ["held", False]
     assert told.loc[("hill", "old"), "reason"] == "somebody holds the entity's model (Ada: because)"
     assert told.loc[("both", "new"), ["code", "promoted"]].tolist() == ["better", True]
-    everybody = interventions({"kind": "hold"}, {"kind": "hold", "entity_id": "both"})
+    everybody = overrides({"kind": "hold"}, {"kind": "hold", "entity_id": "both"})
     with pytest.raises(AllHeldError, match="every entity that could be trained is held"):
         _decide(_scores(**SCORES), _promotions(*OLD), fleet, people=everybody)
 
@@ -743,9 +739,7 @@ def test_a_held_entity_keeps_its_model_and_the_others_go_on(fleet: Fleet) -> Non
 def test_people_decide(
     fleet: Fleet, people: list[dict[str, Any]], codes: dict[str, str], model: str, code: str | None
 ) -> None:
-    choices, decisions = _decide(
-        _scores(**SCORES), _promotions(*OLD), fleet, people=interventions(*people), codes=codes
-    )
+    choices, decisions = _decide(_scores(**SCORES), _promotions(*OLD), fleet, people=overrides(*people), codes=codes)
     assert choices.set_index("entity_id").loc["hill", "model"] == model
     told = decisions.set_index(["entity_id", "challenger"]).loc["hill"]
     assert told.loc["new", "code"] == (code or codes.get("new", "better"))
@@ -764,7 +758,7 @@ def test_people_say_what_may_be_learnt_from(fleet: Fleet, make_features: MakeTab
     observations = observe([{"valid_at": row["valid_at"]} for row in rows])
 
     def days(*said: dict[str, Any]) -> list[int]:
-        table = assemble_model_input(features, observations, admitted(fleet), interventions(*said), fleet, CLOCK)
+        table = assemble_model_input(features, observations, admitted(fleet), overrides(*said), fleet, CLOCK)
         return list(table["issued_at"].dt.day)
 
     since = {"kind": "learn_from", "begin": "2024-03-21"}
@@ -790,7 +784,7 @@ def test_each_entity_of_each_product_is_chosen_for_by_its_own_score(fleet: Fleet
 def test_an_entity_without_any_score_is_left_out_and_named(fleet: Fleet, caplog: pytest.LogCaptureFixture) -> None:
     choices = _choose(_scores(first={"hill": 0.1, "both": float("nan")}), _promotions(), fleet)
     assert choices["entity_id"].tolist() == ["hill"]
-    assert "hours/both: no candidate has a pinball_share in the replay" in caplog.text
+    assert "hours/both: no candidate has a pinball_share in the backtest" in caplog.text
 
 
 def test_without_any_score_one_line_says_so(fleet: Fleet) -> None:
@@ -867,16 +861,16 @@ def test_who_may_have_no_model_is_not_learnt_from(fleet: Fleet, make_features: M
     features = pd.concat([make_features([ISSUE]), make_features([ISSUE | {"entity_id": "both"}])])
     came = observe([{"valid_at": "2024-03-30 07:00"}, {"valid_at": "2024-03-30 07:00", "entity_id": "both"}])
     admissions = admitted(fleet, readiness=assessed({"hill": "physical", "shore": "none"}))
-    table = assemble_model_input(features, came, admissions, interventions(), fleet, CLOCK)
+    table = assemble_model_input(features, came, admissions, overrides(), fleet, CLOCK)
     assert table["entity_id"].tolist() == ["hill"]
 
 
-def test_a_candidate_that_is_not_admitted_is_not_replayed(fleet: Fleet, spy: Spy) -> None:
+def test_a_candidate_that_is_not_admitted_is_not_backtested(fleet: Fleet, spy: Spy) -> None:
     table = make_model_input((("hours", "hill"), ("quarters", "shore")))
     training = _training(**KINDS)
     admissions = admitted(fleet, readiness=assessed({"hill": "local", "shore": "physical"}), **KINDS)
-    replayed, _ = replay_candidates(table, admissions, fleet, CLOCK, training, INLINE)
-    pairs = set(replayed[["entity_id", "model"]].itertuples(index=False, name=None))
+    backtested, _ = backtest_candidates(table, admissions, fleet, CLOCK, training, INLINE)
+    pairs = set(backtested[["entity_id", "model"]].itertuples(index=False, name=None))
     assert pairs == {("hill", name) for name in KINDS} | {("shore", "seasons"), ("shore", "curve")}
 
 
@@ -888,11 +882,11 @@ def test_the_choice_says_what_the_entity_may_not_have_yet(fleet: Fleet) -> None:
     )
     choices = _choose(_scores(seasons=0.2, curve=0.1), _promotions(), fleet, admissions)
     assert choices["reason"].tolist() == [
-        "first champion: the best of the replay; 'trees' needs tier local, it has physical: 9 days; tier global needs 14"
+        "first champion: the best of the backtest; 'trees' needs tier local, it has physical: 9 days; tier global needs 14"
     ]
 
 
-def test_a_new_farm_gets_the_physical_model_before_it_can_be_replayed(fleet: Fleet) -> None:
+def test_a_new_farm_gets_the_physical_model_before_it_can_be_backtested(fleet: Fleet) -> None:
     young = make_model_input((("quarters", "shore"),), first="2024-03-25")
     table = pd.concat([make_model_input(), young], ignore_index=True)
     admissions = admitted(fleet, readiness=assessed({"hill": "local", "shore": "local"}), **KINDS)
@@ -901,7 +895,7 @@ def test_a_new_farm_gets_the_physical_model_before_it_can_be_replayed(fleet: Fle
     # Trees would be allowed, but nothing that learns much goes live untested.
     assert chosen["model"].to_dict() == {"hill": "trees", "shore": "curve"}
     assert np.isnan(chosen.loc["shore", "score"])
-    assert chosen.loc["shore", "reason"] == "its history is too short for the replay: the most that needs none"
+    assert chosen.loc["shore", "reason"] == "its history is too short for the backtest: the most that needs none"
     model = _fit(table, choices, fleet, _training(curve="persistence", trees="climatology"))
     assert set(model.members) == {("hours", "hill"), ("quarters", "shore")}
 
@@ -1085,7 +1079,7 @@ def test_who_was_not_trained_is_in_the_promotion_with_what_it_has(fleet: Fleet) 
         pytest.param(
             [("hours", "hill", "old", "5", "2024-05-01"), ("hours", "hill", "old", "4", "2024-04-01")],
             "5",
-            id="a replay of the past moves no alias",
+            id="a backtest of the past moves no alias",
         ),
     ],
 )
@@ -1153,7 +1147,7 @@ OF_FLEET = {
     ),
 }
 WITH_FLEET = Training(
-    seed=7, replay=Replay(days=20, refit_every_days=8, min_train_days=5), candidates=OF_FLEET, fleet_rows=40
+    seed=7, backtest=Backtest(days=20, refit_every_days=8, min_train_days=5), candidates=OF_FLEET, fleet_rows=40
 )
 BOTH = (("hours", "hill"), ("hours", "both"))
 
@@ -1162,9 +1156,9 @@ def _fleet_admissions(fleet: Fleet, readiness: pd.DataFrame = READY) -> pd.DataF
     return admit_candidates(readiness, _promotions(), fleet, CLOCK, WITH_FLEET)
 
 
-def _replay_fleet(table: pd.DataFrame, fleet: Fleet) -> pd.DataFrame:
-    forecasts, folds = replay_candidates(table, _fleet_admissions(fleet), fleet, CLOCK, WITH_FLEET, INLINE)
-    ReplayFolds.validate(folds)
+def _backtest_fleet(table: pd.DataFrame, fleet: Fleet) -> pd.DataFrame:
+    forecasts, folds = backtest_candidates(table, _fleet_admissions(fleet), fleet, CLOCK, WITH_FLEET, INLINE)
+    BacktestFolds.validate(folds)
     assert leaks(folds, forecasts) == {}
     return forecasts
 
@@ -1177,7 +1171,7 @@ def test_no_farms_later_outcomes_move_a_forecast(fleet: Fleet, farm: str, seed: 
     later = (table["target_available_at"] > FOLD) & (table["entity_id"] == farm)
     noise = pd.Series(np.random.default_rng(seed).uniform(size=len(table)), index=table.index)
     changed = table.assign(power_share=table["power_share"].mask(later, noise))
-    before, after = (_replay_fleet(data, fleet) for data in (table, changed))
+    before, after = (_backtest_fleet(data, fleet) for data in (table, changed))
     until = FOLD + pd.Timedelta(days=8)
     assert set(before["model"]) == {"all", "mix"}
     pd.testing.assert_frame_equal(before[before["issued_at"] < until], after[after["issued_at"] < until])
@@ -1204,8 +1198,8 @@ def test_a_model_of_the_fleet_is_one_object_for_all(fleet: Fleet) -> None:
     one, two = mixes.values()
     assert isinstance(one, HandOver)
     assert one is not two
-    assert one.lent.keys() == two.lent.keys() <= {"fleet"}
-    assert all(one.lent[name] is two.lent[name] for name in one.lent)
+    assert one.shared_models.keys() == two.shared_models.keys() <= {"fleet"}
+    assert all(one.shared_models[name] is two.shared_models[name] for name in one.shared_models)
 
 
 def _fitted_of(table: pd.DataFrame, wanted: dict[tuple[str, str], str], fleet: Fleet):  # type: ignore[no-untyped-def]
@@ -1220,10 +1214,10 @@ def test_a_farm_without_history_is_fitted_and_forecast(fleet: Fleet, model: str)
     assert np.isfinite(fitted.predict(asked)).all()
 
 
-def test_a_young_farm_is_replayed_by_what_the_fleet_knows(fleet: Fleet) -> None:
+def test_a_young_farm_is_backtested_by_what_the_fleet_knows(fleet: Fleet) -> None:
     young = make_model_input((("hours", "both"),), first="2024-03-28")
-    replayed = _replay_fleet(pd.concat([make_model_input(), young], ignore_index=True), fleet)
-    assert set(replayed.loc[replayed["entity_id"] == "both", "model"]) == {"all", "mix"}
+    backtested = _backtest_fleet(pd.concat([make_model_input(), young], ignore_index=True), fleet)
+    assert set(backtested.loc[backtested["entity_id"] == "both", "model"]) == {"all", "mix"}
 
 
 def test_a_new_farm_may_have_what_needs_no_history_if_its_weather_is_known(fleet: Fleet) -> None:
@@ -1267,7 +1261,7 @@ def test_a_new_farm_is_given_the_last_that_needs_no_history(fleet: Fleet) -> Non
     scores = _scores(all=0.2, mix=0.1)
     chosen = _choose(scores, _promotions(), fleet, admissions, table)
     assert chosen.set_index("entity_id")["model"].to_dict() == {"hill": "mix", "both": "mix", "shore": "mix"}
-    # And as long as it cannot be replayed it is fitted anew each time.
+    # And as long as it cannot be backtested it is fitted anew each time.
     before = _promotions(("quarters", "shore", "all", "1", "2024-03-01"))
     again = _choose(scores, before, fleet, admissions, table)
     assert again.set_index("entity_id")["model"].to_dict()["shore"] == "all"

@@ -24,7 +24,7 @@ JUDGED_FROM = pd.Timestamp("2024-03-21 06:10", tz="UTC")  # ten days before the 
 TRAINED = Trained.model_validate(
     {
         "seed": 7,
-        "replay": {"days": 10, "refit_every_days": 5, "min_train_days": 5},
+        "backtest": {"days": 10, "refit_every_days": 5, "min_train_days": 5},
         "candidates": {
             "curve": {"type": "power_curve", "params": {"min_rows": 3}},
             "all": {"type": "climatology", "scope": "fleet"},
@@ -117,9 +117,9 @@ def test_what_is_judged_is_not_touched(table: pd.DataFrame, fleet: Fleet, tmp_pa
 
 
 def test_months_that_are_judged_are_refused(table: pd.DataFrame, fleet: Fleet, tmp_path: Path) -> None:
-    with pytest.raises(NothingToTuneError, match=r"2024-03 reach into what training.replay judges, from 2024-03-21"):
+    with pytest.raises(NothingToTuneError, match=r"2024-03 reach into what training.backtest judges, from 2024-03-21"):
         search(table, fleet, tmp_path, tuning(months=["2024-02", "2024-03"]))
-    by_months = Trained.model_validate(TRAINED.model_dump() | {"replay": {"days": 10, "months": "2013-02 2013-01"}})
+    by_months = Trained.model_validate(TRAINED.model_dump() | {"backtest": {"days": 10, "months": "2013-02 2013-01"}})
     assert by_months.judged_from(JUDGED_FROM) == pd.Timestamp("2013-01-01", tz="UTC")
     assert tuning(months=["2012-12"]).stretches(pd.Timestamp("2013-01-01", tz="UTC"))
 

@@ -88,7 +88,7 @@ class HandOver(Forecaster):
     """
 
     parameters_type: ClassVar[type[Parameters]] = HandOverParameters
-    least_tier: ClassVar[Tier] = "none"
+    min_tier: ClassVar[Tier] = "none"
     parameters: HandOverParameters
     _members: dict[str, Forecaster]
     _weights: dict[str, float]
@@ -98,7 +98,7 @@ class HandOver(Forecaster):
         """See `Forecaster`."""
         super().__init__(levels, seed, parameters)
         self._part = FleetPart()
-        self._lent: dict[str, Forecaster] = {}
+        self._shared: dict[str, Forecaster] = {}
 
     @classmethod
     def type_name(cls) -> str:
@@ -117,25 +117,25 @@ class HandOver(Forecaster):
 
     @property
     def members(self) -> Mapping[str, Forecaster]:
-        """Those that are its own: all but the lent, and without such as count nothing."""
+        """Those that are its own: all but those of the fleet, without those of weight 0."""
         return self._members
 
     @property
-    def borrows(self) -> list[str]:
+    def needs_shared(self) -> list[str]:
         """See `Forecaster`."""
         return [name for name in self._weights if name not in self._members] if self._fitted else []
 
     @property
-    def lent(self) -> Mapping[str, Forecaster]:
+    def shared_models(self) -> Mapping[str, Forecaster]:
         """See `Forecaster`."""
-        return self._lent
+        return self._shared
 
-    def lend(self, name: str, model: Forecaster) -> None:
+    def attach_shared_model(self, name: str, model: Forecaster) -> None:
         """See `Forecaster`."""
-        self._lent[name] = model
+        self._shared[name] = model
 
     def told(self, part: FleetPart) -> HandOver:
-        """Before it learns: what was learnt over all farms; its models are lent afterwards."""
+        """Before it learns: what was learnt over all farms; its models are attached afterwards."""
         self._part = part
         return self
 
@@ -149,7 +149,7 @@ class HandOver(Forecaster):
         """See `Forecaster`: what any member needs."""
         if not self._fitted:
             return []
-        members = [*self._members.values(), *self._lent.values()]
+        members = [*self._members.values(), *self._shared.values()]
         return list(dict.fromkeys(column for member in members for column in member.needed_columns))
 
     def _fit(self, features: pd.DataFrame, share: Array) -> None:
@@ -167,7 +167,7 @@ class HandOver(Forecaster):
         # What counts nothing need not be kept; but something must be there.
         self._weights = {name: weight for name, weight in self._weights.items() if weight > 0}
         self._members = {name: member for name, member in self._members.items() if name in self._weights}
-        self._lent = {}
+        self._shared = {}
 
     def _weights_of(self, there: list[str]) -> dict[str, float]:
         names = list(self.parameters.members)
@@ -183,8 +183,8 @@ class HandOver(Forecaster):
         return {name: weight / total for name, weight in weights.items()}
 
     def _predict(self, features: pd.DataFrame) -> Array:
-        if missing := [name for name in self.borrows if name not in self._lent]:
-            raise RuntimeError(f"{self}: the fleet's model {', '.join(missing)} was not lent to it")
+        if missing := [name for name in self.needs_shared if name not in self._shared]:
+            raise RuntimeError(f"{self}: the fleet's model {', '.join(missing)} is not attached")
         known = features.drop(columns="valid_at", errors="ignore")
         members = self._counted
         return np.asarray(sum(weight * members[name].predict(known) for name, weight in self._weights.items()))
@@ -196,8 +196,8 @@ class HandOver(Forecaster):
 
     @property
     def _counted(self) -> dict[str, Forecaster]:
-        """Its members that count, own and lent, in the order of their weights."""
-        return {name: self._members.get(name) or self._lent[name] for name in self._weights}
+        """Its members that count, own and shared, in the order of their weights."""
+        return {name: self._members.get(name) or self._shared[name] for name in self._weights}
 
     def _save(self, folder: Path) -> None:
         numbers = {name: number for number, name in enumerate(self._members)}
@@ -225,11 +225,11 @@ def weights_at(days: float, lengths: Sequence[float], weights: Array) -> Array:
     return np.array([np.interp(np.log1p(days), at, column) for column in weights.T])
 
 
-def _unjudged(share: float, own: list[bool], names: list[str], there: list[str], lent: list[str]) -> Array:
+def _unjudged(share: float, own: list[bool], names: list[str], there: list[str], shared: list[str]) -> Array:
     """Own counts its share of full history; the rest is the fleet's, and without a fleet that of those who need no history."""
     own_there = [name for name, mine in zip(names, own, strict=True) if mine and name in there]
     others = [name for name in there if name not in own_there]
-    begins = [name for name in others if name in lent] or others
+    begins = [name for name in others if name in shared] or others
     mine = min(share, 1.0) if begins else 1.0
     row = dict.fromkeys(names, 0.0)
     row |= {name: mine / len(own_there) for name in own_there}
@@ -258,7 +258,7 @@ def learn_from_fleet(
         levels: quantile levels.
         seed: of all random numbers.
         parameters: of the hand-over; none: only models of the fleet are wanted.
-        alone: whether there is one farm and no other that could be lent anything.
+        alone: whether there is one farm and no other that could share a model.
     """
     of_fleet = {member: config for member, config in member_configs.items() if _of_fleet(config)}
     # Of a single farm the fleet's model would be its own once more; but who asks for it alone is given it.
@@ -322,7 +322,7 @@ def _judge(
         others = known_at(elsewhere, start)
         if others.empty and not elsewhere.empty:
             continue
-        lent = {
+        shared = {
             name: _fitted_to(name, config, others, levels, seed)
             for name, config in configs.items()
             if _of_fleet(config) and not others.empty
@@ -339,7 +339,7 @@ def _judge(
             constant = {
                 name: member.predict(asked)
                 for name, config in configs.items()
-                if (member := _without_own(name, config, lent, farms, asked, levels, seed)) is not None
+                if (member := _without_own(name, config, shared, farms, asked, levels, seed)) is not None
             }
             for length in [*lengths, full]:
                 own = past[past["issued_at"] >= start - pd.Timedelta(days=length)]
@@ -370,7 +370,7 @@ def _full_together(found: _Judged, parameters: HandOverParameters) -> _Judged:
 def _without_own(
     name: str,
     config: Mapping[str, Any],
-    lent: Mapping[str, Forecaster],
+    shared: Mapping[str, Forecaster],
     farms: Sequence[Farm],
     asked: pd.DataFrame,
     levels: Sequence[float],
@@ -378,7 +378,7 @@ def _without_own(
 ) -> Forecaster | None:
     """A member that forecasts a farm the same whatever its history is; none: it learns from it, or is not there."""
     if _of_fleet(config):
-        return lent.get(name)
+        return shared.get(name)
     if _needs_history(config):
         return None
     carded = ModelConfig.model_validate(config).of_farms(farms).model_dump(mode="json", exclude_defaults=True)

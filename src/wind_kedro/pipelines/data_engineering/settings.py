@@ -76,7 +76,7 @@ class Spike(_Settings):
         return self
 
 
-class Labels(_Settings):
+class OperatingStates(_Settings):
     """What a point off the power curve is, as far as its own turbine tells."""
 
     idle_share: Share = Field(description="a turbine makes nothing up to this share of rated power")
@@ -211,7 +211,7 @@ class DataEngineering(_Settings):
     wind_profile: WindProfile
     stuck: Stuck
     spike: Spike
-    labels: Labels
+    operating_states: OperatingStates
     clock_search: ClockSearch
     units: Units
     retiming: Retiming

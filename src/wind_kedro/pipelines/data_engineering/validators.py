@@ -84,7 +84,7 @@ class TimedSignals(HasColumns):
 
 
 class CountedContract:
-    """A contract of `wind_kedro.contracts.tables`, its rules counted over an Ibis table in one query.
+    """A contract of `wind_kedro.contracts`, its rules counted over an Ibis table in one query.
 
     The rules are those of the Pandera model (columns, missing values, ranges, allowed values): said once, checked at
     any scale.

@@ -1,4 +1,4 @@
-r"""As-of features, the same for training, replay and live.
+r"""As-of features, the same for training, backtest and live.
 
 observations ──┐
                ├── build_features ── features

@@ -24,15 +24,15 @@ _COLUMNS = [
     *KEYS,
     "model",
     "model_version",
-    "driver",
+    "feature_group",
     "contribution_kw",
     "feature",
     "feature_value",
 ]
 
 
-class DriverGroups(BaseModel):
-    """Which features are told together (`parameters_drivers.yml`)."""
+class FeatureGroups(BaseModel):
+    """Which features are told together (`parameters_attributions.yml`)."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -61,12 +61,12 @@ def explain_forecasts(
     model_versions: RegisteredModels,
     fleet: Fleet,
     clock: Clock,
-    drivers: DriverGroups,
+    attributions: FeatureGroups,
 ) -> pd.DataFrame:
-    """One row per product, entity, issue time, interval and driver: by how much it moved the median, kW.
+    """One row per product, entity, issue time, interval and attribution: by how much it moved the median, kW.
 
-    Of the issues of this run, by the model that issued each; not where a fallback stood in. ``base`` is what the model says
-    without any input, ``corrections`` what was done to its answer; with them the drivers of an interval add up to its median.
+    Of the issues of this run, by the model that issued each; not where a fallback stood in. ``base`` is the output without
+    any input, ``corrections`` what postprocessing changed; with them the attributions of an interval add up to its median.
     A model of a family that cannot say what moved it has no rows. Of a blend the members that can say do; ``feature`` of
     ``base`` names them where they are not all, and ``corrections`` holds what the others make of it.
     """
@@ -87,21 +87,21 @@ def explain_forecasts(
                 logger.warning("%s/%s: its forecast cannot be explained: %s", product.id, entity_id, error)
                 continue
             if found is not None:
-                parts.append(_told(rows.reset_index(drop=True), inputs, found, drivers))
+                parts.append(_told(rows.reset_index(drop=True), inputs, found, attributions))
     if not parts:
         return pd.DataFrame({name: pd.Series(dtype=_type(name)) for name in _COLUMNS})
     return pd.concat(parts, ignore_index=True)
 
 
-def _told(rows: pd.DataFrame, inputs: pd.DataFrame, found: Contributions, drivers: DriverGroups) -> pd.DataFrame:
+def _told(rows: pd.DataFrame, inputs: pd.DataFrame, found: Contributions, attributions: FeatureGroups) -> pd.DataFrame:
     capacity = rows["capacity_kw"].to_numpy(float)
     keys = rows[[*KEYS, "model", "model_version"]]
     moved = found.columns.to_numpy(float)
     said_by = ", ".join(f"{name} ({weight:.0%} of the blend)" for name, weight in found.said_by.items())
-    base = keys.assign(driver=BASE, contribution_kw=found.base * capacity, feature=said_by, feature_value=np.nan)
+    base = keys.assign(feature_group=BASE, contribution_kw=found.base * capacity, feature=said_by, feature_value=np.nan)
     parts = [base]
-    groups = np.array([drivers.group_of(str(column)) for column in found.columns])
-    for name in [*drivers.groups, OTHER]:
+    groups = np.array([attributions.group_of(str(column)) for column in found.columns])
+    for name in [*attributions.groups, OTHER]:
         places = np.flatnonzero(groups == name)
         if not len(places):
             continue
@@ -110,7 +110,7 @@ def _told(rows: pd.DataFrame, inputs: pd.DataFrame, found: Contributions, driver
         values = inputs[found.columns.columns].to_numpy(float, na_value=np.nan)[np.arange(len(rows)), leading]
         parts.append(
             keys.assign(
-                driver=name,
+                feature_group=name,
                 contribution_kw=moved[:, places].sum(axis=1) * capacity,
                 feature=columns,
                 feature_value=values,
@@ -118,7 +118,9 @@ def _told(rows: pd.DataFrame, inputs: pd.DataFrame, found: Contributions, driver
         )
     said = sum(part["contribution_kw"].to_numpy(float) for part in parts)
     issued = rows[quantile_column(0.5)].to_numpy(float)
-    parts.append(keys.assign(driver=CORRECTIONS, contribution_kw=issued - said, feature="", feature_value=np.nan))
+    parts.append(
+        keys.assign(feature_group=CORRECTIONS, contribution_kw=issued - said, feature="", feature_value=np.nan)
+    )
     return pd.concat(parts, ignore_index=True).sort_values(KEYS, kind="stable")[_COLUMNS]
 
 

@@ -103,7 +103,7 @@ def issue_forecasts(
 
 def calibrate_forecasts(
     model_forecasts: pd.DataFrame,
-    replay_model_forecasts: pd.DataFrame,
+    backtest_model_forecasts: pd.DataFrame,
     observations: pd.DataFrame,
     fleet: Fleet,
     clock: Clock,
@@ -112,14 +112,14 @@ def calibrate_forecasts(
     """One row per product, entity, issue time and interval: quantiles in kW as issued, portfolios included.
 
     Of the issues of this run. Each is corrected by the errors of issues before it whose outcome was known: those of the
-    history, and, where a model is new or there is no history yet, those of its replay.
+    history, and, where a model is new or there is no history yet, those of its backtest.
     """
     parts = []
     for product in fleet.products:
         of_product = model_forecasts[model_forecasts["product_id"] == product.id]
-        replayed = replay_model_forecasts[replay_model_forecasts["product_id"] == product.id]
+        backtested = backtest_model_forecasts[backtest_model_forecasts["product_id"] == product.id]
         now = of_product[of_product["issued_at"].isin(pd.DatetimeIndex(clock.issues(product)))]
-        history = pd.concat([of_product, replayed]).drop_duplicates([*KEYS, "model"])
+        history = pd.concat([of_product, backtested]).drop_duplicates([*KEYS, "model"])
         # Which model forecasts whom changes with promotions: a portfolio looks back on those that forecast its farms now.
         pairs = now[["issued_at", "entity_id", "model"]].drop_duplicates()
         who = pairs.sort_values("entity_id").groupby("issued_at")[["entity_id", "model"]].agg(tuple)

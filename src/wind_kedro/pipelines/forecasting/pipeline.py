@@ -1,9 +1,9 @@
 r"""Forecasting: at every issue time, the champion that was promoted by then speaks, and says what moved it.
 
 features ───────┬──────────────────────────────────────────────────────────────────────┐
-model_versions ─┼─ issue_forecasts ─ model_forecasts ─ calibrate_forecasts ─ forecasts ─ explain_forecasts ─ drivers
+model_versions ─┼─ issue_forecasts ─ model_forecasts ─ calibrate_forecasts ─ forecasts ─ explain_forecasts ─ attributions
 promotions ─────┘                                            │
-observations, replay_model_forecasts ────────────────────────┘
+observations, backtest_model_forecasts ────────────────────────┘
 observations ── issue_forecasts ─ model_failures, the stored models that could not be used
 model_forecasts, model_versions, promotions ── issue_shadows ─ shadow_forecasts, which nobody sends
 """
@@ -30,7 +30,7 @@ def create_pipeline() -> Pipeline:
                 calibrate_forecasts,
                 inputs=[
                     "model_forecasts",
-                    "replay_model_forecasts",
+                    "backtest_model_forecasts",
                     "observations",
                     "params:fleet",
                     "params:clock",
@@ -47,8 +47,15 @@ def create_pipeline() -> Pipeline:
             ),
             Node(
                 explain_forecasts,
-                inputs=["forecasts", "features", "model_versions", "params:fleet", "params:clock", "params:drivers"],
-                outputs="drivers",
+                inputs=[
+                    "forecasts",
+                    "features",
+                    "model_versions",
+                    "params:fleet",
+                    "params:clock",
+                    "params:attributions",
+                ],
+                outputs="attributions",
                 name="explain_forecasts",
             ),
             Node(

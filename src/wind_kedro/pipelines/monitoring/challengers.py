@@ -14,7 +14,7 @@ _REFUSED = frozenset({"strong_wind", "changing_wind", "worst_issues", "bias", "c
 #: It was not good enough. Nothing to do, but on the record.
 _BEATEN = frozenset({"margin", "not_significant", "too_little_data"})
 _LOOK = {
-    "leak": "mend the candidate: its replay reads what was not known then; until then its scores say nothing",
+    "leak": "mend the candidate: its backtest reads what was not known then; until then its scores say nothing",
     "surprising": "look for a leak; if there is none, kedro wind approve lets it through at the next training",
 }
 _ELSE = "look at its hours of that kind (kedro wind decisions); mend it, or kedro wind approve if it may be so"

@@ -83,7 +83,7 @@ class Issue:
 
 
 def newest_issues(
-    forecasts: pd.DataFrame, replay_scores: pd.DataFrame, freshness: pd.DataFrame, fleet: Fleet, clock: Clock
+    forecasts: pd.DataFrame, backtest_scores: pd.DataFrame, freshness: pd.DataFrame, fleet: Fleet, clock: Clock
 ) -> dict[str, Issue]:
     """The newest issue of each product, by its id.
 
@@ -91,7 +91,7 @@ def newest_issues(
 
     Args:
         forecasts: contract `Forecasts`.
-        replay_scores: contract `Scores`, of the backtest: what each model loses by lead time.
+        backtest_scores: contract `Scores`, of the backtest: what each model loses by lead time.
         freshness: contract `Freshness`.
         fleet: the cards.
         clock: as of when.
@@ -104,7 +104,7 @@ def newest_issues(
         rows = issued[(issued["product_id"] == product.id) & issued["entity_id"].isin(fleet.modelled(product))]
         newest = rows["issued_at"].max() if len(rows) else None
         rows = rows[rows["issued_at"] == newest].reset_index(drop=True)
-        curves = _loss_curves(replay_scores, product)
+        curves = _loss_curves(backtest_scores, product)
         parts = [
             _of_entity(own, weather[_feeding(weather, fleet, product, str(entity_id))], curves)
             for entity_id, own in rows.groupby("entity_id")

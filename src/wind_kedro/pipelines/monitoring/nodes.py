@@ -1,4 +1,4 @@
-"""Monitoring: issued forecasts are scored as the replay was, compared with what it promised, and people are told once."""
+"""Monitoring: issued forecasts are scored as the backtest was, compared with what it promised, and people are told once."""
 
 from __future__ import annotations
 
@@ -46,32 +46,32 @@ def score_issued(
 
 def judge_live(
     forecasts: pd.DataFrame,
-    replay_forecasts: pd.DataFrame,
+    backtest_forecasts: pd.DataFrame,
     observations: pd.DataFrame,
     features: pd.DataFrame,
     fleet: Fleet,
     clock: Clock,
     monitoring: Monitoring,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """What was issued beside what its replay promised in the same weather: the whole, and the worst hours.
+    """What was issued beside what its backtest promised in the same weather: the whole, and the worst hours.
 
     Returns:
-        One row per product, entity and model that issued: its loss, what its replay promised in that weather, and the verdict
-        (`regimes`). One row per product, entity and interval that was forecast worse than its replay nearly ever did, with its
+        One row per product, entity and model that issued: its loss, what its backtest promised in that weather, and the verdict
+        (`regimes`). One row per product, entity and interval that was forecast worse than its backtest nearly ever did, with its
         weather and verdict (`outliers`).
     """
     judged: list[dict[str, Any]] = []
     outliers = []
     for product in fleet.products:
         live = losses(forecasts, observations, features, product, clock)
-        replay = losses(replay_forecasts, observations, features, product, clock)
+        backtest = losses(backtest_forecasts, observations, features, product, clock)
         later = later_wind(features[features["product_id"] == product.id], clock)
-        past = dict(iter(replay.groupby(["entity_id", "model"])))
+        past = dict(iter(backtest.groupby(["entity_id", "model"])))
         for (entity_id, model), own in live.groupby(["entity_id", "model"]):
             known = past.get((entity_id, model))
             about = {"product_id": product.id, "entity_id": entity_id, "model": model}
             judged.append({**about, **judge(own, known, product, monitoring)})
-            if known is not None and len(known) >= monitoring.least_intervals and known["wind_speed_ms"].notna().any():
+            if known is not None and len(known) >= monitoring.min_intervals and known["wind_speed_ms"].notna().any():
                 hours = own.merge(later, on=["entity_id", "valid_at"], how="left")
                 outliers.append(examine(hours, known, monitoring.outliers))
     table = pd.DataFrame(judged, columns=_JUDGEMENT)
@@ -81,7 +81,7 @@ def judge_live(
 
 #: Columns of `contracts.LiveJudgements`.
 _JUDGEMENT = [
-    "product_id", "entity_id", "model", "issues", "intervals", "loss", "replay_loss", "expected_loss", "excess_share",
+    "product_id", "entity_id", "model", "issues", "intervals", "loss", "backtest_loss", "expected_loss", "excess_share",
     "p_value", "verdict",
 ]  # fmt: skip
 
@@ -93,7 +93,7 @@ def raise_incidents(
     decisions: pd.DataFrame,
     freshness: pd.DataFrame,
     forecasts: pd.DataFrame,
-    replay_scores: pd.DataFrame,
+    backtest_scores: pd.DataFrame,
     observations: pd.DataFrame,
     feeds: dict[str, Feed],
     fleet: Fleet,
@@ -118,14 +118,14 @@ def raise_incidents(
         }
         for row in data_quality[data_quality["severity"] != "info"].to_dict("records")
     ]
-    issues = newest_issues(forecasts, replay_scores, freshness, fleet, clock)
+    issues = newest_issues(forecasts, backtest_scores, freshness, fleet, clock)
     rows += missing_data.silent_weather(freshness, issues, fleet, monitoring)
     rows += missing_data.silent_signals(freshness, issues, fleet, monitoring)
     rows += missing_data.silent_feeds(freshness, feeds, fleet)
     rows += missing_data.unissued(issues, forecasts, fleet, clock, monitoring)
     rows += missing_data.unseen(readiness, decisions, forecasts, observations, fleet, clock, monitoring)
     rows += _unready(assessed_by(readiness, clock.as_of))
-    rows += _behind_its_replay(live_judgements, fleet)
+    rows += _behind_its_backtest(live_judgements, fleet)
     rows += failed_challengers(decisions, pd.Timestamp(clock.as_of), monitoring.decision_days)
     if not rows:
         # A row of its own, so that a rerun that finds nothing replaces what an earlier one found.
@@ -281,8 +281,8 @@ def _unready(readiness: pd.DataFrame) -> list[dict[str, Any]]:
     return rows
 
 
-def _behind_its_replay(judgements: pd.DataFrame, fleet: Fleet) -> list[dict[str, Any]]:
-    """Models that lost more than their replay in the same weather; and, for the record, those whose weather was to blame."""
+def _behind_its_backtest(judgements: pd.DataFrame, fleet: Fleet) -> list[dict[str, Any]]:
+    """Models that lost more than their backtest in the same weather; and, for the record, those whose weather was to blame."""
     rows = []
     for row in judgements.to_dict("records"):
         if row["verdict"] not in {"behind", "weather"}:
@@ -293,16 +293,16 @@ def _behind_its_replay(judgements: pd.DataFrame, fleet: Fleet) -> list[dict[str,
             "product_id": row["product_id"],
             "subject": row["model"],
             "amount": row["excess_share"],
-            "evidence": f"loss {row['loss']:.4f} ({score}), its replay {row['replay_loss']:.4f}, in the same weather "
+            "evidence": f"loss {row['loss']:.4f} ({score}), its backtest {row['backtest_loss']:.4f}, in the same weather "
             f"{row['expected_loss']:.4f}; p = {row['p_value']:.2g}; {row['issues']} issues, {row['intervals']} intervals",
         }
         if row["verdict"] == "behind":
             rows.append(
                 about
                 | {
-                    "kind": "behind_its_replay",
+                    "kind": "behind_its_backtest",
                     "severity": "warning",
-                    "message": f"'{row['model']}' is {row['excess_share']:.0%} worse than its replay was in the same weather",
+                    "message": f"'{row['model']}' is {row['excess_share']:.0%} worse than its backtest was in the same weather",
                     "action": "look at its worst hours (table outliers, kedro wind explain), then train again or roll back",
                 }
             )
@@ -312,9 +312,9 @@ def _behind_its_replay(judgements: pd.DataFrame, fleet: Fleet) -> list[dict[str,
                 | {
                     "kind": "hard_weather",
                     "severity": "info",
-                    "message": f"'{row['model']}' scores {row['loss'] / row['replay_loss'] - 1:.0%} worse than its replay: "
+                    "message": f"'{row['model']}' scores {row['loss'] / row['backtest_loss'] - 1:.0%} worse than its backtest: "
                     f"the weather was harder",
-                    "action": "nothing: its replay lost as much in such weather",
+                    "action": "nothing: its backtest lost as much in such weather",
                 }
             )
     return rows

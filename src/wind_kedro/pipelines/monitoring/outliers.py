@@ -31,23 +31,23 @@ def worst(table: pd.DataFrame, rules: Outliers) -> pd.DataFrame:
     return kept.sort_values(["product_id", "entity_id", "valid_at"], ignore_index=True)[COLUMNS]
 
 
-def examine(live: pd.DataFrame, replay: pd.DataFrame, rules: Outliers, *, every: bool = False) -> pd.DataFrame:
-    """The rows that lost more than the replay nearly ever did (or ``every`` row), with ranks, verdict and evidence.
+def examine(live: pd.DataFrame, backtest: pd.DataFrame, rules: Outliers, *, every: bool = False) -> pd.DataFrame:
+    """The rows that lost more than the backtest nearly ever did (or ``every`` row), with ranks, verdict and evidence.
 
-    Ranks are shares of the replay's intervals that had less. Verdicts, the first that fits: ``data`` (too few turbines reported,
-    or no weather was there), ``availability`` (turbines stopped, curtailed, or below what their own wind gives), ``storm`` (rare
-    wind, ramp or disagreement of the weather models), ``weather`` (a later run or the wind measured explains the error),
+    Ranks are shares of the backtest's intervals that had less. Verdicts, the first that fits: ``data`` (too few turbines
+    reported, or no weather was there), ``availability`` (turbines stopped, curtailed, or below what their own wind gives),
+    ``storm`` (rare wind, ramp or disagreement of the weather models), ``weather`` (a later run or the wind measured explains the error),
     ``model``.
     """
-    least = np.quantile(replay["loss"], 1 - rules.rare_share)
+    least = np.quantile(backtest["loss"], 1 - rules.rare_share)
     rows = live if every else live[live["loss"] > least]
     rows = rows.assign(
-        expected_loss=Regimes.of(replay[replay["wind_speed_ms"].notna()]).loss_in(rows),
-        wind_rank=_rank(rows["wind_speed_ms"], replay["wind_speed_ms"]),
-        ramp_rank=_rank(rows["ramp_ms"], replay["ramp_ms"]),
-        spread_rank=_rank(rows["spread_ms"], replay["spread_ms"]),
+        expected_loss=Regimes.of(backtest[backtest["wind_speed_ms"].notna()]).loss_in(rows),
+        wind_rank=_rank(rows["wind_speed_ms"], backtest["wind_speed_ms"]),
+        ramp_rank=_rank(rows["ramp_ms"], backtest["ramp_ms"]),
+        spread_rank=_rank(rows["spread_ms"], backtest["spread_ms"]),
     )
-    curves = Curves(Curve.of(replay, "wind_speed_ms"), Curve.of(replay, "measured_wind_speed_ms"))
+    curves = Curves(Curve.of(backtest, "wind_speed_ms"), Curve.of(backtest, "measured_wind_speed_ms"))
     told = [_verdict(row, curves, rules) for row in rows.to_dict("records")]
     return rows.assign(verdict=[name for name, _ in told], evidence=[words for _, words in told])
 
@@ -117,7 +117,7 @@ def _verdict(row: Mapping[Any, Any], curves: Curves, rules: Outliers) -> tuple[s
 def _of_data(row: Mapping[Any, Any], _: Curves, rules: Outliers) -> str:
     if np.isnan(row["wind_speed_ms"]):
         return "no weather was there at the issue"
-    if row["coverage_share"] < rules.least_coverage_share:
+    if row["coverage_share"] < rules.min_coverage_share:
         return f"only {row['coverage_share']:.0%} of the turbine intervals were reported"
     return ""
 
@@ -139,11 +139,11 @@ def _of_availability(row: Mapping[Any, Any], curves: Curves, rules: Outliers) ->
 def _of_storm(row: Mapping[Any, Any], _: Curves, rules: Outliers) -> str:
     rare = 1 - rules.rare_share
     if row["wind_rank"] >= rare and row["wind_speed_ms"] >= rules.storm_wind_ms:
-        return f"wind of {row['wind_speed_ms']:.1f} m/s: more than in {row['wind_rank']:.1%} of the replay"
+        return f"wind of {row['wind_speed_ms']:.1f} m/s: more than in {row['wind_rank']:.1%} of the backtest"
     if row["ramp_rank"] >= rare:
-        return f"wind changing by {row['ramp_ms']:.1f} m/s: more than in {row['ramp_rank']:.1%} of the replay"
+        return f"wind changing by {row['ramp_ms']:.1f} m/s: more than in {row['ramp_rank']:.1%} of the backtest"
     if row["spread_rank"] >= rare:
-        return f"weather models {row['spread_ms']:.1f} m/s apart: more than in {row['spread_rank']:.1%} of the replay"
+        return f"weather models {row['spread_ms']:.1f} m/s apart: more than in {row['spread_rank']:.1%} of the backtest"
     return ""
 
 

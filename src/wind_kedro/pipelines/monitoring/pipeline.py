@@ -1,10 +1,10 @@
 r"""Monitoring: did what was issued come true, and does anybody need to act?
 
 forecasts, observations, ──┬─ score_issued ── live_scores
-replay_forecasts, features └─ judge_live ─┬─ outliers
+backtest_forecasts, features └─ judge_live ─┬─ outliers
                                           └── live_judgements ─┐
 weather, signals, landings_before, feeds ── check_freshness ── freshness ─┤
-data_quality, readiness, decisions, replay_scores ────────────────────────┴─ raise_incidents ─ incidents_found ─┐
+data_quality, readiness, decisions, backtest_scores ────────────────────────┴─ raise_incidents ─ incidents_found ─┐
 alarm_channels, incidents_before, alarms_before ────────────────────────────────────────────────────────────────┴─ send_alarms
                                                                               incidents, alarms ──────────┘
 """
@@ -29,7 +29,7 @@ def create_pipeline() -> Pipeline:
                 judge_live,
                 inputs=[
                     "forecasts",
-                    "replay_forecasts",
+                    "backtest_forecasts",
                     "observations",
                     "features",
                     "params:fleet",
@@ -63,7 +63,7 @@ def create_pipeline() -> Pipeline:
                     "decisions",
                     "freshness",
                     "forecasts",
-                    "replay_scores",
+                    "backtest_scores",
                     "observations",
                     "feeds",
                     "params:fleet",

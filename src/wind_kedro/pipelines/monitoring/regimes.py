@@ -1,6 +1,6 @@
-"""Bad weather told from a bad model: what was issued is compared with what its replay did in the same weather.
+"""Bad weather told from a bad model: what was issued is compared with what its backtest did in the same weather.
 
-A month of storms scores worse than a calm one, whatever the model. So the replay says what the loss of an interval is in each
+A month of storms scores worse than a calm one, whatever the model. So the backtest says what the loss of an interval is in each
 regime of forecast wind and ramp; what was issued is held against the loss expected in the weather that it met, and only
 the excess over that is the model's.
 """
@@ -27,9 +27,9 @@ Array = NDArray[np.float64]
 
 #: The weather that an interval was forecast in.
 WEATHER = ["wind_speed_ms", "ramp_ms", "spread_ms"]
-#: Wind is cut into so many classes of the replay's intervals, each with as many.
+#: Wind is cut into so many classes of the backtest's intervals, each with as many.
 _SPEED_CLASSES = 10
-#: The steepest share of the replay's intervals is a class of its own: there the wind's timing decides.
+#: The steepest share of the backtest's intervals is a class of its own: there the wind's timing decides.
 _STEEP_SHARE = 0.2
 #: A class is believed like this many intervals: with fewer of its own it leans on its wind's.
 _BELIEF = 50
@@ -86,7 +86,7 @@ def weather_of(features: pd.DataFrame) -> pd.DataFrame:
 
 @dataclass(frozen=True)
 class Regimes:
-    """What a replay lost in which weather."""
+    """What a backtest lost in which weather."""
 
     speed_edges: Array
     steep_ms: float
@@ -94,14 +94,14 @@ class Regimes:
     expected: Array
 
     @classmethod
-    def of(cls, replay: pd.DataFrame) -> Regimes:
+    def of(cls, backtest: pd.DataFrame) -> Regimes:
         """The mean loss of each class of wind and ramp; a class of few intervals leans on all of its wind."""
-        speed, ramp = replay["wind_speed_ms"].to_numpy(float), replay["ramp_ms"].to_numpy(float)
+        speed, ramp = backtest["wind_speed_ms"].to_numpy(float), backtest["ramp_ms"].to_numpy(float)
         edges = np.unique(np.nanquantile(speed, np.linspace(0, 1, _SPEED_CLASSES + 1)[1:-1]))
         steep = float(np.nanquantile(ramp, 1 - _STEEP_SHARE)) if np.isfinite(ramp).any() else math.inf
         found = cls(edges, steep, float(np.nanmax(speed)), np.zeros(0))
         place = found._place(speed, ramp)
-        loss = replay["loss"].to_numpy(float)
+        loss = backtest["loss"].to_numpy(float)
         classes = 2 * (len(edges) + 1)
         counts = np.bincount(place, minlength=classes)
         sums = np.bincount(place, weights=loss, minlength=classes)
@@ -114,7 +114,7 @@ class Regimes:
         return np.asarray(2 * np.searchsorted(self.speed_edges, speed) + steep, dtype=np.int64)
 
     def loss_in(self, rows: pd.DataFrame) -> Array:
-        """The loss expected in the weather of each row; not known without wind, and in more wind than the replay ever met."""
+        """The loss expected in the weather of each row; not known without wind, and in more wind than the backtest ever met."""
         speed = rows["wind_speed_ms"].to_numpy(float)
         met = speed <= self.windiest_ms
         place = self._place(np.where(met, speed, 0.0), rows["ramp_ms"].to_numpy(float))
@@ -122,23 +122,23 @@ class Regimes:
 
 
 def judge(
-    live: pd.DataFrame, replay: pd.DataFrame | None, product: Product, monitoring: Monitoring
+    live: pd.DataFrame, backtest: pd.DataFrame | None, product: Product, monitoring: Monitoring
 ) -> Mapping[str, object]:
-    """What one model of one entity lost beside what its replay promised in that weather; the verdict is `verdicts`'.
+    """What one model of one entity lost beside what its backtest promised in that weather; the verdict is `verdicts`'.
 
     The loss is that of the product's deciding score: the error of the median for nMAE, else the mean quantile loss; a share
     of the capacity available. ``p_value`` is one-sided, of the excess of loss per issue over the expected, with standard
     errors that allow issues near in time to err together (`standard_error`).
     """
-    nothing = {"replay_loss": np.nan, "expected_loss": np.nan, "excess_share": np.nan, "p_value": np.nan}
+    nothing = {"backtest_loss": np.nan, "expected_loss": np.nan, "excess_share": np.nan, "p_value": np.nan}
     counted = {"issues": live["issued_at"].nunique(), "intervals": len(live), "loss": live["loss"].mean()}
-    known = replay[replay["wind_speed_ms"].notna()] if replay is not None else None
-    if known is None or known["issued_at"].nunique() < monitoring.least_issues:
+    known = backtest[backtest["wind_speed_ms"].notna()] if backtest is not None else None
+    if known is None or known["issued_at"].nunique() < monitoring.min_issues:
         return counted | nothing
     regimes = Regimes.of(known)
     ahead = live.assign(expected=regimes.loss_in(live)).dropna(subset=["expected"])
     excess = _by_issue(ahead, ahead["loss"] - ahead["expected"])
-    if ahead.empty or len(ahead) < monitoring.least_intervals or len(excess) < monitoring.least_issues:
+    if ahead.empty or len(ahead) < monitoring.min_intervals or len(excess) < monitoring.min_issues:
         return counted | nothing
     promised = _by_issue(known, known["loss"] - regimes.loss_in(known))
     expected = float(ahead["expected"].mean())
@@ -148,7 +148,7 @@ def judge(
         "issues": len(excess),
         "intervals": len(ahead),
         "loss": float(ahead["loss"].mean()),
-        "replay_loss": float(known["loss"].mean()),
+        "backtest_loss": float(known["loss"].mean()),
         "expected_loss": expected,
         "excess_share": mean / expected if expected > 0 else np.nan,
         # Of the normal distribution, beyond so many errors: SciPy's would cost every command two seconds of import.
@@ -175,7 +175,11 @@ def verdicts(table: pd.DataFrame, monitoring: Monitoring) -> list[str]:
     worse = set(judged[adjusted(p_values[judged].tolist(), "holm") <= monitoring.significance])
     found = []
     for number, row in enumerate(table.to_dict("records")):
-        raw = row["loss"] / row["replay_loss"] - 1 if np.isfinite(row["replay_loss"]) and row["replay_loss"] else 0.0
+        raw = (
+            row["loss"] / row["backtest_loss"] - 1
+            if np.isfinite(row["backtest_loss"]) and row["backtest_loss"]
+            else 0.0
+        )
         if number not in judged:
             found.append("unknown")
         elif number in worse and row["excess_share"] > monitoring.tolerance_share:

@@ -17,12 +17,12 @@ class Outliers(BaseModel):
         0.01,
         gt=0,
         lt=1,
-        description="a loss, wind, ramp or spread is rare if it was exceeded this seldom in the replay",
+        description="a loss, wind, ramp or spread is rare if it was exceeded this seldom in the backtest",
     )
     storm_wind_ms: float = Field(
         15, gt=0, description="rare wind is a storm only above this: a calm farm's rarest wind is none"
     )
-    least_coverage_share: float = Field(
+    min_coverage_share: float = Field(
         0.8, gt=0, le=1, description="with fewer turbines behind it an actual is no judge"
     )
     unavailable_share: float = Field(
@@ -76,13 +76,13 @@ class Monitoring(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     tolerance_share: float = Field(
-        ge=0, description="how much worse than its replay in the same weather a model may score before it is said"
+        ge=0, description="how much worse than its backtest in the same weather a model may score before it is said"
     )
     significance: float = Field(
         0.01, gt=0, lt=1, description="how often one false alarm among all products and entities is borne"
     )
-    least_intervals: int = Field(gt=0, description="fewer scored intervals than this say nothing")
-    least_issues: int = Field(
+    min_intervals: int = Field(gt=0, description="fewer scored intervals than this say nothing")
+    min_issues: int = Field(
         14, ge=4, description="fewer scored issues than this say nothing: hours of one issue err together"
     )
     decision_days: float = Field(7, gt=0, description="how long it is told that a challenger failed")

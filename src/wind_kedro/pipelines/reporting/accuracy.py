@@ -1,4 +1,4 @@
-"""What was promised, and what is to be had: accuracy cross-validated, replayed and as operated, as a figure."""
+"""What was promised, and what is to be had: accuracy cross-validated, backtested and as operated, as a figure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from wind_kedro.pipelines.reporting.figures import BLUE, GREEN, ORANGE, Panel, V
 #: Column of `contracts.Accuracy`, what it is called, colour.
 _BARS = (
     ("cross_validated", "cross-validated", ORANGE),
-    ("replayed", "replayed, as known then", BLUE),
+    ("backtested", "backtested, as known then", BLUE),
     ("operational", "as operated", GREEN),
 )
 
@@ -27,7 +27,7 @@ def draw_accuracy(accuracy: pd.DataFrame, fleet: Fleet, clock: Clock, reporting:
         view = View(member.key, member.label, fleet.perfect_weather(member.entity_id))
         rows = member.rows(accuracy)
         if rows.empty:
-            view.note = "Nothing was cross-validated: run the pipeline training, with replay.cross_validation_blocks."
+            view.note = "Nothing was cross-validated: run the pipeline training, with backtest.cross_validation_blocks."
         for row in rows.to_dict("records"):
             view.label = (
                 f"{member.label}, {row['model'].replace('_', ' ')}: gap {100 * row['gap_share']:+.1f} %, "

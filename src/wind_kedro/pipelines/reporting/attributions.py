@@ -29,8 +29,8 @@ from wind_kedro.pipelines.reporting.figures import (
 _COLOURS = (BLUE, SKY, GREEN, ORANGE, PURPLE, VERMILION, MUTED, "#f0e442", "#8c564b")
 
 
-def draw_drivers(
-    drivers: pd.DataFrame, forecasts: pd.DataFrame, fleet: Fleet, clock: Clock, reporting: Reporting
+def draw_attributions(
+    attributions: pd.DataFrame, forecasts: pd.DataFrame, fleet: Fleet, clock: Clock, reporting: Reporting
 ) -> Figure:
     """By how much each group of inputs moved the newest forecast, interval by interval, and the median that came of it. In MW.
 
@@ -40,7 +40,7 @@ def draw_drivers(
     for member in detailed_members(fleet, reporting):
         view = View(member.key, member.label, fleet.perfect_weather(member.entity_id))
         newest = views.newest_issue(forecasts, member, clock)
-        rows = member.rows(drivers).merge(newest[["issued_at", "valid_at"]], on=["issued_at", "valid_at"])
+        rows = member.rows(attributions).merge(newest[["issued_at", "valid_at"]], on=["issued_at", "valid_at"])
         if newest.empty:
             view.note = "No forecast was issued yet: run the pipeline forecasting."
         elif rows.empty:
@@ -68,27 +68,27 @@ def _add_bars(view: View, rows: pd.DataFrame, newest: pd.DataFrame, member: view
 
     issued = newest["issued_at"].iloc[0]
     x = times(newest["valid_at"])
-    moved = rows.pivot(index="valid_at", columns="driver", values="contribution_kw") / views.KW_PER_MW
+    moved = rows.pivot(index="valid_at", columns="feature_group", values="contribution_kw") / views.KW_PER_MW
     leading = rows.assign(
         words=[
             f"{feature} {value:.3g}" if feature and not pd.isna(value) else feature
             for feature, value in zip(rows["feature"], rows["feature_value"], strict=True)
         ]
-    ).pivot(index="valid_at", columns="driver", values="words")
+    ).pivot(index="valid_at", columns="feature_group", values="words")
     base = moved[BASE].mean()
-    who = rows.loc[rows["driver"] == BASE, "feature"].iloc[0]
+    who = rows.loc[rows["feature_group"] == BASE, "feature"].iloc[0]
     start = f"start: {base:.2f} MW" + (f", by {who}" if who else "")
     view.label = f"{member.label}, issued {issued.day} {issued:%b %Y %H:%M} UTC · {start}"
     # The largest first: nearest to the start, and first in the legend.
     order = moved.drop(columns=BASE).abs().sum().sort_values(ascending=False, kind="stable").index
-    for driver, colour in zip(order, _COLOURS, strict=False):
+    for attribution, colour in zip(order, _COLOURS, strict=False):
         view.add(
             graph_objects.Bar(
-                x=x, y=numbers(moved[driver]), name=driver,
-                marker={"color": colour, "line": {"width": 0}}, customdata=list(leading[driver]),
-                hovertemplate=f"{driver}: %{{y:+.2f}} MW, most by %{{customdata}}<extra></extra>"
-                if leading[driver].str.len().any()
-                else f"{driver}: %{{y:+.2f}} MW<extra></extra>",
+                x=x, y=numbers(moved[attribution]), name=attribution,
+                marker={"color": colour, "line": {"width": 0}}, customdata=list(leading[attribution]),
+                hovertemplate=f"{attribution}: %{{y:+.2f}} MW, most by %{{customdata}}<extra></extra>"
+                if leading[attribution].str.len().any()
+                else f"{attribution}: %{{y:+.2f}} MW<extra></extra>",
             )
         )  # fmt: skip
     medians = newest[quantile_column(0.5)] / views.KW_PER_MW

@@ -194,7 +194,7 @@ class ModelFacts(Fact):
     promoted_at: dt.datetime
     trained_through: dt.datetime
     deciding_score: str
-    score: float | None = Field(description="of the replay, out of sample")
+    score: float | None = Field(description="of the backtest, out of sample")
     champion_score: float | None = Field(description="of the model it had to beat, on the same issues")
     reason: str
 
@@ -220,12 +220,12 @@ class MemberFacts(Fact):
     )
     forecast: ForecastFacts | None
     model: ModelFacts | None
-    replay: list[ScoreFacts]
+    backtest: list[ScoreFacts]
     live: list[ScoreFacts]
 
 
 class OutlierFacts(Fact):
-    """One hour that was forecast worse than the replay nearly ever did, with its weather."""
+    """One hour that was forecast worse than the backtest nearly ever did, with its weather."""
 
     product_id: str
     entity_id: str
@@ -234,7 +234,7 @@ class OutlierFacts(Fact):
     median_share: float = Field(description="forecast, of capacity")
     actual_share: float = Field(description="of the capacity available")
     wind_speed_ms: float | None = Field(description="at 100 m, as forecast at the issue")
-    wind_rank: float | None = Field(description="share of the replay's intervals with less wind")
+    wind_rank: float | None = Field(description="share of the backtest's intervals with less wind")
     ramp_ms: float | None = Field(description="steepest change of wind to a neighbouring interval")
     verdict: Literal["data", "availability", "storm", "weather", "model"]
     evidence: str

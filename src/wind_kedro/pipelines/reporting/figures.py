@@ -496,11 +496,11 @@ def draw_power_curve(
     for farm in farms:
         view = View(farm.id, farm.name, False)
         mine = points[points["farm_id"] == farm.id].sort_values(["wind_speed_ms", "power_share"])
-        agreeing = mine[mine["label"] == ""]
+        agreeing = mine[mine["operating_state"] == ""]
         step = max(1, math.ceil(len(agreeing) * len(farms) / reporting.power_curve_points))
         shares = [(agreeing.iloc[::step], SKY, "circle", 3, "agrees (a sample)")]
         for label, (colour, symbol) in _LABEL_MARKS.items():
-            rows = mine[mine["label"] == label]
+            rows = mine[mine["operating_state"] == label]
             words = f"{label.replace('_', ' ')}: {int(rows['rows'].sum()):,} of {int(mine['rows'].sum()):,} readings"
             shares += [(rows, colour, symbol, 4, words)] if len(rows) else []
         for rows, colour, symbol, size, name in shares:
@@ -576,7 +576,9 @@ def _curve_points(signals: Table, farms: Sequence[Farm], clock: Clock) -> pd.Dat
         wind_speed_ms=(ibis._.wind_speed_ms / _GRID_MS).round() * _GRID_MS,
         power_share=(ibis._.power_kw / ibis._.rated_power_kw / _GRID_SHARE).round() * _GRID_SHARE,
     )
-    counted = cells.group_by(["farm_id", "wind_speed_ms", "power_share", "label"]).aggregate(rows=ibis._.count())
+    counted = cells.group_by(["farm_id", "wind_speed_ms", "power_share", "operating_state"]).aggregate(
+        rows=ibis._.count()
+    )
     found: pd.DataFrame = counted.to_pyarrow().to_pandas()
     return found
 
@@ -679,15 +681,15 @@ def _any_perfect(scores: pd.DataFrame) -> bool:
 
 
 def draw_lead_times(
-    replay_scores: pd.DataFrame, promotions: pd.DataFrame, fleet: Fleet, clock: Clock, reporting: Reporting
+    backtest_scores: pd.DataFrame, promotions: pd.DataFrame, fleet: Fleet, clock: Clock, reporting: Reporting
 ) -> Figure:
-    """Error and pinball loss of every model by lead time, in the replay, out of sample; lower is better."""
+    """Error and pinball loss of every model by lead time, in the backtest, out of sample; lower is better."""
     from plotly import graph_objects as go
 
     metrics = {"nmae_share": 1, "pinball_share": 2}
     shown = []
     for member in detailed_members(fleet, reporting):
-        scores = views.in_all(member.rows(replay_scores))
+        scores = views.in_all(member.rows(backtest_scores))
         scores = scores[scores["metric"].isin(metrics) & scores["level"].isna()]
         view = View(member.key, member.label, _any_perfect(scores))
         promoted = views.champions(promotions, member, clock)
@@ -720,7 +722,7 @@ def draw_lead_times(
                     row=row,
                 )
         if not view.traces:
-            view.note = "No model was replayed yet: run the pipeline training."
+            view.note = "No model was backtested yet: run the pipeline training."
         shown.append(view)
     return draw_views(
         "Errors by lead time",
@@ -736,7 +738,7 @@ def draw_lead_times(
 
 
 def draw_reliability(
-    replay_scores: pd.DataFrame,
+    backtest_scores: pd.DataFrame,
     live_scores: pd.DataFrame,
     promotions: pd.DataFrame,
     fleet: Fleet,
@@ -749,11 +751,11 @@ def draw_reliability(
     shown = []
     for member in detailed_members(fleet, reporting):
         promoted = views.champions(promotions, member, clock)
-        replay = _frequencies(member.rows(replay_scores), promoted[-1:], member)
+        backtest = _frequencies(member.rows(backtest_scores), promoted[-1:], member)
         live = _frequencies(views.known_periods(member.rows(live_scores), clock), promoted, member)
-        view = View(member.key, member.label, _any_perfect(replay) or _any_perfect(live))
+        view = View(member.key, member.label, _any_perfect(backtest) or _any_perfect(live))
         for rows, name, colour, symbol in (
-            (replay, "in the replay", BLUE, "circle"),
+            (backtest, "in the backtest", BLUE, "circle"),
             (live, "in operation", ORANGE, "square"),
         ):
             points = [
@@ -806,13 +808,13 @@ def _frequencies(scores: pd.DataFrame, promoted: list[str], member: views.Member
 
 def draw_live_performance(
     live_scores: pd.DataFrame,
-    replay_scores: pd.DataFrame,
+    backtest_scores: pd.DataFrame,
     promotions: pd.DataFrame,
     fleet: Fleet,
     clock: Clock,
     reporting: Reporting,
 ) -> Figure:
-    """The deciding score of each day's issued forecasts, against the replay's promise and the product's goal."""
+    """The deciding score of each day's issued forecasts, against the backtest's promise and the product's goal."""
     from plotly import graph_objects as go
 
     shown = []
@@ -826,10 +828,12 @@ def draw_live_performance(
         if live.empty:
             view.note = "No issued forecast could be scored yet: run the pipeline monitoring once truth has come."
         else:
-            replay = member.rows(replay_scores)
-            replay = views.of_champions(replay[(replay["metric"] == metric) & replay["level"].isna()], promoted[-1:])
+            backtest = member.rows(backtest_scores)
+            backtest = views.of_champions(
+                backtest[(backtest["metric"] == metric) & backtest["level"].isna()], promoted[-1:]
+            )
             goal = member.product.goal.target if metric == member.product.deciding_score else None
-            promise = views.weighted_mean(views.over_all_leads(views.in_all(replay), member.product))
+            promise = views.weighted_mean(views.over_all_leads(views.in_all(backtest), member.product))
             _add_days(view, live, promise, goal, reporting, go)
         shown.append(view)
     return draw_views(
@@ -866,7 +870,7 @@ def _add_days(
         )
     )  # fmt: skip
     for value, name, colour, dash in (
-        (promise, "promised by the replay", ORANGE, "dash"),
+        (promise, "promised by the backtest", ORANGE, "dash"),
         (goal, "goal", GREEN, "dot"),
     ):
         if value is not None:

@@ -44,7 +44,7 @@ _SEVERITIES = ("error", "warning", "info")
 def build_summary(
     forecasts: pd.DataFrame,
     observations: pd.DataFrame,
-    replay_scores: pd.DataFrame,
+    backtest_scores: pd.DataFrame,
     live_scores: pd.DataFrame,
     promotions: pd.DataFrame,
     incidents: pd.DataFrame,
@@ -67,7 +67,9 @@ def build_summary(
         for farm in fleet.farms
     ]
     members = [
-        _member_facts(member, forecasts, observations, replay_scores, live_scores, promotions, fleet, clock, reporting)
+        _member_facts(
+            member, forecasts, observations, backtest_scores, live_scores, promotions, fleet, clock, reporting
+        )
         for member in views.members(fleet)
     ]
     labels = {farm.weather for farm in farms} | {member.weather for member in members}
@@ -175,7 +177,7 @@ def _member_facts(
     member: Member,
     forecasts: pd.DataFrame,
     observations: pd.DataFrame,
-    replay_scores: pd.DataFrame,
+    backtest_scores: pd.DataFrame,
     live_scores: pd.DataFrame,
     promotions: pd.DataFrame,
     fleet: Fleet,
@@ -191,9 +193,9 @@ def _member_facts(
         forecast = _forecast_facts(newest, forecasts, actual, window, member, clock, reporting)
         headline = _headline(window.words(clock.as_of, market.time_zone), forecast.energy)
     promotion = views.newest_promotion(promotions, member, clock)
-    replay, live = member.rows(replay_scores), member.rows(live_scores)
+    backtest, live = member.rows(backtest_scores), member.rows(live_scores)
     perfect = fleet.perfect_weather(member.entity_id) or any(
-        (table["weather"] == weather_label(True)).any() for table in (newest, replay, live)
+        (table["weather"] == weather_label(True)).any() for table in (newest, backtest, live)
     )
     return MemberFacts(
         product_id=product.id,
@@ -214,7 +216,7 @@ def _member_facts(
         ],
         forecast=forecast,
         model=None if promotion is None else _model_facts(promotion),
-        replay=_score_facts(replay, member, reporting),
+        backtest=_score_facts(backtest, member, reporting),
         live=_score_facts(live, member, reporting),
     )
 
@@ -236,7 +238,7 @@ def _forecast_facts(
         member,
         clock,
         band_share=reporting.band_share,
-        least_issues=reporting.energy_range_issues,
+        min_issues=reporting.energy_range_issues,
     )
     low, high = views.band_levels(member.product.quantile_levels, reporting.band_share)
     hours = (window.end - window.start) / pd.Timedelta(hours=1)
@@ -387,7 +389,7 @@ def build_report(
     clock_figure: Figure,
     power_curve_figure: Figure,
     forecast_figure: Figure,
-    drivers_figure: Figure,
+    attributions_figure: Figure,
     lead_time_figure: Figure,
     accuracy_figure: Figure,
     reliability_figure: Figure,
@@ -427,7 +429,7 @@ def build_report(
         "clock": clock_figure,
         "power_curve": power_curve_figure,
         "forecast": forecast_figure,
-        "drivers": drivers_figure,
+        "attributions": attributions_figure,
         "lead_time": lead_time_figure,
         "accuracy": accuracy_figure,
         "reliability": reliability_figure,

@@ -168,7 +168,7 @@ def energy_range(
     clock: Clock,
     *,
     band_share: float,
-    least_issues: int,
+    min_issues: int,
 ) -> EnergyRange:
     """Energy expected in a window, with a range that holds as often as it says.
 
@@ -176,7 +176,7 @@ def energy_range(
     is too wide. What past issues did is asked: for each, how far the energy of the same lead times lay from the summed
     median, in units of the summed band's half on that side. The share-quantile of these, with the finite-sample rank
     ⌈(n + 1)·share⌉ of split conformal prediction (Lei et al. 2018, "Distribution-free predictive inference for
-    regression", JASA 113), scales both halves. With fewer than ``least_issues`` the summed limits stand, and
+    regression", JASA 113), scales both halves. With fewer than ``min_issues`` the summed limits stand, and
     ``past_issues`` is 0.
 
     Args:
@@ -187,7 +187,7 @@ def energy_range(
         member: whose forecast it is.
         clock: as of when.
         band_share: how often the range shall hold.
-        least_issues: past issues needed to correct.
+        min_issues: past issues needed to correct.
     """
     low_level, high_level = band_levels(member.product.quantile_levels, band_share)
     columns = {"low": quantile_column(low_level), "mid": quantile_column(0.5), "high": quantile_column(high_level)}
@@ -210,7 +210,7 @@ def energy_range(
     half = (sums["high"] - sums["mid"]).where(sums["actual"] >= sums["mid"], sums["mid"] - sums["low"])
     away = ((sums["actual"] - sums["mid"]).abs() / half)[half > 0].sort_values()
     rank = math.ceil((len(away) + 1) * band_share)
-    if len(away) < least_issues or rank > len(away):
+    if len(away) < min_issues or rank > len(away):
         return EnergyRange(mid, low, high, 0)
     scale = float(away.iloc[rank - 1])
     most = member.capacity_kw / KW_PER_MW * hours * len(inside)

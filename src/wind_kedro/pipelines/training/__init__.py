@@ -1,4 +1,4 @@
-"""Candidates replayed, compared, fitted, registered, promoted."""
+"""Candidates backtested, compared, fitted, registered, promoted."""
 
 from wind_kedro.pipelines.training.pipeline import create_pipeline
 

@@ -1,7 +1,7 @@
 """What cross-validation would promise of the chosen model, beside what it does as it is operated: the gap is what gets lost.
 
 Cross-validation, as it is usually done, learns from before and after the days that it forecasts, and leaves out issues without
-weather. The replay learns from what was known, is refitted as seldom as in operation, and reads the weather runs that had come.
+weather. The backtest learns from what was known, is refitted as seldom as in operation, and reads the weather runs that had come.
 In operation fallbacks speak where no run reaches an interval: their errors are sold too. All are of models as they are, before
 calibration.
 """
@@ -22,18 +22,18 @@ from wind_kedro.evaluation.scores import Scoring, interval_losses
 from wind_kedro.models.ensembles.hand_over import FleetPart
 from wind_kedro.models.registry import ModelConfig
 from wind_kedro.models.tables import KEYS, feature_matrix, forecast_rows, known_at
-from wind_kedro.pipelines.training.fitting import fit_candidate, fleet_parts, lend
+from wind_kedro.pipelines.training.fitting import attach_shared_models, fit_candidate, fleet_parts
 from wind_kedro.pipelines.training.nodes import Training, by_entity
 
-CROSS_VALIDATED, REPLAYED, OPERATIONAL = "cross_validated", "replayed", "operational"
+CROSS_VALIDATED, BACKTESTED, OPERATIONAL = "cross_validated", "backtested", "operational"
 Part = tuple[pd.DataFrame, NDArray[np.float64]]
 
 
 def compare_accuracy(
     model_input: pd.DataFrame,
     features: pd.DataFrame,
-    replay_model_forecasts: pd.DataFrame,
-    replay_folds: pd.DataFrame,
+    backtest_model_forecasts: pd.DataFrame,
+    backtest_folds: pd.DataFrame,
     choices: pd.DataFrame,
     observations: pd.DataFrame,
     fleet: Fleet,
@@ -42,14 +42,14 @@ def compare_accuracy(
     scoring: Scoring,
     workers: Workers,
 ) -> pd.DataFrame:
-    """One row per product and entity: the deciding score of its chosen model cross-validated, replayed, and as operated.
+    """One row per product and entity: the deciding score of its chosen model cross-validated, backtested, and as operated.
 
     The first two are of the same intervals; the third has besides those that no weather run reached. Entities that were not
-    replayed have no row; without ``replay.cross_validation_blocks`` nobody has.
+    backtested have no row; without ``backtest.cross_validation_blocks`` nobody has.
     """
     training_time = pd.Timestamp(clock.training_time(fleet.products))
     tables, due = by_entity(model_input), by_entity(features[features["issued_at"] <= training_time])
-    folds = dict(iter(replay_folds.groupby(["product_id", "entity_id", "model"])))
+    folds = dict(iter(backtest_folds.groupby(["product_id", "entity_id", "model"])))
     chosen: dict[tuple[str, str], str] = {}
     blocks: dict[tuple[str, str, int], tuple[Any, ...]] = {}
     windless: dict[tuple[str, str], tuple[Any, ...]] = {}
@@ -69,13 +69,13 @@ def compare_accuracy(
     for choice in choices.to_dict("records"):
         key, name = (choice["product_id"], choice["entity_id"]), choice["model"]
         config = training.candidates[name].of_farms(fleet.farms_of(key[1]))
-        if training.replay.cross_validation_blocks and (*key, name) in folds:
+        if training.backtest.cross_validation_blocks and (*key, name) in folds:
             levels = fleet.product(key[0]).quantile_levels
             chosen[key] = name
             own, table = folds[*key, name], tables[key]
             span = table[(table["issued_at"] >= own["fold_begin"].min()) & (table["issued_at"] < own["fold_end"].max())]
             # Each block is a fit: the blocks of one farm, too, are worked side by side.
-            issues = np.array_split(np.sort(span["issued_at"].unique()), training.replay.cross_validation_blocks)
+            issues = np.array_split(np.sort(span["issued_at"].unique()), training.backtest.cross_validation_blocks)
             for number, block in enumerate(issues):
                 part = part_without(key[0], name, block.min(), block.max())
                 blocks[*key, number] = (table, block, (name, config), levels, training.seed, part)
@@ -88,26 +88,26 @@ def compare_accuracy(
     rows = []
     for key, name in chosen.items():
         product_id, entity_id = key
-        numbers = range(training.replay.cross_validation_blocks)
+        numbers = range(training.backtest.cross_validation_blocks)
         validated = [of_blocks[*key, number] for number in numbers if (*key, number) in of_blocks]
         if key not in stood_in or len(validated) < len(numbers):  # it failed: the log says why
             continue
         product = fleet.product(product_id)
-        own = replay_model_forecasts[
-            (replay_model_forecasts["product_id"] == product_id)
-            & (replay_model_forecasts["entity_id"] == entity_id)
-            & (replay_model_forecasts["model"] == name)
+        own = backtest_model_forecasts[
+            (backtest_model_forecasts["product_id"] == product_id)
+            & (backtest_model_forecasts["entity_id"] == entity_id)
+            & (backtest_model_forecasts["model"] == name)
         ]
         both = ((CROSS_VALIDATED, _joined(validated, product.quantile_levels)), (OPERATIONAL, stood_in[key]))
         parts = {kind: _rows(part, product, fleet, kind) for kind, part in both}
-        paired = pd.concat([parts[CROSS_VALIDATED], own.assign(model=REPLAYED)], ignore_index=True)
+        paired = pd.concat([parts[CROSS_VALIDATED], own.assign(model=BACKTESTED)], ignore_index=True)
         operated = pd.concat([own.assign(model=OPERATIONAL), parts[OPERATIONAL]], ignore_index=True)
         losses = [
             interval_losses(table, observations, product, fleet.market(product.market), training_time, scoring.rules)
             for table in (paired, operated)
         ]
         score = pd.concat(losses).groupby("model")["loss"].mean()
-        if {CROSS_VALIDATED, REPLAYED, OPERATIONAL} <= set(score.index):
+        if {CROSS_VALIDATED, BACKTESTED, OPERATIONAL} <= set(score.index):
             about = {
                 "product_id": product_id,
                 "entity_id": entity_id,
@@ -116,7 +116,7 @@ def compare_accuracy(
             }
             rows.append(
                 about
-                | {kind: float(score[kind]) for kind in (CROSS_VALIDATED, REPLAYED, OPERATIONAL)}
+                | {kind: float(score[kind]) for kind in (CROSS_VALIDATED, BACKTESTED, OPERATIONAL)}
                 | {
                     "gap_share": float(score[OPERATIONAL] / score[CROSS_VALIDATED] - 1)
                     if score[CROSS_VALIDATED]
@@ -130,7 +130,7 @@ def compare_accuracy(
 
 #: Columns of `contracts.Accuracy`.
 _COLUMNS = [
-    "product_id", "entity_id", "model", "deciding_score", CROSS_VALIDATED, REPLAYED, OPERATIONAL, "gap_share", "intervals",
+    "product_id", "entity_id", "model", "deciding_score", CROSS_VALIDATED, BACKTESTED, OPERATIONAL, "gap_share", "intervals",
     "fallback_share",
 ]  # fmt: skip
 
@@ -145,7 +145,7 @@ def _cross_validated(
 ) -> Part:
     """Rows of a block of issues with quantiles by a model of all the others."""
     inside = table["issued_at"].isin(block)
-    model = lend(fit_candidate(table[~inside], chosen[1], chosen[0], levels, seed, part), part)
+    model = attach_shared_models(fit_candidate(table[~inside], chosen[1], chosen[0], levels, seed, part), part)
     return table[inside], model.predict(feature_matrix(table[inside]))
 
 
@@ -173,4 +173,4 @@ def _joined(parts: list[Part], levels: list[float]) -> Part:
 def _rows(part: Part, product: Product, fleet: Fleet, kind: str) -> pd.DataFrame:
     if part[0].empty:
         return pd.DataFrame()
-    return forecast_rows(*part, product, fleet, model=kind, model_version="replay")
+    return forecast_rows(*part, product, fleet, model=kind, model_version="backtest")

@@ -33,8 +33,8 @@ class AllHeldError(WindKedroError):
 
 
 def judge_challengers(
-    replay_forecasts: pd.DataFrame,
-    replay_folds: pd.DataFrame,
+    backtest_forecasts: pd.DataFrame,
+    backtest_folds: pd.DataFrame,
     model_input: pd.DataFrame,
     observations: pd.DataFrame,
     promotions_before: pd.DataFrame,
@@ -44,7 +44,7 @@ def judge_challengers(
     training: Training,
     scoring: Scoring,
 ) -> pd.DataFrame:
-    """One row per product, entity and challenger that was replayed beside the champion's candidate: what the gate finds.
+    """One row per product, entity and challenger that was backtested beside the champion's candidate: what the gate finds.
 
     All challengers of a product's entities are one family: the more are asked, the surer must each be. Shadows are judged on what
     they issued, beside what was issued and sent.
@@ -52,11 +52,11 @@ def judge_challengers(
     training_time = pd.Timestamp(clock.training_time(fleet.products))
     champions = champion_models(promotions_before, training_time)
     # What is made of others' forecasts, as a portfolio is, has no fold of its own.
-    trained = replay_folds[["product_id", "entity_id"]].drop_duplicates()
-    found = leaks(replay_folds, replay_forecasts.merge(trained, on=["product_id", "entity_id"]))
+    trained = backtest_folds[["product_id", "entity_id"]].drop_duplicates()
+    found = leaks(backtest_folds, backtest_forecasts.merge(trained, on=["product_id", "entity_id"]))
     tables = []
     for product in fleet.products:
-        own = replay_forecasts[replay_forecasts["product_id"] == product.id]
+        own = backtest_forecasts[backtest_forecasts["product_id"] == product.id]
         if own.empty:
             continue
         market = fleet.market(product.market)
@@ -75,17 +75,17 @@ def judge_challengers(
             entity_id: model for (product_id, entity_id), model in champions.items() if product_id == product.id
         }
         shadows = {name for name, config in training.candidates.items() if config.shadow}
-        replayed = weigh(own)
-        champion = replayed["model"] == replayed["entity_id"].map(of_product)
+        backtested = weigh(own)
+        champion = backtested["model"] == backtested["entity_id"].map(of_product)
         tables.append(
             judge(
-                replayed[champion | ~replayed["model"].isin(shadows)],
+                backtested[champion | ~backtested["model"].isin(shadows)],
                 of_product, product.promotion_margin_share, product.horizon_minutes, training.gate, found,
             )
         )  # fmt: skip
         before = shadow_forecasts_before[shadow_forecasts_before["issued_at"] < training_time]
-        for name in sorted(shadows & set(replayed["model"])):
-            tables.append(_judge_shadow(name, replayed, before, weigh, of_product, product, training.gate))
+        for name in sorted(shadows & set(backtested["model"])):
+            tables.append(_judge_shadow(name, backtested, before, weigh, of_product, product, training.gate))
     judged = pd.concat(tables, ignore_index=True)
     judged = pd.concat([judged, _leaking_without_champion(judged, found)], ignore_index=True)
     for (product_id, entity_id, model), why in found.items():
@@ -95,7 +95,7 @@ def judge_challengers(
 
 def _judge_shadow(
     name: str,
-    replayed: pd.DataFrame,
+    backtested: pd.DataFrame,
     issued: pd.DataFrame,
     weigh: Callable[[pd.DataFrame], pd.DataFrame],
     champions: Mapping[str, str],
@@ -117,7 +117,7 @@ def _judge_shadow(
     rows = [
         {"product_id": product.id, "entity_id": entity_id, "champion": champions.get(entity_id, ""), "challenger": name}
         | {"issues": 0, "code": "in_shadow", "detail": ""}
-        for entity_id in sorted(set(replayed.loc[replayed["model"] == name, "entity_id"]) - told)
+        for entity_id in sorted(set(backtested.loc[backtested["model"] == name, "entity_id"]) - told)
         if champions.get(entity_id) != name
     ]
     return pd.concat([judged, pd.DataFrame(rows)], ignore_index=True)
@@ -137,11 +137,11 @@ def _leaking_without_champion(judged: pd.DataFrame, found: Mapping[tuple[str, st
 
 def choose(
     judgements: pd.DataFrame,
-    replay_scores: pd.DataFrame,
+    backtest_scores: pd.DataFrame,
     model_input: pd.DataFrame,
     admissions: pd.DataFrame,
     promotions_before: pd.DataFrame,
-    interventions: pd.DataFrame,
+    overrides: pd.DataFrame,
     fleet: Fleet,
     clock: Clock,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -151,11 +151,11 @@ def choose(
 
     1. Where people hold an entity it keeps the model that it has, and is not in the first table.
     2. Where they decided for a candidate, it is that one.
-    3. Without a champion, or where its candidate is no longer replayed, the best of the replay (of equals, the first by name).
+    3. Without a champion, or where its candidate is no longer backtested, the best of the backtest (ties: the first by name).
     4. A challenger that the gate lets through, the best of them; else one that people approved, the best of them.
     5. Else the champion's candidate, fitted with the newest data. So a tie changes nothing, and neither does too little data.
 
-    An entity whose history is too short for the replay, and that has no champion yet, gets unscored the last of its candidates
+    An entity whose history is too short for the backtest, and that has no champion yet, gets unscored the last of its candidates
     that need no history, else the most demanding of those that need tier ``physical`` at most: nothing that learns much of one
     farm goes live untested.
 
@@ -174,25 +174,25 @@ def choose(
     decisions: list[dict[str, Any]] = []
     for product in fleet.products:
         deciding = {
-            str(entity_id): table for entity_id, table in deciding_scores(replay_scores, product).groupby("entity_id")
+            str(entity_id): table for entity_id, table in deciding_scores(backtest_scores, product).groupby("entity_id")
         }
         for entity_id in sorted(fleet.modelled(product)):
             key = (product.id, entity_id)
             if key not in candidates:
                 continue
-            says = standing(interventions, *key, training_time)
+            says = standing(overrides, *key, training_time)
             found = judged.get(key, judgements.iloc[:0])
             scores = None
             if entity_id in deciding:
                 scores = deciding[entity_id].set_index("model")["value"].dropna()
-            # A replay says nothing of what leaks, and a shadow is judged on what it issued.
+            # A backtest says nothing of what leaks, and a shadow is judged on what it issued.
             unproven = list(found.loc[found["code"].isin(["leak", "in_shadow"]), "challenger"])
             honest = None if scores is None else scores.drop(labels=unproven, errors="ignore")
             code, model = _decide(honest, found, candidates[key], champions.get(key), says, key in learnable)
             if code is None:
                 if entity_id in deciding:
                     logger.error(
-                        "%s/%s: no candidate has a %s in the replay: nothing chosen", *key, product.deciding_score
+                        "%s/%s: no candidate has a %s in the backtest: nothing chosen", *key, product.deciding_score
                     )
                 continue
             about = _about(product, entity_id, code, model, scores, champions.get(key), found, says)
@@ -204,7 +204,7 @@ def choose(
         if decisions:
             raise AllHeldError("every entity that could be trained is held: kedro wind release --farm … lets one go")
         raise NotEnoughHistoryError(
-            f"nothing to choose by as of {training_time:%Y-%m-%d %H:%M} UTC: no candidate has a deciding score in the replay"
+            f"nothing to choose by as of {training_time:%Y-%m-%d %H:%M} UTC: no candidate has a deciding score in the backtest"
         )
     return pd.DataFrame(choices), pd.DataFrame(decisions)
 
@@ -221,7 +221,7 @@ def _decide(
     says: Standing,
     learnable: bool,
 ) -> tuple[str | None, str]:
-    """The code of the decision and the candidate; no code: nothing to choose from. Without scores it was not replayed."""
+    """The code of the decision and the candidate; no code: nothing to choose from. Without scores it was not backtested."""
     if says.held and champion is not None:
         return "held", champion
     if says.override is not None:
@@ -229,7 +229,7 @@ def _decide(
             return "overridden", says.override
         logger.error("candidate '%s', which somebody decided for, is none that may be had here", says.override)
     if scores is None:
-        stand_in = _unreplayed(candidates, champion, learnable)
+        stand_in = _unbacktested(candidates, champion, learnable)
         return (None, "") if stand_in is None else ("cold_start", stand_in)
     if scores.empty:
         return None, ""
@@ -296,7 +296,7 @@ def _reason(
         return "the champion's model is the only one: refitted"
     best = found.sort_values(["gain_share", "challenger"], ascending=[False, True], kind="stable").iloc[0]
     if best["gain_share"] <= 0 and best["code"] != "leak":
-        return "the champion's model is still the best of the replay: refitted"
+        return "the champion's model is still the best of the backtest: refitted"
     why = REASONS[best["code"]]
     return f"'{best['challenger']}' is better by {best['gain_share']:.1%}, but {why}: the champion's model stays"
 
@@ -343,8 +343,8 @@ _DECISION = (
 )  # fmt: skip
 
 
-def _unreplayed(candidates: pd.DataFrame, champion: str | None, learnable: bool) -> str | None:
-    """The candidate that may go live without having been replayed, if there is one.
+def _unbacktested(candidates: pd.DataFrame, champion: str | None, learnable: bool) -> str | None:
+    """The candidate that may go live without having been backtested, if there is one.
 
     Of those that need no history the last in the configuration; a champion of theirs is fitted anew, as history grows.
     """

@@ -106,7 +106,7 @@ def fit_candidate(
     seed: int,
     part: FleetPart | None = None,
 ) -> Forecaster:
-    """The candidate, fitted with these rows; models of the fleet are in ``part``, and still to be lent to a hand-over."""
+    """The candidate, fitted with these rows; models of the fleet are in ``part``, and still to be attached to a hand-over."""
     if config.scope == "fleet" and part is not None:
         return next(iter(part.models.values()))
     known = feature_matrix(table)
@@ -119,10 +119,10 @@ def fit_candidate(
     return model.fit(known, table["power_share"])
 
 
-def lend(model: Forecaster, part: FleetPart | None) -> Forecaster:
-    """The model, with what it borrows of the fleet."""
-    for name in model.borrows:
-        model.lend(name, (part or FleetPart()).models[name])
+def attach_shared_models(model: Forecaster, part: FleetPart | None) -> Forecaster:
+    """The model, with the shared models that it needs."""
+    for name in model.needs_shared:
+        model.attach_shared_model(name, (part or FleetPart()).models[name])
     return model
 
 
@@ -139,7 +139,7 @@ def fit_candidates(
 ) -> Mapped[tuple[str, str], Forecaster]:
     """A fitted model for each product and entity of ``wanted``, with all that was known.
 
-    A model of the fleet is fitted once, and is one and the same object in all who have it or are lent it. An entity may have
+    A model of the fleet is fitted once, and is one and the same object in all who have it or need it. An entity may have
     no row yet, where its candidate needs no history.
     """
     named = {(product_id, name): candidates[name] for (product_id, _), name in wanted.items()}
@@ -155,9 +155,13 @@ def fit_candidates(
             continue
         table = groups.get((product_id, entity_id), model_input.iloc[:0])
         levels = fleet.product(product_id).quantile_levels
-        # The fleet's models stay here: they are lent afterwards, one object to all.
+        # The fleet's models stay here: they are attached afterwards, one object to all.
         told = None if part is None else part.without_models()
         tasks[product_id, entity_id] = (table, config, name, levels, seed, told)
     mapped = map_farms(fit_candidate, tasks, workers=workers, label="fit") if tasks else Mapped()
-    lent = {key: lend(model, parts.get((key[0], wanted[key], at))) for key, model in mapped.results.items()}
-    return Mapped({key: (shared | lent)[key] for key in wanted if key in shared or key in lent}, mapped.failures)
+    attached = {
+        key: attach_shared_models(model, parts.get((key[0], wanted[key], at))) for key, model in mapped.results.items()
+    }
+    return Mapped(
+        {key: (shared | attached)[key] for key in wanted if key in shared or key in attached}, mapped.failures
+    )

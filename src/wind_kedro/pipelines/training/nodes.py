@@ -1,6 +1,6 @@
-"""Training: candidates are judged replayed as of each issue time, and only what they would have forecast counts.
+"""Training: candidates are judged backtested as of each issue time, and only what they would have forecast counts.
 
-A fold of the replay refits every candidate at a moment with what had arrived by then, and forecasts the issues up to the next
+A fold of the backtest refits every candidate at a moment with what had arrived by then, and forecasts the issues up to the next
 refit; together the folds are what would have been issued. Cross-validation, which mixes past and future, is not used.
 """
 
@@ -27,7 +27,7 @@ from wind_kedro.models.allowed import allow_classes, classes_of
 from wind_kedro.models.ensembles.hand_over import FleetPart
 from wind_kedro.models.registry import ModelConfig, with_members
 from wind_kedro.models.tables import KEYS, feature_matrix, forecast_rows, known_at
-from wind_kedro.pipelines.training.fitting import fit_candidate, fleet_parts, lend
+from wind_kedro.pipelines.training.fitting import attach_shared_models, fit_candidate, fleet_parts
 from wind_kedro.postprocessing.calibration import Calibration, calibrated
 from wind_kedro.postprocessing.portfolios import add_portfolios
 
@@ -42,18 +42,18 @@ def _listed(words: Any) -> Any:
 Words = Annotated[list[str], BeforeValidator(_listed)]
 
 
-class Replay(BaseModel):
-    """The stretch of the past in which candidates are replayed."""
+class Backtest(BaseModel):
+    """The stretch of the past in which candidates are backtested."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    days: int = Field(gt=0, description="how many days before the training time the replay begins")
+    days: int = Field(gt=0, description="how many days before the training time the backtest begins")
     refit_every_days: int = Field(gt=0, description="how often candidates are refitted in it, as in operation")
     min_train_days: int = Field(gt=0, description="a fold with less history than this is left out")
     cross_validation_blocks: int = Field(
         0,
         ge=0,
-        description="into how many stretches the replay is cut to cross-validate the chosen model; 0: not at all",
+        description="into how many stretches the backtest is cut to cross-validate the chosen model; 0: not at all",
     )
     months: Words | None = Field(
         None,
@@ -79,7 +79,7 @@ class Training(BaseModel):
     fleet_rows: int = Field(
         50_000, gt=0, description="how many rows a model of the fleet learns from at most, an equal share of each farm"
     )
-    replay: Replay
+    backtest: Backtest
     gate: GateRules = DEFAULT_RULES
     fallbacks: list[str] = Field(
         default_factory=list,
@@ -192,7 +192,7 @@ def assemble_model_input(
     features: pd.DataFrame,
     observations: pd.DataFrame,
     admissions: pd.DataFrame,
-    interventions: pd.DataFrame,
+    overrides: pd.DataFrame,
     fleet: Fleet,
     clock: Clock,
 ) -> pd.DataFrame:
@@ -215,8 +215,8 @@ def assemble_model_input(
     table = issued.merge(targets, on=["entity_id", "granularity_minutes", "valid_at"], validate="many_to_one")
     # Without any wind there is nothing to learn from a row: the run was missing.
     table = table[table["wind_speed_100m_ms"].notna()].drop(columns="granularity_minutes").reset_index(drop=True)
-    if len(interventions):
-        parts = [learnable(rows, interventions, *key, training_time) for key, rows in by_entity(table).items()]
+    if len(overrides):
+        parts = [learnable(rows, overrides, *key, training_time) for key, rows in by_entity(table).items()]
         table = pd.concat(parts).sort_index().reset_index(drop=True) if parts else table
     if table.empty:
         raise NotEnoughHistoryError(
@@ -225,7 +225,7 @@ def assemble_model_input(
     return table
 
 
-def replay_candidates(
+def backtest_candidates(
     model_input: pd.DataFrame,
     admissions: pd.DataFrame,
     fleet: Fleet,
@@ -236,14 +236,14 @@ def replay_candidates(
     """One row per product, entity, candidate, issue time and interval: what the candidate would have forecast. And one per
     product, entity, candidate and fold: what it had learnt from.
 
-    An entity is replayed with the candidates that it may have. Each is refitted every ``refit_every_days`` with the
+    An entity is backtested with the candidates that it may have. Each is refitted every ``refit_every_days`` with the
     outcomes that had arrived by then.
 
     Raises:
         NotEnoughHistoryError: if no fold of any entity has ``min_train_days`` of history.
     """
     training_time = pd.Timestamp(clock.training_time(fleet.products))
-    folds = _folds(training_time, training.replay)
+    folds = _folds(training_time, training.backtest)
     admitted = _admitted(admissions)
     parts_of_fleet = fleet_parts(
         model_input,
@@ -253,7 +253,7 @@ def replay_candidates(
         workers,
         seed=training.seed,
         fleet_rows=training.fleet_rows,
-        min_train_days=training.replay.min_train_days,
+        min_train_days=training.backtest.min_train_days,
     )
     tasks = {}
     for (product_id, entity_id), table in by_entity(model_input).items():
@@ -266,7 +266,7 @@ def replay_candidates(
             ahead = table[(table["issued_at"] >= start) & (table["issued_at"] < end)]
             if ahead.empty:
                 continue
-            enough = not past.empty and start - first >= pd.Timedelta(days=training.replay.min_train_days)
+            enough = not past.empty and start - first >= pd.Timedelta(days=training.backtest.min_train_days)
             for name, config in training.candidates.items():
                 if (product_id, entity_id, name) not in admitted:
                     continue
@@ -276,9 +276,9 @@ def replay_candidates(
                     continue
                 carded = config.of_farms(farms)
                 tasks[product_id, entity_id, name, start] = (past, ahead, carded, name, levels, training.seed, part)
-    mapped = map_farms(_replay_fold, tasks, workers=workers, label="replay")
+    mapped = map_farms(_backtest_fold, tasks, workers=workers, label="backtest")
     if not mapped.results:
-        raise NotEnoughHistoryError(_why_no_replay(model_input, training_time, training.replay, mapped))
+        raise NotEnoughHistoryError(_why_no_backtest(model_input, training_time, training.backtest, mapped))
     parts, seen = [], []
     ends = dict(folds)
     # A model of the fleet may have drawn from all that was known of its product: looked at once a fold, not once a farm.
@@ -287,19 +287,21 @@ def replay_candidates(
         for product_id, start in {(product_id, start) for product_id, _, start in parts_of_fleet}
     }
     for (product_id, entity_id, name, start), (rows, shares) in mapped.results.items():
-        parts.append(forecast_rows(rows, shares, fleet.product(product_id), fleet, model=name, model_version="replay"))
+        parts.append(
+            forecast_rows(rows, shares, fleet.product(product_id), fleet, model=name, model_version="backtest")
+        )
         past, *_, part = tasks[product_id, entity_id, name, start]
         about = {"product_id": product_id, "entity_id": entity_id, "model": name}
         learnt = _seen(past)
         if part is not None:
-            lent = by_fleet[product_id, start]
-            learnt = lent | {"rows": learnt["rows"] + lent["rows"]}
+            shared = by_fleet[product_id, start]
+            learnt = shared | {"rows": learnt["rows"] + shared["rows"]}
         seen.append(about | {"fold_begin": start, "fold_end": ends[start]} | learnt)
     return pd.concat(parts, ignore_index=True), pd.DataFrame(seen)
 
 
 def _seen(learnt: pd.DataFrame) -> dict[str, Any]:
-    """What a fold had learnt from, as `contracts.ReplayFolds` says it."""
+    """What a fold had learnt from, as `contracts.BacktestFolds` says it."""
     return {
         "known_until": learnt["target_available_at"].max(),
         "trained_through": learnt["valid_at"].max(),
@@ -315,18 +317,18 @@ def by_entity(table: pd.DataFrame) -> dict[tuple[str, str], pd.DataFrame]:
     }
 
 
-def _folds(training_time: pd.Timestamp, replay: Replay) -> list[tuple[pd.Timestamp, pd.Timestamp]]:
-    if replay.months is not None:
-        begins = [pd.Timestamp(f"{month}-01", tz="UTC") for month in sorted(replay.months)]
+def _folds(training_time: pd.Timestamp, backtest: Backtest) -> list[tuple[pd.Timestamp, pd.Timestamp]]:
+    if backtest.months is not None:
+        begins = [pd.Timestamp(f"{month}-01", tz="UTC") for month in sorted(backtest.months)]
         ends = [min(begin + pd.offsets.MonthBegin(), training_time) for begin in begins]
         return [(begin, end) for begin, end in zip(begins, ends, strict=True) if begin < end]
-    start = training_time - pd.Timedelta(days=replay.days)
-    step = pd.Timedelta(days=replay.refit_every_days)
+    start = training_time - pd.Timedelta(days=backtest.days)
+    step = pd.Timedelta(days=backtest.refit_every_days)
     starts = pd.date_range(start, training_time, freq=step, inclusive="left")
     return [(begin, min(begin + step, training_time)) for begin in starts]
 
 
-def _replay_fold(
+def _backtest_fold(
     past: pd.DataFrame,
     ahead: pd.DataFrame,
     config: ModelConfig,
@@ -335,37 +337,37 @@ def _replay_fold(
     seed: int,
     part: FleetPart | None,
 ) -> tuple[pd.DataFrame, np.ndarray]:
-    model = lend(fit_candidate(past, config, name, levels, seed, part), part)
+    model = attach_shared_models(fit_candidate(past, config, name, levels, seed, part), part)
     return ahead[[*KEYS, "lead_minutes", "weather_run_at"]], model.predict(feature_matrix(ahead))
 
 
-def _why_no_replay(table: pd.DataFrame, training_time: pd.Timestamp, replay: Replay, mapped: Mapped) -> str:  # type: ignore[type-arg]
+def _why_no_backtest(table: pd.DataFrame, training_time: pd.Timestamp, backtest: Backtest, mapped: Mapped) -> str:  # type: ignore[type-arg]
     if mapped.failures:
         return "every candidate failed: " + "; ".join(sorted(set(mapped.failures.values())))
     return (
-        f"too little history to replay candidates as of {training_time:%Y-%m-%d %H:%M} UTC: it begins "
-        f"{table['issued_at'].min():%Y-%m-%d}, and training.replay asks for {replay.min_train_days} days before the first fold; "
+        f"too little history to backtest candidates as of {training_time:%Y-%m-%d %H:%M} UTC: it begins "
+        f"{table['issued_at'].min():%Y-%m-%d}, and training.backtest asks for {backtest.min_train_days} days before it; "
         f"choose a later as_of or fewer min_train_days"
     )
 
 
-def calibrate_replay(
-    replay_model_forecasts: pd.DataFrame, observations: pd.DataFrame, fleet: Fleet, calibration: Calibration
+def calibrate_backtest(
+    backtest_model_forecasts: pd.DataFrame, observations: pd.DataFrame, fleet: Fleet, calibration: Calibration
 ) -> pd.DataFrame:
     """One row per product, entity, candidate, issue time and interval: what would have been issued, portfolios included.
 
-    Corrected as live forecasting would have done it, from the replay's own earlier issues, with what was known at each issue;
+    Corrected as live forecasting would have done it, from the backtest's own earlier issues, with what was known at each issue;
     a portfolio is of its farms' forecasts by the same candidate.
     """
-    replayed = add_portfolios(replay_model_forecasts, fleet, calibration.portfolios, by_model=True)
-    return calibrated(replayed, replayed, observations, fleet, calibration)
+    backtested = add_portfolios(backtest_model_forecasts, fleet, calibration.portfolios, by_model=True)
+    return calibrated(backtested, backtested, observations, fleet, calibration)
 
 
-def score_replay(
-    replay_forecasts: pd.DataFrame, observations: pd.DataFrame, fleet: Fleet, clock: Clock, scoring: Scoring
+def score_backtest(
+    backtest_forecasts: pd.DataFrame, observations: pd.DataFrame, fleet: Fleet, clock: Clock, scoring: Scoring
 ) -> pd.DataFrame:
     """One row per product, entity, candidate, bucket of lead time, metric and level, as known at the training time."""
     training_time = clock.training_time(fleet.products)
     return score_forecasts(
-        replay_forecasts, observations, fleet, scoring.lead_edges_minutes, as_of=training_time, rules=scoring.rules
+        backtest_forecasts, observations, fleet, scoring.lead_edges_minutes, as_of=training_time, rules=scoring.rules
     )

@@ -1,10 +1,10 @@
 r"""Training: what would each candidate have forecast, and which one goes live?
 
-readiness ─── admit_candidates ── admissions, which assembling, replay and choice take
+readiness ─── admit_candidates ── admissions, which assembling, backtest and choice take
 
-features, observations ── assemble_model_input ── model_input ── replay_candidates ── replay_model_forecasts, replay_folds
-interventions ────────────────┘                                                        │              │
-                                                          replay_scores ── score_replay ┘              │
+features, observations ── assemble_model_input ── model_input ── backtest_candidates ── backtest_model_forecasts, backtest_folds
+overrides ────────────────┘                                                        │              │
+                                                          backtest_scores ── score_backtest ┘              │
                                                                │                                       │
 decisions, choices ── choose ── judgements ── judge_challengers ───────────────────────────────────────┘
              │
@@ -20,16 +20,16 @@ from wind_kedro.pipelines.training.decisions import choose, judge_challengers
 from wind_kedro.pipelines.training.nodes import (
     admit_candidates,
     assemble_model_input,
-    calibrate_replay,
-    replay_candidates,
-    score_replay,
+    backtest_candidates,
+    calibrate_backtest,
+    score_backtest,
 )
 from wind_kedro.pipelines.training.promotion import fit_fleet, promote
 from wind_kedro.pipelines.training.tracking import draw_decisions, summarise_training
 
 
 def create_pipeline() -> Pipeline:
-    """Readiness, features and observations in; replay, scores, a registered model and its promotion out."""
+    """Readiness, features and observations in; backtest, scores, a registered model and its promotion out."""
     return Pipeline(
         [
             Node(
@@ -40,12 +40,12 @@ def create_pipeline() -> Pipeline:
             ),
             Node(
                 assemble_model_input,
-                inputs=["features", "observations", "admissions", "interventions", "params:fleet", "params:clock"],
+                inputs=["features", "observations", "admissions", "overrides", "params:fleet", "params:clock"],
                 outputs="model_input",
                 name="assemble_model_input",
             ),
             Node(
-                replay_candidates,
+                backtest_candidates,
                 inputs=[
                     "model_input",
                     "admissions",
@@ -54,26 +54,26 @@ def create_pipeline() -> Pipeline:
                     "params:training",
                     "params:workers",
                 ],
-                outputs=["replay_model_forecasts", "replay_folds"],
-                name="replay_candidates",
+                outputs=["backtest_model_forecasts", "backtest_folds"],
+                name="backtest_candidates",
             ),
             Node(
-                calibrate_replay,
-                inputs=["replay_model_forecasts", "observations", "params:fleet", "params:calibration"],
-                outputs="replay_forecasts",
-                name="calibrate_replay",
+                calibrate_backtest,
+                inputs=["backtest_model_forecasts", "observations", "params:fleet", "params:calibration"],
+                outputs="backtest_forecasts",
+                name="calibrate_backtest",
             ),
             Node(
-                score_replay,
-                inputs=["replay_forecasts", "observations", "params:fleet", "params:clock", "params:scoring"],
-                outputs="replay_scores",
-                name="score_replay",
+                score_backtest,
+                inputs=["backtest_forecasts", "observations", "params:fleet", "params:clock", "params:scoring"],
+                outputs="backtest_scores",
+                name="score_backtest",
             ),
             Node(
                 judge_challengers,
                 inputs=[
-                    "replay_forecasts",
-                    "replay_folds",
+                    "backtest_forecasts",
+                    "backtest_folds",
                     "model_input",
                     "observations",
                     "promotions_before",
@@ -90,11 +90,11 @@ def create_pipeline() -> Pipeline:
                 choose,
                 inputs=[
                     "judgements",
-                    "replay_scores",
+                    "backtest_scores",
                     "model_input",
                     "admissions",
                     "promotions_before",
-                    "interventions",
+                    "overrides",
                     "params:fleet",
                     "params:clock",
                 ],
@@ -124,7 +124,7 @@ def create_pipeline() -> Pipeline:
             ),
             Node(
                 summarise_training,
-                inputs=["replay_scores", "decisions"],
+                inputs=["backtest_scores", "decisions"],
                 outputs="training_metrics",
                 name="summarise_training",
             ),
@@ -133,8 +133,8 @@ def create_pipeline() -> Pipeline:
                 inputs=[
                     "model_input",
                     "features",
-                    "replay_model_forecasts",
-                    "replay_folds",
+                    "backtest_model_forecasts",
+                    "backtest_folds",
                     "choices",
                     "observations",
                     "params:fleet",

@@ -118,7 +118,7 @@ def promote(
 
     An entity that was not fitted is in the version with its earlier model, and goes on with it. The promotion follows the
     newest that this training knew of: if another was recorded since, the log refuses it. The champion is the version that counts
-    last: a replay of the past adds its promotion but moves no alias.
+    last: a backtest of the past adds its promotion but moves no alias.
     """
     training_time = pd.Timestamp(clock.training_time(fleet.products))
     made = model_versions.made()

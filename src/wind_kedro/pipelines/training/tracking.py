@@ -10,13 +10,13 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 
-def summarise_training(replay_scores: pd.DataFrame, decisions: pd.DataFrame) -> dict[str, dict[str, float]]:
+def summarise_training(backtest_scores: pd.DataFrame, decisions: pd.DataFrame) -> dict[str, dict[str, float]]:
     """Metrics for the experiment tracker, each with value and step 0: of the fleet, never of a farm.
 
     Of each score over the whole horizon the mean over entities; of each product how many entities got another candidate than they
     had, and how many decisions each code took. Farms' own scores are a table beside them.
     """
-    whole = replay_scores[(replay_scores["lead_from_minutes"] == 0) & replay_scores["level"].isna()]
+    whole = backtest_scores[(backtest_scores["lead_from_minutes"] == 0) & backtest_scores["level"].isna()]
     horizon = whole.groupby("product_id")["lead_to_minutes"].transform("max")
     whole = whole[whole["lead_to_minutes"] == horizon]
     keys = ["product_id", "model", "metric"]

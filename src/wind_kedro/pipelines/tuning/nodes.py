@@ -67,7 +67,7 @@ def search_settings(
         if not folds:
             raise NothingToTuneError(
                 f"'{name}': no farm has {tuning.min_train_days} days of history before {stretches[-1][0]:%Y-%m-%d}, the last "
-                f"fold before what training judges; choose fewer tuning.min_train_days, shorter folds or a later replay"
+                f"fold before what training judges; choose fewer tuning.min_train_days, shorter folds or a later backtest"
             )
         study = _study(name, candidate, space, stretches, known, trial_store, training.seed)
         done = sum(trial.state.is_finished() and trial.value is not None for trial in study.trials)

@@ -88,14 +88,14 @@ class Tuning(BaseModel):
         ends = [begin + pd.offsets.MonthBegin() for begin in begins]
         if touched := [f"{begin:%Y-%m}" for begin, end in zip(begins, ends, strict=True) if end > judged_from]:
             raise ValueError(
-                f"tuning.months: {', '.join(touched)} reach into what training.replay judges, from {judged_from:%Y-%m-%d} on: "
+                f"tuning.months: {', '.join(touched)} reach into what training.backtest judges, from {judged_from:%Y-%m-%d} on: "
                 f"settings are chosen on earlier months"
             )
         return list(zip(begins, ends, strict=True))
 
 
-class _Replay(BaseModel):
-    """Of `training.replay`, when what is judged begins."""
+class _Backtest(BaseModel):
+    """Of `training.backtest`, when what is judged begins."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
@@ -114,7 +114,7 @@ class Trained(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True)
 
     seed: int
-    replay: _Replay
+    backtest: _Backtest
     candidates: dict[str, ModelConfig]
 
     @field_validator("candidates")
@@ -124,6 +124,6 @@ class Trained(BaseModel):
 
     def judged_from(self, training_time: pd.Timestamp) -> pd.Timestamp:
         """When that begins which training judges candidates by."""
-        if self.replay.months:
-            return pd.Timestamp(f"{min(self.replay.months)}-01", tz="UTC")
-        return training_time - pd.Timedelta(days=self.replay.days)
+        if self.backtest.months:
+            return pd.Timestamp(f"{min(self.backtest.months)}-01", tz="UTC")
+        return training_time - pd.Timedelta(days=self.backtest.days)

@@ -223,7 +223,7 @@ class Made:
         at = pd.date_range(START, END, periods=11, inclusive="left").tz_localize(None).astype("datetime64[us]")
         rows = pd.DataFrame({"farm_id": self.farm_ids}).merge(pd.DataFrame({"valid_at": at}), how="cross")
         rows["cadence"], rows["version"], rows["source_row"] = 900, 0, 1
-        rows["retimed"], rows["status"], rows["reason"], rows["label"] = False, "kept", None, ""
+        rows["retimed"], rows["status"], rows["reason"], rows["operating_state"] = False, "kept", None, ""
         rows["arrived_at"] = rows["valid_at"] + pd.Timedelta(minutes=15 + 20)
         rows["available_at"] = rows["arrived_at"]
         return {"timed": rows.assign(**changed).astype({"reason": "str"})}
@@ -247,7 +247,7 @@ class Made:
             ibis.memtable(broken),
             ibis.memtable(broken.iloc[-1:]),
             ibis.memtable(rows),
-            ibis.memtable(rows[["farm_id", "available_at", "label"]]),
+            ibis.memtable(rows[["farm_id", "available_at", "operating_state"]]),
             self.observations if observations is None else observations,
             self.weather if weather is None else weather,
             calibrated.astype({"fitted_at": "datetime64[us, UTC]"}),
@@ -387,7 +387,7 @@ def test_labels_and_rows_set_aside_are_counted(made: Made, thresholds: Readiness
     first = timed["farm_id"] == made.farm_ids[0]
     number = timed.groupby("farm_id").cumcount()
     labels = {0: "stopped", 1: "curtailed", 2: "derated", 3: "iced", 4: "off_curve"}
-    timed["label"] = number.map(labels).fillna("").where(first, "")
+    timed["operating_state"] = number.map(labels).fillna("").where(first, "")
     aside = first & (number >= 8)
     timed["status"], timed["reason"] = (
         timed["status"].mask(aside, "quarantined"),
@@ -435,7 +435,9 @@ def test_what_comes_later_changes_no_row(made: Made, thresholds: ReadinessSettin
     later_run = made.weather["available_at"] > at
     weather = made.weather.assign(wind_speed_100m_ms=made.weather["wind_speed_100m_ms"].mask(later_run, 3.0))
     timed = made.signals()["timed"]
-    other = timed.assign(label=timed["label"].mask(timed["available_at"] > at.tz_localize(None), "stopped"))
+    other = timed.assign(
+        operating_state=timed["operating_state"].mask(timed["available_at"] > at.tz_localize(None), "stopped")
+    )
     before = made.assess(thresholds, clock=clock)
     after = made.assess(thresholds, pd.concat([observations, revised]), weather, other, clock=clock)
     for one, two in zip(before, after, strict=True):

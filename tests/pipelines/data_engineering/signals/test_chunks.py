@@ -120,7 +120,7 @@ def test_curves_signals_and_observations_of_chunks_are_those_of_the_whole(
     frame = whole.to_pandas().sort_values(key, ignore_index=True)
     in_parts = pd.concat([chunk.to_pandas() for chunk in chunks]).sort_values(key, ignore_index=True)
     pd.testing.assert_frame_equal(in_parts, frame, check_exact=True)
-    assert {"", "off_curve"} <= set(frame["label"])
+    assert {"", "off_curve"} <= set(frame["operating_state"])
 
     signals = settle(whole)
     tiny = settings.model_copy(update={"chunk_rows": 30})
@@ -142,8 +142,8 @@ def test_every_row_is_inside_one_chunk() -> None:
     )
     frame.loc[frame["number"] % 50 == 0, "at"] = pd.NaT
     rows = ibis.memtable(frame)
-    for most_rows in (1, 70, 300, 10_000):
-        chunks = plan(rows, "at", most_rows)
+    for max_rows in (1, 70, 300, 10_000):
+        chunks = plan(rows, "at", max_rows)
         numbers_seen = list(
             itertools.chain.from_iterable(
                 near(rows, chunk, "at", dt.timedelta()).to_pandas()["number"] for chunk in chunks

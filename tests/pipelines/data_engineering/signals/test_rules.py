@@ -1,4 +1,4 @@
-"""Spikes and labels, rule by rule, on rows small enough to see why."""
+"""Spikes and operating states, rule by rule, on rows small enough to see why."""
 
 from __future__ import annotations
 
@@ -127,8 +127,8 @@ def test_a_sensor_is_stuck_after_as_many_minutes_at_any_cadence(
 
 
 @pytest.fixture
-def label(windy: Callable[..., Fleet], settings: Any) -> Callable[..., list[str]]:
-    """Short rows in, the labels of T0 out; the curve gives half of rated power at 8 m/s."""
+def operating_state(windy: Callable[..., Fleet], settings: Any) -> Callable[..., list[str]]:
+    """Short rows in, the operating states of T0 out; the curve gives half of rated power at 8 m/s."""
     curve = pd.DataFrame(
         {
             "farm_id": "hill",
@@ -143,7 +143,7 @@ def label(windy: Callable[..., Fleet], settings: Any) -> Callable[..., list[str]
 
     def run(rows: list[dict[str, Any]]) -> list[str]:
         found = nodes.judge_signals(timed(rows), curve, windy(), settings).to_pandas().sort_values("valid_at")
-        return found.loc[found["turbine_id"] == "T0", "label"].tolist()
+        return found.loc[found["turbine_id"] == "T0", "operating_state"].tolist()
 
     return run
 
@@ -171,19 +171,21 @@ UNEVEN = [200.0, 150.0, 240.0, 170.0, 210.0, 160.0, 230.0]
         pytest.param({"power_kw": [None, 500.0]}, ["", ""], id="nothing to judge"),
     ],
 )
-def test_labels(label: Callable[..., list[str]], columns: dict[str, list[Any]], expected: list[str]) -> None:
-    assert label(series(**columns)) == expected
+def test_operating_states(
+    operating_state: Callable[..., list[str]], columns: dict[str, list[Any]], expected: list[str]
+) -> None:
+    assert operating_state(series(**columns)) == expected
 
 
-def test_a_farm_that_stands_still_at_once_was_told_to(label: Callable[..., list[str]]) -> None:
+def test_a_farm_that_stands_still_at_once_was_told_to(operating_state: Callable[..., list[str]]) -> None:
     still = [row for name in ("T0", "T1", "T2") for row in series(name, power_kw=[-3.0])]
-    assert label(still) == ["curtailed"]
-    assert label(still[:2]) == ["stopped"]  # two of a farm are no order
+    assert operating_state(still) == ["curtailed"]
+    assert operating_state(still[:2]) == ["stopped"]  # two of a farm are no order
     still[2]["available_at"] = BEGIN + pd.Timedelta(hours=5)  # what comes later says nothing of those before
-    assert label(still) == ["stopped"]
+    assert operating_state(still) == ["stopped"]
 
 
-def test_a_late_row_gives_no_row_a_past(label: Callable[..., list[str]]) -> None:
+def test_a_late_row_gives_no_row_a_past(operating_state: Callable[..., list[str]]) -> None:
     rows = series(power_kw=[200.0] * 4)
     rows[1]["available_at"] = BEGIN + pd.Timedelta(hours=5)
-    assert label(rows)[2:] == ["off_curve"] * 2
+    assert operating_state(rows)[2:] == ["off_curve"] * 2

@@ -37,7 +37,7 @@ _FAULTS: Mapping[str, str] = {
     "spike": "stand off the values before and behind, which agree",
 }
 #: What a point off the power curve is, in words.
-_LABELS: Mapping[str, str] = {
+_OPERATING_STATES: Mapping[str, str] = {
     "stopped": "are of a turbine that stood still in wind it could have used; it does not count as available",
     "curtailed": "are of a turbine that was held below its power curve; it does not count as available",
     "derated": "are of a turbine that held one level below its power curve for hours; it does not count as available",
@@ -166,8 +166,10 @@ def assess_quality(
     )
     unreadable = _unreadable(parsed_signals, parsed_weather)
     values = _signal_counts(timed_signals, data_engineering.observations.late_grace_minutes)
-    labelled = {label: (signals.label == label).sum() for label in _LABELS}
-    curve = signals.group_by("farm_id").agg(**labelled, retimed=signals.retimed.sum()).to_pandas()
+    judged = {
+        operating_state: (signals.operating_state == operating_state).sum() for operating_state in _OPERATING_STATES
+    }
+    curve = signals.group_by("farm_id").agg(**judged, retimed=signals.retimed.sum()).to_pandas()
     values = values.merge(curve, on="farm_id", how="left").set_index("farm_id")
     waits_until = _waits_until(parsed_signals, clock_calibration, fleet, data_engineering)
     for farm in fleet.farms:
@@ -321,9 +323,9 @@ def _judge_signals(notes: _Notes, farm: Farm, own: Mapping[Any, Any]) -> None:
         for fault, words in _FAULTS.items():
             if count := int(own[f"{name}:{fault}"]):
                 notes.add(fault, name, count, rows, f"{count} values of {name} {words}; they count as missing")
-    for label, words in _LABELS.items():
-        struck = int(own[label])
-        notes.add(label, "power_kw", struck, rows, f"{struck} rows {words}")
+    for operating_state, words in _OPERATING_STATES.items():
+        struck = int(own[operating_state])
+        notes.add(operating_state, "power_kw", struck, rows, f"{struck} rows {words}")
     moved = int(own["retimed"])
     if moved:
         message = f"{moved} rows were stamped an hour off at a clock change, and are put right"

@@ -33,7 +33,7 @@ _BLOCK = 256
 _MONTH_HOURS = 30 * 24
 #: A month is judged from so many hours on.
 _MIN_MONTH_HOURS = 120
-_LABELS = {"stopped": ["stopped"], "curtailed": ["curtailed", "derated"], "iced": ["iced"]}
+_OPERATING_STATES = {"stopped": ["stopped"], "curtailed": ["curtailed", "derated"], "iced": ["iced"]}
 
 
 # --- parameters -------------------------------------------------------------------------------------------------------
@@ -166,7 +166,7 @@ _UNCOUNTED: dict[str, Any] = {
     "quarantined_rows_share": None,
     "latency_median_minutes": None,
     "latency_95_minutes": None,
-} | {f"{name}_rows_share": None for name in _LABELS}
+} | {f"{name}_rows_share": None for name in _OPERATING_STATES}
 
 
 def _unreadable(*parsed: Table) -> dict[str, int]:
@@ -206,7 +206,10 @@ def _counted(
         }
         there = signals.available_at <= moment
         labelled[f"rows_{number}"] = there.sum()
-        labelled |= {f"{name}_{number}": (there & signals.label.isin(of)).sum() for name, of in _LABELS.items()}
+        labelled |= {
+            f"{name}_{number}": (there & signals.operating_state.isin(of)).sum()
+            for name, of in _OPERATING_STATES.items()
+        }
     rows = settled.group_by("farm_id").agg(**asked).to_pandas().set_index("farm_id")
     labels = signals.group_by("farm_id").agg(**labelled).to_pandas().set_index("farm_id").reindex(rows.index)
     for number in range(len(times)):
@@ -218,7 +221,7 @@ def _counted(
             }
             | {
                 f"{name}_rows_share": _share(labels[f"{name}_{number}"][farm_id], labels[f"rows_{number}"][farm_id])
-                for name in _LABELS
+                for name in _OPERATING_STATES
             }
             for farm_id, own in rows.iterrows()
         }
@@ -554,7 +557,7 @@ def _limits(facts: Mapping[str, Any], readiness: ReadinessSettings) -> list[str]
     off, most = facts["offset_minutes"], readiness.max_misalignment_minutes
     if off is not None and abs(off) >= most:
         found.append(f"its clock is {abs(off):.0f} minutes off, a learned model allows less than {most:g}")
-    held = sum(facts[f"{name}_rows_share"] or 0.0 for name in _LABELS)
+    held = sum(facts[f"{name}_rows_share"] or 0.0 for name in _OPERATING_STATES)
     if held > readiness.max_held_back_share:
         found.append(
             f"{held:.0%} of its rows are stopped, curtailed or iced, a learned model allows {readiness.max_held_back_share:.0%}"

@@ -55,8 +55,8 @@ def aggregate_observations(
     versions of its rows at that time.
 
     A turbine counts in an interval if it reported at least ``min_turbine_coverage_share`` of it; it was available if it reported
-    so much without a label of `NOT_AVAILABLE`. ``power_kw`` is the sum over available turbines of their mean power in the
-    rows without such a label, ``available_capacity_kw`` their rated power, ``turbines`` their number; ``metered_power_kw`` is
+    so much without an operating state of `NOT_AVAILABLE`. ``power_kw`` is the sum over available turbines of their mean power in
+    rows without such a state, ``available_capacity_kw`` their rated power, ``turbines`` their number; ``metered_power_kw`` is
     the sum over all turbines that count. An interval without an available turbine says nothing of the wind, and is
     left out. ``coverage_share``, ``stopped_share`` and ``curtailed_share`` are of the expected turbine minutes.
 
@@ -73,11 +73,11 @@ def aggregate_observations(
     """
     settings = data_engineering.observations
     members = _members(fleet)
-    most_rows = data_engineering.chunk_rows
+    max_rows = data_engineering.chunk_rows
     spans = [Chunk(None, None)]
     # Intervals begin and end with the days.
-    if signals.count().execute() > most_rows and _fits_days(fleet):
-        spans = [dataclasses.replace(chunk, names=None) for chunk in plan(signals, "valid_at", most_rows, FARM)]
+    if signals.count().execute() > max_rows and _fits_days(fleet):
+        spans = [dataclasses.replace(chunk, names=None) for chunk in plan(signals, "valid_at", max_rows, FARM)]
     names = pd.Index(sorted(members["entity_id"].unique()), dtype="str")
     pieces: dict[str, list[pd.Series[Any]]] = {name: [] for name in _COLUMNS}
     known = pd.DataFrame()
@@ -174,7 +174,7 @@ def _by_turbine(rows: Table, minutes: int) -> Table:
     slot = rows["at"] // length
     changes = [rows.superseded_at, *(rows[f"{name}_spiked_at"] for name in SPIKES_IN_TIME)]
     changed = reduce(lambda one, other: one | other, [at.notnull() for at in changes])
-    stopped, curtailed = rows.label == "stopped", rows.label.isin(["curtailed", "derated"])
+    stopped, curtailed = rows.operating_state == "stopped", rows.operating_state.isin(["curtailed", "derated"])
     summed = rows.group_by("farm_id", "turbine_id", slot=slot).agg(
         metered_kw=exact(rows.power_kw).mean(), power_kw=exact(rows.power_kw).mean(where=~(stopped | curtailed)),
         wind_speed_ms=exact(rows.wind_speed_ms).mean(), rows=rows.count(), stopped_rows=rows.count(where=stopped),
@@ -206,7 +206,9 @@ def _by_version(
     for minutes in sorted(behind["granularity_minutes"].unique().tolist()):
         own = behind.loc[behind["granularity_minutes"] == minutes, ["farm_id", "slot", "interval", "cadence"]]
         numbered = rows.mutate(slot=rows["at"] // (minutes * _MINUTE))
-        numbered = numbered.select("farm_id", "turbine_id", "slot", "version", "label", *SPIKES_IN_TIME, *times)
+        numbered = numbered.select(
+            "farm_id", "turbine_id", "slot", "version", "operating_state", *SPIKES_IN_TIME, *times
+        )
         picked.append(numbered.inner_join(ibis.memtable(own), ["farm_id", "slot"]).drop("slot"))
     rows = reduce(lambda one, other: one.union(other), picked)
     rows = rows.mutate(**{name: rows[name].cast("timestamp") for name in times})
@@ -216,7 +218,7 @@ def _by_version(
     in_force = (known.available_at <= known.known_at) & ~(known.superseded_at <= known.known_at).fill_null(False)
     known = known.filter(in_force & ~(known.power_kw_spiked_at <= known.known_at).fill_null(False))
     wind_off = (known.wind_speed_ms_spiked_at <= known.known_at).fill_null(False)
-    available = ~known.label.isin(NOT_AVAILABLE)
+    available = ~known.operating_state.isin(NOT_AVAILABLE)
     minutes = known.cadence / 60
     nothing = ibis.null("float64")
     turbines = known.group_by(["interval", "known_at", "farm_id", "turbine_id"]).agg(
@@ -224,8 +226,8 @@ def _by_version(
         power_kw=exact(ibis.ifelse(available, known.power_kw, nothing)).mean().cast("float64"),
         wind_speed_ms=exact(ibis.ifelse(wind_off, nothing, known.wind_speed_ms)).mean().cast("float64"),
         seconds=known.cadence.sum(), available_seconds=ibis.ifelse(available, known.cadence, 0).sum(),
-        stopped_minutes=ibis.ifelse(known.label == "stopped", minutes, 0.0).sum(),
-        curtailed_minutes=ibis.ifelse(known.label.isin(["curtailed", "derated"]), minutes, 0.0).sum(),
+        stopped_minutes=ibis.ifelse(known.operating_state == "stopped", minutes, 0.0).sum(),
+        curtailed_minutes=ibis.ifelse(known.operating_state.isin(["curtailed", "derated"]), minutes, 0.0).sum(),
     )  # fmt: skip
     rated = ibis.memtable(members[["farm_id", "turbine_id", "rated"]].drop_duplicates())
     return turbines.inner_join(rated, ["farm_id", "turbine_id"]).inner_join(asked, "interval")

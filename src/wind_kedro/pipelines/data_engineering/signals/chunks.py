@@ -56,13 +56,13 @@ class Chunks:
         return tuple(self._work(self._plan[0]).columns)
 
 
-def plan(rows: Table, time: str, most_rows: int, named: tuple[str, ...] = TURBINE) -> list[Chunk]:
-    """Days in order, as many to a chunk as fit into ``most_rows``; a day that is too long by itself is split by turbines.
+def plan(rows: Table, time: str, max_rows: int, named: tuple[str, ...] = TURBINE) -> list[Chunk]:
+    """Days in order, as many to a chunk as fit into ``max_rows``; a day that is too long by itself is split by turbines.
 
     Args:
         rows: with the columns ``named`` and the column ``time``.
         time: naive UTC.
-        most_rows: in one chunk, what it looks at before and behind not counted. A turbine's day is never split.
+        max_rows: in one chunk, what it looks at before and behind not counted. A turbine's day is never split.
         named: by what a day may be split: `TURBINE`, or `FARM` where its turbines are to stay together.
 
     Returns:
@@ -71,7 +71,7 @@ def plan(rows: Table, time: str, most_rows: int, named: tuple[str, ...] = TURBIN
     days = _counted(rows, {"day": _day(rows, time)}).sort_values("day")
     chunks = [Chunk(None, None)] if days["day"].isna().any() else []
     days = days.dropna(subset="day").astype({"day": "int64"})
-    long = days.loc[days["rows"] > most_rows, "day"].tolist()
+    long = days.loc[days["rows"] > max_rows, "day"].tolist()
     parts = {}
     if long:
         own = rows.filter(_day(rows, time).isin(long))
@@ -81,13 +81,13 @@ def plan(rows: Table, time: str, most_rows: int, named: tuple[str, ...] = TURBIN
     held = 0
     for day, count in zip(days["day"].tolist(), days["rows"].tolist(), strict=True):
         at = _EPOCH + day * _DAY
-        if run and held + count > most_rows:
+        if run and held + count > max_rows:
             chunks.append(Chunk(run[0], run[-1] + _DAY))
             run, held = [], 0
-        if count > most_rows:
+        if count > max_rows:
             names = parts[day]
             # Running total of rows before each turbine: where it passes a multiple, a chunk begins.
-            place = (names["rows"].cumsum() - names["rows"]) // most_rows
+            place = (names["rows"].cumsum() - names["rows"]) // max_rows
             chunks += [Chunk(at, at + _DAY, named, tuple(some)) for _, some in names.groupby(place)["name"]]
             continue
         run.append(at)

@@ -11,7 +11,7 @@ import pandas as pd
 from wind_kedro.cards import Fleet
 from wind_kedro.pipelines.data_engineering.parse.enums import listed, said
 from wind_kedro.pipelines.data_engineering.parse.signals import SIGNALS
-from wind_kedro.pipelines.data_engineering.settings import DataEngineering, Labels
+from wind_kedro.pipelines.data_engineering.settings import DataEngineering, OperatingStates
 from wind_kedro.pipelines.data_engineering.signals.chunks import FARM, Chunk, Chunks, is_inside, near, plan
 from wind_kedro.pipelines.data_engineering.signals.rules import (
     SPIKES_IN_TIME,
@@ -35,9 +35,9 @@ def judge_signals(
 ) -> Table | Chunks:
     """Say what each point off the power curve is, and give the signals out.
 
-    One row per source row that counts (contract `Signals`), superseded versions included. ``label`` is by the newest curve
-    fitted when the row became available, and by rows that were there by then: it never changes. It is empty on the curve, and
-    where there is no curve or no wind speed; else the first that holds of
+    One row per source row that counts (contract `Signals`), superseded versions included. ``operating_state`` follows from the
+    newest curve fitted when the row became available, and from rows known by then: it never changes. It is empty on the curve, and where
+    there is no curve or no wind speed; otherwise it is the first that holds of
 
     - ``curtailed``: makes nothing although the wind would do, and so do all turbines of the farm;
     - ``stopped``: blades feathered in wind that would do, or makes nothing in such wind for ``stopped_minutes``;
@@ -60,7 +60,7 @@ def judge_signals(
     curves = _curves(power_curve, data_engineering.power_curve.bin_width_ms)
     if rows.count().execute() <= data_engineering.chunk_rows:
         return _given_out(_judged(rows, curves, fleet, data_engineering), rows)
-    margin = _looks_back(fleet, data_engineering.labels)
+    margin = _looks_back(fleet, data_engineering.operating_states)
 
     def worked(chunk: Chunk) -> Table:
         own = near(rows, chunk, "valid_at", margin)
@@ -73,8 +73,8 @@ def judge_signals(
     return Chunks(plan(rows, "valid_at", data_engineering.chunk_rows, FARM), worked)
 
 
-def _looks_back(fleet: Fleet, settings: Labels) -> dt.timedelta:
-    """How far before a row its label looks."""
+def _looks_back(fleet: Fleet, settings: OperatingStates) -> dt.timedelta:
+    """How far before a row its operating_state looks."""
     longest = max(farm.signals.cadence_seconds for farm in fleet.farms)
     minutes = max(settings.stopped_minutes, settings.derated_minutes, settings.flat_minutes, settings.iced_minutes)
     return dt.timedelta(seconds=max(minutes * 60, _LEVEL_ROWS * longest))
@@ -88,13 +88,13 @@ def _judged(rows: Table, curves: pd.DataFrame, fleet: Fleet, data_engineering: D
     turbines["farm"] = turbines["farm_id"].map(numbers).astype("int64")
     curves = curves.assign(farm=curves["farm_id"].map(numbers).astype("int64")).drop(columns="farm_id")
     rows = rows.inner_join(ibis.memtable(turbines), ["farm_id", "turbine_id"])
-    # Sorting costs by the width of a row: what is judged is sorted without all else, and only what is labelled is joined back.
+    # Sorting costs by the width of a row: what is judged is sorted without all else, and only what is judged is joined back.
     values = {f"{name}_first": as_first_known(rows, name) for name in SPIKES_IN_TIME}
     names = ("farm", "unit", "rated", "cadence", "version", "valid_at", "available_at", "pitch_deg", "temperature_c")
     narrow = _with_curve(rows.select(*names, **values), curves, data_engineering.power_curve.bin_width_ms)
-    labelled = held(_labels(narrow, fleet, data_engineering.labels))
-    rows = rows.left_join(labelled, ["unit", "valid_at", "version"])
-    return rows.mutate(label=rows.label.fill_null(said(rows, "")))
+    judged = held(_operating_states(narrow, fleet, data_engineering.operating_states))
+    rows = rows.left_join(judged, ["unit", "valid_at", "version"])
+    return rows.mutate(operating_state=rows.operating_state.fill_null(said(rows, "")))
 
 
 def _given_out(rows: Table, timed: Table) -> Table:
@@ -104,7 +104,7 @@ def _given_out(rows: Table, timed: Table) -> Table:
     return rows.select(
         "farm_id", "turbine_id", **{name: zoned(rows, name) for name in times},
         **{name: rows[name] for name in SIGNALS}, **{f"{name}_spiked": rows[f"{name}_spiked"] for name in SPIKES_IN_TIME},
-        version=rows.version, status=rows.status, label=rows.label, retimed=rows.retimed,
+        version=rows.version, status=rows.status, operating_state=rows.operating_state, retimed=rows.retimed,
         source_file=rows.source_file, source_row=rows.source_row,
     )  # fmt: skip
 
@@ -140,8 +140,8 @@ def _with_curve(rows: Table, curves: pd.DataFrame, width: float) -> Table:
     )
 
 
-def _labels(rows: Table, fleet: Fleet, settings: Labels) -> Table:
-    """The label of every version of a turbine interval that has one."""
+def _operating_states(rows: Table, fleet: Fleet, settings: OperatingStates) -> Table:
+    """The operating_state of every version of a turbine interval that has one."""
     import ibis
 
     here = ibis._
@@ -173,10 +173,16 @@ def _labels(rows: Table, fleet: Fleet, settings: Labels) -> Table:
         (here["iced_lasts"], "iced"),
         (here.off, "off_curve"),
     ]
-    label = ibis.cases(*((holds.fill_null(False), said(rows, word)) for holds, word in words), else_=said(rows, ""))
-    rows = rows.mutate(label=label).left_join(told, ["unit", "valid_at"])
-    label = ibis.ifelse(rows.idle & rows["first"] & rows.all_idle.fill_null(False), said(rows, "curtailed"), rows.label)
-    return rows.select("unit", "valid_at", "version", label=label).filter(here.label != "")
+    operating_state = ibis.cases(
+        *((holds.fill_null(False), said(rows, word)) for holds, word in words), else_=said(rows, "")
+    )
+    rows = rows.mutate(operating_state=operating_state).left_join(told, ["unit", "valid_at"])
+    operating_state = ibis.ifelse(
+        rows.idle & rows["first"] & rows.all_idle.fill_null(False), said(rows, "curtailed"), rows.operating_state
+    )
+    return rows.select("unit", "valid_at", "version", operating_state=operating_state).filter(
+        here.operating_state != ""
+    )
 
 
 def _lasting(rows: Table, flag: str, minutes: float, fleet: Fleet) -> Table:

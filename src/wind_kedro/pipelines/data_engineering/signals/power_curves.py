@@ -86,8 +86,8 @@ def _counts(
     turbines = turbines.assign(farm=turbines["farm_id"].map(farms).astype("int64"))
     numbered = spans.assign(farm=spans["farm_id"].map(farms).astype("int64"), span=np.arange(len(spans)))
     rows = timed.filter(timed.status.isin(["kept", "superseded"]))
-    most_rows = data_engineering.chunk_rows
-    chunks = plan(rows, "valid_at", most_rows) if timed.count().execute() > most_rows else [None]
+    max_rows = data_engineering.chunk_rows
+    chunks = plan(rows, "valid_at", max_rows) if timed.count().execute() > max_rows else [None]
     counted = []
     for chunk in chunks:
         own = near(rows, chunk, "valid_at", dt.timedelta()) if chunk else rows
