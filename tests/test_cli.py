@@ -285,7 +285,7 @@ def _signals() -> pd.DataFrame:
             part = pd.DataFrame({"valid_at": valid_at, "available_at": valid_at + pd.Timedelta(minutes=20)})
             parts.append(part.assign(farm_id=farm_id, turbine_id=f"T{number}", power_kw=500.0, wind_speed_ms=8.0))
     signals = pd.concat(parts, ignore_index=True)
-    signals = signals.assign(version=0, status="kept", label="", retimed=False, source_file="x.csv")
+    signals = signals.assign(version=0, status="kept", operating_state="", retimed=False, source_file="x.csv")
     signals["source_row"] = range(1, len(signals) + 1)
     missing = Signals.to_schema().columns.keys() - set(signals.columns)
     signals = signals.assign(**{name: pd.NaT if name.endswith("_at") else np.nan for name in missing})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import pandera.pandas as pa
@@ -88,6 +89,42 @@ class Incidents(Contract):
     opened_at: Series[Utc] = pa.Field(
         nullable=True, description="the first of the unbroken series of runs that found it; null: not recorded"
     )
+
+
+#: What can fail, by its code, and what it means. Monitoring opens incidents of these kinds.
+FAILURE_CODES: Mapping[str, str] = {
+    "source_unreadable": "a raw file could not be read",
+    "features_not_made": "an entity has no features",
+    "backtest_failed": "a candidate could not be backtested",
+    "model_not_fitted": "a chosen candidate could not be fitted",
+    "accuracy_unknown": "the accuracy of a chosen model could not be computed",
+    "model_unusable": "a stored model could not be used",
+    "fallback_used": "a fallback replaced the champion",
+    "forecast_not_issued": "a forecast that was due was not issued",
+    "calibration_failed": "a forecast was issued without calibration",
+    "portfolio_not_issued": "the forecast of a portfolio was not issued",
+    "feed_failed": "a feed could not be fetched",
+    "notification_failed": "a notification could not be delivered",
+}
+
+
+class Failures(Contract):
+    """One row per thing that did not come out as it should in a run: where, what, why, and what to do."""
+
+    stage: Series[str] = pa.Field(description="of the node in which it happened")
+    product_id: Series[str] = pa.Field(description="'': all products")
+    entity_id: Series[str] = pa.Field(description="farm or group; '': none in particular")
+    issued_at: Series[Utc] = pa.Field(nullable=True, description="the issue time concerned; null: none in particular")
+    code: Series[str] = pa.Field(isin=list(FAILURE_CODES))
+    severity: Series[str] = pa.Field(isin=["warning", "error"])
+    message: Series[str] = pa.Field(description="one line: what, where, why")
+    action: Series[str] = pa.Field(description="what a person can do about it")
+    raised_at: Series[Utc] = pa.Field(description="as_of of the run")
+
+    class Config:
+        """The key."""
+
+        unique = ["raised_at", "stage", "product_id", "entity_id", "issued_at", "code", "message"]
 
 
 class Freshness(Contract):

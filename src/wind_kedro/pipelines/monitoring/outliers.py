@@ -36,8 +36,8 @@ def examine(live: pd.DataFrame, backtest: pd.DataFrame, rules: Outliers, *, ever
 
     Ranks are shares of the backtest's intervals that had less. Verdicts, the first that fits: ``data`` (too few turbines
     reported, or no weather was there), ``availability`` (turbines stopped, curtailed, or below what their own wind gives),
-    ``storm`` (rare wind, ramp or disagreement of the weather models), ``weather`` (a later run or the wind measured explains the error),
-    ``model``.
+    ``storm`` (rare wind, ramp or disagreement of the weather models), ``weather`` (a later run or the wind
+    measured explains the error), ``model``.
     """
     least = np.quantile(backtest["loss"], 1 - rules.rare_share)
     rows = live if every else live[live["loss"] > least]

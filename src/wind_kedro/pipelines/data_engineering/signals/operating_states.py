@@ -35,9 +35,9 @@ def judge_signals(
 ) -> Table | Chunks:
     """Say what each point off the power curve is, and give the signals out.
 
-    One row per source row that counts (contract `Signals`), superseded versions included. ``operating_state`` follows from the
-    newest curve fitted when the row became available, and from rows known by then: it never changes. It is empty on the curve, and where
-    there is no curve or no wind speed; otherwise it is the first that holds of
+    One row per source row that counts (contract `Signals`), superseded versions included. ``operating_state`` follows from
+    the newest curve fitted when the row became available, and from rows known by then: it never changes. It is empty on the
+    curve, and where there is no curve or no wind speed; otherwise it is the first that holds of
 
     - ``curtailed``: makes nothing although the wind would do, and so do all turbines of the farm;
     - ``stopped``: blades feathered in wind that would do, or makes nothing in such wind for ``stopped_minutes``;
