@@ -104,6 +104,10 @@ notebook: environment ## Execute the first-look notebook; the result is a copy i
 	@mkdir -p data/08_reporting
 	@$(BIN)/jupyter execute notebooks/01_first_look.ipynb --output "$(CURDIR)/data/08_reporting/01_first_look.ipynb"
 
+.PHONY: test-fleet
+test-fleet: environment ## Generate the raw data of the test fleet again (conf/test/synthetic.yml); the result is committed
+	@PYTHONPATH=tests $(BIN)/python -m synthetic --out data/test/01_raw
+
 .PHONY: package
 package: environment ## Build the wheel and the configuration archive into dist
 	@$(BIN)/kedro package

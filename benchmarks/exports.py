@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import gzip
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -16,7 +17,10 @@ import yaml
 
 from record import PROJECT
 from wind_kedro.cards import SIGNAL_UNITS, UNIT_CONVERSIONS
-from wind_kedro.synthetic import Recipe, made_up_farms, turbines, weather
+
+sys.path.append(str(PROJECT / "tests"))  # where the synthetic fleet is
+
+from synthetic import Recipe, made_up_farms, turbines, weather
 
 ZONE = "Europe/Berlin"
 SIGNALS = tuple(SIGNAL_UNITS)

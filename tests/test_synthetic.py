@@ -9,18 +9,17 @@ import pandas as pd
 import pytest
 import yaml
 
-from wind_kedro.cards import Farm, Fleet, SignalSource, Source
-from wind_kedro.synthetic import Recipe, made_up_farms, make_fleet, write_files
-from wind_kedro.synthetic.__main__ import main
-from wind_kedro.synthetic.recipe import Climate, Scale
-from wind_kedro.synthetic.turbines import (
+from synthetic import Recipe, made_up_farms, make_fleet, write_files
+from synthetic.__main__ import main
+from synthetic.recipe import Climate, Scale
+from synthetic.turbines import (
     _stopped_by_storm,
     power_curve_share,
     turbine_signals,
     wake_deficit,
 )
-from wind_kedro.synthetic.units import digits
-from wind_kedro.synthetic.weather import (
+from synthetic.units import digits
+from synthetic.weather import (
     Weather,
     distances_km,
     forecast_wind,
@@ -31,6 +30,7 @@ from wind_kedro.synthetic.weather import (
     weather_rows,
     wind_field,
 )
+from wind_kedro.cards import Farm, Fleet, SignalSource, Source
 
 ROOT = Path(__file__).parents[1]
 CONF = ROOT / "conf" / "test"

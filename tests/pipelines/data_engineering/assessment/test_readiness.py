@@ -15,15 +15,9 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from wind_kedro.cards import Fleet
-from wind_kedro.cards.columns import FORECAST_WEATHER
-from wind_kedro.cards.tiers import TIERS, assessed_by, ready_entities
-from wind_kedro.clock import Clock
-from wind_kedro.contracts.observations import Readiness, WeatherFit
-from wind_kedro.pipelines.data_engineering.assessment.readiness import ReadinessSettings, assess_readiness, judge
-from wind_kedro.synthetic import Recipe, made_up_farms
-from wind_kedro.synthetic.turbines import power_curve_share
-from wind_kedro.synthetic.weather import (
+from synthetic import Recipe, made_up_farms
+from synthetic.turbines import power_curve_share
+from synthetic.weather import (
     forecast_wind,
     season_of,
     solar_hour,
@@ -31,6 +25,12 @@ from wind_kedro.synthetic.weather import (
     weather_rows,
     wind_field,
 )
+from wind_kedro.cards import Fleet
+from wind_kedro.cards.columns import FORECAST_WEATHER
+from wind_kedro.cards.tiers import TIERS, assessed_by, ready_entities
+from wind_kedro.clock import Clock
+from wind_kedro.contracts.observations import Readiness, WeatherFit
+from wind_kedro.pipelines.data_engineering.assessment.readiness import ReadinessSettings, assess_readiness, judge
 
 from ..conftest import Frames, gusty, signal_rows
 from ..conftest import weather_rows as raw_runs

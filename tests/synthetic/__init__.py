@@ -20,7 +20,7 @@ What is modelled, from the weather to the file:
 6. The farm's logger (`files`): cadence, units, time stamps with whatever clock the recipe gives it, arrival times.
 7. Faults (`faults`), each on rows of its own: two faults never meet on a row, so that every count has one answer.
 
-Run ``python -m wind_kedro.synthetic --out data/test/01_raw`` to make the committed test fleet again.
+Run ``make test-fleet`` to make the committed test fleet again.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Make a fleet's raw files: ``python -m wind_kedro.synthetic --out data/test/01_raw``."""
+"""Make a fleet's raw files: ``PYTHONPATH=tests python -m synthetic --out data/test/01_raw``."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Make a fleet's raw files and ``faults.csv``, the list of what was spoilt."""
     import yaml
 
-    parser = argparse.ArgumentParser(prog="python -m wind_kedro.synthetic", description=main.__doc__)
+    parser = argparse.ArgumentParser(prog="python -m synthetic", description=main.__doc__)
     parser.add_argument(
         "--farms", type=Path, default=Path("conf/test/farms.yml"), help="cards of the farms (default: %(default)s)"
     )

@@ -125,7 +125,7 @@ class Recipe(Card):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if abs(sum(scale.share for scale in self.scales) - 1) > 1e-6:  # noqa: PLR2004
+        if abs(sum(scale.share for scale in self.scales) - 1) > 1e-6:
             raise ValueError("scales: the shares must add up to 1")
         if not any(scale.seen_by_models for scale in self.scales):
             raise ValueError("scales: one at least must be seen by the weather models")
