@@ -648,7 +648,7 @@ def test_what_people_decide_is_written_down(trained: Path, inside: Callable[[Pat
     ("words", "says"),
     [
         pytest.param(["hold", "--farm", "moor", "--reason", "x"], "moor", id="no such farm"),
-        pytest.param(["hold", "--farm", "hill", "--reason", " "], "say who decides and why", id="no reason"),
+        pytest.param(["hold", "--farm", "hill", "--reason", " "], "give an author and a reason", id="no reason"),
         pytest.param(
             ["approve", "--farm", "hill", "--model", "magic", "--reason", "x"],
             "no candidate 'magic'; there are",

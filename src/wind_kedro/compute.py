@@ -30,7 +30,7 @@ class Workers(BaseModel):
 
 @dataclass(frozen=True)
 class Mapped(Generic[KeyT, ResultT]):
-    """What came of it: results by key, and the reason of each key that failed."""
+    """Results by key, and the reason of each key that failed."""
 
     results: dict[KeyT, ResultT] = field(default_factory=dict)
     failures: dict[KeyT, str] = field(default_factory=dict)
@@ -42,13 +42,13 @@ def map_farms(
     """Call ``function(*arguments)`` for every task; never let one task stop another.
 
     Args:
-        function: picklable; what it needs comes in its arguments, so that it runs in any process.
+        function: picklable; all inputs are arguments, so that it runs in any process.
         tasks: arguments by key; the result has the same keys, in the same order.
         workers: backend and number of workers.
-        label: what the progress bar says.
+        label: text of the progress bar.
 
     Returns:
-        Results by key, and for each key that raised, one line that says why.
+        Results by key, and for each key that raised, the reason in one line.
     """
     from joblib import Parallel, delayed
 

@@ -10,7 +10,7 @@ CONFIG_LOADER_CLASS = BoundedConfigLoader
 CONFIG_LOADER_ARGS = {
     "base_env": "base",
     "default_run_env": "local",
-    # An overlay says only what differs; lists, such as those of the cards, are replaced whole.
+    # An overlay holds only what differs; lists, such as those of the cards, are replaced whole.
     "merge_strategy": {"parameters": "soft", "mlflow": "soft"},
     "config_patterns": {
         # The cards are globals, so that an overlay replaces a whole list of farms, and catalog and parameters see the same.

@@ -318,7 +318,7 @@ DAY = pd.Timedelta(days=1)
         pytest.param({"trained_through": BEGIN + 3 * DAY}, -1, "had learnt from 2024-03-04", id="trained inside"),
         pytest.param({}, 1, "was made with the weather run of 2024-03-02", id="a later run"),
         pytest.param(
-            {"fold_end": BEGIN + DAY}, -1, "does not say what it had learnt from", id="issues beyond its folds"
+            {"fold_end": BEGIN + DAY}, -1, "without a record of its training data", id="issues beyond its folds"
         ),
     ],
 )

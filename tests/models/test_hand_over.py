@@ -66,7 +66,7 @@ def hand_over(part: FleetPart, rows: pd.DataFrame, members: dict[str, Any] | Non
     config = ModelConfig(type="hand_over", params={"members": members or {"own": OWN, "fleet": FLEET}})
     model = build("it", config, LEVELS, 0)
     assert isinstance(model, HandOver)
-    model.told(part).fit(features_of(rows), rows["power_share"])
+    model.with_fleet(part).fit(features_of(rows), rows["power_share"])
     for name in model.needs_shared:
         model.attach_shared_model(name, part.models[name])
     return model

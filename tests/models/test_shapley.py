@@ -95,7 +95,7 @@ def test_of_a_few_levels_that_were_learnt_the_median_is_told(family: str, learni
     assert told is not None
     said = told.base + told.columns.to_numpy().sum(axis=1)
     np.testing.assert_allclose(np.clip(said, 0, 1), model.predict(asking[0])[:, LEVELS.index(0.5)], atol=0.02)
-    assert told.said_by == {}
+    assert told.attributed_by == {}
 
 
 def test_of_a_blend_those_who_can_say_do(learning: Problem, asking: Problem) -> None:
@@ -111,12 +111,12 @@ def test_of_a_blend_those_who_can_say_do(learning: Problem, asking: Problem) -> 
     model = build("it", with_members(candidates | {"it": blend})["it"], LEVELS, 1).fit(*learning)
     told = model.contributions(asking[0])
     assert told is not None
-    assert told.said_by == {"boosting": 0.3, "catboost": 0.2}
+    assert told.attributed_by == {"boosting": 0.3, "catboost": 0.2}
     own = {
         name: build(name, candidates[name], LEVELS, 1)
         .fit(learning[0][candidates[name].columns_of(learning[0].columns)], learning[1])
         .contributions(asking[0])
-        for name in told.said_by
+        for name in told.attributed_by
     }
     for column in ("wind_speed_100m_ms", "hour_of_day"):
         parts = [0.6 * own["boosting"].columns[column]]  # type: ignore[union-attr]

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-#: What every score, figure and page made from an analysis says.
+#: The weather label of scores, figures and pages that are made from an analysis.
 PERFECT_WEATHER = "perfect weather"
-#: What all others say.
+#: The weather label of all others.
 FORECAST_WEATHER = "forecast weather"
 
 #: Feature groups that are no inputs: the output without any input; what postprocessing changed (sorted, bounded, calibrated).

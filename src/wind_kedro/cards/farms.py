@@ -34,7 +34,9 @@ class Farm(Card):
     time_zone: TimeZone
     capacity_kw: Positive
     turbines: list[Turbine] = Field(min_length=1)
-    attribution: str | None = Field(None, description="what must be said wherever the data is shown")
+    attribution: str | None = Field(
+        None, description="the credit that the data's licence asks for wherever it is shown"
+    )
     latency_minutes: Minutes = Field(description="from the end of an interval until its signals can be read")
     signals: SignalSource
     weather: list[WeatherSource] = Field(

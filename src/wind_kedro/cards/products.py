@@ -18,7 +18,7 @@ DecidingScore = Literal["pinball_share", "nmae_share", "nrmse_share", "crps_shar
 
 
 class Goal(Card):
-    """What the product is to reach: refined as evidence comes in, so it says since when."""
+    """A target of the product's score, and since when it applies: targets change as evidence comes in."""
 
     target: Positive = Field(description="value of the deciding score to reach or stay below")
     since: dt.date

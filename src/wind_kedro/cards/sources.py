@@ -41,7 +41,7 @@ class Source(Card):
     comment: str | None = Field(None, min_length=1, description="a line that begins with this is no row")
     stamp_format: str | None = Field(
         None,
-        description="how stamps are written, in the words of strptime ('%d.%m.%Y %H:%M'), or excel, epoch_seconds, "
+        description="format of the stamps, as strptime's ('%d.%m.%Y %H:%M'), or excel, epoch_seconds, "
         "epoch_milliseconds; without it: ISO 8601. A zone behind it (Z, +01:00, CET) is read as it stands",
     )
     where: dict[str, str] = Field(
@@ -62,7 +62,7 @@ class Source(Card):
 TURBINE = "{turbine}"
 
 
-#: What `received_at` says where a feed's folder, and no column, knows when the rows came.
+#: Value of `received_at` where the arrival is in the name of a feed's folder and in no column.
 LANDED_AT = "landed_at"
 
 
@@ -84,13 +84,13 @@ class SignalSource(Source):
     )
     signal: str | None = Field(None, description="long: the column of the names of signals")
     value: str | None = Field(None, description="long: the column of values")
-    quality: str | None = Field(None, description="long: the column that says whether a value is good")
+    quality: str | None = Field(None, description="long: the column of quality flags")
     good_quality: list[str] = Field(
-        default_factory=list, description="long: what it says then; all others are no value"
+        default_factory=list, description="long: the flags of good values; values with other flags are missing"
     )
     received_at: str | None = Field(
         None,
-        description="the column that says when a row arrived, or landed_at for a feed's folders; without it, latency does",
+        description="the column of arrival times, or landed_at for a feed's folders; without it, stamp plus latency",
     )
     columns: dict[str, SourceColumn]
     cadence_seconds: int = Field(gt=0, le=86_400, description="from one row of a turbine to its next")
@@ -101,7 +101,7 @@ class SignalSource(Source):
     clock: Literal["as_stamped", "wall_clock_is_utc", "wall_clock_is_local"] = Field(
         "as_stamped",
         description="the assumption on how stamps are meant: honour their offset (none given: UTC), strip the offset and read "
-        "UTC, or strip it and read the farm's time zone. The pipeline checks it against the weather and says if it is wrong",
+        "UTC, or strip it and read the farm's time zone. The pipeline checks it against the weather and reports a disagreement",
     )
     sentinels: dict[str, list[float]] = Field(
         default_factory=dict, description="values that mean 'missing', per signal"
@@ -139,7 +139,7 @@ class SignalSource(Source):
         if self.layout != "long" and (self.signal or self.value or self.quality):
             raise ValueError("signal, value, quality: only of a long layout")
         if (self.quality is None) != (not self.good_quality):
-            raise ValueError("quality: give with it good_quality, what the column says of a good value")
+            raise ValueError("quality: give with it good_quality, the flags of good values")
         if self.layout == "wide" and not all(TURBINE in column.name for column in self.columns.values()):
             raise ValueError("columns: in a wide layout every name holds {turbine}, such as '{turbine}_ActivePower'")
         if self.layout == "table" and self.named_by_turbine:
@@ -189,14 +189,14 @@ class WeatherSource(Source):
         description="'analysis' enters as pseudo-runs and every score made from it is labelled 'perfect weather'"
     )
     valid_at: str | None = Field(
-        None, description="the column of valid times; a grid's coordinate of them, where conventions do not tell it"
+        None, description="the column of valid times; a grid's coordinate of them, where conventions do not identify it"
     )
     run_at: str | None = Field(
-        None, description="the column of run times; a grid's coordinate of them, where conventions do not tell it"
+        None, description="the column of run times; a grid's coordinate of them, where conventions do not identify it"
     )
     available_at: str | None = Field(
         None,
-        description="the column (of a grid: coordinate) that says when the row could be read, or landed_at for a feed's "
+        description="the column (of a grid: coordinate) of the time when the row could be read, or landed_at for a feed's "
         "folders; without it, delay_minutes does",
     )
     first_step_minutes: int | None = Field(

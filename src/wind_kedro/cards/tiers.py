@@ -1,4 +1,4 @@
-"""How much model a farm may have: the tiers, and what readiness says of an entity at a time."""
+"""Tiers: which models a farm may have, and the readiness of an entity at a time."""
 
 from __future__ import annotations
 

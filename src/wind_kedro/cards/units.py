@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-#: The signals a farm may send, with the unit in which the house keeps them.
+#: Signals of a farm and the unit in which tables hold them.
 SIGNAL_UNITS: Mapping[str, str] = {
     "power_kw": "kW",
     "wind_speed_ms": "m/s",
@@ -22,7 +22,7 @@ WIND_HEIGHTS_M = (10, 50, 80, 100, 120, 150, 200)
 EARTH_RADIUS_KM = 6371.0
 
 
-#: What is known of the weather, at whatever height, with the unit in which the house keeps it.
+#: Weather quantities, at any height, and the unit in which tables hold them.
 QUANTITY_UNITS: Mapping[str, str] = {
     "wind_speed_ms": "m/s",
     "wind_direction_deg": "deg",
@@ -47,7 +47,7 @@ WEATHER_QUANTITIES: Mapping[str, str] = {
 }
 
 
-#: The weather variables a run may carry, with the unit in which the house keeps them.
+#: Weather variables of a run and the unit in which tables hold them.
 WEATHER_UNITS: Mapping[str, str] = {name: QUANTITY_UNITS[quantity] for name, quantity in WEATHER_QUANTITIES.items()}
 
 
@@ -59,7 +59,7 @@ SHARE = "share"
 _PER_HOUR = {"1min": 60, "5min": 12, "10min": 6, "15min": 4, "30min": 2, "h": 1}
 
 
-#: Factor and offset that bring a source's unit to the house's: house = source * factor + offset.
+#: Factor and offset that convert a source's unit: value = source * factor + offset.
 UNIT_CONVERSIONS: Mapping[tuple[str, str], tuple[float, float]] = {
     ("kW", "kW"): (1.0, 0.0),
     ("MW", "kW"): (1000.0, 0.0),

@@ -30,7 +30,7 @@ class Features(pa.DataFrameModel):
 
 
 class ModelInput(Features):
-    """One row of `Features` with what came, as known when training."""
+    """One row of `Features` with the observed power, as known when training."""
 
     target_available_at: Series[Utc] = pa.Field(
         description="when that observation could be read: a fold may use it from then on"

@@ -79,7 +79,7 @@ class Attributions(Contract):
     feature_group: Series[str] = pa.Field(description="of parameters_attributions.yml, 'base' or 'corrections'")
     contribution_kw: Series[float] = pa.Field(description="of the median")
     feature: Series[str] = pa.Field(
-        description="the feature of the group that moved it most; of 'base', who of a blend could say; '' where there is none"
+        description="the feature of the group that moved it most; of 'base', the attributed members of a blend; else ''"
     )
     feature_value: Series[float] = pa.Field(
         nullable=True, description="its value, in its own unit; null: not known then"

@@ -75,7 +75,7 @@ class ClockCalibration(Contract):
 
 
 class SuspectedUnits(Contract):
-    """One row per farm, turbine, signal and stretch of time whose values are in another unit than the card says."""
+    """One row per farm, turbine, signal and stretch of time whose values are in another unit than the card's."""
 
     farm_id: Series[str]
     turbine_id: Series[str]
@@ -87,7 +87,7 @@ class SuspectedUnits(Contract):
         description="the evidence of some days was there; found from what was there by then"
     )
     until: Series[Utc] = pa.Field(nullable=True, description="null: it has not ended")
-    evidence: Series[str] = pa.Field(description="what the days say by which it was found, JSON")
+    evidence: Series[str] = pa.Field(description="statistics of the days by which it was found, JSON")
 
 
 class PowerCurve(Contract):
@@ -182,7 +182,7 @@ class Readiness(Contract):
     farm_id: Series[str]
     assessed_at: Series[Utc] = pa.Field(description="as of which time: the run's, and the training time if another")
     tier: Series[str] = pa.Field(isin=TIERS)
-    reason: Series[str] = pa.Field(description="in words, with number and threshold")
+    reason: Series[str] = pa.Field(description="a sentence with the number and the threshold")
     history_days: Series[float] = pa.Field(ge=0, description="from the first interval observed to the end of the last")
     learnable_days: Series[float] = pa.Field(ge=0, description="hours with both power and weather, in days")
     coverage_share: Series[float] = pa.Field(

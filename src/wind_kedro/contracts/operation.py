@@ -152,7 +152,7 @@ class Freshness(Contract):
 
 
 class Alarms(Contract):
-    """One row per incident and channel that was to be told: whether it was. Append-only."""
+    """One row per incident and channel to be notified, and the outcome. Append-only."""
 
     raised_at: Series[Utc] = pa.Field(description="of the incident")
     channel: Series[str]

@@ -13,7 +13,7 @@ from wind_kedro.cards.tiers import TIERS
 from wind_kedro.contracts.base import Contract, Utc
 from wind_kedro.governance.overrides import KINDS
 
-#: What a row of decisions may say, by its code.
+#: Reasons of decisions by their code.
 REASONS: Mapping[str, str] = {
     "first_champion": "first champion: the best of the backtest",
     "cold_start": "its history is too short for the backtest: the most that needs none",
@@ -139,7 +139,7 @@ class Decisions(Contract):
     worst_excess_share: Series[float] = pa.Field(nullable=True)
     promoted: Series[bool] = pa.Field(description="the entity gets this candidate")
     code: Series[str] = pa.Field(isin=sorted(REASONS), description="what decided: see docs/glossary.md")
-    reason: Series[str] = pa.Field(description="in words")
+    reason: Series[str] = pa.Field(description="a sentence")
 
     class Config:
         """The key."""
@@ -161,7 +161,7 @@ class Accuracy(Contract):
     operational: Series[float] = pa.Field(description="besides, fallbacks where no weather run reached an interval")
     gap_share: Series[float] = pa.Field(nullable=True, description="operational / cross_validated - 1")
     intervals: Series[int] = pa.Field(ge=0, description="behind the operational score")
-    fallback_share: Series[float] = pa.Field(ge=0, le=1, description="of the intervals, those where a fallback spoke")
+    fallback_share: Series[float] = pa.Field(ge=0, le=1, description="share of the intervals that a fallback forecast")
 
     class Config:
         """The key."""

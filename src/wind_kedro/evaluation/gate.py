@@ -1,7 +1,7 @@
 """The gate: may a challenger take a champion's place? Statistics of paired forecasts, and nothing of pipelines.
 
 Both have forecast the same issues out of sample. A challenger is let through if it gains the margin, if the gain is no chance,
-and if no guard-rail breaks. Each rule is a small function with a code of its own, so that a decision can say what it was.
+and if no guard-rail breaks. Each rule is a small function with a code of its own, so that a decision can name it.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ DEFAULT_RULES = GateRules()
 def extreme_intervals(weather: pd.DataFrame, rules: GateRules = DEFAULT_RULES) -> pd.DataFrame:
     """For each row of features whether it is of an extreme hour: ``strong`` wind, or a large ``change`` from the interval before.
 
-    By what was forecast, not by what came: to judge forecasts where extremes came rewards him who always cries wolf (Lerch,
+    Conditioned on the forecast, not on the outcome: scores of observed extremes reward forecasts that are always extreme (Lerch,
     Thorarinsdottir, Ravazzolo and Gneiting, Statistical Science 32, 2017). Of each entity the ``extreme_share`` of its rows.
     """
     keys = ["product_id", "entity_id"]
@@ -173,8 +173,8 @@ def chance(champion: Array, challenger: Array, overlap: int = 1) -> float:
     Diebold and Mariano, Journal of Business and Economic Statistics 13, 1995, with `long_run_variance`, the correction for small
     samples of Harvey, Leybourne and Newbold, International Journal of Forecasting 13, 1997, where ``overlap`` is their number of
     steps ahead, and Student's t with 3/2·n/lags degrees of freedom, those of a variance by Bartlett's triangle (Priestley,
-    Spectral Analysis and Time Series, 1981, table 6.2). Equal losses throughout are no gain: 1; so is what is told by a series
-    that does not hold three horizons, of which nobody can say how its neighbours resemble each other.
+    Spectral Analysis and Time Series, 1981, table 6.2). Equal losses throughout are no gain: 1. So is a series shorter than three
+    horizons, whose autocorrelation cannot be estimated.
     """
     from scipy.stats import t
 
@@ -261,7 +261,7 @@ def worst_excess(champion: Forecasted, challenger: Forecasted, worst_share: floa
 
 @dataclass(frozen=True)
 class Comparison:
-    """What the paired issues of champion and challenger say, before the correction for many."""
+    """Statistics of the paired issues of champion and challenger, before the correction for multiple tests."""
 
     issues: int
     champion_score: float
@@ -327,7 +327,7 @@ def leaks(seen: pd.DataFrame, forecasts: pd.DataFrame) -> dict[tuple[str, str, s
     """What is wrong with the backtest of candidates, by product, entity and candidate: nothing for an honest one.
 
     A fold may have learnt from outcomes that were known when it began, from intervals that had begun by then, and forecast with
-    weather runs initialised by the issue. What it has not said of itself is not believed.
+    weather runs initialised by the issue. An issue without a record of it counts as a leak.
 
     Args:
         seen: one row per product, entity, candidate (``model``) and fold: ``fold_begin``, ``fold_end``, ``known_until`` (when the
@@ -350,10 +350,10 @@ def leaks(seen: pd.DataFrame, forecasts: pd.DataFrame) -> dict[tuple[str, str, s
             newest = max(row["known_until"], row["trained_through"])
             found[_key(key)] = f"the fold of {row['fold_begin']:%Y-%m-%d %H:%M} had learnt from {newest:%Y-%m-%d %H:%M}"
     of_folds = seen.groupby(keys).agg(begin=("fold_begin", "min"), end=("fold_end", "max"))
-    told = issued.join(of_folds, how="left").reset_index()
-    unsaid = told["begin"].isna() | (told["min"] < told["begin"]) | (told["max"] >= told["end"])
-    for key in told.loc[unsaid, keys].itertuples(index=False, name=None):
-        found.setdefault(_key(key), "it has forecast issues of which it does not say what it had learnt from")
+    known = issued.join(of_folds, how="left").reset_index()
+    unknown = known["begin"].isna() | (known["min"] < known["begin"]) | (known["max"] >= known["end"])
+    for key in known.loc[unknown, keys].itertuples(index=False, name=None):
+        found.setdefault(_key(key), "it has forecast issues without a record of its training data")
     return found
 
 

@@ -2,7 +2,7 @@
 
 `score_forecasts` serves the backtest of candidates and the monitoring of what was issued alike. Each score is a small
 function of arrays with its formula and source; the score of a group of intervals is the mean of its losses, unless
-`METRICS` says otherwise.
+`METRICS` has another formula.
 
 Power is a share of the capacity that was available: actual = power / available capacity, forecast = quantile / the
 capacity it was issued for. So a turbine that did not report is nobody's error. Where kW or MWh are asked for, shares
@@ -110,7 +110,7 @@ def crps_from_pinball(pinball: Array, levels: Sequence[float]) -> Array:
 
     Source: Laio and Tamea, Hydrology and Earth System Sciences 11, 2007, doi:10.5194/hess-11-1267-2007. The integral is
     the trapezoid rule over the levels at hand. Beyond the outermost levels the loss is taken to fall in a straight line
-    to nought at 0 and at 1, where the quantiles of a power between nothing and capacity are known.
+    to zero at 0 and at 1, where the quantiles of a power between nothing and capacity are known.
     """
     edges = np.concatenate(([0.0], np.asarray(levels, dtype=np.float64), [1.0]))
     weights = (edges[2:] - edges[:-2]) / 2
@@ -118,7 +118,7 @@ def crps_from_pinball(pinball: Array, levels: Sequence[float]) -> Array:
 
 
 def percentage_error(point: Array, actual: Array, floor: float) -> Array:
-    """|point − actual| / actual; not a number where actual does not exceed ``floor``, where it says nothing."""
+    """|point − actual| / actual; not a number where actual does not exceed ``floor``, where it is undefined."""
     counted = actual > floor
     return np.where(counted, np.abs(point - actual) / np.where(counted, actual, 1.0), np.nan)
 
@@ -194,7 +194,7 @@ def score_forecasts(
     paired: bool = True,
     rules: ScoreRules = DEFAULT_RULES,
 ) -> pd.DataFrame:
-    """Score forecasts against what came.
+    """Score forecasts against observations.
 
     One row of the result per product, entity, model, period, bucket of lead time, metric (`METRICS`) and level. Buckets
     are ``[from, to)`` between consecutive edges, and besides the whole horizon ``[0, horizon)`` of the product. A
@@ -218,7 +218,7 @@ def score_forecasts(
         rules: thresholds of MAPE and of ramps.
 
     Raises:
-        ValueError: if the edges do not rise from nought or above, if `by` is unknown, or if a column of a declared
+        ValueError: if the edges do not rise from 0 or above, if `by` is unknown, or if a column of a declared
             quantile is missing.
         CardError: if a forecast is of a product that no card describes.
     """
@@ -257,8 +257,8 @@ def deciding_scores(scores: pd.DataFrame, product: Product) -> pd.DataFrame:
 def latest_versions(observations: pd.DataFrame, as_of: dt.datetime | None) -> pd.DataFrame:
     """One row per entity, granularity and interval: its newest version that was known at ``as_of`` (`None`: of all).
 
-    These are what came: targets of training and actuals of scores. An interval of which turbines were filled in
-    (``imputed_share``) did not come, and is left out.
+    These are the targets of training and the actuals of scores. Intervals with imputed turbines (``imputed_share``) are left
+    out.
     """
     if as_of is not None:
         observations = observations.loc[observations["available_at"] <= pd.Timestamp(as_of)]

@@ -50,7 +50,7 @@ def chain(records: pd.DataFrame, head: Head, superseded: dict[tuple[Any, ...], i
     """Records with their links, in the order given, and the new head.
 
     Args:
-        records: what they say.
+        records: their content.
         head: of the chain so far.
         superseded: by `SUBJECT` the number of the record that stands so far.
     """

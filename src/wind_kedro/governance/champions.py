@@ -76,10 +76,10 @@ def rollback(promotions: pd.DataFrame, version: str, *, author: str, reason: str
     Nothing is taken away: what was promoted since stays in the log.
 
     Raises:
-        RollbackError: if that version was never promoted, or nobody says why.
+        RollbackError: if that version was never promoted, or the author or the reason is missing.
     """
     if not author.strip() or not reason.strip():
-        raise RollbackError("rollback: say who decides and why (--author, --reason)")
+        raise RollbackError("rollback: give an author and a reason (--author, --reason)")
     rows = promotions[promotions["model_version"] == version]
     if rows.empty:
         known = ", ".join(dict.fromkeys(promotions["model_version"])) or "none"

@@ -11,16 +11,16 @@ import pandas as pd
 from wind_kedro.errors import WindKedroError
 
 Kind = Literal["hold", "approve", "override", "learn_from", "leave_out", "release"]
-#: What each says, for a person.
+#: What each means.
 KINDS: dict[str, str] = {
     "hold": "the entity keeps the very model that it has",
     "approve": "a challenger may win although the gate would not let it through",
     "override": "the entity gets this candidate at every training",
     "learn_from": "its models learn from issues since then only",
     "leave_out": "its models do not learn from the issues of that span",
-    "release": "all that was said of the entity before holds no longer",
+    "release": "earlier overrides of the entity no longer apply",
 }
-assert set(KINDS) == set(get_args(Kind))  # noqa: S101 - two lists of the same words
+assert set(KINDS) == set(get_args(Kind))  # noqa: S101 - two lists of the same names
 
 
 class OverrideError(WindKedroError):
@@ -29,15 +29,15 @@ class OverrideError(WindKedroError):
 
 @dataclass(frozen=True)
 class Standing:
-    """What people have said of a product's entity and has not been released."""
+    """The overrides of a product's entity that are in force."""
 
     held: bool = False
     approved: frozenset[str] = frozenset()
     override: str | None = None
     learn_from: pd.Timestamp | None = None
     left_out: tuple[tuple[pd.Timestamp, pd.Timestamp], ...] = ()
-    #: Who said what decides, and why.
-    told: dict[str, str] = field(default_factory=dict)
+    #: Author and reason by kind.
+    reasons: dict[str, str] = field(default_factory=dict)
 
 
 def standing(overrides: pd.DataFrame, product_id: str, entity_id: str, at: pd.Timestamp) -> Standing:
@@ -50,7 +50,7 @@ def standing(overrides: pd.DataFrame, product_id: str, entity_id: str, at: pd.Ti
     released = own.index[own["kind"] == "release"]
     if len(released):
         own = own.loc[released[-1] :].iloc[1:]
-    told = {str(row["kind"]): f"{row['author']}: {row['reason']}" for row in own.to_dict("records")}
+    reasons = {str(row["kind"]): f"{row['author']}: {row['reason']}" for row in own.to_dict("records")}
     kinds = {str(kind): rows for kind, rows in own.groupby("kind")}
     return Standing(
         held="hold" in kinds,
@@ -60,7 +60,7 @@ def standing(overrides: pd.DataFrame, product_id: str, entity_id: str, at: pd.Ti
         left_out=tuple(zip(kinds["leave_out"]["begin"], kinds["leave_out"]["end"], strict=True))
         if "leave_out" in kinds
         else (),
-        told=told,
+        reasons=reasons,
     )
 
 
@@ -80,10 +80,10 @@ def record_override(
     """One row of `contracts.Overrides`, the next after ``before``.
 
     Raises:
-        OverrideError: if it says not who, why, or what.
+        OverrideError: if author, reason or subject is missing.
     """
     if not author.strip() or not reason.strip():
-        raise OverrideError(f"{kind}: say who decides and why (--author, --reason)")
+        raise OverrideError(f"{kind}: give an author and a reason (--author, --reason)")
     if kind in {"approve", "override"} and not model:
         raise OverrideError(f"{kind}: of which candidate? (--model)")
     if kind == "learn_from" and begin is None:
@@ -111,10 +111,10 @@ def learnable(
     table: pd.DataFrame, overrides: pd.DataFrame, product_id: str, entity_id: str, at: pd.Timestamp
 ) -> pd.DataFrame:
     """The rows of model input of one entity that its models may learn from."""
-    says = standing(overrides, product_id, entity_id, at)
+    in_force = standing(overrides, product_id, entity_id, at)
     kept = pd.Series(True, index=table.index)
-    if says.learn_from is not None:
-        kept &= table["issued_at"] >= says.learn_from
-    for begin, end in says.left_out:
+    if in_force.learn_from is not None:
+        kept &= table["issued_at"] >= in_force.learn_from
+    for begin, end in in_force.left_out:
         kept &= (table["issued_at"] < begin) | (table["issued_at"] >= end)
     return table[kept]

@@ -21,7 +21,7 @@ LIBRARIES = (
     "wind-kedro", "catboost", "duckdb", "ibis-framework", "joblib", "kedro", "lightgbm", "mlflow", "numpy", "pandas",
     "pyarrow", "scikit-learn", "scipy",
 )  # fmt: skip
-#: What says how many threads work on one sum, whose last bit may follow the number.
+#: Variables that set the number of threads; the last bit of a sum may depend on it.
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
@@ -61,8 +61,8 @@ def git_commit(project_path: Path) -> str:
     """The commit of the checkout, marked if it is not clean; where there is none, the version of the package."""
     try:
         commit, status = (
-            subprocess.run(["git", *words], cwd=project_path, capture_output=True, check=True, text=True).stdout.strip()  # noqa: S603, S607
-            for words in (["rev-parse", "HEAD"], ["status", "--porcelain", "--untracked-files=no"])
+            subprocess.run(["git", *args], cwd=project_path, capture_output=True, check=True, text=True).stdout.strip()  # noqa: S603, S607
+            for args in (["rev-parse", "HEAD"], ["status", "--porcelain", "--untracked-files=no"])
         )
     except (OSError, subprocess.CalledProcessError):
         from wind_kedro import __version__

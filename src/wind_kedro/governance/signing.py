@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 KEYS_VARIABLE = "WIND_KEDRO_KEYS"
 #: The digest before the first entry of a chain.
 GENESIS = "0" * 64
-#: Hexadecimal digits of a key's id, which only names the key: 64 bits tell a handful of keys apart.
+#: Hexadecimal digits of a key's id, which only names the key: 64 bits distinguish a few keys.
 _ID_DIGITS = 16
 #: Nobody but the owner may read or write the private key, and nobody but the owner may add a trusted key.
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO

@@ -25,7 +25,7 @@ from wind_kedro.cards.tiers import Tier
 
 Array = NDArray[np.float64]
 
-#: The file that says which model lies in a folder, and how it was set.
+#: The model card of a folder: its family and settings.
 MODEL_FILE = "model.json"
 #: Of the layout of a saved model; raised when an older file can no longer be read.
 FORMAT = 1
@@ -41,17 +41,17 @@ class Parameters(BaseModel):
 class Contributions:
     """What moved the medians of a table of features, in shares of capacity: a row's ``base`` and columns add up to its median.
 
-    Of a blend of which not all members can say, to the median of those that can.
+    Of a blend, to the median of the members that have attributions.
 
     Attributes:
-        base: what the model says of a row it knows nothing of, one value a row.
+        base: the output without any feature known, one value a row.
         columns: one row per row of features, one column per feature that the model has learnt from.
-        said_by: of a blend, the members that could say, each with its weight; empty: the whole model did.
+        attributed_by: of a blend, the members with attributions and their weights; empty: the whole model.
     """
 
     base: Array
     columns: pd.DataFrame
-    said_by: Mapping[str, float] = field(default_factory=dict)
+    attributed_by: Mapping[str, float] = field(default_factory=dict)
 
 
 class Forecaster(ABC):
@@ -112,7 +112,7 @@ class Forecaster(ABC):
         return np.sort(np.clip(self._predict(features), 0.0, 1.0), axis=1)
 
     def contributions(self, features: pd.DataFrame) -> Contributions | None:
-        """By how much each feature moved the median of each row; nothing where the family cannot say."""
+        """By how much each feature moved the median of each row; none where the family has no attributions."""
         return None
 
     @classmethod
@@ -180,7 +180,7 @@ class Forecaster(ABC):
 
     @classmethod
     def type_name(cls) -> str:
-        """The word for this family in configuration and in files; of a class that is not ours, its import path."""
+        """The name of this family in configuration and in files; of a class of another package, its import path."""
         return f"{cls.__module__}.{cls.__qualname__}"
 
     @property
@@ -214,7 +214,7 @@ class Forecaster(ABC):
 
 
 def read_model_card(folder: Path) -> dict[str, Any]:
-    """What `MODEL_FILE` in ``folder`` says: type, levels, seed, parameters.
+    """The content of `MODEL_FILE` in ``folder``: type, levels, seed, parameters.
 
     Raises:
         FileNotFoundError: if there is no such file.

@@ -21,7 +21,7 @@ ARTEFACT = "boosting.npz"
 
 
 class BoostingParameters(ColumnParameters):
-    """Settings of `Boosting`; those of trees are scikit-learn's own words."""
+    """Settings of `Boosting`; those of trees are scikit-learn's."""
 
     rounds: int = Field(150, gt=0, description="trees, one after the other")
     learning_rate: float = Field(0.06, gt=0, le=1)
@@ -29,7 +29,7 @@ class BoostingParameters(ColumnParameters):
     max_features: float = Field(0.3, gt=0, le=1, description="share of the features tried at each split")
     min_samples_leaf: int = Field(60, gt=0)
     subsample: float = Field(0.5, gt=0, le=1, description="share of the blocks of rows each tree sees")
-    block_rows: int = Field(24, gt=0, description="rows that are drawn together: neighbouring hours say the same")
+    block_rows: int = Field(24, gt=0, description="rows that are drawn together: neighbouring hours are correlated")
     learnt_levels: int | None = Field(13, ge=2, description="learn this many levels and read the others between them")
     mixtures: int = Field(2, gt=0, description="random mixtures of the quantiles' gradients that a tree is grown for")
     repeats: int = Field(1, gt=0, description="boostings with other random numbers whose quantiles are averaged")
@@ -105,8 +105,8 @@ class Boosting(ColumnForecaster):
         middle = middle_of(self._learnt_levels.tolist())
         values = self._steps[:, middle].astype(np.float64) / self.parameters.repeats
         base, added = tree_shapley(self._trees, values, matrix_of(features, self._columns))
-        told = pd.DataFrame(added, columns=self._columns, index=features.index)
-        return Contributions(np.full(len(features), self._start[middle] + base), told)
+        attributed = pd.DataFrame(added, columns=self._columns, index=features.index)
+        return Contributions(np.full(len(features), self._start[middle] + base), attributed)
 
     def _keep(self, folder: Path) -> dict[str, Any]:
         save_arrays(folder / ARTEFACT, self._trees.arrays() | {"steps": self._steps, "start": self._start})

@@ -24,7 +24,7 @@ MIN_ROWS_TO_SAMPLE = 100
 
 
 class CatBoostParameters(ColumnParameters):
-    """Settings of `CatBoostModel`; those of trees are CatBoost's own words."""
+    """Settings of `CatBoostModel`; those of trees are CatBoost's."""
 
     iterations: int = Field(150, gt=0, description="trees")
     learning_rate: float = Field(0.05, gt=0, le=1)

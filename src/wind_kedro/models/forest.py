@@ -1,4 +1,4 @@
-"""Quantile forest: which past hours were like this one, and what came in them. Extra-random trees of scikit-learn."""
+"""Quantile forest: the observed power of similar past hours. Extra-random trees of scikit-learn."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ROWS_AT_ONCE = 2000
 
 
 class QuantileForestParameters(ColumnParameters):
-    """Settings of `QuantileForest`; those of trees are scikit-learn's own words."""
+    """Settings of `QuantileForest`; those of trees are scikit-learn's."""
 
     trees: int = Field(150, gt=0)
     max_features: float = Field(0.4, gt=0, le=1, description="share of the features tried at each split")

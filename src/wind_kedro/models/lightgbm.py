@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class LightGBMParameters(ColumnParameters):
-    """Settings of `LightGBMModel`; those of trees are LightGBM's own words."""
+    """Settings of `LightGBMModel`; those of trees are LightGBM's."""
 
     rounds: int = Field(220, gt=0, description="trees a level")
     learning_rate: float = Field(0.05, gt=0, le=1)

@@ -23,7 +23,7 @@ class LinearQuantileParameters(ColumnParameters):
         description="columns whose line may bend, where they are: power is no straight line of wind speed",
     )
     knots: int = Field(6, ge=0, description="bends of such a line, at evenly spread quantiles of the column")
-    penalty: float = Field(1e-4, ge=0, description="on the squares of slopes; features that say the same share one")
+    penalty: float = Field(1e-4, ge=0, description="on the squares of slopes; collinear features share one")
     smoothing_share: float = Field(
         0.01, gt=0, description="width in which the loss's kink is rounded, share of capacity"
     )
@@ -87,7 +87,7 @@ class LinearQuantile(ColumnForecaster):
             slopes = start
             if share.min() < share.max():  # a farm that stood still all the time has no slopes
                 slopes = minimize(loss, start, (level,), "L-BFGS-B", jac=True, options=options).x
-            # The rounded kink moves outer levels outwards: so many rows lie below the line as its level says.
+            # The rounded kink moves outer levels outwards: it is shifted until the share of rows below it is its level.
             slopes[0] += np.quantile(share - basis @ slopes, level)
             fitted.append(slopes)
         self._slopes = np.column_stack(fitted)

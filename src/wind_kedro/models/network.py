@@ -22,7 +22,7 @@ FARTHEST = 5.0
 
 
 class NetworkParameters(ColumnParameters):
-    """Settings of `Network`; those of the network are scikit-learn's own words."""
+    """Settings of `Network`; those of the network are scikit-learn's."""
 
     hidden_layer_sizes: tuple[int, ...] = Field((64, 64), min_length=1)
     alpha: float = Field(1.0, ge=0, description="penalty on the squares of the weights")
@@ -46,7 +46,7 @@ class Network(ColumnForecaster):
     parameters: NetworkParameters
     _center: Array
     _scale: Array
-    #: The least and the most power learnt from: beyond them it says nothing.
+    #: Lowest and highest power of the training data; the model does not extrapolate.
     _range: Array
     #: Weights and offsets of each layer, for each repeat.
     _layers: list[list[tuple[Matrix, Matrix]]]
@@ -116,7 +116,7 @@ class Network(ColumnForecaster):
 
 
 def _forward(standard: Matrix, layers: list[tuple[Matrix, Matrix]]) -> Matrix:
-    """What a network says of rows: rectified sums, but for the last layer."""
+    """The output of the network: rectified linear layers and a linear last layer."""
     values = standard
     for number, (weights, offsets) in enumerate(layers):
         values = values @ weights + offsets

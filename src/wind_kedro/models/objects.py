@@ -23,7 +23,7 @@ MAX_OBJECT_BYTES = 2 << 30
 
 
 class ChangedObjectError(ValueError):
-    """A stored model is not what its name says."""
+    """A stored model whose content does not match its digest."""
 
 
 def digest_of(content: bytes) -> str:
@@ -120,8 +120,8 @@ def fetch(name: str, objects: Path) -> Forecaster:
             file.write_bytes(content)
         model = load_model(Path(private))
     if SHARED_MODELS in contents:
-        for borrowed, digest_of_shared in json.loads(contents[SHARED_MODELS]).items():
-            model.attach_shared_model(borrowed, _shared_model(digest_of_shared, objects.resolve()))
+        for shared, digest_of_shared in json.loads(contents[SHARED_MODELS]).items():
+            model.attach_shared_model(shared, _shared_model(digest_of_shared, objects.resolve()))
     return model
 
 

@@ -205,7 +205,7 @@ def curve_of(name: str | None) -> tuple[Array, Array]:
     """The curve of a turbine type; of none: the mean of all, for a turbine of which no more is known, ending at 25 m/s.
 
     Raises:
-        ValueError: if the library has no power curve of that name; it says which are near.
+        ValueError: if the library has no power curve of that name; the message lists similar names.
     """
     curves = library()
     if name is None:

@@ -24,7 +24,7 @@ PHYSICAL, BLEND, HAND_OVER = "physical", "blend", "hand_over"
 
 
 class _Families(Mapping[str, type[Forecaster]]):
-    """Model families by their word in configuration and files; a module is imported when its family is first asked for."""
+    """Model families by their name in configuration and files; a module is imported when its family is first asked for."""
 
     def __init__(self, homes: Mapping[str, str]) -> None:
         self._homes = homes
@@ -65,7 +65,7 @@ MODELS: Mapping[str, type[Forecaster]] = _Families(
 
 
 def family_of(name: str) -> type[Forecaster]:
-    """The family of a word of `MODELS`, or the class at an import path (``my_package.my_module.MyModel``).
+    """The family of a name of `MODELS`, or the class at an import path (``my_package.my_module.MyModel``).
 
     The path is not followed into Python's own library, and what is found there must be a `Forecaster`.
 

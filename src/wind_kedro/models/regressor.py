@@ -1,4 +1,4 @@
-"""Any regressor that speaks scikit-learn's protocol, named by its import path: it says how much, its past misses say how sure."""
+"""Any regressor with scikit-learn's interface, named by its import path: its prediction plus the quantiles of its past errors."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class RegressorParameters(ColumnParameters):
 
 
 class Regressor(ColumnForecaster):
-    """Quantiles of what came when forecasts were this high, from forecasts of blocks of time left out in turn.
+    """Quantiles of the observed power by the level of the forecast, from forecasts of blocks of time left out in turn.
 
     Conformal in spirit: the spread is that of forecasts which the regressor had not learnt from (Vovk, Annals of Mathematics
     and Artificial Intelligence 74, 2015), per bin of equally many forecasts, in straight lines between the bins. Columns are
@@ -65,7 +65,7 @@ class Regressor(ColumnForecaster):
     _center: Array
     _scale: Array
     _regressor: Any
-    #: Mean forecast of each bin, rising, and quantiles of what came less what was forecast.
+    #: Mean forecast of each bin, rising, and quantiles of observed minus forecast power.
     _heights: Array
     _misses: Array
 

@@ -37,7 +37,7 @@ class _Paths(NamedTuple):
 
 
 def tree_shapley(trees: Trees, values: Array, matrix: NDArray[np.float32]) -> tuple[float, Array]:
-    """What the sum of the trees says without knowing any column, and what each column adds: shape (rows, columns).
+    """The sum of the trees without any column known, and what each column adds: shape (rows, columns).
 
     A column that is not known is replaced by the rows that the trees have learnt from: they go to both children, in their
     shares (TreeSHAP, path dependent: Lundberg et al., Nature Machine Intelligence 2, 2020). In a leaf with value v, where columns

@@ -10,9 +10,9 @@ from wind_kedro.models.base import Array
 
 #: With fewer rows the tails of what was left out are noise.
 MIN_ROWS_TO_CALIBRATE = 1000
-#: A quantile nearer to the median than this share of capacity is taken to be this far: nothing can be told from less.
+#: A quantile nearer to the median than this share of capacity is taken to be this far, as smaller distances are not significant.
 MIN_DISTANCE_SHARE = 0.003
-#: Quantiles are not drawn in by more than half nor stretched beyond three times, whatever the rows left out say.
+#: Quantiles are not drawn in by more than half nor stretched beyond three times, whatever the rows left out give.
 SPREAD_BOUNDS = (0.5, 3.0)
 
 

@@ -15,7 +15,7 @@ from pydantic import Field, field_validator
 from wind_kedro.models.base import Array, Forecaster, Parameters, numbers
 
 LEARNT = "learnt.json"
-#: Columns of `contracts.ModelInput` that are what came. To learn from them would be to look it up.
+#: Columns of `contracts.ModelInput` that hold the observed power: targets, never features.
 TARGET_COLUMNS = frozenset({"power_share", "available_capacity_kw"})
 
 Matrix = NDArray[np.float32]
@@ -25,14 +25,15 @@ class ColumnParameters(Parameters):
     """Settings of every `ColumnForecaster`."""
 
     features: list[str] | None = Field(
-        None, description="the columns to learn from; none given: every column of numbers that is not what came"
+        None,
+        description="the columns to learn from; none given: every numeric column that does not hold the observed power",
     )
 
     @field_validator("features")
     @classmethod
     def _no_target(cls, features: list[str] | None) -> list[str] | None:
         if leaking := TARGET_COLUMNS & set(features or []):
-            raise ValueError(f"{', '.join(sorted(leaking))} is what came: a forecast cannot know it")
+            raise ValueError(f"{', '.join(sorted(leaking))} holds the observed power, which a forecast cannot know")
         return features
 
 
@@ -56,9 +57,7 @@ class ColumnForecaster(Forecaster):
         columns = self.parameters.features or columns_of_numbers(features)
         matrix = matrix_of(features, columns)
         if not any(_varies(values) for values in matrix.T):
-            raise ValueError(
-                f"{self}: no feature column says anything: each of {', '.join(columns)} has one value only"
-            )
+            raise ValueError(f"{self}: no feature column varies: each of {', '.join(columns)} has one value only")
         self._columns = columns
         self._learn(matrix, share, features)
 
@@ -76,7 +75,7 @@ class ColumnForecaster(Forecaster):
 
     @abstractmethod
     def _learn(self, matrix: Matrix, share: Array, features: pd.DataFrame) -> None:
-        """Learn from the matrix; ``features`` are the same rows, for whoever asks their times."""
+        """Learn from the matrix; ``features`` are the same rows, for models that need their times."""
 
     @abstractmethod
     def _quantiles(self, matrix: Matrix) -> Array:

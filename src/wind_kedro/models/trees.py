@@ -116,9 +116,7 @@ class Trees:
         stored: dict[str, NDArray[Any]] = dict(load_arrays(path))
         own = {name.removeprefix("tree_"): stored.pop(name) for name in list(stored) if name.startswith("tree_")}
         if "cover" not in own:
-            raise ValueError(
-                f"{path}: trees of an older version, that do not say how many rows are behind a node: train anew"
-            )
+            raise ValueError(f"{path}: trees of an older version, without the number of rows of each node: train again")
         trees = cls(
             own["starts"],
             own["feature"],

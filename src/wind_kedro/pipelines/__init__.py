@@ -1,1 +1,1 @@
-"""The six rooms of the house, each a pipeline with its own clock. None imports another."""
+"""The pipelines. Each has its own schedule; none imports another."""

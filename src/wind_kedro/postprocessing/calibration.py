@@ -88,7 +88,7 @@ def calibrated(
     Args:
         forecasts: rows of `contracts.Forecasts`, as the models gave them.
         history: earlier forecasts, as the models gave them; may hold later ones, which nothing is learnt from.
-        observations: what came, with every version: one counts from ``available_at`` until the next.
+        observations: every version: one counts from ``available_at`` until the next.
         fleet: the cards.
         calibration: the rules.
     """
@@ -119,7 +119,7 @@ def calibrated(
 
 @dataclass(frozen=True)
 class _Known:
-    """Forecasts of one series with what came, in order of issue: one row per version of an outcome. Times in nanoseconds.
+    """Forecasts of one series with their outcomes, in order of issue: one row per version of an outcome. Times in nanoseconds.
 
     Attributes:
         issued: when it was forecast.
@@ -127,7 +127,7 @@ class _Known:
         superseded: until when, exclusive.
         lead: of the forecast, minutes.
         day: of the interval, UTC. Days are counted, not rows: hours of a day, and issues that forecast it, err alike.
-        usable: whether this version says what the wind did; one that was filled in does not, but supersedes.
+        usable: whether this version was measured; an imputed one is not usable, but supersedes.
         actual: share of the capacity that was available.
         quantiles: shares of the capacity that they were issued for, a column a level.
     """

@@ -1,8 +1,8 @@
 """Portfolios: the forecast of a group of farms, made of its farms' own. What the backtest and live forecasting share.
 
 Errors of farms offset each other, so that the quantiles of a group are not the sums of its farms' quantiles: with these,
-97 % of what came lay inside a band that promises 80 % (GEFCom2014, ten farms). Medians are added up, and the spread around
-their sum is narrowed; how much is told by the group's own errors, once there are some (`calibration`).
+97 % of the observations lay inside a band that promises 80 % (GEFCom2014, ten farms). Medians are added up, and the spread around
+their sum is narrowed; by how much follows from the group's own errors, once there are some (`calibration`).
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def add_portfolios(
 
     Args:
         forecasts: of farms, kW.
-        fleet: the cards; which groups are meant is said by `Fleet.portfolios_of`.
+        fleet: the cards; its groups are those of `Fleet.portfolios_of`.
         portfolios: the rules.
         by_model: one portfolio a model, as in a backtest of candidates; otherwise one an issue, of whatever model forecasts
             each farm.
@@ -106,10 +106,10 @@ def _fallbacks(rows: pd.DataFrame, number: np.ndarray, group: Group) -> list[str
     place = {farm_id: column for column, farm_id in enumerate(group.farms)}
     there = np.zeros((int(number[-1]) + 1, len(place)), dtype=bool)
     there[number, rows["entity_id"].map(place).to_numpy()] = True
-    words = [""] * len(there)
+    notes = [""] * len(there)
     for row in np.flatnonzero(~there.all(axis=1)):
-        words[row] = "without " + ", ".join(farm_id for farm_id in group.farms if not there[row, place[farm_id]])
+        notes[row] = "without " + ", ".join(farm_id for farm_id in group.farms if not there[row, place[farm_id]])
     for row in np.flatnonzero((rows["fallback"] != "").to_numpy()):
         stand_in = f"{rows['entity_id'].iloc[int(row)]}: {rows['fallback'].iloc[int(row)]}"
-        words[number[row]] = "; ".join(filter(None, [words[number[row]], stand_in]))
-    return words
+        notes[number[row]] = "; ".join(filter(None, [notes[number[row]], stand_in]))
+    return notes

@@ -131,7 +131,7 @@ class Blend(Forecaster):
         self._members = self._learnt(features, share)
 
     def _forecast_blocks(self, features: pd.DataFrame, share: Array) -> tuple[Array, Array]:
-        """What members forecast of each block after learning from all before it, (members, rows, levels); and what came."""
+        """Forecasts of each block by members fitted on all blocks before it (members, rows, levels), and the observed power."""
         # Twenty steps are fine enough for any share of rows to begin after.
         steps = blocks_of_time(features, 20)
         first = max(1, min(round(20 * self.parameters.first_share), 20 - self.parameters.folds))
@@ -157,7 +157,7 @@ class Blend(Forecaster):
         return stretched(blended, self._spread, self.levels)
 
     def _asked(self, members: list[Forecaster], features: pd.DataFrame) -> Array:
-        """What each member says, smoothed where it is to be, (members, rows, levels)."""
+        """Forecasts of each member (members, rows, levels), smoothed where configured."""
         forecasts = np.stack([member.predict(features) for member in members])
         if not self.parameters.smoothing:
             return forecasts
@@ -165,7 +165,7 @@ class Blend(Forecaster):
         return np.stack([smoothed(quantiles, lead, self.parameters.smoothing) for quantiles in forecasts])
 
     def contributions(self, features: pd.DataFrame) -> Contributions | None:
-        """What moved the medians of those members that can say, averaged by weight, before smoothing; nothing where none can."""
+        """Attributions of the medians before smoothing, averaged by weight over the members that have them."""
         return told_by_members(dict(zip(self.weights, self._members, strict=True)), self.weights, features)
 
     def _save(self, folder: Path) -> None:
@@ -182,11 +182,11 @@ class Blend(Forecaster):
 def told_by_members(
     members: Mapping[str, Forecaster], weights: Mapping[str, float], features: pd.DataFrame
 ) -> Contributions | None:
-    """What moved the medians of those members that count and can say, averaged by weight; nothing where none can."""
-    told = [
+    """Attributions of the medians, averaged over the members that have a weight and attributions; none where no member has."""
+    found = [
         (name, weights[name], member.contributions(features)) for name, member in members.items() if weights[name] > 0
     ]
-    able = [(name, weight, own) for name, weight, own in told if own is not None]
+    able = [(name, weight, own) for name, weight, own in found if own is not None]
     if not able:
         return None
     total = sum(weight for _, weight, _ in able)
@@ -195,7 +195,7 @@ def told_by_members(
     return Contributions(
         base,
         columns.T.groupby(level=0, sort=False).sum().T,
-        {} if len(able) == len(told) else {name: weight for name, weight, _ in able},
+        {} if len(able) == len(found) else {name: weight for name, weight, _ in able},
     )
 
 

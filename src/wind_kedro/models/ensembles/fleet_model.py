@@ -24,7 +24,7 @@ FORMAT = 2
 
 @dataclass(frozen=True)
 class Stored:
-    """Where a member lies, and what its entry in the manifest says."""
+    """A member: its folder and its entry in the manifest."""
 
     objects: Path
     object: str
@@ -67,7 +67,7 @@ class Member:
         """Its digest in the store; none: it is not stored yet."""
         return self._held.object if isinstance(self._held, Stored) else None
 
-    def speaks(self, levels: Sequence[float]) -> bool:
+    def has_levels(self, levels: Sequence[float]) -> bool:
         """Whether it has learnt all of these levels."""
         return set(levels) <= set(self.levels)
 
@@ -76,13 +76,13 @@ class Member:
 
         Args:
             rows: of `contracts.Features`, of one product and entity.
-            levels: which it `speaks`.
+            levels: which it `has_levels`.
         """
         at = [self.levels.index(level) for level in levels]
         return self.forecaster.predict(feature_matrix(rows).astype(float))[:, at]
 
     def entry(self, objects: Path, known: dict[int, str]) -> dict[str, Any]:
-        """What a manifest says of it, after storing it where it is not stored. ``known``: digests by identity of the model."""
+        """Its entry in a manifest; it is stored first where it is not. ``known``: digests by identity of the model."""
         held = self._held
         if isinstance(held, Stored) and held.objects == objects:
             return {"type": held.type, "levels": held.levels, "object": held.object}
@@ -191,7 +191,7 @@ class FleetModel:
 
         Args:
             folder: of the manifest.
-            objects: where the models are, if no longer where the manifest says.
+            objects: where the models are, if no longer at the manifest's path.
             sha256: digest that the manifest must have; none: any, which is for models that nobody else could have written.
 
         Raises:

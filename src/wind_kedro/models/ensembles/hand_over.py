@@ -1,8 +1,8 @@
-"""Hand-over: a new farm begins with what others know, and its own model takes over as its history grows.
+"""Hand-over: a new farm begins with the models of other farms, and its own model takes over as its history grows.
 
-Its members are candidates of three kinds: of the farm's own history, of the whole fleet's (`scope: fleet`, fitted once and lent
-to every farm), and such as need none (the physical curve). How much each counts at so many days of own history is learnt out of
-sample: farms are forecast as if only their last days were known, by members that know nothing of what is to come.
+Its members are candidates of three kinds: of the farm's own history, of the whole fleet's (`scope: fleet`, fitted once and
+attached to every farm), and without history (the physical curve). The weight of each by days of own history is learnt out
+of sample: farms are forecast as if only their last days were known, by members that know nothing of the days forecast.
 """
 
 from __future__ import annotations
@@ -134,7 +134,7 @@ class HandOver(Forecaster):
         """See `Forecaster`."""
         self._shared[name] = model
 
-    def told(self, part: FleetPart) -> HandOver:
+    def with_fleet(self, part: FleetPart) -> HandOver:
         """Before it learns: what was learnt over all farms; its models are attached afterwards."""
         self._part = part
         return self
@@ -190,7 +190,7 @@ class HandOver(Forecaster):
         return np.asarray(sum(weight * members[name].predict(known) for name, weight in self._weights.items()))
 
     def contributions(self, features: pd.DataFrame) -> Contributions | None:
-        """What moved the medians of those members that can say, averaged by weight; nothing where none can."""
+        """Attributions of the medians, averaged by weight over the members that have them; none where no member has."""
         known = features.drop(columns="valid_at", errors="ignore")
         return told_by_members(self._counted, self._weights, known)
 
@@ -278,7 +278,7 @@ def learn_from_fleet(
 
 @dataclass(frozen=True)
 class _Rows:
-    """What members forecast, (members, rows, levels), what came, and the day of the issue of each row."""
+    """Forecasts of the members (members, rows, levels), the observed power, and the day of the issue of each row."""
 
     quantiles: Array
     came: Array

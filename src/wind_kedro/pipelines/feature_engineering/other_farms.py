@@ -48,7 +48,7 @@ class Outcomes:
 
 
 def first_outcomes(grid: Grid, observations: pd.DataFrame) -> Outcomes:
-    """The first version of what came, on the grid; intervals filled in from other turbines did not come."""
+    """The first version of the observed power, on the grid; imputed intervals are missing."""
     shape = grid.valid_at.shape
     share, known_at = np.full(shape, np.nan), np.full(shape, np.datetime64("NaT"), dtype="datetime64[us]")
     came = observations[observations["imputed_share"] == 0]
@@ -82,7 +82,7 @@ def best_points(
     Args:
         own: wind speed at the own point, on the grid.
         others: wind speed at the others, by farm.
-        outcomes: what came.
+        outcomes: observed power.
         grid: issues and intervals.
         settings: see `BestPoint`.
     """
@@ -150,7 +150,7 @@ def expected_share(
         own: wind speed at the own point, on the grid.
         others: wind speed at the others, by farm.
         best: the point of each issue, see `best_points`.
-        outcomes: what came.
+        outcomes: observed power.
         grid: issues and intervals.
         settings: see `BestPoint`.
     """

@@ -27,7 +27,7 @@ SPEED_10M, U_10M, V_10M = "wind_speed_10m_ms", "wind_u_10m_ms", "wind_v_10m_ms"
 AIR = ("temperature_c", "pressure_pa", "air_density_kgm3")
 #: A window is looked at in steps of at most an hour, and at no fewer points than these.
 _WINDOW_POINTS, _WINDOW_STEP_MINUTES = 5, 60
-#: Below this a wind has no direction to speak of, and its ratio to another says nothing, m/s: half of what starts an anemometer.
+#: Below this wind speed direction and ratios are undefined, m/s: half of an anemometer's starting threshold.
 _CALM_MS = 0.2
 
 
@@ -148,7 +148,7 @@ def _window(width: int) -> FloatArray:
 
 
 def _last_run(runs: pd.DataFrame, table: pd.DataFrame, grid: Grid, parameters: FeatureParameters) -> FloatArray:
-    """What the run before the newest says of the wind speed."""
+    """The wind speed of the run before the newest."""
     newest, _ = run_to_read(runs, grid.issued_at, grid.until)
     earlier = lay_out(table, *run_before(runs, grid.issued_at, grid.until, newest))
     speed = table[SPEED].to_numpy(float)[earlier.rows]

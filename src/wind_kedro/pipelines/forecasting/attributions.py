@@ -97,8 +97,10 @@ def _told(rows: pd.DataFrame, inputs: pd.DataFrame, found: Contributions, attrib
     capacity = rows["capacity_kw"].to_numpy(float)
     keys = rows[[*KEYS, "model", "model_version"]]
     moved = found.columns.to_numpy(float)
-    said_by = ", ".join(f"{name} ({weight:.0%} of the blend)" for name, weight in found.said_by.items())
-    base = keys.assign(feature_group=BASE, contribution_kw=found.base * capacity, feature=said_by, feature_value=np.nan)
+    attributed_by = ", ".join(f"{name} ({weight:.0%} of the blend)" for name, weight in found.attributed_by.items())
+    base = keys.assign(
+        feature_group=BASE, contribution_kw=found.base * capacity, feature=attributed_by, feature_value=np.nan
+    )
     parts = [base]
     groups = np.array([attributions.group_of(str(column)) for column in found.columns])
     for name in [*attributions.groups, OTHER]:

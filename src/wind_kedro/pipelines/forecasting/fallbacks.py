@@ -135,7 +135,7 @@ def predict_with_fallbacks(
             model = fleet_model.members[product.id, entity_id].model
             failures.add(product.id, entity_id, version, model, "champion", error)
     for name, member in fallbacks.items():
-        if left.empty or not member.speaks(product.quantile_levels):
+        if left.empty or not member.has_levels(product.quantile_levels):
             continue
         try:
             shares = member.shares(left, product.quantile_levels)

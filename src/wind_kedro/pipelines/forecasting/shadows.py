@@ -44,7 +44,7 @@ def issue_shadows(
                 except NoModelError:  # `issue_forecasts` has noted it
                     continue
                 for name, member in shadows.items():
-                    if not member.speaks(product.quantile_levels):
+                    if not member.has_levels(product.quantile_levels):
                         continue
                     try:
                         shares = member.shares(due, product.quantile_levels)

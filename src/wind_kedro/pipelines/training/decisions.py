@@ -180,22 +180,22 @@ def choose(
             key = (product.id, entity_id)
             if key not in candidates:
                 continue
-            says = standing(overrides, *key, training_time)
+            in_force = standing(overrides, *key, training_time)
             found = judged.get(key, judgements.iloc[:0])
             scores = None
             if entity_id in deciding:
                 scores = deciding[entity_id].set_index("model")["value"].dropna()
-            # A backtest says nothing of what leaks, and a shadow is judged on what it issued.
+            # A backtest cannot show a leak, and a shadow is judged on what it issued.
             unproven = list(found.loc[found["code"].isin(["leak", "in_shadow"]), "challenger"])
             honest = None if scores is None else scores.drop(labels=unproven, errors="ignore")
-            code, model = _decide(honest, found, candidates[key], champions.get(key), says, key in learnable)
+            code, model = _decide(honest, found, candidates[key], champions.get(key), in_force, key in learnable)
             if code is None:
                 if entity_id in deciding:
                     logger.error(
                         "%s/%s: no candidate has a %s in the backtest: nothing chosen", *key, product.deciding_score
                     )
                 continue
-            about = _about(product, entity_id, code, model, scores, champions.get(key), found, says)
+            about = _about(product, entity_id, code, model, scores, champions.get(key), found, in_force)
             decisions += _decisions(about, found, champions.get(key), training_time)
             if code != "held":
                 about["reason"] = f"{about['reason']}{_waiting(candidates[key])}"
@@ -218,16 +218,16 @@ def _decide(
     found: pd.DataFrame,
     candidates: pd.DataFrame,
     champion: str | None,
-    says: Standing,
+    in_force: Standing,
     learnable: bool,
 ) -> tuple[str | None, str]:
     """The code of the decision and the candidate; no code: nothing to choose from. Without scores it was not backtested."""
-    if says.held and champion is not None:
+    if in_force.held and champion is not None:
         return "held", champion
-    if says.override is not None:
-        if says.override in set(candidates.loc[candidates["admitted"], "model"]):
-            return "overridden", says.override
-        logger.error("candidate '%s', which somebody decided for, is none that may be had here", says.override)
+    if in_force.override is not None:
+        if in_force.override in set(candidates.loc[candidates["admitted"], "model"]):
+            return "overridden", in_force.override
+        logger.error("candidate '%s', which somebody decided for, is none that may be had here", in_force.override)
     if scores is None:
         stand_in = _unbacktested(candidates, champion, learnable)
         return (None, "") if stand_in is None else ("cold_start", stand_in)
@@ -235,10 +235,10 @@ def _decide(
         return None, ""
     if champion is None or champion not in scores.index:
         return "first_champion", str(scores.sort_index().idxmin())
-    return _contest(scores, found, champion, says)
+    return _contest(scores, found, champion, in_force)
 
 
-def _contest(scores: pd.Series, found: pd.DataFrame, champion: str, says: Standing) -> tuple[str, str]:
+def _contest(scores: pd.Series, found: pd.DataFrame, champion: str, in_force: Standing) -> tuple[str, str]:
     """Champion or challenger."""
     passed = found.loc[found["code"] == "better", "challenger"]
     if len(passed):
@@ -246,7 +246,7 @@ def _contest(scores: pd.Series, found: pd.DataFrame, champion: str, says: Standi
     approved = [
         row["challenger"]
         for row in found.to_dict("records")
-        if row["challenger"] in says.approved and row["code"] in _APPROVABLE and row["challenger"] in scores.index
+        if row["challenger"] in in_force.approved and row["code"] in _APPROVABLE and row["challenger"] in scores.index
     ]
     if approved:
         return "approved", str(scores[approved].idxmin())
@@ -255,13 +255,13 @@ def _contest(scores: pd.Series, found: pd.DataFrame, champion: str, says: Standi
 
 def _about(
     product: Product, entity_id: str, code: str, model: str, scores: pd.Series | None, champion: str | None,
-    found: pd.DataFrame, says: Standing,
+    found: pd.DataFrame, in_force: Standing,
 ) -> dict[str, Any]:  # fmt: skip
     scores = pd.Series(dtype=float) if scores is None else scores
     score = float(scores[model]) if model in scores.index else np.nan
     champion_score = float(scores[champion]) if champion is not None and champion in scores.index else np.nan
     who = {"held": "hold", "overridden": "override", "approved": "approve"}.get(code)
-    told = f" ({says.told[who]})" if who else ""
+    why = f" ({in_force.reasons[who]})" if who else ""
     return {
         "product_id": product.id,
         "entity_id": entity_id,
@@ -270,7 +270,7 @@ def _about(
         "deciding_score": product.deciding_score,
         "score": score,
         "champion_score": champion_score if code not in {"first_champion", "cold_start"} else np.nan,
-        "reason": _reason(code, model, champion, score, champion_score, product, found) + told,
+        "reason": _reason(code, model, champion, score, champion_score, product, found) + why,
     }
 
 

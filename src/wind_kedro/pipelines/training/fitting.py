@@ -114,7 +114,7 @@ def fit_candidate(
     known = known[config.columns_of(known.columns)]
     model = build(name, config, levels, seed)
     if isinstance(model, HandOver):
-        model.told(part or FleetPart())
+        model.with_fleet(part or FleetPart())
         known = known.assign(valid_at=table["valid_at"])
     return model.fit(known, table["power_share"])
 

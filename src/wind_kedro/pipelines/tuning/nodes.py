@@ -226,10 +226,10 @@ def name_best(trials: pd.DataFrame, training: Trained) -> tuple[dict[str, Any], 
     Raises:
         NothingToTuneError: if no trial of any candidate succeeded, with the first fault.
     """
-    told = trials.dropna(subset="loss_share")
-    if told.empty:
+    done = trials.dropna(subset="loss_share")
+    if done.empty:
         raise NothingToTuneError(f"no trial succeeded: {trials['fault'].iloc[0]}")
-    best = told.loc[told.groupby("model")["loss_share"].idxmin()]
+    best = done.loc[done.groupby("model")["loss_share"].idxmin()]
     candidates, metrics = {}, {}
     for row in best.to_dict("records"):
         config = training.candidates[row["model"]].model_dump(mode="json", exclude_defaults=True)

@@ -77,7 +77,7 @@ class Tuning(BaseModel):
         """The folds, the first first.
 
         Raises:
-            ValueError: if one of them is judged by training too: what settings were chosen on says nothing of how good they are.
+            ValueError: if one of them is judged by training too: settings cannot be judged on the data they were chosen on.
         """
         if self.months is None:
             step = pd.Timedelta(days=self.fold_days)
