@@ -68,7 +68,10 @@ def undeclared(catalog: Mapping[str, Any], used: Iterable[str]) -> Faults:
 
 
 def badly_declared(catalog: Mapping[str, Any]) -> Faults:
-    """Every entry has a contract that can be imported, a layer that Kedro-Viz knows, and one line that says what it is."""
+    """Every entry has an importable contract, the layer of its folder, and a description of one line.
+
+    The output of earlier runs of the same pipeline (``…_before``) has no layer: with one, the layers would form a cycle.
+    """
     from kedro.utils import load_obj
 
     faults = []
@@ -80,14 +83,18 @@ def badly_declared(catalog: Mapping[str, Any]) -> Faults:
         except (KeyError, AttributeError, ImportError, ValueError) as error:
             faults.append(f"{name}: validator: {error!r}")
         metadata = entry.get("metadata", {})
-        if metadata.get("kedro-viz", {}).get("layer") not in LAYERS:
+        layer = metadata.get("kedro-viz", {}).get("layer")
+        if layer not in LAYERS and not (layer is None and name.endswith("_before")):
             faults.append(f"{name}: layer: {metadata.get('kedro-viz')}")
         description = str(metadata.get("description", ""))
         if not len(description) >= 10 or "\n" in description.strip():
             faults.append(f"{name}: description: {description!r}")
         path = str(entry.get("filepath") or entry.get("dataset", {}).get("filepath") or "")
-        if path and not re.search(r"/0[1-8]_[a-z_]+/", path):
+        folder = re.search(r"/0[1-8]_([a-z_]+)/", path)
+        if path and folder is None:
             faults.append(f"{name}: its path names no layer: {path}")
+        elif folder is not None and layer is not None and folder[1] != layer:
+            faults.append(f"{name}: layer {layer} in folder {folder[1]}")
     return faults
 
 
@@ -140,6 +147,7 @@ RIGHT_ENTRY = {
             "a: description: ",
             id="two lines",
         ),
+        pytest.param({"filepath": "data/06_models/a.parquet"}, "a: layer feature in folder models", id="another layer"),
         pytest.param({"filepath": "data/somewhere/a.parquet"}, "a: its path names no layer", id="path without layer"),
     ],
 )

@@ -633,7 +633,7 @@ def test_what_people_decide_is_written_down(trained: Path, inside: Callable[[Pat
     assert type_in("wind", "override", *farm, "--model", "climatology", "--product", "hours").exit_code == 0
     result = type_in("wind", "leave-out", *farm, "--begin", "2024-03-02", "--end", "2024-03-03T12:00")
     assert "Written down as override 3: trainings from now on heed it." in result.output
-    written = pd.read_parquet(trained / "data/06_models/overrides")
+    written = pd.read_parquet(trained / "data/05_model_input/overrides")
     assert written[["kind", "entity_id", "product_id", "model"]].to_numpy().tolist() == [
         ["hold", "hill", "", ""],
         ["override", "hill", "hours", "climatology"],

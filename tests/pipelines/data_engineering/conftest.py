@@ -129,7 +129,7 @@ def run_room(settle: Settle, project_path: Path) -> Callable[..., Frames]:
         curve = nodes.fit_power_curves(timed, calibration, fleet, settings)
         signals = settle(nodes.judge_signals(timed, curve, fleet, settings))
         observations = nodes.aggregate_observations(signals, fleet, clock, settings)
-        quarantine = nodes.set_aside(timed, judged_weather, signals_raw, weather_raw)
+        quarantine = nodes.build_quarantine(timed, judged_weather, signals_raw, weather_raw)
         quality = nodes.assess_quality(
             signals_raw,
             weather_raw,

@@ -366,8 +366,8 @@ def test_a_lost_row_is_a_finding_of_severity_error(
     now: Clock,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    honest = nodes.set_aside
-    monkeypatch.setattr(nodes, "set_aside", lambda *tables: honest(*tables).iloc[1:])
+    honest = nodes.build_quarantine
+    monkeypatch.setattr(nodes, "build_quarantine", lambda *tables: honest(*tables).iloc[1:])
     found = run_room(raw_signals(spoilt), raw_weather(weather_rows(gusty(24 * 4))), windy(), now, settings)
     lost = found["data_quality"].query("check == 'rows_lost'")
     assert lost[["farm_id", "source_table", "count", "severity"]].to_numpy().tolist() == [

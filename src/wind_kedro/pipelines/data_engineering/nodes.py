@@ -1,6 +1,6 @@
 """The nodes of this room, in the order in which they run. Each lives with what it needs."""
 
-from wind_kedro.pipelines.data_engineering.assessment.quality import assess_quality, set_aside
+from wind_kedro.pipelines.data_engineering.assessment.quality import assess_quality, build_quarantine
 from wind_kedro.pipelines.data_engineering.assessment.readiness import assess_readiness
 from wind_kedro.pipelines.data_engineering.parse.raw_manifest import take_stock
 from wind_kedro.pipelines.data_engineering.parse.signals import parse_signals
@@ -18,6 +18,7 @@ __all__ = [
     "aggregate_observations",
     "assess_quality",
     "assess_readiness",
+    "build_quarantine",
     "calibrate_clocks",
     "check_as_of",
     "fit_power_curves",
@@ -26,7 +27,6 @@ __all__ = [
     "make_weather",
     "parse_signals",
     "parse_weather",
-    "set_aside",
     "suspect_units",
     "take_stock",
     "time_signals",

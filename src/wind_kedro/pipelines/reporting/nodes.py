@@ -132,7 +132,7 @@ def _farm_facts(
     seen = views.measured(mine, farm.id, step, clock)
     fit = views.newest_fit(clock_calibration, farm.id, clock)
     found = data_quality[data_quality["farm_id"] == farm.id].sort_values(["source_table", "check", "signal"])
-    set_aside = quarantine.loc[quarantine["farm_id"] == farm.id, "reason"].value_counts().sort_index()
+    quarantined = quarantine.loc[quarantine["farm_id"] == farm.id, "reason"].value_counts().sort_index()
     until = seen.index.max() + pd.Timedelta(minutes=step) if len(seen) else None
     expected = (until - seen.index.min()) / pd.Timedelta(minutes=step) if until is not None else 0
     return FarmFacts(
@@ -157,7 +157,7 @@ def _farm_facts(
             CheckFacts(**{str(name): value for name, value in row.items() if name != "farm_id"})
             for row in found.to_dict("records")
         ],
-        set_aside_rows={str(reason): int(count) for reason, count in set_aside.items()},
+        set_aside_rows={str(reason): int(count) for reason, count in quarantined.items()},
     )
 
 

@@ -52,7 +52,9 @@ _READINGS: Mapping[str, str] = {
 }
 
 
-def set_aside(timed_signals: Table, judged_weather: Table, signals_raw: Table, weather_raw: Table) -> pd.DataFrame:
+def build_quarantine(
+    timed_signals: Table, judged_weather: Table, signals_raw: Table, weather_raw: Table
+) -> pd.DataFrame:
     """Collect the rows that are not used, as they came.
 
     One row per source row in quarantine (contract `Quarantine`): its reason, in detail, and the row as JSON.
