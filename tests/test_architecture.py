@@ -93,7 +93,7 @@ def badly_declared(catalog: Mapping[str, Any]) -> Faults:
         folder = re.search(r"/0[1-8]_([a-z_]+)/", path)
         if path and folder is None:
             faults.append(f"{name}: its path names no layer: {path}")
-        elif folder is not None and layer is not None and folder[1] != layer:
+        elif folder is not None and layer in LAYERS and folder[1] != layer:
             faults.append(f"{name}: layer {layer} in folder {folder[1]}")
     return faults
 
