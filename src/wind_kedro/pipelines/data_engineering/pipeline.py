@@ -96,7 +96,6 @@ def create_pipeline(**_: object) -> Pipeline:
                 ["timed_signals", "judged_weather", "signals_raw", "weather_raw"],
                 "quarantine",
                 name="build_quarantine",
-                namespace="assessment",
             ),
             Node(
                 nodes.assess_quality,
