@@ -67,8 +67,18 @@ def undeclared(catalog: Mapping[str, Any], used: Iterable[str]) -> Faults:
     return [f"{name}: no entry in the catalog" for name in sorted(used) if name not in catalog]
 
 
+#: Datasets that hold no table and need no contract; an entry of any other type is a table.
+NOT_TABLES = {
+    "kedro_datasets.yaml.YAMLDataset",
+    "kedro_mlflow.io.metrics.MlflowMetricsHistoryDataset",
+    "wind_kedro.datasets.ModelAlias",
+    "wind_kedro.datasets.ModelVersions",
+    "wind_kedro.datasets.TrialStore",
+}
+
+
 def badly_declared(catalog: Mapping[str, Any]) -> Faults:
-    """Every entry has an importable contract, the layer of its folder, and a description of one line.
+    """Every table has an importable contract; every entry the layer of its folder, and a description of one line.
 
     The output of earlier runs of the same pipeline (``…_before``) has no layer: with one, the layers would form a cycle.
     """
@@ -76,10 +86,12 @@ def badly_declared(catalog: Mapping[str, Any]) -> Faults:
 
     faults = []
     for name, entry in catalog.items():
+        kind = entry.get("dataset", entry).get("type")
         try:
-            contract = load_obj(entry["validator"])
-            if not callable(getattr(contract, "validate", None)):
-                faults.append(f"{name}: validator {entry['validator']} has no validate")
+            if "validator" in entry or kind not in NOT_TABLES:
+                contract = load_obj(entry["validator"])
+                if not callable(getattr(contract, "validate", None)):
+                    faults.append(f"{name}: validator {entry['validator']} has no validate")
         except (KeyError, AttributeError, ImportError, ValueError) as error:
             faults.append(f"{name}: validator: {error!r}")
         metadata = entry.get("metadata", {})
@@ -112,6 +124,7 @@ def test_every_entry_has_contract_layer_and_description(catalog: dict[str, Any])
 
 
 RIGHT_ENTRY = {
+    "type": "wind_kedro.datasets.ParquetTable",
     "filepath": "data/04_feature/a.parquet",
     "validator": "wind_kedro.contracts.features.Features",
     "metadata": {"kedro-viz": {"layer": "feature"}, "description": "One row per thing that is known."},
@@ -123,6 +136,7 @@ RIGHT_ENTRY = {
     [
         pytest.param({}, None, id="right"),
         pytest.param({"validator": ...}, "a: validator: KeyError", id="no contract"),
+        pytest.param({"validator": ..., "type": "wind_kedro.datasets.ModelAlias"}, None, id="no table"),
         pytest.param(
             {"validator": "wind_kedro.contracts.forecasts.Nothing"},
             "a: validator: AttributeError",

@@ -12,7 +12,6 @@ from wind_kedro import contracts
 from wind_kedro.cards.columns import FORECAST_WEATHER, PERFECT_WEATHER, quantile_column, quantile_columns
 from wind_kedro.contracts.base import Contract, RawTable
 from wind_kedro.contracts.raw import SignalsRaw, WeatherRaw
-from wind_kedro.contracts.training import ModelsInRegistry, TrainingMetrics, VersionNumber
 
 #: Pandera names one fault, or lists several where a column cannot be brought to its type.
 REFUSALS = (pandera.errors.SchemaError, pandera.errors.SchemaErrors)
@@ -646,38 +645,3 @@ def test_a_raw_table_is_judged_by_its_columns(contract: type[RawTable]) -> None:
     assert contract().validate(table.assign(more=1)) is not None
     with pytest.raises(ValueError, match=rf"{contract.__name__}: no column farm_id"):
         contract().validate(table.drop(columns="farm_id"))
-
-
-class _Model:
-    save = trained_through = None
-
-
-class _Versions:
-    newest = None
-
-
-@pytest.mark.parametrize("data", [_Model(), _Versions()])
-def test_models_of_the_registry(data: object) -> None:
-    assert ModelsInRegistry().validate(data) is data
-
-
-def test_what_is_no_model_is_refused() -> None:
-    with pytest.raises(TypeError, match="not DataFrame"):
-        ModelsInRegistry().validate(pd.DataFrame())
-
-
-@pytest.mark.parametrize("wrong", [7, "v7", "", "1.5", None])
-def test_a_version_is_a_whole_number_as_text(wrong: object) -> None:
-    assert VersionNumber().validate("7") == "7"
-    with pytest.raises(ValueError, match="a version number, not"):
-        VersionNumber().validate(wrong)
-
-
-def test_metrics_are_finite() -> None:
-    points = {
-        name: {"value": value, "step": 0} for name, value in {"a": 1.0, "b": float("nan"), "c": float("inf")}.items()
-    }
-    right = {"a": points["a"]}
-    assert TrainingMetrics().validate(right) == right
-    with pytest.raises(ValueError, match="not a finite number: b, c"):
-        TrainingMetrics().validate(points)

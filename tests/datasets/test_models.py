@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from kedro.io import DatasetError
 
-from wind_kedro.contracts.training import ModelsInRegistry, Promotions, VersionNumber
+from wind_kedro.contracts.training import Promotions
 from wind_kedro.datasets import Log, ModelAlias, ModelVersions
 from wind_kedro.datasets.models import NoModelError, RefusedVersionError
 from wind_kedro.errors import find_cause
@@ -107,7 +107,7 @@ def versions(models: list[FleetModel], store: Path) -> ModelVersions:
     dataset = _registry(store)
     assert not dataset.exists()
     with mlflow.start_run(run_name="a training that is tracked"):
-        dataset.save(ModelsInRegistry().validate(models[0]))
+        dataset.save(models[0])
     _promote(dataset, store / NAME / "promotions")
     dataset.save(models[1])  # in an environment that tracks nothing, it makes a run of its own
     assert mlflow.active_run() is None
@@ -122,7 +122,7 @@ def test_each_save_registers_the_next_version(versions: ModelVersions) -> None:
         (1, "2024-03-01T05:00:00+00:00"),
         (2, "2024-03-08T05:00:00+00:00"),
     ]
-    newest = ModelsInRegistry().validate(versions.load()).newest()
+    newest = versions.load().newest()
     assert newest.version == "2"
     assert newest.trained_through == pd.Timestamp("2024-03-08T05:00", tz="UTC")
     assert mlflow.get_run(newest.run_id).info.run_name == "training"
@@ -217,7 +217,7 @@ def test_the_alias_names_the_version_it_is_given(versions: ModelVersions) -> Non
     assert not champion.exists()
     for version in ("2", "1"):
         champion.save(version)
-        assert VersionNumber().validate(champion.load()) == version
+        assert champion.load() == version
     assert champion.exists()
     assert not ModelAlias(registered_model_name=NAME, alias="challenger").exists()
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from typing import Any
 
 import pandera.pandas as pa
 from pandera.typing import Series
@@ -243,59 +241,3 @@ class Promotions(Contract):
         """The key."""
 
         unique = ["promotion", "product_id", "entity_id"]
-
-
-class ModelsInRegistry:
-    """The fleet's model on its way into the registry, or all versions on their way out."""
-
-    def validate(self, data: Any) -> Any:
-        """Return ``data`` if it can be saved and loaded, or asked for versions; raise `TypeError` otherwise."""
-        if not (hasattr(data, "save") and hasattr(data, "trained_through")) and not hasattr(data, "newest"):
-            raise TypeError(f"a fleet model or its versions, not {type(data).__name__}")
-        return data
-
-
-class VersionNumber:
-    """A version of a registered model: a whole number, as text."""
-
-    def validate(self, data: Any) -> Any:
-        """Return ``data`` if it is one; raise `ValueError` otherwise."""
-        if not (isinstance(data, str) and data.isdigit()):
-            raise ValueError(f"a version number, not {data!r}")
-        return data
-
-
-class TrialStorage:
-    """A storage of Optuna."""
-
-    def validate(self, data: Any) -> Any:
-        """Return ``data`` if studies can be kept in it; raise `TypeError` otherwise."""
-        if not hasattr(data, "create_new_study"):
-            raise TypeError(f"a storage of Optuna, not {type(data).__name__}")
-        return data
-
-
-class TunedSettings:
-    """A block of `parameters_training.yml`: candidates by name, each with its type."""
-
-    def validate(self, data: Any) -> Any:
-        """Return ``data`` if it is one; raise `ValueError` otherwise."""
-        try:
-            candidates = data["training"]["candidates"]
-            whole = bool(candidates) and all("type" in candidate for candidate in candidates.values())
-        except (KeyError, TypeError, AttributeError):
-            whole = False
-        if not whole:
-            raise ValueError(f"a block of candidates, not {data!r}")
-        return data
-
-
-class TrainingMetrics:
-    """Metrics of a training run: one finite number a name."""
-
-    def validate(self, data: Any) -> Any:
-        """Return ``data`` if all are finite; raise `ValueError` otherwise."""
-        wrong = [name for name, point in data.items() if not math.isfinite(point["value"])]
-        if wrong:
-            raise ValueError(f"not a finite number: {', '.join(wrong)}")
-        return data

@@ -1,6 +1,7 @@
 """The search for settings: on the past before what is judged, written down trial by trial."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import yaml
 from wind_kedro.cards import Fleet
 from wind_kedro.clock import Clock
 from wind_kedro.compute import Workers
-from wind_kedro.contracts.training import TrainingMetrics, Trials, TunedSettings
+from wind_kedro.contracts.training import Trials
 from wind_kedro.datasets import TrialStore
 from wind_kedro.pipelines.tuning import nodes
 from wind_kedro.pipelines.tuning.nodes import NothingToTuneError, name_best, search_settings
@@ -143,8 +144,7 @@ def test_a_search_that_cannot_be_made_says_why(
 def test_the_best_is_a_block_to_paste(table: pd.DataFrame, fleet: Fleet, tmp_path: Path) -> None:
     trials = search(table, fleet, tmp_path, tuning(3))
     block, metrics = name_best(trials, TRAINED)
-    TunedSettings().validate(block)
-    TrainingMetrics().validate(metrics)
+    assert all(math.isfinite(point["value"]) for point in metrics.values())
     best = trials.loc[trials["loss_share"].idxmin()]
     assert yaml.safe_load(yaml.safe_dump(block)) == {
         "training": {"candidates": {"curve": {"type": "power_curve", "params": json.loads(best["settings"])}}}
