@@ -116,14 +116,13 @@ POISON = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("payload", ["json", "sparkplug_json", "sparkplug_b"])
+@pytest.mark.parametrize("payload", ["json", "sparkplug_b"])
 def test_poison_lands_as_faults_and_what_comes_after_it_lands(
     make_plant: MakePlant, publish: Publish, payload: str
 ) -> None:
     topic = "T1/power" if payload == "json" else "spBv1.0/coast/DDATA/node/T1"
     sound: Any = {
         "json": {"value": 5},
-        "sparkplug_json": {"seq": 1, "metrics": [{"name": "power", "value": 5}]},
         "sparkplug_b": _one_metric(1),
     }[payload]
     plant = make_plant(topics=["#"], payload=payload)
@@ -179,15 +178,9 @@ def test_what_is_remembered_of_edge_nodes_is_bounded(monkeypatch: pytest.MonkeyP
     nodes = sparkplug.Nodes()
     faults = []
     for number in range(4):
-        metrics = [{"name": f"m{n}", "alias": n, "value": 1} for n in range(number + 1)]
-        message = Message(
-            f"spBv1.0/g/NBIRTH/n{number}",
-            json.dumps({"seq": 0, "metrics": metrics}).encode(),
-            1,
-            False,
-            dt.datetime.now(dt.UTC),
-        )
-        rows = list(sparkplug.sparkplug_rows(message, {}, nodes, "sparkplug_json"))
+        metrics = [{"name": f"m{n}", "alias": n, "datatype": 3, "int_value": 1} for n in range(number + 1)]
+        topic, now = f"spBv1.0/g/NBIRTH/n{number}", dt.datetime.now(dt.UTC)
+        rows = list(sparkplug.sparkplug_rows(Message(topic, _sparkplug(0, *metrics), 1, False, now), {}, nodes))
         assert len([row for row in rows if row.get("value") == "1"]) == number + 1
         faults += [row["fault"] for row in rows if row.get("fault")]
     assert len(nodes.known) == 2
@@ -320,24 +313,6 @@ def test_a_gap_in_sparkplug_is_said_and_a_rebirth_asked_for(make_plant: MakePlan
     [request] = publish.heard
     [metric] = payload_class().FromString(request).metrics
     assert (metric.name, metric.boolean_value) == ("Node Control/Rebirth", True)
-
-
-def test_sparkplug_style_json_lands_as_sparkplug_does(make_plant: MakePlant, publish: Publish) -> None:
-    plant = make_plant(topics=["turbines/{turbine}"], payload="sparkplug_json")
-    metrics = [
-        {"name": "power", "timestamp": 1714550460000, "value": 12.3},
-        {"name": "wind", "value": 8},
-        {"name": "bad"},
-    ]
-    publish("turbines/T1", {"timestamp": 1714550400000, "metrics": metrics, "seq": 3})
-    publish("turbines/T1", {"power": 1})
-    plant.fetch()
-    assert _only(plant.rows, "turbine", "signal", "value", "timestamp", "fault")[:3] == [
-        ("T1", "power", "12.3", "2024-05-01T08:01:00.000000+00:00", None),
-        ("T1", "wind", "8", "2024-05-01T08:00:00.000000+00:00", None),
-        ("T1", "bad", None, "2024-05-01T08:00:00.000000+00:00", "the metric has no value"),
-    ]
-    assert plant.rows[3]["fault"] == "the payload has no list of metrics"
 
 
 def test_a_payload_that_is_not_sparkplug_lands_with_its_bytes(make_plant: MakePlant, publish: Publish) -> None:

@@ -64,35 +64,16 @@ _LAST = ("rest", "timestamp", "stamped_by", "received_at", "retained", "qos", "f
 class Mqtt(Feed):
     """The messages of an MQTT broker, QoS 1, from a session that outlives the process.
 
-    The broker keeps what comes while nobody listens (its ``persistence``, ``max_queued_messages`` and the like permitting) and
-    every message until it is acknowledged, which happens when its batch has landed. What is guaranteed, message by message:
+    - **Nothing is lost.** A message of QoS 1 or 2 is acknowledged after its batch was renamed into place. A message of QoS 0 (as
+      Sparkplug's data) has no acknowledgement: what was received and not landed when the process is killed is gone.
+    - **Nothing lands twice.** A message that comes again is a redelivery with the same packet id, topic and payload (MQTT 5,
+      sections 3.3.1.1 and 4.4). The checkpoint holds a digest of these three for each message whose acknowledgement is in doubt:
+      those that landed since the broker last answered a request sent after acknowledgements.
+    - **A retained message lands once**: its digest is kept for when the broker loses the session, and for 3.1.1.
 
-    - **Nothing is lost.** A message published with QoS 1 or 2 is acknowledged only after its batch was renamed into place; a
-      process killed before that gets it again. A message published with QoS 0 has no acknowledgement: what was received but
-      not landed when the process is killed is gone, and brokers do not keep it while nobody listens. Sparkplug wants QoS 0
-      for data; its sequence numbers show what is missing, and a row with a ``fault`` says so.
-    - **Nothing lands twice.** Killed after the landing and before the broker has its acknowledgement, the message comes again:
-      flagged as a redelivery, with the same packet id, topic and payload (MQTT 5, sections 3.3.1.1 and 4.4). The checkpoint
-      lands with the batch and holds a digest of these three for each message whose acknowledgement may be in doubt: those that
-      landed since the broker last answered a request sent after acknowledgements. (A broker works on the packets of a
-      connection in their order, and a resumed session begins with what is in flight.) Usually these are two batches; a
-      receive maximum, which is `in_flight`, keeps them small. Its value alone is no bound: Mosquitto 2.0 counts anew after
-      a reconnection and sends all it has. Batches stay bounded then, too.
-      A sensor that truly sends the same twice sends two messages, not flagged: both land.
-    - **A retained message lands once.** It is the last value from before the subscription: its row says ``retained``.
-      MQTT 5 delivers it only when the subscription is new; its digest is kept for when the broker loses the session, and
-      for 3.1.1.
-
-    The limits: a broker that loses its own state (killed between two savings) may send again, not flagged, what it had sent,
-    and a broker that gives a packet id again within two batches may have an equal message taken for its forerunner if the
-    process is killed just then. Payloads with their own time are safe in both: their rows are equal, and the rules for
-    duplicates know them.
-
-    Order does not matter: the payload's own time is the row's ``timestamp``; without one it is the arrival, and ``stamped_by``
-    says which. What cannot be read lands with ``fault`` and ``raw``, and is acknowledged: one bad message stops nothing.
-
-    ``layout: long`` lands one row per signal, as topics and Sparkplug send them; its farm's card says ``layout: long`` as
-    well, since the signals of one turbine and time may come in different batches. ``layout: table`` lands one row per object.
+    A broker that loses its own state, or gives a packet id again within two batches, may still send a row twice; rows with the
+    payload's own time are then equal, and the rules for duplicates find them. What cannot be read lands with ``fault`` and
+    ``raw``, and is acknowledged. ``layout: long`` lands one row per signal, ``layout: table`` one row per object.
     """
 
     in_parts = True
@@ -108,7 +89,7 @@ class Mqtt(Feed):
     topics: list[str] = Field(
         min_length=1, description="templates: levels in braces become columns; `+` and `#` as in MQTT"
     )
-    payload: Literal["json", "sparkplug_b", "sparkplug_json"] = "json"
+    payload: Literal["json", "sparkplug_b"] = "json"
     layout: Literal["long", "table"] = "long"
     timestamp: str = Field("timestamp", description="field of a JSON object with its time")
     timestamp_unit: TimestampUnit = Field("text", description="what a number there counts since 1970 UTC")
@@ -243,7 +224,7 @@ class Mqtt(Feed):
             if self.payload == "json":
                 rows = list(json_rows(message, levels, self._fields))
             else:
-                rows = list(sparkplug_rows(message, levels, nodes, self.payload))
+                rows = list(sparkplug_rows(message, levels, nodes))
         except Exception as error:  # a fault of the reader: it must not come back with the message at every start
             logger.exception("feed '%s': a message on %r cannot be read", self.id, message.topic)
             return [unread(message, levels, f"cannot be read ({type(error).__name__})")]

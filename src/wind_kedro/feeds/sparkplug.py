@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import datetime as dt
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any, Literal
+from typing import Any
 
-from .payloads import Message, Row, parse_json, stamp, start, unread
-from .records import Number, UnreadableError, check_text, raw_of, text_of
+from .payloads import Message, Row, stamp, start, unread
+from .records import UnreadableError, text_of
 
 NAMESPACE = "spBv1.0"
 #: Columns that a Sparkplug topic gives: namespace/group/type/node[/device].
@@ -24,7 +24,6 @@ _BIRTHS = {"NBIRTH", "DBIRTH"}
 _DATA = _BIRTHS | {"NDATA", "DDATA"}
 _DEATHS = {"NDEATH", "DDEATH"}
 _SEQUENCE = 256
-_SEQUENCE_DIGITS = 18
 #: Most edge nodes, and most aliases of one, that are remembered: both stand in every checkpoint, and come from outside.
 MAX_NODES, MAX_ALIASES = 10_000, 100_000
 # Chapter 6.4.16, "Data Types": the numbers of the basic types.
@@ -141,16 +140,13 @@ def rebirth_request(now: dt.datetime) -> bytes:
     return bytes(payload.SerializeToString())
 
 
-def sparkplug_rows(
-    message: Message, levels: Mapping[str, str], nodes: Nodes, encoding: Literal["sparkplug_b", "sparkplug_json"]
-) -> Iterator[Row]:
+def sparkplug_rows(message: Message, levels: Mapping[str, str], nodes: Nodes) -> Iterator[Row]:
     """The rows of a Sparkplug message: one per metric, and one for each thing that went wrong.
 
     Args:
         message: to be read.
         levels: what its topic says.
-        nodes: what is known of the edge nodes; changed by what the message says.
-        encoding: protobuf, or the same as JSON.
+        nodes: what is known of the edge nodes; changed by the message.
     """
     place = topic_columns(message.topic)
     columns = {**levels, **(place or {})}
@@ -159,7 +155,7 @@ def sparkplug_rows(
         yield unread(message, columns, f"a message of type {place['message_type']} holds no measurements")
         return
     try:
-        timestamp, seq, metrics = _from_protobuf(message) if encoding == "sparkplug_b" else _from_json(message)
+        timestamp, seq, metrics = _from_protobuf(message)
     except UnreadableError as error:
         yield unread(message, columns, str(error))
         return
@@ -218,12 +214,9 @@ def _row(message: Message, columns: Mapping[str, str], metric: _Metric, node: No
     name, datatype = node.aliases.get(str(metric.alias), (None, 0))
     name, datatype = metric.name or name, metric.datatype or datatype
     time = metric.timestamp if metric.timestamp is not None else timestamp
-    unit: Literal["text", "milliseconds"] = (
-        "text" if isinstance(time, str) and not isinstance(time, Number) else "milliseconds"
-    )
     fault = metric.fault or (None if name else f"alias {metric.alias} has no name: its birth message was not seen")
     row = start(message, columns) if fault is None else unread(message, columns, fault, metric.raw)
-    return stamp(row, time, unit) | {
+    return stamp(row, time, "milliseconds") | {
         "signal": name, "value": None if metric.fault else _text(metric.value, datatype), "quality": metric.quality,
     }  # fmt: skip
 
@@ -279,25 +272,3 @@ def _quality(metric: Any) -> str | None:
         if key.lower() == "quality" and held:
             return text_of(getattr(value, held))
     return _GOOD
-
-
-def _from_json(message: Message) -> tuple[Any, int | None, list[_Metric]]:
-    payload = parse_json(message.payload)
-    metrics = payload.get("metrics") if isinstance(payload, dict) else None
-    if not isinstance(metrics, list) or not all(isinstance(metric, dict) for metric in metrics):
-        raise UnreadableError("the payload has no list of metrics")
-    seq = payload.get("seq")
-    count = int(seq) if isinstance(seq, Number) and seq.isdigit() and len(seq) <= _SEQUENCE_DIGITS else None
-    return payload.get("timestamp"), count, list(_json_metrics(metrics))
-
-
-def _json_metrics(metrics: Iterable[Mapping[str, Any]]) -> Iterator[_Metric]:
-    for metric in metrics:
-        fault = None if "value" in metric or metric.get("is_null") else "the metric has no value"
-        name, alias, time = (metric.get(key) for key in ("name", "alias", "timestamp"))
-        value, quality = metric.get("value"), metric.get("quality", _GOOD)
-        try:
-            check_text(metric, "the metric")
-        except UnreadableError as error:
-            fault, name, alias, time, value, quality = str(error), None, None, None, None, None
-        yield _Metric(text_of(name), alias, time, 0, value, text_of(quality), raw_of(metric), fault)
