@@ -150,7 +150,6 @@ DRESSES = (
     Dress("meter_total", _n("Total active power [MW]", "Wind speed mast [m/s]", None, None), units={"power_kw": "MW"}, stamp="Start time", turbine=None, meter=True, cadence=900, decoys={"Total reactive power [Mvar]": "reactive"}),
     Dress("counter", _n("Energie cumulée [MWh]", "Vent [m/s]", "Direction vent [°]", "Température extérieure [°C]"), units={"power_kw": "counter"}, stamp="Horodate", turbine="Eolienne", separator=";", decimal=","),
     Dress("seconds_stacked", _n("Pwr", "Wspd", "Wdir", "Amb"), stamp="t", turbine="wtg", cadence=1, days=2, stamp_format="epoch_seconds", stacked=True, start="2024-05-02"),
-    Dress("matrix", {"power_kw": "WTG {turbine}"}, stamp="Timestamp", turbine=None, layout="wide", ids=("1", "2", "3")),
     Dress("russian", _n("Активная мощность, кВт", "Скорость ветра, м/с", "Направление ветра, град", "Температура наружного воздуха, °C"), stamp="Время начала", turbine="Турбина", separator=";", decimal=",",
           decoys={"Реактивная мощность, квар": "reactive"}),
     Dress("greek_wide_excel", _n("{turbine} Ενεργός ισχύς (kW)", "{turbine} Ταχύτητα ανέμου (m/s)", "{turbine} Διεύθυνση ανέμου (°)", "{turbine} Θερμοκρασία περιβάλλοντος (°C)"), stamp="Time", turbine=None, layout="wide",
@@ -161,7 +160,6 @@ DRESSES = (
           stamp_format="iso_z", days=45, ids=("WTG01", "WTG02", "WTG03")),
     Dress("doubled_names", _n("Power", "Wind", None, None), stamp="Time", turbine=None, layout="doubled", refused="cannot be told apart"),
     Dress("hours_of_the_day", _n("Power (kW)", "Wind (m/s)", None, None), stamp="Date", turbine="Turbine", stamp_format="hour", cadence=3600, refused="has dates only"),
-    Dress("chinese_gbk", _n("有功功率", "风速", "风向", "环境温度"), stamp="时间", turbine="风机", encoding="gbk", refused="save it as UTF-8"),
 )  # fmt: skip
 
 

@@ -184,13 +184,6 @@ def test_blades_are_no_turbines(signals: pd.DataFrame, write: Export) -> None:
     assert propose([write(table, names)]).value("signals.layout") == "table"
 
 
-def test_columns_that_are_called_alike_and_say_nothing_are_asked(signals: pd.DataFrame, write: Export) -> None:
-    table = signals.pivot_table(index="at", columns="turbine", values="power").add_prefix("WTG ").reset_index()
-    found = propose([write(table, {name: name for name in table})])
-    assert asked(found, "signals.layout") == "wide"
-    assert asked(found, "signals.columns.power_kw.name") == "WTG {turbine}"
-
-
 def test_long(signals: pd.DataFrame, write: Export) -> None:
     long = signals.rename(columns={"power": "ActivePower", "wind": "WindSpeed"}).melt(
         ["at", "turbine"], ["ActivePower", "WindSpeed"], "Tag", "Value"
@@ -326,11 +319,18 @@ def test_sentinels(signals: pd.DataFrame, header: dict[str, str], write: Export)
     assert proven(found, "signals.sentinels.temperature_c") == [-999.0]
 
 
-def test_names_that_say_nothing_are_asked_with_what_the_numbers_say(signals: pd.DataFrame, write: Export) -> None:
-    found = propose([write(signals, {"at": "x1", "turbine": "x2", "power": "a", "wind": "b", "direction": "c"})])
-    assert asked(found, "signals.columns.power_kw.name") == "a"
-    assert asked(found, "signals.columns.wind_speed_ms.name") == "b"
-    assert asked(found, "signals.columns.wind_direction_deg.name") == "c"
+def test_columns_whose_names_mean_no_signal_are_left_to_the_user(signals: pd.DataFrame, write: Export) -> None:
+    path = write(signals, {"at": "x1", "turbine": "x2", "power": "a", "wind": "b", "direction": "c"})
+    found = propose([path])
+    assert asked(found, "signals.columns.power_kw.name") is None
+    assert "'a', 'b', 'c'" in found.by_field["signals.columns.power_kw.name"].evidence
+    assert "signals.columns.wind_speed_ms.name" not in found.by_field
+    given = {"signals.columns.power_kw.name": "a", "signals.columns.wind_speed_ms.name": "b"}
+    found = propose([path], given)
+    assert asked(found, "signals.columns.power_kw.unit") == "kW"
+    found = propose([path], given | {"signals.columns.power_kw.unit": "kW"})
+    assert proven(found, "signals.columns.wind_speed_ms.unit") == "m/s"
+    assert proven(found, "capacity_kw") == 4000
 
 
 # --- turbines and answers --------------------------------------------------------------------------------------------
@@ -364,7 +364,8 @@ def test_stacked_turbines_in_a_file_read_in_part_are_asked(
 
 def test_zones_are_not_taken_for_turbines(signals: pd.DataFrame, header: dict[str, str], write: Export) -> None:
     table = signals.assign(turbine=signals["turbine"].str[1:], power=signals["power"] / 2000)
-    found = propose([write(table, header | {"turbine": "ZONEID", "power": "TARGETVAR"})])
+    path = write(table, header | {"turbine": "ZONEID", "power": "TARGETVAR"})
+    found = propose([path], {"signals.columns.power_kw.name": "TARGETVAR"})
     assert asked(found, "turbines") == ["1", "2"]
 
 

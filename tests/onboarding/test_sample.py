@@ -57,6 +57,12 @@ def test_the_code_page_is_the_one_whose_words_make_sense(
     assert wind in sample.header
 
 
+def test_an_encoding_that_is_not_known_is_asked(tmp_path: Path) -> None:
+    path = tmp_path / "gbk.csv"
+    path.write_bytes("时间,功率\n".encode("gbk") + b"2024-01-01 00:00,1.5\n2024-01-01 00:10,2.5\n")
+    assert not read_sample([path], {}).findings.is_proven("signals.encoding")
+
+
 def test_a_header_may_be_the_last_remark(signals: pd.DataFrame, header: dict[str, str], write: Export) -> None:
     sample = read_sample([write(signals, header | {"at": "# Time"}, above=["# Made by hand", "#"])], {})
     assert sample.findings.value("signals.skip_rows") == 2
@@ -93,7 +99,6 @@ def test_a_folder_is_all_of_its_files(tmp_path: Path) -> None:
         ("bare.csv", b"2024-01-01 00:00,1.5\n2024-01-01 00:10,2.5\n", "give the export a header"),
         ("broken.csv.gz", b"\x1f\x8b\x08rubbish", "not a sound gzip file"),
         ("book.xlsx", b"no workbook", "not a readable workbook"),
-        ("gbk.csv", "时间,功率\n".encode("gbk") + b"2024-01-01 00:00,1.5\n", "save it as UTF-8"),
     ],
 )
 def test_what_cannot_be_read_is_named(tmp_path: Path, name: str, content: bytes | None, message: str) -> None:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import difflib
-import os
 import re
 import shutil
-import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
@@ -16,6 +14,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
 from wind_kedro.cards import SIGNAL_UNITS, UNIT_CONVERSIONS, Farm, SignalSource, Turbine
+from wind_kedro.storage.temporary import written_aside
 
 from .findings import Findings, OnboardingError
 from .sample import common_start
@@ -170,13 +169,8 @@ def append_card(file: Path, card: Mapping[str, Any], start: Path | None = None) 
         after = None
     if after != [*before, dict(card)]:
         raise OnboardingError(f"{file}: a card cannot be appended to its list of farms; add it by hand:\n{shown}")
-    file.parent.mkdir(parents=True, exist_ok=True)
-    aside = file.with_name(f".{file.name}.{uuid.uuid4().hex}")
-    try:
+    with written_aside(file) as aside:
         aside.write_text(whole, encoding="utf-8")
-        os.replace(aside, file)  # noqa: PTH105 - replaces atomically
-    finally:
-        aside.unlink(missing_ok=True)
 
 
 def _end_of_farms(lines: Sequence[str]) -> int:
@@ -206,12 +200,8 @@ def bring_files(files: Sequence[Path], folder: Path) -> str:
             if target.samefile(path) or target.read_bytes() == path.read_bytes():
                 continue
             raise OnboardingError(f"{target}: another file of that name is there; choose another --id")
-        aside = folder / f".{path.name}.{uuid.uuid4().hex}"
-        try:
+        with written_aside(target) as aside:
             shutil.copyfile(path, aside)
-            aside.rename(target)
-        finally:
-            aside.unlink(missing_ok=True)
     return path_of(files, folder.name)
 
 

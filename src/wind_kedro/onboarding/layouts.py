@@ -33,26 +33,10 @@ _NEARLY_NONE = 0.01
 #: With the column of turbines, a time comes once; a few rows may come twice all the same.
 _MAX_REPEATED = 0.05
 _MANY_DOUBLED = 0.4
-_GOOD_WORDS = frozenset(
-    {
-        "good",
-        "ok",
-        "gut",
-        "192",
-        "bon",
-        "bonne",
-        "buono",
-        "buona",
-        "bueno",
-        "buena",
-        "valid",
-        "goed",
-        "god",
-        "dobra",
-        "正常",
-        "良好",
-    }
-)
+_GOOD_WORDS = frozenset({
+    "good", "ok", "gut", "192", "bon", "bonne", "buono", "buona", "bueno", "buena", "valid", "goed", "god", "dobra",
+    "正常", "良好",
+})  # fmt: skip
 
 
 @dataclass
@@ -305,7 +289,7 @@ def _wide(sample: Sample, found: Findings, stamps: Stamps, cells: _Cells) -> Tab
         sets[frozenset(members)].append(template)
     sets = {ids: templates for ids, templates in sets.items() if _are_turbines(ids, templates)}
     if not sets:
-        return _matrix(sample, found, stamps, cells, families)
+        return None
 
     def rank(item: tuple[frozenset[str], list[str]]) -> tuple[int, int, int]:
         ids, templates = item
@@ -334,28 +318,6 @@ def _are_turbines(ids: frozenset[str], templates: Sequence[str]) -> bool:
     if any(names.meaning_of(one).word for one in ids if not re.search(r"\d", one)):
         return False
     return any(names.signal_of(template.replace(TURBINE, " "))[0] == "power_kw" for template in templates)
-
-
-def _matrix(
-    sample: Sample, found: Findings, stamps: Stamps, cells: _Cells, families: Mapping[str, Mapping[str, str]]
-) -> Table | None:
-    """A column per turbine and nothing else: only whoever knows the export can say of what."""
-    if any(names.meaning_of(name).word for name in cells.numeric):
-        return None
-    every = {
-        template: members
-        for template, members in families.items()
-        if len(members) > 1 and set(members.values()) == set(cells.numeric)
-    }
-    if not every:
-        return None
-    template = max(every, key=len)
-    found.asked(
-        "signals.layout",
-        "wide",
-        f"all {len(every[template])} columns of numbers are called alike: one signal of as many turbines?",
-    )
-    return _stacked(sample, found, stamps, cells, {template: every[template]}, in_order(every[template]))
 
 
 def _stacked(
@@ -413,17 +375,11 @@ def _long(sample: Sample, found: Findings, stamps: Stamps, cells: _Cells) -> Tab
         if not 2 <= len(tags) <= _MAX_TAGS:  # noqa: PLR2004
             continue
         signals = {signal for one in tags if (signal := names.signal_of(_leaf(one))[0])}
-        if "power_kw" in signals and len(signals) > 1:
-            found.proven("signals.layout", "long", f"'{tag}' names {len(tags)} signals, '{value}' has their values")
-            found.proven("signals.signal", tag, "its values are names of signals")
-            found.proven("signals.value", value, "the column of numbers with the most different values")
-        elif _tells_signals_apart(tag, tags, value, cells):
-            why = f"'{value}' is of another size for each of the {len(tags)} values of '{tag}'"
-            found.asked("signals.layout", "long", why)
-            found.asked("signals.signal", tag, why)
-            found.asked("signals.value", value, why)
-        else:
+        if "power_kw" not in signals or len(signals) == 1:
             continue
+        found.proven("signals.layout", "long", f"'{tag}' names {len(tags)} signals, '{value}' has their values")
+        found.proven("signals.signal", tag, "its values are names of signals")
+        found.proven("signals.value", value, "the column of numbers with the most different values")
         return _pivoted(found, stamps, cells, tag, value)
     return None
 
@@ -431,17 +387,6 @@ def _long(sample: Sample, found: Findings, stamps: Stamps, cells: _Cells) -> Tab
 def _leaf(tag: str) -> str:
     """A tag without the path before it."""
     return re.sub(r"^.*?[/\\|]", "", tag)
-
-
-def _tells_signals_apart(tag: str, tags: Sequence[str], value: str, cells: _Cells) -> bool:
-    """Whether a column of text divides the only column of numbers into quantities of different size."""
-    if names.says(tag, names.TURBINE_WORDS) or names.says(tag, names.CODE_WORDS) or len(tags) > 50:  # noqa: PLR2004
-        return False
-    others = [name for name in cells.numeric if name != value and len(set(cells.text[name])) > len(tags) * 20]
-    if others:
-        return False
-    high = pd.Series(cells.values[value]).groupby(cells.text[tag]).quantile(0.95).abs().sort_values()
-    return bool(len(high) > 1 and high.iloc[-1] > 5 * max(float(high.iloc[0]), 1e-9))
 
 
 def _pivoted(found: Findings, stamps: Stamps, cells: _Cells, tag: str, value: str) -> Table:

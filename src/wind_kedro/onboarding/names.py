@@ -104,28 +104,7 @@ _NEUTRAL = frozenset(_table({"": (
 )})[""])  # fmt: skip
 RECEIVED_WORDS = _table({"": ("received", "receive", "arrived", "arrival", "empfangen", "recu", "recibido", "ricevuto", "ontvangen", "modtaget", "inserted", "ingested", "loaded", "landed", "created", "接收时间")})[""]  # fmt: skip
 START_WORDS = _table({"": ("start", "begin", "beginn", "début", "inicio", "início", "inizio", "starttime", "anfang", "začátek", "początek", "开始", "開始", "начало", "beginning", "debut")})[""]  # fmt: skip
-END_WORDS = _table(
-    {
-        "": (
-            "end",
-            "ende",
-            "fin",
-            "fim",
-            "fine",
-            "slut",
-            "slutt",
-            "endtime",
-            "ending",
-            "einde",
-            "koniec",
-            "konec",
-            "结束",
-            "終了",
-            "конец",
-            "period end",
-        )
-    }
-)[""]
+END_WORDS = _table({"": ("end", "ende", "fin", "fim", "fine", "slut", "slutt", "endtime", "ending", "einde", "koniec", "konec", "结束", "終了", "конец", "period end")})[""]  # fmt: skip
 #: Prepositions: of two columns they say which is the start and which the end; in the name of one they may be grammar.
 FROM_WORDS = (*START_WORDS, *_table({"": ("from", "von", "desde", "van", "fra", "od", "da", "от", "с")})[""])
 TO_WORDS = (*END_WORDS, *_table({"": ("to", "bis", "hasta", "tot", "til", "till", "do", "a", "до", "по")})[""])

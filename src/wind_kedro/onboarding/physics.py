@@ -3,8 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from itertools import pairwise
+from collections.abc import Mapping
 
 import numpy as np
 import numpy.typing as npt
@@ -16,10 +15,6 @@ SENTINELS = (
     -999.0, -9999.0, -99999.0, -999.9, -99.0, -99.9, -999.99, 9999.0, 99999.0, 999.9, 999.0, 9999.9, -273.2, -273.15, -273.0, 32767.0,
     -32768.0, 65535.0, 1e6, -1e6, 999999.0, -999999.0, 1e30, -1e30, 2147483647.0,
 )  # fmt: skip
-#: What a signal can be at the most, in the house's units (power: shares of the highest plausible value).
-PLAUSIBLE: Mapping[str, tuple[float, float]] = {
-    "wind_speed_ms": (0.0, 60.0), "wind_direction_deg": (-360.0, 720.0), "temperature_c": (-60.0, 60.0), "pitch_deg": (-100.0, 120.0),
-}  # fmt: skip
 #: Turbines that are sold: rated powers, kW (data sheets in The Wind Power database).
 RATED_KW = (
     55, 75, 80, 100, 150, 200, 225, 250, 275, 300, 330, 400, 450, 500, 550, 600, 660, 700, 750, 800, 850, 900, 1000, 1200, 1250, 1300, 1500,
@@ -134,8 +129,7 @@ def power_curve(power: Reals, wind: Reals) -> Mapping[str, float] | None:
     """The shape of power over wind: ``None`` if it is no power curve.
 
     Returns:
-        ``top``: the plateau, ``half_wind``: the wind speed at half of it, ``plateau_wind``: where it begins,
-        ``plateau_share``: share of rows on it, ``correlation``: of ranks.
+        ``top``: the plateau, ``half_wind``: the wind speed at half of it.
     """
     both = np.isfinite(power) & np.isfinite(wind)
     power, wind = power[both], wind[both]
@@ -146,13 +140,9 @@ def power_curve(power: Reals, wind: Reals) -> Mapping[str, float] | None:
     if correlation < 0.75 or top <= 0:  # noqa: PLR2004 - of ranks; curtailment and standstill leave more
         return None
     half = np.abs(power / top - 0.5) < 0.08  # noqa: PLR2004
-    on_top = power > 0.975 * top
     return {
         "top": top,
         "half_wind": float(np.median(wind[half])) if half.sum() > 10 else float("nan"),  # noqa: PLR2004
-        "plateau_wind": float(np.quantile(wind[on_top], 0.1)) if on_top.any() else float("nan"),
-        "plateau_share": float(on_top.mean()),
-        "correlation": correlation,
     }
 
 
@@ -203,20 +193,6 @@ def rated_power_kw(power_kw: Reals) -> tuple[float | None, bool, str]:
         guess = float(min((rated for rated in RATED_KW if rated >= 0.99 * top), default=top))
         return guess, False, f"{shown}: no plateau was reached"
     return value, alone, shown + ("" if alone else ": between two machines that are sold")
-
-
-def ordered(series: Mapping[str, Reals]) -> Sequence[str]:
-    """Names in the order of their values, if it is the same in nearly every row; else nothing."""
-    names = list(series)
-    stacked = np.column_stack([series[name] for name in names])
-    sound = np.isfinite(stacked).all(axis=1)
-    if sound.sum() < _MIN_ROWS:
-        return []
-    by_mean = [names[place] for place in np.argsort(stacked[sound].mean(axis=0))]
-    for low, high in pairwise(by_mean):
-        if np.mean(series[low][sound] <= series[high][sound] + 1e-9) < 0.995:  # noqa: PLR2004
-            return []
-    return by_mean
 
 
 def clean_rows(values: Reals) -> Reals:

@@ -29,8 +29,6 @@ CODE_PAGES = ("cp1252", "cp1250")
 _SEPARATORS = ("\t", ";", "|", ",")
 _WIDTHS_AGREE_SHARE = 0.9
 _HEAD_LINES = 60
-_MOSTLY = 0.9
-_HALF = 0.5
 _TAIL_LINES = 12
 _NUMBER = re.compile(r"^[+-]?[\d.,' \u00a0\u202f]*\d[\d.,]*([eE][+-]?\d+)?$")
 
@@ -186,9 +184,6 @@ def _encoding(blocks: Sequence[bytes], findings: Findings) -> str:
     if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         findings.proven(name, "utf-16", "the file begins with its byte order mark")
         return "utf-16"
-    if head[1:200:2].count(0) > 0.8 * len(head[1:200:2]):
-        findings.proven(name, "utf-16", "every second byte is zero")
-        return "utf-16-le"
     if head.startswith(codecs.BOM_UTF8):
         findings.proven(name, "utf-8", "the file begins with its byte order mark")
         return "utf-8-sig"
@@ -204,37 +199,20 @@ def _encoding(blocks: Sequence[bytes], findings: Findings) -> str:
 
 
 def _code_page(text: bytes, at: int, findings: Findings) -> str:
-    """Which code page of Windows: the only one in which foreign letters are letters, or in which more words are known.
-
-    Raises:
-        OnboardingError: if it is none that the reader knows.
-    """
-    lines = [line for line in text.split(b"\n")[: 20 * _HEAD_LINES] if not line.isascii()] or [
-        text[max(0, at - 200) : at + 200]
-    ]
-    known: dict[str, tuple[int, float, float]] = {}
+    """Which code page of Windows: the one in which more words are known. It is asked where two read the file differently."""
+    lines = b"\n".join([line for line in text.split(b"\n")[: 20 * _HEAD_LINES] if not line.isascii()])
+    known = {}
     for page in CODE_PAGES:
-        read = b"\n".join(lines).decode(page, errors="replace")
-        foreign = [character for character in read if ord(character) > 127]  # noqa: PLR2004 - ASCII
-        letters = sum(character.isalpha() or character in "°º²³µ–’·\u00a0" for character in foreign)
-        cells = {cell.strip(' "\r') for line in read.split("\n") for cell in re.split(r"[;\t|,]", line)}
-        said = sum(names.signal_of(cell)[0] is not None or names.says(cell, names.TURBINE_WORDS) for cell in cells)
-        # Two foreign letters in a row are rare in Europe, and the rule in scripts that have two bytes a letter.
-        runs = sum(len(run) > 1 for run in re.findall("[\u0080-\uffff]+", read)) / max(
-            1, len(re.findall("[\u0080-\uffff]+", read))
+        cells = {cell.strip() for cell in re.split(r'[;\t|,"\r\n]', lines.decode(page, errors="replace"))}
+        known[page] = sum(
+            names.signal_of(cell)[0] is not None or names.says(cell, names.TURBINE_WORDS) for cell in cells
         )
-        known[page] = (said, letters / max(1, len(foreign)), runs)
+    page = max(CODE_PAGES, key=lambda one: known[one])
     around = text[max(0, at - 12) : at + 12]
-    page = max(known, key=lambda one: (known[one][0], known[one][1], one == CODE_PAGES[0]))
-    said, sound, runs = known[page]
     shown = " ".join(around.decode(page, errors="replace").split())
-    if said == 0 and runs > _HALF:
-        raise OnboardingError(f"the text is in no encoding that is known here (it begins {shown!r}); save it as UTF-8")
-    same = {around.decode(other, errors="replace") for other in CODE_PAGES}
-    rivals = [other for other in CODE_PAGES if other != page and known[other][0] == said]
-    sure = len(same) == 1 or not rivals
-    why = f"not UTF-8; read so, its words make sense: {shown!r}"
-    found: str = findings.add("signals.encoding", page, why, proven=sure and sound > _MOSTLY)
+    alike = len({around.decode(other, errors="replace") for other in CODE_PAGES}) == 1
+    sure = alike or all(known[other] < known[page] for other in CODE_PAGES if other != page)
+    found: str = findings.add("signals.encoding", page, f"not UTF-8; its words are known as {shown!r}", proven=sure)
     return found
 
 
@@ -242,8 +220,8 @@ def _lines(blocks: Sequence[bytes], encoding: str) -> list[list[str]]:
     """The lines of each block; what is cut off at its edges is left out."""
     found = []
     for number, block in enumerate(blocks):
-        later = "utf-16-le" if encoding == "utf-16" and blocks[0].startswith(codecs.BOM_UTF16_LE) else encoding
-        later = "utf-16-be" if encoding == "utf-16" and blocks[0].startswith(codecs.BOM_UTF16_BE) else later
+        little = blocks[0].startswith(codecs.BOM_UTF16_LE)
+        later = ("utf-16-le" if little else "utf-16-be") if encoding == "utf-16" else encoding
         text = block.decode(encoding if number == 0 else later, errors="replace")
         lines = text.split("\n")
         if number > 0:

@@ -1,4 +1,4 @@
-"""Which column is which signal: by its name, checked by the numbers; where names say nothing, by the numbers, and then asked."""
+"""Which column is which signal: by its name, checked by the numbers. Other columns have to be named by the user."""
 
 from __future__ import annotations
 
@@ -18,8 +18,6 @@ _ENOUGH = 200
 _ENERGY_UNITS = frozenset({"kWh", "MWh"})
 #: A direction that never leaves this range is none of the wind, but of the wind relative to the nacelle.
 _LEAST_CIRCLE_DEG = 180.0
-_LEAST_PLATEAU = 0.01
-_LEAST_WIND = -0.5
 _THREE = 3
 #: A turbine draws a few per cent of its power at the most.
 _LEAST_POWER_SHARE = -0.2
@@ -44,7 +42,7 @@ def _bare(series: Series) -> str:
 
 def find_signals(table: Table, found: Findings) -> dict[str, Series]:
     """The series of each signal that is there; without power, whoever is asked must name it."""
-    named, unknown = _by_name(table.series)
+    named = _by_name(table.series)
     chosen: dict[str, Series] = {}
     for signal in SIGNAL_UNITS:
         field = f"signals.columns.{signal}.name"
@@ -56,12 +54,9 @@ def find_signals(table: Table, found: Findings) -> dict[str, Series]:
             series, proven, why = _one_of(signal, named[signal])
             chosen[signal] = series
             found.add(field, series.name, why, proven=proven)
-    _by_physics([one for one in unknown if all(one is not other for other in chosen.values())], chosen, found)
     if "power_kw" not in chosen:
         shown = ", ".join(f"'{one.name}'" for one in table.series) or "none"
-        found.asked(
-            "signals.columns.power_kw.name", None, f"no column of numbers ({shown}) is power by its name or its numbers"
-        )
+        found.asked("signals.columns.power_kw.name", None, f"no column of numbers ({shown}) is power by its name")
         return chosen
     _check_curve(chosen, found)
     _check_direction(chosen, found)
@@ -76,13 +71,12 @@ def _called(name: str, table: Table) -> Series:
     raise OnboardingError(f"no column '{name}' has numbers; found are {', '.join(one.name for one in table.series)}")
 
 
-def _by_name(every: Sequence[Series]) -> tuple[dict[str, list[_Named]], list[Series]]:
-    """Candidates by the signal of which their names speak, and those whose names say nothing."""
+def _by_name(every: Sequence[Series]) -> dict[str, list[_Named]]:
+    """Candidates by the signal that their names mean."""
     said = {id(one): names.meaning_of(_bare(one)) for one in every}
     # What stands in all names, as the farm's own does, distinguishes none of them.
     common = set.intersection(*(set(names.words(_bare(one))) for one in every)) if len(every) >= _THREE else set()
     named: dict[str, list[_Named]] = defaultdict(list)
-    unknown: list[Series] = []
     for one in every:
         meaning = said[id(one)]
         signal = meaning.signal
@@ -91,9 +85,7 @@ def _by_name(every: Sequence[Series]) -> tuple[dict[str, list[_Named]], list[Ser
             signal = "power_kw"
         if signal is not None and _is_of(signal, unit, foreign):
             named[signal].append(_Named(one, meaning.word, clear=not set(meaning.rest) - common))
-        elif signal is None and not meaning.word and foreign is None:
-            unknown.append(one)
-    return named, unknown
+    return named
 
 
 def _is_of(signal: str, unit: str | None, foreign: str | None) -> bool:
@@ -121,62 +113,12 @@ def _one_of(signal: str, candidates: Sequence[_Named]) -> tuple[Series, bool, st
         kind = "the mean by its name" if means else f"{signal} by its name"
         return rest[0].series, True, f"'{rest[0].series.name}' is {kind}, beside {len(candidates) - 1} others"
     rest = rest or list(candidates)
-    # Which of the names are about the same thing decides nothing; the order of their values may.
-    order = physics.ordered({one.series.name: physics.clean_rows(one.series.values) for one in rest})
-    if len(order) == _THREE:  # minimum, mean, maximum
-        middle = next(one.series for one in rest if one.series.name == order[1])
-        return middle, False, f"'{order[1]}' always lies between '{order[0]}' and '{order[2]}'"
     longest = max(rest, key=lambda one: (one.clear, len(one.word)))
     return longest.series, False, f"{', '.join(one.series.name for one in rest)} could all be it"
 
 
 def _clear(candidates: Sequence[_Named]) -> list[_Named]:
     return [one for one in candidates if one.clear]
-
-
-def _by_physics(unknown: Sequence[Series], chosen: dict[str, Series], found: Findings) -> None:
-    """Columns whose names say nothing: a circle is the direction; the best power curve is power over wind."""
-    left = [one for one in unknown if np.isfinite(one.values).sum() > _ENOUGH]
-    if "wind_direction_deg" not in chosen and "signals.columns.wind_direction_deg.name" not in found.given:
-        circles = [one for one in left if physics.is_direction(one.values)]
-        if circles:
-            chosen["wind_direction_deg"] = circles[0]
-            why = f"'{circles[0].name}' goes round a full circle; a nacelle does too"
-            found.asked("signals.columns.wind_direction_deg.name", circles[0].name, why)
-            left = [one for one in left if all(one is not circle for circle in circles)]
-    if "power_kw" in chosen and "wind_speed_ms" in chosen:
-        return
-    powers = [chosen["power_kw"]] if "power_kw" in chosen else left
-    winds = [chosen["wind_speed_ms"]] if "wind_speed_ms" in chosen else left
-    curves = [
-        (fit, power, wind) for power in powers for wind in winds if power is not wind and (fit := _curve(power, wind))
-    ]
-    if not curves:
-        if "power_kw" not in chosen and len(left) == 1:
-            chosen["power_kw"] = left[0]
-            found.asked(
-                "signals.columns.power_kw.name", left[0].name, f"'{left[0].name}' is the only column of numbers"
-            )
-        return
-    _, power, wind = max(curves, key=lambda item: item[0])
-    for signal, one in (("power_kw", power), ("wind_speed_ms", wind)):
-        if signal not in chosen and f"signals.columns.{signal}.name" not in found.given:
-            chosen[signal] = one
-            found.asked(
-                f"signals.columns.{signal}.name", one.name, f"'{power.name}' over '{wind.name}' is a power curve"
-            )
-
-
-def _curve(power: Series, wind: Series) -> float:
-    """How well one follows the other, if it is a power curve. Power has a plateau over wind, wind has none over power."""
-    shape = physics.power_curve(physics.clean_rows(power.values), physics.clean_rows(wind.values))
-    if (
-        not shape
-        or shape["plateau_share"] <= _LEAST_PLATEAU
-        or float(np.nanmin(physics.clean(wind.values))) <= _LEAST_WIND
-    ):
-        return 0.0
-    return shape["correlation"]
 
 
 def _check_curve(chosen: Mapping[str, Series], found: Findings) -> None:
