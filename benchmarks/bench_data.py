@@ -26,7 +26,7 @@ import yaml
 
 from bench_start import CommandFailedError, measure
 from record import PROJECT, RESULTS, record
-from wind_kedro.datasets.files import remove
+from wind_kedro.storage.temporary import remove
 
 TURBINES = 1000
 START = dt.datetime(2024, 1, 1)  # noqa: DTZ001 - times inside the room are UTC without zone

@@ -12,7 +12,7 @@ import pytest
 from kedro.io import DatasetError
 
 from wind_kedro import datasets
-from wind_kedro.datasets.files import aside
+from wind_kedro.storage.temporary import written_aside
 
 # Ibis 12 about DuckDB 2 and pandas 3, which it supports all the same.
 pytestmark = [
@@ -160,7 +160,7 @@ def test_aside_makes_the_folders_and_cleans_up_after_an_interrupt(tmp_path: Path
     target = tmp_path / "a" / "b" / "note.txt"
 
     def interrupted() -> None:
-        with aside(target) as neighbour:
+        with written_aside(target) as neighbour:
             assert neighbour.parent == target.parent
             neighbour.write_text("half")
             raise KeyboardInterrupt
@@ -172,7 +172,7 @@ def test_aside_makes_the_folders_and_cleans_up_after_an_interrupt(tmp_path: Path
 
 def test_what_stands_beside_the_target_is_not_touched(tmp_path: Path) -> None:
     (tmp_path / ".note.txt").write_text("mine")
-    with aside(tmp_path / "note.txt") as neighbour:
+    with written_aside(tmp_path / "note.txt") as neighbour:
         neighbour.write_text("new")
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {".note.txt": "mine", "note.txt": "new"}
 

@@ -13,9 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from wind_kedro.datasets.files import aside, previous
 from wind_kedro.storage import temporary
-from wind_kedro.storage.temporary import Scratch, neighbour_of, sweep, sweep_scratch
+from wind_kedro.storage.temporary import Scratch, neighbour_of, previous, sweep, sweep_scratch, written_aside
 
 
 def _dead_pid() -> int:
@@ -57,13 +56,13 @@ def test_only_what_a_dead_process_was_writing_is_removed(tmp_path: Path) -> None
 def test_a_save_that_is_killed_leaves_a_name_that_is_swept(tmp_path: Path) -> None:
     target = tmp_path / "02_intermediate/table.parquet"
     code = (
-        "import os, sys; from pathlib import Path; from wind_kedro.datasets.files import aside\n"
-        "with aside(Path(sys.argv[1])) as path: path.write_text('half'); os.kill(os.getpid(), 9)"
+        "import os, sys; from pathlib import Path; from wind_kedro.storage.temporary import written_aside\n"
+        "with written_aside(Path(sys.argv[1])) as path: path.write_text('half'); os.kill(os.getpid(), 9)"
     )
     done = subprocess.run([sys.executable, "-c", code, target], check=False)
     assert done.returncode == -signal.SIGKILL
     assert len(list(target.parent.iterdir())) == 1
-    with aside(target) as path:
+    with written_aside(target) as path:
         path.write_text("whole")
         sweep(tmp_path)
     assert [path.name for path in target.parent.iterdir()] == ["table.parquet"]

@@ -16,13 +16,14 @@ import pandas as pd
 from filelock import FileLock
 from kedro.io import AbstractDataset, DatasetError
 
-from wind_kedro.datasets.files import aside, read_whole
+from wind_kedro.datasets.files import read_whole
 from wind_kedro.datasets.history import empty_table
 from wind_kedro.errors import WindKedroError
 from wind_kedro.governance.audit import LINKS, SUBJECT, Head, chain, differs_from, faults
 from wind_kedro.governance.provenance import file_sha256
 from wind_kedro.governance.signing import Keyring, Seen
 from wind_kedro.storage.paths import local_path
+from wind_kedro.storage.temporary import written_aside
 
 logger = logging.getLogger(__name__)
 
@@ -94,7 +95,7 @@ class AuditTrail(AbstractDataset[pd.DataFrame, pd.DataFrame]):
         with FileLock(self._filepath / "lock"):
             head = self._caught_up()
             linked, newest = chain(records, head, self._standing(records))
-            with aside(self._filepath / f"{head.sequence + 1:012d}-{newest.sequence:012d}.parquet") as file:
+            with written_aside(self._filepath / f"{head.sequence + 1:012d}-{newest.sequence:012d}.parquet") as file:
                 _write_signed(linked, asdict(newest), file)
             self._keep(newest)
 
@@ -169,7 +170,7 @@ class AuditTrail(AbstractDataset[pd.DataFrame, pd.DataFrame]):
     def _keep(self, head: Head) -> None:
         content = asdict(head) | {"files": self._files_digest(head)}
         written = content | Keyring().sign(_HEAD, content)
-        with aside(self._head) as file:
+        with written_aside(self._head) as file:
             file.write_text(json.dumps(written, indent=2) + "\n", encoding="utf-8")
         self._note(head)
 

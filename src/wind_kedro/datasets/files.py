@@ -1,19 +1,11 @@
 """Kedro's file datasets, written aside and renamed: an interrupted run leaves the previous file whole.
 
-Kedro opens the target itself and writes into it. Here it writes into a neighbour of the same suffix, which then replaces the
-target in one step (`os.replace` is atomic within a file system). Local paths only; object stores replace whole objects anyway.
-
-A table may also be a folder of parts: Spark writes nothing else, and a table worked chunk by chunk is written as it comes. No
-system renames one folder over another, so the previous one steps aside first; if the process is killed in between, readers
-find it there.
+Local paths only; object stores replace whole objects anyway. A table may also be a folder of parts: Spark writes nothing else,
+and a table worked chunk by chunk is written as it comes.
 """
 
 from __future__ import annotations
 
-import os
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -28,39 +20,7 @@ from kedro_datasets.text import TextDataset
 
 from wind_kedro.datasets.connections import connect, literal
 from wind_kedro.datasets.parts import PassesOver, columns_of, visible_files, why_unreadable
-from wind_kedro.storage.temporary import neighbour_of
-
-
-@contextmanager
-def aside(target: Path) -> Iterator[Path]:
-    """Yield a path beside ``target`` for a file or a folder; on success it replaces the target, on failure it is removed."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    neighbour = neighbour_of(target)
-    try:
-        yield neighbour
-        if neighbour.is_dir() or target.is_dir():
-            if target.exists():
-                remove(previous(target))
-                target.rename(previous(target))
-            neighbour.rename(target)
-        else:
-            os.replace(neighbour, target)  # noqa: PTH105 - replaces atomically; Path.replace is the same call
-        remove(previous(target))
-    finally:
-        remove(neighbour)
-
-
-def previous(target: Path) -> Path:
-    """Where the table before stands while a folder takes its place."""
-    return target.with_name(f".{target.stem}.previous{target.suffix}")
-
-
-def remove(path: Path) -> None:
-    """Remove a file, or a folder and all in it, if it is there."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
+from wind_kedro.storage.temporary import previous, written_aside
 
 
 def read_whole(path: Path, **options: Any) -> pd.DataFrame:
@@ -81,7 +41,7 @@ class _WrittenAside:
             super().save(data)  # type: ignore[misc]  # versions are never overwritten; remote stores replace whole objects
             return
         target = self._filepath
-        with aside(Path(target)) as neighbour:
+        with written_aside(Path(target)) as neighbour:
             self._filepath = PurePosixPath(neighbour)
             try:
                 super().save(data)  # type: ignore[misc]

@@ -9,10 +9,10 @@ from typing import Any
 import pandas as pd
 from kedro.io import AbstractDataset, DatasetError
 
-from wind_kedro.datasets.files import aside, read_whole
+from wind_kedro.datasets.files import read_whole
 from wind_kedro.datasets.parts import PassesOver, visible_files, why_unreadable
 from wind_kedro.storage.paths import local_path
-from wind_kedro.storage.temporary import UNREADABLE, keep_unreadable
+from wind_kedro.storage.temporary import UNREADABLE, keep_unreadable, written_aside
 
 
 class History(PassesOver, AbstractDataset[pd.DataFrame, pd.DataFrame]):
@@ -92,7 +92,7 @@ class History(PassesOver, AbstractDataset[pd.DataFrame, pd.DataFrame]):
             target = self._filepath.joinpath(*folders, f"{name}.parquet")
             if target.exists() and self._read(target)[1]:
                 keep_unreadable(target)
-            with aside(target) as file:
+            with written_aside(target) as file:
                 # A quantile level of another product is left out; a column of the contract stays, even if it says nothing yet.
                 silent = [column for column in part if column not in declared and part[column].isna().all()]
                 part.drop(columns=silent).to_parquet(file, index=False)

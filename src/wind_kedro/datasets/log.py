@@ -6,7 +6,6 @@ import datetime as dt
 import hashlib
 import io
 import logging
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ from wind_kedro.governance.promotions import Chain, RefusedPromotionsError, link
 from wind_kedro.governance.provenance import sha256
 from wind_kedro.governance.signing import KeyFileError, Keyring
 from wind_kedro.storage.paths import local_path
-from wind_kedro.storage.temporary import neighbour_of
+from wind_kedro.storage.temporary import neighbour_of, written_aside
 
 logger = logging.getLogger(__name__)
 
@@ -231,21 +230,14 @@ class Log(PassesOver, AbstractDataset[pd.DataFrame, pd.DataFrame]):
         seen = None
         if chain is not None and number == newest + 1:  # an entry whose number is taken is refused below
             data, seen = link(data, number, chain, Keyring())
-        self._filepath.mkdir(parents=True, exist_ok=True)
-        neighbour = neighbour_of(self._file(number))
         try:
-            data.to_parquet(neighbour, index=False)
-            with neighbour.open("rb") as file:
-                os.fsync(file.fileno())
-            # Unlike a rename, a link never replaces: the second one fails.
-            os.link(neighbour, self._file(number))
+            with written_aside(self._file(number), durable=True, exclusive=True) as aside:
+                data.to_parquet(aside, index=False)
         except FileExistsError:
             raise LostRaceError(
                 f"{self._number} {number} of {self._filepath} was written meanwhile by another run: nothing was added here; "
                 f"look, and start again"
             ) from None
-        finally:
-            neighbour.unlink(missing_ok=True)
         if seen is not None:
             Keyring().note(self._filepath, seen)
 

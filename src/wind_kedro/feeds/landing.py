@@ -21,6 +21,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from wind_kedro.governance.provenance import file_sha256
+from wind_kedro.storage.temporary import flush, written_aside
 
 from .compaction import (
     HOUR,
@@ -213,7 +214,7 @@ class Landing:
         batches = [batch for one in landed for batch in self._batches(one.folder.name)]
         with self._aside() as aside:
             rows = put_together([(one.landed_at, one.folder / PART) for one in landed if one.files], aside / PART)
-            _flush(aside / PART)
+            flush(aside / PART)
             record = {
                 "put_together_at": _now().isoformat(),
                 "batches": [[batch.landed_at.isoformat(), batch.bytes, batch.rows, batch.faults] for batch in batches],
@@ -305,9 +306,9 @@ class Landing:
         }  # fmt: skip
         _write(aside / _MANIFEST, json.dumps(manifest, indent=1, sort_keys=True).encode())
         for below in [aside, *(path for path in aside.rglob("*") if path.is_dir())]:
-            _sync(below)
+            flush(below)
         aside.rename(folder)
-        _sync(self._folder)
+        flush(self._folder)
 
     def _thin(self) -> None:
         """Take large checkpoints from all but the newest batches: only the newest is ever gone on from."""
@@ -319,9 +320,8 @@ class Landing:
                 if manifest.stat().st_size <= _LARGE_BYTES:
                     continue
                 found = json.loads(manifest.read_bytes()) | {"checkpoint": None}
-                aside = folder / f"{_ASIDE}{uuid.uuid4().hex}"
-                _write(aside, json.dumps(found, indent=1, sort_keys=True).encode())
-                aside.replace(manifest)
+                with written_aside(manifest, durable=True) as aside:
+                    aside.write_bytes(json.dumps(found, indent=1, sort_keys=True).encode())
 
     def _next_time(self) -> dt.datetime:
         """Now, or just after the newest batch: folders are in the order in which they landed, whatever the clock does."""
@@ -405,17 +405,4 @@ def _write(target: Path, content: Any) -> None:
         import pyarrow.parquet as pq
 
         pq.write_table(content.rename_columns(foreign_names(content.column_names)), target)
-    _flush(target)
-
-
-def _flush(target: Path) -> None:
-    with target.open("rb") as file:
-        os.fsync(file.fileno())
-
-
-def _sync(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    flush(target)

@@ -22,9 +22,7 @@ import logging
 import os
 import re
 import stat
-import tempfile
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -32,6 +30,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from filelock import FileLock
 
 from wind_kedro.errors import WindKedroError
+from wind_kedro.storage.temporary import written_aside
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -304,16 +303,9 @@ class Keyring:
         self._make_folder(self.folder)
         self._make_folder(path.parent)
         try:
-            descriptor, neighbour = tempfile.mkstemp(dir=path.parent, prefix=".")  # mode 0600
-            try:
-                with os.fdopen(descriptor, "wb") as file:
-                    file.write(content)
-                    file.flush()
-                    os.fsync(file.fileno())
-                Path(neighbour).replace(path)
-            finally:
-                with suppress(FileNotFoundError):
-                    Path(neighbour).unlink()
+            with written_aside(path, durable=True) as aside:
+                aside.touch(mode=0o600)
+                aside.write_bytes(content)
         except OSError as error:
             raise KeyFileError(f"{path}: cannot be written: {error.strerror}") from error
 

@@ -25,7 +25,7 @@ from wind_kedro.cards import LANDED_AT, UNIT_CONVERSIONS, WEATHER_UNITS, Farm, W
 from wind_kedro.errors import WindKedroError
 from wind_kedro.readers.source_rows import landed_at, shown, shown_of
 from wind_kedro.storage.bounds import MAX_GRID_VALUES
-from wind_kedro.storage.temporary import neighbour_of
+from wind_kedro.storage.temporary import written_aside
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -53,8 +53,6 @@ _UNITS = {
     "rad": "rad", "k": "K", "kelvin": "K", "degc": "degC", "celsius": "degC", "degrees_celsius": "degC", "pa": "Pa",
     "hpa": "hPa", "mbar": "hPa", "millibars": "hPa", "kg m**-3": "kg/m3", "kg m-3": "kg/m3", "kg/m3": "kg/m3",
 }  # fmt: skip
-#: Mean radius of the earth, km (IUGG).
-_EARTH_RADIUS_KM = 6371.0
 
 
 class GridFaultError(WindKedroError):
@@ -177,9 +175,9 @@ def _read_or_kept(
             table, faults = _read(path, places, root)
         except GridFaultError as error:
             return None, [(place.name, str(error)) for place in places]
-        aside = neighbour_of(target)
-        pq.write_table(table.replace_schema_metadata({_FAULTS: json.dumps(faults).encode()}), aside, compression="zstd")
-        aside.replace(target)
+        with written_aside(target) as aside:
+            whole = table.replace_schema_metadata({_FAULTS: json.dumps(faults).encode()})
+            pq.write_table(whole, aside, compression="zstd")
     found = pq.ParquetFile(target)
     faults = json.loads(found.schema_arrow.metadata[_FAULTS])
     return (target if found.metadata.num_rows else None), faults
@@ -580,29 +578,22 @@ def _around(nodes: Floats, points: Floats) -> slice:
 def _nearest_of_curved(
     field: xr.DataArray, latitude: str, longitude: str, latitudes: Floats, longitudes: Floats
 ) -> tuple[xr.DataArray, NDArray[np.bool_]]:
-    """The nearest nodes of a grid whose nodes have latitudes and longitudes of their own, by great circles (haversine)."""
+    """The nearest nodes of a grid whose nodes have latitudes and longitudes of their own."""
     import xarray as xr
+    from scipy.spatial import cKDTree
 
-    nodes = [np.radians(field[name].to_numpy().astype(float)) for name in (latitude, longitude)]
-    shape, dims = nodes[0].shape, field[latitude].dims
-    picked, outside = [], []
-    for point in zip(np.radians(latitudes), np.radians(longitudes), strict=True):
-        away = _kilometres(nodes, point)
-        best = int(np.argmin(away))
-        here = (nodes[0].flat[best], nodes[1].flat[best])
-        neighbour = float(np.partition(_kilometres(nodes, here).ravel(), 1)[1])
-        # Within a grid no point is farther from a node than the diagonal of its cell; a stretched cell has twice that.
-        outside.append(away.flat[best] > 2 * neighbour)
-        picked.append(np.unravel_index(best, shape))
-    where = {dim: xr.DataArray([place[axis] for place in picked], dims="point") for axis, dim in enumerate(dims)}
-    return _loaded(field.isel(where)), np.array(outside)
+    def on_sphere(degrees_north: Floats, degrees_east: Floats) -> Floats:
+        north, east = np.radians(degrees_north), np.radians(degrees_east)
+        return np.column_stack([np.cos(north) * np.cos(east), np.cos(north) * np.sin(east), np.sin(north)])
 
-
-def _kilometres(nodes: Sequence[Floats], point: tuple[Any, Any]) -> Floats:
-    half = np.sin((nodes[0] - point[0]) / 2) ** 2
-    half += np.cos(nodes[0]) * np.cos(point[0]) * np.sin((nodes[1] - point[1]) / 2) ** 2
-    found: Floats = 2 * _EARTH_RADIUS_KM * np.arcsin(np.sqrt(np.clip(half, 0, 1)))
-    return found
+    nodes = on_sphere(*(field[name].to_numpy().astype(float).ravel() for name in (latitude, longitude)))
+    tree = cKDTree(nodes)
+    away, best = tree.query(on_sphere(latitudes, longitudes))
+    # Within a grid no point is farther from a node than the diagonal of its cell; a stretched cell has twice that.
+    outside = away > 2 * tree.query(nodes[best], k=2)[0][:, 1]
+    picked = np.unravel_index(best, field[latitude].shape)
+    where = {dim: xr.DataArray(places, dims="point") for dim, places in zip(field[latitude].dims, picked, strict=True)}
+    return _loaded(field.isel(where)), outside
 
 
 # --- from fields to rows --------------------------------------------------------------------------------------------------

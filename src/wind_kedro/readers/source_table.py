@@ -16,13 +16,12 @@ from kedro_datasets._utils import ConnectionMixin
 
 from wind_kedro.cards import Farm, SignalSource, Source, WeatherSource
 from wind_kedro.datasets.connections import connect, literal
-from wind_kedro.datasets.files import aside
 from wind_kedro.governance.provenance import file_sha256
 from wind_kedro.readers.grids import read_grids
 from wind_kedro.readers.source_files import Opened, Reading, SourceError, files_of, one_line, open_file, text
 from wind_kedro.readers.source_rows import chooser, fault_row, no_rows, selects, shown, shown_of
 from wind_kedro.storage.paths import local_path
-from wind_kedro.storage.temporary import Scratch, neighbour_of
+from wind_kedro.storage.temporary import Scratch, neighbour_of, written_aside
 
 if TYPE_CHECKING:
     import duckdb
@@ -309,7 +308,7 @@ def _write(
 ) -> Path:
     """Write SELECTs of the house's columns as one file."""
     every = " UNION ALL BY NAME ".join([no_rows(kind), *rows])
-    with aside(target) as neighbour:
+    with written_aside(target) as neighbour:
         engine.execute(
             f"COPY ({every}) TO {text(str(neighbour))} (FORMAT parquet, COMPRESSION zstd, "
             f"KV_METADATA {{{_RECORD}: {text(json.dumps(record))}}})"

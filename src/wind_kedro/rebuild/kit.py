@@ -36,15 +36,14 @@ class Kits:
 
     def put(self, content: bytes) -> str:
         """Keep a part; its name is returned. What is there is left as it is; what is damaged is kept under another name."""
-        from wind_kedro.datasets.files import aside
-        from wind_kedro.storage.temporary import keep_unreadable
+        from wind_kedro.storage.temporary import keep_unreadable, written_aside
 
         name = sha256(content)
         path = self._path(name)
         if path.exists() and (path.is_dir() or sha256(path.read_bytes()) != name):
             keep_unreadable(path)
         if not path.exists():
-            with aside(path) as file:
+            with written_aside(path) as file:
                 file.write_bytes(content)
         return name
 
@@ -64,23 +63,23 @@ class Kits:
 
     def keep(self, run_id: str, document: Mapping[str, Any]) -> None:
         """Write the document of a training, after all its parts, and sign it: it names code and libraries that are run again."""
-        from wind_kedro.datasets.files import aside
+        from wind_kedro.storage.temporary import written_aside
 
         content = (json.dumps(document, indent=2, sort_keys=True) + "\n").encode()
-        with aside(self._signature_of(run_id)) as file:
+        with written_aside(self._signature_of(run_id)) as file:
             file.write_text(json.dumps(Keyring().sign(_PURPOSE, _signed(run_id, content))), encoding="utf-8")
-        with aside(self.folder / f"{run_id}.json") as file:
+        with written_aside(self.folder / f"{run_id}.json") as file:
             file.write_bytes(content)
 
     def adopt(self) -> int:
         """Sign the documents that no trusted key has signed, after somebody looked; how many they were."""
-        from wind_kedro.datasets.files import aside
+        from wind_kedro.storage.temporary import written_aside
 
         adopted = 0
         for path in sorted(self.folder.glob("*.json")):
             content = path.read_bytes()
             if self._fault(path.stem, content):
-                with aside(self._signature_of(path.stem)) as file:
+                with written_aside(self._signature_of(path.stem)) as file:
                     file.write_text(json.dumps(Keyring().sign(_PURPOSE, _signed(path.stem, content))), encoding="utf-8")
                 adopted += 1
         return adopted

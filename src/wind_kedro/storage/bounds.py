@@ -361,17 +361,6 @@ def _json_depth(raw: bytes) -> int:
 _ALL_BUT_QUOTES_AND_BRACKETS = bytes(set(range(256)) - set(b'"[]{}'))
 
 
-def parse_yaml(data: bytes | str, what: str = "YAML", **bounds: int) -> Any:
-    """Parse a YAML document of plain values, as ``yaml.safe_load`` does; see `check_yaml`."""
-    import yaml
-
-    text = check_yaml(data, what, **bounds)
-    try:
-        return yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
-        raise MalformedError(f"{what}: not YAML ({_line(error)})") from None
-
-
 def check_yaml(
     data: bytes | str,
     what: str = "YAML",

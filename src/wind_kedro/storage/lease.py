@@ -23,7 +23,7 @@ from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from wind_kedro.errors import WindKedroError, said_of_field
-from wind_kedro.storage.temporary import neighbour_of
+from wind_kedro.storage.temporary import written_aside
 
 logger = logging.getLogger(__name__)
 
@@ -94,10 +94,6 @@ class Lease:
                 f"give this user the right to write, or correct `data` in globals.yml"
             ) from error
 
-    def try_acquire(self) -> bool:
-        """Take the lease if nobody holds it."""
-        return self._try(0)
-
     def release(self) -> None:
         """Give the lease back; without effect if it is not held."""
         if self._lock.is_locked:
@@ -127,12 +123,8 @@ class Lease:
             "since": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
             "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         }
-        neighbour = neighbour_of(self._record)
-        try:
-            neighbour.write_text(json.dumps(record) + "\n", encoding="utf-8")
-            neighbour.replace(self._record)
-        finally:
-            neighbour.unlink(missing_ok=True)
+        with written_aside(self._record) as aside:
+            aside.write_text(json.dumps(record) + "\n", encoding="utf-8")
 
     def _holder(self) -> str:
         """Who holds the lease, as far as the record can be read."""

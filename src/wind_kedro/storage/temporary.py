@@ -15,6 +15,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -36,6 +37,61 @@ _NEIGHBOUR = re.compile(r"\..*?(?:(?<![0-9])(?P<pid>[0-9]+)-)?[0-9a-f]{32}(\.[^.
 def neighbour_of(target: Path) -> Path:
     """A new path beside ``target`` to write it to before it is renamed; the suffix is that of ``target``."""
     return target.with_name(f".{target.stem}.{os.getpid()}-{uuid.uuid4().hex}{target.suffix}")
+
+
+@contextmanager
+def written_aside(target: Path, *, durable: bool = False, exclusive: bool = False) -> Iterator[Path]:
+    """Yield a path beside ``target`` for a file or a folder; on success it replaces the target, on failure it is removed.
+
+    Args:
+        target: what to write.
+        durable: wait until the file is on the disk before it gets its name, and until the name is there.
+        exclusive: raise `FileExistsError` instead of replacing a file.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    neighbour = neighbour_of(target)
+    try:
+        yield neighbour
+        if durable:
+            flush(neighbour)
+        if exclusive:
+            os.link(neighbour, target)  # unlike a rename, a link never replaces
+        elif neighbour.is_dir() or target.is_dir():
+            # No system renames one folder over another: the previous one gives way first, and readers find it there.
+            if target.exists():
+                remove(previous(target))
+                target.rename(previous(target))
+            neighbour.rename(target)
+            remove(previous(target))
+        else:
+            neighbour.replace(target)
+            remove(previous(target))
+        if durable:
+            flush(target.parent)
+    finally:
+        remove(neighbour)
+
+
+def previous(target: Path) -> Path:
+    """Where the table before stands while a folder takes its place."""
+    return target.with_name(f".{target.stem}.previous{target.suffix}")
+
+
+def remove(path: Path) -> None:
+    """Remove a file, or a folder and all in it, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def flush(path: Path) -> None:
+    """Wait until a file, or the names in a folder, are on the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def keep_unreadable(path: Path) -> None:
