@@ -8,15 +8,14 @@ from __future__ import annotations
 import datetime as dt
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, field_validator, model_validator
+from pydantic import field_validator, model_validator
 
 from wind_kedro.cards import Product
+from wind_kedro.strict import Strict
 
 
-class Clock(BaseModel):
+class Clock(Strict):
     """When a run takes place. All times are UTC; a time without zone is read as UTC, a date as its midnight."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     as_of: dt.datetime
     train_as_of: dt.datetime | None = None

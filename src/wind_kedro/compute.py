@@ -11,7 +11,9 @@ from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from wind_kedro.strict import Strict
 
 KeyT = TypeVar("KeyT", bound=Hashable)
 ResultT = TypeVar("ResultT")
@@ -19,10 +21,8 @@ ResultT = TypeVar("ResultT")
 logger = logging.getLogger(__name__)
 
 
-class Workers(BaseModel):
+class Workers(Strict):
     """How per-farm work is spread."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     backend: Literal["loky", "threading"] = Field("loky", description="of joblib: loky (processes) or threading")
     jobs: int = Field(-1, description="how many at once; -1: one a core")

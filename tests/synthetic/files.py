@@ -185,8 +185,8 @@ def _log_clock(log: FaultLog, times: pd.Series[Any], farm: Farm, recipe: Recipe)
     log.add_clock("false_offset", times, width, "kept", "stamps are UTC with a false local offset")
     left_out = _taken_for_local(times, farm.time_zone, "NaT").isna()
     if left_out.any():
-        note = "the hour that local time leaves out, stamped as the next; quarantined where it cannot be proven"
-        log.add_clock("clock_change_restamped", times[left_out], width, "retimed", note)
+        note = "the hour that local time leaves out, stamped as the next: quarantined with the rows of that one"
+        log.add_clock("clock_change_restamped", times[left_out], width, "quarantined", note)
 
 
 # --- files -----------------------------------------------------------------------------------------------------------

@@ -7,10 +7,10 @@ import numpy.typing as npt
 import pandas as pd
 
 from wind_kedro.cards import Farm, Turbine
+from wind_kedro.cards.units import EARTH_RADIUS_KM
 
 from .recipe import Recipe
 from .weather import (
-    EARTH_RADIUS_KM,
     GAS_CONSTANT_DRY_AIR,
     KELVIN_OFFSET,
     REFERENCE_HEIGHT_M,

@@ -12,13 +12,13 @@ import numpy.typing as npt
 import pandas as pd
 
 from wind_kedro.cards import Farm, WeatherSource
+from wind_kedro.cards.units import great_circle_km
 
 from .recipe import Climate, Recipe, WeatherModel
 
 Reals = npt.NDArray[np.float64]
 Complexes = npt.NDArray[np.complex128]
 
-EARTH_RADIUS_KM = 6371.0
 GAS_CONSTANT_DRY_AIR = 287.05  # J/(kg K), IEC 61400-12-1
 STANDARD_DENSITY_KGM3 = 1.225  # IEC 61400-12-1
 REFERENCE_HEIGHT_M = 100.0  # of the weather models' wind
@@ -40,11 +40,9 @@ def _place(farm: Farm) -> tuple[float, float]:
 
 
 def distances_km(farms: Sequence[Farm]) -> Reals:
-    """Great-circle distances between farms, kilometres (haversine)."""
-    latitude, longitude = np.radians([_place(farm) for farm in farms]).T
-    half = np.sin((latitude[:, None] - latitude) / 2) ** 2
-    half += np.cos(latitude[:, None]) * np.cos(latitude) * np.sin((longitude[:, None] - longitude) / 2) ** 2
-    return np.asarray(2 * EARTH_RADIUS_KM * np.arcsin(np.sqrt(np.clip(half, 0, 1))))
+    """Great-circle distances between farms, kilometres."""
+    latitude, longitude = np.array([_place(farm) for farm in farms]).T
+    return np.asarray(great_circle_km(latitude[:, None], longitude[:, None], latitude, longitude))
 
 
 def _mixing(distances: Reals, kilometres: float) -> Reals:

@@ -6,9 +6,10 @@ import re
 from typing import Annotated, Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
+from pydantic import AfterValidator, Field, field_validator
 
 from wind_kedro.errors import WindKedroError, shown
+from wind_kedro.strict import Strict
 
 
 class CardError(WindKedroError):
@@ -78,10 +79,8 @@ Positive = Annotated[float, Field(gt=0)]
 Minutes = Annotated[int, Field(ge=0)]
 
 
-class Card(BaseModel):
+class Card(Strict):
     """What every card has in common: unknown fields are mistakes, and a card never changes once read."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     @field_validator("*", mode="after")
     @classmethod

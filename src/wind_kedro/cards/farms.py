@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from typing import Annotated, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
 from wind_kedro.cards.base import Card, Identifier, Minutes, Positive, TimeZone, _each_once
 from wind_kedro.cards.sources import SignalSource, WeatherSource
-from wind_kedro.cards.units import EARTH_RADIUS_KM
+from wind_kedro.cards.units import great_circle_km
 
 
 class Turbine(Card):
@@ -71,13 +70,10 @@ class Farm(Card):
         return self.latitude_deg, self.longitude_deg
 
     def distance_km(self, other: Farm) -> float | None:
-        """Great-circle distance to another farm, kilometres (haversine); none where a place is not known."""
+        """Great-circle distance to another farm, kilometres; none where a place is not known."""
         if self.place is None or other.place is None:
             return None
-        (from_north, from_east), (to_north, to_east) = (map(math.radians, place) for place in (self.place, other.place))
-        half = math.sin((to_north - from_north) / 2) ** 2
-        half += math.cos(from_north) * math.cos(to_north) * math.sin((to_east - from_east) / 2) ** 2
-        return 2 * EARTH_RADIUS_KM * math.asin(math.sqrt(min(half, 1.0)))
+        return float(great_circle_km(*self.place, *other.place))
 
     @property
     def hub_height_m(self) -> float:

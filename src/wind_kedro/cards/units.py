@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 #: Signals of a farm and the unit in which tables hold them.
 SIGNAL_UNITS: Mapping[str, str] = {
@@ -20,6 +21,18 @@ WIND_HEIGHTS_M = (10, 50, 80, 100, 120, 150, 200)
 
 #: Mean radius of the Earth, km (IUGG).
 EARTH_RADIUS_KM = 6371.0
+
+
+def great_circle_km(latitude_deg: Any, longitude_deg: Any, other_latitude_deg: Any, other_longitude_deg: Any) -> Any:
+    """Great-circle distance between places or arrays of places (haversine)."""
+    import numpy as np
+
+    north, east, other_north, other_east = map(
+        np.radians, (latitude_deg, longitude_deg, other_latitude_deg, other_longitude_deg)
+    )
+    half = np.sin((north - other_north) / 2) ** 2
+    half = half + np.cos(north) * np.cos(other_north) * np.sin((east - other_east) / 2) ** 2
+    return 2 * EARTH_RADIUS_KM * np.arcsin(np.sqrt(np.clip(half, 0, 1)))
 
 
 #: Weather quantities, at any height, and the unit in which tables hold them.

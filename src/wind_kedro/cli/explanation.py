@@ -154,7 +154,9 @@ def _outcome(evidence: Evidence, product_id: str, entity_id: str, issued_at: pd.
     """What came, scored and with the cause of each hour; ``intervals`` 0: not known yet."""
     product = evidence.fleet.product(product_id)
     mine = evidence.forecasts[evidence.forecasts["entity_id"] == entity_id]
-    every = losses(mine.assign(fallback=""), evidence.observations, evidence.features, product, evidence.clock)
+    market = evidence.fleet.market(product.market)
+    known = (evidence.observations, evidence.features, product, market, evidence.clock)
+    every = losses(mine.assign(fallback=""), *known)
     live = every[every["issued_at"] == issued_at]
     if live.empty:
         return {"intervals": 0}
@@ -172,7 +174,7 @@ def _outcome(evidence: Evidence, product_id: str, entity_id: str, issued_at: pd.
     model = live["model"].iloc[0]
     backtested = evidence.backtest_forecasts
     backtested = backtested[(backtested["entity_id"] == entity_id) & (backtested["model"] == model)]
-    backtest = losses(backtested, evidence.observations, evidence.features, product, evidence.clock)
+    backtest = losses(backtested, *known)
     if len(backtest) < evidence.monitoring.min_intervals:
         return found
     later = later_wind(evidence.features[evidence.features["product_id"] == product_id], evidence.clock)

@@ -19,7 +19,10 @@ class LiveJudgements(Contract):
     model: Series[str]
     issues: Series[int] = pa.Field(ge=0, description="issues compared")
     intervals: Series[int] = pa.Field(ge=0)
-    loss: Series[float] = pa.Field(ge=0, description="error of the median for nMAE, else mean quantile loss; share")
+    loss: Series[float] = pa.Field(
+        ge=0,
+        description="mean loss of the product's deciding score: of nRMSE the squared error, of money the cost of an interval",
+    )
     backtest_loss: Series[float] = pa.Field(
         nullable=True, ge=0, description="of the whole backtest; null: not comparable"
     )

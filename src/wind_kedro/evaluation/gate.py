@@ -14,16 +14,16 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from wind_kedro.strict import Strict
 
 Array = NDArray[np.float64]
 Correction = Literal["hommel", "holm", "benjamini_hochberg"]
 
 
-class GateRules(BaseModel):
+class GateRules(Strict):
     """When a challenger is let through (`parameters_training.yml`). The margin is the product's."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     significance: float = Field(0.05, gt=0, lt=1, description="the most that chance may have to do with it")
     correction: Correction = Field("hommel", description="for many farms and challengers judged at once")
@@ -57,12 +57,22 @@ def extreme_intervals(weather: pd.DataFrame, rules: GateRules = DEFAULT_RULES) -
     keys = ["product_id", "entity_id"]
     ordered = weather.sort_values([*keys, "issued_at", "valid_at"], kind="stable")
     wind = ordered["wind_speed_100m_ms"].astype(float)
-    change = wind.groupby([ordered[name] for name in [*keys, "issued_at"]]).diff().abs()
+    change = wind_change(ordered)
     found = {}
     for name, values in (("strong", wind), ("change", change)):
         edge = values.groupby([ordered[key] for key in keys]).transform("quantile", 1 - rules.extreme_share)
         found[name] = values >= edge
     return pd.DataFrame(found).reindex(weather.index)
+
+
+def wind_change(ordered: pd.DataFrame) -> pd.Series:
+    """Absolute change of the forecast wind from the interval before in its issue, m/s: a ramp of the weather.
+
+    Args:
+        ordered: features in order of product, entity, issue and interval.
+    """
+    issue = [ordered[name] for name in ("product_id", "entity_id", "issued_at")]
+    return ordered["wind_speed_100m_ms"].astype(float).groupby(issue, sort=False).diff().abs()
 
 
 def mark_extremes(losses: pd.DataFrame, weather: pd.DataFrame, rules: GateRules = DEFAULT_RULES) -> pd.DataFrame:

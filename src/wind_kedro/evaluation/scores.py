@@ -21,9 +21,10 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from wind_kedro.cards.columns import FORECAST_WEATHER, PERFECT_WEATHER, quantile_columns
+from wind_kedro.strict import Strict
 
 if TYPE_CHECKING:
     from wind_kedro.cards import Fleet, Market, Penalty, Product
@@ -62,10 +63,8 @@ METRICS: Mapping[str, str] = {
 }
 
 
-class ScoreRules(BaseModel):
+class ScoreRules(Strict):
     """The thresholds behind scores that need one."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     mape_floor_share: float = Field(
         0.05, gt=0, lt=1, description="MAPE counts only intervals above it: it divides by the actual"
@@ -84,10 +83,8 @@ class ScoreRules(BaseModel):
 DEFAULT_RULES = ScoreRules()
 
 
-class Scoring(BaseModel):
+class Scoring(Strict):
     """How forecasts are scored, in the backtest and in operation (`parameters_scoring.yml`)."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     lead_edges_minutes: list[int] = Field(min_length=2, description="edges of the buckets of lead time, rising from 0")
     rules: ScoreRules = DEFAULT_RULES
@@ -288,17 +285,33 @@ def interval_losses(
         nothing = dict.fromkeys(("loss", "error_share", "inside", "nominal"), pd.Series(dtype=float))
         return rows[keys].assign(product_id=pd.Series(dtype=str), **nothing)
     losses = _losses(rows, product, market, rules)
-    loss = {
+    nominal, inside, _ = max(losses.bands, key=lambda band: band[0], default=(np.nan, np.full(len(rows), np.nan), None))
+    return rows[keys].assign(
+        product_id=product.id, loss=_deciding(losses, product), error_share=losses.error,
+        inside=inside.astype(np.float64), nominal=nominal,
+    )  # fmt: skip
+
+
+def deciding_loss(rows: pd.DataFrame, product: Product, market: Market) -> Array:
+    """What each interval adds to the product's deciding score, as `interval_losses` has it.
+
+    Args:
+        rows: forecasts with what was measured: ``power_kw``, ``available_capacity_kw``; no quantile is missing.
+        product: its levels and deciding score.
+        market: where it is sold.
+    """
+    return _deciding(_losses(rows, product, market, DEFAULT_RULES), product) if len(rows) else np.zeros(0)
+
+
+def _deciding(losses: _Losses, product: Product) -> Array:
+    found: Mapping[str, Array] = {
         "pinball_share": losses.pinball.mean(axis=1),
         "crps_share": losses.crps,
         "nmae_share": np.abs(losses.error),
         "nrmse_share": losses.error**2,
         "money_per_mwh": losses.cost,
-    }[product.deciding_score]
-    nominal, inside, _ = max(losses.bands, key=lambda band: band[0], default=(np.nan, np.full(len(rows), np.nan), None))
-    return rows[keys].assign(
-        product_id=product.id, loss=loss, error_share=losses.error, inside=inside.astype(np.float64), nominal=nominal
-    )
+    }
+    return found[product.deciding_score]
 
 
 def _join(forecasts: pd.DataFrame, observations: pd.DataFrame, product: Product) -> pd.DataFrame:

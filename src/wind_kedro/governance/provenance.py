@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict
+from wind_kedro.strict import Strict
 
 #: Parameters that change from run to run, or change nothing of a result.
 _NOT_CONFIGURATION = {"clock", "lease", "provenance", "workers"}
@@ -25,10 +25,8 @@ LIBRARIES = (
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
-class Provenance(BaseModel):
+class Provenance(Strict):
     """What a result depends on beside its data."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     git_commit: str
     configuration: str

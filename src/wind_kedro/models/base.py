@@ -18,10 +18,10 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
 
 from wind_kedro.cards import Farm
 from wind_kedro.cards.tiers import Tier
+from wind_kedro.strict import Strict
 
 Array = NDArray[np.float64]
 
@@ -31,10 +31,8 @@ MODEL_FILE = "model.json"
 FORMAT = 1
 
 
-class Parameters(BaseModel):
+class Parameters(Strict):
     """Settings of a model: unknown ones are mistakes, and they never change."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 @dataclass(frozen=True)

@@ -13,12 +13,13 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator
 
 from wind_kedro.cards import Farm
 from wind_kedro.cards.tiers import Tier
 from wind_kedro.models.allowed import NotAllowedError, allow_classes, classes_of, is_allowed
 from wind_kedro.models.base import Forecaster, read_model_card
+from wind_kedro.strict import Strict
 
 PHYSICAL, BLEND, HAND_OVER = "physical", "blend", "hand_over"
 
@@ -89,10 +90,8 @@ def family_of(name: str) -> type[Forecaster]:
     return found
 
 
-class ModelConfig(BaseModel):
+class ModelConfig(Strict):
     """How a candidate is made: its family and what differs from the family's defaults."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     type: str
     params: dict[str, Any] = Field(default_factory=dict)

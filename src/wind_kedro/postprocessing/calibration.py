@@ -15,12 +15,13 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
 
 from wind_kedro.cards import Fleet, Product
 from wind_kedro.cards.columns import quantile_columns
 from wind_kedro.models.spread import spread_that_holds, stretched
 from wind_kedro.postprocessing.portfolios import Portfolios
+from wind_kedro.strict import Strict
 
 Array = NDArray[np.float64]
 Times = NDArray[np.int64]
@@ -36,10 +37,8 @@ _NEVER = np.iinfo(np.int64).max
 _DAY = 86_400 * 10**9
 
 
-class Calibration(BaseModel):
+class Calibration(Strict):
     """How forecasts are corrected by their own past (`parameters_calibration.yml`)."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     days: int = Field(gt=0, description="how far back the errors of earlier issues are looked at")
     min_days: int = Field(gt=0, description="with fewer days of which an outcome is known nothing is corrected")

@@ -9,19 +9,18 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from wind_kedro.cards import Fleet, Group, Product
 from wind_kedro.cards.columns import FORECAST_WEATHER, PERFECT_WEATHER, quantile_column, quantile_columns
+from wind_kedro.strict import Strict
 
 #: What stands as the model of a portfolio that is issued: each of its farms may be forecast by another.
 PORTFOLIO = "portfolio"
 
 
-class Portfolios(BaseModel):
+class Portfolios(Strict):
     """How groups are forecast from their farms (`parameters_calibration.yml`)."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     error_correlation: float = Field(
         ge=0, le=1, description="of two farms' errors at the same interval: what the spread of a sum is made with"

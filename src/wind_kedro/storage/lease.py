@@ -20,10 +20,11 @@ from types import TracebackType
 from typing import Any, Self
 
 from filelock import FileLock, Timeout
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from wind_kedro.errors import WindKedroError, said_of_field
 from wind_kedro.storage.temporary import written_aside
+from wind_kedro.strict import Strict
 
 logger = logging.getLogger(__name__)
 
@@ -32,10 +33,8 @@ class HeldLeaseError(WindKedroError):
     """Another process holds the lease; nothing was written."""
 
 
-class LeaseSettings(BaseModel):
+class LeaseSettings(Strict):
     """What `lease` in ``parameters_run.yml`` sets."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     wait_seconds: float = Field(30, ge=0, description="how long a process waits for another one to release the lease")
 

@@ -30,8 +30,7 @@ from wind_kedro.contracts.observations import (
 )
 from wind_kedro.contracts.raw import SignalsRaw, WeatherRaw
 from wind_kedro.pipelines.data_engineering import nodes
-from wind_kedro.pipelines.data_engineering.assessment.readiness import ReadinessSettings
-from wind_kedro.pipelines.data_engineering.settings import DataEngineering
+from wind_kedro.pipelines.data_engineering.settings import DataEngineering, ReadinessSettings
 
 Frames = dict[str, pd.DataFrame]
 Settle = Callable[[Any], Any]

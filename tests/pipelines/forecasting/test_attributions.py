@@ -12,7 +12,8 @@ from wind_kedro.clock import Clock
 from wind_kedro.contracts.forecasts import Attributions
 from wind_kedro.models.base import Contributions
 from wind_kedro.models.ensembles.fleet_model import FleetModel, Member
-from wind_kedro.pipelines.forecasting.attributions import FeatureGroups, explain_forecasts
+from wind_kedro.pipelines.forecasting.attributions import explain_forecasts
+from wind_kedro.pipelines.forecasting.settings import FeatureGroups
 
 GROUPS = FeatureGroups(groups={"wind": ["wind_*"], "time": ["lead_minutes", "hour_*"]})
 CLOCK = Clock.model_validate({"as_of": "2024-03-01T18:30", "issue_from": "2024-03-01"})

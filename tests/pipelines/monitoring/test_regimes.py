@@ -124,6 +124,26 @@ def test_what_a_fallback_issued_and_what_came_after_now_do_not_count(fleet: Flee
     assert _judge(earlier, fleet)["issues"] < 20
 
 
+@pytest.mark.parametrize(
+    ("score", "loss"),
+    [
+        # An hour of 3 MW of which half is made; forecast were 20, 40 and 80 % at the levels .1, .5 and .9.
+        ("pinball_share", (0.1 * 0.3 + 0.5 * 0.1 + 0.1 * 0.3) / 3),
+        ("crps_share", 2 * (0.25 * 0.03 + 0.4 * 0.05 + 0.25 * 0.03)),  # trapezoids over 0, .1, .5, .9, 1
+        ("nmae_share", 0.1),
+        ("nrmse_share", 0.01),  # its square
+        ("money_per_mwh", 0.1 * 3 * 5),  # 0.3 MWh more than sold, at 5 a MWh
+    ],
+)
+def test_the_loss_is_that_of_the_deciding_score(cards: dict[str, Any], score: str, loss: float) -> None:
+    cards["products"][0]["deciding_score"] = score
+    world = _world()
+    one = world.forecasts.iloc[:1].assign(q100_kw=600.0, q500_kw=1200.0, q900_kw=2400.0)
+    observed = world.observations[world.observations["valid_at"].isin(one["valid_at"])].assign(power_kw=1500.0)
+    row = _judge(replace(world, forecasts=one, observations=observed), Fleet.from_config(**cards))
+    assert row["loss"] == pytest.approx(loss)
+
+
 def test_a_ramp_is_the_steepest_change_to_a_neighbour_within_the_issue() -> None:
     at = pd.to_datetime(["2024-01-01 06:00"] * 3 + ["2024-01-02 06:00"], utc=True)
     features = pd.DataFrame(

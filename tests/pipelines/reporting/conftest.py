@@ -27,7 +27,7 @@ from wind_kedro.contracts.observations import (
 from wind_kedro.contracts.operation import Incidents, Outliers
 from wind_kedro.contracts.training import Accuracy, Promotions
 from wind_kedro.evaluation.scores import score_forecasts
-from wind_kedro.pipelines.reporting.documents import Reporting
+from wind_kedro.pipelines.reporting.settings import Reporting
 
 AS_OF = pd.Timestamp("2016-01-01T00:00Z")
 LEVELS = [0.1, 0.25, 0.5, 0.75, 0.9]

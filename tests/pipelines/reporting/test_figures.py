@@ -7,7 +7,8 @@ from plotly import graph_objects as go
 
 from wind_kedro.cards.columns import PERFECT_WEATHER
 from wind_kedro.pipelines.reporting import figures
-from wind_kedro.pipelines.reporting.documents import ReadableFigure, Reporting
+from wind_kedro.pipelines.reporting.documents import ReadableFigure
+from wind_kedro.pipelines.reporting.settings import Reporting
 
 #: What is made from weather; the others show the farm and its data.
 FROM_WEATHER = {

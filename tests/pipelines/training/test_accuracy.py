@@ -17,7 +17,8 @@ from wind_kedro.contracts.training import Accuracy, BacktestFolds
 from wind_kedro.evaluation.scores import Scoring
 from wind_kedro.models.registry import ModelConfig
 from wind_kedro.pipelines.training.accuracy import compare_accuracy
-from wind_kedro.pipelines.training.nodes import Backtest, Training, backtest_candidates
+from wind_kedro.pipelines.training.nodes import backtest_candidates
+from wind_kedro.pipelines.training.settings import Backtest, Training
 
 MakeTable = Callable[[list[dict[str, Any]]], pd.DataFrame]
 INLINE = Workers(backend="threading", jobs=1)

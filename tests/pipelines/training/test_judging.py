@@ -17,7 +17,7 @@ from wind_kedro.evaluation.scores import Scoring
 from wind_kedro.models.registry import ModelConfig
 from wind_kedro.models.tables import forecast_rows
 from wind_kedro.pipelines.training.decisions import judge_challengers
-from wind_kedro.pipelines.training.nodes import Backtest, Training
+from wind_kedro.pipelines.training.settings import Backtest, Training
 
 MakeTable = Callable[[list[dict[str, Any]]], pd.DataFrame]
 CLOCK = Clock.model_validate({"as_of": "2024-03-31T18:00"})

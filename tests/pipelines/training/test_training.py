@@ -40,16 +40,15 @@ from wind_kedro.pipelines.training import nodes
 from wind_kedro.pipelines.training.decisions import AllHeldError, choose
 from wind_kedro.pipelines.training.fitting import fit_candidates, sample_of_farms
 from wind_kedro.pipelines.training.nodes import (
-    Backtest,
     NotEnoughHistoryError,
     NotReadyError,
-    Training,
     admit_candidates,
     assemble_model_input,
     backtest_candidates,
     score_backtest,
 )
 from wind_kedro.pipelines.training.promotion import fit_fleet, promote
+from wind_kedro.pipelines.training.settings import Backtest, Training
 from wind_kedro.pipelines.training.tracking import draw_decisions, summarise_training
 
 INLINE = Workers(backend="threading", jobs=1)

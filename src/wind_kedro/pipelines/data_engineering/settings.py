@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from wind_kedro.cards import QUANTITY_UNITS, SIGNAL_UNITS, Positive, Share
+from wind_kedro.cards.tiers import Tier
+from wind_kedro.strict import Strict
 
 Range = Annotated[tuple[float, float], Field(description="lowest and highest value, inclusive")]
 
@@ -16,11 +18,7 @@ Odds = Annotated[float, Field(gt=0, lt=1)]
 Spiky = Literal["power_kw", "wind_speed_ms", "temperature_c"]
 
 
-class _Settings(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Stuck(_Settings):
+class Stuck(Strict):
     """When a sensor that repeats itself to the last digit is stuck, not calm."""
 
     minutes: dict[str, int] = Field(
@@ -47,7 +45,7 @@ class Stuck(_Settings):
         return self
 
 
-class Spike(_Settings):
+class Spike(Strict):
     """When one or two values that stand off their neighbours are no measurement."""
 
     least: dict[Spiky, Positive] = Field(
@@ -76,7 +74,7 @@ class Spike(_Settings):
         return self
 
 
-class OperatingStates(_Settings):
+class OperatingStates(Strict):
     """What a point off the power curve is, as far as its own turbine tells."""
 
     idle_share: Share = Field(description="a turbine makes nothing up to this share of rated power")
@@ -104,7 +102,7 @@ class OperatingStates(_Settings):
     iced_minutes: Positive = Field(description="and it slows a turbine for at least so long, minutes")
 
 
-class ClockSearch(_Settings):
+class ClockSearch(Strict):
     """How the clock of a farm is found by comparing its wind speed with the weather's."""
 
     min_history_days: int = Field(
@@ -131,7 +129,7 @@ class ClockSearch(_Settings):
     max_weather_gap_hours: Positive = Field(description="the weather is not interpolated across longer gaps, hours")
 
 
-class Units(_Settings):
+class Units(Strict):
     """When a turbine's values are in another unit than its card says."""
 
     evidence_days: int = Field(gt=0, description="so many days in a row that say the same make sure, days")
@@ -151,16 +149,7 @@ class Units(_Settings):
     specific_power_wm2: Positive = Field(description="of turbines whose rotor is not on the card, W/m2")
 
 
-class Retiming(_Settings):
-    """When rows that a clock change stamped twice are put right."""
-
-    min_probability: float = Field(gt=0.5, lt=1, description="the order of a pair of rows must be at least so sure")
-    evidence_share: float = Field(
-        gt=0, le=1, description="how much each witness counts: signals and turbines err together"
-    )
-
-
-class Curve(_Settings):
+class Curve(Strict):
     """How the power curve of a farm is fitted, and what is off it."""
 
     bin_width_ms: Positive = Field(description="width of a bin of wind speed, m/s")
@@ -171,7 +160,7 @@ class Curve(_Settings):
     tolerance_share: Share = Field(description="and if it is off by more than this, share of rated power")
 
 
-class Aggregation(_Settings):
+class Aggregation(Strict):
     """How turbine signals become observations of an entity."""
 
     late_grace_minutes: int = Field(
@@ -189,14 +178,14 @@ class Aggregation(_Settings):
     )
 
 
-class WindProfile(_Settings):
+class WindProfile(Strict):
     """How wind is carried beyond the levels that a weather model gives: the power law's exponent."""
 
     shear_exponent: float = Field(ge=0, le=1, description="where there is one level only")
     shear_exponents: Range = Field(description="what two levels say is held between these")
 
 
-class DataEngineering(_Settings):
+class DataEngineering(Strict):
     """All parameters of data_engineering."""
 
     max_age_days: Positive = Field(description="a run so long after the last row of every farm is a mistake, days")
@@ -214,7 +203,6 @@ class DataEngineering(_Settings):
     operating_states: OperatingStates
     clock_search: ClockSearch
     units: Units
-    retiming: Retiming
     power_curve: Curve
     observations: Aggregation
     warning_share: Share = Field(
@@ -233,3 +221,49 @@ class DataEngineering(_Settings):
                 if not low < high:
                     raise ValueError(f"{field}.{name}: {low:g} is not below {high:g}")
         return self
+
+
+class TierDays(Strict):
+    """Days of hours with power and weather that each tier needs."""
+
+    physical: Positive
+    # A word of Python: the tier itself is called so.
+    global_: Positive = Field(alias="global")
+    blended: Positive
+    local: Positive
+
+    @model_validator(mode="after")
+    def _rising(self) -> Self:
+        days = [self.physical, self.global_, self.blended, self.local]
+        if days != sorted(days):
+            raise ValueError("must not fall from physical over global and blended to local")
+        return self
+
+    def of(self, tier: Tier) -> float:
+        """Days that a tier needs; none needs none."""
+        return 0.0 if tier == "none" else float(getattr(self, "global_" if tier == "global" else tier))
+
+
+class WeatherFitting(Strict):
+    """How weather points are compared with a farm's power."""
+
+    window_days: Positive = Field(description="the newest stretch that is compared, days")
+    max_lead_hours: Positive = Field(description="wind of the newest run at most so old, hours")
+    max_gap_hours: Positive = Field(description="the wind is not interpolated across longer gaps, hours")
+    min_hours: int = Field(gt=0, description="with fewer hours a correlation says nothing")
+    min_correlation: float = Field(gt=0, lt=1, description="weather that explains less is not this farm's: tier none")
+    margin: float = Field(gt=0, lt=1, description="by so much another farm's point must fit better")
+    better_months_share: Share = Field(description="and in this share of months")
+    others: int = Field(gt=0, description="how many points of other farms are kept for each farm, the best first")
+
+
+class ReadinessSettings(Strict):
+    """All thresholds of readiness (`parameters_readiness.yml`)."""
+
+    tier_days: TierDays
+    gap_hours: Positive = Field(description="a stretch without observations of at least this length is a gap, hours")
+    latency_days: Positive = Field(description="latency is that of rows of the last days")
+    weather_fit: WeatherFitting
+    max_misalignment_minutes: Positive = Field(description="a clock so far off pairs power with another hour's weather")
+    max_held_back_share: Share = Field(description="of rows stopped, curtailed, derated or iced")
+    max_quarantined_share: Share = Field(description="of rows that could not be read")

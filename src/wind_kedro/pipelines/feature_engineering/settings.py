@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from typing import Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from wind_kedro.cards import Fleet
+from wind_kedro.strict import Strict
 
 #: Features that stand or fall together: what a product may know, and what an ablation leaves out.
 Family = Literal[
@@ -71,17 +72,13 @@ def family_of(column: str) -> Family:
     raise ValueError(f"feature column '{column}' is of no family; add its pattern to COLUMNS_OF")
 
 
-class _Settings(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class ProductFeatures(_Settings):
+class ProductFeatures(Strict):
     """What differs for one product."""
 
     families: list[Family] = Field(min_length=1)
 
 
-class BestPoint(_Settings):
+class BestPoint(Strict):
     """How the point that explains an entity's power best is found, and the power curve of its wind."""
 
     min_hours: float = Field(
@@ -93,7 +90,7 @@ class BestPoint(_Settings):
     bin_width_ms: float = Field(0.5, gt=0, description="of the curve, as in IEC 61400-12-1")
 
 
-class FeatureParameters(_Settings):
+class FeatureParameters(Strict):
     """What the features are made of (`parameters_features.yml`)."""
 
     families: list[Family] = Field(list(FAMILIES), min_length=1, description="what every product gets")

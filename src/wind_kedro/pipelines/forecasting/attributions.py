@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import logging
-from fnmatch import fnmatchcase
 
 import numpy as np
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from wind_kedro.cards import Fleet
 from wind_kedro.cards.columns import BASE, CORRECTIONS, quantile_column
@@ -15,11 +13,10 @@ from wind_kedro.clock import Clock
 from wind_kedro.datasets.models import RegisteredModels
 from wind_kedro.models.base import Contributions
 from wind_kedro.models.tables import KEYS, feature_matrix
+from wind_kedro.pipelines.forecasting.settings import OTHER, FeatureGroups
 
 logger = logging.getLogger(__name__)
 
-#: Features that no group names.
-OTHER = "other"
 _COLUMNS = [
     *KEYS,
     "model",
@@ -29,30 +26,6 @@ _COLUMNS = [
     "feature",
     "feature_value",
 ]
-
-
-class FeatureGroups(BaseModel):
-    """Which features are told together (`parameters_attributions.yml`)."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    groups: dict[str, list[str]] = Field(
-        description="patterns of feature columns by what people call them; the first that fits counts"
-    )
-
-    @field_validator("groups")
-    @classmethod
-    def _not_ours(cls, groups: dict[str, list[str]]) -> dict[str, list[str]]:
-        if taken := {BASE, CORRECTIONS, OTHER} & set(groups):
-            raise ValueError(f"{', '.join(sorted(taken))}: these names have a meaning of their own; choose another")
-        return groups
-
-    def group_of(self, column: str) -> str:
-        """The name under which a feature is told."""
-        for name, patterns in self.groups.items():
-            if any(fnmatchcase(column, pattern) for pattern in patterns):
-                return name
-        return OTHER
 
 
 def explain_forecasts(

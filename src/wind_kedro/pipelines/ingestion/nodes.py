@@ -3,25 +3,11 @@
 from __future__ import annotations
 
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, field_validator
 
 from wind_kedro.cards import CardError
 from wind_kedro.contracts.raw import Landings
 from wind_kedro.feeds import Feed, LandedFeeds
-
-
-class IngestionParameters(BaseModel):
-    """What `parameters_ingestion.yml` sets."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    only: tuple[str, ...] = ()
-
-    @field_validator("only", mode="before")
-    @classmethod
-    def _words(cls, value: object) -> object:
-        # A list cannot be typed on the command line: there a comma begins the next parameter.
-        return value.split() if isinstance(value, str) else value
+from wind_kedro.pipelines.ingestion.settings import IngestionParameters
 
 
 def choose_feeds(feeds: dict[str, Feed], ingestion: IngestionParameters) -> dict[str, Feed]:

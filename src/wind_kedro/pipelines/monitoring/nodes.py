@@ -63,14 +63,14 @@ def judge_live(
     judged: list[dict[str, Any]] = []
     outliers = []
     for product in fleet.products:
-        live = losses(forecasts, observations, features, product, clock)
-        backtest = losses(backtest_forecasts, observations, features, product, clock)
+        about = (observations, features, product, fleet.market(product.market), clock)
+        live, backtest = losses(forecasts, *about), losses(backtest_forecasts, *about)
         later = later_wind(features[features["product_id"] == product.id], clock)
         past = dict(iter(backtest.groupby(["entity_id", "model"])))
         for (entity_id, model), own in live.groupby(["entity_id", "model"]):
             known = past.get((entity_id, model))
-            about = {"product_id": product.id, "entity_id": entity_id, "model": model}
-            judged.append({**about, **judge(own, known, product, monitoring)})
+            key = {"product_id": product.id, "entity_id": entity_id, "model": model}
+            judged.append({**key, **judge(own, known, product, monitoring)})
             if known is not None and len(known) >= monitoring.min_intervals and known["wind_speed_ms"].notna().any():
                 hours = own.merge(later, on=["entity_id", "valid_at"], how="left")
                 outliers.append(examine(hours, known, monitoring.outliers))
@@ -263,7 +263,7 @@ _NO_CHANNEL = {
 
 _DATA_ACTIONS = {
     "clock_disagrees_with_card": "set signals.clock in farms.yml to the reading found, or ask the sender to mend the stamps",
-    "retimed": "nothing; signals.retimed marks the rows, and those that could not be proven are in quarantine",
+    "retimed": "nothing; signals.retimed marks the rows",
     "source_unreadable": "mend or fetch the file again; the farm has no new data until then",
 }
 

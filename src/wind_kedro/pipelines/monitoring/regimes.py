@@ -15,11 +15,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from wind_kedro.cards import Product
-from wind_kedro.cards.columns import quantile_columns
+from wind_kedro.cards import Market, Product
+from wind_kedro.cards.columns import quantile_column, quantile_columns
 from wind_kedro.clock import Clock
-from wind_kedro.evaluation.gate import adjusted, lags_of, long_run_variance, overlapping
-from wind_kedro.evaluation.scores import latest_versions, pinball_loss
+from wind_kedro.evaluation.gate import adjusted, lags_of, long_run_variance, overlapping, wind_change
+from wind_kedro.evaluation.scores import deciding_loss, latest_versions
 from wind_kedro.models.tables import KEYS
 from wind_kedro.pipelines.monitoring.settings import Monitoring
 
@@ -36,11 +36,16 @@ _BELIEF = 50
 
 
 def losses(
-    forecasts: pd.DataFrame, observations: pd.DataFrame, features: pd.DataFrame, product: Product, clock: Clock
+    forecasts: pd.DataFrame,
+    observations: pd.DataFrame,
+    features: pd.DataFrame,
+    product: Product,
+    market: Market,
+    clock: Clock,
 ) -> pd.DataFrame:
     """One row per forecast interval of a product that can be judged: loss, error and weather as forecast at the issue.
 
-    What a fallback issued is not the model's, and is left out.
+    The loss is `deciding_loss`, by which training chose the model. What a fallback issued is not the model's, and is left out.
     """
     newest = latest_versions(observations, clock.as_of)
     newest = newest[newest["granularity_minutes"] == product.granularity_minutes]
@@ -56,30 +61,29 @@ def losses(
         ),
         on=["entity_id", "valid_at"],
     ).merge(weather, on=KEYS, how="left")
-    actual = (rows["power_kw"] / rows["available_capacity_kw"]).to_numpy(float)
-    levels = product.quantile_levels
-    # A level that nothing was issued for yet is no loss.
-    quantiles = (
-        rows.reindex(columns=quantile_columns(levels)).to_numpy(float) / rows["capacity_kw"].to_numpy(float)[:, None]
+    levels = quantile_columns(product.quantile_levels)
+    # A level that nothing was issued for yet is no loss, nor is an interval without capacity.
+    needed = rows.reindex(columns=[*levels, "power_kw"]).notna().all(axis=1) & (rows["available_capacity_kw"] > 0)
+    rows = rows[needed].reset_index(drop=True)
+    actual = rows["power_kw"] / rows["available_capacity_kw"]
+    median = rows.reindex(columns=[quantile_column(0.5)]).iloc[:, 0] / rows["capacity_kw"]
+    return rows.assign(
+        loss=deciding_loss(rows, product, market),
+        error_share=median - actual,
+        actual_share=actual,
+        median_share=median,
     )
-    error = quantiles[:, levels.index(0.5)] - actual
-    absolute = product.deciding_score.startswith("nmae")
-    loss = np.abs(error) if absolute else pinball_loss(actual, quantiles, levels).mean(axis=1)
-    known = rows.assign(loss=loss, error_share=error, actual_share=actual, median_share=error + actual)
-    finite: pd.DataFrame = known[np.isfinite(loss)].reset_index(drop=True)
-    return finite
 
 
 def weather_of(features: pd.DataFrame) -> pd.DataFrame:
     """Keys and `WEATHER` of features: wind, its steepest change to a neighbouring interval, spread of the weather models."""
     ordered = features.sort_values(KEYS, kind="stable")
-    speed = ordered["wind_speed_100m_ms"]
-    issue = [ordered[name] for name in KEYS[:3]]
-    before, after = (speed - speed.groupby(issue, sort=False).shift(step) for step in (1, -1))
+    before = wind_change(ordered)
+    after = before.groupby([ordered[name] for name in KEYS[:3]], sort=False).shift(-1)
     spread = ordered.get("weather_spread_ms", np.nan)
     return ordered[KEYS].assign(
-        wind_speed_ms=speed.astype(float),
-        ramp_ms=np.fmax(before.abs(), after.abs()).astype(float),
+        wind_speed_ms=ordered["wind_speed_100m_ms"].astype(float),
+        ramp_ms=np.fmax(before, after),
         spread_ms=spread,
     )
 
@@ -126,9 +130,8 @@ def judge(
 ) -> Mapping[str, object]:
     """What one model of one entity lost beside what its backtest promised in that weather; the verdict is `verdicts`'.
 
-    The loss is that of the product's deciding score: the error of the median for nMAE, else the mean quantile loss; a share
-    of the capacity available. ``p_value`` is one-sided, of the excess of loss per issue over the expected, with standard
-    errors that allow issues near in time to err together (`standard_error`).
+    The loss is that of the product's deciding score (`deciding_loss`). ``p_value`` is one-sided, of the excess of loss per
+    issue over the expected, with standard errors that allow issues near in time to err together (`standard_error`).
     """
     nothing = {"backtest_loss": np.nan, "expected_loss": np.nan, "excess_share": np.nan, "p_value": np.nan}
     counted = {"issues": live["issued_at"].nunique(), "intervals": len(live), "loss": live["loss"].mean()}

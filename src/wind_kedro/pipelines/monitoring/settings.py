@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from wind_kedro.strict import Strict
 
 
-class Outliers(BaseModel):
+class Outliers(Strict):
     """Which hours are looked at one by one, and what tells a storm, the plant and the data from the model."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     per_entity: int = Field(20, gt=0, description="so many of a product and entity are kept, the worst")
     rare_share: float = Field(
@@ -33,10 +33,8 @@ class Outliers(BaseModel):
     )
 
 
-class FreshnessRules(BaseModel):
+class FreshnessRules(Strict):
     """How old the newest data of a source may be, and the products' outputs."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     usual_days: float = Field(30, gt=0, description="what is usual is read from the last days")
     usual_quantile: float = Field(
@@ -56,10 +54,8 @@ class FreshnessRules(BaseModel):
     min_scored_share: float = Field(0.5, gt=0, le=1, description="... at least this share of their intervals")
 
 
-class CostRules(BaseModel):
+class CostRules(Strict):
     """Which severity an outage has, by what it costs the newest issue of a product."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     error_share: float = Field(
         0.5, gt=0, le=1, description="of the issue, by capacity and interval, not by its champion"
@@ -70,10 +66,8 @@ class CostRules(BaseModel):
     turbine_share: float = Field(0.1, gt=0, le=1, description="of a farm's capacity silent, for a warning")
 
 
-class Monitoring(BaseModel):
+class Monitoring(Strict):
     """When somebody is told (`parameters_monitoring.yml`)."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     tolerance_share: float = Field(
         ge=0, description="how much worse than its backtest in the same weather a model may score before it is said"

@@ -7,8 +7,9 @@ import pandas as pd
 from wind_kedro.cards import Fleet
 from wind_kedro.clock import Clock
 from wind_kedro.pipelines.reporting import views
-from wind_kedro.pipelines.reporting.documents import Figure, Reporting
+from wind_kedro.pipelines.reporting.documents import Figure
 from wind_kedro.pipelines.reporting.figures import BLUE, GREEN, ORANGE, Panel, View, draw_views
+from wind_kedro.pipelines.reporting.settings import Reporting
 
 #: Column of `contracts.Accuracy`, what it is called, colour.
 _BARS = (

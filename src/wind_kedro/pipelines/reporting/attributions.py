@@ -8,7 +8,7 @@ from wind_kedro.cards import Fleet
 from wind_kedro.cards.columns import BASE, PERFECT_WEATHER, quantile_column
 from wind_kedro.clock import Clock
 from wind_kedro.pipelines.reporting import views
-from wind_kedro.pipelines.reporting.documents import Figure, Reporting
+from wind_kedro.pipelines.reporting.documents import Figure
 from wind_kedro.pipelines.reporting.figures import (
     BLUE,
     GREEN,
@@ -25,6 +25,7 @@ from wind_kedro.pipelines.reporting.figures import (
     numbers,
     times,
 )
+from wind_kedro.pipelines.reporting.settings import Reporting
 
 _COLOURS = (BLUE, SKY, GREEN, ORANGE, PURPLE, VERMILION, MUTED, "#f0e442", "#8c564b")
 

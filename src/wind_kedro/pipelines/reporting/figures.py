@@ -21,7 +21,8 @@ from wind_kedro.cards.columns import PERFECT_WEATHER, quantile_column
 from wind_kedro.clock import Clock
 from wind_kedro.evaluation.scores import central_bands
 from wind_kedro.pipelines.reporting import views
-from wind_kedro.pipelines.reporting.documents import Figure, Reporting, Table
+from wind_kedro.pipelines.reporting.documents import Figure, Table
+from wind_kedro.pipelines.reporting.settings import Reporting
 
 if TYPE_CHECKING:
     from plotly import graph_objects as go

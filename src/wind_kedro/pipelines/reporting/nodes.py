@@ -22,7 +22,6 @@ from wind_kedro.pipelines.reporting.documents import (
     MemberFacts,
     ModelFacts,
     OutlierFacts,
-    Reporting,
     ScoreFacts,
     Summary,
     Warned,
@@ -30,6 +29,7 @@ from wind_kedro.pipelines.reporting.documents import (
 )
 from wind_kedro.pipelines.reporting.figures import READINGS
 from wind_kedro.pipelines.reporting.readiness import readiness_facts
+from wind_kedro.pipelines.reporting.settings import Reporting
 from wind_kedro.pipelines.reporting.views import Member
 
 #: Digits that a fact keeps: more than any measurement here has, and few enough to be the same on every machine.

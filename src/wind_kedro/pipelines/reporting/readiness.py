@@ -12,8 +12,9 @@ from wind_kedro.cards import Fleet
 from wind_kedro.cards.tiers import TIERS, assessed_by
 from wind_kedro.clock import Clock
 from wind_kedro.pipelines.reporting import views
-from wind_kedro.pipelines.reporting.documents import Figure, ReadinessFacts, Reporting
+from wind_kedro.pipelines.reporting.documents import Figure, ReadinessFacts
 from wind_kedro.pipelines.reporting.figures import BLUE, MUTED, READINGS, VERMILION, Panel, View, draw_views
+from wind_kedro.pipelines.reporting.settings import Reporting
 
 _ROW_PIXELS = 22
 _FRAME_PIXELS = 190

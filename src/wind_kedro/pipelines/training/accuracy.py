@@ -23,7 +23,8 @@ from wind_kedro.models.ensembles.hand_over import FleetPart
 from wind_kedro.models.registry import ModelConfig
 from wind_kedro.models.tables import KEYS, feature_matrix, forecast_rows, known_at
 from wind_kedro.pipelines.training.fitting import attach_shared_models, fit_candidate, fleet_parts
-from wind_kedro.pipelines.training.nodes import Training, by_entity
+from wind_kedro.pipelines.training.nodes import by_entity
+from wind_kedro.pipelines.training.settings import Training
 
 CROSS_VALIDATED, BACKTESTED, OPERATIONAL = "cross_validated", "backtested", "operational"
 Part = tuple[pd.DataFrame, NDArray[np.float64]]

@@ -19,7 +19,8 @@ from wind_kedro.evaluation.scores import Scoring, deciding_scores, interval_loss
 from wind_kedro.governance.champions import champion_models
 from wind_kedro.governance.overrides import Standing, standing
 from wind_kedro.models.tables import KEYS
-from wind_kedro.pipelines.training.nodes import NotEnoughHistoryError, Training
+from wind_kedro.pipelines.training.nodes import NotEnoughHistoryError
+from wind_kedro.pipelines.training.settings import Training
 
 logger = logging.getLogger(__name__)
 

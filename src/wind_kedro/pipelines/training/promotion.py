@@ -17,7 +17,8 @@ from wind_kedro.models.base import Forecaster
 from wind_kedro.models.ensembles.fleet_model import FleetModel, Member
 from wind_kedro.models.tables import model_table
 from wind_kedro.pipelines.training.fitting import fit_candidates
-from wind_kedro.pipelines.training.nodes import NotEnoughHistoryError, Training, by_entity
+from wind_kedro.pipelines.training.nodes import NotEnoughHistoryError, by_entity
+from wind_kedro.pipelines.training.settings import Training
 
 logger = logging.getLogger(__name__)
 

@@ -9,16 +9,15 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from wind_kedro.models.registry import ModelConfig, with_members
+from wind_kedro.strict import Strict
 
 Number = int | float
 #: A stretch of the past, from inclusive, to exclusive.
 Stretch = tuple[pd.Timestamp, pd.Timestamp]
 
 
-class Range(BaseModel):
+class Range(Strict):
     """The values that a setting may take: from ``low`` to ``high``, whole numbers where both are, or one of ``choices``."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     low: Number | None = None
     high: Number | None = None
@@ -46,10 +45,8 @@ class Range(BaseModel):
         return trial.suggest_float(name, self.low, self.high, log=self.log)
 
 
-class Tuning(BaseModel):
+class Tuning(Strict):
     """How settings are searched."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     trials: int = Field(gt=0, description="of each candidate, those of earlier runs counted in")
     products: list[str] | None = Field(None, description="by whose forecasts settings are judged; none: all")

@@ -30,7 +30,8 @@ from wind_kedro.cards.columns import FORECAST_WEATHER
 from wind_kedro.cards.tiers import TIERS, assessed_by, ready_entities
 from wind_kedro.clock import Clock
 from wind_kedro.contracts.observations import Readiness, WeatherFit
-from wind_kedro.pipelines.data_engineering.assessment.readiness import ReadinessSettings, assess_readiness, judge
+from wind_kedro.pipelines.data_engineering.assessment.readiness import assess_readiness, judge
+from wind_kedro.pipelines.data_engineering.settings import ReadinessSettings
 
 from ..conftest import Frames, gusty, signal_rows
 from ..conftest import weather_rows as raw_runs

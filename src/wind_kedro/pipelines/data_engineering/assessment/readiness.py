@@ -5,18 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from wind_kedro.cards import Farm, Fleet, Positive, Share
+from wind_kedro.cards import Farm, Fleet
 from wind_kedro.cards.columns import FORECAST_WEATHER, PERFECT_WEATHER
 from wind_kedro.cards.tiers import TIERS, Tier
 from wind_kedro.clock import Clock
 from wind_kedro.evaluation.scores import latest_versions
+from wind_kedro.pipelines.data_engineering.settings import ReadinessSettings, WeatherFitting
 from wind_kedro.pipelines.data_engineering.tables import Table
 
 Floats = NDArray[np.float64]
@@ -34,59 +34,6 @@ _MONTH_HOURS = 30 * 24
 #: A month is judged from so many hours on.
 _MIN_MONTH_HOURS = 120
 _OPERATING_STATES = {"stopped": ["stopped"], "curtailed": ["curtailed", "derated"], "iced": ["iced"]}
-
-
-# --- parameters -------------------------------------------------------------------------------------------------------
-
-
-class _Settings(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class TierDays(_Settings):
-    """Days of hours with power and weather that each tier needs."""
-
-    physical: Positive
-    # A word of Python: the tier itself is called so.
-    global_: Positive = Field(alias="global")
-    blended: Positive
-    local: Positive
-
-    @model_validator(mode="after")
-    def _rising(self) -> Self:
-        days = [self.physical, self.global_, self.blended, self.local]
-        if days != sorted(days):
-            raise ValueError("must not fall from physical over global and blended to local")
-        return self
-
-    def of(self, tier: Tier) -> float:
-        """Days that a tier needs; none needs none."""
-        return 0.0 if tier == "none" else float(getattr(self, "global_" if tier == "global" else tier))
-
-
-class WeatherFitting(_Settings):
-    """How weather points are compared with a farm's power."""
-
-    window_days: Positive = Field(description="the newest stretch that is compared, days")
-    max_lead_hours: Positive = Field(description="wind of the newest run at most so old, hours")
-    max_gap_hours: Positive = Field(description="the wind is not interpolated across longer gaps, hours")
-    min_hours: int = Field(gt=0, description="with fewer hours a correlation says nothing")
-    min_correlation: float = Field(gt=0, lt=1, description="weather that explains less is not this farm's: tier none")
-    margin: float = Field(gt=0, lt=1, description="by so much another farm's point must fit better")
-    better_months_share: Share = Field(description="and in this share of months")
-    others: int = Field(gt=0, description="how many points of other farms are kept for each farm, the best first")
-
-
-class ReadinessSettings(_Settings):
-    """All thresholds of readiness (`parameters_readiness.yml`)."""
-
-    tier_days: TierDays
-    gap_hours: Positive = Field(description="a stretch without observations of at least this length is a gap, hours")
-    latency_days: Positive = Field(description="latency is that of rows of the last days")
-    weather_fit: WeatherFitting
-    max_misalignment_minutes: Positive = Field(description="a clock so far off pairs power with another hour's weather")
-    max_held_back_share: Share = Field(description="of rows stopped, curtailed, derated or iced")
-    max_quarantined_share: Share = Field(description="of rows that could not be read")
 
 
 # --- the node ---------------------------------------------------------------------------------------------------------

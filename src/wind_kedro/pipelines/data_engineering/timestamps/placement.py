@@ -21,8 +21,7 @@ from wind_kedro.pipelines.data_engineering.tables import Table, held, microsecon
 from wind_kedro.pipelines.data_engineering.timestamps.clock_search import calibration_spans
 from wind_kedro.pipelines.data_engineering.timestamps.retiming import Change, retime
 
-#: How far around a clock change rows are looked at, hours: the doubled and the missing stretch, and hours to learn its
-#: steps from.
+#: How far around a clock change rows are looked at, hours: more than any change.
 _AROUND_CHANGE_HOURS = 8
 _ROW = ("farm_id", "source_file", "source_row")
 #: The reading of a stamp by which rows are dealt to chunks, and how far the right one can be from it: an offset is at most 18
@@ -56,7 +55,7 @@ def time_signals(
     - ``superseded``: a version with other values came later, at ``superseded_at``,
     - ``duplicate``: the same values again,
     - ``quarantined``: ``reason`` and ``detail`` say why. Two rows that came together for one interval and differ are
-      both set aside (``conflicting_stamp``), unless a clock change explains them (`retime`; ``retimed``).
+      both set aside (``conflicting_stamp``), unless their arrival at a clock change explains them (`retime`; ``retimed``).
 
     A value that came again and again while the wind moved is null, and its fault is ``stuck``; a ``spike`` likewise, and
     ``unit``, a value whose unit is suspected (`clean_values`).
@@ -87,7 +86,7 @@ def time_signals(
     timed = in_time(rows)
     if not timed.filter(timed.reason.isnull()).limit(1).count().execute():
         raise NothingAvailableError(_nothing(_timed(rows, clock_calibration, fleet), clock))
-    moved = _put_right(rows, in_time, fleet, data_engineering)
+    moved = _put_right(rows, in_time, fleet)
 
     def settled(rows: Table) -> Table:
         return with_turbines(_known(_moved(in_time(rows), moved), clock), fleet)
@@ -203,10 +202,8 @@ def _nothing(rows: Table, clock: Clock) -> str:
 # --- clock changes ----------------------------------------------------------------------------------------------------
 
 
-def _put_right(
-    parsed: Table, in_time: Callable[[Table], Table], fleet: Fleet, data_engineering: DataEngineering
-) -> pd.DataFrame:
-    """The rows that clock changes doubled and that can be put right: `retime`, farm by farm and change by change.
+def _put_right(parsed: Table, in_time: Callable[[Table], Table], fleet: Fleet) -> pd.DataFrame:
+    """The rows that `retime` moves, farm by farm and change by change.
 
     Only rows whose stamp is near a change are put in time for it.
     """
@@ -222,7 +219,7 @@ def _put_right(
     there = [(stamp >= begin - _FARTHEST) & (stamp < end + _FARTHEST) for begin, end in stretches]
     rows = in_time(parsed.filter(reduce(lambda one, other: one | other, there)))
     table = ibis.memtable(changes)
-    good = rows.filter(rows.reason.isnull())
+    good = rows.filter(rows.reason.isnull(), rows.received_at.notnull())
     around = good.inner_join(
         table,
         [good.farm_id == table.farm_id, good.valid_at >= table.seen_from, good.valid_at < table.seen_until],
@@ -246,7 +243,7 @@ def _put_right(
     pieces = []
     for (farm_id, at), own in frame.groupby(["farm_id", "changed_at"]):
         change = Change(at, int(own["change_minutes"].iloc[0]))
-        right = retime(own, change, int(own["cadence"].iloc[0]), data_engineering.retiming)
+        right = retime(own, change, int(own["cadence"].iloc[0]))
         pieces.append(right.assign(farm_id=farm_id))
     return pd.concat(pieces, ignore_index=True) if pieces else nothing
 
@@ -259,17 +256,14 @@ def _moved(rows: Table, found: pd.DataFrame) -> Table:
         return rows.mutate(retimed=ibis.literal(False))
     moved = ibis.memtable(found.rename(columns={"valid_at": "right_valid_at", "available_at": "right_available_at"}))
     rows = rows.left_join(moved, list(_ROW)).drop(*(f"{name}_right" for name in _ROW))
+    retimed = rows.right_valid_at.notnull()
+    ended = rows.right_valid_at + rows.cadence.as_interval("s")
     return rows.mutate(
         valid_at=ibis.coalesce(rows.right_valid_at, rows.valid_at),
-        # With an arrival time of its own, a row comes in that order; without, it counts from when it was put right.
-        arrived_at=ibis.ifelse(
-            rows.moved.fill_null(False) & rows.received_at.notnull(),
-            ibis.greatest(rows.received_at, rows.right_valid_at + rows.cadence.as_interval("s")),
-            ibis.ifelse(rows.right_valid_at.notnull(), rows.right_available_at, rows.arrived_at),
-        ),
+        arrived_at=ibis.ifelse(retimed, ibis.greatest(rows.received_at, ended), rows.arrived_at),
         available_at=ibis.coalesce(rows.right_available_at, rows.available_at),
-        retimed=rows.moved.fill_null(False),
-    ).drop("right_valid_at", "right_available_at", "moved")
+        retimed=retimed,
+    ).drop("right_valid_at", "right_available_at")
 
 
 def _changes(fleet: Fleet, first: Any, last: Any) -> pd.DataFrame:
