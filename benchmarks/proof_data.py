@@ -360,9 +360,6 @@ MIXED_UP: list[tuple[str, str, Callable[[pd.Series], pd.Series]]] = [
     ("wind_speed_ms", "mph", lambda values: values / 0.44704),
     ("power_kw", "MW", lambda values: values / 1000),
     ("power_kw", "W", lambda values: values * 1000),
-    ("wind_direction_deg", "rad", np.radians),
-    ("pitch_deg", "rad", np.radians),
-    ("temperature_c", "K", lambda values: values + 273.15),
 ]
 
 

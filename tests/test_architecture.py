@@ -67,13 +67,17 @@ def undeclared(catalog: Mapping[str, Any], used: Iterable[str]) -> Faults:
     return [f"{name}: no entry in the catalog" for name in sorted(used) if name not in catalog]
 
 
-#: Datasets that hold no table and need no contract; an entry of any other type is a table.
+#: Datasets that need no contract: they hold no table, or one between two nodes that is too large to read twice.
 NOT_TABLES = {
+    "kedro.io.MemoryDataset",
     "kedro_datasets.yaml.YAMLDataset",
     "kedro_mlflow.io.metrics.MlflowMetricsHistoryDataset",
     "wind_kedro.datasets.ModelAlias",
     "wind_kedro.datasets.ModelVersions",
     "wind_kedro.datasets.TrialStore",
+    "wind_kedro.datasets.Document",
+    "wind_kedro.datasets.Figure",
+    "wind_kedro.datasets.IbisTable",
 }
 
 

@@ -8,12 +8,8 @@ import pandas as pd
 from wind_kedro.models.base import Array, Forecaster
 
 
-class Careless(Forecaster):
+class Careless(Forecaster, type_name="careless"):
     """A family whose quantiles cross and leave what is possible."""
-
-    @classmethod
-    def type_name(cls) -> str:
-        return "careless"
 
     @property
     def needed_columns(self) -> list[str]:

@@ -81,7 +81,7 @@ def test_what_moved_a_median_adds_up_to_it(model: Forecaster, learning: Problem,
 
 
 def test_a_single_level(model: Forecaster, learning: Problem, asking: Problem) -> None:
-    median = made(model.type_name(), levels=[0.5]).fit(*learning).predict(asking[0])
+    median = made(model.type_name, levels=[0.5]).fit(*learning).predict(asking[0])
     assert median.shape == (len(asking[0]), 1)
 
 
@@ -105,7 +105,7 @@ def test_power_beyond_the_bounds_is_learnt_from_but_not_forecast(model: Forecast
 
 def test_same_seed_same_model(model: Forecaster, learning: Problem, asking: Problem) -> None:
     first = model.fit(*learning).predict(asking[0])
-    second = made(model.type_name()).fit(*learning).predict(asking[0])
+    second = made(model.type_name).fit(*learning).predict(asking[0])
     np.testing.assert_array_equal(first, second)
 
 
@@ -147,7 +147,7 @@ def test_artefacts_are_native(model: Forecaster, learning: Problem, tmp_path: Pa
     model.fit(*learning).save(tmp_path / "model")
     files = [path for path in (tmp_path / "model").rglob("*") if path.is_file()]
     assert {path.suffix for path in files} <= {".json", ".npz", ".cbm", ".txt", ".skops"}
-    assert json.loads((tmp_path / "model" / "model.json").read_text())["type"] == model.type_name()
+    assert json.loads((tmp_path / "model" / "model.json").read_text())["type"] == model.type_name
 
 
 def test_a_saved_model_can_be_overwritten(
@@ -201,7 +201,7 @@ def test_a_farm_that_it_never_saw(model: Forecaster, learning: Problem, asking: 
 
 
 def test_a_farm_that_always_stood_still(model: Forecaster, learning: Problem, asking: Problem) -> None:
-    if model.type_name() in UNTAUGHT:
+    if model.type_name in UNTAUGHT:
         return
     features = learning[0].assign(last_power_share=0.0)
     quantiles = model.fit(features, learning[1] * 0).predict(asking[0].assign(last_power_share=0.0))

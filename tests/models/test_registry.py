@@ -10,13 +10,13 @@ import yaml
 from pydantic import ValidationError
 
 from wind_kedro.models.climatology import Climatology
-from wind_kedro.models.registry import MODELS, ModelConfig, build, load_model, with_members
+from wind_kedro.models.registry import MODELS, ModelConfig, build, family_of, load_model, with_members
 
 LEVELS = [0.1, 0.5, 0.9]
 
 
 def test_each_family_is_registered_under_its_own_name() -> None:
-    assert {name: family.type_name() for name, family in MODELS.items()} == {name: name for name in MODELS}
+    assert {name: family_of(name).type_name for name in MODELS} == {name: name for name in MODELS}
     assert {"climatology", "persistence", "power_curve", "catboost"} <= set(MODELS)
 
 

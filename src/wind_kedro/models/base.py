@@ -66,6 +66,12 @@ class Forecaster(ABC):
     #: The least tier that an entity must have to be given a model of this family: what learns much needs much.
     min_tier: ClassVar[Tier] = "local"
 
+    #: The name of the family in configuration and files; of a class of another package, its import path.
+    type_name: ClassVar[str]
+
+    def __init_subclass__(cls, type_name: str = "") -> None:
+        cls.type_name = type_name or f"{cls.__module__}.{cls.__qualname__}"
+
     def __init__(self, levels: Sequence[float], seed: int = 0, parameters: Parameters | None = None) -> None:
         self.levels = [float(level) for level in levels]
         self.seed = seed
@@ -153,7 +159,7 @@ class Forecaster(ABC):
         self._save(folder)
         card = {
             "format": FORMAT,
-            "type": self.type_name(),
+            "type": self.type_name,
             "levels": self.levels,
             "seed": self.seed,
             "parameters": self.parameters.model_dump(mode="json"),
@@ -169,17 +175,12 @@ class Forecaster(ABC):
             ValueError: if the model there is of another type or layout.
         """
         card = read_model_card(folder)
-        if card["type"] != cls.type_name():
-            raise ValueError(f"{folder}: holds a model of type '{card['type']}', not '{cls.type_name()}'")
+        if card["type"] != cls.type_name:
+            raise ValueError(f"{folder}: holds a model of type '{card['type']}', not '{cls.type_name}'")
         model = cls(card["levels"], card["seed"], cls.parameters_type.model_validate(card["parameters"]))
         model._load(folder)
         model._fitted = True
         return model
-
-    @classmethod
-    def type_name(cls) -> str:
-        """The name of this family in configuration and in files; of a class of another package, its import path."""
-        return f"{cls.__module__}.{cls.__qualname__}"
 
     @property
     @abstractmethod
@@ -208,7 +209,7 @@ class Forecaster(ABC):
             raise ValueError(f"{self}: no feature column {', '.join(missing)}")
 
     def __str__(self) -> str:
-        return f"model '{self.type_name()}'"
+        return f"model '{self.type_name}'"
 
 
 def read_model_card(folder: Path) -> dict[str, Any]:

@@ -35,7 +35,7 @@ class BoostingParameters(ColumnParameters):
     repeats: int = Field(1, gt=0, description="boostings with other random numbers whose quantiles are averaged")
 
 
-class Boosting(ColumnForecaster):
+class Boosting(ColumnForecaster, type_name="boosting"):
     """Gradient boosting of all quantiles with shared trees: a leaf holds a step of every quantile.
 
     Each tree is grown for a few random mixtures of the quantiles' gradients (two targets, not one a level: Iosipoi and
@@ -49,11 +49,6 @@ class Boosting(ColumnForecaster):
     #: Trees of all repeats one after the other, and each node's step per learnt level.
     _trees: Trees
     _steps: NDArray[np.float32]
-
-    @classmethod
-    def type_name(cls) -> str:
-        """See `Forecaster`."""
-        return "boosting"
 
     @property
     def _learnt_levels(self) -> Array:

@@ -47,7 +47,7 @@ class CatBoostParameters(ColumnParameters):
     thread_count: int = Field(1, description="1: farms are fitted side by side, each in its own process")
 
 
-class CatBoostModel(ColumnForecaster):
+class CatBoostModel(ColumnForecaster, type_name="catboost"):
     """Quantiles by CatBoost's loss `MultiQuantile`, spread to what they promise; missing features take their own way.
 
     Defaults were chosen on GEFCom2014 wind (zones 1, 5, 9; trained to 2012-09, judged on 2012-10 to 12) and La Haute Borne
@@ -58,11 +58,6 @@ class CatBoostModel(ColumnForecaster):
     parameters: CatBoostParameters
     _model: CatBoostRegressor
     _spread: Array
-
-    @classmethod
-    def type_name(cls) -> str:
-        """See `Forecaster`."""
-        return "catboost"
 
     def _learn(self, matrix: Matrix, share: Array, features: pd.DataFrame) -> None:
         folds = self.parameters.calibration_folds

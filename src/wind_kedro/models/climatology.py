@@ -32,17 +32,12 @@ class ClimatologyParameters(Parameters):
     )
 
 
-class Climatology(Forecaster):
+class Climatology(Forecaster, type_name="climatology"):
     """Empirical quantiles of power per hour of the day (UTC); of all rows where the hour is unknown or rare."""
 
     parameters_type: ClassVar[type[Parameters]] = ClimatologyParameters
     min_tier: ClassVar[Tier] = "none"
     parameters: ClimatologyParameters
-
-    @classmethod
-    def type_name(cls) -> str:
-        """See `Forecaster`."""
-        return "climatology"
 
     @property
     def needed_columns(self) -> list[str]:

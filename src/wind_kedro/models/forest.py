@@ -27,7 +27,7 @@ class QuantileForestParameters(ColumnParameters):
     min_samples_leaf: int = Field(5, gt=0, description="the least number of past hours in a leaf")
 
 
-class QuantileForest(ColumnForecaster):
+class QuantileForest(ColumnForecaster, type_name="quantile_forest"):
     """Quantiles of past power, each past hour weighted by how often it shares a leaf with the hour asked for.
 
     Quantile regression forests (Meinshausen, Journal of Machine Learning Research 7, 2006) on extra-random trees. The weights
@@ -40,11 +40,6 @@ class QuantileForest(ColumnForecaster):
     #: Power of the rows learnt from, rising, and the leaves they fell into.
     _share: Array
     _leaves: Ints
-
-    @classmethod
-    def type_name(cls) -> str:
-        """See `Forecaster`."""
-        return "quantile_forest"
 
     def _learn(self, matrix: Matrix, share: Array, features: pd.DataFrame) -> None:
         seeds = np.random.default_rng(self.seed).integers(np.iinfo(np.int32).max, size=self.parameters.trees)

@@ -36,18 +36,13 @@ class LightGBMParameters(ColumnParameters):
     num_threads: int = Field(1, description="1: farms are fitted side by side, each in its own process")
 
 
-class LightGBMModel(ColumnForecaster):
+class LightGBMModel(ColumnForecaster, type_name="lightgbm"):
     """Quantiles by LightGBM's loss `quantile`, a boosting for each learnt level; missing features take their own way."""
 
     parameters_type: ClassVar[type[Parameters]] = LightGBMParameters
     parameters: LightGBMParameters
     #: Per repeat, one boosting a learnt level.
     _boosters: list[list[Booster]]
-
-    @classmethod
-    def type_name(cls) -> str:
-        """See `Forecaster`."""
-        return "lightgbm"
 
     @property
     def _learnt_levels(self) -> list[float]:

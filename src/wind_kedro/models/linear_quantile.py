@@ -30,7 +30,7 @@ class LinearQuantileParameters(ColumnParameters):
     max_iterations: int = Field(300, gt=0)
 
 
-class LinearQuantile(ColumnForecaster):
+class LinearQuantile(ColumnForecaster, type_name="linear_quantile"):
     """A line for each level in standardised features, by the pinball loss with its kink rounded.
 
     Koenker and Bassett, Econometrica 46, 1978. As a linear programme, 99 levels of a year of hours take minutes; with the
@@ -47,11 +47,6 @@ class LinearQuantile(ColumnForecaster):
     _knots: Array
     #: Shape (1 + columns + bends, levels).
     _slopes: Array
-
-    @classmethod
-    def type_name(cls) -> str:
-        """See `Forecaster`."""
-        return "linear_quantile"
 
     def _learn(self, matrix: Matrix, share: Array, features: pd.DataFrame) -> None:
         from scipy.optimize import minimize

@@ -33,7 +33,7 @@ class NetworkParameters(ColumnParameters):
     repeats: int = Field(2, gt=0, description="networks with other random numbers whose distributions are averaged")
 
 
-class Network(ColumnForecaster):
+class Network(ColumnForecaster, type_name="network"):
     """The distribution function of power at even thresholds, learnt by squared loss; quantiles are read from it.
 
     The squared loss of "power is at most this" summed over even thresholds is the continuous ranked probability score, so that
@@ -50,11 +50,6 @@ class Network(ColumnForecaster):
     _range: Array
     #: Weights and offsets of each layer, for each repeat.
     _layers: list[list[tuple[Matrix, Matrix]]]
-
-    @classmethod
-    def type_name(cls) -> str:
-        """See `Forecaster`."""
-        return "network"
 
     @property
     def _edges(self) -> Array:

@@ -37,7 +37,7 @@ class PersistenceParameters(Parameters):
         return edges
 
 
-class Persistence(Forecaster):
+class Persistence(Forecaster, type_name="persistence"):
     """The last power known at issue, spread by the errors that it made at that lead time.
 
     Its median is the last power itself, the reference of IEA Wind Task 36's Recommended Practice for the Implementation
@@ -48,11 +48,6 @@ class Persistence(Forecaster):
     parameters_type: ClassVar[type[Parameters]] = PersistenceParameters
     min_tier: ClassVar[Tier] = "none"
     parameters: PersistenceParameters
-
-    @classmethod
-    def type_name(cls) -> str:
-        """See `Forecaster`."""
-        return "persistence"
 
     @property
     def needed_columns(self) -> list[str]:

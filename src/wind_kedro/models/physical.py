@@ -70,7 +70,7 @@ class PhysicalParameters(Parameters):
     )
 
 
-class Physical(Forecaster):
+class Physical(Forecaster, type_name="physical"):
     """Quantiles of what the turbines make of a wind that may be wrong.
 
     The wind at 100 m is brought to the hubs' mean height by the power law, to the reference density as IEC 61400-12-1 does
@@ -82,11 +82,6 @@ class Physical(Forecaster):
     min_tier: ClassVar[Tier] = "none"
     parameters: PhysicalParameters
     _quantiles: Array
-
-    @classmethod
-    def type_name(cls) -> str:
-        """See `Forecaster`."""
-        return "physical"
 
     @classmethod
     def with_cards(cls, params: Mapping[str, Any], farms: Sequence[Farm]) -> dict[str, Any]:

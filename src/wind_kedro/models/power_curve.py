@@ -33,7 +33,7 @@ class PowerCurveParameters(Parameters):
     )
 
 
-class PowerCurveModel(Forecaster):
+class PowerCurveModel(Forecaster, type_name="power_curve"):
     """Quantiles of power per bin of wind speed, rising with it up to cut-out, in straight lines between bins.
 
     The method of bins of IEC 61400-12-1 (bins of 0.5 m/s, each at its mean speed), with the quantiles in each bin
@@ -43,11 +43,6 @@ class PowerCurveModel(Forecaster):
     parameters_type: ClassVar[type[Parameters]] = PowerCurveParameters
     min_tier: ClassVar[Tier] = "physical"
     parameters: PowerCurveParameters
-
-    @classmethod
-    def type_name(cls) -> str:
-        """See `Forecaster`."""
-        return "power_curve"
 
     @property
     def needed_columns(self) -> list[str]:

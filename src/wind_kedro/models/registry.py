@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Literal
@@ -24,45 +24,23 @@ from wind_kedro.strict import Strict
 PHYSICAL, BLEND, HAND_OVER = "physical", "blend", "hand_over"
 
 
-class _Families(Mapping[str, type[Forecaster]]):
-    """Model families by their name in configuration and files; a module is imported when its family is first asked for."""
-
-    def __init__(self, homes: Mapping[str, str]) -> None:
-        self._homes = homes
-
-    def __getitem__(self, name: str) -> type[Forecaster]:
-        module, _, attribute = self._homes[name].rpartition(".")
-        found: type[Forecaster] = getattr(importlib.import_module(f"wind_kedro.models.{module}"), attribute)
-        return found
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._homes
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._homes)
-
-    def __len__(self) -> int:
-        return len(self._homes)
-
-
-#: The model families. A new one is a file with a `Forecaster`, and a line here.
-MODELS: Mapping[str, type[Forecaster]] = _Families(
-    {
-        "climatology": "climatology.Climatology",
-        "persistence": "persistence.Persistence",
-        PHYSICAL: "physical.Physical",
-        "power_curve": "power_curve.PowerCurveModel",
-        "linear_quantile": "linear_quantile.LinearQuantile",
-        "catboost": "catboost.CatBoostModel",
-        "boosting": "boosting.Boosting",
-        "quantile_forest": "forest.QuantileForest",
-        "regressor": "regressor.Regressor",
-        "lightgbm": "lightgbm.LightGBMModel",
-        "network": "network.Network",
-        BLEND: "ensembles.blend.Blend",
-        HAND_OVER: "ensembles.hand_over.HandOver",
-    }
-)
+#: The model families: where the class of each is. A new one is a file with a `Forecaster`, and a line here; a module is imported
+#: when its family is first asked for.
+MODELS: Mapping[str, str] = {
+    "climatology": "wind_kedro.models.climatology.Climatology",
+    "persistence": "wind_kedro.models.persistence.Persistence",
+    PHYSICAL: "wind_kedro.models.physical.Physical",
+    "power_curve": "wind_kedro.models.power_curve.PowerCurveModel",
+    "linear_quantile": "wind_kedro.models.linear_quantile.LinearQuantile",
+    "catboost": "wind_kedro.models.catboost.CatBoostModel",
+    "boosting": "wind_kedro.models.boosting.Boosting",
+    "quantile_forest": "wind_kedro.models.forest.QuantileForest",
+    "regressor": "wind_kedro.models.regressor.Regressor",
+    "lightgbm": "wind_kedro.models.lightgbm.LightGBMModel",
+    "network": "wind_kedro.models.network.Network",
+    BLEND: "wind_kedro.models.ensembles.blend.Blend",
+    HAND_OVER: "wind_kedro.models.ensembles.hand_over.HandOver",
+}
 
 
 def family_of(name: str) -> type[Forecaster]:
@@ -73,9 +51,7 @@ def family_of(name: str) -> type[Forecaster]:
     Raises:
         ValueError: if there is none.
     """
-    if name in MODELS:
-        return MODELS[name]
-    module, _, attribute = name.rpartition(".")
+    module, _, attribute = MODELS.get(name, name).rpartition(".")
     known = f"known are {', '.join(MODELS)}, and import paths of own classes"
     if not module or module.partition(".")[0] in sys.stdlib_module_names:
         raise ValueError(f"no model type '{name}'; {known}")
@@ -85,8 +61,8 @@ def family_of(name: str) -> type[Forecaster]:
         raise ValueError(f"no model type '{name}': {error}; {known}") from error
     if not (isinstance(found, type) and issubclass(found, Forecaster)):
         raise ValueError(f"no model type '{name}': it is no Forecaster (wind_kedro.models.base); {known}")
-    if found.type_name() != name:
-        raise ValueError(f"no model type '{name}': that class calls itself '{found.type_name()}'")
+    if found.type_name != name:
+        raise ValueError(f"no model type '{name}': that class calls itself '{found.type_name}'")
     return found
 
 

@@ -52,7 +52,7 @@ class RegressorParameters(ColumnParameters):
         return path
 
 
-class Regressor(ColumnForecaster):
+class Regressor(ColumnForecaster, type_name="regressor"):
     """Quantiles of the observed power by the level of the forecast, from forecasts of blocks of time left out in turn.
 
     Conformal in spirit: the spread is that of forecasts which the regressor had not learnt from (Vovk, Annals of Mathematics
@@ -68,11 +68,6 @@ class Regressor(ColumnForecaster):
     #: Mean forecast of each bin, rising, and quantiles of observed minus forecast power.
     _heights: Array
     _misses: Array
-
-    @classmethod
-    def type_name(cls) -> str:
-        """See `Forecaster`."""
-        return "regressor"
 
     def _learn(self, matrix: Matrix, share: Array, features: pd.DataFrame) -> None:
         self._center, self._scale = center_and_scale(matrix)

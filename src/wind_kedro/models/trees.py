@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Self
 
@@ -94,16 +94,7 @@ class Trees:
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """What is to be kept, by name."""
-        return {
-            "tree_starts": self.starts,
-            "tree_feature": self.feature,
-            "tree_threshold": self.threshold,
-            "tree_left": self.left,
-            "tree_right": self.right,
-            "tree_missing_left": self.missing_left,
-            "tree_cover": self.cover,
-            "tree_columns": np.array(self.columns),
-        }
+        return {f"tree_{part.name}": np.asarray(getattr(self, part.name)) for part in fields(self) if part.compare}
 
     @classmethod
     def load(cls, path: Path) -> tuple[Self, dict[str, NDArray[Any]]]:
@@ -114,19 +105,12 @@ class Trees:
                 is not there would be read from memory that is not the model's.
         """
         stored: dict[str, NDArray[Any]] = dict(load_arrays(path))
-        own = {name.removeprefix("tree_"): stored.pop(name) for name in list(stored) if name.startswith("tree_")}
+        own: dict[str, Any] = {
+            name.removeprefix("tree_"): stored.pop(name) for name in list(stored) if name.startswith("tree_")
+        }
         if "cover" not in own:
             raise ValueError(f"{path}: trees of an older version, without the number of rows of each node: train again")
-        trees = cls(
-            own["starts"],
-            own["feature"],
-            own["threshold"],
-            own["left"],
-            own["right"],
-            own["missing_left"],
-            own["cover"],
-            int(own["columns"]),
-        )
+        trees = cls(**own | {"columns": int(own["columns"])})
         if fault := trees._fault():
             raise ValueError(f"{path}: {fault}")
         return trees, stored

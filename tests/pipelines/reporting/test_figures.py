@@ -7,8 +7,9 @@ from plotly import graph_objects as go
 
 from wind_kedro.cards.columns import PERFECT_WEATHER
 from wind_kedro.pipelines.reporting import figures
-from wind_kedro.pipelines.reporting.documents import ReadableFigure
 from wind_kedro.pipelines.reporting.settings import Reporting
+
+from .checks import readable
 
 #: What is made from weather; the others show the farm and its data.
 FROM_WEATHER = {
@@ -34,7 +35,7 @@ def test_every_figure_is_readable_in_every_world(any_world, draw):
     drawn = draw(any_world)
     assert len(drawn) == 11
     for figure in drawn.values():
-        ReadableFigure().validate(figure)
+        readable(figure)
 
 
 def test_what_is_made_from_perfect_weather_says_so(world, draw, bare_world):
@@ -211,7 +212,7 @@ def test_names_are_never_html(world):
 )  # fmt: skip
 def test_an_unreadable_figure_is_refused(figure, message):
     with pytest.raises(ValueError, match=message):
-        ReadableFigure().validate(figure)
+        readable(figure)
 
 
 def test_the_gap_between_promise_and_operation_is_named(world, draw):

@@ -9,7 +9,6 @@ import pandas as pd
 import pytest
 
 from wind_kedro.clock import Clock
-from wind_kedro.pipelines.reporting.documents import ReadableFigure, SelfContainedPage
 from wind_kedro.pipelines.reporting.readiness import (
     build_readiness_page,
     draw_weather_fit,
@@ -17,6 +16,7 @@ from wind_kedro.pipelines.reporting.readiness import (
     weekly_coverage,
 )
 
+from .checks import readable, self_contained
 from .conftest import make_readiness, make_weather_fit
 
 
@@ -33,7 +33,7 @@ def rows_of(page):
 
 
 def test_the_page_is_self_contained_in_every_world(any_world):
-    SelfContainedPage().validate(page_of(any_world))
+    self_contained(page_of(any_world))
 
 
 def test_the_same_tables_give_the_same_bytes(world):
@@ -65,7 +65,7 @@ def test_the_summary_and_the_report_tell_the_tier(world, write):
 
 
 def test_the_figure_shows_own_and_other_points_and_those_in_doubt(fleet_world):
-    figure = ReadableFigure().validate(figure_of(fleet_world))
+    figure = readable(figure_of(fleet_world))
     drawn = {trace.name: len(trace.x) for trace in figure.data}
     assert drawn == {"points of other farms": 2, "its own points": 1, "its own, and suspected to be wrong": 1}
     # The farm most in doubt is on top.
@@ -142,5 +142,5 @@ def test_a_page_of_a_thousand_farms_can_still_be_sent(fleet_world):
     fleet = type(fleet_world.fleet).model_validate(cards)
     many = fleet_world.but(fleet=fleet, readiness=make_readiness(fleet), weather_fit=make_weather_fit(fleet))
     page = page_of(many)
-    SelfContainedPage().validate(page)
+    self_contained(page)
     assert len(rows_of(page)) == 1000

@@ -952,7 +952,7 @@ def test_the_chosen_of_each_entity_is_fitted_with_all_that_was_known(fleet: Flee
         table, _choices(hill="second", shore="first"), fleet, _training(first="climatology", second="persistence")
     )
     assert {
-        key: (member.model, member.forecaster.type_name(), member.forecaster.levels)
+        key: (member.model, member.forecaster.type_name, member.forecaster.levels)
         for key, member in model.members.items()
     } == {
         ("hours", "hill"): ("second", "persistence", [0.1, 0.5, 0.9]),

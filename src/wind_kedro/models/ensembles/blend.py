@@ -80,7 +80,7 @@ class BlendParameters(Parameters):
         return self
 
 
-class Blend(Forecaster):
+class Blend(Forecaster, type_name="blend"):
     """Quantiles averaged level by level; weights are at least nothing, add up to one, and have the least pinball loss.
 
     Families that err differently are better together, and averaging quantiles keeps the width of its members' bands, where
@@ -93,11 +93,6 @@ class Blend(Forecaster):
     _members: list[Forecaster]
     _weights: Array
     _spread: Array
-
-    @classmethod
-    def type_name(cls) -> str:
-        """See `Forecaster`."""
-        return "blend"
 
     @classmethod
     def with_cards(cls, params: Mapping[str, Any], farms: Sequence[Farm]) -> dict[str, Any]:

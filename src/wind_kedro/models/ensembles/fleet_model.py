@@ -88,7 +88,7 @@ class Member:
             return {"type": held.type, "levels": held.levels, "object": held.object}
         forecaster = self.forecaster
         digest = store(forecaster, objects, known)
-        return {"type": forecaster.type_name(), "levels": forecaster.levels, "object": digest}
+        return {"type": forecaster.type_name, "levels": forecaster.levels, "object": digest}
 
 
 @dataclass(frozen=True)

@@ -78,7 +78,7 @@ class HandOverParameters(Parameters):
     min_rows: int = Field(24, gt=0, description="with fewer rows no model of its own is fitted: a day")
 
 
-class HandOver(Forecaster):
+class HandOver(Forecaster, type_name="hand_over"):
     """Quantiles of its members averaged level by level, with the weights of the farm's days of history.
 
     Between learnt lengths the weights run in straight lines over the logarithm of days; what the own models count never falls
@@ -99,11 +99,6 @@ class HandOver(Forecaster):
         super().__init__(levels, seed, parameters)
         self._part = FleetPart()
         self._shared: dict[str, Forecaster] = {}
-
-    @classmethod
-    def type_name(cls) -> str:
-        """See `Forecaster`."""
-        return "hand_over"
 
     @classmethod
     def with_cards(cls, params: Mapping[str, Any], farms: Sequence[Farm]) -> dict[str, Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Mapping
-from importlib import resources
 from typing import Any
 
 import pandas as pd
@@ -16,6 +15,7 @@ from wind_kedro.pipelines.reporting.documents import (
     CheckFacts,
     ClockFacts,
     EnergyFacts,
+    Fact,
     FarmFacts,
     Figure,
     ForecastFacts,
@@ -27,7 +27,7 @@ from wind_kedro.pipelines.reporting.documents import (
     Warned,
     weather_label,
 )
-from wind_kedro.pipelines.reporting.figures import READINGS
+from wind_kedro.pipelines.reporting.pages import moment, mwh, reading, render
 from wind_kedro.pipelines.reporting.readiness import readiness_facts
 from wind_kedro.pipelines.reporting.settings import Reporting
 from wind_kedro.pipelines.reporting.views import Member
@@ -95,13 +95,18 @@ def build_summary(
 
 def _worst_hours(outliers: pd.DataFrame, reporting: Reporting) -> list[OutlierFacts]:
     worst = outliers.sort_values("loss", ascending=False, kind="stable").head(reporting.outliers)
-    told = [name for name in OutlierFacts.model_fields if name not in {"issued_at", "valid_at"}]
-    facts = []
-    for row in worst.to_dict("records"):
-        values = {name: _round(row[name]) if isinstance(row[name], float) else row[name] for name in told}
-        times = {name: _time(row[name]) for name in ("issued_at", "valid_at")}
-        facts.append(OutlierFacts.model_validate(values | times))
-    return facts
+    return [OutlierFacts.model_validate(_plain(OutlierFacts, row)) for row in worst.to_dict("records")]
+
+
+def _plain(facts: type[Fact], row: Mapping[Any, Any]) -> dict[str, Any]:
+    """The values of a table's row that facts of this kind have, numbers rounded."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, pd.Timestamp):
+            return _time(value)
+        return _round(value) if isinstance(value, float) else value
+
+    return {name: plain(row[name]) for name in facts.model_fields}
 
 
 def _round(value: float | None) -> float | None:
@@ -215,7 +220,7 @@ def _member_facts(
             farm_id for group in fleet.portfolios_of(product) if group.id == member.entity_id for farm_id in group.farms
         ],
         forecast=forecast,
-        model=None if promotion is None else _model_facts(promotion),
+        model=None if promotion is None else ModelFacts(**_plain(ModelFacts, promotion.to_dict())),
         backtest=_score_facts(backtest, member, reporting),
         live=_score_facts(live, member, reporting),
     )
@@ -269,22 +274,8 @@ def _headline(when: str, energy: EnergyFacts) -> str:
     cases = f"{tenths:.0f} of 10 cases" if tenths.is_integer() else f"{energy.nominal_share:.0%} of cases"
     more = "" if energy.past_issues else " or more"
     return (
-        f"{when}: {_mwh(energy.expected_mwh)} MWh expected, between {_mwh(energy.low_mwh)} and {_mwh(energy.high_mwh)} "
+        f"{when}: {mwh(energy.expected_mwh)} MWh expected, between {mwh(energy.low_mwh)} and {mwh(energy.high_mwh)} "
         f"in {cases}{more}."
-    )
-
-
-def _model_facts(promotion: pd.Series) -> ModelFacts:
-    return ModelFacts(
-        model=promotion["model"],
-        model_version=promotion["model_version"],
-        run_id=promotion["run_id"],
-        promoted_at=_time(promotion["promoted_at"]),
-        trained_through=_time(promotion["trained_through"]),
-        deciding_score=promotion["deciding_score"],
-        score=_round(promotion["score"]),
-        champion_score=_round(promotion["champion_score"]),
-        reason=promotion["reason"],
     )
 
 
@@ -326,7 +317,7 @@ def _warnings(
         Warned(**row | {"raised_at": _time(row["raised_at"]), "opened_at": _time(row["opened_at"])}) for row in rows
     ]
     if pd.isna(newest) or clock.as_of - newest > dt.timedelta(hours=reporting.monitoring_hours):
-        last = "has not run yet" if pd.isna(newest) else f"ran last as of {_moment(newest)}"
+        last = "has not run yet" if pd.isna(newest) else f"ran last as of {moment(newest)}"
         found.append(
             Warned(
                 raised_at=clock.as_of,
@@ -353,8 +344,8 @@ def _warnings(
                     kind="clock_disagrees_with_card",
                     entity_id=farm.farm_id,
                     product_id="",
-                    message=f"{farm.name}: the card says that time stamps are meant '{_reading(farm.clock.assumed)}', "
-                    f"but the wind agrees with the weather when they are read '{_reading(farm.clock.reading)}'. "
+                    message=f"{farm.name}: the card says that time stamps are meant '{reading(farm.clock.assumed)}', "
+                    f"but the wind agrees with the weather when they are read '{reading(farm.clock.reading)}'. "
                     "That reading was used for everything here.",
                     action="Ask the sender of the data, then put 'clock' right in the farm's card.",
                 )
@@ -372,7 +363,7 @@ def _warnings(
                     entity_id=member.entity_id,
                     product_id=member.product_id,
                     message=f"{member.entity_name}, {member.product_name}: the newest forecast ended at "
-                    f"{_moment(member.forecast.last_valid_at)}.",
+                    f"{moment(member.forecast.last_valid_at)}.",
                     action="Run the pipeline forecasting.",
                 )
             )
@@ -382,86 +373,19 @@ def _warnings(
 # --- the page ---------------------------------------------------------------------------------------------------------
 
 
-def build_report(
-    summary: Mapping[str, Any],
-    farm_map_figure: Figure,
-    data_quality_figure: Figure,
-    clock_figure: Figure,
-    power_curve_figure: Figure,
-    forecast_figure: Figure,
-    attributions_figure: Figure,
-    lead_time_figure: Figure,
-    accuracy_figure: Figure,
-    reliability_figure: Figure,
-    live_performance_figure: Figure,
-    reporting: Reporting,
-) -> str:
+def build_report(summary: Mapping[str, Any], reporting: Reporting, **figures: Figure) -> str:
     """The page: one HTML text that tells the summary in words and shows the figures, and loads nothing from anywhere.
 
-    The same facts and figures give the same text, byte by byte: it holds no wall clock and no random names.
+    Args:
+        summary: the facts.
+        reporting: how many members are shown in detail.
+        figures: as the catalog names them, ``forecast_figure`` and so on.
     """
-    from jinja2 import Environment, FunctionLoader, StrictUndefined
-    from markupsafe import Markup
-    from plotly.offline import get_plotlyjs
-
-    room = resources.files(__package__)
-    environment = Environment(
-        loader=FunctionLoader(lambda name: (room / name).read_text("utf-8")),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
-        "percent": _percent,
-        "mwh": _mwh,
-        "mw": lambda kw: f"{kw / views.KW_PER_MW:,.1f}",
-        "moment": _moment,
-        "day": views.date_words,
-        "count": lambda number: f"{number:,}",
-        "words": lambda code: code.replace("_", " "),
-        "reading": _reading,
-        "hours": lambda minutes: f"{minutes / views.MINUTES_PER_HOUR:g}",
-    }
-    figures = {
-        "farm_map": farm_map_figure,
-        "data_quality": data_quality_figure,
-        "clock": clock_figure,
-        "power_curve": power_curve_figure,
-        "forecast": forecast_figure,
-        "attributions": attributions_figure,
-        "lead_time": lead_time_figure,
-        "accuracy": accuracy_figure,
-        "reliability": reliability_figure,
-        "live_performance": live_performance_figure,
-    }
     facts = Summary.model_validate(summary)
-    return environment.get_template("report.html.j2").render(
+    return render(
+        "report.html.j2",
+        {name.removesuffix("_figure"): figure for name, figure in figures.items()},
         facts=facts,
         farms={farm.farm_id: farm for farm in facts.farms},
         detailed=facts.members[: reporting.detailed_members],
-        figures={
-            # '<' may not stand in a script element as it is: it could end it.
-            name: Markup((figure.to_json() or "{}").replace("<", "\\u003c"))  # noqa: S704 - JSON, made safe just here
-            for name, figure in figures.items()
-        },
-        style=Markup((room / "report.css").read_text("utf-8")),  # noqa: S704 - our own file
-        plotly=Markup(get_plotlyjs()),  # noqa: S704 - Plotly's own file
     )
-
-
-def _reading(code: str) -> str:
-    return READINGS.get(code, code)
-
-
-def _percent(share: float | None, digits: int = 1) -> str:
-    return "–" if share is None else f"{share * 100:.{digits}f} %".replace("-", "−")
-
-
-def _mwh(energy: float) -> str:
-    # Two digits are what a day's forecast is good for; small farms keep one behind the point.
-    return f"{energy:,.0f}" if energy >= 10 else f"{energy:.1f}"  # noqa: PLR2004
-
-
-def _moment(time: dt.datetime) -> str:
-    return f"{views.date_words(time)}, {time:%H:%M} UTC"

@@ -2,121 +2,64 @@
 
 ::
 
-    tables ──┬─ draw_… (nine) ─ figures ─┐
+    tables ──┬─ draw_… (ten) ── figures ─┐
              ├─ build_summary ── summary ─┴─ build_report ─ report
              └─ draw_weather_fit ─ weather_fit_figure ── build_readiness_page ─ readiness_page
 """
 
 from __future__ import annotations
 
-from kedro.pipeline import Node, Pipeline, node, pipeline
+from collections.abc import Callable
+from typing import Any
+
+from kedro.pipeline import Node, Pipeline
 
 from wind_kedro.pipelines.reporting import accuracy, attributions, figures, nodes, readiness
 
-_CARDS = {"fleet": "params:fleet", "clock": "params:clock", "reporting": "params:reporting"}
+_PARAMETERS = {"fleet": "params:fleet", "clock": "params:clock", "reporting": "params:reporting"}
+#: The figures of the page, and the tables that each is drawn from.
+_FIGURES: dict[str, tuple[Callable[..., Any], str]] = {
+    "data_quality_figure": (figures.draw_data_quality, "data_quality observations"),
+    "clock_figure": (figures.draw_clock, "clock_calibration"),
+    "power_curve_figure": (figures.draw_power_curve, "signals power_curve"),
+    "forecast_figure": (figures.draw_forecast, "forecasts observations"),
+    "attributions_figure": (attributions.draw_attributions, "attributions forecasts"),
+    "lead_time_figure": (figures.draw_lead_times, "backtest_scores promotions"),
+    "accuracy_figure": (accuracy.draw_accuracy, "accuracy"),
+    "reliability_figure": (figures.draw_reliability, "backtest_scores live_scores promotions"),
+    "live_performance_figure": (figures.draw_live_performance, "live_scores backtest_scores promotions"),
+}
+_FACTS = (
+    "forecasts observations backtest_scores live_scores promotions incidents clock_calibration data_quality quarantine readiness "
+    "outliers"
+)
+
+
+def _tables(names: str) -> dict[str, str]:
+    return {name: name for name in names.split()}
 
 
 def create_pipeline() -> Pipeline:
     """Draw the figures, gather the facts, write the page."""
-    drawn: list[Node] = [
-        node(
-            figures.draw_farm_map,
-            {"fleet": "params:fleet", "reporting": "params:reporting"},
-            "farm_map_figure",
-            name="draw_farm_map",
-        ),
-        node(
-            figures.draw_data_quality,
-            {"data_quality": "data_quality", "observations": "observations"} | _CARDS,
-            "data_quality_figure",
-            name="draw_data_quality",
-        ),
-        node(
-            figures.draw_clock,
-            {"clock_calibration": "clock_calibration"} | _CARDS,
-            "clock_figure",
-            name="draw_clock",
-        ),
-        node(
-            figures.draw_power_curve,
-            {"signals": "signals", "power_curve": "power_curve"} | _CARDS,
-            "power_curve_figure",
-            name="draw_power_curve",
-        ),
-        node(
-            figures.draw_forecast,
-            {"forecasts": "forecasts", "observations": "observations"} | _CARDS,
-            "forecast_figure",
-            name="draw_forecast",
-        ),
-        node(
-            attributions.draw_attributions,
-            {"attributions": "attributions", "forecasts": "forecasts"} | _CARDS,
-            "attributions_figure",
-            name="draw_attributions",
-        ),
-        node(
-            figures.draw_lead_times,
-            {"backtest_scores": "backtest_scores", "promotions": "promotions"} | _CARDS,
-            "lead_time_figure",
-            name="draw_lead_times",
-        ),
-        node(
-            accuracy.draw_accuracy,
-            {"accuracy": "accuracy"} | _CARDS,
-            "accuracy_figure",
-            name="draw_accuracy",
-        ),
-        node(
-            figures.draw_reliability,
-            {"backtest_scores": "backtest_scores", "live_scores": "live_scores", "promotions": "promotions"} | _CARDS,
-            "reliability_figure",
-            name="draw_reliability",
-        ),
-        node(
-            figures.draw_live_performance,
-            {"live_scores": "live_scores", "backtest_scores": "backtest_scores", "promotions": "promotions"} | _CARDS,
-            "live_performance_figure",
-            name="draw_live_performance",
-        ),
-    ]
-    facts = (
-        "forecasts",
-        "observations",
-        "backtest_scores",
-        "live_scores",
-        "promotions",
-        "incidents",
-        "clock_calibration",
-        "data_quality",
-        "quarantine",
-        "readiness",
-        "outliers",
-    )
-    shown = [output for figure in drawn for output in figure.outputs]
-    return pipeline(
+    reporting, no_clock = _PARAMETERS["reporting"], {"fleet": "params:fleet", "reporting": "params:reporting"}
+    pages = _tables("readiness observations weather_fit_figure") | {"fleet": "params:fleet", "clock": "params:clock"}
+    shown = _tables(" ".join(["summary", "farm_map_figure", *_FIGURES])) | {"reporting": reporting}
+    return Pipeline(
         [
-            *drawn,
-            node(nodes.build_summary, {name: name for name in facts} | _CARDS, "summary", name="build_summary"),
-            node(
-                nodes.build_report,
-                {name: name for name in ("summary", *shown)} | {"reporting": "params:reporting"},
-                "report",
-                name="build_report",
+            Node(figures.draw_farm_map, no_clock, "farm_map_figure", name="draw_farm_map"),
+            *(
+                Node(draw, _tables(tables) | _PARAMETERS, figure, name=draw.__name__)
+                for figure, (draw, tables) in _FIGURES.items()
             ),
-            node(
+            Node(nodes.build_summary, _tables(_FACTS) | _PARAMETERS, "summary", name="build_summary"),
+            Node(nodes.build_report, shown, "report", name="build_report"),
+            Node(
                 readiness.draw_weather_fit,
-                {"weather_fit": "weather_fit", "readiness": "readiness"} | _CARDS,
+                _tables("weather_fit readiness") | _PARAMETERS,
                 "weather_fit_figure",
                 name="draw_weather_fit",
             ),
-            node(
-                readiness.build_readiness_page,
-                {name: name for name in ("readiness", "observations", "weather_fit_figure")}
-                | {"fleet": "params:fleet", "clock": "params:clock"},
-                "readiness_page",
-                name="build_readiness_page",
-            ),
+            Node(readiness.build_readiness_page, pages, "readiness_page", name="build_readiness_page"),
         ],
         tags="reporting",
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-from importlib import resources
 from typing import Any
 
 import pandas as pd
@@ -11,9 +10,9 @@ import pandas as pd
 from wind_kedro.cards import Fleet
 from wind_kedro.cards.tiers import TIERS, assessed_by
 from wind_kedro.clock import Clock
-from wind_kedro.pipelines.reporting import views
 from wind_kedro.pipelines.reporting.documents import Figure, ReadinessFacts
-from wind_kedro.pipelines.reporting.figures import BLUE, MUTED, READINGS, VERMILION, Panel, View, draw_views
+from wind_kedro.pipelines.reporting.figures import BLUE, MUTED, VERMILION, Panel, View, draw_views
+from wind_kedro.pipelines.reporting.pages import render
 from wind_kedro.pipelines.reporting.settings import Reporting
 
 _ROW_PIXELS = 22
@@ -100,19 +99,6 @@ def build_readiness_page(
     readiness: pd.DataFrame, observations: pd.DataFrame, weather_fit_figure: Figure, fleet: Fleet, clock: Clock
 ) -> str:
     """The page: one HTML text, a row per farm that a reader can sort and filter; loads nothing from anywhere."""
-    from jinja2 import Environment, FunctionLoader, StrictUndefined
-    from markupsafe import Markup
-    from plotly.offline import get_plotlyjs
-
-    room = resources.files(__package__)
-    environment = Environment(
-        loader=FunctionLoader(lambda name: (room / name).read_text("utf-8")),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"day": views.date_words, "reading": _reading}
     weeks = weekly_coverage(observations, fleet, clock)
     assessed = {row["farm_id"]: row for row in assessed_by(readiness, clock.as_of).to_dict("records")}
     rows: list[dict[str, Any]] = [
@@ -122,22 +108,16 @@ def build_readiness_page(
         if farm.id in assessed
     ]
     rows.sort(key=lambda row: (TIERS.index(row["tier"]), not row["wrong_point"], row["learnable_days"], row["farm_id"]))
-    return environment.get_template("readiness.html.j2").render(
+    return render(
+        "readiness.html.j2",
+        {"weather_fit": weather_fit_figure},
         as_of=clock.as_of,
         rows=rows,
         tiers={tier: sum(row["tier"] == tier for row in rows) for tier in TIERS},
         ranks={tier: number for number, tier in enumerate(TIERS)},
         suspected=sum(row["wrong_point"] for row in rows),
         unassessed=[farm.name for farm in fleet.farms if farm.id not in assessed],
-        # '<' may not stand in a script element as it is: it could end it.
-        figure=Markup((weather_fit_figure.to_json() or "{}").replace("<", "\\u003c")),  # noqa: S704 - made safe just here
-        style=Markup((room / "report.css").read_text("utf-8")),  # noqa: S704 - our own file
-        plotly=Markup(get_plotlyjs()),  # noqa: S704 - Plotly's own file
     )
-
-
-def _reading(code: str) -> str:
-    return READINGS.get(code, code)
 
 
 #: Weeks in the calendar of a farm.

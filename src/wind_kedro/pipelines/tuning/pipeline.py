@@ -26,10 +26,7 @@ def create_pipeline(**_: object) -> Pipeline:
                 name="search_settings",
             ),
             Node(
-                nodes.name_best,
-                ["trials", "params:training"],
-                ["tuned_settings", "tuning_metrics"],
-                name="name_best",
+                nodes.name_best, ["trials", "params:training"], ["tuned_settings", "tuning_metrics"], name="name_best"
             ),
         ],
         tags="tuning",

@@ -1,6 +1,6 @@
-"""Units that are not what the card says: kW for MW, m/s for km/h, radians for degrees. Suspected from the data, day by day.
+"""Power and wind speed in another unit than the card says: kW for MW, m/s for km/h. Suspected from the data, day by day.
 
-A turbine says itself in which units it speaks: below rated power, power is half of air density times rotor area times the power
+Below rated power, power is half of air density times rotor area times the power
 coefficient times the cube of the wind speed. A unit that is mistaken is off by a constant factor all day, as no weather is.
 """
 
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from wind_kedro.cards import SHARE, SIGNAL_UNITS, UNIT_CONVERSIONS, Farm, Fleet
 from wind_kedro.clock import Clock
-from wind_kedro.pipelines.data_engineering.parse.signals import SIGNALS, arrivals
+from wind_kedro.pipelines.data_engineering.parse.signals import arrivals
 from wind_kedro.pipelines.data_engineering.settings import DataEngineering, Units
 from wind_kedro.pipelines.data_engineering.tables import Table, exact, in_utc
 
@@ -26,18 +26,8 @@ Floats = NDArray[np.float64]
 _POWERS = (1.0, 1000.0, 0.001)
 #: Where power follows the cube of the wind speed, share of rated power.
 _BELOW_RATED = (0.05, 0.8)
-#: At full load, share of rated power, in wind so far above what it takes, share of `full_wind_ms`, blades are turned by degrees:
-#: 6 of them on La Haute Borne.
-_FULL, _PITCHED_WIND = 0.95, 1.15
 #: Wind speeds that are compared, of what turbines see at rated power: without what is no measurement.
 _WIND_SHARE = (0.02, 20.0)
-_TURN_RAD, _TURN_DEG = 2 * math.pi, 360.0
-#: Blades are feathered at 90 degrees, and their encoders read some more.
-_FEATHERED_RAD = math.radians(100)
-#: So much they turn at least while they hold full load.
-_SWEPT_RAD = math.radians(1.5)
-#: The last digit of a full turn may be rounded up.
-_ROUNDED = 1.005
 _WATTS_PER_KW = 1000.0
 _FAR_FUTURE = pd.Timestamp(9999, 1, 1).as_unit("us")
 _FAR_PAST = pd.Timestamp(1, 1, 1).as_unit("us")
@@ -60,10 +50,7 @@ def suspect_units(parsed_signals: Table, fleet: Fleet, clock: Clock, data_engine
     - power and wind speed together, rows between 5 and 80 % of rated power: the logarithms of wind speed and power go together
       (``min_correlation``), their distance scatters by no more than ``max_scatter``, and it is nearest to that of another unit.
       What it should be is ``full_wind_ms``, later the mean of the turbine's own good days;
-    - power without wind speed: a thousand times rated power, or for ``alone_days`` never a five-hundredth of it;
-    - directions that never leave -2π to 2π although they turn by a radian, or that go far beyond a full turn;
-    - pitch that never leaves a quarter of that although it turns at full load in strong wind, or that goes beyond a full turn;
-    - temperatures that are kelvins as degrees Celsius, or the other way round.
+    - power without wind speed: a thousand times rated power, or for ``alone_days`` never a five-hundredth of it.
 
     Args:
         parsed_signals: see `parse_signals`.
@@ -126,7 +113,7 @@ def _days(parsed: Table, fleet: Fleet, settings: Units) -> pd.DataFrame:
     )
     rows = arrivals(parsed, fleet)
     # As read, whether it can be or not: what is a thousand times too large is out of any range.
-    values = {name: ibis.coalesce(rows[name], rows[f"{name}_outside"]) for name in SIGNALS}
+    values = {name: ibis.coalesce(rows[name], rows[f"{name}_outside"]) for name in ("power_kw", "wind_speed_ms")}
     rows = rows.select("farm_id", "turbine_id", "wall_clock_is_utc", "arrived", **values)
     rows = rows.inner_join(turbines, ["farm_id", "turbine_id"])
     low, high = _WIND_SHARE
@@ -141,26 +128,10 @@ def _days(parsed: Table, fleet: Fleet, settings: Units) -> pd.DataFrame:
             f"n_{place}": seen.sum(), f"x_{place}": x.sum(), f"y_{place}": y.sum(), f"xx_{place}": exact(x * x).sum(),
             f"yy_{place}": exact(y * y).sum(), f"xy_{place}": exact(x * y).sum(),
         }  # fmt: skip
-    direction, pitch, warmth = rows.wind_direction_deg, rows.pitch_deg, rows.temperature_c
-    full = (share >= _FULL) & (wind >= _PITCHED_WIND)
     asked |= {
-        "winds": rows.wind_speed_ms.count(),
         "power_small": share.between(1e-4, 2e-3).sum(),
         "power_usual": share.between(2e-3, 2).sum(),
         "power_large": share.between(2, 2000).sum(),
-        "direction": direction.count(),
-        "direction_in_turn": (direction.abs() <= _TURN_RAD * _ROUNDED).sum(),
-        "direction_beyond": (direction.abs() > 2 * _TURN_DEG).sum(),
-        "direction_range": direction.max() - direction.min(),
-        "pitch": pitch.count(),
-        "pitch_in_turn": (pitch.abs() <= _FEATHERED_RAD).sum(),
-        "pitch_beyond": (pitch.abs() > _TURN_DEG).sum(),
-        "pitch_full": (full & pitch.notnull()).sum(),
-        "pitch_top": ibis.ifelse(full, pitch, ibis.null("float64")).max(),
-        "pitch_bottom": ibis.ifelse(full, pitch, ibis.null("float64")).min(),
-        "temperature": warmth.count(),
-        "temperature_kelvin": warmth.between(200, 340).sum(),
-        "temperature_below": warmth.between(-340, -200).sum(),
     }
     by_arrival = rows.group_by(
         [
@@ -171,12 +142,10 @@ def _days(parsed: Table, fleet: Fleet, settings: Units) -> pd.DataFrame:
         ]
     ).agg(**{name: sums.cast("float64") for name, sums in asked.items()})
     key = ["farm_id", "turbine_id", "day"]
-    extremes = {"direction_range": "max", "pitch_top": "max", "pitch_bottom": "min"}
-    counted = dict.fromkeys(set(asked) - set(extremes), 0.0)
-    found = by_arrival.to_pandas().fillna(counted).sort_values([*key, "came"])
+    found = by_arrival.to_pandas().fillna(dict.fromkeys(asked, 0.0)).sort_values([*key, "came"])
     found["known_at"] = found.groupby(key)["came"].transform("min") + pd.Timedelta(days=2)
     found = found[found["came"] < found["known_at"]]
-    how = dict.fromkeys([*asked, "known_at"], "sum") | {"known_at": "first"} | extremes
+    how = dict.fromkeys([*asked, "known_at"], "sum") | {"known_at": "first"}
     days: pd.DataFrame = found.groupby(key, as_index=False).agg(how)
     return days
 
@@ -191,31 +160,14 @@ def _verdicts(days: pd.DataFrame, farm: Farm, settings: Units) -> Iterator[tuple
     """For each signal of the farm what each day says, and how many days make sure."""
     columns = farm.signals.columns
     enough = settings.min_hours * 3600 / farm.signals.cadence_seconds
-    # Whether the last day that told had wind speeds in the card's unit.
-    windy = np.zeros(len(days), dtype=bool)
     powers = _others("power_kw", columns["power_kw"].unit) if "power_kw" in columns else {}
     if "power_kw" in columns and "wind_speed_ms" in columns:
         power, wind = _by_cube(days, powers, columns["power_kw"].unit, columns["wind_speed_ms"].unit, enough, settings)
         yield "power_kw", power, settings.evidence_days
         yield "wind_speed_ms", wind, settings.evidence_days
-        windy = _since(wind[0], columns["wind_speed_ms"].unit)
     elif "power_kw" in columns:
         verdict = _by_size(days, powers, columns["power_kw"].unit, enough)
         yield "power_kw", verdict, settings.alone_days
-    for signal, judge in (("wind_direction_deg", _directions), ("temperature_c", _temperatures)):
-        if signal in columns:
-            yield signal, judge(days, columns[signal].unit, enough), settings.evidence_days
-    if "pitch_deg" in columns:
-        yield "pitch_deg", _pitches(days, columns["pitch_deg"].unit, enough, windy), settings.evidence_days
-
-
-def _since(says: list[str], unit: str) -> NDArray[np.bool_]:
-    """Whether the last day that said something, this one included, said ``unit``."""
-    found, last = [], ""
-    for name in says:
-        last = name or last
-        found.append(last == unit)
-    return np.array(found, dtype=bool)
 
 
 def _others(signal: str, unit: str) -> Mapping[float, str]:
@@ -299,47 +251,6 @@ def _by_size(days: pd.DataFrame, powers: Mapping[float, str], unit: str, enough:
         for below, between, above in zip(small, usual, large, strict=True)
     ]
     return says.tolist(), evidence
-
-
-def _directions(days: pd.DataFrame, unit: str, enough: float) -> _Verdict:
-    n, inside, beyond = (days[name].to_numpy() for name in ("direction", "direction_in_turn", "direction_beyond"))
-    turned = (inside == n) & (days["direction_range"].to_numpy() >= 1.0)
-    return _angles(unit, [beyond > n / 2, turned, (inside < n) & (beyond == 0)], n >= enough, n, inside, beyond)
-
-
-def _pitches(days: pd.DataFrame, unit: str, enough: float, windy: NDArray[np.bool_]) -> _Verdict:
-    n, inside, beyond = (days[name].to_numpy() for name in ("pitch", "pitch_in_turn", "pitch_beyond"))
-    full = days["pitch_full"].to_numpy()
-    swept = days["pitch_top"].to_numpy() - days["pitch_bottom"].to_numpy()
-    # There blades are turned by degrees: who never leaves a few, and does turn, turns by radians.
-    moved = windy & (inside == n) & (full >= enough) & (swept >= _SWEPT_RAD)
-    return _angles(unit, [beyond > n / 20, moved, (inside < n) & (beyond == 0)], n >= enough, n, inside, beyond)
-
-
-def _angles(
-    unit: str, says: list[NDArray[np.bool_]], enough: NDArray[np.bool_], n: Floats, inside: Floats, beyond: Floats
-) -> _Verdict:
-    """Degrees as radians, radians as degrees, as the card says: the first that holds."""
-    other = "rad" if unit == "deg" else "deg"
-    # A card that says radians turns them into degrees: degrees then go far beyond, and a card that says degrees has none beyond.
-    words = [other if unit == "rad" else "", other if unit == "deg" else "", unit]
-    named = np.select([flag & enough for flag in says], words, default="")
-    evidence = [
-        {"values": int(a), "within_a_turn_in_radians": int(b), "far_beyond_a_turn": int(c)}
-        for a, b, c in zip(n, inside, beyond, strict=True)
-    ]
-    return named.tolist(), evidence
-
-
-def _temperatures(days: pd.DataFrame, unit: str, enough: float) -> _Verdict:
-    n, kelvin, below = (days[name].to_numpy() for name in ("temperature", "temperature_kelvin", "temperature_below"))
-    says = [(kelvin == n) & (unit == "degC"), (below == n) & (unit == "K"), kelvin + below == 0]
-    named = np.select([flag & (n >= enough) for flag in says], ["K", "degC", unit], default="")
-    evidence = [
-        {"values": int(a), "as_kelvins": int(b), "below_nought_kelvin": int(c)}
-        for a, b, c in zip(n, kelvin, below, strict=True)
-    ]
-    return named.tolist(), evidence
 
 
 # --- since when, until when ---------------------------------------------------------------------------------------------
