@@ -32,7 +32,10 @@ def test_settings_reach_the_model() -> None:
         pytest.param("catboost", {"dept": 3}, "dept", id="unknown setting"),
         pytest.param("catboost", {"depth": 0}, "depth", id="out of range"),
         pytest.param(
-            "catboost", {"features": ["power_share"]}, "power_share holds the observed power", id="the target as a feature"
+            "catboost",
+            {"features": ["power_share"]},
+            "power_share holds the observed power",
+            id="the target as a feature",
         ),
         pytest.param("persistence", {"lead_edges_minutes": [60, 0]}, "must rise", id="edges that fall"),
     ],

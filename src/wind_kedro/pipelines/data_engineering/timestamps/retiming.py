@@ -25,7 +25,7 @@ def retime(rows: pd.DataFrame, change: Change, cadence_seconds: int) -> pd.DataF
     - In the hour that a local clock repeats, stamps are read as its first pass. A row that arrived when the second pass of
       its interval was over, after another one that arrived before that, belongs to the second pass.
 
-    Without arrival times, rows of one interval with different values stay in conflict (docs/decisions.md, 41).
+    Without arrival times, rows of one interval with different values stay in conflict (docs/decisions.md, 42).
 
     Args:
         rows: a farm's rows with arrival times around the change, without repetitions: ``turbine_id``, ``source_file``,
