@@ -332,14 +332,14 @@ def _clock() -> Any:
 
 def time_signals(folder: Path, cadence: int) -> dict[str, Any]:
     """The node, between its tables."""
+    from wind_kedro.contracts.observations import SuspectedUnits
     from wind_kedro.pipelines.data_engineering import nodes
-    from wind_kedro.pipelines.data_engineering.signals.unit_checks import nothing_suspected
 
     fleet = _fleet(cadence)
     timed = _table(folder, "timed")
     parsed = timed.connection.read_parquet(f"{folder}/*.parquet")
     calibration = _calibration(folder, fleet, cadence)
-    timed.save(nodes.time_signals(parsed, calibration, nothing_suspected(), fleet, _clock(), _settings()))
+    timed.save(nodes.time_signals(parsed, calibration, SuspectedUnits.table([]), fleet, _clock(), _settings()))
     return {}
 
 

@@ -11,6 +11,7 @@ import pytest
 from wind_kedro import contracts
 from wind_kedro.cards.columns import FORECAST_WEATHER, PERFECT_WEATHER, quantile_column, quantile_columns
 from wind_kedro.contracts.base import Contract, RawTable
+from wind_kedro.contracts.observations import ClockCalibration
 from wind_kedro.contracts.raw import SignalsRaw, WeatherRaw
 
 #: Pandera names one fault, or lists several where a column cannot be brought to its type.
@@ -645,3 +646,21 @@ def test_a_raw_table_is_judged_by_its_columns(contract: type[RawTable]) -> None:
     assert contract().validate(table.assign(more=1)) is not None
     with pytest.raises(ValueError, match=rf"{contract.__name__}: no column farm_id"):
         contract().validate(table.drop(columns="farm_id"))
+
+
+def test_a_table_of_rows_has_the_columns_and_types_of_its_contract() -> None:
+    nothing = ClockCalibration.table([])
+    row = {"farm_id": "hill", "fitted_at": pd.Timestamp("2024-01-01"), "jumped_at": None, "rows": 3, "agrees": True}
+    full = row | {
+        "reading": "as_stamped",
+        "assumed": "as_stamped",
+        "shifted": False,
+        "evidence": "{}",
+        "offset_minutes": 0,
+    }
+    found = ClockCalibration.table([full])
+    assert list(found.columns) == list(nothing.columns) == list(ClockCalibration.to_schema().columns)
+    assert found["fitted_at"].tolist() == [pd.Timestamp("2024-01-01", tz="UTC")]
+    assert found["noise_minutes"].isna().all()
+    assert found.dtypes.equals(nothing.dtypes)
+    ClockCalibration.validate(found)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any
 
 import pandas as pd
@@ -18,6 +19,17 @@ class Contract(pa.DataFrameModel):
 
         strict = True
         coerce = True
+
+    @classmethod
+    def table(cls, rows: Iterable[Mapping[str, Any]] | pd.DataFrame) -> pd.DataFrame:
+        """The rows as a table with the columns and types of the contract, also where there is none; naive times are UTC."""
+        schema = cls.to_schema()
+        found = pd.DataFrame(rows if isinstance(rows, pd.DataFrame) else list(rows), columns=list(schema.columns))
+        for name, column in schema.columns.items():
+            if isinstance(getattr(column.dtype, "type", None), pd.DatetimeTZDtype):
+                found[name] = pd.to_datetime(found[name], utc=True).astype("datetime64[us, UTC]")
+        coerced: pd.DataFrame = schema.coerce_dtype(found)
+        return coerced
 
 
 class RawTable:

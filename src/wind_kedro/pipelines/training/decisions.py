@@ -12,7 +12,7 @@ import pandas as pd
 from wind_kedro.cards import Fleet, Market, Product
 from wind_kedro.cards.tiers import TIERS
 from wind_kedro.clock import Clock
-from wind_kedro.contracts.training import REASONS
+from wind_kedro.contracts.training import REASONS, Choices, Decisions
 from wind_kedro.errors import WindKedroError
 from wind_kedro.evaluation.gate import GateRules, by_issue, judge, leaks, mark_extremes
 from wind_kedro.evaluation.scores import Scoring, deciding_scores, interval_losses
@@ -172,7 +172,7 @@ def choose(
     }
     judged = {(str(product_id), str(entity_id)): own for (product_id, entity_id), own in judgements.groupby(KEYS[:2])}
     choices: list[dict[str, Any]] = []
-    decisions: list[dict[str, Any]] = []
+    decisions: list[dict[Any, Any]] = []
     for product in fleet.products:
         deciding = {
             str(entity_id): table for entity_id, table in deciding_scores(backtest_scores, product).groupby("entity_id")
@@ -200,18 +200,14 @@ def choose(
             decisions += _decisions(about, found, champions.get(key), training_time)
             if code != "held":
                 about["reason"] = f"{about['reason']}{_waiting(candidates[key])}"
-                choices.append({name: about[name] for name in _CHOICE})
+                choices.append(about)
     if not choices:
         if decisions:
             raise AllHeldError("every entity that could be trained is held: kedro wind release --farm … lets one go")
         raise NotEnoughHistoryError(
             f"nothing to choose by as of {training_time:%Y-%m-%d %H:%M} UTC: no candidate has a deciding score in the backtest"
         )
-    return pd.DataFrame(choices), pd.DataFrame(decisions)
-
-
-#: Columns of `contracts.Choices`.
-_CHOICE = ("product_id", "entity_id", "model", "deciding_score", "score", "champion_score", "reason")
+    return Choices.table(choices), Decisions.table(decisions)
 
 
 def _decide(
@@ -304,9 +300,9 @@ def _reason(
 
 def _decisions(
     about: Mapping[str, Any], found: pd.DataFrame, champion: str | None, decided_at: pd.Timestamp
-) -> list[dict[str, Any]]:
+) -> list[dict[Any, Any]]:
     """One row for each challenger, and one for the entity where what decides is no challenger's result."""
-    rows = []
+    rows: list[dict[Any, Any]] = []
     for row in found.to_dict("records"):
         promoted = about["code"] in {"better", "approved", "overridden"} and row["challenger"] == about["model"]
         code = about["code"] if promoted else row["code"]
@@ -332,16 +328,7 @@ def _decisions(
                 "reason": about["reason"],
             },
         ]
-    return [{name: row.get(name, np.nan) for name in _DECISION} for row in rows]
-
-
-#: Columns of `contracts.Decisions`.
-_DECISION = (
-    "product_id", "entity_id", "decided_at", "champion", "challenger", "issues", "champion_score", "challenger_score",
-    "gain_share", "p_value", "p_adjusted", "bias_excess_share", "coverage_excess_share", "strong_wind_excess_share",
-    "change_excess_share",
-    "worst_excess_share", "promoted", "code", "reason",
-)  # fmt: skip
+    return rows
 
 
 def _unbacktested(candidates: pd.DataFrame, champion: str | None, learnable: bool) -> str | None:

@@ -14,10 +14,10 @@ import pytest
 
 from wind_kedro.cards import Fleet
 from wind_kedro.clock import Clock
+from wind_kedro.contracts.observations import SuspectedUnits
 from wind_kedro.pipelines.data_engineering import nodes
 from wind_kedro.pipelines.data_engineering.settings import DataEngineering
 from wind_kedro.pipelines.data_engineering.signals.chunks import Chunks, near, plan
-from wind_kedro.pipelines.data_engineering.signals.unit_checks import nothing_suspected
 
 from ..conftest import gusty, signal_rows
 
@@ -77,7 +77,7 @@ def test_chunks_are_the_whole(
 
     def timed(most: int) -> Any:
         changed = settings.model_copy(update={"chunk_rows": most})
-        return nodes.time_signals(parsed, calibration, nothing_suspected(), fleet, now, changed)
+        return nodes.time_signals(parsed, calibration, SuspectedUnits.table([]), fleet, now, changed)
 
     whole, chunks = timed(10**9).to_pandas(), timed(chunk_rows)
     assert isinstance(chunks, Chunks)
@@ -105,7 +105,7 @@ def test_curves_signals_and_observations_of_chunks_are_those_of_the_whole(
     calibration = pd.DataFrame(
         [{"farm_id": "hill", "fitted_at": pd.Timestamp("2024-03-02", tz="UTC"), "reading": "as_stamped"}]
     )
-    timed = settle(nodes.time_signals(parsed, calibration, nothing_suspected(), fleet, now, settings))
+    timed = settle(nodes.time_signals(parsed, calibration, SuspectedUnits.table([]), fleet, now, settings))
     later = calibration.assign(fitted_at=pd.Timestamp("2024-03-04", tz="UTC"))
     both = pd.concat([calibration, later])
     curve = nodes.fit_power_curves(timed, both, fleet, settings)

@@ -10,9 +10,9 @@ import pandas as pd
 import pytest
 
 from wind_kedro.cards import Fleet
+from wind_kedro.contracts.observations import SuspectedUnits
 from wind_kedro.pipelines.data_engineering import nodes
 from wind_kedro.pipelines.data_engineering.signals.rules import clean_values, with_turbines
-from wind_kedro.pipelines.data_engineering.signals.unit_checks import nothing_suspected
 
 from ..test_tables import timed
 
@@ -42,7 +42,7 @@ def clean(windy: Callable[..., Fleet], settings: Any) -> Callable[..., pd.DataFr
         bare = table.drop(*(name for name in table.columns if "spiked" in name))
         bare = bare.mutate(**dict.fromkeys(faults, ibis.null("string")))
         fleet = windy(**signals)
-        cleaned = clean_values(with_turbines(bare, fleet), nothing_suspected(), fleet, settings)
+        cleaned = clean_values(with_turbines(bare, fleet), SuspectedUnits.table([]), fleet, settings)
         return cleaned.order_by("valid_at").to_pandas()
 
     return run

@@ -11,9 +11,8 @@ import pytest
 
 from wind_kedro.cards import Fleet
 from wind_kedro.clock import Clock
-from wind_kedro.contracts.observations import ClockCalibration
+from wind_kedro.contracts.observations import ClockCalibration, SuspectedUnits
 from wind_kedro.pipelines.data_engineering import nodes
-from wind_kedro.pipelines.data_engineering.signals.unit_checks import nothing_suspected
 
 from ..conftest import gusty, signal_rows, weather_rows
 
@@ -56,7 +55,7 @@ def calibrate(
         )
         weather = nodes.make_weather(judged, fleet, clock, settings)
         return ClockCalibration.validate(
-            nodes.calibrate_clocks(parsed, weather, nothing_suspected(), fleet, clock, settings)
+            nodes.calibrate_clocks(parsed, weather, SuspectedUnits.table([]), fleet, clock, settings)
         )
 
     return run

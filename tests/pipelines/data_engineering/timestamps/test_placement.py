@@ -10,9 +10,9 @@ import pytest
 
 from wind_kedro.cards import Fleet
 from wind_kedro.clock import Clock
+from wind_kedro.contracts.observations import SuspectedUnits
 from wind_kedro.pipelines.data_engineering import nodes
 from wind_kedro.pipelines.data_engineering.settings import DataEngineering
-from wind_kedro.pipelines.data_engineering.signals.unit_checks import nothing_suspected
 from wind_kedro.pipelines.data_engineering.timestamps.placement import NothingAvailableError
 
 Make = Callable[[list[dict[str, Any]]], Any]
@@ -39,7 +39,7 @@ def time(
         fleet = windy(**signals)
         parsed = settle(nodes.parse_signals(raw_signals([GOOD | row for row in rows]), fleet, settings))
         timed: pd.DataFrame = nodes.time_signals(
-            parsed, calibrated(reading), nothing_suspected(), fleet, clock, settings
+            parsed, calibrated(reading), SuspectedUnits.table([]), fleet, clock, settings
         ).to_pandas()
         return timed.sort_values("source_row", ignore_index=True)
 

@@ -58,12 +58,6 @@ def build_quarantine(
     """Collect the rows that are not used, as they came.
 
     One row per source row in quarantine (contract `Quarantine`): its reason, in detail, and the row as JSON.
-
-    Args:
-        timed_signals: see `time_signals`.
-        judged_weather: see `judge_weather`.
-        signals_raw: contract `SignalsRaw`.
-        weather_raw: contract `WeatherRaw`.
     """
     pieces = [
         _with_raw(timed_signals, signals_raw).assign(source_table="signals"),
@@ -141,21 +135,6 @@ def assess_quality(
     One row per farm, table, check and signal (contract `DataQuality`). For signals, ``rows_in`` = ``kept`` +
     ``superseded`` + ``duplicate`` + ``quarantined``, and for weather likewise, exactly. They are counted from different
     tables: a row lost on the way is a finding ``rows_lost`` of severity ``error``.
-
-    Args:
-        signals_raw: contract `SignalsRaw`.
-        weather_raw: contract `WeatherRaw`.
-        parsed_signals: see `parse_signals`.
-        timed_signals: see `time_signals`.
-        signals: contract `Signals`.
-        parsed_weather: see `parse_weather`.
-        judged_weather: see `judge_weather`.
-        weather: contract `Weather`.
-        quarantine: contract `Quarantine`.
-        clock_calibration: contract `ClockCalibration`.
-        suspected_units: contract `SuspectedUnits`.
-        fleet: the cards.
-        data_engineering: the room's parameters.
     """
     found = _Findings(data_engineering.warning_share)
     aside = quarantine.groupby(["farm_id", "source_table", "reason"]).size()

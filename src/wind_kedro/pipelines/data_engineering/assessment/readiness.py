@@ -15,6 +15,7 @@ from wind_kedro.cards import Farm, Fleet
 from wind_kedro.cards.columns import FORECAST_WEATHER, PERFECT_WEATHER
 from wind_kedro.cards.tiers import TIERS, Tier
 from wind_kedro.clock import Clock
+from wind_kedro.contracts.observations import Readiness, WeatherFit
 from wind_kedro.evaluation.scores import latest_versions
 from wind_kedro.pipelines.data_engineering.settings import ReadinessSettings, WeatherFitting
 from wind_kedro.pipelines.data_engineering.tables import Table
@@ -95,16 +96,9 @@ def assess_readiness(
             facts |= _best_fit(best.get(farm.id, fit.iloc[:0]), readiness.weather_fit)
             tier, reason = judge(facts, readiness)
             rows.append({"farm_id": farm.id, "assessed_at": at, "tier": tier, "reason": reason} | facts)
-    table = pd.DataFrame(rows).sort_values(["farm_id", "assessed_at"], ignore_index=True)
-    return _typed(table), pd.concat(fits, ignore_index=True).sort_values(
-        ["farm_id", "assessed_at", "rank", "of_farm", "weather_model", "weather_point"], ignore_index=True
-    )
-
-
-def _typed(table: pd.DataFrame) -> pd.DataFrame:
-    """Columns of nothing but missing values have a type too."""
-    numbers = [name for name in table if str(name).endswith(("_share", "_minutes", "_hours", "_days", "_correlation"))]
-    return table.astype(dict.fromkeys(numbers, "float64") | {"agrees": "boolean"})
+    places = ["farm_id", "assessed_at", "rank", "of_farm", "weather_model", "weather_point"]
+    table = Readiness.table(rows).sort_values(["farm_id", "assessed_at"], ignore_index=True)
+    return table, pd.concat(fits, ignore_index=True).sort_values(places, ignore_index=True)
 
 
 # --- what engines count -----------------------------------------------------------------------------------------------
@@ -378,17 +372,7 @@ def _compare(farms: Mapping[str, _History], at: pd.Timestamp, fitting: WeatherFi
                     "better_months_share": versus,
                 }
             )
-    columns = [
-        "farm_id", "assessed_at", "weather_model", "weather_point", "of_farm", "distance_km", "correlation", "hours", "rank",
-        "better_months_share",
-    ]  # fmt: skip
-    table = pd.DataFrame(rows, columns=columns)
-    table["assessed_at"] = pd.to_datetime(table["assessed_at"], utc=True).astype("datetime64[us, UTC]")
-    return table.astype(
-        {"distance_km": "float64", "correlation": "float64", "better_months_share": "float64", "hours": "int64"}
-        | {"rank": "int64"}
-        | dict.fromkeys(["farm_id", "weather_model", "weather_point", "of_farm"], "str")
-    )
+    return WeatherFit.table(rows)
 
 
 def _correlations(power: Wholes, wind: Wholes) -> tuple[NDArray[np.int64], Floats]:

@@ -37,11 +37,6 @@ def parse_signals(signals_raw: Table, fleet: Fleet, data_engineering: DataEngine
     ``wall_clock_is_utc`` and ``wall_clock_is_local`` are the start of the interval by that reading of the stamp.
     ``reason`` and ``detail`` are null in good rows, else the first of ``ragged``, ``unknown_turbine``, ``bad_stamp``,
     ``unparseable``.
-
-    Args:
-        signals_raw: contract `SignalsRaw`.
-        fleet: the cards.
-        data_engineering: the room's parameters.
     """
     import ibis
 

@@ -23,12 +23,6 @@ def check_as_of(parsed_signals: Table, fleet: Fleet, clock: Clock, data_engineer
 
     A farm's signals can be used from its first clock calibration on, and are too old ``max_age_days`` after the last row.
 
-    Args:
-        parsed_signals: see `parse_signals`.
-        fleet: the cards.
-        clock: as of when.
-        data_engineering: the room's parameters.
-
     Raises:
         OutsideDataError: one line that says, farm by farm, which moments can be chosen.
     """

@@ -28,11 +28,6 @@ def parse_weather(weather_raw: Table, fleet: Fleet, data_engineering: DataEngine
     ``run_at`` and ``available_at`` are null for an analysis; of a stitched series, ``run_at`` follows from ``valid_at``.
     ``reason`` and ``detail`` are null in good rows, else the
     first of ``ragged``, ``bad_stamp``, ``unparseable``, ``missing_wind``.
-
-    Args:
-        weather_raw: contract `WeatherRaw`.
-        fleet: the cards.
-        data_engineering: the room's parameters.
     """
     import ibis
 

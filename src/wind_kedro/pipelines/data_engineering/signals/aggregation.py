@@ -64,12 +64,6 @@ def aggregate_observations(
     ``max_gap_minutes`` earlier, was known well enough by then: then the turbines that did not report are filled in with the
     mean share of those that did, and ``imputed_share`` says how much of the capacity that is. `latest_versions` leaves such
     intervals out of targets and actuals.
-
-    Args:
-        signals: contract `Signals`.
-        fleet: the cards.
-        clock: as of when.
-        data_engineering: the room's parameters.
     """
     settings = data_engineering.observations
     members = _members(fleet)

@@ -49,12 +49,6 @@ def judge_signals(
     Only a turbine's first versions have a past to be judged by; what needs one is not said of revisions.
 
     More rows than ``chunk_rows`` are given as chunks of farms and days, to be worked one by one: the same rows in all.
-
-    Args:
-        timed_signals: see `time_signals`.
-        power_curve: contract `PowerCurve`.
-        fleet: the cards.
-        data_engineering: the room's parameters.
     """
     rows = timed_signals.filter(timed_signals.status.isin(["kept", "superseded"]))
     curves = _curves(power_curve, data_engineering.power_curve.bin_width_ms)

@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 
 from wind_kedro.cards import SHARE, SIGNAL_UNITS, UNIT_CONVERSIONS, Farm, Fleet
 from wind_kedro.clock import Clock
+from wind_kedro.contracts.observations import SuspectedUnits
 from wind_kedro.pipelines.data_engineering.parse.signals import arrivals
 from wind_kedro.pipelines.data_engineering.settings import DataEngineering, Units
-from wind_kedro.pipelines.data_engineering.tables import Table, exact, in_utc
+from wind_kedro.pipelines.data_engineering.tables import Table, exact
 
 Floats = NDArray[np.float64]
 #: What a power may be mistaken for, times: kilo, and milli.
@@ -31,9 +32,6 @@ _WIND_SHARE = (0.02, 20.0)
 _WATTS_PER_KW = 1000.0
 _FAR_FUTURE = pd.Timestamp(9999, 1, 1).as_unit("us")
 _FAR_PAST = pd.Timestamp(1, 1, 1).as_unit("us")
-_COLUMNS = [
-    "farm_id", "turbine_id", "signal", "unit", "suspected_unit", "since", "found_at", "until", "evidence",
-]  # fmt: skip
 
 
 def suspect_units(parsed_signals: Table, fleet: Fleet, clock: Clock, data_engineering: DataEngineering) -> pd.DataFrame:
@@ -51,12 +49,6 @@ def suspect_units(parsed_signals: Table, fleet: Fleet, clock: Clock, data_engine
       (``min_correlation``), their distance scatters by no more than ``max_scatter``, and it is nearest to that of another unit.
       What it should be is ``full_wind_ms``, later the mean of the turbine's own good days;
     - power without wind speed: a thousand times rated power, or for ``alone_days`` never a five-hundredth of it.
-
-    Args:
-        parsed_signals: see `parse_signals`.
-        fleet: the cards.
-        clock: as of when.
-        data_engineering: the room's parameters.
     """
     settings = data_engineering.units
     days = _days(parsed_signals, fleet, settings)
@@ -69,15 +61,7 @@ def suspect_units(parsed_signals: Table, fleet: Fleet, clock: Clock, data_engine
         for signal, verdict, needed in _verdicts(own.reset_index(drop=True), farm, settings):
             for stretch in _stretches(own, verdict, farm.signals.columns[signal].unit, needed):
                 rows.append({"farm_id": farm_id, "turbine_id": turbine_id, "signal": signal} | stretch)
-    if not rows:
-        return nothing_suspected()
-    return in_utc(pd.DataFrame(rows, columns=_COLUMNS), ["since", "found_at", "until"])
-
-
-def nothing_suspected() -> pd.DataFrame:
-    """A table of suspicions without any."""
-    kinds = dict.fromkeys(["farm_id", "turbine_id", "signal", "unit", "suspected_unit", "evidence"], "str")
-    return in_utc(pd.DataFrame(columns=_COLUMNS).astype(kinds), ["since", "found_at", "until"])
+    return SuspectedUnits.table(rows)
 
 
 def full_wind_ms(rated_power_kw: float, rotor_diameter_m: float | None, settings: Units) -> float:

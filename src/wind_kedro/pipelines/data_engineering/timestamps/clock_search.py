@@ -19,10 +19,11 @@ from numpy.typing import NDArray
 from wind_kedro.cards import Farm, Fleet
 from wind_kedro.cards.leading_points import at_leading_points
 from wind_kedro.clock import Clock
+from wind_kedro.contracts.observations import ClockCalibration
 from wind_kedro.pipelines.data_engineering.parse.signals import READINGS, arrivals
 from wind_kedro.pipelines.data_engineering.settings import ClockSearch, DataEngineering
 from wind_kedro.pipelines.data_engineering.signals.unit_checks import with_suspicions
-from wind_kedro.pipelines.data_engineering.tables import Table, exact, in_utc, naive
+from wind_kedro.pipelines.data_engineering.tables import Table, exact, naive
 
 Floats = NDArray[np.float64]
 _MINUTE = np.timedelta64(1, "m")
@@ -103,23 +104,7 @@ def calibrate_clocks(
         own = weather[weather["farm_id"] == farm.id]
         wind = blocks[blocks["farm_id"] == farm.id]
         rows += _calibrate(farm, wind, own, firsts[farm.id], search)
-    columns = [
-        "farm_id",
-        "fitted_at",
-        "reading",
-        "assumed",
-        "agrees",
-        "offset_minutes",
-        "noise_minutes",
-        "shifted",
-        "jumped_at",
-        "correlation",
-        "evidence",
-        "rows",
-    ]
-    numbers = dict.fromkeys(["offset_minutes", "noise_minutes", "correlation"], "float64")
-    kinds = numbers | {"rows": "int64", "agrees": "bool", "shifted": "bool"}
-    return in_utc(pd.DataFrame(rows, columns=columns).astype(kinds), ["fitted_at", "jumped_at"])
+    return ClockCalibration.table(rows)
 
 
 def first_calibrations(parsed_signals: Table, fleet: Fleet, search: ClockSearch) -> pd.Series:

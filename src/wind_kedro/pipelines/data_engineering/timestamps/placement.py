@@ -65,14 +65,6 @@ def time_signals(
 
     More rows than ``chunk_rows`` are given as chunks of turbines and days, to be worked one by one: the same rows in all.
 
-    Args:
-        parsed_signals: see `parse_signals`.
-        clock_calibration: contract `ClockCalibration`.
-        suspected_units: contract `SuspectedUnits`.
-        fleet: the cards.
-        clock: as of when.
-        data_engineering: the room's parameters.
-
     Raises:
         NothingAvailableError: if no farm has a row by ``as_of``; it says what the data spans.
     """

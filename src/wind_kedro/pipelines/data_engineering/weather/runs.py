@@ -36,11 +36,6 @@ def judge_weather(parsed_weather: Table, fleet: Fleet, clock: Clock) -> Table:
     - ``duplicate``: the same values again, together with a version or after it;
     - ``quarantined``: ``reason`` and ``detail`` say why. Rows that differ and came together, with no order of arrival to
       tell which is the later, are all ``conflicting_stamp``: none is believed, and what was known before holds.
-
-    Args:
-        parsed_weather: see `parse_weather`.
-        fleet: the cards.
-        clock: as of when.
     """
     import ibis
 
@@ -101,12 +96,6 @@ def make_weather(judged_weather: Table, fleet: Fleet, clock: Clock, data_enginee
     marked ``is_analysis``. Wind speed and direction (degrees it comes *from*, north 0, east 90) and its components (u east,
     v north, m/s) are filled from one another, wind at 100 m and at the mean height of the farm's hubs from the levels that
     the source has, missing air density at the hubs from pressure and temperature (`levels`).
-
-    Args:
-        judged_weather: see `judge_weather`.
-        fleet: the cards.
-        clock: as of when.
-        data_engineering: the room's parameters.
     """
     import ibis
 
