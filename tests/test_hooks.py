@@ -1,4 +1,4 @@
-"""The one hook: cards first, one moment for the whole run, missing inputs by name, tags."""
+"""The two hooks: cards first, one time for the whole run, missing inputs by name; tags of the MLflow run."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from kedro.pipeline import Node, Pipeline
 
 from wind_kedro import hooks
 from wind_kedro.governance.provenance import Provenance, git_commit, lock
-from wind_kedro.hooks import MissingInputError, RunHooks
+from wind_kedro.hooks import MissingInputError, MlflowTags, RunStart
 
 pytestmark = pytest.mark.slow
 
@@ -87,10 +87,9 @@ def _pass_on(*data: Any) -> Any:
 
 
 def _before_run(pipeline: Pipeline, **datasets: Any) -> None:
-    hook = RunHooks()
-    hook._project_path, hook._parameters = Path.cwd(), {"provenance": Provenance.collect(Path.cwd(), {}).model_dump()}
-    hook._data = Path.cwd() / "data"
-    list(hook.before_pipeline_run(run_params={}, pipeline=pipeline, catalog=DataCatalog(datasets)))
+    hook = RunStart()
+    hook._parameters, hook._data = {}, Path.cwd() / "data"
+    list(hook.before_pipeline_run(pipeline=pipeline, catalog=DataCatalog(datasets)))
 
 
 def test_secrets_of_this_machine_hold_in_every_environment_and_nothing_else_of_it(project: Path) -> None:
@@ -136,7 +135,7 @@ def tags(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
 
 
 def test_the_fingerprint_is_that_of_the_table_that_models_learn_from(tags: dict[str, str]) -> None:
-    hook = RunHooks()
+    hook = MlflowTags()
     table = pd.DataFrame({"a": [1.0, 2.0], "b": ["x", "y"]})
     prints = []
     for data in (table, table.copy(), table.assign(a=[1.0, 2.5]), table.iloc[::-1]):
@@ -151,14 +150,10 @@ def test_the_fingerprint_is_that_of_the_table_that_models_learn_from(tags: dict[
 def test_the_configuration_has_its_fingerprint(tags: dict[str, str], tmp_path: Path) -> None:
     prints = []
     for seed in (1, 1, 2):  # when it ran is no part of it
-        hook = RunHooks()
-        hook._project_path, hook._parameters = (
-            Path.cwd(),
-            {"training": {"seed": seed}, "clock": {"as_of": dt.date(2024, 3, seed)}},
-        )
-        hook._data = tmp_path
-        hook._parameters["provenance"] = Provenance.collect(Path.cwd(), hook._parameters).model_dump()
-        list(hook.before_pipeline_run(run_params={}, pipeline=Pipeline([]), catalog=DataCatalog()))
+        hook = MlflowTags()
+        hook._parameters = {"training": {"seed": seed}, "clock": {"as_of": dt.date(2024, 3, seed)}}
+        hook._parameters["provenance"] = Provenance.collect(tmp_path, hook._parameters).model_dump()
+        list(hook.before_pipeline_run())
         prints.append(tags["configuration_sha256"])
         assert (tags["seed"], tags["as_of"]) == (str(seed), f"2024-03-0{seed}")
     assert prints[0] == prints[1] != prints[2]

@@ -213,7 +213,6 @@ def test_another_file_of_the_configuration(project: Path, name: str, content: st
         ("weather_raw", "kept"),
         ("raw_files", "manifest"),
         ("model_versions", "objects"),
-        ("landed", "root"),
         ("trial_store", "filepath"),
     ],
 )
@@ -223,7 +222,7 @@ def test_a_url_where_only_local_files_work(project: Path, entry: str, key: str) 
         if entry in catalog:
             catalog[entry][key] = "s3://bucket/place"
             file.write_text(yaml.safe_dump(catalog))
-    pipeline = {"landed": "ingestion", "trial_store": "tuning"}.get(entry, "__default__")
+    pipeline = {"trial_store": "tuning"}.get(entry, "__default__")
     line = one_line(type_in("run", "--pipeline", pipeline), entry)
     assert f"{key}: s3://bucket/place is a URL" in line
     assert f"'{entry}'" in line

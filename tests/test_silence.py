@@ -80,9 +80,9 @@ for words in json.loads(sys.argv[1]):
     try:
         main(words)
     except SystemExit as stop:
-        code = stop.code or 0
-        if code and words[-3] != "monitoring":
-            sys.exit(f"{words}: {code}")
+        code = code or stop.code or 0
+        if stop.code and words[-3] != "monitoring":
+            sys.exit(f"{words}: {stop.code}")
 sys.exit(code)
 """
 
@@ -114,16 +114,16 @@ def moments(test_env_project: Path, tmp_path_factory: pytest.TempPathFactory, we
     project = tmp_path_factory.mktemp("outage") / "project"
     shutil.copytree(test_env_project, project)
     output = project / "data/test/07_model_output"
-    for name in ("incidents", "alarms"):
+    for name in ("incidents", "outbox", "deliveries"):
         shutil.rmtree(output / name)
-    catalog = yaml.safe_load((project / "conf/base/catalog_monitoring.yml").read_text("utf-8"))["alarm_channels"]
     url = f"http://127.0.0.1:{webhook.server_port}/"
     # The outage is long past: the channel shall send all the same.
-    catalog["channels"] = {"duty": {"kind": "webhook", "url": url, "past_hours": None, "attempts": 1}}
-    (project / "conf/test/catalog_monitoring.yml").write_text(yaml.safe_dump({"alarm_channels": catalog}), "utf-8")
+    channels = {"log": None, "duty": {"kind": "webhook", "url": url, "past_hours": None, "attempts": 1}}
+    parameters = yaml.safe_dump({"notification_channels": channels})
+    (project / "conf/test/parameters_notification.yml").write_text(parameters, "utf-8")
     raw, whole = project / "data/test/01_raw", project / "whole"
     shutil.copytree(raw, whole)
-    rooms = ["data_engineering", "feature_engineering", "forecasting", "monitoring"]
+    rooms = ["data_engineering", "feature_engineering", "forecasting", "monitoring", "notification"]
     found = {}
 
     def note(as_of: str, *names: str) -> None:
@@ -135,7 +135,7 @@ def moments(test_env_project: Path, tmp_path_factory: pytest.TempPathFactory, we
 
     _cut(raw)
     note(OUTAGE, *rooms)
-    note(AN_HOUR_ON, "monitoring")
+    note(AN_HOUR_ON, "monitoring", "notification")
     shutil.rmtree(raw)
     shutil.copytree(whole, raw)
     note(BACK, *rooms)

@@ -758,14 +758,8 @@ class PayloadCase(Case):
             "inbox": {"kind": "drop_folder", "url": "inbox", "glob": "*", "into": "inbox", "settle_seconds": 0},
         }
         write_yaml(
-            project / "conf/test/catalog_ingestion.yml",
-            {
-                "feeds": {
-                    "type": "wind_kedro.datasets.Feeds",
-                    "feeds": feeds,
-                    "validator": "wind_kedro.pipelines.ingestion.contracts.FeedsById",
-                }
-            },
+            project / "conf/test/parameters_ingestion.yml",
+            {"feeds": feeds},
         )
         write_yaml(project / "conf/local/credentials.yml", {"fuzz": {"username": "me", "password": SECRET}})
         payload.fill(project)

@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import threading
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from kedro.config import MissingConfigException, OmegaConfigLoader
+from kedro.utils import find_kedro_project
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from wind_kedro.errors import WindKedroError
+from wind_kedro.governance.provenance import Provenance
 from wind_kedro.storage.bounds import check_yaml
 
 #: Kedro passes over a name with one of these that is no file, and the values of base would then hold in silence.
 _SUFFIXES = {".yml", ".yaml", ".json"}
+
+
+#: The loader of this thread's run, and of the newest of the process, for threads that a runner started.
+_of_this_thread = threading.local()
+_newest: list[BoundedConfigLoader | None] = [None]
 
 
 class ConfigurationError(WindKedroError):
@@ -32,6 +41,41 @@ class BoundedConfigLoader(OmegaConfigLoader):
         if env and (Path(env).is_absolute() or ".." in Path(env).parts):
             raise ConfigurationError(f"environment '{env}': is no folder of the configuration (conf/README.md)")
         super().__init__(conf_source, env, *args, **options)
+        _of_this_thread.loader = _newest[0] = self
+
+    def __getitem__(self, key: str) -> dict[str, Any]:
+        """The configuration of a kind; two are more than what the files of base and the environment hold.
+
+        Credentials of the default environment (conf/local) hold in every other one too, where its own come first: Kedro reads
+        base and the environment of the run only. Parameters have `provenance`, which nodes take as any other parameter.
+        """
+        if key == "credentials" and key not in self and self.env not in {None, self.default_run_env}:
+            self[key] = self._credentials()
+        config: dict[str, Any] = super().__getitem__(key)
+        if key == "parameters" and "provenance" not in config:
+            config = {**config, "provenance": Provenance.collect(self._project(), config).model_dump()}
+        return config
+
+    def _credentials(self) -> dict[str, Any]:
+        # By this loader: a second one would take over the resolvers of the process.
+        found: dict[str, Any] = {}
+        with contextlib.suppress(MissingConfigException):
+            found |= self.load_and_merge_dir_config(
+                f"{self.conf_source}/{self.default_run_env}",
+                self.config_patterns["credentials"],
+                "credentials",
+                set(),
+                True,
+            )
+        with contextlib.suppress(MissingConfigException):
+            found |= super().__getitem__("credentials")
+        return found
+
+    def _project(self) -> Path:
+        """The project's folder: around the configuration, else around the working directory."""
+        here = Path.cwd()
+        around = Path(self.conf_source).absolute().parent
+        return find_kedro_project(around) or find_kedro_project(here) or here
 
     def _read_dir_configs(
         self,
@@ -95,6 +139,27 @@ class BoundedConfigLoader(OmegaConfigLoader):
         if strange:
             raise ConfigurationError(f"{where}: {strange[0]!r} is no name of a setting; put it in quotes, or remove it")
         return config
+
+
+def read_secrets(name: str) -> dict[str, str]:
+    """The secrets of a name in credentials.yml, for the node that connects to a server with them.
+
+    Configuration and parameters hold the name alone. The files are those of the run: base, conf/local and its environment, in
+    which ``${oc.env:VARIABLE}`` reads an environment variable.
+
+    Raises:
+        ConfigurationError: if no file has an entry of that name. No message quotes a secret.
+    """
+    loader = getattr(_of_this_thread, "loader", None) or _newest[0]
+    found: dict[str, Any] = {}
+    if loader is not None:
+        with contextlib.suppress(MissingConfigException):
+            found = loader["credentials"]
+    if not isinstance(found.get(name), dict):
+        raise ConfigurationError(
+            f"credentials '{name}' are in no credentials.yml; add them to conf/local/credentials.yml"
+        )
+    return dict(found[name])
 
 
 def _words(error: Any) -> str:

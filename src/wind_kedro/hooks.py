@@ -1,4 +1,4 @@
-"""The one hook: reads the cards before anything runs, fixes ``as_of``, names missing inputs, tags the MLflow run."""
+"""What happens around a run: `RunStart` before its first node, `MlflowTags` on its MLflow run."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import datetime as dt
 import sys
 import threading
 from collections.abc import Callable, Generator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,17 +15,14 @@ from kedro.framework.context import KedroContext
 from kedro.framework.hooks import hook_impl
 from kedro.io import CatalogProtocol
 from kedro.pipeline import Pipeline
-from kedro.pipeline.node import Node
 
 from wind_kedro.errors import WindKedroError
-from wind_kedro.governance.provenance import Provenance, sha256
+from wind_kedro.governance.provenance import sha256
 from wind_kedro.storage.lease import HeldLeaseError, Lease, LeaseSettings
 from wind_kedro.storage.paths import local_path
 from wind_kedro.storage.temporary import sweep, sweep_scratch
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from wind_kedro.cards import Fleet
 
 
@@ -32,45 +30,35 @@ class MissingInputError(WindKedroError):
     """A pipeline was asked to run before those that make its inputs."""
 
 
-class BadDataError(WindKedroError):
-    """Findings in the farms' data of severity error, one line each; the run did what it could without them."""
-
-
-class UnreadablePartError(WindKedroError):
-    """Parts of stored tables that could not be read, one line each; the run did what it could without them."""
-
-
-class FailedFeedError(WindKedroError):
-    """Feeds that could not be fetched, one line each; the others have landed."""
-
-
-class IncidentError(WindKedroError):
-    """Incidents that `monitoring.exit_code_on` makes an error of the run, one line each; all results are written."""
-
-
-class ModelFailureError(WindKedroError):
-    """Stored models that could not be used, one line each; all else is issued, and fallbacks where these models were needed."""
-
-
-#: Parts of the parameters that the hook itself looks into; the others are checked where a node takes them.
+#: Parts of the parameters that are read here; the others are checked where a node takes them.
 _SECTIONS = ("clock", "lease", "monitoring", "training")
-#: So many lines of a run's failures are shown; the others are in the table.
-_SHOWN = 5
 
 
-#: Findings in data that a run had to do without. Other errors, such as a suspected unit, are incidents of monitoring.
-_NOT_USED = ("source_unreadable", "rows_lost", "quarantined")
+@dataclass(frozen=True)
+class FinishedRun:
+    """A run whose nodes have all returned."""
+
+    pipeline: Pipeline
+    catalog: CatalogProtocol[Any, Any]
+    parameters: dict[str, Any]
 
 
-class RunHooks:
-    """What a run does once, outside its nodes."""
+# A thread makes one run at a time; a server may make several at once in one process.
+_finished = threading.local()
 
-    _project_path: Path
+
+def last_run() -> FinishedRun | None:
+    """The last run of this thread; none if it failed."""
+    return getattr(_finished, "run", None)
+
+
+class RunStart:
+    """Checks the cards, fixes ``as_of``, takes the lease, and refuses to start without the inputs."""
+
     _parameters: dict[str, Any]
     _data: Path
 
     def __init__(self) -> None:
-        # A thread makes one run at a time; a server may make several at once in one process.
         self._run = threading.local()
 
     @hook_impl(tryfirst=True)  # before kedro-mlflow makes its database: a bad card leaves nothing behind
@@ -78,41 +66,32 @@ class RunHooks:
         """Check every card and fix ``as_of``, before a pipeline is even imported."""
         from wind_kedro.models.allowed import allow_classes, classes_of
 
-        self._project_path = context.project_path
         loader = context.config_loader
         read_cards(loader)
-        self._data = data_folder(loader, self._project_path)
-        _add_secrets_of_this_machine(loader)
+        self._data = data_folder(loader, context.project_path)
         # As if the moment had been typed: every node of this run, and MLflow, see the same.
         now = dt.datetime.now(dt.UTC).replace(microsecond=0).isoformat()
         if (loader.runtime_params or {}).get("as_of") == "now":
-            loader.runtime_params = {
-                **loader.runtime_params,
-                "as_of": now,
-            }  # before it is read: the loader keeps what it read
-        self._parameters = loader["parameters"]
+            loader.runtime_params = {**loader.runtime_params, "as_of": now}
+        parameters = loader["parameters"]
         for name in _SECTIONS:
-            if not isinstance(self._parameters.get(name, {}), dict):
+            if not isinstance(parameters.get(name, {}), dict):
                 raise WindKedroError(
-                    f"parameters (conf/*/parameters_*.yml, or --params): {name}: is {self._parameters[name]!r:.80}; "
+                    f"parameters (conf/*/parameters_*.yml, or --params): {name}: is {parameters[name]!r:.80}; "
                     f"it holds settings of its own, such as in conf/base"
                 )
-        clock = self._parameters.get("clock", {})
+        clock = parameters.get("clock", {})
         if clock.get("as_of") == "now":  # by configuration
-            self._parameters = {**self._parameters, "clock": {**clock, "as_of": now}}
-        # As if it stood in the configuration: nodes take it as a parameter, and MLflow records it.
-        provenance = Provenance.collect(self._project_path, self._parameters)
-        self._parameters = {**self._parameters, "provenance": provenance.model_dump()}
-        loader["parameters"] = self._parameters
+            parameters = {**parameters, "clock": {**clock, "as_of": now}}
+        loader["parameters"] = self._parameters = parameters
         # Stored models may name only classes that the configuration names, also in runs that train nothing.
-        allow_classes(classes_of(self._parameters.get("training", {})))
+        allow_classes(classes_of(parameters.get("training", {})))
 
-    # Around the others: what is refused starts no MLflow run, and what is tagged has one.
-    @hook_impl(wrapper=True)
-    def before_pipeline_run(
-        self, run_params: dict[str, Any], pipeline: Pipeline, catalog: CatalogProtocol[Any, Any]
-    ) -> Generator[None, Any, Any]:
-        """Take the environment's lease; refuse to start without the inputs, naming their pipelines; tag the MLflow run."""
+    # Around the others: what is refused starts no MLflow run.
+    @hook_impl(wrapper=True, tryfirst=True)
+    def before_pipeline_run(self, pipeline: Pipeline, catalog: CatalogProtocol[Any, Any]) -> Generator[None, Any, Any]:
+        """Take the environment's lease; refuse to start without the inputs, naming their pipelines."""
+        _finished.run = None
         self._release()  # of a run of this thread that was interrupted, as in a notebook
         self._take(pipeline)
         try:
@@ -122,91 +101,28 @@ class RunHooks:
             ]
             if missing:
                 raise MissingInputError("; ".join(_who_makes(name) for name in missing))
-            result = yield
+            return (yield)
         except BaseException:
             self._release()
             raise
-        self._tag(
-            {
-                name: str(self._parameters["provenance"][name])
-                for name in ("git_commit", "configuration_sha256", "lock_sha256")
-            }
-            | {
-                "seed": str(self._parameters.get("training", {}).get("seed", "")),
-                "as_of": str(self._parameters.get("clock", {}).get("as_of", "")),
-            }
-        )
-        return result
 
-    @hook_impl
-    def after_node_run(self, node: Node, catalog: CatalogProtocol[Any, Any], inputs: dict[str, Any]) -> None:
-        """Keep what the fleet's models are fitted from, under the training's MLflow run, so that they can be made again."""
-        from wind_kedro.rebuild.refit import FIT
-
-        if node.name != FIT:
-            return
-        import mlflow
-
-        from wind_kedro.rebuild.kit import Kits, keep_training
-
-        active = mlflow.active_run()
-        if active is None:  # an environment that does not track has no run to keep it under
-            return
-        keep_training(
-            Kits(self._data / "06_models" / "kits"),
-            active.info.run_id,
-            inputs,
-            self._parameters,
-            catalog.load("raw_manifest") if _is_there(catalog, "raw_manifest") else None,
-            self._project_path / "requirements.lock",
-        )
-
-    # Around the others, which close what they opened: results stand, and MLflow's run is finished.
-    @hook_impl(wrapper=True)
+    # Around the others, which close what they opened.
+    @hook_impl(wrapper=True, tryfirst=True)
     def after_pipeline_run(self, pipeline: Pipeline, catalog: CatalogProtocol[Any, Any]) -> Generator[None, Any, Any]:
-        """End a run with an error if something could not be read, used or fetched, after all else was done."""
+        """Release the lease."""
         try:
             result = yield
-            if errors := self._errors(pipeline, catalog):  # of the first one's type, with the lines of all
-                raise type(errors[0])("\n".join(str(error) for error in errors))
         finally:
-            _forget_mlflow_run()
             self._release()
+        _finished.run = FinishedRun(pipeline, catalog, self._parameters)
         return result
 
-    def _errors(self, pipeline: Pipeline, catalog: CatalogProtocol[Any, Any]) -> list[WindKedroError]:
-        """What the run had to do without; all results are written."""
-        made, errors = pipeline.all_outputs(), list[WindKedroError]()
-        if "data_quality" in made:
-            found = catalog.load("data_quality")
-            bad = (found["severity"] == "error") & found["check"].isin(_NOT_USED)
-            if bad.any():
-                errors.append(BadDataError("\n".join(_finding(row) for row in found[bad].to_dict("records"))))
-        if "model_failures" in made:
-            messages = catalog.load("model_failures")["message"].tolist()
-            more = [f"and {len(messages) - _SHOWN} more in model_failures"] if len(messages) > _SHOWN else []
-            if messages:
-                errors.append(ModelFailureError("\n".join([*messages[:_SHOWN], *more])))
-        if "incidents" in made:
-            incidents = catalog.load("incidents")
-            if errors and "data_quality" in made:  # reported above
-                incidents = incidents[~incidents["kind"].isin(_NOT_USED)]
-            errors += self._incident_errors(incidents)
-        if "landed" in made:
-            failures = catalog.load("landed").failures
-            if failures:
-                errors.append(FailedFeedError("\n".join(failure.message for failure in failures)))
-        if passed_over := _passed_over(pipeline, catalog):
-            errors.append(UnreadablePartError("\n".join(passed_over)))
-        return errors
-
-    @hook_impl(wrapper=True)
+    @hook_impl(wrapper=True, tryfirst=True)
     def on_pipeline_error(self) -> Generator[None, Any, Any]:
-        """Leave nothing of a failed run to the next one of this process."""
+        """Release the lease of a failed run."""
         try:
             return (yield)
         finally:
-            _forget_mlflow_run()
             self._release()
 
     def _take(self, pipeline: Pipeline) -> None:
@@ -239,6 +155,33 @@ class RunHooks:
             lease.release()
         self._run.leases = []
 
+
+class MlflowTags:
+    """Tags a tracked run with commit, configuration, lock, seed, ``as_of`` and the fingerprint of its training table."""
+
+    _parameters: dict[str, Any]
+
+    @hook_impl(trylast=True)
+    def after_context_created(self, context: KedroContext) -> None:
+        """Keep the parameters, of which some become tags."""
+        self._parameters = context.config_loader["parameters"]
+
+    @hook_impl(wrapper=True)
+    def before_pipeline_run(self) -> Generator[None, Any, Any]:
+        """Tag the MLflow run once kedro-mlflow has started it."""
+        result = yield
+        self._tag(
+            {
+                name: str(self._parameters["provenance"][name])
+                for name in ("git_commit", "configuration_sha256", "lock_sha256")
+            }
+            | {
+                "seed": str(self._parameters.get("training", {}).get("seed", "")),
+                "as_of": str(self._parameters.get("clock", {}).get("as_of", "")),
+            }
+        )
+        return result
+
     @hook_impl
     def after_dataset_saved(self, dataset_name: str, data: Any) -> None:
         """Tag the run with the fingerprint of the table its models were trained on."""
@@ -247,23 +190,21 @@ class RunHooks:
 
             self._tag({"data_sha256": sha256(hash_pandas_object(data, index=False).to_numpy().tobytes())})
 
-    def _incident_errors(self, incidents: pd.DataFrame) -> list[IncidentError]:
-        """An error if this run found what `monitoring.exit_code_on` names, or worse."""
-        import pandas as pd
+    @hook_impl(wrapper=True)
+    def after_pipeline_run(self) -> Generator[None, Any, Any]:
+        """Leave no MLflow run to the next run of this process."""
+        try:
+            return (yield)
+        finally:
+            _forget_mlflow_run()
 
-        from wind_kedro.clock import Clock
-
-        counted = {"error": ["error"], "warning": ["warning", "error"], "never": []}
-
-        severities = counted[self._parameters["monitoring"].get("exit_code_on", "error")]
-        as_of = Clock.model_validate(self._parameters["clock"]).as_of
-        now = incidents[
-            (incidents["raised_at"] == pd.Timestamp(as_of))
-            & (incidents["state"] != "resolved")
-            & incidents["severity"].isin(severities)
-        ]
-        lines = [f"{row['kind']}: {row['message']}" for row in now.to_dict("records")]
-        return [IncidentError("\n".join(lines))] if lines else []
+    @hook_impl(wrapper=True)
+    def on_pipeline_error(self) -> Generator[None, Any, Any]:
+        """Leave no MLflow run to the next run of this process."""
+        try:
+            return (yield)
+        finally:
+            _forget_mlflow_run()
 
     @staticmethod
     def _tag(tags: dict[str, str]) -> None:
@@ -279,28 +220,6 @@ def read_cards(loader: Any) -> Fleet:
 
     kinds = ("farms", "markets", "products", "groups")
     return Fleet.from_config(*(loader["globals"].get(kind) for kind in kinds), files=_card_files(loader))
-
-
-def _add_secrets_of_this_machine(loader: Any) -> None:
-    """Let conf/local/credentials.yml hold in every environment; one of the environment's own comes first.
-
-    Kedro reads base and the environment of the run only: a secret would have to stand in each.
-    """
-    from kedro.config import MissingConfigException
-
-    if loader.env in {None, loader.default_run_env}:  # it is read anyway
-        return
-    found: dict[str, Any] = {}
-    # By the loader of this run: a second one would take over the resolvers of the process, and every `${globals:…}` read after it
-    # would be of that one's environment.
-    local = f"{loader.conf_source}/{loader.default_run_env}"
-    with contextlib.suppress(MissingConfigException):
-        found |= loader.load_and_merge_dir_config(
-            local, loader.config_patterns["credentials"], "credentials", set(), True
-        )
-    with contextlib.suppress(MissingConfigException):
-        found |= loader["credentials"]
-    loader["credentials"] = found
 
 
 def data_folder(loader: Any, project_path: Path) -> Path:
@@ -345,18 +264,6 @@ def _card_files(loader: Any) -> dict[str, str]:
         kind: f"{source.name}/{environment if (source / environment / file).is_file() else loader.base_env}/{file}"
         for kind, file in kinds.items()
     }
-
-
-def _finding(row: dict[str, Any]) -> str:
-    if row["check"] == "source_unreadable":  # names the farm and the file
-        return str(row["message"])
-    return f"farm '{row['farm_id']}', {row['source_table']}: {row['message']}"
-
-
-def _passed_over(pipeline: Pipeline, catalog: CatalogProtocol[Any, Any]) -> list[str]:
-    """What the datasets of a run could not read, a line a part; two entries may be of the same folder."""
-    datasets = [catalog.get(name) for name in sorted(pipeline.datasets()) if name in catalog]
-    return list(dict.fromkeys(line for dataset in datasets for line in getattr(dataset, "passed_over", [])))
 
 
 def _is_there(catalog: CatalogProtocol[Any, Any], name: str) -> bool:

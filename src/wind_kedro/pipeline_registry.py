@@ -14,6 +14,7 @@ from wind_kedro.pipelines import (
     forecasting,
     ingestion,
     monitoring,
+    notification,
     reporting,
     training,
     tuning,
@@ -28,6 +29,7 @@ def register_pipelines() -> dict[str, Pipeline]:
         "training": training.create_pipeline(),
         "forecasting": forecasting.create_pipeline(),
         "monitoring": monitoring.create_pipeline(),
+        "notification": notification.create_pipeline(),
         "reporting": reporting.create_pipeline(),
     }
     apart = {"ingestion": ingestion.create_pipeline(), "tuning": tuning.create_pipeline()}

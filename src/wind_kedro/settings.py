@@ -1,9 +1,9 @@
 """Project settings: https://docs.kedro.org/en/stable/configure/configuration_basics/."""
 
 from wind_kedro.configuration import BoundedConfigLoader
-from wind_kedro.hooks import RunHooks
+from wind_kedro.hooks import MlflowTags, RunStart
 
-HOOKS = (RunHooks(),)
+HOOKS = (RunStart(), MlflowTags())
 
 CONFIG_LOADER_CLASS = BoundedConfigLoader
 

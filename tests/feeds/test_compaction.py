@@ -18,7 +18,7 @@ import pytest
 
 from wind_kedro.cards import SignalSource
 from wind_kedro.contracts.raw import Landings
-from wind_kedro.feeds import Batch, LandedFeeds, Landing
+from wind_kedro.feeds import Batch, Landing
 from wind_kedro.feeds.compaction import uncovered
 from wind_kedro.pipelines.ingestion.nodes import list_landings
 from wind_kedro.readers.source_files import files_of
@@ -127,10 +127,10 @@ def test_the_record_knows_every_batch_also_of_folders_that_are_gone(tmp_path: Pa
         land(stream, number)
         land(plain, number, tidy=False)
         if number == 5:  # the rest is recorded only after it was put together, and its folders are gone
-            record = list_landings(LandedFeeds(tmp_path / "tidy"), before)
-    later = list_landings(LandedFeeds(tmp_path / "tidy"), record)
+            record = list_landings(tmp_path / "tidy", [], before)
+    later = list_landings(tmp_path / "tidy", [], record)
     record = pd.concat([record[~record["landed_on"].isin(later["landed_on"])], later], ignore_index=True)
-    whole = list_landings(LandedFeeds(tmp_path / "plain"), before)
+    whole = list_landings(tmp_path / "plain", [], before)
     assert len(whole) == 25
     assert not (tmp_path / "tidy" / whole["folder"][10]).exists()
     pd.testing.assert_frame_equal(record.sort_values("landed_at", ignore_index=True), whole)

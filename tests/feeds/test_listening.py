@@ -189,10 +189,8 @@ def test_the_command_listens_to_every_broker_until_it_is_told_to_stop(
         "sparkplug": every | {"client_id": "b", "topics": ["spBv1.0/coast/+/#"], "payload": "sparkplug_b",
                               "into": "coast/sparkplug", "batch_seconds": 600},
     }  # fmt: skip
-    catalog = yaml.safe_load((folder / "conf/base/catalog_ingestion.yml").read_text("utf-8"))
-    catalog["feeds"]["feeds"] = feeds
     (folder / "conf/feeds").mkdir()
-    (folder / "conf/feeds/catalog_ingestion.yml").write_text(yaml.safe_dump(catalog, sort_keys=False))
+    (folder / "conf/feeds/parameters_ingestion.yml").write_text(yaml.safe_dump({"feeds": feeds}, sort_keys=False))
     (folder / "conf/local/credentials.yml").write_text(
         "coast: {username: reader, password: '${oc.env:COAST_PASSWORD}'}"
     )

@@ -17,11 +17,14 @@ import pytest
 from aiosmtpd.controller import Controller
 from aiosmtpd.handlers import Message as Keeping
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword
+from pydantic import ValidationError
 
 from wind_kedro.cards import CardError
-from wind_kedro.contracts.operation import Alarms, Incidents
-from wind_kedro.notifications import Ledger, Message, build_channels
+from wind_kedro.contracts.operation import Incidents, Outbox
+from wind_kedro.notifications import AlertDeduplicator, Message, build_channels, compose_message
+from wind_kedro.notifications.cards import ChannelCards, ChannelRules
 from wind_kedro.notifications.channel import ChannelError
+from wind_kedro.notifications.deduplication import incidents_of
 
 AS_OF = dt.datetime(2024, 3, 3, tzinfo=dt.UTC)
 
@@ -36,8 +39,8 @@ def incidents(*rows: dict[str, Any]) -> pd.DataFrame:
     return Incidents.validate(pd.DataFrame([usual | row for row in rows]))
 
 
-MESSAGE = Message(
-    incidents({}, {"severity": "error", "kind": "source_unreadable", "message": "hill.csv is empty"}), AS_OF
+MESSAGE = compose_message(
+    "chat", incidents({}, {"severity": "error", "kind": "source_unreadable", "message": "hill.csv is empty"}), AS_OF
 )
 
 
@@ -96,6 +99,7 @@ def test_a_webhook_gets_text_for_people_and_rows_for_machines(endpoint: _Endpoin
     assert [row["kind"] for row in body["incidents"]] == ["source_unreadable", "behind_its_backtest"]
     assert body["incidents"][1]["amount"] == 0.3
     assert body["as_of"] == "2024-03-03T00:00:00+00:00"
+    assert headers["X-Message-Id"] == body["id"] == MESSAGE.id
 
 
 def test_a_servers_own_fault_passes_by_waiting(endpoint: _Endpoint) -> None:
@@ -106,7 +110,7 @@ def test_a_servers_own_fault_passes_by_waiting(endpoint: _Endpoint) -> None:
 
 def test_a_server_that_never_recovers_is_given_up_in_one_line(endpoint: _Endpoint) -> None:
     endpoint.answers = [500] * 9
-    with pytest.raises(ChannelError, match=r"^alarm 'chat': the server answers 500 .*; tried 2 times$"):
+    with pytest.raises(ChannelError, match=r"^channel 'chat': the server answers 500 .*; tried 2 times$"):
         _webhook(endpoint, attempts=2).send(MESSAGE)
     assert len(endpoint.got) == 2
 
@@ -123,7 +127,7 @@ def test_a_refusal_is_final_and_tells_no_secret(endpoint: _Endpoint) -> None:
 
 def test_a_server_that_is_not_there_is_a_fault_of_the_channel() -> None:
     channel = build_channels({"chat": {"kind": "webhook", "url": "http://127.0.0.1:1/hook", "attempts": 1}})["chat"]
-    with pytest.raises(ChannelError, match=r"alarm 'chat': POST to 127\.0\.0\.1: .*refused"):
+    with pytest.raises(ChannelError, match=r"channel 'chat': POST to 127\.0\.0\.1: .*refused"):
         channel.send(MESSAGE)
 
 
@@ -207,6 +211,7 @@ def test_a_mail_arrives_with_all_that_one_needs(plain_server: Controller, inbox:
         " ".join(mail["Subject"].split()) == "[wind-kedro] 1 error, 1 warning: hours/hill: source_unreadable and 1 more"
     )
     assert mail["To"] == "duty@example.org, boss@example.org"
+    assert mail["Message-ID"] == f"<{MESSAGE.id}@example.org>"
     assert mail["X-RcptTo"] == "duty@example.org, boss@example.org"
     text = mail.get_payload(decode=True).decode()
     assert "ERROR hours/hill: hill.csv is empty" in text
@@ -276,83 +281,115 @@ def test_every_fault_of_a_card_is_one_line_without_its_value() -> None:
             }
         )
     lines = str(told.value).splitlines()
-    assert [line.split(": ")[0] for line in lines] == ["alarm 'chat'", "alarm 'duty'", "alarm 'duty'", "alarm 'post'"]
+    assert [line.split(": ")[0] for line in lines] == [
+        "channel 'chat'",
+        "channel 'duty'",
+        "channel 'duty'",
+        "channel 'post'",
+    ]
     assert "nobody" not in str(told.value)
 
 
 # --- once ------------------------------------------------------------------------------------------------------------
 
 
-class _Told:
-    """A ledger kept over runs, as the history keeps it."""
+class _Runs:
+    """Runs of monitoring, one after another, and the outbox that they fill."""
 
-    def __init__(self, channel: Any) -> None:
-        self.channel = channel
-        self.kept = Alarms.validate(
-            pd.DataFrame({name: pd.Series(dtype="object") for name in Alarms.to_schema().columns})
-        )
+    def __init__(self) -> None:
+        self.written: list[Message] = []
 
-    def run(self, found: pd.DataFrame, hours: float = 0, late_hours: float = 0) -> int:
+    @property
+    def outbox(self) -> pd.DataFrame:
+        rows = [
+            (one.id, one.created_at, one.channel, one.subject, one.body, json.dumps(one.incidents))
+            for one in self.written
+        ]
+        columns = list(Outbox.to_schema().columns)
+        return Outbox.validate(pd.DataFrame(rows, columns=columns).astype({"created_at": "datetime64[us, UTC]"}))
+
+    def run(self, found: pd.DataFrame, hours: float = 0) -> int:
         as_of = AS_OF + dt.timedelta(hours=hours)
-        rows, failure = Ledger(self.kept, 0.25).tell(
-            found.assign(raised_at=pd.Timestamp(as_of)), self.channel, as_of, as_of + dt.timedelta(hours=late_hours)
-        )
-        assert failure is None
-        if len(rows):
-            self.kept = Alarms.validate(pd.concat([self.kept, rows], ignore_index=True))
-        return len(rows)
+        found = found.assign(raised_at=pd.Timestamp(as_of))
+        due = AlertDeduplicator(incidents_of(self.outbox), 0.25).due(found, "chat", ChannelRules(), as_of)
+        if len(due):
+            self.written.append(compose_message("chat", due, as_of))
+        return len(due)
 
 
 @pytest.fixture
-def told(endpoint: _Endpoint) -> _Told:
-    return _Told(_webhook(endpoint))
+def runs() -> _Runs:
+    return _Runs()
 
 
-def test_an_incident_is_told_once_until_it_grows_worse_or_old(told: _Told, endpoint: _Endpoint) -> None:
-    assert told.run(incidents({})) == 1
-    assert told.run(incidents({})) == 0, "a rerun"
-    assert told.run(incidents({"message": "'trees' is 31% worse", "amount": 0.31}), 6) == 0, "other words, as bad"
-    assert told.run(incidents({"amount": 0.4}), 12) == 1, "a third worse"
-    assert told.run(incidents({"severity": "error", "amount": 0.4}), 13) == 1, "more severe"
-    assert told.run(incidents({"subject": "curve"}, {"amount": 0.4}), 14) == 1, "another one"
-    assert told.run(incidents({"severity": "error", "amount": 0.4}), 13 + 24) == 1, "a day on"
-    assert told.run(incidents({"severity": "info"}, {"entity_id": "shore", "severity": "info"}), 60) == 0, (
+def test_an_incident_is_due_once_until_it_grows_worse_or_old(runs: _Runs) -> None:
+    assert runs.run(incidents({})) == 1
+    assert runs.run(incidents({})) == 0, "a rerun"
+    assert runs.run(incidents({"message": "'trees' is 31% worse", "amount": 0.31}), 6) == 0, "other words, as bad"
+    assert runs.run(incidents({"amount": 0.4}), 12) == 1, "a third worse"
+    assert runs.run(incidents({"severity": "error", "amount": 0.4}), 13) == 1, "more severe"
+    assert runs.run(incidents({"subject": "curve"}, {"amount": 0.4}), 14) == 1, "another one"
+    assert runs.run(incidents({"severity": "error", "amount": 0.4}), 13 + 24) == 1, "a day on"
+    assert runs.run(incidents({"severity": "info"}, {"entity_id": "shore", "severity": "info"}), 60) == 0, (
         "of no weight"
     )
-    assert len(endpoint.got) == 5
+    assert len({message.id for message in runs.written}) == 5
 
 
-def test_the_end_of_an_incident_is_sent_once_where_it_was_sent_and_a_new_one_anew(
-    told: _Told, endpoint: _Endpoint
-) -> None:
+def test_the_end_of_an_incident_is_due_once_where_it_was_sent_and_a_new_one_anew(runs: _Runs) -> None:
     ended = {"state": "resolved", "severity": "info", "message": "resolved: 'trees' is 30% worse"}
-    assert told.run(incidents(ended)) == 0, "nobody knows of it"
-    assert told.run(incidents({}), 1) == 1
-    assert told.run(incidents(ended), 2) == 1, "whatever its severity is by now"
-    assert told.run(incidents(ended), 3) == 0
-    assert told.run(incidents({}), 4) == 1, "back within a day"
-    assert [body["subject"] for _, body in endpoint.got] == [
+    assert runs.run(incidents(ended)) == 0, "no message was about it"
+    assert runs.run(incidents({}), 1) == 1
+    assert runs.run(incidents(ended), 2) == 1, "whatever its severity is by now"
+    assert runs.run(incidents(ended), 3) == 0
+    assert runs.run(incidents({}), 4) == 1, "back within a day"
+    assert [message.subject for message in runs.written] == [
         "[wind-kedro] 1 warning: hours/hill: behind_its_backtest",
         "[wind-kedro] 1 resolved: hours/hill: behind_its_backtest",
         "[wind-kedro] 1 warning: hours/hill: behind_its_backtest",
     ]
-    assert "RESOLVED hours/hill: 'trees' is 30% worse" in endpoint.got[1][1]["text"]
-    assert [row["state"] for row in endpoint.got[1][1]["incidents"]] == ["resolved"]
+    assert "RESOLVED hours/hill: 'trees' is 30% worse" in runs.written[1].body
+    assert [row["state"] for row in runs.written[1].incidents] == ["resolved"]
 
 
-def test_two_of_the_same_are_told_as_one(told: _Told) -> None:
-    assert told.run(incidents({}, {})) == 1
+def test_two_of_the_same_are_one(runs: _Runs) -> None:
+    assert runs.run(incidents({}, {})) == 1
 
 
-def test_a_look_at_the_past_alarms_nobody(told: _Told, endpoint: _Endpoint) -> None:
-    assert told.run(incidents({}), late_hours=25) == 0
-    assert endpoint.got == []
+def test_the_id_of_a_message_follows_from_channel_time_and_incidents() -> None:
+    same = compose_message("chat", incidents({}), AS_OF)
+    assert same.id == compose_message("chat", incidents({"message": "other words"}), AS_OF).id
+    others = [
+        compose_message("duty", incidents({}), AS_OF),
+        compose_message("chat", incidents({}), AS_OF + dt.timedelta(hours=1)),
+        compose_message("chat", incidents({"entity_id": "shore"}), AS_OF),
+        compose_message("chat", incidents({"state": "resolved"}), AS_OF),
+    ]
+    assert len({same.id, *(other.id for other in others)}) == 5
 
 
-def test_what_could_not_be_told_is_told_by_the_next_run(endpoint: _Endpoint) -> None:
-    endpoint.answers = [500]
-    told = _Told(_webhook(endpoint, attempts=1))
-    rows, failure = Ledger(told.kept, 0.25).tell(incidents({}), told.channel, AS_OF, AS_OF)
-    assert (rows["outcome"].tolist(), rows["fault"].tolist()) == (["failed"], [str(failure)])
-    told.kept = Alarms.validate(rows)
-    assert told.run(incidents({}), 1) == 1
+# --- cards as parameters ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("card", "place"),
+    [
+        pytest.param({"credentials": {"url": "https://h/s3cret"}}, "credentials", id="inline"),
+        pytest.param({"headers": {"Authorization": "Bearer s3cret"}}, "headers.Authorization", id="header"),
+        pytest.param({"url": "https://me:s3cret@example.org/hook"}, "url", id="login in a URL"),
+        pytest.param({"url": "https://example.org/hook?token=s3cret"}, "url", id="token in a URL"),
+    ],
+)
+def test_a_card_that_holds_a_secret_is_refused_without_quoting_it(card: dict[str, Any], place: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        ChannelCards.model_validate({"chat": {"kind": "webhook", **card}})
+    assert f"channel 'chat': {place}: " in str(caught.value)
+    assert "s3cret" not in str(caught.value)
+
+
+def test_cards_hold_names_and_an_environment_drops_one_of_base_with_null() -> None:
+    cards = ChannelCards.model_validate({"chat": {"kind": "webhook", "credentials": "hook"}, "log": None})
+    assert cards.model_dump() == {"chat": {"kind": "webhook", "credentials": "hook"}}
+    ready = cards.with_secrets({"hook": {"url": "https://example.org/s3cret"}}.__getitem__)
+    assert ready == {"chat": {"kind": "webhook", "credentials": {"url": "https://example.org/s3cret"}}}
+    assert ChannelCards.model_validate(None).model_dump() == {}

@@ -249,9 +249,9 @@ import sys
 from pathlib import Path
 from IPython.core.interactiveshell import InteractiveShell
 from kedro.pipeline import Node, Pipeline
-from wind_kedro.hooks import RunHooks
+from wind_kedro.hooks import RunStart
 from wind_kedro.storage.lease import Lease
-hook = RunHooks()
+hook = RunStart()
 hook._data, hook._parameters = Path(sys.argv[1]), {"lease": {"wait_seconds": 0}}
 def take():
     hook._take(Pipeline([Node(lambda: 1, None, "out", name="make")]))

@@ -15,6 +15,7 @@ from yaml import YAMLError
 
 from wind_kedro.cards.tiers import TIERS
 from wind_kedro.cli.audit import explain, verify
+from wind_kedro.cli.exit_code import check_run
 from wind_kedro.cli.keys import keys
 from wind_kedro.cli.rebuild import reproduce
 from wind_kedro.cli.terminal import OneLine
@@ -26,7 +27,7 @@ from wind_kedro.cli.terminal import said_once as _said_once
 from wind_kedro.cli.terminal import stand_in_project as _stand_in_project
 from wind_kedro.cli.terminal import utc as _utc
 from wind_kedro.governance.overrides import KINDS, Kind
-from wind_kedro.hooks import data_folder, lease_of, read_cards
+from wind_kedro.hooks import data_folder, last_run, lease_of, read_cards
 from wind_kedro.storage.lease import Lease, LeaseSettings
 from wind_kedro.storage.temporary import Scratch
 
@@ -46,7 +47,10 @@ def _run(**options: Any) -> Any:
     with _said_once(), _one_line():
         if options.get("runner"):
             _check_runner(options["runner"])
-        return kedro_run.callback(**options)
+        result = kedro_run.callback(**options)
+        if (run := last_run()) is not None:
+            check_run(run)
+        return result
 
 
 def _check_runner(name: str) -> None:
@@ -594,19 +598,21 @@ def _look_at(options: dict[str, str | None], farm_id: str, newest: str) -> None:
 @click.pass_obj
 def listen(options: dict[str, str | None], feed_id: str | None) -> None:
     """Land what MQTT brokers send, until stopped."""
+    from wind_kedro.configuration import read_secrets
     from wind_kedro.errors import WindKedroError
+    from wind_kedro.feeds import build_feeds
     from wind_kedro.feeds.listening import Listener
     from wind_kedro.feeds.mqtt import Mqtt
 
     _, context = _open(options)
     with _one_line():
-        every = context.catalog.load("feeds")
+        every = build_feeds(context.params["feeds"].with_secrets(read_secrets))
         if feed_id is not None and feed_id not in every:
-            raise WindKedroError(f"no feed '{feed_id}'; the catalog knows {', '.join(every) or 'none'}")
+            raise WindKedroError(f"no feed '{feed_id}'; the configuration has {', '.join(every) or 'none'}")
         feeds = [feed for feed in every.values() if isinstance(feed, Mqtt) and feed_id in {None, feed.id}]
         if not feeds:
-            raise WindKedroError("no feed of kind mqtt to listen to; conf/feeds/catalog_ingestion.yml shows one")
-        Listener(feeds, context.catalog.load("landed").root).run()
+            raise WindKedroError("no feed of kind mqtt to listen to; conf/feeds/parameters_ingestion.yml shows one")
+        Listener(feeds, data_folder(context.config_loader, context.project_path) / "01_raw").run()
 
 
 wind.add_command(explain)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import pandas as pd
 import pandera.pandas as pa
 from pandera.typing import Series
 
@@ -154,32 +155,41 @@ class Freshness(Contract):
         unique = ["checked_at", "source", "farm_id", "subject"]
 
 
-class Alarms(Contract):
-    """One row per incident and channel to be notified, and the outcome. Append-only."""
+class Outbox(Contract):
+    """One row per message that is to be sent over a channel, written before it is sent. Append-only."""
 
-    raised_at: Series[Utc] = pa.Field(description="of the incident")
-    channel: Series[str]
-    incident: Series[str] = pa.Field(description="names an incident across runs: of kind, entity, product and subject")
-    kind: Series[str]
-    entity_id: Series[str]
-    product_id: Series[str]
+    message_id: Series[str] = pa.Field(unique=True, description="names the message wherever it is sent")
+    created_at: Series[Utc] = pa.Field(description="as of which time monitoring wrote it")
+    channel: Series[str] = pa.Field(description="id of a notification channel")
     subject: Series[str]
-    severity: Series[str] = pa.Field(isin=["info", "warning", "error"])
-    amount: Series[float] = pa.Field(nullable=True)
-    state: Series[str] = pa.Field(
-        nullable=True,
-        isin=["open", "resolved"],
-        description="resolved: the message closed the incident; null: not recorded",
+    body: Series[str] = pa.Field(description="plain text")
+    incidents: Series[str] = pa.Field(description="the incidents that it is about, rows of `Incidents`, JSON")
+
+
+class Deliveries(Contract):
+    """One row per message of the outbox and attempt to deliver it, written after it. Append-only."""
+
+    message_id: Series[str]
+    created_at: Series[Utc] = pa.Field(description="of the message")
+    channel: Series[str]
+    outcome: Series[str] = pa.Field(
+        isin=["delivered", "failed", "expired"], description="failed: the next run tries again; expired: none does"
     )
-    outcome: Series[str] = pa.Field(isin=["sent", "failed"])
     attempts: Series[int] = pa.Field(ge=0)
-    fault: Series[str] = pa.Field(description="why it failed; '': it did not")
+    fault: Series[str] = pa.Field(description="why it was not delivered; '': it was")
     recorded_at: Series[Utc] = pa.Field(description="wall clock")
+    recorded_on: Series[str] = pa.Field(description="the day of that, UTC", str_matches=r"^\d{4}-\d{2}-\d{2}$")
+
+    @pa.dataframe_check
+    @classmethod
+    def each_delivered_once(cls, table: pd.DataFrame) -> bool:
+        """A message is delivered, or given up, once."""
+        return not table.loc[table["outcome"] != "failed", "message_id"].duplicated().any()
 
     class Config:
         """The key."""
 
-        unique = ["raised_at", "channel", "incident", "state", "outcome"]
+        unique = ["message_id", "recorded_at"]
 
 
 class Audit(Contract):

@@ -1,7 +1,7 @@
 """Tables that are folders of files: a part that cannot be read is named and passed over, and no save replaces or deletes it.
 
 A table cannot say on loading that something is missing from it. What a dataset passed over is kept in `passed_over`, from which
-the hook makes an error of the run once all its results are written.
+`kedro run` makes an exit code that is not 0 once all results are written.
 """
 
 from __future__ import annotations

@@ -14,21 +14,23 @@ from pydantic import ValidationError
 from wind_kedro.cards import CardError
 from wind_kedro.errors import said_of_field
 
-from .landing import Failure, Landed, LandedFeeds, Landing
+from .cards import FeedCards, RemoteCards
+from .landing import Landed, Landing, find_landed
 from .protocol import Batch, Checkpoint, Feed, FeedError, names_a_secret
 
 __all__ = [
     "FEEDS",
     "Batch",
     "Checkpoint",
-    "Failure",
     "Feed",
+    "FeedCards",
     "FeedError",
     "Landed",
-    "LandedFeeds",
     "Landing",
+    "RemoteCards",
     "build_feed",
     "build_feeds",
+    "find_landed",
 ]
 
 #: The kinds by the word that configuration uses, with module and class: a kind costs its import when it is first used.

@@ -16,7 +16,7 @@ import shutil
 import uuid
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -358,37 +358,17 @@ def find_landings(root: Path) -> list[Path]:
     return sorted(found)
 
 
-@dataclass(frozen=True)
-class Failure:
-    """A fetch that failed, and when."""
+def find_landed(root: Path, newest: Mapping[str, str]) -> Iterator[tuple[str, Landed]]:
+    """The batches in all landing folders that are newer than what is known, with their folder relative to ``root``.
 
-    feed_id: str
-    failed_at: dt.datetime
-    message: str
-
-
-@dataclass(frozen=True)
-class LandedFeeds:
-    """What stands in the landing folders, and what went wrong in a run.
-
-    Attributes:
+    Args:
         root: the raw folder, which landing folders are below.
-        failures: one a feed that failed in the run.
+        newest: name of the newest known batch's folder, by landing folder relative to ``root``.
     """
-
-    root: Path
-    failures: list[Failure] = field(default_factory=list)
-
-    def after(self, newest: Mapping[str, str]) -> Iterator[tuple[str, Landed]]:
-        """The batches that are newer than what is known, with their folder relative to ``root``.
-
-        Args:
-            newest: name of the newest known batch's folder, by landing folder relative to ``root``.
-        """
-        for folder in find_landings(self.root):
-            into = folder.relative_to(self.root).as_posix()
-            for landed in Landing(self.root, into, into).landed(after=newest.get(into, "")):
-                yield f"{into}/{landed.folder.name}", landed
+    for folder in find_landings(root):
+        into = folder.relative_to(root).as_posix()
+        for landed in Landing(root, into, into).landed(after=newest.get(into, "")):
+            yield f"{into}/{landed.folder.name}", landed
 
 
 def _now() -> dt.datetime:

@@ -36,14 +36,14 @@ def names_a_secret(name: str) -> bool:
     return _SECRET_NAME.search(name) is not None
 
 
-def _secrets_in(value: Any, place: str, name: str) -> Iterator[str]:
+def secrets_in(value: Any, place: str = "", name: str = "") -> Iterator[str]:
     """Where on a card a secret stands: under a name of one, or in a URL."""
     if isinstance(value, Mapping):
         for key, inside in value.items():
-            yield from _secrets_in(inside, f"{place}.{key}" if place else str(key), str(key))
+            yield from secrets_in(inside, f"{place}.{key}" if place else str(key), str(key))
     elif isinstance(value, list | tuple):
         for inside in value:
-            yield from _secrets_in(inside, place, name)
+            yield from secrets_in(inside, place, name)
     elif isinstance(value, str) and value:
         parameters = _PARAMETERS_OF_URL.findall(value) if "://" in value else []
         if _USER_IN_URL.search(value) or any(map(names_a_secret, [name, *parameters])):
@@ -90,6 +90,7 @@ class Feed(Remote, ABC):
     #: Each batch is one file `part.parquet` of the same table, so that many small ones may be put together.
     in_parts: ClassVar[bool] = False
     noun = "feed"
+    extra = "feeds"
 
     into: Annotated[str, AfterValidator(_inside)] = Field(
         description="folder below 01_raw in which its batches land, one subfolder `landed_at=…` each"
@@ -102,7 +103,7 @@ class Feed(Remote, ABC):
     @model_validator(mode="after")
     def _no_secret_on_the_card(self) -> Self:
         # Cards are committed, and messages quote their addresses.
-        for place in _secrets_in(self.model_dump(exclude={"credentials"}), "", ""):
+        for place in secrets_in(self.model_dump(exclude={"credentials"})):
             raise ValueError(f"{place}: a secret does not belong on a card; give it under `credentials`")
         return self
 

@@ -62,6 +62,8 @@ class Remote(Card, ABC):
 
     #: What it is called in messages.
     noun: ClassVar[str]
+    #: The extra of this package that it needs.
+    extra: ClassVar[str]
 
     id: Identifier
     kind: str
@@ -112,9 +114,8 @@ class Remote(Card, ABC):
             from tenacity import RetryError, Retrying, retry_if_exception_type, stop_after_attempt
             from tenacity import wait_random_exponential as backing_off
         except ImportError:
-            extra = f"{self.noun}s"
             raise self.fault(
-                f"more than one attempt needs the extra '{extra}': pip install 'wind-kedro[{extra}]'"
+                f"more than one attempt needs the extra '{self.extra}': pip install 'wind-kedro[{self.extra}]'"
             ) from None
         # Jitter: a thousand farms that lost the same server do not come back to it in the same second.
         back_off = backing_off(multiplier=FIRST_WAIT_SECONDS, max=self.longest_wait_seconds)

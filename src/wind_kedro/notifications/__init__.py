@@ -1,4 +1,4 @@
-"""Alarms: incidents told to people, each once, over the channels that the configuration names. One kind a file.
+"""Notifications: messages about incidents, each sent once over the channels that the configuration names. One kind a file.
 
 A new kind is a file with a `Channel` and a line in `CHANNELS`.
 """
@@ -13,11 +13,21 @@ from pydantic import ValidationError
 
 from wind_kedro.cards import CardError
 from wind_kedro.errors import said_of_field
+from wind_kedro.notifications.cards import ChannelCards
 from wind_kedro.notifications.channel import Channel, ChannelError
-from wind_kedro.notifications.deduplication import Ledger
-from wind_kedro.notifications.message import Message
+from wind_kedro.notifications.deduplication import AlertDeduplicator
+from wind_kedro.notifications.message import Message, compose_message
 
-__all__ = ["CHANNELS", "Channel", "ChannelError", "Ledger", "Message", "build_channels"]
+__all__ = [
+    "CHANNELS",
+    "AlertDeduplicator",
+    "Channel",
+    "ChannelCards",
+    "ChannelError",
+    "Message",
+    "build_channels",
+    "compose_message",
+]
 
 #: The kinds by the word that configuration uses, with module and class: a kind costs its import when it is first used.
 CHANNELS: Mapping[str, tuple[str, str]] = {
@@ -38,14 +48,14 @@ def build_channels(configs: Mapping[str, Mapping[str, Any]]) -> dict[str, Channe
     for channel_id, config in configs.items():
         kind = str(config.get("kind", ""))
         if kind not in CHANNELS:
-            faults.append(f"alarm '{channel_id}': kind: '{kind}' is not known; known are {', '.join(CHANNELS)}")
+            faults.append(f"channel '{channel_id}': kind: '{kind}' is not known; known are {', '.join(CHANNELS)}")
             continue
         module, name = CHANNELS[kind]
         family: type[Channel] = getattr(importlib.import_module(f"{__name__}.{module}"), name)
         try:
             channels[channel_id] = family.model_validate({**config, "id": channel_id})
         except ValidationError as error:
-            faults += [f"alarm '{channel_id}': {said_of_field(fault)}" for fault in error.errors()]
+            faults += [f"channel '{channel_id}': {said_of_field(fault)}" for fault in error.errors()]
     if faults:
         raise CardError("\n".join(faults))
     return channels

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Literal
 
 from pydantic import Field
 
 from wind_kedro.errors import WindKedroError
 from wind_kedro.feeds.remote import PassingError, Remote
+from wind_kedro.notifications.cards import ChannelRules
 from wind_kedro.notifications.message import Message
 
 __all__ = ["SEVERITIES", "Channel", "ChannelError", "PassingError"]
@@ -23,19 +23,14 @@ class ChannelError(WindKedroError):
     """A channel did not take a message: which one and why, in one line. Never holds a secret."""
 
 
-class Channel(Remote, ABC):
-    """One way to tell people."""
+class Channel(Remote, ChannelRules, ABC):
+    """One way to notify people."""
 
-    noun = "alarm"
+    noun = "channel"
+    extra = "alarms"
 
-    min_severity: Literal["info", "warning", "error"] = Field(
-        "warning", description="incidents below it are not told here"
-    )
-    again_after_hours: float = Field(
-        24, gt=0, description="an incident that goes on is told again after this; before, only if it grew worse"
-    )
     past_hours: float | None = Field(
-        24, gt=0, description="runs as of a moment further back than this stay silent (null: none does)"
+        24, gt=0, description="a message made as of a time further back than this is not sent (null: each is)"
     )
     attempts: int = Field(4, ge=1, description="a message is tried so often before the channel counts as failed")
     longest_wait_seconds: float = Field(30, gt=0, description="waits between attempts double up to this")
@@ -43,8 +38,8 @@ class Channel(Remote, ABC):
     send_seconds: float = Field(60, gt=0, description="one attempt ends within this, however slowly the server answers")
 
     @abstractmethod
-    def tell(self, message: Message) -> None:
-        """Hand the message over, once.
+    def send_once(self, message: Message) -> None:
+        """Hand the message over, in one attempt.
 
         Raises:
             PassingError: for what may pass.
@@ -52,7 +47,7 @@ class Channel(Remote, ABC):
         """
 
     def send(self, message: Message) -> int:
-        """Tell, again and again if need be; the number of attempts that it took.
+        """Hand the message over, in several attempts if need be; the number of attempts that it took.
 
         Raises:
             ChannelError: when attempts are used up, or more of them would not help.
@@ -62,7 +57,7 @@ class Channel(Remote, ABC):
         def attempt() -> None:
             nonlocal attempts
             attempts += 1
-            self.tell(message)
+            self.send_once(message)
 
         self.retry(attempt)
         return attempts

@@ -1,105 +1,72 @@
-"""What was told before: an incident goes out once, and again only if it grew worse or has gone on for long."""
+"""Which incidents are due on a channel: each once, and again only if it grew worse or has gone on for long."""
 
 from __future__ import annotations
 
 import datetime as dt
-import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
-from wind_kedro.notifications.channel import SEVERITIES, Channel, ChannelError
-from wind_kedro.notifications.message import Message
+from wind_kedro.notifications.cards import ChannelRules
+from wind_kedro.notifications.channel import SEVERITIES
 
-#: What makes an incident the same as one before: not its words, which count and measure anew in every run.
+#: What makes an incident the same as one before: not its message, which counts and measures anew in every run.
 IDENTITY = ["kind", "entity_id", "product_id", "subject"]
-_COLUMNS = [
-    "raised_at", "channel", "incident", *IDENTITY, "severity", "amount", "state", "outcome", "attempts", "fault",
-    "recorded_at",
-]  # fmt: skip
 
 
-def incident_id(row: Mapping[Any, Any]) -> str:
-    """Sixteen hexadecimal digits that name an incident across runs."""
-    return hashlib.sha256("\x1f".join(str(row[name]) for name in IDENTITY).encode()).hexdigest()[:16]
+def incidents_of(outbox: pd.DataFrame) -> pd.DataFrame:
+    """One row per message of the outbox and incident in it, with `channel` and `created_at`, oldest first."""
+    rows = [
+        {**incident, "channel": message["channel"], "created_at": message["created_at"]}
+        for message in outbox.sort_values("created_at", kind="stable").to_dict("records")
+        for incident in json.loads(message["incidents"])
+    ]
+    return pd.DataFrame(rows, columns=[*IDENTITY, "severity", "amount", "state", "channel", "created_at"])
 
 
 @dataclass(frozen=True)
-class Ledger:
-    """What was told, rows of `contracts.Alarms`, and when an incident counts as grown worse.
+class AlertDeduplicator:
+    """What earlier messages are about, and when an incident counts as grown worse.
 
     Attributes:
-        told: of earlier runs.
-        worse_share: an incident whose `amount` grew by this share since it was told is told again.
+        before: as `incidents_of` returns it.
+        worse_share: an incident whose `amount` grew by this share since its last message is due again.
     """
 
-    told: pd.DataFrame
+    before: pd.DataFrame
     worse_share: float
 
-    def due(self, incidents: pd.DataFrame, channel: Channel, as_of: dt.datetime) -> pd.DataFrame:
-        """The incidents that the channel has to send now; one row each, however often found.
+    def due(self, incidents: pd.DataFrame, channel: str, rules: ChannelRules, as_of: dt.datetime) -> pd.DataFrame:
+        """The incidents to be sent over a channel now; one row each, however often found.
 
-        A resolved one is due on a channel that sent it as open, whatever its severity is by then.
+        A resolved one is due on a channel that had it as open, whatever its severity is by then.
         """
-        severe = SEVERITIES[SEVERITIES.index(channel.min_severity) :]
+        severe = SEVERITIES[SEVERITIES.index(rules.min_severity) :]
         wanted = incidents[incidents["severity"].isin(severe) | (incidents["state"] == "resolved")]
-        wanted = wanted.assign(incident=[incident_id(row) for row in wanted.to_dict("records")])
-        wanted = wanted.drop_duplicates("incident")
-        # As of now: what a later run told says nothing about this one.
-        known = self.told[
-            (self.told["channel"] == channel.id)
-            & (self.told["outcome"] == "sent")
-            & (self.told["raised_at"] <= pd.Timestamp(as_of))
-        ].sort_values(["raised_at", "recorded_at"], kind="stable")
-        last = known.drop_duplicates("incident", keep="last").set_index("incident")
-        due = [self._is_due(row, last, channel, as_of) for row in wanted.to_dict("records")]
+        wanted = wanted.drop_duplicates(IDENTITY)
+        # As of now: the messages of a later run change nothing in this one.
+        known = self.before[
+            (self.before["channel"] == channel) & (self.before["created_at"] <= pd.Timestamp(as_of))
+        ].drop_duplicates(IDENTITY, keep="last")
+        last = {tuple(row[name] for name in IDENTITY): row for row in known.to_dict("records")}
+        due = [
+            self._is_due(row, last.get(tuple(row[name] for name in IDENTITY), {"state": "resolved"}), rules, as_of)
+            for row in wanted.to_dict("records")
+        ]
         return wanted[pd.Series(due, index=wanted.index, dtype=bool)]
 
-    def _is_due(self, row: Mapping[Any, Any], last: pd.DataFrame, channel: Channel, as_of: dt.datetime) -> bool:
-        known = row["incident"] in last.index
-        before: dict[Any, Any] = last.loc[str(row["incident"])].to_dict() if known else {"state": "resolved"}
+    def _is_due(
+        self, row: Mapping[Any, Any], before: Mapping[Any, Any], rules: ChannelRules, as_of: dt.datetime
+    ) -> bool:
         if "resolved" in {row["state"], before["state"]}:
             return bool(row["state"] != before["state"])
         if SEVERITIES.index(str(row["severity"])) > SEVERITIES.index(str(before["severity"])):
             return True
-        if pd.Timestamp(as_of) - before["raised_at"] >= pd.Timedelta(hours=channel.again_after_hours):
+        if pd.Timestamp(as_of) - before["created_at"] >= pd.Timedelta(hours=rules.again_after_hours):
             return True
-        # False where either is not known.
-        return bool(float(row["amount"]) > float(before["amount"]) * (1 + self.worse_share))
-
-    def tell(
-        self, incidents: pd.DataFrame, channel: Channel, as_of: dt.datetime, now: dt.datetime
-    ) -> tuple[pd.DataFrame, ChannelError | None]:
-        """Tell what is due; one row per incident told or not, and why the channel failed, if it did.
-
-        Args:
-            incidents: of this run.
-            channel: over which.
-            as_of: of the run.
-            now: the wall clock: a run that looks at the past alarms nobody.
-        """
-        nothing = pd.DataFrame(columns=_COLUMNS)
-        if channel.past_hours is not None and now - as_of > dt.timedelta(hours=channel.past_hours):
-            return nothing, None
-        due = self.due(incidents, channel, as_of)
-        if due.empty:
-            return nothing, None
-        failure: ChannelError | None = None
-        attempts = channel.attempts
-        try:
-            attempts = channel.send(Message(due.drop(columns="incident"), as_of))
-        except ChannelError as error:
-            failure = error
-        # A library's surprise in one channel must not cost the run, nor the other channels theirs.
-        except Exception as error:
-            failure = channel.fault(f"unexpected {type(error).__name__}: {error}")
-        rows = due.assign(
-            channel=channel.id,
-            outcome="sent" if failure is None else "failed",
-            attempts=attempts,
-            fault="" if failure is None else str(failure),
-            recorded_at=pd.Timestamp(now),
-        )
-        return rows[_COLUMNS], failure
+        if pd.isna(row["amount"]) or pd.isna(before["amount"]):
+            return False
+        return float(row["amount"]) > float(before["amount"]) * (1 + self.worse_share)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import smtplib
 import socket
 from email.message import EmailMessage
-from email.utils import formatdate, make_msgid
+from email.utils import formatdate
 from typing import Literal
 
 from pydantic import Field
@@ -30,12 +30,14 @@ class Email(Channel):
     sender: str = Field(pattern=r"^[^@\s]+@[^@\s]+$")
     to: list[str] = Field(min_length=1)
 
-    def tell(self, message: Message) -> None:
+    def send_once(self, message: Message) -> None:
         """One mail to all."""
         mail = EmailMessage()
         mail["Subject"], mail["From"], mail["To"] = message.subject, self.sender, ", ".join(self.to)
-        mail["Date"], mail["Message-ID"] = formatdate(), make_msgid(domain=self.sender.rpartition("@")[2])
-        mail.set_content(message.text + "\n")
+        mail["Date"] = formatdate()
+        # The same whenever this message is sent again, so that the receiver knows it.
+        mail["Message-ID"] = f"<{message.id}@{self.sender.rpartition('@')[2]}>"
+        mail.set_content(message.body + "\n")
         with Watchdog(self.send_seconds) as watchdog:
             try:
                 with self._connect(watchdog) as server:

@@ -16,11 +16,11 @@ class Log(Channel):
     """Writes each incident as a line of its severity."""
 
     kind: Literal["log"]
-    past_hours: float | None = None  # whoever looks at the past sits before it
+    past_hours: float | None = None  # read by the person who started the run
 
-    def tell(self, message: Message) -> None:
+    def send_once(self, message: Message) -> None:
         """One line an incident; the worst comes first."""
-        for row in message.worst_first:
+        for row in message.incidents:
             where = "/".join(name for name in (row["product_id"], row["entity_id"]) if name)
             level = _LEVELS[row["severity"]] if row["state"] != "resolved" else logging.INFO
             logger.log(level, "%s: %s%s", row["kind"], f"{where}: " if where else "", row["message"])

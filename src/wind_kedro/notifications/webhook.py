@@ -16,7 +16,10 @@ _SUCCESS = range(200, 300)
 
 
 class Webhook(Channel):
-    """POSTs `Message.payload`. A URL that is a secret stands in the credentials (``url``), and so does a bearer ``token``."""
+    """POSTs `Message.payload`, with the message's id in it and in the header ``X-Message-Id``.
+
+    A URL that is a secret is given in the credentials (``url``), and so is a bearer ``token``.
+    """
 
     kind: Literal["webhook"]
     url: str | None = Field(None, pattern=r"^https?://", description="where to; or `url` in the credentials")
@@ -28,14 +31,14 @@ class Webhook(Channel):
             raise ValueError("no url: give it in the card, or as `url` in its credentials")
         return self
 
-    def tell(self, message: Message) -> None:
-        """POST the payload; any answer below 300 is a yes, 408, 429 and 5xx may pass."""
+    def send_once(self, message: Message) -> None:
+        """POST the payload; an answer below 300 is a success, 408, 429 and 5xx may pass."""
         try:
             import httpx  # noqa: F401 - `HttpClient` needs it
         except ImportError:
             raise self.fault("a webhook needs the extra 'alarms': pip install 'wind-kedro[alarms]'") from None
         token = self.secret("token")
-        headers = self.headers | ({"Authorization": f"Bearer {token}"} if token else {})
+        headers = self.headers | {"X-Message-Id": message.id} | ({"Authorization": f"Bearer {token}"} if token else {})
         url = self.secret("url") or str(self.url)
         client = HttpClient(self, self.timeout_seconds, headers)
         try:

@@ -10,10 +10,12 @@ from typing import Any
 import pandas as pd
 import pytest
 import yaml
+from click.testing import CliRunner
 from kedro.framework.session import KedroSession
 
-from wind_kedro.feeds import FEEDS, build_feeds
-from wind_kedro.hooks import FailedFeedError
+from wind_kedro.cli import cli
+from wind_kedro.configuration import ConfigurationError, read_secrets
+from wind_kedro.feeds import FEEDS, FeedCards, build_feeds
 
 pytestmark = pytest.mark.slow
 PROJECT = Path(__file__).parents[3]
@@ -25,14 +27,13 @@ def project(make_project: Callable[[], Path], inside: Callable[[Path], Path], tm
     """A project with two feeds, of which one has no folder to read from."""
     folder = inside(make_project())
     (tmp_path / "drop").mkdir()
-    catalog = yaml.safe_load((folder / "conf/base/catalog_ingestion.yml").read_text("utf-8"))
     drop = {"kind": "drop_folder", "settle_seconds": 0, "credentials": "coast"}
-    catalog["feeds"]["feeds"] = {
+    feeds = {
         "lost": {**drop, "url": str(tmp_path / "nowhere"), "into": "lost"},
         "coast": {**drop, "url": str(tmp_path / "drop"), "glob": "**/*.csv", "into": "coast/share"},
     }
     (folder / "conf/feeds").mkdir()
-    (folder / "conf/feeds/catalog_ingestion.yml").write_text(yaml.safe_dump(catalog, sort_keys=False))
+    (folder / "conf/feeds/parameters_ingestion.yml").write_text(yaml.safe_dump({"feeds": feeds}, sort_keys=False))
     (folder / "conf/local/credentials.yml").write_text("coast: {password: '${oc.env:WIND_KEDRO_TEST_SECRET}'}")
     return folder
 
@@ -55,11 +56,13 @@ def test_a_feed_that_fails_costs_its_line_and_the_others_land(
     caplog.set_level("DEBUG", logger="wind_kedro")
     monkeypatch.setenv("WIND_KEDRO_TEST_SECRET", SECRET)
     (tmp_path / "drop" / "a.csv").write_text("a")
-    with pytest.raises(FailedFeedError) as caught:
-        run(project)
-    assert str(caught.value).startswith("feed 'lost': ")
-    assert "no such folder" in str(caught.value)
-    assert "\n" not in str(caught.value)
+    run(project)  # returns: what failed is a row
+    failed = pd.read_parquet(project / "data/07_model_output/failures/ingestion.parquet")
+    assert failed[["stage", "code", "severity"]].to_numpy().tolist() == [["ingestion", "feed_failed", "error"]]
+    (message,) = failed["message"]
+    assert message.startswith("feed 'lost': ")
+    assert "no such folder" in message
+    assert "\n" not in message
 
     (tmp_path / "drop" / "b.csv").write_text("bb")
     run(project, only="coast")
@@ -82,17 +85,35 @@ def test_a_feed_that_fails_costs_its_line_and_the_others_land(
     assert SECRET not in caplog.text
 
 
-def test_the_catalog_shows_no_secret(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_exit_code_of_the_command_follows_from_the_failures(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WIND_KEDRO_TEST_SECRET", SECRET)
+    words = ["run", "--env", "feeds", "--pipeline", "ingestion"]
+    result = CliRunner().invoke(cli, words)
+    assert result.exit_code == 1
+    (line,) = (line for line in result.stderr.splitlines() if line.startswith("Error: "))
+    assert line.startswith("Error: feed 'lost': ")
+    assert SECRET not in result.output
+    assert CliRunner().invoke(cli, [*words, "--params", "only=coast"]).exit_code == 0
+    (project / "conf/feeds/parameters_monitoring.yml").write_text("monitoring: {exit_code_on: never}")
+    assert CliRunner().invoke(cli, words).exit_code == 0
+
+
+def test_catalog_and_parameters_hold_the_name_of_a_secret_only(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WIND_KEDRO_TEST_SECRET", SECRET)
     with KedroSession.create(project_path=project, env="feeds", save_on_close=False) as session:
-        catalog = session.load_context().catalog
-        feeds = catalog.load("feeds")
+        context = session.load_context()
+        cards = context.params["feeds"]
+        assert cards.root["coast"]["credentials"] == "coast"
+        assert SECRET not in repr(context.params) + repr(context.catalog.to_config())
+        feeds = build_feeds(cards.with_secrets(read_secrets))
         assert feeds["coast"].secret("password") == SECRET
-        assert SECRET not in repr(feeds) + repr(catalog["feeds"]) + repr(catalog.to_config())
+        assert SECRET not in repr(feeds)
+        with pytest.raises(ConfigurationError, match=r"^credentials 'other' are in no credentials\.yml"):
+            read_secrets("other")
 
 
 def test_every_block_that_stands_ready_is_a_card_and_every_kind_has_one() -> None:
-    catalog = yaml.safe_load((PROJECT / "conf/feeds/catalog_ingestion.yml").read_text("utf-8"))
-    blocks = {name: card | {"credentials": {}} for name, card in catalog["_blocks"].items()}
+    parameters = yaml.safe_load((PROJECT / "conf/feeds/parameters_ingestion.yml").read_text("utf-8"))
+    blocks = FeedCards.model_validate(parameters["_blocks"]).with_secrets(lambda name: {})
     assert {feed.kind for feed in build_feeds(blocks).values()} == set(FEEDS)
-    assert build_feeds(catalog["feeds"]["feeds"])
+    assert build_feeds(FeedCards.model_validate(parameters["feeds"]).root)

@@ -16,16 +16,16 @@ from wind_kedro.cards.columns import FORECAST_WEATHER
 from wind_kedro.clock import Clock
 from wind_kedro.contracts import operation
 from wind_kedro.contracts.forecasts import Forecasts, Scores
-from wind_kedro.contracts.operation import Alarms, Freshness, Incidents
+from wind_kedro.contracts.operation import Freshness, Incidents, Outbox
 from wind_kedro.contracts.raw import Landings
 from wind_kedro.datasets.history import History as Stored
 from wind_kedro.datasets.history import empty_table
-from wind_kedro.feeds import build_feeds
-from wind_kedro.notifications import Channel, Message
-from wind_kedro.notifications.channel import PassingError
+from wind_kedro.feeds import FeedCards
+from wind_kedro.notifications import ChannelCards
 from wind_kedro.pipelines.monitoring.costs import newest_issues
 from wind_kedro.pipelines.monitoring.freshness import check_freshness
-from wind_kedro.pipelines.monitoring.nodes import raise_incidents, send_alarms
+from wind_kedro.pipelines.monitoring.nodes import raise_incidents
+from wind_kedro.pipelines.monitoring.outbox import write_outbox
 from wind_kedro.pipelines.monitoring.settings import Monitoring
 
 MakeTable = Callable[[list[dict[str, Any]]], pd.DataFrame]
@@ -89,7 +89,7 @@ def fresh_at(at: pd.Timestamp, fleet: Fleet, weather: pd.DataFrame, signals: Any
     inputs = {
         "readiness": empty_table("wind_kedro.contracts.observations.Readiness"),
         "landings": NO_LANDINGS,
-        "feeds": {},
+        "feeds": FeedCards(),
     } | changes
     return Freshness.validate(
         check_freshness(weather, signals, fleet=fleet, clock=Clock(as_of=at), monitoring=MONITORING, **inputs)
@@ -227,7 +227,7 @@ def test_rows_without_a_usable_power_are_silence(hills: Fleet, blow: MakeTable) 
 
 # --- feeds ------------------------------------------------------------------------------------------------------------
 
-FEEDS = build_feeds({"inbox": {"kind": "drop_folder", "url": "inbox", "into": "hill"}})
+FEEDS = FeedCards({"inbox": {"kind": "drop_folder", "url": "inbox", "into": "hill"}})
 
 
 def landings(times: list[pd.Timestamp], *faults: pd.Timestamp) -> pd.DataFrame:
@@ -337,7 +337,7 @@ class World:
                 challenger="x",
             )
         )
-        self.landings, self.feeds = NO_LANDINGS, {}
+        self.landings, self.feeds = NO_LANDINGS, FeedCards()
 
     def found(self, at: pd.Timestamp = NOW) -> pd.DataFrame:
         freshness = fresh_at(
@@ -550,29 +550,21 @@ def test_what_makes_monitoring_blind_is_an_incident(world: World, observe: MakeT
 # --- open and resolved ------------------------------------------------------------------------------------------------
 
 
-class _Duty(Channel):
-    kind: str = "test"
-    past_hours: float | None = None
-    attempts: int = 1
-
-    def tell(self, message: Message) -> None:
-        if OUT[0]:
-            raise PassingError("nobody listens")
-        SENT.append((message.subject, message.text))
-
-
-SENT: list[tuple[str, str]] = []
-OUT = [False]
-
-
 class History:
     """Runs of monitoring one after another, with what they leave behind."""
 
+    channels = ChannelCards.model_validate({"duty": {"kind": "log"}})
+
     def __init__(self) -> None:
-        SENT.clear()
-        OUT[0] = False
-        self.incidents = Incidents.validate(empty_table("wind_kedro.contracts.operation.Incidents"))
-        self.alarms = Alarms.validate(empty_table("wind_kedro.contracts.operation.Alarms"))
+        self.incidents, self.outbox, self.deliveries = (
+            getattr(operation, name).validate(empty_table(f"wind_kedro.contracts.operation.{name}"))
+            for name in ("Incidents", "Outbox", "Deliveries")
+        )
+
+    @property
+    def messages(self) -> list[tuple[str, str]]:
+        """Subject and body of each message written, in order."""
+        return list(self.outbox[["subject", "body"]].itertuples(index=False, name=None))
 
     def run(self, hours: float, *kinds: str, severity: str = "warning") -> list[tuple[Any, ...]]:
         at = NOW + hours * HOUR
@@ -587,12 +579,12 @@ class History:
         found = Incidents.validate(pd.DataFrame(rows).astype({"amount": float}))
         if not kinds:
             found["severity"] = "info"
-        incidents, alarms = send_alarms(
-            found, self.incidents, self.alarms, {"duty": _Duty(id="duty")}, Clock(as_of=at), MONITORING
+        incidents, outbox = write_outbox(
+            found, self.incidents, self.outbox, self.deliveries, self.channels, Clock(as_of=at), MONITORING
         )
-        incidents, alarms = Incidents.validate(incidents), Alarms.validate(alarms)
+        incidents, outbox = Incidents.validate(incidents), Outbox.validate(outbox)
         self.incidents = pd.concat([self.incidents[self.incidents["raised_at"] != at], incidents], ignore_index=True)
-        self.alarms = pd.concat([self.alarms[self.alarms["raised_at"] != at], alarms], ignore_index=True)
+        self.outbox = pd.concat([self.outbox[self.outbox["created_at"] != at], outbox], ignore_index=True)
         opened = ((incidents["opened_at"] - NOW) / HOUR).tolist()
         return list(zip(incidents["kind"], incidents["state"], opened, strict=True))
 
@@ -603,16 +595,16 @@ def test_an_incident_opens_once_closes_once_and_opens_anew() -> None:
     assert history.run(6, "weather_late") == [("weather_late", "open", 0)]
     assert history.run(12) == [("all_clear", "open", 12), ("weather_late", "resolved", 0)]
     assert history.run(18) == [("all_clear", "open", 18)]
-    assert [subject for subject, _ in SENT] == [
+    assert [subject for subject, _ in history.messages] == [
         "[wind-kedro] 1 warning: hill: weather_late", "[wind-kedro] 1 resolved: hill: weather_late"
     ]  # fmt: skip
     assert (
         "RESOLVED hill: weather_late of hill\n  Evidence: open since 2024-03-31 06:30, not found as of 2024-03-31 18:30"
-        in SENT[1][1]
+        in history.messages[1][1]
     )
     # Within a day of the first, which would not be told again if it had gone on.
     assert history.run(20, "weather_late") == [("weather_late", "open", 20)]
-    assert len(SENT) == 3
+    assert len(history.messages) == 3
 
 
 def test_a_rerun_gives_the_same_rows_and_sends_nothing() -> None:
@@ -620,14 +612,14 @@ def test_a_rerun_gives_the_same_rows_and_sends_nothing() -> None:
     history.run(0, "weather_late", "signals_silent")
     first = history.run(6, "signals_silent")
     assert first == [("signals_silent", "open", 0), ("weather_late", "resolved", 0)]
-    sent = len(SENT)
+    sent = len(history.messages)
     assert history.run(6, "signals_silent") == first
-    assert len(SENT) == sent
+    assert len(history.messages) == sent
     # A rerun of the same time with the data that came since: it is closed, and said once.
     assert history.run(6) == [
         ("all_clear", "open", 6), ("weather_late", "resolved", 0), ("signals_silent", "resolved", 0)
     ]  # fmt: skip
-    assert len(SENT) == sent + 1
+    assert len(history.messages) == sent + 1
 
 
 def test_an_earlier_moment_run_later_knows_nothing_of_what_came_after() -> None:
@@ -637,16 +629,14 @@ def test_an_earlier_moment_run_later_knows_nothing_of_what_came_after() -> None:
     assert history.run(18) == [("all_clear", "open", 18), ("weather_late", "resolved", 12)]
 
 
-def test_a_closing_message_that_was_not_taken_is_sent_by_a_later_run() -> None:
+def test_a_closing_message_that_was_not_written_is_written_by_a_later_run() -> None:
     history = History()
     history.run(0, "weather_late")
-    OUT[0] = True
+    kept = history.outbox
     assert ("weather_late", "resolved", 0) in history.run(6)
-    OUT[0] = False
-    assert history.run(12) == [
-        ("all_clear", "open", 12), ("weather_late", "resolved", 0), ("alarm_failed", "resolved", 6)
-    ]  # fmt: skip
-    assert [subject for subject, _ in SENT] == [
+    history.outbox = kept  # the run was killed between its incidents and its messages
+    assert history.run(12) == [("all_clear", "open", 12), ("weather_late", "resolved", 0)]
+    assert [subject for subject, _ in history.messages] == [
         "[wind-kedro] 1 warning: hill: weather_late", "[wind-kedro] 1 resolved: hill: weather_late"
     ]  # fmt: skip
     assert history.run(18) == [("all_clear", "open", 18)]
@@ -656,34 +646,42 @@ def test_what_was_never_sent_needs_no_closing_message() -> None:
     history = History()
     history.run(0, "hard_weather", severity="info")
     assert history.run(6) == [("all_clear", "open", 6), ("hard_weather", "resolved", 0)]
-    assert SENT == []
+    assert history.messages == []
 
 
 def test_news_of_a_training_ends_without_a_message() -> None:
     history = History()
     history.run(0, "challenger_refused")
     assert history.run(6) == [("all_clear", "open", 6)]
-    assert len(SENT) == 1
+    assert len(history.messages) == 1
 
 
 def test_without_any_channel_nobody_is_reached_and_nothing_is_all_clear() -> None:
     history = History()
     history.run(0)
     calm = history.incidents
-    incidents, _ = send_alarms(calm, history.incidents.iloc[:0], history.alarms, {}, Clock(as_of=NOW), MONITORING)
-    assert incidents[["kind", "severity"]].to_numpy().tolist() == [["alarm_failed", "warning"]]
+    incidents, _ = write_outbox(
+        calm,
+        history.incidents.iloc[:0],
+        history.outbox,
+        history.deliveries,
+        ChannelCards(),
+        Clock(as_of=NOW),
+        MONITORING,
+    )
+    assert incidents[["kind", "severity"]].to_numpy().tolist() == [["notification_failed", "warning"]]
 
 
 def test_histories_of_earlier_versions_are_read(tmp_path: Path) -> None:
     """They have no `state` and no `opened_at`: what was found last is open since then."""
     history = History()
     history.run(0, "weather_late")
-    for name, contract, new in (("incidents", "Incidents", ["state", "opened_at"]), ("alarms", "Alarms", ["state"])):
-        (tmp_path / name).mkdir()
-        getattr(history, name).drop(columns=new).to_parquet(tmp_path / name / "20240331T063000Z.parquet", index=False)
-        path = f"wind_kedro.contracts.operation.{contract}"
-        stored = Stored(filepath=str(tmp_path / name), partition_by=["raised_at"], contract=path).load()
-        setattr(history, name, getattr(operation, contract).validate(stored))
+    earlier = history.incidents.drop(columns=["state", "opened_at"])
+    earlier.to_parquet(tmp_path / "20240331T063000Z.parquet", index=False)
+    path = "wind_kedro.contracts.operation.Incidents"
+    history.incidents = Incidents.validate(
+        Stored(filepath=str(tmp_path), partition_by=["raised_at"], contract=path).load()
+    )
     assert history.run(6, "weather_late") == [("weather_late", "open", 0)]
     assert history.run(12) == [("all_clear", "open", 12), ("weather_late", "resolved", 0)]
-    assert len(SENT) == 2
+    assert len(history.messages) == 2

@@ -1,5 +1,6 @@
 """Live scores against what the backtest promised, and who is told."""
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -9,14 +10,15 @@ import pytest
 from wind_kedro.cards import Fleet
 from wind_kedro.cards.columns import FORECAST_WEATHER
 from wind_kedro.clock import Clock
+from wind_kedro.contracts import operation
 from wind_kedro.contracts.forecasts import Forecasts, Scores
 from wind_kedro.contracts.observations import DataQuality
-from wind_kedro.contracts.operation import Alarms, Incidents, LiveJudgements
+from wind_kedro.contracts.operation import Deliveries, Incidents, LiveJudgements, Outbox
 from wind_kedro.datasets.history import empty_table
 from wind_kedro.evaluation.scores import Scoring
-from wind_kedro.notifications import Channel, Message
-from wind_kedro.notifications.channel import PassingError
-from wind_kedro.pipelines.monitoring.nodes import raise_incidents, score_issued, send_alarms
+from wind_kedro.notifications import ChannelCards
+from wind_kedro.pipelines.monitoring.nodes import raise_incidents, score_issued
+from wind_kedro.pipelines.monitoring.outbox import write_outbox
 from wind_kedro.pipelines.monitoring.settings import Monitoring
 
 MakeTable = Callable[[list[dict[str, Any]]], pd.DataFrame]
@@ -282,58 +284,64 @@ def test_a_model_that_does_as_promised_is_no_incident(fleet: Fleet, verdict: str
     assert _raise(_quality(), _judgements(verdict=verdict), fleet)["kind"].tolist() == ["all_clear"]
 
 
-# --- people are told -------------------------------------------------------------------------------------------------
+# --- the outbox ------------------------------------------------------------------------------------------------------
+
+CHANNELS = ChannelCards.model_validate({"duty": {"kind": "log"}, "chat": {"kind": "log", "min_severity": "error"}})
 
 
-class _Channel(Channel):
-    """Takes messages, or does not."""
-
-    kind: str = "test"
-    past_hours: float | None = None
-    attempts: int = 1
-    works: bool = True
-
-    def tell(self, message: Message) -> None:
-        if not self.works:
-            raise PassingError("nobody listens")
-        TOLD.append((self.id, message.incidents["kind"].tolist()))
+def _nothing(name: str) -> Any:
+    return getattr(operation, name).validate(empty_table(f"wind_kedro.contracts.operation.{name}"))
 
 
-TOLD: list[tuple[str, list[str]]] = []
+def _write(found: pd.DataFrame, outbox: pd.DataFrame | None = None, deliveries: pd.DataFrame | None = None) -> Any:
+    outbox = _nothing("Outbox") if outbox is None else outbox
+    deliveries = _nothing("Deliveries") if deliveries is None else deliveries
+    incidents, written = write_outbox(found, _nothing("Incidents"), outbox, deliveries, CHANNELS, CLOCK, MONITORING)
+    return Incidents.validate(incidents), Outbox.validate(written)
 
 
-def _send(found: pd.DataFrame, before: pd.DataFrame | None, **works: bool) -> tuple[pd.DataFrame, pd.DataFrame]:
-    TOLD.clear()
-    channels = {name: _Channel(id=name, works=does) for name, does in works.items()}
-    if before is None:
-        before = pd.DataFrame({name: pd.Series(dtype="object") for name in Alarms.to_schema().columns})
-        before = Alarms.validate(before)
-    earlier = Incidents.validate(empty_table("wind_kedro.contracts.operation.Incidents"))
-    incidents, alarms = send_alarms(found, earlier, before, channels, CLOCK, MONITORING)
-    return Incidents.validate(incidents), Alarms.validate(alarms)
+def test_a_message_is_a_row_of_the_outbox_for_each_channel_that_wants_it(fleet: Fleet) -> None:
+    found = _raise(_quality(("gap", "warning"), ("source_unreadable", "error")), _judgements(), fleet)
+    incidents, outbox = _write(found)
+    assert incidents["kind"].tolist() == ["gap", "source_unreadable"]
+    assert outbox["channel"].tolist() == ["duty", "chat"]
+    assert [[row["kind"] for row in json.loads(text)] for text in outbox["incidents"]] == [
+        ["source_unreadable", "gap"], ["source_unreadable"],
+    ]  # fmt: skip
+    assert set(outbox["created_at"]) == {pd.Timestamp(CLOCK.as_of)}
+    # A rerun writes the same messages, and no others.
+    pd.testing.assert_frame_equal(_write(found, outbox)[1], outbox)
 
 
-def test_a_channel_that_fails_costs_nothing_but_an_incident_which_the_others_tell(fleet: Fleet) -> None:
-    found = _raise(_quality(("gap", "warning")), _judgements(), fleet)
-    incidents, alarms = _send(found, None, dead=False, alive=True)
-    assert TOLD == [("alive", ["gap"]), ("alive", ["alarm_failed"])]
-    assert incidents["kind"].tolist() == ["gap", "alarm_failed"]
-    assert incidents["evidence"].iloc[1] == "alarm 'dead': nobody listens; tried once"
-    assert alarms[["channel", "kind", "outcome"]].to_numpy().tolist() == [
-        ["dead", "gap", "failed"],
-        ["alive", "gap", "sent"],
-        ["alive", "alarm_failed", "sent"],
+def test_a_channel_that_failed_is_an_incident_which_goes_over_the_others(fleet: Fleet) -> None:
+    found = _raise(_quality(("source_unreadable", "error")), _judgements(), fleet)
+    _, outbox = _write(found)
+    failed = outbox[outbox["channel"] == "chat"]
+    deliveries = Deliveries.validate(
+        pd.DataFrame(
+            {
+                "message_id": failed["message_id"], "created_at": failed["created_at"], "channel": "chat",
+                "outcome": "failed", "attempts": 4, "fault": "channel 'chat': nobody listens; tried 4 times",
+                "recorded_at": failed["created_at"], "recorded_on": "2024-03-03",
+            }
+        )
+    )  # fmt: skip
+    incidents, now = _write(found, outbox, deliveries)
+    row = incidents[incidents["kind"] == "notification_failed"].iloc[0]
+    assert (row["subject"], row["severity"]) == ("chat", "warning")
+    assert row["message"] == "1 message not delivered over channel 'chat'"
+    assert row["evidence"] == "channel 'chat': nobody listens; tried 4 times"
+    new = now[~now["message_id"].isin(outbox["message_id"])]
+    assert [(one["channel"], json.loads(one["incidents"])[0]["kind"]) for one in new.to_dict("records")] == [
+        ("duty", "notification_failed")
     ]
-    # The rerun tells who was not told, and forgets nobody.
-    incidents, alarms = _send(found, alarms, dead=True, alive=True)
-    assert TOLD == [("dead", ["gap"])]
-    assert incidents["kind"].tolist() == ["gap"]
-    assert len(alarms) == 4
-    assert _send(found, alarms, dead=True, alive=True)[1]["incident"].tolist() == alarms["incident"].tolist()
-    assert TOLD == []
+    # Delivered in the next run: the incident ends.
+    later = deliveries.assign(outcome="delivered", fault="", recorded_at=deliveries["recorded_at"] + pd.Timedelta("1h"))
+    incidents, _ = _write(found, now, Deliveries.validate(pd.concat([deliveries, later], ignore_index=True)))
+    assert "notification_failed" not in set(incidents.loc[incidents["state"] == "open", "kind"])
 
 
-def test_a_quiet_day_alarms_nobody(fleet: Fleet) -> None:
-    incidents, alarms = _send(_raise(_quality(), _judgements(), fleet), None, dead=False)
+def test_a_quiet_day_writes_no_message(fleet: Fleet) -> None:
+    incidents, outbox = _write(_raise(_quality(), _judgements(), fleet))
     assert incidents["kind"].tolist() == ["all_clear"]
-    assert (len(alarms), TOLD) == (0, [])
+    assert len(outbox) == 0

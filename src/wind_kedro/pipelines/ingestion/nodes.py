@@ -1,40 +1,106 @@
-"""The nodes of this room: which feeds are due, and the record of what landed."""
+"""The node of ingestion: fetches what feeds have, lands it in the raw folder, and records both."""
 
 from __future__ import annotations
+
+import datetime as dt
+import logging
+import traceback
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 
 from wind_kedro.cards import CardError
+from wind_kedro.clock import Clock
+from wind_kedro.configuration import read_secrets
 from wind_kedro.contracts.raw import Landings
-from wind_kedro.feeds import Feed, LandedFeeds
+from wind_kedro.failures import Failure, failures_table
+from wind_kedro.feeds import Feed, FeedCards, FeedError, Landing, build_feeds, find_landed
 from wind_kedro.pipelines.ingestion.settings import IngestionParameters
 
+logger = logging.getLogger(__name__)
 
-def choose_feeds(feeds: dict[str, Feed], ingestion: IngestionParameters) -> dict[str, Feed]:
-    """The feeds that this run is to fetch.
+
+class FailedFetch(NamedTuple):
+    """A fetch that failed, and when."""
+
+    feed_id: str
+    failed_at: dt.datetime
+    message: str
+
+
+def fetch_feeds(
+    landings_before: pd.DataFrame, feeds: FeedCards, ingestion: IngestionParameters, clock: Clock
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Fetch what the feeds have and land it below the raw folder, one feed after the other.
+
+    Each feed goes on from the checkpoint of its newest batch, under the lock of its folder. One that fails stops no other.
+
+    Args:
+        landings_before: the record so far (`Landings`).
+        feeds: all of the environment.
+        ingestion: which of them are fetched, and where they land.
+        clock: of the run.
+
+    Returns:
+        `Landings`: every row of the days to which this adds some; no rows if there is nothing to add. `Failures`: the feeds that
+        could not be fetched.
+    """
+    chosen = choose_feeds(build_feeds(feeds.with_secrets(read_secrets)), ingestion.only)
+    failed = [failure for feed in chosen.values() if (failure := _fetch(feed, ingestion.raw_folder)) is not None]
+    failures = [
+        Failure("ingestion", "feed_failed", one.message, "correct the feed's card, its credentials or its server; the next run "
+                "fetches from where this one stopped")
+        for one in failed
+    ]  # fmt: skip
+    return list_landings(ingestion.raw_folder, failed, landings_before), failures_table(failures, clock.as_of)
+
+
+def choose_feeds(feeds: Mapping[str, Feed], only: Iterable[str]) -> dict[str, Feed]:
+    """The feeds that a run is to fetch, in the order of the configuration.
 
     Args:
         feeds: all of the environment, by id.
-        ingestion: says which; none named: all.
-
-    Returns:
-        The feeds chosen, in the order of the configuration.
+        only: ids of those to fetch; none: all.
 
     Raises:
         CardError: if a feed is named that is not there.
     """
-    unknown = [feed_id for feed_id in ingestion.only if feed_id not in feeds]
-    if unknown:
-        known = ", ".join(feeds) or "none: catalog_ingestion.yml of this environment names no feeds"
-        raise CardError(f"only: no feed '{unknown[0]}'; known are {known}")
-    return {feed_id: feed for feed_id, feed in feeds.items() if not ingestion.only or feed_id in ingestion.only}
+    wanted = set(only)
+    for unknown in sorted(wanted - set(feeds)):
+        known = ", ".join(feeds) or "none: parameters_ingestion.yml of this environment names no feeds"
+        raise CardError(f"only: no feed '{unknown}'; known are {known}")
+    return {feed_id: feed for feed_id, feed in feeds.items() if not wanted or feed_id in wanted}
 
 
-def list_landings(landed: LandedFeeds, landings_before: pd.DataFrame) -> pd.DataFrame:
-    """Record what landed since the newest record, whoever landed it, and what failed in this run.
+def _fetch(feed: Feed, root: Path) -> FailedFetch | None:
+    """Fetch and land what a feed has; why it failed, if it did."""
+    try:
+        batches = 0
+        for landed in Landing(root, feed.into, feed.id).pull(feed.fetch, in_parts=feed.in_parts):
+            batches += 1
+            logger.info(
+                "feed '%s': %s, %d files, %d bytes", feed.id, landed.folder.name, len(landed.files), landed.bytes
+            )
+        if not batches:
+            logger.info("feed '%s': nothing new", feed.id)
+    except FeedError as error:
+        return FailedFetch(feed.id, dt.datetime.now(dt.UTC), str(error))
+    # An unexpected error of a library in one feed must not stop the others. Its stack is logged without secrets.
+    except Exception as error:
+        logger.debug("%s", feed.fault(traceback.format_exc()))
+        fault = feed.fault(f"unexpected {type(error).__name__}: {error}")
+        return FailedFetch(feed.id, dt.datetime.now(dt.UTC), str(fault))
+    return None
+
+
+def list_landings(root: Path, failed: Iterable[FailedFetch], landings_before: pd.DataFrame) -> pd.DataFrame:
+    """Record what landed since the newest record, in this run or by `kedro wind listen`, and what failed in this run.
 
     Args:
-        landed: the landing folders, once this run's batches are in them.
+        root: the raw folder, once this run's batches are in it.
+        failed: fetches of this run.
         landings_before: the record so far (`Landings`).
 
     Returns:
@@ -52,7 +118,7 @@ def list_landings(landed: LandedFeeds, landings_before: pd.DataFrame) -> pd.Data
             "rows": batch.rows,
             "fault": "; ".join(batch.faults),
         }
-        for folder, batch in landed.after(newest)
+        for folder, batch in find_landed(root, newest)
     ] + [
         {
             "feed_id": failure.feed_id,
@@ -63,7 +129,7 @@ def list_landings(landed: LandedFeeds, landings_before: pd.DataFrame) -> pd.Data
             "rows": None,
             "fault": failure.message,
         }
-        for failure in landed.failures
+        for failure in failed
     ]
     new = pd.DataFrame(rows, columns=list(Landings.to_schema().columns))
     new["landed_at"] = pd.to_datetime(new["landed_at"], utc=True)

@@ -1,19 +1,20 @@
 """What is new outside lands in the raw folder, batch by batch; the record of it is appended."""
 
-from __future__ import annotations
-
 from kedro.pipeline import Node, Pipeline
 
-from . import nodes
+from wind_kedro.pipelines.ingestion.nodes import fetch_feeds
 
 
-def create_pipeline(**_: object) -> Pipeline:
-    """The room's nodes and what they exchange; see the room's README."""
+def create_pipeline() -> Pipeline:
+    """Cards of feeds in; batches in the raw folder, their record and the failed fetches out."""
     return Pipeline(
         [
-            # Landing is what saving `landed` does: fetching is IO, which datasets do.
-            Node(nodes.choose_feeds, ["feeds", "params:ingestion"], "landed", name="choose_feeds"),
-            Node(nodes.list_landings, ["landed", "landings_before"], "landings", name="list_landings"),
+            Node(
+                fetch_feeds,
+                inputs=["landings_before", "params:feeds", "params:ingestion", "params:clock"],
+                outputs=["landings", "ingestion_failures"],
+                name="fetch_feeds",
+            ),
         ],
         tags="ingestion",
     )

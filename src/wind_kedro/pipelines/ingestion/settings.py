@@ -1,17 +1,26 @@
-"""The parameters of ingestion (`parameters_ingestion.yml`)."""
+"""Settings of ingestion (`parameters_ingestion.yml`)."""
 
-from pydantic import field_validator
+from __future__ import annotations
 
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BeforeValidator, Field, field_validator
+
+from wind_kedro.storage.paths import local_path
 from wind_kedro.strict import Strict
 
 
 class IngestionParameters(Strict):
-    """What `parameters_ingestion.yml` sets."""
+    """Which feeds a run fetches, and where they land."""
 
-    only: tuple[str, ...] = ()
+    only: tuple[str, ...] = Field((), description="ids of the feeds to fetch; none: all")
+    raw_folder: Annotated[Path, BeforeValidator(lambda value: local_path(value, "raw_folder"))] = Field(
+        description="the environment's folder of raw data"
+    )
 
     @field_validator("only", mode="before")
     @classmethod
-    def _words(cls, value: object) -> object:
+    def _split(cls, value: object) -> object:
         # A list cannot be typed on the command line: there a comma begins the next parameter.
         return value.split() if isinstance(value, str) else value

@@ -12,7 +12,7 @@ from wind_kedro.cards import Farm, Fleet, WeatherSource
 from wind_kedro.cards.tiers import assessed_by
 from wind_kedro.clock import Clock
 from wind_kedro.contracts.operation import Freshness
-from wind_kedro.feeds import Feed
+from wind_kedro.feeds import FeedCards
 from wind_kedro.pipelines.monitoring.contracts import Table
 from wind_kedro.pipelines.monitoring.settings import FreshnessRules, Monitoring
 
@@ -25,7 +25,7 @@ def check_freshness(
     signals: Table,
     readiness: pd.DataFrame,
     landings: pd.DataFrame,
-    feeds: dict[str, Feed],
+    feeds: FeedCards,
     fleet: Fleet,
     clock: Clock,
     monitoring: Monitoring,
@@ -41,7 +41,7 @@ def check_freshness(
         signals: contract `Signals`.
         readiness: contract `Readiness`, for the measured latency of signals.
         landings: contract `Landings`.
-        feeds: of the environment, by id.
+        feeds: of the environment.
         fleet: the cards: every source on them gets a row, known or not.
         clock: only what was available by ``as_of`` counts.
         monitoring: the rules.
@@ -206,9 +206,9 @@ def _turbines(
 
 
 def _feeds(
-    landings: pd.DataFrame, feeds: Mapping[str, Feed], at: pd.Timestamp, rules: FreshnessRules
+    landings: pd.DataFrame, feeds: FeedCards, at: pd.Timestamp, rules: FreshnessRules
 ) -> Iterable[dict[str, Any]]:
-    for feed_id in feeds:
+    for feed_id in feeds.root:
         own = landings[landings["feed_id"] == feed_id].sort_values("landed_at")
         known = own[own["landed_at"] <= at]
         batches = known.loc[known["folder"] != "", "landed_at"]

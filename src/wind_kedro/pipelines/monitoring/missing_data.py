@@ -10,7 +10,7 @@ import pandas as pd
 from wind_kedro.cards import Fleet
 from wind_kedro.clock import Clock
 from wind_kedro.evaluation.scores import latest_versions
-from wind_kedro.feeds import Feed
+from wind_kedro.feeds import FeedCards
 from wind_kedro.notifications.channel import SEVERITIES
 from wind_kedro.pipelines.monitoring.costs import Issue
 from wind_kedro.pipelines.monitoring.freshness import products_of
@@ -124,11 +124,11 @@ def silent_signals(
             }
 
 
-def silent_feeds(freshness: pd.DataFrame, feeds: Mapping[str, Feed], fleet: Fleet) -> Iterable[dict[str, Any]]:
+def silent_feeds(freshness: pd.DataFrame, feeds: FeedCards, fleet: Fleet) -> Iterable[dict[str, Any]]:
     """One incident per feed that has landed nothing for longer than it usually does; what that costs shows at its sources."""
     late = freshness[(freshness["source"] == "feed") & freshness["state"].isin(["late", "missing"])]
     for row in late.to_dict("records"):
-        into = f"{feeds[row['subject']].into}/"
+        into = f"{feeds.root[row['subject']].get('into', '')}/"
         fed = [
             farm.id
             for farm in fleet.farms

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
-from collections.abc import Mapping
 from typing import Any, Literal
 
 import numpy as np
@@ -13,9 +11,7 @@ from wind_kedro.cards import Fleet
 from wind_kedro.cards.tiers import assessed_by
 from wind_kedro.clock import Clock
 from wind_kedro.evaluation.scores import Scoring, score_forecasts
-from wind_kedro.feeds import Feed
-from wind_kedro.notifications import Channel, Ledger
-from wind_kedro.notifications.deduplication import IDENTITY
+from wind_kedro.feeds import FeedCards
 from wind_kedro.pipelines.monitoring import missing_data
 from wind_kedro.pipelines.monitoring.challengers import failed_challengers
 from wind_kedro.pipelines.monitoring.costs import newest_issues
@@ -95,7 +91,7 @@ def raise_incidents(
     forecasts: pd.DataFrame,
     backtest_scores: pd.DataFrame,
     observations: pd.DataFrame,
-    feeds: dict[str, Feed],
+    feeds: FeedCards,
     fleet: Fleet,
     clock: Clock,
     monitoring: Monitoring,
@@ -131,13 +127,14 @@ def raise_incidents(
         # A row of its own, so that a rerun that finds nothing replaces what an earlier one found.
         checked = f"{len(freshness)} sources checked, none late; nothing that anybody needs to act on"
         rows = [{"kind": "all_clear", "severity": "info", "message": checked}]
-    return _incidents(rows, clock)
+    return incidents_table(rows, clock)
 
 
 _NOTHING_TOLD = {"entity_id": "", "product_id": "", "subject": "", "amount": np.nan, "evidence": "", "action": ""}
 
 
-def _incidents(rows: list[dict[str, Any]], clock: Clock) -> pd.DataFrame:
+def incidents_table(rows: list[dict[str, Any]], clock: Clock) -> pd.DataFrame:
+    """Rows of `Incidents`, found and open as of now."""
     columns = [
         "entity_id", "product_id", "kind", "subject", "severity", "amount", "message", "evidence", "action",
     ]  # fmt: skip
@@ -145,121 +142,6 @@ def _incidents(rows: list[dict[str, Any]], clock: Clock) -> pd.DataFrame:
     at = pd.Timestamp(clock.as_of)
     return table.assign(raised_at=at, state="open", opened_at=at)
 
-
-def send_alarms(
-    incidents_found: pd.DataFrame,
-    incidents_before: pd.DataFrame,
-    alarms_before: pd.DataFrame,
-    alarm_channels: Mapping[str, Channel],
-    clock: Clock,
-    monitoring: Monitoring,
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The incidents, open and resolved, with one more per channel that failed; and one row per incident and channel to send to.
-
-    What goes out is real, so the wall clock counts here too: a run as of a moment long past alarms nobody outside.
-    """
-    now = dt.datetime.now(dt.UTC)
-    at = pd.Timestamp(clock.as_of)
-    ledger = Ledger(alarms_before, monitoring.worse_share)
-    sent = alarms_before[(alarms_before["outcome"] == "sent") & (alarms_before["raised_at"] <= at)]
-    of_channels = incidents_before["kind"] == "alarm_failed"
-    incidents = continue_incidents(incidents_found, incidents_before[~of_channels], sent, at)
-    told, failed = [], {}
-    for name, channel in alarm_channels.items():
-        rows, failure = ledger.tell(incidents, channel, clock.as_of, now)
-        told.append(rows)
-        if failure is not None:
-            failed[name] = (failure, len(rows))
-    faults = [_silent(name, *why) for name, why in failed.items()] if alarm_channels else [_NO_CHANNEL]
-    silent = continue_incidents(_incidents(faults, clock), incidents_before[of_channels], sent, at)
-    if len(silent):
-        if (silent["state"] == "open").any():
-            incidents = incidents[incidents["kind"] != "all_clear"]
-        incidents = pd.concat([incidents, silent], ignore_index=True)
-        # Over the channels that work, so that a dead one is not found out when it is needed.
-        told += [
-            ledger.tell(silent, channel, clock.as_of, now)[0]
-            for name, channel in alarm_channels.items()
-            if name not in failed
-        ]
-    # A rerun replaces its own part: what it told before stays in it.
-    mine = alarms_before[alarms_before["raised_at"] == at]
-    new = [rows for rows in told if len(rows)]
-    if not new:
-        return incidents, mine
-    alarms = pd.concat([mine, *new], ignore_index=True) if len(mine) else pd.concat(new, ignore_index=True)
-    key = ["channel", "incident", "state", "outcome"]
-    return incidents, alarms.drop_duplicates(key, keep="last", ignore_index=True)
-
-
-def continue_incidents(found: pd.DataFrame, before: pd.DataFrame, sent: pd.DataFrame, at: pd.Timestamp) -> pd.DataFrame:
-    """The incidents found, with the time since when they are open; and as resolved those that were open and are not found.
-
-    The same incident is one of the same `IDENTITY`. It is open from the first of an unbroken series of runs that find it, and
-    resolved in the first run that does not, and again in later ones until every channel has sent that. News of one training
-    (`challenger_…`) is neither: it is only shown for a while.
-
-    Args:
-        found: rows of this run.
-        before: contract `Incidents`, of all runs; only what could be known at ``at`` counts.
-        sent: contract `Alarms`, what the channels have sent.
-        at: as of which time this run is; an earlier attempt of it counts as before, so that a rerun gives the same rows.
-    """
-    before = before[(before["raised_at"] <= at) & ~before["kind"].str.startswith(("challenger_", "all_clear"))]
-    before = before.assign(
-        opened_at=before["opened_at"].fillna(before["raised_at"]), state=before["state"].fillna("open")
-    ).sort_values("raised_at", kind="stable")
-    earlier, mine = before[before["raised_at"] < at], before[before["raised_at"] == at]
-    last = earlier[(earlier["raised_at"] == earlier["raised_at"].max()) & (earlier["state"] == "open")]
-    known = pd.concat([last, mine]).drop_duplicates(IDENTITY)
-    opened = dict(zip(_identities(known), known["opened_at"], strict=True))
-    now = set(_identities(found))
-    found = pd.DataFrame(found).assign(opened_at=[opened.get(key, at) for key in _identities(found)])
-    newest = sent.sort_values(["raised_at", "recorded_at"], kind="stable").drop_duplicates(
-        ["channel", "incident"], keep="last"
-    )
-    unclosed = set(_identities(newest[newest["state"] == "open"]))
-    owed = before[[key in unclosed for key in _identities(before)]].iloc[::-1]
-    gone = pd.concat([known, owed]).drop_duplicates(IDENTITY)
-    gone = gone[[key not in now for key in _identities(gone)]]
-    if gone.empty:
-        return found
-    since = gone["opened_at"].dt.strftime("%Y-%m-%d %H:%M")
-    resolved: pd.DataFrame = gone.assign(
-        raised_at=at,
-        state="resolved",
-        message=gone["message"].str.removeprefix(_RESOLVED).radd(_RESOLVED),
-        evidence=since.radd("open since ") + f", not found as of {at:%Y-%m-%d %H:%M}",
-        action="",
-    )
-    return pd.concat([found, resolved[found.columns]], ignore_index=True)
-
-
-def _identities(rows: pd.DataFrame) -> list[Any]:
-    return list(rows[IDENTITY].itertuples(index=False, name=None))
-
-
-_RESOLVED = "resolved: "
-
-
-def _silent(channel_id: str, failure: Exception, untold: int) -> dict[str, Any]:
-    return {
-        "kind": "alarm_failed",
-        "subject": channel_id,
-        "severity": "warning",
-        "message": f"{untold} incident{'s' if untold != 1 else ''} could not be told over channel '{channel_id}'",
-        "evidence": str(failure),
-        "action": "mend the channel's card or its credentials; the next run of monitoring tells them",
-    }
-
-
-_NO_CHANNEL = {
-    "kind": "alarm_failed",
-    "severity": "warning",
-    "message": "no alarm channel is configured: incidents reach nobody",
-    "evidence": "alarm_channels of catalog_monitoring.yml is empty",
-    "action": "name a channel: docs/how-to/be-alarmed.md",
-}
 
 _DATA_ACTIONS = {
     "clock_disagrees_with_card": "set signals.clock in farms.yml to the reading found, or ask the sender to mend the stamps",

@@ -5,18 +5,19 @@ backtest_forecasts, features └─ judge_live ─┬─ outliers
                                           └── live_judgements ─┐
 weather, signals, landings_before, feeds ── check_freshness ── freshness ─┤
 data_quality, readiness, decisions, backtest_scores ────────────────────────┴─ raise_incidents ─ incidents_found ─┐
-alarm_channels, incidents_before, alarms_before ────────────────────────────────────────────────────────────────┴─ send_alarms
-                                                                              incidents, alarms ──────────┘
+incidents_before, outbox_before, deliveries_before ──────────────────────────────────────────────────────────────┴─ write_outbox
+                                                                              incidents, outbox ──────────┘
 """
 
 from kedro.pipeline import Node, Pipeline
 
 from wind_kedro.pipelines.monitoring.freshness import check_freshness
-from wind_kedro.pipelines.monitoring.nodes import judge_live, raise_incidents, score_issued, send_alarms
+from wind_kedro.pipelines.monitoring.nodes import judge_live, raise_incidents, score_issued
+from wind_kedro.pipelines.monitoring.outbox import write_outbox
 
 
 def create_pipeline() -> Pipeline:
-    """Issued forecasts and observations in; live scores, judgements, outliers and incidents out, and people told."""
+    """Issued forecasts and observations in; live scores, judgements, outliers, incidents and messages to send out."""
     return Pipeline(
         [
             Node(
@@ -46,7 +47,7 @@ def create_pipeline() -> Pipeline:
                     "signals",
                     "readiness",
                     "landings_before",
-                    "feeds",
+                    "params:feeds",
                     "params:fleet",
                     "params:clock",
                     "params:monitoring",
@@ -65,7 +66,7 @@ def create_pipeline() -> Pipeline:
                     "forecasts",
                     "backtest_scores",
                     "observations",
-                    "feeds",
+                    "params:feeds",
                     "params:fleet",
                     "params:clock",
                     "params:monitoring",
@@ -74,17 +75,18 @@ def create_pipeline() -> Pipeline:
                 name="raise_incidents",
             ),
             Node(
-                send_alarms,
+                write_outbox,
                 inputs=[
                     "incidents_found",
                     "incidents_before",
-                    "alarms_before",
-                    "alarm_channels",
+                    "outbox_before",
+                    "deliveries_before",
+                    "params:notification_channels",
                     "params:clock",
                     "params:monitoring",
                 ],
-                outputs=["incidents", "alarms"],
-                name="send_alarms",
+                outputs=["incidents", "outbox"],
+                name="write_outbox",
             ),
         ],
         tags="monitoring",

@@ -1,0 +1,81 @@
+"""The exit code of ``kedro run``: not 0 if the tables of the finished run hold what `monitoring.exit_code_on` names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from wind_kedro.errors import WindKedroError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from wind_kedro.hooks import FinishedRun
+
+#: Severities that count, by the value of `monitoring.exit_code_on`.
+_COUNTED = {"error": ("error",), "warning": ("warning", "error"), "never": ()}
+#: Findings in data that a run had to do without. Other errors, such as a suspected unit, are incidents of monitoring.
+_NOT_USED = ("source_unreadable", "rows_lost", "quarantined")
+#: So many failures of a stage are shown; the others are in its table.
+_SHOWN = 5
+
+
+class RunFaultsError(WindKedroError):
+    """A run finished and wrote all its results, but not without failures or incidents; one line each."""
+
+
+def check_run(run: FinishedRun) -> None:
+    """Raise if a finished run has failures or incidents that are an error of the command.
+
+    Raises:
+        RunFaultsError: with a line for each.
+    """
+    if lines := list(dict.fromkeys(_faults(run))):
+        raise RunFaultsError("\n".join(lines))
+
+
+def _faults(run: FinishedRun) -> Iterator[str]:
+    """What the run had to do without, and the incidents that it found."""
+    severities = _COUNTED[run.parameters.get("monitoring", {}).get("exit_code_on", "error")]
+    if not severities:
+        return
+    written, reported = run.pipeline.all_outputs(), set[str]()
+    if "data_quality" in written:
+        found = run.catalog.load("data_quality")
+        reported |= set(_NOT_USED)
+        bad = found[(found["severity"] == "error") & found["check"].isin(_NOT_USED)]
+        yield from (_finding(row) for row in bad.to_dict("records"))
+    for name in sorted(name for name in written if name.endswith("_failures")):
+        table = run.catalog.load(name)
+        if "severity" in table:
+            table = table[table["severity"].isin(severities)]
+        if "code" in table:
+            table = table[~table["code"].isin(reported)]
+        yield from table["message"].iloc[:_SHOWN]
+        if len(table) > _SHOWN:
+            yield f"and {len(table) - _SHOWN} more in {name}"
+    if "incidents" in written:
+        incidents = run.catalog.load("incidents")
+        yield from _incidents(incidents[~incidents["kind"].isin(reported)], severities, run.parameters["clock"])
+    for name in sorted(run.pipeline.datasets()):
+        if name in run.catalog:
+            yield from getattr(run.catalog.get(name), "passed_over", [])
+
+
+def _incidents(incidents: pd.DataFrame, severities: tuple[str, ...], clock: Any) -> Iterator[str]:
+    import pandas as pd
+
+    from wind_kedro.clock import Clock
+
+    now = incidents[
+        (incidents["raised_at"] == pd.Timestamp(Clock.model_validate(clock).as_of))
+        & (incidents["state"] != "resolved")
+        & incidents["severity"].isin(severities)
+    ]
+    return (f"{row['kind']}: {row['message']}" for row in now.to_dict("records"))
+
+
+def _finding(row: dict[str, Any]) -> str:
+    if row["check"] == "source_unreadable":  # names the farm and the file
+        return str(row["message"])
+    return f"farm '{row['farm_id']}', {row['source_table']}: {row['message']}"

@@ -1,0 +1,118 @@
+"""The node that sends: each message of the outbox that was not delivered yet, over its channel."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from wind_kedro.clock import Clock
+from wind_kedro.configuration import ConfigurationError, read_secrets
+from wind_kedro.failures import Failure, failures_table
+from wind_kedro.feeds.cards import Cards
+from wind_kedro.notifications import Channel, ChannelCards, ChannelError, Message, build_channels
+
+#: Columns of `contracts.Deliveries`.
+_COLUMNS = ["message_id", "created_at", "channel", "outcome", "attempts", "fault", "recorded_at", "recorded_on"]
+
+
+class Outcome(NamedTuple):
+    """How an attempt to deliver a message ended."""
+
+    outcome: str
+    attempts: int
+    fault: str
+
+
+def deliver_notifications(
+    outbox: pd.DataFrame, deliveries_before: pd.DataFrame, notification_channels: ChannelCards, clock: Clock
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Send every message of the outbox that is not recorded as delivered, oldest first, each under its own id.
+
+    A run that is killed after it sent a message and before its record is written sends it again with the same id, by which the
+    receiver recognises it. A channel that fails is not tried again in the same run; its messages wait for the next one.
+
+    Args:
+        outbox: messages to be sent, of this and earlier runs.
+        deliveries_before: what happened to them so far.
+        notification_channels: over which they are sent.
+        clock: of the run. Whether a message is too old is decided by the wall clock: what is sent arrives now.
+
+    Returns:
+        `Deliveries`: every row of the days to which this adds some. `Failures`: the channels that failed.
+    """
+    done = deliveries_before.loc[deliveries_before["outcome"] != "failed", "message_id"]
+    pending = outbox[~outbox["message_id"].isin(done)].sort_values(["created_at", "message_id"], kind="stable")
+    cards = notification_channels.root
+    faults, rows = dict[str, str](), list[dict[str, Any]]()
+    channels = _build(notification_channels, {*pending["channel"]}, faults)
+    for message in (_message(row) for row in pending.to_dict("records")):
+        now = dt.datetime.now(dt.UTC)
+        if message.channel not in cards:
+            outcome = Outcome("expired", 0, f"channel '{message.channel}' is not configured any more")
+        elif message.channel in faults and message.channel in channels:  # failed with an earlier message of this run
+            continue
+        elif message.channel in faults:
+            outcome = Outcome("failed", 0, faults[message.channel])
+        else:
+            outcome = _deliver(message, channels[message.channel], now)
+            if outcome.outcome == "failed":
+                faults[message.channel] = outcome.fault
+        about = {"message_id": message.id, "created_at": message.created_at, "channel": message.channel}
+        rows.append(about | outcome._asdict() | {"recorded_at": now, "recorded_on": f"{now:%Y-%m-%d}"})
+    failures = [
+        Failure(
+            "notification",
+            "notification_failed",
+            fault,
+            "correct the channel's card or its credentials; the next run of notification tries again",
+            severity="warning",
+        )
+        for fault in faults.values()
+    ]
+    new = pd.DataFrame(rows, columns=_COLUMNS)
+    # The history replaces whole days.
+    same_days = deliveries_before[deliveries_before["recorded_on"].isin(new["recorded_on"])]
+    record = pd.concat([same_days, new], ignore_index=True) if len(same_days) else new
+    return record, failures_table(failures, clock.as_of)
+
+
+def _build(cards: ChannelCards, wanted: set[str], faults: dict[str, str]) -> dict[str, Channel]:
+    """The channels of pending messages, with their secrets; one without them is a fault.
+
+    Raises:
+        CardError: with a line for each fault of a card.
+    """
+    ready: Cards = {}
+    for name, card in cards.root.items():
+        try:
+            ready |= ChannelCards({name: card} if name in wanted else {}).with_secrets(read_secrets)
+        except ConfigurationError as error:
+            faults[name] = f"channel '{name}': {error}"
+    return build_channels(ready)
+
+
+def _deliver(message: Message, channel: Channel, now: dt.datetime) -> Outcome:
+    """Send a message, unless it is too old for its channel."""
+    if channel.past_hours is not None and now - message.created_at > dt.timedelta(hours=channel.past_hours):
+        return Outcome("expired", 0, f"older than past_hours of the channel ({channel.past_hours:g})")
+    try:
+        return Outcome("delivered", channel.send(message), "")
+    except ChannelError as error:
+        return Outcome("failed", channel.attempts, str(error))
+    # An unexpected error of a library in one channel must not stop the run, nor the other channels.
+    except Exception as error:
+        return Outcome("failed", 1, str(channel.fault(f"unexpected {type(error).__name__}: {error}")))
+
+
+def _message(row: dict[Any, Any]) -> Message:
+    return Message(
+        id=row["message_id"],
+        channel=row["channel"],
+        created_at=row["created_at"],
+        subject=row["subject"],
+        body=row["body"],
+        incidents=json.loads(row["incidents"]),
+    )
