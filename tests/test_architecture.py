@@ -4,6 +4,7 @@ each is also fed a wrong example: a rule that cannot fail says nothing.
 
 from __future__ import annotations
 
+import ast
 import inspect
 import os
 import re
@@ -63,8 +64,15 @@ def _datasets(pipeline: Pipeline) -> set[str]:
 # --- the catalog -----------------------------------------------------------------------------------------------------
 
 
+def entry_of(catalog: Mapping[str, Any], name: str) -> str | None:
+    """The entry that a dataset is made from: its own, or the factory that its name fits."""
+    from kedro.io import CatalogConfigResolver
+
+    return name if name in catalog else CatalogConfigResolver(dict(catalog)).match_dataset_pattern(name)
+
+
 def undeclared(catalog: Mapping[str, Any], used: Iterable[str]) -> Faults:
-    return [f"{name}: no entry in the catalog" for name in sorted(used) if name not in catalog]
+    return [f"{name}: no entry in the catalog" for name in sorted(used) if entry_of(catalog, name) is None]
 
 
 #: Datasets that need no contract: they hold no table, or one between two nodes that is too large to read twice.
@@ -115,7 +123,8 @@ def badly_declared(catalog: Mapping[str, Any]) -> Faults:
 
 
 def dead(catalog: Mapping[str, Any], used: Iterable[str]) -> Faults:
-    return [f"{name}: no pipeline reads or writes it" for name in sorted(set(catalog) - set(used))]
+    entries = {entry_of(catalog, name) for name in used}
+    return [f"{name}: no pipeline reads or writes it" for name in sorted(set(catalog) - entries)]
 
 
 def test_every_dataset_is_declared(catalog: dict[str, Any], everything: Pipeline) -> None:
@@ -329,6 +338,80 @@ def test_the_cards_of_every_environment_are_right(project_path: Path) -> None:
     for environment in _environments(project_path):
         cards = _configuration(project_path, environment)["globals"]
         assert Fleet.from_config(cards["farms"], cards["markets"], cards["products"], cards.get("groups")).farms
+
+
+# --- the outside -----------------------------------------------------------------------------------------------------
+
+#: Libraries that connect to servers.
+CLIENTS = {
+    "aiohttp", "asyncssh", "boto3", "botocore", "deltalake", "fsspec", "ftplib", "http", "httpx", "imaplib", "paho", "paramiko",
+    "poplib", "requests", "s3fs", "smtplib", "socket", "sqlalchemy", "ssl", "telnetlib", "urllib3", "websockets",
+}  # fmt: skip
+#: Where they may be imported: clients of feeds and of channels; the lease asks the machine for its own name.
+MAY_CONNECT = ("feeds/", "notifications/", "storage/lease.py")
+#: What reads secrets or connects, and the only modules outside of those folders that may use it: two nodes, and `wind listen`.
+CONNECTING = {"read_secrets", "build_feed", "build_feeds", "build_channels", "Feed", "Landing", "Channel", "Listener"}
+NODES_THAT_CONNECT = (
+    "pipelines/ingestion/nodes.py",
+    "pipelines/notification/nodes.py",
+    "cli/__init__.py",
+    "configuration.py",
+)
+
+
+def connecting(module: str, source: str) -> Faults:
+    """No dataset, hook or node reaches the network or reads a secret, but the nodes that fetch and send."""
+    faults = []
+    for statement in ast.walk(ast.parse(source)):
+        if isinstance(statement, ast.Import):
+            imported = {(name.name, "") for name in statement.names}
+        elif isinstance(statement, ast.ImportFrom) and not statement.level:
+            imported = {(str(statement.module), name.name) for name in statement.names}
+        else:
+            continue
+        for origin, name in sorted(imported):
+            if origin.partition(".")[0] in CLIENTS or origin == "urllib.request":
+                if not module.startswith(MAY_CONNECT):
+                    faults.append(f"{module}: imports {origin}, which connects")
+            elif (
+                name in CONNECTING
+                and origin.startswith(("wind_kedro.feeds", "wind_kedro.notifications", "wind_kedro.configuration"))
+                and not module.startswith((*MAY_CONNECT, *NODES_THAT_CONNECT))
+            ):
+                faults.append(f"{module}: imports {name}, which connects or reads secrets")
+    return faults
+
+
+def test_only_the_nodes_that_fetch_and_send_reach_the_network(project_path: Path) -> None:
+    package = project_path / "src/wind_kedro"
+    sources = {path.relative_to(package).as_posix(): path.read_text("utf-8") for path in package.rglob("*.py")}
+    assert {"datasets/history.py", "hooks.py", "pipelines/monitoring/nodes.py"} <= set(sources)
+    assert [fault for module, source in sources.items() for fault in connecting(module, source)] == []
+
+
+@pytest.mark.parametrize(
+    ("module", "source", "faults"),
+    [
+        ("datasets/mail.py", "import smtplib", ["datasets/mail.py: imports smtplib, which connects"]),
+        ("hooks.py", "def f():\n    from httpx import post", ["hooks.py: imports httpx, which connects"]),
+        (
+            "pipelines/monitoring/nodes.py",
+            "from wind_kedro.notifications import build_channels",
+            ["pipelines/monitoring/nodes.py: imports build_channels, which connects or reads secrets"],
+        ),
+        (
+            "datasets/feeds.py",
+            "from wind_kedro.configuration import read_secrets",
+            ["datasets/feeds.py: imports read_secrets, which connects or reads secrets"],
+        ),
+        ("datasets/feeds.py", "import urllib.request", ["datasets/feeds.py: imports urllib.request, which connects"]),
+        ("pipelines/monitoring/nodes.py", "from wind_kedro.feeds import FeedCards", []),
+        ("pipelines/ingestion/nodes.py", "from wind_kedro.feeds import Landing, build_feeds", []),
+        ("feeds/new.py", "import httpx", []),
+    ],
+)
+def test_the_rule_of_the_network_can_fail(module: str, source: str, faults: Faults) -> None:
+    assert connecting(module, source) == faults
 
 
 # --- rooms -----------------------------------------------------------------------------------------------------------

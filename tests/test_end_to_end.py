@@ -33,7 +33,15 @@ TRAINED = pd.Timestamp("2024-04-01T00:00Z")
 NOW = pd.Timestamp("2024-04-10T00:00Z")
 THEN = pd.Timestamp("2024-04-05T12:00Z")
 FARMS = ["north_ridge", "east_plain", "south_bay"]
-ROOMS = ["data_engineering", "feature_engineering", "training", "forecasting", "monitoring", "notification", "reporting"]
+ROOMS = [
+    "data_engineering",
+    "feature_engineering",
+    "training",
+    "forecasting",
+    "monitoring",
+    "notification",
+    "reporting",
+]
 #: What runs of the same model and data share to the last bit, by folder under data/test.
 TABLES = {
     "signals": "02_intermediate/signals.parquet",

@@ -22,7 +22,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-STAGES = ("data_engineering", "feature_engineering", "training", "forecasting", "monitoring", "notification", "reporting")
+STAGES = (
+    "data_engineering",
+    "feature_engineering",
+    "training",
+    "forecasting",
+    "monitoring",
+    "notification",
+    "reporting",
+)
 #: What was there before the run that is killed is of the first; every table differs between them.
 EARLIER, LATER = "2024-03-28T12:00:00Z", "2024-03-30T12:00:00Z"
 #: Columns that two undisturbed runs do not share: the clock on the wall, and MLflow's ids of runs and numbers of versions.

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import inspect
+import json
 from pathlib import Path
+from typing import get_type_hints
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from wind_kedro import settings
+from wind_kedro.configuration import BoundedConfigLoader
+from wind_kedro.datasets.training_kit import Kits, NoKitError, TrainingKit, keep_training
 from wind_kedro.governance.provenance import Provenance
-from wind_kedro.rebuild.kit import Kits, NoKitError, keep_training
+from wind_kedro.pipelines.training.kit import assemble_training_kit
 from wind_kedro.rebuild.reproducing import first_cause
 
 
@@ -55,11 +61,8 @@ def test_a_part_that_was_changed_or_is_gone_is_named(tmp_path: Path) -> None:
 def _kept(folder: Path) -> Kits:
     kits = Kits(folder)
     parameters = {"training": {"seed": 1}}
-    provenance = Provenance.collect(folder, parameters)
-    keep_training(
-        kits, "r", {"model_input": _table(2), "model_versions_before": object()},
-        parameters | {"provenance": provenance.model_dump()}, None, folder / "requirements.lock",
-    )  # fmt: skip
+    kit = TrainingKit({"model_input": _table(2)}, parameters, _table(1), Provenance.collect(folder, parameters))
+    keep_training(kits, "r", kit, folder / "requirements.lock")
     return kits
 
 
@@ -93,3 +96,33 @@ def test_a_damaged_part_stops_no_later_training_and_is_kept(tmp_path: Path) -> N
     (tmp_path / "run.json").write_bytes(b"[" * 100_000)
     with pytest.raises(NoKitError, match=r"run.json: is not signed"):
         kits.document("run")
+
+
+def test_parameters_come_back_from_a_kit_as_the_fit_got_them(project_path: Path) -> None:
+    """In every environment, and of every parameter that the fit takes."""
+    from kedro.framework.project import configure_project, pipelines
+
+    configure_project("wind_kedro")
+    training = pipelines["training"]
+    (fit,) = training.only_nodes("fit_fleet").nodes
+    hints = get_type_hints(fit.func)
+    taken = {
+        name.removeprefix("params:"): hints[argument]
+        for argument, name in zip(inspect.signature(fit.func).parameters, fit.inputs, strict=True)
+        if name.startswith("params:")
+    }
+    assert set(taken) == {"fleet", "clock", "training", "workers"}
+    for environment in ("base", "test", "gefcom2014"):
+        loader = BoundedConfigLoader(project_path / "conf", environment, **settings.CONFIG_LOADER_ARGS)
+        given = {name: kind.model_validate(loader["parameters"][name]) for name, kind in taken.items()}
+        kit = assemble_training_kit(_table(1), Provenance.collect(project_path, {}), model_input=_table(2), **given)
+        kept = json.loads(json.dumps(kit.parameters))
+        assert {name: kind.model_validate(kept[name]) for name, kind in taken.items()} == given
+        assert list(kit.tables) == ["model_input"]
+
+
+def test_the_kit_is_kept_before_the_version_is_registered() -> None:
+    from wind_kedro.pipelines.training import create_pipeline
+
+    names = [node.name for node in create_pipeline().nodes]
+    assert names.index("assemble_training_kit") < names.index("fit_fleet")

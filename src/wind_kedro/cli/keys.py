@@ -89,7 +89,6 @@ def adopt(options: dict[str, str | None], yes: bool) -> None:
     an older state that was restored on purpose. Look first: what is adopted is trusted.
     """
     from wind_kedro.datasets.models import NoModelError
-    from wind_kedro.rebuild.kit import Kits
 
     _, context = open_project(options)
     with one_line():
@@ -120,7 +119,7 @@ def adopt(options: dict[str, str | None], yes: bool) -> None:
     with one_line(), lease_of(context):
         signed, kept = log.adopt(digest)
         head = trail.adopt()
-        kits = Kits(Path(context.config_loader["globals"]["data"]) / "06_models" / "kits").adopt()
+        kits = catalog.load("training_kit").adopt()
     click.echo(
         f"Signed: {signed['promotion'].nunique()} promotions, an audit of {head.sequence} records, {kits} training kits."
         + (f" The log as it was is in {kept}." if len(signed) else "")

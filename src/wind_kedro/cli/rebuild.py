@@ -21,7 +21,6 @@ from wind_kedro.cli.terminal import one_line, open_project, print_table
 @click.pass_obj
 def reproduce(options: dict[str, str | None], version: str, here: bool, entity: str | None, as_json: bool) -> None:
     """Fit a version again from what was kept of it, and compare bit for bit; a difference is an error, with its first cause."""
-    from wind_kedro.rebuild.kit import Kits
     from wind_kedro.rebuild.reproducing import DifferentError, reproduce_version
 
     _, context = open_project(options)
@@ -29,7 +28,7 @@ def reproduce(options: dict[str, str | None], version: str, here: bool, entity: 
         catalog = context.catalog
         registered: Any = catalog.load("model_versions")
         report = reproduce_version(
-            Kits(Path(context.config_loader["globals"]["data"]) / "06_models" / "kits"),
+            catalog.load("training_kit"),
             registered.manifest(version),
             Path(registered.objects),
             Path(context.project_path),

@@ -20,6 +20,7 @@ _HOMES = {
     "AuditTrail": "audit_trail",
     "ModelVersions": "models",
     "ModelAlias": "models",
+    "TrainingKits": "training_kit",
     "TrialStore": "trials",
 }
 __all__ = sorted(_HOMES)  # noqa: PLE0605 - the names are resolved by __getattr__, so there is no list to write twice

@@ -6,7 +6,7 @@ import json
 import sys
 from pathlib import Path
 
-from wind_kedro.rebuild.kit import Kits
+from wind_kedro.datasets.training_kit import Kits
 from wind_kedro.rebuild.refit import compare
 
 kits, run_id, entries, objects = sys.argv[1:]

@@ -13,8 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from wind_kedro.datasets.training_kit import Kits
 from wind_kedro.errors import WindKedroError
-from wind_kedro.rebuild.kit import Kits
 from wind_kedro.storage.temporary import Scratch
 
 

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any, get_type_hints
 import numpy as np
 import pandas as pd
 
+from wind_kedro.datasets.training_kit import Kits
 from wind_kedro.governance.provenance import Provenance
 from wind_kedro.models.objects import fetch, store
 from wind_kedro.models.tables import model_table
-from wind_kedro.rebuild.kit import Kits
 from wind_kedro.storage.temporary import Scratch
 
 if TYPE_CHECKING:

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from wind_kedro.datasets.training_kit import Kits, NoKitError
 from wind_kedro.errors import WindKedroError
 from wind_kedro.governance.provenance import lock
 from wind_kedro.rebuild.clean import CannotRebuildError, compare_clean
-from wind_kedro.rebuild.kit import Kits, NoKitError
 from wind_kedro.rebuild.refit import compare
 
 

@@ -8,7 +8,8 @@ overrides ────────────────┘                   
                                                                │                                       │
 decisions, choices ── choose ── judgements ── judge_challengers ───────────────────────────────────────┘
              │
-             └── fit_fleet ── model_versions ── promote ── promotions, champion
+             ├── fit_fleet ── model_versions ── promote ── promotions, champion
+             └── assemble_training_kit ── training_kit
 
 Those that decide also read promotions_before, fitting also model_versions_before: what earlier trainings left.
 """
@@ -17,6 +18,7 @@ from kedro.pipeline import Node, Pipeline
 
 from wind_kedro.pipelines.training.accuracy import compare_accuracy
 from wind_kedro.pipelines.training.decisions import choose, judge_challengers
+from wind_kedro.pipelines.training.kit import assemble_training_kit
 from wind_kedro.pipelines.training.nodes import (
     admit_candidates,
     assemble_model_input,
@@ -26,6 +28,18 @@ from wind_kedro.pipelines.training.nodes import (
 )
 from wind_kedro.pipelines.training.promotion import fit_fleet, promote
 from wind_kedro.pipelines.training.tracking import draw_decisions, summarise_training
+
+#: What the fit is made from; the training kit keeps all of it but the models of earlier trainings.
+_FIT = [
+    "model_input",
+    "choices",
+    "promotions_before",
+    "model_versions_before",
+    "params:fleet",
+    "params:clock",
+    "params:training",
+    "params:workers",
+]
 
 
 def create_pipeline() -> Pipeline:
@@ -102,20 +116,16 @@ def create_pipeline() -> Pipeline:
                 name="choose",
             ),
             Node(
-                fit_fleet,
-                inputs=[
-                    "model_input",
-                    "choices",
-                    "promotions_before",
-                    "model_versions_before",
-                    "params:fleet",
-                    "params:clock",
-                    "params:training",
-                    "params:workers",
-                ],
-                outputs="model_versions",
-                name="fit_fleet",
+                assemble_training_kit,
+                inputs={
+                    "raw_manifest": "raw_manifest",
+                    "provenance": "params:provenance",
+                    **{name.removeprefix("params:"): name for name in _FIT if name != "model_versions_before"},
+                },
+                outputs="training_kit",
+                name="assemble_training_kit",
             ),
+            Node(fit_fleet, inputs=_FIT, outputs="model_versions", name="fit_fleet"),
             Node(
                 promote,
                 inputs=["model_versions", "choices", "promotions_before", "params:fleet", "params:clock"],

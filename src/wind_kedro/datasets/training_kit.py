@@ -14,11 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from kedro.io import AbstractDataset
 
 from wind_kedro.errors import WindKedroError
 from wind_kedro.governance.provenance import Provenance, sha256
 from wind_kedro.governance.signing import Keyring
 from wind_kedro.models.tables import KEYS
+from wind_kedro.storage.paths import local_path
+from wind_kedro.storage.temporary import keep_unreadable, written_aside
 
 #: What the document of a training is signed for.
 _PURPOSE = "training kit"
@@ -36,8 +39,6 @@ class Kits:
 
     def put(self, content: bytes) -> str:
         """Keep a part; its name is returned. What is there is left as it is; what is damaged is kept under another name."""
-        from wind_kedro.storage.temporary import keep_unreadable, written_aside
-
         name = sha256(content)
         path = self._path(name)
         if path.exists() and (path.is_dir() or sha256(path.read_bytes()) != name):
@@ -63,8 +64,6 @@ class Kits:
 
     def keep(self, run_id: str, document: Mapping[str, Any]) -> None:
         """Write the document of a training, after all its parts, and sign it: it names code and libraries that are run again."""
-        from wind_kedro.storage.temporary import written_aside
-
         content = (json.dumps(document, indent=2, sort_keys=True) + "\n").encode()
         with written_aside(self._signature_of(run_id)) as file:
             file.write_text(json.dumps(Keyring().sign(_PURPOSE, _signed(run_id, content))), encoding="utf-8")
@@ -73,8 +72,6 @@ class Kits:
 
     def adopt(self) -> int:
         """Sign the documents that no trusted key has signed, after somebody looked; how many they were."""
-        from wind_kedro.storage.temporary import written_aside
-
         adopted = 0
         for path in sorted(self.folder.glob("*.json")):
             content = path.read_bytes()
@@ -141,39 +138,79 @@ class Kits:
         return self.folder / "objects" / name[:2] / name
 
 
-def keep_training(
-    kits: Kits,
-    run_id: str,
-    inputs: Mapping[str, Any],
-    parameters: Mapping[str, Any],
-    raw_manifest: pd.DataFrame | None,
-    lock: Path,
-) -> None:
+@dataclass(frozen=True)
+class TrainingKit:
+    """What the fit of a training was made from.
+
+    Attributes:
+        tables: inputs of the node that fits, by dataset.
+        parameters: its parameters by name, as JSON holds them.
+        raw_manifest: which raw files the tables were made from.
+        provenance: where it ran.
+    """
+
+    tables: Mapping[str, pd.DataFrame]
+    parameters: Mapping[str, Any]
+    raw_manifest: pd.DataFrame
+    provenance: Provenance
+
+
+class TrainingKits(AbstractDataset[TrainingKit, Kits]):
+    """The kits of an environment: saving keeps one under the active MLflow run, loading returns all.
+
+    Without an active run, as in an environment that does not track its trainings, nothing is kept: a version names the run that
+    fitted it, and its kit is found by that.
+    """
+
+    def __init__(self, *, filepath: str, path: str, metadata: dict[str, Any] | None = None) -> None:
+        """Say where the kits are.
+
+        Args:
+            filepath: their folder.
+            path: the project's ``requirements.lock``, which is kept with each kit if it is there.
+            metadata: ignored by Kedro, read by Kedro-Viz.
+        """
+        self._folder = local_path(filepath, "filepath")
+        self._lock = local_path(path, "path")
+        self.metadata = metadata
+
+    def load(self) -> Kits:
+        """All kits."""
+        return Kits(self._folder)
+
+    def save(self, data: TrainingKit) -> None:
+        """Keep a kit under the active MLflow run."""
+        import mlflow
+
+        active = mlflow.active_run()
+        if active is not None:
+            keep_training(Kits(self._folder), active.info.run_id, data, self._lock)
+
+    def _exists(self) -> bool:
+        return self._folder.is_dir()
+
+    def _describe(self) -> dict[str, Any]:
+        return {"filepath": str(self._folder)}
+
+
+def keep_training(kits: Kits, run_id: str, kit: TrainingKit, lock: Path) -> None:
     """Keep what a fit was made from.
 
     Args:
         kits: where.
         run_id: MLflow run of the training.
-        inputs: of the node that fits, by dataset; what is no table follows from parameters or the registry.
-        parameters: all of the run, resolved.
-        raw_manifest: which raw files its tables were made from, if it is known.
+        kit: of the training.
         lock: ``requirements.lock`` of the project, if it is there.
     """
-    provenance = Provenance.model_validate(parameters["provenance"])
-    plain = {name: value for name, value in parameters.items() if name != "provenance"}
     kits.keep(
         run_id,
         {
             "run_id": run_id,
-            "tables": {
-                name: kits.put_table(value.reset_index(drop=True))
-                for name, value in inputs.items()
-                if isinstance(value, pd.DataFrame)
-            },
-            "parameters": kits.put(json.dumps(plain, sort_keys=True, default=str).encode()),
-            "raw_manifest": None if raw_manifest is None else kits.put_table(raw_manifest),
+            "tables": {name: kits.put_table(table.reset_index(drop=True)) for name, table in kit.tables.items()},
+            "parameters": kits.put(json.dumps(kit.parameters, sort_keys=True).encode()),
+            "raw_manifest": kits.put_table(kit.raw_manifest),
             "lock": kits.put(lock.read_bytes()) if lock.is_file() else None,
-            "provenance": provenance.model_dump(exclude={"configuration"}),
+            "provenance": kit.provenance.model_dump(exclude={"configuration"}),
         },
     )
 
