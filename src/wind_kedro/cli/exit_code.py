@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 _COUNTED = {"error": ("error",), "warning": ("warning", "error"), "never": ()}
 #: Findings in data that a run had to do without. Other errors, such as a suspected unit, are incidents of monitoring.
 _NOT_USED = ("source_unreadable", "rows_lost", "quarantined")
+#: Tables of failures that are made of those of the stages.
+_OF_ALL_STAGES = {"open_failures"}
 #: So many failures of a stage are shown; the others are in its table.
 _SHOWN = 5
 
@@ -45,18 +47,19 @@ def _faults(run: FinishedRun) -> Iterator[str]:
         reported |= set(_NOT_USED)
         bad = found[(found["severity"] == "error") & found["check"].isin(_NOT_USED)]
         yield from (_finding(row) for row in bad.to_dict("records"))
-    for name in sorted(name for name in written if name.endswith("_failures")):
+    failed = set[str]()
+    for name in sorted(name for name in written - _OF_ALL_STAGES if name.endswith("_failures")):
         table = run.catalog.load(name)
         if "severity" in table:
-            table = table[table["severity"].isin(severities)]
-        if "code" in table:
-            table = table[~table["code"].isin(reported)]
+            table = table[table["severity"].isin(severities) & ~table["code"].isin(reported)]
+        failed |= set(table["message"])
         yield from table["message"].iloc[:_SHOWN]
         if len(table) > _SHOWN:
             yield f"and {len(table) - _SHOWN} more in {name}"
     if "incidents" in written:
         incidents = run.catalog.load("incidents")
-        yield from _incidents(incidents[~incidents["kind"].isin(reported)], severities, run.parameters["clock"])
+        incidents = incidents[~incidents["kind"].isin(reported) & ~incidents["message"].isin(failed)]
+        yield from _incidents(incidents, severities, run.parameters["clock"])
     for name in sorted(run.pipeline.datasets()):
         if name in run.catalog:
             yield from getattr(run.catalog.get(name), "passed_over", [])
