@@ -611,7 +611,7 @@ def listen(options: dict[str, str | None], feed_id: str | None) -> None:
             raise WindKedroError(f"no feed '{feed_id}'; the configuration has {', '.join(every) or 'none'}")
         feeds = [feed for feed in every.values() if isinstance(feed, Mqtt) and feed_id in {None, feed.id}]
         if not feeds:
-            raise WindKedroError("no feed of kind mqtt to listen to; conf/feeds/parameters_ingestion.yml shows one")
+            raise WindKedroError("no feed of kind mqtt to listen to; conf/feeds/examples.yml shows one")
         Listener(feeds, data_folder(context.config_loader, context.project_path) / "01_raw").run()
 
 

@@ -244,7 +244,7 @@ def test_a_run_killed_between_sending_and_recording_sends_again_with_the_same_id
     with subprocess.Popen(
         _RUN, cwd=project, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     ) as process:
-        for _ in range(1200):
+        for _ in range(6000):
             if hook.got:
                 break
             time.sleep(0.05)
