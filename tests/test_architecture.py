@@ -82,6 +82,7 @@ NOT_TABLES = {
     "kedro_mlflow.io.metrics.MlflowMetricsHistoryDataset",
     "wind_kedro.datasets.ModelAlias",
     "wind_kedro.datasets.ModelVersions",
+    "wind_kedro.datasets.TrainingKits",
     "wind_kedro.datasets.TrialStore",
     "wind_kedro.datasets.Document",
     "wind_kedro.datasets.Figure",
