@@ -163,7 +163,7 @@ class TrainingKits(AbstractDataset[TrainingKit, Kits]):
     """
 
     def __init__(self, *, filepath: str, path: str, metadata: dict[str, Any] | None = None) -> None:
-        """Say where the kits are.
+        """Set the folder of the kits and the lock file.
 
         Args:
             filepath: their folder.
