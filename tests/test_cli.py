@@ -555,8 +555,9 @@ def test_a_damaged_model_stops_no_other_farm_and_is_an_error_of_the_run(copied: 
     hill = now["entity_id"] == "hill"
     pd.testing.assert_frame_equal(now[~hill], before[before["entity_id"] != "hill"], check_exact=True)
     assert set(now.loc[hill, "fallback"]) == {"observed_climatology"}
-    failures = pd.read_parquet(copied / "data/07_model_output/model_failures.parquet")
-    assert set(failures["entity_id"]) == {"hill"}
+    failures = pd.read_parquet(copied / "data/07_model_output/failures/forecasting.parquet")
+    assert set(failures.loc[failures["entity_id"] == "hill", "code"]) == {"model_unusable", "fallback_used"}
+    assert set(failures.loc[failures["severity"] == "error", "entity_id"]) == {"hill"}
 
 
 def test_an_older_promotion_is_refused_until_somebody_adopts_it(copied: Path) -> None:

@@ -23,6 +23,7 @@ from kedro.config import OmegaConfigLoader
 from wind_kedro import contracts
 from wind_kedro.cards import Product
 from wind_kedro.cli import wind
+from wind_kedro.contracts.operation import FAILURE_CODES
 from wind_kedro.evaluation.scores import METRICS
 from wind_kedro.pipeline_registry import register_pipelines
 from wind_kedro.pipelines.data_engineering import validators as data_contracts
@@ -229,7 +230,12 @@ def test_every_check_is_in_the_glossary() -> None:
 
 
 def test_every_kind_of_incident_is_in_the_glossary() -> None:
-    kinds = kinds_in(monitoring) | kinds_in(silence) | {f"weather_{state}" for state in silence._STATES}
+    kinds = (
+        kinds_in(monitoring)
+        | kinds_in(silence)
+        | {f"weather_{state}" for state in silence._STATES}
+        | set(FAILURE_CODES)
+    )
     assert kinds
     assert sorted(kinds - set(first_cells(section(GLOSSARY, "Kinds of incidents")))) == []
 

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import datetime as dt
 import logging
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from wind_kedro.errors import WindKedroError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -17,6 +19,16 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 Severity = Literal["warning", "error"]
+#: Takes product, entity and exception of what failed for one entity while the others go on.
+OnFailure = Callable[[str, str, Exception], None]
+
+#: The stages whose failures monitoring collects, in the order of the data; the table of each is ``<stage>_failures``.
+STAGES = (
+    "ingestion", "parsing", "features", "backtest", "backtest_calibration", "fit", "accuracy", "forecasting", "calibration",
+    "shadows", "attributions",
+)  # fmt: skip
+#: Codes of an issue that was not made.
+NOT_ISSUED = ("forecast_not_issued", "portfolio_not_issued")
 
 
 class Failure(NamedTuple):
@@ -44,7 +56,7 @@ class Failure(NamedTuple):
 
 
 def failures_table(failures: Iterable[Failure], as_of: dt.datetime) -> pd.DataFrame:
-    """Rows of contract `Failures`, each once, in a stable order; each is logged too.
+    """Rows of contract `Failures`, each once, in a stable order; they are logged too, one line for all issues of one failure.
 
     Args:
         failures: of one node.
@@ -62,10 +74,47 @@ def failures_table(failures: Iterable[Failure], as_of: dt.datetime) -> pd.DataFr
             failure.message,
         ),
     )
-    for row in rows:
-        logger.log(logging.ERROR if row.severity == "error" else logging.WARNING, "%s: %s", row.code, row.message)
-    table = pd.DataFrame(rows, columns=Failure._fields)
-    return table.assign(
+    table = pd.DataFrame(rows, columns=Failure._fields).astype(
+        {name: "str" for name in Failure._fields if name != "issued_at"}
+    )
+    table = table.assign(
         issued_at=pd.to_datetime(table["issued_at"], utc=True).astype("datetime64[us, UTC]"),
         raised_at=pd.Series(pd.Timestamp(as_of), index=table.index, dtype="datetime64[us, UTC]"),
     )
+    for row in over_issues(table):
+        logger.log(logging.ERROR if row["severity"] == "error" else logging.WARNING, "%s: %s", row["code"], row["text"])
+    return table
+
+
+def over_issues(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """The failures of a table, one entry for all issue times of the same failure.
+
+    Args:
+        table: contract `Failures`.
+
+    Returns:
+        The columns without ``issued_at`` and ``raised_at``, and ``issues`` (the issue times, rising; empty: none in particular),
+        ``raised_at`` (the newest), and ``text``: the message with the issue times.
+    """
+    import pandas as pd
+
+    same = [name for name in Failure._fields if name != "issued_at"]
+    found = []
+    for key, rows in table.groupby(same, sort=False):
+        row = {str(name): str(value) for name, value in zip(same, key, strict=True)}
+        issues = pd.DatetimeIndex(rows["issued_at"].dropna().sort_values())
+        text = f"{row['message']} ({span(issues)})" if len(issues) else row["message"]
+        found.append({**row, "issues": issues, "raised_at": rows["raised_at"].max(), "text": text})
+    return found
+
+
+def span(issues: pd.DatetimeIndex) -> str:
+    """Issue times as text: one, or how many from when to when."""
+    first, last = (f"{time:%Y-%m-%dT%H:%M}" for time in (issues[0], issues[-1]))
+    return f"issue of {first}" if len(issues) == 1 else f"{len(issues)} issues from {first} to {last}"
+
+
+def reason(error: Exception) -> str:
+    """Why something failed, in one line: the type of the exception only where the message is not written for people."""
+    kind = "" if isinstance(error, WindKedroError) else f"{type(error).__name__}: "
+    return " ".join(f"{kind}{error}".split())

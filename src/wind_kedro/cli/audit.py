@@ -18,7 +18,7 @@ from wind_kedro.cli.terminal import one_line, open_project, utc
 @click.option("--json", "as_json", is_flag=True, help="As JSON, for a machine.")
 @click.pass_obj
 def explain(options: dict[str, str | None], entity: str, issued_at: str, product: str | None, as_json: bool) -> None:
-    """Say what a forecast was made from, what became of it, and why it missed."""
+    """Show what a forecast was made from, what became of it, and why it missed; or why it was not issued, and what to do."""
     from wind_kedro.cli.explanation import Evidence, explanation
     from wind_kedro.errors import WindKedroError
     from wind_kedro.pipelines.monitoring.settings import Monitoring
@@ -36,7 +36,7 @@ def explain(options: dict[str, str | None], entity: str, issued_at: str, product
             name: catalog.load(name)
             for name in (
                 "audit", "forecasts", "backtest_forecasts", "observations", "features", "attributions", "promotions",
-                "clock_calibration",
+                "clock_calibration", "failures",
             )
         }  # fmt: skip
         found = explanation(
@@ -75,6 +75,38 @@ def _print(found: dict[str, Any]) -> None:
 def _lines(found: dict[str, Any]) -> list[tuple[str, str]]:
     from rich.markup import escape
 
+    lines = _not_issued(found) if "not_issued" in found else _issued(found)
+    failed = [row for row in found["failures"] if row["message"] != found.get("not_issued", {}).get("message")]
+    lines += [
+        ("failures" if number == 0 else "", f"{row['code']}: {row['message']}. {row['action']}")
+        for number, row in enumerate(failed)
+    ]
+    records = found["audit"]
+    newest = records[-1]
+    before = f"; supersedes {', '.join(str(row['sequence']) for row in records[:-1])}" if len(records) > 1 else ""
+    lines.append(("audit", f"record {newest['sequence']} of {newest['recorded_at'][:19]}{before}"))
+    return [(label, escape(text)) for label, text in lines]
+
+
+def _not_issued(found: dict[str, Any]) -> list[tuple[str, str]]:
+    reason = found["not_issued"]
+    return [
+        ("not issued", f"{reason['code']}: {reason['message']}"),
+        ("what to do", reason["action"]),
+        *_weather_lines(found),
+        ("features", found["made_from"]["features_sha256"] or "none"),
+    ]
+
+
+def _weather_lines(found: dict[str, Any]) -> list[tuple[str, str]]:
+    missing = found["weather_runs_missing"]
+    return [
+        ("weather runs", ", ".join(f"{name} {run}" for name, run in found["weather_runs"].items()) or "none"),
+        ("weather missing", ", ".join(f"{name} {' '.join(runs)}" for name, runs in missing.items()) or "none"),
+    ]
+
+
+def _issued(found: dict[str, Any]) -> list[tuple[str, str]]:
     model, made, outcome = found["model"], found["made_from"], found["outcome"]
     lines = [
         ("model", f"{model['model']}, version {model['model_version']}, training run {model['run_id'] or 'not known'}"),
@@ -88,11 +120,7 @@ def _lines(found: dict[str, Any]) -> list[tuple[str, str]]:
         ("lock", made["lock_sha256"]),
         ("libraries", ", ".join(f"{name} {version}" for name, version in made["libraries"].items())),
         ("machine", f"Python {made['python']}, {made['platform']}"),
-        ("weather runs", ", ".join(f"{name} {run}" for name, run in found["weather_runs"].items()) or "none"),
-        (
-            "weather missing",
-            ", ".join(f"{name} {' '.join(runs)}" for name, runs in found["weather_runs_missing"].items()) or "none",
-        ),
+        *_weather_lines(found),
         (
             "attributions",
             ", ".join(f"{row['feature_group']} {row['mean_kw']:+,.0f} kW" for row in found["attributions"]) or "not known",
@@ -108,11 +136,7 @@ def _lines(found: dict[str, Any]) -> list[tuple[str, str]]:
         ("likely cause" if number == 0 else "", f"{cause['cause']}: {cause['evidence']}")
         for number, cause in enumerate(found["causes"])
     ]
-    records = found["audit"]
-    newest = records[-1]
-    before = f"; supersedes {', '.join(str(row['sequence']) for row in records[:-1])}" if len(records) > 1 else ""
-    lines.append(("audit", f"record {newest['sequence']} of {newest['recorded_at'][:19]}{before}"))
-    return [(label, escape(text)) for label, text in lines]
+    return lines
 
 
 def _score(outcome: dict[str, Any]) -> str:

@@ -14,8 +14,6 @@ if TYPE_CHECKING:
 
 #: Severities that count, by the value of `monitoring.exit_code_on`.
 _COUNTED = {"error": ("error",), "warning": ("warning", "error"), "never": ()}
-#: Findings in data that a run had to do without. Other errors, such as a suspected unit, are incidents of monitoring.
-_NOT_USED = ("source_unreadable", "rows_lost", "quarantined")
 #: Tables of failures that are made of those of the stages.
 _OF_ALL_STAGES = {"open_failures"}
 #: So many failures of a stage are shown; the others are in its table.
@@ -41,24 +39,23 @@ def _faults(run: FinishedRun) -> Iterator[str]:
     severities = _COUNTED[run.parameters.get("monitoring", {}).get("exit_code_on", "error")]
     if not severities:
         return
-    written, reported = run.pipeline.all_outputs(), set[str]()
-    if "data_quality" in written:
-        found = run.catalog.load("data_quality")
-        reported |= set(_NOT_USED)
-        bad = found[(found["severity"] == "error") & found["check"].isin(_NOT_USED)]
-        yield from (_finding(row) for row in bad.to_dict("records"))
-    failed = set[str]()
-    for name in sorted(name for name in written - _OF_ALL_STAGES if name.endswith("_failures")):
+    from wind_kedro.contracts.operation import FAILURE_CODES
+    from wind_kedro.failures import over_issues
+
+    written = run.pipeline.all_outputs()
+    tables = sorted(name for name in written - _OF_ALL_STAGES if name.endswith("_failures"))
+    for name in tables:
         table = run.catalog.load(name)
-        if "severity" in table:
-            table = table[table["severity"].isin(severities) & ~table["code"].isin(reported)]
-        failed |= set(table["message"])
-        yield from table["message"].iloc[:_SHOWN]
-        if len(table) > _SHOWN:
-            yield f"and {len(table) - _SHOWN} more in {name}"
+        lines = [row["text"] for row in over_issues(table[table["severity"].isin(severities)])]
+        yield from lines[:_SHOWN]
+        if len(lines) > _SHOWN:
+            yield f"and {len(lines) - _SHOWN} more in {name}"
     if "incidents" in written:
         incidents = run.catalog.load("incidents")
-        incidents = incidents[~incidents["kind"].isin(reported) & ~incidents["message"].isin(failed)]
+        # Those of a stage of this run are reported above.
+        stages = [name.removesuffix("_failures") for name in tables]
+        reported = incidents["kind"].isin(list(FAILURE_CODES)) & incidents["subject"].isin(stages)
+        incidents = incidents[~reported]
         yield from _incidents(incidents, severities, run.parameters["clock"])
     for name in sorted(run.pipeline.datasets()):
         if name in run.catalog:
@@ -76,9 +73,3 @@ def _incidents(incidents: pd.DataFrame, severities: tuple[str, ...], clock: Any)
         & incidents["severity"].isin(severities)
     ]
     return (f"{row['kind']}: {row['message']}" for row in now.to_dict("records"))
-
-
-def _finding(row: dict[str, Any]) -> str:
-    if row["check"] == "source_unreadable":  # names the farm and the file
-        return str(row["message"])
-    return f"farm '{row['farm_id']}', {row['source_table']}: {row['message']}"

@@ -1,4 +1,4 @@
-"""Why a forecast was what it was: everything it was made from, what became of it, and the likely cause of a miss."""
+"""Why a forecast was what it was, or was not issued: what it was made from, what became of it, the likely cause of a miss."""
 
 from __future__ import annotations
 
@@ -44,6 +44,7 @@ class Evidence:
     attributions: pd.DataFrame
     promotions: pd.DataFrame
     clock_calibration: pd.DataFrame
+    failures: pd.DataFrame
     fleet: Fleet
     clock: Clock
     monitoring: Monitoring
@@ -52,32 +53,41 @@ class Evidence:
 def explanation(evidence: Evidence, product_id: str, entity_id: str, issued_at: pd.Timestamp) -> dict[str, Any]:
     """All that is known of an issue, ready for JSON.
 
+    Of an issue that was due and not made, ``not_issued`` has the reason and what to do, and there is no model and no outcome;
+    ``failures`` are those that its run noted of the entity and its farms, in either case.
+
     Raises:
         UnknownIssueError: if the audit has no record of it; it names the issues nearest to it.
     """
     records = _records(evidence.audit, product_id, entity_id, issued_at)
     record = records[-1]
-    outcome = _outcome(evidence, product_id, entity_id, issued_at)
-    return {
+    found = {
         "product_id": product_id,
         "entity_id": entity_id,
         "issued_at": issued_at.isoformat(),
-        "model": _model(record, evidence.promotions),
         "made_from": {
             name: record[name] for name in _MADE_FROM
         }
         | {"libraries": json.loads(record["libraries"]), "features_now": _features_now(evidence, record)},
         "weather_runs": json.loads(record["weather_runs"]),
         "weather_runs_missing": json.loads(record["weather_runs_missing"]),
-        "attributions": _attributions(evidence.attributions, product_id, entity_id, issued_at),
-        "promotions_since": _promotions_since(evidence.promotions, product_id, entity_id, issued_at),
-        "outcome": outcome,
-        "causes": _causes(evidence, record, outcome),
+        "failures": _failures(evidence, record),
         "audit": [
             {name: _plain(row[name]) for name in _TOLD_OF_RECORDS}
             for row in records
         ],
     }  # fmt: skip
+    if record["failure_code"] and pd.notna(record["failure_code"]):
+        reason = {name: record[f"failure_{name}"] for name in ("code", "message", "action")}
+        return found | {"not_issued": reason}
+    outcome = _outcome(evidence, product_id, entity_id, issued_at)
+    return found | {
+        "model": _model(record, evidence.promotions),
+        "attributions": _attributions(evidence.attributions, product_id, entity_id, issued_at),
+        "promotions_since": _promotions_since(evidence.promotions, product_id, entity_id, issued_at),
+        "outcome": outcome,
+        "causes": _causes(evidence, record, outcome),
+    }
 
 
 def _records(audit: pd.DataFrame, product_id: str, entity_id: str, issued_at: pd.Timestamp) -> list[dict[str, Any]]:
@@ -94,6 +104,22 @@ def _records(audit: pd.DataFrame, product_id: str, entity_id: str, issued_at: pd
             + ", ".join(f"{time:%Y-%m-%dT%H:%M}" for time in near.unique())
         )
     return [{str(name): value for name, value in row.items()} for row in found.to_dict("records")]
+
+
+def _failures(evidence: Evidence, record: dict[str, Any]) -> list[dict[str, Any]]:
+    """What failed for the entity or one of its farms: at this issue, or in the run that recorded it."""
+    table = evidence.failures
+    farms = [farm.id for farm in evidence.fleet.farms_of(record["entity_id"])]
+    own = table[
+        table["entity_id"].isin([record["entity_id"], *farms])
+        & table["product_id"].isin([record["product_id"], ""])
+        & (
+            (table["issued_at"] == record["issued_at"])
+            | (table["issued_at"].isna() & (table["raised_at"] == record["as_of"]))
+        )
+    ]
+    told = ["stage", "code", "severity", "entity_id", "message", "action"]
+    return [{str(name): value for name, value in row.items()} for row in own[told].drop_duplicates().to_dict("records")]
 
 
 def _model(record: dict[str, Any], promotions: pd.DataFrame) -> dict[str, Any]:

@@ -9,23 +9,6 @@ from wind_kedro.cards.columns import FORECAST_WEATHER, PERFECT_WEATHER, quantile
 from wind_kedro.contracts.base import Contract, Utc
 
 
-class ModelFailures(Contract):
-    """One row per stored model that could not be used where the last run of forecasting needed it."""
-
-    product_id: Series[str] = pa.Field(description="'': the log of promotions itself")
-    entity_id: Series[str]
-    model_version: Series[str] = pa.Field(description="version in the model registry; '': not known")
-    model: Series[str] = pa.Field(description="name of the candidate")
-    role: Series[str] = pa.Field(isin=["champion", "fallback", "promotions"], description="what it was needed as")
-    message: Series[str] = pa.Field(description="product, entity, version and why")
-    raised_at: Series[Utc] = pa.Field(description="as_of of the run")
-
-    class Config:
-        """The key."""
-
-        unique = ["product_id", "entity_id", "model_version", "model", "role", "message"]
-
-
 class Forecasts(pa.DataFrameModel):
     """One row per product, entity, model, issue time and interval: quantiles in kW, a column a level (`quantile_column`)."""
 

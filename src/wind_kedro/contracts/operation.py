@@ -98,6 +98,8 @@ class Incidents(Contract):
 #: What can fail, by its code, and what it means. Monitoring opens incidents of these kinds.
 FAILURE_CODES: Mapping[str, str] = {
     "source_unreadable": "a raw file could not be read",
+    "rows_lost": "rows of a farm's raw data are in none of the tables",
+    "quarantined": "all rows of a farm's raw data are in quarantine",
     "features_not_made": "an entity has no features",
     "backtest_failed": "a candidate could not be backtested",
     "model_not_fitted": "a chosen candidate could not be fitted",
@@ -105,8 +107,9 @@ FAILURE_CODES: Mapping[str, str] = {
     "model_unusable": "a stored model could not be used",
     "fallback_used": "a fallback replaced the champion",
     "forecast_not_issued": "a forecast that was due was not issued",
-    "calibration_failed": "a forecast was issued without calibration",
+    "calibration_failed": "a forecast was issued, or backtested, without calibration",
     "portfolio_not_issued": "the forecast of a portfolio was not issued",
+    "attributions_not_made": "what moved a forecast could not be computed",
     "feed_failed": "a feed could not be fetched",
     "notification_failed": "a notification could not be delivered",
 }
@@ -193,7 +196,10 @@ class Deliveries(Contract):
 
 
 class Audit(Contract):
-    """One row per product, entity and issue that a run made: everything that it was made from. A chain of hashes, append-only."""
+    """One row per product, entity and issue that a run made, or was due to make: what it was made from, or why it was not made.
+
+    A chain of hashes, append-only.
+    """
 
     product_id: Series[str]
     entity_id: Series[str]
@@ -207,6 +213,12 @@ class Audit(Contract):
     data_sha256: Series[str] = pa.Field(description="of the raw files of its farms")
     weather_runs: Series[str] = pa.Field(description="newest run that was there, by farm/model/point, JSON")
     weather_runs_missing: Series[str] = pa.Field(description="runs of the last day that were due and not there, JSON")
+    failure_code: Series[str] = pa.Field(
+        nullable=True,
+        description="why it was not issued, a code of `Failures`; '': it was; null: a record of an earlier version",
+    )
+    failure_message: Series[str] = pa.Field(nullable=True, description="likewise, in words")
+    failure_action: Series[str] = pa.Field(nullable=True, description="likewise, what a person can do about it")
     as_of: Series[Utc] = pa.Field(description="of the run that issued it")
     recorded_at: Series[Utc] = pa.Field(description="wall clock")
     git_commit: Series[str]

@@ -17,7 +17,7 @@ from filelock import FileLock
 from kedro.io import AbstractDataset, DatasetError
 
 from wind_kedro.datasets.files import read_whole
-from wind_kedro.datasets.history import empty_table
+from wind_kedro.datasets.parts import declared_columns, empty_table
 from wind_kedro.errors import WindKedroError
 from wind_kedro.governance.audit import LINKS, SUBJECT, Head, chain, differs_from, faults
 from wind_kedro.governance.provenance import file_sha256
@@ -78,7 +78,12 @@ class AuditTrail(AbstractDataset[pd.DataFrame, pd.DataFrame]):
         for name in self.strangers():
             logger.warning("%s: is no part of the audit, and is passed over", name)
         parts = [table for file in self._files() if (table := _part(file)) is not None]
-        return pd.concat(parts, ignore_index=True) if parts else empty_table(self._contract)
+        if not parts:
+            return empty_table(self._contract)
+        table = pd.concat(parts, ignore_index=True)
+        # Records of an earlier version lack the columns that were added since.
+        new = {name: kind for name, kind in declared_columns(self._contract).items() if name not in table}
+        return table.assign(**{name: pd.Series(index=table.index, dtype=kind) for name, kind in new.items()})
 
     def save(self, data: pd.DataFrame) -> None:
         """Append records; their links are made here.

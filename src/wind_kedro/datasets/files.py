@@ -19,7 +19,7 @@ from kedro_datasets.plotly import JSONDataset as PlotlyDataset
 from kedro_datasets.text import TextDataset
 
 from wind_kedro.datasets.connections import connect, literal
-from wind_kedro.datasets.parts import PassesOver, columns_of, visible_files, why_unreadable
+from wind_kedro.datasets.parts import PassesOver, columns_of, empty_table, visible_files, why_unreadable
 from wind_kedro.storage.temporary import previous, written_aside
 
 
@@ -52,13 +52,28 @@ class _WrittenAside:
 class ParquetTable(_WrittenAside, ParquetDataset):
     """A pandas table in a Parquet file."""
 
+    def __init__(self, *, contract: str | None = None, **options: Any) -> None:
+        """Say where the table is.
+
+        Args:
+            contract: import path of the Pandera model; with it a table that no run has written yet loads as an empty one.
+            options: of `ParquetDataset`.
+        """
+        super().__init__(**options)
+        self._contract = contract
+
     def load(self) -> pd.DataFrame:
         """The whole table, as it was before or after a save that goes on meanwhile."""
         path = Path(self._get_load_path())
+        if self._contract is not None and not super()._exists():
+            return empty_table(self._contract)
         if self._protocol != "file" or path.is_dir():
             table: pd.DataFrame = super().load()
             return table
         return read_whole(path, **self._load_args)
+
+    def _exists(self) -> bool:
+        return self._contract is not None or bool(super()._exists())
 
     def preview(self, nrows: int = 5) -> TablePreview:
         """The first rows as plain values, which JSON knows: a time that is missing is none."""

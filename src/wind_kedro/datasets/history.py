@@ -10,7 +10,7 @@ import pandas as pd
 from kedro.io import AbstractDataset, DatasetError
 
 from wind_kedro.datasets.files import read_whole
-from wind_kedro.datasets.parts import PassesOver, visible_files, why_unreadable
+from wind_kedro.datasets.parts import PassesOver, declared_columns, empty_table, visible_files, why_unreadable
 from wind_kedro.storage.paths import local_path
 from wind_kedro.storage.temporary import UNREADABLE, keep_unreadable, written_aside
 
@@ -122,19 +122,6 @@ class History(PassesOver, AbstractDataset[pd.DataFrame, pd.DataFrame]):
 
     def _describe(self) -> dict[str, Any]:
         return {"filepath": str(self._filepath), "partition_by": self._partition_by}
-
-
-def declared_columns(contract: str) -> dict[str, Any]:
-    """The columns that a contract names, with their types; not those that it knows by a pattern only."""
-    from kedro.utils import load_obj
-
-    columns = load_obj(contract).to_schema().columns
-    return {name: column.dtype.type if column.dtype else object for name, column in columns.items() if not column.regex}
-
-
-def empty_table(contract: str) -> pd.DataFrame:
-    """No row, with the columns that a contract names."""
-    return pd.DataFrame({name: pd.Series(dtype=dtype) for name, dtype in declared_columns(contract).items()})
 
 
 def _as_name(value: Any) -> str:

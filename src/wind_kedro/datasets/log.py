@@ -14,8 +14,7 @@ import pandas as pd
 from kedro.io import AbstractDataset, DatasetError
 
 from wind_kedro.datasets.files import read_whole
-from wind_kedro.datasets.history import empty_table
-from wind_kedro.datasets.parts import PassesOver, why_unreadable
+from wind_kedro.datasets.parts import PassesOver, empty_table, why_unreadable
 from wind_kedro.errors import WindKedroError
 from wind_kedro.governance.promotions import Chain, RefusedPromotionsError, link, verify
 from wind_kedro.governance.provenance import sha256

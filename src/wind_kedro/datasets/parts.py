@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 logger = logging.getLogger(__name__)
 
 
@@ -50,3 +52,16 @@ def columns_of(path: Path) -> Any:
     import pyarrow.parquet as pq
 
     return pq.read_schema(path).remove_metadata()
+
+
+def declared_columns(contract: str) -> dict[str, Any]:
+    """The columns that a contract names, with their types; not those that it knows by a pattern only."""
+    from kedro.utils import load_obj
+
+    columns = load_obj(contract).to_schema().columns
+    return {name: column.dtype.type if column.dtype else object for name, column in columns.items() if not column.regex}
+
+
+def empty_table(contract: str) -> pd.DataFrame:
+    """No row, with the columns that a contract names."""
+    return pd.DataFrame({name: pd.Series(dtype=dtype) for name, dtype in declared_columns(contract).items()})

@@ -19,6 +19,7 @@ from pydantic import Field, field_validator
 
 from wind_kedro.cards import Fleet, Product
 from wind_kedro.cards.columns import quantile_columns
+from wind_kedro.failures import OnFailure
 from wind_kedro.models.spread import spread_that_holds, stretched
 from wind_kedro.postprocessing.portfolios import Portfolios
 from wind_kedro.strict import Strict
@@ -77,6 +78,7 @@ def calibrated(
     observations: pd.DataFrame,
     fleet: Fleet,
     calibration: Calibration,
+    on_failure: OnFailure | None = None,
 ) -> pd.DataFrame:
     """The forecasts, in their order, each corrected by what was known at its issue time of the errors of those before it.
 
@@ -90,6 +92,7 @@ def calibrated(
         observations: every version: one counts from ``available_at`` until the next.
         fleet: the cards.
         calibration: the rules.
+        on_failure: takes what raises for one series, whose forecasts then stay as they are; none: it is raised.
     """
     result = forecasts.copy()
     for (product_id, entity_id, model), rows in forecasts.groupby(SERIES, sort=False):
@@ -97,22 +100,44 @@ def calibrated(
         correction = calibration.correction_of(product, str(entity_id), str(model), fleet)
         if correction == "none":
             continue
-        past = history[
-            (history["product_id"] == product_id) & (history["entity_id"] == entity_id) & (history["model"] == model)
-        ]
-        came = observations[
-            (observations["entity_id"] == entity_id)
-            & (observations["granularity_minutes"] == product.granularity_minutes)
-        ]
-        known = _Known.of(past, came, product)
-        columns = quantile_columns(product.quantile_levels)
-        capacity = rows["capacity_kw"].to_numpy(float)[:, None]
-        shares = rows[columns].to_numpy(float) / capacity
-        issued, lead = _nanoseconds(rows["issued_at"]), rows["lead_minutes"].to_numpy()
-        for time in np.unique(issued):
-            at = issued == time
-            shares[at] = _corrected(shares[at], lead[at], int(time), known, product, correction, calibration)
-        result.loc[rows.index, columns] = np.sort(np.clip(shares, 0.0, 1.0), axis=1) * capacity
+        try:
+            corrected = _corrected_series(rows, history, observations, product, correction, calibration)
+        except Exception as error:
+            if on_failure is None:
+                raise
+            on_failure(product.id, str(entity_id), error)
+            continue
+        result.loc[rows.index, quantile_columns(product.quantile_levels)] = corrected
+    return result
+
+
+def _corrected_series(
+    rows: pd.DataFrame,
+    history: pd.DataFrame,
+    observations: pd.DataFrame,
+    product: Product,
+    correction: Correction,
+    calibration: Calibration,
+) -> Array:
+    """Quantiles in kW of the forecasts of one product, entity and model, each issue corrected by those before it."""
+    first = rows.iloc[0]
+    of_series = pd.Series(True, index=history.index)
+    for name in SERIES:
+        of_series &= history[name] == first[name]
+    came = observations[
+        (observations["entity_id"] == first["entity_id"])
+        & (observations["granularity_minutes"] == product.granularity_minutes)
+    ]
+    known = _Known.of(history[of_series], came, product)
+    capacity = rows["capacity_kw"].to_numpy(float)[:, None]
+    shares = rows[quantile_columns(product.quantile_levels)].to_numpy(float) / capacity
+    issued, lead = _nanoseconds(rows["issued_at"]), rows["lead_minutes"].to_numpy()
+    for time in np.unique(issued):
+        at = issued == time
+        shares[at] = _corrected(shares[at], lead[at], int(time), known, product, correction, calibration)
+    result: Array = np.sort(np.clip(shares, 0.0, 1.0), axis=1) * capacity
+    if np.isnan(result).any() and not np.isnan(rows[quantile_columns(product.quantile_levels)].to_numpy(float)).any():
+        raise ValueError("the corrections give no number")
     return result
 
 

@@ -13,6 +13,7 @@ from pydantic import Field
 
 from wind_kedro.cards import Fleet, Group, Product
 from wind_kedro.cards.columns import FORECAST_WEATHER, PERFECT_WEATHER, quantile_column, quantile_columns
+from wind_kedro.failures import OnFailure
 from wind_kedro.strict import Strict
 
 #: What stands as the model of a portfolio that is issued: each of its farms may be forecast by another.
@@ -31,7 +32,12 @@ class Portfolios(Strict):
 
 
 def add_portfolios(
-    forecasts: pd.DataFrame, fleet: Fleet, portfolios: Portfolios, *, by_model: bool = False
+    forecasts: pd.DataFrame,
+    fleet: Fleet,
+    portfolios: Portfolios,
+    *,
+    by_model: bool = False,
+    on_failure: OnFailure | None = None,
 ) -> pd.DataFrame:
     """Rows of `contracts.Forecasts`: those given, and behind them those of each group that is forecast from its farms.
 
@@ -41,6 +47,7 @@ def add_portfolios(
         portfolios: the rules.
         by_model: one portfolio a model, as in a backtest of candidates; otherwise one an issue, of whatever model forecasts
             each farm.
+        on_failure: takes what raises for one portfolio, which then has no rows; none: it is raised.
 
     A row of a group has the sum of its farms' medians, and around it the spread of a sum of errors that correlate by
     ``error_correlation`` with each other. Farms that were not forecast are taken to do as the others do: the sum is scaled to
@@ -51,8 +58,14 @@ def add_portfolios(
         own = forecasts[forecasts["product_id"] == product.id]
         for group in fleet.portfolios_of(product):
             rows = own[own["entity_id"].isin(group.farms)]
-            if not rows.empty:
+            if rows.empty:
+                continue
+            try:
                 parts.append(_portfolio(rows, product, group, fleet, portfolios, by_model=by_model))
+            except Exception as error:
+                if on_failure is None:
+                    raise
+                on_failure(product.id, group.id, error)
     return pd.concat(parts, ignore_index=True)[forecasts.columns] if len(parts) > 1 else forecasts
 
 

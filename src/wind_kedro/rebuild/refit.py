@@ -71,19 +71,21 @@ def refit(kits: Kits, run_id: str, wanted: Collection[tuple[str, str]] | None = 
         else:
             given[argument] = _NoVersions()
     with _quiet():  # that the models of others are not here is known
-        made: FleetModel = node.func(**given)
+        made: FleetModel = node.func(**given)[0]
     return made
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    training = logging.getLogger("wind_kedro.pipelines.training")
-    level = training.level
-    training.setLevel(logging.CRITICAL)
+    loggers = [logging.getLogger(f"wind_kedro.{name}") for name in ("pipelines.training", "failures")]
+    levels = [one.level for one in loggers]
+    for one in loggers:
+        one.setLevel(logging.CRITICAL)
     try:
         yield
     finally:
-        training.setLevel(level)
+        for one, level in zip(loggers, levels, strict=True):
+            one.setLevel(level)
 
 
 def compare(kits: Kits, run_id: str, entries: list[dict[str, Any]], objects: Path) -> dict[str, Any]:

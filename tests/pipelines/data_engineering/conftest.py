@@ -129,7 +129,7 @@ def run_room(settle: Settle, project_path: Path) -> Callable[..., Frames]:
         signals = settle(nodes.judge_signals(timed, curve, fleet, settings))
         observations = nodes.aggregate_observations(signals, fleet, clock, settings)
         quarantine = nodes.build_quarantine(timed, judged_weather, signals_raw, weather_raw)
-        quality = nodes.assess_quality(
+        quality, _ = nodes.assess_quality(
             signals_raw,
             weather_raw,
             parsed_signals,
@@ -142,6 +142,7 @@ def run_room(settle: Settle, project_path: Path) -> Callable[..., Frames]:
             calibration,
             suspected,
             fleet,
+            clock,
             settings,
         )
         ready, fit = nodes.assess_readiness(

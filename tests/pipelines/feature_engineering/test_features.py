@@ -35,7 +35,7 @@ def features(fleet: Fleet, blow: MakeTable, observe: MakeTable) -> Features:
         entity: str = "hill",
         issued: str | None = None,
     ) -> pd.DataFrame:
-        table = build_features(
+        table, _ = build_features(
             observe(observations or []),
             blow(weather),
             fleet,
@@ -91,7 +91,7 @@ def test_a_gate_that_closes_just_then_is_closed_for_earlier_intervals_only(
     cards["markets"][0]["gate_closure_minutes"] = 61
     fleet = Fleet.from_config(**cards)
     clock = Clock.model_validate({"as_of": "2024-03-01T12:00"})
-    table = build_features(observe([]), blow(run_of("2024-03-01 00:00", RISING)), fleet, clock, PARAMETERS, INLINE)
+    table, _ = build_features(observe([]), blow(run_of("2024-03-01 00:00", RISING)), fleet, clock, PARAMETERS, INLINE)
     assert table.loc[table["entity_id"] == "hill", "lead_minutes"].tolist() == [120, 180]
 
 
@@ -454,7 +454,7 @@ def test_of_several_points_the_first_on_the_card_is_read(
         "2024-03-01 00:00", [20.0] * 25, weather_point="valley"
     )
     clock = Clock.model_validate({"as_of": "2024-03-01T12:00"})
-    table = build_features(observe([]), blow(weather), Fleet.from_config(**cards), clock, PARAMETERS, INLINE)
+    table, _ = build_features(observe([]), blow(weather), Fleet.from_config(**cards), clock, PARAMETERS, INLINE)
     hill = table[table["entity_id"] == "hill"]
     assert _wind(hill) == [7.5, 8.5, 9.5]
     assert set(hill["weather_models"]) == {1.0}
@@ -468,7 +468,7 @@ def _of(fleet: Fleet, blow: MakeTable, observe: MakeTable, weather: list[dict[st
     observations = observe(given.pop("observations", []))
     parameters = FeatureParameters(**(PARAMETERS.model_dump() | given))
     clock = Clock.model_validate({"as_of": "2024-03-01T12:00"})
-    table = build_features(observations, blow(weather), fleet, clock, parameters, INLINE)
+    table, _ = build_features(observations, blow(weather), fleet, clock, parameters, INLINE)
     return table[table["entity_id"] == "hill"]
 
 
@@ -625,7 +625,7 @@ def test_the_best_point_is_taken_from_the_month_on_in_which_it_is_known(
     weather, power = _history(run_of)
     clock = Clock.model_validate({"as_of": "2024-03-10T12:00"})
     parameters = FeatureParameters(**(PARAMETERS.model_dump() | {"best_point": {"min_hours": 100}}))
-    table = build_features(observe(power), blow(weather), fleet, clock, parameters, INLINE)
+    table, _ = build_features(observe(power), blow(weather), fleet, clock, parameters, INLINE)
     hill = table[(table["entity_id"] == "hill") & table["wind_speed_100m_ms"].notna()]
     own, other = hill["wind_speed_100m_ms"], hill["other_1_wind_speed_100m_ms"]
     later = hill["issued_at"] >= pd.Timestamp("2024-03-01", tz="UTC")
@@ -637,7 +637,7 @@ def test_the_best_point_is_taken_from_the_month_on_in_which_it_is_known(
     assert len(errors) > 10
     assert errors.abs().max() < 0.25 / 15
     with_few = FeatureParameters(**(PARAMETERS.model_dump() | {"best_point": {"min_hours": 10_000}}))
-    same = build_features(observe(power), blow(weather), fleet, clock, with_few, INLINE)
+    same, _ = build_features(observe(power), blow(weather), fleet, clock, with_few, INLINE)
     assert same["best_point_wind_speed_100m_ms"].equals(same["wind_speed_100m_ms"])
 
 

@@ -173,7 +173,7 @@ def moves(build: Build, fleet: Fleet, seed: int, minutes: int) -> bool:
 
 
 def _as_it_is(observations: pd.DataFrame, weather: pd.DataFrame, fleet: Fleet) -> pd.DataFrame:
-    return build_features(observations, weather, fleet, Clock(as_of=AS_OF.to_pydatetime()), PARAMETERS, INLINE)
+    return build_features(observations, weather, fleet, Clock(as_of=AS_OF.to_pydatetime()), PARAMETERS, INLINE)[0]
 
 
 @settings(max_examples=25, deadline=None, derandomize=True)
@@ -204,7 +204,7 @@ def test_a_backtest_sees_what_was_seen_live(fleet: Fleet, as_of: int, then: int)
         time: dt.datetime = (BEGIN + pd.Timedelta(hours=hours)).to_pydatetime()
         return lambda observations, weather, cards: build_features(
             observations, weather, cards, Clock(as_of=time), PARAMETERS, INLINE
-        )
+        )[0]
 
     pd.testing.assert_frame_equal(
         _up_to(live, world, fleet, build_at(as_of)), _up_to(live, world, fleet, build_at(then))

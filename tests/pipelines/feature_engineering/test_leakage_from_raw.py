@@ -132,7 +132,7 @@ def chain(raw_signals: Any, raw_weather: Any, run_room: Any, settings_of_the_roo
             raw_signals(_sent(signals)), raw_weather(_sent(weather)), fleet, clock, settings_of_the_room[1]
         )
         inline = Workers(backend="threading", jobs=1)
-        return build_features(found["observations"], found["weather"], fleet, clock, FEATURES, inline)
+        return build_features(found["observations"], found["weather"], fleet, clock, FEATURES, inline)[0]
 
     return run
 

@@ -71,7 +71,7 @@ def forecasts(features: pd.DataFrame) -> pd.DataFrame:
 
 def explain(forecasts: pd.DataFrame, features: pd.DataFrame, fleet: Fleet, clock: Clock = CLOCK) -> pd.DataFrame:
     versions: Any = Versions()
-    return Attributions.validate(explain_forecasts(forecasts, features, versions, fleet, clock, GROUPS))
+    return Attributions.validate(explain_forecasts(forecasts, features, versions, fleet, clock, GROUPS)[0])
 
 
 def test_drivers_add_up_to_the_median_issued(forecasts: pd.DataFrame, features: pd.DataFrame, fleet: Fleet) -> None:

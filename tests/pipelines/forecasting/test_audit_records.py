@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -15,10 +16,12 @@ from wind_kedro.cards.columns import FORECAST_WEATHER
 from wind_kedro.clock import Clock
 from wind_kedro.contracts.forecasts import Forecasts
 from wind_kedro.contracts.operation import AuditRecords
+from wind_kedro.failures import Failure, failures_table
 from wind_kedro.governance.provenance import Provenance
 from wind_kedro.pipelines.forecasting.audit_records import record_issues
 
 Tables = dict[str, Any]
+NO_FAILURES = failures_table([], dt.datetime(2024, 3, 1, tzinfo=dt.UTC))
 CLOCK = Clock.model_validate({"as_of": "2024-03-01T19:00", "issue_from": "2024-03-01T00:00"})
 
 
@@ -55,6 +58,8 @@ def tables(
         "raw_manifest": pd.DataFrame(
             {"farm_id": ["hill", "shore"], "path": ["hill.csv", "shore.csv"], "sha256": ["a" * 64, "b" * 64]}
         ),
+        "forecasting_failures": NO_FAILURES,
+        "calibration_failures": NO_FAILURES,
         "fleet": fleet,
         "clock": CLOCK,
         "provenance": Provenance.collect(Path.cwd(), {"training": {"seed": 1}}),
@@ -107,3 +112,23 @@ def test_the_hashes_follow_every_bit_of_their_own_issue_and_nothing_else(tables:
 def test_what_other_runs_issued_is_not_recorded_again(tables: Tables) -> None:
     later = Clock.model_validate({"as_of": "2024-03-01T19:00"})
     assert _record(tables | {"clock": later})["issued_at"].dt.hour.tolist() == [18]
+
+
+def test_an_issue_that_was_not_made_is_recorded_with_its_reason(tables: Tables) -> None:
+    evening = pd.Timestamp("2024-03-01 18:00", tz="UTC")
+    failed = [
+        Failure("forecasting", code, "hours/hill: not issued: no features", "run feature_engineering",
+                product_id="hours", entity_id="hill", issued_at=evening)
+        for code in ("forecast_not_issued", "fallback_used")
+    ]  # fmt: skip
+    made = tables["forecasts"][tables["forecasts"]["issued_at"] != evening]
+    found = _record(tables | {"forecasts": made, "forecasting_failures": failures_table(failed, CLOCK.as_of)})
+    morning, later = found.to_dict("records")
+    assert (morning["failure_code"], morning["failure_message"], morning["failure_action"]) == ("", "", "")
+    assert (later["issued_at"], later["failure_code"]) == (evening, "forecast_not_issued")
+    assert later["failure_message"] == "hours/hill: not issued: no features"
+    assert later["failure_action"] == "run feature_engineering"
+    assert (later["model"], later["model_version"], later["forecast_sha256"]) == ("", "", "")
+    # What was there to make it from is kept.
+    assert json.loads(later["weather_runs"]) == {"hill/alpha/site": "2024-03-01T06:00Z"}
+    assert len(later["features_sha256"]) == 64

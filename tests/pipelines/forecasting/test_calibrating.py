@@ -1,5 +1,6 @@
 """What is issued of what models say: portfolios are made, errors are looked back on, and what is missing is told."""
 
+import datetime as dt
 import logging
 from typing import Any
 
@@ -10,12 +11,14 @@ import pytest
 from wind_kedro.cards import Fleet
 from wind_kedro.clock import Clock
 from wind_kedro.contracts.forecasts import Forecasts
+from wind_kedro.failures import Failure, failures_table
 from wind_kedro.pipelines.forecasting.nodes import calibrate_forecasts
 from wind_kedro.postprocessing.calibration import Calibration
 
 COLUMNS = ["q100_kw", "q500_kw", "q900_kw"]
 CAPACITY_KW = {"hill": 3000.0, "shore": 1000.0}
 NOW = pd.Timestamp("2024-03-31 06:00", tz="UTC")
+NO_FAILURES = failures_table([], dt.datetime(2024, 3, 1, tzinfo=dt.UTC))
 CLOCK = Clock.model_validate({"as_of": "2024-03-31T12:00"})
 RULES = Calibration.model_validate(
     {
@@ -86,7 +89,7 @@ def width(table: pd.DataFrame, entity_id: str) -> float:
 
 
 def issue(now: pd.DataFrame, backtested: pd.DataFrame, fleet: Fleet, half_width: float = 0.05) -> pd.DataFrame:
-    found = calibrate_forecasts(now, backtested, came(half_width), fleet, CLOCK, RULES)
+    found, _ = calibrate_forecasts(now, backtested, came(half_width), NO_FAILURES, fleet, CLOCK, RULES)
     return Forecasts.validate(found)
 
 
@@ -135,8 +138,8 @@ def test_what_a_later_issue_is_made_of_moves_no_earlier_one(sold: Fleet) -> None
     both = Clock.model_validate({"as_of": CLOCK.as_of, "issue_from": earlier - pd.Timedelta(hours=1)})
     alone = Clock.model_validate({"as_of": earlier})
     now = pd.concat([old, said("new", 1, NOW).query("issued_at == @NOW")])
-    together = calibrate_forecasts(now, backtested, came(0.1), sold, both, RULES)
-    apart = calibrate_forecasts(old, backtested, came(0.1), sold, alone, RULES)
+    together, _ = calibrate_forecasts(now, backtested, came(0.1), NO_FAILURES, sold, both, RULES)
+    apart, _ = calibrate_forecasts(old, backtested, came(0.1), NO_FAILURES, sold, alone, RULES)
     assert set(together["issued_at"]) == {earlier, NOW}
     pd.testing.assert_frame_equal(
         together[together["issued_at"] == earlier].reset_index(drop=True), apart.reset_index(drop=True)
@@ -147,9 +150,64 @@ def test_a_missing_farm_stops_nothing_and_is_told(sold: Fleet, caplog: pytest.Lo
     with caplog.at_level(logging.WARNING):
         table = issue(said("new", 1, NOW, farms=("hill",)), NOTHING, sold)
     assert set(table.loc[table["entity_id"] == "both", "fallback"]) == {"without shore"}
-    assert "hours/both at 2024-03-31T06:00: without shore" in caplog.text
+    assert "fallback_used: hours/both: without shore (issue of 2024-03-31T06:00)" in caplog.text
     caplog.clear()
     with caplog.at_level(logging.WARNING):
         table = issue(said("new", 1, NOW, farms=("shore",)), NOTHING, sold)
     assert set(table["entity_id"]) == {"shore"}
-    assert "not issued: hours/both: too few of its farms at 2024-03-31T06:00" in caplog.text
+    assert "portfolio_not_issued: hours/both: not issued: too few of its farms are forecast" in caplog.text
+
+
+def _not_issued(entity_id: str, severity: Any) -> pd.DataFrame:
+    failure = Failure(
+        "forecasting", "forecast_not_issued", f"hours/{entity_id}: not issued: no features", "", severity,
+        product_id="hours", entity_id=entity_id, issued_at=NOW,
+    )  # fmt: skip
+    return failures_table([failure], NOW)
+
+
+@pytest.mark.parametrize("severity", ["error", "warning"])
+def test_a_portfolio_that_is_not_issued_names_the_reason_of_its_farm(sold: Fleet, severity: str) -> None:
+    only_shore = said("new", 1, NOW, farms=("shore",))
+    _, failures = calibrate_forecasts(only_shore, NOTHING, came(0.1), _not_issued("hill", severity), sold, CLOCK, RULES)
+    (failure,) = failures.to_dict("records")
+    assert (failure["code"], failure["entity_id"], failure["issued_at"]) == ("portfolio_not_issued", "both", NOW)
+    assert failure["severity"] == severity, "as bad as what it lacks"
+    assert failure["message"] == (
+        "hours/both: not issued: too few of its farms are forecast: hours/hill: not issued: no features"
+    )
+
+
+def test_where_no_farm_is_forecast_the_portfolio_is_a_failure_too(sold: Fleet) -> None:
+    table, failures = calibrate_forecasts(NOTHING, NOTHING, came(0.1), _not_issued("hill", "error"), sold, CLOCK, RULES)
+    assert table.empty
+    assert failures["code"].tolist() == ["portfolio_not_issued"]
+
+
+@pytest.mark.parametrize("broken", ["hill", "both"])
+def test_a_calibration_that_raises_stops_no_other(sold: Fleet, monkeypatch: pytest.MonkeyPatch, broken: str) -> None:
+    from wind_kedro.postprocessing import calibration
+
+    whole = calibration._corrected_series
+
+    def breaks(rows: pd.DataFrame, *arguments: Any) -> Any:
+        if rows["entity_id"].iloc[0] == broken:
+            raise ZeroDivisionError("no days")
+        return whole(rows, *arguments)
+
+    days = said("new", 10, NOW)
+    expected, none = calibrate_forecasts(days, NOTHING, came(0.1), NO_FAILURES, sold, CLOCK, RULES)
+    assert none.empty
+    monkeypatch.setattr(calibration, "_corrected_series", breaks)
+    found, failures = calibrate_forecasts(days, NOTHING, came(0.1), NO_FAILURES, sold, CLOCK, RULES)
+    others = found["entity_id"] != broken
+    pd.testing.assert_frame_equal(found[others], expected[others], check_exact=True)
+    as_given = found.loc[~others, COLUMNS].to_numpy()
+    assert not np.allclose(as_given, expected.loc[~others, COLUMNS].to_numpy()), "it would have been corrected"
+    if broken == "hill":
+        given = days[(days["entity_id"] == broken) & (days["issued_at"] == NOW)]
+        np.testing.assert_array_equal(as_given, given[COLUMNS].to_numpy())
+    assert failures[["code", "entity_id", "severity", "message"]].to_numpy().tolist() == [
+        ["calibration_failed", broken, "warning",
+         f"hours/{broken}: issued as the models gave it, without calibration: ZeroDivisionError: no days"]
+    ]  # fmt: skip

@@ -14,12 +14,13 @@ import pytest
 from wind_kedro.cards import Fleet
 from wind_kedro.cards.columns import PERFECT_WEATHER
 from wind_kedro.clock import Clock
-from wind_kedro.contracts.forecasts import Forecasts, ModelFailures
+from wind_kedro.contracts.forecasts import Forecasts
+from wind_kedro.contracts.operation import Failures
 from wind_kedro.contracts.training import Promotions
 from wind_kedro.datasets.models import RefusedVersionError
 from wind_kedro.models.climatology import Climatology, ClimatologyParameters
 from wind_kedro.models.ensembles.fleet_model import FleetModel, Member
-from wind_kedro.pipelines.forecasting.nodes import NoForecastError, issue_forecasts
+from wind_kedro.pipelines.forecasting.nodes import issue_forecasts
 from wind_kedro.pipelines.forecasting.shadows import issue_shadows
 
 MakeTable = Callable[[list[dict[str, Any]]], pd.DataFrame]
@@ -141,10 +142,10 @@ def _issue_all(
     versions: Versions | None = None,
     observations: pd.DataFrame = NOTHING,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Forecasts, and the stored models that could not be used."""
+    """Forecasts, and what failed."""
     made: Any = versions or Versions()
     forecasts, failures = issue_forecasts(features, observations, made, promotions, fleet, clock)
-    return Forecasts.validate(forecasts), ModelFailures.validate(failures)
+    return Forecasts.validate(forecasts), Failures.validate(failures)
 
 
 def _by(table: pd.DataFrame, entity_id: str) -> dict[str, str]:
@@ -229,21 +230,23 @@ def test_before_the_first_promotion_nobody_speaks_and_the_log_says_so(
     assert list(_by(table, "both")) == ["01 06", "01 18", "02 06"]
     assert _by(table, "shore") == {}
     assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == [
-        "not issued: hours/hill: no champion at 2024-03-01T06:00 (the first was promoted at 2024-03-01T12:00): "
-        "run training as of an earlier time",
-        "not issued: quarters/shore: no champion at 2 issues from 2024-03-01T06:10 to 2024-03-02T06:10 "
-        "(none was ever promoted): run training as of an earlier time",
+        "forecast_not_issued: hours/hill: not issued: no champion (the first was promoted at 2024-03-01T12:00) "
+        "(issue of 2024-03-01T06:00)",
+        "forecast_not_issued: quarters/shore: not issued: no champion (none was ever promoted) "
+        "(2 issues from 2024-03-01T06:10 to 2024-03-02T06:10)",
     ]
 
 
-def test_without_any_champion_one_line_names_what_to_run(fleet: Fleet, features: pd.DataFrame) -> None:
-    with pytest.raises(NoForecastError) as caught:
-        _issue(features, _promotions(), fleet)
-    line = str(caught.value)
-    assert "\n" not in line
-    assert line.startswith("nothing could be issued: hours/hill: no champion at ")
-    assert line.count("none was ever promoted") == 3
-    assert "run training" in line
+def test_without_any_champion_nothing_is_issued_and_each_issue_has_its_reason(
+    fleet: Fleet, features: pd.DataFrame
+) -> None:
+    table, failures = _issue_all(features, _promotions(), fleet)
+    assert table.empty
+    assert failures.groupby("entity_id").size().to_dict() == {"both": 3, "hill": 3, "shore": 2}
+    assert set(failures["code"]) == {"forecast_not_issued"}
+    assert set(failures["severity"]) == {"warning"}, "nothing broke: no training has been"
+    assert failures["message"].str.contains("none was ever promoted").all()
+    assert failures["action"].str.startswith("run training").all()
 
 
 @pytest.mark.parametrize(
@@ -252,8 +255,7 @@ def test_without_any_champion_one_line_names_what_to_run(fleet: Fleet, features:
         pytest.param(
             lambda table: table[table["entity_id"] != "hill"],
             [],
-            "hours/hill: no features for 3 issues from 2024-03-01T06:00 to 2024-03-02T06:00: "
-            "run feature_engineering as of 2024-03-02T12:00",
+            "no features (3 issues from 2024-03-01T06:00 to 2024-03-02T06:00)",
             id="no features at all",
         ),
         pytest.param(
@@ -261,7 +263,7 @@ def test_without_any_champion_one_line_names_what_to_run(fleet: Fleet, features:
                 (table["entity_id"] != "hill") | (table["issued_at"] != pd.Timestamp("2024-03-01 18:00", tz="UTC"))
             ],
             ["01 06", "02 06"],
-            "hours/hill: no features for 2024-03-01T18:00: run feature_engineering",
+            "no features (issue of 2024-03-01T18:00)",
             id="no features of one issue",
         ),
         pytest.param(
@@ -269,7 +271,7 @@ def test_without_any_champion_one_line_names_what_to_run(fleet: Fleet, features:
                 wind_speed_100m_ms=table["wind_speed_100m_ms"].mask(table["entity_id"] == "hill")
             ),
             [],
-            "hours/hill: no weather reaches 3 issues",
+            "no weather reaches it (3 issues from 2024-03-01T06:00 to 2024-03-02T06:00)",
             id="no weather at all",
         ),
         pytest.param(
@@ -279,7 +281,7 @@ def test_without_any_champion_one_line_names_what_to_run(fleet: Fleet, features:
                 )
             ),
             ["01 06", "02 06"],
-            "hours/hill: no weather reaches 2024-03-01T18:00; choose an as_of inside the data",
+            "no weather reaches it (issue of 2024-03-01T18:00)",
             id="no weather for one issue",
         ),
     ],
@@ -295,9 +297,8 @@ def test_what_is_missing_for_one_is_said_and_stops_no_other(
     table = _issue(spoil(features), _promotions(*FOREVER), fleet)
     assert list(_by(table, "hill")) == issued
     assert list(_by(table, "both")) == ["01 06", "01 18", "02 06"]
-    warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
-    assert len(warnings) == 1
-    assert warnings[0].startswith(f"not issued: {says}")
+    errors = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+    assert errors == [f"forecast_not_issued: hours/hill: not issued: {says}"]
 
 
 def test_an_issue_whose_weather_ends_early_is_issued_to_its_end(
@@ -308,12 +309,14 @@ def test_an_issue_whose_weather_ends_early_is_issued_to_its_end(
     assert not [record for record in caplog.records if record.levelname == "WARNING"]
 
 
-def test_without_any_features_one_line_names_what_to_run(fleet: Fleet, features: pd.DataFrame) -> None:
-    with pytest.raises(
-        NoForecastError,
-        match=r"^nothing could be issued: hours/hill: no features for .* run feature_engineering as of 2024-03-02T12:00;",
-    ):
-        _issue(features.iloc[:0], _promotions(*FOREVER), fleet)
+def test_without_any_features_nothing_is_issued_and_each_failure_names_what_to_run(
+    fleet: Fleet, features: pd.DataFrame
+) -> None:
+    table, failures = _issue_all(features.iloc[:0], _promotions(*FOREVER), fleet)
+    assert table.empty
+    assert len(failures) == 8
+    assert set(failures["severity"]) == {"error"}
+    assert failures["action"].str.startswith("run feature_engineering as of 2024-03-02T12:00").all()
 
 
 def test_a_group_is_forecast_as_one(fleet: Fleet, features: pd.DataFrame) -> None:
@@ -331,7 +334,7 @@ def test_levels_that_no_version_was_trained_for_are_said(
     table = _issue(features, _promotions(*FOREVER), Fleet.from_config(**cards))
     assert set(table["entity_id"]) == {"shore"}
     assert (
-        "hours/hill: version 1 was trained without quantile levels [0.95] of the product's card: run training"
+        "hours/hill: not issued: version 1 was trained without quantile levels [0.95] of the product's card"
         in caplog.text
     )
 
@@ -382,7 +385,10 @@ def test_where_no_weather_reaches_an_interval_a_fallback_stands_in(
     assert stood_in.sort_values("valid_at")["fallback"].tolist()[:2] == ["blind", "last"]
     assert set(stood_in["model"]) == set(table.loc[(table["entity_id"] == "hill") & (table["fallback"] == ""), "model"])
     assert len(table) == len(_issue(features, _promotions(*FOREVER), fleet))
-    assert "hours/hill: 'blind' stands in at 2024-03-01T18:00, 1 intervals" in caplog.text
+    assert (
+        "fallback_used: hours/hill: 'blind' is used instead of the champion: no weather run reaches some intervals "
+        "(issue of 2024-03-01T18:00)"
+    ) in caplog.text
 
 
 def test_where_the_champion_fails_a_fallback_stands_in_and_without_one_the_others_go_on(
@@ -403,7 +409,57 @@ def test_where_the_champion_fails_a_fallback_stands_in_and_without_one_the_other
     assert "hours/hill: champion 'model_1' of version 1: ValueError: spoilt" in caplog.text
     without = _issue(features, _promotions(*FOREVER), fleet)
     assert set(without["entity_id"]) == {"both", "shore"}
-    assert "hours/hill: the champion failed at 3 issues from" in caplog.text
+    assert "hours/hill: not issued: the champion failed, and no fallback can be used (3 issues from" in caplog.text
+
+
+class Failing(WithFallbacks):
+    """Versions whose model of the hill raises, or gives no number at the first issue."""
+
+    def __init__(self, raises: bool) -> None:
+        super().__init__()
+        self.raises = raises
+
+    def version(self, version: str) -> FleetModel:
+        made, raises = super().version(version), self.raises
+
+        class Fails(Constant):
+            def predict(self, features: pd.DataFrame) -> Any:
+                if raises:
+                    raise ZeroDivisionError("in the model")
+                return np.where(features[["hour_of_day"]] < 18, np.nan, super().predict(features))
+
+        fails: Any = Fails(LEVELS["hours"], 0.3)
+        return dataclasses.replace(made, members={**made.members, ("hours", "hill"): Member("m", fails)})
+
+
+@pytest.mark.parametrize("raises", [True, False])
+def test_a_model_that_fails_for_one_farm_stops_no_other(fleet: Fleet, features: pd.DataFrame, raises: bool) -> None:
+    features["last_power_share"] = 0.4
+    sound, _ = _issue_all(features, _promotions(*FOREVER), fleet)
+    table, failures = _issue_all(features, _promotions(*FOREVER), fleet, versions=Failing(raises))
+    hill = table["entity_id"] == "hill"
+    assert table[~hill].to_csv() == sound[sound["entity_id"] != "hill"].to_csv(), "the others, to the byte"
+    assert table.loc[hill, "q500_kw"].notna().all()
+    (failure,) = failures[failures["code"] == "model_unusable"].to_dict("records")
+    assert failure["message"].startswith("hours/hill: champion 'm' of version 1: ")
+    assert failure["message"].endswith("ZeroDivisionError: in the model" if raises else " intervals")
+    used = table.loc[hill & (table["fallback"] != ""), "issued_at"].nunique()
+    assert failures[failures["code"] == "fallback_used"]["issued_at"].nunique() == used > 0
+
+
+def test_whatever_raises_for_one_farm_is_its_failure(fleet: Fleet, features: pd.DataFrame) -> None:
+    class Breaks(WithFallbacks):
+        def version(self, version: str) -> FleetModel:
+            if self.asked.count(version) == 0:  # the first entity that asks
+                self.asked.append(version)
+                raise ZeroDivisionError("no such thing")
+            return super().version(version)
+
+    table, failures = _issue_all(features, _promotions(*FOREVER), fleet, versions=Breaks())
+    assert set(table["entity_id"]) == {"both", "shore"}
+    assert failures[["code", "entity_id", "message"]].drop_duplicates().to_numpy().tolist() == [
+        ["forecast_not_issued", "hill", "hours/hill: not issued: ZeroDivisionError: no such thing"]
+    ]
 
 
 # --- stored models that cannot be used -----------------------------------------------------------------------------------
@@ -461,10 +517,15 @@ def test_a_damaged_model_stops_no_other_and_is_a_failure(
     hill = table["entity_id"] == "hill"
     assert table[~hill].to_csv() == sound[sound["entity_id"] != "hill"].to_csv(), "the others, to the byte"
     assert set(table.loc[hill, "fallback"]) == {"last"}
-    (failure,) = failures.to_dict("records")
-    assert {name: failure[name] for name in ("product_id", "entity_id", "model_version", "model", "role")} == {
-        "product_id": "hours", "entity_id": "hill", "model_version": "1", "model": "model_1", "role": "champion",
+    (failure,) = failures[failures["code"] == "model_unusable"].to_dict("records")
+    assert {name: failure[name] for name in ("product_id", "entity_id", "severity")} == {
+        "product_id": "hours", "entity_id": "hill", "severity": "error",
     }  # fmt: skip
+    used = failures[failures["code"] == "fallback_used"]
+    assert used["issued_at"].tolist() == sorted(table.loc[hill, "issued_at"].unique())
+    assert set(used["message"]) == {
+        "hours/hill: 'last' is used instead of the champion: the champion could not be used"
+    }
     assert failure["message"].startswith("hours/hill: champion 'model_1' of version 1: ")
     assert "\n" not in failure["message"]
     assert set(failures["raised_at"]) == {ALL.as_of}
@@ -482,7 +543,8 @@ def test_where_champion_and_fallback_are_damaged_the_climatology_of_the_observat
     hill = table[table["entity_id"] == "hill"]
     assert set(hill["fallback"]) == {"observed_climatology"}
     assert set(table.loc[table["entity_id"] != "hill", "fallback"]) == {""}
-    assert list(failures["role"]) == ["champion", "fallback"]
+    unusable = failures.loc[failures["code"] == "model_unusable", "message"]
+    assert [message.split("'")[0] for message in unusable] == ["hours/hill: champion ", "hours/hill: fallback "]
     # At 06:00 of 1 March two powers were known, 20 and 40 % of 3,000 kW; from 18:00 on, 90 % too.
     medians = hill.groupby("issued_at")["q500_kw"].first()
     assert medians.tolist() == pytest.approx([900.0, 1200.0, 1200.0])
@@ -493,14 +555,17 @@ def test_where_nothing_was_observed_either_nothing_is_issued_and_the_others_are(
 ) -> None:
     versions = Stored(tmp_path)
     shutil.rmtree(tmp_path / "objects")
-    with pytest.raises(
-        NoForecastError, match=r"hours/hill: the champion failed at 3 issues .* no such model in the store"
-    ):
-        _issue_all(features, _promotions(*FOREVER), fleet, versions=versions)
+    table, failures = _issue_all(features, _promotions(*FOREVER), fleet, versions=versions)
+    assert table.empty
+    left = failures[(failures["code"] == "forecast_not_issued") & (failures["entity_id"] == "hill")]
+    assert set(left["message"]) == {"hours/hill: not issued: the champion failed, and no fallback can be used"}
+    assert failures["message"].str.contains("no such model in the store").sum() == 6
     table, failures = _issue_all(features, _promotions(*FOREVER), fleet, versions=versions, observations=OBSERVED)
     assert set(table["entity_id"]) == {"hill"}
-    assert len(failures) == 6
-    assert "not issued: quarters/shore: the champion failed at 2 issues" in caplog.text
+    assert failures.groupby("code").size().to_dict() == {
+        "fallback_used": 3, "forecast_not_issued": 5, "model_unusable": 6,
+    }  # fmt: skip
+    assert "quarters/shore: not issued: the champion failed, and no fallback can be used (2 issues" in caplog.text
 
 
 class Refused(Versions):
@@ -520,7 +585,7 @@ def test_a_refused_version_is_named_and_the_climatology_of_the_observations_stan
     assert set(table["fallback"]) == {"observed_climatology"}
     assert set(table["model_version"]) == {"1"}
     assert set(table["model"]) == {"m"}, "the candidate that was promoted"
-    assert failures["message"].iloc[0] == (
+    assert failures.loc[failures["entity_id"] == "hill", "message"].iloc[-1] == (
         "hours/hill: champion 'm' of version 1: version 1 of model 'fleet' is refused: another manifest"
     )
 
@@ -533,7 +598,9 @@ def test_a_log_of_promotions_that_was_cut_off_is_no_reason_for_an_older_model(
     table, failures = _issue_all(features, _promotions(*rows), fleet, versions=versions, observations=OBSERVED)
     assert set(table["fallback"]) == {"observed_climatology"}
     assert set(failures["entity_id"]) == {"hill", "both", "shore"}
-    assert failures["message"].str.contains("promotion 2 removed").all()
+    unusable = failures[failures["code"] == "model_unusable"]
+    assert set(unusable["entity_id"]) == {"hill", "both", "shore"}
+    assert unusable["message"].str.contains("promotion 2 removed").all()
 
 
 def test_an_entry_of_the_log_that_is_passed_over_is_a_failure(fleet: Fleet, features: pd.DataFrame) -> None:
@@ -541,7 +608,7 @@ def test_an_entry_of_the_log_that_is_passed_over_is_a_failure(fleet: Fleet, feat
         features, _promotions(*FOREVER), fleet, versions=Versions(fault="promotion 2 is not signed")
     )
     assert set(table["fallback"]) == {""}
-    assert failures[["role", "message"]].to_numpy().tolist() == [["promotions", "promotion 2 is not signed"]]
+    assert failures[["code", "message"]].to_numpy().tolist() == [["model_unusable", "promotion 2 is not signed"]]
 
 
 def test_a_damaged_shadow_harms_nobody(
@@ -550,5 +617,5 @@ def test_a_damaged_shadow_harms_nobody(
     forecasts = _issue(features, _promotions(*FOREVER), fleet)
     for versions in (Refused(), Stored(tmp_path, shutil.rmtree)):
         made: Any = versions
-        shadows = issue_shadows(forecasts, features, made, _promotions(*FOREVER), fleet, ALL)
+        shadows, _ = issue_shadows(forecasts, features, made, _promotions(*FOREVER), fleet, ALL)
         assert shadows.empty

@@ -19,7 +19,8 @@ from wind_kedro.contracts.forecasts import Forecasts, Scores
 from wind_kedro.contracts.operation import Freshness, Incidents, Outbox
 from wind_kedro.contracts.raw import Landings
 from wind_kedro.datasets.history import History as Stored
-from wind_kedro.datasets.history import empty_table
+from wind_kedro.datasets.parts import empty_table
+from wind_kedro.failures import Failure, failures_table
 from wind_kedro.feeds import FeedCards
 from wind_kedro.notifications import ChannelCards
 from wind_kedro.pipelines.monitoring.costs import newest_issues
@@ -338,6 +339,7 @@ class World:
             )
         )
         self.landings, self.feeds = NO_LANDINGS, FeedCards()
+        self.failures = empty_table("wind_kedro.contracts.operation.Failures")
 
     def found(self, at: pd.Timestamp = NOW) -> pd.DataFrame:
         freshness = fresh_at(
@@ -351,6 +353,7 @@ class World:
         )
         return Incidents.validate(
             raise_incidents(
+                self.failures,
                 empty_table("wind_kedro.contracts.observations.DataQuality"),
                 empty_table("wind_kedro.contracts.operation.LiveJudgements"),
                 self.readiness, self.decisions, freshness, self.forecasts, self.scores, self.observations, self.feeds,
@@ -526,6 +529,21 @@ def test_a_forecast_is_overdue(world: World, at: str, lacking: list[str], expect
     overdue = found[found["kind"] == "forecast_overdue"]
     assert overdue["severity"].tolist() == expected
     assert overdue["message"].str.contains(f"for {len(lacking)} of 3 members").all()
+
+
+def test_an_issue_that_was_tried_and_failed_is_not_overdue(world: World) -> None:
+    at, evening = pd.Timestamp("2024-03-31T19:00Z"), pd.Timestamp("2024-03-31T18:00Z")
+    product = world.fleet.products[0].id
+    about = {"product_id": product, "issued_at": evening}
+    why = [
+        Failure("forecasting", "forecast_not_issued", f"{name}: no features", "x", entity_id=name, **about)
+        for name in ("hill", "moor")
+    ]
+    world.failures = failures_table(why, at)
+    found = world.found(at)
+    (overdue,) = found[found["kind"] == "forecast_overdue"].to_dict("records")
+    assert "for 1 of 3 members (down)" in overdue["message"]
+    assert found.loc[found["kind"] == "forecast_not_issued", "entity_id"].tolist() == ["hill", "moor"]
 
 
 def test_what_makes_monitoring_blind_is_an_incident(world: World, observe: MakeTable) -> None:

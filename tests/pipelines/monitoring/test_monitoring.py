@@ -1,5 +1,6 @@
 """Live scores against what the backtest promised, and who is told."""
 
+import datetime as dt
 import json
 from collections.abc import Callable
 from typing import Any
@@ -13,10 +14,12 @@ from wind_kedro.clock import Clock
 from wind_kedro.contracts import operation
 from wind_kedro.contracts.forecasts import Forecasts, Scores
 from wind_kedro.contracts.observations import DataQuality
-from wind_kedro.contracts.operation import Deliveries, Incidents, LiveJudgements, Outbox
-from wind_kedro.datasets.history import empty_table
+from wind_kedro.contracts.operation import Deliveries, Failures, Incidents, LiveJudgements, Outbox
+from wind_kedro.datasets.parts import empty_table
 from wind_kedro.evaluation.scores import Scoring
+from wind_kedro.failures import Failure, failures_table
 from wind_kedro.notifications import ChannelCards
+from wind_kedro.pipelines.monitoring.failures import collect_failures
 from wind_kedro.pipelines.monitoring.nodes import raise_incidents, score_issued
 from wind_kedro.pipelines.monitoring.outbox import write_outbox
 from wind_kedro.pipelines.monitoring.settings import Monitoring
@@ -182,6 +185,7 @@ DECIDED = pd.DataFrame(
 )
 
 #: What `silence` looks at has tests of its own: here every source is fresh, and every product issued in time.
+NO_FAILURES = empty_table("wind_kedro.contracts.operation.Failures")
 FRESH = empty_table("wind_kedro.contracts.operation.Freshness")
 
 
@@ -203,9 +207,11 @@ def _raise(
     fleet: Fleet,
     readiness: pd.DataFrame = READY,
     decisions: pd.DataFrame = DECIDED,
+    failures: pd.DataFrame = NO_FAILURES,
 ) -> pd.DataFrame:
     return Incidents.validate(
         raise_incidents(
+            failures,
             quality,
             judgements,
             readiness,
@@ -250,12 +256,12 @@ def test_what_the_data_warn_of_is_told_with_what_to_do(fleet: Fleet) -> None:
         ("stuck", "info"), ("clock_disagrees_with_card", "warning"), ("source_unreadable", "error"), ("gap", "warning")
     )
     incidents = _raise(quality, _judgements(), fleet)
+    # An unreadable source is a row of failures, and an incident by that.
     assert incidents[["entity_id", "product_id", "kind", "severity", "message"]].to_numpy().tolist() == [
         ["hill", "", "clock_disagrees_with_card", "warning", "clock_disagrees_with_card!"],
-        ["hill", "", "source_unreadable", "error", "source_unreadable!"],
         ["hill", "", "gap", "warning", "gap!"],
     ]
-    assert incidents["action"].str.contains("farms.yml").tolist() == [True, False, False]
+    assert incidents["action"].str.contains("farms.yml").tolist() == [True, False]
     assert (incidents["action"] != "").all()
     assert set(incidents["raised_at"]) == {pd.Timestamp("2024-03-03", tz="UTC")}
 
@@ -345,3 +351,58 @@ def test_a_quiet_day_writes_no_message(fleet: Fleet) -> None:
     incidents, outbox = _write(_raise(_quality(), _judgements(), fleet))
     assert incidents["kind"].tolist() == ["all_clear"]
     assert len(outbox) == 0
+
+
+# --- failures of the stages ----------------------------------------------------------------------------------------------
+
+
+def _failed(code: str, *issues: str, stage: str = "forecasting", entity_id: str = "hill", **more: Any) -> list[Failure]:
+    failure = Failure(stage, code, f"{entity_id}: {code}", "do it", product_id="hours", entity_id=entity_id)
+    failure = failure._replace(**more)
+    return [failure._replace(issued_at=pd.Timestamp(issue, tz="UTC")) for issue in issues] or [failure]
+
+
+def test_failures_of_one_code_product_entity_and_stage_are_one_incident_with_their_issues(fleet: Fleet) -> None:
+    failures = failures_table(
+        _failed("forecast_not_issued", "2024-03-01 06:00", "2024-03-01 18:00", "2024-03-02 06:00")
+        + _failed("forecast_not_issued", "2024-03-02 06:00", entity_id="both", severity="warning")
+        + _failed("model_unusable")
+        + _failed("model_unusable", stage="shadows", severity="warning")
+        + _failed("fallback_used", "2024-03-02 06:00", severity="warning"),
+        CLOCK.as_of,
+    )
+    incidents = _raise(_quality(), _judgements(), fleet, failures=failures)
+    told = incidents[["kind", "entity_id", "product_id", "subject", "severity"]].to_numpy().tolist()
+    # A fallback's incident is one per product, by what it costs; see missing_data.
+    assert told == [
+        ["forecast_not_issued", "both", "hours", "forecasting", "warning"],
+        ["forecast_not_issued", "hill", "hours", "forecasting", "error"],
+        ["model_unusable", "hill", "hours", "forecasting", "error"],
+        ["model_unusable", "hill", "hours", "shadows", "warning"],
+    ]
+    assert incidents["message"].iloc[1] == (
+        "hill: forecast_not_issued (3 issues from 2024-03-01T06:00 to 2024-03-02T06:00)"
+    )
+    assert incidents["evidence"].iloc[1].startswith("3 rows of forecasting_failures, raised as of 2024-03-03")
+
+
+def test_a_rerun_replaces_its_own_failures_even_by_none_and_keeps_those_of_other_runs() -> None:
+    earlier, now = dt.datetime(2024, 3, 2, tzinfo=dt.UTC), CLOCK.as_of
+    trained = failures_table(_failed("model_not_fitted", stage="fit"), earlier)
+    forecast = failures_table(_failed("forecast_not_issued", "2024-03-02 06:00"), now)
+    history, found = collect_failures(NO_FAILURES, CLOCK, trained, forecast, NO_FAILURES)
+    assert history["code"].tolist() == found["code"].tolist() == ["model_not_fitted", "forecast_not_issued"]
+    Failures.validate(history)
+    # The stage of the earlier run has not run since: its failure stays open, and is in the history once.
+    history, found = collect_failures(history, CLOCK, trained, NO_FAILURES)
+    assert history["code"].tolist() == found["code"].tolist() == ["model_not_fitted"]
+    # It ran again, as of later and without a failure: nothing is open, and what it had failed at is still known.
+    history, found = collect_failures(history, CLOCK, NO_FAILURES, NO_FAILURES)
+    assert (history["code"].tolist(), found["code"].tolist()) == (["model_not_fitted"], [])
+
+
+def test_a_run_as_of_the_past_sees_no_later_failure() -> None:
+    later = failures_table(_failed("model_not_fitted", stage="fit"), dt.datetime(2024, 6, 1, tzinfo=dt.UTC))
+    history, found = collect_failures(NO_FAILURES, CLOCK, later)
+    assert history.empty
+    assert found.empty

@@ -1,6 +1,7 @@
 """A small world of tables that keep their contracts: two farms and their group, a product of 36 hours, forty issues."""
 
 import dataclasses
+import datetime as dt
 import json
 from dataclasses import dataclass
 
@@ -27,6 +28,7 @@ from wind_kedro.contracts.observations import (
 from wind_kedro.contracts.operation import Incidents, Outliers
 from wind_kedro.contracts.training import Accuracy, Promotions
 from wind_kedro.evaluation.scores import score_forecasts
+from wind_kedro.failures import Failure, failures_table
 from wind_kedro.pipelines.reporting.settings import Reporting
 
 AS_OF = pd.Timestamp("2016-01-01T00:00Z")
@@ -176,6 +178,7 @@ class World:
     promotions: pd.DataFrame
     accuracy: pd.DataFrame
     incidents: pd.DataFrame
+    open_failures: pd.DataFrame
     outliers: pd.DataFrame
 
     def pick(self, *names):
@@ -451,6 +454,22 @@ def make_world(*, farms=1, kind="analysis", reporting=None):
                 ]
             ).astype({"champion_score": float})
         ),
+        open_failures=failures_table(
+            [
+                Failure(
+                    "forecasting",
+                    "forecast_not_issued",
+                    "next_day/north: not issued: <b>no features</b>",
+                    "run feature_engineering",
+                    product_id="next_day",
+                    entity_id="north",
+                    issued_at=pd.Timestamp(f"2015-12-{day}T12:00Z"),
+                )
+                for day in (29, 30)
+            ]
+            + [Failure("features", "features_not_made", "north: no weather", "see its weather", entity_id="north")],
+            dt.datetime(2015, 12, 31, 12, tzinfo=dt.UTC),
+        ),
         incidents=Incidents.validate(
             pd.DataFrame(
                 [
@@ -553,7 +572,7 @@ def bare_world(world):
         for name in (
             "power_curve", "clock_calibration", "data_quality", "readiness", "weather_fit", "quarantine", "observations",
             "forecasts", "attributions", "backtest_scores", "live_scores", "promotions", "accuracy", "incidents",
-            "outliers",
+            "open_failures", "outliers",
         )
     }  # fmt: skip
     return world.but(**tables, signals=world.signals.limit(0))
@@ -592,8 +611,8 @@ def write_page(world):
 
     facts = nodes.build_summary(
         **world.pick(
-            "forecasts", "observations", "backtest_scores", "live_scores", "promotions", "incidents", "clock_calibration",
-            "data_quality", "quarantine", "readiness", "outliers", "fleet", "clock", "reporting",
+            "forecasts", "observations", "backtest_scores", "live_scores", "promotions", "incidents", "open_failures",
+            "clock_calibration", "data_quality", "quarantine", "readiness", "outliers", "fleet", "clock", "reporting",
         )
     )  # fmt: skip
     shown = {name: figure for name, figure in draw_all(world).items() if name != "weather_fit_figure"}

@@ -67,6 +67,7 @@ def test_a_past_moment_sees_nothing_later(world, write):
         promotions=world.promotions[world.promotions["promoted_at"] <= later],
         clock_calibration=world.clock_calibration.iloc[:0],
         incidents=world.incidents[world.incidents["raised_at"] <= later],
+        open_failures=world.open_failures.iloc[:0],
         live_scores=world.live_scores[world.live_scores["period"] <= "2015-12-10"],
     )
     assert write(past) == write(cut)
@@ -79,6 +80,27 @@ def test_recent_incidents_and_the_clock_are_warned_of_worst_first(world, write):
         ("error", "error_spike"),
         ("warning", "clock_disagrees_with_card"),
     ]
+
+
+def test_what_failed_is_listed_once_for_all_its_issues_with_what_to_do(world, write):
+    facts, page = write(world)
+    assert [(one["entity_id"], one["code"], one["issues"]) for one in facts["failures"]] == [
+        ("north", "features_not_made", 0),
+        ("north", "forecast_not_issued", 2),
+    ]
+    issue = facts["failures"][1]
+    assert (issue["first_issue"], issue["last_issue"]) == ("2015-12-29T12:00:00Z", "2015-12-30T12:00:00Z")
+    assert "2 from 29 December 2015, 12:00 UTC to 30 December 2015, 12:00 UTC" in words(page)
+    assert "not issued: &lt;b&gt;no features&lt;/b&gt;" in page
+    assert "run feature_engineering" in words(page)
+    for one in facts["failures"]:
+        assert one["raised_at"] == "2015-12-31T12:00:00Z"
+
+
+def test_without_failures_nothing_is_listed(world, write):
+    facts, page = write(world.but(open_failures=world.open_failures.iloc[:0]))
+    assert facts["failures"] == []
+    assert "What failed in the newest run" not in words(page)
 
 
 def test_only_what_is_open_is_warned_of_with_since_when(world, write):

@@ -62,9 +62,9 @@ def _compare(
 ) -> pd.DataFrame:
     features, table, observed = _tables(make_features, observe)
     admissions = pd.DataFrame([{"product_id": "hours", "entity_id": "hill", "model": model, "admitted": True}])
-    forecasts, folds = backtest_candidates(table, admissions, fleet, CLOCK, training, INLINE)
+    forecasts, folds, _ = backtest_candidates(table, admissions, fleet, CLOCK, training, INLINE)
     choices = pd.DataFrame([{"product_id": "hours", "entity_id": "hill", "model": model}])
-    found = compare_accuracy(
+    found, _ = compare_accuracy(
         table, features, forecasts, BacktestFolds.validate(folds), choices, observed, fleet, CLOCK, training,
         Scoring(lead_edges_minutes=[0, 240]), INLINE,
     )  # fmt: skip

@@ -868,7 +868,7 @@ def test_a_candidate_that_is_not_admitted_is_not_backtested(fleet: Fleet, spy: S
     table = make_model_input((("hours", "hill"), ("quarters", "shore")))
     training = _training(**KINDS)
     admissions = admitted(fleet, readiness=assessed({"hill": "local", "shore": "physical"}), **KINDS)
-    backtested, _ = backtest_candidates(table, admissions, fleet, CLOCK, training, INLINE)
+    backtested, *_ = backtest_candidates(table, admissions, fleet, CLOCK, training, INLINE)
     pairs = set(backtested[["entity_id", "model"]].itertuples(index=False, name=None))
     assert pairs == {("hill", name) for name in KINDS} | {("shore", "seasons"), ("shore", "curve")}
 
@@ -943,7 +943,8 @@ def _fit(
 ) -> FleetModel:
     training = _training() if training is None else training
     before = _promotions() if before is None else before
-    return fit_fleet(table, choices, before, versions or Versions({}), fleet, CLOCK, training, INLINE)  # type: ignore[arg-type]
+    made, _ = fit_fleet(table, choices, before, versions or Versions({}), fleet, CLOCK, training, INLINE)  # type: ignore[arg-type]
+    return made
 
 
 def test_the_chosen_of_each_entity_is_fitted_with_all_that_was_known(fleet: Fleet) -> None:
@@ -1157,7 +1158,7 @@ def _fleet_admissions(fleet: Fleet, readiness: pd.DataFrame = READY) -> pd.DataF
 
 
 def _backtest_fleet(table: pd.DataFrame, fleet: Fleet) -> pd.DataFrame:
-    forecasts, folds = backtest_candidates(table, _fleet_admissions(fleet), fleet, CLOCK, WITH_FLEET, INLINE)
+    forecasts, folds, _ = backtest_candidates(table, _fleet_admissions(fleet), fleet, CLOCK, WITH_FLEET, INLINE)
     BacktestFolds.validate(folds)
     assert leaks(folds, forecasts) == {}
     return forecasts

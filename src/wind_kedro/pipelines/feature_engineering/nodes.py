@@ -18,6 +18,7 @@ from wind_kedro.cards.leading_points import at_leading_points
 from wind_kedro.clock import Clock
 from wind_kedro.compute import Workers, map_farms
 from wind_kedro.errors import WindKedroError
+from wind_kedro.failures import Failure, failures_table
 from wind_kedro.pipelines.feature_engineering.other_farms import (
     at_best_point,
     best_points,
@@ -79,8 +80,9 @@ def build_features(
     clock: Clock,
     features: FeatureParameters,
     workers: Workers,
-) -> pd.DataFrame:
-    """One row per product, entity, issue time and interval: everything known at the issue time, as numbers.
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """One row per product, entity, issue time and interval: everything known at the issue time, as numbers. And one row per
+    product and entity that has no features.
 
     Issue times run from the first weather run to ``clock.as_of``; intervals from the first whose gate is open to the horizon.
     Winds are m/s in the middle of the interval, the newest run available of each weather model at its leading point, in its
@@ -116,10 +118,25 @@ def build_features(
             tasks[product.id, entity_id] = (product, entity_id, gate, found, known, clock.as_of, features)
     mapped = map_farms(features_of_entity, tasks, workers=workers, label="features")
     tables = [table for table in mapped.results.values() if not table.empty]
+    failed = mapped.failures | {key: _NO_WEATHER for key, table in mapped.results.items() if table.empty}
     if not tables:
         reasons = "; ".join(f"{key[1]}: {reason}" for key, reason in mapped.failures.items()) or "the weather is empty"
         raise NoWeatherError(f"no features as of {clock.as_of:%Y-%m-%d %H:%M} UTC: {reasons}")
-    return pd.concat(tables, ignore_index=True)
+    failures = [
+        Failure(
+            "features",
+            "features_not_made",
+            f"{product_id}/{entity_id}: no features: {reason}",
+            "see the findings of its data (data_quality) and the incidents of its weather, then run feature_engineering",
+            product_id=product_id,
+            entity_id=entity_id,
+        )
+        for (product_id, entity_id), reason in failed.items()
+    ]
+    return pd.concat(tables, ignore_index=True), failures_table(failures, clock.as_of)
+
+
+_NO_WEATHER = "no weather run was available at any issue time"
 
 
 #: What is read of other farms' weather: no more travels to a worker.

@@ -1,7 +1,7 @@
 r"""As-of features, the same for training, backtest and live.
 
 observations ──┐
-               ├── build_features ── features
+               ├── build_features ── features, features_failures
 weather ───────┘
 """
 
@@ -17,7 +17,7 @@ def create_pipeline() -> Pipeline:
             Node(
                 build_features,
                 inputs=["observations", "weather", "params:fleet", "params:clock", "params:features", "params:workers"],
-                outputs="features",
+                outputs=["features", "features_failures"],
                 name="build_features",
             ),
         ],

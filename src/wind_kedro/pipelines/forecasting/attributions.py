@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-
 import numpy as np
 import pandas as pd
 
@@ -11,11 +9,10 @@ from wind_kedro.cards import Fleet
 from wind_kedro.cards.columns import BASE, CORRECTIONS, quantile_column
 from wind_kedro.clock import Clock
 from wind_kedro.datasets.models import RegisteredModels
+from wind_kedro.failures import Failure, failures_table, reason
 from wind_kedro.models.base import Contributions
 from wind_kedro.models.tables import KEYS, feature_matrix
 from wind_kedro.pipelines.forecasting.settings import OTHER, FeatureGroups
-
-logger = logging.getLogger(__name__)
 
 _COLUMNS = [
     *KEYS,
@@ -35,8 +32,9 @@ def explain_forecasts(
     fleet: Fleet,
     clock: Clock,
     attributions: FeatureGroups,
-) -> pd.DataFrame:
-    """One row per product, entity, issue time, interval and attribution: by how much it moved the median, kW.
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """One row per product, entity, issue time, interval and attribution: by how much it moved the median, kW. And one row per
+    entity for which that could not be computed.
 
     Of the issues of this run, by the model that issued each; not where a fallback stood in. ``base`` is the output without
     any input, ``corrections`` what postprocessing changed; with them the attributions of an interval add up to its median.
@@ -44,6 +42,7 @@ def explain_forecasts(
     ``base`` names them where they are not all, and ``corrections`` holds what the others make of it.
     """
     parts = []
+    failures: list[Failure] = []
     for product in fleet.products:
         wanted = forecasts[
             (forecasts["product_id"] == product.id)
@@ -56,14 +55,24 @@ def explain_forecasts(
             try:
                 member = model_versions.version(str(version)).members[product.id, str(entity_id)]
                 found = member.forecaster.contributions(inputs)
+                if found is not None:
+                    parts.append(_told(rows.reset_index(drop=True), inputs, found, attributions))
             except Exception as error:  # whatever a model does, the others are explained all the same
-                logger.warning("%s/%s: its forecast cannot be explained: %s", product.id, entity_id, error)
-                continue
-            if found is not None:
-                parts.append(_told(rows.reset_index(drop=True), inputs, found, attributions))
+                failures.append(
+                    Failure(
+                        "attributions",
+                        "attributions_not_made",
+                        f"{product.id}/{entity_id}: what moved its forecast is not known: {reason(error)}",
+                        "nothing for the forecast, which is issued; see the model's contributions()",
+                        severity="warning",
+                        product_id=product.id,
+                        entity_id=str(entity_id),
+                    )
+                )
+    failed = failures_table(failures, clock.as_of)
     if not parts:
-        return pd.DataFrame({name: pd.Series(dtype=_type(name)) for name in _COLUMNS})
-    return pd.concat(parts, ignore_index=True)
+        return pd.DataFrame({name: pd.Series(dtype=_type(name)) for name in _COLUMNS}), failed
+    return pd.concat(parts, ignore_index=True), failed
 
 
 def _told(rows: pd.DataFrame, inputs: pd.DataFrame, found: Contributions, attributions: FeatureGroups) -> pd.DataFrame:

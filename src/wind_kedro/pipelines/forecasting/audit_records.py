@@ -1,4 +1,4 @@
-"""What each issued forecast was made from, for the audit: so that months later anyone can say why it was what it was."""
+"""What each issued forecast was made from, or why it was not issued, for the audit: it can be explained months later."""
 
 from __future__ import annotations
 
@@ -13,10 +13,13 @@ import pandas as pd
 from wind_kedro.cards import Farm, Fleet, WeatherSource
 from wind_kedro.cards.columns import quantile_columns
 from wind_kedro.clock import Clock
+from wind_kedro.failures import NOT_ISSUED
 from wind_kedro.governance.provenance import Provenance
 from wind_kedro.models.tables import KEYS, NOT_FEATURES
 
 _ISSUE = KEYS[:3]
+#: What a record takes from the first row of a forecast, and what from a failure.
+_ISSUED, _FAILED = [*_ISSUE, "model", "model_version", "fallback"], [*_ISSUE, "code", "message", "action"]
 
 
 def record_issues(
@@ -25,11 +28,14 @@ def record_issues(
     weather: pd.DataFrame,
     promotions: pd.DataFrame,
     raw_manifest: pd.DataFrame,
+    forecasting_failures: pd.DataFrame,
+    calibration_failures: pd.DataFrame,
     fleet: Fleet,
     clock: Clock,
     provenance: Provenance,
 ) -> pd.DataFrame:
-    """One row per product, entity and issue of this run: everything that its forecast was made from, and its own hash.
+    """One row per product, entity and issue of this run: everything that its forecast was made from, and its own hash; or, of an
+    issue that was due and not made, the code, message and action of the failure, and what was there to make it from.
 
     ``data_sha256`` names the raw files of the entity's farms as they were read, ``features_sha256`` what the model saw of the
     issue, ``forecast_sha256`` what was issued, bit for bit. Weather runs are told per model: that which was
@@ -49,16 +55,19 @@ def record_issues(
         "platform": f"{provenance.platform}, {provenance.threads}",
         "libraries": json.dumps(provenance.libraries, sort_keys=True),
     }
+    failures = pd.concat([forecasting_failures, calibration_failures], ignore_index=True)
+    failures = failures[failures["code"].isin(NOT_ISSUED)].drop_duplicates(_ISSUE)
     rows = []
     for product in fleet.products:
         issued = _of_run(forecasts, product.id, clock, fleet)
-        if issued.empty:
-            continue
+        left = _of_run(failures, product.id, clock, fleet)
+        issues = pd.concat([issued.drop_duplicates(_ISSUE)[_ISSUED], left[_FAILED]], ignore_index=True)
+        # Of an issue that is there the table of forecasts is right: a rerun may have left it from an earlier run.
+        issues = issues.drop_duplicates(_ISSUE).astype(object).where(lambda table: table.notna(), "")
         seen = dict(issue_hashes(_of_run(features, product.id, clock, fleet), None))
         given = dict(issue_hashes(issued, quantile_columns(product.quantile_levels)))
         data = {entity_id: _fingerprint(raw, fleet.farms_of(entity_id)) for entity_id in product.members}
-        firsts = issued.drop_duplicates(_ISSUE)
-        for row in firsts.to_dict("records"):
+        for row in issues.to_dict("records"):
             key = (row["product_id"], row["entity_id"], row["issued_at"])
             used, missing = _weather_runs(fleet.farms_of(row["entity_id"]), runs, row["issued_at"])
             rows.append(
@@ -70,17 +79,20 @@ def record_issues(
                     "model_version": row["model_version"],
                     "run_id": made_by.get((*key[:2], row["model_version"]), ""),
                     "fallback": row["fallback"],
-                    "forecast_sha256": given[key],
+                    "forecast_sha256": given.get(key, ""),
                     "features_sha256": seen.get(key, ""),
                     "data_sha256": data[row["entity_id"]],
                     "weather_runs": json.dumps(used, sort_keys=True),
                     "weather_runs_missing": json.dumps(missing, sort_keys=True),
+                    "failure_code": row["code"],
+                    "failure_message": row["message"],
+                    "failure_action": row["action"],
                 }
                 | fixed
             )
     columns = [
         *_ISSUE, "model", "model_version", "run_id", "fallback", "forecast_sha256", "features_sha256", "data_sha256",
-        "weather_runs", "weather_runs_missing", *fixed,
+        "weather_runs", "weather_runs_missing", "failure_code", "failure_message", "failure_action", *fixed,
     ]  # fmt: skip
     # In one order, whatever the order of the table: equal runs give equal records but for their times.
     return pd.DataFrame(rows, columns=columns).sort_values(["issued_at", "product_id", "entity_id"], ignore_index=True)
@@ -96,6 +108,8 @@ def issue_hashes(table: pd.DataFrame, columns: list[str] | None) -> Iterator[tup
 
     ``columns``: those that count; none: all features.
     """
+    if table.empty:
+        return
     columns = sorted(set(table.columns) - set(NOT_FEATURES)) if columns is None else columns
     ordered = table.sort_values(KEYS, kind="stable").reset_index(drop=True)
     values = ordered.reindex(columns=columns).to_numpy(np.float64, na_value=np.nan)

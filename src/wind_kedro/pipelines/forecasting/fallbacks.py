@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-import datetime as dt
-import logging
-from typing import Any
-
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from wind_kedro.cards import Product
 from wind_kedro.cards.columns import quantile_columns
-from wind_kedro.clock import Clock
 from wind_kedro.datasets.models import NoModelError, RegisteredModels
-from wind_kedro.errors import WindKedroError
 from wind_kedro.evaluation.scores import latest_versions
+from wind_kedro.failures import Failure, reason
 from wind_kedro.models.climatology import Climatology
 from wind_kedro.models.ensembles.fleet_model import FleetModel, Member
 from wind_kedro.models.tables import model_table
-
-logger = logging.getLogger(__name__)
 
 #: Names the fallback that is made from observations when it is needed.
 OBSERVED_CLIMATOLOGY = "observed_climatology"
@@ -28,67 +21,40 @@ OBSERVED_CLIMATOLOGY = "observed_climatology"
 Forecast = dict[str, tuple[pd.DataFrame, NDArray[np.float64]]]
 
 
-class Failures:
-    """Stored models that could not be used where they were needed, a row each."""
+def unusable(product_id: str, entity_id: str, version: str | None, model: str, role: str, error: Exception) -> Failure:
+    """A model that could not be used where it was needed; ``role``: champion, fallback or shadow."""
+    of_version = f" of version {version}" if version else ""
+    return Failure(
+        "shadows" if role == "shadow" else "forecasting",
+        "model_unusable",
+        f"{product_id}/{entity_id}: {role} '{model}'{of_version}: {reason(error)}",
+        "restore the model from a backup, put an earlier version into force (kedro wind rollback), or run training",
+        severity="warning" if role == "shadow" else "error",
+        product_id=product_id,
+        entity_id=entity_id,
+    )
 
-    def __init__(self, clock: Clock) -> None:
-        self._as_of = pd.Timestamp(clock.as_of)
-        self._rows: list[dict[str, Any]] = []
 
-    def add(
-        self, product_id: str, entity_id: str, version: str | None, model: str, role: str, error: Exception
-    ) -> None:
-        """Note and log one; ``role``: champion or fallback."""
-        kind = "" if isinstance(error, WindKedroError) else f"{type(error).__name__}: "
-        of_version = f" of version {version}" if version else ""
-        self._note(
-            f"{product_id}/{entity_id}: {role} '{model}'{of_version}: {kind}{error}",
-            product_id=product_id,
-            entity_id=entity_id,
-            model_version=version or "",
-            model=model,
-            role=role,
-        )
-
-    def add_promotions(self, fault: str) -> None:
-        """Note that an entry of the log of promotions is passed over; the entries before it hold."""
-        self._note(fault, product_id="", entity_id="", model_version="", model="", role="promotions")
-
-    def _note(self, message: str, **row: str) -> None:
-        noted = row | {"message": " ".join(message.split()), "raised_at": self._as_of}
-        if noted not in self._rows:
-            self._rows.append(noted)
-            logger.error("%s", noted["message"])
-
-    def member(
-        self,
-        versions: RegisteredModels,
-        promotions: pd.DataFrame,
-        product: Product,
-        entity_id: str,
-        version: str | None,
-    ) -> Member | None:
-        """The champion of an entity; none, and noted: its version cannot be used. No file of the model itself is read yet."""
-        model = model_of(promotions, product, entity_id, version)
-        try:
-            if version is None:
-                raise NoModelError(versions.refusal)
-            found = versions.version(version).members.get((product.id, entity_id))
-            if found is None:
-                raise NoModelError(f"version {version} has no model of it")
-        except NoModelError as error:
-            self.add(product.id, entity_id, version, model, "champion", error)
-            return None
-        return found
-
-    def messages(self) -> list[str]:
-        """One line each."""
-        return [str(row["message"]) for row in self._rows]
-
-    def table(self) -> pd.DataFrame:
-        """Rows of `contracts.ModelFailures`."""
-        columns = ["product_id", "entity_id", "model_version", "model", "role", "message", "raised_at"]
-        return pd.DataFrame(self._rows, columns=columns).astype({"raised_at": "datetime64[us, UTC]"})
+def champion_of(
+    versions: RegisteredModels,
+    promotions: pd.DataFrame,
+    product: Product,
+    entity_id: str,
+    version: str | None,
+    failures: list[Failure],
+) -> Member | None:
+    """The champion of an entity; none, and noted: its version cannot be used. No file of the model itself is read yet."""
+    model = model_of(promotions, product, entity_id, version)
+    try:
+        if version is None:
+            raise NoModelError(versions.refusal)
+        found = versions.version(version).members.get((product.id, entity_id))
+        if found is None:
+            raise NoModelError(f"version {version} has no model of it")
+    except NoModelError as error:
+        failures.append(unusable(product.id, entity_id, version, model, "champion", error))
+        return None
+    return found
 
 
 def predict_with_fallbacks(
@@ -98,7 +64,7 @@ def predict_with_fallbacks(
     product: Product,
     entity_id: str,
     version: str | None,
-    failures: Failures,
+    failures: list[Failure],
 ) -> Forecast:
     """Rows that are due with their quantiles as shares, by the model that gave them: ``''`` the champion, else a fallback.
 
@@ -114,7 +80,7 @@ def predict_with_fallbacks(
         product: which.
         entity_id: whose.
         version: the version's number, for messages.
-        failures: notes each stored model that failed.
+        failures: takes each stored model that failed, and each issue that a fallback has intervals of.
     """
     columns = quantile_columns(product.quantile_levels, "share")
     fallbacks = {} if fleet_model is None else fleet_model.fallbacks_of(product.id, entity_id)
@@ -126,14 +92,21 @@ def predict_with_fallbacks(
     failed = fleet_model is None
     if fleet_model is not None and windy.any():
         try:
-            forecast[""] = (due[windy], fleet_model.predict(model_table(due[windy]))[columns].to_numpy())
-            left = due.loc[~windy]
+            shares = fleet_model.predict(model_table(due[windy]))[columns].to_numpy()
+            served = windy.to_numpy(bool, copy=True)
+            served[served] = np.isfinite(shares).all(axis=1)
+            if served.any():
+                forecast[""] = (due[served], shares[np.isfinite(shares).all(axis=1)])
+            left = due[~served]
+            if unknown := int(windy.sum() - served.sum()):
+                raise ValueError(f"gives no number for {unknown} intervals")
         except (
             Exception
         ) as error:  # a damaged file, or whatever a model does: the other entities are issued all the same
             failed = True
             model = fleet_model.members[product.id, entity_id].model
-            failures.add(product.id, entity_id, version, model, "champion", error)
+            failures.append(unusable(product.id, entity_id, version, model, "champion", error))
+    why = "the champion could not be used" if failed else "no weather run reaches some intervals"
     for name, member in fallbacks.items():
         if left.empty or not member.has_levels(product.quantile_levels):
             continue
@@ -141,17 +114,26 @@ def predict_with_fallbacks(
             shares = member.shares(left, product.quantile_levels)
         except Exception as error:
             failed = True
-            failures.add(product.id, entity_id, version, name, "fallback", error)
+            failures.append(unusable(product.id, entity_id, version, name, "fallback", error))
             continue
         left = _take(forecast, name, left, shares)
     if failed and not left.empty:
         left = _take(forecast, OBSERVED_CLIMATOLOGY, left, observed_climatology(left, observations, product, entity_id))
-    for name, (rows, _) in forecast.items():
-        if name:
-            at_issues = span(pd.DatetimeIndex(rows["issued_at"].unique()))
-            logger.warning(
-                "%s/%s: '%s' stands in at %s, %d intervals", product.id, entity_id, name, at_issues, len(rows)
-            )
+    failures += [
+        Failure(
+            "forecasting",
+            "fallback_used",
+            f"{product.id}/{entity_id}: '{name}' is used instead of the champion: {why}",
+            "see the failures of its model and the incidents of its weather",
+            severity="warning",
+            product_id=product.id,
+            entity_id=entity_id,
+            issued_at=issued_at,
+        )
+        for name, (rows, _) in forecast.items()
+        if name
+        for issued_at in rows["issued_at"].unique()
+    ]
     return forecast
 
 
@@ -194,12 +176,3 @@ def model_of(promotions: pd.DataFrame, product: Product, entity_id: str, version
         & (promotions["model_version"] == version)
     ]
     return OBSERVED_CLIMATOLOGY if own.empty else str(own["model"].iloc[-1])
-
-
-def span(issues: pd.DatetimeIndex) -> str:
-    """Issue times as text: one, or how many from when to when."""
-
-    def text(time: dt.datetime) -> str:
-        return f"{time:%Y-%m-%dT%H:%M}"
-
-    return text(issues[0]) if len(issues) == 1 else f"{len(issues)} issues from {text(issues[0])} to {text(issues[-1])}"

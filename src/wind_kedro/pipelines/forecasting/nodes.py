@@ -1,26 +1,24 @@
-"""Forecasting: the champion promoted by the issue time issues the forecast, or the run refuses and says why."""
+"""Forecasting: the champion promoted by the issue time issues the forecast, or a row of failures states why there is none."""
 
 from __future__ import annotations
 
-import logging
+from typing import Any
 
 import pandas as pd
 
 from wind_kedro.cards import Fleet, Group, Product
 from wind_kedro.clock import Clock
 from wind_kedro.datasets.models import RegisteredModels
-from wind_kedro.errors import WindKedroError
+from wind_kedro.datasets.parts import empty_table
+from wind_kedro.failures import NOT_ISSUED, Failure, failures_table, reason
 from wind_kedro.governance.champions import versions_at
 from wind_kedro.models.tables import KEYS, forecast_rows
-from wind_kedro.pipelines.forecasting.fallbacks import Failures, Forecast, model_of, predict_with_fallbacks, span
+from wind_kedro.pipelines.forecasting.fallbacks import Forecast, champion_of, model_of, predict_with_fallbacks
 from wind_kedro.postprocessing.calibration import Calibration, calibrated
 from wind_kedro.postprocessing.portfolios import add_portfolios
 
-logger = logging.getLogger(__name__)
-
-
-class NoForecastError(WindKedroError):
-    """Nothing could be issued."""
+#: A message names so many farms of a portfolio.
+_NAMED = 3
 
 
 def issue_forecasts(
@@ -32,138 +30,268 @@ def issue_forecasts(
     clock: Clock,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """One row per product, entity, issue time and interval: quantiles in kW, as the champion promoted by then gives them. And one
-    row per stored model that could not be used where it was needed.
+    row per failure: an issue that was not made, a fallback that was used, a model that could not be used.
 
     They are kept beside what is issued, so that later ones can be corrected by their errors (`calibrate_forecasts`).
 
-    Where no weather reaches an interval or the champion fails, a fallback of the same version stands in, and the row names it.
+    Where no weather reaches an interval or the champion fails, a fallback of the same version is used, and the row names it.
     Where the stored models cannot be used (a damaged file, a version or a log of promotions that is not what was signed), the
-    climatology of the observations known at the issue stands in (`observed_climatology`), which needs no stored file.
+    climatology of the observations known at the issue is used (`observed_climatology`), which needs no stored file.
 
     A model is used at an issue time only if it was promoted and available by then. An entity without a champion at an issue
-    time, or without features for it, is left out and logged; the others are issued.
-
-    Raises:
-        NoForecastError: if no entity of any product could be issued, with the reason of each.
+    time, without features for it, or for which anything raises is left out and noted; the others are issued. If nothing can
+    be issued for anyone, the table of forecasts is empty.
     """
     parts: list[pd.DataFrame] = []
-    refused: list[str] = []
-    failures = Failures(clock)
+    failures: list[Failure] = []
     if model_versions.fault and not model_versions.refusal:
-        failures.add_promotions(model_versions.fault)
+        action = "look who changed the log of promotions; the entries before it hold (kedro wind keys adopt)"
+        failures.append(Failure("forecasting", "model_unusable", model_versions.fault, action))
     groups = dict(iter(features.groupby(["product_id", "entity_id"])))
     for product in fleet.products:
         issues = pd.DatetimeIndex(clock.issues(product))
         for entity_id in fleet.modelled(product):
             rows = groups.get((product.id, entity_id), features.iloc[:0])
             rows = rows[rows["issued_at"].isin(issues)]
-            champions = versions_at(promotions, product.id, entity_id, issues)
-            for version, model_issues in champions.items():
-                if version is None and not model_versions.refusal:
-                    refused.append(_no_champion(promotions, product, entity_id, model_issues))
-                    continue
-                due = rows[rows["issued_at"].isin(model_issues)]
-                unknown = model_issues.difference(pd.DatetimeIndex(due["issued_at"]))
-                if len(unknown):
-                    as_of = f"{clock.as_of:%Y-%m-%dT%H:%M}"
-                    refused.append(
-                        f"{product.id}/{entity_id}: no features for {span(unknown)}: run feature_engineering as of {as_of}"
-                    )
-                if due.empty:
-                    continue
-                member = failures.member(model_versions, promotions, product, entity_id, version)
-                new_levels = set() if member is None else set(product.quantile_levels) - set(member.levels)
-                if new_levels:
-                    refused.append(
-                        f"{product.id}/{entity_id}: version {version} was trained without quantile levels "
-                        f"{sorted(new_levels)} of the product's card: run training"
-                    )
-                    continue
-                fleet_model = None if member is None else model_versions.version(str(version))
-                forecast = predict_with_fallbacks(fleet_model, due, observations, product, entity_id, version, failures)
-                refused += [f"{product.id}/{entity_id}: {why}" for why in _not_served(due, forecast)]
-                for fallback, (served, shares) in forecast.items():
-                    parts.append(
-                        forecast_rows(
-                            served,
-                            shares,
-                            product,
-                            fleet,
-                            model=member.model if member else model_of(promotions, product, entity_id, version),
-                            model_version=version or "",
-                            fallback=fallback,
-                        )
-                    )
-    for reason in refused:
-        logger.warning("not issued: %s", reason)
-    if not parts:
-        raise NoForecastError("nothing could be issued: " + "; ".join([*refused, *failures.messages()]))
-    return pd.concat(parts, ignore_index=True), failures.table()
+            try:
+                issued, failed = _issue_entity(
+                    rows, observations, model_versions, promotions, fleet, product, entity_id, issues, clock
+                )
+            except Exception as error:  # whatever it is, the other entities are issued all the same
+                issued, failed = [], _not_issued(product, entity_id, issues, reason(error), _UNEXPECTED)
+            parts += issued
+            failures += failed
+    table = pd.concat(parts, ignore_index=True) if parts else empty_table("wind_kedro.contracts.forecasts.Forecasts")
+    return table, failures_table(failures, clock.as_of)
+
+
+_UNEXPECTED = "see the log of the run; if the data and the cards are right, report it"
+
+
+def _issue_entity(
+    rows: pd.DataFrame,
+    observations: pd.DataFrame,
+    model_versions: RegisteredModels,
+    promotions: pd.DataFrame,
+    fleet: Fleet,
+    product: Product,
+    entity_id: str,
+    issues: pd.DatetimeIndex,
+    clock: Clock,
+) -> tuple[list[pd.DataFrame], list[Failure]]:
+    """The forecasts of one product and entity, a part per model, and what failed."""
+    parts: list[pd.DataFrame] = []
+    failures: list[Failure] = []
+    for version, model_issues in versions_at(promotions, product.id, entity_id, issues).items():
+        if version is None and not model_versions.refusal:
+            failures += _no_champion(promotions, product, entity_id, model_issues)
+            continue
+        due = rows[rows["issued_at"].isin(model_issues)]
+        unknown = model_issues.difference(pd.DatetimeIndex(due["issued_at"]))
+        action = f"run feature_engineering as of {clock.as_of:%Y-%m-%dT%H:%M}; its failures state why an entity has no features"
+        failures += _not_issued(product, entity_id, unknown, "no features", action)
+        if due.empty:
+            continue
+        member = champion_of(model_versions, promotions, product, entity_id, version, failures)
+        new_levels = set() if member is None else set(product.quantile_levels) - set(member.levels)
+        if new_levels:
+            why = f"version {version} was trained without quantile levels {sorted(new_levels)} of the product's card"
+            failures += _not_issued(
+                product, entity_id, pd.DatetimeIndex(due["issued_at"].unique()), why, "run training"
+            )
+            continue
+        fleet_model = None if member is None else model_versions.version(str(version))
+        forecast = predict_with_fallbacks(fleet_model, due, observations, product, entity_id, version, failures)
+        failures += _not_served(due, forecast, product, entity_id)
+        for fallback, (served, shares) in forecast.items():
+            model = member.model if member else model_of(promotions, product, entity_id, version)
+            parts.append(
+                forecast_rows(
+                    served, shares, product, fleet, model=model, model_version=version or "", fallback=fallback
+                )
+            )
+    return parts, failures
+
+
+def _not_issued(
+    product: Product, entity_id: str, issues: pd.DatetimeIndex, why: str, action: str, **more: Any
+) -> list[Failure]:
+    """An entry per issue that was not made."""
+    message = f"{product.id}/{entity_id}: not issued: {why}"
+    about = {"product_id": product.id, "entity_id": entity_id} | more
+    return [
+        Failure("forecasting", "forecast_not_issued", message, action, **about, issued_at=issue) for issue in issues
+    ]
+
+
+def _not_served(due: pd.DataFrame, forecast: Forecast, product: Product, entity_id: str) -> list[Failure]:
+    """Issues that have no forecast at all."""
+    served = pd.DatetimeIndex([time for rows, _ in forecast.values() for time in rows["issued_at"]])
+    left = due[~due["issued_at"].isin(served)]
+    windless = left.groupby("issued_at")["wind_speed_100m_ms"].count() == 0
+    reasons = (
+        (windless.index[windless], "no weather reaches it", "see its weather's incidents, or choose an as_of inside the data"),
+        (windless.index[~windless], "the champion failed, and no fallback can be used", "see the failures of its model"),
+    )  # fmt: skip
+    return [
+        failure
+        for issues, why, action in reasons
+        for failure in _not_issued(product, entity_id, pd.DatetimeIndex(issues), why, action)
+    ]
+
+
+def _no_champion(promotions: pd.DataFrame, product: Product, entity_id: str, issues: pd.DatetimeIndex) -> list[Failure]:
+    """Issues before the first promotion: a warning, as nothing broke; an entity that may have no model yet is one of these."""
+    own = promotions[(promotions["product_id"] == product.id) & (promotions["entity_id"] == entity_id)]
+    first = (
+        f"the first was promoted at {own['promoted_at'].min():%Y-%m-%dT%H:%M}" if len(own) else "none was ever promoted"
+    )
+    action = "run training as of an earlier time; the readiness page states why a farm may have no model"
+    return _not_issued(product, entity_id, issues, f"no champion ({first})", action, severity="warning")
 
 
 def calibrate_forecasts(
     model_forecasts: pd.DataFrame,
     backtest_model_forecasts: pd.DataFrame,
     observations: pd.DataFrame,
+    forecasting_failures: pd.DataFrame,
     fleet: Fleet,
     clock: Clock,
     calibration: Calibration,
-) -> pd.DataFrame:
-    """One row per product, entity, issue time and interval: quantiles in kW as issued, portfolios included.
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """One row per product, entity, issue time and interval: quantiles in kW as issued, portfolios included. And one row per
+    failure: a forecast issued without calibration, a portfolio that was not issued or that lacks a farm.
 
     Of the issues of this run. Each is corrected by the errors of issues before it whose outcome was known: those of the
-    history, and, where a model is new or there is no history yet, those of its backtest.
+    history, and, where a model is new or there is no history yet, those of its backtest. What cannot be calibrated is issued
+    as the models gave it.
     """
-    parts = []
+    parts: list[pd.DataFrame] = []
+    failures: list[Failure] = []
     for product in fleet.products:
+        issues = pd.DatetimeIndex(clock.issues(product))
         of_product = model_forecasts[model_forecasts["product_id"] == product.id]
-        backtested = backtest_model_forecasts[backtest_model_forecasts["product_id"] == product.id]
-        now = of_product[of_product["issued_at"].isin(pd.DatetimeIndex(clock.issues(product)))]
-        history = pd.concat([of_product, backtested]).drop_duplicates([*KEYS, "model"])
-        # Which model forecasts whom changes with promotions: a portfolio looks back on those that forecast its farms now.
-        pairs = now[["issued_at", "entity_id", "model"]].drop_duplicates()
-        who = pairs.sort_values("entity_id").groupby("issued_at")[["entity_id", "model"]].agg(tuple)
-        for _, issues in who.groupby(["entity_id", "model"], sort=False):
-            rows = now[now["issued_at"].isin(issues.index)]
-            models = dict(zip(*issues.iloc[0], strict=True))
-            begin = issues.index.min() - pd.Timedelta(days=calibration.days)
-            past = history[history["issued_at"] >= begin]
-            past = past.assign(present=past["model"] == past["entity_id"].map(models))
-            past = past.sort_values("present", ascending=False, kind="stable").drop(columns="present")
-            sums = add_portfolios(past.drop_duplicates(KEYS), fleet, calibration.portfolios)
-            known = pd.concat([past, sums[~sums["entity_id"].isin(past["entity_id"])]])
-            issued = add_portfolios(rows, fleet, calibration.portfolios)
-            for group in fleet.portfolios_of(product):
-                _tell(issued[issued["entity_id"] == group.id], product, group, pd.DatetimeIndex(issues.index))
-            parts.append(calibrated(issued, known, observations, fleet, calibration))
-    return pd.concat(parts, ignore_index=True)
+        now = of_product[of_product["issued_at"].isin(issues)]
+        try:
+            issued, failed = _calibrate_product(
+                now, of_product, backtest_model_forecasts, observations, product, fleet, calibration
+            )
+        except Exception as error:  # whatever it is, the other products are calibrated all the same
+            issued, failed = now, [_not_calibrated(product.id, "", error)]
+        for group in fleet.portfolios_of(product):
+            failed += _portfolio_failures(issued, product, group, issues, forecasting_failures, failed)
+        parts.append(issued)
+        failures += failed
+    parts = [part for part in parts if len(part)]
+    table = pd.concat(parts, ignore_index=True) if parts else empty_table("wind_kedro.contracts.forecasts.Forecasts")
+    return table, failures_table(failures, clock.as_of)
 
 
-def _tell(issued: pd.DataFrame, product: Product, group: Group, issues: pd.DatetimeIndex) -> None:
-    """Log what a portfolio lacks."""
-    refused = issues.difference(pd.DatetimeIndex(issued["issued_at"]))
-    if len(refused):
-        logger.warning("not issued: %s/%s: too few of its farms at %s", product.id, group.id, span(refused))
-    for words, rows in issued[issued["fallback"] != ""].groupby("fallback"):
-        at = span(pd.DatetimeIndex(rows["issued_at"].unique()))
-        logger.warning("%s/%s at %s: %s", product.id, group.id, at, words)
+def _calibrate_product(
+    now: pd.DataFrame,
+    of_product: pd.DataFrame,
+    backtest_model_forecasts: pd.DataFrame,
+    observations: pd.DataFrame,
+    product: Product,
+    fleet: Fleet,
+    calibration: Calibration,
+) -> tuple[pd.DataFrame, list[Failure]]:
+    """The forecasts of one product as issued, and what failed."""
+    parts: list[pd.DataFrame] = []
+    failures: list[Failure] = []
+
+    def of_calibration(product_id: str, entity_id: str, error: Exception) -> None:
+        failures.append(_not_calibrated(product_id, entity_id, error))
+
+    def of_portfolio(product_id: str, group_id: str, error: Exception) -> None:
+        failed[group_id] = reason(error)
+
+    backtested = backtest_model_forecasts[backtest_model_forecasts["product_id"] == product.id]
+    history = pd.concat([of_product, backtested]).drop_duplicates([*KEYS, "model"])
+    # Which model forecasts whom changes with promotions: a portfolio looks back on those that forecast its farms now.
+    pairs = now[["issued_at", "entity_id", "model"]].drop_duplicates()
+    who = pairs.sort_values("entity_id").groupby("issued_at")[["entity_id", "model"]].agg(tuple)
+    for _, issues in who.groupby(["entity_id", "model"], sort=False):
+        rows = now[now["issued_at"].isin(issues.index)]
+        models = dict(zip(*issues.iloc[0], strict=True))
+        begin = issues.index.min() - pd.Timedelta(days=calibration.days)
+        past = history[history["issued_at"] >= begin]
+        past = past.assign(present=past["model"] == past["entity_id"].map(models))
+        past = past.sort_values("present", ascending=False, kind="stable").drop(columns="present")
+        failed: dict[str, str] = {}
+        issued = add_portfolios(rows, fleet, calibration.portfolios, on_failure=of_portfolio)
+        failures += [
+            _portfolio_failure(product, group_id, issue, why)
+            for group_id, why in failed.items()
+            for issue in issues.index
+        ]
+        sums = add_portfolios(past.drop_duplicates(KEYS), fleet, calibration.portfolios, on_failure=of_calibration)
+        known = pd.concat([past, sums[~sums["entity_id"].isin(past["entity_id"])]])
+        parts.append(calibrated(issued, known, observations, fleet, calibration, on_failure=of_calibration))
+    return (pd.concat(parts, ignore_index=True) if parts else now), failures
 
 
-def _not_served(due: pd.DataFrame, forecast: Forecast) -> list[str]:
-    """Why issues have no forecast at all."""
-    served = pd.DatetimeIndex([time for rows, _ in forecast.values() for time in rows["issued_at"]])
-    silent = due[~due["issued_at"].isin(served)]
-    windless = silent.groupby("issued_at")["wind_speed_100m_ms"].count() == 0
-    reasons = (
-        (windless.index[windless], "no weather reaches {}; choose an as_of inside the data"),
-        (windless.index[~windless], "the champion failed at {}, and nothing stands in"),
+def _not_calibrated(product_id: str, entity_id: str, error: Exception) -> Failure:
+    return Failure(
+        "calibration",
+        "calibration_failed",
+        f"{product_id}/{entity_id or 'all'}: issued as the models gave it, without calibration: {reason(error)}",
+        "look at the newest observations and forecasts of it; bands may be too narrow until it is mended",
+        severity="warning",
+        product_id=product_id,
+        entity_id=entity_id,
     )
-    return [why.format(span(pd.DatetimeIndex(issues))) for issues, why in reasons if len(issues)]
 
 
-def _no_champion(promotions: pd.DataFrame, product: Product, entity_id: str, issues: pd.DatetimeIndex) -> str:
-    own = promotions[(promotions["product_id"] == product.id) & (promotions["entity_id"] == entity_id)]
-    first = (
-        f"the first was promoted at {own['promoted_at'].min():%Y-%m-%dT%H:%M}" if len(own) else "none was ever promoted"
+def _portfolio_failure(product: Product, group_id: str, issue: pd.Timestamp, why: str) -> Failure:
+    return Failure(
+        "calibration",
+        "portfolio_not_issued",
+        f"{product.id}/{group_id}: not issued: {why}",
+        "see the failures of its farms",
+        product_id=product.id,
+        entity_id=group_id,
+        issued_at=issue,
     )
-    return f"{product.id}/{entity_id}: no champion at {span(issues)} ({first}): run training as of an earlier time"
+
+
+def _portfolio_failures(
+    issued: pd.DataFrame,
+    product: Product,
+    group: Group,
+    issues: pd.DatetimeIndex,
+    forecasting_failures: pd.DataFrame,
+    known: list[Failure],
+) -> list[Failure]:
+    """Issues of a portfolio that were not made, with the reasons of its farms, and those that lack a farm or have a fallback."""
+    own = issued[issued["entity_id"] == group.id]
+    noted = {failure.issued_at for failure in known if failure.entity_id == group.id}
+    left = forecasting_failures[
+        forecasting_failures["code"].isin(NOT_ISSUED)
+        & (forecasting_failures["product_id"] == product.id)
+        & forecasting_failures["entity_id"].isin(group.farms)
+    ]
+    failures = []
+    for issue in issues.difference(pd.DatetimeIndex(own["issued_at"])):
+        if issue in noted:
+            continue
+        farms = left[left["issued_at"] == issue]
+        more = f"; and {len(farms) - _NAMED} more" if len(farms) > _NAMED else ""
+        why = f"too few of its farms are forecast: {'; '.join(farms['message'].head(_NAMED))}{more}"
+        broken = (farms["severity"] == "error").any() or farms.empty
+        failure = _portfolio_failure(product, group.id, issue, why)
+        failures.append(failure if broken else failure._replace(severity="warning"))
+    for (lacks, at), _ in own[own["fallback"] != ""].groupby(["fallback", "issued_at"]):
+        failures.append(
+            Failure(
+                "calibration",
+                "fallback_used",
+                f"{product.id}/{group.id}: {lacks}",
+                "see the failures of its farms",
+                severity="warning",
+                product_id=product.id,
+                entity_id=group.id,
+                issued_at=pd.Timestamp(str(at)),
+            )
+        )
+    return failures

@@ -1,11 +1,13 @@
-r"""Forecasting: at every issue time, the champion that was promoted by then speaks, and says what moved it.
+r"""Forecasting: at every issue time, the champion that was promoted by then issues the forecast, with what moved it.
 
 features ───────┬──────────────────────────────────────────────────────────────────────┐
 model_versions ─┼─ issue_forecasts ─ model_forecasts ─ calibrate_forecasts ─ forecasts ─ explain_forecasts ─ attributions
 promotions ─────┘                                            │
 observations, backtest_model_forecasts ────────────────────────┘
-observations ── issue_forecasts ─ model_failures, the stored models that could not be used
+forecasts, forecasting_failures, calibration_failures ── record_issues ─ audit
 model_forecasts, model_versions, promotions ── issue_shadows ─ shadow_forecasts, which nobody sends
+
+Each node but record_issues also writes its failures (<stage>_failures): issues not made, fallbacks used, models that failed.
 """
 
 from kedro.pipeline import Node, Pipeline
@@ -23,7 +25,7 @@ def create_pipeline() -> Pipeline:
             Node(
                 issue_forecasts,
                 inputs=["features", "observations", "model_versions", "promotions", "params:fleet", "params:clock"],
-                outputs=["model_forecasts", "model_failures"],
+                outputs=["model_forecasts", "forecasting_failures"],
                 name="issue_forecasts",
             ),
             Node(
@@ -32,17 +34,18 @@ def create_pipeline() -> Pipeline:
                     "model_forecasts",
                     "backtest_model_forecasts",
                     "observations",
+                    "forecasting_failures",
                     "params:fleet",
                     "params:clock",
                     "params:calibration",
                 ],
-                outputs="forecasts",
+                outputs=["forecasts", "calibration_failures"],
                 name="calibrate_forecasts",
             ),
             Node(
                 issue_shadows,
                 inputs=["model_forecasts", "features", "model_versions", "promotions", "params:fleet", "params:clock"],
-                outputs="shadow_forecasts",
+                outputs=["shadow_forecasts", "shadows_failures"],
                 name="issue_shadows",
             ),
             Node(
@@ -55,7 +58,7 @@ def create_pipeline() -> Pipeline:
                     "params:clock",
                     "params:attributions",
                 ],
-                outputs="attributions",
+                outputs=["attributions", "attributions_failures"],
                 name="explain_forecasts",
             ),
             Node(
@@ -66,6 +69,8 @@ def create_pipeline() -> Pipeline:
                     "weather",
                     "promotions",
                     "raw_manifest",
+                    "forecasting_failures",
+                    "calibration_failures",
                     "params:fleet",
                     "params:clock",
                     "params:provenance",

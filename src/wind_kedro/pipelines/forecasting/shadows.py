@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import logging
-
 import pandas as pd
 
 from wind_kedro.cards import Fleet
 from wind_kedro.clock import Clock
 from wind_kedro.datasets.models import NoModelError, RegisteredModels
+from wind_kedro.failures import Failure, failures_table
 from wind_kedro.governance.champions import versions_at
 from wind_kedro.models.tables import KEYS, forecast_rows
-
-logger = logging.getLogger(__name__)
+from wind_kedro.pipelines.forecasting.fallbacks import unusable
 
 
 def issue_shadows(
@@ -22,13 +20,15 @@ def issue_shadows(
     promotions: pd.DataFrame,
     fleet: Fleet,
     clock: Clock,
-) -> pd.DataFrame:
+) -> tuple[pd.DataFrame, pd.DataFrame]:
     """One row per product, entity, model, issue time and interval, in kW: what the shadows of the version in force forecast, and
     beside them (``role``) what the champion said there. Both as models gave them, before calibration.
 
-    A table of its own, so that no shadow can be sent by mistake. A shadow that fails is logged and harms nobody.
+    A table of its own, so that no shadow can be sent by mistake. A shadow that fails is a row of the second table, and affects
+    nothing else.
     """
     parts = []
+    failures: list[Failure] = []
     groups = dict(iter(features.groupby(["product_id", "entity_id"])))
     for product in fleet.products:
         issues = pd.DatetimeIndex(clock.issues(product))
@@ -48,12 +48,14 @@ def issue_shadows(
                         continue
                     try:
                         shares = member.shares(due, product.quantile_levels)
+                        rows_of = forecast_rows(due, shares, product, fleet, model=name, model_version=version)
                     except Exception as error:  # whatever somebody's model does, it is only a shadow
-                        logger.warning("%s/%s: shadow '%s' failed: %s", product.id, entity_id, name, error)
+                        failures.append(unusable(product.id, entity_id, version, name, "shadow", error))
                         continue
-                    parts.append(forecast_rows(due, shares, product, fleet, model=name, model_version=version))
+                    parts.append(rows_of)
+    failed = failures_table(failures, clock.as_of)
     if not parts:
-        return pd.DataFrame(columns=list(dict.fromkeys([*model_forecasts.columns, "role"])))
+        return pd.DataFrame(columns=list(dict.fromkeys([*model_forecasts.columns, "role"]))), failed
     issued = pd.concat(parts, ignore_index=True)
     beside = model_forecasts.merge(issued[KEYS].drop_duplicates(), on=KEYS)
-    return pd.concat([issued.assign(role="shadow"), beside.assign(role="champion")], ignore_index=True)
+    return pd.concat([issued.assign(role="shadow"), beside.assign(role="champion")], ignore_index=True), failed

@@ -10,6 +10,7 @@ import pandas as pd
 from wind_kedro.cards import Fleet
 from wind_kedro.clock import Clock
 from wind_kedro.evaluation.scores import latest_versions
+from wind_kedro.failures import NOT_ISSUED
 from wind_kedro.feeds import FeedCards
 from wind_kedro.notifications.channel import SEVERITIES
 from wind_kedro.pipelines.monitoring.costs import Issue
@@ -147,9 +148,15 @@ def silent_feeds(freshness: pd.DataFrame, feeds: FeedCards, fleet: Fleet) -> Ite
 
 
 def unissued(
-    issues: Mapping[str, Issue], forecasts: pd.DataFrame, fleet: Fleet, clock: Clock, monitoring: Monitoring
+    issues: Mapping[str, Issue],
+    forecasts: pd.DataFrame,
+    open_failures: pd.DataFrame,
+    fleet: Fleet,
+    clock: Clock,
+    monitoring: Monitoring,
 ) -> Iterable[dict[str, Any]]:
-    """Products whose newest issue is not there though it is due, and those of which a part was issued by a fallback."""
+    """Products whose newest issue is due and not there though nothing is noted as failed, and those with a part by a fallback."""
+    noted = open_failures[open_failures["code"].isin(NOT_ISSUED)]
     grace = pd.Timedelta(minutes=monitoring.freshness.issue_grace_minutes)
     due_by = clock.model_copy(update={"as_of": (pd.Timestamp(clock.as_of) - grace).to_pydatetime()})
     for product in fleet.products:
@@ -159,7 +166,9 @@ def unissued(
             & (forecasts["issued_at"] >= due)
             & (forecasts["issued_at"] <= pd.Timestamp(clock.as_of))
         ]
-        lacking = [name for name in product.members if name not in set(there["entity_id"])]
+        failed = noted[(noted["product_id"] == product.id) & (noted["issued_at"] >= due)]
+        known = {*there["entity_id"], *failed["entity_id"]}
+        lacking = [name for name in product.members if name not in known]
         if lacking:
             capacity = {name: fleet.capacity_kw(name) for name in product.members}
             share = sum(capacity[name] for name in lacking) / sum(capacity.values())
@@ -171,7 +180,7 @@ def unissued(
                 "message": f"the issue of {due:%Y-%m-%d %H:%M} is not there for {len(lacking)} of {len(product.members)} members "
                 f"({_list(lacking)})",
                 "evidence": f"{share:.0%} of the product's capacity; due after {monitoring.freshness.issue_grace_minutes:g} min",
-                "action": "run feature_engineering and forecasting; their log has the reason why a member was not issued",
+                "action": "run feature_engineering and forecasting: the issue was not tried",
             }
         issue = issues[product.id]
         by_fallback = issue.rows["fallback"] != ""
@@ -188,7 +197,7 @@ def unissued(
                 f"champions, for {len(entities)} entities ({_list(entities)})",
                 "evidence": f"{issue.words(by_fallback)}; no weather run reaches "
                 f"{issue.share(by_fallback & issue.rows['beyond']):.0%} of it",
-                "action": "see the weather's incidents; if there are none, the log of forecasting: the champion failed",
+                "action": "see the weather's incidents, and the failures of the models (table open_failures)",
             }
 
 

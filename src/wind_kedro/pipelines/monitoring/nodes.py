@@ -10,11 +10,13 @@ import pandas as pd
 from wind_kedro.cards import Fleet
 from wind_kedro.cards.tiers import assessed_by
 from wind_kedro.clock import Clock
+from wind_kedro.contracts.operation import FAILURE_CODES
 from wind_kedro.evaluation.scores import Scoring, score_forecasts
 from wind_kedro.feeds import FeedCards
 from wind_kedro.pipelines.monitoring import missing_data
 from wind_kedro.pipelines.monitoring.challengers import failed_challengers
 from wind_kedro.pipelines.monitoring.costs import newest_issues
+from wind_kedro.pipelines.monitoring.failures import failure_incidents
 from wind_kedro.pipelines.monitoring.outliers import COLUMNS, examine, later_wind, worst
 from wind_kedro.pipelines.monitoring.regimes import judge, losses, verdicts
 from wind_kedro.pipelines.monitoring.settings import Monitoring
@@ -83,6 +85,7 @@ _JUDGEMENT = [
 
 
 def raise_incidents(
+    open_failures: pd.DataFrame,
     data_quality: pd.DataFrame,
     live_judgements: pd.DataFrame,
     readiness: pd.DataFrame,
@@ -113,12 +116,14 @@ def raise_incidents(
             "action": _DATA_ACTIONS.get(row["check"], "look at the farm's page in the report, and at quarantine"),
         }
         for row in data_quality[data_quality["severity"] != "info"].to_dict("records")
+        if not (row["severity"] == "error" and row["check"] in FAILURE_CODES)  # a row of failures
     ]
+    rows += failure_incidents(open_failures)
     issues = newest_issues(forecasts, backtest_scores, freshness, fleet, clock)
     rows += missing_data.silent_weather(freshness, issues, fleet, monitoring)
     rows += missing_data.silent_signals(freshness, issues, fleet, monitoring)
     rows += missing_data.silent_feeds(freshness, feeds, fleet)
-    rows += missing_data.unissued(issues, forecasts, fleet, clock, monitoring)
+    rows += missing_data.unissued(issues, forecasts, open_failures, fleet, clock, monitoring)
     rows += missing_data.unseen(readiness, decisions, forecasts, observations, fleet, clock, monitoring)
     rows += _unready(assessed_by(readiness, clock.as_of))
     rows += _behind_its_backtest(live_judgements, fleet)
@@ -146,7 +151,6 @@ def incidents_table(rows: list[dict[str, Any]], clock: Clock) -> pd.DataFrame:
 _DATA_ACTIONS = {
     "clock_disagrees_with_card": "set signals.clock in farms.yml to the reading found, or ask the sender to mend the stamps",
     "retimed": "nothing; signals.retimed marks the rows",
-    "source_unreadable": "mend or fetch the file again; the farm has no new data until then",
 }
 
 

@@ -4,6 +4,8 @@ forecasts, observations, ──┬─ score_issued ── live_scores
 backtest_forecasts, features └─ judge_live ─┬─ outliers
                                           └── live_judgements ─┐
 weather, signals, landings_before, feeds ── check_freshness ── freshness ─┤
+<stage>_failures, failures_before ── collect_failures ─┬─ failures ────────┤
+                                                       └─ open_failures ───┤
 data_quality, readiness, decisions, backtest_scores ────────────────────────┴─ raise_incidents ─ incidents_found ─┐
 incidents_before, outbox_before, deliveries_before ──────────────────────────────────────────────────────────────┴─ write_outbox
                                                                               incidents, outbox ──────────┘
@@ -11,6 +13,8 @@ incidents_before, outbox_before, deliveries_before ─────────�
 
 from kedro.pipeline import Node, Pipeline
 
+from wind_kedro.failures import STAGES
+from wind_kedro.pipelines.monitoring.failures import collect_failures
 from wind_kedro.pipelines.monitoring.freshness import check_freshness
 from wind_kedro.pipelines.monitoring.nodes import judge_live, raise_incidents, score_issued
 from wind_kedro.pipelines.monitoring.outbox import write_outbox
@@ -56,8 +60,15 @@ def create_pipeline() -> Pipeline:
                 name="check_freshness",
             ),
             Node(
+                collect_failures,
+                inputs=["failures_before", "params:clock", *(f"{stage}_failures" for stage in STAGES)],
+                outputs=["failures", "open_failures"],
+                name="collect_failures",
+            ),
+            Node(
                 raise_incidents,
                 inputs=[
+                    "open_failures",
                     "data_quality",
                     "live_judgements",
                     "readiness",

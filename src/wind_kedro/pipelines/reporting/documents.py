@@ -202,6 +202,22 @@ class OutlierFacts(Fact):
     evidence: str
 
 
+class FailureFacts(Fact):
+    """One thing that failed, at one or several issues, in the newest run of its stage."""
+
+    stage: str = Field(description="of the run: see docs/glossary.md")
+    code: str = Field(description="what failed: see docs/glossary.md")
+    severity: Literal["error", "warning"]
+    product_id: str = Field(description="'': all products")
+    entity_id: str = Field(description="farm or group; '': none in particular")
+    issues: int = Field(ge=0, description="how many issue times it concerns; 0: none in particular")
+    first_issue: dt.datetime | None
+    last_issue: dt.datetime | None
+    raised_at: dt.datetime = Field(description="as_of of the run")
+    message: str
+    action: str = Field(description="what a person can do about it")
+
+
 class Summary(Fact):
     """The report's facts for a machine: one document per run, as of one time. Times are UTC, ISO 8601."""
 
@@ -216,6 +232,9 @@ class Summary(Fact):
         description="how new the newest row of each input is; null: there is none"
     )
     warnings: list[Warned] = Field(description="what is open as of `monitored_at`, and what these tables show")
+    failures: list[FailureFacts] = Field(
+        description="what failed in the newest run of each stage that monitoring has seen, errors first"
+    )
     farms: list[FarmFacts]
     members: list[MemberFacts]
     outliers: list[OutlierFacts] = Field(description="the worst hours of what was issued, worst first")

@@ -10,12 +10,14 @@ import pandas as pd
 
 from wind_kedro.cards import Farm, Fleet
 from wind_kedro.clock import Clock
+from wind_kedro.failures import over_issues
 from wind_kedro.pipelines.reporting import views
 from wind_kedro.pipelines.reporting.documents import (
     CheckFacts,
     ClockFacts,
     EnergyFacts,
     Fact,
+    FailureFacts,
     FarmFacts,
     Figure,
     ForecastFacts,
@@ -48,6 +50,7 @@ def build_summary(
     live_scores: pd.DataFrame,
     promotions: pd.DataFrame,
     incidents: pd.DataFrame,
+    open_failures: pd.DataFrame,
     clock_calibration: pd.DataFrame,
     data_quality: pd.DataFrame,
     quarantine: pd.DataFrame,
@@ -85,12 +88,32 @@ def build_summary(
             "readiness": _newest(readiness, "assessed_at", clock),
         },
         warnings=_warnings(incidents, farms, members, clock, reporting),
+        failures=_failure_facts(views.known(open_failures, "raised_at", clock)),
         farms=farms,
         members=members,
         outliers=_worst_hours(outliers, reporting),
         attributions=sorted({farm.attribution for farm in fleet.farms if farm.attribution}),
     )
     return summary.model_dump(mode="json")
+
+
+def _failure_facts(failures: pd.DataFrame) -> list[FailureFacts]:
+    found = [
+        FailureFacts(
+            **{
+                name: row[name]
+                for name in ("stage", "code", "severity", "product_id", "entity_id", "message", "action")
+            },
+            issues=len(row["issues"]),
+            first_issue=_time(row["issues"][0]) if len(row["issues"]) else None,
+            last_issue=_time(row["issues"][-1]) if len(row["issues"]) else None,
+            raised_at=_time(row["raised_at"]),
+        )
+        for row in over_issues(failures)
+    ]
+    return sorted(
+        found, key=lambda fact: (_SEVERITIES.index(fact.severity), fact.product_id, fact.entity_id, fact.stage)
+    )
 
 
 def _worst_hours(outliers: pd.DataFrame, reporting: Reporting) -> list[OutlierFacts]:
@@ -388,4 +411,5 @@ def build_report(summary: Mapping[str, Any], reporting: Reporting, **figures: Fi
         facts=facts,
         farms={farm.farm_id: farm for farm in facts.farms},
         detailed=facts.members[: reporting.detailed_members],
+        failures_shown=reporting.failures,
     )

@@ -31,7 +31,7 @@ _FIGURES: dict[str, tuple[Callable[..., Any], str]] = {
 }
 _FACTS = (
     "forecasts observations backtest_scores live_scores promotions incidents clock_calibration data_quality quarantine readiness "
-    "outliers"
+    "outliers open_failures"
 )
 
 

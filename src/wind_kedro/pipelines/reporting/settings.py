@@ -25,6 +25,9 @@ class Reporting(Strict):
     outliers: int = Field(
         10, ge=0, description="the worst hours that are told with their weather, all members together"
     )
+    failures: int = Field(
+        30, gt=0, description="failures in the table of the page, errors first; all are in the summary"
+    )
     live_average_days: int = Field(7, gt=0, description="days in the running mean of live performance")
     readiness_farms: int = Field(
         40, gt=0, description="farms in the figure of the readiness page, those most in doubt; all are in its table"

@@ -19,6 +19,7 @@ from wind_kedro.cards import Fleet, Product
 from wind_kedro.clock import Clock
 from wind_kedro.compute import Workers, map_farms
 from wind_kedro.evaluation.scores import Scoring, interval_losses
+from wind_kedro.failures import Failure, failures_table, reason
 from wind_kedro.models.ensembles.hand_over import FleetPart
 from wind_kedro.models.registry import ModelConfig
 from wind_kedro.models.tables import KEYS, feature_matrix, forecast_rows, known_at
@@ -42,8 +43,9 @@ def compare_accuracy(
     training: Training,
     scoring: Scoring,
     workers: Workers,
-) -> pd.DataFrame:
-    """One row per product and entity: the deciding score of its chosen model cross-validated, backtested, and as operated.
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """One row per product and entity: the deciding score of its chosen model cross-validated, backtested, and as operated. And
+    one row per product and entity for which it could not be computed.
 
     The first two are of the same intervals; the third has besides those that no weather run reached. Entities that were not
     backtested have no row; without ``backtest.cross_validation_blocks`` nobody has.
@@ -64,7 +66,7 @@ def compare_accuracy(
         found = fleet_parts(
             rest, {(product_id, name): training.candidates[name]}, [training_time], fleet, workers,
             seed=training.seed, fleet_rows=training.fleet_rows, min_train_days=0,
-        )  # fmt: skip
+        ).results  # fmt: skip
         return found.get((product_id, name, training_time))
 
     for choice in choices.to_dict("records"):
@@ -84,49 +86,80 @@ def compare_accuracy(
             second = None if stand_in is None else (stand_in, training.candidates[stand_in])
             unreached = due[key][due[key]["wind_speed_100m_ms"].isna()]
             windless[key] = (table, unreached, own, second, levels, training.seed)
-    of_blocks = map_farms(_cross_validated, blocks, workers=workers, label="accuracy").results
-    stood_in = map_farms(_stood_in, windless, workers=workers, label="fallbacks").results
+    of_blocks = map_farms(_cross_validated, blocks, workers=workers, label="accuracy")
+    stood_in = map_farms(_stood_in, windless, workers=workers, label="fallbacks")
+    failed = {key[:2]: why for key, why in (of_blocks.failures | stood_in.failures).items()}
     rows = []
     for key, name in chosen.items():
-        product_id, entity_id = key
-        numbers = range(training.backtest.cross_validation_blocks)
-        validated = [of_blocks[*key, number] for number in numbers if (*key, number) in of_blocks]
-        if key not in stood_in or len(validated) < len(numbers):  # it failed: the log says why
+        if key in failed:
             continue
-        product = fleet.product(product_id)
+        validated = [of_blocks.results[*key, number] for number in range(training.backtest.cross_validation_blocks)]
         own = backtest_model_forecasts[
-            (backtest_model_forecasts["product_id"] == product_id)
-            & (backtest_model_forecasts["entity_id"] == entity_id)
+            (backtest_model_forecasts["product_id"] == key[0])
+            & (backtest_model_forecasts["entity_id"] == key[1])
             & (backtest_model_forecasts["model"] == name)
         ]
-        both = ((CROSS_VALIDATED, _joined(validated, product.quantile_levels)), (OPERATIONAL, stood_in[key]))
-        parts = {kind: _rows(part, product, fleet, kind) for kind, part in both}
-        paired = pd.concat([parts[CROSS_VALIDATED], own.assign(model=BACKTESTED)], ignore_index=True)
-        operated = pd.concat([own.assign(model=OPERATIONAL), parts[OPERATIONAL]], ignore_index=True)
-        losses = [
-            interval_losses(table, observations, product, fleet.market(product.market), training_time, scoring.rules)
-            for table in (paired, operated)
-        ]
-        score = pd.concat(losses).groupby("model")["loss"].mean()
-        if {CROSS_VALIDATED, BACKTESTED, OPERATIONAL} <= set(score.index):
-            about = {
-                "product_id": product_id,
-                "entity_id": entity_id,
-                "model": name,
-                "deciding_score": product.deciding_score,
-            }
-            rows.append(
-                about
-                | {kind: float(score[kind]) for kind in (CROSS_VALIDATED, BACKTESTED, OPERATIONAL)}
-                | {
-                    "gap_share": float(score[OPERATIONAL] / score[CROSS_VALIDATED] - 1)
-                    if score[CROSS_VALIDATED]
-                    else np.nan,
-                    "intervals": len(losses[1]),
-                    "fallback_share": 1 - len(own) / len(operated),
-                }
-            )
-    return pd.DataFrame(rows, columns=_COLUMNS)
+        product = fleet.product(key[0])
+        both = ((CROSS_VALIDATED, _joined(validated, product.quantile_levels)), (OPERATIONAL, stood_in.results[key]))
+        try:
+            parts = {kind: _rows(part, product, fleet, kind) for kind, part in both}
+            rows += _compared(parts, own, observations, product, fleet, training_time, scoring)
+        except Exception as error:  # the other entities are compared all the same
+            failed[key] = reason(error)
+    failures = [
+        Failure(
+            "accuracy",
+            "accuracy_unknown",
+            f"{product_id}/{entity_id}: the accuracy of its model '{chosen[product_id, entity_id]}' is not known: {why}",
+            "nothing for the forecasts; see the failures of its backtest and fit",
+            severity="warning",
+            product_id=product_id,
+            entity_id=entity_id,
+        )
+        for (product_id, entity_id), why in failed.items()
+    ]
+    return pd.DataFrame(rows, columns=_COLUMNS), failures_table(failures, clock.as_of)
+
+
+def _compared(
+    parts: dict[str, pd.DataFrame],
+    own: pd.DataFrame,
+    observations: pd.DataFrame,
+    product: Product,
+    fleet: Fleet,
+    training_time: pd.Timestamp,
+    scoring: Scoring,
+) -> list[dict[str, Any]]:
+    """The row of one product and entity; none where one of the scores has no interval.
+
+    Args:
+        parts: forecasts of its model cross-validated, and those that a fallback made where no weather run came.
+        own: its backtest.
+        observations: of all entities.
+        product: which.
+        fleet: the cards.
+        training_time: as of when outcomes are known.
+        scoring: the rules.
+    """
+    paired = pd.concat([parts[CROSS_VALIDATED], own.assign(model=BACKTESTED)], ignore_index=True)
+    operated = pd.concat([own.assign(model=OPERATIONAL), parts[OPERATIONAL]], ignore_index=True)
+    losses = [
+        interval_losses(table, observations, product, fleet.market(product.market), training_time, scoring.rules)
+        for table in (paired, operated)
+    ]
+    score = pd.concat(losses).groupby("model")["loss"].mean()
+    if not {CROSS_VALIDATED, BACKTESTED, OPERATIONAL} <= set(score.index):
+        return []
+    return [
+        {name: own[name].iloc[0] for name in ("product_id", "entity_id", "model")}
+        | {"deciding_score": product.deciding_score}
+        | {kind: float(score[kind]) for kind in (CROSS_VALIDATED, BACKTESTED, OPERATIONAL)}
+        | {
+            "gap_share": float(score[OPERATIONAL] / score[CROSS_VALIDATED] - 1) if score[CROSS_VALIDATED] else np.nan,
+            "intervals": len(losses[1]),
+            "fallback_share": 1 - len(own) / len(operated),
+        }
+    ]
 
 
 #: Columns of `contracts.Accuracy`.

@@ -10,6 +10,7 @@ import pandas as pd
 
 from wind_kedro.cards import Farm, Fleet
 from wind_kedro.compute import Mapped, Workers, map_farms
+from wind_kedro.failures import reason
 from wind_kedro.models.base import Forecaster
 from wind_kedro.models.ensembles.hand_over import FleetPart, HandOver, HandOverParameters, learn_from_fleet
 from wind_kedro.models.registry import ModelConfig, build
@@ -31,7 +32,7 @@ def fleet_parts(
     seed: int,
     fleet_rows: int,
     min_train_days: float,
-) -> dict[PartKey, FleetPart]:
+) -> Mapped[PartKey, FleetPart]:
     """What candidates learn over all farms of their product, as of each start: with rows whose outcome was known by then.
 
     Memory is bounded whatever the size of the fleet: each farm gives an equal share of ``fleet_rows``, drawn by the seed,
@@ -72,7 +73,7 @@ def fleet_parts(
                 parameters,
                 alone,
             )
-    return map_farms(_learn_part, tasks, workers=workers, label="fleet").results
+    return map_farms(_learn_part, tasks, workers=workers, label="fleet")
 
 
 def _learn_part(*given: Any) -> FleetPart:
@@ -143,7 +144,8 @@ def fit_candidates(
     no row yet, where its candidate needs no history.
     """
     named = {(product_id, name): candidates[name] for (product_id, _), name in wanted.items()}
-    parts = fleet_parts(model_input, named, [at], fleet, workers, seed=seed, fleet_rows=fleet_rows, min_train_days=0)
+    learnt = fleet_parts(model_input, named, [at], fleet, workers, seed=seed, fleet_rows=fleet_rows, min_train_days=0)
+    parts = learnt.results
     groups = dict(iter(model_input.groupby(["product_id", "entity_id"])))
     tasks = {}
     shared: dict[tuple[str, str], Forecaster] = {}
@@ -159,9 +161,11 @@ def fit_candidates(
         told = None if part is None else part.without_models()
         tasks[product_id, entity_id] = (table, config, name, levels, seed, told)
     mapped = map_farms(fit_candidate, tasks, workers=workers, label="fit") if tasks else Mapped()
-    attached = {
-        key: attach_shared_models(model, parts.get((key[0], wanted[key], at))) for key, model in mapped.results.items()
-    }
-    return Mapped(
-        {key: (shared | attached)[key] for key in wanted if key in shared or key in attached}, mapped.failures
-    )
+    attached, failures = {}, dict(mapped.failures)
+    for key, model in mapped.results.items():
+        part_key = (key[0], wanted[key], at)
+        try:
+            attached[key] = attach_shared_models(model, parts.get(part_key))
+        except Exception as error:  # a model that the fleet shares could not be learnt: its reason is the farm's
+            failures[key] = learnt.failures.get(part_key, reason(error))
+    return Mapped({key: (shared | attached)[key] for key in wanted if key in shared or key in attached}, failures)

@@ -18,6 +18,7 @@ from wind_kedro.clock import Clock
 from wind_kedro.compute import Mapped, Workers, map_farms
 from wind_kedro.errors import WindKedroError
 from wind_kedro.evaluation.scores import Scoring, latest_versions, score_forecasts
+from wind_kedro.failures import Failure, failures_table, reason
 from wind_kedro.governance.champions import champion_models
 from wind_kedro.governance.overrides import learnable
 from wind_kedro.models.ensembles.hand_over import FleetPart
@@ -86,10 +87,10 @@ def admit_candidates(
     table = pd.DataFrame(rows)
     without = table.groupby("entity_id", sort=False).filter(lambda own: not own["admitted"].any())
     reasons = without.drop_duplicates("entity_id").set_index("entity_id")["reason"]
-    for entity_id, reason in reasons.items():
-        logger.warning("%s is not trained: %s", entity_id, reason)
+    for entity_id, why in reasons.items():
+        logger.warning("%s is not trained: %s", entity_id, why)
     if not table["admitted"].any():
-        told = "; ".join(f"{entity_id}: {reason}" for entity_id, reason in reasons.head(_NAMED).items())
+        told = "; ".join(f"{entity_id}: {why}" for entity_id, why in reasons.head(_NAMED).items())
         more = f"; and {len(reasons) - _NAMED} more" if len(reasons) > _NAMED else ""
         raise NotReadyError(f"nothing is ready to be trained as of {training_time:%Y-%m-%d %H:%M} UTC: {told}{more}")
     return table
@@ -158,9 +159,9 @@ def backtest_candidates(
     clock: Clock,
     training: Training,
     workers: Workers,
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """One row per product, entity, candidate, issue time and interval: what the candidate would have forecast. And one per
-    product, entity, candidate and fold: what it had learnt from.
+) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """One row per product, entity, candidate, issue time and interval: what the candidate would have forecast. One per
+    product, entity, candidate and fold: what it had learnt from. And one per entity and candidate that could not be backtested.
 
     An entity is backtested with the candidates that it may have. Each is refitted every ``refit_every_days`` with the
     outcomes that had arrived by then.
@@ -171,7 +172,7 @@ def backtest_candidates(
     training_time = pd.Timestamp(clock.training_time(fleet.products))
     folds = _folds(training_time, training.backtest)
     admitted = _admitted(admissions)
-    parts_of_fleet = fleet_parts(
+    learnt_by_fleet = fleet_parts(
         model_input,
         {(product_id, name): training.candidates[name] for product_id, _, name in sorted(admitted)},
         [start for start, _ in folds],
@@ -181,6 +182,7 @@ def backtest_candidates(
         fleet_rows=training.fleet_rows,
         min_train_days=training.backtest.min_train_days,
     )
+    parts_of_fleet = learnt_by_fleet.results
     tasks = {}
     for (product_id, entity_id), table in by_entity(model_input).items():
         first = table["issued_at"].min()
@@ -223,7 +225,30 @@ def backtest_candidates(
             shared = by_fleet[product_id, start]
             learnt = shared | {"rows": learnt["rows"] + shared["rows"]}
         seen.append(about | {"fold_begin": start, "fold_end": ends[start]} | learnt)
-    return pd.concat(parts, ignore_index=True), pd.DataFrame(seen)
+    failures = _backtest_failures(mapped, learnt_by_fleet)
+    return pd.concat(parts, ignore_index=True), pd.DataFrame(seen), failures_table(failures, clock.as_of)
+
+
+def _backtest_failures(mapped: Mapped[Any, Any], learnt_by_fleet: Mapped[Any, Any]) -> list[Failure]:
+    """Candidates that failed in some fold; an error where the entity is left without any."""
+    backtested = {key[:2] for key in mapped.results}
+    first: dict[tuple[str, str, str], str] = {}
+    for (product_id, name, start), why in learnt_by_fleet.failures.items():
+        first.setdefault((product_id, "", name), f"in the fold of {start:%Y-%m-%d}: {why}")
+    for (product_id, entity_id, name, start), why in mapped.failures.items():
+        first.setdefault((product_id, entity_id, name), f"in the fold of {start:%Y-%m-%d}: {why}")
+    return [
+        Failure(
+            "backtest",
+            "backtest_failed",
+            f"{product_id}/{entity_id or 'all'}: candidate '{name}' {why}",
+            "see the candidate's parameters and the farm's features; it is judged without the folds that failed",
+            severity="warning" if not entity_id or (product_id, entity_id) in backtested else "error",
+            product_id=product_id,
+            entity_id=entity_id,
+        )
+        for (product_id, entity_id, name), why in first.items()
+    ]
 
 
 def _seen(learnt: pd.DataFrame) -> dict[str, Any]:
@@ -278,15 +303,38 @@ def _why_no_backtest(table: pd.DataFrame, training_time: pd.Timestamp, backtest:
 
 
 def calibrate_backtest(
-    backtest_model_forecasts: pd.DataFrame, observations: pd.DataFrame, fleet: Fleet, calibration: Calibration
-) -> pd.DataFrame:
-    """One row per product, entity, candidate, issue time and interval: what would have been issued, portfolios included.
+    backtest_model_forecasts: pd.DataFrame,
+    observations: pd.DataFrame,
+    fleet: Fleet,
+    clock: Clock,
+    calibration: Calibration,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """One row per product, entity, candidate, issue time and interval: what would have been issued, portfolios included. And one
+    row per entity whose backtest could not be calibrated, or per portfolio of which none could be made.
 
     Corrected as live forecasting would have done it, from the backtest's own earlier issues, with what was known at each issue;
     a portfolio is of its farms' forecasts by the same candidate.
     """
-    backtested = add_portfolios(backtest_model_forecasts, fleet, calibration.portfolios, by_model=True)
-    return calibrated(backtested, backtested, observations, fleet, calibration)
+    failures: list[Failure] = []
+
+    def failed(product_id: str, entity_id: str, error: Exception) -> None:
+        failures.append(
+            Failure(
+                "backtest_calibration",
+                "calibration_failed",
+                f"{product_id}/{entity_id}: its backtest is not calibrated: {reason(error)}",
+                "look at the observations and the backtest of it; it is judged as its models forecast",
+                severity="warning",
+                product_id=product_id,
+                entity_id=entity_id,
+            )
+        )
+
+    backtested = add_portfolios(
+        backtest_model_forecasts, fleet, calibration.portfolios, by_model=True, on_failure=failed
+    )
+    table = calibrated(backtested, backtested, observations, fleet, calibration, on_failure=failed)
+    return table, failures_table(failures, clock.as_of)
 
 
 def score_backtest(

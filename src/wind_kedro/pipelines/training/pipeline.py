@@ -11,6 +11,7 @@ decisions, choices ── choose ── judgements ── judge_challengers ─�
              ├── fit_fleet ── model_versions ── promote ── promotions, champion
              └── assemble_training_kit ── training_kit
 
+Backtesting, its calibration, fitting and comparing also write failures (<stage>_failures): what they had to do without.
 Those that decide also read promotions_before, fitting also model_versions_before: what earlier trainings left.
 """
 
@@ -68,13 +69,19 @@ def create_pipeline() -> Pipeline:
                     "params:training",
                     "params:workers",
                 ],
-                outputs=["backtest_model_forecasts", "backtest_folds"],
+                outputs=["backtest_model_forecasts", "backtest_folds", "backtest_failures"],
                 name="backtest_candidates",
             ),
             Node(
                 calibrate_backtest,
-                inputs=["backtest_model_forecasts", "observations", "params:fleet", "params:calibration"],
-                outputs="backtest_forecasts",
+                inputs=[
+                    "backtest_model_forecasts",
+                    "observations",
+                    "params:fleet",
+                    "params:clock",
+                    "params:calibration",
+                ],
+                outputs=["backtest_forecasts", "backtest_calibration_failures"],
                 name="calibrate_backtest",
             ),
             Node(
@@ -125,7 +132,7 @@ def create_pipeline() -> Pipeline:
                 outputs="training_kit",
                 name="assemble_training_kit",
             ),
-            Node(fit_fleet, inputs=_FIT, outputs="model_versions", name="fit_fleet"),
+            Node(fit_fleet, inputs=_FIT, outputs=["model_versions", "fit_failures"], name="fit_fleet"),
             Node(
                 promote,
                 inputs=["model_versions", "choices", "promotions_before", "params:fleet", "params:clock"],
@@ -153,7 +160,7 @@ def create_pipeline() -> Pipeline:
                     "params:scoring",
                     "params:workers",
                 ],
-                outputs="accuracy",
+                outputs=["accuracy", "accuracy_failures"],
                 name="compare_accuracy",
             ),
             Node(draw_decisions, inputs="decisions", outputs="decisions_figure", name="draw_decisions"),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import logging
 from collections.abc import Mapping
 
 import pandas as pd
@@ -12,6 +11,7 @@ from wind_kedro.cards import Fleet
 from wind_kedro.clock import Clock
 from wind_kedro.compute import Mapped, Workers
 from wind_kedro.datasets.models import NoModelError, RegisteredModels
+from wind_kedro.failures import Failure, Severity, failures_table
 from wind_kedro.governance.champions import champions_at, newest_number, version_in_force
 from wind_kedro.models.base import Forecaster
 from wind_kedro.models.ensembles.fleet_model import FleetModel, Member
@@ -19,8 +19,6 @@ from wind_kedro.models.tables import model_table
 from wind_kedro.pipelines.training.fitting import fit_candidates
 from wind_kedro.pipelines.training.nodes import NotEnoughHistoryError, by_entity
 from wind_kedro.pipelines.training.settings import Training
-
-logger = logging.getLogger(__name__)
 
 #: How many rows of features a version shows of itself: enough for its signature, whatever the size of the fleet.
 _EXAMPLES = 10
@@ -35,8 +33,9 @@ def fit_fleet(
     clock: Clock,
     training: Training,
     workers: Workers,
-) -> FleetModel:
+) -> tuple[FleetModel, pd.DataFrame]:
     """The models of the fleet after this training: what was chosen, fitted with all that was known, and all others as they are.
+    And one row per model that could not be fitted.
 
     Raises:
         NotEnoughHistoryError: if no model could be fitted.
@@ -56,10 +55,20 @@ def fit_fleet(
             fleet_rows=training.fleet_rows,
         )
 
+    failures: list[Failure] = []
+
+    def failed(key: tuple[str, str], code: str, message: str, *, warning: bool = False) -> None:
+        action = "see the candidate's parameters and the farm's features, then run training; its earlier model goes on"
+        severity: Severity = "warning" if warning else "error"
+        message = f"{key[0]}/{key[1]}: {message}"
+        failures.append(Failure("fit", code, message, action, severity, product_id=key[0], entity_id=key[1]))
+
     wanted = {(row["product_id"], row["entity_id"]): row["model"] for row in choices.to_dict("records")}
     mapped = fit(wanted)
     if not mapped.results:
         raise NotEnoughHistoryError("no model could be fitted: " + "; ".join(sorted(set(mapped.failures.values()))))
+    for key, why in mapped.failures.items():
+        failed(key, "model_not_fitted", f"'{wanted[key]}' could not be fitted: {why}")
     tables = by_entity(model_input)
     newest = model_input["valid_at"].max()
 
@@ -74,13 +83,18 @@ def fit_fleet(
         # For every entity that has history, whose champion it is not, and whose product may have it.
         is_for = training.candidates[name].is_for
         others = {key: name for key, model in wanted.items() if model != name and key in tables and is_for(key[0])}
-        for key, forecaster in (fit(others).results if others else {}).items():
+        found = fit(others) if others else Mapped()
+        for key, forecaster in found.results.items():
             beside[role][*key, name] = member(key, name, forecaster)
+        for key, why in found.failures.items():
+            failed(key, "model_not_fitted", f"{role} '{name}' could not be fitted: {why}", warning=True)
     seen = pd.concat([tables[key] for key in fitted if key in tables] or [model_input])
     before = champions_at(promotions_before, training_time)
-    kept, kept_fallbacks = _kept(before, set(fitted), model_versions_before, fleet)
+    kept, kept_fallbacks, lost = _kept(before, set(fitted), model_versions_before, fleet)
+    for key, why in lost.items():
+        failed(key, "model_unusable", f"its champion is lost: {why}")
     example = seen.groupby(["product_id", "entity_id"]).tail(1).head(_EXAMPLES)
-    return FleetModel(
+    made = FleetModel(
         seen["valid_at"].max(),
         fitted | kept,
         model_table(example),
@@ -88,15 +102,17 @@ def fit_fleet(
         fallbacks=kept_fallbacks | beside["fallback"],
         parent=version_in_force(before),
     )
+    return made, failures_table(failures, clock.as_of)
 
 
 def _kept(
     champions: pd.DataFrame, fitted: set[tuple[str, str]], versions: RegisteredModels, fleet: Fleet
-) -> tuple[dict[tuple[str, str], Member], dict[tuple[str, str, str], Member]]:
-    """The champions of those that were not fitted, and what stands in for them, as far as they are still on the cards."""
+) -> tuple[dict[tuple[str, str], Member], dict[tuple[str, str, str], Member], dict[tuple[str, str], str]]:
+    """The champions of those that were not fitted, and their fallbacks, as far as they are on the cards; why some are lost."""
     wanted = {(product.id, entity_id) for product in fleet.products for entity_id in fleet.modelled(product)} - fitted
     members: dict[tuple[str, str], Member] = {}
     fallbacks: dict[tuple[str, str, str], Member] = {}
+    lost: dict[tuple[str, str], str] = {}
     for row in champions.to_dict("records"):
         key = (row["product_id"], row["entity_id"])
         if key not in wanted:
@@ -108,8 +124,8 @@ def _kept(
             members[key] = version.members[key]
             fallbacks |= {whose: member for whose, member in version.fallbacks.items() if whose[:2] == key}
         except NoModelError as error:
-            logger.error("%s/%s: its champion is lost: %s", *key, error)
-    return members, fallbacks
+            lost[key] = str(error)
+    return members, fallbacks, lost
 
 
 def promote(

@@ -11,6 +11,8 @@ from typing import Any, Literal
 import pandas as pd
 
 from wind_kedro.cards import Farm, Fleet
+from wind_kedro.clock import Clock
+from wind_kedro.failures import Failure, failures_table
 from wind_kedro.pipelines.data_engineering.parse.signals import SIGNALS
 from wind_kedro.pipelines.data_engineering.settings import DataEngineering
 from wind_kedro.pipelines.data_engineering.signals.aggregation import ill_fitting
@@ -128,11 +130,13 @@ def assess_quality(
     clock_calibration: pd.DataFrame,
     suspected_units: pd.DataFrame,
     fleet: Fleet,
+    clock: Clock,
     data_engineering: DataEngineering,
-) -> pd.DataFrame:
-    """Count what was found in every farm's data, and say what it means.
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Count what was found in every farm's data, with what it means; and list what could not be used at all.
 
-    One row per farm, table, check and signal (contract `DataQuality`). For signals, ``rows_in`` = ``kept`` +
+    One row per farm, table, check and signal (contract `DataQuality`); one row per farm and finding that data could not be used
+    (contract `Failures`). For signals, ``rows_in`` = ``kept`` +
     ``superseded`` + ``duplicate`` + ``quarantined``, and for weather likewise, exactly. They are counted from different
     tables: a row lost on the way is a finding ``rows_lost`` of severity ``error``.
     """
@@ -169,7 +173,28 @@ def assess_quality(
         cadence = fleet.farm(farm_id).signals.cadence_seconds
         message = f"no {minutes}-minute observations of {fleet.name_of(entity)}: the farm's {cadence} seconds do not divide them"
         found.about(farm_id, "signals").add("cadence_does_not_fit", "row", 1, 1, message, "error")
-    return pd.DataFrame(found.rows)
+    return pd.DataFrame(found.rows), failures_table(_not_used(found.rows), clock.as_of)
+
+
+#: Findings of severity ``error`` in data that a run has to do without, and what to do about each.
+_NOT_USED = {
+    "source_unreadable": "mend or fetch the file again; the farm has no new data until then",
+    "rows_lost": "report it: rows must not be lost",
+    "quarantined": "look at quarantine for the reasons, and at the farm's card",
+}
+
+
+def _not_used(findings: list[dict[str, Any]]) -> list[Failure]:
+    failures = []
+    for row in findings:
+        if row["severity"] == "error" and row["check"] in _NOT_USED:
+            message = row["message"]
+            if row["check"] != "source_unreadable":  # that one names the farm and the file
+                message = f"farm '{row['farm_id']}', {row['source_table']}: {message}"
+            failures.append(
+                Failure("parsing", row["check"], message, _NOT_USED[row["check"]], entity_id=row["farm_id"])
+            )
+    return failures
 
 
 # --- every row is accounted for
