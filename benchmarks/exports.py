@@ -158,7 +158,7 @@ DRESSES = (
     Dress("park_rows", _n("Wirkleistung [kW]", "Windgeschwindigkeit [m/s]", "Windrichtung [°]", "Außentemperatur [°C]"), stamp="Zeit (UTC)", turbine="Anlage", separator=";", decimal=",", total="Park"),
     Dress("site_paths", _n("SITE9.{turbine}.ActivePower", "SITE9.{turbine}.WindSpeed", "SITE9.{turbine}.WindDirection", "SITE9.{turbine}.AmbientTemperature"), stamp="ts", turbine=None, layout="long",
           stamp_format="iso_z", days=45, ids=("WTG01", "WTG02", "WTG03")),
-    Dress("doubled_names", _n("Power", "Wind", None, None), stamp="Time", turbine=None, layout="doubled", refused="cannot be told apart"),
+    Dress("doubled_names", _n("Power", "Wind", None, None), stamp="Time", turbine=None, layout="doubled", refused="cannot be distinguished"),
     Dress("hours_of_the_day", _n("Power (kW)", "Wind (m/s)", None, None), stamp="Date", turbine="Turbine", stamp_format="hour", cadence=3600, refused="has dates only"),
 )  # fmt: skip
 

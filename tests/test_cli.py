@@ -762,7 +762,7 @@ def test_what_an_export_does_not_prove_has_to_be_given(empty: Path, export: Path
     )
     _one_line(type_in("wind", "add-farm", str(export.with_name("nowhere.csv"))), "nowhere.csv: there is no such file")
     given = [word for field, value in (ANSWERS | {"id": "hill"}).items() for word in ("--set", f"{field}={value}")]
-    _one_line(type_in("wind", "add-farm", str(export), "--yes", *given), "farm 'hill' is there already")
+    _one_line(type_in("wind", "add-farm", str(export), "--yes", *given), "farm 'hill' already exists")
     assert _contents(empty) == before
 
 
@@ -776,10 +776,10 @@ def test_a_name_that_is_taken_is_asked_for_again_and_a_folder_below_the_project_
     relative = os.path.relpath(export, below)
     result = CliRunner().invoke(cli, ["wind", "add-farm", relative], input="\n".join([*words, "n", ""]))
     assert result.exit_code == 0, result.output
-    assert "farm 'hill' is there already" in result.stderr
+    assert "farm 'hill' already exists" in result.stderr
     assert "Nothing was written." in result.stdout
     # Given with --id, before anything is asked.
-    _one_line(type_in("wind", "add-farm", str(export), "--id", "hill"), "farm 'hill' is there already")
+    _one_line(type_in("wind", "add-farm", str(export), "--id", "hill"), "farm 'hill' already exists")
 
 
 def test_a_no_writes_nothing(empty: Path, export: Path) -> None:

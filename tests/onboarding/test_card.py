@@ -10,7 +10,7 @@ import yaml
 
 from wind_kedro.cards import Farm
 from wind_kedro.onboarding import Findings, OnboardingError
-from wind_kedro.onboarding.apart import ENVIRONMENT, set_apart
+from wind_kedro.onboarding.apart import ENVIRONMENT, write_isolated_configuration
 from wind_kedro.onboarding.card import answer, append_card, bring_files, card_of, choices, path_of
 
 FIELDS: dict[str, Any] = {
@@ -107,7 +107,7 @@ def test_an_environment_without_cards_begins_with_those_it_has_had(tmp_path: Pat
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (FARMS, "farm 'hill' is there already"),
+        (FARMS, "farm 'hill' already exists"),
         ("farms: [{id: shore}]\n", "cannot be appended"),
         ("groups: []\n", "no list `farms:`"),
     ],
@@ -162,8 +162,8 @@ def test_an_answer_is_read_as_its_field_is(field: str, text: str, value: Any) ->
         ("time_zone", "Berlin", "time_zone: 'Berlin' is not an IANA time zone"),
         ("id", "De mo", "id: 'De mo' is not an identifier"),
         ("signals.stamps", "end", "signals.stamps: Input should be 'interval_start' or 'interval_end'"),
-        ("signals.columns.power_kw.unit", "hp", "no unit 'hp'; known are kW, MW"),
-        ("turbines", "[T1", "is no value"),
+        ("signals.columns.power_kw.unit", "hp", "unknown unit 'hp'; choose one of kW, MW"),
+        ("turbines", "[T1", "is not a valid value"),
     ],
 )
 def test_an_answer_that_cannot_be_is_refused_at_once(field: str, text: str, message: str) -> None:
@@ -187,7 +187,7 @@ def test_a_newcomer_is_alone_in_the_copy(tmp_path: Path) -> None:
     (raw / "moor" / "export.csv").write_text("x", encoding="utf-8")
     aside.mkdir()
     card = card_of(found_with(), "moor/export.csv")
-    copied = set_apart(conf, "mine", card, [{"id": "hours", "members": ["hill"]}], raw, aside)
+    copied = write_isolated_configuration(conf, "mine", card, [{"id": "hours", "members": ["hill"]}], raw, aside)
     own = copied / ENVIRONMENT
     assert yaml.safe_load((own / "farms.yml").read_text("utf-8")) == {"farms": [card], "groups": []}
     assert yaml.safe_load((own / "products.yml").read_text("utf-8")) == {

@@ -30,8 +30,8 @@ from wind_kedro.onboarding import names
     ],
 )
 def test_a_signal_is_known_in_many_languages(name: str, signal: str) -> None:
-    said = names.meaning_of(name)
-    assert (said.signal, said.rest) == (signal, ())
+    meaning = names.meaning_of(name)
+    assert (meaning.signal, meaning.unexplained) == (signal, ())
 
 
 @pytest.mark.parametrize(
@@ -56,9 +56,9 @@ def test_another_quantity_is_no_signal(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["Temperatura multiplicadora", "Puissance souscrite", "Generatortemperatur"])
 def test_words_that_nobody_knows_are_left_over(name: str) -> None:
-    said = names.meaning_of(name)
-    assert said.signal is not None
-    assert said.rest
+    meaning = names.meaning_of(name)
+    assert meaning.signal is not None
+    assert meaning.unexplained
 
 
 @pytest.mark.parametrize(
@@ -99,5 +99,5 @@ def test_units_of_other_quantities_are_told() -> None:
 
 
 def test_grammar_proves_no_end_of_an_interval() -> None:
-    assert not names.says("Data do registro", names.END_WORDS)
-    assert names.says("Period end", names.END_WORDS)
+    assert not names.has_term("Data do registro", names.END_TERMS)
+    assert names.has_term("Period end", names.END_TERMS)

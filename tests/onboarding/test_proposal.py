@@ -217,7 +217,7 @@ def test_a_column_of_codes_is_no_turbine(signals: pd.DataFrame, header: dict[str
 def test_names_that_come_twice_are_refused(signals: pd.DataFrame, write: Export) -> None:
     path = write(signals, {"at": "Time", "power": "Power", "wind": "Wind"})
     path.write_text(path.read_text("utf-8").replace("Time,Power,Wind", "Time,Power,Power", 1), encoding="utf-8")
-    with pytest.raises(OnboardingError, match=r"export\.csv: columns of one name \(Power\) cannot be told apart"):
+    with pytest.raises(OnboardingError, match=r"export\.csv: columns of the same name \(Power\) cannot be distinguished"):
         propose([path])
 
 
@@ -232,7 +232,7 @@ def test_turbines_above_the_names_of_their_signals_are_refused(signals: pd.DataF
     )
     path.write_text(path.read_text("utf-8").replace("at,p0,w0,p1,w1", "Time,T1,T1,T2,T2", 1), encoding="utf-8")
     with pytest.raises(
-        OnboardingError, match=r"\(T1, T2\) .*join the two rows of names into one, such as 'T1 Wind speed"
+        OnboardingError, match=r"\(T1, T2\) .*join the two header rows into one, such as 'T1 Wind speed"
     ):
         propose([path])
 

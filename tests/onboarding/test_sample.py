@@ -95,8 +95,8 @@ def test_a_folder_is_all_of_its_files(tmp_path: Path) -> None:
         ("none.csv", None, "there is no such file"),
         ("empty.csv", b"", "the file is empty"),
         ("all.zip", b"PK", "an archive; unpack it"),
-        ("words.csv", b"one\ntwo\nthree\n", "no separator"),
-        ("bare.csv", b"2024-01-01 00:00,1.5\n2024-01-01 00:10,2.5\n", "give the export a header"),
+        ("words.csv", b"one\ntwo\nthree\n", "none of the separators"),
+        ("bare.csv", b"2024-01-01 00:00,1.5\n2024-01-01 00:10,2.5\n", "add a header to the export"),
         ("broken.csv.gz", b"\x1f\x8b\x08rubbish", "not a sound gzip file"),
         ("book.xlsx", b"no workbook", "not a readable workbook"),
     ],
@@ -113,7 +113,7 @@ def test_what_cannot_be_read_is_named(tmp_path: Path, name: str, content: bytes 
 def test_files_of_two_kinds_are_refused(tmp_path: Path) -> None:
     for name, column in (("a.csv", "Power"), ("b.csv", "Leistung")):
         (tmp_path / name).write_text(f"Time,{column}\n2024-01-01 00:00,1.5\n2024-01-01 00:10,2.5\n", encoding="utf-8")
-    with pytest.raises(OnboardingError, match=r"b\.csv: its columns are not those of a\.csv"):
+    with pytest.raises(OnboardingError, match=r"b\.csv: its columns differ from those of a\.csv"):
         read_sample([tmp_path / "a.csv", tmp_path / "b.csv"], {})
 
 
@@ -123,7 +123,7 @@ def test_files_of_two_kinds_are_refused(tmp_path: Path) -> None:
         ("bomb.csv.gz", gzip.compress(b"time,power\n" + bytes(80 << 20), mtime=0), "times as many"),
         ("cut.csv.gz", gzip.compress(b"time,power\n1,2\n", mtime=0)[:-9], "break off"),
         ("long.csv", b"time,power\n" + b"1" * 200_000 + b",2\n", "a line has 200,002 characters"),
-        ("open.csv", b"time,power\n" + ROW * 3000 + b'"' + ROW * 20_000, "does not end"),
+        ("open.csv", b"time,power\n" + ROW * 3000 + b'"' + ROW * 20_000, "unterminated quoted value"),
         ("false.xlsx", b"PK\x03\x04 nothing", "not a sound zip archive"),
         ("false.parquet", b"PAR1 nothing PAR1", "not a sound Parquet file"),
     ],

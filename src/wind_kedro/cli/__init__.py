@@ -471,13 +471,13 @@ def _not_taken(farm_id: str | None, taken: Collection[str]) -> None:
     from wind_kedro.errors import WindKedroError
 
     if farm_id in taken:
-        raise WindKedroError(f"farm '{farm_id}' is there already; choose another --id, or remove its card")
+        raise WindKedroError(f"farm '{farm_id}' already exists; choose another --id, or remove its card")
 
 
 def _join(options: dict[str, str | None], card: dict[str, Any], files: list[Path], newest: str) -> None:
     """Write the card, copy the files, and look at the newcomer's data alone."""
     from wind_kedro.errors import WindKedroError
-    from wind_kedro.onboarding.apart import ENVIRONMENT, set_apart
+    from wind_kedro.onboarding.apart import ENVIRONMENT, write_isolated_configuration
     from wind_kedro.onboarding.card import append_card, bring_files
 
     farm_id = card["id"]
@@ -499,7 +499,7 @@ def _join(options: dict[str, str | None], card: dict[str, Any], files: list[Path
     click.echo(f"Written to {source / environment / 'farms.yml'}; the files are in {raw / farm_id}.")
     with Scratch("newcomer") as aside:
         products = [product.model_dump(mode="json") for product in fleet.products]
-        copied = set_apart(source, environment, card, products, raw, Path(aside))
+        copied = write_isolated_configuration(source, environment, card, products, raw, Path(aside))
         _look_at({"env": ENVIRONMENT, "conf_source": str(copied)}, farm_id, newest)
     click.echo(f"The fleet's results are as they were; its next run has '{farm_id}'.")
     click.echo("Next: its weather in farms.yml, and its name in a product of products.yml (docs/how-to/add-a-farm.md).")

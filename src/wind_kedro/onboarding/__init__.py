@@ -1,4 +1,4 @@
-"""A newcomer's export, read without being told how: what its card should say, and why."""
+"""Propose a farm's card from its export, with the evidence for each field."""
 
 from .findings import Finding, Findings, OnboardingError
 from .proposal import propose

@@ -1,4 +1,4 @@
-"""A copy of the configuration in which a newcomer is alone, so that looking at its data changes nothing of the fleet's."""
+"""Copy the configuration with a new farm only, so that assessing its data changes nothing of the fleet."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import yaml
 ENVIRONMENT = "newcomer"
 
 
-def set_apart(
+def write_isolated_configuration(
     conf: Path,
     environment: str,
     card: Mapping[str, Any],
@@ -25,11 +25,11 @@ def set_apart(
 
     Args:
         conf: the project's configuration.
-        environment: the environment that the newcomer joined.
-        card: its card.
-        products: those of the fleet, for their granularities; in the copy the newcomer is their only member.
-        raw: the raw folder that has its files.
-        folder: an empty folder for the copy and all that is made from it.
+        environment: the environment to which the farm was added.
+        card: the farm's card.
+        products: the fleet's products, for their granularities; the farm is their only member in the copy.
+        raw: the raw folder with the farm's files.
+        folder: an empty folder for the copy and its results.
 
     Returns:
         The copied configuration; `ENVIRONMENT` is the environment to run.

@@ -1,4 +1,4 @@
-"""The farm's card that findings make, and where it is written."""
+"""Build a farm's card from findings, and append it to ``farms.yml``."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from wind_kedro.storage.temporary import written_aside
 from .findings import Findings, OnboardingError
 from .sample import common_start
 
-#: Fields of the signals that stand on the card as they were found.
+#: Fields of the signals that are copied to the card unchanged.
 _PLAIN = tuple(name for name in SignalSource.model_fields if name not in {"path", "columns", "sentinels"})
 #: Fields of the farm likewise.
 _OWN = ("id", "name", "latitude_deg", "longitude_deg", "time_zone", "capacity_kw", "latency_minutes")
 
 
-#: Fields whose value is a text, whatever it looks like: 007 is an identifier, No a name.
+#: Fields whose value is text even if it looks like another type: 007 is an identifier, No a name.
 _TEXTS = frozenset(
     ["id", "name", "time_zone"]
     + [f"signals.{name}" for name, field in SignalSource.model_fields.items() if "str" in str(field.annotation)]
@@ -41,10 +41,10 @@ _FIELDS = (
 
 
 def answer(field: str, text: str) -> Any:
-    """An answer as the value of a field; ``null`` for none.
+    """Convert an answer to the value of a field; ``null`` means none.
 
     Raises:
-        OnboardingError: if there is no such field, or the text is no value.
+        OnboardingError: if there is no such field, or the text is not a valid value.
     """
     if field not in _FIELDS and not field.startswith("rated_power_kw."):
         near = difflib.get_close_matches(field, _FIELDS, n=3)
@@ -56,32 +56,32 @@ def answer(field: str, text: str) -> Any:
             value = yaml.safe_load(text)
         except yaml.YAMLError:
             raise OnboardingError(
-                f"{field}: '{text}' is no value; write a number, or a list such as [T01, T02]"
+                f"{field}: '{text}' is not a valid value; write a number, or a list such as [T01, T02]"
             ) from None
     if (known := _model_field(field)) is not None:
         try:
             TypeAdapter(Annotated[known.annotation, known]).validate_python(value)  # type: ignore[arg-type] # found at run time
         except ValidationError as error:
             what = error.errors()[0]["msg"].removeprefix("Value error, ")
-            raise OnboardingError(f"{field}: {what} (it was '{text}')") from None
+            raise OnboardingError(f"{field}: {what} (given: '{text}')") from None
     if field.endswith(".unit") and (value, SIGNAL_UNITS[field.split(".")[2]]) not in UNIT_CONVERSIONS:
-        raise OnboardingError(f"{field}: no unit '{value}'; known are {', '.join(choices(field))}")
+        raise OnboardingError(f"{field}: unknown unit '{value}'; choose one of {', '.join(choices(field))}")
     return value
 
 
 def choices(field: str) -> list[str]:
-    """What a field may be, where that is one of few words; else nothing."""
+    """Permitted values of a field if they can be listed, else an empty list."""
     if field.endswith(".unit"):
-        return [unit for unit, house in UNIT_CONVERSIONS if house == SIGNAL_UNITS[field.split(".")[2]]]
+        return [unit for unit, target in UNIT_CONVERSIONS if target == SIGNAL_UNITS[field.split(".")[2]]]
     known = _model_field(field)
     return [str(one) for one in get_args(known.annotation)] if known and get_origin(known.annotation) is Literal else []
 
 
 def _model_field(field: str) -> FieldInfo | None:
-    """The field of the card's models, for those that stand there as they are."""
+    """The pydantic field of the card's models that validates an answer, if there is one."""
     if field == "hub_height_m" or field.partition(".")[0] == "rated_power_kw":
         return Turbine.model_fields[field.partition(".")[0]]
-    if field == "turbines":  # identifiers, of which the card makes turbines
+    if field == "turbines":  # a list of identifiers here, of objects on the card
         return None
     room, _, name = field.rpartition(".")
     rooms: Mapping[str, type[BaseModel]] = {"": Farm, "signals": SignalSource}
@@ -89,14 +89,14 @@ def _model_field(field: str) -> FieldInfo | None:
 
 
 def card_of(found: Findings, path: str) -> dict[str, Any]:
-    """The farm's card.
+    """Build the farm's card.
 
     Args:
-        found: every field of it; what is still open counts as its guess.
+        found: the fields; open fields take their guess.
         path: of its files below the raw folder.
 
     Raises:
-        OnboardingError: if the fields make no valid card; one line per fault.
+        OnboardingError: if the card is not valid; one line per fault.
     """
     signals: dict[str, Any] = {"path": path}
     defaults = {name: field.get_default(call_default_factory=True) for name, field in SignalSource.model_fields.items()}
@@ -140,21 +140,21 @@ def card_of(found: Findings, path: str) -> dict[str, Any]:
 
 
 def append_card(file: Path, card: Mapping[str, Any], start: Path | None = None) -> None:
-    """Append a card to ``farms.yml``; its comments stay. Written aside and renamed.
+    """Append a card to ``farms.yml`` atomically, keeping its comments.
 
     Args:
         file: the environment's ``farms.yml``.
         card: the card.
-        start: what the file begins as, if it is not there: the cards that the environment has had so far.
+        start: the file to copy first if ``file`` does not exist: the cards that the environment inherits.
 
     Raises:
-        OnboardingError: if the id is taken, or the file is none that a card can be appended to.
+        OnboardingError: if the id is taken, or a card cannot be appended to the file.
     """
     source = file if file.is_file() else start
     text = source.read_text(encoding="utf-8") if source is not None and source.is_file() else "farms:\n"
     before = (yaml.safe_load(text) or {}).get("farms") or []
     if any(one.get("id") == card["id"] for one in before):
-        raise OnboardingError(f"{file}: farm '{card['id']}' is there already; choose another --id, or remove its card")
+        raise OnboardingError(f"{file}: farm '{card['id']}' already exists; choose another --id, or remove its card")
     lines = text.rstrip("\n").split("\n")
     place = _end_of_farms(lines)
     indent = next((found.group(1) for line in lines[:place] if (found := re.match(r"^( *)- +id:", line))), "  ")
@@ -191,7 +191,7 @@ def bring_files(files: Sequence[Path], folder: Path) -> str:
     """Copy the files below the raw folder; return the card's path, relative to its parent.
 
     Raises:
-        OnboardingError: if one of the name is there with other content.
+        OnboardingError: if a file of the same name with other content exists.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for path in files:
@@ -199,7 +199,7 @@ def bring_files(files: Sequence[Path], folder: Path) -> str:
         if target.exists():
             if target.samefile(path) or target.read_bytes() == path.read_bytes():
                 continue
-            raise OnboardingError(f"{target}: another file of that name is there; choose another --id")
+            raise OnboardingError(f"{target}: another file of that name exists; choose another --id")
         with written_aside(target) as aside:
             shutil.copyfile(path, aside)
     return path_of(files, folder.name)

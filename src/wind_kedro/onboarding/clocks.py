@@ -1,4 +1,4 @@
-"""How often rows come, which end of the interval a stamp names, and which clock wrote it."""
+"""Find the cadence of the rows, whether stamps mark the start or the end of the interval, and their clock."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ _SUNDAY = 6
 
 
 def find_cadence(table: Table, found: Findings) -> None:
-    """From one row of a turbine to its next, within stretches of neighbours."""
+    """Find the cadence: the most frequent step between consecutive rows of a turbine within a block."""
     frame = pd.DataFrame({"turbine": table.turbine, "block": table.block, "wall": table.wall}).dropna(subset=["wall"])
     frame = frame.drop_duplicates().sort_values(["turbine", "block", "wall"])
     steps = frame.groupby(["turbine", "block"])["wall"].diff().dropna().dt.total_seconds()
     steps = steps[steps > 0]
     if steps.empty:
-        found.asked("signals.cadence_seconds", 600, "no turbine has two times")
+        found.asked("signals.cadence_seconds", 600, "no turbine has two stamps")
         return
     step, count = Counter(steps.round(3)).most_common(1)[0]
     share = count / len(steps)
@@ -42,20 +42,20 @@ def find_cadence(table: Table, found: Findings) -> None:
 
 
 def find_interval_end(found: Findings, stamps: Stamps) -> None:
-    """Which end of the interval a stamp names."""
+    """Find whether stamps mark the start or the end of the interval."""
     column = " ".join(stamps.columns)
-    start, end = names.says(column, names.START_WORDS), names.says(column, names.END_WORDS)
+    start, end = names.has_term(column, names.START_TERMS), names.has_term(column, names.END_TERMS)
     if stamps.reading.midnight_24:
-        found.proven("signals.stamps", "interval_end", "24:00 can only be an end")
+        found.proven("signals.stamps", "interval_end", "24:00 can only be the end of an interval")
     elif start != end:
-        found.proven("signals.stamps", "interval_start" if start else "interval_end", f"the name '{column}' says so")
+        found.proven("signals.stamps", "interval_start" if start else "interval_end", f"by the column name '{column}'")
     else:
         guess = "interval_end" if _begins_after_midnight(found, stamps) else "interval_start"
-        found.asked("signals.stamps", guess, "a stamp can name the start or the end of its interval")
+        found.asked("signals.stamps", guess, "stamps may mark the start or the end of the interval")
 
 
 def _begins_after_midnight(found: Findings, stamps: Stamps) -> bool:
-    """Whether days go from the first interval's end to midnight: 00:10 … 24:00."""
+    """Whether days run from the first interval's end to midnight: 00:10 … 24:00."""
     walls = stamps.wall.dropna()
     if walls.empty:
         return False
@@ -66,9 +66,9 @@ def _begins_after_midnight(found: Findings, stamps: Stamps) -> bool:
 
 
 def find_clock(table: Table, found: Findings, stamps: Stamps) -> None:
-    """Which reading of the stamps is right: offsets and clock changes prove it, or it is asked."""
+    """Find the clock of the stamps from offsets and clock changes; ask if they are inconclusive."""
     if stamps.reading.stamp_format in {"epoch_seconds", "epoch_milliseconds"}:
-        found.proven("signals.clock", "as_stamped", "epochs are UTC")
+        found.proven("signals.clock", "as_stamped", "epoch stamps are UTC")
         return
     jumps = _changes(table)
     zones = [str(zone) for zone in table.zone.unique() if zone]
@@ -76,40 +76,42 @@ def find_clock(table: Table, found: Findings, stamps: Stamps) -> None:
         _with_offsets(table, found, zones, jumps)
         return
     column = " ".join(stamps.columns)
-    says_utc, says_local = names.says(column, names.UTC_WORDS), names.says(column, names.LOCAL_WORDS)
+    named_utc, named_local = names.has_term(column, names.UTC_TERMS), names.has_term(column, names.LOCAL_TERMS)
     if jumps:
-        why = f"an hour is missing or double where clocks change: {', '.join(jumps[:2])}"
-        found.add("signals.clock", "wall_clock_is_local", why, proven=not says_utc)
-    elif says_utc:
-        why = f"the name '{column}' says UTC, and no hour is missing or double where clocks change"
+        why = f"an hour is missing or repeated at clock changes: {', '.join(jumps[:2])}"
+        found.add("signals.clock", "wall_clock_is_local", why, proven=not named_utc)
+    elif named_utc:
+        why = f"column '{column}' is UTC by its name, and no hour is missing or repeated at clock changes"
         found.proven("signals.clock", "as_stamped", why)
     else:
-        why = "no offset, no UTC in the name, no hour missing or double: UTC, or a zone without summer time"
-        found.asked("signals.clock", "wall_clock_is_local" if says_local else "as_stamped", why)
+        why = "no offset, no UTC in the name, no hour missing or repeated: UTC, or a zone without daylight saving time"
+        found.asked("signals.clock", "wall_clock_is_local" if named_local else "as_stamped", why)
 
 
 def _with_offsets(table: Table, found: Findings, zones: Sequence[str], jumps: Sequence[str]) -> None:
     if len({offset_minutes(zone) for zone in zones}) > 1:
-        broken = _changes(table, honour=True)
+        broken = _changes(table, apply_offsets=True)
         found.add(
             "signals.clock", "wall_clock_is_utc" if broken and not jumps else "as_stamped",
-            f"with the offsets honoured, an hour is missing or double at {broken[0]}" if broken
-            else "the offset changes, and instants go on evenly across the change",
+            f"with the offsets applied, an hour is missing or repeated at {broken[0]}" if broken
+            else "the offset changes, and instants are evenly spaced across the change",
             proven=not broken and bool(jumps),
         )  # fmt: skip
     elif set(zones) <= _UTC:
-        odd = f", but an hour is missing or double at {jumps[0]}" if jumps else ""
-        found.add("signals.clock", "as_stamped", "every stamp says UTC" + odd, proven=not jumps)
+        odd = f", but an hour is missing or repeated at {jumps[0]}" if jumps else ""
+        found.add("signals.clock", "as_stamped", "every stamp is marked UTC" + odd, proven=not jumps)
     else:
         found.asked(
-            "signals.clock", "as_stamped", f"every stamp says {zones[0]}, and no clock change shows whether it is true"
+            "signals.clock",
+            "as_stamped",
+            f"every stamp is marked {zones[0]}, and no clock change is available to verify it",
         )
 
 
-def _changes(table: Table, *, honour: bool = False) -> list[str]:
-    """Times at which clocks change and at which one hour is missing (spring) or comes twice (autumn), in all turbines."""
+def _changes(table: Table, *, apply_offsets: bool = False) -> list[str]:
+    """Clock changes at which one hour is missing (spring) or repeated (autumn) for all turbines."""
     wall = table.wall
-    if honour:
+    if apply_offsets:
         wall = wall - pd.to_timedelta(table.zone.map(offset_minutes).fillna(0), unit="m")
     seen = pd.Series(wall.dropna().unique()).sort_values()
     if seen.empty:
@@ -125,7 +127,7 @@ def _changes(table: Table, *, honour: bool = False) -> list[str]:
 
 
 def _odd_hour(seen: pd.Series[Any], counts: pd.Series[Any], day: pd.Timestamp) -> pd.Timestamp | None:
-    """The only hour around a clock change that is missing, or has twice the rows of the others; none if there is no such one."""
+    """The single hour around a clock change that is missing or has twice the rows of the others, if there is one."""
     hours = [day + pd.Timedelta(hours=hour) for hour in range(-2, 8)]
     hour = pd.Timedelta(hours=1)
     times = [int(((seen >= at) & (seen < at + hour)).sum()) for at in hours]
@@ -139,7 +141,7 @@ def _odd_hour(seen: pd.Series[Any], counts: pd.Series[Any], day: pd.Timestamp) -
 
 
 def _change_days(year: int) -> list[pd.Timestamp]:
-    """Sundays on which clocks change in Europe and North America."""
+    """Sundays of clock changes in Europe and North America."""
 
     def sundays(month: int) -> list[pd.Timestamp]:
         days = pd.date_range(f"{year}-{month:02d}-01", periods=pd.Timestamp(year, month, 1).days_in_month, freq="D")

@@ -1,12 +1,12 @@
-"""What is found about an export: a value, its evidence, and whether the evidence proves it.
+"""Findings about an export: a value, its evidence, and whether the evidence proves it.
 
-The rule of confidence, for every field: *proven* is what only one reading fits. That is one of
+A field is *proven* if only one reading fits:
 
-- structure: every line of the sample reads so, and no other way that the house knows;
-- a name with data: a name, a unit or a word of the file says so, and the numbers do not contradict;
-- data alone: physics excludes every alternative.
+- structure: every line of the sample can be parsed in this way and in no other known way;
+- a name with data: a name, a unit or a term in the file indicates it, and the values are consistent with it;
+- data alone: every alternative is physically impossible.
 
-Everything else is *asked*, with the best guess. What is proven may still be overruled by whoever is asked.
+Every other field is *asked*, with the best guess. The user can override proven fields too.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from wind_kedro.errors import WindKedroError
 
 
 class OnboardingError(WindKedroError):
-    """An export cannot be made sense of: which file, what is wrong, what to do."""
+    """An export cannot be interpreted; the message names the file, the problem and the remedy."""
 
 
 @dataclass(frozen=True)
@@ -28,9 +28,9 @@ class Finding:
 
     Attributes:
         field: its path in the farm's card, such as ``signals.columns.power_kw.unit``.
-        value: what it should be, or the best guess (none: no guess).
-        evidence: why, in one line.
-        proven: whether the evidence leaves no other reading.
+        value: the proposed value, or the best guess; none if there is no guess.
+        evidence: the reason, in one line.
+        proven: whether no other value fits the evidence.
     """
 
     field: str
@@ -45,8 +45,8 @@ class Findings:
 
     Attributes:
         by_field: the findings.
-        given: answers of whoever was asked. They stand above any evidence, and what follows from a field follows from the answer.
-        unused: columns, or tags of a long export, that the card will not read.
+        given: the user's answers. They override any evidence, and fields derived from a field are derived from its answer.
+        unused: columns, or tags of a long export, that the card does not use.
     """
 
     by_field: dict[str, Finding] = field(default_factory=dict)
@@ -54,31 +54,31 @@ class Findings:
     unused: list[str] = field(default_factory=list)
 
     def add(self, name: str, value: Any, evidence: str, *, proven: bool) -> Any:
-        """Note a field; return what counts: the value, or the answer that was given."""
+        """Add a field; return the value, or the user's answer if there is one."""
         if name in self.given:
             value, evidence, proven = self.given[name], "given", True
         self.by_field[name] = Finding(name, value, evidence, proven)
         return value
 
     def proven(self, name: str, value: Any, evidence: str) -> Any:
-        """Note a field that the evidence proves; return what counts."""
+        """Add a proven field; return the value, or the user's answer if there is one."""
         return self.add(name, value, evidence, proven=True)
 
     def asked(self, name: str, guess: Any, evidence: str) -> Any:
-        """Note a field that somebody has to confirm; return what counts until then."""
+        """Add a field that the user has to confirm; return the guess, or the user's answer if there is one."""
         return self.add(name, guess, evidence, proven=False)
 
     def confirm(self, name: str, value: Any) -> None:
-        """Note an answer on which nothing else depends."""
+        """Add an answer on which no other field depends."""
         self.given = {**self.given, name: value}
         self.proven(name, value, "given")
 
     def value(self, name: str, default: Any = None) -> Any:
-        """What was found of a field."""
+        """The value found for a field, else `default`."""
         return self.by_field[name].value if name in self.by_field else default
 
     def is_proven(self, name: str) -> bool:
-        """Whether a field was found, and is proven."""
+        """Whether a field was found and is proven."""
         return name in self.by_field and self.by_field[name].proven
 
     def __iter__(self) -> Iterator[Finding]:
@@ -86,5 +86,5 @@ class Findings:
 
     @property
     def open(self) -> list[Finding]:
-        """The fields that have to be asked."""
+        """The fields that are not proven."""
         return [finding for finding in self if not finding.proven]

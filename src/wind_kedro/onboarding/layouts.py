@@ -1,4 +1,4 @@
-"""How turbines and signals lie in rows and columns, and the export as one table of turbine, stamp and candidates for signals."""
+"""Find the layout of an export, and convert it to one table of turbine, stamp and candidate series for signals."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ from .stamp_columns import Stamps
 
 _MAX_TURBINES = 500
 _MAX_TAGS = 5000
-#: A tag's path to its turbine has fewer parts: country, site, line, turbine.
+#: Upper limit (exclusive) of path parts before the turbine in a tag: country, site, line, turbine.
 _MAX_PARTS = 6
 _MOST = 0.9
-#: A column with fewer numbers than this share of its rows is none of numbers, unless all that is filled in are.
+#: Minimum share of numbers in a numeric column, unless all its filled cells are numbers.
 _HALF = 0.5
 _NEARLY_NONE = 0.01
-#: With the column of turbines, a time comes once; a few rows may come twice all the same.
+#: Maximum share of repeated rows of one turbine and time.
 _MAX_REPEATED = 0.05
 _MANY_DOUBLED = 0.4
-_GOOD_WORDS = frozenset({
+_GOOD_VALUES = frozenset({
     "good", "ok", "gut", "192", "bon", "bonne", "buono", "buona", "bueno", "buena", "valid", "goed", "god", "dobra",
     "正常", "良好",
 })  # fmt: skip
@@ -41,7 +41,7 @@ _GOOD_WORDS = frozenset({
 
 @dataclass
 class Series:
-    """One candidate for a signal: a column, a family of columns of a wide export, or a tag of a long one."""
+    """A candidate for a signal: a column, a family of columns of a wide export, or a tag of a long export."""
 
     name: str
     values: Reals
@@ -50,16 +50,16 @@ class Series:
 
 @dataclass
 class Table:
-    """The export as turbine, stamp and candidates, whatever its layout was.
+    """The export as turbine, stamp and candidate series, independent of its layout.
 
     Attributes:
-        turbine: of each row; ``farm`` where nothing names one.
-        wall: the stamp of each row, as it stands.
-        zone: what stands behind it.
-        block: the block of the sample each row is from; rows of different blocks are not neighbours.
+        turbine: turbine of each row; ``farm`` if the export names none.
+        wall: stamp of each row, as written, without zone.
+        zone: zone or offset written after the stamp.
+        block: block of the sample of each row; rows of different blocks are not consecutive.
         series: candidates for signals.
-        one_meter: whether nothing names a turbine.
-        every_turbine: whether the sample is sure to have a row of each turbine.
+        one_meter: whether the export names no turbine.
+        every_turbine: whether the sample certainly has rows of every turbine.
     """
 
     turbine: np.ndarray[Any, Any]
@@ -73,7 +73,7 @@ class Table:
 
 @dataclass
 class _Cells:
-    """Columns that are neither stamps nor arrival times: as text, as numbers, and which of them are numbers."""
+    """Columns that are neither stamps nor arrival times, as text and as numbers."""
 
     text: dict[str, list[str]]
     values: dict[str, Reals]
@@ -86,10 +86,10 @@ class _Cells:
 
 
 def lay_out(sample: Sample, found: Findings, stamps: Stamps, decimal: str, thousands: str | None) -> Table:
-    """Find the layout and what names a turbine; bring the sample into one form."""
+    """Find the layout and the source of the turbine's identifier; convert the sample to a `Table`."""
     cells = _cells(sample, found, stamps, decimal, thousands)
     doubled = sorted({name for name in cells.text if sample.header.count(name) > 1})
-    # Of columns of one name only the first can be read, and which of them that is says nothing.
+    # Columns of the same name cannot be addressed individually.
     cells.numeric = [name for name in cells.numeric if name not in doubled]
     if (long := _long(sample, found, stamps, cells)) is not None:
         return long
@@ -104,11 +104,11 @@ def lay_out(sample: Sample, found: Findings, stamps: Stamps, decimal: str, thous
     if doubled and not any(names.signal_of(one.name)[0] == "power_kw" for one in series):
         below = sample.units.get(doubled[0], "")
         raise OnboardingError(
-            f"{sample.files[0]}: columns of one name ({', '.join(doubled)}) cannot be told apart; "
+            f"{sample.files[0]}: columns of the same name ({', '.join(doubled)}) cannot be distinguished; "
             + (
-                f"join the two rows of names into one, such as '{doubled[0]} {below}'"
-                if names.meaning_of(below).word
-                else f"give each a name of its own, such as 'T01 {doubled[0]}' if each is of a turbine"
+                f"join the two header rows into one, such as '{doubled[0]} {below}'"
+                if names.meaning_of(below).term
+                else f"give each a unique name, such as 'T01 {doubled[0]}' if they belong to turbines"
             )
         )
     table = Table(np.full(len(cells.block), "farm"), stamps.wall, stamps.zone, cells.block, series)
@@ -119,7 +119,7 @@ def lay_out(sample: Sample, found: Findings, stamps: Stamps, decimal: str, thous
     if many_files and (pattern := _pattern_of_files(sample, stamps, cells.block)) is not None:
         found.proven("signals.turbine", None, "no column names a turbine")
         found.proven(
-            "signals.turbine_in_file", pattern[0], "the same times stand in files of each, so each is of one turbine"
+            "signals.turbine_in_file", pattern[0], "files with different values of this part cover the same times"
         )
         table.turbine = np.array(pattern[1])[cells.block]
         return table
@@ -132,13 +132,13 @@ def _one_meter(found: Findings, stamps: Stamps, table: Table) -> None:
     powers = sum(names.signal_of(one.name)[0] == "power_kw" for one in table.series)
     again = stamps.wall.duplicated().mean() > _NEARLY_NONE
     if powers == 1 and not again:
-        found.proven("signals.turbine", None, "no column names a turbine, and no time comes twice")
+        found.proven("signals.turbine", None, "no column names a turbine, and no time is repeated")
         return
-    # Columns of several turbines whose names say nothing would pass for one meter.
+    # Columns of several turbines with uninformative names would be taken for one meter.
     why = (
-        "times come again, and nothing says whose they are"
+        "times are repeated, and no column names a turbine"
         if again
-        else f"nothing names a turbine, and {powers} columns are power by their names"
+        else f"no turbine is named, and {powers} columns are power by their names"
     )
     for name in ("signals.layout", "signals.turbine"):
         found.asked(name, found.value(name), why)
@@ -163,7 +163,7 @@ def _mostly_numbers(cells: Sequence[str]) -> bool:
 
 
 def _in_every_block(table: Table) -> bool:
-    """Whether each stretch of the file has every turbine: then none stands between the stretches only."""
+    """Whether each block has every turbine, so that no turbine occurs only between blocks."""
     frame = pd.DataFrame({"block": table.block, "turbine": table.turbine})
     return bool((frame.groupby("block")["turbine"].nunique() == frame["turbine"].nunique()).all())
 
@@ -172,11 +172,11 @@ def _in_every_block(table: Table) -> bool:
 
 
 def _turbine_column(sample: Sample, found: Findings, stamps: Stamps, cells: _Cells) -> str | None:
-    """The column with which times come once; by its name where several do."""
+    """Find the column that makes times unique; choose by name among several."""
     if "signals.turbine" in found.given:
         given: str | None = found.proven("signals.turbine", None, "")
         if given is not None and given not in cells.text:
-            raise OnboardingError(f"{sample.files[0]}: no column '{given}'; found are {', '.join(sample.header)}")
+            raise OnboardingError(f"{sample.files[0]}: no column '{given}'; columns are {', '.join(sample.header)}")
         return given
     times = stamps.wall.astype("int64").to_numpy()
     doubled = float(pd.Series(times).duplicated().mean())
@@ -185,7 +185,7 @@ def _turbine_column(sample: Sample, found: Findings, stamps: Stamps, cells: _Cel
         distinct = {cell for cell in column if cell}
         if not _may_be_turbines(name, distinct, len(times), doubled):
             continue
-        named = names.says(name, names.TURBINE_WORDS)
+        named = names.has_term(name, names.TURBINE_TERMS)
         repeated = float(pd.DataFrame({"at": times, "id": column}).duplicated().mean())
         if repeated < _MAX_REPEATED and (named or repeated < doubled / 3):
             fitting.append((not named, repeated, name, len(distinct)))
@@ -195,21 +195,21 @@ def _turbine_column(sample: Sample, found: Findings, stamps: Stamps, cells: _Cel
     name = fitting[0][2]
     alone = len(fitting) == 1 or (not fitting[0][0] and fitting[1][0])
     found.add(
-        "signals.turbine", name, f"'{name}' has {fitting[0][3]} values, and with it a time comes once", proven=alone
+        "signals.turbine", name, f"'{name}' has {fitting[0][3]} values, and times are unique for each", proven=alone
     )
     return name
 
 
 def _may_be_turbines(name: str, distinct: set[str], rows: int, doubled: float) -> bool:
-    if not 1 <= len(distinct) <= min(_MAX_TURBINES, max(1, rows // 20)) or names.says(name, names.CODE_WORDS):
+    if not 1 <= len(distinct) <= min(_MAX_TURBINES, max(1, rows // 20)) or names.has_term(name, names.CODE_TERMS):
         return False
-    named = names.says(name, names.TURBINE_WORDS)
-    if names.meaning_of(name).word and not named:
+    named = names.has_term(name, names.TURBINE_TERMS)
+    if names.meaning_of(name).term and not named:
         return False
-    # Numbers with decimals are measured, not counted.
+    # Numbers with decimals are measurements, not identifiers.
     if all(map(_is_float, distinct)) and not all(float(one).is_integer() for one in distinct):
         return False
-    # Where no time comes twice there is one turbine: a column of several values is about something else.
+    # Without repeated times there is one turbine, so a column of several values is something else.
     if len(distinct) > 1 and doubled < _NEARLY_NONE:
         return False
     return named or (len(distinct) > 1 and doubled >= _MANY_DOUBLED)
@@ -227,10 +227,10 @@ def _is_float(cell: str) -> bool:
 
 
 def _pattern_of_files(sample: Sample, stamps: Stamps, block: np.ndarray[Any, Any]) -> tuple[str, list[str]] | None:
-    """The part of the files' names that is the turbine's: files of different turbines have the same times, those of one do not.
+    """Find the part of the file names that identifies the turbine: files of different turbines overlap in time, others do not.
 
     Returns:
-        The card's pattern, and the turbine of each block.
+        The card's pattern and the turbine of each block.
     """
     parts = {path: re.split(r"([^A-Za-z0-9]+)", path.name) for path in sample.files}
     if len({len(one) for one in parts.values()}) != 1:
@@ -242,14 +242,14 @@ def _pattern_of_files(sample: Sample, stamps: Stamps, block: np.ndarray[Any, Any
         by_id: dict[str, list[Path]] = defaultdict(list)
         for path, one in parts.items():
             by_id[one[place]].append(path)
-        if not all(_apart([spans[path] for path in paths if path in spans]) for paths in by_id.values()):
+        if not all(_are_disjoint([spans[path] for path in paths if path in spans]) for paths in by_id.values()):
             continue
         whole = [_union([spans[path] for path in paths if path in spans]) for paths in by_id.values()]
         if len(by_id) < 2 or max(low for low, _ in whole) >= min(high for _, high in whole):  # noqa: PLR2004
             continue
         first = next(iter(parts.values()))
         name = [TURBINE if at == place else "*" if at in varying else first[at] for at in range(width)]
-        # A file is read with its pattern's letters around the turbine, so the shortest part that varies is no id of two.
+        # The pattern keeps the characters around the identifier, so that a short part does not match several turbines.
         return "".join(name), [parts[path][place] for path in sample.block_files]
     return None
 
@@ -263,8 +263,8 @@ def _union(spans: Sequence[tuple[Any, Any]]) -> tuple[Any, Any]:
     return min(low for low, _ in spans), max(high for _, high in spans)
 
 
-def _apart(spans: Sequence[tuple[Any, Any]]) -> bool:
-    """Whether files follow one another: the end of one may be the start of the next."""
+def _are_disjoint(spans: Sequence[tuple[Any, Any]]) -> bool:
+    """Whether time spans do not overlap; the end of one may be the start of the next."""
     order = sorted(spans)
     return bool(spans) and all(one[1] <= other[0] for one, other in pairwise(order))
 
@@ -273,7 +273,7 @@ def _apart(spans: Sequence[tuple[Any, Any]]) -> bool:
 
 
 def _wide(sample: Sample, found: Findings, stamps: Stamps, cells: _Cells) -> Table | None:
-    """Columns that differ in one part only, the same parts for every signal."""
+    """Detect a wide layout: column names that differ in one part only, with the same set of parts for every signal."""
     families: dict[str, dict[str, str]] = defaultdict(dict)
     for name in cells.numeric:
         for pattern in (r"[A-Za-z]*[ _.-]?0*\d+[A-Za-z]?(?=$|[^0-9A-Za-z])|\d+", r"[^ _.:/|-]+"):
@@ -297,25 +297,27 @@ def _wide(sample: Sample, found: Findings, stamps: Stamps, cells: _Cells) -> Tab
 
     ids, templates = max(sets.items(), key=rank)
     found.proven(
-        "signals.layout", "wide", f"{len(ids)} columns of each of {len(templates)} signals differ in one part only"
+        "signals.layout",
+        "wide",
+        f"{len(ids)} columns of each of {len(templates)} signals differ in one part of the name only",
     )
-    # Whoever is asked may know of columns whose names say nothing, or something else.
+    # The user may have named columns that are not recognised by their names.
     given = [name for field, name in found.given.items() if re.fullmatch(r"signals\.columns\.\w+\.name", field)]
     templates += [one for one in given if one in families and ids <= set(families[one]) and one not in templates]
     return _stacked(sample, found, stamps, cells, {one: families[one] for one in templates}, in_order(list(ids)))
 
 
 def _without_total(members: Mapping[str, str], cells: _Cells) -> Mapping[str, str]:
-    """The columns of power but for one that is the sum of the others: the farm's own, not a turbine's."""
+    """Columns of power without one that is the sum of the others, which is the farm's total."""
     total = physics.sum_of_the_others({one: cells.values[name] for one, name in members.items()})
     return {one: name for one, name in members.items() if one != total}
 
 
 def _are_turbines(ids: frozenset[str], templates: Sequence[str]) -> bool:
-    """Turbines have power; and minimum and maximum of a signal, or words of signals, differ in a part too."""
+    """Whether the varying parts identify turbines, not statistics, units or signals; one of the signals must be power."""
     if any(names.statistic_of(one) for one in ids) or any(names.unit_of(f"x [{one}]") for one in ids):
         return False
-    if any(names.meaning_of(one).word for one in ids if not re.search(r"\d", one)):
+    if any(names.meaning_of(one).term for one in ids if not re.search(r"\d", one)):
         return False
     return any(names.signal_of(template.replace(TURBINE, " "))[0] == "power_kw" for template in templates)
 
@@ -347,7 +349,7 @@ def _stacked(
 
 
 def in_order(ids: Sequence[str] | Mapping[str, Any]) -> list[str]:
-    """Identifiers by their letters, and the numbers in them by their size."""
+    """Sort identifiers in natural order."""
     return sorted(
         ids,
         key=lambda one: [
@@ -360,15 +362,13 @@ def in_order(ids: Sequence[str] | Mapping[str, Any]) -> list[str]:
 
 
 def _long(sample: Sample, found: Findings, stamps: Stamps, cells: _Cells) -> Table | None:
-    """One value a row, beside the name of its signal."""
+    """Detect a long layout: one value per row, with the name of its signal."""
     if not cells.numeric:
         return None
     value = max(
         cells.numeric, key=lambda name: len(np.unique(cells.values[name][np.isfinite(cells.values[name])][:5000]))
     )
-    if (
-        names.signal_of(value)[0] is not None and names.signal_of(value)[1] != "output"
-    ):  # that of a table with one signal
+    if names.signal_of(value)[0] is not None and names.signal_of(value)[1] != "output":  # a table with one signal
         return None
     for tag in cells.texts:
         tags = in_order(list(set(cells.text[tag])))
@@ -377,15 +377,15 @@ def _long(sample: Sample, found: Findings, stamps: Stamps, cells: _Cells) -> Tab
         signals = {signal for one in tags if (signal := names.signal_of(_leaf(one))[0])}
         if "power_kw" not in signals or len(signals) == 1:
             continue
-        found.proven("signals.layout", "long", f"'{tag}' names {len(tags)} signals, '{value}' has their values")
+        found.proven("signals.layout", "long", f"'{tag}' names {len(tags)} signals, '{value}' has the values")
         found.proven("signals.signal", tag, "its values are names of signals")
-        found.proven("signals.value", value, "the column of numbers with the most different values")
+        found.proven("signals.value", value, "the numeric column with the most distinct values")
         return _pivoted(found, stamps, cells, tag, value)
     return None
 
 
 def _leaf(tag: str) -> str:
-    """A tag without the path before it."""
+    """A tag without its path."""
     return re.sub(r"^.*?[/\\|]", "", tag)
 
 
@@ -400,19 +400,19 @@ def _pivoted(found: Findings, stamps: Stamps, cells: _Cells, tag: str, value: st
             "block": cells.block,
         }
     )
-    quality = next((name for name in others if names.says(name, names.QUALITY_WORDS)), None)
+    quality = next((name for name in others if names.has_term(name, names.QUALITY_TERMS)), None)
     if quality is not None:
         others.remove(quality)
         frame.loc[~np.isin(cells.text[quality], _good_quality(found, quality, cells.text[quality])), "value"] = np.nan
     unit = next((name for name in others if {names.unit_of("", cell) for cell in set(cells.text[name])} - {None}), None)
     frame["unit"] = cells.text[unit] if unit else ""
     turbines = [name for name in others if name != unit and 1 <= len(set(cells.text[name])) <= _MAX_TURBINES]
-    turbines = [name for name in turbines if not names.says(name, names.CODE_WORDS)]
-    named = [name for name in turbines if names.says(name, names.TURBINE_WORDS)] or turbines
+    turbines = [name for name in turbines if not names.has_term(name, names.CODE_TERMS)]
+    named = [name for name in turbines if names.has_term(name, names.TURBINE_TERMS)] or turbines
     one_meter = False
     if named:
         name = found.add(
-            "signals.turbine", named[0], f"'{named[0]}' is beside signal and value", proven=len(named) == 1
+            "signals.turbine", named[0], f"'{named[0]}' is a column next to signal and value", proven=len(named) == 1
         )
         frame["turbine"] = cells.text[name]
     else:
@@ -433,21 +433,21 @@ def _pivoted(found: Findings, stamps: Stamps, cells: _Cells, tag: str, value: st
     )  # fmt: skip
 
 
-def _good_quality(found: Findings, quality: str, said: Sequence[str]) -> list[str]:
-    counts = Counter(said)
+def _good_quality(found: Findings, quality: str, values: Sequence[str]) -> list[str]:
+    counts = Counter(values)
     best = counts.most_common(1)[0][0]
     found.proven("signals.quality", quality, "by its name")
     good: list[str] = found.add(
         "signals.good_quality",
         [best],
-        f"'{best}' stands in {counts[best]} of {len(said)} rows",
-        proven=best.strip().lower() in _GOOD_WORDS,
+        f"'{best}' occurs in {counts[best]} of {len(values)} rows",
+        proven=best.strip().lower() in _GOOD_VALUES,
     )
     return good
 
 
 def _beginnings(tags: Sequence[str], parts: int) -> dict[str, str] | None:
-    """What each tag begins with, so many parts of it; none if a tag has fewer, or a beginning ends without a number."""
+    """The first ``parts`` parts of each tag; none if a tag has fewer, or if they contain no digit."""
     mark = r"[./\\|:_ ]"
     pattern = re.compile(rf"(.*?(?:{mark}.*?){{{parts - 1}}}){mark}")
     found = {tag: match.group(1) for tag in tags if (match := pattern.match(tag))}
@@ -455,26 +455,28 @@ def _beginnings(tags: Sequence[str], parts: int) -> dict[str, str] | None:
 
 
 def _filled_share(ids: Mapping[str, str]) -> float:
-    """Of every signal for every turbine, how many there are."""
+    """Share of the combinations of signal and turbine that occur."""
     signals = {tag[len(turbine) :] for tag, turbine in ids.items()}
     return len(ids) / (len(signals) * len(set(ids.values())))
 
 
 def _turbines_in_tags(found: Findings, frame: pd.DataFrame) -> bool:
-    """Take the turbine out of the tags; whether there is none in them."""
+    """Move the turbine from the tags to a column; return whether the tags contain none."""
     tags = sorted(set(frame["tag"]))
     found.proven("signals.turbine", None, "turbines are in the names of signals")
     ways = [ids for parts in range(1, _MAX_PARTS) if (ids := _beginnings(tags, parts)) is not None]
     if not ways:
-        found.asked("signals.turbine", None, "the names of signals have no part that is a turbine")
+        found.asked("signals.turbine", None, "no part of the names of signals is a turbine")
         frame["turbine"] = "farm"
         return True
-    # What all tags begin with is the farm: turbines are what all signals come again for.
+    # A prefix of all tags is the farm; the signals are repeated for each turbine.
     ids = max((one for one in ways if len(set(one.values())) > 1), key=_filled_share, default=ways[0])
     if ids is not ways[0]:
         one = next(iter(ids.values()))
         found.asked(
-            "signals.turbine", None, f"no column: '{one}' in the tags is taken for one, as its signals come again"
+            "signals.turbine",
+            None,
+            f"no column; '{one}' in the tags is taken for a turbine, as the signals are repeated for each",
         )
     frame["turbine"] = frame["tag"].map(ids)
     frame["tag"] = [TURBINE + tag[len(str(ids[tag])) :] for tag in frame["tag"]]

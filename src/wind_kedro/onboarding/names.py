@@ -1,5 +1,5 @@
-# ruff: noqa: E501, RUF001 - tables of words read as tables, in the letters of their languages
-"""What names of columns and tags say in many languages and of many vendors: signal, statistic, unit."""
+# ruff: noqa: E501, RUF001 - tables of terms are more readable as tables, in their own scripts
+"""Derive signal, statistic and unit from names of columns and tags, in many languages and vendors' conventions."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from dataclasses import dataclass
 
 _LETTERS = str.maketrans({"ß": "ss", "ø": "o", "Ø": "O", "ł": "l", "Ł": "L", "æ": "ae", "Æ": "Ae", "ı": "i", "đ": "d", "œ": "oe"})  # fmt: skip
 _BRACKETS = re.compile(r"[\[(<{（【]\s*([^\])>}）】]{0,24}?)\s*[\])>}）】]")
-#: From here on, letters of scripts that are written without blanks.
+#: Code points from here on belong to scripts written without spaces.
 _UNSPACED = "\u2e80"
 
 
 def _plain(text: str) -> str:
-    """Lower case without accents. Only accents of Latin, Greek and Cyrillic: in other scripts, marks make another letter."""
+    """Lower case without the accents of Latin, Greek and Cyrillic; in other scripts, marks distinguish letters."""
     apart = unicodedata.normalize("NFKD", text.translate(_LETTERS))
     return unicodedata.normalize("NFC", re.sub("[\u0300-\u036f]", "", apart)).lower()
 
 
-def _table(words: Mapping[str, tuple[str, ...]]) -> Mapping[str, tuple[str, ...]]:
+def _table(terms: Mapping[str, tuple[str, ...]]) -> Mapping[str, tuple[str, ...]]:
     return {
-        key: tuple(" ".join(re.findall(r"[^\W\d_]+|\d+", _plain(word))) for word in of) for key, of in words.items()
+        key: tuple(" ".join(re.findall(r"[^\W\d_]+|\d+", _plain(term))) for term in of) for key, of in terms.items()
     }
 
 
-#: Words of a signal; the longest that is found says most: 'wind direction' before 'wind'. Tags of IEC 61400-25 and of vendors
-#: stand beside the words of languages.
-SIGNAL_WORDS = _table({
+#: Terms by signal, in natural languages and as tags of IEC 61400-25 and of vendors. The longest match counts: 'wind direction'
+#: before 'wind'.
+SIGNAL_TERMS = _table({
     "power_kw": (
         "wtur w", "wturw", "grd prod pwr", "grid power", "act power", "active power", "activepower", "actpower", "act pwr", "actpwr", "power", "power output", "output power",
         "pwr", "leistung", "wirkleistung", "leistung netz", "puissance", "puissance active", "potencia", "potencia activa", "potencia ativa", "potenza", "potenza attiva",
@@ -66,7 +66,7 @@ SIGNAL_WORDS = _table({
         "угол лопасти", "桨距角", "桨叶角度", "桨角", "ピッチ角", "피치각",
     ),
 })  # fmt: skip
-#: Words that make a column another quantity than its other words say.
+#: Terms that mark a quantity other than the signals, whatever else the name contains.
 OTHER_QUANTITY = _table({"": (
     "reactive", "blind", "blindleistung", "reactiva", "reattiva", "reativa", "réactive", "réactif", "reaktiv", "reaktif", "bierna", "jalová", "blindvermogen", "реактивная", "无功", "無効", "무효",
     "apparent", "apparente", "aparente", "scheinleistung", "schein", "pozorna",
@@ -86,37 +86,37 @@ STATISTICS = _table({
     "mean": ("avg", "mean", "average", "mittel", "mittelwert", "mw10", "moyenne", "moy", "media", "medio", "promedio", "gem", "gemiddeld", "gns", "middel", "średnia", "snitt", "ort", "средняя", "средн", "平均"),
 })  # fmt: skip
 _MINUTES = frozenset({"min", "mn", "minute", "minutes", "minuten", "minutos", "minuti", "m", "s", "sec", "h"})
-ENERGY_WORDS = _table({"": ("energy", "energie", "energia", "energía", "énergie", "kwh", "mwh", "arbeit", "einspeisung", "energi", "yield", "ertrag", "发电量", "電力量", "энергия")})[""]  # fmt: skip
-#: Words that are said of power, and of the energy of an interval too: without a unit they do not tell which.
-YIELD_WORDS = _table(
+ENERGY_TERMS = _table({"": ("energy", "energie", "energia", "energía", "énergie", "kwh", "mwh", "arbeit", "einspeisung", "energi", "yield", "ertrag", "发电量", "電力量", "энергия")})[""]  # fmt: skip
+#: Terms used for power and for the energy of an interval: ambiguous without a unit.
+YIELD_TERMS = _table(
     {"": ("production", "produktion", "producción", "produzione", "generation", "generación", "output", "出力", "출력")}
 )[""]
-TURBINE_WORDS = _table({"": (
+TURBINE_TERMS = _table({"": (
     "turbine", "wtg", "wea", "anlage", "unit", "machine", "éolienne", "aerogenerador", "turbina", "aerogeneratore", "molen", "windmolen",
     "vindmølle", "mølle", "verk", "vindkraftverk", "elektrownia", "device", "asset", "wec", "park unit", "windkraftanlage", "turbin", "wt", "generator", "aero", "maschine", "turbineid", "türbin", "turbiini",
     "турбина", "вэу", "ветрогенератор", "风机", "机组", "风电机组", "風車", "号機", "풍력발전기",
 )})[""]  # fmt: skip
-#: Words that change nothing of what a name speaks of.
+#: Terms that do not change the meaning of a name.
 _NEUTRAL = frozenset(_table({"": (
     "value", "val", "act", "actual", "activa", "active", "measured", "scada", "wtc", "wtur", "wnac", "wmet", "grd", "prod", "abs", "amb", "nacelle", "gondel", "gondola", "góndola", "nacela", "navicella", "mast",
     "park", "farm", "windpark", "wind", "net", "netto", "gross", "brutto", "total", "gesamt", "totale", "the", "of", "de", "del", "della", "du", "la", "le", "der", "die", "das", "des", "do", "da", "d", "in", "at", "en",
     "and", "signal", "ist", "istwert", "wert", "mesure", "medida", "mesurée", "wert", "hub", "height", "speed", "true", "abs", "instantaneous", "inst", "10m", "data", "id", "no", "nr",
 )})[""])  # fmt: skip
-RECEIVED_WORDS = _table({"": ("received", "receive", "arrived", "arrival", "empfangen", "recu", "recibido", "ricevuto", "ontvangen", "modtaget", "inserted", "ingested", "loaded", "landed", "created", "接收时间")})[""]  # fmt: skip
-START_WORDS = _table({"": ("start", "begin", "beginn", "début", "inicio", "início", "inizio", "starttime", "anfang", "začátek", "początek", "开始", "開始", "начало", "beginning", "debut")})[""]  # fmt: skip
-END_WORDS = _table({"": ("end", "ende", "fin", "fim", "fine", "slut", "slutt", "endtime", "ending", "einde", "koniec", "konec", "结束", "終了", "конец", "period end")})[""]  # fmt: skip
-#: Prepositions: of two columns they say which is the start and which the end; in the name of one they may be grammar.
-FROM_WORDS = (*START_WORDS, *_table({"": ("from", "von", "desde", "van", "fra", "od", "da", "от", "с")})[""])
-TO_WORDS = (*END_WORDS, *_table({"": ("to", "bis", "hasta", "tot", "til", "till", "do", "a", "до", "по")})[""])
-QUALITY_WORDS = _table({"": ("quality", "qualität", "qualité", "calidad", "qualità", "kvalitet", "status", "state", "flag", "good", "q", "质量", "品質")})[""]  # fmt: skip
-#: Words of what a column of codes holds, which is never a turbine.
-CODE_WORDS = (*QUALITY_WORDS, *_table({"": ("alarm", "code", "event", "error", "mode", "zustand", "störung", "fehler", "etat", "état", "estado", "stato", "状态", "month", "year", "day", "hour")})[""])  # fmt: skip
-UTC_WORDS = ("utc", "gmt", "zulu")
-LOCAL_WORDS = _table(
+RECEIVED_TERMS = _table({"": ("received", "receive", "arrived", "arrival", "empfangen", "recu", "recibido", "ricevuto", "ontvangen", "modtaget", "inserted", "ingested", "loaded", "landed", "created", "接收时间")})[""]  # fmt: skip
+START_TERMS = _table({"": ("start", "begin", "beginn", "début", "inicio", "início", "inizio", "starttime", "anfang", "začátek", "początek", "开始", "開始", "начало", "beginning", "debut")})[""]  # fmt: skip
+END_TERMS = _table({"": ("end", "ende", "fin", "fim", "fine", "slut", "slutt", "endtime", "ending", "einde", "koniec", "konec", "结束", "終了", "конец", "period end")})[""]  # fmt: skip
+#: Prepositions: they distinguish start and end of two columns; in a single name they may be grammar.
+FROM_TERMS = (*START_TERMS, *_table({"": ("from", "von", "desde", "van", "fra", "od", "da", "от", "с")})[""])
+TO_TERMS = (*END_TERMS, *_table({"": ("to", "bis", "hasta", "tot", "til", "till", "do", "a", "до", "по")})[""])
+QUALITY_TERMS = _table({"": ("quality", "qualität", "qualité", "calidad", "qualità", "kvalitet", "status", "state", "flag", "good", "q", "质量", "品質")})[""]  # fmt: skip
+#: Terms of columns of codes, which never identify a turbine.
+CODE_TERMS = (*QUALITY_TERMS, *_table({"": ("alarm", "code", "event", "error", "mode", "zustand", "störung", "fehler", "etat", "état", "estado", "stato", "状态", "month", "year", "day", "hour")})[""])  # fmt: skip
+UTC_TERMS = ("utc", "gmt", "zulu")
+LOCAL_TERMS = _table(
     {"": ("local", "lokal", "locale", "ortszeit", "lokaltid", "hora local", "lokalzeit", "本地时间", "місцевий")}
 )[""]
 
-#: Spellings of units → the house's names of them.
+#: Spellings of units → their names on cards.
 UNITS: Mapping[str, str] = {
     "kw": "kW", "mw": "MW", "w": "W", "gw": "GW", "kilowatt": "kW", "megawatt": "MW", "watt": "W", "kwh": "kWh", "mwh": "MWh", "千瓦": "kW", "兆瓦": "MW", "квт": "kW", "мвт": "MW",
     "m/s": "m/s", "ms": "m/s", "mps": "m/s", "m.s-1": "m/s", "m s-1": "m/s", "ms-1": "m/s", "m/sec": "m/s", "m*s-1": "m/s", "m·s-1": "m/s", "m s⁻¹": "m/s", "м/с": "m/s", "米/秒": "m/s",
@@ -125,7 +125,7 @@ UNITS: Mapping[str, str] = {
     "°c": "degC", "c": "degC", "degc": "degC", "celsius": "degC", "ºc": "degC", "℃": "degC", "摄氏度": "degC", "k": "K", "kelvin": "K", "°f": "degF", "f": "degF", "degf": "degF", "℉": "degF",
     "fahrenheit": "degF", "º": "deg",
 }  # fmt: skip
-#: Units of what is no signal of the house.
+#: Units of quantities that are not signals.
 FOREIGN_UNITS = frozenset({
     "var", "kvar", "mvar", "va", "kva", "mva", "v", "kv", "a", "ka", "hz", "rpm", "1/min", "u/min", "min-1", "bar", "mbar", "hpa", "pa", "kpa", "nm", "knm", "h", "hrs", "hours", "s", "°/s", "deg/s", "kg/m3",
     "kg/m³", "m", "mm", "ppm", "l", "g", "m/s2", "m/s²", "w/m2", "w/m²", "-", "квар", "千乏",
@@ -134,22 +134,22 @@ SHARE_UNITS = frozenset({"%", "pct", "percent", "prozent", "p.u.", "pu", "per un
 
 
 @dataclass(frozen=True)
-class Said:
-    """What a name says.
+class NameMeaning:
+    """The meaning of a column's or tag's name.
 
     Attributes:
-        signal: the house's signal; none if it is another quantity, or says nothing.
-        word: the words that say so; of another quantity, those that make it one.
-        rest: words that are left, so that the name may say more than was understood.
+        signal: name of the signal; none for another quantity or an unknown name.
+        term: the term that was recognised, of the signal or of the other quantity.
+        unexplained: remaining tokens, which may qualify the name.
     """
 
     signal: str | None
-    word: str
-    rest: tuple[str, ...] = ()
+    term: str
+    unexplained: tuple[str, ...] = ()
 
 
-def words(name: str) -> list[str]:
-    """A name as plain words: without accents, camel case apart, units in brackets left out."""
+def tokens(name: str) -> list[str]:
+    """Tokens of a name: lower case, without accents, camel case split, units in brackets removed."""
 
     def opened(match: re.Match[str]) -> str:
         inside = match.group(1).strip().lower()
@@ -164,8 +164,8 @@ def words(name: str) -> list[str]:
     return re.findall(r"[^\W\d_]+|\d+", _plain(apart))
 
 
-def _whole_words(name: str) -> str:
-    """A name's words with camel case left together: 'ActPWR' may be split where nobody meant it."""
+def _joined_tokens(name: str) -> str:
+    """Tokens of a name without splitting camel case, which can split names such as 'ActPWR' wrongly."""
     return " ".join(
         re.findall(
             r"[^\W\d_]+|\d+", _plain(_BRACKETS.sub(lambda m: "" if m.group(1).lower() in UNITS else m.group(), name))
@@ -173,66 +173,68 @@ def _whole_words(name: str) -> str:
     )
 
 
-def _has(said: str, phrase: str) -> bool:
+def _has(text: str, phrase: str) -> bool:
     if phrase and phrase[0] >= _UNSPACED:
-        return phrase in said
-    return re.search(rf"(?:^| ){re.escape(phrase)}(?: |$)", said) is not None
+        return phrase in text
+    return re.search(rf"(?:^| ){re.escape(phrase)}(?: |$)", text) is not None
 
 
-def _has_stem(said: str, phrase: str) -> bool:
-    """A long word may be part of a longer one, as in German."""
-    return len(phrase) >= 6 and phrase.replace(" ", "") in said.replace(" ", "")  # noqa: PLR2004
+def _has_stem(text: str, phrase: str) -> bool:
+    """Whether a long term is part of a compound, as in German."""
+    return len(phrase) >= 6 and phrase.replace(" ", "") in text.replace(" ", "")  # noqa: PLR2004
 
 
-def meaning_of(name: str) -> Said:
-    """The signal that a name speaks of."""
-    said, joined = (
-        re.sub(r"\bwind (?=turbine|farm|park)", "", one) for one in (" ".join(words(name)), _whole_words(name))
+def meaning_of(name: str) -> NameMeaning:
+    """Find the signal and the term that a name contains."""
+    split, joined = (
+        re.sub(r"\bwind (?=turbine|farm|park)", "", one) for one in (" ".join(tokens(name)), _joined_tokens(name))
     )
     for other in OTHER_QUANTITY:
-        if _has(said, other) or _has(joined, other):
-            return Said(None, other)
+        if _has(split, other) or _has(joined, other):
+            return NameMeaning(None, other)
     best: tuple[int, str, str] | None = None
-    for signal, phrases in SIGNAL_WORDS.items():
+    for signal, phrases in SIGNAL_TERMS.items():
         for phrase in phrases:
-            if _has(said, phrase) or _has(joined, phrase) or _has_stem(said, phrase):
-                # Letters of scripts without blanks say more each.
+            if _has(split, phrase) or _has(joined, phrase) or _has_stem(split, phrase):
+                # A character of a script without spaces carries more information.
                 size = len(phrase) * (4 if phrase[0] >= _UNSPACED else 1)
                 if best is None or size > best[0]:
                     best = (size, signal, phrase)
     if best is None:
-        return Said(None, "")
-    return Said(best[1], best[2], _rest(said, joined, best[2]))
+        return NameMeaning(None, "")
+    return NameMeaning(best[1], best[2], _rest(split, joined, best[2]))
 
 
 def signal_of(name: str) -> tuple[str | None, str]:
-    """The signal that a name speaks of, and the words that say so; none if it is another quantity."""
-    said = meaning_of(name)
-    return said.signal, said.word
+    """Signal of a name and the recognised term; the signal is none for another quantity."""
+    meaning = meaning_of(name)
+    return meaning.signal, meaning.term
 
 
-def _rest(said: str, joined: str, phrase: str) -> tuple[str, ...]:
-    """The words of a name that neither its phrase nor a word without weight explains."""
-    text = joined if _has(joined, phrase) and not _has(said, phrase) else said
-    if not _has(text, phrase):  # a stem: what is left of the word it is in
+def _rest(split: str, joined: str, phrase: str) -> tuple[str, ...]:
+    """Tokens of a name that are neither part of its recognised term nor neutral."""
+    text = joined if _has(joined, phrase) and not _has(split, phrase) else split
+    if not _has(text, phrase):  # the term is part of a compound
         text, phrase = text.replace(" ", "") if " " in phrase else text, phrase.replace(" ", "")
     left = text.replace(phrase, " ", 1).split()
-    known = {word for of in STATISTICS.values() for word in of}
+    known = {term for of in STATISTICS.values() for term in of}
     return tuple(
-        word for word in left
-        if not word.isdigit() and word not in known and word not in _NEUTRAL and (word not in TURBINE_WORDS or word == "generator") and word not in UNITS
-        and word not in _MINUTES and not any(one in word for one in known if one[0] >= _UNSPACED)
+        part for part in left
+        if not part.isdigit() and part not in known and part not in _NEUTRAL and (part not in TURBINE_TERMS or part == "generator") and part not in UNITS
+        and part not in _MINUTES and not any(one in part for one in known if one[0] >= _UNSPACED)
     )  # fmt: skip
 
 
 def statistic_of(name: str) -> str | None:
-    """``mean``, ``min``, ``max`` or ``std`` if a name says so."""
-    said = words(name)
+    """Statistic in a name: ``mean``, ``min``, ``max`` or ``std``, if there is one."""
+    found = tokens(name)
     # '10 min' is ten minutes.
-    said = [word for place, word in enumerate(said) if not (word in _MINUTES and place and said[place - 1].isdigit())]
+    found = [
+        token for place, token in enumerate(found) if not (token in _MINUTES and place and found[place - 1].isdigit())
+    ]
     if "ø" in name.lower() and not re.search(r"\wø|ø\w", name.lower()):
         return "mean"
-    text = " ".join(said)
+    text = " ".join(found)
     return next((kind for kind, phrases in STATISTICS.items() if any(_has(text, phrase) for phrase in phrases)), None)
 
 
@@ -241,7 +243,7 @@ def _unit_texts(name: str, beside: str) -> list[str]:
 
 
 def unit_of(name: str, beside: str = "") -> str | None:
-    """The unit that a name, or the cell of its row of units, says."""
+    """Unit in a name or in the cell below it in the row of units, if there is one."""
     for text in _unit_texts(name, beside):
         if text in UNITS:
             return UNITS[text]
@@ -256,7 +258,7 @@ def unit_of(name: str, beside: str = "") -> str | None:
 
 
 def foreign_unit(name: str, beside: str = "") -> str | None:
-    """A unit that no signal of the house has, if the name says one: kvar, rpm, ``%``."""
+    """Unit in a name that no signal has, such as kvar, rpm or ``%``, if there is one."""
     tail = re.split(r"[\s_]+", name.strip())[-1].lower()
     texts = [
         *_unit_texts(name, beside),
@@ -265,7 +267,7 @@ def foreign_unit(name: str, beside: str = "") -> str | None:
     return next((text for text in texts if text in FOREIGN_UNITS or text in SHARE_UNITS), None)
 
 
-def says(name: str, of: Sequence[str]) -> bool:
-    """Whether a name has one of these words."""
-    said, joined = " ".join(words(name)), _whole_words(name)
-    return any(_has(said, word) or _has(joined, word) for word in of)
+def has_term(name: str, of: Sequence[str]) -> bool:
+    """Whether a name contains one of these terms."""
+    split, joined = " ".join(tokens(name)), _joined_tokens(name)
+    return any(_has(split, term) or _has(joined, term) for term in of)

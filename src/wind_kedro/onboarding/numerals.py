@@ -1,4 +1,4 @@
-"""Numbers of any country: what stands before the decimals, and what groups the digits."""
+"""Find the decimal sign and the digit grouping of numbers of any locale."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from .findings import Findings
 from .physics import Reals
 from .sample import Sample, is_number
 
-_ROWS_LOOKED_AT = 3000
+_MAX_SAMPLED_ROWS = 3000
 _CLEARLY = 20
 _GROUP = 3
 
 
 def decimal_marks(sample: Sample, found: Findings) -> tuple[str, str | None]:
-    """The decimal sign and what groups digits: proven by numbers that can be read in one way only."""
+    """Find the decimal sign and the digit grouping from numbers that can be read in one way only."""
     if sample.typed:
         return found.proven("signals.decimal", ".", "numbers are typed"), found.proven(
             "signals.thousands", None, "numbers are typed"
         )
     forms: Counter[str] = Counter()
     for block in sample.blocks:
-        for row in block[:: max(1, len(block) // _ROWS_LOOKED_AT)]:
+        for row in block[:: max(1, len(block) // _MAX_SAMPLED_ROWS)]:
             for cell in map(str.strip, row):
                 if is_number(cell):
                     forms.update(_form(cell))
@@ -33,9 +33,9 @@ def decimal_marks(sample: Sample, found: Findings) -> tuple[str, str | None]:
     point = forms["decimal ."] > _CLEARLY * forms["decimal ,"] and forms["decimal ."] > 0
     if comma or point:
         decimal, other = (",", ".") if comma else (".", ",")
-        # Between three digits a mark that is not the decimal one groups them.
+        # A mark before three digits that is not the decimal sign groups digits.
         thousands = other if forms[f"group {other}"] or (grouped is None and forms[f"three {other}"]) else grouped
-        why = f"{forms[f'decimal {decimal}']} numbers can be read with '{decimal}' before decimals only"
+        why = f"{forms[f'decimal {decimal}']} numbers can only be read with '{decimal}' as the decimal sign"
         return found.proven("signals.decimal", decimal, why), found.proven(
             "signals.thousands", thousands, _grouping(thousands)
         )
@@ -45,7 +45,7 @@ def decimal_marks(sample: Sample, found: Findings) -> tuple[str, str | None]:
             found.proven("signals.thousands", grouped, _grouping(grouped)),
         )
     guess = "," if forms["three ,"] + forms["decimal ,"] > forms["three ."] + forms["decimal ."] else "."
-    why = "every number has three digits behind its mark, or the marks contradict each other"
+    why = "all numbers have three digits after the mark, or the marks are inconsistent"
     return found.asked("signals.decimal", guess, why), found.asked("signals.thousands", None, "as the decimal sign")
 
 
@@ -54,7 +54,7 @@ def _grouping(mark: str | None) -> str:
 
 
 def _form(cell: str) -> list[str]:
-    """What a number proves of its marks."""
+    """Marks that a number proves: ``decimal`` or ``group``, or ``three`` if ambiguous."""
     body = cell.lstrip("+-").partition("e")[0].partition("E")[0]
     blanks = {"\u00a0": " ", "\u202f": " "}
     marks = [blanks.get(character, character) for character in body if not character.isdigit()]
@@ -79,7 +79,7 @@ def _one_mark(mark: str, parts: Sequence[str]) -> list[str]:
 
 
 def numbers(cells: Sequence[str], decimal: str, thousands: str | None) -> Reals:
-    """Cells as numbers; what is none is NaN."""
+    """Convert cells to numbers; invalid ones are NaN."""
     import pandas as pd
 
     text: Any = pd.Series(list(cells), dtype="str").str.strip()

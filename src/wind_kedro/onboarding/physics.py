@@ -1,5 +1,5 @@
-# ruff: noqa: E501 - tables of numbers and messages read better whole
-"""What the numbers say: which series is power, wind, direction or temperature, in which unit, of which rated power."""
+# ruff: noqa: E501 - long tables and messages
+"""Infer units, ratings and sentinels from the values of signals."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import numpy.typing as npt
 
 Reals = npt.NDArray[np.float64]
 
-#: Values that loggers write for 'none', whatever they measure.
+#: Values that loggers write for missing data of any quantity.
 SENTINELS = (
     -999.0, -9999.0, -99999.0, -999.9, -99.0, -99.9, -999.99, 9999.0, 99999.0, 999.9, 999.0, 9999.9, -273.2, -273.15, -273.0, 32767.0,
     -32768.0, 65535.0, 1e6, -1e6, 999999.0, -999999.0, 1e30, -1e30, 2147483647.0,
 )  # fmt: skip
-#: Turbines that are sold: rated powers, kW (data sheets in The Wind Power database).
+#: Rated powers of turbine models on the market, kW (The Wind Power database).
 RATED_KW = (
     55, 75, 80, 100, 150, 200, 225, 250, 275, 300, 330, 400, 450, 500, 550, 600, 660, 700, 750, 800, 850, 900, 1000, 1200, 1250, 1300, 1500,
     1600, 1650, 1670, 1750, 1800, 1850, 2000, 2050, 2100, 2200, 2300, 2350, 2400, 2500, 2600, 2625, 2700, 2750, 2780, 2850, 2900, 3000,
@@ -23,19 +23,19 @@ RATED_KW = (
     5600, 5700, 5800, 6000, 6100, 6150, 6200, 6300, 6600, 6800, 7000, 7200, 7500, 7580, 8000, 8400, 9500, 10000, 11000, 12000, 13000, 14000,
     15000,
 )  # fmt: skip
-#: Wind speed at half of rated power, m/s: from the largest rotors for weak winds to the smallest for storms.
+#: Range of the wind speed at half of rated power, m/s, over rotors for low to high wind.
 _HALF_POWER_MS = (5.5, 12.0)
 WIND_UNITS: Mapping[str, float] = {"m/s": 1.0, "km/h": 3.6, "kn": 3600 / 1852, "mph": 1 / 0.44704}
 _PLATEAU_SHARE = 0.004
 _MIN_ROWS = 200
 _OFTEN = 3
-#: A farm's meter is off the sum of its turbines by no more than this share of what that seldom exceeds: cables and transformers.
+#: Maximum difference between a farm's meter and the sum of its turbines (losses), as a share of that sum's 90 % quantile.
 _LOSSES_SHARE = 0.05
 _NEARLY_ALL = 0.9
 
 
 def clean(values: Reals) -> Reals:
-    """The values without what stands alone far outside the rest: the sentinels, whatever they are."""
+    """Finite values without sentinels outside the range of the rest."""
     finite = values[np.isfinite(values)]
     if finite.size == 0:
         return finite
@@ -44,7 +44,7 @@ def clean(values: Reals) -> Reals:
 
 
 def _is_inside(values: Reals) -> npt.NDArray[np.bool_]:
-    """Whether a value lies among the bulk of the others, so that it may well have been measured."""
+    """Whether values lie within the range of the bulk, so that they may be measurements."""
     low, high = np.nanquantile(values, [0.02, 0.98])
     spread = max(float(high - low), 1e-9)
     inside: npt.NDArray[np.bool_] = (values >= low - 0.6 * spread) & (values <= high + 0.6 * spread)
@@ -52,11 +52,11 @@ def _is_inside(values: Reals) -> npt.NDArray[np.bool_]:
 
 
 def sentinels(values: Reals, min_share: float = -np.inf) -> list[float]:
-    """Values that come again and again, are written as loggers write 'none', and lie far outside the rest.
+    """Known sentinels that are repeated and lie far outside the range of the rest.
 
     Args:
         values: a signal.
-        min_share: what the signal cannot be below, as a share of its highest.
+        min_share: physical minimum of the signal, as a share of its maximum.
     """
     finite = values[np.isfinite(values)]
     if finite.size < _MIN_ROWS:
@@ -71,10 +71,7 @@ def sentinels(values: Reals, min_share: float = -np.inf) -> list[float]:
 
 
 def suspects(values: Reals) -> list[float]:
-    """What may be a sentinel: one that came once, far outside, or one among the bulk of the values, as -999 of power in watts is.
-
-    Of the latter, only that it comes far more often than what is beside it shows it.
-    """
+    """Possible sentinels: known ones that occur once far outside, or within the range but far more often than values near them."""
     finite = values[np.isfinite(values)]
     if finite.size < _MIN_ROWS:
         return []
@@ -92,7 +89,7 @@ def suspects(values: Reals) -> list[float]:
 
 
 def strange(values: Reals) -> list[float]:
-    """Values that come again and again far outside the rest, but are no sentinel that is known."""
+    """Repeated values far outside the range of the rest that are not known sentinels."""
     finite = values[np.isfinite(values)]
     if finite.size < _MIN_ROWS:
         return []
@@ -112,21 +109,21 @@ def rank_correlation(one: Reals, other: Reals) -> float:
 
 
 def is_direction(values: Reals) -> str | None:
-    """``deg`` or ``rad`` if the values go round a circle."""
+    """``deg`` or ``rad`` if the values cover the circle, else none."""
     own = clean(values)
     if own.size < _MIN_ROWS:
         return None
     low, high = np.quantile(own, [0.0005, 0.9995])
     steps = np.abs(np.diff(own))
     for unit, turn in (("deg", 360.0), ("rad", 2 * np.pi)):
-        # From near nothing to near a full turn, and over the top from one row to the next.
+        # From near zero to near a full turn, with a wrap between two rows.
         if -0.02 * turn <= low <= 0.15 * turn and 0.85 * turn <= high <= 1.005 * turn and np.any(steps > 0.7 * turn):
             return unit
     return None
 
 
 def power_curve(power: Reals, wind: Reals) -> Mapping[str, float] | None:
-    """The shape of power over wind: ``None`` if it is no power curve.
+    """Top and half-power wind speed of a power curve; ``None`` if power does not follow wind.
 
     Returns:
         ``top``: the plateau, ``half_wind``: the wind speed at half of it.
@@ -137,7 +134,7 @@ def power_curve(power: Reals, wind: Reals) -> Mapping[str, float] | None:
         return None
     correlation = rank_correlation(power, wind)
     top = float(np.quantile(power, 0.999))
-    if correlation < 0.75 or top <= 0:  # noqa: PLR2004 - of ranks; curtailment and standstill leave more
+    if correlation < 0.75 or top <= 0:  # noqa: PLR2004 - rank correlation; curtailment and standstill leave more
         return None
     half = np.abs(power / top - 0.5) < 0.08  # noqa: PLR2004
     return {
@@ -147,20 +144,20 @@ def power_curve(power: Reals, wind: Reals) -> Mapping[str, float] | None:
 
 
 def wind_unit(half_wind: float) -> str | None:
-    """The only unit in which turbines have half their power at this wind speed; none if there are several, or no one."""
+    """The unit in which this wind speed at half power is plausible; none unless it is the only one."""
     low, high = _HALF_POWER_MS
     fitting = [unit for unit, per_ms in WIND_UNITS.items() if low <= half_wind / per_ms <= high]
     return fitting[0] if len(fitting) == 1 else None
 
 
 def fits_wind_unit(half_wind: float, unit: str) -> bool:
-    """Whether turbines have half their power at this wind speed, if it is in this unit; unknown fits."""
+    """Whether this wind speed at half power is plausible in a unit; an unknown one (NaN) is."""
     low, high = _HALF_POWER_MS
     return bool(np.isnan(half_wind) or low <= half_wind / WIND_UNITS[unit] <= high)
 
 
 def power_unit(top: float) -> str | None:
-    """The unit of one turbine's power by its size: 55 kW to 16 MW, and 0.055 to 16, overlap with nothing else."""
+    """The unit of one turbine's power by magnitude: 55 kW to 16 MW, whose ranges in W, kW and MW do not overlap."""
     for unit, factor in (("MW", 1000.0), ("kW", 1.0), ("W", 0.001)):
         if 55 <= top * factor <= 16_000:  # noqa: PLR2004 - kW
             return unit
@@ -168,10 +165,10 @@ def power_unit(top: float) -> str | None:
 
 
 def rated_power_kw(power_kw: Reals) -> tuple[float | None, bool, str]:
-    """Rated power from the plateau: the value (none without values), whether it is proven, and the evidence.
+    """Rated power from the plateau: value (none without values), whether it is proven, and the evidence.
 
-    Proven: values crowd at the top (a mast of the histogram within 2 %), and one machine that is sold, and only one, has
-    that power within one per cent.
+    It is proven if the histogram has a peak within 2 % of the maximum, and exactly one turbine model on the market has that
+    power within one per cent.
     """
     own = clean(power_kw)
     if own.size == 0:
@@ -188,15 +185,15 @@ def rated_power_kw(power_kw: Reals) -> tuple[float | None, bool, str]:
     value = float(near[0])
     reached = crowd >= _PLATEAU_SHARE and crowd > 2 * below
     alone = abs(value - level) <= 0.01 * value and abs(near[1] - level) > 2 * abs(value - level)
-    shown = f"{level:,.0f} kW at the top, {100 * crowd:.1f} % of the values within 2 % of it"
+    shown = f"{level:,.0f} kW at the plateau, {100 * crowd:.1f} % of the values within 2 % of it"
     if not reached:
         guess = float(min((rated for rated in RATED_KW if rated >= 0.99 * top), default=top))
         return guess, False, f"{shown}: no plateau was reached"
-    return value, alone, shown + ("" if alone else ": between two machines that are sold")
+    return value, alone, shown + ("" if alone else ": between two turbine models on the market")
 
 
 def clean_rows(values: Reals) -> Reals:
-    """The values with NaN in place of what `clean` leaves out, row by row."""
+    """The values, with NaN in place of those that `clean` removes."""
     sound = np.isfinite(values)
     out = np.where(sound, values, np.nan)
     inside = np.zeros(values.shape, dtype=bool)
@@ -207,7 +204,7 @@ def clean_rows(values: Reals) -> Reals:
 
 
 def sum_of_the_others(power: Mapping[str, Reals]) -> str | None:
-    """Whose power is the sum of all the others', at the same times: the farm's own meter; none if nobody's is."""
+    """The key of the series that is the sum of all others (the farm's meter), if there is one."""
     if len(power) <= 2:  # noqa: PLR2004 - of two, neither is a sum
         return None
     for one, own in power.items():

@@ -1,4 +1,4 @@
-"""From the files of an export to every field of the farm's card: found with evidence, or asked."""
+"""Propose every field of a farm's card from the files of an export."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from .stamp_columns import Stamps, read_stamps
 from .turbines import find_turbines
 from .units import find_units
 
-#: What no export says.
-_UNSAID = ("id", "name", "latitude_deg", "longitude_deg", "time_zone", "hub_height_m")
+#: Fields that no export contains.
+_NOT_IN_EXPORT = ("id", "name", "latitude_deg", "longitude_deg", "time_zone", "hub_height_m")
 
 
 def propose(files: Sequence[Path], given: Mapping[str, Any] | None = None) -> Findings:
@@ -27,13 +27,13 @@ def propose(files: Sequence[Path], given: Mapping[str, Any] | None = None) -> Fi
 
     Args:
         files: one export: a file, or files of one kind.
-        given: fields that are known, by their path; what depends on them is found from them.
+        given: known fields by their path; fields that depend on them are derived from them.
 
     Returns:
         Fields of the farm's card by their path (``signals.separator``, ``turbines``, ``capacity_kw``, …).
 
     Raises:
-        OnboardingError: if the files cannot be made sense of at all.
+        OnboardingError: if the files cannot be interpreted.
     """
     sample = read_sample(files, given or {})
     found = sample.findings
@@ -43,17 +43,17 @@ def propose(files: Sequence[Path], given: Mapping[str, Any] | None = None) -> Fi
     find_cadence(table, found)
     find_interval_end(found, stamps)
     find_clock(table, found, stamps)
-    found.proven("newest_stamp", f"{stamps.wall.max():%Y-%m-%dT%H:%M:%S}", "the latest of the sample")
+    found.proven("newest_stamp", f"{stamps.wall.max():%Y-%m-%dT%H:%M:%S}", "the latest stamp of the sample")
     chosen = find_signals(table, found)
     find_units(chosen, found, one_meter=table.one_meter)
     find_turbines(table, chosen.get("power_kw"), found)
     found.unused = _unused(sample, table, [one.name for one in chosen.values()], found, stamps)
-    for name in _UNSAID:
-        found.asked(name, None, "an export does not say it")
+    for name in _NOT_IN_EXPORT:
+        found.asked(name, None, "not part of an export")
     if found.value("signals.received_at"):
-        found.proven("latency_minutes", 0, "the rows say when they arrived")
+        found.proven("latency_minutes", 0, "the rows carry their time of arrival")
     else:
-        found.asked("latency_minutes", 10, "an export does not say when its rows arrived; many feeds take ten minutes")
+        found.asked("latency_minutes", 10, "an export has no time of arrival; ten minutes are common for feeds")
     for name in found.given:
         if name not in found.by_field:
             found.proven(name, found.given[name], "given")
@@ -61,7 +61,7 @@ def propose(files: Sequence[Path], given: Mapping[str, Any] | None = None) -> Fi
 
 
 def _unused(sample: Sample, table: Table, chosen: Sequence[str], found: Findings, stamps: Stamps) -> list[str]:
-    """Columns, and tags of a long export, that no field of the card names."""
+    """Columns, and tags of a long export, that the card does not use."""
     named = {found.value(f"signals.{name}") for name in ("turbine", "signal", "value", "quality", "received_at")}
     every = [name for name in dict.fromkeys(sample.header) if name and name not in named and name not in stamps.columns]
     if found.value("signals.layout") == "long":
@@ -72,7 +72,7 @@ def _unused(sample: Sample, table: Table, chosen: Sequence[str], found: Findings
 
 
 def _as_on_a_card(name: str, header: Sequence[str], turbines: Sequence[str]) -> str:
-    """A column of a wide export as a card names it: once for all turbines, if each has it."""
+    """The card's name of a column of a wide export: one template for all turbines, if each turbine has the column."""
     for turbine in turbines:
         template = name.replace(turbine, TURBINE, 1)
         if (

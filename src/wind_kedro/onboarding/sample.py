@@ -1,4 +1,4 @@
-"""The head, the middle and the tail of an export as a grid of text, and how the file is written."""
+"""Read a sample of an export as a grid of text, and find the format of the file."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from . import names
 from .findings import Findings, OnboardingError
 from .stamps import looks_like_stamp
 
-#: A file up to this is read whole; of a larger one, blocks spread from its head to its tail.
+#: Maximum size of a file that is read whole; a larger one is read in blocks from start to end.
 _WHOLE_BYTES = 12 << 20
 _BLOCK_BYTES = 1 << 19
 _BLOCKS = 16
-#: Characters of a line: as many as the csv module reads of one cell.
+#: Maximum characters of a line, as the csv module's limit of a field.
 _LONGEST_LINE = 1 << 17
 _LEAST_BLOCKS = 3
-#: One byte a letter: Western Europe, and Central Europe.
+#: Single-byte code pages of Western and Central Europe.
 CODE_PAGES = ("cp1252", "cp1250")
 _SEPARATORS = ("\t", ";", "|", ",")
 _WIDTHS_AGREE_SHARE = 0.9
@@ -38,14 +38,14 @@ class Sample:
     """Rows of an export, in blocks that are contiguous in the file.
 
     Attributes:
-        files: the files, in the order of their names.
+        files: the files, sorted by name.
         header: names of the columns.
-        units: what stands in the row of units, by column; empty where there is none.
+        units: cells of the row of units by column; empty if there is none.
         blocks: contiguous rows; each row is as wide as the header.
         block_files: the file of each block.
-        findings: how the file is written.
-        whole: whether every row of every file is in it.
-        typed: whether the format types its values (Parquet), so that no decimal sign is in doubt.
+        findings: findings about the format of the file.
+        whole: whether it contains every row of every file.
+        typed: whether the format has typed values (Parquet), so that the decimal sign is known.
     """
 
     files: Sequence[Path]
@@ -64,15 +64,15 @@ class Sample:
 
 
 def is_number(cell: str) -> bool:
-    """Whether a cell looks like a number in any country."""
+    """Whether a cell is a number in any locale."""
     return bool(_NUMBER.match(cell))
 
 
 def files_of_export(paths: Sequence[Path]) -> list[Path]:
-    """The files of an export, a folder standing for all in it that are not hidden; in the order of their names.
+    """List the files of an export, sorted by name; a folder means all its files that are not hidden.
 
     Raises:
-        OnboardingError: if one is not there, is empty, or is an archive.
+        OnboardingError: if one is missing, empty or an archive.
     """
     files = []
     for path in paths:
@@ -88,7 +88,7 @@ def files_of_export(paths: Sequence[Path]) -> list[Path]:
         if path.stat().st_size == 0:
             raise OnboardingError(f"{path}: the file is empty; export it again")
         if path.suffix.lower() in {".zip", ".7z", ".rar", ".tar", ".tgz"}:
-            raise OnboardingError(f"{path}: an archive; unpack it, and give the files in it")
+            raise OnboardingError(f"{path}: an archive; unpack it and pass its files")
     return sorted(path.absolute() for path in files)
 
 
@@ -100,17 +100,17 @@ def read_sample(files: Sequence[Path], given: Mapping[str, Any]) -> Sample:
         given: fields that are known.
 
     Raises:
-        OnboardingError: if a file cannot be read, or no header or rows can be made out.
+        OnboardingError: if a file cannot be read, or has no recognisable header or rows.
     """
     every = files_of_export(files)
-    # Many files are read in part each, so that the whole stays as large as of one.
+    # Share the limit among the files.
     most = max(_BLOCK_BYTES, _WHOLE_BYTES // len(every))
     samples = [_read(path, given, most) for path in every]
     first = samples[0]
     for other in samples[1:]:
         if other.header != first.header:
             raise OnboardingError(
-                f"{other.files[0]}: its columns are not those of {first.files[0].name}; add files of one kind at a time"
+                f"{other.files[0]}: its columns differ from those of {first.files[0].name}; add files of one kind at a time"
             )
         first.blocks += other.blocks
         first.block_files += other.block_files
@@ -127,14 +127,14 @@ def _read(path: Path, given: Mapping[str, Any], most: int) -> Sample:
         if magic == b"PAR1":
             return _read_parquet(path, findings)
         if path.suffix.lower() in {".xlsx", ".xls", ".xlsb", ".ods", ".xlsm"}:
-            if magic[:2] == b"PK":  # workbooks older than 2007 are not packed
+            if magic[:2] == b"PK":  # workbooks before 2007 are not zip archives
                 bounds.check_workbook(path)
             return _read_excel(path, findings)
         return _read_csv(path, findings, most)
     except OSError as error:
         raise OnboardingError(f"{path}: the file cannot be read ({error.strerror})") from None
     except csv.Error as error:
-        raise OnboardingError(f"{path}: a quoted value does not end ({error}); export it again") from None
+        raise OnboardingError(f"{path}: unterminated quoted value ({error}); export it again") from None
     except (bounds.MalformedError, bounds.TooLargeError) as error:
         raise OnboardingError(f"{path}: {str(error).removeprefix(f'{path.name}: ')}") from None
 
@@ -143,7 +143,7 @@ def _read(path: Path, given: Mapping[str, Any], most: int) -> Sample:
 
 
 def _raw_blocks(path: Path, most: int) -> tuple[list[bytes], bool]:
-    """Blocks of bytes from head to tail, the first from the file's beginning, and whether they are all of it."""
+    """Read blocks of bytes from start to end of a file; return them and whether they are the whole file."""
     if path.suffix == ".gz":
         return _packed_blocks(path, most)
     size = path.stat().st_size
@@ -154,13 +154,13 @@ def _raw_blocks(path: Path, most: int) -> tuple[list[bytes], bool]:
         blocks = []
         for number in range(count):
             start = max(0, size - _BLOCK_BYTES) * number // (count - 1)
-            file.seek(start - start % 2)  # UTF-16 has two bytes a character
+            file.seek(start - start % 2)  # keep the alignment of UTF-16
             blocks.append(file.read(_BLOCK_BYTES + 1))
         return blocks, False
 
 
 def _packed_blocks(path: Path, most: int) -> tuple[list[bytes], bool]:
-    """What is packed cannot be sought, so it is read through: of more and more blocks, fewer and fewer are kept."""
+    """Read blocks of a compressed file, which cannot be sought: keep every n-th block, with n growing as needed."""
     kept: list[tuple[int, bytes]] = []
     step, number, last = 1, 0, b""
     for block in bounds.blocks(path, block_bytes=_BLOCK_BYTES):
@@ -182,42 +182,42 @@ def _encoding(blocks: Sequence[bytes], findings: Findings) -> str:
     head = blocks[0]
     name = "signals.encoding"
     if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        findings.proven(name, "utf-16", "the file begins with its byte order mark")
+        findings.proven(name, "utf-16", "the file has a byte order mark")
         return "utf-16"
     if head.startswith(codecs.BOM_UTF8):
-        findings.proven(name, "utf-8", "the file begins with its byte order mark")
+        findings.proven(name, "utf-8", "the file has a byte order mark")
         return "utf-8-sig"
     try:
         for block in blocks:
-            # One of several blocks may begin and end in the middle of a character, which is never that of a line.
+            # A block may begin or end within a character, so only its complete lines are decoded.
             (block if len(blocks) == 1 else block.partition(b"\n")[2].rpartition(b"\n")[0]).decode("utf-8")
     except UnicodeDecodeError as error:
         return _code_page(error.object, error.start, findings)
     plain = all(byte < 128 for block in blocks for byte in block[:4096])  # noqa: PLR2004 - ASCII
-    findings.proven(name, "utf-8", "plain ASCII" if plain else "every byte reads as UTF-8")
+    findings.proven(name, "utf-8", "plain ASCII" if plain else "valid UTF-8")
     return "utf-8"
 
 
 def _code_page(text: bytes, at: int, findings: Findings) -> str:
-    """Which code page of Windows: the one in which more words are known. It is asked where two read the file differently."""
+    """Choose the Windows code page in which more names are recognised; ask if the code pages differ and none is better."""
     lines = b"\n".join([line for line in text.split(b"\n")[: 20 * _HEAD_LINES] if not line.isascii()])
     known = {}
     for page in CODE_PAGES:
         cells = {cell.strip() for cell in re.split(r'[;\t|,"\r\n]', lines.decode(page, errors="replace"))}
         known[page] = sum(
-            names.signal_of(cell)[0] is not None or names.says(cell, names.TURBINE_WORDS) for cell in cells
+            names.signal_of(cell)[0] is not None or names.has_term(cell, names.TURBINE_TERMS) for cell in cells
         )
     page = max(CODE_PAGES, key=lambda one: known[one])
     around = text[max(0, at - 12) : at + 12]
     shown = " ".join(around.decode(page, errors="replace").split())
     alike = len({around.decode(other, errors="replace") for other in CODE_PAGES}) == 1
     sure = alike or all(known[other] < known[page] for other in CODE_PAGES if other != page)
-    found: str = findings.add("signals.encoding", page, f"not UTF-8; its words are known as {shown!r}", proven=sure)
+    found: str = findings.add("signals.encoding", page, f"not UTF-8; text reads {shown!r}", proven=sure)
     return found
 
 
 def _lines(blocks: Sequence[bytes], encoding: str) -> list[list[str]]:
-    """The lines of each block; what is cut off at its edges is left out."""
+    """Complete lines of each block."""
     found = []
     for number, block in enumerate(blocks):
         little = blocks[0].startswith(codecs.BOM_UTF16_LE)
@@ -230,7 +230,7 @@ def _lines(blocks: Sequence[bytes], encoding: str) -> list[list[str]]:
             lines = lines[:-1]
         if (longest := max(map(len, lines), default=0)) > _LONGEST_LINE:
             raise OnboardingError(
-                f"a line has {longest:,} characters, at most {_LONGEST_LINE:,} are read: this is no table of rows"
+                f"a line has {longest:,} characters, at most {_LONGEST_LINE:,} are read; the file is not a table"
             )
         found.append([line.rstrip("\r") for line in lines])
     while found[-1] and not found[-1][-1].strip():
@@ -248,7 +248,9 @@ def _separator(lines: Sequence[str], findings: Findings, path: Path) -> str:
             why = f"{shown!r} splits {count} of {len(filled)} lines into {width} columns"
             found: str = findings.proven("signals.separator", separator, why)
             return found
-    raise OnboardingError(f"{path}: no separator of {', '.join(map(repr, _SEPARATORS))} splits its lines into columns")
+    raise OnboardingError(
+        f"{path}: none of the separators {', '.join(map(repr, _SEPARATORS))} splits its lines into columns"
+    )
 
 
 def _read_csv(path: Path, findings: Findings, most: int) -> Sample:
@@ -258,7 +260,7 @@ def _read_csv(path: Path, findings: Findings, most: int) -> Sample:
         lines = _lines(blocks, encoding)
     except OnboardingError as error:
         raise OnboardingError(f"{path}: {error}") from None
-    findings.proven("signals.format", "csv", "lines of text")
+    findings.proven("signals.format", "csv", "text file")
     separator = _separator(lines[0][: 20 * _HEAD_LINES], findings, path)
     rows = [
         list(csv.reader(block, delimiter=separator))
@@ -270,7 +272,7 @@ def _read_csv(path: Path, findings: Findings, most: int) -> Sample:
 
 
 def _grid(path: Path, lines: list[list[str]], rows: list[list[list[str]]], findings: Findings, whole: bool) -> Sample:
-    """Find title, header, units, rows and footer in a grid of cells."""
+    """Find header, units, rows and footer in a grid of cells."""
     width = Counter(len(row) for row in rows[0][-2000:]).most_common(1)[0][0]
     comment = next(
         (mark for mark in ("#", "%", "//") if any(line.lstrip().startswith(mark) for line in lines[0][:_HEAD_LINES])),
@@ -286,11 +288,11 @@ def _grid(path: Path, lines: list[list[str]], rows: list[list[list[str]]], findi
 
     first = next((number for number in range(min(len(rows[0]), _HEAD_LINES)) if may_be_row(number)), None)
     if first is None:
-        raise OnboardingError(f"{path}: none of its first {_HEAD_LINES} lines has a time stamp and a number")
+        raise OnboardingError(f"{path}: none of the first {_HEAD_LINES} lines has a time stamp and a number")
     top = _header(rows[0], first, width, remark)
     if top is None:
         raise OnboardingError(
-            f"{path}: no line of {width} names stands above its first row, line {first + 1}; give the export a header"
+            f"{path}: no line of {width} names precedes the first row, line {first + 1}; add a header to the export"
         )
     header = [cell.strip().strip('"') for cell in rows[0][top]]
     units: dict[str, str] = {}
@@ -302,7 +304,7 @@ def _grid(path: Path, lines: list[list[str]], rows: list[list[list[str]]], findi
     findings.proven("signals.units_rows", first - top - 1, f"the first row with a stamp is line {first + 1}")
     inside = [line for block in lines for line in block[:5000]]
     if comment is not None and any(line.lstrip().startswith(comment) for line in inside[top + 1 :]):
-        findings.proven("signals.comment", comment, f"lines that begin with {comment} are no rows")
+        findings.proven("signals.comment", comment, f"lines that begin with {comment} are comments")
     body = [block[first:] if number == 0 else block for number, block in enumerate(rows)]
     end = _footer(body[-1], width, findings)
     body[-1] = body[-1][:end]
@@ -314,7 +316,7 @@ def _grid(path: Path, lines: list[list[str]], rows: list[list[list[str]]], findi
 
 
 def _header(rows: Sequence[Sequence[str]], first: int, width: int, remark: Callable[[int], bool]) -> int | None:
-    """The first line of names above the rows; some loggers write it as their last remark."""
+    """Index of the header: the first line of names above the rows, else the last comment with names."""
     named = [number for number in range(first) if len(rows[number]) == width and _filled(rows[number]) > width / 2]
     plain = [number for number in named if not remark(number)]
     remarks = [number for number in named if remark(number)]
@@ -322,7 +324,7 @@ def _header(rows: Sequence[Sequence[str]], first: int, width: int, remark: Calla
 
 
 def _footer(body: Sequence[Sequence[str]], width: int, findings: Findings) -> int:
-    """Lines at the end that are no rows: of another width, or without a stamp where rows have one. Return where they begin."""
+    """Index of the first footer line: lines at the end with another width, or without a stamp if rows have one."""
     stamped = sum(any(looks_like_stamp(cell.strip()) for cell in row) for row in body[:100]) > len(body[:100]) / 2
     footer, end = 0, len(body)
     for place in range(len(body) - 1, max(-1, len(body) - 1 - _TAIL_LINES), -1):
@@ -333,7 +335,9 @@ def _footer(body: Sequence[Sequence[str]], width: int, findings: Findings) -> in
             footer, end = footer + 1, place
     if footer >= _TAIL_LINES:
         footer, end = 0, len(body)
-    findings.proven("signals.footer_rows", footer, "the last lines are no rows" if footer else "the last line is a row")
+    findings.proven(
+        "signals.footer_rows", footer, "the last lines are not rows" if footer else "the last line is a row"
+    )
     return end
 
 
@@ -346,7 +350,7 @@ def _has_stamp(row: Sequence[str]) -> bool:
 
 
 def _is_row(row: Sequence[str]) -> bool:
-    """Whether a line has a stamp and a number; where the stamp is itself a number, at least two numbers."""
+    """Whether a line has a stamp and a number, or at least two numbers (a stamp can be a number)."""
     numbers = sum(is_number(cell.strip()) for cell in row)
     stamps = sum(looks_like_stamp(cell.strip()) for cell in row)
     return (stamps > 0 and (numbers > 0 or len(row) > stamps)) or numbers >= max(2, len(row) - 2)
@@ -394,18 +398,18 @@ def _read_excel(path: Path, findings: Findings) -> Sample:
 
 
 def _sheet(path: Path, sizes: Mapping[str, int], findings: Findings) -> str:
-    """The sheet with the most rows holds the signals; another of its kind is one too many to choose."""
+    """Choose the sheet with the most rows; ask if another has a similar number."""
     ranked = sorted(sizes, key=lambda name: -sizes[name])
     longest, first = ranked[0], next(iter(sizes))
     clear = len(ranked) == 1 or sizes[ranked[1]] < sizes[longest] / 4
     why = f"the longest of {len(ranked)} sheets, {sizes[longest]} rows"
     if not clear:
-        why += f", but {ranked[1]} is as long: a sheet per turbine is a file per turbine, once each is saved as one"
+        why += f", but {ranked[1]} is of similar length; save each sheet as a file if there is one per turbine"
     if longest == first and clear and "signals.sheet" not in findings.given:
         return longest
     sheet: str = findings.add("signals.sheet", longest, why, proven=clear)
     if sheet not in sizes:
-        raise OnboardingError(f"{path}: no sheet '{sheet}'; found are {', '.join(sizes)}")
+        raise OnboardingError(f"{path}: no sheet '{sheet}'; sheets are {', '.join(sizes)}")
     return sheet
 
 
@@ -413,7 +417,7 @@ def _read_parquet(path: Path, findings: Findings) -> Sample:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    findings.proven("signals.format", "parquet", "the file says so")
+    findings.proven("signals.format", "parquet", "by the file's signature")
     bounds.check_parquet(path)
     try:
         return _parquet_sample(path, pq.ParquetFile(path), findings)
@@ -449,6 +453,6 @@ def _parquet_sample(path: Path, file: Any, findings: Findings) -> Sample:
 
 
 def common_start(texts: Sequence[str]) -> str:
-    """What all texts begin with."""
+    """Common prefix of texts."""
     first, last = min(texts), max(texts)
     return next((first[:place] for place, letter in enumerate(first) if last[place : place + 1] != letter), first)

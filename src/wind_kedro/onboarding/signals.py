@@ -1,4 +1,4 @@
-"""Which column is which signal: by its name, checked by the numbers. Other columns have to be named by the user."""
+"""Assign columns to signals by name and check them against the values. The user has to name other columns."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from .layouts import Series, Table
 
 _ENOUGH = 200
 _ENERGY_UNITS = frozenset({"kWh", "MWh"})
-#: A direction that never leaves this range is none of the wind, but of the wind relative to the nacelle.
+#: A direction within a smaller range is taken as relative to the nacelle.
 _LEAST_CIRCLE_DEG = 180.0
 _THREE = 3
-#: A turbine draws a few per cent of its power at the most.
+#: A turbine's own consumption is a few per cent of its power at most.
 _LEAST_POWER_SHARE = -0.2
 
 
 @dataclass(frozen=True)
 class _Named:
-    """A candidate whose name speaks of a signal; ``clear`` if it says nothing else."""
+    """A candidate named after a signal; ``clear`` if its name has no unexplained tokens."""
 
     series: Series
-    word: str
+    term: str
     clear: bool
 
     @property
@@ -41,7 +41,7 @@ def _bare(series: Series) -> str:
 
 
 def find_signals(table: Table, found: Findings) -> dict[str, Series]:
-    """The series of each signal that is there; without power, whoever is asked must name it."""
+    """Find the series of each signal; a missing column of power is asked for."""
     named = _by_name(table.series)
     chosen: dict[str, Series] = {}
     for signal in SIGNAL_UNITS:
@@ -56,7 +56,7 @@ def find_signals(table: Table, found: Findings) -> dict[str, Series]:
             found.add(field, series.name, why, proven=proven)
     if "power_kw" not in chosen:
         shown = ", ".join(f"'{one.name}'" for one in table.series) or "none"
-        found.asked("signals.columns.power_kw.name", None, f"no column of numbers ({shown}) is power by its name")
+        found.asked("signals.columns.power_kw.name", None, f"no column of numbers ({shown}) is named as power")
         return chosen
     _check_curve(chosen, found)
     _check_direction(chosen, found)
@@ -68,38 +68,38 @@ def _called(name: str, table: Table) -> Series:
     for one in table.series:
         if one.name == name:
             return one
-    raise OnboardingError(f"no column '{name}' has numbers; found are {', '.join(one.name for one in table.series)}")
+    raise OnboardingError(f"no column '{name}' has numbers; columns are {', '.join(one.name for one in table.series)}")
 
 
 def _by_name(every: Sequence[Series]) -> dict[str, list[_Named]]:
-    """Candidates by the signal that their names mean."""
-    said = {id(one): names.meaning_of(_bare(one)) for one in every}
-    # What stands in all names, as the farm's own does, distinguishes none of them.
-    common = set.intersection(*(set(names.words(_bare(one))) for one in every)) if len(every) >= _THREE else set()
+    """Candidates by signal, from their names."""
+    meanings = {id(one): names.meaning_of(_bare(one)) for one in every}
+    # Tokens common to all names, such as the farm's name, do not distinguish them.
+    common = set.intersection(*(set(names.tokens(_bare(one))) for one in every)) if len(every) >= _THREE else set()
     named: dict[str, list[_Named]] = defaultdict(list)
     for one in every:
-        meaning = said[id(one)]
+        meaning = meanings[id(one)]
         signal = meaning.signal
         unit, foreign = names.unit_of(_bare(one), one.unit_beside), names.foreign_unit(_bare(one), one.unit_beside)
-        if signal is None and not meaning.word and names.says(_bare(one), names.ENERGY_WORDS):
+        if signal is None and not meaning.term and names.has_term(_bare(one), names.ENERGY_TERMS):
             signal = "power_kw"
         if signal is not None and _is_of(signal, unit, foreign):
-            named[signal].append(_Named(one, meaning.word, clear=not set(meaning.rest) - common))
+            named[signal].append(_Named(one, meaning.term, clear=not set(meaning.unexplained) - common))
     return named
 
 
 def _is_of(signal: str, unit: str | None, foreign: str | None) -> bool:
-    """Whether a unit can be one of the signal; none can."""
+    """Whether a unit is one of the signal; a missing unit is accepted."""
     if unit is None:
         return foreign is None or (signal == "power_kw" and foreign in names.SHARE_UNITS)
     return (unit, SIGNAL_UNITS[signal]) in UNIT_CONVERSIONS or (signal == "power_kw" and unit in _ENERGY_UNITS)
 
 
 def _one_of(signal: str, candidates: Sequence[_Named]) -> tuple[Series, bool, str]:
-    """The mean among columns that speak of one signal."""
+    """Choose among the candidates for one signal, the mean first."""
     if len(candidates) == 1:
         one = candidates[0]
-        more = "" if one.clear else ", but may say more"
+        more = "" if one.clear else ", but the name has other parts"
         return (
             one.series,
             one.clear and one.statistic in {None, "mean"},
@@ -107,14 +107,14 @@ def _one_of(signal: str, candidates: Sequence[_Named]) -> tuple[Series, bool, st
         )
     means = [one for one in candidates if one.statistic == "mean"]
     plain = [one for one in candidates if one.statistic is None]
-    # Of columns without a statistic and of means, those whose names say nothing more.
+    # Prefer names without unexplained tokens, then means, then names without a statistic.
     rest = _clear(means) or _clear(plain) or means or plain
     if len(rest) == 1 and rest[0].clear:
         kind = "the mean by its name" if means else f"{signal} by its name"
         return rest[0].series, True, f"'{rest[0].series.name}' is {kind}, beside {len(candidates) - 1} others"
     rest = rest or list(candidates)
-    longest = max(rest, key=lambda one: (one.clear, len(one.word)))
-    return longest.series, False, f"{', '.join(one.series.name for one in rest)} could all be it"
+    longest = max(rest, key=lambda one: (one.clear, len(one.term)))
+    return longest.series, False, f"{', '.join(one.series.name for one in rest)} are all candidates"
 
 
 def _clear(candidates: Sequence[_Named]) -> list[_Named]:
@@ -122,7 +122,7 @@ def _clear(candidates: Sequence[_Named]) -> list[_Named]:
 
 
 def _check_curve(chosen: Mapping[str, Series], found: Findings) -> None:
-    """Names and numbers must agree: power follows wind, or both are asked."""
+    """Ask for power and wind speed if power does not follow wind."""
     if "wind_speed_ms" not in chosen:
         return
     power, wind = (physics.clean_rows(chosen[signal].values) for signal in ("power_kw", "wind_speed_ms"))
@@ -132,7 +132,7 @@ def _check_curve(chosen: Mapping[str, Series], found: Findings) -> None:
 
 
 def _check_direction(chosen: Mapping[str, Series], found: Findings) -> None:
-    """A direction goes all round in the end; one that does not is relative to the nacelle, or the sample is of one wind."""
+    """Ask for a direction that does not cover the circle: it may be relative to the nacelle."""
     if "wind_direction_deg" not in chosen:
         return
     own = physics.clean(chosen["wind_direction_deg"].values)
@@ -151,7 +151,7 @@ def _doubt(field: str, why: str, found: Findings) -> None:
 
 
 def _find_sentinels(chosen: Mapping[str, Series], found: Findings) -> None:
-    """Values that mean 'none'."""
+    """Find values that mark missing data."""
     for signal, series in chosen.items():
         field = f"signals.sentinels.{signal}"
         sure = (
@@ -163,5 +163,9 @@ def _find_sentinels(chosen: Mapping[str, Series], found: Findings) -> None:
         hidden = [value for value in physics.suspects(series.values) if value not in sure]
         every = sorted({*sure, *odd, *hidden})
         if every or field in found.given:
-            why = "may be measured, or mean 'none'" if hidden else "comes again and again, far outside the rest"
+            why = (
+                "may be measured, or mark missing data"
+                if hidden
+                else "repeated values far outside the range of the rest"
+            )
             found.add(field, every, why, proven=not odd and not hidden)

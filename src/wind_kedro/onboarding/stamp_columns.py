@@ -1,5 +1,5 @@
-# ruff: noqa: E501 - messages read better whole
-"""Which column, or which two, are the stamps of an export, and in which order they have day and month."""
+# ruff: noqa: E501 - long messages
+"""Find the one or two columns of stamps of an export, and the order of day and month."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ _MAX_STRAY_ROLLOVERS = 0.2
 
 @dataclass
 class Stamps:
-    """The stamps of the sample, row by row.
+    """Stamps of the rows of a sample.
 
     Attributes:
-        columns: where they stand: one column, or that of the date and that of the time.
-        reading: how they are written.
-        wall: as they stand, without zone; what cannot be read is NaT.
-        zone: what stands behind them.
+        columns: one column, or the columns of date and time.
+        reading: their format.
+        wall: as written, without zone; NaT if invalid.
+        zone: zone or offset written after them.
     """
 
     columns: list[str]
@@ -36,15 +36,15 @@ class Stamps:
 
 
 def read_stamps(sample: Sample, found: Findings) -> Stamps:
-    """Find and read the stamps.
+    """Find and parse the stamps.
 
     Raises:
-        OnboardingError: if no column is one of stamps.
+        OnboardingError: if no column has stamps.
     """
     whole, dates, times = _candidates(sample)
-    received = [name for name in whole if names.says(name, names.RECEIVED_WORDS)]
+    received = [name for name in whole if names.has_term(name, names.RECEIVED_TERMS)]
     if received and len(whole) > len(received):
-        found.proven("signals.received_at", received[0], f"'{received[0]}' says when a row arrived")
+        found.proven("signals.received_at", received[0], f"'{received[0]}' is the time of arrival by its name")
         whole = {name: ways for name, ways in whole.items() if name not in received}
     if not whole and dates and times:
         alone = len(dates) == len(times) == 1
@@ -53,11 +53,11 @@ def read_stamps(sample: Sample, found: Findings) -> Stamps:
         time = _of(sample, found.add("signals.time_of_day", times[0], where, proven=alone))
         cells = [f"{a} {b}" for a, b in zip(sample.column(date), sample.column(time), strict=True)]
         return _read(sample, found, [date, time], cells, readings(cells))
-    # At midnight a spreadsheet shows the date alone.
+    # Spreadsheets show midnight as a date only.
     whole = whole or dates
     if not whole:
         raise OnboardingError(
-            f"{sample.files[0]}: none of its columns ({', '.join(sample.header)}) is a time stamp that can be read"
+            f"{sample.files[0]}: none of its columns ({', '.join(sample.header)}) is a valid time stamp"
         )
     chosen, proven, why = _one_stamp(list(whole))
     chosen = _of(sample, found.add("signals.timestamp", chosen, why, proven=proven))
@@ -66,7 +66,7 @@ def read_stamps(sample: Sample, found: Findings) -> Stamps:
 
 def _of(sample: Sample, column: str) -> str:
     if column not in sample.header:
-        raise OnboardingError(f"{sample.files[0]}: no column '{column}'; found are {', '.join(sample.header)}")
+        raise OnboardingError(f"{sample.files[0]}: no column '{column}'; columns are {', '.join(sample.header)}")
     return column
 
 
@@ -87,24 +87,24 @@ def _candidates(sample: Sample) -> tuple[dict[str, list[Reading]], dict[str, lis
 
 
 def _one_stamp(columns: Sequence[str]) -> tuple[str, bool, str]:
-    """Of several columns of stamps: the start of the interval, or the one in UTC."""
+    """Choose among columns of stamps: the start of the interval, or the one in UTC."""
     if len(columns) == 1:
         return columns[0], True, f"'{columns[0]}' is the only column of stamps"
-    starts = [name for name in columns if names.says(name, names.FROM_WORDS)]
-    ends = [name for name in columns if names.says(name, names.TO_WORDS)]
+    starts = [name for name in columns if names.has_term(name, names.FROM_TERMS)]
+    ends = [name for name in columns if names.has_term(name, names.TO_TERMS)]
     if len(columns) == 2 and len(starts) == 1 and len(ends) == 1 and starts != ends:  # noqa: PLR2004
         return starts[0], True, f"'{starts[0]}' and '{ends[0]}' are start and end of the interval"
-    utc = [name for name in columns if names.says(name, names.UTC_WORDS)]
+    utc = [name for name in columns if names.has_term(name, names.UTC_TERMS)]
     alone = len(utc) == 1
     why = f"of the stamps {', '.join(columns)}" + (" one is UTC by its name" if alone else "")
     return (utc[0] if alone else columns[0]), alone, why
 
 
 def _read(sample: Sample, found: Findings, columns: list[str], cells: list[str], ways: list[Reading]) -> Stamps:
-    """Settle the order of day and month: only one is valid, or days go on by one where the date changes."""
+    """Parse the stamps; of several orders of day and month, choose the one in which dates are consecutive."""
     if not ways:
         first = next((cell for cell in cells if cell), "")
-        raise OnboardingError(f"{sample.files[0]}: the stamps in '{columns[0]}' cannot be read; {first!r} is the first")
+        raise OnboardingError(f"{sample.files[0]}: the stamps in '{columns[0]}' cannot be parsed, such as {first!r}")
     read = {way.order: parse(cells, way) for way in ways}
     chosen, proven, why = _order(ways, read, [0, *accumulate(map(len, sample.blocks))])
     own = found.add("signals.stamp_format", chosen.stamp_format, why, proven=proven)
@@ -123,7 +123,7 @@ def _order(
 ) -> tuple[Reading, bool, str]:
     if len(ways) == 1:
         own, order = ways[0].stamp_format, ways[0].order
-        why = f"no other order of day, month and year than {order or own} makes them dates"
+        why = f"only {order or own} gives valid dates"
         return ways[0], True, "ISO 8601" if own is None else why
     counts = {
         way.order: rollovers([read[way.order]["wall"].iloc[a:b] for a, b in pairwise(edges)]) for way in ways
@@ -134,16 +134,16 @@ def _order(
         if counts[way.order][0] > 1 and counts[way.order][1] <= _MAX_STRAY_ROLLOVERS * counts[way.order][0]
     ]
     if len(fits) == 1:
-        return fits[0], True, f"read as {fits[0].order}, {counts[fits[0].order][0]} dates follow the day before them"
+        return fits[0], True, f"read as {fits[0].order}, {counts[fits[0].order][0]} dates follow the previous day"
     guess = fits[0] if fits else next((way for way in ways if way.order == "DMY"), ways[0])
-    return guess, False, f"{' and '.join(way.order for way in ways)} both make them dates"
+    return guess, False, f"{' and '.join(way.order for way in ways)} both give valid dates"
 
 
 def _only_dates(sample: Sample, column: str, wall: pd.Series[Any]) -> None:
-    """A day of rows under one date has its times somewhere else."""
+    """Raise if dates without times have many rows each."""
     days = wall.nunique()
     if days and len(wall) / days > 10 * max(1, len(sample.files)):  # more than turbines alone would make
         raise OnboardingError(
-            f"{sample.files[0]}: '{column}' has dates only, {len(wall) / days:.0f} rows of each, and no column has times of day that can be "
-            "read (such as 13:00); export date and time"
+            f"{sample.files[0]}: '{column}' has dates only, {len(wall) / days:.0f} rows of each, and no column has valid times of day "
+            "(such as 13:00); export date and time"
         )

@@ -1,5 +1,5 @@
-# ruff: noqa: E501 - tables of numbers and messages read better whole
-"""Reading time stamps of any country: which formats read all of them, and which of these the data prove."""
+# ruff: noqa: E501 - long tables and messages
+"""Detect and parse time stamp formats of any locale."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-#: Zones that stand behind stamps as words; `SourceTable` reads the same.
+#: Zone abbreviations after stamps, as `SourceTable` reads them.
 ZONES = ("UTC", "GMT", "WET", "WEST", "BST", "CET", "CEST", "MEZ", "MESZ", "EET", "EEST", "EST", "EDT", "CST", "CDT", "MST", "MDT", "PST", "PDT")  # fmt: skip
 _DATE = r"(?P<date>\d{4}(?P<s1>[./-])\d{1,2}(?P=s1)\d{1,2}|\d{1,2}(?P<s2>[./-])\d{1,2}(?P=s2)(?:\d{4}|\d{2})|\d{8}|\d{1,2}(?P<s3>[ -])[A-Za-z]{3}(?P=s3)\d{4})"
 _TIME = r"(?P<time>\d{1,2}:\d{2}(?::\d{2}(?:\.\d+)?)?)(?P<half> ?[AaPp]\.? ?[Mm]\.?)?"
@@ -30,14 +30,14 @@ _DAY = np.timedelta64(1, "D")
 
 @dataclass(frozen=True)
 class Reading:
-    """One way to read a column of stamps.
+    """A candidate format of a column of stamps.
 
     Attributes:
-        stamp_format: as the card has it; none: ISO 8601.
+        stamp_format: as on the card; none for ISO 8601.
         order: ``YMD``, ``DMY``, ``MDY`` or ``""`` for numbers.
-        has_date: whether there is a date in it.
-        has_time: whether there is a time of day in it.
-        zones: zones that stand behind stamps; ``""`` for none.
+        has_date: whether stamps have a date.
+        has_time: whether stamps have a time of day.
+        zones: zones written after stamps; ``""`` for none.
         midnight_24: whether 24:00 occurs.
     """
 
@@ -50,13 +50,13 @@ class Reading:
 
 
 def looks_like_stamp(cell: str) -> bool:
-    """Whether a cell is a date, or a date and time, in any usual writing."""
+    """Whether a cell is a date, or a date and time, in a common format."""
     found = _STAMP.match(cell)
     return bool(found and found["date"]) or bool(_COMPACT.match(cell))
 
 
 def readings(cells: Sequence[str]) -> list[Reading]:
-    """All ways to read a column as stamps; empty if it is none. A few cells may be broken: those are quarantined later."""
+    """All formats that parse a column as stamps, allowing a few invalid cells, which are quarantined later."""
     filled = [cell for cell in cells if cell]
     if not filled:
         return []
@@ -116,7 +116,7 @@ def _time_format(matches: Sequence[re.Match[str]], half: bool) -> str:
 
 
 def _date_formats(matches: Sequence[re.Match[str]]) -> list[tuple[str, str]]:
-    """Orders of day, month and year in which every date is one."""
+    """Orders of day, month and year in which the dates are valid."""
     dates = sorted({found["date"] for found in matches if found["date"]})
     if all(re.fullmatch(r"\d{8}", date) for date in dates):
         orders = {"YMD": "%Y%m%d", "DMY": "%d%m%Y", "MDY": "%m%d%Y"}
@@ -145,7 +145,7 @@ def _date_formats(matches: Sequence[re.Match[str]]) -> list[tuple[str, str]]:
 
 
 def parse(cells: Sequence[str], reading: Reading) -> pd.DataFrame:
-    """Read stamps as they stand: ``wall`` (naive) and ``zone`` (text behind it); what cannot be read is NaT."""
+    """Parse stamps to ``wall`` (naive, NaT if invalid) and ``zone`` (the text after it)."""
     text = pd.Series(list(cells), dtype="str").str.strip()
     if reading.stamp_format in {"epoch_seconds", "epoch_milliseconds", "excel"}:
         number = pd.to_numeric(text, errors="coerce")
@@ -171,7 +171,7 @@ def parse(cells: Sequence[str], reading: Reading) -> pd.DataFrame:
 
 
 def offset_minutes(zone: str) -> float:
-    """Minutes east of UTC of what stands behind a stamp; NaN for nothing."""
+    """Offset of a zone in minutes east of UTC; NaN without zone."""
     fixed = {
         "": float("nan"), "Z": 0, "UTC": 0, "GMT": 0, "WET": 0, "WEST": 60, "BST": 60, "CET": 60, "CEST": 120, "MEZ": 60, "MESZ": 120,
         "EET": 120, "EEST": 180, "EST": -300, "EDT": -240, "CST": -360, "CDT": -300, "MST": -420, "MDT": -360, "PST": -480,
@@ -184,7 +184,7 @@ def offset_minutes(zone: str) -> float:
 
 
 def rollovers(walls: Sequence[Any]) -> tuple[int, int]:
-    """Of the places where the date changes from one row to the next: how many go on by one day, and how many do not."""
+    """Count the changes of date between consecutive rows: by one day, and by any other number of days."""
     on, other = 0, 0
     for wall in walls:
         days = pd.Series(wall).dropna().dt.floor("D").drop_duplicates().to_numpy()

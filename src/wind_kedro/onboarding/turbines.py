@@ -1,5 +1,4 @@
-# ruff: noqa: E501 - messages read better whole
-"""How many turbines there are, and how much each can produce."""
+"""Find the turbines and their rated power."""
 
 from __future__ import annotations
 
@@ -18,7 +17,7 @@ _RARE = 0.01
 
 
 def find_turbines(table: Table, power: Series | None, found: Findings) -> None:
-    """Identifiers and ratings. One rating for all where they are alike (``rated_power_kw``), else ``rated_power_kw.<turbine>``."""
+    """Find identifiers and ratings: ``rated_power_kw`` if all turbines are alike, else ``rated_power_kw.<turbine>``."""
     counts = Counter(str(one) for one in table.turbine)
     usual = float(np.median(list(counts.values())))
     often = in_order([one for one in counts if counts[one] >= _RARE * usual and one.strip()])
@@ -26,17 +25,15 @@ def find_turbines(table: Table, power: Series | None, found: Findings) -> None:
     total = _total(table, power, often)
     often = [one for one in often if one != total]
     if table.one_meter:
-        why = "nothing names a turbine: one meter for all, or one turbine"
+        why = "no turbine is named: one meter for the farm, or one turbine"
     else:
-        why = f"{len(often)} turbines" + (f"; too rare to be one: {', '.join(rare[:3])}" if rare else "")
-        why += (
-            "" if table.every_turbine else "; stretches of the file have different ones, so there may be more between"
-        )
+        why = f"{len(often)} turbines" + (f"; too rare to be turbines: {', '.join(rare[:3])}" if rare else "")
+        why += "" if table.every_turbine else "; parts of the sample have different ones, so there may be more"
     why += f"; the power of '{total}' is the sum of theirs" if total is not None else ""
     ids = [str(one) for one in found.add("turbines", often, why, proven=not table.one_meter and table.every_turbine)]
     if power is None:
-        found.asked("rated_power_kw", None, "no column is known to be power")
-        found.asked("capacity_kw", None, "no column is known to be power")
+        found.asked("rated_power_kw", None, "the column of power is not known")
+        found.asked("capacity_kw", None, "the column of power is not known")
         _are_machines(found)
         return
     _find_ratings(table, power, ids, found)
@@ -44,7 +41,7 @@ def find_turbines(table: Table, power: Series | None, found: Findings) -> None:
 
 
 def _total(table: Table, power: Series | None, ids: list[str]) -> str | None:
-    """Which of the names is the farm's own meter."""
+    """Identifier of the farm's meter, if its power is the sum of the others."""
     if power is None:
         return None
     rows = pd.DataFrame({"at": table.wall.to_numpy(), "id": table.turbine.astype(str), "power": power.values})
@@ -53,12 +50,12 @@ def _total(table: Table, power: Series | None, ids: list[str]) -> str | None:
 
 
 def _are_machines(found: Findings) -> None:
-    """A column that is not named after turbines may have farms or zones in it, unless each of them reaches what a machine has."""
+    """Ask for the turbines if their column may name farms or zones: by its name, and without a proven rating."""
     column = found.value("signals.turbine")
-    if column is not None and not names.says(column, names.TURBINE_WORDS) and not found.is_proven("rated_power_kw"):
+    if column is not None and not names.has_term(column, names.TURBINE_TERMS) and not found.is_proven("rated_power_kw"):
         finding = found.by_field["turbines"]
         if finding.proven and "turbines" not in found.given:
-            found.asked("turbines", finding.value, f"{finding.evidence} by '{column}', if that is what it names")
+            found.asked("turbines", finding.value, f"{finding.evidence} by '{column}', if it names turbines")
 
 
 def _find_ratings(table: Table, power: Series, ids: list[str], found: Findings) -> None:
@@ -68,7 +65,7 @@ def _find_ratings(table: Table, power: Series, ids: list[str], found: Findings) 
     of = np.array([str(one) for one in table.turbine])
     ratings = {one: physics.rated_power_kw(power_kw[of == one]) for one in ids}
     if unit == SHARE:
-        ratings = dict.fromkeys(ids, (None, False, "a share does not say of what"))
+        ratings = dict.fromkeys(ids, (None, False, "power is a share of an unknown rating"))
     values = {value for value, _, _ in ratings.values()}
     if "capacity_kw" in found.given and "rated_power_kw" not in found.given:
         equal = float(found.given["capacity_kw"]) / len(ids)
@@ -77,7 +74,7 @@ def _find_ratings(table: Table, power: Series, ids: list[str], found: Findings) 
         first, _, why = ratings[ids[0]]
         found.add("rated_power_kw", first, why, proven=sure and all(proven for _, proven, _ in ratings.values()))
     else:
-        # A turbine that is held down has a plateau too: what its neighbours do not confirm is asked.
+        # A curtailed turbine has a plateau too, so differing ratings are asked.
         for one, (value, _, why) in ratings.items():
             found.asked(f"rated_power_kw.{one}", value, why)
     for one in ids:

@@ -1,4 +1,4 @@
-"""In which unit each signal is: as it is named, if the numbers can be of it; else by their size, where only one unit fits."""
+"""Find the unit of each signal: by name if the values are plausible, else by magnitude if only one unit fits."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from .findings import Findings
 from .layouts import Series
 from .physics import Reals
 
-#: Intervals whose energy the card can turn into power, by their seconds.
+#: Intervals (seconds) of which a card can convert energy to power.
 _PER = {3600: "h", 1800: "30min", 900: "15min", 600: "10min", 300: "5min", 60: "1min"}
 #: Power of a whole farm, kW.
 _METER_KW = (20.0, 3e6)
-#: Values that a share of capacity reaches at its highest, as shares and as per cent: the same as those of small machines.
+#: Ranges of the maximum of a share of capacity, as a share and in per cent. Small turbines in kW have the same range.
 _SHARES = ((0.9, 1.1), (90.0, 110.0))
 _KELVIN = 200.0
 _TEMPERATURE_C = (-60.0, 55.0)
@@ -26,7 +26,7 @@ _WARM_IN_FAHRENHEIT = 48.0
 
 
 def find_units(chosen: Mapping[str, Series], found: Findings, *, one_meter: bool) -> None:
-    """The unit of each signal that is there."""
+    """Find the unit of each chosen signal."""
     wind = chosen.get("wind_speed_ms")
     half = float("nan")
     if wind is not None and "power_kw" in chosen:
@@ -34,44 +34,46 @@ def find_units(chosen: Mapping[str, Series], found: Findings, *, one_meter: bool
         half = curve["half_wind"] if curve else half
     for signal, series in chosen.items():
         field = f"signals.columns.{signal}.unit"
-        said = names.unit_of(series.name.replace(TURBINE, " "), series.unit_beside)
+        named_unit = names.unit_of(series.name.replace(TURBINE, " "), series.unit_beside)
         own = physics.clean(series.values)
         if own.size == 0:
-            found.asked(field, said or SIGNAL_UNITS[signal], "it has no values")
+            found.asked(field, named_unit or SIGNAL_UNITS[signal], "the column has no values")
         elif signal == "power_kw":
-            _of_power(field, said, own, series, found, one_meter=one_meter)
+            _of_power(field, named_unit, own, series, found, one_meter=one_meter)
         elif signal == "wind_speed_ms":
-            _of_wind(field, said, half, found)
+            _of_wind(field, named_unit, half, found)
         elif signal == "temperature_c":
-            _of_temperature(field, said, own, found)
+            _of_temperature(field, named_unit, own, found)
         else:
-            _of_angle(field, said, own, series.values if signal == "wind_direction_deg" else None, found)
+            _of_angle(field, named_unit, own, series.values if signal == "wind_direction_deg" else None, found)
     if "power_kw" not in chosen:
-        found.asked("signals.columns.power_kw.unit", None, "as its column")
+        found.asked("signals.columns.power_kw.unit", None, "the column is not known")
 
 
-def _of_power(field: str, said: str | None, own: Reals, series: Series, found: Findings, *, one_meter: bool) -> None:
+def _of_power(
+    field: str, named_unit: str | None, own: Reals, series: Series, found: Findings, *, one_meter: bool
+) -> None:
     name = series.name.replace(TURBINE, " ")
     high = float(np.quantile(own, 0.999))
-    if said in {"kWh", "MWh"} or names.says(name, names.ENERGY_WORDS):
-        _of_energy(field, said, high, series, found, one_meter=one_meter)
+    if named_unit in {"kWh", "MWh"} or names.has_term(name, names.ENERGY_TERMS):
+        _of_energy(field, named_unit, high, series, found, one_meter=one_meter)
         return
     by_size = None if one_meter else physics.power_unit(high)
-    word = names.meaning_of(name).word
+    term = names.meaning_of(name).term
     foreign = names.foreign_unit(name, series.unit_beside)
-    if said is not None:
+    if named_unit is not None:
         low, most = _METER_KW
-        plausible = low <= high * UNIT_CONVERSIONS[said, "kW"][0] <= most if one_meter else by_size == said
-        found.add(field, said, f"named so; values up to {high:,.4g}", proven=plausible)
+        plausible = low <= high * UNIT_CONVERSIONS[named_unit, "kW"][0] <= most if one_meter else by_size == named_unit
+        found.add(field, named_unit, f"by name; values up to {high:,.4g}", proven=plausible)
     elif foreign in names.SHARE_UNITS or any(low <= high <= most for low, most in _SHARES):
         _of_share(field, high, named=foreign in names.SHARE_UNITS, found=found)
     elif by_size is not None:
-        why = f"values up to {high:,.4g}: one turbine's power in {by_size}"
-        if word in names.YIELD_WORDS:
-            why += ", or the energy of its intervals"
-        found.add(field, by_size, why, proven=bool(word) and word not in names.YIELD_WORDS)
+        why = f"values up to {high:,.4g}: power of one turbine in {by_size}"
+        if term in names.YIELD_TERMS:
+            why += ", or energy per interval"
+        found.add(field, by_size, why, proven=bool(term) and term not in names.YIELD_TERMS)
     else:
-        found.asked(field, "kW" if high > 100 else "MW", f"no unit is named; values up to {high:,.4g}")  # noqa: PLR2004
+        found.asked(field, "kW" if high > 100 else "MW", f"no unit in the name; values up to {high:,.4g}")  # noqa: PLR2004
 
 
 def _of_share(field: str, high: float, *, named: bool, found: Findings) -> None:
@@ -82,55 +84,62 @@ def _of_share(field: str, high: float, *, named: bool, found: Findings) -> None:
         found.asked(
             field,
             None,
-            f"values up to {high:,.4g}: per cent of capacity? A card knows shares of 0 to 1; export them, or kW",
+            f"values up to {high:,.4g}: per cent of capacity? Cards support shares of 0 to 1; export these, or kW",
         )
 
 
-def _of_energy(field: str, said: str | None, high: float, series: Series, found: Findings, *, one_meter: bool) -> None:
+def _of_energy(
+    field: str, named_unit: str | None, high: float, series: Series, found: Findings, *, one_meter: bool
+) -> None:
     cadence = int(found.value("signals.cadence_seconds"))
     per = _PER.get(cadence)
-    guess = f"{said or 'kWh'}/{per}" if per else None
+    guess = f"{named_unit or 'kWh'}/{per}" if per else None
     rising = bool(np.mean(np.diff(physics.clean(series.values)[:500]) >= 0) > 0.99)  # noqa: PLR2004
     size = physics.power_unit(high * UNIT_CONVERSIONS[guess, "kW"][0]) if guess else None
-    why = f"energy per interval of {cadence} s, up to {high:,.1f}" + ("; it only rises: a counter?" if rising else "")
-    known = guess is not None and said in {"kWh", "MWh"}
+    why = f"energy per interval of {cadence} s, up to {high:,.1f}" + (
+        "; it never decreases: a counter?" if rising else ""
+    )
+    known = guess is not None and named_unit in {"kWh", "MWh"}
     found.add(field, guess, why, proven=known and not rising and (one_meter or size == "kW"))
 
 
-def _of_wind(field: str, said: str | None, half: float, found: Findings) -> None:
+def _of_wind(field: str, named_unit: str | None, half: float, found: Findings) -> None:
     by_data = physics.wind_unit(half)
-    if said in physics.WIND_UNITS:
-        why = f"named so; half of full power is at {half:.1f} of it"
-        found.add(field, said, why, proven=physics.fits_wind_unit(half, str(said)))
+    if named_unit in physics.WIND_UNITS:
+        why = f"by name; half of full power is at {half:.1f} in this unit"
+        found.add(field, named_unit, why, proven=physics.fits_wind_unit(half, str(named_unit)))
     elif by_data is not None:
-        found.proven(field, by_data, f"half of full power is at {half:.1f}: that fits one unit only")
+        found.proven(field, by_data, f"half of full power is at {half:.1f}, which fits one unit only")
     else:
-        found.asked(field, "m/s", "no unit is named, and several fit")
+        found.asked(field, "m/s", "no unit in the name, and several fit")
 
 
-def _of_angle(field: str, said: str | None, own: Reals, round_it: Reals | None, found: Findings) -> None:
+def _of_angle(field: str, named_unit: str | None, own: Reals, round_it: Reals | None, found: Findings) -> None:
     circle = physics.is_direction(round_it) if round_it is not None else None
     low, high = np.quantile(own, [0.001, 0.999])
-    # More than a turn in radians is none.
+    # More than one turn in radians must be degrees.
     unit = circle or ("deg" if high > _A_TURN or low < -_A_TURN else None)
-    if said in {"deg", "rad"}:
-        why = "named so" + (f", and its values go round {'360' if circle == 'deg' else '2π'}" if circle else "")
-        found.add(field, said, why, proven=unit in {None, said})
+    if named_unit in {"deg", "rad"}:
+        why = "by name" + (f", and the values cover 0 to {'360' if circle == 'deg' else '2π'}" if circle else "")
+        found.add(field, named_unit, why, proven=unit in {None, named_unit})
     else:
         found.add(field, unit or "deg", f"values up to {high:.2f}", proven=unit is not None)
 
 
-def _of_temperature(field: str, said: str | None, own: Reals, found: Findings) -> None:
+def _of_temperature(field: str, named_unit: str | None, own: Reals, found: Findings) -> None:
     low, middle, high = (float(value) for value in np.quantile(own, [0.01, 0.5, 0.99]))
-    if said in {"degC", "K", "degF"}:
-        factor, offset = UNIT_CONVERSIONS[str(said), "degC"]
+    if named_unit in {"degC", "K", "degF"}:
+        factor, offset = UNIT_CONVERSIONS[str(named_unit), "degC"]
         coldest, warmest = _TEMPERATURE_C
         fits = coldest <= low * factor + offset and high * factor + offset <= warmest
         found.add(
-            field, said, f"named so; the median is {middle:.1f}", proven=fits and (middle > _KELVIN) == (said == "K")
+            field,
+            named_unit,
+            f"by name; the median is {middle:.1f}",
+            proven=fits and (middle > _KELVIN) == (named_unit == "K"),
         )
     elif middle > _KELVIN:
         found.proven(field, "K", f"the median is {middle:.1f}: kelvins")
     else:
         guess = "degF" if high > _WARM_IN_FAHRENHEIT else "degC"
-        found.asked(field, guess, f"no unit is named; the median is {middle:.1f}")
+        found.asked(field, guess, f"no unit in the name; the median is {middle:.1f}")
