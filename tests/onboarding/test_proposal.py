@@ -217,7 +217,9 @@ def test_a_column_of_codes_is_no_turbine(signals: pd.DataFrame, header: dict[str
 def test_names_that_come_twice_are_refused(signals: pd.DataFrame, write: Export) -> None:
     path = write(signals, {"at": "Time", "power": "Power", "wind": "Wind"})
     path.write_text(path.read_text("utf-8").replace("Time,Power,Wind", "Time,Power,Power", 1), encoding="utf-8")
-    with pytest.raises(OnboardingError, match=r"export\.csv: columns of the same name \(Power\) cannot be distinguished"):
+    with pytest.raises(
+        OnboardingError, match=r"export\.csv: columns of the same name \(Power\) cannot be distinguished"
+    ):
         propose([path])
 
 
