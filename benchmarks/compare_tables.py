@@ -94,10 +94,10 @@ def _difference(old: pd.Series, new: pd.Series) -> dict[str, object]:
         a, b = old.to_numpy(float), new.to_numpy(float)
         unequal = ~((a == b) | (np.isnan(a) & np.isnan(b)))
         return {"difference": float(np.nanmax(np.abs(a - b))) if unequal.any() else 0.0, "unequal": int(unequal.sum())}
-    texts = old.astype(str)
+    texts, now_texts = (column.astype(str).fillna("missing") for column in (old, new))
     for word, now in VALUES.items():
         texts = texts.str.replace(rf"\b{word}\b", now, regex=True)
-    return {"unequal": int((texts.to_numpy() != new.astype(str).to_numpy()).sum())}
+    return {"unequal": int((texts.to_numpy() != now_texts.to_numpy()).sum())}
 
 
 def main() -> None:
