@@ -1,7 +1,7 @@
 """Compare the tables of two data folders, column by column under their new names: what a change of code changed in results.
 
-``python benchmarks/compare_tables.py BEFORE AFTER --run NAME`` writes ``results/tables-NAME.csv``: a row per table and column,
-with the number of rows on both sides, the largest absolute difference of numbers, and the number of values that differ.
+``python benchmarks/compare_tables.py BEFORE AFTER --run NAME`` writes ``results/tables-NAME.csv``: a row per table with its rows
+and columns, how many columns are equal in every value, which are not, and the largest absolute difference of a number.
 """
 
 from __future__ import annotations
@@ -81,6 +81,25 @@ def compare(before: dict[str, pd.DataFrame], after: dict[str, pd.DataFrame]) -> 
     return pd.DataFrame(rows)
 
 
+def summary(columns: pd.DataFrame) -> pd.DataFrame:
+    """One row per table of what `compare` found."""
+    skipped = columns["note"].str.startswith("not compared")
+    columns = columns.assign(
+        skipped=skipped, differs=(columns["unequal"].fillna(0) > 0) | (columns["note"].ne("") & ~skipped)
+    )
+    rows = []
+    for name, own in columns.groupby("table"):
+        different = own[own["differs"]]
+        found = [f"{row['column']} {row['note']}".strip() for row in different.to_dict("records")]
+        rows.append(
+            {
+                "table": name, "rows": int(own["rows"].max()), "columns": len(own), "equal": int((~own["differs"] & ~own["skipped"]).sum()),
+                "not_compared": int(own["skipped"].sum()), "different": "; ".join(found), "largest_difference": different["difference"].max(),
+            }
+        )  # fmt: skip
+    return pd.DataFrame(rows)
+
+
 def _ordered(table: pd.DataFrame) -> pd.DataFrame:
     """Rows in an order of their own, by what is no number and then by numbers."""
     keys = sorted(
@@ -107,7 +126,7 @@ def main() -> None:
     parser.add_argument("after", type=Path)
     parser.add_argument("--run", required=True, help="what was run: names the result")
     chosen = parser.parse_args()
-    record(f"tables-{chosen.run}", compare(tables(chosen.before), tables(chosen.after)))
+    record(f"tables-{chosen.run}", summary(compare(tables(chosen.before), tables(chosen.after))))
 
 
 if __name__ == "__main__":
