@@ -93,10 +93,15 @@ def summary(columns: pd.DataFrame) -> pd.DataFrame:
         found = [f"{row['column']} {row['note']}".strip() for row in different.to_dict("records")]
         rows.append(
             {
-                "table": name, "rows": int(own["rows"].max()), "columns": len(own), "equal": int((~own["differs"] & ~own["skipped"]).sum()),
-                "not_compared": int(own["skipped"].sum()), "different": "; ".join(found), "largest_difference": different["difference"].max(),
+                "table": name,
+                "rows": int(own["rows"].max()),
+                "columns": len(own),
+                "equal": int((~own["differs"] & ~own["skipped"]).sum()),
+                "not_compared": int(own["skipped"].sum()),
+                "different": "; ".join(found),
+                "largest_difference": different["difference"].max(),
             }
-        )  # fmt: skip
+        )
     return pd.DataFrame(rows)
 
 

@@ -33,10 +33,10 @@ STAGES = (
 )
 #: What was there before the run that is killed is of the first; every table differs between them.
 EARLIER, LATER = "2024-03-28T12:00:00Z", "2024-03-30T12:00:00Z"
-#: Columns that two undisturbed runs do not share: the clock on the wall, and MLflow's ids of runs and numbers of versions.
+#: Columns that differ between two undisturbed runs: the wall clock, MLflow's ids of runs and versions, and signatures of them.
 VOLATILE = {
     "recorded_at", "sha256", "previous_sha256", "sequence", "supersedes", "run_id", "model_version", "version", "promotion",
-    "modified_ns", "model_run_id",
+    "modified_ns", "model_run_id", "manifest_sha256", "signature",
 }  # fmt: skip
 #: Kept under the ids of their runs or their own digests: not tables of the catalog.
 APART = {"kits", "objects"}
