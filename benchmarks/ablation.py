@@ -104,7 +104,7 @@ def backtest(
     ours = {name: CANDIDATE | {"features": patterns} for name, patterns in features.items()}
     training = {"products": [product_id], "candidates": others | ours}
     training |= {"backtest": {"months": [str(month_of(task)) for task in TASKS]}}
-    run_training({"training": training, **when}, to_nodes="score_backtest")
+    run_training({"training": training, **when}, to_nodes="backtest.score_backtest")
 
 
 def main(words: list[str] | None = None) -> int:
@@ -180,7 +180,7 @@ def _of_the_entry(when: Mapping[str, str], zones: Sequence[str] | None) -> pd.Da
     from kedro.framework.startup import bootstrap_project
 
     bootstrap_project(PROJECT)
-    run(when | {"products": COMPETITION}, "--pipeline", "training", "--to-nodes", "assemble_model_input")
+    run(when | {"products": COMPETITION}, "--pipeline", "training", "--to-nodes", "backtest.assemble_model_input")
     with KedroSession.create(PROJECT, env=ENVIRONMENT, save_on_close=False) as session:
         context = session.load_context()
         training = context.params["training"]

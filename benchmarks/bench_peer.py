@@ -99,7 +99,11 @@ def _prepared() -> tuple[pd.DataFrame, int, ModelConfig]:
     bootstrap_project(PROJECT)
     as_of = str((month_of(TASKS[-1]) + 1).start_time.date() + pd.Timedelta(days=2))
     when = {"as_of": as_of, "train_as_of": as_of}
-    for pipeline in (["data_engineering"], ["feature_engineering"], ["training", "--to-nodes", "assemble_model_input"]):
+    for pipeline in (
+        ["data_engineering"],
+        ["feature_engineering"],
+        ["training", "--to-nodes", "backtest.assemble_model_input"],
+    ):
         print(f"{pipeline[0]} ...", flush=True)
         run(when, "--pipeline", *pipeline)
     with KedroSession.create(PROJECT, env=ENVIRONMENT, save_on_close=False) as session:

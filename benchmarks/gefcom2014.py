@@ -151,7 +151,7 @@ def backtest(task: int, product_id: str, as_of: str, context: Any, key: str) -> 
         return dict(kept)
     print(f"task {task} ({month_of(task)}), {product_id} ...", flush=True)
     params = {"months": str(month_of(task)), "products": product_id, "as_of": as_of, "train_as_of": as_of}
-    took = run(params, "--pipeline", "training", "--to-nodes", "score_backtest")
+    took = run(params, "--pipeline", "training", "--to-nodes", "backtest.score_backtest")
     scores = context.catalog.load("backtest_scores")
     buckets = {"all": (0, context.params["fleet"].product(product_id).horizon_minutes)}
     if product_id == COMPETITION:

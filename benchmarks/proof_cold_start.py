@@ -192,7 +192,7 @@ def _model_input(data: Path, made: Path | None) -> pd.DataFrame:
         when = {"as_of": as_of, "train_as_of": as_of}
         for room in ("data_engineering", "feature_engineering"):
             run(when, "--pipeline", room)
-        run(when, "--pipeline", "training", "--to-nodes", "assemble_model_input")
+        run(when, "--pipeline", "training", "--to-nodes", "backtest.assemble_model_input")
         made = PROJECT / "data" / ENVIRONMENT / "05_model_input" / "model_input.parquet"
     table = pd.read_parquet(made)
     table = table[table["product_id"] == COMPETITION]

@@ -397,7 +397,7 @@ def _given(data: Path, kept: Path | None) -> tuple[Fleet, Table, Table]:
         for words in (
             ["data_engineering"],
             ["feature_engineering"],
-            ["training", "--to-nodes", "assemble_model_input"],
+            ["training", "--to-nodes", "backtest.assemble_model_input"],
         ):
             print(f"{words[0]} ...", flush=True)
             run(when, "--pipeline", *words)

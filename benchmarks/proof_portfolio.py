@@ -119,7 +119,7 @@ def backtest(tasks: list[int], when: dict[str, str], candidates: list[str]) -> N
         "backtest": {"months": months},
         "candidates": {name: {"products": []} for name in candidates} | {"quick": CANDIDATE},
     }
-    run_training({"training": training, **when}, to_nodes="backtest_candidates")
+    run_training({"training": training, **when}, to_nodes="backtest.backtest_candidates")
 
 
 def main(words: list[str] | None = None) -> int:

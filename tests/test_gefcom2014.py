@@ -66,7 +66,7 @@ def project(raw: pd.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> Iter
         from kedro_mlflow.framework.hooks.mlflow_hook import mlflow_hook
 
         patch.chdir(folder)
-        asked = [("data_engineering", None), ("feature_engineering", None), ("training", ["score_backtest"])]
+        asked = [("data_engineering", None), ("feature_engineering", None), ("training", ["backtest.score_backtest"])]
         for room, to_nodes in asked:
             with KedroSession.create(folder, env="gefcom2014", runtime_params=WHEN, save_on_close=False) as session:
                 session.run(pipeline_names=[room], to_nodes=to_nodes)

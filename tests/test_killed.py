@@ -101,8 +101,8 @@ def test_a_killed_run_leaves_earlier_tables_whole_and_a_rerun_is_as_if_nothing_h
 
 #: Fits the fleet as of a later moment, registers the version and promotes it.
 PROMOTE = [
-    sys.executable, "-m", "kedro", "run", "--env", "test", "--pipelines", "training", "--from-nodes", "fit_fleet",
-    "--to-nodes", "promote", "--params", "clock.train_as_of=2024-04-08T00:00:00Z",
+    sys.executable, "-m", "kedro", "run", "--env", "test", "--pipelines", "training", "--from-nodes", "promotion.fit_fleet",
+    "--to-nodes", "promotion.promote", "--params", "clock.train_as_of=2024-04-08T00:00:00Z",
 ]  # fmt: skip
 #: Says what a run of forecasting would find: the version in force by the log, its models, and what the alias names.
 CHAMPION = """

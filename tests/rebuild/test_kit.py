@@ -104,7 +104,7 @@ def test_parameters_come_back_from_a_kit_as_the_fit_got_them(project_path: Path)
 
     configure_project("wind_kedro")
     training = pipelines["training"]
-    (fit,) = training.only_nodes("fit_fleet").nodes
+    (fit,) = training.only_nodes("promotion.fit_fleet").nodes
     hints = get_type_hints(fit.func)
     taken = {
         name.removeprefix("params:"): hints[argument]
@@ -125,4 +125,4 @@ def test_the_kit_is_kept_before_the_version_is_registered() -> None:
     from wind_kedro.pipelines.training import create_pipeline
 
     names = [node.name for node in create_pipeline().nodes]
-    assert names.index("assemble_training_kit") < names.index("fit_fleet")
+    assert names.index("promotion.assemble_training_kit") < names.index("promotion.fit_fleet")

@@ -34,7 +34,7 @@ class Channel(Remote, ChannelRules, ABC):
     )
     attempts: int = Field(4, ge=1, description="a message is tried so often before the channel counts as failed")
     longest_wait_seconds: float = Field(30, gt=0, description="waits between attempts double up to this")
-    timeout_seconds: float = Field(10, gt=0, description="a silent server is given up after this")
+    timeout_seconds: float = Field(10, gt=0, description="a server that does not answer is given up after this")
     send_seconds: float = Field(60, gt=0, description="one attempt ends within this, however slowly the server answers")
 
     @abstractmethod

@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 #: The node whose work is done again; in its folds it refits every candidate.
-BACKTEST = "backtest_candidates"
+BACKTEST = "backtest.backtest_candidates"
 
 
 def backtest(environment: str, project: Path) -> pd.DataFrame:

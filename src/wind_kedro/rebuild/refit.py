@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from wind_kedro.models.ensembles.fleet_model import FleetModel
 
 #: The node whose work is done again.
-FIT = "fit_fleet"
+FIT = "promotion.fit_fleet"
 #: For fewer models no processes are started.
 _WORTH_PROCESSES = 8
 #: So many rows of a difference are quoted.

@@ -87,7 +87,7 @@ def build_features(
     Issue times run from the first weather run to ``clock.as_of``; intervals from the first whose gate is open to the horizon.
     Winds are m/s in the middle of the interval, the newest run available of each weather model at its leading point, in its
     newest version by then, averaged over models, and over the farms of a group by capacity. Shares are of available capacity.
-    Missing means not known at issue. Which columns there are is said by the product's families.
+    Missing means not known at issue. The columns follow from the product's families.
 
     Raises:
         NoWeatherError: if no entity has any weather for any issue time.
@@ -223,7 +223,7 @@ def _beside(
         if "other_farm_neighbours" in families:
             given += [neighbour(SPEED, shift) for shift in parameters.other_farm_minutes]
         found |= {f"other_{rank}_{name}": other[name] for name in given}
-    # Alone, a farm's own point is the best and the mean: the same columns again would say nothing.
+    # Alone, a farm's own point is the best and the mean: the same columns again would be redundant.
     if others and "fleet" in families:
         for name in (SPEED, U, V):
             found[f"fleet_{name}"] = quiet(

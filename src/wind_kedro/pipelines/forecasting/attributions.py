@@ -1,4 +1,4 @@
-"""Which inputs moved a forecast: what the model says of each feature, told by groups that a person knows."""
+"""Attributions: by how much each group of features moved the median of a forecast."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def explain_forecasts(
 
     Of the issues of this run, by the model that issued each; not where a fallback stood in. ``base`` is the output without
     any input, ``corrections`` what postprocessing changed; with them the attributions of an interval add up to its median.
-    A model of a family that cannot say what moved it has no rows. Of a blend the members that can say do; ``feature`` of
+    A model of a family without attributions has no rows. Of a blend the members that have them count; ``feature`` of
     ``base`` names them where they are not all, and ``corrections`` holds what the others make of it.
     """
     parts = []
@@ -47,7 +47,7 @@ def explain_forecasts(
         wanted = forecasts[
             (forecasts["product_id"] == product.id)
             & forecasts["issued_at"].isin(pd.DatetimeIndex(clock.issues(product)))
-            & (forecasts["fallback"] == "")  # there, another model spoke
+            & (forecasts["fallback"] == "")  # there another model forecast
         ]
         known = wanted.merge(features.drop(columns=["weather_run_at", "lead_minutes"]), on=KEYS, validate="one_to_one")
         for (entity_id, version), rows in known.groupby(["entity_id", "model_version"], sort=True):
@@ -100,10 +100,10 @@ def _told(rows: pd.DataFrame, inputs: pd.DataFrame, found: Contributions, attrib
                 feature_value=values,
             )
         )
-    said = sum(part["contribution_kw"].to_numpy(float) for part in parts)
+    attributed = sum(part["contribution_kw"].to_numpy(float) for part in parts)
     issued = rows[quantile_column(0.5)].to_numpy(float)
     parts.append(
-        keys.assign(feature_group=CORRECTIONS, contribution_kw=issued - said, feature="", feature_value=np.nan)
+        keys.assign(feature_group=CORRECTIONS, contribution_kw=issued - attributed, feature="", feature_value=np.nan)
     )
     return pd.concat(parts, ignore_index=True).sort_values(KEYS, kind="stable")[_COLUMNS]
 

@@ -38,7 +38,7 @@ def record_issues(
     issue that was due and not made, the code, message and action of the failure, and what was there to make it from.
 
     ``data_sha256`` names the raw files of the entity's farms as they were read, ``features_sha256`` what the model saw of the
-    issue, ``forecast_sha256`` what was issued, bit for bit. Weather runs are told per model: that which was
+    issue, ``forecast_sha256`` what was issued, bit for bit. Weather runs are listed per model: that which was
     newest at the issue, and those that were due by then (by the card's cadence and delay) and had not come.
     """
     raw = {str(farm_id): rows for farm_id, rows in raw_manifest.groupby("farm_id")}
@@ -163,7 +163,7 @@ def _weather_runs(
 
 
 def _due(source: WeatherSource, issued_at: pd.Timestamp) -> list[pd.Timestamp]:
-    """The runs of the last day that could have been read by the issue, had they come as the card says."""
+    """The runs of the last day that could have been read by the issue, had they arrived with the card's delay."""
     every = pd.Timedelta(minutes=source.run_every_minutes)
     newest = (issued_at - pd.Timedelta(minutes=source.delay_minutes)).floor(every)
     runs = [newest - number * every for number in range(max(1, pd.Timedelta(days=1) // every))]

@@ -1,11 +1,4 @@
-r"""Forecasting: at every issue time, the champion that was promoted by then issues the forecast, with what moved it.
-
-features ───────┬──────────────────────────────────────────────────────────────────────┐
-model_versions ─┼─ issue_forecasts ─ model_forecasts ─ calibrate_forecasts ─ forecasts ─ explain_forecasts ─ attributions
-promotions ─────┘                                            │
-observations, backtest_model_forecasts ────────────────────────┘
-forecasts, forecasting_failures, calibration_failures ── record_issues ─ audit
-model_forecasts, model_versions, promotions ── issue_shadows ─ shadow_forecasts, which nobody sends
+"""Forecasting: at every issue time the champion promoted by then issues the forecast, with its attributions and audit records.
 
 Each node but record_issues also writes its failures (<stage>_failures): issues not made, fallbacks used, models that failed.
 """

@@ -14,7 +14,7 @@ OTHER = "other"
 
 
 class FeatureGroups(Strict):
-    """Which features are told together (`parameters_attributions.yml`)."""
+    """Groups of features (`parameters_attributions.yml`)."""
 
     groups: dict[str, list[str]] = Field(
         description="patterns of feature columns by what people call them; the first that fits counts"
@@ -28,7 +28,7 @@ class FeatureGroups(Strict):
         return groups
 
     def group_of(self, column: str) -> str:
-        """The name under which a feature is told."""
+        """The group of a feature."""
         for name, patterns in self.groups.items():
             if any(fnmatchcase(column, pattern) for pattern in patterns):
                 return name

@@ -22,7 +22,7 @@ def issue_shadows(
     clock: Clock,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """One row per product, entity, model, issue time and interval, in kW: what the shadows of the version in force forecast, and
-    beside them (``role``) what the champion said there. Both as models gave them, before calibration.
+    beside them (``role``) the champion's forecasts of the same intervals. Both are uncalibrated.
 
     A table of its own, so that no shadow can be sent by mistake. A shadow that fails is a row of the second table, and affects
     nothing else.

@@ -1,4 +1,4 @@
-"""What was issued, scored against what came; and what somebody should know."""
+"""Monitoring: scores of issued forecasts, incidents, and the outbox of messages."""
 
 from wind_kedro.pipelines.monitoring.pipeline import create_pipeline
 

@@ -1,4 +1,4 @@
-"""Challengers that failed the last training, told as incidents: the gate said no, and somebody should know why."""
+"""Incidents of challengers that the gate refused in the last training, with the reasons."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _REFUSED = frozenset({"strong_wind", "changing_wind", "worst_issues", "bias", "c
 #: It was not good enough. Nothing to do, but on the record.
 _BEATEN = frozenset({"margin", "not_significant", "too_little_data"})
 _LOOK = {
-    "leak": "mend the candidate: its backtest reads what was not known then; until then its scores say nothing",
+    "leak": "mend the candidate: its backtest reads what was not known then; until then its scores are meaningless",
     "surprising": "look for a leak; if there is none, kedro wind approve lets it through at the next training",
 }
 _ELSE = "look at its hours of that kind (kedro wind decisions); mend it, or kedro wind approve if it may be so"

@@ -74,8 +74,8 @@ def silent_signals(
 ) -> Iterable[dict[str, Any]]:
     """One incident per farm of which no turbine sends usable power, or of which some have sent none for long.
 
-    A silent farm is an error where products are issued from its newest production alone, else a warning; turbines are a
-    warning by their share of the farm's capacity.
+    A farm that sends nothing is an error where products are issued from its newest production alone, else a warning; turbines
+    are a warning by their share of the farm's capacity.
     """
     signals = freshness[freshness["source"] == "signals"]
     for farm in fleet.farms:
@@ -111,14 +111,14 @@ def silent_signals(
         long = own["newest_at"].isna() | (
             own["age_minutes"] > own["allowed_minutes"] + monitoring.freshness.turbine_hours * 60
         )
-        silent = own.loc[long & (own["state"] != "fresh"), "subject"].tolist()
-        if silent:
-            share = sum(turbine.rated_power_kw for turbine in farm.turbines if turbine.id in silent) / farm.capacity_kw
+        missing = own.loc[long & (own["state"] != "fresh"), "subject"].tolist()
+        if missing:
+            share = sum(turbine.rated_power_kw for turbine in farm.turbines if turbine.id in missing) / farm.capacity_kw
             yield about | {
                 "subject": "turbines",
                 "severity": "warning" if share >= monitoring.cost.turbine_share and own["relied_on"].any() else "info",
                 "amount": share,
-                "message": f"{len(silent)} of {len(own)} turbines ({_list(silent)}) have sent no usable power for more than "
+                "message": f"{len(missing)} of {len(own)} turbines ({_list(missing)}) have sent no usable power for more than "
                 f"{monitoring.freshness.turbine_hours:g} h",
                 "evidence": f"{allowed}; {share:.0%} of the farm's capacity; table freshness",
                 "action": "ask whether they are out of service; if not, look at their connection",

@@ -1,4 +1,4 @@
-"""Monitoring: issued forecasts are scored as the backtest was, compared with what it promised, and people are told once."""
+"""Monitoring: issued forecasts are scored like the backtest and compared with it; problems become incidents and messages."""
 
 from __future__ import annotations
 

@@ -48,12 +48,12 @@ def examine(live: pd.DataFrame, backtest: pd.DataFrame, rules: Outliers, *, ever
         spread_rank=_rank(rows["spread_ms"], backtest["spread_ms"]),
     )
     curves = Curves(Curve.of(backtest, "wind_speed_ms"), Curve.of(backtest, "measured_wind_speed_ms"))
-    told = [_verdict(row, curves, rules) for row in rows.to_dict("records")]
-    return rows.assign(verdict=[name for name, _ in told], evidence=[words for _, words in told])
+    found = [_verdict(row, curves, rules) for row in rows.to_dict("records")]
+    return rows.assign(verdict=[name for name, _ in found], evidence=[evidence for _, evidence in found])
 
 
 def later_wind(features: pd.DataFrame, clock: Clock) -> pd.DataFrame:
-    """Of each entity and interval the wind of the run that was newest last: nearer to what came."""
+    """Wind of each entity and interval by the last run before it, which is nearest to the actual weather."""
     known = features[(features["issued_at"] <= pd.Timestamp(clock.as_of)) & features["wind_speed_100m_ms"].notna()]
     newest = known.sort_values("issued_at", kind="stable").drop_duplicates(["entity_id", "valid_at"], keep="last")
     return newest[["entity_id", "valid_at"]].assign(

@@ -1,15 +1,4 @@
-r"""Monitoring: did what was issued come true, and does anybody need to act?
-
-forecasts, observations, ──┬─ score_issued ── live_scores
-backtest_forecasts, features └─ judge_live ─┬─ outliers
-                                          └── live_judgements ─┐
-weather, signals, landings_before, feeds ── check_freshness ── freshness ─┤
-<stage>_failures, failures_before ── collect_failures ─┬─ failures ────────┤
-                                                       └─ open_failures ───┤
-data_quality, readiness, decisions, backtest_scores ────────────────────────┴─ raise_incidents ─ incidents_found ─┐
-incidents_before, outbox_before, deliveries_before ──────────────────────────────────────────────────────────────┴─ write_outbox
-                                                                              incidents, outbox ──────────┘
-"""
+"""Monitoring: issued forecasts are scored and judged, sources checked for their age; problems become incidents and messages."""
 
 from kedro.pipeline import Node, Pipeline
 

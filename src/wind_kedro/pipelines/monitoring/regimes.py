@@ -1,6 +1,6 @@
-"""Bad weather told from a bad model: what was issued is compared with what its backtest did in the same weather.
+"""Bad weather distinguished from a bad model: issued forecasts are compared with their backtest in the same weather.
 
-A month of storms scores worse than a calm one, whatever the model. So the backtest says what the loss of an interval is in each
+A month of storms scores worse than a calm one, whatever the model. So the backtest gives the expected loss of an interval in each
 regime of forecast wind and ramp; what was issued is held against the loss expected in the weather that it met, and only
 the excess over that is the model's.
 """

@@ -1,4 +1,4 @@
-"""When somebody is told (`parameters_monitoring.yml`)."""
+"""Settings of monitoring (`parameters_monitoring.yml`)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from wind_kedro.strict import Strict
 
 
 class Outliers(Strict):
-    """Which hours are looked at one by one, and what tells a storm, the plant and the data from the model."""
+    """Which hours are examined one by one, and the thresholds that attribute a miss to storm, plant, data or model."""
 
     per_entity: int = Field(20, gt=0, description="so many of a product and entity are kept, the worst")
     rare_share: float = Field(
@@ -42,9 +42,9 @@ class FreshnessRules(Strict):
     )
     min_observed: int = Field(20, gt=0, description="with fewer runs or batches the card's delay counts")
     margin_minutes: float = Field(60, ge=0, description="beyond the longest usual age before a source is late")
-    turbine_hours: float = Field(24, gt=0, description="a single turbine may be silent for so long")
-    feed_factor: float = Field(1.5, ge=1, description="a feed may be silent for so many of its longest usual gaps")
-    feed_hours: float = Field(48, gt=0, description="a feed with too few batches may be silent for so long")
+    turbine_hours: float = Field(24, gt=0, description="a single turbine may send nothing for so long")
+    feed_factor: float = Field(1.5, ge=1, description="a feed may send nothing for so many of its longest usual gaps")
+    feed_hours: float = Field(48, gt=0, description="a feed with too few batches may send nothing for so long")
     constant_values: int = Field(12, gt=1, description="so many equal wind speeds of a run are no forecast")
     stale_hours: float = Field(26, gt=0, description="data_engineering may have run so long ago")
     issue_grace_minutes: float = Field(60, ge=0, description="a forecast is overdue so long after its issue time")
@@ -63,28 +63,29 @@ class CostRules(Strict):
     warning_share: float = Field(0.05, gt=0, le=1, description="likewise, for a warning")
     error_excess: float = Field(0.25, gt=0, description="expected increase of the deciding score, a share of it")
     warning_excess: float = Field(0.02, gt=0, description="likewise, for a warning")
-    turbine_share: float = Field(0.1, gt=0, le=1, description="of a farm's capacity silent, for a warning")
+    turbine_share: float = Field(0.1, gt=0, le=1, description="of a farm's capacity that sends nothing, for a warning")
 
 
 class Monitoring(Strict):
-    """When somebody is told (`parameters_monitoring.yml`)."""
+    """Settings of monitoring (`parameters_monitoring.yml`)."""
 
     tolerance_share: float = Field(
-        ge=0, description="how much worse than its backtest in the same weather a model may score before it is said"
+        ge=0,
+        description="how much worse than its backtest in the same weather a model may score before an incident is raised",
     )
     significance: float = Field(
         0.01, gt=0, lt=1, description="how often one false alarm among all products and entities is borne"
     )
-    min_intervals: int = Field(gt=0, description="fewer scored intervals than this say nothing")
+    min_intervals: int = Field(gt=0, description="fewer scored intervals than this give no verdict")
     min_issues: int = Field(
-        14, ge=4, description="fewer scored issues than this say nothing: hours of one issue err together"
+        14, ge=4, description="fewer scored issues than this give no verdict: errors within an issue are correlated"
     )
-    decision_days: float = Field(7, gt=0, description="how long it is told that a challenger failed")
+    decision_days: float = Field(7, gt=0, description="for how long a refused challenger stays an incident")
     exit_code_on: Literal["error", "warning", "never"] = Field(
         "error",
         description="a run with an incident of this severity, or a worse one, ends with an exit code that is not 0",
     )
-    worse_share: float = Field(0.25, ge=0, description="an incident that grew by this share is told again")
+    worse_share: float = Field(0.25, ge=0, description="an incident that grew by this share is sent again")
     outliers: Outliers = Outliers()
     freshness: FreshnessRules = FreshnessRules()
     cost: CostRules = CostRules()

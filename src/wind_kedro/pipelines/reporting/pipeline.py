@@ -46,9 +46,9 @@ def create_pipeline() -> Pipeline:
     shown = _tables(" ".join(["summary", "farm_map_figure", *_FIGURES])) | {"reporting": reporting}
     return Pipeline(
         [
-            Node(figures.draw_farm_map, no_clock, "farm_map_figure", name="draw_farm_map"),
+            Node(figures.draw_farm_map, no_clock, "farm_map_figure", name="draw_farm_map", namespace="figures"),
             *(
-                Node(draw, _tables(tables) | _PARAMETERS, figure, name=draw.__name__)
+                Node(draw, _tables(tables) | _PARAMETERS, figure, name=draw.__name__, namespace="figures")
                 for figure, (draw, tables) in _FIGURES.items()
             ),
             Node(nodes.build_summary, _tables(_FACTS) | _PARAMETERS, "summary", name="build_summary"),
@@ -58,6 +58,7 @@ def create_pipeline() -> Pipeline:
                 _tables("weather_fit readiness") | _PARAMETERS,
                 "weather_fit_figure",
                 name="draw_weather_fit",
+                namespace="figures",
             ),
             Node(readiness.build_readiness_page, pages, "readiness_page", name="build_readiness_page"),
         ],

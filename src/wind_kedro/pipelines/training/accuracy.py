@@ -1,9 +1,8 @@
-"""What cross-validation would promise of the chosen model, beside what it does as it is operated: the gap is what gets lost.
+"""Accuracy of the chosen model by cross-validation, in the backtest and as operated.
 
-Cross-validation, as it is usually done, learns from before and after the days that it forecasts, and leaves out issues without
-weather. The backtest learns from what was known, is refitted as seldom as in operation, and reads the weather runs that had come.
-In operation fallbacks speak where no run reaches an interval: their errors are sold too. All are of models as they are, before
-calibration.
+Cross-validation, as it is usually done, trains on data before and after the days that it forecasts, and leaves out issues without
+weather. The backtest trains on what was known, refits as seldom as in operation, and reads the weather runs that were available.
+In operation fallbacks forecast the intervals that no run reaches, and their errors count too. All are before calibration.
 """
 
 from __future__ import annotations

@@ -103,7 +103,7 @@ def _judge_shadow(
     product: Product,
     rules: GateRules,
 ) -> pd.DataFrame:
-    """One row per entity: a shadow's issues beside those that were sent, whoever was champion then."""
+    """One row per entity: a shadow's issues beside those that were sent by the champions of their time."""
     others = [entity_id for entity_id, champion in champions.items() if champion != name]
     own = issued[(issued["product_id"] == product.id) & issued["entity_id"].isin(others)]
     mine = own[(own["role"] == "shadow") & (own["model"] == name)]
@@ -114,11 +114,11 @@ def _judge_shadow(
     if len(both):
         judged = judge(weigh(both), champions, product.promotion_margin_share, product.horizon_minutes, rules)
         judged.loc[judged["code"] == "too_little_data", "code"] = "in_shadow"
-    told = set(judged["entity_id"]) if len(judged) else set()
+    known = set(judged["entity_id"]) if len(judged) else set()
     rows = [
         {"product_id": product.id, "entity_id": entity_id, "champion": champions.get(entity_id, ""), "challenger": name}
         | {"issues": 0, "code": "in_shadow", "detail": ""}
-        for entity_id in sorted(set(backtested.loc[backtested["model"] == name, "entity_id"]) - told)
+        for entity_id in sorted(set(backtested.loc[backtested["model"] == name, "entity_id"]) - known)
         if champions.get(entity_id) != name
     ]
     return pd.concat([judged, pd.DataFrame(rows)], ignore_index=True)
@@ -126,12 +126,12 @@ def _judge_shadow(
 
 def _leaking_without_champion(judged: pd.DataFrame, found: Mapping[tuple[str, str, str], str]) -> pd.DataFrame:
     """Rows for what leaks and was compared with nobody: it may not be the first champion either."""
-    told = set(judged[["product_id", "entity_id", "challenger"]].itertuples(index=False, name=None))
+    known = set(judged[["product_id", "entity_id", "challenger"]].itertuples(index=False, name=None))
     rows = [
         {"product_id": product_id, "entity_id": entity_id, "champion": "", "challenger": model, "issues": 0}
         | {"code": "leak", "detail": why}
         for (product_id, entity_id, model), why in found.items()
-        if (product_id, entity_id, model) not in told
+        if (product_id, entity_id, model) not in known
     ]
     return pd.DataFrame(rows, columns=judged.columns)
 

@@ -158,8 +158,8 @@ def fit_candidates(
         table = groups.get((product_id, entity_id), model_input.iloc[:0])
         levels = fleet.product(product_id).quantile_levels
         # The fleet's models stay here: they are attached afterwards, one object to all.
-        told = None if part is None else part.without_models()
-        tasks[product_id, entity_id] = (table, config, name, levels, seed, told)
+        fleet_part = None if part is None else part.without_models()
+        tasks[product_id, entity_id] = (table, config, name, levels, seed, fleet_part)
     mapped = map_farms(fit_candidate, tasks, workers=workers, label="fit") if tasks else Mapped()
     attached, failures = {}, dict(mapped.failures)
     for key, model in mapped.results.items():

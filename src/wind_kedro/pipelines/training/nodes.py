@@ -55,7 +55,7 @@ def admit_candidates(
     the hand-over already.
 
     Raises:
-        NotReadyError: if no entity may have any candidate; it says why, of the first few.
+        NotReadyError: if no entity may have any candidate; with the reasons of the first few.
     """
     training_time = pd.Timestamp(clock.training_time(fleet.products))
     ready = ready_entities(readiness, fleet, training_time)
@@ -90,9 +90,9 @@ def admit_candidates(
     for entity_id, why in reasons.items():
         logger.warning("%s is not trained: %s", entity_id, why)
     if not table["admitted"].any():
-        told = "; ".join(f"{entity_id}: {why}" for entity_id, why in reasons.head(_NAMED).items())
+        listed = "; ".join(f"{entity_id}: {why}" for entity_id, why in reasons.head(_NAMED).items())
         more = f"; and {len(reasons) - _NAMED} more" if len(reasons) > _NAMED else ""
-        raise NotReadyError(f"nothing is ready to be trained as of {training_time:%Y-%m-%d %H:%M} UTC: {told}{more}")
+        raise NotReadyError(f"nothing is ready to be trained as of {training_time:%Y-%m-%d %H:%M} UTC: {listed}{more}")
     return table
 
 
@@ -123,7 +123,7 @@ def assemble_model_input(
     fleet: Fleet,
     clock: Clock,
 ) -> pd.DataFrame:
-    """One row of features with what came: power as a share of the capacity that was available, as known at the training time.
+    """One row of features with the observed power, a share of available capacity, as known at the training time.
 
     Only of entities that may have a model, and without the issues that people left out.
 
@@ -252,7 +252,7 @@ def _backtest_failures(mapped: Mapped[Any, Any], learnt_by_fleet: Mapped[Any, An
 
 
 def _seen(learnt: pd.DataFrame) -> dict[str, Any]:
-    """What a fold had learnt from, as `contracts.BacktestFolds` says it."""
+    """The training data of a fold, as a row of contract `BacktestFolds`."""
     return {
         "known_until": learnt["target_available_at"].max(),
         "trained_through": learnt["valid_at"].max(),

@@ -1,19 +1,4 @@
-r"""Training: what would each candidate have forecast, and which one goes live?
-
-readiness ─── admit_candidates ── admissions, which assembling, backtest and choice take
-
-features, observations ── assemble_model_input ── model_input ── backtest_candidates ── backtest_model_forecasts, backtest_folds
-overrides ────────────────┘                                                        │              │
-                                                          backtest_scores ── score_backtest ┘              │
-                                                               │                                       │
-decisions, choices ── choose ── judgements ── judge_challengers ───────────────────────────────────────┘
-             │
-             ├── fit_fleet ── model_versions ── promote ── promotions, champion
-             └── assemble_training_kit ── training_kit
-
-Backtesting, its calibration, fitting and comparing also write failures (<stage>_failures): what they had to do without.
-Those that decide also read promotions_before, fitting also model_versions_before: what earlier trainings left.
-"""
+"""Training: candidates are backtested, judged by the gate, fitted and promoted. The README draws its nodes and tables."""
 
 from kedro.pipeline import Node, Pipeline
 
@@ -44,7 +29,7 @@ _FIT = [
 
 
 def create_pipeline() -> Pipeline:
-    """Readiness, features and observations in; backtest, scores, a registered model and its promotion out."""
+    """Readiness, features and observations in; backtest, scores, a registered model and its promotion out. A namespace a step."""
     return Pipeline(
         [
             Node(
@@ -52,12 +37,14 @@ def create_pipeline() -> Pipeline:
                 inputs=["readiness", "promotions_before", "params:fleet", "params:clock", "params:training"],
                 outputs="admissions",
                 name="admit_candidates",
+                namespace="backtest",
             ),
             Node(
                 assemble_model_input,
                 inputs=["features", "observations", "admissions", "overrides", "params:fleet", "params:clock"],
                 outputs="model_input",
                 name="assemble_model_input",
+                namespace="backtest",
             ),
             Node(
                 backtest_candidates,
@@ -71,6 +58,7 @@ def create_pipeline() -> Pipeline:
                 ],
                 outputs=["backtest_model_forecasts", "backtest_folds", "backtest_failures"],
                 name="backtest_candidates",
+                namespace="backtest",
             ),
             Node(
                 calibrate_backtest,
@@ -83,12 +71,14 @@ def create_pipeline() -> Pipeline:
                 ],
                 outputs=["backtest_forecasts", "backtest_calibration_failures"],
                 name="calibrate_backtest",
+                namespace="backtest",
             ),
             Node(
                 score_backtest,
                 inputs=["backtest_forecasts", "observations", "params:fleet", "params:clock", "params:scoring"],
                 outputs="backtest_scores",
                 name="score_backtest",
+                namespace="backtest",
             ),
             Node(
                 judge_challengers,
@@ -106,6 +96,7 @@ def create_pipeline() -> Pipeline:
                 ],
                 outputs="judgements",
                 name="judge_challengers",
+                namespace="gate",
             ),
             Node(
                 choose,
@@ -121,6 +112,7 @@ def create_pipeline() -> Pipeline:
                 ],
                 outputs=["choices", "decisions"],
                 name="choose",
+                namespace="gate",
             ),
             Node(
                 assemble_training_kit,
@@ -131,19 +123,28 @@ def create_pipeline() -> Pipeline:
                 },
                 outputs="training_kit",
                 name="assemble_training_kit",
+                namespace="promotion",
             ),
-            Node(fit_fleet, inputs=_FIT, outputs=["model_versions", "fit_failures"], name="fit_fleet"),
+            Node(
+                fit_fleet,
+                inputs=_FIT,
+                outputs=["model_versions", "fit_failures"],
+                name="fit_fleet",
+                namespace="promotion",
+            ),
             Node(
                 promote,
                 inputs=["model_versions", "choices", "promotions_before", "params:fleet", "params:clock"],
                 outputs=["promotions", "champion"],
                 name="promote",
+                namespace="promotion",
             ),
             Node(
                 summarise_training,
                 inputs=["backtest_scores", "decisions"],
                 outputs="training_metrics",
                 name="summarise_training",
+                namespace="gate",
             ),
             Node(
                 compare_accuracy,
@@ -162,8 +163,11 @@ def create_pipeline() -> Pipeline:
                 ],
                 outputs=["accuracy", "accuracy_failures"],
                 name="compare_accuracy",
+                namespace="gate",
             ),
-            Node(draw_decisions, inputs="decisions", outputs="decisions_figure", name="draw_decisions"),
+            Node(
+                draw_decisions, inputs="decisions", outputs="decisions_figure", name="draw_decisions", namespace="gate"
+            ),
         ],
         tags="training",
     )

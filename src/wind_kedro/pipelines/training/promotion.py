@@ -141,9 +141,9 @@ def promote(
     made = model_versions.made()
     members = model_versions.version(made.version).members
     before = champions_at(promotions_before, training_time)
-    told = [column for column in choices.columns if column != "model"]
-    earlier = before[told].assign(reason="not trained anew: its model goes on")
-    says = pd.concat([choices[told], earlier]).drop_duplicates(["product_id", "entity_id"], keep="first")
+    shared = [column for column in choices.columns if column != "model"]
+    earlier = before[shared].assign(reason="not trained anew: its model goes on")
+    sources = pd.concat([choices[shared], earlier]).drop_duplicates(["product_id", "entity_id"], keep="first")
     parent = newest_number(promotions_before)
     rows = [
         row
@@ -152,7 +152,7 @@ def promote(
             "run_id": member.run_id or made.run_id,
             "trained_through": member.trained_through or made.trained_through,
         }
-        for row in says.to_dict("records")
+        for row in sources.to_dict("records")
         if (member := members.get((row["product_id"], row["entity_id"]))) is not None
     ]
     promotions = pd.DataFrame(rows).assign(
