@@ -1,4 +1,4 @@
-"""Errors that a person at the terminal can mend. Their message is one clear line: what, where, what to do."""
+"""Errors that a user can fix. Their message is one line with place, problem and remedy."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import Any
 
 
 class WindKedroError(Exception):
-    """Something outside the code is wrong: a card, a file, a date. Shown without a stack; anything else is a bug of ours."""
+    """A fault outside the code, such as in a card, a file or an option. It is shown without a stack trace; others are bugs."""
 
 
 def find_cause(error: BaseException) -> WindKedroError | None:
-    """The mendable error behind an exception, through Kedro's wrappers; none if it is a bug."""
+    """The `WindKedroError` that caused an exception, through Kedro's wrappers; none if it is a bug."""
     seen: BaseException | None = error
     while seen is not None:
         if isinstance(seen, WindKedroError):
@@ -20,15 +20,15 @@ def find_cause(error: BaseException) -> WindKedroError | None:
     return None
 
 
-def said_of_field(fault: Mapping[str, Any]) -> str:
-    """One of Pydantic's faults as one line: the field, if it is of one, and what is wrong with it."""
+def format_validation_fault(fault: Mapping[str, Any]) -> str:
+    """Format one of pydantic's validation errors as one line: the field, if there is one, and the problem."""
     field = ".".join(str(part) for part in fault["loc"])
     problem = " ".join(fault["msg"].removeprefix("Value error, ").split())
     return f"{field}: {problem}" if field else problem
 
 
 def shown(value: object) -> str:
-    """A value as a message quotes it: no control characters, and not more than a line holds."""
+    """A value for a message: without control characters, and truncated to a line."""
     text = "".join(
         character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in str(value)[:81]
     )

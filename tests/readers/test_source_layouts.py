@@ -203,7 +203,7 @@ def test_a_sheet_of_a_workbook(tmp_path: Path, cards: dict[str, Any]) -> None:
     assert frame[["timestamp", "turbine_id", "power_kw", "source_row"]].to_numpy().tolist() == [
         ["2024-01-01T00:10:00", "T0", "1.5", 2]
     ]
-    with pytest.raises(SourceError, match="no sheet 'Other'; found are Sheet, Data; set `sheet`"):
+    with pytest.raises(SourceError, match="no sheet 'Other'; sheets are Sheet, Data; set `sheet`"):
         read(tmp_path, cards, sheet="Other")
 
 

@@ -222,10 +222,10 @@ def test_names_are_names_and_no_patterns(tmp_path: Path, cards: dict[str, Any], 
 
 def test_a_wanted_column_that_stands_twice_is_refused(tmp_path: Path, cards: dict[str, Any]) -> None:
     write(tmp_path / "hill.csv", ["time,turbine,power,power", "2024-01-01,T0,7,1"])
-    with pytest.raises(SourceError, match=r"column 'power' stands 2 times \(columns 3, 4\)"):
+    with pytest.raises(SourceError, match=r"column 'power' occurs 2 times \(columns 3, 4\)"):
         read(tmp_path, one_farm(cards))
     write(tmp_path / "hill.csv", ["time,turbine,power,Power", "2024-01-01,T0,7,1"])
-    with pytest.raises(SourceError, match=r"column 'power' stands 2 times \(columns 3, 4\)"):
+    with pytest.raises(SourceError, match=r"column 'power' occurs 2 times \(columns 3, 4\)"):
         read(tmp_path, one_farm(cards))
     write(tmp_path / "hill.csv", ["time,turbine,power,note,note,fault,source_row", "2024-01-01,T0,7,1,2,x,9"])
     frame = read(tmp_path, one_farm(cards))
@@ -236,7 +236,7 @@ def test_a_wanted_column_that_stands_twice_is_refused(tmp_path: Path, cards: dic
 def test_a_column_of_parquet_that_stands_twice_is_refused(tmp_path: Path, cards: dict[str, Any]) -> None:
     columns = [pa.array([text]) for text in ("2024-01-01", "T0", "7", "1")]
     pq.write_table(pa.Table.from_arrays(columns, ["time", "turbine", "power", "power"]), tmp_path / "hill.parquet")
-    with pytest.raises(SourceError, match=r"column 'power' stands 2 times"):
+    with pytest.raises(SourceError, match=r"column 'power' occurs 2 times"):
         read(tmp_path, one_farm(cards, path="hill.parquet", format="parquet"))
 
 
@@ -260,7 +260,7 @@ def test_names_that_are_no_files_are_faults(tmp_path: Path, cards: dict[str, Any
     frame = read(tmp_path, one_farm(cards, path="hill_*.csv"))
     faults = frame[frame["source_row"] == 0].set_index("source_file")["fault"]
     assert faults.index.tolist() == ["hill_3.csv", "hill_4.csv"]
-    assert faults.str.contains("it is no regular file").all()
+    assert faults.str.contains("it is not a regular file").all()
 
 
 def test_rows_that_a_reader_loses_are_found(

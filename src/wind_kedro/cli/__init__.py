@@ -23,8 +23,8 @@ from wind_kedro.cli.terminal import configuration_of as _configuration
 from wind_kedro.cli.terminal import one_line as _one_line
 from wind_kedro.cli.terminal import open_project as _open
 from wind_kedro.cli.terminal import print_table as _print_table
-from wind_kedro.cli.terminal import said_once as _said_once
 from wind_kedro.cli.terminal import stand_in_project as _stand_in_project
+from wind_kedro.cli.terminal import suppress_duplicate_log as _suppress_duplicate_log
 from wind_kedro.cli.terminal import utc as _utc
 from wind_kedro.governance.overrides import KINDS, Kind
 from wind_kedro.hooks import data_folder, last_run, lease_of, read_cards
@@ -44,7 +44,7 @@ def _run(**options: Any) -> Any:
     if options.get("pipeline") and not options.get("pipelines"):
         options["pipelines"], options["pipeline"] = [options["pipeline"]], None
     assert kedro_run.callback is not None  # noqa: S101 - a Click command has one
-    with _said_once(), _one_line():
+    with _suppress_duplicate_log(), _one_line():
         if options.get("runner"):
             _check_runner(options["runner"])
         result = kedro_run.callback(**options)
@@ -571,7 +571,7 @@ def _look_at(options: dict[str, str | None], farm_id: str, newest: str) -> None:
 
     # A day on, its last rows have arrived whatever its clock is.
     as_of = (datetime.fromisoformat(newest) + timedelta(days=1)).isoformat()
-    with _said_once(), _one_line():
+    with _suppress_duplicate_log(), _one_line():
         with KedroSession.create(
             env=options["env"], conf_source=options["conf_source"], runtime_params={"as_of": as_of}
         ) as session:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from kedro.utils import find_kedro_project
 
-from wind_kedro.errors import find_cause, said_of_field, shown
+from wind_kedro.errors import find_cause, format_validation_fault, shown
 from wind_kedro.hooks import read_cards
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def _mendable(error: Exception) -> OneLine | None:
         "Failed to find the pipeline|Pipeline (does not contain|contains no nodes)", str(error)
     )
     if isinstance(error, ValidationError) and error.title == "KedroMlflowConfig":
-        line = "\n".join(f"mlflow.yml: {said_of_field(fault)}" for fault in error.errors())
+        line = "\n".join(f"mlflow.yml: {format_validation_fault(fault)}" for fault in error.errors())
     elif typed or isinstance(error, DatasetError | MissingConfigException | OmegaConfBaseException | YAMLError):
         line = " ".join(str(error).split())
     elif isinstance(error, getattr(sys.modules.get("sqlalchemy.exc"), "DBAPIError", ())):  # feeds name their own
@@ -99,7 +99,7 @@ _LOGS_OF_FAILURE = ("kedro.pipeline.node", "kedro.runner.sequential_runner")
 
 
 @contextmanager
-def said_once() -> Iterator[None]:
+def suppress_duplicate_log() -> Iterator[None]:
     """Keeps Kedro from logging what the error that ends the run says anyway."""
     loggers = [logging.getLogger(name) for name in _LOGS_OF_FAILURE]
 

@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from wind_kedro.cards import CardError
-from wind_kedro.errors import said_of_field
+from wind_kedro.errors import format_validation_fault
 
 from .cards import FeedCards, RemoteCards
 from .landing import Landed, Landing, find_landed
@@ -94,4 +94,4 @@ def _line(feed_id: str, fault: Any) -> str:
         fault = {**fault, "msg": "is not text: put quotes around it"}
     if fault["type"] == "extra_forbidden" and names_a_secret(str(fault["loc"][-1])):
         fault = {**fault, "msg": "a secret does not belong on a card; give it under `credentials`"}
-    return f"feed '{feed_id}': {said_of_field(fault)}"
+    return f"feed '{feed_id}': {format_validation_fault(fault)}"

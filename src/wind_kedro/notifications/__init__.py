@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from wind_kedro.cards import CardError
-from wind_kedro.errors import said_of_field
+from wind_kedro.errors import format_validation_fault
 from wind_kedro.notifications.cards import ChannelCards
 from wind_kedro.notifications.channel import Channel, ChannelError
 from wind_kedro.notifications.deduplication import AlertDeduplicator
@@ -55,7 +55,7 @@ def build_channels(configs: Mapping[str, Mapping[str, Any]]) -> dict[str, Channe
         try:
             channels[channel_id] = family.model_validate({**config, "id": channel_id})
         except ValidationError as error:
-            faults += [f"channel '{channel_id}': {said_of_field(fault)}" for fault in error.errors()]
+            faults += [f"channel '{channel_id}': {format_validation_fault(fault)}" for fault in error.errors()]
     if faults:
         raise CardError("\n".join(faults))
     return channels

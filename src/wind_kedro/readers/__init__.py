@@ -1,1 +1,1 @@
-"""Raw files, whatever their format, as tables of text; and the limits on what they may unpack to."""
+"""Readers of raw files of all formats as tables of text."""

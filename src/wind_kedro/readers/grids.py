@@ -1,9 +1,9 @@
-"""Weather on grids: the points of all farms, out of GRIB, NetCDF and Zarr, as rows of text like those of every other source.
+"""Gridded weather: values at the points of all farms from GRIB, NetCDF and Zarr, as rows of text like other sources.
 
-Each file is read once, whatever the number of farms: its fields are cut to the box around all points, interpolated to all
-of them at once, and kept as Parquet until the file or the points change. Which coordinate is the run, the step and the valid
-time is told by the CF conventions (``forecast_reference_time``, ``forecast_period``, ``time``) or by the names that cfgrib,
-ECMWF and NOAA use; a card can say otherwise.
+Each file is read once for all farms: its fields are cut to the box around all points, interpolated to all of them at once, and
+kept as Parquet until the file or the points change. The coordinates of run, step and valid time are found by the CF
+conventions (``forecast_reference_time``, ``forecast_period``, ``time``) or by the names that cfgrib, ECMWF and NOAA use; a card
+can override them.
 """
 
 from __future__ import annotations
@@ -35,18 +35,18 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float64]
 Open = Callable[[WeatherColumn], "xr.DataArray"]
 
-#: Written into the name of what is kept: a new way to read makes all of it anew.
+#: Version of the reading, part of the cache key.
 _VERSION = 1
 _FAULTS = b"wind_kedro_faults"
 
-#: Names that stand for a coordinate where no attribute tells it, the surest first.
+#: Names of coordinates without a standard name, in order of preference.
 _RUN = ("forecast_reference_time", "reference_time", "run_at", "init_time", "initial_time", "analysis_time")
 _STEP = ("step", "forecast_period", "lead_time", "leadtime", "prediction_timedelta", "forecast_time")
 _VALID = ("valid_time", "valid_at", "time")
 _MEMBER = ("number", "realization", "member", "ensemble", "ensemble_member")
 _LATITUDE = ("latitude", "lat", "nav_lat")
 _LONGITUDE = ("longitude", "lon", "nav_lon")
-#: How files write the units that cards know.
+#: Spellings of units in files → their names on cards.
 _UNITS = {
     "m s**-1": "m/s", "m s-1": "m/s", "m/s": "m/s", "meter / second": "m/s", "km h-1": "km/h", "km/h": "km/h",
     "knots": "kn", "kn": "kn", "degrees": "deg", "degree": "deg", "deg": "deg", "degree true": "deg", "radians": "rad",
@@ -56,12 +56,12 @@ _UNITS = {
 
 
 class GridFaultError(WindKedroError):
-    """What is wrong with a file or a point of a grid, and what to do."""
+    """A fault of a gridded file or of a point in it, with the remedy."""
 
 
 @dataclass(frozen=True)
 class GridFault:
-    """A source that a file of a grid does not serve."""
+    """A source without values from a gridded file."""
 
     farm: Farm
     source: WeatherSource
@@ -71,7 +71,7 @@ class GridFault:
 
 @dataclass(frozen=True)
 class _Place:
-    """A source of a farm, and where its point is."""
+    """A source of a farm and the location of its point."""
 
     farm: Farm
     source: WeatherSource
@@ -86,7 +86,7 @@ class _Place:
 
     def _degrees(self, field: str) -> float:
         own, of_farm = getattr(self.source, field), getattr(self.farm, field)
-        degrees: float = of_farm if own is None else own  # the card has one of them, or is refused
+        degrees: float = of_farm if own is None else own  # cards are validated to have one of them
         return degrees
 
     @property
@@ -95,7 +95,7 @@ class _Place:
 
     @property
     def reading(self) -> str:
-        """How the file is read for it; places that agree in this are read together."""
+        """Key of the reading; places with the same key are read together."""
         asked = ("format", "kind", "valid_at", "run_at", "available_at", "interpolation", "member", "columns")
         return self.source.model_dump_json(include=set(asked))
 
@@ -103,16 +103,15 @@ class _Place:
 def read_grids(
     sources: Sequence[tuple[Farm, WeatherSource]], root: Path, kept: Path
 ) -> tuple[list[Path], list[GridFault]]:
-    """Read the points of all sources out of their files, each file once.
+    """Read the values at the points of all sources, each file once.
 
     Args:
-        sources: farms and those of their weather sources that are grids.
+        sources: farms and their gridded weather sources.
         root: folder that the cards' paths start from.
-        kept: folder for what was read; a file that has not changed is not read again for the same points. The caller removes
-            what is no longer used.
+        kept: folder of the cache; an unchanged file is not read again for the same points. The caller removes unused files.
 
     Returns:
-        Parquet files, one per file that served any source, in the columns of ``weather_raw``; and who was not served.
+        Parquet files in the columns of ``weather_raw``, one per file with values for any source; and the faults of the others.
     """
     files: dict[str, list[Path]] = {}
     places: dict[Path, list[_Place]] = defaultdict(list)
@@ -123,8 +122,8 @@ def read_grids(
         for path in files[source.path]:
             places[path].append(_Place(farm, source))
         if not files[source.path]:
-            words = "the glob matches nothing" if _is_glob(source.path) else "it is missing"
-            message = f"farm '{farm.id}', {root / source.path}: {words}; put it there, or correct `path` in farms.yml"
+            reason = "the glob matches nothing" if _is_glob(source.path) else "it is missing"
+            message = f"farm '{farm.id}', {root / source.path}: {reason}; put it there, or correct `path` in farms.yml"
             faults.append(GridFault(farm, source, root / source.path, message))
     kept.mkdir(parents=True, exist_ok=True)
     tables = []
@@ -144,17 +143,17 @@ def _is_glob(path: str) -> bool:
 
 
 def _files(root: Path, path: str) -> list[Path]:
-    """Files, and stores of Zarr, which are folders."""
+    """Matching files and Zarr stores (folders)."""
     return sorted(root.glob(path)) if _is_glob(path) else [found for found in [root / path] if found.exists()]
 
 
-# --- what was read is kept ----------------------------------------------------------------------------------------------
+# --- cache of read files ------------------------------------------------------------------------------------------------
 
 
 def _read_or_kept(
     path: Path, places: list[_Place], root: Path, kept: Path
 ) -> tuple[Path | None, list[tuple[list[str], str]]]:
-    """The Parquet of a file's points, if any was served, and the names of those that were not, with the reason."""
+    """The Parquet file of a file's points, if there are any, and the names of the others with the reason."""
     import pyarrow.parquet as pq
 
     asked = sorted(
@@ -184,7 +183,7 @@ def _read_or_kept(
 
 
 def _is_whole(target: Path) -> bool:
-    """Whether what was read is kept there; a damaged file is read anew from the raw one."""
+    """Whether a valid cached file exists."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -195,7 +194,7 @@ def _is_whole(target: Path) -> bool:
 
 
 def _state(path: Path) -> list[Any]:
-    """What changes when a file, or any file of a store, does."""
+    """Number, size and newest modification time of a file or of the files of a store."""
     stats = [path.stat()] if path.is_file() else [file.stat() for file in path.rglob("*") if file.is_file()]
     return [len(stats), sum(stat.st_size for stat in stats), max((stat.st_mtime_ns for stat in stats), default=0)]
 
@@ -204,7 +203,7 @@ def _state(path: Path) -> list[Any]:
 
 
 def _read(path: Path, places: list[_Place], root: Path) -> tuple[pa.Table, list[tuple[list[str], str]]]:
-    """The rows of all places in one file, and who is not served."""
+    """Rows of all places in one file, and the faults of the others."""
     import pyarrow as pa
 
     groups: dict[str, list[_Place]] = defaultdict(list)
@@ -224,7 +223,7 @@ def _read(path: Path, places: list[_Place], root: Path) -> tuple[pa.Table, list[
 
 @contextmanager
 def _one_line(path: Path, kind: str) -> Iterator[None]:
-    """Whatever the readers of three formats raise over a broken file, in one line."""
+    """Convert any exception of the readers to a one-line fault."""
     try:
         yield
     except GridFaultError:
@@ -232,14 +231,14 @@ def _one_line(path: Path, kind: str) -> Iterator[None]:
     except ImportError as error:
         raise GridFaultError(f"cannot read {kind} ({error}); install wind-kedro[grids]") from None
     except Exception as error:
-        words = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
-        raise GridFaultError(f"not readable as {kind} ({words}); fetch it again, or correct `format`") from None
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+        raise GridFaultError(f"not readable as {kind} ({reason}); fetch it again, or correct `format`") from None
 
 
 def _read_group(
     open_variable: Open, path: Path, places: list[_Place], root: Path
 ) -> tuple[list[pa.Table], list[tuple[list[str], str]]]:
-    """The rows of places that read a file in the same way."""
+    """Rows of places with the same reading."""
     import pandas as pd
 
     source = places[0].source
@@ -250,7 +249,7 @@ def _read_group(
     outside = np.zeros(len(places), dtype=bool)
     for name, column in source.columns.items():
         field = _one_member(_one_level(open_variable(column), column), source)
-        _check_meaning(name, column, field)
+        _check_attributes(name, column, field)
         at_points, beyond = _at_points(field, latitudes, longitudes, source, WEATHER_UNITS[name] == "deg", column)
         outside |= beyond
         columns[name], arrived = _rows(at_points, source)
@@ -294,7 +293,7 @@ def _table(
     landed: str | None,
     arrived: Any,
 ) -> pa.Table:
-    """Rows of ``weather_raw``: all but the number is text, a value the shortest that says its 32 bits."""
+    """Rows of ``weather_raw`` as text, each value in its shortest exact 32-bit notation."""
     import pyarrow as pa
 
     def text(column: NDArray[np.float32]) -> Any:
@@ -334,7 +333,7 @@ def _landed(path: Path) -> str:
 
 @contextmanager
 def _opened(path: Path, kind: str) -> Iterator[Open]:
-    """A function that gives a variable of the file with its coordinates, not yet read."""
+    """Yield a function that returns a lazy variable of the file with its coordinates."""
     import xarray as xr
 
     if kind == "grib":
@@ -347,7 +346,7 @@ def _opened(path: Path, kind: str) -> Iterator[Open]:
             if column.name not in dataset:
                 known = ", ".join(map(str, dataset.data_vars))
                 raise GridFaultError(
-                    f"no variable {column.name}; found are {known}; correct the card's columns in farms.yml"
+                    f"no variable {column.name}; variables are {known}; correct the card's columns in farms.yml"
                 )
             return dataset[column.name]
 
@@ -355,7 +354,7 @@ def _opened(path: Path, kind: str) -> Iterator[Open]:
 
 
 def _grib(path: Path) -> Open:
-    """The variables of a GRIB file. Its headers are read once; a variable is then built from its own messages only.
+    """Variables of a GRIB file. Headers are read once; a variable is built from its own messages only.
 
     A file with several kinds of levels or steps is no single cube, which is why each variable is opened apart.
     """
@@ -366,7 +365,7 @@ def _grib(path: Path) -> Open:
     keys = ("shortName", "cfVarName", "typeOfLevel", "level", "stepType")
     headers = {offset: {key: message.get(key) for key in keys} for offset, message in stream.items()}
     if not headers:
-        raise GridFaultError("it holds no GRIB message; fetch it again")
+        raise GridFaultError("no GRIB message in the file; fetch it again")
 
     def variable(column: WeatherColumn) -> xr.DataArray:
         level = "" if column.level is None else f"{column.level:g}"
@@ -379,17 +378,19 @@ def _grib(path: Path) -> Open:
         asked = f"{column.name}{f' at {level} m' if level else ''}"
         if not of_name:
             found = sorted({f"{h['shortName']} ({h['typeOfLevel']} {h['level']})" for h in headers.values()})
-            raise GridFaultError(f"no {asked}; found are {', '.join(found)}; correct the card's columns in farms.yml")
+            raise GridFaultError(
+                f"no {asked}; variables are {', '.join(found)}; correct the card's columns in farms.yml"
+            )
         instant = {offset: header for offset, header in of_name.items() if header["stepType"] == "instant"}
         if not instant:
             kinds = ", ".join(sorted({header["stepType"] for header in of_name.values()}))
             raise GridFaultError(
-                f"{asked} is there as {kinds} over the step only, not as an instant; fetch another variable"
+                f"{asked} is available as {kinds} over the step only, not as an instant; fetch another variable"
             )
         levels = sorted({(header["typeOfLevel"], header["level"]) for header in instant.values()})
         if len(levels) > 1:
             known = ", ".join(f"{kind} {height}" for kind, height in levels)
-            raise GridFaultError(f"{column.name} is there at several levels ({known}); say which in the card: level")
+            raise GridFaultError(f"{column.name} has several levels ({known}); set `level` on the card")
         # cfgrib writes no index beside a mapping of messages; raw folders may be read-only.
         dataset = xr.open_dataset(_Messages(stream, instant), engine="cfgrib", decode_timedelta=True)  # type: ignore[arg-type]
         return dataset[next(iter(dataset.data_vars))]
@@ -398,7 +399,7 @@ def _grib(path: Path) -> Open:
 
 
 class _Messages(Mapping[Any, Any]):
-    """Some messages of a GRIB file, each read when it is asked for."""
+    """Selected messages of a GRIB file, each read on access."""
 
     def __init__(self, stream: Any, offsets: Iterable[Any]) -> None:
         self._stream = stream
@@ -418,7 +419,7 @@ class _Messages(Mapping[Any, Any]):
 
 
 def _coordinate(field: xr.DataArray, names: Sequence[str], standard_name: str) -> str | None:
-    """The coordinate with that standard name, or else with one of these names."""
+    """The coordinate with this standard name, else the first with one of these names."""
     for name, coordinate in field.coords.items():
         if coordinate.attrs.get("standard_name") == standard_name:
             return str(name)
@@ -442,12 +443,10 @@ def _one_level(field: xr.DataArray, column: WeatherColumn) -> xr.DataArray:
     known = ", ".join(f"{level:g}" for level in levels)
     if column.level is None:
         if levels.size > 1:
-            raise GridFaultError(f"{column.name} is there at several levels ({known}); say which in the card: level")
+            raise GridFaultError(f"{column.name} has several levels ({known}); set `level` on the card")
         return field.squeeze(name) if name in field.dims else field
     if column.level not in levels:
-        raise GridFaultError(
-            f"{column.name} is not there at {column.level:g} m, but at {known}; correct `level` in the card"
-        )
+        raise GridFaultError(f"{column.name} has no level {column.level:g} m, but {known}; correct `level` on the card")
     return field.isel({name: int(np.argmax(levels == column.level))}) if name in field.dims else field
 
 
@@ -459,28 +458,30 @@ def _one_member(field: xr.DataArray, source: WeatherSource) -> xr.DataArray:
     known = f"{', '.join(map(str, members[:9]))}{', ...' if members.size > 9 else ''}"  # noqa: PLR2004 - enough to see
     if source.member is None:
         if members.size > 1:
-            raise GridFaultError(f"it is an ensemble of members {known}; say which in the card: member")
+            raise GridFaultError(f"it is an ensemble of members {known}; set `member` on the card")
         return field.squeeze(name) if name in field.dims else field
     if source.member not in members:
         raise GridFaultError(f"it has no member {source.member}, but {known}; correct `member` in the card")
     return field.isel({name: int(np.argmax(members == source.member))}) if name in field.dims else field
 
 
-def _check_meaning(name: str, column: WeatherColumn, field: xr.DataArray) -> None:
-    """The file's own word on a variable, where it differs from the card's or from what a column can be."""
+def _check_attributes(name: str, column: WeatherColumn, field: xr.DataArray) -> None:
+    """Raise if the attributes of a variable contradict the card or the column's quantity."""
     written = str(field.attrs.get("units", "")).strip()
     unit = _UNITS.get(written.lower())
     if unit is not None and unit != column.unit and (unit, WEATHER_UNITS[name]) in UNIT_CONVERSIONS:
         raise GridFaultError(
-            f"{column.name} is in {unit}, as the file says, but in {column.unit} on the card; correct its unit"
+            f"{column.name} is in {unit} in the file, but in {column.unit} on the card; correct its unit"
         )
     if unit is not None and (unit, WEATHER_UNITS[name]) not in UNIT_CONVERSIONS:
-        raise GridFaultError(f"{column.name} is in {written}, which is no unit of {name}; correct the card's columns")
+        raise GridFaultError(
+            f"{column.name} is in {written}, which is not a unit of {name}; correct the card's columns"
+        )
     if method := re.search(r"\btime: (sum|mean|maximum|minimum)\b", str(field.attrs.get("cell_methods", ""))):
         raise GridFaultError(f"{column.name} is the {method[1]} over the step, not an instant; fetch another variable")
     if field.attrs.get("GRIB_uvRelativeToGrid") == 1 and re.match(r"wind_[uv]_", name):
         raise GridFaultError(
-            f"{column.name} is along the grid's own axes, not east and north; fetch it turned to the earth's"
+            f"{column.name} is relative to the grid's axes, not to east and north; fetch it relative to the earth"
         )
 
 
@@ -495,20 +496,20 @@ def _at_points(
     is_angle: bool,
     column: WeatherColumn,
 ) -> tuple[xr.DataArray, NDArray[np.bool_]]:
-    """The field at the points (dimension ``point``), and which of them are outside its grid.
+    """Interpolate a field to the points (dimension ``point``); return it and which points are outside the grid.
 
-    An angle is interpolated by its sine and cosine: the mean of 350 and 10 degrees is north, not south.
+    Angles are interpolated by sine and cosine.
     """
     latitude = _coordinate(field, _LATITUDE, "latitude")
     longitude = _coordinate(field, _LONGITUDE, "longitude")
     if latitude is None or longitude is None:
         raise GridFaultError(
-            f"{column.name} has no latitude and longitude; found are {', '.join(map(str, field.coords))}"
+            f"{column.name} has no latitude and longitude; coordinates are {', '.join(map(str, field.coords))}"
         )
     if field[latitude].ndim != 1 or field[latitude].dims == field[longitude].dims:
         if source.interpolation != "nearest":
             raise GridFaultError(
-                "its grid is not one of latitudes and longitudes; set `interpolation: nearest` on the card"
+                "its grid is not regular in latitude and longitude; set `interpolation: nearest` on the card"
             )
         return _nearest_of_curved(field, latitude, longitude, latitudes, longitudes)
     field, east, outside = _box(field, latitude, longitude, latitudes, longitudes)
@@ -534,7 +535,7 @@ def _at_points(
 
 
 def _loaded(field: xr.DataArray) -> xr.DataArray:
-    """The field read into memory. A store may declare any number of values and hold none of them."""
+    """Load a field of bounded size; a store may declare any number of values without holding them."""
     if field.size > MAX_GRID_VALUES:
         raise GridFaultError(
             f"{field.name}: {field.size:,} values around the points, at most {MAX_GRID_VALUES:,} are read; split the file by run"
@@ -545,16 +546,16 @@ def _loaded(field: xr.DataArray) -> xr.DataArray:
 def _box(
     field: xr.DataArray, latitude: str, longitude: str, latitudes: Floats, longitudes: Floats
 ) -> tuple[xr.DataArray, Floats, NDArray[np.bool_]]:
-    """The part of the field around the points, read; their longitudes as the grid counts them; which are outside.
+    """Load the part of the field around the points; return it, their longitudes in the grid's range, and which are outside.
 
-    A grid around the whole earth has no seam: its first meridian follows its last.
+    A global grid is extended by its first meridian after the last.
     """
     import xarray as xr
 
     field = field.sortby([latitude, longitude])
     lines, meridians = field[latitude].to_numpy().astype(float), field[longitude].to_numpy().astype(float)
     east = meridians[0] + (longitudes - meridians[0]) % 360
-    # A point just west of the first meridian by rounding is on it, not almost a turn away.
+    # A point just west of the first meridian by rounding is moved onto it.
     east = np.where(east - meridians[0] > 360 - 1e-9, meridians[0], east)
     if len(meridians) > 1 and meridians[0] + 360 - meridians[-1] <= 1.5 * (meridians[1] - meridians[0]):
         again = field.isel({longitude: [0]}).assign_coords({longitude: [meridians[0] + 360]})
@@ -571,14 +572,14 @@ def _box(
 def _around(nodes: Floats, points: Floats) -> slice:
     first = max(int(np.searchsorted(nodes, points.min(), side="right")) - 1, 0)
     last = min(int(np.searchsorted(nodes, points.max(), side="left")), len(nodes) - 1)
-    # Two nodes at least: there is no line through one.
+    # Interpolation needs at least two nodes.
     return slice(min(first, max(len(nodes) - 2, 0)), max(last, first + 1) + 1)
 
 
 def _nearest_of_curved(
     field: xr.DataArray, latitude: str, longitude: str, latitudes: Floats, longitudes: Floats
 ) -> tuple[xr.DataArray, NDArray[np.bool_]]:
-    """The nearest nodes of a grid whose nodes have latitudes and longitudes of their own."""
+    """Select the nearest nodes of a curvilinear grid."""
     import xarray as xr
     from scipy.spatial import cKDTree
 
@@ -589,7 +590,7 @@ def _nearest_of_curved(
     nodes = on_sphere(*(field[name].to_numpy().astype(float).ravel() for name in (latitude, longitude)))
     tree = cKDTree(nodes)
     away, best = tree.query(on_sphere(latitudes, longitudes))
-    # Within a grid no point is farther from a node than the diagonal of its cell; a stretched cell has twice that.
+    # A point inside the grid is within the diagonal of a cell of its nearest node, or twice that for stretched cells.
     outside = away > 2 * tree.query(nodes[best], k=2)[0][:, 1]
     picked = np.unravel_index(best, field[latitude].shape)
     where = {dim: xr.DataArray(places, dims="point") for dim, places in zip(field[latitude].dims, picked, strict=True)}
@@ -600,16 +601,14 @@ def _nearest_of_curved(
 
 
 def _rows(field: xr.DataArray, source: WeatherSource) -> tuple[pd.DataFrame, pd.Series | None]:
-    """One row per run and valid time, one column per point; and when each row could be read, if a coordinate says it."""
+    """One row per run and valid time, one column per point; and the arrival time of each row, if a coordinate has it."""
     import pandas as pd
 
     run, valid = _times(field, source)
     others = [dim for dim in field.dims if dim != "point"]
     for dim in others:
         if field.sizes[dim] > 1 and dim not in {*run.dims, *valid.dims}:
-            raise GridFaultError(
-                f"its dimension {dim} is none that is known; say in the card what run_at and valid_at are"
-            )
+            raise GridFaultError(f"unknown dimension {dim}; set `run_at` and `valid_at` on the card")
     shape = field.isel(point=0, drop=True)
 
     def flat(times: xr.DataArray) -> Any:
@@ -617,7 +616,7 @@ def _rows(field: xr.DataArray, source: WeatherSource) -> tuple[pd.DataFrame, pd.
 
     index = pd.MultiIndex.from_arrays([flat(run), flat(valid)], names=["run_at", "valid_at"])
     if index.has_duplicates:
-        raise GridFaultError(f"it has {index[index.duplicated()][0][1]} of one run twice; fetch it again")
+        raise GridFaultError(f"it has {index[index.duplicated()][0][1]} twice for one run; fetch it again")
     values = field.transpose(*others, "point").to_numpy().reshape(len(index), field.sizes["point"])
     arrived = None
     if source.available_at is not None and (source.available_at != LANDED_AT or LANDED_AT in field.coords):
@@ -628,25 +627,25 @@ def _rows(field: xr.DataArray, source: WeatherSource) -> tuple[pd.DataFrame, pd.
 
 
 def _times(field: xr.DataArray, source: WeatherSource) -> tuple[xr.DataArray, xr.DataArray]:
-    """Run and valid times of a field; an analysis has no run."""
+    """Run and valid times of a field; the run of an analysis is zero."""
     import xarray as xr
 
     step = _coordinate(field, _STEP, "forecast_period")
     if step is not None and field[step].dtype.kind != "m":
-        raise GridFaultError(f"its coordinate {step} has no unit of time; say in the card what valid_at is")
+        raise GridFaultError(f"its coordinate {step} has no unit of time; set `valid_at` on the card")
     run = source.run_at or _coordinate(field, _RUN, "forecast_reference_time")
     valid = source.valid_at or next((name for name in _VALID if name in field.coords and name != run), None)
-    # cfgrib and ECMWF call the run `time` where they call the valid time `valid_time`, or have steps.
+    # cfgrib and ECMWF name the run `time` if the valid time is `valid_time`, or if there are steps.
     if run is None and "time" in field.coords and (valid not in {"time", None} or step is not None):
         run = "time"
         valid = None if valid == "time" else valid
     for name, field_name in ((run, "run_at"), (valid, "valid_at")):
         if name is not None and (name not in field.coords or field[name].dtype.kind != "M"):
-            raise GridFaultError(f"no times in a coordinate {name}; correct `{field_name}` in the card")
+            raise GridFaultError(f"no times in a coordinate {name}; correct `{field_name}` on the card")
     if run is None and source.kind == "forecast":
-        raise GridFaultError("it does not say when its run began; name the coordinate in the card: run_at")
+        raise GridFaultError("no coordinate has the time of the run; set `run_at` on the card")
     if valid is None and (run is None or step is None):
-        raise GridFaultError("it does not say what times it is about; name the coordinate in the card: valid_at")
+        raise GridFaultError("no coordinate has the valid time; set `valid_at` on the card")
     about = field[valid] if valid is not None else field[run] + field[step]
     if source.kind == "analysis":
         return xr.zeros_like(about.drop_vars(list(about.coords))), about

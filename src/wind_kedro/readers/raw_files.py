@@ -1,4 +1,4 @@
-"""Which raw files the cards name, and their checksums: what a run reads, as a table."""
+"""Manifest of the raw files that a run reads, with their checksums."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ _COLUMNS = ["farm_id", "source_table", "path", "bytes", "modified_ns", "sha256"]
 class RawFiles(AbstractDataset[NoReturn, pd.DataFrame]):
     """Read-only: one row per farm and raw file that its card names, with size and checksum.
 
-    A file is read for its checksum once: one of the same size and time as in the manifest before has the same. Raw files are
-    never changed in place, and a run that wants to be sure removes the manifest.
+    A checksum is taken from the previous manifest if size and time of the file are unchanged. Raw files are never changed in
+    place; remove the manifest to compute all checksums again.
     """
 
     def __init__(
@@ -37,12 +37,12 @@ class RawFiles(AbstractDataset[NoReturn, pd.DataFrame]):
         manifest: str,
         metadata: dict[str, Any] | None = None,
     ) -> None:
-        """Say where the files are.
+        """Set the locations of the files.
 
         Args:
             root: folder that the cards' paths start from.
-            farms: farm cards, as they stand in ``farms.yml``.
-            manifest: file of the manifest that an earlier run left, for the checksums that it has.
+            farms: farm cards, as in ``farms.yml``.
+            manifest: file of the previous run's manifest, for its checksums.
             metadata: ignored by Kedro, read by Kedro-Viz.
         """
         self._root = local_path(root, "root")
@@ -51,14 +51,14 @@ class RawFiles(AbstractDataset[NoReturn, pd.DataFrame]):
         self.metadata = metadata
 
     def load(self) -> pd.DataFrame:
-        """The manifest as of now; sources that are missing have no row."""
+        """Build the manifest; missing sources have no row."""
         known: dict[tuple[Any, ...], str] = {}
         if self._manifest.is_file():
             try:
                 before = read_whole(self._manifest, columns=["path", "bytes", "modified_ns", "sha256"])
                 known = {tuple(row[:3]): row[3] for row in before.itertuples(index=False, name=None)}
-            except Exception as error:  # whatever a parser raises on whatever bytes: what it held is found again
-                logger.warning("%s: %s; all checksums are taken anew", self._manifest, why_unreadable(error))
+            except Exception as error:  # any parser error: the checksums are computed again
+                logger.warning("%s: %s; all checksums are computed again", self._manifest, why_unreadable(error))
         rows = []
         for farm in (Farm.model_validate(card) for card in self._farms):
             for table, sources in (("signals", [farm.signals]), ("weather", farm.weather)):
@@ -70,7 +70,7 @@ class RawFiles(AbstractDataset[NoReturn, pd.DataFrame]):
                         key = (shown(path, self._root), state.st_size, state.st_mtime_ns)
                         if key not in known:
                             known[key] = file_sha256(path)
-                    except OSError:  # `SourceTable` reports what cannot be read
+                    except OSError:  # `SourceTable` reports unreadable files
                         continue
                     rows.append((farm.id, table, *key, known[key]))
         return pd.DataFrame(rows, columns=_COLUMNS)

@@ -1,6 +1,6 @@
-"""One raw file read into a Parquet file of text: its own columns, its true row numbers, nothing parsed, no row dropped.
+"""Read one raw file into a Parquet file of text, with its own columns and row numbers; nothing is parsed, no row dropped.
 
-Each file is read alone, so that what is in it can fail this file only. Everything behind it scans files that this module wrote.
+Each file is read separately, so that its content can fail this file only. All later steps scan the Parquet files.
 """
 
 from __future__ import annotations
@@ -32,16 +32,15 @@ if TYPE_CHECKING:
 _BLOCK_BYTES = 1 << 22
 _BATCH_ROWS = 1 << 17
 _LF, _CR = 10, 13
-#: Characters of a line. Two hundred turbines with forty signals each take a tenth of it.
+#: Most characters of a line: ten times those of two hundred turbines with forty signals.
 MAX_LINE = 1 << 20
-#: Characters of the header, all columns together: what Python's csv module reads of one cell.
+#: Most characters of the header: the csv module's limit of a field.
 MAX_HEADER = 1 << 17
-#: Columns of a file that a message names.
+#: Most columns that a message lists.
 _SHOWN_COLUMNS = 40
-#: What a lake's folder is called where its column has no value.
+#: Hive's folder name of a missing partition value.
 _NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
-#: What the code pages of Windows have where Latin-1 has another character. Python's own codecs refuse the few bytes that have
-#: none, which Windows itself passes through.
+#: Differences of Windows code pages from Latin-1. Python's codecs refuse the few undefined bytes, which Windows passes through.
 _CODE_PAGES = {
     page: {
         code: character
@@ -53,23 +52,23 @@ _CODE_PAGES = {
 
 
 class SourceError(WindKedroError, DatasetError):
-    """A source cannot be read: which farm, which file, what is wrong, what to do. One line per source."""
+    """A source cannot be read; one line per source with farm, file, problem and remedy."""
 
     def __init__(self, message: str) -> None:
-        # Files may hold anything, and a message goes to terminals, tables and pages.
+        # Escape control characters: messages are shown in terminals, tables and pages.
         super().__init__("".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in message))
 
 
 @dataclass(frozen=True)
 class Opened:
-    """A file that was read whole and found sound.
+    """A file that was read completely without a fault.
 
     Attributes:
         path: the file.
-        columns: names of its columns, in their order.
-        relation: SQL of ``source_row`` (1 is the first line after the header), ``fault`` (null, or why the row cannot be
-            split into columns) and the wanted columns as text, under their own names.
-        rows: how many rows that is.
+        columns: names of its columns, in order.
+        relation: SQL of ``source_row`` (1 is the first line after the header), ``fault`` (null, or the reason why the row
+            cannot be split into columns) and the selected columns as text.
+        rows: number of rows.
     """
 
     path: Path
@@ -78,21 +77,21 @@ class Opened:
     rows: int
 
 
-#: Which columns are wanted of those that are there: raises `SourceError` if one is missing.
+#: Selects columns of those in a file; raises `SourceError` if one is missing.
 Choose = Callable[[Sequence[str]], Sequence[str]]
 
 
 @dataclass(frozen=True)
 class Reading:
-    """What reading a file takes.
+    """Arguments of reading a file.
 
     Attributes:
-        engine: a connection to DuckDB of its own.
+        engine: a separate connection to DuckDB.
         source: the card.
         path: the file.
-        choose: given the file's columns, those that are wanted.
+        choose: selects columns of those in the file.
         where: farm and file, for messages.
-        target: the Parquet file to be written.
+        target: the Parquet file to write.
     """
 
     engine: duckdb.DuckDBPyConnection
@@ -104,16 +103,16 @@ class Reading:
 
     @property
     def file(self) -> Path:
-        """A link to the file. Libraries read no name that is not UTF-8, and DuckDB takes every name for a pattern."""
+        """A link to the file with a safe name: libraries need UTF-8, and DuckDB interprets names as patterns."""
         return self.target.with_suffix(".link.gz" if self.path.suffix == ".gz" else ".link")
 
     def error(self, problem: str | Exception) -> SourceError:
-        """What is wrong with the file, and what to do."""
+        """The error of a problem with the file."""
         return SourceError(f"{self.where}: {str(problem).removeprefix(f'{self.file.name}: ')}")
 
 
 def open_file(reading: Reading) -> Opened:
-    """Read a file whole, by its card, and write its rows as text.
+    """Read a file by its card and write its rows as text.
 
     Raises:
         SourceError: if it cannot be read; the message names the key of the card to set.
@@ -122,7 +121,7 @@ def open_file(reading: Reading) -> Opened:
     try:
         if not path.is_file():
             missing = "the glob matches no file" if is_glob(source.path) else "the file is missing"
-            found = "it is no regular file" if path.exists() or path.is_symlink() else missing
+            found = "it is not a regular file" if path.exists() or path.is_symlink() else missing
             raise reading.error(f"{found}; put it there, or correct `path` in farms.yml")
         if path.stat().st_size == 0:
             raise reading.error("the file is empty; fetch it again")
@@ -142,24 +141,24 @@ def open_file(reading: Reading) -> Opened:
 
 
 def is_glob(path: str) -> bool:
-    """Whether a path stands for several files."""
+    """Whether a path is a glob pattern."""
     return any(character in path for character in "*?[")
 
 
 def files_of(root: Path, source: Source) -> list[Path]:
-    """The files of a source, in the order of their names; what is hidden or set aside (``.…``, ``_…``) is none of them.
+    """The files of a source, sorted by name, without hidden ones (``.…``, ``_…``).
 
-    A name that is neither a file nor a folder, such as a link to nothing, is among them: reading it fails with the reason.
+    Names that are neither files nor folders, such as broken links, are included: reading them fails with the reason.
     """
     if not is_glob(source.path):
         return [path for path in [root / source.path] if path.is_file()]
-    # What the card names itself may begin as it likes; what a * matches may not.
+    # Hidden parts are allowed if the card names them literally.
     own = set(Path(source.path).parts)
 
     def plain(path: Path) -> bool:
         return not any(part[0] in "._" and part not in own for part in path.relative_to(root).parts)
 
-    # Path.glob fails when a folder goes while it looks, and feeds may be landing meanwhile.
+    # Path.glob fails if a folder disappears during the search, as it may while feeds land.
     found = (root / name for name in glob.iglob(source.path, root_dir=root, recursive=True))  # noqa: PTH207
     return sorted(uncovered(path for path in found if not path.is_dir() and plain(path)))
 
@@ -168,10 +167,10 @@ def files_of(root: Path, source: Source) -> list[Path]:
 
 
 class _Lines:
-    """The lines of a text file, decoded block by block and counted twice: in its characters, and in its bytes.
+    """Lines of a text file, decoded block by block and counted in both characters and bytes.
 
-    A line ends with LF, CR LF or CR, mixed as they come; one that ended with a lone CR keeps it. Of a line longer than
-    `MAX_LINE` characters the beginning is kept.
+    A line ends with LF, CR LF or CR, in any mixture; a lone CR is kept at the end of its line. A line longer than `MAX_LINE`
+    characters is truncated.
     """
 
     def __init__(self, reading: Reading) -> None:
@@ -181,7 +180,7 @@ class _Lines:
 
     @property
     def counted(self) -> int:
-        """Line ends in the bytes read so far, and one for a last line without an end."""
+        """Number of lines in the bytes read so far."""
         return self._ends.count
 
     def __iter__(self) -> Iterator[list[str]]:
@@ -189,7 +188,7 @@ class _Lines:
         page = _CODE_PAGES.get(encoding)
         codec = "latin-1" if page is not None else {"utf-8": "utf-8-sig"}.get(encoding, encoding)
         decoder = io.IncrementalNewlineDecoder(codecs.getincrementaldecoder(codec)(), translate=False)
-        begun: list[str] = []  # pieces of the line that the last block left open
+        begun: list[str] = []  # pieces of the unfinished line of the last block
         kept = 0
         try:
             for block in itertools.chain(blocks(self._reading.file, block_bytes=_BLOCK_BYTES), [b""]):
@@ -220,7 +219,7 @@ class _Lines:
 
 
 class _LineEnds:
-    """Counts the line ends of a text in its bytes, which `_Lines` must find again in its characters."""
+    """Counts line ends in bytes, to verify the lines that `_Lines` finds in characters."""
 
     def __init__(self, encoding: str) -> None:
         self._wide = encoding == "utf-16"
@@ -251,7 +250,7 @@ class _LineEnds:
 
 
 def _read_csv(reading: Reading) -> tuple[list[str], int, int]:
-    """Write the rows of a text file; its columns, rows written, and rows counted in its bytes."""
+    """Write the rows of a text file; return its columns, the rows written, and the rows counted in its bytes."""
     source = reading.source
     lines = _Lines(reading)
     batches = iter(lines)
@@ -263,8 +262,8 @@ def _read_csv(reading: Reading) -> tuple[list[str], int, int]:
     names = reading.choose(header)
     split = _split(_cells(source.separator), header, names, quoted=True)
     number = emitted = 0
-    open_line: list[tuple[int, str]] = []  # ended by a lone CR: the next line shows whether that was its end
-    held: list[tuple[int, str]] = []  # what may be the footer
+    open_line: list[tuple[int, str]] = []  # ends with a lone CR: the next line shows whether it is complete
+    held: list[tuple[int, str]] = []  # possible footer
 
     def rows() -> Iterator[pa.Table]:
         nonlocal number, emitted, open_line, held
@@ -290,14 +289,12 @@ def _read_csv(reading: Reading) -> tuple[list[str], int, int]:
 
 
 def _joined(numbered: Iterable[tuple[int, str]], separator: str, separators: int) -> list[tuple[int, str]]:
-    """Lines, of which a lone CR ends those only that a whole row follows.
-
-    Elsewhere the CR stands inside of a value: taken for an end, it would cut the value without a trace.
+    """Join lines at lone CRs, unless a complete row follows: elsewhere the CR is part of a value.
 
     Args:
-        numbered: lines with their numbers; what a lone CR ended still has it.
+        numbered: lines with their numbers, including lone CRs at their end.
         separator: of columns.
-        separators: how many a row has.
+        separators: number of separators of a row.
     """
     found: list[tuple[int, str]] = []
     for row, line in numbered:
@@ -309,18 +306,18 @@ def _joined(numbered: Iterable[tuple[int, str]], separator: str, separators: int
 
 
 def _header(reading: Reading, begun: Sequence[str]) -> list[str]:
-    """The columns' names.
+    """Names of the columns.
 
     Args:
         reading: of the file.
-        begun: its lines down to the header.
+        begun: the lines up to the header.
     """
     if not any(line.strip() for line in begun):
         raise reading.error("the file is empty; fetch it again")
     above, separator = reading.source.skip_rows + 1, reading.source.separator
     header = begun[above - 1] if len(begun) == above else ""
     if not header.strip():
-        raise reading.error(f"line {above}, where the header should stand, is empty; set `skip_rows` in farms.yml")
+        raise reading.error(f"line {above}, where the header should be, is empty; set `skip_rows` in farms.yml")
     if len(header) > MAX_HEADER:
         raise reading.error(
             f"line {above}, the header, is longer than {MAX_HEADER:,} characters; set `skip_rows` in farms.yml, or fetch it again"
@@ -332,14 +329,15 @@ def _header(reading: Reading, begun: Sequence[str]) -> list[str]:
         except SourceError:
             raise reading.error(
                 f"with separator '{separator}' there is only one column, '{names[0][:_SHOWN_COLUMNS]}'; set `separator` in "
-                "farms.yml, or `skip_rows` if lines stand above the header"
+                "farms.yml, or `skip_rows` if lines precede the header"
             ) from None
     return names
 
 
 def _cells(separator: str) -> str:
-    """SQL that splits a line. Most lines have no quotes; the pattern is RFC 4180's: a quoted value may hold the separator and
-    doubled quotes. Every match begins with a separator, so that no match is empty.
+    """SQL that splits a line by RFC 4180: a quoted value may contain the separator and doubled quotes.
+
+    Every match begins with a separator, so that no match is empty. Lines without quotes take a faster path.
     """
     escaped = "\\" + separator if not separator.isspace() else separator
     quoted = text(f'{escaped}("(?:[^"]|"")*"|[^{escaped}]*)')
@@ -350,13 +348,13 @@ def _cells(separator: str) -> str:
 
 
 def _split(cells: str, header: Sequence[str], names: Sequence[str], *, quoted: bool) -> str:
-    """SQL of rows of ``line`` and ``source_row`` as columns; a row of another width is a fault, as it came."""
+    """SQL that splits rows of ``line`` and ``source_row`` into columns; a row of another width is a fault with its line."""
     values = "".join(
         f", CASE WHEN fault IS NULL THEN {_unquoted(cell) if quoted else cell} END AS {name(column)}"
         for column in dict.fromkeys(names)
         for cell in [f"cells[{list(header).index(column) + 1}]"]
     )
-    # What stands behind a closing quote is in no cell.
+    # Text after a closing quote is in no cell.
     torn = "contains(line, '\"') AND length(array_to_string(cells, '')) + len(cells) <= length(line)"
     fault = (
         f"CASE WHEN length(line) > {MAX_LINE} THEN 'the line is longer than {MAX_LINE:,} characters; it begins ' || line[:200] "
@@ -387,7 +385,7 @@ def _table(numbers: Sequence[int], **columns: Sequence[Any]) -> pa.Table:
 
 
 def _write(reading: Reading, batches: Iterator[pa.Table], select: str) -> int:
-    """Write what ``select`` makes of each ``batch``; how many rows that is."""
+    """Write the result of ``select`` for each ``batch``; return the number of rows."""
     import pyarrow.parquet as pq
 
     written, writer = 0, None
@@ -422,7 +420,7 @@ def _read_excel(reading: Reading) -> tuple[list[str], int, int]:
     if source.comment:
         rows = [row for row in rows if not row[1][0].startswith(source.comment)]
     rows = rows[: len(rows) - source.footer_rows]
-    # A sheet is a rectangle: what is beyond the header must be empty, else the header is not where the card says.
+    # Cells beyond the header must be empty, else the header is not where the card puts it.
     trimmed = [cells[: len(header)] if not any(cells[len(header) :]) else cells for _, cells in rows]
     batch = _table([number for number, _ in rows], cells=trimmed, line=[";".join(cells) for cells in trimmed])
     return header, _write(reading, iter([batch]), _split("cells", header, names, quoted=False)), len(rows)
@@ -436,14 +434,14 @@ def _sheet_rows(reading: Reading) -> list[list[str]]:
         raise reading.error("reading Excel needs the extra 'excel': pip install 'wind-kedro[excel]'") from None
     sheet = reading.source.sheet
     with reading.file.open("rb") as file:
-        packed = file.read(2) == b"PK"  # workbooks older than 2007 are not
+        packed = file.read(2) == b"PK"  # workbooks before 2007 are not zip archives
     if packed:
         check_workbook(reading.file)
     try:
         with CalamineWorkbook.from_path(reading.file) as book:
             if not book.sheet_names or sheet not in {None, *book.sheet_names}:
                 found = ", ".join(book.sheet_names) or "none"
-                raise reading.error(f"no sheet '{sheet or 1}'; found are {found}; set `sheet` in farms.yml")
+                raise reading.error(f"no sheet '{sheet or 1}'; sheets are {found}; set `sheet` in farms.yml")
             rows = book.get_sheet_by_name(sheet or book.sheet_names[0]).to_python(skip_empty_area=False)
     except CalamineError as error:
         raise reading.error(f"not a readable workbook ({one_line(error)}); fetch it again") from None
@@ -454,7 +452,7 @@ def _cell(value: Any, decimal: str) -> str:
     import datetime as dt
 
     if isinstance(value, dt.datetime):
-        # A serial date has no more than milliseconds in its digits.
+        # Serial dates have a resolution of milliseconds.
         rounded = value + dt.timedelta(microseconds=500)
         return rounded.replace(microsecond=rounded.microsecond // 1000 * 1000).isoformat(sep="T")
     if isinstance(value, dt.date | dt.time):
@@ -477,7 +475,7 @@ def _read_parquet(reading: Reading) -> tuple[list[str], int, int]:
 
     check_parquet(reading.file)
     try:
-        # DuckDB does not look at the checksums of pages.
+        # DuckDB does not verify the checksums of pages.
         with pq.ParquetFile(reading.file, page_checksum_verification=True) as file:
             found = file.schema_arrow.names
             folders = {column: value for column, value in _in_folders(reading.path).items() if column not in found}
@@ -508,7 +506,7 @@ def _read_parquet(reading: Reading) -> tuple[list[str], int, int]:
 
 
 def _readable(field: pa.Field, new_name: str) -> pa.Field:
-    """A column under another name, in a type that DuckDB reads."""
+    """A renamed column in a type that DuckDB can read."""
     import pyarrow as pa
 
     kind = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
@@ -516,9 +514,9 @@ def _readable(field: pa.Field, new_name: str) -> pa.Field:
 
 
 def _in_folders(path: Path) -> dict[str, str]:
-    """The columns that the folders of a lake name (``turbine=T1``), as SQL.
+    """Hive partition columns of the folders (``turbine=T1``), as SQL.
 
-    DuckDB's own reading of folders would take a feed's ``landed_at=…`` for one, and before a column of the file's own.
+    DuckDB's own support would include a feed's ``landed_at=…``, and prefer it to a column of the file.
     """
     found = {}
     for folder in path.parent.parts:
@@ -529,7 +527,7 @@ def _in_folders(path: Path) -> dict[str, str]:
 
 
 def _parquet_text(column: str, kind: str, source: Source) -> str:
-    if kind == "TIMESTAMP WITH TIME ZONE":  # its text would depend on the session's zone
+    if kind == "TIMESTAMP WITH TIME ZONE":  # a cast would depend on the session's zone
         return f"strftime({quoted(column)} AT TIME ZONE 'UTC', '%Y-%m-%dT%H:%M:%S.%f') || '+00:00'"
     shown = f"CAST({quoted(column)} AS VARCHAR)"
     if source.decimal != "." and (kind in {"FLOAT", "DOUBLE"} or kind.startswith("DECIMAL")):
@@ -537,7 +535,7 @@ def _parquet_text(column: str, kind: str, source: Source) -> str:
     return shown
 
 
-#: How each format is read: columns, rows written, and rows counted in another way.
+#: Reader of each format: returns columns, rows written, and rows counted independently.
 READERS: Mapping[str, Callable[[Reading], tuple[list[str], int, int]]] = {
     "csv": _read_csv,
     "excel": _read_excel,
@@ -549,7 +547,7 @@ READERS: Mapping[str, Callable[[Reading], tuple[list[str], int, int]]] = {
 
 
 def check_columns(found: Sequence[str], names: Sequence[str], where: str) -> None:
-    """Raise a `SourceError` that names the columns which are missing, or stand twice."""
+    """Raise a `SourceError` that names missing or repeated columns."""
     missing = sorted(set(names) - set(found))
     if missing:
         more = f" and {len(found) - _SHOWN_COLUMNS} more" if len(found) > _SHOWN_COLUMNS else ""
@@ -561,8 +559,8 @@ def check_columns(found: Sequence[str], names: Sequence[str], where: str) -> Non
         places = [str(place) for place, other in enumerate(found, 1) if other.casefold() == column.casefold()]
         if len(places) > 1:
             raise SourceError(
-                f"{where}: column '{column}' stands {len(places)} times (columns {', '.join(places)}), and a card cannot choose "
-                "one of them; rename one in the file"
+                f"{where}: column '{column}' occurs {len(places)} times (columns {', '.join(places)}), and a card cannot choose "
+                "between them; rename one in the file"
             )
 
 
@@ -573,16 +571,16 @@ def one_line(error: BaseException) -> str:
 
 
 def text(value: str) -> str:
-    """A text literal of SQL; what no text can hold is escaped: NUL, and bytes of a file's name that are not UTF-8."""
+    """An SQL string literal; NUL and bytes of a file name that are not UTF-8 are escaped."""
     sound = value.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")
     return "'" + sound.replace("'", "''") + "'"
 
 
 def quoted(value: str) -> str:
-    """An identifier of SQL."""
+    """An SQL identifier."""
     return '"' + value.replace('"', '""') + '"'
 
 
 def name(column: str) -> str:
-    """A file's column in the SQL of what was read: no name of a file is one of ours (``source_row``, ``fault``)."""
+    """SQL identifier of a file's column, prefixed so that it cannot clash with ``source_row`` or ``fault``."""
     return quoted(f"file:{column}")

@@ -1,7 +1,7 @@
-"""Opened files as rows of the house: one per turbine and stamp (or run and valid time), whatever their layout.
+"""Convert opened files of any layout to rows: one per turbine and stamp, or per run and valid time.
 
-Stamps become ISO 8601 and numbers get a decimal point, by the card; what does not read as the card says stays as it came, so
-that the row is found and set aside with its words. The rest stays text.
+Stamps are converted to ISO 8601 and numbers to a decimal point by the card; values that do not match the card are kept
+unchanged, so that the row is quarantined with its original text. All values stay text.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from wind_kedro.cards import (
 )
 from wind_kedro.readers.source_files import Choose, Opened, SourceError, check_columns, name, text
 
-#: Offsets of the zone names that loggers write. Each is one zone's alone where wind farms are logged.
+#: Offsets of zone abbreviations that loggers write.
 ZONE_OFFSETS: Mapping[str, str] = {
     "UTC": "+00:00", "GMT": "+00:00", "WET": "+00:00", "WEST": "+01:00", "BST": "+01:00", "CET": "+01:00", "CEST": "+02:00",
     "MEZ": "+01:00", "MESZ": "+02:00", "EET": "+02:00", "EEST": "+03:00", "EST": "-05:00", "EDT": "-04:00",
@@ -38,7 +38,7 @@ _LANDED = re.compile(rf"^{LANDED_AT}=(\d{{4}}-\d{{2}}-\d{{2}})T(\d{{2}})-(\d{{2}
 
 
 def chooser(farm: Farm, source: Source, path: Path, where: str) -> Choose:
-    """Which columns of a file its card wants; the function raises `SourceError` if one is missing."""
+    """A function that selects the columns that a card needs; it raises `SourceError` if one is missing."""
 
     def choose(found: Sequence[str]) -> list[str]:
         names = [column for column in [*_named(farm, source), *source.where] if column is not None]
@@ -56,7 +56,7 @@ def chooser(farm: Farm, source: Source, path: Path, where: str) -> Choose:
 
 
 def _arrival(source: Source) -> tuple[str | None, str]:
-    """What a card says of when rows came, and the field that says it."""
+    """The card's value for the arrival time of rows, and the name of its field."""
     if isinstance(source, WeatherSource):
         return source.available_at, "available_at"
     assert isinstance(source, SignalSource)  # noqa: S101 - there are two kinds
@@ -77,13 +77,13 @@ def _named(farm: Farm, source: Source) -> list[str | None]:
 
 
 def selects(farm: Farm, source: Source, files: Sequence[Opened], root: Path) -> Iterator[str]:
-    """One or more SELECTs of the house's columns for the sound files of a source."""
-    files = [_meant(source, file) for file in files]
+    """SELECT statements of the raw table's columns for the valid files of a source."""
+    files = [_filtered(source, file) for file in files]
     if isinstance(source, WeatherSource):
         yield from (_weather(farm, source, file, root) for file in files)
     elif isinstance(source, SignalSource):
         if source.layout == "long":
-            # A stamp's parts may come in several files: they are put together over all of them.
+            # Values of one stamp may be in several files, so the files are combined.
             yield from [_long(farm, source, files, root)] if files else []
         elif source.layout == "wide":
             for file in files:
@@ -92,8 +92,8 @@ def selects(farm: Farm, source: Source, files: Sequence[Opened], root: Path) -> 
             yield from (_signals(farm, source, file, root) for file in files)
 
 
-def _meant(source: Source, file: Opened) -> Opened:
-    """The file with the rows that the card means; a row that cannot be split may be one of them, and stays."""
+def _filtered(source: Source, file: Opened) -> Opened:
+    """The file filtered by the card's ``where``; rows that cannot be split are kept."""
     if not source.where:
         return file
     equal = " AND ".join(f"trim({name(column)}) = {text(value)}" for column, value in source.where.items())
@@ -101,12 +101,12 @@ def _meant(source: Source, file: Opened) -> Opened:
 
 
 def fault_row(farm: Farm, source: Source, path: Path, root: Path, message: str) -> str:
-    """The one row, number 0, that stands for a file that cannot be read."""
+    """The single row, number 0, of a file that cannot be read."""
     return f"SELECT {_row(farm, source, shown(path, root), '0', text(message))}"
 
 
 def no_rows(kind: str) -> str:
-    """A SELECT of all columns of the house and no row."""
+    """A SELECT of all columns of the raw table without rows."""
     columns = ["turbine_id", "timestamp", "received_at", *SIGNAL_UNITS]
     if kind == "weather":
         columns = ["weather_model", "weather_point", "run_at", "available_at", "valid_at", *WEATHER_UNITS]
@@ -115,14 +115,14 @@ def no_rows(kind: str) -> str:
 
 
 def shown(path: Path, root: Path) -> str:
-    """How a file is called in tables; bytes of its name that are not UTF-8 are escaped."""
+    """Name of a file in tables; bytes that are not UTF-8 are escaped."""
     return os.fsencode(path.relative_to(root) if path.is_relative_to(root) else path).decode(
         "utf-8", "backslashreplace"
     )
 
 
 def shown_of(farm: Farm, source: WeatherSource, path: Path, root: Path) -> str:
-    """How a file of weather is called in tables: where several of a farm's sources share it, each has its own rows."""
+    """Name of a weather file in tables; it includes the source if several sources of a farm share the file."""
     shared = sum(other.path == source.path for other in farm.weather) > 1
     return shown(path, root) + (f"#{source.model}@{source.point}" if shared else "")
 
@@ -153,11 +153,11 @@ def _weather(farm: Farm, source: WeatherSource, file: Opened, root: Path) -> str
 
 
 def _signals(farm: Farm, source: SignalSource, file: Opened, root: Path, turbine: str | None = None) -> str:
-    """Rows of a table, or, of a wide one, those of one turbine: its part of a row has the row's number in `file#turbine`."""
+    """Rows of a table, or one turbine's rows of a wide table, whose file name is then ``file#turbine``."""
     columns = {key: column.name.replace(TURBINE, turbine or "") for key, column in source.columns.items()}
     values = [f"{number(name(columns[key]), source) if key in columns else _NOTHING} AS {key}" for key in SIGNAL_UNITS]
     own = shown(file.path, root) + (f"#{turbine}" if turbine else "")
-    # A row that cannot be split is one row, not one a turbine.
+    # A row that cannot be split is reported once, not per turbine.
     only = "" if turbine in {None, farm.turbines[0].id} else " WHERE fault IS NULL"
     row = _row(farm, source, own, "source_row", "fault")
     return (
@@ -167,10 +167,10 @@ def _signals(farm: Farm, source: SignalSource, file: Opened, root: Path, turbine
 
 
 def _long(farm: Farm, source: SignalSource, files: Sequence[Opened], root: Path) -> str:
-    """Values put together by turbine, stamp and arrival; what has not come again keeps its newest value.
+    """Pivot values by turbine, stamp and arrival; a signal that is not repeated keeps its newest value.
 
-    Part n of a row are the n-th values of its signals that arrived together: a value that came twice makes a second row,
-    which is then found to be a repetition or a conflict. Its number is that of its last value in the file.
+    A value that occurs twice in the same arrival makes a second row, which is then found to be a repetition or a conflict. The
+    row's number is that of its last value in the file.
     """
     parts = []
     cases = {
@@ -179,13 +179,13 @@ def _long(farm: Farm, source: SignalSource, files: Sequence[Opened], root: Path)
         for turbine in farm.turbines
     }
     tag = name(source.signal or "")
-    is_signal = " ".join(f"WHEN trim({tag}) = {text(word)} THEN {text(key)}" for (key, _), word in cases.items())
+    is_signal = " ".join(f"WHEN trim({tag}) = {text(column)} THEN {text(key)}" for (key, _), column in cases.items())
     is_turbine = " ".join(
-        f"WHEN trim({tag}) = {text(word)} THEN {text(one)}" for (_, one), word in cases.items() if one
+        f"WHEN trim({tag}) = {text(column)} THEN {text(one)}" for (_, one), column in cases.items() if one
     )
     value = number(name(source.value or ""), source)
     if source.quality:
-        good = ", ".join(text(word) for word in source.good_quality)
+        good = ", ".join(text(value) for value in source.good_quality)
         value = f"CASE WHEN trim({name(source.quality)}) IN ({good}) THEN {value} END"
     for file in files:
         turbine = f"CASE {is_turbine} END" if is_turbine else _turbine(farm, source, file.path, None)
@@ -195,7 +195,7 @@ def _long(farm: Farm, source: SignalSource, files: Sequence[Opened], root: Path)
             f"CASE {is_signal} END AS signal, {value} AS value FROM ({file.relation})"
         )
     every = f"SELECT * FROM ({' UNION ALL '.join(parts)}) WHERE fault IS NOT NULL OR signal IS NOT NULL"  # noqa: S608
-    # A line that cannot be split belongs to no row but its own.
+    # A line that cannot be split is a row of its own.
     place = "CASE WHEN fault IS NOT NULL THEN source_row END"
     order = "received_at NULLS FIRST, source_file, source_row"
     together = f"turbine_id, timestamp, received_at, {place}"
@@ -227,7 +227,7 @@ def _turbine(farm: Farm, source: SignalSource, path: Path, turbine: str | None) 
     if source.turbine_in_file is not None:
         pattern = re.escape(source.turbine_in_file).replace(re.escape(TURBINE), "(.+?)").replace(r"\*", ".*")
         found = re.fullmatch(pattern, path.name)
-        # A file that names none shows its own name among the rows of unknown turbines.
+        # A file without a match has its name as the unknown turbine.
         return text(found.group(1) if found else path.name)
     return text(farm.turbines[0].id)
 
@@ -235,7 +235,7 @@ def _turbine(farm: Farm, source: SignalSource, path: Path, turbine: str | None) 
 def _signal_stamp(source: SignalSource) -> str:
     if source.time_of_day is None:
         return stamp(name(source.timestamp), source)
-    # A date that was typed as a time has a midnight of its own.
+    # A date typed as a time has a time of midnight.
     date = rf"regexp_replace(trim({name(source.timestamp)}), '[T ]00:00:00(\.0+)?$', '')"
     return stamp(f"({date} || ' ' || trim({name(source.time_of_day)}))", source)
 
@@ -245,13 +245,13 @@ def _arrived(source: Source, file: Opened) -> str:
     if arrival is None:
         return _NOTHING
     if arrival == LANDED_AT and (landed := landed_at(file.path)) is not None:
-        # A batch is of one arrival, whatever a column of its files holds; batches that were put together have it in a column.
+        # All rows of a batch have the same arrival, whatever a column holds; merged batches have it in a column.
         return text(landed)
     return stamp(name(arrival), source)
 
 
 def landed_at(path: Path) -> str | None:
-    """When the folder of a feed landed, from its name: the outermost, as what is below it came from outside."""
+    """Landing time of a batch, from the name of the outermost folder; folders below it come from the source."""
     for folder in reversed(path.parents):
         if found := _LANDED.match(folder.name):
             day, hour, minute, second = found.groups()
@@ -267,21 +267,21 @@ _NOTHING = "CAST(NULL AS VARCHAR)"
 
 
 def stamp(value: str, source: Source) -> str:
-    """SQL that brings a stamp to ISO 8601 by the card's ``stamp_format``; what does not fit it stays as it came."""
+    """SQL that converts a stamp to ISO 8601 by the card's ``stamp_format``; other values are kept unchanged."""
     written = f"trim({value})"
     match source.stamp_format:
         case None:
             day = f"try_cast(regexp_replace({written}, {text(_MIDNIGHT_AT_THE_END + '.*$')}, '') AS DATE)"
             zone = f"regexp_extract({written}, {text(_MIDNIGHT_AT_THE_END + '(.*)$')}, 3)"
             midnight = f"strftime(TRY({day} + INTERVAL 1 DAY), '%Y-%m-%dT00:00:00') || {zone}"
-            # A typed cell at midnight is a date alone.
+            # A typed cell at midnight is read as a date only.
             plain = f"CASE WHEN length({written}) = 10 THEN {written} || 'T00:00:00' ELSE {value} END"
             plain = plain if source.format == "excel" else value
-            # Most stamps have no such text anywhere; of those that have, 00:24:00 is no midnight.
+            # `contains` is a fast filter; 00:24:00 is not a midnight.
             late = f"contains({written}, '24:00') AND regexp_matches({written}, {text(_MIDNIGHT_AT_THE_END)})"
             return f"CASE WHEN {late} THEN coalesce({midnight}, {value}) ELSE {plain} END"
         case "excel":
-            # Days since 1899-12-30; milliseconds are what their digits hold.
+            # Days since 1899-12-30, with a resolution of milliseconds.
             moment = f"TIMESTAMP '1899-12-30' + to_milliseconds(CAST(round(try_cast({written} AS DOUBLE) * 86400000) AS BIGINT))"
             return f"coalesce(strftime(TRY({moment}), {text(_ISO)}), {value})"
         case "epoch_seconds" | "epoch_milliseconds":
@@ -296,15 +296,15 @@ def stamp(value: str, source: Source) -> str:
     late = f"regexp_matches({body}, {text(_MIDNIGHT_AT_THE_END)})"
     body = rf"regexp_replace({body}, {text(_MIDNIGHT_AT_THE_END)}, '\1' || '00:00' || '\2')"
     moment = f"(try_strptime({body}, {text(own)}) + CASE WHEN {late} THEN INTERVAL 1 DAY ELSE INTERVAL 0 DAY END)"
-    offset = " ".join(f"WHEN {text(word)} THEN {text(hours)}" for word, hours in ZONE_OFFSETS.items())
+    offset = " ".join(f"WHEN {text(zone_name)} THEN {text(hours)}" for zone_name, hours in ZONE_OFFSETS.items())
     return f"coalesce(strftime(TRY({moment}), {text(_ISO)}) || CASE {zone} {offset} ELSE {zone} END, {value})"
 
 
 def number(value: str, source: Source) -> str:
-    """SQL that gives a number a decimal point and takes the grouping of its digits away, by the card.
+    """SQL that converts a number to a decimal point without digit grouping, by the card.
 
-    A number that is not written as the card says, ``1.234`` with a decimal comma and no grouping, would read as another one:
-    it is put in quotes, so that it is set aside as unreadable.
+    A number in another notation, such as ``1.234`` with a decimal comma and no grouping, would be misread: it is put in quotes,
+    so that it is quarantined as unreadable.
     """
     if source.decimal == "." and source.thousands is None:
         return value
@@ -313,7 +313,7 @@ def number(value: str, source: Source) -> str:
     digits = r"\d+"
     bare = written
     if source.thousands is not None:
-        # Typographers group digits with other blanks than the keyboard's.
+        # Digits may be grouped with non-breaking spaces.
         group = "[ \u00a0\u202f]" if source.thousands == " " else re.escape(source.thousands)
         digits = rf"(\d+|\d{{1,3}}({group}\d{{3}})+)"
         bare = f"regexp_replace({written}, {text(group)}, '', 'g')"

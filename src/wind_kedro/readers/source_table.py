@@ -1,4 +1,4 @@
-"""The raw files of all farms as one table, whatever their names, separators and encodings: what the cards say, nothing more."""
+"""Dataset of the raw files of all farms as one table, read by their cards."""
 
 from __future__ import annotations
 
@@ -30,44 +30,44 @@ if TYPE_CHECKING:
 
 __all__ = ["SourceError", "SourceTable"]
 
-#: Of how files are read. A change of what is written for the same file and card needs another number.
+#: Version of the reading: increase it if the result for the same file and card changes.
 VERSION = 1
 _RECORD = "wind_kedro"
-#: Rows of one turbine and stamp, or of one weather run and time: revisions and repetitions are compared in memory.
+#: Most rows of one turbine and stamp, or of one weather run and time: revisions and repetitions are compared in memory.
 MAX_REPEATS = 100_000
-#: Folders of datasets without `kept`, until the process ends: tables are lazy and may outlive their dataset.
+#: Folders of datasets without `kept`, which last until the process ends: lazy tables may outlive their dataset.
 _SCRATCHES: list[Scratch] = []
 
 
 class SourceTable(ConnectionMixin, AbstractDataset[Any, "ir.Table"]):
-    """Read-only: the files that the farms' cards name, as one Ibis table of text.
+    """Read-only: the files of the farms' cards as one Ibis table of text.
 
-    One row per row of a file (row 1 is the first after the header), its columns named as in the house; what a card does
-    not map is null. Of a wide file it is one row per turbine and row, of a long one per turbine, stamp and arrival. Stamps are
-    brought to ISO 8601 and numbers to a decimal point by the card; else nothing is parsed, and no row is dropped:
+    One row per row of a file (row 1 is the first after the header), in the columns of the raw contract; columns that a card
+    does not map are null. A wide file has one row per turbine and row, a long one per turbine, stamp and arrival. Stamps are
+    converted to ISO 8601 and numbers to a decimal point by the card; nothing else is parsed, and no row is dropped:
 
-    - a row with too few or too many values keeps its number and says so in ``fault``, with the line as it came;
-    - a source that cannot be read at all is *one* row, number 0, whose ``fault`` says why, and the other farms go on.
+    - a row with too few or too many values keeps its number and has the reason and the original line in ``fault``;
+    - a source that cannot be read is *one* row, number 0, with the reason in ``fault``; other farms are not affected.
 
-    Only if no source can be read does loading fail, with a `SourceError` of one line each.
+    Loading fails only if no source can be read, with a `SourceError` of one line each.
 
-    Each file is read alone and once, when it is first seen, into a Parquet file in ``kept``; the table is a scan of these
-    files. Their metadata hold the checksum of the raw file, when it was first seen, and how many rows it gave. A file is
-    read again when it changes, when its card changes, and as long as it cannot be read. The files of a long layout are put
-    together, so they are read again when one is added.
+    Each file is read separately and once into a Parquet file in ``kept``; the table is a scan of these files. Their metadata
+    hold the checksum of the raw file, the time it was first seen, and its number of rows. A file is read again when it or its
+    card changes, and as long as it cannot be read. The files of a long layout are combined, so all are read again when one is
+    added.
 
-    A table that was loaded is the same until the dataset is released, whatever lands meanwhile.
+    A loaded table does not change until the dataset is released, even if new files land.
 
     Args:
         kind: ``signals`` or ``weather``.
         root: folder that the cards' paths start from.
-        farms: farm cards, as they stand in ``farms.yml``.
+        farms: farm cards, as in ``farms.yml``.
         connection: the Ibis backend, as for ``kedro_datasets.ibis``; the same settings share one connection.
-        kept: folder for what was read; without it, one for this process only.
+        kept: folder of the Parquet files; without it, a temporary one for this process.
         metadata: for plugins.
     """
 
-    # The group of kedro_datasets.ibis: equal settings give the same connection, so tables of both can be joined.
+    # As kedro_datasets.ibis: equal settings share a connection, so that tables of both can be joined.
     _CONNECTION_GROUP = "ibis"
 
     def __init__(
@@ -100,7 +100,7 @@ class SourceTable(ConnectionMixin, AbstractDataset[Any, "ir.Table"]):
         return self._handed_over()
 
     def _handed_over(self) -> ir.Table:
-        """What DuckDB reads, for another engine: by way of a Parquet file, which goes with the table that reads it."""
+        """Read with DuckDB and pass the table to another engine through a Parquet file."""
         import ibis
 
         reader = ibis.duckdb.connect()
@@ -109,7 +109,7 @@ class SourceTable(ConnectionMixin, AbstractDataset[Any, "ir.Table"]):
         reader.to_parquet(self._read(reader), path)
         reader.disconnect()
         table = self._connection.read_parquet(str(path))
-        # Tables are lazy: the file must be there as long as this dataset, which lives as long as its run's catalog.
+        # Tables are lazy: the file must exist as long as this dataset.
         self._aside = folder
         return table
 
@@ -117,16 +117,16 @@ class SourceTable(ConnectionMixin, AbstractDataset[Any, "ir.Table"]):
         if self._found is None:
             self._found = self._files()
         rows = no_rows(self._kind)
-        if self._found:  # farms that are only looked at have no weather
+        if self._found:  # farms under assessment have no weather
             paths = ", ".join(text(literal(path)) for path in self._found)
-            # By name: grids have the columns that they give.
+            # By name: grids have different columns.
             rows += f" UNION ALL BY NAME SELECT * FROM read_parquet([{paths}], union_by_name=true)"  # noqa: S608
         view = f"wind_kedro_{self._kind}_raw"
         backend.con.sql(f"CREATE OR REPLACE TEMP VIEW {view} AS {rows}")
         return backend.table(view)
 
     def _files(self) -> list[Path]:
-        """What was read, file by file, now or before.
+        """Parquet files of all sources, read now or before.
 
         Raises:
             SourceError: if no source can be read.
@@ -139,7 +139,7 @@ class SourceTable(ConnectionMixin, AbstractDataset[Any, "ir.Table"]):
         faults: list[str] = []
         on_grids: list[tuple[Farm, WeatherSource]] = []
         readable = False
-        engine = duckdb.connect()  # its own: what a file does to it is over when all are read
+        engine = duckdb.connect()  # a separate connection, which a bad file cannot affect beyond this call
         for farm in (Farm.model_validate(card) for card in self._farms):
             for source in [farm.signals] if self._kind == "signals" else farm.weather:
                 if isinstance(source, WeatherSource) and source.is_grid:
@@ -180,19 +180,19 @@ class SourceTable(ConnectionMixin, AbstractDataset[Any, "ir.Table"]):
         raise DatasetError("a SourceTable is read-only: raw files are never written")
 
     def _exists(self) -> bool:
-        # Which files are missing is said by loading, farm by farm; a plain 'not there' would say less.
+        # Loading reports missing files by farm.
         return True
 
     def _describe(self) -> dict[str, Any]:
         return {"kind": self._kind, "root": str(self._root), "farms": [card.get("id") for card in self._farms]}
 
 
-# --- what was read is kept -------------------------------------------------------------------------------------------
+# --- cache of read files ---------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class _Unit:
-    """Files of one source that are read together."""
+    """Files of one source that are read in one step."""
 
     farm: Farm
     source: Source
@@ -200,14 +200,14 @@ class _Unit:
     root: Path
 
     def kept_in(self, kept: Path, engine: duckdb.DuckDBPyConnection) -> tuple[Path, dict[str, Any]]:
-        """The Parquet file of the rows, written now if there is none of these files and this card, and its record."""
+        """Return the Parquet file and its record; read the files unless it is up to date with them and their card."""
         asked = [self.farm.id, *self._names()] if len(self.files) == 1 else [self.farm.id, self.source.path]
         key = hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:16]
         turbines = [turbine.id for turbine in self.farm.turbines]
         state = json.dumps([VERSION, self._names(), self._states(), self.source.model_dump(mode="json"), turbines])
         target = kept / f"{key}-{hashlib.sha256(state.encode()).hexdigest()[:16]}.parquet"
         record = _record(target)
-        if record is None or record["faults"]:  # what is wrong may lie outside of the file
+        if record is None or record["faults"]:  # the cause may be outside the file
             before = [found for found in map(_record, kept.glob(f"{key}-*.parquet")) if found is not None]
             record = self._read(target, before, engine)
         return target, record
@@ -220,7 +220,7 @@ class _Unit:
         ]
 
     def _states(self) -> list[Any]:
-        """What changes when a file does."""
+        """Size and modification time of each file."""
         stats = [path.stat() if path.is_file() else None for path in self.files]
         return [stat and [stat.st_size, stat.st_mtime_ns] for stat in stats]
 
@@ -251,7 +251,7 @@ class _Unit:
             try:
                 self._write(engine, kind, target, opened, failed, record)
                 problem = _repeated(engine, kind, target)
-            except duckdb.Error as error:  # what no reader met
+            except duckdb.Error as error:  # not found by a reader
                 problem = f"its rows cannot be read by the card ({one_line(error)})"
             if problem:
                 for path in self.files:
@@ -279,7 +279,7 @@ class _Unit:
 
 
 def _repeated(engine: duckdb.DuckDBPyConnection, kind: str, target: Path) -> str:
-    """What is wrong if one time has more rows than the rules can compare in memory; empty: none has."""
+    """The fault if one time has more rows than can be compared in memory, else empty."""
     key = "turbine_id, timestamp" if kind == "signals" else "run_at, valid_at"
     stamp = key.partition(", ")[2]
     found = engine.execute(
@@ -292,7 +292,7 @@ def _repeated(engine: duckdb.DuckDBPyConnection, kind: str, target: Path) -> str
 
 
 def _record(path: Path) -> dict[str, Any] | None:
-    """What is kept beside the rows of a file; none if it was not written, or is damaged."""
+    """Metadata record of a Parquet file; none if it is missing or damaged."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -306,7 +306,7 @@ def _record(path: Path) -> dict[str, Any] | None:
 def _write(
     engine: duckdb.DuckDBPyConnection, rows: Sequence[str], kind: str, target: Path, record: Mapping[str, Any]
 ) -> Path:
-    """Write SELECTs of the house's columns as one file."""
+    """Write the results of SELECT statements to one Parquet file."""
     every = " UNION ALL BY NAME ".join([no_rows(kind), *rows])
     with written_aside(target) as neighbour:
         engine.execute(

@@ -22,7 +22,7 @@ from typing import Any, Self
 from filelock import FileLock, Timeout
 from pydantic import Field, ValidationError
 
-from wind_kedro.errors import WindKedroError, said_of_field
+from wind_kedro.errors import WindKedroError, format_validation_fault
 from wind_kedro.storage.temporary import written_aside
 from wind_kedro.strict import Strict
 
@@ -48,7 +48,7 @@ class LeaseSettings(Strict):
         try:
             return cls.model_validate(parameters.get("lease", {}))
         except ValidationError as error:
-            faults = [f"parameters_run.yml: lease: {said_of_field(fault)}" for fault in error.errors()]
+            faults = [f"parameters_run.yml: lease: {format_validation_fault(fault)}" for fault in error.errors()]
             raise WindKedroError("\n".join(faults)) from None
 
 
