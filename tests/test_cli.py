@@ -441,7 +441,7 @@ def test_drivers_prints_what_moved_each_interval(empty: Path) -> None:
     assert again.stdout == result.stdout
 
     missing = [
-        "nothing is known of what moved a forecast of 'hill' issued at 2024-04-01",
+        "no attributions of a forecast of 'hill' issued at 2024-04-01",
         "kedro run --pipeline forecasting",
     ]
     _one_line(type_in("wind", "attributions", "--entity", "hill", "--issued-at", "2024-04-01"), *missing)
@@ -633,7 +633,7 @@ def test_what_people_decide_is_written_down(trained: Path, inside: Callable[[Pat
     assert type_in("wind", "hold", *farm).exit_code == 0
     assert type_in("wind", "override", *farm, "--model", "climatology", "--product", "hours").exit_code == 0
     result = type_in("wind", "leave-out", *farm, "--begin", "2024-03-02", "--end", "2024-03-03T12:00")
-    assert "Written down as override 3: trainings from now on heed it." in result.output
+    assert "Recorded as override 3; it applies from the next training on." in result.output
     written = pd.read_parquet(trained / "data/05_model_input/overrides")
     assert written[["kind", "entity_id", "product_id", "model"]].to_numpy().tolist() == [
         ["hold", "hill", "", ""],
@@ -832,7 +832,7 @@ def test_a_newcomer_may_be_the_first_of_its_environment_and_have_little_history(
     given = [word for field, value in ANSWERS.items() for word in ("--set", f"{field}={value}")]
     result = type_in("wind", "--env", "mine", "add-farm", str(export), "--yes", *given)
     assert result.exit_code == 0, result.output
-    assert "There is nothing to find in its data yet" in result.stdout
+    assert "Its data cannot be assessed yet" in result.stdout
     assert "no farm has a readable row on 28 days" in result.stdout
     assert yaml.safe_load((empty / "conf/mine/farms.yml").read_text("utf-8"))["farms"][-1]["id"] == "moor"
     assert "moor" not in (empty / "conf/base/farms.yml").read_text("utf-8")

@@ -362,7 +362,7 @@ def test_times_go_out_in_the_format_of_the_card(api: Api, clock: list[dt.datetim
         _land(_feed(api, "/all", window=window), tmp_path)
         assert parse_qs(urlsplit(api.asked[-1]).query)["from"] == [text]
     finer = _feed(api, window={"start": START, "time_format": "%Y-%m-%d", "step_minutes": 60}, into="finer")
-    with pytest.raises(FeedError, match="step_minutes is finer than what '%Y-%m-%d' can say"):
+    with pytest.raises(FeedError, match="step_minutes is finer than the resolution of '%Y-%m-%d'"):
         _land(finer, tmp_path)
 
 

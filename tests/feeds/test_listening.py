@@ -213,7 +213,7 @@ def test_the_command_listens_to_every_broker_until_it_is_told_to_stop(
     assert {line.split(" in ")[0].split("  ")[-1].strip() for line in said.splitlines() if "INFO" in line} == {
         "feed 'signals': 2 rows landed",
         "feed 'sparkplug': 1 rows landed",
-        "stopped: what has not landed, the brokers keep",
+        "stopped: the brokers keep messages that have not landed",
     }
 
     def landed(into: str) -> list[dict[str, Any]]:

@@ -219,7 +219,7 @@ def test_a_retained_message_does_not_land_again_when_the_broker_forgot_the_sessi
         other.loop(0.1)
     other.disconnect()
     assert plant.fetch() == 0
-    assert "the broker has forgotten the session" in caplog.text
+    assert "the broker has lost the session" in caplog.text
     assert _only(plant.rows, "value", "retained") == [("5", True)]
 
 

@@ -1,4 +1,4 @@
-"""The commands: ``wind-kedro …`` from the wheel, ``kedro wind …`` in the project, ``kedro run`` with errors one can read."""
+"""Commands: ``wind-kedro …`` from the wheel, ``kedro wind …`` in the project, and ``kedro run`` with one-line errors."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 def _run(**options: Any) -> Any:
     _stand_in_project()
-    # The word of every day is `--pipeline`; Kedro 1.7 wants `--pipelines` for the same, and says so at every run.
+    # Accept `--pipeline` without the deprecation warning of Kedro 1.7, which prefers `--pipelines`.
     if options.get("pipeline") and not options.get("pipelines"):
         options["pipelines"], options["pipeline"] = [options["pipeline"]], None
     assert kedro_run.callback is not None  # noqa: S101 - a Click command has one
@@ -54,7 +54,7 @@ def _run(**options: Any) -> Any:
 
 
 def _check_runner(name: str) -> None:
-    """Refuse a runner that cannot be imported, before Kedro tries."""
+    """Raise for a runner that cannot be imported, before Kedro tries."""
     import kedro.runner
     from kedro.utils import load_obj
 
@@ -90,14 +90,14 @@ run = _RunCommand(name="run", callback=_run, params=kedro_run.params, help=kedro
 @click.option("--conf-source", callback=validate_conf_source, help="Folder or archive with the configuration.")
 @click.pass_context
 def wind(ctx: click.Context, env: str | None, conf_source: str | None) -> None:
-    """Look at farms and forecasts."""
+    """Show farms and forecasts, and decide on models."""
     ctx.obj = {"env": env, "conf_source": conf_source}
 
 
 @wind.command()
 @click.pass_obj
 def farms(options: dict[str, str | None]) -> None:
-    """List the farms, and check every card."""
+    """List the farms and validate all cards."""
     _stand_in_project()
     environment = options["env"] or os.getenv("KEDRO_ENV")
     with _one_line():
@@ -124,7 +124,7 @@ def farms(options: dict[str, str | None]) -> None:
 
 
 def _must_be_on_cards(fleet: Fleet, entity_id: str | None, product_id: str | None) -> None:
-    """Refuses a farm, group or product that no card has; none: nobody asked for one."""
+    """Raise for a farm, group or product that no card has; none is accepted."""
     if entity_id:
         fleet.farms_of(entity_id)
     if product_id:
@@ -178,7 +178,7 @@ def forecast(options: dict[str, str | None], product: str | None, entity: str | 
 @click.option("--issued-at", help="The issue time, UTC (2015-11-01T06:00); without it, the newest.")
 @click.pass_obj
 def attributions(options: dict[str, str | None], entity: str, product: str | None, issued_at: str | None) -> None:
-    """Print what moved a forecast, in kW of its median, interval by interval."""
+    """Print the attributions of a forecast per interval, in kW of its median."""
     from wind_kedro.cards.columns import BASE
     from wind_kedro.errors import WindKedroError
 
@@ -193,8 +193,8 @@ def attributions(options: dict[str, str | None], entity: str, product: str | Non
         if table.empty:
             when = f" issued at {issued_at}" if issued_at else ""
             raise WindKedroError(
-                f"nothing is known of what moved a forecast of '{entity}'{when}: issue it with kedro run --pipeline forecasting, "
-                f"by a model of a family that can say"
+                f"no attributions of a forecast of '{entity}'{when}: issue it with kedro run --pipeline forecasting "
+                f"and a model family that has them"
             )
     for product_id, rows in table.groupby("product_id"):
         newest = rows[rows["issued_at"] == rows["issued_at"].max()]
@@ -206,7 +206,7 @@ def attributions(options: dict[str, str | None], entity: str, product: str | Non
         )
         moved = newest.pivot(index="valid_at", columns="feature_group", values="contribution_kw")
         order = [BASE, *moved.drop(columns=BASE).abs().sum().sort_values(ascending=False, kind="stable").index]
-        # Of each interval, the input that moved it most.
+        # The input with the largest attribution per interval.
         felt = newest[newest["feature"] != ""].set_index("valid_at")
         most = felt.iloc[felt["contribution_kw"].abs().argsort(kind="stable")].groupby(level=0).last()
         _print_table(
@@ -224,7 +224,7 @@ def attributions(options: dict[str, str | None], entity: str, product: str | Non
 @click.option("--tier", type=click.Choice(TIERS), help="Only farms of this tier.")
 @click.pass_obj
 def readiness(options: dict[str, str | None], tier: str | None) -> None:
-    """Print which model each farm may have, and why."""
+    """Print the readiness tier of each farm with the reason."""
     from wind_kedro.cards.tiers import assessed_by
     from wind_kedro.errors import WindKedroError
 
@@ -233,7 +233,7 @@ def readiness(options: dict[str, str | None], tier: str | None) -> None:
         if not context.catalog.exists("readiness"):
             raise WindKedroError("no farm was assessed yet: kedro run --pipeline data_engineering")
         table = context.catalog.load("readiness")
-    # The newest assessment that there is: the table is as of the last run.
+    # The table is as of the last run.
     table = assessed_by(table, table["assessed_at"].max()).set_index("farm_id")
     known = table.reindex([farm.id for farm in fleet.farms if farm.id in table.index])
     shown = known[known["tier"] == tier] if tier else known
@@ -255,25 +255,27 @@ def readiness(options: dict[str, str | None], tier: str | None) -> None:
     click.echo(f"As of {known['assessed_at'].max():%Y-%m-%d %H:%M} UTC: {counts or 'no farm of these cards'}.")
 
 
-_WHO = (
-    click.option("--author", default=getpass.getuser, show_default="whoever is logged in", help="Who decides."),
-    click.option("--reason", required=True, help="Why."),
+_AUTHOR_AND_REASON = (
+    click.option(
+        "--author", default=getpass.getuser, show_default="the current user", help="The author of the decision."
+    ),
+    click.option("--reason", required=True, help="The reason of the decision."),
 )
 
 
-def _by_somebody(command: Any) -> Any:
-    """Adds the options that say who and why."""
-    for option in reversed(_WHO):
+def _with_author_and_reason(command: Any) -> Any:
+    """Add the options of author and reason."""
+    for option in reversed(_AUTHOR_AND_REASON):
         command = option(command)
     return command
 
 
 @wind.command()
 @click.option("--to", "version", help="The version to go back to; without it, the one in force before.")
-@_by_somebody
+@_with_author_and_reason
 @click.pass_obj
 def rollback(options: dict[str, str | None], version: str | None, author: str, reason: str) -> None:
-    """Put an earlier version of the fleet into force again, from now on."""
+    """Roll back to an earlier version of the fleet's models."""
     from wind_kedro.governance.champions import rollback as promotion_back_to
     from wind_kedro.governance.champions import version_before
     from wind_kedro.models.objects import is_whole
@@ -302,12 +304,12 @@ def rollback(options: dict[str, str | None], version: str | None, author: str, r
 
 
 def _override(name: str, kind: Kind, *, about: str) -> None:
-    """Makes the command by which somebody decides something about an entity's models."""
+    """Create the command of an override of an entity's models."""
 
     @wind.command(name, help=f"{KINDS[kind][0].upper()}{KINDS[kind][1:]}.")
     @click.option("--farm", "entity_id", required=True, help="The farm or group.")
-    @click.option("--product", "product_id", default="", help="Only of this product; without it, of all.")
-    @_by_somebody
+    @click.option("--product", "product_id", default="", help="Only this product; default: all.")
+    @_with_author_and_reason
     @click.pass_obj
     def command(
         options: dict[str, str | None],
@@ -336,14 +338,14 @@ def _override(name: str, kind: Kind, *, about: str) -> None:
                     product_id=product_id, model=given.get("model") or "", **span,
                 )  # fmt: skip
                 log.save(Overrides.validate(entry))
-        click.echo(f"Written down as override {entry['override'].iloc[0]}: trainings from now on heed it.")
+        click.echo(f"Recorded as override {entry['override'].iloc[0]}; it applies from the next training on.")
 
     if about == "model":
         command.params.append(click.Option(["--model"], required=True, help="The candidate."))
     if about in {"begin", "span"}:
-        command.params.append(click.Option(["--begin"], required=True, help="Since when, UTC."))
+        command.params.append(click.Option(["--begin"], required=True, help="Start, UTC."))
     if about == "span":
-        command.params.append(click.Option(["--end"], required=True, help="Until when, UTC, exclusive."))
+        command.params.append(click.Option(["--end"], required=True, help="End, UTC, exclusive."))
 
 
 _override("hold", "hold", about="")
@@ -359,7 +361,7 @@ _override("release", "release", about="")
 @click.option("--product", "product_id", help="Only this product.")
 @click.pass_obj
 def decisions(options: dict[str, str | None], entity_id: str | None, product_id: str | None) -> None:
-    """Print what the gate found and decided at the last training, challenger by challenger."""
+    """Print the gate's evidence and decision of the last training, per challenger."""
     from wind_kedro.errors import WindKedroError
 
     fleet, context = _open(options)
@@ -367,7 +369,7 @@ def decisions(options: dict[str, str | None], entity_id: str | None, product_id:
         _must_be_on_cards(fleet, entity_id, product_id)
         table = context.catalog.load("decisions")
         if table.empty:
-            raise WindKedroError("nothing was decided yet: kedro run --pipeline training")
+            raise WindKedroError("no training has been run yet: kedro run --pipeline training")
     table = table[table["decided_at"] == table["decided_at"].max()]
     table = table[table["entity_id"].isin([entity_id] if entity_id else table["entity_id"])]
     table = table[table["product_id"].isin([product_id] if product_id else table["product_id"])]
@@ -392,20 +394,20 @@ def decisions(options: dict[str, str | None], entity_id: str | None, product_id:
 @wind.command("add-farm")
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--id", "farm_id", help="The farm's identifier: lower case letters, digits, underscores.")
-@click.option("--name", help="The name people know it by.")
+@click.option("--name", help="The farm's display name.")
 @click.option("--latitude", type=float, help="Degrees north.")
 @click.option("--longitude", type=float, help="Degrees east.")
 @click.option(
     "--set", "settings", multiple=True, metavar="FIELD=VALUE", help="A field of the card, such as hub_height_m=80."
 )
-@click.option("--yes", is_flag=True, help="Ask nothing: what the export does not prove must be given.")
-@click.option("--dry-run", is_flag=True, help="Only show what was found.")
+@click.option("--yes", is_flag=True, help="Do not ask; fields that the export does not prove must be set.")
+@click.option("--dry-run", is_flag=True, help="Show the findings only; write nothing.")
 @click.pass_obj
 def add_farm(
     options: dict[str, str | None], files: tuple[Path, ...], farm_id: str | None, name: str | None, latitude: float | None,
     longitude: float | None, settings: tuple[str, ...], yes: bool, dry_run: bool,
 ) -> None:  # fmt: skip
-    """Propose a farm's card from its export, write it after a yes, and look at its data.
+    """Propose a farm's card from its export, write it after confirmation, and assess the data.
 
     What the export proves is shown with its evidence; what it does not prove is asked.
     """
@@ -455,7 +457,7 @@ def add_farm(
 
 
 def _taken(options: dict[str, str | None]) -> set[str]:
-    """The names of farms that there are; an environment that is still to be made has those of base."""
+    """Ids of existing farms; a new environment has those of base."""
     _stand_in_project()
     source, environment = _place_of_cards(options)
     there = (source / environment).is_dir()
@@ -463,7 +465,7 @@ def _taken(options: dict[str, str | None]) -> set[str]:
 
 
 def _place_of_cards(options: dict[str, str | None]) -> tuple[Path, str]:
-    """Folder or archive of the configuration, and the environment whose cards are meant."""
+    """Folder or archive of the configuration, and the selected environment."""
     return Path(options["conf_source"] or "conf"), options["env"] or os.getenv("KEDRO_ENV") or "base"
 
 
@@ -475,7 +477,7 @@ def _not_taken(farm_id: str | None, taken: Collection[str]) -> None:
 
 
 def _join(options: dict[str, str | None], card: dict[str, Any], files: list[Path], newest: str) -> None:
-    """Write the card, copy the files, and look at the newcomer's data alone."""
+    """Write the card, copy the files, and assess the new farm's data separately."""
     from wind_kedro.errors import WindKedroError
     from wind_kedro.onboarding.apart import ENVIRONMENT, write_isolated_configuration
     from wind_kedro.onboarding.card import append_card, bring_files
@@ -486,7 +488,7 @@ def _join(options: dict[str, str | None], card: dict[str, Any], files: list[Path
         source, environment = _place_of_cards(options)
         if not source.is_dir():
             raise WindKedroError(f"{source}: an archive cannot be written to; unpack it, or add the card above by hand")
-        (source / environment).mkdir(exist_ok=True)  # a newcomer may be the first of its environment
+        (source / environment).mkdir(exist_ok=True)  # the farm may be the first of its environment
         data = data_folder(_configuration(options), Path())
         raw = data / "01_raw"
         # A lease of its own: a new card and new files are no matter of a run that is at work, but of another add-farm.
@@ -526,15 +528,15 @@ def _print_findings(found: Findings) -> None:
 
 
 def _ask(found: Findings, files: list[Path], given: dict[str, Any], taken: Collection[str]) -> Findings:
-    """Ask for the first open field; where the answer is not the guess, propose anew with it, as others may depend on it."""
+    """Ask for the first open field; if the answer differs from the guess, propose again, as other fields may depend on it."""
     from wind_kedro.errors import WindKedroError
     from wind_kedro.onboarding import propose
     from wind_kedro.onboarding.card import answer, choices
 
     finding = found.open[0]
     guess = None if finding.value is None else _shown(finding.value)
-    words = " | ".join(choices(finding.field))
-    click.echo(f"{finding.evidence}{': ' if words else ''}{words}")
+    options = " | ".join(choices(finding.field))
+    click.echo(f"{finding.evidence}{': ' if options else ''}{options}")
     while True:
         text = str(click.prompt(finding.field, default=guess))
         try:
@@ -562,7 +564,7 @@ def _shown(value: Any) -> str:
 
 
 def _look_at(options: dict[str, str | None], farm_id: str, newest: str) -> None:
-    """Run data_engineering as of the farm's newest row, and print what was found in its data."""
+    """Run data_engineering as of the farm's newest row, and print the assessment of its data."""
     from datetime import datetime, timedelta
 
     from kedro.framework.session import KedroSession
@@ -579,7 +581,7 @@ def _look_at(options: dict[str, str | None], farm_id: str, newest: str) -> None:
             try:
                 runner.run(pipeline_names=["data_engineering"])
             except OutsideDataError as error:  # an export of a few days
-                click.echo(f"There is nothing to find in its data yet: {error}")
+                click.echo(f"Its data cannot be assessed yet: {error}")
                 return
         _, context = _open(options)
         table = context.catalog.load("data_quality")
@@ -597,7 +599,7 @@ def _look_at(options: dict[str, str | None], farm_id: str, newest: str) -> None:
 @click.option("--feed", "feed_id", help="Only this feed; without it, every feed of kind mqtt.")
 @click.pass_obj
 def listen(options: dict[str, str | None], feed_id: str | None) -> None:
-    """Land what MQTT brokers send, until stopped."""
+    """Land messages of MQTT brokers until stopped."""
     from wind_kedro.configuration import read_secrets
     from wind_kedro.errors import WindKedroError
     from wind_kedro.feeds import build_feeds
@@ -625,7 +627,7 @@ wind.add_command(keys)
 
 @click.group(name="wind-kedro")
 def cli() -> None:
-    """What Kedro adds to its own commands in this project."""
+    """Commands that Kedro adds in this project."""
 
 
 cli.add_command(run)
@@ -633,7 +635,7 @@ cli.add_command(wind)
 
 
 def wind_kedro() -> None:
-    """The console script of the wheel: `wind` without a project around it."""
+    """Console script of the wheel: `wind` outside a project."""
     from kedro.framework.project import configure_project
 
     configure_project(Path(__file__).parent.name)

@@ -1,4 +1,4 @@
-"""``explain`` and ``verify``: why a forecast was what it was, and whether the record of it is still what was written."""
+"""Commands ``explain`` and ``verify``: explain a forecast, and verify the audit."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ def _issued(found: dict[str, Any]) -> list[tuple[str, str]]:
 
 def _score(outcome: dict[str, Any]) -> str:
     if not outcome["intervals"]:
-        return "what came is not known yet"
+        return "the observed power is not known yet"
     expected = outcome.get("expected_loss")
     beside = "" if expected is None else f"; its backtest in such weather {expected:.4f}"
     return (
@@ -173,7 +173,7 @@ def verify(options: dict[str, str | None], head: str | None) -> None:
                 raise WindKedroError(f"--head {shown(head)}: write NUMBER:SHA256, as this command prints it")
             kept = Head(int(number), digest)
         for name in trail.strangers():
-            click.echo(f"{name}: is no part of the audit, and is passed over", err=True)
+            click.echo(f"{name}: is not part of the audit and is ignored", err=True)
         faults = trail.verify(kept)
         if faults:
             raise BrokenChainError("\n".join(faults))

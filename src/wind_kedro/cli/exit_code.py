@@ -35,7 +35,7 @@ def check_run(run: FinishedRun) -> None:
 
 
 def _faults(run: FinishedRun) -> Iterator[str]:
-    """What the run had to do without, and the incidents that it found."""
+    """Failures and incidents of the run, one line each."""
     severities = _COUNTED[run.parameters.get("monitoring", {}).get("exit_code_on", "error")]
     if not severities:
         return

@@ -1,4 +1,4 @@
-"""Why a forecast was what it was, or was not issued: what it was made from, what became of it, the likely cause of a miss."""
+"""Explain a forecast or why it was not issued: inputs, outcome and likely causes of a miss."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _ISSUE = ["product_id", "entity_id", "issued_at"]
 _MADE_FROM = (
     "data_sha256", "features_sha256", "configuration_sha256", "git_commit", "lock_sha256", "python", "platform",
 )  # fmt: skip
-_TOLD_OF_RECORDS = ("sequence", "recorded_at", "as_of", "model_version", "forecast_sha256", "sha256")
+_RECORD_COLUMNS = ("sequence", "recorded_at", "as_of", "model_version", "forecast_sha256", "sha256")
 #: So much of the mean absolute error that is of one sign in recent issues makes it a bias.
 _BIASED_SHARE = 0.6
 #: So many recent issues are looked at for a bias.
@@ -29,12 +29,12 @@ _RECENT = 30
 
 
 class UnknownIssueError(WindKedroError):
-    """The audit has no such issue."""
+    """The audit has no record of the issue."""
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """The tables that an explanation reads, as the catalog has them."""
+    """Tables of the catalog that an explanation reads."""
 
     audit: pd.DataFrame
     forecasts: pd.DataFrame
@@ -51,7 +51,7 @@ class Evidence:
 
 
 def explanation(evidence: Evidence, product_id: str, entity_id: str, issued_at: pd.Timestamp) -> dict[str, Any]:
-    """All that is known of an issue, ready for JSON.
+    """Collect everything known about an issue, serialisable as JSON.
 
     Of an issue that was due and not made, ``not_issued`` has the reason and what to do, and there is no model and no outcome;
     ``failures`` are those that its run noted of the entity and its farms, in either case.
@@ -73,7 +73,7 @@ def explanation(evidence: Evidence, product_id: str, entity_id: str, issued_at: 
         "weather_runs_missing": json.loads(record["weather_runs_missing"]),
         "failures": _failures(evidence, record),
         "audit": [
-            {name: _plain(row[name]) for name in _TOLD_OF_RECORDS}
+            {name: _plain(row[name]) for name in _RECORD_COLUMNS}
             for row in records
         ],
     }  # fmt: skip
@@ -107,7 +107,7 @@ def _records(audit: pd.DataFrame, product_id: str, entity_id: str, issued_at: pd
 
 
 def _failures(evidence: Evidence, record: dict[str, Any]) -> list[dict[str, Any]]:
-    """What failed for the entity or one of its farms: at this issue, or in the run that recorded it."""
+    """Failures of the entity or of one of its farms: of this issue, or of the run that recorded it."""
     table = evidence.failures
     farms = [farm.id for farm in evidence.fleet.farms_of(record["entity_id"])]
     own = table[
@@ -118,8 +118,10 @@ def _failures(evidence: Evidence, record: dict[str, Any]) -> list[dict[str, Any]
             | (table["issued_at"].isna() & (table["raised_at"] == record["as_of"]))
         )
     ]
-    told = ["stage", "code", "severity", "entity_id", "message", "action"]
-    return [{str(name): value for name, value in row.items()} for row in own[told].drop_duplicates().to_dict("records")]
+    columns = ["stage", "code", "severity", "entity_id", "message", "action"]
+    return [
+        {str(name): value for name, value in row.items()} for row in own[columns].drop_duplicates().to_dict("records")
+    ]
 
 
 def _model(record: dict[str, Any], promotions: pd.DataFrame) -> dict[str, Any]:
@@ -177,7 +179,7 @@ def _promotions_since(
 
 
 def _outcome(evidence: Evidence, product_id: str, entity_id: str, issued_at: pd.Timestamp) -> dict[str, Any]:
-    """What came, scored and with the cause of each hour; ``intervals`` 0: not known yet."""
+    """Scores of the issue against the observed power with the cause of each hour; ``intervals`` is 0 without observations."""
     product = evidence.fleet.product(product_id)
     mine = evidence.forecasts[evidence.forecasts["entity_id"] == entity_id]
     market = evidence.fleet.market(product.market)
@@ -204,13 +206,13 @@ def _outcome(evidence: Evidence, product_id: str, entity_id: str, issued_at: pd.
     if len(backtest) < evidence.monitoring.min_intervals:
         return found
     later = later_wind(evidence.features[evidence.features["product_id"] == product_id], evidence.clock)
-    told = examine(
+    examined = examine(
         live.merge(later, on=["entity_id", "valid_at"], how="left"), backtest, evidence.monitoring.outliers, every=True
     )
     usual = float(np.quantile(backtest["loss"], 0.9))
-    found["expected_loss"] = _round(told["expected_loss"].mean())
-    found["missed"] = bool(live["loss"].mean() > _usual(backtest) or (told["loss"] > usual).mean() > 0.5)  # noqa: PLR2004
-    missed = told[told["loss"] > told["expected_loss"].fillna(usual)]
+    found["expected_loss"] = _round(examined["expected_loss"].mean())
+    found["missed"] = bool(live["loss"].mean() > _usual(backtest) or (examined["loss"] > usual).mean() > 0.5)  # noqa: PLR2004
+    missed = examined[examined["loss"] > examined["expected_loss"].fillna(usual)]
     by = missed.assign(excess=missed["loss"] - missed["expected_loss"].fillna(0)).groupby("verdict")
     worst_rows = missed.sort_values("loss", ascending=False).drop_duplicates("verdict")
     worst = {str(row["verdict"]): row for row in worst_rows.to_dict("records")}
@@ -228,15 +230,15 @@ def _outcome(evidence: Evidence, product_id: str, entity_id: str, issued_at: pd.
 
 
 def _usual(backtest: pd.DataFrame) -> float:
-    """The loss of an issue that nine of ten in the backtest stayed below."""
+    """The 90 % quantile of the loss per issue of the backtest."""
     return float(backtest.groupby("issued_at")["loss"].mean().quantile(0.9))
 
 
 def _causes(evidence: Evidence, record: dict[str, Any], outcome: dict[str, Any]) -> list[dict[str, str]]:
-    """Likely causes of a miss with their evidence, the likeliest first."""
+    """Likely causes of a miss with their evidence, most likely first."""
     causes = []
     if outcome["intervals"] == 0:
-        return [{"cause": "unknown", "evidence": "what came is not known yet"}]
+        return [{"cause": "unknown", "evidence": "the observed power is not known yet"}]
     if not outcome.get("missed", True):
         causes.append(
             {"cause": "none", "evidence": "no miss: one issue in ten of the backtest did as badly; its worst hours are"}
@@ -248,20 +250,23 @@ def _causes(evidence: Evidence, record: dict[str, Any], outcome: dict[str, Any])
         causes.append({"cause": "clock", "evidence": clock})
     by_hour = outcome.get("hours_by_cause", [])
     for row in by_hour:
-        cause, told = row["cause"], f"{row['hours']} hours, worst {row['worst_at'][:16]}: {row['evidence']}"
+        cause, evidence_text = row["cause"], f"{row['hours']} hours, worst {row['worst_at'][:16]}: {row['evidence']}"
         recent = outcome["recent_bias_share"], outcome["recent_absolute_share"]
         if cause == "model" and abs(recent[0]) > _BIASED_SHARE * recent[1]:
-            cause, told = "bias", f"recent issues err by {recent[0]:+.1%} on average, of {recent[1]:.1%} in all; {told}"
-        causes.append({"cause": cause, "evidence": told})
+            cause, evidence_text = (
+                "bias",
+                f"recent issues err by {recent[0]:+.1%} on average, of {recent[1]:.1%} in all; {evidence_text}",
+            )
+        causes.append({"cause": cause, "evidence": evidence_text})
     late = json.loads(record["weather_runs_missing"])
     if late:
         first = next(iter(late))
-        told = (
+        evidence_text = (
             f"{sum(map(len, late.values()))} weather runs were due and not there, such as {first} of {late[first][-1]}"
         )
-        # A missing run explains a wrong wind; without one it is only a circumstance.
+        # A missing run is the first cause only if the weather forecast was wrong.
         place = 0 if by_hour and by_hour[0]["cause"] == "weather" else len(causes)
-        causes.insert(place, {"cause": "late_weather", "evidence": told})
+        causes.insert(place, {"cause": "late_weather", "evidence": evidence_text})
     age = _data_age(evidence, record)
     if age:
         causes.append({"cause": "late_data", "evidence": age})
@@ -269,7 +274,7 @@ def _causes(evidence: Evidence, record: dict[str, Any], outcome: dict[str, Any])
 
 
 def _clock_fault(evidence: Evidence, record: dict[str, Any]) -> str:
-    """What the newest calibration before the issue says against the clock of a farm behind it."""
+    """Fault of the clock of one of the farms by the newest calibration before the issue; empty if none."""
     for farm in evidence.fleet.farms_of(record["entity_id"]):
         fits = evidence.clock_calibration
         own = fits[fits["farm_id"] == farm.id].sort_values("fitted_at")
@@ -281,7 +286,7 @@ def _clock_fault(evidence: Evidence, record: dict[str, Any]) -> str:
 
 
 def _data_age(evidence: Evidence, record: dict[str, Any]) -> str:
-    """Whether the newest power known at the issue was older than in nearly all other issues."""
+    """Evidence if the newest power known at the issue was older than in 95 % of the issues; else empty."""
     if "last_power_age_minutes" not in evidence.features:
         return ""
     own = evidence.features[

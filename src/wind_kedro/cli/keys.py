@@ -1,4 +1,4 @@
-"""``keys``: the keys that sign promotions and the audit, and which are trusted on this machine."""
+"""Command ``keys``: manage the keys that sign promotions and the audit."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def list_keys() -> None:
 
 @keys.command()
 def rotate() -> None:
-    """Make a new key that signs from now on; what the old one signed still counts until it is revoked."""
+    """Create a new signing key; signatures of the old one stay valid until it is revoked."""
     from wind_kedro.governance.signing import Keyring
 
     with one_line():
@@ -49,7 +49,7 @@ def rotate() -> None:
 @keys.command()
 @click.option("--key", help="The id of a key; without it, the one that signs.")
 def export(key: str | None) -> None:
-    """Print a public key, for the machines that read."""
+    """Print a public key, for machines that verify."""
     from wind_kedro.governance.signing import Keyring
 
     with one_line():
@@ -59,7 +59,7 @@ def export(key: str | None) -> None:
 @keys.command()
 @click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
 def trust(file: Path) -> None:
-    """Let signatures of the public key in FILE count on this machine."""
+    """Trust signatures of the public key in FILE on this machine."""
     from wind_kedro.governance.signing import KeyFileError, Keyring
 
     with one_line():
@@ -73,7 +73,7 @@ def trust(file: Path) -> None:
 @keys.command()
 @click.argument("key")
 def revoke(key: str) -> None:
-    """Let signatures of a key count no longer on this machine, those of the past included."""
+    """Revoke a key on this machine, including its past signatures."""
     from wind_kedro.governance.signing import Keyring
 
     with one_line():

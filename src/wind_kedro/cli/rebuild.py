@@ -1,4 +1,4 @@
-"""``reproduce``: makes a registered version again and proves that it is the same."""
+"""Command ``reproduce``: refit a registered version and verify that it is identical."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from wind_kedro.cli.terminal import one_line, open_project, print_table
 @click.option("--json", "as_json", is_flag=True, help="As JSON, for a machine.")
 @click.pass_obj
 def reproduce(options: dict[str, str | None], version: str, here: bool, entity: str | None, as_json: bool) -> None:
-    """Fit a version again from what was kept of it, and compare bit for bit; a difference is an error, with its first cause."""
+    """Refit a version from its training kits and compare it bit for bit; a difference is an error with its first cause."""
     from wind_kedro.rebuild.reproducing import DifferentError, reproduce_version
 
     _, context = open_project(options)

@@ -1,4 +1,4 @@
-"""What every command shares: how it opens the project, says what is wrong in one line, and prints a table."""
+"""Functions shared by all commands: open the project, report errors in one line, print tables."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ if TYPE_CHECKING:
 
 
 class OneLine(click.ClickException):
-    """An error that a person can mend, shown as its message and nothing else."""
+    """An error that the user can fix, shown as its message only."""
 
     def show(self, file: Any = None) -> None:
-        """Print the message, one line a fault, to the terminal's error stream."""
+        """Print the message to stderr, one line per fault."""
         for line in self.message.splitlines():
             click.secho(f"Error: {line}", fg="red", err=True)
 
 
-#: Faults of what was typed or of the machine, which no code can mend: rights, names that are too long, a full disk.
+#: Errors of the user's input or the machine: permissions, names that are too long, a full disk.
 _OF_THE_MACHINE = {errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 
 
-def _mendable(error: Exception) -> OneLine | None:
-    """What to show of an error; none if it is a bug of ours, whose stack is wanted."""
+def _as_one_line(error: Exception) -> OneLine | None:
+    """The message to show for an error; none for a bug, which is shown with its stack trace."""
     from kedro.config import MissingConfigException
     from kedro.io import DatasetError
     from kedro.validation.exceptions import DataValidationError, ParameterValidationError
@@ -49,12 +49,12 @@ def _mendable(error: Exception) -> OneLine | None:
     cause = find_cause(error)
     if cause is not None:
         return OneLine(str(cause))
-    if isinstance(error, DataValidationError):  # a broken contract on a table of our own is a bug
+    if isinstance(error, DataValidationError):  # a violated contract of the project's own tables is a bug
         return None
     if isinstance(error, ParameterValidationError):
         return OneLine("\n".join(_parameter_faults(str(error))))
     line = None
-    # Names that were typed: of a pipeline, and of nodes, tags or datasets in it.
+    # Unknown names on the command line: of a pipeline, or of nodes, tags or datasets in it.
     typed = isinstance(error, ValueError) and re.match(
         "Failed to find the pipeline|Pipeline (does not contain|contains no nodes)", str(error)
     )
@@ -73,7 +73,7 @@ def _mendable(error: Exception) -> OneLine | None:
 
 
 def _parameter_faults(message: str) -> list[str]:
-    """One line a fault from Kedro's message, which is Pydantic's over several lines for each parameter."""
+    """One line per fault of Kedro's message, which has pydantic's multi-line message of each parameter."""
     faults = []
     for parameter, details in re.findall(r"^- Parameter '([^']+)': (.*?)(?=^- Parameter |\Z)", message, re.M | re.S):
         found = re.findall(r"^(\S+)\n  (.+?) \[type=", details, re.M)
@@ -84,23 +84,23 @@ def _parameter_faults(message: str) -> list[str]:
 
 @contextmanager
 def one_line() -> Iterator[None]:
-    """Turns an error that a person can mend into its line; a bug of ours keeps its stack."""
+    """Convert errors that the user can fix to `OneLine`; bugs keep their stack trace."""
     try:
         yield
     except Exception as error:
-        mendable = _mendable(error)
-        if mendable is None:
+        shown_error = _as_one_line(error)
+        if shown_error is None:
             raise
-        raise mendable from None
+        raise shown_error from None
 
 
-#: Kedro logs why a node failed, and how to go on from there, before it raises the same.
+#: Kedro's loggers of a failed node, which repeat the error that is raised.
 _LOGS_OF_FAILURE = ("kedro.pipeline.node", "kedro.runner.sequential_runner")
 
 
 @contextmanager
 def suppress_duplicate_log() -> Iterator[None]:
-    """Keeps Kedro from logging what the error that ends the run says anyway."""
+    """Suppress Kedro's log of the error that ends the run, which is shown anyway."""
     loggers = [logging.getLogger(name) for name in _LOGS_OF_FAILURE]
 
     def harmless(record: logging.LogRecord) -> bool:
@@ -116,14 +116,14 @@ def suppress_duplicate_log() -> Iterator[None]:
 
 
 def stand_in_project() -> None:
-    """Go to the project's folder from any folder below it: not every path in the configuration is made absolute by Kedro."""
+    """Change to the project's folder from a folder below it, as Kedro does not make every configured path absolute."""
     project = find_kedro_project(Path.cwd())
     if project:
         os.chdir(project)
 
 
 def configuration_of(options: dict[str, str | None]) -> Any:
-    """The configuration alone: a session would make an MLflow database for a look at the cards."""
+    """Load the configuration without a session, which would create an MLflow database."""
     from kedro.framework.project import settings
 
     folder = options["conf_source"] or str(Path.cwd() / settings.CONF_SOURCE)
@@ -131,7 +131,7 @@ def configuration_of(options: dict[str, str | None]) -> Any:
 
 
 def open_project(options: dict[str, str | None]) -> tuple[Fleet, KedroContext]:
-    """The cards and the context of the environment asked for."""
+    """Cards and context of the selected environment."""
     from kedro.framework.session import KedroSession
 
     stand_in_project()
@@ -142,14 +142,14 @@ def open_project(options: dict[str, str | None]) -> tuple[Fleet, KedroContext]:
 
 
 def print_table(header: list[str], rows: list[list[str]]) -> None:
-    """A table whose columns are as wide as they need to be: the same in a terminal, a pipe and a log."""
+    """Print a table with columns of minimal width, the same in a terminal, a pipe and a log."""
     widths = [max(len(row[column]) for row in [header, *rows]) for column in range(len(header))]
     for row in [header, ["-" * width for width in widths], *rows]:
         click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
 def utc(text: str, option: str) -> Any:
-    """A time as typed, which is UTC unless it says otherwise."""
+    """Parse a time, which is UTC unless it has an offset."""
     import pandas as pd
 
     from wind_kedro.errors import WindKedroError
@@ -158,5 +158,5 @@ def utc(text: str, option: str) -> Any:
     with suppress(ValueError):
         time = pd.Timestamp(text)
     if pd.isna(time):
-        raise WindKedroError(f"{option} {shown(text)}: is no time; write 2015-11-01T06:00")
+        raise WindKedroError(f"{option} {shown(text)}: is not a time; write 2015-11-01T06:00")
     return time.tz_localize("UTC") if time.tzinfo is None else time.tz_convert("UTC")

@@ -1,4 +1,4 @@
-"""Datasets that Kedro does not have: tables written aside and renamed, histories appended by key, the model registry.
+"""Datasets beyond Kedro's: atomically replaced tables, histories appended by key, the model registry.
 
 Names are resolved when they are asked for, so that a catalog entry costs the import of what it needs and no more.
 """

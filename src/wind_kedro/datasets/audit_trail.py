@@ -1,4 +1,4 @@
-"""The audit as a dataset: saving appends to the chain, nothing is ever replaced."""
+"""Dataset of the audit: saving appends to the hash chain and never replaces records."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _NAME = re.compile(r"\d{12}-\d{12}\.parquet", re.ASCII)
 
 
 class BrokenChainError(WindKedroError, DatasetError):
-    """The audit was changed: nothing is appended to it until people have looked."""
+    """The audit was altered; nothing is appended to it until it is adopted."""
 
 
 class AuditTrail(AbstractDataset[pd.DataFrame, pd.DataFrame]):
@@ -60,7 +60,7 @@ class AuditTrail(AbstractDataset[pd.DataFrame, pd.DataFrame]):
     """
 
     def __init__(self, *, filepath: str, head: str, contract: str, metadata: dict[str, Any] | None = None) -> None:
-        """Say where the chain is.
+        """Set the location of the chain.
 
         Args:
             filepath: folder of the records.

@@ -19,10 +19,10 @@ from wind_kedro.errors import WindKedroError
 if TYPE_CHECKING:
     from ibis.backends import BaseBackend
 
-#: What Spark must have for the results to be those of DuckDB; a configuration may not say otherwise.
+#: Settings of Spark for the same results as DuckDB; a configuration cannot override them.
 _SAME_AS_DUCKDB = {
     "spark.sql.session.timeZone": "UTC",
-    # A stamp that is no time is null by our own rule (`try_cast`), never by the engine's.
+    # Invalid stamps are null by `try_cast`, not by the engine's rule.
     "spark.sql.ansi.enabled": "true",
     "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
     "spark.sql.session.localRelationCacheThreshold": "67108864",
@@ -30,7 +30,7 @@ _SAME_AS_DUCKDB = {
 
 
 class EngineError(WindKedroError, DatasetError):
-    """The engine that `tables` in globals.yml names cannot be started."""
+    """The engine of `tables` in globals.yml cannot be started."""
 
 
 def connect(settings: Mapping[str, Any]) -> BaseBackend:

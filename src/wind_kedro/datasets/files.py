@@ -1,4 +1,4 @@
-"""Kedro's file datasets, written aside and renamed: an interrupted run leaves the previous file whole.
+"""Kedro's file datasets with atomic writes: an interrupted run leaves the previous file intact.
 
 Local paths only; object stores replace whole objects anyway. A table may also be a folder of parts: Spark writes nothing else,
 and a table worked chunk by chunk is written as it comes.
@@ -24,7 +24,7 @@ from wind_kedro.storage.temporary import previous, written_aside
 
 
 def read_whole(path: Path, **options: Any) -> pd.DataFrame:
-    """Read a Parquet file that may be replaced meanwhile. Given a path, pandas opens it twice, and may meet two files."""
+    """Read a Parquet file that may be replaced meanwhile; given a path, pandas opens it twice, possibly two versions."""
     with path.open("rb") as file:
         return pd.read_parquet(file, **options)
 
@@ -53,7 +53,7 @@ class ParquetTable(_WrittenAside, ParquetDataset):
     """A pandas table in a Parquet file."""
 
     def __init__(self, *, contract: str | None = None, **options: Any) -> None:
-        """Say where the table is.
+        """Set the location of the table.
 
         Args:
             contract: import path of the Pandera model; with it a table that no run has written yet loads as an empty one.

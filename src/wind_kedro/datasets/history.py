@@ -1,4 +1,4 @@
-"""Histories: appended by key, one file per key, so that a rerun replaces its own part and nothing else."""
+"""Tables that grow by partitions: one file per key, so that a rerun replaces its own partitions only."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class History(PassesOver, AbstractDataset[pd.DataFrame, pd.DataFrame]):
         read_only: bool = False,
         metadata: dict[str, Any] | None = None,
     ) -> None:
-        """Say where the history is and what its key is.
+        """Set location and key of the history.
 
         Args:
             filepath: folder of the history.
@@ -93,9 +93,9 @@ class History(PassesOver, AbstractDataset[pd.DataFrame, pd.DataFrame]):
             if target.exists() and self._read(target)[1]:
                 keep_unreadable(target)
             with written_aside(target) as file:
-                # A quantile level of another product is left out; a column of the contract stays, even if it says nothing yet.
-                silent = [column for column in part if column not in declared and part[column].isna().all()]
-                part.drop(columns=silent).to_parquet(file, index=False)
+                # Drop quantile levels of other products; keep columns of the contract, even if they are empty.
+                empty = [column for column in part if column not in declared and part[column].isna().all()]
+                part.drop(columns=empty).to_parquet(file, index=False)
 
     def _read(self, file: Path) -> tuple[pd.DataFrame, str]:
         """The rows of a file, and why it is no partition of this history; empty: it is one."""

@@ -1,4 +1,4 @@
-"""Logs: entries with a number, each written once, never changed; of two that want the same number, one is told to look again."""
+"""Append-only logs of numbered entries; of two concurrent writers of the same number, one fails with `LostRaceError`."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ _verified: dict[Path, tuple[tuple[object, ...], Chain]] = {}
 
 
 class LostRaceError(WindKedroError):
-    """Another entry took the number meanwhile; nothing was written."""
+    """Another process wrote an entry of this number; nothing was written."""
 
 
 class Log(PassesOver, AbstractDataset[pd.DataFrame, pd.DataFrame]):
-    """An append-only table: one Parquet file an entry, named by its number.
+    """An append-only table: one Parquet file per entry, named by its number.
 
-    Whoever writes has read the log, and numbers the entry one more than the newest that was there. The file is written aside
-    and linked to its name, which the file system does for one only and in one step. So writing is a compare-and-swap: it
-    succeeds only if nothing was added since, and a process that is killed leaves the whole entry or none.
+    A writer reads the log and numbers its entry one more than the newest. The file is written under a temporary name and linked
+    to its final name, which succeeds for one process only. So writing is an atomic compare-and-swap: it succeeds only if no entry
+    was added since the read, and a killed process leaves the complete entry or none.
 
     Example of a catalog entry::
 
@@ -65,7 +65,7 @@ class Log(PassesOver, AbstractDataset[pd.DataFrame, pd.DataFrame]):
         strict: bool = False,
         metadata: dict[str, Any] | None = None,
     ) -> None:
-        """Say where the log is.
+        """Set the location of the log.
 
         Args:
             filepath: its folder.
@@ -85,7 +85,7 @@ class Log(PassesOver, AbstractDataset[pd.DataFrame, pd.DataFrame]):
         self.metadata = metadata
 
     def writable(self) -> Log:
-        """The same log, to add to: pipelines only read what people write."""
+        """The same log for writing, which pipelines do not have."""
         return Log(filepath=str(self._filepath), number=self._number, contract=self._contract)
 
     def load(self) -> pd.DataFrame:

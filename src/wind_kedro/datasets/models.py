@@ -28,11 +28,11 @@ _SERVED_WITH = ("wind-kedro", "catboost", "numpy", "pandas", "scikit-learn")
 
 
 class NoModelError(WindKedroError):
-    """The registry has not what was asked for."""
+    """The registry does not have the requested version."""
 
 
 class RefusedVersionError(NoModelError):
-    """A version is not what was promoted, or nobody whose key is trusted promoted it."""
+    """A version differs from the promoted one, or was not promoted with a trusted key."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class RegisteredModels:
     """
 
     def __init__(self, name: str, objects: Path, promotions: Log, made: Made | None = None) -> None:
-        """Say which.
+        """Set the model.
 
         Args:
             name: of the registered model.
@@ -81,7 +81,7 @@ class RegisteredModels:
         return self.newest() if self._made is None else self.registered(self._made.version)
 
     def registered(self, version: str) -> RegisteredVersion:
-        """What the registry says of a version.
+        """The registry's entry of a version.
 
         Raises:
             NoModelError: if there is no such version.
@@ -214,7 +214,7 @@ class ModelVersions(AbstractDataset["FleetModel", RegisteredModels]):
         read_only: bool = False,
         metadata: dict[str, Any] | None = None,
     ) -> None:
-        """Say where.
+        """Set the model of the registry.
 
         Args:
             registered_model_name: its name in the registry.

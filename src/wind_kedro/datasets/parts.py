@@ -1,7 +1,7 @@
 """Tables that are folders of files: a part that cannot be read is named and passed over, and no save replaces or deletes it.
 
-A table cannot say on loading that something is missing from it. What a dataset passed over is kept in `passed_over`, from which
-`kedro run` makes an exit code that is not 0 once all results are written.
+Loading does not fail if parts are missing. A dataset keeps the parts that it passed over in `passed_over`, for which `kedro run`
+returns an exit code other than 0 once all results are written.
 """
 
 from __future__ import annotations

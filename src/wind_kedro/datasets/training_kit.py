@@ -52,7 +52,7 @@ class Kits:
         """A part.
 
         Raises:
-            NoKitError: if it is gone, or is not what its name says.
+            NoKitError: if it is gone, or does not match its name.
         """
         path = self._path(name)
         if not path.is_file():

@@ -1,4 +1,4 @@
-"""Trials of searches for settings, as Optuna keeps them: one file that is only appended to."""
+"""Trials of hyperparameter searches in an append-only file of Optuna."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class NoOptunaError(WindKedroError):
 
 
 class TrialStore(AbstractDataset[Any, Any]):
-    """A storage of Optuna that writes each trial as a line: a killed process loses none that was told."""
+    """An Optuna storage that writes each trial as a line, so that a killed process loses no reported trial."""
 
     def __init__(self, *, filepath: str, metadata: dict[str, Any] | None = None) -> None:
         """``filepath`` is made when the first trial is written."""

@@ -1,4 +1,4 @@
-"""Feeds: what brings signals and weather into the house from where they are. One kind a file, behind one interface.
+"""Feeds that fetch signals and weather from external sources: one module per kind, with a common interface.
 
 A new kind is a file with a `Feed` and a line in `FEEDS`.
 """
@@ -33,7 +33,7 @@ __all__ = [
     "find_landed",
 ]
 
-#: The kinds by the word that configuration uses, with module and class: a kind costs its import when it is first used.
+#: Module and class of each kind by its name in the configuration; imported on first use.
 FEEDS: Mapping[str, tuple[str, str]] = {
     "drop_folder": ("drop_folder", "DropFolder"),
     "http_api": ("http_api", "HttpApi"),
@@ -44,14 +44,14 @@ FEEDS: Mapping[str, tuple[str, str]] = {
 
 
 def build_feed(feed_id: str, config: Mapping[str, Any]) -> Feed:
-    """The feed of a card.
+    """Build the feed of a card.
 
     Args:
-        feed_id: what it is called.
-        config: its card, with ``kind`` and with ``credentials`` resolved.
+        feed_id: id of the feed.
+        config: its card, with ``kind`` and with resolved ``credentials``.
 
     Raises:
-        CardError: one line a fault, with feed and field and never with a value, which may be a secret.
+        CardError: one line per fault with feed and field, without the value, which may be a secret.
     """
     kind = str(config.get("kind", ""))
     if kind not in FEEDS:
@@ -65,10 +65,10 @@ def build_feed(feed_id: str, config: Mapping[str, Any]) -> Feed:
 
 
 def build_feeds(configs: Mapping[str, Mapping[str, Any]]) -> dict[str, Feed]:
-    """The feeds of an environment, by id.
+    """Build the feeds of an environment, by id.
 
     Raises:
-        CardError: one line a fault of any card; two feeds that land in each other's folder are a fault too.
+        CardError: one line per fault of any card; overlapping folders of two feeds are a fault.
     """
     feeds: dict[str, Feed] = {}
     faults: list[str] = []

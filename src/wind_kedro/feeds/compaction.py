@@ -1,9 +1,9 @@
-"""Many small Parquet files of a stream put together by hour, day and month, so that there are never more than some hundreds.
+"""Compact the small Parquet files of a stream by hour, day and month, so that there are never more than a few hundred.
 
-What landed in an hour that is over becomes one folder, ``landed_at=2026-01-01T10``, the hours of a day that is over another,
-``landed_at=2026-01-01``, and its days ``landed_at=2026-01``; rows keep the time when they landed in a column ``landed_at``. Such
-a folder appears in one rename and *covers* those whose names begin with its own: whoever lists the folders reads either them or
-it (`uncovered`), never both. The covered ones stay for a day, for readers that listed them before, and are removed then.
+The batches of a completed hour become one folder ``landed_at=2026-01-01T10``, the hours of a completed day
+``landed_at=2026-01-01``, and the days of a month ``landed_at=2026-01``; rows keep their landing time in a column ``landed_at``.
+Such a folder appears by one rename and *covers* those whose names begin with its own: readers use either it or them
+(`uncovered`), never both. Covered folders are removed after a day, when readers that listed them before are done.
 """
 
 from __future__ import annotations
@@ -16,54 +16,54 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import pyarrow as pa
 
-#: Subfolders are named as Hive partitions are, which every engine reads; colons are not safe on every file system.
+#: Subfolders are named as Hive partitions; colons are not safe on every file system.
 PREFIX = "landed_at="
-#: The one file of a batch of a stream.
+#: The file of a batch of a stream.
 PART = "part.parquet"
-#: The column of a row's own landing, in files that hold several.
+#: Column of a row's landing time in compacted files.
 COLUMN = "landed_at"
-#: How much of a folder's name says the period: an hour, a day, a month.
+#: Length of the part of a folder's name that is the period: hour, day, month.
 HOUR = len(f"{PREFIX}2026-01-01T10")
 PERIODS = (HOUR, len(f"{PREFIX}2026-01-01"), len(f"{PREFIX}2026-01"))
-#: Rows are gathered to so many before they are written: a reader wants few and large row groups.
+#: Rows are collected up to this number before they are written, for few and large row groups.
 _ROWS = 100_000
 
 
-#: What a column of a source's own is called if its name is that of `COLUMN`: it must not date the rows.
+#: New name of a source's column called `COLUMN`, which must not be taken for the landing time.
 FOREIGN_COLUMN = "source_landed_at"
 
 
 class NotOneTableError(Exception):
-    """Files that cannot be put together: their columns contradict each other, or one is broken."""
+    """Files cannot be compacted: their columns have different types, or one is damaged."""
 
 
 def foreign_names(names: Iterable[str]) -> list[str]:
-    """The names of a source's columns, as they land: none is that of the column that this project adds."""
+    """Names of a source's columns for landing, with `COLUMN` renamed."""
     return [FOREIGN_COLUMN if name.lower() == COLUMN else name for name in names]
 
 
 def is_covered(name: str, names: Collection[str]) -> bool:
-    """Whether what is in a folder is in another one too.
+    """Whether the rows of a folder are in a compacted folder too.
 
     Args:
-        name: of the folder.
-        names: of the folders beside it.
+        name: name of the folder.
+        names: names of the folders beside it.
     """
     return any(period in names for period in periods_of(name))
 
 
 def is_period(name: str) -> bool:
-    """Whether a folder is one of batches that were put together."""
+    """Whether a folder is a compacted one."""
     return len(name) in PERIODS
 
 
 def periods_of(name: str) -> list[str]:
-    """The folders that may cover one."""
+    """Names of the folders that may cover one."""
     return [name[:length] for length in PERIODS if length < len(name)]
 
 
 def uncovered(paths: Iterable[Path]) -> list[Path]:
-    """The files of a listing, each row of theirs once: without those in folders that another folder of the listing covers."""
+    """The files of a listing without those in covered folders, so that each row is read once."""
     files = list(paths)
     folders = {folder for path in files for folder in path.parents if folder.name.startswith(PREFIX)}
     beside: dict[Path, set[str]] = {}
@@ -74,13 +74,13 @@ def uncovered(paths: Iterable[Path]) -> list[Path]:
 
 
 def over(names: Sequence[str], length: int) -> dict[str, list[str]]:
-    """The periods that are over and hold more than one folder, by name: the folders in them, oldest first.
+    """Completed periods with more than one folder, by name, with their folders, oldest first.
 
-    A period is over when something landed after it. The newest folder, with the checkpoint that is gone on from, is in none.
+    A period is complete once a batch landed after it. The newest folder, with the current checkpoint, is in none.
 
     Args:
-        names: of the folders that nothing covers, sorted.
-        length: of the periods' names, one of `PERIODS`.
+        names: sorted names of the folders that are not covered.
+        length: length of the periods' names, one of `PERIODS`.
     """
     found: dict[str, list[str]] = {}
     for name in names:
@@ -90,16 +90,16 @@ def over(names: Sequence[str], length: int) -> dict[str, list[str]]:
 
 
 def put_together(parts: Sequence[tuple[dt.datetime, Path]], target: Path) -> int:
-    """Write the rows of several files as one, in their order, each with the time when it landed; returns how many.
+    """Concatenate files in order, with the landing time of each row; return the number of rows.
 
-    A column that is not in all files is empty in the rows of the others.
+    A column that a file does not have is null in its rows.
 
     Args:
-        parts: when each landed, and the file.
-        target: to be written.
+        parts: landing time and path of each file.
+        target: the file to write.
 
     Raises:
-        NotOneTableError: if a column is of one type here and of another there, or a file cannot be read.
+        NotOneTableError: if a column has different types, or a file cannot be read.
     """
     import pyarrow as pa
 

@@ -1,4 +1,4 @@
-"""A Delta Lake table, local or on S3: the rows that each of its versions brought, and when they were committed."""
+"""Feed of a Delta Lake table, local or on S3: the rows added by each version, with their commit time."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from deltalake import DeltaTable as Table
 
-#: So many versions without new rows (compactions, deletions) are remembered by a batch without files.
+#: After this many versions without new rows (compactions, deletions), a batch without files saves the checkpoint.
 _QUIET_VERSIONS = 10
-# The store's own retries are few and short: waiting is the feed's, by its card.
+# Few and short retries of the store: the feed retries by its card.
 _STORE_PATIENCE = {"max_retries": "1", "retry_timeout": "30s", "timeout": "60s", "connect_timeout": "10s"}
 #: Most bytes of a version's log. Each data file takes about 1 kB of it.
 _MAX_LOG_BYTES = 256 << 20
@@ -34,13 +34,13 @@ _CHANGE = "_change_type"
 _NEW, _OLD = ("insert", "update_postimage"), ("delete", "update_preimage")
 
 
-#: Data files, as actions of the log, with the kinds of change that are wanted of each; none: all rows.
+#: Data files, as actions of the log, with the change types to read of each (empty: all rows).
 _Files = Sequence[tuple[Mapping[str, Any], Sequence[str]]]
 
 
 @dataclass
 class _Commit:
-    """One version of the table: when it was committed, which files of rows it brought and which it took away."""
+    """One version of the table: commit time, added and removed files, and change data."""
 
     version: int
     at: dt.datetime
@@ -50,14 +50,14 @@ class _Commit:
 
 
 class DeltaTable(Feed):
-    """The rows that each version of a Delta table brought, one Parquet file a version (``version-….parquet``).
+    """Rows added by each version of a Delta table, one Parquet file per version (``version-….parquet``).
 
-    A version's rows are those it added, less those it removed, value by value: a row that an update, a merge or an overwrite
-    only wrote again does not land again, a changed one does; a compaction and a deletion land nothing. ``committed_at`` says
-    when the version was committed, by the clock of its writer.
+    The rows of a version are those it added minus those it removed, by value: unchanged rows that an update, a merge or an
+    overwrite rewrote do not land again, changed ones do; compactions and deletions land nothing. ``committed_at`` is the commit
+    time by the clock of the writer.
 
-    The first fetch lands the whole of ``first_version``, then what each later version brought. Credentials are named as the
-    store's options are (``aws_access_key_id``, ``aws_secret_access_key``).
+    The first fetch lands the complete ``first_version``, then the rows of each later version. Credentials have the names of the
+    store's options (``aws_access_key_id``, ``aws_secret_access_key``).
     """
 
     kind: Literal["delta_table"] = "delta_table"
@@ -68,24 +68,24 @@ class DeltaTable(Feed):
     partitions: dict[str, list[str]] = Field(
         default_factory=dict, description="partition column: the values to fetch; none: all"
     )
-    first_version: int | Literal["latest"] = Field(0, description="where the first fetch begins")
-    committed_at: str = Field("committed_at", description="what the column of the commit's time is called")
+    first_version: int | Literal["latest"] = Field(0, description="first version to fetch")
+    committed_at: str = Field("committed_at", description="name of the column with the commit time")
     rows_per_batch: int = Field(
-        1_000_000, gt=0, description="versions land together up to this; one version is never split"
+        1_000_000, gt=0, description="versions land together up to this number of rows; a version is never split"
     )
 
     @model_validator(mode="after")
     def _verifies(self) -> Self:
         if any("invalid_certificates" in name.lower() for name in self.storage_options):
-            raise ValueError("storage_options: whether the server is verified is `verify_server`'s to decide")
+            raise ValueError("storage_options: use `verify_server` to turn the verification of the server off")
         if self.ca_file is not None:
             raise ValueError("ca_file: the store reads the system's certificates only; name yours in SSL_CERT_FILE")
         if self.committed_at.lower() == COLUMN:
-            raise ValueError(f"committed_at: '{COLUMN}' is when a batch landed; give another name")
+            raise ValueError(f"committed_at: '{COLUMN}' is reserved for the landing time; choose another name")
         return self
 
     def fetch(self, checkpoint: Checkpoint | None, scratch: Path) -> Iterator[Batch]:
-        """See `Feed`. The checkpoint holds the table's id and the last version whose rows have landed."""
+        """See `Feed`. The checkpoint holds the table's id and the last landed version."""
         lake = self.retry(lambda: _Lake(self, scratch))
         if checkpoint is not None and checkpoint["table_id"] != lake.id:
             raise self.fault(f"{self.table}: another table stands here since the last fetch; {self._start_again(0)}")
@@ -115,7 +115,7 @@ class DeltaTable(Feed):
         return f"to start again, move what landed in '{self.into}' aside and set `first_version: {version}`"
 
     def gone(self, version: int, latest: int) -> FeedError:
-        """What is said when a version's log or files are no longer there."""
+        """Error for a version whose log or files no longer exist."""
         return self.fault(
             f"{self.table}: what version {version} brought is no longer kept (vacuum or log clean-up); "
             f"{self._start_again(latest)}",
@@ -123,7 +123,7 @@ class DeltaTable(Feed):
 
 
 class _Lake:
-    """One table as it stood when the fetch began."""
+    """Snapshot of a table at the start of a fetch."""
 
     def __init__(self, feed: DeltaTable, scratch: Path) -> None:
         import pyarrow as pa
@@ -155,7 +155,7 @@ class _Lake:
             )
 
     def faults(self) -> tuple[str, ...]:
-        """What could not be stored as it is since this was asked last."""
+        """Values that were escaped since the last call."""
         found, self._escaped = self._escaped, Counter()
         return tuple(
             f"{count:,} values of column {name!a} are not UTF-8: their bytes are written as \\x.."
@@ -163,11 +163,11 @@ class _Lake:
         )
 
     def land(self, version: int, whole: bool) -> tuple[Path | None, int]:
-        """The rows that a version brought, as a file in scratch, and how many; no file if there are none.
+        """Write the rows of a version to a file in scratch; return it (none without rows) and the number of rows.
 
         Args:
-            version: which.
-            whole: land all that the table held then, not only what the version changed.
+            version: the version.
+            whole: write all rows of the table at this version, not only its changes.
 
         Raises:
             PassingError: if the store does not answer.
@@ -227,7 +227,7 @@ class _Lake:
             raise PassingError(f"{self._feed.table}: {error}") from None
 
     def _check(self, table: Table) -> None:
-        """Refuse what would be read wrongly: columns under other names, rows that are crossed out beside their file."""
+        """Raise for unsupported tables (column mapping) and for wrong partitions on the card."""
         mode = table.metadata().configuration.get("delta.columnMapping.mode", "none")
         if mode != "none":
             raise self._feed.fault(
@@ -247,11 +247,11 @@ class _Lake:
         actions = [parse_json(line, "an action of the log") for line in file.read().splitlines() if line.strip()]
         info: Mapping[str, Any] = next((action["commitInfo"] for action in actions if "commitInfo" in action), {})
         stamp = info.get("inCommitTimestamp", info.get("timestamp"))
-        if stamp is None:  # the protocol does not ask for commitInfo; files are written just before the commit
+        if stamp is None:  # commitInfo is optional; files are written just before the commit
             stamp = max((action["add"]["modificationTime"] for action in actions if "add" in action), default=0)
         commit = _Commit(version, dt.datetime.fromtimestamp(stamp / 1000, dt.UTC))
         for action in actions:
-            # A compaction moves rows and says so: dataChange is false.
+            # Compactions have dataChange set to false.
             if "add" in action and action["add"].get("dataChange", True):
                 commit.added += self._wanted(action["add"])
             elif "remove" in action and action["remove"].get("dataChange", True):
@@ -261,7 +261,7 @@ class _Lake:
         return commit
 
     def _active(self, version: int) -> list[Mapping[str, Any]]:
-        """The files that held the table's rows at a version, as add actions."""
+        """Data files of the table at a version, as add actions."""
         actions = self._open(version).get_add_actions(flatten=True)
         names = actions.schema.names
         columns = {
@@ -276,7 +276,7 @@ class _Lake:
         return found
 
     def _wanted(self, action: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-        """The action, if the card asks for its partition."""
+        """The action as a list, empty if the card does not select its partition."""
         if action.get("deletionVector"):
             raise self._feed.fault(
                 f"{self._feed.table}: deletion vectors are not supported; set delta.enableDeletionVectors to false and "
@@ -298,7 +298,7 @@ class _Lake:
         return [action]
 
     def _is_inside(self, path: str) -> bool:
-        """Whether a data file of a local table lies in its folder, with all links followed."""
+        """Whether a data file of a local table is in its folder after resolving links."""
         if "://" in self._feed.table:
             return True
         folder = Path(self._feed.table).resolve()
@@ -313,7 +313,7 @@ class _Lake:
         at: dt.datetime,
         target: Path,
     ) -> int:
-        """Write the rows of ``new`` that are not in ``old``, counted: of three equal rows less two, one is new."""
+        """Write the multiset difference of the rows of ``new`` and ``old``; return the number of rows."""
         import pyarrow as pa
         import pyarrow.parquet as pq
 
@@ -326,7 +326,7 @@ class _Lake:
             self._write(actions, side, at)
         with duckdb.connect(config={"temp_directory": str(self._scratch / "spill")}) as engine:
             difference = " EXCEPT ALL ".join(f"FROM read_parquet('{_quoted(side)}')" for side in sides)
-            # Ordered by all columns: the same version gives the same file again.
+            # Ordered by all columns, so that the file is reproducible.
             rows = engine.sql(f"FROM ({difference}) ORDER BY ALL")
             reader: pa.RecordBatchReader = rows.to_arrow_reader(100_000)
             schema = self._landing_schema()
@@ -347,7 +347,7 @@ class _Lake:
         return pa.schema([*columns, pa.field(self._feed.committed_at, pa.timestamp("us", "UTC"))])
 
     def _write(self, actions: _Files, target: Path, at: dt.datetime) -> int:
-        """Write the rows of data files as one, with partition columns and the commit's time; returns how many."""
+        """Write the rows of data files to one file, with partition columns and commit time; return the number of rows."""
         import pyarrow as pa
         import pyarrow.compute as pc
         import pyarrow.parquet as pq
@@ -374,7 +374,7 @@ class _Lake:
     def _complete(
         self, rows: pa.RecordBatch, values: Mapping[str, Any], at: dt.datetime, schema: pa.Schema
     ) -> pa.RecordBatch:
-        """Rows with all columns of the table: a partition's value is not in its files, a younger column not in older ones."""
+        """Rows with all columns of the table: partition columns are not in the files, newer columns not in older files."""
         import pyarrow as pa
 
         columns: list[pa.Array] = []
@@ -389,7 +389,7 @@ class _Lake:
         return pa.RecordBatch.from_arrays(columns, schema=schema)
 
     def _as_text(self, column: pa.Array, name: str) -> pa.Array:
-        """A column, if it is of text, with what is not UTF-8 escaped: Parquet does not check it, and readers refuse the file."""
+        """A text column with invalid UTF-8 escaped, which Parquet does not check and readers refuse; others unchanged."""
         import pyarrow as pa
 
         if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
@@ -407,7 +407,7 @@ class _Lake:
 
 
 def _partition_value(value: Any, kind: pa.DataType) -> pa.Scalar:
-    """A partition's value, which the log writes as text (empty: null), in the type of its column."""
+    """Convert a partition's value from the text in the log (empty: null) to the type of its column."""
     import pyarrow as pa
 
     if value is None or value == "":

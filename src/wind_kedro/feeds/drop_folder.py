@@ -1,4 +1,4 @@
-"""Drop folders: files that somebody puts somewhere, on this machine, an S3 bucket, an FTP or an SFTP server."""
+"""Feed of a drop folder: files in a local folder, an S3 bucket, or on an FTP or SFTP server."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _MAX_ENTRIES, _MAX_DEPTH = 1_000_000, 64
 #: Most faults of a batch that are recorded one by one, and most characters of a name in one.
 _MAX_FAULTS, _SHOWN = 100, 200
 _BLOCK_BYTES = 1 << 18
-#: What a URL may begin with, and the port where the server is unless the URL names one.
+#: Supported schemes of a URL with their default ports.
 _PORTS = {"file": 0, "s3": 0, "ftp": 21, "ftps": 21, "sftp": 22}
 
 
@@ -53,20 +53,20 @@ def _address(url: str) -> str:
 
 
 class DropFolder(Feed):
-    """Files that are new or changed since the last fetch, whole, under their own names.
+    """Files that are new or changed since the last fetch, under their own names.
 
-    The checkpoint is a short hash of name, size and version (the ETag, else the time of change) of every file that was taken
-    and is still there: 16 bytes a file, forgotten with the file. So a file with an old date that comes late is taken
-    too, and a file that changed lands again, in a later folder: its rows are revisions.
+    The checkpoint is a short hash of name, size and version (ETag or modification time) of every landed file that still exists:
+    16 bytes per file. So late files with an old date are fetched too, and a changed file lands again in a later folder: its rows
+    are revisions.
 
-    A file is taken once it was left alone for ``settle_seconds``. One that grows while it is read waits for the next fetch; one
-    that is rewritten has another version then, and lands again. Where an FTP server does not say when a file changed (no
-    MLSD), two listings that far apart must agree; such a server shows other dates for files older than half a year, which
-    then land once more.
+    A file is fetched once it has not changed for ``settle_seconds``. A file that grows while it is read waits for the next fetch;
+    a rewritten file has another version and lands again. If an FTP server does not report modification times (no MLSD), two
+    listings ``settle_seconds`` apart must agree; such a server shows other dates for files older than half a year, which then
+    land once more.
 
-    Hidden files and folders (names that begin with a dot or an underscore) are never taken: writers use them for what is
-    not done. Symbolic links are not followed. A link, a file that is too large, or a name that may not land (`why_not`) is
-    refused: it is recorded once, with the reason, and the other files land.
+    Hidden files and folders (names that begin with a dot or an underscore) are ignored, as writers use them for incomplete
+    files. Symbolic links are not followed. A link, a file that is too large, or a name that may not land (`why_not`) is
+    refused: it is recorded once with the reason, and the other files land.
     """
 
     kind: Literal["drop_folder"] = "drop_folder"
@@ -76,17 +76,17 @@ class DropFolder(Feed):
     glob: str = Field(
         "*",
         min_length=1,
-        description="which files below it; `**/` stands for any folders. They land under the same names",
+        description="pattern of the files below it; `**/` matches any folders. They land under the same names",
     )
-    settle_seconds: float = Field(60, ge=0, description="a file is taken when it did not change for so long")
-    max_files: int = Field(1000, ge=1, description="so many land together: ten years of files come in pieces")
-    timeout_seconds: float = Field(60, gt=0, description="the other side counts as gone when it is silent for so long")
+    settle_seconds: float = Field(60, ge=0, description="a file is fetched once it has not changed for this long")
+    max_files: int = Field(1000, ge=1, description="most files of a batch")
+    timeout_seconds: float = Field(60, gt=0, description="timeout of a connection and of a read")
     fetch_seconds: float = Field(
-        21_600, gt=0, description="a fetch ends at the latest after this; what has landed stays, and the next goes on"
+        21_600, gt=0, description="maximum duration of a fetch; landed files stay, and the next fetch continues"
     )
     max_file_bytes: int = Field(64 << 30, gt=0, description="a larger file is refused")
-    endpoint_url: str | None = Field(None, description="s3: the address of a store that is not Amazon's")
-    region: str | None = Field(None, description="s3: the region, where the store wants one")
+    endpoint_url: str | None = Field(None, description="s3: the address of a store other than Amazon's")
+    region: str | None = Field(None, description="s3: the region, if the store needs one")
     host_key: str | None = Field(
         None,
         pattern=r"^SHA256:[A-Za-z0-9+/]{43}$",
@@ -106,17 +106,17 @@ class DropFolder(Feed):
             if name in self.model_fields_set and self.scheme not in schemes:
                 raise ValueError(f"{name}: only for {', '.join(f'{one}://' for one in sorted(schemes))}")
         if not self.verify_server and self.host_key is not None:
-            raise ValueError("host_key: is not looked at with `verify_server: false`; give one of them")
+            raise ValueError("host_key: has no effect with `verify_server: false`; give one of them")
         return self
 
     @property
     def scheme(self) -> str:
-        """What kind of place it is: file, s3, ftp, ftps or sftp."""
+        """Scheme of the URL: file, s3, ftp, ftps or sftp."""
         return urlsplit(self.url).scheme or "file"
 
     @property
     def folder(self) -> str:
-        """The folder as its file system calls it."""
+        """Path of the folder in its file system."""
         parts = urlsplit(self.url)
         if self.scheme == "s3":
             return f"{parts.netloc}{unquote(parts.path)}".rstrip("/")
@@ -132,7 +132,7 @@ class DropFolder(Feed):
             found, refused = place.files()
             new = self._settled(place, [file for file in found if file.mark not in taken])
             faults = tuple(one.line for one in refused if one.mark not in taken)
-            # What is gone there is forgotten here: the checkpoint is bounded by what the folder holds.
+            # Forget deleted files, so that the checkpoint is bounded by the content of the folder.
             taken &= {file.mark for file in found} | {one.mark for one in refused}
             taken |= {one.mark for one in refused}
             if faults:
@@ -152,7 +152,7 @@ class DropFolder(Feed):
             place.close()
 
     def _groups(self, files: list[_File]) -> Iterator[list[_File]]:
-        """Files that land together: an object store may hold both ``a`` and ``a/b``, a folder cannot."""
+        """Group files into batches; an object store may hold both ``a`` and ``a/b``, which a folder cannot."""
         group: list[_File] = []
         names: set[str] = set()
         folders: set[str] = set()
@@ -168,7 +168,7 @@ class DropFolder(Feed):
             yield group
 
     def _settled(self, place: _Place, files: list[_File]) -> list[_File]:
-        """Those that nobody writes any more, oldest first."""
+        """Files that have not changed for ``settle_seconds``, oldest first."""
         if any(file.changed_at is None for file in files):
             time.sleep(self.settle_seconds)
             again = {file.mark for file in place.files()[0]}
@@ -180,13 +180,13 @@ class DropFolder(Feed):
 
 @dataclass(frozen=True)
 class _File:
-    """A file that is there."""
+    """A file in the remote folder."""
 
     name: str  # below the folder
-    path: str  # as the file system calls it
+    path: str  # in the file system
     size: int
     version: str  # changes when the content does
-    changed_at: float | None  # seconds since 1970; none if the server does not say
+    changed_at: float | None  # seconds since 1970; none if the server does not report it
 
     @property
     def mark(self) -> str:
@@ -195,7 +195,7 @@ class _File:
 
 @dataclass(frozen=True)
 class _Refused:
-    """Something that is there and must not land."""
+    """An entry of the remote folder that must not land."""
 
     name: str
     reason: str
@@ -211,11 +211,11 @@ class _Refused:
 
 
 class _GrewError(Exception):
-    """More of a file came than was listed."""
+    """A file is longer than its listed size."""
 
 
 class _Place:
-    """The folder over one connection, made when it is needed and again after a fault."""
+    """The remote folder over one connection, opened on demand and again after a fault."""
 
     def __init__(self, feed: DropFolder) -> None:
         from fsspec.utils import glob_translate
@@ -227,7 +227,7 @@ class _Place:
         self._ends = time.monotonic() + feed.fetch_seconds
 
     def files(self) -> tuple[list[_File], list[_Refused]]:
-        """Every file that the glob names, and those of them that are refused."""
+        """Files that match the glob, and refused entries."""
 
         def listing() -> tuple[list[_File], list[_Refused]]:
             self._connected().invalidate_cache()
@@ -240,10 +240,10 @@ class _Place:
         return self._retry("cannot be listed", listing)
 
     def take(self, file: _File, target: Path) -> bool:
-        """Bring a file; whether it is whole. One that is gone, or grows, is left for the next fetch.
+        """Transfer a file; return whether it is complete. A deleted or growing file is left for the next fetch.
 
         Raises:
-            FeedError: when it keeps breaking off.
+            FeedError: when attempts are used up.
         """
 
         def transfer() -> bool:
@@ -265,14 +265,14 @@ class _Place:
         return self._retry(f"{file.name} cannot be read", transfer)
 
     def close(self) -> None:
-        """Leave the server."""
+        """Close the connection."""
         system, self._system = self._system, None
         for connection in (getattr(system, name, None) for name in ("ftp", "client")):
             if connection is not None:
                 connection.close()
 
     def _bring(self, file: _File, content: BinaryIO) -> None:
-        """Write a file's bytes, at most as many as were listed."""
+        """Write a file's bytes, at most its listed size."""
         system, came = self._connected(), 0
 
         def count(size: int) -> None:
@@ -329,7 +329,7 @@ class _Place:
                 yield _File(below, path, int(about["size"]), _version(about), _changed_at(about))
 
     def _why_not(self, below: str, about: dict[str, Any]) -> str | None:
-        """Why something that is there must not land; none if it may."""
+        """Reason why an entry must not land; none if it may."""
         if (reason := why_not(below)) is not None or (about["type"] == "directory" and not _is_link(about)):
             return reason
         size = str(about.get("size", ""))
@@ -354,7 +354,7 @@ class _Place:
                 left = max(1.0, self._ends - time.monotonic())
                 entries: list[dict[str, Any]] = sync(system.loop, system._ls, folder, detail=True, timeout=left)
             elif self._feed.scheme == "sftp":
-                # fsspec takes all for files that are no folders and no links; reading from a pipe blocks many a server.
+                # fsspec takes everything else for files; reading from a pipe blocks some servers.
                 entries = [
                     system._decode_stat(one, folder) | ({} if _is_plain(one.st_mode or 0) else {"type": "other"})
                     for one in islice(system.ftp.listdir_iter(folder), _MAX_ENTRIES + 1)
@@ -362,7 +362,7 @@ class _Place:
             else:
                 entries = system.ls(folder, detail=True)
         except FileNotFoundError as error:
-            # A prefix of a bucket is there as soon as something is in it. A bucket that is missing has a cause.
+            # An empty prefix of a bucket does not exist; a missing bucket has a cause.
             if self._feed.scheme == "s3" and error.__cause__ is None:
                 return []
             if folder != self._feed.folder:  # gone since its parent was listed
@@ -371,7 +371,7 @@ class _Place:
         return entries
 
     def _leads_on(self, name: str, depth: int) -> bool:
-        """Whether a file below this folder may be one that the glob names."""
+        """Whether files below this folder may match the glob."""
         before = self._parts[: self._parts.index("**")] if "**" in self._parts else self._parts[:-1]
         return fnmatchcase(name, before[depth]) if depth < len(before) else "**" in self._parts
 
@@ -391,12 +391,12 @@ class _Place:
                     raise self._feed.fault(f"{self._feed.url} {what}: {error}") from None
                 if (untrusted := self._feed.untrusted(self._feed.url, error)) is not None:
                     raise untrusted from None
-                problem = f"{self._feed.url} {what}: {_words(error)}"
+                problem = f"{self._feed.url} {what}: {_message(error)}"
                 if _may_pass(error):
                     logger.info("%s", self._feed.fault(problem))
                     raise PassingError(problem) from None
                 advice = _advice(error)
-                if advice is None:  # a bug, ours or a library's: its stack is wanted
+                if advice is None:  # a bug here or in a library: keep its stack trace
                     raise
                 raise self._feed.fault(f"{problem}; {advice}") from None
 
@@ -411,7 +411,7 @@ class _Place:
 
 # --- file systems ----------------------------------------------------------------------------------------------------
 
-#: fsspec keeps connections for whoever asks next; ours are closed, and never shared between feeds.
+#: Turn off fsspec's shared instances and cached listings: connections are closed and not shared between feeds.
 _OWN = {"skip_instance_cache": True, "use_listings_cache": False}
 
 
@@ -424,7 +424,7 @@ def _local(_: DropFolder) -> Any:
 def _s3(feed: DropFolder) -> Any:
     from s3fs import S3FileSystem
 
-    # Without any, the machine's own are used: environment, ~/.aws or the role of the instance.
+    # Without credentials, those of the machine are used: environment, ~/.aws or the role of the instance.
     keys = {name: feed.secret(name) for name in ("key", "secret", "token") if name in feed.credentials}
     if not feed.verify_server:
         feed.warn_unverified()
@@ -440,7 +440,7 @@ def _s3(feed: DropFolder) -> Any:
             "retries": {"total_max_attempts": 1},
         },
     )
-    system.retries = 1  # attempts are counted in one place: ours
+    system.retries = 1  # attempts are counted by the feed
     return system
 
 
@@ -456,7 +456,7 @@ def _ftp(feed: DropFolder) -> Any:
 
     class Bounded(ftplib.FTP_TLS if secure else ftplib.FTP):  # type: ignore[misc]  # one of two
         def retrlines(self, cmd: str, callback: Callable[[str], object] | None = None) -> str:
-            """Listings of a bounded number of lines."""
+            """Read a listing of a bounded number of lines."""
             lines = 0
 
             def counted(line: str) -> None:
@@ -494,7 +494,7 @@ def _sftp(feed: DropFolder) -> Any:
         host,
         port=port,
         **secrets,
-        skip_instance_cache=True,  # it caches no listing, and hands all it does not know to paramiko
+        skip_instance_cache=True,  # it caches no listing, and passes unknown arguments to paramiko
         host_key_policy=_host_keys(feed),
         timeout=feed.timeout_seconds,
         banner_timeout=feed.timeout_seconds,
@@ -512,7 +512,7 @@ def _host(feed: DropFolder) -> tuple[str, int]:
 
 
 def _host_keys(feed: DropFolder) -> Any:
-    """Paramiko's hook for keys that it does not know, which are all: only the expected one passes."""
+    """Paramiko's policy for unknown host keys (no key is known to it): only the expected key is accepted."""
     import base64
     import hashlib
 
@@ -542,7 +542,7 @@ def _host_keys(feed: DropFolder) -> Any:
 
 
 def _open_local(path: str, folder: Path) -> BinaryIO:
-    """A regular file of the folder. A link may have taken its place, or that of a folder above it, since it was listed."""
+    """Open a regular file of the folder, refusing links that replaced it or a parent folder since the listing."""
     try:
         handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError as error:
@@ -562,7 +562,7 @@ def _counting(count: Callable[[int], None]) -> Any:
 
     class Counting(Callback):  # type: ignore[misc]  # fsspec has no types
         def relative_update(self, inc: int = 1) -> None:
-            """So many bytes more."""
+            """Count more bytes."""
             count(inc)
 
     return Counting()
@@ -578,7 +578,7 @@ def _is_link(about: dict[str, Any]) -> bool:
     return bool(about.get("islink")) or "link" in kind or str(about.get("unix.mode", "")).startswith("l")
 
 
-# --- what file systems say -------------------------------------------------------------------------------------------
+# --- metadata and errors of file systems ------------------------------------------------------------------------------
 
 
 def _changed_at(about: dict[str, Any]) -> float | None:
@@ -587,7 +587,7 @@ def _changed_at(about: dict[str, Any]) -> float | None:
         return found.timestamp()
     if isinstance(found, int | float):
         return float(found)
-    # RFC 3659: YYYYMMDDHHMMSS, UTC, with a fraction or without. Anything else has no year, or no time.
+    # RFC 3659: YYYYMMDDHHMMSS, UTC, with or without a fraction. Other formats lack the year or the time.
     stamp = re.fullmatch(r"(\d{14})(\.\d+)?", str(found))
     if stamp is None:
         return None
@@ -600,12 +600,12 @@ def _version(about: dict[str, Any]) -> str:
 
 
 def _may_pass(error: Exception) -> bool:
-    """Whether waiting may help: the network, the server, a transfer that broke off; not a wrong name or password."""
+    """Whether a retry may help: after faults of network, server or transfer, not after a wrong name or password."""
     if isinstance(error, FileNotFoundError | PermissionError | NotADirectoryError | IsADirectoryError):
         return False
     if isinstance(error, OSError | EOFError | ftplib.error_temp | ftplib.error_reply | ftplib.error_proto):
         return True
-    # A library that is not loaded has raised nothing.
+    # Only loaded libraries can have raised the error.
     paramiko, botocore, aiohttp = (sys.modules.get(name) for name in ("paramiko", "botocore.exceptions", "aiohttp"))
     if paramiko is not None and isinstance(error, paramiko.SSHException):
         return not isinstance(error, paramiko.AuthenticationException | paramiko.PasswordRequiredException)
@@ -615,7 +615,7 @@ def _may_pass(error: Exception) -> bool:
 
 
 def _advice(error: Exception) -> str | None:
-    """What a person can do about it; none if nothing."""
+    """Remedy of an error; none if there is none."""
     if isinstance(error, FileNotFoundError | NotADirectoryError):
         return "correct the feed's url, or make the folder"
     paramiko, botocore = sys.modules.get("paramiko"), sys.modules.get("botocore.exceptions")
@@ -624,11 +624,11 @@ def _advice(error: Exception) -> str | None:
         or (paramiko is not None and isinstance(error, paramiko.SSHException))
         or (botocore is not None and isinstance(error, botocore.BotoCoreError | botocore.ClientError))
     ):
-        return "check the feed's credentials, and what they are allowed"
+        return "check the feed's credentials and their permissions"
     return None
 
 
-def _words(error: Exception) -> str:
+def _message(error: Exception) -> str:
     if isinstance(error, FileNotFoundError):
         return "no such folder"
     return " ".join(str(error).split()) or type(error).__name__

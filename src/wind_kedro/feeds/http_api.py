@@ -1,4 +1,4 @@
-"""An HTTP API that answers in JSON: paging, tokens, rate limits, and a window of time that moves on from fetch to fetch."""
+"""Feed of an HTTP API with JSON responses: paging, tokens, rate limits, and a time window that advances with each fetch."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ Url = Annotated[str, AfterValidator(_plain_url)]
 
 
 class NoAuth(Card):
-    """Anybody may read."""
+    """No authentication."""
 
     kind: Literal["none"] = "none"
 
@@ -73,7 +73,7 @@ class BearerAuth(Card):
 
 
 class ApiKeyAuth(Card):
-    """The credential ``key`` in a header, or in the query where an API knows no better."""
+    """The credential ``key`` in a header, or in the query if the API requires it."""
 
     kind: Literal["api_key"]
     header: str | None = None
@@ -101,15 +101,15 @@ class OAuth2Auth(Card):
 
 
 class NoPaging(Card):
-    """One answer holds all."""
+    """A single response without paging."""
 
     kind: Literal["none"] = "none"
 
 
 class PageNumberPaging(Card):
-    """Pages are numbered; the first without records is behind the last.
+    """Numbered pages; the first page without records ends the list.
 
-    A short page ends nothing: servers cut pages to a size of their own.
+    A short page is not the end, as servers may limit the page size.
     """
 
     kind: Literal["page"]
@@ -117,11 +117,13 @@ class PageNumberPaging(Card):
     first: int = 1
     size_parameter: str | None = None
     size: int | None = Field(None, gt=0)
-    total: str | None = Field(None, description="path of the number of pages, where the API says it: spares a request")
+    total: str | None = Field(
+        None, description="path of the number of pages in the body, if the API has it; saves a request"
+    )
 
 
 class CursorPaging(Card):
-    """The body holds the token of the next page; none or an empty one ends."""
+    """The body holds the token of the next page; a missing or empty token ends the list."""
 
     kind: Literal["cursor"]
     parameter: str = "cursor"
@@ -142,9 +144,9 @@ class NextUrlPaging(Card):
 
 
 class Window(Card):
-    """The part of time that a request asks for. Each begins ``overlap_minutes`` before the last one ended.
+    """Time window of a request. Each begins ``overlap_minutes`` before the end of the last one.
 
-    What comes late or is revised within the overlap lands; what is as it was does not land again.
+    Late and revised rows within the overlap land; unchanged rows do not land again.
     """
 
     start: AwareDatetime = Field(description="of the first fetch")
@@ -153,12 +155,12 @@ class Window(Card):
     time_format: str = Field(
         "%Y-%m-%dT%H:%M:%SZ", description="of both, in UTC: as strftime, or epoch_seconds, or epoch_milliseconds"
     )
-    step_minutes: float = Field(1440, gt=0, description="a request goes so far beyond the last one")
+    step_minutes: float = Field(1440, gt=0, description="length by which a request extends the last one")
     overlap_minutes: float = Field(1440, ge=0, description="how late a row may come or be revised")
-    delay_minutes: float = Field(0, ge=0, description="`until` stays so far behind now")
+    delay_minutes: float = Field(0, ge=0, description="delay of `until` behind the current time")
     record_time: str | None = Field(
         None,
-        description="path of the time in a record that since and until are about: then only the overlap is remembered",
+        description="path of the record's time that since and until select; then only the overlap is remembered",
     )
     remember_at_most: int = Field(200_000, gt=0, description="rows of an overlap; 16 bytes each in every checkpoint")
 
@@ -174,7 +176,7 @@ class Window(Card):
         return self
 
     def text(self, at: dt.datetime) -> str:
-        """A time as the API wants it."""
+        """Format a time for the API."""
         if self.time_format == "epoch_seconds":
             return str(int(at.timestamp()))
         if self.time_format == "epoch_milliseconds":
@@ -182,7 +184,7 @@ class Window(Card):
         return at.astimezone(dt.UTC).strftime(self.time_format)
 
     def as_sent(self, at: dt.datetime) -> dt.datetime:
-        """The time that the API reads: what the format cannot say is cut off."""
+        """The time truncated to the resolution of the format."""
         if self.time_format.startswith("epoch_"):
             return at.astimezone(dt.UTC).replace(microsecond=0)
         read = dt.datetime.strptime(self.text(at), self.time_format)  # noqa: DTZ007 - the next line gives the zone
@@ -190,11 +192,11 @@ class Window(Card):
 
 
 class HttpApi(Feed):
-    """Records of an HTTP API that answers in JSON. One batch a window, one file ``part.parquet`` of text.
+    """Records of an HTTP API with JSON responses. One batch per window, with one file ``part.parquet`` of text.
 
-    Nested objects become columns with dotted names, lists stay JSON; numbers keep the digits that came. A record that cannot
-    be stored lands with its bytes in the column ``raw`` and the reason in ``fault``.
-    Without a ``window`` every fetch asks for all there is, and lands what was not in the answer before.
+    Nested objects become columns with dotted names, lists stay JSON; numbers keep their digits. A record that cannot be stored
+    lands with its bytes in the column ``raw`` and the reason in ``fault``.
+    Without a ``window`` every fetch requests all records, and lands those that the last response did not have.
     """
 
     in_parts = True
@@ -212,12 +214,12 @@ class HttpApi(Feed):
     )
     window: Window | None = None
     requests_per_minute: float | None = Field(None, gt=0)
-    timeout_seconds: float = Field(30, gt=0, description="without a sign of life from the server")
-    answer_seconds: float = Field(300, gt=0, description="one answer is there within this, however slowly it comes")
+    timeout_seconds: float = Field(30, gt=0, description="timeout of a connection and of a read")
+    answer_seconds: float = Field(300, gt=0, description="maximum duration of one response")
     fetch_seconds: float = Field(
-        3600, gt=0, description="a fetch begins no window after this, and none takes longer; the next fetch goes on"
+        3600, gt=0, description="maximum duration of a fetch and of a window; the next fetch continues"
     )
-    max_bytes: int = Field(256 << 20, gt=0, description="of the answers of one window together, unpacked")
+    max_bytes: int = Field(256 << 20, gt=0, description="of all responses of one window, unpacked")
     max_pages: int = Field(10_000, gt=0, description="of one window")
     max_records: int = Field(1_000_000, gt=0, description="of one window")
     max_columns: int = Field(
@@ -252,7 +254,7 @@ class HttpApi(Feed):
             until = min(window.as_sent(position + step), end)
             if until <= position < end:
                 raise self.fault(
-                    f"window.step_minutes is finer than what '{window.time_format}' can say; take longer steps"
+                    f"window.step_minutes is finer than the resolution of '{window.time_format}'; use longer steps"
                 )
             if since >= until:
                 break
@@ -260,8 +262,8 @@ class HttpApi(Feed):
                 {window.since_parameter: window.text(since), window.until_parameter: window.text(until)}
             )
             fresh = [row for hashed, row in rows.items() if hashed not in seen]
-            # The next window asks for all of this one's overlap again, so what this one returned is all that can come twice;
-            # and a value that was revised and put back is new again.
+            # The next window repeats the overlap of this one, so only rows of this one can be repeated;
+            # a value that was revised and then restored is new again.
             seen = self._remembered(window, rows, max(start, window.as_sent(until - overlap)))
             position, before = until, position
             if fresh:
@@ -269,7 +271,7 @@ class HttpApi(Feed):
                 landed = position
             if position in {before, end}:
                 break
-        # A long silence is not asked through again and again; a short one leaves no trace.
+        # Save the checkpoint after a long period without rows, so that it is not requested again.
         if position - landed >= step:
             yield Batch({}, _checkpoint(position, seen), 0)
 
@@ -313,7 +315,7 @@ def _checkpoint(until: dt.datetime, seen: set[str]) -> Checkpoint:
 
 
 def _is_before(text: str | None, at: dt.datetime) -> bool:
-    """Whether a record's time is surely before another; what cannot be read is not, and stays remembered."""
+    """Whether a record's time is certainly before another; a time that cannot be parsed is not."""
     try:
         if text is None:
             return False
@@ -322,7 +324,7 @@ def _is_before(text: str | None, at: dt.datetime) -> bool:
             seconds = int(text) / (1000 if len(text) > len("9999999999") else 1)
             return seconds < at.timestamp()
         read = dt.datetime.fromisoformat(text)
-        # Without a zone it may be up to 14 hours from what it says.
+        # Without a zone the time may be off by up to 14 hours.
         return read < at if read.tzinfo is not None else read < at.replace(tzinfo=None) - dt.timedelta(hours=14)
     except (ValueError, OverflowError):
         return False
@@ -332,7 +334,7 @@ def _is_before(text: str | None, at: dt.datetime) -> bool:
 
 
 class _Session:
-    """The connection of one fetch: its client, its token, its pace."""
+    """Connection of one fetch with client, token and rate limit."""
 
     def __init__(self, feed: HttpApi) -> None:
         self._feed = feed
@@ -354,9 +356,9 @@ class _Session:
         self._client.close()
 
     def rows(self, params: Mapping[str, str]) -> dict[str, Mapping[str, str]]:
-        """All records of all pages, flattened, by hash: a record that two pages show is one.
+        """All records of all pages, flattened, by hash, so that repeated records are dropped.
 
-        One that cannot be stored is a row of its bytes, with the reason.
+        A record that cannot be stored becomes a row of its bytes with the reason.
         """
         rows: dict[str, Mapping[str, str]] = {}
         self._left = self._feed.max_bytes
@@ -450,7 +452,7 @@ class _Session:
             return None
         url = response.url.join(str(following))
         if (url.scheme, url.host, url.port) != (first.scheme, first.host, first.port):
-            # Credentials go to the host on the card and to no other, whatever an answer says.
+            # Send credentials only to the host on the card.
             raise self._feed.fault(
                 f"{self._shown}: the next page is on another host ({url.host}); correct `url` or `paging`"
             )
@@ -463,10 +465,10 @@ class _Session:
             raise self._feed.fault(f"{self._shown}: no number of pages at `paging.total` ('{path}')") from None
 
     def _records(self, body: Any) -> list[Any]:
-        """The records of an answer; an object where a list is expected is one record.
+        """Records of a response; a single object instead of a list is one record.
 
         Raises:
-            FeedError: if there is nothing at the path, or what is there are no objects.
+            FeedError: if the path does not exist, or has no objects.
         """
         found = body
         path = self._feed.records
@@ -491,10 +493,10 @@ class _Session:
         return records
 
     def _get(self, url: httpx.URL) -> tuple[Answer, Any]:
-        """An answer and its JSON, numbers as text.
+        """Request a URL; return the response and its JSON, numbers as text.
 
         Raises:
-            FeedError: when attempts are used up, or trying again would not help.
+            FeedError: when attempts are used up, or the fault is permanent.
         """
 
         def once() -> tuple[Answer, Any]:
@@ -504,7 +506,7 @@ class _Session:
             try:
                 return answer, read_json(answer.content, max_bytes=self._feed.max_bytes)
             except WindKedroError:
-                # An answer that broke off looks the same, so it is asked for again.
+                # The response may be truncated, so it is requested again.
                 kind = answer.headers.get("Content-Type", "no content type")
                 raise PassingError(f"{self._shown}: the answer is not JSON ({kind})") from None
 
@@ -515,7 +517,7 @@ class _Session:
         headers, params = self._authorise()
         response = self._exchange(method, url.copy_merge_params(params), headers=headers)
         if response.status == _UNAUTHORIZED and renewable:
-            # A server may end a token before its time. A token that is fresh and refused is a wrong client.
+            # A server may revoke a token early; a new token that is refused means wrong credentials.
             self._token = None
             headers, _ = self._authorise()
             response = self._exchange(method, url, headers=headers)
@@ -523,7 +525,7 @@ class _Session:
         return response
 
     def _exchange(self, method: str, url: httpx.URL, **request: Any) -> Answer:
-        """One request, at the pace of the card."""
+        """Send one request within the card's rate limit."""
         now = time.monotonic()
         if now < self._not_before:
             time.sleep(self._not_before - now)
@@ -537,7 +539,7 @@ class _Session:
         return answer
 
     def _check(self, response: Answer, shown: str) -> None:
-        """Raise what an answer other than 2xx means."""
+        """Raise the error of a response other than 2xx."""
         status = response.status
         problem = f"{shown} answered {status} {response.reason}".rstrip()
         if status in _SERVER_FAULTS or status in {_REQUEST_TIMEOUT, _TOO_MANY}:
@@ -552,7 +554,7 @@ class _Session:
             raise self._feed.fault(f"{problem}: it moved to {_target(response)}; correct `url`")
 
     def _authorise(self) -> tuple[dict[str, str], dict[str, str]]:
-        """Headers and query parameters that say who we are."""
+        """Headers and query parameters of the authentication."""
         import httpx
 
         feed, auth = self._feed, self._feed.auth
@@ -597,7 +599,7 @@ class _Session:
 
 
 def _target(answer: Answer) -> str:
-    """Where an answer redirects to, without what may be a secret."""
+    """Target of a redirect without query and user, which may be secrets."""
     import httpx
 
     try:
@@ -607,7 +609,7 @@ def _target(answer: Answer) -> str:
 
 
 def _retry_after(response: Answer) -> float | None:
-    """Seconds that the server asks for (RFC 9110, 10.2.3: a number or a date); none if it does not or is not understood."""
+    """Seconds of ``Retry-After`` (RFC 9110, 10.2.3: a number or a date); none if missing or invalid."""
     text = response.headers.get("Retry-After", "").strip()
     if text.isdecimal():
         return float(text)
@@ -621,7 +623,7 @@ def _retry_after(response: Answer) -> float | None:
 
 
 def _row(record: Any) -> dict[str, str]:
-    """A record as a row of text; one that cannot be stored as its bytes and the reason."""
+    """Convert a record to a row of text, or to its bytes and the reason if it cannot be stored."""
     try:
         if not isinstance(record, dict):
             raise UnreadableError(f"{_kind(record)}, not an object")
@@ -631,7 +633,7 @@ def _row(record: Any) -> dict[str, str]:
 
 
 def _find(body: Any, path: str) -> Any:
-    """What stands at a dotted path; none where there is nothing."""
+    """The value at a dotted path, if it exists."""
     for part in path.split("."):
         body = body.get(part) if isinstance(body, dict) else None
     return body

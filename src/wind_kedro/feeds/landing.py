@@ -1,7 +1,7 @@
-"""Where batches land: a folder of immutable subfolders, each with its files, its checkpoint and when it landed.
+"""Landing folder of a feed: immutable subfolders, each with the files, the checkpoint and the landing time of a batch.
 
-A batch is written aside and renamed into place, files and checkpoint together, so that whatever kills the process leaves it
-landed whole or not at all, and the next fetch goes on from exactly there.
+A batch is written to a temporary folder and renamed, files and checkpoint together, so that a killed process leaves it either
+completely landed or not at all, and the next fetch continues from there.
 """
 
 from __future__ import annotations
@@ -254,7 +254,7 @@ class Landing:
         ]
 
     def commit(self, batch: Batch) -> Landed:
-        """Land a batch: all of it, or nothing. Call it inside `locked`; the feed is told when it is safe.
+        """Land a batch: all of it, or nothing. Call it inside `locked`; `Batch.landed` is called once it is on disk.
 
         Raises:
             FeedError: if a file's name is not a plain one.

@@ -1,4 +1,4 @@
-"""The small consumer behind `kedro wind listen`: a thread per broker, a batch per commit, an end when told."""
+"""Consumer of `kedro wind listen`: one thread per broker, one batch per commit, until it is stopped."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from .protocol import FeedError
 logger = logging.getLogger(__name__)
 
 _STOPS = (signal.SIGINT, signal.SIGTERM)
-#: A thread that is in the middle of a wait is not waited for: what it has not landed, the broker keeps.
+#: Time to wait for a thread to end; the broker keeps messages that have not landed.
 _GRACE_SECONDS = 10.0
 
 
 class Listener:
-    """Lands what the brokers of some feeds send.
+    """Lands the messages of the brokers of feeds.
 
     Args:
-        feeds: to listen to.
+        feeds: the feeds to listen to.
         root: the raw folder of the environment.
     """
 
@@ -36,14 +36,14 @@ class Listener:
         self._errors: list[Exception] = []
 
     def run(self) -> None:
-        """Listen until SIGINT or SIGTERM; what has come until then lands. Call it in the main thread.
+        """Listen until SIGINT or SIGTERM; received messages land first. Call it in the main thread.
 
-        Among several feeds, one that fails is tried again after its `longest_wait_seconds`, and the others go on.
+        Among several feeds, one that fails is retried after its `longest_wait_seconds`; the others continue.
 
         Raises:
-            Exception: what the only feed failed with.
+            Exception: the error of a single feed.
         """
-        before = {number: signal.signal(number, self._told) for number in _STOPS}
+        before = {number: signal.signal(number, self._on_signal) for number in _STOPS}
         threads = [threading.Thread(target=self._serve, args=[feed], name=feed.id, daemon=True) for feed in self._feeds]
         try:
             for thread in threads:
@@ -51,14 +51,14 @@ class Listener:
             self._stop.wait()
             for thread in threads:
                 thread.join(_GRACE_SECONDS)
-            logger.info("stopped: what has not landed, the brokers keep")
+            logger.info("stopped: the brokers keep messages that have not landed")
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
         if self._errors:
             raise self._errors[0]
 
-    def _told(self, *_: Any) -> None:
+    def _on_signal(self, *_: Any) -> None:
         self._stop.set()
 
     def _serve(self, feed: Mqtt) -> None:
@@ -69,7 +69,7 @@ class Listener:
                 )
                 for landed in listened:
                     logger.info("feed '%s': %s rows landed in %s", feed.id, landed.rows, landed.folder.name)
-            except Exception as error:  # a full disk, or a fault of this code: the other feeds go on all the same
+            except Exception as error:  # such as a full disk or a bug: the other feeds continue
                 line = error if isinstance(error, FeedError) else feed.fault(f"{type(error).__name__}: {error}")
                 if len(self._feeds) > 1:
                     logger.error("%s", line)

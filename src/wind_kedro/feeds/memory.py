@@ -1,4 +1,4 @@
-"""Which rows have landed: short hashes of them, so that what is read again to catch late rows does not land again."""
+"""Short hashes of landed rows, so that rows read again in a look-back do not land again."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ def row_hash(values: object) -> str:
     """A short hash of a row's values.
 
     Args:
-        values: anything JSON can hold.
+        values: values that can be serialised as JSON.
     """
     text = json.dumps(values, sort_keys=True, separators=(",", ":"))
     return base64.b64encode(hashlib.blake2b(text.encode(), digest_size=_BYTES).digest()).decode()
 
 
 def pack(hashes: Iterable[str]) -> str:
-    """Hashes as one text, for a checkpoint."""
+    """Concatenate hashes for a checkpoint."""
     return "".join(sorted(hashes))
 
 
 def unpack(packed: str) -> set[str]:
-    """The hashes of `pack`."""
+    """Split the result of `pack`."""
     return {packed[start : start + _LETTERS] for start in range(0, len(packed), _LETTERS)}

@@ -1,4 +1,4 @@
-"""MQTT, the stream of an IoT platform: what the broker keeps for us is landed first and acknowledged afterwards."""
+"""Feed of an MQTT broker: messages of a persistent session land first and are acknowledged afterwards."""
 
 from __future__ import annotations
 
@@ -32,27 +32,27 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _QOS = 1
-#: A turn at the network is no longer, so that a stop is heard.
+#: Duration of one network loop, after which a stop is checked.
 _TURN_SECONDS = 0.1
 _REBIRTH_EVERY_SECONDS = 60.0
 _DIGEST_BYTES = 8
-#: No more messages than this can be delivered and not acknowledged, whatever a broker makes of the receive maximum.
+#: Upper limit of unacknowledged messages, whatever receive maximum the broker applies.
 _PACKET_IDS = 65_535
-#: Half the packet ids there are: a broker that counts them up does not give one again within so many messages.
+#: Half the packet ids: a broker that counts them up does not reuse one within this number of messages.
 _MOST = 32_767
-#: Nobody has subscribed to it: taking it back changes nothing, and the answer says what the broker has worked off.
+#: Topic without subscription: the response to unsubscribing shows that the broker has processed earlier packets.
 _MARK = "wind-kedro/mark"
 #: Most bytes of the rows of one message: each row repeats the topic.
 _MAX_ROW_BYTES = 64 << 20
-#: Most topics whose retained message is remembered; that of a forgotten one may land again.
+#: Most topics whose retained message is remembered; others may land again.
 _MAX_RETAINED = 100_000
-# MQTT 5, section 3.2.2.2: refusals that waiting does not mend. paho gives those of 3.1.1 the same numbers.
+# MQTT 5, section 3.2.2.2: permanent refusals. paho gives those of 3.1.1 the same numbers.
 _REFUSED_FOR_GOOD = {
-    132: "the broker does not speak this version; set `protocol`",
-    133: "the broker does not take this `client_id`; correct it",
+    132: "the broker does not support this version; set `protocol`",
+    133: "the broker does not accept this `client_id`; correct it",
     134: "the broker refuses the credentials; correct `username` and `password` in conf/local/credentials.yml",
-    135: "the broker lets nobody in with these credentials; correct the credentials in conf/local/credentials.yml",
-    138: "the broker has banned this client; ask whoever runs it",
+    135: "the broker does not authorise these credentials; correct them in conf/local/credentials.yml",
+    138: "the broker has banned this client; ask its operator",
 }
 _TAKEN_OVER = 142
 _REFUSED = 128
@@ -62,18 +62,18 @@ _LAST = ("rest", "timestamp", "stamped_by", "received_at", "retained", "qos", "f
 
 
 class Mqtt(Feed):
-    """The messages of an MQTT broker, QoS 1, from a session that outlives the process.
+    """Messages of an MQTT broker with QoS 1, from a persistent session.
 
     - **Nothing is lost.** A message of QoS 1 or 2 is acknowledged after its batch was renamed into place. A message of QoS 0 (as
       Sparkplug's data) has no acknowledgement: what was received and not landed when the process is killed is gone.
     - **Nothing lands twice.** A message that comes again is a redelivery with the same packet id, topic and payload (MQTT 5,
       sections 3.3.1.1 and 4.4). The checkpoint holds a digest of these three for each message whose acknowledgement is in doubt:
       those that landed since the broker last answered a request sent after acknowledgements.
-    - **A retained message lands once**: its digest is kept for when the broker loses the session, and for 3.1.1.
+    - **A retained message lands once**: its digest is kept in case the broker loses the session, and for 3.1.1.
 
-    A broker that loses its own state, or gives a packet id again within two batches, may still send a row twice; rows with the
-    payload's own time are then equal, and the rules for duplicates find them. What cannot be read lands with ``fault`` and
-    ``raw``, and is acknowledged. ``layout: long`` lands one row per signal, ``layout: table`` one row per object.
+    A broker that loses its state, or reuses a packet id within two batches, may still send a row twice; rows with the payload's
+    time are then equal, and the rules for duplicates find them. Unreadable messages land with ``fault`` and ``raw``, and are
+    acknowledged. ``layout: long`` lands one row per signal, ``layout: table`` one row per object.
     """
 
     in_parts = True
@@ -83,50 +83,48 @@ class Mqtt(Feed):
     port: int | None = Field(None, gt=0, lt=65536, description="without it 1883, with TLS 8883")
     tls: bool = False
     protocol: Literal["5", "3.1.1"] = "5"
-    client_id: str = Field(
-        min_length=1, description="names the session at the broker: one per environment, never used by anyone else"
-    )
+    client_id: str = Field(min_length=1, description="name of the session at the broker; unique to the environment")
     topics: list[str] = Field(
         min_length=1, description="templates: levels in braces become columns; `+` and `#` as in MQTT"
     )
     payload: Literal["json", "sparkplug_b"] = "json"
     layout: Literal["long", "table"] = "long"
-    timestamp: str = Field("timestamp", description="field of a JSON object with its time")
-    timestamp_unit: TimestampUnit = Field("text", description="what a number there counts since 1970 UTC")
-    signal: str = Field("signal", description="field of a JSON object that names its one signal")
-    value: str = Field("value", description="field of a JSON object with the value of its one signal")
-    keys: list[str] = Field(
-        default_factory=list, description="fields of a JSON object that become columns of their own"
-    )
+    timestamp: str = Field("timestamp", description="field of a JSON object with the time")
+    timestamp_unit: TimestampUnit = Field("text", description="unit of a numeric time since 1970 UTC")
+    signal: str = Field("signal", description="field of a JSON object with the name of its signal")
+    value: str = Field("value", description="field of a JSON object with the value of its signal")
+    keys: list[str] = Field(default_factory=list, description="fields of a JSON object that become columns")
     signals: list[str] = Field(
         default_factory=list, description="table: fields that become columns; others go to `rest`"
     )
     rebirth: bool = Field(
-        False, description="Sparkplug: ask a node for its birth message when a number or a name is missing"
+        False, description="Sparkplug: request a birth message if a sequence number or a name is missing"
     )
     in_flight: int | None = Field(
         None,
         gt=0,
         le=_MOST,
-        description="most messages unacknowledged, and most that land together. Without it 2,000; with 3.1.1, where the broker "
-        "is not told, it must not exceed the broker's own limit: 20, as Mosquitto's",
+        description="most unacknowledged messages, and most of a batch; default 2,000. 3.1.1 cannot negotiate it, so it must not "
+        "exceed the broker's limit; default 20, as Mosquitto's",
     )
-    batch_seconds: float = Field(30, gt=0, description="what has come lands at the latest after this")
+    batch_seconds: float = Field(30, gt=0, description="maximum delay until received messages land")
     idle_seconds: float | None = Field(
         5,
         gt=0,
-        description="a fetch ends when nothing came for so long; null: `kedro wind listen` alone serves this feed",
+        description="a fetch ends after this time without messages; null: only `kedro wind listen` serves this feed",
     )
-    fetch_seconds: float = Field(240, gt=0, description="a fetch ends at the latest after this; the next one goes on")
-    session_days: float = Field(7, gt=0, lt=49_710, description="so long the broker keeps messages for us, MQTT 5")
+    fetch_seconds: float = Field(240, gt=0, description="maximum duration of a fetch; the next one continues")
+    session_days: float = Field(
+        7, gt=0, lt=49_710, description="how long the broker keeps messages of the session (MQTT 5)"
+    )
     keep_alive_seconds: int = Field(60, gt=0, lt=65_536)
     max_payload_bytes: int = Field(
-        16 << 20, gt=0, description="a larger message lands with a `fault`, and of its bytes the first 16 MiB"
+        16 << 20, gt=0, description="a larger message lands with a `fault` and its first 16 MiB"
     )
     max_batch_bytes: int = Field(
-        256 << 20, gt=0, description="what has come lands when its payloads, or their rows, have so many bytes together"
+        256 << 20, gt=0, description="received messages land once their payloads, or their rows, have this size"
     )
-    connect_seconds: float = Field(10, gt=0, description="the broker answers within this, or the attempt has failed")
+    connect_seconds: float = Field(10, gt=0, description="timeout of a connection")
 
     @field_validator("topics")
     @classmethod
@@ -157,35 +155,35 @@ class Mqtt(Feed):
 
     @cached_property
     def templates(self) -> list[Template]:
-        """The topics, ready to match."""
+        """Templates of the topics."""
         return [Template(topic) for topic in self.topics]
 
     @cached_property
     def level_names(self) -> list[str]:
-        """The named levels of all topics, each once."""
+        """Distinct named levels of all topics."""
         return list(dict.fromkeys(name for topic in self.topics for name in Template(topic).names))
 
     @property
     def max_in_flight(self) -> int:
-        """Most messages that are delivered and not acknowledged."""
+        """Most unacknowledged messages."""
         return self.in_flight or (2000 if self.protocol == "5" else 20)
 
     def fetch(self, checkpoint: Checkpoint | None, scratch: Path) -> Iterator[Batch]:
-        """Drain what the broker holds and what arrives, until it is quiet; see `Feed.fetch`."""
+        """Receive messages until none arrive for ``idle_seconds``; see `Feed.fetch`."""
         if self.idle_seconds is None:
             return
         end = time.monotonic() + self.fetch_seconds
         yield from self._batches(checkpoint, lambda: time.monotonic() >= end, self.idle_seconds)
 
     def listen(self, checkpoint: Checkpoint | None, stop: Callable[[], bool]) -> Iterator[Batch]:
-        """Yield batches until told to stop; what has come until then is the last one.
+        """Yield batches until ``stop`` returns true; the last one has the messages received by then.
 
         Args:
-            checkpoint: of the last batch that landed.
-            stop: asked several times a second.
+            checkpoint: checkpoint of the last landed batch.
+            stop: called several times per second.
 
         Raises:
-            FeedError: when the broker cannot be reached, or refuses.
+            FeedError: if the broker cannot be reached, or refuses the connection.
         """
         yield from self._batches(checkpoint, stop, None)
 
@@ -207,11 +205,11 @@ class Mqtt(Feed):
             session.close()
 
     def rows(self, message: Message, nodes: Nodes) -> list[Row]:
-        """The rows of a message: at least one.
+        """Convert a message to rows, at least one.
 
         Args:
-            message: to be read.
-            nodes: what is known of Sparkplug's edge nodes; changed by what the message says.
+            message: the message.
+            nodes: state of the Sparkplug edge nodes; updated by the message.
         """
         levels = next(
             (found for template in self.templates if (found := template.match(message.topic)) is not None), None
@@ -225,7 +223,7 @@ class Mqtt(Feed):
                 rows = list(json_rows(message, levels, self._fields))
             else:
                 rows = list(sparkplug_rows(message, levels, nodes))
-        except Exception as error:  # a fault of the reader: it must not come back with the message at every start
+        except Exception as error:  # a bug of the reader must not recur with the same message at every start
             logger.exception("feed '%s': a message on %r cannot be read", self.id, message.topic)
             return [unread(message, levels, f"cannot be read ({type(error).__name__})")]
         texts = [[value for value in row.values() if isinstance(value, str)] for row in rows]
@@ -250,7 +248,7 @@ class Mqtt(Feed):
 
     @cached_property
     def schema(self) -> pa.Schema:
-        """The landed columns: the same in every batch, text except ``retained`` and ``qos``."""
+        """Columns of all batches: text except ``retained`` and ``qos``."""
         import pyarrow as pa
 
         sparkplug = [*COLUMNS, "quality"] if self.payload != "json" else []
@@ -262,7 +260,7 @@ class Mqtt(Feed):
 
 @dataclass(frozen=True)
 class _Delivery:
-    """A message with what its acknowledgement needs. A packet id belongs to the connection that brought it."""
+    """A message with its packet id and connection, for the acknowledgement."""
 
     message: Message
     client: Client
@@ -281,7 +279,7 @@ class _Delivery:
 
 @dataclass(frozen=True)
 class _Memory:
-    """What the checkpoint holds."""
+    """Content of the checkpoint."""
 
     landed: deque[str]
     retained: dict[str, str]
@@ -303,7 +301,7 @@ class _Memory:
 
 
 class _Session:
-    """The session at the broker over as many connections as it takes, and what was delivered and has not landed."""
+    """The session at the broker, over one or more connections, and messages that have not landed."""
 
     def __init__(self, feed: Mqtt, checkpoint: Checkpoint | None) -> None:
         self._feed = feed
@@ -321,28 +319,28 @@ class _Session:
         self._granted: list[Any] = []
         self._ready = False
         self._asked: dict[str, float] = {}
-        #: Packet id of a request that waits for its answer, and how many landed messages it vouches for.
+        #: Packet id of a pending request, and the number of landed messages that its response confirms.
         self._mark: tuple[int | None, int] | None = None
 
     # --- what is there ---
 
     @property
     def quiet_seconds(self) -> float:
-        """Since something was delivered."""
+        """Seconds since the last message."""
         return time.monotonic() - self._arrived_at
 
     def is_full(self) -> bool:
-        """Whether no more should be taken before what is held has landed."""
+        """Whether held messages must land before more are received."""
         # A method: callbacks change it while `loop` runs, which a type checker cannot see.
         return len(self.held) >= self._feed.max_in_flight or self._held_bytes >= self._feed.max_batch_bytes
 
     @property
     def due(self) -> bool:
-        """Whether what is held should land now."""
+        """Whether held messages should land now."""
         return self.is_full() or time.monotonic() - self._first_at >= self._feed.batch_seconds
 
     def batch(self) -> Batch:
-        """What is held, as it lands."""
+        """Build a batch of the held messages."""
         import pyarrow as pa
 
         held, memory, rows, size = list[_Delivery](), copy.deepcopy(self._memory), list[Row](), 0
@@ -364,12 +362,12 @@ class _Session:
         self._keep(self.held[len(held) :])
         self._memory = memory
         for delivery in held:
-            # On another connection the packet id may be another message's; there this one comes again and is known.
+            # Packet ids belong to a connection; on a new one this message is redelivered and recognised.
             if delivery.client is self._client and delivery.message.qos:
                 delivery.client.ack(delivery.mid, _QOS)
         if self._client is not None and self._mark is None:
             self._mark = (self._client.unsubscribe(_MARK)[1], len(memory.landed))
-        self._arrived_at = time.monotonic()  # room for more: a broker at its limit goes on now
+        self._arrived_at = time.monotonic()  # a broker at its limit continues now
         if self._feed.rebirth:
             self._ask_for_births()
 
@@ -392,11 +390,11 @@ class _Session:
     # --- the connection ---
 
     def open(self) -> None:
-        """Connect and subscribe, as often as the card allows."""
+        """Connect and subscribe, with retries."""
         self._feed.retry(self._connect)
 
     def turn(self) -> None:
-        """Let the network work for a moment; connects again when the connection is lost."""
+        """Run the network loop once; reconnect if the connection is lost."""
         assert self._client is not None  # noqa: S101 - `open` comes first
         if self._client.loop(_TURN_SECONDS) == 0:
             self._check_rights()
@@ -407,7 +405,7 @@ class _Session:
             )
         logger.warning("feed '%s': connection lost (%s)", self._feed.id, self._refusal)
         lived = time.monotonic() - self._connected_at
-        # A broker that lets us in and throws us out again is not reached by trying for ever, nor at once.
+        # Limit reconnections to a broker that closes the connection each time.
         self._short_lives = 0 if self._arrived or lived > self._feed.longest_wait_seconds else self._short_lives + 1
         if self._short_lives >= self._feed.attempts:
             raise self._feed.fault(f"the broker closes the connection each time ({self._refusal}); look into its log")
@@ -415,7 +413,7 @@ class _Session:
         self.open()
 
     def close(self) -> None:
-        """Send what acknowledgements wait, and leave; the session stays."""
+        """Send pending acknowledgements and disconnect; the session persists."""
         client, self._client = self._client, None
         if client is None:
             return
@@ -433,7 +431,7 @@ class _Session:
         try:
             client.connect(self._feed.host, self._port, self._feed.keep_alive_seconds, **options)
             end = time.monotonic() + self._feed.connect_seconds
-            # A broker may send all it has kept before it answers: that lands as it comes, not when it has come.
+            # A broker may send all kept messages before it responds; stop at the limit.
             while not self._is_ready() and not self.is_full() and time.monotonic() < end:
                 if client.loop(_TURN_SECONDS) != 0:
                     break
@@ -465,7 +463,7 @@ class _Session:
         return self._feed.port or (8883 if self._feed.tls else 1883)
 
     def _make_client(self) -> tuple[Client, dict[str, Any]]:
-        """A client of its own for each connection: an acknowledgement cannot get into the wrong one."""
+        """Create a client for one connection, so that acknowledgements cannot reach another."""
         from paho.mqtt import client as paho
         from paho.mqtt.enums import CallbackAPIVersion
         from paho.mqtt.packettypes import PacketTypes
@@ -504,12 +502,12 @@ class _Session:
             self._refusal = reason
             return
         if flags.session_present:
-            # The broker sends these again; the packet ids they came with are the old connection's.
+            # The broker sends these again with new packet ids.
             self._keep([delivery for delivery in self.held if not delivery.message.qos])
         else:
             if self._begun:
                 logger.warning(
-                    "feed '%s': the broker has forgotten the session; what came while nobody listened is not to be had",
+                    "feed '%s': the broker has lost the session; messages sent while disconnected are lost",
                     self._feed.id,
                 )
             self._memory.landed.clear()
@@ -527,7 +525,7 @@ class _Session:
             new_only = SubscribeOptions(_QOS, retainHandling=SubscribeOptions.RETAIN_SEND_IF_NEW_SUB)
             client.subscribe([(topic, new_only) for topic in self._filters])
             return
-        # 3.1.1 sends what is retained at every subscription, so nothing is subscribed twice.
+        # 3.1.1 sends retained messages at every subscription, so each topic is subscribed once.
         new = [topic for topic in self._filters if topic not in self._subscribed]
         if new:
             client.subscribe([(topic, _QOS) for topic in new])
@@ -552,7 +550,7 @@ class _Session:
             if not is_text(topic):
                 raise UnicodeError
         except UnicodeError:
-            topic = "\ufffd"  # fits no template, so it lands with its bytes and a fault
+            topic = "\ufffd"  # matches no template, so it lands with its bytes and a fault
         now = dt.datetime.now(dt.UTC)
         message = Message(topic, bytes(received.payload), received.qos, bool(received.retain), now)
         delivery = _Delivery(message, client, received.mid)
@@ -567,7 +565,7 @@ class _Session:
         self._held_bytes += len(message.payload)
 
     def _known(self, delivery: _Delivery, redelivered: bool) -> bool:
-        """Whether it has landed, or is held already."""
+        """Whether a message has landed or is held already."""
         if redelivered and delivery.digest in self._memory.landed:
             return True
         message = delivery.message

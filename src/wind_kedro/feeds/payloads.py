@@ -1,7 +1,7 @@
-"""What a message of an IoT stream says, as rows: topics that name things, JSON in its usual shapes, what cannot be read.
+"""Convert messages of an IoT stream to rows: topics with named levels, JSON payloads, unreadable payloads.
 
-Rows keep the source's own words: every value is text, a time that is text stays as it came. A message becomes one row or more,
-never none, so that every message can be found where it landed.
+All values are text; times given as text are not changed. A message becomes at least one row, so that every message can be found
+where it landed.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _LEVEL = re.compile(r"\{([a-z][a-z0-9_]*)\}")
 
 @dataclass(frozen=True)
 class Message:
-    """One message as the broker delivered it."""
+    """A message delivered by the broker."""
 
     topic: str
     payload: bytes
@@ -36,7 +36,7 @@ class Message:
 
 
 class Template:
-    """Topics with named levels: ``farm/{farm}/turbine/{turbine}/signals``. ``+`` and a last ``#`` are MQTT's own.
+    """Template of topics with named levels: ``farm/{farm}/turbine/{turbine}/signals``. ``+`` and a last ``#`` are as in MQTT.
 
     Args:
         text: the template.
@@ -78,14 +78,14 @@ class Template:
         )
 
     def match(self, topic: str) -> dict[str, str] | None:
-        """The named levels of a topic; none if it is not one of these."""
+        """The named levels of a topic; none if it does not match."""
         found = self._pattern.fullmatch(topic)
         return None if found is None else dict(zip(self.names, found.groups(), strict=True))
 
 
 @dataclass(frozen=True)
 class Fields:
-    """Which fields of a JSON payload mean what; see the card of the same names."""
+    """Fields of a JSON payload; see the fields of the same names on the card."""
 
     layout: Literal["long", "table"]
     timestamp: str
@@ -97,7 +97,7 @@ class Fields:
 
 
 def start(message: Message, levels: Mapping[str, str]) -> Row:
-    """What every row of a message begins with; its stamp is the arrival until the payload gives a better one."""
+    """Common columns of the rows of a message; its stamp is the arrival unless the payload has one."""
     arrival = utc_text(message.received_at)
     return {
         "topic": message.topic, **levels, "timestamp": arrival, "stamped_by": "arrival", "received_at": arrival,
@@ -106,17 +106,17 @@ def start(message: Message, levels: Mapping[str, str]) -> Row:
 
 
 def unread(message: Message, levels: Mapping[str, str], fault: str, raw: bytes | None = None) -> Row:
-    """The row of what cannot be read: why, and the bytes as they came."""
+    """The row of an unreadable message: the reason and the original bytes."""
     return start(message, levels) | fault_columns(fault, message.payload if raw is None else raw)
 
 
 def stamp(row: Row, value: Any, unit: TimestampUnit) -> Row:
-    """The row with the payload's own time, if it gives one.
+    """The row with the payload's time, if there is one.
 
     Args:
-        row: to be stamped.
-        value: the payload's time; text is kept in its own words, as the farm's card says how its clock is meant.
-        unit: what a number counts since 1970 in UTC.
+        row: the row to stamp.
+        value: the payload's time; text is not changed, as the farm's card defines its clock.
+        unit: unit of a number since 1970 in UTC.
     """
     if value is None:
         return row
@@ -128,17 +128,17 @@ def stamp(row: Row, value: Any, unit: TimestampUnit) -> Row:
             epoch = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
             text = utc_text(epoch + dt.timedelta(microseconds=round(float(value) * 1000 * scale)))
         except (TypeError, ValueError, OverflowError):
-            pass  # stays in its own words; whoever reads the rows says what is wrong with it
+            pass  # the text is kept; parsing the rows will report it
     return row | {"timestamp": text, "stamped_by": "payload"}
 
 
 def utc_text(time: dt.datetime) -> str:
-    """ISO 8601 in UTC, microseconds always written, so that texts sort as times do."""
+    """ISO 8601 in UTC with microseconds, so that texts sort by time."""
     return time.astimezone(dt.UTC).isoformat(timespec="microseconds")
 
 
 def parse_json(payload: bytes) -> Any:
-    """The value of a JSON payload; see `read_json`.
+    """Parse a JSON payload; see `read_json`.
 
     Raises:
         UnreadableError: if it is not JSON.
@@ -150,7 +150,7 @@ def parse_json(payload: bytes) -> Any:
 
 
 def json_rows(message: Message, levels: Mapping[str, str], fields: Fields) -> Iterator[Row]:
-    """The rows of a JSON payload: an object, an array of objects, or one value on a topic that names its signal."""
+    """Rows of a JSON payload: an object, an array of objects, or a value on a topic with the signal's name."""
     try:
         content = parse_json(message.payload)
     except UnreadableError as error:
@@ -167,9 +167,9 @@ def json_rows(message: Message, levels: Mapping[str, str], fields: Fields) -> It
             if isinstance(item, dict):
                 yield from _object_rows(base, item, fields)
             elif isinstance(content, list):
-                raise UnreadableError("the array holds what is no object, so nothing says its time")
+                raise UnreadableError("the array holds an item that is not an object, so it has no time")
             elif "signal" not in levels:
-                raise UnreadableError("the payload is one value, and no {signal} in the topic says of what")
+                raise UnreadableError("the payload is a single value, and the topic has no {signal}")
             else:
                 check_text(item, "the payload")
                 yield base | {"value": text_of(item)}

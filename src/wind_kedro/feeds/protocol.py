@@ -1,4 +1,4 @@
-"""What every feed is: a card that knows how to fetch what is new since a checkpoint, in batches that land whole or not at all."""
+"""Base class of feeds: a card that fetches new data since a checkpoint, in batches that land atomically."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from wind_kedro.feeds.remote import Remote
 if TYPE_CHECKING:
     import pyarrow as pa
 
-#: What a feed remembers between two fetches: anything JSON can hold. It lands with the batch it belongs to.
+#: State of a feed between two fetches, serialisable as JSON. It lands with its batch.
 Checkpoint = Mapping[str, Any]
 
 
-#: How fields are called that hold secrets: sslpassword, client_secret, X-API-Key, aws_access_key_id; not token_url.
+#: Names of fields that hold secrets: sslpassword, client_secret, X-API-Key, aws_access_key_id; not token_url.
 _SECRET_NAME = re.compile(
     r"(password|passwd|passphrase|pwd|secret|(^|[^a-z])token|authorization|signature|(^|[^a-z])sig"
     r"|(api|access|account|private|secret)[-_]?key([-_]?id)?)$",
@@ -32,12 +32,12 @@ _PARAMETERS_OF_URL = re.compile(r"[?&]([^=&#]+)=")
 
 
 def names_a_secret(name: str) -> bool:
-    """Whether a field so called holds a secret."""
+    """Whether a field of this name holds a secret."""
     return _SECRET_NAME.search(name) is not None
 
 
 def secrets_in(value: Any, place: str = "", name: str = "") -> Iterator[str]:
-    """Where on a card a secret stands: under a name of one, or in a URL."""
+    """Yield the paths of secrets on a card: under a secret's name, or in a URL."""
     if isinstance(value, Mapping):
         for key, inside in value.items():
             yield from secrets_in(inside, f"{place}.{key}" if place else str(key), str(key))
@@ -51,7 +51,7 @@ def secrets_in(value: Any, place: str = "", name: str = "") -> Iterator[str]:
 
 
 class FeedError(WindKedroError):
-    """A feed cannot be read: which one, what is wrong, what to do. Never holds a secret."""
+    """A feed cannot be read; the message has the feed, the problem and the remedy, and no secret."""
 
 
 def _inside(value: str) -> str:
@@ -62,19 +62,19 @@ def _inside(value: str) -> str:
 
 
 def _nothing() -> None:
-    """A batch that nobody needs to be told of."""
+    """Default callback of a landed batch."""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """What lands together, in one step.
+    """Files and checkpoint that land together, atomically.
 
     Attributes:
-        files: by name: bytes, a file to move in (it is in ``scratch``), or a table, which becomes a Parquet file.
-        checkpoint: where the next fetch goes on once this batch has landed.
-        rows: how many, if the feed knows.
-        faults: what could not land with it, and why; recorded with the batch.
-        landed: called when the batch is safe on disk; a broker's messages are acknowledged here, not before.
+        files: content by name: bytes, a file in ``scratch`` to move, or a table to write as Parquet.
+        checkpoint: where the next fetch continues once this batch has landed.
+        rows: number of rows, if known.
+        faults: data that could not land, with the reasons; recorded with the batch.
+        landed: called when the batch is on disk; a broker's messages are acknowledged here, not before.
     """
 
     files: Mapping[str, bytes | Path | pa.Table]
@@ -85,9 +85,9 @@ class Batch:
 
 
 class Feed(Remote, ABC):
-    """One source outside the house. Fetching again from the same checkpoint gives the same again, and nothing twice."""
+    """Card of an external source. Fetching again from the same checkpoint gives the same data again, without repetitions."""
 
-    #: Each batch is one file `part.parquet` of the same table, so that many small ones may be put together.
+    #: Whether each batch is one file `part.parquet` of the same table, so that small ones can be compacted.
     in_parts: ClassVar[bool] = False
     noun = "feed"
     extra = "feeds"
@@ -109,18 +109,18 @@ class Feed(Remote, ABC):
 
     @abstractmethod
     def fetch(self, checkpoint: Checkpoint | None, scratch: Path) -> Iterator[Batch]:
-        """Yield what is new since ``checkpoint`` (null: everything), oldest first.
+        """Yield new data since ``checkpoint`` (none: all data), oldest first.
 
         Args:
-            checkpoint: of the last batch that landed.
+            checkpoint: checkpoint of the last landed batch.
             scratch: an empty folder on the landing's file system, removed afterwards.
 
         Raises:
-            FeedError: when attempts are used up, or the source is not what the card says.
+            FeedError: when attempts are used up, or the source does not match the card.
         """
 
     def secret(self, name: str) -> str:
-        """A credential in the clear, for the one call that needs it."""
+        """The value of a credential."""
         try:
             return self.credentials[name].get_secret_value()
         except KeyError:

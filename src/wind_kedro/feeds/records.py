@@ -1,7 +1,7 @@
-"""JSON records as flat rows of text, and what becomes of those that cannot be stored.
+"""Flatten JSON records to rows of text, with a fault for those that cannot be stored.
 
-A record that no column of text can hold (half of a surrogate pair, NUL, a name twice, nesting without end) is an
-`UnreadableError`; it lands as a row with ``fault`` and its own bytes in ``raw``, and those beside it land as they are.
+A record that cannot be stored as text (lone surrogates, NUL, repeated names, excessive nesting) is an `UnreadableError`; it
+lands as a row with ``fault`` and its bytes in ``raw``, and other records land normally.
 """
 
 from __future__ import annotations
@@ -15,30 +15,30 @@ from typing import Any
 
 from wind_kedro.storage.bounds import MAX_JSON_BYTES, MAX_JSON_DEPTH, TooLargeError, is_text, parse_json
 
-#: Columns of a row that could not be read: why, and its bytes.
+#: Columns of an unreadable row: reason and bytes.
 FAULT, RAW = "fault", "raw"
 #: Most fields of a record, most characters of a field's name. The widest exports have some thousand signals.
 MAX_FIELDS = 20_000
 MAX_NAME_LENGTH = 1_000
 #: Most bytes of a field. A column of text of Parquet has at most 2 GiB a page, and DuckDB reads pages whole.
 MAX_FIELD_BYTES = 16 << 20
-#: A span that is nested too deeply stands in the parsed document as text that begins with this; nobody outside knows it.
+#: Random prefix of text that replaces spans nested too deeply in the parsed document.
 _DEEP = f"deep-{secrets.token_hex(16)}:"
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
 
 
 class UnreadableError(ValueError):
-    """A payload, or a part of it, that makes no row of values. The message is for the row's ``fault``."""
+    """A payload or a part of it cannot be converted to a row. The message is for the row's ``fault``."""
 
 
 class Number(str):
-    """A JSON number as its digits came: a float would round 0.30000000000000001 and lose the zero of 1.10."""
+    """A JSON number with its original digits, which a float would round (0.30000000000000001, 1.10)."""
 
     __slots__ = ()
 
 
 class Repeated(dict[str, Any]):
-    """A JSON object with a name twice; it holds the last value of each."""
+    """A JSON object with repeated names; it holds the last value of each."""
 
     def __init__(self, pairs: list[tuple[str, Any]]) -> None:
         super().__init__(pairs)
@@ -46,10 +46,10 @@ class Repeated(dict[str, Any]):
 
 
 def read_json(data: bytes, *, max_bytes: int = MAX_JSON_BYTES) -> Any:
-    """The value of a JSON document: numbers as `Number`, an object with a name twice as `Repeated`.
+    """Parse a JSON document: numbers as `Number`, objects with repeated names as `Repeated`.
 
-    Text that is not UTF-8 and spans that are nested more than `MAX_JSON_DEPTH` levels deep do not fail the document; the
-    record that holds them is found by `flatten`.
+    Text that is not UTF-8 and spans nested more than `MAX_JSON_DEPTH` levels deep do not fail the document; `flatten` raises
+    for the record that holds them.
 
     Raises:
         WindKedroError: if it is not JSON, or larger than ``max_bytes``.
@@ -72,7 +72,7 @@ def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _without_deep_spans(data: bytes) -> str:
-    """The document with each span beyond `MAX_JSON_DEPTH` as a text that holds it."""
+    """The document with each span beyond `MAX_JSON_DEPTH` replaced by a string of it."""
     text = data.decode("utf-8-sig", "surrogateescape")
     parts, depth, end, start = [], 0, 0, 0
     for token in _TOKEN.finditer(text):
@@ -89,7 +89,7 @@ def _without_deep_spans(data: bytes) -> str:
 
 
 def write_json(value: Any) -> str:
-    """A value of `read_json` as JSON again: numbers with the digits they came with, names twice if they came twice."""
+    """Serialise a value of `read_json`, with original digits and repeated names."""
     if isinstance(value, Number):
         return str(value)
     if isinstance(value, list):
@@ -103,17 +103,17 @@ def write_json(value: Any) -> str:
 
 
 def text_of(value: Any) -> str | None:
-    """A value of `read_json` as text: what is text stays, what is null is none."""
+    """Convert a value of `read_json` to text; null becomes none."""
     if value is None or (isinstance(value, str) and not value.startswith(_DEEP)):
         return value
     return write_json(value)
 
 
 def flatten(record: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of an object and of the objects in it, named with dots; lists stay as they are.
+    """Flatten an object and its nested objects to fields with dotted names; lists are kept.
 
     Raises:
-        UnreadableError: if there is a field that cannot be stored under its name, or as text.
+        UnreadableError: if a field cannot be stored under its name, or as text.
     """
     found: dict[str, Any] = {}
     for name, value in _fields(record, ""):
@@ -141,7 +141,7 @@ def check_text(value: Any, what: str) -> None:
     """Check that a value of `read_json` can be stored as text.
 
     Raises:
-        UnreadableError: if not, and why.
+        UnreadableError: if it cannot.
     """
     waiting = [value]
     while waiting:
@@ -162,8 +162,8 @@ def check_text(value: Any, what: str) -> None:
 
 
 def fault_columns(fault: str, content: bytes) -> dict[str, str]:
-    """The columns of what cannot be read: why, and the bytes as they came, as text or else as Base64."""
-    fault = fault.encode("ascii", "backslashreplace").decode()  # it quotes names from outside
+    """Columns of an unreadable record: the reason, and the original bytes as text or Base64."""
+    fault = fault.encode("ascii", "backslashreplace").decode()  # it may quote external names
     if len(content) > MAX_FIELD_BYTES:
         fault = f"{fault}; of {len(content):,} bytes the first {MAX_FIELD_BYTES:,} are kept"
         content = content[:MAX_FIELD_BYTES]
@@ -177,7 +177,7 @@ def fault_columns(fault: str, content: bytes) -> dict[str, str]:
 
 
 def raw_of(value: Any) -> bytes:
-    """The bytes of a value of `read_json`, as good as they can be had: what was not UTF-8 comes back as it was."""
+    """Bytes of a value of `read_json`, restoring invalid UTF-8 where possible."""
     text = write_json(value)
     try:
         return text.encode("utf-8", "surrogateescape")

@@ -1,7 +1,7 @@
-"""What feeds and alarm channels share: secrets that stay out of messages, retries, verified servers, bounded answers.
+"""Base class of feeds and alarm channels: redaction of secrets, retries, verified servers, bounded responses.
 
-A server is verified by its certificate (or SSH host key) before a user name or a password is sent to it. Each answer is
-bounded in bytes, packed and unpacked, and in time: a server that sends a byte now and then keeps every read alive for ever.
+A server is verified by its certificate (or SSH host key) before a user name or a password is sent to it. Each response is
+bounded in bytes, packed and unpacked, and in time: timeouts of reads do not stop a server that sends a byte now and then.
 """
 
 from __future__ import annotations
@@ -45,11 +45,11 @@ _SHORT_SECRET = 4
 
 
 class PassingError(Exception):
-    """A fault that may pass by waiting: a timeout, a refused connection, a server's own fault.
+    """A transient fault, such as a timeout, a refused connection or a server error.
 
     Args:
-        message: one line: what failed.
-        wait_seconds: how long the other side asks to be left alone; none if it does not ask.
+        message: one line.
+        wait_seconds: the delay that the server asks for, if it does.
     """
 
     def __init__(self, message: str, wait_seconds: float | None = None) -> None:
@@ -58,11 +58,11 @@ class PassingError(Exception):
 
 
 class Remote(Card, ABC):
-    """The card of something that talks to a server."""
+    """Base class of cards of remote services."""
 
-    #: What it is called in messages.
+    #: Name of the kind in messages.
     noun: ClassVar[str]
-    #: The extra of this package that it needs.
+    #: The extra of this package that is required.
     extra: ClassVar[str]
 
     id: Identifier
@@ -70,7 +70,7 @@ class Remote(Card, ABC):
     credentials: dict[str, SecretStr] = Field(
         default_factory=dict, description="from credentials.yml or the environment; never shown"
     )
-    attempts: int = Field(5, ge=1, description="a request is tried so often before it counts as failed")
+    attempts: int = Field(5, ge=1, description="most attempts of a request")
     longest_wait_seconds: float = Field(60, gt=0, description="waits between attempts double up to this")
     verify_server: bool = Field(
         True,
@@ -186,23 +186,23 @@ class Remote(Card, ABC):
 
 
 def redact(text: str, secrets: Iterable[str]) -> str:
-    """A text with ``***`` in place of secrets, however a server, a driver or a library wrote them.
+    """Replace secrets in a text by ``***``, in any encoding that a server, a driver or a library may use.
 
     Recognised are percent-encoding (once or repeated), JSON, Python and HTML escapes, other white space, and Base64, alone
     and as the pair ``user:password`` of HTTP Basic or of SASL.
 
     Args:
         text: to be shown.
-        secrets: as they are; those that are empty are ignored.
+        secrets: the secrets; empty ones are ignored.
     """
     plain = {form for secret in secrets for form in (secret, secret.strip())} - {""}
     encoded = {_base64(secret) for secret in plain if len(secret) >= _SHORT_SECRET}
     for one, other in permutations(plain, 2):
         encoded |= {_base64(pair) for pair in (f"{one}:{other}", f"\0{one}\0{other}", f"{quote(one)}:{quote(other)}")}
-    # The longest first: a secret that begins another one would leave its end.
+    # Longest first: a secret may be a prefix of another.
     for form in sorted(plain | encoded, key=len, reverse=True):
-        words = ["".join(f"(?:{_any_form(character)})" for character in word) for word in re.split(r"\s+", form)]
-        pattern = _any_space().join(words)
+        parts = ["".join(f"(?:{_any_form(character)})" for character in part) for part in re.split(r"\s+", form)]
+        pattern = _any_space().join(parts)
         if len(form) < _SHORT_SECRET:
             pattern = rf"(?<!\w){pattern}(?!\w)"
         text = re.sub(pattern, "***", text)
@@ -214,7 +214,7 @@ def _base64(value: str) -> str:
 
 
 def _any_form(character: str) -> str:
-    """A pattern for a character as it is, and in the escapes of URLs, JSON, Python and HTML."""
+    """A pattern of a character, literal and in the escapes of URLs, JSON, Python and HTML."""
     octets = character.encode("utf-8", "surrogatepass")
     units = character.encode("utf-16-be", "surrogatepass")
     forms = [
@@ -232,13 +232,13 @@ def _any_form(character: str) -> str:
         forms.append("-" if character == "+" else "_")
     if character in _ESCAPES:
         forms.append(rf"\\+{_ESCAPES[character]}")
-    # Escapes first: one of them may begin with the character. Only the case of their digits is open.
+    # Escapes first: one of them may begin with the character. Only their digits are case-insensitive.
     return f"(?i:{'|'.join(forms[1:])})|{forms[0]}"
 
 
 @cache
 def _any_space() -> str:
-    """A pattern for white space, which messages put together or break: any of it, any number, in any escape."""
+    """A pattern of any white space in any escape, as messages may be wrapped."""
     forms = [r"\s", r"\+", *map(_any_form, " \t\r\n")]
     return f"(?:{'|'.join(forms)})+"
 
@@ -250,9 +250,7 @@ _ESCAPES = {"\n": "n", "\r": "r", "\t": "t"}
 
 
 class Watchdog:
-    """Ends the connections of a call that takes too long, whatever they are waiting for.
-
-    A timeout of a socket is one of silence; a byte now and then defeats it.
+    """Ends the connections of a call after a total time, unlike a socket's timeout, which each byte restarts.
 
     Args:
         seconds: after this the connections are shut down, and reading from them ends.
@@ -301,7 +299,7 @@ class Watchdog:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a server answered: all of it, unpacked."""
+    """A complete, unpacked response."""
 
     status: int
     reason: str
@@ -316,14 +314,14 @@ class HttpClient:
 
     Args:
         remote: the card.
-        timeout_seconds: silence after which the server counts as gone.
+        timeout_seconds: timeout of a connection and of a read.
         headers: sent with each request.
     """
 
     def __init__(self, remote: Remote, timeout_seconds: float, headers: dict[str, str] | None = None) -> None:
         import httpx
 
-        # httpx logs every URL at level INFO, and a key may stand in its query.
+        # httpx logs every URL at level INFO, and a query may hold a key.
         for name in ("httpx", "httpcore"):
             its = logging.getLogger(name)
             its.setLevel(max(its.level, logging.WARNING))
@@ -332,12 +330,12 @@ class HttpClient:
         self._client = httpx.Client(
             verify=remote.tls_context(),
             timeout=timeout_seconds,
-            # The one coding whose unpacking is bounded here; httpx would unpack any, and any number of them in turn.
+            # The only coding with bounded unpacking here; httpx would unpack any coding, also nested.
             headers={"Accept-Encoding": "gzip", **(headers or {})},
         )
 
     def close(self) -> None:
-        """Leave the server."""
+        """Close the connections."""
         self._client.close()
         for one in self._connections:
             one.close()
@@ -351,12 +349,12 @@ class HttpClient:
             method: of HTTP.
             url: where to.
             shown: the request in messages; the URL itself may hold a secret.
-            seconds: all of it ends within this.
+            seconds: maximum total time.
             max_bytes: most bytes of the answer, unpacked.
             request: more that `httpx.Client.stream` takes.
 
         Raises:
-            PassingError: if no whole answer came.
+            PassingError: if no complete response was received.
             WindKedroError: if the certificate does not verify, the answer is too large, or the request cannot be sent.
         """
         import httpx

@@ -1,8 +1,8 @@
-"""Sparkplug B 3.0: the protobuf payload, and what births, aliases and sequence numbers mean for the rows of a message.
+"""Convert Sparkplug B 3.0 messages to rows: protobuf payloads with births, aliases and sequence numbers.
 
-The schema is the part of Eclipse Tahu's ``sparkplug_b.proto`` that carries values; what it leaves out stays unread, not lost:
-its metric lands with a ``fault`` and its bytes. It is built here field by field, so no compiler's output has to match the
-installed protobuf. Specification: https://sparkplug.eclipse.org/specification/ (chapters 4 to 6).
+The schema is the part of Eclipse Tahu's ``sparkplug_b.proto`` that carries values; metrics of other types land with a ``fault``
+and their bytes. It is built here field by field, so that no generated code has to match the installed protobuf.
+Specification: https://sparkplug.eclipse.org/specification/ (chapters 4 to 6).
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _GOOD = "192"
 
 @dataclass
 class Node:
-    """What an edge node has told of itself."""
+    """State of an edge node."""
 
     seq: int | None = None
     #: By alias: the metric's name and datatype.
@@ -44,7 +44,7 @@ class Node:
 
 @dataclass
 class Nodes:
-    """The edge nodes by ``group/node``: the memory that a payload is read with, kept in the checkpoint."""
+    """Edge nodes by ``group/node``, kept in the checkpoint."""
 
     known: dict[str, Node] = field(default_factory=dict)
     #: Nodes to ask for a rebirth; not kept: a gap asks again at the next message.
@@ -52,7 +52,7 @@ class Nodes:
 
     @classmethod
     def from_checkpoint(cls, kept: Mapping[str, Any]) -> Nodes:
-        """What `checkpoint` gave."""
+        """Restore the result of `checkpoint`."""
         return cls(
             {
                 name: Node(node["seq"], {alias: (metric, kind) for alias, (metric, kind) in node["aliases"].items()})
@@ -61,7 +61,7 @@ class Nodes:
         )
 
     def checkpoint(self) -> dict[str, Any]:
-        """What must be known to go on: anything JSON can hold."""
+        """The state to keep, serialisable as JSON."""
         return {name: {"seq": node.seq, "aliases": node.aliases} for name, node in self.known.items()}
 
 
@@ -125,7 +125,7 @@ def payload_class() -> Any:
 
 
 def topic_columns(topic: str) -> dict[str, str] | None:
-    """Group, message type, node and device of a Sparkplug topic; none if it is not one of an edge node."""
+    """Group, message type, node and device of a Sparkplug topic; none for other topics."""
     namespace, *levels = topic.split("/")
     if namespace != NAMESPACE or len(levels) not in {3, 4}:
         return None
@@ -133,7 +133,7 @@ def topic_columns(topic: str) -> dict[str, str] | None:
 
 
 def rebirth_request(now: dt.datetime) -> bytes:
-    """The payload of an NCMD that asks a node to say all its names again (chapter 6.4.21)."""
+    """Payload of an NCMD that requests a node's birth message (chapter 6.4.21)."""
     milliseconds = int(now.timestamp() * 1000)
     payload = payload_class()(timestamp=milliseconds)
     payload.metrics.add(name="Node Control/Rebirth", timestamp=milliseconds, datatype=11, boolean_value=True)
@@ -141,17 +141,17 @@ def rebirth_request(now: dt.datetime) -> bytes:
 
 
 def sparkplug_rows(message: Message, levels: Mapping[str, str], nodes: Nodes) -> Iterator[Row]:
-    """The rows of a Sparkplug message: one per metric, and one for each thing that went wrong.
+    """Convert a Sparkplug message to rows: one per metric, and one per fault.
 
     Args:
-        message: to be read.
-        levels: what its topic says.
-        nodes: what is known of the edge nodes; changed by the message.
+        message: the message.
+        levels: named levels of its topic.
+        nodes: state of the edge nodes; updated by the message.
     """
     place = topic_columns(message.topic)
     columns = {**levels, **(place or {})}
     if place is not None and place["message_type"] not in _DATA | _DEATHS:
-        # A command may set a signal of the same name: what was wanted is not what was measured.
+        # A command may have a signal's name, but its value is not a measurement.
         yield unread(message, columns, f"a message of type {place['message_type']} holds no measurements")
         return
     try:
@@ -162,7 +162,7 @@ def sparkplug_rows(message: Message, levels: Mapping[str, str], nodes: Nodes) ->
     node, faults = Node(), list[str]()
     if place is not None:
         if place["message_type"] in _DEATHS:
-            yield start(message, columns) | {"fault": "offline: its last values hold no longer"}
+            yield start(message, columns) | {"fault": "offline: its last values are no longer valid"}
             return
         node, faults = _learn(nodes, place, seq, metrics, message)
     if not metrics:
@@ -178,7 +178,7 @@ def sparkplug_rows(message: Message, levels: Mapping[str, str], nodes: Nodes) ->
 def _learn(
     nodes: Nodes, place: Mapping[str, str], seq: int | None, metrics: list[_Metric], message: Message
 ) -> tuple[Node, list[str]]:
-    """What is known of the message's node once it was read, and what went wrong."""
+    """Update the state of the message's node; return it and the faults."""
     name, kind = f"{place['group_id']}/{place['edge_node_id']}", place["message_type"]
     node, faults = nodes.known.get(name, Node()), []
     if name in nodes.known or len(nodes.known) < MAX_NODES:
@@ -188,7 +188,7 @@ def _learn(
     if gap := _gap(node, kind, seq, message):
         nodes.lost.add(name)
         faults.append(gap)
-    if kind == "NBIRTH":  # a node that begins anew forgets the names it gave
+    if kind == "NBIRTH":  # a new birth invalidates earlier aliases
         node.aliases.clear()
     if kind in _BIRTHS:
         nodes.lost.discard(name)
@@ -200,11 +200,11 @@ def _learn(
 
 
 def _gap(node: Node, kind: str, seq: int | None, message: Message) -> str | None:
-    """What is missing before this message, in words; keeps the count."""
+    """Fault text of a gap in the sequence numbers, if there is one; updates the node's number."""
     if seq is None or message.retained:
         return None
     before, node.seq = node.seq, seq
-    # A node that begins anew counts anew.
+    # A birth restarts the sequence.
     if kind == "NBIRTH" or before is None or seq == (before + 1) % _SEQUENCE:
         return None
     return f"sequence number {seq} came after {before}: messages of this node are missing or out of order"

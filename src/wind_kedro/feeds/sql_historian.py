@@ -1,4 +1,4 @@
-"""A SQL historian, PostgreSQL or SQLite: rows by a cursor column, streamed, with a look back for what was committed late."""
+"""Feed of an SQL historian (PostgreSQL or SQLite): streams rows by a cursor column, with a look-back for late commits."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ if TYPE_CHECKING:
     from sqlalchemy.exc import DBAPIError
 
 _DIALECTS = {"postgresql": "postgresql+psycopg", "sqlite": "sqlite"}
-#: What waiting does not mend, by the beginning of its SQLSTATE: 28 authorisation, 3D no such database, 42 a wrong query.
+#: Prefixes of SQLSTATE of permanent errors: 28 authorisation, 3D no such database, 42 a wrong query.
 _LASTING = ("28", "3D", "42")
-#: A refused connection has no SQLSTATE, only the server's words. Trying again might lock the account.
+#: Messages of refused connections, which have no SQLSTATE. A retry might lock the account.
 _REFUSED = re.compile(
     r"authentication failed|no password supplied|no pg_hba\.conf entry|database .* does not exist|role .* does not exist"
 )
-#: Rows that are fetched at a time: the values of a row may be large.
+#: Rows fetched at a time.
 _ROWS_AT_ONCE = 1000
-#: A cursor of times so far ahead of this machine's clock is no time of writing; clocks without a zone differ by 14 hours.
+#: Maximum lead of a cursor of times over this machine's clock; clocks without a zone differ by up to 14 hours.
 _FUTURE = dt.timedelta(days=2)
 _SHOWN = 100
-#: Where Debian, Red Hat and Alpine keep the certificates in one file.
+#: Certificate bundles of Debian, Red Hat and Alpine.
 _SYSTEM_CA = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem")
 _SQLITE_PASSING = ("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_IOERR", "SQLITE_PROTOCOL")
 _TEXT_TIME = re.compile(r"(\d{4}-\d\d-\d\d)([T ])(\d\d:\d\d(?::\d\d)?)")
@@ -55,7 +55,7 @@ def _url_without_secrets(value: str) -> str:
     try:
         url = make_url(value)
     except (ArgumentError, ValueError):
-        # Not quoted: a URL that cannot be read may hold a password all the same.
+        # The value is not quoted: an invalid URL may hold a password too.
         raise ValueError(
             "not a URL; for example postgresql://historian.example:5432/scada or sqlite:///scada.db"
         ) from None
@@ -69,14 +69,14 @@ def _url_without_secrets(value: str) -> str:
 
 
 class SqlHistorian(Feed):
-    """Rows of a table or a query whose cursor is at or after where the last fetch ended. One batch a chunk.
+    """Rows of a table or a query whose cursor is at or after the end of the last fetch. One batch per chunk.
 
-    The cursor is a column that only grows: when a row was written or changed, or its number. Rows are committed later
-    than they are stamped, so a stretch before the end is read again each time, and what has landed is told by its hash.
-    What changes without its cursor moving is seen within that stretch only. Rows that are equal in every column are one.
+    The cursor is a column that only increases: time of writing or number of a row. Rows are committed later than they are
+    stamped, so a look-back period is read again each time, and landed rows are recognised by their hash. Changes that do not
+    move the cursor are only detected within the look-back. Rows that are equal in every column are one.
 
-    Columns keep their types: times with a zone are UTC, whole and floating numbers are themselves, decimals are text with
-    every digit; what is mixed within a chunk is text.
+    Columns keep their types: times with a zone are converted to UTC, decimals to text with all digits; columns of mixed types
+    within a chunk are text.
     """
 
     in_parts = True
@@ -85,22 +85,24 @@ class SqlHistorian(Feed):
     url: Annotated[str, AfterValidator(_url_without_secrets)] = Field(description="without user and password")
     table: str | None = None
     table_schema: str | None = Field(None, description="where the table is, if not on the search path")
-    columns: list[str] = Field(default_factory=list, description="of the table; none: all")
-    query: str | None = Field(None, description="one SELECT instead of a table; `:name` stands for a value of `params`")
+    columns: list[str] = Field(default_factory=list, description="columns of the table; empty: all")
+    query: str | None = Field(None, description="one SELECT instead of a table; `:name` is a value of `params`")
     params: dict[str, str | bool | int | float] = Field(default_factory=dict)
-    cursor: str = Field(description="the column that grows")
+    cursor: str = Field(description="the column that increases")
     settle_seconds: float = Field(
         300,
         ge=0,
-        description="a cursor of times: rows are committed at most so long after it (the longest transaction)",
+        description="cursor of times: maximum delay of the commit (the longest transaction)",
     )
     settle_ids: int = Field(
-        1000, ge=0, description="a cursor of numbers: rows below the highest are committed this late"
+        1000, ge=0, description="cursor of numbers: maximum distance below the highest number of rows committed late"
     )
     rows_per_batch: int = Field(100_000, gt=0)
-    max_batch_bytes: int = Field(256 << 20, gt=0, description="of text and binary values; a batch ends there, too")
-    remember_at_most: int = Field(200_000, gt=0, description="rows that settle; 16 bytes each in every checkpoint")
-    timeout_seconds: int = Field(30, gt=0, description="for a connection; a query may take longer")
+    max_batch_bytes: int = Field(256 << 20, gt=0, description="maximum size of the text and binary values of a batch")
+    remember_at_most: int = Field(
+        200_000, gt=0, description="most rows of the look-back; 16 bytes each in every checkpoint"
+    )
+    timeout_seconds: int = Field(30, gt=0, description="timeout of a connection; a query may take longer")
 
     @model_validator(mode="after")
     def _verifies(self) -> Self:
@@ -124,13 +126,13 @@ class SqlHistorian(Feed):
         if (self.table is None) == (self.query is None):
             raise ValueError("give `table` or `query`, one of them")
         if self.query is not None and (self.columns or self.table_schema):
-            raise ValueError("columns and table_schema belong to `table`; a query says them itself")
+            raise ValueError("columns and table_schema belong to `table`; a query has its own")
         if self.columns and self.cursor not in self.columns:
             raise ValueError(f"columns: the cursor '{self.cursor}' must be among them")
         return self
 
     def fetch(self, checkpoint: Checkpoint | None, scratch: Path) -> Iterator[Batch]:
-        """See `Feed`. The checkpoint holds where the next look begins and hashes of what has landed from there on."""
+        """See `Feed`. The checkpoint holds the start of the next look-back and hashes of the rows landed since."""
         del scratch  # a chunk fits in memory
         with _Reading(self, _Place.read(checkpoint)) as reading:
             while (chunk := self.retry(reading.next_chunk)) is not None:
@@ -140,9 +142,9 @@ class SqlHistorian(Feed):
                     yield Batch({PART: table}, reading.place.as_checkpoint(), len(fresh), reading.faults(chunk, fresh))
 
 
-# --- where a reading stands ------------------------------------------------------------------------------------------
+# --- position of a reading -------------------------------------------------------------------------------------------
 
-#: A value of the cursor: a time, a date, a number or text. None is a row without one: such rows are looked at every time.
+#: A value of the cursor: a time, a date, a number or text; none for rows without one, which are read every time.
 Cursor = Any
 _KINDS: Mapping[str, Callable[[str], Cursor]] = {
     "datetime": dt.datetime.fromisoformat, "date": dt.date.fromisoformat, "Decimal": decimal.Decimal, "int": int, "float": float,
@@ -158,11 +160,11 @@ def _written(value: Cursor) -> str:
 
 @dataclass
 class _Place:
-    """What a checkpoint says.
+    """Content of a checkpoint.
 
     Attributes:
         start: cursor from which rows are read; none: from the first.
-        seen: of rows that have landed with a cursor from there on: the cursor, by hash.
+        seen: cursors of the rows landed since then, by hash.
     """
 
     start: Cursor
@@ -199,12 +201,12 @@ class _Chunk:
 
 
 class _Reading:
-    """One pass over what is at or after a place, in the order of the cursor; picks itself up after a lost connection."""
+    """One pass over the rows at or after a place, in the order of the cursor; continues after a lost connection."""
 
     def __init__(self, feed: SqlHistorian, place: _Place) -> None:
         self._feed = feed
         self.place = place
-        # What this pass has read from its place on: once it is through, this is all there is to remember.
+        # Rows read in this pass from its place on, to remember at its end.
         self._returned: dict[str, Cursor] = {}
         self._kind: str | None = None
         self._engine = _engine(feed)
@@ -224,8 +226,8 @@ class _Reading:
         """The next rows; none when there are no more.
 
         Raises:
-            PassingError: if the connection is lost; calling again goes on from the place that was reached.
-            FeedError: if it would be so every time.
+            PassingError: if the connection is lost; calling again continues from the place reached.
+            FeedError: for a permanent error.
         """
         from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
@@ -246,7 +248,7 @@ class _Reading:
             ) from None
 
     def take(self, chunk: _Chunk) -> list[tuple[Any, ...]]:
-        """The rows of a chunk that have not landed; the place moves behind them."""
+        """Rows of a chunk that have not landed; advance the place after them."""
         feed, at = self._feed, chunk.names.index(self._feed.cursor)
         fresh, cursors, unusable = [], list[Cursor](), list[Any]()
         for row in chunk.rows:
@@ -261,22 +263,22 @@ class _Reading:
                 fresh.append(row)
             self._returned[hashed] = cursor
         if unusable and not cursors and self.place.start is None:
-            _before(feed, unusable[0])  # raises with what is wrong
-            raise feed.fault(f"the cursor '{feed.cursor}' holds no value to go on from; name another `cursor`")
+            _before(feed, unusable[0])  # raises with the reason
+            raise feed.fault(f"the cursor '{feed.cursor}' has no usable value; choose another `cursor`")
         self.place = self._moved(cursors, chunk.last)
         if len(self.place.seen) > feed.remember_at_most:
             raise feed.fault(
                 f"{len(self.place.seen)} rows settle up to '{feed.cursor}' {cursors[-1] if cursors else 'null'}, "
-                f"`remember_at_most` is {feed.remember_at_most}; shorten settle_seconds or settle_ids, or name a cursor "
-                "that tells rows apart",
+                f"`remember_at_most` is {feed.remember_at_most}; shorten settle_seconds or settle_ids, or choose a cursor "
+                "that distinguishes rows",
             )
         self._returned = {hashed: cursor for hashed, cursor in self._returned.items() if hashed in self.place.seen}
         return fresh
 
     def _is_usable(self, cursor: Any) -> bool:
-        """Whether a reading may go on from a cursor: a time that is past, or a number, of the kind that the column holds.
+        """Whether a reading can continue from a cursor: a past time or a number, of the kind of the column.
 
-        A row with another one lands and is remembered, and does not move the place: one date of the year 9999 would hide
+        Rows with other cursors land and are remembered, but do not move the place: one date of the year 9999 would hide
         every later row.
         """
         known = self._kind if self.place.start is None else _kind_of(self.place.start)
@@ -300,7 +302,7 @@ class _Reading:
             return False
 
     def faults(self, chunk: _Chunk, rows: Sequence[tuple[Any, ...]]) -> tuple[str, ...]:
-        """What of some rows of a chunk could not land as it is, or cannot be gone on from."""
+        """Faults of rows: escaped values and unusable cursors."""
         at = chunk.names.index(self._feed.cursor)
         escaped = Counter(
             name for row in rows for name, value in zip(chunk.names, row, strict=True) if isinstance(value, _Escaped)
@@ -315,12 +317,12 @@ class _Reading:
         return tuple(lines)
 
     def _moved(self, cursors: Sequence[Cursor], last: bool) -> _Place:
-        """The place behind a chunk: it never goes back, and remembers the rows from there on."""
+        """The place after a chunk, never before the current one, with the rows to remember."""
         start = self.place.start
         if cursors:
             reached = _before(self._feed, cursors[-1])
             start = reached if start is None else max(start, reached)
-        # Behind the end of this chunk, what earlier passes have seen still counts; before it, this pass has seen all.
+        # After the end of this chunk, rows of earlier passes are kept; before it, this pass has seen all.
         ahead = {
             hashed: cursor
             for hashed, cursor in self.place.seen.items()
@@ -351,7 +353,7 @@ class _Reading:
         cursor: sa.ColumnElement[Any] = source.c[self._feed.cursor]
         rows = sa.select(sa.text("*")).select_from(source)
         start = self.place.start
-        # Rows without a cursor have no place in its order: they are asked for by themselves, each time.
+        # Rows without a cursor have no order: they are queried separately, every time.
         following = rows.where(cursor.is_not(None) if start is None else cursor >= _bound(start))
         pending: _Chunk | None = None
         for statement in (rows.where(cursor.is_(None)), following.order_by(cursor)):
@@ -369,7 +371,7 @@ class _Reading:
             yield _Chunk(pending.names, pending.rows, last=True)
 
     def _usual_kind(self, connection: sa.Connection, source: sa.FromClause) -> str | None:
-        """What most rows of a column of SQLite hold, whose values may each be of another type; none: neither of the two."""
+        """Most frequent kind (number or text) of an SQLite column, whose values may have different types; none if neither."""
         import sqlalchemy as sa
 
         kind = sa.func.typeof(source.c[self._feed.cursor])
@@ -386,7 +388,7 @@ class _Reading:
         feed, part, size = self._feed, list[tuple[Any, ...]](), 0
         for some in result.partitions(min(_ROWS_AT_ONCE, feed.rows_per_batch)):
             for row in some:
-                part.append(tuple(map(_house, row)))
+                part.append(tuple(map(_landing_value, row)))
                 size += sum(len(value) for value in part[-1] if isinstance(value, str | bytes))
                 if len(part) >= feed.rows_per_batch or size >= feed.max_batch_bytes:
                     yield part
@@ -397,7 +399,7 @@ class _Reading:
     def _close(self) -> None:
         from sqlalchemy.exc import SQLAlchemyError
 
-        # A stream that is left in the middle is closed before its connection; a lost one cannot be closed any more.
+        # Close an unfinished stream before its connection; closing a lost connection fails.
         chunks, connection = self._chunks, self._connection
         self._chunks = self._connection = None
         with suppress(SQLAlchemyError):
@@ -409,7 +411,7 @@ class _Reading:
 
 
 def _kind_of(cursor: Any) -> str:
-    """What a cursor can be compared with."""
+    """Kind of a cursor: cursors of the same kind can be compared."""
     if isinstance(cursor, dt.datetime):
         return "time with a zone" if cursor.tzinfo is not None else "time"
     if isinstance(cursor, dt.date):
@@ -420,12 +422,12 @@ def _kind_of(cursor: Any) -> str:
 
 
 def _before(feed: SqlHistorian, reached: Any) -> Any:
-    """Where the next look begins when this cursor has been reached."""
+    """Start of the next look-back for the cursor reached."""
     if isinstance(reached, dt.datetime):
         return reached - dt.timedelta(seconds=feed.settle_seconds)
     if isinstance(reached, dt.date):
         return reached - dt.timedelta(days=-(-feed.settle_seconds // 86_400))
-    if isinstance(reached, str):  # SQLite knows no times; text in ISO 8601 sorts as they do
+    if isinstance(reached, str):  # SQLite has no time type; ISO 8601 text sorts by time
         written = _TEXT_TIME.match(reached)
         try:
             if written is None:
@@ -435,7 +437,7 @@ def _before(feed: SqlHistorian, reached: Any) -> Any:
             raise feed.fault(
                 f"the cursor '{feed.cursor}' holds '{reached}', neither time nor number; name another `cursor`"
             ) from None
-        # Cut at what the texts have in common: a shorter text sorts before every longer one that begins with it.
+        # Truncated to a common prefix, which sorts before every longer text that begins with it.
         return at.isoformat(written[2], "seconds")[: len(written[0])]
     if isinstance(reached, bool) or not isinstance(reached, int | float | decimal.Decimal):
         raise feed.fault(
@@ -445,7 +447,7 @@ def _before(feed: SqlHistorian, reached: Any) -> Any:
 
 
 def _may_pass(error: DBAPIError) -> bool:
-    """Whether waiting may mend it: a lost connection, a server that starts, a locked file; not a wrong word."""
+    """Whether a retry may help: after a lost connection, a starting server or a locked file, not after a wrong password."""
     from sqlalchemy.exc import InterfaceError, OperationalError
 
     if (name := getattr(error.orig, "sqlite_errorname", None)) is not None:
@@ -467,14 +469,14 @@ def _remedy(error: DBAPIError) -> str:
 
 
 def _source(feed: SqlHistorian) -> sa.FromClause:
-    """What is selected from. Values are bound; names are quoted and qualified, or SQLite takes a wrong one for a text."""
+    """Source of the SELECT. Values are bound; names are quoted, as SQLite takes unknown names for text otherwise."""
     import sqlalchemy as sa
 
     def quoted(name: str) -> sa.ColumnClause[Any]:
         return sa.column(sa.quoted_name(name, quote=True))
 
     if feed.query is not None:
-        # Columns of a text are not known before it runs; the cursor is all that is named.
+        # Only the cursor is declared: the columns of a query are not known before it runs.
         return sa.text(feed.query.strip().rstrip(";")).columns(quoted(feed.cursor)).subquery("source")
     table = sa.table(
         sa.quoted_name(str(feed.table), quote=True),
@@ -485,7 +487,7 @@ def _source(feed: SqlHistorian) -> sa.FromClause:
 
 
 def _bound(start: Cursor) -> sa.BindParameter[Any]:
-    """Where to begin, as a bound value of the type it has there: a time with a zone stays one, a number may have 64 bits."""
+    """The start as a bound parameter of the cursor's type."""
     import sqlalchemy as sa
 
     kinds: Sequence[tuple[type, sa.types.TypeEngine[Any]]] = (
@@ -500,7 +502,7 @@ def _bound(start: Cursor) -> sa.BindParameter[Any]:
 
 
 def _engine(feed: SqlHistorian) -> sa.Engine:
-    """An engine that only reads, each pass one snapshot."""
+    """A read-only engine; each pass reads one snapshot."""
     import sqlalchemy as sa
 
     url = sa.make_url(feed.url)
@@ -511,7 +513,7 @@ def _engine(feed: SqlHistorian) -> sa.Engine:
 
         def connect() -> sqlite3.Connection:
             connection = sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=feed.timeout_seconds)
-            # SQLite keeps any bytes as text; one value that is not UTF-8 would fail the whole query.
+            # SQLite stores any bytes as text; invalid UTF-8 would fail the whole query.
             connection.text_factory = lambda raw: raw.decode("utf-8", "surrogateescape")
             return connection
 
@@ -530,17 +532,17 @@ def _engine(feed: SqlHistorian) -> sa.Engine:
 
 
 def _tls(feed: SqlHistorian) -> dict[str, str]:
-    """Libpq's options: by default it takes any server's word for who it is, and none for TLS."""
+    """Options of libpq to verify the server, which it does not do by default."""
     if not feed.verify_server:
         feed.warn_unverified()
         return {}
-    # libpq ignores these for a socket of this machine. That of the wheel does not know where the certificates are.
+    # libpq ignores these for local sockets. The wheel's libpq does not find the system's certificates.
     system = ssl.get_default_verify_paths().cafile or next((one for one in _SYSTEM_CA if Path(one).is_file()), "system")
     return {"sslmode": "verify-full", "sslrootcert": feed.ca_file or system}
 
 
 def _load_any_time(connection: Any, _: Any) -> None:
-    """Times that Python has none for (infinity, years beyond 9999) come as text: psycopg would fail the whole query."""
+    """Load times that Python cannot represent (infinity, years beyond 9999) as text, which would fail the whole query."""
     import psycopg
     from psycopg.adapt import Loader
     from psycopg.pq import Format
@@ -570,13 +572,13 @@ def _load_any_time(connection: Any, _: Any) -> None:
 
 
 class _Escaped(str):
-    """Text that holds escapes for what is no text."""
+    """Text with escapes of invalid characters."""
 
     __slots__ = ()
 
 
-def _house(value: Any) -> Any:
-    """A value as it lands: times with a zone in UTC, what Parquet has no type for as text."""
+def _landing_value(value: Any) -> Any:
+    """Convert a value for landing: times with a zone to UTC, types that Parquet does not have to text."""
     if isinstance(value, dt.datetime):
         return value.astimezone(dt.UTC) if value.tzinfo is not None else value
     if isinstance(value, str):
@@ -590,7 +592,7 @@ def _house(value: Any) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """A value as its hash sees it: 1, 1.0, true and '1' are four different ones."""
+    """Convert a value for hashing, so that 1, 1.0, true and '1' are different."""
     if value is None or isinstance(value, bool | int | str):
         return value
     return [type(value).__name__, value.hex() if isinstance(value, bytes | float) else str(value)]
@@ -603,7 +605,7 @@ def _table(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> pa.Table:
 
 
 def _column(values: list[Any]) -> pa.Array:
-    """Values of one type as it is; decimals and what is mixed as text."""
+    """An array of values of one type; decimals and mixed types become text."""
     import pyarrow as pa
 
     kinds = {

@@ -1,1 +1,1 @@
-"""Rebuilding a registered model from what was kept with it, and proving that it is the same."""
+"""Refit registered models from their training kits and verify that they are identical."""

@@ -1,4 +1,4 @@
-"""``python -m wind_kedro.rebuild KITS RUN_ID ENTRIES OBJECTS``: fits a training again and prints the comparison as JSON."""
+"""``python -m wind_kedro.rebuild KITS RUN_ID ENTRIES OBJECTS``: refit a training and print the comparison as JSON."""
 
 from __future__ import annotations
 

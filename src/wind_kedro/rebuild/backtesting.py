@@ -1,4 +1,4 @@
-"""``python -m wind_kedro.rebuild.backtesting ENVIRONMENT FILE``: repeats the backtest of an environment's training.
+"""``python -m wind_kedro.rebuild.backtesting ENVIRONMENT FILE``: repeat the backtest of an environment's training.
 
 Reads what the last training left, writes nothing of the project: two environments can backtest the same issues side by side.
 """
@@ -11,12 +11,12 @@ from typing import Any
 
 import pandas as pd
 
-#: The node whose work is done again; in its folds it refits every candidate.
+#: The node that is run again; it refits every candidate in its folds.
 BACKTEST = "backtest.backtest_candidates"
 
 
 def backtest(environment: str, project: Path) -> pd.DataFrame:
-    """What the candidates would have forecast, as the libraries of this process make it."""
+    """Backtest forecasts of the candidates with the libraries of this process."""
     from kedro.framework.project import pipelines
     from kedro.framework.session import KedroSession
     from kedro.framework.startup import bootstrap_project

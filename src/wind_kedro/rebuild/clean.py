@@ -1,4 +1,4 @@
-"""A clean environment: the code at its commit, the libraries of its lock, nothing else."""
+"""Clean environment of a training: the code at its commit and the libraries of its lock."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from wind_kedro.storage.temporary import Scratch
 
 
 class CannotRebuildError(WindKedroError):
-    """The environment of a training cannot be made again here."""
+    """The environment of a training cannot be recreated."""
 
 
 def compare_clean(
     kits: Kits, run_id: str, entries: list[dict[str, Any]], objects: Path, project: Path
 ) -> dict[str, Any]:
-    """What `refit.compare` finds in an environment made from the training's own lock and commit.
+    """Run `refit.compare` in an environment of the training's lock and commit.
 
     Raises:
         CannotRebuildError: if the code or the environment cannot be had, or the fit fails in it.
@@ -48,7 +48,7 @@ def compare_clean(
                 cwd=code, capture_output=True, text=True, check=False, env={**os.environ, **threads},
             )  # fmt: skip
     if done.returncode:
-        last = done.stderr.strip().splitlines()[-1:] or ["no word"]
+        last = done.stderr.strip().splitlines()[-1:] or ["no message"]
         raise CannotRebuildError(f"the fit failed in the clean environment: {last[0]}")
     found: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
     return found
@@ -56,7 +56,7 @@ def compare_clean(
 
 @contextmanager
 def code_at(commit: str, project: Path, folder: Path) -> Iterator[Path]:
-    """The project's code at a commit, as a working tree of git that goes afterwards.
+    """Yield the project's code at a commit in a temporary git worktree.
 
     Raises:
         CannotRebuildError: outside of a checkout, as from the wheel; or if the commit is not in it.
@@ -76,7 +76,7 @@ def code_at(commit: str, project: Path, folder: Path) -> Iterator[Path]:
 
 
 def make_environment(folder: Path, lock: Path, code: Path, version: str, *extra: str) -> Path:
-    """A virtual environment of a lock with the code installed into it; its Python is returned.
+    """Create a virtual environment of a lock with the code installed; return its Python.
 
     Args:
         folder: where.
@@ -99,7 +99,7 @@ def make_environment(folder: Path, lock: Path, code: Path, version: str, *extra:
     return python
 
 
-def _run(*words: str, cwd: Path | None = None) -> None:
-    done = subprocess.run(words, cwd=cwd, capture_output=True, text=True, check=False)  # noqa: S603
+def _run(*command: str, cwd: Path | None = None) -> None:
+    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)  # noqa: S603
     if done.returncode:
-        raise CannotRebuildError(" ".join((done.stderr or done.stdout).split())[-400:] or f"{words[0]} failed")
+        raise CannotRebuildError(" ".join((done.stderr or done.stdout).split())[-400:] or f"{command[0]} failed")

@@ -1,4 +1,4 @@
-"""Fitting again what a training fitted, from its kit, and comparing it with what is registered, bit for bit.
+"""Refit the models of a training from its kit, and compare them with the registered ones bit for bit.
 
 Runs in whatever environment it is started in: `python -m wind_kedro.rebuild` in a clean one, or in the present one.
 """
@@ -25,7 +25,7 @@ from wind_kedro.storage.temporary import Scratch
 if TYPE_CHECKING:
     from wind_kedro.models.ensembles.fleet_model import FleetModel
 
-#: The node whose work is done again.
+#: The node that is run again.
 FIT = "promotion.fit_fleet"
 #: For fewer models no processes are started.
 _WORTH_PROCESSES = 8
@@ -34,7 +34,7 @@ _QUOTED = 3
 
 
 class _NoVersions:
-    """Stands in for the registry: what a training took over from earlier ones is not fitted again."""
+    """Replaces the registry: models that a training took over from earlier ones are not refitted."""
 
     def version(self, version: str) -> Any:
         from wind_kedro.datasets.models import NoModelError
@@ -43,7 +43,7 @@ class _NoVersions:
 
 
 def refit(kits: Kits, run_id: str, wanted: Collection[tuple[str, str]] | None = None) -> FleetModel:
-    """The models that a training fitted, fitted again.
+    """Refit the models of a training.
 
     Args:
         kits: where it was kept.
@@ -89,7 +89,7 @@ def _quiet() -> Iterator[None]:
 
 
 def compare(kits: Kits, run_id: str, entries: list[dict[str, Any]], objects: Path) -> dict[str, Any]:
-    """Fit a training again and hold each model against the registered one, over all rows that it was trained on.
+    """Refit a training and compare each model with the registered one on all rows of its training data.
 
     Args:
         kits: where it was kept.

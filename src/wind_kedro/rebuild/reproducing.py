@@ -1,4 +1,4 @@
-"""A version rebuilt, training by training, and the first cause of any difference."""
+"""Rebuild a version training by training, and find the first cause of a difference."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from wind_kedro.rebuild.refit import compare
 
 
 class DifferentError(WindKedroError):
-    """A rebuilt model is not the registered one; its first cause is named."""
+    """A rebuilt model differs from the registered one; the message has the first cause."""
 
 
 def reproduce_version(
@@ -27,11 +27,11 @@ def reproduce_version(
     entity: str | None = None,
     here: bool = False,
 ) -> dict[str, Any]:
-    """Every model of a version fitted again by the training that made it, and compared.
+    """Refit every model of a version by its training, and compare it.
 
     Returns:
-        ``members``: as `refit.compare` tells them, with their ``run_id``; ``where`` it was done; ``faults``: a line per training
-        whose models came out otherwise, with the first cause: data, configuration, code, library, machine.
+        ``members``: as returned by `refit.compare`, with their ``run_id``; ``where`` it was run; ``faults``: one line per
+        training whose models differ, with the first cause: data, configuration, code, library, machine.
 
     Raises:
         NoKitError: if a training was not kept.
@@ -78,7 +78,7 @@ def _same_lock(document: Mapping[str, Any], project: Path) -> None:
 
 
 def first_cause(kits: Kits, document: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    """Of what a fit depends on the first that is not as it was: data, configuration, code, library, machine."""
+    """First changed dependency of a fit: data, configuration, code, library, machine."""
     then = document["provenance"]
     kept = {
         "data": [part for description in document["tables"].values() for part in description["parts"]],

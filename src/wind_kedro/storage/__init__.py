@@ -1,1 +1,1 @@
-"""Who may write the results of an environment, and the names of files that are still being written."""
+"""Writing of results: lease of an environment, temporary names, and bounds for untrusted input."""

@@ -505,5 +505,5 @@ def escape(content: bytes | str) -> str:
 
 
 def _line(error: BaseException) -> str:
-    """The first words of an error, in one line."""
+    """The beginning of an error's message, in one line."""
     return " ".join(str(error).split())[:300] or type(error).__name__

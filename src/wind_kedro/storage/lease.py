@@ -1,8 +1,8 @@
-"""The lease of an environment: one process at a time writes its results.
+"""Lease of an environment, which one process at a time holds to write results.
 
-A lease is a lock that the operating system holds for a process (`flock`, by way of filelock), and a record beside it that
-names the holder to people. The lock decides, the record never does: when a process ends, by whatever signal, the system
-releases its lock, so that neither a process id that was reused nor an unreadable record can keep a lease or give it away.
+A lease is a lock of the operating system (`flock`, through filelock) with a record that names the holder in messages. Only the
+lock counts: the system releases it when the process ends, so that neither a reused process id nor an unreadable record affects
+the lease.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class HeldLeaseError(WindKedroError):
 
 
 class LeaseSettings(Strict):
-    """What `lease` in ``parameters_run.yml`` sets."""
+    """Settings `lease` in ``parameters_run.yml``."""
 
     wait_seconds: float = Field(30, ge=0, description="how long a process waits for another one to release the lease")
 
@@ -69,7 +69,7 @@ class Lease:
         self._lock = FileLock(folder / f".lease-{what}.lock", thread_local=False)
 
     def acquire(self) -> None:
-        """Take the lease, or wait for it.
+        """Acquire the lease, waiting for it if necessary.
 
         Raises:
             HeldLeaseError: if another process, or another run of this one, still holds it after ``wait_seconds``.
@@ -94,7 +94,7 @@ class Lease:
             ) from error
 
     def release(self) -> None:
-        """Give the lease back; without effect if it is not held."""
+        """Release the lease; no effect if it is not held."""
         if self._lock.is_locked:
             self._record.unlink(missing_ok=True)
             self._lock.release()
@@ -126,7 +126,7 @@ class Lease:
             aside.write_text(json.dumps(record) + "\n", encoding="utf-8")
 
     def _holder(self) -> str:
-        """Who holds the lease, as far as the record can be read."""
+        """Describe the holder of the lease from the record, if it can be read."""
         try:
             record = json.loads(self._record.read_bytes())
             who = f"process {record['pid']} on {record['host']} ({record['command']}) since {record['since']}"

@@ -1,4 +1,4 @@
-"""Paths of this machine: what the project's own datasets read and write."""
+"""Local paths of the project's datasets."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Any
 
 
 def local_path(path: Any, where: str) -> Path:
-    """A path of this machine.
+    """Convert a value of the configuration to a local path.
 
     Args:
-        path: as it stands in the configuration.
-        where: the key that it stands under, for the message.
+        path: the value.
+        where: its key, for the message.
 
     Raises:
-        ValueError: if it is a URL such as ``s3://bucket/key``, which would become a folder named ``s3:``, or no path.
+        ValueError: if it is a URL such as ``s3://bucket/key``, which would become a folder named ``s3:``, or not a path.
     """
     if not isinstance(path, str | Path) or not str(path).strip() or "\0" in str(path):
         raise ValueError(f"{where}: {path!r} is no path; write that of a file or folder of this machine")

@@ -1,8 +1,7 @@
-"""Names of files and folders that are still being written or cannot be read, and the removal of what a killed process left.
+"""Atomic writes, scratch folders, and removal of the remains of killed processes.
 
-What is written whole is written beside its target under a hidden name, which holds the id of its process, and renamed. What
-is needed for a while lies in a scratch folder of the system's temporary folder, which holds a locked file as long as it is
-in use.
+Files and folders are written beside their target under a hidden name with the id of the process, and renamed. Scratch folders
+are in the system's temporary folder and hold a locked file as long as they are in use.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from filelock import FileLock, Timeout
 
 logger = logging.getLogger(__name__)
 
-#: Begins the name of each scratch folder.
+#: Prefix of the names of scratch folders.
 _SCRATCH = "wind-kedro-"
 #: In a scratch folder: the file that is locked while the folder is in use.
 _IN_USE = ".in-use"
@@ -73,12 +72,12 @@ def written_aside(target: Path, *, durable: bool = False, exclusive: bool = Fals
 
 
 def previous(target: Path) -> Path:
-    """Where the table before stands while a folder takes its place."""
+    """Path of the previous table while a folder replaces it."""
     return target.with_name(f".{target.stem}.previous{target.suffix}")
 
 
 def remove(path: Path) -> None:
-    """Remove a file, or a folder and all in it, if it is there."""
+    """Remove a file or a folder with its content, if it exists."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
