@@ -446,7 +446,7 @@ def test_drivers_prints_what_moved_each_interval(empty: Path) -> None:
     ]
     _one_line(type_in("wind", "attributions", "--entity", "hill", "--issued-at", "2024-04-01"), *missing)
     _one_line(
-        type_in("wind", "attributions", "--entity", "hill", "--issued-at", "noon"), "--issued-at noon: is no time"
+        type_in("wind", "attributions", "--entity", "hill", "--issued-at", "noon"), "--issued-at noon: is not a time"
     )
     _one_line(type_in("wind", "attributions", "--entity", "dale"), "no farm or group 'dale'")
 
