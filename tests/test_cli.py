@@ -660,7 +660,7 @@ def test_what_people_decide_is_written_down(trained: Path, inside: Callable[[Pat
             "from when to when?",
             id="no span",
         ),
-        pytest.param(["learn-from", "--farm", "hill", "--begin", "soon", "--reason", "x"], "is no time", id="no time"),
+        pytest.param(["learn-from", "--farm", "hill", "--begin", "soon", "--reason", "x"], "is not a time", id="no time"),
     ],
 )
 def test_what_cannot_be_written_down_is_one_line(
