@@ -31,7 +31,7 @@ def records(*days: int, model: str = "trees") -> pd.DataFrame:
         "forecast_sha256": "f", "features_sha256": "g", "data_sha256": "d", "weather_runs": "{}", "weather_runs_missing": "{}",
         "as_of": pd.Timestamp("2024-03-31", tz="UTC"), "recorded_at": pd.Timestamp("2024-03-31 01:02:03.000004", tz="UTC"),
         "git_commit": "c", "configuration_sha256": "k", "lock_sha256": "l", "python": "3.11", "platform": "p",
-        "libraries": "{}",
+        "libraries": "{}", "failure_code": None, "failure_message": None, "failure_action": None,
     }  # fmt: skip
     rows = [row | {"issued_at": pd.Timestamp(f"2024-03-{day:02d} 06:00", tz="UTC")} for day in days]
     return AuditRecords().validate(pd.DataFrame(rows))

@@ -130,7 +130,7 @@ def test_catboost_asks_for_the_columns_it_is_told_before_learning() -> None:
 
 
 def test_catboost_with_nothing_to_learn_from_says_so() -> None:
-    with pytest.raises(ValueError, match=r"no feature column says anything: each of wind, spread"):
+    with pytest.raises(ValueError, match=r"no feature column varies: each of wind, spread"):
         fitted("catboost", {"wind": [5.0, 5.0], "spread": [np.nan, np.nan]}, [0.1, 0.2])
 
 

@@ -638,5 +638,5 @@ def wind_kedro() -> None:
     """Console script of the wheel: `wind` outside a project."""
     from kedro.framework.project import configure_project
 
-    configure_project(Path(__file__).parent.name)
+    configure_project("wind_kedro")
     wind(prog_name="wind-kedro")

@@ -244,7 +244,7 @@ def test_without_any_champion_nothing_is_issued_and_each_issue_has_its_reason(
     assert table.empty
     assert failures.groupby("entity_id").size().to_dict() == {"both": 3, "hill": 3, "shore": 2}
     assert set(failures["code"]) == {"forecast_not_issued"}
-    assert set(failures["severity"]) == {"warning"}, "nothing broke: no training has been"
+    assert set(failures["severity"]) == {"error"}
     assert failures["message"].str.contains("none was ever promoted").all()
     assert failures["action"].str.startswith("run training").all()
 

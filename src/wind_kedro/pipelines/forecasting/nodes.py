@@ -61,6 +61,8 @@ def issue_forecasts(
                 issued, failed = [], _not_issued(product, entity_id, issues, reason(error), _UNEXPECTED)
             parts += issued
             failures += failed
+    if not parts:  # one issue before the first promotion is a warning, a run without any forecast an error
+        failures = [failure._replace(severity="error") for failure in failures]
     table = pd.concat(parts, ignore_index=True) if parts else empty_table("wind_kedro.contracts.forecasts.Forecasts")
     return table, failures_table(failures, clock.as_of)
 
@@ -183,6 +185,8 @@ def calibrate_forecasts(
         parts.append(issued)
         failures += failed
     parts = [part for part in parts if len(part)]
+    if not parts:  # one issue before the first promotion is a warning, a run without any forecast an error
+        failures = [failure._replace(severity="error") for failure in failures]
     table = pd.concat(parts, ignore_index=True) if parts else empty_table("wind_kedro.contracts.forecasts.Forecasts")
     return table, failures_table(failures, clock.as_of)
 

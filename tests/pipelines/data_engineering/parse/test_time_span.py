@@ -51,4 +51,4 @@ def test_a_moment_outside_is_refused_in_one_line_with_the_choice(check: Callable
 
 def test_whatever_is_as_of_a_time_waits_for_the_check() -> None:
     pipeline = create_pipeline()
-    assert [node.name for node in pipeline.nodes if "params:clock" in node.inputs] == ["check_as_of"]
+    assert [node.name for node in pipeline.nodes if "params:clock" in node.inputs] == ["parse.check_as_of"]
