@@ -1,4 +1,4 @@
-"""The nodes of this room, in the order in which they run. Each lives with what it needs."""
+"""Nodes of the pipeline data_engineering."""
 
 from wind_kedro.pipelines.data_engineering.assessment.quality import assess_quality, build_quarantine
 from wind_kedro.pipelines.data_engineering.assessment.readiness import assess_readiness

@@ -1,4 +1,4 @@
-"""Raw signals and weather become observations, weather runs, quarantine and findings."""
+"""Pipeline from raw signals and weather to observations, weather runs, quarantine and findings."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from . import nodes
 
 
 def create_pipeline(**_: object) -> Pipeline:
-    """The nodes, grouped by step (a namespace each, which Kedro-Viz can collapse)."""
-    # Behind the check every node takes the checked clock: a wrong as_of stops the run before it overwrites a result.
+    """Create the pipeline data_engineering; each step is a namespace that Kedro-Viz can collapse."""
+    # Nodes after the check take the checked clock, so that an invalid as_of stops the run before it overwrites a result.
     fleet, clock, settings = "params:fleet", "checked_clock", "params:data_engineering"
     return Pipeline(
         [

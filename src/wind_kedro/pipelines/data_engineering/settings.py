@@ -1,4 +1,7 @@
-"""The parameters of this room, typed. Values, units and sources stand in ``conf/base/parameters_data_engineering.yml``."""
+"""Parameters of the pipeline data_engineering.
+
+Values, units and sources are in ``conf/base/parameters_data_engineering.yml``.
+"""
 
 from __future__ import annotations
 
@@ -14,25 +17,23 @@ Range = Annotated[tuple[float, float], Field(description="lowest and highest val
 
 Odds = Annotated[float, Field(gt=0, lt=1)]
 
-#: Signals that are judged for spikes. Directions turn, and blades are turned: their jumps are real.
+#: Signals checked for spikes. Jumps of directions and pitch are real.
 Spiky = Literal["power_kw", "wind_speed_ms", "temperature_c"]
 
 
 class Stuck(Strict):
-    """When a sensor that repeats itself to the last digit is stuck, not calm."""
+    """When a sensor that repeats the same value is stuck."""
 
-    minutes: dict[str, int] = Field(
-        description="per signal: the value is taken as stuck when it repeats so long, minutes"
-    )
-    min_repetitions: int = Field(ge=3, description="and at least so often, however long the farm's intervals are")
+    minutes: dict[str, int] = Field(description="per signal: minimum duration of repetition, minutes")
+    min_repetitions: int = Field(ge=3, description="minimum number of repetitions, whatever the farm's cadence")
     wind_moves_ms: Positive = Field(
-        description="the wind speed moved at least so much meanwhile, m/s: what follows it should have moved"
+        description="signals other than wind speed: minimum range of the wind speed meanwhile, m/s"
     )
     power_moves_share: Positive = Field(
-        description="power moved at least so much meanwhile, share of rated power: the wind speed should have moved"
+        description="wind speed: minimum range of power meanwhile, share of rated power"
     )
     power_between_share: Range = Field(
-        description="power is judged between these shares of rated power only: standing still and full load are steady"
+        description="power is checked only between these shares of rated power: standstill and full load are steady"
     )
 
     @model_validator(mode="after")
@@ -46,25 +47,25 @@ class Stuck(Strict):
 
 
 class Spike(Strict):
-    """When one or two values that stand off their neighbours are no measurement."""
+    """When one or two values that deviate from their neighbours are a spike."""
 
     least: dict[Spiky, Positive] = Field(
-        description="per signal, in the house's unit (power_kw: share of rated power): it stands off both sides by so much"
+        description="per signal: minimum deviation from both sides, in the standard unit (power_kw: share of rated power)"
     )
     sides_agree_share: Share = Field(
-        gt=0, description="the sides differ by no more than this share of what it stands off"
+        gt=0, description="maximum difference between the two sides, share of the deviation"
     )
     power_per_ms: Share = Field(
-        gt=0, description="power: what a step of the wind speed explains, share of rated power per m/s"
+        gt=0, description="power: change explained by a change of wind speed, share of rated power per m/s"
     )
     pitch_still_deg: Positive = Field(
-        description="power: it fell, and the blades turned out of the wind by no more than this meanwhile, degrees"
+        description="power: maximum pitch towards feather during a drop of power that is a spike, degrees"
     )
     power_still_share: Share = Field(
-        gt=0, description="wind speed: power moved no more than this meanwhile, share of rated power"
+        gt=0, description="wind speed: maximum change of power meanwhile, share of rated power"
     )
     max_cadence_minutes: Positive = Field(
-        description="longer intervals are not judged: a short stop is one of them, minutes"
+        description="longer intervals are not checked, as a short stop may fill one, minutes"
     )
 
     @model_validator(mode="after")
@@ -75,126 +76,122 @@ class Spike(Strict):
 
 
 class OperatingStates(Strict):
-    """What a point off the power curve is, as far as its own turbine tells."""
+    """Thresholds of the operating states of points off the power curve."""
 
-    idle_share: Share = Field(description="a turbine makes nothing up to this share of rated power")
+    idle_share: Share = Field(description="a turbine is idle up to this share of rated power")
     expected_share: Share = Field(
-        gt=0, description="where the curve gives at least this share, a turbine that can run, runs"
+        gt=0, description="an available turbine runs where the curve gives at least this share of rated power"
     )
-    feathered_deg: Positive = Field(description="blades are turned out of the wind from this pitch on, degrees")
+    feathered_deg: Positive = Field(description="minimum pitch of feathered blades, degrees")
     feathered_expected_share: Share = Field(
-        gt=0, description="and that is no waiting for wind where the curve gives at least this share"
+        gt=0, description="feathered blades are a stop where the curve gives at least this share of rated power"
     )
-    stopped_minutes: Positive = Field(
-        description="without pitch: making nothing for so long is standing still, minutes"
-    )
+    stopped_minutes: Positive = Field(description="without pitch: minimum duration of idling of a stop, minutes")
     pitched_deg: Positive = Field(
-        description="blades give wind away from this pitch on, degrees; below rated power nothing but an order does that"
+        description="minimum pitch that spills wind, degrees; below rated power it indicates curtailment"
     )
-    full_share: Share = Field(gt=0, description="from this share of rated power on a turbine pitches to hold it")
-    flat_minutes: Positive = Field(description="power that is held keeps its level for so long, minutes")
-    flat_share: Share = Field(gt=0, description="within this share of rated power")
-    derated_minutes: Positive = Field(description="a level kept for so long is the turbine's own limit, minutes")
+    full_share: Share = Field(gt=0, description="turbines pitch to hold rated power from this share of it on")
+    flat_minutes: Positive = Field(description="minimum duration of the level power of a curtailment, minutes")
+    flat_share: Share = Field(gt=0, description="maximum range of level power, share of rated power")
+    derated_minutes: Positive = Field(description="minimum duration of the level power of a derating, minutes")
     common_turbines: int = Field(
-        gt=1, description="a farm of at least so many turbines that all stand still was told to"
+        gt=1, description="minimum number of turbines of a farm that is curtailed when all are idle"
     )
-    iced_below_c: float = Field(description="ice grows below this temperature, °C")
-    iced_minutes: Positive = Field(description="and it slows a turbine for at least so long, minutes")
+    iced_below_c: float = Field(description="icing occurs below this temperature, °C")
+    iced_minutes: Positive = Field(description="minimum duration of icing, minutes")
 
 
 class ClockSearch(Strict):
-    """How the clock of a farm is found by comparing its wind speed with the weather's."""
+    """How the clock of a farm is found by comparing its wind speed with that of the weather."""
 
-    min_history_days: int = Field(
-        gt=0, description="the first calibration is made when so many days of signals have arrived, days"
-    )
+    min_history_days: int = Field(gt=0, description="days of signals needed for the first calibration")
     window_days: int = Field(
-        gt=0, description="a calibration looks back so far, days; a year shows winter and summer time"
+        gt=0, description="length of the window of a calibration, days; a year covers winter and summer time"
     )
-    max_lag_minutes: int = Field(gt=0, description="misalignments are sought between minus and plus this, minutes")
+    max_lag_minutes: int = Field(gt=0, description="largest misalignment searched in either direction, minutes")
     min_correlation: float = Field(
-        gt=0, lt=1, description="below it the comparison says nothing, and the assumption in force stays"
+        gt=0, lt=1, description="below this correlation the clock is not checked and the reading in force is kept"
     )
-    weekly_noise_minutes: Positive = Field(description="offset of one week against the weather by chance, minutes")
-    season_noise_minutes: Positive = Field(description="winter and summer differ by so much beside that, minutes")
+    weekly_noise_minutes: Positive = Field(
+        description="standard deviation of the offset of one week from the weather, minutes"
+    )
+    season_noise_minutes: Positive = Field(
+        description="additional standard deviation between winter and summer time, minutes"
+    )
     weather_noise_minutes: Positive = Field(
-        description="offset of good clocks against the weather in the long run, minutes"
+        description="standard deviation of the long-term offset of correct clocks from the weather, minutes"
     )
-    false_reading_odds: Odds = Field(description="how often the card says the wrong reading")
-    shift_odds: Odds = Field(description="how often a clock is off by a constant")
-    jump_odds: Odds = Field(description="how often a reading or a clock changes within the window, at a given week")
-    shift_minutes: Positive = Field(
-        description="a misalignment that stays with the best reading is reported from here on, minutes"
-    )
+    false_reading_odds: Odds = Field(description="prior probability that the card has the wrong reading")
+    shift_odds: Odds = Field(description="prior probability that a clock is off by a constant")
+    jump_odds: Odds = Field(description="prior probability that a reading or a clock changes at a given week")
+    shift_minutes: Positive = Field(description="minimum misalignment that is reported under the best reading, minutes")
     max_weather_gap_hours: Positive = Field(description="the weather is not interpolated across longer gaps, hours")
 
 
 class Units(Strict):
-    """When a turbine's values are in another unit than its card says."""
+    """When a turbine's values are suspected to be in another unit than its card declares."""
 
-    evidence_days: int = Field(gt=0, description="so many days in a row that say the same make sure, days")
-    alone_days: int = Field(
-        gt=0, description="likewise of power, where there is no wind speed to compare it with, days"
-    )
-    baseline_days: int = Field(gt=0, description="from so many good days on a turbine is compared with itself, days")
-    min_hours: Positive = Field(description="a day with less to judge says nothing, hours")
+    evidence_days: int = Field(gt=0, description="consecutive days that agree on a unit, needed to suspect it")
+    alone_days: int = Field(gt=0, description="likewise for power without wind speed to compare it with, days")
+    baseline_days: int = Field(gt=0, description="valid days after which a turbine is compared with its own mean")
+    min_hours: Positive = Field(description="days with fewer hours to compare give no evidence, hours")
     min_correlation: float = Field(gt=0, lt=1, description="of the logarithms of wind speed and power within a day")
     max_scatter: Positive = Field(description="of the logarithm of wind speed around that of power, within a day")
-    first_tolerance: Positive = Field(description="the logarithm of a day's wind speed is so near to that of a unit")
-    tolerance: Positive = Field(description="likewise of a turbine that is compared with itself")
+    first_tolerance: Positive = Field(
+        description="maximum distance of the logarithm of a day's wind speed from that of a unit"
+    )
+    tolerance: Positive = Field(description="likewise for a turbine that is compared with its own mean")
     power_coefficient: float = Field(
-        gt=0, lt=16 / 27, description="of a turbine below rated power; Betz: at most 16/27"
+        gt=0, lt=16 / 27, description="of a turbine below rated power; at most 16/27 (Betz limit)"
     )
     air_density_kgm3: Positive
     specific_power_wm2: Positive = Field(description="of turbines whose rotor is not on the card, W/m2")
 
 
 class Curve(Strict):
-    """How the power curve of a farm is fitted, and what is off it."""
+    """How the power curve of a farm is fitted, and when a point is off it."""
 
     bin_width_ms: Positive = Field(description="width of a bin of wind speed, m/s")
     min_bin_minutes: Positive = Field(description="a bin with less data is not used, minutes")
     shift_ms: Positive = Field(
-        description="a point is off the curve if the curve reaches its power only so much earlier or later, m/s"
+        description="a point is off the curve if its power differs from the curve shifted by this much, m/s"
     )
-    tolerance_share: Share = Field(description="and if it is off by more than this, share of rated power")
+    tolerance_share: Share = Field(description="and by more than this tolerance, share of rated power")
 
 
 class Aggregation(Strict):
     """How turbine signals become observations of an entity."""
 
     late_grace_minutes: int = Field(
-        ge=0, description="an incomplete interval is given out so long after its end, minutes"
+        ge=0, description="an incomplete interval is aggregated this long after its end, minutes"
     )
     min_coverage_share: Share = Field(
-        gt=0, description="no observation from less than this share of the expected turbine intervals"
+        gt=0, description="minimum share of the expected turbine intervals in an observation"
     )
     min_turbine_coverage_share: Share = Field(
         gt=0, description="a turbine counts in an interval if it reported at least this share of it"
     )
     max_gap_minutes: int = Field(
         ge=0,
-        description="an interval below that may be filled in if one so shortly before was known, minutes; 0: never",
+        description="intervals with less coverage are filled in up to this long after a known one, minutes; 0: never",
     )
 
 
 class WindProfile(Strict):
-    """How wind is carried beyond the levels that a weather model gives: the power law's exponent."""
+    """Exponent of the power law that extrapolates wind beyond the levels of a weather model."""
 
-    shear_exponent: float = Field(ge=0, le=1, description="where there is one level only")
-    shear_exponents: Range = Field(description="what two levels say is held between these")
+    shear_exponent: float = Field(ge=0, le=1, description="used where there is one level only")
+    shear_exponents: Range = Field(description="bounds of an exponent computed from two levels")
 
 
 class DataEngineering(Strict):
-    """All parameters of data_engineering."""
+    """Parameters of data_engineering."""
 
-    max_age_days: Positive = Field(description="a run so long after the last row of every farm is a mistake, days")
-    chunk_rows: int = Field(
-        gt=0, description="more rows of signals than this are cleaned by turbines and days, so many at a time"
-    )
+    max_age_days: Positive = Field(description="a run is refused this long after the last row of every farm, days")
+    chunk_rows: int = Field(gt=0, description="maximum rows of signals in a chunk of turbines and days")
     missing_values: list[str] = Field(description="texts that mean 'no value', in any case")
     signal_ranges: dict[str, Range] = Field(
-        description="per signal, in the house's unit (power_kw: share of rated power): what is outside is no measurement"
+        description="per signal: valid range in the standard unit (power_kw: share of rated power)"
     )
     weather_ranges: dict[str, Range] = Field(description="per weather quantity, at any height, likewise")
     wind_profile: WindProfile
@@ -206,7 +203,7 @@ class DataEngineering(Strict):
     power_curve: Curve
     observations: Aggregation
     warning_share: Share = Field(
-        description="data quality: what strikes at least this share of rows or values is a warning"
+        description="data quality: a finding that affects at least this share of rows or values is a warning"
     )
 
     @model_validator(mode="after")
@@ -227,7 +224,7 @@ class TierDays(Strict):
     """Days of hours with power and weather that each tier needs."""
 
     physical: Positive
-    # A word of Python: the tier itself is called so.
+    # `global` is a keyword of Python.
     global_: Positive = Field(alias="global")
     blended: Positive
     local: Positive
@@ -240,30 +237,30 @@ class TierDays(Strict):
         return self
 
     def of(self, tier: Tier) -> float:
-        """Days that a tier needs; none needs none."""
+        """Days that a tier needs; 0 for the tier none."""
         return 0.0 if tier == "none" else float(getattr(self, "global_" if tier == "global" else tier))
 
 
 class WeatherFitting(Strict):
     """How weather points are compared with a farm's power."""
 
-    window_days: Positive = Field(description="the newest stretch that is compared, days")
-    max_lead_hours: Positive = Field(description="wind of the newest run at most so old, hours")
+    window_days: Positive = Field(description="length of the window compared, up to now, days")
+    max_lead_hours: Positive = Field(description="maximum lead time of the weather runs used, hours")
     max_gap_hours: Positive = Field(description="the wind is not interpolated across longer gaps, hours")
-    min_hours: int = Field(gt=0, description="with fewer hours a correlation says nothing")
-    min_correlation: float = Field(gt=0, lt=1, description="weather that explains less is not this farm's: tier none")
-    margin: float = Field(gt=0, lt=1, description="by so much another farm's point must fit better")
-    better_months_share: Share = Field(description="and in this share of months")
-    others: int = Field(gt=0, description="how many points of other farms are kept for each farm, the best first")
+    min_hours: int = Field(gt=0, description="minimum number of hours of a correlation")
+    min_correlation: float = Field(gt=0, lt=1, description="a farm with a lower correlation gets tier none")
+    margin: float = Field(gt=0, lt=1, description="by how much the point of another farm must correlate better")
+    better_months_share: Share = Field(description="and in which share of months")
+    others: int = Field(gt=0, description="number of points of other farms kept for each farm, best first")
 
 
 class ReadinessSettings(Strict):
     """All thresholds of readiness (`parameters_readiness.yml`)."""
 
     tier_days: TierDays
-    gap_hours: Positive = Field(description="a stretch without observations of at least this length is a gap, hours")
-    latency_days: Positive = Field(description="latency is that of rows of the last days")
+    gap_hours: Positive = Field(description="minimum length of a gap in observations, hours")
+    latency_days: Positive = Field(description="latency is measured over this many days")
     weather_fit: WeatherFitting
-    max_misalignment_minutes: Positive = Field(description="a clock so far off pairs power with another hour's weather")
-    max_held_back_share: Share = Field(description="of rows stopped, curtailed, derated or iced")
-    max_quarantined_share: Share = Field(description="of rows that could not be read")
+    max_misalignment_minutes: Positive = Field(description="maximum clock error of a learned model, minutes")
+    max_held_back_share: Share = Field(description="maximum share of rows stopped, curtailed, derated or iced")
+    max_quarantined_share: Share = Field(description="maximum share of rows in quarantine")

@@ -1,4 +1,4 @@
-"""Small tables made of cards, and the few expressions that several nodes share."""
+"""Tables of time zones, and expressions that several nodes share."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from wind_kedro.cards import UNIT_CONVERSIONS
 if TYPE_CHECKING:
     from ibis.expr.types import Table
 else:
-    # Kedro resolves the hints of a node when a run starts, so the name must exist; importing Ibis for it would cost
+    # Kedro resolves the type hints of nodes when a run starts, so the name must exist; importing Ibis here would slow down
     # every command.
     Table = Any
 
@@ -34,15 +34,15 @@ __all__ = [
     "zoned",
 ]
 
-#: Widest span of local clocks that the tables below know; stamps outside it are no wind farm's.
+#: Years covered by the tables of local time; stamps outside them are invalid.
 FIRST_YEAR, LAST_YEAR = 1990, 2060
 
 
 def local_offsets(zones: Iterable[str]) -> pd.DataFrame:
-    """One row per zone, month of the wall clock and stretch of it with one offset from UTC.
+    """Offsets from UTC: one row per zone, month of the wall clock and period with one offset.
 
-    An hour that comes twice in autumn is read as its first pass; an hour that does not exist in spring keeps the offset
-    before the change, so that it runs on (``fold=0`` in the words of PEP 495).
+    As with ``fold=0`` of PEP 495, the hour repeated in autumn is read as its first pass, and the hour skipped in spring keeps
+    the offset before the change.
 
     Returns:
         ``time_zone``, ``wall_month`` (year × 12 + month, to join by), ``wall_from`` and ``wall_until`` (naive, half-
@@ -54,8 +54,7 @@ def local_offsets(zones: Iterable[str]) -> pd.DataFrame:
         stretches = []
         offset = offset_minutes(zone, start.replace(tzinfo=dt.UTC))
         for at, before, after in transitions(zone):
-            # The wall clock's end of a stretch: what is skipped in spring still belongs to it, so does the first pass
-            # in autumn.
+            # The skipped hour in spring and the first pass in autumn belong to the period before the change.
             end = at.replace(tzinfo=None) + dt.timedelta(minutes=max(before, after))
             stretches.append((start, end, before))
             start, offset = end, after
@@ -100,9 +99,9 @@ def transitions(zone: str) -> tuple[tuple[dt.datetime, int, int], ...]:
     return tuple(found)
 
 
-def conversion(unit: str, house_unit: str) -> tuple[float, float]:
-    """Factor and offset from a source's unit to the house's."""
-    return UNIT_CONVERSIONS[(unit, house_unit)]
+def conversion(unit: str, standard_unit: str) -> tuple[float, float]:
+    """Factor and offset from a source's unit to the standard unit."""
+    return UNIT_CONVERSIONS[(unit, standard_unit)]
 
 
 @cache
@@ -119,12 +118,12 @@ def _microseconds_by_engine() -> dict[str, Any]:
 
 
 def microseconds(rows: Table, column: str) -> Any:
-    """A time as microseconds since 1970.
+    """A time column as microseconds since 1970.
 
-    Ibis casts a time with a zone by the calendar before it counts, which takes DuckDB ten times as long as to count.
+    ``epoch_microseconds`` of Ibis first casts times with a zone, which takes DuckDB ten times as long.
     """
     engine = rows.get_backend().name
-    # Spark counts times with a zone only; its session is in UTC.
+    # Spark's function accepts times with a zone only; its session is in UTC.
     at = rows[column].cast("timestamp('UTC')") if engine == "pyspark" else rows[column]
     return _microseconds_by_engine()[engine](at)
 
@@ -141,43 +140,43 @@ def _zoned_on_duckdb() -> Any:
 
 
 def zoned(rows: Table, column: str) -> Any:
-    """A time without zone as the UTC that it is. By a cast, DuckDB goes through the calendar, thirty times as long."""
+    """A naive UTC time as a time with zone UTC. A cast would take DuckDB thirty times as long."""
     if rows.get_backend().name == "duckdb":
         return _zoned_on_duckdb()(microseconds(rows, column))
     return rows[column].cast("timestamp('UTC')")
 
 
 def held(rows: Table) -> Table:
-    """The rows, worked out now and held by the engine as long as the table is used: for what several questions are asked of."""
+    """Compute a table now and cache it in the engine for as long as it is referenced; for tables used more than once."""
     import ibis
 
     engine = rows.get_backend()
     if engine.name != "duckdb":
-        # Ibis hands its tables in memory to Spark when it executes, not when it caches.
+        # Ibis registers in-memory tables with Spark on execution, not on caching.
         rows.limit(0).execute()
         return rows.cache().cast(rows.schema())
-    # As `cache` does it, but for the end: what Ibis 12 and sqlglot 30 say to drop a table has no name in it.
+    # `Table.cache` would do, but its DROP TABLE lacks the name with Ibis 12 and sqlglot 30.
     name = ibis.util.gen_name("held")
-    # By way of a view, so that the columns keep the engine's own types: `create_table` makes text of what is listed (`words`).
+    # Created from a view, so that columns keep the engine's types: `create_table` turns ENUMs into text.
     engine.create_view(f"{name}_made", rows)
     engine.raw_sql(f'CREATE TEMP TABLE "{name}" AS FROM "{name}_made"; DROP VIEW "{name}_made"')
     table = engine.table(name, database=("temp", "main"))
     weakref.finalize(table.op(), engine.raw_sql, f'DROP TABLE IF EXISTS "{name}"').atexit = False
-    # Engines give times their precision, which no other table here has.
+    # The engine adds a precision to times; the cast restores the schema.
     return table.cast(rows.schema())
 
 
 def exact(column: Any) -> Any:
-    """A column of numbers with six decimals (of a kilowatt: milliwatts), whose sum and mean do not depend on the order of rows.
+    """Cast numbers to decimals with six places, whose sum and mean do not depend on the order of rows.
 
-    Engines add in the order in which their threads finish, and floating-point sums then differ in the last bit from run to
-    run: enough for a rerun to issue another forecast. Decimals add exactly.
+    The order of additions depends on the engine's threads, so floating-point sums differ in the last bit between runs, which
+    is enough for a rerun to issue a different forecast.
     """
     return column.cast("decimal(18, 6)")
 
 
 def in_utc(frame: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
-    """The frame with these naive times (UTC inside this room) as UTC with microseconds, as contracts have them."""
+    """Localize naive UTC times, with microseconds as in the contracts."""
     times: dict[str, Any] = {
         column: pd.to_datetime(frame[column]).astype("datetime64[us]").dt.tz_localize("UTC") for column in columns
     }
@@ -185,7 +184,7 @@ def in_utc(frame: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
 
 
 def naive(frame: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
-    """The frame with these UTC times naive, as DuckDB is quickest with them."""
+    """Convert UTC times to naive times, which DuckDB processes fastest."""
     times: dict[str, Any] = {
         column: pd.to_datetime(frame[column], utc=True).dt.tz_localize(None).astype("datetime64[us]")
         for column in columns

@@ -1,4 +1,4 @@
-"""The contract of signals, counted by the tables' own engine: row by row is too slow at signal scale."""
+"""Validation of the contract `Signals` by the table's engine: Pandera is too slow for signals."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from wind_kedro.pipelines.data_engineering.tables import Table
 
 
 class BrokenContractError(ValueError):
-    """A table of ours is not what it promises to be: a bug, never the data's fault."""
+    """A table violates its contract: a bug of wind-kedro, not a fault of the data."""
 
 
 class CountedSignals:
-    """The contract `Signals`, its rules counted over an Ibis table in one query.
+    """Validator that counts violations of the Pandera model `Signals` in an Ibis table with one query.
 
-    The rules are those of the Pandera model (columns, missing values, ranges, allowed values), checked at any scale.
+    Checks columns, missing values, ranges and allowed values.
     """
 
     @cached_property
     def _rules(self) -> list[tuple[str, str, str, Any]]:
-        """Column, rule in words, kind of rule, its limit."""
+        """Column, description, kind and limit of every rule."""
         rules: list[tuple[str, str, str, Any]] = []
         for name, column in Signals.to_schema().columns.items():
             if not column.nullable:
@@ -55,8 +55,8 @@ class CountedSignals:
         }
         found = data.aggregate(**counts).to_pandas().iloc[0]
         faults = [
-            f"{column} {words} in {int(found[str(place)])} rows"
-            for place, (column, words, _, _) in enumerate(self._rules)
+            f"{column} {description} in {int(found[str(place)])} rows"
+            for place, (column, description, _, _) in enumerate(self._rules)
             if found[str(place)]
         ]
         if faults:

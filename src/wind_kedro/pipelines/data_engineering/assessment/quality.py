@@ -1,4 +1,4 @@
-"""What was set aside, and what was found: nothing is lost, and everything is counted in words people understand."""
+"""Quarantine of unusable rows, and the findings of data quality."""
 
 from __future__ import annotations
 
@@ -21,45 +21,45 @@ from wind_kedro.pipelines.data_engineering.timestamps.clock_search import first_
 
 _ROW = ["farm_id", "source_file", "source_row"]
 
-#: Reasons for quarantine, in words.
+#: Messages of the reasons for quarantine.
 REASONS: Mapping[str, str] = {
     "ragged": "rows have too few or too many values",
-    "unknown_turbine": "rows are of a turbine that is on no card; add it to farms.yml or leave it set aside",
+    "unknown_turbine": "rows are of a turbine that is on no card; add it to farms.yml, or leave its rows in quarantine",
     "bad_stamp": "rows have a time stamp that is not ISO 8601",
     "unparseable": "rows have a value that is not a number",
     "off_grid": "rows have a stamp between two intervals of the farm's cadence",
-    "conflicting_stamp": "rows contradict another of the same time, and nothing says which is right",
+    "conflicting_stamp": "rows differ from another row of the same time and arrival, so that neither is used",
     "missing_wind": "rows have no wind speed at any height",
 }
 _FAULTS: Mapping[str, str] = {
     "sentinel": "are the logger's code for 'missing'",
-    "out_of_range": "are outside what can be",
+    "out_of_range": "are outside the valid range",
     "stuck": "repeat to the last digit while the wind moved",
-    "unit": "are in another unit than the card says, as far as the data tell",
-    "spike": "stand off the values before and behind, which agree",
+    "unit": "are in another unit than the card's, as inferred from the data",
+    "spike": "deviate from the values before and after, which agree",
 }
-#: What a point off the power curve is, in words.
+#: Messages of the operating states.
 _OPERATING_STATES: Mapping[str, str] = {
-    "stopped": "are of a turbine that stood still in wind it could have used; it does not count as available",
+    "stopped": "are of a turbine that stood still in sufficient wind; it does not count as available",
     "curtailed": "are of a turbine that was held below its power curve; it does not count as available",
     "derated": "are of a turbine that held one level below its power curve for hours; it does not count as available",
-    "iced": "are below the power curve in frost; they stay in, as ice is weather",
-    "off_curve": "are off the power curve for no reason that shows: a start or a stop within the interval, or a sensor that errs",
+    "iced": "are below the power curve in frost; they are kept, as icing is an effect of the weather",
+    "off_curve": "are off the power curve for an unknown reason: a start or stop within the interval, or a faulty sensor",
 }
 
 _READINGS: Mapping[str, str] = {
     "as_stamped": "as stamped",
-    "wall_clock_is_utc": "UTC, whatever offset is written on them",
-    "wall_clock_is_local": "the local wall clock, whatever offset is written on them",
+    "wall_clock_is_utc": "UTC, whatever their offset",
+    "wall_clock_is_local": "the local wall clock, whatever their offset",
 }
 
 
 def build_quarantine(
     timed_signals: Table, judged_weather: Table, signals_raw: Table, weather_raw: Table
 ) -> pd.DataFrame:
-    """Collect the rows that are not used, as they came.
+    """Collect the rows in quarantine with their original text.
 
-    One row per source row in quarantine (contract `Quarantine`): its reason, in detail, and the row as JSON.
+    One row per source row (contract `Quarantine`): reason, detail, and the original row as JSON.
     """
     pieces = [
         _with_raw(timed_signals, signals_raw).assign(source_table="signals"),
@@ -77,13 +77,12 @@ def _with_raw(rows: Table, raw: Table) -> pd.DataFrame:
     bad: pd.DataFrame = rows.filter(rows.status == "quarantined").select(*_ROW, "reason", "detail").to_pandas()
     if bad.empty:
         return pd.DataFrame(columns=[*bad.columns, "raw"])
-    as_came = raw.semi_join(ibis.memtable(bad[_ROW]), _ROW).to_pandas()
-    words = [column for column in as_came.columns if column not in _ROW]
-    as_came["raw"] = [
+    original = raw.semi_join(ibis.memtable(bad[_ROW]), _ROW).to_pandas()
+    original["raw"] = [
         json.dumps({key: value for key, value in row.items() if isinstance(value, str)}, ensure_ascii=False)
-        for row in as_came[words].to_dict("records")
+        for row in original.drop(columns=_ROW).to_dict("records")
     ]
-    found: pd.DataFrame = bad.merge(as_came[[*_ROW, "raw"]], on=_ROW, how="left")
+    found: pd.DataFrame = bad.merge(original[[*_ROW, "raw"]], on=_ROW, how="left")
     return found
 
 
@@ -92,7 +91,7 @@ def _with_raw(rows: Table, raw: Table) -> pd.DataFrame:
 
 @dataclass
 class _Findings:
-    """Rows of the table of findings, in the order in which they are read."""
+    """Rows of the table of findings, in order of display."""
 
     warning_share: float
     rows: list[dict[str, Any]] = field(default_factory=list)
@@ -103,14 +102,14 @@ class _Findings:
 
 @dataclass
 class _Notes:
-    """What is found about one table of one farm."""
+    """Findings about one table of one farm."""
 
     findings: _Findings
     farm_id: str
     table: str
 
     def add(self, check: str, signal: str, count: int, of: int, message: str, severity: str | None = None) -> None:
-        """Note a finding; its severity follows from how often it struck, unless it is given."""
+        """Add a finding; unless given, its severity follows from the share of rows affected."""
         if severity is None:
             severity = "warning" if count and count >= self.findings.warning_share * of else "info"
         found = {"check": check, "signal": signal, "count": count, "of": of, "severity": severity, "message": message}
@@ -133,12 +132,12 @@ def assess_quality(
     clock: Clock,
     data_engineering: DataEngineering,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Count what was found in every farm's data, with what it means; and list what could not be used at all.
+    """Count the findings in every farm's data, and list the data that cannot be used at all.
 
-    One row per farm, table, check and signal (contract `DataQuality`); one row per farm and finding that data could not be used
-    (contract `Failures`). For signals, ``rows_in`` = ``kept`` +
-    ``superseded`` + ``duplicate`` + ``quarantined``, and for weather likewise, exactly. They are counted from different
-    tables: a row lost on the way is a finding ``rows_lost`` of severity ``error``.
+    One row per farm, table, check and signal (contract `DataQuality`), and one per finding of severity ``error`` that takes
+    data from the run (contract `Failures`). For signals and weather, ``rows_in`` = ``kept`` + ``superseded`` + ``duplicate``
+    + ``quarantined``, exactly. The counts come from different tables, so that a row lost between them is a finding
+    ``rows_lost`` of severity ``error``.
     """
     found = _Findings(data_engineering.warning_share)
     aside = quarantine.groupby(["farm_id", "source_table", "reason"]).size()
@@ -176,9 +175,9 @@ def assess_quality(
     return pd.DataFrame(found.rows), failures_table(_not_used(found.rows), clock.as_of)
 
 
-#: Findings of severity ``error`` in data that a run has to do without, and what to do about each.
+#: Findings of severity ``error`` that take data from a run, and the action to take.
 _NOT_USED = {
-    "source_unreadable": "mend or fetch the file again; the farm has no new data until then",
+    "source_unreadable": "repair the file or fetch it again; the farm has no new data until then",
     "rows_lost": "report it: rows must not be lost",
     "quarantined": "look at quarantine for the reasons, and at the farm's card",
 }
@@ -197,12 +196,12 @@ def _not_used(findings: list[dict[str, Any]]) -> list[Failure]:
     return failures
 
 
-# --- every row is accounted for
+# --- row accounting
 
 
 @dataclass(frozen=True)
 class _Counts:
-    """Rows by table: as read, as parsed, known by now with their status, in `Signals`, in `Quarantine`."""
+    """Numbers of rows read, parsed, known by ``as_of`` (by status), in `Signals`, and in `Quarantine`."""
 
     raw: Mapping[str, Mapping[str, int]]
     parsed: Mapping[str, Mapping[str, int]]
@@ -233,14 +232,14 @@ def _unreadable(parsed_signals: Table, parsed_weather: Table) -> pd.DataFrame:
 def _waits_until(
     parsed_signals: Table, clock_calibration: pd.DataFrame, fleet: Fleet, data_engineering: DataEngineering
 ) -> dict[str, str]:
-    """By farm whose clock was not checked yet: when it is, and what that takes."""
+    """Message for every farm without a clock calibration: when the first is made, and what it needs."""
     uncalibrated = {farm.id for farm in fleet.farms} - set(clock_calibration["farm_id"])
     if not uncalibrated:
         return {}
     search = data_engineering.clock_search
     firsts = first_calibrations(parsed_signals, fleet, search)
     return {
-        farm_id: f"before {first:%Y-%m-%d}, when the farm's clock is first checked: that takes {search.min_history_days} days "
+        farm_id: f"before {first:%Y-%m-%d}, when the farm's clock is first checked, which needs {search.min_history_days} days "
         "with rows (clock_search.min_history_days)"
         for farm_id, first in firsts.items()
         if farm_id in uncalibrated
@@ -258,7 +257,7 @@ def _account(notes: _Notes, counted: _Counts, waits_until: str | None = None) ->
         "rows were replaced by a later revision; both are kept",
     )
     repeated = counted.known[table].get((farm_id, "duplicate"), 0)
-    parts["duplicate"] = (repeated, "rows came again with the same values; one is used")
+    parts["duplicate"] = (repeated, "rows were repeated with the same values; one is used")
     reasons = {reason: n for (of, kind, reason), n in counted.aside.items() if (of, kind) == (farm_id, table)}
     quarantined = sum(reasons.values())
     accounted = quarantined + sum(count for count, _ in parts.values())
@@ -269,12 +268,17 @@ def _account(notes: _Notes, counted: _Counts, waits_until: str | None = None) ->
             f"wind-kedro; please report it"
         )
         notes.add("rows_lost", "row", abs(raw - parsed) + abs(known - accounted), raw, message, "error")
-    notes.add("rows_in", "row", known, known + unseen, f"{known} of the source's rows can be known by now", "info")
+    notes.add("rows_in", "row", known, known + unseen, f"{known} of the source's rows are available by as_of", "info")
     for check, (count, message) in parts.items():
         notes.add(check, "row", count, known, f"{count} {message}", "info" if check == "kept" else None)
     severity = "error" if known and quarantined == known else None
     notes.add(
-        "quarantined", "row", quarantined, known, f"{quarantined} rows are set aside, each with its reason", severity
+        "quarantined",
+        "row",
+        quarantined,
+        known,
+        f"{quarantined} rows are in quarantine, each with its reason",
+        severity,
     )
     for reason, count in sorted(reasons.items()):
         notes.add(reason, "row", count, known, f"{count} {REASONS.get(reason, reason)}")
@@ -288,14 +292,14 @@ def _account(notes: _Notes, counted: _Counts, waits_until: str | None = None) ->
             "warning",
         )
     elif known == 0:
-        notes.add("nothing_available", "row", 0, unseen, f"none of the farm's {table} can be known yet", "error")
+        notes.add("nothing_available", "row", 0, unseen, f"none of the farm's {table} are available by as_of", "error")
 
 
-# --- what the values say
+# --- findings about values
 
 
 def _signal_counts(timed: Table, late_grace_minutes: int) -> pd.DataFrame:
-    """Per farm: rows, rows of the newest version, late ones, and per signal how many values are missing and why."""
+    """Per farm, numbers of rows, newest versions and late rows, and per signal of missing values by cause."""
     rows = timed.filter(timed.status.isin(["kept", "superseded"]))
     due = rows.valid_at + (rows.cadence + late_grace_minutes * 60).as_interval("s")
     counts: dict[str, Any] = {
@@ -321,25 +325,25 @@ def _judge_signals(notes: _Notes, farm: Farm, own: Mapping[Any, Any]) -> None:
     notes.add("missing_interval", "row", gaps, expected, message)
     if farm.signals.received_at is not None:
         late = int(own["late"])
-        message = f"{late} rows came so late that their interval had been given out without them"
+        message = f"{late} rows arrived after their interval had been aggregated without them"
         notes.add("late_row", "row", late, rows, message)
     for name in farm.signals.columns:
         blank = int(own[f"{name}:missing"])
-        notes.add("missing_value", name, blank, rows, f"{blank} values of {name} were left blank")
-        for fault, words in _FAULTS.items():
+        notes.add("missing_value", name, blank, rows, f"{blank} values of {name} are blank")
+        for fault, description in _FAULTS.items():
             if count := int(own[f"{name}:{fault}"]):
-                notes.add(fault, name, count, rows, f"{count} values of {name} {words}; they count as missing")
-    for operating_state, words in _OPERATING_STATES.items():
-        struck = int(own[operating_state])
-        notes.add(operating_state, "power_kw", struck, rows, f"{struck} rows {words}")
+                notes.add(fault, name, count, rows, f"{count} values of {name} {description}; they count as missing")
+    for operating_state, description in _OPERATING_STATES.items():
+        count = int(own[operating_state])
+        notes.add(operating_state, "power_kw", count, rows, f"{count} rows {description}")
     moved = int(own["retimed"])
     if moved:
-        message = f"{moved} rows were stamped an hour off at a clock change, and are put right"
+        message = f"{moved} rows were stamped an hour off at a clock change, and are corrected"
         notes.add("retimed", "row", moved, rows, message, "warning")
 
 
 def _judge_units(notes: _Notes, farm: Farm, suspected: pd.DataFrame) -> None:
-    """One finding per signal and unit: which turbines, since when, what shows it, and what to change."""
+    """Add one finding per signal and unit: turbines, period, evidence, and the action to take."""
     for (signal, unit), own in suspected.groupby(["signal", "suspected_unit"], sort=True):
         turbines = sorted(own["turbine_id"].unique())
         every = len(turbines) == len(farm.turbines)
@@ -355,11 +359,11 @@ def _judge_units(notes: _Notes, farm: Farm, suspected: pd.DataFrame) -> None:
         do = (
             f"set unit: {unit} for {signal} in farms.yml"
             if always
-            else "have it put right at the source and sent again"
+            else "have the data corrected at the source and sent again"
         )
         message = (
-            f"{signal} of {who} is in {unit} {when}, says the data, and the card says {own['unit'].iloc[0]} ({first}: {shown}); "
-            f"found {own['found_at'].min():%Y-%m-%d}, and set aside. If you agree, {do}"
+            f"{signal} of {who} appears to be in {unit} {when}; the card has {own['unit'].iloc[0]} ({first}: {shown}). "
+            f"Found {own['found_at'].min():%Y-%m-%d}; the values are not used. If you agree, {do}"
         )
         notes.add(
             "unit_suspected",
@@ -380,7 +384,7 @@ def _judge_clock(notes: _Notes, farm: Farm, calibrations: pd.DataFrame, data_eng
     reading, assumed = _READINGS[newest["reading"]], _READINGS[newest["assumed"]]
     if pd.isna(newest["correlation"]):
         why = evidence["decided"].removeprefix("not checked: ")
-        message = f"the clock could not be checked ({why}): stamps are taken as {reading}, as assumed"
+        message = f"the clock could not be checked ({why}): stamps are read as {reading}, as assumed"
         notes.add("clock_not_checked", "row", 0, hours, message, "warning")
         return
     chosen, other = evidence[newest["reading"]], evidence[newest["assumed"]]
@@ -390,31 +394,31 @@ def _judge_clock(notes: _Notes, farm: Farm, calibrations: pd.DataFrame, data_eng
         notes.add("clock_agrees", "row", hours, hours, message, "info")
     else:
         message = (
-            f"the card says that stamps are {assumed}, but wind and weather say that they are {reading}: misalignment {off} "
+            f"on the card stamps are {assumed}, but the weather shows that they are {reading}: misalignment {off} "
             f"against {other['misalignment_minutes']:.0f} min, correlation {chosen['correlation']:.3f} against "
-            f"{other['correlation']:.3f} over {hours} hours; they are read so. If you agree, set clock: "
+            f"{other['correlation']:.3f} over {hours} hours. This reading is used. If you agree, set clock: "
             f"{newest['reading']} in farms.yml"
         )
         notes.add("clock_disagrees_with_card", "row", hours, hours, message, "warning")
     shift, since = float(newest["offset_minutes"]), newest["jumped_at"]
     when = "" if pd.isna(since) else f" since the week of {since:%Y-%m-%d}"
     if newest["shifted"]:
-        # Rows stay on the grid of their intervals.
+        # A multiple of the cadence, so that rows stay on the grid of their intervals.
         cadence = math.ceil(farm.signals.cadence_seconds / 60)
         right = farm.signals.clock_ahead_minutes + cadence * round(shift / cadence)
         message = (
             f"signals are {abs(shift):.0f} min (± {newest['noise_minutes']:.0f}) {'late' if shift > 0 else 'early'} against the "
-            f"weather{when}, in winter and summer alike; not corrected, as the weather's point or model may be what is off: "
-            f"check the logger's clock. If it is the clock, set clock_ahead_minutes: {right} in farms.yml"
+            f"weather{when}, in winter and summer alike; not corrected, as the cause may be the weather's point or model: "
+            f"check the logger's clock. If the clock is wrong, set clock_ahead_minutes: {right} in farms.yml"
         )
         notes.add("clock_shifted", "row", hours, hours, message, "warning")
     elif when:
-        message = f"the clock has jumped: its stamps are {reading} and off by {abs(shift):.0f} min{when} only"
+        message = f"the clock has jumped: stamps are {reading} and off by {abs(shift):.0f} min only{when}"
         notes.add("clock_jumped", "row", hours, hours, message, "warning")
 
 
 def _judge_runs(notes: _Notes, farm: Farm, weather: pd.DataFrame) -> None:
-    """Forecast runs that never came, or came late."""
+    """Add findings of missing and late forecast runs."""
     for source in farm.weather:
         own = (weather["weather_model"] == source.model) & (weather["weather_point"] == source.point)
         runs = naive(weather[own], ["run_at", "available_at"])
@@ -427,8 +431,8 @@ def _judge_runs(notes: _Notes, farm: Farm, weather: pd.DataFrame) -> None:
         alone = sum(other.model == source.model for other in farm.weather) == 1
         name = source.model if alone else f"{source.model} at {source.point}"
         signal = f"run of {name}"
-        notes.add("missing_run", signal, missing, expected, f"{missing} runs of {name} never came")
-        # A run is late if a newer one was there before it: when it came, it was worth nothing any more.
+        notes.add("missing_run", signal, missing, expected, f"{missing} runs of {name} never arrived")
+        # A run is late if a newer one arrived before it: it is not used.
         newer = arrivals[::-1].cummin()[::-1].shift(-1)
         late = int((arrivals >= newer).sum())
-        notes.add("late_run", signal, late, len(arrivals), f"{late} runs of {name} came after a newer one")
+        notes.add("late_run", signal, late, len(arrivals), f"{late} runs of {name} arrived after a newer one")

@@ -1,4 +1,4 @@
-"""What was read: the raw files of a run, kept with their checksums."""
+"""Manifest of the raw files of a run, with their checksums."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ import pandas as pd
 
 
 def take_stock(raw_files: pd.DataFrame) -> pd.DataFrame:
-    """One row per farm and raw file as this run read it, in order: the audit and a rebuild name the data by it."""
+    """One row per farm and raw file that this run read, sorted; the audit and a rebuild refer to it."""
     return raw_files.sort_values(["farm_id", "source_table", "path"], ignore_index=True)

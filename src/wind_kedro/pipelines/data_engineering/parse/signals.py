@@ -1,4 +1,4 @@
-"""The signals' text becomes numbers and times, by the cards; what cannot be read says so."""
+"""Parse the text of signals into numbers and times, and flag what cannot be parsed."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ _SINGLE_PRECISION = 1e-6
 
 
 def parse_signals(signals_raw: Table, fleet: Fleet, data_engineering: DataEngineering) -> Table:
-    """Read the signals' text by the cards: units, sentinels, ranges, and the three ways to read a stamp.
+    """Parse signals as their cards describe: units, sentinels, ranges, and the three readings of a time stamp.
 
     One row per row of a source, and one with number 0 per source that could not be read (reason ``source_unreadable``).
-    Signals are in the house's units; a value that is a sentinel or out of range is null and ``<signal>_fault`` says
-    ``sentinel`` or ``out_of_range``; ``<signal>_outside`` keeps the latter. Times are UTC without zone: ``as_stamped``,
-    ``wall_clock_is_utc`` and ``wall_clock_is_local`` are the start of the interval by that reading of the stamp.
-    ``reason`` and ``detail`` are null in good rows, else the first of ``ragged``, ``unknown_turbine``, ``bad_stamp``,
+    Signals are in standard units. A sentinel or a value out of range is null, with ``<signal>_fault`` set to ``sentinel`` or
+    ``out_of_range``; ``<signal>_outside`` keeps the value out of range. Times are UTC without zone: ``as_stamped``,
+    ``wall_clock_is_utc`` and ``wall_clock_is_local`` are the start of the interval under that reading of the stamp.
+    ``reason`` and ``detail`` are null in valid rows, else the first fault of ``ragged``, ``unknown_turbine``, ``bad_stamp``,
     ``unparseable``.
     """
     import ibis
@@ -125,7 +125,7 @@ def parse_signals(signals_raw: Table, fleet: Fleet, data_engineering: DataEngine
 
 
 def range_faults(rows: Table, fleet: Fleet, data_engineering: DataEngineering) -> Table:
-    """Null sentinels and values out of range, and say so in ``<signal>_fault``; ``<signal>_outside`` keeps the latter."""
+    """Null sentinels and values out of range, and set ``<signal>_fault``; ``<signal>_outside`` keeps values out of range."""
     import ibis
 
     columns: dict[str, Any] = {}
@@ -145,17 +145,17 @@ def range_faults(rows: Table, fleet: Fleet, data_engineering: DataEngineering) -
         if not strikes:
             columns |= {f"{name}_fault": ibis.null("string"), f"{name}_outside": nothing}
             continue
-        # By the comparisons themselves: a value costs half as much as by what is said of it.
+        # Reusing the comparisons costs half as much as comparing with the fault column.
         columns[f"{name}_fault"] = ibis.cases(*strikes)
         columns[f"{name}_outside"] = ibis.cases(
-            *((struck, rows[name] if said == "out_of_range" else nothing) for struck, said in strikes), else_=nothing
+            *((struck, rows[name] if fault == "out_of_range" else nothing) for struck, fault in strikes), else_=nothing
         )
         columns[name] = ibis.cases(*((struck, nothing) for struck, _ in strikes), else_=rows[name])
     return rows.mutate(**columns)
 
 
 def arrivals(parsed_signals: Table, fleet: Fleet) -> Table:
-    """Good rows with ``arrived``: when they were here for sure, whichever reading is right."""
+    """Valid rows with ``arrived``: the latest time at which they arrived under any reading of their stamp."""
     import ibis
 
     waits = pd.DataFrame(

@@ -1,4 +1,4 @@
-"""Values that came as text: stamps, numbers with units, and the first thing that is wrong with a row."""
+"""Expressions that parse text: time stamps, numbers with units, and the first fault of a row."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ __all__ = [
     "wall_and_offset",
 ]
 
-#: ISO 8601 with a T or a blank, seconds and their fraction optional; an offset optional. Years from 1900 to 2199: times of pandas
-#: end in 2262, and of no wind farm is anything older or newer.
+#: ISO 8601 with a T or a blank; seconds, their fraction and an offset are optional. Years 1900 to 2199: timestamps of pandas end
+#: in 2262.
 _STAMP = r"^(?:19|2[01])\d{2}-\d{2}-\d{2}[T ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?( ?(Z|[+-]\d{2}(:?\d{2})?))?$"
 _WALL = r"^(\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?)"
 _OFFSET = r"([+-])(\d{2}):?(\d{2})?$"
 _FARTHEST_OFFSET_MINUTES = 18 * 60
-#: A date's own hyphens would pass for an offset: it is sought behind the time only.
+#: An offset is matched after the time only, as the hyphens of the date would match too.
 _HAS_OFFSET = r"[T ]\d{2}:\d{2}.*[+-]\d{2}(:?\d{2})?$"
 
 # --- times -----------------------------------------------------------------------------------------------------------
 
 
 def minus_minutes(at: Any, minutes: Any) -> Any:
-    """A time expression, some minutes earlier."""
+    """Subtract minutes from a time expression."""
     return at - minutes.as_interval("m")
 
 
 def wall_and_offset(text: Any) -> tuple[Any, Any]:
-    """The stamp without its offset, and the offset in minutes (null: none given); both null if it is no stamp."""
+    """Split a stamp into wall-clock time and offset in minutes (null: none given); both are null if it is invalid."""
     import ibis
 
     text = text.strip()
@@ -45,7 +45,7 @@ def wall_and_offset(text: Any) -> tuple[Any, Any]:
     hours = text.re_extract(_OFFSET, 2).try_cast("int64")
     minutes = text.re_extract(_OFFSET, 3).try_cast("int64").fill_null(0)
     east = ibis.ifelse(text.re_extract(_OFFSET, 1) == "-", -1, 1) * (hours * 60 + minutes)
-    # Further from UTC than any place on Earth (and than ISO 8601's readers go) is no stamp.
+    # No place on Earth has a larger offset from UTC, and parsers of ISO 8601 reject one.
     sound &= (east.abs() <= _FARTHEST_OFFSET_MINUTES).fill_null(True)
     offset = ibis.cases(
         (~sound, ibis.null("int64")),
@@ -56,7 +56,7 @@ def wall_and_offset(text: Any) -> tuple[Any, Any]:
 
 
 def instant(text: Any) -> Any:
-    """A stamp as UTC without zone; without an offset it is UTC already."""
+    """Parse a stamp to UTC without zone; a stamp without offset is taken as UTC."""
     wall, offset = wall_and_offset(text)
     return minus_minutes(wall, offset.fill_null(0))
 
@@ -64,22 +64,25 @@ def instant(text: Any) -> Any:
 # --- numbers ---------------------------------------------------------------------------------------------------------
 
 
-def conversions(units: Mapping[str, str], house: Mapping[str, str]) -> dict[str, float]:
-    """Factor and offset per column; a column that is not mapped is null whatever they are."""
+def conversions(units: Mapping[str, str], standard: Mapping[str, str]) -> dict[str, float]:
+    """Factor and offset of every column from its unit to the standard unit; columns not mapped get 1 and 0."""
     found: dict[str, float] = {}
-    for name, house_unit in house.items():
-        factor, offset = conversion(units.get(name, house_unit), house_unit)
+    for name, standard_unit in standard.items():
+        factor, offset = conversion(units.get(name, standard_unit), standard_unit)
         found |= {f"{name}_factor": factor, f"{name}_offset": offset}
     return found
 
 
 def has_text(column: Any, missing: Sequence[str]) -> Any:
-    """Whether a text column has a value: neither null nor one of the words for missing."""
+    """Whether a text column has a value: neither null nor one of the texts that mean missing."""
     return column.notnull() & ~column.strip().lower().isin(list(missing))
 
 
 def numbers(rows: Table, names: Sequence[str], missing: Sequence[str]) -> Table:
-    """Add each column as a number in the house's unit, ``_text`` as it came, ``_source`` in the source's unit and ``_bad``."""
+    """Parse columns to numbers in standard units.
+
+    Adds ``<name>_text`` (the original text), ``<name>_source`` (in the source's unit) and ``<name>_bad`` (not a number).
+    """
     rows = rows.rename({f"{name}_text": name for name in names})
     rows = rows.mutate(**{f"{name}_source": _number(rows[f"{name}_text"].strip()) for name in names})
     finite = {
@@ -98,7 +101,7 @@ def numbers(rows: Table, names: Sequence[str], missing: Sequence[str]) -> Table:
 def _number(text: Any) -> Any:
     import ibis
 
-    # DuckDB reads 1_000 as a number, and Spark 1d and 1f.
+    # DuckDB parses 1_000 as a number, and Spark 1d and 1f.
     foreign = text.contains("_") | text.right(1).isin(["d", "D", "f", "F"])
     return ibis.ifelse(foreign, ibis.null("float64"), text.try_cast("float64"))
 
@@ -107,12 +110,12 @@ def _number(text: Any) -> Any:
 
 
 def quoted(what: str, value: Any, problem: str) -> Any:
-    """A message that quotes a value: what it is, the value, and the problem."""
+    """Message of the form: what it is, the quoted value, the problem."""
     return f"{what} '" + value.fill_null("") + f"' {problem}"
 
 
 def first_fault(faults: Sequence[tuple[Any, str, Any]]) -> tuple[Any, Any]:
-    """Reason and detail of the first fault that holds; null if none does."""
+    """Reason and detail of the first fault whose condition holds; null if none does."""
     import ibis
 
     reason = ibis.cases(*[(holds, ibis.literal(code)) for holds, code, _ in faults])

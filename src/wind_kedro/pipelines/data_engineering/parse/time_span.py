@@ -1,4 +1,4 @@
-"""Is ``as_of`` a moment that the data can say anything about? Asked first, before anything earlier is overwritten."""
+"""Check that ``as_of`` lies within the data, before any result is overwritten."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ class OutsideDataError(WindKedroError):
 
 
 def check_as_of(parsed_signals: Table, fleet: Fleet, clock: Clock, data_engineering: DataEngineering) -> Clock:
-    """The clock of the run, if at least one farm's signals reach its ``as_of``.
+    """Return the clock if at least one farm's signals cover its ``as_of``.
 
-    A farm's signals can be used from its first clock calibration on, and are too old ``max_age_days`` after the last row.
+    A farm's signals can be used from its first clock calibration until ``max_age_days`` after the last row.
 
     Raises:
-        OutsideDataError: one line that says, farm by farm, which moments can be chosen.
+        OutsideDataError: with the valid range of every farm.
     """
     good = parsed_signals.filter(parsed_signals.reason.isnull())
     ends = good.group_by("farm_id").agg(last=good.wall_clock_is_utc.max()).to_pandas().set_index("farm_id")["last"]
@@ -38,8 +38,8 @@ def check_as_of(parsed_signals: Table, fleet: Fleet, clock: Clock, data_engineer
     ]
     if not any(firsts[farm_id] <= as_of <= ends[farm_id] + longest for farm_id in firsts.index):
         can = "; ".join(choices) or (
-            "no moment: no farm has a readable row on "
-            f"{data_engineering.clock_search.min_history_days} days, which its clock needs to be judged"
+            f"no time: no farm has readable rows on {data_engineering.clock_search.min_history_days} days, which the first "
+            "clock calibration needs"
         )
         raise OutsideDataError(
             f"as_of {as_of:%Y-%m-%d %H:%M} UTC is outside the data; signals can be used as of: {can}"

@@ -1,4 +1,4 @@
-"""The weather's text becomes numbers and times, by the cards; what cannot be read says so."""
+"""Parse the text of weather files into numbers and times, and flag what cannot be parsed."""
 
 from __future__ import annotations
 
@@ -21,17 +21,16 @@ WEATHER = tuple(WEATHER_UNITS)
 
 
 def parse_weather(weather_raw: Table, fleet: Fleet, data_engineering: DataEngineering) -> Table:
-    """Read the weather's text by the cards.
+    """Parse weather as its cards describe.
 
-    One row per row of a source, and one with number 0 per source that could not be read (reason ``source_unreadable``),
-    in the house's units; times are UTC without zone, a stamp without offset is UTC. A value out of range is null.
-    ``run_at`` and ``available_at`` are null for an analysis; of a stitched series, ``run_at`` follows from ``valid_at``.
-    ``reason`` and ``detail`` are null in good rows, else the
-    first of ``ragged``, ``bad_stamp``, ``unparseable``, ``missing_wind``.
+    One row per row of a source, and one with number 0 per source that could not be read (reason ``source_unreadable``), in
+    standard units; times are UTC without zone, a stamp without offset is UTC. A value out of range is null. ``run_at`` and
+    ``available_at`` are null for an analysis; in a stitched series, ``run_at`` is derived from ``valid_at``. ``reason`` and
+    ``detail`` are null in valid rows, else the first fault of ``ragged``, ``bad_stamp``, ``unparseable``, ``missing_wind``.
     """
     import ibis
 
-    # Typed whatever there is: farms that are only looked at have no weather.
+    # Explicit types, as the table is empty for a fleet without weather.
     types = dict.fromkeys(["farm_id", "weather_model", "weather_point"], "str") | {
         "is_analysis": "bool",
         "delay_minutes": "int64",

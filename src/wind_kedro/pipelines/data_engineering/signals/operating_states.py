@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from wind_kedro.cards import Fleet
-from wind_kedro.pipelines.data_engineering.parse.enums import listed, said
+from wind_kedro.pipelines.data_engineering.parse.enums import encode_columns, enum_value
 from wind_kedro.pipelines.data_engineering.parse.signals import SIGNALS
 from wind_kedro.pipelines.data_engineering.settings import DataEngineering, OperatingStates
 from wind_kedro.pipelines.data_engineering.signals.chunks import FARM, Chunk, Chunks, is_inside, near, plan
@@ -88,12 +88,12 @@ def _judged(rows: Table, curves: pd.DataFrame, fleet: Fleet, data_engineering: D
     narrow = _with_curve(rows.select(*names, **values), curves, data_engineering.power_curve.bin_width_ms)
     judged = held(_operating_states(narrow, fleet, data_engineering.operating_states))
     rows = rows.left_join(judged, ["unit", "valid_at", "version"])
-    return rows.mutate(operating_state=rows.operating_state.fill_null(said(rows, "")))
+    return rows.mutate(operating_state=rows.operating_state.fill_null(enum_value(rows, "")))
 
 
 def _given_out(rows: Table, timed: Table) -> Table:
     """The columns of the contract, times in UTC."""
-    rows = listed(rows, timed, ("farm_id", "turbine_id", "source_file", "status"))
+    rows = encode_columns(rows, timed, ("farm_id", "turbine_id", "source_file", "status"))
     times = ("valid_at", "available_at", "superseded_at", *(f"{name}_spiked_at" for name in SPIKES_IN_TIME))
     return rows.select(
         "farm_id", "turbine_id", **{name: zoned(rows, name) for name in times},
@@ -168,11 +168,11 @@ def _operating_states(rows: Table, fleet: Fleet, settings: OperatingStates) -> T
         (here.off, "off_curve"),
     ]
     operating_state = ibis.cases(
-        *((holds.fill_null(False), said(rows, word)) for holds, word in words), else_=said(rows, "")
+        *((holds.fill_null(False), enum_value(rows, word)) for holds, word in words), else_=enum_value(rows, "")
     )
     rows = rows.mutate(operating_state=operating_state).left_join(told, ["unit", "valid_at"])
     operating_state = ibis.ifelse(
-        rows.idle & rows["first"] & rows.all_idle.fill_null(False), said(rows, "curtailed"), rows.operating_state
+        rows.idle & rows["first"] & rows.all_idle.fill_null(False), enum_value(rows, "curtailed"), rows.operating_state
     )
     return rows.select("unit", "valid_at", "version", operating_state=operating_state).filter(
         here.operating_state != ""

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import pandas as pd
 
 from wind_kedro.cards import Fleet
-from wind_kedro.pipelines.data_engineering.parse.enums import said
+from wind_kedro.pipelines.data_engineering.parse.enums import enum_value
 from wind_kedro.pipelines.data_engineering.settings import DataEngineering, Spike, Spiky, Stuck
 from wind_kedro.pipelines.data_engineering.signals.unit_checks import suspected_signals, with_suspicions
 from wind_kedro.pipelines.data_engineering.signals.windows import Looks
@@ -98,7 +98,7 @@ def clean_values(rows: Table, suspected_units: pd.DataFrame, fleet: Fleet, data_
         off = rows.judged & ~stays & rows[f"{name}_found_at"].notnull() if name in _SPIKED else no
         cleaned[name] = ibis.ifelse(stays | off, ibis.null("float64"), rows[name])
         cleaned[f"{name}_fault"] = ibis.cases(
-            (stays, said(rows, "stuck")), (off, said(rows, "spike")), else_=rows[f"{name}_fault"]
+            (stays, enum_value(rows, "stuck")), (off, enum_value(rows, "spike")), else_=rows[f"{name}_fault"]
         )
         if name in SPIKES_IN_TIME:
             cleaned[f"{name}_spiked"] = ibis.ifelse(off, rows[name], ibis.null("float64"))
@@ -117,7 +117,7 @@ def _without_known_units(rows: Table, suspected_units: pd.DataFrame) -> Table:
         rows = rows.mutate(
             **{
                 name: ibis.ifelse(struck, ibis.null("float64"), rows[name]),
-                f"{name}_fault": ibis.ifelse(struck, said(rows, "unit"), rows[f"{name}_fault"]),
+                f"{name}_fault": ibis.ifelse(struck, enum_value(rows, "unit"), rows[f"{name}_fault"]),
             }
         )
     return rows
@@ -136,7 +136,7 @@ def _without_units_found_later(rows: Table, suspected_units: pd.DataFrame) -> Ta
             rows = rows.mutate(
                 **{
                     name: ibis.ifelse(struck, ibis.null("float64"), rows[name]),
-                    f"{name}_fault": ibis.ifelse(struck, said(rows, "unit"), rows[f"{name}_fault"]),
+                    f"{name}_fault": ibis.ifelse(struck, enum_value(rows, "unit"), rows[f"{name}_fault"]),
                     f"{name}_spiked": ibis.ifelse(struck, rows[name], rows[f"{name}_spiked"]),
                     f"{name}_spiked_at": ibis.cases(
                         (struck, found_at),

@@ -12,7 +12,7 @@ import pandas as pd
 from wind_kedro.cards import Farm, Fleet
 from wind_kedro.clock import Clock
 from wind_kedro.errors import WindKedroError
-from wind_kedro.pipelines.data_engineering.parse.enums import listed, said
+from wind_kedro.pipelines.data_engineering.parse.enums import encode_columns, enum_value
 from wind_kedro.pipelines.data_engineering.parse.signals import READINGS, SIGNALS
 from wind_kedro.pipelines.data_engineering.settings import DataEngineering
 from wind_kedro.pipelines.data_engineering.signals.chunks import Chunk, Chunks, is_inside, near, plan
@@ -298,8 +298,8 @@ def _versions(rows: Table, parsed: Table) -> Table:
     """
     import ibis
 
-    rows = rows.mutate(**{f"{name}_fault": said(rows, rows[f"{name}_fault"]) for name in SIGNALS})
-    rows = held(listed(rows.select(*_SETTLED), parsed, ("farm_id", "turbine_id", "source_file")))
+    rows = rows.mutate(**{f"{name}_fault": enum_value(rows, rows[f"{name}_fault"]) for name in SIGNALS})
+    rows = held(encode_columns(rows.select(*_SETTLED), parsed, ("farm_id", "turbine_id", "source_file")))
     rivalled = held(_rivalled(rows.filter(rows.reason.isnull())))
     no, never = ibis.literal(False), ibis.null("timestamp")
     alone = rows.anti_join(rivalled, _INTERVAL)
@@ -357,10 +357,10 @@ def _fates(rows: Table) -> Table:
         "unit", "rated", "farm_id", "turbine_id", "source_file", "source_row", "valid_at", "arrived_at", "available_at",
         "superseded_at", "version", "cadence", "retimed", *SIGNALS, *(f"{name}_fault" for name in SIGNALS),
         status=ibis.cases(
-            (rows.duplicate, said(rows, "duplicate")),
-            (rows.conflict | rows.reason.notnull(), said(rows, "quarantined")),
-            (rows.superseded_at.notnull(), said(rows, "superseded")),
-            else_=said(rows, "kept"),
+            (rows.duplicate, enum_value(rows, "duplicate")),
+            (rows.conflict | rows.reason.notnull(), enum_value(rows, "quarantined")),
+            (rows.superseded_at.notnull(), enum_value(rows, "superseded")),
+            else_=enum_value(rows, "kept"),
         ),
         reason=ibis.ifelse(rows.conflict, "conflicting_stamp", rows.reason),
         detail=ibis.ifelse(
