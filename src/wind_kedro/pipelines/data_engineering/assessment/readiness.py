@@ -1,4 +1,4 @@
-"""Look before modelling: what is known of each farm, how well its weather explains its power, and which model it may have."""
+"""Readiness of farms: facts about their data, the fit of their weather, and the tier of model that they allow."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ Wholes = NDArray[np.int16]
 
 _HOUR = 60  # minutes
 _MINUTES_PER_DAY = 1440
-#: Power in ten-thousandths of capacity, wind in centimetres per second: whole numbers, whose sums are exact in any order.
+#: Power in ten-thousandths of capacity and wind in cm/s are integers, whose sums are exact in any order.
 _SCALE_POWER, _SCALE_WIND = 10_000, 100
 _LARGEST = 32_000
 _MISSING = np.int16(-32768)
-#: Farms whose points are compared at once: bounds the memory to some 10 MB a year of hours.
+#: Number of points compared at once, which limits the memory to about 10 MB per year of hours.
 _BLOCK = 256
 _MONTH_HOURS = 30 * 24
-#: A month is judged from so many hours on.
+#: Minimum number of hours of a month that is compared.
 _MIN_MONTH_HOURS = 120
 _OPERATING_STATES = {"stopped": ["stopped"], "curtailed": ["curtailed", "derated"], "iced": ["iced"]}
 
@@ -52,18 +52,18 @@ def assess_readiness(
     clock: Clock,
     readiness: ReadinessSettings,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Say of every farm which tier of model it may have, and why; and how well each weather point explains its power.
+    """Assess which tier of model every farm allows, and how well each weather point explains its power.
 
-    Assessed as of the run's time and as of its training time, each from what could be used by then. A file that cannot be
-    read has no time: it counts for both.
+    Assessed as of the run's time and as of its training time, each from the data available by then. A file that cannot be
+    read has no time and counts for both.
 
-    The fit of a point is the correlation of the farm's hourly power, as a share of the capacity available, with the
-    point's wind speed at 100 m in the middle of the hour (newest run of at most ``max_lead_hours``). All points of the
-    fleet are compared with all farms by matrix products: time grows with farms × points × hours (1,000 farms with 2,000 points
-    over a year: 34 s and 0.5 GB on two busy cores), memory with points × hours × 2 bytes.
+    The fit of a point is the correlation of the farm's hourly power, as a share of the available capacity, with the point's
+    wind speed at 100 m in the middle of the hour (newest run of at most ``max_lead_hours``). Matrix products compare all points
+    of the fleet with all farms: time grows with farms × points × hours (1,000 farms with 2,000 points over a year: 34 s and
+    0.5 GB on two busy cores), memory with points × hours × 2 bytes.
 
     Args:
-        parsed_signals: see `parse_signals`; only its rows of unreadable sources are read.
+        parsed_signals: see `parse_signals`; only rows of unreadable sources are used.
         parsed_weather: see `parse_weather`; likewise.
         timed_signals: see `time_signals`.
         signals: contract `Signals`.
@@ -90,7 +90,7 @@ def assess_readiness(
         best = {str(farm_id): part for farm_id, part in fit.groupby("farm_id")}
         for farm in fleet.farms:
             facts = farms[farm.id].facts | _clock_facts(fitted, farm) | counted.get(farm.id, _UNCOUNTED)
-            if farm.signals.received_at is None:  # then the card's latency was assumed, not measured
+            if farm.signals.received_at is None:  # the latency was taken from the card, not measured
                 facts |= {"latency_median_minutes": None, "latency_95_minutes": None}
             facts |= {"unreadable_sources": unreadable.get(farm.id, 0)}
             facts |= _best_fit(best.get(farm.id, fit.iloc[:0]), readiness.weather_fit)
@@ -101,7 +101,7 @@ def assess_readiness(
     return table, pd.concat(fits, ignore_index=True).sort_values(places, ignore_index=True)
 
 
-# --- what engines count -----------------------------------------------------------------------------------------------
+# --- counts of rows ---------------------------------------------------------------------------------------------------
 
 _UNCOUNTED: dict[str, Any] = {
     "quarantined_rows_share": None,
@@ -111,7 +111,7 @@ _UNCOUNTED: dict[str, Any] = {
 
 
 def _unreadable(*parsed: Table) -> dict[str, int]:
-    """Sources of each farm that could not be read: they stand as row 0."""
+    """Number of unreadable sources (rows with number 0) of each farm."""
     found: dict[str, int] = {}
     for table in parsed:
         counts = table.filter(table.source_row == 0).group_by("farm_id").agg(sources=lambda t: t.count()).to_pandas()
@@ -126,7 +126,7 @@ def _counted(
     """For each time, shares of rows and latency by farm; each table is read once for all times."""
     import ibis
 
-    # What becomes of a row that a clock change doubled is settled by rows that come later: such rows are left out.
+    # The status of rows repeated by a clock change depends on later rows, so they are left out.
     settled = timed.filter(
         ~timed.retimed.fill_null(False), timed.reason.isnull() | (timed.reason != "conflicting_stamp")
     )
@@ -136,7 +136,7 @@ def _counted(
     labelled: dict[str, Any] = {}
     for number, at in enumerate(times):
         moment = ibis.literal(at.tz_localize(None).to_pydatetime(), "timestamp")
-        # A row without any time could always be known, as in `time_signals`.
+        # A row without a time is available at any time, as in `time_signals`.
         known = settled.available_at.isnull() | (settled.available_at <= moment)
         fresh = first & known & (settled.valid_at > moment - ibis.interval(minutes=round(settings.latency_days * 1440)))
         asked |= {
@@ -192,7 +192,7 @@ def _clock_facts(fitted: pd.DataFrame, farm: Farm) -> dict[str, Any]:
 
 @dataclass
 class _History:
-    """A farm's facts, and its hours in the window that is compared: whole numbers, `_MISSING` where not known."""
+    """Facts of a farm, and its hourly series in the window compared: scaled integers, `_MISSING` where unknown."""
 
     farm: Farm
     facts: dict[str, Any]
@@ -222,7 +222,7 @@ def _history(
     fitting = settings.weather_fit
     now = int(_minutes(pd.Series([at]))[0]) // _HOUR * _HOUR
     window = round(fitting.window_days * 24)
-    # The finest that the farm has: what no cadence fits is not there.
+    # The finest granularity that the farm's cadence divides.
     finest = observations[observations["granularity_minutes"] == observations["granularity_minutes"].min()]
     finest = finest.sort_values("valid_at")
     step = int(finest["granularity_minutes"].iloc[0]) if len(finest) else _HOUR
@@ -255,7 +255,7 @@ def _whole(series: Floats, scale: int) -> Wholes:
 
 
 def _hourly_power(start: Floats, share: Floats, step: int, grid: Floats) -> Floats:
-    """Mean share of capacity of each hour of the grid; missing where nothing was observed."""
+    """Mean share of capacity in each hour of the grid; missing without observations."""
     if not len(start):
         return np.full(len(grid), np.nan)
     parts = max(1, step // _HOUR)  # an interval longer than an hour fills all of its hours
@@ -270,7 +270,7 @@ def _hourly_power(start: Floats, share: Floats, step: int, grid: Floats) -> Floa
 
 
 def _points(weather: pd.DataFrame, max_lead_hours: float) -> Iterator[tuple[tuple[str, str], pd.DataFrame]]:
-    """The wind of each model and point: per valid time, of the newest run that is not too old."""
+    """Wind of each model and point: per valid time, from the newest run of at most ``max_lead_hours``."""
     near = weather[weather["valid_at"] - weather["run_at"] <= pd.Timedelta(hours=max_lead_hours)]
     near = near.sort_values(["run_at", "available_at"], kind="stable")
     near = near.drop_duplicates(["weather_model", "weather_point", "valid_at"], keep="last").sort_values("valid_at")
@@ -279,7 +279,7 @@ def _points(weather: pd.DataFrame, max_lead_hours: float) -> Iterator[tuple[tupl
 
 
 def _hourly_wind(part: pd.DataFrame, middles: Floats, fitting: WeatherFitting) -> Floats:
-    """Wind speed at 100 m in the middle of each hour; linear, not beyond what is known nor across longer gaps."""
+    """Wind speed at 100 m in the middle of each hour, interpolated linearly; no extrapolation, nor across longer gaps."""
     known_at, speed = _minutes(part["valid_at"]), part["wind_speed_100m_ms"].to_numpy(float)
     found = np.interp(middles, known_at, speed, left=np.nan, right=np.nan)
     after = np.searchsorted(known_at, middles).clip(1, max(len(known_at) - 1, 1))
@@ -299,7 +299,7 @@ def _production_facts(
     return {
         "history_days": round((end - start[0]) / _MINUTES_PER_DAY, 2),
         "gaps": int((gaps >= settings.gap_hours).sum()),
-        # Intervals without any reading have no row: they count as nought.
+        # Intervals without readings have no row and count as zero.
         "coverage_share": round(float(np.sum(np.round(coverage, 9))) / ((end - start[0]) / step), 6),
         "longest_gap_hours": round(float(gaps.max(initial=0.0)), 2),
         "silent_hours": round((_minutes(pd.Series([at]))[0] - end) / _HOUR, 2),
@@ -307,7 +307,7 @@ def _production_facts(
 
 
 def _weather_facts(farm: Farm, weather: pd.DataFrame, at: pd.Timestamp) -> dict[str, Any]:
-    """How far back the weather reaches, and how many runs between the first and now never came."""
+    """Days covered by the weather, and the number of runs missing since the first."""
     label = PERFECT_WEATHER if farm.perfect_weather else FORECAST_WEATHER
     if weather.empty:
         return {"weather_days": 0.0, "missing_runs": 0, "weather": label}
@@ -317,7 +317,7 @@ def _weather_facts(farm: Farm, weather: pd.DataFrame, at: pd.Timestamp) -> dict[
         if model in every:
             step, delay = (pd.Timedelta(minutes=getattr(every[str(model)], name)) for name in _RUN_TIMES)
             seen = runs.drop_duplicates()
-            # A run that may still come is not missing.
+            # A run within its delay is not missing yet.
             last = max(at - delay, seen.max())
             missing += max(0, int((last - seen.min()) // step) + 1 - len(seen))
     first = weather["valid_at"].min()
@@ -332,7 +332,7 @@ _RUN_TIMES = ("run_every_minutes", "delay_minutes")
 
 
 def _compare(farms: Mapping[str, _History], at: pd.Timestamp, fitting: WeatherFitting) -> pd.DataFrame:
-    """Own points and the best of the others', per farm (contract `WeatherFit`)."""
+    """Compare each farm with its own points, and with the best points of other farms (contract `WeatherFit`)."""
     members = list(farms.values())
     points = [(number, key) for number, member in enumerate(members) for key in member.wind]
     hours = len(members[0].power)
@@ -350,7 +350,7 @@ def _compare(farms: Mapping[str, _History], at: pd.Timestamp, fitting: WeatherFi
         judged = np.where(enough, correlations[number], -np.inf)
         mine = np.flatnonzero(owner == number)
         others = np.flatnonzero((owner != number) & enough)
-        # Best first; of equals the first by name of farm, so that the order of cards does not matter.
+        # Best first; ties are broken by farm, so that the order of cards does not matter.
         ranked = sorted(others, key=lambda place: (-judged[place], members[owner[place]].farm.id, points[place][1]))
         best = max(mine, key=lambda place: judged[place], default=None)
         for place in [*mine, *ranked[: fitting.others]]:
@@ -376,9 +376,9 @@ def _compare(farms: Mapping[str, _History], at: pd.Timestamp, fitting: WeatherFi
 
 
 def _correlations(power: Wholes, wind: Wholes) -> tuple[NDArray[np.int64], Floats]:
-    """Hours known to both, and Pearson's correlation over them, of every farm (rows) with every point (columns).
+    """Number of common hours, and Pearson's correlation over them, of every farm (rows) with every point (columns).
 
-    Sums are of whole numbers below 2^53, so they are exact and do not depend on how a machine multiplies matrices.
+    The sums are of integers below 2^53, so they are exact and do not depend on the implementation of matrix products.
     """
     counts = np.zeros((power.shape[1], wind.shape[1]), dtype=np.int64)
     found = np.full(counts.shape, np.nan)
@@ -401,10 +401,10 @@ def _known(values: Wholes) -> tuple[Floats, Floats]:
 
 
 def _better_months(power: Wholes, other: Wholes, own: Wholes) -> float | None:
-    """Share of the months in which the other point fits better than the own one, on the hours known to all."""
+    """Share of months in which the other point correlates better than the own one, over common hours."""
     known = (power != _MISSING) & (other != _MISSING) & (own != _MISSING)
     better, months = 0, 0
-    # From the newest month backwards: the oldest may be short.
+    # Backwards from the newest month, as the oldest may be incomplete.
     for end in range(len(power), 0, -_MONTH_HOURS):
         rows = slice(max(0, end - _MONTH_HOURS), end)
         use = known[rows]
@@ -419,7 +419,7 @@ def _better_months(power: Wholes, other: Wholes, own: Wholes) -> float | None:
 
 
 def _best_fit(fit: pd.DataFrame, fitting: WeatherFitting) -> dict[str, Any]:
-    """The best of the farm's own points, the best of all others', and whether that is too good to be chance."""
+    """Best own point, best point of another farm, and whether the latter is better by the margin (a wrong own point)."""
     own = fit[fit["of_farm"] == fit["farm_id"]].dropna(subset="correlation")
     others = fit[fit["of_farm"] != fit["farm_id"]].dropna(subset="correlation")
     mine = None if own.empty else own.sort_values("rank", kind="stable").iloc[0]
@@ -443,10 +443,10 @@ def _best_fit(fit: pd.DataFrame, fitting: WeatherFitting) -> dict[str, Any]:
 
 
 def judge(facts: Mapping[str, Any], readiness: ReadinessSettings) -> tuple[Tier, str]:
-    """The tier that these facts of a farm allow, and why, in words that name number and threshold.
+    """The tier that these facts allow, and a reason with the number and its threshold.
 
     Args:
-        facts: the columns of `Readiness` but its key, tier and reason.
+        facts: the columns of `Readiness` except its key, tier and reason.
         readiness: the thresholds.
     """
     why_none = _why_none(facts, readiness)
@@ -473,9 +473,9 @@ def _why_none(facts: Mapping[str, Any], readiness: ReadinessSettings) -> str:
         return f"no power is known yet{aside}"
     if not facts["weather_days"]:
         return f"no weather is known yet{aside}"
-    days, least = facts["learnable_days"], readiness.tier_days.physical
-    if days < least:
-        return f"{days:.1f} days with power and weather; a power curve needs {least:g}{aside}"
+    days, minimum = facts["learnable_days"], readiness.tier_days.physical
+    if days < minimum:
+        return f"{days:.1f} days with power and weather; a power curve needs {minimum:g}{aside}"
     fit, needed = facts["best_correlation"], readiness.weather_fit.min_correlation
     if fit is not None and fit < needed:
         return f"its weather does not explain its power: correlation {fit:.2f}, at least {needed:g} is needed{aside}"
@@ -483,7 +483,7 @@ def _why_none(facts: Mapping[str, Any], readiness: ReadinessSettings) -> str:
 
 
 def _limits(facts: Mapping[str, Any], readiness: ReadinessSettings) -> list[str]:
-    """What a learned model would learn wrongly."""
+    """Reasons against a learned model: clock error, rows not available, rows in quarantine."""
     found = []
     off, most = facts["offset_minutes"], readiness.max_misalignment_minutes
     if off is not None and abs(off) >= most:

@@ -1,4 +1,4 @@
-"""Turbine signals become observations of farms and groups, with every version as it was known."""
+"""Aggregation of turbine signals to observations of farms and groups, with all versions."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from wind_kedro.pipelines.data_engineering.tables import Table, exact, in_utc, m
 
 _MINUTE = 60_000_000  # microseconds
 _KEY = ["entity_id", "granularity_minutes", "start"]
-#: No two observations are the same in these.
+#: Unique key of observations, and their order.
 _ORDER = ["entity_id", "granularity_minutes", "valid_at", "available_at"]
 _TIMES = ("valid_at", "available_at", "superseded_at", *(f"{name}_spiked_at" for name in SPIKES_IN_TIME))
 _COLUMNS = [
@@ -30,7 +30,7 @@ _COLUMNS = [
 
 
 def ill_fitting(fleet: Fleet) -> list[tuple[str, int, str]]:
-    """Entity, granularity and farm where the farm's cadence does not divide the granularity: no observation can be made."""
+    """Entity, granularity and farm where the farm's cadence does not divide the granularity: no observations."""
     return [
         (entity.id, minutes, farm.id)
         for entity in _entities(fleet)
@@ -47,29 +47,28 @@ def _entities(fleet: Fleet) -> list[Farm | Group]:
 def aggregate_observations(
     signals: Table, fleet: Fleet, clock: Clock, data_engineering: DataEngineering
 ) -> pd.DataFrame:
-    """Sum turbines into entities, at every granularity that a product needs.
+    """Aggregate turbines to entities, at every granularity that a product needs.
 
-    One row per entity, granularity, interval and version (contract `Observations`). An interval is first given out when
-    all its turbine intervals are in, or ``late_grace_minutes`` after its end with what is there; every row that comes
-    or changes later, and every spike found later, makes a new version at its time. Each version is made of the newest
-    versions of its rows at that time.
+    One row per entity, granularity, interval and version (contract `Observations`). The first version of an interval is made
+    when all its turbine intervals have arrived, or ``late_grace_minutes`` after its end from those that have. A row that arrives
+    or changes later, or a spike found later, makes a new version at that time. A version is made of the newest versions of its
+    rows at that time.
 
     A turbine counts in an interval if it reported at least ``min_turbine_coverage_share`` of it; it was available if it reported
-    so much without an operating state of `NOT_AVAILABLE`. ``power_kw`` is the sum over available turbines of their mean power in
+    as much without an operating state of `NOT_AVAILABLE`. ``power_kw`` is the sum over available turbines of their mean power in
     rows without such a state, ``available_capacity_kw`` their rated power, ``turbines`` their number; ``metered_power_kw`` is
-    the sum over all turbines that count. An interval without an available turbine says nothing of the wind, and is
-    left out. ``coverage_share``, ``stopped_share`` and ``curtailed_share`` are of the expected turbine minutes.
+    the sum over all turbines that count. Intervals without an available turbine are omitted. ``coverage_share``,
+    ``stopped_share`` and ``curtailed_share`` are relative to the expected turbine minutes.
 
-    A version with less coverage than ``min_coverage_share`` is left out, unless the interval before, or one at most
-    ``max_gap_minutes`` earlier, was known well enough by then: then the turbines that did not report are filled in with the
-    mean share of those that did, and ``imputed_share`` says how much of the capacity that is. `latest_versions` leaves such
-    intervals out of targets and actuals.
+    A version with less coverage than ``min_coverage_share`` is omitted, unless an interval at most ``max_gap_minutes`` earlier
+    had enough coverage by then: missing turbines are then filled in with the mean share of the others, and ``imputed_share`` is
+    their share of the capacity. `latest_versions` excludes such intervals from targets and actuals.
     """
     settings = data_engineering.observations
     members = _members(fleet)
     max_rows = data_engineering.chunk_rows
     spans = [Chunk(None, None)]
-    # Intervals begin and end with the days.
+    # Chunks are whole days, so intervals must not cross midnight.
     if signals.count().execute() > max_rows and _fits_days(fleet):
         spans = [dataclasses.replace(chunk, names=None) for chunk in plan(signals, "valid_at", max_rows, FARM)]
     names = pd.Index(sorted(members["entity_id"].unique()), dtype="str")
@@ -81,7 +80,7 @@ def aggregate_observations(
             columns={"start": "valid_at", "known_at": "available_at"}
         )
         frame, known = _filled(frame.astype({"granularity_minutes": "int64", "turbines": "int64"}), known, settings)
-        # Names by number, which take a quarter of the memory.
+        # Names as integers take a quarter of the memory.
         frame["entity_id"] = names.get_indexer(frame["entity_id"]).astype("int32")
         for name in _COLUMNS:
             pieces[name].append(frame[name].copy())
@@ -90,7 +89,7 @@ def aggregate_observations(
 
 
 def _in_order(pieces: dict[str, list[pd.Series[Any]]]) -> pd.DataFrame:
-    """The spans as one frame in order, column by column: the observations of years fit into memory twice, but not more often."""
+    """Concatenate and sort the spans column by column, which needs memory for two copies only."""
     keys = {name: pd.concat(pieces.pop(name), ignore_index=True) for name in _ORDER}
     order = np.lexsort([keys[name].to_numpy() for name in reversed(_ORDER)])
     columns = {name: keys.pop(name).take(order).array for name in _ORDER}
@@ -103,16 +102,16 @@ def _fits_days(fleet: Fleet) -> bool:
 
 
 def _observed(signals: Table, members: pd.DataFrame, clock: Clock, settings: Aggregation) -> pd.DataFrame:
-    """All versions of the observations of some rows.
+    """All versions of the observations of these rows.
 
-    Nearly every interval has one version only: no row of it was revised, found to be a spike or late, or all were late and came
-    together, as they do when a farm's clock is calibrated for the first time. Those are summed by turbine, then by entity; for
-    the others every row is looked at once for every version of its interval.
+    Most intervals have one version: no row was revised, late or found to be a spike, or all rows were late and became available
+    together, as at the first calibration of a farm's clock. These are aggregated by turbine, then by entity; for the others,
+    rows are joined with every version of their interval.
     """
     import ibis
 
     rows = signals.mutate(**{name: ibis.coalesce(signals[name], signals[f"{name}_spiked"]) for name in SPIKES_IN_TIME})
-    # A spike that was found when its row came was never in force.
+    # A spike found by the time its row became available was never used.
     rows = rows.filter(rows.power_kw.notnull() & ~(rows.power_kw_spiked_at <= rows.available_at).fill_null(False))
     rows = rows.mutate(at=microseconds(rows, "valid_at"))
     by_length = [_by_turbine(rows, minutes) for minutes in members["granularity_minutes"].unique()]
@@ -133,15 +132,15 @@ def _observed(signals: Table, members: pd.DataFrame, clock: Clock, settings: Agg
         start=_start(intervals, intervals.granularity_minutes),
         first=intervals["first"].cast("timestamp"), last=intervals["last"].cast("timestamp"),
     )  # fmt: skip
-    intervals = _given_out(intervals, settings.late_grace_minutes)
-    late = intervals["last"] > _given_up(intervals, settings.late_grace_minutes)
+    intervals = _with_aggregation_time(intervals, settings.late_grace_minutes)
+    late = intervals["last"] > _grace_end(intervals, settings.late_grace_minutes)
     apart = late & (intervals["first"] != intervals["last"])
     intervals = intervals.mutate(
         unsettled=(intervals.changed > 0) | apart,
-        # What was given up, and is there later, is known from then on.
-        known_at=ibis.greatest(intervals.given_out, intervals["first"]),
+        # If all rows arrived after the grace period, the interval is known from the first arrival on.
+        known_at=ibis.greatest(intervals.aggregated_at, intervals["first"]),
     )
-    found = intervals.drop("changed", "there", "first", "last", "slot", "given_out").to_pandas()
+    found = intervals.drop("changed", "there", "first", "last", "slot", "aggregated_at").to_pandas()
     settled = ~found["unsettled"] & (found["turbines"] > 0) & (found["known_at"] <= _as_of(clock))
     frame: pd.DataFrame = found[settled].drop(columns=["unsettled", "expected_minutes"])
     unsettled = found.loc[found["unsettled"], _KEY].reset_index(drop=True)
@@ -154,14 +153,14 @@ def _observed(signals: Table, members: pd.DataFrame, clock: Clock, settings: Agg
 
 
 def _start(rows: Table, minutes: Any) -> Any:
-    """Start of an interval that is numbered since 1970."""
+    """Start of an interval from its number since 1970."""
     import ibis
 
     return ibis.timestamp("1970-01-01 00:00:00") + (rows.slot * minutes * 60).as_interval("s")
 
 
 def _by_turbine(rows: Table, minutes: int) -> Table:
-    """One row per turbine and interval of this length: means of all rows, and how many of them changed later."""
+    """One row per turbine and interval of this length: means over all rows, and the number of rows that changed later."""
     import ibis
 
     length = int(minutes) * _MINUTE
@@ -185,10 +184,10 @@ def _by_turbine(rows: Table, minutes: int) -> Table:
 def _by_version(
     rows: Table, intervals: pd.DataFrame, members: pd.DataFrame, clock: Clock, settings: Aggregation
 ) -> Table:
-    """One row per turbine, interval and version of an entity, of these intervals: ``interval`` is the place in ``intervals``."""
+    """One row per turbine, interval and version of an entity; ``interval`` is the index in ``intervals``."""
     import ibis
 
-    # Rows are many, so they carry the number of their interval, and no more of it.
+    # Rows carry only the number of their interval, to save memory.
     about = members[["entity_id", "granularity_minutes", "expected_minutes", "entity_kw"]].drop_duplicates()
     about = intervals.assign(interval=intervals.index).merge(about, on=["entity_id", "granularity_minutes"])
     farms = members[["entity_id", "granularity_minutes", "farm_id", "cadence"]].drop_duplicates()
@@ -228,7 +227,7 @@ def _by_version(
 
 
 def _by_entity(turbines: Table, key: list[str], settings: Aggregation, more: dict[str, Any] | None = None) -> Table:
-    """One row per entity and interval, or version of it: summed over the turbines that count, and ``more`` over all."""
+    """One row per entity and interval or version: sums over turbines that count, and the aggregates ``more`` over all."""
     import ibis
 
     nothing = ibis.null("float64")
@@ -258,17 +257,17 @@ def _as_of(clock: Clock) -> pd.Timestamp:
     return pd.Timestamp(clock.as_of).tz_localize(None)
 
 
-def _given_out(intervals: Table, late_grace_minutes: int) -> Table:
-    """Add when an interval is first given out: when all that is expected had come, or it was waited for long enough."""
+def _with_aggregation_time(intervals: Table, late_grace_minutes: int) -> Table:
+    """Add ``aggregated_at``: when all expected rows of an interval had arrived, at the latest the end of the grace period."""
     import ibis
 
-    given_up = _given_up(intervals, late_grace_minutes)
+    grace_end = _grace_end(intervals, late_grace_minutes)
     complete = intervals.there >= intervals.expected_minutes * 60
-    return intervals.mutate(given_out=ibis.ifelse(complete, ibis.least(intervals["last"], given_up), given_up))
+    return intervals.mutate(aggregated_at=ibis.ifelse(complete, ibis.least(intervals["last"], grace_end), grace_end))
 
 
-def _given_up(intervals: Table, late_grace_minutes: int) -> Any:
-    """Until when an interval is waited for."""
+def _grace_end(intervals: Table, late_grace_minutes: int) -> Any:
+    """End of the grace period of an interval."""
     import ibis
 
     end = intervals.start + intervals.granularity_minutes.as_interval("m")
@@ -276,34 +275,35 @@ def _given_up(intervals: Table, late_grace_minutes: int) -> Any:
 
 
 def _versions(rows: Table, intervals: Table, clock: Clock, late_grace_minutes: int) -> Table:
-    """Every interval with the times (``known_at``) at which what is known of it changed, from when it is given out."""
-    # When every expected turbine interval had come for the first time. A superseded version whose successor lost its
-    # power counts as come: it was there.
+    """Every interval with the times (``known_at``) of its versions: its first aggregation, and every later change."""
+    # Arrival of the first versions, including superseded ones whose successor has no power.
     first = rows.filter(rows.version == 0).group_by("interval").agg(
         there=lambda t: t.cadence.sum(), last=lambda t: t.available_at.max()
     )  # fmt: skip
     first = first.inner_join(intervals, "interval")
-    first = _given_out(first, late_grace_minutes)
-    versions = first.select("interval", known_at=first.given_out)
-    changes = rows.inner_join(first.select("interval", "given_out"), "interval")
-    later = changes.select("interval", "given_out", known_at=changes.available_at)
+    first = _with_aggregation_time(first, late_grace_minutes)
+    versions = first.select("interval", known_at=first.aggregated_at)
+    changes = rows.inner_join(first.select("interval", "aggregated_at"), "interval")
+    later = changes.select("interval", "aggregated_at", known_at=changes.available_at)
     for change in ("superseded_at", *(f"{name}_spiked_at" for name in SPIKES_IN_TIME)):
         gone = changes.filter(changes[change].notnull())
-        later = later.union(gone.select("interval", "given_out", known_at=gone[change].cast(gone.available_at.type())))
-    versions = versions.union(later.filter(later.known_at > later.given_out).select("interval", "known_at")).distinct()
+        known_at = gone[change].cast(gone.available_at.type())
+        later = later.union(gone.select("interval", "aggregated_at", known_at=known_at))
+    later = later.filter(later.known_at > later.aggregated_at)
+    versions = versions.union(later.select("interval", "known_at")).distinct()
     return versions.filter(versions.known_at <= _as_of(clock))
 
 
 def _filled(frame: pd.DataFrame, before: pd.DataFrame, settings: Aggregation) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Versions with coverage enough, and those without whose gap is short, filled in from the turbines that reported.
+    """Keep versions with enough coverage, and fill in those of short gaps from the turbines that reported.
 
     Args:
         frame: versions of the intervals of a span.
-        before: since when the intervals before the span are known well enough, as returned for it; empty: there are none.
+        before: when intervals before the span reached enough coverage, as returned for the previous span; may be empty.
         settings: of observations.
 
     Returns:
-        The versions, and since when intervals are known well enough that are near enough to what follows.
+        The versions, and when the last intervals (within ``max_gap_minutes``) reached enough coverage.
     """
     good = frame["coverage_share"] >= settings.min_coverage_share
     times = ["entity_id", "granularity_minutes", "valid_at"]
@@ -330,7 +330,7 @@ def _filled(frame: pd.DataFrame, before: pd.DataFrame, settings: Aggregation) ->
 
 
 def _members(fleet: Fleet) -> pd.DataFrame:
-    """One row per entity, granularity and turbine behind it."""
+    """One row per entity, granularity and turbine."""
     without = {(entity, minutes) for entity, minutes, _ in ill_fitting(fleet)}
     rows: list[dict[str, Any]] = [
         {

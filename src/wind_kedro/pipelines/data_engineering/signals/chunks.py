@@ -1,4 +1,4 @@
-"""Work on more rows than memory holds: turbines by days, with as much before and behind as the longest window looks at."""
+"""Chunks of turbines and days for tables larger than memory, with a margin on either side for window functions."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ import pandas as pd
 
 from wind_kedro.pipelines.data_engineering.tables import Table, microseconds
 
-#: Between a farm's and a turbine's name; in no name that a person gives.
+#: Separator of farm and turbine: a control character that no name contains.
 _BETWEEN = "\x1f"
 _DAY = dt.timedelta(days=1)
-_EPOCH = dt.datetime(1970, 1, 1)  # noqa: DTZ001 - times inside the room are UTC without zone
-#: By what the rows of a day may be dealt out.
+_EPOCH = dt.datetime(1970, 1, 1)  # noqa: DTZ001 - times inside this pipeline are UTC without zone
+#: Columns by which the rows of a day may be split.
 TURBINE = ("farm_id", "turbine_id")
 FARM = ("farm_id",)
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """Some turbines or farms, and the days that are given out: ``[first, last)``, naive; none for rows without a time.
+    """Turbines or farms, and days ``[first, last)``, naive; the bounds are None for rows without a time.
 
-    ``named`` are the columns that name a turbine or farm, ``names`` those of the chunk; none: all.
+    ``named`` are the columns that identify a turbine or farm, ``names`` those of the chunk; None: all.
     """
 
     first: dt.datetime | None
@@ -35,10 +35,7 @@ class Chunk:
 
 
 class Chunks:
-    """A table as its chunks, to be worked and written one after the other.
-
-    Iterated, it gives lazy tables of the same columns, which together are the table; none is worked before its turn.
-    """
+    """A table as an iterable of lazy tables, one per chunk, that are computed and written one after the other."""
 
     def __init__(self, plan: Sequence[Chunk], work: Callable[[Chunk], Table]) -> None:
         self._plan = plan
@@ -57,16 +54,16 @@ class Chunks:
 
 
 def plan(rows: Table, time: str, max_rows: int, named: tuple[str, ...] = TURBINE) -> list[Chunk]:
-    """Days in order, as many to a chunk as fit into ``max_rows``; a day that is too long by itself is split by turbines.
+    """Split a table into chunks of whole days; a day with more than ``max_rows`` is split by turbines.
 
     Args:
         rows: with the columns ``named`` and the column ``time``.
-        time: naive UTC.
-        max_rows: in one chunk, what it looks at before and behind not counted. A turbine's day is never split.
-        named: by what a day may be split: `TURBINE`, or `FARM` where its turbines are to stay together.
+        time: column of naive UTC times.
+        max_rows: of a chunk, without margins. A turbine's day is never split.
+        named: columns by which a day may be split: `TURBINE`, or `FARM` to keep turbines of a farm together.
 
     Returns:
-        Chunks that hold every row exactly once; a table that fits is one chunk without bounds of turbines.
+        Chunks that contain every row exactly once; one chunk for a table with no more rows.
     """
     days = _counted(rows, {"day": _day(rows, time)}).sort_values("day")
     chunks = [Chunk(None, None)] if days["day"].isna().any() else []
@@ -86,7 +83,7 @@ def plan(rows: Table, time: str, max_rows: int, named: tuple[str, ...] = TURBINE
             run, held = [], 0
         if count > max_rows:
             names = parts[day]
-            # Running total of rows before each turbine: where it passes a multiple, a chunk begins.
+            # A chunk begins where the cumulative number of rows passes a multiple of `max_rows`.
             place = (names["rows"].cumsum() - names["rows"]) // max_rows
             chunks += [Chunk(at, at + _DAY, named, tuple(some)) for _, some in names.groupby(place)["name"]]
             continue
@@ -96,7 +93,7 @@ def plan(rows: Table, time: str, max_rows: int, named: tuple[str, ...] = TURBINE
 
 
 def _day(rows: Table, time: str) -> Any:
-    """Days since 1970: engines count by numbers quicker than by times."""
+    """Days since 1970 as a number, by which engines group faster than by times."""
     return microseconds(rows, time) // (_DAY // dt.timedelta(microseconds=1))
 
 
@@ -106,18 +103,18 @@ def _counted(rows: Table, by: dict[str, Any]) -> pd.DataFrame:
 
 
 def _name(rows: Table, named: tuple[str, ...]) -> Any:
-    """A turbine's name, unique in the fleet; a row without one has a name too."""
+    """Name of a turbine or farm that is unique in the fleet; nulls count as empty."""
     return reduce(lambda one, other: one + _BETWEEN + other, [rows[column].fill_null("") for column in named])
 
 
 def near(rows: Table, chunk: Chunk, time: str, margin: dt.timedelta) -> Table:
-    """The chunk's rows, and those up to ``margin`` before and behind."""
+    """Rows of the chunk, and those up to ``margin`` before and after."""
     rows = rows.filter(is_inside(rows, chunk, time, margin))
     return rows if chunk.names is None else rows.filter(_name(rows, chunk.named).isin(chunk.names))
 
 
 def is_inside(rows: Table, chunk: Chunk, time: str, margin: dt.timedelta = dt.timedelta()) -> Any:
-    """Whether a row is of the chunk's days, or up to ``margin`` before and behind."""
+    """Whether a row is within the chunk's days, or up to ``margin`` before or after."""
     if chunk.first is None or chunk.last is None:
         return rows[time].isnull()
     return (rows[time] >= chunk.first - margin) & (rows[time] < chunk.last + margin)

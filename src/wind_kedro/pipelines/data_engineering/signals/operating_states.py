@@ -1,4 +1,4 @@
-"""What a point off the power curve is: stopped, curtailed, derated, iced, or just off. Fixed when the row arrives."""
+"""Operating states of points off the power curve, determined when a row arrives."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from wind_kedro.pipelines.data_engineering.signals.rules import (
 from wind_kedro.pipelines.data_engineering.signals.windows import Looks
 from wind_kedro.pipelines.data_engineering.tables import Table, held, microseconds, naive, zoned
 
-#: With these a turbine could not give what the wind offered: by order or by fault, not by weather.
+#: States in which a turbine was not available to use the wind, by order or by fault.
 NOT_AVAILABLE = ("stopped", "curtailed", "derated")
-#: So many rows are the fewest that can be level.
+#: Minimum number of rows of level power.
 _LEVEL_ROWS = 3
 LABELS = ("", *NOT_AVAILABLE, "iced", "off_curve")
 
@@ -33,42 +33,42 @@ LABELS = ("", *NOT_AVAILABLE, "iced", "off_curve")
 def judge_signals(
     timed_signals: Table, power_curve: pd.DataFrame, fleet: Fleet, data_engineering: DataEngineering
 ) -> Table | Chunks:
-    """Say what each point off the power curve is, and give the signals out.
+    """Determine the operating state of every signal row.
 
-    One row per source row that counts (contract `Signals`), superseded versions included. ``operating_state`` follows from
-    the newest curve fitted when the row became available, and from rows known by then: it never changes. It is empty on the
-    curve, and where there is no curve or no wind speed; otherwise it is the first that holds of
+    One row per source row in use (contract `Signals`), including superseded versions. ``operating_state`` depends on the newest
+    curve fitted when the row became available and on rows known by then, so it never changes. It is empty on the curve, and
+    without a curve or wind speed; otherwise it is the first that applies of
 
-    - ``curtailed``: makes nothing although the wind would do, and so do all turbines of the farm;
-    - ``stopped``: blades feathered in wind that would do, or makes nothing in such wind for ``stopped_minutes``;
-    - ``derated``: below the curve, power held level for ``derated_minutes``;
-    - ``curtailed``: below the curve, power held level for ``flat_minutes``, or blades pitched below rated power;
-    - ``iced``: below the curve for ``iced_minutes``, in frost, blades as they should be;
-    - ``off_curve``: below or above it, and none of these.
+    - ``curtailed``: idle in sufficient wind, together with all turbines of the farm;
+    - ``stopped``: blades feathered in sufficient wind, or idle in such wind for ``stopped_minutes``;
+    - ``derated``: below the curve, with level power for ``derated_minutes``;
+    - ``curtailed``: below the curve, with level power for ``flat_minutes`` or blades pitched below rated power;
+    - ``iced``: below the curve for ``iced_minutes`` in frost, blades not pitched;
+    - ``off_curve``: below or above the curve, and none of these.
 
-    Only a turbine's first versions have a past to be judged by; what needs one is not said of revisions.
+    States that depend on earlier rows are determined for first versions only, not for revisions.
 
-    More rows than ``chunk_rows`` are given as chunks of farms and days, to be worked one by one: the same rows in all.
+    More rows than ``chunk_rows`` are returned as chunks of farms and days with the same rows in total.
     """
     rows = timed_signals.filter(timed_signals.status.isin(["kept", "superseded"]))
     curves = _curves(power_curve, data_engineering.power_curve.bin_width_ms)
     if rows.count().execute() <= data_engineering.chunk_rows:
-        return _given_out(_judged(rows, curves, fleet, data_engineering), rows)
+        return _output(_judged(rows, curves, fleet, data_engineering), rows)
     margin = _looks_back(fleet, data_engineering.operating_states)
 
     def worked(chunk: Chunk) -> Table:
         own = near(rows, chunk, "valid_at", margin)
         span = own.agg(first=own.available_at.min(), last=own.available_at.max()).to_pandas().iloc[0]
-        # Of the curves of years, a chunk needs one or two.
+        # Only the curves in force during the chunk.
         there = (curves["until"] > span["first"]) & (curves["fitted_at"] <= span["last"])
         judged = _judged(own, curves[there], fleet, data_engineering)
-        return _given_out(judged.filter(is_inside(judged, chunk, "valid_at")), own)
+        return _output(judged.filter(is_inside(judged, chunk, "valid_at")), own)
 
     return Chunks(plan(rows, "valid_at", data_engineering.chunk_rows, FARM), worked)
 
 
 def _looks_back(fleet: Fleet, settings: OperatingStates) -> dt.timedelta:
-    """How far before a row its operating_state looks."""
+    """Longest time before a row on which its operating state depends."""
     longest = max(farm.signals.cadence_seconds for farm in fleet.farms)
     minutes = max(settings.stopped_minutes, settings.derated_minutes, settings.flat_minutes, settings.iced_minutes)
     return dt.timedelta(seconds=max(minutes * 60, _LEVEL_ROWS * longest))
@@ -82,7 +82,7 @@ def _judged(rows: Table, curves: pd.DataFrame, fleet: Fleet, data_engineering: D
     turbines["farm"] = turbines["farm_id"].map(numbers).astype("int64")
     curves = curves.assign(farm=curves["farm_id"].map(numbers).astype("int64")).drop(columns="farm_id")
     rows = rows.inner_join(ibis.memtable(turbines), ["farm_id", "turbine_id"])
-    # Sorting costs by the width of a row: what is judged is sorted without all else, and only what is judged is joined back.
+    # The cost of sorting grows with the width of rows: only the columns needed are sorted, and the states joined back.
     values = {f"{name}_first": as_first_known(rows, name) for name in SPIKES_IN_TIME}
     names = ("farm", "unit", "rated", "cadence", "version", "valid_at", "available_at", "pitch_deg", "temperature_c")
     narrow = _with_curve(rows.select(*names, **values), curves, data_engineering.power_curve.bin_width_ms)
@@ -91,8 +91,8 @@ def _judged(rows: Table, curves: pd.DataFrame, fleet: Fleet, data_engineering: D
     return rows.mutate(operating_state=rows.operating_state.fill_null(enum_value(rows, "")))
 
 
-def _given_out(rows: Table, timed: Table) -> Table:
-    """The columns of the contract, times in UTC."""
+def _output(rows: Table, timed: Table) -> Table:
+    """Columns of the contract, with times in UTC."""
     rows = encode_columns(rows, timed, ("farm_id", "turbine_id", "source_file", "status"))
     times = ("valid_at", "available_at", "superseded_at", *(f"{name}_spiked_at" for name in SPIKES_IN_TIME))
     return rows.select(
@@ -104,7 +104,7 @@ def _given_out(rows: Table, timed: Table) -> Table:
 
 
 def _curves(power_curve: pd.DataFrame, width: float) -> pd.DataFrame:
-    """Curves by bin of wind speed, and until when each is in force (UTC without zone)."""
+    """Curves by bin of wind speed, with the end of their validity (UTC without zone)."""
     curves = naive(power_curve, ["fitted_at"]).drop(columns=["rows"])
     curves["bin"] = np.floor(curves.pop("wind_speed_ms") / width).astype("int64")
     times = curves[["farm_id", "fitted_at"]].drop_duplicates().sort_values(["farm_id", "fitted_at"])
@@ -113,7 +113,7 @@ def _curves(power_curve: pd.DataFrame, width: float) -> pd.DataFrame:
 
 
 def _with_curve(rows: Table, curves: pd.DataFrame, width: float) -> Table:
-    """Add ``share`` and what the curve in force says of it: ``expected``, ``below``, ``above``."""
+    """Add ``share`` of rated power, ``expected`` by the curve in force, and whether it is ``below`` or ``above`` its bounds."""
     import ibis
 
     table = ibis.memtable(curves)
@@ -135,7 +135,7 @@ def _with_curve(rows: Table, curves: pd.DataFrame, width: float) -> Table:
 
 
 def _operating_states(rows: Table, fleet: Fleet, settings: OperatingStates) -> Table:
-    """The operating_state of every version of a turbine interval that has one."""
+    """Operating state of every version of a turbine interval, without empty states."""
     import ibis
 
     here = ibis._
@@ -149,9 +149,9 @@ def _operating_states(rows: Table, fleet: Fleet, settings: OperatingStates) -> T
         first=rows.version == 0, feathered=feathered, pitched=pitched.fill_null(False), idle=idle, slow=slow,
         off=rows.below | rows.above, iced=slow & cold & ~pitched.fill_null(False),
     ))  # fmt: skip
-    told = _all_idle(rows, settings.common_turbines)
+    all_idle = _all_idle(rows, settings.common_turbines)
     level = _level(rows, {settings.flat_minutes, settings.derated_minutes}, fleet, settings.flat_share)
-    # Most rows are on the curve and turn: the words are sought for the others.
+    # Most rows are on the curve and running; states are determined for the others only.
     rows = rows.filter(rows.idle | rows.feathered | rows.off)
     for flag, minutes in (("idle", settings.stopped_minutes), ("iced", settings.iced_minutes)):
         rows = _lasting(rows, flag, minutes, fleet)
@@ -159,7 +159,7 @@ def _operating_states(rows: Table, fleet: Fleet, settings: OperatingStates) -> T
         mark = {f"level:{minutes}": ibis.literal(True)}
         rows = rows.left_join(found.mutate(**mark), ["unit", "valid_at", "version"])
         rows = rows.drop(*(name for name in rows.columns if name.endswith("_right")))
-    words = [
+    states = [
         (here.idle & (here.feathered | here["idle_lasts"]), "stopped"),
         (here.feathered & (here.expected >= settings.feathered_expected_share), "stopped"),
         (here[f"level:{settings.derated_minutes}"], "derated"),
@@ -168,9 +168,9 @@ def _operating_states(rows: Table, fleet: Fleet, settings: OperatingStates) -> T
         (here.off, "off_curve"),
     ]
     operating_state = ibis.cases(
-        *((holds.fill_null(False), enum_value(rows, word)) for holds, word in words), else_=enum_value(rows, "")
+        *((holds.fill_null(False), enum_value(rows, state)) for holds, state in states), else_=enum_value(rows, "")
     )
-    rows = rows.mutate(operating_state=operating_state).left_join(told, ["unit", "valid_at"])
+    rows = rows.mutate(operating_state=operating_state).left_join(all_idle, ["unit", "valid_at"])
     operating_state = ibis.ifelse(
         rows.idle & rows["first"] & rows.all_idle.fill_null(False), enum_value(rows, "curtailed"), rows.operating_state
     )
@@ -180,7 +180,7 @@ def _operating_states(rows: Table, fleet: Fleet, settings: OperatingStates) -> T
 
 
 def _lasting(rows: Table, flag: str, minutes: float, fleet: Fleet) -> Table:
-    """Add ``<flag>_lasts``: whether it has held so long, the row included. Only rows with the flag follow each other."""
+    """Add ``<flag>_lasts``: whether the flag has held for so many minutes, including the row."""
     import ibis
 
     here = ibis._
@@ -195,9 +195,9 @@ def _lasting(rows: Table, flag: str, minutes: float, fleet: Fleet) -> Table:
 
 
 def _level(rows: Table, lengths: set[float], fleet: Fleet, flat_share: float) -> dict[float, Table]:
-    """By length in minutes: the slow rows whose power was held level for so long.
+    """By duration in minutes, the slow rows whose power was level for that long.
 
-    What is level for long is level for short: so the longer is sought where the shorter was found, and few rows are sorted.
+    Rows that are level for a longer duration are searched only among those level for a shorter one, so that few are sorted.
     """
     import ibis
 
@@ -222,26 +222,26 @@ def _level(rows: Table, lengths: set[float], fleet: Fleet, flat_share: float) ->
 
 
 def _and_before(rows: Table, few: Table, seconds: int) -> Table:
-    """All rows of the turbines of a few, from at least so many seconds before each of them on."""
+    """Rows of the same turbines from at least ``seconds`` before each of the rows in ``few``."""
     length = seconds * 1_000_000
     stretch = microseconds(few, "valid_at") // length
     stretches = few.select("unit", stretch=stretch).union(few.select("unit", stretch=stretch - 1))
     numbered = rows.mutate(stretch=microseconds(rows, "valid_at") // length)
-    # Held, as an engine that does not know how few they are would rather look them up among the others.
+    # Materialized, so that the engine knows that they are few and builds the hash table of them.
     return numbered.semi_join(held(stretches), ["unit", "stretch"]).drop("stretch")
 
 
 def _all_idle(rows: Table, common_turbines: int) -> Table:
-    """First versions of intervals in which all turbines of the farm that had come by then make nothing, and are enough.
+    """First versions of intervals in which all turbines of the farm that had arrived by then, a minimum number, are idle.
 
-    Turbines of one interval in the order in which they came; those that came together see each other.
+    Turbines of an interval are ordered by arrival; those that arrived together are counted together.
     """
     import ibis
 
     rows = rows.filter(rows["first"])
     idle = rows.filter(rows.idle)
     many = idle.group_by(["farm", "valid_at"]).agg(idle=idle.count())
-    # Few intervals have so many: only they are sorted.
+    # Only the few intervals with that many idle turbines are sorted.
     some = rows.semi_join(many.filter(many["idle"] >= common_turbines), ["farm", "valid_at"])
     come = ibis.range_window(group_by=["farm", "valid_at"], order_by="available_at", preceding=None, following=0)
     there = some.share.count().over(come)

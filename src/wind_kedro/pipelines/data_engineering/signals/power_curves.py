@@ -1,4 +1,4 @@
-"""The power curve of a farm's turbines as it is lived, and the points that are off it."""
+"""Empirical power curves of farms, with bounds beyond which a point is off the curve."""
 
 from __future__ import annotations
 
@@ -36,19 +36,18 @@ def fit_power_curves(
 
     One row per farm, calibration and bin of wind speed (contract `PowerCurve`): the median power of its turbines as a
     share of their rated power, from all versions in force at the calibration. Bins are 0.5 m/s wide and need 30 minutes
-    of data (IEC 61400-12-1, its method of bins, with the median for its mean as outliers are still in); a bin with too
-    little is left out.
+    of data (method of bins of IEC 61400-12-1, with medians instead of means as outliers are included); other bins are
+    omitted.
 
-    A point is off the curve if the curve reaches its power only ``shift_ms`` earlier or later (the filter of OpenOA's
-    example for La Haute Borne, which it applies bin of power by bin of power), and by more than ``tolerance_share``. So
-    ``low_share`` is the curve ``shift_ms`` below the bin, less the tolerance, ``high_share`` the curve ``shift_ms``
-    above, plus the tolerance.
+    A point is off the curve if it is beyond the curve shifted by ``shift_ms`` (the filter of OpenOA's example for La Haute
+    Borne, which works by bins of power) by more than ``tolerance_share``. So ``low_share`` is the curve ``shift_ms`` below the
+    bin minus the tolerance, ``high_share`` the curve ``shift_ms`` above it plus the tolerance.
 
     Args:
         timed_signals: see `time_signals`.
         clock_calibration: contract `ClockCalibration`; its times are used.
         fleet: the cards.
-        data_engineering: the room's parameters.
+        data_engineering: parameters of the pipeline.
     """
     spans = _spans(clock_calibration, fleet)
     counts = _counts(timed_signals, spans, fleet, data_engineering)
@@ -59,14 +58,14 @@ def fit_power_curves(
         for piece in _fits(farm, counts.pop(farm.id), spans, data_engineering.power_curve)
     ]
     columns = ["farm_id", "fitted_at", "wind_speed_ms", "power_share", "low_share", "high_share", "rows"]
-    # A fleet of meters, that measure no wind, has no curve.
+    # Without wind speed, as in a fleet of meters, there is no curve.
     fitted = pd.concat(pieces, ignore_index=True)[columns] if pieces else pd.DataFrame(columns=columns)
     fitted["fitted_at"] = pd.to_datetime(fitted["fitted_at"]).astype("datetime64[us]").dt.tz_localize("UTC")
     return fitted.astype({"farm_id": "str", "rows": "int64"} | dict.fromkeys(columns[2:6], "float64"))
 
 
 def _spans(calibration: pd.DataFrame, fleet: Fleet) -> pd.DataFrame:
-    """One row per farm and calibration, numbered in order: what became available in ``(after, fitted_at]`` counts first at it."""
+    """One row per farm and calibration, in order, which is the first to include rows available in ``(after, fitted_at]``."""
     spans = calibration_spans(calibration)
     spans["after"] = spans.groupby("farm_id")["fitted_at"].shift(1).fillna(pd.Timestamp(1, 1, 1).as_unit("us"))
     spans = spans.loc[spans["farm_id"].isin([farm.id for farm in fleet.farms]), ["farm_id", "fitted_at", "after"]]
@@ -76,10 +75,10 @@ def _spans(calibration: pd.DataFrame, fleet: Fleet) -> pd.DataFrame:
 def _counts(
     timed: Table, spans: pd.DataFrame, fleet: Fleet, data_engineering: DataEngineering
 ) -> dict[str, pd.DataFrame]:
-    """By farm: how many rows are in each cell of wind speed and power, by the calibration (``span``) at which they count first.
+    """Numbers of rows of each farm by cell of wind speed and power, and by the first calibration (``span``) to include them.
 
-    A row that is superseded, or whose value was found to be a spike, counts once more with -1 at the calibration after
-    that, so that running sums are what was in force.
+    A row that is superseded, or has a value found to be a spike, is counted again with -1 at the next calibration, so that
+    cumulative sums are the counts in force.
     """
     farms = numbers_of_farms(fleet)
     turbines = turbines_of(fleet)
@@ -102,9 +101,9 @@ def _counts(
 
 
 def _counted(rows: Table, spans: pd.DataFrame, turbines: pd.DataFrame, curve: Curve) -> pd.DataFrame:
-    """Counts of some rows: ``span``, ``bin``, ``step``, ``count``, in small integers: there are many."""
+    """Counts of rows as 32-bit integers: ``span``, ``bin``, ``step``, ``count``."""
     first, last = rows.agg(first=rows.available_at.min(), last=rows.available_at.max()).to_pandas().iloc[0]
-    # Of the calibrations of years, what came within days counts at one or two; what left of them, at any later one.
+    # Only calibrations within the range of arrivals matter for rows entering, and all later ones for rows leaving.
     later = spans[spans["fitted_at"] >= first]
     soon = later[later["after"] < last]
     entered = _by_cell(rows.mutate(at=rows.available_at), soon, turbines, curve)
@@ -115,7 +114,7 @@ def _counted(rows: Table, spans: pd.DataFrame, turbines: pd.DataFrame, curve: Cu
 
 
 def _by_cell(rows: Table, spans: pd.DataFrame, turbines: pd.DataFrame, curve: Curve) -> pd.DataFrame:
-    """How many rows are in each cell, by the span that their time ``at`` is in."""
+    """Number of rows in each cell, by the span of their time ``at``."""
     import ibis
 
     rows = rows.mutate(**{name: as_first_known(rows, name) for name in SPIKES_IN_TIME})
@@ -133,7 +132,7 @@ def _by_cell(rows: Table, spans: pd.DataFrame, turbines: pd.DataFrame, curve: Cu
 
 
 def _fits(farm: Farm, counts: pd.DataFrame, spans: pd.DataFrame, curve: Curve) -> Iterator[pd.DataFrame]:
-    """The curves of a farm, one calibration after the other: its cells are those of the one before, and what came since."""
+    """Curves of a farm, one per calibration, from counts accumulated up to it."""
     bins, row = np.unique(counts["bin"].to_numpy(), return_inverse=True)
     steps, column = np.unique(counts["step"].to_numpy(), return_inverse=True)
     count = counts["count"].to_numpy()
@@ -150,7 +149,7 @@ def _fits(farm: Farm, counts: pd.DataFrame, spans: pd.DataFrame, curve: Curve) -
 def _fit(cells: Counts, bins: Counts, steps: Counts, curve: Curve) -> pd.DataFrame:
     medians = _medians(cells, steps)
     speed = (bins.astype("float64") + 0.5) * curve.bin_width_ms
-    # Bounds from a curve that never falls: storms, where turbines stop, must not lower what is expected of less wind.
+    # Bounds from the monotone curve: stops in storms must not lower the bounds at lower wind speeds.
     rising = np.maximum.accumulate(medians)
     low = np.interp(speed - curve.shift_ms, speed, np.minimum(rising, medians)) - curve.tolerance_share
     high = np.interp(speed + curve.shift_ms, speed, rising) + curve.tolerance_share
@@ -166,7 +165,7 @@ def _fit(cells: Counts, bins: Counts, steps: Counts, curve: Curve) -> pd.DataFra
 
 
 def _medians(cells: Counts, steps: Counts) -> Floats:
-    """Medians of rows of counts in steps of power, interpolated inside the step where half of a row's are reached."""
+    """Medians of histograms of power (one per row), interpolated within the step that holds the median."""
     running = np.cumsum(cells, axis=1)
     half = running[:, -1:] / 2
     place = np.argmax(running >= half, axis=1)[:, np.newaxis]

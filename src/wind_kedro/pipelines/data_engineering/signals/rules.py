@@ -1,7 +1,7 @@
-"""Values that no turbine measured although they could be: sensors that are stuck, spikes, units. Each rule is one function.
+"""Rules for implausible values within the valid range: stuck sensors, spikes and wrong units. Each rule is a function.
 
-A rule says what it looks at, and makes an expression of it. All look along one order (a turbine's first versions by time), so
-that the tables' engine sorts once; what takes more than a few neighbours to say is asked only of the rows that it can be true of.
+A rule returns an expression of window columns. All windows use one order (first versions of a turbine by time), so that the
+engine sorts once; rules that need more than a few neighbours are evaluated only for candidate rows.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ from wind_kedro.pipelines.data_engineering.signals.unit_checks import suspected_
 from wind_kedro.pipelines.data_engineering.signals.windows import Looks
 from wind_kedro.pipelines.data_engineering.tables import Table, held, microseconds
 
-#: How many intervals before and behind a spike are looked at.
+#: Number of intervals before and after a spike that are compared.
 NEIGHBOURS = 2
-#: More intervals than there are between 1970 and any time of ours, were they seconds: three hundred years.
+#: Upper bound of the number of an interval since 1970: 300 years of seconds.
 _INTERVALS = 10_000_000_000
-#: The values of observations: for them it matters when a spike was found.
+#: Signals of observations, for which the time at which a spike was found is kept.
 SPIKES_IN_TIME = ("power_kw", "wind_speed_ms")
 _SPIKED: tuple[Spiky, ...] = ("power_kw", "wind_speed_ms", "temperature_c")
-#: What moves the other signals: the wind all, and power shows that there is wind.
+#: Signals whose movement shows that the others should move: wind speed, and power for wind speed itself.
 _MOVERS = ("power_kw", "wind_speed_ms")
 _ENDS: dict[str, Literal["least", "greatest"]] = {"low": "least", "high": "greatest"}
 
 
 def numbers_of_farms(fleet: Fleet) -> dict[str, int]:
-    """Each farm's number in the fleet: text is slow to look up, to hold and to count by."""
+    """Number of each farm in the fleet, which engines join and group by faster than text."""
     return {farm.id: number for number, farm in enumerate(fleet.farms)}
 
 
@@ -44,7 +44,7 @@ def turbines_of(fleet: Fleet) -> pd.DataFrame:
 
 
 def with_turbines(rows: Table, fleet: Fleet) -> Table:
-    """Add ``rated`` and ``unit``; null for a turbine that no card names."""
+    """Add ``rated`` and ``unit``; null for a turbine that is on no card."""
     import ibis
 
     rows = rows.left_join(ibis.memtable(turbines_of(fleet)), ["farm_id", "turbine_id"])
@@ -52,7 +52,7 @@ def with_turbines(rows: Table, fleet: Fleet) -> Table:
 
 
 def cadences_of(fleet: Fleet) -> list[int]:
-    """Lengths of the fleet's turbine intervals, seconds: frames of rows need numbers, and few fleets have many."""
+    """Distinct cadences of the fleet, seconds."""
     return sorted({farm.signals.cadence_seconds for farm in fleet.farms})
 
 
@@ -67,18 +67,19 @@ def by_cadence(fleet: Fleet, rule: Callable[[int], Any]) -> Any:
 
 
 def clean_values(rows: Table, suspected_units: pd.DataFrame, fleet: Fleet, data_engineering: DataEngineering) -> Table:
-    """Null what is stuck, a spike or in another unit, and say so in ``<signal>_fault``.
+    """Null values that are stuck, a spike or in another unit, and set ``<signal>_fault``.
 
-    Only first versions are judged. ``stuck`` is judged by what came before, and holds from the row's arrival. ``spike`` needs
-    what came behind: until then the value counts. So ``<signal>_spiked`` keeps it and ``<signal>_spiked_at`` says until when,
-    for the values of which observations are made; both are null in all other rows. A ``unit`` is judged of all versions, and
-    counts like a spike until it was found (`suspect_units`); a value of another signal that came before stays.
+    Only first versions are checked for ``stuck`` and ``spike``. ``stuck`` depends on earlier rows and holds from the row's
+    arrival. ``spike`` depends on later rows, until which the value is used: for the signals of observations,
+    ``<signal>_spiked`` keeps the value and ``<signal>_spiked_at`` the time at which it was found; both are null in all other
+    rows. ``unit`` is checked for all versions, and the value is used until the unit is found to be wrong (`suspect_units`),
+    as with a spike; values of signals without a ``_spiked`` column that arrived before are kept.
 
     Args:
         rows: rows in time with their status and version, see `time_signals`, and their turbines (`with_turbines`).
         suspected_units: contract `SuspectedUnits`.
         fleet: the cards.
-        data_engineering: the room's parameters.
+        data_engineering: parameters of the pipeline.
     """
     import ibis
 
@@ -88,7 +89,7 @@ def clean_values(rows: Table, suspected_units: pd.DataFrame, fleet: Fleet, data_
     ]
     rows = _without_known_units(with_suspicions(rows, suspected_units, "valid_at"), suspected_units)
     rows = rows.mutate(judged=rows.status.isin(["kept", "superseded"]) & (rows.version == 0))
-    # Sorting costs by the width of a row: what is judged is sorted without all else, and only what is struck is joined back.
+    # The cost of sorting grows with the width of rows: only the columns needed are sorted, and the values found joined back.
     struck = held(_struck(rows.filter(rows.judged), fleet, data_engineering))
     rows = rows.left_join(struck, ["unit", "valid_at"])
     cleaned: dict[str, Any] = {}
@@ -108,7 +109,7 @@ def clean_values(rows: Table, suspected_units: pd.DataFrame, fleet: Fleet, data_
 
 
 def _without_known_units(rows: Table, suspected_units: pd.DataFrame) -> Table:
-    """Null what was known to be in another unit when it came."""
+    """Null values whose unit was known to be wrong when they arrived."""
     import ibis
 
     for name in suspected_signals(suspected_units):
@@ -124,7 +125,7 @@ def _without_known_units(rows: Table, suspected_units: pd.DataFrame) -> Table:
 
 
 def _without_units_found_later(rows: Table, suspected_units: pd.DataFrame) -> Table:
-    """What was found to be in another unit after it came counts until then, as a spike does."""
+    """Null values whose unit was found to be wrong after they arrived; they are used until then, like spikes."""
     import ibis
 
     for name in suspected_signals(suspected_units):
@@ -150,17 +151,17 @@ def _without_units_found_later(rows: Table, suspected_units: pd.DataFrame) -> Ta
 
 
 def _struck(judged: Table, fleet: Fleet, data_engineering: DataEngineering) -> Table:
-    """The turbine intervals with a value that is no measurement: ``<signal>_stuck``, and ``<signal>_found_at`` of a spike.
+    """Turbine intervals with an implausible value: ``<signal>_stuck``, and ``<signal>_found_at`` of a spike.
 
-    Hardly any value repeats or stands off: one order of all rows finds those that do, and the rules judge them alone, with
-    their neighbours.
+    Few values repeat or deviate: one pass over all rows finds candidates, and the rules are evaluated for these and their
+    neighbours only.
     """
     import ibis
 
     still, off = data_engineering.stuck, data_engineering.spike
     seen = {*still.minutes, *_SPIKED, "pitch_deg"}
     rows = judged.select("unit", "rated", "cadence", "valid_at", "available_at", *sorted(seen), place=_place(judged))
-    # Both held: an engine that does not know which are few looks the many up among the few the wrong way round.
+    # Both are materialized, so that the engine knows their sizes and builds the hash table of the smaller one.
     rows = held(rows)
     rows = rows.semi_join(held(_with_neighbours(_conspicuous(rows, still, off))), "place")
     looks = Looks(rows, ["unit"], "valid_at")
@@ -191,14 +192,14 @@ def _struck(judged: Table, fleet: Fleet, data_engineering: DataEngineering) -> T
 
 
 def _conspicuous(rows: Table, still: Stuck, off: Spike) -> Table:
-    """The places (`_place`) of all rows that can be struck, and not many more: like the two before, or unlike one of the two.
+    """Places (`_place`) of candidate rows: equal to the two rows before, or different from one of them.
 
-    In one order of numbers, rows are sorted in half the time that orders by turbine take. The first rows of a turbine are
-    compared with the last of another, which does no harm.
+    Sorting by one number takes half the time of sorting by turbine and time. The first rows of a turbine are compared with the
+    last rows of another, which may add candidates but loses none.
     """
     names = sorted({*still.minutes, *_SPIKED})
     rows = rows.select("unit", "rated", "place", *names)
-    # Spark has no such order for several machines, and deals rows out by turbine.
+    # Spark would move all rows to one machine without a partition, so it partitions by turbine.
     looks = Looks(rows, [] if rows.get_backend().name == "duckdb" else ["unit"], "place")
     seen = [repeats(looks, name) for name in still.minutes]
     seen += [far(looks, name, before, off) for name in _SPIKED for before in (-1, -2)]
@@ -206,30 +207,30 @@ def _conspicuous(rows: Table, still: Stuck, off: Spike) -> Table:
 
 
 def _place(rows: Table) -> Any:
-    """Turbine and interval as one number: neighbours in time have neighbouring numbers."""
+    """Number of turbine and interval; consecutive intervals of a turbine have consecutive numbers."""
     return rows.unit * _INTERVALS + microseconds(rows, "valid_at") // (rows.cadence * 1_000_000)
 
 
 def _with_neighbours(places: Table) -> Table:
-    """These places, and those so near that a rule looks at them."""
+    """These places, and up to `NEIGHBOURS` places on either side."""
     near = [places.select(place=places.place + step) for step in range(-NEIGHBOURS, NEIGHBOURS + 1)]
     return reduce(lambda one, other: one.union(other), near)
 
 
 def _follows(place: int) -> str:
-    """Column: whether the row so many places behind (negative: before) is of the interval there, without a gap."""
+    """Name of the column that holds whether the row ``place`` rows later (negative: earlier) is consecutive."""
     return f"follows:{place:+d}"
 
 
 def _of_three(looks: Looks, column: str, how: Literal["least", "greatest"]) -> Any:
-    """Of a row and the two before it."""
+    """Least or greatest value of a row and the two before it."""
     import ibis
 
     return getattr(ibis, how)(ibis._[column], looks.at(column, -1), looks.at(column, -2))
 
 
 def repeats(looks: Looks, name: str) -> Any:
-    """Whether a value is that of the two rows before, to the last digit: no fewer are a repetition."""
+    """Whether a value equals those of the two rows before."""
     import ibis
 
     value = ibis._[name]
@@ -237,22 +238,22 @@ def repeats(looks: Looks, name: str) -> Any:
 
 
 def stuck(looks: Looks, name: str, settings: Stuck, cadence: int) -> Any:
-    """A value that repeats to the last digit while what moves it moved: from the given repetition on.
+    """Whether a value repeats while the signal that drives it moved: from the given number of repetitions on.
 
-    Looked at are the rows that repeat the two before them, two fewer than values that are the same; what moves it is that of
-    all three rows. All were there in time if the last could only be used after them: so a late row can take a row's past away,
-    and never give it one, and what a live run saw is what any later run sees.
+    ``looks`` holds rows that repeat the two before them, which are two fewer than the equal values; the range of the driving
+    signal covers all three rows. All rows must have been available when the current one was, so that a row that arrives late
+    never changes the result for an earlier row.
     """
     import ibis
 
     here = ibis._
     count = max(settings.min_repetitions, settings.minutes[name] * 60 // cadence) - 2
-    mover, least = (
+    mover, minimum = (
         ("power_kw", here.rated * settings.power_moves_share)
         if name == "wind_speed_ms"
         else ("wind_speed_ms", settings.wind_moves_ms)
     )
-    moved = (looks.last("greatest", f"{mover}_high", count) - looks.last("least", f"{mover}_low", count)) >= least
+    moved = (looks.last("greatest", f"{mover}_high", count) - looks.last("least", f"{mover}_low", count)) >= minimum
     if name == "power_kw":
         low, high = settings.power_between_share
         moved = moved & here.power_kw.between(here.rated * low, here.rated * high)
@@ -261,7 +262,7 @@ def stuck(looks: Looks, name: str, settings: Stuck, cadence: int) -> Any:
 
 
 def far(looks: Looks, name: Spiky, place: int, settings: Spike) -> Any:
-    """Whether a value differs from that so many rows behind (negative: before) by as much as a spike does."""
+    """Whether a value differs by a spike's threshold from the value ``place`` rows later (negative: earlier)."""
     import ibis
 
     here = ibis._
@@ -270,7 +271,7 @@ def far(looks: Looks, name: Spiky, place: int, settings: Spike) -> Any:
 
 
 def stands_off(looks: Looks, name: Spiky, settings: Spike) -> Any:
-    """Whether a value is so far from those on both sides that it can be a spike, or one of two."""
+    """Whether a value deviates from both sides, so that it may be a spike or one of two."""
     import ibis
 
     def off(place: int) -> Any:
@@ -281,11 +282,11 @@ def stands_off(looks: Looks, name: Spiky, settings: Spike) -> Any:
 
 
 def spike(looks: Looks, name: Spiky, settings: Spike) -> Any:
-    """When a value was found to be a spike; null if it is none.
+    """Time at which a value was found to be a spike; null if it is none.
 
-    A spike stands off both sides by at least the threshold of its signal, the sides agree, and nothing that would have
-    moved with a true step did: power moves with the wind and the blades, the wind with power. One or two values can be
-    off; so the sides are the intervals before and behind, or those around a second one that is off likewise.
+    A spike deviates from both sides by at least the threshold of its signal, the sides agree, and the signals that would follow
+    a real step did not move: wind speed and pitch for power, power for wind speed. One or two values may deviate, so the sides
+    are the intervals before and after, or those around a second value that deviates too.
     """
     import ibis
 
@@ -313,7 +314,7 @@ def spike(looks: Looks, name: Spiky, settings: Spike) -> Any:
         if name == "power_kw":
             wind = ibis.greatest(ibis.ifelse(up > down, moved("wind_speed_ms"), -moved("wind_speed_ms")), 0.0)
             found = off - (here.rated * settings.power_per_ms * wind).fill_null(0.0) >= least
-            # Blades that turn out of the wind for an interval make a true dip: a short stop.
+            # Blades that feather for an interval cause a real dip: a short stop.
             found &= (up > down) | (moved("pitch_deg") <= settings.pitch_still_deg).fill_null(True)
         elif name == "wind_speed_ms":
             still = (moved("power_kw").abs() <= here.rated * settings.power_still_share).fill_null(True)
@@ -326,13 +327,13 @@ def spike(looks: Looks, name: Spiky, settings: Spike) -> Any:
         return ibis.ifelse(there & found & agree, known, ibis.null("timestamp"))
 
     times = [sided(-1, 1), sided(-1, 2), sided(-2, 1)]
-    # The first of the three that could be told: a later one says nothing new.
+    # The earliest of the three.
     first = reduce(lambda one, other: ibis.coalesce(ibis.least(one, other), one, other), times)
     return ibis.ifelse(here[f"{name}_stands_off"], first, ibis.null("timestamp"))
 
 
 def as_first_known(rows: Table, name: str) -> Any:
-    """A value as it was when its row could first be used: a spike that was found later still counts."""
+    """Value when its row became available, including spikes found later."""
     import ibis
 
     later = rows[f"{name}_spiked_at"] > rows.available_at
@@ -340,7 +341,7 @@ def as_first_known(rows: Table, name: str) -> Any:
 
 
 def leaves_at(rows: Table) -> Any:
-    """When a row as it came was in force no more: superseded, or one of its values found to be a spike after it was used."""
+    """When the first state of a row ended: superseded, or a value found to be a spike after the row became available."""
     import ibis
 
     found = [rows[f"{name}_spiked_at"] for name in SPIKES_IN_TIME]

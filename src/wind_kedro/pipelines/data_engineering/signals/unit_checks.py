@@ -1,7 +1,7 @@
-"""Power and wind speed in another unit than the card says: kW for MW, m/s for km/h. Suspected from the data, day by day.
+"""Detection of power and wind speed in another unit than the card declares, such as kW for MW or m/s for km/h.
 
-Below rated power, power is half of air density times rotor area times the power
-coefficient times the cube of the wind speed. A unit that is mistaken is off by a constant factor all day, as no weather is.
+Below rated power, power is half of air density times rotor area times the power coefficient times the cube of the wind speed.
+A wrong unit is a constant factor over the whole day, which weather cannot cause.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from wind_kedro.pipelines.data_engineering.settings import DataEngineering, Unit
 from wind_kedro.pipelines.data_engineering.tables import Table, exact
 
 Floats = NDArray[np.float64]
-#: What a power may be mistaken for, times: kilo, and milli.
+#: Factors between units of power that are confused.
 _POWERS = (1.0, 1000.0, 0.001)
-#: Where power follows the cube of the wind speed, share of rated power.
+#: Range in which power follows the cube of the wind speed, share of rated power.
 _BELOW_RATED = (0.05, 0.8)
-#: Wind speeds that are compared, of what turbines see at rated power: without what is no measurement.
+#: Range of wind speeds compared, as multiples of the wind speed at rated power; excludes faulty values.
 _WIND_SHARE = (0.02, 20.0)
 _WATTS_PER_KW = 1000.0
 _FAR_FUTURE = pd.Timestamp(9999, 1, 1).as_unit("us")
@@ -35,20 +35,20 @@ _FAR_PAST = pd.Timestamp(1, 1, 1).as_unit("us")
 
 
 def suspect_units(parsed_signals: Table, fleet: Fleet, clock: Clock, data_engineering: DataEngineering) -> pd.DataFrame:
-    """Find turbines whose values are in another unit than their card says, since when and until when.
+    """Find turbines whose values are in another unit than their card declares, and the period.
 
-    One row per farm, turbine, signal and stretch of time (contract `SuspectedUnits`). Every day of a turbine is judged by its
-    rows that had come by the midnight after next of its first row's arrival; a day with too little to tell says nothing. So many
-    days in a row as ``evidence_days`` make a suspicion (``found_at``), and as many of the card's unit end it. It
-    holds ``since`` the day after the last that was as the card says (null: never was one), ``until`` it had ended (null: it
-    has not): what came under suspicion stays set aside. So nothing that arrives later changes what was found before.
+    One row per farm, turbine, signal and period (contract `SuspectedUnits`). Every day of a turbine is classified from its rows
+    that had arrived by the second midnight after the arrival of its first row; days with too little data are skipped.
+    ``evidence_days`` consecutive days in another unit raise a suspicion (``found_at``), and as many days in the card's unit end
+    it. It holds from ``since``, the day after the last day in the card's unit (null: there was none), to ``until``, when it
+    ended (null: still open). Values under suspicion stay unused. Rows that arrive later never change an earlier finding.
 
-    What a day is judged by:
+    A day is classified by
 
-    - power and wind speed together, rows between 5 and 80 % of rated power: the logarithms of wind speed and power go together
-      (``min_correlation``), their distance scatters by no more than ``max_scatter``, and it is nearest to that of another unit.
-      What it should be is ``full_wind_ms``, later the mean of the turbine's own good days;
-    - power without wind speed: a thousand times rated power, or for ``alone_days`` never a five-hundredth of it.
+    - power and wind speed, in rows between 5 and 80 % of rated power: their logarithms correlate (``min_correlation``), their
+      distance scatters by at most ``max_scatter``, and it is nearest to that of another unit. The expected distance follows from
+      `full_wind_ms`, later from the mean of the turbine's own valid days;
+    - power alone, without wind speed: above twice rated power, or below a five-hundredth of it for ``alone_days``.
     """
     settings = data_engineering.units
     days = _days(parsed_signals, fleet, settings)
@@ -76,11 +76,11 @@ def full_wind_ms(rated_power_kw: float, rotor_diameter_m: float | None, settings
     return float((2 * power_per_area / (settings.air_density_kgm3 * settings.power_coefficient)) ** (1 / 3))
 
 
-# --- what is counted of a day -------------------------------------------------------------------------------------------
+# --- daily statistics ---------------------------------------------------------------------------------------------------
 
 
 def _days(parsed: Table, fleet: Fleet, settings: Units) -> pd.DataFrame:
-    """One row per turbine and day of its stamps (``day``, read as UTC): sums of the rows that had come by ``known_at``."""
+    """One row per turbine and day of its stamps (``day``, read as UTC): sums over rows that had arrived by ``known_at``."""
     import ibis
 
     turbines = ibis.memtable(
@@ -96,7 +96,7 @@ def _days(parsed: Table, fleet: Fleet, settings: Units) -> pd.DataFrame:
         )
     )
     rows = arrivals(parsed, fleet)
-    # As read, whether it can be or not: what is a thousand times too large is out of any range.
+    # Includes values out of range, as values in a wrong unit are.
     values = {name: ibis.coalesce(rows[name], rows[f"{name}_outside"]) for name in ("power_kw", "wind_speed_ms")}
     rows = rows.select("farm_id", "turbine_id", "wall_clock_is_utc", "arrived", **values)
     rows = rows.inner_join(turbines, ["farm_id", "turbine_id"])
@@ -105,7 +105,7 @@ def _days(parsed: Table, fleet: Fleet, settings: Units) -> pd.DataFrame:
     asked: dict[str, Any] = {}
     for place, times in enumerate(_POWERS):
         seen = share.between(_BELOW_RATED[0] * times, _BELOW_RATED[1] * times) & wind.between(low, high)
-        # Outside, logarithms may have no value: they are not asked for one.
+        # Logarithms may be undefined outside.
         x = exact(ibis.ifelse(seen, wind, 1.0).ln())
         y = exact(ibis.ifelse(seen, share / times, 1.0).ln())
         asked |= {
@@ -134,14 +134,14 @@ def _days(parsed: Table, fleet: Fleet, settings: Units) -> pd.DataFrame:
     return days
 
 
-# --- what a day says ----------------------------------------------------------------------------------------------------
+# --- classification of days ---------------------------------------------------------------------------------------------
 
-#: Per day: the unit that it speaks, empty where it says nothing; and what shows it.
+#: Per day: the unit found (empty: unknown), and the evidence.
 _Verdict = tuple[list[str], list[dict[str, Any]]]
 
 
 def _verdicts(days: pd.DataFrame, farm: Farm, settings: Units) -> Iterator[tuple[str, _Verdict, int]]:
-    """For each signal of the farm what each day says, and how many days make sure."""
+    """For each signal of the farm, the unit found on each day and the number of days needed as evidence."""
     columns = farm.signals.columns
     enough = settings.min_hours * 3600 / farm.signals.cadence_seconds
     powers = _others("power_kw", columns["power_kw"].unit) if "power_kw" in columns else {}
@@ -155,16 +155,16 @@ def _verdicts(days: pd.DataFrame, farm: Farm, settings: Units) -> Iterator[tuple
 
 
 def _others(signal: str, unit: str) -> Mapping[float, str]:
-    """What a unit may be mistaken for: how many times too large values then are, and the other unit."""
-    house = SIGNAL_UNITS[signal]
-    own = UNIT_CONVERSIONS[unit, house][0]
+    """Units that a unit may be confused with, by the factor by which values are then too large."""
+    standard = SIGNAL_UNITS[signal]
+    own = UNIT_CONVERSIONS[unit, standard][0]
     named: dict[float, str] = {}
-    if unit == SHARE:  # of what, its turbine says
+    if unit == SHARE:  # relative to the turbine's rated power
         return named
     for (other, of), (factor, offset) in UNIT_CONVERSIONS.items():
-        # Energies of an interval are mistaken for each other, not for power.
+        # Energies of an interval are confused with each other, not with power.
         alike = signal != "power_kw" or ("/" in unit) == ("/" in other)
-        if of == house and other not in {unit, SHARE} and offset == 0 and alike:
+        if of == standard and other not in {unit, SHARE} and offset == 0 and alike:
             named[own / factor] = other
     return named
 
@@ -186,9 +186,9 @@ def _by_cube(
         var_x, var_y, cov = xx / n - (x / n) ** 2, yy / n - (y / n) ** 2, xy / n - x * y / n**2
         correlation = cov / np.sqrt(var_x * var_y)
         scatter = np.sqrt(np.maximum(var_x + var_y / 9 - 2 * cov / 3, 0.0))
-        # Logarithm of how many times too high the wind speed is for the power.
+        # Logarithm of the factor by which the wind speed is too high for the power.
         apart = x / n - y / n / 3
-    told = (n >= enough) & (correlation >= settings.min_correlation) & (scatter <= settings.max_scatter)
+    conclusive = (n >= enough) & (correlation >= settings.min_correlation) & (scatter <= settings.max_scatter)
     units = {0.0: wind_unit} | {math.log(times): unit for times, unit in _others("wind_speed_ms", wind_unit).items()}
     steps = np.array(sorted(units))
     power: _Verdict = ([], [])
@@ -197,12 +197,12 @@ def _by_cube(
     for place in range(len(days)):
         usual = good / goods if goods >= settings.baseline_days else 0.0
         off = apart[place] - usual
-        nearest = float(steps[np.abs(steps - off).argmin()]) if told[place] else math.nan
+        nearest = float(steps[np.abs(steps - off).argmin()]) if conclusive[place] else math.nan
         near = settings.tolerance if goods >= settings.baseline_days else settings.first_tolerance
-        told[place] &= abs(nearest - off) <= near
+        conclusive[place] &= abs(nearest - off) <= near
         times = _POWERS[band[place]]
         known = times == 1.0 or times in powers or any(math.isclose(times, other) for other in powers)
-        if not told[place] or not known:
+        if not conclusive[place] or not known:
             evidence, names = {}, ("", "")
         else:
             named = next((unit for other, unit in powers.items() if math.isclose(times, other)), power_unit)
@@ -220,12 +220,12 @@ def _by_cube(
 
 
 def _by_size(days: pd.DataFrame, powers: Mapping[float, str], unit: str, enough: float) -> _Verdict:
-    """The unit of power, by its size alone."""
+    """Unit of power by its magnitude alone."""
     small, usual, large = (days[f"power_{name}"].to_numpy() for name in ("small", "usual", "large"))
     named = {
         times: next((name for other, name in powers.items() if math.isclose(times, other)), "") for times in _POWERS
     }
-    says = np.select(
+    units = np.select(
         [(large >= enough) & (large > usual), usual >= enough, (small >= enough) & (usual + large == 0)],
         [named[1000.0], unit, named[0.001]],
         default="",
@@ -234,31 +234,31 @@ def _by_size(days: pd.DataFrame, powers: Mapping[float, str], unit: str, enough:
         {"above_twice_rated": int(above), "below_a_five_hundredth": int(below), "between": int(between)}
         for below, between, above in zip(small, usual, large, strict=True)
     ]
-    return says.tolist(), evidence
+    return units.tolist(), evidence
 
 
-# --- since when, until when ---------------------------------------------------------------------------------------------
+# --- periods ------------------------------------------------------------------------------------------------------------
 
 
 def _stretches(days: pd.DataFrame, verdict: _Verdict, unit: str, needed: int) -> Iterator[dict[str, Any]]:
-    """Stretches of a turbine's signal under suspicion, from days in the order in which they were known."""
-    says, evidence = verdict
-    told = [place for place, name in enumerate(says) if name]
+    """Periods in which a turbine's signal is under suspicion, from days in the order in which they became known."""
+    units, evidence = verdict
+    conclusive = [place for place, name in enumerate(units) if name]
     day, known_at = days["day"].tolist(), days["known_at"].tolist()
     suspected: dict[str, Any] | None = None
     run: list[int] = []
     last_good: pd.Timestamp | None = None
     free_from: pd.Timestamp | None = None
-    for place in told:
-        other = says[place] != unit
-        if run and (says[run[-1]] != unit) != other:
+    for place in conclusive:
+        other = units[place] != unit
+        if run and (units[run[-1]] != unit) != other:
             run = []
         run.append(place)
         if suspected is None and other and len(run) == needed:
             since = None if last_good is None else last_good + pd.Timedelta(days=1)
             if free_from is not None and (since is None or since < free_from):
                 since = free_from
-            names = [says[of] for of in run]
+            names = [units[of] for of in run]
             shown = {f"{day[of]:%Y-%m-%d}": evidence[of] for of in run}
             suspected = {
                 "unit": unit,
@@ -269,8 +269,8 @@ def _stretches(days: pd.DataFrame, verdict: _Verdict, unit: str, needed: int) ->
                 "evidence": json.dumps(shown),
             }
         elif suspected is not None and not other and len(run) == needed:
-            # Found and ended at once: a history that came whole. Else what came under suspicion has been set aside, wherever
-            # the clock put it: at most a day ahead.
+            # Found and ended at once: an imported history. Otherwise values were nulled on arrival, and the clock may place
+            # them up to a day ahead.
             at_once = suspected["found_at"] == known_at[place]
             free_from = day[run[0]] if at_once else known_at[place] + pd.Timedelta(days=1)
             yield suspected | {"until": free_from}
@@ -281,11 +281,11 @@ def _stretches(days: pd.DataFrame, verdict: _Verdict, unit: str, needed: int) ->
         yield suspected
 
 
-# --- what is done about it ----------------------------------------------------------------------------------------------
+# --- use ----------------------------------------------------------------------------------------------------------------
 
 
 def with_suspicions(rows: Table, suspected_units: pd.DataFrame, stamp: str) -> Table:
-    """Add ``<signal>_suspected_at`` for the signals that are suspected anywhere: when the value's unit was found to be another.
+    """Add ``<signal>_suspected_at``: when the value's unit was found to be wrong; only for signals with any suspicion.
 
     Args:
         rows: rows of signals.
@@ -318,5 +318,5 @@ def with_suspicions(rows: Table, suspected_units: pd.DataFrame, stamp: str) -> T
 
 
 def suspected_signals(suspected_units: pd.DataFrame) -> list[str]:
-    """The signals that are suspected anywhere."""
+    """Signals with any suspicion."""
     return sorted(suspected_units["signal"].unique().tolist())

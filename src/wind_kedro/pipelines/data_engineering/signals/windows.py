@@ -1,8 +1,7 @@
-"""What a row sees of its turbine's rows before and behind it, each thing looked up once.
+"""Window functions over the rows of a turbine, each computed once.
 
-Engines sort for a window, and work out every frame that is written, row by row. So rules say what they want to see and go
-on with it by name; then one step makes it all, in one order. Rows at fixed places cost a fifth of a frame: a short stretch is
-looked at row by row.
+Engines sort for every window and compute every frame row by row. So rules request columns and refer to them by name, and one
+step computes all of them in one order. A lag or lead costs a fifth of a frame, so short frames are made of lags.
 """
 
 from __future__ import annotations
@@ -13,14 +12,14 @@ from typing import Any, Literal
 
 from wind_kedro.pipelines.data_engineering.tables import Table
 
-#: Up to so many rows, the row included, a stretch is looked at row by row.
+#: Frames of up to this many rows, including the current one, are made of lags.
 SHORT = 3
 How = Literal["least", "greatest", "count", "sum"]
 _FRAMES: dict[How, str] = {"least": "min", "greatest": "max", "count": "count", "sum": "sum"}
 
 
 class Looks:
-    """Columns of a row's surroundings in a table, by turbine in order of time; what is asked for is deferred (``ibis._``)."""
+    """Window columns of a table, partitioned and ordered; methods return deferred expressions (``ibis._``)."""
 
     def __init__(self, rows: Table, group_by: list[str], order_by: str) -> None:
         self._rows = rows
@@ -28,7 +27,7 @@ class Looks:
         self._made: dict[str, Any] = {}
 
     def at(self, column: str, place: int) -> Any:
-        """The column ``place`` rows behind (negative: before); null where there is no row."""
+        """Value of the column ``place`` rows later (negative: earlier); null where there is no row."""
         import ibis
 
         if not place:
@@ -37,7 +36,7 @@ class Looks:
         return self._look(f"{column}:{place:+d}", lambda: there.over(ibis.window(**self._by)))
 
     def last(self, how: How, column: str, count: int) -> Any:
-        """Of the values that are there in the row and those before it, ``count`` rows in all; fewer at the beginning."""
+        """Aggregate of the column over the last ``count`` rows, including the current one; fewer at the beginning."""
         import ibis
 
         if count <= SHORT:
@@ -52,32 +51,28 @@ class Looks:
         return self._look(f"{column}:{how}:{count}", lambda: found.over(frame))
 
     def follow(self, count: int, cadence: int) -> Any:
-        """Whether the row and those before it, ``count`` in all, follow each other without a gap.
-
-        Rows are on the grid of the cadence, each in an interval of its own.
-        """
+        """Whether the last ``count`` rows are consecutive; rows are on the grid of the cadence, one per interval."""
         import ibis
 
         since = ibis._.valid_at - ibis.interval(seconds=cadence * (count - 1))
         return self.at("valid_at", 1 - count) == since
 
     def whole(self, count: int, cadence: int) -> Any:
-        """Whether they `follow` each other, and all were there in time.
+        """Whether the last ``count`` rows are consecutive and were available when the current one was.
 
-        That is when the last could be used. So a late row can take a row's past away, and never give it one: what a live run saw
-        is what any later run sees.
+        A row that arrives late never changes the result for an earlier row, so that later runs repeat what a live run found.
         """
         import ibis
 
         return self.follow(count, cadence) & (self.last("greatest", "available_at", count) <= ibis._.available_at)
 
     def made(self) -> Table:
-        """The table with all that was asked for."""
+        """The table with all requested columns."""
         return self._rows.mutate(**self._made)
 
     @property
     def names(self) -> list[str]:
-        """Of the columns that were made."""
+        """Names of the requested columns."""
         return list(self._made)
 
     def _look(self, name: str, make: Callable[[], Any]) -> Any:

@@ -1,1 +1,1 @@
-"""When a row was measured: clocks, clock changes, duplicates."""
+"""Time of measurement: clock calibration, clock changes, versions."""

@@ -1,8 +1,7 @@
-"""Which way to read a farm's stamps: the reading in which its wind speed and the weather's rise and fall together.
+"""Calibration of farm clocks: the reading of time stamps under which wind speed correlates best with the weather.
 
-Signals and weather see the same wind, so the lag at which they correlate best is the error of the clock (the check that
-OpenOA's examples make by eye). Every calibration is fitted with what had arrived by then and holds for what arrives
-from then on.
+Signals and weather describe the same wind, so the lag of the highest correlation is the error of the clock (OpenOA's examples
+check it by eye). Every calibration is fitted to the data available by then, and applies to data that arrives later.
 """
 
 from __future__ import annotations
@@ -27,29 +26,28 @@ from wind_kedro.pipelines.data_engineering.tables import Table, exact, naive
 
 Floats = NDArray[np.float64]
 _MINUTE = np.timedelta64(1, "m")
-#: Wind of finer cadences is averaged over so long before it is compared: the readings of a stamp are whole quarter hours
-#: apart, so that these steps are the same in all of them.
+#: Wind of finer cadences is averaged to this interval. Readings of a stamp differ by whole quarter hours, so that the intervals
+#: are the same under all of them.
 _COMPARED_SECONDS = 300
-#: Lags are stepped through no finer than this, minutes: wind at one point hardly changes faster, and the peak is
-#: interpolated.
+#: Range of the step between lags, minutes; the peak is interpolated.
 _FINEST_LAG_MINUTES = 5
 _COARSEST_LAG_MINUTES = 15
 _WEEK_HOURS = 7 * 24
 _WEEK_MINUTES = _WEEK_HOURS * 60
-#: A stretch is judged from so many hours on: half a week.
+#: Minimum number of hours of a period that is compared: half a week.
 _MIN_WEEK_HOURS = _WEEK_HOURS / 2
-#: A jump is looked for where so many weeks lie before and behind it, the one that has begun among them. Three weeks of weather
-#: can be late for an hour and a half (La Haute Borne, November 2014).
+#: Minimum numbers of weeks before and after a jump, including the current one. Weather can be an hour and a half late for three
+#: weeks (La Haute Borne, November 2014).
 _WEEKS_BEFORE_A_JUMP, _WEEKS_AFTER_A_JUMP = 5, 5
-#: Stamps of so many places within a step of lags are looked up, of more interpolated one by one.
+#: Maximum number of distinct phases of stamps within a lag step for the lookup table; with more, all are interpolated.
 _FEW_PHASES = 8
-#: The usual noise of a week counts as much as so many weeks that were seen.
+#: Weight of the prior of weekly noise, weeks.
 _USUAL_WEEKS = 4
-#: Standard deviation of normal noise in units of the median of what it is off.
+#: Standard deviation of a normal distribution in units of its median absolute deviation.
 _NORMAL_MEDIAN = 1.4826
-#: What a peak beyond the lags leaves to be explained, nats: more than anything that lies within.
+#: Cost of a peak beyond the range of lags, nats: more than any peak within it.
 _BEYOND = 1000.0
-#: An offset is sure from so many standard errors on.
+#: Minimum number of standard errors of a significant offset.
 _SURE = 2.5
 _MIN_SHARE_OF_HOURS = 0.5
 _ENOUGH_FOR_PEARSON = 3
@@ -63,33 +61,32 @@ def calibrate_clocks(
     clock: Clock,
     data_engineering: DataEngineering,
 ) -> pd.DataFrame:
-    """Find, for every farm and calibration time, the reading of its stamps that fits the weather best.
+    """Find the reading of time stamps that fits the weather best, for every farm and calibration time.
 
     One row per farm and calibration (contract `ClockCalibration`). The first calibration is at the midnight after
-    ``min_history_days`` distinct days have arrived (or twice that time has passed), then on the first of every month in
-    which rows had arrived. A row counts in the first calibration after its arrival, whatever the reading, and is
-    compared with the newest weather available at that calibration; so nothing that arrives later can change a
-    calibration.
+    ``min_history_days`` distinct days have arrived (or twice that time has passed), then on the first of every month in which
+    rows had arrived. A row is used from the first calibration after its arrival under any reading, and is compared with the
+    newest weather available at that calibration, so that data that arrives later never changes a calibration.
 
-    Signals and weather are compared week by week at every lag, under each reading. The likeliest explanation is used: a
-    reading, how far it is off (the same minutes in winter and in summer time: no error of a clock knows the season, a wrong
-    reading does), and whether either has changed since a certain week. Explanations are weighed in nats (minus the logarithm
-    of likelihoods): offsets are as noisy as those of single weeks were, weather is off by ``weather_noise_minutes`` by itself,
-    and beforehand a card is believed against ``false_reading_odds``, a clock against ``shift_odds`` and ``jump_odds``.
+    Signals and weather are compared by week at every lag, under each reading. The explanation with the highest posterior is
+    used: a reading, a constant offset (the same in winter and summer time, unlike the error of a wrong reading), and a change of
+    either since some week. Costs are negative log-likelihoods in nats: the noise of offsets is estimated from single weeks, the
+    weather itself is off by ``weather_noise_minutes``, and the priors are ``false_reading_odds`` of the card, ``shift_odds`` and
+    ``jump_odds`` of the clock.
 
-    ``offset_minutes`` is what remains with the reading chosen, since ``jumped_at`` where the clock has jumped, with its
-    standard error ``noise_minutes``. ``shifted`` says that it is at least ``shift_minutes`` and sure. It is told, not
-    corrected. Before the first clock change the readings differ by a constant, so that a farm whose clock is off by that
-    constant cannot be told from one whose offset is false: the false reading is likelier. Where hours or correlation
-    are too few to tell, the reading in force stays, ``correlation`` is null and the evidence says so.
+    ``offset_minutes`` is the remaining offset under the chosen reading, since ``jumped_at`` if the clock has jumped, with its
+    standard error ``noise_minutes``. ``shifted`` is set if it is at least ``shift_minutes`` and significant; it is reported, not
+    corrected. Before the first clock change the readings differ by a constant, so that a wrong reading cannot be distinguished
+    from a clock that is off by this constant; the wrong reading is more likely. With too few hours or too little correlation,
+    the reading in force is kept, ``correlation`` is null and the evidence gives the reason.
 
     Args:
         parsed_signals: see `parse_signals`.
         weather: contract `Weather`.
-        suspected_units: contract `SuspectedUnits`: wind in another unit is left out once that was found.
+        suspected_units: contract `SuspectedUnits`; wind in another unit is excluded once that is found.
         fleet: the cards.
-        clock: as of when.
-        data_engineering: the room's parameters.
+        clock: the run's time.
+        data_engineering: parameters of the pipeline.
     """
     search = data_engineering.clock_search
     arrived = arrivals(parsed_signals, fleet)
@@ -108,12 +105,11 @@ def calibrate_clocks(
 
 
 def first_calibrations(parsed_signals: Table, fleet: Fleet, search: ClockSearch) -> pd.Series:
-    """When each farm's clock is first calibrated, before which none of its rows can be used (UTC without zone, by farm)."""
+    """Time of the first clock calibration by farm, before which its rows cannot be used (UTC without zone)."""
     return _first_calibrations(arrivals(parsed_signals, fleet), search)
 
 
 def _first_calibrations(arrived: Table, search: ClockSearch) -> pd.Series:
-    """When each farm is first calibrated (UTC without zone); index: farm."""
     days = (
         arrived.group_by(["farm_id", arrived.wall_clock_is_utc.truncate("D").name("day")])
         .agg(arrived=arrived.arrived.min())
@@ -132,18 +128,18 @@ def _first_calibrations(arrived: Table, search: ClockSearch) -> pd.Series:
 def _wind_by_block(
     arrived: Table, firsts: pd.Series, suspected_units: pd.DataFrame, fleet: Fleet, clock: Clock
 ) -> Table:
-    """Farm's mean wind speed per stamp (all three readings of it) and block: the calibration at which it counts first."""
+    """Mean wind speed of farms per stamp (under all three readings) and block, the first calibration that uses it."""
     import ibis
 
     known = ibis.memtable(pd.DataFrame({"farm_id": firsts.index.astype("str"), "first": firsts.to_numpy()}))
-    # As stamped, if that is coarse enough.
+    # Cadences at least as coarse as the interval compared are not averaged.
     compared = {
         farm.id: _compared_seconds(farm) if _compared_seconds(farm) > farm.signals.cadence_seconds else 1
         for farm in fleet.farms
     }
     steps = ibis.memtable(pd.DataFrame({"farm_id": list(compared), "compared": list(compared.values())}))
     rows = arrived.inner_join(known, "farm_id").inner_join(steps, "farm_id")
-    # (previous, this]: what arrives on the stroke of a calibration is known to it.
+    # Blocks are (previous, this]: a row that arrives at the time of a calibration is used by it.
     month = (rows.arrived - ibis.interval(microseconds=1)).truncate("M") + ibis.interval(months=1)
     rows = rows.mutate(block=ibis.ifelse(rows.arrived <= rows["first"], rows["first"], month))
     as_of = ibis.literal(clock.as_of.replace(tzinfo=None), "timestamp")
@@ -156,13 +152,13 @@ def _wind_by_block(
     rows = rows.mutate(**into)
     key = ["farm_id", "block", *READINGS]
     means = rows.group_by(key).agg(wind_speed_ms=exact(rows.wind_speed_ms).mean().cast("float64"))
-    return means.order_by(key)  # sums over them are then the same in every run
+    return means.order_by(key)  # so that sums are the same in every run
 
 
 # --- one farm ---------------------------------------------------------------------------------------------------------
 
-#: Sums of one stretch of time, for Pearson's correlation at every lag, by reading: (reading, 6, lag), the six being
-#: n, Σx, Σy, Σx², Σy², Σxy; x signals, y weather.
+#: Sums over a period for Pearson's correlation at every lag, shape (reading, 6, lag): n, Σx, Σy, Σx², Σy², Σxy with x signals
+#: and y weather.
 _Sums = Floats
 #: Week of the stamp and offset of the local clock, minutes → its sums.
 _Weeks = dict[tuple[int, int], _Sums]
@@ -170,7 +166,7 @@ _Weeks = dict[tuple[int, int], _Sums]
 
 @dataclass(frozen=True)
 class _Peaks:
-    """Where the correlation of signals and weather is greatest: arrays of one shape."""
+    """Peaks of the correlation of signals and weather: arrays of one shape."""
 
     offset_minutes: Floats
     correlation: Floats
@@ -180,9 +176,9 @@ class _Peaks:
 
 @dataclass(frozen=True)
 class _Stretch:
-    """A stretch of time on one clock, by reading (last axis but that of the arrays' own): how much it leaves to be explained."""
+    """Cost and offset of a period with one clock, by reading (first axis)."""
 
-    #: In nats: see `calibrate_clocks`.
+    #: Nats, see `calibrate_clocks`.
     cost: Floats
     offset_minutes: Floats
     #: Standard error of the offset.
@@ -190,7 +186,7 @@ class _Stretch:
     peaks: _Peaks  # by part
 
     def at(self, place: Any) -> _Stretch:
-        """One of several stretches."""
+        """Select one of several periods."""
         peaks = (self.peaks.offset_minutes, self.peaks.correlation, self.peaks.at_zero, self.peaks.hours)
         return _Stretch(
             self.cost[place],
@@ -218,13 +214,13 @@ def _calibrate(
 
 
 def _compared_seconds(farm: Farm) -> int:
-    """Length of the intervals whose mean wind is compared."""
+    """Length of the intervals whose mean wind is compared, seconds."""
     cadence = farm.signals.cadence_seconds
     return cadence if _COMPARED_SECONDS % cadence else _COMPARED_SECONDS
 
 
 def _lags(cadence: float, longest: int) -> Floats:
-    """Lags to try, minutes: steps that divide the cadence or that it divides, so that weather is interpolated once only."""
+    """Lags searched, minutes, in steps that divide the cadence or are its multiple, so that weather is interpolated once."""
     if cadence > _COARSEST_LAG_MINUTES:
         step = float(max(n for n in range(1, _COARSEST_LAG_MINUTES + 1) if cadence % n == 0))
     else:
@@ -241,13 +237,12 @@ def _week_sums(
     lags: Floats,
     search: ClockSearch,
 ) -> _Weeks:
-    """Sums of what counts first at this calibration, by week and offset of the local clock; sums of weeks add up."""
+    """Sums over the rows first used by this calibration, by week and offset of the local clock; they are additive."""
     known = weather[(weather["available_at"] <= block) & (weather["valid_at"] <= block)]
     if wind.empty or known.empty:
         return {}
     there = set(known["weather_model"].unique())
-    # Runs of one model; the newest run says most about a time, and of a run its newest version. The card's first model
-    # leads, others are for forecasting.
+    # The card's first model that is available: per time, its newest run, and the newest version of that.
     model = next(source.model for source in farm.weather if source.model in there)
     known = known[known["weather_model"] == model]
     known = (
@@ -264,7 +259,7 @@ def _week_sums(
     middle = _compared_seconds(farm) / 60 / 2
     for place, reading in enumerate(READINGS):
         at = _minutes(wind[reading]) + middle
-        # Positive lag: signals are late, so the weather they belong to is earlier than their stamp.
+        # Positive lag: signals are late, so the matching weather is earlier than their stamp.
         y = _at_lags(at, lags, weather_at, weather_ms, search.max_weather_gap_hours * 60)
         for number, sums in enumerate(found.values()):
             mask = of.ravel() == number
@@ -277,12 +272,12 @@ def _minutes(times: pd.Series) -> Floats:
 
 
 def _at_lags(at: Floats, lags: Floats, known_at: Floats, known: Floats, longest_gap: float) -> Floats:
-    """What is known at every time less every lag: (time, lag)."""
+    """Interpolate known values at every time minus every lag, shape (time, lag)."""
     step = float(lags[1] - lags[0])
     phases = np.unique(at % step)
     if len(phases) > _FEW_PHASES:
         return _interpolated(at[:, None] - lags[None, :], known_at, known, longest_gap)
-    # Stamps on a grid: every time is interpolated once and looked up at all lags.
+    # Stamps on a grid: interpolate every time once and look it up at all lags.
     found = np.empty((len(at), len(lags)))
     reach = len(lags) // 2
     for phase in phases:
@@ -296,7 +291,7 @@ def _at_lags(at: Floats, lags: Floats, known_at: Floats, known: Floats, longest_
 
 
 def _interpolated(at: Floats, known_at: Floats, known: Floats, longest_gap: float) -> Floats:
-    """Linear interpolation; missing outside what is known and across gaps longer than ``longest_gap`` minutes."""
+    """Linear interpolation; missing outside the known times and across gaps longer than ``longest_gap`` minutes."""
     right = (
         np.searchsorted(known_at, at).clip(1, len(known_at) - 1) if len(known_at) > 1 else np.zeros(at.shape, "int64")
     )
@@ -315,7 +310,7 @@ def _sums(x: Floats, y: Floats) -> Floats:
 
 
 def _correlations(sums: Floats) -> Floats:
-    """(…, 6, lag) → (…, lag)."""
+    """Pearson's correlation from sums: (…, 6, lag) → (…, lag)."""
     n, x, y, xx, yy, xy = np.moveaxis(sums, -2, 0)
     with np.errstate(invalid="ignore", divide="ignore"):
         found: Floats = (n * xy - x * y) / np.sqrt((n * xx - x * x) * (n * yy - y * y))
@@ -323,7 +318,7 @@ def _correlations(sums: Floats) -> Floats:
 
 
 def _peaks(sums: Floats, lags: Floats, cadence: float) -> _Peaks:
-    """(…, 6, lag) → peaks; missing where nothing could be compared."""
+    """Peaks of the correlation from sums of shape (…, 6, lag); missing without data to compare."""
     correlations = _correlations(sums)
     none = np.isnan(correlations).all(axis=-1)
     best = np.where(np.isnan(correlations), -np.inf, correlations).argmax(axis=-1)
@@ -335,7 +330,7 @@ def _peaks(sums: Floats, lags: Floats, cadence: float) -> _Peaks:
 
     before, middle, after = at(inner - 1), at(inner), at(inner + 1)
     bend = before - 2 * middle + after
-    # The vertex of the parabola through the three points around the peak.
+    # Vertex of the parabola through the three points around the peak.
     with np.errstate(invalid="ignore", divide="ignore"):
         vertex = 0.5 * (before - after) / bend * (lags[1] - lags[0])
     offset = lags[best] + np.where((best == inner) & (bend < 0), vertex, 0.0)
@@ -345,10 +340,10 @@ def _peaks(sums: Floats, lags: Floats, cadence: float) -> _Peaks:
 
 
 def _weekly_noise(sums: Floats, lags: Floats, cadence: float, search: ClockSearch) -> float:
-    """How far the offset of one week is from that of the next by chance alone (standard deviation of a week), minutes.
+    """Standard deviation of the offset of a single week, minutes, under the reading that fits best.
 
-    Under the reading that fits best. Of differences between weeks, as a clock that jumps makes one large difference only,
-    and of their median. Weeks are few at first, so that the usual noise counts as ``_USUAL_WEEKS`` of them.
+    Estimated from the median of differences between consecutive weeks, as a clock that jumps causes only one large difference.
+    The prior has the weight of ``_USUAL_WEEKS`` weeks.
 
     Args:
         sums: (reading, week, part, 6, lag).
@@ -369,11 +364,11 @@ def _weekly_noise(sums: Floats, lags: Floats, cadence: float, search: ClockSearc
 
 
 def _stretch(sums: Floats, noise: float, lags: Floats, cadence: float, search: ClockSearch) -> _Stretch:
-    """What a stretch leaves to be explained, by reading: (reading, …, part, 6, lag) → (reading, …).
+    """Cost of a period by reading: (reading, …, part, 6, lag) → (reading, …).
 
-    Half the squares of what its parts (winter and summer time) differ by, in units of their noise: an error of the clock is
-    the same in both. Then that it is off at all: as half the square in units of noise and of what weather is off by
-    itself, or as a clock that is wrong, whichever is likelier.
+    The sum of half the squared deviations of its parts (winter and summer time) from their mean in units of their noise, as an
+    error of the clock is the same in both; and of the cost of the mean offset, either as noise and offset of the weather or as a
+    clock error, whichever is lower.
     """
     peaks = _peaks(sums, lags, cadence)
     enough = peaks.hours >= _MIN_WEEK_HOURS
@@ -385,9 +380,9 @@ def _stretch(sums: Floats, noise: float, lags: Floats, cadence: float, search: C
         total = weight.sum(axis=-1)
         mean = np.where(total > 0, (weight * offsets).sum(axis=-1) / total, np.nan)
         apart = (weight * (offsets - np.nan_to_num(mean)[..., None]) ** 2).sum(axis=-1) / 2
-        honest = mean**2 / (1 / total + search.weather_noise_minutes**2) / 2
-        cost = apart + np.minimum(honest, -math.log(search.shift_odds))
-        # What correlates best at the longest lag has its peak beyond, and says nothing of what winter and summer differ by.
+        by_noise = mean**2 / (1 / total + search.weather_noise_minutes**2) / 2
+        cost = apart + np.minimum(by_noise, -math.log(search.shift_odds))
+        # A maximum at the longest lag means that the peak lies beyond, so that the offset is unknown.
         beyond = (np.abs(peaks.offset_minutes) >= lags[-1]) & (weight > 0)
         cost += np.where(beyond.any(axis=-1), _BEYOND, 0.0)
         return _Stretch(np.where(total > 0, cost, np.inf), mean, np.sqrt(1 / total), peaks)
@@ -395,23 +390,23 @@ def _stretch(sums: Floats, noise: float, lags: Floats, cadence: float, search: C
 
 @dataclass(frozen=True)
 class _Judgement:
-    """What explains the stamps best."""
+    """The best explanation of the stamps."""
 
     reading: int
-    stretch: _Stretch  # since the clock jumped last, every reading
-    costs: Floats  # by reading, of the best explanation that ends in it
+    stretch: _Stretch  # since the last jump, for every reading
+    costs: Floats  # by final reading, of the best explanation
     jumped_week: int | None = None
 
 
 def _judge(
     sums: Floats, weeks: list[int], odds: Floats, lags: Floats, cadence: float, search: ClockSearch
 ) -> _Judgement:
-    """The likeliest explanation: a reading and an error of the clock, perhaps another of both since a certain week.
+    """Find the explanation with the lowest cost: a reading and a clock offset, with or without a change of both at some week.
 
     Args:
         sums: (reading, week, part, 6, lag).
-        weeks: their numbers, rising.
-        odds: nats that each reading costs by itself.
+        weeks: their numbers, ascending.
+        odds: prior cost of each reading, nats.
         lags: minutes.
         cadence: minutes.
         search: the parameters.
@@ -420,7 +415,7 @@ def _judge(
     running = sums.cumsum(axis=1)
     whole = _stretch(running[:, -1], noise, lags, cadence, search)
     steady = _Judgement(int((whole.cost + odds).argmin()), whole, whole.cost + odds)
-    # Jumps at the beginning of a week, with enough weeks on either side to see one.
+    # Jumps are at the beginning of a week, with enough weeks on either side.
     places = [place for place in range(1, len(weeks)) if weeks[place] - weeks[0] >= _WEEKS_BEFORE_A_JUMP]
     places = [place for place in places if weeks[-1] + 1 - weeks[place] >= _WEEKS_AFTER_A_JUMP]
     if not places:
@@ -428,7 +423,7 @@ def _judge(
     before = running[:, [place - 1 for place in places]]
     behind = running[:, -1:] - before
     then, now = (_stretch(of, noise, lags, cadence, search) for of in (before, behind))
-    # Both explain the same: the offsets of winter and summer time before and behind.
+    # Explains the same data without a jump: winter and summer time before and after.
     same = _stretch(np.concatenate([before, behind], axis=2), noise, lags, cadence, search)
     jumped = (then.cost + odds[:, None]).min(axis=0) + now.cost + odds[:, None] - math.log(search.jump_odds)
     better = (same.cost + odds[:, None]).min(axis=0) - jumped.min(axis=0)
@@ -457,7 +452,7 @@ def _decide(
         why = f"{whole.hours[own]:.0f} hours, correlation {whole.correlation[own]:.2f}"
         return in_force, _unchecked(assumed, in_force, why, float(whole.hours[own]))
     odds = np.array([-math.log(search.false_reading_odds) * (reading != assumed) for reading in READINGS])
-    # What is in force is left only for something clearly better.
+    # The reading in force is replaced only by a clearly better one.
     odds[READINGS.index(in_force)] += math.log(search.false_reading_odds) / 2
     judgement = _judge(sums, numbers, np.where(unchecked, np.inf, odds), lags, cadence, search)
     return _found(assumed, in_force, judgement, parts, search)
@@ -480,9 +475,9 @@ def _found(
         jumped_at = pd.Timestamp(judgement.jumped_week * _WEEK_MINUTES, unit="m").as_unit("us")
     evidence = _evidence(judgement, parts)
     evidence["decided"] = (
-        "the reading in force explains wind and weather as well as any other"
+        "the reading in force fits wind and weather as well as any other"
         if reading == in_force
-        else "the reading that explains wind and weather best"
+        else "this reading fits wind and weather best"
     )
     peaks = stretch.peaks
     hours = peaks.hours[judgement.reading]
@@ -503,7 +498,7 @@ def _found(
 
 
 def _evidence(judgement: _Judgement, parts: list[int]) -> dict[str, Any]:
-    """What each reading is off by, in winter and in summer time, and what it would leave to be explained."""
+    """Offset in winter and summer time, correlation and cost of each reading."""
     peaks, found = judgement.stretch.peaks, {}
     for place, reading in enumerate(READINGS):
         hours = peaks.hours[place]
@@ -535,7 +530,7 @@ def _rounded(value: float | None) -> float | None:
 
 
 def calibration_spans(clock_calibration: pd.DataFrame) -> pd.DataFrame:
-    """When each calibration holds: ``[holds_from, holds_until)`` in UTC without zone; the first also holds for all before it.
+    """Validity ``[holds_from, holds_until)`` of each calibration, UTC without zone; the first also applies to all earlier times.
 
     Returns:
         One row per farm and calibration: ``farm_id, fitted_at, reading, first_fitted_at, holds_from, holds_until``.

@@ -1,4 +1,4 @@
-"""Every signal row gets its place in time, and is kept, superseded, a duplicate or quarantined: exactly one of them."""
+"""Valid time, arrival and status (kept, superseded, duplicate or quarantined) of every signal row."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ from wind_kedro.pipelines.data_engineering.tables import Table, held, microsecon
 from wind_kedro.pipelines.data_engineering.timestamps.clock_search import calibration_spans
 from wind_kedro.pipelines.data_engineering.timestamps.retiming import Change, retime
 
-#: How far around a clock change rows are looked at, hours: more than any change.
+#: Rows this far around a clock change are checked, hours: more than any change.
 _AROUND_CHANGE_HOURS = 8
 _ROW = ("farm_id", "source_file", "source_row")
-#: The reading of a stamp by which rows are dealt to chunks, and how far the right one can be from it: an offset is at most 18
-#: hours (`wall_and_offset`), a clock change at most a few.
+#: Reading of stamps by which rows are split into chunks, and its largest distance from the correct reading: an offset is at most
+#: 18 hours (`wall_and_offset`), a clock change at most a few.
 _STAMP = "wall_clock_is_utc"
 _FARTHEST = dt.timedelta(days=1)
-#: A spike is told by so many intervals on either side.
+#: Number of intervals on either side on which a spike depends.
 _NEIGHBOURS = 2
 
 
 class NothingAvailableError(WindKedroError):
-    """As of this time there is no signal of any farm."""
+    """No farm has a signal available by this time."""
 
 
 def time_signals(
@@ -44,29 +44,28 @@ def time_signals(
     clock: Clock,
     data_engineering: DataEngineering,
 ) -> Table | Chunks:
-    """Put every signal row in time by the clock that was found, and settle repetitions, revisions and conflicts.
+    """Assign times to every signal row by the calibrated clock, and resolve repetitions, revisions and conflicts.
 
-    One row per row of a source that could be known by ``as_of`` (a row without a readable stamp always could).
-    ``valid_at`` is the start of its interval, ``arrived_at`` when it came (never before its interval ended),
-    ``available_at`` when it could be used: arrived, and the farm's clock calibrated once. Times are UTC without zone.
-    ``status`` is
+    One row per row of a source that was available by ``as_of``, or has no readable stamp. ``valid_at`` is the start of its
+    interval, ``arrived_at`` its arrival (never before its interval ended), ``available_at`` when it could be used: after its
+    arrival and the first calibration of the farm's clock. Times are UTC without zone. ``status`` is
 
     - ``kept``: the newest version of its turbine and interval,
-    - ``superseded``: a version with other values came later, at ``superseded_at``,
-    - ``duplicate``: the same values again,
-    - ``quarantined``: ``reason`` and ``detail`` say why. Two rows that came together for one interval and differ are
-      both set aside (``conflicting_stamp``), unless their arrival at a clock change explains them (`retime`; ``retimed``).
+    - ``superseded``: a version with other values arrived later, at ``superseded_at``,
+    - ``duplicate``: repeats the values of an earlier row,
+    - ``quarantined``: not usable, see ``reason`` and ``detail``. Two rows of one interval that arrived together and differ are
+      both quarantined (``conflicting_stamp``), unless their arrival shows a clock change (`retime`; ``retimed``).
 
-    A value that came again and again while the wind moved is null, and its fault is ``stuck``; a ``spike`` likewise, and
-    ``unit``, a value whose unit is suspected (`clean_values`).
+    Values that are stuck, spikes or in a suspected unit are null, with the fault ``stuck``, ``spike`` or ``unit``
+    (`clean_values`).
 
-    The calibration in force when a row could first have arrived, by whichever reading, says how its stamp is read; rows
-    older than the first calibration wait for it. So nothing that arrives later moves a row.
+    A stamp is read by the calibration in force at the earliest possible arrival of its row under any reading; rows older than
+    the first calibration are available from it on. So rows that arrive later never move a row.
 
-    More rows than ``chunk_rows`` are given as chunks of turbines and days, to be worked one by one: the same rows in all.
+    More rows than ``chunk_rows`` are returned as chunks of turbines and days with the same rows in total.
 
     Raises:
-        NothingAvailableError: if no farm has a row by ``as_of``; it says what the data spans.
+        NothingAvailableError: if no farm has a row by ``as_of``, with the time spans of the data.
     """
     import ibis
 
@@ -90,7 +89,7 @@ def time_signals(
     def worked(chunk: Chunk) -> Table:
         around = near(rows, chunk, _STAMP, margin + _FARTHEST)
         own = settled(around)
-        # Where a row is only known once it has its time; one without a time stays where its stamp was.
+        # The chunk of a row is that of its valid time, or of its stamp if it has none.
         own = near(own.mutate(place=ibis.coalesce(own.valid_at, own[_STAMP])), chunk, "place", margin)
         own = own.filter(own.valid_at.notnull() | is_inside(own, chunk, "place"))
         cleaned = clean_values(_versions(own, around), suspected_units, fleet, data_engineering)
@@ -100,7 +99,7 @@ def time_signals(
 
 
 def looks_around(fleet: Fleet, data_engineering: DataEngineering) -> dt.timedelta:
-    """How far before and behind a row the rules look: the longest repetition, and the neighbours of a spike."""
+    """Longest time before and after a row on which rules depend: repetitions, and the neighbours of a spike."""
     longest = max(farm.signals.cadence_seconds for farm in fleet.farms)
     stuck = data_engineering.stuck
     seconds = max(max(stuck.minutes.values()) * 60, max(stuck.min_repetitions, _NEIGHBOURS) * longest)
@@ -122,7 +121,7 @@ def _farms(fleet: Fleet) -> pd.DataFrame:
 
 
 def _timed(parsed: Table, calibration: pd.DataFrame, fleet: Fleet) -> Table:
-    """Add ``valid_at``, ``arrived_at`` and ``available_at`` by the calibration in force, and find stamps off the grid."""
+    """Add ``valid_at``, ``arrived_at`` and ``available_at`` by the calibration in force, and flag stamps off the grid."""
     import ibis
 
     never = ibis.timestamp("9999-01-01 00:00:00")
@@ -148,8 +147,8 @@ def _timed(parsed: Table, calibration: pd.DataFrame, fleet: Fleet) -> Table:
         ended + rows.latency.as_interval("m"),
     )
     rows = rows.mutate(arrived_at=arrived)
-    # A farm whose clock was never calibrated is not readable yet; a row without a stamp has no time at all. A row that cannot be
-    # read waits for no clock: it is in quarantine from its arrival on.
+    # Rows are not available before the farm's first calibration. Rows without a stamp have no valid time, and invalid rows are in
+    # quarantine from their arrival on.
     rows = rows.mutate(
         available_at=ibis.cases(
             (rows.valid_at.isnull(), rows.received_at),
@@ -170,7 +169,7 @@ def _timed(parsed: Table, calibration: pd.DataFrame, fleet: Fleet) -> Table:
 
 
 def _stretches(calibration: pd.DataFrame) -> pd.DataFrame:
-    """`calibration_spans`, those that follow each other with the same reading as one: few farms ever change theirs."""
+    """`calibration_spans`, with consecutive calibrations of the same reading merged."""
     spans = calibration_spans(calibration).drop(columns="fitted_at")
     read = [column for column in spans.columns if not column.startswith("holds_")]
     changed = (spans[read] != spans[read].shift()).any(axis=1)
@@ -179,12 +178,12 @@ def _stretches(calibration: pd.DataFrame) -> pd.DataFrame:
 
 
 def _nothing(rows: Table, clock: Clock) -> str:
-    """One line a farm: from when to when its rows arrive."""
+    """Message with the time span of every farm's signals."""
     good = rows.filter(rows.reason.isnull())
     spans = good.group_by("farm_id").agg(
         first=good.valid_at.min(), last=good.valid_at.max(), known=good.available_at.min()
     ).to_pandas()  # fmt: skip
-    lines = [f"as_of {clock.as_of:%Y-%m-%d %H:%M} UTC: no signals can be known by then; set as_of later"]
+    lines = [f"as_of {clock.as_of:%Y-%m-%d %H:%M} UTC: no signals are available by then; set as_of later"]
     for row in spans.itertuples():
         text = f"farm '{row.farm_id}': its signals span {row.first:%Y-%m-%d %H:%M} to {row.last:%Y-%m-%d %H:%M} UTC"
         lines.append(text + ", and are used from its first clock calibration on")
@@ -195,10 +194,7 @@ def _nothing(rows: Table, clock: Clock) -> str:
 
 
 def _put_right(parsed: Table, in_time: Callable[[Table], Table], fleet: Fleet) -> pd.DataFrame:
-    """The rows that `retime` moves, farm by farm and change by change.
-
-    Only rows whose stamp is near a change are put in time for it.
-    """
+    """Rows moved by `retime`, over all farms and clock changes; only rows with stamps near a change are timed for it."""
     import ibis
 
     nothing = pd.DataFrame()
@@ -229,7 +225,7 @@ def _put_right(parsed: Table, in_time: Callable[[Table], Table], fleet: Fleet) -
         "change_minutes",
         "cadence",
     )
-    # Repetitions of a row are no second row.
+    # Without repetitions.
     frame = around.to_pandas().sort_values(["arrived_at", "source_file", "source_row"])
     frame = frame.drop_duplicates(["farm_id", "turbine_id", "valid_at", "changed_at", *SIGNALS])
     pieces = []
@@ -241,7 +237,7 @@ def _put_right(parsed: Table, in_time: Callable[[Table], Table], fleet: Fleet) -
 
 
 def _moved(rows: Table, found: pd.DataFrame) -> Table:
-    """The rows that were put right in their interval; adds ``retimed``."""
+    """Apply the corrected times, and add ``retimed``."""
     import ibis
 
     if found.empty:
@@ -259,7 +255,7 @@ def _moved(rows: Table, found: pd.DataFrame) -> Table:
 
 
 def _changes(fleet: Fleet, first: Any, last: Any) -> pd.DataFrame:
-    """Changes of the farms' local clocks within the data, wherever the reading has put them (up to an offset away)."""
+    """Changes of the farms' local clocks within the data, up to one UTC offset away, as the reading may be wrong."""
     rows = []
     for farm in fleet.farms:
         for at, before, after in transitions(farm.time_zone):
@@ -274,7 +270,7 @@ def _changes(fleet: Fleet, first: Any, last: Any) -> pd.DataFrame:
 
 
 def _reach(farm: Farm, at: dt.datetime) -> dt.timedelta:
-    """A wall clock read as UTC puts the change a zone's offset away."""
+    """UTC offset of the zone, by which a change is displaced when wall-clock time is read as UTC."""
     return dt.timedelta(minutes=abs(offset_minutes(farm.time_zone, at)))
 
 
@@ -282,7 +278,7 @@ def _reach(farm: Farm, at: dt.datetime) -> dt.timedelta:
 
 
 _INTERVAL = ("unit", "valid_at")
-#: So many intervals are asked at once whether one comes twice: bits of half a number, so that sums of them fit.
+#: Number of intervals checked for repetition at once: half the bits of an integer, so that sums fit.
 _STRETCH = 32
 _SETTLED = (
     "farm_id", "turbine_id", "unit", "rated", *_ROW[1:], "valid_at", "arrived_at", "available_at", "cadence", "retimed",
@@ -291,10 +287,10 @@ _SETTLED = (
 
 
 def _versions(rows: Table, parsed: Table) -> Table:
-    """Settle which rows of one turbine and interval are repetitions, conflicts and revisions.
+    """Determine which rows of one turbine and interval are repetitions, conflicts and revisions.
 
-    Nearly every row is alone in its interval, and has its fate without being sorted: only those with a rival are. What is asked
-    more than once is held: engines would put every row in time anew for each question.
+    Only rows that share their interval with another are sorted, which are few. Tables used more than once are materialized, as
+    the engine would otherwise compute the times of all rows again.
     """
     import ibis
 
@@ -308,17 +304,17 @@ def _versions(rows: Table, parsed: Table) -> Table:
 
 
 def _rivalled(good: Table) -> Table:
-    """The intervals that more than one row is of.
+    """Intervals with more than one row.
 
-    To count rows by interval makes a group of nearly every row. So stretches are asked first, by a power of two for each of
-    their intervals: the sum of these is their bitwise or only if none comes twice.
+    Counting rows by interval would make as many groups as rows. So blocks of intervals are checked first: each interval is a
+    power of two, and their sum equals their bitwise or only if none is repeated.
     """
     import ibis
 
     some = good.select(*_INTERVAL, number=microseconds(good, "valid_at") // (good.cadence * 1_000_000))
-    # Ibis knows no bitwise or on Spark, which counts all.
+    # Ibis does not support bitwise or on Spark, where all rows are counted.
     if good.get_backend().name == "duckdb":
-        # Before 1970 the rest is negative, and different all the same.
+        # Before 1970 the remainder is negative; its absolute value is distinct too.
         bit = ibis.literal(1, "int64") << (some.number % _STRETCH).abs()
         some = some.mutate(stretch=some.number // _STRETCH, bit=bit)
         stretches = some.group_by("unit", "stretch").agg(added=some.bit.sum(), seen=some.bit.bit_or())
@@ -333,7 +329,7 @@ def _contest(rows: Table) -> Table:
 
     rows = rows.mutate(good=rows.reason.isnull())
     key = [*_INTERVAL, "good"]
-    # By their values, so that equal rows that came together stand side by side.
+    # Sorted by value, so that equal rows that arrived together are adjacent.
     in_order = ibis.window(group_by=key, order_by=["arrived_at", *SIGNALS, "source_file", "source_row"])
     again = rows.source_row.lag().over(in_order).notnull()
     for name in SIGNALS:
@@ -365,7 +361,7 @@ def _fates(rows: Table) -> Table:
         reason=ibis.ifelse(rows.conflict, "conflicting_stamp", rows.reason),
         detail=ibis.ifelse(
             rows.conflict,
-            "another row of the same turbine and interval has other values, and nothing says which is right",
+            "another row of the same turbine and interval has other values and arrived at the same time",
             rows.detail,
         ),
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Rows stamped in the wrong hour at a clock change, put back where their arrival proves the hour."""
+"""Correction of rows stamped in the wrong hour at a clock change, by their arrival times."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ class Change:
 
 
 def retime(rows: pd.DataFrame, change: Change, cadence_seconds: int) -> pd.DataFrame:
-    """Correct the stamps that a farm's logger got wrong around one change of the local clock.
+    """Correct wrong stamps around one change of the local clock.
 
-    The arrival of a row proves it, row by row, so that later rows change nothing:
+    Each row is corrected by its own arrival time, so that later rows change nothing:
 
-    - A row that arrived more than half the change before its interval was over belongs to the interval one change earlier.
-    - In the hour that a local clock repeats, stamps are read as its first pass. A row that arrived when the second pass of
-      its interval was over, after another one that arrived before that, belongs to the second pass.
+    - A row that arrived more than half the change before the end of its interval belongs to the interval one change earlier.
+    - In the hour repeated by a local clock, stamps are read as the first pass. A row that arrived after the second pass of its
+      interval, when another row had arrived before that, belongs to the second pass.
 
-    Without arrival times, rows of one interval with different values stay in conflict (docs/decisions.md, 42).
+    Without arrival times, rows of one interval with different values remain in conflict (docs/decisions.md, 42).
 
     Args:
         rows: a farm's rows with arrival times around the change, without repetitions: ``turbine_id``, ``source_file``,
             ``source_row``, ``reading``, ``valid_at``, ``received_at`` and ``available_at``.
         change: of the local clock.
-        cadence_seconds: from stamp to stamp.
+        cadence_seconds: interval between stamps.
 
     Returns:
         One row per row moved: ``source_file, source_row, valid_at, available_at``.

@@ -1,8 +1,7 @@
-"""Wind between and beyond the heights that a weather model gives, and the density of the air there.
+"""Interpolation and extrapolation of wind over height, and air density at a height.
 
-Two laws of the boundary layer carry wind from one height to another (Manwell, McGowan, Rogers, *Wind Energy Explained*, 2nd
-edition, section 2.3.3): the logarithmic profile, which is linear in the logarithm of height, and the power law
-``u(z) = u(r) (z / r)^a``.
+Uses the logarithmic profile, which is linear in the logarithm of height, and the power law ``u(z) = u(r) (z / r)^a`` (Manwell,
+McGowan, Rogers, *Wind Energy Explained*, 2nd edition, section 2.3.3).
 """
 
 from __future__ import annotations
@@ -20,10 +19,10 @@ Floats = NDArray[np.float64]
 #: Specific gas constant of dry air, J/(kg K) (ISO 2533:1975).
 DRY_AIR_J_PER_KG_K = 287.05287
 ZERO_CELSIUS_K = 273.15
-#: Fall of temperature with height in the standard atmosphere, K/m, and gravity, m/s2 (ISO 2533:1975).
+#: Lapse rate of the standard atmosphere, K/m, and gravity, m/s2 (ISO 2533:1975).
 LAPSE_K_PER_M = 0.0065
 GRAVITY_MS2 = 9.80665
-#: Height above ground at which weather models give the temperature of the air, m (WMO No. 8: 1.25 to 2 m).
+#: Height above ground of the air temperature of weather models, m (WMO No. 8: 1.25 to 2 m).
 SCREEN_HEIGHT_M = 2.0
 
 
@@ -39,16 +38,16 @@ class Levels:
 
 
 def wind_at(height_m: Floats, levels: Levels, profile: WindProfile) -> tuple[Floats, Floats]:
-    """Speed (m/s) and direction (degrees it comes from) at a height of each row, from the levels that the row has.
+    """Wind speed (m/s) and direction (degrees it comes from) at one height per row, from the levels of the row.
 
-    At a level: as it stands. Between two levels: u and v, linear in ln(height); if either has no direction, its speed
-    alone. Beyond the lowest or highest: the power law, its exponent from the two levels nearest, held within
-    ``shear_exponents``; from one level alone, ``shear_exponent``. The direction is then that of the nearest level that has
-    one. Missing where no level has wind; a calm has no direction.
+    At a level, its values. Between two levels, u and v are interpolated linearly in ln(height), or speed alone if one of them
+    has no direction. Beyond the lowest or highest level, the power law with the exponent of the two nearest levels, clipped to
+    ``shear_exponents``, or ``shear_exponent`` with one level; the direction is that of the nearest level that has one. Missing
+    if no level has wind; calm wind has no direction.
 
     Args:
         height_m: height of each row above ground, m, shape (rows,).
-        levels: what the rows have.
+        levels: wind at the levels of each row.
         profile: exponents.
     """
     heights = np.asarray(levels.heights_m, dtype=float)
@@ -90,7 +89,7 @@ def wind_at(height_m: Floats, levels: Levels, profile: WindProfile) -> tuple[Flo
 
 
 def bearing(u_ms: Floats, v_ms: Floats) -> Floats:
-    """The direction the wind comes from, degrees (north 0, east 90); a calm has none."""
+    """Direction the wind comes from, degrees (north 0, east 90); missing for calm wind."""
     angle: Floats = (np.degrees(np.arctan2(-u_ms, -v_ms)) + 360.0) % 360.0
     return np.where((u_ms == 0) & (v_ms == 0), np.nan, angle)
 
@@ -116,7 +115,7 @@ def _exponents(
     two: NDArray[np.intp],
     profile: WindProfile,
 ) -> Floats:
-    """Exponent of the power law between two levels; the default where there is one only, or a calm."""
+    """Exponent of the power law between two levels; the default with one level or calm wind."""
     ratio = np.divide(
         levels.speed_ms[at, two],
         levels.speed_ms[at, one],
@@ -133,7 +132,7 @@ def _exponents(
 def _nearest_direction(levels: Levels, heights: Floats, height_m: Floats) -> Floats:
     away = np.abs(np.log(heights / height_m[:, None]))
     away = np.where(np.isnan(levels.direction_deg), np.inf, away)
-    # Where no level has a direction, the first one's missing value says so.
+    # Without any direction, this is the missing value of the first level.
     found: Floats = levels.direction_deg[np.arange(len(height_m)), away.argmin(axis=1)]
     return found
 
@@ -144,10 +143,10 @@ def _others(heights: Floats, near: NDArray[np.intp]) -> NDArray[np.bool_]:
 
 
 def _first(known: NDArray[np.bool_]) -> NDArray[np.intp]:
-    """Number of the first level that is known, -1 if none is; levels rise."""
+    """Index of the first known level, -1 if there is none; levels are ascending."""
     return np.where(known.any(axis=1), known.argmax(axis=1), -1)
 
 
 def _last(known: NDArray[np.bool_]) -> NDArray[np.intp]:
-    """Number of the last level that is known, -1 if none is."""
+    """Index of the last known level, -1 if there is none."""
     return np.where(known.any(axis=1), known.shape[1] - 1 - known[:, ::-1].argmax(axis=1), -1)

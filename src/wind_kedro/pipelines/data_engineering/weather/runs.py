@@ -1,4 +1,4 @@
-"""Weather as it could be read: every run with its issue, its arrival and the times it is about."""
+"""Weather runs with initialisation, arrival and valid times."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from wind_kedro.pipelines.data_engineering.settings import DataEngineering, Wind
 from wind_kedro.pipelines.data_engineering.tables import Table, in_utc
 from wind_kedro.pipelines.data_engineering.weather.heights import Levels, air_density, bearing, wind_at
 
-#: What says which source a row is of.
+#: Columns that identify the source of a row.
 _SOURCE = ("farm_id", "weather_model", "weather_point")
 _KEY = (*_SOURCE, "run_key", "valid_at")
-#: The height at which every farm's wind is given, m, beside that of its hubs.
+#: Height at which wind is provided for every farm besides its hub height, m.
 _STANDARD_M = 100
-#: What is given out of the variables that sources carry; the other heights serve for the wind at the hub.
+#: Variables of the output; wind at other heights is only used for the hub.
 _GIVEN = (
     "wind_speed_100m_ms", "wind_direction_100m_deg", "wind_u_100m_ms", "wind_v_100m_ms", "wind_u_10m_ms", "wind_v_10m_ms",
     "wind_speed_hub_ms", "wind_direction_hub_deg", "temperature_c", "pressure_pa", "air_density_kgm3",
@@ -27,15 +27,15 @@ _GIVEN = (
 
 
 def judge_weather(parsed_weather: Table, fleet: Fleet, clock: Clock) -> Table:
-    """Say of every weather row whether it counts, and until when.
+    """Determine the status of every weather row.
 
-    One row per row of a source that could be read and could be known by ``as_of``, with ``status``:
+    One row per row of a readable source that was available by ``as_of``, with ``status``:
 
     - ``kept``: the newest version of its run and time;
-    - ``superseded``: a version with other values came later; it was what was known until then, and stays;
-    - ``duplicate``: the same values again, together with a version or after it;
-    - ``quarantined``: ``reason`` and ``detail`` say why. Rows that differ and came together, with no order of arrival to
-      tell which is the later, are all ``conflicting_stamp``: none is believed, and what was known before holds.
+    - ``superseded``: a version with other values arrived later; this one was in force until then, and is kept;
+    - ``duplicate``: repeats the values of a version that arrived with it or before it;
+    - ``quarantined``: not usable, see ``reason`` and ``detail``. Rows that differ and arrived together, so that none is the
+      newest, are all ``conflicting_stamp``, and the previous version stays in force.
     """
     import ibis
 
@@ -51,14 +51,14 @@ def judge_weather(parsed_weather: Table, fleet: Fleet, clock: Clock) -> Table:
         ).astype(dict.fromkeys(_SOURCE, "str") | {"reach": "int64"})
     )
     rows = parsed_weather.filter(parsed_weather.source_row > 0).inner_join(sources, list(_SOURCE))
-    # A row of an analysis is first seen in the oldest pseudo-run that reaches it.
+    # A row of an analysis is available with the oldest pseudo-run that contains it.
     known_at = ibis.coalesce(rows.available_at, rows.valid_at - rows.reach.as_interval("m"))
     rows = rows.mutate(known_at=known_at, run_key=rows.run_at.fill_null(ibis.timestamp("1970-01-01 00:00:00")))
     rows = rows.filter(rows.known_at.isnull() | (rows.known_at <= as_of))
     values = ibis.struct({name: rows[name] for name in WEATHER}).cast("string")
     rows = rows.mutate(values=values, good=rows.reason.isnull())
 
-    # Together: the same run and time, by the same arrival.
+    # Rows of the same run, time and arrival.
     together = [*(rows[name] for name in _KEY), rows.known_at, rows.good]
     in_order = ibis.window(group_by=[*together, rows["values"]], order_by=[rows.source_file, rows.source_row])
     rows = rows.mutate(
@@ -66,7 +66,7 @@ def judge_weather(parsed_weather: Table, fleet: Fleet, clock: Clock) -> Table:
         & (rows["values"].min().over(group_by=together) != rows["values"].max().over(group_by=together)),
         again=rows.good & (ibis.row_number().over(in_order) > 0),
     )
-    # A conflict is nothing that the next arrival could repeat or replace.
+    # Conflicting rows are neither repeated nor replaced by later ones.
     rows = rows.mutate(arrival=rows.good & ~rows.conflict & ~rows.again)
     arrivals = ibis.window(group_by=[*(rows[name] for name in _KEY), rows.arrival], order_by=[rows.known_at])
     same = (rows["values"] == rows["values"].lag().over(arrivals)).fill_null(False)
@@ -81,21 +81,21 @@ def judge_weather(parsed_weather: Table, fleet: Fleet, clock: Clock) -> Table:
         reason=ibis.cases((~rows.good, rows.reason), (rows.conflict, "conflicting_stamp")),
         detail=ibis.cases(
             (~rows.good, rows.detail),
-            (rows.conflict, "another row of the same run and time has other values, and nothing says which came later"),
+            (rows.conflict, "another row of the same run and time has other values and arrived at the same time"),
         ),
     )  # fmt: skip
 
 
 def make_weather(judged_weather: Table, fleet: Fleet, clock: Clock, data_engineering: DataEngineering) -> pd.DataFrame:
-    """Bring forecasts and analyses into one form.
+    """Combine forecasts and analyses in one table of weather runs.
 
-    One row per farm, weather model, point, run, valid time and version (contract `Weather`), only what was available by
-    ``as_of``: a revision is a row of its own with a later ``available_at``. A forecast's run is available when its source
-    says, else its delay after its initialisation. An analysis enters as pseudo-runs, one every ``run_every_minutes`` from
-    00 UTC, each ``length_hours`` long and available ``delay_minutes`` after its start: weather that never was a forecast,
-    marked ``is_analysis``. Wind speed and direction (degrees it comes *from*, north 0, east 90) and its components (u east,
-    v north, m/s) are filled from one another, wind at 100 m and at the mean height of the farm's hubs from the levels that
-    the source has, missing air density at the hubs from pressure and temperature (`levels`).
+    One row per farm, weather model, point, run, valid time and version (contract `Weather`) that was available by ``as_of``; a
+    revision is a row of its own with a later ``available_at``. A forecast run is available at the time given by its source, else
+    its delay after its initialisation. An analysis is turned into pseudo-runs, one every ``run_every_minutes`` from 00 UTC, each
+    ``length_hours`` long, available ``delay_minutes`` after its start, and marked ``is_analysis``. Wind speed and direction
+    (degrees it comes *from*, north 0, east 90) and components (u east, v north, m/s) are computed from one another, wind at
+    100 m and at the mean hub height of the farm from the source's levels, and missing air density at the hub from pressure and
+    temperature (`heights`).
     """
     import ibis
 
@@ -109,7 +109,7 @@ def make_weather(judged_weather: Table, fleet: Fleet, clock: Clock, data_enginee
             "delay": source.delay_minutes,
             "every": source.run_every_minutes,
             "length": source.length_hours * 60,
-            # How many pseudo-runs can reach one time.
+            # Number of pseudo-runs that can contain one time.
             "runs": source.length_hours * 60 // source.run_every_minutes + 1,
         }
         for farm in fleet.farms
@@ -124,7 +124,7 @@ def make_weather(judged_weather: Table, fleet: Fleet, clock: Clock, data_enginee
         steps = sources.loc[sources.index.repeat(sources["runs"])].copy()
         steps["back"] = steps.groupby(list(_SOURCE)).cumcount()
         pseudo = rows.filter(rows.is_analysis).inner_join(ibis.memtable(steps), list(_SOURCE))
-        # The newest run that has begun, then those before it; counted from the epoch, which is a 00 UTC.
+        # The newest run that has started, then earlier ones; counted from the epoch, which is at 00 UTC.
         minute = pseudo.valid_at.epoch_seconds() // 60
         begun = (
             pseudo.valid_at - (minute % pseudo["every"]).as_interval("m") - pseudo.valid_at.second().as_interval("s")
@@ -141,12 +141,12 @@ def make_weather(judged_weather: Table, fleet: Fleet, clock: Clock, data_enginee
 
 
 def _vectors(rows: Table) -> Table:
-    """Speed and direction from components and the reverse, at the standard height."""
+    """Fill in speed and direction from components and vice versa, at the standard height."""
     import ibis
 
     u, v = rows.wind_u_100m_ms, rows.wind_v_100m_ms
     from_vector: Any = (u * u + v * v).sqrt()
-    # atan2(-u, -v) is the bearing the wind comes from; a calm has none.
+    # atan2(-u, -v) is the bearing the wind comes from; missing for calm wind.
     angle_of_vector = ((-u).atan2(-v).degrees() + 360.0) % 360.0
     angle = rows.wind_direction_100m_deg.radians()
     speed = ibis.coalesce(rows.wind_speed_100m_ms, from_vector)
@@ -161,7 +161,7 @@ def _vectors(rows: Table) -> Table:
 
 
 def _at_hub(weather: pd.DataFrame, fleet: Fleet, profile: WindProfile) -> pd.DataFrame:
-    """Wind at 100 m where the source has no such level, wind at the hubs, and the density of the air there."""
+    """Add wind at 100 m where the source lacks this level, and wind and air density at hub height."""
     hub: Any = weather["farm_id"].map({farm.id: farm.hub_height_m for farm in fleet.farms}).to_numpy(float)
 
     def at_heights(stem: str, unit: str) -> Any:
