@@ -83,7 +83,7 @@ def test_headline_speaks_of_a_whole_day_of_the_market(world, issued_at, hours, a
 )
 def test_days_in_words(as_of, expected):
     window = views.Window("day", utc("2015-12-31T23:00"), utc("2016-01-01T23:00"))
-    assert window.words(utc(as_of).to_pydatetime(), "Europe/Paris") == expected
+    assert window.describe(utc(as_of).to_pydatetime(), "Europe/Paris") == expected
 
 
 class TestEnergyRange:

@@ -118,7 +118,7 @@ def test_what_is_judged_is_not_touched(table: pd.DataFrame, fleet: Fleet, tmp_pa
 
 
 def test_months_that_are_judged_are_refused(table: pd.DataFrame, fleet: Fleet, tmp_path: Path) -> None:
-    with pytest.raises(NothingToTuneError, match=r"2024-03 reach into what training.backtest judges, from 2024-03-21"):
+    with pytest.raises(NothingToTuneError, match=r"2024-03 overlap training.backtest, which starts on 2024-03-21"):
         search(table, fleet, tmp_path, tuning(months=["2024-02", "2024-03"]))
     by_months = Trained.model_validate(TRAINED.model_dump() | {"backtest": {"days": 10, "months": "2013-02 2013-01"}})
     assert by_months.judged_from(JUDGED_FROM) == pd.Timestamp("2013-01-01", tz="UTC")

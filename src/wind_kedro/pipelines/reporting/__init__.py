@@ -1,4 +1,4 @@
-"""What people see: the figures, the page and the summary."""
+"""Reporting: figures, pages and the summary."""
 
 from wind_kedro.pipelines.reporting.pipeline import create_pipeline
 

@@ -1,4 +1,4 @@
-"""What was promised, and what is to be had: accuracy cross-validated, backtested and as operated, as a figure."""
+"""Figure of accuracy in cross-validation, backtest and operation."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from wind_kedro.pipelines.reporting.documents import Figure
 from wind_kedro.pipelines.reporting.figures import BLUE, GREEN, ORANGE, Panel, View, draw_views
 from wind_kedro.pipelines.reporting.settings import Reporting
 
-#: Column of `contracts.Accuracy`, what it is called, colour.
+#: Column of `contracts.Accuracy`, label, colour.
 _BARS = (
     ("cross_validated", "cross-validated", ORANGE),
     ("backtested", "backtested, as known then", BLUE),
@@ -20,7 +20,7 @@ _BARS = (
 
 
 def draw_accuracy(accuracy: pd.DataFrame, fleet: Fleet, clock: Clock, reporting: Reporting) -> Figure:
-    """The deciding score of each farm's and group's model in three lights; lower is better. The label of a view names the gap."""
+    """Draw the deciding score of each model, cross-validated, backtested and as operated; labels contain the gap."""
     from plotly import graph_objects
 
     shown = []
@@ -34,14 +34,14 @@ def draw_accuracy(accuracy: pd.DataFrame, fleet: Fleet, clock: Clock, reporting:
                 f"{member.label}, {row['model'].replace('_', ' ')}: gap {100 * row['gap_share']:+.1f} %, "
                 f"fallbacks in {100 * row['fallback_share']:.1f} % of the intervals"
             )
-            for column, words, colour in _BARS:
+            for column, name, colour in _BARS:
                 view.add(
                     graph_objects.Bar(
-                        x=[words],
+                        x=[name],
                         y=[round(float(row[column]), 5)],
-                        name=words,
+                        name=name,
                         marker={"color": colour},
-                        hovertemplate=f"{words}: %{{y:.4f}}<extra></extra>",
+                        hovertemplate=f"{name}: %{{y:.4f}}<extra></extra>",
                     )
                 )
         shown.append(view)

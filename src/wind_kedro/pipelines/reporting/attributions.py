@@ -1,4 +1,4 @@
-"""What moved the newest forecast, as a figure."""
+"""Figure of the attributions of the newest forecast."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ _COLOURS = (BLUE, SKY, GREEN, ORANGE, PURPLE, VERMILION, MUTED, "#f0e442", "#8c5
 def draw_attributions(
     attributions: pd.DataFrame, forecasts: pd.DataFrame, fleet: Fleet, clock: Clock, reporting: Reporting
 ) -> Figure:
-    """By how much each group of inputs moved the newest forecast, interval by interval, and the median that came of it. In MW.
+    """Draw the contribution of each group of inputs to the newest forecast by interval, and its median, in MW.
 
-    Bars start at what the model says without any input (the start); together they reach the median.
+    Bars are stacked from the model's base value (the start) and sum to the median.
     """
     shown = []
     for member in detailed_members(fleet, reporting):
@@ -45,9 +45,7 @@ def draw_attributions(
         if newest.empty:
             view.note = "No forecast was issued yet: run the pipeline forecasting."
         elif rows.empty:
-            view.note = (
-                f"The model '{newest['model'].iloc[0]}' cannot say what moved it; the pipeline forecasting asked."
-            )
+            view.note = f"The model '{newest['model'].iloc[0]}' provides no attributions to the pipeline forecasting."
         else:
             view.perfect_weather = view.perfect_weather or bool((newest["weather"] == PERFECT_WEATHER).any())
             _add_bars(view, rows, newest, member)
@@ -71,16 +69,16 @@ def _add_bars(view: View, rows: pd.DataFrame, newest: pd.DataFrame, member: view
     x = times(newest["valid_at"])
     moved = rows.pivot(index="valid_at", columns="feature_group", values="contribution_kw") / views.KW_PER_MW
     leading = rows.assign(
-        words=[
+        text=[
             f"{feature} {value:.3g}" if feature and not pd.isna(value) else feature
             for feature, value in zip(rows["feature"], rows["feature_value"], strict=True)
         ]
-    ).pivot(index="valid_at", columns="feature_group", values="words")
+    ).pivot(index="valid_at", columns="feature_group", values="text")
     base = moved[BASE].mean()
     who = rows.loc[rows["feature_group"] == BASE, "feature"].iloc[0]
     start = f"start: {base:.2f} MW" + (f", by {who}" if who else "")
     view.label = f"{member.label}, issued {issued.day} {issued:%b %Y %H:%M} UTC · {start}"
-    # The largest first: nearest to the start, and first in the legend.
+    # Largest first: nearest to the start, and first in the legend.
     order = moved.drop(columns=BASE).abs().sum().sort_values(ascending=False, kind="stable").index
     for attribution, colour in zip(order, _COLOURS, strict=False):
         view.add(

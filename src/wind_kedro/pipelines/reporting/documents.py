@@ -1,4 +1,4 @@
-"""What the reporting room takes and gives: typed parameters, the summary for machines, the checks of its documents."""
+"""Schema of the summary, a machine-readable document of the report, and its validator."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ if TYPE_CHECKING:
     Figure: TypeAlias = go.Figure
     Table: TypeAlias = ir.Table
 else:
-    # Kedro resolves the hints of a node when a run starts, so the names must exist; importing Plotly and Ibis for them would
-    # cost every command.
+    # Kedro resolves the type hints of nodes when a run starts, so the names must exist; importing Plotly and Ibis here would
+    # slow down every command.
     Figure = Table = Any
 
 # --- the summary ------------------------------------------------------------------------------------------------------
 
 
 class Fact(Strict):
-    """What all facts of the summary share."""
+    """Base class of the facts of the summary."""
 
 
 Weather = Literal["perfect weather", "forecast weather"]
@@ -35,28 +35,28 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class Warned(Fact):
-    """One thing that somebody should know."""
+    """A warning: an open incident, or a problem found in the report's tables."""
 
-    raised_at: dt.datetime = Field(description="as of which time it was found last")
-    opened_at: dt.datetime | None = Field(None, description="since when it is open; null: not a matter of monitoring")
+    raised_at: dt.datetime = Field(description="as_of of the run that found it last")
+    opened_at: dt.datetime | None = Field(None, description="when it was opened; null: not raised by monitoring")
     severity: Severity
     kind: str = Field(description="a code: see docs/glossary.md")
     entity_id: str
-    product_id: str = Field(description="'' where no product is concerned")
+    product_id: str = Field(description="'' if it concerns no product")
     message: str
-    evidence: str = Field("", description="what shows it, or ''")
-    action: str = Field(description="what to do, or ''")
+    evidence: str = Field("", description="numbers that support it, or ''")
+    action: str = Field(description="action to take, or ''")
 
 
 class ClockFacts(Fact):
-    """How a farm's time stamps are meant, found by comparing its wind with the weather's."""
+    """Calibration of a farm's clock, from comparing its wind with that of the weather."""
 
     fitted_at: dt.datetime
-    reading: str = Field(description="the reading that fits the weather best, and that was used")
-    assumed: str = Field(description="the reading that the farm's card states")
+    reading: str = Field(description="the reading of time stamps that fits the weather best, which is used")
+    assumed: str = Field(description="the reading on the farm's card")
     agrees: bool
-    offset_minutes: float = Field(description="misalignment left; positive: signals are late")
-    correlation: float | None = Field(description="of the farm's wind with the weather's, as read")
+    offset_minutes: float = Field(description="remaining misalignment; positive: signals are late")
+    correlation: float | None = Field(description="of the farm's wind with that of the weather under this reading")
     hours_compared: int
 
 
@@ -73,7 +73,7 @@ class CheckFacts(Fact):
 
 
 class ReadinessFacts(Fact):
-    """Which model a farm may have, and why."""
+    """Tier of model that a farm's data allows, with the reason."""
 
     assessed_at: dt.datetime
     tier: Literal["none", "physical", "global", "blended", "local"]
@@ -97,7 +97,7 @@ class FarmFacts(Fact):
     attribution: str | None
     observed_from: dt.datetime | None
     observed_to: dt.datetime | None = Field(description="end of the last interval observed")
-    mean_power_share: float | None = Field(description="mean power as a share of capacity, over all that was observed")
+    mean_power_share: float | None = Field(description="mean power as a share of capacity, over all observations")
     readings_share: Share | None = Field(
         description="share of the expected turbine readings that arrived and were usable"
     )
@@ -108,18 +108,18 @@ class FarmFacts(Fact):
 
 
 class EnergyFacts(Fact):
-    """Energy expected over a stretch of time, with its range."""
+    """Energy expected over a period, with its range."""
 
-    kind: Literal["day", "horizon"] = Field(description="a calendar day of the market, or all that was forecast")
+    kind: Literal["day", "horizon"] = Field(description="a calendar day of the market, or the whole forecast")
     start: dt.datetime
     end: dt.datetime = Field(description="exclusive")
     expected_mwh: float = Field(description="sum of the medians")
     low_mwh: float
     high_mwh: float
-    nominal_share: Share = Field(description="how often the energy shall lie between low and high")
-    full_load_share: float = Field(description="expected energy as a share of what full power would give")
+    nominal_share: Share = Field(description="nominal coverage of the range from low to high")
+    full_load_share: float = Field(description="expected energy as a share of that at full power")
     past_issues: int = Field(
-        description="past issues whose outcome corrected the range; 0: sums of the hourly limits, too wide"
+        description="past issues used to calibrate the range; 0: sums of the hourly limits, too wide"
     )
 
 
@@ -131,7 +131,7 @@ class ForecastFacts(Fact):
     last_valid_at: dt.datetime
     model: str
     model_version: str
-    fallback: str = Field(description="'' or the model that stood in for the champion; of a portfolio, what it lacks")
+    fallback: str = Field(description="'' or the model used instead of the champion; of a portfolio, what is missing")
     energy: EnergyFacts
 
 
@@ -144,11 +144,11 @@ class ScoreFacts(Fact):
     nmae_share: float | None
     pinball_share: float | None
     bias_share: float | None
-    coverage_share: float | None = Field(description="how often the truth lay in the band of `band_share`")
+    coverage_share: float | None = Field(description="share of actuals within the band of `band_share`")
 
 
 class ModelFacts(Fact):
-    """The model that forecasts now, and where it came from."""
+    """The model in operation, and its promotion."""
 
     model: str
     model_version: str
@@ -156,8 +156,8 @@ class ModelFacts(Fact):
     promoted_at: dt.datetime
     trained_through: dt.datetime
     deciding_score: str
-    score: float | None = Field(description="of the backtest, out of sample")
-    champion_score: float | None = Field(description="of the model it had to beat, on the same issues")
+    score: float | None = Field(description="in the backtest, out of sample")
+    champion_score: float | None = Field(description="of the previous champion, on the same issues")
     reason: str
 
 
@@ -178,7 +178,7 @@ class MemberFacts(Fact):
     weather: Weather
     headline: str
     portfolio_of: list[str] = Field(
-        description="farms whose forecasts its own is made from; empty: it has a model of its own"
+        description="farms whose forecasts are combined to its own; empty: it has its own model"
     )
     forecast: ForecastFacts | None
     model: ModelFacts | None
@@ -187,7 +187,7 @@ class MemberFacts(Fact):
 
 
 class OutlierFacts(Fact):
-    """One hour that was forecast worse than the backtest nearly ever did, with its weather."""
+    """An hour with an error that is extreme compared with the backtest, with its weather."""
 
     product_id: str
     entity_id: str
@@ -203,49 +203,49 @@ class OutlierFacts(Fact):
 
 
 class FailureFacts(Fact):
-    """One thing that failed, at one or several issues, in the newest run of its stage."""
+    """A failure at one or several issues, in the newest run of its stage."""
 
     stage: str = Field(description="of the run: see docs/glossary.md")
     code: str = Field(description="what failed: see docs/glossary.md")
     severity: Literal["error", "warning"]
     product_id: str = Field(description="'': all products")
     entity_id: str = Field(description="farm or group; '': none in particular")
-    issues: int = Field(ge=0, description="how many issue times it concerns; 0: none in particular")
+    issues: int = Field(ge=0, description="number of issue times affected; 0: none in particular")
     first_issue: dt.datetime | None
     last_issue: dt.datetime | None
     raised_at: dt.datetime = Field(description="as_of of the run")
     message: str
-    action: str = Field(description="what a person can do about it")
+    action: str = Field(description="action to take")
 
 
 class Summary(Fact):
-    """The report's facts for a machine: one document per run, as of one time. Times are UTC, ISO 8601."""
+    """Machine-readable facts of the report: one document per run, as of one time. Times are UTC, ISO 8601."""
 
     schema_version: Literal["1"] = "1"
     as_of: dt.datetime
-    weather: Weather = Field(
-        description="'perfect weather' if any number was made from weather that never was a forecast"
-    )
+    weather: Weather = Field(description="'perfect weather' if any number is based on weather that was not a forecast")
     band_share: Share = Field(description="nominal coverage of every band in this document")
     monitored_at: dt.datetime | None = Field(description="of the newest run of monitoring; null: it has not run")
     inputs: dict[Literal["observations", "forecasts", "weather_run", "readiness"], dt.datetime | None] = Field(
-        description="how new the newest row of each input is; null: there is none"
+        description="time of the newest row of each input; null: there is none"
     )
-    warnings: list[Warned] = Field(description="what is open as of `monitored_at`, and what these tables show")
+    warnings: list[Warned] = Field(
+        description="incidents open as of `monitored_at`, and problems found in the report's tables"
+    )
     failures: list[FailureFacts] = Field(
-        description="what failed in the newest run of each stage that monitoring has seen, errors first"
+        description="failures in the newest run of each stage known to monitoring, errors first"
     )
     farms: list[FarmFacts]
     members: list[MemberFacts]
-    outliers: list[OutlierFacts] = Field(description="the worst hours of what was issued, worst first")
-    attributions: list[str] = Field(description="what must be said wherever the data is shown")
+    outliers: list[OutlierFacts] = Field(description="the worst hours of issued forecasts, worst first")
+    attributions: list[str] = Field(description="attributions required wherever the data is shown")
 
 
 class SummaryDocument:
-    """The validator of ``summary``: the document obeys its schema."""
+    """Validator of ``summary`` against its schema."""
 
     def validate(self, data: Any) -> Any:
-        """Return ``data``; raise `pydantic.ValidationError` where it breaks the schema."""
+        """Return ``data``; raise `pydantic.ValidationError` if it violates the schema."""
         Summary.model_validate(data)
         return data
 
@@ -259,5 +259,5 @@ def summary_schema() -> str:
 
 
 def weather_label(perfect: bool) -> Weather:
-    """The label that everything made from such weather carries."""
+    """Label of results based on such weather."""
     return PERFECT_WEATHER if perfect else FORECAST_WEATHER  # type: ignore[return-value]

@@ -1,9 +1,8 @@
-"""The figures: one function each, from tables to a Plotly figure that says what it shows, in which units and weather.
+"""Plotly figures of the report: one function each, labelled with units and kind of weather.
 
-Where there is more than one farm or product, a figure holds one view for each and a menu to choose it. Colours are
-Okabe and Ito's (2008), which people with any kind of colour vision tell apart; lines differ in dash as well, so that a
-grey print is readable. Figures hold plain lists with few digits: the same input gives the same file, which older
-readers of Plotly's JSON understand too.
+With several farms or products, a figure has one view of each and a menu. Colours are those of Okabe and Ito (2008), which can be
+distinguished with any kind of colour vision; lines also differ in dash for print without colour. Figures contain plain lists
+with few digits, so that equal input gives equal files, which older versions of Plotly can read.
 """
 
 from __future__ import annotations
@@ -37,9 +36,9 @@ READINGS = {
     "wall_clock_is_utc": "offset stripped, read as UTC",
     "wall_clock_is_local": "offset stripped, read as local time",
 }
-#: Checks that count what is there, or have a figure of their own: as bars of a hundred per cent they would hide the faults.
+#: Checks that are not faults or have a figure of their own; their bars of 100 % would hide the others.
 NO_FAULTS = ["rows_in", "kept", "clock_disagrees_with_card"]
-#: How models that are no champion are drawn, in the order of their names.
+#: Line styles of models other than the champion, in order of their names.
 OTHER_LINES = [(ORANGE, "dash"), (GREEN, "dot"), (PURPLE, "dashdot"), (VERMILION, "longdash"), (SKY, "longdashdot")]
 #: Kilometres of one degree of latitude (mean meridian of the sphere of 6,371 km).
 KM_PER_DEGREE = 111.195
@@ -47,7 +46,7 @@ KM_PER_DEGREE = 111.195
 
 @dataclass
 class View:
-    """What a figure shows of one farm or product: a line of its menu."""
+    """View of one farm or product in a figure: an entry of its menu."""
 
     key: str
     label: str
@@ -58,14 +57,14 @@ class View:
     categories: list[str] = field(default_factory=list)
 
     def add(self, trace: go.Scatter | go.Bar, row: int = 1) -> None:
-        """Add a trace, in a row of subplots."""
+        """Add a trace to a row of subplots."""
         self.traces.append(trace)
         self.rows.append(row)
 
 
 @dataclass(frozen=True)
 class Panel:
-    """One pair of axes."""
+    """Pair of axes."""
 
     x: str
     y: str
@@ -82,9 +81,9 @@ def draw_views(
     legend_rows: int = 1,
     **layout: Any,
 ) -> Figure:
-    """All views in one figure with a menu; a view without data says why instead of showing nothing.
+    """Combine views in one figure with a menu; a view without data shows its note.
 
-    Above the axes is room for so many rows of a legend, as they are on a page of usual width.
+    ``legend_rows`` is the number of rows of the legend above the axes, for a page of usual width.
     """
     from plotly import graph_objects as go
     from plotly.subplots import make_subplots
@@ -126,7 +125,7 @@ def draw_views(
         | layout
     )
     if not owner:
-        # Axes without data would show numbers that mean nothing.
+        # Tick labels of axes without data are meaningless.
         figure.update_xaxes(showticklabels=False, ticks="", showgrid=False, zeroline=False)
         figure.update_yaxes(showticklabels=False, ticks="", showgrid=False, zeroline=False)
         figure.update_layout(height=_EMPTY_HEIGHT)
@@ -156,7 +155,7 @@ def _title(title: str, view: View) -> dict[str, Any]:
 
 
 def _escaped(text: str) -> str:
-    # Plotly reads a little HTML in its texts; a name is never meant as HTML.
+    # Plotly interprets some HTML in texts.
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
@@ -196,17 +195,17 @@ def _menu(title: str, shown: Sequence[View], owner: Sequence[int]) -> dict[str, 
 
 
 def numbers(values: Any, digits: int = 3) -> list[float | None]:
-    """Plain numbers with few digits; what is missing is null, which JSON knows."""
+    """Round numbers, with None for missing ones (null in JSON)."""
     return [None if value is None or not math.isfinite(value) else round(float(value), digits) for value in values]
 
 
 def times(values: Any) -> list[str]:
-    """Times as Plotly reads them."""
+    """Format times for Plotly."""
     return [f"{value:%Y-%m-%dT%H:%M}" for value in pd.DatetimeIndex(values)]
 
 
 def detailed_members(fleet: Fleet, reporting: Reporting) -> list[views.Member]:
-    """The members that figures show."""
+    """Members shown in figures."""
     return views.members(fleet)[: reporting.detailed_members]
 
 
@@ -218,10 +217,9 @@ def _farms(fleet: Fleet, reporting: Reporting) -> list[Farm]:
 
 
 def draw_farm_map(fleet: Fleet, reporting: Reporting) -> Figure:
-    """Where the turbines of each farm stand, rotors to scale; for several farms, first where these lie.
+    """Draw maps of the turbines of each farm with rotors to scale, after a map of the farms if there are several.
 
-    Kilometres east and north of the middle, on a plane (the curve of the earth is lost on a farm's few kilometres). No
-    map is fetched from anywhere.
+    Kilometres east and north of the centre on a plane, which is accurate over a few kilometres; without a background map.
     """
     from plotly import graph_objects as go
 
@@ -282,14 +280,14 @@ def _map_of(farm: Farm) -> View:
         if turbine.latitude_deg is not None and turbine.longitude_deg is not None
     ]
     if not placed:
-        view.note = "The farm's card does not say where its turbines stand."
+        view.note = "The farm's card has no coordinates of turbines."
         return view
     east, north = _kilometres([(latitude, longitude) for _, latitude, longitude in placed])
     circle_x: list[float | None] = []
     circle_y: list[float | None] = []
     for (turbine, *_), x, y in zip(placed, east, north, strict=True):
         radius = (turbine.rotor_diameter_m or 0) / 2 / 1000
-        # Twenty-four corners look round; None lifts the pen between rotors.
+        # A polygon of 24 corners as circle; None separates rotors.
         corners = [math.tau * corner / 24 for corner in range(25)]
         circle_x += [*numbers(x + radius * math.cos(angle) for angle in corners), None]
         circle_y += [*numbers(y + radius * math.sin(angle) for angle in corners), None]
@@ -324,10 +322,9 @@ def _map_of(farm: Farm) -> View:
 def draw_data_quality(
     data_quality: pd.DataFrame, observations: pd.DataFrame, fleet: Fleet, clock: Clock, reporting: Reporting
 ) -> Figure:
-    """What the checks found, as a share of what was checked, and how much of the turbines' readings each week brought.
+    """Draw the findings of data quality as shares of the values checked, and the coverage of turbine readings by week.
 
-    A week's share is the mean over its intervals of the share of expected turbine readings behind them; an interval
-    without any counts as nought, so that a gap is seen as a gap.
+    The coverage of a week is the mean over its intervals; intervals without readings count as zero, so that gaps are visible.
     """
     from plotly import graph_objects as go
 
@@ -413,7 +410,7 @@ def _readings_by_week(observations: pd.DataFrame, farm_id: str, clock: Clock) ->
 
 
 def draw_clock(clock_calibration: pd.DataFrame, fleet: Fleet, clock: Clock, reporting: Reporting) -> Figure:
-    """How the farm's wind fits the weather's under each reading of its time stamps: the least misaligned is used."""
+    """Draw misalignment and correlation of the farm's wind with the weather under each reading of its time stamps."""
     shown = []
     for farm in _farms(fleet, reporting):
         view = View(farm.id, farm.name, False)
@@ -464,7 +461,7 @@ def _add_clock(view: View, fit: pd.Series) -> None:
                     row=row,
                 )
     if not view.traces:
-        view.note = "There was not enough wind and weather at the same time to tell."
+        view.note = "There was not enough wind and weather at the same time to compare."
 
 
 def clock_evidence(evidence: str) -> list[dict[str, Any]]:
@@ -484,10 +481,10 @@ def clock_evidence(evidence: str) -> list[dict[str, Any]]:
 def draw_power_curve(
     signals: Table, power_curve: pd.DataFrame, fleet: Fleet, clock: Clock, reporting: Reporting
 ) -> Figure:
-    """Turbine power over wind speed, with the curve found and the readings that are off it, by their label.
+    """Draw turbine power over wind speed with the fitted curve, and readings off the curve by operating state.
 
-    Points are brought to a grid finer than a pixel, so that points one cannot tell apart are drawn once: every labelled
-    point is marked. Of those that agree, every k-th is drawn, at most ``power_curve_points`` over all farms.
+    Points are rounded to a grid finer than a pixel, so that indistinguishable points are drawn once. All points with an operating
+    state are drawn, and a sample of at most ``power_curve_points`` of the others over all farms.
     """
     from plotly import graph_objects as go
 
@@ -502,8 +499,8 @@ def draw_power_curve(
         shares = [(agreeing.iloc[::step], SKY, "circle", 3, "agrees (a sample)")]
         for label, (colour, symbol) in _LABEL_MARKS.items():
             rows = mine[mine["operating_state"] == label]
-            words = f"{label.replace('_', ' ')}: {int(rows['rows'].sum()):,} of {int(mine['rows'].sum()):,} readings"
-            shares += [(rows, colour, symbol, 4, words)] if len(rows) else []
+            name = f"{label.replace('_', ' ')}: {int(rows['rows'].sum()):,} of {int(mine['rows'].sum()):,} readings"
+            shares += [(rows, colour, symbol, 4, name)] if len(rows) else []
         for rows, colour, symbol, size, name in shares:
             view.add(
                 go.Scatter(
@@ -540,7 +537,7 @@ def draw_power_curve(
     )
 
 
-#: Colour and symbol of each label, so that they can be told apart without colour.
+#: Colour and symbol of each operating state; symbols distinguish them without colour.
 _LABEL_MARKS = {
     "stopped": (VERMILION, "x-thin"),
     "curtailed": (ORANGE, "line-ew"),
@@ -548,23 +545,23 @@ _LABEL_MARKS = {
     "iced": (BLUE, "asterisk"),
     "off_curve": (GREEN, "cross-thin"),
 }
-#: Steps of the grid: 25 m/s over 700 pixels and 110 % over 400 are wider than this.
+#: Steps of the grid, below the width of a pixel (25 m/s over 700 pixels, 110 % over 400).
 _GRID_MS, _GRID_SHARE = 0.05, 0.005
 
 
 def _curve_points(signals: Table, farms: Sequence[Farm], clock: Clock) -> pd.DataFrame:
-    """One row per farm, cell of the grid and verdict: how many readings lie there, counted by the tables' engine."""
+    """Number of readings by farm, cell of the grid and operating state, counted by the table's engine."""
     import ibis
     import pyarrow as pa
 
     turbines = [(farm.id, turbine.id, turbine.rated_power_kw) for farm in farms for turbine in farm.turbines]
-    # Through Arrow, both ways: Ibis and pandas do not agree on text columns without a warning.
+    # Through Arrow in both directions, as conversion of text columns between Ibis and pandas warns.
     rated = ibis.memtable(
         pa.table(
             dict(zip(("farm_id", "turbine_id", "rated_power_kw"), map(list, zip(*turbines, strict=True)), strict=True))
         )
     )
-    # With or without a zone, as the table's engine keeps its times: both mean UTC.
+    # Times are UTC, with or without a zone depending on the engine.
     zone = signals["available_at"].type().timezone
     as_of = ibis.timestamp(clock.as_of.replace(tzinfo=None).isoformat(), timezone=zone)
     kept = signals.filter(
@@ -590,7 +587,7 @@ def _curve_points(signals: Table, farms: Sequence[Farm], clock: Clock) -> pd.Dat
 def draw_forecast(
     forecasts: pd.DataFrame, observations: pd.DataFrame, fleet: Fleet, clock: Clock, reporting: Reporting
 ) -> Figure:
-    """The newest forecast as a fan of ranges around its median, and what was measured before and since. Power in MW."""
+    """Draw the newest forecast as a fan chart, with measured power before and since, in MW."""
     from plotly import graph_objects as go
 
     shown = []
@@ -643,7 +640,7 @@ def _add_fan(
     step = pd.Timedelta(minutes=member.product.granularity_minutes)
     before = issued - pd.Timedelta(hours=reporting.fan_history_hours)
     seen = actual[(actual.index >= before) & (actual.index < newest["valid_at"].max() + step)]
-    # A gap stays a gap: missing intervals are null, and lines do not cross them.
+    # Missing intervals are null, so that lines do not cross gaps.
     seen = seen["power_share"] * member.capacity_kw / views.KW_PER_MW
     if len(seen):
         seen = seen.reindex(pd.date_range(seen.index.min(), seen.index.max(), freq=step))
@@ -666,7 +663,7 @@ def _add_fan(
 
 
 def _lines(models: Sequence[str], champion: str | None) -> dict[str, dict[str, Any]]:
-    """A colour and dash for each model, the champion's the same in every figure."""
+    """Colour and dash of each model; those of the champion are the same in every figure."""
     others = iter(sorted(set(models) - {champion}))
     styles: dict[str, dict[str, Any]] = {}
     if champion is not None:
@@ -684,7 +681,7 @@ def _any_perfect(scores: pd.DataFrame) -> bool:
 def draw_lead_times(
     backtest_scores: pd.DataFrame, promotions: pd.DataFrame, fleet: Fleet, clock: Clock, reporting: Reporting
 ) -> Figure:
-    """Error and pinball loss of every model by lead time, in the backtest, out of sample; lower is better."""
+    """Draw error and pinball loss of every model in the backtest by lead time; lower is better."""
     from plotly import graph_objects as go
 
     metrics = {"nmae_share": 1, "pinball_share": 2}
@@ -746,7 +743,7 @@ def draw_reliability(
     clock: Clock,
     reporting: Reporting,
 ) -> Figure:
-    """How often the truth stayed below each quantile, against how often it should: the diagonal is honest."""
+    """Draw the observed frequency of actuals below each quantile against its level (reliability diagram)."""
     from plotly import graph_objects as go
 
     shown = []
@@ -815,7 +812,7 @@ def draw_live_performance(
     clock: Clock,
     reporting: Reporting,
 ) -> Figure:
-    """The deciding score of each day's issued forecasts, against the backtest's promise and the product's goal."""
+    """Draw the deciding score of issued forecasts by day, with that of the backtest and the product's goal."""
     from plotly import graph_objects as go
 
     shown = []
@@ -827,7 +824,7 @@ def draw_live_performance(
         live = views.over_all_leads(views.by_period(live, "day"), member.product)
         view = View(member.key, f"{member.label}, {SHARES[metric]}", _any_perfect(live))
         if live.empty:
-            view.note = "No issued forecast could be scored yet: run the pipeline monitoring once truth has come."
+            view.note = "No issued forecast could be scored yet: run the pipeline monitoring once actuals have arrived."
         else:
             backtest = member.rows(backtest_scores)
             backtest = views.of_champions(
@@ -845,7 +842,7 @@ def draw_live_performance(
     )
 
 
-#: Deciding scores that are a share of capacity and a mean of losses, so that days can be averaged, in words.
+#: Names of deciding scores that are shares of capacity and means of losses, so that days can be averaged.
 SHARES = {"pinball_share": "pinball loss", "nmae_share": "nMAE", "crps_share": "CRPS"}
 
 

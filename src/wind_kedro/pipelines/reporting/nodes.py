@@ -1,4 +1,4 @@
-"""The report: its facts once, as a document for machines, and the page that tells them to people."""
+"""Nodes that build the summary document and the report page."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from wind_kedro.pipelines.reporting.readiness import readiness_facts
 from wind_kedro.pipelines.reporting.settings import Reporting
 from wind_kedro.pipelines.reporting.views import Member
 
-#: Digits that a fact keeps: more than any measurement here has, and few enough to be the same on every machine.
+#: Decimals of facts: more than any measurement has, and few enough to be equal on all machines.
 DIGITS = 6
 
 _SEVERITIES = ("error", "warning", "info")
@@ -60,9 +60,9 @@ def build_summary(
     clock: Clock,
     reporting: Reporting,
 ) -> dict[str, Any]:
-    """One document of everything that the page says, as of the clock's time: a `Summary`, ready for JSON.
+    """Build the `Summary` of everything on the page, as of the clock's time, ready for JSON.
 
-    Tables may be empty: what is not known yet is null or an empty list, and the headline says so.
+    Tables may be empty: unknown facts are null or empty lists, and the headline states it.
     """
     live_scores = views.known_periods(live_scores, clock)
     farms = [
@@ -122,7 +122,7 @@ def _worst_hours(outliers: pd.DataFrame, reporting: Reporting) -> list[OutlierFa
 
 
 def _plain(facts: type[Fact], row: Mapping[Any, Any]) -> dict[str, Any]:
-    """The values of a table's row that facts of this kind have, numbers rounded."""
+    """Select the fields of a kind of facts from a table's row, with numbers rounded."""
 
     def plain(value: Any) -> Any:
         if isinstance(value, pd.Timestamp):
@@ -177,7 +177,7 @@ def _farm_facts(
         observed_from=_time(seen.index.min()) if len(seen) else None,
         observed_to=_time(until) if until is not None else None,
         mean_power_share=_round(seen["power_share"].mean()) if len(seen) else None,
-        # Intervals without any reading have no row: they count as nought.
+        # Intervals without readings have no row and count as zero.
         readings_share=_round(seen["coverage_share"].sum() / expected) if expected else None,
         clock=_clock_facts(fit.iloc[0]) if len(fit) else None,
         readiness=readiness_facts(readiness, farm.id, clock),
@@ -219,7 +219,7 @@ def _member_facts(
         actual = views.measured(observations, member.entity_id, product.granularity_minutes, clock)
         window = views.headline_window(newest, member, market.time_zone, clock)
         forecast = _forecast_facts(newest, forecasts, actual, window, member, clock, reporting)
-        headline = _headline(window.words(clock.as_of, market.time_zone), forecast.energy)
+        headline = _headline(window.describe(clock.as_of, market.time_zone), forecast.energy)
     promotion = views.newest_promotion(promotions, member, clock)
     backtest, live = member.rows(backtest_scores), member.rows(live_scores)
     perfect = fleet.perfect_weather(member.entity_id) or any(
@@ -329,7 +329,7 @@ def _score_facts(scores: pd.DataFrame, member: Member, reporting: Reporting) -> 
 def _warnings(
     incidents: pd.DataFrame, farms: list[FarmFacts], members: list[MemberFacts], clock: Clock, reporting: Reporting
 ) -> list[Warned]:
-    """What somebody should know, worst first: incidents open as of the newest monitoring, and what these tables show."""
+    """Warnings, worst first: incidents open as of the newest monitoring, and problems found in the report's tables."""
     known = views.known(incidents, "raised_at", clock)
     newest = known["raised_at"].max()
     still_open = known[(known["raised_at"] == newest) & (known["state"] != "resolved") & (known["severity"] != "info")]
@@ -348,17 +348,17 @@ def _warnings(
                 kind="monitoring_stale",
                 entity_id="",
                 product_id="",
-                message=f"Monitoring {last}: that nothing is warned of here means nothing.",
+                message=f"Monitoring {last}: warnings may be missing here.",
                 action="Run the pipeline monitoring.",
             )
         )
-    told = {(warned.entity_id, warned.kind) for warned in found}
+    warned_kinds = {(warned.entity_id, warned.kind) for warned in found}
     for farm in farms:
-        # Monitoring may have raised it under its own code; nobody wants to read it twice.
+        # Monitoring may have raised it already, under a code of its own.
         if (
             farm.clock
             and not farm.clock.agrees
-            and not any(farm.farm_id == who and "clock" in kind for who, kind in told)
+            and not any(farm.farm_id == who and "clock" in kind for who, kind in warned_kinds)
         ):
             found.append(
                 Warned(
@@ -367,10 +367,9 @@ def _warnings(
                     kind="clock_disagrees_with_card",
                     entity_id=farm.farm_id,
                     product_id="",
-                    message=f"{farm.name}: the card says that time stamps are meant '{reading(farm.clock.assumed)}', "
-                    f"but the wind agrees with the weather when they are read '{reading(farm.clock.reading)}'. "
-                    "That reading was used for everything here.",
-                    action="Ask the sender of the data, then put 'clock' right in the farm's card.",
+                    message=f"{farm.name}: the card's reading of time stamps is '{reading(farm.clock.assumed)}', but the wind "
+                    f"agrees with the weather under the reading '{reading(farm.clock.reading)}', which is used everywhere here.",
+                    action="Ask the sender of the data, then correct 'clock' on the farm's card.",
                 )
             )
     for member in members:
@@ -397,12 +396,12 @@ def _warnings(
 
 
 def build_report(summary: Mapping[str, Any], reporting: Reporting, **figures: Figure) -> str:
-    """The page: one HTML text that tells the summary in words and shows the figures, and loads nothing from anywhere.
+    """Render the report page from the summary and the figures, as self-contained HTML.
 
     Args:
         summary: the facts.
-        reporting: how many members are shown in detail.
-        figures: as the catalog names them, ``forecast_figure`` and so on.
+        reporting: parameters of the pipeline.
+        figures: by their names in the catalog, ``forecast_figure`` and so on.
     """
     facts = Summary.model_validate(summary)
     return render(

@@ -1,4 +1,4 @@
-"""The readiness page: every farm of the fleet, what its data allows, and how well its weather explains its power."""
+"""Readiness page: tier of every farm, and how well its weather explains its power."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _FRAME_PIXELS = 190
 
 
 def readiness_facts(readiness: pd.DataFrame, farm_id: str, clock: Clock) -> ReadinessFacts | None:
-    """What was last assessed of a farm by ``as_of``; nothing if it never was."""
+    """Newest assessment of a farm by ``as_of``; None if there is none."""
     rows = assessed_by(readiness[readiness["farm_id"] == farm_id], clock.as_of)
     if rows.empty:
         return None
@@ -37,9 +37,9 @@ def readiness_facts(readiness: pd.DataFrame, farm_id: str, clock: Clock) -> Read
 def draw_weather_fit(
     weather_fit: pd.DataFrame, readiness: pd.DataFrame, fleet: Fleet, clock: Clock, reporting: Reporting
 ) -> Figure:
-    """A row of dots per farm: how well its own weather points and the best of the others' explain its power.
+    """Draw the correlation of each farm's power with its own weather points and the best points of other farms.
 
-    Farms whose own point is beaten by most come first; of many, the first ``readiness_farms``.
+    Farms are sorted by how much another point is better than their own; the first ``readiness_farms`` are shown.
     """
     from plotly import graph_objects as go
 
@@ -85,10 +85,10 @@ def draw_weather_fit(
     view = View("", label, False, traces)
     view.rows = [1] * len(traces)
     if readiness.empty:
-        view.note = "Nothing was assessed yet: run the pipeline data_engineering."
+        view.note = "No farm was assessed yet: run the pipeline data_engineering."
     elif not order:
-        view.note = "No farm has hours enough to compare; the pipeline data_engineering looks again with every run."
-    # The first farm on top.
+        view.note = "No farm has enough hours to compare; every run of the pipeline data_engineering tries again."
+    # First farm at the top.
     farms = {"categoryorder": "array", "categoryarray": shown[::-1], "dtick": 1, "type": "category"}
     panel = Panel("Correlation of hourly power with the wind at 100 m", "Farm", y_options=farms)
     height = _FRAME_PIXELS + _ROW_PIXELS * max(3, len(order))
@@ -98,7 +98,7 @@ def draw_weather_fit(
 def build_readiness_page(
     readiness: pd.DataFrame, observations: pd.DataFrame, weather_fit_figure: Figure, fleet: Fleet, clock: Clock
 ) -> str:
-    """The page: one HTML text, a row per farm that a reader can sort and filter; loads nothing from anywhere."""
+    """Render the readiness page as self-contained HTML, with one row per farm that can be sorted and filtered."""
     weeks = weekly_coverage(observations, fleet, clock)
     assessed = {row["farm_id"]: row for row in assessed_by(readiness, clock.as_of).to_dict("records")}
     rows: list[dict[str, Any]] = [
@@ -120,14 +120,14 @@ def build_readiness_page(
     )
 
 
-#: Weeks in the calendar of a farm.
+#: Number of weeks in the coverage calendar of a farm.
 _WEEKS = 26
 
 
 def weekly_coverage(
     observations: pd.DataFrame, fleet: Fleet, clock: Clock
 ) -> dict[str, list[tuple[dt.datetime, float]]]:
-    """Share of what each farm's turbines should have sent, in each of the last weeks before ``as_of``: week's start and share."""
+    """Coverage of each farm's expected turbine readings by week before ``as_of``: start of the week and share."""
     end = pd.Timestamp(clock.as_of).floor("D")
     begin = end - pd.Timedelta(weeks=_WEEKS)
     farms = [farm.id for farm in fleet.farms]

@@ -1,7 +1,4 @@
-"""What the tables say as of a time: the newest version of each row, what was measured, the newest forecast, the scores.
-
-Nothing here looks past ``as_of``: a report of a past moment shows what could be known then.
-"""
+"""Views of tables as of a time: newest versions, measurements, forecasts and scores known by ``as_of``."""
 
 from __future__ import annotations
 
@@ -24,7 +21,7 @@ KW_PER_MW = 1000
 
 @dataclass(frozen=True)
 class Member:
-    """One member of a product: what a forecast is made for."""
+    """A member of a product: an entity that it forecasts."""
 
     product: Product
     entity_id: str
@@ -33,16 +30,16 @@ class Member:
 
     @property
     def key(self) -> str:
-        """What identifies it: product and entity."""
+        """Identifier: product and entity."""
         return f"{self.product.id}/{self.entity_id}"
 
     @property
     def label(self) -> str:
-        """How menus call it."""
+        """Label in menus."""
         return f"{self.name} · {self.product.name}"
 
     def rows(self, table: pd.DataFrame) -> pd.DataFrame:
-        """The member's rows of a table keyed by product and entity."""
+        """Rows of the member in a table with product and entity."""
         return table[(table["product_id"] == self.product.id) & (table["entity_id"] == self.entity_id)]
 
 
@@ -56,20 +53,20 @@ def members(fleet: Fleet) -> list[Member]:
 
 
 def known(table: pd.DataFrame, column: str, clock: Clock) -> pd.DataFrame:
-    """The rows that existed as of the clock's time, by the column that says since when they do."""
+    """Rows whose time in ``column`` is not after ``as_of``."""
     found: pd.DataFrame = table[table[column] <= pd.Timestamp(clock.as_of)]
     return found
 
 
 def newest_fit(fits: pd.DataFrame, farm_id: str, clock: Clock) -> pd.DataFrame:
-    """The rows of a farm's newest calibration that was made by ``as_of``."""
+    """Rows of a farm's newest calibration by ``as_of``."""
     rows = known(fits[fits["farm_id"] == farm_id], "fitted_at", clock)
     newest: pd.DataFrame = rows[rows["fitted_at"] == rows["fitted_at"].max()]
     return newest
 
 
 def measured(observations: pd.DataFrame, entity_id: str, granularity_minutes: int, clock: Clock) -> pd.DataFrame:
-    """One row per interval, in order: the newest version known, and ``power_share`` of the capacity available."""
+    """One row per interval, in order: the newest known version, with ``power_share`` of the available capacity."""
     rows = observations[
         (observations["entity_id"] == entity_id) & (observations["granularity_minutes"] == granularity_minutes)
     ]
@@ -91,48 +88,48 @@ def newest_issue(issued: pd.DataFrame, member: Member, clock: Clock) -> pd.DataF
     """The member's newest forecast by ``as_of``, in order of time; empty if none was issued."""
     rows = known(member.rows(issued), "issued_at", clock)
     rows = rows[rows["issued_at"] == rows["issued_at"].max()]
-    # One forecast is one model's: should two stand side by side, the later written one is taken.
+    # A forecast is made by one model; of two, the one written later is used.
     rows = rows[rows["model_version"] == rows["model_version"].iloc[-1]] if len(rows) else rows
     return pd.DataFrame(rows.sort_values("valid_at"))
 
 
 @dataclass(frozen=True)
 class Window:
-    """A stretch of a forecast: a day of the market's calendar, or all that was forecast."""
+    """Period of a forecast: a calendar day of the market, or the whole forecast."""
 
     kind: Literal["day", "horizon"]
     start: pd.Timestamp
     end: pd.Timestamp
 
-    def words(self, as_of: dt.datetime, time_zone: str) -> str:
-        """How people call it, seen from ``as_of``."""
+    def describe(self, as_of: dt.datetime, time_zone: str) -> str:
+        """Description relative to ``as_of``, such as tomorrow's date."""
         first = self.start.tz_convert(time_zone)
         if self.kind == "horizon":
             hours = (self.end - self.start) / pd.Timedelta(hours=1)
-            return f"The {hours:g} hours from {date_words(first)}, {first:%H:%M} local time"
+            return f"The {hours:g} hours from {format_date(first)}, {first:%H:%M} local time"
         away = (first.date() - pd.Timestamp(as_of).tz_convert(time_zone).date()).days
         near = {-1: "Yesterday, ", 0: "Today, ", 1: "Tomorrow, "}.get(away, "")
-        return f"{near}{first:%A} {date_words(first)}"
+        return f"{near}{first:%A} {format_date(first)}"
 
 
-def date_words(time: pd.Timestamp | dt.datetime) -> str:
-    """``1 January 2016``: no leading zero, no order of day and month to guess."""
+def format_date(time: pd.Timestamp | dt.datetime) -> str:
+    """Format a date as ``1 January 2016``."""
     return f"{time.day} {time:%B %Y}"
 
 
 def headline_window(forecast: pd.DataFrame, member: Member, time_zone: str, clock: Clock) -> Window:
-    """What the headline speaks of: the first whole day of the market ahead, else the one under way, else all.
+    """Period of the headline: the first whole future day of the market, else the current one, else the last, else the horizon.
 
     Args:
         forecast: the newest issue of the member, not empty.
-        member: whose forecast it is.
-        time_zone: the market's, whose days are meant; they have 23 to 25 hours.
-        clock: as of when; a day that ended before it is of no use to anyone while there is another.
+        member: the member.
+        time_zone: of the market, whose days have 23 to 25 hours.
+        clock: the run's time.
     """
     step = pd.Timedelta(minutes=member.product.granularity_minutes)
     start, end = forecast["valid_at"].min(), forecast["valid_at"].max() + step
     first = start.tz_convert(time_zone).normalize()
-    # Local midnights, whatever the clock changes in between.
+    # Local midnights, across clock changes.
     midnights = [
         pd.Timestamp(first.date() + dt.timedelta(days=day)).tz_localize(time_zone).tz_convert("UTC")
         for day in range((end - start).days + 3)
@@ -151,7 +148,7 @@ def headline_window(forecast: pd.DataFrame, member: Member, time_zone: str, cloc
 
 @dataclass(frozen=True)
 class EnergyRange:
-    """Energy of a window in MWh, and from how many past issues its range was corrected."""
+    """Energy of a window in MWh, and the number of past issues that calibrated its range."""
 
     expected_mwh: float
     low_mwh: float
@@ -170,24 +167,23 @@ def energy_range(
     band_share: float,
     min_issues: int,
 ) -> EnergyRange:
-    """Energy expected in a window, with a range that holds as often as it says.
+    """Energy expected in a window, with a calibrated range.
 
-    The limits of a sum are not the sums of the limits: hours do not all go wrong the same way, so that the summed band
-    is too wide. What past issues did is asked: for each, how far the energy of the same lead times lay from the summed
-    median, in units of the summed band's half on that side. The share-quantile of these, with the finite-sample rank
-    ⌈(n + 1)·share⌉ of split conformal prediction (Lei et al. 2018, "Distribution-free predictive inference for
-    regression", JASA 113), scales both halves. With fewer than ``min_issues`` the summed limits stand, and
-    ``past_issues`` is 0.
+    Summed hourly limits are too wide for an energy, as errors of hours are not perfectly correlated. So both halves of the summed
+    band are scaled by split conformal prediction (Lei et al. 2018, "Distribution-free predictive inference for regression", JASA
+    113): the score of a past issue is the distance of its energy, over the same lead times, from the summed median, in units of
+    the half of the summed band on that side; the scale is the score of rank ⌈(n + 1)·share⌉. With fewer than ``min_issues``
+    the summed limits are returned, and ``past_issues`` is 0.
 
     Args:
-        issued: all forecasts issued.
+        issued: all issued forecasts.
         forecast: the newest issue.
-        actual: what was measured (`measured`).
-        window: over which time.
-        member: whose forecast it is.
-        clock: as of when.
-        band_share: how often the range shall hold.
-        min_issues: past issues needed to correct.
+        actual: measurements (`measured`).
+        window: the period.
+        member: the member.
+        clock: the run's time.
+        band_share: nominal coverage of the range.
+        min_issues: minimum number of past issues.
     """
     low_level, high_level = band_levels(member.product.quantile_levels, band_share)
     columns = {"low": quantile_column(low_level), "mid": quantile_column(0.5), "high": quantile_column(high_level)}
@@ -213,12 +209,12 @@ def energy_range(
     if len(away) < min_issues or rank > len(away):
         return EnergyRange(mid, low, high, 0)
     scale = float(away.iloc[rank - 1])
-    most = member.capacity_kw / KW_PER_MW * hours * len(inside)
-    return EnergyRange(mid, max(0.0, mid - scale * (mid - low)), min(most, mid + scale * (high - mid)), len(away))
+    full_load = member.capacity_kw / KW_PER_MW * hours * len(inside)
+    return EnergyRange(mid, max(0.0, mid - scale * (mid - low)), min(full_load, mid + scale * (high - mid)), len(away))
 
 
 def newest_promotion(promotions: pd.DataFrame, member: Member, clock: Clock) -> pd.Series | None:
-    """The promotion in force as of the clock's time; none if no model was promoted yet."""
+    """Promotion in force by ``as_of``; None if no model was promoted yet."""
     rows = known(member.rows(promotions), "promoted_at", clock).sort_values(
         ["promoted_at", "recorded_at"], kind="stable"
     )
@@ -226,12 +222,12 @@ def newest_promotion(promotions: pd.DataFrame, member: Member, clock: Clock) -> 
 
 
 def over_all_leads(scores: pd.DataFrame, product: Product) -> pd.DataFrame:
-    """The scores over the whole horizon of the product."""
+    """Scores over the whole horizon of the product."""
     return scores[(scores["lead_from_minutes"] == 0) & (scores["lead_to_minutes"] == product.horizon_minutes)]
 
 
 def by_lead(scores: pd.DataFrame, product: Product) -> pd.DataFrame:
-    """The scores of each bucket of lead time, in order; the whole horizon only where it is all there is."""
+    """Scores by bucket of lead time, in order; those over the whole horizon if there are no buckets."""
     whole = over_all_leads(scores, product)
     rows = scores.drop(whole.index) if len(whole) < len(scores) else whole
     return rows.sort_values(["model", "metric", "lead_from_minutes"], kind="stable")
@@ -242,12 +238,12 @@ _PERIOD_LENGTHS = {"day": 10, "month": 7}
 
 
 def by_period(scores: pd.DataFrame, period: str) -> pd.DataFrame:
-    """The scores of each ``day`` or ``month`` of issue, in order."""
+    """Scores by ``day`` or ``month`` of issue, in order."""
     return scores[scores["period"].str.len() == _PERIOD_LENGTHS[period]].sort_values("period", kind="stable")
 
 
 def in_all(scores: pd.DataFrame) -> pd.DataFrame:
-    """The scores over the whole period; where only days or months were scored, theirs, to be averaged."""
+    """Scores over the whole period; those of days or months, to be averaged, if there are no others."""
     for rows in (scores[scores["period"] == "all"], by_period(scores, "day"), by_period(scores, "month")):
         if len(rows):
             return rows
@@ -255,7 +251,7 @@ def in_all(scores: pd.DataFrame) -> pd.DataFrame:
 
 
 def weighted_mean(scores: pd.DataFrame) -> float | None:
-    """Mean of ``value`` weighted by the intervals behind it; none without any. Only for scores that are means."""
+    """Mean of ``value`` weighted by the number of intervals; None without any. Only for scores that are means."""
     rows = scores[scores["value"].notna() & (scores["n"] > 0)]
     if rows.empty:
         return None
@@ -263,18 +259,18 @@ def weighted_mean(scores: pd.DataFrame) -> float | None:
 
 
 def known_periods(scores: pd.DataFrame, clock: Clock) -> pd.DataFrame:
-    """The scores whose period had begun by ``as_of``; 'all' is kept."""
+    """Scores whose period had begun by ``as_of``, and those over all periods."""
     # ISO dates and months compare as text: '2015-11' comes before '2015-11-03'.
     return scores[(scores["period"] == "all") | (scores["period"] <= f"{clock.as_of:%Y-%m-%d}")]
 
 
 def champions(promotions: pd.DataFrame, member: Member, clock: Clock) -> list[str]:
-    """The models that were ever promoted by ``as_of``, the newest last."""
+    """Models promoted by ``as_of``, newest last."""
     rows = known(member.rows(promotions), "promoted_at", clock).sort_values("promoted_at", kind="stable")
     return list(dict.fromkeys(reversed(rows["model"].to_list())))[::-1]
 
 
 def of_champions(scores: pd.DataFrame, promoted: list[str]) -> pd.DataFrame:
-    """The scores of models that were promoted; all of them where none was, as before the first promotion."""
+    """Scores of promoted models; all scores before the first promotion."""
     rows = scores[scores["model"].isin(promoted)]
     return rows if len(rows) else scores

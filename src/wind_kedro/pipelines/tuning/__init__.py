@@ -1,4 +1,4 @@
-"""Tuning: which settings of a candidate are the best, on months that are not judged?"""
+"""Tuning: search for the best settings of candidates, on data before the backtest."""
 
 from .pipeline import create_pipeline
 

@@ -1,7 +1,7 @@
-"""Tuning: settings of a candidate are tried on rolling origins before what training judges, by Optuna.
+"""Search of candidates' settings with Optuna, on rolling origins before the backtest of training.
 
-A trial is the mean pinball loss of what a candidate with these settings would have forecast: fitted at the beginning of each fold
-with the outcomes that had arrived by then. Trials are written down one by one; a search that was killed goes on.
+The value of a trial is the mean pinball loss of a candidate with these settings, fitted at the beginning of each fold to the
+outcomes that had arrived by then. Each trial is stored when it is finished; an interrupted search resumes.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 
 
 class NothingToTuneError(WindKedroError):
-    """The search cannot be made as it is asked for."""
+    """The search is not possible with these parameters."""
 
 
 def search_settings(
@@ -41,14 +41,14 @@ def search_settings(
     clock: Clock,
     workers: Workers,
 ) -> pd.DataFrame:
-    """One row per candidate and trial: its settings, and the mean pinball loss of what they would have forecast.
+    """Search the settings of every candidate in ``tuning.space``.
 
-    Trials of an earlier run count if candidate, space, folds and the rows behind them are the same. One that was running when a
-    run was killed is tried again.
+    One row per candidate and trial, with settings and mean pinball loss. Trials of an earlier run count if candidate, space,
+    folds and their rows are the same. A trial that was running when a run was killed is repeated.
 
     Raises:
-        NothingToTuneError: if a candidate is not there or cannot be tuned, a setting is unknown, a fold is judged by training, or
-            no fold has history enough.
+        NothingToTuneError: if a candidate is missing or cannot be tuned, a setting is unknown, a fold overlaps the backtest, or
+            no fold has enough history.
     """
     training_time = pd.Timestamp(clock.training_time(fleet.products))
     judged_from = training.judged_from(training_time)
@@ -56,7 +56,7 @@ def search_settings(
         stretches = tuning.stretches(judged_from)
     except ValueError as error:
         raise NothingToTuneError(str(error)) from error
-    # Outcomes that came later are not there at all: nothing below can touch them.
+    # Later outcomes are dropped here, so that nothing below can use them.
     known = model_input[(model_input["target_available_at"] <= judged_from) & (model_input["valid_at"] < judged_from)]
     if tuning.products is not None:
         known = known[known["product_id"].isin(tuning.products)]
@@ -67,11 +67,11 @@ def search_settings(
         if not folds:
             raise NothingToTuneError(
                 f"'{name}': no farm has {tuning.min_train_days} days of history before {stretches[-1][0]:%Y-%m-%d}, the last "
-                f"fold before what training judges; choose fewer tuning.min_train_days, shorter folds or a later backtest"
+                f"fold before the backtest of training; set a lower tuning.min_train_days, shorter folds or a later backtest"
             )
         study = _study(name, candidate, space, stretches, known, trial_store, training.seed)
         done = sum(trial.state.is_finished() and trial.value is not None for trial in study.trials)
-        logger.info("tuning '%s': %d of %d trials are there", name, done, tuning.trials)
+        logger.info("tuning '%s': %d of %d trials are done", name, done, tuning.trials)
         for _ in range(tuning.trials - done):
             _try(study, name, candidate, space, folds, fleet, training.seed, workers)
         rows += [_row(name, trial, candidate) for trial in study.trials if trial.state.is_finished()]
@@ -81,10 +81,10 @@ def search_settings(
 def _tunable(name: str, space: dict[str, Range], training: Trained) -> ModelConfig:
     candidate = training.candidates.get(name)
     if candidate is None:
-        raise NothingToTuneError(f"tuning.space: no candidate '{name}'; there are {', '.join(training.candidates)}")
+        raise NothingToTuneError(f"tuning.space: no candidate '{name}'; known are {', '.join(training.candidates)}")
     if candidate.fleet_members is not None:
         raise NothingToTuneError(
-            f"tuning.space: '{name}' learns from the whole fleet; tune its members as candidates of one farm"
+            f"tuning.space: '{name}' is fitted to the whole fleet; tune its members as candidates of single farms"
         )
     for setting, values in space.items():
         tried = values.low if values.choices is None else values.choices[0]
@@ -99,7 +99,7 @@ def _with(candidate: ModelConfig, settings: dict[str, Any]) -> ModelConfig:
     return candidate.model_copy(update={"params": dict(candidate.params) | settings})
 
 
-#: Rows known at the beginning of a fold, and rows to forecast, by product, entity and beginning.
+#: Rows known at the start of a fold, and rows to forecast, by product, entity and start.
 _Folds = dict[tuple[str, str, pd.Timestamp], tuple[pd.DataFrame, pd.DataFrame]]
 
 
@@ -143,18 +143,18 @@ def _study(
     before = {summary.study_name for summary in optuna.get_all_study_summaries(storage=store)}
     study = optuna.create_study(storage=store, study_name=study_name, direction="minimize", load_if_exists=True)
     if study_name not in before:
-        # The settings as they are come first: what is found is to be better than these.
-        study.enqueue_trial(_as_it_is(candidate, space))
+        # The current settings are the first trial, as the baseline.
+        study.enqueue_trial(_current_settings(candidate, space))
     for trial in study.get_trials(states=(optuna.trial.TrialState.RUNNING,)):
         study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
         study.enqueue_trial(trial.params)
-    # Another seed for each further trial: a search that goes on must not propose again what it began with.
+    # The seed depends on the number of trials, so that a resumed search does not repeat its first proposals.
     study.sampler = optuna.samplers.TPESampler(seed=seed + len(study.trials))
     return study
 
 
-def _as_it_is(candidate: ModelConfig, space: dict[str, Range]) -> dict[str, Any]:
-    settings = build("as it is", candidate, [0.5], 0).parameters.model_dump(mode="json")
+def _current_settings(candidate: ModelConfig, space: dict[str, Range]) -> dict[str, Any]:
+    settings = build("current", candidate, [0.5], 0).parameters.model_dump(mode="json")
     return {name: settings[name] for name, values in space.items() if _within(settings[name], values)}
 
 
@@ -190,7 +190,7 @@ def _try(
     }
     mapped = map_farms(_loss, tasks, workers=workers, label=f"trial {trial.number} of {name}")
     trial.set_user_attr("seconds", round(time.perf_counter() - began, 1))
-    if mapped.failures:  # of some farms only it would be another mean
+    if mapped.failures:  # the mean over other farms would not be comparable
         trial.set_user_attr("fault", next(iter(mapped.failures.values())))
         study.tell(trial, state=TrialState.FAIL)
         return
@@ -202,7 +202,7 @@ def _try(
 def _loss(
     past: pd.DataFrame, ahead: pd.DataFrame, config: ModelConfig, name: str, levels: list[float], seed: int
 ) -> tuple[float, int]:
-    """Mean pinball loss over a fold, share of capacity, and over how many intervals."""
+    """Mean pinball loss over a fold, share of capacity, and the number of intervals."""
     features = feature_matrix(past)
     model = build(name, config, levels, seed).fit(features[config.columns_of(features.columns)], past["power_share"])
     quantiles = model.predict(feature_matrix(ahead))
@@ -216,12 +216,14 @@ def _row(name: str, trial: Any, candidate: ModelConfig) -> dict[str, Any]:
         "settings": json.dumps(dict(candidate.params) | trial.params, sort_keys=True),
         "loss_share": np.nan if trial.value is None else trial.value,
         "seconds": float(trial.user_attrs.get("seconds", np.nan)),
-        "fault": trial.user_attrs.get("fault", "" if trial.value is not None else "its run was killed: tried again"),
+        "fault": trial.user_attrs.get(
+            "fault", "" if trial.value is not None else "the run was killed; the trial is repeated"
+        ),
     }
 
 
 def name_best(trials: pd.DataFrame, training: Trained) -> tuple[dict[str, Any], dict[str, dict[str, float]]]:
-    """The best settings of each candidate, as a block to paste into `parameters_training.yml`; and its loss for the tracker.
+    """Best settings of each candidate, as a block for `parameters_training.yml`, and their losses as metrics.
 
     Raises:
         NothingToTuneError: if no trial of any candidate succeeded, with the first fault.

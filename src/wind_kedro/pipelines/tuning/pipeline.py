@@ -1,4 +1,4 @@
-"""Trials of settings are made on the past before what training judges; they are kept, so that a search goes on."""
+"""Pipeline that searches settings of candidates on data before the backtest; trials are kept, so that a search resumes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from . import nodes
 
 
 def create_pipeline(**_: object) -> Pipeline:
-    """The room's nodes and what they exchange; see the room's README."""
+    """Create the pipeline tuning; see README.md in this folder."""
     return Pipeline(
         [
             Node(

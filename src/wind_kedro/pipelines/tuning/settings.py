@@ -1,4 +1,4 @@
-"""What is searched, over which past, and what may not be touched (`parameters_tuning.yml`)."""
+"""Parameters of the pipeline tuning (`parameters_tuning.yml`)."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from wind_kedro.models.registry import ModelConfig, with_members
 from wind_kedro.strict import Strict
 
 Number = int | float
-#: A stretch of the past, from inclusive, to exclusive.
+#: Period of the past: start, inclusive, and end, exclusive.
 Stretch = tuple[pd.Timestamp, pd.Timestamp]
 
 
 class Range(Strict):
-    """The values that a setting may take: from ``low`` to ``high``, whole numbers where both are, or one of ``choices``."""
+    """Values of a setting: from ``low`` to ``high``, integers if both are, or one of ``choices``."""
 
     low: Number | None = None
     high: Number | None = None
-    log: bool = Field(False, description="whether half and double are equally far")
+    log: bool = Field(False, description="whether values are sampled on a logarithmic scale")
     choices: list[Any] | None = Field(None, min_length=1)
 
     @model_validator(mode="after")
@@ -33,11 +33,11 @@ class Range(Strict):
             if self.low >= self.high:
                 raise ValueError(f"low {self.low} is not below high {self.high}")
             if self.log and self.low <= 0:
-                raise ValueError("on a logarithmic scale low is above nothing")
+                raise ValueError("on a logarithmic scale low must be above 0")
         return self
 
     def draw(self, trial: Any, name: str) -> Any:
-        """The value that an Optuna trial proposes."""
+        """Sample a value from an Optuna trial."""
         if self.choices is not None:
             return trial.suggest_categorical(name, self.choices)
         if isinstance(self.low, int) and isinstance(self.high, int):
@@ -48,18 +48,14 @@ class Range(Strict):
 class Tuning(Strict):
     """How settings are searched."""
 
-    trials: int = Field(gt=0, description="of each candidate, those of earlier runs counted in")
-    products: list[str] | None = Field(None, description="by whose forecasts settings are judged; none: all")
-    folds: int = Field(
-        gt=0, description="so many stretches, one after the other, each forecast by what was known at its beginning"
-    )
-    fold_days: int = Field(
-        gt=0, description="the length of each; the last ends where that begins which training judges"
-    )
-    months: list[str] | None = Field(None, description="instead of folds: these months (2012-09), UTC")
-    min_train_days: int = Field(gt=0, description="a fold with less history of a farm is left out for it")
+    trials: int = Field(gt=0, description="number of trials of each candidate, including those of earlier runs")
+    products: list[str] | None = Field(None, description="products on whose forecasts settings are scored; none: all")
+    folds: int = Field(gt=0, description="number of consecutive folds, each forecast from the data known at its start")
+    fold_days: int = Field(gt=0, description="length of a fold, days; the last ends where the backtest begins")
+    months: list[str] | None = Field(None, description="months (2012-09) to use instead of folds, UTC")
+    min_train_days: int = Field(gt=0, description="minimum days of a farm's history before a fold")
     space: dict[str, dict[str, Range]] = Field(
-        description="by candidate of training, the range of each of its settings; what is not named stays as it is"
+        description="by candidate of training, the range of each setting to search; others keep their value"
     )
 
     @field_validator("months")
@@ -71,10 +67,10 @@ class Tuning(Strict):
         return months
 
     def stretches(self, judged_from: pd.Timestamp) -> list[Stretch]:
-        """The folds, the first first.
+        """Folds in order of time.
 
         Raises:
-            ValueError: if one of them is judged by training too: settings cannot be judged on the data they were chosen on.
+            ValueError: if a fold overlaps the backtest, as settings must not be scored on the data they were chosen on.
         """
         if self.months is None:
             step = pd.Timedelta(days=self.fold_days)
@@ -85,14 +81,14 @@ class Tuning(Strict):
         ends = [begin + pd.offsets.MonthBegin() for begin in begins]
         if touched := [f"{begin:%Y-%m}" for begin, end in zip(begins, ends, strict=True) if end > judged_from]:
             raise ValueError(
-                f"tuning.months: {', '.join(touched)} reach into what training.backtest judges, from {judged_from:%Y-%m-%d} on: "
-                f"settings are chosen on earlier months"
+                f"tuning.months: {', '.join(touched)} overlap training.backtest, which starts on {judged_from:%Y-%m-%d}: "
+                f"choose earlier months"
             )
         return list(zip(begins, ends, strict=True))
 
 
 class _Backtest(BaseModel):
-    """Of `training.backtest`, when what is judged begins."""
+    """Period of `training.backtest`."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
@@ -106,7 +102,7 @@ class _Backtest(BaseModel):
 
 
 class Trained(BaseModel):
-    """Of `training`, what tuning reads: the candidates as they are, and what is judged."""
+    """Parameters of training that tuning uses: candidates, and the period of the backtest."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
@@ -120,7 +116,7 @@ class Trained(BaseModel):
         return with_members(candidates)
 
     def judged_from(self, training_time: pd.Timestamp) -> pd.Timestamp:
-        """When that begins which training judges candidates by."""
+        """Start of the backtest by which training compares candidates."""
         if self.backtest.months:
             return pd.Timestamp(f"{min(self.backtest.months)}-01", tz="UTC")
         return training_time - pd.Timedelta(days=self.backtest.days)
