@@ -601,7 +601,7 @@ def draw_forecast(
             _add_fan(view, newest, actual, member, reporting, go)
         shown.append(view)
     return draw_views(
-        "The newest forecast, and what came since",
+        "The newest forecast, and power measured since",
         shown,
         [Panel("start of the interval (UTC)", "power (MW)", {"type": "date"}, {"rangemode": "tozero"})],
         height=480,
