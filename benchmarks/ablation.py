@@ -65,9 +65,7 @@ def _without(families: Sequence[Family]) -> list[str]:
     return [f"!{pattern}" for family in families for pattern in COLUMNS_OF[family]]
 
 
-def table_of(
-    pinball: Mapping[str, float], judged: Sequence[Family], product_id: str, before: float | None
-) -> pd.DataFrame:
+def table_of(pinball: Mapping[str, float], judged: Sequence[Family], product_id: str, before: float | None) -> pd.DataFrame:
     """One row per family: pinball with it and all before it, without it alone, and what both say it is worth.
 
     ``added_gain`` is 1 − pinball with it / pinball before; ``left_out_loss`` is pinball without it / pinball with all − 1.
@@ -96,9 +94,7 @@ def table_of(
     return pd.DataFrame(rows).round(digits)
 
 
-def backtest(
-    product_id: str, features: Mapping[str, list[str]], candidates: Sequence[str], when: Mapping[str, str]
-) -> None:
+def backtest(product_id: str, features: Mapping[str, list[str]], candidates: Sequence[str], when: Mapping[str, str]) -> None:
     """Backtest the variants, and nothing else, of one product over the tasks."""
     others = {name: {"products": []} for name in candidates}
     ours = {name: CANDIDATE | {"features": patterns} for name, patterns in features.items()}

@@ -149,8 +149,7 @@ def _summed(files: str, columns: list[str]) -> dict[str, Any]:
     kinds = {row[0]: row[1] for row in described}
     how = {"VARCHAR": "count", "BOOLEAN": "count"}
     words = [
-        f'{"max" if kinds[name].startswith("TIMESTAMP") else how.get(kinds[name], "sum")}("{name}")'
-        for name in columns or kinds
+        f'{"max" if kinds[name].startswith("TIMESTAMP") else how.get(kinds[name], "sum")}("{name}")' for name in columns or kinds
     ]
     text = ", ".join(f"({word})::VARCHAR" for word in words)
     return {"rows": con.execute(f"SELECT count(*), {text} FROM read_parquet('{files}')").fetchall()[0][0]}  # noqa: S608
@@ -200,8 +199,7 @@ def _fleet(cadence: int) -> Any:
     from wind_kedro.cards import Fleet
 
     columns = {
-        name: {"name": name, "unit": unit}
-        for name, unit in zip(SIGNALS, ("kW", "m/s", "deg", "degC", "deg"), strict=True)
+        name: {"name": name, "unit": unit} for name, unit in zip(SIGNALS, ("kW", "m/s", "deg", "degC", "deg"), strict=True)
     }
     farms = [
         {
@@ -291,9 +289,7 @@ def spark_range_and_hours(folder: Path, cadence: int) -> dict[str, Any]:
 def pandas_range_and_hours(folder: Path, cadence: int) -> dict[str, Any]:
     """In pandas."""
     columns = ["farm_id", "turbine_id", "wall_clock_is_utc", *SIGNALS]
-    rows = pd.concat(
-        [pd.read_parquet(file, columns=columns) for file in sorted(folder.glob("*.parquet"))], ignore_index=True
-    )
+    rows = pd.concat([pd.read_parquet(file, columns=columns) for file in sorted(folder.glob("*.parquet"))], ignore_index=True)
     for name, (low, high) in _settings().signal_ranges.items():
         scale = 2000.0 if name == "power_kw" else 1.0
         rows[name] = rows[name].mask((rows[name] < low * scale) | (rows[name] > high * scale))
@@ -348,9 +344,7 @@ def fit_power_curves(folder: Path, cadence: int) -> dict[str, Any]:
     from wind_kedro.pipelines.data_engineering import nodes
 
     fleet = _fleet(cadence)
-    curves = nodes.fit_power_curves(
-        _table(folder, "timed").load(), _calibration(folder, fleet, cadence), fleet, _settings()
-    )
+    curves = nodes.fit_power_curves(_table(folder, "timed").load(), _calibration(folder, fleet, cadence), fleet, _settings())
     curves.to_parquet(_path(folder, "curves"))
     return {"curves": len(curves)}
 
@@ -496,9 +490,7 @@ def missed(table: pd.DataFrame) -> list[str]:
 def main() -> int:
     """Measure, write, judge; the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--million", type=float, nargs="+", default=[1, 10, 50, 100, 500], help="sizes, millions of rows"
-    )
+    parser.add_argument("--million", type=float, nargs="+", default=[1, 10, 50, 100, 500], help="sizes, millions of rows")
     parser.add_argument("--cadence", type=int, default=600, help="seconds from row to row of a turbine")
     parser.add_argument("--again", action="store_true", help="measure again what stands in the results")
     parser.add_argument("--into", type=Path, default=RESULTS, help="folder of bench-data.csv")
@@ -511,9 +503,7 @@ def main() -> int:
         return 0
     path = options.into / "bench-data.csv"
     before = (
-        pd.read_csv(path)
-        if path.is_file() and not options.again
-        else pd.DataFrame(columns=["rows", "work", "cadence_seconds"])
+        pd.read_csv(path) if path.is_file() and not options.again else pd.DataFrame(columns=["rows", "work", "cadence_seconds"])
     )
     measured: list[dict[str, Any]] = before.to_dict("records")
     for million in options.million:

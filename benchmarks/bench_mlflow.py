@@ -93,10 +93,7 @@ def measured(farms: int, folder: Path) -> list[dict[str, Any]]:
         """A training after which one farm in a hundred has a new model: the others are referred to."""
         before = registry.load().version("1")
         fresh = made_models(farms).members
-        chosen = {
-            key: fresh[key] if number % 100 == 0 else member
-            for number, (key, member) in enumerate(before.members.items())
-        }
+        chosen = {key: fresh[key] if number % 100 == 0 else member for number, (key, member) in enumerate(before.members.items())}
         registry.save(FleetModel(models.trained_through, chosen, models.example, parent="1"))
 
     metrics = summarise_training(scores, decisions)

@@ -69,9 +69,7 @@ ROUTES: dict[str, dict[str, Any]] = {
 def main(words: list[str] | None = None) -> int:
     """Measure, print, write; the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--farms", help="such as zone_1,zone_5: of these alone; the table says how many; without it: all"
-    )
+    parser.add_argument("--farms", help="such as zone_1,zone_5: of these alone; the table says how many; without it: all")
     parser.add_argument("--routes", help="names of routes and candidates, of these alone, and nothing is written")
     parser.add_argument("--input", type=Path, help="model input kept elsewhere; without it, the environment's")
     parser.add_argument("--of", default="routes,production", help="routes, production or both")
@@ -127,15 +125,11 @@ def pay_for_production(base: dict[str, ModelConfig], entries: dict[str, ModelCon
         fitted = time.process_time()
         model.predict(asked)
         seconds = time.process_time() - fitted
-        rows.append(
-            {"model": name, "rows": len(year), "fit_seconds": fitted - began, "seconds_of_1000_farm_days": seconds}
-        )
+        rows.append({"model": name, "rows": len(year), "fit_seconds": fitted - began, "seconds_of_1000_farm_days": seconds})
         print(rows[-1], flush=True)
     found = pd.DataFrame(rows).round({"fit_seconds": 1, "seconds_of_1000_farm_days": 2})
     record("bench-production", found)
-    slow = found[
-        (found["fit_seconds"] > MAX_FIT_SECONDS) | (found["seconds_of_1000_farm_days"] > MAX_SECONDS_OF_1000_FARM_DAYS)
-    ]
+    slow = found[(found["fit_seconds"] > MAX_FIT_SECONDS) | (found["seconds_of_1000_farm_days"] > MAX_SECONDS_OF_1000_FARM_DAYS)]
     print("no bar is missed" if slow.empty else f"MISSED: {', '.join(slow['model'])}")
     return int(not slow.empty)
 

@@ -176,9 +176,7 @@ def bench_table(install: float, first: float, again: Measured, test: float, ours
 def readme_rows(table: pd.DataFrame) -> list[str]:
     """The rows of the table in benchmarks/README.md, ready to be put there."""
     return [
-        f"| `{row.name}` | {row.value:g} {row.unit} | "
-        + (f"{row.bar:g} {row.unit}" if pd.notna(row.bar) else "-")
-        + " |"
+        f"| `{row.name}` | {row.value:g} {row.unit} | " + (f"{row.bar:g} {row.unit}" if pd.notna(row.bar) else "-") + " |"
         for row in table.itertuples(index=False)
     ]
 

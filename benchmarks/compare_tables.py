@@ -43,9 +43,7 @@ def tables(folder: Path) -> dict[str, pd.DataFrame]:
         if any(part.startswith(".") or part in {"raw_rows", "kits", "objects", "failures"} for part in where.parts):
             continue
         parts.setdefault(f"{where.parts[0]}/{where.parts[1].removesuffix('.parquet')}", []).append(path)
-    return {
-        name: pd.concat([pd.read_parquet(path) for path in paths], ignore_index=True) for name, paths in parts.items()
-    }
+    return {name: pd.concat([pd.read_parquet(path) for path in paths], ignore_index=True) for name, paths in parts.items()}
 
 
 def compare(before: dict[str, pd.DataFrame], after: dict[str, pd.DataFrame]) -> pd.DataFrame:
@@ -84,9 +82,7 @@ def compare(before: dict[str, pd.DataFrame], after: dict[str, pd.DataFrame]) -> 
 def summary(columns: pd.DataFrame) -> pd.DataFrame:
     """One row per table of what `compare` found."""
     skipped = columns["note"].str.startswith("not compared")
-    columns = columns.assign(
-        skipped=skipped, differs=(columns["unequal"].fillna(0) > 0) | (columns["note"].ne("") & ~skipped)
-    )
+    columns = columns.assign(skipped=skipped, differs=(columns["unequal"].fillna(0) > 0) | (columns["note"].ne("") & ~skipped))
     rows = []
     for name, own in columns.groupby("table"):
         different = own[own["differs"]]
@@ -107,9 +103,7 @@ def summary(columns: pd.DataFrame) -> pd.DataFrame:
 
 def _ordered(table: pd.DataFrame) -> pd.DataFrame:
     """Rows in an order of their own, by what is no number and then by numbers."""
-    keys = sorted(
-        (name for name in table if name not in VOLATILE), key=lambda name: (table[name].dtype.kind == "f", name)
-    )
+    keys = sorted((name for name in table if name not in VOLATILE), key=lambda name: (table[name].dtype.kind == "f", name))
     return table.iloc[table[keys].astype(str).sort_values(keys).index.to_numpy()].reset_index(drop=True)
 
 

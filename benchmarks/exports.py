@@ -175,9 +175,7 @@ def truth(cadence: int, days: int, start: str, seed: int = 7) -> pd.DataFrame:
     card = made_up_farms(1, seed, cadence_minutes=max(1, cadence // 60))[0]
     few = card.model_copy(
         update={
-            "turbines": [
-                t.model_copy(update={"id": str(i), "rated_power_kw": RATED_KW}) for i, t in enumerate(card.turbines[:3])
-            ]
+            "turbines": [t.model_copy(update={"id": str(i), "rated_power_kw": RATED_KW}) for i, t in enumerate(card.turbines[:3])]
         }
     )
     field_ = weather.wind_field([few], recipe)
@@ -190,9 +188,7 @@ def _recipe(seed: int, start: str, days: int, step: int) -> Recipe:
     made = yaml.safe_load((PROJECT / "conf" / "test" / "synthetic.yml").read_text(encoding="utf-8"))
     end = str(pd.Timestamp(start) + pd.Timedelta(days=days))
     # Windy enough that full load is reached in a month.
-    climates = {
-        "farm_0001": {"mean_speed_ms": 9.0, "weibull_shape": 2.1, "prevailing_from_deg": 250, "prevalence": 0.5}
-    }
+    climates = {"farm_0001": {"mean_speed_ms": 9.0, "weibull_shape": 2.1, "prevailing_from_deg": 250, "prevalence": 0.5}}
     own = {
         "seed": seed,
         "start": start,
@@ -273,9 +269,9 @@ def export(dress: Dress, folder: Path, seed: int = 7) -> list[Path]:
         )
     if dress.total and dress.layout != "wide":
         park = {"power_kw": "sum", **dict.fromkeys(SIGNALS[1:], "mean")}
-        rows = pd.concat(
-            [rows, rows.groupby("valid_at", as_index=False).agg(park).assign(turbine_id=dress.total)]
-        ).sort_values("valid_at", kind="stable", ignore_index=True)
+        rows = pd.concat([rows, rows.groupby("valid_at", as_index=False).agg(park).assign(turbine_id=dress.total)]).sort_values(
+            "valid_at", kind="stable", ignore_index=True
+        )
     if dress.missing:
         rows = rows.mask(rng.random(rows.shape) < 0.01).assign(turbine_id=rows["turbine_id"], valid_at=rows["valid_at"])
     if dress.stacked:
@@ -301,9 +297,7 @@ def export(dress: Dress, folder: Path, seed: int = 7) -> list[Path]:
 
 def _columns(rows: pd.DataFrame, dress: Dress, rng: np.random.Generator) -> tuple[pd.DataFrame, list[str]]:
     """The signals in the dress's units and writing, beside ``_turbine`` and ``_stamp``; and the names of their columns."""
-    out = pd.DataFrame(
-        {"_turbine": rows["turbine_id"], "_at": rows["valid_at"], "_stamp": _stamps(rows["valid_at"], dress)}
-    )
+    out = pd.DataFrame({"_turbine": rows["turbine_id"], "_at": rows["valid_at"], "_stamp": _stamps(rows["valid_at"], dress)})
     shown: list[str] = []
     for name, kind in dress.decoys.items():
         out[name] = _decoy(kind, rows, rng)
@@ -430,9 +424,7 @@ def _write(table: pd.DataFrame, dress: Dress, path: Path) -> Path:
         return path
 
     def joined(cells: Iterable[Any]) -> str:
-        return dress.separator.join(
-            f'"{cell}"' if dress.quoted or dress.separator in str(cell) else str(cell) for cell in cells
-        )
+        return dress.separator.join(f'"{cell}"' if dress.quoted or dress.separator in str(cell) else str(cell) for cell in cells)
 
     lines = [*dress.title, joined(table.columns), *([joined(dress.units_row)] if dress.units_row else [])]
     lines += [joined(row) for row in table.itertuples(index=False)]
@@ -477,9 +469,7 @@ def drawn(seed: int) -> Dress:
     names = []
     for word, unit in zip(words, units.values(), strict=True):
         shown = written.get(unit, unit)
-        names.append(
-            {"none": word, "[]": f"{word} [{shown}]", "()": f"{word} ({shown})", "tail": f"{word} {shown}"}[style]
-        )
+        names.append({"none": word, "[]": f"{word} [{shown}]", "()": f"{word} ({shown})", "tail": f"{word} {shown}"}[style])
     if any(ord(character) > 0x24F for name in names for character in name) and encoding == "cp1252":
         encoding = "utf-8"
     if encoding == "cp1252":
@@ -514,9 +504,7 @@ def drawn(seed: int) -> Dress:
         clock = pick("utc", "local", "offset", "false_offset")
     cadence = pick(300, 600, 600, 900, 1800, 3600)
     sentinel = {
-        signal: value
-        for signal, value in zip(SIGNALS, (-999, 999.9, 9999, -273.15), strict=False)
-        if rng.random() < 0.25
+        signal: value for signal, value in zip(SIGNALS, (-999, 999.9, 9999, -273.15), strict=False) if rng.random() < 0.25
     }
     title = pick((), (), ("Report",), ("Report", "", "Made by hand"))
     return Dress(

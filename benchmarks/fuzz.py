@@ -81,9 +81,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--classes", default=",".join(CLASSES), help="of " + ", ".join(CLASSES))
     parser.add_argument("--seed", type=int, default=SEED)
     parser.add_argument("--n", type=int, help="so many cases of each class; without it, all")
-    parser.add_argument(
-        "--case", type=int, help="only this number of a class; its project is kept, its errors are shown"
-    )
+    parser.add_argument("--case", type=int, help="only this number of a class; its project is kept, its errors are shown")
     parser.add_argument("--only", help="only these: class:number,class:number")
     parser.add_argument("--jobs", type=int, default=2, help="processes at a time")
     parser.add_argument("--batch", type=int, default=8, help="farms in one run")

@@ -235,8 +235,7 @@ def missed(table: pd.DataFrame, minutes: float, peak_mb: float) -> list[str]:
 def candidates_table(backtests: Mapping[int, Mapping[str, Any]]) -> pd.DataFrame:
     """Pinball of every candidate, a column a task, and their mean."""
     by_task = {
-        task: {model: own["pinball"] for model, own in found["scores"]["all"].items()}
-        for task, found in backtests.items()
+        task: {model: own["pinball"] for model, own in found["scores"]["all"].items()} for task, found in backtests.items()
     }
     table = pd.DataFrame(by_task)
     return table.assign(mean=table.mean(axis=1)).sort_values("mean").round(5)
@@ -264,9 +263,7 @@ def main(words: list[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 2
     table = _show(done, settings)
-    peak = max(
-        [prepared["peak_mb"], *(found["peak_mb"] for backtests in done.values() for found in backtests.values())]
-    )
+    peak = max([prepared["peak_mb"], *(found["peak_mb"] for backtests in done.values() for found in backtests.values())])
     minutes = (prepared["seconds"] + sum(found["seconds"] for found in done.get(COMPETITION, {}).values())) / 60
     print(
         f"\nRaw files to features {prepared['seconds']:.0f} s; with the backtest of the competition {minutes:.1f} min "
@@ -309,10 +306,7 @@ def _backtest_all(
             }
             state.parent.mkdir(parents=True, exist_ok=True)
             state.write_text(json.dumps(prepared, indent=2), encoding="utf-8")
-        done = {
-            product_id: {task: backtest(task, product_id, as_of, context, key) for task in tasks}
-            for product_id in settings
-        }
+        done = {product_id: {task: backtest(task, product_id, as_of, context, key) for task in tasks} for product_id in settings}
     return done, prepared
 
 
@@ -321,9 +315,7 @@ def _show(done: Mapping[str, Mapping[int, Mapping[str, Any]]], settings: list[st
     table = None
     if COMPETITION in settings:
         table = competition_table(done[COMPETITION], published, ENTRY[COMPETITION])
-        print(
-            f"\nPinball (share of capacity) of every candidate, by task\n{candidates_table(done[COMPETITION]).to_string()}"
-        )
+        print(f"\nPinball (share of capacity) of every candidate, by task\n{candidates_table(done[COMPETITION]).to_string()}")
         print(f"\nThe competition: our entry '{ENTRY[COMPETITION]}' beside the published scores")
         record("gefcom2014", table)
         means = table[["pinball", "winner", "benchmark", "nmae", "coverage_80", "width_80"]].mean()

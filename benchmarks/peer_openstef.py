@@ -64,9 +64,7 @@ def main(folder: Path, model: str, levels: list[float]) -> None:
     """Read ``rows.parquet`` and ``asked.parquet``, write ``said.parquet``."""
     rows, asked = pd.read_parquet(folder / "rows.parquet"), pd.read_parquet(folder / "asked.parquet")
     parts = [
-        forecasts_of(own.drop(columns="entity_id"), asked[asked["entity_id"] == farm], levels, model).assign(
-            entity_id=farm
-        )
+        forecasts_of(own.drop(columns="entity_id"), asked[asked["entity_id"] == farm], levels, model).assign(entity_id=farm)
         for farm, own in rows.groupby("entity_id")
     ]
     pd.concat(parts, ignore_index=True).to_parquet(folder / "said.parquet")

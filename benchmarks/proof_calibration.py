@@ -56,9 +56,7 @@ def table_of(
 def failures(table: pd.DataFrame) -> list[str]:
     """The corrections in force that make a forecast worse, a line each."""
     worse = table[table["chosen"] & (table["gain"] < 0)].to_dict("records")
-    return [
-        f"{row['product_id']}, '{row['model']}': {row['correction']} makes it {-row['gain']:.1%} worse" for row in worse
-    ]
+    return [f"{row['product_id']}, '{row['model']}': {row['correction']} makes it {-row['gain']:.1%} worse" for row in worse]
 
 
 def main(words: list[str] | None = None) -> int:

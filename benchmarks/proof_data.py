@@ -299,11 +299,7 @@ def clock_rule(b: Bench) -> Found:
     # The wind of one turbine is enough, and quicker.
     rows = b.signals[b.signals["turbine_id"] == b.signals["turbine_id"].iloc[0]]
     times = pd.to_datetime(rows["timestamp"].str[:19]).dt.tz_localize("UTC")
-    ways = [
-        way
-        for zone in ZONES
-        for way in (*honest(zone), *misread(zone), *shifted(zone, numbers), *shifted(zone, numbers))
-    ]
+    ways = [way for zone in ZONES for way in (*honest(zone), *misread(zone), *shifted(zone, numbers), *shifted(zone, numbers))]
     counts: Counter[str] = Counter()
     for way in ways:
         fleet = _with_clock(b.fleet, way)
@@ -337,9 +333,7 @@ def _told(calibration: pd.DataFrame, parsed: Any, rows: Rows, times: pd.Series, 
         at = fit.fitted_at.tz_localize(None)
         month = frame[(frame["true"] >= at - pd.Timedelta(days=28)) & (frame["true"] < at - pd.Timedelta(days=1))]
         said = month[fit.reading] - pd.Timedelta(minutes=fit.offset_minutes if fit.shifted else 0.0)
-        right, untouched = (
-            (of - month["true"]).abs().median() <= pd.Timedelta(minutes=TOLERANCE) for of in (said, month[card])
-        )
+        right, untouched = ((of - month["true"]).abs().median() <= pd.Timedelta(minutes=TOLERANCE) for of in (said, month[card]))
         found.append((fit.fitted_at, fit.reading != card or fit.shifted, right, not untouched))
     return pd.DataFrame(found, columns=["fitted_at", "told", "right", "wrong"])
 
@@ -450,9 +444,7 @@ def _days_of(mixed: list[MixUp]) -> set[tuple[str, str, pd.Timestamp]]:
     return {
         (one.turbine, one.signal, day)
         for one in mixed
-        for day in pd.date_range(
-            max(one.since.floor("D"), first), min(one.until - pd.Timedelta(minutes=10), last), freq="D"
-        )
+        for day in pd.date_range(max(one.since.floor("D"), first), min(one.until - pd.Timedelta(minutes=10), last), freq="D")
     }
 
 

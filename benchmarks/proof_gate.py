@@ -123,8 +123,7 @@ def backtest_farm(table: Table, names: list[str]) -> tuple[Table, dict[str, np.n
     """Rows of the year, each challenger's quantiles of them, and what each of its folds had seen."""
     halves = [*pd.date_range(BEGIN, END, freq="2QS", inclusive="left"), END]
     ahead_of = {
-        begin: table[(table["issued_at"] >= begin) & (table["issued_at"] < end)]
-        for begin, end in itertools.pairwise(halves)
+        begin: table[(table["issued_at"] >= begin) & (table["issued_at"] < end)] for begin, end in itertools.pairwise(halves)
     }
     seen, shares = [], {}
     for name in names:
@@ -179,9 +178,7 @@ def backtested(table: Table, observations: Table, fleet: Fleet, farm: str, names
     every = pd.concat(forecasts, ignore_index=True)
     found = leaks(seen, every)
     losses = interval_losses(every, observations, product, fleet.market(product.market))
-    leaking = pd.DataFrame(
-        [(*key, why) for key, why in found.items()], columns=["product_id", "entity_id", "model", "why"]
-    )
+    leaking = pd.DataFrame([(*key, why) for key, why in found.items()], columns=["product_id", "entity_id", "model", "why"])
     return by_issue(mark_extremes(losses, rows)), leaking
 
 
@@ -333,9 +330,7 @@ def missed(found: Table) -> list[str]:
     """The bars that do not hold."""
     faults = []
     for row in found[found["false_family_share"] > MAX_FALSE].to_dict("records"):
-        faults.append(
-            f"{row['challenger']} over {row['champion']}: falsely promoted in {row['false_family_share']:.1%} of years"
-        )
+        faults.append(f"{row['challenger']} over {row['champion']}: falsely promoted in {row['false_family_share']:.1%} of years")
     clear = [THREE, MORE, *(f"{target:+.0%}" for target in TARGETS if target >= 0.03)]
     of_three = found[found["challenger"].isin(clear) & ~(found["promoted_share"] >= MIN_FOUND)]
     for row in of_three.to_dict("records"):
@@ -349,9 +344,7 @@ def main(words: list[str] | None = None) -> int:
     """Backtest, draw, judge, print, write; the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=RAW, help="folder of the competition's files")
-    parser.add_argument(
-        "--input", type=Path, help="folder with model input and observations made before; else they are made"
-    )
+    parser.add_argument("--input", type=Path, help="folder with model input and observations made before; else they are made")
     parser.add_argument("--farms", help="such as zone_1,zone_2: backtest these alone, keep them, and stop")
     chosen = parser.parse_args(words)
     fleet, table, observations = _given(chosen.data, chosen.input)

@@ -96,9 +96,7 @@ def _same_turbines(value: Any, true: Any, dress: Dress) -> bool:
 
 def _same_sentinels(value: Any, true: Any, dress: Dress) -> bool:
     del dress
-    return bool(
-        value == true or (value and true and len(value) == len(true) and np.allclose(sorted(value), sorted(true)))
-    )
+    return bool(value == true or (value and true and len(value) == len(true) and np.allclose(sorted(value), sorted(true))))
 
 
 _SAME: Mapping[str, Callable[[Any, Any, Dress], bool]] = {
@@ -120,10 +118,7 @@ def judge(dress: Dress, found: Findings | str) -> list[dict[str, str]]:
     if isinstance(found, str) or dress.refused:
         right = isinstance(found, str) and dress.refused is not None and dress.refused in found
         return [{"export": dress.id, "field": "refused, with the reason", "outcome": "right" if right else "wrong"}]
-    return [
-        {"export": dress.id, "field": name, "outcome": _outcome(name, true, found, dress)}
-        for name, true in _truths(dress)
-    ]
+    return [{"export": dress.id, "field": name, "outcome": _outcome(name, true, found, dress)} for name, true in _truths(dress)]
 
 
 def _outcome(name: str, true: Any, found: Findings, dress: Dress) -> str:
@@ -185,9 +180,7 @@ def proof(dresses: tuple[Dress, ...], folder: Path, seed: int = 7) -> pd.DataFra
 
 def _shown(found: Findings | str, name: str) -> str:
     finding = None if isinstance(found, str) else found.by_field.get(name)
-    return (
-        str(found) if isinstance(found, str) else f"{finding.value!r} ({finding.evidence})" if finding else "not found"
-    )
+    return str(found) if isinstance(found, str) else f"{finding.value!r} ({finding.evidence})" if finding else "not found"
 
 
 def main() -> int:

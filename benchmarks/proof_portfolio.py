@@ -53,9 +53,7 @@ SUMMED, NARROWED, RECALIBRATED = "summed", "narrowed", "recalibrated"
 MIN_GAIN = 0.06
 
 
-def of_the_group(
-    forecasts: pd.DataFrame, observations: pd.DataFrame, fleet: Fleet, calibration: Calibration
-) -> pd.DataFrame:
+def of_the_group(forecasts: pd.DataFrame, observations: pd.DataFrame, fleet: Fleet, calibration: Calibration) -> pd.DataFrame:
     """The group's forecasts, each of the three under its name as model."""
 
     def sums(correlation: float) -> pd.DataFrame:
@@ -127,9 +125,7 @@ def main(words: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=RAW, help="folder of the competition's files")
     parser.add_argument("--tasks", type=parse_tasks, default=parse_tasks("4-9"), help="such as 4-9")
-    parser.add_argument(
-        "--backtest", type=Path, help="a table of forecasts of the zones that was made before, of one candidate"
-    )
+    parser.add_argument("--backtest", type=Path, help="a table of forecasts of the zones that was made before, of one candidate")
     parser.add_argument("--features", choices=["make", "keep"], default="make", help="keep: those that lie there")
     chosen = parser.parse_args(words)
     try:
@@ -160,9 +156,7 @@ def _measured(tasks: list[int], backtested: Path | None, *, make: bool) -> pd.Da
         if backtested is None:
             print("backtest ...", flush=True)
             backtest(tasks, when, list(context.params["training"].candidates))
-        forecasts = (
-            context.catalog.load("backtest_model_forecasts") if backtested is None else pd.read_parquet(backtested)
-        )
+        forecasts = context.catalog.load("backtest_model_forecasts") if backtested is None else pd.read_parquet(backtested)
         observations = context.catalog.load("observations")
         cards: Fleet = context.params["fleet"]
         calibration: Calibration = context.params["calibration"]

@@ -38,11 +38,7 @@ def table_of(readiness: pd.DataFrame, weather_fit: pd.DataFrame) -> pd.DataFrame
             "tier": known["tier"],
         }
     )
-    return (
-        table.loc[sorted(table.index, key=lambda name: int(name.rpartition("_")[2]))]
-        .rename_axis("farm_id")
-        .reset_index()
-    )
+    return table.loc[sorted(table.index, key=lambda name: int(name.rpartition("_")[2]))].rename_axis("farm_id").reset_index()
 
 
 def failures(table: pd.DataFrame) -> list[str]:

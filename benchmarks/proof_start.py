@@ -60,9 +60,7 @@ def readme_rows(table: pd.DataFrame) -> list[str]:
     """The rows of the README's table, ready to be put there."""
     quoted = table[table["lead_hours"].isin(QUOTED_HOURS)]
     return [
-        f"| {row.lead_hours} h | "
-        + " | ".join(f"{getattr(row, model):.1%}".replace("%", " %") for model in MODELS)
-        + " |"
+        f"| {row.lead_hours} h | " + " | ".join(f"{getattr(row, model):.1%}".replace("%", " %") for model in MODELS) + " |"
         for row in quoted.itertuples()
     ]
 

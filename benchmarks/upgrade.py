@@ -58,9 +58,7 @@ def changes(old: str, new: str) -> dict[str, tuple[str, str]]:
     """Libraries whose version differs between two locks; `-`: not in it."""
     before, after = pins(old), pins(new)
     names = sorted({*before, *after})
-    return {
-        name: (before.get(name, "-"), after.get(name, "-")) for name in names if before.get(name) != after.get(name)
-    }
+    return {name: (before.get(name, "-"), after.get(name, "-")) for name in names if before.get(name) != after.get(name)}
 
 
 def compare_backtests(
@@ -135,9 +133,7 @@ def _judge(
         if not parts:
             continue
         marked = mark_extremes(pd.concat(parts, ignore_index=True), features, rules)
-        named = [
-            _name(entity_id, model) for entity_id, model in zip(marked["entity_id"], marked["candidate"], strict=True)
-        ]
+        named = [_name(entity_id, model) for entity_id, model in zip(marked["entity_id"], marked["candidate"], strict=True)]
         issues = by_issue(marked.assign(entity_id=named))
         champions = dict.fromkeys(issues["entity_id"], "old")
         judged = judge(issues, champions, product.promotion_margin_share, product.horizon_minutes, rules)
@@ -255,9 +251,7 @@ def upgrade(job: Upgrade) -> int:
         print("\n".join(trial.notes))
         if not trial.faults:
             first = before.splitlines()[0]  # what the lock was made from: that did not change
-            body = "".join(
-                line for line in side.read_text("utf-8").splitlines(True) if not line.startswith("# made from")
-            )
+            body = "".join(line for line in side.read_text("utf-8").splitlines(True) if not line.startswith("# made from"))
             lock.write_text((f"{first}\n" if first.startswith("# made from") else "") + body, encoding="utf-8")
             print(f"requirements.lock is new: {len(changed)} libraries; make environment installs them.")
             return 0

@@ -82,9 +82,7 @@ def project_path() -> Path:
 # --- cards -----------------------------------------------------------------------------------------------------------
 
 
-def _farm(
-    farm_id: str, turbines: int, weather_kind: str = "forecast", models: tuple[str, ...] = ("alpha",)
-) -> dict[str, Any]:
+def _farm(farm_id: str, turbines: int, weather_kind: str = "forecast", models: tuple[str, ...] = ("alpha",)) -> dict[str, Any]:
     return {
         "id": farm_id,
         "name": farm_id.title(),
@@ -214,9 +212,7 @@ def make_observations(rows: Rows) -> pd.DataFrame:
             "curtailed_share": 0.0,
             "imputed_share": 0.0,
         } | row
-        full["power_kw"] = (
-            full.pop("share", 0.0) * full["available_capacity_kw"] if "power_kw" not in full else full["power_kw"]
-        )
+        full["power_kw"] = full.pop("share", 0.0) * full["available_capacity_kw"] if "power_kw" not in full else full["power_kw"]
         full.setdefault("metered_power_kw", full["power_kw"])
         # As latency has it: an interval can be read ten minutes after its end.
         full.setdefault("available_at", full["valid_at"] + pd.Timedelta(minutes=full["granularity_minutes"] + 10))
@@ -234,9 +230,7 @@ def make_weather(rows: Rows) -> pd.DataFrame:
         table.append(full)
     columns = Weather.to_schema().columns
     frame = pd.DataFrame(table, columns=list(columns))
-    return Weather.validate(
-        frame.astype({name: float for name in columns if name.startswith(("wind", "temp", "press", "air"))})
-    )
+    return Weather.validate(frame.astype({name: float for name in columns if name.startswith(("wind", "temp", "press", "air"))}))
 
 
 def make_readiness(rows: Rows) -> pd.DataFrame:
@@ -250,12 +244,8 @@ def make_readiness(rows: Rows) -> pd.DataFrame:
         "weather_days": 735.0, "missing_runs": 1, "best_point": "alpha/site", "best_correlation": 0.83,
         "other_farm": "shore", "other_correlation": 0.61, "wrong_point": False,
     }  # fmt: skip
-    table = [
-        {"assessed_at": pd.Timestamp("2024-03-01", tz="UTC")} | sound | row for row in _times(rows, ["assessed_at"])
-    ]
-    return Readiness.validate(
-        pd.DataFrame(table, columns=list(Readiness.to_schema().columns)).astype({"agrees": "boolean"})
-    )
+    table = [{"assessed_at": pd.Timestamp("2024-03-01", tz="UTC")} | sound | row for row in _times(rows, ["assessed_at"])]
+    return Readiness.validate(pd.DataFrame(table, columns=list(Readiness.to_schema().columns)).astype({"agrees": "boolean"}))
 
 
 @pytest.fixture(scope="session", name="assess")
@@ -283,8 +273,7 @@ def run_of() -> Callable[..., Rows]:
     def rows(run_at: str, speeds: list[float], **columns: Any) -> Rows:
         start = pd.Timestamp(run_at, tz="UTC")
         return [
-            {"run_at": start, "valid_at": start + pd.Timedelta(hours=hour), "wind_speed_100m_ms": float(speed)}
-            | columns
+            {"run_at": start, "valid_at": start + pd.Timedelta(hours=hour), "wind_speed_100m_ms": float(speed)} | columns
             for hour, speed in enumerate(speeds)
         ]
 
@@ -369,9 +358,7 @@ def make_project(tmp_path_factory: pytest.TempPathFactory, mlflow_database: Path
             "climatology": {"type": "climatology", "params": {"min_rows": 5}},
             "power_curve": {"type": "power_curve", "params": {"min_rows": 5}},
         }
-        _write(
-            base / "parameters_training.yml", {"training": {"seed": 7, "backtest": backtest, "candidates": candidates}}
-        )
+        _write(base / "parameters_training.yml", {"training": {"seed": 7, "backtest": backtest, "candidates": candidates}})
         return folder
 
     return make
@@ -549,8 +536,6 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
         .sign(key, hashes.SHA256())
     )
     path = tmp_path_factory.mktemp("tls") / "server.pem"
-    secret = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
+    secret = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     path.write_bytes(secret + signed.public_bytes(serialization.Encoding.PEM))
     return path

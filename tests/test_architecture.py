@@ -41,9 +41,7 @@ def everything(registered: dict[str, Pipeline]) -> Pipeline:
 
 
 def _environments(project_path: Path) -> list[str]:
-    return sorted(
-        folder.name for folder in (project_path / "conf").iterdir() if folder.is_dir() and folder.name != "local"
-    )
+    return sorted(folder.name for folder in (project_path / "conf").iterdir() if folder.is_dir() and folder.name != "local")
 
 
 def _configuration(project_path: Path, environment: str) -> OmegaConfigLoader:
@@ -161,9 +159,7 @@ RIGHT_ENTRY = {
             "a: validator wind_kedro.cards.columns.PERFECT_WEATHER has no validate",
             id="no contract at all",
         ),
-        pytest.param(
-            {"metadata": {"description": "One row per thing that is known."}}, "a: layer: None", id="no layer"
-        ),
+        pytest.param({"metadata": {"description": "One row per thing that is known."}}, "a: layer: None", id="no layer"),
         pytest.param(
             {"metadata": {"kedro-viz": {"layer": "attic"}, "description": "One row per thing."}},
             "a: layer: {'layer': 'attic'}",
@@ -205,9 +201,7 @@ def badly_typed(nodes: Iterable[Node]) -> Faults:
         signature = inspect.signature(node.func)
         types = {name: parameter.annotation for name, parameter in signature.parameters.items()}
         types["return"] = signature.return_annotation
-        faults += [
-            f"{node.name}: {name} has no type" for name, kind in types.items() if kind is inspect.Signature.empty
-        ]
+        faults += [f"{node.name}: {name} has no type" for name, kind in types.items() if kind is inspect.Signature.empty]
     return faults
 
 

@@ -126,9 +126,7 @@ def _other_separator(path: Path) -> None:
 
 
 def _other_encoding(path: Path) -> None:
-    path.write_bytes(
-        path.read_text().replace("T0", "Süd").replace("08.0", "ü").encode("latin-1") + "ü".encode("latin-1")
-    )
+    path.write_bytes(path.read_text().replace("T0", "Süd").replace("08.0", "ü").encode("latin-1") + "ü".encode("latin-1"))
 
 
 def _utf_16(path: Path) -> None:
@@ -168,13 +166,9 @@ def test_a_csv_file_that_cannot_be_read(
 @pytest.mark.parametrize(
     ("name", "content", "parts"),
     [
-        pytest.param(
-            "hill.csv.gz", lambda path: gzip.compress(path.read_bytes())[:-40], ["break off"], id="breaks off"
-        ),
+        pytest.param("hill.csv.gz", lambda path: gzip.compress(path.read_bytes())[:-40], ["break off"], id="breaks off"),
         pytest.param("hill.csv.gz", lambda path: path.read_bytes(), ["not a sound gzip file"], id="not compressed"),
-        pytest.param(
-            "hill.parquet", lambda _: b"PAR1" + bytes(100), ["not a Parquet file, or cut off"], id="not Parquet"
-        ),
+        pytest.param("hill.parquet", lambda _: b"PAR1" + bytes(100), ["not a Parquet file, or cut off"], id="not Parquet"),
     ],
 )
 def test_a_file_that_came_broken(project: Path, name: str, content: Callable[[Path], bytes], parts: list[str]) -> None:
@@ -314,9 +308,7 @@ def test_a_process_says_one_line_and_no_stack(project: Path, command: list[str])
     assert "site-packages/kedro/" not in said
 
 
-def test_one_bad_farm_of_three_does_not_stop_the_others(
-    make_checkout: Callable[[], Path], test_env_project: Path
-) -> None:
+def test_one_bad_farm_of_three_does_not_stop_the_others(make_checkout: Callable[[], Path], test_env_project: Path) -> None:
     """Two sources of the test fleet cannot be read: everything else is made, and the end says so, a line for each."""
     folder = make_checkout()
     raw = folder / "data/test/01_raw"
@@ -326,18 +318,14 @@ def test_one_bad_farm_of_three_does_not_stop_the_others(
     shorter = "training.backtest.days=15,training.backtest.cross_validation_blocks=0"
     command = [sys.executable, "-m", "kedro", "run", "--env", "test", "--params", shorter]
     code, said_errors, said = _lines(command, folder)
-    errors = [
-        line for line in said_errors if line.startswith("Error: ")
-    ]  # the log of alarms quotes what the reader said
+    errors = [line for line in said_errors if line.startswith("Error: ")]  # the log of alarms quotes what the reader said
     assert code == 1
     assert "farm 'east_plain'" in errors[0]
     assert "signals.parquet" in errors[0]
     assert "farm 'south_bay'" in errors[1]
     assert "weather_beta.parquet" in errors[1]
     # Behind them what follows from it, as incidents; none of the two comes twice.
-    assert [
-        line for line in errors[2:] if "source_unreadable" in line or not re.match(r"Error: [a-z0-9_]+[:/]", line)
-    ] == []
+    assert [line for line in errors[2:] if "source_unreadable" in line or not re.match(r"Error: [a-z0-9_]+[:/]", line)] == []
     assert said.rstrip().endswith(errors[-1])
     assert "Traceback" not in said
 

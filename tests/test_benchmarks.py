@@ -77,9 +77,7 @@ def _proof(**changes: dict[int, float]) -> pd.DataFrame:
     [
         pytest.param({}, [], id="holds, though persistence wins the first hours"),
         pytest.param({"climatology": {3: 0.05}}, ["climatology at 3 h"], id="climatology wins once"),
-        pytest.param(
-            {"power_curve": {1: 0.05, 8: 0.05}}, ["power_curve at 1, 8 h"], id="power curve wins first and last"
-        ),
+        pytest.param({"power_curve": {1: 0.05, 8: 0.05}}, ["power_curve at 1, 8 h"], id="power curve wins first and last"),
         pytest.param({"persistence": {6: 0.05}}, ["persistence at 6 h"], id="persistence wins at six hours"),
         pytest.param({"persistence": {5: 0.05}}, [], id="persistence may win at five"),
         pytest.param({"power_curve": {2: 0.06}}, ["power_curve at 2 h"], id="a draw is no win"),
@@ -90,9 +88,7 @@ def _proof(**changes: dict[int, float]) -> pd.DataFrame:
         ),
     ],
 )
-def test_the_claim_is_judged(
-    scripts: dict[str, ModuleType], changes: dict[str, dict[int, float]], expected: list[str]
-) -> None:
+def test_the_claim_is_judged(scripts: dict[str, ModuleType], changes: dict[str, dict[int, float]], expected: list[str]) -> None:
     lines = scripts["proof_start"].failures(_proof(**changes))
     assert [line.partition("does not beat ")[2] for line in lines] == expected
 
@@ -156,9 +152,7 @@ def test_a_result_says_where_it_was_measured(
     assert "install" in capsys.readouterr().out
 
 
-def test_a_commit_is_marked_when_code_changed_but_not_when_results_did(
-    scripts: dict[str, ModuleType], tmp_path: Path
-) -> None:
+def test_a_commit_is_marked_when_code_changed_but_not_when_results_did(scripts: dict[str, ModuleType], tmp_path: Path) -> None:
     commit = scripts["record"].commit
     assert commit(tmp_path) == "none"
     results = tmp_path / "benchmarks" / "results"
@@ -306,9 +300,7 @@ def test_parts_of_the_entry_are_left_out_one_by_one(scripts: dict[str, ModuleTyp
 def test_the_ablation_blends_as_the_blend_does(scripts: dict[str, ModuleType]) -> None:
     levels, hours = [0.1, 0.5, 0.9], 48
     rng = np.random.default_rng(1)
-    features = pd.DataFrame(
-        {"lead_minutes": np.arange(hours) % 24 * 60.0, "wind_speed_100m_ms": rng.uniform(0, 15, hours)}
-    )
+    features = pd.DataFrame({"lead_minutes": np.arange(hours) % 24 * 60.0, "wind_speed_100m_ms": rng.uniform(0, 15, hours)})
     power = pd.Series(np.clip(features["wind_speed_100m_ms"] / 15 + rng.normal(0, 0.1, hours), 0, 1))
     members = {
         "one": {"type": "boosting", "params": {"rounds": 5}},
@@ -341,9 +333,7 @@ def test_the_peer_is_judged_on_the_rows_that_both_forecast(scripts: dict[str, Mo
 # --- onboarding ------------------------------------------------------------------------------------------------------
 
 
-def _judged(
-    scripts: dict[str, ModuleType], dress: str, proven: dict[str, object], asked: dict[str, object]
-) -> dict[str, str]:
+def _judged(scripts: dict[str, ModuleType], dress: str, proven: dict[str, object], asked: dict[str, object]) -> dict[str, str]:
     found = Findings()
     for name, value in proven.items():
         found.proven(name, value, "test")
@@ -402,9 +392,7 @@ def test_an_export_is_refused_for_its_reason_or_wrongly(scripts: dict[str, Modul
         (["zone_1", "zone_3"], ["zone_3 is found, and its point is right"]),
     ],
 )
-def test_only_the_wrong_point_may_be_found(
-    scripts: dict[str, ModuleType], flagged: list[str], expected: list[str]
-) -> None:
+def test_only_the_wrong_point_may_be_found(scripts: dict[str, ModuleType], flagged: list[str], expected: list[str]) -> None:
     table = pd.DataFrame({"farm_id": [f"zone_{number}" for number in range(1, 11)]})
     table["wrong_point"] = table["farm_id"].isin(flagged)
     assert scripts["proof_readiness"].failures(table) == expected
@@ -418,14 +406,10 @@ def test_only_the_wrong_point_may_be_found(
     [
         pytest.param({"gain": 0.06, "coverage_80": 0.8}, [], id="as it is to be"),
         pytest.param({"gain": 0.059, "coverage_80": 0.8}, ["gain 5.9%, bar 6%"], id="hardly better than the sum"),
-        pytest.param(
-            {"gain": 0.1, "coverage_80": 0.97}, ["mean coverage 0.970, bar 0.78 to 0.82"], id="a band that is too wide"
-        ),
+        pytest.param({"gain": 0.1, "coverage_80": 0.97}, ["mean coverage 0.970, bar 0.78 to 0.82"], id="a band that is too wide"),
     ],
 )
-def test_a_portfolio_is_judged_by_its_mean(
-    scripts: dict[str, ModuleType], mean: dict[str, float], expected: list[str]
-) -> None:
+def test_a_portfolio_is_judged_by_its_mean(scripts: dict[str, ModuleType], mean: dict[str, float], expected: list[str]) -> None:
     table = pd.DataFrame([{"task": "4", "gain": 0.0, "coverage_80": 0.5}, {"task": "mean", **mean}])
     assert scripts["proof_portfolio"].missed(table) == expected
 

@@ -108,9 +108,7 @@ def test_an_overlay_is_named_where_it_is_the_one_that_is_wrong(empty: Path) -> N
         ("monitoring", "backtest_forecasts", "training"),
     ],
 )
-def test_what_is_missing_is_named_with_the_pipeline_that_makes_it(
-    empty: Path, pipeline: str, missing: str, maker: str
-) -> None:
+def test_what_is_missing_is_named_with_the_pipeline_that_makes_it(empty: Path, pipeline: str, missing: str, maker: str) -> None:
     result = type_in("run", "--pipeline", pipeline)
     _one_line(result, f"'{missing}' is missing: pipeline '{maker}' makes it (kedro run --pipeline {maker})")
     assert mlflow.search_runs(search_all_experiments=True, output_format="list") == []
@@ -137,9 +135,7 @@ def test_missing_raw_data_are_named(empty: Path) -> None:
             ["Failed to find the pipeline named 'nonsense'"],
             id="unknown pipeline",
         ),
-        pytest.param(
-            None, ["run", "--params", "as_of=yesterday"], ["clock.as_of", "valid datetime"], id="as_of is a word"
-        ),
+        pytest.param(None, ["run", "--params", "as_of=yesterday"], ["clock.as_of", "valid datetime"], id="as_of is a word"),
         pytest.param(
             "training: {seed: many}",
             ["run", "--pipeline", "training"],
@@ -153,9 +149,7 @@ def test_missing_raw_data_are_named(empty: Path) -> None:
             id="an unknown parameter",
         ),
         pytest.param("features: {window_minutes: [", ["run"], ["parameters_mine"], id="YAML that breaks off"),
-        pytest.param(
-            "features: {window_minutes: '${globals:nothing}'}", ["run"], ["nothing"], id="a global that is not there"
-        ),
+        pytest.param("features: {window_minutes: '${globals:nothing}'}", ["run"], ["nothing"], id="a global that is not there"),
     ],
 )
 def test_wrong_words_are_one_line(empty: Path, spoil: str | None, words: list[str], parts: list[str]) -> None:
@@ -186,9 +180,7 @@ def test_farms_lists_them_and_says_that_the_cards_are_right(empty: Path) -> None
     assert not (empty / "mlflow.db").exists()  # a look at the cards leaves nothing behind
 
 
-def test_the_wheel_finds_its_configuration_anywhere(
-    empty: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_wheel_finds_its_configuration_anywhere(empty: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     result = type_in("wind", "--conf-source", str(empty / "conf"), "farms")
     assert result.exit_code == 0, result.output
@@ -445,15 +437,11 @@ def test_drivers_prints_what_moved_each_interval(empty: Path) -> None:
         "kedro run --pipeline forecasting",
     ]
     _one_line(type_in("wind", "attributions", "--entity", "hill", "--issued-at", "2024-04-01"), *missing)
-    _one_line(
-        type_in("wind", "attributions", "--entity", "hill", "--issued-at", "noon"), "--issued-at noon: is not a time"
-    )
+    _one_line(type_in("wind", "attributions", "--entity", "hill", "--issued-at", "noon"), "--issued-at noon: is not a time")
     _one_line(type_in("wind", "attributions", "--entity", "dale"), "no farm or group 'dale'")
 
 
-def test_as_of_a_time_before_all_data_is_one_line_and_touches_nothing(
-    trained: Path, inside: Callable[[Path], Path]
-) -> None:
+def test_as_of_a_time_before_all_data_is_one_line_and_touches_nothing(trained: Path, inside: Callable[[Path], Path]) -> None:
     inside(trained)
 
     def results() -> dict[Path, int]:
@@ -489,9 +477,7 @@ def test_a_run_is_tagged_with_all_it_was_made_from(trained: Path, inside: Callab
     assert tags["git_commit"].startswith("not a checkout (wind-kedro ")
     assert tags["lock_sha256"] == "no requirements.lock here"
     assert {len(tags[name]) for name in ("configuration_sha256", "data_sha256")} == {64}
-    assert {"backtest.hours.climatology.pinball_share", "backtest.quarters.power_curve.nmae_share"} <= set(
-        run.data.metrics
-    )
+    assert {"backtest.hours.climatology.pinball_share", "backtest.quarters.power_curve.nmae_share"} <= set(run.data.metrics)
     assert client.get_model_version_by_alias("wind_kedro", "champion").version == 1
     assert not list((trained / "mlartifacts").rglob("*.pkl"))
 
@@ -507,9 +493,7 @@ def test_a_rerun_of_training_adds_a_version_and_its_promotion(trained: Path, ins
     assert set(promotions.loc[promotions["promotion"] == 2, "parent"]) == {1}
 
 
-def test_an_earlier_version_is_put_into_force_again_and_nothing_is_lost(
-    trained: Path, inside: Callable[[Path], Path]
-) -> None:
+def test_an_earlier_version_is_put_into_force_again_and_nothing_is_lost(trained: Path, inside: Callable[[Path], Path]) -> None:
     inside(trained)
     client = mlflow.MlflowClient(f"sqlite:///{trained}/mlflow.db", f"sqlite:///{trained}/mlflow.db")
     result = type_in("wind", "rollback", "--author", "Ada", "--reason", "bids were off")
@@ -622,10 +606,7 @@ def test_keys_are_listed_exported_rotated_trusted_and_revoked(tmp_path: Path, mo
     pem = type_in("wind", "keys", "export").output
     (tmp_path / "key.pem").write_text(pem)
     monkeypatch.setenv("WIND_KEDRO_KEYS", str(tmp_path / "two"))
-    assert (
-        type_in("wind", "keys", "trust", str(tmp_path / "key.pem")).output
-        == f"Key {made} is trusted on this machine.\n"
-    )
+    assert type_in("wind", "keys", "trust", str(tmp_path / "key.pem")).output == f"Key {made} is trusted on this machine.\n"
     assert "this machine verifies and does not promote" in type_in("wind", "keys", "list").output
     assert type_in("wind", "keys", "rotate").exit_code == 1
     assert type_in("wind", "keys", "revoke", made).exit_code == 0
@@ -765,9 +746,7 @@ def test_what_an_export_does_not_prove_has_to_be_given(empty: Path, export: Path
         type_in("wind", "add-farm", str(export), "--set", "signals.stamp=x"),
         "no field 'signals.stamp'; did you mean signals.stamps",
     )
-    _one_line(
-        type_in("wind", "add-farm", str(export), "--set", "hub_height_m"), "--set hub_height_m: write FIELD=VALUE"
-    )
+    _one_line(type_in("wind", "add-farm", str(export), "--set", "hub_height_m"), "--set hub_height_m: write FIELD=VALUE")
     _one_line(type_in("wind", "add-farm", str(export.with_name("nowhere.csv"))), "nowhere.csv: there is no such file")
     given = [word for field, value in (ANSWERS | {"id": "hill"}).items() for word in ("--set", f"{field}={value}")]
     _one_line(type_in("wind", "add-farm", str(export), "--yes", *given), "farm 'hill' already exists")

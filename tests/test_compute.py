@@ -43,9 +43,7 @@ def test_a_task_that_fails_is_reported_and_stops_no_other(workers: Workers, capl
     with caplog.at_level(logging.ERROR):
         mapped = map_farms(_halve, {"a": (2.0,), "bad": (-1.0,), "b": (4.0,)}, workers=workers, label="halve")
     assert mapped == Mapped(results={"a": 1, "b": 2}, failures={"bad": "ValueError: -1.0 is below nothing"})
-    assert [record.getMessage() for record in caplog.records] == [
-        "halve: bad failed: ValueError: -1.0 is below nothing"
-    ]
+    assert [record.getMessage() for record in caplog.records] == ["halve: bad failed: ValueError: -1.0 is below nothing"]
 
 
 def test_keys_may_be_what_a_farm_is_known_by() -> None:

@@ -37,14 +37,10 @@ from wind_kedro.pipelines.monitoring import missing_data as silence
 from wind_kedro.pipelines.monitoring import nodes as monitoring
 from wind_kedro.settings import CONFIG_LOADER_ARGS
 
-CONTRACTS = [
-    importlib.import_module(f"wind_kedro.contracts.{room.name}") for room in pkgutil.iter_modules(contracts.__path__)
-]
+CONTRACTS = [importlib.import_module(f"wind_kedro.contracts.{room.name}") for room in pkgutil.iter_modules(contracts.__path__)]
 PROJECT = Path(__file__).parents[1]
 DOCUMENTS = sorted(
-    path
-    for pattern in ("*.md", "docs/**/*.md", "conf/*.md", "benchmarks/*.md", "src/**/*.md")
-    for path in PROJECT.glob(pattern)
+    path for pattern in ("*.md", "docs/**/*.md", "conf/*.md", "benchmarks/*.md", "src/**/*.md") for path in PROJECT.glob(pattern)
 )
 GLOSSARY = (PROJECT / "docs" / "glossary.md").read_text(encoding="utf-8")
 
@@ -95,9 +91,7 @@ def reasons_in(module: ModuleType) -> set[str]:
             }
         if isinstance(node, ast.keyword) and node.arg == "reason":
             found |= {
-                part.value
-                for part in ast.walk(node.value)
-                if isinstance(part, ast.Constant) and isinstance(part.value, str)
+                part.value for part in ast.walk(node.value) if isinstance(part, ast.Constant) and isinstance(part.value, str)
             }
     return found
 
@@ -106,11 +100,7 @@ def checks_in(module: ModuleType) -> set[str]:
     """Checks that a module notes by name, those that it accounts rows under, and faults of values."""
     found: set[object] = set()
     for node in ast.walk(ast.parse(inspect.getsource(module))):
-        if (
-            isinstance(node, ast.Call)
-            and getattr(node.func, "attr", "") == "add"
-            and isinstance(node.args[0], ast.Constant)
-        ):
+        if isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "add" and isinstance(node.args[0], ast.Constant):
             found.add(node.args[0].value)
         if isinstance(node, ast.AnnAssign | ast.Assign):
             target = node.targets[0] if isinstance(node, ast.Assign) else node.target
@@ -230,12 +220,7 @@ def test_every_check_is_in_the_glossary() -> None:
 
 
 def test_every_kind_of_incident_is_in_the_glossary() -> None:
-    kinds = (
-        kinds_in(monitoring)
-        | kinds_in(silence)
-        | {f"weather_{state}" for state in silence._STATES}
-        | set(FAILURE_CODES)
-    )
+    kinds = kinds_in(monitoring) | kinds_in(silence) | {f"weather_{state}" for state in silence._STATES} | set(FAILURE_CODES)
     assert kinds
     assert sorted(kinds - set(first_cells(section(GLOSSARY, "Kinds of incidents")))) == []
 
@@ -382,14 +367,8 @@ def test_parameters_named_in_documents_exist() -> None:
     paths = set(_paths(loader["parameters"]))
     tops = {path.partition(".")[0] for path in paths}
     for document in DOCUMENTS:
-        dotted = {
-            name for name in named(document.read_text(encoding="utf-8")) if re.fullmatch(r"[a-z_]+(\.[a-z_]+)+", name)
-        }
-        asked = {
-            name
-            for name in dotted
-            if name.partition(".")[0] in tops and not name.endswith((".html", ".py", ".yml", ".md"))
-        }
+        dotted = {name for name in named(document.read_text(encoding="utf-8")) if re.fullmatch(r"[a-z_]+(\.[a-z_]+)+", name)}
+        asked = {name for name in dotted if name.partition(".")[0] in tops and not name.endswith((".html", ".py", ".yml", ".md"))}
         assert sorted(asked - paths) == [], _of(document)
 
 
@@ -403,9 +382,7 @@ def _paths(values: dict[str, object], before: str = "") -> Iterable[str]:
 def test_yaml_in_documents_can_be_read() -> None:
     for document in DOCUMENTS:
         # A block inside a list is indented with it.
-        for block in re.findall(
-            r"^ *```yaml\n(.*?)^ *```", document.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE
-        ):
+        for block in re.findall(r"^ *```yaml\n(.*?)^ *```", document.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE):
             assert yaml.safe_load(textwrap.dedent(block)), _of(document)
 
 

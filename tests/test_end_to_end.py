@@ -463,9 +463,7 @@ def test_the_group_is_what_its_farms_are(out, fleet):
     coast = forecasts[(forecasts["entity_id"] == "coast") & (forecasts["product_id"] == "quarter_hourly_24h")]
     coast = coast.assign(valid_at=coast["valid_at"].dt.floor("h"), issued_at=coast["issued_at"].dt.floor("h"))
     coast = coast.groupby(["issued_at", "valid_at"])["q500_kw"].mean()
-    hourly = forecasts[
-        (forecasts["product_id"] == "hourly_36h") & forecasts["entity_id"].isin(["north_ridge", "south_bay"])
-    ]
+    hourly = forecasts[(forecasts["product_id"] == "hourly_36h") & forecasts["entity_id"].isin(["north_ridge", "south_bay"])]
     farms = hourly.groupby(["issued_at", "valid_at"])["q500_kw"].agg(["sum", "count"]).query("count == 2")["sum"]
     both = pd.concat([coast.rename("coast"), farms.rename("farms")], axis=1, join="inner")
     assert len(both) > 300
@@ -551,9 +549,7 @@ def test_promotions_and_registry_agree(out, registry, version):
 
 def test_the_run_says_what_it_was_made_from(test_env_project, out, tracked, config):
     tags = tracked.data.tags
-    head = subprocess.run(
-        ["git", "rev-parse", "HEAD"], cwd=test_env_project, capture_output=True, text=True, check=True
-    )
+    head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=test_env_project, capture_output=True, text=True, check=True)
     assert tags["git_commit"] == head.stdout.strip()
     lock = (test_env_project / "requirements.lock").read_bytes()
     assert tags["lock_sha256"] == hashlib.sha256(lock).hexdigest()
@@ -712,9 +708,7 @@ def test_documents_come_to_the_same(alone, test_env_project, document):
 @pytest.fixture(scope="module")
 def backtested(alone, out):
     """The same project later, in which a past moment was backtested with the models that were there."""
-    marks = {
-        path: path.stat().st_mtime_ns for path in (alone / "data/test/07_model_output/forecasts").rglob("*.parquet")
-    }
+    marks = {path: path.stat().st_mtime_ns for path in (alone / "data/test/07_model_output/forecasts").rglob("*.parquet")}
     rooms = ["data_engineering", "feature_engineering", "forecasting", "monitoring"]
     run_in_turn(alone, *(["--pipeline", room, "--params", f"as_of={THEN:%Y-%m-%dT%H:%M}"] for room in rooms))
     return alone, marks
@@ -837,6 +831,4 @@ def test_the_raw_future_moves_nothing_of_the_past(spoilt, out, name, column):
     same(found[past], out[name][out[name][column] <= THEN])
     if name not in ("clock_calibration", "power_curve"):  # those are made on the first of a month
         there = out[name][out[name][column] > THEN]
-        assert not found[future].reset_index(drop=True).equals(there.reset_index(drop=True)), (
-            "the raw data was not changed"
-        )
+        assert not found[future].reset_index(drop=True).equals(there.reset_index(drop=True)), "the raw data was not changed"

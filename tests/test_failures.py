@@ -126,9 +126,7 @@ def assert_equal_to_the_byte(folder: Path, sound: Path, *entities: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def raw_broken(
-    sound: Path, tmp_path_factory: pytest.TempPathFactory, run_in: Callable[..., Result]
-) -> tuple[Path, Result]:
+def raw_broken(sound: Path, tmp_path_factory: pytest.TempPathFactory, run_in: Callable[..., Result]) -> tuple[Path, Result]:
     """The weather of dale and the signals of moor are no tables; all turbines of fell have stood still for twenty days."""
     folder = tmp_path_factory.mktemp("raw_broken") / "project"
     shutil.copytree(sound, folder)
@@ -142,9 +140,7 @@ def raw_broken(
 
 
 @pytest.fixture(scope="module")
-def model_broken(
-    sound: Path, tmp_path_factory: pytest.TempPathFactory, run_in: Callable[..., Result]
-) -> tuple[Path, Result]:
+def model_broken(sound: Path, tmp_path_factory: pytest.TempPathFactory, run_in: Callable[..., Result]) -> tuple[Path, Result]:
     """The stored model of fell is gone, and the features of moor are NaN."""
     folder = tmp_path_factory.mktemp("model_broken") / "project"
     shutil.copytree(sound, folder)
@@ -193,16 +189,16 @@ def test_a_failure_is_one_row_one_incident_and_an_error_of_the_run(
 ) -> None:
     folder, result = request.getfixturevalue(broken)
     failures = failures_of(folder)
-    (row,) = failures[
-        (failures["stage"] == stage) & (failures["code"] == code) & (failures["entity_id"] == entity_id)
-    ].to_dict("records")
+    (row,) = failures[(failures["stage"] == stage) & (failures["code"] == code) & (failures["entity_id"] == entity_id)].to_dict(
+        "records"
+    )
     assert row["severity"] == severity
     assert text in row["message"]
     assert row["action"]
     found = incidents_of(folder)
-    (incident,) = found[
-        (found["subject"] == stage) & (found["kind"] == code) & (found["entity_id"] == entity_id)
-    ].to_dict("records")
+    (incident,) = found[(found["subject"] == stage) & (found["kind"] == code) & (found["entity_id"] == entity_id)].to_dict(
+        "records"
+    )
     assert incident["severity"] == severity
     assert incident["message"].startswith(row["message"])
     assert result.exit_code == 1
@@ -211,9 +207,7 @@ def test_a_failure_is_one_row_one_incident_and_an_error_of_the_run(
 
 def test_nothing_else_failed(raw_broken: tuple[Path, Result], model_broken: tuple[Path, Result]) -> None:
     key = ["stage", "code", "entity_id"]
-    rows = [
-        sorted(failures_of(folder)[key].itertuples(index=False, name=None)) for folder, _ in (raw_broken, model_broken)
-    ]
+    rows = [sorted(failures_of(folder)[key].itertuples(index=False, name=None)) for folder, _ in (raw_broken, model_broken)]
     assert rows == [
         [
             ("calibration", "fallback_used", "both"),

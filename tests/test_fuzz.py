@@ -43,9 +43,7 @@ def verdicts(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, int], 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("kind", "number"), CASES)
-def test_a_hostile_case_ends_as_it_should(
-    verdicts: dict[tuple[str, int], tuple[str, str]], kind: str, number: int
-) -> None:
+def test_a_hostile_case_ends_as_it_should(verdicts: dict[tuple[str, int], tuple[str, str]], kind: str, number: int) -> None:
     verdict, why = verdicts[kind, number]
     assert verdict in {"right", "clear_error"}, why
 
@@ -82,12 +80,8 @@ def right() -> dict[str, pd.DataFrame]:
     quality = [("h", "signals", check, "row", count, 4, "") for check, count in counts.items()]
     names = ["farm_id", "source_table", "check", "signal", "count", "of", "message"]
     return {
-        "signals": pd.DataFrame(
-            {"farm_id": "h", "turbine_id": "S1", "valid_at": AT[:3], "power_kw": [100.0, 101.0, 102.0]}
-        ),
-        "quarantine": pd.DataFrame(
-            {"farm_id": ["h"], "source_table": "signals", "source_row": 4, "reason": "unparseable"}
-        ),
+        "signals": pd.DataFrame({"farm_id": "h", "turbine_id": "S1", "valid_at": AT[:3], "power_kw": [100.0, 101.0, 102.0]}),
+        "quarantine": pd.DataFrame({"farm_id": ["h"], "source_table": "signals", "source_row": 4, "reason": "unparseable"}),
         "data_quality": pd.DataFrame(quality, columns=names),
     }
 
@@ -124,16 +118,12 @@ def test_fewer_rows_than_were_written_are_lost(fuzzing: Any, export: Any, right:
         pytest.param(lambda table: table.iloc[:2], id="a sound row set aside"),
     ],
 )
-def test_values_that_were_not_written_are_wrong(
-    fuzzing: Any, export: Any, right: dict[str, pd.DataFrame], change: Any
-) -> None:
+def test_values_that_were_not_written_are_wrong(fuzzing: Any, export: Any, right: dict[str, pd.DataFrame], change: Any) -> None:
     right["signals"] = change(right["signals"])
     assert _judge(fuzzing, export, right) == "wrong"
 
 
-def test_a_value_that_is_missing_without_a_reason_is_lost(
-    fuzzing: Any, export: Any, right: dict[str, pd.DataFrame]
-) -> None:
+def test_a_value_that_is_missing_without_a_reason_is_lost(fuzzing: Any, export: Any, right: dict[str, pd.DataFrame]) -> None:
     right["signals"].loc[1, "power_kw"] = float("nan")
     assert _judge(fuzzing, export, right) == "lost"
 
@@ -160,9 +150,7 @@ def test_a_refusal_is_one_clear_line(
     assert _judge(fuzzing, export, right, code, f"Error: {message}\n" if code else "") == expected
 
 
-def test_a_file_that_must_be_refused_is_wrong_if_it_is_read(
-    fuzzing: Any, export: Any, right: dict[str, pd.DataFrame]
-) -> None:
+def test_a_file_that_must_be_refused_is_wrong_if_it_is_read(fuzzing: Any, export: Any, right: dict[str, pd.DataFrame]) -> None:
     export.refuse = "must"
     assert _judge(fuzzing, export, right) == "wrong"
 
@@ -172,9 +160,7 @@ def test_a_file_that_must_be_refused_is_wrong_if_it_is_read(
     [
         pytest.param(0, "", "", [], id="well"),
         pytest.param(1, "Error: conf/farms.yml: no\n", "", [], id="refused"),
-        pytest.param(
-            1, "Traceback (most recent call last):\n  File x\nValueError: no\n", "", ["traceback"], id="stack"
-        ),
+        pytest.param(1, "Traceback (most recent call last):\n  File x\nValueError: no\n", "", ["traceback"], id="stack"),
         pytest.param(1, "no\n", "", ["traceback"], id="no error's line"),
         pytest.param(1, f"Error: {'x' * 5000}\n", "", ["traceback"], id="endless line"),
         pytest.param(1, "Error: a\x1b[31m\n", "", ["traceback"], id="control characters"),

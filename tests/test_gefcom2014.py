@@ -108,9 +108,7 @@ def features(project: Path) -> pd.DataFrame:
 
 
 def test_the_competition_knows_the_days_own_run_and_no_production(features: pd.DataFrame, raw: pd.DataFrame) -> None:
-    own = features[
-        (features["product_id"] == "competition") & (features["issued_at"] < pd.Timestamp("2012-04-01", tz="UTC"))
-    ]
+    own = features[(features["product_id"] == "competition") & (features["issued_at"] < pd.Timestamp("2012-04-01", tz="UTC"))]
     assert sorted(own["lead_minutes"].unique()) == list(range(0, 1440, 60))
     assert not own.filter(regex="power_share|last_|error_").notna().any(axis=None)
     assert (own["weather_run_at"] == own["issued_at"]).all()

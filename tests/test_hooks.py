@@ -57,13 +57,9 @@ def test_now_is_one_moment_for_the_whole_run(
     typed: dict[str, Any],
     configured: str,
 ) -> None:
-    (project / "conf/local/parameters_run.yml").write_text(
-        f"clock: {{as_of: '${{runtime_params:as_of,{configured}}}'}}"
-    )
+    (project / "conf/local/parameters_run.yml").write_text(f"clock: {{as_of: '${{runtime_params:as_of,{configured}}}'}}")
     moments = iter(dt.datetime(2024, 3, 5, hour, tzinfo=dt.UTC) for hour in range(24))  # an hour passes at every look
-    monkeypatch.setattr(
-        hooks, "dt", SimpleNamespace(UTC=dt.UTC, datetime=SimpleNamespace(now=lambda zone: next(moments)))
-    )
+    monkeypatch.setattr(hooks, "dt", SimpleNamespace(UTC=dt.UTC, datetime=SimpleNamespace(now=lambda zone: next(moments))))
     context = open_context(**typed)
     seen = {context.params["clock"].as_of, context.catalog.load("params:clock").as_of, context.params["clock"].as_of}
     assert seen == {dt.datetime(2024, 3, 5, 0, tzinfo=dt.UTC)}
@@ -161,9 +157,7 @@ def test_the_configuration_has_its_fingerprint(tags: dict[str, str], tmp_path: P
 
 def _git(folder: Path, *words: str) -> str:
     identity = ["-c", "user.name=t", "-c", "user.email=t@example.org", "-c", "commit.gpgsign=false"]
-    return subprocess.run(
-        ["git", *identity, *words], cwd=folder, capture_output=True, text=True, check=True
-    ).stdout.strip()
+    return subprocess.run(["git", *identity, *words], cwd=folder, capture_output=True, text=True, check=True).stdout.strip()
 
 
 def test_the_commit_says_whether_something_was_changed_since(tmp_path: Path) -> None:

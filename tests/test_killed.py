@@ -39,9 +39,7 @@ def run(folder: Path, as_of: str) -> float:
 
 def run_killed(folder: Path, words: list[str], after: float) -> bool:
     """Start a command and kill it after so many seconds; whether it was still at work."""
-    process = subprocess.Popen(
-        words, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
-    )
+    process = subprocess.Popen(words, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
     try:
         process.wait(after)
     except subprocess.TimeoutExpired:
@@ -128,9 +126,7 @@ with KedroSession.create(project_path=Path.cwd(), env="test", save_on_close=Fals
 
 
 def champion(folder: Path) -> dict[str, Any]:
-    done = subprocess.run(
-        [sys.executable, "-c", CHAMPION], cwd=folder, capture_output=True, text=True, timeout=120, check=False
-    )
+    done = subprocess.run([sys.executable, "-c", CHAMPION], cwd=folder, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     found: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
     return found

@@ -98,9 +98,7 @@ def is_whole_document(path: Path) -> bool:
 
 def changed(one: dict[str, pd.DataFrame], other: dict[str, pd.DataFrame]) -> list[str]:
     """Names of tables that are not in both, or not the same in both."""
-    return sorted(
-        name for name in {*one, *other} if name not in one or name not in other or not one[name].equals(other[name])
-    )
+    return sorted(name for name in {*one, *other} if name not in one or name not in other or not one[name].equals(other[name]))
 
 
 def of_records(names: list[str]) -> list[str]:
@@ -198,8 +196,7 @@ class Proof:
 
         def is_whole(name: str) -> bool:
             return any(
-                (name in left) == (name in state) and (name not in left or left[name].equals(state[name]))
-                for state in known
+                (name in left) == (name in state) and (name not in left or left[name].equals(state[name])) for state in known
             )
 
         return of_records([name for name in {*left, *known[0]} if not is_whole(name)])

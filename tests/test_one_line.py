@@ -89,9 +89,7 @@ def _farms(change: Callable[[str], str | bytes]) -> Callable[[str], bytes]:
         pytest.param(lambda farms: "farms: ${\n", "no viable alternative", id="half a reference"),
         pytest.param(lambda farms: "farms: ${foo:bar}\n", "Unsupported interpolation type foo", id="no such resolver"),
         pytest.param(lambda farms: "farms: ${nothing}\n", "'nothing' not found", id="no such key"),
-        pytest.param(
-            lambda farms: "farms: !!python/object:os.system {}\n", "could not determine a constructor", id="tag"
-        ),
+        pytest.param(lambda farms: "farms: !!python/object:os.system {}\n", "could not determine a constructor", id="tag"),
         pytest.param(lambda farms: "farms: [{id: " + "9" * 5000 + "}]", "4300 digits", id="a huge number"),
         pytest.param(lambda farms: "farms: *nothing", "undefined alias", id="no such anchor"),
         pytest.param(
@@ -99,15 +97,9 @@ def _farms(change: Callable[[str], str | bytes]) -> Callable[[str], bytes]:
             "farm 'hill': time_zone: 'Europe' is not an IANA",
             id="a folder of zones",
         ),
-        pytest.param(
-            lambda farms: farms.replace("Europe/Paris", "x" * 100_000, 1), "is not an IANA time zone", id="a long zone"
-        ),
-        pytest.param(
-            lambda farms: farms.replace("id: hill", f"id: {'h' * 300}"), "is not an identifier", id="a long id"
-        ),
-        pytest.param(
-            lambda farms: farms.replace("name: Hill", f"name: {'h' * 5000}", 1), "name: 'hhh", id="a long name"
-        ),
+        pytest.param(lambda farms: farms.replace("Europe/Paris", "x" * 100_000, 1), "is not an IANA time zone", id="a long zone"),
+        pytest.param(lambda farms: farms.replace("id: hill", f"id: {'h' * 300}"), "is not an identifier", id="a long id"),
+        pytest.param(lambda farms: farms.replace("name: Hill", f"name: {'h' * 5000}", 1), "name: 'hhh", id="a long name"),
         pytest.param(
             lambda farms: farms.replace("path: hill.csv", f"path: {'h' * 300}.csv"),
             "signals.path: 'hhh",

@@ -14,9 +14,7 @@ import pytest
 pytestmark = pytest.mark.slow
 
 #: Nothing of the environment that runs the tests may reach the clean one.
-CLEAN = {
-    key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "VIRTUAL_ENV", "KEDRO", "COV"))
-}
+CLEAN = {key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "VIRTUAL_ENV", "KEDRO", "COV"))}
 
 
 def _run(*words: str | Path, folder: Path) -> subprocess.CompletedProcess[str]:

@@ -163,10 +163,7 @@ SENT = [
 def test_dead_weather_and_silent_signals_are_incidents_by_what_they_cost(moments: dict[str, Moment]) -> None:
     outage = moments[OUTAGE]
     assert outage.code == 1
-    assert (
-        "weather_missing: weather 'alpha' is missing for 3 of 3 farms (east_plain, north_ridge, south_bay)"
-        in outage.said
-    )
+    assert "weather_missing: weather 'alpha' is missing for 3 of 3 farms (east_plain, north_ridge, south_bay)" in outage.said
     assert "Traceback" not in outage.said
     assert outage.of_silence("open") == EXPECTED
     assert outage.of_silence("resolved") == []

@@ -32,16 +32,12 @@ FEW_ROWS_JAVA = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
 def _read(folder: Path, name: str) -> pd.DataFrame:
     """In an order of its own; times in UTC, as Spark writes all of them, and without the fitting's last digits."""
     table = pd.read_parquet(folder / name)
-    times = {
-        column: pd.to_datetime(table[column], utc=True) for column in table.select_dtypes(["datetime", "datetimetz"])
-    }
+    times = {column: pd.to_datetime(table[column], utc=True) for column in table.select_dtypes(["datetime", "datetimetz"])}
     return table.assign(**times).drop(columns="evidence", errors="ignore").sort_values(TABLES[name], ignore_index=True)
 
 
 @pytest.mark.slow
-def test_spark_gives_the_tables_that_duckdb_gives(
-    make_checkout: Callable[[], Path], request: pytest.FixtureRequest
-) -> None:
+def test_spark_gives_the_tables_that_duckdb_gives(make_checkout: Callable[[], Path], request: pytest.FixtureRequest) -> None:
     if shutil.which("java") is None:
         pytest.skip("Spark needs Java, and there is none here")
     project = make_checkout()

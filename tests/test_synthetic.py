@@ -76,9 +76,7 @@ def made_again(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.slow
 def test_the_committed_files_are_those_that_are_made(made_again: Path) -> None:
     def tree(folder: Path) -> set[str]:
-        return {
-            str(path.relative_to(folder)) for path in folder.rglob("*") if path.suffix in {".csv", ".gz", ".parquet"}
-        }
+        return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.suffix in {".csv", ".gz", ".parquet"}}
 
     assert tree(made_again) == tree(RAW)
     assert (made_again / "faults.csv").read_text("utf-8") == (RAW / "faults.csv").read_text("utf-8")
@@ -111,9 +109,7 @@ def signals_of(farm: Farm) -> pd.DataFrame:
     """The signals under the house's names: ``at`` is the true start in UTC (null: no time), values as they came."""
     card = farm.signals
     raw = read_raw(card).rename(columns={column.name: name for name, column in card.columns.items()})
-    raw = raw.rename(
-        columns={card.timestamp: "stamp", card.turbine: "turbine_id", str(card.received_at): "received_at"}
-    )
+    raw = raw.rename(columns={card.timestamp: "stamp", card.turbine: "turbine_id", str(card.received_at): "received_at"})
     if farm.id == "east_plain":
         raw["at"] = raw["stamp"].dt.tz_localize("Europe/Berlin").dt.tz_convert("UTC")
     else:
@@ -163,11 +159,7 @@ def missing_values(farm: Farm, rows: pd.DataFrame) -> int:
 
 
 def unparseable(farm: Farm, rows: pd.DataFrame) -> int:
-    return int(
-        sum(
-            (number(rows, name).isna() & rows[name].notna() & (rows[name] != "")).sum() for name in farm.signals.columns
-        )
-    )
+    return int(sum((number(rows, name).isna() & rows[name].notna() & (rows[name] != "")).sum() for name in farm.signals.columns))
 
 
 def bad_stamps(farm: Farm, rows: pd.DataFrame) -> int:
@@ -284,9 +276,7 @@ def weather_counts(source: Source) -> dict[str, int]:
         "duplicate": int(rows.duplicated().sum()),
         "bad_stamp": int(times["valid_at"].isna().sum()),
         "unparseable": int(sum(values.isna().sum() for values in numbers.values())),
-        "out_of_range": int(
-            sum((values > 100).sum() for name, values in numbers.items() if name in {"wind_speed_100m", "u100"})
-        ),
+        "out_of_range": int(sum((values > 100).sum() for name, values in numbers.items() if name in {"wind_speed_100m", "u100"})),
     }
 
 
@@ -352,9 +342,7 @@ def test_wind_has_the_memory_of_a_real_farm() -> None:
     farms = FLEET.farms[:1]
     long = RECIPE.model_copy(update={"end": RECIPE.start.replace(year=RECIPE.start.year + 2), "step_minutes": 15})
     weather = wind_field(farms, long)
-    speed, _ = speed_and_direction(
-        weather.wind, [Climate()], solar_hour(weather.times, farms), season_of(weather.times)
-    )
+    speed, _ = speed_and_direction(weather.wind, [Climate()], solar_hour(weather.times, farms), season_of(weather.times))
     hourly = pd.Series(speed[:, 0], weather.times).resample("1h").mean()
     found = [hourly.autocorr(lag) for lag in (1, 3, 6, 24)]
     assert found == pytest.approx([0.94, 0.80, 0.65, 0.33], abs=0.08)
@@ -483,9 +471,7 @@ def one_farm(**signals: Any) -> Farm:
     ("stamping", "stamps"),
     [
         pytest.param("utc", ["2024-10-27 00:30:00", "2024-10-27 01:30:00", "2024-10-27 02:30:00"], id="UTC"),
-        pytest.param(
-            "local", ["2024-10-27 02:30:00", "2024-10-27 02:30:00", "2024-10-27 03:30:00"], id="local, repeats an hour"
-        ),
+        pytest.param("local", ["2024-10-27 02:30:00", "2024-10-27 02:30:00", "2024-10-27 03:30:00"], id="local, repeats an hour"),
         pytest.param(
             "utc_with_false_offset",
             ["2024-10-27T00:30:00+02:00", "2024-10-27T01:30:00+02:00", "2024-10-27T02:30:00+01:00"],
@@ -526,9 +512,7 @@ TWICE, LATE, TEXT = {"kind": "duplicate"}, {"kind": "late", "hours": 2}, {"kind"
         pytest.param({"cadence_seconds": 600}, [], "no multiple of 15 min", id="cadence finer than the step"),
     ],
 )
-def test_a_recipe_that_does_not_fit_is_refused(
-    farm: dict[str, Any], faults: list[dict[str, Any]], message: str
-) -> None:
+def test_a_recipe_that_does_not_fit_is_refused(farm: dict[str, Any], faults: list[dict[str, Any]], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         list(make_fleet([one_farm(**farm)], short(faults=faults)))
 

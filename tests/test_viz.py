@@ -27,16 +27,12 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stab
 def site(test_env_project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The page that `kedro viz build` makes of a project that ran, previews included."""
     folder = tmp_path_factory.mktemp("viz")
-    for (
-        path
-    ) in test_env_project.iterdir():  # Kedro-Viz writes into the project: not into the one that all tests look at
+    for path in test_env_project.iterdir():  # Kedro-Viz writes into the project: not into the one that all tests look at
         if path.name not in {".git", ".viz", "build"}:
             (shutil.copytree if path.is_dir() else shutil.copy)(path, folder / path.name)
     command = [sys.executable, "-m", "kedro", "viz", "build", "--include-hooks", "--include-previews"]
     environment = os.environ | {"KEDRO_ENV": "test"}
-    done = subprocess.run(
-        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300, check=False
-    )
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return folder / "build"
 
@@ -50,9 +46,7 @@ def graph(site: Path) -> Any:
 def datasets(site: Path, graph: Any) -> dict[str, Any]:
     """What the panel of each dataset says, by name."""
     nodes = {node["name"]: node for node in graph["nodes"] if node["type"] == "data"}
-    return {
-        name: node | json.loads((site / "api/nodes" / node["id"]).read_text("utf-8")) for name, node in nodes.items()
-    }
+    return {name: node | json.loads((site / "api/nodes" / node["id"]).read_text("utf-8")) for name, node in nodes.items()}
 
 
 def test_every_pipeline_and_node_is_drawn(graph: Any) -> None:

@@ -318,9 +318,7 @@ def no_farms(cards: Cards) -> None:
 def no_file_content(cards: Cards) -> None:
     cards.replace(
         "farms.yml",
-        ["", "# nothing\n", "---\n", "null\n", "[]\n", "- farms\n", "farms\n", "5\n", "---\n---\n"][
-            int(cards.rng.integers(9))
-        ],
+        ["", "# nothing\n", "---\n", "null\n", "[]\n", "- farms\n", "farms\n", "5\n", "---\n---\n"][int(cards.rng.integers(9))],
         "farms",
     )
 
@@ -691,9 +689,7 @@ class CardsCase(Case):
                 faults += others_changed(self.world_tables, found, spoilt, ("observations", "weather"))
         elif first.code and not any(all(name in line for name in cards.names) for line in error_lines(first)):
             faults.append(Verdict("traceback", f"names not {cards.names}: {error_lines(first)[:2]}"))
-        return worst(
-            faults or [Verdict("clear_error" if lines or first.code else "right", lines[0][:300] if lines else "")]
-        )
+        return worst(faults or [Verdict("clear_error" if lines or first.code else "right", lines[0][:300] if lines else "")])
 
     world_tables: dict[str, pd.DataFrame] = field(default_factory=dict, kw_only=True)
 

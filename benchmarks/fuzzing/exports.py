@@ -483,9 +483,7 @@ def control_characters_in_cells(export: Export) -> None:
         name = str(export.rng.choice(["power_kw", "turbine", "stamp"]))
         if export.layout == "wide" and name == "turbine":
             name = "power_kw"
-        mark = str(
-            export.rng.choice(["\x00", "\x1f", "\x0b", "\x0c", "\x1c", "\x1d", "\x1e", "\x85", "\x7f", "\x1a", "\x08"])
-        )
+        mark = str(export.rng.choice(["\x00", "\x1f", "\x0b", "\x0c", "\x1c", "\x1d", "\x1e", "\x85", "\x7f", "\x1a", "\x08"]))
         if export.card["signals"]["encoding"] == "cp1252" and mark == "\x85":
             mark = "\x1f"
         text = record.written[name]
@@ -758,9 +756,7 @@ def _keep_only(export: Export) -> None:
     left = {id(record) for owners in export.owners for record in owners}
     if export.layout == "long":  # of the last, only some values
         whole = {
-            id(r)
-            for r in export.records
-            if sum(o is r for owners in export.owners for o in owners) >= len(SIGNALS) * r.copies
+            id(r) for r in export.records if sum(o is r for owners in export.owners for o in owners) >= len(SIGNALS) * r.copies
         }
         for record in export.records:
             if id(record) in left - whole:
@@ -936,9 +932,7 @@ def empty(export: Export) -> None:
 
 @mutation("bytes")
 def only_blanks(export: Export) -> None:
-    export.raw = [b"\n", b"\r\n" * 100, b" " * 1000, b"\xef\xbb\xbf", b"\x00" * 1000, b"\t\n\t\n"][
-        int(export.rng.integers(6))
-    ]
+    export.raw = [b"\n", b"\r\n" * 100, b" " * 1000, b"\xef\xbb\xbf", b"\x00" * 1000, b"\t\n\t\n"][int(export.rng.integers(6))]
     _nothing_to_read(export)
 
 
@@ -1005,9 +999,7 @@ def members_of_gzip(export: Export) -> None:
 def gzip_with_a_name_and_a_remark(export: Export) -> None:
     _gzip(export)
     flags = bytes([export.packed[3] | 0x08 | 0x10])
-    export.packed = (
-        export.packed[:3] + flags + export.packed[4:10] + b"../../etc/passwd\x00remark\x00" + export.packed[10:]
-    )
+    export.packed = export.packed[:3] + flags + export.packed[4:10] + b"../../etc/passwd\x00remark\x00" + export.packed[10:]
 
 
 @mutation("packed")
@@ -1102,9 +1094,7 @@ def _second_file(export: Export, name: bytes) -> None:
         export.card["signals"]["encoding"],
         "surrogateescape" if export.card["signals"]["encoding"] == "utf-8" else "strict",
     )
-    export.beside[name + (b".csv.gz" if export.gz else b".csv")] = (
-        gzip.compress(content, 1, mtime=0) if export.gz else content
-    )
+    export.beside[name + (b".csv.gz" if export.gz else b".csv")] = gzip.compress(content, 1, mtime=0) if export.gz else content
     export.beside_records = []
     kept = list(export.lines), list(export.ends)
     export.lines, export.ends = export.lines[:half], export.ends[: half + 1]

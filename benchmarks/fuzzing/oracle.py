@@ -114,9 +114,7 @@ def others_changed(
 KEYS = {"signals": ("turbine_id", "valid_at"), "weather": ("run_at", "valid_at")}
 
 
-def judge_rows(
-    export: Export, ended: Ended, found: dict[str, pd.DataFrame], *, alone: bool, of: str = "signals"
-) -> Verdict:
+def judge_rows(export: Export, ended: Ended, found: dict[str, pd.DataFrame], *, alone: bool, of: str = "signals") -> Verdict:
     """The verdict on one farm's signals or weather after a run."""
     quality = found["data_quality"]
     own = quality[(quality["farm_id"] == export.farm_id) & (quality["source_table"] == of)]
@@ -139,13 +137,9 @@ def judge_rows(
         elif not (own["count"][own["check"] == "quarantined"].sum() or lines):
             faults.append(Verdict("lost", "the file is mentioned nowhere"))
     if not unread and not len(rows) and not lines:
-        faults.append(
-            Verdict("wrong", f"none of the {of} is used, and the run ends with {ended.code} without a line on it")
-        )
+        faults.append(Verdict("wrong", f"none of the {of} is used, and the run ends with {ended.code} without a line on it"))
     if alone and ended.code and not lines and not faults:
-        faults.append(
-            Verdict("traceback", f"exit code {ended.code}, and no line names the farm: {ended.stderr[-300:]}")
-        )
+        faults.append(Verdict("traceback", f"exit code {ended.code}, and no line names the farm: {ended.stderr[-300:]}"))
     return worst(faults or [Verdict("clear_error" if lines else "right", lines[0][:300] if lines else "")])
 
 

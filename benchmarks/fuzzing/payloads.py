@@ -103,9 +103,7 @@ def _answer(request: BaseHTTPRequestHandler, body: bytes, status: int = 200, **h
 
 
 def _body(later: bool, *more: str) -> str:
-    return (
-        json.dumps({"items": [*SOUND, *([LATER] if later else [])]})[:-2] + "".join(f", {one}" for one in more) + "]}"
-    )
+    return json.dumps({"items": [*SOUND, *([LATER] if later else [])]})[:-2] + "".join(f", {one}" for one in more) + "]}"
 
 
 def _beside(name: str, *texts: str, fails: bool = False) -> None:
@@ -301,9 +299,7 @@ def http_statuses(payload: Payload) -> None:
 def http_come_again(payload: Payload) -> None:
     _http(payload, fails=True, ids=False)
     after = str(
-        payload.rng.choice(
-            ["1000000000", "-1", "never", "Fri, 31 Dec 9999 23:59:59 GMT", "", "1e9", "٣", "9" * 400, "nan"]
-        )
+        payload.rng.choice(["1000000000", "-1", "never", "Fri, 31 Dec 9999 23:59:59 GMT", "", "1e9", "٣", "9" * 400, "nan"])
     )
     payload.serve = lambda request, later: _answer(request, b"{}", 429, Retry_After=after.encode().decode("latin-1"))
 
@@ -368,9 +364,7 @@ def http_pages_in_a_circle(payload: Payload) -> None:
 
 @kind
 def http_strange_cursors(payload: Payload) -> None:
-    _http(
-        payload, fails=True, ids=False, paging={"kind": str(payload.rng.choice(["cursor", "next_url"])), "next": "next"}
-    )
+    _http(payload, fails=True, ids=False, paging={"kind": str(payload.rng.choice(["cursor", "next_url"])), "next": "next"})
     cursors: list[Any] = [
         {},
         [],
@@ -649,12 +643,8 @@ def sql_odd_names(payload: Payload) -> None:
 
     def fill(project: Path) -> None:
         with sqlite3.connect(project / "outside.db") as base:
-            base.execute(
-                'CREATE TABLE readings (id INTEGER, name TEXT, "a""; --" TEXT, "" TEXT, "landed_at" TEXT, "ID2" TEXT)'
-            )
-            base.execute(
-                "INSERT INTO readings VALUES (1, 'sound1', 'a', 'b', 'c', 'd'), (100, 'sound2', 'a', 'b', 'c', 'd')"
-            )
+            base.execute('CREATE TABLE readings (id INTEGER, name TEXT, "a""; --" TEXT, "" TEXT, "landed_at" TEXT, "ID2" TEXT)')
+            base.execute("INSERT INTO readings VALUES (1, 'sound1', 'a', 'b', 'c', 'd'), (100, 'sound2', 'a', 'b', 'c', 'd')")
 
     def add(project: Path) -> None:
         with sqlite3.connect(project / "outside.db") as base:
@@ -792,9 +782,7 @@ class PayloadCase(Case):
             self.port = int(probe.getsockname()[1])
         config = project / "mosquitto.conf"
         config.write_text(f"listener {self.port} 127.0.0.1\nallow_anonymous true\nmax_queued_messages 0\nuser root\n")
-        self.broker = subprocess.Popen(
-            [program, "-c", str(config)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
+        self.broker = subprocess.Popen([program, "-c", str(config)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
     def steps(self) -> list[Step]:
         """Two fetches."""
@@ -846,9 +834,7 @@ class PayloadCase(Case):
             ):
                 faults.append(Verdict("wrong", f"{secret!r} landed"))
         if ended[-1].code and not lines:
-            faults.append(
-                Verdict("traceback", f"no line names the feed: {error_lines(ended[-1])[:2]} {ended[-1].stderr[-200:]}")
-            )
+            faults.append(Verdict("traceback", f"no line names the feed: {error_lines(ended[-1])[:2]} {ended[-1].stderr[-200:]}"))
         failed = bool(lines)
         if not failed or not self.payload.fails:
             faults += self._missing(project, hostile, failed, lines)
@@ -859,18 +845,14 @@ class PayloadCase(Case):
         gone = [one for one in self.payload.ids if one.encode() not in text]
         faults = []
         if gone and failed:
-            faults.append(
-                Verdict("stops_others", f"the feed is stuck: {', '.join(gone)} did not land ({lines[0][:250]})")
-            )
+            faults.append(Verdict("stops_others", f"the feed is stuck: {', '.join(gone)} did not land ({lines[0][:250]})"))
         elif gone:
             faults.append(Verdict("lost", f"{', '.join(gone)} landed nowhere, and no line names them"))
         contents = {path.read_bytes() for path in hostile}
         if self.payload.files:
             lacking = [name for name, content in self.payload.files.items() if content not in contents]
             if lacking:
-                faults.append(
-                    Verdict("stops_others" if failed else "lost", f"{', '.join(lacking)} did not land: {lines[:1]}")
-                )
+                faults.append(Verdict("stops_others" if failed else "lost", f"{', '.join(lacking)} did not land: {lines[:1]}"))
             for path in hostile:
                 inside = path.relative_to(project / RAW / "hostile").parts[1:]
                 if any(part.startswith("landed_at=") for part in inside):
@@ -892,8 +874,7 @@ def _landed(project: Path, into: str) -> list[Path]:
     return sorted(
         path
         for path in folder.rglob("*")
-        if path.is_file()
-        and not any(part[0] == "." or part == "_landing.json" for part in path.relative_to(folder).parts)
+        if path.is_file() and not any(part[0] == "." or part == "_landing.json" for part in path.relative_to(folder).parts)
     )
 
 

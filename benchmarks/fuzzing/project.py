@@ -88,9 +88,7 @@ class Job:
         with contextlib.suppress(ProcessLookupError, PermissionError):  # what it started and left
             os.killpg(self.pid, signal.SIGKILL)
         code = None if self.killed else os.waitstatus_to_exitcode(status)
-        out, err = (
-            (self.folder / f".{name}").read_bytes().decode("utf-8", "backslashreplace") for name in ("stdout", "stderr")
-        )
+        out, err = ((self.folder / f".{name}").read_bytes().decode("utf-8", "backslashreplace") for name in ("stdout", "stderr"))
         self.ended = Ended(code, out, err, seconds, self.killed)
         return self.ended
 
@@ -317,9 +315,7 @@ def make_world(folder: Path) -> World:
     # The stamps are right by the cards, and two weeks are too short to judge them by the weather.
     edit_yaml(
         conf / "parameters_data_engineering.yml",
-        lambda content: content["data_engineering"].update(
-            clock_search={"min_history_days": 2, "min_correlation": 0.99}
-        ),
+        lambda content: content["data_engineering"].update(clock_search={"min_history_days": 2, "min_correlation": 0.99}),
     )
     edit_yaml(
         conf / "parameters_run.yml",

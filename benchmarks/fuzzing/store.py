@@ -112,9 +112,7 @@ def a_model_has_a_flipped_bit(damage: Damage) -> None:
 def a_model_is_garbage(damage: Damage) -> None:
     path = _file(damage.member()[1], damage.rng)
     path.write_bytes(
-        [b"", b"\x00" * 100, b"{", b"[" * 100_000, b'{"type": "os.system"}', damage.rng.bytes(1000)][
-            int(damage.rng.integers(6))
-        ]
+        [b"", b"\x00" * 100, b"{", b"[" * 100_000, b'{"type": "os.system"}', damage.rng.bytes(1000)][int(damage.rng.integers(6))]
     )
 
 
@@ -161,10 +159,7 @@ def a_model_bursts(damage: Damage) -> None:
         zipfile.ZipFile(held, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive,
         archive.open("levels.npy", "w", force_zip64=True) as file,
     ):
-        file.write(
-            b"\x93NUMPY\x01\x00v\x00{'descr': '<f8', 'fortran_order': False, 'shape': (130000000,), }".ljust(128)
-            + b"\n"
-        )
+        file.write(b"\x93NUMPY\x01\x00v\x00{'descr': '<f8', 'fortran_order': False, 'shape': (130000000,), }".ljust(128) + b"\n")
         for _ in range(1_000):
             file.write(bytes(1 << 20))
     _file(folder, damage.rng).with_suffix(".npz").write_bytes(held.getvalue())
@@ -216,9 +211,7 @@ _of_manifest(
         int(damage.rng.integers(7))
     ],
 )
-_of_manifest(
-    "a_manifest_with_paths", lambda damage, text: text.replace('"object": "', '"object": "../../../../../../', 1)
-)
+_of_manifest("a_manifest_with_paths", lambda damage, text: text.replace('"object": "', '"object": "../../../../../../', 1))
 _of_manifest("a_manifest_with_members_swapped", lambda damage, text: _swapped(text))
 
 
@@ -340,8 +333,7 @@ _of_audit("audit_of_garbage", lambda folder, head: _records(folder).write_bytes(
 _of_audit(
     "strangers_in_the_audit",
     lambda folder, head: (
-        [(folder / name).write_bytes(b"x") for name in ("notes.txt", "x.parquet", ".000.parquet", "1-2.parquet")]
-        and None
+        [(folder / name).write_bytes(b"x") for name in ("notes.txt", "x.parquet", ".000.parquet", "1-2.parquet")] and None
     ),
     found=False,
 )
@@ -508,13 +500,9 @@ class StoreCase(Case):
                 product == p and entity == "coast" and damage.hit for p, _ in damage.hit
             )
             if not touched and not is_same:
-                faults.append(
-                    Verdict("stops_others", f"{product} of {entity} is forecast otherwise, or not: {len(own)} rows")
-                )
+                faults.append(Verdict("stops_others", f"{product} of {entity} is forecast otherwise, or not: {len(own)} rows"))
             if (product, entity) in damage.hit and entity != "coast" and is_same and len(own):
-                faults.append(
-                    Verdict("wrong", f"{product} of {entity} is forecast by the damaged model as if nothing were")
-                )
+                faults.append(Verdict("wrong", f"{product} of {entity} is forecast by the damaged model as if nothing were"))
             if (product, entity) in damage.hit and own.empty and not lines:
                 faults.append(Verdict("lost", f"{product} of {entity} is not forecast, and no line tells"))
         return faults

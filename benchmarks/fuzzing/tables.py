@@ -98,9 +98,9 @@ def stamps_of_any_unit(export: Export, table: pa.Table) -> pa.Table:
 
 @parquet
 def stamps_with_nanoseconds(export: Export, table: pa.Table) -> pa.Table:
-    values = np.array(
-        [r.at.tz_localize(None).to_datetime64() for r in export.records], "datetime64[ns]"
-    ) + np.timedelta64(1, "ns")
+    values = np.array([r.at.tz_localize(None).to_datetime64() for r in export.records], "datetime64[ns]") + np.timedelta64(
+        1, "ns"
+    )
     _aside(export, "any")
     return _with(table, "time", pa.array(values, pa.timestamp("ns", "UTC")))
 
@@ -159,9 +159,7 @@ def numbers_as_text(export: Export, table: pa.Table) -> pa.Table:
 def numbers_as_decimals(export: Export, table: pa.Table) -> pa.Table:
     from decimal import Decimal
 
-    return _with(
-        table, "power", pa.array([Decimal(repr(r.values["power_kw"])) for r in export.records], pa.decimal128(38, 10))
-    )
+    return _with(table, "power", pa.array([Decimal(repr(r.values["power_kw"])) for r in export.records], pa.decimal128(38, 10)))
 
 
 @parquet
@@ -304,9 +302,7 @@ def many_row_groups(export: Export, table: pa.Table) -> None:
 def any_compression(export: Export, table: pa.Table) -> None:
     codec = str(export.rng.choice(["snappy", "gzip", "zstd", "lz4", "brotli", "none"]))
     version = str(export.rng.choice(["1.0", "2.4", "2.6"]))
-    export.packed = _bytes(
-        table, compression=codec, version=version, data_page_version=str(export.rng.choice(["1.0", "2.0"]))
-    )
+    export.packed = _bytes(table, compression=codec, version=version, data_page_version=str(export.rng.choice(["1.0", "2.0"])))
 
 
 @parquet
@@ -428,9 +424,7 @@ def folders_that_name_columns(export: Export, table: pa.Table) -> None:
     raw = _bytes(table)
 
     def place(folder: Path) -> None:
-        deeper = folder / str(
-            export.rng.choice(["power=7", "landed_at=2015-01-01T00-00-00Z", "turbine=S9", "x=..", "time=1"])
-        )
+        deeper = folder / str(export.rng.choice(["power=7", "landed_at=2015-01-01T00-00-00Z", "turbine=S9", "x=..", "time=1"]))
         deeper.mkdir()
         (deeper / "signals.parquet").write_bytes(raw)
 
@@ -502,9 +496,7 @@ def dates_as_text(export: Export, book: Any) -> None:
 def dates_as_serials(export: Export, book: Any) -> None:
     sheet = book["Data"]
     for row in range(2, sheet.max_row + 1):
-        sheet.cell(row, 1).value = (export.records[row - 2].at - pd.Timestamp("1899-12-30", tz="UTC")) / pd.Timedelta(
-            days=1
-        )
+        sheet.cell(row, 1).value = (export.records[row - 2].at - pd.Timestamp("1899-12-30", tz="UTC")) / pd.Timedelta(days=1)
         sheet.cell(row, 1).number_format = "General"
     _aside(export, "aside")
 
@@ -609,9 +601,7 @@ def workbook_with_far_cells(export: Export, raw: bytes) -> bytes:
     export.refuse = "bomb"
     return _of_sheet(
         raw,
-        lambda part: part.replace(
-            b"</sheetData>", b'<row r="1048576"><c r="XFD1048576"><v>1</v></c></row></sheetData>'
-        ),
+        lambda part: part.replace(b"</sheetData>", b'<row r="1048576"><c r="XFD1048576"><v>1</v></c></row></sheetData>'),
     )
 
 
@@ -626,9 +616,7 @@ def workbook_with_entities(export: Export, raw: bytes) -> bytes:
         + b'<!ENTITY p SYSTEM "file:///etc/passwd">]>'
     )
     _aside(export, "any")
-    return _of_sheet(
-        raw, lambda part: lol + re.sub(rb"^<\?xml.*?\?>", b"", part).replace(b"<t>S1</t>", b"<t>&j;&p;</t>", 1)
-    )
+    return _of_sheet(raw, lambda part: lol + re.sub(rb"^<\?xml.*?\?>", b"", part).replace(b"<t>S1</t>", b"<t>&j;&p;</t>", 1))
 
 
 def workbook_without_its_sheet(export: Export, raw: bytes) -> bytes:

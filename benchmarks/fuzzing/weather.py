@@ -90,9 +90,7 @@ def runs_of_other_centuries(export: Export) -> None:
 
 @own
 def arrivals_of_other_centuries(export: Export) -> None:
-    _spoil(
-        export, "available_at", ["9999-12-31T18:00:00Z", "0001-01-01T00:00:00Z", "294247-01-10T04:00:54Z"], 4, "free"
-    )
+    _spoil(export, "available_at", ["9999-12-31T18:00:00Z", "0001-01-01T00:00:00Z", "294247-01-10T04:00:54Z"], 4, "free")
     export.future += 4
 
 
@@ -182,12 +180,7 @@ def _bytes(table: pa.Table) -> bytes:
     return held.getvalue()
 
 
-_EVERY = (
-    [("own", name) for name in _OWN]
-    + [("parquet", name) for name in _PARQUET]
-    + [("grid", name) for name in _GRIDS]
-    + _TEXT
-)
+_EVERY = [("own", name) for name in _OWN] + [("parquet", name) for name in _PARQUET] + [("grid", name) for name in _GRIDS] + _TEXT
 #: Damages to text of which signals have shown enough, and that take long.
 _SLOW = {"a_bomb", "many_columns", "without_any_newline"}
 _EVERY = [one for one in _EVERY if one[1] not in _SLOW]
@@ -256,9 +249,7 @@ def make_exports(world: World, seed: int, number: int) -> tuple[Export, Export]:
     render(signals)
     encode(signals)
     pack(signals)
-    export = Export(
-        farm_id, {"signals": _source(farm_id, rng)}, "table", _records(world), rng, gz=bool(rng.random() < 0.5)
-    )
+    export = Export(farm_id, {"signals": _source(farm_id, rng)}, "table", _records(world), rng, gz=bool(rng.random() < 0.5))
     export.name = b"weather.csv.gz" if export.gz else b"weather.csv"
     source = export.card["signals"]
     source["path"] = f"{farm_id}/{export.name.decode()}"

@@ -80,6 +80,4 @@ def _with_progress(outcomes: Any, total: int, label: str) -> Any:
     from rich.progress import track
 
     # Only where somebody watches: a log file wants lines, not a bar.
-    return track(
-        outcomes, description=label, total=total, console=Console(file=sys.stderr), disable=not sys.stderr.isatty()
-    )
+    return track(outcomes, description=label, total=total, console=Console(file=sys.stderr), disable=not sys.stderr.isatty())

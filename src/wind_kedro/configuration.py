@@ -156,9 +156,7 @@ def read_secrets(name: str) -> dict[str, str]:
         with contextlib.suppress(MissingConfigException):
             found = loader["credentials"]
     if not isinstance(found.get(name), dict):
-        raise ConfigurationError(
-            f"credentials '{name}' are in no credentials.yml; add them to conf/local/credentials.yml"
-        )
+        raise ConfigurationError(f"credentials '{name}' are in no credentials.yml; add them to conf/local/credentials.yml")
     return dict(found[name])
 
 

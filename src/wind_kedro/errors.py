@@ -29,7 +29,5 @@ def format_validation_fault(fault: Mapping[str, Any]) -> str:
 
 def shown(value: object) -> str:
     """A value for a message: without control characters, and truncated to a line."""
-    text = "".join(
-        character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in str(value)[:81]
-    )
+    text = "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in str(value)[:81])
     return f"{text[:80]}…" if len(text) > 80 else text  # noqa: PLR2004

@@ -74,9 +74,7 @@ def failures_table(failures: Iterable[Failure], as_of: dt.datetime) -> pd.DataFr
             failure.message,
         ),
     )
-    table = pd.DataFrame(rows, columns=Failure._fields).astype(
-        {name: "str" for name in Failure._fields if name != "issued_at"}
-    )
+    table = pd.DataFrame(rows, columns=Failure._fields).astype({name: "str" for name in Failure._fields if name != "issued_at"})
     table = table.assign(
         issued_at=pd.to_datetime(table["issued_at"], utc=True).astype("datetime64[us, UTC]"),
         raised_at=pd.Series(pd.Timestamp(as_of), index=table.index, dtype="datetime64[us, UTC]"),

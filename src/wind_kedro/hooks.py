@@ -96,9 +96,7 @@ class RunStart:
         self._take(pipeline)
         try:
             # Under the lease: the run that was waited for may have made or removed one.
-            missing = [
-                name for name in sorted(pipeline.inputs()) if name != "parameters" and not _is_there(catalog, name)
-            ]
+            missing = [name for name in sorted(pipeline.inputs()) if name != "parameters" and not _is_there(catalog, name)]
             if missing:
                 raise MissingInputError("; ".join(_who_makes(name) for name in missing))
             return (yield)
@@ -171,10 +169,7 @@ class MlflowTags:
         """Tag the MLflow run once kedro-mlflow has started it."""
         result = yield
         self._tag(
-            {
-                name: str(self._parameters["provenance"][name])
-                for name in ("git_commit", "configuration_sha256", "lock_sha256")
-            }
+            {name: str(self._parameters["provenance"][name]) for name in ("git_commit", "configuration_sha256", "lock_sha256")}
             | {
                 "seed": str(self._parameters.get("training", {}).get("seed", "")),
                 "as_of": str(self._parameters.get("clock", {}).get("as_of", "")),
@@ -277,9 +272,7 @@ def _who_makes(dataset: str) -> str:
     if dataset.startswith("params:"):
         return f"'{dataset}' is missing: add it to the parameters of the environment (conf/README.md lists the files)"
     pipelines.set_requested(None)
-    makers = [
-        name for name, pipeline in pipelines.items() if name != "__default__" and dataset in pipeline.all_outputs()
-    ]
+    makers = [name for name, pipeline in pipelines.items() if name != "__default__" and dataset in pipeline.all_outputs()]
     if not makers:
         return f"'{dataset}' is missing, and no pipeline makes it: look at its entry in the catalog"
     return f"'{dataset}' is missing: pipeline '{makers[0]}' makes it (kedro run --pipeline {makers[0]})"

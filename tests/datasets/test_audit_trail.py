@@ -129,9 +129,7 @@ def test_a_run_killed_between_records_and_head_is_gone_on_from(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("moment", ["_write_signed", "_keep"])
-def test_whenever_a_run_is_killed_the_next_goes_on(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
-) -> None:
+def test_whenever_a_run_is_killed_the_next_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str) -> None:
     class KilledError(BaseException):
         pass
 
@@ -231,9 +229,7 @@ HOSTILE = [
         "record 1 (hours/hill issued 2024-03-01T06:00): changed",
         id="an old record changed",
     ),
-    pytest.param(
-        lambda folder: _files(folder)[1].write_bytes(b"garbage"), "record 2: removed", id="a file of records damaged"
-    ),
+    pytest.param(lambda folder: _files(folder)[1].write_bytes(b"garbage"), "record 2: removed", id="a file of records damaged"),
     pytest.param(
         lambda folder: _rewrite(_files(folder)[1], lambda table: table.assign(recorded_at=[[1]])),
         "record 2 (hours/hill issued 2024-03-02T06:00): changed",

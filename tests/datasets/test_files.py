@@ -147,13 +147,9 @@ def test_a_versioned_dataset_keeps_its_versions(tmp_path: Path) -> None:
     from kedro.io import Version
 
     for version, number in (("one", 1), ("two", 2)):
-        datasets.JsonDocument(filepath=str(tmp_path / "thing.json"), version=Version(None, version)).save(
-            {"number": number}
-        )
+        datasets.JsonDocument(filepath=str(tmp_path / "thing.json"), version=Version(None, version)).save({"number": number})
     assert [path.name for path in sorted((tmp_path / "thing.json").iterdir())] == ["one", "two"]
-    assert datasets.JsonDocument(filepath=str(tmp_path / "thing.json"), version=Version(None, None)).load() == {
-        "number": 2
-    }
+    assert datasets.JsonDocument(filepath=str(tmp_path / "thing.json"), version=Version(None, None)).load() == {"number": 2}
 
 
 def test_aside_makes_the_folders_and_cleans_up_after_an_interrupt(tmp_path: Path) -> None:

@@ -51,10 +51,7 @@ def history(tmp_path: Path) -> MakeHistory:
 
 
 def _keys(table: pd.DataFrame) -> list[tuple[str, str, float]]:
-    return [
-        (row.product_id, f"{row.issued_at:%d %H}", row.q500_kw)
-        for row in table[table["lead_minutes"] == 60].itertuples()
-    ]
+    return [(row.product_id, f"{row.issued_at:%d %H}", row.q500_kw) for row in table[table["lead_minutes"] == 60].itertuples()]
 
 
 def test_a_history_grows_by_its_key(history: MakeHistory) -> None:
@@ -66,9 +63,7 @@ def test_a_history_grows_by_its_key(history: MakeHistory) -> None:
 
 def test_one_table_may_hold_several_partitions(history: MakeHistory, tmp_path: Path) -> None:
     history().save(
-        pd.concat(
-            [_forecasts("hours", "2024-03-02 06:00", q500_kw=2.0), _forecasts("hours", "2024-03-01 06:00", q500_kw=1.0)]
-        )
+        pd.concat([_forecasts("hours", "2024-03-02 06:00", q500_kw=2.0), _forecasts("hours", "2024-03-01 06:00", q500_kw=1.0)])
     )
     assert _keys(history().load()) == [("hours", "01 06", 1), ("hours", "02 06", 2)]
     files = [str(file.relative_to(tmp_path)) for file in sorted(tmp_path.rglob("*.*"))]
@@ -238,9 +233,7 @@ def _truncate(path: Path) -> None:
         pytest.param(_truncate, "cannot be read (", id="truncated"),
         pytest.param(lambda path: path.write_bytes(b""), "cannot be read (", id="empty"),
         pytest.param(lambda path: path.write_bytes(b"PAR1" + bytes(100) + b"PAR1"), "cannot be read (", id="garbage"),
-        pytest.param(
-            lambda path: pd.DataFrame({"a": [1]}).to_parquet(path), "it has no column product_id", id="another table"
-        ),
+        pytest.param(lambda path: pd.DataFrame({"a": [1]}).to_parquet(path), "it has no column product_id", id="another table"),
         pytest.param(
             lambda path: pd.read_parquet(path).assign(product_id="days").to_parquet(path),
             "holds rows of days/20240301T060000Z, which is not its name",

@@ -92,9 +92,7 @@ for number in range(1, rounds + 1):
 
 def start(folder: Path, name: str, rounds: int) -> subprocess.Popen[str]:
     code = RACER.format(tests=str(Path(__file__).parent))
-    return subprocess.Popen(
-        [sys.executable, "-c", code, str(folder), name, str(rounds)], stdout=subprocess.PIPE, text=True
-    )
+    return subprocess.Popen([sys.executable, "-c", code, str(folder), name, str(rounds)], stdout=subprocess.PIPE, text=True)
 
 
 def until_ready(folder: Path, names: list[str]) -> None:
@@ -198,9 +196,7 @@ HOSTILE = [
         "promotion 2 to 3 removed",
         id="two removed",
     ),
-    pytest.param(
-        lambda folder: _file(folder, 2).unlink(), [1], "promotion 2 was removed", id="one in the middle removed"
-    ),
+    pytest.param(lambda folder: _file(folder, 2).unlink(), [1], "promotion 2 was removed", id="one in the middle removed"),
     pytest.param(
         lambda folder: _rewrite(_file(folder, 3), lambda table: table.assign(model_version="1")),
         [1, 2],
@@ -225,9 +221,7 @@ HOSTILE = [
         "promotion 3 was changed: the signature",
         id="an older entry in place of the newest",
     ),
-    pytest.param(
-        lambda folder: _file(folder, 2).write_bytes(b"garbage"), [1], "promotion 2 cannot be read", id="garbage"
-    ),
+    pytest.param(lambda folder: _file(folder, 2).write_bytes(b"garbage"), [1], "promotion 2 cannot be read", id="garbage"),
     pytest.param(shutil.rmtree, [], "promotion 1 to 3 removed", id="all removed"),
 ]
 
@@ -256,9 +250,7 @@ def test_a_log_that_was_cut_off_or_changed_is_refused_as_a_whole(
 @pytest.mark.parametrize(
     ("forge", "told"),
     [
-        pytest.param(
-            lambda folder: promotion(4, "1").to_parquet(_file(folder, 4)), "promotion 4 is not signed", id="unsigned"
-        ),
+        pytest.param(lambda folder: promotion(4, "1").to_parquet(_file(folder, 4)), "promotion 4 is not signed", id="unsigned"),
         pytest.param(
             lambda folder: pd.read_parquet(_file(folder, 1)).assign(promotion=4).to_parquet(_file(folder, 4)),
             "promotion 4 was changed",
@@ -273,9 +265,7 @@ def test_a_log_that_was_cut_off_or_changed_is_refused_as_a_whole(
         ),
     ],
 )
-def test_a_forged_entry_is_passed_over_and_what_was_seen_holds(
-    promoted: Path, forge: Callable[[Path], None], told: str
-) -> None:
+def test_a_forged_entry_is_passed_over_and_what_was_seen_holds(promoted: Path, forge: Callable[[Path], None], told: str) -> None:
     forge(promoted)
     chain = signed(promoted).chain()
     assert (told in chain.fault, chain.refusal) == (True, "")

@@ -61,9 +61,7 @@ def store(tmp_path_factory: pytest.TempPathFactory, mlflow_database: Path, mlflo
     shutil.copy(mlflow_database, folder)
     mlflow.set_tracking_uri(f"sqlite:///{folder}/mlflow.db")
     mlflow.set_registry_uri(f"sqlite:///{folder}/mlflow.db")
-    mlflow.set_experiment(
-        experiment_id=mlflow.create_experiment("test", artifact_location=(folder / "artifacts").as_uri())
-    )
+    mlflow.set_experiment(experiment_id=mlflow.create_experiment("test", artifact_location=(folder / "artifacts").as_uri()))
     return folder
 
 
@@ -75,9 +73,7 @@ def models() -> list[FleetModel]:
 
 def _promote(dataset: ModelVersions, folder: Path) -> None:
     """Promote the version that a dataset just registered, in the signed log in ``folder``."""
-    log = Log(
-        filepath=str(folder), number="promotion", contract="wind_kedro.contracts.training.Promotions", signed=True
-    )
+    log = Log(filepath=str(folder), number="promotion", contract="wind_kedro.contracts.training.Promotions", signed=True)
     made = dataset.load().made().version
     log.save(entry(newest_number(log.load()) + 1, made, dataset.load().manifest_sha256(made)))
 
@@ -190,9 +186,7 @@ def test_nothing_is_pickled(artefacts: Path, store: Path) -> None:
     # A pickle of protocol 2 and above begins with its opcode, whatever its name.
     starts = {str(path): path.read_bytes()[:2] for path in stored}
     assert not [
-        name
-        for name, start in starts.items()
-        if start[:1] == b"\x80" and start[1:] in {b"\x02", b"\x03", b"\x04", b"\x05"}
+        name for name, start in starts.items() if start[:1] == b"\x80" and start[1:] in {b"\x02", b"\x03", b"\x04", b"\x05"}
     ]
 
 
@@ -274,9 +268,7 @@ def test_lost_artefacts_are_one_line_that_says_what_to_do(versions: ModelVersion
 
 
 def _manifest(name: str, version: str = "1") -> Path:
-    return (
-        Path(mlflow.artifacts.download_artifacts(f"models:/{name}/{version}")) / "artifacts/fleet_model/manifest.json"
-    )
+    return Path(mlflow.artifacts.download_artifacts(f"models:/{name}/{version}")) / "artifacts/fleet_model/manifest.json"
 
 
 @pytest.fixture
@@ -291,9 +283,7 @@ def promoted(store: Path, request: pytest.FixtureRequest) -> str:
 
 def test_another_manifest_is_refused_before_it_is_parsed(promoted: str, store: Path) -> None:
     _manifest(promoted).write_text('{"format": ' + "[" * 100_000)
-    with pytest.raises(
-        RefusedVersionError, match=r"version 1 of model .* is refused: .* is not the manifest that was promoted"
-    ):
+    with pytest.raises(RefusedVersionError, match=r"version 1 of model .* is refused: .* is not the manifest that was promoted"):
         _registry(store, promoted).load().version("1")
     with pytest.raises(RefusedVersionError, match="is not the manifest"):
         _registry(store, promoted).load().manifest("1")
@@ -317,9 +307,7 @@ def test_a_version_that_nobody_promoted_is_refused_and_cannot_be_promoted(promot
 
 def test_where_the_log_was_cut_off_no_version_is_read(promoted: str, store: Path) -> None:
     folder = store / promoted / "promotions"
-    log = Log(
-        filepath=str(folder), number="promotion", contract="wind_kedro.contracts.training.Promotions", signed=True
-    )
+    log = Log(filepath=str(folder), number="promotion", contract="wind_kedro.contracts.training.Promotions", signed=True)
     log.save(entry(2, "1", _registry(store, promoted).load().manifest_sha256("1")))
     (folder / "000002.parquet").unlink()
     cut = _registry(store, promoted).load()

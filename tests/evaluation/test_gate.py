@@ -64,9 +64,7 @@ def test_chance_is_a_t_test_where_neighbours_do_not_resemble(monkeypatch: pytest
     from scipy.stats import ttest_1samp
 
     difference = np.random.default_rng(1).normal(0.1, 1, 40)
-    monkeypatch.setattr(
-        "wind_kedro.evaluation.gate.long_run_variance", lambda values, _: long_run_variance(values, lags=0)
-    )
+    monkeypatch.setattr("wind_kedro.evaluation.gate.long_run_variance", lambda values, _: long_run_variance(values, lags=0))
     monkeypatch.setattr("wind_kedro.evaluation.gate.lags_of", lambda *_: 0)
     assert chance(difference, np.zeros(40)) == pytest.approx(ttest_1samp(difference, 0, alternative="greater").pvalue)
 
@@ -317,25 +315,16 @@ DAY = pd.Timedelta(days=1)
         pytest.param({"known_until": BEGIN + DAY}, -1, "had learnt from 2024-03-02", id="an outcome known later"),
         pytest.param({"trained_through": BEGIN + 3 * DAY}, -1, "had learnt from 2024-03-04", id="trained inside"),
         pytest.param({}, 1, "was made with the weather run of 2024-03-02", id="a later run"),
-        pytest.param(
-            {"fold_end": BEGIN + DAY}, -1, "without a record of its training data", id="issues beyond its folds"
-        ),
+        pytest.param({"fold_end": BEGIN + DAY}, -1, "without a record of its training data", id="issues beyond its folds"),
     ],
 )
 def test_what_saw_too_much_is_found(fold: dict[str, Any], run: int, says: str | None) -> None:
     about = {"product_id": "p", "entity_id": "hill", "model": "m"}
     seen = pd.DataFrame(
-        [
-            about
-            | {"fold_begin": BEGIN, "fold_end": BEGIN + 10 * DAY, "known_until": BEGIN, "trained_through": BEGIN - DAY}
-            | fold
-        ]
+        [about | {"fold_begin": BEGIN, "fold_end": BEGIN + 10 * DAY, "known_until": BEGIN, "trained_through": BEGIN - DAY} | fold]
     )
     issued = pd.DataFrame(
-        [
-            about | {"issued_at": BEGIN + number * DAY, "weather_run_at": BEGIN + (number + run) * DAY}
-            for number in (0, 1)
-        ]
+        [about | {"issued_at": BEGIN + number * DAY, "weather_run_at": BEGIN + (number + run) * DAY} for number in (0, 1)]
     )
     found = leaks(seen, issued)
     assert list(found) == ([] if says is None else [("p", "hill", "m")])
@@ -343,10 +332,6 @@ def test_what_saw_too_much_is_found(fold: dict[str, Any], run: int, says: str | 
 
 
 def test_who_says_nothing_is_not_believed() -> None:
-    seen = pd.DataFrame(
-        columns=["product_id", "entity_id", "model", "fold_begin", "fold_end", "known_until", "trained_through"]
-    )
-    issued = pd.DataFrame(
-        [{"product_id": "p", "entity_id": "hill", "model": "m", "issued_at": BEGIN, "weather_run_at": BEGIN}]
-    )
+    seen = pd.DataFrame(columns=["product_id", "entity_id", "model", "fold_begin", "fold_end", "known_until", "trained_through"])
+    issued = pd.DataFrame([{"product_id": "p", "entity_id": "hill", "model": "m", "issued_at": BEGIN, "weather_run_at": BEGIN}])
     assert list(leaks(seen, issued)) == [("p", "hill", "m")]

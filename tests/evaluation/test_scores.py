@@ -460,14 +460,10 @@ def test_deviations_within_a_settled_interval_offset_each_other() -> None:
     # Quarters: +0.2, −0.2 | 0.4 long, 0, 0, 0. The first two cancel, the rest is 0.1 MWh long, at 8; 0.85 MWh are made.
     medians, actuals = [0.5] * 6, [0.7, 0.3, 0.9, 0.5, 0.5, 0.5]
     fleet = a_fleet(granularity=15, settlement=60)
-    scores = score_forecasts(
-        forecasts_of(medians, granularity=15), observed(actuals, granularity=15), fleet, [0, 30, 90]
-    )
+    scores = score_forecasts(forecasts_of(medians, granularity=15), observed(actuals, granularity=15), fleet, [0, 30, 90])
     assert value(scores, "money_per_mwh", bucket=(0, 30)) == pytest.approx(0)
     assert value(scores, "money_per_mwh") == pytest.approx(0.1 * 8 / 0.85)
-    alone = score_forecasts(
-        forecasts_of(medians, granularity=15), observed(actuals, granularity=15), a_fleet(15, 15), []
-    )
+    alone = score_forecasts(forecasts_of(medians, granularity=15), observed(actuals, granularity=15), a_fleet(15, 15), [])
     assert value(alone, "money_per_mwh") == pytest.approx((0.05 * 8 + 0.05 * 12 + 0.1 * 8) / 0.85)
 
 
@@ -494,9 +490,7 @@ def test_the_key_of_the_table_is_unique() -> None:
     assert not scores.duplicated(key).any()
 
 
-@pytest.mark.parametrize(
-    "forecasts", [forecasts_of([0.5]).iloc[:0], forecasts_of([0.5])], ids=["no forecasts", "no truth"]
-)
+@pytest.mark.parametrize("forecasts", [forecasts_of([0.5]).iloc[:0], forecasts_of([0.5])], ids=["no forecasts", "no truth"])
 def test_nothing_to_score_gives_an_empty_table(forecasts: pd.DataFrame) -> None:
     scores = score_forecasts(forecasts, observed([0.5]).iloc[:0], a_fleet(), [0, 60])
     assert scores.empty
@@ -509,9 +503,7 @@ def test_nothing_to_score_gives_an_empty_table(forecasts: pd.DataFrame) -> None:
         pytest.param({"lead_edges_minutes": [60, 0]}, ValueError, "must rise", id="edges that fall"),
         pytest.param({"lead_edges_minutes": [-60, 0]}, ValueError, "from 0", id="an edge before issue"),
         pytest.param({"by": "week"}, ValueError, "'week'", id="an unknown period"),
-        pytest.param(
-            {"forecasts": forecasts_of([0.5]).assign(product_id="x")}, CardError, "no product 'x'", id="no card"
-        ),
+        pytest.param({"forecasts": forecasts_of([0.5]).assign(product_id="x")}, CardError, "no product 'x'", id="no card"),
         pytest.param(
             {"forecasts": forecasts_of([0.5]).drop(columns="q900_kw")},
             ValueError,

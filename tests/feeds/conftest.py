@@ -445,9 +445,7 @@ class Plant:
 
     @property
     def rows(self) -> list[dict[str, Any]]:
-        return [
-            row for landed in self.landing.landed() for row in pq.read_table(landed.folder / "part.parquet").to_pylist()
-        ]
+        return [row for landed in self.landing.landed() for row in pq.read_table(landed.folder / "part.parquet").to_pylist()]
 
 
 @pytest.fixture

@@ -96,9 +96,7 @@ def test_hours_and_days_that_are_over_become_one_folder_each(tmp_path: Path, clo
     assert "2026-01-02T10" in names(stream)
     assert not [one for one in names(stream) if one.startswith("2026-01-01T")]
     assert rows(tmp_path) == sorted(
-        (str(number), (START + minutes(40 * number)).isoformat(timespec="microseconds"))
-        for number in range(73)
-        for _ in "ab"
+        (str(number), (START + minutes(40 * number)).isoformat(timespec="microseconds")) for number in range(73) for _ in "ab"
     )
 
 

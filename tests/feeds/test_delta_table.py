@@ -124,9 +124,7 @@ def test_a_merge_lands_what_it_inserted_and_changed_not_what_it_wrote_again(tabl
 def test_an_overwrite_lands_only_what_is_new_or_changed(table: Path, root: Path) -> None:
     feed = _feed(table)
     _land(feed, root)
-    write_deltalake(
-        table, pa.concat_tables([_rows(1), _rows(2, 2, power=3), _rows(1)]), mode="overwrite", partition_by=["farm"]
-    )
+    write_deltalake(table, pa.concat_tables([_rows(1), _rows(2, 2, power=3), _rows(1)]), mode="overwrite", partition_by=["farm"])
     # Of two rows 1 one was there; the others are new, equal or not.
     assert sorted((row["id"], row["power"]) for row in _land(feed, root)) == [(1, 1), (2, 3), (2, 3)]
 
@@ -189,9 +187,7 @@ def test_partition_values_keep_their_type(tmp_path: Path, root: Path) -> None:
     for version in (0, "latest"):
         landed = _land(_feed(path, first_version=version, into=f"typed_{version}"), root)
         found = [{name: value for name, value in row.items() if name != "committed_at"} for row in landed]
-        assert sorted(found, key=lambda row: row["id"]) == [
-            {name: row[name] for name in found[0]} for row in rows.to_pylist()
-        ]
+        assert sorted(found, key=lambda row: row["id"]) == [{name: row[name] for name in found[0]} for row in rows.to_pylist()]
 
 
 @pytest.mark.parametrize("boundary", range(4))
@@ -217,16 +213,12 @@ def test_however_commits_and_fetches_mix_every_row_lands_exactly_once(
         step = data.draw(st.sampled_from(["append", "append", "compact", "rewrite", "fetch", "fetch"]))
         if step == "append":
             new = data.draw(st.integers(1, 4))
-            _append(
-                folder / "table", _rows(*range(count, count + new), farm=data.draw(st.sampled_from(["coast", "hill"])))
-            )
+            _append(folder / "table", _rows(*range(count, count + new), farm=data.draw(st.sampled_from(["coast", "hill"]))))
             count += new
         elif step == "compact":
             Table(folder / "table").optimize.compact()
         elif step == "rewrite":
-            write_deltalake(
-                folder / "table", Table(folder / "table").to_pyarrow_table(), mode="overwrite", partition_by=["farm"]
-            )
+            write_deltalake(folder / "table", Table(folder / "table").to_pyarrow_table(), mode="overwrite", partition_by=["farm"])
         else:
             landed += _land(feed, root, data.draw(st.sampled_from([None, 0, 1])))
     landed += _land(feed, root)

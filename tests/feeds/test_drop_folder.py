@@ -207,9 +207,7 @@ def test_a_link_that_takes_the_place_of_a_listed_file_is_not_followed(
     for folder in (tmp_path / "secret", remote.root / "sub", remote.root):
         folder.mkdir(exist_ok=True)
         (folder / "a.csv").write_text("12345")
-    feed = build_feed(
-        "coast", {"kind": "drop_folder", "into": "drop", "glob": "**/*", "settle_seconds": 0, **remote.card()}
-    )
+    feed = build_feed("coast", {"kind": "drop_folder", "into": "drop", "glob": "**/*", "settle_seconds": 0, **remote.card()})
     assert isinstance(feed, DropFolder)
     settled = DropFolder._settled
 
@@ -238,8 +236,7 @@ def test_names_that_no_folder_can_hold_are_refused(open_remote: Callable[[str], 
     assert contents(landed) == [("sound.csv", "sound")]
     reasons = [fault.partition("' ")[2] for batch in landed for fault in batch.faults]
     assert sorted(reasons) == sorted(
-        ["holds control characters, or is not UTF-8: refused"] * 2
-        + ["is larger than `max_file_bytes` (11 bytes): refused"]
+        ["holds control characters, or is not UTF-8: refused"] * 2 + ["is larger than `max_file_bytes` (11 bytes): refused"]
     )
 
 
@@ -247,9 +244,7 @@ def test_what_is_too_deep_is_refused_and_the_rest_lands(open_remote: Callable[[s
     remote = open_remote("folder")
     remote.put("sound.csv", "sound")
     remote.put("/".join(["d"] * 80 + ["deep.csv"]), "x")
-    feed = build_feed(
-        "coast", {"kind": "drop_folder", "into": "drop", "settle_seconds": 0, "glob": "**/*.csv", **remote.card()}
-    )
+    feed = build_feed("coast", {"kind": "drop_folder", "into": "drop", "settle_seconds": 0, "glob": "**/*.csv", **remote.card()})
     assert isinstance(feed, DropFolder)
     landed = pull(raw, feed)
     assert contents(landed) == [("sound.csv", "sound")]
@@ -463,9 +458,7 @@ def test_a_fetch_killed_at_any_file_operation_loses_nothing_and_doubles_nothing(
     assert int(done.stdout) >= 20
 
 
-def test_a_server_lost_in_the_middle_of_a_fetch_leaves_what_landed(
-    open_remote: Callable[[str], Any], raw: Path
-) -> None:
+def test_a_server_lost_in_the_middle_of_a_fetch_leaves_what_landed(open_remote: Callable[[str], Any], raw: Path) -> None:
     remote = open_remote("sftp")
     for number in range(6):
         remote.put(f"{number}.csv", str(number), age_seconds=3600 - number)

@@ -208,9 +208,7 @@ def test_without_a_window_what_was_not_in_the_last_answer_lands(api: Api, tmp_pa
     assert _land(feed, tmp_path) == [{"id": "1", "power": "7"}]
 
 
-def test_a_revised_row_lands_later_and_again_when_it_is_put_back(
-    api: Api, clock: list[dt.datetime], tmp_path: Path
-) -> None:
+def test_a_revised_row_lands_later_and_again_when_it_is_put_back(api: Api, clock: list[dt.datetime], tmp_path: Path) -> None:
     feed = _feed(api)
     api.add(46, id=1, power=5)
     original = api.records[0]
@@ -286,9 +284,7 @@ def test_however_inserts_and_fetches_mix_every_row_lands_exactly_once(
     assert _land(feed, root) == []
 
 
-def test_only_the_overlap_is_remembered_where_records_say_their_time(
-    api: Api, clock: list[dt.datetime], tmp_path: Path
-) -> None:
+def test_only_the_overlap_is_remembered_where_records_say_their_time(api: Api, clock: list[dt.datetime], tmp_path: Path) -> None:
     for number in range(200):
         api.add(number / 5, id=number)
     clock[0] = _hours(40)
@@ -305,12 +301,8 @@ def test_only_the_overlap_is_remembered_where_records_say_their_time(
 
 
 def test_records_become_dotted_columns_of_text_with_every_digit(api: Api, tmp_path: Path) -> None:
-    digits = (
-        '[{"id": 1, "v": {"p": 1.10, "q": 0.30000000000000001}, "n": 123456789012345678901, "ok": true, "none": null,'
-    )
-    api.faults = [
-        lambda request: _send(request, digits + ' "list": [1.0, "a", {"b": null}], "t": "ü"}, {"id": 2}]') or True
-    ]
+    digits = '[{"id": 1, "v": {"p": 1.10, "q": 0.30000000000000001}, "n": 123456789012345678901, "ok": true, "none": null,'
+    api.faults = [lambda request: _send(request, digits + ' "list": [1.0, "a", {"b": null}], "t": "ü"}, {"id": 2}]') or True]
     assert _land(_feed(api, "/all", window=None), tmp_path) == [
         {"id": "1", "v.p": "1.10", "v.q": "0.30000000000000001", "n": "123456789012345678901", "ok": "true",
          "list": '[1.0,"a",{"b":null}]', "t": "ü"},
@@ -321,33 +313,21 @@ def test_records_become_dotted_columns_of_text_with_every_digit(api: Api, tmp_pa
 @pytest.mark.parametrize(
     ("body", "message"),
     [
-        pytest.param(
-            '{"data": {"rows": []}}', "no 'items' of records 'data.items' in the answer, which has rows", id="path"
-        ),
+        pytest.param('{"data": {"rows": []}}', "no 'items' of records 'data.items' in the answer, which has rows", id="path"),
         pytest.param('{"data": [1]}', "no 'items' of records 'data.items' in the answer, which is a list", id="list"),
-        pytest.param(
-            '{"data": {"items": 7.5}}', "at records 'data.items' is a number, not a list of objects", id="number"
-        ),
-        pytest.param(
-            '{"data": {"items": [1]}}', "at records 'data.items' is a list, not a list of objects", id="scalars"
-        ),
-        pytest.param(
-            "<html>down for tea</html>", r"the answer is not JSON \(application/json\); tried 3 times", id="html"
-        ),
+        pytest.param('{"data": {"items": 7.5}}', "at records 'data.items' is a number, not a list of objects", id="number"),
+        pytest.param('{"data": {"items": [1]}}', "at records 'data.items' is a list, not a list of objects", id="scalars"),
+        pytest.param("<html>down for tea</html>", r"the answer is not JSON \(application/json\); tried 3 times", id="html"),
     ],
 )
-def test_an_answer_that_is_not_what_the_card_says_is_told_in_one_line(
-    api: Api, tmp_path: Path, body: str, message: str
-) -> None:
+def test_an_answer_that_is_not_what_the_card_says_is_told_in_one_line(api: Api, tmp_path: Path, body: str, message: str) -> None:
     api.faults = [lambda request: _send(request, body) or True] * 3
     with pytest.raises(FeedError, match=f"^feed 'meter': GET {api.url}/next: {message}") as error:
         _land(_feed(api, attempts=3), tmp_path)
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize(
-    "body", ["null", '{"data": {"items": null}}', '{"data": {"items": []}}', '{"data": {"items": [{}]}}']
-)
+@pytest.mark.parametrize("body", ["null", '{"data": {"items": null}}', '{"data": {"items": []}}', '{"data": {"items": [{}]}}'])
 def test_an_answer_without_records_lands_nothing(api: Api, tmp_path: Path, body: str) -> None:
     api.faults = [lambda request: _send(request, body) or True]
     assert _land(_feed(api, window=None), tmp_path) == []
@@ -408,9 +388,7 @@ def test_credentials_open_the_door_and_are_never_said(
         _land(without, tmp_path)
 
 
-def test_a_token_is_fetched_once_and_renewed_when_it_is_refused(
-    api: Api, clock: list[dt.datetime], tmp_path: Path
-) -> None:
+def test_a_token_is_fetched_once_and_renewed_when_it_is_refused(api: Api, clock: list[dt.datetime], tmp_path: Path) -> None:
     for number in range(9):
         api.add(number, id=number)
     seen: list[str] = []
@@ -461,9 +439,7 @@ def test_a_wrong_card_is_refused_without_quoting_its_secret() -> None:
 
 
 def _status(status: int, **headers: str) -> Callable[[BaseHTTPRequestHandler], bool]:
-    return lambda request: (
-        _send(request, {}, status, {name.replace("_", "-"): text for name, text in headers.items()}) or True
-    )
+    return lambda request: _send(request, {}, status, {name.replace("_", "-"): text for name, text in headers.items()}) or True
 
 
 def _truncated(request: BaseHTTPRequestHandler) -> bool:
@@ -652,9 +628,7 @@ def test_paging_with_ever_new_cursors_ends(api: Api, tmp_path: Path) -> None:
         _land(_feed(api, "/cursor", window=None), tmp_path)
 
 
-def test_windows_end_with_the_time_of_the_fetch_and_the_next_goes_on(
-    api: Api, clock: list[dt.datetime], tmp_path: Path
-) -> None:
+def test_windows_end_with_the_time_of_the_fetch_and_the_next_goes_on(api: Api, clock: list[dt.datetime], tmp_path: Path) -> None:
     for number in range(0, 96, 6):
         api.add(number, id=number)
     clock[0] = _hours(96)
@@ -678,9 +652,7 @@ def test_what_a_server_quotes_back_is_redacted(
     api.refuse = lambda request: True
     secret = "a key with blanks & signs/="  # noqa: S105 - opens nothing
     feed = _feed(api, auth={"kind": "basic"}, credentials={"username": "me", "password": secret})
-    api.faults = [
-        lambda request: request.send_response(400, f"we got {write(secret)}") or request.end_headers() or True
-    ]
+    api.faults = [lambda request: request.send_response(400, f"we got {write(secret)}") or request.end_headers() or True]
     with pytest.raises(FeedError, match=r"answered 400 we got") as error:
         _land(feed, tmp_path)
     assert write(secret).strip('"') not in str(error.value) + caplog.text
@@ -730,9 +702,7 @@ def test_a_record_that_cannot_be_stored_lands_with_its_bytes_and_blocks_nothing(
 
 def test_numbers_keep_their_digits_whatever_they_are(api: Api, tmp_path: Path) -> None:
     numbers = ["1e999", "-1E-999", "NaN", "Infinity", "1" * 5_000, "0.30000000000000001", "-0", "1.10"]
-    api.faults = [
-        _raw(('{"data": {"items": [{' + ",".join(f'"n{i}": {n}' for i, n in enumerate(numbers)) + "}]}}").encode())
-    ]
+    api.faults = [_raw(('{"data": {"items": [{' + ",".join(f'"n{i}": {n}' for i, n in enumerate(numbers)) + "}]}}").encode())]
     (row,) = _land(_feed(api, window=None), tmp_path)
     assert list(row.values()) == numbers
 

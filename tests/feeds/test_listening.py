@@ -141,9 +141,7 @@ def _alone(root: Path, card: dict[str, Any]) -> list[str]:
     return [sys.executable, "-c", LISTENER, str(root), json.dumps(card)]
 
 
-def test_a_listener_that_is_told_to_stop_lands_what_it_has(
-    make_plant: MakePlant, tmp_path: Path, publish: Publish
-) -> None:
+def test_a_listener_that_is_told_to_stop_lands_what_it_has(make_plant: MakePlant, tmp_path: Path, publish: Publish) -> None:
     plant = make_plant(batch_seconds=0.05)
     publish("T1/power", "1")
     with _listener(_alone(tmp_path, plant.card | {"idle_seconds": None})) as (process, wait_for):
@@ -191,9 +189,7 @@ def test_the_command_listens_to_every_broker_until_it_is_told_to_stop(
     }  # fmt: skip
     (folder / "conf/feeds").mkdir()
     (folder / "conf/feeds/parameters_ingestion.yml").write_text(yaml.safe_dump({"feeds": feeds}, sort_keys=False))
-    (folder / "conf/local/credentials.yml").write_text(
-        "coast: {username: reader, password: '${oc.env:COAST_PASSWORD}'}"
-    )
+    (folder / "conf/local/credentials.yml").write_text("coast: {username: reader, password: '${oc.env:COAST_PASSWORD}'}")
     command = [sys.executable, "-m", "kedro", "wind", "--env", "feeds", "listen"]
     environment = dict(os.environ) | {"COAST_PASSWORD": login["password"]}
     publish = open_publisher(port, **login)
@@ -225,9 +221,7 @@ def test_the_command_listens_to_every_broker_until_it_is_told_to_stop(
         ("old", True), ("20", False), ("0", False), ("10", False), ("30", False), ("50", False), ("40", False),
     ]  # fmt: skip
     assert [row["timestamp"][14:16] for row in signals[1:]] == ["20", "00", "10", "30", "50", "40"]
-    assert [(row["device_id"], row["signal"], row["value"]) for row in landed("coast/sparkplug")] == [
-        ("T2", "power", "12.5")
-    ]
+    assert [(row["device_id"], row["signal"], row["value"]) for row in landed("coast/sparkplug")] == [("T2", "power", "12.5")]
     written = [path for path in folder.rglob("*") if path.is_file()]
     assert [path for path in written if login["password"].encode() in path.read_bytes()] == []
     assert login["password"] not in said

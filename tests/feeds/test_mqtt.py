@@ -49,9 +49,7 @@ def test_an_object_lands_as_a_row_and_an_array_as_its_rows(make_plant: MakePlant
         topics=["farm/{farm}/turbine/{turbine}/signals"], layout="table", signals=["power", "wind.mean"],
         timestamp="t", timestamp_unit="milliseconds",
     )  # fmt: skip
-    publish(
-        "farm/coast/turbine/T1/signals", {"t": 1714550400000, "power": 2.5, "wind": {"mean": 8, "max": 11}, "ok": True}
-    )
+    publish("farm/coast/turbine/T1/signals", {"t": 1714550400000, "power": 2.5, "wind": {"mean": 8, "max": 11}, "ok": True})
     publish("farm/coast/turbine/T2/signals", [{"t": 1714550400000, "power": 1}, {"t": 1714551000000, "power": None}])
     plant.fetch()
     assert _only(plant.rows, "farm", "turbine", "timestamp", "power", "wind.mean", "rest") == [
@@ -117,9 +115,7 @@ POISON = [
 
 
 @pytest.mark.parametrize("payload", ["json", "sparkplug_b"])
-def test_poison_lands_as_faults_and_what_comes_after_it_lands(
-    make_plant: MakePlant, publish: Publish, payload: str
-) -> None:
+def test_poison_lands_as_faults_and_what_comes_after_it_lands(make_plant: MakePlant, publish: Publish, payload: str) -> None:
     topic = "T1/power" if payload == "json" else "spBv1.0/coast/DDATA/node/T1"
     sound: Any = {
         "json": {"value": 5},
@@ -192,9 +188,7 @@ def test_what_is_remembered_of_edge_nodes_is_bounded(monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize("protocol", ["5", "3.1.1"])
-def test_a_retained_message_lands_once_and_says_so(
-    new_plant: MakePlant, broker: Any, publish: Publish, protocol: str
-) -> None:
+def test_a_retained_message_lands_once_and_says_so(new_plant: MakePlant, broker: Any, publish: Publish, protocol: str) -> None:
     publish("T1/power", {"value": 5, "timestamp": "2020-01-01T00:00:00Z"}, retain=True)
     plant = new_plant(broker.port, protocol=protocol)
     assert [plant.fetch() for _ in range(3)] == [1, 0, 0]
@@ -328,9 +322,7 @@ def test_a_payload_that_is_not_sparkplug_lands_with_its_bytes(make_plant: MakePl
 
 def test_an_unreachable_broker_is_one_line(new_plant: MakePlant, free_port: int) -> None:
     plant = new_plant(free_port)
-    with pytest.raises(
-        FeedError, match=r"feed 'plant': the broker at 127.0.0.1:\d+ cannot be reached .*; tried 2 times"
-    ):
+    with pytest.raises(FeedError, match=r"feed 'plant': the broker at 127.0.0.1:\d+ cannot be reached .*; tried 2 times"):
         plant.fetch()
 
 
@@ -368,9 +360,7 @@ def test_a_wrong_card_says_what(new_plant: MakePlant, card: dict[str, Any], word
         new_plant(1, **card)
 
 
-def test_a_broker_restarted_in_the_middle_loses_and_doubles_nothing(
-    make_plant: MakePlant, broker: Any, publish: Publish
-) -> None:
+def test_a_broker_restarted_in_the_middle_loses_and_doubles_nothing(make_plant: MakePlant, broker: Any, publish: Publish) -> None:
     plant = make_plant(in_flight=50, attempts=20)
     publish.many("T1/power", [str(number) for number in range(200)])
     with plant.landing.locked() as scratch:

@@ -299,9 +299,7 @@ def test_postgres_types_are_kept_with_every_digit_and_times_in_utc(postgres: Pos
         ("text", ["2024-01-01T00:00:00Z", "2024-01-01T00:05:00Z"]),
     ],
 )
-def test_any_type_that_grows_can_be_the_cursor(
-    postgres: Postgres, tmp_path: Path, kind: str, values: list[Any]
-) -> None:
+def test_any_type_that_grows_can_be_the_cursor(postgres: Postgres, tmp_path: Path, kind: str, values: list[Any]) -> None:
     historian = Historian(postgres.engine(), postgres.url, {"username": "wind", "password": PASSWORD})
     historian.run("DROP TABLE IF EXISTS cursors")
     historian.run(f"CREATE TABLE cursors (at {kind}, id integer)")
@@ -315,9 +313,7 @@ def test_any_type_that_grows_can_be_the_cursor(
 def test_sqlite_values_of_many_kinds_in_one_column_are_text(tmp_path: Path) -> None:
     with sqlite3.connect(tmp_path / "scada.db") as connection:
         connection.execute("CREATE TABLE mixed (id INTEGER, value)")
-        connection.executemany(
-            "INSERT INTO mixed VALUES (?, ?)", [(1, 5), (2, "five"), (3, 5.5), (4, None), (5, b"\x00")]
-        )
+        connection.executemany("INSERT INTO mixed VALUES (?, ?)", [(1, 5), (2, "five"), (3, 5.5), (4, None), (5, b"\x00")])
     connection.close()
     feed = SqlHistorian(id="scada", into="scada", url=f"sqlite:///{tmp_path}/scada.db", table="mixed", cursor="id")
     assert [row["value"] for row in _land(feed, tmp_path)] == ["5", "five", "5.5", None, "b'\\x00'"]
@@ -360,9 +356,7 @@ def test_a_row_that_cannot_be_stored_or_followed_blocks_nothing(tmp_path: Path) 
         id="scada", into="scada", url=f"sqlite:///{tmp_path}/scada.db", table="odd", cursor="at", rows_per_batch=2
     )
     landed = [row["value"] for row in _land(feed, tmp_path)]
-    assert sorted(landed) == sorted(
-        ["1", "bad \\xff\\xfe", "nul \\x00", "never", "a number", "text", "blob", "none", "2"]
-    )
+    assert sorted(landed) == sorted(["1", "bad \\xff\\xfe", "nul \\x00", "never", "a number", "text", "blob", "none", "2"])
     faults = [fault for batch in Landing(tmp_path, "scada", "scada").landed() for fault in batch.faults]
     assert sum(int(fault.split(" ")[0]) for fault in faults if "values of column 'value' are no text" in fault) == 2
     assert sum(int(fault.split(" ")[0]) for fault in faults if "have a cursor" in fault) == 4
@@ -400,9 +394,7 @@ def test_a_batch_ends_at_its_bytes(tmp_path: Path) -> None:
 def test_more_than_can_be_remembered_is_told_before_it_lands(historian: Historian, tmp_path: Path) -> None:
     for number in range(9):
         historian.add(number, 0)
-    with pytest.raises(
-        FeedError, match=r"rows settle up to 'Changed at' .*`remember_at_most` is 5; shorten settle_seconds"
-    ):
+    with pytest.raises(FeedError, match=r"rows settle up to 'Changed at' .*`remember_at_most` is 5; shorten settle_seconds"):
         _land(historian.feed(remember_at_most=5), tmp_path)
 
 
@@ -505,9 +497,7 @@ def test_a_server_that_goes_and_comes_back_costs_nothing(postgres: Postgres, tmp
     assert _ids(landed) == list(range(3000))
     postgres.stop()
     try:
-        with pytest.raises(
-            FeedError, match=r"^feed 'scada': postgresql://127\.0\.0\.1:\d+/postgres: .*tried 2 times"
-        ) as error:
+        with pytest.raises(FeedError, match=r"^feed 'scada': postgresql://127\.0\.0\.1:\d+/postgres: .*tried 2 times") as error:
             _land(feed, tmp_path)
         assert "\n" not in str(error.value)
     finally:

@@ -62,9 +62,7 @@ def _linked(path: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "told"),
     [
-        pytest.param(
-            lambda path: path.chmod(0o640), "can be read by others (mode 0640): chmod go-rwx", id="group reads"
-        ),
+        pytest.param(lambda path: path.chmod(0o640), "can be read by others (mode 0640): chmod go-rwx", id="group reads"),
         pytest.param(lambda path: path.chmod(0o604), "can be read by others (mode 0604)", id="all read"),
         pytest.param(lambda path: path.write_bytes(b"garbage"), "is no private key that can be read", id="garbage"),
         pytest.param(lambda path: path.write_bytes(_rsa()), "is no Ed25519 key", id="another kind of key"),
@@ -121,9 +119,7 @@ def test_what_was_not_signed_is_found(
 def test_a_public_key_under_the_name_of_another_is_refused(ring: Keyring) -> None:
     key, signature = sign(ring)
     other = ed25519.Ed25519PrivateKey.generate().public_key()
-    (ring.folder / "trusted" / f"{key}.pem").write_bytes(
-        other.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
-    )
+    (ring.folder / "trusted" / f"{key}.pem").write_bytes(other.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
     with pytest.raises(KeyFileError, match="is not the key that its name gives"):
         ring.fault("promotion", CONTENT, key, signature)
 

@@ -120,9 +120,7 @@ def pipeline_that_runs_code(flag: Path) -> Pipeline:
         pytest.param(lambda _: [operator.attrgetter("__class__")], id="an operator"),
         pytest.param(lambda _: {"key": [Ridge().fit]}, id="a method"),
         pytest.param(lambda _: (np.testing.measure,), id="a function in a tuple"),
-        pytest.param(
-            lambda _: TransformedTargetRegressor(Ridge(), func=np.exp), id="a regressor that holds a function"
-        ),
+        pytest.param(lambda _: TransformedTargetRegressor(Ridge(), func=np.exp), id="a regressor that holds a function"),
         pytest.param(lambda _: RandomForestRegressor(oob_score=np.mean), id="a listed regressor that holds a function"),
         pytest.param(lambda _: HistGradientBoostingRegressor(scoring=np.mean), id="a scoring function"),
         pytest.param(lambda _: Pipeline([("it", Ridge())], memory="cache"), id="a pipeline, which caches by pickle"),
@@ -144,9 +142,7 @@ def test_a_stored_regressor_holds_nothing_that_could_be_called(hostile: Callable
     assert not (tmp_path / "ran").exists()
 
 
-@pytest.mark.parametrize(
-    "content", [b"", b"PK\x05\x06" + bytes(18), b"\x80\x04."], ids=["empty", "no schema", "a pickle"]
-)
+@pytest.mark.parametrize("content", [b"", b"PK\x05\x06" + bytes(18), b"\x80\x04."], ids=["empty", "no schema", "a pickle"])
 def test_a_file_that_is_no_skops_file_is_refused(content: bytes) -> None:
     with pytest.raises(NotAllowedError, match="it: is no skops file"):
         check_skops(content, "it")

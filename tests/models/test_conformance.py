@@ -85,9 +85,7 @@ def test_a_single_level(model: Forecaster, learning: Problem, asking: Problem) -
     assert median.shape == (len(asking[0]), 1)
 
 
-def test_quantiles_rise_and_stay_between_nothing_and_capacity(
-    model: Forecaster, learning: Problem, asking: Problem
-) -> None:
+def test_quantiles_rise_and_stay_between_nothing_and_capacity(model: Forecaster, learning: Problem, asking: Problem) -> None:
     quantiles = model.fit(*learning).predict(asking[0])
     assert np.isfinite(quantiles).all()
     assert (np.diff(quantiles, axis=1) >= 0).all()
@@ -150,9 +148,7 @@ def test_artefacts_are_native(model: Forecaster, learning: Problem, tmp_path: Pa
     assert json.loads((tmp_path / "model" / "model.json").read_text())["type"] == model.type_name
 
 
-def test_a_saved_model_can_be_overwritten(
-    model: Forecaster, learning: Problem, asking: Problem, tmp_path: Path
-) -> None:
+def test_a_saved_model_can_be_overwritten(model: Forecaster, learning: Problem, asking: Problem, tmp_path: Path) -> None:
     model.fit(*learning).save(tmp_path)
     model.fit(*asking).save(tmp_path)
     np.testing.assert_array_equal(load_model(tmp_path).predict(asking[0]), model.predict(asking[0]))

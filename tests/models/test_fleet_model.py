@@ -54,9 +54,7 @@ def test_each_row_is_answered_by_its_own_model_in_its_place(fleet_model: FleetMo
     np.testing.assert_allclose(answer["q500_share"], [0.6, 0.3, 0.2, 0.7])
 
 
-def test_levels_are_those_of_all_and_missing_where_a_product_lacks_one(
-    fleet_model: FleetModel, features: pd.DataFrame
-) -> None:
+def test_levels_are_those_of_all_and_missing_where_a_product_lacks_one(fleet_model: FleetModel, features: pd.DataFrame) -> None:
     answer = fleet_model.predict(features)
     assert fleet_model.levels == [0.1, 0.25, 0.5, 0.9]
     assert answer.columns.to_list() == ["q100_share", "q250_share", "q500_share", "q900_share"]

@@ -17,9 +17,7 @@ LEVELS = [0.1, 0.5, 0.9]
 PERCENTILES = [round(0.01 * number, 2) for number in range(1, 100)]
 
 
-def fitted(
-    kind: str, columns: dict[str, object], power: object, levels: list[float] = LEVELS, **params: object
-) -> Forecaster:
+def fitted(kind: str, columns: dict[str, object], power: object, levels: list[float] = LEVELS, **params: object) -> Forecaster:
     model = build(kind, ModelConfig(type=kind, params=params), levels, seed=0)
     return model.fit(pd.DataFrame(columns), pd.Series(power, dtype=float))
 
@@ -154,9 +152,7 @@ def test_a_regressor_by_its_path_says_how_much_and_its_misses_how_sure() -> None
     rng = np.random.default_rng(4)
     height = rng.uniform(0, 1, 3000)
     power = 0.2 + 0.4 * height + rng.uniform(-0.1, 0.1, 3000)
-    model = fitted(
-        "regressor", {"height": height}, power, regressor="sklearn.linear_model.Ridge", settings={"alpha": 1e-3}
-    )
+    model = fitted("regressor", {"height": height}, power, regressor="sklearn.linear_model.Ridge", settings={"alpha": 1e-3})
     quantiles = model.predict(pd.DataFrame({"height": [0.1, 0.9]}))
     np.testing.assert_allclose(quantiles, [[0.16, 0.24, 0.32], [0.48, 0.56, 0.64]], atol=0.02)
 

@@ -16,9 +16,7 @@ from wind_kedro.models.trees import LEAF, Trees, grow
 Problem = tuple[pd.DataFrame, pd.Series]
 
 
-def grown(
-    matrix: NDArray[np.float32], target: NDArray[np.float64], **settings: int
-) -> tuple[Trees, NDArray[np.float64]]:
+def grown(matrix: NDArray[np.float32], target: NDArray[np.float64], **settings: int) -> tuple[Trees, NDArray[np.float64]]:
     """Three trees, and the values of all their nodes."""
     found = [grow(matrix, target, seed, **settings) for seed in range(3)]
     return Trees.grown(found), np.concatenate([tree.value[:, 0, 0] for tree in found])
@@ -102,9 +100,7 @@ def test_of_a_blend_those_who_can_say_do(learning: Problem, asking: Problem) -> 
     candidates = {
         "forest": ModelConfig(type="quantile_forest", params={"trees": 5}),
         "boosting": ModelConfig(type="boosting", params={"rounds": 20}),
-        "catboost": ModelConfig(
-            type="catboost", params={"iterations": 20, "calibration_folds": 0}, features=["wind_*"]
-        ),
+        "catboost": ModelConfig(type="catboost", params={"iterations": 20, "calibration_folds": 0}, features=["wind_*"]),
     }
     weights = {"forest": 0.5, "boosting": 0.3, "catboost": 0.2}
     blend = ModelConfig(type="blend", params={"members": [*weights], "weights": weights, "folds": 0})

@@ -33,9 +33,7 @@ def test_shares_become_kilowatts_of_each_entity_and_say_what_weather_they_are_ma
     rows.index = pd.Index([7, 3])  # as a filter leaves it
     shares = np.array([[0.1, 0.2, 0.3], [0.4, 0.5, 0.6]])
     table = Forecasts.validate(
-        forecast_rows(
-            rows, shares, fleet.product("hours"), fleet, model="climatology", model_version="3", fallback="persistence"
-        )
+        forecast_rows(rows, shares, fleet.product("hours"), fleet, model="climatology", model_version="3", fallback="persistence")
     )
     assert table[["entity_id", "capacity_kw", "q100_kw", "q500_kw", "q900_kw", "weather"]].to_numpy().tolist() == [
         ["both", 4000, 400, 800, 1200, "perfect weather"],

@@ -207,9 +207,7 @@ def test_a_mail_arrives_with_all_that_one_needs(plain_server: Controller, inbox:
     assert _mail(plain_server).send(MESSAGE) == 1
     (mail,) = inbox.mails
     # A long line of a header is folded on its way.
-    assert (
-        " ".join(mail["Subject"].split()) == "[wind-kedro] 1 error, 1 warning: hours/hill: source_unreadable and 1 more"
-    )
+    assert " ".join(mail["Subject"].split()) == "[wind-kedro] 1 error, 1 warning: hours/hill: source_unreadable and 1 more"
     assert mail["To"] == "duty@example.org, boss@example.org"
     assert mail["Message-ID"] == f"<{MESSAGE.id}@example.org>"
     assert mail["X-RcptTo"] == "duty@example.org, boss@example.org"
@@ -230,12 +228,8 @@ def test_a_mail_goes_over_tls_with_a_login(
 @pytest.mark.parametrize(
     ("card", "trusted", "fault"),
     [
-        pytest.param(
-            {"credentials": {"user": "duty", "password": "wr0ng"}}, True, "SMTPAuthenticationError", id="login"
-        ),
-        pytest.param(
-            {"credentials": {"user": "duty", "password": "pa55"}}, False, "the certificate does not hold", id="forged"
-        ),
+        pytest.param({"credentials": {"user": "duty", "password": "wr0ng"}}, True, "SMTPAuthenticationError", id="login"),
+        pytest.param({"credentials": {"user": "duty", "password": "pa55"}}, False, "the certificate does not hold", id="forged"),
     ],
 )
 def test_a_wrong_password_or_certificate_is_final(
@@ -301,10 +295,7 @@ class _Runs:
 
     @property
     def outbox(self) -> pd.DataFrame:
-        rows = [
-            (one.id, one.created_at, one.channel, one.subject, one.body, json.dumps(one.incidents))
-            for one in self.written
-        ]
+        rows = [(one.id, one.created_at, one.channel, one.subject, one.body, json.dumps(one.incidents)) for one in self.written]
         columns = list(Outbox.to_schema().columns)
         return Outbox.validate(pd.DataFrame(rows, columns=columns).astype({"created_at": "datetime64[us, UTC]"}))
 
@@ -330,9 +321,7 @@ def test_an_incident_is_due_once_until_it_grows_worse_or_old(runs: _Runs) -> Non
     assert runs.run(incidents({"severity": "error", "amount": 0.4}), 13) == 1, "more severe"
     assert runs.run(incidents({"subject": "curve"}, {"amount": 0.4}), 14) == 1, "another one"
     assert runs.run(incidents({"severity": "error", "amount": 0.4}), 13 + 24) == 1, "a day on"
-    assert runs.run(incidents({"severity": "info"}, {"entity_id": "shore", "severity": "info"}), 60) == 0, (
-        "of no weight"
-    )
+    assert runs.run(incidents({"severity": "info"}, {"entity_id": "shore", "severity": "info"}), 60) == 0, "of no weight"
     assert len({message.id for message in runs.written}) == 5
 
 

@@ -19,17 +19,11 @@ def _signals(turbines: Sequence[str], start: str, days: int, minutes: int) -> pd
     parts = []
     for turbine in turbines:
         # Gusts around weather that changes over days, and a direction that goes round.
-        slow = (
-            9
-            + 5 * np.sin(np.arange(len(times)) * 2 * np.pi * minutes / (60 * 31))
-            + 3 * np.sin(np.arange(len(times)) / 97)
-        )
+        slow = 9 + 5 * np.sin(np.arange(len(times)) * 2 * np.pi * minutes / (60 * 31)) + 3 * np.sin(np.arange(len(times)) / 97)
         wind = np.clip(slow + rng.normal(0, 0.8, len(times)), 0.3, None)
         power = np.clip(RATED_KW * ((wind - 3) / 9.5) ** 3, 0, RATED_KW) * (1 + rng.normal(0, 0.004, len(times)))
         direction = np.cumsum(rng.normal(0, 12, len(times))) % 360
-        temperature = (
-            8 + 6 * np.sin(np.arange(len(times)) * 2 * np.pi * minutes / 1440) + rng.normal(0, 0.3, len(times))
-        )
+        temperature = 8 + 6 * np.sin(np.arange(len(times)) * 2 * np.pi * minutes / 1440) + rng.normal(0, 0.3, len(times))
         parts.append(
             pd.DataFrame(
                 {"at": times, "turbine": turbine}

@@ -190,9 +190,7 @@ def test_a_newcomer_is_alone_in_the_copy(tmp_path: Path) -> None:
     copied = write_isolated_configuration(conf, "mine", card, [{"id": "hours", "members": ["hill"]}], raw, aside)
     own = copied / ENVIRONMENT
     assert yaml.safe_load((own / "farms.yml").read_text("utf-8")) == {"farms": [card], "groups": []}
-    assert yaml.safe_load((own / "products.yml").read_text("utf-8")) == {
-        "products": [{"id": "hours", "members": ["moor"]}]
-    }
+    assert yaml.safe_load((own / "products.yml").read_text("utf-8")) == {"products": [{"id": "hours", "members": ["moor"]}]}
     shared = yaml.safe_load((own / "globals.yml").read_text("utf-8"))
     assert shared["registered_model"] == "x"
     assert (Path(shared["data"]) / "01_raw" / "moor" / "export.csv").read_text("utf-8") == "x"

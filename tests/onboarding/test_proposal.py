@@ -64,9 +64,7 @@ def test_marks_of_numbers(
     assert (proven(found, "signals.decimal"), proven(found, "signals.thousands")) == (decimal, thousands)
 
 
-def test_numbers_of_three_decimals_alone_are_asked(
-    signals: pd.DataFrame, header: dict[str, str], write: Export
-) -> None:
+def test_numbers_of_three_decimals_alone_are_asked(signals: pd.DataFrame, header: dict[str, str], write: Export) -> None:
     table = signals.assign(power=np.resize(["1,234", "12,250", "100,125"], len(signals)))[["at", "turbine", "power"]]
     found = propose([write(table, {name: header[name] for name in table}, separator=";")])
     assert asked(found, "signals.decimal") == ","
@@ -87,9 +85,7 @@ def test_dates_without_times_are_refused(make_signals: MakeSignals, header: dict
         propose([write(make_signals(["T1"], "2024-05-01", 20, 60), header, stamps="%Y-%m-%d")])
 
 
-@pytest.mark.parametrize(
-    ("name", "end"), [("Period end", "interval_end"), ("Start", "interval_start"), ("Fin", "interval_end")]
-)
+@pytest.mark.parametrize(("name", "end"), [("Period end", "interval_end"), ("Start", "interval_start"), ("Fin", "interval_end")])
 def test_a_name_says_which_end_of_the_interval(
     signals: pd.DataFrame, header: dict[str, str], write: Export, name: str, end: str
 ) -> None:
@@ -105,9 +101,7 @@ def test_a_clock_change_shows_the_local_clock(make_signals: MakeSignals, header:
     asked(propose([write(local, header)]), "signals.clock")
 
 
-def test_a_true_offset_is_proven_and_a_false_one_asked(
-    make_signals: MakeSignals, header: dict[str, str], write: Export
-) -> None:
+def test_a_true_offset_is_proven_and_a_false_one_asked(make_signals: MakeSignals, header: dict[str, str], write: Export) -> None:
     table = make_signals(["T1", "T2"], "2024-10-24", 8, 10)
     true = table["at"].dt.tz_localize("UTC").dt.tz_convert("Europe/Paris")
     false = table["at"].dt.tz_localize("Europe/Paris", ambiguous=np.zeros(len(table), bool))
@@ -121,9 +115,7 @@ def test_a_true_offset_is_proven_and_a_false_one_asked(
 
 def test_wide(signals: pd.DataFrame, write: Export) -> None:
     wide = signals.pivot_table(index="at", columns="turbine", values=["power", "wind"])
-    wide.columns = [
-        f"{turbine}_{ {'power': 'Power', 'wind': 'WindSpeed'}[signal] }" for signal, turbine in wide.columns
-    ]
+    wide.columns = [f"{turbine}_{ {'power': 'Power', 'wind': 'WindSpeed'}[signal] }" for signal, turbine in wide.columns]
     table = wide.reset_index()
     found = propose([write(table, {name: name for name in table})])
     assert proven(found, "signals.layout") == "wide"
@@ -165,9 +157,7 @@ def test_rows_of_the_whole_farm_are_no_turbine(signals: pd.DataFrame, header: di
 
 def test_what_all_tags_begin_with_is_no_turbine(signals: pd.DataFrame, write: Export) -> None:
     table = signals.melt(["at", "turbine"], ["power", "wind"], "signal", "value")
-    table["tag"] = (
-        "SITE9." + table["turbine"] + "." + table["signal"].map({"power": "ActivePower", "wind": "WindSpeed"})
-    )
+    table["tag"] = "SITE9." + table["turbine"] + "." + table["signal"].map({"power": "ActivePower", "wind": "WindSpeed"})
     found = propose([write(table, {"at": "ts", "tag": "tag", "value": "val"})])
     assert found.value("turbines") == ["SITE9.T1", "SITE9.T2"]
     asked(found, "signals.turbine")
@@ -178,9 +168,7 @@ def test_blades_are_no_turbines(signals: pd.DataFrame, write: Export) -> None:
     table = signals[signals["turbine"] == "T1"].assign(
         **{f"Pitch {blade}": np.linspace(0, 20 + blade, len(signals) // 2) for blade in (1, 2, 3)}
     )
-    names = {"at": "Time", "power": "Power (kW)", "wind": "Wind speed"} | {
-        f"Pitch {n}": f"Pitch {n}" for n in (1, 2, 3)
-    }
+    names = {"at": "Time", "power": "Power (kW)", "wind": "Wind speed"} | {f"Pitch {n}": f"Pitch {n}" for n in (1, 2, 3)}
     assert propose([write(table, names)]).value("signals.layout") == "table"
 
 
@@ -217,9 +205,7 @@ def test_a_column_of_codes_is_no_turbine(signals: pd.DataFrame, header: dict[str
 def test_names_that_come_twice_are_refused(signals: pd.DataFrame, write: Export) -> None:
     path = write(signals, {"at": "Time", "power": "Power", "wind": "Wind"})
     path.write_text(path.read_text("utf-8").replace("Time,Power,Wind", "Time,Power,Power", 1), encoding="utf-8")
-    with pytest.raises(
-        OnboardingError, match=r"export\.csv: columns of the same name \(Power\) cannot be distinguished"
-    ):
+    with pytest.raises(OnboardingError, match=r"export\.csv: columns of the same name \(Power\) cannot be distinguished"):
         propose([path])
 
 
@@ -229,13 +215,9 @@ def test_turbines_above_the_names_of_their_signals_are_refused(signals: pd.DataF
     table = pd.DataFrame({"at": per_turbine[0]["at"]})
     for number, own in enumerate(per_turbine):
         table[f"p{number}"], table[f"w{number}"] = own["power"], own["wind"]
-    path = write(
-        table, {name: name for name in table}, between=[",Power (kW),Wind speed (m/s),Power (kW),Wind speed (m/s)"]
-    )
+    path = write(table, {name: name for name in table}, between=[",Power (kW),Wind speed (m/s),Power (kW),Wind speed (m/s)"])
     path.write_text(path.read_text("utf-8").replace("at,p0,w0,p1,w1", "Time,T1,T1,T2,T2", 1), encoding="utf-8")
-    with pytest.raises(
-        OnboardingError, match=r"\(T1, T2\) .*join the two header rows into one, such as 'T1 Wind speed"
-    ):
+    with pytest.raises(OnboardingError, match=r"\(T1, T2\) .*join the two header rows into one, such as 'T1 Wind speed"):
         propose([path])
 
 
@@ -275,9 +257,7 @@ def test_a_share_of_capacity_does_not_pass_for_power(
     assert factor == 100 or asked(found, "rated_power_kw") is None
 
 
-@pytest.mark.parametrize(
-    ("name", "unit", "factor"), [("Power", "kW", 1), ("Power", "W", 1000), ("Power (MW)", "MW", 0.001)]
-)
+@pytest.mark.parametrize(("name", "unit", "factor"), [("Power", "kW", 1), ("Power", "W", 1000), ("Power (MW)", "MW", 0.001)])
 def test_the_size_of_power_proves_its_unit(
     signals: pd.DataFrame, header: dict[str, str], write: Export, name: str, unit: str, factor: float
 ) -> None:
@@ -285,9 +265,7 @@ def test_the_size_of_power_proves_its_unit(
     assert proven(found, "signals.columns.power_kw.unit") == unit
 
 
-def test_a_unit_that_the_numbers_contradict_is_asked(
-    signals: pd.DataFrame, header: dict[str, str], write: Export
-) -> None:
+def test_a_unit_that_the_numbers_contradict_is_asked(signals: pd.DataFrame, header: dict[str, str], write: Export) -> None:
     found = propose([write(signals.assign(power=signals["power"] / 1000), header)])
     asked(found, "signals.columns.power_kw.unit")
 
@@ -298,9 +276,7 @@ def test_what_may_be_energy_is_asked(signals: pd.DataFrame, header: dict[str, st
     asked(found, "signals.columns.power_kw.unit")
 
 
-def test_energy_of_an_interval_has_its_length_in_its_unit(
-    signals: pd.DataFrame, header: dict[str, str], write: Export
-) -> None:
+def test_energy_of_an_interval_has_its_length_in_its_unit(signals: pd.DataFrame, header: dict[str, str], write: Export) -> None:
     found = propose([write(signals.assign(power=signals["power"] / 6), header | {"power": "Energy (kWh)"})])
     assert proven(found, "signals.columns.power_kw.unit") == "kWh/10min"
 
@@ -338,9 +314,7 @@ def test_columns_whose_names_mean_no_signal_are_left_to_the_user(signals: pd.Dat
 # --- turbines and answers --------------------------------------------------------------------------------------------
 
 
-def test_a_turbine_that_never_reaches_its_rating_is_asked(
-    signals: pd.DataFrame, header: dict[str, str], write: Export
-) -> None:
+def test_a_turbine_that_never_reaches_its_rating_is_asked(signals: pd.DataFrame, header: dict[str, str], write: Export) -> None:
     found = propose([write(signals[signals["power"] < 1500], header)])
     asked(found, "rated_power_kw")
     asked(found, "capacity_kw")
@@ -381,18 +355,14 @@ def test_an_answer_decides_what_follows_from_it(signals: pd.DataFrame, write: Ex
     assert proven(propose([path], {"capacity_kw": 5000}), "rated_power_kw") == 2500
 
 
-def test_an_answer_that_names_no_column_is_refused(
-    signals: pd.DataFrame, header: dict[str, str], write: Export
-) -> None:
+def test_an_answer_that_names_no_column_is_refused(signals: pd.DataFrame, header: dict[str, str], write: Export) -> None:
     path = write(signals, header)
     for field in ("signals.columns.power_kw.name", "signals.timestamp", "signals.turbine"):
         with pytest.raises(OnboardingError, match=r"no column 'nowhere'.*Power \(kW\)"):
             propose([path], {field: "nowhere"})
 
 
-def test_without_power_it_is_asked_and_nothing_guessed(
-    signals: pd.DataFrame, header: dict[str, str], write: Export
-) -> None:
+def test_without_power_it_is_asked_and_nothing_guessed(signals: pd.DataFrame, header: dict[str, str], write: Export) -> None:
     found = propose([write(signals, {"at": "Time", "turbine": "Turbine", "wind": "Wind speed (m/s)"})])
     assert asked(found, "signals.columns.power_kw.name") is None
     assert asked(found, "capacity_kw") is None

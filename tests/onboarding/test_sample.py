@@ -19,9 +19,7 @@ ROW = b"2024-01-01,1\n"
 @pytest.mark.parametrize(
     ("settings", "expected"),
     [
-        pytest.param(
-            {}, {"separator": ",", "skip_rows": 0, "units_rows": 0, "footer_rows": 0, "encoding": "utf-8"}, id="plain"
-        ),
+        pytest.param({}, {"separator": ",", "skip_rows": 0, "units_rows": 0, "footer_rows": 0, "encoding": "utf-8"}, id="plain"),
         pytest.param({"separator": ";", "decimal": ","}, {"separator": ";"}, id="semicolons around decimal commas"),
         pytest.param({"above": ["Report", ""]}, {"skip_rows": 2}, id="a title"),
         pytest.param({"between": [",,kW,m/s,deg,degC"]}, {"units_rows": 1}, id="a row of units"),

@@ -84,14 +84,10 @@ EVEN = np.linspace(0.3, 0.7, 21)
         pytest.param("spread", 0.5 + (EVEN - 0.5) / 2.5, [0.436, 0.5, 0.564], id="one that was too wide is drawn in"),
         pytest.param("spread", [0.5], [0.45, 0.5, 0.55], id="but by no more than half"),
         pytest.param("shift", EVEN + 0.1, [0.44, 0.6, 0.76], id="a bias is shifted away, each quantile on its own"),
-        pytest.param(
-            "spread", EVEN + 0.1, [0.45, 0.5, 0.76], id="a spread leaves the median, and each side is its own"
-        ),
+        pytest.param("spread", EVEN + 0.1, [0.45, 0.5, 0.76], id="a spread leaves the median, and each side is its own"),
     ],
 )
-def test_quantiles_come_to_hold_what_they_promise(
-    fleet: Fleet, correction: str, came: Any, expected: list[float]
-) -> None:
+def test_quantiles_come_to_hold_what_they_promise(fleet: Fleet, correction: str, came: Any, expected: list[float]) -> None:
     table = issues(15)
     found = calibrated(table, table, outcomes(table, came), fleet, rules(correction))
     np.testing.assert_allclose(last(Forecasts.validate(found)), expected, atol=0.012)
@@ -108,9 +104,7 @@ def test_with_too_few_outcomes_nothing_is_corrected(fleet: Fleet) -> None:
 def test_a_correction_grows_with_what_is_known(fleet: Fleet) -> None:
     table = issues(15)
     whole = calibrated(table, table, outcomes(table, EVEN), fleet, rules())
-    half = calibrated(
-        table, table, outcomes(table, EVEN), fleet, rules(settle_days=11)
-    )  # ten days back are of eleven days
+    half = calibrated(table, table, outcomes(table, EVEN), fleet, rules(settle_days=11))  # ten days back are of eleven days
     np.testing.assert_allclose(last(half) - last(table), (last(whole) - last(table)) / 2, atol=1e-9)
 
 
@@ -183,9 +177,7 @@ def test_a_portfolio_is_always_corrected(cards: dict[str, Any]) -> None:
     hours_late=st.sampled_from([0.5, 3.0, 30.0]),
 )
 @settings(max_examples=15, deadline=None)
-def test_nothing_that_came_later_changes_an_issue(
-    fleet: Fleet, seed: int, day: int, correction: str, hours_late: float
-) -> None:
+def test_nothing_that_came_later_changes_an_issue(fleet: Fleet, seed: int, day: int, correction: str, hours_late: float) -> None:
     """Outcomes, revisions and forecasts that were not there at an issue time move nothing issued by then."""
     rng = np.random.default_rng(seed)
     table = issues(12)

@@ -59,9 +59,7 @@ def of_group(table: pd.DataFrame) -> pd.DataFrame:
     ("correlation", "quantiles"),
     [
         pytest.param(1.0, [1100, 2000, 3050], id="errors that are the same everywhere: quantiles add up"),
-        pytest.param(
-            0.0, [2000 - np.hypot(600, 300), 2000, 2000 + np.hypot(600, 450)], id="independent: by Pythagoras"
-        ),
+        pytest.param(0.0, [2000 - np.hypot(600, 300), 2000, 2000 + np.hypot(600, 450)], id="independent: by Pythagoras"),
         pytest.param(0.5, [1206.3, 2000, 2912.4], id="between the two"),
     ],
 )
@@ -107,9 +105,7 @@ def test_versions_and_labels_of_all_farms_show(sold: Fleet) -> None:
 
 
 def test_quantiles_stay_between_nothing_and_capacity(sold: Fleet) -> None:
-    group = of_group(
-        add_portfolios(rows(("hill", [0.0, 100.0, 3000.0]), ("shore", [0.0, 900.0, 1000.0])), sold, rules(1.0))
-    )
+    group = of_group(add_portfolios(rows(("hill", [0.0, 100.0, 3000.0]), ("shore", [0.0, 900.0, 1000.0])), sold, rules(1.0)))
     assert group[COLUMNS].to_numpy().min() >= 0
     assert group[COLUMNS].to_numpy().max() <= 4000
 

@@ -50,9 +50,7 @@ def u_at(latitude: float, longitude: float, run: int, step: int, level: int) -> 
     return (latitude - 48) + 2 * (longitude - 3) + run + step + level / 50
 
 
-def write_grib(
-    path: Path, members: tuple[int | None, ...] = (None,), longitudes: np.ndarray = LONGITUDES, **keys: Any
-) -> Path:
+def write_grib(path: Path, members: tuple[int | None, ...] = (None,), longitudes: np.ndarray = LONGITUDES, **keys: Any) -> Path:
     """All fields as GRIB2, two runs in one file, wind at three levels; written by ecCodes."""
     import eccodes
 

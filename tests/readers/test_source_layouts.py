@@ -24,9 +24,7 @@ def read(root: Path, cards: dict[str, Any], **signals: Any) -> pd.DataFrame:
     farm = cards["farms"][0]
     farm["signals"] |= signals
     farm["signals"] = {key: value for key, value in farm["signals"].items() if value is not None}
-    table = SourceTable(
-        kind="signals", root=str(root), farms=[farm], connection={"backend": "duckdb", "database": ":memory:"}
-    )
+    table = SourceTable(kind="signals", root=str(root), farms=[farm], connection={"backend": "duckdb", "database": ":memory:"})
     frame: pd.DataFrame = table.load().to_pandas()
     return frame.sort_values(["source_file", "source_row"], ignore_index=True)
 
@@ -37,9 +35,7 @@ def write(path: Path, *lines: str, encoding: str = "utf-8") -> None:
 
 
 def columns(power: str = "power", **others: str) -> dict[str, Any]:
-    return {"power_kw": {"name": power, "unit": "kW"}} | {
-        key: {"name": name, "unit": "m/s"} for key, name in others.items()
-    }
+    return {"power_kw": {"name": power, "unit": "kW"}} | {key: {"name": name, "unit": "m/s"} for key, name in others.items()}
 
 
 @pytest.mark.parametrize(

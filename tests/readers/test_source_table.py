@@ -151,9 +151,7 @@ def at(number: int, change: Callable[[bytes], bytes], data: bytes = BYTES) -> by
         "0x80 in Latin-1", "controls", "separators of Unicode", "big-endian", "code units that look like newlines",
     ],
 )  # fmt: skip
-def test_odd_bytes_lose_no_row(
-    tmp_path: Path, cards: dict[str, Any], name: str, data: bytes, settings: dict[str, str]
-) -> None:
+def test_odd_bytes_lose_no_row(tmp_path: Path, cards: dict[str, Any], name: str, data: bytes, settings: dict[str, str]) -> None:
     (tmp_path / name).write_bytes(data)
     frame = read(tmp_path, one_farm(cards, path=name, **settings))
     assert frame["source_row"].tolist() == list(range(1, 1001))
@@ -263,9 +261,7 @@ def test_names_that_are_no_files_are_faults(tmp_path: Path, cards: dict[str, Any
     assert faults.str.contains("it is not a regular file").all()
 
 
-def test_rows_that_a_reader_loses_are_found(
-    tmp_path: Path, cards: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_rows_that_a_reader_loses_are_found(tmp_path: Path, cards: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path / "hill.csv", ROWS)
     whole = source_files._Lines.__iter__
 
@@ -285,9 +281,7 @@ def test_a_time_that_is_repeated_beyond_the_bound_is_refused(
     write(tmp_path / "hill.csv", [LINES[0], *["2024-01-01,T0,1"] * 3, *["#REF!,T0,1"] * 9])
     assert len(read(tmp_path, one_farm(cards))) == 12
     write(tmp_path / "hill.csv", [LINES[0], *["2024-01-01,T0,1"] * 4])
-    with pytest.raises(
-        SourceError, match=r"hill\.csv: 4 rows are of the same time \(2024-01-01\), at most 3 are compared"
-    ):
+    with pytest.raises(SourceError, match=r"hill\.csv: 4 rows are of the same time \(2024-01-01\), at most 3 are compared"):
         read(tmp_path, one_farm(cards))
 
 
@@ -332,9 +326,7 @@ class TestKept:
         assert len(after) == 2
         assert len(before.keys() & after.keys()) == 1
 
-    def test_a_file_counts_from_when_its_content_was_first_seen(
-        self, tmp_path: Path, load: Callable[..., pd.DataFrame]
-    ) -> None:
+    def test_a_file_counts_from_when_its_content_was_first_seen(self, tmp_path: Path, load: Callable[..., pd.DataFrame]) -> None:
         write(tmp_path / "hill.csv", LINES)
         load()
         [before] = self.kept(tmp_path).values()
@@ -397,9 +389,7 @@ def test_quotes_take_no_character_of_a_value(
 
 
 def test_ragged_rows_keep_their_number_and_say_so(tmp_path: Path, cards: dict[str, Any]) -> None:
-    write(
-        tmp_path / "hill.csv", [*LINES, "2024-01-01T00:20:00,T0", "", "a,b,c,d", '"open,T0', "2024-01-01T00:30:00,T0,4"]
-    )
+    write(tmp_path / "hill.csv", [*LINES, "2024-01-01T00:20:00,T0", "", "a,b,c,d", '"open,T0', "2024-01-01T00:30:00,T0,4"])
     frame = read(tmp_path, one_farm(cards)).set_index("source_row")
     assert frame.index.tolist() == [1, 2, 3, 5, 6, 7]  # the blank line has a number, and no row
     assert frame["fault"].notna().tolist() == [False, False, True, True, True, False]
@@ -477,9 +467,7 @@ def broken(tmp_path: Path, defect: str) -> dict[str, Any]:  # noqa: PLR0911 - on
             whole = write(tmp_path / "hill.csv.gz", lines).read_bytes()
             spoilt = {
                 "breaks off": whole[: len(whole) // 2],
-                "flipped": whole[: len(whole) // 2]
-                + bytes([whole[len(whole) // 2] ^ 255])
-                + whole[len(whole) // 2 + 1 :],
+                "flipped": whole[: len(whole) // 2] + bytes([whole[len(whole) // 2] ^ 255]) + whole[len(whole) // 2 + 1 :],
                 "not gzip": "\n".join(lines).encode(),
             }
             (tmp_path / "hill.csv.gz").write_bytes(spoilt[defect])
@@ -550,9 +538,7 @@ def test_tables_keep_their_contracts_and_join_with_saved_ones(tmp_path: Path, ca
     signals, weather = table(tmp_path, cards).load(), table(tmp_path, cards, "weather").load()
     SignalsRaw().validate(signals)
     WeatherRaw().validate(weather)
-    saved = IbisTable(
-        filepath=str(tmp_path / "saved.parquet"), file_format="parquet", connection=copy.deepcopy(CONNECTION)
-    )
+    saved = IbisTable(filepath=str(tmp_path / "saved.parquet"), file_format="parquet", connection=copy.deepcopy(CONNECTION))
     saved.save(weather)
     assert signals.inner_join(saved.load(), "farm_id").count().execute() == 2
 

@@ -97,9 +97,7 @@ def test_a_killed_holder_keeps_nothing(tmp_path: Path, hold: Callable[..., subpr
     "record",
     [
         # The id of the dead holder now belongs to a process that lives: this one.
-        pytest.param(
-            json.dumps({"pid": os.getpid(), "host": "here", "since": "then", "command": "kedro"}), id="reused"
-        ),
+        pytest.param(json.dumps({"pid": os.getpid(), "host": "here", "since": "then", "command": "kedro"}), id="reused"),
         pytest.param("\x00\x01 no record", id="garbage"),
         pytest.param("[]", id="another type"),
         pytest.param('{"pid": 1}', id="incomplete"),
@@ -160,9 +158,7 @@ def _wait_for(happened: Callable[[], bool], process: subprocess.Popen[bytes], pr
 
 
 def _tables(folder: Path) -> dict[str, pd.DataFrame]:
-    files = [
-        file for layer in ("02_intermediate", "03_primary") for file in (folder / "data" / layer).glob("[!.]*.parquet")
-    ]
+    files = [file for layer in ("02_intermediate", "03_primary") for file in (folder / "data" / layer).glob("[!.]*.parquet")]
     tables = {file.stem: pd.read_parquet(file) for file in files}
     # When a raw file was written differs between the two folders.
     tables = {name: table.drop(columns="modified_ns", errors="ignore") for name, table in tables.items()}
@@ -265,7 +261,5 @@ with Lease(hook._data, "tables", 0):
 
 
 def test_a_run_interrupted_in_a_notebook_gives_the_lease_back(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", CELL, tmp_path], capture_output=True, text=True, timeout=120, check=False
-    )
+    done = subprocess.run([sys.executable, "-c", CELL, tmp_path], capture_output=True, text=True, timeout=120, check=False)
     assert done.stdout.rstrip().endswith("free"), done.stdout + done.stderr

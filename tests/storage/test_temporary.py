@@ -68,9 +68,7 @@ def test_a_save_that_is_killed_leaves_a_name_that_is_swept(tmp_path: Path) -> No
     assert [path.name for path in target.parent.iterdir()] == ["table.parquet"]
 
 
-def test_scratch_folders_go_with_their_process_or_at_the_next_start(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_scratch_folders_go_with_their_process_or_at_the_next_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     code = "from wind_kedro.storage.temporary import Scratch; s = Scratch('raw'); print(s.name, flush=True); input()"
     process = subprocess.Popen(
@@ -99,9 +97,7 @@ def test_scratch_folders_go_with_their_process_or_at_the_next_start(
 
 
 @pytest.mark.slow
-def test_a_run_sweeps_and_names_what_it_passed_over(
-    make_small_fleet: Callable[[], Path], inside: Callable[[Path], Path]
-) -> None:
+def test_a_run_sweeps_and_names_what_it_passed_over(make_small_fleet: Callable[[], Path], inside: Callable[[Path], Path]) -> None:
     from click.testing import CliRunner
 
     from wind_kedro.cli import cli

@@ -109,12 +109,8 @@ class Recipe(Card):
     end: dt.datetime = Field(description="the end of the signals; forecasts reach beyond it")
     step_minutes: int = Field(5, gt=0, description="of the simulation; divides every farm's cadence")
     scales: list[Scale] = Field(min_length=1)
-    climates: dict[Identifier, Climate] = Field(
-        default_factory=dict, description="farms not named have the default climate"
-    )
-    stamping: dict[Identifier, Stamping] = Field(
-        default_factory=dict, description="farms not named stamp as their card says"
-    )
+    climates: dict[Identifier, Climate] = Field(default_factory=dict, description="farms not named have the default climate")
+    stamping: dict[Identifier, Stamping] = Field(default_factory=dict, description="farms not named stamp as their card says")
     weather_models: list[WeatherModel] = Field(min_length=1)
     faults: list[Fault] = Field(default_factory=list)
 

@@ -98,9 +98,7 @@ def _stopped_by_storm(speed_ms: Reals) -> npt.NDArray[np.bool_]:
     return np.asarray(pd.DataFrame(events).ffill().fillna(0) > 0)
 
 
-def turbine_signals(
-    farm: Farm, number: int, weather: Weather, recipe: Recipe, hour: Reals, season: Reals
-) -> pd.DataFrame:
+def turbine_signals(farm: Farm, number: int, weather: Weather, recipe: Recipe, hour: Reals, season: Reals) -> pd.DataFrame:
     """One row per turbine and interval of the farm's cadence: what its sensors measure, before anything goes wrong.
 
     Args:
@@ -120,9 +118,7 @@ def turbine_signals(
     per_interval, rest = divmod(farm.signals.cadence_seconds, 60 * recipe.step_minutes)
     if rest:
         cadence = farm.signals.cadence_seconds
-        raise ValueError(
-            f"farm '{farm.id}': a cadence of {cadence} s is no multiple of {recipe.step_minutes} min steps"
-        )
+        raise ValueError(f"farm '{farm.id}': a cadence of {cadence} s is no multiple of {recipe.step_minutes} min steps")
     intervals = int((weather.times < pd.Timestamp(recipe.end)).sum()) // per_interval
     steps = slice(0, intervals * per_interval)
     turbines, shape = len(farm.turbines), (intervals, per_interval, len(farm.turbines))
@@ -130,9 +126,7 @@ def turbine_signals(
 
     speed_100m, direction = (
         column[:, 0]
-        for column in speed_and_direction(
-            weather.wind[steps, [number]], [recipe.climate(farm.id)], hour[steps], season[steps]
-        )
+        for column in speed_and_direction(weather.wind[steps, [number]], [recipe.climate(farm.id)], hour[steps], season[steps])
     )
     heights = np.array([turbine.hub_height_m for turbine in farm.turbines])
     free = speed_100m[:, None] * (heights / REFERENCE_HEIGHT_M) ** shear_exponent(hour[steps])

@@ -33,9 +33,7 @@ def random_stream(seed: int, *names: str) -> np.random.Generator:
 def _place(farm: Farm) -> tuple[float, float]:
     """Weather is made at places."""
     if farm.place is None:
-        raise ValueError(
-            f"farm '{farm.id}': its card has no latitude_deg and longitude_deg, where weather is to be made"
-        )
+        raise ValueError(f"farm '{farm.id}': its card has no latitude_deg and longitude_deg, where weather is to be made")
     return farm.place
 
 
@@ -107,8 +105,7 @@ def wind_field(farms: Sequence[Farm], recipe: Recipe) -> Weather:
     resolved /= np.sqrt(sum(scale.share for scale in recipe.scales if scale.seen_by_models))
     # Synoptic anomalies: days long, a thousand kilometres wide; standard deviations of a maritime mid-latitude climate.
     temperature = (
-        process(random_stream(recipe.seed, "temperature"), steps, step_hours, 72, len(farms))
-        @ _mixing(distances, 800).T
+        process(random_stream(recipe.seed, "temperature"), steps, step_hours, 72, len(farms)) @ _mixing(distances, 800).T
     )
     pressure = (
         process(random_stream(recipe.seed, "pressure"), steps, step_hours, 20, len(farms), smooth=True)
@@ -138,9 +135,7 @@ def season_of(times: pd.DatetimeIndex) -> Reals:
     return np.asarray(times.day_of_year / 365.25)[:, None]
 
 
-def speed_and_direction(
-    wind: Complexes, climates: Sequence[Climate], hour: Reals, season: Reals
-) -> tuple[Reals, Reals]:
+def speed_and_direction(wind: Complexes, climates: Sequence[Climate], hour: Reals, season: Reals) -> tuple[Reals, Reals]:
     """Wind speed (m/s) and the direction it comes from (degrees) at 100 m, from Gaussian wind, one column a farm."""
     shape = np.array([climate.weibull_shape for climate in climates])
     # The Weibull mean is scale * Gamma(1 + 1/shape).

@@ -33,9 +33,7 @@ class Farm(Card):
     time_zone: TimeZone
     capacity_kw: Positive
     turbines: list[Turbine] = Field(min_length=1)
-    attribution: str | None = Field(
-        None, description="the credit that the data's licence asks for wherever it is shown"
-    )
+    attribution: str | None = Field(None, description="the credit that the data's licence asks for wherever it is shown")
     latency_minutes: Minutes = Field(description="from the end of an interval until its signals can be read")
     signals: SignalSource
     weather: list[WeatherSource] = Field(
@@ -57,9 +55,7 @@ class Farm(Card):
         if len({(source.model, source.point) for source in self.weather}) < len(self.weather):
             raise ValueError("weather: a model appears twice; give each of its points a name (`point`)")
         if self.signals.one_turbine and len(self.turbines) > 1:
-            raise ValueError(
-                "signals.turbine: its rows name no turbine, so the card may have only one, such as the farm's meter"
-            )
+            raise ValueError("signals.turbine: its rows name no turbine, so the card may have only one, such as the farm's meter")
         return self
 
     @property

@@ -106,9 +106,7 @@ class Fleet(Card):
 
     def portfolios_of(self, product: Product) -> list[Group]:
         """The groups among a product's members whose farms are members too: their forecast is made of their farms'."""
-        return [
-            group for group in self.groups if group.id in product.members and set(group.farms) <= set(product.members)
-        ]
+        return [group for group in self.groups if group.id in product.members and set(group.farms) <= set(product.members)]
 
     def modelled(self, product: Product) -> list[str]:
         """The members of a product that models are fitted for: all but its portfolios."""

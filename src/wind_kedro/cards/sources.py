@@ -35,9 +35,7 @@ class Source(Card):
     thousands: Literal[".", ",", " ", "'"] | None = Field(None, description="what groups the digits of a number")
     skip_rows: int = Field(0, ge=0, description="lines above the header, such as a title")
     units_rows: int = Field(0, ge=0, description="lines between the header and the first row, such as the units")
-    footer_rows: int = Field(
-        0, ge=0, description="lines at the end that are no rows, such as a sum; blank ones do not count"
-    )
+    footer_rows: int = Field(0, ge=0, description="lines at the end that are no rows, such as a sum; blank ones do not count")
     comment: str | None = Field(None, min_length=1, description="a line that begins with this is no row")
     stamp_format: str | None = Field(
         None,
@@ -103,9 +101,7 @@ class SignalSource(Source):
         description="the assumption on how stamps are meant: honour their offset (none given: UTC), strip the offset and read "
         "UTC, or strip it and read the farm's time zone. The pipeline checks it against the weather and reports a disagreement",
     )
-    sentinels: dict[str, list[float]] = Field(
-        default_factory=dict, description="values that mean 'missing', per signal"
-    )
+    sentinels: dict[str, list[float]] = Field(default_factory=dict, description="values that mean 'missing', per signal")
 
     @property
     def cadence(self) -> dt.timedelta:
@@ -206,9 +202,7 @@ class WeatherSource(Source):
         "first row is valid; the next run takes over run_every_minutes later",
     )
     delay_minutes: Minutes = Field(description="from a run's initialisation until it can be read")
-    run_every_minutes: int = Field(
-        1440, gt=0, description="how often the model runs (pseudo-runs too), counted from 00 UTC"
-    )
+    run_every_minutes: int = Field(1440, gt=0, description="how often the model runs (pseudo-runs too), counted from 00 UTC")
     length_hours: int = Field(gt=0, description="how far ahead a run reaches")
     granularity_minutes: int = Field(60, gt=0)
     interpolation: Literal["bilinear", "nearest"] = Field(
@@ -231,9 +225,7 @@ class WeatherSource(Source):
             if self.valid_at is None:
                 raise ValueError("valid_at: a table needs the column of its valid times")
             if self.kind == "forecast" and (self.run_at is None) == (self.first_step_minutes is None):
-                raise ValueError(
-                    "run_at: a forecast needs the column of its run times or, without one, first_step_minutes"
-                )
+                raise ValueError("run_at: a forecast needs the column of its run times or, without one, first_step_minutes")
             if self.member is not None or any(column.level is not None for column in self.columns.values()):
                 raise ValueError(f"member, columns.level: only of grids ({', '.join(GRID_FORMATS)})")
         elif self.where or self.first_step_minutes is not None:

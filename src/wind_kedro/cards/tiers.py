@@ -43,8 +43,7 @@ def ready_entities(readiness: pd.DataFrame, fleet: Fleet, at: dt.datetime | pd.T
     """
     never = Ready("none", f"not assessed by {at:%Y-%m-%d %H:%M} UTC: run data_engineering as of then")
     assessed = {
-        row["farm_id"]: Ready(row["tier"], row["reason"], _is_new(row))
-        for row in assessed_by(readiness, at).to_dict("records")
+        row["farm_id"]: Ready(row["tier"], row["reason"], _is_new(row)) for row in assessed_by(readiness, at).to_dict("records")
     }
     found = {farm.id: assessed.get(farm.id, never) for farm in fleet.farms}
     for group in fleet.groups:

@@ -27,9 +27,7 @@ def great_circle_km(latitude_deg: Any, longitude_deg: Any, other_latitude_deg: A
     """Great-circle distance between places or arrays of places (haversine)."""
     import numpy as np
 
-    north, east, other_north, other_east = map(
-        np.radians, (latitude_deg, longitude_deg, other_latitude_deg, other_longitude_deg)
-    )
+    north, east, other_north, other_east = map(np.radians, (latitude_deg, longitude_deg, other_latitude_deg, other_longitude_deg))
     half = np.sin((north - other_north) / 2) ** 2
     half = half + np.cos(north) * np.cos(other_north) * np.sin((east - other_east) / 2) ** 2
     return 2 * EARTH_RADIUS_KM * np.arcsin(np.sqrt(np.clip(half, 0, 1)))

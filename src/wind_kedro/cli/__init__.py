@@ -256,9 +256,7 @@ def readiness(options: dict[str, str | None], tier: str | None) -> None:
 
 
 _AUTHOR_AND_REASON = (
-    click.option(
-        "--author", default=getpass.getuser, show_default="the current user", help="The author of the decision."
-    ),
+    click.option("--author", default=getpass.getuser, show_default="the current user", help="The author of the decision."),
     click.option("--reason", required=True, help="The reason of the decision."),
 )
 
@@ -397,9 +395,7 @@ def decisions(options: dict[str, str | None], entity_id: str | None, product_id:
 @click.option("--name", help="The farm's display name.")
 @click.option("--latitude", type=float, help="Degrees north.")
 @click.option("--longitude", type=float, help="Degrees east.")
-@click.option(
-    "--set", "settings", multiple=True, metavar="FIELD=VALUE", help="A field of the card, such as hub_height_m=80."
-)
+@click.option("--set", "settings", multiple=True, metavar="FIELD=VALUE", help="A field of the card, such as hub_height_m=80.")
 @click.option("--yes", is_flag=True, help="Do not ask; fields that the export does not prove must be set.")
 @click.option("--dry-run", is_flag=True, help="Show the findings only; write nothing.")
 @click.pass_obj
@@ -514,10 +510,7 @@ _UNUSED_SHOWN = 12
 def _print_findings(found: Findings) -> None:
     _print_table(
         ["field", "value", "", "evidence"],
-        [
-            [finding.field, _shown(finding.value), "proven" if finding.proven else "asked", finding.evidence]
-            for finding in found
-        ],
+        [[finding.field, _shown(finding.value), "proven" if finding.proven else "asked", finding.evidence] for finding in found],
     )
     if found.unused:
         more = len(found.unused) - _UNUSED_SHOWN
@@ -544,9 +537,7 @@ def _ask(found: Findings, files: list[Path], given: dict[str, Any], taken: Colle
             if finding.field == "id":
                 _not_taken(value, taken)
             known = {**given, finding.field: value}
-            if finding.field.startswith("rated_power_kw") or (
-                finding.field.startswith("signals.") and value != finding.value
-            ):
+            if finding.field.startswith("rated_power_kw") or (finding.field.startswith("signals.") and value != finding.value):
                 found = propose(files, known)
             else:
                 found.confirm(finding.field, value)

@@ -95,9 +95,7 @@ def _records(audit: pd.DataFrame, product_id: str, entity_id: str, issued_at: pd
     found = own[own["issued_at"] == issued_at].sort_values("sequence")
     if found.empty:
         if own.empty:
-            raise UnknownIssueError(
-                f"no forecast of {product_id}/{entity_id} is in the audit: kedro run --pipeline forecasting"
-            )
+            raise UnknownIssueError(f"no forecast of {product_id}/{entity_id} is in the audit: kedro run --pipeline forecasting")
         near = own.iloc[(own["issued_at"] - issued_at).abs().argsort(kind="stable")[:3]]["issued_at"].sort_values()
         raise UnknownIssueError(
             f"{product_id}/{entity_id} has no issue at {issued_at:%Y-%m-%dT%H:%M}; the nearest are "
@@ -113,15 +111,10 @@ def _failures(evidence: Evidence, record: dict[str, Any]) -> list[dict[str, Any]
     own = table[
         table["entity_id"].isin([record["entity_id"], *farms])
         & table["product_id"].isin([record["product_id"], ""])
-        & (
-            (table["issued_at"] == record["issued_at"])
-            | (table["issued_at"].isna() & (table["raised_at"] == record["as_of"]))
-        )
+        & ((table["issued_at"] == record["issued_at"]) | (table["issued_at"].isna() & (table["raised_at"] == record["as_of"])))
     ]
     columns = ["stage", "code", "severity", "entity_id", "message", "action"]
-    return [
-        {str(name): value for name, value in row.items()} for row in own[columns].drop_duplicates().to_dict("records")
-    ]
+    return [{str(name): value for name, value in row.items()} for row in own[columns].drop_duplicates().to_dict("records")]
 
 
 def _model(record: dict[str, Any], promotions: pd.DataFrame) -> dict[str, Any]:
@@ -148,9 +141,7 @@ def _features_now(evidence: Evidence, record: dict[str, Any]) -> str:
     return "as then" if now == record["features_sha256"] else "changed since: later data, code or settings give others"
 
 
-def _attributions(
-    attributions: pd.DataFrame, product_id: str, entity_id: str, issued_at: pd.Timestamp
-) -> list[dict[str, Any]]:
+def _attributions(attributions: pd.DataFrame, product_id: str, entity_id: str, issued_at: pd.Timestamp) -> list[dict[str, Any]]:
     own = attributions[
         (attributions["product_id"] == product_id)
         & (attributions["entity_id"] == entity_id)
@@ -164,9 +155,7 @@ def _attributions(
     return [{str(name): value for name, value in row.items()} for row in ordered.to_dict("records")]
 
 
-def _promotions_since(
-    promotions: pd.DataFrame, product_id: str, entity_id: str, issued_at: pd.Timestamp
-) -> list[dict[str, Any]]:
+def _promotions_since(promotions: pd.DataFrame, product_id: str, entity_id: str, issued_at: pd.Timestamp) -> list[dict[str, Any]]:
     later = promotions[
         (promotions["product_id"] == product_id)
         & (promotions["entity_id"] == entity_id)
@@ -290,8 +279,7 @@ def _data_age(evidence: Evidence, record: dict[str, Any]) -> str:
     if "last_power_age_minutes" not in evidence.features:
         return ""
     own = evidence.features[
-        (evidence.features["product_id"] == record["product_id"])
-        & (evidence.features["entity_id"] == record["entity_id"])
+        (evidence.features["product_id"] == record["product_id"]) & (evidence.features["entity_id"] == record["entity_id"])
     ]
     ages = own.groupby("issued_at")["last_power_age_minutes"].min().dropna()
     age = ages.get(record["issued_at"])

@@ -13,9 +13,7 @@ from wind_kedro.cli.terminal import one_line, open_project, print_table
 
 @click.command()
 @click.option("--version", required=True, help="The version in the registry.")
-@click.option(
-    "--here", is_flag=True, help="In the present environment, if it is of the same lock; else in a clean one."
-)
+@click.option("--here", is_flag=True, help="In the present environment, if it is of the same lock; else in a clean one.")
 @click.option("--farm", "--entity", "entity", help="Only this farm or group.")
 @click.option("--json", "as_json", is_flag=True, help="As JSON, for a machine.")
 @click.pass_obj

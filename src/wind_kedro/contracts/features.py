@@ -32,8 +32,6 @@ class Features(pa.DataFrameModel):
 class ModelInput(Features):
     """One row of `Features` with the observed power, as known when training."""
 
-    target_available_at: Series[Utc] = pa.Field(
-        description="when that observation could be read: a fold may use it from then on"
-    )
+    target_available_at: Series[Utc] = pa.Field(description="when that observation could be read: a fold may use it from then on")
     power_share: Series[float] = pa.Field(description="power as a share of the capacity that was available")
     available_capacity_kw: Series[float] = pa.Field(gt=0)

@@ -21,9 +21,7 @@ class Forecasts(pa.DataFrameModel):
     lead_minutes: Series[int] = pa.Field(ge=0)
     capacity_kw: Series[float] = pa.Field(gt=0)
     weather_run_at: Series[Utc] = pa.Field(nullable=True)
-    fallback: Series[str] = pa.Field(
-        description="'' or the model that stood in for the champion; of a portfolio, what it lacks"
-    )
+    fallback: Series[str] = pa.Field(description="'' or the model that stood in for the champion; of a portfolio, what it lacks")
     weather: Series[str] = pa.Field(isin=[PERFECT_WEATHER, FORECAST_WEATHER])
     median: Series[float] = pa.Field(
         alias=quantile_column(0.5), ge=0, description="every product declares it: the point forecast"
@@ -64,9 +62,7 @@ class Attributions(Contract):
     feature: Series[str] = pa.Field(
         description="the feature of the group that moved it most; of 'base', the attributed members of a blend; else ''"
     )
-    feature_value: Series[float] = pa.Field(
-        nullable=True, description="its value, in its own unit; null: not known then"
-    )
+    feature_value: Series[float] = pa.Field(nullable=True, description="its value, in its own unit; null: not known then")
 
     class Config:
         """The key."""

@@ -26,9 +26,7 @@ class Signals(Contract):
     version: Series[int] = pa.Field(ge=0)
     status: Series[str] = pa.Field(isin=["kept", "superseded"])
     superseded_at: Series[Utc] = pa.Field(nullable=True, description="when a version with other values came")
-    power_kw_spiked: Series[float] = pa.Field(
-        nullable=True, description="a spike: the value, until it was found to be one"
-    )
+    power_kw_spiked: Series[float] = pa.Field(nullable=True, description="a spike: the value, until it was found to be one")
     power_kw_spiked_at: Series[Utc] = pa.Field(nullable=True, description="when that was found")
     wind_speed_ms_spiked: Series[float] = pa.Field(nullable=True, description="likewise")
     wind_speed_ms_spiked_at: Series[Utc] = pa.Field(nullable=True, description="likewise")
@@ -83,9 +81,7 @@ class SuspectedUnits(Contract):
     unit: Series[str] = pa.Field(description="the card's")
     suspected_unit: Series[str]
     since: Series[Utc] = pa.Field(nullable=True, description="null: from its first day on")
-    found_at: Series[Utc] = pa.Field(
-        description="the evidence of some days was there; found from what was there by then"
-    )
+    found_at: Series[Utc] = pa.Field(description="the evidence of some days was there; found from what was there by then")
     until: Series[Utc] = pa.Field(nullable=True, description="null: it has not ended")
     evidence: Series[str] = pa.Field(description="statistics of the days by which it was found, JSON")
 
@@ -115,14 +111,10 @@ class Observations(Contract):
     )
     metered_power_kw: Series[float] = pa.Field(description="mean power of all turbines that reported")
     wind_speed_ms: Series[float] = pa.Field(nullable=True, ge=0)
-    coverage_share: Series[float] = pa.Field(
-        gt=0, le=1, description="share of the expected turbine intervals behind it"
-    )
+    coverage_share: Series[float] = pa.Field(gt=0, le=1, description="share of the expected turbine intervals behind it")
     turbines: Series[int] = pa.Field(gt=0, description="behind power_kw")
     stopped_share: Series[float] = pa.Field(ge=0, le=1, description="of the expected turbine intervals")
-    curtailed_share: Series[float] = pa.Field(
-        ge=0, le=1, description="of the expected turbine intervals: curtailed or derated"
-    )
+    curtailed_share: Series[float] = pa.Field(ge=0, le=1, description="of the expected turbine intervals: curtailed or derated")
     imputed_share: Series[float] = pa.Field(
         ge=0, lt=1, description="share of available_capacity_kw filled in from the other turbines: never an actual"
     )
@@ -142,9 +134,7 @@ class Weather(Contract):
     run_at: Series[Utc]
     available_at: Series[Utc]
     valid_at: Series[Utc]
-    is_analysis: Series[bool] = pa.Field(
-        description="never was a forecast: all that is made of it is 'perfect weather'"
-    )
+    is_analysis: Series[bool] = pa.Field(description="never was a forecast: all that is made of it is 'perfect weather'")
     wind_speed_100m_ms: Series[float] = pa.Field(ge=0, le=100)
     wind_direction_100m_deg: Series[float] = pa.Field(nullable=True, ge=0, le=360)
     wind_u_100m_ms: Series[float] = pa.Field(nullable=True)
@@ -185,9 +175,7 @@ class Readiness(Contract):
     reason: Series[str] = pa.Field(description="a sentence with the number and the threshold")
     history_days: Series[float] = pa.Field(ge=0, description="from the first interval observed to the end of the last")
     learnable_days: Series[float] = pa.Field(ge=0, description="hours with both power and weather, in days")
-    coverage_share: Series[float] = pa.Field(
-        nullable=True, ge=0, le=1, description="of what its turbines should have sent"
-    )
+    coverage_share: Series[float] = pa.Field(nullable=True, ge=0, le=1, description="of what its turbines should have sent")
     gaps: Series[int] = pa.Field(ge=0)
     longest_gap_hours: Series[float] = pa.Field(nullable=True, ge=0)
     silent_hours: Series[float] = pa.Field(nullable=True, description="since the end of the last interval observed")
@@ -224,9 +212,7 @@ class WeatherFit(Contract):
     weather_model: Series[str]
     weather_point: Series[str]
     of_farm: Series[str] = pa.Field(description="whose point it is")
-    distance_km: Series[float] = pa.Field(
-        nullable=True, ge=0, description="between the two farms; null: a place is not known"
-    )
+    distance_km: Series[float] = pa.Field(nullable=True, ge=0, description="between the two farms; null: a place is not known")
     correlation: Series[float] = pa.Field(nullable=True, ge=-1, le=1, description="null: too few hours")
     hours: Series[int] = pa.Field(ge=0, description="hours compared")
     rank: Series[int] = pa.Field(gt=0, description="among all points of the fleet; 1 fits best, equals share theirs")

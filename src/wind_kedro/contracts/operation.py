@@ -24,12 +24,8 @@ class LiveJudgements(Contract):
         ge=0,
         description="mean loss of the product's deciding score: of nRMSE the squared error, of money the cost of an interval",
     )
-    backtest_loss: Series[float] = pa.Field(
-        nullable=True, ge=0, description="of the whole backtest; null: not comparable"
-    )
-    expected_loss: Series[float] = pa.Field(
-        nullable=True, ge=0, description="of the backtest in the weather that was met"
-    )
+    backtest_loss: Series[float] = pa.Field(nullable=True, ge=0, description="of the whole backtest; null: not comparable")
+    expected_loss: Series[float] = pa.Field(nullable=True, ge=0, description="of the backtest in the weather that was met")
     excess_share: Series[float] = pa.Field(nullable=True, description="of the expected loss; positive: worse")
     p_value: Series[float] = pa.Field(nullable=True, ge=0, le=1, description="one-sided, of the excess")
     verdict: Series[str] = pa.Field(isin=["as_promised", "behind", "weather", "unknown"])

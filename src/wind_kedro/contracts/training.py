@@ -58,9 +58,7 @@ class Trials(Contract):
     model: Series[str] = pa.Field(description="name of the candidate")
     trial: Series[int] = pa.Field(ge=0, description="number of the trial in its search; 0: the settings as they are")
     settings: Series[str] = pa.Field(description="JSON")
-    loss_share: Series[float] = pa.Field(
-        nullable=True, ge=0, description="mean pinball loss; missing: the trial failed"
-    )
+    loss_share: Series[float] = pa.Field(nullable=True, ge=0, description="mean pinball loss; missing: the trial failed")
     seconds: Series[float] = pa.Field(nullable=True, ge=0)
     fault: Series[str] = pa.Field(description="why it failed; '': it did not")
 
@@ -152,9 +150,7 @@ class Accuracy(Contract):
     entity_id: Series[str]
     model: Series[str] = pa.Field(description="name of the candidate")
     deciding_score: Series[str]
-    cross_validated: Series[float] = pa.Field(
-        description="mean loss: learnt from before and after, weather always there"
-    )
+    cross_validated: Series[float] = pa.Field(description="mean loss: learnt from before and after, weather always there")
     backtested: Series[float] = pa.Field(description="of the same intervals: learnt and read as known then")
     operational: Series[float] = pa.Field(description="besides, fallbacks where no weather run reached an interval")
     gap_share: Series[float] = pa.Field(nullable=True, description="operational / cross_validated - 1")
@@ -195,12 +191,8 @@ class Choices(Contract):
     entity_id: Series[str]
     model: Series[str] = pa.Field(description="name of the candidate")
     deciding_score: Series[str]
-    score: Series[float] = pa.Field(
-        nullable=True, description="of the backtest, out of sample; null: not backtested yet"
-    )
-    champion_score: Series[float] = pa.Field(
-        nullable=True, description="of the model it had to beat, on the same issues"
-    )
+    score: Series[float] = pa.Field(nullable=True, description="of the backtest, out of sample; null: not backtested yet")
+    champion_score: Series[float] = pa.Field(nullable=True, description="of the model it had to beat, on the same issues")
     reason: Series[str]
 
 
@@ -220,17 +212,11 @@ class Promotions(Contract):
     trained_through: Series[Utc] = pa.Field(description="the last interval that model has seen")
     available_at: Series[Utc] = pa.Field(description="when it could first be used")
     deciding_score: Series[str]
-    score: Series[float] = pa.Field(
-        nullable=True, description="of the backtest, out of sample; null: not backtested yet"
-    )
-    champion_score: Series[float] = pa.Field(
-        nullable=True, description="of the model it had to beat, on the same issues"
-    )
+    score: Series[float] = pa.Field(nullable=True, description="of the backtest, out of sample; null: not backtested yet")
+    champion_score: Series[float] = pa.Field(nullable=True, description="of the model it had to beat, on the same issues")
     reason: Series[str]
     recorded_at: Series[Utc] = pa.Field(description="wall clock")
-    manifest_sha256: Series[str] = pa.Field(
-        description="digest of the version's manifest; '': not known, so it is refused"
-    )
+    manifest_sha256: Series[str] = pa.Field(description="digest of the version's manifest; '': not known, so it is refused")
     # Made by the log when it writes the entry (`governance.promotions`).
     chain: Series[str] | None = pa.Field(description="id of the chain of promotions")
     previous_sha256: Series[str] | None = pa.Field(str_length=64, description="digest of the entry before")

@@ -135,9 +135,7 @@ class AuditTrail(AbstractDataset[pd.DataFrame, pd.DataFrame]):
         return [
             str(file)
             for file in found
-            if file.name != "lock"
-            and not file.name.startswith(".")
-            and (file not in self._files() or _part(file) is None)
+            if file.name != "lock" and not file.name.startswith(".") and (file not in self._files() or _part(file) is None)
         ]
 
     def adopt(self) -> Head:

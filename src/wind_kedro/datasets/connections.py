@@ -74,9 +74,7 @@ def _spark(options: dict[str, Any]) -> BaseBackend:
     import ibis
 
     builder = SparkSession.builder.appName("wind-kedro")
-    for key, value in (
-        {str(key): value for key, value in options.pop("session", {}).items()} | _SAME_AS_DUCKDB
-    ).items():
+    for key, value in ({str(key): value for key, value in options.pop("session", {}).items()} | _SAME_AS_DUCKDB).items():
         builder = builder.config(key, value)
     session = builder.getOrCreate()
     session.sparkContext.setLogLevel("ERROR")

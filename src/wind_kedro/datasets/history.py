@@ -81,9 +81,7 @@ class History(PassesOver, AbstractDataset[pd.DataFrame, pd.DataFrame]):
             raise DatasetError(f"{self._filepath} is read here, not written: it is a view of what earlier runs left")
         unnamed = [column for column in self._partition_by if data[column].isna().any()]
         if unnamed:
-            raise DatasetError(
-                f"{self._filepath}: {', '.join(unnamed)} names the partition, but is missing in some rows"
-            )
+            raise DatasetError(f"{self._filepath}: {', '.join(unnamed)} names the partition, but is missing in some rows")
         declared = declared_columns(self._contract)
         # A history that nothing was written to yet is there, too: who reads it need not wait for its first row.
         self._filepath.mkdir(parents=True, exist_ok=True)

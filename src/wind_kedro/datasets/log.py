@@ -246,9 +246,7 @@ class Log(PassesOver, AbstractDataset[pd.DataFrame, pd.DataFrame]):
 
     def _numbers(self) -> list[int]:
         files = self._filepath.glob("*.parquet") if self._filepath.is_dir() else []
-        return sorted(
-            int(file.stem) for file in files if file.stem.isascii() and file.stem.isdigit() and file.is_file()
-        )
+        return sorted(int(file.stem) for file in files if file.stem.isascii() and file.stem.isdigit() and file.is_file())
 
     def _file(self, number: int) -> Path:
         return self._filepath / f"{number:06d}.parquet"

@@ -149,9 +149,7 @@ class RegisteredModels:
             raise RefusedVersionError(f"version {version} of model '{self.name}' is refused: {self.refusal}")
         sha256 = self._chain.manifests().get(version)
         if not sha256:
-            raise RefusedVersionError(
-                f"version {version} of model '{self.name}' is refused: no signed promotion names it"
-            )
+            raise RefusedVersionError(f"version {version} of model '{self.name}' is refused: no signed promotion names it")
         return sha256
 
     @property

@@ -28,9 +28,7 @@ class GateRules(Strict):
     significance: float = Field(0.05, gt=0, lt=1, description="the most that chance may have to do with it")
     correction: Correction = Field("hommel", description="for many farms and challengers judged at once")
     min_issues: int = Field(60, ge=10, description="fewer paired issues than this judge nothing")
-    bias_share: float = Field(
-        0.01, ge=0, description="by how much its mean error may be further from nothing, of capacity"
-    )
+    bias_share: float = Field(0.01, ge=0, description="by how much its mean error may be further from nothing, of capacity")
     coverage_share: float = Field(
         0.04, ge=0, description="by how much the coverage of its widest band may be further from nominal"
     )
@@ -124,8 +122,7 @@ def pair(issues: pd.DataFrame, champion: str, challenger: str) -> tuple[Forecast
     def of(table: pd.DataFrame) -> Forecasted:
         rows = table.loc[shared]
         loss, error_share, inside, strong, change = (
-            rows[name].to_numpy(dtype=np.float64)
-            for name in ("loss", "error_share", "inside", "strong_loss", "change_loss")
+            rows[name].to_numpy(dtype=np.float64) for name in ("loss", "error_share", "inside", "strong_loss", "change_loss")
         )
         nominal = float(rows["nominal"].mean()) if len(rows) else float("nan")
         return Forecasted(loss, error_share, inside, nominal, strong, change)
@@ -285,9 +282,7 @@ class Comparison:
     worst_excess_share: float
 
 
-def compare(
-    champion: Forecasted, challenger: Forecasted, rules: GateRules = DEFAULT_RULES, overlap: int = 1
-) -> Comparison:
+def compare(champion: Forecasted, challenger: Forecasted, rules: GateRules = DEFAULT_RULES, overlap: int = 1) -> Comparison:
     """All that the rules look at; ``overlap`` as in `overlapping`."""
     if not len(champion.loss):
         return Comparison(0, np.nan, np.nan, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0)
@@ -408,9 +403,7 @@ def judge(
             found = compare(*pair(own, str(champion), challenger), rules, overlap)
             about = {"product_id": product_id, "entity_id": entity_id, "champion": champion, "challenger": challenger}
             rows.append(about | vars(found))
-    table = pd.DataFrame(
-        rows, columns=["product_id", "entity_id", "champion", "challenger", *Comparison.__annotations__]
-    )
+    table = pd.DataFrame(rows, columns=["product_id", "entity_id", "champion", "challenger", *Comparison.__annotations__])
     if table.empty:
         return table.assign(p_adjusted=pd.Series(dtype=float), code=pd.Series(dtype=str), detail=pd.Series(dtype=str))
     table["p_adjusted"] = adjusted(table["p_value"].tolist(), rules.correction)

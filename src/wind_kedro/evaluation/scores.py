@@ -66,9 +66,7 @@ METRICS: Mapping[str, str] = {
 class ScoreRules(Strict):
     """The thresholds behind scores that need one."""
 
-    mape_floor_share: float = Field(
-        0.05, gt=0, lt=1, description="MAPE counts only intervals above it: it divides by the actual"
-    )
+    mape_floor_share: float = Field(0.05, gt=0, lt=1, description="MAPE counts only intervals above it: it divides by the actual")
     ramp_share: float = Field(
         0.3,
         gt=0,
@@ -495,9 +493,7 @@ def _settle(rows: pd.DataFrame, actual: Array, point: Array, product: Product, m
         return deviation_cost(market.penalty, actual - point, capacity_mwh), produced
     local = rows["valid_at"].dt.tz_convert(market.time_zone).dt
     into = (local.hour * 60 + local.minute) % market.settlement_minutes
-    settled = rows[["entity_id", "model", "issued_at"]].assign(
-        settled_at=rows["valid_at"] - pd.to_timedelta(into, unit="min")
-    )
+    settled = rows[["entity_id", "model", "issued_at"]].assign(settled_at=rows["valid_at"] - pd.to_timedelta(into, unit="min"))
     codes = settled.groupby(list(settled.columns), sort=False).ngroup().to_numpy().astype(np.intp)
     groups = int(codes.max()) + 1
     size, capacity = _summed(codes, np.ones(len(codes)), groups), _summed(codes, capacity_mwh, groups)

@@ -40,9 +40,7 @@ class RemoteCards(RootModel[Cards]):
             if not isinstance(card.get("credentials", ""), str):
                 raise ValueError(f"{cls.noun} '{name}': credentials: write the name of an entry in credentials.yml")
             for place in secrets_in({field: value for field, value in card.items() if field != "credentials"}):
-                raise ValueError(
-                    f"{cls.noun} '{name}': {place}: a secret does not belong on a card; give it under `credentials`"
-                )
+                raise ValueError(f"{cls.noun} '{name}': {place}: a secret does not belong on a card; give it under `credentials`")
         return cards
 
     def with_secrets(self, read_secrets: Callable[[str], Mapping[str, str]]) -> Cards:

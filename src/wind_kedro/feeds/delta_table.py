@@ -65,9 +65,7 @@ class DeltaTable(Feed):
     storage_options: dict[str, str] = Field(
         default_factory=dict, description="of the store, no secrets: aws_endpoint_url, aws_region, aws_allow_http"
     )
-    partitions: dict[str, list[str]] = Field(
-        default_factory=dict, description="partition column: the values to fetch; none: all"
-    )
+    partitions: dict[str, list[str]] = Field(default_factory=dict, description="partition column: the values to fetch; none: all")
     first_version: int | Literal["latest"] = Field(0, description="first version to fetch")
     committed_at: str = Field("committed_at", description="name of the column with the commit time")
     rows_per_batch: int = Field(
@@ -150,9 +148,7 @@ class _Lake:
         self._files = PyFileSystem(DeltaStorageHandler(feed.table, options=self._options))
         self._schema = pa.schema(table.schema().to_arrow())
         if feed.committed_at in self._schema.names:
-            raise feed.fault(
-                f"{feed.table}: has a column '{feed.committed_at}' of its own; give `committed_at` another name"
-            )
+            raise feed.fault(f"{feed.table}: has a column '{feed.committed_at}' of its own; give `committed_at` another name")
 
     def faults(self) -> tuple[str, ...]:
         """Values that were escaped since the last call."""
@@ -204,9 +200,7 @@ class _Lake:
             AttributeError,
             OverflowError,
         ) as error:
-            raise self._feed.fault(
-                f"{self._feed.table}: version {version} cannot be read ({error}); repair the table"
-            ) from None
+            raise self._feed.fault(f"{self._feed.table}: version {version} cannot be read ({error}); repair the table") from None
         if count == 0:
             return None, 0
         return target, count
@@ -230,9 +224,7 @@ class _Lake:
         """Raise for unsupported tables (column mapping) and for wrong partitions on the card."""
         mode = table.metadata().configuration.get("delta.columnMapping.mode", "none")
         if mode != "none":
-            raise self._feed.fault(
-                f"{self._feed.table}: column mapping '{mode}' is not supported; write it to a plain table"
-            )
+            raise self._feed.fault(f"{self._feed.table}: column mapping '{mode}' is not supported; write it to a plain table")
         unknown = sorted(set(self._feed.partitions) - set(self._partitioned_by))
         if unknown:
             raise self._feed.fault(
@@ -264,14 +256,10 @@ class _Lake:
         """Data files of the table at a version, as add actions."""
         actions = self._open(version).get_add_actions(flatten=True)
         names = actions.schema.names
-        columns = {
-            name: actions.column(name).to_pylist() for name in names if name == "path" or name.startswith("partition.")
-        }
+        columns = {name: actions.column(name).to_pylist() for name in names if name == "path" or name.startswith("partition.")}
         found = []
         for index, path in enumerate(columns["path"] or []):
-            values = {
-                name: columns.get(f"partition.{name}", [None] * (index + 1))[index] for name in self._partitioned_by
-            }
+            values = {name: columns.get(f"partition.{name}", [None] * (index + 1))[index] for name in self._partitioned_by}
             found += self._wanted({"path": path, "partitionValues": values})
         return found
 
@@ -283,9 +271,7 @@ class _Lake:
                 "REORG TABLE … APPLY (PURGE)",
             )
         if "://" in action["path"]:
-            raise self._feed.fault(
-                f"{self._feed.table}: holds files of another table (a shallow clone); fetch that one"
-            )
+            raise self._feed.fault(f"{self._feed.table}: holds files of another table (a shallow clone); fetch that one")
         path = unquote(action["path"])
         if path.startswith("/") or ".." in path.split("/") or not self._is_inside(path):
             raise self._feed.fault(
@@ -364,16 +350,12 @@ class _Lake:
                     for batch in file.iter_batches():
                         rows = batch
                         if changes:
-                            rows = rows.filter(
-                                pc.is_in(rows.column(_CHANGE), pa.array(changes, rows.schema.field(_CHANGE).type))
-                            )
+                            rows = rows.filter(pc.is_in(rows.column(_CHANGE), pa.array(changes, rows.schema.field(_CHANGE).type)))
                         writer.write_batch(self._complete(rows, values, at, schema))
                         count += rows.num_rows
         return count
 
-    def _complete(
-        self, rows: pa.RecordBatch, values: Mapping[str, Any], at: dt.datetime, schema: pa.Schema
-    ) -> pa.RecordBatch:
+    def _complete(self, rows: pa.RecordBatch, values: Mapping[str, Any], at: dt.datetime, schema: pa.Schema) -> pa.RecordBatch:
         """Rows with all columns of the table: partition columns are not in the files, newer columns not in older files."""
         import pyarrow as pa
 

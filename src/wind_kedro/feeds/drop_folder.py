@@ -92,9 +92,7 @@ class DropFolder(Feed):
         pattern=r"^SHA256:[A-Za-z0-9+/]{43}$",
         description="sftp: the server's fingerprint, as `ssh-keygen -lf` shows it",
     )
-    known_hosts: str = Field(
-        "~/.ssh/known_hosts", description="sftp: without host_key, the file that holds the server's key"
-    )
+    known_hosts: str = Field("~/.ssh/known_hosts", description="sftp: without host_key, the file that holds the server's key")
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
@@ -300,9 +298,7 @@ class _Place:
 
     def _check_time(self) -> None:
         if time.monotonic() > self._ends:
-            raise self._feed.fault(
-                f"{self._feed.url}: takes longer than `fetch_seconds` ({self._feed.fetch_seconds:g})"
-            )
+            raise self._feed.fault(f"{self._feed.url}: takes longer than `fetch_seconds` ({self._feed.fetch_seconds:g})")
 
     def _walk(self, folder: str, depth: int) -> Iterator[_File | _Refused]:
         for number, about in enumerate(self._entries(folder)):
@@ -382,9 +378,7 @@ class _Place:
             except FeedError:
                 raise
             except ImportError as error:
-                raise self._feed.fault(
-                    f"{self._feed.scheme}:// needs {error.name}: pip install 'wind-kedro[feeds]'"
-                ) from None
+                raise self._feed.fault(f"{self._feed.scheme}:// needs {error.name}: pip install 'wind-kedro[feeds]'") from None
             except Exception as error:
                 self.close()
                 if isinstance(error, WindKedroError):
@@ -527,9 +521,7 @@ def _host_keys(feed: DropFolder) -> Any:
             shown = f"SHA256:{base64.b64encode(digest).decode().rstrip('=')}"
             if feed.host_key is not None:
                 if shown != feed.host_key:
-                    raise feed.fault(
-                        f"{hostname} shows the key {shown}, the card expects {feed.host_key}: ask its owner"
-                    )
+                    raise feed.fault(f"{hostname} shows the key {shown}, the card expects {feed.host_key}: ask its owner")
                 return
             known = Path(feed.known_hosts).expanduser()
             if not known.is_file() or not paramiko.HostKeys(str(known)).check(hostname, key):

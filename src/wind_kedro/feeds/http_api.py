@@ -117,9 +117,7 @@ class PageNumberPaging(Card):
     first: int = 1
     size_parameter: str | None = None
     size: int | None = Field(None, gt=0)
-    total: str | None = Field(
-        None, description="path of the number of pages in the body, if the API has it; saves a request"
-    )
+    total: str | None = Field(None, description="path of the number of pages in the body, if the API has it; saves a request")
 
 
 class CursorPaging(Card):
@@ -206,9 +204,7 @@ class HttpApi(Feed):
     records: str = Field("", description="path of the list of records in the body, with dots; empty: the body itself")
     params: dict[str, str | bool | int | float] = Field(default_factory=dict)
     headers: dict[str, str] = Field(default_factory=dict, description="no secrets: they belong to `auth`")
-    auth: NoAuth | BearerAuth | ApiKeyAuth | BasicAuth | OAuth2Auth = Field(
-        default_factory=NoAuth, discriminator="kind"
-    )
+    auth: NoAuth | BearerAuth | ApiKeyAuth | BasicAuth | OAuth2Auth = Field(default_factory=NoAuth, discriminator="kind")
     paging: NoPaging | PageNumberPaging | CursorPaging | LinkPaging | NextUrlPaging = Field(
         default_factory=NoPaging, discriminator="kind"
     )
@@ -216,15 +212,11 @@ class HttpApi(Feed):
     requests_per_minute: float | None = Field(None, gt=0)
     timeout_seconds: float = Field(30, gt=0, description="timeout of a connection and of a read")
     answer_seconds: float = Field(300, gt=0, description="maximum duration of one response")
-    fetch_seconds: float = Field(
-        3600, gt=0, description="maximum duration of a fetch and of a window; the next fetch continues"
-    )
+    fetch_seconds: float = Field(3600, gt=0, description="maximum duration of a fetch and of a window; the next fetch continues")
     max_bytes: int = Field(256 << 20, gt=0, description="of all responses of one window, unpacked")
     max_pages: int = Field(10_000, gt=0, description="of one window")
     max_records: int = Field(1_000_000, gt=0, description="of one window")
-    max_columns: int = Field(
-        2_000, gt=0, description="of one window; a record with names beyond them lands with a `fault`"
-    )
+    max_columns: int = Field(2_000, gt=0, description="of one window; a record with names beyond them lands with a `fault`")
 
     def fetch(self, checkpoint: Checkpoint | None, scratch: Path) -> Iterator[Batch]:
         """See `Feed`. The checkpoint holds where the last window ended and hashes of what it returned."""
@@ -253,14 +245,10 @@ class HttpApi(Feed):
             since = max(start, window.as_sent(position - overlap))
             until = min(window.as_sent(position + step), end)
             if until <= position < end:
-                raise self.fault(
-                    f"window.step_minutes is finer than the resolution of '{window.time_format}'; use longer steps"
-                )
+                raise self.fault(f"window.step_minutes is finer than the resolution of '{window.time_format}'; use longer steps")
             if since >= until:
                 break
-            rows = session.rows(
-                {window.since_parameter: window.text(since), window.until_parameter: window.text(until)}
-            )
+            rows = session.rows({window.since_parameter: window.text(since), window.until_parameter: window.text(until)})
             fresh = [row for hashed, row in rows.items() if hashed not in seen]
             # The next window repeats the overlap of this one, so only rows of this one can be repeated;
             # a value that was revised and then restored is new again.
@@ -283,9 +271,7 @@ class HttpApi(Feed):
         for row in rows:
             new = [name for name in row if name not in names]
             if len(names) + len(new) > self.max_columns and set(row) != {FAULT, RAW}:
-                kept.append(
-                    fault_columns("more columns than `max_columns`", json.dumps(row, ensure_ascii=False).encode())
-                )
+                kept.append(fault_columns("more columns than `max_columns`", json.dumps(row, ensure_ascii=False).encode()))
                 names |= dict.fromkeys(kept[-1])
                 continue
             names |= dict.fromkeys(new)
@@ -350,9 +336,7 @@ class _Session:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._client.close()
 
     def rows(self, params: Mapping[str, str]) -> dict[str, Mapping[str, str]]:
@@ -418,9 +402,7 @@ class _Session:
                     f"{self._shown}: the next page's token or URL does not make a URL; correct `paging`"
                 ) from None
             if url is not None and str(url) in been:
-                raise self._feed.fault(
-                    f"{self._shown}: a page names itself or one before it as the next; correct `paging`"
-                )
+                raise self._feed.fault(f"{self._shown}: a page names itself or one before it as the next; correct `paging`")
 
     def _next(
         self,
@@ -453,9 +435,7 @@ class _Session:
         url = response.url.join(str(following))
         if (url.scheme, url.host, url.port) != (first.scheme, first.host, first.port):
             # Send credentials only to the host on the card.
-            raise self._feed.fault(
-                f"{self._shown}: the next page is on another host ({url.host}); correct `url` or `paging`"
-            )
+            raise self._feed.fault(f"{self._shown}: the next page is on another host ({url.host}); correct `url` or `paging`")
         return url
 
     def _count(self, body: Any, path: str) -> int:
@@ -474,11 +454,7 @@ class _Session:
         path = self._feed.records
         for part in path.split(".") if path else []:
             if not isinstance(found, dict) or part not in found:
-                has = (
-                    f"has {', '.join(sorted(found)[:20]) or 'nothing'}"
-                    if isinstance(found, dict)
-                    else f"is {_kind(found)}"
-                )
+                has = f"has {', '.join(sorted(found)[:20]) or 'nothing'}" if isinstance(found, dict) else f"is {_kind(found)}"
                 raise self._feed.fault(
                     f"{self._shown}: no '{part}' of records '{path}' in the answer, which {has}; correct `records`",
                 )

@@ -135,9 +135,7 @@ class Landing:
         """Where the batches are."""
         return self._folder
 
-    def pull(
-        self, fetch: Callable[[Checkpoint | None, Path], Iterator[Batch]], *, in_parts: bool = False
-    ) -> Iterator[Landed]:
+    def pull(self, fetch: Callable[[Checkpoint | None, Path], Iterator[Batch]], *, in_parts: bool = False) -> Iterator[Landed]:
         """Land what a feed has since the newest batch, one batch after the other; the folder is held meanwhile.
 
         Args:
@@ -229,8 +227,7 @@ class Landing:
         settled = {
             name
             for name in {period for name in names for period in periods_of(name)} & names
-            if dt.datetime.fromisoformat(json.loads((self._folder / name / _BATCHES).read_bytes())["put_together_at"])
-            <= before
+            if dt.datetime.fromisoformat(json.loads((self._folder / name / _BATCHES).read_bytes())["put_together_at"]) <= before
         }
         for name in names:
             if is_covered(name, settled):
@@ -328,9 +325,7 @@ class Landing:
         at, names = _now(), self._names()
         if names:
             at = max(at, self._read(self._folder / names[-1]).landed_at + dt.timedelta(microseconds=1))
-        while is_covered(
-            self._folder_of(at).name, names
-        ):  # its newest batches were removed, and the clock was put back
+        while is_covered(self._folder_of(at).name, names):  # its newest batches were removed, and the clock was put back
             at = at.replace(hour=0, minute=0, second=0, microsecond=0) + dt.timedelta(days=1)
         return at
 

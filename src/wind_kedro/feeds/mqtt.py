@@ -84,9 +84,7 @@ class Mqtt(Feed):
     tls: bool = False
     protocol: Literal["5", "3.1.1"] = "5"
     client_id: str = Field(min_length=1, description="name of the session at the broker; unique to the environment")
-    topics: list[str] = Field(
-        min_length=1, description="templates: levels in braces become columns; `+` and `#` as in MQTT"
-    )
+    topics: list[str] = Field(min_length=1, description="templates: levels in braces become columns; `+` and `#` as in MQTT")
     payload: Literal["json", "sparkplug_b"] = "json"
     layout: Literal["long", "table"] = "long"
     timestamp: str = Field("timestamp", description="field of a JSON object with the time")
@@ -94,12 +92,8 @@ class Mqtt(Feed):
     signal: str = Field("signal", description="field of a JSON object with the name of its signal")
     value: str = Field("value", description="field of a JSON object with the value of its signal")
     keys: list[str] = Field(default_factory=list, description="fields of a JSON object that become columns")
-    signals: list[str] = Field(
-        default_factory=list, description="table: fields that become columns; others go to `rest`"
-    )
-    rebirth: bool = Field(
-        False, description="Sparkplug: request a birth message if a sequence number or a name is missing"
-    )
+    signals: list[str] = Field(default_factory=list, description="table: fields that become columns; others go to `rest`")
+    rebirth: bool = Field(False, description="Sparkplug: request a birth message if a sequence number or a name is missing")
     in_flight: int | None = Field(
         None,
         gt=0,
@@ -114,13 +108,9 @@ class Mqtt(Feed):
         description="a fetch ends after this time without messages; null: only `kedro wind listen` serves this feed",
     )
     fetch_seconds: float = Field(240, gt=0, description="maximum duration of a fetch; the next one continues")
-    session_days: float = Field(
-        7, gt=0, lt=49_710, description="how long the broker keeps messages of the session (MQTT 5)"
-    )
+    session_days: float = Field(7, gt=0, lt=49_710, description="how long the broker keeps messages of the session (MQTT 5)")
     keep_alive_seconds: int = Field(60, gt=0, lt=65_536)
-    max_payload_bytes: int = Field(
-        16 << 20, gt=0, description="a larger message lands with a `fault` and its first 16 MiB"
-    )
+    max_payload_bytes: int = Field(16 << 20, gt=0, description="a larger message lands with a `fault` and its first 16 MiB")
     max_batch_bytes: int = Field(
         256 << 20, gt=0, description="received messages land once their payloads, or their rows, have this size"
     )
@@ -211,9 +201,7 @@ class Mqtt(Feed):
             message: the message.
             nodes: state of the Sparkplug edge nodes; updated by the message.
         """
-        levels = next(
-            (found for template in self.templates if (found := template.match(message.topic)) is not None), None
-        )
+        levels = next((found for template in self.templates if (found := template.match(message.topic)) is not None), None)
         if levels is None:
             return [unread(message, {}, "no template of `topics` fits this topic")]
         if len(message.payload) > self.max_payload_bytes:
@@ -290,9 +278,7 @@ class _Memory:
         kept = checkpoint or {}
         packed, letters = kept.get("landed", ""), 2 * _DIGEST_BYTES
         landed = (packed[at : at + letters] for at in range(0, len(packed), letters))
-        return cls(
-            deque(landed, _PACKET_IDS), dict(kept.get("retained", {})), Nodes.from_checkpoint(kept.get("nodes", {}))
-        )
+        return cls(deque(landed, _PACKET_IDS), dict(kept.get("retained", {})), Nodes.from_checkpoint(kept.get("nodes", {})))
 
     def write(self, topics: list[str]) -> dict[str, Any]:
         return {
@@ -378,10 +364,7 @@ class _Session:
     def _ask_for_births(self) -> None:
         now = time.monotonic()
         for name in self._memory.nodes.lost:
-            if (
-                self._client is not None
-                and now - self._asked.get(name, -_REBIRTH_EVERY_SECONDS) >= _REBIRTH_EVERY_SECONDS
-            ):
+            if self._client is not None and now - self._asked.get(name, -_REBIRTH_EVERY_SECONDS) >= _REBIRTH_EVERY_SECONDS:
                 self._asked[name] = now
                 group, node = name.split("/")
                 self._client.publish(f"{NAMESPACE}/{group}/NCMD/{node}", rebirth_request(dt.datetime.now(dt.UTC)))

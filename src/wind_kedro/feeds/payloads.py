@@ -73,9 +73,7 @@ class Template:
         self.filter = "/".join(filters)
         self.names = tuple(names)
         pattern = "/".join(patterns)
-        self._pattern = re.compile(
-            pattern.removesuffix("/.*") + "(?:/.*)?" if pattern.endswith("/.*") else pattern, re.S
-        )
+        self._pattern = re.compile(pattern.removesuffix("/.*") + "(?:/.*)?" if pattern.endswith("/.*") else pattern, re.S)
 
     def match(self, topic: str) -> dict[str, str] | None:
         """The named levels of a topic; none if it does not match."""

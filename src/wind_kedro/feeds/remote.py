@@ -77,9 +77,7 @@ class Remote(Card, ABC):
         description="check the server's TLS certificate and name, or its SSH host key, before anything is sent. With false, "
         "a host that answers in its place gets the credentials and can send any data; each connection logs a warning",
     )
-    ca_file: str | None = Field(
-        None, description="PEM file of the certificate authorities to trust; without it the system's"
-    )
+    ca_file: str | None = Field(None, description="PEM file of the certificate authorities to trust; without it the system's")
     # Secrets that a server issued, as an access token.
     _issued: set[str] = PrivateAttr(default_factory=set)
 
@@ -177,9 +175,7 @@ class Remote(Card, ABC):
         if cause is None:
             return None
         why = getattr(cause, "verify_message", "")
-        return self.fault(
-            f"{where}: the certificate does not hold ({why}); set `ca_file` to the authority that signed it"
-        )
+        return self.fault(f"{where}: the certificate does not hold ({why}); set `ca_file` to the authority that signed it")
 
 
 # --- secrets ---------------------------------------------------------------------------------------------------------
@@ -267,9 +263,7 @@ class Watchdog:
         self._timer.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._timer.cancel()
         with self._lock:
             for one in self._sockets:
@@ -389,8 +383,7 @@ class HttpClient:
                 if isinstance(error, httpx.TimeoutException):
                     raise PassingError(f"{shown}: no answer in {self._timeout:g} s") from None
                 raise (
-                    self._remote.untrusted(shown, error)
-                    or PassingError(f"{shown}: {str(error) or type(error).__name__}")
+                    self._remote.untrusted(shown, error) or PassingError(f"{shown}: {str(error) or type(error).__name__}")
                 ) from None
 
     def _read(self, response: httpx.Response, shown: str, max_bytes: int) -> Iterator[bytes]:

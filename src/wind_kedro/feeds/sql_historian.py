@@ -56,9 +56,7 @@ def _url_without_secrets(value: str) -> str:
         url = make_url(value)
     except (ArgumentError, ValueError):
         # The value is not quoted: an invalid URL may hold a password too.
-        raise ValueError(
-            "not a URL; for example postgresql://historian.example:5432/scada or sqlite:///scada.db"
-        ) from None
+        raise ValueError("not a URL; for example postgresql://historian.example:5432/scada or sqlite:///scada.db") from None
     if url.get_backend_name() not in _DIALECTS:
         raise ValueError(f"'{url.drivername}' is not supported; supported are {', '.join(_DIALECTS)}")
     if url.password is not None or url.username is not None or "password" in url.query:
@@ -99,9 +97,7 @@ class SqlHistorian(Feed):
     )
     rows_per_batch: int = Field(100_000, gt=0)
     max_batch_bytes: int = Field(256 << 20, gt=0, description="maximum size of the text and binary values of a batch")
-    remember_at_most: int = Field(
-        200_000, gt=0, description="most rows of the look-back; 16 bytes each in every checkpoint"
-    )
+    remember_at_most: int = Field(200_000, gt=0, description="most rows of the look-back; 16 bytes each in every checkpoint")
     timeout_seconds: int = Field(30, gt=0, description="timeout of a connection; a query may take longer")
 
     @model_validator(mode="after")
@@ -116,9 +112,7 @@ class SqlHistorian(Feed):
         if "sslrootcert" in url.query:
             raise ValueError("url: sslrootcert has no effect here; give `ca_file`")
         if self.verify_server and url.query.get("sslmode", "verify-full") != "verify-full":
-            raise ValueError(
-                "url: this sslmode does not check who the server is; leave it out, or set `verify_server: false`"
-            )
+            raise ValueError("url: this sslmode does not check who the server is; leave it out, or set `verify_server: false`")
         return self
 
     @model_validator(mode="after")
@@ -216,9 +210,7 @@ class _Reading:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._close()
         self._engine.dispose()
 
@@ -243,9 +235,7 @@ class _Reading:
             raise self._feed.fault(f"{self._feed.url}: {problem}; correct {_remedy(error)}") from None
         except SQLAlchemyError as error:
             self._close()
-            raise self._feed.fault(
-                f"{self._feed.url}: {str(error).splitlines()[0]}; correct `query` and `params`"
-            ) from None
+            raise self._feed.fault(f"{self._feed.url}: {str(error).splitlines()[0]}; correct `query` and `params`") from None
 
     def take(self, chunk: _Chunk) -> list[tuple[Any, ...]]:
         """Rows of a chunk that have not landed; advance the place after them."""
@@ -311,9 +301,7 @@ class _Reading:
         lines = [f"{count:,} values of column {name!a} are no text: escaped" for name, count in escaped.items()]
         if strange:
             shown = ascii(str(strange[0])[:_SHOWN])
-            lines.append(
-                f"{len(strange):,} rows have a cursor in the future or of another kind, as {shown}: not gone on from"
-            )
+            lines.append(f"{len(strange):,} rows have a cursor in the future or of another kind, as {shown}: not gone on from")
         return tuple(lines)
 
     def _moved(self, cursors: Sequence[Cursor], last: bool) -> _Place:
@@ -360,9 +348,7 @@ class _Reading:
             with connection.execute(statement, self._feed.params) as result:
                 names = tuple(result.keys())
                 if self._feed.cursor not in names:
-                    raise self._feed.fault(
-                        f"no column '{self._feed.cursor}'; found are {', '.join(names)}; correct `cursor`"
-                    )
+                    raise self._feed.fault(f"no column '{self._feed.cursor}'; found are {', '.join(names)}; correct `cursor`")
                 for part in self._parts(result):
                     if pending is not None:
                         yield pending
@@ -608,11 +594,7 @@ def _column(values: list[Any]) -> pa.Array:
     """An array of values of one type; decimals and mixed types become text."""
     import pyarrow as pa
 
-    kinds = {
-        (type(value), isinstance(value, dt.datetime) and value.tzinfo is not None)
-        for value in values
-        if value is not None
-    }
+    kinds = {(type(value), isinstance(value, dt.datetime) and value.tzinfo is not None) for value in values if value is not None}
     if len(kinds) == 1:
         kind, zoned = next(iter(kinds))
         types = {

@@ -83,9 +83,7 @@ def faults(records: Iterable[dict[str, Any]], head: Head, reached: Head) -> list
     for record in records:
         about = f"record {record['sequence']} ({_about(record)})"
         if record["sequence"] > last.sequence + 1:
-            found.append(
-                f"{_span(last.sequence + 1, record['sequence'] - 1)}: removed: the next that is there is {about}"
-            )
+            found.append(f"{_span(last.sequence + 1, record['sequence'] - 1)}: removed: the next that is there is {about}")
         elif record["sequence"] <= last.sequence:
             found.append(f"{about}: stands twice")
             continue

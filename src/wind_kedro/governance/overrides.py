@@ -43,9 +43,7 @@ class Standing:
 def standing(overrides: pd.DataFrame, product_id: str, entity_id: str, at: pd.Timestamp) -> Standing:
     """What holds for an entity of a product at a time: all since its last release, the newest first where only one can hold."""
     own = overrides[
-        (overrides["entity_id"] == entity_id)
-        & overrides["product_id"].isin(["", product_id])
-        & (overrides["effective_at"] <= at)
+        (overrides["entity_id"] == entity_id) & overrides["product_id"].isin(["", product_id]) & (overrides["effective_at"] <= at)
     ].sort_values(["effective_at", "override"], kind="stable")
     released = own.index[own["kind"] == "release"]
     if len(released):
@@ -57,9 +55,7 @@ def standing(overrides: pd.DataFrame, product_id: str, entity_id: str, at: pd.Ti
         approved=frozenset(kinds["approve"]["model"]) if "approve" in kinds else frozenset(),
         override=str(kinds["override"]["model"].iloc[-1]) if "override" in kinds else None,
         learn_from=kinds["learn_from"]["begin"].iloc[-1] if "learn_from" in kinds else None,
-        left_out=tuple(zip(kinds["leave_out"]["begin"], kinds["leave_out"]["end"], strict=True))
-        if "leave_out" in kinds
-        else (),
+        left_out=tuple(zip(kinds["leave_out"]["begin"], kinds["leave_out"]["end"], strict=True)) if "leave_out" in kinds else (),
         reasons=reasons,
     )
 
@@ -107,9 +103,7 @@ def record_override(
     return pd.DataFrame([row])
 
 
-def learnable(
-    table: pd.DataFrame, overrides: pd.DataFrame, product_id: str, entity_id: str, at: pd.Timestamp
-) -> pd.DataFrame:
+def learnable(table: pd.DataFrame, overrides: pd.DataFrame, product_id: str, entity_id: str, at: pd.Timestamp) -> pd.DataFrame:
     """The rows of model input of one entity that its models may learn from."""
     in_force = standing(overrides, product_id, entity_id, at)
     kept = pd.Series(True, index=table.index)

@@ -189,9 +189,7 @@ class Keyring:
         except FileNotFoundError:
             return None
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise KeyFileError(
-                f"{path}: cannot be read, so older and newer models cannot be distinguished: {error}"
-            ) from error
+            raise KeyFileError(f"{path}: cannot be read, so older and newer models cannot be distinguished: {error}") from error
 
     def note(self, place: Path, seen: Seen) -> None:
         """Keep the newest entry seen of the chain in a folder; one that is older is not kept, unless the chain is another.
@@ -294,9 +292,7 @@ class Keyring:
         try:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         except OSError as error:
-            raise KeyFileError(
-                f"{folder}: cannot be made: {error.strerror}; set {KEYS_VARIABLE} to a folder of yours"
-            ) from error
+            raise KeyFileError(f"{folder}: cannot be made: {error.strerror}; set {KEYS_VARIABLE} to a folder of yours") from error
 
     def _write(self, path: Path, content: bytes) -> None:
         """Replace a file whole, readable by its owner only from the first byte on."""

@@ -115,9 +115,7 @@ class CatBoostModel(ColumnForecaster, type_name="catboost"):
         if not len(matrix):
             return Contributions(np.empty(0), pd.DataFrame(columns=self._columns, dtype=float))
         values = np.asarray(
-            self._model.get_feature_importance(
-                Pool(matrix), type="ShapValues", thread_count=self.parameters.thread_count
-            )
+            self._model.get_feature_importance(Pool(matrix), type="ShapValues", thread_count=self.parameters.thread_count)
         )
         own = values[:, middle_of(self._learnt_levels)] if len(self.levels) > 1 else values
         return Contributions(own[:, -1], pd.DataFrame(own[:, :-1], columns=self._columns, index=features.index))

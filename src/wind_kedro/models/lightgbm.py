@@ -93,10 +93,7 @@ class LightGBMModel(ColumnForecaster, type_name="lightgbm"):
     def _recall(self, folder: Path, learnt: dict[str, Any]) -> None:
         lightgbm = _library()
         self._boosters = [
-            [
-                lightgbm.Booster(model_file=str(folder / _file(repeat, number)))
-                for number in range(len(self._learnt_levels))
-            ]
+            [lightgbm.Booster(model_file=str(folder / _file(repeat, number))) for number in range(len(self._learnt_levels))]
             for repeat in range(self.parameters.repeats)
         ]
 

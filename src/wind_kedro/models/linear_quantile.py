@@ -24,9 +24,7 @@ class LinearQuantileParameters(ColumnParameters):
     )
     knots: int = Field(6, ge=0, description="bends of such a line, at evenly spread quantiles of the column")
     penalty: float = Field(1e-4, ge=0, description="on the squares of slopes; collinear features share one")
-    smoothing_share: float = Field(
-        0.01, gt=0, description="width in which the loss's kink is rounded, share of capacity"
-    )
+    smoothing_share: float = Field(0.01, gt=0, description="width in which the loss's kink is rounded, share of capacity")
     max_iterations: int = Field(300, gt=0)
 
 
@@ -66,9 +64,7 @@ class LinearQuantile(ColumnForecaster, type_name="linear_quantile"):
         def loss(slopes: Array, level: float) -> tuple[float, Array]:
             missed = (share - basis @ slopes) / width
             # level·r + width·log(1 + exp(−r/width)) is the pinball loss with its kink rounded.
-            value = float(
-                np.mean(level * missed + np.logaddexp(0, -missed)) * width + penalty * slopes[1:] @ slopes[1:]
-            )
+            value = float(np.mean(level * missed + np.logaddexp(0, -missed)) * width + penalty * slopes[1:] @ slopes[1:])
             pull = level - np.exp(-np.logaddexp(0, missed))
             gradient = -(basis.T @ pull) / rows
             gradient[1:] += 2 * penalty * slopes[1:]
@@ -89,10 +85,7 @@ class LinearQuantile(ColumnForecaster, type_name="linear_quantile"):
 
     def _basis(self, matrix: Matrix) -> Array:
         standard = standardised(matrix, self._center, self._scale)
-        bends = [
-            np.maximum(standard[:, [int(column)]] - knots, 0)
-            for column, knots in zip(self._bent, self._knots, strict=True)
-        ]
+        bends = [np.maximum(standard[:, [int(column)]] - knots, 0) for column, knots in zip(self._bent, self._knots, strict=True)]
         return np.column_stack([np.ones(len(matrix)), standard, *bends])
 
     def _quantiles(self, matrix: Matrix) -> Array:

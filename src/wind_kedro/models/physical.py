@@ -34,9 +34,7 @@ class Turbines(Parameters):
 
     rated_power_kw: float = Field(gt=0, description="of one")
     hub_height_m: float = Field(gt=0)
-    type: str | None = Field(
-        None, description="its name in windpowerlib's library; none: the usual curve, the mean of all"
-    )
+    type: str | None = Field(None, description="its name in windpowerlib's library; none: the usual curve, the mean of all")
     count: int = Field(1, gt=0)
 
 
@@ -54,9 +52,7 @@ class PhysicalParameters(Parameters):
     shear_exponent: float = Field(
         1 / 7, description="of the wind with height where none is forecast: open land, neutral air (IEC 61400-3)"
     )
-    wind_error_ms: float = Field(
-        1.5, ge=0, description="standard deviation of the wind's error that is the same at any speed"
-    )
+    wind_error_ms: float = Field(1.5, ge=0, description="standard deviation of the wind's error that is the same at any speed")
     wind_error_share: float = Field(
         0.2,
         ge=0,

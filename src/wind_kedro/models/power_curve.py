@@ -28,9 +28,7 @@ class PowerCurveParameters(Parameters):
     )
     bin_width_ms: float = Field(0.5, gt=0, description="width of a bin, the method of bins of IEC 61400-12-1")
     cut_out_ms: float = Field(25.0, gt=0, description="up to it more wind is never less power; beyond it turbines stop")
-    min_rows: int = Field(
-        30, gt=0, description="a bin with fewer rows is bridged by its neighbours: quantiles need dozens"
-    )
+    min_rows: int = Field(30, gt=0, description="a bin with fewer rows is bridged by its neighbours: quantiles need dozens")
 
 
 class PowerCurveModel(Forecaster, type_name="power_curve"):

@@ -165,9 +165,7 @@ def with_members(candidates: Mapping[str, ModelConfig]) -> dict[str, ModelConfig
                 known = ", ".join(other for other in candidates if candidates[other].type not in _OF_MEMBERS)
                 raise ValueError(f"{config.type} '{name}' has no member '{member}' to take; there are {known}")
             if config.type == BLEND and candidates[member].scope == "fleet":
-                raise ValueError(
-                    f"blend '{name}' is of one farm, but its member '{member}' of the fleet: make it a hand_over"
-                )
+                raise ValueError(f"blend '{name}' is of one farm, but its member '{member}' of the fleet: make it a hand_over")
         members = {member: candidates[member].model_dump(mode="json", exclude_defaults=True) for member in names}
         resolved[name] = config.model_copy(update={"params": config.params | {"members": members}})
     return resolved

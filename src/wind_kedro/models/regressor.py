@@ -37,9 +37,7 @@ class RegressorParameters(ColumnParameters):
     )
     settings: dict[str, Any] = Field(default_factory=dict, description="what the class is made with")
     folds: int = Field(4, ge=2, description="blocks of time left out in turn, to learn how far it misses")
-    rows_per_bin: int = Field(
-        300, gt=0, description="forecasts that are judged together, by their height: tails need dozens"
-    )
+    rows_per_bin: int = Field(300, gt=0, description="forecasts that are judged together, by their height: tails need dozens")
 
     @field_validator("regressor")
     @classmethod
@@ -99,9 +97,7 @@ class Regressor(ColumnForecaster, type_name="regressor"):
         return regressor
 
     def _quantiles(self, matrix: Matrix) -> Array:
-        forecast = np.asarray(
-            self._regressor.predict(standardised(matrix, self._center, self._scale)), dtype=np.float64
-        )
+        forecast = np.asarray(self._regressor.predict(standardised(matrix, self._center, self._scale)), dtype=np.float64)
         misses = np.column_stack([np.interp(forecast, self._heights, column) for column in self._misses.T])
         return np.asarray(forecast[:, None] + misses, dtype=np.float64)
 

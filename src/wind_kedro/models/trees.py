@@ -87,9 +87,7 @@ class Trees:
         nodes["left_child"], nodes["right_child"] = self.left[own], self.right[own]
         nodes["missing_go_to_left"] = self.missing_left[own]
         tree = Tree(self.columns, np.ones(1, dtype=np.intp), 1)
-        tree.__setstate__(
-            {"max_depth": 0, "node_count": len(nodes), "nodes": nodes, "values": np.zeros((len(nodes), 1, 1))}
-        )
+        tree.__setstate__({"max_depth": 0, "node_count": len(nodes), "nodes": nodes, "values": np.zeros((len(nodes), 1, 1))})
         return tree
 
     def arrays(self) -> dict[str, NDArray[Any]]:
@@ -105,9 +103,7 @@ class Trees:
                 is not there would be read from memory that is not the model's.
         """
         stored: dict[str, NDArray[Any]] = dict(load_arrays(path))
-        own: dict[str, Any] = {
-            name.removeprefix("tree_"): stored.pop(name) for name in list(stored) if name.startswith("tree_")
-        }
+        own: dict[str, Any] = {name.removeprefix("tree_"): stored.pop(name) for name in list(stored) if name.startswith("tree_")}
         if "cover" not in own:
             raise ValueError(f"{path}: trees of an older version, without the number of rows of each node: train again")
         trees = cls(**own | {"columns": int(own["columns"])})

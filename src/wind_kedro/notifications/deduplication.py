@@ -58,9 +58,7 @@ class AlertDeduplicator:
         ]
         return wanted[pd.Series(due, index=wanted.index, dtype=bool)]
 
-    def _is_due(
-        self, row: Mapping[Any, Any], before: Mapping[Any, Any], rules: ChannelRules, as_of: dt.datetime
-    ) -> bool:
+    def _is_due(self, row: Mapping[Any, Any], before: Mapping[Any, Any], rules: ChannelRules, as_of: dt.datetime) -> bool:
         if "resolved" in {row["state"], before["state"]}:
             return bool(row["state"] != before["state"])
         if SEVERITIES.index(str(row["severity"])) > SEVERITIES.index(str(before["severity"])):

@@ -86,9 +86,7 @@ class Email(Channel):
         code = _LASTING
         if isinstance(error, smtplib.SMTPRecipientsRefused):
             code = max(code for code, _ in error.recipients.values())
-        elif isinstance(error, smtplib.SMTPResponseException) and not isinstance(
-            error, smtplib.SMTPAuthenticationError
-        ):
+        elif isinstance(error, smtplib.SMTPResponseException) and not isinstance(error, smtplib.SMTPAuthenticationError):
             code = error.smtp_code
         elif not isinstance(error, smtplib.SMTPAuthenticationError | smtplib.SMTPNotSupportedError):
             code = 0

@@ -95,9 +95,7 @@ def _body(rows: list[dict[str, Any]], as_of: dt.datetime) -> str:
     for row in rows[:DESCRIBED]:
         head = row["severity"].upper() if row["state"] != "resolved" else "RESOLVED"
         lines = [f"{head} {_where(row)}{row['message'].removeprefix('resolved: ')}"]
-        lines += [
-            f"  {label}: {row[name]}" for label, name in (("Evidence", "evidence"), ("Do", "action")) if row[name]
-        ]
+        lines += [f"  {label}: {row[name]}" for label, name in (("Evidence", "evidence"), ("Do", "action")) if row[name]]
         parts.append("\n".join(lines))
     if len(rows) > DESCRIBED:
         parts.append(f"{len(rows) - DESCRIBED} more are in the report and in the table of incidents.")

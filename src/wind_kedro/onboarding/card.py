@@ -132,8 +132,7 @@ def card_of(found: Findings, path: str) -> dict[str, Any]:
     except ValidationError as error:
         raise OnboardingError(
             "\n".join(
-                f"{'.'.join(map(str, fault['loc']))}: {fault['msg'].removeprefix('Value error, ')}"
-                for fault in error.errors()
+                f"{'.'.join(map(str, fault['loc']))}: {fault['msg'].removeprefix('Value error, ')}" for fault in error.errors()
             )
         ) from None
     return card

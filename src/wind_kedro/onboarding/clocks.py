@@ -60,9 +60,7 @@ def _begins_after_midnight(found: Findings, stamps: Stamps) -> bool:
     if walls.empty:
         return False
     first, last = walls.min(), walls.max()
-    return bool(
-        (first - first.floor("D")).total_seconds() == found.value("signals.cadence_seconds") and last == last.floor("D")
-    )
+    return bool((first - first.floor("D")).total_seconds() == found.value("signals.cadence_seconds") and last == last.floor("D"))
 
 
 def find_clock(table: Table, found: Findings, stamps: Stamps) -> None:

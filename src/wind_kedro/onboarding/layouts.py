@@ -97,9 +97,7 @@ def lay_out(sample: Sample, found: Findings, stamps: Stamps, decimal: str, thous
     if turbine is None and (wide := _wide(sample, found, stamps, cells)) is not None:
         return wide
     many_files = len(sample.files) > 1
-    found.proven(
-        "signals.layout", "table", "a row is one turbine at one time" if turbine or many_files else "one row per time"
-    )
+    found.proven("signals.layout", "table", "a row is one turbine at one time" if turbine or many_files else "one row per time")
     series = [Series(name, cells.values[name], sample.units.get(name, "")) for name in cells.numeric if name != turbine]
     if doubled and not any(names.signal_of(one.name)[0] == "power_kw" for one in series):
         below = sample.units.get(doubled[0], "")
@@ -118,9 +116,7 @@ def lay_out(sample: Sample, found: Findings, stamps: Stamps, decimal: str, thous
         return table
     if many_files and (pattern := _pattern_of_files(sample, stamps, cells.block)) is not None:
         found.proven("signals.turbine", None, "no column names a turbine")
-        found.proven(
-            "signals.turbine_in_file", pattern[0], "files with different values of this part cover the same times"
-        )
+        found.proven("signals.turbine_in_file", pattern[0], "files with different values of this part cover the same times")
         table.turbine = np.array(pattern[1])[cells.block]
         return table
     _one_meter(found, stamps, table)
@@ -194,9 +190,7 @@ def _turbine_column(sample: Sample, found: Findings, stamps: Stamps, cells: _Cel
     fitting.sort()
     name = fitting[0][2]
     alone = len(fitting) == 1 or (not fitting[0][0] and fitting[1][0])
-    found.add(
-        "signals.turbine", name, f"'{name}' has {fitting[0][3]} values, and times are unique for each", proven=alone
-    )
+    found.add("signals.turbine", name, f"'{name}' has {fitting[0][3]} values, and times are unique for each", proven=alone)
     return name
 
 
@@ -352,9 +346,7 @@ def in_order(ids: Sequence[str] | Mapping[str, Any]) -> list[str]:
     """Sort identifiers in natural order."""
     return sorted(
         ids,
-        key=lambda one: [
-            (part.isdigit(), int(part) if part.isdigit() else 0, part) for part in re.split(r"(\d+)", one)
-        ],
+        key=lambda one: [(part.isdigit(), int(part) if part.isdigit() else 0, part) for part in re.split(r"(\d+)", one)],
     )
 
 
@@ -365,9 +357,7 @@ def _long(sample: Sample, found: Findings, stamps: Stamps, cells: _Cells) -> Tab
     """Detect a long layout: one value per row, with the name of its signal."""
     if not cells.numeric:
         return None
-    value = max(
-        cells.numeric, key=lambda name: len(np.unique(cells.values[name][np.isfinite(cells.values[name])][:5000]))
-    )
+    value = max(cells.numeric, key=lambda name: len(np.unique(cells.values[name][np.isfinite(cells.values[name])][:5000])))
     if names.signal_of(value)[0] is not None and names.signal_of(value)[1] != "output":  # a table with one signal
         return None
     for tag in cells.texts:
@@ -418,9 +408,9 @@ def _pivoted(found: Findings, stamps: Stamps, cells: _Cells, tag: str, value: st
     else:
         one_meter = _turbines_in_tags(found, frame)
     keys = ["turbine", "wall", "zone"]
-    wide = frame.pivot_table(
-        index=keys, columns="tag", values="value", aggfunc="first", dropna=False, observed=True
-    ).dropna(how="all")
+    wide = frame.pivot_table(index=keys, columns="tag", values="value", aggfunc="first", dropna=False, observed=True).dropna(
+        how="all"
+    )
     units = frame.groupby("tag")["unit"].first().to_dict()
     index = wide.index
     return Table(

@@ -21,9 +21,7 @@ def _plain(text: str) -> str:
 
 
 def _table(terms: Mapping[str, tuple[str, ...]]) -> Mapping[str, tuple[str, ...]]:
-    return {
-        key: tuple(" ".join(re.findall(r"[^\W\d_]+|\d+", _plain(term))) for term in of) for key, of in terms.items()
-    }
+    return {key: tuple(" ".join(re.findall(r"[^\W\d_]+|\d+", _plain(term))) for term in of) for key, of in terms.items()}
 
 
 #: Terms by signal, in natural languages and as tags of IEC 61400-25 and of vendors. The longest match counts: 'wind direction'
@@ -153,11 +151,7 @@ def tokens(name: str) -> list[str]:
 
     def opened(match: re.Match[str]) -> str:
         inside = match.group(1).strip().lower()
-        return (
-            " "
-            if inside in UNITS or inside in FOREIGN_UNITS or inside in SHARE_UNITS or not inside
-            else f" {match.group(1)} "
-        )
+        return " " if inside in UNITS or inside in FOREIGN_UNITS or inside in SHARE_UNITS or not inside else f" {match.group(1)} "
 
     apart = re.sub(r"([a-z0-9])([A-Z])", r"\1 \2", _BRACKETS.sub(opened, name))
     apart = re.sub(r"([A-Z]+)([A-Z][a-z])", r"\1 \2", apart)
@@ -167,9 +161,7 @@ def tokens(name: str) -> list[str]:
 def _joined_tokens(name: str) -> str:
     """Tokens of a name without splitting camel case, which can split names such as 'ActPWR' wrongly."""
     return " ".join(
-        re.findall(
-            r"[^\W\d_]+|\d+", _plain(_BRACKETS.sub(lambda m: "" if m.group(1).lower() in UNITS else m.group(), name))
-        )
+        re.findall(r"[^\W\d_]+|\d+", _plain(_BRACKETS.sub(lambda m: "" if m.group(1).lower() in UNITS else m.group(), name)))
     )
 
 
@@ -186,9 +178,7 @@ def _has_stem(text: str, phrase: str) -> bool:
 
 def meaning_of(name: str) -> NameMeaning:
     """Find the signal and the term that a name contains."""
-    split, joined = (
-        re.sub(r"\bwind (?=turbine|farm|park)", "", one) for one in (" ".join(tokens(name)), _joined_tokens(name))
-    )
+    split, joined = (re.sub(r"\bwind (?=turbine|farm|park)", "", one) for one in (" ".join(tokens(name)), _joined_tokens(name)))
     for other in OTHER_QUANTITY:
         if _has(split, other) or _has(joined, other):
             return NameMeaning(None, other)
@@ -229,9 +219,7 @@ def statistic_of(name: str) -> str | None:
     """Statistic in a name: ``mean``, ``min``, ``max`` or ``std``, if there is one."""
     found = tokens(name)
     # '10 min' is ten minutes.
-    found = [
-        token for place, token in enumerate(found) if not (token in _MINUTES and place and found[place - 1].isdigit())
-    ]
+    found = [token for place, token in enumerate(found) if not (token in _MINUTES and place and found[place - 1].isdigit())]
     if "ø" in name.lower() and not re.search(r"\wø|ø\w", name.lower()):
         return "mean"
     text = " ".join(found)

@@ -36,9 +36,7 @@ def decimal_marks(sample: Sample, found: Findings) -> tuple[str, str | None]:
         # A mark before three digits that is not the decimal sign groups digits.
         thousands = other if forms[f"group {other}"] or (grouped is None and forms[f"three {other}"]) else grouped
         why = f"{forms[f'decimal {decimal}']} numbers can only be read with '{decimal}' as the decimal sign"
-        return found.proven("signals.decimal", decimal, why), found.proven(
-            "signals.thousands", thousands, _grouping(thousands)
-        )
+        return found.proven("signals.decimal", decimal, why), found.proven("signals.thousands", thousands, _grouping(thousands))
     if not any(forms[form] for form in ("three ,", "three .", "decimal ,", "decimal .")):
         return (
             found.proven("signals.decimal", ".", "no number has decimals"),

@@ -75,10 +75,6 @@ def _as_on_a_card(name: str, header: Sequence[str], turbines: Sequence[str]) -> 
     """The card's name of a column of a wide export: one template for all turbines, if each turbine has the column."""
     for turbine in turbines:
         template = name.replace(turbine, TURBINE, 1)
-        if (
-            template != name
-            and len(turbines) > 1
-            and all(template.replace(TURBINE, other) in header for other in turbines)
-        ):
+        if template != name and len(turbines) > 1 and all(template.replace(TURBINE, other) in header for other in turbines):
             return template
     return name

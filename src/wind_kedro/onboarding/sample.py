@@ -76,9 +76,7 @@ def files_of_export(paths: Sequence[Path]) -> list[Path]:
     """
     files = []
     for path in paths:
-        inside = (
-            [one for one in path.iterdir() if one.is_file() and one.name[0] not in "._"] if path.is_dir() else [path]
-        )
+        inside = [one for one in path.iterdir() if one.is_file() and one.name[0] not in "._"] if path.is_dir() else [path]
         if not inside:
             raise OnboardingError(f"{path}: the folder has no files")
         files += inside
@@ -204,9 +202,7 @@ def _code_page(text: bytes, at: int, findings: Findings) -> str:
     known = {}
     for page in CODE_PAGES:
         cells = {cell.strip() for cell in re.split(r'[;\t|,"\r\n]', lines.decode(page, errors="replace"))}
-        known[page] = sum(
-            names.signal_of(cell)[0] is not None or names.has_term(cell, names.TURBINE_TERMS) for cell in cells
-        )
+        known[page] = sum(names.signal_of(cell)[0] is not None or names.has_term(cell, names.TURBINE_TERMS) for cell in cells)
     page = max(CODE_PAGES, key=lambda one: known[one])
     around = text[max(0, at - 12) : at + 12]
     shown = " ".join(around.decode(page, errors="replace").split())
@@ -248,9 +244,7 @@ def _separator(lines: Sequence[str], findings: Findings, path: Path) -> str:
             why = f"{shown!r} splits {count} of {len(filled)} lines into {width} columns"
             found: str = findings.proven("signals.separator", separator, why)
             return found
-    raise OnboardingError(
-        f"{path}: none of the separators {', '.join(map(repr, _SEPARATORS))} splits its lines into columns"
-    )
+    raise OnboardingError(f"{path}: none of the separators {', '.join(map(repr, _SEPARATORS))} splits its lines into columns")
 
 
 def _read_csv(path: Path, findings: Findings, most: int) -> Sample:
@@ -309,8 +303,7 @@ def _grid(path: Path, lines: list[list[str]], rows: list[list[list[str]]], findi
     end = _footer(body[-1], width, findings)
     body[-1] = body[-1][:end]
     sound = [
-        [row for row in block if len(row) == width and any(cell.strip() for cell in row) and _has_stamp(row)]
-        for block in body
+        [row for row in block if len(row) == width and any(cell.strip() for cell in row) and _has_stamp(row)] for block in body
     ]
     return Sample([path], header, units, [b for b in sound if b], [path for b in sound if b], findings, whole)
 
@@ -335,9 +328,7 @@ def _footer(body: Sequence[Sequence[str]], width: int, findings: Findings) -> in
             footer, end = footer + 1, place
     if footer >= _TAIL_LINES:
         footer, end = 0, len(body)
-    findings.proven(
-        "signals.footer_rows", footer, "the last lines are not rows" if footer else "the last line is a row"
-    )
+    findings.proven("signals.footer_rows", footer, "the last lines are not rows" if footer else "the last line is a row")
     return end
 
 
@@ -365,9 +356,7 @@ def _read_excel(path: Path, findings: Findings) -> Sample:
     try:
         from python_calamine import CalamineError, CalamineWorkbook
     except ImportError:
-        raise OnboardingError(
-            f"{path}: reading Excel needs the extra 'excel': pip install 'wind-kedro[excel]'"
-        ) from None
+        raise OnboardingError(f"{path}: reading Excel needs the extra 'excel': pip install 'wind-kedro[excel]'") from None
     findings.proven("signals.format", "excel", "a workbook")
     try:
         with CalamineWorkbook.from_path(path) as book:

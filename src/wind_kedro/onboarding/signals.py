@@ -154,18 +154,10 @@ def _find_sentinels(chosen: Mapping[str, Series], found: Findings) -> None:
     """Find values that mark missing data."""
     for signal, series in chosen.items():
         field = f"signals.sentinels.{signal}"
-        sure = (
-            physics.sentinels(series.values, _LEAST_POWER_SHARE)
-            if signal == "power_kw"
-            else physics.sentinels(series.values)
-        )
+        sure = physics.sentinels(series.values, _LEAST_POWER_SHARE) if signal == "power_kw" else physics.sentinels(series.values)
         odd = physics.strange(series.values) if signal != "pitch_deg" else []
         hidden = [value for value in physics.suspects(series.values) if value not in sure]
         every = sorted({*sure, *odd, *hidden})
         if every or field in found.given:
-            why = (
-                "may be measured, or mark missing data"
-                if hidden
-                else "repeated values far outside the range of the rest"
-            )
+            why = "may be measured, or mark missing data" if hidden else "repeated values far outside the range of the rest"
             found.add(field, every, why, proven=not odd and not hidden)

@@ -56,9 +56,7 @@ def read_stamps(sample: Sample, found: Findings) -> Stamps:
     # Spreadsheets show midnight as a date only.
     whole = whole or dates
     if not whole:
-        raise OnboardingError(
-            f"{sample.files[0]}: none of its columns ({', '.join(sample.header)}) is a valid time stamp"
-        )
+        raise OnboardingError(f"{sample.files[0]}: none of its columns ({', '.join(sample.header)}) is a valid time stamp")
     chosen, proven, why = _one_stamp(list(whole))
     chosen = _of(sample, found.add("signals.timestamp", chosen, why, proven=proven))
     return _read(sample, found, [chosen], sample.column(chosen), whole.get(chosen) or readings(sample.column(chosen)))
@@ -109,18 +107,14 @@ def _read(sample: Sample, found: Findings, columns: list[str], cells: list[str],
     chosen, proven, why = _order(ways, read, [0, *accumulate(map(len, sample.blocks))])
     own = found.add("signals.stamp_format", chosen.stamp_format, why, proven=proven)
     if own != chosen.stamp_format:
-        chosen = next(
-            (way for way in ways if way.stamp_format == own), replace(chosen, stamp_format=own, order="given")
-        )
+        chosen = next((way for way in ways if way.stamp_format == own), replace(chosen, stamp_format=own, order="given"))
     frame = read[chosen.order] if chosen.order in read else parse(cells, chosen)
     if not chosen.has_time:
         _only_dates(sample, columns[0], frame["wall"])
     return Stamps(columns, chosen, frame["wall"], frame["zone"])
 
 
-def _order(
-    ways: Sequence[Reading], read: Mapping[str, pd.DataFrame], edges: Sequence[int]
-) -> tuple[Reading, bool, str]:
+def _order(ways: Sequence[Reading], read: Mapping[str, pd.DataFrame], edges: Sequence[int]) -> tuple[Reading, bool, str]:
     if len(ways) == 1:
         own, order = ways[0].stamp_format, ways[0].order
         why = f"only {order or own} gives valid dates"
@@ -129,9 +123,7 @@ def _order(
         way.order: rollovers([read[way.order]["wall"].iloc[a:b] for a, b in pairwise(edges)]) for way in ways
     }  # fmt: skip
     fits = [
-        way
-        for way in ways
-        if counts[way.order][0] > 1 and counts[way.order][1] <= _MAX_STRAY_ROLLOVERS * counts[way.order][0]
+        way for way in ways if counts[way.order][0] > 1 and counts[way.order][1] <= _MAX_STRAY_ROLLOVERS * counts[way.order][0]
     ]
     if len(fits) == 1:
         return fits[0], True, f"read as {fits[0].order}, {counts[fits[0].order][0]} dates follow the previous day"

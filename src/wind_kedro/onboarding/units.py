@@ -50,9 +50,7 @@ def find_units(chosen: Mapping[str, Series], found: Findings, *, one_meter: bool
         found.asked("signals.columns.power_kw.unit", None, "the column is not known")
 
 
-def _of_power(
-    field: str, named_unit: str | None, own: Reals, series: Series, found: Findings, *, one_meter: bool
-) -> None:
+def _of_power(field: str, named_unit: str | None, own: Reals, series: Series, found: Findings, *, one_meter: bool) -> None:
     name = series.name.replace(TURBINE, " ")
     high = float(np.quantile(own, 0.999))
     if named_unit in {"kWh", "MWh"} or names.has_term(name, names.ENERGY_TERMS):
@@ -88,17 +86,13 @@ def _of_share(field: str, high: float, *, named: bool, found: Findings) -> None:
         )
 
 
-def _of_energy(
-    field: str, named_unit: str | None, high: float, series: Series, found: Findings, *, one_meter: bool
-) -> None:
+def _of_energy(field: str, named_unit: str | None, high: float, series: Series, found: Findings, *, one_meter: bool) -> None:
     cadence = int(found.value("signals.cadence_seconds"))
     per = _PER.get(cadence)
     guess = f"{named_unit or 'kWh'}/{per}" if per else None
     rising = bool(np.mean(np.diff(physics.clean(series.values)[:500]) >= 0) > 0.99)  # noqa: PLR2004
     size = physics.power_unit(high * UNIT_CONVERSIONS[guess, "kW"][0]) if guess else None
-    why = f"energy per interval of {cadence} s, up to {high:,.1f}" + (
-        "; it never decreases: a counter?" if rising else ""
-    )
+    why = f"energy per interval of {cadence} s, up to {high:,.1f}" + ("; it never decreases: a counter?" if rising else "")
     known = guess is not None and named_unit in {"kWh", "MWh"}
     found.add(field, guess, why, proven=known and not rising and (one_meter or size == "kW"))
 

@@ -125,8 +125,7 @@ def _corrected_series(
     for name in SERIES:
         of_series &= history[name] == first[name]
     came = observations[
-        (observations["entity_id"] == first["entity_id"])
-        & (observations["granularity_minutes"] == product.granularity_minutes)
+        (observations["entity_id"] == first["entity_id"]) & (observations["granularity_minutes"] == product.granularity_minutes)
     ]
     known = _Known.of(history[of_series], came, product)
     capacity = rows["capacity_kw"].to_numpy(float)[:, None]

@@ -100,9 +100,7 @@ class _Place:
         return self.source.model_dump_json(include=set(asked))
 
 
-def read_grids(
-    sources: Sequence[tuple[Farm, WeatherSource]], root: Path, kept: Path
-) -> tuple[list[Path], list[GridFault]]:
+def read_grids(sources: Sequence[tuple[Farm, WeatherSource]], root: Path, kept: Path) -> tuple[list[Path], list[GridFault]]:
     """Read the values at the points of all sources, each file once.
 
     Args:
@@ -150,9 +148,7 @@ def _files(root: Path, path: str) -> list[Path]:
 # --- cache of read files ------------------------------------------------------------------------------------------------
 
 
-def _read_or_kept(
-    path: Path, places: list[_Place], root: Path, kept: Path
-) -> tuple[Path | None, list[tuple[list[str], str]]]:
+def _read_or_kept(path: Path, places: list[_Place], root: Path, kept: Path) -> tuple[Path | None, list[tuple[list[str], str]]]:
     """The Parquet file of a file's points, if there are any, and the names of the others with the reason."""
     import pyarrow.parquet as pq
 
@@ -278,9 +274,7 @@ def _read_group(
             arrived = None if arrivals is None else arrivals.reindex(index).to_numpy()[there]
             file = shown_of(place.farm, place.source, path, root)
             tables.append(
-                _table(
-                    place, file, index[there], {name: column[there] for name, column in own.items()}, landed, arrived
-                )
+                _table(place, file, index[there], {name: column[there] for name, column in own.items()}, landed, arrived)
             )
     return tables, faults
 
@@ -345,9 +339,7 @@ def _opened(path: Path, kind: str) -> Iterator[Open]:
         def variable(column: WeatherColumn) -> xr.DataArray:
             if column.name not in dataset:
                 known = ", ".join(map(str, dataset.data_vars))
-                raise GridFaultError(
-                    f"no variable {column.name}; variables are {known}; correct the card's columns in farms.yml"
-                )
+                raise GridFaultError(f"no variable {column.name}; variables are {known}; correct the card's columns in farms.yml")
             return dataset[column.name]
 
         yield variable
@@ -378,15 +370,11 @@ def _grib(path: Path) -> Open:
         asked = f"{column.name}{f' at {level} m' if level else ''}"
         if not of_name:
             found = sorted({f"{h['shortName']} ({h['typeOfLevel']} {h['level']})" for h in headers.values()})
-            raise GridFaultError(
-                f"no {asked}; variables are {', '.join(found)}; correct the card's columns in farms.yml"
-            )
+            raise GridFaultError(f"no {asked}; variables are {', '.join(found)}; correct the card's columns in farms.yml")
         instant = {offset: header for offset, header in of_name.items() if header["stepType"] == "instant"}
         if not instant:
             kinds = ", ".join(sorted({header["stepType"] for header in of_name.values()}))
-            raise GridFaultError(
-                f"{asked} is available as {kinds} over the step only, not as an instant; fetch another variable"
-            )
+            raise GridFaultError(f"{asked} is available as {kinds} over the step only, not as an instant; fetch another variable")
         levels = sorted({(header["typeOfLevel"], header["level"]) for header in instant.values()})
         if len(levels) > 1:
             known = ", ".join(f"{kind} {height}" for kind, height in levels)
@@ -470,13 +458,9 @@ def _check_attributes(name: str, column: WeatherColumn, field: xr.DataArray) -> 
     written = str(field.attrs.get("units", "")).strip()
     unit = _UNITS.get(written.lower())
     if unit is not None and unit != column.unit and (unit, WEATHER_UNITS[name]) in UNIT_CONVERSIONS:
-        raise GridFaultError(
-            f"{column.name} is in {unit} in the file, but in {column.unit} on the card; correct its unit"
-        )
+        raise GridFaultError(f"{column.name} is in {unit} in the file, but in {column.unit} on the card; correct its unit")
     if unit is not None and (unit, WEATHER_UNITS[name]) not in UNIT_CONVERSIONS:
-        raise GridFaultError(
-            f"{column.name} is in {written}, which is not a unit of {name}; correct the card's columns"
-        )
+        raise GridFaultError(f"{column.name} is in {written}, which is not a unit of {name}; correct the card's columns")
     if method := re.search(r"\btime: (sum|mean|maximum|minimum)\b", str(field.attrs.get("cell_methods", ""))):
         raise GridFaultError(f"{column.name} is the {method[1]} over the step, not an instant; fetch another variable")
     if field.attrs.get("GRIB_uvRelativeToGrid") == 1 and re.match(r"wind_[uv]_", name):
@@ -503,14 +487,10 @@ def _at_points(
     latitude = _coordinate(field, _LATITUDE, "latitude")
     longitude = _coordinate(field, _LONGITUDE, "longitude")
     if latitude is None or longitude is None:
-        raise GridFaultError(
-            f"{column.name} has no latitude and longitude; coordinates are {', '.join(map(str, field.coords))}"
-        )
+        raise GridFaultError(f"{column.name} has no latitude and longitude; coordinates are {', '.join(map(str, field.coords))}")
     if field[latitude].ndim != 1 or field[latitude].dims == field[longitude].dims:
         if source.interpolation != "nearest":
-            raise GridFaultError(
-                "its grid is not regular in latitude and longitude; set `interpolation: nearest` on the card"
-            )
+            raise GridFaultError("its grid is not regular in latitude and longitude; set `interpolation: nearest` on the card")
         return _nearest_of_curved(field, latitude, longitude, latitudes, longitudes)
     field, east, outside = _box(field, latitude, longitude, latitudes, longitudes)
 
@@ -563,9 +543,7 @@ def _box(
         meridians = field[longitude].to_numpy().astype(float)
     outside = (latitudes < lines[0]) | (latitudes > lines[-1]) | (east > meridians[-1])
     if not outside.all():
-        field = field.isel(
-            {latitude: _around(lines, latitudes[~outside]), longitude: _around(meridians, east[~outside])}
-        )
+        field = field.isel({latitude: _around(lines, latitudes[~outside]), longitude: _around(meridians, east[~outside])})
     return _loaded(field), east, outside
 
 

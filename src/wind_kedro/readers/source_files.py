@@ -208,9 +208,7 @@ class _Lines:
                 yield ["".join(begun)]
         except UnicodeDecodeError as error:
             line = self.number + error.object[: error.start].count(b"\n") + 1
-            raise self._reading.error(
-                f"line {line} has text that is not {encoding}; set `encoding` in farms.yml"
-            ) from None
+            raise self._reading.error(f"line {line} has text that is not {encoding}; set `encoding` in farms.yml") from None
         except UnicodeError:
             raise self._reading.error(f"the text is not {encoding}; set `encoding` in farms.yml") from None
         except MalformedError as error:
@@ -378,8 +376,7 @@ def _table(numbers: Sequence[int], **columns: Sequence[Any]) -> pa.Table:
     import pyarrow as pa
 
     given = {
-        name: pa.array(values, pa.list_(pa.string()) if name == "cells" else pa.string())
-        for name, values in columns.items()
+        name: pa.array(values, pa.list_(pa.string()) if name == "cells" else pa.string()) for name, values in columns.items()
     }
     return pa.table({"source_row": pa.array(numbers, pa.int64()), **given})
 

@@ -116,9 +116,7 @@ def no_rows(kind: str) -> str:
 
 def shown(path: Path, root: Path) -> str:
     """Name of a file in tables; bytes that are not UTF-8 are escaped."""
-    return os.fsencode(path.relative_to(root) if path.is_relative_to(root) else path).decode(
-        "utf-8", "backslashreplace"
-    )
+    return os.fsencode(path.relative_to(root) if path.is_relative_to(root) else path).decode("utf-8", "backslashreplace")
 
 
 def shown_of(farm: Farm, source: WeatherSource, path: Path, root: Path) -> str:
@@ -180,9 +178,7 @@ def _long(farm: Farm, source: SignalSource, files: Sequence[Opened], root: Path)
     }
     tag = name(source.signal or "")
     is_signal = " ".join(f"WHEN trim({tag}) = {text(column)} THEN {text(key)}" for (key, _), column in cases.items())
-    is_turbine = " ".join(
-        f"WHEN trim({tag}) = {text(column)} THEN {text(one)}" for (_, one), column in cases.items() if one
-    )
+    is_turbine = " ".join(f"WHEN trim({tag}) = {text(column)} THEN {text(one)}" for (_, one), column in cases.items() if one)
     value = number(name(source.value or ""), source)
     if source.quality:
         good = ", ".join(text(value) for value in source.good_quality)

@@ -224,9 +224,7 @@ class _Unit:
         stats = [path.stat() if path.is_file() else None for path in self.files]
         return [stat and [stat.st_size, stat.st_mtime_ns] for stat in stats]
 
-    def _read(
-        self, target: Path, before: Sequence[Mapping[str, Any]], engine: duckdb.DuckDBPyConnection
-    ) -> dict[str, Any]:
+    def _read(self, target: Path, before: Sequence[Mapping[str, Any]], engine: duckdb.DuckDBPyConnection) -> dict[str, Any]:
         import duckdb
 
         seen = {sha256: file["first_seen_at"] for record in before for sha256, file in record["files"].items()}
@@ -303,9 +301,7 @@ def _record(path: Path) -> dict[str, Any] | None:
     return record
 
 
-def _write(
-    engine: duckdb.DuckDBPyConnection, rows: Sequence[str], kind: str, target: Path, record: Mapping[str, Any]
-) -> Path:
+def _write(engine: duckdb.DuckDBPyConnection, rows: Sequence[str], kind: str, target: Path, record: Mapping[str, Any]) -> Path:
     """Write the results of SELECT statements to one Parquet file."""
     every = " UNION ALL BY NAME ".join([no_rows(kind), *rows])
     with written_aside(target) as neighbour:

@@ -22,9 +22,7 @@ class CannotRebuildError(WindKedroError):
     """The environment of a training cannot be recreated."""
 
 
-def compare_clean(
-    kits: Kits, run_id: str, entries: list[dict[str, Any]], objects: Path, project: Path
-) -> dict[str, Any]:
+def compare_clean(kits: Kits, run_id: str, entries: list[dict[str, Any]], objects: Path, project: Path) -> dict[str, Any]:
     """Run `refit.compare` in an environment of the training's lock and commit.
 
     Raises:

@@ -111,9 +111,7 @@ def compare(kits: Kits, run_id: str, entries: list[dict[str, Any]], objects: Pat
             key = (entry["product_id"], entry["entity_id"])
             about = {"product_id": key[0], "entity_id": key[1], "model": entry["model"]}
             if key not in made.members:
-                members.append(
-                    about | {"same": False, "rows": 0, "difference": None, "fault": "was not fitted this time"}
-                )
+                members.append(about | {"same": False, "rows": 0, "difference": None, "fault": "was not fitted this time"})
                 continue
             again = made.members[key].forecaster
             try:

@@ -101,6 +101,4 @@ def first_cause(kits: Kits, document: Mapping[str, Any], now: Mapping[str, Any])
     for cause, name, was, is_now in differing:
         if was != is_now:
             return f"{cause}: {name} was {was}, is {is_now}"
-    return (
-        "no cause: data, configuration, code, libraries and machine are as they were: the fit itself is not repeatable"
-    )
+    return "no cause: data, configuration, code, libraries and machine are as they were: the fit itself is not repeatable"

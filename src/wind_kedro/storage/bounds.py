@@ -107,9 +107,7 @@ class Meter:
         self.read += read
         self.written += written
         if self.written > self._max_bytes:
-            raise TooLargeError(
-                f"{self._what}: holds more than {self._max_bytes:,} bytes unpacked; split it into smaller parts"
-            )
+            raise TooLargeError(f"{self._what}: holds more than {self._max_bytes:,} bytes unpacked; split it into smaller parts")
         if self.written > max(RATIO_FLOOR_BYTES, self._max_ratio * self.read):
             raise TooLargeError(
                 f"{self._what}: {self.read:,} bytes unpack to more than {self._max_ratio:g} times as many, as only a "
@@ -157,9 +155,7 @@ def inflate(chunks: Iterable[bytes], meter: Meter, what: str, *, block_bytes: in
             if not rest and not block:  # zlib holds back nothing any more
                 break
     if unpack is not None:
-        raise MalformedError(
-            f"{what}: the compressed data break off after {meter.written:,} unpacked bytes; fetch it again"
-        )
+        raise MalformedError(f"{what}: the compressed data break off after {meter.written:,} unpacked bytes; fetch it again")
 
 
 def blocks(path: Path, *, max_bytes: int = MAX_FILE_BYTES, block_bytes: int = BLOCK_BYTES) -> Iterator[bytes]:
@@ -326,11 +322,7 @@ def parse_json(
     if (depth := _json_depth(raw)) > max_depth:
         raise TooLargeError(f"{what}: nested {depth:,} levels deep, at most {max_depth} are read")
     try:
-        text = (
-            data
-            if isinstance(data, str)
-            else data.decode("utf-8-sig", "surrogateescape" if lone_surrogates else "strict")
-        )
+        text = data if isinstance(data, str) else data.decode("utf-8-sig", "surrogateescape" if lone_surrogates else "strict")
     except UnicodeDecodeError as error:
         raise MalformedError(f"{what}: not UTF-8 (byte {error.start:,})") from None
     try:

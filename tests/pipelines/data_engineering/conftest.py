@@ -89,10 +89,7 @@ def raw(rows: list[dict[str, Any]], contract: type[RawTable]) -> pd.DataFrame:
     """A raw table from short rows: everything else is null, rows are numbered."""
     columns = [*sorted(_ROW), *sorted(contract.columns - _ROW)]
     frame = pd.DataFrame(
-        [
-            {"farm_id": "hill", "source_file": "hill.csv", "source_row": number} | row
-            for number, row in enumerate(rows, start=1)
-        ],
+        [{"farm_id": "hill", "source_file": "hill.csv", "source_row": number} | row for number, row in enumerate(rows, start=1)],
         columns=columns,
     )
     return frame.astype(dict.fromkeys(columns, "str") | {"source_row": "int64"})

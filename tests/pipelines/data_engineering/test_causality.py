@@ -42,9 +42,7 @@ def sent(received: bool) -> list[dict[str, Any]]:
             row["power_kw"] = f"{float(row['power_kw']) + (400 if float(row['power_kw']) < 500 else -400):.3f}"
         if luck < 0.01:
             rows.append(
-                row
-                | {"power_kw": "600.125"}
-                | ({"arrived": row["arrived"] + pd.Timedelta(hours=30)} if received else {})
+                row | {"power_kw": "600.125"} | ({"arrived": row["arrived"] + pd.Timedelta(hours=30)} if received else {})
             )
         elif luck < 0.02:
             rows.append(dict(row))
@@ -88,8 +86,7 @@ def spoilt(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def blown(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Weather read after T is another."""
     return [
-        row if pd.Timestamp(row["run_at"]) + pd.Timedelta(hours=2) <= T else row | {"wind_speed_100m_ms": "1.234"}
-        for row in rows
+        row if pd.Timestamp(row["run_at"]) + pd.Timedelta(hours=2) <= T else row | {"wind_speed_100m_ms": "1.234"} for row in rows
     ]
 
 

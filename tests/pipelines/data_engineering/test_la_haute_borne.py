@@ -32,9 +32,7 @@ def found(project_path: Path, backend: Any, run_room: Callable[..., Frames], par
         _connection = backend  # the rig's tables and the sources are joined
 
     root = str(project_path / "data/01_raw")
-    signals, weather = (
-        OnTheRig(kind=kind, root=root, farms=cards["farms"]["farms"]).load() for kind in ("signals", "weather")
-    )
+    signals, weather = (OnTheRig(kind=kind, root=root, farms=cards["farms"]["farms"]).load() for kind in ("signals", "weather"))
     clock = Clock(as_of=pd.Timestamp("2016-01-01T12:00Z").to_pydatetime())
     return run_room(signals, weather, fleet, clock, DataEngineering.model_validate(parameters))
 
@@ -62,9 +60,7 @@ def test_the_clock_is_found_against_the_card(found: Frames) -> None:
 def test_hourly_power_follows_the_analysed_wind(found: Frames) -> None:
     weather = found["weather"].drop_duplicates("valid_at")
     both = found["observations"].merge(weather[["valid_at", "wind_speed_100m_ms"]], on="valid_at")
-    assert both["power_kw"].corr(both["wind_speed_100m_ms"]) == pytest.approx(
-        0.830, abs=0.002
-    )  # honouring the offset: .803
+    assert both["power_kw"].corr(both["wind_speed_100m_ms"]) == pytest.approx(0.830, abs=0.002)  # honouring the offset: .803
 
 
 def test_all_rows_are_accounted_for_and_the_faults_are_counted(found: Frames) -> None:

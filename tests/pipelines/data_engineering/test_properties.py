@@ -106,12 +106,7 @@ def sent(
     untouched: dict[int, Row] = {}
     expected: Counter[tuple[str, str]] = Counter()
     touched = set(faults)
-    stuck = {
-        (step + back, turbine): step
-        for (step, turbine), kind in faults.items()
-        if kind == "stuck"
-        for back in range(STUCK)
-    }
+    stuck = {(step + back, turbine): step for (step, turbine), kind in faults.items() if kind == "stuck" for back in range(STUCK)}
     touched |= set(stuck)
     rows = healthy()
     for row in rows:
@@ -175,9 +170,7 @@ def test_any_mix_of_faults(
     def run(rows: list[Row]) -> Frames:
         return run_room(raw_signals(rows), weather, fleet, now, settings)
 
-    @hypothesis.settings(
-        max_examples=examples, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
-    )
+    @hypothesis.settings(max_examples=examples, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
     @given(some_faults, st.sampled_from(["", *UNITS]), st.integers(-9, 9), st.integers(0, 2**32 - 1))
     @hypothesis.example({PLACES[0]: "revision", PLACES[-1]: "stuck"}, "m/s as km/h", 6, 1)
     def holds(faults: dict[tuple[int, int], str], unit: str, fast: int, seed: int) -> None:

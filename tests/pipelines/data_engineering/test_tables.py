@@ -47,8 +47,7 @@ def labelled(rows: list[dict[str, Any]]) -> Any:
 def hour(power: float = 100.0, turbines: int = 3, intervals: int = 6, **row: Any) -> list[dict[str, Any]]:
     """An hour of the hill from noon on; turbine n makes n × power more."""
     return [
-        {"turbine_id": f"T{turbine}", "valid_at": f"2024-03-10T12:{10 * step:02d}", "power_kw": power * (turbine + 1)}
-        | row
+        {"turbine_id": f"T{turbine}", "valid_at": f"2024-03-10T12:{10 * step:02d}", "power_kw": power * (turbine + 1)} | row
         for turbine in range(turbines)
         for step in range(intervals)
     ]
@@ -67,8 +66,7 @@ def observe(windy: Callable[..., Fleet], now: Clock, settings: Any) -> Callable[
 
 def brief(found: Table) -> list[tuple[str, float, float, float]]:
     return [
-        (f"{r.available_at:%H:%M}", r.power_kw, r.available_capacity_kw, round(r.coverage_share, 3))
-        for r in found.itertuples()
+        (f"{r.available_at:%H:%M}", r.power_kw, r.available_capacity_kw, round(r.coverage_share, 3)) for r in found.itertuples()
     ]
 
 
@@ -186,9 +184,7 @@ def test_what_was_filled_in_is_no_actual(observe: Callable[..., Table]) -> None:
 
 
 @pytest.mark.parametrize("seconds", [1, 60, 3600])
-def test_any_cadence_states_its_coverage(
-    observe: Callable[..., Table], windy: Callable[..., Fleet], seconds: int
-) -> None:
+def test_any_cadence_states_its_coverage(observe: Callable[..., Table], windy: Callable[..., Fleet], seconds: int) -> None:
     fleet = windy(cadence_seconds=seconds)
     begin = pd.Timestamp("2024-03-10T12:00")
     rows = [
@@ -242,9 +238,7 @@ def test_a_cadence_that_does_not_divide_is_told_and_makes_no_observation(
 
 
 def calibrated(*times: str) -> Table:
-    return pd.DataFrame(
-        {"farm_id": "hill", "fitted_at": pd.to_datetime(list(times), utc=True), "reading": "as_stamped"}
-    )
+    return pd.DataFrame({"farm_id": "hill", "fitted_at": pd.to_datetime(list(times), utc=True), "reading": "as_stamped"})
 
 
 def cloud(day: str = "2024-03-10") -> list[dict[str, Any]]:
@@ -257,9 +251,7 @@ def cloud(day: str = "2024-03-10") -> list[dict[str, Any]]:
     ]
 
 
-def test_the_curve_is_the_median_of_each_bin_and_outliers_do_not_move_it(
-    windy: Callable[..., Fleet], settings: Any
-) -> None:
+def test_the_curve_is_the_median_of_each_bin_and_outliers_do_not_move_it(windy: Callable[..., Fleet], settings: Any) -> None:
     curve = nodes.fit_power_curves(timed(cloud()), calibrated("2024-03-12"), windy(), settings)
     assert curve["wind_speed_ms"].tolist() == [3.25 + 0.5 * place for place in range(18)]
     assert curve["rows"].tolist() == [5] * 18
@@ -329,9 +321,7 @@ def test_every_row_is_accounted_for(
     quality = found["data_quality"].set_index(["farm_id", "source_table", "check"])["count"]
     hill = quality["hill", "signals"]
     assert hill["rows_in"] == len(spoilt) == hill["kept"] + hill["superseded"] + hill["duplicate"] + hill["quarantined"]
-    assert len(found["signals"]) + hill["duplicate"] + len(
-        found["quarantine"].query("source_table == 'signals'")
-    ) == len(spoilt)
+    assert len(found["signals"]) + hill["duplicate"] + len(found["quarantine"].query("source_table == 'signals'")) == len(spoilt)
     assert hill["duplicate"] == 1
     reasons = found["quarantine"].query("source_table == 'signals'")["reason"].value_counts().to_dict()
     assert reasons == {
@@ -370,29 +360,19 @@ def test_a_lost_row_is_a_finding_of_severity_error(
     monkeypatch.setattr(nodes, "build_quarantine", lambda *tables: honest(*tables).iloc[1:])
     found = run_room(raw_signals(spoilt), raw_weather(weather_rows(gusty(24 * 4))), windy(), now, settings)
     lost = found["data_quality"].query("check == 'rows_lost'")
-    assert lost[["farm_id", "source_table", "count", "severity"]].to_numpy().tolist() == [
-        ["hill", "signals", 1, "error"]
-    ]
+    assert lost[["farm_id", "source_table", "count", "severity"]].to_numpy().tolist() == [["hill", "signals", 1, "error"]]
 
 
 def test_a_farm_without_a_readable_row_has_all_of_them_in_quarantine(
     run_room: Callable[..., Frames], raw_signals: Any, raw_weather: Any, windy: Any, settings: Any, now: Clock
 ) -> None:
     rows = signal_rows(gusty(24 * 4), lambda at: at.isoformat())
-    bad = [
-        row | {"farm_id": "shore", "source_file": "shore.csv", "turbine_id": "T0", "power_kw": "#VALUE!"}
-        for row in rows
-    ]
+    bad = [row | {"farm_id": "shore", "source_file": "shore.csv", "turbine_id": "T0", "power_kw": "#VALUE!"} for row in rows]
     weather = weather_rows(gusty(24 * 4))
     found = run_room(raw_signals(rows + bad), raw_weather(weather), windy(), now, settings)
     quality = found["data_quality"].query("source_table == 'signals'").set_index(["farm_id", "check"])
     shore = quality.loc["shore"]
-    assert (
-        shore.loc["rows_in", "count"]
-        == shore.loc["quarantined", "count"]
-        == shore.loc["unparseable", "count"]
-        == len(bad)
-    )
+    assert shore.loc["rows_in", "count"] == shore.loc["quarantined", "count"] == shore.loc["unparseable", "count"] == len(bad)
     assert shore.loc["quarantined", "severity"] == "error"
     assert (found["quarantine"]["farm_id"] == "shore").sum() == len(bad)
     assert quality.loc[("hill", "quarantined"), "count"] == 0
@@ -420,9 +400,7 @@ def test_a_farm_of_a_few_days_says_how_long_it_waits(
         ({"turbine_id": None}, "turbine_id is missing in 1 rows"),
     ],
 )
-def test_the_counted_contract_of_signals_can_fail(
-    spoil: dict[str, Any], message: str, windy: Any, settings: Any
-) -> None:
+def test_the_counted_contract_of_signals_can_fail(spoil: dict[str, Any], message: str, windy: Any, settings: Any) -> None:
     rows = timed(cloud())
     signals = nodes.judge_signals(
         rows, nodes.fit_power_curves(rows, calibrated("2024-03-12"), windy(), settings), windy(), settings

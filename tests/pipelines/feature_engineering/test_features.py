@@ -163,15 +163,11 @@ def test_the_newest_run_that_had_arrived_is_read(
 
 def _in_two_parts(run_of: RunOf, first_hours: int, second_part_at: str) -> list[dict[str, Any]]:
     rows = run_of("2024-03-01 06:00", [50.0] * 25, available_at=pd.Timestamp("2024-03-01 12:00", tz="UTC"))
-    return rows[:first_hours] + [
-        row | {AVAILABLE: pd.Timestamp(second_part_at, tz="UTC")} for row in rows[first_hours:]
-    ]
+    return rows[:first_hours] + [row | {AVAILABLE: pd.Timestamp(second_part_at, tz="UTC")} for row in rows[first_hours:]]
 
 
 @pytest.mark.parametrize("as_of", ["2024-03-01T18:00", "2024-03-01T19:00", "2024-03-02T00:00"])
-def test_a_run_that_had_not_wholly_arrived_is_not_read_whenever_one_looks(
-    features: Features, run_of: RunOf, as_of: str
-) -> None:
+def test_a_run_that_had_not_wholly_arrived_is_not_read_whenever_one_looks(features: Features, run_of: RunOf, as_of: str) -> None:
     # At 18:00 the new run reaches 20:00, not the horizon at 22:00; what comes at 18:30 was not known. A backtest sees the same.
     weather = [*run_of("2024-03-01 00:00", RISING), *_in_two_parts(run_of, 15, "2024-03-01 18:30")]
     table = features(weather, as_of=as_of, issued="2024-03-01 18:00")
@@ -349,9 +345,7 @@ def _production(table: pd.DataFrame) -> tuple[Any, Any]:
             (0.5, 120),
             id="a share of what was available",
         ),
-        pytest.param(
-            [{"valid_at": "2024-03-01 04:00", "share": 0.4, "entity_id": "both"}], (NAN, NAN), id="not another's"
-        ),
+        pytest.param([{"valid_at": "2024-03-01 04:00", "share": 0.4, "entity_id": "both"}], (NAN, NAN), id="not another's"),
         pytest.param(
             [{"valid_at": "2024-03-01 04:00", "share": 0.4, "granularity_minutes": 15}],
             (NAN, NAN),
@@ -402,9 +396,7 @@ def test_a_farm_that_fails_does_not_stop_the_others(
     assert "('hours', 'both') failed: ZeroDivisionError: no farms" in caplog.text
 
 
-def test_where_all_fail_the_reasons_are_told(
-    features: Features, run_of: RunOf, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_where_all_fail_the_reasons_are_told(features: Features, run_of: RunOf, monkeypatch: pytest.MonkeyPatch) -> None:
     from wind_kedro.pipelines.feature_engineering import nodes
 
     def breaks(*arguments: Any) -> pd.DataFrame:
@@ -421,9 +413,7 @@ def test_the_inputs_are_left_as_they_are(fleet: Fleet, blow: MakeTable, observe:
         observe([{"valid_at": "2024-03-01 03:00", "share": 0.3}]),
     )
     copies = weather.copy(), observations.copy()
-    build_features(
-        observations, weather, fleet, Clock(as_of=dt.datetime(2024, 3, 1, 12, tzinfo=dt.UTC)), PARAMETERS, INLINE
-    )
+    build_features(observations, weather, fleet, Clock(as_of=dt.datetime(2024, 3, 1, 12, tzinfo=dt.UTC)), PARAMETERS, INLINE)
     pd.testing.assert_frame_equal(weather, copies[0])
     pd.testing.assert_frame_equal(observations, copies[1])
 
@@ -476,9 +466,7 @@ def test_a_product_gets_its_own_families_and_the_wind_speed_always(
     fleet: Fleet, blow: MakeTable, observe: MakeTable, run_of: RunOf
 ) -> None:
     weather = run_of("2024-03-01 00:00", RISING)
-    table = _of(
-        fleet, blow, observe, weather, families=["wind"], products={"hours": {"families": ["calendar", "neighbours"]}}
-    )
+    table = _of(fleet, blow, observe, weather, families=["wind"], products={"hours": {"families": ["calendar", "neighbours"]}})
     fixed = {"product_id", "entity_id", "issued_at", "valid_at", "lead_minutes", "weather_run_at", "wind_speed_100m_ms"}
     named = {str(name) for name in table.dropna(axis=1, how="all").columns} - fixed
     assert {family_of(name) for name in named} == {"calendar", "neighbours"}
@@ -499,18 +487,14 @@ def test_every_column_is_of_one_family() -> None:
 
 
 def test_a_column_of_no_family_is_refused() -> None:
-    with pytest.raises(
-        ValueError, match="feature column 'tomorrows_power' is of no family; add its pattern to COLUMNS_OF"
-    ):
+    with pytest.raises(ValueError, match="feature column 'tomorrows_power' is of no family; add its pattern to COLUMNS_OF"):
         family_of("tomorrows_power")
 
 
 # --- the same run, further --------------------------------------------------------------------------------------------
 
 
-def test_beyond_its_ends_a_run_holds_for_half_a_step(
-    fleet: Fleet, blow: MakeTable, observe: MakeTable, run_of: RunOf
-) -> None:
+def test_beyond_its_ends_a_run_holds_for_half_a_step(fleet: Fleet, blow: MakeTable, observe: MakeTable, run_of: RunOf) -> None:
     # The run's times are 08:00 to 09:00; the intervals' middles are 07:30, 08:30 and 09:30.
     weather = run_of("2024-03-01 00:00", RISING)[8:10]
     assert _wind(_of(fleet, blow, observe, weather)) == [NAN, 8.5, NAN]
@@ -533,9 +517,7 @@ def test_a_calm_has_neither_shear_nor_veer(fleet: Fleet, blow: MakeTable, observ
     assert table[["wind_veer_deg", "wind_shear_exponent"]].isna().all(axis=None)
 
 
-def test_min_and_most_of_a_window_and_of_the_run(
-    fleet: Fleet, blow: MakeTable, observe: MakeTable, run_of: RunOf
-) -> None:
+def test_min_and_most_of_a_window_and_of_the_run(fleet: Fleet, blow: MakeTable, observe: MakeTable, run_of: RunOf) -> None:
     table = _of(fleet, blow, observe, run_of("2024-03-01 00:00", RISING), extremes_minutes=[120])
     assert table["wind_speed_100m_ms_min_120min"].tolist() == [6.5, 7.5, 8.5]
     assert table["wind_speed_100m_ms_max_120min"].tolist() == [8.5, 9.5, 10.5]
@@ -577,12 +559,8 @@ def test_other_farms_are_columns_by_rank(fleet: Fleet, blow: MakeTable, observe:
     ("places", "expected"),
     [
         pytest.param([(50, 5), (60, 5), (51, 5), (52, 5)], ["c", "d", "b"], id="the nearest first"),
-        pytest.param(
-            [(50, 5), None, (51, 5), None], ["c", "b", "d"], id="those of unknown place last, as on the cards"
-        ),
-        pytest.param(
-            [None, (50, 5), (51, 5), (52, 5)], ["b", "c", "d"], id="without a place of its own, as on the cards"
-        ),
+        pytest.param([(50, 5), None, (51, 5), None], ["c", "b", "d"], id="those of unknown place last, as on the cards"),
+        pytest.param([None, (50, 5), (51, 5), (52, 5)], ["b", "c", "d"], id="without a place of its own, as on the cards"),
     ],
 )
 def test_which_farms_are_looked_at_first(
@@ -613,8 +591,7 @@ def _history(run_of: RunOf, days: int = 40) -> tuple[list[Any], list[Any]]:
                 at = [day + pd.Timedelta(hours=hour) for hour in range(24)]
                 middles = [(speeds[hour] + speeds[hour + 1]) / 2 for hour in range(24)]
                 power += [
-                    {"valid_at": f"{time:%Y-%m-%d %H:%M}", "share": middle / 15}
-                    for time, middle in zip(at, middles, strict=True)
+                    {"valid_at": f"{time:%Y-%m-%d %H:%M}", "share": middle / 15} for time, middle in zip(at, middles, strict=True)
                 ]
     return weather, power
 

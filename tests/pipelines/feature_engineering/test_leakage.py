@@ -70,9 +70,7 @@ def _weather(rng: np.random.Generator) -> pd.DataFrame:
                             "weather_model": model,
                             "run_at": run_at,
                             "valid_at": [run_at + pd.Timedelta(hours=hour) for hour in range(length)],
-                            "available_at": [
-                                later if in_parts and rng.random() < 0.5 else arrived for _ in range(length)
-                            ],
+                            "available_at": [later if in_parts and rng.random() < 0.5 else arrived for _ in range(length)],
                             "wind_speed_100m_ms": rng.uniform(0, 25, length),
                             "wind_u_100m_ms": rng.normal(size=length),
                             "wind_v_100m_ms": rng.normal(size=length),
@@ -206,9 +204,7 @@ def test_a_backtest_sees_what_was_seen_live(fleet: Fleet, as_of: int, then: int)
             observations, weather, cards, Clock(as_of=time), PARAMETERS, INLINE
         )[0]
 
-    pd.testing.assert_frame_equal(
-        _up_to(live, world, fleet, build_at(as_of)), _up_to(live, world, fleet, build_at(then))
-    )
+    pd.testing.assert_frame_equal(_up_to(live, world, fleet, build_at(as_of)), _up_to(live, world, fleet, build_at(then)))
 
 
 def _reads_runs_at_once(observations: pd.DataFrame, weather: pd.DataFrame, fleet: Fleet) -> pd.DataFrame:

@@ -113,11 +113,7 @@ def _sent(rows: Rows) -> Rows:
     """As they stand in a file: with their arrival as text."""
     return [
         {name: value for name, value in row.items() if name != "arrived"}
-        | (
-            {"received_at": row["arrived"].isoformat()}
-            if "power_kw" in row
-            else {"available_at": row["arrived"].isoformat()}
-        )
+        | ({"received_at": row["arrived"].isoformat()} if "power_kw" in row else {"available_at": row["arrived"].isoformat()})
         for row in rows
     ]
 
@@ -128,9 +124,7 @@ def chain(raw_signals: Any, raw_weather: Any, run_room: Any, settings_of_the_roo
     fleet = settings_of_the_room[0]
 
     def run(signals: Rows, weather: Rows, clock: Clock = NOW) -> pd.DataFrame:
-        found = run_room(
-            raw_signals(_sent(signals)), raw_weather(_sent(weather)), fleet, clock, settings_of_the_room[1]
-        )
+        found = run_room(raw_signals(_sent(signals)), raw_weather(_sent(weather)), fleet, clock, settings_of_the_room[1])
         inline = Workers(backend="threading", jobs=1)
         return build_features(found["observations"], found["weather"], fleet, clock, FEATURES, inline)[0]
 
@@ -238,9 +232,7 @@ def test_another_future_moves_nothing_that_was_issued(
     assert not other[other["issued_at"] > moment].equals(as_it_is[as_it_is["issued_at"] > moment])
 
 
-def test_what_is_issued_then_is_what_a_backtest_sees(
-    chain: Callable[..., pd.DataFrame], as_it_is: pd.DataFrame
-) -> None:
+def test_what_is_issued_then_is_what_a_backtest_sees(chain: Callable[..., pd.DataFrame], as_it_is: pd.DataFrame) -> None:
     moment = WIND.index[0] + pd.Timedelta(days=4, hours=3)
     live = chain(SIGNALS, WEATHER, Clock(as_of=moment.to_pydatetime()))
     pd.testing.assert_frame_equal(_by(live, moment), _by(as_it_is, moment))

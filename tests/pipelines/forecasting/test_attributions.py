@@ -82,9 +82,7 @@ def test_drivers_add_up_to_the_median_issued(forecasts: pd.DataFrame, features: 
     assert table.groupby(["issued_at", "valid_at"])["contribution_kw"].sum().to_numpy() == pytest.approx(1000.0)
 
 
-def test_each_group_names_the_feature_that_moved_most(
-    forecasts: pd.DataFrame, features: pd.DataFrame, fleet: Fleet
-) -> None:
+def test_each_group_names_the_feature_that_moved_most(forecasts: pd.DataFrame, features: pd.DataFrame, fleet: Fleet) -> None:
     table = explain(forecasts, features, fleet)
     wind = table[table["feature_group"] == "wind"]
     assert set(wind["feature"]) == {"wind_speed_100m_ms"}
@@ -113,6 +111,4 @@ def test_where_a_fallback_stood_in_nothing_is_said_of_the_champion(
     forecasts: pd.DataFrame, features: pd.DataFrame, fleet: Fleet
 ) -> None:
     stood_in = forecasts.assign(fallback=np.where(forecasts["lead_minutes"] == 60, "last", ""))
-    assert set(explain(stood_in, features, fleet)["valid_at"]) == set(
-        features.loc[features["lead_minutes"] == 120, "valid_at"]
-    )
+    assert set(explain(stood_in, features, fleet)["valid_at"]) == set(features.loc[features["lead_minutes"] == 120, "valid_at"])

@@ -52,9 +52,7 @@ def tables(
             + run_of("2024-03-01 06:00", [8.0, 9.0])
             + run_of("2024-03-01 12:00", [8.0, 9.0], available_at=pd.Timestamp("2024-03-01 18:01", tz="UTC"))
         ),
-        "promotions": pd.DataFrame(
-            {"product_id": ["hours"], "entity_id": ["hill"], "model_version": ["3"], "run_id": ["abc"]}
-        ),
+        "promotions": pd.DataFrame({"product_id": ["hours"], "entity_id": ["hill"], "model_version": ["3"], "run_id": ["abc"]}),
         "raw_manifest": pd.DataFrame(
             {"farm_id": ["hill", "shore"], "path": ["hill.csv", "shore.csv"], "sha256": ["a" * 64, "b" * 64]}
         ),
@@ -94,9 +92,7 @@ def test_the_hashes_follow_every_bit_of_their_own_issue_and_nothing_else(tables:
     def changed(**change: pd.DataFrame) -> list[list[bool]]:
         return (_record(tables | change)[names] != before[names]).to_numpy().tolist()
 
-    assert (
-        changed(forecasts=tables["forecasts"].iloc[::-1], features=tables["features"].iloc[::-1]) == [[False] * 3] * 2
-    )
+    assert changed(forecasts=tables["forecasts"].iloc[::-1], features=tables["features"].iloc[::-1]) == [[False] * 3] * 2
     forecasts = tables["forecasts"].copy()
     forecasts.loc[0, "q900_kw"] += 1e-12 * 900
     assert changed(forecasts=forecasts) == [[True, False, False], [False] * 3]

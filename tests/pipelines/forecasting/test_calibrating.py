@@ -141,9 +141,7 @@ def test_what_a_later_issue_is_made_of_moves_no_earlier_one(sold: Fleet) -> None
     together, _ = calibrate_forecasts(now, backtested, came(0.1), NO_FAILURES, sold, both, RULES)
     apart, _ = calibrate_forecasts(old, backtested, came(0.1), NO_FAILURES, sold, alone, RULES)
     assert set(together["issued_at"]) == {earlier, NOW}
-    pd.testing.assert_frame_equal(
-        together[together["issued_at"] == earlier].reset_index(drop=True), apart.reset_index(drop=True)
-    )
+    pd.testing.assert_frame_equal(together[together["issued_at"] == earlier].reset_index(drop=True), apart.reset_index(drop=True))
 
 
 def test_a_missing_farm_stops_nothing_and_is_told(sold: Fleet, caplog: pytest.LogCaptureFixture) -> None:

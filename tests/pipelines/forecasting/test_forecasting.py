@@ -205,9 +205,7 @@ def test_without_a_start_only_the_newest_is_issued(fleet: Fleet, features: pd.Da
             ["1", "1", "2"],
             id="not before it could be used",
         ),
-        pytest.param(
-            [("hill", "1", "2024-02-01"), ("hill", "2", "2024-04-01")], ["1", "1", "1"], id="none from the future"
-        ),
+        pytest.param([("hill", "1", "2024-02-01"), ("hill", "2", "2024-04-01")], ["1", "1", "1"], id="none from the future"),
         pytest.param([("hill", "1", "2024-02-01"), ("both", "5", "2024-02-02")], ["1", "1", "1"], id="not another's"),
     ],
 )
@@ -237,9 +235,7 @@ def test_before_the_first_promotion_nobody_speaks_and_the_log_says_so(
     ]
 
 
-def test_without_any_champion_nothing_is_issued_and_each_issue_has_its_reason(
-    fleet: Fleet, features: pd.DataFrame
-) -> None:
+def test_without_any_champion_nothing_is_issued_and_each_issue_has_its_reason(fleet: Fleet, features: pd.DataFrame) -> None:
     table, failures = _issue_all(features, _promotions(), fleet)
     assert table.empty
     assert failures.groupby("entity_id").size().to_dict() == {"both": 3, "hill": 3, "shore": 2}
@@ -267,9 +263,7 @@ def test_without_any_champion_nothing_is_issued_and_each_issue_has_its_reason(
             id="no features of one issue",
         ),
         pytest.param(
-            lambda table: table.assign(
-                wind_speed_100m_ms=table["wind_speed_100m_ms"].mask(table["entity_id"] == "hill")
-            ),
+            lambda table: table.assign(wind_speed_100m_ms=table["wind_speed_100m_ms"].mask(table["entity_id"] == "hill")),
             [],
             "no weather reaches it (3 issues from 2024-03-01T06:00 to 2024-03-02T06:00)",
             id="no weather at all",
@@ -309,9 +303,7 @@ def test_an_issue_whose_weather_ends_early_is_issued_to_its_end(
     assert not [record for record in caplog.records if record.levelname == "WARNING"]
 
 
-def test_without_any_features_nothing_is_issued_and_each_failure_names_what_to_run(
-    fleet: Fleet, features: pd.DataFrame
-) -> None:
+def test_without_any_features_nothing_is_issued_and_each_failure_names_what_to_run(fleet: Fleet, features: pd.DataFrame) -> None:
     table, failures = _issue_all(features.iloc[:0], _promotions(*FOREVER), fleet)
     assert table.empty
     assert len(failures) == 8
@@ -333,10 +325,7 @@ def test_levels_that_no_version_was_trained_for_are_said(
     cards["products"][0]["quantile_levels"] = [0.1, 0.5, 0.9, 0.95]
     table = _issue(features, _promotions(*FOREVER), Fleet.from_config(**cards))
     assert set(table["entity_id"]) == {"shore"}
-    assert (
-        "hours/hill: not issued: version 1 was trained without quantile levels [0.95] of the product's card"
-        in caplog.text
-    )
+    assert "hours/hill: not issued: version 1 was trained without quantile levels [0.95] of the product's card" in caplog.text
 
 
 def test_only_the_versions_that_speak_are_loaded(fleet: Fleet, features: pd.DataFrame) -> None:
@@ -523,9 +512,7 @@ def test_a_damaged_model_stops_no_other_and_is_a_failure(
     }  # fmt: skip
     used = failures[failures["code"] == "fallback_used"]
     assert used["issued_at"].tolist() == sorted(table.loc[hill, "issued_at"].unique())
-    assert set(used["message"]) == {
-        "hours/hill: 'last' is used instead of the champion: the champion could not be used"
-    }
+    assert set(used["message"]) == {"hours/hill: 'last' is used instead of the champion: the champion could not be used"}
     assert failure["message"].startswith("hours/hill: champion 'model_1' of version 1: ")
     assert "\n" not in failure["message"]
     assert set(failures["raised_at"]) == {ALL.as_of}
@@ -573,9 +560,7 @@ class Refused(Versions):
 
     def version(self, version: str) -> FleetModel:
         self.asked.append(version)
-        raise RefusedVersionError(
-            f"version {version} of model 'fleet' is refused: {self.refusal or 'another manifest'}"
-        )
+        raise RefusedVersionError(f"version {version} of model 'fleet' is refused: {self.refusal or 'another manifest'}")
 
 
 def test_a_refused_version_is_named_and_the_climatology_of_the_observations_stands_in(
@@ -604,9 +589,7 @@ def test_a_log_of_promotions_that_was_cut_off_is_no_reason_for_an_older_model(
 
 
 def test_an_entry_of_the_log_that_is_passed_over_is_a_failure(fleet: Fleet, features: pd.DataFrame) -> None:
-    table, failures = _issue_all(
-        features, _promotions(*FOREVER), fleet, versions=Versions(fault="promotion 2 is not signed")
-    )
+    table, failures = _issue_all(features, _promotions(*FOREVER), fleet, versions=Versions(fault="promotion 2 is not signed"))
     assert set(table["fallback"]) == {""}
     assert failures[["code", "message"]].to_numpy().tolist() == [["model_unusable", "promotion 2 is not signed"]]
 

@@ -39,9 +39,7 @@ def project(make_project: Callable[[], Path], inside: Callable[[Path], Path], tm
 
 
 def run(folder: Path, **parameters: Any) -> None:
-    with KedroSession.create(
-        project_path=folder, env="feeds", runtime_params=parameters, save_on_close=False
-    ) as session:
+    with KedroSession.create(project_path=folder, env="feeds", runtime_params=parameters, save_on_close=False) as session:
         session.run(pipeline_names=["ingestion"])
 
 
@@ -114,8 +112,8 @@ def test_catalog_and_parameters_hold_the_name_of_a_secret_only(project: Path, mo
 
 def test_every_block_that_stands_ready_is_a_card_and_every_kind_has_one() -> None:
     parameters = yaml.safe_load((PROJECT / "conf/feeds/parameters_ingestion.yml").read_text("utf-8"))
-    blocks = FeedCards.model_validate(
-        yaml.safe_load((PROJECT / "conf/feeds/examples.yml").read_text("utf-8"))
-    ).with_secrets(lambda name: {})
+    blocks = FeedCards.model_validate(yaml.safe_load((PROJECT / "conf/feeds/examples.yml").read_text("utf-8"))).with_secrets(
+        lambda name: {}
+    )
     assert {feed.kind for feed in build_feeds(blocks).values()} == set(FEEDS)
     assert build_feeds(FeedCards.model_validate(parameters["feeds"]).root)

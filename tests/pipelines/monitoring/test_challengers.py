@@ -66,9 +66,7 @@ def test_one_that_is_better_and_may_not_is_a_warning_of_its_own(code: str) -> No
 
 
 def test_a_leak_is_told_with_what_was_seen() -> None:
-    (row,) = _told(
-        {"code": "leak", "champion": "", "issues": 0, "gain_share": np.nan, "reason": "the fold had seen March"}
-    )
+    (row,) = _told({"code": "leak", "champion": "", "issues": 0, "gain_share": np.nan, "reason": "the fold had seen March"})
     assert (row["kind"], row["severity"]) == ("challenger_leaks", "warning")
     assert row["evidence"].endswith("the fold had seen March")
     assert "approve" not in row["action"]

@@ -53,9 +53,7 @@ def hills(fleet: Fleet) -> Fleet:
 # --- the tables -------------------------------------------------------------------------------------------------------
 
 
-def weather_of(
-    fleet: Fleet, blow: MakeTable, until: pd.Timestamp, days: float = 10, delay_hours: float = 2
-) -> pd.DataFrame:
+def weather_of(fleet: Fleet, blow: MakeTable, until: pd.Timestamp, days: float = 10, delay_hours: float = 2) -> pd.DataFrame:
     """Runs of every farm, one every six hours, the newest of ``until``; 12 hours long, as their card says."""
     rows = []
     for run_at in pd.date_range(end=until, periods=int(days * 4), freq="6h"):
@@ -114,9 +112,7 @@ def states(freshness: pd.DataFrame, source: str) -> dict[tuple[str, str], str]:
         pytest.param(30 * 60, "missing", id="the run ended before the newest issue"),
     ],
 )
-def test_a_run_is_late_beyond_delay_cycle_and_margin(
-    hills: Fleet, blow: MakeTable, age_minutes: int, state: str
-) -> None:
+def test_a_run_is_late_beyond_delay_cycle_and_margin(hills: Fleet, blow: MakeTable, age_minutes: int, state: str) -> None:
     weather = weather_of(hills, blow, NOW - age_minutes * MINUTE)
     found = fresh_at(NOW, hills, weather, signals_of(hills, NOW - 20 * MINUTE))
     assert set(states(found, "weather").values()) == {state}
@@ -153,9 +149,7 @@ def test_what_is_not_available_yet_does_not_count(hills: Fleet, blow: MakeTable)
 def test_files_in_time_without_a_forecast_in_them(hills: Fleet, blow: MakeTable) -> None:
     signals, weather = signals_of(hills, NOW - 20 * MINUTE), weather_of(hills, blow, NOW - 3 * HOUR)
     newest = weather["run_at"] == weather["run_at"].max()
-    flat = weather.assign(
-        wind_speed_100m_ms=weather["wind_speed_100m_ms"].mask(newest & (weather["farm_id"] == "hill"), 5.0)
-    )
+    flat = weather.assign(wind_speed_100m_ms=weather["wind_speed_100m_ms"].mask(newest & (weather["farm_id"] == "hill"), 5.0))
     found = fresh_at(NOW, hills, flat, signals)
     assert states(found, "weather") == {
         ("hill", "alpha/site"): "constant", ("moor", "alpha/site"): "fresh", ("down", "alpha/site"): "fresh"
@@ -181,9 +175,7 @@ def test_an_analysis_that_ends_now_is_as_fresh_as_it_can_be(fleet: Fleet, blow: 
     weather = weather_of(fleet, blow, NOW - 4 * HOUR)
     weather = weather.assign(is_analysis=weather["farm_id"] == "shore")
     ended = weather[weather["valid_at"] <= NOW]
-    assert set(states(fresh_at(NOW, fleet, ended, signals_of(fleet, NOW - 20 * MINUTE)), "weather").values()) == {
-        "fresh"
-    }
+    assert set(states(fresh_at(NOW, fleet, ended, signals_of(fleet, NOW - 20 * MINUTE)), "weather").values()) == {"fresh"}
 
 
 # --- signals ----------------------------------------------------------------------------------------------------------
@@ -194,18 +186,14 @@ def test_an_analysis_that_ends_now_is_as_fresh_as_it_can_be(fleet: Fleet, blow: 
     # Ten minutes of latency, two cadences of ten, an hour of margin.
     [pytest.param(90, "fresh", id="at the limit"), pytest.param(91, "late", id="a minute beyond")],
 )
-def test_signals_are_late_beyond_latency_cadence_and_margin(
-    hills: Fleet, blow: MakeTable, age_minutes: int, state: str
-) -> None:
+def test_signals_are_late_beyond_latency_cadence_and_margin(hills: Fleet, blow: MakeTable, age_minutes: int, state: str) -> None:
     weather = weather_of(hills, blow, NOW - 3 * HOUR)
     found = fresh_at(NOW, hills, weather, signals_of(hills, NOW - age_minutes * MINUTE))
     assert set(states(found, "signals").values()) == {state}
 
 
 def test_the_measured_latency_counts_where_it_is_longer(hills: Fleet, blow: MakeTable, assess: MakeTable) -> None:
-    readiness = assess(
-        [{"farm_id": "hill", "latency_95_minutes": 100.0}, {"farm_id": "moor", "latency_95_minutes": None}]
-    )
+    readiness = assess([{"farm_id": "hill", "latency_95_minutes": 100.0}, {"farm_id": "moor", "latency_95_minutes": None}])
     found = fresh_at(
         NOW, hills, weather_of(hills, blow, NOW - 3 * HOUR), signals_of(hills, NOW - 20 * MINUTE), readiness=readiness
     )
@@ -215,9 +203,7 @@ def test_the_measured_latency_counts_where_it_is_longer(hills: Fleet, blow: Make
 
 def test_rows_without_a_usable_power_are_silence(hills: Fleet, blow: MakeTable) -> None:
     rows = [("hill", "T0", NOW - 3 * HOUR, NOW - 3 * HOUR, 5.0), ("hill", "T0", NOW - 20 * MINUTE, NOW, None)]
-    found = fresh_at(
-        NOW, hills, weather_of(hills, blow, NOW - 3 * HOUR), as_table([*rows, ("hill", "T1", NOW, NOW, None)])
-    )
+    found = fresh_at(NOW, hills, weather_of(hills, blow, NOW - 3 * HOUR), as_table([*rows, ("hill", "T1", NOW, NOW, None)]))
     own = found[found["source"] == "signals"].set_index(["farm_id", "subject"])
     assert own.loc[("hill", "T0"), ["state", "detail"]].tolist() == [
         "late",
@@ -236,34 +222,24 @@ def landings(times: list[pd.Timestamp], *faults: pd.Timestamp) -> pd.DataFrame:
     table = pd.DataFrame(rows, columns=["landed_at", "folder", "fault"]).sort_values("landed_at")
     table["landed_at"] = pd.to_datetime(table["landed_at"], utc=True)
     table["landed_on"] = table["landed_at"].dt.strftime("%Y-%m-%d")
-    return Landings.validate(
-        table.assign(feed_id="inbox", files=1, bytes=1, rows=1)[list(Landings.to_schema().columns)]
-    )
+    return Landings.validate(table.assign(feed_id="inbox", files=1, bytes=1, rows=1)[list(Landings.to_schema().columns)])
 
 
 @pytest.mark.parametrize(
     ("times", "state"),
     [
         # A batch a day: half a day more is within what is usual, and an hour of margin.
-        pytest.param(
-            pd.date_range(end=NOW - 37 * HOUR, periods=40, freq="1D"), "fresh", id="a daily feed within its gap"
-        ),
+        pytest.param(pd.date_range(end=NOW - 37 * HOUR, periods=40, freq="1D"), "fresh", id="a daily feed within its gap"),
         pytest.param(pd.date_range(end=NOW - 37.1 * HOUR, periods=40, freq="1D"), "late", id="beyond it"),
         pytest.param(pd.date_range(end=NOW - 2.4 * HOUR, periods=900, freq="5min"), "fresh", id="every five minutes"),
         pytest.param(pd.date_range(end=NOW - 3.6 * HOUR, periods=900, freq="5min"), "late", id="and hours of nothing"),
-        pytest.param(
-            pd.date_range(end=NOW - 47 * HOUR, periods=3, freq="1D"), "fresh", id="too few to know what is usual"
-        ),
+        pytest.param(pd.date_range(end=NOW - 47 * HOUR, periods=3, freq="1D"), "fresh", id="too few to know what is usual"),
         pytest.param(pd.date_range(end=NOW - 49 * HOUR, periods=3, freq="1D"), "late", id="but two days are too long"),
         pytest.param(pd.DatetimeIndex([], tz="UTC"), "missing", id="never anything"),
-        pytest.param(
-            pd.date_range(NOW + HOUR, periods=3, freq="1D"), "not_yet", id="a past moment, before the feed was there"
-        ),
+        pytest.param(pd.date_range(NOW + HOUR, periods=3, freq="1D"), "not_yet", id="a past moment, before the feed was there"),
     ],
 )
-def test_a_feed_is_silent_beyond_its_usual_gap(
-    hills: Fleet, blow: MakeTable, times: pd.DatetimeIndex, state: str
-) -> None:
+def test_a_feed_is_silent_beyond_its_usual_gap(hills: Fleet, blow: MakeTable, times: pd.DatetimeIndex, state: str) -> None:
     tables = (weather_of(hills, blow, NOW - 3 * HOUR), signals_of(hills, NOW - 20 * MINUTE))
     found = fresh_at(NOW, hills, *tables, feeds=FEEDS, landings=landings(list(times)))
     assert states(found, "feed") == {("", "inbox"): state}
@@ -273,10 +249,7 @@ def test_a_feed_that_fails_is_silent_with_its_fault(hills: Fleet, blow: MakeTabl
     tables = (weather_of(hills, blow, NOW - 3 * HOUR), signals_of(hills, NOW - 20 * MINUTE))
     failing = landings([NOW - 60 * HOUR], NOW - 2 * HOUR, NOW - HOUR)
     found = fresh_at(NOW, hills, *tables, feeds=FEEDS, landings=failing)
-    assert (
-        found.loc[found["source"] == "feed", "detail"].item()
-        == "2 fetches failed since, the last: feed 'inbox': refused"
-    )
+    assert found.loc[found["source"] == "feed", "detail"].item() == "2 fetches failed since, the last: feed 'inbox': refused"
 
 
 # --- what it costs ----------------------------------------------------------------------------------------------------
@@ -387,14 +360,9 @@ def test_dead_weather_is_one_incident_of_all_farms_and_an_error_where_all_is_a_f
         "alpha",
         1.0,
     )
-    assert weather["message"].startswith(
-        "weather 'alpha' is missing for 3 of 3 farms (down, hill, moor): newest run 2024-03-28"
-    )
+    assert weather["message"].startswith("weather 'alpha' is missing for 3 of 3 farms (down, hill, moor): newest run 2024-03-28")
     # At 1, 2 and 3 hours the champion loses .04, .05, .06, persistence .05, .10, .15: twice as much, of 9,000 kW.
-    assert (
-        "100% of the issue of 2024-03-31 06:00 by a fallback, expected pinball_share +100% (+450 kW"
-        in weather["evidence"]
-    )
+    assert "100% of the issue of 2024-03-31 06:00 by a fallback, expected pinball_share +100% (+450 kW" in weather["evidence"]
     assert (fallback["kind"], fallback["severity"], fallback["product_id"], fallback["amount"]) == (
         "fallback_used",
         "error",
@@ -491,9 +459,7 @@ def test_a_silent_farm_is_a_warning_unless_its_forecast_is_made_of_its_productio
     ("hours", "expected"),
     [
         pytest.param(25, [], id="a shift of service"),
-        pytest.param(
-            27, [("signals_silent", "warning", "hill", "turbines")], id="more than a day, a third of the farm"
-        ),
+        pytest.param(27, [("signals_silent", "warning", "hill", "turbines")], id="more than a day, a third of the farm"),
     ],
 )
 def test_a_single_turbine_may_be_silent_for_a_day(world: World, hours: int, expected: list[Any]) -> None:
@@ -697,9 +663,7 @@ def test_histories_of_earlier_versions_are_read(tmp_path: Path) -> None:
     earlier = history.incidents.drop(columns=["state", "opened_at"])
     earlier.to_parquet(tmp_path / "20240331T063000Z.parquet", index=False)
     path = "wind_kedro.contracts.operation.Incidents"
-    history.incidents = Incidents.validate(
-        Stored(filepath=str(tmp_path), partition_by=["raised_at"], contract=path).load()
-    )
+    history.incidents = Incidents.validate(Stored(filepath=str(tmp_path), partition_by=["raised_at"], contract=path).load())
     assert history.run(6, "weather_late") == [("weather_late", "open", 0)]
     assert history.run(12) == [("all_clear", "open", 12), ("weather_late", "resolved", 0)]
     assert len(history.messages) == 2

@@ -35,9 +35,7 @@ def _forecasts(issued: list[str], model: str = "champion", median: float = 300.0
     for text in issued:
         issued_at = pd.Timestamp(text, tz="UTC")
         for lead in (60, 120):
-            rows.append(
-                {"issued_at": issued_at, "valid_at": issued_at + pd.Timedelta(minutes=lead), "lead_minutes": lead}
-            )
+            rows.append({"issued_at": issued_at, "valid_at": issued_at + pd.Timedelta(minutes=lead), "lead_minutes": lead})
     return Forecasts.validate(
         pd.DataFrame(rows).assign(
             product_id="hours",
@@ -59,9 +57,7 @@ def _score(forecasts: pd.DataFrame, observations: pd.DataFrame, fleet: Fleet) ->
     return Scores.validate(score_issued(forecasts, observations, fleet, CLOCK, SCORING))
 
 
-def _value(
-    scores: pd.DataFrame, metric: str, period: str, lead: tuple[int, int], model: str = "champion"
-) -> tuple[float, int]:
+def _value(scores: pd.DataFrame, metric: str, period: str, lead: tuple[int, int], model: str = "champion") -> tuple[float, int]:
     row = scores[
         (scores["metric"] == metric)
         & scores["level"].isna()
@@ -107,9 +103,7 @@ def test_what_is_not_known_yet_is_not_scored(fleet: Fleet, observe: MakeTable) -
 
 
 def test_models_that_followed_one_another_are_scored_each_on_its_own_issues(fleet: Fleet, observe: MakeTable) -> None:
-    observations = observe(
-        [{"valid_at": f"2024-03-0{day} 0{hour}:00", "share": 0.1} for day in (1, 2) for hour in (7, 8)]
-    )
+    observations = observe([{"valid_at": f"2024-03-0{day} 0{hour}:00", "share": 0.1} for day in (1, 2) for hour in (7, 8)])
     issued = pd.concat(
         [_forecasts(["2024-03-01 06:00"], "old"), _forecasts(["2024-03-02 06:00"], "new", median=0.0)],
         ignore_index=True,
@@ -195,8 +189,7 @@ def _in_time(fleet: Fleet) -> pd.DataFrame:
     for product in fleet.products:
         at = pd.Timestamp(CLOCK.newest_issue(product))
         rows += [
-            _forecasts([str(at.tz_localize(None))]).assign(product_id=product.id, entity_id=name)
-            for name in product.members
+            _forecasts([str(at.tz_localize(None))]).assign(product_id=product.id, entity_id=name) for name in product.members
         ]
     return pd.concat(rows, ignore_index=True)
 
@@ -307,12 +300,12 @@ def _write(found: pd.DataFrame, outbox: pd.DataFrame | None = None, deliveries: 
 
 
 def test_a_message_is_a_row_of_the_outbox_for_each_channel_that_wants_it(fleet: Fleet) -> None:
-    found = _raise(_quality(("gap", "warning"), ("source_unreadable", "error")), _judgements(), fleet)
+    found = _raise(_quality(("gap", "warning"), ("nothing_available", "error")), _judgements(), fleet)
     incidents, outbox = _write(found)
-    assert incidents["kind"].tolist() == ["gap", "source_unreadable"]
+    assert incidents["kind"].tolist() == ["gap", "nothing_available"]
     assert outbox["channel"].tolist() == ["duty", "chat"]
     assert [[row["kind"] for row in json.loads(text)] for text in outbox["incidents"]] == [
-        ["source_unreadable", "gap"], ["source_unreadable"],
+        ["nothing_available", "gap"], ["nothing_available"],
     ]  # fmt: skip
     assert set(outbox["created_at"]) == {pd.Timestamp(CLOCK.as_of)}
     # A rerun writes the same messages, and no others.
@@ -320,7 +313,7 @@ def test_a_message_is_a_row_of_the_outbox_for_each_channel_that_wants_it(fleet: 
 
 
 def test_a_channel_that_failed_is_an_incident_which_goes_over_the_others(fleet: Fleet) -> None:
-    found = _raise(_quality(("source_unreadable", "error")), _judgements(), fleet)
+    found = _raise(_quality(("nothing_available", "error")), _judgements(), fleet)
     _, outbox = _write(found)
     failed = outbox[outbox["channel"] == "chat"]
     deliveries = Deliveries.validate(
@@ -380,9 +373,7 @@ def test_failures_of_one_code_product_entity_and_stage_are_one_incident_with_the
         ["model_unusable", "hill", "hours", "forecasting", "error"],
         ["model_unusable", "hill", "hours", "shadows", "warning"],
     ]
-    assert incidents["message"].iloc[1] == (
-        "hill: forecast_not_issued (3 issues from 2024-03-01T06:00 to 2024-03-02T06:00)"
-    )
+    assert incidents["message"].iloc[1] == ("hill: forecast_not_issued (3 issues from 2024-03-01T06:00 to 2024-03-02T06:00)")
     assert incidents["evidence"].iloc[1].startswith("3 rows of forecasting_failures, raised as of 2024-03-03")
 
 

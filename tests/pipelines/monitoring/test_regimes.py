@@ -71,9 +71,7 @@ def _world(seed: int = 1, *, live_days: int = 40, stormy: float = 0.0, worse: fl
 
 def _judge(world: World, fleet: Fleet, monitoring: Monitoring = MONITORING) -> dict[Any, Any]:
     table = LiveJudgements.validate(
-        judge_live(world.forecasts, world.backtest, world.observations, world.features, fleet, world.clock, monitoring)[
-            0
-        ]
+        judge_live(world.forecasts, world.backtest, world.observations, world.features, fleet, world.clock, monitoring)[0]
     )
     (row,) = table.to_dict("records")
     return row
@@ -163,17 +161,13 @@ def _verdict(world: World, fleet: Fleet, change: dict[str, Any]) -> tuple[str, s
     """Of the live interval that is spoilt so."""
     spoilt = world.forecasts.index[30]
     at = world.forecasts.loc[spoilt, "valid_at"]
-    forecasts, observations, features = (
-        table.copy() for table in (world.forecasts, world.observations, world.features)
-    )
+    forecasts, observations, features = (table.copy() for table in (world.forecasts, world.observations, world.features))
     forecasts.loc[spoilt, ["q100_kw", "q500_kw", "q900_kw"]] = change.pop("forecast_kw", 2400.0)
     for name, value in change.items():
         table = features if name == "wind_speed_100m_ms" else observations
         table.loc[table["valid_at"] == at, name] = value
     features = pd.concat([features, *change_later(features, at, change)], ignore_index=True)
-    found = Outliers.validate(
-        judge_live(forecasts, world.backtest, observations, features, fleet, world.clock, MONITORING)[1]
-    )
+    found = Outliers.validate(judge_live(forecasts, world.backtest, observations, features, fleet, world.clock, MONITORING)[1])
     (row,) = found[found["valid_at"] == at].to_dict("records")
     return row["verdict"], row["evidence"]
 
@@ -241,9 +235,7 @@ def test_a_miss_in_usual_weather_is_the_models(fleet: Fleet) -> None:
 
 def test_only_the_worst_are_kept_and_each_hour_once(fleet: Fleet) -> None:
     world = _world(worse=6.0)
-    twice = pd.concat(
-        [world.forecasts, world.forecasts.assign(issued_at=world.forecasts["issued_at"] - pd.Timedelta("1h"))]
-    )
+    twice = pd.concat([world.forecasts, world.forecasts.assign(issued_at=world.forecasts["issued_at"] - pd.Timedelta("1h"))])
     few = MONITORING.model_copy(update={"outliers": MONITORING.outliers.model_copy(update={"per_entity": 5})})
     _, found = judge_live(twice, world.backtest, world.observations, world.features, fleet, world.clock, few)
     assert len(Outliers.validate(found)) == 5

@@ -241,9 +241,7 @@ _RUN = [sys.executable, "-m", "kedro", "run", "--env", "mine", "--pipeline", "no
 def test_a_run_killed_between_sending_and_recording_sends_again_with_the_same_id(project: Path, hook: _Hook) -> None:
     environment = os.environ | {"WIND_KEDRO_TEST_HOOK": hook.url}
     hook.wait.clear()  # the server has the message, and the answer is on its way
-    with subprocess.Popen(
-        _RUN, cwd=project, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    ) as process:
+    with subprocess.Popen(_RUN, cwd=project, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         for _ in range(6000):
             if hook.got:
                 break

@@ -39,9 +39,7 @@ def self_contained(page: str) -> str:
     """The page; `ValueError` with what it would load, how large it is, or that it names no language or title."""
     size = len(page.encode())
     if size > LARGEST_PAGE_BYTES:
-        raise ValueError(
-            f"the page has {size / 1e6:.1f} MB; at most {LARGEST_PAGE_BYTES / 1e6:.0f} MB may be sent around"
-        )
+        raise ValueError(f"the page has {size / 1e6:.1f} MB; at most {LARGEST_PAGE_BYTES / 1e6:.0f} MB may be sent around")
     reader = _PageReader()
     reader.feed(page)
     reader.close()

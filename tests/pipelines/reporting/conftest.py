@@ -132,9 +132,7 @@ def make_readiness(fleet):
             "wrong_point": number % 5 == 1,
         }  # fmt: skip
         rows += [row, row | {"assessed_at": AS_OF + pd.Timedelta(days=1), "tier": "none", "reason": "of another time"}]
-    table = pd.DataFrame(rows).astype(
-        {"agrees": "boolean", "latency_median_minutes": float, "latency_95_minutes": float}
-    )
+    table = pd.DataFrame(rows).astype({"agrees": "boolean", "latency_median_minutes": float, "latency_95_minutes": float})
     return Readiness.validate(table)
 
 
@@ -262,9 +260,7 @@ def _attributions(forecasts):
     tables = [
         keys.assign(feature_group="base", contribution_kw=start, feature="", feature_value=np.nan),
         keys.assign(feature_group="wind", contribution_kw=wind, feature="wind_speed_100m_ms", feature_value=8.25),
-        keys.assign(
-            feature_group="air", contribution_kw=median - start - wind, feature="pressure_pa", feature_value=np.nan
-        ),
+        keys.assign(feature_group="air", contribution_kw=median - start - wind, feature="pressure_pa", feature_value=np.nan),
     ]
     return Attributions.validate(pd.concat(tables, ignore_index=True))
 

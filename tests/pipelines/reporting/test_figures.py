@@ -121,9 +121,7 @@ def test_errors_by_lead_are_the_scores_in_per_cent_with_the_champion_marked(worl
     figure = draw(world)["lead_time_figure"]
     champion = trace(figure, "catboost (the champion)")
     scores = world.backtest_scores
-    expected = scores[
-        (scores["model"] == "catboost") & (scores["metric"] == "nmae_share") & (scores["lead_to_minutes"] == 60)
-    ]
+    expected = scores[(scores["model"] == "catboost") & (scores["metric"] == "nmae_share") & (scores["lead_to_minutes"] == 60)]
     assert champion.y[0] == pytest.approx(expected["value"].item() * 100, abs=0.001)
     # The whole horizon is no lead time: seven buckets, not eight.
     assert len(champion.x) == 7

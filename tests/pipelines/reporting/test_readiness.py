@@ -124,9 +124,7 @@ def test_a_browser_sorts_filters_and_draws_without_a_network(fleet_world, tmp_pa
         f"--user-data-dir={tmp_path / 'profile'}", "--enable-logging=stderr", "--dump-dom",
         (tmp_path / "readiness.html").as_uri(),
     ]  # fmt: skip
-    done = subprocess.run(
-        command, capture_output=True, text=True, timeout=120, check=True, env=os.environ | {"LANG": "C"}
-    )
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True, env=os.environ | {"LANG": "C"})
     told = re.search(r'data-told="([^"]*)"', done.stdout)
     assert told is not None
     assert told[1] == "rising=none/local falling=local/none doubt=none found= 0 of 2 farms"

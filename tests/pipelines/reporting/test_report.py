@@ -228,9 +228,7 @@ def test_a_browser_draws_every_figure_without_a_network(request, write, tmp_path
         f"--user-data-dir={tmp_path / 'profile'}", "--enable-logging=stderr", "--dump-dom",
         (tmp_path / "report.html").as_uri(),
     ]  # fmt: skip
-    done = subprocess.run(
-        command, capture_output=True, text=True, timeout=120, check=True, env=os.environ | {"LANG": "C"}
-    )
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True, env=os.environ | {"LANG": "C"})
     body = done.stdout.split("<noscript>")[0]
     figures = body.split('<div class="plot js-plotly-plot"')[1:]
     assert len(figures) == 10

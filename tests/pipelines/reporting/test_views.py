@@ -45,24 +45,12 @@ def test_measured_takes_the_newest_version_known_and_shares_of_what_was_availabl
 @pytest.mark.parametrize(
     ("issued_at", "hours", "as_of", "expected"),
     [
-        pytest.param(
-            "2015-12-31T06:00", 49, "2015-12-31T07:00", ("day", "2015-12-31T23:00", "2016-01-01T23:00"), id="tomorrow"
-        ),
-        pytest.param(
-            "2015-12-31T06:00", 49, "2016-01-01T08:00", ("day", "2015-12-31T23:00", "2016-01-01T23:00"), id="under way"
-        ),
-        pytest.param(
-            "2015-12-30T06:00", 72, "2015-12-31T08:00", ("day", "2015-12-31T23:00", "2016-01-01T23:00"), id="the next"
-        ),
-        pytest.param(
-            "2015-12-31T06:00", 49, "2016-01-09T00:00", ("day", "2015-12-31T23:00", "2016-01-01T23:00"), id="long over"
-        ),
-        pytest.param(
-            "2015-12-31T06:00", 6, "2015-12-31T07:00", ("horizon", "2015-12-31T06:00", "2015-12-31T12:00"), id="short"
-        ),
-        pytest.param(
-            "2015-03-28T06:00", 49, "2015-03-28T07:00", ("day", "2015-03-28T23:00", "2015-03-29T22:00"), id="23 hours"
-        ),
+        pytest.param("2015-12-31T06:00", 49, "2015-12-31T07:00", ("day", "2015-12-31T23:00", "2016-01-01T23:00"), id="tomorrow"),
+        pytest.param("2015-12-31T06:00", 49, "2016-01-01T08:00", ("day", "2015-12-31T23:00", "2016-01-01T23:00"), id="under way"),
+        pytest.param("2015-12-30T06:00", 72, "2015-12-31T08:00", ("day", "2015-12-31T23:00", "2016-01-01T23:00"), id="the next"),
+        pytest.param("2015-12-31T06:00", 49, "2016-01-09T00:00", ("day", "2015-12-31T23:00", "2016-01-01T23:00"), id="long over"),
+        pytest.param("2015-12-31T06:00", 6, "2015-12-31T07:00", ("horizon", "2015-12-31T06:00", "2015-12-31T12:00"), id="short"),
+        pytest.param("2015-03-28T06:00", 49, "2015-03-28T07:00", ("day", "2015-03-28T23:00", "2015-03-29T22:00"), id="23 hours"),
     ],
 )
 def test_headline_speaks_of_a_whole_day_of_the_market(world, issued_at, hours, as_of, expected):
@@ -118,9 +106,7 @@ class TestEnergyRange:
         return issued, newest, actual, views.Window("horizon", days[-1], days[-1] + pd.Timedelta(hours=2))
 
     def energy(self, member, outcomes_kw, min_issues=9):
-        found = views.energy_range(
-            *self.tables(member, outcomes_kw), member, AS_OF, band_share=0.8, min_issues=min_issues
-        )
+        found = views.energy_range(*self.tables(member, outcomes_kw), member, AS_OF, band_share=0.8, min_issues=min_issues)
         return found.expected_mwh, found.low_mwh, found.high_mwh, found.past_issues
 
     def test_without_experience_the_summed_band_stands(self, member):

@@ -44,9 +44,7 @@ def _tables(make_features: MakeTable, observe: MakeTable) -> tuple[pd.DataFrame,
     rows = [{"issued_at": at, "valid_at": at + pd.Timedelta(hours=lead)} for at in issues for lead in (1, 2)]
     features = make_features(rows)
     share = (features["issued_at"].dt.day / 40).to_numpy()
-    observed = observe(
-        [{"valid_at": at, "share": value} for at, value in zip(features["valid_at"], share, strict=True)]
-    )
+    observed = observe([{"valid_at": at, "share": value} for at, value in zip(features["valid_at"], share, strict=True)])
     lost = features["issued_at"].dt.day == 25
     features.loc[lost, "wind_speed_100m_ms"] = np.nan
     table = features[~lost].assign(

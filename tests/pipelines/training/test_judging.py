@@ -50,9 +50,7 @@ def _world(fleet: Fleet, make_features: MakeTable, observe: MakeTable) -> dict[s
          "trained_through": ISSUES[0] - pd.Timedelta(days=1),
          "rows": 9}
     )  # fmt: skip
-    issued = pd.concat(
-        [forecast("shade").assign(role="shadow"), forecast("old").assign(role="champion", model="older")]
-    )
+    issued = pd.concat([forecast("shade").assign(role="shadow"), forecast("old").assign(role="champion", model="older")])
     return {
         "backtest_forecasts": pd.concat([forecast(name) for name in ERRORS], ignore_index=True),
         "backtest_folds": BacktestFolds.validate(folds),

@@ -178,9 +178,7 @@ def told_by_members(
     members: Mapping[str, Forecaster], weights: Mapping[str, float], features: pd.DataFrame
 ) -> Contributions | None:
     """Attributions of the medians, averaged over the members that have a weight and attributions; none where no member has."""
-    found = [
-        (name, weights[name], member.contributions(features)) for name, member in members.items() if weights[name] > 0
-    ]
+    found = [(name, weights[name], member.contributions(features)) for name, member in members.items() if weights[name] > 0]
     able = [(name, weight, own) for name, weight, own in found if own is not None]
     if not able:
         return None

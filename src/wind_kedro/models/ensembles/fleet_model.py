@@ -238,9 +238,7 @@ def read_manifest(folder: Path, sha256: str | None = None) -> dict[str, Any]:
         raise ChangedObjectError(f"{path}: is not the manifest that was promoted (its digest is {digest_of(content)})")
     manifest: dict[str, Any] = json.loads(content)
     if manifest.get("format") != FORMAT:
-        raise ValueError(
-            f"{path}: layout {manifest.get('format')}, but this version reads {FORMAT}; train the models anew"
-        )
+        raise ValueError(f"{path}: layout {manifest.get('format')}, but this version reads {FORMAT}; train the models anew")
     return manifest
 
 
@@ -250,8 +248,4 @@ def manifest_digest(folder: Path) -> str:
 
 
 def _beside(members: Mapping[tuple[str, str, str], Member], product_id: str, entity_id: str) -> dict[str, Member]:
-    return {
-        name: member
-        for (product, entity, name), member in members.items()
-        if (product, entity) == (product_id, entity_id)
-    }
+    return {name: member for (product, entity, name), member in members.items() if (product, entity) == (product_id, entity_id)}

@@ -60,9 +60,7 @@ class FleetPart:
 class HandOverParameters(Parameters):
     """Settings of `HandOver`."""
 
-    members: Members = Field(
-        description="candidates by name; in configuration also a list of names of other candidates"
-    )
+    members: Members = Field(description="candidates by name; in configuration also a list of names of other candidates")
     judged_farms: int = Field(3, gt=0, description="so many farms, drawn by the seed, are forecast as if they were new")
     judged_days: int = Field(30, gt=0, description="over so many days, which no member has seen")
     cuts: int = Field(2, gt=0, description="so many times, each with the past as it was then")
@@ -418,9 +416,7 @@ def _helps(rows: _Rows, alone: Array, mix: Array, levels: Sequence[float]) -> bo
     return chance(rows.losses(alone, levels), rows.losses(mix, levels), _DAYS_AHEAD) <= _SIGNIFICANCE
 
 
-def _fitted_to(
-    name: str, config: Mapping[str, Any], table: pd.DataFrame, levels: Sequence[float], seed: int
-) -> Forecaster:
+def _fitted_to(name: str, config: Mapping[str, Any], table: pd.DataFrame, levels: Sequence[float], seed: int) -> Forecaster:
     share = table["power_share"].to_numpy(np.float64)
     return _fitted(name, config, feature_matrix(table), share, levels, seed)
 

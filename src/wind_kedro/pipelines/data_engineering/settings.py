@@ -26,12 +26,8 @@ class Stuck(Strict):
 
     minutes: dict[str, int] = Field(description="per signal: minimum duration of repetition, minutes")
     min_repetitions: int = Field(ge=3, description="minimum number of repetitions, whatever the farm's cadence")
-    wind_moves_ms: Positive = Field(
-        description="signals other than wind speed: minimum range of the wind speed meanwhile, m/s"
-    )
-    power_moves_share: Positive = Field(
-        description="wind speed: minimum range of power meanwhile, share of rated power"
-    )
+    wind_moves_ms: Positive = Field(description="signals other than wind speed: minimum range of the wind speed meanwhile, m/s")
+    power_moves_share: Positive = Field(description="wind speed: minimum range of power meanwhile, share of rated power")
     power_between_share: Range = Field(
         description="power is checked only between these shares of rated power: standstill and full load are steady"
     )
@@ -40,9 +36,7 @@ class Stuck(Strict):
     def _known(self) -> Self:
         unknown = set(self.minutes) - set(SIGNAL_UNITS)
         if unknown:
-            raise ValueError(
-                f"minutes: unknown signal {', '.join(sorted(unknown))}; known are {', '.join(SIGNAL_UNITS)}"
-            )
+            raise ValueError(f"minutes: unknown signal {', '.join(sorted(unknown))}; known are {', '.join(SIGNAL_UNITS)}")
         return self
 
 
@@ -52,21 +46,15 @@ class Spike(Strict):
     least: dict[Spiky, Positive] = Field(
         description="per signal: minimum deviation from both sides, in the standard unit (power_kw: share of rated power)"
     )
-    sides_agree_share: Share = Field(
-        gt=0, description="maximum difference between the two sides, share of the deviation"
-    )
+    sides_agree_share: Share = Field(gt=0, description="maximum difference between the two sides, share of the deviation")
     power_per_ms: Share = Field(
         gt=0, description="power: change explained by a change of wind speed, share of rated power per m/s"
     )
     pitch_still_deg: Positive = Field(
         description="power: maximum pitch towards feather during a drop of power that is a spike, degrees"
     )
-    power_still_share: Share = Field(
-        gt=0, description="wind speed: maximum change of power meanwhile, share of rated power"
-    )
-    max_cadence_minutes: Positive = Field(
-        description="longer intervals are not checked, as a short stop may fill one, minutes"
-    )
+    power_still_share: Share = Field(gt=0, description="wind speed: maximum change of power meanwhile, share of rated power")
+    max_cadence_minutes: Positive = Field(description="longer intervals are not checked, as a short stop may fill one, minutes")
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
@@ -94,9 +82,7 @@ class OperatingStates(Strict):
     flat_minutes: Positive = Field(description="minimum duration of the level power of a curtailment, minutes")
     flat_share: Share = Field(gt=0, description="maximum range of level power, share of rated power")
     derated_minutes: Positive = Field(description="minimum duration of the level power of a derating, minutes")
-    common_turbines: int = Field(
-        gt=1, description="minimum number of turbines of a farm that is curtailed when all are idle"
-    )
+    common_turbines: int = Field(gt=1, description="minimum number of turbines of a farm that is curtailed when all are idle")
     iced_below_c: float = Field(description="icing occurs below this temperature, °C")
     iced_minutes: Positive = Field(description="minimum duration of icing, minutes")
 
@@ -112,12 +98,8 @@ class ClockSearch(Strict):
     min_correlation: float = Field(
         gt=0, lt=1, description="below this correlation the clock is not checked and the reading in force is kept"
     )
-    weekly_noise_minutes: Positive = Field(
-        description="standard deviation of the offset of one week from the weather, minutes"
-    )
-    season_noise_minutes: Positive = Field(
-        description="additional standard deviation between winter and summer time, minutes"
-    )
+    weekly_noise_minutes: Positive = Field(description="standard deviation of the offset of one week from the weather, minutes")
+    season_noise_minutes: Positive = Field(description="additional standard deviation between winter and summer time, minutes")
     weather_noise_minutes: Positive = Field(
         description="standard deviation of the long-term offset of correct clocks from the weather, minutes"
     )
@@ -137,13 +119,9 @@ class Units(Strict):
     min_hours: Positive = Field(description="days with fewer hours to compare give no evidence, hours")
     min_correlation: float = Field(gt=0, lt=1, description="of the logarithms of wind speed and power within a day")
     max_scatter: Positive = Field(description="of the logarithm of wind speed around that of power, within a day")
-    first_tolerance: Positive = Field(
-        description="maximum distance of the logarithm of a day's wind speed from that of a unit"
-    )
+    first_tolerance: Positive = Field(description="maximum distance of the logarithm of a day's wind speed from that of a unit")
     tolerance: Positive = Field(description="likewise for a turbine that is compared with its own mean")
-    power_coefficient: float = Field(
-        gt=0, lt=16 / 27, description="of a turbine below rated power; at most 16/27 (Betz limit)"
-    )
+    power_coefficient: float = Field(gt=0, lt=16 / 27, description="of a turbine below rated power; at most 16/27 (Betz limit)")
     air_density_kgm3: Positive
     specific_power_wm2: Positive = Field(description="of turbines whose rotor is not on the card, W/m2")
 
@@ -162,12 +140,8 @@ class Curve(Strict):
 class Aggregation(Strict):
     """How turbine signals become observations of an entity."""
 
-    late_grace_minutes: int = Field(
-        ge=0, description="an incomplete interval is aggregated this long after its end, minutes"
-    )
-    min_coverage_share: Share = Field(
-        gt=0, description="minimum share of the expected turbine intervals in an observation"
-    )
+    late_grace_minutes: int = Field(ge=0, description="an incomplete interval is aggregated this long after its end, minutes")
+    min_coverage_share: Share = Field(gt=0, description="minimum share of the expected turbine intervals in an observation")
     min_turbine_coverage_share: Share = Field(
         gt=0, description="a turbine counts in an interval if it reported at least this share of it"
     )

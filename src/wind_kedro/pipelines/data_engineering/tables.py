@@ -186,7 +186,6 @@ def in_utc(frame: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
 def naive(frame: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
     """Convert UTC times to naive times, which DuckDB processes fastest."""
     times: dict[str, Any] = {
-        column: pd.to_datetime(frame[column], utc=True).dt.tz_localize(None).astype("datetime64[us]")
-        for column in columns
+        column: pd.to_datetime(frame[column], utc=True).dt.tz_localize(None).astype("datetime64[us]") for column in columns
     }
     return frame.assign(**times)

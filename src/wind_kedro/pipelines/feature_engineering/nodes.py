@@ -226,12 +226,8 @@ def _beside(
     # Alone, a farm's own point is the best and the mean: the same columns again would be redundant.
     if others and "fleet" in families:
         for name in (SPEED, U, V):
-            found[f"fleet_{name}"] = quiet(
-                np.nanmean, np.stack([own[name], *(other[name] for other in others.values())])
-            )
-        found["fleet_spread_ms"] = quiet(
-            np.nanstd, np.stack([own[SPEED], *(other[SPEED] for other in others.values())])
-        )
+            found[f"fleet_{name}"] = quiet(np.nanmean, np.stack([own[name], *(other[name] for other in others.values())]))
+        found["fleet_spread_ms"] = quiet(np.nanstd, np.stack([own[SPEED], *(other[SPEED] for other in others.values())]))
     if families.isdisjoint(_LOOK_BACK):
         return found
     outcomes = first_outcomes(grid, observations)

@@ -81,12 +81,8 @@ class ProductFeatures(Strict):
 class BestPoint(Strict):
     """How the point that explains an entity's power best is found, and the power curve of its wind."""
 
-    min_hours: float = Field(
-        720, gt=0, description="with fewer hours forecast whose power is known, the own point is taken"
-    )
-    margin: float = Field(
-        0.01, ge=0, description="by how much another farm's point must correlate better than the own one"
-    )
+    min_hours: float = Field(720, gt=0, description="with fewer hours forecast whose power is known, the own point is taken")
+    margin: float = Field(0.01, ge=0, description="by how much another farm's point must correlate better than the own one")
     bin_width_ms: float = Field(0.5, gt=0, description="of the curve, as in IEC 61400-12-1")
 
 
@@ -95,21 +91,15 @@ class FeatureParameters(Strict):
 
     families: list[Family] = Field(list(FAMILIES), min_length=1, description="what every product gets")
     products: dict[str, ProductFeatures] = Field(default_factory=dict, description="by product: what it gets instead")
-    neighbour_minutes: list[int] = Field(
-        description="wind speed of the same run this much before and after the interval"
-    )
+    neighbour_minutes: list[int] = Field(description="wind speed of the same run this much before and after the interval")
     component_minutes: list[int] = Field(
         default_factory=list, description="components of the wind, likewise; none: as neighbour_minutes"
     )
-    window_minutes: list[int] = Field(
-        description="widths of centred windows of mean and deviation of wind speed in the run"
-    )
+    window_minutes: list[int] = Field(description="widths of centred windows of mean and deviation of wind speed in the run")
     extremes_minutes: list[int] = Field(
         default_factory=list, description="widths of centred windows of least and most wind speed in the run"
     )
-    edge_minutes: int = Field(
-        0, ge=0, description="how far before its first and behind its last time a run's value still holds"
-    )
+    edge_minutes: int = Field(0, ge=0, description="how far before its first and behind its last time a run's value still holds")
     other_farms: int = Field(12, ge=0, description="so many other farms' points are looked at, the nearest")
     other_farm_minutes: list[int] = Field(
         default_factory=list, description="wind speed there this much before and after the interval"

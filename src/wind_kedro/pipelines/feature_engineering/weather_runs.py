@@ -66,9 +66,7 @@ def run_to_read(runs: pd.DataFrame, issued_at: TimeArray, until: TimeArray) -> t
     return _choose(_parts(runs), issued_at, until, np.full(issued_at.shape, np.datetime64("NaT"), "datetime64[us]"))
 
 
-def run_before(
-    runs: pd.DataFrame, issued_at: TimeArray, until: TimeArray, run_at: TimeArray
-) -> tuple[TimeArray, TimeArray]:
+def run_before(runs: pd.DataFrame, issued_at: TimeArray, until: TimeArray, run_at: TimeArray) -> tuple[TimeArray, TimeArray]:
     """The same, of the runs before the one that each issue reads."""
     return _choose(_parts(runs), issued_at, until, run_at)
 

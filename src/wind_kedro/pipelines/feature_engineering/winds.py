@@ -89,15 +89,12 @@ def weather_features(
             total[name] = total.get(name, 0.0) + np.where(np.isnan(values), 0.0, values) * known
             weight[name] = weight.get(name, 0.0) + known
     mean = {
-        name: np.divide(total[name], weight[name], out=np.full(newest.shape, np.nan), where=weight[name] > 0)
-        for name in total
+        name: np.divide(total[name], weight[name], out=np.full(newest.shape, np.nan), where=weight[name] > 0) for name in total
     }
     return derived(mean) | {"newest_run": newest}
 
 
-def read_model(
-    runs: pd.DataFrame, grid: Grid, families: Collection[str], parameters: FeatureParameters
-) -> dict[str, FloatArray]:
+def read_model(runs: pd.DataFrame, grid: Grid, families: Collection[str], parameters: FeatureParameters) -> dict[str, FloatArray]:
     """One farm's weather of one model: the newest run available at each issue time, read at the middle of each interval.
 
     Values between the run's own times are interpolated linearly, never across runs; beyond a run's ends its outermost value holds

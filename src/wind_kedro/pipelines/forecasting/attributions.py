@@ -80,9 +80,7 @@ def _told(rows: pd.DataFrame, inputs: pd.DataFrame, found: Contributions, attrib
     keys = rows[[*KEYS, "model", "model_version"]]
     moved = found.columns.to_numpy(float)
     attributed_by = ", ".join(f"{name} ({weight:.0%} of the blend)" for name, weight in found.attributed_by.items())
-    base = keys.assign(
-        feature_group=BASE, contribution_kw=found.base * capacity, feature=attributed_by, feature_value=np.nan
-    )
+    base = keys.assign(feature_group=BASE, contribution_kw=found.base * capacity, feature=attributed_by, feature_value=np.nan)
     parts = [base]
     groups = np.array([attributions.group_of(str(column)) for column in found.columns])
     for name in [*attributions.groups, OTHER]:
@@ -102,9 +100,7 @@ def _told(rows: pd.DataFrame, inputs: pd.DataFrame, found: Contributions, attrib
         )
     attributed = sum(part["contribution_kw"].to_numpy(float) for part in parts)
     issued = rows[quantile_column(0.5)].to_numpy(float)
-    parts.append(
-        keys.assign(feature_group=CORRECTIONS, contribution_kw=issued - attributed, feature="", feature_value=np.nan)
-    )
+    parts.append(keys.assign(feature_group=CORRECTIONS, contribution_kw=issued - attributed, feature="", feature_value=np.nan))
     return pd.concat(parts, ignore_index=True).sort_values(KEYS, kind="stable")[_COLUMNS]
 
 

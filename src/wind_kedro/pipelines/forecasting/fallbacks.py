@@ -100,9 +100,7 @@ def predict_with_fallbacks(
             left = due[~served]
             if unknown := int(windy.sum() - served.sum()):
                 raise ValueError(f"gives no number for {unknown} intervals")
-        except (
-            Exception
-        ) as error:  # a damaged file, or whatever a model does: the other entities are issued all the same
+        except Exception as error:  # a damaged file, or whatever a model does: the other entities are issued all the same
             failed = True
             model = fleet_model.members[product.id, entity_id].model
             failures.append(unusable(product.id, entity_id, version, model, "champion", error))
@@ -145,9 +143,7 @@ def _take(forecast: Forecast, name: str, left: pd.DataFrame, shares: NDArray[np.
     return left.iloc[np.flatnonzero(~known)]
 
 
-def observed_climatology(
-    due: pd.DataFrame, observations: pd.DataFrame, product: Product, entity_id: str
-) -> NDArray[np.float64]:
+def observed_climatology(due: pd.DataFrame, observations: pd.DataFrame, product: Product, entity_id: str) -> NDArray[np.float64]:
     """Quantiles of the power observed at each hour of the day, as shares of capacity: (rows, levels).
 
     Made from the observations known at each issue, and from no stored model. Missing where nothing was observed yet.

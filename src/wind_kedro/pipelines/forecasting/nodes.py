@@ -98,9 +98,7 @@ def _issue_entity(
         new_levels = set() if member is None else set(product.quantile_levels) - set(member.levels)
         if new_levels:
             why = f"version {version} was trained without quantile levels {sorted(new_levels)} of the product's card"
-            failures += _not_issued(
-                product, entity_id, pd.DatetimeIndex(due["issued_at"].unique()), why, "run training"
-            )
+            failures += _not_issued(product, entity_id, pd.DatetimeIndex(due["issued_at"].unique()), why, "run training")
             continue
         fleet_model = None if member is None else model_versions.version(str(version))
         forecast = predict_with_fallbacks(fleet_model, due, observations, product, entity_id, version, failures)
@@ -108,22 +106,16 @@ def _issue_entity(
         for fallback, (served, shares) in forecast.items():
             model = member.model if member else model_of(promotions, product, entity_id, version)
             parts.append(
-                forecast_rows(
-                    served, shares, product, fleet, model=model, model_version=version or "", fallback=fallback
-                )
+                forecast_rows(served, shares, product, fleet, model=model, model_version=version or "", fallback=fallback)
             )
     return parts, failures
 
 
-def _not_issued(
-    product: Product, entity_id: str, issues: pd.DatetimeIndex, why: str, action: str, **more: Any
-) -> list[Failure]:
+def _not_issued(product: Product, entity_id: str, issues: pd.DatetimeIndex, why: str, action: str, **more: Any) -> list[Failure]:
     """An entry per issue that was not made."""
     message = f"{product.id}/{entity_id}: not issued: {why}"
     about = {"product_id": product.id, "entity_id": entity_id} | more
-    return [
-        Failure("forecasting", "forecast_not_issued", message, action, **about, issued_at=issue) for issue in issues
-    ]
+    return [Failure("forecasting", "forecast_not_issued", message, action, **about, issued_at=issue) for issue in issues]
 
 
 def _not_served(due: pd.DataFrame, forecast: Forecast, product: Product, entity_id: str) -> list[Failure]:
@@ -145,9 +137,7 @@ def _not_served(due: pd.DataFrame, forecast: Forecast, product: Product, entity_
 def _no_champion(promotions: pd.DataFrame, product: Product, entity_id: str, issues: pd.DatetimeIndex) -> list[Failure]:
     """Issues before the first promotion: a warning, as nothing broke; an entity that may have no model yet is one of these."""
     own = promotions[(promotions["product_id"] == product.id) & (promotions["entity_id"] == entity_id)]
-    first = (
-        f"the first was promoted at {own['promoted_at'].min():%Y-%m-%dT%H:%M}" if len(own) else "none was ever promoted"
-    )
+    first = f"the first was promoted at {own['promoted_at'].min():%Y-%m-%dT%H:%M}" if len(own) else "none was ever promoted"
     action = "run training as of an earlier time; the readiness page states why a farm may have no model"
     return _not_issued(product, entity_id, issues, f"no champion ({first})", action, severity="warning")
 
@@ -225,9 +215,7 @@ def _calibrate_product(
         failed: dict[str, str] = {}
         issued = add_portfolios(rows, fleet, calibration.portfolios, on_failure=of_portfolio)
         failures += [
-            _portfolio_failure(product, group_id, issue, why)
-            for group_id, why in failed.items()
-            for issue in issues.index
+            _portfolio_failure(product, group_id, issue, why) for group_id, why in failed.items() for issue in issues.index
         ]
         sums = add_portfolios(past.drop_duplicates(KEYS), fleet, calibration.portfolios, on_failure=of_calibration)
         known = pd.concat([past, sums[~sums["entity_id"].isin(past["entity_id"])]])

@@ -80,9 +80,7 @@ def _fetch(feed: Feed, root: Path) -> FailedFetch | None:
         batches = 0
         for landed in Landing(root, feed.into, feed.id).pull(feed.fetch, in_parts=feed.in_parts):
             batches += 1
-            logger.info(
-                "feed '%s': %s, %d files, %d bytes", feed.id, landed.folder.name, len(landed.files), landed.bytes
-            )
+            logger.info("feed '%s': %s, %d files, %d bytes", feed.id, landed.folder.name, len(landed.files), landed.bytes)
         if not batches:
             logger.info("feed '%s': nothing new", feed.id)
     except FeedError as error:

@@ -45,9 +45,7 @@ def failed_challengers(decisions: pd.DataFrame, as_of: pd.Timestamp, days: float
 
 def _refused(row: Mapping[Any, Any]) -> dict[str, Any]:
     leaks = row["code"] == "leak"
-    better = (
-        "" if leaks or pd.isna(row["gain_share"]) else f"'{row['challenger']}' is {row['gain_share']:.1%} better, but "
-    )
+    better = "" if leaks or pd.isna(row["gain_share"]) else f"'{row['challenger']}' is {row['gain_share']:.1%} better, but "
     return {
         "kind": "challenger_leaks" if leaks else "challenger_refused",
         "severity": "warning",

@@ -63,9 +63,7 @@ class Issue:
     def words(self, of: Any) -> str:
         """The cost of some rows of the issue, for people."""
         stand_ins = of & (self.rows["fallback"] != "")
-        parts = [
-            f"{self.product.id}: {self.share(stand_ins):.0%} of the issue of {self.issued_at:%Y-%m-%d %H:%M} by a fallback"
-        ]
+        parts = [f"{self.product.id}: {self.share(stand_ins):.0%} of the issue of {self.issued_at:%Y-%m-%d %H:%M} by a fallback"]
         if older := self.share(of & ~stand_ins):
             parts.append(f"{older:.0%} from an older run")
         excess = self.excess(of)

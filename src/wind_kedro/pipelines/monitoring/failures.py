@@ -16,9 +16,7 @@ _NAMED = 2
 _BY_COST = ("fallback_used",)
 
 
-def collect_failures(
-    failures_before: pd.DataFrame, clock: Clock, *stages: pd.DataFrame
-) -> tuple[pd.DataFrame, pd.DataFrame]:
+def collect_failures(failures_before: pd.DataFrame, clock: Clock, *stages: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The history of failures with those of the newest run of each stage, and these alone: they are open.
 
     A stage's table is replaced whole when its pipeline runs, so what is in it is open until then, whichever run made it. Of the

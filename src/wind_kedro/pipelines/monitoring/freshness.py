@@ -164,9 +164,7 @@ def _signals(
     known_of: Mapping[Any, Mapping[Any, Any]] = found.to_dict("index")
     latencies = assessed_by(readiness, clock.as_of).set_index("farm_id")["latency_95_minutes"].to_dict()
     for farm in fleet.farms:
-        yield from _turbines(
-            farm, known_of, latencies, bool(products_of(fleet, farm.id)), pd.Timestamp(clock.as_of), rules
-        )
+        yield from _turbines(farm, known_of, latencies, bool(products_of(fleet, farm.id)), pd.Timestamp(clock.as_of), rules)
 
 
 def _turbines(
@@ -205,17 +203,13 @@ def _turbines(
 # --- feeds ------------------------------------------------------------------------------------------------------------
 
 
-def _feeds(
-    landings: pd.DataFrame, feeds: FeedCards, at: pd.Timestamp, rules: FreshnessRules
-) -> Iterable[dict[str, Any]]:
+def _feeds(landings: pd.DataFrame, feeds: FeedCards, at: pd.Timestamp, rules: FreshnessRules) -> Iterable[dict[str, Any]]:
     for feed_id in feeds.root:
         own = landings[landings["feed_id"] == feed_id].sort_values("landed_at")
         known = own[own["landed_at"] <= at]
         batches = known.loc[known["folder"] != "", "landed_at"]
         # Batches that land within one hour are one delivery: a backlog would make every gap after it unusual.
-        gaps = (
-            batches[batches > at - pd.Timedelta(days=rules.usual_days)].dt.floor("h").drop_duplicates().diff().dropna()
-        )
+        gaps = batches[batches > at - pd.Timedelta(days=rules.usual_days)].dt.floor("h").drop_duplicates().diff().dropna()
         allowed = rules.feed_hours * 60
         if len(gaps) >= rules.min_observed:
             allowed = rules.feed_factor * float((gaps / _MINUTE).quantile(rules.usual_quantile)) + rules.margin_minutes

@@ -108,9 +108,7 @@ def silent_signals(
                 "action": "look at the SCADA connection and ingestion (table landings), and at quarantine if rows do arrive",
             }
             continue
-        long = own["newest_at"].isna() | (
-            own["age_minutes"] > own["allowed_minutes"] + monitoring.freshness.turbine_hours * 60
-        )
+        long = own["newest_at"].isna() | (own["age_minutes"] > own["allowed_minutes"] + monitoring.freshness.turbine_hours * 60)
         missing = own.loc[long & (own["state"] != "fresh"), "subject"].tolist()
         if missing:
             share = sum(turbine.rated_power_kw for turbine in farm.turbines if turbine.id in missing) / farm.capacity_kw
@@ -232,17 +230,13 @@ def unseen(
                 "kind": "training_stale",
                 "product_id": product.id,
                 "severity": "warning",
-                "message": "no training is on record"
-                if pd.isna(trained)
-                else f"the last training was as of {trained:%Y-%m-%d}",
+                "message": "no training is on record" if pd.isna(trained) else f"the last training was as of {trained:%Y-%m-%d}",
                 "evidence": f"table decisions; allowed age {rules.training_days:g} days",
                 "action": "run feature_engineering and training",
             }
         ended = forecasts["valid_at"] + pd.Timedelta(minutes=product.granularity_minutes)
         due = forecasts.loc[
-            (forecasts["product_id"] == product.id)
-            & (ended <= until)
-            & (ended > until - pd.Timedelta(days=rules.scored_days)),
+            (forecasts["product_id"] == product.id) & (ended <= until) & (ended > until - pd.Timedelta(days=rules.scored_days)),
             ["entity_id", "valid_at"],
         ].drop_duplicates()
         there = scored[scored["granularity_minutes"] == product.granularity_minutes]

@@ -39,9 +39,7 @@ def write_outbox(
     faults = _channel_faults(deliveries_before[deliveries_before["created_at"] <= at], rules)
     found = incidents_found
     if faults:
-        found = pd.concat(
-            [found[found["kind"] != "all_clear"], incidents_table(faults, clock)[found.columns]], ignore_index=True
-        )
+        found = pd.concat([found[found["kind"] != "all_clear"], incidents_table(faults, clock)[found.columns]], ignore_index=True)
     incidents = continue_incidents(found, incidents_before, known, at)
     deduplicator = AlertDeduplicator(known, monitoring.worse_share)
     messages = []
@@ -102,9 +100,7 @@ def _channel_faults(deliveries: pd.DataFrame, channels: Collection[str]) -> list
     return rows
 
 
-def continue_incidents(
-    found: pd.DataFrame, before: pd.DataFrame, written: pd.DataFrame, at: pd.Timestamp
-) -> pd.DataFrame:
+def continue_incidents(found: pd.DataFrame, before: pd.DataFrame, written: pd.DataFrame, at: pd.Timestamp) -> pd.DataFrame:
     """The incidents found, with the time since when they are open; and as resolved those that were open and are not found.
 
     The same incident is one of the same `IDENTITY`. It is open from the first of an unbroken series of runs that find it, and

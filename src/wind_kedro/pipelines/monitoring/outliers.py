@@ -126,9 +126,7 @@ def _of_availability(row: Mapping[Any, Any], curves: Curves, rules: Outliers) ->
     if row["stopped_share"] + row["curtailed_share"] >= rules.unavailable_share:
         return f"{row['stopped_share']:.0%} stopped, {row['curtailed_share']:.0%} curtailed"
     usual = curves.measured.at(row["measured_wind_speed_ms"])
-    if _explains(usual - row["actual_share"], row["median_share"] - row["actual_share"], rules) and (
-        usual > row["actual_share"]
-    ):
+    if _explains(usual - row["actual_share"], row["median_share"] - row["actual_share"], rules) and (usual > row["actual_share"]):
         return (
             f"the wind measured, {row['measured_wind_speed_ms']:.1f} m/s, else gives {usual:.0%} of capacity; "
             f"{row['actual_share']:.0%} came: turbines held back, iced or not available"

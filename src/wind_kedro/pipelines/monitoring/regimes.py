@@ -56,9 +56,7 @@ def losses(
     ]
     weather = weather_of(features[features["product_id"] == product.id])
     rows = issued.merge(
-        newest.drop(columns=["granularity_minutes", "available_at"]).rename(
-            columns={"wind_speed_ms": "measured_wind_speed_ms"}
-        ),
+        newest.drop(columns=["granularity_minutes", "available_at"]).rename(columns={"wind_speed_ms": "measured_wind_speed_ms"}),
         on=["entity_id", "valid_at"],
     ).merge(weather, on=KEYS, how="left")
     levels = quantile_columns(product.quantile_levels)
@@ -125,9 +123,7 @@ class Regimes:
         return np.where(met, self.expected[place], np.nan)
 
 
-def judge(
-    live: pd.DataFrame, backtest: pd.DataFrame | None, product: Product, monitoring: Monitoring
-) -> Mapping[str, object]:
+def judge(live: pd.DataFrame, backtest: pd.DataFrame | None, product: Product, monitoring: Monitoring) -> Mapping[str, object]:
     """What one model of one entity lost beside what its backtest promised in that weather; the verdict is `verdicts`'.
 
     The loss is that of the product's deciding score (`deciding_loss`). ``p_value`` is one-sided, of the excess of loss per
@@ -178,11 +174,7 @@ def verdicts(table: pd.DataFrame, monitoring: Monitoring) -> list[str]:
     worse = set(judged[adjusted(p_values[judged].tolist(), "holm") <= monitoring.significance])
     found = []
     for number, row in enumerate(table.to_dict("records")):
-        raw = (
-            row["loss"] / row["backtest_loss"] - 1
-            if np.isfinite(row["backtest_loss"]) and row["backtest_loss"]
-            else 0.0
-        )
+        raw = row["loss"] / row["backtest_loss"] - 1 if np.isfinite(row["backtest_loss"]) and row["backtest_loss"] else 0.0
         if number not in judged:
             found.append("unknown")
         elif number in worse and row["excess_share"] > monitoring.tolerance_share:

@@ -19,27 +19,19 @@ class Outliers(Strict):
         lt=1,
         description="a loss, wind, ramp or spread is rare if it was exceeded this seldom in the backtest",
     )
-    storm_wind_ms: float = Field(
-        15, gt=0, description="rare wind is a storm only above this: a calm farm's rarest wind is none"
-    )
-    min_coverage_share: float = Field(
-        0.8, gt=0, le=1, description="with fewer turbines behind it an actual is no judge"
-    )
+    storm_wind_ms: float = Field(15, gt=0, description="rare wind is a storm only above this: a calm farm's rarest wind is none")
+    min_coverage_share: float = Field(0.8, gt=0, le=1, description="with fewer turbines behind it an actual is no judge")
     unavailable_share: float = Field(
         0.2, gt=0, le=1, description="of turbines stopped or curtailed from which on they are the cause"
     )
-    explained_share: float = Field(
-        0.5, gt=0, le=1, description="of an error that a cause has to explain to be called it"
-    )
+    explained_share: float = Field(0.5, gt=0, le=1, description="of an error that a cause has to explain to be called it")
 
 
 class FreshnessRules(Strict):
     """How old the newest data of a source may be, and the products' outputs."""
 
     usual_days: float = Field(30, gt=0, description="what is usual is read from the last days")
-    usual_quantile: float = Field(
-        0.95, gt=0, lt=1, description="of delays and of gaps between batches: the longest usual"
-    )
+    usual_quantile: float = Field(0.95, gt=0, lt=1, description="of delays and of gaps between batches: the longest usual")
     min_observed: int = Field(20, gt=0, description="with fewer runs or batches the card's delay counts")
     margin_minutes: float = Field(60, ge=0, description="beyond the longest usual age before a source is late")
     turbine_hours: float = Field(24, gt=0, description="a single turbine may send nothing for so long")
@@ -57,9 +49,7 @@ class FreshnessRules(Strict):
 class CostRules(Strict):
     """Which severity an outage has, by what it costs the newest issue of a product."""
 
-    error_share: float = Field(
-        0.5, gt=0, le=1, description="of the issue, by capacity and interval, not by its champion"
-    )
+    error_share: float = Field(0.5, gt=0, le=1, description="of the issue, by capacity and interval, not by its champion")
     warning_share: float = Field(0.05, gt=0, le=1, description="likewise, for a warning")
     error_excess: float = Field(0.25, gt=0, description="expected increase of the deciding score, a share of it")
     warning_excess: float = Field(0.02, gt=0, description="likewise, for a warning")

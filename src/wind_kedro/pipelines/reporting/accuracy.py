@@ -48,10 +48,6 @@ def draw_accuracy(accuracy: pd.DataFrame, fleet: Fleet, clock: Clock, reporting:
     return draw_views(
         "Promised and operated accuracy",
         shown,
-        [
-            Panel(
-                "how it was measured", "mean loss of the deciding score", {"type": "category"}, {"rangemode": "tozero"}
-            )
-        ],
+        [Panel("how it was measured", "mean loss of the deciding score", {"type": "category"}, {"rangemode": "tozero"})],
         height=380,
     )

@@ -98,9 +98,7 @@ class FarmFacts(Fact):
     observed_from: dt.datetime | None
     observed_to: dt.datetime | None = Field(description="end of the last interval observed")
     mean_power_share: float | None = Field(description="mean power as a share of capacity, over all observations")
-    readings_share: Share | None = Field(
-        description="share of the expected turbine readings that arrived and were usable"
-    )
+    readings_share: Share | None = Field(description="share of the expected turbine readings that arrived and were usable")
     clock: ClockFacts | None
     readiness: ReadinessFacts | None = Field(description="null: not assessed yet")
     data_quality: list[CheckFacts]
@@ -118,9 +116,7 @@ class EnergyFacts(Fact):
     high_mwh: float
     nominal_share: Share = Field(description="nominal coverage of the range from low to high")
     full_load_share: float = Field(description="expected energy as a share of that at full power")
-    past_issues: int = Field(
-        description="past issues used to calibrate the range; 0: sums of the hourly limits, too wide"
-    )
+    past_issues: int = Field(description="past issues used to calibrate the range; 0: sums of the hourly limits, too wide")
 
 
 class ForecastFacts(Fact):
@@ -177,9 +173,7 @@ class MemberFacts(Fact):
     goal_since: dt.date
     weather: Weather
     headline: str
-    portfolio_of: list[str] = Field(
-        description="farms whose forecasts are combined to its own; empty: it has its own model"
-    )
+    portfolio_of: list[str] = Field(description="farms whose forecasts are combined to its own; empty: it has its own model")
     forecast: ForecastFacts | None
     model: ModelFacts | None
     backtest: list[ScoreFacts]
@@ -229,12 +223,8 @@ class Summary(Fact):
     inputs: dict[Literal["observations", "forecasts", "weather_run", "readiness"], dt.datetime | None] = Field(
         description="time of the newest row of each input; null: there is none"
     )
-    warnings: list[Warned] = Field(
-        description="incidents open as of `monitored_at`, and problems found in the report's tables"
-    )
-    failures: list[FailureFacts] = Field(
-        description="failures in the newest run of each stage known to monitoring, errors first"
-    )
+    warnings: list[Warned] = Field(description="incidents open as of `monitored_at`, and problems found in the report's tables")
+    failures: list[FailureFacts] = Field(description="failures in the newest run of each stage known to monitoring, errors first")
     farms: list[FarmFacts]
     members: list[MemberFacts]
     outliers: list[OutlierFacts] = Field(description="the worst hours of issued forecasts, worst first")
@@ -252,9 +242,7 @@ class SummaryDocument:
 
 def summary_schema() -> str:
     """The JSON Schema of the summary, as committed in ``docs/summary.schema.json``."""
-    schema = {"$schema": "https://json-schema.org/draft/2020-12/schema"} | Summary.model_json_schema(
-        mode="serialization"
-    )
+    schema = {"$schema": "https://json-schema.org/draft/2020-12/schema"} | Summary.model_json_schema(mode="serialization")
     return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
 
 

@@ -88,11 +88,7 @@ def draw_views(
     from plotly import graph_objects as go
     from plotly.subplots import make_subplots
 
-    figure = (
-        make_subplots(rows=len(panels), cols=1, vertical_spacing=_PANEL_GAP / height)
-        if len(panels) > 1
-        else go.Figure()
-    )
+    figure = make_subplots(rows=len(panels), cols=1, vertical_spacing=_PANEL_GAP / height) if len(panels) > 1 else go.Figure()
     owner: list[int] = []
     for number, view in enumerate(shown):
         for trace, row in zip(view.traces, view.rows, strict=True):
@@ -304,9 +300,7 @@ def _map_of(farm: Farm) -> View:
             mode="markers+text",
             text=[f"   {_escaped(turbine.id)}" for turbine, *_ in placed],
             textposition="middle right",
-            customdata=[
-                [turbine.rated_power_kw, turbine.hub_height_m, turbine.rotor_diameter_m or 0] for turbine, *_ in placed
-            ],
+            customdata=[[turbine.rated_power_kw, turbine.hub_height_m, turbine.rotor_diameter_m or 0] for turbine, *_ in placed],
             hovertemplate="<b>%{text}</b><br>%{customdata[0]:,.0f} kW, hub %{customdata[1]:.0f} m, "
             "rotor %{customdata[2]:.0f} m<extra></extra>",
             marker={"size": 8, "color": BLUE},
@@ -331,9 +325,7 @@ def draw_data_quality(
     shown = []
     for farm in _farms(fleet, reporting):
         view = View(farm.id, farm.name, False)
-        found = data_quality[
-            (data_quality["farm_id"] == farm.id) & (data_quality["count"] > 0) & (data_quality["of"] > 0)
-        ]
+        found = data_quality[(data_quality["farm_id"] == farm.id) & (data_quality["count"] > 0) & (data_quality["of"] > 0)]
         found = found[~found["check"].isin(NO_FAULTS)]
         found = found.assign(share=found["count"] / found["of"]).sort_values(["share", "check", "signal"])
         names = [
@@ -426,9 +418,7 @@ def draw_clock(clock_calibration: pd.DataFrame, fleet: Fleet, clock: Clock, repo
         shown,
         [
             Panel("misalignment with the weather (minutes)", "reading of the stamps", {"rangemode": "tozero"}, reading),
-            Panel(
-                "correlation with the weather's wind speed", "reading of the stamps", {"rangemode": "tozero"}, reading
-            ),
+            Panel("correlation with the weather's wind speed", "reading of the stamps", {"rangemode": "tozero"}, reading),
         ],
         height=520,
         barmode="overlay",
@@ -478,9 +468,7 @@ def clock_evidence(evidence: str) -> list[dict[str, Any]]:
     ]
 
 
-def draw_power_curve(
-    signals: Table, power_curve: pd.DataFrame, fleet: Fleet, clock: Clock, reporting: Reporting
-) -> Figure:
+def draw_power_curve(signals: Table, power_curve: pd.DataFrame, fleet: Fleet, clock: Clock, reporting: Reporting) -> Figure:
     """Draw turbine power over wind speed with the fitted curve, and readings off the curve by operating state.
 
     Points are rounded to a grid finer than a pixel, so that indistinguishable points are drawn once. All points with an operating
@@ -557,9 +545,7 @@ def _curve_points(signals: Table, farms: Sequence[Farm], clock: Clock) -> pd.Dat
     turbines = [(farm.id, turbine.id, turbine.rated_power_kw) for farm in farms for turbine in farm.turbines]
     # Through Arrow in both directions, as conversion of text columns between Ibis and pandas warns.
     rated = ibis.memtable(
-        pa.table(
-            dict(zip(("farm_id", "turbine_id", "rated_power_kw"), map(list, zip(*turbines, strict=True)), strict=True))
-        )
+        pa.table(dict(zip(("farm_id", "turbine_id", "rated_power_kw"), map(list, zip(*turbines, strict=True)), strict=True)))
     )
     # Times are UTC, with or without a zone depending on the engine.
     zone = signals["available_at"].type().timezone
@@ -574,9 +560,7 @@ def _curve_points(signals: Table, farms: Sequence[Farm], clock: Clock) -> pd.Dat
         wind_speed_ms=(ibis._.wind_speed_ms / _GRID_MS).round() * _GRID_MS,
         power_share=(ibis._.power_kw / ibis._.rated_power_kw / _GRID_SHARE).round() * _GRID_SHARE,
     )
-    counted = cells.group_by(["farm_id", "wind_speed_ms", "power_share", "operating_state"]).aggregate(
-        rows=ibis._.count()
-    )
+    counted = cells.group_by(["farm_id", "wind_speed_ms", "power_share", "operating_state"]).aggregate(rows=ibis._.count())
     found: pd.DataFrame = counted.to_pyarrow().to_pandas()
     return found
 
@@ -609,9 +593,7 @@ def draw_forecast(
     )
 
 
-def _add_fan(
-    view: View, newest: pd.DataFrame, actual: pd.DataFrame, member: views.Member, reporting: Reporting, go: Any
-) -> None:
+def _add_fan(view: View, newest: pd.DataFrame, actual: pd.DataFrame, member: views.Member, reporting: Reporting, go: Any) -> None:
     levels = member.product.quantile_levels
     issued = newest["issued_at"].iloc[0]
     view.perfect_weather = view.perfect_weather or bool((newest["weather"] == PERFECT_WEATHER).any())
@@ -727,9 +709,7 @@ def draw_lead_times(
         shown,
         [
             Panel("lead time (hours)", "nMAE (% of capacity)", {"rangemode": "tozero"}, {"rangemode": "tozero"}),
-            Panel(
-                "lead time (hours)", "pinball loss (% of capacity)", {"rangemode": "tozero"}, {"rangemode": "tozero"}
-            ),
+            Panel("lead time (hours)", "pinball loss (% of capacity)", {"rangemode": "tozero"}, {"rangemode": "tozero"}),
         ],
         height=680,
     )
@@ -757,8 +737,7 @@ def draw_reliability(
             (live, "in operation", ORANGE, "square"),
         ):
             points = [
-                (level, views.weighted_mean(at_level), int(at_level["n"].sum()))
-                for level, at_level in rows.groupby("level")
+                (level, views.weighted_mean(at_level), int(at_level["n"].sum())) for level, at_level in rows.groupby("level")
             ]
             if points:
                 view.add(
@@ -770,8 +749,7 @@ def draw_reliability(
                         line={"color": colour, "width": 2},
                         marker={"symbol": symbol, "size": 8},
                         customdata=[[n] for _, _, n in points],
-                        hovertemplate="promised %{x:.3~g} %, came %{y:.1f} % (%{customdata[0]:,} intervals)"
-                        "<extra></extra>",
+                        hovertemplate="promised %{x:.3~g} %, came %{y:.1f} % (%{customdata[0]:,} intervals)<extra></extra>",
                     )
                 )
         if view.traces:
@@ -827,9 +805,7 @@ def draw_live_performance(
             view.note = "No issued forecast could be scored yet: run the pipeline monitoring once actuals have arrived."
         else:
             backtest = member.rows(backtest_scores)
-            backtest = views.of_champions(
-                backtest[(backtest["metric"] == metric) & backtest["level"].isna()], promoted[-1:]
-            )
+            backtest = views.of_champions(backtest[(backtest["metric"] == metric) & backtest["level"].isna()], promoted[-1:])
             goal = member.product.goal.target if metric == member.product.deciding_score else None
             promise = views.weighted_mean(views.over_all_leads(views.in_all(backtest), member.product))
             _add_days(view, live, promise, goal, reporting, go)
@@ -846,9 +822,7 @@ def draw_live_performance(
 SHARES = {"pinball_share": "pinball loss", "nmae_share": "nMAE", "crps_share": "CRPS"}
 
 
-def _add_days(
-    view: View, live: pd.DataFrame, promise: float | None, goal: float | None, reporting: Reporting, go: Any
-) -> None:
+def _add_days(view: View, live: pd.DataFrame, promise: float | None, goal: float | None, reporting: Reporting, go: Any) -> None:
     loss = (live["value"] * live["n"]).groupby(live["period"]).sum()
     count = live["n"].groupby(live["period"]).sum()
     days = pd.DataFrame({"loss": loss, "n": count})

@@ -70,9 +70,7 @@ def build_summary(
         for farm in fleet.farms
     ]
     members = [
-        _member_facts(
-            member, forecasts, observations, backtest_scores, live_scores, promotions, fleet, clock, reporting
-        )
+        _member_facts(member, forecasts, observations, backtest_scores, live_scores, promotions, fleet, clock, reporting)
         for member in views.members(fleet)
     ]
     labels = {farm.weather for farm in farms} | {member.weather for member in members}
@@ -100,10 +98,7 @@ def build_summary(
 def _failure_facts(failures: pd.DataFrame) -> list[FailureFacts]:
     found = [
         FailureFacts(
-            **{
-                name: row[name]
-                for name in ("stage", "code", "severity", "product_id", "entity_id", "message", "action")
-            },
+            **{name: row[name] for name in ("stage", "code", "severity", "product_id", "entity_id", "message", "action")},
             issues=len(row["issues"]),
             first_issue=_time(row["issues"][0]) if len(row["issues"]) else None,
             last_issue=_time(row["issues"][-1]) if len(row["issues"]) else None,
@@ -111,9 +106,7 @@ def _failure_facts(failures: pd.DataFrame) -> list[FailureFacts]:
         )
         for row in over_issues(failures)
     ]
-    return sorted(
-        found, key=lambda fact: (_SEVERITIES.index(fact.severity), fact.product_id, fact.entity_id, fact.stage)
-    )
+    return sorted(found, key=lambda fact: (_SEVERITIES.index(fact.severity), fact.product_id, fact.entity_id, fact.stage))
 
 
 def _worst_hours(outliers: pd.DataFrame, reporting: Reporting) -> list[OutlierFacts]:
@@ -336,9 +329,7 @@ def _warnings(
     still_open = still_open.drop_duplicates(["entity_id", "product_id", "kind", "subject"], keep="last")
     still_open = still_open.assign(opened_at=still_open["opened_at"].fillna(still_open["raised_at"]))
     rows = still_open.drop(columns=["subject", "amount", "state"]).to_dict("records")
-    found = [
-        Warned(**row | {"raised_at": _time(row["raised_at"]), "opened_at": _time(row["opened_at"])}) for row in rows
-    ]
+    found = [Warned(**row | {"raised_at": _time(row["raised_at"]), "opened_at": _time(row["opened_at"])}) for row in rows]
     if pd.isna(newest) or clock.as_of - newest > dt.timedelta(hours=reporting.monitoring_hours):
         last = "has not run yet" if pd.isna(newest) else f"ran last as of {moment(newest)}"
         found.append(
@@ -373,10 +364,7 @@ def _warnings(
                 )
             )
     for member in members:
-        if (
-            member.forecast
-            and member.forecast.last_valid_at + dt.timedelta(minutes=member.granularity_minutes) <= clock.as_of
-        ):
+        if member.forecast and member.forecast.last_valid_at + dt.timedelta(minutes=member.granularity_minutes) <= clock.as_of:
             found.append(
                 Warned(
                     raised_at=clock.as_of,

@@ -79,9 +79,7 @@ def draw_weather_fit(
         if len(rows)
     ]
     shown = [names[farm_id] for farm_id in order]
-    label = (
-        f"the {len(order)} of {len(beaten)} farms most in doubt" if len(beaten) > len(order) else "most in doubt first"
-    )
+    label = f"the {len(order)} of {len(beaten)} farms most in doubt" if len(beaten) > len(order) else "most in doubt first"
     view = View("", label, False, traces)
     view.rows = [1] * len(traces)
     if readiness.empty:
@@ -124,9 +122,7 @@ def build_readiness_page(
 _WEEKS = 26
 
 
-def weekly_coverage(
-    observations: pd.DataFrame, fleet: Fleet, clock: Clock
-) -> dict[str, list[tuple[dt.datetime, float]]]:
+def weekly_coverage(observations: pd.DataFrame, fleet: Fleet, clock: Clock) -> dict[str, list[tuple[dt.datetime, float]]]:
     """Coverage of each farm's expected turbine readings by week before ``as_of``: start of the week and share."""
     end = pd.Timestamp(clock.as_of).floor("D")
     begin = end - pd.Timedelta(weeks=_WEEKS)
@@ -146,9 +142,6 @@ def weekly_coverage(
     starts = [(begin + pd.Timedelta(weeks=number)).to_pydatetime() for number in range(_WEEKS)]
     whole = pd.Timedelta(weeks=1) / pd.Timedelta(minutes=1)
     return {
-        farm_id: [
-            (start, round(min(1.0, minutes.get((farm_id, number), 0.0) / whole), 3))
-            for number, start in enumerate(starts)
-        ]
+        farm_id: [(start, round(min(1.0, minutes.get((farm_id, number), 0.0) / whole), 3)) for number, start in enumerate(starts)]
         for farm_id in farms
     }

@@ -67,9 +67,7 @@ def newest_fit(fits: pd.DataFrame, farm_id: str, clock: Clock) -> pd.DataFrame:
 
 def measured(observations: pd.DataFrame, entity_id: str, granularity_minutes: int, clock: Clock) -> pd.DataFrame:
     """One row per interval, in order: the newest known version, with ``power_share`` of the available capacity."""
-    rows = observations[
-        (observations["entity_id"] == entity_id) & (observations["granularity_minutes"] == granularity_minutes)
-    ]
+    rows = observations[(observations["entity_id"] == entity_id) & (observations["granularity_minutes"] == granularity_minutes)]
     rows = known(rows, "available_at", clock).sort_values(["valid_at", "available_at"])
     rows = rows.drop_duplicates("valid_at", keep="last").set_index("valid_at")
     return rows.assign(power_share=rows["power_kw"] / rows["available_capacity_kw"])
@@ -193,9 +191,7 @@ def energy_range(
 
     leads = inside["lead_minutes"]
     past = known(member.rows(issued), "issued_at", clock)
-    past = past[
-        (past["issued_at"] < forecast["issued_at"].iloc[0]) & past["lead_minutes"].between(leads.min(), leads.max())
-    ]
+    past = past[(past["issued_at"] < forecast["issued_at"].iloc[0]) & past["lead_minutes"].between(leads.min(), leads.max())]
     past = past.assign(actual=past["valid_at"].map(actual["power_share"]) * past["capacity_kw"])
     sums = past.groupby("issued_at").agg(
         rows=("actual", "count"),
@@ -215,9 +211,7 @@ def energy_range(
 
 def newest_promotion(promotions: pd.DataFrame, member: Member, clock: Clock) -> pd.Series | None:
     """Promotion in force by ``as_of``; None if no model was promoted yet."""
-    rows = known(member.rows(promotions), "promoted_at", clock).sort_values(
-        ["promoted_at", "recorded_at"], kind="stable"
-    )
+    rows = known(member.rows(promotions), "promoted_at", clock).sort_values(["promoted_at", "recorded_at"], kind="stable")
     return None if rows.empty else rows.iloc[-1]
 
 

@@ -72,9 +72,7 @@ def judge_challengers(
             losses = interval_losses(forecasts, observations, product, market, training_time, scoring.rules)
             return by_issue(mark_extremes(losses, weather, training.gate))
 
-        of_product = {
-            entity_id: model for (product_id, entity_id), model in champions.items() if product_id == product.id
-        }
+        of_product = {entity_id: model for (product_id, entity_id), model in champions.items() if product_id == product.id}
         shadows = {name for name, config in training.candidates.items() if config.shadow}
         backtested = weigh(own)
         champion = backtested["model"] == backtested["entity_id"].map(of_product)
@@ -167,16 +165,12 @@ def choose(
     training_time = pd.Timestamp(clock.training_time(fleet.products))
     champions = champion_models(promotions_before, training_time)
     learnable = set(model_input[["product_id", "entity_id"]].drop_duplicates().itertuples(index=False, name=None))
-    candidates = {
-        (str(product_id), str(entity_id)): own for (product_id, entity_id), own in admissions.groupby(KEYS[:2])
-    }
+    candidates = {(str(product_id), str(entity_id)): own for (product_id, entity_id), own in admissions.groupby(KEYS[:2])}
     judged = {(str(product_id), str(entity_id)): own for (product_id, entity_id), own in judgements.groupby(KEYS[:2])}
     choices: list[dict[str, Any]] = []
     decisions: list[dict[Any, Any]] = []
     for product in fleet.products:
-        deciding = {
-            str(entity_id): table for entity_id, table in deciding_scores(backtest_scores, product).groupby("entity_id")
-        }
+        deciding = {str(entity_id): table for entity_id, table in deciding_scores(backtest_scores, product).groupby("entity_id")}
         for entity_id in sorted(fleet.modelled(product)):
             key = (product.id, entity_id)
             if key not in candidates:
@@ -192,9 +186,7 @@ def choose(
             code, model = _decide(honest, found, candidates[key], champions.get(key), in_force, key in learnable)
             if code is None:
                 if entity_id in deciding:
-                    logger.error(
-                        "%s/%s: no candidate has a %s in the backtest: nothing chosen", *key, product.deciding_score
-                    )
+                    logger.error("%s/%s: no candidate has a %s in the backtest: nothing chosen", *key, product.deciding_score)
                 continue
             about = _about(product, entity_id, code, model, scores, champions.get(key), found, in_force)
             decisions += _decisions(about, found, champions.get(key), training_time)

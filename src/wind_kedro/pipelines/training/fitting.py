@@ -86,10 +86,7 @@ def sample_of_farms(table: pd.DataFrame, rows: int, seed: int) -> pd.DataFrame:
     farms = dict(iter(table.groupby("entity_id")))
     each = max(1, rows // len(farms))
     rng = np.random.default_rng(seed)
-    drawn = [
-        own if len(own) <= each else own.iloc[np.sort(rng.choice(len(own), each, replace=False))]
-        for own in farms.values()
-    ]
+    drawn = [own if len(own) <= each else own.iloc[np.sort(rng.choice(len(own), each, replace=False))] for own in farms.values()]
     return pd.concat(drawn).sort_values(["issued_at", "valid_at", "entity_id"], kind="stable", ignore_index=True)
 
 

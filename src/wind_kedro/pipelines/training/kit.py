@@ -20,9 +20,7 @@ def assemble_training_kit(raw_manifest: pd.DataFrame, provenance: Provenance, **
     """
     return TrainingKit(
         tables={name: value for name, value in inputs.items() if isinstance(value, pd.DataFrame)},
-        parameters={
-            name: value.model_dump(mode="json") for name, value in inputs.items() if not isinstance(value, pd.DataFrame)
-        },
+        parameters={name: value.model_dump(mode="json") for name, value in inputs.items() if not isinstance(value, pd.DataFrame)},
         raw_manifest=raw_manifest,
         provenance=provenance,
     )

@@ -215,9 +215,7 @@ def backtest_candidates(
         for product_id, start in {(product_id, start) for product_id, _, start in parts_of_fleet}
     }
     for (product_id, entity_id, name, start), (rows, shares) in mapped.results.items():
-        parts.append(
-            forecast_rows(rows, shares, fleet.product(product_id), fleet, model=name, model_version="backtest")
-        )
+        parts.append(forecast_rows(rows, shares, fleet.product(product_id), fleet, model=name, model_version="backtest"))
         past, *_, part = tasks[product_id, entity_id, name, start]
         about = {"product_id": product_id, "entity_id": entity_id, "model": name}
         learnt = _seen(past)
@@ -263,8 +261,7 @@ def _seen(learnt: pd.DataFrame) -> dict[str, Any]:
 def by_entity(table: pd.DataFrame) -> dict[tuple[str, str], pd.DataFrame]:
     """The rows of each product and entity."""
     return {
-        (str(product_id), str(entity_id)): rows
-        for (product_id, entity_id), rows in table.groupby(["product_id", "entity_id"])
+        (str(product_id), str(entity_id)): rows for (product_id, entity_id), rows in table.groupby(["product_id", "entity_id"])
     }
 
 
@@ -330,9 +327,7 @@ def calibrate_backtest(
             )
         )
 
-    backtested = add_portfolios(
-        backtest_model_forecasts, fleet, calibration.portfolios, by_model=True, on_failure=failed
-    )
+    backtested = add_portfolios(backtest_model_forecasts, fleet, calibration.portfolios, by_model=True, on_failure=failed)
     table = calibrated(backtested, backtested, observations, fleet, calibration, on_failure=failed)
     return table, failures_table(failures, clock.as_of)
 

@@ -165,9 +165,7 @@ def create_pipeline() -> Pipeline:
                 name="compare_accuracy",
                 namespace="gate",
             ),
-            Node(
-                draw_decisions, inputs="decisions", outputs="decisions_figure", name="draw_decisions", namespace="gate"
-            ),
+            Node(draw_decisions, inputs="decisions", outputs="decisions_figure", name="draw_decisions", namespace="gate"),
         ],
         tags="training",
     )

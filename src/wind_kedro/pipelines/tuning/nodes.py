@@ -216,9 +216,7 @@ def _row(name: str, trial: Any, candidate: ModelConfig) -> dict[str, Any]:
         "settings": json.dumps(dict(candidate.params) | trial.params, sort_keys=True),
         "loss_share": np.nan if trial.value is None else trial.value,
         "seconds": float(trial.user_attrs.get("seconds", np.nan)),
-        "fault": trial.user_attrs.get(
-            "fault", "" if trial.value is not None else "the run was killed; the trial is repeated"
-        ),
+        "fault": trial.user_attrs.get("fault", "" if trial.value is not None else "the run was killed; the trial is repeated"),
     }
 
 

@@ -25,9 +25,7 @@ def create_pipeline(**_: object) -> Pipeline:
                 "trials",
                 name="search_settings",
             ),
-            Node(
-                nodes.name_best, ["trials", "params:training"], ["tuned_settings", "tuning_metrics"], name="name_best"
-            ),
+            Node(nodes.name_best, ["trials", "params:training"], ["tuned_settings", "tuning_metrics"], name="name_best"),
         ],
         tags="tuning",
     )

@@ -74,9 +74,7 @@ class Tuning(Strict):
         """
         if self.months is None:
             step = pd.Timedelta(days=self.fold_days)
-            return [
-                (judged_from - (left + 1) * step, judged_from - left * step) for left in reversed(range(self.folds))
-            ]
+            return [(judged_from - (left + 1) * step, judged_from - left * step) for left in reversed(range(self.folds))]
         begins = [pd.Timestamp(f"{month}-01", tz="UTC") for month in sorted(self.months)]
         ends = [begin + pd.offsets.MonthBegin() for begin in begins]
         if touched := [f"{begin:%Y-%m}" for begin, end in zip(begins, ends, strict=True) if end > judged_from]:

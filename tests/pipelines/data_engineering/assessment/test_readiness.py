@@ -44,9 +44,7 @@ END = START + pd.Timedelta(days=DAYS)
 @pytest.fixture(scope="session")
 def shipped(project_path: Path) -> dict[str, Any]:
     """The thresholds as they ship."""
-    found: dict[str, Any] = yaml.safe_load((project_path / "conf/base/parameters_readiness.yml").read_text())[
-        "readiness"
-    ]
+    found: dict[str, Any] = yaml.safe_load((project_path / "conf/base/parameters_readiness.yml").read_text())["readiness"]
     return found
 
 
@@ -128,9 +126,7 @@ SOUND: dict[str, Any] = {
         ),
     ],
 )  # fmt: skip
-def test_the_tier_and_its_reason(
-    thresholds: ReadinessSettings, changed: dict[str, Any], tier: str, reason: str
-) -> None:
+def test_the_tier_and_its_reason(thresholds: ReadinessSettings, changed: dict[str, Any], tier: str, reason: str) -> None:
     import re
 
     found, why = judge(SOUND | changed, thresholds)
@@ -436,9 +432,7 @@ def test_what_comes_later_changes_no_row(made: Made, thresholds: ReadinessSettin
     later_run = made.weather["available_at"] > at
     weather = made.weather.assign(wind_speed_100m_ms=made.weather["wind_speed_100m_ms"].mask(later_run, 3.0))
     timed = made.signals()["timed"]
-    other = timed.assign(
-        operating_state=timed["operating_state"].mask(timed["available_at"] > at.tz_localize(None), "stopped")
-    )
+    other = timed.assign(operating_state=timed["operating_state"].mask(timed["available_at"] > at.tz_localize(None), "stopped"))
     before = made.assess(thresholds, clock=clock)
     after = made.assess(thresholds, pd.concat([observations, revised]), weather, other, clock=clock)
     for one, two in zip(before, after, strict=True):

@@ -96,9 +96,7 @@ def test_the_three_readings_of_a_stamp(parsed: dict[str, pd.DataFrame], case: in
     assert found == list(STAMPS[case][1:])
 
 
-def test_stamps_of_interval_ends_become_starts(
-    raw_signals: Make, cards: dict[str, Any], settings: DataEngineering
-) -> None:
+def test_stamps_of_interval_ends_become_starts(raw_signals: Make, cards: dict[str, Any], settings: DataEngineering) -> None:
     cards["farms"][0]["signals"]["stamps"] = "interval_end"
     row = parse(raw_signals, Fleet.from_config(**cards), settings, [{}]).loc[0]
     assert row["wall_clock_is_utc"] == pd.Timestamp("2024-01-15T11:50")
@@ -139,9 +137,7 @@ def test_units_are_the_houses(raw_signals: Make, cards: dict[str, Any], settings
     assert (row["power_kw"], row["wind_speed_ms"], row["temperature_c"]) == (500.0, 10.0, 0.0)
 
 
-def test_a_share_is_of_the_turbines_own_rated_power(
-    raw_signals: Make, cards: dict[str, Any], settings: DataEngineering
-) -> None:
+def test_a_share_is_of_the_turbines_own_rated_power(raw_signals: Make, cards: dict[str, Any], settings: DataEngineering) -> None:
     hill = cards["farms"][0]
     hill["signals"]["columns"] = {"power_kw": {"name": "p", "unit": "share"}}
     hill["turbines"][1]["rated_power_kw"], hill["capacity_kw"] = 2000, 4000
@@ -173,9 +169,7 @@ def parsed_weather(raw_weather: Make, fleet: Fleet, settings: DataEngineering) -
         "valid_at": "2024-01-01 03:00",
         "wind_speed_100m_ms": "5",
     }
-    found: pd.DataFrame = nodes.parse_weather(
-        raw_weather([good | row for row, _ in WEATHER]), fleet, settings
-    ).to_pandas()
+    found: pd.DataFrame = nodes.parse_weather(raw_weather([good | row for row, _ in WEATHER]), fleet, settings).to_pandas()
     return found.sort_values("source_row", ignore_index=True)
 
 

@@ -26,10 +26,7 @@ def check(
     settings: DataEngineering,
 ) -> Callable[[str], Clock]:
     def run(as_of: str) -> Clock:
-        rows = [
-            {"turbine_id": "T0", "timestamp": hour.isoformat(), "power_kw": "500", "wind_speed_ms": "8"}
-            for hour in HOURS
-        ]
+        rows = [{"turbine_id": "T0", "timestamp": hour.isoformat(), "power_kw": "500", "wind_speed_ms": "8"} for hour in HOURS]
         parsed = settle(nodes.parse_signals(raw_signals(rows), windy(), settings))
         clock = Clock(as_of=pd.Timestamp(as_of, tz="UTC").to_pydatetime())
         return nodes.check_as_of(parsed, windy(), clock, settings)

@@ -57,9 +57,7 @@ def _spoilt(seed: int) -> list[dict[str, Any]]:
     return [rows[place] for place in numbers.permutation(len(rows))]
 
 
-@pytest.mark.parametrize(
-    ("seed", "chunk_rows"), [pytest.param(1, 250, id="parts of days"), pytest.param(2, 1000, id="days")]
-)
+@pytest.mark.parametrize(("seed", "chunk_rows"), [pytest.param(1, 250, id="parts of days"), pytest.param(2, 1000, id="days")])
 def test_chunks_are_the_whole(
     seed: int,
     chunk_rows: int,
@@ -71,9 +69,7 @@ def test_chunks_are_the_whole(
 ) -> None:
     fleet = windy(received_at="received")
     parsed = settle(nodes.parse_signals(raw_signals(_spoilt(seed)), fleet, settings))
-    calibration = pd.DataFrame(
-        [{"farm_id": "hill", "fitted_at": pd.Timestamp("2024-03-02", tz="UTC"), "reading": "as_stamped"}]
-    )
+    calibration = pd.DataFrame([{"farm_id": "hill", "fitted_at": pd.Timestamp("2024-03-02", tz="UTC"), "reading": "as_stamped"}])
 
     def timed(most: int) -> Any:
         changed = settings.model_copy(update={"chunk_rows": most})
@@ -102,9 +98,7 @@ def test_curves_signals_and_observations_of_chunks_are_those_of_the_whole(
 ) -> None:
     fleet = windy(received_at="received")
     parsed = settle(nodes.parse_signals(raw_signals(_spoilt(5)), fleet, settings))
-    calibration = pd.DataFrame(
-        [{"farm_id": "hill", "fitted_at": pd.Timestamp("2024-03-02", tz="UTC"), "reading": "as_stamped"}]
-    )
+    calibration = pd.DataFrame([{"farm_id": "hill", "fitted_at": pd.Timestamp("2024-03-02", tz="UTC"), "reading": "as_stamped"}])
     timed = settle(nodes.time_signals(parsed, calibration, SuspectedUnits.table([]), fleet, now, settings))
     later = calibration.assign(fitted_at=pd.Timestamp("2024-03-04", tz="UTC"))
     both = pd.concat([calibration, later])
@@ -145,8 +139,6 @@ def test_every_row_is_inside_one_chunk() -> None:
     for max_rows in (1, 70, 300, 10_000):
         chunks = plan(rows, "at", max_rows)
         numbers_seen = list(
-            itertools.chain.from_iterable(
-                near(rows, chunk, "at", dt.timedelta()).to_pandas()["number"] for chunk in chunks
-            )
+            itertools.chain.from_iterable(near(rows, chunk, "at", dt.timedelta()).to_pandas()["number"] for chunk in chunks)
         )
         assert sorted(numbers_seen) == list(range(2000))

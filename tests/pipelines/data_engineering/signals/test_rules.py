@@ -34,9 +34,7 @@ def clean(windy: Callable[..., Fleet], settings: Any) -> Callable[..., pd.DataFr
     """Short rows in, cleaned rows out, in order of time."""
 
     def run(rows: list[dict[str, Any]], **signals: Any) -> pd.DataFrame:
-        faults = {
-            f"{name}_fault": None for name in ("power_kw", "wind_speed_ms", "wind_direction_deg", "temperature_c")
-        }
+        faults = {f"{name}_fault": None for name in ("power_kw", "wind_speed_ms", "wind_direction_deg", "temperature_c")}
         cadence = signals.get("cadence_seconds", 600)
         table = timed([row | {"cadence": cadence} for row in rows])
         bare = table.drop(*(name for name in table.columns if "spiked" in name))
@@ -84,14 +82,10 @@ STEADY = [500.0, 505.0, 498.0, 502.0, 499.0, 501.0]
             [],
             id="wind with power",
         ),
-        pytest.param(
-            {"power_kw": STEADY, "temperature_c": [10, 10, 48, 10, 10, 10]}, "temperature_c", [2], id="temperature"
-        ),
+        pytest.param({"power_kw": STEADY, "temperature_c": [10, 10, 48, 10, 10, 10]}, "temperature_c", [2], id="temperature"),
     ],
 )
-def test_spikes(
-    clean: Callable[..., pd.DataFrame], columns: dict[str, list[Any]], signal: str, found: list[int]
-) -> None:
+def test_spikes(clean: Callable[..., pd.DataFrame], columns: dict[str, list[Any]], signal: str, found: list[int]) -> None:
     rows = clean(series(**columns))
     struck = rows.index[rows[f"{signal}_fault"] == "spike"].tolist()
     assert struck == found
@@ -156,24 +150,18 @@ UNEVEN = [200.0, 150.0, 240.0, 170.0, 210.0, 160.0, 230.0]
     [
         pytest.param({"power_kw": STEADY}, [""] * 6, id="on the curve"),
         pytest.param({"power_kw": [-3.0] * 3}, ["stopped"] * 3, id="no power, no pitch"),
-        pytest.param(
-            {"power_kw": [60.0] * 2, "pitch_deg": [60.0] * 2}, ["stopped"] * 2, id="feathered within the interval"
-        ),
+        pytest.param({"power_kw": [60.0] * 2, "pitch_deg": [60.0] * 2}, ["stopped"] * 2, id="feathered within the interval"),
         pytest.param({"power_kw": [-3.0] * 3, "wind_speed_ms": [3.1] * 3}, [""] * 3, id="waits for wind"),
         pytest.param({"power_kw": [200.0] * 4}, ["off_curve"] * 2 + ["curtailed"] * 2, id="level"),
         pytest.param({"power_kw": UNEVEN[:3], "pitch_deg": [9.0] * 3}, ["curtailed"] * 3, id="pitched"),
-        pytest.param(
-            {"power_kw": [200.0] * 37}, ["off_curve"] * 2 + ["curtailed"] * 33 + ["derated"] * 2, id="level for long"
-        ),
+        pytest.param({"power_kw": [200.0] * 37}, ["off_curve"] * 2 + ["curtailed"] * 33 + ["derated"] * 2, id="level for long"),
         pytest.param({"power_kw": UNEVEN, "temperature_c": [-4.0] * 7}, ["off_curve"] * 5 + ["iced"] * 2, id="frost"),
         pytest.param({"power_kw": UNEVEN, "temperature_c": [9.0] * 7}, ["off_curve"] * 7, id="no frost"),
         pytest.param({"power_kw": [900.0] * 2}, ["off_curve"] * 2, id="above"),
         pytest.param({"power_kw": [None, 500.0]}, ["", ""], id="nothing to judge"),
     ],
 )
-def test_operating_states(
-    operating_state: Callable[..., list[str]], columns: dict[str, list[Any]], expected: list[str]
-) -> None:
+def test_operating_states(operating_state: Callable[..., list[str]], columns: dict[str, list[Any]], expected: list[str]) -> None:
     assert operating_state(series(**columns)) == expected
 
 

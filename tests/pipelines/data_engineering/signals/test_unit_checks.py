@@ -41,9 +41,7 @@ def healthy() -> Rows:
     return rows
 
 
-def changed(
-    signal: str, how: Callable[[float], float], who: str = "T1", since: Any = SWITCH, until: Any = BACK
-) -> Rows:
+def changed(signal: str, how: Callable[[float], float], who: str = "T1", since: Any = SWITCH, until: Any = BACK) -> Rows:
     """The healthy rows with a signal of a turbine (``""``: of all) in another unit for some time."""
     rows = healthy()
     for row in rows:
@@ -57,9 +55,7 @@ def sent(rows: Rows) -> Rows:
 
 
 @pytest.fixture
-def suspect(
-    raw_signals: Any, settle: Any, windy: Any, now: Clock, settings: DataEngineering
-) -> Callable[..., pd.DataFrame]:
+def suspect(raw_signals: Any, settle: Any, windy: Any, now: Clock, settings: DataEngineering) -> Callable[..., pd.DataFrame]:
     """Rows of the hill → suspicions."""
 
     def run(rows: Rows, clock: Clock = now, columns: dict[str, Any] = SIGNALS) -> pd.DataFrame:
@@ -121,9 +117,7 @@ def test_a_whole_farm_that_never_was_as_the_card_says(
         ("wind_speed_ms", "km/h", "m/s"),
     ],
 )
-def test_a_card_that_says_the_larger_unit(
-    suspect: Callable[..., pd.DataFrame], column: str, card: str, unit: str
-) -> None:
+def test_a_card_that_says_the_larger_unit(suspect: Callable[..., pd.DataFrame], column: str, card: str, unit: str) -> None:
     found = suspect(healthy(), columns=SIGNALS | {column: SIGNALS[column] | {"unit": card}})
     assert set(found["signal"]) == {column}
     assert set(found["suspected_unit"]) == {unit}
@@ -158,9 +152,7 @@ def test_what_comes_later_changes_nothing_that_was_found(suspect: Callable[..., 
             assert then.empty
             continue
         for found in (then, other.assign(until=pd.NaT)):
-            assert found.iloc[0][["since", "found_at", "suspected_unit"]].equals(
-                whole[["since", "found_at", "suspected_unit"]]
-            )
+            assert found.iloc[0][["since", "found_at", "suspected_unit"]].equals(whole[["since", "found_at", "suspected_unit"]])
         assert then["until"].isna().all()
 
 

@@ -25,15 +25,11 @@ STAMPS: dict[str, Callable[[pd.Timestamp], str]] = {
     "honest offset": lambda at: at.tz_convert(PARIS).isoformat(),
     "no offset, UTC": lambda at: at.tz_localize(None).isoformat(),
     # The wall clock of Paris is written on what is UTC.
-    "UTC with a false offset": lambda at: (
-        at.tz_localize(None).tz_localize(PARIS, nonexistent="shift_forward").isoformat()
-    ),
+    "UTC with a false offset": lambda at: at.tz_localize(None).tz_localize(PARIS, nonexistent="shift_forward").isoformat(),
     "local without offset": lambda at: at.tz_convert(PARIS).tz_localize(None).isoformat(),
     "45 minutes early": lambda at: (at - pd.Timedelta(minutes=45)).tz_localize(None).isoformat(),
     "an hour and a half early since 5 April": lambda at: (
-        (at + pd.Timedelta(minutes=-90 if at >= pd.Timestamp("2024-04-05", tz="UTC") else 0))
-        .tz_localize(None)
-        .isoformat()
+        (at + pd.Timedelta(minutes=-90 if at >= pd.Timestamp("2024-04-05", tz="UTC") else 0)).tz_localize(None).isoformat()
     ),
     "two hours late": lambda at: (at + pd.Timedelta(hours=2)).tz_localize(None).isoformat(),
 }
@@ -49,9 +45,7 @@ def calibrate(
         fleet: Fleet = windy(clock=card)
         parsed = settle(nodes.parse_signals(raw_signals(signal_rows(wind, STAMPS[stamp], turbines=1)), fleet, settings))
         judged = settle(
-            nodes.judge_weather(
-                settle(nodes.parse_weather(raw_weather(weather_rows(known)), fleet, settings)), fleet, clock
-            )
+            nodes.judge_weather(settle(nodes.parse_weather(raw_weather(weather_rows(known)), fleet, settings)), fleet, clock)
         )
         weather = nodes.make_weather(judged, fleet, clock, settings)
         return ClockCalibration.validate(
@@ -91,9 +85,7 @@ def test_the_reading_is_found(calibrate: Callable[..., pd.DataFrame], stamp: str
 def test_calibrations_come_after_two_days_and_on_the_first_of_months(calibrate: Callable[..., pd.DataFrame]) -> None:
     found = calibrate("honest offset", "as_stamped")
     assert found["fitted_at"].dt.strftime("%m-%d").tolist() == ["03-17", "04-01", "05-01"]
-    early = calibrate(
-        "honest offset", "as_stamped", clock=Clock(as_of=pd.Timestamp("2024-04-02T00:00Z").to_pydatetime())
-    )
+    early = calibrate("honest offset", "as_stamped", clock=Clock(as_of=pd.Timestamp("2024-04-02T00:00Z").to_pydatetime()))
     pd.testing.assert_frame_equal(early, found.iloc[:2])
 
 
@@ -119,9 +111,7 @@ def test_a_jump_is_found_from_five_weeks_on_and_holds_from_then(calibrate: Calla
 def test_a_shift_with_every_reading_is_told_with_its_size(calibrate: Callable[..., pd.DataFrame]) -> None:
     newest = calibrate("two hours late", "as_stamped").iloc[-1]
     # The local reading is nearer by the zone's offset, but is off by another amount in summer.
-    off = {
-        name: one["misalignment_minutes"] for name, one in json.loads(newest["evidence"]).items() if name != "decided"
-    }
+    off = {name: one["misalignment_minutes"] for name, one in json.loads(newest["evidence"]).items() if name != "decided"}
     assert off["as_stamped"] == pytest.approx(120, abs=10)
     assert newest["offset_minutes"] == pytest.approx(off[newest["reading"]], abs=1)
 

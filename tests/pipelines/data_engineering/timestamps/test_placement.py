@@ -33,9 +33,7 @@ def time(
 ) -> Callable[..., pd.DataFrame]:
     """Rows in, timed rows out, in the order in which they came in."""
 
-    def run(
-        rows: list[dict[str, Any]], clock: Clock = now, reading: str = "as_stamped", **signals: Any
-    ) -> pd.DataFrame:
+    def run(rows: list[dict[str, Any]], clock: Clock = now, reading: str = "as_stamped", **signals: Any) -> pd.DataFrame:
         fleet = windy(**signals)
         parsed = settle(nodes.parse_signals(raw_signals([GOOD | row for row in rows]), fleet, settings))
         timed: pd.DataFrame = nodes.time_signals(

@@ -35,9 +35,7 @@ def at(height: float, speeds: list[float], directions: list[float] | None = None
         pytest.param(math.sqrt(1000), [5, NAN, 8], 6.5, id="between two levels, one between them missing"),
         # 8 (200/100)^a with a = ln(8/6) / ln(100/50) doubles the rise from 50 to 100 m: 8 * 8/6.
         pytest.param(200, [5, 6, 8], 8 * 8 / 6, id="above all levels: exponent of the highest two"),
-        pytest.param(
-            5, [3, 3.6, 8], 3 * 0.5 ** (math.log(1.2) / math.log(5)), id="below all: exponent of the lowest two"
-        ),
+        pytest.param(5, [3, 3.6, 8], 3 * 0.5 ** (math.log(1.2) / math.log(5)), id="below all: exponent of the lowest two"),
         pytest.param(200, [NAN, 8, 7], 7, id="wind that falls with height is held at the lowest exponent, 0"),
         pytest.param(200, [NAN, 2, 8], 8 * 2**0.5, id="steeper than the steepest: held at 0.5"),
         pytest.param(100, [5, NAN, NAN], 5 * 10**0.143, id="one level alone: the default exponent"),
@@ -90,9 +88,7 @@ def test_opposite_winds_cancel() -> None:
         pytest.param(NAN, 14.987, 100, NAN, id="no pressure"),
     ],
 )
-def test_density_is_that_of_the_standard_atmosphere(
-    pressure: float, temperature: float, height: float, expected: float
-) -> None:
+def test_density_is_that_of_the_standard_atmosphere(pressure: float, temperature: float, height: float, expected: float) -> None:
     found = air_density(np.array([pressure]), np.array([temperature]), np.array([float(height)]))
     assert found.tolist() == pytest.approx([expected], abs=6e-5, nan_ok=True)
 

@@ -36,9 +36,7 @@ def judge(raw_weather: Make, settle: Any, fleet: Fleet, settings: DataEngineerin
 
 
 @pytest.fixture
-def weather(
-    judge: Callable[..., Any], fleet: Fleet, settings: DataEngineering, now: Clock
-) -> Callable[..., pd.DataFrame]:
+def weather(judge: Callable[..., Any], fleet: Fleet, settings: DataEngineering, now: Clock) -> Callable[..., pd.DataFrame]:
     """Rows in, weather out."""
 
     def run(rows: list[dict[str, Any]], clock: Clock = now) -> pd.DataFrame:

@@ -54,9 +54,7 @@ _READINGS: Mapping[str, str] = {
 }
 
 
-def build_quarantine(
-    timed_signals: Table, judged_weather: Table, signals_raw: Table, weather_raw: Table
-) -> pd.DataFrame:
+def build_quarantine(timed_signals: Table, judged_weather: Table, signals_raw: Table, weather_raw: Table) -> pd.DataFrame:
     """Collect the rows in quarantine with their original text.
 
     One row per source row (contract `Quarantine`): reason, detail, and the original row as JSON.
@@ -150,9 +148,7 @@ def assess_quality(
     )
     unreadable = _unreadable(parsed_signals, parsed_weather)
     values = _signal_counts(timed_signals, data_engineering.observations.late_grace_minutes)
-    judged = {
-        operating_state: (signals.operating_state == operating_state).sum() for operating_state in _OPERATING_STATES
-    }
+    judged = {operating_state: (signals.operating_state == operating_state).sum() for operating_state in _OPERATING_STATES}
     curve = signals.group_by("farm_id").agg(**judged, retimed=signals.retimed.sum()).to_pandas()
     values = values.merge(curve, on="farm_id", how="left").set_index("farm_id")
     waits_until = _waits_until(parsed_signals, clock_calibration, fleet, data_engineering)
@@ -190,9 +186,7 @@ def _not_used(findings: list[dict[str, Any]]) -> list[Failure]:
             message = row["message"]
             if row["check"] != "source_unreadable":  # that one names the farm and the file
                 message = f"farm '{row['farm_id']}', {row['source_table']}: {message}"
-            failures.append(
-                Failure("parsing", row["check"], message, _NOT_USED[row["check"]], entity_id=row["farm_id"])
-            )
+            failures.append(Failure("parsing", row["check"], message, _NOT_USED[row["check"]], entity_id=row["farm_id"]))
     return failures
 
 
@@ -356,11 +350,7 @@ def _judge_units(notes: _Notes, farm: Farm, suspected: pd.DataFrame) -> None:
         first = next(iter(days))
         shown = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in days[first].items())
         always = every and own["since"].isna().all() and going_on
-        do = (
-            f"set unit: {unit} for {signal} in farms.yml"
-            if always
-            else "have the data corrected at the source and sent again"
-        )
+        do = f"set unit: {unit} for {signal} in farms.yml" if always else "have the data corrected at the source and sent again"
         message = (
             f"{signal} of {who} appears to be in {unit} {when}; the card has {own['unit'].iloc[0]} ({first}: {shown}). "
             f"Found {own['found_at'].min():%Y-%m-%d}; the values are not used. If you agree, {do}"

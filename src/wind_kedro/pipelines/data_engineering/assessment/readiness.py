@@ -127,9 +127,7 @@ def _counted(
     import ibis
 
     # The status of rows repeated by a clock change depends on later rows, so they are left out.
-    settled = timed.filter(
-        ~timed.retimed.fill_null(False), timed.reason.isnull() | (timed.reason != "conflicting_stamp")
-    )
+    settled = timed.filter(~timed.retimed.fill_null(False), timed.reason.isnull() | (timed.reason != "conflicting_stamp"))
     wait = (settled.arrived_at.epoch_seconds() - settled.valid_at.epoch_seconds() - settled.cadence) / 60
     first = settled.status.isin(["kept", "superseded"]) & (settled.version == 0)
     asked: dict[str, Any] = {}
@@ -148,8 +146,7 @@ def _counted(
         there = signals.available_at <= moment
         labelled[f"rows_{number}"] = there.sum()
         labelled |= {
-            f"{name}_{number}": (there & signals.operating_state.isin(of)).sum()
-            for name, of in _OPERATING_STATES.items()
+            f"{name}_{number}": (there & signals.operating_state.isin(of)).sum() for name, of in _OPERATING_STATES.items()
         }
     rows = settled.group_by("farm_id").agg(**asked).to_pandas().set_index("farm_id")
     labels = signals.group_by("farm_id").agg(**labelled).to_pandas().set_index("farm_id").reindex(rows.index)
@@ -209,9 +206,7 @@ def _histories(
     by_farm = {str(farm_id): part for farm_id, part in newest.groupby("entity_id")}
     runs_by_farm = {str(farm_id): part for farm_id, part in known.groupby("farm_id")}
     return {
-        farm.id: _history(
-            farm, by_farm.get(farm.id, newest.iloc[:0]), runs_by_farm.get(farm.id, known.iloc[:0]), at, settings
-        )
+        farm.id: _history(farm, by_farm.get(farm.id, newest.iloc[:0]), runs_by_farm.get(farm.id, known.iloc[:0]), at, settings)
         for farm in fleet.farms
     }
 
@@ -230,9 +225,7 @@ def _history(
     begin = min(int(start[0]) // _HOUR * _HOUR if len(start) else now, now - window * _HOUR)
     grid = np.arange(begin, now, _HOUR, dtype=np.float64)
     power = _hourly_power(start, (finest["power_kw"] / finest["available_capacity_kw"]).to_numpy(float), step, grid)
-    wind = {
-        key: _hourly_wind(part, grid + _HOUR / 2, fitting) for key, part in _points(weather, fitting.max_lead_hours)
-    }
+    wind = {key: _hourly_wind(part, grid + _HOUR / 2, fitting) for key, part in _points(weather, fitting.max_lead_hours)}
     either = np.any([~np.isnan(series) for series in wind.values()], axis=0) if wind else np.zeros(len(grid), bool)
     paired = int((either & ~np.isnan(power)).sum())
     facts = _production_facts(start, finest["coverage_share"].to_numpy(float), step, at, settings)
@@ -337,11 +330,7 @@ def _compare(farms: Mapping[str, _History], at: pd.Timestamp, fitting: WeatherFi
     points = [(number, key) for number, member in enumerate(members) for key in member.wind]
     hours = len(members[0].power)
     power = np.stack([member.power for member in members], axis=1)
-    wind = (
-        np.stack([members[number].wind[key] for number, key in points], axis=1)
-        if points
-        else np.zeros((hours, 0), np.int16)
-    )
+    wind = np.stack([members[number].wind[key] for number, key in points], axis=1) if points else np.zeros((hours, 0), np.int16)
     counts, correlations = _correlations(power, wind)
     owner = np.array([number for number, _ in points], dtype=np.int64)
     rows: list[dict[str, Any]] = []
@@ -495,9 +484,7 @@ def _limits(facts: Mapping[str, Any], readiness: ReadinessSettings) -> list[str]
         )
     aside = facts["quarantined_rows_share"] or 0.0
     if aside > readiness.max_quarantined_share:
-        found.append(
-            f"{aside:.0%} of its rows cannot be used, a learned model allows {readiness.max_quarantined_share:.0%}"
-        )
+        found.append(f"{aside:.0%} of its rows cannot be used, a learned model allows {readiness.max_quarantined_share:.0%}")
     return found
 
 

@@ -57,9 +57,7 @@ def parse_signals(signals_raw: Table, fleet: Fleet, data_engineering: DataEngine
         for turbine in farm.turbines
     )
     rows = signals_raw.mutate(turbine_id=signals_raw.turbine_id.strip())
-    rows = rows.inner_join(ibis.memtable(farms), "farm_id").left_join(
-        ibis.memtable(turbines), ["farm_id", "turbine_id"]
-    )
+    rows = rows.inner_join(ibis.memtable(farms), "farm_id").left_join(ibis.memtable(turbines), ["farm_id", "turbine_id"])
     rows = rows.drop("farm_id_right", "turbine_id_right")
 
     wall, stamped_minutes = wall_and_offset(rows.timestamp)
@@ -104,10 +102,7 @@ def parse_signals(signals_raw: Table, fleet: Fleet, data_engineering: DataEngine
                 "bad_stamp",
                 quoted("arrival", rows.received_at, "is not ISO 8601"),
             ),
-            *[
-                (rows[f"{name}_bad"], "unparseable", quoted(name, rows[f"{name}_text"], "is not a number"))
-                for name in SIGNALS
-            ],
+            *[(rows[f"{name}_bad"], "unparseable", quoted(name, rows[f"{name}_text"], "is not a number")) for name in SIGNALS],
         ]
     )
     return rows.select(
@@ -132,8 +127,7 @@ def range_faults(rows: Table, fleet: Fleet, data_engineering: DataEngineering) -
     nothing = ibis.null("float64")
     for name in SIGNALS:
         sentinels = [
-            (rows.farm_id == farm.id)
-            & ((rows[f"{name}_source"] - value).abs() <= _SINGLE_PRECISION * max(abs(value), 1.0))
+            (rows.farm_id == farm.id) & ((rows[f"{name}_source"] - value).abs() <= _SINGLE_PRECISION * max(abs(value), 1.0))
             for farm in fleet.farms
             for value in farm.signals.sentinels.get(name, [])
         ]

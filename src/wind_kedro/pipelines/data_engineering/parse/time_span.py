@@ -41,7 +41,5 @@ def check_as_of(parsed_signals: Table, fleet: Fleet, clock: Clock, data_engineer
             f"no time: no farm has readable rows on {data_engineering.clock_search.min_history_days} days, which the first "
             "clock calibration needs"
         )
-        raise OutsideDataError(
-            f"as_of {as_of:%Y-%m-%d %H:%M} UTC is outside the data; signals can be used as of: {can}"
-        )
+        raise OutsideDataError(f"as_of {as_of:%Y-%m-%d %H:%M} UTC is outside the data; signals can be used as of: {can}")
     return clock

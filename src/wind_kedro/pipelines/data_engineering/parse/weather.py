@@ -65,9 +65,7 @@ def parse_weather(weather_raw: Table, fleet: Fleet, data_engineering: DataEngine
     rows = numbers(rows, WEATHER, data_engineering.missing_values)
     rows = rows.mutate(
         **{
-            name: ibis.ifelse(
-                rows[name].between(*data_engineering.weather_ranges[quantity]), rows[name], ibis.null("float64")
-            )
+            name: ibis.ifelse(rows[name].between(*data_engineering.weather_ranges[quantity]), rows[name], ibis.null("float64"))
             for name, quantity in WEATHER_QUANTITIES.items()
             if quantity in data_engineering.weather_ranges
         }
@@ -95,10 +93,7 @@ def parse_weather(weather_raw: Table, fleet: Fleet, data_engineering: DataEngine
                 "bad_stamp",
                 quoted("available_at", rows.available_at, "is not ISO 8601"),
             ),
-            *[
-                (rows[f"{name}_bad"], "unparseable", quoted(name, rows[f"{name}_text"], "is not a number"))
-                for name in WEATHER
-            ],
+            *[(rows[f"{name}_bad"], "unparseable", quoted(name, rows[f"{name}_text"], "is not a number")) for name in WEATHER],
             (~has_wind, "missing_wind", ibis.literal("no wind at any height, or out of range")),
         ]
     )

@@ -44,9 +44,7 @@ def _entities(fleet: Fleet) -> list[Farm | Group]:
     return [*fleet.farms, *fleet.groups]
 
 
-def aggregate_observations(
-    signals: Table, fleet: Fleet, clock: Clock, data_engineering: DataEngineering
-) -> pd.DataFrame:
+def aggregate_observations(signals: Table, fleet: Fleet, clock: Clock, data_engineering: DataEngineering) -> pd.DataFrame:
     """Aggregate turbines to entities, at every granularity that a product needs.
 
     One row per entity, granularity, interval and version (contract `Observations`). The first version of an interval is made
@@ -76,9 +74,7 @@ def aggregate_observations(
     known = pd.DataFrame()
     for span in dict.fromkeys(spans):
         rows = near(signals, span, "valid_at", dt.timedelta()) if span.first else signals
-        frame = _observed(rows, members, clock, settings).rename(
-            columns={"start": "valid_at", "known_at": "available_at"}
-        )
+        frame = _observed(rows, members, clock, settings).rename(columns={"start": "valid_at", "known_at": "available_at"})
         frame, known = _filled(frame.astype({"granularity_minutes": "int64", "turbines": "int64"}), known, settings)
         # Names as integers take a quarter of the memory.
         frame["entity_id"] = names.get_indexer(frame["entity_id"]).astype("int32")
@@ -181,9 +177,7 @@ def _by_turbine(rows: Table, minutes: int) -> Table:
     )
 
 
-def _by_version(
-    rows: Table, intervals: pd.DataFrame, members: pd.DataFrame, clock: Clock, settings: Aggregation
-) -> Table:
+def _by_version(rows: Table, intervals: pd.DataFrame, members: pd.DataFrame, clock: Clock, settings: Aggregation) -> Table:
     """One row per turbine, interval and version of an entity; ``interval`` is the index in ``intervals``."""
     import ibis
 
@@ -199,9 +193,7 @@ def _by_version(
     for minutes in sorted(behind["granularity_minutes"].unique().tolist()):
         own = behind.loc[behind["granularity_minutes"] == minutes, ["farm_id", "slot", "interval", "cadence"]]
         numbered = rows.mutate(slot=rows["at"] // (minutes * _MINUTE))
-        numbered = numbered.select(
-            "farm_id", "turbine_id", "slot", "version", "operating_state", *SPIKES_IN_TIME, *times
-        )
+        numbered = numbered.select("farm_id", "turbine_id", "slot", "version", "operating_state", *SPIKES_IN_TIME, *times)
         picked.append(numbered.inner_join(ibis.memtable(own), ["farm_id", "slot"]).drop("slot"))
     rows = reduce(lambda one, other: one.union(other), picked)
     rows = rows.mutate(**{name: rows[name].cast("timestamp") for name in times})

@@ -117,9 +117,7 @@ def _with_curve(rows: Table, curves: pd.DataFrame, width: float) -> Table:
     import ibis
 
     table = ibis.memtable(curves)
-    rows = rows.mutate(
-        bin=(rows.wind_speed_ms_first / width).floor().cast("int64"), share=rows.power_kw_first / rows.rated
-    )
+    rows = rows.mutate(bin=(rows.wind_speed_ms_first / width).floor().cast("int64"), share=rows.power_kw_first / rows.rated)
     rows = rows.left_join(
         table,
         [
@@ -174,9 +172,7 @@ def _operating_states(rows: Table, fleet: Fleet, settings: OperatingStates) -> T
     operating_state = ibis.ifelse(
         rows.idle & rows["first"] & rows.all_idle.fill_null(False), enum_value(rows, "curtailed"), rows.operating_state
     )
-    return rows.select("unit", "valid_at", "version", operating_state=operating_state).filter(
-        here.operating_state != ""
-    )
+    return rows.select("unit", "valid_at", "version", operating_state=operating_state).filter(here.operating_state != "")
 
 
 def _lasting(rows: Table, flag: str, minutes: float, fleet: Fleet) -> Table:

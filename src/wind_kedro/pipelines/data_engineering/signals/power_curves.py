@@ -72,9 +72,7 @@ def _spans(calibration: pd.DataFrame, fleet: Fleet) -> pd.DataFrame:
     return spans.reset_index(drop=True)
 
 
-def _counts(
-    timed: Table, spans: pd.DataFrame, fleet: Fleet, data_engineering: DataEngineering
-) -> dict[str, pd.DataFrame]:
+def _counts(timed: Table, spans: pd.DataFrame, fleet: Fleet, data_engineering: DataEngineering) -> dict[str, pd.DataFrame]:
     """Numbers of rows of each farm by cell of wind speed and power, and by the first calibration (``span``) to include them.
 
     A row that is superseded, or has a value found to be a spike, is counted again with -1 at the next calibration, so that

@@ -222,9 +222,7 @@ def _by_cube(
 def _by_size(days: pd.DataFrame, powers: Mapping[float, str], unit: str, enough: float) -> _Verdict:
     """Unit of power by its magnitude alone."""
     small, usual, large = (days[f"power_{name}"].to_numpy() for name in ("small", "usual", "large"))
-    named = {
-        times: next((name for other, name in powers.items() if math.isclose(times, other)), "") for times in _POWERS
-    }
+    named = {times: next((name for other, name in powers.items() if math.isclose(times, other)), "") for times in _POWERS}
     units = np.select(
         [(large >= enough) & (large > usual), usual >= enough, (small >= enough) & (usual + large == 0)],
         [named[1000.0], unit, named[0.001]],

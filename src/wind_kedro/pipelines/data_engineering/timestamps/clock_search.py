@@ -125,17 +125,14 @@ def _first_calibrations(arrived: Table, search: ClockSearch) -> pd.Series:
     return pd.Series(firsts, dtype="datetime64[us]")
 
 
-def _wind_by_block(
-    arrived: Table, firsts: pd.Series, suspected_units: pd.DataFrame, fleet: Fleet, clock: Clock
-) -> Table:
+def _wind_by_block(arrived: Table, firsts: pd.Series, suspected_units: pd.DataFrame, fleet: Fleet, clock: Clock) -> Table:
     """Mean wind speed of farms per stamp (under all three readings) and block, the first calibration that uses it."""
     import ibis
 
     known = ibis.memtable(pd.DataFrame({"farm_id": firsts.index.astype("str"), "first": firsts.to_numpy()}))
     # Cadences at least as coarse as the interval compared are not averaged.
     compared = {
-        farm.id: _compared_seconds(farm) if _compared_seconds(farm) > farm.signals.cadence_seconds else 1
-        for farm in fleet.farms
+        farm.id: _compared_seconds(farm) if _compared_seconds(farm) > farm.signals.cadence_seconds else 1 for farm in fleet.farms
     }
     steps = ibis.memtable(pd.DataFrame({"farm_id": list(compared), "compared": list(compared.values())}))
     rows = arrived.inner_join(known, "farm_id").inner_join(steps, "farm_id")
@@ -245,9 +242,7 @@ def _week_sums(
     # The card's first model that is available: per time, its newest run, and the newest version of that.
     model = next(source.model for source in farm.weather if source.model in there)
     known = known[known["weather_model"] == model]
-    known = (
-        known.sort_values(["run_at", "available_at"]).drop_duplicates("valid_at", keep="last").sort_values("valid_at")
-    )
+    known = known.sort_values(["run_at", "available_at"]).drop_duplicates("valid_at", keep="last").sort_values("valid_at")
     weather_at = _minutes(known["valid_at"])
     weather_ms = known["wind_speed_100m_ms"].to_numpy()
     x = wind["wind_speed_ms"].to_numpy()
@@ -292,9 +287,7 @@ def _at_lags(at: Floats, lags: Floats, known_at: Floats, known: Floats, longest_
 
 def _interpolated(at: Floats, known_at: Floats, known: Floats, longest_gap: float) -> Floats:
     """Linear interpolation; missing outside the known times and across gaps longer than ``longest_gap`` minutes."""
-    right = (
-        np.searchsorted(known_at, at).clip(1, len(known_at) - 1) if len(known_at) > 1 else np.zeros(at.shape, "int64")
-    )
+    right = np.searchsorted(known_at, at).clip(1, len(known_at) - 1) if len(known_at) > 1 else np.zeros(at.shape, "int64")
     values = np.interp(at, known_at, known, left=np.nan, right=np.nan)
     gap = known_at[right] - known_at[right - 1]
     return np.where(gap <= longest_gap, values, np.nan)
@@ -304,9 +297,7 @@ def _sums(x: Floats, y: Floats) -> Floats:
     there = ~np.isnan(y)
     xs = np.where(there, x[:, None], 0.0)
     ys = np.where(there, y, 0.0)
-    return np.array(
-        [there.sum(0), xs.sum(0), ys.sum(0), (xs * xs).sum(0), (ys * ys).sum(0), (xs * ys).sum(0)], dtype="float64"
-    )
+    return np.array([there.sum(0), xs.sum(0), ys.sum(0), (xs * xs).sum(0), (ys * ys).sum(0), (xs * ys).sum(0)], dtype="float64")
 
 
 def _correlations(sums: Floats) -> Floats:
@@ -398,9 +389,7 @@ class _Judgement:
     jumped_week: int | None = None
 
 
-def _judge(
-    sums: Floats, weeks: list[int], odds: Floats, lags: Floats, cadence: float, search: ClockSearch
-) -> _Judgement:
+def _judge(sums: Floats, weeks: list[int], odds: Floats, lags: Floats, cadence: float, search: ClockSearch) -> _Judgement:
     """Find the explanation with the lowest cost: a reading and a clock offset, with or without a change of both at some week.
 
     Args:
@@ -535,9 +524,7 @@ def calibration_spans(clock_calibration: pd.DataFrame) -> pd.DataFrame:
     Returns:
         One row per farm and calibration: ``farm_id, fitted_at, reading, first_fitted_at, holds_from, holds_until``.
     """
-    spans = naive(clock_calibration[["farm_id", "fitted_at", "reading"]], ["fitted_at"]).sort_values(
-        ["farm_id", "fitted_at"]
-    )
+    spans = naive(clock_calibration[["farm_id", "fitted_at", "reading"]], ["fitted_at"]).sort_values(["farm_id", "fitted_at"])
     by_farm = spans.groupby("farm_id")["fitted_at"]
     first = by_farm.transform("min")
     return spans.assign(

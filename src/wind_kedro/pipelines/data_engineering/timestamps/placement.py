@@ -115,8 +115,7 @@ def _known(rows: Table, clock: Clock) -> Table:
 
 def _farms(fleet: Fleet) -> pd.DataFrame:
     return pd.DataFrame(
-        {"farm_id": farm.id, "cadence": farm.signals.cadence_seconds, "latency": farm.latency_minutes}
-        for farm in fleet.farms
+        {"farm_id": farm.id, "cadence": farm.signals.cadence_seconds, "latency": farm.latency_minutes} for farm in fleet.farms
     )
 
 

@@ -62,8 +62,7 @@ def judge_weather(parsed_weather: Table, fleet: Fleet, clock: Clock) -> Table:
     together = [*(rows[name] for name in _KEY), rows.known_at, rows.good]
     in_order = ibis.window(group_by=[*together, rows["values"]], order_by=[rows.source_file, rows.source_row])
     rows = rows.mutate(
-        conflict=rows.good
-        & (rows["values"].min().over(group_by=together) != rows["values"].max().over(group_by=together)),
+        conflict=rows.good & (rows["values"].min().over(group_by=together) != rows["values"].max().over(group_by=together)),
         again=rows.good & (ibis.row_number().over(in_order) > 0),
     )
     # Conflicting rows are neither repeated nor replaced by later ones.
@@ -126,9 +125,7 @@ def make_weather(judged_weather: Table, fleet: Fleet, clock: Clock, data_enginee
         pseudo = rows.filter(rows.is_analysis).inner_join(ibis.memtable(steps), list(_SOURCE))
         # The newest run that has started, then earlier ones; counted from the epoch, which is at 00 UTC.
         minute = pseudo.valid_at.epoch_seconds() // 60
-        begun = (
-            pseudo.valid_at - (minute % pseudo["every"]).as_interval("m") - pseudo.valid_at.second().as_interval("s")
-        )
+        begun = pseudo.valid_at - (minute % pseudo["every"]).as_interval("m") - pseudo.valid_at.second().as_interval("s")
         pseudo = pseudo.mutate(run_at=begun - (pseudo["back"] * pseudo["every"]).as_interval("m"))
         pseudo = pseudo.filter(pseudo.valid_at <= pseudo.run_at + pseudo["length"].as_interval("m"))
         pseudo = pseudo.mutate(available_at=pseudo.run_at + pseudo["delay"].as_interval("m"))
@@ -152,9 +149,7 @@ def _vectors(rows: Table) -> Table:
     speed = ibis.coalesce(rows.wind_speed_100m_ms, from_vector)
     return rows.mutate(
         wind_speed_100m_ms=speed,
-        wind_direction_100m_deg=ibis.coalesce(
-            rows.wind_direction_100m_deg, ibis.ifelse(from_vector > 0, angle_of_vector, None)
-        ),
+        wind_direction_100m_deg=ibis.coalesce(rows.wind_direction_100m_deg, ibis.ifelse(from_vector > 0, angle_of_vector, None)),
         wind_u_100m_ms=ibis.coalesce(u, -speed * angle.sin()),
         wind_v_100m_ms=ibis.coalesce(v, -speed * angle.cos()),
     )
