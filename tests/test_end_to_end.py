@@ -153,7 +153,7 @@ def test_every_output_of_the_catalog_exists(test_env_project, config):
     assert elsewhere == {"model_versions", "champion", "training_metrics"} | {"checked_clock"}  # MLflow, and memory
     for name in outputs - elsewhere - {"shadow_forecasts"}:  # no candidate is a shadow here
         path = test_env_project / paths[name]
-        files = [path] if path.is_file() else list(path.rglob("*.parquet"))
+        files = [path] if path.is_file() else [file for file in path.rglob("*") if file.suffix in {".parquet", ".json"}]
         assert files, f"{name}: nothing at {path}"
         assert all(file.stat().st_size > 0 for file in files), name
 
