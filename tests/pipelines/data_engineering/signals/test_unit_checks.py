@@ -189,5 +189,5 @@ def test_values_in_another_unit_are_set_aside_and_what_was_used_is_withdrawn(
     assert poisoned.empty or (poisoned["available_at"] < found_at).all()
     told = found["data_quality"].query("check == 'unit_suspected'").iloc[0]
     assert told["severity"] == "error"
-    assert "all turbines is in MW since 2024-04-1" in told["message"]
+    assert "all turbines appears to be in MW since 2024-04-1" in told["message"]
     assert "have the data corrected at the source" in told["message"]
