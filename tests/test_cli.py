@@ -820,6 +820,6 @@ def test_a_newcomer_may_be_the_first_of_its_environment_and_have_little_history(
     result = type_in("wind", "--env", "mine", "add-farm", str(export), "--yes", *given)
     assert result.exit_code == 0, result.output
     assert "Its data cannot be assessed yet" in result.stdout
-    assert "no farm has a readable row on 28 days" in result.stdout
+    assert "no farm has readable rows on 28 days" in result.stdout
     assert yaml.safe_load((empty / "conf/mine/farms.yml").read_text("utf-8"))["farms"][-1]["id"] == "moor"
     assert "moor" not in (empty / "conf/base/farms.yml").read_text("utf-8")
