@@ -335,7 +335,7 @@ def test_refused_credentials_are_said_once_and_not_shown(
     right = new_plant(port, credentials={"username": "reader", "password": password})
     assert right.fetch() == 0
     wrong = new_plant(port, credentials={"username": "reader", "password": password + "x"})
-    with pytest.raises(FeedError, match=r"credentials in conf/local/credentials\.yml$") as caught:
+    with pytest.raises(FeedError, match=r"correct them in conf/local/credentials\.yml$") as caught:
         wrong.fetch()
     assert f"connected to 127.0.0.1:{port}" in caplog.text
     assert password not in str(caught.value) + repr(right.feed) + repr(wrong.feed) + caplog.text
