@@ -112,6 +112,13 @@ def span(issues: pd.DatetimeIndex) -> str:
     return f"issue of {first}" if len(issues) == 1 else f"{len(issues)} issues from {first} to {last}"
 
 
+def first_of(texts: Iterable[str], named: int) -> str:
+    """The first texts, and how many more there are."""
+    every = list(texts)
+    more = f"; and {len(every) - named} more" if len(every) > named else ""
+    return "; ".join(every[:named]) + more
+
+
 def reason(error: Exception) -> str:
     """Why something failed, in one line: the type of the exception only where the message is not written for people."""
     kind = "" if isinstance(error, WindKedroError) else f"{type(error).__name__}: "

@@ -252,12 +252,13 @@ def _forget_mlflow_run() -> None:
 
 def _card_files(loader: Any) -> dict[str, str]:
     """The file that each kind of card is read from, as people would name it."""
-    kinds = {"farms": "farms.yml", "groups": "farms.yml", "markets": "markets.yml", "products": "products.yml"}
+    from wind_kedro.cards.fleet import CARD_FILES
+
     source = Path(loader.conf_source)
     environment = loader.env or loader.default_run_env
     return {
         kind: f"{source.name}/{environment if (source / environment / file).is_file() else loader.base_env}/{file}"
-        for kind, file in kinds.items()
+        for kind, file in CARD_FILES.items()
     }
 
 

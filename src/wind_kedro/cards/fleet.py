@@ -71,7 +71,7 @@ class Fleet(Card):
         try:
             return cls.model_validate(raw)
         except ValidationError as error:
-            raise CardError("\n".join(_message(fault, raw, files or _FILES) for fault in error.errors())) from None
+            raise CardError("\n".join(_message(fault, raw, files or CARD_FILES) for fault in error.errors())) from None
 
     @property
     def _entity_ids(self) -> list[str]:
@@ -156,7 +156,8 @@ def _known(field: str, wanted: Iterable[str], known: set[str], kind: str) -> Non
             raise ValueError(f"{field}: unknown {kind} '{card_id}'; known are {', '.join(sorted(known))}")
 
 
-_FILES = {"farms": "farms.yml", "groups": "farms.yml", "markets": "markets.yml", "products": "products.yml"}
+#: The file of each kind of card.
+CARD_FILES = {"farms": "farms.yml", "groups": "farms.yml", "markets": "markets.yml", "products": "products.yml"}
 
 
 def _message(fault: Any, raw: Mapping[str, Any], files: Mapping[str, str]) -> str:

@@ -65,3 +65,15 @@ def declared_columns(contract: str) -> dict[str, Any]:
 def empty_table(contract: str) -> pd.DataFrame:
     """No row, with the columns that a contract names."""
     return pd.DataFrame({name: pd.Series(dtype=dtype) for name, dtype in declared_columns(contract).items()})
+
+
+def with_same_parts(new: pd.DataFrame, before: pd.DataFrame, part: str) -> pd.DataFrame:
+    """New rows of a history after the earlier rows of the same parts: saving replaces a part whole.
+
+    Args:
+        new: rows to add.
+        before: the history so far.
+        part: the column by which it is kept in parts.
+    """
+    same = before[before[part].isin(new[part])]
+    return pd.concat([same, new], ignore_index=True) if len(same) else new

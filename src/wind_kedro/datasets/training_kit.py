@@ -65,8 +65,7 @@ class Kits:
     def keep(self, run_id: str, document: Mapping[str, Any]) -> None:
         """Write the document of a training, after all its parts, and sign it: it names code and libraries that are run again."""
         content = (json.dumps(document, indent=2, sort_keys=True) + "\n").encode()
-        with written_aside(self._signature_of(run_id)) as file:
-            file.write_text(json.dumps(Keyring().sign(_PURPOSE, _signed(run_id, content))), encoding="utf-8")
+        self._sign(run_id, content)
         with written_aside(self.folder / f"{run_id}.json") as file:
             file.write_bytes(content)
 
@@ -76,8 +75,7 @@ class Kits:
         for path in sorted(self.folder.glob("*.json")):
             content = path.read_bytes()
             if self._fault(path.stem, content):
-                with written_aside(self._signature_of(path.stem)) as file:
-                    file.write_text(json.dumps(Keyring().sign(_PURPOSE, _signed(path.stem, content))), encoding="utf-8")
+                self._sign(path.stem, content)
                 adopted += 1
         return adopted
 
@@ -106,6 +104,10 @@ class Kits:
             return Keyring().fault(_PURPOSE, _signed(run_id, content), signed.get("key"), signed.get("signature"))
         except (OSError, ValueError, AttributeError, RecursionError):
             return "is not signed"
+
+    def _sign(self, run_id: str, content: bytes) -> None:
+        with written_aside(self._signature_of(run_id)) as file:
+            file.write_text(json.dumps(Keyring().sign(_PURPOSE, _signed(run_id, content))), encoding="utf-8")
 
     def _signature_of(self, run_id: str) -> Path:
         return self.folder / f"{run_id}.sig"

@@ -161,7 +161,7 @@ class Blend(Forecaster, type_name="blend"):
 
     def contributions(self, features: pd.DataFrame) -> Contributions | None:
         """Attributions of the medians before smoothing, averaged by weight over the members that have them."""
-        return told_by_members(dict(zip(self.weights, self._members, strict=True)), self.weights, features)
+        return contributions_of_members(dict(zip(self.weights, self._members, strict=True)), self.weights, features)
 
     def _save(self, folder: Path) -> None:
         save_arrays(folder / ARTEFACT, {"weights": self._weights, "spread": self._spread})
@@ -174,7 +174,7 @@ class Blend(Forecaster, type_name="blend"):
         self._members = [load_model(folder / f"member_{number}") for number in range(len(self.parameters.members))]
 
 
-def told_by_members(
+def contributions_of_members(
     members: Mapping[str, Forecaster], weights: Mapping[str, float], features: pd.DataFrame
 ) -> Contributions | None:
     """Attributions of the medians, averaged over the members that have a weight and attributions; none where no member has."""

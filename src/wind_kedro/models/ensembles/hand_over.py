@@ -24,7 +24,7 @@ from wind_kedro.cards.tiers import Tier
 from wind_kedro.evaluation.gate import chance
 from wind_kedro.evaluation.scores import pinball_loss
 from wind_kedro.models.base import Array, Contributions, Forecaster, Parameters
-from wind_kedro.models.ensembles.blend import Members, best_weights, told_by_members
+from wind_kedro.models.ensembles.blend import Members, best_weights, contributions_of_members
 from wind_kedro.models.registry import ModelConfig, build, load_model, members_with_cards
 from wind_kedro.models.tables import feature_matrix, known_at
 
@@ -185,7 +185,7 @@ class HandOver(Forecaster, type_name="hand_over"):
     def contributions(self, features: pd.DataFrame) -> Contributions | None:
         """Attributions of the medians, averaged by weight over the members that have them; none where no member has."""
         known = features.drop(columns="valid_at", errors="ignore")
-        return told_by_members(self._counted, self._weights, known)
+        return contributions_of_members(self._counted, self._weights, known)
 
     @property
     def _counted(self) -> dict[str, Forecaster]:

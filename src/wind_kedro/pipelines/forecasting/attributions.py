@@ -8,21 +8,12 @@ import pandas as pd
 from wind_kedro.cards import Fleet
 from wind_kedro.cards.columns import BASE, CORRECTIONS, quantile_column
 from wind_kedro.clock import Clock
+from wind_kedro.contracts.forecasts import Attributions
 from wind_kedro.datasets.models import RegisteredModels
 from wind_kedro.failures import Failure, failures_table, reason
 from wind_kedro.models.base import Contributions
 from wind_kedro.models.tables import KEYS, feature_matrix
 from wind_kedro.pipelines.forecasting.settings import OTHER, FeatureGroups
-
-_COLUMNS = [
-    *KEYS,
-    "model",
-    "model_version",
-    "feature_group",
-    "contribution_kw",
-    "feature",
-    "feature_value",
-]
 
 
 def explain_forecasts(
@@ -56,7 +47,7 @@ def explain_forecasts(
                 member = model_versions.version(str(version)).members[product.id, str(entity_id)]
                 found = member.forecaster.contributions(inputs)
                 if found is not None:
-                    parts.append(_told(rows.reset_index(drop=True), inputs, found, attributions))
+                    parts.append(_attributions(rows.reset_index(drop=True), inputs, found, attributions))
             except Exception as error:  # whatever a model does, the others are explained all the same
                 failures.append(
                     Failure(
@@ -71,11 +62,11 @@ def explain_forecasts(
                 )
     failed = failures_table(failures, clock.as_of)
     if not parts:
-        return pd.DataFrame({name: pd.Series(dtype=_type(name)) for name in _COLUMNS}), failed
+        return Attributions.table([]), failed
     return pd.concat(parts, ignore_index=True), failed
 
 
-def _told(rows: pd.DataFrame, inputs: pd.DataFrame, found: Contributions, attributions: FeatureGroups) -> pd.DataFrame:
+def _attributions(rows: pd.DataFrame, inputs: pd.DataFrame, found: Contributions, attributions: FeatureGroups) -> pd.DataFrame:
     capacity = rows["capacity_kw"].to_numpy(float)
     keys = rows[[*KEYS, "model", "model_version"]]
     moved = found.columns.to_numpy(float)
@@ -101,10 +92,4 @@ def _told(rows: pd.DataFrame, inputs: pd.DataFrame, found: Contributions, attrib
     attributed = sum(part["contribution_kw"].to_numpy(float) for part in parts)
     issued = rows[quantile_column(0.5)].to_numpy(float)
     parts.append(keys.assign(feature_group=CORRECTIONS, contribution_kw=issued - attributed, feature="", feature_value=np.nan))
-    return pd.concat(parts, ignore_index=True).sort_values(KEYS, kind="stable")[_COLUMNS]
-
-
-def _type(name: str) -> str:
-    if name in {"issued_at", "valid_at"}:
-        return "datetime64[us, UTC]"
-    return "float64" if name in {"contribution_kw", "feature_value"} else "str"
+    return pd.concat(parts, ignore_index=True).sort_values(KEYS, kind="stable")[list(Attributions.to_schema().columns)]

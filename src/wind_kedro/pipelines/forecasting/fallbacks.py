@@ -93,13 +93,10 @@ def predict_with_fallbacks(
     if fleet_model is not None and windy.any():
         try:
             shares = fleet_model.predict(model_table(due[windy]))[columns].to_numpy()
-            served = windy.to_numpy(bool, copy=True)
-            served[served] = np.isfinite(shares).all(axis=1)
-            if served.any():
-                forecast[""] = (due[served], shares[np.isfinite(shares).all(axis=1)])
-            left = due[~served]
-            if unknown := int(windy.sum() - served.sum()):
-                raise ValueError(f"gives no number for {unknown} intervals")
+            unknown = _take(forecast, "", due[windy], shares)
+            left = due[~windy | due.index.isin(unknown.index)]
+            if len(unknown):
+                raise ValueError(f"gives no number for {len(unknown)} intervals")
         except Exception as error:  # a damaged file, or whatever a model does: the other entities are issued all the same
             failed = True
             model = fleet_model.members[product.id, entity_id].model

@@ -10,7 +10,7 @@ from wind_kedro.cards import Fleet, Group, Product
 from wind_kedro.clock import Clock
 from wind_kedro.datasets.models import RegisteredModels
 from wind_kedro.datasets.parts import empty_table
-from wind_kedro.failures import NOT_ISSUED, Failure, failures_table, reason
+from wind_kedro.failures import NOT_ISSUED, Failure, failures_table, first_of, reason
 from wind_kedro.governance.champions import versions_at
 from wind_kedro.models.tables import KEYS, forecast_rows
 from wind_kedro.pipelines.forecasting.fallbacks import Forecast, champion_of, model_of, predict_with_fallbacks
@@ -61,7 +61,13 @@ def issue_forecasts(
                 issued, failed = [], _not_issued(product, entity_id, issues, reason(error), _UNEXPECTED)
             parts += issued
             failures += failed
-    if not parts:  # one issue before the first promotion is a warning, a run without any forecast an error
+    return _outputs(parts, failures, clock)
+
+
+def _outputs(parts: list[pd.DataFrame], failures: list[Failure], clock: Clock) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Forecasts and failures as tables. A single issue that is not made may be a warning; without any forecast all are errors."""
+    parts = [part for part in parts if len(part)]
+    if not parts:
         failures = [failure._replace(severity="error") for failure in failures]
     table = pd.concat(parts, ignore_index=True) if parts else empty_table("wind_kedro.contracts.forecasts.Forecasts")
     return table, failures_table(failures, clock.as_of)
@@ -174,11 +180,7 @@ def calibrate_forecasts(
             failed += _portfolio_failures(issued, product, group, issues, forecasting_failures, failed)
         parts.append(issued)
         failures += failed
-    parts = [part for part in parts if len(part)]
-    if not parts:  # one issue before the first promotion is a warning, a run without any forecast an error
-        failures = [failure._replace(severity="error") for failure in failures]
-    table = pd.concat(parts, ignore_index=True) if parts else empty_table("wind_kedro.contracts.forecasts.Forecasts")
-    return table, failures_table(failures, clock.as_of)
+    return _outputs(parts, failures, clock)
 
 
 def _calibrate_product(
@@ -268,8 +270,7 @@ def _portfolio_failures(
         if issue in noted:
             continue
         farms = left[left["issued_at"] == issue]
-        more = f"; and {len(farms) - _NAMED} more" if len(farms) > _NAMED else ""
-        why = f"too few of its farms are forecast: {'; '.join(farms['message'].head(_NAMED))}{more}"
+        why = f"too few of its farms are forecast: {first_of(farms['message'], _NAMED)}"
         broken = (farms["severity"] == "error").any() or farms.empty
         failure = _portfolio_failure(product, group.id, issue, why)
         failures.append(failure if broken else failure._replace(severity="warning"))

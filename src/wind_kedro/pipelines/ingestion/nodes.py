@@ -15,6 +15,7 @@ from wind_kedro.cards import CardError
 from wind_kedro.clock import Clock
 from wind_kedro.configuration import read_secrets
 from wind_kedro.contracts.raw import Landings
+from wind_kedro.datasets.parts import with_same_parts
 from wind_kedro.failures import Failure, failures_table
 from wind_kedro.feeds import Feed, FeedCards, FeedError, Landing, build_feeds, find_landed
 from wind_kedro.pipelines.ingestion.settings import IngestionParameters
@@ -133,7 +134,5 @@ def list_landings(root: Path, failed: Iterable[FailedFetch], landings_before: pd
     new["landed_at"] = pd.to_datetime(new["landed_at"], utc=True)
     new["landed_on"] = new["landed_at"].dt.strftime("%Y-%m-%d")
     new = Landings.validate(new)
-    # The history replaces whole days.
-    same_days = landings_before[landings_before["landed_on"].isin(new["landed_on"])]
-    both = pd.concat([same_days, new], ignore_index=True) if len(same_days) else new
+    both = with_same_parts(new, landings_before, "landed_on")
     return both.sort_values(["landed_at", "feed_id"], ignore_index=True)

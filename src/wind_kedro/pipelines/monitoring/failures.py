@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from wind_kedro.clock import Clock
-from wind_kedro.failures import over_issues
+from wind_kedro.failures import first_of, over_issues
 
 #: A message names so many failures of one incident.
 _NAMED = 2
@@ -40,7 +40,6 @@ def failure_incidents(open_failures: pd.DataFrame) -> Iterable[dict[str, Any]]:
     table = open_failures[~open_failures["code"].isin(_BY_COST)]
     for (code, product_id, entity_id, stage), rows in table.groupby(same, sort=True):
         entries = over_issues(rows)
-        more = f"; and {len(entries) - _NAMED} more" if len(entries) > _NAMED else ""
         severities = {entry["severity"] for entry in entries}
         yield {
             "kind": code,
@@ -48,7 +47,7 @@ def failure_incidents(open_failures: pd.DataFrame) -> Iterable[dict[str, Any]]:
             "entity_id": entity_id,
             "subject": stage,
             "severity": "error" if "error" in severities else "warning",
-            "message": "; ".join(entry["text"] for entry in entries[:_NAMED]) + more,
+            "message": first_of((entry["text"] for entry in entries), _NAMED),
             "evidence": f"{len(rows)} rows of {stage}_failures, raised as of {rows['raised_at'].max():%Y-%m-%d %H:%M}",
             "action": entries[0]["action"],
         }

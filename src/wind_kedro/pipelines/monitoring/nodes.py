@@ -135,7 +135,7 @@ def raise_incidents(
     return incidents_table(rows, clock)
 
 
-_NOTHING_TOLD = {"entity_id": "", "product_id": "", "subject": "", "amount": np.nan, "evidence": "", "action": ""}
+_NO_DETAILS = {"entity_id": "", "product_id": "", "subject": "", "amount": np.nan, "evidence": "", "action": ""}
 
 
 def incidents_table(rows: list[dict[str, Any]], clock: Clock) -> pd.DataFrame:
@@ -143,7 +143,7 @@ def incidents_table(rows: list[dict[str, Any]], clock: Clock) -> pd.DataFrame:
     columns = [
         "entity_id", "product_id", "kind", "subject", "severity", "amount", "message", "evidence", "action",
     ]  # fmt: skip
-    table = pd.DataFrame([_NOTHING_TOLD | row for row in rows], columns=columns)
+    table = pd.DataFrame([_NO_DETAILS | row for row in rows], columns=columns)
     at = pd.Timestamp(clock.as_of)
     return table.assign(raised_at=at, state="open", opened_at=at)
 

@@ -9,13 +9,11 @@ from typing import Any
 import pandas as pd
 
 from wind_kedro.clock import Clock
+from wind_kedro.contracts.operation import Outbox
 from wind_kedro.notifications import AlertDeduplicator, ChannelCards, Message, compose_message
 from wind_kedro.notifications.deduplication import IDENTITY, incidents_of
 from wind_kedro.pipelines.monitoring.nodes import incidents_table
 from wind_kedro.pipelines.monitoring.settings import Monitoring
-
-#: Columns of `contracts.Outbox`.
-_COLUMNS = ["message_id", "created_at", "channel", "subject", "body", "incidents"]
 
 
 def write_outbox(
@@ -51,7 +49,7 @@ def write_outbox(
             messages.append(_row(compose_message(channel, due, clock.as_of)))
     # A rerun adds to its own part: messages written before may be on their way.
     mine = outbox_before[outbox_before["created_at"] == at]
-    new = pd.DataFrame(messages, columns=_COLUMNS)
+    new = Outbox.table(messages)
     return incidents, pd.concat([mine, new], ignore_index=True) if len(mine) else new
 
 

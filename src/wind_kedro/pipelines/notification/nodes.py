@@ -10,12 +10,11 @@ import pandas as pd
 
 from wind_kedro.clock import Clock
 from wind_kedro.configuration import ConfigurationError, read_secrets
+from wind_kedro.contracts.operation import Deliveries
+from wind_kedro.datasets.parts import with_same_parts
 from wind_kedro.failures import Failure, failures_table
 from wind_kedro.feeds.cards import Cards
 from wind_kedro.notifications import Channel, ChannelCards, ChannelError, Message, build_channels
-
-#: Columns of `contracts.Deliveries`.
-_COLUMNS = ["message_id", "created_at", "channel", "outcome", "attempts", "fault", "recorded_at", "recorded_on"]
 
 
 class Outcome(NamedTuple):
@@ -72,10 +71,7 @@ def deliver_notifications(
         )
         for fault in faults.values()
     ]
-    new = pd.DataFrame(rows, columns=_COLUMNS)
-    # The history replaces whole days.
-    same_days = deliveries_before[deliveries_before["recorded_on"].isin(new["recorded_on"])]
-    record = pd.concat([same_days, new], ignore_index=True) if len(same_days) else new
+    record = with_same_parts(Deliveries.table(rows), deliveries_before, "recorded_on")
     return record, failures_table(failures, clock.as_of)
 
 

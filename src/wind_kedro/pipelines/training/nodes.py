@@ -18,7 +18,7 @@ from wind_kedro.clock import Clock
 from wind_kedro.compute import Mapped, Workers, map_farms
 from wind_kedro.errors import WindKedroError
 from wind_kedro.evaluation.scores import Scoring, latest_versions, score_forecasts
-from wind_kedro.failures import Failure, failures_table, reason
+from wind_kedro.failures import Failure, failures_table, first_of, reason
 from wind_kedro.governance.champions import champion_models
 from wind_kedro.governance.overrides import learnable
 from wind_kedro.models.ensembles.hand_over import FleetPart
@@ -90,9 +90,8 @@ def admit_candidates(
     for entity_id, why in reasons.items():
         logger.warning("%s is not trained: %s", entity_id, why)
     if not table["admitted"].any():
-        listed = "; ".join(f"{entity_id}: {why}" for entity_id, why in reasons.head(_NAMED).items())
-        more = f"; and {len(reasons) - _NAMED} more" if len(reasons) > _NAMED else ""
-        raise NotReadyError(f"nothing is ready to be trained as of {training_time:%Y-%m-%d %H:%M} UTC: {listed}{more}")
+        listed = first_of((f"{entity_id}: {why}" for entity_id, why in reasons.items()), _NAMED)
+        raise NotReadyError(f"nothing is ready to be trained as of {training_time:%Y-%m-%d %H:%M} UTC: {listed}")
     return table
 
 
