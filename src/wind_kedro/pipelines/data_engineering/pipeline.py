@@ -2,140 +2,56 @@
 
 from __future__ import annotations
 
-from kedro.pipeline import Node, Pipeline
+from kedro.pipeline import Pipeline
+
+from wind_kedro.pipelines import step
 
 from . import nodes
 
 
-def create_pipeline(**_: object) -> Pipeline:
-    """Create the pipeline data_engineering; each step is a namespace that Kedro-Viz can collapse."""
+def create_pipeline() -> Pipeline:
+    """Raw signals and weather in; observations, weather, quarantine and data quality out. A namespace a step."""
     # Nodes after the check take the checked clock, so that an invalid as_of stops the run before it overwrites a result.
-    fleet, clock, settings = "params:fleet", "checked_clock", "params:data_engineering"
+    cards = "params:fleet checked_clock"
+    settings = "params:data_engineering"
     return Pipeline(
         [
-            Node(
-                nodes.parse_signals,
-                ["signals_raw", fleet, settings],
-                "parsed_signals",
-                name="parse_signals",
-                namespace="parse",
-            ),
-            Node(
-                nodes.parse_weather,
-                ["weather_raw", fleet, settings],
-                "parsed_weather",
-                name="parse_weather",
-                namespace="parse",
-            ),
-            Node(
-                nodes.check_as_of,
-                ["parsed_signals", fleet, "params:clock", settings],
-                "checked_clock",
-                name="check_as_of",
-                namespace="parse",
-            ),
-            Node(nodes.take_stock, "raw_files", "raw_manifest", name="take_stock", namespace="parse"),
-            Node(
-                nodes.judge_weather,
-                ["parsed_weather", fleet, clock],
-                "judged_weather",
-                name="judge_weather",
-                namespace="weather",
-            ),
-            Node(
-                nodes.make_weather,
-                ["judged_weather", fleet, clock, settings],
-                "weather",
-                name="make_weather",
-                namespace="weather",
-            ),
-            Node(
-                nodes.suspect_units,
-                ["parsed_signals", fleet, clock, settings],
-                "suspected_units",
-                name="suspect_units",
-                namespace="timestamps",
-            ),
-            Node(
+            step(nodes.parse_signals, f"signals_raw params:fleet {settings}", "parsed_signals", "parse"),
+            step(nodes.parse_weather, f"weather_raw params:fleet {settings}", "parsed_weather", "parse"),
+            step(nodes.check_as_of, f"parsed_signals params:fleet params:clock {settings}", "checked_clock", "parse"),
+            step(nodes.take_stock, "raw_files", "raw_manifest", "parse"),
+            step(nodes.judge_weather, f"parsed_weather {cards}", "judged_weather", "weather"),
+            step(nodes.make_weather, f"judged_weather {cards} {settings}", "weather", "weather"),
+            step(nodes.suspect_units, f"parsed_signals {cards} {settings}", "suspected_units", "timestamps"),
+            step(
                 nodes.calibrate_clocks,
-                ["parsed_signals", "weather", "suspected_units", fleet, clock, settings],
+                f"parsed_signals weather suspected_units {cards} {settings}",
                 "clock_calibration",
-                name="calibrate_clocks",
-                namespace="timestamps",
+                "timestamps",
             ),
-            Node(
+            step(
                 nodes.time_signals,
-                ["parsed_signals", "clock_calibration", "suspected_units", fleet, clock, settings],
+                f"parsed_signals clock_calibration suspected_units {cards} {settings}",
                 "timed_signals",
-                name="time_signals",
-                namespace="timestamps",
+                "timestamps",
             ),
-            Node(
-                nodes.fit_power_curves,
-                ["timed_signals", "clock_calibration", fleet, settings],
-                "power_curve",
-                name="fit_power_curves",
-                namespace="signals",
-            ),
-            Node(
-                nodes.judge_signals,
-                ["timed_signals", "power_curve", fleet, settings],
-                "signals",
-                name="judge_signals",
-                namespace="signals",
-            ),
-            Node(
-                nodes.aggregate_observations,
-                ["signals", fleet, clock, settings],
-                "observations",
-                name="aggregate_observations",
-                namespace="signals",
-            ),
-            Node(
-                nodes.build_quarantine,
-                ["timed_signals", "judged_weather", "signals_raw", "weather_raw"],
-                "quarantine",
-                name="build_quarantine",
-            ),
-            Node(
+            step(nodes.fit_power_curves, f"timed_signals clock_calibration params:fleet {settings}", "power_curve", "signals"),
+            step(nodes.judge_signals, f"timed_signals power_curve params:fleet {settings}", "signals", "signals"),
+            step(nodes.aggregate_observations, f"signals {cards} {settings}", "observations", "signals"),
+            step(nodes.build_quarantine, "timed_signals judged_weather signals_raw weather_raw", "quarantine"),
+            step(
                 nodes.assess_quality,
-                [
-                    "signals_raw",
-                    "weather_raw",
-                    "parsed_signals",
-                    "timed_signals",
-                    "signals",
-                    "parsed_weather",
-                    "judged_weather",
-                    "weather",
-                    "quarantine",
-                    "clock_calibration",
-                    "suspected_units",
-                    fleet,
-                    clock,
-                    settings,
-                ],
-                ["data_quality", "parsing_failures"],
-                name="assess_quality",
-                namespace="assessment",
+                "signals_raw weather_raw parsed_signals timed_signals signals parsed_weather judged_weather weather quarantine "
+                f"clock_calibration suspected_units {cards} {settings}",
+                "data_quality parsing_failures",
+                "assessment",
             ),
-            Node(
+            step(
                 nodes.assess_readiness,
-                [
-                    "parsed_signals",
-                    "parsed_weather",
-                    "timed_signals",
-                    "signals",
-                    "observations",
-                    "weather",
-                    "clock_calibration",
-                    fleet,
-                    clock,
-                    "params:readiness",
-                ],
-                ["readiness", "weather_fit"],
-                name="assess_readiness",
-                namespace="assessment",
+                "parsed_signals parsed_weather timed_signals signals observations weather clock_calibration "
+                f"{cards} params:readiness",
+                "readiness weather_fit",
+                "assessment",
             ),
         ],
         tags="data_engineering",

@@ -5,21 +5,15 @@ observations ──┐
 weather ───────┘
 """
 
-from kedro.pipeline import Node, Pipeline
+from __future__ import annotations
 
+from kedro.pipeline import Pipeline
+
+from wind_kedro.pipelines import step
 from wind_kedro.pipelines.feature_engineering.nodes import build_features
 
 
 def create_pipeline() -> Pipeline:
     """Observations and weather in, one row per product, entity, issue time and interval out."""
-    return Pipeline(
-        [
-            Node(
-                build_features,
-                inputs=["observations", "weather", "params:fleet", "params:clock", "params:features", "params:workers"],
-                outputs=["features", "features_failures"],
-                name="build_features",
-            ),
-        ],
-        tags="feature_engineering",
-    )
+    inputs = "observations weather params:fleet params:clock params:features params:workers"
+    return Pipeline([step(build_features, inputs, "features features_failures")], tags="feature_engineering")

@@ -3,8 +3,11 @@
 Each node but record_issues also writes its failures (<stage>_failures): issues not made, fallbacks used, models that failed.
 """
 
-from kedro.pipeline import Node, Pipeline
+from __future__ import annotations
 
+from kedro.pipeline import Pipeline
+
+from wind_kedro.pipelines import step
 from wind_kedro.pipelines.forecasting.attributions import explain_forecasts
 from wind_kedro.pipelines.forecasting.audit_records import record_issues
 from wind_kedro.pipelines.forecasting.nodes import calibrate_forecasts, issue_forecasts
@@ -13,63 +16,27 @@ from wind_kedro.pipelines.forecasting.shadows import issue_shadows
 
 def create_pipeline() -> Pipeline:
     """Features, registered models and promotions in; issued forecasts and what moved them out."""
+    cards = "params:fleet params:clock"
+    models = f"model_versions promotions {cards}"
     return Pipeline(
         [
-            Node(
-                issue_forecasts,
-                inputs=["features", "observations", "model_versions", "promotions", "params:fleet", "params:clock"],
-                outputs=["model_forecasts", "forecasting_failures"],
-                name="issue_forecasts",
-            ),
-            Node(
+            step(issue_forecasts, f"features observations {models}", "model_forecasts forecasting_failures"),
+            step(
                 calibrate_forecasts,
-                inputs=[
-                    "model_forecasts",
-                    "backtest_model_forecasts",
-                    "observations",
-                    "forecasting_failures",
-                    "params:fleet",
-                    "params:clock",
-                    "params:calibration",
-                ],
-                outputs=["forecasts", "calibration_failures"],
-                name="calibrate_forecasts",
+                f"model_forecasts backtest_model_forecasts observations forecasting_failures {cards} params:calibration",
+                "forecasts calibration_failures",
             ),
-            Node(
-                issue_shadows,
-                inputs=["model_forecasts", "features", "model_versions", "promotions", "params:fleet", "params:clock"],
-                outputs=["shadow_forecasts", "shadows_failures"],
-                name="issue_shadows",
-            ),
-            Node(
+            step(issue_shadows, f"model_forecasts features {models}", "shadow_forecasts shadows_failures"),
+            step(
                 explain_forecasts,
-                inputs=[
-                    "forecasts",
-                    "features",
-                    "model_versions",
-                    "params:fleet",
-                    "params:clock",
-                    "params:attributions",
-                ],
-                outputs=["attributions", "attributions_failures"],
-                name="explain_forecasts",
+                f"forecasts features model_versions {cards} params:attributions",
+                "attributions attributions_failures",
             ),
-            Node(
+            step(
                 record_issues,
-                inputs=[
-                    "forecasts",
-                    "features",
-                    "weather",
-                    "promotions",
-                    "raw_manifest",
-                    "forecasting_failures",
-                    "calibration_failures",
-                    "params:fleet",
-                    "params:clock",
-                    "params:provenance",
-                ],
-                outputs="audit",
-                name="record_issues",
+                "forecasts features weather promotions raw_manifest forecasting_failures calibration_failures "
+                f"{cards} params:provenance",
+                "audit",
             ),
         ],
         tags="forecasting",

@@ -1,5 +1,5 @@
 """Ingestion: what is new outside lands in the raw folder."""
 
-from .pipeline import create_pipeline
+from wind_kedro.pipelines.ingestion.pipeline import create_pipeline
 
 __all__ = ["create_pipeline"]

@@ -12,11 +12,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from kedro.pipeline import Node, Pipeline
+from kedro.pipeline import Pipeline
 
+from wind_kedro.pipelines import step
 from wind_kedro.pipelines.reporting import accuracy, attributions, figures, nodes, readiness
 
-_PARAMETERS = {"fleet": "params:fleet", "clock": "params:clock", "reporting": "params:reporting"}
 #: The figures of the page, and the tables that each is drawn from.
 _FIGURES: dict[str, tuple[Callable[..., Any], str]] = {
     "data_quality_figure": (figures.draw_data_quality, "data_quality observations"),
@@ -29,38 +29,25 @@ _FIGURES: dict[str, tuple[Callable[..., Any], str]] = {
     "reliability_figure": (figures.draw_reliability, "backtest_scores live_scores promotions"),
     "live_performance_figure": (figures.draw_live_performance, "live_scores backtest_scores promotions"),
 }
-_FACTS = (
-    "forecasts observations backtest_scores live_scores promotions incidents clock_calibration data_quality quarantine readiness "
-    "outliers open_failures"
-)
-
-
-def _tables(names: str) -> dict[str, str]:
-    return {name: name for name in names.split()}
 
 
 def create_pipeline() -> Pipeline:
     """Draw the figures, gather the facts, write the page."""
-    reporting, no_clock = _PARAMETERS["reporting"], {"fleet": "params:fleet", "reporting": "params:reporting"}
-    pages = _tables("readiness observations weather_fit_figure") | {"fleet": "params:fleet", "clock": "params:clock"}
-    shown = _tables(" ".join(["summary", "farm_map_figure", *_FIGURES])) | {"reporting": reporting}
+    cards = "params:fleet params:clock"
+    shown = {name: name for name in ("summary", "farm_map_figure", *_FIGURES)} | {"reporting": "params:reporting"}
     return Pipeline(
         [
-            Node(figures.draw_farm_map, no_clock, "farm_map_figure", name="draw_farm_map", namespace="figures"),
-            *(
-                Node(draw, _tables(tables) | _PARAMETERS, figure, name=draw.__name__, namespace="figures")
-                for figure, (draw, tables) in _FIGURES.items()
+            step(figures.draw_farm_map, "params:fleet params:reporting", "farm_map_figure", "figures"),
+            *(step(draw, f"{tables} {cards} params:reporting", figure, "figures") for figure, (draw, tables) in _FIGURES.items()),
+            step(
+                nodes.build_summary,
+                "forecasts observations backtest_scores live_scores promotions incidents open_failures clock_calibration "
+                f"data_quality quarantine readiness outliers {cards} params:reporting",
+                "summary",
             ),
-            Node(nodes.build_summary, _tables(_FACTS) | _PARAMETERS, "summary", name="build_summary"),
-            Node(nodes.build_report, shown, "report", name="build_report"),
-            Node(
-                readiness.draw_weather_fit,
-                _tables("weather_fit readiness") | _PARAMETERS,
-                "weather_fit_figure",
-                name="draw_weather_fit",
-                namespace="figures",
-            ),
-            Node(readiness.build_readiness_page, pages, "readiness_page", name="build_readiness_page"),
+            step(nodes.build_report, shown, "report"),
+            step(readiness.draw_weather_fit, f"weather_fit readiness {cards} params:reporting", "weather_fit_figure", "figures"),
+            step(readiness.build_readiness_page, f"readiness observations weather_fit_figure {cards}", "readiness_page"),
         ],
         tags="reporting",
     )

@@ -1,5 +1,5 @@
 """Tuning: search for the best settings of candidates, on data before the backtest."""
 
-from .pipeline import create_pipeline
+from wind_kedro.pipelines.tuning.pipeline import create_pipeline
 
 __all__ = ["create_pipeline"]

@@ -2,30 +2,19 @@
 
 from __future__ import annotations
 
-from kedro.pipeline import Node, Pipeline
+from kedro.pipeline import Pipeline
 
-from . import nodes
+from wind_kedro.pipelines import step
+from wind_kedro.pipelines.tuning.nodes import name_best, search_settings
 
 
-def create_pipeline(**_: object) -> Pipeline:
-    """Create the pipeline tuning; see README.md in this folder."""
+def create_pipeline() -> Pipeline:
+    """Model input and stored trials in; trials and the best settings out."""
+    searched = "model_input trial_store params:tuning params:training params:fleet params:clock params:workers"
     return Pipeline(
         [
-            Node(
-                nodes.search_settings,
-                [
-                    "model_input",
-                    "trial_store",
-                    "params:tuning",
-                    "params:training",
-                    "params:fleet",
-                    "params:clock",
-                    "params:workers",
-                ],
-                "trials",
-                name="search_settings",
-            ),
-            Node(nodes.name_best, ["trials", "params:training"], ["tuned_settings", "tuning_metrics"], name="name_best"),
+            step(search_settings, searched, "trials"),
+            step(name_best, "trials params:training", "tuned_settings tuning_metrics"),
         ],
         tags="tuning",
     )
