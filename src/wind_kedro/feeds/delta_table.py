@@ -90,7 +90,7 @@ class DeltaTable(Feed):
         landed = -1 if checkpoint is None else int(checkpoint["version"])
         if landed > lake.version:
             raise self.fault(
-                f"{self.table}: it is at version {lake.version}, but version {landed} has landed; {self._start_again(0)}",
+                f"{self.table}: it is at version {lake.version}, but version {landed} has landed; {self._start_again(0)}"
             )
         first = lake.version if self.first_version == "latest" else self.first_version
         if checkpoint is None and first > lake.version:
@@ -116,7 +116,7 @@ class DeltaTable(Feed):
         """Error for a version whose log or files no longer exist."""
         return self.fault(
             f"{self.table}: what version {version} brought is no longer kept (vacuum or log clean-up); "
-            f"{self._start_again(latest)}",
+            f"{self._start_again(latest)}"
         )
 
 
@@ -191,15 +191,7 @@ class _Lake:
             raise PassingError(f"{self._feed.table}: {error}") from None
         except FeedError:
             raise
-        except (
-            pa.ArrowException,
-            WindKedroError,
-            ValueError,
-            TypeError,
-            KeyError,
-            AttributeError,
-            OverflowError,
-        ) as error:
+        except (pa.ArrowException, WindKedroError, ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
             raise self._feed.fault(f"{self._feed.table}: version {version} cannot be read ({error}); repair the table") from None
         if count == 0:
             return None, 0
@@ -215,7 +207,7 @@ class _Lake:
             return Table(self._feed.table, version=version, storage_options=self._options)
         except TableNotFoundError:
             raise self._feed.fault(
-                f"{self._feed.table}: there is no Delta table, or these credentials may not read it; correct `table`",
+                f"{self._feed.table}: there is no Delta table, or these credentials may not read it; correct `table`"
             ) from None
         except (DeltaError, OSError) as error:
             raise PassingError(f"{self._feed.table}: {error}") from None
@@ -229,7 +221,7 @@ class _Lake:
         if unknown:
             raise self._feed.fault(
                 f"{self._feed.table}: is not partitioned by {', '.join(unknown)} but by "
-                f"{', '.join(self._partitioned_by) or 'nothing'}; correct `partitions`",
+                f"{', '.join(self._partitioned_by) or 'nothing'}; correct `partitions`"
             )
 
     def _commit(self, version: int) -> _Commit:
@@ -268,7 +260,7 @@ class _Lake:
         if action.get("deletionVector"):
             raise self._feed.fault(
                 f"{self._feed.table}: deletion vectors are not supported; set delta.enableDeletionVectors to false and "
-                "REORG TABLE … APPLY (PURGE)",
+                "REORG TABLE … APPLY (PURGE)"
             )
         if "://" in action["path"]:
             raise self._feed.fault(f"{self._feed.table}: holds files of another table (a shallow clone); fetch that one")
@@ -292,13 +284,7 @@ class _Lake:
 
     # --- the rows ---
 
-    def _write_difference(
-        self,
-        new: _Files,
-        old: _Files,
-        at: dt.datetime,
-        target: Path,
-    ) -> int:
+    def _write_difference(self, new: _Files, old: _Files, at: dt.datetime, target: Path) -> int:
         """Write the multiset difference of the rows of ``new`` and ``old``; return the number of rows."""
         import pyarrow as pa
         import pyarrow.parquet as pq

@@ -74,9 +74,7 @@ class DropFolder(Feed):
         description="the folder: a path, s3://bucket/prefix, ftp://host/folder, ftps:// (explicit TLS), sftp://host/folder"
     )
     glob: str = Field(
-        "*",
-        min_length=1,
-        description="pattern of the files below it; `**/` matches any folders. They land under the same names",
+        "*", min_length=1, description="pattern of the files below it; `**/` matches any folders. They land under the same names"
     )
     settle_seconds: float = Field(60, ge=0, description="a file is fetched once it has not changed for this long")
     max_files: int = Field(1000, ge=1, description="most files of a batch")
@@ -88,9 +86,7 @@ class DropFolder(Feed):
     endpoint_url: str | None = Field(None, description="s3: the address of a store other than Amazon's")
     region: str | None = Field(None, description="s3: the region, if the store needs one")
     host_key: str | None = Field(
-        None,
-        pattern=r"^SHA256:[A-Za-z0-9+/]{43}$",
-        description="sftp: the server's fingerprint, as `ssh-keygen -lf` shows it",
+        None, pattern=r"^SHA256:[A-Za-z0-9+/]{43}$", description="sftp: the server's fingerprint, as `ssh-keygen -lf` shows it"
     )
     known_hosts: str = Field("~/.ssh/known_hosts", description="sftp: without host_key, the file that holds the server's key")
 
@@ -230,10 +226,7 @@ class _Place:
         def listing() -> tuple[list[_File], list[_Refused]]:
             self._connected().invalidate_cache()
             found = list(self._walk(self._feed.folder, 0))
-            return (
-                [one for one in found if isinstance(one, _File)],
-                [one for one in found if isinstance(one, _Refused)],
-            )
+            return ([one for one in found if isinstance(one, _File)], [one for one in found if isinstance(one, _Refused)])
 
         return self._retry("cannot be listed", listing)
 
@@ -333,10 +326,7 @@ class _Place:
             (_is_link(about), "is a symbolic link, which is not followed"),
             (about["type"] != "file", "is neither a file nor a folder"),
             (not size.isdecimal(), "has no size"),
-            (
-                size.isdecimal() and int(size) > self._feed.max_file_bytes,
-                f"is larger than `max_file_bytes` ({size} bytes)",
-            ),
+            (size.isdecimal() and int(size) > self._feed.max_file_bytes, f"is larger than `max_file_bytes` ({size} bytes)"),
         )
         return next((reason for found, reason in checks if found), None)
 
@@ -527,7 +517,7 @@ def _host_keys(feed: DropFolder) -> Any:
             if not known.is_file() or not paramiko.HostKeys(str(known)).check(hostname, key):
                 raise feed.fault(
                     f"{hostname} shows the {key.get_name()} key {shown}, which is not in {feed.known_hosts}: if its owner "
-                    f"confirms it, set host_key on the card",
+                    f"confirms it, set host_key on the card"
                 )
 
     return Expected()

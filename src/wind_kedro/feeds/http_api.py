@@ -157,8 +157,7 @@ class Window(Card):
     overlap_minutes: float = Field(1440, ge=0, description="how late a row may come or be revised")
     delay_minutes: float = Field(0, ge=0, description="delay of `until` behind the current time")
     record_time: str | None = Field(
-        None,
-        description="path of the record's time that since and until select; then only the overlap is remembered",
+        None, description="path of the record's time that since and until select; then only the overlap is remembered"
     )
     remember_at_most: int = Field(200_000, gt=0, description="rows of an overlap; 16 bytes each in every checkpoint")
 
@@ -287,7 +286,7 @@ class HttpApi(Feed):
         if len(seen) > window.remember_at_most:
             raise self.fault(
                 f"{len(seen)} rows of one window would have to be remembered, `remember_at_most` is "
-                f"{window.remember_at_most}; give `record_time`, or shorten step_minutes or overlap_minutes",
+                f"{window.remember_at_most}; give `record_time`, or shorten step_minutes or overlap_minutes"
             )
         return seen
 
@@ -391,7 +390,7 @@ class _Session:
             records = [] if body is None else self._records(body)
             if isinstance(paging, PageNumberPaging) and records and records == before:
                 raise self._feed.fault(
-                    f"{self._shown}: two pages are the same; correct `paging.parameter` ('{paging.parameter}')",
+                    f"{self._shown}: two pages are the same; correct `paging.parameter` ('{paging.parameter}')"
                 )
             before = records
             yield records
@@ -405,12 +404,7 @@ class _Session:
                 raise self._feed.fault(f"{self._shown}: a page names itself or one before it as the next; correct `paging`")
 
     def _next(
-        self,
-        response: Answer,
-        body: Any,
-        records: list[Any],
-        first: httpx.URL,
-        asked: dict[str, str | bool | int | float],
+        self, response: Answer, body: Any, records: list[Any], first: httpx.URL, asked: dict[str, str | bool | int | float]
     ) -> httpx.URL | None:
         paging = self._feed.paging
         if isinstance(paging, PageNumberPaging):
@@ -456,7 +450,7 @@ class _Session:
             if not isinstance(found, dict) or part not in found:
                 has = f"has {', '.join(sorted(found)[:20]) or 'nothing'}" if isinstance(found, dict) else f"is {_kind(found)}"
                 raise self._feed.fault(
-                    f"{self._shown}: no '{part}' of records '{path}' in the answer, which {has}; correct `records`",
+                    f"{self._shown}: no '{part}' of records '{path}' in the answer, which {has}; correct `records`"
                 )
             found = found[part]
         if found is None:
@@ -464,7 +458,7 @@ class _Session:
         records = [found] if isinstance(found, dict) else found
         if not isinstance(records, list) or (records and not any(isinstance(record, dict) for record in records)):
             raise self._feed.fault(
-                f"{self._shown}: at records '{path}' is {_kind(found)}, not a list of objects; correct `records`",
+                f"{self._shown}: at records '{path}' is {_kind(found)}, not a list of objects; correct `records`"
             )
         return records
 
@@ -562,7 +556,7 @@ class _Session:
         if response.status in {400, _UNAUTHORIZED, _FORBIDDEN}:  # RFC 6749, 5.2: a wrong client may be a 400
             raise feed.fault(
                 f"{shown} answered {response.status}: no token; correct client_id and client_secret in "
-                "conf/local/credentials.yml, or `auth.scope`",
+                "conf/local/credentials.yml, or `auth.scope`"
             )
         self._check(response, shown)
         try:

@@ -103,9 +103,7 @@ class Mqtt(Feed):
     )
     batch_seconds: float = Field(30, gt=0, description="maximum delay until received messages land")
     idle_seconds: float | None = Field(
-        5,
-        gt=0,
-        description="a fetch ends after this time without messages; null: only `kedro wind listen` serves this feed",
+        5, gt=0, description="a fetch ends after this time without messages; null: only `kedro wind listen` serves this feed"
     )
     fetch_seconds: float = Field(240, gt=0, description="maximum duration of a fetch; the next one continues")
     session_days: float = Field(7, gt=0, lt=49_710, description="how long the broker keeps messages of the session (MQTT 5)")
@@ -225,13 +223,7 @@ class Mqtt(Feed):
     @cached_property
     def _fields(self) -> Fields:
         return Fields(
-            self.layout,
-            self.timestamp,
-            self.timestamp_unit,
-            self.signal,
-            self.value,
-            tuple(self.keys),
-            tuple(self.signals),
+            self.layout, self.timestamp, self.timestamp_unit, self.signal, self.value, tuple(self.keys), tuple(self.signals)
         )
 
     @cached_property
@@ -384,7 +376,7 @@ class _Session:
             return
         if getattr(self._refusal, "value", 0) == _TAKEN_OVER:
             raise self._feed.fault(
-                f"another client has taken the session; give each its own `client_id` ('{self._feed.client_id}')",
+                f"another client has taken the session; give each its own `client_id` ('{self._feed.client_id}')"
             )
         logger.warning("feed '%s': connection lost (%s)", self._feed.id, self._refusal)
         lived = time.monotonic() - self._connected_at
@@ -490,8 +482,7 @@ class _Session:
         else:
             if self._begun:
                 logger.warning(
-                    "feed '%s': the broker has lost the session; messages sent while disconnected are lost",
-                    self._feed.id,
+                    "feed '%s': the broker has lost the session; messages sent while disconnected are lost", self._feed.id
                 )
             self._memory.landed.clear()
             self._subscribed = []

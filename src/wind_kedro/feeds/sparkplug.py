@@ -243,11 +243,7 @@ def _from_protobuf(message: Message) -> tuple[Any, int | None, list[_Metric]]:
         payload = payload_class().FromString(message.payload)
     except DecodeError as error:
         raise UnreadableError(f"the payload is not Sparkplug B: {str(error).splitlines()[0]}") from None
-    return (
-        _given(payload, "timestamp"),
-        _given(payload, "seq"),
-        [_protobuf_metric(metric) for metric in payload.metrics],
-    )
+    return (_given(payload, "timestamp"), _given(payload, "seq"), [_protobuf_metric(metric) for metric in payload.metrics])
 
 
 def _protobuf_metric(metric: Any) -> _Metric:

@@ -87,11 +87,7 @@ class SqlHistorian(Feed):
     query: str | None = Field(None, description="one SELECT instead of a table; `:name` is a value of `params`")
     params: dict[str, str | bool | int | float] = Field(default_factory=dict)
     cursor: str = Field(description="the column that increases")
-    settle_seconds: float = Field(
-        300,
-        ge=0,
-        description="cursor of times: maximum delay of the commit (the longest transaction)",
-    )
+    settle_seconds: float = Field(300, ge=0, description="cursor of times: maximum delay of the commit (the longest transaction)")
     settle_ids: int = Field(
         1000, ge=0, description="cursor of numbers: maximum distance below the highest number of rows committed late"
     )
@@ -260,7 +256,7 @@ class _Reading:
             raise feed.fault(
                 f"{len(self.place.seen)} rows settle up to '{feed.cursor}' {cursors[-1] if cursors else 'null'}, "
                 f"`remember_at_most` is {feed.remember_at_most}; shorten settle_seconds or settle_ids, or choose a cursor "
-                "that distinguishes rows",
+                "that distinguishes rows"
             )
         self._returned = {hashed: cursor for hashed, cursor in self._returned.items() if hashed in self.place.seen}
         return fresh
@@ -426,9 +422,7 @@ def _before(feed: SqlHistorian, reached: Any) -> Any:
         # Truncated to a common prefix, which sorts before every longer text that begins with it.
         return at.isoformat(written[2], "seconds")[: len(written[0])]
     if isinstance(reached, bool) or not isinstance(reached, int | float | decimal.Decimal):
-        raise feed.fault(
-            f"the cursor '{feed.cursor}' is of type {type(reached).__name__}, neither time nor number; name another",
-        )
+        raise feed.fault(f"the cursor '{feed.cursor}' is of type {type(reached).__name__}, neither time nor number; name another")
     return reached - feed.settle_ids
 
 

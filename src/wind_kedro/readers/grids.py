@@ -153,13 +153,7 @@ def _read_or_kept(path: Path, places: list[_Place], root: Path, kept: Path) -> t
     import pyarrow.parquet as pq
 
     asked = sorted(
-        [
-            shown_of(place.farm, place.source, path, root),
-            *place.name,
-            place.latitude_deg,
-            place.longitude_deg,
-            place.reading,
-        ]
+        [shown_of(place.farm, place.source, path, root), *place.name, place.latitude_deg, place.longitude_deg, place.reading]
         for place in places
     )
     state = json.dumps([_VERSION, _state(path), asked])
@@ -263,10 +257,7 @@ def _read_group(
         if outside[number]:
             where = f"{place.latitude_deg:g}, {place.longitude_deg:g}"
             faults.append(
-                (
-                    place.name,
-                    f"the point {where} is outside its grid; correct the card's latitude_deg and longitude_deg",
-                )
+                (place.name, f"the point {where} is outside its grid; correct the card's latitude_deg and longitude_deg")
             )
         elif not there.any():
             faults.append((place.name, "its fields have no value at the point; choose another point"))
@@ -280,12 +271,7 @@ def _read_group(
 
 
 def _table(
-    place: _Place,
-    file: str,
-    index: pd.MultiIndex,
-    values: Mapping[str, NDArray[np.float32]],
-    landed: str | None,
-    arrived: Any,
+    place: _Place, file: str, index: pd.MultiIndex, values: Mapping[str, NDArray[np.float32]], landed: str | None, arrived: Any
 ) -> pa.Table:
     """Rows of ``weather_raw`` as text, each value in its shortest exact 32-bit notation."""
     import pyarrow as pa
@@ -473,12 +459,7 @@ def _check_attributes(name: str, column: WeatherColumn, field: xr.DataArray) -> 
 
 
 def _at_points(
-    field: xr.DataArray,
-    latitudes: Floats,
-    longitudes: Floats,
-    source: WeatherSource,
-    is_angle: bool,
-    column: WeatherColumn,
+    field: xr.DataArray, latitudes: Floats, longitudes: Floats, source: WeatherSource, is_angle: bool, column: WeatherColumn
 ) -> tuple[xr.DataArray, NDArray[np.bool_]]:
     """Interpolate a field to the points (dimension ``point``); return it and which points are outside the grid.
 

@@ -30,12 +30,7 @@ class RawFiles(AbstractDataset[NoReturn, pd.DataFrame]):
     """
 
     def __init__(
-        self,
-        *,
-        root: str,
-        farms: Sequence[Mapping[str, Any]],
-        manifest: str,
-        metadata: dict[str, Any] | None = None,
+        self, *, root: str, farms: Sequence[Mapping[str, Any]], manifest: str, metadata: dict[str, Any] | None = None
     ) -> None:
         """Set the locations of the files.
 

@@ -13,16 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from wind_kedro.cards import (
-    LANDED_AT,
-    SIGNAL_UNITS,
-    TURBINE,
-    WEATHER_UNITS,
-    Farm,
-    SignalSource,
-    Source,
-    WeatherSource,
-)
+from wind_kedro.cards import LANDED_AT, SIGNAL_UNITS, TURBINE, WEATHER_UNITS, Farm, SignalSource, Source, WeatherSource
 from wind_kedro.readers.source_files import Choose, Opened, SourceError, check_columns, name, text
 
 #: Offsets of zone abbreviations that loggers write.
