@@ -265,7 +265,7 @@ def test_one_feed_that_fails_however_it_fails_ends_no_other(
             publish("T1/power", "5")
             if sum(batch.rows or 0 for batch in sound.landed()) >= 20:
                 break
-        listener._told()
+        listener._on_signal()
 
     thread = threading.Thread(target=run)
     thread.start()
