@@ -581,8 +581,7 @@ def draw_all(world):
     drawn = {}
     for node in create_pipeline().nodes:
         if node.namespace == "figures":
-            names = {argument: name.removeprefix("params:") for argument, name in node._inputs.items()}
-            drawn[node.outputs[0]] = node.func(**{argument: getattr(world, name) for argument, name in names.items()})
+            drawn[node.outputs[0]] = node.func(*(getattr(world, name.removeprefix("params:")) for name in node.inputs))
     return drawn
 
 

@@ -6,7 +6,7 @@ import pytest
 from plotly import graph_objects as go
 
 from wind_kedro.cards.columns import PERFECT_WEATHER
-from wind_kedro.pipelines.reporting import figures
+from wind_kedro.pipelines.reporting import farm_figures, forecast_figures
 from wind_kedro.pipelines.reporting.settings import Reporting
 
 from .checks import readable
@@ -88,7 +88,7 @@ def test_the_fan_shows_what_came_and_nothing_later(world, draw):
 
 def test_a_gap_in_the_truth_is_not_bridged(world):
     seen = world.observations[world.observations["valid_at"] != pd.Timestamp("2015-12-31T10:00Z")]
-    figure = figures.draw_forecast(world.forecasts, seen, world.fleet, world.clock, world.reporting)
+    figure = forecast_figures.draw_forecast(world.forecasts, seen, world.fleet, world.clock, world.reporting)
     measured = trace(figure, "measured")
     assert measured.y[measured.x.index("2015-12-31T10:00")] is None
     assert measured.connectgaps is False
@@ -97,7 +97,7 @@ def test_a_gap_in_the_truth_is_not_bridged(world):
 def test_every_labelled_point_is_marked_and_the_others_are_a_sample(world):
     table = world.signals.to_pyarrow().to_pandas()
     few = Reporting(power_curve_points=100)
-    figure = figures.draw_power_curve(world.signals, world.power_curve, world.fleet, world.clock, few)
+    figure = farm_figures.draw_power_curve(world.signals, world.power_curve, world.fleet, world.clock, few)
     stopped = trace(figure, "stopped")
     cells = table[table["operating_state"] == "stopped"].assign(
         x=lambda rows: (rows["wind_speed_ms"] / 0.05).round(), y=lambda rows: (rows["power_kw"] / 2000 / 0.005).round()
@@ -110,10 +110,10 @@ def test_every_labelled_point_is_marked_and_the_others_are_a_sample(world):
 
 def test_superseded_and_later_readings_are_not_on_the_curve(world):
     late = world.signals.mutate(available_at=world.signals["available_at"] + ibis.interval(years=1))
-    figure = figures.draw_power_curve(late, world.power_curve, world.fleet, world.clock, world.reporting)
+    figure = farm_figures.draw_power_curve(late, world.power_curve, world.fleet, world.clock, world.reporting)
     assert len(trace(figure, "agrees").x) == 0
     superseded = world.signals.mutate(status=ibis.literal("superseded"))
-    figure = figures.draw_power_curve(superseded, world.power_curve, world.fleet, world.clock, world.reporting)
+    figure = farm_figures.draw_power_curve(superseded, world.power_curve, world.fleet, world.clock, world.reporting)
     assert len(trace(figure, "agrees").x) == 0
 
 
@@ -148,7 +148,7 @@ def test_live_days_stand_against_promise_and_goal(world, draw):
         & (backtest["lead_from_minutes"] == 0)
         & (backtest["lead_to_minutes"] == 2940)
     ]["value"].item()
-    assert trace(figure, "promised").y == pytest.approx([promise * 100] * 2, abs=0.001)
+    assert trace(figure, "expected").y == pytest.approx([promise * 100] * 2, abs=0.001)
     assert trace(figure, "goal").y == (3.0, 3.0)
     assert "pinball" in subtitle(figure)
     assert trace(figure, "each day").x[0] == "2015-11-22"
@@ -182,7 +182,7 @@ def test_a_gap_shows_in_the_weeks(world, draw):
 def test_names_are_never_html(world):
     bad = world.fleet.model_dump(mode="json")
     bad["farms"][0]["name"] = "<b onclick=x>"
-    figure = figures.draw_farm_map(type(world.fleet).model_validate(bad), world.reporting)
+    figure = farm_figures.draw_farm_map(type(world.fleet).model_validate(bad), world.reporting)
     assert "<b" not in json.dumps(figure.to_dict()["layout"]["title"])
 
 

@@ -12,7 +12,9 @@ from pydantic import ValidationError
 
 from wind_kedro.cards.columns import PERFECT_WEATHER
 from wind_kedro.clock import Clock
-from wind_kedro.pipelines.reporting.documents import SummaryDocument, summary_schema
+from wind_kedro.contracts.operation import FAILURE_CODES
+from wind_kedro.pipelines.reporting import nodes
+from wind_kedro.pipelines.reporting.documents import Summary, SummaryDocument, summary_schema
 
 from .checks import self_contained
 
@@ -90,11 +92,32 @@ def test_what_failed_is_listed_once_for_all_its_issues_with_what_to_do(world, wr
     ]
     issue = facts["failures"][1]
     assert (issue["first_issue"], issue["last_issue"]) == ("2015-12-29T12:00:00Z", "2015-12-30T12:00:00Z")
+    for one in facts["failures"]:
+        assert one["raised_at"] == "2015-12-31T12:00:00Z"
+    assert "north: no weather (and 1 consequence, not listed)" in words(page)
+    assert "not issued" not in words(page)
+    alone = world.open_failures[world.open_failures["code"] == "forecast_not_issued"]
+    _, page = write(world.but(open_failures=alone))
     assert "2 from 29 December 2015, 12:00 UTC to 30 December 2015, 12:00 UTC" in words(page)
     assert "not issued: &lt;b&gt;no features&lt;/b&gt;" in page
     assert "run feature_engineering" in words(page)
-    for one in facts["failures"]:
-        assert one["raised_at"] == "2015-12-31T12:00:00Z"
+
+
+def test_of_failures_with_one_cause_the_page_lists_the_first_of_each_entity(world, write):
+    first = world.incidents.iloc[:1].assign(product_id="", severity="error", state="open")
+    entities = {"north": ["forecast_not_issued", "features_not_made", "source_unreadable"], "south": ["forecast_not_issued"]}
+    rows = [first.assign(kind=kind, entity_id=entity) for entity, kinds in entities.items() for kind in kinds]
+    # Of another product than the one without features: no consequence.
+    rows.append(first.assign(kind="features_not_made", entity_id="south", product_id="intraday"))
+    facts, page = write(world.but(incidents=pd.concat(rows)))
+    assert len([one for one in facts["warnings"] if one["kind"] in FAILURE_CODES]) == 5
+    listed = nodes.first_causes(Summary.model_validate(facts).warnings, "kind")
+    assert [(one.entity_id, one.kind, count) for one, count in listed if one.kind in FAILURE_CODES] == [
+        ("north", "source_unreadable", 2),
+        ("south", "features_not_made", 0),
+        ("south", "forecast_not_issued", 0),
+    ]
+    assert "(and 2 consequences, not listed)" in words(page)
 
 
 def test_without_failures_nothing_is_listed(world, write):
@@ -160,7 +183,7 @@ def test_the_page_says_what_the_summary_says(world, write):
     facts, page = write(world)
     text = words(page)
     assert facts["members"][0]["headline"] in text
-    for expected in ("offset stripped, read as UTC", "0123456789abcdef", "3 rows set aside", "North &amp; Sons"):
+    for expected in ("offset stripped, read as UTC", "0123456789abcdef", "3 rows in quarantine", "North &amp; Sons"):
         assert expected in text
 
 
@@ -174,14 +197,14 @@ def test_texts_are_escaped(world, write):
 @pytest.mark.parametrize(("name", "labelled"), [("world", True), ("forecast_world", False)])
 def test_the_banner_stands_where_weather_is_perfect_and_only_there(request, write, name, labelled):
     _, page = write(request.getfixturevalue(name))
-    assert ("Better than life can be" in words(page)) is labelled
+    assert ("An upper bound on skill" in words(page)) is labelled
     assert ('class="label"' in page) is labelled
 
 
 def test_a_page_of_nothing_says_so(bare_world, write):
     _, page = write(bare_world)
     text = words(page)
-    for expected in ("No forecast was issued yet", "No model was backtested yet", "No model is in charge yet"):
+    for expected in ("No forecast was issued yet", "No model was backtested yet", "No model is in operation yet"):
         assert expected in text
 
 

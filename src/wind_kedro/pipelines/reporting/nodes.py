@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping
-from typing import Any
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeVar
 
 import pandas as pd
 
 from wind_kedro.cards import Farm, Fleet
 from wind_kedro.clock import Clock
+from wind_kedro.contracts.operation import FAILURE_CODES
 from wind_kedro.failures import over_issues
 from wind_kedro.pipelines.reporting import views
 from wind_kedro.pipelines.reporting.documents import (
@@ -28,109 +30,72 @@ from wind_kedro.pipelines.reporting.documents import (
     Summary,
     Warned,
     weather_label,
-)
+)  # fmt: skip
 from wind_kedro.pipelines.reporting.pages import moment, mwh, reading, render
 from wind_kedro.pipelines.reporting.readiness import readiness_facts
 from wind_kedro.pipelines.reporting.settings import Reporting
-from wind_kedro.pipelines.reporting.views import Member
-
-#: Decimals of facts: more than any measurement has, and few enough to be equal on all machines.
-DIGITS = 6
+from wind_kedro.pipelines.reporting.views import DIGITS, Member
 
 _SEVERITIES = ("error", "warning", "info")
+#: Failures of an entity's data, from which later failures of the same entity follow.
+_FIRST_CAUSES = ("source_unreadable", "quarantined", "features_not_made")
+_ORDER = {code: number for number, code in enumerate(FAILURE_CODES)}
+Listed = TypeVar("Listed", Warned, FailureFacts)
+Tables = Mapping[str, pd.DataFrame]
 
 
 # --- the facts --------------------------------------------------------------------------------------------------------
 
 
-def build_summary(
-    forecasts: pd.DataFrame,
-    observations: pd.DataFrame,
-    backtest_scores: pd.DataFrame,
-    live_scores: pd.DataFrame,
-    promotions: pd.DataFrame,
-    incidents: pd.DataFrame,
-    open_failures: pd.DataFrame,
-    clock_calibration: pd.DataFrame,
-    data_quality: pd.DataFrame,
-    quarantine: pd.DataFrame,
-    readiness: pd.DataFrame,
-    outliers: pd.DataFrame,
-    fleet: Fleet,
-    clock: Clock,
-    reporting: Reporting,
-) -> dict[str, Any]:
+def build_summary(fleet: Fleet, clock: Clock, reporting: Reporting, **tables: pd.DataFrame) -> dict[str, Any]:
     """Build the `Summary` of everything on the page, as of the clock's time, ready for JSON.
 
     Tables may be empty: unknown facts are null or empty lists, and the headline states it.
+
+    Args:
+        fleet: the cards.
+        clock: the run's time.
+        reporting: parameters of the pipeline.
+        tables: by their names in the catalog, those of `pipeline.FACTS`.
     """
-    live_scores = views.known_periods(live_scores, clock)
-    farms = [
-        _farm_facts(farm, observations, clock_calibration, data_quality, quarantine, readiness, fleet, clock)
-        for farm in fleet.farms
-    ]
-    members = [
-        _member_facts(member, forecasts, observations, backtest_scores, live_scores, promotions, fleet, clock, reporting)
-        for member in views.members(fleet)
-    ]
+    tables["live_scores"] = views.known_periods(tables["live_scores"], clock)
+    farms = [_farm_facts(farm, tables, fleet, clock) for farm in fleet.farms]
+    members = [_member_facts(member, tables, fleet, clock, reporting) for member in views.members(fleet)]
     labels = {farm.weather for farm in farms} | {member.weather for member in members}
+    worst = tables["outliers"].sort_values("loss", ascending=False, kind="stable").head(reporting.outliers)
     summary = Summary(
         as_of=clock.as_of,
         weather=weather_label(weather_label(True) in labels),
         band_share=reporting.band_share,
-        monitored_at=_newest(incidents, "raised_at", clock),
+        monitored_at=_newest(tables["incidents"], "raised_at", clock),
         inputs={
             "observations": max((farm.observed_to for farm in farms if farm.observed_to), default=None),
-            "forecasts": _newest(forecasts, "issued_at", clock),
-            "weather_run": _newest(forecasts, "weather_run_at", clock),
-            "readiness": _newest(readiness, "assessed_at", clock),
+            "forecasts": _newest(tables["forecasts"], "issued_at", clock),
+            "weather_run": _newest(tables["forecasts"], "weather_run_at", clock),
+            "readiness": _newest(tables["readiness"], "assessed_at", clock),
         },
-        warnings=_warnings(incidents, farms, members, clock, reporting),
-        failures=_failure_facts(views.known(open_failures, "raised_at", clock)),
+        warnings=_warnings(tables["incidents"], farms, members, clock, reporting),
+        failures=_failure_facts(views.known(tables["open_failures"], "raised_at", clock)),
         farms=farms,
         members=members,
-        outliers=_worst_hours(outliers, reporting),
+        outliers=[OutlierFacts(**_plain(OutlierFacts, row)) for row in worst.to_dict("records")],
         attributions=sorted({farm.attribution for farm in fleet.farms if farm.attribution}),
     )
     return summary.model_dump(mode="json")
 
 
-def _failure_facts(failures: pd.DataFrame) -> list[FailureFacts]:
-    found = [
-        FailureFacts(
-            **{name: row[name] for name in ("stage", "code", "severity", "product_id", "entity_id", "message", "action")},
-            issues=len(row["issues"]),
-            first_issue=_time(row["issues"][0]) if len(row["issues"]) else None,
-            last_issue=_time(row["issues"][-1]) if len(row["issues"]) else None,
-            raised_at=_time(row["raised_at"]),
-        )
-        for row in over_issues(failures)
-    ]
-    return sorted(found, key=lambda fact: (_SEVERITIES.index(fact.severity), fact.product_id, fact.entity_id, fact.stage))
-
-
-def _worst_hours(outliers: pd.DataFrame, reporting: Reporting) -> list[OutlierFacts]:
-    worst = outliers.sort_values("loss", ascending=False, kind="stable").head(reporting.outliers)
-    return [OutlierFacts.model_validate(_plain(OutlierFacts, row)) for row in worst.to_dict("records")]
-
-
-def _plain(facts: type[Fact], row: Mapping[Any, Any]) -> dict[str, Any]:
-    """Select the fields of a kind of facts from a table's row, with numbers rounded."""
-
-    def plain(value: Any) -> Any:
-        if isinstance(value, pd.Timestamp):
-            return _time(value)
-        return _round(value) if isinstance(value, float) else value
-
-    return {name: plain(row[name]) for name in facts.model_fields}
+def _plain(facts: type[Fact], row: Any, **others: Any) -> dict[str, Any]:
+    """Select the fields of a kind of facts from a table's row, with numbers rounded and Python's times; and ``others``."""
+    fields = {name: row[name] for name in facts.model_fields if name not in others}
+    return {name: _round(value) if isinstance(value, float) else _time(value) for name, value in fields.items()} | others
 
 
 def _round(value: float | None) -> float | None:
     return None if value is None or pd.isna(value) else round(float(value), DIGITS)
 
 
-def _time(value: Any) -> dt.datetime:
-    return pd.Timestamp(value).to_pydatetime(warn=False)
+def _time(value: Any) -> Any:
+    return value.to_pydatetime(warn=False) if isinstance(value, pd.Timestamp) else value
 
 
 def _newest(table: pd.DataFrame, column: str, clock: Clock) -> dt.datetime | None:
@@ -138,22 +103,21 @@ def _newest(table: pd.DataFrame, column: str, clock: Clock) -> dt.datetime | Non
     return None if pd.isna(newest) else _time(newest)
 
 
-def _farm_facts(
-    farm: Farm,
-    observations: pd.DataFrame,
-    clock_calibration: pd.DataFrame,
-    data_quality: pd.DataFrame,
-    quarantine: pd.DataFrame,
-    readiness: pd.DataFrame,
-    fleet: Fleet,
-    clock: Clock,
-) -> FarmFacts:
-    mine = observations[observations["entity_id"] == farm.id]
+def _failure_facts(failures: pd.DataFrame) -> list[FailureFacts]:
+    found = []
+    for row in over_issues(failures):
+        times = row["issues"]
+        first, last = (_time(times[0]), _time(times[-1])) if len(times) else (None, None)
+        found.append(FailureFacts(**_plain(FailureFacts, row, issues=len(times), first_issue=first, last_issue=last)))
+    return sorted(found, key=lambda fact: (_SEVERITIES.index(fact.severity), fact.product_id, fact.entity_id, fact.stage))
+
+
+def _farm_facts(farm: Farm, tables: Tables, fleet: Fleet, clock: Clock) -> FarmFacts:
+    quality, quarantine = (tables[name][tables[name]["farm_id"] == farm.id] for name in ("data_quality", "quarantine"))
+    mine = tables["observations"][tables["observations"]["entity_id"] == farm.id]
     step = int(mine["granularity_minutes"].min()) if len(mine) else fleet.granularities_minutes[0]
     seen = views.measured(mine, farm.id, step, clock)
-    fit = views.newest_fit(clock_calibration, farm.id, clock)
-    found = data_quality[data_quality["farm_id"] == farm.id].sort_values(["source_table", "check", "signal"])
-    quarantined = quarantine.loc[quarantine["farm_id"] == farm.id, "reason"].value_counts().sort_index()
+    fit = views.newest_fit(tables["clock_calibration"], farm.id, clock)
     until = seen.index.max() + pd.Timedelta(minutes=step) if len(seen) else None
     expected = (until - seen.index.min()) / pd.Timedelta(minutes=step) if until is not None else 0
     return FarmFacts(
@@ -168,53 +132,43 @@ def _farm_facts(
         weather=weather_label(farm.perfect_weather),
         attribution=farm.attribution,
         observed_from=_time(seen.index.min()) if len(seen) else None,
-        observed_to=_time(until) if until is not None else None,
+        observed_to=_time(until),
         mean_power_share=_round(seen["power_share"].mean()) if len(seen) else None,
         # Intervals without readings have no row and count as zero.
         readings_share=_round(seen["coverage_share"].sum() / expected) if expected else None,
         clock=_clock_facts(fit.iloc[0]) if len(fit) else None,
-        readiness=readiness_facts(readiness, farm.id, clock),
+        readiness=readiness_facts(tables["readiness"], farm.id, clock),
         data_quality=[
-            CheckFacts(**{str(name): value for name, value in row.items() if name != "farm_id"})
-            for row in found.to_dict("records")
+            CheckFacts(**_plain(CheckFacts, row))
+            for row in quality.sort_values(["source_table", "check", "signal"]).to_dict("records")
         ],
-        set_aside_rows={str(reason): int(count) for reason, count in quarantined.items()},
+        set_aside_rows={str(reason): int(count) for reason, count in quarantine["reason"].value_counts().sort_index().items()},
     )
 
 
 def _clock_facts(fit: pd.Series) -> ClockFacts:
+    offset = round(float(fit["offset_minutes"]), 1)
     return ClockFacts(
-        fitted_at=_time(fit["fitted_at"]),
-        reading=fit["reading"],
-        assumed=fit["assumed"],
-        agrees=bool(fit["agrees"]),
-        offset_minutes=round(float(fit["offset_minutes"]), 1),
-        correlation=_round(fit["correlation"]),
-        hours_compared=int(fit["rows"]),
+        **_plain(ClockFacts, fit, agrees=bool(fit["agrees"]), offset_minutes=offset, hours_compared=int(fit["rows"]))
     )
 
 
-def _member_facts(
-    member: Member,
-    forecasts: pd.DataFrame,
-    observations: pd.DataFrame,
-    backtest_scores: pd.DataFrame,
-    live_scores: pd.DataFrame,
-    promotions: pd.DataFrame,
-    fleet: Fleet,
-    clock: Clock,
-    reporting: Reporting,
-) -> MemberFacts:
+def _member_facts(member: Member, tables: Tables, fleet: Fleet, clock: Clock, reporting: Reporting) -> MemberFacts:
     product, market = member.product, fleet.market(member.product.market)
-    newest = views.newest_issue(forecasts, member, clock)
+    newest = views.newest_issue(tables["forecasts"], member, clock)
     forecast, headline = None, "No forecast was issued yet."
     if len(newest):
-        actual = views.measured(observations, member.entity_id, product.granularity_minutes, clock)
+        actual = views.measured(tables["observations"], member.entity_id, product.granularity_minutes, clock)
         window = views.headline_window(newest, member, market.time_zone, clock)
-        forecast = _forecast_facts(newest, forecasts, actual, window, member, clock, reporting)
-        headline = _headline(window.describe(clock.as_of, market.time_zone), forecast.energy)
-    promotion = views.newest_promotion(promotions, member, clock)
-    backtest, live = member.rows(backtest_scores), member.rows(live_scores)
+        share, least = reporting.band_share, reporting.energy_range_issues
+        energy = views.energy_range(
+            tables["forecasts"], newest, actual, window, member, clock, band_share=share, min_issues=least
+        )  # fmt: skip
+        first, last = _time(newest["valid_at"].iloc[0]), _time(newest["valid_at"].iloc[-1])
+        forecast = ForecastFacts(**_plain(ForecastFacts, newest.iloc[0], first_valid_at=first, last_valid_at=last, energy=energy))
+        headline = _headline(window.describe(clock.as_of, market.time_zone), energy)
+    promotion = views.newest_promotion(tables["promotions"], member, clock)
+    backtest, live = member.rows(tables["backtest_scores"]), member.rows(tables["live_scores"])
     perfect = fleet.perfect_weather(member.entity_id) or any(
         (table["weather"] == weather_label(True)).any() for table in (newest, backtest, live)
     )
@@ -236,67 +190,21 @@ def _member_facts(
             farm_id for group in fleet.portfolios_of(product) if group.id == member.entity_id for farm_id in group.farms
         ],
         forecast=forecast,
-        model=None if promotion is None else ModelFacts(**_plain(ModelFacts, promotion.to_dict())),
+        model=None if promotion is None else ModelFacts(**_plain(ModelFacts, promotion)),
         backtest=_score_facts(backtest, member, reporting),
         live=_score_facts(live, member, reporting),
-    )
-
-
-def _forecast_facts(
-    newest: pd.DataFrame,
-    forecasts: pd.DataFrame,
-    actual: pd.DataFrame,
-    window: views.Window,
-    member: Member,
-    clock: Clock,
-    reporting: Reporting,
-) -> ForecastFacts:
-    energy = views.energy_range(
-        forecasts,
-        newest,
-        actual,
-        window,
-        member,
-        clock,
-        band_share=reporting.band_share,
-        min_issues=reporting.energy_range_issues,
-    )
-    low, high = views.band_levels(member.product.quantile_levels, reporting.band_share)
-    hours = (window.end - window.start) / pd.Timedelta(hours=1)
-    first = newest.iloc[0]
-    return ForecastFacts(
-        issued_at=_time(first["issued_at"]),
-        first_valid_at=_time(first["valid_at"]),
-        last_valid_at=_time(newest["valid_at"].iloc[-1]),
-        model=first["model"],
-        model_version=first["model_version"],
-        fallback=first["fallback"],
-        energy=EnergyFacts(
-            kind=window.kind,
-            start=_time(window.start),
-            end=_time(window.end),
-            expected_mwh=round(energy.expected_mwh, DIGITS),
-            low_mwh=round(energy.low_mwh, DIGITS),
-            high_mwh=round(energy.high_mwh, DIGITS),
-            nominal_share=round(high - low, DIGITS),
-            full_load_share=round(energy.expected_mwh / (member.capacity_kw / views.KW_PER_MW * hours), DIGITS),
-            past_issues=energy.past_issues,
-        ),
     )
 
 
 def _headline(when: str, energy: EnergyFacts) -> str:
     tenths = round(energy.nominal_share * 10, DIGITS)
     cases = f"{tenths:.0f} of 10 cases" if tenths.is_integer() else f"{energy.nominal_share:.0%} of cases"
-    more = "" if energy.past_issues else " or more"
-    return (
-        f"{when}: {mwh(energy.expected_mwh)} MWh expected, between {mwh(energy.low_mwh)} and {mwh(energy.high_mwh)} "
-        f"in {cases}{more}."
-    )
+    low, high, more = mwh(energy.low_mwh), mwh(energy.high_mwh), "" if energy.past_issues else " or more"
+    return f"{when}: {mwh(energy.expected_mwh)} MWh expected, between {low} and {high} in {cases}{more}."
 
 
 def _score_facts(scores: pd.DataFrame, member: Member, reporting: Reporting) -> list[ScoreFacts]:
-    """One entry per model, best deciding score or nMAE first."""
+    """One entry per model, the best pinball loss first."""
     scores = views.over_all_leads(views.in_all(scores), member.product)
     low, high = views.band_levels(member.product.quantile_levels, reporting.band_share)
     facts = []
@@ -328,8 +236,7 @@ def _warnings(
     still_open = known[(known["raised_at"] == newest) & (known["state"] != "resolved") & (known["severity"] != "info")]
     still_open = still_open.drop_duplicates(["entity_id", "product_id", "kind", "subject"], keep="last")
     still_open = still_open.assign(opened_at=still_open["opened_at"].fillna(still_open["raised_at"]))
-    rows = still_open.drop(columns=["subject", "amount", "state"]).to_dict("records")
-    found = [Warned(**row | {"raised_at": _time(row["raised_at"]), "opened_at": _time(row["opened_at"])}) for row in rows]
+    found = [Warned(**_plain(Warned, row)) for row in still_open.to_dict("records")]
     if pd.isna(newest) or clock.as_of - newest > dt.timedelta(hours=reporting.monitoring_hours):
         last = "has not run yet" if pd.isna(newest) else f"ran last as of {moment(newest)}"
         found.append(
@@ -343,44 +250,62 @@ def _warnings(
                 action="Run the pipeline monitoring.",
             )
         )
-    warned_kinds = {(warned.entity_id, warned.kind) for warned in found}
-    for farm in farms:
-        # Monitoring may have raised it already, under a code of its own.
-        if (
-            farm.clock
-            and not farm.clock.agrees
-            and not any(farm.farm_id == who and "clock" in kind for who, kind in warned_kinds)
-        ):
-            found.append(
-                Warned(
-                    raised_at=farm.clock.fitted_at,
-                    severity="warning",
-                    kind="clock_disagrees_with_card",
-                    entity_id=farm.farm_id,
-                    product_id="",
-                    message=f"{farm.name}: the card's reading of time stamps is '{reading(farm.clock.assumed)}', but the wind "
-                    f"agrees with the weather under the reading '{reading(farm.clock.reading)}', which is used everywhere here.",
-                    action="Ask the sender of the data, then correct 'clock' on the farm's card.",
-                )
-            )
-    for member in members:
-        if member.forecast and member.forecast.last_valid_at + dt.timedelta(minutes=member.granularity_minutes) <= clock.as_of:
-            found.append(
-                Warned(
-                    raised_at=clock.as_of,
-                    severity="error",
-                    kind="forecast_is_over",
-                    entity_id=member.entity_id,
-                    product_id=member.product_id,
-                    message=f"{member.entity_name}, {member.product_name}: the newest forecast ended at "
-                    f"{moment(member.forecast.last_valid_at)}.",
-                    action="Run the pipeline forecasting.",
-                )
-            )
+    # Monitoring may have raised it already, under a code of its own.
+    warned_clocks = {warned.entity_id for warned in found if "clock" in warned.kind}
+    found += [
+        Warned(
+            raised_at=farm.clock.fitted_at,
+            severity="warning",
+            kind="clock_disagrees_with_card",
+            entity_id=farm.farm_id,
+            product_id="",
+            message=f"{farm.name}: the card's reading of time stamps is '{reading(farm.clock.assumed)}', but the wind "
+            f"agrees with the weather under the reading '{reading(farm.clock.reading)}', which is used everywhere here.",
+            action="Ask the sender of the data, then correct 'clock' on the farm's card.",
+        )
+        for farm in farms
+        if farm.clock and not farm.clock.agrees and farm.farm_id not in warned_clocks
+    ]
+    found += [
+        Warned(
+            raised_at=clock.as_of,
+            severity="error",
+            kind="forecast_is_over",
+            entity_id=member.entity_id,
+            product_id=member.product_id,
+            message=f"{member.entity_name}, {member.product_name}: the newest forecast ended at "
+            f"{moment(member.forecast.last_valid_at)}.",
+            action="Run the pipeline forecasting.",
+        )
+        for member in members
+        if member.forecast and member.forecast.last_valid_at + dt.timedelta(minutes=member.granularity_minutes) <= clock.as_of
+    ]
     return sorted(found, key=lambda warned: (_SEVERITIES.index(warned.severity), warned.entity_id, warned.kind))
 
 
 # --- the page ---------------------------------------------------------------------------------------------------------
+
+
+def first_causes(listed: Iterable[Listed], code_field: str) -> list[tuple[Listed, int]]:
+    """Leave out what follows from an earlier failure of the same entity's data; with each entry, the number left out for it.
+
+    A source that cannot be read leaves a farm without features, and so without a forecast: one entry with two consequences.
+    """
+    entries = [(entry, getattr(entry, code_field)) for entry in listed]
+    causes = defaultdict(list)
+    for entry, code in entries:
+        if entry.entity_id and entry.severity == "error" and code in _FIRST_CAUSES:
+            causes[entry.entity_id].append((_ORDER[code], entry))
+    cause_of = {}
+    for entry, code in entries:
+        earlier = [
+            cause
+            for cause in causes[entry.entity_id]
+            if cause[0] < _ORDER.get(code, -1) and cause[1].product_id in {"", entry.product_id}
+        ]
+        cause_of[id(entry)] = id(min(earlier, key=lambda cause: cause[0])[1]) if earlier else id(entry)
+    counts = Counter(cause_of.values())
+    return [(entry, counts[id(entry)] - 1) for entry, _ in entries if cause_of[id(entry)] == id(entry)]
 
 
 def build_report(summary: Mapping[str, Any], reporting: Reporting, **figures: Figure) -> str:
@@ -398,5 +323,7 @@ def build_report(summary: Mapping[str, Any], reporting: Reporting, **figures: Fi
         facts=facts,
         farms={farm.farm_id: farm for farm in facts.farms},
         detailed=facts.members[: reporting.detailed_members],
+        warnings=first_causes(facts.warnings, "kind"),
+        failures=first_causes(facts.failures, "code"),
         failures_shown=reporting.failures,
     )

@@ -9,7 +9,8 @@ from typing import Any
 
 from wind_kedro.pipelines.reporting import views
 from wind_kedro.pipelines.reporting.documents import Figure
-from wind_kedro.pipelines.reporting.figures import READINGS
+from wind_kedro.pipelines.reporting.drawing import plain
+from wind_kedro.pipelines.reporting.farm_figures import READINGS
 
 
 def render(template: str, figures: Mapping[str, Figure], **facts: Any) -> str:
@@ -66,7 +67,8 @@ FILTERS: Mapping[str, Callable[..., str]] = {
     "moment": moment,
     "day": views.format_date,
     "count": lambda number: f"{number:,}",
-    "words": lambda code: code.replace("_", " "),
+    "plain": plain,
+    "place": views.format_place,
     "reading": reading,
     "hours": lambda minutes: f"{minutes / views.MINUTES_PER_HOUR:g}",
 }

@@ -11,7 +11,7 @@ from wind_kedro.cards import Fleet
 from wind_kedro.cards.tiers import TIERS, assessed_by
 from wind_kedro.clock import Clock
 from wind_kedro.pipelines.reporting.documents import Figure, ReadinessFacts
-from wind_kedro.pipelines.reporting.figures import BLUE, MUTED, VERMILION, Panel, View, draw_views
+from wind_kedro.pipelines.reporting.drawing import BLUE, MUTED, VERMILION, Panel, View, draw_views, numbers
 from wind_kedro.pipelines.reporting.pages import render
 from wind_kedro.pipelines.reporting.settings import Reporting
 
@@ -41,8 +41,6 @@ def draw_weather_fit(
 
     Farms are sorted by how much another point is better than their own; the first ``readiness_farms`` are shown.
     """
-    from plotly import graph_objects as go
-
     known = assessed_by(readiness, clock.as_of)
     fit = weather_fit.merge(known[["farm_id", "assessed_at", "wrong_point"]], on=["farm_id", "assessed_at"])
     fit = fit.dropna(subset="correlation").assign(own=lambda table: table["of_farm"] == table["farm_id"])
@@ -51,37 +49,26 @@ def draw_weather_fit(
     order = sorted(beaten.index, key=lambda farm_id: (-beaten[farm_id], farm_id))[: reporting.readiness_farms]
     names = {farm.id: farm.name for farm in fleet.farms}
     fit = fit[fit["farm_id"].isin(order)]
-    kinds: list[tuple[str, pd.DataFrame, dict[str, Any]]] = [
-        ("points of other farms", fit[~fit["own"]], {"symbol": "circle-open", "size": 8, "color": MUTED}),
-        ("its own points", fit[fit["own"] & ~fit["wrong_point"]], {"symbol": "circle", "size": 12, "color": BLUE}),
-        (
-            "its own, and suspected to be wrong",
-            fit[fit["own"] & fit["wrong_point"]],
-            {"symbol": "x", "size": 12, "color": VERMILION},
-        ),
-    ]
-    traces = [
-        go.Scatter(
-            x=[round(float(value), 3) for value in rows["correlation"]],
-            y=[names[farm_id] for farm_id in rows["farm_id"]],
-            mode="markers",
-            name=name,
-            marker=marker,
-            text=[
-                f"{names[row['of_farm']]}: {row['weather_model']}/{row['weather_point']}, "
-                f"{'' if pd.isna(row['distance_km']) else format(row['distance_km'], '.0f') + ' km, '}"
-                f"{row['hours']:,} hours, rank {row['rank']}"
-                for row in rows.to_dict("records")
-            ],
-            hovertemplate="%{text}<br>correlation %{x:.3f}<extra></extra>",
-        )
-        for name, rows, marker in kinds
-        if len(rows)
-    ]
     shown = [names[farm_id] for farm_id in order]
     label = f"the {len(order)} of {len(beaten)} farms most in doubt" if len(beaten) > len(order) else "most in doubt first"
-    view = View("", label, False, traces)
-    view.rows = [1] * len(traces)
+    view = View("", label)
+    for name, rows, symbol, size, colour in (
+        ("points of other farms", fit[~fit["own"]], "circle-open", 8, MUTED),
+        ("its own points", fit[fit["own"] & ~fit["wrong_point"]], "circle", 12, BLUE),
+        ("its own, and suspected to be wrong", fit[fit["own"] & fit["wrong_point"]], "x", 12, VERMILION),
+    ):
+        if rows.empty:
+            continue
+        texts = [
+            f"{names[row['of_farm']]}: {row['weather_model']}/{row['weather_point']}, "
+            f"{'' if pd.isna(row['distance_km']) else format(row['distance_km'], '.0f') + ' km, '}"
+            f"{row['hours']:,} hours, rank {row['rank']}"
+            for row in rows.to_dict("records")
+        ]
+        view.add(
+            "scatter", numbers(rows["correlation"]), [names[farm_id] for farm_id in rows["farm_id"]], name, mode="markers",
+            marker={"symbol": symbol, "size": size, "color": colour}, text=texts, hover="%{text}<br>correlation %{x:.3f}",
+        )  # fmt: skip
     if readiness.empty:
         view.note = "No farm was assessed yet: run the pipeline data_engineering."
     elif not order:

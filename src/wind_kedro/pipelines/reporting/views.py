@@ -14,9 +14,12 @@ from wind_kedro.cards import Fleet, Product
 from wind_kedro.cards.columns import quantile_column
 from wind_kedro.clock import Clock
 from wind_kedro.evaluation.scores import central_bands
+from wind_kedro.pipelines.reporting.documents import EnergyFacts
 
 MINUTES_PER_HOUR = 60
 KW_PER_MW = 1000
+#: Decimals of facts: more than any measurement has, and few enough to be equal on all machines.
+DIGITS = 6
 
 
 @dataclass(frozen=True)
@@ -115,6 +118,13 @@ def format_date(time: pd.Timestamp | dt.datetime) -> str:
     return f"{time.day} {time:%B %Y}"
 
 
+def format_place(latitude_deg: float | None, longitude_deg: float | None) -> str:
+    """Format coordinates as ``48.452° N, 5.588° E``."""
+    if latitude_deg is None or longitude_deg is None:
+        return "place not known"
+    return f"{abs(latitude_deg):.3f}° {'NS'[latitude_deg < 0]}, {abs(longitude_deg):.3f}° {'EW'[longitude_deg < 0]}"
+
+
 def headline_window(forecast: pd.DataFrame, member: Member, time_zone: str, clock: Clock) -> Window:
     """Period of the headline: the first whole future day of the market, else the current one, else the last, else the horizon.
 
@@ -144,16 +154,6 @@ def headline_window(forecast: pd.DataFrame, member: Member, time_zone: str, cloc
     return Window("horizon", start, end)
 
 
-@dataclass(frozen=True)
-class EnergyRange:
-    """Energy of a window in MWh, and the number of past issues that calibrated its range."""
-
-    expected_mwh: float
-    low_mwh: float
-    high_mwh: float
-    past_issues: int
-
-
 def energy_range(
     issued: pd.DataFrame,
     forecast: pd.DataFrame,
@@ -164,7 +164,7 @@ def energy_range(
     *,
     band_share: float,
     min_issues: int,
-) -> EnergyRange:
+) -> EnergyFacts:
     """Energy expected in a window, with a calibrated range.
 
     Summed hourly limits are too wide for an energy, as errors of hours are not perfectly correlated. So both halves of the summed
@@ -202,11 +202,23 @@ def energy_range(
     half = (sums["high"] - sums["mid"]).where(sums["actual"] >= sums["mid"], sums["mid"] - sums["low"])
     away = ((sums["actual"] - sums["mid"]).abs() / half)[half > 0].sort_values()
     rank = math.ceil((len(away) + 1) * band_share)
-    if len(away) < min_issues or rank > len(away):
-        return EnergyRange(mid, low, high, 0)
-    scale = float(away.iloc[rank - 1])
-    full_load = member.capacity_kw / KW_PER_MW * hours * len(inside)
-    return EnergyRange(mid, max(0.0, mid - scale * (mid - low)), min(full_load, mid + scale * (high - mid)), len(away))
+    calibrated = len(away) >= min_issues and rank <= len(away)
+    if calibrated:
+        scale = float(away.iloc[rank - 1])
+        full_load = member.capacity_kw / KW_PER_MW * hours * len(inside)
+        low, high = max(0.0, mid - scale * (mid - low)), min(full_load, mid + scale * (high - mid))
+    full_power = member.capacity_kw / KW_PER_MW * ((window.end - window.start) / pd.Timedelta(hours=1))
+    return EnergyFacts(
+        kind=window.kind,
+        start=window.start.to_pydatetime(),
+        end=window.end.to_pydatetime(),
+        expected_mwh=round(mid, DIGITS),
+        low_mwh=round(low, DIGITS),
+        high_mwh=round(high, DIGITS),
+        nominal_share=round(high_level - low_level, DIGITS),
+        full_load_share=round(mid / full_power, DIGITS),
+        past_issues=len(away) if calibrated else 0,
+    )
 
 
 def newest_promotion(promotions: pd.DataFrame, member: Member, clock: Clock) -> pd.Series | None:
@@ -227,21 +239,15 @@ def by_lead(scores: pd.DataFrame, product: Product) -> pd.DataFrame:
     return rows.sort_values(["model", "metric", "lead_from_minutes"], kind="stable")
 
 
-#: Periods of `Scores` by the length of their names: a day is 2015-11-03, a month 2015-11.
-_PERIOD_LENGTHS = {"day": 10, "month": 7}
-
-
-def by_period(scores: pd.DataFrame, period: str) -> pd.DataFrame:
-    """Scores by ``day`` or ``month`` of issue, in order."""
-    return scores[scores["period"].str.len() == _PERIOD_LENGTHS[period]].sort_values("period", kind="stable")
+def by_day(scores: pd.DataFrame) -> pd.DataFrame:
+    """Scores by day of issue, in order; other periods are ``all`` and months such as 2015-11."""
+    return scores[scores["period"].str.len() == len("2015-11-03")].sort_values("period", kind="stable")
 
 
 def in_all(scores: pd.DataFrame) -> pd.DataFrame:
-    """Scores over the whole period; those of days or months, to be averaged, if there are no others."""
-    for rows in (scores[scores["period"] == "all"], by_period(scores, "day"), by_period(scores, "month")):
-        if len(rows):
-            return rows
-    return scores
+    """Scores over the whole period; those of days or else months, to be averaged, if there are no others."""
+    whole, days = scores[scores["period"] == "all"], by_day(scores)
+    return whole if len(whole) else days if len(days) else scores
 
 
 def weighted_mean(scores: pd.DataFrame) -> float | None:
