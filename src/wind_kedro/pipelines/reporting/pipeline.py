@@ -31,8 +31,8 @@ _FIGURES: dict[str, tuple[Callable[..., Any], str]] = {
 }
 #: The tables that the summary is built from.
 FACTS = (
-    "forecasts observations backtest_scores live_scores promotions incidents open_failures clock_calibration data_quality quarantine "
-    "readiness outliers"
+    "forecasts observations backtest_scores live_scores promotions incidents open_failures clock_calibration data_quality "
+    "quarantine readiness outliers"
 )
 
 
