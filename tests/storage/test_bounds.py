@@ -110,7 +110,7 @@ def test_a_workbook_is_a_sound_zip(tmp_path: Path) -> None:
     for number in range(1_000):
         book.active.append(["2026-01-01 00:00", number])
     book.save(tmp_path / "export.xlsx")
-    bounds.check_zip(tmp_path / "export.xlsx")
+    bounds.check_workbook(tmp_path / "export.xlsx")
 
 
 @pytest.mark.parametrize("far", ["XFD1048576", "ZZ50000"])
@@ -130,12 +130,12 @@ def test_a_cell_far_beside_the_table(tmp_path: Path, far: str) -> None:
 def test_zip_bounds(tmp_path: Path) -> None:
     many = _write(tmp_path, _zip({f"{number}.xml": b"x" for number in range(11)}), "many.xlsx")
     with pytest.raises(TooLargeError, match="11 entries"):
-        bounds.check_zip(many, max_entries=10)
+        bounds.check_workbook(many, max_entries=10)
     bomb = _write(tmp_path, _zip({"sheet.xml": bytes(100 << 20)}), "bomb.xlsx")
     with pytest.raises(TooLargeError, match="200 times"):
-        bounds.check_zip(bomb)
+        bounds.check_workbook(bomb)
     with pytest.raises(TooLargeError, match="more than 1,000 bytes"):
-        bounds.check_zip(bomb, max_bytes=1_000)
+        bounds.check_workbook(bomb, max_bytes=1_000)
 
 
 def test_a_zip_that_lies_about_its_sizes(tmp_path: Path) -> None:
@@ -144,7 +144,7 @@ def test_a_zip_that_lies_about_its_sizes(tmp_path: Path) -> None:
     lie = honest.replace(struct.pack("<I", 100 << 20), struct.pack("<I", 1))
     assert lie != honest
     with pytest.raises(TooLargeError, match="200 times"):
-        bounds.check_zip(_write(tmp_path, lie, "lie.xlsx"))
+        bounds.check_workbook(_write(tmp_path, lie, "lie.xlsx"))
 
 
 @pytest.mark.parametrize(
@@ -154,7 +154,7 @@ def test_a_zip_that_lies_about_its_sizes(tmp_path: Path) -> None:
 )
 def test_a_damaged_zip_is_refused(tmp_path: Path, content: bytes) -> None:
     with pytest.raises(MalformedError, match="not a sound zip"):
-        bounds.check_zip(_write(tmp_path, content, "export.xlsx"))
+        bounds.check_workbook(_write(tmp_path, content, "export.xlsx"))
 
 
 # --- JSON ------------------------------------------------------------------------------------------------------------

@@ -1,14 +1,17 @@
 """Bounds for compressed or nested input: how much a file, an answer or a card may unpack to before it is refused.
 
 Input from outside may be a few kilobytes that unpack to gigabytes, or nest so deeply that a recursive parser fails. Each
-function here works in bounded memory, without recursion, and either gives the content or raises one of two errors.
+function here works in bounded memory, without recursion, and raises `MalformedError` for input that does not follow its format
+and `TooLargeError` for input beyond a bound; those that read a file raise `OSError` if it cannot be read.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import struct
+import zipfile
 import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -95,15 +98,10 @@ class Meter:
 
     def __init__(self, what: str, max_bytes: int, max_ratio: float = MAX_RATIO) -> None:
         self._what, self._max_bytes, self._max_ratio = what, max_bytes, max_ratio
-        self.read = 0
-        self.written = 0
+        self.read = self.written = 0
 
     def add(self, read: int = 0, written: int = 0) -> None:
-        """Count.
-
-        Raises:
-            TooLargeError: if a bound is passed.
-        """
+        """Count; raises `TooLargeError` if a bound is passed."""
         self.read += read
         self.written += written
         if self.written > self._max_bytes:
@@ -123,10 +121,6 @@ def inflate(chunks: Iterable[bytes], meter: Meter, what: str, *, block_bytes: in
         meter: counts what goes in and comes out.
         what: name of the input in messages.
         block_bytes: most bytes of a block that is yielded.
-
-    Raises:
-        MalformedError: if it breaks off, a checksum is wrong, or something else stands behind a member.
-        TooLargeError: if the meter's bounds are passed.
     """
     unpack: Any = None
     members = 0
@@ -159,18 +153,7 @@ def inflate(chunks: Iterable[bytes], meter: Meter, what: str, *, block_bytes: in
 
 
 def blocks(path: Path, *, max_bytes: int = MAX_FILE_BYTES, block_bytes: int = BLOCK_BYTES) -> Iterator[bytes]:
-    """The bytes of a file in blocks; one whose name ends with ``.gz`` is unpacked.
-
-    Args:
-        path: the file.
-        max_bytes: most bytes, unpacked.
-        block_bytes: most bytes of a block.
-
-    Raises:
-        MalformedError: if compressed data break off or are damaged.
-        TooLargeError: if there are more than ``max_bytes``, or more than `MAX_RATIO` times the packed ones.
-        OSError: if the file cannot be read.
-    """
+    """The bytes of a file in blocks; one whose name ends with ``.gz`` is unpacked, to at most `MAX_RATIO` times its size."""
     meter = Meter(path.name, max_bytes)
     with path.open("rb") as file:
         if path.suffix == ".gz":
@@ -183,26 +166,22 @@ def blocks(path: Path, *, max_bytes: int = MAX_FILE_BYTES, block_bytes: int = BL
 
 def _read(file: BinaryIO, block_bytes: int, length: int | None = None) -> Iterator[bytes]:
     left = float("inf") if length is None else length
-    while left > 0 and (block := file.read(min(block_bytes, int(min(left, block_bytes))))):
+    while left > 0 and (block := file.read(int(min(left, block_bytes)))):
         left -= len(block)
         yield block
 
 
-def check_zip(path: Path, *, max_bytes: int = MAX_ZIP_BYTES, max_entries: int = MAX_ZIP_ENTRIES) -> None:
-    """Check a zip archive (a workbook is one) before a parser opens it: entries, sizes declared and real, ratio.
+def check_workbook(
+    path: Path, *, max_bytes: int = MAX_ZIP_BYTES, max_entries: int = MAX_ZIP_ENTRIES, max_cells: int = MAX_SHEET_CELLS
+) -> None:
+    """Check a workbook (.xlsx, a zip archive) before a parser opens it: entries, declared and real size, cells of each sheet.
 
     Args:
         path: the file.
         max_bytes: most bytes of all entries, unpacked.
         max_entries: most entries.
-
-    Raises:
-        MalformedError: if it is no sound zip archive, or is encrypted.
-        TooLargeError: if a bound is passed.
-        OSError: if the file cannot be read.
+        max_cells: most cells of the rectangle that the cells of a sheet span.
     """
-    import zipfile
-
     what, size = path.name, path.stat().st_size
     try:
         with zipfile.ZipFile(path) as archive:
@@ -217,55 +196,46 @@ def check_zip(path: Path, *, max_bytes: int = MAX_ZIP_BYTES, max_entries: int = 
     real.add(size)
     with path.open("rb") as file:
         for entry in entries:
-            if entry.flag_bits & 1:
-                raise MalformedError(f"{what}: is encrypted; save it without a password")
-            file.seek(entry.header_offset)
-            header = file.read(30)
-            if len(header) < _ZIP_HEADER.size:
-                raise MalformedError(f"{what}: not a sound zip archive (an entry is cut off); fetch it again")
-            file.seek(sum(_ZIP_HEADER.unpack(header[: _ZIP_HEADER.size])), 1)
-            packed = _read(file, BLOCK_BYTES, entry.compress_size)
-            if entry.compress_type == zipfile.ZIP_STORED:
-                real.add(written=sum(map(len, packed)))
-            elif entry.compress_type == zipfile.ZIP_DEFLATED:
-                _count_deflated(packed, real, what)
-            else:
-                raise MalformedError(f"{what}: compression method {entry.compress_type} is not supported; save it anew")
+            rows, columns, rest = 1, 1, b""
+            for block in _entry(file, entry, what):
+                real.add(written=len(block))
+                if entry.filename.startswith("xl/worksheets/"):
+                    for column, row in _CELL.findall(rest + block):
+                        rows, columns = max(rows, int(row)), max(columns, _column(column))
+                    rest = (rest + block)[-_CELL_BYTES:]
+            if rows * columns > max_cells:
+                raise TooLargeError(
+                    f"{what}: the cells of a sheet span {rows:,} rows and {columns:,} columns, at most "
+                    f"{max_cells:,} cells are read; remove what stands far below or beside the table"
+                )
 
 
-def check_workbook(path: Path, *, max_cells: int = MAX_SHEET_CELLS) -> None:
-    """Check a workbook (.xlsx) before a parser opens it: the archive, and the rectangle of each sheet.
-
-    Args:
-        path: the file.
-        max_cells: most cells of a rectangle.
-
-    Raises:
-        MalformedError: as `check_zip`.
-        TooLargeError: if a bound is passed.
-        OSError: if the file cannot be read.
-    """
-    import zipfile
-
-    check_zip(path)
+def _entry(file: BinaryIO, entry: zipfile.ZipInfo, what: str) -> Iterator[bytes]:
+    """The unpacked bytes of an entry as they are; `zipfile` reads no more than the entry declares, which a bomb lies about."""
+    if entry.flag_bits & 1:
+        raise MalformedError(f"{what}: is encrypted; save it without a password")
+    if entry.compress_type not in {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}:
+        raise MalformedError(f"{what}: compression method {entry.compress_type} is not supported; save it anew")
+    file.seek(entry.header_offset)
+    header = file.read(_ZIP_HEADER.size)
+    if len(header) < _ZIP_HEADER.size:
+        raise MalformedError(f"{what}: not a sound zip archive (an entry is cut off); fetch it again")
+    file.seek(sum(_ZIP_HEADER.unpack(header)), 1)
+    packed = _read(file, BLOCK_BYTES, entry.compress_size)
+    if entry.compress_type == zipfile.ZIP_STORED:
+        yield from packed
+        return
+    unpack = zlib.decompressobj(_RAW)
     try:
-        with zipfile.ZipFile(path) as archive:
-            for entry in archive.infolist():
-                if not entry.filename.startswith("xl/worksheets/"):
-                    continue
-                rows, columns, rest = 1, 1, b""
-                with archive.open(entry) as sheet:
-                    while block := sheet.read(BLOCK_BYTES):
-                        for column, row in _CELL.findall(rest + block):
-                            rows, columns = max(rows, int(row)), max(columns, _column(column))
-                        rest = block[-_CELL_BYTES:]
-                if rows * columns > max_cells:
-                    raise TooLargeError(
-                        f"{path.name}: the cells of a sheet span {rows:,} rows and {columns:,} columns, at most "
-                        f"{max_cells:,} cells are read; remove what stands far below or beside the table"
-                    )
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
-        raise MalformedError(f"{path.name}: not a sound zip archive ({_line(error)}); fetch it again") from None
+        for chunk in itertools.chain(packed, [b""]):
+            rest = chunk
+            while not unpack.eof and ((block := unpack.decompress(rest, BLOCK_BYTES)) or unpack.unconsumed_tail):
+                yield block
+                rest = unpack.unconsumed_tail
+    except zlib.error as error:
+        raise MalformedError(f"{what}: not a sound zip archive ({error}); fetch it again") from None
+    if not unpack.eof:
+        raise MalformedError(f"{what}: not a sound zip archive (an entry is cut off); fetch it again")
 
 
 def _column(letters: bytes) -> int:
@@ -274,22 +244,6 @@ def _column(letters: bytes) -> int:
     for letter in letters:
         number = 26 * number + letter - ord("A") + 1
     return number
-
-
-def _count_deflated(packed: Iterable[bytes], meter: Meter, what: str) -> None:
-    unpack = zlib.decompressobj(_RAW)
-    try:
-        for chunk in packed:
-            rest = chunk
-            while rest and not unpack.eof:
-                meter.add(written=len(unpack.decompress(rest, BLOCK_BYTES)))
-                rest = unpack.unconsumed_tail
-        while not unpack.eof and (block := unpack.decompress(b"", BLOCK_BYTES)):
-            meter.add(written=len(block))
-    except zlib.error as error:
-        raise MalformedError(f"{what}: not a sound zip archive ({error}); fetch it again") from None
-    if not unpack.eof:
-        raise MalformedError(f"{what}: not a sound zip archive (an entry is cut off); fetch it again")
 
 
 def parse_json(
@@ -311,10 +265,6 @@ def parse_json(
         lone_surrogates: keep text that UTF-8 cannot express, as ``"\ud800"``, and bytes that are not UTF-8, as
             ``surrogateescape`` does; otherwise it is refused.
         options: of `json.loads`, for example ``parse_int``: `int`, the default, refuses more than 4,300 digits.
-
-    Raises:
-        MalformedError: if it is not JSON, not UTF-8, or holds text that UTF-8 cannot express.
-        TooLargeError: if a bound is passed.
     """
     raw = data.encode("utf-8", "surrogatepass") if isinstance(data, str) else data
     if len(raw) > max_bytes:
@@ -369,10 +319,6 @@ def check_yaml(
         max_bytes: most bytes.
         max_depth: most levels of lists and mappings, those behind an alias included.
         max_nodes: most nodes once each alias is replaced by what it stands for.
-
-    Raises:
-        MalformedError: if it is not YAML, not UTF-8, or an alias stands inside of what it stands for.
-        TooLargeError: if a bound is passed.
     """
     import yaml
 
@@ -381,62 +327,45 @@ def check_yaml(
         raise TooLargeError(f"{what}: {len(raw):,} bytes, at most {max_bytes:,} are read")
     try:
         text = raw.decode("utf-8-sig")
+        _check_events(yaml.parse(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)), what, max_depth, max_nodes)
     except UnicodeDecodeError as error:
         line = raw[: error.start].count(b"\n") + 1
         raise MalformedError(f"{what}: line {line} is not UTF-8; save the file as UTF-8") from None
-    size = _YamlSize(what, max_depth, max_nodes)
-    try:
-        for event in yaml.parse(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
-            size.take(event)
     except yaml.YAMLError as error:
         raise MalformedError(f"{what}: not YAML ({_line(error)})") from None
     return text
 
 
-class _YamlSize:
-    """Nodes and levels of a YAML document by its events, with each alias counted as what it stands for."""
+def _check_events(events: Iterable[Any], what: str, max_depth: int, max_nodes: int) -> None:
+    """Count the nodes and levels of a YAML document by its events, each alias as what it stands for."""
+    import yaml
 
-    def __init__(self, what: str, max_depth: int, max_nodes: int) -> None:
-        self._what, self._max_depth, self._max_nodes = what, max_depth, max_nodes
-        #: By anchor: nodes and levels of what it stands for; none while that is open.
-        self._anchors: dict[str, tuple[int, int] | None] = {}
-        #: Of each open list or mapping, the outermost first: its anchor, nodes and levels so far.
-        self._opened: list[tuple[str | None, int, int]] = [(None, 0, 0)]
-
-    def take(self, event: Any) -> None:
-        """Count an event of the parser."""
-        import yaml
-
-        anchor, found = getattr(event, "anchor", None), (1, 0)
+    #: By anchor: nodes and levels of what it stands for; none while that is open.
+    anchors: dict[str | None, tuple[int, int] | None] = {}
+    #: Of each open list or mapping, the outermost first: its anchor, nodes and levels so far.
+    opened: list[tuple[str | None, int, int]] = [(None, 0, 0)]
+    for event in events:
+        anchor, added = getattr(event, "anchor", None), None
         if isinstance(event, yaml.CollectionStartEvent):
-            if anchor:
-                self._anchors[anchor] = None
-            self._opened.append((anchor, 0, 0))
-        elif isinstance(event, yaml.AliasEvent):
-            known = self._anchors.get(anchor or "", found)  # an unknown alias is the parser's to refuse
-            if known is None:
-                raise MalformedError(f"{self._at(event)}: alias '*{anchor}' stands inside of itself")
-            self._add(event, None, known)
+            anchors[anchor] = None
+            opened.append((anchor, 0, 0))
         elif isinstance(event, yaml.CollectionEndEvent):
-            anchor, nodes, levels = self._opened.pop()
-            self._add(event, anchor, (nodes + 1, levels + 1))
+            anchor, nodes, levels = opened.pop()
+            added = (nodes + 1, levels + 1)
+        elif isinstance(event, yaml.AliasEvent):
+            added = anchors.get(anchor, (1, 0))  # an unknown alias is the parser's to refuse
+            if added is None:
+                raise MalformedError(f"{what}: line {event.start_mark.line + 1}: alias '*{anchor}' stands inside of itself")
         elif isinstance(event, yaml.ScalarEvent):
-            self._add(event, anchor, found)
-        if len(self._opened) - 1 > self._max_depth:
-            raise TooLargeError(f"{self._at(event)}: more than {self._max_depth} levels deep")
-
-    def _add(self, event: Any, anchor: str | None, found: tuple[int, int]) -> None:
-        if anchor:
-            self._anchors[anchor] = found
-        outer, nodes, levels = self._opened[-1]
-        self._opened[-1] = (outer, nodes + found[0], max(levels, found[1]))
-        if nodes + found[0] > self._max_nodes:
-            raise TooLargeError(f"{self._at(event)}: aliases stand for more than {self._max_nodes:,} nodes")
-        if len(self._opened) - 1 + found[1] > self._max_depth:  # an alias stands for levels of its own
-            raise TooLargeError(f"{self._at(event)}: more than {self._max_depth} levels deep")
-
-    def _at(self, event: Any) -> str:
-        return f"{self._what}: line {event.start_mark.line + 1}"
+            added = (1, 0)
+        if added is not None:
+            anchors[anchor] = added
+            outer, nodes, levels = opened[-1]
+            opened[-1] = (outer, nodes + added[0], max(levels, added[1]))
+        if opened[-1][1] > max_nodes:
+            raise TooLargeError(f"{what}: line {event.start_mark.line + 1}: aliases stand for more than {max_nodes:,} nodes")
+        if len(opened) - 1 + (added[1] if added else 0) > max_depth:
+            raise TooLargeError(f"{what}: line {event.start_mark.line + 1}: more than {max_depth} levels deep")
 
 
 def check_parquet(source: Path | pa.NativeFile, what: str | None = None, *, max_bytes: int = MAX_FILE_BYTES) -> None:
@@ -446,11 +375,6 @@ def check_parquet(source: Path | pa.NativeFile, what: str | None = None, *, max_
         source: the file, or its path; an open file is left where it was read to.
         what: name of the file in messages; that of the path if there is one.
         max_bytes: most bytes that its pages unpack to.
-
-    Raises:
-        MalformedError: if it is no Parquet file, or cut off.
-        TooLargeError: if a bound is passed.
-        OSError: if the file cannot be read.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
