@@ -12,9 +12,10 @@ import stat
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from itertools import islice
+from itertools import count, islice
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, BinaryIO, Literal, Self, TypeVar
 from urllib.parse import unquote, urlsplit
@@ -109,6 +110,12 @@ class DropFolder(Feed):
         return urlsplit(self.url).scheme or "file"
 
     @property
+    def server(self) -> tuple[str, int]:
+        """Host and port of the URL."""
+        parts = urlsplit(self.url)
+        return str(parts.hostname), parts.port or _PORTS[self.scheme]
+
+    @property
     def folder(self) -> str:
         """Path of the folder in its file system."""
         parts = urlsplit(self.url)
@@ -121,19 +128,19 @@ class DropFolder(Feed):
     def fetch(self, checkpoint: Checkpoint | None, scratch: Path) -> Iterator[Batch]:
         """Yield the files that are new or changed, oldest first, at most ``max_files`` together; see `Feed.fetch`."""
         taken = unpack(checkpoint["taken"]) if checkpoint is not None else set()
-        place = _Place(self)
-        try:
-            found, refused = place.files()
-            new = self._settled(place, [file for file in found if file.mark not in taken])
-            faults = tuple(one.line for one in refused if one.mark not in taken)
+        with closing(_Place(self)) as place:
+            found = place.files()
+            new = [file for file in found if file.mark not in taken]
+            settled = self._settled(place, [file for file in new if not file.refused])
             # Forget deleted files, so that the checkpoint is bounded by the content of the folder.
-            taken &= {file.mark for file in found} | {one.mark for one in refused}
-            taken |= {one.mark for one in refused}
-            if faults:
-                if len(faults) > _MAX_FAULTS:
-                    faults = (*faults[:_MAX_FAULTS], f"{len(faults) - _MAX_FAULTS:,} more are refused")
-                yield Batch({}, {"taken": pack(taken)}, faults=faults)
-            for group in self._groups(new):
+            taken &= {file.mark for file in found}
+            if refused := [file for file in new if file.refused]:
+                taken |= {file.mark for file in refused}
+                faults = [f"{file.name[:_SHOWN]!a} {file.refused}: refused" for file in refused[:_MAX_FAULTS]]
+                if len(refused) > _MAX_FAULTS:
+                    faults.append(f"{len(refused) - _MAX_FAULTS:,} more are refused")
+                yield Batch({}, {"taken": pack(taken)}, faults=tuple(faults))
+            for group in self._groups(settled):
                 files: dict[str, bytes | Path | Any] = {}
                 for number, file in enumerate(group):
                     target = scratch / str(number)
@@ -142,8 +149,6 @@ class DropFolder(Feed):
                         taken.add(file.mark)
                 if files:
                     yield Batch(files, {"taken": pack(taken)})
-        finally:
-            place.close()
 
     def _groups(self, files: list[_File]) -> Iterator[list[_File]]:
         """Group files into batches; an object store may hold both ``a`` and ``a/b``, which a folder cannot."""
@@ -165,7 +170,7 @@ class DropFolder(Feed):
         """Files that have not changed for ``settle_seconds``, oldest first."""
         if any(file.changed_at is None for file in files):
             time.sleep(self.settle_seconds)
-            again = {file.mark for file in place.files()[0]}
+            again = {file.mark for file in place.files()}
             files = [file for file in files if file.changed_at is not None or file.mark in again]
         latest = time.time() - self.settle_seconds
         settled = [file for file in files if file.changed_at is None or file.changed_at <= latest]
@@ -174,34 +179,18 @@ class DropFolder(Feed):
 
 @dataclass(frozen=True)
 class _File:
-    """A file in the remote folder."""
+    """A file in the remote folder, or an entry that must not land."""
 
     name: str  # below the folder
-    path: str  # in the file system
-    size: int
-    version: str  # changes when the content does
-    changed_at: float | None  # seconds since 1970; none if the server does not report it
+    path: str = ""  # in the file system
+    size: int = 0
+    version: str = ""  # changes when the content does
+    changed_at: float | None = None  # seconds since 1970; none if the server does not report it
+    refused: str = ""  # the reason why it must not land
 
     @property
     def mark(self) -> str:
-        return row_hash([self.name, self.size, self.version])
-
-
-@dataclass(frozen=True)
-class _Refused:
-    """An entry of the remote folder that must not land."""
-
-    name: str
-    reason: str
-
-    @property
-    def mark(self) -> str:
-        return row_hash(["refused", self.name, self.reason])
-
-    @property
-    def line(self) -> str:
-        """The fault of the record."""
-        return f"{self.name[:_SHOWN]!a} {self.reason}: refused"
+        return row_hash(["refused", self.name, self.refused] if self.refused else [self.name, self.size, self.version])
 
 
 class _GrewError(Exception):
@@ -220,22 +209,12 @@ class _Place:
         self._system: Any = None
         self._ends = time.monotonic() + feed.fetch_seconds
 
-    def files(self) -> tuple[list[_File], list[_Refused]]:
+    def files(self) -> list[_File]:
         """Files that match the glob, and refused entries."""
-
-        def listing() -> tuple[list[_File], list[_Refused]]:
-            self._connected().invalidate_cache()
-            found = list(self._walk(self._feed.folder, 0))
-            return ([one for one in found if isinstance(one, _File)], [one for one in found if isinstance(one, _Refused)])
-
-        return self._retry("cannot be listed", listing)
+        return self._retry("cannot be listed", lambda: list(self._walk(self._feed.folder, 0)))
 
     def take(self, file: _File, target: Path) -> bool:
-        """Transfer a file; return whether it is complete. A deleted or growing file is left for the next fetch.
-
-        Raises:
-            FeedError: when attempts are used up.
-        """
+        """Transfer a file; return whether it is complete. A deleted or growing file is left for the next fetch."""
 
         def transfer() -> bool:
             try:
@@ -263,25 +242,27 @@ class _Place:
                 connection.close()
 
     def _bring(self, file: _File, content: BinaryIO) -> None:
-        """Write a file's bytes, at most its listed size."""
-        system, came = self._connected(), 0
+        """Write a file's bytes; stop at the first block beyond its listed size."""
 
-        def count(size: int) -> None:
-            nonlocal came
-            came += size
-            if came > file.size:
+        def reached(size: int) -> None:
+            if size > file.size:
                 raise _GrewError
             self._check_time()
 
         def write(block: bytes) -> None:
-            count(len(block))
             content.write(block)
+            reached(content.tell())
 
+        system = self._connected()
         match self._feed.scheme:
             case "s3":
-                system.get_file(file.path, content.name, callback=_counting(count))
+                from fsspec.callbacks import Callback
+
+                system.get_file(
+                    file.path, content.name, callback=Callback(hooks={"reached": lambda _, size, **__: reached(size)})
+                )
             case "sftp":
-                system.ftp.getfo(file.path, content, lambda done, _: count(done - came))
+                system.ftp.getfo(file.path, content, lambda size, _: reached(size))
             case "file":
                 with _open_local(file.path, Path(self._feed.folder)) as source:
                     while block := source.read(_BLOCK_BYTES):
@@ -293,42 +274,35 @@ class _Place:
         if time.monotonic() > self._ends:
             raise self._feed.fault(f"{self._feed.url}: takes longer than `fetch_seconds` ({self._feed.fetch_seconds:g})")
 
-    def _walk(self, folder: str, depth: int) -> Iterator[_File | _Refused]:
+    def _walk(self, folder: str, depth: int) -> Iterator[_File]:
+        feed = self._feed
         for number, about in enumerate(self._entries(folder)):
             if number >= _MAX_ENTRIES:
-                raise self._feed.fault(
-                    f"{self._feed.url}: more than {_MAX_ENTRIES:,} entries in a folder; split it, or narrow the `glob`"
-                )
-            path = str(about["name"]).rstrip("/")
-            name = path.rpartition("/")[2]
-            if path == folder:  # an object store may list the folder itself
+                raise feed.fault(f"{feed.url}: more than {_MAX_ENTRIES:,} entries in a folder; split it, or narrow the `glob`")
+            path, kind, size = str(about["name"]).rstrip("/"), str(about["type"]), str(about.get("size", ""))
+            name, below = path.rpartition("/")[2], path.removeprefix(feed.folder.rstrip("/") + "/")
+            is_folder = kind == "directory"
+            is_link = bool(about.get("islink")) or "link" in kind or str(about.get("unix.mode", "")).startswith("l")
+            leads_on = (is_folder or is_link) and self._leads_on(name, depth)
+            # An object store may list the folder itself.
+            if path == folder or name[:1] in {".", "_"} or not (leads_on or (not is_folder and self._pattern.fullmatch(below))):
                 continue
-            below = path.removeprefix(self._feed.folder.rstrip("/") + "/")
-            is_folder = about["type"] == "directory"
-            leads_on = self._leads_on(name, depth) and (is_folder or _is_link(about))
-            if name[:1] in {".", "_"} or not (leads_on or (not is_folder and self._pattern.fullmatch(below))):
-                continue
-            if (reason := self._why_not(below, about)) is not None:
-                yield _Refused(below, reason)
-            elif is_folder and depth == _MAX_DEPTH:
-                yield _Refused(below, f"is more than {_MAX_DEPTH} folders deep")
+            checks = (
+                (is_link, "is a symbolic link, which is not followed"),
+                (is_folder and depth == _MAX_DEPTH, f"is more than {_MAX_DEPTH} folders deep"),
+                (kind not in {"file", "directory"}, "is neither a file nor a folder"),
+                (not is_folder and not size.isdecimal(), "has no size"),
+                (
+                    not is_folder and size.isdecimal() and int(size) > feed.max_file_bytes,
+                    f"is larger than `max_file_bytes` ({size} bytes)",
+                ),
+            )
+            if (refused := why_not(below) or next((reason for found, reason in checks if found), None)) is not None:
+                yield _File(below, refused=refused)
             elif is_folder:
                 yield from self._walk(path, depth + 1)
             else:
-                yield _File(below, path, int(about["size"]), _version(about), _changed_at(about))
-
-    def _why_not(self, below: str, about: dict[str, Any]) -> str | None:
-        """Reason why an entry must not land; none if it may."""
-        if (reason := why_not(below)) is not None or (about["type"] == "directory" and not _is_link(about)):
-            return reason
-        size = str(about.get("size", ""))
-        checks = (
-            (_is_link(about), "is a symbolic link, which is not followed"),
-            (about["type"] != "file", "is neither a file nor a folder"),
-            (not size.isdecimal(), "has no size"),
-            (size.isdecimal() and int(size) > self._feed.max_file_bytes, f"is larger than `max_file_bytes` ({size} bytes)"),
-        )
-        return next((reason for found, reason in checks if found), None)
+                yield _File(below, path, int(size), *_version(about))
 
     def _entries(self, folder: str) -> list[dict[str, Any]]:
         self._check_time()
@@ -341,17 +315,17 @@ class _Place:
                 entries: list[dict[str, Any]] = sync(system.loop, system._ls, folder, detail=True, timeout=left)
             elif self._feed.scheme == "sftp":
                 # fsspec takes everything else for files; reading from a pipe blocks some servers.
+                plain = {stat.S_IFREG, stat.S_IFDIR, stat.S_IFLNK}
                 entries = [
-                    system._decode_stat(one, folder) | ({} if _is_plain(one.st_mode or 0) else {"type": "other"})
+                    system._decode_stat(one, folder) | ({} if stat.S_IFMT(one.st_mode or 0) in plain else {"type": "other"})
                     for one in islice(system.ftp.listdir_iter(folder), _MAX_ENTRIES + 1)
                 ]
             else:
                 entries = system.ls(folder, detail=True)
         except FileNotFoundError as error:
-            # An empty prefix of a bucket does not exist; a missing bucket has a cause.
-            if self._feed.scheme == "s3" and error.__cause__ is None:
-                return []
-            if folder != self._feed.folder:  # gone since its parent was listed
+            # A folder may be gone since its parent was listed. An empty prefix of a bucket does not exist; a missing bucket has
+            # a cause.
+            if folder != self._feed.folder or (self._feed.scheme == "s3" and error.__cause__ is None):
                 return []
             raise
         return entries
@@ -362,29 +336,32 @@ class _Place:
         return fnmatchcase(name, before[depth]) if depth < len(before) else "**" in self._parts
 
     def _retry(self, what: str, call: Callable[[], Result]) -> Result:
+        feed = self._feed
+
         def attempt() -> Result:
             try:
                 return call()
             except FeedError:
                 raise
             except ImportError as error:
-                raise self._feed.fault(f"{self._feed.scheme}:// needs {error.name}: pip install 'wind-kedro[feeds]'") from None
+                raise feed.fault(f"{feed.scheme}:// needs {error.name}: pip install 'wind-kedro[feeds]'") from None
             except Exception as error:
                 self.close()
                 if isinstance(error, WindKedroError):
-                    raise self._feed.fault(f"{self._feed.url} {what}: {error}") from None
-                if (untrusted := self._feed.untrusted(self._feed.url, error)) is not None:
+                    raise feed.fault(f"{feed.url} {what}: {error}") from None
+                if (untrusted := feed.untrusted(feed.url, error)) is not None:
                     raise untrusted from None
-                problem = f"{self._feed.url} {what}: {_message(error)}"
-                if _may_pass(error):
-                    logger.info("%s", self._feed.fault(problem))
-                    raise PassingError(problem) from None
-                advice = _advice(error)
-                if advice is None:  # a bug here or in a library: keep its stack trace
+                shown = " ".join(str(error).split()) or type(error).__name__
+                problem = f"{feed.url} {what}: {'no such folder' if isinstance(error, FileNotFoundError) else shown}"
+                remedy = _remedy(error)
+                if remedy is None:  # a bug here or in a library: keep its stack trace
                     raise
-                raise self._feed.fault(f"{problem}; {advice}") from None
+                if not remedy:
+                    logger.info("%s", feed.fault(problem))
+                    raise PassingError(problem) from None
+                raise feed.fault(f"{problem}; {remedy}") from None
 
-        return self._feed.retry(attempt)
+        return feed.retry(attempt)
 
     def _connected(self) -> Any:
         if self._system is None:
@@ -412,17 +389,13 @@ def _s3(feed: DropFolder) -> Any:
     keys = {name: feed.secret(name) for name in ("key", "secret", "token") if name in feed.credentials}
     if not feed.verify_server:
         feed.warn_unverified()
-    verify = {"verify": feed.ca_file if feed.verify_server else False} if feed.ca_file or not feed.verify_server else {}
+    timeouts = dict.fromkeys(("connect_timeout", "read_timeout"), feed.timeout_seconds)
     system = S3FileSystem(
         **keys,
         **_OWN,
         endpoint_url=feed.endpoint_url,
-        client_kwargs=({"region_name": feed.region} if feed.region else {}) | verify,
-        config_kwargs={
-            "connect_timeout": feed.timeout_seconds,
-            "read_timeout": feed.timeout_seconds,
-            "retries": {"total_max_attempts": 1},
-        },
+        client_kwargs={"region_name": feed.region, "verify": feed.ca_file if feed.verify_server else False},
+        config_kwargs={**timeouts, "retries": {"total_max_attempts": 1}},
     )
     system.retries = 1  # attempts are counted by the feed
     return system
@@ -431,7 +404,7 @@ def _s3(feed: DropFolder) -> Any:
 def _ftp(feed: DropFolder) -> Any:
     from fsspec.implementations.ftp import FTPFileSystem
 
-    host, port = _host(feed)
+    host, port = feed.server
     names = {name: feed.secret(name) for name in ("username", "password") if feed.credentials}
     secure = feed.scheme == "ftps"
     tls = {"context": feed.tls_context()} if secure else {}
@@ -441,12 +414,10 @@ def _ftp(feed: DropFolder) -> Any:
     class Bounded(ftplib.FTP_TLS if secure else ftplib.FTP):  # type: ignore[misc]  # one of two
         def retrlines(self, cmd: str, callback: Callable[[str], object] | None = None) -> str:
             """Read a listing of a bounded number of lines."""
-            lines = 0
+            numbers = count(1)
 
             def counted(line: str) -> None:
-                nonlocal lines
-                lines += 1
-                if lines > _MAX_ENTRIES:
+                if next(numbers) > _MAX_ENTRIES:
                     raise TooLargeError(f"more than {_MAX_ENTRIES:,} lines of a listing")
                 if callback is not None:
                     callback(line)
@@ -466,33 +437,23 @@ def _ftp(feed: DropFolder) -> Any:
 def _sftp(feed: DropFolder) -> Any:
     from fsspec.implementations.sftp import SFTPFileSystem
 
-    host, port = _host(feed)
-    secrets: dict[str, Any] = {"username": feed.secret("username")}
+    host, port = feed.server
+    names = ("username", "passphrase") if "private_key" in feed.credentials else ("username", "password")
+    secrets = {name: feed.secret(name) for name in names if name != "passphrase" or name in feed.credentials}
     if "private_key" in feed.credentials:
         secrets["key_filename"] = str(Path(feed.secret("private_key")).expanduser())
-        if "passphrase" in feed.credentials:
-            secrets["passphrase"] = feed.secret("passphrase")
-    else:
-        secrets["password"] = feed.secret("password")
     system = SFTPFileSystem(
         host,
         port=port,
         **secrets,
+        **dict.fromkeys(("timeout", "banner_timeout", "auth_timeout"), feed.timeout_seconds),
         skip_instance_cache=True,  # it caches no listing, and passes unknown arguments to paramiko
         host_key_policy=_host_keys(feed),
-        timeout=feed.timeout_seconds,
-        banner_timeout=feed.timeout_seconds,
-        auth_timeout=feed.timeout_seconds,
         allow_agent=False,
         look_for_keys=False,
     )
     system.ftp.get_channel().settimeout(feed.timeout_seconds)
     return system
-
-
-def _host(feed: DropFolder) -> tuple[str, int]:
-    parts = urlsplit(feed.url)
-    return str(parts.hostname), parts.port or _PORTS[feed.scheme]
 
 
 def _host_keys(feed: DropFolder) -> Any:
@@ -538,79 +499,34 @@ def _open_local(path: str, folder: Path) -> BinaryIO:
     return os.fdopen(handle, "rb")
 
 
-def _counting(count: Callable[[int], None]) -> Any:
-    """A callback of fsspec that counts bytes."""
-    from fsspec.callbacks import Callback
-
-    class Counting(Callback):  # type: ignore[misc]  # fsspec has no types
-        def relative_update(self, inc: int = 1) -> None:
-            """Count more bytes."""
-            count(inc)
-
-    return Counting()
-
-
-def _is_plain(mode: int) -> bool:
-    return stat.S_ISREG(mode) or stat.S_ISDIR(mode) or stat.S_ISLNK(mode)
-
-
-def _is_link(about: dict[str, Any]) -> bool:
-    """Whether an entry is a symbolic link, as far as its file system reports."""
-    kind = str(about["type"])
-    return bool(about.get("islink")) or "link" in kind or str(about.get("unix.mode", "")).startswith("l")
-
-
-# --- metadata and errors of file systems ------------------------------------------------------------------------------
-
-
-def _changed_at(about: dict[str, Any]) -> float | None:
-    found = about.get("LastModified") or about.get("mtime") or about.get("modify")
+def _version(about: dict[str, Any]) -> tuple[str, float | None]:
+    """What changes when the content does, and the seconds since 1970 of the change, if the server reports it."""
+    changed_at, found = None, about.get("LastModified") or about.get("mtime") or about.get("modify")
     if isinstance(found, dt.datetime):
-        return found.timestamp()
-    if isinstance(found, int | float):
-        return float(found)
+        changed_at = found.timestamp()
+    elif isinstance(found, int | float):
+        changed_at = float(found)
     # RFC 3659: YYYYMMDDHHMMSS, UTC, with or without a fraction. Other formats lack the year or the time.
-    stamp = re.fullmatch(r"(\d{14})(\.\d+)?", str(found))
-    if stamp is None:
-        return None
-    return dt.datetime.strptime(stamp[1], "%Y%m%d%H%M%S").replace(tzinfo=dt.UTC).timestamp()
+    elif stamp := re.fullmatch(r"(\d{14})(\.\d+)?", str(found)):
+        changed_at = dt.datetime.strptime(stamp[1], "%Y%m%d%H%M%S").replace(tzinfo=dt.UTC).timestamp()
+    return str(about.get("ETag") or (about.get("modify") if changed_at is None else changed_at)), changed_at
 
 
-def _version(about: dict[str, Any]) -> str:
-    changed_at = _changed_at(about)
-    return str(about.get("ETag") or (about.get("modify") if changed_at is None else changed_at))
-
-
-def _may_pass(error: Exception) -> bool:
-    """Whether a retry may help: after faults of network, server or transfer, not after a wrong name or password."""
-    if isinstance(error, FileNotFoundError | PermissionError | NotADirectoryError | IsADirectoryError):
-        return False
-    if isinstance(error, OSError | EOFError | ftplib.error_temp | ftplib.error_reply | ftplib.error_proto):
-        return True
+def _remedy(error: Exception) -> str | None:
+    """What to do about an error: empty if it may pass by itself, as faults of network and server do; none if it is a bug."""
     # Only loaded libraries can have raised the error.
     paramiko, botocore, aiohttp = (sys.modules.get(name) for name in ("paramiko", "botocore.exceptions", "aiohttp"))
-    if paramiko is not None and isinstance(error, paramiko.SSHException):
-        return not isinstance(error, paramiko.AuthenticationException | paramiko.PasswordRequiredException)
-    return (botocore is not None and isinstance(error, botocore.HTTPClientError | botocore.ConnectionError)) or (
-        aiohttp is not None and isinstance(error, aiohttp.ClientError)
-    )
-
-
-def _advice(error: Exception) -> str | None:
-    """Remedy of an error; none if there is none."""
+    refused: tuple[type[Exception], ...] = (PermissionError, ftplib.error_perm)
+    passing = (OSError, EOFError, ftplib.error_temp, ftplib.error_reply, ftplib.error_proto)
+    if paramiko is not None:
+        refused, passing = (*refused, paramiko.AuthenticationException), (*passing, paramiko.SSHException)
+    if botocore is not None:
+        passing = (*passing, botocore.HTTPClientError, botocore.ConnectionError)
+    if aiohttp is not None:
+        passing = (*passing, aiohttp.ClientError)
     if isinstance(error, FileNotFoundError | NotADirectoryError):
         return "correct the feed's url, or make the folder"
-    paramiko, botocore = sys.modules.get("paramiko"), sys.modules.get("botocore.exceptions")
-    if (
-        isinstance(error, PermissionError | ftplib.error_perm)
-        or (paramiko is not None and isinstance(error, paramiko.SSHException))
-        or (botocore is not None and isinstance(error, botocore.BotoCoreError | botocore.ClientError))
-    ):
-        return "check the feed's credentials and their permissions"
-    return None
-
-
-def _message(error: Exception) -> str:
-    if isinstance(error, FileNotFoundError):
-        return "no such folder"
-    return " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error, passing) and not isinstance(error, refused):
+        return ""
+    others = () if botocore is None else (botocore.BotoCoreError, botocore.ClientError)
+    return "check the feed's credentials and their permissions" if isinstance(error, (*refused, *others)) else None
