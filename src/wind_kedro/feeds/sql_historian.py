@@ -10,11 +10,9 @@ import re
 import ssl
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from contextlib import closing, suppress
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -124,90 +122,68 @@ class SqlHistorian(Feed):
     def fetch(self, checkpoint: Checkpoint | None, scratch: Path) -> Iterator[Batch]:
         """See `Feed`. The checkpoint holds the start of the next look-back and hashes of the rows landed since."""
         del scratch  # a chunk fits in memory
-        with _Reading(self, _Place.read(checkpoint)) as reading:
+        with closing(_Reading(self, checkpoint)) as reading:
             while (chunk := self.retry(reading.next_chunk)) is not None:
-                fresh = reading.take(chunk)
+                fresh, faults = reading.take(chunk)
                 if fresh:
-                    table = _table(chunk.names, fresh)
-                    yield Batch({PART: table}, reading.place.as_checkpoint(), len(fresh), reading.faults(chunk, fresh))
+                    yield Batch({PART: _table(chunk.names, fresh)}, reading.checkpoint(), len(fresh), faults)
 
-
-# --- position of a reading -------------------------------------------------------------------------------------------
 
 #: A value of the cursor: a time, a date, a number or text; none for rows without one, which are read every time.
 Cursor = Any
-_KINDS: Mapping[str, Callable[[str], Cursor]] = {
+#: How the text of a cursor in a checkpoint is read, by the name of its type.
+_KINDS: Mapping[str | None, Callable[[str], Cursor]] = {
     "datetime": dt.datetime.fromisoformat, "date": dt.date.fromisoformat, "Decimal": decimal.Decimal, "int": int, "float": float,
-    "str": str,
+    "str": str, None: str,
 }  # fmt: skip
 
 
 def _written(value: Cursor) -> str:
-    if isinstance(value, dt.date):  # a datetime is one too
-        return value.isoformat()
-    return value if isinstance(value, str) else repr(value) if isinstance(value, float) else str(value)
+    return value.isoformat() if isinstance(value, dt.date) else str(value)  # a datetime is a date too
 
 
-@dataclass
-class _Place:
-    """Content of a checkpoint.
-
-    Attributes:
-        start: cursor from which rows are read; none: from the first.
-        seen: cursors of the rows landed since then, by hash.
-    """
-
-    start: Cursor
-    seen: dict[str, Cursor]
-
-    @classmethod
-    def read(cls, checkpoint: Checkpoint | None) -> _Place:
-        if checkpoint is None:
-            return cls(None, {})
-        read = _KINDS[checkpoint["type"]] if checkpoint["type"] else str
-        seen: dict[str, Cursor] = dict.fromkeys(unpack(checkpoint["seen_without"]), None)
-        for cursor, packed in checkpoint["seen"].items():
-            seen |= dict.fromkeys(unpack(packed), read(cursor))
-        return cls(None if checkpoint["from"] is None else read(checkpoint["from"]), seen)
-
-    def as_checkpoint(self) -> Checkpoint:
-        by_cursor: dict[str, list[str]] = {}
-        for hashed, cursor in self.seen.items():
-            if cursor is not None:
-                by_cursor.setdefault(_written(cursor), []).append(hashed)
-        return {
-            "type": None if self.start is None else type(self.start).__name__,
-            "from": None if self.start is None else _written(self.start),
-            "seen": {cursor: pack(hashes) for cursor, hashes in by_cursor.items()},
-            "seen_without": pack(hashed for hashed, cursor in self.seen.items() if cursor is None),
-        }
-
-
-@dataclass(frozen=True)
-class _Chunk:
+class _Chunk(NamedTuple):
     names: tuple[str, ...]
     rows: list[tuple[Any, ...]]
     last: bool
 
 
 class _Reading:
-    """One pass over the rows at or after a place, in the order of the cursor; continues after a lost connection."""
+    """One pass over the rows at or after a cursor, in its order; continues after a lost connection."""
 
-    def __init__(self, feed: SqlHistorian, place: _Place) -> None:
+    def __init__(self, feed: SqlHistorian, checkpoint: Checkpoint | None) -> None:
+        kept = checkpoint or {"type": None, "from": None, "seen": {}, "seen_without": ""}
+        read = _KINDS[kept["type"]]
         self._feed = feed
-        self.place = place
-        # Rows read in this pass from its place on, to remember at its end.
+        #: Cursor from which rows are read; none: from the first.
+        self._start: Cursor = None if kept["from"] is None else read(kept["from"])
+        #: Cursors of the rows landed since then, by hash.
+        self._seen: dict[str, Cursor] = dict.fromkeys(unpack(kept["seen_without"]), None)
+        for cursor, packed in kept["seen"].items():
+            self._seen |= dict.fromkeys(unpack(packed), read(cursor))
+        # Rows read in this pass from its start on, to remember at its end.
         self._returned: dict[str, Cursor] = {}
         self._kind: str | None = None
         self._engine = _engine(feed)
         self._connection: sa.Connection | None = None
         self._chunks: Generator[_Chunk] | None = None
 
-    def __enter__(self) -> Self:
-        return self
+    def checkpoint(self) -> Checkpoint:
+        """The place reached; see `__init__`."""
+        by_cursor: dict[str, list[str]] = {}
+        for hashed, cursor in self._seen.items():
+            if cursor is not None:
+                by_cursor.setdefault(_written(cursor), []).append(hashed)
+        return {
+            "type": None if self._start is None else type(self._start).__name__,
+            "from": None if self._start is None else _written(self._start),
+            "seen": {cursor: pack(hashes) for cursor, hashes in by_cursor.items()},
+            "seen_without": pack(hashed for hashed, cursor in self._seen.items() if cursor is None),
+        }
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._close()
+    def close(self) -> None:
+        """Close the connection and the engine."""
+        self._disconnect()
         self._engine.dispose()
 
     def next_chunk(self) -> _Chunk | None:
@@ -221,61 +197,83 @@ class _Reading:
 
         try:
             if self._chunks is None:
-                self._chunks = self._read(self._open())
+                self._returned = {}
+                self._connection = self._engine.connect().execution_options(
+                    stream_results=True, max_row_buffer=min(_ROWS_AT_ONCE, self._feed.rows_per_batch)
+                )
+                self._chunks = self._read(self._connection)
             return next(self._chunks, None)
         except DBAPIError as error:
-            self._close()
-            problem = str(error.orig)
-            if _may_pass(error):
-                raise PassingError(f"{self._feed.url}: {problem}") from None
-            raise self._feed.fault(f"{self._feed.url}: {problem}; correct {_remedy(error)}") from None
+            self._disconnect()
+            problem = f"{self._feed.url}: {error.orig}"
+            if (remedy := _remedy(error)) is None:
+                raise PassingError(problem) from None
+            raise self._feed.fault(f"{problem}; correct {remedy}") from None
         except SQLAlchemyError as error:
-            self._close()
+            self._disconnect()
             raise self._feed.fault(f"{self._feed.url}: {str(error).splitlines()[0]}; correct `query` and `params`") from None
 
-    def take(self, chunk: _Chunk) -> list[tuple[Any, ...]]:
-        """Rows of a chunk that have not landed; advance the place after them."""
+    def take(self, chunk: _Chunk) -> tuple[list[tuple[Any, ...]], tuple[str, ...]]:
+        """The rows of a chunk that have not landed, and their faults: escaped values, unusable cursors. Move on after them."""
         feed, at = self._feed, chunk.names.index(self._feed.cursor)
-        fresh, cursors, unusable = [], list[Cursor](), list[Any]()
+        fresh, cursors, unusable, strange = list[tuple[Any, ...]](), list[Cursor](), list[Any](), list[Any]()
+        escaped: Counter[str] = Counter()
         for row in chunk.rows:
             cursor = row[at]
-            if cursor is not None and not self._is_usable(cursor):
+            is_strange = cursor is not None and not self._is_usable(cursor)
+            if is_strange:
                 unusable.append(cursor)
                 cursor = None
-            if cursor is not None:
+            elif cursor is not None:
                 cursors.append(cursor)
             hashed = row_hash([_plain(value) for value in row])
-            if hashed not in self._returned and hashed not in self.place.seen:
+            if hashed not in self._returned and hashed not in self._seen:
                 fresh.append(row)
+                strange += [row[at]] if is_strange else []
+                escaped.update(name for name, value in zip(chunk.names, row, strict=True) if isinstance(value, _Escaped))
             self._returned[hashed] = cursor
-        if unusable and not cursors and self.place.start is None:
+        if unusable and not cursors and self._start is None:
             _before(feed, unusable[0])  # raises with the reason
             raise feed.fault(f"the cursor '{feed.cursor}' has no usable value; choose another `cursor`")
-        self.place = self._moved(cursors, chunk.last)
-        if len(self.place.seen) > feed.remember_at_most:
-            raise feed.fault(
-                f"{len(self.place.seen)} rows settle up to '{feed.cursor}' {cursors[-1] if cursors else 'null'}, "
-                f"`remember_at_most` is {feed.remember_at_most}; shorten settle_seconds or settle_ids, or choose a cursor "
+        self._move(cursors, chunk.last)
+        faults = [f"{count:,} values of column {name!a} are no text: escaped" for name, count in escaped.items()]
+        if strange:
+            shown = ascii(str(strange[0])[:_SHOWN])
+            faults.append(f"{len(strange):,} rows have a cursor in the future or of another kind, as {shown}: not gone on from")
+        return fresh, tuple(faults)
+
+    def _move(self, cursors: Sequence[Cursor], last: bool) -> None:
+        """Move the start after a chunk, never back, and forget the rows before it."""
+        # After the end of this chunk, rows of earlier passes are kept; before it, this pass has seen all.
+        seen = {
+            hashed: cursor
+            for hashed, cursor in self._seen.items()
+            if not last and (not cursors or cursor is None or cursor >= cursors[-1])
+        } | self._returned
+        if cursors:
+            reached = _before(self._feed, cursors[-1])
+            self._start = start = reached if self._start is None else max(self._start, reached)
+            seen = {hashed: cursor for hashed, cursor in seen.items() if cursor is None or cursor >= start}
+        self._seen = seen
+        if len(seen) > self._feed.remember_at_most:
+            raise self._feed.fault(
+                f"{len(seen)} rows settle up to '{self._feed.cursor}' {cursors[-1] if cursors else 'null'}, "
+                f"`remember_at_most` is {self._feed.remember_at_most}; shorten settle_seconds or settle_ids, or choose a cursor "
                 "that distinguishes rows"
             )
-        self._returned = {hashed: cursor for hashed, cursor in self._returned.items() if hashed in self.place.seen}
-        return fresh
+        self._returned = {hashed: cursor for hashed, cursor in self._returned.items() if hashed in seen}
 
     def _is_usable(self, cursor: Any) -> bool:
         """Whether a reading can continue from a cursor: a past time or a number, of the kind of the column.
 
-        Rows with other cursors land and are remembered, but do not move the place: one date of the year 9999 would hide
+        Rows with other cursors land and are remembered, but do not move the start: one date of the year 9999 would hide
         every later row.
         """
-        known = self._kind if self.place.start is None else _kind_of(self.place.start)
-        if known is not None and _kind_of(cursor) != known:
+        kind, known = _kind_of(cursor), self._kind if self._start is None else _kind_of(self._start)
+        if kind == "other" or known not in {None, kind}:
             return False
-        if isinstance(cursor, float | decimal.Decimal):
+        if kind == "number":
             return math.isfinite(cursor)
-        if isinstance(cursor, bool) or _kind_of(cursor) == "other":
-            return False
-        if isinstance(cursor, int):
-            return True
         try:
             if isinstance(cursor, str):
                 written = _TEXT_TIME.match(cursor)
@@ -287,83 +285,35 @@ class _Reading:
         except (ValueError, OverflowError):
             return False
 
-    def faults(self, chunk: _Chunk, rows: Sequence[tuple[Any, ...]]) -> tuple[str, ...]:
-        """Faults of rows: escaped values and unusable cursors."""
-        at = chunk.names.index(self._feed.cursor)
-        escaped = Counter(
-            name for row in rows for name, value in zip(chunk.names, row, strict=True) if isinstance(value, _Escaped)
-        )
-        strange = [row[at] for row in rows if row[at] is not None and not self._is_usable(row[at])]
-        lines = [f"{count:,} values of column {name!a} are no text: escaped" for name, count in escaped.items()]
-        if strange:
-            shown = ascii(str(strange[0])[:_SHOWN])
-            lines.append(f"{len(strange):,} rows have a cursor in the future or of another kind, as {shown}: not gone on from")
-        return tuple(lines)
-
-    def _moved(self, cursors: Sequence[Cursor], last: bool) -> _Place:
-        """The place after a chunk, never before the current one, with the rows to remember."""
-        start = self.place.start
-        if cursors:
-            reached = _before(self._feed, cursors[-1])
-            start = reached if start is None else max(start, reached)
-        # After the end of this chunk, rows of earlier passes are kept; before it, this pass has seen all.
-        ahead = {
-            hashed: cursor
-            for hashed, cursor in self.place.seen.items()
-            if not last and (not cursors or cursor is None or cursor >= cursors[-1])
-        }
-        return _Place(
-            start,
-            {
-                hashed: cursor
-                for hashed, cursor in (ahead | self._returned).items()
-                if cursor is None or start is None or cursor >= start
-            },
-        )
-
-    def _open(self) -> sa.Connection:
-        self._returned = {}
-        self._connection = self._engine.connect().execution_options(
-            stream_results=True, max_row_buffer=min(_ROWS_AT_ONCE, self._feed.rows_per_batch)
-        )
-        return self._connection
-
     def _read(self, connection: sa.Connection) -> Generator[_Chunk]:
         import sqlalchemy as sa
 
-        source = _source(self._feed)
-        if self.place.start is None and connection.dialect.name == "sqlite":
-            self._kind = self._usual_kind(connection, source)
-        cursor: sa.ColumnElement[Any] = source.c[self._feed.cursor]
+        source, feed = _source(self._feed), self._feed
+        cursor: sa.ColumnElement[Any] = source.c[feed.cursor]
+        if self._start is None and connection.dialect.name == "sqlite":
+            # The values of a column may have different types: those of the most frequent kind are gone on from.
+            kind = sa.func.typeof(cursor)
+            counted = sa.select(kind, sa.func.count()).select_from(source).group_by(kind)
+            counts: Counter[str] = Counter()
+            for name, count in connection.execute(counted, feed.params):
+                if name in {"integer", "real", "text"}:
+                    counts["text" if name == "text" else "number"] += count
+            self._kind = counts.most_common(1)[0][0] if counts else None
         rows = sa.select(sa.text("*")).select_from(source)
-        start = self.place.start
         # Rows without a cursor have no order: they are queried separately, every time.
-        following = rows.where(cursor.is_not(None) if start is None else cursor >= _bound(start))
+        following = rows.where(cursor.is_not(None) if self._start is None else cursor >= _bound(self._start))
         pending: _Chunk | None = None
         for statement in (rows.where(cursor.is_(None)), following.order_by(cursor)):
-            with connection.execute(statement, self._feed.params) as result:
+            with connection.execute(statement, feed.params) as result:
                 names = tuple(result.keys())
-                if self._feed.cursor not in names:
-                    raise self._feed.fault(f"no column '{self._feed.cursor}'; found are {', '.join(names)}; correct `cursor`")
+                if feed.cursor not in names:
+                    raise feed.fault(f"no column '{feed.cursor}'; found are {', '.join(names)}; correct `cursor`")
                 for part in self._parts(result):
                     if pending is not None:
                         yield pending
                     pending = _Chunk(names, part, last=False)
         if pending is not None:
-            yield _Chunk(pending.names, pending.rows, last=True)
-
-    def _usual_kind(self, connection: sa.Connection, source: sa.FromClause) -> str | None:
-        """Most frequent kind (number or text) of an SQLite column, whose values may have different types; none if neither."""
-        import sqlalchemy as sa
-
-        kind = sa.func.typeof(source.c[self._feed.cursor])
-        counted = sa.select(kind, sa.func.count()).select_from(source).group_by(kind)
-        kinds = {"integer": "number", "real": "number", "text": "text"}
-        counts: Counter[str] = Counter()
-        for name, count in connection.execute(counted, self._feed.params):
-            if name in kinds:
-                counts[kinds[name]] += count
-        return counts.most_common(1)[0][0] if counts else None
+            yield pending._replace(last=True)
 
     def _parts(self, result: sa.CursorResult[Any]) -> Iterator[list[tuple[Any, ...]]]:
         """The rows in parts of at most `rows_per_batch`, and of about `max_batch_bytes`."""
@@ -378,18 +328,16 @@ class _Reading:
         if part:
             yield part
 
-    def _close(self) -> None:
+    def _disconnect(self) -> None:
         from sqlalchemy.exc import SQLAlchemyError
 
         # Close an unfinished stream before its connection; closing a lost connection fails.
-        chunks, connection = self._chunks, self._connection
+        opened = (self._chunks, self._connection)
         self._chunks = self._connection = None
-        with suppress(SQLAlchemyError):
-            if chunks is not None:
-                chunks.close()
-        with suppress(SQLAlchemyError):
-            if connection is not None:
-                connection.close()
+        for one in opened:
+            with suppress(SQLAlchemyError):
+                if one is not None:
+                    one.close()
 
 
 def _kind_of(cursor: Any) -> str:
@@ -398,7 +346,7 @@ def _kind_of(cursor: Any) -> str:
         return "time with a zone" if cursor.tzinfo is not None else "time"
     if isinstance(cursor, dt.date):
         return "date"
-    if isinstance(cursor, int | float | decimal.Decimal):
+    if isinstance(cursor, int | float | decimal.Decimal) and not isinstance(cursor, bool):
         return "number"
     return "text" if isinstance(cursor, str) else "other"
 
@@ -421,31 +369,26 @@ def _before(feed: SqlHistorian, reached: Any) -> Any:
             ) from None
         # Truncated to a common prefix, which sorts before every longer text that begins with it.
         return at.isoformat(written[2], "seconds")[: len(written[0])]
-    if isinstance(reached, bool) or not isinstance(reached, int | float | decimal.Decimal):
+    if _kind_of(reached) == "other":
         raise feed.fault(f"the cursor '{feed.cursor}' is of type {type(reached).__name__}, neither time nor number; name another")
     return reached - feed.settle_ids
 
 
-def _may_pass(error: DBAPIError) -> bool:
-    """Whether a retry may help: after a lost connection, a starting server or a locked file, not after a wrong password."""
+def _remedy(error: DBAPIError) -> str | None:
+    """What to correct; none if a retry may help: after a lost connection, of a starting server or a locked file."""
     from sqlalchemy.exc import InterfaceError, OperationalError
 
+    state, refused = str(getattr(error.orig, "sqlstate", None) or ""), _REFUSED.search(str(error.orig))
     if (name := getattr(error.orig, "sqlite_errorname", None)) is not None:
-        return str(name).startswith(_SQLITE_PASSING)
-    state = str(getattr(error.orig, "sqlstate", None) or "")
-    if state.startswith(_LASTING) or _REFUSED.search(str(error.orig)):
-        return False
-    return isinstance(error, OperationalError | InterfaceError)
-
-
-def _remedy(error: DBAPIError) -> str:
-    state = str(getattr(error.orig, "sqlstate", None) or "")
-    if state.startswith("28") or _REFUSED.search(str(error.orig)):
+        may_pass = str(name).startswith(_SQLITE_PASSING)
+    else:
+        lasts = state.startswith(_LASTING) or refused
+        may_pass = not lasts and isinstance(error, OperationalError | InterfaceError)
+    if may_pass:
+        return None
+    if state.startswith("28") or refused:
         return "its credentials in conf/local/credentials.yml, or the database in `url`"
     return "`url`, `table`, `columns` or `query`"
-
-
-# --- the database ----------------------------------------------------------------------------------------------------
 
 
 def _source(feed: SqlHistorian) -> sa.FromClause:
@@ -470,15 +413,12 @@ def _bound(start: Cursor) -> sa.BindParameter[Any]:
     """The start as a bound parameter of the cursor's type."""
     import sqlalchemy as sa
 
-    kinds: Sequence[tuple[type, sa.types.TypeEngine[Any]]] = (
-        (dt.datetime, sa.DateTime(timezone=isinstance(start, dt.datetime) and start.tzinfo is not None)),
-        (dt.date, sa.Date()),
-        (int, sa.BigInteger()),
-        (float, sa.Double()),
-        (decimal.Decimal, sa.Numeric()),
-        (str, sa.Text()),
-    )
-    return sa.bindparam(None, start, next(kind for of, kind in kinds if isinstance(start, of)), unique=True)
+    zoned = isinstance(start, dt.datetime) and start.tzinfo is not None
+    kinds: dict[str, sa.types.TypeEngine[Any]] = {
+        "datetime": sa.DateTime(timezone=zoned), "date": sa.Date(), "int": sa.BigInteger(), "float": sa.Double(),
+        "Decimal": sa.Numeric(), "str": sa.Text(),
+    }  # fmt: skip
+    return sa.bindparam(None, start, kinds[type(start).__name__], unique=True)
 
 
 def _engine(feed: SqlHistorian) -> sa.Engine:
@@ -546,9 +486,6 @@ def _load_any_time(connection: Any, _: Any) -> None:
         found = connection.adapters.get_loader(psycopg.adapters.types[name].oid, Format.TEXT)
         if found is not None:
             connection.adapters.register_loader(name, tolerant(found))
-
-
-# --- values ----------------------------------------------------------------------------------------------------------
 
 
 class _Escaped(str):
