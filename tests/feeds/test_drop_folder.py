@@ -335,7 +335,7 @@ _BROKER = {"kind": "mqtt", "host": "host", "client_id": "me", "topics": ["{turbi
         ({"url": "s3://b", "endpoint_url": "https://me:hidden-w0rd@host"}, "endpoint_url: a secret does not belong"),
         (_API | {"headers": {"Authorization": "Bearer hidden-w0rd"}}, "headers.Authorization: a secret does not"),
         (_API | {"params": {"api_key": "hidden-w0rd"}}, "params.api_key: a secret does not belong on a card"),
-        (_API | {"auth": {"kind": "bearer", "token": "hidden-w0rd"}}, "auth.bearer.token: a secret does not belong"),
+        (_API | {"auth": {"kind": "bearer", "token": "hidden-w0rd"}}, "auth.token: a secret does not belong"),
         (
             _LAKE | {"storage_options": {"aws_secret_access_key": "hidden-w0rd"}},
             "storage_options.aws_secret_access_key: a",

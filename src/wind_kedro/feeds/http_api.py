@@ -7,8 +7,8 @@ import email.utils
 import json
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
@@ -57,88 +57,60 @@ def _plain_url(value: str) -> str:
 Url = Annotated[str, AfterValidator(_plain_url)]
 
 
-# --- the card --------------------------------------------------------------------------------------------------------
+def _refuse_fields_of_others(card: Card, kind: str, fields: Mapping[str, set[str]]) -> None:
+    others = sorted(card.model_fields_set - {"kind"} - fields.get(kind, set()))
+    if others:
+        raise ValueError(f"{', '.join(others)}: not for kind '{kind}'")
 
 
-class NoAuth(Card):
-    """No authentication."""
+class Auth(Card):
+    """Authentication by ``kind`` and credentials.
 
-    kind: Literal["none"] = "none"
+    ``bearer``: ``token``; ``api_key``: ``key``; ``basic``: ``username`` and ``password``; ``oauth2``: ``client_id`` and
+    ``client_secret`` (client credentials, RFC 6749, 4.4), with a new token before it ends and on a 401.
+    """
 
-
-class BearerAuth(Card):
-    """``Authorization: Bearer …`` with the credential ``token``."""
-
-    kind: Literal["bearer"]
-
-
-class ApiKeyAuth(Card):
-    """The credential ``key`` in a header, or in the query if the API requires it."""
-
-    kind: Literal["api_key"]
-    header: str | None = None
-    parameter: str | None = None
+    kind: Literal["none", "bearer", "api_key", "basic", "oauth2"] = "none"
+    header: str | None = Field(None, description="api_key: header of the key, for example X-API-Key")
+    parameter: str | None = Field(None, description="api_key: parameter of the query, if the API has no header for it")
+    token_url: Url | None = Field(None, description="oauth2")
+    scope: str | None = Field(None, description="oauth2")
 
     @model_validator(mode="after")
-    def _one_place(self) -> Self:
-        if (self.header is None) == (self.parameter is None):
+    def _fits_kind(self) -> Self:
+        _refuse_fields_of_others(self, self.kind, {"api_key": {"header", "parameter"}, "oauth2": {"token_url", "scope"}})
+        if self.kind == "api_key" and (self.header is None) == (self.parameter is None):
             raise ValueError("give `header` (for example X-API-Key) or `parameter`, one of them")
+        if self.kind == "oauth2" and self.token_url is None:
+            raise ValueError("token_url: is missing")
         return self
 
 
-class BasicAuth(Card):
-    """The credentials ``username`` and ``password``."""
+class Paging(Card):
+    """How a response is divided into pages, by ``kind``.
 
-    kind: Literal["basic"]
-
-
-class OAuth2Auth(Card):
-    """Client credentials (RFC 6749, 4.4) with ``client_id`` and ``client_secret``; a new token before it ends and on a 401."""
-
-    kind: Literal["oauth2"]
-    token_url: Url
-    scope: str | None = None
-
-
-class NoPaging(Card):
-    """A single response without paging."""
-
-    kind: Literal["none"] = "none"
-
-
-class PageNumberPaging(Card):
-    """Numbered pages; the first page without records ends the list.
-
-    A short page is not the end, as servers may limit the page size.
+    ``page``: numbered; the first page without records ends the list, as servers may shorten any page. ``cursor``: the body holds
+    the token of the next page; a missing or empty one ends the list. ``link``: the header ``Link: <…>; rel="next"`` (RFC 8288)
+    holds the next page's URL. ``next_url``: the body does.
     """
 
-    kind: Literal["page"]
-    parameter: str = "page"
-    first: int = 1
-    size_parameter: str | None = None
-    size: int | None = Field(None, gt=0)
-    total: str | None = Field(None, description="path of the number of pages in the body, if the API has it; saves a request")
+    kind: Literal["none", "page", "cursor", "link", "next_url"] = "none"
+    parameter: str = Field("", description="page, cursor: of the number or the token; empty: the name of the kind")
+    first: int = Field(1, description="page: number of the first one")
+    size_parameter: str | None = Field(None, description="page")
+    size: int | None = Field(None, gt=0, description="page")
+    total: str | None = Field(
+        None, description="page: path of the number of pages in the body, if the API has it; saves a request"
+    )
+    next: str = Field("", description="cursor, next_url: path of the token or the URL in the body")
 
-
-class CursorPaging(Card):
-    """The body holds the token of the next page; a missing or empty token ends the list."""
-
-    kind: Literal["cursor"]
-    parameter: str = "cursor"
-    next: str = Field(description="path of the token in the body")
-
-
-class LinkPaging(Card):
-    """The header ``Link: <…>; rel="next"`` (RFC 8288) holds the next page's URL."""
-
-    kind: Literal["link"]
-
-
-class NextUrlPaging(Card):
-    """The body holds the next page's URL."""
-
-    kind: Literal["next_url"]
-    next: str = Field(description="path of the URL in the body")
+    @model_validator(mode="after")
+    def _fits_kind(self) -> Self:
+        of_page = {"parameter", "first", "size_parameter", "size", "total"}
+        _refuse_fields_of_others(self, self.kind, {"page": of_page, "cursor": {"parameter", "next"}, "next_url": {"next"}})
+        if self.kind in {"cursor", "next_url"} and not self.next:
+            raise ValueError("next: is missing")
+        return self
 
 
 class Window(Card):
@@ -174,11 +146,8 @@ class Window(Card):
 
     def text(self, at: dt.datetime) -> str:
         """Format a time for the API."""
-        if self.time_format == "epoch_seconds":
-            return str(int(at.timestamp()))
-        if self.time_format == "epoch_milliseconds":
-            return str(int(at.timestamp()) * 1000)
-        return at.astimezone(dt.UTC).strftime(self.time_format)
+        scale = {"epoch_seconds": 1, "epoch_milliseconds": 1000}.get(self.time_format)
+        return at.astimezone(dt.UTC).strftime(self.time_format) if scale is None else str(int(at.timestamp()) * scale)
 
     def as_sent(self, at: dt.datetime) -> dt.datetime:
         """The time truncated to the resolution of the format."""
@@ -203,10 +172,8 @@ class HttpApi(Feed):
     records: str = Field("", description="path of the list of records in the body, with dots; empty: the body itself")
     params: dict[str, str | bool | int | float] = Field(default_factory=dict)
     headers: dict[str, str] = Field(default_factory=dict, description="no secrets: they belong to `auth`")
-    auth: NoAuth | BearerAuth | ApiKeyAuth | BasicAuth | OAuth2Auth = Field(default_factory=NoAuth, discriminator="kind")
-    paging: NoPaging | PageNumberPaging | CursorPaging | LinkPaging | NextUrlPaging = Field(
-        default_factory=NoPaging, discriminator="kind"
-    )
+    auth: Auth = Field(default_factory=Auth)
+    paging: Paging = Field(default_factory=Paging)
     window: Window | None = None
     requests_per_minute: float | None = Field(None, gt=0)
     timeout_seconds: float = Field(30, gt=0, description="timeout of a connection and of a read")
@@ -220,24 +187,19 @@ class HttpApi(Feed):
     def fetch(self, checkpoint: Checkpoint | None, scratch: Path) -> Iterator[Batch]:
         """See `Feed`. The checkpoint holds where the last window ended and hashes of what it returned."""
         del scratch  # a window fits in memory
-        with _Session(self) as session:
-            if self.window is None:
-                yield from self._fetch_all(session, checkpoint)
-            else:
-                yield from self._fetch_windows(session, self.window, checkpoint)
-
-    def _fetch_all(self, session: _Session, checkpoint: Checkpoint | None) -> Iterator[Batch]:
-        rows = session.rows({})
         seen = unpack(checkpoint["seen"]) if checkpoint else set()
-        if fresh := [row for hashed, row in rows.items() if hashed not in seen]:
-            yield Batch({PART: self._table(fresh)}, {"seen": pack(rows)}, len(fresh))
+        with closing(_Session(self)) as session:
+            if self.window is not None:
+                yield from self._fetch_windows(session, self.window, checkpoint, seen)
+                return
+            rows = session.rows({})
+            if fresh := [row for hashed, row in rows.items() if hashed not in seen]:
+                yield Batch({PART: self._table(fresh)}, {"seen": pack(rows)}, len(fresh))
 
-    def _fetch_windows(self, session: _Session, window: Window, checkpoint: Checkpoint | None) -> Iterator[Batch]:
+    def _fetch_windows(self, session: _Session, window: Window, checkpoint: Checkpoint | None, seen: set[str]) -> Iterator[Batch]:
         start = window.as_sent(window.start)
         step, overlap = dt.timedelta(minutes=window.step_minutes), dt.timedelta(minutes=window.overlap_minutes)
-        position = dt.datetime.fromisoformat(checkpoint["until"]) if checkpoint else start
-        seen = unpack(checkpoint["seen"]) if checkpoint else set()
-        landed = position
+        landed = position = dt.datetime.fromisoformat(checkpoint["until"]) if checkpoint else start
         end = window.as_sent(_now() - dt.timedelta(minutes=window.delay_minutes))
         stop = time.monotonic() + self.fetch_seconds
         while position <= end and time.monotonic() < stop:
@@ -251,16 +213,26 @@ class HttpApi(Feed):
             fresh = [row for hashed, row in rows.items() if hashed not in seen]
             # The next window repeats the overlap of this one, so only rows of this one can be repeated;
             # a value that was revised and then restored is new again.
-            seen = self._remembered(window, rows, max(start, window.as_sent(until - overlap)))
+            repeated_from = max(start, window.as_sent(until - overlap))
+            seen = {
+                hashed
+                for hashed, row in rows.items()
+                if window.record_time is None or not _is_before(row.get(window.record_time), repeated_from)
+            }
+            if len(seen) > window.remember_at_most:
+                raise self.fault(
+                    f"{len(seen)} rows of one window would have to be remembered, `remember_at_most` is "
+                    f"{window.remember_at_most}; give `record_time`, or shorten step_minutes or overlap_minutes"
+                )
             position, before = until, position
             if fresh:
-                yield Batch({PART: self._table(fresh)}, _checkpoint(position, seen), len(fresh))
+                yield Batch({PART: self._table(fresh)}, {"until": position.isoformat(), "seen": pack(seen)}, len(fresh))
                 landed = position
             if position in {before, end}:
                 break
         # Save the checkpoint after a long period without rows, so that it is not requested again.
         if position - landed >= step:
-            yield Batch({}, _checkpoint(position, seen), 0)
+            yield Batch({}, {"until": position.isoformat(), "seen": pack(seen)}, 0)
 
     def _table(self, rows: list[Mapping[str, str]]) -> pa.Table:
         import pyarrow as pa
@@ -277,26 +249,9 @@ class HttpApi(Feed):
             kept.append(row)
         return pa.table({name: pa.array([row.get(name) for row in kept], pa.string()) for name in names})
 
-    def _remembered(self, window: Window, rows: Mapping[str, Mapping[str, str]], since: dt.datetime) -> set[str]:
-        seen = {
-            hashed
-            for hashed, row in rows.items()
-            if window.record_time is None or not _is_before(row.get(window.record_time), since)
-        }
-        if len(seen) > window.remember_at_most:
-            raise self.fault(
-                f"{len(seen)} rows of one window would have to be remembered, `remember_at_most` is "
-                f"{window.remember_at_most}; give `record_time`, or shorten step_minutes or overlap_minutes"
-            )
-        return seen
-
 
 def _now() -> dt.datetime:
     return dt.datetime.now(dt.UTC)
-
-
-def _checkpoint(until: dt.datetime, seen: set[str]) -> Checkpoint:
-    return {"until": until.isoformat(), "seen": pack(seen)}
 
 
 def _is_before(text: str | None, at: dt.datetime) -> bool:
@@ -315,9 +270,6 @@ def _is_before(text: str | None, at: dt.datetime) -> bool:
         return False
 
 
-# --- requests --------------------------------------------------------------------------------------------------------
-
-
 class _Session:
     """Connection of one fetch with client, token and rate limit."""
 
@@ -329,14 +281,9 @@ class _Session:
         self._ends = time.monotonic() + feed.fetch_seconds
         self._left = feed.max_bytes
         self._client = HttpClient(feed, feed.timeout_seconds, {"Accept": "application/json", **feed.headers})
-        if not isinstance(feed.auth, NoAuth) and urlsplit(feed.url).scheme == "http":
+        self.close = self._client.close
+        if feed.auth.kind != "none" and urlsplit(feed.url).scheme == "http":
             feed.warn_in_the_clear(str(urlsplit(feed.url).hostname))
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._client.close()
 
     def rows(self, params: Mapping[str, str]) -> dict[str, Mapping[str, str]]:
         """All records of all pages, flattened, by hash, so that repeated records are dropped.
@@ -350,93 +297,77 @@ class _Session:
                 if row := _row(record):
                     rows.setdefault(row_hash(row), row)
             if len(rows) > self._feed.max_records:
-                raise self._feed.fault(
-                    f"{self._shown}: more than {self._feed.max_records:,} records in one window; shorten "
-                    "`window.step_minutes`, or raise `max_records`"
+                raise self._fault(
+                    f"more than {self._feed.max_records:,} records in one window; shorten `window.step_minutes`, or raise "
+                    "`max_records`"
                 )
         return rows
 
-    @property
-    def _shown(self) -> str:
-        return f"GET {self._feed.url}"
+    def _fault(self, problem: str) -> FeedError:
+        return self._feed.fault(f"GET {self._feed.url}: {problem}")
 
-    def _pages(self, params: Mapping[str, str | bool | int | float]) -> Iterator[list[Any]]:
+    def _pages(self, asked: dict[str, str | bool | int | float]) -> Iterator[list[Any]]:
         import httpx
 
-        paging = self._feed.paging
-        first = httpx.URL(self._feed.url)
-        number = paging.first if isinstance(paging, PageNumberPaging) else 0
-        asked = dict(params)
-        if isinstance(paging, PageNumberPaging):
-            asked[paging.parameter] = number
+        feed, paging = self._feed, self._feed.paging
+        if paging.kind == "page":
+            asked[paging.parameter or paging.kind] = paging.first
             if paging.size_parameter is not None and paging.size is not None:
                 asked[paging.size_parameter] = paging.size
-        url: httpx.URL | None = first.copy_merge_params(asked)
+        url: httpx.URL | None = httpx.URL(feed.url).copy_merge_params(asked)
         been: set[str] = set()
         before: list[Any] | None = None
         while url is not None:
             been.add(str(url))
-            if len(been) > self._feed.max_pages:
-                raise self._feed.fault(
-                    f"{self._shown}: more than {self._feed.max_pages:,} pages in one window; correct `paging`, or raise "
-                    "`max_pages`"
-                )
+            if len(been) > feed.max_pages:
+                raise self._fault(f"more than {feed.max_pages:,} pages in one window; correct `paging`, or raise `max_pages`")
             if time.monotonic() > self._ends:
-                raise self._feed.fault(
-                    f"{self._shown}: one window takes longer than `fetch_seconds` ({self._feed.fetch_seconds:g}); shorten "
-                    "`window.step_minutes`"
+                raise self._fault(
+                    f"one window takes longer than `fetch_seconds` ({feed.fetch_seconds:g}); shorten `window.step_minutes`"
                 )
             response, body = self._get(url)
             records = [] if body is None else self._records(body)
-            if isinstance(paging, PageNumberPaging) and records and records == before:
-                raise self._feed.fault(
-                    f"{self._shown}: two pages are the same; correct `paging.parameter` ('{paging.parameter}')"
-                )
+            if paging.kind == "page" and records and records == before:
+                raise self._fault(f"two pages are the same; correct `paging.parameter` ('{paging.parameter or paging.kind}')")
             before = records
             yield records
             try:
-                url = self._next(response, body, records, first, asked)
+                url = self._next(response, body, records, asked)
             except (httpx.InvalidURL, ValueError):
-                raise self._feed.fault(
-                    f"{self._shown}: the next page's token or URL does not make a URL; correct `paging`"
-                ) from None
+                raise self._fault("the next page's token or URL does not make a URL; correct `paging`") from None
             if url is not None and str(url) in been:
-                raise self._feed.fault(f"{self._shown}: a page names itself or one before it as the next; correct `paging`")
+                raise self._fault("a page names itself or one before it as the next; correct `paging`")
 
     def _next(
-        self, response: Answer, body: Any, records: list[Any], first: httpx.URL, asked: dict[str, str | bool | int | float]
+        self, response: Answer, body: Any, records: list[Any], asked: dict[str, str | bool | int | float]
     ) -> httpx.URL | None:
-        paging = self._feed.paging
-        if isinstance(paging, PageNumberPaging):
-            number = int(asked[paging.parameter])
-            if not records:
+        """The URL of the next page, if there is one; a page's number in ``asked`` moves on."""
+        import httpx
+
+        paging, first = self._feed.paging, httpx.URL(self._feed.url)
+        parameter = paging.parameter or paging.kind
+        if paging.kind == "page":
+            number = int(asked[parameter]) + 1
+            if not records or (paging.total is not None and number - paging.first >= self._count(body, paging.total)):
                 return None
-            if paging.total is not None and number - paging.first + 1 >= self._count(body, paging.total):
-                return None
-            asked[paging.parameter] = number + 1
+            asked[parameter] = number
             return first.copy_merge_params(asked)
-        if isinstance(paging, CursorPaging):
-            token = _find(body, paging.next)
-            return first.copy_merge_params({**asked, paging.parameter: str(token)}) if token else None
-        if isinstance(paging, LinkPaging):
-            following = response.links.get("next", {}).get("url")
-        elif isinstance(paging, NextUrlPaging):
-            following = _find(body, paging.next)
-        else:
-            following = None
-        if not following:
+        following = response.links.get("next", {}).get("url") if paging.kind == "link" else _find(body, paging.next)
+        if paging.kind == "none" or not following:
             return None
+        if paging.kind == "cursor":
+            return first.copy_merge_params({**asked, parameter: str(following)})
         url = response.url.join(str(following))
         if (url.scheme, url.host, url.port) != (first.scheme, first.host, first.port):
             # Send credentials only to the host on the card.
-            raise self._feed.fault(f"{self._shown}: the next page is on another host ({url.host}); correct `url` or `paging`")
+            raise self._fault(f"the next page is on another host ({url.host}); correct `url` or `paging`")
         return url
 
     def _count(self, body: Any, path: str) -> int:
         try:
             return int(_find(body, path))
         except (TypeError, ValueError):  # also a number of more than 4,300 digits
-            raise self._feed.fault(f"{self._shown}: no number of pages at `paging.total` ('{path}')") from None
+            raise self._fault(f"no number of pages at `paging.total` ('{path}')") from None
 
     def _records(self, body: Any) -> list[Any]:
         """Records of a response; a single object instead of a list is one record.
@@ -449,17 +380,13 @@ class _Session:
         for part in path.split(".") if path else []:
             if not isinstance(found, dict) or part not in found:
                 has = f"has {', '.join(sorted(found)[:20]) or 'nothing'}" if isinstance(found, dict) else f"is {_kind(found)}"
-                raise self._feed.fault(
-                    f"{self._shown}: no '{part}' of records '{path}' in the answer, which {has}; correct `records`"
-                )
+                raise self._fault(f"no '{part}' of records '{path}' in the answer, which {has}; correct `records`")
             found = found[part]
         if found is None:
             return []
         records = [found] if isinstance(found, dict) else found
         if not isinstance(records, list) or (records and not any(isinstance(record, dict) for record in records)):
-            raise self._feed.fault(
-                f"{self._shown}: at records '{path}' is {_kind(found)}, not a list of objects; correct `records`"
-            )
+            raise self._fault(f"at records '{path}' is {_kind(found)}, not a list of objects; correct `records`")
         return records
 
     def _get(self, url: httpx.URL) -> tuple[Answer, Any]:
@@ -470,7 +397,14 @@ class _Session:
         """
 
         def once() -> tuple[Answer, Any]:
-            answer = self._send("GET", url)
+            is_renewable = self._feed.auth.kind == "oauth2" and self._token is not None
+            request, params = self._authorise()
+            answer = self._exchange("GET", url.copy_merge_params(params), **request)
+            if answer.status == _UNAUTHORIZED and is_renewable:
+                # A server may revoke a token early; a new token that is refused means wrong credentials.
+                self._token = None
+                answer = self._exchange("GET", url, **self._authorise()[0])
+            self._check(answer, f"GET {self._feed.url}")
             if answer.status == _NO_CONTENT:
                 return answer, None
             try:
@@ -478,21 +412,9 @@ class _Session:
             except WindKedroError:
                 # The response may be truncated, so it is requested again.
                 kind = answer.headers.get("Content-Type", "no content type")
-                raise PassingError(f"{self._shown}: the answer is not JSON ({kind})") from None
+                raise PassingError(f"GET {self._feed.url}: the answer is not JSON ({kind})") from None
 
         return self._feed.retry(once)
-
-    def _send(self, method: str, url: httpx.URL) -> Answer:
-        renewable = isinstance(self._feed.auth, OAuth2Auth) and self._token is not None
-        headers, params = self._authorise()
-        response = self._exchange(method, url.copy_merge_params(params), headers=headers)
-        if response.status == _UNAUTHORIZED and renewable:
-            # A server may revoke a token early; a new token that is refused means wrong credentials.
-            self._token = None
-            headers, _ = self._authorise()
-            response = self._exchange(method, url, headers=headers)
-        self._check(response, f"{method} {self._feed.url}")
-        return response
 
     def _exchange(self, method: str, url: httpx.URL, **request: Any) -> Answer:
         """Send one request within the card's rate limit."""
@@ -516,51 +438,42 @@ class _Session:
             raise PassingError(problem, _retry_after(response))
         if status in {_UNAUTHORIZED, _FORBIDDEN}:
             raise self._feed.fault(f"{problem}; correct its credentials in conf/local/credentials.yml, or `auth`")
-        if status == _NOT_FOUND:
-            raise self._feed.fault(f"{problem}; correct `url`")
         if status in _CLIENT_FAULTS:
-            raise self._feed.fault(f"{problem}; correct `params`, `window` or `paging`")
+            raise self._feed.fault(f"{problem}; correct {'`url`' if status == _NOT_FOUND else '`params`, `window` or `paging`'}")
         if status in _REDIRECTS:
             raise self._feed.fault(f"{problem}: it moved to {_target(response)}; correct `url`")
 
-    def _authorise(self) -> tuple[dict[str, str], dict[str, str]]:
-        """Headers and query parameters of the authentication."""
-        import httpx
-
+    def _authorise(self) -> tuple[dict[str, Any], dict[str, str]]:
+        """Options of a request and parameters of its query for the authentication."""
         feed, auth = self._feed, self._feed.auth
-        if isinstance(auth, BearerAuth):
-            return {"Authorization": f"Bearer {feed.secret('token').strip()}"}, {}
-        if isinstance(auth, ApiKeyAuth):
-            key = feed.secret("key").strip()
-            return ({auth.header: key}, {}) if auth.header else ({}, {str(auth.parameter): key})
-        if isinstance(auth, BasicAuth):
-            basic = httpx.BasicAuth(feed.secret("username"), feed.secret("password"))
-            return {"Authorization": next(basic.auth_flow(httpx.Request("GET", feed.url))).headers["Authorization"]}, {}
-        if isinstance(auth, OAuth2Auth):
-            if self._token is None or time.monotonic() > self._token_ends:
-                self._renew(auth)
-            return {"Authorization": f"Bearer {self._token}"}, {}
+        match auth.kind:
+            case "bearer":
+                return {"headers": {"Authorization": f"Bearer {feed.secret('token').strip()}"}}, {}
+            case "api_key":
+                key = feed.secret("key").strip()
+                return ({"headers": {auth.header: key}}, {}) if auth.header else ({}, {str(auth.parameter): key})
+            case "basic":
+                return {"auth": (feed.secret("username"), feed.secret("password"))}, {}
+            case "oauth2":
+                if self._token is None or time.monotonic() > self._token_ends:
+                    self._renew(str(auth.token_url), {"scope": auth.scope} if auth.scope else {})
+                return {"headers": {"Authorization": f"Bearer {self._token}"}}, {}
         return {}, {}
 
-    def _renew(self, auth: OAuth2Auth) -> None:
+    def _renew(self, token_url: str, scope: dict[str, str]) -> None:
         import httpx
 
-        feed = self._feed
-        response = self._exchange(
-            "POST",
-            httpx.URL(auth.token_url),
-            data={"grant_type": "client_credentials"} | ({"scope": auth.scope} if auth.scope else {}),
-            auth=(feed.secret("client_id"), feed.secret("client_secret")),
-        )
-        shown = f"POST {auth.token_url}"
-        if response.status in {400, _UNAUTHORIZED, _FORBIDDEN}:  # RFC 6749, 5.2: a wrong client may be a 400
+        feed, shown = self._feed, f"POST {token_url}"
+        client = (feed.secret("client_id"), feed.secret("client_secret"))
+        answer = self._exchange("POST", httpx.URL(token_url), data={"grant_type": "client_credentials"} | scope, auth=client)
+        if answer.status in {400, _UNAUTHORIZED, _FORBIDDEN}:  # RFC 6749, 5.2: a wrong client may be a 400
             raise feed.fault(
-                f"{shown} answered {response.status}: no token; correct client_id and client_secret in "
+                f"{shown} answered {answer.status}: no token; correct client_id and client_secret in "
                 "conf/local/credentials.yml, or `auth.scope`"
             )
-        self._check(response, shown)
+        self._check(answer, shown)
         try:
-            body = parse_json(response.content, max_bytes=_MAX_TOKEN_BYTES)
+            body = parse_json(answer.content, max_bytes=_MAX_TOKEN_BYTES)
             self._token = str(body["access_token"])
             feed.keep_secret(self._token)
             self._token_ends = time.monotonic() + float(body.get("expires_in", 3600)) - _TOKEN_MARGIN_SECONDS
@@ -589,9 +502,6 @@ def _retry_after(response: Answer) -> float | None:
         return None
 
 
-# --- JSON ------------------------------------------------------------------------------------------------------------
-
-
 def _row(record: Any) -> dict[str, str]:
     """Convert a record to a row of text, or to its bytes and the reason if it cannot be stored."""
     try:
@@ -614,6 +524,3 @@ def _kind(value: Any) -> str:
         return "a number"
     kinds = {dict: "an object", Repeated: "an object", list: "a list", str: "text", bool: "true or false"}
     return kinds.get(type(value), "null")
-
-
-__all__ = ["FeedError", "HttpApi"]
