@@ -517,7 +517,7 @@ def _remedy(error: Exception) -> str | None:
     # Only loaded libraries can have raised the error.
     paramiko, botocore, aiohttp = (sys.modules.get(name) for name in ("paramiko", "botocore.exceptions", "aiohttp"))
     refused: tuple[type[Exception], ...] = (PermissionError, ftplib.error_perm)
-    passing = (OSError, EOFError, ftplib.error_temp, ftplib.error_reply, ftplib.error_proto)
+    passing: tuple[type[Exception], ...] = (OSError, EOFError, ftplib.error_temp, ftplib.error_reply, ftplib.error_proto)
     if paramiko is not None:
         refused, passing = (*refused, paramiko.AuthenticationException), (*passing, paramiko.SSHException)
     if botocore is not None:

@@ -345,7 +345,7 @@ def _check_events(events: Iterable[Any], what: str, max_depth: int, max_nodes: i
     #: Of each open list or mapping, the outermost first: its anchor, nodes and levels so far.
     opened: list[tuple[str | None, int, int]] = [(None, 0, 0)]
     for event in events:
-        anchor, added = getattr(event, "anchor", None), None
+        anchor, line, added = getattr(event, "anchor", None), event.start_mark.line + 1, None
         if isinstance(event, yaml.CollectionStartEvent):
             anchors[anchor] = None
             opened.append((anchor, 0, 0))
@@ -355,7 +355,7 @@ def _check_events(events: Iterable[Any], what: str, max_depth: int, max_nodes: i
         elif isinstance(event, yaml.AliasEvent):
             added = anchors.get(anchor, (1, 0))  # an unknown alias is the parser's to refuse
             if added is None:
-                raise MalformedError(f"{what}: line {event.start_mark.line + 1}: alias '*{anchor}' stands inside of itself")
+                raise MalformedError(f"{what}: line {line}: alias '*{anchor}' stands inside of itself")
         elif isinstance(event, yaml.ScalarEvent):
             added = (1, 0)
         if added is not None:
@@ -363,9 +363,9 @@ def _check_events(events: Iterable[Any], what: str, max_depth: int, max_nodes: i
             outer, nodes, levels = opened[-1]
             opened[-1] = (outer, nodes + added[0], max(levels, added[1]))
         if opened[-1][1] > max_nodes:
-            raise TooLargeError(f"{what}: line {event.start_mark.line + 1}: aliases stand for more than {max_nodes:,} nodes")
+            raise TooLargeError(f"{what}: line {line}: aliases stand for more than {max_nodes:,} nodes")
         if len(opened) - 1 + (added[1] if added else 0) > max_depth:
-            raise TooLargeError(f"{what}: line {event.start_mark.line + 1}: more than {max_depth} levels deep")
+            raise TooLargeError(f"{what}: line {line}: more than {max_depth} levels deep")
 
 
 def check_parquet(source: Path | pa.NativeFile, what: str | None = None, *, max_bytes: int = MAX_FILE_BYTES) -> None:
