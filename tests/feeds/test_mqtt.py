@@ -75,7 +75,7 @@ def test_objects_in_long_form_keep_their_keys(make_plant: MakePlant, publish: Pu
         pytest.param(b"{broken", "not JSON", "{broken", id="broken JSON"),
         pytest.param(b"", "not JSON", "", id="nothing"),
         pytest.param(b"\xff\xfe\x00", "not JSON", "//4A", id="no text"),
-        pytest.param(b"[1, 2]", "no object", "1", id="values without times"),
+        pytest.param(b"[1, 2]", "not an object", "1", id="values without times"),
         pytest.param(b"[]", "empty array", "[]", id="an empty array"),
         pytest.param(b"{}", "no signals", "{}", id="an empty object"),
         pytest.param(b"[" * 100_000, "levels deep", "[" * 100_000, id="nested without end"),

@@ -10,7 +10,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
@@ -21,9 +21,9 @@ from wind_kedro.feeds.remote import PassingError
 from wind_kedro.storage.bounds import is_text
 
 from .compaction import PART
-from .payloads import Fields, Message, Row, Template, TimestampUnit, json_rows, unread
+from .payloads import Message, Row, Template, TimestampUnit, json_rows, unread
 from .protocol import Batch, Checkpoint, Feed
-from .sparkplug import COLUMNS, NAMESPACE, Nodes, rebirth_request, sparkplug_rows
+from .sparkplug import COLUMNS, NAMESPACE, Node, Nodes, rebirth_request, sparkplug_rows
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -125,16 +125,9 @@ class Mqtt(Feed):
     def _fits_together(self) -> Self:
         if self.layout == "table" and (self.payload != "json" or "signal" in self.level_names):
             raise ValueError("layout: one signal a message needs 'long'; 'table' is for JSON objects with many")
-        if self.layout == "table" and not self.signals:
-            raise ValueError("signals: 'table' needs the names of the fields that become columns")
-        names = [*_FIRST, *self.level_names, *self.keys, *self.signals, *_LAST]
-        if self.layout == "long":
-            names += ["value"]
-            if self.signals:
-                raise ValueError("signals: only 'table' has them; 'long' lands whatever comes")
-        if self.payload != "json":
-            names += [*COLUMNS, "quality"]
-        twice = sorted({name for name in names if names.count(name) > 1} - {"signal"})
+        if (self.layout == "table") != bool(self.signals):
+            raise ValueError("signals: only 'table' has them, and it needs the names of the fields that become columns")
+        twice = sorted({name for name in self._columns if self._columns.count(name) > 1} - {"signal"})
         if twice:
             raise ValueError(f"topics, keys, signals: the column {', '.join(twice)} would be there twice; rename it")
         if not self.tls and not {"ca_file", "verify_server"}.isdisjoint(self.model_fields_set):
@@ -156,59 +149,54 @@ class Mqtt(Feed):
         """Most unacknowledged messages."""
         return self.in_flight or (2000 if self.protocol == "5" else 20)
 
+    @property
+    def _columns(self) -> list[str]:
+        sparkplug = [*COLUMNS, "quality"] if self.payload != "json" else []
+        signals = self.signals if self.layout == "table" else ["signal", "value"]
+        return [*_FIRST, *self.level_names, *sparkplug, *self.keys, *signals, *_LAST]
+
     def fetch(self, checkpoint: Checkpoint | None, scratch: Path) -> Iterator[Batch]:
         """Receive messages until none arrive for ``idle_seconds``; see `Feed.fetch`."""
-        if self.idle_seconds is None:
-            return
-        end = time.monotonic() + self.fetch_seconds
-        yield from self._batches(checkpoint, lambda: time.monotonic() >= end, self.idle_seconds)
+        if self.idle_seconds is not None:
+            end = time.monotonic() + self.fetch_seconds
+            yield from self.listen(checkpoint, lambda: time.monotonic() >= end, self.idle_seconds)
 
-    def listen(self, checkpoint: Checkpoint | None, stop: Callable[[], bool]) -> Iterator[Batch]:
+    def listen(
+        self, checkpoint: Checkpoint | None, stop: Callable[[], bool], idle_seconds: float | None = None
+    ) -> Iterator[Batch]:
         """Yield batches until ``stop`` returns true; the last one has the messages received by then.
 
         Args:
             checkpoint: checkpoint of the last landed batch.
             stop: called several times per second.
+            idle_seconds: stop also after this time without messages.
 
         Raises:
             FeedError: if the broker cannot be reached, or refuses the connection.
         """
-        yield from self._batches(checkpoint, stop, None)
-
-    def _batches(self, checkpoint: Checkpoint | None, stop: Callable[[], bool], idle: float | None) -> Iterator[Batch]:
-        session = _Session(self, checkpoint)
-        try:
+        with contextlib.closing(_Session(self, checkpoint)) as session:
             session.open()
             while True:
                 if not session.is_full():
                     session.turn()
-                stopping, quiet = stop(), idle is not None and session.quiet_seconds >= idle
+                stopping, quiet = stop(), idle_seconds is not None and session.quiet_seconds >= idle_seconds
                 if session.held and (stopping or quiet or session.due):
                     yield session.batch()
                 elif quiet:
                     return
                 if stopping:
                     return
-        finally:
-            session.close()
 
     def rows(self, message: Message, nodes: Nodes) -> list[Row]:
-        """Convert a message to rows, at least one.
-
-        Args:
-            message: the message.
-            nodes: state of the Sparkplug edge nodes; updated by the message.
-        """
+        """Convert a message to rows, at least one; ``nodes``, the state of the Sparkplug edge nodes, is updated by it."""
         levels = next((found for template in self.templates if (found := template.match(message.topic)) is not None), None)
         if levels is None:
             return [unread(message, {}, "no template of `topics` fits this topic")]
         if len(message.payload) > self.max_payload_bytes:
             return [unread(message, levels, f"larger than `max_payload_bytes` ({self.max_payload_bytes:,})")]
         try:
-            if self.payload == "json":
-                rows = list(json_rows(message, levels, self._fields))
-            else:
-                rows = list(sparkplug_rows(message, levels, nodes))
+            is_json = self.payload == "json"
+            rows = list(json_rows(message, levels, self) if is_json else sparkplug_rows(message, levels, nodes))
         except Exception as error:  # a bug of the reader must not recur with the same message at every start
             logger.exception("feed '%s': a message on %r cannot be read", self.id, message.topic)
             return [unread(message, levels, f"cannot be read ({type(error).__name__})")]
@@ -221,21 +209,12 @@ class Mqtt(Feed):
         return sound
 
     @cached_property
-    def _fields(self) -> Fields:
-        return Fields(
-            self.layout, self.timestamp, self.timestamp_unit, self.signal, self.value, tuple(self.keys), tuple(self.signals)
-        )
-
-    @cached_property
     def schema(self) -> pa.Schema:
         """Columns of all batches: text except ``retained`` and ``qos``."""
         import pyarrow as pa
 
-        sparkplug = [*COLUMNS, "quality"] if self.payload != "json" else []
-        signals = self.signals if self.layout == "table" else ["signal", "value"]
-        names = dict.fromkeys([*_FIRST, *self.level_names, *sparkplug, *self.keys, *signals, *_LAST])
         kinds = {"retained": pa.bool_(), "qos": pa.int8()}
-        return pa.schema([(name, kinds.get(name, pa.string())) for name in names])
+        return pa.schema([(name, kinds.get(name, pa.string())) for name in dict.fromkeys(self._columns)])
 
 
 @dataclass(frozen=True)
@@ -266,16 +245,15 @@ class _Memory:
     nodes: Nodes
 
     @classmethod
-    def read(cls, checkpoint: Checkpoint | None) -> _Memory:
-        kept = checkpoint or {}
+    def read(cls, kept: Checkpoint) -> _Memory:
         packed, letters = kept.get("landed", ""), 2 * _DIGEST_BYTES
         landed = (packed[at : at + letters] for at in range(0, len(packed), letters))
-        return cls(deque(landed, _PACKET_IDS), dict(kept.get("retained", {})), Nodes.from_checkpoint(kept.get("nodes", {})))
+        nodes = Nodes({name: Node(**node) for name, node in kept.get("nodes", {}).items()})
+        return cls(deque(landed, _PACKET_IDS), dict(kept.get("retained", {})), nodes)
 
     def write(self, topics: list[str]) -> dict[str, Any]:
-        return {
-            "topics": topics, "landed": "".join(self.landed), "retained": self.retained, "nodes": self.nodes.checkpoint(),
-        }  # fmt: skip
+        nodes = {name: asdict(node) for name, node in self.nodes.known.items()}
+        return {"topics": topics, "landed": "".join(self.landed), "retained": self.retained, "nodes": nodes}
 
 
 class _Session:
@@ -283,7 +261,7 @@ class _Session:
 
     def __init__(self, feed: Mqtt, checkpoint: Checkpoint | None) -> None:
         self._feed = feed
-        self._memory = _Memory.read(checkpoint)
+        self._memory = _Memory.read(checkpoint or {})
         self._filters = [template.filter for template in feed.templates]
         self._subscribed: list[str] = list((checkpoint or {}).get("topics", []))
         self._begun = checkpoint is not None
@@ -299,8 +277,6 @@ class _Session:
         self._asked: dict[str, float] = {}
         #: Packet id of a pending request, and the number of landed messages that its response confirms.
         self._mark: tuple[int | None, int] | None = None
-
-    # --- what is there ---
 
     @property
     def quiet_seconds(self) -> float:
@@ -361,8 +337,6 @@ class _Session:
                 group, node = name.split("/")
                 self._client.publish(f"{NAMESPACE}/{group}/NCMD/{node}", rebirth_request(dt.datetime.now(dt.UTC)))
         self._memory.nodes.lost.clear()
-
-    # --- the connection ---
 
     def open(self) -> None:
         """Connect and subscribe, with retries."""

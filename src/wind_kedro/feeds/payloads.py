@@ -10,11 +10,14 @@ import datetime as dt
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from wind_kedro.errors import WindKedroError
 
 from .records import UnreadableError, check_text, fault_columns, flatten, raw_of, read_json, text_of, write_json
+
+if TYPE_CHECKING:
+    from .mqtt import Mqtt
 
 Row = dict[str, str | int | bool | None]
 TimestampUnit = Literal["text", "seconds", "milliseconds"]
@@ -38,60 +41,39 @@ class Message:
 class Template:
     """Template of topics with named levels: ``farm/{farm}/turbine/{turbine}/signals``. ``+`` and a last ``#`` are as in MQTT.
 
-    Args:
-        text: the template.
-
-    Raises:
-        ValueError: if a level is neither a name in braces, a wildcard, nor plain text, or a name comes twice.
+    Raises `ValueError` if a level is neither a name in braces, a wildcard, nor plain text, or a name comes twice.
     """
 
     def __init__(self, text: str) -> None:
-        patterns, filters, names = [], [], []
+        pattern, filters, names = "", list[str](), list[str]()
         levels = text.split("/")
         for place, level in enumerate(levels):
-            named = _LEVEL.fullmatch(level)
-            if named:
+            slash = "/" if place else ""
+            if named := _LEVEL.fullmatch(level):
                 names.append(named.group(1))
                 filters.append("+")
-                patterns.append("([^/]*)")
+                pattern += f"{slash}([^/]*)"
             elif level == "#" and place == len(levels) - 1:
                 filters.append("#")
                 # MQTT: `a/#` is also the topic `a` itself.
-                patterns.append(".*")
-            elif level == "+":
-                filters.append("+")
-                patterns.append("[^/]*")
-            elif any(character in level for character in "{}+#"):
+                pattern += "(?:/.*)?" if place else ".*"
+            elif level == "+" or not any(character in level for character in "{}+#"):
+                filters.append(level)
+                pattern += slash + ("[^/]*" if level == "+" else re.escape(level))
+            else:
                 raise ValueError(
                     f"'{text}': a level is plain text, '+', a name in braces like {{turbine}}, or a last '#'; '{level}' is not"
                 )
-            else:
-                filters.append(level)
-                patterns.append(re.escape(level))
         if not text or len(set(names)) < len(names):
             raise ValueError(f"'{text}': a template has levels, and each name once")
         self.filter = "/".join(filters)
         self.names = tuple(names)
-        pattern = "/".join(patterns)
-        self._pattern = re.compile(pattern.removesuffix("/.*") + "(?:/.*)?" if pattern.endswith("/.*") else pattern, re.S)
+        self._pattern = re.compile(pattern, re.S)
 
     def match(self, topic: str) -> dict[str, str] | None:
         """The named levels of a topic; none if it does not match."""
         found = self._pattern.fullmatch(topic)
         return None if found is None else dict(zip(self.names, found.groups(), strict=True))
-
-
-@dataclass(frozen=True)
-class Fields:
-    """Fields of a JSON payload; see the fields of the same names on the card."""
-
-    layout: Literal["long", "table"]
-    timestamp: str
-    timestamp_unit: TimestampUnit
-    signal: str
-    value: str
-    keys: tuple[str, ...]
-    signals: tuple[str, ...]
 
 
 def start(message: Message, levels: Mapping[str, str]) -> Row:
@@ -135,35 +117,22 @@ def utc_text(time: dt.datetime) -> str:
     return time.astimezone(dt.UTC).isoformat(timespec="microseconds")
 
 
-def parse_json(payload: bytes) -> Any:
-    """Parse a JSON payload; see `read_json`.
-
-    Raises:
-        UnreadableError: if it is not JSON.
-    """
-    try:
-        return read_json(payload)
-    except WindKedroError as error:
-        raise UnreadableError(str(error)) from None
-
-
-def json_rows(message: Message, levels: Mapping[str, str], fields: Fields) -> Iterator[Row]:
+def json_rows(message: Message, levels: Mapping[str, str], feed: Mqtt) -> Iterator[Row]:
     """Rows of a JSON payload: an object, an array of objects, or a value on a topic with the signal's name."""
     try:
-        content = parse_json(message.payload)
-    except UnreadableError as error:
+        content = read_json(message.payload)
+    except WindKedroError as error:
         yield unread(message, levels, str(error))
         return
-    if isinstance(content, list) and not content:
-        yield unread(message, levels, "the payload is an empty array")
-    if isinstance(content, list) and len(content) > MAX_ITEMS:
-        yield unread(message, levels, f"the array has more than {MAX_ITEMS:,} items")
+    if content == [] or (isinstance(content, list) and len(content) > MAX_ITEMS):
+        fault = f"the array has more than {MAX_ITEMS:,} items" if content else "the payload is an empty array"
+        yield unread(message, levels, fault)
         return
     for item in content if isinstance(content, list) else [content]:
         base = start(message, levels)
         try:
             if isinstance(item, dict):
-                yield from _object_rows(base, item, fields)
+                yield from _object_rows(base, item, feed)
             elif isinstance(content, list):
                 raise UnreadableError("the array holds an item that is not an object, so it has no time")
             elif "signal" not in levels:
@@ -175,19 +144,19 @@ def json_rows(message: Message, levels: Mapping[str, str], fields: Fields) -> It
             yield unread(message, levels, str(error), raw_of(item) if isinstance(content, list) else None)
 
 
-def _object_rows(base: Row, item: Mapping[str, Any], fields: Fields) -> Iterator[Row]:
+def _object_rows(base: Row, item: Mapping[str, Any], feed: Mqtt) -> Iterator[Row]:
     found = flatten(item)
-    row = stamp(base, found.pop(fields.timestamp, None), fields.timestamp_unit)
-    row |= {key: text_of(found.pop(key, None)) for key in fields.keys}
-    if fields.layout == "table":
-        row |= {signal: text_of(found.pop(signal, None)) for signal in fields.signals}
+    row = stamp(base, found.pop(feed.timestamp, None), feed.timestamp_unit)
+    row |= {key: text_of(found.pop(key, None)) for key in feed.keys}
+    if feed.layout == "table":
+        row |= {signal: text_of(found.pop(signal, None)) for signal in feed.signals}
         yield row | {"rest": _rest(found)}
         return
     signal = row.get("signal")
-    if signal is None and fields.value in found:
-        signal = text_of(found.pop(fields.signal, None))
-    if signal is not None and fields.value in found:
-        value = text_of(found.pop(fields.value))
+    if signal is None and feed.value in found:
+        signal = text_of(found.pop(feed.signal, None))
+    if signal is not None and feed.value in found:
+        value = text_of(found.pop(feed.value))
         yield row | {"signal": signal, "value": value, "rest": _rest(found)}
         return
     if not found:
