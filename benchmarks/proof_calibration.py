@@ -75,7 +75,7 @@ def main(words: list[str] | None = None) -> int:
             return 2
         forecasts, observations = context.catalog.load("backtest_model_forecasts"), context.catalog.load("observations")
         fleet, calibration, clock = (context.params[name] for name in ("fleet", "calibration", "clock"))
-    table = table_of(forecasts, observations, fleet, calibration, clock.training_time(fleet.products))
+    table = table_of(forecasts, observations, fleet, calibration, clock.training_time(fleet))
     record(f"proof-calibration-{chosen.env}", table)
     over = failures(table)
     print("FAILED: " + "; ".join(over) if over else "No correction in force makes a forecast worse.")

@@ -79,7 +79,7 @@ def main() -> int:
         forecasts, observations = context.catalog.load("backtest_forecasts"), context.catalog.load("observations")
         # Kedro gives parameters as the types that nodes ask for: `Fleet` and `Clock`.
         fleet = context.params["fleet"]
-        training_time = context.params["clock"].training_time(fleet.products)
+        training_time = context.params["clock"].training_time(fleet)
     table = error_by_lead(forecasts, observations, fleet, training_time).round(dict.fromkeys(MODELS, 5))
     issues = forecasts["issued_at"]
     print(

@@ -209,7 +209,7 @@ WRONG_CARDS = {
     ),
     "issue time in a zone": (
         _at(*PRODUCT, "issue_times", value=["06:00+02:00"]),
-        ["products.yml: product 'hours': issue_times: ", "UTC"],
+        ["products.yml: product 'hours': issue_times: ", "time_zone"],
     ),
     "issue time without quotes": (
         _at(*PRODUCT, "issue_times", value=[1080]),
@@ -382,7 +382,7 @@ def test_asking_for_what_is_not_there_says_what_is(fleet: Fleet, ask: Callable[[
     ],
 )
 def test_issues_between(fleet: Fleet, start: str, end: str, expected: list[str]) -> None:
-    issues = fleet.product("hours").issues_between(
+    issues = fleet.calendar("hours").issues_between(
         *(dt.datetime.fromisoformat(text).replace(tzinfo=UTC) for text in (start, end))
     )
     assert [f"{issue:%dT%H}" for issue in issues] == expected
@@ -393,12 +393,12 @@ def test_issues_between_times_of_another_zone(fleet: Fleet) -> None:
     # 01:30 of 2 March in Kolkata is 20:00 of 1 March in UTC, 23:00 of it is 17:30 of 2 March.
     kolkata = dt.timezone(dt.timedelta(hours=5, minutes=30))
     start, end = dt.datetime(2024, 3, 1, 23, 0, tzinfo=kolkata), dt.datetime(2024, 3, 2, 1, 30, tzinfo=kolkata)
-    assert fleet.product("hours").issues_between(start, end) == [dt.datetime(2024, 3, 1, 18, tzinfo=UTC)]
+    assert fleet.calendar("hours").issues_between(start, end) == [dt.datetime(2024, 3, 1, 18, tzinfo=UTC)]
 
 
 def test_issue_times_come_in_order_whatever_the_card_says(cards: dict[str, Any]) -> None:
     cards["products"][0]["issue_times"] = ["18:00", "06:00"]
-    product = Fleet.from_config(**cards).product("hours")
+    product = Fleet.from_config(**cards).calendar("hours")
     day = dt.datetime(2024, 3, 1, tzinfo=UTC)
     assert [issue.hour for issue in product.issues_between(day, day + dt.timedelta(days=1))] == [6, 18]
 

@@ -65,7 +65,7 @@ def test_a_wrong_time_is_refused(times: dict[str, Any], field: str) -> None:
 )
 def test_newest_issue(fleet: Fleet, as_of: str, hours: str, quarters: str) -> None:
     clock = _clock(as_of=as_of)
-    assert [_text(clock.newest_issue(product)) for product in fleet.products] == [hours, quarters]
+    assert [_text(clock.newest_issue(fleet.calendar(product.id))) for product in fleet.products] == [hours, quarters]
 
 
 @pytest.mark.parametrize(
@@ -80,8 +80,8 @@ def test_newest_issue(fleet: Fleet, as_of: str, hours: str, quarters: str) -> No
 )
 def test_training_time(fleet: Fleet, as_of: str, train_as_of: str | None, expected: str) -> None:
     clock = _clock(as_of=as_of, train_as_of=train_as_of)
-    assert _text(clock.training_time(fleet.products)) == expected
-    assert all(clock.training_time(fleet.products) <= clock.newest_issue(product) for product in fleet.products)
+    assert _text(clock.training_time(fleet)) == expected
+    assert all(clock.training_time(fleet) <= clock.newest_issue(fleet.calendar(product.id)) for product in fleet.products)
 
 
 @pytest.mark.parametrize(
@@ -96,4 +96,4 @@ def test_training_time(fleet: Fleet, as_of: str, train_as_of: str | None, expect
 )
 def test_issues(fleet: Fleet, issue_from: str | None, expected: list[str]) -> None:
     clock = _clock(as_of="2024-03-03T12:00", issue_from=issue_from)
-    assert [_text(issue) for issue in clock.issues(fleet.product("hours"))] == expected
+    assert [_text(issue) for issue in clock.issues(fleet.calendar("hours"))] == expected

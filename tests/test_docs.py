@@ -21,7 +21,7 @@ import yaml
 from kedro.config import OmegaConfigLoader
 
 from wind_kedro import contracts
-from wind_kedro.cards import Product
+from wind_kedro.cards import Calendar, Market, Product
 from wind_kedro.cli import wind
 from wind_kedro.contracts.operation import FAILURE_CODES
 from wind_kedro.evaluation.scores import METRICS
@@ -190,7 +190,11 @@ def test_every_feature_is_in_the_glossary() -> None:
     )
     as_of = dt.datetime(2024, 1, 1, 12, tzinfo=dt.UTC)
     around = EntityWeather(own={"farm": weather}, others={"other": weather}, capacity_kw={"farm": 1.0})
-    table = features_of_entity(product, "farm", 0, around, observations, as_of, parameters)
+    market = Market.model_validate(
+        {"id": "m", "name": "m", "time_zone": "UTC", "settlement_minutes": 60, "gate_closure_minutes": 0, "currency": "EUR"}
+        | {"penalty": {"kind": "imbalance"}}
+    )
+    table = features_of_entity(Calendar(product, market), "farm", around, observations, as_of, parameters)
     assert len(table) == 3
     known = named(GLOSSARY)
     # The glossary writes n for the minutes of a column that has them in its name.

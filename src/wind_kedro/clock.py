@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import field_validator, model_validator
 
-from wind_kedro.cards import Product
+from wind_kedro.cards import Calendar, CardError, Fleet
 from wind_kedro.strict import Strict
 
 
@@ -41,22 +41,33 @@ class Clock(Strict):
             return None
         return value.replace(tzinfo=dt.UTC) if value.tzinfo is None else value.astimezone(dt.UTC)
 
-    def newest_issue(self, product: Product) -> dt.datetime:
-        """The newest issue time of a product that is not after ``as_of``."""
-        # A product has an issue time every day, so the last two days hold one.
-        return product.issues_between(self.as_of - dt.timedelta(days=2), self.as_of)[-1]
+    def newest_issue(self, calendar: Calendar) -> dt.datetime:
+        """The newest issue time of a product that is not after ``as_of``.
 
-    def training_time(self, products: list[Product]) -> dt.datetime:
+        Raises:
+            CardError: if there is none in the forty days before ``as_of``.
+        """
+        # Two days hold an issue unless gates close for days at once: then weekends and holidays may lie between.
+        for days in (2, 40):
+            if issues := calendar.issues_between(self.as_of - dt.timedelta(days=days), self.as_of):
+                return issues[-1]
+        raise CardError(
+            f"products.yml: product '{calendar.product.id}' has no issue in the forty days before {self.as_of:%Y-%m-%d}: "
+            f"look at the holidays and the gate of market '{calendar.market.id}'"
+        )
+
+    def training_time(self, fleet: Fleet) -> dt.datetime:
         """As of when models are trained: ``train_as_of``, but early enough to serve the newest issue of every product.
 
         A forecast may use only a model that existed when it was issued; a run that trains and forecasts at the same
         ``as_of`` therefore trains as of the newest issue time, not of the minutes since.
         """
-        newest = min(self.newest_issue(product) for product in products)
+        newest = min(self.newest_issue(fleet.calendar(product.id)) for product in fleet.products)
         return newest if self.train_as_of is None else min(self.train_as_of, newest)
 
-    def issues(self, product: Product) -> list[dt.datetime]:
+    def issues(self, calendar: Calendar) -> list[dt.datetime]:
         """The issue times to forecast: all after ``issue_from``, or, without it, the newest."""
-        if self.issue_from is None or self.issue_from >= self.newest_issue(product):
-            return [self.newest_issue(product)]
-        return product.issues_between(self.issue_from, self.as_of)
+        newest = self.newest_issue(calendar)
+        if self.issue_from is None or self.issue_from >= newest:
+            return [newest]
+        return calendar.issues_between(self.issue_from, self.as_of)

@@ -11,9 +11,10 @@ Times are UTC; ``time_zone`` is the IANA name of the zone in which a local clock
 from __future__ import annotations
 
 from wind_kedro.cards.base import Card, CardError, Identifier, Positive, Share
+from wind_kedro.cards.calendar import Calendar
 from wind_kedro.cards.farms import Farm, Group, Turbine
 from wind_kedro.cards.fleet import Fleet
-from wind_kedro.cards.markets import Market, Penalty
+from wind_kedro.cards.markets import DayGate, Market, Penalty
 from wind_kedro.cards.products import Product
 from wind_kedro.cards.sources import (
     LANDED_AT,
@@ -44,8 +45,10 @@ __all__ = [
     "WEATHER_QUANTITIES",
     "WEATHER_UNITS",
     "WIND_HEIGHTS_M",
+    "Calendar",
     "Card",
     "CardError",
+    "DayGate",
     "Farm",
     "Fleet",
     "Group",

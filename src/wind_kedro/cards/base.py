@@ -64,6 +64,13 @@ def _each_once(values: list[str]) -> list[str]:
     return values
 
 
+def quoted_time(value: Any) -> Any:
+    """The value; `ValueError` for a time of day without quotes, which YAML reads as a number."""
+    if isinstance(value, int | float):
+        raise ValueError('put quotes around times of day ("18:00"): YAML reads 18:00 as the number 1080')
+    return value
+
+
 Identifier = Annotated[str, AfterValidator(_identifier)]
 
 

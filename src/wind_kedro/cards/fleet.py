@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import re
 from collections.abc import Iterable, Mapping
 from functools import cached_property
 from typing import Any, Self, TypeVar
+from zoneinfo import ZoneInfo
 
 from pydantic import Field, ValidationError, model_validator
 
 from wind_kedro.cards.base import Card, CardError
+from wind_kedro.cards.calendar import Calendar
 from wind_kedro.cards.farms import Farm, Group
 from wind_kedro.cards.markets import Market
 from wind_kedro.cards.products import Product
@@ -44,11 +47,7 @@ class Fleet(Card):
                     f"products.{product.id}.granularity_minutes: {product.granularity_minutes} is coarser than the "
                     f"{markets[product.market].settlement_minutes} minutes that market '{product.market}' settles"
                 )
-            if product.horizon_minutes <= markets[product.market].gate_closure_minutes:
-                raise ValueError(
-                    f"products.{product.id}.horizon_minutes: {product.horizon_minutes} is not beyond the gate of market "
-                    f"'{product.market}', which closes {markets[product.market].gate_closure_minutes} minutes ahead"
-                )
+            _reaches_beyond_the_gate(Calendar(product, markets[product.market]))
         return self
 
     @classmethod
@@ -97,6 +96,11 @@ class Fleet(Card):
         """The product of that id; `CardError` if there is none."""
         return _pick(self.products, product_id, "product")
 
+    def calendar(self, product_id: str) -> Calendar:
+        """When the product of that id is issued, and which intervals an issue covers; `CardError` if there is none."""
+        product = self.product(product_id)
+        return Calendar(product, self.market(product.market))
+
     def farms_of(self, entity_id: str) -> list[Farm]:
         """The farms behind an entity: a farm itself, or a group's members."""
         card = self._by_id.get(entity_id)
@@ -130,6 +134,28 @@ class Fleet(Card):
     def granularities_minutes(self) -> list[int]:
         """The granularities that any product needs, rising."""
         return sorted({product.granularity_minutes for product in self.products})
+
+
+def _reaches_beyond_the_gate(calendar: Calendar) -> None:
+    product, market = calendar.product, calendar.market
+    if product.delivery_days is None and product.horizon_minutes <= market.gate_closure_minutes:
+        raise ValueError(
+            f"products.{product.id}.horizon_minutes: {product.horizon_minutes} is not beyond the gate of market "
+            f"'{market.id}', which closes {market.gate_closure_minutes} minutes ahead"
+        )
+    offsets = {dt.datetime(2024, month, 1, tzinfo=ZoneInfo(market.time_zone)).utcoffset() for month in (1, 7)}
+    if product.delivery_days and any(offset and offset % dt.timedelta(minutes=product.granularity_minutes) for offset in offsets):
+        raise ValueError(
+            f"products.{product.id}.granularity_minutes: days of {market.time_zone} do not begin on intervals of "
+            f"{product.granularity_minutes} minutes UTC; give 15 or 30"
+        )
+    # Any month has every weekday and, however the gate is set, an issue that is in time for a day of delivery.
+    month = (dt.datetime(2024, 1, 1, tzinfo=dt.UTC), dt.datetime(2024, 2, 1, tzinfo=dt.UTC))
+    if market.gate_closure_day is not None and not calendar.issues_between(*month):
+        raise ValueError(
+            f"products.{product.id}.issue_times: at none of them is a gate of market '{market.id}' still open that closes "
+            f"at {market.gate_closure_day.time:%H:%M} local time; issue earlier or cover later days (`delivery_days`)"
+        )
 
 
 CardT = TypeVar("CardT", Market, Product)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+import datetime as dt
+from typing import Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from wind_kedro.cards.base import Card, Identifier, Minutes, TimeZone
+from wind_kedro.cards.base import Card, Identifier, Minutes, TimeZone, quoted_time
 
 
 class Band(Card):
@@ -40,6 +41,28 @@ class Penalty(Card):
         return self
 
 
+class DayGate(Card):
+    """A gate that closes for a whole day of delivery at once, as day-ahead auctions do."""
+
+    time: dt.time = Field(description="local time of day in the market's time zone")
+    days_before: int = Field(1, ge=0, le=14, description="days before the day of delivery")
+    business_days: bool = Field(
+        False, description="count only business days: neither Saturdays and Sundays nor the market's `holidays`"
+    )
+
+    @field_validator("time", mode="before")
+    @classmethod
+    def _quoted(cls, time: Any) -> Any:
+        return quoted_time(time)
+
+    @field_validator("time")
+    @classmethod
+    def _without_offset(cls, time: dt.time) -> dt.time:
+        if time.tzinfo is not None:
+            raise ValueError("give the time of day without an offset; the market's `time_zone` is the zone")
+        return time
+
+
 class Market(Card):
     """Where power is sold: its clock, its units, and what an error costs."""
 
@@ -47,7 +70,17 @@ class Market(Card):
     name: str
     time_zone: TimeZone = Field(description="the calendar in which its days and gate closures are read")
     settlement_minutes: int = Field(gt=0, le=1440, description="length of an interval that is settled")
-    gate_closure_minutes: Minutes = Field(description="how long before an interval starts its gate closes")
+    gate_closure_minutes: Minutes = Field(0, description="how long before an interval starts its gate closes")
+    gate_closure_day: DayGate | None = Field(
+        None, description="a gate that closes for whole days of delivery; none: by interval only"
+    )
+    holidays: list[dt.date] = Field(default_factory=list, description="days on which the market is closed, beside weekends")
     currency: str = Field(pattern=r"^[A-Z]{3}$")
     power_unit: Literal["kW", "MW"] = "MW"
     penalty: Penalty
+
+    @model_validator(mode="after")
+    def _has_a_gate(self) -> Self:
+        if not {"gate_closure_minutes", "gate_closure_day"} & self.model_fields_set:
+            raise ValueError("gate_closure_minutes, gate_closure_day: give at least one of them")
+        return self

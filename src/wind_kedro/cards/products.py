@@ -5,9 +5,9 @@ from __future__ import annotations
 import datetime as dt
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, field_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from wind_kedro.cards.base import Card, Identifier, Positive, Share, _each_once
+from wind_kedro.cards.base import Card, Identifier, Positive, Share, TimeZone, _each_once, quoted_time
 
 #: The quantile level that is the point forecast.
 MEDIAN = 0.5
@@ -15,6 +15,16 @@ MEDIAN = 0.5
 
 #: Scores that can decide; `scores.py` has a formula for each.
 DecidingScore = Literal["pinball_share", "nmae_share", "nrmse_share", "crps_share", "money_per_mwh"]
+
+
+#: Last day that an issue may cover, counted from its own: twice the reach of global weather models.
+MAX_DELIVERY_DAY = 31
+
+
+def _consecutive(days: list[int]) -> list[int]:
+    if not days or days[0] < 0 or days[-1] > MAX_DELIVERY_DAY or days != list(range(days[0], days[0] + len(days))):
+        raise ValueError(f"must be consecutive days between 0 (the day of issue) and {MAX_DELIVERY_DAY}, such as [1] or [0, 1]")
+    return days
 
 
 class Goal(Card):
@@ -31,8 +41,17 @@ class Product(Card):
     name: str
     market: Identifier
     granularity_minutes: int = Field(gt=0, le=1440)
-    horizon_minutes: int = Field(gt=0, description="how far after the issue time the last interval starts, exclusive")
-    issue_times: list[dt.time] = Field(min_length=1, description="UTC times of day")
+    issue_times: list[dt.time] = Field(min_length=1, description="times of day in `time_zone`")
+    time_zone: TimeZone = Field("UTC", description="in which `issue_times` are read")
+    delivery_days: Annotated[list[int], AfterValidator(_consecutive)] | None = Field(
+        None,
+        description="whole days of the market's calendar that an issue covers, counted from its own: [1] is the next "
+        "day, with its 23, 24 or 25 hours; none: the intervals up to `horizon_minutes`",
+    )
+    horizon_minutes: int = Field(
+        gt=0,
+        description="how far after the issue time the last interval starts, exclusive; not with `delivery_days`",
+    )
     quantile_levels: list[float] = Field(min_length=1)
     deciding_score: DecidingScore
     goal: Goal
@@ -59,18 +78,29 @@ class Product(Card):
     @field_validator("issue_times", mode="before")
     @classmethod
     def _quoted(cls, times: Any) -> Any:
-        if isinstance(times, list) and any(isinstance(time, int | float) for time in times):
-            raise ValueError('put quotes around times of day ("18:00"): YAML reads 18:00 as the number 1080')
-        return times
+        return [quoted_time(time) for time in times] if isinstance(times, list) else times
 
     @field_validator("issue_times")
     @classmethod
-    def _in_utc(cls, times: list[dt.time]) -> list[dt.time]:
+    def _without_offset(cls, times: list[dt.time]) -> list[dt.time]:
         if any(time.tzinfo is not None for time in times):
-            raise ValueError("give times of day in UTC, without an offset")
+            raise ValueError("give times of day without an offset; `time_zone` is the zone")
         if len(set(times)) < len(times):
             raise ValueError("a time appears twice")
         return times
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_kind_of_horizon(cls, given: Any) -> Any:
+        if not isinstance(given, dict):
+            return given
+        days = given.get("delivery_days")
+        if (days is None) == ("horizon_minutes" not in given):
+            raise ValueError(f"horizon_minutes, delivery_days: give {'one' if days is None else 'only one'} of them")
+        if isinstance(days, list) and days and isinstance(days[-1], int):
+            # The longest lead: from the first minute of the day of issue to the end of the last day, which autumn makes longer.
+            return given | {"horizon_minutes": max(days[-1] + 1, 1) * 1440 + 60}
+        return given | {"horizon_minutes": 1440} if days is not None else given
 
     @field_validator("granularity_minutes")
     @classmethod
@@ -78,14 +108,3 @@ class Product(Card):
         if 1440 % minutes:
             raise ValueError(f"{minutes} minutes do not divide a day")
         return minutes
-
-    def issues_between(self, start: dt.datetime, end: dt.datetime) -> list[dt.datetime]:
-        """Issue times in ``(start, end]``, UTC, in order."""
-        start, end = start.astimezone(dt.UTC), end.astimezone(dt.UTC)
-        days = (end.date() - start.date()).days
-        stamps = (
-            dt.datetime.combine(start.date() + dt.timedelta(days=day), time, dt.UTC)
-            for day in range(days + 1)
-            for time in sorted(self.issue_times)
-        )
-        return [stamp for stamp in stamps if start < stamp <= end]

@@ -95,6 +95,28 @@ def test_a_gate_that_closes_just_then_is_closed_for_earlier_intervals_only(
     assert table.loc[table["entity_id"] == "hill", "lead_minutes"].tolist() == [120, 180]
 
 
+@pytest.mark.parametrize(
+    ("as_of", "hours"),
+    [
+        pytest.param("2024-03-29T12:00", 24, id="an ordinary day"),
+        pytest.param("2024-03-30T12:00", 23, id="the day of the change in spring"),
+    ],
+)
+def test_a_day_ahead_product_has_the_hours_of_the_next_local_day(
+    cards: dict[str, Any], blow: MakeTable, observe: MakeTable, run_of: RunOf, as_of: str, hours: int
+) -> None:
+    del cards["products"][0]["horizon_minutes"]
+    cards["products"][0] |= {"delivery_days": [1], "issue_times": ["09:00"], "time_zone": "Europe/London"}
+    fleet = Fleet.from_config(**cards)
+    weather = blow(run_of("2024-03-29 00:00", [hour / 10 for hour in range(80)]))
+    table, _ = build_features(observe([]), weather, fleet, Clock.model_validate({"as_of": as_of}), PARAMETERS, INLINE)
+    newest = table[(table["entity_id"] == "hill") & (table["issued_at"] == table["issued_at"].max())]
+    starts = newest["valid_at"].dt.tz_convert("Europe/London")
+    assert len(newest) == hours
+    assert {f"{start:%d}" for start in starts} == {f"{pd.Timestamp(as_of) + pd.Timedelta(days=1):%d}"}
+    assert newest["wind_speed_100m_ms"].notna().all()
+
+
 def test_issues_run_from_the_first_weather_to_as_of(features: Features, run_of: RunOf) -> None:
     weather = run_of("2024-03-01 00:00", RISING, available_at=pd.Timestamp("2024-03-01 06:00", tz="UTC"))
     table = features(weather, as_of="2024-03-02T06:00")

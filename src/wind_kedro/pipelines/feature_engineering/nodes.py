@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from wind_kedro.cards import Fleet, Product
+from wind_kedro.cards import Calendar, Fleet, Product
 from wind_kedro.cards.leading_points import at_leading_points
 from wind_kedro.clock import Clock
 from wind_kedro.compute import Workers, map_farms
@@ -28,7 +28,7 @@ from wind_kedro.pipelines.feature_engineering.other_farms import (
     other_farms,
 )
 
-from .arrays import MINUTE, FloatArray, from_minutes, quiet
+from .arrays import FloatArray, from_minutes, quiet
 from .production import known_production
 from .settings import ALWAYS, FAMILIES, Family, FeatureParameters, family_of
 from .winds import (
@@ -114,8 +114,7 @@ def build_features(
                 capacity_kw=capacity,
             )
             known = by_entity.get((entity_id, product.granularity_minutes), observations.iloc[:0])
-            gate = fleet.market(product.market).gate_closure_minutes
-            tasks[product.id, entity_id] = (product, entity_id, gate, found, known, clock.as_of, features)
+            tasks[product.id, entity_id] = (fleet.calendar(product.id), entity_id, found, known, clock.as_of, features)
     mapped = map_farms(features_of_entity, tasks, workers=workers, label="features")
     tables = [table for table in mapped.results.values() if not table.empty]
     failed = mapped.failures | {key: _NO_WEATHER for key, table in mapped.results.items() if table.empty}
@@ -151,9 +150,8 @@ def _of_models(weather: pd.DataFrame, product: Product) -> dict[str, pd.DataFram
 
 
 def features_of_entity(
-    product: Product,
+    calendar: Calendar,
     entity_id: str,
-    gate_closure_minutes: int,
     weather: EntityWeather,
     observations: pd.DataFrame,
     as_of: dt.datetime,
@@ -163,17 +161,13 @@ def features_of_entity(
     if not weather.own:
         return pd.DataFrame()
     first_run = min(table["available_at"].min() for table in weather.own.values())
-    issues = product.issues_between(first_run.to_pydatetime() - dt.timedelta(microseconds=1), as_of)
+    product = calendar.product
+    issues = calendar.issues_between(first_run.to_pydatetime() - dt.timedelta(microseconds=1), as_of)
     if not issues:
         return pd.DataFrame()
     issued_at = pd.DatetimeIndex(issues).tz_localize(None).to_numpy().astype("datetime64[us]")
-    step = product.granularity_minutes
-    # The first interval, counted from the issue time, whose gate is still open, on the grid of the granularity.
-    offset = (issued_at - issued_at.astype("datetime64[D]")) // MINUTE
-    first_lead = (-(-(offset + gate_closure_minutes) // step) * step - offset).astype(np.int64)
-    leads = first_lead[:, None] + np.arange(0, product.horizon_minutes - first_lead.min(), step)[None, :]
-    shown = leads < product.horizon_minutes
-    grid = Grid(issued_at, issued_at[:, None] + leads * MINUTE, step)
+    leads, shown = calendar.intervals(issued_at)
+    grid = Grid(issued_at, issued_at[:, None] + leads.astype("timedelta64[m]"), product.granularity_minutes)
 
     families = parameters.families_of(product.id)
     columns = weather_features(grid, weather.capacity_kw, weather.own, families, parameters)

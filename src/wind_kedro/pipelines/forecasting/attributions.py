@@ -37,7 +37,7 @@ def explain_forecasts(
     for product in fleet.products:
         wanted = forecasts[
             (forecasts["product_id"] == product.id)
-            & forecasts["issued_at"].isin(pd.DatetimeIndex(clock.issues(product)))
+            & forecasts["issued_at"].isin(pd.DatetimeIndex(clock.issues(fleet.calendar(product.id))))
             & (forecasts["fallback"] == "")  # there another model forecast
         ]
         known = wanted.merge(features.drop(columns=["weather_run_at", "lead_minutes"]), on=KEYS, validate="one_to_one")

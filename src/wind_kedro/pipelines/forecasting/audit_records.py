@@ -99,7 +99,7 @@ def record_issues(
 
 
 def _of_run(table: pd.DataFrame, product_id: str, clock: Clock, fleet: Fleet) -> pd.DataFrame:
-    issues = pd.DatetimeIndex(clock.issues(fleet.product(product_id)))
+    issues = pd.DatetimeIndex(clock.issues(fleet.calendar(product_id)))
     return table[(table["product_id"] == product_id) & table["issued_at"].isin(issues)]
 
 

@@ -49,7 +49,7 @@ def issue_forecasts(
         failures.append(Failure("forecasting", "model_unusable", model_versions.fault, action))
     groups = dict(iter(features.groupby(["product_id", "entity_id"])))
     for product in fleet.products:
-        issues = pd.DatetimeIndex(clock.issues(product))
+        issues = pd.DatetimeIndex(clock.issues(fleet.calendar(product.id)))
         for entity_id in fleet.modelled(product):
             rows = groups.get((product.id, entity_id), features.iloc[:0])
             rows = rows[rows["issued_at"].isin(issues)]
@@ -167,7 +167,7 @@ def calibrate_forecasts(
     parts: list[pd.DataFrame] = []
     failures: list[Failure] = []
     for product in fleet.products:
-        issues = pd.DatetimeIndex(clock.issues(product))
+        issues = pd.DatetimeIndex(clock.issues(fleet.calendar(product.id)))
         of_product = model_forecasts[model_forecasts["product_id"] == product.id]
         now = of_product[of_product["issued_at"].isin(issues)]
         try:

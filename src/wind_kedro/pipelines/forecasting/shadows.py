@@ -31,7 +31,7 @@ def issue_shadows(
     failures: list[Failure] = []
     groups = dict(iter(features.groupby(["product_id", "entity_id"])))
     for product in fleet.products:
-        issues = pd.DatetimeIndex(clock.issues(product))
+        issues = pd.DatetimeIndex(clock.issues(fleet.calendar(product.id)))
         for entity_id in fleet.modelled(product):
             rows = groups.get((product.id, entity_id), features.iloc[:0])
             rows = rows[rows["issued_at"].isin(issues) & rows["wind_speed_100m_ms"].notna()]

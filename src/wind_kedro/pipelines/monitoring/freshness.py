@@ -94,7 +94,7 @@ def _weather(known: pd.DataFrame, fleet: Fleet, clock: Clock, rules: FreshnessRu
             if own is None:
                 yield row | {"state": "missing", "detail": "no run is known"}
                 continue
-            needed = max((clock.newest_issue(fleet.product(name)) for name in relying), default=None)
+            needed = max((clock.newest_issue(fleet.calendar(name)) for name in relying), default=None)
             yield row | _newest_run(own, values[key], source, needed, pd.Timestamp(clock.as_of), rules)
 
 

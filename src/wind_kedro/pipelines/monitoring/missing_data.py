@@ -158,7 +158,7 @@ def unissued(
     grace = pd.Timedelta(minutes=monitoring.freshness.issue_grace_minutes)
     due_by = clock.model_copy(update={"as_of": (pd.Timestamp(clock.as_of) - grace).to_pydatetime()})
     for product in fleet.products:
-        due = pd.Timestamp(due_by.newest_issue(product))
+        due = pd.Timestamp(due_by.newest_issue(fleet.calendar(product.id)))
         there = forecasts[
             (forecasts["product_id"] == product.id)
             & (forecasts["issued_at"] >= due)

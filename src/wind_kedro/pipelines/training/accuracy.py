@@ -49,7 +49,7 @@ def compare_accuracy(
     The first two are of the same intervals; the third has besides those that no weather run reached. Entities that were not
     backtested have no row; without ``backtest.cross_validation_blocks`` nobody has.
     """
-    training_time = pd.Timestamp(clock.training_time(fleet.products))
+    training_time = pd.Timestamp(clock.training_time(fleet))
     tables, due = by_entity(model_input), by_entity(features[features["issued_at"] <= training_time])
     folds = dict(iter(backtest_folds.groupby(["product_id", "entity_id", "model"])))
     chosen: dict[tuple[str, str], str] = {}

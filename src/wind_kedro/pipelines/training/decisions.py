@@ -50,7 +50,7 @@ def judge_challengers(
     All challengers of a product's entities are one family: the more are asked, the surer must each be. Shadows are judged on what
     they issued, beside what was issued and sent.
     """
-    training_time = pd.Timestamp(clock.training_time(fleet.products))
+    training_time = pd.Timestamp(clock.training_time(fleet))
     champions = champion_models(promotions_before, training_time)
     # What is made of others' forecasts, as a portfolio is, has no fold of its own.
     trained = backtest_folds[["product_id", "entity_id"]].drop_duplicates()
@@ -162,7 +162,7 @@ def choose(
         NotEnoughHistoryError: if no candidate of any entity has the deciding score, and none can do without.
         AllHeldError: if there is nobody to train a model for.
     """
-    training_time = pd.Timestamp(clock.training_time(fleet.products))
+    training_time = pd.Timestamp(clock.training_time(fleet))
     champions = champion_models(promotions_before, training_time)
     learnable = set(model_input[["product_id", "entity_id"]].drop_duplicates().itertuples(index=False, name=None))
     candidates = {(str(product_id), str(entity_id)): own for (product_id, entity_id), own in admissions.groupby(KEYS[:2])}

@@ -57,7 +57,7 @@ def admit_candidates(
     Raises:
         NotReadyError: if no entity may have any candidate; with the reasons of the first few.
     """
-    training_time = pd.Timestamp(clock.training_time(fleet.products))
+    training_time = pd.Timestamp(clock.training_time(fleet))
     ready = ready_entities(readiness, fleet, training_time)
     champions = champion_models(promotions_before, training_time)
     own = [config for config in training.candidates.values() if not config.hands_over]
@@ -129,7 +129,7 @@ def assemble_model_input(
     Raises:
         NotEnoughHistoryError: if no issue has an outcome yet.
     """
-    training_time = pd.Timestamp(clock.training_time(fleet.products))
+    training_time = pd.Timestamp(clock.training_time(fleet))
     newest = latest_versions(observations, training_time)
     targets = newest.assign(power_share=newest["power_kw"] / newest["available_capacity_kw"]).rename(
         columns={"available_at": "target_available_at"}
@@ -168,7 +168,7 @@ def backtest_candidates(
     Raises:
         NotEnoughHistoryError: if no fold of any entity has ``min_train_days`` of history.
     """
-    training_time = pd.Timestamp(clock.training_time(fleet.products))
+    training_time = pd.Timestamp(clock.training_time(fleet))
     folds = _folds(training_time, training.backtest)
     admitted = _admitted(admissions)
     learnt_by_fleet = fleet_parts(
@@ -335,7 +335,7 @@ def score_backtest(
     backtest_forecasts: pd.DataFrame, observations: pd.DataFrame, fleet: Fleet, clock: Clock, scoring: Scoring
 ) -> pd.DataFrame:
     """One row per product, entity, candidate, bucket of lead time, metric and level, as known at the training time."""
-    training_time = clock.training_time(fleet.products)
+    training_time = clock.training_time(fleet)
     return score_forecasts(
         backtest_forecasts, observations, fleet, scoring.lead_edges_minutes, as_of=training_time, rules=scoring.rules
     )

@@ -40,7 +40,7 @@ def fit_fleet(
     Raises:
         NotEnoughHistoryError: if no model could be fitted.
     """
-    training_time = pd.Timestamp(clock.training_time(fleet.products))
+    training_time = pd.Timestamp(clock.training_time(fleet))
 
     def fit(wanted: Mapping[tuple[str, str], str]) -> Mapped[tuple[str, str], Forecaster]:
         return fit_candidates(
@@ -137,7 +137,7 @@ def promote(
     newest that this training knew of: if another was recorded since, the log refuses it. The champion is the version that counts
     last: a backtest of the past adds its promotion but moves no alias.
     """
-    training_time = pd.Timestamp(clock.training_time(fleet.products))
+    training_time = pd.Timestamp(clock.training_time(fleet))
     made = model_versions.made()
     members = model_versions.version(made.version).members
     before = champions_at(promotions_before, training_time)

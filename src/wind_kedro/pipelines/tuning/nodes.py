@@ -50,7 +50,7 @@ def search_settings(
         NothingToTuneError: if a candidate is missing or cannot be tuned, a setting is unknown, a fold overlaps the backtest, or
             no fold has enough history.
     """
-    training_time = pd.Timestamp(clock.training_time(fleet.products))
+    training_time = pd.Timestamp(clock.training_time(fleet))
     judged_from = training.judged_from(training_time)
     try:
         stretches = tuning.stretches(judged_from)

@@ -78,7 +78,7 @@ def assess_readiness(
         Contract `Readiness`: one row per farm and ``assessed_at``; contract `WeatherFit`: one row per farm,
         ``assessed_at`` and point compared.
     """
-    times = sorted({pd.Timestamp(clock.training_time(fleet.products)), pd.Timestamp(clock.as_of)})
+    times = sorted({pd.Timestamp(clock.training_time(fleet)), pd.Timestamp(clock.as_of)})
     unreadable = _unreadable(parsed_signals, parsed_weather)
     rows, fits = [], []
     for at, counted in zip(times, _counted(timed_signals, signals, times, readiness), strict=True):

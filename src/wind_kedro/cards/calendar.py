@@ -1,0 +1,104 @@
+"""The calendar of a product: at which times it is issued, and which intervals each issue covers."""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import dataclass
+from zoneinfo import ZoneInfo
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from wind_kedro.cards.markets import DayGate, Market
+from wind_kedro.cards.products import Product
+
+_MINUTE = np.timedelta64(1, "m")
+#: Saturday and Sunday, as `datetime.date.weekday` counts.
+_WEEKEND = (5, 6)
+
+
+@dataclass(frozen=True)
+class Calendar:
+    """Issue times and intervals of a product in its market. `Fleet.calendar` makes it."""
+
+    product: Product
+    market: Market
+
+    def issues_between(self, start: dt.datetime, end: dt.datetime) -> list[dt.datetime]:
+        """Issue times in ``(start, end]``, UTC, in order; those at which every gate of their intervals is closed are none.
+
+        ``issue_times`` are read in the product's time zone. A time that the clock skips in spring is issued as much later as the
+        clock jumps, one that it passes twice in autumn at the first pass.
+        """
+        start, end = start.astimezone(dt.UTC), end.astimezone(dt.UTC)
+        zone = ZoneInfo(self.product.time_zone)
+        first, last = start.astimezone(zone).date(), end.astimezone(zone).date()
+        local = [
+            dt.datetime.combine(first + dt.timedelta(days=day), time, zone)
+            for day in range((last - first).days + 1)
+            for time in self.product.issue_times
+        ]
+        issues = sorted({stamp for stamp in (time.astimezone(dt.UTC) for time in local) if start < stamp <= end})
+        # Without a gate by day, the cards guarantee that each issue has an interval whose gate is open.
+        if self.market.gate_closure_day is None or not issues:
+            return issues
+        covered = self.intervals(_stamps(issues))[1]
+        return [issue for issue, intervals in zip(issues, covered, strict=True) if intervals.any()]
+
+    def intervals(self, issued_at: npt.NDArray[np.datetime64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+        """Lead times of the intervals of each issue.
+
+        Args:
+            issued_at: shape (issues,), UTC, as ``datetime64[us]`` without zone.
+
+        Returns:
+            Minutes from the issue to the start of each interval, shape (issues, most intervals of an issue), and which of them
+            the issue covers: inside the horizon or the days of delivery, and with an open gate.
+        """
+        product, step = self.product, self.product.granularity_minutes
+        if product.delivery_days is None:
+            # The first interval, counted from the issue time, whose gate is still open, on the grid of the granularity.
+            offset = (issued_at - issued_at.astype("datetime64[D]")) // _MINUTE
+            first = (-(-(offset + self.market.gate_closure_minutes) // step) * step - offset).astype(np.int64)
+            end = np.full(len(first), product.horizon_minutes)
+        else:
+            days = self._local_days(issued_at)
+            first, end = (
+                ((self._midnights(days + np.timedelta64(day, "D")) - issued_at) // _MINUTE).astype(np.int64)
+                for day in (product.delivery_days[0], product.delivery_days[-1] + 1)
+            )
+        leads = first[:, None] + np.arange(0, max((end - first).max(initial=0), 0), step)[None, :]
+        return leads, (leads < end[:, None]) & self._gates_open(issued_at, leads)
+
+    def _gates_open(self, issued_at: npt.NDArray[np.datetime64], leads: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+        in_time = leads >= self.market.gate_closure_minutes
+        if self.market.gate_closure_day is not None:
+            days = self._local_days((issued_at[:, None] + leads * _MINUTE).ravel())
+            each, where = np.unique(days, return_inverse=True)
+            gates = _stamps([self._gate(day, self.market.gate_closure_day) for day in each.tolist()])
+            in_time &= issued_at[:, None] <= gates[where].reshape(leads.shape)
+        return in_time
+
+    def _gate(self, delivery_day: dt.date, gate: DayGate) -> dt.datetime:
+        day = delivery_day
+        for _ in range(gate.days_before):
+            day -= dt.timedelta(days=1)
+            while gate.business_days and (day.weekday() in _WEEKEND or day in self.market.holidays):
+                day -= dt.timedelta(days=1)
+        return dt.datetime.combine(day, gate.time, ZoneInfo(self.market.time_zone)).astimezone(dt.UTC)
+
+    def _local_days(self, stamps: npt.NDArray[np.datetime64]) -> npt.NDArray[np.datetime64]:
+        local = pd.DatetimeIndex(stamps, tz="UTC").tz_convert(self.market.time_zone).tz_localize(None)
+        return local.to_numpy().astype("datetime64[D]")
+
+    def _midnights(self, days: npt.NDArray[np.datetime64]) -> npt.NDArray[np.datetime64]:
+        """When local days begin, UTC. In a zone that changes its clock at midnight, a day begins at its first minute."""
+        local = pd.DatetimeIndex(days.astype("datetime64[us]"))
+        first_pass = np.ones(len(local), dtype=bool)
+        begun = local.tz_localize(self.market.time_zone, ambiguous=first_pass, nonexistent="shift_forward")
+        return begun.tz_convert("UTC").tz_localize(None).to_numpy().astype("datetime64[us]")
+
+
+def _stamps(times: list[dt.datetime]) -> npt.NDArray[np.datetime64]:
+    return np.array([time.replace(tzinfo=None) for time in times], dtype="datetime64[us]")
