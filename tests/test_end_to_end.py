@@ -403,7 +403,7 @@ def test_quantiles_rise_within_capacity(issued, product, fleet):
 
 
 def test_every_issue_and_interval_is_there_and_no_other(issued, product, fleet):
-    issues = pd.DatetimeIndex(product.issues_between(TRAINED, NOW))
+    issues = pd.DatetimeIndex(fleet.calendar(product.id).issues_between(TRAINED, NOW))
     gate = fleet.market(product.market).gate_closure_minutes
     leads = pd.to_timedelta(range(gate, product.horizon_minutes, product.granularity_minutes), unit="min")
     expected = {(entity, at, at + lead) for entity in product.members for at in issues for lead in leads}

@@ -187,7 +187,7 @@ def _in_time(fleet: Fleet) -> pd.DataFrame:
     """The newest issue of every product and member."""
     rows = []
     for product in fleet.products:
-        at = pd.Timestamp(CLOCK.newest_issue(product))
+        at = pd.Timestamp(CLOCK.newest_issue(fleet.calendar(product.id)))
         rows += [
             _forecasts([str(at.tz_localize(None))]).assign(product_id=product.id, entity_id=name) for name in product.members
         ]
