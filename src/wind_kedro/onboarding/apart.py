@@ -14,12 +14,7 @@ ENVIRONMENT = "newcomer"
 
 
 def write_isolated_configuration(
-    conf: Path,
-    environment: str,
-    card: Mapping[str, Any],
-    products: Sequence[Mapping[str, Any]],
-    raw: Path,
-    folder: Path,
+    conf: Path, environment: str, card: Mapping[str, Any], products: Sequence[Mapping[str, Any]], raw: Path, folder: Path
 ) -> Path:
     """Write the copy.
 

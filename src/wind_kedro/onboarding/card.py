@@ -105,10 +105,7 @@ def card_of(found: Findings, path: str) -> dict[str, Any]:
         if value != defaults[name] or name == "timestamp":
             signals[name] = value
     signals["columns"] = {
-        signal: {
-            "name": found.value(f"signals.columns.{signal}.name"),
-            "unit": found.value(f"signals.columns.{signal}.unit"),
-        }
+        signal: {"name": found.value(f"signals.columns.{signal}.name"), "unit": found.value(f"signals.columns.{signal}.unit")}
         for signal in SIGNAL_UNITS
         if found.value(f"signals.columns.{signal}.name")
     }
@@ -118,11 +115,7 @@ def card_of(found: Findings, path: str) -> dict[str, Any]:
     card: dict[str, Any] = {name: found.value(name) for name in _OWN}
     height = found.value("hub_height_m")
     card["turbines"] = [
-        {
-            "id": one,
-            "rated_power_kw": found.value(f"rated_power_kw.{one}", found.value("rated_power_kw")),
-            "hub_height_m": height,
-        }
+        {"id": one, "rated_power_kw": found.value(f"rated_power_kw.{one}", found.value("rated_power_kw")), "hub_height_m": height}
         for one in found.value("turbines")
     ]
     card["signals"] = signals

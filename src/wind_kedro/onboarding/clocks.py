@@ -100,9 +100,7 @@ def _with_offsets(table: Table, found: Findings, zones: Sequence[str], jumps: Se
         found.add("signals.clock", "as_stamped", "every stamp is marked UTC" + odd, proven=not jumps)
     else:
         found.asked(
-            "signals.clock",
-            "as_stamped",
-            f"every stamp is marked {zones[0]}, and no clock change is available to verify it",
+            "signals.clock", "as_stamped", f"every stamp is marked {zones[0]}, and no clock change is available to verify it"
         )
 
 

@@ -291,9 +291,7 @@ def _wide(sample: Sample, found: Findings, stamps: Stamps, cells: _Cells) -> Tab
 
     ids, templates = max(sets.items(), key=rank)
     found.proven(
-        "signals.layout",
-        "wide",
-        f"{len(ids)} columns of each of {len(templates)} signals differ in one part of the name only",
+        "signals.layout", "wide", f"{len(ids)} columns of each of {len(templates)} signals differ in one part of the name only"
     )
     # The user may have named columns that are not recognised by their names.
     given = [name for field, name in found.given.items() if re.fullmatch(r"signals\.columns\.\w+\.name", field)]
@@ -317,12 +315,7 @@ def _are_turbines(ids: frozenset[str], templates: Sequence[str]) -> bool:
 
 
 def _stacked(
-    sample: Sample,
-    found: Findings,
-    stamps: Stamps,
-    cells: _Cells,
-    templates: Mapping[str, Mapping[str, str]],
-    ids: Sequence[str],
+    sample: Sample, found: Findings, stamps: Stamps, cells: _Cells, templates: Mapping[str, Mapping[str, str]], ids: Sequence[str]
 ) -> Table:
     found.proven("signals.turbine", None, "turbines are in the names of columns")
     many = len(ids)
@@ -345,8 +338,7 @@ def _stacked(
 def in_order(ids: Sequence[str] | Mapping[str, Any]) -> list[str]:
     """Sort identifiers in natural order."""
     return sorted(
-        ids,
-        key=lambda one: [(part.isdigit(), int(part) if part.isdigit() else 0, part) for part in re.split(r"(\d+)", one)],
+        ids, key=lambda one: [(part.isdigit(), int(part) if part.isdigit() else 0, part) for part in re.split(r"(\d+)", one)]
     )
 
 
@@ -382,13 +374,7 @@ def _leaf(tag: str) -> str:
 def _pivoted(found: Findings, stamps: Stamps, cells: _Cells, tag: str, value: str) -> Table:
     others = [name for name in [*cells.texts, *cells.numeric] if name not in {tag, value}]
     frame = pd.DataFrame(
-        {
-            "tag": cells.text[tag],
-            "wall": stamps.wall,
-            "zone": stamps.zone,
-            "value": cells.values[value],
-            "block": cells.block,
-        }
+        {"tag": cells.text[tag], "wall": stamps.wall, "zone": stamps.zone, "value": cells.values[value], "block": cells.block}
     )
     quality = next((name for name in others if names.has_term(name, names.QUALITY_TERMS)), None)
     if quality is not None:

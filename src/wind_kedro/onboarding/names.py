@@ -248,10 +248,7 @@ def unit_of(name: str, beside: str = "") -> str | None:
 def foreign_unit(name: str, beside: str = "") -> str | None:
     """Unit in a name that no signal has, such as kvar, rpm or ``%``, if there is one."""
     tail = re.split(r"[\s_]+", name.strip())[-1].lower()
-    texts = [
-        *_unit_texts(name, beside),
-        *([tail] if tail in {"kvar", "kva", "rpm", "hz", "%", "pct", "percent"} else []),
-    ]
+    texts = [*_unit_texts(name, beside), *([tail] if tail in {"kvar", "kva", "rpm", "hz", "%", "pct", "percent"} else [])]
     return next((text for text in texts if text in FOREIGN_UNITS or text in SHARE_UNITS), None)
 
 

@@ -269,8 +269,7 @@ def _grid(path: Path, lines: list[list[str]], rows: list[list[list[str]]], findi
     """Find header, units, rows and footer in a grid of cells."""
     width = Counter(len(row) for row in rows[0][-2000:]).most_common(1)[0][0]
     comment = next(
-        (mark for mark in ("#", "%", "//") if any(line.lstrip().startswith(mark) for line in lines[0][:_HEAD_LINES])),
-        None,
+        (mark for mark in ("#", "%", "//") if any(line.lstrip().startswith(mark) for line in lines[0][:_HEAD_LINES])), None
     )
 
     def remark(number: int) -> bool:

@@ -100,11 +100,7 @@ def _one_of(signal: str, candidates: Sequence[_Named]) -> tuple[Series, bool, st
     if len(candidates) == 1:
         one = candidates[0]
         more = "" if one.clear else ", but the name has other parts"
-        return (
-            one.series,
-            one.clear and one.statistic in {None, "mean"},
-            f"'{one.series.name}' is {signal} by its name{more}",
-        )
+        return (one.series, one.clear and one.statistic in {None, "mean"}, f"'{one.series.name}' is {signal} by its name{more}")
     means = [one for one in candidates if one.statistic == "mean"]
     plain = [one for one in candidates if one.statistic is None]
     # Prefer names without unexplained tokens, then means, then names without a statistic.

@@ -130,11 +130,7 @@ def _date_formats(matches: Sequence[re.Match[str]]) -> list[tuple[str, str]]:
         elif len(dates[0].split(mark)[2]) == 4:  # noqa: PLR2004
             orders = {"DMY": f"%d{mark}%m{mark}%Y", "MDY": f"%m{mark}%d{mark}%Y"}
         else:
-            orders = {
-                "DMY": f"%d{mark}%m{mark}%y",
-                "MDY": f"%m{mark}%d{mark}%y",
-                "YMD": f"%y{mark}%m{mark}%d",
-            }
+            orders = {"DMY": f"%d{mark}%m{mark}%y", "MDY": f"%m{mark}%d{mark}%y", "YMD": f"%y{mark}%m{mark}%d"}
     found = []
     for order, form in orders.items():
         read = pd.to_datetime(pd.Series(dates), format=form, errors="coerce")

@@ -80,9 +80,7 @@ def _of_share(field: str, high: float, *, named: bool, found: Findings) -> None:
         found.add(field, SHARE, f"values up to {high:,.4g}: a share of capacity" + ("" if sure else "?"), proven=sure)
     else:
         found.asked(
-            field,
-            None,
-            f"values up to {high:,.4g}: per cent of capacity? Cards support shares of 0 to 1; export these, or kW",
+            field, None, f"values up to {high:,.4g}: per cent of capacity? Cards support shares of 0 to 1; export these, or kW"
         )
 
 
@@ -127,10 +125,7 @@ def _of_temperature(field: str, named_unit: str | None, own: Reals, found: Findi
         coldest, warmest = _TEMPERATURE_C
         fits = coldest <= low * factor + offset and high * factor + offset <= warmest
         found.add(
-            field,
-            named_unit,
-            f"by name; the median is {middle:.1f}",
-            proven=fits and (middle > _KELVIN) == (named_unit == "K"),
+            field, named_unit, f"by name; the median is {middle:.1f}", proven=fits and (middle > _KELVIN) == (named_unit == "K")
         )
     elif middle > _KELVIN:
         found.proven(field, "K", f"the median is {middle:.1f}: kelvins")

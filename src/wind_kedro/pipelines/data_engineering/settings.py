@@ -146,8 +146,7 @@ class Aggregation(Strict):
         gt=0, description="a turbine counts in an interval if it reported at least this share of it"
     )
     max_gap_minutes: int = Field(
-        ge=0,
-        description="intervals with less coverage are filled in up to this long after a known one, minutes; 0: never",
+        ge=0, description="intervals with less coverage are filled in up to this long after a known one, minutes; 0: never"
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import importlib
 import weakref
 from collections.abc import Iterable, Sequence
 from functools import cache
@@ -14,10 +15,18 @@ import pandas as pd
 from wind_kedro.cards import UNIT_CONVERSIONS
 
 if TYPE_CHECKING:
+    import ibis
     from ibis.expr.types import Table
 else:
-    # Kedro resolves the type hints of nodes when a run starts, so the name must exist; importing Ibis here would slow down
-    # every command.
+
+    class _Lazy:
+        """The module Ibis, imported on first use, as importing it here would slow down every command."""
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(importlib.import_module("ibis"), name)
+
+    ibis = _Lazy()
+    # Kedro resolves the type hints of nodes when a run starts, so the name must exist.
     Table = Any
 
 __all__ = [
@@ -25,6 +34,7 @@ __all__ = [
     "conversion",
     "exact",
     "held",
+    "ibis",
     "in_utc",
     "local_offsets",
     "microseconds",
@@ -106,8 +116,6 @@ def conversion(unit: str, standard_unit: str) -> tuple[float, float]:
 
 @cache
 def _microseconds_by_engine() -> dict[str, Any]:
-    import ibis
-
     def counted(name: str) -> Any:
         def microseconds(at: object) -> int:
             raise NotImplementedError(at)  # the engine's own function of this name
@@ -130,8 +138,6 @@ def microseconds(rows: Table, column: str) -> Any:
 
 @cache
 def _zoned_on_duckdb() -> Any:
-    import ibis
-
     def make_timestamptz(microseconds: int) -> dt.datetime:
         raise NotImplementedError(microseconds)  # the engine's own function of this name
 
@@ -148,8 +154,6 @@ def zoned(rows: Table, column: str) -> Any:
 
 def held(rows: Table) -> Table:
     """Compute a table now and cache it in the engine for as long as it is referenced; for tables used more than once."""
-    import ibis
-
     engine = rows.get_backend()
     if engine.name != "duckdb":
         # Ibis registers in-memory tables with Spark on execution, not on caching.

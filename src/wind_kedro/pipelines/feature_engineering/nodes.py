@@ -31,18 +31,7 @@ from wind_kedro.pipelines.feature_engineering.other_farms import (
 from .arrays import FloatArray, from_minutes, quiet
 from .production import known_production
 from .settings import ALWAYS, FAMILIES, Family, FeatureParameters, family_of
-from .winds import (
-    SPEED,
-    SPEED_10M,
-    U_10M,
-    V_10M,
-    Grid,
-    U,
-    V,
-    neighbour,
-    weather_features,
-    wind_at_point,
-)
+from .winds import SPEED, SPEED_10M, U_10M, V_10M, Grid, U, V, neighbour, weather_features, wind_at_point
 
 __all__ = ["FAMILIES", "EntityWeather", "FeatureParameters", "NoWeatherError", "build_features", "features_of_entity"]
 
@@ -74,12 +63,7 @@ class EntityWeather:
 
 
 def build_features(
-    observations: pd.DataFrame,
-    weather: pd.DataFrame,
-    fleet: Fleet,
-    clock: Clock,
-    features: FeatureParameters,
-    workers: Workers,
+    observations: pd.DataFrame, weather: pd.DataFrame, fleet: Fleet, clock: Clock, features: FeatureParameters, workers: Workers
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """One row per product, entity, issue time and interval: everything known at the issue time, as numbers. And one row per
     product and entity that has no features.

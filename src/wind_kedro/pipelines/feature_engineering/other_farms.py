@@ -134,12 +134,7 @@ def at_best_point(
 
 
 def expected_share(
-    own: FloatArray,
-    others: Mapping[str, FloatArray],
-    best: NDArray[np.intp],
-    outcomes: Outcomes,
-    grid: Grid,
-    settings: BestPoint,
+    own: FloatArray, others: Mapping[str, FloatArray], best: NDArray[np.intp], outcomes: Outcomes, grid: Grid, settings: BestPoint
 ) -> FloatArray:
     """What the mean power of like winds at the best point, known at the beginning of an issue's month, gives for its intervals.
 

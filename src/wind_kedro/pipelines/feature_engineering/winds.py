@@ -8,14 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from wind_kedro.pipelines.feature_engineering.weather_runs import (
-    Places,
-    lay_out,
-    places,
-    run_before,
-    run_to_read,
-    sorted_runs,
-)
+from wind_kedro.pipelines.feature_engineering.weather_runs import Places, lay_out, places, run_before, run_to_read, sorted_runs
 
 from .arrays import FloatArray, TimeArray, minutes, quiet
 from .settings import FeatureParameters

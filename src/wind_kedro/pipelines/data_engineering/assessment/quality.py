@@ -16,7 +16,7 @@ from wind_kedro.failures import Failure, failures_table
 from wind_kedro.pipelines.data_engineering.parse.signals import SIGNALS
 from wind_kedro.pipelines.data_engineering.settings import DataEngineering
 from wind_kedro.pipelines.data_engineering.signals.aggregation import ill_fitting
-from wind_kedro.pipelines.data_engineering.tables import Table, naive
+from wind_kedro.pipelines.data_engineering.tables import Table, ibis, naive
 from wind_kedro.pipelines.data_engineering.timestamps.clock_search import first_calibrations
 
 _ROW = ["farm_id", "source_file", "source_row"]
@@ -70,8 +70,6 @@ def build_quarantine(timed_signals: Table, judged_weather: Table, signals_raw: T
 
 
 def _with_raw(rows: Table, raw: Table) -> pd.DataFrame:
-    import ibis
-
     bad: pd.DataFrame = rows.filter(rows.status == "quarantined").select(*_ROW, "reason", "detail").to_pandas()
     if bad.empty:
         return pd.DataFrame(columns=[*bad.columns, "raw"])
@@ -246,10 +244,7 @@ def _account(notes: _Notes, counted: _Counts, waits_until: str | None = None) ->
     unseen = counted.parsed[table].get(farm_id, 0) - known
     used = counted.used if table == "signals" else counted.known[table]
     parts = {"kept": (used.get((farm_id, "kept"), 0), "rows are used")}
-    parts["superseded"] = (
-        used.get((farm_id, "superseded"), 0),
-        "rows were replaced by a later revision; both are kept",
-    )
+    parts["superseded"] = (used.get((farm_id, "superseded"), 0), "rows were replaced by a later revision; both are kept")
     repeated = counted.known[table].get((farm_id, "duplicate"), 0)
     parts["duplicate"] = (repeated, "rows were repeated with the same values; one is used")
     reasons = {reason: n for (of, kind, reason), n in counted.aside.items() if (of, kind) == (farm_id, table)}
@@ -266,25 +261,11 @@ def _account(notes: _Notes, counted: _Counts, waits_until: str | None = None) ->
     for check, (count, message) in parts.items():
         notes.add(check, "row", count, known, f"{count} {message}", "info" if check == "kept" else None)
     severity = "error" if known and quarantined == known else None
-    notes.add(
-        "quarantined",
-        "row",
-        quarantined,
-        known,
-        f"{quarantined} rows are in quarantine, each with its reason",
-        severity,
-    )
+    notes.add("quarantined", "row", quarantined, known, f"{quarantined} rows are in quarantine, each with its reason", severity)
     for reason, count in sorted(reasons.items()):
         notes.add(reason, "row", count, known, f"{count} {REASONS.get(reason, reason)}")
     if unseen and waits_until is not None:
-        notes.add(
-            "clock_not_calibrated",
-            "row",
-            unseen,
-            known + unseen,
-            f"{unseen} rows are not used {waits_until}",
-            "warning",
-        )
+        notes.add("clock_not_calibrated", "row", unseen, known + unseen, f"{unseen} rows are not used {waits_until}", "warning")
     elif known == 0:
         notes.add("nothing_available", "row", 0, unseen, f"none of the farm's {table} are available by as_of", "error")
 
@@ -355,14 +336,7 @@ def _judge_units(notes: _Notes, farm: Farm, suspected: pd.DataFrame) -> None:
             f"{signal} of {who} appears to be in {unit} {when}; the card has {own['unit'].iloc[0]} ({first}: {shown}). "
             f"Found {own['found_at'].min():%Y-%m-%d}; the values are not used. If you agree, {do}"
         )
-        notes.add(
-            "unit_suspected",
-            str(signal),
-            len(turbines),
-            len(farm.turbines),
-            message,
-            "error" if going_on else "warning",
-        )
+        notes.add("unit_suspected", str(signal), len(turbines), len(farm.turbines), message, "error" if going_on else "warning")
 
 
 def _judge_clock(notes: _Notes, farm: Farm, calibrations: pd.DataFrame, data_engineering: DataEngineering) -> None:

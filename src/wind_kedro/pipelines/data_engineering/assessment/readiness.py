@@ -18,7 +18,7 @@ from wind_kedro.clock import Clock
 from wind_kedro.contracts.observations import Readiness, WeatherFit
 from wind_kedro.evaluation.scores import latest_versions
 from wind_kedro.pipelines.data_engineering.settings import ReadinessSettings, WeatherFitting
-from wind_kedro.pipelines.data_engineering.tables import Table
+from wind_kedro.pipelines.data_engineering.tables import Table, ibis
 
 Floats = NDArray[np.float64]
 Wholes = NDArray[np.int16]
@@ -103,11 +103,9 @@ def assess_readiness(
 
 # --- counts of rows ---------------------------------------------------------------------------------------------------
 
-_UNCOUNTED: dict[str, Any] = {
-    "quarantined_rows_share": None,
-    "latency_median_minutes": None,
-    "latency_95_minutes": None,
-} | {f"{name}_rows_share": None for name in _OPERATING_STATES}
+_UNCOUNTED: dict[str, Any] = {"quarantined_rows_share": None, "latency_median_minutes": None, "latency_95_minutes": None} | {
+    f"{name}_rows_share": None for name in _OPERATING_STATES
+}
 
 
 def _unreadable(*parsed: Table) -> dict[str, int]:
@@ -124,8 +122,6 @@ def _counted(
     timed: Table, signals: Table, times: list[pd.Timestamp], settings: ReadinessSettings
 ) -> Iterator[dict[str, dict[str, float | None]]]:
     """For each time, shares of rows and latency by farm; each table is read once for all times."""
-    import ibis
-
     # The status of rows repeated by a clock change depends on later rows, so they are left out.
     settled = timed.filter(~timed.retimed.fill_null(False), timed.reason.isnull() | (timed.reason != "conflicting_stamp"))
     wait = (settled.arrived_at.epoch_seconds() - settled.valid_at.epoch_seconds() - settled.cadence) / 60
@@ -177,11 +173,7 @@ def _clock_facts(fitted: pd.DataFrame, farm: Farm) -> dict[str, Any]:
     if farm.id not in fitted.index:
         return {"reading": "", "offset_minutes": None, "agrees": None}
     own = fitted.loc[farm.id].to_dict()
-    return {
-        "reading": own["reading"],
-        "offset_minutes": round(own["offset_minutes"], 1),
-        "agrees": bool(own["agrees"]),
-    }
+    return {"reading": own["reading"], "offset_minutes": round(own["offset_minutes"], 1), "agrees": bool(own["agrees"])}
 
 
 # --- one farm ---------------------------------------------------------------------------------------------------------

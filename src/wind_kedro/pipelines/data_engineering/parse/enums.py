@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from functools import cache
 from typing import Any
 
-from wind_kedro.pipelines.data_engineering.tables import Table
+from wind_kedro.pipelines.data_engineering.tables import Table, ibis
 
 #: Values of status, fault and operating state (`time_signals`, `clean_values`, `judge_signals`, `parse_signals`).
 ENUM_VALUES = (
@@ -25,8 +25,6 @@ _MAX_VALUES = 10_000
 
 def enum_value(rows: Table, text: Any) -> Any:
     """Cast one of `ENUM_VALUES`, or a column of them, to the ENUM; a case expression over such values keeps the type."""
-    import ibis
-
     engine = rows.get_backend()
     value = ibis.literal(text) if isinstance(text, str) else text
     if engine.name != "duckdb":
@@ -55,8 +53,6 @@ def encode_columns(rows: Table, source: Table, columns: Iterable[str]) -> Table:
 
 def _codes(engine: Any, values: list[str]) -> Table:
     """Temporary table of ``text`` and ``encoded`` (the ENUM), dropped with its last reference."""
-    import ibis
-
     name = ibis.util.gen_name("codes")
     engine.raw_sql(
         f'CREATE TEMP TABLE "{name}" AS SELECT text, CAST(text AS {_enum_type(values)}) AS encoded '  # noqa: S608 - quoted below
@@ -77,8 +73,6 @@ def _quoted(values: Iterable[str]) -> str:
 
 @cache
 def _enum_macro() -> Any:
-    import ibis
-
     def wind_kedro_enum(text: str) -> str:
         raise NotImplementedError(text)  # the macro of this name
 

@@ -19,7 +19,7 @@ from wind_kedro.pipelines.data_engineering.parse.text import (
     wall_and_offset,
 )
 from wind_kedro.pipelines.data_engineering.settings import DataEngineering
-from wind_kedro.pipelines.data_engineering.tables import Table, local_offsets
+from wind_kedro.pipelines.data_engineering.tables import Table, ibis, local_offsets
 
 SIGNALS = tuple(SIGNAL_UNITS)
 READINGS = ("as_stamped", "wall_clock_is_utc", "wall_clock_is_local")
@@ -38,8 +38,6 @@ def parse_signals(signals_raw: Table, fleet: Fleet, data_engineering: DataEngine
     ``reason`` and ``detail`` are null in valid rows, else the first fault of ``ragged``, ``unknown_turbine``, ``bad_stamp``,
     ``unparseable``.
     """
-    import ibis
-
     farms = pd.DataFrame(
         {
             "farm_id": farm.id,
@@ -87,11 +85,7 @@ def parse_signals(signals_raw: Table, fleet: Fleet, data_engineering: DataEngine
         [
             (rows.source_row == 0, "source_unreadable", rows.fault),
             (rows.fault.notnull(), "ragged", rows.fault),
-            (
-                rows.rated_power_kw.isnull(),
-                "unknown_turbine",
-                quoted("turbine", rows.turbine_id, "is on no card of the farm"),
-            ),
+            (rows.rated_power_kw.isnull(), "unknown_turbine", quoted("turbine", rows.turbine_id, "is on no card of the farm")),
             (
                 rows.wall.isnull() | rows.local_minutes.isnull(),
                 "bad_stamp",
@@ -121,8 +115,6 @@ def parse_signals(signals_raw: Table, fleet: Fleet, data_engineering: DataEngine
 
 def range_faults(rows: Table, fleet: Fleet, data_engineering: DataEngineering) -> Table:
     """Null sentinels and values out of range, and set ``<signal>_fault``; ``<signal>_outside`` keeps values out of range."""
-    import ibis
-
     columns: dict[str, Any] = {}
     nothing = ibis.null("float64")
     for name in SIGNALS:
@@ -150,8 +142,6 @@ def range_faults(rows: Table, fleet: Fleet, data_engineering: DataEngineering) -
 
 def arrivals(parsed_signals: Table, fleet: Fleet) -> Table:
     """Valid rows with ``arrived``: the latest time at which they arrived under any reading of their stamp."""
-    import ibis
-
     waits = pd.DataFrame(
         {"farm_id": farm.id, "wait": farm.signals.cadence_seconds + 60 * farm.latency_minutes} for farm in fleet.farms
     )

@@ -5,18 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from wind_kedro.pipelines.data_engineering.tables import Table, conversion
+from wind_kedro.pipelines.data_engineering.tables import Table, conversion, ibis
 
-__all__ = [
-    "conversions",
-    "first_fault",
-    "has_text",
-    "instant",
-    "minus_minutes",
-    "numbers",
-    "quoted",
-    "wall_and_offset",
-]
+__all__ = ["conversions", "first_fault", "has_text", "instant", "minus_minutes", "numbers", "quoted", "wall_and_offset"]
 
 #: ISO 8601 with a T or a blank; seconds, their fraction and an offset are optional. Years 1900 to 2199: timestamps of pandas end
 #: in 2262.
@@ -37,8 +28,6 @@ def minus_minutes(at: Any, minutes: Any) -> Any:
 
 def wall_and_offset(text: Any) -> tuple[Any, Any]:
     """Split a stamp into wall-clock time and offset in minutes (null: none given); both are null if it is invalid."""
-    import ibis
-
     text = text.strip()
     sound = text.re_search(_STAMP)
     wall = text.re_extract(_WALL, 1).try_cast("timestamp")
@@ -48,9 +37,7 @@ def wall_and_offset(text: Any) -> tuple[Any, Any]:
     # No place on Earth has a larger offset from UTC, and parsers of ISO 8601 reject one.
     sound &= (east.abs() <= _FARTHEST_OFFSET_MINUTES).fill_null(True)
     offset = ibis.cases(
-        (~sound, ibis.null("int64")),
-        (text.endswith("Z"), ibis.literal(0, "int64")),
-        (text.re_search(_HAS_OFFSET), east),
+        (~sound, ibis.null("int64")), (text.endswith("Z"), ibis.literal(0, "int64")), (text.re_search(_HAS_OFFSET), east)
     )
     return ibis.ifelse(sound, wall, ibis.null("timestamp")), offset
 
@@ -99,8 +86,6 @@ def numbers(rows: Table, names: Sequence[str], missing: Sequence[str]) -> Table:
 
 
 def _number(text: Any) -> Any:
-    import ibis
-
     # DuckDB parses 1_000 as a number, and Spark 1d and 1f.
     foreign = text.contains("_") | text.right(1).isin(["d", "D", "f", "F"])
     return ibis.ifelse(foreign, ibis.null("float64"), text.try_cast("float64"))
@@ -116,8 +101,6 @@ def quoted(what: str, value: Any, problem: str) -> Any:
 
 def first_fault(faults: Sequence[tuple[Any, str, Any]]) -> tuple[Any, Any]:
     """Reason and detail of the first fault whose condition holds; null if none does."""
-    import ibis
-
     reason = ibis.cases(*[(holds, ibis.literal(code)) for holds, code, _ in faults])
     detail = ibis.cases(*[(holds, text) for holds, _, text in faults])
     return reason, detail

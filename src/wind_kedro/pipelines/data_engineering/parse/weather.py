@@ -15,7 +15,7 @@ from wind_kedro.pipelines.data_engineering.parse.text import (
     quoted,
 )
 from wind_kedro.pipelines.data_engineering.settings import DataEngineering
-from wind_kedro.pipelines.data_engineering.tables import Table
+from wind_kedro.pipelines.data_engineering.tables import Table, ibis
 
 WEATHER = tuple(WEATHER_UNITS)
 
@@ -28,8 +28,6 @@ def parse_weather(weather_raw: Table, fleet: Fleet, data_engineering: DataEngine
     ``available_at`` are null for an analysis; in a stitched series, ``run_at`` is derived from ``valid_at``. ``reason`` and
     ``detail`` are null in valid rows, else the first fault of ``ragged``, ``bad_stamp``, ``unparseable``, ``missing_wind``.
     """
-    import ibis
-
     # Explicit types, as the table is empty for a fleet without weather.
     types = dict.fromkeys(["farm_id", "weather_model", "weather_point"], "str") | {
         "is_analysis": "bool",
@@ -83,11 +81,7 @@ def parse_weather(weather_raw: Table, fleet: Fleet, data_engineering: DataEngine
             (rows.source_row == 0, "source_unreadable", rows.fault),
             (rows.fault.notnull(), "ragged", rows.fault),
             (rows.valid_at_time.isnull(), "bad_stamp", quoted("valid_at", rows.valid_at, "is not ISO 8601")),
-            (
-                rows.run_at_time.isnull() & ~rows.is_analysis,
-                "bad_stamp",
-                quoted("run_at", rows.run_at, "is not ISO 8601"),
-            ),
+            (rows.run_at_time.isnull() & ~rows.is_analysis, "bad_stamp", quoted("run_at", rows.run_at, "is not ISO 8601")),
             (
                 rows.available_at_time.isnull() & has_text(rows.available_at, missing),
                 "bad_stamp",

@@ -16,7 +16,7 @@ from wind_kedro.pipelines.data_engineering.settings import Aggregation, DataEngi
 from wind_kedro.pipelines.data_engineering.signals.chunks import FARM, Chunk, near, plan
 from wind_kedro.pipelines.data_engineering.signals.operating_states import NOT_AVAILABLE
 from wind_kedro.pipelines.data_engineering.signals.rules import SPIKES_IN_TIME
-from wind_kedro.pipelines.data_engineering.tables import Table, exact, in_utc, microseconds
+from wind_kedro.pipelines.data_engineering.tables import Table, exact, ibis, in_utc, microseconds
 
 _MINUTE = 60_000_000  # microseconds
 _KEY = ["entity_id", "granularity_minutes", "start"]
@@ -104,8 +104,6 @@ def _observed(signals: Table, members: pd.DataFrame, clock: Clock, settings: Agg
     together, as at the first calibration of a farm's clock. These are aggregated by turbine, then by entity; for the others,
     rows are joined with every version of their interval.
     """
-    import ibis
-
     rows = signals.mutate(**{name: ibis.coalesce(signals[name], signals[f"{name}_spiked"]) for name in SPIKES_IN_TIME})
     # A spike found by the time its row became available was never used.
     rows = rows.filter(rows.power_kw.notnull() & ~(rows.power_kw_spiked_at <= rows.available_at).fill_null(False))
@@ -150,15 +148,11 @@ def _observed(signals: Table, members: pd.DataFrame, clock: Clock, settings: Agg
 
 def _start(rows: Table, minutes: Any) -> Any:
     """Start of an interval from its number since 1970."""
-    import ibis
-
     return ibis.timestamp("1970-01-01 00:00:00") + (rows.slot * minutes * 60).as_interval("s")
 
 
 def _by_turbine(rows: Table, minutes: int) -> Table:
     """One row per turbine and interval of this length: means over all rows, and the number of rows that changed later."""
-    import ibis
-
     length = int(minutes) * _MINUTE
     slot = rows["at"] // length
     changes = [rows.superseded_at, *(rows[f"{name}_spiked_at"] for name in SPIKES_IN_TIME)]
@@ -172,15 +166,12 @@ def _by_turbine(rows: Table, minutes: int) -> Table:
     )  # fmt: skip
     values = ("metered_kw", "power_kw", "wind_speed_ms")
     return summed.mutate(
-        granularity_minutes=ibis.literal(int(minutes), "int64"),
-        **{name: summed[name].cast("float64") for name in values},
+        granularity_minutes=ibis.literal(int(minutes), "int64"), **{name: summed[name].cast("float64") for name in values}
     )
 
 
 def _by_version(rows: Table, intervals: pd.DataFrame, members: pd.DataFrame, clock: Clock, settings: Aggregation) -> Table:
     """One row per turbine, interval and version of an entity; ``interval`` is the index in ``intervals``."""
-    import ibis
-
     # Rows carry only the number of their interval, to save memory.
     about = members[["entity_id", "granularity_minutes", "expected_minutes", "entity_kw"]].drop_duplicates()
     about = intervals.assign(interval=intervals.index).merge(about, on=["entity_id", "granularity_minutes"])
@@ -220,8 +211,6 @@ def _by_version(rows: Table, intervals: pd.DataFrame, members: pd.DataFrame, clo
 
 def _by_entity(turbines: Table, key: list[str], settings: Aggregation, more: dict[str, Any] | None = None) -> Table:
     """One row per entity and interval or version: sums over turbines that count, and the aggregates ``more`` over all."""
-    import ibis
-
     nothing = ibis.null("float64")
     enough = settings.min_turbine_coverage_share * turbines.granularity_minutes * 60.0
     counts, available = turbines.seconds >= enough, turbines.available_seconds >= enough
@@ -251,8 +240,6 @@ def _as_of(clock: Clock) -> pd.Timestamp:
 
 def _with_aggregation_time(intervals: Table, late_grace_minutes: int) -> Table:
     """Add ``aggregated_at``: when all expected rows of an interval had arrived, at the latest the end of the grace period."""
-    import ibis
-
     grace_end = _grace_end(intervals, late_grace_minutes)
     complete = intervals.there >= intervals.expected_minutes * 60
     return intervals.mutate(aggregated_at=ibis.ifelse(complete, ibis.least(intervals["last"], grace_end), grace_end))
@@ -260,8 +247,6 @@ def _with_aggregation_time(intervals: Table, late_grace_minutes: int) -> Table:
 
 def _grace_end(intervals: Table, late_grace_minutes: int) -> Any:
     """End of the grace period of an interval."""
-    import ibis
-
     end = intervals.start + intervals.granularity_minutes.as_interval("m")
     return end + ibis.interval(minutes=late_grace_minutes)
 

@@ -21,7 +21,7 @@ from wind_kedro.pipelines.data_engineering.signals.rules import (
     turbines_of,
 )
 from wind_kedro.pipelines.data_engineering.signals.windows import Looks
-from wind_kedro.pipelines.data_engineering.tables import Table, held, microseconds, naive, zoned
+from wind_kedro.pipelines.data_engineering.tables import Table, held, ibis, microseconds, naive, zoned
 
 #: States in which a turbine was not available to use the wind, by order or by fault.
 NOT_AVAILABLE = ("stopped", "curtailed", "derated")
@@ -75,8 +75,6 @@ def _looks_back(fleet: Fleet, settings: OperatingStates) -> dt.timedelta:
 
 
 def _judged(rows: Table, curves: pd.DataFrame, fleet: Fleet, data_engineering: DataEngineering) -> Table:
-    import ibis
-
     turbines = turbines_of(fleet)
     numbers = numbers_of_farms(fleet)
     turbines["farm"] = turbines["farm_id"].map(numbers).astype("int64")
@@ -114,8 +112,6 @@ def _curves(power_curve: pd.DataFrame, width: float) -> pd.DataFrame:
 
 def _with_curve(rows: Table, curves: pd.DataFrame, width: float) -> Table:
     """Add ``share`` of rated power, ``expected`` by the curve in force, and whether it is ``below`` or ``above`` its bounds."""
-    import ibis
-
     table = ibis.memtable(curves)
     rows = rows.mutate(bin=(rows.wind_speed_ms_first / width).floor().cast("int64"), share=rows.power_kw_first / rows.rated)
     rows = rows.left_join(
@@ -134,8 +130,6 @@ def _with_curve(rows: Table, curves: pd.DataFrame, width: float) -> Table:
 
 def _operating_states(rows: Table, fleet: Fleet, settings: OperatingStates) -> Table:
     """Operating state of every version of a turbine interval, without empty states."""
-    import ibis
-
     here = ibis._
     feathered = (rows.pitch_deg.abs() >= settings.feathered_deg).fill_null(False)
     pitched = (rows.pitch_deg.abs() >= settings.pitched_deg).fill_null(False) & (rows.share < settings.full_share)
@@ -177,8 +171,6 @@ def _operating_states(rows: Table, fleet: Fleet, settings: OperatingStates) -> T
 
 def _lasting(rows: Table, flag: str, minutes: float, fleet: Fleet) -> Table:
     """Add ``<flag>_lasts``: whether the flag has held for so many minutes, including the row."""
-    import ibis
-
     here = ibis._
     looks = Looks(rows, ["unit", "first", flag], "valid_at")
 
@@ -195,8 +187,6 @@ def _level(rows: Table, lengths: set[float], fleet: Fleet, flat_share: float) ->
 
     Rows that are level for a longer duration are searched only among those level for a shorter one, so that few are sorted.
     """
-    import ibis
-
     here = ibis._
     rows = rows.filter(rows["first"])
     few, found = rows.filter(rows.slow), {}
@@ -232,8 +222,6 @@ def _all_idle(rows: Table, common_turbines: int) -> Table:
 
     Turbines of an interval are ordered by arrival; those that arrived together are counted together.
     """
-    import ibis
-
     rows = rows.filter(rows["first"])
     idle = rows.filter(rows.idle)
     many = idle.group_by(["farm", "valid_at"]).agg(idle=idle.count())

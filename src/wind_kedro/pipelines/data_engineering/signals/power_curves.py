@@ -20,7 +20,7 @@ from wind_kedro.pipelines.data_engineering.signals.rules import (
     numbers_of_farms,
     turbines_of,
 )
-from wind_kedro.pipelines.data_engineering.tables import Table
+from wind_kedro.pipelines.data_engineering.tables import Table, ibis
 from wind_kedro.pipelines.data_engineering.timestamps.clock_search import calibration_spans
 
 Floats = NDArray[np.float64]
@@ -113,8 +113,6 @@ def _counted(rows: Table, spans: pd.DataFrame, turbines: pd.DataFrame, curve: Cu
 
 def _by_cell(rows: Table, spans: pd.DataFrame, turbines: pd.DataFrame, curve: Curve) -> pd.DataFrame:
     """Number of rows in each cell, by the span of their time ``at``."""
-    import ibis
-
     rows = rows.mutate(**{name: as_first_known(rows, name) for name in SPIKES_IN_TIME})
     rows = rows.filter(rows.power_kw.notnull(), rows.wind_speed_ms.notnull())
     rows = rows.inner_join(ibis.memtable(turbines), ["farm_id", "turbine_id"])
@@ -152,13 +150,7 @@ def _fit(cells: Counts, bins: Counts, steps: Counts, curve: Curve) -> pd.DataFra
     low = np.interp(speed - curve.shift_ms, speed, np.minimum(rising, medians)) - curve.tolerance_share
     high = np.interp(speed + curve.shift_ms, speed, rising) + curve.tolerance_share
     return pd.DataFrame(
-        {
-            "wind_speed_ms": speed,
-            "power_share": medians,
-            "low_share": low,
-            "high_share": high,
-            "rows": cells.sum(axis=1),
-        }
+        {"wind_speed_ms": speed, "power_share": medians, "low_share": low, "high_share": high, "rows": cells.sum(axis=1)}
     )
 
 

@@ -17,7 +17,7 @@ from wind_kedro.pipelines.data_engineering.parse.enums import enum_value
 from wind_kedro.pipelines.data_engineering.settings import DataEngineering, Spike, Spiky, Stuck
 from wind_kedro.pipelines.data_engineering.signals.unit_checks import suspected_signals, with_suspicions
 from wind_kedro.pipelines.data_engineering.signals.windows import Looks
-from wind_kedro.pipelines.data_engineering.tables import Table, held, microseconds
+from wind_kedro.pipelines.data_engineering.tables import Table, held, ibis, microseconds
 
 #: Number of intervals before and after a spike that are compared.
 NEIGHBOURS = 2
@@ -45,8 +45,6 @@ def turbines_of(fleet: Fleet) -> pd.DataFrame:
 
 def with_turbines(rows: Table, fleet: Fleet) -> Table:
     """Add ``rated`` and ``unit``; null for a turbine that is on no card."""
-    import ibis
-
     rows = rows.left_join(ibis.memtable(turbines_of(fleet)), ["farm_id", "turbine_id"])
     return rows.drop("farm_id_right", "turbine_id_right")
 
@@ -58,8 +56,6 @@ def cadences_of(fleet: Fleet) -> list[int]:
 
 def by_cadence(fleet: Fleet, rule: Callable[[int], Any]) -> Any:
     """``rule(cadence)`` for the rows of each cadence of the fleet."""
-    import ibis
-
     first, *others = cadences_of(fleet)
     if not others:
         return rule(first)
@@ -81,8 +77,6 @@ def clean_values(rows: Table, suspected_units: pd.DataFrame, fleet: Fleet, data_
         fleet: the cards.
         data_engineering: parameters of the pipeline.
     """
-    import ibis
-
     columns = [
         *(name for name in rows.columns if name not in ("unit", "rated")),
         *(f"{name}_suspected_at" for name in suspected_signals(suspected_units)),
@@ -110,8 +104,6 @@ def clean_values(rows: Table, suspected_units: pd.DataFrame, fleet: Fleet, data_
 
 def _without_known_units(rows: Table, suspected_units: pd.DataFrame) -> Table:
     """Null values whose unit was known to be wrong when they arrived."""
-    import ibis
-
     for name in suspected_signals(suspected_units):
         known = (rows[f"{name}_suspected_at"] <= rows.available_at).fill_null(False)
         struck = known & (rows[name].notnull() | (rows[f"{name}_fault"] == "out_of_range").fill_null(False))
@@ -126,8 +118,6 @@ def _without_known_units(rows: Table, suspected_units: pd.DataFrame) -> Table:
 
 def _without_units_found_later(rows: Table, suspected_units: pd.DataFrame) -> Table:
     """Null values whose unit was found to be wrong after they arrived; they are used until then, like spikes."""
-    import ibis
-
     for name in suspected_signals(suspected_units):
         found_at = rows[f"{name}_suspected_at"]
         if name in SPIKES_IN_TIME:
@@ -140,9 +130,7 @@ def _without_units_found_later(rows: Table, suspected_units: pd.DataFrame) -> Ta
                     f"{name}_fault": ibis.ifelse(struck, enum_value(rows, "unit"), rows[f"{name}_fault"]),
                     f"{name}_spiked": ibis.ifelse(struck, rows[name], rows[f"{name}_spiked"]),
                     f"{name}_spiked_at": ibis.cases(
-                        (struck, found_at),
-                        (late & spiked_at.notnull(), ibis.least(spiked_at, found_at)),
-                        else_=spiked_at,
+                        (struck, found_at), (late & spiked_at.notnull(), ibis.least(spiked_at, found_at)), else_=spiked_at
                     ),
                 }
             )
@@ -156,8 +144,6 @@ def _struck(judged: Table, fleet: Fleet, data_engineering: DataEngineering) -> T
     Few values repeat or deviate: one pass over all rows finds candidates, and the rules are evaluated for these and their
     neighbours only.
     """
-    import ibis
-
     still, off = data_engineering.stuck, data_engineering.spike
     seen = {*still.minutes, *_SPIKED, "pitch_deg"}
     rows = judged.select("unit", "rated", "cadence", "valid_at", "available_at", *sorted(seen), place=_place(judged))
@@ -224,15 +210,11 @@ def _follows(place: int) -> str:
 
 def _of_three(looks: Looks, column: str, how: Literal["least", "greatest"]) -> Any:
     """Least or greatest value of a row and the two before it."""
-    import ibis
-
     return getattr(ibis, how)(ibis._[column], looks.at(column, -1), looks.at(column, -2))
 
 
 def repeats(looks: Looks, name: str) -> Any:
     """Whether a value equals those of the two rows before."""
-    import ibis
-
     value = ibis._[name]
     return (value == looks.at(name, -1)) & (value == looks.at(name, -2))
 
@@ -244,8 +226,6 @@ def stuck(looks: Looks, name: str, settings: Stuck, cadence: int) -> Any:
     signal covers all three rows. All rows must have been available when the current one was, so that a row that arrives late
     never changes the result for an earlier row.
     """
-    import ibis
-
     here = ibis._
     count = max(settings.min_repetitions, settings.minutes[name] * 60 // cadence) - 2
     mover, minimum = (
@@ -263,8 +243,6 @@ def stuck(looks: Looks, name: str, settings: Stuck, cadence: int) -> Any:
 
 def far(looks: Looks, name: Spiky, place: int, settings: Spike) -> Any:
     """Whether a value differs by a spike's threshold from the value ``place`` rows later (negative: earlier)."""
-    import ibis
-
     here = ibis._
     least: Any = here.rated * settings.least[name] if name == "power_kw" else settings.least[name]
     return (here[name] - looks.at(name, place)).abs() >= least
@@ -272,7 +250,6 @@ def far(looks: Looks, name: Spiky, place: int, settings: Spike) -> Any:
 
 def stands_off(looks: Looks, name: Spiky, settings: Spike) -> Any:
     """Whether a value deviates from both sides, so that it may be a spike or one of two."""
-    import ibis
 
     def off(place: int) -> Any:
         return far(looks, name, place, settings)
@@ -288,8 +265,6 @@ def spike(looks: Looks, name: Spiky, settings: Spike) -> Any:
     a real step did not move: wind speed and pitch for power, power for wind speed. One or two values may deviate, so the sides
     are the intervals before and after, or those around a second value that deviates too.
     """
-    import ibis
-
     here = ibis._
     value = here[name]
     least: Any = here.rated * settings.least[name] if name == "power_kw" else settings.least[name]
@@ -334,16 +309,12 @@ def spike(looks: Looks, name: Spiky, settings: Spike) -> Any:
 
 def as_first_known(rows: Table, name: str) -> Any:
     """Value when its row became available, including spikes found later."""
-    import ibis
-
     later = rows[f"{name}_spiked_at"] > rows.available_at
     return ibis.ifelse(later.fill_null(False), rows[f"{name}_spiked"], rows[name])
 
 
 def leaves_at(rows: Table) -> Any:
     """When the first state of a row ended: superseded, or a value found to be a spike after the row became available."""
-    import ibis
-
     found = [rows[f"{name}_spiked_at"] for name in SPIKES_IN_TIME]
     later = [ibis.ifelse(at > rows.available_at, at, ibis.null("timestamp")) for at in found]
     left = reduce(lambda one, other: ibis.coalesce(ibis.least(one, other), one, other), [rows.superseded_at, *later])

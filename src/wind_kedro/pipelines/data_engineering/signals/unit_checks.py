@@ -20,7 +20,7 @@ from wind_kedro.clock import Clock
 from wind_kedro.contracts.observations import SuspectedUnits
 from wind_kedro.pipelines.data_engineering.parse.signals import arrivals
 from wind_kedro.pipelines.data_engineering.settings import DataEngineering, Units
-from wind_kedro.pipelines.data_engineering.tables import Table, exact
+from wind_kedro.pipelines.data_engineering.tables import Table, exact, ibis
 
 Floats = NDArray[np.float64]
 #: Factors between units of power that are confused.
@@ -81,8 +81,6 @@ def full_wind_ms(rated_power_kw: float, rotor_diameter_m: float | None, settings
 
 def _days(parsed: Table, fleet: Fleet, settings: Units) -> pd.DataFrame:
     """One row per turbine and day of its stamps (``day``, read as UTC): sums over rows that had arrived by ``known_at``."""
-    import ibis
-
     turbines = ibis.memtable(
         pd.DataFrame(
             {
@@ -118,12 +116,7 @@ def _days(parsed: Table, fleet: Fleet, settings: Units) -> pd.DataFrame:
         "power_large": share.between(2, 2000).sum(),
     }
     by_arrival = rows.group_by(
-        [
-            "farm_id",
-            "turbine_id",
-            rows.wall_clock_is_utc.truncate("D").name("day"),
-            rows.arrived.truncate("D").name("came"),
-        ]
+        ["farm_id", "turbine_id", rows.wall_clock_is_utc.truncate("D").name("day"), rows.arrived.truncate("D").name("came")]
     ).agg(**{name: sums.cast("float64") for name, sums in asked.items()})
     key = ["farm_id", "turbine_id", "day"]
     found = by_arrival.to_pandas().fillna(dict.fromkeys(asked, 0.0)).sort_values([*key, "came"])
@@ -290,8 +283,6 @@ def with_suspicions(rows: Table, suspected_units: pd.DataFrame, stamp: str) -> T
         suspected_units: contract `SuspectedUnits`.
         stamp: the column of their time.
     """
-    import ibis
-
     for signal, own in suspected_units.groupby("signal"):
         plain = pd.DataFrame(
             {

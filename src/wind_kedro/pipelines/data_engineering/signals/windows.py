@@ -10,7 +10,7 @@ from collections.abc import Callable
 from functools import reduce
 from typing import Any, Literal
 
-from wind_kedro.pipelines.data_engineering.tables import Table
+from wind_kedro.pipelines.data_engineering.tables import Table, ibis
 
 #: Frames of up to this many rows, including the current one, are made of lags.
 SHORT = 3
@@ -28,8 +28,6 @@ class Looks:
 
     def at(self, column: str, place: int) -> Any:
         """Value of the column ``place`` rows later (negative: earlier); null where there is no row."""
-        import ibis
-
         if not place:
             return ibis._[column]
         there = self._rows[column].lead(place) if place > 0 else self._rows[column].lag(-place)
@@ -37,8 +35,6 @@ class Looks:
 
     def last(self, how: How, column: str, count: int) -> Any:
         """Aggregate of the column over the last ``count`` rows, including the current one; fewer at the beginning."""
-        import ibis
-
         if count <= SHORT:
             values = [self.at(column, -place) for place in range(count)]
             if how == "count":
@@ -52,8 +48,6 @@ class Looks:
 
     def follow(self, count: int, cadence: int) -> Any:
         """Whether the last ``count`` rows are consecutive; rows are on the grid of the cadence, one per interval."""
-        import ibis
-
         since = ibis._.valid_at - ibis.interval(seconds=cadence * (count - 1))
         return self.at("valid_at", 1 - count) == since
 
@@ -62,8 +56,6 @@ class Looks:
 
         A row that arrives late never changes the result for an earlier row, so that later runs repeat what a live run found.
         """
-        import ibis
-
         return self.follow(count, cadence) & (self.last("greatest", "available_at", count) <= ibis._.available_at)
 
     def made(self) -> Table:
@@ -76,8 +68,6 @@ class Looks:
         return list(self._made)
 
     def _look(self, name: str, make: Callable[[], Any]) -> Any:
-        import ibis
-
         if name not in self._made:
             self._made[name] = make()
         return ibis._[name]

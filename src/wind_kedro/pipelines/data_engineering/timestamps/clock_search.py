@@ -22,7 +22,7 @@ from wind_kedro.contracts.observations import ClockCalibration
 from wind_kedro.pipelines.data_engineering.parse.signals import READINGS, arrivals
 from wind_kedro.pipelines.data_engineering.settings import ClockSearch, DataEngineering
 from wind_kedro.pipelines.data_engineering.signals.unit_checks import with_suspicions
-from wind_kedro.pipelines.data_engineering.tables import Table, exact, naive
+from wind_kedro.pipelines.data_engineering.tables import Table, exact, ibis, naive
 
 Floats = NDArray[np.float64]
 _MINUTE = np.timedelta64(1, "m")
@@ -127,8 +127,6 @@ def _first_calibrations(arrived: Table, search: ClockSearch) -> pd.Series:
 
 def _wind_by_block(arrived: Table, firsts: pd.Series, suspected_units: pd.DataFrame, fleet: Fleet, clock: Clock) -> Table:
     """Mean wind speed of farms per stamp (under all three readings) and block, the first calibration that uses it."""
-    import ibis
-
     known = ibis.memtable(pd.DataFrame({"farm_id": firsts.index.astype("str"), "first": firsts.to_numpy()}))
     # Cadences at least as coarse as the interval compared are not averaged.
     compared = {
@@ -186,10 +184,7 @@ class _Stretch:
         """Select one of several periods."""
         peaks = (self.peaks.offset_minutes, self.peaks.correlation, self.peaks.at_zero, self.peaks.hours)
         return _Stretch(
-            self.cost[place],
-            self.offset_minutes[place],
-            self.noise_minutes[place],
-            _Peaks(*(of[place] for of in peaks)),
+            self.cost[place], self.offset_minutes[place], self.noise_minutes[place], _Peaks(*(of[place] for of in peaks))
         )
 
 
@@ -227,12 +222,7 @@ def _lags(cadence: float, longest: int) -> Floats:
 
 
 def _week_sums(
-    farm: Farm,
-    wind: pd.DataFrame,
-    weather: pd.DataFrame,
-    block: pd.Timestamp,
-    lags: Floats,
-    search: ClockSearch,
+    farm: Farm, wind: pd.DataFrame, weather: pd.DataFrame, block: pd.Timestamp, lags: Floats, search: ClockSearch
 ) -> _Weeks:
     """Sums over the rows first used by this calibration, by week and offset of the local clock; they are additive."""
     known = weather[(weather["available_at"] <= block) & (weather["valid_at"] <= block)]

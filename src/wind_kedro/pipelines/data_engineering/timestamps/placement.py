@@ -17,7 +17,7 @@ from wind_kedro.pipelines.data_engineering.parse.signals import READINGS, SIGNAL
 from wind_kedro.pipelines.data_engineering.settings import DataEngineering
 from wind_kedro.pipelines.data_engineering.signals.chunks import Chunk, Chunks, is_inside, near, plan
 from wind_kedro.pipelines.data_engineering.signals.rules import clean_values, with_turbines
-from wind_kedro.pipelines.data_engineering.tables import Table, held, microseconds, offset_minutes, transitions
+from wind_kedro.pipelines.data_engineering.tables import Table, held, ibis, microseconds, offset_minutes, transitions
 from wind_kedro.pipelines.data_engineering.timestamps.clock_search import calibration_spans
 from wind_kedro.pipelines.data_engineering.timestamps.retiming import Change, retime
 
@@ -67,8 +67,6 @@ def time_signals(
     Raises:
         NothingAvailableError: if no farm has a row by ``as_of``, with the time spans of the data.
     """
-    import ibis
-
     rows = parsed_signals.filter(parsed_signals.source_row > 0)
 
     def in_time(rows: Table) -> Table:
@@ -107,8 +105,6 @@ def looks_around(fleet: Fleet, data_engineering: DataEngineering) -> dt.timedelt
 
 
 def _known(rows: Table, clock: Clock) -> Table:
-    import ibis
-
     as_of = ibis.literal(clock.as_of.replace(tzinfo=None), "timestamp")
     return rows.filter(rows.available_at.isnull() | (rows.available_at <= as_of))
 
@@ -121,8 +117,6 @@ def _farms(fleet: Fleet) -> pd.DataFrame:
 
 def _timed(parsed: Table, calibration: pd.DataFrame, fleet: Fleet) -> Table:
     """Add ``valid_at``, ``arrived_at`` and ``available_at`` by the calibration in force, and flag stamps off the grid."""
-    import ibis
-
     never = ibis.timestamp("9999-01-01 00:00:00")
     rows = parsed.inner_join(ibis.memtable(_farms(fleet)), "farm_id")
     end = rows.cadence.as_interval("s")
@@ -132,8 +126,7 @@ def _timed(parsed: Table, calibration: pd.DataFrame, fleet: Fleet) -> Table:
     rows = rows.mutate(earliest=earliest)
     spans = ibis.memtable(_stretches(calibration))
     rows = rows.left_join(
-        spans,
-        [rows.farm_id == spans.farm_id, rows.earliest >= spans.holds_from, rows.earliest < spans.holds_until],
+        spans, [rows.farm_id == spans.farm_id, rows.earliest >= spans.holds_from, rows.earliest < spans.holds_until]
     ).drop("farm_id_right")
     others = [name for name in READINGS[1:] if (calibration["reading"] == name).any()]
     readings = [(rows.reading == name, rows[name]) for name in others]
@@ -141,9 +134,7 @@ def _timed(parsed: Table, calibration: pd.DataFrame, fleet: Fleet) -> Table:
     rows = rows.mutate(valid_at=valid_at)
     ended = rows.valid_at + rows.cadence.as_interval("s")
     arrived = ibis.ifelse(
-        rows.received_at.notnull(),
-        ibis.greatest(rows.received_at, ended),
-        ended + rows.latency.as_interval("m"),
+        rows.received_at.notnull(), ibis.greatest(rows.received_at, ended), ended + rows.latency.as_interval("m")
     )
     rows = rows.mutate(arrived_at=arrived)
     # Rows are not available before the farm's first calibration. Rows without a stamp have no valid time, and invalid rows are in
@@ -194,8 +185,6 @@ def _nothing(rows: Table, clock: Clock) -> str:
 
 def _put_right(parsed: Table, in_time: Callable[[Table], Table], fleet: Fleet) -> pd.DataFrame:
     """Rows moved by `retime`, over all farms and clock changes; only rows with stamps near a change are timed for it."""
-    import ibis
-
     nothing = pd.DataFrame()
     stamp = parsed[_STAMP]
     span = parsed.agg(first=stamp.min(), last=stamp.max()).to_pandas().iloc[0]
@@ -208,8 +197,7 @@ def _put_right(parsed: Table, in_time: Callable[[Table], Table], fleet: Fleet) -
     table = ibis.memtable(changes)
     good = rows.filter(rows.reason.isnull(), rows.received_at.notnull())
     around = good.inner_join(
-        table,
-        [good.farm_id == table.farm_id, good.valid_at >= table.seen_from, good.valid_at < table.seen_until],
+        table, [good.farm_id == table.farm_id, good.valid_at >= table.seen_from, good.valid_at < table.seen_until]
     )
     around = around.select(
         *_ROW,
@@ -237,8 +225,6 @@ def _put_right(parsed: Table, in_time: Callable[[Table], Table], fleet: Fleet) -
 
 def _moved(rows: Table, found: pd.DataFrame) -> Table:
     """Apply the corrected times, and add ``retimed``."""
-    import ibis
-
     if found.empty:
         return rows.mutate(retimed=ibis.literal(False))
     moved = ibis.memtable(found.rename(columns={"valid_at": "right_valid_at", "available_at": "right_available_at"}))
@@ -291,8 +277,6 @@ def _versions(rows: Table, parsed: Table) -> Table:
     Only rows that share their interval with another are sorted, which are few. Tables used more than once are materialized, as
     the engine would otherwise compute the times of all rows again.
     """
-    import ibis
-
     rows = rows.mutate(**{f"{name}_fault": enum_value(rows, rows[f"{name}_fault"]) for name in SIGNALS})
     rows = held(encode_columns(rows.select(*_SETTLED), parsed, ("farm_id", "turbine_id", "source_file")))
     rivalled = held(_rivalled(rows.filter(rows.reason.isnull())))
@@ -308,8 +292,6 @@ def _rivalled(good: Table) -> Table:
     Counting rows by interval would make as many groups as rows. So blocks of intervals are checked first: each interval is a
     power of two, and their sum equals their bitwise or only if none is repeated.
     """
-    import ibis
-
     some = good.select(*_INTERVAL, number=microseconds(good, "valid_at") // (good.cadence * 1_000_000))
     # Ibis does not support bitwise or on Spark, where all rows are counted.
     if good.get_backend().name == "duckdb":
@@ -324,8 +306,6 @@ def _rivalled(good: Table) -> Table:
 
 def _contest(rows: Table) -> Table:
     """Add ``duplicate``, ``conflict``, ``superseded_at`` and ``version``, by comparing the rows of each interval."""
-    import ibis
-
     rows = rows.mutate(good=rows.reason.isnull())
     key = [*_INTERVAL, "good"]
     # Sorted by value, so that equal rows that arrived together are adjacent.
@@ -346,8 +326,6 @@ def _contest(rows: Table) -> Table:
 
 def _fates(rows: Table) -> Table:
     """``status``, ``reason`` and ``detail`` of rows that were compared."""
-    import ibis
-
     return rows.select(
         "unit", "rated", "farm_id", "turbine_id", "source_file", "source_row", "valid_at", "arrived_at", "available_at",
         "superseded_at", "version", "cadence", "retimed", *SIGNALS, *(f"{name}_fault" for name in SIGNALS),

@@ -56,10 +56,5 @@ def retime(rows: pd.DataFrame, change: Change, cadence_seconds: int) -> pd.DataF
         if len(versions) > 1 and not over.iloc[0] and over.any():
             row = versions[over].iloc[0]
             out.append((row["source_file"], row["source_row"], second, max(row["available_at"], second + step)))
-    kinds = {
-        "source_file": "str",
-        "source_row": "int64",
-        "valid_at": "datetime64[us]",
-        "available_at": "datetime64[us]",
-    }
+    kinds = {"source_file": "str", "source_row": "int64", "valid_at": "datetime64[us]", "available_at": "datetime64[us]"}
     return pd.DataFrame(out, columns=list(kinds)).astype(kinds)

@@ -108,19 +108,11 @@ def air_density(pressure_pa: Floats, temperature_c: Floats, height_m: Floats) ->
 
 
 def _exponents(
-    levels: Levels,
-    heights: Floats,
-    at: NDArray[np.intp],
-    one: NDArray[np.intp],
-    two: NDArray[np.intp],
-    profile: WindProfile,
+    levels: Levels, heights: Floats, at: NDArray[np.intp], one: NDArray[np.intp], two: NDArray[np.intp], profile: WindProfile
 ) -> Floats:
     """Exponent of the power law between two levels; the default with one level or calm wind."""
     ratio = np.divide(
-        levels.speed_ms[at, two],
-        levels.speed_ms[at, one],
-        out=np.full(len(at), np.nan),
-        where=levels.speed_ms[at, one] > 0,
+        levels.speed_ms[at, two], levels.speed_ms[at, one], out=np.full(len(at), np.nan), where=levels.speed_ms[at, one] > 0
     )
     usable = (two >= 0) & (ratio > 0)
     found = np.full(len(at), profile.shear_exponent)

@@ -11,7 +11,7 @@ from wind_kedro.cards import WIND_HEIGHTS_M, Fleet
 from wind_kedro.clock import Clock
 from wind_kedro.pipelines.data_engineering.parse.weather import WEATHER
 from wind_kedro.pipelines.data_engineering.settings import DataEngineering, WindProfile
-from wind_kedro.pipelines.data_engineering.tables import Table, in_utc
+from wind_kedro.pipelines.data_engineering.tables import Table, ibis, in_utc
 from wind_kedro.pipelines.data_engineering.weather.heights import Levels, air_density, bearing, wind_at
 
 #: Columns that identify the source of a row.
@@ -37,8 +37,6 @@ def judge_weather(parsed_weather: Table, fleet: Fleet, clock: Clock) -> Table:
     - ``quarantined``: not usable, see ``reason`` and ``detail``. Rows that differ and arrived together, so that none is the
       newest, are all ``conflicting_stamp``, and the previous version stays in force.
     """
-    import ibis
-
     as_of = ibis.literal(clock.as_of.replace(tzinfo=None), "timestamp")
     sources = ibis.memtable(
         pd.DataFrame(
@@ -96,8 +94,6 @@ def make_weather(judged_weather: Table, fleet: Fleet, clock: Clock, data_enginee
     100 m and at the mean hub height of the farm from the source's levels, and missing air density at the hub from pressure and
     temperature (`heights`).
     """
-    import ibis
-
     rows = judged_weather.filter(judged_weather.status.isin(["kept", "superseded"]))
     rows = _vectors(rows)
     sources = pd.DataFrame(
@@ -139,8 +135,6 @@ def make_weather(judged_weather: Table, fleet: Fleet, clock: Clock, data_enginee
 
 def _vectors(rows: Table) -> Table:
     """Fill in speed and direction from components and vice versa, at the standard height."""
-    import ibis
-
     u, v = rows.wind_u_100m_ms, rows.wind_v_100m_ms
     from_vector: Any = (u * u + v * v).sqrt()
     # atan2(-u, -v) is the bearing the wind comes from; missing for calm wind.
