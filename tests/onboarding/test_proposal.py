@@ -110,6 +110,16 @@ def test_a_true_offset_is_proven_and_a_false_one_asked(make_signals: MakeSignals
         assert judge(found, "signals.clock") == reading
 
 
+@pytest.mark.parametrize("form", ["%Y-%m-%d %H.%M", "%d-%b-%y %H:%M"])
+def test_a_format_that_is_not_found_can_be_given(signals: pd.DataFrame, header: dict[str, str], write: Export, form: str) -> None:
+    path = write(signals, header, stamps=form)
+    with pytest.raises(OnboardingError, match="is a valid time stamp; give another format, such as --set"):
+        propose([path])
+    found = propose([path], {"signals.stamp_format": form})
+    assert proven(found, "signals.timestamp") == "Time (UTC)"
+    assert proven(found, "signals.cadence_seconds") == 600
+
+
 # --- layouts ---------------------------------------------------------------------------------------------------------
 
 

@@ -6,6 +6,7 @@ import difflib
 import re
 import shutil
 from collections.abc import Mapping, Sequence
+from os.path import commonprefix
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
@@ -17,7 +18,6 @@ from wind_kedro.cards import SIGNAL_UNITS, UNIT_CONVERSIONS, Farm, SignalSource,
 from wind_kedro.storage.temporary import written_aside
 
 from .findings import Findings, OnboardingError
-from .sample import common_start
 
 #: Fields of the signals that are copied to the card unchanged.
 _PLAIN = tuple(name for name in SignalSource.model_fields if name not in {"path", "columns", "sentinels"})
@@ -201,7 +201,7 @@ def path_of(files: Sequence[Path], folder: str) -> str:
     """The card's path of files in a folder: the file, or the glob of several."""
     if len(files) == 1:
         return f"{folder}/{files[0].name}"
-    every = sorted(path.name for path in files)
-    head = common_start(every)
-    tail = common_start([name[len(head) :][::-1] for name in every])[::-1]
+    names = [path.name for path in files]
+    head = commonprefix(names)  # noqa: RUF071 - of names, not of paths
+    tail = commonprefix([name[len(head) :][::-1] for name in names])[::-1]  # noqa: RUF071
     return f"{folder}/{head}*{tail}"

@@ -26,6 +26,8 @@ RATED_KW = (
 #: Range of the wind speed at half of rated power, m/s, over rotors for low to high wind.
 _HALF_POWER_MS = (5.5, 12.0)
 WIND_UNITS: Mapping[str, float] = {"m/s": 1.0, "km/h": 3.6, "kn": 3600 / 1852, "mph": 1 / 0.44704}
+#: Rank correlation of power and wind; curtailment and standstill leave more.
+_MIN_RANK_CORRELATION = 0.75
 _PLATEAU_SHARE = 0.004
 _MIN_ROWS = 200
 _OFTEN = 3
@@ -34,83 +36,63 @@ _LOSSES_SHARE = 0.05
 _NEARLY_ALL = 0.9
 
 
-def clean(values: Reals) -> Reals:
-    """Finite values without sentinels outside the range of the rest."""
-    finite = values[np.isfinite(values)]
-    if finite.size == 0:
-        return finite
-    kept: Reals = finite[~np.isin(np.round(finite, 3), np.round(SENTINELS, 3)) | _is_inside(finite)]
-    return kept
-
-
-def _is_inside(values: Reals) -> npt.NDArray[np.bool_]:
-    """Whether values lie within the range of the bulk, so that they may be measurements."""
+def _bulk(values: Reals) -> tuple[float, float]:
+    """The range of the bulk of values, within which any may be a measurement."""
     low, high = np.nanquantile(values, [0.02, 0.98])
-    spread = max(float(high - low), 1e-9)
-    inside: npt.NDArray[np.bool_] = (values >= low - 0.6 * spread) & (values <= high + 0.6 * spread)
-    return inside
+    margin = 0.6 * max(float(high - low), 1e-9)
+    return low - margin, high + margin
 
 
-def sentinels(values: Reals, min_share: float = -np.inf) -> list[float]:
-    """Known sentinels that are repeated and lie far outside the range of the rest.
+def clean(values: Reals) -> Reals:
+    """The values, with NaN in place of infinite ones and of sentinels outside the range of the rest."""
+    out = np.where(np.isfinite(values), values, np.nan)
+    if np.isnan(out).all():
+        return out
+    low, high = _bulk(out)
+    return np.where(np.isin(np.round(out, 3), np.round(SENTINELS, 3)) & ~((out >= low) & (out <= high)), np.nan, out)
+
+
+def known(values: Reals) -> Reals:
+    """The values that `clean` keeps."""
+    cleaned = clean(values)
+    return cleaned[~np.isnan(cleaned)]
+
+
+def missing_marks(values: Reals, min_share: float = -np.inf) -> tuple[list[float], list[float], list[float]]:
+    """Values that may mark missing data.
 
     Args:
         values: a signal.
         min_share: physical minimum of the signal, as a share of its maximum.
+
+    Returns:
+        Known sentinels that are repeated and lie far outside the range of the rest; known ones that may be measured, as they
+        occur once far outside, or within the range but far more often than values near them; other values repeated far outside.
     """
     finite = values[np.isfinite(values)]
     if finite.size < _MIN_ROWS:
-        return []
-    far = finite[~_is_inside(finite) | (finite < min_share * np.quantile(finite, 0.98))]
-    found, counts = np.unique(far, return_counts=True)
-    return [
-        float(value)
-        for value, count in zip(found, counts, strict=True)
-        if count > 1 and np.any(np.isclose(value, SENTINELS, rtol=1e-6, atol=1e-3))
-    ]
-
-
-def suspects(values: Reals) -> list[float]:
-    """Possible sentinels: known ones that occur once far outside, or within the range but far more often than values near them."""
-    finite = values[np.isfinite(values)]
-    if finite.size < _MIN_ROWS:
-        return []
+        return [], [], []
     found, counts = np.unique(finite, return_counts=True)
-    far = np.unique(finite[~_is_inside(finite)])
-    out = [float(value) for value in far if np.any(np.isclose(value, SENTINELS, rtol=1e-6, atol=1e-3))]
+    low, high = _bulk(finite)
+    far = (found < low) | (found > high)
+    listed = np.isclose(found[:, None], SENTINELS, rtol=1e-6, atol=1e-3).any(axis=1)
+    sure = listed & (counts > 1) & (far | (found < min_share * np.quantile(finite, 0.98)))
+    doubtful = set(found[listed & far])
     for value in SENTINELS:
         itself = np.isclose(found, value, rtol=1e-6, atol=1e-3)
         place = int(np.searchsorted(found, value))
         beside = np.delete(counts, np.flatnonzero(itself | (found == 0)))[max(0, place - 15) : place + 15]
-        same = int(counts[itself].sum())
-        if same >= _OFTEN and same >= _OFTEN * int(beside.max(initial=0)):
-            out.append(float(value))
-    return sorted(set(out))
+        if counts[itself].sum() >= _OFTEN * max(1, int(beside.max(initial=0))):
+            doubtful.add(value)
+    low, high = _bulk(known(finite))
+    in_place = np.isin(found, known(finite))
+    strange = in_place & ((found < low) | (found > high)) & (counts >= max(5, 0.001 * finite.size))
+    return found[sure].tolist(), sorted(map(float, doubtful - set(found[sure]))), found[strange].tolist()
 
 
-def strange(values: Reals) -> list[float]:
-    """Repeated values far outside the range of the rest that are not known sentinels."""
-    finite = values[np.isfinite(values)]
-    if finite.size < _MIN_ROWS:
-        return []
-    far = clean(finite)
-    far = far[~_is_inside(far)]
-    found, counts = np.unique(far, return_counts=True)
-    return [float(value) for value, count in zip(found, counts, strict=True) if count >= max(5, 0.001 * finite.size)]
-
-
-def rank_correlation(one: Reals, other: Reals) -> float:
-    """Spearman's rank correlation."""
-    both = np.isfinite(one) & np.isfinite(other)
-    if both.sum() < _MIN_ROWS:
-        return 0.0
-    a, b = (np.argsort(np.argsort(x[both])).astype(float) for x in (one, other))
-    return float(np.corrcoef(a, b)[0, 1])
-
-
-def is_direction(values: Reals) -> str | None:
+def circle_unit(values: Reals) -> str | None:
     """``deg`` or ``rad`` if the values cover the circle, else none."""
-    own = clean(values)
+    own = known(values)
     if own.size < _MIN_ROWS:
         return None
     low, high = np.quantile(own, [0.0005, 0.9995])
@@ -122,46 +104,31 @@ def is_direction(values: Reals) -> str | None:
     return None
 
 
-def power_curve(power: Reals, wind: Reals) -> Mapping[str, float] | None:
-    """Top and half-power wind speed of a power curve; ``None`` if power does not follow wind.
-
-    Returns:
-        ``top``: the plateau, ``half_wind``: the wind speed at half of it.
-    """
+def half_power_wind(power: Reals, wind: Reals) -> float | None:
+    """Wind speed at half of the top power, NaN if few rows are near it; none if power does not follow wind."""
     both = np.isfinite(power) & np.isfinite(wind)
     power, wind = power[both], wind[both]
     if power.size < _MIN_ROWS:
         return None
-    correlation = rank_correlation(power, wind)
+    ranks = np.stack([np.argsort(np.argsort(values)) for values in (power, wind)])
     top = float(np.quantile(power, 0.999))
-    if correlation < 0.75 or top <= 0:  # noqa: PLR2004 - rank correlation; curtailment and standstill leave more
+    correlation: Reals = np.asarray(np.corrcoef(ranks))
+    if correlation[0, 1] < _MIN_RANK_CORRELATION or top <= 0:
         return None
     half = np.abs(power / top - 0.5) < 0.08  # noqa: PLR2004
-    return {
-        "top": top,
-        "half_wind": float(np.median(wind[half])) if half.sum() > 10 else float("nan"),  # noqa: PLR2004
-    }
+    return float(np.median(wind[half])) if half.sum() > 10 else float("nan")  # noqa: PLR2004
 
 
-def wind_unit(half_wind: float) -> str | None:
-    """The unit in which this wind speed at half power is plausible; none unless it is the only one."""
+def wind_units(half_wind: float) -> list[str]:
+    """Units in which this wind speed at half power is plausible."""
     low, high = _HALF_POWER_MS
-    fitting = [unit for unit, per_ms in WIND_UNITS.items() if low <= half_wind / per_ms <= high]
-    return fitting[0] if len(fitting) == 1 else None
-
-
-def fits_wind_unit(half_wind: float, unit: str) -> bool:
-    """Whether this wind speed at half power is plausible in a unit; an unknown one (NaN) is."""
-    low, high = _HALF_POWER_MS
-    return bool(np.isnan(half_wind) or low <= half_wind / WIND_UNITS[unit] <= high)
+    return [unit for unit, per_ms in WIND_UNITS.items() if low <= half_wind / per_ms <= high]
 
 
 def power_unit(top: float) -> str | None:
     """The unit of one turbine's power by magnitude: 55 kW to 16 MW, whose ranges in W, kW and MW do not overlap."""
-    for unit, factor in (("MW", 1000.0), ("kW", 1.0), ("W", 0.001)):
-        if 55 <= top * factor <= 16_000:  # noqa: PLR2004 - kW
-            return unit
-    return None
+    units = (("MW", 1000.0), ("kW", 1.0), ("W", 0.001))
+    return next((unit for unit, factor in units if 55 <= top * factor <= 16_000), None)  # noqa: PLR2004 - kW
 
 
 def rated_power_kw(power_kw: Reals) -> tuple[float | None, bool, str]:
@@ -170,37 +137,22 @@ def rated_power_kw(power_kw: Reals) -> tuple[float | None, bool, str]:
     It is proven if the histogram has a peak within 2 % of the maximum, and exactly one turbine model on the market has that
     power within one per cent.
     """
-    own = clean(power_kw)
+    own = known(power_kw)
     if own.size == 0:
         return None, False, "no values"
     top = float(np.quantile(own, 0.9995))
+    guess = float(min((rated for rated in RATED_KW if rated >= 0.99 * top), default=top))
     if own.size < _MIN_ROWS:
-        guess = float(min((rated for rated in RATED_KW if rated >= 0.99 * top), default=top))
         return guess, False, f"only {own.size} values, up to {top:,.0f} kW"
     crowd = float((np.abs(own - top) <= 0.02 * top).mean())
     below = float(((own > 0.90 * top) & (own < 0.94 * top)).mean())
-    plateau = own[own > 0.975 * top]
-    level = float(np.median(plateau))
-    near = sorted(RATED_KW, key=lambda rated: abs(rated - level))
-    value = float(near[0])
-    reached = crowd >= _PLATEAU_SHARE and crowd > 2 * below
-    alone = abs(value - level) <= 0.01 * value and abs(near[1] - level) > 2 * abs(value - level)
+    level = float(np.median(own[own > 0.975 * top]))
     shown = f"{level:,.0f} kW at the plateau, {100 * crowd:.1f} % of the values within 2 % of it"
-    if not reached:
-        guess = float(min((rated for rated in RATED_KW if rated >= 0.99 * top), default=top))
+    if crowd < _PLATEAU_SHARE or crowd <= 2 * below:
         return guess, False, f"{shown}: no plateau was reached"
-    return value, alone, shown + ("" if alone else ": between two turbine models on the market")
-
-
-def clean_rows(values: Reals) -> Reals:
-    """The values, with NaN in place of those that `clean` removes."""
-    sound = np.isfinite(values)
-    out = np.where(sound, values, np.nan)
-    inside = np.zeros(values.shape, dtype=bool)
-    if sound.any():
-        inside[sound] = _is_inside(values[sound])
-    odd = np.isin(np.round(out, 3), np.round(SENTINELS, 3)) & ~inside
-    return np.where(odd, np.nan, out)
+    value, second = sorted(RATED_KW, key=lambda rated: abs(rated - level))[:2]
+    alone = abs(value - level) <= 0.01 * value and abs(second - level) > 2 * abs(value - level)
+    return float(value), alone, shown + ("" if alone else ": between two turbine models on the market")
 
 
 def sum_of_the_others(power: Mapping[str, Reals]) -> str | None:

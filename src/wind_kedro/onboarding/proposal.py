@@ -11,10 +11,9 @@ from wind_kedro.cards import TURBINE
 from .clocks import find_cadence, find_clock, find_interval_end
 from .findings import Findings
 from .layouts import Table, lay_out
-from .numerals import decimal_marks
-from .sample import Sample, read_sample
+from .sample import Sample, decimal_marks, read_sample
 from .signals import find_signals
-from .stamp_columns import Stamps, read_stamps
+from .stamps import Stamps, read_stamps
 from .turbines import find_turbines
 from .units import find_units
 
@@ -37,9 +36,9 @@ def propose(files: Sequence[Path], given: Mapping[str, Any] | None = None) -> Fi
     """
     sample = read_sample(files, given or {})
     found = sample.findings
-    decimal, thousands = decimal_marks(sample, found)
+    marks = decimal_marks(sample)
     stamps = read_stamps(sample, found)
-    table = lay_out(sample, found, stamps, decimal, thousands)
+    table = lay_out(sample, found, stamps, *marks)
     find_cadence(table, found)
     find_interval_end(found, stamps)
     find_clock(table, found, stamps)

@@ -1,36 +1,47 @@
-"""Read a sample of an export as a grid of text, and find the format of the file."""
+"""Read a sample of an export as a grid of text, and find the format of the file and of its numbers."""
 
 from __future__ import annotations
 
 import codecs
 import csv
+import datetime as dt
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+import pandas as pd
 
 from wind_kedro.storage import bounds
 
 from . import names
 from .findings import Findings, OnboardingError
+from .physics import Reals
 from .stamps import looks_like_stamp
 
-#: Maximum size of a file that is read whole; a larger one is read in blocks from start to end.
+#: Maximum size of a file that is read whole; of a larger one, blocks from start to end are read.
 _WHOLE_BYTES = 12 << 20
 _BLOCK_BYTES = 1 << 19
-_BLOCKS = 16
+_MIN_BLOCKS = 3
 #: Maximum characters of a line, as the csv module's limit of a field.
-_LONGEST_LINE = 1 << 17
-_LEAST_BLOCKS = 3
+_MAX_LINE = 1 << 17
 #: Single-byte code pages of Western and Central Europe.
 CODE_PAGES = ("cp1252", "cp1250")
 _SEPARATORS = ("\t", ";", "|", ",")
 _WIDTHS_AGREE_SHARE = 0.9
 _HEAD_LINES = 60
 _TAIL_LINES = 12
+#: A Parquet file with more rows is read in part.
+_MAX_PARQUET_ROWS = 1_000_000
 _NUMBER = re.compile(r"^[+-]?[\d.,' \u00a0\u202f]*\d[\d.,]*([eE][+-]?\d+)?$")
+#: One decimal sign is used if it occurs so many times as often as the other.
+_CLEARLY = 20
+_MAX_SAMPLED_ROWS = 3000
+
+_Rows = list[list[str]]
 
 
 @dataclass
@@ -51,7 +62,7 @@ class Sample:
     files: Sequence[Path]
     header: list[str]
     units: dict[str, str]
-    blocks: list[list[list[str]]]
+    blocks: list[_Rows]
     block_files: list[Path]
     findings: Findings
     whole: bool
@@ -62,10 +73,11 @@ class Sample:
         place = self.header.index(name)
         return [row[place].strip() for block in self.blocks for row in block]
 
-
-def is_number(cell: str) -> bool:
-    """Whether a cell is a number in any locale."""
-    return bool(_NUMBER.match(cell))
+    def existing(self, name: str, among: Collection[str] | None = None) -> str:
+        """The name; raise `OnboardingError` if there is no such column."""
+        if name not in (self.header if among is None else among):
+            raise OnboardingError(f"{self.files[0]}: no column '{name}'; columns are {', '.join(self.header)}")
+        return name
 
 
 def files_of_export(paths: Sequence[Path]) -> list[Path]:
@@ -102,8 +114,7 @@ def read_sample(files: Sequence[Path], given: Mapping[str, Any]) -> Sample:
     """
     every = files_of_export(files)
     # Share the limit among the files.
-    most = max(_BLOCK_BYTES, _WHOLE_BYTES // len(every))
-    samples = [_read(path, given, most) for path in every]
+    samples = [_read(path, Findings(given=given), max(_BLOCK_BYTES, _WHOLE_BYTES // len(every))) for path in every]
     first = samples[0]
     for other in samples[1:]:
         if other.header != first.header:
@@ -117,22 +128,26 @@ def read_sample(files: Sequence[Path], given: Mapping[str, Any]) -> Sample:
     return first
 
 
-def _read(path: Path, given: Mapping[str, Any], most: int) -> Sample:
-    findings = Findings(given=given)
+def _read(path: Path, findings: Findings, max_bytes: int) -> Sample:
+    import pyarrow as pa
+
     try:
         with path.open("rb") as file:
             magic = file.read(4)
         if magic == b"PAR1":
+            bounds.check_parquet(path)
             return _read_parquet(path, findings)
         if path.suffix.lower() in {".xlsx", ".xls", ".xlsb", ".ods", ".xlsm"}:
             if magic[:2] == b"PK":  # workbooks before 2007 are not zip archives
                 bounds.check_workbook(path)
             return _read_excel(path, findings)
-        return _read_csv(path, findings, most)
+        return _read_csv(path, findings, max_bytes)
     except OSError as error:
         raise OnboardingError(f"{path}: the file cannot be read ({error.strerror})") from None
     except csv.Error as error:
         raise OnboardingError(f"{path}: unterminated quoted value ({error}); export it again") from None
+    except pa.ArrowException as error:
+        raise OnboardingError(f"{path}: not a readable Parquet file ({str(error).splitlines()[0]})") from None
     except (bounds.MalformedError, bounds.TooLargeError) as error:
         raise OnboardingError(f"{path}: {str(error).removeprefix(f'{path.name}: ')}") from None
 
@@ -140,93 +155,86 @@ def _read(path: Path, given: Mapping[str, Any], most: int) -> Sample:
 # --- text ------------------------------------------------------------------------------------------------------------
 
 
-def _raw_blocks(path: Path, most: int) -> tuple[list[bytes], bool]:
-    """Read blocks of bytes from start to end of a file; return them and whether they are the whole file."""
-    if path.suffix == ".gz":
-        return _packed_blocks(path, most)
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        if size <= most:
-            return [file.read()], True
-        count = max(_LEAST_BLOCKS, min(_BLOCKS, most // _BLOCK_BYTES))
-        blocks = []
-        for number in range(count):
-            start = max(0, size - _BLOCK_BYTES) * number // (count - 1)
-            file.seek(start - start % 2)  # keep the alignment of UTF-16
-            blocks.append(file.read(_BLOCK_BYTES + 1))
-        return blocks, False
+def _read_csv(path: Path, findings: Findings, max_bytes: int) -> Sample:
+    blocks, whole = _raw_blocks(path, max_bytes)
+    encoding = _encoding(blocks, findings)
+    lines = _lines(path, blocks, encoding)
+    findings.proven("signals.format", "csv", "text file")
+    separator = _separator(lines[0][: 20 * _HEAD_LINES], findings, path)
+    rows = [
+        list(csv.reader(block, delimiter=separator))
+        if any('"' in line for line in block)
+        else [one.split(separator) for one in block]
+        for block in lines
+    ]
+    return _grid(path, lines, rows, findings, whole)
 
 
-def _packed_blocks(path: Path, most: int) -> tuple[list[bytes], bool]:
-    """Read blocks of a compressed file, which cannot be sought: keep every n-th block, with n growing as needed."""
+def _raw_blocks(path: Path, max_bytes: int) -> tuple[list[bytes], bool]:
+    """Every n-th block of a file and its last, with n growing as needed; and whether they are the whole file."""
     kept: list[tuple[int, bytes]] = []
-    step, number, last = 1, 0, b""
-    for block in bounds.blocks(path, block_bytes=_BLOCK_BYTES):
-        last = block
+    step, number, block = 1, 0, b""
+    for number, block in enumerate(bounds.blocks(path, block_bytes=_BLOCK_BYTES)):
         if number % step == 0:
             kept.append((number, block))
-        if len(kept) > max(_LEAST_BLOCKS, most // _BLOCK_BYTES):
+        if len(kept) > max(_MIN_BLOCKS, max_bytes // _BLOCK_BYTES):
             step *= 2
             kept = [(place, one) for place, one in kept if place % step == 0]
-        number += 1
     if not kept:
         raise OnboardingError(f"{path}: the file is empty; export it again")
     if step == 1:
-        return [b"".join(block for _, block in kept)], True
-    return [block for _, block in kept] + ([last] if kept[-1][0] != number - 1 else []), False
+        return [b"".join(one for _, one in kept)], True
+    return [one for _, one in kept] + ([block] if kept[-1][0] != number else []), False
 
 
 def _encoding(blocks: Sequence[bytes], findings: Findings) -> str:
-    head = blocks[0]
-    name = "signals.encoding"
-    if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        findings.proven(name, "utf-16", "the file has a byte order mark")
-        return "utf-16"
-    if head.startswith(codecs.BOM_UTF8):
-        findings.proven(name, "utf-8", "the file has a byte order mark")
-        return "utf-8-sig"
+    """The encoding, by byte order mark or validity; else the code page in which more names are recognised.
+
+    If the code pages differ and none is better, it is asked.
+    """
+    field = "signals.encoding"
+    for marks, name, codec in (
+        ((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE), "utf-16", "utf-16"),
+        ((codecs.BOM_UTF8,), "utf-8", "utf-8-sig"),
+    ):
+        if blocks[0].startswith(marks):
+            findings.proven(field, name, "the file has a byte order mark")
+            return codec
     try:
         for block in blocks:
             # A block may begin or end within a character, so only its complete lines are decoded.
             (block if len(blocks) == 1 else block.partition(b"\n")[2].rpartition(b"\n")[0]).decode("utf-8")
     except UnicodeDecodeError as error:
-        return _code_page(error.object, error.start, findings)
-    plain = all(byte < 128 for block in blocks for byte in block[:4096])  # noqa: PLR2004 - ASCII
-    findings.proven(name, "utf-8", "plain ASCII" if plain else "valid UTF-8")
-    return "utf-8"
-
-
-def _code_page(text: bytes, at: int, findings: Findings) -> str:
-    """Choose the Windows code page in which more names are recognised; ask if the code pages differ and none is better."""
+        text, at = error.object, error.start
+    else:
+        plain = all(block[:4096].isascii() for block in blocks)
+        findings.proven(field, "utf-8", "plain ASCII" if plain else "valid UTF-8")
+        return "utf-8"
     lines = b"\n".join([line for line in text.split(b"\n")[: 20 * _HEAD_LINES] if not line.isascii()])
     known = {}
     for page in CODE_PAGES:
         cells = {cell.strip() for cell in re.split(r'[;\t|,"\r\n]', lines.decode(page, errors="replace"))}
-        known[page] = sum(names.signal_of(cell)[0] is not None or names.has_term(cell, names.TURBINE_TERMS) for cell in cells)
+        known[page] = sum(names.signal_of(cell) is not None or names.has_term(cell, "turbine") for cell in cells)
     page = max(CODE_PAGES, key=lambda one: known[one])
     around = text[max(0, at - 12) : at + 12]
     shown = " ".join(around.decode(page, errors="replace").split())
     alike = len({around.decode(other, errors="replace") for other in CODE_PAGES}) == 1
     sure = alike or all(known[other] < known[page] for other in CODE_PAGES if other != page)
-    found: str = findings.add("signals.encoding", page, f"not UTF-8; text reads {shown!r}", proven=sure)
+    found: str = findings.add(field, page, f"not UTF-8; text reads {shown!r}", proven=sure)
     return found
 
 
-def _lines(blocks: Sequence[bytes], encoding: str) -> list[list[str]]:
+def _lines(path: Path, blocks: Sequence[bytes], encoding: str) -> list[list[str]]:
     """Complete lines of each block."""
     found = []
+    little = blocks[0].startswith(codecs.BOM_UTF16_LE)
+    later = ("utf-16-le" if little else "utf-16-be") if encoding == "utf-16" else encoding
     for number, block in enumerate(blocks):
-        little = blocks[0].startswith(codecs.BOM_UTF16_LE)
-        later = ("utf-16-le" if little else "utf-16-be") if encoding == "utf-16" else encoding
-        text = block.decode(encoding if number == 0 else later, errors="replace")
-        lines = text.split("\n")
-        if number > 0:
-            lines = lines[1:]
-        if number < len(blocks) - 1:
-            lines = lines[:-1]
-        if (longest := max(map(len, lines), default=0)) > _LONGEST_LINE:
+        lines = block.decode(later if number else encoding, errors="replace").split("\n")
+        lines = lines[1 if number else 0 : -1 if number < len(blocks) - 1 else None]
+        if (longest := max(map(len, lines), default=0)) > _MAX_LINE:
             raise OnboardingError(
-                f"a line has {longest:,} characters, at most {_LONGEST_LINE:,} are read; the file is not a table"
+                f"{path}: a line has {longest:,} characters, at most {_MAX_LINE:,} are read; the file is not a table"
             )
         found.append([line.rstrip("\r") for line in lines])
     while found[-1] and not found[-1][-1].strip():
@@ -237,8 +245,7 @@ def _lines(blocks: Sequence[bytes], encoding: str) -> list[list[str]]:
 def _separator(lines: Sequence[str], findings: Findings, path: Path) -> str:
     filled = [line for line in lines if line.strip()]
     for separator in _SEPARATORS:
-        widths = Counter(len(row) for row in csv.reader(filled, delimiter=separator))
-        width, count = widths.most_common(1)[0]
+        width, count = Counter(len(row) for row in csv.reader(filled, delimiter=separator)).most_common(1)[0]
         if width > 1 and count >= _WIDTHS_AGREE_SHARE * (len(filled) - _HEAD_LINES // 4):
             shown = {"\t": "tab"}.get(separator, separator)
             why = f"{shown!r} splits {count} of {len(filled)} lines into {width} columns"
@@ -247,82 +254,52 @@ def _separator(lines: Sequence[str], findings: Findings, path: Path) -> str:
     raise OnboardingError(f"{path}: none of the separators {', '.join(map(repr, _SEPARATORS))} splits its lines into columns")
 
 
-def _read_csv(path: Path, findings: Findings, most: int) -> Sample:
-    blocks, whole = _raw_blocks(path, most)
-    try:
-        encoding = _encoding(blocks, findings)
-        lines = _lines(blocks, encoding)
-    except OnboardingError as error:
-        raise OnboardingError(f"{path}: {error}") from None
-    findings.proven("signals.format", "csv", "text file")
-    separator = _separator(lines[0][: 20 * _HEAD_LINES], findings, path)
-    rows = [
-        list(csv.reader(block, delimiter=separator))
-        if any('"' in line for line in block)
-        else [line.split(separator) for line in block]
-        for block in lines
-    ]
-    return _grid(path, lines, rows, findings, whole)
-
-
-def _grid(path: Path, lines: list[list[str]], rows: list[list[list[str]]], findings: Findings, whole: bool) -> Sample:
+def _grid(path: Path, lines: list[list[str]], rows: list[_Rows], findings: Findings, whole: bool) -> Sample:
     """Find header, units, rows and footer in a grid of cells."""
-    width = Counter(len(row) for row in rows[0][-2000:]).most_common(1)[0][0]
-    comment = next(
-        (mark for mark in ("#", "%", "//") if any(line.lstrip().startswith(mark) for line in lines[0][:_HEAD_LINES])), None
+    head = rows[0]
+    width = Counter(len(row) for row in head[-2000:]).most_common(1)[0][0]
+    starts = [line.lstrip() for line in lines[0][:_HEAD_LINES]]
+    comment = next((mark for mark in ("#", "%", "//") if any(line.startswith(mark) for line in starts)), None)
+    remarks = {number for number, line in enumerate(starts) if comment is not None and line.startswith(comment)}
+    first = next(
+        (number for number, row in enumerate(head[:_HEAD_LINES]) if number not in remarks and len(row) == width and _is_row(row)),
+        None,
     )
-
-    def remark(number: int) -> bool:
-        return comment is not None and number < len(lines[0]) and lines[0][number].lstrip().startswith(comment)
-
-    def may_be_row(number: int) -> bool:
-        row = rows[0][number]
-        return not remark(number) and len(row) == width and _is_row(row)
-
-    first = next((number for number in range(min(len(rows[0]), _HEAD_LINES)) if may_be_row(number)), None)
     if first is None:
         raise OnboardingError(f"{path}: none of the first {_HEAD_LINES} lines has a time stamp and a number")
-    top = _header(rows[0], first, width, remark)
+    # The header is the first line of names above the rows, else the last comment with names.
+    named = [number for number in range(first) if len(head[number]) == width and _names(head[number]) > width / 2]
+    top = next((number for number in [*(one for one in named if one not in remarks), *reversed(named)]), None)
     if top is None:
         raise OnboardingError(
             f"{path}: no line of {width} names precedes the first row, line {first + 1}; add a header to the export"
         )
-    header = [cell.strip().strip('"') for cell in rows[0][top]]
+    header = [cell.strip().strip('"') for cell in head[top]]
     units: dict[str, str] = {}
     for number in range(top + 1, first):
-        if not remark(number):
-            units |= {name: cell.strip() for name, cell in zip(header, rows[0][number], strict=False) if cell.strip()}
+        if number not in remarks:
+            units |= {name: cell.strip() for name, cell in zip(header, head[number], strict=False) if cell.strip()}
     title = f"line {top + 1} is the first with {width} names" if top else "the first line is the header"
     findings.proven("signals.skip_rows", top, title)
     findings.proven("signals.units_rows", first - top - 1, f"the first row with a stamp is line {first + 1}")
     inside = [line for block in lines for line in block[:5000]]
     if comment is not None and any(line.lstrip().startswith(comment) for line in inside[top + 1 :]):
         findings.proven("signals.comment", comment, f"lines that begin with {comment} are comments")
-    body = [block[first:] if number == 0 else block for number, block in enumerate(rows)]
-    end = _footer(body[-1], width, findings)
-    body[-1] = body[-1][:end]
-    sound = [
-        [row for row in block if len(row) == width and any(cell.strip() for cell in row) and _has_stamp(row)] for block in body
-    ]
-    return Sample([path], header, units, [b for b in sound if b], [path for b in sound if b], findings, whole)
+    body = [head[first:], *rows[1:]]
+    body[-1] = body[-1][: _end_of_rows(body[-1], width, findings)]
+    blocks = [[row for row in block if len(row) == width and any(map(str.strip, row)) and _may_be_row(row)] for block in body]
+    blocks = [block for block in blocks if block]
+    return Sample([path], header, units, blocks, [path] * len(blocks), findings, whole)
 
 
-def _header(rows: Sequence[Sequence[str]], first: int, width: int, remark: Callable[[int], bool]) -> int | None:
-    """Index of the header: the first line of names above the rows, else the last comment with names."""
-    named = [number for number in range(first) if len(rows[number]) == width and _filled(rows[number]) > width / 2]
-    plain = [number for number in named if not remark(number)]
-    remarks = [number for number in named if remark(number)]
-    return plain[0] if plain else remarks[-1] if remarks else None
-
-
-def _footer(body: Sequence[Sequence[str]], width: int, findings: Findings) -> int:
+def _end_of_rows(body: _Rows, width: int, findings: Findings) -> int:
     """Index of the first footer line: lines at the end with another width, or without a stamp if rows have one."""
-    stamped = sum(any(looks_like_stamp(cell.strip()) for cell in row) for row in body[:100]) > len(body[:100]) / 2
+    stamped = sum(map(_has_stamp, body[:100])) > len(body[:100]) / 2
     footer, end = 0, len(body)
     for place in range(len(body) - 1, max(-1, len(body) - 1 - _TAIL_LINES), -1):
         row = body[place]
-        if row and any(cell.strip() for cell in row):
-            if len(row) == width and _is_row(row) and (not stamped or any(looks_like_stamp(c.strip()) for c in row)):
+        if any(map(str.strip, row)):
+            if len(row) == width and _is_row(row) and (not stamped or _has_stamp(row)):
                 break
             footer, end = footer + 1, place
     if footer >= _TAIL_LINES:
@@ -331,27 +308,32 @@ def _footer(body: Sequence[Sequence[str]], width: int, findings: Findings) -> in
     return end
 
 
-def _filled(row: Sequence[str]) -> int:
+def _names(row: Sequence[str]) -> int:
     return sum(bool(cell.strip()) and not is_number(cell.strip()) for cell in row)
 
 
+def _numbers(row: Sequence[str]) -> int:
+    return sum(is_number(cell.strip()) for cell in row)
+
+
 def _has_stamp(row: Sequence[str]) -> bool:
-    return any(looks_like_stamp(cell.strip()) for cell in row) or sum(is_number(cell.strip()) for cell in row) >= 2  # noqa: PLR2004
+    return any(looks_like_stamp(cell.strip()) for cell in row)
+
+
+def _may_be_row(row: Sequence[str]) -> bool:
+    return _has_stamp(row) or _numbers(row) >= 2  # noqa: PLR2004
 
 
 def _is_row(row: Sequence[str]) -> bool:
-    """Whether a line has a stamp and a number, or at least two numbers (a stamp can be a number)."""
-    numbers = sum(is_number(cell.strip()) for cell in row)
+    """Whether a line has a stamp and another value, or at least two numbers (a stamp can be a number)."""
     stamps = sum(looks_like_stamp(cell.strip()) for cell in row)
-    return (stamps > 0 and (numbers > 0 or len(row) > stamps)) or numbers >= max(2, len(row) - 2)
+    return (stamps > 0 and (_numbers(row) > 0 or len(row) > stamps)) or _numbers(row) >= max(2, len(row) - 2)
 
 
 # --- Excel and Parquet -----------------------------------------------------------------------------------------------
 
 
 def _read_excel(path: Path, findings: Findings) -> Sample:
-    import datetime as dt
-
     try:
         from python_calamine import CalamineError, CalamineWorkbook
     except ImportError:
@@ -362,43 +344,34 @@ def _read_excel(path: Path, findings: Findings) -> Sample:
             grids = {name: book.get_sheet_by_name(name).to_python(skip_empty_area=False) for name in book.sheet_names}
     except CalamineError as error:
         raise OnboardingError(f"{path}: not a readable workbook ({str(error).splitlines()[0]})") from None
-    sheet = _sheet(path, {name: len(grid) for name, grid in grids.items()}, findings)
-
-    def cell(value: Any) -> str:
-        if isinstance(value, dt.datetime):
-            rounded = value + dt.timedelta(milliseconds=0.5)
-            return rounded.replace(microsecond=rounded.microsecond // 1000 * 1000).isoformat(sep="T")
-        if isinstance(value, dt.date | dt.time):
-            return value.isoformat()
-        if isinstance(value, float):
-            return str(int(value)) if value.is_integer() else repr(value)
-        return "" if value is None else str(value)
-
-    rows = [[cell(value) for value in row] for row in grids[sheet]]
-    width = max((len(row) for row in rows), default=0)
-    while width and not any(row[width - 1] for row in rows if len(row) >= width):
-        width -= 1
+    # The sheet with the most rows; asked if another has a similar number.
+    ranked = sorted(grids, key=lambda name: -len(grids[name]))
+    sheet, count = ranked[0], len(grids[ranked[0]])
+    clear = len(ranked) == 1 or len(grids[ranked[1]]) < count / 4
+    if sheet != next(iter(grids)) or not clear or "signals.sheet" in findings.given:
+        why = f"the longest of {len(ranked)} sheets, {count} rows"
+        if not clear:
+            why += f", but {ranked[1]} is of similar length; save each sheet as a file if there is one per turbine"
+        sheet = findings.add("signals.sheet", sheet, why, proven=clear)
+        if sheet not in grids:
+            raise OnboardingError(f"{path}: no sheet '{sheet}'; sheets are {', '.join(grids)}")
+    rows = [[_cell(value) for value in row] for row in grids[sheet]]
+    width = max((place + 1 for row in rows for place, text in enumerate(row) if text), default=0)
     rows = [row[:width] for row in rows]
-    typed = any(isinstance(value, float) for row in grids[sheet][-50:] for value in row)
     sample = _grid(path, [[";".join(row) for row in rows]], [rows], findings, whole=True)
-    sample.typed = typed
+    sample.typed = any(isinstance(value, float) for row in grids[sheet][-50:] for value in row)
     return sample
 
 
-def _sheet(path: Path, sizes: Mapping[str, int], findings: Findings) -> str:
-    """Choose the sheet with the most rows; ask if another has a similar number."""
-    ranked = sorted(sizes, key=lambda name: -sizes[name])
-    longest, first = ranked[0], next(iter(sizes))
-    clear = len(ranked) == 1 or sizes[ranked[1]] < sizes[longest] / 4
-    why = f"the longest of {len(ranked)} sheets, {sizes[longest]} rows"
-    if not clear:
-        why += f", but {ranked[1]} is of similar length; save each sheet as a file if there is one per turbine"
-    if longest == first and clear and "signals.sheet" not in findings.given:
-        return longest
-    sheet: str = findings.add("signals.sheet", longest, why, proven=clear)
-    if sheet not in sizes:
-        raise OnboardingError(f"{path}: no sheet '{sheet}'; sheets are {', '.join(sizes)}")
-    return sheet
+def _cell(value: Any) -> str:
+    if isinstance(value, dt.datetime):
+        rounded = value + dt.timedelta(milliseconds=0.5)
+        return rounded.replace(microsecond=rounded.microsecond // 1000 * 1000).isoformat(sep="T")
+    if isinstance(value, dt.date | dt.time):
+        return value.isoformat()
+    if isinstance(value, float):
+        return str(int(value)) if value.is_integer() else repr(value)
+    return "" if value is None else str(value)
 
 
 def _read_parquet(path: Path, findings: Findings) -> Sample:
@@ -406,41 +379,82 @@ def _read_parquet(path: Path, findings: Findings) -> Sample:
     import pyarrow.parquet as pq
 
     findings.proven("signals.format", "parquet", "by the file's signature")
-    bounds.check_parquet(path)
-    try:
-        return _parquet_sample(path, pq.ParquetFile(path), findings)
-    except pa.ArrowException as error:
-        raise OnboardingError(f"{path}: not a readable Parquet file ({str(error).splitlines()[0]})") from None
-
-
-def _parquet_sample(path: Path, file: Any, findings: Findings) -> Sample:
-    import pyarrow as pa
-
-    groups = list(range(file.num_row_groups))
-    whole = file.metadata.num_rows <= 1_000_000  # noqa: PLR2004
-    chosen = groups if whole else sorted({groups[0], groups[len(groups) // 2], groups[-1]})
+    file = pq.ParquetFile(path)
+    groups = range(file.num_row_groups)
+    whole = file.metadata.num_rows <= _MAX_PARQUET_ROWS
     blocks = []
-    for group in chosen:
-        table = file.read_row_group(group)
+    for group in groups if whole else sorted({groups[0], groups[len(groups) // 2], groups[-1]}):
         columns = []
-        for column in table.columns:
+        for column in file.read_row_group(group).columns:
             if pa.types.is_timestamp(column.type):
-                zone = column.type.tz
-                times = column.cast(pa.timestamp("us", tz=zone)).to_pandas()
-                shown = (
-                    times.dt.tz_convert("UTC").dt.strftime("%Y-%m-%dT%H:%M:%S.%f+00:00")
-                    if zone
-                    else times.dt.strftime("%Y-%m-%dT%H:%M:%S.%f")
+                times = column.cast(pa.timestamp("us", tz=column.type.tz)).to_pandas()
+                times = times.dt.tz_convert("UTC") if column.type.tz else times
+                columns.append(
+                    times.dt.strftime("%Y-%m-%dT%H:%M:%S.%f" + ("+00:00" if column.type.tz else "")).fillna("").tolist()
                 )
-                columns.append(shown.fillna("").tolist())
             else:
                 columns.append(["" if value is None or value != value else str(value) for value in column.to_pylist()])  # noqa: PLR0124 - NaN
         blocks.append([list(row) for row in zip(*columns, strict=True)])
-    header = list(file.schema_arrow.names)
-    return Sample([path], header, {}, blocks, [path] * len(blocks), findings, whole, typed=True)
+    return Sample([path], list(file.schema_arrow.names), {}, blocks, [path] * len(blocks), findings, whole, typed=True)
 
 
-def common_start(texts: Sequence[str]) -> str:
-    """Common prefix of texts."""
-    first, last = min(texts), max(texts)
-    return next((first[:place] for place, letter in enumerate(first) if last[place : place + 1] != letter), first)
+# --- numbers ---------------------------------------------------------------------------------------------------------
+
+
+def is_number(cell: str) -> bool:
+    """Whether a cell is a number in any locale."""
+    return bool(_NUMBER.match(cell))
+
+
+def numbers(cells: Sequence[str], decimal: str, thousands: str | None) -> Reals:
+    """Convert cells to numbers; invalid ones are NaN."""
+    text: Any = pd.Series(list(cells), dtype="str").str.strip()
+    if thousands:
+        text = text.str.replace(r"[ \u00a0\u202f]" if thousands == " " else thousands, "", regex=thousands == " ")
+    if decimal == ",":
+        text = text.str.replace(",", ".", regex=False)
+    return np.asarray(pd.to_numeric(text, errors="coerce"), dtype=float)
+
+
+def decimal_marks(sample: Sample) -> tuple[str, str | None]:
+    """Find the decimal sign and the digit grouping from numbers that can be read in one way only."""
+    found, forms = sample.findings, Counter[str]()
+    if not sample.typed:
+        for block in sample.blocks:
+            for row in block[:: max(1, len(block) // _MAX_SAMPLED_ROWS)]:
+                for cell in map(str.strip, row):
+                    if is_number(cell):
+                        forms.update(_forms(cell))
+    thousands = next((mark for mark in (" ", "'") if forms[f"group {mark}"]), None)
+    decimal, why, proven = ".", "numbers are typed" if sample.typed else "no number has decimals", True
+    point, comma = forms["decimal ."], forms["decimal ,"]
+    if max(point, comma) > _CLEARLY * min(point, comma):
+        decimal, other = (",", ".") if comma > point else (".", ",")
+        why = f"{forms[f'decimal {decimal}']} numbers can only be read with '{decimal}' as the decimal sign"
+        # A mark before three digits that is not the decimal sign groups digits.
+        thousands = other if forms[f"group {other}"] or (thousands is None and forms[f"three {other}"]) else thousands
+    elif point or comma or forms["three ,"] or forms["three ."]:
+        decimal, thousands, proven = "," if forms["three ,"] + comma > forms["three ."] + point else ".", None, False
+        why = "all numbers have three digits after the mark, or the marks are inconsistent"
+    grouping = f"'{thousands}' groups digits" if thousands else "no digits are grouped"
+    return (
+        found.add("signals.decimal", decimal, why, proven=proven),
+        found.add("signals.thousands", thousands, grouping if proven else "as the decimal sign", proven=proven),
+    )
+
+
+def _forms(cell: str) -> list[str]:
+    """Marks that a number proves: ``decimal`` or ``group``, or ``three`` if ambiguous."""
+    body = re.sub("[\u00a0\u202f]", " ", re.split("[eE]", cell.lstrip("+-"))[0])
+    marks, parts = re.sub(r"\d", "", body), re.split(r"\D", body)
+    three = len(parts[-1]) == 3  # noqa: PLR2004
+    if len(marks) == 1:
+        if marks in " '":
+            return [f"group {marks}"] if three else []
+        return [f"three {marks}"] if three and 1 <= len(parts[0]) <= 3 and parts[0][0] != "0" else [f"decimal {marks}"]  # noqa: PLR2004
+    if not marks or any(len(part) != 3 for part in parts[1:-1]):  # noqa: PLR2004
+        return []
+    if len(set(marks)) == 1:
+        return [f"group {marks[0]}"] if three else []
+    one_decimal = len(set(marks)) == 2 and marks.count(marks[-1]) == 1  # noqa: PLR2004
+    return [f"group {marks[0]}", f"decimal {marks[-1]}"] if one_decimal else []

@@ -8,19 +8,20 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from wind_kedro.cards import SIGNAL_UNITS, TURBINE, UNIT_CONVERSIONS
+from wind_kedro.cards import SIGNAL_UNITS, UNIT_CONVERSIONS
 
 from . import names, physics
 from .findings import Findings, OnboardingError
 from .layouts import Series, Table
 
-_ENOUGH = 200
+_MIN_ROWS = 200
+#: Minimum number of columns whose common tokens are taken for the farm's name.
+_MIN_COMMON = 3
 _ENERGY_UNITS = frozenset({"kWh", "MWh"})
 #: A direction within a smaller range is taken as relative to the nacelle.
-_LEAST_CIRCLE_DEG = 180.0
-_THREE = 3
+_MIN_CIRCLE_DEG = 180.0
 #: A turbine's own consumption is a few per cent of its power at most.
-_LEAST_POWER_SHARE = -0.2
+_MIN_POWER_SHARE = -0.2
 
 
 @dataclass(frozen=True)
@@ -33,11 +34,7 @@ class _Named:
 
     @property
     def statistic(self) -> str | None:
-        return names.statistic_of(_bare(self.series))
-
-
-def _bare(series: Series) -> str:
-    return series.name.replace(TURBINE, " ")
+        return names.statistic_of(self.series.bare_name)
 
 
 def find_signals(table: Table, found: Findings) -> dict[str, Series]:
@@ -47,19 +44,17 @@ def find_signals(table: Table, found: Findings) -> dict[str, Series]:
     for signal in SIGNAL_UNITS:
         field = f"signals.columns.{signal}.name"
         if field in found.given:
-            given = found.add(field, None, "", proven=True)
+            given = found.proven(field, None, "")
             if given is not None:
                 chosen[signal] = _called(given, table)
         elif named[signal]:
-            series, proven, why = _one_of(signal, named[signal])
-            chosen[signal] = series
-            found.add(field, series.name, why, proven=proven)
+            chosen[signal], proven, why = _choose(signal, named[signal])
+            found.add(field, chosen[signal].name, why, proven=proven)
     if "power_kw" not in chosen:
         shown = ", ".join(f"'{one.name}'" for one in table.series) or "none"
         found.asked("signals.columns.power_kw.name", None, f"no column of numbers ({shown}) is named as power")
         return chosen
-    _check_curve(chosen, found)
-    _check_direction(chosen, found)
+    _check_values(chosen, found)
     _find_sentinels(chosen, found)
     return chosen
 
@@ -72,88 +67,77 @@ def _called(name: str, table: Table) -> Series:
 
 
 def _by_name(every: Sequence[Series]) -> dict[str, list[_Named]]:
-    """Candidates by signal, from their names."""
-    meanings = {id(one): names.meaning_of(_bare(one)) for one in every}
+    """Candidates by signal, from their names; a unit of another signal excludes one, a missing unit does not."""
     # Tokens common to all names, such as the farm's name, do not distinguish them.
-    common = set.intersection(*(set(names.tokens(_bare(one))) for one in every)) if len(every) >= _THREE else set()
+    common = set.intersection(*(set(names.tokens(one.bare_name)) for one in every)) if len(every) >= _MIN_COMMON else set()
     named: dict[str, list[_Named]] = defaultdict(list)
     for one in every:
-        meaning = meanings[id(one)]
+        meaning = names.meaning_of(one.bare_name)
         signal = meaning.signal
-        unit, foreign = names.unit_of(_bare(one), one.unit_beside), names.foreign_unit(_bare(one), one.unit_beside)
-        if signal is None and not meaning.term and names.has_term(_bare(one), names.ENERGY_TERMS):
+        unit, foreign = names.unit_of(one.bare_name, one.unit_beside), names.foreign_unit(one.bare_name, one.unit_beside)
+        if signal is None and not meaning.term and names.has_term(one.bare_name, "energy"):
             signal = "power_kw"
-        if signal is not None and _is_of(signal, unit, foreign):
+        if signal is None:
+            continue
+        is_power = signal == "power_kw"
+        if unit is None:
+            fits = foreign is None or (is_power and foreign in names.SHARE_UNITS)
+        else:
+            fits = (unit, SIGNAL_UNITS[signal]) in UNIT_CONVERSIONS or (is_power and unit in _ENERGY_UNITS)
+        if fits:
             named[signal].append(_Named(one, meaning.term, clear=not set(meaning.unexplained) - common))
     return named
 
 
-def _is_of(signal: str, unit: str | None, foreign: str | None) -> bool:
-    """Whether a unit is one of the signal; a missing unit is accepted."""
-    if unit is None:
-        return foreign is None or (signal == "power_kw" and foreign in names.SHARE_UNITS)
-    return (unit, SIGNAL_UNITS[signal]) in UNIT_CONVERSIONS or (signal == "power_kw" and unit in _ENERGY_UNITS)
-
-
-def _one_of(signal: str, candidates: Sequence[_Named]) -> tuple[Series, bool, str]:
+def _choose(signal: str, candidates: Sequence[_Named]) -> tuple[Series, bool, str]:
     """Choose among the candidates for one signal, the mean first."""
     if len(candidates) == 1:
         one = candidates[0]
         more = "" if one.clear else ", but the name has other parts"
-        return (one.series, one.clear and one.statistic in {None, "mean"}, f"'{one.series.name}' is {signal} by its name{more}")
+        return one.series, one.clear and one.statistic in {None, "mean"}, f"'{one.series.name}' is {signal} by its name{more}"
     means = [one for one in candidates if one.statistic == "mean"]
     plain = [one for one in candidates if one.statistic is None]
     # Prefer names without unexplained tokens, then means, then names without a statistic.
-    rest = _clear(means) or _clear(plain) or means or plain
-    if len(rest) == 1 and rest[0].clear:
+    clear_means, clear_plain = ([one for one in some if one.clear] for some in (means, plain))
+    rest = clear_means or clear_plain or means or plain or list(candidates)
+    if len(rest) == 1 and rest[0].clear and (means or plain):
         kind = "the mean by its name" if means else f"{signal} by its name"
         return rest[0].series, True, f"'{rest[0].series.name}' is {kind}, beside {len(candidates) - 1} others"
-    rest = rest or list(candidates)
     longest = max(rest, key=lambda one: (one.clear, len(one.term)))
     return longest.series, False, f"{', '.join(one.series.name for one in rest)} are all candidates"
 
 
-def _clear(candidates: Sequence[_Named]) -> list[_Named]:
-    return [one for one in candidates if one.clear]
+def _check_values(chosen: Mapping[str, Series], found: Findings) -> None:
+    """Ask for power and wind speed if power does not follow wind, and for a direction that does not cover the circle."""
 
+    def doubt(signal: str, why: str) -> None:
+        finding = found.by_field.get(f"signals.columns.{signal}.name")
+        if finding is not None and finding.proven:
+            found.asked(finding.field, finding.value, f"{finding.evidence}, {why}")
 
-def _check_curve(chosen: Mapping[str, Series], found: Findings) -> None:
-    """Ask for power and wind speed if power does not follow wind."""
-    if "wind_speed_ms" not in chosen:
-        return
-    power, wind = (physics.clean_rows(chosen[signal].values) for signal in ("power_kw", "wind_speed_ms"))
-    if physics.power_curve(power, wind) is None:
-        for signal in ("power_kw", "wind_speed_ms"):
-            _doubt(f"signals.columns.{signal}.name", "but power does not follow wind", found)
-
-
-def _check_direction(chosen: Mapping[str, Series], found: Findings) -> None:
-    """Ask for a direction that does not cover the circle: it may be relative to the nacelle."""
-    if "wind_direction_deg" not in chosen:
-        return
-    own = physics.clean(chosen["wind_direction_deg"].values)
-    if own.size < _ENOUGH:
-        return
-    low, high = np.quantile(own, [0.001, 0.999])
-    in_radians = -2.1 * np.pi <= low and high <= 2.1 * np.pi
-    if high - low < (np.radians(_LEAST_CIRCLE_DEG) if in_radians else _LEAST_CIRCLE_DEG):
-        why = f"but it stays between {low:.1f} and {high:.1f}: relative to the nacelle?"
-        _doubt("signals.columns.wind_direction_deg.name", why, found)
-
-
-def _doubt(field: str, why: str, found: Findings) -> None:
-    if field in found.by_field and found.by_field[field].proven:
-        found.asked(field, found.value(field), f"{found.by_field[field].evidence}, {why}")
+    if "wind_speed_ms" in chosen:
+        power, wind = (physics.clean(chosen[signal].values) for signal in ("power_kw", "wind_speed_ms"))
+        if physics.half_power_wind(power, wind) is None:
+            doubt("power_kw", "but power does not follow wind")
+            doubt("wind_speed_ms", "but power does not follow wind")
+    if "wind_direction_deg" in chosen:
+        own = physics.known(chosen["wind_direction_deg"].values)
+        if own.size < _MIN_ROWS:
+            return
+        low, high = np.quantile(own, [0.001, 0.999])
+        in_radians = -2.1 * np.pi <= low and high <= 2.1 * np.pi
+        if high - low < (np.radians(_MIN_CIRCLE_DEG) if in_radians else _MIN_CIRCLE_DEG):
+            doubt("wind_direction_deg", f"but it stays between {low:.1f} and {high:.1f}: relative to the nacelle?")
 
 
 def _find_sentinels(chosen: Mapping[str, Series], found: Findings) -> None:
     """Find values that mark missing data."""
     for signal, series in chosen.items():
         field = f"signals.sentinels.{signal}"
-        sure = physics.sentinels(series.values, _LEAST_POWER_SHARE) if signal == "power_kw" else physics.sentinels(series.values)
-        odd = physics.strange(series.values) if signal != "pitch_deg" else []
-        hidden = [value for value in physics.suspects(series.values) if value not in sure]
-        every = sorted({*sure, *odd, *hidden})
+        min_share = _MIN_POWER_SHARE if signal == "power_kw" else -np.inf
+        sure, doubtful, strange = physics.missing_marks(series.values, min_share)
+        odd = strange if signal != "pitch_deg" else []
+        every = sorted({*sure, *odd, *doubtful})
         if every or field in found.given:
-            why = "may be measured, or mark missing data" if hidden else "repeated values far outside the range of the rest"
-            found.add(field, every, why, proven=not odd and not hidden)
+            why = "may be measured, or mark missing data" if doubtful else "repeated values far outside the range of the rest"
+            found.add(field, every, why, proven=not odd and not doubtful)

@@ -13,6 +13,7 @@ from . import names, physics
 from .findings import Findings
 from .layouts import Series, Table, in_order
 
+#: Identifiers with less than this share of the usual number of rows are no turbines.
 _RARE = 0.01
 
 
@@ -22,7 +23,11 @@ def find_turbines(table: Table, power: Series | None, found: Findings) -> None:
     usual = float(np.median(list(counts.values())))
     often = in_order([one for one in counts if counts[one] >= _RARE * usual and one.strip()])
     rare = [one for one in counts if one not in often]
-    total = _total(table, power, often)
+    total = None
+    if power is not None:  # the farm's meter is no turbine
+        rows = pd.DataFrame({"at": table.wall.to_numpy(), "id": table.turbine.astype(str), "power": power.values})
+        by_id = rows.pivot_table(index="at", columns="id", values="power", aggfunc="first")
+        total = physics.sum_of_the_others({one: by_id[one].to_numpy() for one in often if one in by_id})
     often = [one for one in often if one != total]
     if table.one_meter:
         why = "no turbine is named: one meter for the farm, or one turbine"
@@ -34,43 +39,27 @@ def find_turbines(table: Table, power: Series | None, found: Findings) -> None:
     if power is None:
         found.asked("rated_power_kw", None, "the column of power is not known")
         found.asked("capacity_kw", None, "the column of power is not known")
-        _are_machines(found)
-        return
-    _find_ratings(table, power, ids, found)
-    _are_machines(found)
-
-
-def _total(table: Table, power: Series | None, ids: list[str]) -> str | None:
-    """Identifier of the farm's meter, if its power is the sum of the others."""
-    if power is None:
-        return None
-    rows = pd.DataFrame({"at": table.wall.to_numpy(), "id": table.turbine.astype(str), "power": power.values})
-    by_id = rows.pivot_table(index="at", columns="id", values="power", aggfunc="first")
-    return physics.sum_of_the_others({one: by_id[one].to_numpy() for one in ids if one in by_id})
-
-
-def _are_machines(found: Findings) -> None:
-    """Ask for the turbines if their column may name farms or zones: by its name, and without a proven rating."""
-    column = found.value("signals.turbine")
-    if column is not None and not names.has_term(column, names.TURBINE_TERMS) and not found.is_proven("rated_power_kw"):
-        finding = found.by_field["turbines"]
-        if finding.proven and "turbines" not in found.given:
-            found.asked("turbines", finding.value, f"{finding.evidence} by '{column}', if it names turbines")
+    else:
+        _find_ratings(table, power, ids, found)
+    # A column may name farms or zones, if neither its name nor a rating shows that it names turbines.
+    column, finding = found.value("signals.turbine"), found.by_field["turbines"]
+    shown = column is None or names.has_term(column, "turbine") or found.is_proven("rated_power_kw")
+    if not shown and finding.proven and "turbines" not in found.given:
+        found.asked("turbines", finding.value, f"{finding.evidence} by '{column}', if it names turbines")
 
 
 def _find_ratings(table: Table, power: Series, ids: list[str], found: Findings) -> None:
     unit = str(found.value("signals.columns.power_kw.unit"))
     power_kw = power.values * UNIT_CONVERSIONS.get((unit, "kW"), (1.0, 0.0))[0]
     sure = not table.one_meter and all(found.is_proven(f"signals.columns.power_kw.{what}") for what in ("unit", "name"))
-    of = np.array([str(one) for one in table.turbine])
+    of = table.turbine.astype(str)
     ratings = {one: physics.rated_power_kw(power_kw[of == one]) for one in ids}
     if unit == SHARE:
         ratings = dict.fromkeys(ids, (None, False, "power is a share of an unknown rating"))
-    values = {value for value, _, _ in ratings.values()}
     if "capacity_kw" in found.given and "rated_power_kw" not in found.given:
         equal = float(found.given["capacity_kw"]) / len(ids)
-        found.add("rated_power_kw", equal, "the capacity that was given, in equal parts", proven=True)
-    elif len(values) == 1 or "rated_power_kw" in found.given:
+        found.proven("rated_power_kw", equal, "the capacity that was given, in equal parts")
+    elif len({value for value, _, _ in ratings.values()}) == 1 or "rated_power_kw" in found.given:
         first, _, why = ratings[ids[0]]
         found.add("rated_power_kw", first, why, proven=sure and all(proven for _, proven, _ in ratings.values()))
     else:

@@ -6,12 +6,11 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from wind_kedro.cards import SHARE, SIGNAL_UNITS, TURBINE, UNIT_CONVERSIONS
+from wind_kedro.cards import SHARE, SIGNAL_UNITS, UNIT_CONVERSIONS
 
 from . import names, physics
 from .findings import Findings
 from .layouts import Series
-from .physics import Reals
 
 #: Intervals (seconds) of which a card can convert energy to power.
 _PER = {3600: "h", 1800: "30min", 900: "15min", 600: "10min", 300: "5min", 60: "1min"}
@@ -21,96 +20,86 @@ _METER_KW = (20.0, 3e6)
 _SHARES = ((0.9, 1.1), (90.0, 110.0))
 _KELVIN = 200.0
 _TEMPERATURE_C = (-60.0, 55.0)
-_A_TURN = 2.1 * np.pi
+_MAX_RADIANS = 2.1 * np.pi
 _WARM_IN_FAHRENHEIT = 48.0
 
 
 def find_units(chosen: Mapping[str, Series], found: Findings, *, one_meter: bool) -> None:
     """Find the unit of each chosen signal."""
-    wind = chosen.get("wind_speed_ms")
-    half = float("nan")
+    wind, half = chosen.get("wind_speed_ms"), None
     if wind is not None and "power_kw" in chosen:
-        curve = physics.power_curve(physics.clean_rows(chosen["power_kw"].values), physics.clean_rows(wind.values))
-        half = curve["half_wind"] if curve else half
+        half = physics.half_power_wind(physics.clean(chosen["power_kw"].values), physics.clean(wind.values))
     for signal, series in chosen.items():
         field = f"signals.columns.{signal}.unit"
-        named_unit = names.unit_of(series.name.replace(TURBINE, " "), series.unit_beside)
-        own = physics.clean(series.values)
-        if own.size == 0:
+        named_unit = names.unit_of(series.bare_name, series.unit_beside)
+        if physics.known(series.values).size == 0:
             found.asked(field, named_unit or SIGNAL_UNITS[signal], "the column has no values")
         elif signal == "power_kw":
-            _of_power(field, named_unit, own, series, found, one_meter=one_meter)
+            _of_power(field, named_unit, series, found, one_meter=one_meter)
         elif signal == "wind_speed_ms":
-            _of_wind(field, named_unit, half, found)
+            _of_wind(field, named_unit, float("nan") if half is None else half, found)
         elif signal == "temperature_c":
-            _of_temperature(field, named_unit, own, found)
+            _of_temperature(field, named_unit, series, found)
         else:
-            _of_angle(field, named_unit, own, series.values if signal == "wind_direction_deg" else None, found)
+            circle = physics.circle_unit(series.values) if signal == "wind_direction_deg" else None
+            _of_angle(field, named_unit, series, circle, found)
     if "power_kw" not in chosen:
         found.asked("signals.columns.power_kw.unit", None, "the column is not known")
 
 
-def _of_power(field: str, named_unit: str | None, own: Reals, series: Series, found: Findings, *, one_meter: bool) -> None:
-    name = series.name.replace(TURBINE, " ")
-    high = float(np.quantile(own, 0.999))
-    if named_unit in {"kWh", "MWh"} or names.has_term(name, names.ENERGY_TERMS):
-        _of_energy(field, named_unit, high, series, found, one_meter=one_meter)
+def _of_power(field: str, named_unit: str | None, series: Series, found: Findings, *, one_meter: bool) -> None:
+    name = series.bare_name
+    high = float(np.quantile(physics.known(series.values), 0.999))
+    seen = f"values up to {high:,.4g}"
+    if named_unit in {"kWh", "MWh"} or names.has_term(name, "energy"):
+        _of_energy(field, named_unit, series, high, found, one_meter=one_meter)
         return
     by_size = None if one_meter else physics.power_unit(high)
     term = names.meaning_of(name).term
-    foreign = names.foreign_unit(name, series.unit_beside)
+    is_share = names.foreign_unit(name, series.unit_beside) in names.SHARE_UNITS
     if named_unit is not None:
         low, most = _METER_KW
         plausible = low <= high * UNIT_CONVERSIONS[named_unit, "kW"][0] <= most if one_meter else by_size == named_unit
-        found.add(field, named_unit, f"by name; values up to {high:,.4g}", proven=plausible)
-    elif foreign in names.SHARE_UNITS or any(low <= high <= most for low, most in _SHARES):
-        _of_share(field, high, named=foreign in names.SHARE_UNITS, found=found)
+        found.add(field, named_unit, f"by name; {seen}", proven=plausible)
+    elif is_share or any(low <= high <= most for low, most in _SHARES):
+        if high <= _SHARES[0][1]:
+            sure = is_share and high >= _SHARES[0][0]
+            found.add(field, SHARE, f"{seen}: a share of capacity" + ("" if sure else "?"), proven=sure)
+        else:
+            found.asked(field, None, f"{seen}: per cent of capacity? Cards support shares of 0 to 1; export these, or kW")
     elif by_size is not None:
-        why = f"values up to {high:,.4g}: power of one turbine in {by_size}"
-        if term in names.YIELD_TERMS:
-            why += ", or energy per interval"
-        found.add(field, by_size, why, proven=bool(term) and term not in names.YIELD_TERMS)
+        yielded = term in names.TERMS["yield"]
+        why = f"{seen}: power of one turbine in {by_size}" + (", or energy per interval" if yielded else "")
+        found.add(field, by_size, why, proven=bool(term) and not yielded)
     else:
-        found.asked(field, "kW" if high > 100 else "MW", f"no unit in the name; values up to {high:,.4g}")  # noqa: PLR2004
+        found.asked(field, "kW" if high > 100 else "MW", f"no unit in the name; {seen}")  # noqa: PLR2004
 
 
-def _of_share(field: str, high: float, *, named: bool, found: Findings) -> None:
-    if high <= _SHARES[0][1]:
-        sure = named and high >= _SHARES[0][0]
-        found.add(field, SHARE, f"values up to {high:,.4g}: a share of capacity" + ("" if sure else "?"), proven=sure)
-    else:
-        found.asked(
-            field, None, f"values up to {high:,.4g}: per cent of capacity? Cards support shares of 0 to 1; export these, or kW"
-        )
-
-
-def _of_energy(field: str, named_unit: str | None, high: float, series: Series, found: Findings, *, one_meter: bool) -> None:
+def _of_energy(field: str, named_unit: str | None, series: Series, high: float, found: Findings, *, one_meter: bool) -> None:
     cadence = int(found.value("signals.cadence_seconds"))
-    per = _PER.get(cadence)
-    guess = f"{named_unit or 'kWh'}/{per}" if per else None
-    rising = bool(np.mean(np.diff(physics.clean(series.values)[:500]) >= 0) > 0.99)  # noqa: PLR2004
+    guess = f"{named_unit or 'kWh'}/{_PER[cadence]}" if cadence in _PER else None
+    rising = bool(np.mean(np.diff(physics.known(series.values)[:500]) >= 0) > 0.99)  # noqa: PLR2004
     size = physics.power_unit(high * UNIT_CONVERSIONS[guess, "kW"][0]) if guess else None
     why = f"energy per interval of {cadence} s, up to {high:,.1f}" + ("; it never decreases: a counter?" if rising else "")
-    known = guess is not None and named_unit in {"kWh", "MWh"}
-    found.add(field, guess, why, proven=known and not rising and (one_meter or size == "kW"))
+    is_named = guess is not None and named_unit in {"kWh", "MWh"}
+    found.add(field, guess, why, proven=is_named and not rising and (one_meter or size == "kW"))
 
 
 def _of_wind(field: str, named_unit: str | None, half: float, found: Findings) -> None:
-    by_data = physics.wind_unit(half)
+    fitting = physics.wind_units(half)
     if named_unit in physics.WIND_UNITS:
         why = f"by name; half of full power is at {half:.1f} in this unit"
-        found.add(field, named_unit, why, proven=physics.fits_wind_unit(half, str(named_unit)))
-    elif by_data is not None:
-        found.proven(field, by_data, f"half of full power is at {half:.1f}, which fits one unit only")
+        found.add(field, named_unit, why, proven=bool(np.isnan(half)) or named_unit in fitting)
+    elif len(fitting) == 1:
+        found.proven(field, fitting[0], f"half of full power is at {half:.1f}, which fits one unit only")
     else:
         found.asked(field, "m/s", "no unit in the name, and several fit")
 
 
-def _of_angle(field: str, named_unit: str | None, own: Reals, round_it: Reals | None, found: Findings) -> None:
-    circle = physics.is_direction(round_it) if round_it is not None else None
-    low, high = np.quantile(own, [0.001, 0.999])
+def _of_angle(field: str, named_unit: str | None, series: Series, circle: str | None, found: Findings) -> None:
+    low, high = np.quantile(physics.known(series.values), [0.001, 0.999])
     # More than one turn in radians must be degrees.
-    unit = circle or ("deg" if high > _A_TURN or low < -_A_TURN else None)
+    unit = circle or ("deg" if high > _MAX_RADIANS or low < -_MAX_RADIANS else None)
     if named_unit in {"deg", "rad"}:
         why = "by name" + (f", and the values cover 0 to {'360' if circle == 'deg' else '2π'}" if circle else "")
         found.add(field, named_unit, why, proven=unit in {None, named_unit})
@@ -118,15 +107,14 @@ def _of_angle(field: str, named_unit: str | None, own: Reals, round_it: Reals | 
         found.add(field, unit or "deg", f"values up to {high:.2f}", proven=unit is not None)
 
 
-def _of_temperature(field: str, named_unit: str | None, own: Reals, found: Findings) -> None:
-    low, middle, high = (float(value) for value in np.quantile(own, [0.01, 0.5, 0.99]))
+def _of_temperature(field: str, named_unit: str | None, series: Series, found: Findings) -> None:
+    low, middle, high = (float(value) for value in np.quantile(physics.known(series.values), [0.01, 0.5, 0.99]))
     if named_unit in {"degC", "K", "degF"}:
         factor, offset = UNIT_CONVERSIONS[str(named_unit), "degC"]
         coldest, warmest = _TEMPERATURE_C
         fits = coldest <= low * factor + offset and high * factor + offset <= warmest
-        found.add(
-            field, named_unit, f"by name; the median is {middle:.1f}", proven=fits and (middle > _KELVIN) == (named_unit == "K")
-        )
+        sure = fits and (middle > _KELVIN) == (named_unit == "K")
+        found.add(field, named_unit, f"by name; the median is {middle:.1f}", proven=sure)
     elif middle > _KELVIN:
         found.proven(field, "K", f"the median is {middle:.1f}: kelvins")
     else:
