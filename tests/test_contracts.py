@@ -605,7 +605,10 @@ CONTRACTS = {
     name: value
     for room in pkgutil.iter_modules(contracts.__path__)
     for name, value in vars(importlib.import_module(f"wind_kedro.contracts.{room.name}")).items()
-    if isinstance(value, type) and issubclass(value, pa.DataFrameModel) and value not in {Contract, pa.DataFrameModel}
+    if isinstance(value, type)
+    and issubclass(value, pa.DataFrameModel)
+    and value not in {Contract, pa.DataFrameModel}
+    and not name.startswith("_")
 }
 
 

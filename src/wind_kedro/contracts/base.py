@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any
 
 import pandas as pd
@@ -12,13 +12,22 @@ Utc = Annotated[pd.DatetimeTZDtype, "us", "UTC"]
 
 
 class Contract(pa.DataFrameModel):
-    """What all contracts share: columns are brought to their type, unknown columns are refused."""
+    """What all contracts share: columns are brought to their type, unknown columns are refused.
+
+    A subclass names the columns of its key (``key=["farm_id"]``); with ``strict=False`` it may have other columns too.
+    """
 
     class Config:
         """Pandera's settings."""
 
         strict = True
         coerce = True
+
+    def __init_subclass__(cls, key: Sequence[str] | None = None, strict: bool | None = None, **options: Any) -> None:
+        given = {"unique": key and list(key), "strict": strict}
+        settings = {name: value for name, value in given.items() if value is not None}
+        cls.Config = type("Config", (cls.Config,), {"name": cls.__name__} | settings)  # type: ignore[assignment, misc]
+        super().__init_subclass__(**options)  # type: ignore[no-untyped-call]
 
     @classmethod
     def table(cls, rows: Iterable[Mapping[str, Any]] | pd.DataFrame) -> pd.DataFrame:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pandera.pandas as pa
 from pandera.typing import Series
 
-from wind_kedro.contracts.base import Utc
+from wind_kedro.contracts.base import Contract, Utc
 
 
-class Features(pa.DataFrameModel):
+class Features(Contract, key=["product_id", "entity_id", "issued_at", "valid_at"], strict=False):
     """One row per product, entity, issue time and interval: what was known at the issue time, all numbers.
 
     The feature columns follow from `parameters_features.yml`; the keys are fixed. A missing value means 'not known then'.
@@ -20,13 +20,6 @@ class Features(pa.DataFrameModel):
     valid_at: Series[Utc]
     lead_minutes: Series[int] = pa.Field(ge=0)
     weather_run_at: Series[Utc] = pa.Field(nullable=True, description="newest run behind the row")
-
-    class Config:
-        """The key; feature columns are free."""
-
-        strict = False
-        coerce = True
-        unique = ["product_id", "entity_id", "issued_at", "valid_at"]
 
 
 class ModelInput(Features):

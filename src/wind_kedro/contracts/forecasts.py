@@ -9,7 +9,7 @@ from wind_kedro.cards.columns import FORECAST_WEATHER, PERFECT_WEATHER, quantile
 from wind_kedro.contracts.base import Contract, Utc
 
 
-class Forecasts(pa.DataFrameModel):
+class Forecasts(Contract, key=["product_id", "entity_id", "model", "issued_at", "valid_at"]):
     """One row per product, entity, model, issue time and interval: quantiles in kW, a column a level (`quantile_column`)."""
 
     product_id: Series[str]
@@ -34,13 +34,6 @@ class Forecasts(pa.DataFrameModel):
         description="null where the product does not declare the level",
     )
 
-    class Config:
-        """The key."""
-
-        strict = True
-        coerce = True
-        unique = ["product_id", "entity_id", "model", "issued_at", "valid_at"]
-
 
 class ShadowForecasts(Forecasts):
     """One row per product, entity, model, issue time and interval: a shadow's forecast, or what the champion issued beside it."""
@@ -48,7 +41,7 @@ class ShadowForecasts(Forecasts):
     role: Series[str] = pa.Field(isin=["shadow", "champion"], description="only the champion's was sent")
 
 
-class Attributions(Contract):
+class Attributions(Contract, key=["product_id", "entity_id", "issued_at", "valid_at", "feature_group"]):
     """One row per product, entity, issue time, interval and attribution: by how much it moved the median. They add up to it."""
 
     product_id: Series[str]
@@ -63,11 +56,6 @@ class Attributions(Contract):
         description="the feature of the group that moved it most; of 'base', the attributed members of a blend; else ''"
     )
     feature_value: Series[float] = pa.Field(nullable=True, description="its value, in its own unit; null: not known then")
-
-    class Config:
-        """The key."""
-
-        unique = ["product_id", "entity_id", "issued_at", "valid_at", "feature_group"]
 
 
 class Scores(Contract):

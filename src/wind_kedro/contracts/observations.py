@@ -98,7 +98,7 @@ class PowerCurve(Contract):
     rows: Series[int] = pa.Field(ge=0)
 
 
-class Observations(Contract):
+class Observations(Contract, key=["entity_id", "granularity_minutes", "valid_at", "available_at"]):
     """One row per entity, granularity, interval and version: a revision is a new row with a later `available_at`."""
 
     entity_id: Series[str]
@@ -119,13 +119,8 @@ class Observations(Contract):
         ge=0, lt=1, description="share of available_capacity_kw filled in from the other turbines: never an actual"
     )
 
-    class Config:
-        """The key."""
 
-        unique = ["entity_id", "granularity_minutes", "valid_at", "available_at"]
-
-
-class Weather(Contract):
+class Weather(Contract, key=["farm_id", "weather_model", "weather_point", "run_at", "valid_at", "available_at"]):
     """One row per farm, weather model, point, run, valid time and version: a revision is a row with a later `available_at`."""
 
     farm_id: Series[str]
@@ -147,11 +142,6 @@ class Weather(Contract):
     pressure_pa: Series[float] = pa.Field(nullable=True)
     air_density_kgm3: Series[float] = pa.Field(nullable=True)
 
-    class Config:
-        """The key."""
-
-        unique = ["farm_id", "weather_model", "weather_point", "run_at", "valid_at", "available_at"]
-
 
 class DataQuality(Contract):
     """One row per farm, check and signal: how often it struck, and what that means."""
@@ -166,7 +156,7 @@ class DataQuality(Contract):
     message: Series[str]
 
 
-class Readiness(Contract):
+class Readiness(Contract, key=["farm_id", "assessed_at"]):
     """One row per farm and `assessed_at`: what was known of its data then, and which tier of model it may have."""
 
     farm_id: Series[str]
@@ -198,13 +188,8 @@ class Readiness(Contract):
     other_correlation: Series[float] = pa.Field(nullable=True, ge=-1, le=1)
     wrong_point: Series[bool] = pa.Field(description="another farm's weather fits clearly better, month by month")
 
-    class Config:
-        """The key."""
 
-        unique = ["farm_id", "assessed_at"]
-
-
-class WeatherFit(Contract):
+class WeatherFit(Contract, key=["farm_id", "assessed_at", "weather_model", "weather_point", "of_farm"]):
     """One row per farm, `assessed_at` and weather point compared: how well its wind explains the farm's power."""
 
     farm_id: Series[str]
@@ -219,8 +204,3 @@ class WeatherFit(Contract):
     better_months_share: Series[float] = pa.Field(
         nullable=True, ge=0, le=1, description="of months in which it fits better than the farm's best; null: its own"
     )
-
-    class Config:
-        """The key."""
-
-        unique = ["farm_id", "assessed_at", "weather_model", "weather_point", "of_farm"]

@@ -12,7 +12,7 @@ from pandera.typing import Series
 from wind_kedro.contracts.base import Contract, Utc
 
 
-class LiveJudgements(Contract):
+class LiveJudgements(Contract, key=["product_id", "entity_id", "model"]):
     """One row per product, entity and model that issued: its loss, that of its backtest in such weather, and the verdict."""
 
     product_id: Series[str]
@@ -30,13 +30,8 @@ class LiveJudgements(Contract):
     p_value: Series[float] = pa.Field(nullable=True, ge=0, le=1, description="one-sided, of the excess")
     verdict: Series[str] = pa.Field(isin=["as_promised", "behind", "weather", "unknown"])
 
-    class Config:
-        """The key."""
 
-        unique = ["product_id", "entity_id", "model"]
-
-
-class Outliers(Contract):
+class Outliers(Contract, key=["product_id", "entity_id", "valid_at"]):
     """One row per product, entity and interval forecast worse than the backtest nearly ever did: its weather, and the verdict."""
 
     product_id: Series[str]
@@ -63,11 +58,6 @@ class Outliers(Contract):
     curtailed_share: Series[float] = pa.Field(ge=0, le=1)
     verdict: Series[str] = pa.Field(isin=["data", "availability", "storm", "weather", "model"])
     evidence: Series[str]
-
-    class Config:
-        """The key."""
-
-        unique = ["product_id", "entity_id", "valid_at"]
 
 
 class Incidents(Contract):
@@ -111,7 +101,7 @@ FAILURE_CODES: Mapping[str, str] = {
 }
 
 
-class Failures(Contract):
+class Failures(Contract, key=["raised_at", "stage", "product_id", "entity_id", "issued_at", "code", "message"]):
     """One row per thing that did not come out as it should in a run: where, what, why, and what to do."""
 
     stage: Series[str] = pa.Field(description="of the node in which it happened")
@@ -124,13 +114,8 @@ class Failures(Contract):
     action: Series[str] = pa.Field(description="what a person can do about it")
     raised_at: Series[Utc] = pa.Field(description="as_of of the run")
 
-    class Config:
-        """The key."""
 
-        unique = ["raised_at", "stage", "product_id", "entity_id", "issued_at", "code", "message"]
-
-
-class Freshness(Contract):
+class Freshness(Contract, key=["checked_at", "source", "farm_id", "subject"]):
     """One row per weather source, turbine and feed that forecasts rely on: how old its newest data is, and may be."""
 
     checked_at: Series[Utc] = pa.Field(description="as of which time")
@@ -148,11 +133,6 @@ class Freshness(Contract):
     state: Series[str] = pa.Field(isin=["fresh", "late", "missing", "constant", "not_yet"])
     detail: Series[str] = pa.Field(description="what shows the state, or ''")
 
-    class Config:
-        """The key."""
-
-        unique = ["checked_at", "source", "farm_id", "subject"]
-
 
 class Outbox(Contract):
     """One row per message that is to be sent over a channel, written before it is sent. Append-only."""
@@ -165,7 +145,7 @@ class Outbox(Contract):
     incidents: Series[str] = pa.Field(description="the incidents that it is about, rows of `Incidents`, JSON")
 
 
-class Deliveries(Contract):
+class Deliveries(Contract, key=["message_id", "recorded_at"]):
     """One row per message of the outbox and attempt to deliver it, written after it. Append-only."""
 
     message_id: Series[str]
@@ -185,13 +165,8 @@ class Deliveries(Contract):
         """A message is delivered, or given up, once."""
         return not table.loc[table["outcome"] != "failed", "message_id"].duplicated().any()
 
-    class Config:
-        """The key."""
 
-        unique = ["message_id", "recorded_at"]
-
-
-class Audit(Contract):
+class Audit(Contract, key=["sequence"]):
     """One row per product, entity and issue that a run made, or was due to make: what it was made from, or why it was not made.
 
     A chain of hashes, append-only.
@@ -227,11 +202,6 @@ class Audit(Contract):
     supersedes: Series[int] = pa.Field(ge=0, description="number of the record about the same issue before; 0: none")
     previous_sha256: Series[str] = pa.Field(str_length=64)
     sha256: Series[str] = pa.Field(str_length=64, description="of the record with its number and previous_sha256")
-
-    class Config:
-        """The key."""
-
-        unique = ["sequence"]
 
 
 class AuditRecords:

@@ -31,7 +31,7 @@ class WeatherRaw(RawTable):
     }
 
 
-class Landings(Contract):
+class Landings(Contract, key=["feed_id", "landed_at"]):
     """One row per batch that a feed landed, and per fetch that failed. Append-only."""
 
     feed_id: Series[str]
@@ -43,13 +43,8 @@ class Landings(Contract):
     rows: Series[pd.Int64Dtype] = pa.Field(nullable=True, ge=0, description="null: the feed does not know")
     fault: Series[str] = pa.Field(description="why the fetch failed, or what of the batch could not land; '': nothing")
 
-    class Config:
-        """The key."""
 
-        unique = ["feed_id", "landed_at"]
-
-
-class RawManifest(Contract):
+class RawManifest(Contract, key=["farm_id", "source_table", "path"]):
     """One row per farm and raw file that its card names, as the newest run of data_engineering read it."""
 
     farm_id: Series[str]
@@ -58,8 +53,3 @@ class RawManifest(Contract):
     bytes: Series[int] = pa.Field(ge=0)
     modified_ns: Series[int] = pa.Field(description="when the file was changed last, nanoseconds since 1970")
     sha256: Series[str] = pa.Field(str_length=64)
-
-    class Config:
-        """The key."""
-
-        unique = ["farm_id", "source_table", "path"]

@@ -34,7 +34,7 @@ REASONS: Mapping[str, str] = {
 }
 
 
-class Admissions(Contract):
+class Admissions(Contract, key=["product_id", "entity_id", "model"]):
     """One row per product, entity and candidate: whether the entity's data allows it, as of the training time."""
 
     product_id: Series[str]
@@ -46,13 +46,8 @@ class Admissions(Contract):
     needs_history: Series[bool] = pa.Field(description="whether the candidate needs a history of the entity's own")
     reason: Series[str] = pa.Field(description="why the entity has its tier")
 
-    class Config:
-        """The key."""
 
-        unique = ["product_id", "entity_id", "model"]
-
-
-class Trials(Contract):
+class Trials(Contract, key=["model", "trial"]):
     """One row per candidate and trial: settings, and the loss of what they would have forecast before what is judged."""
 
     model: Series[str] = pa.Field(description="name of the candidate")
@@ -62,13 +57,8 @@ class Trials(Contract):
     seconds: Series[float] = pa.Field(nullable=True, ge=0)
     fault: Series[str] = pa.Field(description="why it failed; '': it did not")
 
-    class Config:
-        """The key."""
 
-        unique = ["model", "trial"]
-
-
-class BacktestFolds(Contract):
+class BacktestFolds(Contract, key=["product_id", "entity_id", "model", "fold_begin"]):
     """One row per product, entity, candidate and fold of the backtest: what it had learnt from."""
 
     product_id: Series[str]
@@ -80,21 +70,16 @@ class BacktestFolds(Contract):
     trained_through: Series[Utc] = pa.Field(description="the last interval that it has seen")
     rows: Series[int] = pa.Field(gt=0, description="learnt from")
 
-    class Config:
-        """The key."""
 
-        unique = ["product_id", "entity_id", "model", "fold_begin"]
-
-
-class Judgements(Contract):
-    """One row per product, entity and challenger: what the gate finds beside the champion's candidate, issue by issue."""
+class _Compared(Contract):
+    """What a challenger is compared with its champion by, issue by issue."""
 
     product_id: Series[str]
     entity_id: Series[str]
     decided_at: Series[Utc] = pa.Field(description="the training time")
-    champion: Series[str] = pa.Field(description="the candidate that the entity has; '': none yet")
-    challenger: Series[str]
-    issues: Series[int] = pa.Field(ge=0, description="paired")
+    champion: Series[str] = pa.Field(description="the candidate that the entity had; '': none")
+    challenger: Series[str] = pa.Field(description="a candidate; where the code is 'held', the champion itself")
+    issues: Series[int] = pa.Field(ge=0, description="paired; 0: nothing was compared")
     champion_score: Series[float] = pa.Field(nullable=True, description="mean loss by issue")
     challenger_score: Series[float] = pa.Field(nullable=True)
     gain_share: Series[float] = pa.Field(nullable=True, description="1 - challenger / champion")
@@ -105,45 +90,24 @@ class Judgements(Contract):
     strong_wind_excess_share: Series[float] = pa.Field(nullable=True)
     change_excess_share: Series[float] = pa.Field(nullable=True)
     worst_excess_share: Series[float] = pa.Field(nullable=True)
+
+
+class Judgements(_Compared, key=["product_id", "entity_id", "challenger"]):
+    """One row per product, entity and challenger: what the gate finds beside the champion's candidate, issue by issue."""
+
     code: Series[str] = pa.Field(description="what decides: see docs/glossary.md")
     detail: Series[str]
 
-    class Config:
-        """The key."""
 
-        unique = ["product_id", "entity_id", "challenger"]
-
-
-class Decisions(Contract):
+class Decisions(_Compared, key=["product_id", "entity_id", "decided_at", "challenger"]):
     """One row per product, entity, training and challenger: what was found, and what was decided. A history."""
 
-    product_id: Series[str]
-    entity_id: Series[str]
-    decided_at: Series[Utc] = pa.Field(description="the training time")
-    champion: Series[str] = pa.Field(description="the candidate that the entity had; '': none")
-    challenger: Series[str] = pa.Field(description="a candidate; where the code is 'held', the champion itself")
-    issues: Series[int] = pa.Field(ge=0, description="paired; 0: nothing was compared")
-    champion_score: Series[float] = pa.Field(nullable=True)
-    challenger_score: Series[float] = pa.Field(nullable=True)
-    gain_share: Series[float] = pa.Field(nullable=True)
-    p_value: Series[float] = pa.Field(nullable=True, ge=0, le=1)
-    p_adjusted: Series[float] = pa.Field(nullable=True, ge=0, le=1)
-    bias_excess_share: Series[float] = pa.Field(nullable=True)
-    coverage_excess_share: Series[float] = pa.Field(nullable=True)
-    strong_wind_excess_share: Series[float] = pa.Field(nullable=True)
-    change_excess_share: Series[float] = pa.Field(nullable=True)
-    worst_excess_share: Series[float] = pa.Field(nullable=True)
     promoted: Series[bool] = pa.Field(description="the entity gets this candidate")
     code: Series[str] = pa.Field(isin=sorted(REASONS), description="what decided: see docs/glossary.md")
     reason: Series[str] = pa.Field(description="a sentence")
 
-    class Config:
-        """The key."""
 
-        unique = ["product_id", "entity_id", "decided_at", "challenger"]
-
-
-class Accuracy(Contract):
+class Accuracy(Contract, key=["product_id", "entity_id"]):
     """One row per product and entity: the deciding score of its chosen model cross-validated, backtested, and as operated."""
 
     product_id: Series[str]
@@ -157,13 +121,8 @@ class Accuracy(Contract):
     intervals: Series[int] = pa.Field(ge=0, description="behind the operational score")
     fallback_share: Series[float] = pa.Field(ge=0, le=1, description="share of the intervals that a fallback forecast")
 
-    class Config:
-        """The key."""
 
-        unique = ["product_id", "entity_id"]
-
-
-class Overrides(Contract):
+class Overrides(Contract, key=["override"]):
     """One row per thing that somebody decided about an entity's models. Append-only."""
 
     override: Series[int] = pa.Field(ge=1, description="its number")
@@ -178,11 +137,6 @@ class Overrides(Contract):
     author: Series[str] = pa.Field(str_length={"min_value": 1})
     reason: Series[str] = pa.Field(str_length={"min_value": 1})
 
-    class Config:
-        """The key."""
-
-        unique = ["override"]
-
 
 class Choices(Contract):
     """One row per product and entity: the candidate that is to forecast it, and why."""
@@ -196,7 +150,7 @@ class Choices(Contract):
     reason: Series[str]
 
 
-class Promotions(Contract):
+class Promotions(Contract, key=["promotion", "product_id", "entity_id"]):
     """One row per promotion, product and entity: from `promoted_at` on, this version forecasts. Append-only, each whole."""
 
     promotion: Series[int] = pa.Field(ge=1, description="its number: of two that hold at a time, the greater counts")
@@ -222,8 +176,3 @@ class Promotions(Contract):
     previous_sha256: Series[str] | None = pa.Field(str_length=64, description="digest of the entry before")
     key_id: Series[str] | None = pa.Field(description="of the key that signed the entry")
     signature: Series[str] | None = pa.Field(str_length=128, description="Ed25519, of the entry and previous_sha256")
-
-    class Config:
-        """The key."""
-
-        unique = ["promotion", "product_id", "entity_id"]
