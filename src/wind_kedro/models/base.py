@@ -1,9 +1,8 @@
-"""What every model of this house can do, so that nothing else needs to know which one it is.
+"""What every model can do, so that nothing else needs to know which one it is.
 
-A `Forecaster` learns from features and the power that came, and gives quantiles of power as shares of capacity. A
-family writes four things: its parameters, how it fits, how it predicts, and what it keeps in files of its own. The rest
-is the same for all and stands here: input is checked, quantiles are sorted and clipped, artefacts are native (no
-pickle).
+A `Forecaster` learns from features and the observed power, and gives quantiles of power as shares of capacity. A family
+writes its parameters, how it fits, how it predicts, and which attributes it has learnt. The rest is the same for all and stands
+here: input is checked, quantiles are sorted and clipped, artefacts are native (no pickle).
 """
 
 from __future__ import annotations
@@ -25,10 +24,10 @@ from wind_kedro.strict import Strict
 
 Array = NDArray[np.float64]
 
-#: The model card of a folder: its family and settings.
-MODEL_FILE = "model.json"
-#: Of the layout of a saved model; raised when an older file can no longer be read.
-FORMAT = 1
+#: Files of a saved model: its card (family and settings), what it has learnt, and the arrays of that.
+MODEL_FILE, LEARNT_FILE, ARRAYS_FILE = "model.json", "learnt.json", "learnt.npz"
+#: Of the layout of a saved model; raised when an older file can no longer be read. 1: each family had files of its own.
+FORMAT = 2
 
 
 class Parameters(Strict):
@@ -66,6 +65,11 @@ class Forecaster(ABC):
     #: The least tier that an entity must have to be given a model of this family: what learns much needs much.
     min_tier: ClassVar[Tier] = "local"
 
+    #: Names of the attributes that it has learnt, in addition to those of its base class: arrays, other models, dictionaries of
+    #: either, and what JSON can hold.
+    learnt: ClassVar[tuple[str, ...]] = ()
+    #: Feature columns without which it cannot work, where these are always the same.
+    needed: ClassVar[tuple[str, ...]] = ()
     #: The name of the family in configuration and files; of a class of another package, its import path.
     type_name: ClassVar[str]
 
@@ -183,9 +187,9 @@ class Forecaster(ABC):
         return model
 
     @property
-    @abstractmethod
     def needed_columns(self) -> list[str]:
         """Feature columns without which it cannot work; their values may be missing."""
+        return list(self.needed)
 
     @abstractmethod
     def _fit(self, features: pd.DataFrame, share: Array) -> None:
@@ -195,13 +199,49 @@ class Forecaster(ABC):
     def _predict(self, features: pd.DataFrame) -> Array:
         """Quantiles, one column per level, not yet sorted or clipped."""
 
-    @abstractmethod
     def _save(self, folder: Path) -> None:
-        """Write what was learnt."""
+        """Write what was learnt; a family whose library has a format of its own adds its files."""
+        arrays: dict[str, NDArray[Any]] = {}
+        models: dict[str, dict[str, str]] = {}
+        plain: dict[str, Any] = {}
+        for name in self._learnt_attributes():
+            value = getattr(self, name)
+            # A single one is stored under an empty key.
+            entries = value if isinstance(value, dict) else {"": value}
+            if entries and all(isinstance(entry, np.ndarray) for entry in entries.values()):
+                arrays |= {f"{name}.{key}": entry for key, entry in entries.items()}
+            elif entries and all(isinstance(entry, Forecaster) for entry in entries.values()):
+                # Numbered: the name of a candidate need not be one of a folder.
+                models[name] = {key: f"{name.strip('_')}_{number}" for number, key in enumerate(entries)}
+                for key, place in models[name].items():
+                    entries[key].save(folder / place)
+            else:
+                plain[name] = value
+        if arrays:
+            save_arrays(folder / ARRAYS_FILE, arrays)
+        text = json.dumps({"models": models, "plain": plain}, indent=2)
+        (folder / LEARNT_FILE).write_text(text + "\n", encoding="utf-8")
 
-    @abstractmethod
     def _load(self, folder: Path) -> None:
         """Read what `_save` wrote."""
+        from wind_kedro.models.registry import load_model
+
+        stored = json.loads((folder / LEARNT_FILE).read_text(encoding="utf-8"))
+        found: dict[str, dict[str, Any]] = {
+            name: {key: load_model(folder / place) for key, place in places.items()} for name, places in stored["models"].items()
+        }
+        if (folder / ARRAYS_FILE).is_file():
+            for path, array in load_arrays(folder / ARRAYS_FILE).items():
+                name, _, key = path.partition(".")
+                found.setdefault(name, {})[key] = array
+        single = {name: entries[""] if set(entries) == {""} else entries for name, entries in found.items()}
+        learnt = stored["plain"] | single
+        for name in self._learnt_attributes():
+            setattr(self, name, learnt[name])
+
+    @classmethod
+    def _learnt_attributes(cls) -> list[str]:
+        return [name for base in reversed(cls.__mro__) for name in vars(base).get("learnt", ())]
 
     def _need(self, features: pd.DataFrame) -> None:
         missing = [column for column in self.needed_columns if column not in features]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -10,14 +9,12 @@ import pandas as pd
 from numpy.typing import NDArray
 from pydantic import Field
 
-from wind_kedro.models.base import Array, Contributions, Parameters, save_arrays
+from wind_kedro.models.base import Array, Contributions, Parameters
 from wind_kedro.models.quantile_levels import between_levels, few_levels
 from wind_kedro.models.shapley import tree_shapley
 from wind_kedro.models.spread import middle_of
-from wind_kedro.models.tabular import ColumnForecaster, ColumnParameters, Matrix, matrix_of
-from wind_kedro.models.trees import Ints, Trees, grow
-
-ARTEFACT = "boosting.npz"
+from wind_kedro.models.tabular import ColumnParameters, Matrix, matrix_of
+from wind_kedro.models.trees import Ints, TreeForecaster, Trees, grow
 
 
 class BoostingParameters(ColumnParameters):
@@ -35,7 +32,7 @@ class BoostingParameters(ColumnParameters):
     repeats: int = Field(1, gt=0, description="boostings with other random numbers whose quantiles are averaged")
 
 
-class Boosting(ColumnForecaster, type_name="boosting"):
+class Boosting(TreeForecaster, type_name="boosting"):
     """Gradient boosting of all quantiles with shared trees: a leaf holds a step of every quantile.
 
     Each tree is grown for a few random mixtures of the quantiles' gradients (two targets, not one a level: Iosipoi and
@@ -45,10 +42,10 @@ class Boosting(ColumnForecaster, type_name="boosting"):
 
     parameters_type: ClassVar[type[Parameters]] = BoostingParameters
     parameters: BoostingParameters
-    _start: Array
-    #: Trees of all repeats one after the other, and each node's step per learnt level.
-    _trees: Trees
+    learnt = ("_steps", "_start")
+    #: Each node's step per learnt level; the trees of all repeats follow each other.
     _steps: NDArray[np.float32]
+    _start: Array
 
     @property
     def _learnt_levels(self) -> Array:
@@ -102,14 +99,6 @@ class Boosting(ColumnForecaster, type_name="boosting"):
         base, added = tree_shapley(self._trees, values, matrix_of(features, self._columns))
         attributed = pd.DataFrame(added, columns=self._columns, index=features.index)
         return Contributions(np.full(len(features), self._start[middle] + base), attributed)
-
-    def _keep(self, folder: Path) -> dict[str, Any]:
-        save_arrays(folder / ARTEFACT, self._trees.arrays() | {"steps": self._steps, "start": self._start})
-        return {}
-
-    def _recall(self, folder: Path, learnt: dict[str, Any]) -> None:
-        self._trees, stored = Trees.load(folder / ARTEFACT)
-        self._steps, self._start = stored["steps"], stored["start"]
 
 
 def _leaf_quantiles(left: Array, leaf: Ints, nodes: int, levels: Array) -> Array:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -56,6 +56,7 @@ class CatBoostModel(ColumnForecaster, type_name="catboost"):
 
     parameters_type: ClassVar[type[Parameters]] = CatBoostParameters
     parameters: CatBoostParameters
+    learnt = ("_spread",)
     _model: CatBoostRegressor
     _spread: Array
 
@@ -120,13 +121,13 @@ class CatBoostModel(ColumnForecaster, type_name="catboost"):
         own = values[:, middle_of(self._learnt_levels)] if len(self.levels) > 1 else values
         return Contributions(own[:, -1], pd.DataFrame(own[:, :-1], columns=self._columns, index=features.index))
 
-    def _keep(self, folder: Path) -> dict[str, Any]:
+    def _save(self, folder: Path) -> None:
+        super()._save(folder)
         self._model.save_model(str(folder / ARTEFACT), format="cbm")
-        return {"spread": self._spread.tolist()}
 
-    def _recall(self, folder: Path, learnt: dict[str, Any]) -> None:
+    def _load(self, folder: Path) -> None:
         from catboost import CatBoostRegressor
 
-        self._spread = np.asarray(learnt["spread"])
+        super()._load(folder)
         self._model = CatBoostRegressor()
         self._model.load_model(str(folder / ARTEFACT), format="cbm")

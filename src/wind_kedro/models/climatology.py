@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -11,10 +10,9 @@ import pandas as pd
 from pydantic import Field
 
 from wind_kedro.cards.tiers import Tier
-from wind_kedro.models.base import Array, Forecaster, Parameters, load_arrays, numbers, save_arrays
+from wind_kedro.models.base import Array, Forecaster, Parameters, numbers
 
 HOURS_OF_DAY = 24
-ARTEFACT = "climatology.npz"
 #: How a quantile between two observations is read: type 8 of Hyndman and Fan, The American Statistician 50, 1996.
 QUANTILE_METHOD: Literal["median_unbiased"] = "median_unbiased"
 
@@ -36,13 +34,10 @@ class Climatology(Forecaster, type_name="climatology"):
     """Empirical quantiles of power per hour of the day (UTC); of all rows where the hour is unknown or rare."""
 
     parameters_type: ClassVar[type[Parameters]] = ClimatologyParameters
-    min_tier: ClassVar[Tier] = "none"
     parameters: ClimatologyParameters
-
-    @property
-    def needed_columns(self) -> list[str]:
-        """See `Forecaster`."""
-        return ["hour_of_day"]
+    min_tier: ClassVar[Tier] = "none"
+    needed = ("hour_of_day",)
+    learnt = ("_quantiles",)
 
     def _fit(self, features: pd.DataFrame, share: Array) -> None:
         hours = _hours(features)
@@ -56,12 +51,6 @@ class Climatology(Forecaster, type_name="climatology"):
 
     def _predict(self, features: pd.DataFrame) -> Array:
         return self._quantiles[_hours(features)]
-
-    def _save(self, folder: Path) -> None:
-        save_arrays(folder / ARTEFACT, {"quantiles": self._quantiles})
-
-    def _load(self, folder: Path) -> None:
-        self._quantiles = load_arrays(folder / ARTEFACT)["quantiles"]
 
 
 def _hours(features: pd.DataFrame) -> np.ndarray[tuple[int], np.dtype[np.intp]]:

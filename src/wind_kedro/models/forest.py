@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
 from pydantic import Field
 
-from wind_kedro.models.base import Array, Parameters, save_arrays
+from wind_kedro.models.base import Array, Parameters
 from wind_kedro.models.quantile_levels import weighted_quantiles
-from wind_kedro.models.tabular import ColumnForecaster, ColumnParameters, Matrix
-from wind_kedro.models.trees import Ints, Trees, grow
-
-ARTEFACT = "forest.npz"
-#: Rows asked at once: bounds the memory of the table of weights.
-ROWS_AT_ONCE = 2000
+from wind_kedro.models.tabular import ColumnParameters, Matrix
+from wind_kedro.models.trees import ROWS_AT_ONCE, Ints, TreeForecaster, Trees, grow
 
 
 class QuantileForestParameters(ColumnParameters):
@@ -27,7 +22,7 @@ class QuantileForestParameters(ColumnParameters):
     min_samples_leaf: int = Field(5, gt=0, description="the least number of past hours in a leaf")
 
 
-class QuantileForest(ColumnForecaster, type_name="quantile_forest"):
+class QuantileForest(TreeForecaster, type_name="quantile_forest"):
     """Quantiles of past power, each past hour weighted by how often it shares a leaf with the hour asked for.
 
     Quantile regression forests (Meinshausen, Journal of Machine Learning Research 7, 2006) on extra-random trees. The weights
@@ -36,7 +31,7 @@ class QuantileForest(ColumnForecaster, type_name="quantile_forest"):
 
     parameters_type: ClassVar[type[Parameters]] = QuantileForestParameters
     parameters: QuantileForestParameters
-    _trees: Trees
+    learnt = ("_share", "_leaves")
     #: Power of the rows learnt from, rising, and the leaves they fell into.
     _share: Array
     _leaves: Ints
@@ -71,11 +66,3 @@ class QuantileForest(ColumnForecaster, type_name="quantile_forest"):
                     self._share[weights.indices[own]], weights.data[own].astype(np.float64), levels
                 )
         return quantiles
-
-    def _keep(self, folder: Path) -> dict[str, Any]:
-        save_arrays(folder / ARTEFACT, self._trees.arrays() | {"share": self._share, "leaves": self._leaves})
-        return {}
-
-    def _recall(self, folder: Path, learnt: dict[str, Any]) -> None:
-        self._trees, stored = Trees.load(folder / ARTEFACT)
-        self._share, self._leaves = stored["share"], stored["leaves"]

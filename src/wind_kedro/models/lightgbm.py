@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -84,14 +84,15 @@ class LightGBMModel(ColumnForecaster, type_name="lightgbm"):
         )
         return between_levels(learnt, self._learnt_levels, self.levels)
 
-    def _keep(self, folder: Path) -> dict[str, Any]:
+    def _save(self, folder: Path) -> None:
+        super()._save(folder)
         for repeat, boosters in enumerate(self._boosters):
             for number, booster in enumerate(boosters):
                 booster.save_model(str(folder / _file(repeat, number)))
-        return {}
 
-    def _recall(self, folder: Path, learnt: dict[str, Any]) -> None:
+    def _load(self, folder: Path) -> None:
         lightgbm = _library()
+        super()._load(folder)
         self._boosters = [
             [lightgbm.Booster(model_file=str(folder / _file(repeat, number))) for number in range(len(self._learnt_levels))]
             for repeat in range(self.parameters.repeats)

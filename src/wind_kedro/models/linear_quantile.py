@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import pandas as pd
 from pydantic import Field
 
-from wind_kedro.models.base import Array, Parameters, load_arrays, save_arrays
-from wind_kedro.models.tabular import ColumnForecaster, ColumnParameters, Matrix, center_and_scale, standardised
-
-ARTEFACT = "linear.npz"
+from wind_kedro.models.base import Array, Parameters
+from wind_kedro.models.tabular import ColumnForecaster, ColumnParameters, Matrix
 
 
 class LinearQuantileParameters(ColumnParameters):
@@ -38,10 +35,10 @@ class LinearQuantile(ColumnForecaster, type_name="linear_quantile"):
 
     parameters_type: ClassVar[type[Parameters]] = LinearQuantileParameters
     parameters: LinearQuantileParameters
-    _center: Array
-    _scale: Array
+    standardises = True
+    learnt = ("_bent", "_knots", "_slopes")
     #: Which columns bend, and at which standardised values: shapes (bent,) and (bent, knots).
-    _bent: Array
+    _bent: list[int]
     _knots: Array
     #: Shape (1 + columns + bends, levels).
     _slopes: Array
@@ -49,15 +46,10 @@ class LinearQuantile(ColumnForecaster, type_name="linear_quantile"):
     def _learn(self, matrix: Matrix, share: Array, features: pd.DataFrame) -> None:
         from scipy.optimize import minimize
 
-        self._center, self._scale = center_and_scale(matrix)
-        bent = [self._columns.index(name) for name in self.parameters.bent if name in self._columns]
-        self._bent = np.array(bent, dtype=np.float64)
-        self._knots = np.zeros((len(self._bent), 0))
-        standard = standardised(matrix, self._center, self._scale)
+        self._bent = [self._columns.index(name) for name in self.parameters.bent if name in self._columns]
         at = np.arange(1, self.parameters.knots + 1) / (self.parameters.knots + 1)
-        self._knots = np.array([np.quantile(standard[:, int(column)], at) for column in self._bent]).reshape(
-            len(self._bent), len(at)
-        )
+        knots = np.array([np.quantile(matrix[:, column], at) for column in self._bent])
+        self._knots = knots.reshape(len(self._bent), len(at))
         basis = self._basis(matrix)
         width, penalty, rows = self.parameters.smoothing_share, self.parameters.penalty, len(share)
 
@@ -84,25 +76,8 @@ class LinearQuantile(ColumnForecaster, type_name="linear_quantile"):
         self._slopes = np.column_stack(fitted)
 
     def _basis(self, matrix: Matrix) -> Array:
-        standard = standardised(matrix, self._center, self._scale)
-        bends = [np.maximum(standard[:, [int(column)]] - knots, 0) for column, knots in zip(self._bent, self._knots, strict=True)]
-        return np.column_stack([np.ones(len(matrix)), standard, *bends])
+        bends = [np.maximum(matrix[:, [column]] - knots, 0) for column, knots in zip(self._bent, self._knots, strict=True)]
+        return np.column_stack([np.ones(len(matrix)), matrix, *bends])
 
     def _quantiles(self, matrix: Matrix) -> Array:
         return self._basis(matrix) @ self._slopes
-
-    def _keep(self, folder: Path) -> dict[str, Any]:
-        arrays = {
-            "center": self._center,
-            "scale": self._scale,
-            "bent": self._bent,
-            "knots": self._knots,
-            "slopes": self._slopes,
-        }
-        save_arrays(folder / ARTEFACT, arrays)
-        return {}
-
-    def _recall(self, folder: Path, learnt: dict[str, Any]) -> None:
-        stored = load_arrays(folder / ARTEFACT)
-        self._center, self._scale, self._bent = stored["center"], stored["scale"], stored["bent"]
-        self._knots, self._slopes = stored["knots"], stored["slopes"]

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import warnings
-from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from pydantic import Field
 
-from wind_kedro.models.base import Array, load_arrays, save_arrays
-from wind_kedro.models.tabular import ColumnForecaster, ColumnParameters, Matrix, center_and_scale, standardised
+from wind_kedro.models.base import Array
+from wind_kedro.models.tabular import ColumnForecaster, ColumnParameters, Matrix
 
-ARTEFACT = "network.npz"
 #: Shares of capacity up to this are nothing: calm hours are a lump of the distribution, which a threshold of its own keeps.
 NOTHING = 0.0005
 #: How far from their mean features are let in, in standard deviations: a network has no bounds of its own, as trees have.
@@ -44,12 +41,12 @@ class Network(ColumnForecaster, type_name="network"):
 
     parameters_type: ClassVar[type[NetworkParameters]] = NetworkParameters
     parameters: NetworkParameters
-    _center: Array
-    _scale: Array
+    standardises = True
+    learnt = ("_range", "_layers")
     #: Lowest and highest power of the training data; the model does not extrapolate.
     _range: Array
-    #: Weights and offsets of each layer, for each repeat.
-    _layers: list[list[tuple[Matrix, Matrix]]]
+    #: Weights and offsets of each layer (``0_2w``, ``0_2b``: of the third of the first repeat).
+    _layers: dict[str, Matrix]
 
     @property
     def _edges(self) -> Array:
@@ -59,29 +56,34 @@ class Network(ColumnForecaster, type_name="network"):
         from sklearn.exceptions import ConvergenceWarning
         from sklearn.neural_network import MLPRegressor
 
-        self._center, self._scale = center_and_scale(matrix)
         self._range = np.array([share.min(), share.max()])
-        standard, reached = self._standard(matrix), (share[:, None] <= self._edges).astype(np.float32)
+        standard, reached = _bounded(matrix), (share[:, None] <= self._edges).astype(np.float32)
         settings = self.parameters.model_dump(
             include={"hidden_layer_sizes", "alpha", "max_iter", "learning_rate_init", "batch_size"}
         )
         settings["batch_size"] = min(settings["batch_size"], len(share))
-        self._layers = []
+        self._layers = {}
         for repeat in range(self.parameters.repeats):
             seed = int(np.random.default_rng([self.seed, repeat]).integers(np.iinfo(np.int32).max))
             with warnings.catch_warnings():
                 # It ends after max_iter on purpose: to stop early is what keeps it from learning by heart.
                 warnings.simplefilter("ignore", ConvergenceWarning)
                 learnt = MLPRegressor(**settings, random_state=seed).fit(standard, reached)
-            self._layers.append(list(zip(learnt.coefs_, learnt.intercepts_, strict=True)))
+            for layer, (weights, offsets) in enumerate(zip(learnt.coefs_, learnt.intercepts_, strict=True)):
+                self._layers |= {f"{repeat}_{layer}w": weights, f"{repeat}_{layer}b": offsets}
 
-    def _standard(self, matrix: Matrix) -> Matrix:
-        # In 32 bits it learns in half the time, and no worse.
-        return np.clip(standardised(matrix, self._center, self._scale), -FARTHEST, FARTHEST).astype(np.float32)
+    def _below(self, standard: Matrix, repeat: int) -> Matrix:
+        """How likely power is at most each threshold, by one network: rectified linear layers and a linear last layer."""
+        values, last = standard, len(self.parameters.hidden_layer_sizes)
+        for layer in range(last + 1):
+            values = values @ self._layers[f"{repeat}_{layer}w"] + self._layers[f"{repeat}_{layer}b"]
+            if layer < last:
+                values = np.maximum(values, 0.0)
+        return values
 
     def _quantiles(self, matrix: Matrix) -> Array:
-        standard = self._standard(matrix)
-        below = sum(_forward(standard, layers).astype(np.float64) for layers in self._layers) / len(self._layers)
+        standard, repeats = _bounded(matrix), self.parameters.repeats
+        below = sum(self._below(standard, repeat).astype(np.float64) for repeat in range(repeats)) / repeats
         # A distribution function rises; a level that several thresholds share is read at the first of them.
         below = np.clip(np.maximum.accumulate(below, axis=1), 0.0, 1.0)
         edges = np.concatenate([[0.0], self._edges[1:], [1.0]])
@@ -92,29 +94,7 @@ class Network(ColumnForecaster, type_name="network"):
             quantiles[row] = np.interp(self.levels, np.append(0.0, at), np.append(0.0, shares))
         return np.clip(quantiles, *self._range)
 
-    def _keep(self, folder: Path) -> dict[str, Any]:
-        arrays: dict[str, NDArray[Any]] = {"center": self._center, "scale": self._scale, "range": self._range}
-        for repeat, layers in enumerate(self._layers):
-            for number, (weights, offsets) in enumerate(layers):
-                arrays |= {f"weights_{repeat}_{number}": weights, f"offsets_{repeat}_{number}": offsets}
-        save_arrays(folder / ARTEFACT, arrays)
-        return {}
 
-    def _recall(self, folder: Path, learnt: dict[str, Any]) -> None:
-        stored = load_arrays(folder / ARTEFACT)
-        self._center, self._scale, self._range = stored["center"], stored["scale"], stored["range"]
-        layers = range(len(self.parameters.hidden_layer_sizes) + 1)
-        self._layers = [
-            [(stored[f"weights_{repeat}_{number}"], stored[f"offsets_{repeat}_{number}"]) for number in layers]
-            for repeat in range(self.parameters.repeats)
-        ]
-
-
-def _forward(standard: Matrix, layers: list[tuple[Matrix, Matrix]]) -> Matrix:
-    """The output of the network: rectified linear layers and a linear last layer."""
-    values = standard
-    for number, (weights, offsets) in enumerate(layers):
-        values = values @ weights + offsets
-        if number < len(layers) - 1:
-            values = np.maximum(values, 0.0)
-    return values
+def _bounded(matrix: Matrix) -> Matrix:
+    # In 32 bits it learns in half the time, and no worse.
+    return np.clip(matrix, -FARTHEST, FARTHEST).astype(np.float32)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
@@ -11,11 +10,9 @@ from numpy.typing import NDArray
 from pydantic import Field, field_validator
 
 from wind_kedro.cards.tiers import Tier
-from wind_kedro.models.base import Array, Forecaster, Parameters, load_arrays, numbers, save_arrays
+from wind_kedro.models.base import Array, Forecaster, Parameters, numbers
 from wind_kedro.models.climatology import Climatology, ClimatologyParameters, empirical_quantiles
 
-ARTEFACT = "persistence.npz"
-FALLBACK = "when_unknown"
 MEDIAN = 0.5
 
 
@@ -46,13 +43,10 @@ class Persistence(Forecaster, type_name="persistence"):
     """
 
     parameters_type: ClassVar[type[Parameters]] = PersistenceParameters
-    min_tier: ClassVar[Tier] = "none"
     parameters: PersistenceParameters
-
-    @property
-    def needed_columns(self) -> list[str]:
-        """See `Forecaster`."""
-        return ["last_power_share", "lead_minutes", "hour_of_day"]
+    min_tier: ClassVar[Tier] = "none"
+    needed = ("last_power_share", "lead_minutes", "hour_of_day")
+    learnt = ("_spread", "_when_unknown")
 
     def _fit(self, features: pd.DataFrame, share: Array) -> None:
         fallback = ClimatologyParameters(min_rows=self.parameters.min_rows)
@@ -83,11 +77,3 @@ class Persistence(Forecaster, type_name="persistence"):
         last = numbers(features, "last_power_share")
         quantiles = last[:, None] + self._spread[self._bucket(features)]
         return np.where(np.isnan(last)[:, None], self._when_unknown.predict(features), quantiles)
-
-    def _save(self, folder: Path) -> None:
-        save_arrays(folder / ARTEFACT, {"spread": self._spread})
-        self._when_unknown.save(folder / FALLBACK)
-
-    def _load(self, folder: Path) -> None:
-        self._spread = load_arrays(folder / ARTEFACT)["spread"]
-        self._when_unknown = Climatology.load(folder / FALLBACK)

@@ -75,8 +75,9 @@ class Physical(Forecaster, type_name="physical"):
     """
 
     parameters_type: ClassVar[type[Parameters]] = PhysicalParameters
-    min_tier: ClassVar[Tier] = "none"
     parameters: PhysicalParameters
+    min_tier: ClassVar[Tier] = "none"
+    needed = ("wind_speed_100m_ms",)
     _quantiles: Array
 
     @classmethod
@@ -93,11 +94,6 @@ class Physical(Forecaster, type_name="physical"):
             for (power, height, name), count in kinds.items()
         ]
         return dict(params) | ({"turbines": turbines} if turbines else {})
-
-    @property
-    def needed_columns(self) -> list[str]:
-        """See `Forecaster`."""
-        return ["wind_speed_100m_ms"]
 
     @property
     def needs_history(self) -> bool:
@@ -162,9 +158,6 @@ class Physical(Forecaster, type_name="physical"):
         wind = self._hub_wind(features)
         known = np.column_stack([np.interp(wind, _SPEEDS_MS, column) for column in self._quantiles[:-1].T])
         return np.where(np.isnan(wind)[:, None], self._quantiles[-1], known)
-
-    def _save(self, folder: Path) -> None:
-        """Nothing but its settings."""
 
     def _load(self, folder: Path) -> None:
         self._work_out()

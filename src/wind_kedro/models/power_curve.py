@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
@@ -10,11 +9,8 @@ import pandas as pd
 from pydantic import Field
 
 from wind_kedro.cards.tiers import Tier
-from wind_kedro.models.base import Array, Forecaster, Parameters, load_arrays, numbers, save_arrays
-from wind_kedro.models.climatology import Climatology, ClimatologyParameters, empirical_quantiles
-
-ARTEFACT = "power_curve.npz"
-FALLBACK = "when_unknown"
+from wind_kedro.models.base import Array, Forecaster, Parameters, numbers
+from wind_kedro.models.climatology import Climatology, empirical_quantiles
 
 
 class PowerCurveParameters(Parameters):
@@ -39,8 +35,9 @@ class PowerCurveModel(Forecaster, type_name="power_curve"):
     """
 
     parameters_type: ClassVar[type[Parameters]] = PowerCurveParameters
-    min_tier: ClassVar[Tier] = "physical"
     parameters: PowerCurveParameters
+    min_tier: ClassVar[Tier] = "physical"
+    learnt = ("_speeds", "_quantiles", "_when_unknown")
 
     @property
     def needed_columns(self) -> list[str]:
@@ -48,34 +45,23 @@ class PowerCurveModel(Forecaster, type_name="power_curve"):
         return [self.parameters.wind_speed_columns[0], "hour_of_day"]
 
     def _fit(self, features: pd.DataFrame, share: Array) -> None:
-        fallback = ClimatologyParameters()
-        self._when_unknown = Climatology(self.levels, self.seed, fallback).fit(features, pd.Series(share))
+        from sklearn.isotonic import isotonic_regression
+
+        self._when_unknown = Climatology(self.levels, self.seed).fit(features, pd.Series(share))
         speed = self._speed(features)
         known = ~np.isnan(speed)
         speed, share = speed[known], share[known]
         number = np.floor(speed / self.parameters.bin_width_ms).astype(np.intp)
         order = np.argsort(number, kind="stable")
-        _, starts, counts = np.unique(number[order], return_index=True, return_counts=True)
-        full = [
-            (order[start : start + count], count)
-            for start, count in zip(starts, counts, strict=True)
-            if count >= self.parameters.min_rows
-        ]
-        self._speeds = np.array([speed[rows].mean() for rows, _ in full])
-        self._quantiles = np.array([empirical_quantiles(share[rows], self.levels) for rows, _ in full])
-        self._quantiles = self._quantiles.reshape(len(full), len(self.levels))
-        self._rise(np.array([count for _, count in full], dtype=np.float64))
-
-    def _rise(self, weights: Array) -> None:
-        from sklearn.isotonic import isotonic_regression
-
+        _, starts = np.unique(number[order], return_index=True)
+        bins = [rows for rows in np.split(order, starts[1:]) if len(rows) >= self.parameters.min_rows]
+        self._speeds = np.array([speed[rows].mean() for rows in bins])
+        self._quantiles = np.array([empirical_quantiles(share[rows], self.levels) for rows in bins])
+        self._quantiles = self._quantiles.reshape(len(bins), len(self.levels))
         running = self._speeds <= self.parameters.cut_out_ms
-        if not running.any():
-            return
-        for column in range(len(self.levels)):
-            self._quantiles[running, column] = isotonic_regression(
-                self._quantiles[running, column], sample_weight=weights[running]
-            )
+        weights = np.array([len(rows) for rows in bins], dtype=np.float64)[running]
+        for column in range(len(self.levels)) if running.any() else ():
+            self._quantiles[running, column] = isotonic_regression(self._quantiles[running, column], sample_weight=weights)
 
     def _speed(self, features: pd.DataFrame) -> Array:
         first, *others = self.parameters.wind_speed_columns
@@ -92,12 +78,3 @@ class PowerCurveModel(Forecaster, type_name="power_curve"):
         speed = self._speed(features)
         quantiles = np.column_stack([np.interp(speed, self._speeds, column) for column in self._quantiles.T])
         return np.where(np.isnan(speed)[:, None], unknown, quantiles)
-
-    def _save(self, folder: Path) -> None:
-        save_arrays(folder / ARTEFACT, {"speeds": self._speeds, "quantiles": self._quantiles})
-        self._when_unknown.save(folder / FALLBACK)
-
-    def _load(self, folder: Path) -> None:
-        stored = load_arrays(folder / ARTEFACT)
-        self._speeds, self._quantiles = stored["speeds"], stored["quantiles"]
-        self._when_unknown = Climatology.load(folder / FALLBACK)

@@ -12,18 +12,10 @@ import pandas as pd
 from pydantic import Field, field_validator
 
 from wind_kedro.models.allowed import check_skops, load_regressor
-from wind_kedro.models.base import Array, Parameters, load_arrays, save_arrays
-from wind_kedro.models.tabular import (
-    ColumnForecaster,
-    ColumnParameters,
-    Matrix,
-    blocks_of_time,
-    center_and_scale,
-    standardised,
-)
+from wind_kedro.models.base import Array, Parameters
+from wind_kedro.models.tabular import ColumnForecaster, ColumnParameters, Matrix, blocks_of_time
 
 ARTEFACT = "regressor.skops"
-ARRAYS = "outcomes.npz"
 #: With fewer rows there is nothing to leave out.
 MIN_ROWS_TO_LEAVE_OUT = 50
 
@@ -60,27 +52,22 @@ class Regressor(ColumnForecaster, type_name="regressor"):
 
     parameters_type: ClassVar[type[Parameters]] = RegressorParameters
     parameters: RegressorParameters
-    _center: Array
-    _scale: Array
+    standardises = True
+    learnt = ("_heights", "_misses")
     _regressor: Any
     #: Mean forecast of each bin, rising, and quantiles of observed minus forecast power.
     _heights: Array
     _misses: Array
 
     def _learn(self, matrix: Matrix, share: Array, features: pd.DataFrame) -> None:
-        self._center, self._scale = center_and_scale(matrix)
-        standard = standardised(matrix, self._center, self._scale)
-        self._regressor = self._new().fit(standard, share)
-        forecast = self._regressor.predict(standard)
+        self._regressor = self._new().fit(matrix, share)
+        forecast = np.asarray(self._regressor.predict(matrix), dtype=np.float64)
         if len(share) >= MIN_ROWS_TO_LEAVE_OUT:
             block = blocks_of_time(features, self.parameters.folds)
             for number in range(self.parameters.folds):
                 left_out = block == number
-                learnt = self._new().fit(standard[~left_out], share[~left_out])
-                forecast[left_out] = learnt.predict(standard[left_out])
-        self._judge(np.asarray(forecast, dtype=np.float64), share)
-
-    def _judge(self, forecast: Array, share: Array) -> None:
+                learnt = self._new().fit(matrix[~left_out], share[~left_out])
+                forecast[left_out] = learnt.predict(matrix[left_out])
         rising = np.argsort(forecast, kind="stable")
         bins = np.array_split(rising, max(1, len(rising) // self.parameters.rows_per_bin))
         self._heights = np.array([forecast[rows].mean() for rows in bins])
@@ -97,23 +84,19 @@ class Regressor(ColumnForecaster, type_name="regressor"):
         return regressor
 
     def _quantiles(self, matrix: Matrix) -> Array:
-        forecast = np.asarray(self._regressor.predict(standardised(matrix, self._center, self._scale)), dtype=np.float64)
+        forecast = np.asarray(self._regressor.predict(matrix), dtype=np.float64)
         misses = np.column_stack([np.interp(forecast, self._heights, column) for column in self._misses.T])
         return np.asarray(forecast[:, None] + misses, dtype=np.float64)
 
-    def _keep(self, folder: Path) -> dict[str, Any]:
+    def _save(self, folder: Path) -> None:
         import skops.io
 
         content = skops.io.dumps(self._regressor)
         # What could not be read again is refused when it is trained, not when it is to forecast.
         check_skops(content, str(self))
         (folder / ARTEFACT).write_bytes(content)
-        arrays = {"center": self._center, "scale": self._scale, "heights": self._heights, "misses": self._misses}
-        save_arrays(folder / ARRAYS, arrays)
-        return {}
+        super()._save(folder)
 
-    def _recall(self, folder: Path, learnt: dict[str, Any]) -> None:
+    def _load(self, folder: Path) -> None:
+        super()._load(folder)
         self._regressor = load_regressor((folder / ARTEFACT).read_bytes(), str(folder / ARTEFACT))
-        stored = load_arrays(folder / ARRAYS)
-        self._center, self._scale = stored["center"], stored["scale"]
-        self._heights, self._misses = stored["heights"], stored["misses"]

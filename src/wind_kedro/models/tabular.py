@@ -1,10 +1,8 @@
-"""What families that learn from a table of numbers have in common: which columns, and what is kept of them."""
+"""What families that learn from a table of numbers have in common: its columns, its matrix, its blocks of time."""
 
 from __future__ import annotations
 
-import json
 from abc import abstractmethod
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -14,11 +12,10 @@ from pydantic import Field, field_validator
 
 from wind_kedro.models.base import Array, Forecaster, Parameters, numbers
 
-LEARNT = "learnt.json"
 #: Columns of `contracts.ModelInput` that hold the observed power: targets, never features.
 TARGET_COLUMNS = frozenset({"power_share", "available_capacity_kw"})
 
-Matrix = NDArray[np.float32]
+Matrix = NDArray[np.floating[Any]]
 
 
 class ColumnParameters(Parameters):
@@ -40,13 +37,18 @@ class ColumnParameters(Parameters):
 class ColumnForecaster(Forecaster):
     """A model of a matrix: rows in the order given, columns found by name, whatever the order they come in.
 
-    A family writes how it learns from the matrix (`_learn`), its quantiles (`_quantiles`), and what it keeps (`_keep`,
-    `_recall`). Missing is not-a-number.
+    A family writes how it learns from the matrix (`_learn`), its quantiles (`_quantiles`), and the names of what it has learnt
+    (`learnt`). Missing is not-a-number; of a family that `standardises`, columns come in standard deviations from their mean, and
+    a missing value is the mean.
     """
 
     parameters_type: ClassVar[type[Parameters]] = ColumnParameters
     parameters: ColumnParameters
+    standardises: ClassVar[bool] = False
+    learnt: ClassVar[tuple[str, ...]] = ("_columns", "_center", "_scale")
     _columns: list[str]
+    _center: Array = np.empty(0)
+    _scale: Array = np.empty(0)
 
     @property
     def needed_columns(self) -> list[str]:
@@ -59,19 +61,18 @@ class ColumnForecaster(Forecaster):
         if not any(_varies(values) for values in matrix.T):
             raise ValueError(f"{self}: no feature column varies: each of {', '.join(columns)} has one value only")
         self._columns = columns
-        self._learn(matrix, share, features)
+        if self.standardises:
+            self._center, self._scale = center_and_scale(matrix)
+        self._learn(self._prepared(matrix), share, features)
 
     def _predict(self, features: pd.DataFrame) -> Array:
-        return self._quantiles(matrix_of(features, self._columns))
+        return self._quantiles(self._prepared(matrix_of(features, self._columns)))
 
-    def _save(self, folder: Path) -> None:
-        learnt = {"columns": self._columns} | self._keep(folder)
-        (folder / LEARNT).write_text(json.dumps(learnt, indent=2) + "\n", encoding="utf-8")
-
-    def _load(self, folder: Path) -> None:
-        learnt = json.loads((folder / LEARNT).read_text(encoding="utf-8"))
-        self._columns = learnt["columns"]
-        self._recall(folder, learnt)
+    def _prepared(self, matrix: Matrix) -> Matrix:
+        if not self.standardises:
+            return matrix
+        standard = (matrix - self._center) / self._scale
+        return np.where(np.isnan(standard), 0.0, standard)
 
     @abstractmethod
     def _learn(self, matrix: Matrix, share: Array, features: pd.DataFrame) -> None:
@@ -80,14 +81,6 @@ class ColumnForecaster(Forecaster):
     @abstractmethod
     def _quantiles(self, matrix: Matrix) -> Array:
         """Quantiles, one column per level, not yet sorted or clipped."""
-
-    @abstractmethod
-    def _keep(self, folder: Path) -> dict[str, Any]:
-        """Write artefacts into ``folder``, and return what is small enough for `LEARNT`."""
-
-    @abstractmethod
-    def _recall(self, folder: Path, learnt: dict[str, Any]) -> None:
-        """Read what `_keep` kept."""
 
 
 def columns_of_numbers(features: pd.DataFrame) -> list[str]:
@@ -108,12 +101,6 @@ def center_and_scale(matrix: Matrix) -> tuple[Array, Array]:
     center = np.where(known, matrix, 0).astype(np.float64).sum(axis=0) / count
     deviation = np.sqrt((np.where(known, matrix - center, 0) ** 2).sum(axis=0) / count)
     return center, np.where(deviation > 0, deviation, 1.0)
-
-
-def standardised(matrix: Matrix, center: Array, scale: Array) -> Array:
-    """Columns in standard deviations from their mean; a missing value is taken to be the mean."""
-    standard = (matrix - center) / scale
-    return np.where(np.isnan(standard), 0.0, standard)
 
 
 def blocks_of_time(features: pd.DataFrame, blocks: int) -> NDArray[np.intp]:

@@ -1,21 +1,25 @@
-"""Decision trees as plain arrays: grown by scikit-learn, kept without pickle, asked for the leaf that a row falls into."""
+"""Decision trees as plain arrays: grown by scikit-learn, stored without pickle, asked for the leaf that a row falls into."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from wind_kedro.models.base import load_arrays
+from wind_kedro.models.base import load_arrays, save_arrays
+from wind_kedro.models.tabular import ColumnForecaster, Matrix
 
 Ints = NDArray[np.int32]
 
+ARTEFACT = "trees.npz"
 #: What scikit-learn writes for the children of a leaf.
 LEAF = -1
+#: Rows that are followed through all trees together: bounds the memory.
+ROWS_AT_ONCE = 2000
 
 
 @dataclass(frozen=True)
@@ -41,21 +45,22 @@ class Trees:
     missing_left: NDArray[np.uint8]
     cover: Ints
     columns: int
-    _native: list[Any] = field(default_factory=list, compare=False, repr=False)
 
     @classmethod
     def grown(cls, trees: Sequence[Any]) -> Self:
         """From scikit-learn's own: each the ``tree_`` of a fitted decision tree."""
-        nodes = [tree.__getstate__()["nodes"] for tree in trees]
-        joined = np.concatenate(nodes)
+
+        def joined(name: str, dtype: type) -> NDArray[Any]:
+            return np.concatenate([getattr(tree, name) for tree in trees]).astype(dtype)
+
         return cls(
-            starts=np.cumsum([0] + [len(part) for part in nodes]).astype(np.int32),
-            feature=joined["feature"].astype(np.int32),
-            threshold=joined["threshold"].astype(np.float64),
-            left=joined["left_child"].astype(np.int32),
-            right=joined["right_child"].astype(np.int32),
-            missing_left=joined["missing_go_to_left"].astype(np.uint8),
-            cover=joined["n_node_samples"].astype(np.int32),
+            starts=np.cumsum([0, *(tree.node_count for tree in trees)]).astype(np.int32),
+            feature=joined("feature", np.int32),
+            threshold=joined("threshold", np.float64),
+            left=joined("children_left", np.int32),
+            right=joined("children_right", np.int32),
+            missing_left=joined("missing_go_to_left", np.uint8),
+            cover=joined("n_node_samples", np.int32),
             columns=int(trees[0].n_features),
         )
 
@@ -67,49 +72,39 @@ class Trees:
         """Of all trees."""
         return int(self.starts[-1])
 
-    def leaves(self, matrix: NDArray[np.float32]) -> Ints:
+    def leaves(self, matrix: Matrix) -> Ints:
         """The leaf of each row in each tree, numbered over all trees: shape (rows, trees)."""
-        if not self._native:
-            self._native.extend(self._tree(number) for number in range(len(self)))
-        matrix = np.ascontiguousarray(matrix, dtype=np.float32)
-        leaves = np.empty((len(matrix), len(self)), dtype=np.int32)
-        for number, tree in enumerate(self._native):
-            leaves[:, number] = tree.apply(matrix)
-        return leaves + self.starts[:-1]
+        matrix = np.asarray(matrix, dtype=np.float32)
+        found = np.empty((len(matrix), len(self)), dtype=np.int32)
+        for start in range(0, len(matrix), ROWS_AT_ONCE):
+            rows = matrix[start : start + ROWS_AT_ONCE]
+            first = np.tile(self.starts[:-1], len(rows))
+            row = np.repeat(np.arange(len(rows)), len(self))
+            node, walking = first.copy(), np.arange(first.size)
+            while len(walking := walking[self.left[node[walking]] != LEAF]):
+                at = node[walking]
+                value = rows[row[walking], self.feature[at]]
+                goes_left = np.where(np.isnan(value), self.missing_left[at].astype(bool), value <= self.threshold[at])
+                node[walking] = first[walking] + np.where(goes_left, self.left[at], self.right[at])
+            found[start : start + ROWS_AT_ONCE] = node.reshape(len(rows), len(self))
+        return found
 
-    def _tree(self, number: int) -> Any:
-        """One tree in scikit-learn's own form, whose walk is compiled."""
-        from sklearn.tree._tree import NODE_DTYPE, Tree
-
-        own = slice(int(self.starts[number]), int(self.starts[number + 1]))
-        nodes = np.zeros(own.stop - own.start, dtype=NODE_DTYPE)
-        nodes["feature"], nodes["threshold"] = self.feature[own], self.threshold[own]
-        nodes["left_child"], nodes["right_child"] = self.left[own], self.right[own]
-        nodes["missing_go_to_left"] = self.missing_left[own]
-        tree = Tree(self.columns, np.ones(1, dtype=np.intp), 1)
-        tree.__setstate__({"max_depth": 0, "node_count": len(nodes), "nodes": nodes, "values": np.zeros((len(nodes), 1, 1))})
-        return tree
-
-    def arrays(self) -> dict[str, NDArray[Any]]:
-        """What is to be kept, by name."""
-        return {f"tree_{part.name}": np.asarray(getattr(self, part.name)) for part in fields(self) if part.compare}
+    def save(self, path: Path) -> None:
+        """Write the trees as ``.npz``."""
+        save_arrays(path, {part.name: np.asarray(getattr(self, part.name)) for part in fields(self)})
 
     @classmethod
-    def load(cls, path: Path) -> tuple[Self, dict[str, NDArray[Any]]]:
-        """The trees of an ``.npz`` and the arrays that lie beside them.
+    def load(cls, path: Path) -> Self:
+        """Read what `save` wrote.
 
         Raises:
-            ValueError: if they are no trees, or of an older version. scikit-learn walks without looking: a child or column that
-                is not there would be read from memory that is not the model's.
+            ValueError: if they are no trees, such as where a child or column that a node names is not there.
         """
-        stored: dict[str, NDArray[Any]] = dict(load_arrays(path))
-        own: dict[str, Any] = {name.removeprefix("tree_"): stored.pop(name) for name in list(stored) if name.startswith("tree_")}
-        if "cover" not in own:
-            raise ValueError(f"{path}: trees of an older version, without the number of rows of each node: train again")
-        trees = cls(**own | {"columns": int(own["columns"])})
+        stored: dict[str, Any] = load_arrays(path)
+        trees = cls(**stored | {"columns": int(stored["columns"])})
         if fault := trees._fault():
             raise ValueError(f"{path}: {fault}")
-        return trees, stored
+        return trees
 
     def _fault(self) -> str:
         sizes = np.diff(self.starts)
@@ -126,6 +121,20 @@ class Trees:
         if ((self.feature[inner] < 0) | (self.feature[inner] >= self.columns)).any():
             return "a node splits by a column that there is not"
         return ""
+
+
+class TreeForecaster(ColumnForecaster):
+    """A family of trees that are grown by scikit-learn."""
+
+    _trees: Trees
+
+    def _save(self, folder: Path) -> None:
+        super()._save(folder)
+        self._trees.save(folder / ARTEFACT)
+
+    def _load(self, folder: Path) -> None:
+        super()._load(folder)
+        self._trees = Trees.load(folder / ARTEFACT)
 
 
 def grow(matrix: NDArray[np.float32], target: NDArray[np.float64], seed: int, **settings: Any) -> Any:
