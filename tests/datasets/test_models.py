@@ -321,7 +321,7 @@ def test_a_damaged_model_is_refused_alone_and_fitting_it_again_mends_it(promoted
     member = registered.members["quarters", "shore"]
     place = store / "objects" / str(member.object)
     shutil.copytree(place, store / "kept")
-    (place / "power_curve.npz").write_bytes(b"garbage")
+    (place / "learnt.npz").write_bytes(b"garbage")
     with pytest.raises(ChangedObjectError, match="was changed after it was stored"):
         _ = member.forecaster
     assert registered.members["hours", "hill"].forecaster.levels == [0.1, 0.5, 0.9]

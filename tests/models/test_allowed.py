@@ -31,6 +31,7 @@ from wind_kedro.models.allowed import (
     classes_of,
     load_regressor,
 )
+from wind_kedro.models.base import FORMAT
 from wind_kedro.models.registry import ModelConfig, build, load_model
 
 LEVELS = [0.1, 0.5, 0.9]
@@ -187,7 +188,7 @@ def test_a_stored_model_is_no_reason_to_import_a_module(tmp_path: Path, monkeypa
     (tmp_path / "hostile_module.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     (tmp_path / "model").mkdir()
-    (tmp_path / "model" / "model.json").write_text(json.dumps({"format": 1, "type": "hostile_module.Model"}))
+    (tmp_path / "model" / "model.json").write_text(json.dumps({"format": FORMAT, "type": "hostile_module.Model"}))
     with pytest.raises(NotAllowedError, match=r"no model type 'hostile_module\.Model' that may be loaded"):
         load_model(tmp_path / "model")
     assert not (tmp_path / "ran").exists()

@@ -119,7 +119,7 @@ def test_at_full_history_others_count_only_if_they_are_proven_to_help(bias: floa
 
     # The fleet's error is three times as large: what it adds to the mix is chance, unless own errs on one side.
     rows = _Rows(np.stack([forecast(bias, 0.05), forecast(0.0, 0.15)]), came, days)
-    configs = {"own": {"type": "linear_quantile"}, "fleet": {"type": "linear_quantile", "scope": "fleet"}}
+    configs = {"own": ModelConfig(type="linear_quantile"), "fleet": ModelConfig(type="linear_quantile", scope="fleet")}
     found, weights = _learn_weights({60.0: [rows]}, configs, levels)
     assert found == [0.0, 60.0]
     assert weights[0].tolist() == [0.0, 1.0]
@@ -138,8 +138,8 @@ def test_of_two_own_the_one_that_needs_less_history_goes_before_the_other() -> N
     # After two weeks the patient one knows little, after a year most; the quick one is the same all along.
     young = _Rows(np.stack([forecast(0.3), forecast(0.06), forecast(0.1)]), came, days)
     old = _Rows(np.stack([forecast(0.02), forecast(0.06), forecast(0.1)]), came, days)
-    own = {"type": "linear_quantile"}
-    configs = {"patient": own, "quick": own, "fleet": own | {"scope": "fleet"}}
+    own = ModelConfig(type="linear_quantile")
+    configs = {"patient": own, "quick": own, "fleet": ModelConfig(type="linear_quantile", scope="fleet")}
     found, weights = _learn_weights({14.0: [young], 365.0: [old]}, configs, [0.4, 0.5, 0.6])
     assert found == [0.0, 14.0, 365.0]
     assert weights[0].tolist() == [0.0, 0.0, 1.0]

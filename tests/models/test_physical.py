@@ -71,13 +71,6 @@ def test_turbines_count_by_what_they_are_rated() -> None:
     assert at(physical(turbines=kinds, **exact), 8.0)[1] == pytest.approx((3 * own[0] + own[1]) / 4)
 
 
-def test_wakes_take_from_farms_only() -> None:
-    waked = {"wake_curve": "dena_mean"}
-    alone, many = (physical(turbines=[turbine(count=count)], **waked) for count in (1, 9))
-    assert at(alone, 8.0) == at(physical(), 8.0)
-    assert at(many, 8.0)[1] < at(alone, 8.0)[1]
-
-
 def test_a_type_that_the_library_has_not_is_told_with_its_neighbours() -> None:
     with pytest.raises(ValueError, match=r"no power curve of turbine type 'V90-2000'.*V90/2000"):
         physical(turbines=[turbine(kind="V90-2000")])

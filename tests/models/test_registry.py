@@ -9,6 +9,7 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
+from wind_kedro.models.base import FORMAT
 from wind_kedro.models.climatology import Climatology
 from wind_kedro.models.registry import MODELS, ModelConfig, build, family_of, load_model, with_members
 
@@ -55,7 +56,7 @@ def test_an_unknown_family_is_refused_with_those_known() -> None:
     [
         pytest.param(None, FileNotFoundError, "no model in this folder", id="nothing there"),
         pytest.param({"format": 99, "type": "climatology"}, ValueError, "layout 99", id="later layout"),
-        pytest.param({"format": 1, "type": "oracle"}, ValueError, "no model type 'oracle'", id="unknown family"),
+        pytest.param({"format": FORMAT, "type": "oracle"}, ValueError, "no model type 'oracle'", id="unknown family"),
     ],
 )
 def test_a_folder_that_holds_no_model_we_can_read(
@@ -68,7 +69,7 @@ def test_a_folder_that_holds_no_model_we_can_read(
 
 
 def test_one_family_does_not_read_the_files_of_another(tmp_path: Path) -> None:
-    (tmp_path / "model.json").write_text(json.dumps({"format": 1, "type": "catboost"}))
+    (tmp_path / "model.json").write_text(json.dumps({"format": FORMAT, "type": "catboost"}))
     with pytest.raises(ValueError, match="'catboost', not 'climatology'"):
         Climatology.load(tmp_path)
 
@@ -114,7 +115,7 @@ def test_an_import_path_that_is_no_model_is_refused(path: str, says: str) -> Non
 
 
 def test_a_saved_model_cannot_name_what_is_no_model(tmp_path: Path) -> None:
-    (tmp_path / "model.json").write_text(json.dumps({"format": 1, "type": "os.system"}))
+    (tmp_path / "model.json").write_text(json.dumps({"format": FORMAT, "type": "os.system"}))
     with pytest.raises(ValueError, match=r"no model type 'os\.system'"):
         load_model(tmp_path)
 

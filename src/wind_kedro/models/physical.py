@@ -6,7 +6,6 @@ import difflib
 import importlib.resources
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -44,11 +43,6 @@ class PhysicalParameters(Parameters):
     turbines: list[Turbines] | None = Field(
         None, min_length=1, description="training takes them from the farm's card; none: one, with a hub at 100 m"
     )
-    wake_curve: str | None = Field(
-        None,
-        description="how much of the wind a farm's turbines leave each other, by speed: a curve of windpowerlib, such as "
-        "dena_mean; not for a single turbine. None was better on GEFCom2014, whose winds are forecast too low as it is",
-    )
     shear_exponent: float = Field(
         1 / 7, description="of the wind with height where none is forecast: open land, neutral air (IEC 61400-3)"
     )
@@ -69,8 +63,8 @@ class PhysicalParameters(Parameters):
 class Physical(Forecaster, type_name="physical"):
     """Quantiles of what the turbines make of a wind that may be wrong.
 
-    The wind at 100 m is brought to the hubs' mean height by the power law, to the reference density as IEC 61400-12-1 does
-    for pitch-controlled turbines, and through the wakes. Around it lie equally likely winds, normally distributed; the power
+    The wind at 100 m is brought to the hubs' mean height by the power law, and to the reference density as IEC 61400-12-1
+    does for pitch-controlled turbines. Around it lie equally likely winds, normally distributed; the power
     of each, by the manufacturer's curve or the usual one, gives the quantiles. Rows that are given to learn from change nothing.
     """
 
@@ -78,6 +72,7 @@ class Physical(Forecaster, type_name="physical"):
     parameters: PhysicalParameters
     min_tier: ClassVar[Tier] = "none"
     needed = ("wind_speed_100m_ms",)
+    learnt = ("_quantiles",)
     _quantiles: Array
 
     @classmethod
@@ -105,39 +100,22 @@ class Physical(Forecaster, type_name="physical"):
         return self.parameters.turbines or [Turbines(rated_power_kw=1.0, hub_height_m=_WIND_HEIGHT_M)]
 
     def _fit(self, features: pd.DataFrame, share: Array) -> None:
-        self._work_out()
-
-    def _work_out(self) -> None:
         from scipy.stats import norm
 
         chances = (np.arange(_ERRORS) + 0.5) / _ERRORS
-        winds = self._behind_wakes(_SPEEDS_MS)
-        spread = np.hypot(self.parameters.wind_error_ms, self.parameters.wind_error_share * winds)
-        power = self._share(np.clip(winds[:, None] + spread[:, None] * norm.ppf(chances), 0, None))
+        spread = np.hypot(self.parameters.wind_error_ms, self.parameters.wind_error_share * _SPEEDS_MS)
+        power = self._share(np.clip(_SPEEDS_MS[:, None] + spread[:, None] * norm.ppf(chances), 0, None))
         rayleigh = self.parameters.usual_wind_ms * np.sqrt(-4 / np.pi * np.log1p(-chances))
         # The last row is of a wind that is not known.
-        power = np.sort(np.vstack([power, self._share(self._behind_wakes(rayleigh))]), axis=1)
+        power = np.sort(np.vstack([power, self._share(rayleigh)]), axis=1)
         self._quantiles = np.quantile(power, self.levels, axis=1).T
 
     def _share(self, wind_ms: Array) -> Array:
         """Power of all turbines at this wind, as a share of what they are rated."""
         turbines = self._turbines
         rated = np.array([kind.count * kind.rated_power_kw for kind in turbines])
-        powers = np.stack([self._curve(kind.type, wind_ms) for kind in turbines])
+        powers = np.stack([np.interp(wind_ms, *curve_of(kind.type), right=0.0) for kind in turbines])
         return np.asarray(np.tensordot(rated / rated.sum(), powers, axes=1), dtype=np.float64)
-
-    def _curve(self, name: str | None, wind_ms: Array) -> Array:
-        """Power of one turbine as a share of its rated power."""
-        speeds, shares = curve_of(name)
-        return np.interp(wind_ms, speeds, shares, right=0.0)
-
-    def _behind_wakes(self, wind_ms: Array) -> Array:
-        count = sum(kind.count for kind in self._turbines)
-        if self.parameters.wake_curve is None or count == 1:
-            return wind_ms
-        from windpowerlib.wake_losses import reduce_wind_speed
-
-        return np.asarray(reduce_wind_speed(wind_ms, self.parameters.wake_curve), dtype=np.float64)
 
     def _hub_wind(self, features: pd.DataFrame) -> Array:
         speed = numbers(features, "wind_speed_100m_ms")
@@ -158,9 +136,6 @@ class Physical(Forecaster, type_name="physical"):
         wind = self._hub_wind(features)
         known = np.column_stack([np.interp(wind, _SPEEDS_MS, column) for column in self._quantiles[:-1].T])
         return np.where(np.isnan(wind)[:, None], self._quantiles[-1], known)
-
-    def _load(self, folder: Path) -> None:
-        self._work_out()
 
 
 @lru_cache(maxsize=1)

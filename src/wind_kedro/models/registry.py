@@ -111,8 +111,14 @@ class ModelConfig(Strict):
         return None if self.scope == "farm" else {"": self.model_dump(mode="json", exclude_defaults=True)}
 
     def of_farms(self, farms: Sequence[Farm]) -> ModelConfig:
-        """The same, with what its family takes from the cards of the farms that it is to forecast."""
-        return self.model_copy(update={"params": family_of(self.type).with_cards(self.params, farms)})
+        """The same, with what its family, and those of its members, take from the cards of the farms that it is to forecast."""
+        params = family_of(self.type).with_cards(self.params, farms)
+        if self.type in _OF_MEMBERS:
+            params["members"] = {
+                name: ModelConfig.model_validate(member).of_farms(farms).model_dump(mode="json", exclude_defaults=True)
+                for name, member in params["members"].items()
+            }
+        return self.model_copy(update={"params": params})
 
     def is_for(self, product_id: str) -> bool:
         """Whether a product may have this candidate."""
@@ -138,15 +144,6 @@ class ModelConfig(Strict):
 
 #: Families that are made of other candidates.
 _OF_MEMBERS = {BLEND, HAND_OVER}
-
-
-def members_with_cards(params: Mapping[str, Any], farms: Sequence[Farm]) -> dict[str, Any]:
-    """Settings of a family of members, each with what it takes from the cards."""
-    members = {
-        name: ModelConfig.model_validate(member).of_farms(farms).model_dump(mode="json", exclude_defaults=True)
-        for name, member in params["members"].items()
-    }
-    return dict(params) | {"members": members}
 
 
 def with_members(candidates: Mapping[str, ModelConfig]) -> dict[str, ModelConfig]:

@@ -488,8 +488,8 @@ class Stored(Versions):
 
 
 DAMAGES = [
-    pytest.param(lambda model: (model / "climatology.npz").write_bytes(b"garbage"), id="garbage"),
-    pytest.param(lambda model: (model / "climatology.npz").unlink(), id="a file gone"),
+    pytest.param(lambda model: (model / "learnt.npz").write_bytes(b"garbage"), id="garbage"),
+    pytest.param(lambda model: (model / "learnt.npz").unlink(), id="a file gone"),
     pytest.param(shutil.rmtree, id="the model gone"),
     pytest.param(lambda model: (model / "model.json").write_text("[" * 100_000), id="too deep"),
     pytest.param(lambda model: (model / "more.pkl").write_bytes(b"\x80\x04."), id="a file more"),

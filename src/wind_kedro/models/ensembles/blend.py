@@ -4,28 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self
 
 import numpy as np
 import pandas as pd
 from pydantic import BeforeValidator, Field, model_validator
 
-from wind_kedro.cards import Farm
-from wind_kedro.models.base import (
-    Array,
-    Contributions,
-    Forecaster,
-    Parameters,
-    load_arrays,
-    numbers,
-    save_arrays,
-)
-from wind_kedro.models.registry import ModelConfig, build, load_model, members_with_cards
+from wind_kedro.models.base import Array, Contributions, Forecaster, Parameters, numbers
+from wind_kedro.models.registry import ModelConfig, build
 from wind_kedro.models.spread import MIN_ROWS_TO_CALIBRATE, spread_that_holds, stretched
 from wind_kedro.models.tabular import blocks_of_time
 
-ARTEFACT = "blend.npz"
+#: Blocks of equally many rows into which the history of a blend is cut; its folds begin and end between them.
+_STEPS = 20
 #: Tells which rows, in order of issue and interval, are neighbours.
 LEAD = "lead_minutes"
 
@@ -53,7 +44,7 @@ class BlendParameters(Parameters):
         2,
         ge=0,
         description="blocks of time, one after the other, that members forecast after learning from all before it; "
-        "0: no weight is learnt (each counts the same, unless given), and nothing is calibrated",
+        "the first after half of the rows; 0: no weight is learnt (each counts the same, unless given), nothing is calibrated",
     )
     spread: float = Field(
         1.0,
@@ -67,8 +58,6 @@ class BlendParameters(Parameters):
         description="share that each neighbouring interval of the same issue has in an interval's quantiles: errors of members "
         "are independent from hour to hour, the wind is not",
     )
-    first_share: float = Field(0.5, gt=0, lt=1, description="share of the rows before the first of these blocks")
-    calibrate: bool = Field(True, description="spread the quantiles so that they hold on those blocks")
 
     @model_validator(mode="after")
     def _one_weight_each(self) -> Self:
@@ -76,12 +65,61 @@ class BlendParameters(Parameters):
             if set(self.weights) != set(self.members):
                 raise ValueError(f"weights are of {', '.join(self.weights)}, but members are {', '.join(self.members)}")
             if min(self.weights.values()) < 0 or sum(self.weights.values()) <= 0:
-                raise ValueError("weights are at least nothing, and not all nothing")
+                raise ValueError("weights are at least 0, and not all 0")
         return self
 
 
-class Blend(Forecaster, type_name="blend"):
-    """Quantiles averaged level by level; weights are at least nothing, add up to one, and have the least pinball loss.
+class Ensemble(Forecaster):
+    """A weighted mean of the quantiles of members, level by level."""
+
+    learnt: ClassVar[tuple[str, ...]] = ("_members", "_weights")
+    _members: dict[str, Forecaster]
+    _weights: dict[str, float]
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """What each member counts, once it has learnt."""
+        return dict(self._weights)
+
+    @property
+    def counted(self) -> Mapping[str, Forecaster]:
+        """The members by name, in the order of their weights."""
+        return self._members
+
+    @property
+    def needed_columns(self) -> list[str]:
+        """See `Forecaster`: what any member needs."""
+        members = self.counted.values() if self._fitted else ()
+        return list(dict.fromkeys([*self.needed, *(column for member in members for column in member.needed_columns)]))
+
+    def contributions(self, features: pd.DataFrame) -> Contributions | None:
+        """Attributions of the medians, averaged by weight over the members that have them; none where no member has."""
+        found = [
+            (name, weight, self.counted[name].contributions(features)) for name, weight in self._weights.items() if weight > 0
+        ]
+        able = [(name, weight, own) for name, weight, own in found if own is not None]
+        if not able:
+            return None
+        total = sum(weight for _, weight, _ in able)
+        base = sum((weight / total * own.base for _, weight, own in able), np.zeros(len(features)))
+        columns = pd.concat([own.columns * (weight / total) for _, weight, own in able], axis=1)
+        return Contributions(
+            base,
+            columns.T.groupby(level=0, sort=False).sum().T,
+            {} if len(able) == len(found) else {name: weight for name, weight, _ in able},
+        )
+
+
+def fitted_member(
+    name: str, config: ModelConfig, features: pd.DataFrame, share: Array, levels: Sequence[float], seed: int
+) -> Forecaster:
+    """A candidate, fitted with those of the feature columns that it gets."""
+    own = features[config.columns_of(features.columns)].reset_index(drop=True)
+    return build(name, config, levels, seed).fit(own, pd.Series(share, dtype=np.float64))
+
+
+class Blend(Ensemble, type_name="blend"):
+    """Quantiles averaged level by level; weights are at least 0, add up to one, and have the least pinball loss.
 
     Families that err differently are better together, and averaging quantiles keeps the width of its members' bands, where
     averaging probabilities would widen it (Lichtendahl, Grushka-Cockayne and Winkler, Management Science 59, 2013). The
@@ -90,116 +128,68 @@ class Blend(Forecaster, type_name="blend"):
 
     parameters_type: ClassVar[type[Parameters]] = BlendParameters
     parameters: BlendParameters
-    _members: list[Forecaster]
-    _weights: Array
+    learnt = ("_spread",)
     _spread: Array
-
-    @classmethod
-    def with_cards(cls, params: Mapping[str, Any], farms: Sequence[Farm]) -> dict[str, Any]:
-        """See `Forecaster`: what its members take."""
-        return members_with_cards(params, farms)
-
-    @property
-    def weights(self) -> dict[str, float]:
-        """What each member counts, once it has learnt."""
-        return dict(zip(self.parameters.members, self._weights.tolist(), strict=True))
 
     @property
     def needed_columns(self) -> list[str]:
-        """See `Forecaster`: what any member needs."""
-        if not self._fitted:
-            return []
-        own = [LEAD] if self.parameters.smoothing else []
-        return list(dict.fromkeys([*own, *(column for member in self._members for column in member.needed_columns)]))
+        """See `Forecaster`: what any member needs, and the lead time where neighbours are smoothed."""
+        own = [LEAD] if self._fitted and self.parameters.smoothing else []
+        return list(dict.fromkeys([*own, *super().needed_columns]))
 
     def _fit(self, features: pd.DataFrame, share: Array) -> None:
         given = self.parameters.weights or dict.fromkeys(self.parameters.members, 1.0)
-        self._weights = np.array([given[name] for name in self.parameters.members]) / sum(given.values())
+        weights = np.array([given[name] for name in self.parameters.members]) / sum(given.values())
         self._spread = np.full(len(self.levels), self.parameters.spread)
         if self.parameters.folds and len(share) >= MIN_ROWS_TO_CALIBRATE:
-            forecasts, came = self._forecast_blocks(features, share)
-            if len(self._weights) > 1 and self.parameters.weights is None:
-                self._weights = best_weights(forecasts, came, self.levels)
-            if self.parameters.calibrate and len(came) >= MIN_ROWS_TO_CALIBRATE and len(self.levels) > 1:
-                blended = np.tensordot(self._weights, forecasts, axes=1)
-                self._spread = spread_that_holds(blended, came, self.levels)
-        self._members = self._learnt(features, share)
+            forecasts, observed = self._forecast_blocks(features, share)
+            if len(weights) > 1 and self.parameters.weights is None:
+                weights = best_weights(forecasts, observed, self.levels)
+            if len(observed) >= MIN_ROWS_TO_CALIBRATE and len(self.levels) > 1:
+                self._spread = spread_that_holds(np.tensordot(weights, forecasts, axes=1), observed, self.levels)
+        self._weights = dict(zip(self.parameters.members, weights.tolist(), strict=True))
+        self._members = self._fitted_members(features, share)
 
     def _forecast_blocks(self, features: pd.DataFrame, share: Array) -> tuple[Array, Array]:
         """Forecasts of each block by members fitted on all blocks before it (members, rows, levels), and the observed power."""
-        # Twenty steps are fine enough for any share of rows to begin after.
-        steps = blocks_of_time(features, 20)
-        first = max(1, min(round(20 * self.parameters.first_share), 20 - self.parameters.folds))
-        edges = np.round(np.linspace(first, 20, self.parameters.folds + 1)).astype(int)
-        forecasts, came = [], []
+        steps = blocks_of_time(features, _STEPS)
+        first = max(1, min(_STEPS // 2, _STEPS - self.parameters.folds))
+        edges = np.round(np.linspace(first, _STEPS, self.parameters.folds + 1)).astype(int)
+        forecasts, observed = [], []
         for start, end in pairwise(edges):
             before, ahead = steps < start, (steps >= start) & (steps < end)
-            members = self._learnt(features[before], share[before])
-            forecasts.append(self._asked(members, features[ahead]))
-            came.append(share[ahead])
-        return np.concatenate(forecasts, axis=1), np.concatenate(came)
+            forecasts.append(self._forecasts(self._fitted_members(features[before], share[before]), features[ahead]))
+            observed.append(share[ahead])
+        return np.concatenate(forecasts, axis=1), np.concatenate(observed)
 
-    def _learnt(self, features: pd.DataFrame, share: Array) -> list[Forecaster]:
-        members = []
-        for name, member in self.parameters.members.items():
-            config = ModelConfig.model_validate(member)
-            own = features[config.columns_of(features.columns)]
-            members.append(build(name, config, self.levels, self.seed).fit(own, pd.Series(share)))
-        return members
+    def _fitted_members(self, features: pd.DataFrame, share: Array) -> dict[str, Forecaster]:
+        return {
+            name: fitted_member(name, ModelConfig.model_validate(member), features, share, self.levels, self.seed)
+            for name, member in self.parameters.members.items()
+        }
 
     def _predict(self, features: pd.DataFrame) -> Array:
-        blended = np.tensordot(self._weights, self._asked(self._members, features), axes=1)
+        weights = np.array(list(self._weights.values()))
+        blended = np.tensordot(weights, self._forecasts(self._members, features), axes=1)
         return stretched(blended, self._spread, self.levels)
 
-    def _asked(self, members: list[Forecaster], features: pd.DataFrame) -> Array:
+    def _forecasts(self, members: Mapping[str, Forecaster], features: pd.DataFrame) -> Array:
         """Forecasts of each member (members, rows, levels), smoothed where configured."""
-        forecasts = np.stack([member.predict(features) for member in members])
+        forecasts = np.stack([member.predict(features) for member in members.values()])
         if not self.parameters.smoothing:
             return forecasts
         lead = numbers(features, LEAD)
         return np.stack([smoothed(quantiles, lead, self.parameters.smoothing) for quantiles in forecasts])
 
-    def contributions(self, features: pd.DataFrame) -> Contributions | None:
-        """Attributions of the medians before smoothing, averaged by weight over the members that have them."""
-        return contributions_of_members(dict(zip(self.weights, self._members, strict=True)), self.weights, features)
-
-    def _save(self, folder: Path) -> None:
-        save_arrays(folder / ARTEFACT, {"weights": self._weights, "spread": self._spread})
-        for number, member in enumerate(self._members):
-            member.save(folder / f"member_{number}")
-
-    def _load(self, folder: Path) -> None:
-        stored = load_arrays(folder / ARTEFACT)
-        self._weights, self._spread = stored["weights"], stored["spread"]
-        self._members = [load_model(folder / f"member_{number}") for number in range(len(self.parameters.members))]
-
-
-def contributions_of_members(
-    members: Mapping[str, Forecaster], weights: Mapping[str, float], features: pd.DataFrame
-) -> Contributions | None:
-    """Attributions of the medians, averaged over the members that have a weight and attributions; none where no member has."""
-    found = [(name, weights[name], member.contributions(features)) for name, member in members.items() if weights[name] > 0]
-    able = [(name, weight, own) for name, weight, own in found if own is not None]
-    if not able:
-        return None
-    total = sum(weight for _, weight, _ in able)
-    base = sum((weight / total * own.base for _, weight, own in able), np.zeros(len(features)))
-    columns = pd.concat([own.columns * (weight / total) for _, weight, own in able], axis=1)
-    return Contributions(
-        base,
-        columns.T.groupby(level=0, sort=False).sum().T,
-        {} if len(able) == len(found) else {name: weight for name, weight, _ in able},
-    )
-
 
 def best_weights(forecasts: Array, share: Array, levels: Sequence[float]) -> Array:
-    """Weights of members, at least nothing and adding up to one, with which the blend has the least pinball loss.
+    """Weights of members, at least 0 and adding up to one, with which the blend has the least pinball loss.
 
     The loss is convex in the weights, so that there is one best.
 
     Args:
         forecasts: quantiles of shape (members, rows, levels).
-        share: the power that came.
+        share: the observed power.
         levels: of the last axis.
     """
     from scipy.optimize import minimize

@@ -7,11 +7,9 @@ of sample: farms are forecast as if only their last days were known, by members 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -24,11 +22,10 @@ from wind_kedro.cards.tiers import Tier
 from wind_kedro.evaluation.gate import chance
 from wind_kedro.evaluation.scores import pinball_loss
 from wind_kedro.models.base import Array, Contributions, Forecaster, Parameters
-from wind_kedro.models.ensembles.blend import Members, best_weights, contributions_of_members
-from wind_kedro.models.registry import ModelConfig, build, load_model, members_with_cards
+from wind_kedro.models.ensembles.blend import Ensemble, Members, best_weights, fitted_member
+from wind_kedro.models.registry import ModelConfig
 from wind_kedro.models.tables import feature_matrix, known_at
 
-HAND_OVER = "hand_over.json"
 _HOURS_PER_DAY = 24
 #: Issues of so many days in a row may forecast the same interval.
 _DAYS_AHEAD = 2
@@ -54,7 +51,7 @@ class FleetPart:
 
     def without_models(self) -> FleetPart:
         """All but the models: what is needed to fit, and small enough to travel."""
-        return FleetPart({}, self.names, self.days, self.weights)
+        return replace(self, models={})
 
 
 class HandOverParameters(Parameters):
@@ -76,42 +73,23 @@ class HandOverParameters(Parameters):
     min_rows: int = Field(24, gt=0, description="with fewer rows no model of its own is fitted: a day")
 
 
-class HandOver(Forecaster, type_name="hand_over"):
+class HandOver(Ensemble, type_name="hand_over"):
     """Quantiles of its members averaged level by level, with the weights of the farm's days of history.
 
-    Between learnt lengths the weights run in straight lines over the logarithm of days; what the own models count never falls
-    as history grows, is nothing at day 0, and is what was best at full history: there own alone, unless the others are proven to
-    help beyond chance. A member that is not there (no fleet but
-    this farm, no history yet) leaves its weight to the others.
+    Between learnt lengths the weights run in straight lines over the logarithm of days; the weight of the own models never falls
+    as history grows, is 0 at day 0, and is what was best at full history: there own alone, unless the others are proven to
+    help beyond chance. A member that is not there (no fleet but this farm, no history yet) leaves its weight to the others.
     """
 
     parameters_type: ClassVar[type[Parameters]] = HandOverParameters
     min_tier: ClassVar[Tier] = "none"
     parameters: HandOverParameters
-    _members: dict[str, Forecaster]
-    _weights: dict[str, float]
-    _days: float
 
     def __init__(self, levels: Sequence[float], seed: int = 0, parameters: Parameters | None = None) -> None:
         """See `Forecaster`."""
         super().__init__(levels, seed, parameters)
         self._part = FleetPart()
         self._shared: dict[str, Forecaster] = {}
-
-    @classmethod
-    def with_cards(cls, params: Mapping[str, Any], farms: Sequence[Farm]) -> dict[str, Any]:
-        """See `Forecaster`: what its members take."""
-        return members_with_cards(params, farms)
-
-    @property
-    def weights(self) -> dict[str, float]:
-        """What each member counts, once it has learnt."""
-        return dict(self._weights)
-
-    @property
-    def members(self) -> Mapping[str, Forecaster]:
-        """Those that are its own: all but those of the fleet, without those of weight 0."""
-        return self._members
 
     @property
     def needs_shared(self) -> list[str]:
@@ -135,74 +113,66 @@ class HandOver(Forecaster, type_name="hand_over"):
     @property
     def needs_history(self) -> bool:
         """See `Forecaster`."""
-        return not self._part.names and all(_needs_history(member) for member in self.parameters.members.values())
+        return not self._part.names and all(config.needs_history for config in _parsed(self.parameters.members).values())
 
     @property
-    def needed_columns(self) -> list[str]:
-        """See `Forecaster`: what any member needs."""
-        if not self._fitted:
-            return []
-        members = [*self._members.values(), *self._shared.values()]
-        return list(dict.fromkeys(column for member in members for column in member.needed_columns))
+    def counted(self) -> Mapping[str, Forecaster]:
+        """Its members that count, own and shared, in the order of their weights."""
+        members = self._members | self._shared
+        return {name: members[name] for name in self._weights if name in members}
 
     def _fit(self, features: pd.DataFrame, share: Array) -> None:
-        self._days = days_of_history(features)
-        known = features.drop(columns="valid_at", errors="ignore")
-        self._members = {}
-        for name, member in self.parameters.members.items():
-            if _of_fleet(member):
-                continue
-            if _needs_history(member) and len(share) < self.parameters.min_rows and not self.needs_history:
-                continue
-            self._members[name] = _fitted(name, member, known, share, self.levels, self.seed)
-        there = [name for name in self.parameters.members if name in self._members or name in self._part.names]
-        self._weights = self._weights_of(there)
-        # What counts nothing need not be kept; but something must be there.
-        self._weights = {name: weight for name, weight in self._weights.items() if weight > 0}
-        self._members = {name: member for name, member in self._members.items() if name in self._weights}
+        configs, known = _parsed(self.parameters.members), _without_times(features)
+        enough = len(share) >= self.parameters.min_rows or self.needs_history
+        own = {
+            name: fitted_member(name, config, known, share, self.levels, self.seed)
+            for name, config in configs.items()
+            if config.scope == "farm" and (enough or not config.needs_history)
+        }
+        there = [name for name in configs if name in own or name in self._part.names]
+        days = days_of_history(features)
+        if self._part.weights is not None:
+            row = weights_at(days, self._part.days, self._part.weights)
+            weights = {name: float(weight) for name, weight in zip(configs, row, strict=True) if name in there}
+        else:
+            weights = self._unjudged(days, configs, there)
+        total = sum(weights.values())
+        weights = (
+            {name: weight / total for name, weight in weights.items()} if total > 0 else dict.fromkeys(there, 1 / len(there))
+        )
+        # A member of weight 0 need not be stored.
+        self._weights = {name: weight for name, weight in weights.items() if weight > 0}
+        self._members = {name: member for name, member in own.items() if name in self._weights}
         self._shared = {}
 
-    def _weights_of(self, there: list[str]) -> dict[str, float]:
-        names = list(self.parameters.members)
-        own = [_is_own(member) for member in self.parameters.members.values()]
-        if self._part.weights is not None:
-            row = weights_at(self._days, self._part.days, self._part.weights)
-        else:
-            row = _unjudged(self._days / self.parameters.full_days, own, names, there, list(self._part.names))
-        weights = {name: float(weight) for name, weight in zip(names, row, strict=True) if name in there}
-        total = sum(weights.values())
-        if total <= 0:
-            return dict.fromkeys(there, 1 / len(there))
-        return {name: weight / total for name, weight in weights.items()}
+    def _unjudged(self, days: float, configs: Mapping[str, ModelConfig], there: list[str]) -> dict[str, float]:
+        """Own has its share of full history; the rest is the fleet's, and without a fleet that of those who need no history."""
+        own = [name for name in there if configs[name].needs_history]
+        others = [name for name in there if name not in own]
+        begins = [name for name in others if name in self._part.names] or others
+        mine = min(days / self.parameters.full_days, 1.0) if begins else 1.0
+        row = dict.fromkeys(there, 0.0)
+        row |= {name: mine / len(own) for name in own}
+        return row | {name: (1 - mine) / len(begins) for name in begins}
 
     def _predict(self, features: pd.DataFrame) -> Array:
-        if missing := [name for name in self.needs_shared if name not in self._shared]:
+        members = self.counted
+        if missing := [name for name in self._weights if name not in members]:
             raise RuntimeError(f"{self}: the fleet's model {', '.join(missing)} is not attached")
-        known = features.drop(columns="valid_at", errors="ignore")
-        members = self._counted
+        known = _without_times(features)
         return np.asarray(sum(weight * members[name].predict(known) for name, weight in self._weights.items()))
 
     def contributions(self, features: pd.DataFrame) -> Contributions | None:
-        """Attributions of the medians, averaged by weight over the members that have them; none where no member has."""
-        known = features.drop(columns="valid_at", errors="ignore")
-        return contributions_of_members(self._counted, self._weights, known)
+        """See `Ensemble`."""
+        return super().contributions(_without_times(features))
 
-    @property
-    def _counted(self) -> dict[str, Forecaster]:
-        """Its members that count, own and shared, in the order of their weights."""
-        return {name: self._members.get(name) or self._shared[name] for name in self._weights}
 
-    def _save(self, folder: Path) -> None:
-        numbers = {name: number for number, name in enumerate(self._members)}
-        for name, number in numbers.items():
-            self._members[name].save(folder / f"member_{number}")
-        learnt = {"days": self._days, "weights": self._weights, "members": numbers}
-        (folder / HAND_OVER).write_text(json.dumps(learnt, indent=2) + "\n", encoding="utf-8")
+def _parsed(members: Mapping[str, Mapping[str, Any]]) -> dict[str, ModelConfig]:
+    return {name: ModelConfig.model_validate(member) for name, member in members.items()}
 
-    def _load(self, folder: Path) -> None:
-        learnt = json.loads((folder / HAND_OVER).read_text(encoding="utf-8"))
-        self._days, self._weights = learnt["days"], learnt["weights"]
-        self._members = {name: load_model(folder / f"member_{number}") for name, number in learnt["members"].items()}
+
+def _without_times(features: pd.DataFrame) -> pd.DataFrame:
+    return features.drop(columns="valid_at", errors="ignore")
 
 
 def days_of_history(features: pd.DataFrame) -> float:
@@ -216,18 +186,6 @@ def weights_at(days: float, lengths: Sequence[float], weights: Array) -> Array:
     """The weights at so many days: in straight lines between lengths, over the logarithm of days."""
     at = np.log1p(np.asarray(lengths, dtype=np.float64))
     return np.array([np.interp(np.log1p(days), at, column) for column in weights.T])
-
-
-def _unjudged(share: float, own: list[bool], names: list[str], there: list[str], shared: list[str]) -> Array:
-    """Own counts its share of full history; the rest is the fleet's, and without a fleet that of those who need no history."""
-    own_there = [name for name, mine in zip(names, own, strict=True) if mine and name in there]
-    others = [name for name in there if name not in own_there]
-    begins = [name for name in others if name in shared] or others
-    mine = min(share, 1.0) if begins else 1.0
-    row = dict.fromkeys(names, 0.0)
-    row |= {name: mine / len(own_there) for name in own_there}
-    row |= {name: (1 - mine) / len(begins) for name in begins}
-    return np.array(list(row.values()))
 
 
 def learn_from_fleet(
@@ -253,20 +211,19 @@ def learn_from_fleet(
         parameters: of the hand-over; none: only models of the fleet are wanted.
         alone: whether there is one farm and no other that could share a model.
     """
-    of_fleet = {member: config for member, config in member_configs.items() if _of_fleet(config)}
+    configs = _parsed(member_configs)
     # Of a single farm the fleet's model would be its own once more; but who asks for it alone is given it.
     models = {
         member: _fitted_to(member, config, pool, levels, seed)
-        for member, config in of_fleet.items()
-        if not alone or parameters is None
+        for member, config in configs.items()
+        if config.scope == "fleet" and not (alone and parameters is not None)
     }
-    if parameters is None:
-        return FleetPart(models, list(models))
-    forecasts = _judge(member_configs, pool, judged, levels, seed, parameters)
+    part = FleetPart(models, list(models))
+    forecasts = {} if parameters is None else _judge(configs, pool, judged, levels, seed, parameters)
     if not forecasts:
-        return FleetPart(models, list(models))
-    days, weights = _learn_weights(forecasts, member_configs, levels)
-    return FleetPart(models, list(models), days, weights)
+        return part
+    days, weights = _learn_weights(forecasts, configs, levels)
+    return replace(part, days=days, weights=weights)
 
 
 @dataclass(frozen=True)
@@ -274,14 +231,14 @@ class _Rows:
     """Forecasts of the members (members, rows, levels), the observed power, and the day of the issue of each row."""
 
     quantiles: Array
-    came: Array
+    observed: Array
     day: NDArray[np.datetime64]
 
     @classmethod
     def joined(cls, parts: Sequence[_Rows]) -> _Rows:
         return cls(
             np.concatenate([part.quantiles for part in parts], axis=1),
-            np.concatenate([part.came for part in parts]),
+            np.concatenate([part.observed for part in parts]),
             np.concatenate([part.day for part in parts]),
         )
 
@@ -289,24 +246,21 @@ class _Rows:
         """Pinball of the members so weighted, mean of each day of issue over all farms."""
         there = weights > 0
         mix = np.tensordot(weights[there], self.quantiles[there], axes=1)
-        loss = pinball_loss(self.came, mix, list(levels)).mean(axis=1)
+        loss = pinball_loss(self.observed, mix, list(levels)).mean(axis=1)
         return np.asarray(pd.Series(loss).groupby(self.day).mean().to_numpy(np.float64))
 
 
-#: By days of own history.
-_Judged = dict[float, list[_Rows]]
-
-
 def _judge(
-    configs: Mapping[str, Mapping[str, Any]],
+    configs: Mapping[str, ModelConfig],
     pool: pd.DataFrame,
     judged: Mapping[str, tuple[pd.DataFrame, Sequence[Farm]]],
     levels: Sequence[float],
     seed: int,
     parameters: HandOverParameters,
-) -> _Judged:
+) -> dict[float, list[_Rows]]:
+    """Forecasts of the members, by days of own history that they knew, of farms as if these were new."""
     end = max(table["issued_at"].max() for table, _ in judged.values()) + pd.Timedelta(days=1)
-    found: _Judged = {}
+    found: dict[float, list[_Rows]] = {}
     elsewhere = pool[~pool["entity_id"].isin(list(judged))]
     for cut in range(parameters.cuts):
         until = end - pd.Timedelta(days=cut * parameters.cut_every_days)
@@ -318,85 +272,64 @@ def _judge(
         shared = {
             name: _fitted_to(name, config, others, levels, seed)
             for name, config in configs.items()
-            if _of_fleet(config) and not others.empty
+            if config.scope == "fleet" and not others.empty
         }
         for table, farms in judged.values():
             past = known_at(table, start)
             ahead = table[(table["issued_at"] >= start) & (table["issued_at"] < until)]
             if past.empty or ahead.empty:
                 continue
-            asked, came = feature_matrix(ahead), ahead["power_share"].to_numpy(np.float64)
+            features, observed = feature_matrix(ahead), ahead["power_share"].to_numpy(np.float64)
+            day = ahead["issued_at"].dt.tz_convert(None).dt.floor("D").to_numpy()
             full = days_of_history(past)
+            # Members whose forecast does not depend on the farm's history; one of the fleet is missing without other farms.
+            constant = {name: np.full((len(ahead), len(levels)), np.nan) for name in configs}
+            constant |= {name: member.predict(features) for name, member in shared.items()}
+            for name, config in configs.items():
+                if config.scope == "farm" and not config.needs_history:
+                    model = fitted_member(name, config.of_farms(farms), features.iloc[:0], np.empty(0), levels, seed)
+                    constant[name] = model.predict(features)
             # All of its history counts as the longest length that it reaches nearly: farms differ by days, not in kind.
-            lengths = [length for length in parameters.lengths_days if length < 0.8 * full]
-            constant = {
-                name: member.predict(asked)
-                for name, config in configs.items()
-                if (member := _without_own(name, config, shared, farms, asked, levels, seed)) is not None
-            }
-            for length in [*lengths, full]:
+            for length in [*(days for days in parameters.lengths_days if days < 0.8 * full), full]:
                 own = past[past["issued_at"] >= start - pd.Timedelta(days=length)]
                 if len(own) < parameters.min_rows:
                     continue
                 quantiles = [
-                    constant[name]
-                    if name in constant
-                    else _fitted_to(name, config, own, levels, seed).predict(asked)
-                    if _is_own(config)
-                    else np.full((len(asked), len(levels)), np.nan)
+                    _fitted_to(name, config, own, levels, seed).predict(features) if config.needs_history else constant[name]
                     for name, config in configs.items()
                 ]
-                day = ahead["issued_at"].dt.tz_convert(None).dt.floor("D").to_numpy()
-                found.setdefault(length, []).append(_Rows(np.stack(quantiles), came, day))
-    return _full_together(found, parameters)
-
-
-def _full_together(found: _Judged, parameters: HandOverParameters) -> _Judged:
-    """Full histories, each of its own length, are judged as one: at their mean length."""
-    full = [length for length in found if length not in parameters.lengths_days]
-    if len(full) < 2:  # noqa: PLR2004 one is its own mean
-        return found
-    together = {length: rows for length, rows in found.items() if length not in full}
-    return together | {float(np.mean(full)): [row for length in full for row in found[length]]}
-
-
-def _without_own(
-    name: str,
-    config: Mapping[str, Any],
-    shared: Mapping[str, Forecaster],
-    farms: Sequence[Farm],
-    asked: pd.DataFrame,
-    levels: Sequence[float],
-    seed: int,
-) -> Forecaster | None:
-    """A member that forecasts a farm the same whatever its history is; none: it learns from it, or is not there."""
-    if _of_fleet(config):
-        return shared.get(name)
-    if _needs_history(config):
-        return None
-    carded = ModelConfig.model_validate(config).of_farms(farms).model_dump(mode="json", exclude_defaults=True)
-    return _fitted(name, carded, asked.iloc[:0], np.empty(0), levels, seed)
+                found.setdefault(length, []).append(_Rows(np.stack(quantiles), observed, day))
+    # Full histories, each of its own length, are judged as one: at their mean length.
+    if full_lengths := [length for length in found if length not in parameters.lengths_days]:
+        together = [row for length in full_lengths for row in found.pop(length)]
+        found[float(np.mean(full_lengths))] = together
+    return found
 
 
 def _learn_weights(
-    forecasts: _Judged, configs: Mapping[str, Mapping[str, Any]], levels: Sequence[float]
+    forecasts: Mapping[float, list[_Rows]], configs: Mapping[str, ModelConfig], levels: Sequence[float]
 ) -> tuple[list[float], Array]:
     """Lengths and weights: at day 0 of those members that need no history, then what was best at each length."""
-    own = np.array([_is_own(config) for config in configs.values()], dtype=np.bool_)
+
+    def best(rows: _Rows, which: NDArray[np.bool_]) -> Array:
+        weights = np.zeros(len(rows.quantiles))
+        if which.any():
+            weights[which] = best_weights(rows.quantiles[which], rows.observed, levels)
+        return weights
+
+    own = np.array([config.needs_history for config in configs.values()], dtype=np.bool_)
     lengths = sorted(forecasts)
-    rows = {length: _Rows.joined(forecasts[length]) for length in lengths}
-    there = np.asarray(~np.isnan(next(iter(rows.values())).quantiles).any(axis=(1, 2)), dtype=np.bool_)
-    table = [_best(_Rows.joined(list(rows.values())), there & ~own, levels)]
-    table += [_best(rows[length], there, levels) for length in lengths]
-    # For good it is its own model that counts, unless the others are proven to help.
-    alone = _best(rows[lengths[-1]], there & own, levels)
-    if alone.any() and not _helps(rows[lengths[-1]], alone, table[-1], levels):
-        table[-1] = alone
-    weights = np.stack(table)
-    if not own.any():
-        return [0.0, *lengths], weights
-    # Own counts never less for having more history: what falls is chance.
-    for before, row in pairwise(weights):
+    rows = [_Rows.joined(forecasts[length]) for length in lengths]
+    there = np.asarray(~np.isnan(rows[0].quantiles).any(axis=(1, 2)), dtype=np.bool_)
+    weights = np.stack([best(_Rows.joined(rows), there & ~own), *(best(each, there) for each in rows)])
+    # At full history it is the own model that counts, unless the others are proven to help.
+    alone = best(rows[-1], there & own)
+    if alone.any():
+        own_alone, mixed = (rows[-1].losses(row, levels) for row in (alone, weights[-1]))
+        if chance(own_alone, mixed, _DAYS_AHEAD) > _SIGNIFICANCE:
+            weights[-1] = alone
+    # The weight of the own models never falls as history grows: a fall is chance.
+    for before, row in pairwise(weights) if own.any() else ():
         least = before[own].sum()
         if row[own].sum() < least:
             row[own] = before[own]
@@ -405,37 +338,5 @@ def _learn_weights(
     return [0.0, *lengths], weights
 
 
-def _best(rows: _Rows, which: NDArray[np.bool_], levels: Sequence[float]) -> Array:
-    weights = np.zeros(len(rows.quantiles))
-    if which.any():
-        weights[which] = best_weights(rows.quantiles[which], rows.came, levels)
-    return weights
-
-
-def _helps(rows: _Rows, alone: Array, mix: Array, levels: Sequence[float]) -> bool:
-    return chance(rows.losses(alone, levels), rows.losses(mix, levels), _DAYS_AHEAD) <= _SIGNIFICANCE
-
-
-def _fitted_to(name: str, config: Mapping[str, Any], table: pd.DataFrame, levels: Sequence[float], seed: int) -> Forecaster:
-    share = table["power_share"].to_numpy(np.float64)
-    return _fitted(name, config, feature_matrix(table), share, levels, seed)
-
-
-def _fitted(
-    name: str, config: Mapping[str, Any], features: pd.DataFrame, share: Array, levels: Sequence[float], seed: int
-) -> Forecaster:
-    parsed = ModelConfig.model_validate(config)
-    own = features[parsed.columns_of(features.columns)].reset_index(drop=True)
-    return build(name, parsed, levels, seed).fit(own, pd.Series(share, dtype=np.float64))
-
-
-def _of_fleet(config: Mapping[str, Any]) -> bool:
-    return config.get("scope") == "fleet"
-
-
-def _needs_history(config: Mapping[str, Any]) -> bool:
-    return ModelConfig.model_validate(config).needs_history
-
-
-def _is_own(config: Mapping[str, Any]) -> bool:
-    return not _of_fleet(config) and _needs_history(config)
+def _fitted_to(name: str, config: ModelConfig, table: pd.DataFrame, levels: Sequence[float], seed: int) -> Forecaster:
+    return fitted_member(name, config, feature_matrix(table), table["power_share"].to_numpy(np.float64), levels, seed)
