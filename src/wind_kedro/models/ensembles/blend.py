@@ -82,20 +82,20 @@ class Ensemble(Forecaster):
         return dict(self._weights)
 
     @property
-    def counted(self) -> Mapping[str, Forecaster]:
+    def members(self) -> Mapping[str, Forecaster]:
         """The members by name, in the order of their weights."""
         return self._members
 
     @property
     def needed_columns(self) -> list[str]:
         """See `Forecaster`: what any member needs."""
-        members = self.counted.values() if self._fitted else ()
+        members = self.members.values() if self._fitted else ()
         return list(dict.fromkeys([*self.needed, *(column for member in members for column in member.needed_columns)]))
 
     def contributions(self, features: pd.DataFrame) -> Contributions | None:
         """Attributions of the medians, averaged by weight over the members that have them; none where no member has."""
         found = [
-            (name, weight, self.counted[name].contributions(features)) for name, weight in self._weights.items() if weight > 0
+            (name, weight, self.members[name].contributions(features)) for name, weight in self._weights.items() if weight > 0
         ]
         able = [(name, weight, own) for name, weight, own in found if own is not None]
         if not able:

@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from wind_kedro.cards.columns import quantile_columns
 from wind_kedro.models.base import Array, Forecaster
@@ -49,23 +50,23 @@ class Member:
         self.model = model
         self.trained_through = trained_through
         self.run_id = run_id
-        self._held = forecaster
+        self._source = forecaster
 
     @cached_property
     def forecaster(self) -> Forecaster:
         """The fitted model."""
-        held = self._held
-        return fetch(held.object, held.objects) if isinstance(held, Stored) else held
+        source = self._source
+        return fetch(source.object, source.objects) if isinstance(source, Stored) else source
 
     @property
     def levels(self) -> list[float]:
         """Its quantile levels."""
-        return self._held.levels
+        return self._source.levels
 
     @property
     def object(self) -> str | None:
         """Its digest in the store; none: it is not stored yet."""
-        return self._held.object if isinstance(self._held, Stored) else None
+        return self._source.object if isinstance(self._source, Stored) else None
 
     def has_levels(self, levels: Sequence[float]) -> bool:
         """Whether it has learnt all of these levels."""
@@ -83,9 +84,9 @@ class Member:
 
     def entry(self, objects: Path, known: dict[int, str]) -> dict[str, Any]:
         """Its entry in a manifest; it is stored first where it is not. ``known``: digests by identity of the model."""
-        held = self._held
-        if isinstance(held, Stored) and held.objects == objects:
-            return {"type": held.type, "levels": held.levels, "object": held.object}
+        source = self._source
+        if isinstance(source, Stored) and source.objects == objects:
+            return {"type": source.type, "levels": source.levels, "object": source.object}
         forecaster = self.forecaster
         digest = store(forecaster, objects, known)
         return {"type": forecaster.type_name, "levels": forecaster.levels, "object": digest}
@@ -111,13 +112,10 @@ class FleetModel:
     fallbacks: Mapping[tuple[str, str, str], Member] = field(default_factory=dict)
     parent: str | None = None
 
-    def fallbacks_of(self, product_id: str, entity_id: str) -> dict[str, Member]:
-        """What stands in for one member, by name, in order of preference."""
-        return _beside(self.fallbacks, product_id, entity_id)
-
-    def shadows_of(self, product_id: str, entity_id: str) -> dict[str, Member]:
-        """Who is issued beside one member, by name."""
-        return _beside(self.shadows, product_id, entity_id)
+    def beside(self, role: Literal["shadows", "fallbacks"], product_id: str, entity_id: str) -> dict[str, Member]:
+        """The shadows or fallbacks of one member by name, in order of preference."""
+        members: Mapping[tuple[str, str, str], Member] = getattr(self, role)
+        return {name: member for (*key, name), member in members.items() if key == [product_id, entity_id]}
 
     @property
     def levels(self) -> list[float]:
@@ -138,11 +136,8 @@ class FleetModel:
         """
         columns = quantile_columns(self.levels, "share")
         quantiles = np.full((len(features), len(columns)), np.nan)
-        of_whom = features[["product_id", "entity_id"]]
-        # Numbered in order of first appearance, which is also the order that drop_duplicates keeps.
-        number = of_whom.groupby(list(of_whom.columns), sort=False).ngroup().to_numpy()
-        for group, (product_id, entity_id) in enumerate(of_whom.drop_duplicates().itertuples(index=False, name=None)):
-            rows = np.flatnonzero(number == group)
+        groups: dict[Any, NDArray[np.intp]] = features.groupby(["product_id", "entity_id"], sort=False).indices
+        for (product_id, entity_id), rows in groups.items():
             if (product_id, entity_id) not in self.members:
                 known = ", ".join(f"{product} of {entity}" for product, entity in self.members)
                 raise KeyError(f"no model of {product_id} of {entity_id}; there are {known}")
@@ -202,22 +197,22 @@ class FleetModel:
         manifest = read_manifest(folder, sha256)
         place = Path(manifest["objects"]) if objects is None else objects.resolve()
 
-        def member(entry: dict[str, Any]) -> Member:
-            return Member(
-                entry["model"],
-                Stored(place, entry["object"], entry["type"], entry["levels"]),
-                trained_through=pd.Timestamp(entry["trained_through"]),
-                run_id=entry["run_id"],
-            )
-
-        def named(entries: list[dict[str, Any]]) -> dict[tuple[str, str, str], Member]:
-            return {(entry["product_id"], entry["entity_id"], entry["model"]): member(entry) for entry in entries}
+        def members(role: str, *key: str) -> dict[Any, Member]:
+            return {
+                tuple(entry[name] for name in ("product_id", "entity_id", *key)): Member(
+                    entry["model"],
+                    Stored(place, entry["object"], entry["type"], entry["levels"]),
+                    trained_through=pd.Timestamp(entry["trained_through"]),
+                    run_id=entry["run_id"],
+                )
+                for entry in manifest[role]
+            }
 
         return cls(
             trained_through=pd.Timestamp(manifest["trained_through"]),
-            members={(entry["product_id"], entry["entity_id"]): member(entry) for entry in manifest["members"]},
-            shadows=named(manifest["shadows"]),
-            fallbacks=named(manifest["fallbacks"]),
+            members=members("members"),
+            shadows=members("shadows", "model"),
+            fallbacks=members("fallbacks", "model"),
             parent=manifest["parent"],
         )
 
@@ -245,7 +240,3 @@ def read_manifest(folder: Path, sha256: str | None = None) -> dict[str, Any]:
 def manifest_digest(folder: Path) -> str:
     """SHA-256 of the manifest in ``folder``."""
     return digest_of((folder / MANIFEST).read_bytes())
-
-
-def _beside(members: Mapping[tuple[str, str, str], Member], product_id: str, entity_id: str) -> dict[str, Member]:
-    return {name: member for (product, entity, name), member in members.items() if (product, entity) == (product_id, entity_id)}

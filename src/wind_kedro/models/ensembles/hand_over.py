@@ -116,7 +116,7 @@ class HandOver(Ensemble, type_name="hand_over"):
         return not self._part.names and all(config.needs_history for config in _parsed(self.parameters.members).values())
 
     @property
-    def counted(self) -> Mapping[str, Forecaster]:
+    def members(self) -> Mapping[str, Forecaster]:
         """Its members that count, own and shared, in the order of their weights."""
         members = self._members | self._shared
         return {name: members[name] for name in self._weights if name in members}
@@ -156,7 +156,7 @@ class HandOver(Ensemble, type_name="hand_over"):
         return row | {name: (1 - mine) / len(begins) for name in begins}
 
     def _predict(self, features: pd.DataFrame) -> Array:
-        members = self.counted
+        members = self.members
         if missing := [name for name in self._weights if name not in members]:
             raise RuntimeError(f"{self}: the fleet's model {', '.join(missing)} is not attached")
         known = _without_times(features)

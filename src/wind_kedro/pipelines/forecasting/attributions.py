@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
@@ -49,47 +51,32 @@ def explain_forecasts(
                 if found is not None:
                     parts.append(_attributions(rows.reset_index(drop=True), inputs, found, attributions))
             except Exception as error:  # whatever a model does, the others are explained all the same
-                failures.append(
-                    Failure(
-                        "attributions",
-                        "attributions_not_made",
-                        f"{product.id}/{entity_id}: what moved its forecast is not known: {reason(error)}",
-                        "nothing for the forecast, which is issued; see the model's contributions()",
-                        severity="warning",
-                        product_id=product.id,
-                        entity_id=str(entity_id),
-                    )
-                )
-    failed = failures_table(failures, clock.as_of)
-    if not parts:
-        return Attributions.table([]), failed
-    return pd.concat(parts, ignore_index=True), failed
+                message = f"{product.id}/{entity_id}: what moved its forecast is not known: {reason(error)}"
+                action = "nothing for the forecast, which is issued; see the model's contributions()"
+                about = (product.id, str(entity_id))
+                failures.append(Failure("attributions", "attributions_not_made", message, action, "warning", *about))
+    table = pd.concat(parts, ignore_index=True) if parts else Attributions.table([])
+    return table, failures_table(failures, clock.as_of)
 
 
 def _attributions(rows: pd.DataFrame, inputs: pd.DataFrame, found: Contributions, attributions: FeatureGroups) -> pd.DataFrame:
     capacity = rows["capacity_kw"].to_numpy(float)
     keys = rows[[*KEYS, "model", "model_version"]]
-    moved = found.columns.to_numpy(float)
+    moved, columns = found.columns.to_numpy(float), found.columns.columns
+    values = inputs[columns].to_numpy(float, na_value=np.nan)
+
+    def part(group: str, contribution_kw: np.ndarray, feature: Any = "", value: Any = np.nan) -> pd.DataFrame:
+        return keys.assign(feature_group=group, contribution_kw=contribution_kw, feature=feature, feature_value=value)
+
     attributed_by = ", ".join(f"{name} ({weight:.0%} of the blend)" for name, weight in found.attributed_by.items())
-    base = keys.assign(feature_group=BASE, contribution_kw=found.base * capacity, feature=attributed_by, feature_value=np.nan)
-    parts = [base]
-    groups = np.array([attributions.group_of(str(column)) for column in found.columns])
+    parts = [part(BASE, found.base * capacity, attributed_by)]
+    groups = np.array([attributions.group_of(str(column)) for column in columns])
     for name in [*attributions.groups, OTHER]:
         places = np.flatnonzero(groups == name)
-        if not len(places):
-            continue
-        leading = places[np.abs(moved[:, places]).argmax(axis=1)]
-        columns = found.columns.columns[leading]
-        values = inputs[found.columns.columns].to_numpy(float, na_value=np.nan)[np.arange(len(rows)), leading]
-        parts.append(
-            keys.assign(
-                feature_group=name,
-                contribution_kw=moved[:, places].sum(axis=1) * capacity,
-                feature=columns,
-                feature_value=values,
-            )
-        )
-    attributed = sum(part["contribution_kw"].to_numpy(float) for part in parts)
-    issued = rows[quantile_column(0.5)].to_numpy(float)
-    parts.append(keys.assign(feature_group=CORRECTIONS, contribution_kw=issued - attributed, feature="", feature_value=np.nan))
+        if len(places):
+            leading = places[np.abs(moved[:, places]).argmax(axis=1)]
+            contribution = moved[:, places].sum(axis=1) * capacity
+            parts.append(part(name, contribution, columns[leading], values[np.arange(len(rows)), leading]))
+    attributed = sum(each["contribution_kw"].to_numpy(float) for each in parts)
+    parts.append(part(CORRECTIONS, rows[quantile_column(0.5)].to_numpy(float) - attributed))
     return pd.concat(parts, ignore_index=True).sort_values(KEYS, kind="stable")[list(Attributions.to_schema().columns)]

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import cast
+
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from wind_kedro.cards import Product
-from wind_kedro.cards.columns import quantile_columns
 from wind_kedro.datasets.models import NoModelError, RegisteredModels
 from wind_kedro.evaluation.scores import latest_versions
-from wind_kedro.failures import Failure, reason
+from wind_kedro.failures import Failure, Severity, reason
 from wind_kedro.models.climatology import Climatology
-from wind_kedro.models.ensembles.fleet_model import FleetModel, Member
-from wind_kedro.models.tables import model_table
+from wind_kedro.models.ensembles.fleet_model import Member
 
 #: Names the fallback that is made from observations when it is needed.
 OBSERVED_CLIMATOLOGY = "observed_climatology"
@@ -23,16 +24,10 @@ Forecast = dict[str, tuple[pd.DataFrame, NDArray[np.float64]]]
 
 def unusable(product_id: str, entity_id: str, version: str | None, model: str, role: str, error: Exception) -> Failure:
     """A model that could not be used where it was needed; ``role``: champion, fallback or shadow."""
-    of_version = f" of version {version}" if version else ""
-    return Failure(
-        "shadows" if role == "shadow" else "forecasting",
-        "model_unusable",
-        f"{product_id}/{entity_id}: {role} '{model}'{of_version}: {reason(error)}",
-        "restore the model from a backup, put an earlier version into force (kedro wind rollback), or run training",
-        severity="warning" if role == "shadow" else "error",
-        product_id=product_id,
-        entity_id=entity_id,
-    )
+    stage, severity = ("shadows", "warning") if role == "shadow" else ("forecasting", "error")
+    message = f"{product_id}/{entity_id}: {role} '{model}'{f' of version {version}' if version else ''}: {reason(error)}"
+    action = "restore the model from a backup, put an earlier version into force (kedro wind rollback), or run training"
+    return Failure(stage, "model_unusable", message, action, cast("Severity", severity), product_id, entity_id)
 
 
 def champion_of(
@@ -58,7 +53,8 @@ def champion_of(
 
 
 def predict_with_fallbacks(
-    fleet_model: FleetModel | None,
+    member: Member | None,
+    fallbacks: Mapping[str, Member],
     due: pd.DataFrame,
     observations: pd.DataFrame,
     product: Product,
@@ -74,7 +70,8 @@ def predict_with_fallbacks(
     some weather reaches the issue.
 
     Args:
-        fleet_model: the version in force; none: it cannot be used.
+        member: the champion; none: it cannot be used.
+        fallbacks: of the version in force, by name.
         due: features of one product and entity, a row an interval.
         observations: of all entities.
         product: which.
@@ -82,53 +79,38 @@ def predict_with_fallbacks(
         version: the version's number, for messages.
         failures: takes each stored model that failed, and each issue that a fallback has intervals of.
     """
-    columns = quantile_columns(product.quantile_levels, "share")
-    fallbacks = {} if fleet_model is None else fleet_model.fallbacks_of(product.id, entity_id)
     windy = due["wind_speed_100m_ms"].notna()
     if not fallbacks:
         windy = windy.groupby(due["issued_at"]).transform("any")
     forecast: Forecast = {}
     left = due
-    failed = fleet_model is None
-    if fleet_model is not None and windy.any():
+    failed = member is None
+    if member is not None and windy.any():
         try:
-            shares = fleet_model.predict(model_table(due[windy]))[columns].to_numpy()
-            unknown = _take(forecast, "", due[windy], shares)
+            unknown = _take(forecast, "", due[windy], member.shares(due[windy], product.quantile_levels))
             left = due[~windy | due.index.isin(unknown.index)]
             if len(unknown):
                 raise ValueError(f"gives no number for {len(unknown)} intervals")
         except Exception as error:  # a damaged file, or whatever a model does: the other entities are issued all the same
             failed = True
-            model = fleet_model.members[product.id, entity_id].model
-            failures.append(unusable(product.id, entity_id, version, model, "champion", error))
+            failures.append(unusable(product.id, entity_id, version, member.model, "champion", error))
     why = "the champion could not be used" if failed else "no weather run reaches some intervals"
-    for name, member in fallbacks.items():
-        if left.empty or not member.has_levels(product.quantile_levels):
+    for name, fallback in fallbacks.items():
+        if left.empty or not fallback.has_levels(product.quantile_levels):
             continue
         try:
-            shares = member.shares(left, product.quantile_levels)
+            left = _take(forecast, name, left, fallback.shares(left, product.quantile_levels))
         except Exception as error:
             failed = True
             failures.append(unusable(product.id, entity_id, version, name, "fallback", error))
-            continue
-        left = _take(forecast, name, left, shares)
     if failed and not left.empty:
         left = _take(forecast, OBSERVED_CLIMATOLOGY, left, observed_climatology(left, observations, product, entity_id))
-    failures += [
-        Failure(
-            "forecasting",
-            "fallback_used",
-            f"{product.id}/{entity_id}: '{name}' is used instead of the champion: {why}",
-            "see the failures of its model and the incidents of its weather",
-            severity="warning",
-            product_id=product.id,
-            entity_id=entity_id,
-            issued_at=issued_at,
-        )
-        for name, (rows, _) in forecast.items()
-        if name
-        for issued_at in rows["issued_at"].unique()
-    ]
+    action = "see the failures of its model and the incidents of its weather"
+    for name, (rows, _) in forecast.items():
+        message = f"{product.id}/{entity_id}: '{name}' is used instead of the champion: {why}"
+        for issued_at in rows["issued_at"].unique() if name else ():
+            about = (product.id, entity_id, issued_at)
+            failures.append(Failure("forecasting", "fallback_used", message, action, "warning", *about))
     return forecast
 
 

@@ -106,14 +106,15 @@ def _issue_entity(
             why = f"version {version} was trained without quantile levels {sorted(new_levels)} of the product's card"
             failures += _not_issued(product, entity_id, pd.DatetimeIndex(due["issued_at"].unique()), why, "run training")
             continue
-        fleet_model = None if member is None else model_versions.version(str(version))
-        forecast = predict_with_fallbacks(fleet_model, due, observations, product, entity_id, version, failures)
+        fallbacks = model_versions.version(str(version)).beside("fallbacks", product.id, entity_id) if member else {}
+        forecast = predict_with_fallbacks(member, fallbacks, due, observations, product, entity_id, version, failures)
         failures += _not_served(due, forecast, product, entity_id)
-        for fallback, (served, shares) in forecast.items():
-            model = member.model if member else model_of(promotions, product, entity_id, version)
-            parts.append(
-                forecast_rows(served, shares, product, fleet, model=model, model_version=version or "", fallback=fallback)
-            )
+        model = member.model if member else model_of(promotions, product, entity_id, version)
+        about = {"model": model, "model_version": version or ""}
+        parts += [
+            forecast_rows(served, shares, product, fleet, **about, fallback=fallback)
+            for fallback, (served, shares) in forecast.items()
+        ]
     return parts, failures
 
 
@@ -127,16 +128,13 @@ def _not_issued(product: Product, entity_id: str, issues: pd.DatetimeIndex, why:
 def _not_served(due: pd.DataFrame, forecast: Forecast, product: Product, entity_id: str) -> list[Failure]:
     """Issues that have no forecast at all."""
     served = pd.DatetimeIndex([time for rows, _ in forecast.values() for time in rows["issued_at"]])
-    left = due[~due["issued_at"].isin(served)]
-    windless = left.groupby("issued_at")["wind_speed_100m_ms"].count() == 0
-    reasons = (
-        (windless.index[windless], "no weather reaches it", "see its weather's incidents, or choose an as_of inside the data"),
-        (windless.index[~windless], "the champion failed, and no fallback can be used", "see the failures of its model"),
-    )  # fmt: skip
+    windless = due[~due["issued_at"].isin(served)].groupby("issued_at")["wind_speed_100m_ms"].count() == 0
+    unreached, failed = (pd.DatetimeIndex(windless.index[which]) for which in (windless, ~windless))
+    action = "see its weather's incidents, or choose an as_of inside the data"
+    why = "the champion failed, and no fallback can be used"
     return [
-        failure
-        for issues, why, action in reasons
-        for failure in _not_issued(product, entity_id, pd.DatetimeIndex(issues), why, action)
+        *_not_issued(product, entity_id, unreached, "no weather reaches it", action),
+        *_not_issued(product, entity_id, failed, why, "see the failures of its model"),
     ]
 
 
@@ -226,26 +224,16 @@ def _calibrate_product(
 
 
 def _not_calibrated(product_id: str, entity_id: str, error: Exception) -> Failure:
-    return Failure(
-        "calibration",
-        "calibration_failed",
-        f"{product_id}/{entity_id or 'all'}: issued as the models gave it, without calibration: {reason(error)}",
-        "look at the newest observations and forecasts of it; bands may be too narrow until it is mended",
-        severity="warning",
-        product_id=product_id,
-        entity_id=entity_id,
-    )
+    what = "issued as the models gave it, without calibration"
+    message = f"{product_id}/{entity_id or 'all'}: {what}: {reason(error)}"
+    action = "look at the newest observations and forecasts of it; bands may be too narrow until it is mended"
+    return Failure("calibration", "calibration_failed", message, action, "warning", product_id, entity_id)
 
 
 def _portfolio_failure(product: Product, group_id: str, issue: pd.Timestamp, why: str) -> Failure:
+    message = f"{product.id}/{group_id}: not issued: {why}"
     return Failure(
-        "calibration",
-        "portfolio_not_issued",
-        f"{product.id}/{group_id}: not issued: {why}",
-        "see the failures of its farms",
-        product_id=product.id,
-        entity_id=group_id,
-        issued_at=issue,
+        "calibration", "portfolio_not_issued", message, "see the failures of its farms", "error", product.id, group_id, issue
     )
 
 
@@ -272,19 +260,9 @@ def _portfolio_failures(
         farms = left[left["issued_at"] == issue]
         why = f"too few of its farms are forecast: {first_of(farms['message'], _NAMED)}"
         broken = (farms["severity"] == "error").any() or farms.empty
-        failure = _portfolio_failure(product, group.id, issue, why)
-        failures.append(failure if broken else failure._replace(severity="warning"))
+        failures.append(_portfolio_failure(product, group.id, issue, why)._replace(severity="error" if broken else "warning"))
     for (lacks, at), _ in own[own["fallback"] != ""].groupby(["fallback", "issued_at"]):
-        failures.append(
-            Failure(
-                "calibration",
-                "fallback_used",
-                f"{product.id}/{group.id}: {lacks}",
-                "see the failures of its farms",
-                severity="warning",
-                product_id=product.id,
-                entity_id=group.id,
-                issued_at=pd.Timestamp(str(at)),
-            )
-        )
+        about = (product.id, group.id, pd.Timestamp(str(at)))
+        message = f"{product.id}/{group.id}: {lacks}"
+        failures.append(Failure("calibration", "fallback_used", message, "see the failures of its farms", "warning", *about))
     return failures

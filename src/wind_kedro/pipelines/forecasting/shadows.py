@@ -40,7 +40,7 @@ def issue_shadows(
                 if version is None or due.empty:
                     continue
                 try:
-                    shadows = model_versions.version(version).shadows_of(product.id, entity_id)
+                    shadows = model_versions.version(version).beside("shadows", product.id, entity_id)
                 except NoModelError:  # `issue_forecasts` has noted it
                     continue
                 for name, member in shadows.items():
@@ -48,11 +48,9 @@ def issue_shadows(
                         continue
                     try:
                         shares = member.shares(due, product.quantile_levels)
-                        rows_of = forecast_rows(due, shares, product, fleet, model=name, model_version=version)
+                        parts.append(forecast_rows(due, shares, product, fleet, model=name, model_version=version))
                     except Exception as error:  # whatever somebody's model does, it is only a shadow
                         failures.append(unusable(product.id, entity_id, version, name, "shadow", error))
-                        continue
-                    parts.append(rows_of)
     failed = failures_table(failures, clock.as_of)
     if not parts:
         return pd.DataFrame(columns=list(dict.fromkeys([*model_forecasts.columns, "role"]))), failed
