@@ -383,14 +383,14 @@ def test_where_no_weather_reaches_an_interval_a_fallback_stands_in(
 def test_where_the_champion_fails_a_fallback_stands_in_and_without_one_the_others_go_on(
     fleet: Fleet, features: pd.DataFrame, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = FleetModel.predict
+    whole = Member.shares
 
-    def fails(self: FleetModel, rows: pd.DataFrame) -> pd.DataFrame:
-        if (rows["entity_id"] == "hill").any():
+    def fails(self: Member, rows: pd.DataFrame, levels: list[float]) -> Any:
+        if self.model == "model_1" and (rows["entity_id"] == "hill").any():
             raise ValueError("spoilt")
-        return whole(self, rows)
+        return whole(self, rows, levels)
 
-    monkeypatch.setattr(FleetModel, "predict", fails)
+    monkeypatch.setattr(Member, "shares", fails)
     features = features.assign(last_power_share=np.nan)
     table = _issue(features, _promotions(*FOREVER), fleet, versions=WithFallbacks())
     assert set(table.loc[table["entity_id"] == "hill", "fallback"]) == {"last"}

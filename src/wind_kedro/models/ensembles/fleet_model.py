@@ -11,7 +11,6 @@ from typing import Any, Literal, Self
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from wind_kedro.cards.columns import quantile_columns
 from wind_kedro.models.base import Array, Forecaster
@@ -136,7 +135,7 @@ class FleetModel:
         """
         columns = quantile_columns(self.levels, "share")
         quantiles = np.full((len(features), len(columns)), np.nan)
-        groups: dict[Any, NDArray[np.intp]] = features.groupby(["product_id", "entity_id"], sort=False).indices
+        groups: Mapping[Any, Any] = features.groupby(["product_id", "entity_id"], sort=False).indices
         for (product_id, entity_id), rows in groups.items():
             if (product_id, entity_id) not in self.members:
                 known = ", ".join(f"{product} of {entity}" for product, entity in self.members)
