@@ -78,7 +78,7 @@ def fleet_part(config: ModelConfig, known: pd.DataFrame) -> FleetPart:
     judged: dict[str, Any] = {str(farm): (known[known["entity_id"] == farm], []) for farm in drawn}
     pool = sample_of_farms(known, FLEET_ROWS, SEED)
     parameters = HandOverParameters.model_validate(config.params)
-    return learn_from_fleet("mix", config.params["members"], pool, judged, LEVELS, SEED, parameters)
+    return learn_from_fleet(config.params["members"], pool, judged, LEVELS, SEED, parameters)
 
 
 def loss(model: Forecaster, ahead: pd.DataFrame) -> float:

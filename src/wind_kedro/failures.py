@@ -24,8 +24,8 @@ OnFailure = Callable[[str, str, Exception], None]
 
 #: The stages whose failures monitoring collects, in the order of the data; the table of each is ``<stage>_failures``.
 STAGES = (
-    "ingestion", "parsing", "features", "backtest", "backtest_calibration", "fit", "accuracy", "forecasting", "calibration",
-    "shadows", "attributions",
+    "ingestion", "parsing", "features", "backtest", "backtest_calibration", "backtest_scoring", "gate", "choice", "fit",
+    "accuracy", "forecasting", "calibration", "shadows", "attributions", "live_scoring",
 )  # fmt: skip
 #: Codes of an issue that was not made.
 NOT_ISSUED = ("forecast_not_issued", "portfolio_not_issued")
@@ -53,6 +53,41 @@ class Failure(NamedTuple):
     product_id: str = ""
     entity_id: str = ""
     issued_at: dt.datetime | pd.Timestamp | None = None
+
+
+def noting(failures: list[Failure], stage: str, code: str, what: str, action: str, severity: Severity = "warning") -> OnFailure:
+    """What notes an exception of one product and entity as a failure: ``product/entity: what: why``."""
+
+    def note(product_id: str, entity_id: str, error: Exception) -> None:
+        message = f"{product_id}/{entity_id or 'all'}: {what}: {reason(error)}"
+        failures.append(Failure(stage, code, message, action, severity, product_id, entity_id))
+
+    return note
+
+
+def by_entity_where_it_raises(
+    function: Callable[[pd.DataFrame], pd.DataFrame], table: pd.DataFrame, product_id: str, on_failure: OnFailure | None
+) -> list[pd.DataFrame]:
+    """What a function makes of the rows of one product; where it raises, of those of each entity alone.
+
+    Args:
+        function: of rows with ``entity_id``, that treats each entity for itself.
+        table: the rows.
+        product_id: whose.
+        on_failure: takes what raises for one entity, which then has no part; none: it is raised.
+    """
+    try:
+        return [function(table)]
+    except Exception:
+        if on_failure is None:
+            raise
+    parts = []
+    for entity_id, rows in table.groupby("entity_id"):
+        try:
+            parts.append(function(rows))
+        except Exception as error:
+            on_failure(product_id, str(entity_id), error)
+    return parts
 
 
 def failures_table(failures: Iterable[Failure], as_of: dt.datetime) -> pd.DataFrame:

@@ -58,7 +58,7 @@ def part_of(farms: dict[str, pd.DataFrame], judged: list[str], **members: Any) -
     parameters = HandOverParameters(members=members, judged_days=10, cuts=1, lengths_days=[3, 20])
     pool = pd.concat(farms.values())
     return learn_from_fleet(
-        "it", members, pool, {name: (farms[name], []) for name in judged}, LEVELS, 0, parameters, alone=len(farms) == 1
+        members, pool, {name: (farms[name], []) for name in judged}, LEVELS, 0, parameters, alone=len(farms) == 1
     )
 
 

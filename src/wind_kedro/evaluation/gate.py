@@ -16,6 +16,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from pydantic import Field
 
+from wind_kedro.failures import OnFailure
 from wind_kedro.strict import Strict
 
 Array = NDArray[np.float64]
@@ -377,6 +378,7 @@ def judge(
     horizon_minutes: float,
     rules: GateRules = DEFAULT_RULES,
     leaking: Mapping[tuple[str, str, str], str] | None = None,
+    on_failure: OnFailure | None = None,
 ) -> pd.DataFrame:
     """One row per entity and challenger of one product: what was found, and the code that decides.
 
@@ -389,20 +391,26 @@ def judge(
         horizon_minutes: the product's: issues less apart share their weather.
         rules: of the gate.
         leaking: what `leaks` found.
+        on_failure: takes what raises for one entity, which then has no row; none: it is raised.
     """
-    rows = []
+    rows: list[dict[str, Any]] = []
     for (product_id, entity_id), own in issues.groupby(["product_id", "entity_id"], sort=True):
         champion = champions.get(str(entity_id))
         names = sorted(own["model"].unique())
         if champion not in names:
             continue
-        overlap = overlapping(pd.DatetimeIndex(own["issued_at"]), horizon_minutes)
-        for challenger in names:
-            if challenger == champion:
-                continue
-            found = compare(*pair(own, str(champion), challenger), rules, overlap)
-            about = {"product_id": product_id, "entity_id": entity_id, "champion": champion, "challenger": challenger}
-            rows.append(about | vars(found))
+        about = {"product_id": product_id, "entity_id": entity_id, "champion": champion}
+        try:
+            overlap = overlapping(pd.DatetimeIndex(own["issued_at"]), horizon_minutes)
+            rows += [
+                about | {"challenger": name} | vars(compare(*pair(own, str(champion), name), rules, overlap))
+                for name in names
+                if name != champion
+            ]
+        except Exception as error:
+            if on_failure is None:
+                raise
+            on_failure(str(product_id), str(entity_id), error)
     table = pd.DataFrame(rows, columns=["product_id", "entity_id", "champion", "challenger", *Comparison.__annotations__])
     if table.empty:
         return table.assign(p_adjusted=pd.Series(dtype=float), code=pd.Series(dtype=str), detail=pd.Series(dtype=str))

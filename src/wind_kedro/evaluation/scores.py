@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from wind_kedro.cards.columns import FORECAST_WEATHER, PERFECT_WEATHER, quantile_columns
+from wind_kedro.failures import OnFailure, by_entity_where_it_raises
 from wind_kedro.strict import Strict
 
 if TYPE_CHECKING:
@@ -188,6 +189,7 @@ def score_forecasts(
     *,
     paired: bool = True,
     rules: ScoreRules = DEFAULT_RULES,
+    on_failure: OnFailure | None = None,
 ) -> pd.DataFrame:
     """Score forecasts against observations.
 
@@ -211,6 +213,7 @@ def score_forecasts(
         paired: score models on the intervals they share. Without it each is scored on its own, as when one model
             followed another in operation.
         rules: thresholds of MAPE and of ramps.
+        on_failure: takes what raises for one entity, which then has no row; none: it is raised.
 
     Raises:
         ValueError: if the edges do not rise from 0 or above, if `by` is unknown, or if a column of a declared
@@ -223,18 +226,20 @@ def score_forecasts(
     if by not in {"all", "month", "day"}:
         raise ValueError(f"by: 'all', 'month' or 'day', not '{by}'")
     known = latest_versions(observations, as_of)
-    tables = []
-    for product_id in sorted(forecasts["product_id"].unique()):
-        product = fleet.product(product_id)
-        rows = _join(forecasts.loc[forecasts["product_id"] == product_id], known, product)
-        if paired:
-            rows = _paired(rows, product_id)
-        if not rows.empty:
-            tables.append(_score_product(rows, product, fleet.market(product.market), edges, by, rules, paired))
+    tables: list[pd.DataFrame] = []
+    for product_id, own in forecasts.groupby("product_id"):
+        product = fleet.product(str(product_id))
+
+        def score(given: pd.DataFrame, product: Product = product) -> pd.DataFrame:
+            rows = _join(given, known, product)
+            rows = _paired(rows, product.id) if paired else rows
+            return _score_product(rows, product, fleet.market(product.market), edges, by, rules, paired) if len(rows) else rows
+
+        tables += by_entity_where_it_raises(score, own, product.id, on_failure)
     from wind_kedro.contracts.forecasts import Scores
 
-    columns = list(Scores.to_schema().columns)
-    return Scores.validate(pd.concat(tables, ignore_index=True)[columns] if tables else _no_scores(columns))
+    scored = [table for table in tables if len(table)]
+    return Scores.validate(Scores.table(pd.concat(scored, ignore_index=True) if scored else []))
 
 
 def deciding_scores(scores: pd.DataFrame, product: Product) -> pd.DataFrame:
@@ -559,7 +564,3 @@ def _skills(keys: pd.DataFrame, metrics: Sequence[_Metric]) -> list[_Metric]:
             reference = np.where(np.isnan(position), np.nan, score.value[at])
             skills.append(_Metric(f"skill_{name}_vs_{model}", np.nan, skill(score.value, reference), score.n))
     return skills
-
-
-def _no_scores(columns: Sequence[str]) -> pd.DataFrame:
-    return pd.DataFrame({column: pd.Series(dtype=object) for column in columns})

@@ -54,7 +54,7 @@ def _forecasts(issued: list[str], model: str = "champion", median: float = 300.0
 
 
 def _score(forecasts: pd.DataFrame, observations: pd.DataFrame, fleet: Fleet) -> pd.DataFrame:
-    return Scores.validate(score_issued(forecasts, observations, fleet, CLOCK, SCORING))
+    return Scores.validate(score_issued(forecasts, observations, fleet, CLOCK, SCORING)[0])
 
 
 def _value(scores: pd.DataFrame, metric: str, period: str, lead: tuple[int, int], model: str = "champion") -> tuple[float, int]:

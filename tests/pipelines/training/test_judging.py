@@ -7,15 +7,18 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pytest
 
 from wind_kedro.cards import Fleet
 from wind_kedro.clock import Clock
 from wind_kedro.contracts.forecasts import ShadowForecasts
+from wind_kedro.contracts.operation import Failures
 from wind_kedro.contracts.training import BacktestFolds, Judgements, Promotions
 from wind_kedro.evaluation.gate import GateRules
 from wind_kedro.evaluation.scores import Scoring
 from wind_kedro.models.registry import ModelConfig
 from wind_kedro.models.tables import forecast_rows
+from wind_kedro.pipelines.training import decisions
 from wind_kedro.pipelines.training.decisions import judge_challengers
 from wind_kedro.pipelines.training.settings import Backtest, Training
 
@@ -73,7 +76,7 @@ def _promotions(*models: str) -> pd.DataFrame:
 
 
 def _judge(fleet: Fleet, world: dict[str, pd.DataFrame], *champions: str) -> dict[str, dict[str, Any]]:
-    found = judge_challengers(
+    found, _ = judge_challengers(
         **world, promotions_before=_promotions(*champions), fleet=fleet, clock=CLOCK, training=_training(),
         scoring=Scoring(lead_edges_minutes=[0, 240]),
     )  # fmt: skip
@@ -115,3 +118,38 @@ def test_a_fold_that_saw_too_much_is_refused_whoever_is_champion(
     assert _judge(fleet, world | {"backtest_folds": spoilt}, "old")["new"]["code"] == "leak"
     without = _judge(fleet, world | {"backtest_folds": spoilt})
     assert (without["new"]["code"], without["new"]["champion"]) == ("leak", "")
+
+
+def test_an_entity_that_cannot_be_judged_is_a_row_and_the_others_are_judged(
+    fleet: Fleet, make_features: MakeTable, observe: MakeTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = _world(fleet, make_features, observe)
+    names = ("backtest_forecasts", "backtest_folds", "model_input", "observations")
+    two = {name: pd.concat([world[name], world[name].assign(entity_id="both")], ignore_index=True) for name in names}
+    promotions = _promotions("old")
+    promotions = pd.concat([promotions, promotions.assign(entity_id="both")], ignore_index=True)
+
+    def judged() -> tuple[pd.DataFrame, pd.DataFrame]:
+        return judge_challengers(
+            **world | two, promotions_before=promotions, fleet=fleet, clock=CLOCK, training=_training(),
+            scoring=Scoring(lead_edges_minutes=[0, 240]),
+        )  # fmt: skip
+
+    found, failures = judged()
+    assert failures.empty
+    assert set(found["entity_id"]) == {"hill", "both"}
+    whole = decisions.by_issue
+
+    def spoilt(intervals: pd.DataFrame) -> pd.DataFrame:
+        if "both" in set(intervals["entity_id"]):
+            raise RuntimeError("spoilt")
+        return whole(intervals)
+
+    monkeypatch.setattr(decisions, "by_issue", spoilt)
+    found, failures = judged()
+    (row,) = Failures.validate(failures).to_dict("records")
+    assert (row["stage"], row["code"], row["entity_id"]) == ("gate", "challengers_not_judged", "both")
+    assert row["message"] == "hours/both: its challengers are not judged: RuntimeError: spoilt"
+    judged_by_issues = found[found["issues"] > 0]
+    assert set(judged_by_issues["entity_id"]) == {"hill"}
+    assert set(judged_by_issues["challenger"]) == {"new", "shade"}

@@ -19,6 +19,7 @@ from wind_kedro.clock import Clock
 from wind_kedro.compute import Workers
 from wind_kedro.contracts.features import ModelInput
 from wind_kedro.contracts.forecasts import Forecasts, Scores
+from wind_kedro.contracts.operation import Failures
 from wind_kedro.contracts.training import (
     Admissions,
     BacktestFolds,
@@ -29,12 +30,14 @@ from wind_kedro.contracts.training import (
     Promotions,
 )
 from wind_kedro.datasets.models import NoModelError
+from wind_kedro.evaluation import scores as scores_module
 from wind_kedro.evaluation.gate import leaks
 from wind_kedro.evaluation.scores import Scoring, deciding_scores
 from wind_kedro.governance.champions import champion_models
 from wind_kedro.models.ensembles.fleet_model import FleetModel, Member
 from wind_kedro.models.ensembles.hand_over import HandOver
 from wind_kedro.models.registry import ModelConfig
+from wind_kedro.pipelines.training import decisions as decisions_module
 from wind_kedro.pipelines.training import fitting as scopes
 from wind_kedro.pipelines.training import nodes
 from wind_kedro.pipelines.training.decisions import AllHeldError, choose
@@ -50,6 +53,7 @@ from wind_kedro.pipelines.training.nodes import (
 from wind_kedro.pipelines.training.promotion import fit_fleet, promote
 from wind_kedro.pipelines.training.settings import Backtest, Training
 from wind_kedro.pipelines.training.tracking import draw_decisions, summarise_training
+from wind_kedro.postprocessing import calibration
 
 INLINE = Workers(backend="threading", jobs=1)
 TRAIN_AT = "2024-03-31T18:00"
@@ -429,9 +433,9 @@ def test_the_backtest_is_scored_as_known_at_the_training_time(fleet: Fleet, obse
     rows = [{"valid_at": row.valid_at, "share": row.power_share} for row in table.itertuples()]
     later = [row | {"share": 0.0, "available_at": TRAINING_TIME + pd.Timedelta(minutes=1)} for row in rows]
     scoring = Scoring(lead_edges_minutes=[0, 120, 240])
-    scores = score_backtest(backtested, observe(rows), fleet, CLOCK, scoring)
+    scores = score_backtest(backtested, observe(rows), fleet, CLOCK, scoring)[0]
     Scores.validate(scores)
-    pd.testing.assert_frame_equal(scores, score_backtest(backtested, observe(rows + later), fleet, CLOCK, scoring))
+    pd.testing.assert_frame_equal(scores, score_backtest(backtested, observe(rows + later), fleet, CLOCK, scoring)[0])
     whole = scores[(scores["metric"] == "nmae_share") & (scores["lead_from_minutes"] == 0) & (scores["lead_to_minutes"] == 240)]
     assert whole["n"].tolist() == [len(backtested)]
 
@@ -545,7 +549,7 @@ def _decide(
     codes: dict[str, str] | None = None,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     names = sorted(set(scores["model"])) or ["first"]
-    choices, decisions = choose(
+    choices, decisions, _ = choose(
         _judged(scores, promotions, fleet, codes or {}),
         scores,
         make_model_input() if model_input is None else model_input,
@@ -1227,3 +1231,109 @@ def test_a_new_farm_is_given_the_last_that_needs_no_history(fleet: Fleet) -> Non
     before = _promotions(("quarters", "shore", "all", "1", "2024-03-01"))
     again = _choose(scores, before, fleet, admissions, table)
     assert again.set_index("entity_id")["model"].to_dict()["shore"] == "all"
+
+
+# --- what fails for one entity is a row, and the others go on ------------------------------------------------------------
+
+TWO = (("hours", "hill"), ("hours", "both"))
+Raise = Callable[..., None]
+
+
+@pytest.fixture
+def raise_for_both(monkeypatch: pytest.MonkeyPatch) -> Raise:
+    """Makes a function of a module raise where the rows, series or key that it is given are of the entity 'both'."""
+
+    def patch(module: Any, name: str) -> None:
+        whole = getattr(module, name)
+
+        def spoilt(given: Any, *others: Any) -> Any:
+            named = set(given["entity_id"]) if isinstance(given, pd.DataFrame) and "entity_id" in given else set()
+            if "both" in named | {other for other in others if isinstance(other, str)}:
+                raise RuntimeError("spoilt")
+            return whole(given, *others)
+
+        monkeypatch.setattr(module, name, spoilt)
+
+    return patch
+
+
+def the_row(failures: pd.DataFrame) -> dict[str, Any]:
+    (row,) = Failures.validate(failures).to_dict("records")
+    assert (row["product_id"], row["entity_id"]) == ("hours", "both")
+    return {name: row[name] for name in ("stage", "code", "severity", "message")}
+
+
+def test_a_candidate_that_cannot_be_backtested_is_a_row(fleet: Fleet, spy: Spy) -> None:
+    table = make_model_input(TWO)
+    table["wind_speed_100m_ms"] = table["entity_id"].map({"hill": 8.0, "both": 9.0})
+
+    def backtest(*names: str) -> pd.DataFrame:
+        spy.fails = lambda name, features: name in names and features["wind_speed_100m_ms"].iloc[0] == 9.0
+        training = _training(first="climatology", second="persistence")
+        return backtest_candidates(table, admitted(fleet, "first", "second"), fleet, CLOCK, training, INLINE)[2]
+
+    assert the_row(backtest("second")) == {
+        "stage": "backtest", "code": "backtest_failed", "severity": "warning",
+        "message": "hours/both: candidate 'second' in the fold of 2024-03-11: ValueError: 'second' cannot",
+    }  # fmt: skip
+    assert backtest("first", "second")["severity"].tolist() == ["error", "error"]  # it is left without any
+
+
+def test_a_model_that_cannot_be_fitted_is_a_row(fleet: Fleet, spy: Spy) -> None:
+    table = make_model_input(TWO)
+    table["wind_speed_100m_ms"] = table["entity_id"].map({"hill": 8.0, "both": 9.0})
+    spy.fails = lambda name, features: features["wind_speed_100m_ms"].iloc[0] == 9.0
+    choices = _choices(hill="first", both="first")
+    failures = fit_fleet(table, choices, _promotions(), Versions({}), fleet, CLOCK, _training(), INLINE)[1]  # type: ignore[arg-type]
+    assert the_row(failures) == {
+        "stage": "fit", "code": "model_not_fitted", "severity": "error",
+        "message": "hours/both: 'first' could not be fitted: ValueError: 'first' cannot",
+    }  # fmt: skip
+
+
+def test_a_backtest_that_cannot_be_calibrated_is_a_row(fleet: Fleet, observe: MakeTable, raise_for_both: Raise) -> None:
+    table = make_model_input(TWO)
+    backtested = _backtest(table, fleet, _training())
+    raise_for_both(calibration, "_corrected_series")
+    rules = calibration.Calibration.model_validate(
+        {"days": 20, "min_days": 1, "settle_days": 1, "candidates": {"first": "spread"},
+         "portfolios": {"error_correlation": 0.2, "min_capacity_share": 0.5}}
+    )  # fmt: skip
+    observed = observe([{"valid_at": row.valid_at, "share": row.power_share} for row in make_model_input().itertuples()])
+    found, failures = nodes.calibrate_backtest(backtested, observed, fleet, CLOCK, rules)
+    assert the_row(failures) == {
+        "stage": "backtest_calibration", "code": "calibration_failed", "severity": "warning",
+        "message": "hours/both: its backtest is not calibrated: RuntimeError: spoilt",
+    }  # fmt: skip
+    both = found["entity_id"] == "both"
+    pd.testing.assert_frame_equal(found[both], backtested[both])
+    assert not found[~both].equals(backtested[~both])
+
+
+def test_an_entity_that_cannot_be_scored_is_a_row(fleet: Fleet, observe: MakeTable, raise_for_both: Raise) -> None:
+    backtested = _backtest(make_model_input(TWO), fleet, _training())
+    rows = [
+        {"valid_at": row.valid_at, "share": row.power_share, "entity_id": row.entity_id}
+        for row in make_model_input(TWO).itertuples()
+    ]
+    scoring = Scoring(lead_edges_minutes=[0, 240])
+    whole = score_backtest(backtested, observe(rows), fleet, CLOCK, scoring)[0]
+    raise_for_both(scores_module, "_score_product")
+    found, failures = score_backtest(backtested, observe(rows), fleet, CLOCK, scoring)
+    assert the_row(failures) == {
+        "stage": "backtest_scoring", "code": "scores_unknown", "severity": "error",
+        "message": "hours/both: its backtest is not scored: RuntimeError: spoilt",
+    }  # fmt: skip
+    pd.testing.assert_frame_equal(found, whole[whole["entity_id"] == "hill"].reset_index(drop=True))
+
+
+def test_an_entity_for_which_nothing_can_be_chosen_is_a_row(fleet: Fleet, raise_for_both: Raise) -> None:
+    scores = _scores(first={"hill": 0.1, "both": 0.2})
+    raise_for_both(decisions_module, "standing")
+    given = (scores, make_model_input(TWO), admitted(fleet, "first"), _promotions(), overrides(), fleet, CLOCK)
+    choices, decisions, failures = choose(_judged(scores, _promotions(), fleet, {}), *given)
+    assert the_row(failures) == {
+        "stage": "choice", "code": "model_not_chosen", "severity": "error",
+        "message": "hours/both: no candidate is chosen: RuntimeError: spoilt",
+    }  # fmt: skip
+    assert choices["entity_id"].tolist() == decisions["entity_id"].tolist() == ["hill"]

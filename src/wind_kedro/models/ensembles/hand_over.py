@@ -189,20 +189,17 @@ def weights_at(days: float, lengths: Sequence[float], weights: Array) -> Array:
 
 
 def learn_from_fleet(
-    name: str,
     member_configs: Mapping[str, Mapping[str, Any]],
     pool: pd.DataFrame,
     judged: Mapping[str, tuple[pd.DataFrame, Sequence[Farm]]],
     levels: Sequence[float],
     seed: int,
     parameters: HandOverParameters | None,
-    *,
     alone: bool = False,
 ) -> FleetPart:
     """What is learnt once over all farms: models of the fleet, and of a hand-over its weights by days of history.
 
     Args:
-        name: of the candidate, for messages.
         member_configs: by name, the candidates that are to be learnt or judged.
         pool: rows of `contracts.ModelInput` of all farms, a bounded number of each, known by now.
         judged: all rows of those farms that are forecast as if they were new, and their cards.

@@ -12,6 +12,7 @@ from wind_kedro.cards.tiers import assessed_by
 from wind_kedro.clock import Clock
 from wind_kedro.contracts.operation import FAILURE_CODES
 from wind_kedro.evaluation.scores import Scoring, score_forecasts
+from wind_kedro.failures import Failure, failures_table, noting
 from wind_kedro.feeds import FeedCards
 from wind_kedro.pipelines.monitoring import missing_data
 from wind_kedro.pipelines.monitoring.challengers import failed_challengers
@@ -24,22 +25,28 @@ from wind_kedro.pipelines.monitoring.settings import Monitoring
 
 def score_issued(
     forecasts: pd.DataFrame, observations: pd.DataFrame, fleet: Fleet, clock: Clock, scoring: Scoring
-) -> pd.DataFrame:
-    """One row per product, entity, model, period, bucket of lead time, metric and level, of what was issued by ``as_of``.
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """One row per product, entity, model, period, bucket of lead time, metric and level, of what was issued by ``as_of``. And one
+    row per entity that could not be scored.
 
     Period ``all`` has every bucket of lead time; each day of issue has the whole horizon.
     """
     issued = forecasts[forecasts["issued_at"] <= clock.as_of]
+    failures: list[Failure] = []
+    action = "look at its observations and its forecasts; the forecasts are issued all the same"
+    failed = noting(failures, "live_scoring", "scores_unknown", "what it issued is not scored", action)
 
     def scored(by: Literal["all", "day"]) -> pd.DataFrame:
         # Not paired: after a promotion another model issues, and the two share no issue.
-        edges, rules = scoring.lead_edges_minutes, scoring.rules
-        return score_forecasts(issued, observations, fleet, edges, by=by, as_of=clock.as_of, paired=False, rules=rules)
+        edges, rules, as_of = scoring.lead_edges_minutes, scoring.rules, clock.as_of
+        return score_forecasts(
+            issued, observations, fleet, edges, by=by, as_of=as_of, paired=False, rules=rules, on_failure=failed
+        )
 
     overall, daily = scored("all"), scored("day")
     horizon = {product.id: product.horizon_minutes for product in fleet.products}
     whole = (daily["lead_from_minutes"] == 0) & (daily["lead_to_minutes"] == daily["product_id"].map(horizon))
-    return pd.concat([overall, daily[whole]], ignore_index=True)
+    return pd.concat([overall, daily[whole]], ignore_index=True), failures_table(failures, clock.as_of)
 
 
 def judge_live(

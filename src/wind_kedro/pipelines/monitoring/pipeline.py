@@ -18,7 +18,7 @@ def create_pipeline() -> Pipeline:
     stages = " ".join(f"{stage}_failures" for stage in STAGES)
     return Pipeline(
         [
-            step(score_issued, f"forecasts observations {cards} params:scoring", "live_scores"),
+            step(score_issued, f"forecasts observations {cards} params:scoring", "live_scores live_scoring_failures"),
             step(
                 judge_live,
                 f"forecasts backtest_forecasts observations features {cards} params:monitoring",

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from wind_kedro.cards import Fleet, Product
 from wind_kedro.clock import Clock
 from wind_kedro.compute import Workers, map_farms
+from wind_kedro.contracts.training import Accuracy
 from wind_kedro.evaluation.scores import Scoring, interval_losses
 from wind_kedro.failures import Failure, failures_table, reason
 from wind_kedro.models.ensembles.hand_over import FleetPart
@@ -105,19 +106,12 @@ def compare_accuracy(
             rows += _compared(parts, own, observations, product, fleet, training_time, scoring)
         except Exception as error:  # the other entities are compared all the same
             failed[key] = reason(error)
-    failures = [
-        Failure(
-            "accuracy",
-            "accuracy_unknown",
-            f"{product_id}/{entity_id}: the accuracy of its model '{chosen[product_id, entity_id]}' is not known: {why}",
-            "nothing for the forecasts; see the failures of its backtest and fit",
-            severity="warning",
-            product_id=product_id,
-            entity_id=entity_id,
-        )
-        for (product_id, entity_id), why in failed.items()
-    ]
-    return pd.DataFrame(rows, columns=_COLUMNS), failures_table(failures, clock.as_of)
+    failures = []
+    for key, why in failed.items():
+        message = f"{key[0]}/{key[1]}: the accuracy of its model '{chosen[key]}' is not known: {why}"
+        action = "nothing for the forecasts; see the failures of its backtest and fit"
+        failures.append(Failure("accuracy", "accuracy_unknown", message, action, "warning", *key))
+    return Accuracy.table(rows), failures_table(failures, clock.as_of)
 
 
 def _compared(
@@ -131,14 +125,8 @@ def _compared(
 ) -> list[dict[str, Any]]:
     """The row of one product and entity; none where one of the scores has no interval.
 
-    Args:
-        parts: forecasts of its model cross-validated, and those that a fallback made where no weather run came.
-        own: its backtest.
-        observations: of all entities.
-        product: which.
-        fleet: the cards.
-        training_time: as of when outcomes are known.
-        scoring: the rules.
+    ``parts`` are forecasts of its model cross-validated, and those that a fallback made where no weather run came; ``own`` is its
+    backtest.
     """
     paired = pd.concat([parts[CROSS_VALIDATED], own.assign(model=BACKTESTED)], ignore_index=True)
     operated = pd.concat([own.assign(model=OPERATIONAL), parts[OPERATIONAL]], ignore_index=True)
@@ -149,23 +137,17 @@ def _compared(
     score = pd.concat(losses).groupby("model")["loss"].mean()
     if not {CROSS_VALIDATED, BACKTESTED, OPERATIONAL} <= set(score.index):
         return []
+    scores = {kind: float(score[kind]) for kind in (CROSS_VALIDATED, BACKTESTED, OPERATIONAL)}
     return [
         {name: own[name].iloc[0] for name in ("product_id", "entity_id", "model")}
         | {"deciding_score": product.deciding_score}
-        | {kind: float(score[kind]) for kind in (CROSS_VALIDATED, BACKTESTED, OPERATIONAL)}
+        | scores
         | {
-            "gap_share": float(score[OPERATIONAL] / score[CROSS_VALIDATED] - 1) if score[CROSS_VALIDATED] else np.nan,
+            "gap_share": scores[OPERATIONAL] / scores[CROSS_VALIDATED] - 1 if scores[CROSS_VALIDATED] else np.nan,
             "intervals": len(losses[1]),
             "fallback_share": 1 - len(own) / len(operated),
         }
     ]
-
-
-#: Columns of `contracts.Accuracy`.
-_COLUMNS = [
-    "product_id", "entity_id", "model", "deciding_score", CROSS_VALIDATED, BACKTESTED, OPERATIONAL, "gap_share", "intervals",
-    "fallback_share",
-]  # fmt: skip
 
 
 def _cross_validated(

@@ -9,22 +9,22 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from wind_kedro.cards import Fleet, Market, Product
+from wind_kedro.cards import Fleet, Product
 from wind_kedro.cards.tiers import TIERS
 from wind_kedro.clock import Clock
 from wind_kedro.contracts.training import REASONS, Choices, Decisions
 from wind_kedro.errors import WindKedroError
-from wind_kedro.evaluation.gate import GateRules, by_issue, judge, leaks, mark_extremes
+from wind_kedro.evaluation.gate import by_issue, judge, leaks, mark_extremes
 from wind_kedro.evaluation.scores import Scoring, deciding_scores, interval_losses
+from wind_kedro.failures import Failure, by_entity_where_it_raises, failures_table, noting
 from wind_kedro.governance.champions import champion_models
 from wind_kedro.governance.overrides import Standing, standing
 from wind_kedro.models.tables import KEYS
-from wind_kedro.pipelines.training.nodes import NotEnoughHistoryError
+from wind_kedro.pipelines.training.nodes import NotEnoughHistoryError, by_entity
 from wind_kedro.pipelines.training.settings import Training
 
 logger = logging.getLogger(__name__)
 
-Key = tuple[str, str]
 #: Codes of the gate that a person may approve. A leak is none of them: there is nothing to judge.
 _APPROVABLE = frozenset(REASONS) - {"leak", "better", "another_is_better"}
 
@@ -44,62 +44,75 @@ def judge_challengers(
     clock: Clock,
     training: Training,
     scoring: Scoring,
-) -> pd.DataFrame:
-    """One row per product, entity and challenger that was backtested beside the champion's candidate: what the gate finds.
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """One row per product, entity and challenger that was backtested beside the champion's candidate: what the gate finds. And
+    one row per entity whose challengers could not be judged.
 
     All challengers of a product's entities are one family: the more are asked, the surer must each be. Shadows are judged on what
     they issued, beside what was issued and sent.
     """
     training_time = pd.Timestamp(clock.training_time(fleet))
     champions = champion_models(promotions_before, training_time)
+    failures: list[Failure] = []
+    action = "look at its observations and its backtest; the champion's candidate stays until its challengers are judged"
+    failed = noting(failures, "gate", "challengers_not_judged", "its challengers are not judged", action)
     # What is made of others' forecasts, as a portfolio is, has no fold of its own.
     trained = backtest_folds[["product_id", "entity_id"]].drop_duplicates()
     found = leaks(backtest_folds, backtest_forecasts.merge(trained, on=["product_id", "entity_id"]))
+    shadows = {name for name, config in training.candidates.items() if config.shadow}
+    before = shadow_forecasts_before[shadow_forecasts_before["issued_at"] < training_time]
     tables = []
     for product in fleet.products:
         own = backtest_forecasts[backtest_forecasts["product_id"] == product.id]
+        of_product = {entity_id: model for (product_id, entity_id), model in champions.items() if product_id == product.id}
+
+        def judged(
+            forecasts: pd.DataFrame,
+            leaking: Mapping[tuple[str, str, str], str] | None = None,
+            product: Product = product,
+            champions: Mapping[str, str] = of_product,
+        ) -> pd.DataFrame:
+            market = fleet.market(product.market)
+            weather = model_input[model_input["product_id"] == product.id]
+
+            def issue_losses(rows: pd.DataFrame) -> pd.DataFrame:
+                losses = interval_losses(rows, observations, product, market, training_time, scoring.rules)
+                return by_issue(mark_extremes(losses, weather, training.gate))
+
+            parts = by_entity_where_it_raises(issue_losses, forecasts, product.id, failed)
+            issues = pd.concat(parts) if parts else issue_losses(forecasts.iloc[:0])
+            return judge(
+                issues, champions, product.promotion_margin_share, product.horizon_minutes, training.gate, leaking, failed
+            )
+
         if own.empty:
             continue
-        market = fleet.market(product.market)
-        weather = model_input[model_input["product_id"] == product.id]
-
-        def weigh(
-            forecasts: pd.DataFrame,
-            product: Product = product,
-            market: Market = market,
-            weather: pd.DataFrame = weather,
-        ) -> pd.DataFrame:
-            losses = interval_losses(forecasts, observations, product, market, training_time, scoring.rules)
-            return by_issue(mark_extremes(losses, weather, training.gate))
-
-        of_product = {entity_id: model for (product_id, entity_id), model in champions.items() if product_id == product.id}
-        shadows = {name for name, config in training.candidates.items() if config.shadow}
-        backtested = weigh(own)
-        champion = backtested["model"] == backtested["entity_id"].map(of_product)
-        tables.append(
-            judge(
-                backtested[champion | ~backtested["model"].isin(shadows)],
-                of_product, product.promotion_margin_share, product.horizon_minutes, training.gate, found,
-            )
-        )  # fmt: skip
-        before = shadow_forecasts_before[shadow_forecasts_before["issued_at"] < training_time]
-        for name in sorted(shadows & set(backtested["model"])):
-            tables.append(_judge_shadow(name, backtested, before, weigh, of_product, product, training.gate))
-    judged = pd.concat(tables, ignore_index=True)
-    judged = pd.concat([judged, _leaking_without_champion(judged, found)], ignore_index=True)
+        is_champion = own["model"] == own["entity_id"].map(of_product)
+        tables.append(judged(own[is_champion | ~own["model"].isin(shadows)], found))
+        for name in sorted(shadows & set(own["model"])):
+            tables.append(_judge_shadow(name, own, before, of_product, product, judged))
+    table = pd.concat(tables, ignore_index=True)
+    # What leaks and was compared with nobody may not be the first champion either.
+    known = set(table[["product_id", "entity_id", "challenger"]].itertuples(index=False, name=None))
+    alone = [
+        {"product_id": product_id, "entity_id": entity_id, "champion": "", "challenger": model, "issues": 0}
+        | {"code": "leak", "detail": why}
+        for (product_id, entity_id, model), why in found.items()
+        if (product_id, entity_id, model) not in known
+    ]
     for (product_id, entity_id, model), why in found.items():
         logger.error("%s/%s: '%s' leaks and is not chosen: %s", product_id, entity_id, model, why)
-    return judged.assign(decided_at=training_time)
+    table = pd.concat([table, pd.DataFrame(alone, columns=table.columns)], ignore_index=True)
+    return table.assign(decided_at=training_time), failures_table(failures, clock.as_of)
 
 
 def _judge_shadow(
     name: str,
     backtested: pd.DataFrame,
     issued: pd.DataFrame,
-    weigh: Callable[[pd.DataFrame], pd.DataFrame],
     champions: Mapping[str, str],
     product: Product,
-    rules: GateRules,
+    judged: Callable[[pd.DataFrame], pd.DataFrame],
 ) -> pd.DataFrame:
     """One row per entity: a shadow's issues beside those that were sent by the champions of their time."""
     others = [entity_id for entity_id, champion in champions.items() if champion != name]
@@ -108,30 +121,15 @@ def _judge_shadow(
     sent = own[own["role"] == "champion"]
     sent = sent.assign(model=sent["entity_id"].map(champions))
     both = pd.concat([mine, sent.merge(mine[KEYS], on=KEYS)], ignore_index=True).drop(columns="role")
-    judged = pd.DataFrame()
-    if len(both):
-        judged = judge(weigh(both), champions, product.promotion_margin_share, product.horizon_minutes, rules)
-        judged.loc[judged["code"] == "too_little_data", "code"] = "in_shadow"
-    known = set(judged["entity_id"]) if len(judged) else set()
+    found = judged(both) if len(both) else pd.DataFrame(columns=["entity_id", "code"])
+    found.loc[found["code"] == "too_little_data", "code"] = "in_shadow"
     rows = [
         {"product_id": product.id, "entity_id": entity_id, "champion": champions.get(entity_id, ""), "challenger": name}
         | {"issues": 0, "code": "in_shadow", "detail": ""}
-        for entity_id in sorted(set(backtested.loc[backtested["model"] == name, "entity_id"]) - known)
+        for entity_id in sorted(set(backtested.loc[backtested["model"] == name, "entity_id"]) - set(found["entity_id"]))
         if champions.get(entity_id) != name
     ]
-    return pd.concat([judged, pd.DataFrame(rows)], ignore_index=True)
-
-
-def _leaking_without_champion(judged: pd.DataFrame, found: Mapping[tuple[str, str, str], str]) -> pd.DataFrame:
-    """Rows for what leaks and was compared with nobody: it may not be the first champion either."""
-    known = set(judged[["product_id", "entity_id", "challenger"]].itertuples(index=False, name=None))
-    rows = [
-        {"product_id": product_id, "entity_id": entity_id, "champion": "", "challenger": model, "issues": 0}
-        | {"code": "leak", "detail": why}
-        for (product_id, entity_id, model), why in found.items()
-        if (product_id, entity_id, model) not in known
-    ]
-    return pd.DataFrame(rows, columns=judged.columns)
+    return pd.concat([found, pd.DataFrame(rows)], ignore_index=True)
 
 
 def choose(
@@ -143,8 +141,9 @@ def choose(
     overrides: pd.DataFrame,
     fleet: Fleet,
     clock: Clock,
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """One row per product and entity: the candidate that is to be fitted for it; and one per decision taken, with what was found.
+) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """One row per product and entity: the candidate that is to be fitted for it; one per decision taken, with what was found; and
+    one per entity for which no candidate could be chosen.
 
     Rules, in this order:
 
@@ -165,41 +164,42 @@ def choose(
     training_time = pd.Timestamp(clock.training_time(fleet))
     champions = champion_models(promotions_before, training_time)
     learnable = set(model_input[["product_id", "entity_id"]].drop_duplicates().itertuples(index=False, name=None))
-    candidates = {(str(product_id), str(entity_id)): own for (product_id, entity_id), own in admissions.groupby(KEYS[:2])}
-    judged = {(str(product_id), str(entity_id)): own for (product_id, entity_id), own in judgements.groupby(KEYS[:2])}
+    candidates, judged = by_entity(admissions), by_entity(judgements)
     choices: list[dict[str, Any]] = []
     decisions: list[dict[Any, Any]] = []
+    failures: list[Failure] = []
+    action = "look at its scores, judgements and overrides; its earlier model goes on"
+    failed = noting(failures, "choice", "model_not_chosen", "no candidate is chosen", action, "error")
     for product in fleet.products:
-        deciding = {str(entity_id): table for entity_id, table in deciding_scores(backtest_scores, product).groupby("entity_id")}
+        deciding = dict(iter(deciding_scores(backtest_scores, product).groupby("entity_id")))
         for entity_id in sorted(fleet.modelled(product)):
             key = (product.id, entity_id)
             if key not in candidates:
                 continue
-            in_force = standing(overrides, *key, training_time)
-            found = judged.get(key, judgements.iloc[:0])
-            scores = None
-            if entity_id in deciding:
-                scores = deciding[entity_id].set_index("model")["value"].dropna()
-            # A backtest cannot show a leak, and a shadow is judged on what it issued.
-            unproven = list(found.loc[found["code"].isin(["leak", "in_shadow"]), "challenger"])
-            honest = None if scores is None else scores.drop(labels=unproven, errors="ignore")
-            code, model = _decide(honest, found, candidates[key], champions.get(key), in_force, key in learnable)
-            if code is None:
-                if entity_id in deciding:
-                    logger.error("%s/%s: no candidate has a %s in the backtest: nothing chosen", *key, product.deciding_score)
+            try:
+                in_force = standing(overrides, *key, training_time)
+                scores = deciding[entity_id].set_index("model")["value"].dropna() if entity_id in deciding else None
+                found, champion = judged.get(key, judgements.iloc[:0]), champions.get(key)
+                code, model = _decide(scores, found, candidates[key], champion, in_force, key in learnable)
+                if code is None:
+                    if scores is not None:
+                        logger.error("%s/%s: no candidate has a %s in the backtest: nothing chosen", *key, product.deciding_score)
+                    continue
+                about = _about(product, entity_id, code, model, scores, champion, found, in_force)
+                made = _decisions(about, found, champion, training_time)
+                about["reason"] += _waiting(candidates[key])
+            except Exception as error:  # whatever it is, a candidate is chosen for the others all the same
+                failed(*key, error)
                 continue
-            about = _about(product, entity_id, code, model, scores, champions.get(key), found, in_force)
-            decisions += _decisions(about, found, champions.get(key), training_time)
+            decisions += made
             if code != "held":
-                about["reason"] = f"{about['reason']}{_waiting(candidates[key])}"
                 choices.append(about)
     if not choices:
         if decisions:
             raise AllHeldError("every entity that could be trained is held: kedro wind release --farm … lets one go")
-        raise NotEnoughHistoryError(
-            f"nothing to choose by as of {training_time:%Y-%m-%d %H:%M} UTC: no candidate has a deciding score in the backtest"
-        )
-    return Choices.table(choices), Decisions.table(decisions)
+        why = "; ".join(failure.message for failure in failures) or "no candidate has a deciding score in the backtest"
+        raise NotEnoughHistoryError(f"nothing to choose by as of {training_time:%Y-%m-%d %H:%M} UTC: {why}")
+    return Choices.table(choices), Decisions.table(decisions), failures_table(failures, clock.as_of)
 
 
 def _decide(
@@ -220,35 +220,24 @@ def _decide(
     if scores is None:
         stand_in = _unbacktested(candidates, champion, learnable)
         return (None, "") if stand_in is None else ("cold_start", stand_in)
-    if scores.empty:
-        return None, ""
+    # A backtest cannot show a leak, and a shadow is judged on what it issued.
+    scores = scores.drop(labels=list(found.loc[found["code"].isin(["leak", "in_shadow"]), "challenger"]), errors="ignore")
     if champion is None or champion not in scores.index:
-        return "first_champion", str(scores.sort_index().idxmin())
-    return _contest(scores, found, champion, in_force)
-
-
-def _contest(scores: pd.Series, found: pd.DataFrame, champion: str, in_force: Standing) -> tuple[str, str]:
-    """Champion or challenger."""
+        return (None, "") if scores.empty else ("first_champion", str(scores.sort_index().idxmin()))
     passed = found.loc[found["code"] == "better", "challenger"]
     if len(passed):
         return "better", str(passed.iloc[0])
-    approved = [
-        row["challenger"]
-        for row in found.to_dict("records")
-        if row["challenger"] in in_force.approved and row["code"] in _APPROVABLE and row["challenger"] in scores.index
-    ]
-    if approved:
-        return "approved", str(scores[approved].idxmin())
-    return "stays", champion
+    approved = found["challenger"].isin(list(in_force.approved)) & found["code"].isin(_APPROVABLE)
+    names = [name for name in found.loc[approved, "challenger"] if name in scores.index]
+    return ("approved", str(scores[names].idxmin())) if names else ("stays", champion)
 
 
 def _about(
     product: Product, entity_id: str, code: str, model: str, scores: pd.Series | None, champion: str | None,
     found: pd.DataFrame, in_force: Standing,
 ) -> dict[str, Any]:  # fmt: skip
-    scores = pd.Series(dtype=float) if scores is None else scores
-    score = float(scores[model]) if model in scores.index else np.nan
-    champion_score = float(scores[champion]) if champion is not None and champion in scores.index else np.nan
+    """The choice of one entity, with the reason in words."""
+    known = {} if scores is None else scores.to_dict()
     who = {"held": "hold", "overridden": "override", "approved": "approve"}.get(code)
     why = f" ({in_force.reasons[who]})" if who else ""
     return {
@@ -257,22 +246,13 @@ def _about(
         "code": code,
         "model": model,
         "deciding_score": product.deciding_score,
-        "score": score,
-        "champion_score": champion_score if code not in {"first_champion", "cold_start"} else np.nan,
-        "reason": _reason(code, model, champion, score, champion_score, product, found) + why,
+        "score": float(known.get(model, np.nan)),
+        "champion_score": float(known.get(champion, np.nan)) if code not in {"first_champion", "cold_start"} else np.nan,
+        "reason": _reason(code, model, champion, product.promotion_margin_share, found) + why,
     }
 
 
-def _reason(
-    code: str,
-    model: str,
-    champion: str | None,
-    score: float,
-    champion_score: float,
-    product: Product,
-    found: pd.DataFrame,
-) -> str:
-    margin = product.promotion_margin_share
+def _reason(code: str, model: str, champion: str | None, margin: float, found: pd.DataFrame) -> str:
     if code == "better":
         row = found[found["challenger"] == model].iloc[0]
         return (
@@ -303,23 +283,11 @@ def _decisions(
     if about["code"] in {"first_champion", "cold_start", "held"} or (
         about["code"] == "overridden" and not any(row["promoted"] for row in rows)
     ):
-        others = [row for row in rows if row["challenger"] != about["model"]]
-        rows = [
-            *others,
-            {
-                "product_id": about["product_id"],
-                "entity_id": about["entity_id"],
-                "decided_at": decided_at,
-                "champion": champion or "",
-                "challenger": about["model"],
-                "challenger_score": about["score"],
-                "champion_score": about["champion_score"],
-                "issues": 0,
-                "promoted": about["code"] != "held",
-                "code": about["code"],
-                "reason": about["reason"],
-            },
-        ]
+        rows = [row for row in rows if row["challenger"] != about["model"]]
+        same = ("product_id", "entity_id", "champion_score", "code", "reason")
+        own = {"decided_at": decided_at, "champion": champion or "", "challenger": about["model"], "issues": 0}
+        own |= {"challenger_score": about["score"], "promoted": about["code"] != "held"}
+        rows.append({name: about[name] for name in same} | own)
     return rows
 
 

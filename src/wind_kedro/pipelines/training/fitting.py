@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -62,23 +61,9 @@ def fleet_parts(
             pool = sample_of_farms(known, fleet_rows, seed)
             judged = {} if parameters is None else _judged(known, parameters.judged_farms, fleet, seed)
             product = fleet.product(product_id)
-            alone = len(product.members) == 1
-            tasks[product_id, name, start] = (
-                name,
-                members,
-                pool,
-                judged,
-                product.quantile_levels,
-                seed,
-                parameters,
-                alone,
-            )
-    return map_farms(_learn_part, tasks, workers=workers, label="fleet")
-
-
-def _learn_part(*given: Any) -> FleetPart:
-    *others, alone = given
-    return learn_from_fleet(*others, alone=alone)
+            given = (members, pool, judged, product.quantile_levels, seed, parameters, len(product.members) == 1)
+            tasks[product_id, name, start] = given
+    return map_farms(learn_from_fleet, tasks, workers=workers, label="fleet")
 
 
 def sample_of_farms(table: pd.DataFrame, rows: int, seed: int) -> pd.DataFrame:

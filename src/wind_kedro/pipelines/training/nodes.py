@@ -1,4 +1,4 @@
-"""Training: candidates are judged backtested as of each issue time, and only what they would have forecast counts.
+"""Training: candidates are backtested as of each issue time, and only what they would have forecast counts.
 
 A fold of the backtest refits every candidate at a moment with what had arrived by then, and forecasts the issues up to the next
 refit; together the folds are what would have been issued. Cross-validation, which mixes past and future, is not used.
@@ -18,7 +18,7 @@ from wind_kedro.clock import Clock
 from wind_kedro.compute import Mapped, Workers, map_farms
 from wind_kedro.errors import WindKedroError
 from wind_kedro.evaluation.scores import Scoring, latest_versions, score_forecasts
-from wind_kedro.failures import Failure, failures_table, first_of, reason
+from wind_kedro.failures import Failure, Severity, failures_table, first_of, noting
 from wind_kedro.governance.champions import champion_models
 from wind_kedro.governance.overrides import learnable
 from wind_kedro.models.ensembles.hand_over import FleetPart
@@ -79,7 +79,7 @@ def admit_candidates(
             "needs_history": config.needs_history,
             "reason": ready[entity_id].reason,
         }
-        for product in _trained(fleet, training)
+        for product in (fleet.products if training.products is None else map(fleet.product, training.products))
         for entity_id in fleet.modelled(product)
         for name, config in training.candidates.items()
         if config.is_for(product.id) and not (config.hands_over and is_over(product, entity_id, name))
@@ -99,19 +99,6 @@ def _may_have(ready: Ready, config: ModelConfig) -> bool:
     if ready.tier == "none" and not (ready.new and not config.needs_history):
         return False
     return reaches(ready.tier, config.needs)
-
-
-def _trained(fleet: Fleet, training: Training) -> list[Product]:
-    """The products to train; `CardError` if one is asked for that no card describes."""
-    if training.products is None:
-        return fleet.products
-    return [fleet.product(product_id) for product_id in training.products]
-
-
-def _admitted(admissions: pd.DataFrame) -> set[tuple[str, str, str]]:
-    """Product, entity and candidate that go together."""
-    rows = admissions.loc[admissions["admitted"], ["product_id", "entity_id", "model"]]
-    return set(rows.itertuples(index=False, name=None))
 
 
 def assemble_model_input(
@@ -170,7 +157,8 @@ def backtest_candidates(
     """
     training_time = pd.Timestamp(clock.training_time(fleet))
     folds = _folds(training_time, training.backtest)
-    admitted = _admitted(admissions)
+    may_have = admissions.loc[admissions["admitted"], ["product_id", "entity_id", "model"]]
+    admitted = set(may_have.itertuples(index=False, name=None))
     learnt_by_fleet = fleet_parts(
         model_input,
         {(product_id, name): training.candidates[name] for product_id, _, name in sorted(admitted)},
@@ -199,13 +187,18 @@ def backtest_candidates(
                     continue
                 part = parts_of_fleet.get((product_id, name, start))
                 # What the fleet knows needs no history of this farm.
-                if not (enough and config.scope == "farm") and not (part is not None and part.models):
-                    continue
-                carded = config.of_farms(farms)
-                tasks[product_id, entity_id, name, start] = (past, ahead, carded, name, levels, training.seed, part)
+                if (enough and config.scope == "farm") or (part is not None and part.models):
+                    given = (past, ahead, config.of_farms(farms), name, levels, training.seed, part)
+                    tasks[product_id, entity_id, name, start] = given
     mapped = map_farms(_backtest_fold, tasks, workers=workers, label="backtest")
+    if mapped.failures and not mapped.results:
+        raise NotEnoughHistoryError("every candidate failed: " + "; ".join(sorted(set(mapped.failures.values()))))
     if not mapped.results:
-        raise NotEnoughHistoryError(_why_no_backtest(model_input, training_time, training.backtest, mapped))
+        raise NotEnoughHistoryError(
+            f"too little history to backtest candidates as of {training_time:%Y-%m-%d %H:%M} UTC: it begins "
+            f"{model_input['issued_at'].min():%Y-%m-%d}, and training.backtest asks for {training.backtest.min_train_days} days "
+            f"before it; choose a later as_of or fewer min_train_days"
+        )
     parts, seen = [], []
     ends = dict(folds)
     # A model of the fleet may have drawn from all that was known of its product: looked at once a fold, not once a farm.
@@ -234,18 +227,13 @@ def _backtest_failures(mapped: Mapped[Any, Any], learnt_by_fleet: Mapped[Any, An
         first.setdefault((product_id, "", name), f"in the fold of {start:%Y-%m-%d}: {why}")
     for (product_id, entity_id, name, start), why in mapped.failures.items():
         first.setdefault((product_id, entity_id, name), f"in the fold of {start:%Y-%m-%d}: {why}")
-    return [
-        Failure(
-            "backtest",
-            "backtest_failed",
-            f"{product_id}/{entity_id or 'all'}: candidate '{name}' {why}",
-            "see the candidate's parameters and the farm's features; it is judged without the folds that failed",
-            severity="warning" if not entity_id or (product_id, entity_id) in backtested else "error",
-            product_id=product_id,
-            entity_id=entity_id,
-        )
-        for (product_id, entity_id, name), why in first.items()
-    ]
+    action = "see the candidate's parameters and the farm's features; it is judged without the folds that failed"
+    failures = []
+    for (product_id, entity_id, name), why in first.items():
+        message = f"{product_id}/{entity_id or 'all'}: candidate '{name}' {why}"
+        severity: Severity = "warning" if not entity_id or (product_id, entity_id) in backtested else "error"
+        failures.append(Failure("backtest", "backtest_failed", message, action, severity, product_id, entity_id))
+    return failures
 
 
 def _seen(learnt: pd.DataFrame) -> dict[str, Any]:
@@ -288,16 +276,6 @@ def _backtest_fold(
     return ahead[[*KEYS, "lead_minutes", "weather_run_at"]], model.predict(feature_matrix(ahead))
 
 
-def _why_no_backtest(table: pd.DataFrame, training_time: pd.Timestamp, backtest: Backtest, mapped: Mapped) -> str:  # type: ignore[type-arg]
-    if mapped.failures:
-        return "every candidate failed: " + "; ".join(sorted(set(mapped.failures.values())))
-    return (
-        f"too little history to backtest candidates as of {training_time:%Y-%m-%d %H:%M} UTC: it begins "
-        f"{table['issued_at'].min():%Y-%m-%d}, and training.backtest asks for {backtest.min_train_days} days before it; "
-        f"choose a later as_of or fewer min_train_days"
-    )
-
-
 def calibrate_backtest(
     backtest_model_forecasts: pd.DataFrame,
     observations: pd.DataFrame,
@@ -312,20 +290,8 @@ def calibrate_backtest(
     a portfolio is of its farms' forecasts by the same candidate.
     """
     failures: list[Failure] = []
-
-    def failed(product_id: str, entity_id: str, error: Exception) -> None:
-        failures.append(
-            Failure(
-                "backtest_calibration",
-                "calibration_failed",
-                f"{product_id}/{entity_id}: its backtest is not calibrated: {reason(error)}",
-                "look at the observations and the backtest of it; it is judged as its models forecast",
-                severity="warning",
-                product_id=product_id,
-                entity_id=entity_id,
-            )
-        )
-
+    action = "look at the observations and the backtest of it; it is judged as its models forecast"
+    failed = noting(failures, "backtest_calibration", "calibration_failed", "its backtest is not calibrated", action)
     backtested = add_portfolios(backtest_model_forecasts, fleet, calibration.portfolios, by_model=True, on_failure=failed)
     table = calibrated(backtested, backtested, observations, fleet, calibration, on_failure=failed)
     return table, failures_table(failures, clock.as_of)
@@ -333,9 +299,19 @@ def calibrate_backtest(
 
 def score_backtest(
     backtest_forecasts: pd.DataFrame, observations: pd.DataFrame, fleet: Fleet, clock: Clock, scoring: Scoring
-) -> pd.DataFrame:
-    """One row per product, entity, candidate, bucket of lead time, metric and level, as known at the training time."""
-    training_time = clock.training_time(fleet)
-    return score_forecasts(
-        backtest_forecasts, observations, fleet, scoring.lead_edges_minutes, as_of=training_time, rules=scoring.rules
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """One row per product, entity, candidate, bucket of lead time, metric and level, as known at the training time. And one row
+    per entity that could not be scored.
+    """
+    failures: list[Failure] = []
+    action = "look at its observations and its backtest; its earlier model goes on until it is scored"
+    table = score_forecasts(
+        backtest_forecasts,
+        observations,
+        fleet,
+        scoring.lead_edges_minutes,
+        as_of=clock.training_time(fleet),
+        rules=scoring.rules,
+        on_failure=noting(failures, "backtest_scoring", "scores_unknown", "its backtest is not scored", action, "error"),
     )
+    return table, failures_table(failures, clock.as_of)

@@ -41,18 +41,23 @@ def create_pipeline() -> Pipeline:
                 "backtest_forecasts backtest_calibration_failures",
                 "backtest",
             ),
-            step(score_backtest, f"backtest_forecasts observations {cards} params:scoring", "backtest_scores", "backtest"),
+            step(
+                score_backtest,
+                f"backtest_forecasts observations {cards} params:scoring",
+                "backtest_scores backtest_scoring_failures",
+                "backtest",
+            ),
             step(
                 judge_challengers,
                 "backtest_forecasts backtest_folds model_input observations promotions_before shadow_forecasts_before "
                 f"{cards} params:training params:scoring",
-                "judgements",
+                "judgements gate_failures",
                 "gate",
             ),
             step(
                 choose,
                 f"judgements backtest_scores model_input admissions promotions_before overrides {cards}",
-                "choices decisions",
+                "choices decisions choice_failures",
                 "gate",
             ),
             step(assemble_training_kit, {name.removeprefix("params:"): name for name in kept}, "training_kit", "promotion"),

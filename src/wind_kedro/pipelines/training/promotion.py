@@ -57,11 +57,9 @@ def fit_fleet(
 
     failures: list[Failure] = []
 
-    def failed(key: tuple[str, str], code: str, message: str, *, warning: bool = False) -> None:
+    def failed(key: tuple[str, str], code: str, message: str, severity: Severity = "error") -> None:
         action = "see the candidate's parameters and the farm's features, then run training; its earlier model goes on"
-        severity: Severity = "warning" if warning else "error"
-        message = f"{key[0]}/{key[1]}: {message}"
-        failures.append(Failure("fit", code, message, action, severity, product_id=key[0], entity_id=key[1]))
+        failures.append(Failure("fit", code, f"{key[0]}/{key[1]}: {message}", action, severity, *key))
 
     wanted = {(row["product_id"], row["entity_id"]): row["model"] for row in choices.to_dict("records")}
     mapped = fit(wanted)
@@ -87,7 +85,7 @@ def fit_fleet(
         for key, forecaster in found.results.items():
             beside[role][*key, name] = member(key, name, forecaster)
         for key, why in found.failures.items():
-            failed(key, "model_not_fitted", f"{role} '{name}' could not be fitted: {why}", warning=True)
+            failed(key, "model_not_fitted", f"{role} '{name}' could not be fitted: {why}", "warning")
     seen = pd.concat([tables[key] for key in fitted if key in tables] or [model_input])
     before = champions_at(promotions_before, training_time)
     kept, kept_fallbacks, lost = _kept(before, set(fitted), model_versions_before, fleet)
