@@ -9,32 +9,21 @@ Such a folder appears by one rename and *covers* those whose names begin with it
 from __future__ import annotations
 
 import datetime as dt
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 #: Subfolders are named as Hive partitions; colons are not safe on every file system.
 PREFIX = "landed_at="
 #: The file of a batch of a stream.
 PART = "part.parquet"
-#: Column of a row's landing time in compacted files.
-COLUMN = "landed_at"
+#: Column of a row's landing time in compacted files, and the new name of a source's own column of this name.
+COLUMN, FOREIGN_COLUMN = "landed_at", "source_landed_at"
 #: Length of the part of a folder's name that is the period: hour, day, month.
 HOUR = len(f"{PREFIX}2026-01-01T10")
 PERIODS = (HOUR, len(f"{PREFIX}2026-01-01"), len(f"{PREFIX}2026-01"))
 #: Rows are collected up to this number before they are written, for few and large row groups.
 _ROWS = 100_000
-
-
-#: New name of a source's column called `COLUMN`, which must not be taken for the landing time.
-FOREIGN_COLUMN = "source_landed_at"
-
-
-class NotOneTableError(Exception):
-    """Files cannot be compacted: their columns have different types, or one is damaged."""
 
 
 def foreign_names(names: Iterable[str]) -> list[str]:
@@ -43,32 +32,17 @@ def foreign_names(names: Iterable[str]) -> list[str]:
 
 
 def is_covered(name: str, names: Collection[str]) -> bool:
-    """Whether the rows of a folder are in a compacted folder too.
-
-    Args:
-        name: name of the folder.
-        names: names of the folders beside it.
-    """
-    return any(period in names for period in periods_of(name))
-
-
-def is_period(name: str) -> bool:
-    """Whether a folder is a compacted one."""
-    return len(name) in PERIODS
-
-
-def periods_of(name: str) -> list[str]:
-    """Names of the folders that may cover one."""
-    return [name[:length] for length in PERIODS if length < len(name)]
+    """Whether the rows of a folder are in a compacted folder too; ``names`` are those of the folders beside it."""
+    return any(name[:length] in names for length in PERIODS if length < len(name))
 
 
 def uncovered(paths: Iterable[Path]) -> list[Path]:
     """The files of a listing without those in covered folders, so that each row is read once."""
     files = list(paths)
     folders = {folder for path in files for folder in path.parents if folder.name.startswith(PREFIX)}
-    beside: dict[Path, set[str]] = {}
+    beside: dict[Path, set[str]] = defaultdict(set)
     for folder in folders:
-        beside.setdefault(folder.parent, set()).add(folder.name)
+        beside[folder.parent].add(folder.name)
     covered = {folder for folder in folders if is_covered(folder.name, beside[folder.parent])}
     return [path for path in files if covered.isdisjoint(path.parents)]
 
@@ -82,10 +56,10 @@ def over(names: Sequence[str], length: int) -> dict[str, list[str]]:
         names: sorted names of the folders that are not covered.
         length: length of the periods' names, one of `PERIODS`.
     """
-    found: dict[str, list[str]] = {}
+    found: dict[str, list[str]] = defaultdict(list)
     for name in names:
         if len(name) > length and name[:length] != names[-1][:length]:
-            found.setdefault(name[:length], []).append(name)
+            found[name[:length]].append(name)
     return {period: parts for period, parts in found.items() if len(parts) > 1}
 
 
@@ -99,48 +73,32 @@ def put_together(parts: Sequence[tuple[dt.datetime, Path]], target: Path) -> int
         target: the file to write.
 
     Raises:
-        NotOneTableError: if a column has different types, or a file cannot be read.
+        pyarrow.ArrowException: if a column has different types, or a file cannot be read.
     """
     import pyarrow as pa
-
-    try:
-        return _write(parts, target)
-    except pa.ArrowException as error:
-        raise NotOneTableError(str(error)) from None
-
-
-def _write(parts: Sequence[tuple[dt.datetime, Path]], target: Path) -> int:
-    import pyarrow as pa
+    import pyarrow.dataset as ds
     import pyarrow.parquet as pq
 
     schema = pa.unify_schemas([pq.read_schema(path) for _, path in parts])
     if COLUMN not in schema.names:
         schema = schema.append(pa.field(COLUMN, pa.timestamp("us", "UTC")))
-    count = 0
+    at_column = schema.get_field_index(COLUMN)
+    count, waiting = 0, list[pa.RecordBatch]()
     with pq.ParquetWriter(target, schema) as writer:
-        waiting: list[pa.RecordBatch] = []
+
+        def write() -> None:
+            if waiting:
+                writer.write_table(pa.Table.from_batches(waiting, schema), row_group_size=2 * _ROWS)
+                waiting.clear()
+
         for at, path in parts:
-            with pq.ParquetFile(path) as file:
-                for rows in file.iter_batches(_ROWS):
-                    waiting.append(_complete(rows, at, schema))
-                    count += rows.num_rows
-                    if sum(one.num_rows for one in waiting) >= _ROWS:
-                        writer.write_table(pa.Table.from_batches(waiting, schema), row_group_size=2 * _ROWS)
-                        waiting = []
-        if waiting:
-            writer.write_table(pa.Table.from_batches(waiting, schema), row_group_size=2 * _ROWS)
+            is_stamped = COLUMN in pq.read_schema(path).names
+            stamp = pa.scalar(at, schema.field(at_column).type)
+            for rows in ds.dataset(path, schema=schema).to_batches(batch_size=_ROWS, use_threads=False):
+                stamped = rows if is_stamped else rows.set_column(at_column, COLUMN, pa.repeat(stamp, rows.num_rows))
+                waiting.append(stamped)
+                count += rows.num_rows
+                if sum(one.num_rows for one in waiting) >= _ROWS:
+                    write()
+        write()
     return count
-
-
-def _complete(rows: pa.RecordBatch, at: dt.datetime, schema: pa.Schema) -> pa.RecordBatch:
-    import pyarrow as pa
-
-    columns = []
-    for column in schema:
-        if column.name in rows.schema.names:
-            columns.append(rows.column(column.name).cast(column.type))
-        elif column.name == COLUMN:
-            columns.append(pa.repeat(pa.scalar(at, pa.timestamp("us", "UTC")), rows.num_rows).cast(column.type))
-        else:
-            columns.append(pa.nulls(rows.num_rows, column.type))
-    return pa.RecordBatch.from_arrays(columns, schema=schema)

@@ -23,19 +23,7 @@ from typing import Any
 from wind_kedro.governance.provenance import file_sha256
 from wind_kedro.storage.temporary import flush, written_aside
 
-from .compaction import (
-    HOUR,
-    PART,
-    PERIODS,
-    PREFIX,
-    NotOneTableError,
-    foreign_names,
-    is_covered,
-    is_period,
-    over,
-    periods_of,
-    put_together,
-)
+from .compaction import HOUR, PART, PERIODS, PREFIX, foreign_names, is_covered, over, put_together
 from .protocol import Batch, Checkpoint, FeedError
 
 logger = logging.getLogger(__name__)
@@ -121,12 +109,8 @@ class Landing:
         try:
             for left in self._folder.glob(f"{_ASIDE}*"):
                 shutil.rmtree(left, ignore_errors=True)
-            scratch = self._folder / f"{_ASIDE}{uuid.uuid4().hex}"
-            scratch.mkdir()
-            try:
+            with self._aside() as scratch:
                 yield scratch
-            finally:
-                shutil.rmtree(scratch, ignore_errors=True)
         finally:
             lock.release()
 
@@ -178,11 +162,8 @@ class Landing:
         Args:
             after: name of a batch's folder: only newer ones.
         """
-        found = []
-        for name in self._names():
-            if name >= after[: len(name)]:
-                found += [batch for batch in self._batches(name) if batch.folder.name > after]
-        return found
+        names = [name for name in self._names() if name >= after[: len(name)]]
+        return [batch for name in names for batch in self._batches(name) if batch.folder.name > after]
 
     def last(self) -> Landed | None:
         """The newest batch, or those that were put together with it."""
@@ -195,6 +176,8 @@ class Landing:
         Call it inside `locked`. Each step is one rename, or the removal of what nobody reads any more: killed anywhere, every
         row is there once.
         """
+        import pyarrow as pa
+
         for length in PERIODS:
             for period, names in over(self._names(), length).items():
                 try:
@@ -203,10 +186,16 @@ class Landing:
                     in_parts = {one.files for one in landed} in [{(PART,)}, {(PART,), ()}]
                     if in_parts and sum(one.bytes for one in landed) <= _MOST_BYTES:
                         self._merge(period, landed)
-                except (FeedError, OSError, NotOneTableError) as error:
+                except (FeedError, OSError, pa.ArrowException) as error:
                     # What has landed is whole, and new batches go on landing: it is only not tidied.
                     logger.warning("feed '%s': %s stays in %d folders (%s)", self._feed_id, period, len(names), error)
-        self._remove_covered()
+        there = {folder.name for folder in self._folder.glob(f"{PREFIX}*")}
+        covering = {name[:length] for name in there for length in PERIODS if length < len(name)} & there
+        made = {name: dt.datetime.fromisoformat(self._read_batches(name)["put_together_at"]) for name in covering}
+        settled = {name for name, at in made.items() if at <= _now() - _COVERED_FOR}
+        for name in there:
+            if is_covered(name, settled):
+                shutil.rmtree(self._folder / name)
 
     def _merge(self, period: str, landed: list[Landed]) -> None:
         batches = [batch for one in landed for batch in self._batches(one.folder.name)]
@@ -221,18 +210,6 @@ class Landing:
             self._seal(aside, self._folder / period, [PART], landed[-1].landed_at, rows, landed[-1].checkpoint)
         logger.info("feed '%s': %d batches are put together in %s", self._feed_id, len(batches), period)
 
-    def _remove_covered(self) -> None:
-        names = {folder.name for folder in self._folder.glob(f"{PREFIX}*")}
-        before = _now() - _COVERED_FOR
-        settled = {
-            name
-            for name in {period for name in names for period in periods_of(name)} & names
-            if dt.datetime.fromisoformat(json.loads((self._folder / name / _BATCHES).read_bytes())["put_together_at"]) <= before
-        }
-        for name in names:
-            if is_covered(name, settled):
-                shutil.rmtree(self._folder / name)
-
     def _names(self) -> list[str]:
         """The folders to be read, oldest first: a batch is in one of them and in no other."""
         names = {folder.name for folder in self._folder.glob(f"{PREFIX}*")}
@@ -241,14 +218,17 @@ class Landing:
     def _batches(self, name: str) -> list[Landed]:
         """The batches of a folder: itself, or those that were put together in it."""
         own = self._read(self._folder / name)
-        if not is_period(name):
+        if len(name) not in PERIODS:
             return [own]
-        batches = json.loads((own.folder / _BATCHES).read_bytes())["batches"]
         return [
             Landed(own.feed_id, at, self._folder_of(at), (PART,) if size else (), size, rows, None, tuple(*faults))
-            for stamp, size, rows, *faults in batches
+            for stamp, size, rows, *faults in self._read_batches(name)["batches"]
             for at in [dt.datetime.fromisoformat(stamp)]
         ]
+
+    def _read_batches(self, name: str) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads((self._folder / name / _BATCHES).read_bytes())
+        return found
 
     def commit(self, batch: Batch) -> Landed:
         """Land a batch: all of it, or nothing. Call it inside `locked`; `Batch.landed` is called once it is on disk.
@@ -343,16 +323,6 @@ class Landing:
         )  # fmt: skip
 
 
-def find_landings(root: Path) -> list[Path]:
-    """The folders below the raw folder in which feeds land, sorted; what landed in them is not looked at."""
-    found: list[Path] = []
-    for folder, below, _ in os.walk(root):
-        if any(name.startswith(PREFIX) for name in below):
-            found.append(Path(folder))
-        below[:] = [name for name in below if not name.startswith((PREFIX, "."))]
-    return sorted(found)
-
-
 def find_landed(root: Path, newest: Mapping[str, str]) -> Iterator[tuple[str, Landed]]:
     """The batches in all landing folders that are newer than what is known, with their folder relative to ``root``.
 
@@ -360,7 +330,12 @@ def find_landed(root: Path, newest: Mapping[str, str]) -> Iterator[tuple[str, La
         root: the raw folder, which landing folders are below.
         newest: name of the newest known batch's folder, by landing folder relative to ``root``.
     """
-    for folder in find_landings(root):
+    found = []
+    for here, below, _ in os.walk(root):
+        if any(name.startswith(PREFIX) for name in below):
+            found.append(Path(here))
+        below[:] = [name for name in below if not name.startswith((PREFIX, "."))]
+    for folder in sorted(found):
         into = folder.relative_to(root).as_posix()
         for landed in Landing(root, into, into).landed(after=newest.get(into, "")):
             yield f"{into}/{landed.folder.name}", landed
