@@ -32,8 +32,6 @@ _STORE_PATIENCE = {"max_retries": "1", "retry_timeout": "30s", "timeout": "60s",
 _MAX_LOG_BYTES = 256 << 20
 _CHANGE = "_change_type"
 _NEW, _OLD = ("insert", "update_postimage"), ("delete", "update_preimage")
-
-
 #: Data files, as actions of the log, with the change types to read of each (empty: all rows).
 _Files = Sequence[tuple[Mapping[str, Any], Sequence[str]]]
 
@@ -42,7 +40,6 @@ _Files = Sequence[tuple[Mapping[str, Any], Sequence[str]]]
 class _Commit:
     """One version of the table: commit time, added and removed files, and change data."""
 
-    version: int
     at: dt.datetime
     added: list[Mapping[str, Any]] = field(default_factory=list)
     removed: list[Mapping[str, Any]] = field(default_factory=list)
@@ -109,15 +106,13 @@ class DeltaTable(Feed):
         if files or version - landed >= _QUIET_VERSIONS:
             yield Batch(files, {"table_id": lake.id, "version": version}, rows, lake.faults())
 
-    def _start_again(self, version: int | str) -> str:
+    def _start_again(self, version: int) -> str:
         return f"to start again, move what landed in '{self.into}' aside and set `first_version: {version}`"
 
     def gone(self, version: int, latest: int) -> FeedError:
         """Error for a version whose log or files no longer exist."""
-        return self.fault(
-            f"{self.table}: what version {version} brought is no longer kept (vacuum or log clean-up); "
-            f"{self._start_again(latest)}"
-        )
+        lost = f"{self.table}: what version {version} brought is no longer kept (vacuum or log clean-up)"
+        return self.fault(f"{lost}; {self._start_again(latest)}")
 
 
 class _Lake:
@@ -134,21 +129,25 @@ class _Lake:
         insecure = {} if feed.verify_server or "://" not in feed.table else {"allow_invalid_certificates": "true"}
         if insecure:
             feed.warn_unverified()
-        self._options = {
-            **insecure,
-            **(_STORE_PATIENCE if "://" in feed.table else {}),
-            **feed.storage_options,
-            **{name: feed.secret(name) for name in feed.credentials},
-        }
+        patience = _STORE_PATIENCE if "://" in feed.table else {}
+        secrets = {name: feed.secret(name) for name in feed.credentials}
+        self._options = {**insecure, **patience, **feed.storage_options, **secrets}
         table = self._open()
+        about = table.metadata()
         self.version = int(table.version())
-        self.id = str(table.metadata().id)
-        self._partitioned_by: Sequence[str] = table.metadata().partition_columns or []
-        self._check(table)
+        self.id = str(about.id)
+        self._partitioned_by: Sequence[str] = about.partition_columns or []
+        if (mode := about.configuration.get("delta.columnMapping.mode", "none")) != "none":
+            raise feed.fault(f"{feed.table}: column mapping '{mode}' is not supported; write it to a plain table")
+        if unknown := sorted(set(feed.partitions) - set(self._partitioned_by)):
+            known = ", ".join(self._partitioned_by) or "nothing"
+            raise feed.fault(f"{feed.table}: is not partitioned by {', '.join(unknown)} but by {known}; correct `partitions`")
         self._files = PyFileSystem(DeltaStorageHandler(feed.table, options=self._options))
         self._schema = pa.schema(table.schema().to_arrow())
         if feed.committed_at in self._schema.names:
             raise feed.fault(f"{feed.table}: has a column '{feed.committed_at}' of its own; give `committed_at` another name")
+        columns = [column.with_name(name) for column, name in zip(self._schema, foreign_names(self._schema.names), strict=True)]
+        self._landing_schema = pa.schema([*columns, pa.field(feed.committed_at, pa.timestamp("us", "UTC"))])
 
     def faults(self) -> tuple[str, ...]:
         """Values that were escaped since the last call."""
@@ -171,33 +170,26 @@ class _Lake:
         """
         import pyarrow as pa
 
+        target, count = self._scratch / f"version-{version:020d}.parquet", 0
         try:
             commit = self._commit(version)
             if whole:
-                commit = _Commit(version, commit.at, added=self._active(version))
-            target = self._scratch / f"version-{version:020d}.parquet"
-            new: _Files
-            old: _Files
-            if commit.changes:
-                new = [(action, _NEW) for action in commit.changes]
-                old = [(action, _OLD) for action in commit.changes]
-            else:
-                new = [(action, ()) for action in commit.added]
-                old = [(action, ()) for action in commit.removed]
-            count = self._write_difference(new, old, commit.at, target) if new else 0
+                commit = _Commit(commit.at, added=self._active(version))
+            new: _Files = [(action, _NEW) for action in commit.changes] or [(action, ()) for action in commit.added]
+            old: _Files = [(action, _OLD) for action in commit.changes] or [(action, ()) for action in commit.removed]
+            if new and old:
+                count = self._write_difference(new, old, commit.at, target)
+            elif new:
+                count = self._write(new, target, commit.at)
         except FileNotFoundError:
             raise self._feed.gone(version, self.version) from None
-        except OSError as error:
-            raise PassingError(f"{self._feed.table}: {error}") from None
         except FeedError:
             raise
         except (pa.ArrowException, WindKedroError, ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
             raise self._feed.fault(f"{self._feed.table}: version {version} cannot be read ({error}); repair the table") from None
-        if count == 0:
-            return None, 0
-        return target, count
-
-    # --- the log ---
+        except OSError as error:
+            raise PassingError(f"{self._feed.table}: {error}") from None
+        return (target if count else None), count
 
     def _open(self, version: int | None = None) -> Table:
         from deltalake import DeltaTable as Table
@@ -212,18 +204,6 @@ class _Lake:
         except (DeltaError, OSError) as error:
             raise PassingError(f"{self._feed.table}: {error}") from None
 
-    def _check(self, table: Table) -> None:
-        """Raise for unsupported tables (column mapping) and for wrong partitions on the card."""
-        mode = table.metadata().configuration.get("delta.columnMapping.mode", "none")
-        if mode != "none":
-            raise self._feed.fault(f"{self._feed.table}: column mapping '{mode}' is not supported; write it to a plain table")
-        unknown = sorted(set(self._feed.partitions) - set(self._partitioned_by))
-        if unknown:
-            raise self._feed.fault(
-                f"{self._feed.table}: is not partitioned by {', '.join(unknown)} but by "
-                f"{', '.join(self._partitioned_by) or 'nothing'}; correct `partitions`"
-            )
-
     def _commit(self, version: int) -> _Commit:
         file = self._files.open_input_file(f"_delta_log/{version:020d}.json")
         if file.size() > _MAX_LOG_BYTES:
@@ -233,7 +213,7 @@ class _Lake:
         stamp = info.get("inCommitTimestamp", info.get("timestamp"))
         if stamp is None:  # commitInfo is optional; files are written just before the commit
             stamp = max((action["add"]["modificationTime"] for action in actions if "add" in action), default=0)
-        commit = _Commit(version, dt.datetime.fromtimestamp(stamp / 1000, dt.UTC))
+        commit = _Commit(dt.datetime.fromtimestamp(stamp / 1000, dt.UTC))
         for action in actions:
             # Compactions have dataChange set to false.
             if "add" in action and action["add"].get("dataChange", True):
@@ -246,13 +226,14 @@ class _Lake:
 
     def _active(self, version: int) -> list[Mapping[str, Any]]:
         """Data files of the table at a version, as add actions."""
-        actions = self._open(version).get_add_actions(flatten=True)
-        names = actions.schema.names
-        columns = {name: actions.column(name).to_pylist() for name in names if name == "path" or name.startswith("partition.")}
+        import pyarrow as pa
+
+        table = pa.table(self._open(version).get_add_actions(flatten=True))
+        columns = [name for name in table.column_names if name == "path" or name.startswith("partition.")]
         found = []
-        for index, path in enumerate(columns["path"] or []):
-            values = {name: columns.get(f"partition.{name}", [None] * (index + 1))[index] for name in self._partitioned_by}
-            found += self._wanted({"path": path, "partitionValues": values})
+        for row in table.select(columns).to_pylist():
+            values = {name: row.get(f"partition.{name}") for name in self._partitioned_by}
+            found += self._wanted({"path": row["path"], "partitionValues": values})
         return found
 
     def _wanted(self, action: Mapping[str, Any]) -> list[Mapping[str, Any]]:
@@ -265,7 +246,11 @@ class _Lake:
         if "://" in action["path"]:
             raise self._feed.fault(f"{self._feed.table}: holds files of another table (a shallow clone); fetch that one")
         path = unquote(action["path"])
-        if path.startswith("/") or ".." in path.split("/") or not self._is_inside(path):
+        is_inside = not path.startswith("/") and ".." not in path.split("/")
+        if is_inside and "://" not in self._feed.table:  # of a local table also after resolving links
+            folder = Path(self._feed.table).resolve()
+            is_inside = (folder / path).resolve().is_relative_to(folder)
+        if not is_inside:
             raise self._feed.fault(
                 f"{self._feed.table}: its log names {path!a}, which is not inside of the table's folder; repair it"
             )
@@ -275,48 +260,28 @@ class _Lake:
                 return []
         return [action]
 
-    def _is_inside(self, path: str) -> bool:
-        """Whether a data file of a local table is in its folder after resolving links."""
-        if "://" in self._feed.table:
-            return True
-        folder = Path(self._feed.table).resolve()
-        return (folder / path).resolve().is_relative_to(folder)
-
-    # --- the rows ---
-
     def _write_difference(self, new: _Files, old: _Files, at: dt.datetime, target: Path) -> int:
         """Write the multiset difference of the rows of ``new`` and ``old``; return the number of rows."""
+        import duckdb
         import pyarrow as pa
         import pyarrow.parquet as pq
-
-        if not old:
-            return self._write(new, target, at)
-        import duckdb
 
         sides = [self._scratch / "new.parquet", self._scratch / "old.parquet"]
         for side, actions in zip(sides, (new, old), strict=True):
             self._write(actions, side, at)
+        count = 0
         with duckdb.connect(config={"temp_directory": str(self._scratch / "spill")}) as engine:
-            difference = " EXCEPT ALL ".join(f"FROM read_parquet('{_quoted(side)}')" for side in sides)
+            quoted = [str(side).replace("'", "''") for side in sides]
+            difference = " EXCEPT ALL ".join(f"FROM read_parquet('{side}')" for side in quoted)
             # Ordered by all columns, so that the file is reproducible.
-            rows = engine.sql(f"FROM ({difference}) ORDER BY ALL")
-            reader: pa.RecordBatchReader = rows.to_arrow_reader(100_000)
-            schema = self._landing_schema()
-            count = 0
-            with pq.ParquetWriter(target, schema) as writer:
+            reader: pa.RecordBatchReader = engine.sql(f"FROM ({difference}) ORDER BY ALL").to_arrow_reader(100_000)
+            with pq.ParquetWriter(target, self._landing_schema) as writer:
                 for batch in reader:
                     count += batch.num_rows
-                    writer.write_table(pa.Table.from_batches([batch]).cast(schema))
+                    writer.write_table(pa.Table.from_batches([batch]).cast(self._landing_schema))
         for side in sides:
             side.unlink()
         return count
-
-    def _landing_schema(self) -> pa.Schema:
-        import pyarrow as pa
-
-        names = foreign_names(self._schema.names)
-        columns = [column.with_name(name) for column, name in zip(self._schema, names, strict=True)]
-        return pa.schema([*columns, pa.field(self._feed.committed_at, pa.timestamp("us", "UTC"))])
 
     def _write(self, actions: _Files, target: Path, at: dt.datetime) -> int:
         """Write the rows of data files to one file, with partition columns and commit time; return the number of rows."""
@@ -324,9 +289,8 @@ class _Lake:
         import pyarrow.compute as pc
         import pyarrow.parquet as pq
 
-        schema = self._landing_schema()
         count = 0
-        with pq.ParquetWriter(target, schema) as writer:
+        with pq.ParquetWriter(target, self._landing_schema) as writer:
             for action, changes in actions:
                 values = action.get("partitionValues") or {}
                 source = self._files.open_input_file(unquote(action["path"]))
@@ -337,11 +301,11 @@ class _Lake:
                         rows = batch
                         if changes:
                             rows = rows.filter(pc.is_in(rows.column(_CHANGE), pa.array(changes, rows.schema.field(_CHANGE).type)))
-                        writer.write_batch(self._complete(rows, values, at, schema))
+                        writer.write_batch(self._complete(rows, values, at))
                         count += rows.num_rows
         return count
 
-    def _complete(self, rows: pa.RecordBatch, values: Mapping[str, Any], at: dt.datetime, schema: pa.Schema) -> pa.RecordBatch:
+    def _complete(self, rows: pa.RecordBatch, values: Mapping[str, Any], at: dt.datetime) -> pa.RecordBatch:
         """Rows with all columns of the table: partition columns are not in the files, newer columns not in older files."""
         import pyarrow as pa
 
@@ -353,8 +317,8 @@ class _Lake:
                 columns.append(self._as_text(rows.column(column.name).cast(column.type), column.name))
             else:
                 columns.append(pa.nulls(rows.num_rows, column.type))
-        columns.append(pa.repeat(pa.scalar(at, schema.field(len(columns)).type), rows.num_rows))
-        return pa.RecordBatch.from_arrays(columns, schema=schema)
+        columns.append(pa.repeat(pa.scalar(at, pa.timestamp("us", "UTC")), rows.num_rows))
+        return pa.RecordBatch.from_arrays(columns, schema=self._landing_schema)
 
     def _as_text(self, column: pa.Array, name: str) -> pa.Array:
         """A text column with invalid UTF-8 escaped, which Parquet does not check and readers refuse; others unchanged."""
@@ -384,7 +348,3 @@ def _partition_value(value: Any, kind: pa.DataType) -> pa.Scalar:
         at = dt.datetime.fromisoformat(value)
         return pa.scalar(at.replace(tzinfo=at.tzinfo or dt.UTC) if kind.tz else at, kind)
     return pa.scalar(value, pa.string()).cast(kind) if isinstance(value, str) else pa.scalar(value, kind)
-
-
-def _quoted(path: Path) -> str:
-    return str(path).replace("'", "''")
