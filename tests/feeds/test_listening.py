@@ -31,7 +31,7 @@ Publish = Any
 CONSUMERS = textwrap.dedent("""
     import json, os, sys
     from pathlib import Path
-    import encodings.idna, filelock, pyarrow.pandas_compat, paho.mqtt.client, pandas, pyarrow.parquet, tenacity
+    import encodings.idna, filelock, pyarrow.pandas_compat, paho.mqtt.client, pandas, pyarrow.parquet
     from wind_kedro.feeds import Landing, build_feed
     feed, landing = build_feed("plant", json.loads(sys.argv[2])), Landing(Path(sys.argv[1]), "plant", "plant")
     print("ready", flush=True)

@@ -248,7 +248,8 @@ class Landing:
             self._seal(aside, folder, list(batch.files), at, batch.rows, batch.checkpoint, batch.faults)
         for fault in batch.faults:
             logger.warning("feed '%s': %s: %s", self._feed_id, folder.name, fault)
-        batch.landed()
+        if batch.landed is not None:
+            batch.landed()
         self._thin()
         return self._read(folder)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
@@ -61,10 +61,6 @@ def _inside(value: str) -> str:
     return value
 
 
-def _nothing() -> None:
-    """Default callback of a landed batch."""
-
-
 @dataclass(frozen=True)
 class Batch:
     """Files and checkpoint that land together, atomically.
@@ -81,7 +77,7 @@ class Batch:
     checkpoint: Checkpoint
     rows: int | None = None
     faults: tuple[str, ...] = ()
-    landed: Callable[[], None] = field(default=_nothing)
+    landed: Callable[[], None] | None = None
 
 
 class Feed(Remote, ABC):
@@ -90,7 +86,6 @@ class Feed(Remote, ABC):
     #: Whether each batch is one file `part.parquet` of the same table, so that small ones can be compacted.
     in_parts: ClassVar[bool] = False
     noun = "feed"
-    extra = "feeds"
 
     into: Annotated[str, AfterValidator(_inside)] = Field(
         description="folder below 01_raw in which its batches land, one subfolder `landed_at=…` each"

@@ -10,6 +10,7 @@ import base64
 import contextlib
 import html.entities
 import logging
+import random
 import re
 import socket
 import ssl
@@ -20,7 +21,6 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from itertools import permutations
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 from urllib.parse import quote
 
@@ -32,7 +32,6 @@ from wind_kedro.storage.bounds import MalformedError, Meter, TooLargeError, infl
 
 if TYPE_CHECKING:
     import httpx
-    from tenacity import RetryCallState
 
 logger = logging.getLogger(__name__)
 
@@ -62,8 +61,6 @@ class Remote(Card, ABC):
 
     #: Name of the kind in messages.
     noun: ClassVar[str]
-    #: The extra of this package that is required.
-    extra: ClassVar[str]
 
     id: Identifier
     kind: str
@@ -103,40 +100,20 @@ class Remote(Card, ABC):
         Raises:
             WindKedroError: when attempts are used up, or the other side asks for a longer wait than the card allows.
         """
-        if self.attempts == 1:
+        longest, attempt = self.longest_wait_seconds, 1
+        while True:
             try:
                 return call()
             except PassingError as error:
-                raise self.fault(f"{error}; tried once") from None
-        try:
-            from tenacity import RetryError, Retrying, retry_if_exception_type, stop_after_attempt
-            from tenacity import wait_random_exponential as backing_off
-        except ImportError:
-            raise self.fault(
-                f"more than one attempt needs the extra '{self.extra}': pip install 'wind-kedro[{self.extra}]'"
-            ) from None
-        # Jitter: a thousand farms that lost the same server do not come back to it in the same second.
-        back_off = backing_off(multiplier=FIRST_WAIT_SECONDS, max=self.longest_wait_seconds)
-
-        def wait(state: RetryCallState) -> float:
-            error = state.outcome.exception() if state.outcome is not None else None
-            asked = error.wait_seconds if isinstance(error, PassingError) else None
-            if asked is None:
-                return back_off(state)
-            if asked > self.longest_wait_seconds:
-                raise self.fault(
-                    f"{error}; it asks to wait {asked:.0f} s, `longest_wait_seconds` is {self.longest_wait_seconds:g}"
-                )
-            return asked
-
-        retrying = Retrying(
-            sleep=time.sleep, stop=stop_after_attempt(self.attempts), wait=wait,
-            retry=retry_if_exception_type(PassingError),
-        )  # fmt: skip
-        try:
-            return retrying(call)
-        except RetryError as error:
-            raise self.fault(f"{error.last_attempt.exception()}; tried {self.attempts} times") from None
+                asked = error.wait_seconds
+                if asked is not None and asked > longest:
+                    raise self.fault(f"{error}; it asks to wait {asked:.0f} s, `longest_wait_seconds` is {longest:g}") from None
+                if attempt == self.attempts:
+                    raise self.fault(f"{error}; tried {'once' if attempt == 1 else f'{attempt} times'}") from None
+                # Jitter: a thousand farms that lost the same server do not come back to it in the same second.
+                back_off = random.uniform(0, min(longest, FIRST_WAIT_SECONDS * 2 ** (attempt - 1)))  # noqa: S311
+                time.sleep(back_off if asked is None else asked)
+                attempt += 1
 
     def tls_context(self) -> ssl.SSLContext:
         """TLS settings for a connection: the server is verified unless the card turns that off.
@@ -156,11 +133,8 @@ class Remote(Card, ABC):
 
     def warn_unverified(self) -> None:
         """Log that the server's identity is not checked."""
-        logger.warning(
-            "%s '%s': verify_server is false: a host in the server's place gets the credentials and can send any data",
-            self.noun,
-            self.id,
-        )
+        warning = "%s '%s': verify_server is false: a host in the server's place gets the credentials and can send any data"
+        logger.warning(warning, self.noun, self.id)
 
     def warn_in_the_clear(self, host: str) -> None:
         """Log that credentials go over a connection that is not encrypted, unless it is one of this machine."""
@@ -176,9 +150,6 @@ class Remote(Card, ABC):
             return None
         why = getattr(cause, "verify_message", "")
         return self.fault(f"{where}: the certificate does not hold ({why}); set `ca_file` to the authority that signed it")
-
-
-# --- secrets ---------------------------------------------------------------------------------------------------------
 
 
 def redact(text: str, secrets: Iterable[str]) -> str:
@@ -242,9 +213,6 @@ def _any_space() -> str:
 _ESCAPES = {"\n": "n", "\r": "r", "\t": "t"}
 
 
-# --- time ------------------------------------------------------------------------------------------------------------
-
-
 class Watchdog:
     """Ends the connections of a call after a total time, unlike a socket's timeout, which each byte restarts.
 
@@ -263,7 +231,7 @@ class Watchdog:
         self._timer.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         self._timer.cancel()
         with self._lock:
             for one in self._sockets:
@@ -286,9 +254,6 @@ class Watchdog:
         for one in self._sockets:
             with contextlib.suppress(OSError):
                 one.shutdown(socket.SHUT_RDWR)
-
-
-# --- HTTP ------------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -366,9 +331,8 @@ class HttpClient:
             try:
                 with self._client.stream(method, url, extensions={"trace": trace}, **request) as response:
                     content = b"".join(self._read(response, shown, max_bytes))
-                    return Answer(
-                        response.status_code, response.reason_phrase, response.headers, response.url, response.links, content
-                    )  # fmt: skip
+                    status, reason = response.status_code, response.reason_phrase
+                    return Answer(status, reason, response.headers, response.url, response.links, content)
             except TooLargeError as error:
                 raise self._remote.fault(error) from None
             except (httpx.InvalidURL, httpx.LocalProtocolError, UnicodeError):
@@ -390,12 +354,10 @@ class HttpClient:
         coding = response.headers.get("Content-Encoding", "identity").strip().lower()
         meter = Meter(shown, max_bytes)
         if coding in {"gzip", "x-gzip"}:
-            return inflate(response.iter_raw(), meter, shown)
+            yield from inflate(response.iter_raw(), meter, shown)
+            return
         if coding not in {"identity", ""}:
             raise MalformedError(f"{shown}: an answer in the coding '{coding[:40]}', which was not asked for")
-        return self._counted(response.iter_raw(), meter)
-
-    def _counted(self, chunks: Iterable[bytes], meter: Meter) -> Iterator[bytes]:
-        for chunk in chunks:
+        for chunk in response.iter_raw():
             meter.add(len(chunk), len(chunk))
             yield chunk

@@ -27,7 +27,6 @@ class Channel(Remote, ChannelRules, ABC):
     """One way to notify people."""
 
     noun = "channel"
-    extra = "alarms"
 
     past_hours: float | None = Field(
         24, gt=0, description="a message made as of a time further back than this is not sent (null: each is)"
