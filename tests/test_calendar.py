@@ -176,3 +176,30 @@ def test_a_market_has_a_gate(cards: dict[str, Any]) -> None:
     del cards["markets"][0]["gate_closure_minutes"]
     with pytest.raises(CardError, match=r"markets.yml: market 'hourly': gate_closure_minutes, gate_closure_day: give"):
         Fleet.from_config(**cards)
+
+
+# --- rules that change on a day ---------------------------------------------------------------------------------------
+
+
+def test_a_new_gate_changes_no_day_before_it(cards: dict[str, Any]) -> None:
+    # Until the end of 2026 the gate is an hour ahead; from 1 January 2027, local time, the day-ahead gate at noon holds too.
+    change = {"valid_from": "2027-01-01", "gate_closure_day": {"time": "12:00"}}
+    calendar = _calendar(cards, {"changes": [change]}, delivery_days=[0, 1])
+    starts = _starts(calendar, "2026-12-31T08:00")
+    assert (starts[0], starts[-1], len(starts)) == ("31 10:00", "01 23:00", 14 + 24)
+    assert _starts(calendar, "2026-12-31T11:01")[-1] == "31 23:00"
+    assert _starts(calendar, "2027-01-01T08:00")[0] == "02 00:00"
+    assert _starts(calendar, "2026-12-30T12:00") == _starts(_calendar(cards, {"changes": []}), "2026-12-30T12:00")
+
+
+def test_changes_are_in_order(cards: dict[str, Any]) -> None:
+    changes = [{"valid_from": day} for day in ("2027-01-01", "2026-01-01")]
+    with pytest.raises(CardError, match=r"market 'hourly': changes: give them in order of valid_from"):
+        _calendar(cards, {"changes": changes})
+
+
+def test_a_market_that_will_settle_finer_than_a_product_is_named_with_the_day(cards: dict[str, Any]) -> None:
+    with pytest.raises(
+        CardError, match=r"60 is coarser than the 15 minutes that market 'hourly' settles from 2026-12-31T23:00 UTC"
+    ):
+        _calendar(cards, {"changes": [{"valid_from": "2027-01-01", "settlement_minutes": 15}]})

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from wind_kedro.cards import CardError, Fleet, Penalty
+from wind_kedro.cards import CardError, Fleet, Penalty, RuleChange
 from wind_kedro.cards.columns import FORECAST_WEATHER, PERFECT_WEATHER, quantile_columns
 from wind_kedro.evaluation.scores import (
     METRICS,
@@ -465,6 +465,18 @@ def test_deviations_within_a_settled_interval_offset_each_other() -> None:
     assert value(scores, "money_per_mwh") == pytest.approx(0.1 * 8 / 0.85)
     alone = score_forecasts(forecasts_of(medians, granularity=15), observed(actuals, granularity=15), a_fleet(15, 15), [])
     assert value(alone, "money_per_mwh") == pytest.approx((0.05 * 8 + 0.05 * 12 + 0.1 * 8) / 0.85)
+
+
+def test_each_interval_costs_what_the_rules_of_its_day_say() -> None:
+    # In India 2 January begins at 18:30 UTC: of two quarters at 0.1 MWh short, the first costs 12 a MWh, the second 30.
+    start = pd.Timestamp("2024-01-01T18:15:00Z")
+    change = RuleChange(valid_from=dt.date(2024, 1, 2), penalty=Penalty(kind="imbalance", short_per_mwh=30))
+    fleet = a_fleet(granularity=15, settlement=15)
+    market = fleet.markets[0].model_copy(update={"changes": [change]})
+    dated = fleet.model_copy(update={"markets": [market]})
+    tables = forecasts_of([0.9, 0.9], granularity=15, issued_at=start), observed([0.5, 0.5], granularity=15, start=start)
+    assert value(score_forecasts(*tables, fleet, []), "money_per_mwh") == pytest.approx(2 * 0.1 * 12 / 0.25)
+    assert value(score_forecasts(*tables, dated, []), "money_per_mwh") == pytest.approx(0.1 * (12 + 30) / 0.25)
 
 
 def test_money_where_nothing_was_produced_is_unknown() -> None:

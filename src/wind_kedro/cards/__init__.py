@@ -14,7 +14,7 @@ from wind_kedro.cards.base import Card, CardError, Identifier, Positive, Share
 from wind_kedro.cards.calendar import Calendar
 from wind_kedro.cards.farms import Farm, Group, Turbine
 from wind_kedro.cards.fleet import Fleet
-from wind_kedro.cards.markets import DayGate, Market, Penalty
+from wind_kedro.cards.markets import DayGate, Market, Penalty, RuleChange
 from wind_kedro.cards.products import Product
 from wind_kedro.cards.sources import (
     LANDED_AT,
@@ -57,6 +57,7 @@ __all__ = [
     "Penalty",
     "Positive",
     "Product",
+    "RuleChange",
     "Share",
     "SignalSource",
     "Source",

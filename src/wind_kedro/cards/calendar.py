@@ -41,7 +41,7 @@ class Calendar:
         ]
         issues = sorted({stamp for stamp in (time.astimezone(dt.UTC) for time in local) if start < stamp <= end})
         # Without a gate by day, the cards guarantee that each issue has an interval whose gate is open.
-        if self.market.gate_closure_day is None or not issues:
+        if not issues or all(market.gate_closure_day is None for _, market in self.market.versions):
             return issues
         covered = self.intervals(_stamps(issues))[1]
         return [issue for issue, intervals in zip(issues, covered, strict=True) if intervals.any()]
@@ -58,9 +58,10 @@ class Calendar:
         """
         product, step = self.product, self.product.granularity_minutes
         if product.delivery_days is None:
-            # The first interval, counted from the issue time, whose gate is still open, on the grid of the granularity.
+            # The first interval, counted from the issue time, whose gate may still be open, on the grid of the granularity.
+            gate = min(market.gate_closure_minutes for _, market in self.market.versions)
             offset = (issued_at - issued_at.astype("datetime64[D]")) // _MINUTE
-            first = (-(-(offset + self.market.gate_closure_minutes) // step) * step - offset).astype(np.int64)
+            first = (-(-(offset + gate) // step) * step - offset).astype(np.int64)
             end = np.full(len(first), product.horizon_minutes)
         else:
             days = self._local_days(issued_at)
@@ -72,13 +73,16 @@ class Calendar:
         return leads, (leads < end[:, None]) & self._gates_open(issued_at, leads)
 
     def _gates_open(self, issued_at: npt.NDArray[np.datetime64], leads: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
-        in_time = leads >= self.market.gate_closure_minutes
-        if self.market.gate_closure_day is not None:
-            days = self._local_days((issued_at[:, None] + leads * _MINUTE).ravel())
-            each, where = np.unique(days, return_inverse=True)
-            gates = _stamps([self._gate(day, self.market.gate_closure_day) for day in each.tolist()])
-            in_time &= issued_at[:, None] <= gates[where].reshape(leads.shape)
-        return in_time
+        open_ = np.zeros(leads.shape, dtype=bool)
+        valid_at = issued_at[:, None] + leads * _MINUTE
+        for mask, market in self.market.by_rules(valid_at):
+            in_time = leads[mask] >= market.gate_closure_minutes
+            if market.gate_closure_day is not None:
+                each, where = np.unique(self._local_days(valid_at[mask]), return_inverse=True)
+                gates = _stamps([self._gate(day, market.gate_closure_day) for day in each.tolist()])
+                in_time &= np.broadcast_to(issued_at[:, None], leads.shape)[mask] <= gates[where]
+            open_[mask] = in_time
+        return open_
 
     def _gate(self, delivery_day: dt.date, gate: DayGate) -> dt.datetime:
         day = delivery_day

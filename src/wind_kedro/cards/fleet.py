@@ -42,11 +42,7 @@ class Fleet(Card):
             if product.weather_models is not None:
                 models = {source.model for farm in self.farms for source in farm.weather}
                 _known(f"products.{product.id}.weather_models", product.weather_models, models, "weather model")
-            if product.granularity_minutes > markets[product.market].settlement_minutes:
-                raise ValueError(
-                    f"products.{product.id}.granularity_minutes: {product.granularity_minutes} is coarser than the "
-                    f"{markets[product.market].settlement_minutes} minutes that market '{product.market}' settles"
-                )
+            _settled_no_finer(product, markets[product.market])
             _reaches_beyond_the_gate(Calendar(product, markets[product.market]))
         return self
 
@@ -134,6 +130,18 @@ class Fleet(Card):
     def granularities_minutes(self) -> list[int]:
         """The granularities that any product needs, rising."""
         return sorted({product.granularity_minutes for product in self.products})
+
+
+def _settled_no_finer(product: Product, market: Market) -> None:
+    for since, rules in market.versions:
+        if product.granularity_minutes > rules.settlement_minutes:
+            when = (
+                "" if rules.settlement_minutes == market.settlement_minutes else f" from {since.astype('datetime64[m]')} UTC on"
+            )
+            raise ValueError(
+                f"products.{product.id}.granularity_minutes: {product.granularity_minutes} is coarser than the "
+                f"{rules.settlement_minutes} minutes that market '{market.id}' settles{when}"
+            )
 
 
 def _reaches_beyond_the_gate(calendar: Calendar) -> None:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Iterator
 from typing import Any, Literal, Self
+from zoneinfo import ZoneInfo
 
+import numpy as np
+import numpy.typing as npt
 from pydantic import Field, field_validator, model_validator
 
 from wind_kedro.cards.base import Card, Identifier, Minutes, TimeZone, quoted_time
@@ -63,6 +67,16 @@ class DayGate(Card):
         return time
 
 
+class RuleChange(Card):
+    """Rules of a market that change on a day; what is not given stays as it was."""
+
+    valid_from: dt.date = Field(description="first day of delivery, in the market's calendar, to which the rules apply")
+    settlement_minutes: int | None = Field(None, gt=0, le=1440)
+    gate_closure_minutes: Minutes | None = None
+    gate_closure_day: DayGate | None = None
+    penalty: Penalty | None = None
+
+
 class Market(Card):
     """Where power is sold: its clock, its units, and what an error costs."""
 
@@ -78,9 +92,40 @@ class Market(Card):
     currency: str = Field(pattern=r"^[A-Z]{3}$")
     power_unit: Literal["kW", "MW"] = "MW"
     penalty: Penalty
+    changes: list[RuleChange] = Field(default_factory=list, description="rules that replace those above from a day on, in order")
 
     @model_validator(mode="after")
-    def _has_a_gate(self) -> Self:
+    def _consistent(self) -> Self:
         if not {"gate_closure_minutes", "gate_closure_day"} & self.model_fields_set:
             raise ValueError("gate_closure_minutes, gate_closure_day: give at least one of them")
+        days = [change.valid_from for change in self.changes]
+        if days != sorted(set(days)):
+            raise ValueError("changes: give them in order of valid_from, each day once")
         return self
+
+    @property
+    def versions(self) -> list[tuple[np.datetime64, Market]]:
+        """The market as its rules make it: from when on, UTC, each with no further changes. The first applies from ever."""
+        now = self.model_copy(update={"changes": []})
+        found: list[tuple[np.datetime64, Market]] = [(np.datetime64("0001-01-01", "us"), now)]
+        for change in self.changes:
+            given = change.model_dump(exclude_unset=True, exclude={"valid_from"})
+            now = now.model_copy(update={name: getattr(change, name) for name in given})
+            midnight = dt.datetime.combine(change.valid_from, dt.time(), ZoneInfo(self.time_zone)).astimezone(dt.UTC)
+            found.append((np.datetime64(midnight.replace(tzinfo=None), "us"), now))
+        return found
+
+    def by_rules(self, valid_at: npt.NDArray[np.datetime64]) -> Iterator[tuple[npt.NDArray[np.bool_], Market]]:
+        """Which intervals the rules of each time apply to; those that apply to none are left out.
+
+        Args:
+            valid_at: starts of intervals, UTC, as ``datetime64`` without zone, of any shape.
+
+        Yields:
+            A mask of that shape, and the market under those rules.
+        """
+        versions = self.versions
+        until = [since for since, _ in versions[1:]] + [np.datetime64("9999-12-31", "us")]
+        for (since, market), end in zip(versions, until, strict=True):
+            if (mask := (valid_at >= since) & (valid_at < end)).any():
+                yield mask, market

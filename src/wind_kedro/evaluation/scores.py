@@ -491,6 +491,13 @@ def _settle(rows: pd.DataFrame, actual: Array, point: Array, product: Product, m
     Several intervals of a product that fall into one settled interval of the market offset each other, as they do in
     its books; each then bears an equal part of the cost. Settled intervals count from midnight of the market's day.
     """
+    cost, produced = np.empty(len(rows)), np.empty(len(rows))
+    for mask, rules in market.by_rules(rows["valid_at"].dt.tz_localize(None).to_numpy()):
+        cost[mask], produced[mask] = _settle_by(rows[mask], actual[mask], point[mask], product, rules)
+    return cost, produced
+
+
+def _settle_by(rows: pd.DataFrame, actual: Array, point: Array, product: Product, market: Market) -> tuple[Array, Array]:
     hours = product.granularity_minutes / 60
     capacity_mwh = rows["available_capacity_kw"].to_numpy(dtype=np.float64) / 1000 * hours
     sold, produced = point * capacity_mwh, actual * capacity_mwh

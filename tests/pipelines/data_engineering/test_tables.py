@@ -387,7 +387,7 @@ def test_a_farm_of_a_few_days_says_how_long_it_waits(
     found = run_room(raw_signals(rows + young), raw_weather(weather_rows(gusty(24 * 4))), windy(), clock, settings)
     own = found["data_quality"].query("farm_id == 'shore' and source_table == 'signals'").set_index("check")
     assert own.loc["clock_not_calibrated", ["count", "severity"]].tolist() == [len(young), "warning"]
-    assert "when the farm's clock is first checked: that takes" in own.loc["clock_not_calibrated", "message"]
+    assert "when the farm's clock is first checked, which needs 2 days" in own.loc["clock_not_calibrated", "message"]
     assert "nothing_available" not in own.index
 
 
