@@ -370,8 +370,6 @@ class _Place:
         return self._system
 
 
-# --- file systems ----------------------------------------------------------------------------------------------------
-
 #: Turn off fsspec's shared instances and cached listings: connections are closed and not shared between feeds.
 _OWN = {"skip_instance_cache": True, "use_listings_cache": False}
 

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from wind_kedro.cards import LANDED_AT, UNIT_CONVERSIONS, WEATHER_UNITS, Farm, WeatherColumn, WeatherSource
 from wind_kedro.errors import WindKedroError
+from wind_kedro.readers.source_files import is_glob, one_line
 from wind_kedro.readers.source_rows import landed_at, shown, shown_of
 from wind_kedro.storage.bounds import MAX_GRID_VALUES
 from wind_kedro.storage.temporary import written_aside
@@ -85,9 +86,8 @@ class _Place:
         return self._degrees("longitude_deg")
 
     def _degrees(self, field: str) -> float:
-        own, of_farm = getattr(self.source, field), getattr(self.farm, field)
-        degrees: float = of_farm if own is None else own  # cards are validated to have one of them
-        return degrees
+        own = getattr(self.source, field)
+        return float(getattr(self.farm, field) if own is None else own)  # cards are validated to have one of them
 
     @property
     def name(self) -> list[str]:
@@ -111,123 +111,89 @@ def read_grids(sources: Sequence[tuple[Farm, WeatherSource]], root: Path, kept: 
     Returns:
         Parquet files in the columns of ``weather_raw``, one per file with values for any source; and the faults of the others.
     """
-    files: dict[str, list[Path]] = {}
     places: dict[Path, list[_Place]] = defaultdict(list)
-    faults = []
+    faults, tables = [], []
     for farm, source in sources:
-        if source.path not in files:
-            files[source.path] = _files(root, source.path)
-        for path in files[source.path]:
+        paths = sorted(root.glob(source.path)) if is_glob(source.path) else [root / source.path]
+        found = [path for path in paths if path.exists()]  # files, and folders of Zarr stores
+        for path in found:
             places[path].append(_Place(farm, source))
-        if not files[source.path]:
-            reason = "the glob matches nothing" if _is_glob(source.path) else "it is missing"
+        if not found:
+            reason = "the glob matches nothing" if is_glob(source.path) else "it is missing"
             message = f"farm '{farm.id}', {root / source.path}: {reason}; put it there, or correct `path` in farms.yml"
             faults.append(GridFault(farm, source, root / source.path, message))
     kept.mkdir(parents=True, exist_ok=True)
-    tables = []
     for path, own in places.items():
-        target, found = _read_or_kept(path, own, root, kept)
+        target, reasons = _read_or_kept(path, own, root, kept)
         by_name = {tuple(place.name): place for place in own}
-        for name, message in found:
+        for name, reason in reasons:
             place = by_name[tuple(name)]
-            faults.append(GridFault(place.farm, place.source, path, f"farm '{place.farm.id}', {path}: {message}"))
+            faults.append(GridFault(place.farm, place.source, path, f"farm '{place.farm.id}', {path}: {reason}"))
         if target is not None:
             tables.append(target)
     return tables, faults
 
 
-def _is_glob(path: str) -> bool:
-    return any(character in path for character in "*?[")
+#: Names of places without values, with the reason.
+_Faults = list[tuple[list[str], str]]
 
 
-def _files(root: Path, path: str) -> list[Path]:
-    """Matching files and Zarr stores (folders)."""
-    return sorted(root.glob(path)) if _is_glob(path) else [found for found in [root / path] if found.exists()]
-
-
-# --- cache of read files ------------------------------------------------------------------------------------------------
-
-
-def _read_or_kept(path: Path, places: list[_Place], root: Path, kept: Path) -> tuple[Path | None, list[tuple[list[str], str]]]:
+def _read_or_kept(path: Path, places: list[_Place], root: Path, kept: Path) -> tuple[Path | None, _Faults]:
     """The Parquet file of a file's points, if there are any, and the names of the others with the reason."""
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
     asked = sorted(
         [shown_of(place.farm, place.source, path, root), *place.name, place.latitude_deg, place.longitude_deg, place.reading]
         for place in places
     )
-    state = json.dumps([_VERSION, _state(path), asked])
+    stats = [path.stat()] if path.is_file() else [file.stat() for file in path.rglob("*") if file.is_file()]
+    newest = max((stat.st_mtime_ns for stat in stats), default=0)
+    state = json.dumps([_VERSION, [len(stats), sum(stat.st_size for stat in stats), newest], asked])
     file = hashlib.sha256(shown(path, root).encode()).hexdigest()[:16]
     target = kept / f"{file}-{hashlib.sha256(state.encode()).hexdigest()[:16]}.parquet"
-    if not _is_whole(target):
+    try:
+        is_whole = _FAULTS in (pq.read_schema(target).metadata or {})
+    except (OSError, ValueError, pa.ArrowException):
+        is_whole = False
+    if not is_whole:
         try:
             table, faults = _read(path, places, root)
         except GridFaultError as error:
             return None, [(place.name, str(error)) for place in places]
         with written_aside(target) as aside:
-            whole = table.replace_schema_metadata({_FAULTS: json.dumps(faults).encode()})
-            pq.write_table(whole, aside, compression="zstd")
-    found = pq.ParquetFile(target)
-    faults = json.loads(found.schema_arrow.metadata[_FAULTS])
-    return (target if found.metadata.num_rows else None), faults
+            pq.write_table(table.replace_schema_metadata({_FAULTS: json.dumps(faults).encode()}), aside, compression="zstd")
+    metadata = pq.read_metadata(target)
+    return (target if metadata.num_rows else None), json.loads(metadata.metadata[_FAULTS])
 
 
-def _is_whole(target: Path) -> bool:
-    """Whether a valid cached file exists."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        return _FAULTS in (pq.read_schema(target).metadata or {})
-    except (OSError, ValueError, pa.ArrowException):
-        return False
-
-
-def _state(path: Path) -> list[Any]:
-    """Number, size and newest modification time of a file or of the files of a store."""
-    stats = [path.stat()] if path.is_file() else [file.stat() for file in path.rglob("*") if file.is_file()]
-    return [len(stats), sum(stat.st_size for stat in stats), max((stat.st_mtime_ns for stat in stats), default=0)]
-
-
-# --- one file -----------------------------------------------------------------------------------------------------------
-
-
-def _read(path: Path, places: list[_Place], root: Path) -> tuple[pa.Table, list[tuple[list[str], str]]]:
-    """Rows of all places in one file, and the faults of the others."""
+def _read(path: Path, places: list[_Place], root: Path) -> tuple[pa.Table, _Faults]:
+    """Rows of all places in one file, and the faults of the others; any exception of the readers is a fault of one line."""
     import pyarrow as pa
 
     groups: dict[str, list[_Place]] = defaultdict(list)
     for place in places:
         groups[place.reading].append(place)
-    tables, faults = [], []
-    with _one_line(path, places[0].source.format), _opened(path, places[0].source.format) as open_variable:
-        for group in groups.values():
-            try:
-                found, bad = _read_group(open_variable, path, group, root)
-            except GridFaultError as error:
-                found, bad = [], [(place.name, str(error)) for place in group]
-            tables += found
-            faults += bad
-    return pa.concat_tables(tables) if tables else pa.table({"source_row": pa.array([], pa.int64())}), faults
-
-
-@contextmanager
-def _one_line(path: Path, kind: str) -> Iterator[None]:
-    """Convert any exception of the readers to a one-line fault."""
+    tables, faults, kind = [], _Faults(), places[0].source.format
     try:
-        yield
+        with _opened(path, kind) as open_variable:
+            for group in groups.values():
+                try:
+                    found, bad = _read_group(open_variable, path, group, root)
+                except GridFaultError as error:
+                    found, bad = [], [(place.name, str(error)) for place in group]
+                tables += found
+                faults += bad
     except GridFaultError:
         raise
     except ImportError as error:
         raise GridFaultError(f"cannot read {kind} ({error}); install wind-kedro[grids]") from None
     except Exception as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
-        raise GridFaultError(f"not readable as {kind} ({reason}); fetch it again, or correct `format`") from None
+        raise GridFaultError(f"not readable as {kind} ({one_line(error)}); fetch it again, or correct `format`") from None
+    return pa.concat_tables(tables) if tables else pa.table({"source_row": pa.array([], pa.int64())}), faults
 
 
-def _read_group(
-    open_variable: Open, path: Path, places: list[_Place], root: Path
-) -> tuple[list[pa.Table], list[tuple[list[str], str]]]:
+def _read_group(open_variable: Open, path: Path, places: list[_Place], root: Path) -> tuple[list[pa.Table], _Faults]:
     """Rows of places with the same reading."""
     import pandas as pd
 
@@ -248,67 +214,63 @@ def _read_group(
         sorted(set().union(*(set(frame.index) for frame in columns.values()))), names=["run_at", "valid_at"]
     )
     values = {name: frame.reindex(index).to_numpy(np.float32) for name, frame in columns.items()}
-    in_file = arrivals is not None
-    landed = _landed(path) if source.available_at == LANDED_AT and not in_file else None
-    tables, faults = [], []
+    landed = None
+    if source.available_at == LANDED_AT and arrivals is None and (landed := landed_at(path)) is None:
+        raise GridFaultError(f"no folder of its path is named {LANDED_AT}=…; correct `available_at` in farms.yml")
+    tables, faults = [], _Faults()
     for number, place in enumerate(places):
         own = {name: table[:, number] for name, table in values.items()}
         there = ~np.all([np.isnan(column) for column in own.values()], axis=0)
         if outside[number]:
             where = f"{place.latitude_deg:g}, {place.longitude_deg:g}"
-            faults.append(
-                (place.name, f"the point {where} is outside its grid; correct the card's latitude_deg and longitude_deg")
-            )
+            reason = f"the point {where} is outside its grid; correct the card's latitude_deg and longitude_deg"
+            faults.append((place.name, reason))
         elif not there.any():
             faults.append((place.name, "its fields have no value at the point; choose another point"))
         else:
             arrived = None if arrivals is None else arrivals.reindex(index).to_numpy()[there]
             file = shown_of(place.farm, place.source, path, root)
-            tables.append(
-                _table(place, file, index[there], {name: column[there] for name, column in own.items()}, landed, arrived)
-            )
+            kept = {name: column[there] for name, column in own.items()}
+            tables.append(_table(place, file, index[there], kept, landed, arrived))
     return tables, faults
 
 
 def _table(
-    place: _Place, file: str, index: pd.MultiIndex, values: Mapping[str, NDArray[np.float32]], landed: str | None, arrived: Any
+    place: _Place,
+    file: str,
+    index: pd.MultiIndex,
+    values: Mapping[str, NDArray[np.float32]],
+    landed: str | None,
+    arrived: Any,
 ) -> pa.Table:
     """Rows of ``weather_raw`` as text, each value in its shortest exact 32-bit notation."""
     import pyarrow as pa
-
-    def text(column: NDArray[np.float32]) -> Any:
-        return pa.array(column, mask=np.isnan(column)).cast(pa.string())
-
-    def same(value: str | None) -> Any:
-        return pa.array([value] * len(index), pa.string())
 
     def stamps(times: Any) -> Any:
         known = np.asarray(times, dtype="datetime64[us]")
         written = np.char.add(np.datetime_as_string(known, unit="us"), "Z")
         return pa.array(written, pa.string(), mask=np.isnat(known))
 
-    analysis = place.source.kind == "analysis"
-    given = {
-        "farm_id": same(place.farm.id),
-        "source_file": same(file),
+    source = place.source
+    given: dict[str, Any] = {
+        "farm_id": place.farm.id,
+        "source_file": file,
         "source_row": pa.array(np.arange(1, len(index) + 1)),
-        "fault": same(None),
-        "weather_model": same(place.source.model),
-        "weather_point": same(place.source.point),
-        "run_at": same(None) if analysis else stamps(index.get_level_values("run_at")),
-        "available_at": same(landed) if arrived is None else stamps(arrived),
+        "fault": None,
+        "weather_model": source.model,
+        "weather_point": source.point,
+        "run_at": None if source.kind == "analysis" else stamps(index.get_level_values("run_at")),
+        "available_at": landed if arrived is None else stamps(arrived),
         "valid_at": stamps(index.get_level_values("valid_at")),
-    }
-    return pa.table(given | {name: text(values[name]) if name in values else same(None) for name in WEATHER_UNITS})
-
-
-def _landed(path: Path) -> str:
-    if (landed := landed_at(path)) is None:
-        raise GridFaultError(f"no folder of its path is named {LANDED_AT}=…; correct `available_at` in farms.yml")
-    return landed
-
-
-# --- variables of a file --------------------------------------------------------------------------------------------------
+    } | dict.fromkeys(WEATHER_UNITS)
+    given |= {name: pa.array(column, mask=np.isnan(column)).cast(pa.string()) for name, column in values.items()}
+    is_same = (str, type(None))
+    return pa.table(
+        {
+            name: pa.repeat(pa.scalar(one, pa.string()), len(index)) if isinstance(one, is_same) else one
+            for name, one in given.items()
+        }
+    )
 
 
 @contextmanager
@@ -389,9 +351,6 @@ class _Messages(Mapping[Any, Any]):
         return len(self._offsets)
 
 
-# --- coordinates ----------------------------------------------------------------------------------------------------------
-
-
 def _coordinate(field: xr.DataArray, names: Sequence[str], standard_name: str) -> str | None:
     """The coordinate with this standard name, else the first with one of these names."""
     for name, coordinate in field.coords.items():
@@ -401,42 +360,34 @@ def _coordinate(field: xr.DataArray, names: Sequence[str], standard_name: str) -
 
 
 def _one_level(field: xr.DataArray, column: WeatherColumn) -> xr.DataArray:
-    vertical = [
-        name
-        for name, coordinate in field.coords.items()
-        if coordinate.attrs.get("axis") == "Z"
-        or "positive" in coordinate.attrs
-        or name in {"height", "heightAboveGround", "level", "z"}
-    ]
-    if not vertical:
-        if column.level is not None:
-            raise GridFaultError(f"{column.name} has no levels; leave `level` out of the card")
-        return field
-    name = vertical[0]
-    levels = np.atleast_1d(field[name].to_numpy()).astype(float)
-    known = ", ".join(f"{level:g}" for level in levels)
-    if column.level is None:
-        if levels.size > 1:
-            raise GridFaultError(f"{column.name} has several levels ({known}); set `level` on the card")
-        return field.squeeze(name) if name in field.dims else field
-    if column.level not in levels:
-        raise GridFaultError(f"{column.name} has no level {column.level:g} m, but {known}; correct `level` on the card")
-    return field.isel({name: int(np.argmax(levels == column.level))}) if name in field.dims else field
+    for name, coordinate in field.coords.items():
+        is_named = name in {"height", "heightAboveGround", "level", "z"}
+        if is_named or coordinate.attrs.get("axis") == "Z" or "positive" in coordinate.attrs:
+            several = f"{column.name} has several levels (%s); set `level` on the card"
+            missing = f"{column.name} has no level {column.level or 0:g} m, but %s; correct `level` on the card"
+            return _only(field, str(name), column.level, several, missing)
+    if column.level is not None:
+        raise GridFaultError(f"{column.name} has no levels; leave `level` out of the card")
+    return field
 
 
 def _one_member(field: xr.DataArray, source: WeatherSource) -> xr.DataArray:
-    name = _coordinate(field, _MEMBER, "realization")
-    if name is None:
+    if (name := _coordinate(field, _MEMBER, "realization")) is None:
         return field
-    members = np.atleast_1d(field[name].to_numpy())
-    known = f"{', '.join(map(str, members[:9]))}{', ...' if members.size > 9 else ''}"  # noqa: PLR2004 - enough to see
-    if source.member is None:
-        if members.size > 1:
-            raise GridFaultError(f"it is an ensemble of members {known}; set `member` on the card")
-        return field.squeeze(name) if name in field.dims else field
-    if source.member not in members:
-        raise GridFaultError(f"it has no member {source.member}, but {known}; correct `member` in the card")
-    return field.isel({name: int(np.argmax(members == source.member))}) if name in field.dims else field
+    missing = f"it has no member {source.member}, but %s; correct `member` in the card"
+    return _only(field, name, source.member, "it is an ensemble of members %s; set `member` on the card", missing)
+
+
+def _only(field: xr.DataArray, name: str, wanted: float | None, several: str, missing: str) -> xr.DataArray:
+    """The field at the wanted value of a coordinate, or at its only one; else the fault, with the values that are known."""
+    values = np.atleast_1d(field[name].to_numpy())
+    known = f"{', '.join(f'{value:g}' for value in values[:9])}{', ...' if values.size > 9 else ''}"  # noqa: PLR2004 - enough
+    if wanted is None and values.size > 1:
+        raise GridFaultError(several % known)
+    if wanted is not None and wanted not in values:
+        raise GridFaultError(missing % known)
+    place = 0 if wanted is None else int(np.argmax(values == wanted))
+    return field.isel({name: place}) if name in field.dims else field
 
 
 def _check_attributes(name: str, column: WeatherColumn, field: xr.DataArray) -> None:
@@ -453,9 +404,6 @@ def _check_attributes(name: str, column: WeatherColumn, field: xr.DataArray) -> 
         raise GridFaultError(
             f"{column.name} is relative to the grid's axes, not to east and north; fetch it relative to the earth"
         )
-
-
-# --- from the grid to the points ------------------------------------------------------------------------------------------
 
 
 def _at_points(
@@ -554,9 +502,6 @@ def _nearest_of_curved(
     picked = np.unravel_index(best, field[latitude].shape)
     where = {dim: xr.DataArray(places, dims="point") for dim, places in zip(field[latitude].dims, picked, strict=True)}
     return _loaded(field.isel(where)), outside
-
-
-# --- from fields to rows --------------------------------------------------------------------------------------------------
 
 
 def _rows(field: xr.DataArray, source: WeatherSource) -> tuple[pd.DataFrame, pd.Series | None]:

@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
 _BLOCK_BYTES = 1 << 22
 _BATCH_ROWS = 1 << 17
-_LF, _CR = 10, 13
 #: Most characters of a line: ten times those of two hundred turbines with forty signals.
 MAX_LINE = 1 << 20
 #: Most characters of the header: the csv module's limit of a field.
@@ -83,23 +82,14 @@ Choose = Callable[[Sequence[str]], Sequence[str]]
 
 @dataclass(frozen=True)
 class Reading:
-    """Arguments of reading a file.
+    """Arguments of reading a file."""
 
-    Attributes:
-        engine: a separate connection to DuckDB.
-        source: the card.
-        path: the file.
-        choose: selects columns of those in the file.
-        where: farm and file, for messages.
-        target: the Parquet file to write.
-    """
-
-    engine: duckdb.DuckDBPyConnection
+    engine: duckdb.DuckDBPyConnection  # a separate connection
     source: Source
     path: Path
     choose: Choose
-    where: str
-    target: Path
+    where: str  # farm and file, for messages
+    target: Path  # the Parquet file to write
 
     @property
     def file(self) -> Path:
@@ -163,9 +153,6 @@ def files_of(root: Path, source: Source) -> list[Path]:
     return sorted(uncovered(path for path in found if not path.is_dir() and plain(path)))
 
 
-# --- CSV -------------------------------------------------------------------------------------------------------------
-
-
 class _Lines:
     """Lines of a text file, decoded block by block and counted in both characters and bytes.
 
@@ -220,31 +207,24 @@ class _LineEnds:
     """Counts line ends in bytes, to verify the lines that `_Lines` finds in characters."""
 
     def __init__(self, encoding: str) -> None:
-        self._wide = encoding == "utf-16"
-        self._kind = np.dtype("<u2" if self._wide else "u1")
-        self._rest = b""
-        self._last = 0  # the newest unit: whether the last line has an end
-        self._units = 0
+        self._unit: str | None = "<u2" if encoding == "utf-16" else None  # without a mark it is little-endian
+        self._rest = self._last = b""
         self._ends = 0
 
     @property
     def count(self) -> int:
-        return self._ends + (self._units > 0 and self._last not in {_LF, _CR})
+        return self._ends + (self._last not in {b"", b"\n", b"\r"})
 
     def add(self, block: bytes) -> None:
-        if self._wide and not self._units and (self._rest + block).startswith(codecs.BOM_UTF16_BE):
-            self._kind = np.dtype(">u2")  # without a mark it is little-endian
-        block = self._rest + block
-        whole = len(block) - len(block) % self._kind.itemsize
-        self._rest = block[whole:]
-        units = np.frombuffer(block[:whole], self._kind)
-        if not len(units):
-            return
-        feeds, returns = units == _LF, units == _CR
-        pairs = int((returns[:-1] & feeds[1:]).sum()) + (self._last == _CR and bool(feeds[0]))
-        self._ends += int(feeds.sum()) + int(returns.sum()) - pairs
-        self._units += len(units)
-        self._last = int(units[-1])
+        if self._unit is not None:
+            block = self._rest + block
+            if not self._last and block.startswith(codecs.BOM_UTF16_BE):
+                self._unit = ">u2"
+            whole = len(block) - len(block) % 2
+            units, self._rest = np.frombuffer(block[:whole], self._unit), block[whole:]
+            block = np.minimum(units, 0xFF).astype(np.uint8).tobytes()
+        self._ends += block.count(b"\n") + block.count(b"\r") - (self._last + block).count(b"\r\n")
+        self._last = block[-1:] or self._last
 
 
 def _read_csv(reading: Reading) -> tuple[list[str], int, int]:
@@ -287,12 +267,9 @@ def _read_csv(reading: Reading) -> tuple[list[str], int, int]:
 
 
 def _joined(numbered: Iterable[tuple[int, str]], separator: str, separators: int) -> list[tuple[int, str]]:
-    """Join lines at lone CRs, unless a complete row follows: elsewhere the CR is part of a value.
+    """Join lines, which keep lone CRs at their end, at these, unless a row follows that has all its ``separators``.
 
-    Args:
-        numbered: lines with their numbers, including lone CRs at their end.
-        separator: of columns.
-        separators: number of separators of a row.
+    Elsewhere the CR is part of a value.
     """
     found: list[tuple[int, str]] = []
     for row, line in numbered:
@@ -304,12 +281,7 @@ def _joined(numbered: Iterable[tuple[int, str]], separator: str, separators: int
 
 
 def _header(reading: Reading, begun: Sequence[str]) -> list[str]:
-    """Names of the columns.
-
-    Args:
-        reading: of the file.
-        begun: the lines up to the header.
-    """
+    """Names of the columns; ``begun`` are the lines up to the header."""
     if not any(line.strip() for line in begun):
         raise reading.error("the file is empty; fetch it again")
     above, separator = reading.source.skip_rows + 1, reading.source.separator
@@ -347,11 +319,13 @@ def _cells(separator: str) -> str:
 
 def _split(cells: str, header: Sequence[str], names: Sequence[str], *, quoted: bool) -> str:
     """SQL that splits rows of ``line`` and ``source_row`` into columns; a row of another width is a fault with its line."""
-    values = "".join(
-        f", CASE WHEN fault IS NULL THEN {_unquoted(cell) if quoted else cell} END AS {name(column)}"
-        for column in dict.fromkeys(names)
-        for cell in [f"cells[{list(header).index(column) + 1}]"]
-    )
+    values = ""
+    for column in dict.fromkeys(names):
+        cell = f"cells[{list(header).index(column) + 1}]"
+        if quoted:
+            whole = f"starts_with({cell}, '\"') AND ends_with({cell}, '\"') AND length({cell}) > 1"
+            cell = f"CASE WHEN {whole} THEN replace({cell}[2:-2], '\"\"', '\"') ELSE {cell} END"
+        values += f", CASE WHEN fault IS NULL THEN {cell} END AS {name(column)}"
     # Text after a closing quote is in no cell.
     torn = "contains(line, '\"') AND length(array_to_string(cells, '')) + len(cells) <= length(line)"
     fault = (
@@ -365,11 +339,6 @@ def _split(cells: str, header: Sequence[str], names: Sequence[str], *, quoted: b
         f"SELECT source_row, fault{values} FROM "  # noqa: S608
         f"(SELECT *, {fault} AS fault FROM (SELECT source_row, line, {cells} AS cells FROM batch))"
     )
-
-
-def _unquoted(cell: str) -> str:
-    whole = f"starts_with({cell}, '\"') AND ends_with({cell}, '\"') AND length({cell}) > 1"
-    return f"CASE WHEN {whole} THEN replace({cell}[2:-2], '\"\"', '\"') ELSE {cell} END"
 
 
 def _table(numbers: Sequence[int], **columns: Sequence[Any]) -> pa.Table:
@@ -397,9 +366,6 @@ def _write(reading: Reading, batches: Iterator[pa.Table], select: str) -> int:
         if writer is not None:
             writer.close()
     return written
-
-
-# --- Excel -----------------------------------------------------------------------------------------------------------
 
 
 def _read_excel(reading: Reading) -> tuple[list[str], int, int]:
@@ -462,9 +428,6 @@ def _cell(value: Any, decimal: str) -> str:
     return "" if value is None else str(value)
 
 
-# --- Parquet ---------------------------------------------------------------------------------------------------------
-
-
 def _read_parquet(reading: Reading) -> tuple[list[str], int, int]:
     import duckdb
     import pyarrow as pa
@@ -478,7 +441,11 @@ def _read_parquet(reading: Reading) -> tuple[list[str], int, int]:
             folders = {column: value for column, value in _in_folders(reading.path).items() if column not in found}
             wanted = list(dict.fromkeys(reading.choose([*found, *folders])))
             own = [column for column in wanted if column in found] or found[:1]
-            typed = pa.schema([_readable(file.schema_arrow.field(column), f"c{at}") for at, column in enumerate(own)])
+            kinds = [file.schema_arrow.field(column).type for column in own]
+            # Types that DuckDB cannot read: values without their dictionary, and half precision.
+            kinds = [kind.value_type if pa.types.is_dictionary(kind) else kind for kind in kinds]
+            kinds = [pa.float32() if pa.types.is_float16(kind) else kind for kind in kinds]
+            typed = pa.schema([(f"c{at}", kind) for at, kind in enumerate(kinds)])
             batch = typed.empty_table()
             reading.engine.register("batch", batch)
             types = map(str, reading.engine.sql("SELECT * FROM batch").types)
@@ -491,7 +458,7 @@ def _read_parquet(reading: Reading) -> tuple[list[str], int, int]:
             def rows() -> Iterator[pa.Table]:
                 number = 1
                 for part in file.iter_batches(_BATCH_ROWS, columns=own):
-                    columns = [part.column(column).cast(typed.field(at).type) for at, column in enumerate(own)]
+                    columns = [part.column(column).cast(kind) for column, kind in zip(own, kinds, strict=True)]
                     numbers = pa.array(range(number, number + part.num_rows), pa.int64())
                     number += part.num_rows
                     yield pa.Table.from_arrays([*columns, numbers], [*typed.names, "source_row"])
@@ -502,25 +469,17 @@ def _read_parquet(reading: Reading) -> tuple[list[str], int, int]:
         raise reading.error(f"not a readable Parquet file ({one_line(error)}); fetch it again") from None
 
 
-def _readable(field: pa.Field, new_name: str) -> pa.Field:
-    """A renamed column in a type that DuckDB can read."""
-    import pyarrow as pa
-
-    kind = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
-    return pa.field(new_name, pa.float32() if pa.types.is_float16(kind) else kind)
-
-
 def _in_folders(path: Path) -> dict[str, str]:
     """Hive partition columns of the folders (``turbine=T1``), as SQL.
 
     DuckDB's own support would include a feed's ``landed_at=…``, and prefer it to a column of the file.
     """
-    found = {}
-    for folder in path.parent.parts:
-        column, equals, value = folder.partition("=")
-        if column and equals and column != LANDED_AT:
-            found[column] = "CAST(NULL AS VARCHAR)" if value == _NO_VALUE else text(unquote(value))
-    return found
+    pairs = [folder.partition("=") for folder in path.parent.parts]
+    return {
+        column: "CAST(NULL AS VARCHAR)" if value == _NO_VALUE else text(unquote(value))
+        for column, equals, value in pairs
+        if column and equals and column != LANDED_AT
+    }
 
 
 def _parquet_text(column: str, kind: str, source: Source) -> str:
@@ -538,9 +497,6 @@ READERS: Mapping[str, Callable[[Reading], tuple[list[str], int, int]]] = {
     "excel": _read_excel,
     "parquet": _read_parquet,
 }
-
-
-# --- text ------------------------------------------------------------------------------------------------------------
 
 
 def check_columns(found: Sequence[str], names: Sequence[str], where: str) -> None:

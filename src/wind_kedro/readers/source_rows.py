@@ -126,9 +126,6 @@ def _row(farm: Farm, source: Source, file: str, row: str, fault: str) -> str:
     )
 
 
-# --- layouts ---------------------------------------------------------------------------------------------------------
-
-
 def _weather(farm: Farm, source: WeatherSource, file: Opened, root: Path) -> str:
     times = {"run_at": source.run_at, "valid_at": source.valid_at}
     values = [f"{stamp(name(column), source) if column else _NOTHING} AS {key}" for key, column in times.items()]
@@ -248,9 +245,6 @@ def landed_at(path: Path) -> str | None:
 
 
 _NOTHING = "CAST(NULL AS VARCHAR)"
-
-
-# --- values ----------------------------------------------------------------------------------------------------------
 
 
 def stamp(value: str, source: Source) -> str:

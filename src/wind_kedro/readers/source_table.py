@@ -187,9 +187,6 @@ class SourceTable(ConnectionMixin, AbstractDataset[Any, "ir.Table"]):
         return {"kind": self._kind, "root": str(self._root), "farms": [card.get("id") for card in self._farms]}
 
 
-# --- cache of read files ---------------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
 class _Unit:
     """Files of one source that are read in one step."""
