@@ -27,19 +27,17 @@ class RawFiles(AbstractDataset[NoReturn, pd.DataFrame]):
 
     A checksum is taken from the previous manifest if size and time of the file are unchanged. Raw files are never changed in
     place; remove the manifest to compute all checksums again.
+
+    Args:
+        root: folder that the cards' paths start from.
+        farms: farm cards, as in ``farms.yml``.
+        manifest: file of the previous run's manifest, for its checksums.
+        metadata: ignored by Kedro, read by Kedro-Viz.
     """
 
     def __init__(
         self, *, root: str, farms: Sequence[Mapping[str, Any]], manifest: str, metadata: dict[str, Any] | None = None
     ) -> None:
-        """Set the locations of the files.
-
-        Args:
-            root: folder that the cards' paths start from.
-            farms: farm cards, as in ``farms.yml``.
-            manifest: file of the previous run's manifest, for its checksums.
-            metadata: ignored by Kedro, read by Kedro-Viz.
-        """
         self._root = local_path(root, "root")
         self._farms = farms
         self._manifest = local_path(manifest, "manifest")

@@ -110,10 +110,11 @@ def shown(path: Path, root: Path) -> str:
     return os.fsencode(path.relative_to(root) if path.is_relative_to(root) else path).decode("utf-8", "backslashreplace")
 
 
-def shown_of(farm: Farm, source: WeatherSource, path: Path, root: Path) -> str:
-    """Name of a weather file in tables; it includes the source if several sources of a farm share the file."""
-    shared = sum(other.path == source.path for other in farm.weather) > 1
-    return shown(path, root) + (f"#{source.model}@{source.point}" if shared else "")
+def shown_of(farm: Farm, source: Source, path: Path, root: Path) -> str:
+    """Name of a source's file in tables; of weather it includes the source if several of a farm share the file."""
+    if isinstance(source, WeatherSource) and sum(other.path == source.path for other in farm.weather) > 1:
+        return f"{shown(path, root)}#{source.model}@{source.point}"
+    return shown(path, root)
 
 
 def _row(farm: Farm, source: Source, file: str, row: str, fault: str) -> str:

@@ -19,7 +19,7 @@ from wind_kedro.datasets.connections import connect, literal
 from wind_kedro.governance.provenance import file_sha256
 from wind_kedro.readers.grids import read_grids
 from wind_kedro.readers.source_files import Opened, Reading, SourceError, files_of, one_line, open_file, text
-from wind_kedro.readers.source_rows import chooser, fault_row, no_rows, selects, shown, shown_of
+from wind_kedro.readers.source_rows import chooser, fault_row, no_rows, selects, shown_of
 from wind_kedro.storage.paths import local_path
 from wind_kedro.storage.temporary import Scratch, neighbour_of, written_aside
 
@@ -97,21 +97,16 @@ class SourceTable(ConnectionMixin, AbstractDataset[Any, "ir.Table"]):
         """Read the sources; see the class."""
         if self._connection.name == "duckdb":
             return self._read(self._connection)
-        return self._handed_over()
-
-    def _handed_over(self) -> ir.Table:
-        """Read with DuckDB and pass the table to another engine through a Parquet file."""
         import ibis
 
+        # Read with DuckDB, and pass the table to another engine through a Parquet file. Tables are lazy: it exists as long as
+        # this dataset.
+        self._aside = Scratch("raw")
+        path = Path(self._aside.name) / f"{self._kind}.parquet"
         reader = ibis.duckdb.connect()
-        folder = Scratch("raw")
-        path = Path(folder.name) / f"{self._kind}.parquet"
         reader.to_parquet(self._read(reader), path)
         reader.disconnect()
-        table = self._connection.read_parquet(str(path))
-        # Tables are lazy: the file must exist as long as this dataset.
-        self._aside = folder
-        return table
+        return self._connection.read_parquet(str(path))
 
     def _read(self, backend: Backend) -> ir.Table:
         if self._found is None:
@@ -133,7 +128,10 @@ class SourceTable(ConnectionMixin, AbstractDataset[Any, "ir.Table"]):
         """
         import duckdb
 
-        kept = self._kept_folder() / self._kind
+        if self._kept is None:
+            _SCRATCHES.append(Scratch("raw"))
+            self._kept = Path(_SCRATCHES[-1].name)
+        kept = self._kept / self._kind
         kept.mkdir(parents=True, exist_ok=True)
         found: list[Path] = []
         faults: list[str] = []
@@ -159,18 +157,13 @@ class SourceTable(ConnectionMixin, AbstractDataset[Any, "ir.Table"]):
             readable = readable or bool(tables)
             rows = [fault_row(fault.farm, fault.source, fault.path, self._root, fault.message) for fault in unserved]
             if rows:
-                found.append(_write(engine, rows, self._kind, kept / "unserved.parquet", {}))
+                found.append(kept / "unserved.parquet")
+                _write(engine, rows, self._kind, found[-1], {})
         for old in set(kept.glob("[!.]*.parquet")) - set(found):
             old.unlink(missing_ok=True)
         if faults and not readable:
             raise SourceError("\n".join(faults))
         return found
-
-    def _kept_folder(self) -> Path:
-        if self._kept is None:
-            _SCRATCHES.append(Scratch("raw"))
-            self._kept = Path(_SCRATCHES[-1].name)
-        return self._kept
 
     def _release(self) -> None:
         self._found = None
@@ -198,28 +191,19 @@ class _Unit:
 
     def kept_in(self, kept: Path, engine: duckdb.DuckDBPyConnection) -> tuple[Path, dict[str, Any]]:
         """Return the Parquet file and its record; read the files unless it is up to date with them and their card."""
-        asked = [self.farm.id, *self._names()] if len(self.files) == 1 else [self.farm.id, self.source.path]
+        names = [shown_of(self.farm, self.source, path, self.root) for path in self.files]
+        asked = [self.farm.id, *names] if len(self.files) == 1 else [self.farm.id, self.source.path]
         key = hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:16]
+        stats = [path.stat() if path.is_file() else None for path in self.files]
+        states = [stat and [stat.st_size, stat.st_mtime_ns] for stat in stats]
         turbines = [turbine.id for turbine in self.farm.turbines]
-        state = json.dumps([VERSION, self._names(), self._states(), self.source.model_dump(mode="json"), turbines])
+        state = json.dumps([VERSION, names, states, self.source.model_dump(mode="json"), turbines])
         target = kept / f"{key}-{hashlib.sha256(state.encode()).hexdigest()[:16]}.parquet"
         record = _record(target)
         if record is None or record["faults"]:  # the cause may be outside the file
             before = [found for found in map(_record, kept.glob(f"{key}-*.parquet")) if found is not None]
             record = self._read(target, before, engine)
         return target, record
-
-    def _names(self) -> list[str]:
-        weather = isinstance(self.source, WeatherSource)
-        return [
-            shown_of(self.farm, self.source, path, self.root) if weather else shown(path, self.root)  # type: ignore[arg-type]
-            for path in self.files
-        ]
-
-    def _states(self) -> list[Any]:
-        """Size and modification time of each file."""
-        stats = [path.stat() if path.is_file() else None for path in self.files]
-        return [stat and [stat.st_size, stat.st_mtime_ns] for stat in stats]
 
     def _read(self, target: Path, before: Sequence[Mapping[str, Any]], engine: duckdb.DuckDBPyConnection) -> dict[str, Any]:
         import duckdb
@@ -230,47 +214,38 @@ class _Unit:
         opened: list[Opened] = []
         failed: dict[Path, str] = {}
         record: dict[str, Any] = {"files": {}, "faults": []}
+
+        def write() -> None:
+            record["faults"] = list(failed.values())
+            rows = [fault_row(self.farm, self.source, path, self.root, message) for path, message in failed.items()]
+            _write(engine, [*rows, *selects(self.farm, self.source, opened, self.root)], kind, target, record)
+
         folder = neighbour_of(target)
         folder.mkdir()
         try:
             for number, path in enumerate(self.files):
-                choose = chooser(self.farm, self.source, path, self._where(path))
-                part = folder / f"{number}.parquet"
+                where, part = f"farm '{self.farm.id}', {path}", folder / f"{number}.parquet"
+                choose = chooser(self.farm, self.source, path, where)
                 try:
-                    opened.append(open_file(Reading(engine, self.source, path, choose, self._where(path), part)))
+                    opened.append(open_file(Reading(engine, self.source, path, choose, where, part)))
                     sha256 = file_sha256(path)
                 except (SourceError, OSError) as error:
                     failed[path] = str(error)
                     continue
                 record["files"][sha256] = {"first_seen_at": seen.get(sha256, now), "rows": opened[-1].rows}
             try:
-                self._write(engine, kind, target, opened, failed, record)
+                write()
                 problem = _repeated(engine, kind, target)
             except duckdb.Error as error:  # not found by a reader
                 problem = f"its rows cannot be read by the card ({one_line(error)})"
             if problem:
                 for path in self.files:
-                    failed.setdefault(path, str(SourceError(f"{self._where(path)}: {problem}")))
-                self._write(engine, kind, target, [], failed, record)
+                    failed.setdefault(path, str(SourceError(f"farm '{self.farm.id}', {path}: {problem}")))
+                opened.clear()
+                write()
         finally:
             shutil.rmtree(folder, ignore_errors=True)
         return record
-
-    def _write(
-        self,
-        engine: duckdb.DuckDBPyConnection,
-        kind: str,
-        target: Path,
-        opened: Sequence[Opened],
-        failed: Mapping[Path, str],
-        record: dict[str, Any],
-    ) -> None:
-        record["faults"] = list(failed.values())
-        rows = [fault_row(self.farm, self.source, path, self.root, message) for path, message in failed.items()]
-        _write(engine, [*rows, *selects(self.farm, self.source, opened, self.root)], kind, target, record)
-
-    def _where(self, path: Path) -> str:
-        return f"farm '{self.farm.id}', {path}"
 
 
 def _repeated(engine: duckdb.DuckDBPyConnection, kind: str, target: Path) -> str:
@@ -298,7 +273,7 @@ def _record(path: Path) -> dict[str, Any] | None:
     return record
 
 
-def _write(engine: duckdb.DuckDBPyConnection, rows: Sequence[str], kind: str, target: Path, record: Mapping[str, Any]) -> Path:
+def _write(engine: duckdb.DuckDBPyConnection, rows: Sequence[str], kind: str, target: Path, record: Mapping[str, Any]) -> None:
     """Write the results of SELECT statements to one Parquet file."""
     every = " UNION ALL BY NAME ".join([no_rows(kind), *rows])
     with written_aside(target) as neighbour:
@@ -306,4 +281,3 @@ def _write(engine: duckdb.DuckDBPyConnection, rows: Sequence[str], kind: str, ta
             f"COPY ({every}) TO {text(str(neighbour))} (FORMAT parquet, COMPRESSION zstd, "
             f"KV_METADATA {{{_RECORD}: {text(json.dumps(record))}}})"
         )
-    return target

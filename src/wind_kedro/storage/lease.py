@@ -16,7 +16,6 @@ import socket
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 from filelock import FileLock, Timeout
@@ -85,7 +84,14 @@ class Lease:
                         f"{self._holder()}: start again when it has ended, or wait longer for it, "
                         f"with --params lease.wait_seconds=SECONDS or in parameters_run.yml (it is {self._wait_seconds:g})"
                     )
-            self._write_record()
+            record = {
+                "pid": os.getpid(),
+                "host": socket.gethostname(),
+                "since": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
+                "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+            }
+            with written_aside(self._record) as aside:
+                aside.write_text(json.dumps(record) + "\n", encoding="utf-8")
         except OSError as error:
             self._lock.release()
             raise WindKedroError(
@@ -103,7 +109,7 @@ class Lease:
         self.acquire()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, stack: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         self.release()
 
     def _try(self, seconds: float) -> bool:
@@ -112,16 +118,6 @@ class Lease:
         except Timeout:
             return False
         return True
-
-    def _write_record(self) -> None:
-        record = {
-            "pid": os.getpid(),
-            "host": socket.gethostname(),
-            "since": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
-            "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
-        }
-        with written_aside(self._record) as aside:
-            aside.write_text(json.dumps(record) + "\n", encoding="utf-8")
 
     def _holder(self) -> str:
         """Describe the holder of the lease from the record, if it can be read."""
