@@ -128,8 +128,8 @@ def test_months_that_are_judged_are_refused(table: pd.DataFrame, fleet: Fleet, t
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"space": {"trees": {}}}, "no candidate 'trees'; there are curve, all"),
-        ({"space": {"all": {"min_rows": {"low": 1, "high": 2}}}}, "learns from the whole fleet"),
+        ({"space": {"trees": {}}}, "no candidate 'trees'; known are curve, all"),
+        ({"space": {"all": {"min_rows": {"low": 1, "high": 2}}}}, "'all' is fitted to the whole fleet"),
         ({"space": {"curve": {"depth": {"low": 1, "high": 2}}}}, "depth: Extra inputs"),
         ({"min_train_days": 40}, "no farm has 40 days of history"),
     ],
