@@ -44,11 +44,7 @@ FEEDS: Mapping[str, tuple[str, str]] = {
 
 
 def build_feed(feed_id: str, config: Mapping[str, Any]) -> Feed:
-    """Build the feed of a card.
-
-    Args:
-        feed_id: id of the feed.
-        config: its card, with ``kind`` and with resolved ``credentials``.
+    """Build the feed of a card, with resolved ``credentials``.
 
     Raises:
         CardError: one line per fault with feed and field, without the value, which may be a secret.
@@ -61,7 +57,15 @@ def build_feed(feed_id: str, config: Mapping[str, Any]) -> Feed:
     try:
         return family.model_validate({**config, "id": feed_id})
     except ValidationError as error:
-        raise CardError("\n".join(_line(feed_id, fault) for fault in error.errors())) from None
+        lines = []
+        for fault in error.errors():
+            about = {**fault}
+            if fault["loc"][:1] == ("credentials",) and fault["type"] == "string_type":
+                about["msg"] = "is not text: put quotes around it"
+            if fault["type"] == "extra_forbidden" and names_a_secret(str(fault["loc"][-1])):
+                about["msg"] = "a secret does not belong on a card; give it under `credentials`"
+            lines.append(f"feed '{feed_id}': {format_validation_fault(about)}")
+        raise CardError("\n".join(lines)) from None
 
 
 def build_feeds(configs: Mapping[str, Mapping[str, Any]]) -> dict[str, Feed]:
@@ -87,11 +91,3 @@ def build_feeds(configs: Mapping[str, Mapping[str, Any]]) -> dict[str, Feed]:
     if faults:
         raise CardError("\n".join(faults))
     return feeds
-
-
-def _line(feed_id: str, fault: Any) -> str:
-    if fault["loc"][:1] == ("credentials",) and fault["type"] == "string_type":
-        fault = {**fault, "msg": "is not text: put quotes around it"}
-    if fault["type"] == "extra_forbidden" and names_a_secret(str(fault["loc"][-1])):
-        fault = {**fault, "msg": "a secret does not belong on a card; give it under `credentials`"}
-    return f"feed '{feed_id}': {format_validation_fault(fault)}"

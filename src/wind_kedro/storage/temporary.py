@@ -138,18 +138,16 @@ def sweep(data: Path) -> None:
     Args:
         data: folder of the environment. Its raw layer is left out: feeds clear their own folders, under their own locks.
     """
-    for path in list(_abandoned(data)):
-        _remove(path)
-
-
-def _abandoned(data: Path) -> Iterator[Path]:
+    abandoned = []
     for here, folders, files in os.walk(data):
         for name in [*folders, *files]:
             found = _NEIGHBOUR.fullmatch(name)
             # A save outside of a run, as from a notebook, holds no lease.
             if found and not (found["pid"] and _is_alive(int(found["pid"]))):
-                yield Path(here, name)
+                abandoned.append(Path(here, name))
         folders[:] = [name for name in folders if not name.startswith(".") and Path(here, name) != data / "01_raw"]
+    for path in abandoned:
+        _remove(path)
 
 
 def _is_alive(pid: int) -> bool:

@@ -7,7 +7,7 @@ import logging
 import traceback
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
 import pandas as pd
 
@@ -23,14 +23,6 @@ from wind_kedro.pipelines.ingestion.settings import IngestionParameters
 logger = logging.getLogger(__name__)
 
 
-class FailedFetch(NamedTuple):
-    """A fetch that failed, and when."""
-
-    feed_id: str
-    failed_at: dt.datetime
-    message: str
-
-
 def fetch_feeds(
     landings_before: pd.DataFrame, feeds: FeedCards, ingestion: IngestionParameters, clock: Clock
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -38,32 +30,19 @@ def fetch_feeds(
 
     Each feed goes on from the checkpoint of its newest batch, under the lock of its folder. One that fails stops no other.
 
-    Args:
-        landings_before: the record so far (`Landings`).
-        feeds: all of the environment.
-        ingestion: which of them are fetched, and where they land.
-        clock: of the run.
-
     Returns:
         `Landings`: every row of the days to which this adds some; no rows if there is nothing to add. `Failures`: the feeds that
         could not be fetched.
     """
     chosen = choose_feeds(build_feeds(feeds.with_secrets(read_secrets)), ingestion.only)
-    failed = [failure for feed in chosen.values() if (failure := _fetch(feed, ingestion.raw_folder)) is not None]
-    failures = [
-        Failure("ingestion", "feed_failed", one.message, "correct the feed's card, its credentials or its server; the next run "
-                "fetches from where this one stopped")
-        for one in failed
-    ]  # fmt: skip
+    failed = [row for feed in chosen.values() if (row := _fetch(feed, ingestion.raw_folder)) is not None]
+    remedy = "correct the feed's card, its credentials or its server; the next run fetches from where this one stopped"
+    failures = [Failure("ingestion", "feed_failed", row["fault"], remedy) for row in failed]
     return list_landings(ingestion.raw_folder, failed, landings_before), failures_table(failures, clock.as_of)
 
 
 def choose_feeds(feeds: Mapping[str, Feed], only: Iterable[str]) -> dict[str, Feed]:
-    """The feeds that a run is to fetch, in the order of the configuration.
-
-    Args:
-        feeds: all of the environment, by id.
-        only: ids of those to fetch; none: all.
+    """The feeds that a run is to fetch, in the order of the configuration; without ids in ``only`` all.
 
     Raises:
         CardError: if a feed is named that is not there.
@@ -75,8 +54,8 @@ def choose_feeds(feeds: Mapping[str, Feed], only: Iterable[str]) -> dict[str, Fe
     return {feed_id: feed for feed_id, feed in feeds.items() if not wanted or feed_id in wanted}
 
 
-def _fetch(feed: Feed, root: Path) -> FailedFetch | None:
-    """Fetch and land what a feed has; why it failed, if it did."""
+def _fetch(feed: Feed, root: Path) -> dict[str, Any] | None:
+    """Fetch and land what a feed has; the row of `Landings` with the reason if it failed."""
     try:
         batches = 0
         for landed in Landing(root, feed.into, feed.id).pull(feed.fetch, in_parts=feed.in_parts):
@@ -84,22 +63,30 @@ def _fetch(feed: Feed, root: Path) -> FailedFetch | None:
             logger.info("feed '%s': %s, %d files, %d bytes", feed.id, landed.folder.name, len(landed.files), landed.bytes)
         if not batches:
             logger.info("feed '%s': nothing new", feed.id)
+        return None
     except FeedError as error:
-        return FailedFetch(feed.id, dt.datetime.now(dt.UTC), str(error))
+        fault = str(error)
     # An unexpected error of a library in one feed must not stop the others. Its stack is logged without secrets.
     except Exception as error:
         logger.debug("%s", feed.fault(traceback.format_exc()))
-        fault = feed.fault(f"unexpected {type(error).__name__}: {error}")
-        return FailedFetch(feed.id, dt.datetime.now(dt.UTC), str(fault))
-    return None
+        fault = str(feed.fault(f"unexpected {type(error).__name__}: {error}"))
+    return _row(feed.id, dt.datetime.now(dt.UTC), fault=fault)
 
 
-def list_landings(root: Path, failed: Iterable[FailedFetch], landings_before: pd.DataFrame) -> pd.DataFrame:
+def _row(
+    feed_id: str, landed_at: dt.datetime, folder: str = "", files: int = 0, size: int = 0, rows: int | None = None, *, fault: str
+) -> dict[str, Any]:
+    return {
+        "feed_id": feed_id, "landed_at": landed_at, "folder": folder, "files": files, "bytes": size, "rows": rows, "fault": fault
+    }  # fmt: skip
+
+
+def list_landings(root: Path, failed: list[dict[str, Any]], landings_before: pd.DataFrame) -> pd.DataFrame:
     """Record what landed since the newest record, in this run or by `kedro wind listen`, and what failed in this run.
 
     Args:
         root: the raw folder, once this run's batches are in it.
-        failed: fetches of this run.
+        failed: rows of the fetches of this run that failed.
         landings_before: the record so far (`Landings`).
 
     Returns:
@@ -108,28 +95,9 @@ def list_landings(root: Path, failed: Iterable[FailedFetch], landings_before: pd
     known = landings_before.loc[landings_before["folder"] != "", "folder"].str.rpartition("/")
     newest = {str(into): str(name) for into, name in known.groupby(0)[2].max().items()} if len(known) else {}
     rows = [
-        {
-            "feed_id": batch.feed_id,
-            "landed_at": batch.landed_at,
-            "folder": folder,
-            "files": len(batch.files),
-            "bytes": batch.bytes,
-            "rows": batch.rows,
-            "fault": "; ".join(batch.faults),
-        }
-        for folder, batch in find_landed(root, newest)
-    ] + [
-        {
-            "feed_id": failure.feed_id,
-            "landed_at": failure.failed_at,
-            "folder": "",
-            "files": 0,
-            "bytes": 0,
-            "rows": None,
-            "fault": failure.message,
-        }
-        for failure in failed
-    ]
+        _row(one.feed_id, one.landed_at, folder, len(one.files), one.bytes, one.rows, fault="; ".join(one.faults))
+        for folder, one in find_landed(root, newest)
+    ] + failed
     new = pd.DataFrame(rows, columns=list(Landings.to_schema().columns))
     new["landed_at"] = pd.to_datetime(new["landed_at"], utc=True)
     new["landed_on"] = new["landed_at"].dt.strftime("%Y-%m-%d")
