@@ -46,8 +46,7 @@ FEEDS: Mapping[str, tuple[str, str]] = {
 def build_feed(feed_id: str, config: Mapping[str, Any]) -> Feed:
     """Build the feed of a card, with resolved ``credentials``.
 
-    Raises:
-        CardError: one line per fault with feed and field, without the value, which may be a secret.
+    A fault raises `CardError` with a line of feed and field, without the value, which may be a secret.
     """
     kind = str(config.get("kind", ""))
     if kind not in FEEDS:
@@ -69,11 +68,7 @@ def build_feed(feed_id: str, config: Mapping[str, Any]) -> Feed:
 
 
 def build_feeds(configs: Mapping[str, Mapping[str, Any]]) -> dict[str, Feed]:
-    """Build the feeds of an environment, by id.
-
-    Raises:
-        CardError: one line per fault of any card; overlapping folders of two feeds are a fault.
-    """
+    """Build the feeds of an environment, by id; `CardError` has a line per fault of any card, and of folders that overlap."""
     feeds: dict[str, Feed] = {}
     faults: list[str] = []
     for feed_id, config in configs.items():

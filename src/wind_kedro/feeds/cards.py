@@ -44,11 +44,7 @@ class RemoteCards(RootModel[Cards]):
         return cards
 
     def with_secrets(self, read_secrets: Callable[[str], Mapping[str, str]]) -> Cards:
-        """The cards with secrets in place of their names, for the node that connects.
-
-        Args:
-            read_secrets: the secrets of a name.
-        """
+        """The cards with secrets in place of their names, for the node that connects; ``read_secrets`` gives those of a name."""
         return {
             name: card | ({"credentials": read_secrets(card["credentials"])} if "credentials" in card else {})
             for name, card in self.root.items()

@@ -48,13 +48,10 @@ def uncovered(paths: Iterable[Path]) -> list[Path]:
 
 
 def over(names: Sequence[str], length: int) -> dict[str, list[str]]:
-    """Completed periods with more than one folder, by name, with their folders, oldest first.
+    """Completed periods of a ``length`` of `PERIODS` with more than one folder, by name, with their folders, oldest first.
 
-    A period is complete once a batch landed after it. The newest folder, with the current checkpoint, is in none.
-
-    Args:
-        names: sorted names of the folders that are not covered.
-        length: length of the periods' names, one of `PERIODS`.
+    A period is complete once a batch landed after it. The newest folder, with the current checkpoint, is in none. ``names``
+    are the sorted names of the folders that are not covered.
     """
     found: dict[str, list[str]] = defaultdict(list)
     for name in names:
@@ -66,14 +63,8 @@ def over(names: Sequence[str], length: int) -> dict[str, list[str]]:
 def put_together(parts: Sequence[tuple[dt.datetime, Path]], target: Path) -> int:
     """Concatenate files in order, with the landing time of each row; return the number of rows.
 
-    A column that a file does not have is null in its rows.
-
-    Args:
-        parts: landing time and path of each file.
-        target: the file to write.
-
-    Raises:
-        pyarrow.ArrowException: if a column has different types, or a file cannot be read.
+    A column that a file does not have is null in its rows. Raises `pyarrow.ArrowException` if a column has different types, or a
+    file cannot be read.
     """
     import pyarrow as pa
     import pyarrow.dataset as ds

@@ -160,13 +160,8 @@ class _Lake:
     def land(self, version: int, whole: bool) -> tuple[Path | None, int]:
         """Write the rows of a version to a file in scratch; return it (none without rows) and the number of rows.
 
-        Args:
-            version: the version.
-            whole: write all rows of the table at this version, not only its changes.
-
-        Raises:
-            PassingError: if the store does not answer.
-            FeedError: if the version's log or files are gone.
+        With ``whole`` all rows of the table at this version, else its changes. Raises `PassingError` if the store does not
+        answer, `FeedError` if the version's log or files are gone.
         """
         import pyarrow as pa
 

@@ -370,11 +370,7 @@ class _Session:
             raise self._fault(f"no number of pages at `paging.total` ('{path}')") from None
 
     def _records(self, body: Any) -> list[Any]:
-        """Records of a response; a single object instead of a list is one record.
-
-        Raises:
-            FeedError: if the path does not exist, or has no objects.
-        """
+        """Records of a response; a single object instead of a list is one record. A path without objects is a `FeedError`."""
         found = body
         path = self._feed.records
         for part in path.split(".") if path else []:
@@ -390,11 +386,7 @@ class _Session:
         return records
 
     def _get(self, url: httpx.URL) -> tuple[Answer, Any]:
-        """Request a URL; return the response and its JSON, numbers as text.
-
-        Raises:
-            FeedError: when attempts are used up, or the fault is permanent.
-        """
+        """Request a URL; return the response and its JSON, numbers as text."""
 
         def once() -> tuple[Answer, Any]:
             is_renewable = self._feed.auth.kind == "oauth2" and self._token is not None

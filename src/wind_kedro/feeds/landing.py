@@ -79,13 +79,7 @@ def why_not(name: str) -> str | None:
 
 
 class Landing:
-    """The landing folder of one feed.
-
-    Args:
-        root: the raw folder of the environment.
-        into: the feed's folder below it.
-        feed_id: whose.
-    """
+    """The landing folder of one feed, ``into`` below the raw folder ``root``."""
 
     def __init__(self, root: Path, into: str, feed_id: str) -> None:
         self._folder = root / into
@@ -95,8 +89,7 @@ class Landing:
     def locked(self) -> Iterator[Path]:
         """Hold the folder alone, cleared of what a killed process left; yields an empty scratch folder.
 
-        Raises:
-            FeedError: if another process holds it.
+        Raises `FeedError` if another process holds it.
         """
         from filelock import FileLock, Timeout
 
@@ -157,11 +150,7 @@ class Landing:
                     batches.close()
 
     def landed(self, *, after: str = "") -> list[Landed]:
-        """The batches that landed, oldest first; the folder of one that was put together with others may be gone.
-
-        Args:
-            after: name of a batch's folder: only newer ones.
-        """
+        """The batches in folders after this name, oldest first; the folder of one that was put together may be gone."""
         names = [name for name in self._names() if name >= after[: len(name)]]
         return [batch for name in names for batch in self._batches(name) if batch.folder.name > after]
 
@@ -233,8 +222,7 @@ class Landing:
     def commit(self, batch: Batch) -> Landed:
         """Land a batch: all of it, or nothing. Call it inside `locked`; `Batch.landed` is called once it is on disk.
 
-        Raises:
-            FeedError: if a file's name is not a plain one.
+        Raises `FeedError` if a file's name is not a plain one.
         """
         at = self._next_time()
         folder = self._folder_of(at)
@@ -325,11 +313,9 @@ class Landing:
 
 
 def find_landed(root: Path, newest: Mapping[str, str]) -> Iterator[tuple[str, Landed]]:
-    """The batches in all landing folders that are newer than what is known, with their folder relative to ``root``.
+    """The batches in all landing folders that are newer than what is known, with their folder below ``root``.
 
-    Args:
-        root: the raw folder, which landing folders are below.
-        newest: name of the newest known batch's folder, by landing folder relative to ``root``.
+    ``newest`` has the name of the newest known batch's folder, by landing folder relative to ``root``.
     """
     found = []
     for here, below, _ in os.walk(root):

@@ -22,12 +22,7 @@ _GRACE_SECONDS = 10.0
 
 
 class Listener:
-    """Lands the messages of the brokers of feeds.
-
-    Args:
-        feeds: the feeds to listen to.
-        root: the raw folder of the environment.
-    """
+    """Lands the messages of the brokers of feeds below ``root``, the raw folder of the environment."""
 
     def __init__(self, feeds: Sequence[Mqtt], root: Path) -> None:
         self._feeds = feeds
@@ -38,10 +33,8 @@ class Listener:
     def run(self) -> None:
         """Listen until SIGINT or SIGTERM; received messages land first. Call it in the main thread.
 
-        Among several feeds, one that fails is retried after its `longest_wait_seconds`; the others continue.
-
-        Raises:
-            Exception: the error of a single feed.
+        Among several feeds, one that fails is retried after its `longest_wait_seconds`; the others continue. The error of a
+        single feed is raised.
         """
         before = {number: signal.signal(number, self._on_signal) for number in _STOPS}
         threads = [threading.Thread(target=self._serve, args=[feed], name=feed.id, daemon=True) for feed in self._feeds]

@@ -13,11 +13,7 @@ _LETTERS = 16
 
 
 def row_hash(values: object) -> str:
-    """A short hash of a row's values.
-
-    Args:
-        values: values that can be serialised as JSON.
-    """
+    """A short hash of a row's values, which can be serialised as JSON."""
     text = json.dumps(values, sort_keys=True, separators=(",", ":"))
     return base64.b64encode(hashlib.blake2b(text.encode(), digest_size=_BYTES).digest()).decode()
 

@@ -164,15 +164,10 @@ class Mqtt(Feed):
     def listen(
         self, checkpoint: Checkpoint | None, stop: Callable[[], bool], idle_seconds: float | None = None
     ) -> Iterator[Batch]:
-        """Yield batches until ``stop`` returns true; the last one has the messages received by then.
+        """Yield batches until ``stop``, called several times per second, is true; the last one has the messages received by then.
 
-        Args:
-            checkpoint: checkpoint of the last landed batch.
-            stop: called several times per second.
-            idle_seconds: stop also after this time without messages.
-
-        Raises:
-            FeedError: if the broker cannot be reached, or refuses the connection.
+        With ``idle_seconds`` stop also after this time without messages. Raises `FeedError` if the broker cannot be reached, or
+        refuses the connection.
         """
         with contextlib.closing(_Session(self, checkpoint)) as session:
             session.open()

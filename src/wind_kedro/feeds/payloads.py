@@ -93,10 +93,7 @@ def unread(message: Message, levels: Mapping[str, str], fault: str, raw: bytes |
 def stamp(row: Row, value: Any, unit: TimestampUnit) -> Row:
     """The row with the payload's time, if there is one.
 
-    Args:
-        row: the row to stamp.
-        value: the payload's time; text is not changed, as the farm's card defines its clock.
-        unit: unit of a number since 1970 in UTC.
+    Text is not changed, as the farm's card defines its clock; ``unit`` is that of a number since 1970 in UTC.
     """
     if value is None:
         return row

@@ -49,10 +49,7 @@ def read_json(data: bytes, *, max_bytes: int = MAX_JSON_BYTES) -> Any:
     """Parse a JSON document: numbers as `Number`, objects with repeated names as `Repeated`.
 
     Text that is not UTF-8 and spans nested more than `MAX_JSON_DEPTH` levels deep do not fail the document; `flatten` raises
-    for the record that holds them.
-
-    Raises:
-        WindKedroError: if it is not JSON, or larger than ``max_bytes``.
+    for the record that holds them. Raises `WindKedroError` if it is not JSON, or larger than ``max_bytes``.
     """
     options: dict[str, Any] = {
         "max_bytes": max_bytes, "lone_surrogates": True, "parse_int": Number, "parse_float": Number,
@@ -112,8 +109,7 @@ def text_of(value: Any) -> str | None:
 def flatten(record: Mapping[str, Any]) -> dict[str, Any]:
     """Flatten an object and its nested objects to fields with dotted names; lists are kept.
 
-    Raises:
-        UnreadableError: if a field cannot be stored under its name, or as text.
+    Raises `UnreadableError` if a field cannot be stored under its name, or as text.
     """
     found: dict[str, Any] = {}
     for name, value in _fields(record, ""):
@@ -138,11 +134,7 @@ def _fields(record: Mapping[str, Any], before: str) -> Iterator[tuple[str, Any]]
 
 
 def check_text(value: Any, what: str) -> None:
-    """Check that a value of `read_json` can be stored as text.
-
-    Raises:
-        UnreadableError: if it cannot.
-    """
+    """Raise `UnreadableError` if a value of `read_json` cannot be stored as text."""
     waiting = [value]
     while waiting:
         one = waiting.pop()

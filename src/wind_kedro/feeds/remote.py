@@ -44,12 +44,7 @@ _SHORT_SECRET = 4
 
 
 class PassingError(Exception):
-    """A transient fault, such as a timeout, a refused connection or a server error.
-
-    Args:
-        message: one line.
-        wait_seconds: the delay that the server asks for, if it does.
-    """
+    """A transient fault, such as a timeout, a refused connection or a server error; it may ask to wait, in seconds."""
 
     def __init__(self, message: str, wait_seconds: float | None = None) -> None:
         super().__init__(message)
@@ -92,13 +87,9 @@ class Remote(Card, ABC):
         self._issued.add(issued)
 
     def retry(self, call: Callable[[], Result]) -> Result:
-        """Call until it succeeds: waits double from `FIRST_WAIT_SECONDS` up to the card's longest, with jitter.
+        """Call until it raises no `PassingError`: waits double from `FIRST_WAIT_SECONDS` up to the card's longest, with jitter.
 
-        Args:
-            call: raises `PassingError` for what may pass; anything else goes through.
-
-        Raises:
-            WindKedroError: when attempts are used up, or the other side asks for a longer wait than the card allows.
+        Raises the error of the card when attempts are used up, or the other side asks for a longer wait than the card allows.
         """
         longest, attempt = self.longest_wait_seconds, 1
         while True:
@@ -116,11 +107,7 @@ class Remote(Card, ABC):
                 attempt += 1
 
     def tls_context(self) -> ssl.SSLContext:
-        """TLS settings for a connection: the server is verified unless the card turns that off.
-
-        Raises:
-            WindKedroError: if ``ca_file`` cannot be read.
-        """
+        """TLS settings for a connection: the server is verified unless the card turns that off."""
         try:
             context = ssl.create_default_context(cafile=self.ca_file)
         except (OSError, ssl.SSLError) as error:
@@ -157,10 +144,6 @@ def redact(text: str, secrets: Iterable[str]) -> str:
 
     Recognised are percent-encoding (once or repeated), JSON, Python and HTML escapes, other white space, and Base64, alone
     and as the pair ``user:password`` of HTTP Basic or of SASL.
-
-    Args:
-        text: to be shown.
-        secrets: the secrets; empty ones are ignored.
     """
     plain = {form for secret in secrets for form in (secret, secret.strip())} - {""}
     encoded = {_base64(secret) for secret in plain if len(secret) >= _SHORT_SECRET}
@@ -214,11 +197,7 @@ _ESCAPES = {"\n": "n", "\r": "r", "\t": "t"}
 
 
 class Watchdog:
-    """Ends the connections of a call after a total time, unlike a socket's timeout, which each byte restarts.
-
-    Args:
-        seconds: after this the connections are shut down, and reading from them ends.
-    """
+    """Ends the connections of a call after a total time in seconds, unlike a socket's timeout, which each byte restarts."""
 
     def __init__(self, seconds: float) -> None:
         self._timer = threading.Timer(seconds, self._end)
@@ -271,10 +250,7 @@ class Answer:
 class HttpClient:
     """A client of one card: verified, without redirects, each answer bounded.
 
-    Args:
-        remote: the card.
-        timeout_seconds: timeout of a connection and of a read.
-        headers: sent with each request.
+    ``timeout_seconds`` is that of a connection and of a read; ``headers`` are sent with each request.
     """
 
     def __init__(self, remote: Remote, timeout_seconds: float, headers: dict[str, str] | None = None) -> None:

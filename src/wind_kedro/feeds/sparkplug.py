@@ -64,11 +64,7 @@ class Nodes:
 
 @cache
 def payload_class() -> Any:
-    """The message class `Payload`.
-
-    Raises:
-        ImportError: without the extra `feeds`.
-    """
+    """The message class `Payload`; needs the extra `feeds`."""
     from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
     proto: Any = descriptor_pb2.FieldDescriptorProto
@@ -101,10 +97,7 @@ def rebirth_request(now: dt.datetime) -> bytes:
 def sparkplug_rows(message: Message, levels: Mapping[str, str], nodes: Nodes) -> Iterator[Row]:
     """Convert a Sparkplug message to rows: one per metric, and one per fault.
 
-    Args:
-        message: the message.
-        levels: named levels of its topic.
-        nodes: state of the edge nodes; updated by the message.
+    ``levels`` are the named levels of its topic; ``nodes``, the state of the edge nodes, is updated by the message.
     """
     from google.protobuf.message import DecodeError
 

@@ -189,9 +189,8 @@ class _Reading:
     def next_chunk(self) -> _Chunk | None:
         """The next rows; none when there are no more.
 
-        Raises:
-            PassingError: if the connection is lost; calling again continues from the place reached.
-            FeedError: for a permanent error.
+        Raises `PassingError` if the connection is lost (calling again continues from the place reached), `FeedError` for a
+        permanent error.
         """
         from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 

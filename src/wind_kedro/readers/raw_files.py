@@ -25,14 +25,8 @@ _COLUMNS = ["farm_id", "source_table", "path", "bytes", "modified_ns", "sha256"]
 class RawFiles(AbstractDataset[NoReturn, pd.DataFrame]):
     """Read-only: one row per farm and raw file that its card names, with size and checksum.
 
-    A checksum is taken from the previous manifest if size and time of the file are unchanged. Raw files are never changed in
-    place; remove the manifest to compute all checksums again.
-
-    Args:
-        root: folder that the cards' paths start from.
-        farms: farm cards, as in ``farms.yml``.
-        manifest: file of the previous run's manifest, for its checksums.
-        metadata: ignored by Kedro, read by Kedro-Viz.
+    A checksum is taken from the previous run's ``manifest`` if size and time of the file are unchanged. Raw files are never
+    changed in place; remove the manifest to compute all checksums again. ``farms`` are cards, whose paths start from ``root``.
     """
 
     def __init__(

@@ -60,15 +60,7 @@ class SourceError(WindKedroError, DatasetError):
 
 @dataclass(frozen=True)
 class Opened:
-    """A file that was read completely without a fault.
-
-    Attributes:
-        path: the file.
-        columns: names of its columns, in order.
-        relation: SQL of ``source_row`` (1 is the first line after the header), ``fault`` (null, or the reason why the row
-            cannot be split into columns) and the selected columns as text.
-        rows: number of rows.
-    """
+    """A file that was read completely without a fault."""
 
     path: Path
     columns: Sequence[str]
@@ -102,11 +94,7 @@ class Reading:
 
 
 def open_file(reading: Reading) -> Opened:
-    """Read a file by its card and write its rows as text.
-
-    Raises:
-        SourceError: if it cannot be read; the message names the key of the card to set.
-    """
+    """Read a file by its card and write its rows as text; the message of a `SourceError` names the key of the card to set."""
     path, source = reading.path, reading.source
     try:
         if not path.is_file():

@@ -121,11 +121,7 @@ class SourceTable(ConnectionMixin, AbstractDataset[Any, "ir.Table"]):
         return backend.table(view)
 
     def _files(self) -> list[Path]:
-        """Parquet files of all sources, read now or before.
-
-        Raises:
-            SourceError: if no source can be read.
-        """
+        """Parquet files of all sources, read now or before; a `SourceError` if no source can be read."""
         import duckdb
 
         if self._kept is None:

@@ -88,12 +88,9 @@ class MalformedError(WindKedroError):
 
 
 class Meter:
-    """Counts bytes in and out against the bounds of compressed input.
+    """Counts bytes in and out of ``what`` against the bounds of compressed input.
 
-    Args:
-        what: name of the input in messages.
-        max_bytes: most bytes out.
-        max_ratio: most bytes out per byte in, once more than `RATIO_FLOOR_BYTES` came out.
+    ``max_ratio`` are the most bytes out per byte in, once more than `RATIO_FLOOR_BYTES` came out.
     """
 
     def __init__(self, what: str, max_bytes: int, max_ratio: float = MAX_RATIO) -> None:
@@ -116,11 +113,7 @@ class Meter:
 def inflate(chunks: Iterable[bytes], meter: Meter, what: str, *, block_bytes: int = BLOCK_BYTES) -> Iterator[bytes]:
     """Unpack a stream of gzip members, as gzip(1) does: one behind the other, zeros behind the last are padding.
 
-    Args:
-        chunks: the packed bytes.
-        meter: counts what goes in and comes out.
-        what: name of the input in messages.
-        block_bytes: most bytes of a block that is yielded.
+    ``meter`` counts what goes in and comes out; ``block_bytes`` are the most bytes of a block that is yielded.
     """
     unpack: Any = None
     members = 0
@@ -176,11 +169,7 @@ def check_workbook(
 ) -> None:
     """Check a workbook (.xlsx, a zip archive) before a parser opens it: entries, declared and real size, cells of each sheet.
 
-    Args:
-        path: the file.
-        max_bytes: most bytes of all entries, unpacked.
-        max_entries: most entries.
-        max_cells: most cells of the rectangle that the cells of a sheet span.
+    ``max_bytes`` is of all entries, unpacked; ``max_cells`` of the rectangle that the cells of a sheet span.
     """
     what, size = path.name, path.stat().st_size
     try:
@@ -255,16 +244,11 @@ def parse_json(
     lone_surrogates: bool = False,
     **options: Any,
 ) -> Any:
-    r"""Parse a JSON document; of duplicate names the last counts.
+    r"""Parse a JSON document, in bytes as UTF-8; of duplicate names the last counts.
 
-    Args:
-        data: the document; bytes are UTF-8, with or without a byte order mark.
-        what: name of the input in messages.
-        max_bytes: most bytes.
-        max_depth: most levels of arrays and objects.
-        lone_surrogates: keep text that UTF-8 cannot express, as ``"\ud800"``, and bytes that are not UTF-8, as
-            ``surrogateescape`` does; otherwise it is refused.
-        options: of `json.loads`, for example ``parse_int``: `int`, the default, refuses more than 4,300 digits.
+    ``max_depth`` is of arrays and objects. With ``lone_surrogates`` text that UTF-8 cannot express, as ``"\ud800"``, and bytes
+    that are not UTF-8 are kept, as ``surrogateescape`` does; otherwise they are refused. ``options`` are those of `json.loads`,
+    for example ``parse_int``: `int`, the default, refuses more than 4,300 digits.
     """
     raw = data.encode("utf-8", "surrogatepass") if isinstance(data, str) else data
     if len(raw) > max_bytes:
@@ -311,14 +295,10 @@ def check_yaml(
     max_depth: int = MAX_YAML_DEPTH,
     max_nodes: int = MAX_YAML_NODES,
 ) -> str:
-    """Check a YAML document before a parser builds its values; returns its text.
+    """Check a YAML document, in bytes as UTF-8, before a parser builds its values; returns its text.
 
-    Args:
-        data: the document; bytes are UTF-8, with or without a byte order mark.
-        what: name of the input in messages.
-        max_bytes: most bytes.
-        max_depth: most levels of lists and mappings, those behind an alias included.
-        max_nodes: most nodes once each alias is replaced by what it stands for.
+    ``max_depth`` is of lists and mappings, those behind an alias included; ``max_nodes`` once each alias is replaced by what it
+    stands for.
     """
     import yaml
 
@@ -371,10 +351,7 @@ def _check_events(events: Iterable[Any], what: str, max_depth: int, max_nodes: i
 def check_parquet(source: Path | pa.NativeFile, what: str | None = None, *, max_bytes: int = MAX_FILE_BYTES) -> None:
     """Check a Parquet file by its footer before its data are read: sizes, columns, row groups, values.
 
-    Args:
-        source: the file, or its path; an open file is left where it was read to.
-        what: name of the file in messages; that of the path if there is one.
-        max_bytes: most bytes that its pages unpack to.
+    An open file is left where it was read to. ``max_bytes`` is what its pages unpack to.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq

@@ -39,11 +39,7 @@ class LeaseSettings(Strict):
 
     @classmethod
     def of(cls, parameters: Mapping[str, Any]) -> Self:
-        """The settings in the parameters of a run.
-
-        Raises:
-            WindKedroError: naming the file and key of each fault.
-        """
+        """The settings in the parameters of a run; a `WindKedroError` names file and key of each fault."""
         try:
             return cls.model_validate(parameters.get("lease", {}))
         except ValidationError as error:
@@ -70,9 +66,8 @@ class Lease:
     def acquire(self) -> None:
         """Acquire the lease, waiting for it if necessary.
 
-        Raises:
-            HeldLeaseError: if another process, or another run of this one, still holds it after ``wait_seconds``.
-            WindKedroError: if the data folder cannot be written to.
+        Raises `HeldLeaseError` if another process, or another run of this one, still holds it after ``wait_seconds``, and
+        `WindKedroError` if the data folder cannot be written to.
         """
         try:
             self._folder.mkdir(parents=True, exist_ok=True)

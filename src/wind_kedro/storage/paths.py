@@ -8,14 +8,9 @@ from typing import Any
 
 
 def local_path(path: Any, where: str) -> Path:
-    """Convert a value of the configuration to a local path.
+    """Convert a value of the configuration to a local path; ``where`` is its key.
 
-    Args:
-        path: the value.
-        where: its key, for the message.
-
-    Raises:
-        ValueError: if it is a URL such as ``s3://bucket/key``, which would become a folder named ``s3:``, or not a path.
+    Raises `ValueError` if it is a URL such as ``s3://bucket/key``, which would become a folder named ``s3:``, or not a path.
     """
     if not isinstance(path, str | Path) or not str(path).strip() or "\0" in str(path):
         raise ValueError(f"{where}: {path!r} is no path; write that of a file or folder of this machine")

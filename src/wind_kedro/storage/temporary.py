@@ -42,10 +42,8 @@ def neighbour_of(target: Path) -> Path:
 def written_aside(target: Path, *, durable: bool = False, exclusive: bool = False) -> Iterator[Path]:
     """Yield a path beside ``target`` for a file or a folder; on success it replaces the target, on failure it is removed.
 
-    Args:
-        target: what to write.
-        durable: wait until the file is on the disk before it gets its name, and until the name is there.
-        exclusive: raise `FileExistsError` instead of replacing a file.
+    With ``durable`` the content is on the disk before it gets its name, and then the name. With ``exclusive`` nothing is
+    replaced: `FileExistsError`.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     neighbour = neighbour_of(target)
@@ -102,11 +100,7 @@ def keep_unreadable(path: Path) -> None:
 
 
 class Scratch(tempfile.TemporaryDirectory[str]):
-    """A folder for what is needed for a while, removed when it is closed or collected; `sweep_scratch` removes it after a kill.
-
-    Args:
-        what: what it is for, as part of its name.
-    """
+    """A folder that is removed when it is closed or collected; `sweep_scratch` removes it after a kill."""
 
     def __init__(self, what: str) -> None:
         super().__init__(prefix=f"{_SCRATCH}{what}-")
@@ -135,8 +129,7 @@ def sweep_scratch() -> None:
 def sweep(data: Path) -> None:
     """Remove what killed processes left beside the results of an environment. To be called by the only process that writes.
 
-    Args:
-        data: folder of the environment. Its raw layer is left out: feeds clear their own folders, under their own locks.
+    Its raw layer is left out: feeds clear their own folders, under their own locks.
     """
     abandoned = []
     for here, folders, files in os.walk(data):
