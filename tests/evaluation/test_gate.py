@@ -135,7 +135,6 @@ def test_a_series_that_does_not_hold_three_horizons_says_nothing() -> None:
     [
         pytest.param("holm", [0.01, 0.04, 0.03], [0.03, 0.06, 0.06], id="Holm"),
         pytest.param("hommel", [0.01, 0.04, 0.03], [0.03, 0.04, 0.04], id="Hommel finds more"),
-        pytest.param("benjamini_hochberg", [0.01, 0.04, 0.03], [0.03, 0.04, 0.04], id="Benjamini and Hochberg"),
         pytest.param("holm", [0.5, 0.9], [1.0, 1.0], id="never above one"),
         pytest.param("hommel", [0.02], [0.02], id="one alone stays"),
         pytest.param("hommel", [0.001, 0.01, 0.02, 0.03, 0.5], [0.005, 0.04, 0.045, 0.06, 0.5], id="Hommel of five"),

@@ -7,7 +7,7 @@ and if no guard-rail breaks. Each rule is a small function with a code of its ow
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -20,7 +20,7 @@ from wind_kedro.failures import OnFailure
 from wind_kedro.strict import Strict
 
 Array = NDArray[np.float64]
-Correction = Literal["hommel", "holm", "benjamini_hochberg"]
+Correction = Literal["hommel", "holm"]
 
 
 class GateRules(Strict):
@@ -109,26 +109,20 @@ class Forecasted:
 
     def take(self, issues: NDArray[np.intp]) -> Forecasted:
         """The same at some issues."""
-        return Forecasted(
-            self.loss[issues], self.error_share[issues], self.inside[issues], self.nominal, self.strong_loss[issues],
-            self.change_loss[issues],
-        )  # fmt: skip
+        return Forecasted(**{name: value if name == "nominal" else value[issues] for name, value in vars(self).items()})
 
 
 def pair(issues: pd.DataFrame, champion: str, challenger: str) -> tuple[Forecasted, Forecasted]:
     """Champion and challenger of one entity at the issues that both have, from rows of `by_issue`."""
-    ours, theirs = (issues[issues["model"] == name].set_index("issued_at") for name in (champion, challenger))
-    shared = ours.index.intersection(theirs.index).sort_values()
-
-    def of(table: pd.DataFrame) -> Forecasted:
+    tables = [issues[issues["model"] == name].set_index("issued_at") for name in (champion, challenger)]
+    shared = tables[0].index.intersection(tables[1].index).sort_values()
+    names = ("loss", "error_share", "inside", "strong_loss", "change_loss")
+    found = []
+    for table in tables:
         rows = table.loc[shared]
-        loss, error_share, inside, strong, change = (
-            rows[name].to_numpy(dtype=np.float64) for name in ("loss", "error_share", "inside", "strong_loss", "change_loss")
-        )
-        nominal = float(rows["nominal"].mean()) if len(rows) else float("nan")
-        return Forecasted(loss, error_share, inside, nominal, strong, change)
-
-    return of(ours), of(theirs)
+        values = {name: rows[name].to_numpy(dtype=np.float64) for name in names}
+        found.append(Forecasted(**values, nominal=float(rows["nominal"].mean()) if len(rows) else float("nan")))
+    return found[0], found[1]
 
 
 # --- is it better, and by chance? --------------------------------------------------------------------------------------
@@ -204,8 +198,7 @@ def adjusted(chances: Sequence[float], correction: Correction = "hommel") -> Arr
 
     ``holm`` (Scandinavian Journal of Statistics 6, 1979) keeps the chance of a single false promotion below the level whatever
     hangs together; ``hommel`` (Biometrika 75, 1988; the algorithm is Wright's, Biometrics 48, 1992) finds more, and needs that
-    what hangs together does so positively, as losses under the same weather do; ``benjamini_hochberg`` (Journal of the Royal
-    Statistical Society B 57, 1995) bounds the share of false promotions among all promotions only.
+    what hangs together does so positively, as losses under the same weather do.
     """
     given = np.asarray(chances, dtype=np.float64)
     n = len(given)
@@ -213,12 +206,7 @@ def adjusted(chances: Sequence[float], correction: Correction = "hommel") -> Arr
         return given
     order = np.argsort(given, kind="stable")
     rising = given[order]
-    if correction == "holm":
-        found = np.maximum.accumulate(rising * np.arange(n, 0, -1))
-    elif correction == "benjamini_hochberg":
-        found = np.minimum.accumulate((rising * n / np.arange(1, n + 1))[::-1])[::-1]
-    else:
-        found = _hommel(rising)
+    found = np.maximum.accumulate(rising * np.arange(n, 0, -1)) if correction == "holm" else _hommel(rising)
     out = np.empty(n)
     out[order] = np.minimum(found, 1.0)
     return out
@@ -301,13 +289,13 @@ def compare(champion: Forecasted, challenger: Forecasted, rules: GateRules = DEF
     )
 
 
-#: The guard-rails, in the order in which they are named: code, what is looked at, and the rule that bounds it.
-_RAILS: Sequence[tuple[str, Callable[[Comparison], float], Callable[[GateRules], float]]] = (
-    ("strong_wind", lambda found: found.strong_wind_excess_share, lambda rules: rules.extreme_excess_share),
-    ("changing_wind", lambda found: found.change_excess_share, lambda rules: rules.extreme_excess_share),
-    ("worst_issues", lambda found: found.worst_excess_share, lambda rules: rules.worst_excess_share),
-    ("bias", lambda found: found.bias_excess_share, lambda rules: rules.bias_share),
-    ("coverage", lambda found: found.coverage_excess_share, lambda rules: rules.coverage_share),
+#: The guard-rails, in the order in which they are named: code, statistic of a `Comparison`, and the rule that bounds it.
+_RAILS = (
+    ("strong_wind", "strong_wind_excess_share", "extreme_excess_share"),
+    ("changing_wind", "change_excess_share", "extreme_excess_share"),
+    ("worst_issues", "worst_excess_share", "worst_excess_share"),
+    ("bias", "bias_excess_share", "bias_share"),
+    ("coverage", "coverage_excess_share", "coverage_share"),
 )
 
 
@@ -320,8 +308,8 @@ def verdict(found: Comparison, p_adjusted: float, margin_share: float, rules: Ga
         return "margin"
     if p_adjusted > rules.significance:
         return "not_significant"
-    for code, looked_at, bound in _RAILS:
-        if looked_at(found) > bound(rules):
+    for code, statistic, rule in _RAILS:
+        if getattr(found, statistic) > getattr(rules, rule):
             return code
     return "surprising" if found.gain_share > rules.surprise_share else "better"
 
@@ -341,31 +329,21 @@ def leaks(seen: pd.DataFrame, forecasts: pd.DataFrame) -> dict[tuple[str, str, s
         forecasts: its forecasts, with ``issued_at`` and ``weather_run_at``.
     """
     keys = ["product_id", "entity_id", "model"]
-    found: dict[tuple[str, str, str], str] = {}
-    late = forecasts[forecasts["weather_run_at"] > forecasts["issued_at"]]
-    for key, rows in late.groupby(keys):
+    found: dict[Any, str] = {}
+    for key, rows in forecasts[forecasts["weather_run_at"] > forecasts["issued_at"]].groupby(keys):
+        issued_at, run_at = (rows[name].iloc[0] for name in ("issued_at", "weather_run_at"))
+        found[key] = f"issue {issued_at:%Y-%m-%d %H:%M} was made with the weather run of {run_at:%Y-%m-%d %H:%M}"
+    knew = seen[(seen["known_until"] > seen["fold_begin"]) | (seen["trained_through"] >= seen["fold_begin"])]
+    for key, rows in knew.groupby(keys):
         row = rows.iloc[0]
-        found[_key(key)] = (
-            f"issue {row['issued_at']:%Y-%m-%d %H:%M} was made with the weather run of {row['weather_run_at']:%Y-%m-%d %H:%M}"
-        )
+        newest = max(row["known_until"], row["trained_through"])
+        found[key] = f"the fold of {row['fold_begin']:%Y-%m-%d %H:%M} had learnt from {newest:%Y-%m-%d %H:%M}"
     issued = forecasts.groupby(keys)["issued_at"].agg(["min", "max"])
-    for key, folds in seen.groupby(keys):
-        knew = folds[(folds["known_until"] > folds["fold_begin"]) | (folds["trained_through"] >= folds["fold_begin"])]
-        if len(knew):
-            row = knew.iloc[0]
-            newest = max(row["known_until"], row["trained_through"])
-            found[_key(key)] = f"the fold of {row['fold_begin']:%Y-%m-%d %H:%M} had learnt from {newest:%Y-%m-%d %H:%M}"
-    of_folds = seen.groupby(keys).agg(begin=("fold_begin", "min"), end=("fold_end", "max"))
-    known = issued.join(of_folds, how="left").reset_index()
+    known = issued.join(seen.groupby(keys).agg(begin=("fold_begin", "min"), end=("fold_end", "max")), how="left").reset_index()
     unknown = known["begin"].isna() | (known["min"] < known["begin"]) | (known["max"] >= known["end"])
     for key in known.loc[unknown, keys].itertuples(index=False, name=None):
-        found.setdefault(_key(key), "it has forecast issues without a record of its training data")
+        found.setdefault(key, "it has forecast issues without a record of its training data")
     return found
-
-
-def _key(key: Any) -> tuple[str, str, str]:
-    product_id, entity_id, model = key
-    return str(product_id), str(entity_id), str(model)
 
 
 # --- the decision ------------------------------------------------------------------------------------------------------
@@ -393,17 +371,17 @@ def judge(
         leaking: what `leaks` found.
         on_failure: takes what raises for one entity, which then has no row; none: it is raised.
     """
-    rows: list[dict[str, Any]] = []
+    found: list[tuple[dict[str, str], Comparison]] = []
     for (product_id, entity_id), own in issues.groupby(["product_id", "entity_id"], sort=True):
         champion = champions.get(str(entity_id))
         names = sorted(own["model"].unique())
         if champion not in names:
             continue
-        about = {"product_id": product_id, "entity_id": entity_id, "champion": champion}
+        about = {"product_id": str(product_id), "entity_id": str(entity_id), "champion": str(champion)}
         try:
             overlap = overlapping(pd.DatetimeIndex(own["issued_at"]), horizon_minutes)
-            rows += [
-                about | {"challenger": name} | vars(compare(*pair(own, str(champion), name), rules, overlap))
+            found += [
+                (about | {"challenger": name}, compare(*pair(own, str(champion), name), rules, overlap))
                 for name in names
                 if name != champion
             ]
@@ -411,17 +389,16 @@ def judge(
             if on_failure is None:
                 raise
             on_failure(str(product_id), str(entity_id), error)
-    table = pd.DataFrame(rows, columns=["product_id", "entity_id", "champion", "challenger", *Comparison.__annotations__])
-    if table.empty:
-        return table.assign(p_adjusted=pd.Series(dtype=float), code=pd.Series(dtype=str), detail=pd.Series(dtype=str))
-    table["p_adjusted"] = adjusted(table["p_value"].tolist(), rules.correction)
-    codes, details = [], []
-    for row in table.to_dict("records"):
-        leak = (leaking or {}).get((row["product_id"], row["entity_id"], row["challenger"]))
-        found = Comparison(**{name: row[name] for name in Comparison.__annotations__})
-        codes.append("leak" if leak else verdict(found, row["p_adjusted"], margin_share, rules))
-        details.append(leak or "")
-    table = table.assign(code=codes, detail=details)
+    p_adjusted = adjusted([comparison.p_value for _, comparison in found], rules.correction)
+    rows = []
+    for (about, comparison), p_value in zip(found, p_adjusted.tolist(), strict=True):
+        leak = (leaking or {}).get((about["product_id"], about["entity_id"], about["challenger"]), "")
+        code = "leak" if leak else verdict(comparison, p_value, margin_share, rules)
+        rows.append(about | vars(comparison) | {"p_adjusted": p_value, "code": code, "detail": leak})
+    columns = [
+        "product_id", "entity_id", "champion", "challenger", *Comparison.__annotations__, "p_adjusted", "code", "detail",
+    ]  # fmt: skip
+    table = pd.DataFrame(rows, columns=columns)
     passed = table[table["code"] == "better"].sort_values(["challenger_score", "challenger"], kind="stable")
     second = passed.index.difference(passed.drop_duplicates("entity_id").index)
     table.loc[second, "code"] = "another_is_better"

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import datetime as dt
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Literal
@@ -36,6 +36,8 @@ Array = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 Codes = NDArray[np.intp]
 Period = Literal["all", "month", "day"]
+#: Name and level of a metric, its value for every group of intervals, and the number of intervals behind each.
+Metric = tuple[str, float, Array, Array]
 
 #: The models that skill is measured against, by the names under which they are backtested.
 REFERENCE_MODELS: tuple[str, ...] = ("persistence", "climatology")
@@ -346,29 +348,6 @@ def _paired(rows: pd.DataFrame, product_id: str) -> pd.DataFrame:
     return kept.reset_index(drop=True)
 
 
-@dataclass(frozen=True)
-class _Groups:
-    """Which rows belong to which row of the table, and sums over them."""
-
-    keys: pd.DataFrame
-    codes: Codes
-    rows: NDArray[np.bool_]
-
-    def total(self, values: Array | Flags) -> Array:
-        """Sum of ``values`` per group; what is not a number counts as nothing."""
-        chosen = np.nan_to_num(values[self.rows].astype(np.float64), nan=0.0)
-        return _summed(self.codes, chosen, len(self.keys))
-
-    def mean(self, values: Array | Flags) -> tuple[Array, Array]:
-        """Mean of ``values`` per group over those that are numbers, and how many these are."""
-        counts = self.total(~np.isnan(values.astype(np.float64)))
-        return _ratio(self.total(values), counts), counts
-
-
-def _summed(codes: Codes, values: Array, groups: int) -> Array:
-    return np.asarray(np.bincount(codes, weights=values, minlength=groups), dtype=np.float64)
-
-
 def _ratio(numerator: Array, denominator: Array) -> Array:
     return np.divide(numerator, denominator, out=np.full_like(numerator, np.nan), where=denominator > 0)
 
@@ -385,13 +364,15 @@ def _score_product(
     losses = _losses(rows, product, market, rules)
     whole = (0, product.horizon_minutes)
     buckets = [bucket for bucket in pairwise(edges) if bucket != whole]
-    series = rows[["entity_id", "model"]].assign(period=_periods(rows["issued_at"], by))
+    # Each issue time is written once: there are many intervals to one.
+    issue, issues = pd.factorize(rows["issued_at"])
+    shapes = {"all": "all", "month": "%Y-%m", "day": "%Y-%m-%d"}
+    periods = pd.DatetimeIndex(issues).strftime(shapes[by]).to_numpy(dtype=object)
+    series = rows[["entity_id", "model"]].assign(period=periods[issue])
     lead = rows["lead_minutes"].to_numpy()
     bucket_of = np.full(len(rows), -1)
     for number, (start, end) in enumerate(buckets):
         bucket_of[(start <= lead) & (lead < end)] = number
-    perfect = (rows["weather"] == PERFECT_WEATHER).to_numpy()
-
     tables = []
     for codes, bounds in ((np.zeros(len(rows), dtype=int), [whole]), (bucket_of, buckets)):
         chosen = codes >= 0
@@ -399,28 +380,25 @@ def _score_product(
             continue
         grouped = series.loc[chosen].assign(bucket=codes[chosen]).groupby([*series.columns, "bucket"], sort=True)
         keys = grouped.size().index.to_frame(index=False)
+        group = grouped.ngroup().to_numpy().astype(np.intp)
+
+        def total(values: Array | Flags, chosen: Flags = chosen, group: Codes = group, groups: int = len(keys)) -> Array:
+            """Sum of ``values`` per row of ``keys``; what is not a number counts as 0."""
+            numbers = np.nan_to_num(values[chosen].astype(np.float64), nan=0.0)
+            return np.asarray(np.bincount(group, weights=numbers, minlength=groups), dtype=np.float64)
+
         span = np.asarray(bounds)[keys["bucket"].to_numpy()]
-        groups = _Groups(
-            keys.assign(lead_from_minutes=span[:, 0], lead_to_minutes=span[:, 1]).drop(columns="bucket"),
-            grouped.ngroup().to_numpy().astype(np.intp),
-            chosen,
+        perfect = total((rows["weather"] == PERFECT_WEATHER).to_numpy())
+        keys = keys.drop(columns="bucket").assign(
+            lead_from_minutes=span[:, 0],
+            lead_to_minutes=span[:, 1],
+            weather=np.where(perfect > 0, PERFECT_WEATHER, FORECAST_WEATHER),
         )
-        groups.keys["weather"] = np.where(groups.total(perfect) > 0, PERFECT_WEATHER, FORECAST_WEATHER)
-        metrics = _metrics(groups, losses)
+        metrics = _metrics(total, losses)
         if paired:
-            metrics += _skills(groups.keys, metrics)
-        tables += [
-            groups.keys.assign(metric=metric.name, level=metric.level, value=metric.value, n=metric.n.astype(np.int64))
-            for metric in metrics
-        ]
+            metrics += _skills(keys, metrics)
+        tables += [keys.assign(metric=name, level=level, value=value, n=n.astype(np.int64)) for name, level, value, n in metrics]
     return pd.concat(tables, ignore_index=True).assign(product_id=product.id)
-
-
-def _periods(issued_at: pd.Series, by: Period) -> NDArray[np.object_]:
-    codes, stamps = pd.factorize(issued_at)
-    shapes = {"all": "all", "month": "%Y-%m", "day": "%Y-%m-%d"}
-    names = pd.DatetimeIndex(stamps).strftime(shapes[by]).to_numpy(dtype=object)
-    return np.asarray(names[codes], dtype=object)
 
 
 @dataclass(frozen=True)
@@ -449,7 +427,16 @@ def _losses(rows: pd.DataFrame, product: Product, market: Market, rules: ScoreRu
     quantiles = quantiles / rows["capacity_kw"].to_numpy(dtype=np.float64)[:, None]
     point = quantiles[:, levels.index(0.5)]
     pinball = pinball_loss(actual, quantiles, levels)
-    before = _row_before(rows, rules.ramp_minutes)
+    # For each row, the position of the row of the same issue some minutes earlier; -1 where there is none. Path and lead in one
+    # number are a key, as the lead times of one issue are unique.
+    path = rows.groupby(["entity_id", "model", "issued_at"], sort=False).ngroup().to_numpy()
+    lead = rows["lead_minutes"].to_numpy(dtype=np.int64)
+    key = path * (int(lead.max()) + 1) + lead
+    before = np.where(lead >= rules.ramp_minutes, pd.Index(key).get_indexer(pd.Index(key - rules.ramp_minutes)), -1)
+
+    def ramps(values: Array) -> NDArray[np.int8]:
+        return ramp_direction(np.where(before >= 0, values - values[before], np.nan), rules.ramp_share)
+
     cost, produced = _settle(rows, actual, point, product, market)
     return _Losses(
         levels=levels,
@@ -464,25 +451,11 @@ def _losses(rows: pd.DataFrame, product: Product, market: Market, rules: ScoreRu
             for low, high, nominal in central_bands(levels)
             for lower, upper in [(quantiles[:, low], quantiles[:, high])]
         ],
-        ramp_came=ramp_direction(_change(actual, before), rules.ramp_share),
-        ramp_forecast=ramp_direction(_change(point, before), rules.ramp_share),
+        ramp_came=ramps(actual),
+        ramp_forecast=ramps(point),
         cost=cost,
         produced_mwh=produced,
     )
-
-
-def _row_before(rows: pd.DataFrame, minutes: int) -> Codes:
-    """For each row, where the row of the same issue ``minutes`` earlier stands; −1 where there is none."""
-    path = rows.groupby(["entity_id", "model", "issued_at"], sort=False).ngroup().to_numpy()
-    # Lead times of one issue are unique, so path and lead in one number are a key.
-    lead = rows["lead_minutes"].to_numpy(dtype=np.int64)
-    span = int(lead.max()) + 1
-    earlier = pd.Index(path * span + lead).get_indexer(pd.Index(path * span + lead - minutes))
-    return np.where(lead >= minutes, earlier, -1)
-
-
-def _change(values: Array, before: Codes) -> Array:
-    return np.where(before >= 0, values - values[before], np.nan)
 
 
 def _settle(rows: pd.DataFrame, actual: Array, point: Array, product: Product, market: Market) -> tuple[Array, Array]:
@@ -507,67 +480,58 @@ def _settle_by(rows: pd.DataFrame, actual: Array, point: Array, product: Product
     into = (local.hour * 60 + local.minute) % market.settlement_minutes
     settled = rows[["entity_id", "model", "issued_at"]].assign(settled_at=rows["valid_at"] - pd.to_timedelta(into, unit="min"))
     codes = settled.groupby(list(settled.columns), sort=False).ngroup().to_numpy().astype(np.intp)
-    groups = int(codes.max()) + 1
-    size, capacity = _summed(codes, np.ones(len(codes)), groups), _summed(codes, capacity_mwh, groups)
-    deviation = _summed(codes, produced - sold, groups) / capacity
+    size, capacity = np.bincount(codes), np.bincount(codes, weights=capacity_mwh).astype(np.float64)
+    deviation: Array = np.bincount(codes, weights=produced - sold) / capacity
     return (deviation_cost(market.penalty, deviation, capacity) / size)[codes], produced
 
 
-@dataclass(frozen=True)
-class _Metric:
-    """One metric at one level for every group."""
-
-    name: str
-    level: float
-    value: Array
-    n: Array
-
-
-def _metrics(groups: _Groups, losses: _Losses) -> list[_Metric]:
+def _metrics(total: Callable[[Array | Flags], Array], losses: _Losses) -> list[Metric]:
     error = losses.error
     error_kw = error * losses.available_capacity_kw
-    nothing = np.nan
     # name, level, values of which the mean is the score
     means: list[tuple[str, float, Array | Flags]] = [
-        ("nmae_share", nothing, np.abs(error)),
-        ("bias_share", nothing, error),
-        ("mape_share", nothing, losses.percentage),
-        ("mae_kw", nothing, np.abs(error_kw)),
-        ("pinball_share", nothing, losses.pinball.mean(axis=1)),
+        ("nmae_share", np.nan, np.abs(error)),
+        ("bias_share", np.nan, error),
+        ("mape_share", np.nan, losses.percentage),
+        ("mae_kw", np.nan, np.abs(error_kw)),
+        ("pinball_share", np.nan, losses.pinball.mean(axis=1)),
         *(("pinball_share", level, losses.pinball[:, k]) for k, level in enumerate(losses.levels)),
-        ("crps_share", nothing, losses.crps),
+        ("crps_share", np.nan, losses.crps),
         *(("observed_frequency", level, losses.not_exceeded[:, k]) for k, level in enumerate(losses.levels)),
         *(("coverage", nominal, inside) for nominal, inside, _ in losses.bands),
         *(("width_share", nominal, width) for nominal, _, width in losses.bands),
+        ("nrmse_share", np.nan, error**2),
+        ("rmse_kw", np.nan, error_kw**2),
     ]
-    metrics = [_Metric(name, level, *groups.mean(values)) for name, level, values in means]
-    for name, values in (("nrmse_share", error), ("rmse_kw", error_kw)):
-        mean, n = groups.mean(values**2)
-        metrics.append(_Metric(name, nothing, np.sqrt(mean), n))
-    came, forecast = groups.total(losses.ramp_came != 0), groups.total(losses.ramp_forecast != 0)
-    hits = groups.total((losses.ramp_came != 0) & (losses.ramp_came == losses.ramp_forecast))
-    produced = groups.total(losses.produced_mwh)
-    n = groups.total(np.ones(len(error), dtype=bool))
+    metrics: list[Metric] = []
+    for name, level, values in means:
+        n = total(~np.isnan(values.astype(np.float64)))
+        mean = _ratio(total(values), n)
+        metrics.append((name, level, np.sqrt(mean) if name in {"nrmse_share", "rmse_kw"} else mean, n))
+    came, forecast = total(losses.ramp_came != 0), total(losses.ramp_forecast != 0)
+    hits = total((losses.ramp_came != 0) & (losses.ramp_came == losses.ramp_forecast))
+    n = total(np.ones(len(error), dtype=bool))
     return [
         *metrics,
-        _Metric("ramp_hit_rate", nothing, _ratio(hits, came), came),
-        _Metric("ramp_false_alarm_ratio", nothing, _ratio(forecast - hits, forecast), forecast),
-        _Metric("money_per_mwh", nothing, _ratio(groups.total(losses.cost), produced), n),
+        ("ramp_hit_rate", np.nan, _ratio(hits, came), came),
+        ("ramp_false_alarm_ratio", np.nan, _ratio(forecast - hits, forecast), forecast),
+        ("money_per_mwh", np.nan, _ratio(total(losses.cost), total(losses.produced_mwh)), n),
     ]
 
 
-def _skills(keys: pd.DataFrame, metrics: Sequence[_Metric]) -> list[_Metric]:
+def _skills(keys: pd.DataFrame, metrics: Sequence[Metric]) -> list[Metric]:
     """Skill against each reference model that was scored."""
-    overall = {metric.name: metric for metric in metrics if np.isnan(metric.level)}
+    overall = {name: (value, n) for name, level, value, n in metrics if np.isnan(level)}
     compared = ["entity_id", "period", "lead_from_minutes", "lead_to_minutes"]
-    skills = []
+    skills: list[Metric] = []
     for model in REFERENCE_MODELS:
         of_model = keys.loc[keys["model"] == model, compared].assign(position=lambda found: found.index)
         position = keys[compared].merge(of_model, on=compared, how="left")["position"].to_numpy(dtype=np.float64)
         if np.isnan(position).all():
             continue
         at = np.where(np.isnan(position), 0, position).astype(np.intp)
-        for name, score in (("nmae", overall["nmae_share"]), ("pinball", overall["pinball_share"])):
-            reference = np.where(np.isnan(position), np.nan, score.value[at])
-            skills.append(_Metric(f"skill_{name}_vs_{model}", np.nan, skill(score.value, reference), score.n))
+        for name in ("nmae", "pinball"):
+            value, n = overall[f"{name}_share"]
+            reference = np.where(np.isnan(position), np.nan, value[at])
+            skills.append((f"skill_{name}_vs_{model}", np.nan, skill(value, reference), n))
     return skills
