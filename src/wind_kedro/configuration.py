@@ -61,11 +61,7 @@ class BoundedConfigLoader(OmegaConfigLoader):
         found: dict[str, Any] = {}
         with contextlib.suppress(MissingConfigException):
             found |= self.load_and_merge_dir_config(
-                f"{self.conf_source}/{self.default_run_env}",
-                self.config_patterns["credentials"],
-                "credentials",
-                set(),
-                True,
+                f"{self.conf_source}/{self.default_run_env}", self.config_patterns["credentials"], "credentials", set(), True
             )
         with contextlib.suppress(MissingConfigException):
             found |= super().__getitem__("credentials")

@@ -101,13 +101,7 @@ def failures_table(failures: Iterable[Failure], as_of: dt.datetime) -> pd.DataFr
 
     rows = sorted(
         {failure._replace(message=" ".join(failure.message.split())) for failure in failures},
-        key=lambda failure: (
-            failure.product_id,
-            failure.entity_id,
-            str(failure.issued_at),
-            failure.code,
-            failure.message,
-        ),
+        key=lambda failure: (failure.product_id, failure.entity_id, str(failure.issued_at), failure.code, failure.message),
     )
     table = pd.DataFrame(rows, columns=Failure._fields).astype({name: "str" for name in Failure._fields if name != "issued_at"})
     table = table.assign(

@@ -16,15 +16,7 @@ from wind_kedro.cards.farms import Farm, Group, Turbine
 from wind_kedro.cards.fleet import Fleet
 from wind_kedro.cards.markets import DayGate, Market, Penalty, RuleChange
 from wind_kedro.cards.products import Product
-from wind_kedro.cards.sources import (
-    LANDED_AT,
-    TURBINE,
-    SignalSource,
-    Source,
-    SourceColumn,
-    WeatherColumn,
-    WeatherSource,
-)
+from wind_kedro.cards.sources import LANDED_AT, TURBINE, SignalSource, Source, SourceColumn, WeatherColumn, WeatherSource
 from wind_kedro.cards.units import (
     QUANTITY_UNITS,
     SHARE,

@@ -49,8 +49,7 @@ class Product(Card):
         "day, with its 23, 24 or 25 hours; none: the intervals up to `horizon_minutes`",
     )
     horizon_minutes: int = Field(
-        gt=0,
-        description="how far after the issue time the last interval starts, exclusive; not with `delivery_days`",
+        gt=0, description="how far after the issue time the last interval starts, exclusive; not with `delivery_days`"
     )
     quantile_levels: list[float] = Field(min_length=1)
     deciding_score: DecidingScore

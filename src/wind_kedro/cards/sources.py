@@ -87,8 +87,7 @@ class SignalSource(Source):
         default_factory=list, description="long: the flags of good values; values with other flags are missing"
     )
     received_at: str | None = Field(
-        None,
-        description="the column of arrival times, or landed_at for a feed's folders; without it, stamp plus latency",
+        None, description="the column of arrival times, or landed_at for a feed's folders; without it, stamp plus latency"
     )
     columns: dict[str, SourceColumn]
     cadence_seconds: int = Field(gt=0, le=86_400, description="from one row of a turbine to its next")

@@ -27,11 +27,7 @@ class Forecasts(Contract, key=["product_id", "entity_id", "model", "issued_at", 
         alias=quantile_column(0.5), ge=0, description="every product declares it: the point forecast"
     )
     quantiles: Series[float] = pa.Field(
-        alias=r"^q\d{3}_kw$",
-        regex=True,
-        ge=0,
-        nullable=True,
-        description="null where the product does not declare the level",
+        alias=r"^q\d{3}_kw$", regex=True, ge=0, nullable=True, description="null where the product does not declare the level"
     )
 
 

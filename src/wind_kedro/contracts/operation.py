@@ -127,8 +127,7 @@ class Freshness(Contract, key=["checked_at", "source", "farm_id", "subject"]):
     subject: Series[str] = pa.Field(description="weather: model/point; signals: the turbine; feed: its id")
     relied_on: Series[bool] = pa.Field(description="a product is made from it")
     newest_at: Series[Utc] = pa.Field(
-        nullable=True,
-        description="newest run, newest interval with a usable power, newest batch; null: nothing is known of it",
+        nullable=True, description="newest run, newest interval with a usable power, newest batch; null: nothing is known of it"
     )
     reach_at: Series[Utc] = pa.Field(nullable=True, description="the last valid time of any weather run; else null")
     age_minutes: Series[float] = pa.Field(nullable=True, description="checked_at - newest_at")
@@ -188,8 +187,7 @@ class Audit(Contract, key=["sequence"]):
     weather_runs: Series[str] = pa.Field(description="newest run that was there, by farm/model/point, JSON")
     weather_runs_missing: Series[str] = pa.Field(description="runs of the last day that were due and not there, JSON")
     failure_code: Series[str] = pa.Field(
-        nullable=True,
-        description="why it was not issued, a code of `Failures`; '': it was; null: a record of an earlier version",
+        nullable=True, description="why it was not issued, a code of `Failures`; '': it was; null: a record of an earlier version"
     )
     failure_message: Series[str] = pa.Field(nullable=True, description="likewise, in words")
     failure_action: Series[str] = pa.Field(nullable=True, description="likewise, what a person can do about it")

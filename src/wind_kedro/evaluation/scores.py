@@ -353,13 +353,7 @@ def _ratio(numerator: Array, denominator: Array) -> Array:
 
 
 def _score_product(
-    rows: pd.DataFrame,
-    product: Product,
-    market: Market,
-    edges: Sequence[int],
-    by: Period,
-    rules: ScoreRules,
-    paired: bool,
+    rows: pd.DataFrame, product: Product, market: Market, edges: Sequence[int], by: Period, rules: ScoreRules, paired: bool
 ) -> pd.DataFrame:
     losses = _losses(rows, product, market, rules)
     whole = (0, product.horizon_minutes)

@@ -35,14 +35,10 @@ class CatBoostParameters(ColumnParameters):
     rsm: float = Field(0.2, gt=0, le=1, description="share of the features tried at each split")
     subsample: float = Field(0.5, gt=0, le=1, description="share of the rows each tree sees")
     learnt_levels: int | None = Field(
-        None,
-        ge=2,
-        description="learn this many of the levels and read the others between them: time grows with the levels",
+        None, ge=2, description="learn this many of the levels and read the others between them: time grows with the levels"
     )
     calibration_folds: int = Field(
-        4,
-        ge=0,
-        description="blocks of time left out in turn to widen the quantiles to what they promise; below 2: not done",
+        4, ge=0, description="blocks of time left out in turn to widen the quantiles to what they promise; below 2: not done"
     )
     thread_count: int = Field(1, description="1: farms are fitted side by side, each in its own process")
 

@@ -63,9 +63,7 @@ class LightGBMModel(ColumnForecaster, type_name="lightgbm"):
         self._boosters = [
             [
                 lightgbm.train(
-                    settings | {"alpha": level, "seed": self.seed + repeat},
-                    data,
-                    num_boost_round=self.parameters.rounds,
+                    settings | {"alpha": level, "seed": self.seed + repeat}, data, num_boost_round=self.parameters.rounds
                 )
                 for level in self._learnt_levels
             ]

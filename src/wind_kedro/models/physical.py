@@ -54,9 +54,7 @@ class PhysicalParameters(Parameters):
         "that holds 77 of 80 %, a day ahead on the ten zones of GEFCom2014, January to September 2012",
     )
     usual_wind_ms: float = Field(
-        7.5,
-        gt=0,
-        description="where no wind is forecast: the yearly mean of IEC 61400-1 class III, Rayleigh-distributed",
+        7.5, gt=0, description="where no wind is forecast: the yearly mean of IEC 61400-1 class III, Rayleigh-distributed"
     )
 
 

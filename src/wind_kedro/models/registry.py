@@ -76,13 +76,11 @@ class ModelConfig(Strict):
         "farm", description="whose history it learns from: each farm's its own, or once from all members of a product"
     )
     shadow: bool = Field(
-        False,
-        description="issued beside the champion, never sent, and judged on what it issued instead of on its backtest",
+        False, description="issued beside the champion, never sent, and judged on what it issued instead of on its backtest"
     )
     products: list[str] | None = Field(None, description="the products that it is for; none: all")
     features: list[str] | None = Field(
-        None,
-        description="the feature columns that it gets, as patterns (wind_*); one that begins with ! takes away; none: all",
+        None, description="the feature columns that it gets, as patterns (wind_*); one that begins with ! takes away; none: all"
     )
 
     @property

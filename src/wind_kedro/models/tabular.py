@@ -22,8 +22,7 @@ class ColumnParameters(Parameters):
     """Settings of every `ColumnForecaster`."""
 
     features: list[str] | None = Field(
-        None,
-        description="the columns to learn from; none given: every numeric column that does not hold the observed power",
+        None, description="the columns to learn from; none given: every numeric column that does not hold the observed power"
     )
 
     @field_validator("features")

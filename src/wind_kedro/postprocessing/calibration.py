@@ -212,13 +212,7 @@ def _nanoseconds(times: pd.Series) -> Times:
 
 
 def _corrected(
-    shares: Array,
-    lead: Times,
-    time: int,
-    known: _Known,
-    product: Product,
-    correction: Correction,
-    calibration: Calibration,
+    shares: Array, lead: Times, time: int, known: _Known, product: Product, correction: Correction, calibration: Calibration
 ) -> Array:
     """Quantiles of one issue, corrected together or by lead time."""
     levels = product.quantile_levels

@@ -32,12 +32,7 @@ class Portfolios(Strict):
 
 
 def add_portfolios(
-    forecasts: pd.DataFrame,
-    fleet: Fleet,
-    portfolios: Portfolios,
-    *,
-    by_model: bool = False,
-    on_failure: OnFailure | None = None,
+    forecasts: pd.DataFrame, fleet: Fleet, portfolios: Portfolios, *, by_model: bool = False, on_failure: OnFailure | None = None
 ) -> pd.DataFrame:
     """Rows of `contracts.Forecasts`: those given, and behind them those of each group that is forecast from its farms.
 

@@ -36,12 +36,7 @@ class Member:
     """One fitted model, and the name of the candidate that it is. A stored one is read when it is first asked for."""
 
     def __init__(
-        self,
-        model: str,
-        forecaster: Forecaster | Stored,
-        *,
-        trained_through: pd.Timestamp | None = None,
-        run_id: str = "",
+        self, model: str, forecaster: Forecaster | Stored, *, trained_through: pd.Timestamp | None = None, run_id: str = ""
     ) -> None:
         """``run_id``: of the training that made it, ``trained_through``: the last interval that it has seen; empty and none
         as long as they are those of the fleet's model that it is in.

@@ -82,12 +82,7 @@ def _judged(known: pd.DataFrame, count: int, fleet: Fleet, seed: int) -> dict[st
 
 
 def fit_candidate(
-    table: pd.DataFrame,
-    config: ModelConfig,
-    name: str,
-    levels: list[float],
-    seed: int,
-    part: FleetPart | None = None,
+    table: pd.DataFrame, config: ModelConfig, name: str, levels: list[float], seed: int, part: FleetPart | None = None
 ) -> Forecaster:
     """The candidate, fitted with these rows; models of the fleet are in ``part``, and still to be attached to a hand-over."""
     if config.scope == "fleet" and part is not None:

@@ -139,12 +139,7 @@ def assemble_model_input(
 
 
 def backtest_candidates(
-    model_input: pd.DataFrame,
-    admissions: pd.DataFrame,
-    fleet: Fleet,
-    clock: Clock,
-    training: Training,
-    workers: Workers,
+    model_input: pd.DataFrame, admissions: pd.DataFrame, fleet: Fleet, clock: Clock, training: Training, workers: Workers
 ) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """One row per product, entity, candidate, issue time and interval: what the candidate would have forecast. One per
     product, entity, candidate and fold: what it had learnt from. And one per entity and candidate that could not be backtested.
@@ -238,11 +233,7 @@ def _backtest_failures(mapped: Mapped[Any, Any], learnt_by_fleet: Mapped[Any, An
 
 def _seen(learnt: pd.DataFrame) -> dict[str, Any]:
     """The training data of a fold, as a row of contract `BacktestFolds`."""
-    return {
-        "known_until": learnt["target_available_at"].max(),
-        "trained_through": learnt["valid_at"].max(),
-        "rows": len(learnt),
-    }
+    return {"known_until": learnt["target_available_at"].max(), "trained_through": learnt["valid_at"].max(), "rows": len(learnt)}
 
 
 def by_entity(table: pd.DataFrame) -> dict[tuple[str, str], pd.DataFrame]:
@@ -277,11 +268,7 @@ def _backtest_fold(
 
 
 def calibrate_backtest(
-    backtest_model_forecasts: pd.DataFrame,
-    observations: pd.DataFrame,
-    fleet: Fleet,
-    clock: Clock,
-    calibration: Calibration,
+    backtest_model_forecasts: pd.DataFrame, observations: pd.DataFrame, fleet: Fleet, clock: Clock, calibration: Calibration
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """One row per product, entity, candidate, issue time and interval: what would have been issued, portfolios included. And one
     row per entity whose backtest could not be calibrated, or per portfolio of which none could be made.

@@ -28,13 +28,10 @@ class Backtest(Strict):
     refit_every_days: int = Field(gt=0, description="how often candidates are refitted in it, as in operation")
     min_train_days: int = Field(gt=0, description="a fold with less history than this is left out")
     cross_validation_blocks: int = Field(
-        0,
-        ge=0,
-        description="into how many stretches the backtest is cut to cross-validate the chosen model; 0: not at all",
+        0, ge=0, description="into how many stretches the backtest is cut to cross-validate the chosen model; 0: not at all"
     )
     months: Words | None = Field(
-        None,
-        description="instead of days: these months (2013-01), UTC, each with candidates fitted as of its beginning",
+        None, description="instead of days: these months (2013-01), UTC, each with candidates fitted as of its beginning"
     )
 
     @field_validator("months")
@@ -57,8 +54,7 @@ class Training(Strict):
     backtest: Backtest
     gate: GateRules = DEFAULT_RULES
     fallbacks: list[str] = Field(
-        default_factory=list,
-        description="candidates that stand in, in order, where there is no weather or the champion fails",
+        default_factory=list, description="candidates that stand in, in order, where there is no weather or the champion fails"
     )
     candidates: dict[str, ModelConfig] = Field(min_length=1)
 

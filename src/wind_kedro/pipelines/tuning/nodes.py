@@ -33,13 +33,7 @@ class NothingToTuneError(WindKedroError):
 
 
 def search_settings(
-    model_input: pd.DataFrame,
-    trial_store: Any,
-    tuning: Tuning,
-    training: Trained,
-    fleet: Fleet,
-    clock: Clock,
-    workers: Workers,
+    model_input: pd.DataFrame, trial_store: Any, tuning: Tuning, training: Trained, fleet: Fleet, clock: Clock, workers: Workers
 ) -> pd.DataFrame:
     """Search the settings of every candidate in ``tuning.space``.
 

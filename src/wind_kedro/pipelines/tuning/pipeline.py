@@ -12,9 +12,6 @@ def create_pipeline() -> Pipeline:
     """Model input and stored trials in; trials and the best settings out."""
     searched = "model_input trial_store params:tuning params:training params:fleet params:clock params:workers"
     return Pipeline(
-        [
-            step(search_settings, searched, "trials"),
-            step(name_best, "trials params:training", "tuned_settings tuning_metrics"),
-        ],
+        [step(search_settings, searched, "trials"), step(name_best, "trials params:training", "tuned_settings tuning_metrics")],
         tags="tuning",
     )
