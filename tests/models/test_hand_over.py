@@ -208,7 +208,7 @@ def test_what_is_lent_is_stored_once(alike: dict[str, pd.DataFrame], tmp_path: P
 def test_a_borrower_that_was_lent_nothing_says_so(alike: dict[str, pd.DataFrame]) -> None:
     part = part_of(alike, ["farm_0"])
     model = hand_over(part, alike["farm_1"].iloc[:72])
-    model._shared.clear()
+    model.shared_models.clear()
     with pytest.raises(RuntimeError, match="fleet is not attached"):
         model.predict(features_of(alike["farm_1"]))
 

@@ -38,6 +38,10 @@ REGRESSORS = frozenset(
         "sklearn.tree._classes.ExtraTreeRegressor",
     }
 )
+_LOSSES = (
+    "AbsoluteError", "HalfGammaLoss", "HalfPoissonLoss", "HalfSquaredError", "HalfTweedieLoss", "HalfTweedieLossIdentity",
+    "HuberLoss", "PinballLoss",
+)  # fmt: skip
 #: What these regressors are made of, by the kind of node in which skops stores it.
 PARTS: Mapping[str, frozenset[str]] = {
     "DictNode": frozenset({"builtins.dict"}),
@@ -52,31 +56,17 @@ PARTS: Mapping[str, frozenset[str]] = {
     "RandomGeneratorNode": frozenset({"numpy.random._generator.Generator"}),
     "RandomStateNode": frozenset({"numpy.random.mtrand.RandomState"}),
     "TreeNode": frozenset({"sklearn.tree._tree.Tree"}),
-    "LossNode": frozenset(
-        f"sklearn._loss._loss.Cy{name}"
-        for name in (
-            "AbsoluteError", "HalfGammaLoss", "HalfPoissonLoss", "HalfSquaredError", "HalfTweedieLoss",
-            "HalfTweedieLossIdentity", "HuberLoss", "PinballLoss",
-        )
-    ),
+    "LossNode": frozenset(f"sklearn._loss._loss.Cy{name}" for name in _LOSSES),
     "ObjectNode": REGRESSORS
     | frozenset(f"sklearn._loss.link.{name}" for name in ("IdentityLink", "Interval", "LogLink"))
-    | frozenset(
-        f"sklearn._loss.loss.{name}"
-        for name in (
-            "AbsoluteError", "HalfGammaLoss", "HalfPoissonLoss", "HalfSquaredError", "HalfTweedieLoss",
-            "HalfTweedieLossIdentity", "HuberLoss", "PinballLoss",
-        )
-    )
-    | frozenset(
-        {
-            "sklearn.ensemble._hist_gradient_boosting.binning._BinMapper",
-            "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
-            "sklearn.neural_network._stochastic_optimizers.AdamOptimizer",
-            "sklearn.neural_network._stochastic_optimizers.SGDOptimizer",
-        }
-    ),
-}  # fmt: skip
+    | frozenset(f"sklearn._loss.loss.{name}" for name in _LOSSES)
+    | {
+        "sklearn.ensemble._hist_gradient_boosting.binning._BinMapper",
+        "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
+        "sklearn.neural_network._stochastic_optimizers.AdamOptimizer",
+        "sklearn.neural_network._stochastic_optimizers.SGDOptimizer",
+    },
+}
 
 #: Import paths that the configuration of this process names.
 _configured: set[str] = set()
@@ -135,7 +125,12 @@ def check_skops(content: bytes, name: str) -> None:
             schema = json.loads(archive.read("schema.json"))
     except (zipfile.BadZipFile, KeyError, ValueError, RecursionError) as error:
         raise NotAllowedError(f"{name}: is no skops file: {type(error).__name__}: {error}") from error
-    for node in _nodes(schema):
+    left = [schema]  # without recursion: the depth is whatever the file has
+    while left:
+        node = left.pop()
+        left += node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()
+        if not isinstance(node, dict) or "__loader__" not in node:
+            continue
         kind, path = str(node["__loader__"]), f"{node.get('__module__')}.{node.get('__class__')}"
         if path in PARTS.get(kind, ()) or (kind == "ObjectNode" and path in _configured_regressors()):
             continue
@@ -143,19 +138,6 @@ def check_skops(content: bytes, name: str) -> None:
             f"{name}: holds {path} ({kind}), which a stored regressor may not hold; allowed are the regressors of "
             f"wind_kedro.models.allowed and the class that a candidate of the configuration names"
         )
-
-
-def _nodes(schema: Any) -> Iterator[dict[str, Any]]:
-    """Every node of a skops schema, without recursion: the depth is whatever the file has."""
-    left = [schema]
-    while left:
-        value = left.pop()
-        if isinstance(value, dict):
-            if "__loader__" in value:
-                yield value
-            left.extend(value.values())
-        elif isinstance(value, list):
-            left.extend(value)
 
 
 def _configured_regressors() -> set[str]:

@@ -80,6 +80,8 @@ class Forecaster(ABC):
         self.levels = [float(level) for level in levels]
         self.seed = seed
         self.parameters = self.parameters_type() if parameters is None else parameters
+        #: The attached models of the fleet, by name.
+        self.shared_models: dict[str, Forecaster] = {}
         self._fitted = False
 
     def fit(self, features: pd.DataFrame, power_share: pd.Series) -> Self:
@@ -138,18 +140,11 @@ class Forecaster(ABC):
         """Names of models of the whole fleet that must be attached before it predicts; they are not saved with it."""
         return []
 
-    @property
-    def shared_models(self) -> Mapping[str, Forecaster]:
-        """The attached models of the fleet, by name."""
-        return {}
-
     def attach_shared_model(self, name: str, model: Forecaster) -> None:
-        """Attach one of the models that `needs_shared` names."""
-        raise ValueError(f"{self}: needs no shared model, so none called '{name}'")
-
-    def clone(self) -> Self:
-        """An unfitted model with the same settings, that shares nothing with this one."""
-        return type(self)(self.levels, self.seed, self.parameters)
+        """Attach one of the models that `needs_shared` names; `ValueError` for another."""
+        if name not in self.needs_shared:
+            raise ValueError(f"{self}: needs no shared model called '{name}'")
+        self.shared_models[name] = model
 
     def save(self, folder: Path) -> None:
         """Write the fitted model into ``folder``: `MODEL_FILE` and native artefacts beside it.

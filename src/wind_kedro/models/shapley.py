@@ -8,32 +8,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wind_kedro.models.base import Array
-from wind_kedro.models.trees import LEAF, Ints, Trees
+from wind_kedro.models.trees import LEAF, Trees
 
 #: Rows times conditions that are looked at together: bounds the memory.
 CELLS_AT_ONCE = 4_000_000
 
 
 class _Paths(NamedTuple):
-    """Every way from a root to a leaf, as what it asks of columns: conditions of one column of one leaf follow each other.
+    """Every way from a root to a leaf, as what it asks of columns: conditions of one column of one leaf follow each other."""
 
-    Attributes:
-        node: inner node of each condition.
-        left: whether the way goes left there.
-        starts: first condition of each pair of leaf and column.
-        column: of each pair.
-        share: of the rows at the leaf's other conditions, those that fulfil the pair's: product of the children's shares.
-        leaves: first pair of each leaf.
-        leaf: node of each leaf.
-    """
-
-    node: NDArray[np.intp]
-    left: NDArray[np.bool_]
-    starts: NDArray[np.intp]
-    column: NDArray[np.intp]
-    share: Array
-    leaves: NDArray[np.intp]
-    leaf: NDArray[np.intp]
+    node: NDArray[np.intp]  # inner node of each condition
+    left: NDArray[np.bool_]  # whether the way goes left there
+    starts: NDArray[np.intp]  # first condition of each pair of leaf and column
+    column: NDArray[np.intp]  # of each pair
+    share: Array  # of the rows at the leaf's other conditions, those that fulfil the pair's: product of the children's shares
+    leaves: NDArray[np.intp]  # first pair of each leaf
+    leaf: NDArray[np.intp]  # node of each leaf
 
 
 def tree_shapley(trees: Trees, values: Array, matrix: NDArray[np.float32]) -> tuple[float, Array]:
@@ -105,13 +95,12 @@ def _paths(trees: Trees) -> _Paths:
     order = np.lexsort((column, of))
     of, child, column = of[order], child[order], column[order]
     starts = np.flatnonzero(np.diff(of * trees.columns + column, prepend=-1))
-    cover: Ints = trees.cover
     return _Paths(
         node=parent[child],
         left=is_left[child],
         starts=starts,
         column=column[starts].astype(np.intp),
-        share=np.multiply.reduceat(cover[child] / cover[parent[child]], starts),
+        share=np.multiply.reduceat(trees.cover[child] / trees.cover[parent[child]], starts),
         leaves=np.flatnonzero(np.diff(of[starts], prepend=-1)),
         leaf=leaf,
     )

@@ -32,35 +32,36 @@ class Stored:
     levels: list[float]
 
 
+@dataclass(eq=False)
 class Member:
-    """One fitted model, and the name of the candidate that it is. A stored one is read when it is first asked for."""
+    """One fitted model, and the name of the candidate that it is. A stored one is read when it is first asked for.
 
-    def __init__(
-        self, model: str, forecaster: Forecaster | Stored, *, trained_through: pd.Timestamp | None = None, run_id: str = ""
-    ) -> None:
-        """``run_id``: of the training that made it, ``trained_through``: the last interval that it has seen; empty and none
-        as long as they are those of the fleet's model that it is in.
-        """
-        self.model = model
-        self.trained_through = trained_through
-        self.run_id = run_id
-        self._source = forecaster
+    Attributes:
+        model: name of the candidate.
+        source: the fitted model, or where it is stored.
+        trained_through: the last interval that it has seen; none: that of the fleet's model that it is in.
+        run_id: of the training that made it; empty: that of the fleet's model that it is in.
+    """
+
+    model: str
+    source: Forecaster | Stored
+    trained_through: pd.Timestamp | None = None
+    run_id: str = ""
 
     @cached_property
     def forecaster(self) -> Forecaster:
         """The fitted model."""
-        source = self._source
-        return fetch(source.object, source.objects) if isinstance(source, Stored) else source
+        return fetch(self.source.object, self.source.objects) if isinstance(self.source, Stored) else self.source
 
     @property
     def levels(self) -> list[float]:
         """Its quantile levels."""
-        return self._source.levels
+        return self.source.levels
 
     @property
     def object(self) -> str | None:
         """Its digest in the store; none: it is not stored yet."""
-        return self._source.object if isinstance(self._source, Stored) else None
+        return self.source.object if isinstance(self.source, Stored) else None
 
     def has_levels(self, levels: Sequence[float]) -> bool:
         """Whether it has learnt all of these levels."""
@@ -78,7 +79,7 @@ class Member:
 
     def entry(self, objects: Path, known: dict[int, str]) -> dict[str, Any]:
         """Its entry in a manifest; it is stored first where it is not. ``known``: digests by identity of the model."""
-        source = self._source
+        source = self.source
         if isinstance(source, Stored) and source.objects == objects:
             return {"type": source.type, "levels": source.levels, "object": source.object}
         forecaster = self.forecaster
@@ -196,8 +197,8 @@ class FleetModel:
                 tuple(entry[name] for name in ("product_id", "entity_id", *key)): Member(
                     entry["model"],
                     Stored(place, entry["object"], entry["type"], entry["levels"]),
-                    trained_through=pd.Timestamp(entry["trained_through"]),
-                    run_id=entry["run_id"],
+                    pd.Timestamp(entry["trained_through"]),
+                    entry["run_id"],
                 )
                 for entry in manifest[role]
             }

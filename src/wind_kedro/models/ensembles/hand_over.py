@@ -84,26 +84,12 @@ class HandOver(Ensemble, type_name="hand_over"):
     parameters_type: ClassVar[type[Parameters]] = HandOverParameters
     min_tier: ClassVar[Tier] = "none"
     parameters: HandOverParameters
-
-    def __init__(self, levels: Sequence[float], seed: int = 0, parameters: Parameters | None = None) -> None:
-        """See `Forecaster`."""
-        super().__init__(levels, seed, parameters)
-        self._part = FleetPart()
-        self._shared: dict[str, Forecaster] = {}
+    _part: FleetPart = FleetPart()
 
     @property
     def needs_shared(self) -> list[str]:
         """See `Forecaster`."""
         return [name for name in self._weights if name not in self._members] if self._fitted else []
-
-    @property
-    def shared_models(self) -> Mapping[str, Forecaster]:
-        """See `Forecaster`."""
-        return self._shared
-
-    def attach_shared_model(self, name: str, model: Forecaster) -> None:
-        """See `Forecaster`."""
-        self._shared[name] = model
 
     def with_fleet(self, part: FleetPart) -> HandOver:
         """Before it learns: what was learnt over all farms; its models are attached afterwards."""
@@ -118,7 +104,7 @@ class HandOver(Ensemble, type_name="hand_over"):
     @property
     def members(self) -> Mapping[str, Forecaster]:
         """Its members that count, own and shared, in the order of their weights."""
-        members = self._members | self._shared
+        members = self._members | self.shared_models
         return {name: members[name] for name in self._weights if name in members}
 
     def _fit(self, features: pd.DataFrame, share: Array) -> None:
@@ -143,7 +129,7 @@ class HandOver(Ensemble, type_name="hand_over"):
         # A member of weight 0 need not be stored.
         self._weights = {name: weight for name, weight in weights.items() if weight > 0}
         self._members = {name: member for name, member in own.items() if name in self._weights}
-        self._shared = {}
+        self.shared_models = {}
 
     def _unjudged(self, days: float, configs: Mapping[str, ModelConfig], there: list[str]) -> dict[str, float]:
         """Own has its share of full history; the rest is the fleet's, and without a fleet that of those who need no history."""
