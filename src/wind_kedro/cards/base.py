@@ -18,12 +18,8 @@ class CardError(WindKedroError):
 
 #: Most characters of an identifier: with what is added to it, it must fit into a file name.
 MAX_IDENTIFIER = 100
-
-
 #: Most bytes of a file name, on every file system that is in use.
 MAX_FILE_NAME_BYTES = 255
-
-
 #: Most characters of any text on a card; the longest of the cards that are known, a list of rows in `where`, has 60.
 MAX_TEXT = 1000
 
@@ -37,13 +33,22 @@ def _identifier(value: str) -> str:
     return value
 
 
+def refuse(*faults: tuple[Any, str]) -> None:
+    """Raise `ValueError` with the text of the first fault whose condition holds."""
+    for condition, text in faults:
+        if condition:
+            raise ValueError(text)
+
+
 def _file_path(value: str) -> str:
-    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", value):
-        raise ValueError(f"'{shown(value)}' is on another machine: let a feed land it (docs/how-to/bring-data-in.md)")
-    if value.startswith(("/", "~")):
-        raise ValueError(f"'{shown(value)}' is absolute: write it relative to the raw folder, or put a link there")
-    if not value.strip() or any(len(part.encode()) > MAX_FILE_NAME_BYTES for part in value.split("/")):
-        raise ValueError(f"'{shown(value)}' is no path: give 1 to {MAX_FILE_NAME_BYTES} bytes between slashes")
+    name = f"'{shown(value)}'"
+    unnamed = not value.strip() or any(len(part.encode()) > MAX_FILE_NAME_BYTES for part in value.split("/"))
+    elsewhere = re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", value)
+    refuse(
+        (elsewhere, f"{name} is on another machine: let a feed land it (docs/how-to/bring-data-in.md)"),
+        (value.startswith(("/", "~")), f"{name} is absolute: write it relative to the raw folder, or put a link there"),
+        (unnamed, f"{name} is no path: give 1 to {MAX_FILE_NAME_BYTES} bytes between slashes"),
+    )
     return value
 
 
@@ -72,17 +77,9 @@ def quoted_time(value: Any) -> Any:
 
 
 Identifier = Annotated[str, AfterValidator(_identifier)]
-
-
 TimeZone = Annotated[str, AfterValidator(_time_zone)]
-
-
 Share = Annotated[float, Field(ge=0, le=1)]
-
-
 Positive = Annotated[float, Field(gt=0)]
-
-
 Minutes = Annotated[int, Field(ge=0)]
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from wind_kedro.cards.base import Card, Identifier, Minutes, Positive, TimeZone, _each_once
+from wind_kedro.cards.base import Card, Identifier, Minutes, Positive, TimeZone, _each_once, refuse
 from wind_kedro.cards.sources import SignalSource, WeatherSource
 from wind_kedro.cards.units import great_circle_km
 
@@ -44,18 +44,18 @@ class Farm(Card):
     def _capacity_is_the_turbines(self) -> Self:
         rated = sum(turbine.rated_power_kw for turbine in self.turbines)
         # One per cent: nameplates are rounded; more is a missing turbine or a wrong unit.
-        if abs(rated - self.capacity_kw) > 0.01 * rated:
-            raise ValueError(f"capacity_kw: {self.capacity_kw:g} kW, but its turbines add up to {rated:g} kW")
-        if len({turbine.id for turbine in self.turbines}) < len(self.turbines):
-            raise ValueError("turbines: an id appears twice")
-        if (self.latitude_deg is None) != (self.longitude_deg is None):
-            raise ValueError("latitude_deg, longitude_deg: give both or none")
-        if self.place is None and any(source.is_grid and source.latitude_deg is None for source in self.weather):
-            raise ValueError("latitude_deg, longitude_deg: needed to read a grid, here or in `weather`")
-        if len({(source.model, source.point) for source in self.weather}) < len(self.weather):
-            raise ValueError("weather: a model appears twice; give each of its points a name (`point`)")
-        if self.signals.one_turbine and len(self.turbines) > 1:
-            raise ValueError("signals.turbine: its rows name no turbine, so the card may have only one, such as the farm's meter")
+        wrong_capacity = abs(rated - self.capacity_kw) > 0.01 * rated
+        unplaced = self.place is None and any(source.is_grid and source.latitude_deg is None for source in self.weather)
+        points = {(source.model, source.point) for source in self.weather}
+        many = self.signals.one_turbine and len(self.turbines) > 1
+        refuse(
+            (wrong_capacity, f"capacity_kw: {self.capacity_kw:g} kW, but its turbines add up to {rated:g} kW"),
+            (len({turbine.id for turbine in self.turbines}) < len(self.turbines), "turbines: an id appears twice"),
+            ((self.latitude_deg is None) != (self.longitude_deg is None), "latitude_deg, longitude_deg: give both or none"),
+            (unplaced, "latitude_deg, longitude_deg: needed to read a grid, here or in `weather`"),
+            (len(points) < len(self.weather), "weather: a model appears twice; give each of its points a name (`point`)"),
+            (many, "signals.turbine: its rows name no turbine, so the card may have only one, such as the farm's meter"),
+        )
         return self
 
     @property

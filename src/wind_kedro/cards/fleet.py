@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 
 from pydantic import Field, ValidationError, model_validator
 
-from wind_kedro.cards.base import Card, CardError
+from wind_kedro.cards.base import Card, CardError, refuse
 from wind_kedro.cards.calendar import Calendar
 from wind_kedro.cards.farms import Farm, Group
 from wind_kedro.cards.markets import Market
@@ -29,9 +29,10 @@ class Fleet(Card):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        for kind in ("farms", "markets", "products"):
-            _unique(kind, (card.id for card in getattr(self, kind)))
-        _unique("farms and groups", self._entity_ids)
+        kinds = {kind: [card.id for card in getattr(self, kind)] for kind in ("farms", "markets", "products")}
+        for kind, ids in (kinds | {"farms and groups": self._entity_ids}).items():
+            twice = [card_id for card_id in ids if ids.count(card_id) > 1] if len(set(ids)) < len(ids) else []
+            refuse((twice, f"{kind}: id '{''.join(twice[:1])}' appears twice"))
         farm_ids = {farm.id for farm in self.farms}
         for group in self.groups:
             _known(f"groups.{group.id}.farms", group.farms, farm_ids, "farm")
@@ -176,14 +177,6 @@ def _pick(cards: Iterable[CardT], card_id: str, kind: str) -> CardT:
     return by_id[card_id]
 
 
-def _unique(kind: str, ids: Iterable[str]) -> None:
-    seen: set[str] = set()
-    for card_id in ids:
-        if card_id in seen:
-            raise ValueError(f"{kind}: id '{card_id}' appears twice")
-        seen.add(card_id)
-
-
 def _known(field: str, wanted: Iterable[str], known: set[str], kind: str) -> None:
     for card_id in wanted:
         if card_id not in known:
@@ -196,11 +189,7 @@ CARD_FILES = {"farms": "farms.yml", "groups": "farms.yml", "markets": "markets.y
 
 def _message(fault: Any, raw: Mapping[str, Any], files: Mapping[str, str]) -> str:
     """One line for one fault: file, card, field, what is wrong, what stands there."""
-    return " ".join(_faults_words(fault, raw, files).split())
-
-
-def _faults_words(fault: Any, raw: Mapping[str, Any], files: Mapping[str, str]) -> str:
-    problem = fault["msg"].removeprefix("Value error, ")
+    problem = " ".join(fault["msg"].removeprefix("Value error, ").split())
     if not fault["loc"]:  # a fault between cards names its own place: 'products.<id>.<field>: …'
         kind = re.match(r"\w+", problem)
         return f"{files.get(kind.group() if kind else '', files['farms'])}: {problem}"
@@ -218,4 +207,4 @@ def _faults_words(fault: Any, raw: Mapping[str, Any], files: Mapping[str, str]) 
     # An unknown key may be a password, typed where it does not belong.
     quotable = path and fault["type"] != "extra_forbidden" and isinstance(given, str | int | float | bool)
     given = f" (given: {shown(repr(given))})" if quotable else ""
-    return f"{files[str(kind)]}:{card} {field}{problem}{given}"
+    return " ".join(f"{files[str(kind)]}:{card} {field}{problem}{given}".split())

@@ -7,16 +7,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from wind_kedro.cards.base import Card, Identifier, Positive, Share, TimeZone, _each_once, quoted_time
+from wind_kedro.cards.base import Card, Identifier, Positive, Share, TimeZone, _each_once, quoted_time, refuse
 
 #: The quantile level that is the point forecast.
 MEDIAN = 0.5
-
-
 #: Scores that can decide; `scores.py` has a formula for each.
 DecidingScore = Literal["pinball_share", "nmae_share", "nrmse_share", "crps_share", "money_per_mwh"]
-
-
 #: Last day that an issue may cover, counted from its own: twice the reach of global weather models.
 MAX_DELIVERY_DAY = 31
 
@@ -66,12 +62,12 @@ class Product(Card):
     @field_validator("quantile_levels")
     @classmethod
     def _levels(cls, levels: list[float]) -> list[float]:
-        if levels != sorted(set(levels)) or not all(0 < level < 1 for level in levels):
-            raise ValueError("must rise strictly between 0 and 1")
-        if any(level != round(level, 3) for level in levels):
-            raise ValueError("must be whole thousandths, such as 0.05 or 0.975")
-        if MEDIAN not in levels:
-            raise ValueError("0.5 is needed: the median is the point forecast")
+        rising = levels == sorted(set(levels)) and all(0 < level < 1 for level in levels)
+        refuse(
+            (not rising, "must rise strictly between 0 and 1"),
+            (any(level != round(level, 3) for level in levels), "must be whole thousandths, such as 0.05 or 0.975"),
+            (MEDIAN not in levels, "0.5 is needed: the median is the point forecast"),
+        )
         return levels
 
     @field_validator("issue_times", mode="before")

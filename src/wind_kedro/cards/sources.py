@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from wind_kedro.cards.base import Card, Identifier, Minutes, _file_path
+from wind_kedro.cards.base import Card, Identifier, Minutes, _file_path, refuse
 from wind_kedro.cards.units import SIGNAL_UNITS, UNIT_CONVERSIONS, WEATHER_UNITS, WIND_HEIGHTS_M
 
 
@@ -58,8 +58,6 @@ class Source(Card):
 
 #: In a name: stands for the turbine's identifier.
 TURBINE = "{turbine}"
-
-
 #: Value of `received_at` where the arrival is in the name of a feed's folder and in no column.
 LANDED_AT = "landed_at"
 
@@ -129,36 +127,27 @@ class SignalSource(Source):
 
     @model_validator(mode="after")
     def _layout_is_complete(self) -> Self:
-        if self.layout == "long" and (self.signal is None or self.value is None):
-            raise ValueError("layout: long needs `signal` and `value`, the columns of names and of values")
-        if self.layout != "long" and (self.signal or self.value or self.quality):
-            raise ValueError("signal, value, quality: only of a long layout")
-        if (self.quality is None) != (not self.good_quality):
-            raise ValueError("quality: give with it good_quality, the flags of good values")
-        if self.layout == "wide" and not all(TURBINE in column.name for column in self.columns.values()):
-            raise ValueError("columns: in a wide layout every name holds {turbine}, such as '{turbine}_ActivePower'")
-        if self.layout == "table" and self.named_by_turbine:
-            raise ValueError("columns: {turbine} in a name needs layout: wide or long")
-        if self.turbine_in_file is not None and TURBINE not in self.turbine_in_file:
-            raise ValueError("turbine_in_file: needs {turbine}, such as 'WTG_{turbine}_*.csv'")
-        if sum([self.turbine is not None, self.turbine_in_file is not None, self.named_by_turbine]) > 1:
-            raise ValueError("turbine: give one of turbine, turbine_in_file, and {turbine} in the names of columns")
-        return self
-
-    @model_validator(mode="after")
-    def _stays_on_the_grid(self) -> Self:
-        if self.clock_ahead_minutes * 60 % self.cadence_seconds:
-            raise ValueError(f"clock_ahead_minutes: not a multiple of the {self.cadence_seconds} seconds between rows")
-        return self
-
-    @model_validator(mode="after")
-    def _known_columns(self) -> Self:
+        long, by_turbine = self.layout == "long", self.named_by_turbine
+        incomplete = long and (self.signal is None or self.value is None)
+        unnamed = self.layout == "wide" and not all(TURBINE in column.name for column in self.columns.values())
+        ways = sum([self.turbine is not None, self.turbine_in_file is not None, by_turbine])
+        refuse(
+            (incomplete, "layout: long needs `signal` and `value`, the columns of names and of values"),
+            (not long and (self.signal or self.value or self.quality), "signal, value, quality: only of a long layout"),
+            ((self.quality is None) != (not self.good_quality), "quality: give with it good_quality, the flags of good values"),
+            (unnamed, "columns: in a wide layout every name holds {turbine}, such as '{turbine}_ActivePower'"),
+            (self.layout == "table" and by_turbine, "columns: {turbine} in a name needs layout: wide or long"),
+            (TURBINE not in (self.turbine_in_file or TURBINE), "turbine_in_file: needs {turbine}, such as 'WTG_{turbine}_*.csv'"),
+            (ways > 1, "turbine: give one of turbine, turbine_in_file, and {turbine} in the names of columns"),
+        )
+        off_grid = self.clock_ahead_minutes * 60 % self.cadence_seconds
+        refuse((off_grid, f"clock_ahead_minutes: not a multiple of the {self.cadence_seconds} seconds between rows"))
         _check_columns(self.columns, SIGNAL_UNITS)
-        if "power_kw" not in self.columns:
-            raise ValueError("columns: power_kw is needed: without it there is nothing to forecast")
-        for name in self.sentinels:
-            if name not in SIGNAL_UNITS:
-                raise ValueError(f"sentinels.{name}: unknown; known are {', '.join(SIGNAL_UNITS)}")
+        unknown = next((name for name in self.sentinels if name not in SIGNAL_UNITS), None)
+        refuse(
+            ("power_kw" not in self.columns, "columns: power_kw is needed: without it there is nothing to forecast"),
+            (unknown is not None, f"sentinels.{unknown}: unknown; known are {', '.join(SIGNAL_UNITS)}"),
+        )
         return self
 
 
@@ -218,24 +207,20 @@ class WeatherSource(Source):
     @model_validator(mode="after")
     def _known_columns(self) -> Self:
         _check_columns(self.columns, WEATHER_UNITS)
-        if (self.latitude_deg is None) != (self.longitude_deg is None):
-            raise ValueError("latitude_deg, longitude_deg: give both or none")
-        if not self.is_grid:
-            if self.valid_at is None:
-                raise ValueError("valid_at: a table needs the column of its valid times")
-            if self.kind == "forecast" and (self.run_at is None) == (self.first_step_minutes is None):
-                raise ValueError("run_at: a forecast needs the column of its run times or, without one, first_step_minutes")
-            if self.member is not None or any(column.level is not None for column in self.columns.values()):
-                raise ValueError(f"member, columns.level: only of grids ({', '.join(GRID_FORMATS)})")
-        elif self.where or self.first_step_minutes is not None:
-            raise ValueError(f"where, first_step_minutes: only of tables, not of grids ({', '.join(GRID_FORMATS)})")
-        if self.kind == "analysis" and self.first_step_minutes is not None:
-            raise ValueError("first_step_minutes: only of forecasts; an analysis enters as pseudo-runs")
-        if not any(self._has_wind(height) for height in WIND_HEIGHTS_M):
-            raise ValueError(
-                "columns: give wind_speed_100m_ms, or both wind_u_100m_ms and wind_v_100m_ms, or the same at another height: "
-                + ", ".join(map(str, WIND_HEIGHTS_M))
-            )
+        stitched, grids = self.first_step_minutes is not None, ", ".join(GRID_FORMATS)
+        no_runs = self.kind == "forecast" and not self.is_grid and (self.run_at is None) == (not stitched)
+        of_grids = self.member is not None or any(column.level is not None for column in self.columns.values())
+        windless = not any(self._has_wind(height) for height in WIND_HEIGHTS_M)
+        winds = "wind_speed_100m_ms, or both wind_u_100m_ms and wind_v_100m_ms"
+        refuse(
+            ((self.latitude_deg is None) != (self.longitude_deg is None), "latitude_deg, longitude_deg: give both or none"),
+            (not self.is_grid and self.valid_at is None, "valid_at: a table needs the column of its valid times"),
+            (no_runs, "run_at: a forecast needs the column of its run times or, without one, first_step_minutes"),
+            (not self.is_grid and of_grids, f"member, columns.level: only of grids ({grids})"),
+            (self.is_grid and (self.where or stitched), f"where, first_step_minutes: only of tables, not of grids ({grids})"),
+            (self.kind == "analysis" and stitched, "first_step_minutes: only of forecasts; an analysis enters as pseudo-runs"),
+            (windless, f"columns: give {winds}, or the same at another height: {', '.join(map(str, WIND_HEIGHTS_M))}"),
+        )
         return self
 
     def _has_wind(self, height: int) -> bool:

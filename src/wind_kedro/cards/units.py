@@ -14,10 +14,8 @@ SIGNAL_UNITS: Mapping[str, str] = {
     "pitch_deg": "deg",
 }
 
-
 #: Heights above ground at which a source may give wind, metres.
 WIND_HEIGHTS_M = (10, 50, 80, 100, 120, 150, 200)
-
 
 #: Mean radius of the Earth, km (IUGG).
 EARTH_RADIUS_KM = 6371.0
@@ -44,7 +42,6 @@ QUANTITY_UNITS: Mapping[str, str] = {
     "air_density_kgm3": "kg/m3",
 }
 
-
 #: The weather variables a run may carry, with the quantity that each is: wind at every height, the rest once.
 WEATHER_QUANTITIES: Mapping[str, str] = {
     **{
@@ -57,18 +54,14 @@ WEATHER_QUANTITIES: Mapping[str, str] = {
     "air_density_kgm3": "air_density_kgm3",
 }
 
-
 #: Weather variables of a run and the unit in which tables hold them.
 WEATHER_UNITS: Mapping[str, str] = {name: QUANTITY_UNITS[quantity] for name, quantity in WEATHER_QUANTITIES.items()}
-
 
 #: Unit of a signal that is given as a share of the rated power of its turbine (of a meter: of the farm's capacity).
 SHARE = "share"
 
-
 #: How many intervals an hour has.
 _PER_HOUR = {"1min": 60, "5min": 12, "10min": 6, "15min": 4, "30min": 2, "h": 1}
-
 
 #: Factor and offset that convert a source's unit: value = source * factor + offset.
 UNIT_CONVERSIONS: Mapping[tuple[str, str], tuple[float, float]] = {
