@@ -15,7 +15,8 @@ import pandas as pd
 from record import PROJECT, record
 from wind_kedro.cards import Fleet
 from wind_kedro.evaluation.scores import score_forecasts
-from wind_kedro.postprocessing.calibration import Calibration, Correction, calibrated
+from wind_kedro.postprocessing.calibration import calibrated
+from wind_kedro.postprocessing.settings import Calibration, Correction
 
 BAND = 0.8
 #: Candidates that are no models to be used, but yardsticks.

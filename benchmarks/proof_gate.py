@@ -28,7 +28,6 @@ from wind_kedro.cards import Fleet
 from wind_kedro.evaluation.gate import (
     Comparison,
     Forecasted,
-    GateRules,
     adjusted,
     by_issue,
     chance,
@@ -41,6 +40,7 @@ from wind_kedro.evaluation.gate import (
     verdict,
 )
 from wind_kedro.evaluation.scores import interval_losses
+from wind_kedro.evaluation.settings import GateRules
 from wind_kedro.models.registry import ModelConfig, build
 from wind_kedro.models.tables import feature_matrix, forecast_rows, known_at
 

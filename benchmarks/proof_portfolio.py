@@ -31,8 +31,9 @@ from gefcom2014 import (
 from record import PROJECT, record
 from wind_kedro.cards import Fleet
 from wind_kedro.evaluation.scores import score_forecasts
-from wind_kedro.postprocessing.calibration import Calibration, calibrated
-from wind_kedro.postprocessing.portfolios import Portfolios, add_portfolios
+from wind_kedro.postprocessing.calibration import calibrated
+from wind_kedro.postprocessing.portfolios import add_portfolios
+from wind_kedro.postprocessing.settings import Calibration, Portfolios
 
 #: So many months before the first task judged are backtested too: a history of errors.
 MONTHS_BEFORE = 3

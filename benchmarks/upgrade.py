@@ -28,8 +28,9 @@ import pandas as pd
 from wind_kedro.cards import Fleet
 from wind_kedro.clock import Clock
 from wind_kedro.contracts.training import REASONS
-from wind_kedro.evaluation.gate import GateRules, by_issue, judge, mark_extremes
+from wind_kedro.evaluation.gate import by_issue, judge, mark_extremes
 from wind_kedro.evaluation.scores import interval_losses
+from wind_kedro.evaluation.settings import GateRules
 from wind_kedro.models.tables import KEYS
 from wind_kedro.rebuild.clean import CannotRebuildError, make_environment
 

@@ -18,7 +18,7 @@ from wind_kedro.cards import Fleet
 from wind_kedro.models.ensembles.blend import BlendParameters
 from wind_kedro.models.registry import ModelConfig, build
 from wind_kedro.onboarding import Findings
-from wind_kedro.postprocessing.calibration import Calibration
+from wind_kedro.postprocessing.settings import Calibration
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 

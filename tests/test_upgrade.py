@@ -21,7 +21,7 @@ import pytest
 from wind_kedro.cards import Fleet
 from wind_kedro.cards.columns import FORECAST_WEATHER
 from wind_kedro.clock import Clock
-from wind_kedro.evaluation.gate import GateRules
+from wind_kedro.evaluation.settings import GateRules
 
 CLOCK = Clock.model_validate({"as_of": "2024-06-01"})
 

@@ -22,7 +22,6 @@ from wind_kedro.storage.bounds import check_yaml
 #: Kedro passes over a name with one of these that is no file, and the values of base would then hold in silence.
 _SUFFIXES = {".yml", ".yaml", ".json"}
 
-
 #: The loader of this thread's run, and of the newest of the process, for threads that a runner started.
 _of_this_thread = threading.local()
 _newest: list[BoundedConfigLoader | None] = [None]
@@ -128,7 +127,8 @@ class BoundedConfigLoader(OmegaConfigLoader):
             line = "" if mark is None else f" line {mark.line + 1}:"
             raise ConfigurationError(f"{where}:{line} {problem or 'not YAML'}") from None
         except (OmegaConfBaseException, ValueError, TypeError, RecursionError) as error:
-            raise ConfigurationError(f"{where}: holds what is no configuration ({_words(error)})") from None
+            problem = " ".join(str(error).split()) or type(error).__name__
+            raise ConfigurationError(f"{where}: holds what is no configuration ({problem})") from None
         if not isinstance(config, DictConfig):
             raise ConfigurationError(f"{where}: is a list; write a mapping, KEY: VALUE")
         strange = [name for name in config if not isinstance(name, str)]
@@ -154,7 +154,3 @@ def read_secrets(name: str) -> dict[str, str]:
     if not isinstance(found.get(name), dict):
         raise ConfigurationError(f"credentials '{name}' are in no credentials.yml; add them to conf/local/credentials.yml")
     return dict(found[name])
-
-
-def _words(error: Any) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

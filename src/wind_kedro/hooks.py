@@ -91,12 +91,17 @@ class RunStart:
     @hook_impl(wrapper=True, tryfirst=True)
     def before_pipeline_run(self, pipeline: Pipeline, catalog: CatalogProtocol[Any, Any]) -> Generator[None, Any, Any]:
         """Take the environment's lease; refuse to start without the inputs, naming their pipelines."""
+        from kedro_mlflow.framework.hooks.mlflow_hook import mlflow_hook
+
+        # kedro-mlflow keeps the run of the last tracked pipeline, and would open it again in an untracked one of this process.
+        mlflow_hook.run_id = None
         _finished.run = None
         self._release()  # of a run of this thread that was interrupted, as in a notebook
         self._take(pipeline)
         try:
             # Under the lease: the run that was waited for may have made or removed one.
-            missing = [name for name in sorted(pipeline.inputs()) if name != "parameters" and not _is_there(catalog, name)]
+            inputs = sorted(pipeline.inputs() - {"parameters"})
+            missing = [name for name in inputs if not (name in catalog and catalog.exists(name))]
             if missing:
                 raise MissingInputError("; ".join(_who_makes(name) for name in missing))
             return (yield)
@@ -135,16 +140,16 @@ class RunStart:
         wait = LeaseSettings.of(self._parameters).wait_seconds
         self._run.leases = []
         if pipeline.all_outputs() - landing:
-            self._hold(Lease(self._data, "tables", wait))
+            self._acquire(Lease(self._data, "tables", wait))
             # Sweep only while no other process can write here, on whatever machine.
             with contextlib.suppress(HeldLeaseError), Lease(self._data, "landing", 0):
                 sweep(self._data)
             sweep_scratch()
         if pipeline.all_outputs() & landing:
-            self._hold(Lease(self._data, "landing", wait))
+            self._acquire(Lease(self._data, "landing", wait))
         _at_end_of_cell(self._release)
 
-    def _hold(self, lease: Lease) -> None:
+    def _acquire(self, lease: Lease) -> None:
         self._run.leases.append(lease)
         lease.acquire()
 
@@ -168,13 +173,11 @@ class MlflowTags:
     def before_pipeline_run(self) -> Generator[None, Any, Any]:
         """Tag the MLflow run once kedro-mlflow has started it."""
         result = yield
-        self._tag(
-            {name: str(self._parameters["provenance"][name]) for name in ("git_commit", "configuration_sha256", "lock_sha256")}
-            | {
-                "seed": str(self._parameters.get("training", {}).get("seed", "")),
-                "as_of": str(self._parameters.get("clock", {}).get("as_of", "")),
-            }
-        )
+        names = ("git_commit", "configuration_sha256", "lock_sha256")
+        tags = {name: str(self._parameters["provenance"][name]) for name in names}
+        for section, name in (("training", "seed"), ("clock", "as_of")):
+            tags[name] = str(self._parameters.get(section, {}).get(name, ""))
+        self._tag(tags)
         return result
 
     @hook_impl
@@ -185,22 +188,6 @@ class MlflowTags:
 
             self._tag({"data_sha256": sha256(hash_pandas_object(data, index=False).to_numpy().tobytes())})
 
-    @hook_impl(wrapper=True)
-    def after_pipeline_run(self) -> Generator[None, Any, Any]:
-        """Leave no MLflow run to the next run of this process."""
-        try:
-            return (yield)
-        finally:
-            _forget_mlflow_run()
-
-    @hook_impl(wrapper=True)
-    def on_pipeline_error(self) -> Generator[None, Any, Any]:
-        """Leave no MLflow run to the next run of this process."""
-        try:
-            return (yield)
-        finally:
-            _forget_mlflow_run()
-
     @staticmethod
     def _tag(tags: dict[str, str]) -> None:
         import mlflow
@@ -210,11 +197,17 @@ class MlflowTags:
 
 
 def read_cards(loader: Any) -> Fleet:
-    """The cards of a configuration; `CardError` names the file of each fault."""
+    """The cards of a configuration; `CardError` names the file of each fault, as people would name it."""
     from wind_kedro.cards import Fleet
+    from wind_kedro.cards.fleet import CARD_FILES
 
+    source, environment = Path(loader.conf_source), loader.env or loader.default_run_env
+    files = {
+        kind: f"{source.name}/{environment if (source / environment / file).is_file() else loader.base_env}/{file}"
+        for kind, file in CARD_FILES.items()
+    }
     kinds = ("farms", "markets", "products", "groups")
-    return Fleet.from_config(*(loader["globals"].get(kind) for kind in kinds), files=_card_files(loader))
+    return Fleet.from_config(*(loader["globals"].get(kind) for kind in kinds), files=files)
 
 
 def data_folder(loader: Any, project_path: Path) -> Path:
@@ -241,29 +234,6 @@ def _at_end_of_cell(release: Callable[..., None]) -> None:
     shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
     if shell is not None and release not in shell.events.callbacks["post_run_cell"]:
         shell.events.register("post_run_cell", release)
-
-
-def _forget_mlflow_run() -> None:
-    # kedro-mlflow keeps the run of the last tracked pipeline, and would open it again in an untracked one of this process.
-    from kedro_mlflow.framework.hooks.mlflow_hook import mlflow_hook
-
-    mlflow_hook.run_id = None
-
-
-def _card_files(loader: Any) -> dict[str, str]:
-    """The file that each kind of card is read from, as people would name it."""
-    from wind_kedro.cards.fleet import CARD_FILES
-
-    source = Path(loader.conf_source)
-    environment = loader.env or loader.default_run_env
-    return {
-        kind: f"{source.name}/{environment if (source / environment / file).is_file() else loader.base_env}/{file}"
-        for kind, file in CARD_FILES.items()
-    }
-
-
-def _is_there(catalog: CatalogProtocol[Any, Any], name: str) -> bool:
-    return name in catalog and catalog.exists(name)
 
 
 def _who_makes(dataset: str) -> str:

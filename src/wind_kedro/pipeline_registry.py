@@ -6,31 +6,16 @@ folder, which Kedro cannot see. Nor is ``tuning``: what it finds counts when som
 
 from __future__ import annotations
 
+from importlib import import_module
+
 from kedro.pipeline import Pipeline
 
-from wind_kedro.pipelines import (
-    data_engineering,
-    feature_engineering,
-    forecasting,
-    ingestion,
-    monitoring,
-    notification,
-    reporting,
-    training,
-    tuning,
-)
+#: Pipelines of the default run, in its order, and those that are apart from it.
+_DEFAULT = ("data_engineering", "feature_engineering", "training", "forecasting", "monitoring", "notification", "reporting")
+_APART = ("ingestion", "tuning")
 
 
 def register_pipelines() -> dict[str, Pipeline]:
-    """The rooms by name, and ``__default__``, the sum of all but ``ingestion`` and ``tuning``."""
-    rooms = {
-        "data_engineering": data_engineering.create_pipeline(),
-        "feature_engineering": feature_engineering.create_pipeline(),
-        "training": training.create_pipeline(),
-        "forecasting": forecasting.create_pipeline(),
-        "monitoring": monitoring.create_pipeline(),
-        "notification": notification.create_pipeline(),
-        "reporting": reporting.create_pipeline(),
-    }
-    apart = {"ingestion": ingestion.create_pipeline(), "tuning": tuning.create_pipeline()}
-    return {"__default__": sum(rooms.values(), Pipeline([])), **apart, **rooms}
+    """The pipelines by name, and ``__default__``, the sum of all but ``ingestion`` and ``tuning``."""
+    found = {name: import_module(f"wind_kedro.pipelines.{name}").create_pipeline() for name in (*_APART, *_DEFAULT)}
+    return {"__default__": sum((found[name] for name in _DEFAULT), Pipeline([])), **found}

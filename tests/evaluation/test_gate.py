@@ -12,7 +12,6 @@ from wind_kedro.contracts.training import REASONS
 from wind_kedro.evaluation.gate import (
     Comparison,
     Forecasted,
-    GateRules,
     adjusted,
     bias_excess,
     by_issue,
@@ -30,6 +29,7 @@ from wind_kedro.evaluation.gate import (
     verdict,
     worst_excess,
 )
+from wind_kedro.evaluation.settings import GateRules
 
 RULES = GateRules(min_issues=10)
 BEGIN = pd.Timestamp("2024-03-01", tz="UTC")

@@ -10,7 +10,6 @@ from wind_kedro.cards import CardError, Fleet, Penalty, RuleChange
 from wind_kedro.cards.columns import FORECAST_WEATHER, PERFECT_WEATHER, quantile_columns
 from wind_kedro.evaluation.scores import (
     METRICS,
-    ScoreRules,
     central_bands,
     crps_from_pinball,
     deviation_cost,
@@ -21,6 +20,7 @@ from wind_kedro.evaluation.scores import (
     score_forecasts,
     skill,
 )
+from wind_kedro.evaluation.settings import ScoreRules
 
 LEVELS = [0.1, 0.5, 0.9]
 CAPACITY_KW = 1000.0

@@ -12,7 +12,8 @@ from pydantic import ValidationError
 from wind_kedro.cards import Fleet
 from wind_kedro.cards.columns import quantile_columns
 from wind_kedro.contracts.forecasts import Forecasts
-from wind_kedro.postprocessing.calibration import Calibration, calibrated
+from wind_kedro.postprocessing.calibration import calibrated
+from wind_kedro.postprocessing.settings import Calibration
 
 COLUMNS = quantile_columns([0.1, 0.5, 0.9])
 FIRST = pd.Timestamp("2024-03-01", tz="UTC")

@@ -8,7 +8,8 @@ import pytest
 
 from wind_kedro.cards import Fleet
 from wind_kedro.contracts.forecasts import Forecasts
-from wind_kedro.postprocessing.portfolios import Portfolios, add_portfolios
+from wind_kedro.postprocessing.portfolios import add_portfolios
+from wind_kedro.postprocessing.settings import Portfolios
 
 COLUMNS = ["q100_kw", "q500_kw", "q900_kw"]
 

@@ -9,45 +9,21 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from pydantic import Field
 
+from wind_kedro.evaluation.settings import GATE_RULES, Correction, GateRules
 from wind_kedro.failures import OnFailure
-from wind_kedro.strict import Strict
 
 Array = NDArray[np.float64]
-Correction = Literal["hommel", "holm"]
-
-
-class GateRules(Strict):
-    """When a challenger is let through (`parameters_training.yml`). The margin is the product's."""
-
-    significance: float = Field(0.05, gt=0, lt=1, description="the most that chance may have to do with it")
-    correction: Correction = Field("hommel", description="for many farms and challengers judged at once")
-    min_issues: int = Field(60, ge=10, description="fewer paired issues than this judge nothing")
-    bias_share: float = Field(0.01, ge=0, description="by how much its mean error may be further from nothing, of capacity")
-    coverage_share: float = Field(
-        0.04, ge=0, description="by how much the coverage of its widest band may be further from nominal"
-    )
-    extreme_share: float = Field(
-        0.05, gt=0, lt=0.5, description="an hour is extreme whose forecast wind, or change of wind, is among these"
-    )
-    extreme_excess_share: float = Field(0.10, ge=0, description="how much worse it may be in extreme hours")
-    worst_share: float = Field(0.05, gt=0, lt=0.5, description="of all issues, those that each forecast worst")
-    worst_excess_share: float = Field(0.10, ge=0, description="how much worse its worst issues may be")
-    surprise_share: float = Field(0.4, gt=0, le=1, description="a gain beyond this waits for a person: look for a leak")
-
-
-DEFAULT_RULES = GateRules()
 
 # --- paired forecasts ------------------------------------------------------------------------------------------------
 
 
-def extreme_intervals(weather: pd.DataFrame, rules: GateRules = DEFAULT_RULES) -> pd.DataFrame:
+def extreme_intervals(weather: pd.DataFrame, rules: GateRules = GATE_RULES) -> pd.DataFrame:
     """For each row of features whether it is of an extreme hour: ``strong`` wind, or a large ``change`` from the interval before.
 
     Conditioned on the forecast, not on the outcome: scores of observed extremes reward forecasts that are always extreme (Lerch,
@@ -74,7 +50,7 @@ def wind_change(ordered: pd.DataFrame) -> pd.Series:
     return ordered["wind_speed_100m_ms"].astype(float).groupby(issue, sort=False).diff().abs()
 
 
-def mark_extremes(losses: pd.DataFrame, weather: pd.DataFrame, rules: GateRules = DEFAULT_RULES) -> pd.DataFrame:
+def mark_extremes(losses: pd.DataFrame, weather: pd.DataFrame, rules: GateRules = GATE_RULES) -> pd.DataFrame:
     """Rows of `scores.interval_losses` with the columns of `extreme_intervals`; what has no row in ``weather`` is not extreme."""
     keys = ["product_id", "entity_id", "issued_at", "valid_at"]
     extreme = weather[keys].join(extreme_intervals(weather, rules))
@@ -271,7 +247,7 @@ class Comparison:
     worst_excess_share: float
 
 
-def compare(champion: Forecasted, challenger: Forecasted, rules: GateRules = DEFAULT_RULES, overlap: int = 1) -> Comparison:
+def compare(champion: Forecasted, challenger: Forecasted, rules: GateRules = GATE_RULES, overlap: int = 1) -> Comparison:
     """All that the rules look at; ``overlap`` as in `overlapping`."""
     if not len(champion.loss):
         return Comparison(0, np.nan, np.nan, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0)
@@ -299,7 +275,7 @@ _RAILS = (
 )
 
 
-def verdict(found: Comparison, p_adjusted: float, margin_share: float, rules: GateRules = DEFAULT_RULES) -> str:
+def verdict(found: Comparison, p_adjusted: float, margin_share: float, rules: GateRules = GATE_RULES) -> str:
     """The code of `contracts.training.REASONS` that decides: ``better``, or the first thing that is wrong."""
     # A tolerance of rounding: a gain of exactly the margin is one.
     if found.issues < rules.min_issues:
@@ -354,7 +330,7 @@ def judge(
     champions: Mapping[str, str],
     margin_share: float,
     horizon_minutes: float,
-    rules: GateRules = DEFAULT_RULES,
+    rules: GateRules = GATE_RULES,
     leaking: Mapping[tuple[str, str, str], str] | None = None,
     on_failure: OnFailure | None = None,
 ) -> pd.DataFrame:

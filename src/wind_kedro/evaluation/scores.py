@@ -21,11 +21,10 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from pydantic import Field
 
 from wind_kedro.cards.columns import FORECAST_WEATHER, PERFECT_WEATHER, quantile_columns
+from wind_kedro.evaluation.settings import SCORE_RULES, ScoreRules
 from wind_kedro.failures import OnFailure, by_entity_where_it_raises
-from wind_kedro.strict import Strict
 
 if TYPE_CHECKING:
     from wind_kedro.cards import Fleet, Market, Penalty, Product
@@ -64,31 +63,6 @@ METRICS: Mapping[str, str] = {
         for model in REFERENCE_MODELS
     },
 }
-
-
-class ScoreRules(Strict):
-    """The thresholds behind scores that need one."""
-
-    mape_floor_share: float = Field(0.05, gt=0, lt=1, description="MAPE counts only intervals above it: it divides by the actual")
-    ramp_share: float = Field(
-        0.3,
-        gt=0,
-        le=1,
-        description="a ramp changes power by at least this share of capacity. What is a ramp is a convention: first "
-        "definition of Ferreira et al., A survey on wind power ramp forecasting, ANL/DIS-10-13, 2010; the threshold is "
-        "ours, moderate, so that a farm has enough ramps to count",
-    )
-    ramp_minutes: int = Field(240, gt=0, description="... between two intervals that far apart")
-
-
-DEFAULT_RULES = ScoreRules()
-
-
-class Scoring(Strict):
-    """How forecasts are scored, in the backtest and in operation (`parameters_scoring.yml`)."""
-
-    lead_edges_minutes: list[int] = Field(min_length=2, description="edges of the buckets of lead time, rising from 0")
-    rules: ScoreRules = DEFAULT_RULES
 
 
 # --- scores of single intervals ---------------------------------------------------------------------------------------
@@ -190,7 +164,7 @@ def score_forecasts(
     as_of: dt.datetime | None = None,
     *,
     paired: bool = True,
-    rules: ScoreRules = DEFAULT_RULES,
+    rules: ScoreRules = SCORE_RULES,
     on_failure: OnFailure | None = None,
 ) -> pd.DataFrame:
     """Score forecasts against observations.
@@ -275,7 +249,7 @@ def interval_losses(
     product: Product,
     market: Market,
     as_of: dt.datetime | None = None,
-    rules: ScoreRules = DEFAULT_RULES,
+    rules: ScoreRules = SCORE_RULES,
 ) -> pd.DataFrame:
     """One row per entity, model, issue time and interval of a product: what it adds to the deciding score, models paired.
 
@@ -305,7 +279,7 @@ def deciding_loss(rows: pd.DataFrame, product: Product, market: Market) -> Array
         product: its levels and deciding score.
         market: where it is sold.
     """
-    return _deciding(_losses(rows, product, market, DEFAULT_RULES), product) if len(rows) else np.zeros(0)
+    return _deciding(_losses(rows, product, market, SCORE_RULES), product) if len(rows) else np.zeros(0)
 
 
 def _deciding(losses: _Losses, product: Product) -> Array:

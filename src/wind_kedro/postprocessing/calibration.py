@@ -7,27 +7,21 @@ call the same function, so that a backtest's forecasts are calibrated as they wo
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from pydantic import Field, field_validator
 
 from wind_kedro.cards import Fleet, Product
 from wind_kedro.cards.columns import quantile_columns
 from wind_kedro.failures import OnFailure
 from wind_kedro.models.spread import spread_that_holds, stretched
-from wind_kedro.postprocessing.portfolios import Portfolios
-from wind_kedro.strict import Strict
+from wind_kedro.postprocessing.settings import Calibration, Correction
 
 Array = NDArray[np.float64]
 Times = NDArray[np.int64]
-#: ``spread`` stretches each quantile's distance from the median, ``shift`` moves each quantile, ``none`` leaves them.
-Correction = Literal["none", "spread", "shift"]
 
 #: What names a series of forecasts that is corrected by its own errors.
 SERIES = ["product_id", "entity_id", "model"]
@@ -36,40 +30,6 @@ _KEY = [*SERIES, "issued_at", "valid_at"]
 _NEVER = np.iinfo(np.int64).max
 #: Nanoseconds.
 _DAY = 86_400 * 10**9
-
-
-class Calibration(Strict):
-    """How forecasts are corrected by their own past (`parameters_calibration.yml`)."""
-
-    days: int = Field(gt=0, description="how far back the errors of earlier issues are looked at")
-    min_days: int = Field(gt=0, description="with fewer days of which an outcome is known nothing is corrected")
-    settle_days: int = Field(
-        ge=0, description="a correction counts days known / (days known + this): half of it once so many are known"
-    )
-    lead_edges_minutes: list[int] = Field(
-        default_factory=list,
-        description="lead times between two of these are corrected apart, where of each enough days are known; none: together",
-    )
-    candidates: dict[str, Correction] = Field(
-        default_factory=dict, description="how forecasts of a candidate are corrected; one that is not named is not"
-    )
-    products: dict[str, dict[str, Correction]] = Field(
-        default_factory=dict, description="by product: candidates, instead of those above"
-    )
-    portfolios: Portfolios
-
-    @field_validator("lead_edges_minutes")
-    @classmethod
-    def _rising(cls, edges: list[int]) -> list[int]:
-        if edges != sorted(set(edges)) or len(edges) == 1:
-            raise ValueError("give at least two, rising")
-        return edges
-
-    def correction_of(self, product: Product, entity_id: str, model: str, fleet: Fleet) -> Correction:
-        """How a series is corrected. A portfolio always is: its spread is a guess until its own errors are known."""
-        if entity_id in {group.id for group in fleet.portfolios_of(product)}:
-            return "spread"
-        return self.products.get(product.id, self.candidates).get(model, "none")
 
 
 def calibrated(
@@ -142,27 +102,16 @@ def _corrected_series(
 
 @dataclass(frozen=True)
 class _Known:
-    """Forecasts of one series with their outcomes, in order of issue: one row per version of an outcome. Times in nanoseconds.
+    """Forecasts of one series with their outcomes, in order of issue: one row per version of an outcome. Times in nanoseconds."""
 
-    Attributes:
-        issued: when it was forecast.
-        available: since when this version of the outcome is known.
-        superseded: until when, exclusive.
-        lead: of the forecast, minutes.
-        day: of the interval, UTC. Days are counted, not rows: hours of a day, and issues that forecast it, err alike.
-        usable: whether this version was measured; an imputed one is not usable, but supersedes.
-        actual: share of the capacity that was available.
-        quantiles: shares of the capacity that they were issued for, a column a level.
-    """
-
-    issued: Times
-    available: Times
-    superseded: Times
-    lead: Times
-    day: Times
-    usable: NDArray[np.bool_]
-    actual: Array
-    quantiles: Array
+    issued: Times  # when it was forecast
+    available: Times  # since when this version of the outcome is known
+    superseded: Times  # until when, exclusive
+    lead: Times  # of the forecast, minutes
+    day: Times  # of the interval, UTC. Days are counted, not rows: hours of a day, and issues that forecast it, err alike
+    usable: NDArray[np.bool_]  # whether this version was measured; an imputed one is not usable, but supersedes
+    actual: Array  # share of the capacity that was available
+    quantiles: Array  # shares of the capacity that they were issued for, a column a level
 
     @classmethod
     def of(cls, past: pd.DataFrame, came: pd.DataFrame, product: Product) -> _Known:
@@ -172,15 +121,8 @@ class _Known:
         until = np.full(len(came), _NEVER)
         same = came["valid_at"].to_numpy()[1:] == came["valid_at"].to_numpy()[:-1]
         until[:-1][same] = available[1:][same]
-        versions = pd.DataFrame(
-            {
-                "valid_at": came["valid_at"],
-                "available": available,
-                "superseded": until,
-                "usable": came["imputed_share"] == 0,
-                "actual": came["power_kw"] / came["available_capacity_kw"],
-            }
-        )
+        usable, actual = came["imputed_share"] == 0, came["power_kw"] / came["available_capacity_kw"]
+        versions = came[["valid_at"]].assign(available=available, superseded=until, usable=usable, actual=actual)
         rows = past[["issued_at", "valid_at", "lead_minutes", "capacity_kw", *columns]].dropna(subset=columns)
         rows = rows.merge(versions, on="valid_at").sort_values("issued_at", kind="stable")
         return cls(
@@ -215,31 +157,23 @@ def _corrected(
     shares: Array, lead: Times, time: int, known: _Known, product: Product, correction: Correction, calibration: Calibration
 ) -> Array:
     """Quantiles of one issue, corrected together or by lead time."""
-    levels = product.quantile_levels
+
+    def applied(given: Array, past: NDArray[np.intp]) -> Array:
+        levels, quantiles, actual = product.quantile_levels, known.quantiles[past], known.actual[past]
+        days = known.days_of(past)
+        trust = days / (days + calibration.settle_days)
+        if correction == "spread":
+            return stretched(given, 1 + trust * (spread_that_holds(quantiles, actual, levels) - 1), levels)
+        missed = actual[:, None] - quantiles
+        return given + trust * np.array([np.quantile(missed[:, column], level) for column, level in enumerate(levels)])
+
     past = known.as_of(time, calibration.days)
     if known.days_of(past) < calibration.min_days:
         return shares
-    result = _applied(shares, past, known, levels, correction, calibration)
+    result = applied(shares, past)
     for start, end in pairwise(calibration.lead_edges_minutes):
         here = (start <= lead) & (lead < end)
         alike = past[(start <= known.lead[past]) & (known.lead[past] < end)]
         if here.any() and known.days_of(alike) >= calibration.min_days:
-            result[here] = _applied(shares[here], alike, known, levels, correction, calibration)
+            result[here] = applied(shares[here], alike)
     return result
-
-
-def _applied(
-    shares: Array,
-    past: NDArray[np.intp],
-    known: _Known,
-    levels: Sequence[float],
-    correction: Correction,
-    calibration: Calibration,
-) -> Array:
-    quantiles, actual = known.quantiles[past], known.actual[past]
-    days = known.days_of(past)
-    trust = days / (days + calibration.settle_days)
-    if correction == "spread":
-        return stretched(shares, 1 + trust * (spread_that_holds(quantiles, actual, levels) - 1), levels)
-    missed = actual[:, None] - quantiles
-    return shares + trust * np.array([np.quantile(missed[:, column], level) for column, level in enumerate(levels)])

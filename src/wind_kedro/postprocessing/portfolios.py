@@ -9,26 +9,14 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
-from pydantic import Field
 
 from wind_kedro.cards import Fleet, Group, Product
 from wind_kedro.cards.columns import FORECAST_WEATHER, PERFECT_WEATHER, quantile_column, quantile_columns
 from wind_kedro.failures import OnFailure
-from wind_kedro.strict import Strict
+from wind_kedro.postprocessing.settings import Portfolios
 
 #: What stands as the model of a portfolio that is issued: each of its farms may be forecast by another.
 PORTFOLIO = "portfolio"
-
-
-class Portfolios(Strict):
-    """How groups are forecast from their farms (`parameters_calibration.yml`)."""
-
-    error_correlation: float = Field(
-        ge=0, le=1, description="of two farms' errors at the same interval: what the spread of a sum is made with"
-    )
-    min_capacity_share: float = Field(
-        gt=0, le=1, description="a group of which fewer of its farms are forecast, by capacity, is not"
-    )
 
 
 def add_portfolios(

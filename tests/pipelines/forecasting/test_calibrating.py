@@ -13,7 +13,7 @@ from wind_kedro.clock import Clock
 from wind_kedro.contracts.forecasts import Forecasts
 from wind_kedro.failures import Failure, failures_table
 from wind_kedro.pipelines.forecasting.nodes import calibrate_forecasts
-from wind_kedro.postprocessing.calibration import Calibration
+from wind_kedro.postprocessing.settings import Calibration
 
 COLUMNS = ["q100_kw", "q500_kw", "q900_kw"]
 CAPACITY_KW = {"hill": 3000.0, "shore": 1000.0}

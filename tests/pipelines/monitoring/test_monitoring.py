@@ -16,7 +16,7 @@ from wind_kedro.contracts.forecasts import Forecasts, Scores
 from wind_kedro.contracts.observations import DataQuality
 from wind_kedro.contracts.operation import Deliveries, Failures, Incidents, LiveJudgements, Outbox
 from wind_kedro.datasets.parts import empty_table
-from wind_kedro.evaluation.scores import Scoring
+from wind_kedro.evaluation.settings import Scoring
 from wind_kedro.failures import Failure, failures_table
 from wind_kedro.notifications import ChannelCards
 from wind_kedro.pipelines.monitoring.failures import collect_failures

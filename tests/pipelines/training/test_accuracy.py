@@ -14,7 +14,7 @@ from wind_kedro.clock import Clock
 from wind_kedro.compute import Workers
 from wind_kedro.contracts.features import ModelInput
 from wind_kedro.contracts.training import Accuracy, BacktestFolds
-from wind_kedro.evaluation.scores import Scoring
+from wind_kedro.evaluation.settings import Scoring
 from wind_kedro.models.registry import ModelConfig
 from wind_kedro.pipelines.training.accuracy import compare_accuracy
 from wind_kedro.pipelines.training.nodes import backtest_candidates

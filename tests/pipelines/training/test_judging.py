@@ -14,8 +14,7 @@ from wind_kedro.clock import Clock
 from wind_kedro.contracts.forecasts import ShadowForecasts
 from wind_kedro.contracts.operation import Failures
 from wind_kedro.contracts.training import BacktestFolds, Judgements, Promotions
-from wind_kedro.evaluation.gate import GateRules
-from wind_kedro.evaluation.scores import Scoring
+from wind_kedro.evaluation.settings import GateRules, Scoring
 from wind_kedro.models.registry import ModelConfig
 from wind_kedro.models.tables import forecast_rows
 from wind_kedro.pipelines.training import decisions

@@ -32,7 +32,8 @@ from wind_kedro.contracts.training import (
 from wind_kedro.datasets.models import NoModelError
 from wind_kedro.evaluation import scores as scores_module
 from wind_kedro.evaluation.gate import leaks
-from wind_kedro.evaluation.scores import Scoring, deciding_scores
+from wind_kedro.evaluation.scores import deciding_scores
+from wind_kedro.evaluation.settings import Scoring
 from wind_kedro.governance.champions import champion_models
 from wind_kedro.models.ensembles.fleet_model import FleetModel, Member
 from wind_kedro.models.ensembles.hand_over import HandOver
@@ -54,6 +55,7 @@ from wind_kedro.pipelines.training.promotion import fit_fleet, promote
 from wind_kedro.pipelines.training.settings import Backtest, Training
 from wind_kedro.pipelines.training.tracking import draw_decisions, summarise_training
 from wind_kedro.postprocessing import calibration
+from wind_kedro.postprocessing.settings import Calibration
 
 INLINE = Workers(backend="threading", jobs=1)
 TRAIN_AT = "2024-03-31T18:00"
@@ -1295,7 +1297,7 @@ def test_a_backtest_that_cannot_be_calibrated_is_a_row(fleet: Fleet, observe: Ma
     table = make_model_input(TWO)
     backtested = _backtest(table, fleet, _training())
     raise_for_both(calibration, "_corrected_series")
-    rules = calibration.Calibration.model_validate(
+    rules = Calibration.model_validate(
         {"days": 20, "min_days": 1, "settle_days": 1, "candidates": {"first": "spread"},
          "portfolios": {"error_correlation": 0.2, "min_capacity_share": 0.5}}
     )  # fmt: skip

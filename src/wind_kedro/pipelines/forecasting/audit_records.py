@@ -10,9 +10,10 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
-from wind_kedro.cards import Farm, Fleet, WeatherSource
+from wind_kedro.cards import Farm, Fleet
 from wind_kedro.cards.columns import quantile_columns
 from wind_kedro.clock import Clock
+from wind_kedro.contracts.operation import Audit
 from wind_kedro.failures import NOT_ISSUED
 from wind_kedro.governance.provenance import Provenance
 from wind_kedro.models.tables import KEYS, NOT_FEATURES
@@ -48,10 +49,7 @@ def record_issues(
     fixed = {
         "as_of": pd.Timestamp(clock.as_of),
         "recorded_at": pd.Timestamp(dt.datetime.now(dt.UTC)),
-        "git_commit": provenance.git_commit,
-        "configuration_sha256": provenance.configuration_sha256,
-        "lock_sha256": provenance.lock_sha256,
-        "python": provenance.python,
+        **provenance.model_dump(include={"git_commit", "configuration_sha256", "lock_sha256", "python"}),
         "platform": f"{provenance.platform}, {provenance.threads}",
         "libraries": json.dumps(provenance.libraries, sort_keys=True),
     }
@@ -71,29 +69,20 @@ def record_issues(
             key = (row["product_id"], row["entity_id"], row["issued_at"])
             used, missing = _weather_runs(fleet.farms_of(row["entity_id"]), runs, row["issued_at"])
             rows.append(
-                {
-                    "product_id": row["product_id"],
-                    "entity_id": row["entity_id"],
-                    "issued_at": row["issued_at"],
-                    "model": row["model"],
-                    "model_version": row["model_version"],
+                {name: row[name] for name in _ISSUED}
+                | {
                     "run_id": made_by.get((*key[:2], row["model_version"]), ""),
-                    "fallback": row["fallback"],
                     "forecast_sha256": given.get(key, ""),
                     "features_sha256": seen.get(key, ""),
                     "data_sha256": data[row["entity_id"]],
                     "weather_runs": json.dumps(used, sort_keys=True),
                     "weather_runs_missing": json.dumps(missing, sort_keys=True),
-                    "failure_code": row["code"],
-                    "failure_message": row["message"],
-                    "failure_action": row["action"],
                 }
+                | {f"failure_{name}": row[name] for name in _FAILED[len(_ISSUE) :]}
                 | fixed
             )
-    columns = [
-        *_ISSUE, "model", "model_version", "run_id", "fallback", "forecast_sha256", "features_sha256", "data_sha256",
-        "weather_runs", "weather_runs_missing", "failure_code", "failure_message", "failure_action", *fixed,
-    ]  # fmt: skip
+    links = {"sequence", "supersedes", "previous_sha256", "sha256"}  # made by the log when it takes the records
+    columns = [name for name in Audit.to_schema().columns if name not in links]
     # In one order, whatever the order of the table: equal runs give equal records but for their times.
     return pd.DataFrame(rows, columns=columns).sort_values(["issued_at", "product_id", "entity_id"], ignore_index=True)
 
@@ -156,15 +145,11 @@ def _weather_runs(
             there = own.index[(own <= issued_at).to_numpy()]
             if len(there):
                 used[name] = f"{there[-1]:%Y-%m-%dT%H:%MZ}"
-            late = [run for run in _due(source, issued_at) if run not in there]
+            # The runs of the last day that could have been read by the issue, had they arrived with the card's delay.
+            every = pd.Timedelta(minutes=source.run_every_minutes)
+            newest = (issued_at - pd.Timedelta(minutes=source.delay_minutes)).floor(every)
+            due = [newest - number * every for number in reversed(range(max(1, pd.Timedelta(days=1) // every)))]
+            late = [f"{run:%Y-%m-%dT%H:%MZ}" for run in due if run not in there]
             if late:
-                missing[name] = [f"{run:%Y-%m-%dT%H:%MZ}" for run in late]
+                missing[name] = late
     return used, missing
-
-
-def _due(source: WeatherSource, issued_at: pd.Timestamp) -> list[pd.Timestamp]:
-    """The runs of the last day that could have been read by the issue, had they arrived with the card's delay."""
-    every = pd.Timedelta(minutes=source.run_every_minutes)
-    newest = (issued_at - pd.Timedelta(minutes=source.delay_minutes)).floor(every)
-    runs = [newest - number * every for number in range(max(1, pd.Timedelta(days=1) // every))]
-    return runs[::-1]

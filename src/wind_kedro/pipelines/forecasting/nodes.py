@@ -14,8 +14,9 @@ from wind_kedro.failures import NOT_ISSUED, Failure, failures_table, first_of, r
 from wind_kedro.governance.champions import versions_at
 from wind_kedro.models.tables import KEYS, forecast_rows
 from wind_kedro.pipelines.forecasting.fallbacks import Forecast, champion_of, model_of, predict_with_fallbacks
-from wind_kedro.postprocessing.calibration import Calibration, calibrated
+from wind_kedro.postprocessing.calibration import calibrated
 from wind_kedro.postprocessing.portfolios import add_portfolios
+from wind_kedro.postprocessing.settings import Calibration
 
 #: A message names so many farms of a portfolio.
 _NAMED = 3

@@ -11,7 +11,8 @@ from wind_kedro.cards import Fleet
 from wind_kedro.cards.tiers import assessed_by
 from wind_kedro.clock import Clock
 from wind_kedro.contracts.operation import FAILURE_CODES
-from wind_kedro.evaluation.scores import Scoring, score_forecasts
+from wind_kedro.evaluation.scores import score_forecasts
+from wind_kedro.evaluation.settings import Scoring
 from wind_kedro.failures import Failure, failures_table, noting
 from wind_kedro.feeds import FeedCards
 from wind_kedro.pipelines.monitoring import missing_data

@@ -18,7 +18,8 @@ from wind_kedro.cards import Fleet, Product
 from wind_kedro.clock import Clock
 from wind_kedro.compute import Workers, map_farms
 from wind_kedro.contracts.training import Accuracy
-from wind_kedro.evaluation.scores import Scoring, interval_losses
+from wind_kedro.evaluation.scores import interval_losses
+from wind_kedro.evaluation.settings import Scoring
 from wind_kedro.failures import Failure, failures_table, reason
 from wind_kedro.models.ensembles.hand_over import FleetPart
 from wind_kedro.models.registry import ModelConfig

@@ -15,7 +15,8 @@ from wind_kedro.clock import Clock
 from wind_kedro.contracts.training import REASONS, Choices, Decisions
 from wind_kedro.errors import WindKedroError
 from wind_kedro.evaluation.gate import by_issue, judge, leaks, mark_extremes
-from wind_kedro.evaluation.scores import Scoring, deciding_scores, interval_losses
+from wind_kedro.evaluation.scores import deciding_scores, interval_losses
+from wind_kedro.evaluation.settings import Scoring
 from wind_kedro.failures import Failure, by_entity_where_it_raises, failures_table, noting
 from wind_kedro.governance.champions import champion_models
 from wind_kedro.governance.overrides import Standing, standing

@@ -17,7 +17,8 @@ from wind_kedro.cards.tiers import TIERS, Ready, reaches, ready_entities
 from wind_kedro.clock import Clock
 from wind_kedro.compute import Mapped, Workers, map_farms
 from wind_kedro.errors import WindKedroError
-from wind_kedro.evaluation.scores import Scoring, latest_versions, score_forecasts
+from wind_kedro.evaluation.scores import latest_versions, score_forecasts
+from wind_kedro.evaluation.settings import Scoring
 from wind_kedro.failures import Failure, Severity, failures_table, first_of, noting
 from wind_kedro.governance.champions import champion_models
 from wind_kedro.governance.overrides import learnable
@@ -26,8 +27,9 @@ from wind_kedro.models.registry import ModelConfig
 from wind_kedro.models.tables import KEYS, feature_matrix, forecast_rows, known_at
 from wind_kedro.pipelines.training.fitting import attach_shared_models, fit_candidate, fleet_parts
 from wind_kedro.pipelines.training.settings import Backtest, Training
-from wind_kedro.postprocessing.calibration import Calibration, calibrated
+from wind_kedro.postprocessing.calibration import calibrated
 from wind_kedro.postprocessing.portfolios import add_portfolios
+from wind_kedro.postprocessing.settings import Calibration
 
 logger = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from wind_kedro.evaluation.gate import DEFAULT_RULES, GateRules
+from wind_kedro.evaluation.settings import GATE_RULES, GateRules
 from wind_kedro.models.allowed import allow_classes, classes_of
 from wind_kedro.models.registry import ModelConfig, with_members
 from wind_kedro.strict import Strict
@@ -52,7 +52,7 @@ class Training(Strict):
         50_000, gt=0, description="how many rows a model of the fleet learns from at most, an equal share of each farm"
     )
     backtest: Backtest
-    gate: GateRules = DEFAULT_RULES
+    gate: GateRules = GATE_RULES
     fallbacks: list[str] = Field(
         default_factory=list, description="candidates that stand in, in order, where there is no weather or the champion fails"
     )

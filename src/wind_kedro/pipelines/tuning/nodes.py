@@ -138,29 +138,14 @@ def _study(
     study = optuna.create_study(storage=store, study_name=study_name, direction="minimize", load_if_exists=True)
     if study_name not in before:
         # The current settings are the first trial, as the baseline.
-        study.enqueue_trial(_current_settings(candidate, space))
+        current = build("current", candidate, [0.5], 0).parameters.model_dump(mode="json")
+        study.enqueue_trial({setting: current[setting] for setting, values in space.items() if current[setting] in values})
     for trial in study.get_trials(states=(optuna.trial.TrialState.RUNNING,)):
         study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
         study.enqueue_trial(trial.params)
     # The seed depends on the number of trials, so that a resumed search does not repeat its first proposals.
     study.sampler = optuna.samplers.TPESampler(seed=seed + len(study.trials))
     return study
-
-
-def _current_settings(candidate: ModelConfig, space: dict[str, Range]) -> dict[str, Any]:
-    settings = build("current", candidate, [0.5], 0).parameters.model_dump(mode="json")
-    return {name: settings[name] for name, values in space.items() if _within(settings[name], values)}
-
-
-def _within(value: Any, values: Range) -> bool:
-    if values.choices is not None:
-        return value in values.choices
-    return (
-        isinstance(value, int | float)
-        and values.low is not None
-        and values.high is not None
-        and (values.low <= value <= values.high)
-    )
 
 
 def _try(

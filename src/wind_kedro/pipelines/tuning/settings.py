@@ -36,6 +36,11 @@ class Range(Strict):
                 raise ValueError("on a logarithmic scale low must be above 0")
         return self
 
+    def __contains__(self, value: Any) -> bool:
+        if self.low is not None and self.high is not None:
+            return isinstance(value, int | float) and self.low <= value <= self.high
+        return value in (self.choices or [])
+
     def draw(self, trial: Any, name: str) -> Any:
         """Sample a value from an Optuna trial."""
         if self.choices is not None:
