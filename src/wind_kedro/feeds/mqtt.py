@@ -145,6 +145,11 @@ class Mqtt(Feed):
         return list(dict.fromkeys(name for topic in self.topics for name in Template(topic).names))
 
     @property
+    def address(self) -> str:
+        """Host and port of the broker."""
+        return f"{self.host}:{self.port or (8883 if self.tls else 1883)}"
+
+    @property
     def max_in_flight(self) -> int:
         """Most unacknowledged messages."""
         return self.in_flight or (2000 if self.protocol == "5" else 20)
@@ -317,21 +322,17 @@ class _Session:
         if self._client is not None and self._mark is None:
             self._mark = (self._client.unsubscribe(_MARK)[1], len(memory.landed))
         self._arrived_at = time.monotonic()  # a broker at its limit continues now
-        if self._feed.rebirth:
-            self._ask_for_births()
-
-    def _keep(self, held: list[_Delivery]) -> None:
-        self.held = held
-        self._held_bytes = sum(len(delivery.message.payload) for delivery in held)
-
-    def _ask_for_births(self) -> None:
-        now = time.monotonic()
-        for name in self._memory.nodes.lost:
+        lost, now = memory.nodes.lost if self._feed.rebirth else set(), time.monotonic()
+        for name in lost:
             if self._client is not None and now - self._asked.get(name, -_REBIRTH_EVERY_SECONDS) >= _REBIRTH_EVERY_SECONDS:
                 self._asked[name] = now
                 group, node = name.split("/")
                 self._client.publish(f"{NAMESPACE}/{group}/NCMD/{node}", rebirth_request(dt.datetime.now(dt.UTC)))
-        self._memory.nodes.lost.clear()
+        lost.clear()
+
+    def _keep(self, held: list[_Delivery]) -> None:
+        self.held = held
+        self._held_bytes = sum(len(delivery.message.payload) for delivery in held)
 
     def open(self) -> None:
         """Connect and subscribe, with retries."""
@@ -344,9 +345,8 @@ class _Session:
             self._check_rights()
             return
         if getattr(self._refusal, "value", 0) == _TAKEN_OVER:
-            raise self._feed.fault(
-                f"another client has taken the session; give each its own `client_id` ('{self._feed.client_id}')"
-            )
+            whose = f"give each its own `client_id` ('{self._feed.client_id}')"
+            raise self._feed.fault(f"another client has taken the session; {whose}")
         logger.warning("feed '%s': connection lost (%s)", self._feed.id, self._refusal)
         lived = time.monotonic() - self._connected_at
         # Limit reconnections to a broker that closes the connection each time.
@@ -368,22 +368,22 @@ class _Session:
             client.disconnect()
 
     def _connect(self) -> None:
-        where = f"{self._feed.host}:{self._port}"
+        where = self._feed.address
         client, options = self._make_client()
         self._mark = None
         self._client, self._refusal, self._granted, self._ready, self._arrived = client, None, [], False, False
         try:
-            client.connect(self._feed.host, self._port, self._feed.keep_alive_seconds, **options)
+            client.connect(self._feed.host, int(where.rpartition(":")[2]), self._feed.keep_alive_seconds, **options)
             end = time.monotonic() + self._feed.connect_seconds
             # A broker may send all kept messages before it responds; stop at the limit.
-            while not self._is_ready() and not self.is_full() and time.monotonic() < end:
+            while not self._ready and not self.is_full() and time.monotonic() < end:
                 if client.loop(_TURN_SECONDS) != 0:
                     break
         except OSError as error:
             if (untrusted := self._feed.untrusted(where, error)) is not None:
                 raise untrusted from None
             raise PassingError(f"the broker at {where} cannot be reached ({error})") from None
-        if not self._is_ready() and not self.is_full():
+        if not self._ready and not self.is_full():
             code = getattr(self._refusal, "value", 0)
             if code in _REFUSED_FOR_GOOD:
                 raise self._feed.fault(f"{where}: {_REFUSED_FOR_GOOD[code]}")
@@ -395,16 +395,9 @@ class _Session:
     def _check_rights(self) -> None:
         refused = [topic for topic, code in zip(self._filters, self._granted, strict=False) if code.value >= _REFUSED]
         if refused:
-            where = f"{self._feed.host}:{self._port}"
-            raise self._feed.fault(f"{where}: no right to read {', '.join(refused)}; ask for it, or correct `topics`")
-
-    def _is_ready(self) -> bool:
-        # A method for the same reason as `is_full`.
-        return self._ready
-
-    @property
-    def _port(self) -> int:
-        return self._feed.port or (8883 if self._feed.tls else 1883)
+            raise self._feed.fault(
+                f"{self._feed.address}: no right to read {', '.join(refused)}; ask for it, or correct `topics`"
+            )
 
     def _make_client(self) -> tuple[Client, dict[str, Any]]:
         """Create a client for one connection, so that acknowledgements cannot reach another."""
@@ -413,8 +406,8 @@ class _Session:
         from paho.mqtt.packettypes import PacketTypes
         from paho.mqtt.properties import Properties
 
-        feed, options = self._feed, dict[str, Any]()
-        if feed.protocol == "5":
+        feed, options, is_5 = self._feed, dict[str, Any](), self._feed.protocol == "5"
+        if is_5:
             properties: Any = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]  # paho's own gap
             properties.SessionExpiryInterval = round(feed.session_days * 86_400)
             properties.ReceiveMaximum = feed.max_in_flight
@@ -422,8 +415,8 @@ class _Session:
         client = paho.Client(
             CallbackAPIVersion.VERSION2,
             client_id=feed.client_id,
-            clean_session=None if feed.protocol == "5" else False,
-            protocol=paho.MQTTv5 if feed.protocol == "5" else paho.MQTTv311,
+            clean_session=None if is_5 else False,
+            protocol=paho.MQTTv5 if is_5 else paho.MQTTv311,
             manual_ack=True,
         )
         client.connect_timeout = feed.connect_seconds
@@ -442,6 +435,8 @@ class _Session:
         return client, options
 
     def _on_connect(self, client: Client, _: Any, flags: Any, reason: Any, __: Any) -> None:
+        from paho.mqtt.subscribeoptions import SubscribeOptions
+
         if reason.is_failure:
             self._refusal = reason
             return
@@ -456,21 +451,13 @@ class _Session:
             self._memory.landed.clear()
             self._subscribed = []
         self._begun = True
-        gone = [topic for topic in self._subscribed if topic not in self._filters]
-        if gone:
+        if gone := [topic for topic in self._subscribed if topic not in self._filters]:
             client.unsubscribe(gone)
-        self._subscribe(client)
-
-    def _subscribe(self, client: Client) -> None:
-        from paho.mqtt.subscribeoptions import SubscribeOptions
-
         if self._feed.protocol == "5":
             new_only = SubscribeOptions(_QOS, retainHandling=SubscribeOptions.RETAIN_SEND_IF_NEW_SUB)
             client.subscribe([(topic, new_only) for topic in self._filters])
-            return
         # 3.1.1 sends retained messages at every subscription, so each topic is subscribed once.
-        new = [topic for topic in self._filters if topic not in self._subscribed]
-        if new:
+        elif new := [topic for topic in self._filters if topic not in self._subscribed]:
             client.subscribe([(topic, _QOS) for topic in new])
         else:
             self._ready = True

@@ -39,15 +39,8 @@ MAX_HEADER = 1 << 17
 _SHOWN_COLUMNS = 40
 #: Hive's folder name of a missing partition value.
 _NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
-#: Differences of Windows code pages from Latin-1. Python's codecs refuse the few undefined bytes, which Windows passes through.
-_CODE_PAGES = {
-    page: {
-        code: character
-        for code in range(0x80, 0x100)
-        if (character := bytes([code]).decode(page, errors="ignore")) and character != chr(code)
-    }
-    for page in ("cp1252", "cp1250")
-}
+#: Windows passes the few bytes through that its code pages do not define, as Latin-1; Python's codecs refuse them.
+codecs.register_error("as_latin1", lambda error: (error.object[error.start : error.end].decode("latin-1"), error.end))  # type: ignore[attr-defined]
 
 
 class SourceError(WindKedroError, DatasetError):
@@ -160,16 +153,15 @@ class _Lines:
 
     def __iter__(self) -> Iterator[list[str]]:
         encoding = self._reading.source.encoding
-        page = _CODE_PAGES.get(encoding)
-        codec = "latin-1" if page is not None else {"utf-8": "utf-8-sig"}.get(encoding, encoding)
-        decoder = io.IncrementalNewlineDecoder(codecs.getincrementaldecoder(codec)(), translate=False)
+        codec = codecs.getincrementaldecoder({"utf-8": "utf-8-sig"}.get(encoding, encoding))
+        decoder = io.IncrementalNewlineDecoder(codec("as_latin1" if encoding.startswith("cp") else "strict"), translate=False)
         begun: list[str] = []  # pieces of the unfinished line of the last block
         kept = 0
         try:
             for block in itertools.chain(blocks(self._reading.file, block_bytes=_BLOCK_BYTES), [b""]):
                 self._ends.add(block)
                 text = decoder.decode(block, final=not block).replace("\r\n", "\n").replace("\r", "\r\n")
-                first, *others = (text.translate(page) if page is not None else text).split("\n")
+                first, *others = text.split("\n")
                 if kept <= MAX_LINE:
                     begun.append(first[: MAX_LINE + 1 - kept])
                     kept += len(begun[-1])
