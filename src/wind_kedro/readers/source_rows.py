@@ -24,15 +24,25 @@ ZONE_OFFSETS: Mapping[str, str] = {
 }  # fmt: skip
 _ZONE = r":\d{2}(?:\.\d+)?(?: ?[AaPp]\.? ?[Mm]\.?)? *(Z|[+-]\d{2}(?::?\d{2})?|" + "|".join(ZONE_OFFSETS) + ")$"
 _MIDNIGHT_AT_THE_END = r"(^|[ T])24:00(:00(?:\.0+)?)?"
+AnySource = SignalSource | WeatherSource
 _ISO = "%Y-%m-%dT%H:%M:%S.%f"
 _LANDED = re.compile(rf"^{LANDED_AT}=(\d{{4}}-\d{{2}}-\d{{2}})T(\d{{2}})-(\d{{2}})-(\d{{2}}(?:\.\d+)?)Z$")
 
 
-def chooser(farm: Farm, source: Source, path: Path, where: str) -> Choose:
+def chooser(farm: Farm, source: AnySource, path: Path, where: str) -> Choose:
     """A function that selects the columns that a card needs; it raises `SourceError` if one is missing."""
 
     def choose(found: Sequence[str]) -> list[str]:
-        names = [column for column in [*_named(farm, source), *source.where] if column is not None]
+        values = [column.name for column in source.columns.values()]
+        if isinstance(source, WeatherSource):
+            keys = [source.run_at, source.valid_at]
+        else:
+            keys = [source.timestamp, source.time_of_day, source.turbine]
+            if source.layout == "long":
+                values = [column for column in (source.signal, source.value, source.quality) if column is not None]
+            elif source.layout == "wide":
+                values = [value.replace(TURBINE, turbine.id) for value in values for turbine in farm.turbines]
+        names = [column for column in [*keys, *values, *source.where] if column is not None]
         arrival, field = _arrival(source)
         if arrival is not None and not (arrival == LANDED_AT and landed_at(path) is not None):
             if arrival == LANDED_AT and LANDED_AT not in found:
@@ -46,52 +56,29 @@ def chooser(farm: Farm, source: Source, path: Path, where: str) -> Choose:
     return choose
 
 
-def _arrival(source: Source) -> tuple[str | None, str]:
+def _arrival(source: AnySource) -> tuple[str | None, str]:
     """The card's value for the arrival time of rows, and the name of its field."""
-    if isinstance(source, WeatherSource):
-        return source.available_at, "available_at"
-    assert isinstance(source, SignalSource)  # noqa: S101 - there are two kinds
-    return source.received_at, "received_at"
+    field = "available_at" if isinstance(source, WeatherSource) else "received_at"
+    return getattr(source, field), field
 
 
-def _named(farm: Farm, source: Source) -> list[str | None]:
-    if isinstance(source, WeatherSource):
-        return [source.run_at, source.valid_at, *(c.name for c in source.columns.values())]
-    assert isinstance(source, SignalSource)  # noqa: S101 - there are two kinds
-    keys = [source.timestamp, source.time_of_day, source.turbine]
-    if source.layout == "long":
-        return [*keys, source.signal, source.value, source.quality]
-    if source.layout == "wide":
-        ids = [turbine.id for turbine in farm.turbines]
-        return [*keys, *(c.name.replace(TURBINE, one) for c in source.columns.values() for one in ids)]
-    return [*keys, *(column.name for column in source.columns.values())]
-
-
-def selects(farm: Farm, source: Source, files: Sequence[Opened], root: Path) -> Iterator[str]:
+def selects(farm: Farm, source: AnySource, files: Sequence[Opened], root: Path) -> Iterator[str]:
     """SELECT statements of the raw table's columns for the valid files of a source."""
-    files = [_filtered(source, file) for file in files]
-    if isinstance(source, WeatherSource):
-        yield from (_weather(farm, source, file, root) for file in files)
-    elif isinstance(source, SignalSource):
-        if source.layout == "long":
-            # Values of one stamp may be in several files, so the files are combined.
-            yield from [_long(farm, source, files, root)] if files else []
-        elif source.layout == "wide":
-            for file in files:
-                yield from (_signals(farm, source, file, root, turbine.id) for turbine in farm.turbines)
-        else:
-            yield from (_signals(farm, source, file, root) for file in files)
+    if source.where:  # rows that cannot be split are kept
+        equal = " AND ".join(f"trim({name(column)}) = {text(value)}" for column, value in source.where.items())
+        own = f"WHERE fault IS NOT NULL OR ({equal})"
+        files = [replace(file, relation=f"SELECT * FROM ({file.relation}) {own}") for file in files]  # noqa: S608
+    if not isinstance(source, SignalSource):
+        yield from (_rows(farm, source, file, root) for file in files)
+    elif source.layout == "long":
+        # Values of one stamp may be in several files, so the files are combined.
+        yield from [_long(farm, source, files, root)] if files else []
+    else:
+        turbines = [turbine.id for turbine in farm.turbines] if source.layout == "wide" else [None]
+        yield from (_rows(farm, source, file, root, turbine) for file in files for turbine in turbines)
 
 
-def _filtered(source: Source, file: Opened) -> Opened:
-    """The file filtered by the card's ``where``; rows that cannot be split are kept."""
-    if not source.where:
-        return file
-    equal = " AND ".join(f"trim({name(column)}) = {text(value)}" for column, value in source.where.items())
-    return replace(file, relation=f"SELECT * FROM ({file.relation}) WHERE fault IS NOT NULL OR ({equal})")  # noqa: S608
-
-
-def fault_row(farm: Farm, source: Source, path: Path, root: Path, message: str) -> str:
+def fault_row(farm: Farm, source: AnySource, path: Path, root: Path, message: str) -> str:
     """The single row, number 0, of a file that cannot be read."""
     return f"SELECT {_row(farm, source, shown(path, root), '0', text(message))}"
 
@@ -110,14 +97,14 @@ def shown(path: Path, root: Path) -> str:
     return os.fsencode(path.relative_to(root) if path.is_relative_to(root) else path).decode("utf-8", "backslashreplace")
 
 
-def shown_of(farm: Farm, source: Source, path: Path, root: Path) -> str:
+def shown_of(farm: Farm, source: AnySource, path: Path, root: Path) -> str:
     """Name of a source's file in tables; of weather it includes the source if several of a farm share the file."""
     if isinstance(source, WeatherSource) and sum(other.path == source.path for other in farm.weather) > 1:
         return f"{shown(path, root)}#{source.model}@{source.point}"
     return shown(path, root)
 
 
-def _row(farm: Farm, source: Source, file: str, row: str, fault: str) -> str:
+def _row(farm: Farm, source: AnySource, file: str, row: str, fault: str) -> str:
     model = ""
     if isinstance(source, WeatherSource):
         model = f", {text(source.model)} AS weather_model, {text(source.point)} AS weather_point"
@@ -127,30 +114,24 @@ def _row(farm: Farm, source: Source, file: str, row: str, fault: str) -> str:
     )
 
 
-def _weather(farm: Farm, source: WeatherSource, file: Opened, root: Path) -> str:
-    times = {"run_at": source.run_at, "valid_at": source.valid_at}
-    values = [f"{stamp(name(column), source) if column else _NOTHING} AS {key}" for key, column in times.items()]
-    values.append(f"{_arrived(source, file)} AS available_at")
-    values += [
-        f"{number(name(source.columns[key].name), source) if key in source.columns else _NOTHING} AS {key}"
-        for key in WEATHER_UNITS
-    ]
-    row = _row(farm, source, shown_of(farm, source, file.path, root), "source_row", "fault")
-    return f"SELECT {row}, {', '.join(values)} FROM ({file.relation})"  # noqa: S608
-
-
-def _signals(farm: Farm, source: SignalSource, file: Opened, root: Path, turbine: str | None = None) -> str:
+def _rows(farm: Farm, source: AnySource, file: Opened, root: Path, turbine: str | None = None) -> str:
     """Rows of a table, or one turbine's rows of a wide table, whose file name is then ``file#turbine``."""
     columns = {key: column.name.replace(TURBINE, turbine or "") for key, column in source.columns.items()}
-    values = [f"{number(name(columns[key]), source) if key in columns else _NOTHING} AS {key}" for key in SIGNAL_UNITS]
-    own = shown(file.path, root) + (f"#{turbine}" if turbine else "")
+    if isinstance(source, SignalSource):
+        units, keys = (
+            SIGNAL_UNITS,
+            {"turbine_id": text(turbine) if turbine else _turbine(farm, source, file.path), "timestamp": _signal_stamp(source)},
+        )
+    else:
+        times = {"run_at": source.run_at, "valid_at": source.valid_at}
+        units, keys = WEATHER_UNITS, {key: stamp(name(column), source) if column else _NOTHING for key, column in times.items()}
+    keys[_arrival(source)[1]] = _arrived(source, file)
+    keys |= {key: number(name(columns[key]), source) if key in columns else _NOTHING for key in units}
+    values = ", ".join(f"{value} AS {key}" for key, value in keys.items())
     # A row that cannot be split is reported once, not per turbine.
-    only = "" if turbine in {None, farm.turbines[0].id} else " WHERE fault IS NULL"
-    row = _row(farm, source, own, "source_row", "fault")
-    return (
-        f"SELECT {row}, {_turbine(farm, source, file.path, turbine)} AS turbine_id, {_signal_stamp(source)} AS timestamp, "  # noqa: S608
-        f"{_arrived(source, file)} AS received_at, {', '.join(values)} FROM ({file.relation}){only}"
-    )
+    only = "" if turbine in {None, *(one.id for one in farm.turbines[:1])} else " WHERE fault IS NULL"
+    own = shown_of(farm, source, file.path, root) + (f"#{turbine}" if turbine else "")
+    return f"SELECT {_row(farm, source, own, 'source_row', 'fault')}, {values} FROM ({file.relation}){only}"  # noqa: S608
 
 
 def _long(farm: Farm, source: SignalSource, files: Sequence[Opened], root: Path) -> str:
@@ -173,7 +154,7 @@ def _long(farm: Farm, source: SignalSource, files: Sequence[Opened], root: Path)
         good = ", ".join(text(value) for value in source.good_quality)
         value = f"CASE WHEN trim({name(source.quality)}) IN ({good}) THEN {value} END"
     for file in files:
-        turbine = f"CASE {is_turbine} END" if is_turbine else _turbine(farm, source, file.path, None)
+        turbine = f"CASE {is_turbine} END" if is_turbine else _turbine(farm, source, file.path)
         parts.append(
             f"SELECT {text(shown(file.path, root))} AS source_file, source_row, fault, {turbine} AS turbine_id, "  # noqa: S608
             f"{_signal_stamp(source)} AS timestamp, {_arrived(source, file)} AS received_at, "
@@ -204,9 +185,7 @@ def _long(farm: Farm, source: SignalSource, files: Sequence[Opened], root: Path)
     )
 
 
-def _turbine(farm: Farm, source: SignalSource, path: Path, turbine: str | None) -> str:
-    if turbine is not None:
-        return text(turbine)
+def _turbine(farm: Farm, source: SignalSource, path: Path) -> str:
     if source.turbine is not None:
         return name(source.turbine)
     if source.turbine_in_file is not None:
@@ -225,7 +204,7 @@ def _signal_stamp(source: SignalSource) -> str:
     return stamp(f"({date} || ' ' || trim({name(source.time_of_day)}))", source)
 
 
-def _arrived(source: Source, file: Opened) -> str:
+def _arrived(source: AnySource, file: Opened) -> str:
     arrival, _ = _arrival(source)
     if arrival is None:
         return _NOTHING

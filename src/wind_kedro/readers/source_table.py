@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn
 from kedro.io.core import AbstractDataset, DatasetError
 from kedro_datasets._utils import ConnectionMixin
 
-from wind_kedro.cards import Farm, SignalSource, Source, WeatherSource
+from wind_kedro.cards import Farm, SignalSource, WeatherSource
 from wind_kedro.datasets.connections import connect, literal
 from wind_kedro.governance.provenance import file_sha256
 from wind_kedro.readers.grids import read_grids
 from wind_kedro.readers.source_files import Opened, Reading, SourceError, files_of, one_line, open_file, text
-from wind_kedro.readers.source_rows import chooser, fault_row, no_rows, selects, shown_of
+from wind_kedro.readers.source_rows import AnySource, chooser, fault_row, no_rows, selects, shown_of
 from wind_kedro.storage.paths import local_path
 from wind_kedro.storage.temporary import Scratch, neighbour_of, written_aside
 
@@ -181,7 +181,7 @@ class _Unit:
     """Files of one source that are read in one step."""
 
     farm: Farm
-    source: Source
+    source: AnySource
     files: Sequence[Path]
     root: Path
 
