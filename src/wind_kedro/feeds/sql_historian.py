@@ -95,22 +95,16 @@ class SqlHistorian(Feed):
     timeout_seconds: int = Field(30, gt=0, description="timeout of a connection; a query may take longer")
 
     @model_validator(mode="after")
-    def _verifies(self) -> Self:
+    def _fits_together(self) -> Self:
         from sqlalchemy.engine import make_url
 
         url = make_url(self.url)
-        if url.get_backend_name() == "sqlite":
-            if not {"ca_file", "verify_server"}.isdisjoint(self.model_fields_set):
-                raise ValueError("ca_file, verify_server: only for PostgreSQL")
-            return self
+        if url.get_backend_name() == "sqlite" and not {"ca_file", "verify_server"}.isdisjoint(self.model_fields_set):
+            raise ValueError("ca_file, verify_server: only for PostgreSQL")
         if "sslrootcert" in url.query:
             raise ValueError("url: sslrootcert has no effect here; give `ca_file`")
         if self.verify_server and url.query.get("sslmode", "verify-full") != "verify-full":
             raise ValueError("url: this sslmode does not check who the server is; leave it out, or set `verify_server: false`")
-        return self
-
-    @model_validator(mode="after")
-    def _table_or_query(self) -> Self:
         if (self.table is None) == (self.query is None):
             raise ValueError("give `table` or `query`, one of them")
         if self.query is not None and (self.columns or self.table_schema):
