@@ -2,7 +2,7 @@
 
 from wind_kedro.pipelines.data_engineering.assessment.quality import assess_quality, build_quarantine
 from wind_kedro.pipelines.data_engineering.assessment.readiness import assess_readiness
-from wind_kedro.pipelines.data_engineering.parse.raw_manifest import take_stock
+from wind_kedro.pipelines.data_engineering.parse.raw_manifest import list_raw_files
 from wind_kedro.pipelines.data_engineering.parse.signals import parse_signals
 from wind_kedro.pipelines.data_engineering.parse.time_span import check_as_of
 from wind_kedro.pipelines.data_engineering.parse.weather import parse_weather
@@ -24,10 +24,10 @@ __all__ = [
     "fit_power_curves",
     "judge_signals",
     "judge_weather",
+    "list_raw_files",
     "make_weather",
     "parse_signals",
     "parse_weather",
     "suspect_units",
-    "take_stock",
     "time_signals",
 ]

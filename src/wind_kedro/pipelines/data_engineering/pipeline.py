@@ -19,7 +19,7 @@ def create_pipeline() -> Pipeline:
             step(nodes.parse_signals, f"signals_raw params:fleet {settings}", "parsed_signals", "parse"),
             step(nodes.parse_weather, f"weather_raw params:fleet {settings}", "parsed_weather", "parse"),
             step(nodes.check_as_of, f"parsed_signals params:fleet params:clock {settings}", "checked_clock", "parse"),
-            step(nodes.take_stock, "raw_files", "raw_manifest", "parse"),
+            step(nodes.list_raw_files, "raw_files", "raw_manifest", "parse"),
             step(nodes.judge_weather, f"parsed_weather {cards}", "judged_weather", "weather"),
             step(nodes.make_weather, f"judged_weather {cards} {settings}", "weather", "weather"),
             step(nodes.suspect_units, f"parsed_signals {cards} {settings}", "suspected_units", "timestamps"),

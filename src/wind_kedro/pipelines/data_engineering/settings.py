@@ -43,7 +43,7 @@ class Stuck(Strict):
 class Spike(Strict):
     """When one or two values that deviate from their neighbours are a spike."""
 
-    least: dict[Spiky, Positive] = Field(
+    min_deviation: dict[Spiky, Positive] = Field(
         description="per signal: minimum deviation from both sides, in the standard unit (power_kw: share of rated power)"
     )
     sides_agree_share: Share = Field(gt=0, description="maximum difference between the two sides, share of the deviation")
@@ -58,8 +58,8 @@ class Spike(Strict):
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
-        if missing := {"power_kw", "wind_speed_ms", "temperature_c"} - set(self.least):
-            raise ValueError(f"least: no threshold for {', '.join(sorted(missing))}")
+        if missing := {"power_kw", "wind_speed_ms", "temperature_c"} - set(self.min_deviation):
+            raise ValueError(f"min_deviation: no threshold for {', '.join(sorted(missing))}")
         return self
 
 
@@ -235,5 +235,5 @@ class ReadinessSettings(Strict):
     latency_days: Positive = Field(description="latency is measured over this many days")
     weather_fit: WeatherFitting
     max_misalignment_minutes: Positive = Field(description="maximum clock error of a learned model, minutes")
-    max_held_back_share: Share = Field(description="maximum share of rows stopped, curtailed, derated or iced")
+    max_not_available_share: Share = Field(description="maximum share of rows stopped, curtailed, derated or iced")
     max_quarantined_share: Share = Field(description="maximum share of rows in quarantine")

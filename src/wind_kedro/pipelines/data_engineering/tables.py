@@ -10,7 +10,9 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from wind_kedro.cards import UNIT_CONVERSIONS
 
@@ -29,21 +31,10 @@ else:
     # Kedro resolves the type hints of nodes when a run starts, so the name must exist.
     Table = Any
 
-__all__ = [
-    "Table",
-    "conversion",
-    "exact",
-    "held",
-    "ibis",
-    "in_utc",
-    "local_offsets",
-    "microseconds",
-    "naive",
-    "offset_minutes",
-    "transitions",
-    "zoned",
-]
+#: Names from Ibis for the other modules of this pipeline.
+__all__ = ["Table", "ibis"]
 
+Floats = NDArray[np.float64]
 #: Years covered by the tables of local time; stamps outside them are invalid.
 FIRST_YEAR, LAST_YEAR = 1990, 2060
 
@@ -152,7 +143,7 @@ def zoned(rows: Table, column: str) -> Any:
     return rows[column].cast("timestamp('UTC')")
 
 
-def held(rows: Table) -> Table:
+def materialized(rows: Table) -> Table:
     """Compute a table now and cache it in the engine for as long as it is referenced; for tables used more than once."""
     engine = rows.get_backend()
     if engine.name != "duckdb":
@@ -160,7 +151,7 @@ def held(rows: Table) -> Table:
         rows.limit(0).execute()
         return rows.cache().cast(rows.schema())
     # `Table.cache` would do, but its DROP TABLE lacks the name with Ibis 12 and sqlglot 30.
-    name = ibis.util.gen_name("held")
+    name = ibis.util.gen_name("materialized")
     # Created from a view, so that columns keep the engine's types: `create_table` turns ENUMs into text.
     engine.create_view(f"{name}_made", rows)
     engine.raw_sql(f'CREATE TEMP TABLE "{name}" AS FROM "{name}_made"; DROP VIEW "{name}_made"')
@@ -177,6 +168,20 @@ def exact(column: Any) -> Any:
     is enough for a rerun to issue a different forecast.
     """
     return column.cast("decimal(18, 6)")
+
+
+def interpolated(at: Floats, known_at: Floats, known: Floats, max_gap: float) -> Floats:
+    """Linear interpolation; missing outside the known times and across gaps longer than ``max_gap``."""
+    values = np.interp(at, known_at, known, left=np.nan, right=np.nan)
+    right = np.searchsorted(known_at, at).clip(min(1, len(known_at) - 1), len(known_at) - 1)
+    return np.where(known_at[right] - known_at[right - 1] <= max_gap, values, np.nan)
+
+
+def pearson(n: Floats, x: Floats, y: Floats, xx: Floats, yy: Floats, xy: Floats) -> Floats:
+    """Pearson's correlation from sums; missing where it is undefined."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        found = (n * xy - x * y) / np.sqrt((n * xx - x * x) * (n * yy - y * y))
+    return np.where(np.isfinite(found), found, np.nan)
 
 
 def in_utc(frame: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:

@@ -140,7 +140,7 @@ def test_the_tier_and_its_reason(thresholds: ReadinessSettings, changed: dict[st
     [
         pytest.param(("tier_days", "local"), 700, id="local"),
         pytest.param(("max_misalignment_minutes",), 4, id="misalignment"),
-        pytest.param(("max_held_back_share",), 0.01, id="held back"),
+        pytest.param(("max_not_available_share",), 0.01, id="held back"),
         pytest.param(("max_quarantined_share",), 0.0001, id="quarantined"),
         pytest.param(("weather_fit", "min_correlation"), 0.9, id="correlation"),
     ],

@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from wind_kedro.pipelines.data_engineering.timestamps.retiming import Change, retime
+from wind_kedro.pipelines.data_engineering.timestamps.retiming import retime
 
-SPRING, AUTUMN = Change(pd.Timestamp("2024-03-31T01:00"), 60), Change(pd.Timestamp("2024-03-31T03:00"), -60)
+SPRING, AUTUMN = (pd.Timestamp("2024-03-31T01:00"), 60), (pd.Timestamp("2024-03-31T03:00"), -60)
 HOUR = pd.Timedelta(hours=1)
 CHANGE = pd.Timestamp("2024-03-31T02:00")
 
@@ -35,17 +35,17 @@ def made(missing: str, *, turbines: int = 1) -> pd.DataFrame:
 
 
 @pytest.mark.parametrize(("missing", "change"), [("before", SPRING), ("after", AUTUMN)])
-def test_arrival_times_prove_it_row_by_row(missing: str, change: Change) -> None:
+def test_arrival_times_prove_it_row_by_row(missing: str, change: tuple[pd.Timestamp, int]) -> None:
     rows = made(missing, turbines=2)
-    found = retime(rows, change, 600).merge(rows, on="source_row", suffixes=("", "_stamped"))
+    found = retime(rows, *change, 600).merge(rows, on="source_row", suffixes=("", "_stamped"))
     assert len(found) == 12
     assert (found["valid_at"] == found["true"]).all()
     if missing == "after":
         assert (found["available_at"] == found["true"] + pd.Timedelta(minutes=20)).all()
     # What comes later changes none of it: each row is proven by itself, and by what came before it.
     noon = found["available_at"].sort_values().iloc[5]
-    then = retime(rows[rows["available_at"] <= noon], change, 600)
-    whole = retime(rows, change, 600)
+    then = retime(rows[rows["available_at"] <= noon], *change, 600)
+    whole = retime(rows, *change, 600)
     pd.testing.assert_frame_equal(
         then[then["available_at"] <= noon].sort_values("source_row", ignore_index=True),
         whole[whole["available_at"] <= noon].sort_values("source_row", ignore_index=True),
@@ -57,4 +57,4 @@ def test_a_late_row_of_the_first_pass_is_not_taken_for_the_second() -> None:
     late = rows["true"].between(CHANGE, CHANGE + HOUR, inclusive="left")
     rows.loc[late, "received_at"] += pd.Timedelta(hours=5)
     rows = rows[~rows["true"].between(CHANGE + HOUR, CHANGE + 2 * HOUR, inclusive="left")]
-    assert retime(rows, AUTUMN, 600).empty
+    assert retime(rows, *AUTUMN, 600).empty

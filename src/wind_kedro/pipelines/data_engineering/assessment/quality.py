@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import pandas as pd
@@ -15,7 +15,7 @@ from wind_kedro.clock import Clock
 from wind_kedro.failures import Failure, failures_table
 from wind_kedro.pipelines.data_engineering.parse.signals import SIGNALS
 from wind_kedro.pipelines.data_engineering.settings import DataEngineering
-from wind_kedro.pipelines.data_engineering.signals.aggregation import ill_fitting
+from wind_kedro.pipelines.data_engineering.signals.aggregation import undivided_granularities
 from wind_kedro.pipelines.data_engineering.tables import Table, ibis, naive
 from wind_kedro.pipelines.data_engineering.timestamps.clock_search import first_calibrations
 
@@ -86,30 +86,20 @@ def _with_raw(rows: Table, raw: Table) -> pd.DataFrame:
 
 
 @dataclass
-class _Findings:
-    """Rows of the table of findings, in order of display."""
-
-    warning_share: float
-    rows: list[dict[str, Any]] = field(default_factory=list)
-
-    def about(self, farm_id: str, table: Literal["signals", "weather"]) -> _Notes:
-        return _Notes(self, farm_id, table)
-
-
-@dataclass
 class _Notes:
-    """Findings about one table of one farm."""
+    """Adds findings about one table of one farm to ``rows``."""
 
-    findings: _Findings
+    rows: list[dict[str, Any]]
+    warning_share: float
     farm_id: str
-    table: str
+    table: Literal["signals", "weather"]
 
     def add(self, check: str, signal: str, count: int, of: int, message: str, severity: str | None = None) -> None:
         """Add a finding; unless given, its severity follows from the share of rows affected."""
         if severity is None:
-            severity = "warning" if count and count >= self.findings.warning_share * of else "info"
+            severity = "warning" if count and count >= self.warning_share * of else "info"
         found = {"check": check, "signal": signal, "count": count, "of": of, "severity": severity, "message": message}
-        self.findings.rows.append({"farm_id": self.farm_id, "source_table": self.table, **found})
+        self.rows.append({"farm_id": self.farm_id, "source_table": self.table, **found})
 
 
 def assess_quality(
@@ -135,38 +125,34 @@ def assess_quality(
     + ``quarantined``, exactly. The counts come from different tables, so that a row lost between them is a finding
     ``rows_lost`` of severity ``error``.
     """
-    found = _Findings(data_engineering.warning_share)
-    aside = quarantine.groupby(["farm_id", "source_table", "reason"]).size()
-    counted = _Counts(
-        raw={"signals": _per_farm(signals_raw), "weather": _per_farm(weather_raw)},
-        parsed={"signals": _per_farm(parsed_signals), "weather": _per_farm(parsed_weather)},
-        known={"signals": _statuses(timed_signals), "weather": _statuses(judged_weather)},
-        used=_statuses(signals),
-        aside={key: int(count) for key, count in aside.items()},  # type: ignore[misc]
-    )
+    rows: list[dict[str, Any]] = []
+    counted = _counted(signals_raw, weather_raw, parsed_signals, parsed_weather, timed_signals, judged_weather, signals)
+    reasons = quarantine.groupby(["farm_id", "source_table", "reason"]).size()
+    aside: dict[tuple[str, str, str], int] = {key: int(count) for key, count in reasons.items()}  # type: ignore[misc]
     unreadable = _unreadable(parsed_signals, parsed_weather)
     values = _signal_counts(timed_signals, data_engineering.observations.late_grace_minutes)
-    judged = {operating_state: (signals.operating_state == operating_state).sum() for operating_state in _OPERATING_STATES}
-    curve = signals.group_by("farm_id").agg(**judged, retimed=signals.retimed.sum()).to_pandas()
+    states = {operating_state: (signals.operating_state == operating_state).sum() for operating_state in _OPERATING_STATES}
+    curve = signals.group_by("farm_id").agg(**states, retimed=signals.retimed.sum()).to_pandas()
     values = values.merge(curve, on="farm_id", how="left").set_index("farm_id")
     waits_until = _waits_until(parsed_signals, clock_calibration, fleet, data_engineering)
     for farm in fleet.farms:
-        about_signals, about_weather = found.about(farm.id, "signals"), found.about(farm.id, "weather")
+        about_signals = _Notes(rows, data_engineering.warning_share, farm.id, "signals")
+        about_weather = _Notes(rows, data_engineering.warning_share, farm.id, "weather")
         for source in unreadable[unreadable["farm_id"] == farm.id].itertuples():
             notes = about_signals if source.kind == "signals" else about_weather
             notes.add("source_unreadable", "row", 1, 1, str(source.detail), "error")
-        _account(about_signals, counted, waits_until.get(farm.id))
+        _account(about_signals, counted, aside, waits_until.get(farm.id))
         if farm.id in values.index:
             _judge_signals(about_signals, farm, values.loc[farm.id].to_dict())
-        _judge_clock(about_signals, farm, clock_calibration[clock_calibration["farm_id"] == farm.id], data_engineering)
+        _judge_clock(about_signals, farm, clock_calibration[clock_calibration["farm_id"] == farm.id])
         _judge_units(about_signals, farm, suspected_units[suspected_units["farm_id"] == farm.id])
-        _account(about_weather, counted)
+        _account(about_weather, counted, aside)
         _judge_runs(about_weather, farm, weather[weather["farm_id"] == farm.id])
-    for entity, minutes, farm_id in ill_fitting(fleet):
+    for entity, minutes, farm_id in undivided_granularities(fleet):
         cadence = fleet.farm(farm_id).signals.cadence_seconds
         message = f"no {minutes}-minute observations of {fleet.name_of(entity)}: the farm's {cadence} seconds do not divide them"
-        found.about(farm_id, "signals").add("cadence_does_not_fit", "row", 1, 1, message, "error")
-    return pd.DataFrame(found.rows), failures_table(_not_used(found.rows), clock.as_of)
+        _Notes(rows, 0, farm_id, "signals").add("cadence_does_not_fit", "row", 1, 1, message, "error")
+    return pd.DataFrame(rows), failures_table(_not_used(rows), clock.as_of)
 
 
 #: Findings of severity ``error`` that take data from a run, and the action to take.
@@ -191,26 +177,30 @@ def _not_used(findings: list[dict[str, Any]]) -> list[Failure]:
 # --- row accounting
 
 
-@dataclass(frozen=True)
-class _Counts:
-    """Numbers of rows read, parsed, known by ``as_of`` (by status), in `Signals`, and in `Quarantine`."""
-
-    raw: Mapping[str, Mapping[str, int]]
-    parsed: Mapping[str, Mapping[str, int]]
-    known: Mapping[str, Mapping[tuple[str, str], int]]
-    used: Mapping[tuple[str, str], int]
-    aside: Mapping[tuple[str, str, str], int]
-
-
-def _per_farm(parsed: Table) -> dict[str, int]:
-    rows = parsed.filter(parsed.source_row > 0)
-    frame = rows.group_by("farm_id").agg(rows=rows.count()).to_pandas()
-    return dict(zip(frame["farm_id"], frame["rows"].astype(int), strict=True))
-
-
-def _statuses(table: Table) -> dict[tuple[str, str], int]:
-    frame = table.group_by(["farm_id", "status"]).agg(rows=table.count()).to_pandas()
-    return {(row.farm_id, row.status): int(row.rows) for row in frame.itertuples()}
+def _counted(
+    signals_raw: Table,
+    weather_raw: Table,
+    parsed_signals: Table,
+    parsed_weather: Table,
+    timed: Table,
+    judged: Table,
+    signals: Table,
+) -> dict[tuple[str, str, str], int]:
+    """Numbers of rows by farm, table and what was counted: ``raw``, ``parsed``, and by status those known and in `Signals`."""
+    found: dict[tuple[str, str, str], int] = {}
+    for table, what, rows in (
+        ("signals", "raw", signals_raw),
+        ("weather", "raw", weather_raw),
+        ("signals", "parsed", parsed_signals),
+        ("weather", "parsed", parsed_weather),
+    ):
+        counts = rows.filter(rows.source_row > 0).group_by("farm_id").agg(rows=lambda t: t.count()).to_pandas()
+        found |= {(farm_id, table, what): int(count) for farm_id, count in counts.itertuples(index=False)}
+    for table, what, rows in (("signals", "known", timed), ("weather", "known", judged), ("signals", "used", signals)):
+        counts = rows.group_by(["farm_id", "status"]).agg(rows=rows.count()).to_pandas()
+        for farm_id, status, count in counts.itertuples(index=False):
+            found[farm_id, table, f"{what} {status}"] = int(count)
+    return found
 
 
 def _unreadable(parsed_signals: Table, parsed_weather: Table) -> pd.DataFrame:
@@ -238,19 +228,27 @@ def _waits_until(
     }
 
 
-def _account(notes: _Notes, counted: _Counts, waits_until: str | None = None) -> None:
-    farm_id, table = notes.farm_id, notes.table
-    known = sum(rows for (of, _), rows in counted.known[table].items() if of == farm_id)
-    unseen = counted.parsed[table].get(farm_id, 0) - known
-    used = counted.used if table == "signals" else counted.known[table]
-    parts = {"kept": (used.get((farm_id, "kept"), 0), "rows are used")}
-    parts["superseded"] = (used.get((farm_id, "superseded"), 0), "rows were replaced by a later revision; both are kept")
-    repeated = counted.known[table].get((farm_id, "duplicate"), 0)
-    parts["duplicate"] = (repeated, "rows were repeated with the same values; one is used")
-    reasons = {reason: n for (of, kind, reason), n in counted.aside.items() if (of, kind) == (farm_id, table)}
+def _account(
+    notes: _Notes,
+    counted: Mapping[tuple[str, str, str], int],
+    aside: Mapping[tuple[str, str, str], int],
+    waits_until: str | None = None,
+) -> None:
+    def count(what: str) -> int:
+        return counted.get((notes.farm_id, notes.table, what), 0)
+
+    used = "used" if notes.table == "signals" else "known"
+    parts = {
+        "kept": (count(f"{used} kept"), "rows are used"),
+        "superseded": (count(f"{used} superseded"), "rows were replaced by a later revision; both are kept"),
+        "duplicate": (count("known duplicate"), "rows were repeated with the same values; one is used"),
+    }
+    reasons = {reason: n for (of, kind, reason), n in aside.items() if (of, kind) == (notes.farm_id, notes.table)}
     quarantined = sum(reasons.values())
-    accounted = quarantined + sum(count for count, _ in parts.values())
-    raw, parsed = counted.raw[table].get(farm_id, 0), counted.parsed[table].get(farm_id, 0)
+    raw, parsed = count("raw"), count("parsed")
+    known = sum(count(f"known {status}") for status in ("kept", "superseded", "duplicate", "quarantined"))
+    unseen = parsed - known
+    accounted = quarantined + sum(rows for rows, _ in parts.values())
     if accounted != known or raw != parsed:
         message = (
             f"of {raw} rows read {parsed} were parsed, and of {known} rows known {accounted} are accounted for: an error of "
@@ -258,16 +256,18 @@ def _account(notes: _Notes, counted: _Counts, waits_until: str | None = None) ->
         )
         notes.add("rows_lost", "row", abs(raw - parsed) + abs(known - accounted), raw, message, "error")
     notes.add("rows_in", "row", known, known + unseen, f"{known} of the source's rows are available by as_of", "info")
-    for check, (count, message) in parts.items():
-        notes.add(check, "row", count, known, f"{count} {message}", "info" if check == "kept" else None)
+    for check, (rows, message) in parts.items():
+        notes.add(check, "row", rows, known, f"{rows} {message}", "info" if check == "kept" else None)
     severity = "error" if known and quarantined == known else None
     notes.add("quarantined", "row", quarantined, known, f"{quarantined} rows are in quarantine, each with its reason", severity)
-    for reason, count in sorted(reasons.items()):
-        notes.add(reason, "row", count, known, f"{count} {REASONS.get(reason, reason)}")
+    for reason, rows in sorted(reasons.items()):
+        notes.add(reason, "row", rows, known, f"{rows} {REASONS.get(reason, reason)}")
     if unseen and waits_until is not None:
-        notes.add("clock_not_calibrated", "row", unseen, known + unseen, f"{unseen} rows are not used {waits_until}", "warning")
+        message = f"{unseen} rows are not used {waits_until}"
+        notes.add("clock_not_calibrated", "row", unseen, known + unseen, message, "warning")
     elif known == 0:
-        notes.add("nothing_available", "row", 0, unseen, f"none of the farm's {table} are available by as_of", "error")
+        message = f"none of the farm's {notes.table} are available by as_of"
+        notes.add("nothing_available", "row", 0, unseen, message, "error")
 
 
 # --- findings about values
@@ -277,11 +277,8 @@ def _signal_counts(timed: Table, late_grace_minutes: int) -> pd.DataFrame:
     """Per farm, numbers of rows, newest versions and late rows, and per signal of missing values by cause."""
     rows = timed.filter(timed.status.isin(["kept", "superseded"]))
     due = rows.valid_at + (rows.cadence + late_grace_minutes * 60).as_interval("s")
-    counts: dict[str, Any] = {
-        "rows": rows.count(),
-        "newest": (rows.status == "kept").sum(),
-        "late": ((rows.version == 0) & ~rows.retimed & (rows.arrived_at > due)).sum(),
-    }
+    late = (rows.version == 0) & ~rows.retimed & (rows.arrived_at > due)
+    counts: dict[str, Any] = {"rows": rows.count(), "newest": (rows.status == "kept").sum(), "late": late.sum()}
     for name in SIGNALS:
         counts[f"{name}:missing"] = (rows[name].isnull() & rows[f"{name}_fault"].isnull()).sum()
         for fault in _FAULTS:
@@ -311,8 +308,7 @@ def _judge_signals(notes: _Notes, farm: Farm, own: Mapping[Any, Any]) -> None:
     for operating_state, description in _OPERATING_STATES.items():
         count = int(own[operating_state])
         notes.add(operating_state, "power_kw", count, rows, f"{count} rows {description}")
-    moved = int(own["retimed"])
-    if moved:
+    if moved := int(own["retimed"]):
         message = f"{moved} rows were stamped an hour off at a clock change, and are corrected"
         notes.add("retimed", "row", moved, rows, message, "warning")
 
@@ -339,7 +335,7 @@ def _judge_units(notes: _Notes, farm: Farm, suspected: pd.DataFrame) -> None:
         notes.add("unit_suspected", str(signal), len(turbines), len(farm.turbines), message, "error" if going_on else "warning")
 
 
-def _judge_clock(notes: _Notes, farm: Farm, calibrations: pd.DataFrame, data_engineering: DataEngineering) -> None:
+def _judge_clock(notes: _Notes, farm: Farm, calibrations: pd.DataFrame) -> None:
     if calibrations.empty:
         return
     newest = calibrations.sort_values("fitted_at").iloc[-1]

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,9 +17,8 @@ from wind_kedro.clock import Clock
 from wind_kedro.contracts.observations import Readiness, WeatherFit
 from wind_kedro.evaluation.scores import latest_versions
 from wind_kedro.pipelines.data_engineering.settings import ReadinessSettings, WeatherFitting
-from wind_kedro.pipelines.data_engineering.tables import Table, ibis
+from wind_kedro.pipelines.data_engineering.tables import Floats, Table, ibis, interpolated, pearson
 
-Floats = NDArray[np.float64]
 Wholes = NDArray[np.int16]
 
 _HOUR = 60  # minutes
@@ -89,10 +87,14 @@ def assess_readiness(
         fitted = newest.drop_duplicates("farm_id", keep="last").set_index("farm_id")
         best = {str(farm_id): part for farm_id, part in fit.groupby("farm_id")}
         for farm in fleet.farms:
-            facts = farms[farm.id].facts | _clock_facts(fitted, farm) | counted.get(farm.id, _UNCOUNTED)
+            facts = farms[farm.id].facts | dict.fromkeys(_COUNTED) | counted.get(farm.id, {})
             if farm.signals.received_at is None:  # the latency was taken from the card, not measured
                 facts |= {"latency_median_minutes": None, "latency_95_minutes": None}
-            facts |= {"unreadable_sources": unreadable.get(farm.id, 0)}
+            facts |= {"unreadable_sources": unreadable.get(farm.id, 0), "reading": "", "offset_minutes": None, "agrees": None}
+            if farm.id in fitted.index:
+                own = fitted.loc[farm.id].to_dict()
+                offset = round(own["offset_minutes"], 1)
+                facts |= {"reading": own["reading"], "offset_minutes": offset, "agrees": bool(own["agrees"])}
             facts |= _best_fit(best.get(farm.id, fit.iloc[:0]), readiness.weather_fit)
             tier, reason = judge(facts, readiness)
             rows.append({"farm_id": farm.id, "assessed_at": at, "tier": tier, "reason": reason} | facts)
@@ -103,9 +105,12 @@ def assess_readiness(
 
 # --- counts of rows ---------------------------------------------------------------------------------------------------
 
-_UNCOUNTED: dict[str, Any] = {"quarantined_rows_share": None, "latency_median_minutes": None, "latency_95_minutes": None} | {
-    f"{name}_rows_share": None for name in _OPERATING_STATES
-}
+_COUNTED = [
+    "quarantined_rows_share",
+    "latency_median_minutes",
+    "latency_95_minutes",
+    *(f"{name}_rows_share" for name in _OPERATING_STATES),
+]
 
 
 def _unreadable(*parsed: Table) -> dict[str, int]:
@@ -150,8 +155,8 @@ def _counted(
         yield {
             str(farm_id): {
                 "quarantined_rows_share": _share(own[f"quarantined_{number}"], own[f"rows_{number}"]),
-                "latency_median_minutes": _rounded(own[f"median_{number}"], 2),
-                "latency_95_minutes": _rounded(own[f"late_{number}"], 2),
+                "latency_median_minutes": _minutes_or_none(own[f"median_{number}"]),
+                "latency_95_minutes": _minutes_or_none(own[f"late_{number}"]),
             }
             | {
                 f"{name}_rows_share": _share(labels[f"{name}_{number}"][farm_id], labels[f"rows_{number}"][farm_id])
@@ -161,19 +166,12 @@ def _counted(
         }
 
 
+def _minutes_or_none(value: Any) -> float | None:
+    return None if pd.isna(value) else round(float(value), 2)
+
+
 def _share(part: Any, of: Any) -> float | None:
     return None if pd.isna(of) or not of else round(float(part) / float(of), 6)
-
-
-def _rounded(value: Any, digits: int) -> float | None:
-    return None if value is None or not math.isfinite(value) else round(float(value), digits)
-
-
-def _clock_facts(fitted: pd.DataFrame, farm: Farm) -> dict[str, Any]:
-    if farm.id not in fitted.index:
-        return {"reading": "", "offset_minutes": None, "agrees": None}
-    own = fitted.loc[farm.id].to_dict()
-    return {"reading": own["reading"], "offset_minutes": round(own["offset_minutes"], 1), "agrees": bool(own["agrees"])}
 
 
 # --- one farm ---------------------------------------------------------------------------------------------------------
@@ -186,19 +184,17 @@ class _History:
     farm: Farm
     facts: dict[str, Any]
     power: Wholes
-    wind: dict[tuple[str, str], Wholes] = field(default_factory=dict)
+    wind: dict[tuple[str, str], Wholes]
 
 
 def _histories(
     observations: pd.DataFrame, weather: pd.DataFrame, fleet: Fleet, at: pd.Timestamp, settings: ReadinessSettings
 ) -> dict[str, _History]:
-    farms = observations[observations["entity_id"].isin([farm.id for farm in fleet.farms])]
-    newest = latest_versions(farms, at)
+    newest = latest_versions(observations[observations["entity_id"].isin([farm.id for farm in fleet.farms])], at)
     known = weather[weather["available_at"] <= at]
-    by_farm = {str(farm_id): part for farm_id, part in newest.groupby("entity_id")}
-    runs_by_farm = {str(farm_id): part for farm_id, part in known.groupby("farm_id")}
+    of, runs = dict(list(newest.groupby("entity_id"))), dict(list(known.groupby("farm_id")))
     return {
-        farm.id: _history(farm, by_farm.get(farm.id, newest.iloc[:0]), runs_by_farm.get(farm.id, known.iloc[:0]), at, settings)
+        farm.id: _history(farm, of.get(farm.id, newest.iloc[:0]), runs.get(farm.id, known.iloc[:0]), at, settings)
         for farm in fleet.farms
     }
 
@@ -217,17 +213,23 @@ def _history(
     begin = min(int(start[0]) // _HOUR * _HOUR if len(start) else now, now - window * _HOUR)
     grid = np.arange(begin, now, _HOUR, dtype=np.float64)
     power = _hourly_power(start, (finest["power_kw"] / finest["available_capacity_kw"]).to_numpy(float), step, grid)
-    wind = {key: _hourly_wind(part, grid + _HOUR / 2, fitting) for key, part in _points(weather, fitting.max_lead_hours)}
+    # Wind speed at 100 m in the middle of each hour, from the newest run of at most `max_lead_hours`.
+    near = weather[weather["valid_at"] - weather["run_at"] <= pd.Timedelta(hours=fitting.max_lead_hours)]
+    near = near.sort_values(["run_at", "available_at"], kind="stable")
+    near = near.drop_duplicates(["weather_model", "weather_point", "valid_at"], keep="last").sort_values("valid_at")
+    middles, max_gap = grid + _HOUR / 2, fitting.max_gap_hours * _HOUR
+    wind = {
+        (str(model), str(point)): interpolated(
+            middles, _minutes(own["valid_at"]), own["wind_speed_100m_ms"].to_numpy(float), max_gap
+        )
+        for (model, point), own in near.groupby(["weather_model", "weather_point"])
+    }
     either = np.any([~np.isnan(series) for series in wind.values()], axis=0) if wind else np.zeros(len(grid), bool)
     paired = int((either & ~np.isnan(power)).sum())
     facts = _production_facts(start, finest["coverage_share"].to_numpy(float), step, at, settings)
     facts |= {"learnable_days": round(paired / 24, 2)} | _weather_facts(farm, weather, at)
-    return _History(
-        farm,
-        facts,
-        _whole(power[-window:], _SCALE_POWER),
-        {key: _whole(series[-window:], _SCALE_WIND) for key, series in wind.items()},
-    )
+    scaled = {key: _whole(series[-window:], _SCALE_WIND) for key, series in wind.items()}
+    return _History(farm, facts, _whole(power[-window:], _SCALE_POWER), scaled)
 
 
 def _minutes(times: pd.Series) -> Floats:
@@ -252,25 +254,6 @@ def _hourly_power(start: Floats, share: Floats, step: int, grid: Floats) -> Floa
     count = np.bincount(hour[inside], minlength=len(grid))
     mean: Floats = np.divide(total, count, out=np.full(len(grid), np.nan), where=count > 0)
     return mean
-
-
-def _points(weather: pd.DataFrame, max_lead_hours: float) -> Iterator[tuple[tuple[str, str], pd.DataFrame]]:
-    """Wind of each model and point: per valid time, from the newest run of at most ``max_lead_hours``."""
-    near = weather[weather["valid_at"] - weather["run_at"] <= pd.Timedelta(hours=max_lead_hours)]
-    near = near.sort_values(["run_at", "available_at"], kind="stable")
-    near = near.drop_duplicates(["weather_model", "weather_point", "valid_at"], keep="last").sort_values("valid_at")
-    for (model, point), part in near.groupby(["weather_model", "weather_point"]):
-        yield (str(model), str(point)), part
-
-
-def _hourly_wind(part: pd.DataFrame, middles: Floats, fitting: WeatherFitting) -> Floats:
-    """Wind speed at 100 m in the middle of each hour, interpolated linearly; no extrapolation, nor across longer gaps."""
-    known_at, speed = _minutes(part["valid_at"]), part["wind_speed_100m_ms"].to_numpy(float)
-    found = np.interp(middles, known_at, speed, left=np.nan, right=np.nan)
-    after = np.searchsorted(known_at, middles).clip(1, max(len(known_at) - 1, 1))
-    if len(known_at) > 1:
-        found[known_at[after] - known_at[after - 1] > fitting.max_gap_hours * _HOUR] = np.nan
-    return np.asarray(found, dtype=np.float64)
 
 
 def _production_facts(
@@ -300,17 +283,14 @@ def _weather_facts(farm: Farm, weather: pd.DataFrame, at: pd.Timestamp) -> dict[
     every = {source.model: source for source in farm.weather if source.kind == "forecast"}
     for (model, _), runs in weather.groupby(["weather_model", "weather_point"])["run_at"]:
         if model in every:
-            step, delay = (pd.Timedelta(minutes=getattr(every[str(model)], name)) for name in _RUN_TIMES)
-            seen = runs.drop_duplicates()
+            source, seen = every[str(model)], runs.drop_duplicates()
+            step = pd.Timedelta(minutes=source.run_every_minutes)
             # A run within its delay is not missing yet.
-            last = max(at - delay, seen.max())
+            last = max(at - pd.Timedelta(minutes=source.delay_minutes), seen.max())
             missing += max(0, int((last - seen.min()) // step) + 1 - len(seen))
     first = weather["valid_at"].min()
     days = (min(weather["valid_at"].max(), at) - first) / pd.Timedelta(days=1)
     return {"weather_days": round(max(0.0, days), 2), "missing_runs": missing, "weather": label}
-
-
-_RUN_TIMES = ("run_every_minutes", "delay_minutes")
 
 
 # --- points against farms ---------------------------------------------------------------------------------------------
@@ -370,9 +350,7 @@ def _correlations(power: Wholes, wind: Wholes) -> tuple[NDArray[np.int64], Float
         n, x, y = there.T @ blows, value.T @ blows, there.T @ speed
         xx, yy, xy = (value * value).T @ blows, there.T @ (speed * speed), value.T @ speed
         counts[:, block] = n.astype(np.int64)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            both = (n * xy - x * y) / np.sqrt((n * xx - x * x) * (n * yy - y * y))
-        found[:, block] = np.where(np.isfinite(both), np.round(both, 6), np.nan)
+        found[:, block] = np.round(pearson(n, x, y, xx, yy, xy), 6)
     return counts, found
 
 
@@ -430,53 +408,44 @@ def judge(facts: Mapping[str, Any], readiness: ReadinessSettings) -> tuple[Tier,
         facts: the columns of `Readiness` except its key, tier and reason.
         readiness: the thresholds.
     """
-    why_none = _why_none(facts, readiness)
-    if why_none:
-        return "none", why_none + _wrong_point(facts)
-    days = facts["learnable_days"]
-    earned: Tier = next(tier for tier in reversed(TIERS) if days >= readiness.tier_days.of(tier))
-    limits = _limits(facts, readiness)
-    tier: Tier = "physical" if limits else earned
-    if limits:
-        reason = "; ".join(limits)
-    elif tier == "local":
-        reason = f"{days:.1f} days with power and weather; a model of its own needs {readiness.tier_days.local:g}"
-    else:
-        following = TIERS[TIERS.index(tier) + 1]
-        reason = f"{days:.1f} days with power and weather; tier {following} needs {readiness.tier_days.of(following):g}"
-    return tier, reason + _wrong_point(facts)
-
-
-def _why_none(facts: Mapping[str, Any], readiness: ReadinessSettings) -> str:
     unread = facts["unreadable_sources"]
     aside = f"; {unread} of its sources cannot be read: see data_quality" if unread else ""
-    if not facts["history_days"]:
-        return f"no power is known yet{aside}"
-    if not facts["weather_days"]:
-        return f"no weather is known yet{aside}"
-    days, minimum = facts["learnable_days"], readiness.tier_days.physical
-    if days < minimum:
-        return f"{days:.1f} days with power and weather; a power curve needs {minimum:g}{aside}"
-    fit, needed = facts["best_correlation"], readiness.weather_fit.min_correlation
-    if fit is not None and fit < needed:
-        return f"its weather does not explain its power: correlation {fit:.2f}, at least {needed:g} is needed{aside}"
-    return ""
+    days, fit = facts["learnable_days"], facts["best_correlation"]
+    physical, needed = readiness.tier_days.physical, readiness.weather_fit.min_correlation
+    wrong_point = _wrong_point(facts)
+    for impossible, reason in (
+        (not facts["history_days"], "no power is known yet"),
+        (not facts["weather_days"], "no weather is known yet"),
+        (days < physical, f"{days:.1f} days with power and weather; a power curve needs {physical:g}"),
+        (
+            fit is not None and fit < needed,
+            f"its weather does not explain its power: correlation {fit or 0:.2f}, at least {needed:g} is needed",
+        ),
+    ):
+        if impossible:
+            return "none", reason + aside + wrong_point
+    if limits := _limits(facts, readiness):
+        return "physical", "; ".join(limits) + wrong_point
+    tier: Tier = next(tier for tier in reversed(TIERS) if days >= readiness.tier_days.of(tier))
+    needs = f"a model of its own needs {readiness.tier_days.local:g}"
+    if tier != "local":
+        following = TIERS[TIERS.index(tier) + 1]
+        needs = f"tier {following} needs {readiness.tier_days.of(following):g}"
+    return tier, f"{days:.1f} days with power and weather; {needs}{wrong_point}"
 
 
 def _limits(facts: Mapping[str, Any], readiness: ReadinessSettings) -> list[str]:
     """Reasons against a learned model: clock error, rows not available, rows in quarantine."""
+    off, max_off = facts["offset_minutes"], readiness.max_misalignment_minutes
+    lost, max_lost = sum(facts[f"{name}_rows_share"] or 0.0 for name in _OPERATING_STATES), readiness.max_not_available_share
+    aside, max_aside = facts["quarantined_rows_share"] or 0.0, readiness.max_quarantined_share
     found = []
-    off, most = facts["offset_minutes"], readiness.max_misalignment_minutes
-    if off is not None and abs(off) >= most:
-        found.append(f"its clock is {abs(off):.0f} minutes off, a learned model allows less than {most:g}")
-    held = sum(facts[f"{name}_rows_share"] or 0.0 for name in _OPERATING_STATES)
-    if held > readiness.max_held_back_share:
-        found.append(
-            f"{held:.0%} of its rows are stopped, curtailed or iced, a learned model allows {readiness.max_held_back_share:.0%}"
-        )
-    aside = facts["quarantined_rows_share"] or 0.0
-    if aside > readiness.max_quarantined_share:
-        found.append(f"{aside:.0%} of its rows cannot be used, a learned model allows {readiness.max_quarantined_share:.0%}")
+    if off is not None and abs(off) >= max_off:
+        found.append(f"its clock is {abs(off):.0f} minutes off, a learned model allows less than {max_off:g}")
+    if lost > max_lost:
+        found.append(f"{lost:.0%} of its rows are stopped, curtailed or iced, a learned model allows {max_lost:.0%}")
+    if aside > max_aside:
+        found.append(f"{aside:.0%} of its rows cannot be used, a learned model allows {max_aside:.0%}")
     return found
 
 

@@ -5,6 +5,6 @@ from __future__ import annotations
 import pandas as pd
 
 
-def take_stock(raw_files: pd.DataFrame) -> pd.DataFrame:
+def list_raw_files(raw_files: pd.DataFrame) -> pd.DataFrame:
     """One row per farm and raw file that this run read, sorted; the audit and a rebuild refer to it."""
     return raw_files.sort_values(["farm_id", "source_table", "path"], ignore_index=True)

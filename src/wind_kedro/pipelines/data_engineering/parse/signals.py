@@ -123,20 +123,20 @@ def range_faults(rows: Table, fleet: Fleet, data_engineering: DataEngineering) -
             for farm in fleet.farms
             for value in farm.signals.sentinels.get(name, [])
         ]
-        strikes = [(reduce(lambda a, b: a | b, sentinels), "sentinel")] if sentinels else []
+        faults = [(reduce(lambda a, b: a | b, sentinels), "sentinel")] if sentinels else []
         if name in data_engineering.signal_ranges:
             low, high = data_engineering.signal_ranges[name]
             scale: Any = rows.rated_power_kw if name == "power_kw" else ibis.literal(1.0)
-            strikes.append(((rows[name] < low * scale) | (rows[name] > high * scale), "out_of_range"))
-        if not strikes:
+            faults.append(((rows[name] < low * scale) | (rows[name] > high * scale), "out_of_range"))
+        if not faults:
             columns |= {f"{name}_fault": ibis.null("string"), f"{name}_outside": nothing}
             continue
         # Reusing the comparisons costs half as much as comparing with the fault column.
-        columns[f"{name}_fault"] = ibis.cases(*strikes)
+        columns[f"{name}_fault"] = ibis.cases(*faults)
         columns[f"{name}_outside"] = ibis.cases(
-            *((struck, rows[name] if fault == "out_of_range" else nothing) for struck, fault in strikes), else_=nothing
+            *((faulty, rows[name] if fault == "out_of_range" else nothing) for faulty, fault in faults), else_=nothing
         )
-        columns[name] = ibis.cases(*((struck, nothing) for struck, _ in strikes), else_=rows[name])
+        columns[name] = ibis.cases(*((faulty, nothing) for faulty, _ in faults), else_=rows[name])
     return rows.mutate(**columns)
 
 

@@ -7,8 +7,6 @@ from typing import Any
 
 from wind_kedro.pipelines.data_engineering.tables import Table, conversion, ibis
 
-__all__ = ["conversions", "first_fault", "has_text", "instant", "minus_minutes", "numbers", "quoted", "wall_and_offset"]
-
 #: ISO 8601 with a T or a blank; seconds, their fraction and an offset are optional. Years 1900 to 2199: timestamps of pandas end
 #: in 2262.
 _STAMP = r"^(?:19|2[01])\d{2}-\d{2}-\d{2}[T ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?( ?(Z|[+-]\d{2}(:?\d{2})?))?$"

@@ -29,31 +29,21 @@ def parse_weather(weather_raw: Table, fleet: Fleet, data_engineering: DataEngine
     ``detail`` are null in valid rows, else the first fault of ``ragged``, ``bad_stamp``, ``unparseable``, ``missing_wind``.
     """
     # Explicit types, as the table is empty for a fleet without weather.
-    types = dict.fromkeys(["farm_id", "weather_model", "weather_point"], "str") | {
-        "is_analysis": "bool",
-        "delay_minutes": "int64",
-        "run_every_minutes": "int64",
-        "first_step_minutes": "Int64",
-    }
-    types |= dict.fromkeys(conversions({}, WEATHER_UNITS), "float64")
-    sources = pd.DataFrame(
-        [
-            {
-                "farm_id": farm.id,
-                "weather_model": source.model,
-                "weather_point": source.point,
-                "is_analysis": source.kind == "analysis",
-                "delay_minutes": source.delay_minutes,
-                "run_every_minutes": source.run_every_minutes,
-                "first_step_minutes": source.first_step_minutes,
-                **conversions({name: column.unit for name, column in source.columns.items()}, WEATHER_UNITS),
-            }
-            for farm in fleet.farms
-            for source in farm.weather
-        ],
-        columns=list(types),
-    ).astype(types)
-    rows = weather_raw.inner_join(ibis.memtable(sources), ["farm_id", "weather_model", "weather_point"])
+    types = {
+        "farm_id": "str", "weather_model": "str", "weather_point": "str", "is_analysis": "bool", "delay_minutes": "int64",
+        "run_every_minutes": "int64", "first_step_minutes": "Int64", **dict.fromkeys(conversions({}, WEATHER_UNITS), "float64"),
+    }  # fmt: skip
+    sources = [
+        (
+            farm.id, source.model, source.point, source.kind == "analysis", source.delay_minutes, source.run_every_minutes,
+            source.first_step_minutes,
+            *conversions({name: column.unit for name, column in source.columns.items()}, WEATHER_UNITS).values(),
+        )
+        for farm in fleet.farms
+        for source in farm.weather
+    ]  # fmt: skip
+    by_source = ibis.memtable(pd.DataFrame(sources, columns=list(types)).astype(types))
+    rows = weather_raw.inner_join(by_source, ["farm_id", "weather_model", "weather_point"])
     rows = rows.mutate(**{f"{name}_time": instant(rows[name]) for name in ("valid_at", "run_at", "available_at")})
     # Of a series stitched together of runs, a time is of the newest run whose first step it has reached.
     minute = rows.valid_at_time.epoch_seconds() // 60

@@ -10,38 +10,37 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from wind_kedro.cards import Farm, Fleet, Group
+from wind_kedro.cards import Fleet
 from wind_kedro.clock import Clock
 from wind_kedro.pipelines.data_engineering.settings import Aggregation, DataEngineering
 from wind_kedro.pipelines.data_engineering.signals.chunks import FARM, Chunk, near, plan
 from wind_kedro.pipelines.data_engineering.signals.operating_states import NOT_AVAILABLE
-from wind_kedro.pipelines.data_engineering.signals.rules import SPIKES_IN_TIME
+from wind_kedro.pipelines.data_engineering.signals.rules import CHANGES, SPIKES_IN_TIME
 from wind_kedro.pipelines.data_engineering.tables import Table, exact, ibis, in_utc, microseconds
 
 _MINUTE = 60_000_000  # microseconds
 _KEY = ["entity_id", "granularity_minutes", "start"]
 #: Unique key of observations, and their order.
 _ORDER = ["entity_id", "granularity_minutes", "valid_at", "available_at"]
-_TIMES = ("valid_at", "available_at", "superseded_at", *(f"{name}_spiked_at" for name in SPIKES_IN_TIME))
 _COLUMNS = [
     "entity_id", "granularity_minutes", "valid_at", "available_at", "power_kw", "available_capacity_kw", "metered_power_kw",
     "wind_speed_ms", "coverage_share", "turbines", "stopped_share", "curtailed_share", "imputed_share",
 ]  # fmt: skip
 
 
-def ill_fitting(fleet: Fleet) -> list[tuple[str, int, str]]:
+def undivided_granularities(fleet: Fleet) -> list[tuple[str, int, str]]:
     """Entity, granularity and farm where the farm's cadence does not divide the granularity: no observations."""
     return [
-        (entity.id, minutes, farm.id)
-        for entity in _entities(fleet)
+        (entity_id, minutes, farm.id)
+        for entity_id in _entity_ids(fleet)
         for minutes in fleet.granularities_minutes
-        for farm in fleet.farms_of(entity.id)
+        for farm in fleet.farms_of(entity_id)
         if minutes * 60 % farm.signals.cadence_seconds
     ]
 
 
-def _entities(fleet: Fleet) -> list[Farm | Group]:
-    return [*fleet.farms, *fleet.groups]
+def _entity_ids(fleet: Fleet) -> list[str]:
+    return [*(farm.id for farm in fleet.farms), *(group.id for group in fleet.groups)]
 
 
 def aggregate_observations(signals: Table, fleet: Fleet, clock: Clock, data_engineering: DataEngineering) -> pd.DataFrame:
@@ -67,7 +66,8 @@ def aggregate_observations(signals: Table, fleet: Fleet, clock: Clock, data_engi
     max_rows = data_engineering.chunk_rows
     spans = [Chunk(None, None)]
     # Chunks are whole days, so intervals must not cross midnight.
-    if signals.count().execute() > max_rows and _fits_days(fleet):
+    fits_days = all(24 * 60 % minutes == 0 for minutes in fleet.granularities_minutes)
+    if fits_days and signals.count().execute() > max_rows:
         spans = [dataclasses.replace(chunk, names=None) for chunk in plan(signals, "valid_at", max_rows, FARM)]
     names = pd.Index(sorted(members["entity_id"].unique()), dtype="str")
     pieces: dict[str, list[pd.Series[Any]]] = {name: [] for name in _COLUMNS}
@@ -80,21 +80,13 @@ def aggregate_observations(signals: Table, fleet: Fleet, clock: Clock, data_engi
         frame["entity_id"] = names.get_indexer(frame["entity_id"]).astype("int32")
         for name in _COLUMNS:
             pieces[name].append(frame[name].copy())
-    frame = _in_order(pieces)
-    return in_utc(frame.assign(entity_id=names.take(frame["entity_id"])), ["valid_at", "available_at"])
-
-
-def _in_order(pieces: dict[str, list[pd.Series[Any]]]) -> pd.DataFrame:
-    """Concatenate and sort the spans column by column, which needs memory for two copies only."""
+    # Concatenated and sorted column by column, which needs memory for two copies only.
     keys = {name: pd.concat(pieces.pop(name), ignore_index=True) for name in _ORDER}
     order = np.lexsort([keys[name].to_numpy() for name in reversed(_ORDER)])
     columns = {name: keys.pop(name).take(order).array for name in _ORDER}
     columns |= {name: pd.concat(pieces.pop(name)).take(order).array for name in list(pieces)}
-    return pd.DataFrame(columns, columns=_COLUMNS, copy=False)
-
-
-def _fits_days(fleet: Fleet) -> bool:
-    return all(24 * 60 % minutes == 0 for minutes in fleet.granularities_minutes)
+    frame = pd.DataFrame(columns, columns=_COLUMNS, copy=False)
+    return in_utc(frame.assign(entity_id=names.take(frame["entity_id"])), ["valid_at", "available_at"])
 
 
 def _observed(signals: Table, members: pd.DataFrame, clock: Clock, settings: Aggregation) -> pd.DataFrame:
@@ -123,18 +115,17 @@ def _observed(signals: Table, members: pd.DataFrame, clock: Clock, settings: Agg
     }  # fmt: skip
     intervals = _by_entity(turbines, ["entity_id", "granularity_minutes", "slot"], settings, arrival)
     intervals = intervals.mutate(
-        start=_start(intervals, intervals.granularity_minutes),
+        start=ibis.timestamp("1970-01-01 00:00:00") + (intervals.slot * intervals.granularity_minutes * 60).as_interval("s"),
         first=intervals["first"].cast("timestamp"), last=intervals["last"].cast("timestamp"),
     )  # fmt: skip
     intervals = _with_aggregation_time(intervals, settings.late_grace_minutes)
-    late = intervals["last"] > _grace_end(intervals, settings.late_grace_minutes)
-    apart = late & (intervals["first"] != intervals["last"])
+    apart = (intervals["last"] > intervals.grace_end) & (intervals["first"] != intervals["last"])
     intervals = intervals.mutate(
         unsettled=(intervals.changed > 0) | apart,
         # If all rows arrived after the grace period, the interval is known from the first arrival on.
         known_at=ibis.greatest(intervals.aggregated_at, intervals["first"]),
     )
-    found = intervals.drop("changed", "there", "first", "last", "slot", "aggregated_at").to_pandas()
+    found = intervals.drop("changed", "there", "first", "last", "slot", "aggregated_at", "grace_end").to_pandas()
     settled = ~found["unsettled"] & (found["turbines"] > 0) & (found["known_at"] <= _as_of(clock))
     frame: pd.DataFrame = found[settled].drop(columns=["unsettled", "expected_minutes"])
     unsettled = found.loc[found["unsettled"], _KEY].reset_index(drop=True)
@@ -146,17 +137,11 @@ def _observed(signals: Table, members: pd.DataFrame, clock: Clock, settings: Agg
     return pd.concat(versions, ignore_index=True)
 
 
-def _start(rows: Table, minutes: Any) -> Any:
-    """Start of an interval from its number since 1970."""
-    return ibis.timestamp("1970-01-01 00:00:00") + (rows.slot * minutes * 60).as_interval("s")
-
-
 def _by_turbine(rows: Table, minutes: int) -> Table:
     """One row per turbine and interval of this length: means over all rows, and the number of rows that changed later."""
     length = int(minutes) * _MINUTE
     slot = rows["at"] // length
-    changes = [rows.superseded_at, *(rows[f"{name}_spiked_at"] for name in SPIKES_IN_TIME)]
-    changed = reduce(lambda one, other: one | other, [at.notnull() for at in changes])
+    changed = ibis.or_(*(rows[name].notnull() for name in CHANGES))
     stopped, curtailed = rows.operating_state == "stopped", rows.operating_state.isin(["curtailed", "derated"])
     summed = rows.group_by("farm_id", "turbine_id", slot=slot).agg(
         metered_kw=exact(rows.power_kw).mean(), power_kw=exact(rows.power_kw).mean(where=~(stopped | curtailed)),
@@ -179,7 +164,7 @@ def _by_version(rows: Table, intervals: pd.DataFrame, members: pd.DataFrame, clo
     behind = about.merge(farms, on=["entity_id", "granularity_minutes"])
     seconds = (behind["start"] - pd.Timestamp(0)) // pd.Timedelta(seconds=1)
     behind["slot"] = seconds // (behind["granularity_minutes"] * 60)
-    times = [name for name in _TIMES if name != "valid_at"]
+    times = ["available_at", *CHANGES]
     picked = []
     for minutes in sorted(behind["granularity_minutes"].unique().tolist()):
         own = behind.loc[behind["granularity_minutes"] == minutes, ["farm_id", "slot", "interval", "cadence"]]
@@ -239,30 +224,24 @@ def _as_of(clock: Clock) -> pd.Timestamp:
 
 
 def _with_aggregation_time(intervals: Table, late_grace_minutes: int) -> Table:
-    """Add ``aggregated_at``: when all expected rows of an interval had arrived, at the latest the end of the grace period."""
-    grace_end = _grace_end(intervals, late_grace_minutes)
-    complete = intervals.there >= intervals.expected_minutes * 60
-    return intervals.mutate(aggregated_at=ibis.ifelse(complete, ibis.least(intervals["last"], grace_end), grace_end))
-
-
-def _grace_end(intervals: Table, late_grace_minutes: int) -> Any:
-    """End of the grace period of an interval."""
+    """Add ``grace_end``, and ``aggregated_at``: when all expected rows had arrived, at the latest the end of the grace period."""
     end = intervals.start + intervals.granularity_minutes.as_interval("m")
-    return end + ibis.interval(minutes=late_grace_minutes)
+    intervals = intervals.mutate(grace_end=end + ibis.interval(minutes=late_grace_minutes))
+    complete = intervals.there >= intervals.expected_minutes * 60
+    aggregated_at = ibis.ifelse(complete, ibis.least(intervals["last"], intervals.grace_end), intervals.grace_end)
+    return intervals.mutate(aggregated_at=aggregated_at)
 
 
 def _versions(rows: Table, intervals: Table, clock: Clock, late_grace_minutes: int) -> Table:
     """Every interval with the times (``known_at``) of its versions: its first aggregation, and every later change."""
     # Arrival of the first versions, including superseded ones whose successor has no power.
-    first = rows.filter(rows.version == 0).group_by("interval").agg(
-        there=lambda t: t.cadence.sum(), last=lambda t: t.available_at.max()
-    )  # fmt: skip
-    first = first.inner_join(intervals, "interval")
-    first = _with_aggregation_time(first, late_grace_minutes)
+    first = rows.filter(rows.version == 0)
+    first = first.group_by("interval").agg(there=first.cadence.sum(), last=first.available_at.max())
+    first = _with_aggregation_time(first.inner_join(intervals, "interval"), late_grace_minutes)
     versions = first.select("interval", known_at=first.aggregated_at)
     changes = rows.inner_join(first.select("interval", "aggregated_at"), "interval")
     later = changes.select("interval", "aggregated_at", known_at=changes.available_at)
-    for change in ("superseded_at", *(f"{name}_spiked_at" for name in SPIKES_IN_TIME)):
+    for change in CHANGES:
         gone = changes.filter(changes[change].notnull())
         known_at = gone[change].cast(gone.available_at.type())
         later = later.union(gone.select("interval", "aggregated_at", known_at=known_at))
@@ -308,22 +287,22 @@ def _filled(frame: pd.DataFrame, before: pd.DataFrame, settings: Aggregation) ->
 
 def _members(fleet: Fleet) -> pd.DataFrame:
     """One row per entity, granularity and turbine."""
-    without = {(entity, minutes) for entity, minutes, _ in ill_fitting(fleet)}
+    without = {(entity, minutes) for entity, minutes, _ in undivided_granularities(fleet)}
     rows: list[dict[str, Any]] = [
         {
-            "entity_id": entity.id,
+            "entity_id": entity_id,
             "granularity_minutes": minutes,
-            "expected_minutes": minutes * sum(len(farm.turbines) for farm in fleet.farms_of(entity.id)),
-            "entity_kw": sum(unit.rated_power_kw for farm in fleet.farms_of(entity.id) for unit in farm.turbines),
+            "expected_minutes": minutes * sum(len(farm.turbines) for farm in fleet.farms_of(entity_id)),
+            "entity_kw": sum(unit.rated_power_kw for farm in fleet.farms_of(entity_id) for unit in farm.turbines),
             "farm_id": farm.id,
             "turbine_id": turbine.id,
             "cadence": farm.signals.cadence_seconds,
             "rated": turbine.rated_power_kw,
         }
-        for entity in _entities(fleet)
+        for entity_id in _entity_ids(fleet)
         for minutes in fleet.granularities_minutes
-        if (entity.id, minutes) not in without
-        for farm in fleet.farms_of(entity.id)
+        if (entity_id, minutes) not in without
+        for farm in fleet.farms_of(entity_id)
         for turbine in farm.turbines
     ]
     kinds = {"entity_id": "str", "farm_id": "str", "turbine_id": "str", "rated": "float64", "entity_kw": "float64"}

@@ -75,12 +75,12 @@ def plan(rows: Table, time: str, max_rows: int, named: tuple[str, ...] = TURBINE
         turbines = _counted(own, {"day": _day(own, time), "name": _name(own, named)}).sort_values("name")
         parts = dict(list(turbines.astype({"day": "int64"}).groupby("day")))
     run: list[dt.datetime] = []
-    held = 0
+    count_of_run = 0
     for day, count in zip(days["day"].tolist(), days["rows"].tolist(), strict=True):
         at = _EPOCH + day * _DAY
-        if run and held + count > max_rows:
+        if run and count_of_run + count > max_rows:
             chunks.append(Chunk(run[0], run[-1] + _DAY))
-            run, held = [], 0
+            run, count_of_run = [], 0
         if count > max_rows:
             names = parts[day]
             # A chunk begins where the cumulative number of rows passes a multiple of `max_rows`.
@@ -88,7 +88,7 @@ def plan(rows: Table, time: str, max_rows: int, named: tuple[str, ...] = TURBINE
             chunks += [Chunk(at, at + _DAY, named, tuple(some)) for _, some in names.groupby(place)["name"]]
             continue
         run.append(at)
-        held += count
+        count_of_run += count
     return chunks + ([Chunk(run[0], run[-1] + _DAY)] if run else [])
 
 

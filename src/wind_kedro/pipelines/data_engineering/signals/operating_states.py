@@ -20,8 +20,8 @@ from wind_kedro.pipelines.data_engineering.signals.rules import (
     numbers_of_farms,
     turbines_of,
 )
-from wind_kedro.pipelines.data_engineering.signals.windows import Looks
-from wind_kedro.pipelines.data_engineering.tables import Table, held, ibis, microseconds, naive, zoned
+from wind_kedro.pipelines.data_engineering.signals.windows import Windows
+from wind_kedro.pipelines.data_engineering.tables import Table, ibis, materialized, microseconds, naive, zoned
 
 #: States in which a turbine was not available to use the wind, by order or by fault.
 NOT_AVAILABLE = ("stopped", "curtailed", "derated")
@@ -54,7 +54,7 @@ def judge_signals(
     curves = _curves(power_curve, data_engineering.power_curve.bin_width_ms)
     if rows.count().execute() <= data_engineering.chunk_rows:
         return _output(_judged(rows, curves, fleet, data_engineering), rows)
-    margin = _looks_back(fleet, data_engineering.operating_states)
+    margin = _time_margin(fleet, data_engineering.operating_states)
 
     def worked(chunk: Chunk) -> Table:
         own = near(rows, chunk, "valid_at", margin)
@@ -67,7 +67,7 @@ def judge_signals(
     return Chunks(plan(rows, "valid_at", data_engineering.chunk_rows, FARM), worked)
 
 
-def _looks_back(fleet: Fleet, settings: OperatingStates) -> dt.timedelta:
+def _time_margin(fleet: Fleet, settings: OperatingStates) -> dt.timedelta:
     """Longest time before a row on which its operating state depends."""
     longest = max(farm.signals.cadence_seconds for farm in fleet.farms)
     minutes = max(settings.stopped_minutes, settings.derated_minutes, settings.flat_minutes, settings.iced_minutes)
@@ -84,7 +84,7 @@ def _judged(rows: Table, curves: pd.DataFrame, fleet: Fleet, data_engineering: D
     values = {f"{name}_first": as_first_known(rows, name) for name in SPIKES_IN_TIME}
     names = ("farm", "unit", "rated", "cadence", "version", "valid_at", "available_at", "pitch_deg", "temperature_c")
     narrow = _with_curve(rows.select(*names, **values), curves, data_engineering.power_curve.bin_width_ms)
-    judged = held(_operating_states(narrow, fleet, data_engineering.operating_states))
+    judged = materialized(_operating_states(narrow, fleet, data_engineering.operating_states))
     rows = rows.left_join(judged, ["unit", "valid_at", "version"])
     return rows.mutate(operating_state=rows.operating_state.fill_null(enum_value(rows, "")))
 
@@ -114,18 +114,12 @@ def _with_curve(rows: Table, curves: pd.DataFrame, width: float) -> Table:
     """Add ``share`` of rated power, ``expected`` by the curve in force, and whether it is ``below`` or ``above`` its bounds."""
     table = ibis.memtable(curves)
     rows = rows.mutate(bin=(rows.wind_speed_ms_first / width).floor().cast("int64"), share=rows.power_kw_first / rows.rated)
-    rows = rows.left_join(
-        table,
-        [
-            rows.farm == table.farm,
-            rows["bin"] == table["bin"],
-            rows.available_at >= table.fitted_at,
-            rows.available_at < table.until,
-        ],
-    ).drop("farm_right", "bin_right")
-    return rows.mutate(
-        below=(rows.share < rows.low_share).fill_null(False), above=(rows.share > rows.high_share).fill_null(False)
+    in_force = [rows.available_at >= table.fitted_at, rows.available_at < table.until]
+    rows = rows.left_join(table, [rows.farm == table.farm, rows["bin"] == table["bin"], *in_force]).drop(
+        "farm_right", "bin_right"
     )
+    below, above = rows.share < rows.low_share, rows.share > rows.high_share
+    return rows.mutate(below=below.fill_null(False), above=above.fill_null(False))
 
 
 def _operating_states(rows: Table, fleet: Fleet, settings: OperatingStates) -> Table:
@@ -136,7 +130,7 @@ def _operating_states(rows: Table, fleet: Fleet, settings: OperatingStates) -> T
     cold = (rows.temperature_c < settings.iced_below_c).fill_null(False)
     idle = ((rows.share <= settings.idle_share) & (rows.expected >= settings.expected_share)).fill_null(False)
     slow = (rows.below & (rows.share > settings.idle_share)).fill_null(False)
-    rows = held(rows.select(
+    rows = materialized(rows.select(
         "farm", "unit", "cadence", "version", "valid_at", "available_at", "share", "expected",
         first=rows.version == 0, feathered=feathered, pitched=pitched.fill_null(False), idle=idle, slow=slow,
         off=rows.below | rows.above, iced=slow & cold & ~pitched.fill_null(False),
@@ -159,27 +153,24 @@ def _operating_states(rows: Table, fleet: Fleet, settings: OperatingStates) -> T
         (here["iced_lasts"], "iced"),
         (here.off, "off_curve"),
     ]
-    operating_state = ibis.cases(
-        *((holds.fill_null(False), enum_value(rows, state)) for holds, state in states), else_=enum_value(rows, "")
-    )
-    rows = rows.mutate(operating_state=operating_state).left_join(all_idle, ["unit", "valid_at"])
-    operating_state = ibis.ifelse(
-        rows.idle & rows["first"] & rows.all_idle.fill_null(False), enum_value(rows, "curtailed"), rows.operating_state
-    )
+    rows = rows.left_join(all_idle, ["unit", "valid_at"])
+    together = here.idle & here["first"] & here.all_idle.fill_null(False)
+    cases = [(holds.fill_null(False), enum_value(rows, state)) for holds, state in [(together, "curtailed"), *states]]
+    operating_state = ibis.cases(*cases, else_=enum_value(rows, ""))
     return rows.select("unit", "valid_at", "version", operating_state=operating_state).filter(here.operating_state != "")
 
 
 def _lasting(rows: Table, flag: str, minutes: float, fleet: Fleet) -> Table:
     """Add ``<flag>_lasts``: whether the flag has held for so many minutes, including the row."""
     here = ibis._
-    looks = Looks(rows, ["unit", "first", flag], "valid_at")
+    windows = Windows(rows, ["unit", "first", flag], "valid_at")
 
     def rule(cadence: int) -> Any:
         count = max(1, int(minutes * 60 // cadence))
-        return here[flag] if count == 1 else here[flag] & here["first"] & looks.whole(count, cadence)
+        return here[flag] if count == 1 else here[flag] & here["first"] & windows.whole(count, cadence)
 
     lasts = by_cadence(fleet, rule)
-    return looks.made().mutate(**{f"{flag}_lasts": lasts.fill_null(False)}).drop(*looks.names)
+    return windows.made().mutate(**{f"{flag}_lasts": lasts.fill_null(False)}).drop(*windows.names)
 
 
 def _level(rows: Table, lengths: set[float], fleet: Fleet, flat_share: float) -> dict[float, Table]:
@@ -190,31 +181,27 @@ def _level(rows: Table, lengths: set[float], fleet: Fleet, flat_share: float) ->
     here = ibis._
     rows = rows.filter(rows["first"])
     few, found = rows.filter(rows.slow), {}
+    longest = max(farm.signals.cadence_seconds for farm in fleet.farms)
     for minutes in sorted(lengths):
-        longest = max(farm.signals.cadence_seconds for farm in fleet.farms)
-        before = _and_before(rows, few, max(int(minutes * 60), _LEVEL_ROWS * longest))
-        looks = Looks(before, ["unit"], "valid_at")
+        # Rows of the same turbines in the same and the previous stretch of so much time.
+        microseconds_each = max(int(minutes * 60), _LEVEL_ROWS * longest) * 1_000_000
+        stretch = microseconds(few, "valid_at") // microseconds_each
+        stretches = few.select("unit", stretch=stretch).union(few.select("unit", stretch=stretch - 1))
+        numbered = rows.mutate(stretch=microseconds(rows, "valid_at") // microseconds_each)
+        # Materialized, so that the engine knows that they are few and builds the hash table of them.
+        before = numbered.semi_join(materialized(stretches), ["unit", "stretch"]).drop("stretch")
+        windows = Windows(before, ["unit"], "valid_at")
 
-        def rule(cadence: int, minutes: float = minutes, looks: Looks = looks) -> Any:
+        def rule(cadence: int, minutes: float = minutes, windows: Windows = windows) -> Any:
             count = max(_LEVEL_ROWS, int(minutes * 60 // cadence))
-            span = looks.last("greatest", "share", count) - looks.last("least", "share", count)
-            there = looks.last("count", "share", count) == count
-            return (span <= flat_share) & there & looks.whole(count, cadence)
+            span = windows.last("greatest", "share", count) - windows.last("least", "share", count)
+            there = windows.last("count", "share", count) == count
+            return (span <= flat_share) & there & windows.whole(count, cadence)
 
         held_level = by_cadence(fleet, rule)
-        level = looks.made().filter(here.slow & held_level.fill_null(False))
-        few = found[minutes] = held(level.select("unit", "valid_at", "version"))
+        level = windows.made().filter(here.slow & held_level.fill_null(False))
+        few = found[minutes] = materialized(level.select("unit", "valid_at", "version"))
     return found
-
-
-def _and_before(rows: Table, few: Table, seconds: int) -> Table:
-    """Rows of the same turbines from at least ``seconds`` before each of the rows in ``few``."""
-    length = seconds * 1_000_000
-    stretch = microseconds(few, "valid_at") // length
-    stretches = few.select("unit", stretch=stretch).union(few.select("unit", stretch=stretch - 1))
-    numbered = rows.mutate(stretch=microseconds(rows, "valid_at") // length)
-    # Materialized, so that the engine knows that they are few and builds the hash table of them.
-    return numbered.semi_join(held(stretches), ["unit", "stretch"]).drop("stretch")
 
 
 def _all_idle(rows: Table, common_turbines: int) -> Table:

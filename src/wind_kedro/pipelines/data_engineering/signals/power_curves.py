@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterator
-from functools import reduce
 
 import numpy as np
 import pandas as pd
@@ -14,6 +13,7 @@ from wind_kedro.cards import Farm, Fleet
 from wind_kedro.pipelines.data_engineering.settings import Curve, DataEngineering
 from wind_kedro.pipelines.data_engineering.signals.chunks import near, plan
 from wind_kedro.pipelines.data_engineering.signals.rules import (
+    CHANGES,
     SPIKES_IN_TIME,
     as_first_known,
     leaves_at,
@@ -23,7 +23,6 @@ from wind_kedro.pipelines.data_engineering.signals.rules import (
 from wind_kedro.pipelines.data_engineering.tables import Table, ibis
 from wind_kedro.pipelines.data_engineering.timestamps.clock_search import calibration_spans
 
-Floats = NDArray[np.float64]
 Counts = NDArray[np.integer]
 #: Power is counted in steps of this share of rated power; medians are interpolated inside a step.
 _STEP_SHARE = 0.005
@@ -49,7 +48,11 @@ def fit_power_curves(
         fleet: the cards.
         data_engineering: parameters of the pipeline.
     """
-    spans = _spans(clock_calibration, fleet)
+    # In order; a calibration is the first to include rows available in `(after, fitted_at]`.
+    spans = calibration_spans(clock_calibration)
+    spans["after"] = spans.groupby("farm_id")["fitted_at"].shift(1).fillna(pd.Timestamp(1, 1, 1).as_unit("us"))
+    in_fleet = spans["farm_id"].isin([farm.id for farm in fleet.farms])
+    spans = spans.loc[in_fleet, ["farm_id", "fitted_at", "after"]].reset_index(drop=True)
     counts = _counts(timed_signals, spans, fleet, data_engineering)
     pieces = [
         piece
@@ -62,14 +65,6 @@ def fit_power_curves(
     fitted = pd.concat(pieces, ignore_index=True)[columns] if pieces else pd.DataFrame(columns=columns)
     fitted["fitted_at"] = pd.to_datetime(fitted["fitted_at"]).astype("datetime64[us]").dt.tz_localize("UTC")
     return fitted.astype({"farm_id": "str", "rows": "int64"} | dict.fromkeys(columns[2:6], "float64"))
-
-
-def _spans(calibration: pd.DataFrame, fleet: Fleet) -> pd.DataFrame:
-    """One row per farm and calibration, in order, which is the first to include rows available in ``(after, fitted_at]``."""
-    spans = calibration_spans(calibration)
-    spans["after"] = spans.groupby("farm_id")["fitted_at"].shift(1).fillna(pd.Timestamp(1, 1, 1).as_unit("us"))
-    spans = spans.loc[spans["farm_id"].isin([farm.id for farm in fleet.farms]), ["farm_id", "fitted_at", "after"]]
-    return spans.reset_index(drop=True)
 
 
 def _counts(timed: Table, spans: pd.DataFrame, fleet: Fleet, data_engineering: DataEngineering) -> dict[str, pd.DataFrame]:
@@ -85,15 +80,11 @@ def _counts(timed: Table, spans: pd.DataFrame, fleet: Fleet, data_engineering: D
     rows = timed.filter(timed.status.isin(["kept", "superseded"]))
     max_rows = data_engineering.chunk_rows
     chunks = plan(rows, "valid_at", max_rows) if timed.count().execute() > max_rows else [None]
-    counted = []
+    pieces: dict[str, list[pd.DataFrame]] = {}
     for chunk in chunks:
         own = near(rows, chunk, "valid_at", dt.timedelta()) if chunk else rows
-        counted.append(_counted(own, numbered, turbines, data_engineering.power_curve))
-    by_farm = spans["farm_id"].to_numpy()
-    pieces: dict[str, list[pd.DataFrame]] = {}
-    while counted:
-        counts = counted.pop()
-        for farm_id, some in counts.groupby(by_farm[counts["span"]]):
+        counts = _counted(own, numbered, turbines, data_engineering.power_curve)
+        for farm_id, some in counts.groupby(spans["farm_id"].to_numpy()[counts["span"]]):
             pieces.setdefault(str(farm_id), []).append(some)
     return {farm_id: pd.concat(some, ignore_index=True) for farm_id, some in pieces.items()}
 
@@ -105,8 +96,7 @@ def _counted(rows: Table, spans: pd.DataFrame, turbines: pd.DataFrame, curve: Cu
     later = spans[spans["fitted_at"] >= first]
     soon = later[later["after"] < last]
     entered = _by_cell(rows.mutate(at=rows.available_at), soon, turbines, curve)
-    changes = [rows.superseded_at, *(rows[f"{name}_spiked_at"] for name in SPIKES_IN_TIME)]
-    gone = rows.filter(reduce(lambda one, other: one | other, [at.notnull() for at in changes]))
+    gone = rows.filter(ibis.or_(*(rows[name].notnull() for name in CHANGES)))
     left = _by_cell(gone.mutate(at=leaves_at(gone)), later, turbines, curve)
     return pd.concat([entered, left.assign(count=-left["count"])], ignore_index=True).astype("int32")
 
@@ -143,7 +133,13 @@ def _fits(farm: Farm, counts: pd.DataFrame, spans: pd.DataFrame, curve: Curve) -
 
 
 def _fit(cells: Counts, bins: Counts, steps: Counts, curve: Curve) -> pd.DataFrame:
-    medians = _medians(cells, steps)
+    # Medians of the histograms of power, interpolated within the step that holds the median.
+    running = np.cumsum(cells, axis=1)
+    half = running[:, -1:] / 2
+    place = np.argmax(running >= half, axis=1)[:, np.newaxis]
+    count = np.take_along_axis(cells, place, axis=1)
+    below = np.take_along_axis(running, place, axis=1) - count
+    medians = ((steps[place] + (half - below) / count) * _STEP_SHARE)[:, 0]
     speed = (bins.astype("float64") + 0.5) * curve.bin_width_ms
     # Bounds from the monotone curve: stops in storms must not lower the bounds at lower wind speeds.
     rising = np.maximum.accumulate(medians)
@@ -152,14 +148,3 @@ def _fit(cells: Counts, bins: Counts, steps: Counts, curve: Curve) -> pd.DataFra
     return pd.DataFrame(
         {"wind_speed_ms": speed, "power_share": medians, "low_share": low, "high_share": high, "rows": cells.sum(axis=1)}
     )
-
-
-def _medians(cells: Counts, steps: Counts) -> Floats:
-    """Medians of histograms of power (one per row), interpolated within the step that holds the median."""
-    running = np.cumsum(cells, axis=1)
-    half = running[:, -1:] / 2
-    place = np.argmax(running >= half, axis=1)[:, np.newaxis]
-    count = np.take_along_axis(cells, place, axis=1)
-    below = np.take_along_axis(running, place, axis=1) - count
-    medians: Floats = ((steps[place] + (half - below) / count) * _STEP_SHARE)[:, 0]
-    return medians

@@ -6,7 +6,7 @@ engine sorts once; rules that need more than a few neighbours are evaluated only
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial, reduce
 from typing import Any, Literal
 
@@ -16,8 +16,8 @@ from wind_kedro.cards import Fleet
 from wind_kedro.pipelines.data_engineering.parse.enums import enum_value
 from wind_kedro.pipelines.data_engineering.settings import DataEngineering, Spike, Spiky, Stuck
 from wind_kedro.pipelines.data_engineering.signals.unit_checks import suspected_signals, with_suspicions
-from wind_kedro.pipelines.data_engineering.signals.windows import Looks
-from wind_kedro.pipelines.data_engineering.tables import Table, held, ibis, microseconds
+from wind_kedro.pipelines.data_engineering.signals.windows import Windows
+from wind_kedro.pipelines.data_engineering.tables import Table, ibis, materialized, microseconds
 
 #: Number of intervals before and after a spike that are compared.
 NEIGHBOURS = 2
@@ -25,6 +25,8 @@ NEIGHBOURS = 2
 _INTERVALS = 10_000_000_000
 #: Signals of observations, for which the time at which a spike was found is kept.
 SPIKES_IN_TIME = ("power_kw", "wind_speed_ms")
+#: Times at which the first state of a row ends.
+CHANGES = ("superseded_at", *(f"{name}_spiked_at" for name in SPIKES_IN_TIME))
 _SPIKED: tuple[Spiky, ...] = ("power_kw", "wind_speed_ms", "temperature_c")
 #: Signals whose movement shows that the others should move: wind speed, and power for wind speed itself.
 _MOVERS = ("power_kw", "wind_speed_ms")
@@ -49,17 +51,12 @@ def with_turbines(rows: Table, fleet: Fleet) -> Table:
     return rows.drop("farm_id_right", "turbine_id_right")
 
 
-def cadences_of(fleet: Fleet) -> list[int]:
-    """Distinct cadences of the fleet, seconds."""
-    return sorted({farm.signals.cadence_seconds for farm in fleet.farms})
-
-
 def by_cadence(fleet: Fleet, rule: Callable[[int], Any]) -> Any:
     """``rule(cadence)`` for the rows of each cadence of the fleet."""
-    first, *others = cadences_of(fleet)
-    if not others:
-        return rule(first)
-    return ibis.cases(*((ibis._.cadence == cadence, rule(cadence)) for cadence in [first, *others]))
+    cadences = sorted({farm.signals.cadence_seconds for farm in fleet.farms})
+    if len(cadences) == 1:
+        return rule(cadences[0])
+    return ibis.cases(*((ibis._.cadence == cadence, rule(cadence)) for cadence in cadences))
 
 
 def clean_values(rows: Table, suspected_units: pd.DataFrame, fleet: Fleet, data_engineering: DataEngineering) -> Table:
@@ -84,12 +81,12 @@ def clean_values(rows: Table, suspected_units: pd.DataFrame, fleet: Fleet, data_
     rows = _without_known_units(with_suspicions(rows, suspected_units, "valid_at"), suspected_units)
     rows = rows.mutate(judged=rows.status.isin(["kept", "superseded"]) & (rows.version == 0))
     # The cost of sorting grows with the width of rows: only the columns needed are sorted, and the values found joined back.
-    struck = held(_struck(rows.filter(rows.judged), fleet, data_engineering))
-    rows = rows.left_join(struck, ["unit", "valid_at"])
+    faulty = materialized(_implausible(rows.filter(rows.judged), fleet, data_engineering))
+    rows = rows.left_join(faulty, ["unit", "valid_at"])
     cleaned: dict[str, Any] = {}
     for name in sorted({*data_engineering.stuck.minutes, *_SPIKED}):
         no = ibis.literal(False)
-        stays = (rows.judged & rows[f"{name}_stuck"]).fill_null(False) if f"{name}_stuck" in struck.columns else no
+        stays = (rows.judged & rows[f"{name}_stuck"]).fill_null(False) if f"{name}_stuck" in faulty.columns else no
         off = rows.judged & ~stays & rows[f"{name}_found_at"].notnull() if name in _SPIKED else no
         cleaned[name] = ibis.ifelse(stays | off, ibis.null("float64"), rows[name])
         cleaned[f"{name}_fault"] = ibis.cases(
@@ -106,39 +103,36 @@ def _without_known_units(rows: Table, suspected_units: pd.DataFrame) -> Table:
     """Null values whose unit was known to be wrong when they arrived."""
     for name in suspected_signals(suspected_units):
         known = (rows[f"{name}_suspected_at"] <= rows.available_at).fill_null(False)
-        struck = known & (rows[name].notnull() | (rows[f"{name}_fault"] == "out_of_range").fill_null(False))
-        rows = rows.mutate(
-            **{
-                name: ibis.ifelse(struck, ibis.null("float64"), rows[name]),
-                f"{name}_fault": ibis.ifelse(struck, enum_value(rows, "unit"), rows[f"{name}_fault"]),
-            }
-        )
+        faulty = known & (rows[name].notnull() | (rows[f"{name}_fault"] == "out_of_range").fill_null(False))
+        rows = rows.mutate(**_in_another_unit(rows, name, faulty))
     return rows
+
+
+def _in_another_unit(rows: Table, name: str, faulty: Any) -> dict[str, Any]:
+    return {
+        name: ibis.ifelse(faulty, ibis.null("float64"), rows[name]),
+        f"{name}_fault": ibis.ifelse(faulty, enum_value(rows, "unit"), rows[f"{name}_fault"]),
+    }
 
 
 def _without_units_found_later(rows: Table, suspected_units: pd.DataFrame) -> Table:
     """Null values whose unit was found to be wrong after they arrived; they are used until then, like spikes."""
     for name in suspected_signals(suspected_units):
-        found_at = rows[f"{name}_suspected_at"]
         if name in SPIKES_IN_TIME:
+            found_at, spiked_at = rows[f"{name}_suspected_at"], rows[f"{name}_spiked_at"]
             late = (found_at > rows.available_at).fill_null(False)
-            struck = late & rows[name].notnull()
-            spiked_at = rows[f"{name}_spiked_at"]
-            rows = rows.mutate(
-                **{
-                    name: ibis.ifelse(struck, ibis.null("float64"), rows[name]),
-                    f"{name}_fault": ibis.ifelse(struck, enum_value(rows, "unit"), rows[f"{name}_fault"]),
-                    f"{name}_spiked": ibis.ifelse(struck, rows[name], rows[f"{name}_spiked"]),
-                    f"{name}_spiked_at": ibis.cases(
-                        (struck, found_at), (late & spiked_at.notnull(), ibis.least(spiked_at, found_at)), else_=spiked_at
-                    ),
-                }
-            )
+            faulty = late & rows[name].notnull()
+            earlier = (late & spiked_at.notnull(), ibis.least(spiked_at, found_at))
+            spiked = {
+                f"{name}_spiked": ibis.ifelse(faulty, rows[name], rows[f"{name}_spiked"]),
+                f"{name}_spiked_at": ibis.cases((faulty, found_at), earlier, else_=spiked_at),
+            }
+            rows = rows.mutate(**_in_another_unit(rows, name, faulty), **spiked)
         rows = rows.drop(f"{name}_suspected_at")
     return rows
 
 
-def _struck(judged: Table, fleet: Fleet, data_engineering: DataEngineering) -> Table:
+def _implausible(judged: Table, fleet: Fleet, data_engineering: DataEngineering) -> Table:
     """Turbine intervals with an implausible value: ``<signal>_stuck``, and ``<signal>_found_at`` of a spike.
 
     Few values repeat or deviate: one pass over all rows finds candidates, and the rules are evaluated for these and their
@@ -146,39 +140,42 @@ def _struck(judged: Table, fleet: Fleet, data_engineering: DataEngineering) -> T
     """
     still, off = data_engineering.stuck, data_engineering.spike
     seen = {*still.minutes, *_SPIKED, "pitch_deg"}
-    rows = judged.select("unit", "rated", "cadence", "valid_at", "available_at", *sorted(seen), place=_place(judged))
+    # Consecutive intervals of a turbine have consecutive numbers.
+    place = judged.unit * _INTERVALS + microseconds(judged, "valid_at") // (judged.cadence * 1_000_000)
+    rows = judged.select("unit", "rated", "cadence", "valid_at", "available_at", *sorted(seen), place=place)
     # Both are materialized, so that the engine knows their sizes and builds the hash table of the smaller one.
-    rows = held(rows)
-    rows = rows.semi_join(held(_with_neighbours(_conspicuous(rows, still, off))), "place")
-    looks = Looks(rows, ["unit"], "valid_at")
-    repeated = {f"{name}_repeats": repeats(looks, name) for name in still.minutes}
-    standing = {f"{name}_stands_off": stands_off(looks, name, off) for name in _SPIKED}
-    found = {f"{name}_found_at": spike(looks, name, off) for name in _SPIKED}
-    ends = {f"{name}_{end}": _of_three(looks, name, how) for name in _MOVERS for end, how in _ENDS.items()}
+    rows = materialized(rows)
+    places = _candidates(rows, still, off)
+    near = [places.select(place=places.place + step) for step in range(-NEIGHBOURS, NEIGHBOURS + 1)]
+    rows = rows.semi_join(materialized(reduce(lambda one, other: one.union(other), near)), "place")
+    windows = Windows(rows, ["unit"], "valid_at")
+    repeated = {f"{name}_repeats": repeats(windows, name) for name in still.minutes}
+    standing = {f"{name}_deviates": deviates(windows, name, off) for name in _SPIKED}
+    found = {f"{name}_found_at": spike(windows, name, off) for name in _SPIKED}
+    ends = {f"{name}_{end}": _of_three(windows, name, how) for name in _MOVERS for end, how in _ENDS.items()}
     follows = {
-        _follows(place): looks.at("valid_at", place) == rows.valid_at + (rows.cadence * place).as_interval("s")
+        _follows(place): windows.at("valid_at", place) == rows.valid_at + (rows.cadence * place).as_interval("s")
         for place in range(-NEIGHBOURS, NEIGHBOURS + 1)
         if place
     }
-    came = _of_three(looks, "available_at", "greatest")
-    rows = looks.made().mutate(**repeated, **standing)
-    rows = rows.filter(reduce(lambda one, other: one | other, [rows[name] for name in [*repeated, *standing]]))
+    came = _of_three(windows, "available_at", "greatest")
+    rows = windows.made().mutate(**repeated, **standing)
+    rows = rows.filter(ibis.or_(*(rows[name] for name in [*repeated, *standing])))
     rows = rows.mutate(**follows).mutate(**found, **ends, all_came_at=came)
     in_a_row = ibis._[_follows(-1)] & ibis._[_follows(-2)]
     rows = rows.mutate(**{name: (ibis._[name] & in_a_row).fill_null(False) for name in repeated})
-    rows = rows.drop(*looks.names, *follows, *standing)
+    rows = rows.drop(*windows.names, *follows, *standing)
     for name in still.minutes:
-        again = Looks(rows, ["unit", f"{name}_repeats"], "valid_at")
-        struck = by_cadence(fleet, partial(stuck, again, name, still))
-        rows = again.made().mutate(**{f"{name}_stuck": struck}).drop(*again.names)
+        again = Windows(rows, ["unit", f"{name}_repeats"], "valid_at")
+        faulty = by_cadence(fleet, partial(stuck, again, name, still))
+        rows = again.made().mutate(**{f"{name}_stuck": faulty}).drop(*again.names)
     stuck_for = [f"{name}_stuck" for name in still.minutes]
-    strikes = [rows[name] for name in stuck_for] + [rows[name].notnull() for name in found]
-    rows = rows.filter(reduce(lambda one, other: one | other, strikes))
+    rows = rows.filter(ibis.or_(*(rows[name] for name in stuck_for), *(rows[name].notnull() for name in found)))
     return rows.select("unit", "valid_at", *stuck_for, *found)
 
 
-def _conspicuous(rows: Table, still: Stuck, off: Spike) -> Table:
-    """Places (`_place`) of candidate rows: equal to the two rows before, or different from one of them.
+def _candidates(rows: Table, still: Stuck, off: Spike) -> Table:
+    """Places (numbers of turbine and interval) of candidate rows: equal to the two rows before, or different from one of them.
 
     Sorting by one number takes half the time of sorting by turbine and time. The first rows of a turbine are compared with the
     last rows of another, which may add candidates but loses none.
@@ -186,21 +183,10 @@ def _conspicuous(rows: Table, still: Stuck, off: Spike) -> Table:
     names = sorted({*still.minutes, *_SPIKED})
     rows = rows.select("unit", "rated", "place", *names)
     # Spark would move all rows to one machine without a partition, so it partitions by turbine.
-    looks = Looks(rows, [] if rows.get_backend().name == "duckdb" else ["unit"], "place")
-    seen = [repeats(looks, name) for name in still.minutes]
-    seen += [far(looks, name, before, off) for name in _SPIKED for before in (-1, -2)]
-    return looks.made().filter(reduce(lambda one, other: one | other, seen)).select("place")
-
-
-def _place(rows: Table) -> Any:
-    """Number of turbine and interval; consecutive intervals of a turbine have consecutive numbers."""
-    return rows.unit * _INTERVALS + microseconds(rows, "valid_at") // (rows.cadence * 1_000_000)
-
-
-def _with_neighbours(places: Table) -> Table:
-    """These places, and up to `NEIGHBOURS` places on either side."""
-    near = [places.select(place=places.place + step) for step in range(-NEIGHBOURS, NEIGHBOURS + 1)]
-    return reduce(lambda one, other: one.union(other), near)
+    windows = Windows(rows, [] if rows.get_backend().name == "duckdb" else ["unit"], "place")
+    seen = [repeats(windows, name) for name in still.minutes]
+    seen += [far(windows, name, before, off) for name in _SPIKED for before in (-1, -2)]
+    return windows.made().filter(ibis.or_(*seen)).select("place")
 
 
 def _follows(place: int) -> str:
@@ -208,21 +194,21 @@ def _follows(place: int) -> str:
     return f"follows:{place:+d}"
 
 
-def _of_three(looks: Looks, column: str, how: Literal["least", "greatest"]) -> Any:
+def _of_three(windows: Windows, column: str, how: Literal["least", "greatest"]) -> Any:
     """Least or greatest value of a row and the two before it."""
-    return getattr(ibis, how)(ibis._[column], looks.at(column, -1), looks.at(column, -2))
+    return getattr(ibis, how)(ibis._[column], windows.at(column, -1), windows.at(column, -2))
 
 
-def repeats(looks: Looks, name: str) -> Any:
+def repeats(windows: Windows, name: str) -> Any:
     """Whether a value equals those of the two rows before."""
     value = ibis._[name]
-    return (value == looks.at(name, -1)) & (value == looks.at(name, -2))
+    return (value == windows.at(name, -1)) & (value == windows.at(name, -2))
 
 
-def stuck(looks: Looks, name: str, settings: Stuck, cadence: int) -> Any:
+def stuck(windows: Windows, name: str, settings: Stuck, cadence: int) -> Any:
     """Whether a value repeats while the signal that drives it moved: from the given number of repetitions on.
 
-    ``looks`` holds rows that repeat the two before them, which are two fewer than the equal values; the range of the driving
+    ``windows`` holds rows that repeat the two before them, which are two fewer than the equal values; the range of the driving
     signal covers all three rows. All rows must have been available when the current one was, so that a row that arrives late
     never changes the result for an earlier row.
     """
@@ -233,32 +219,32 @@ def stuck(looks: Looks, name: str, settings: Stuck, cadence: int) -> Any:
         if name == "wind_speed_ms"
         else ("wind_speed_ms", settings.wind_moves_ms)
     )
-    moved = (looks.last("greatest", f"{mover}_high", count) - looks.last("least", f"{mover}_low", count)) >= minimum
+    moved = (windows.last("greatest", f"{mover}_high", count) - windows.last("least", f"{mover}_low", count)) >= minimum
     if name == "power_kw":
         low, high = settings.power_between_share
         moved = moved & here.power_kw.between(here.rated * low, here.rated * high)
-    in_time = looks.last("greatest", "all_came_at", count) <= here.available_at
-    return (here[f"{name}_repeats"] & looks.follow(count, cadence) & in_time & moved).fill_null(False)
+    in_time = windows.last("greatest", "all_came_at", count) <= here.available_at
+    return (here[f"{name}_repeats"] & windows.follow(count, cadence) & in_time & moved).fill_null(False)
 
 
-def far(looks: Looks, name: Spiky, place: int, settings: Spike) -> Any:
+def far(windows: Windows, name: Spiky, place: int, settings: Spike) -> Any:
     """Whether a value differs by a spike's threshold from the value ``place`` rows later (negative: earlier)."""
     here = ibis._
-    least: Any = here.rated * settings.least[name] if name == "power_kw" else settings.least[name]
-    return (here[name] - looks.at(name, place)).abs() >= least
+    least: Any = here.rated * settings.min_deviation[name] if name == "power_kw" else settings.min_deviation[name]
+    return (here[name] - windows.at(name, place)).abs() >= least
 
 
-def stands_off(looks: Looks, name: Spiky, settings: Spike) -> Any:
+def deviates(windows: Windows, name: Spiky, settings: Spike) -> Any:
     """Whether a value deviates from both sides, so that it may be a spike or one of two."""
 
     def off(place: int) -> Any:
-        return far(looks, name, place, settings)
+        return far(windows, name, place, settings)
 
     both = (off(-1) & (off(1) | off(2))) | (off(-2) & off(1))
     return both & (ibis._.cadence <= settings.max_cadence_minutes * 60)
 
 
-def spike(looks: Looks, name: Spiky, settings: Spike) -> Any:
+def spike(windows: Windows, name: Spiky, settings: Spike) -> Any:
     """Time at which a value was found to be a spike; null if it is none.
 
     A spike deviates from both sides by at least the threshold of its signal, the sides agree, and the signals that would follow
@@ -267,10 +253,10 @@ def spike(looks: Looks, name: Spiky, settings: Spike) -> Any:
     """
     here = ibis._
     value = here[name]
-    least: Any = here.rated * settings.least[name] if name == "power_kw" else settings.least[name]
+    least: Any = here.rated * settings.min_deviation[name] if name == "power_kw" else settings.min_deviation[name]
 
     def near(column: str, place: int) -> Any:
-        return looks.at(column, place)
+        return windows.at(column, place)
 
     def sided(left: int, right: int) -> Any:
         before, behind = near(name, left), near(name, right)
@@ -302,9 +288,8 @@ def spike(looks: Looks, name: Spiky, settings: Spike) -> Any:
         return ibis.ifelse(there & found & agree, known, ibis.null("timestamp"))
 
     times = [sided(-1, 1), sided(-1, 2), sided(-2, 1)]
-    # The earliest of the three.
-    first = reduce(lambda one, other: ibis.coalesce(ibis.least(one, other), one, other), times)
-    return ibis.ifelse(here[f"{name}_stands_off"], first, ibis.null("timestamp"))
+    first = _earliest(times)
+    return ibis.ifelse(here[f"{name}_deviates"], first, ibis.null("timestamp"))
 
 
 def as_first_known(rows: Table, name: str) -> Any:
@@ -317,5 +302,9 @@ def leaves_at(rows: Table) -> Any:
     """When the first state of a row ended: superseded, or a value found to be a spike after the row became available."""
     found = [rows[f"{name}_spiked_at"] for name in SPIKES_IN_TIME]
     later = [ibis.ifelse(at > rows.available_at, at, ibis.null("timestamp")) for at in found]
-    left = reduce(lambda one, other: ibis.coalesce(ibis.least(one, other), one, other), [rows.superseded_at, *later])
-    return left.cast(rows.available_at.type())
+    return _earliest([rows.superseded_at, *later]).cast(rows.available_at.type())
+
+
+def _earliest(times: Sequence[Any]) -> Any:
+    """The earliest of times that may be null."""
+    return reduce(lambda one, other: ibis.coalesce(ibis.least(one, other), one, other), times)

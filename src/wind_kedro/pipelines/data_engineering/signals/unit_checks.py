@@ -13,16 +13,14 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from wind_kedro.cards import SHARE, SIGNAL_UNITS, UNIT_CONVERSIONS, Farm, Fleet
 from wind_kedro.clock import Clock
 from wind_kedro.contracts.observations import SuspectedUnits
 from wind_kedro.pipelines.data_engineering.parse.signals import arrivals
 from wind_kedro.pipelines.data_engineering.settings import DataEngineering, Units
-from wind_kedro.pipelines.data_engineering.tables import Table, exact, ibis
+from wind_kedro.pipelines.data_engineering.tables import Floats, Table, exact, ibis
 
-Floats = NDArray[np.float64]
 #: Factors between units of power that are confused.
 _POWERS = (1.0, 1000.0, 0.001)
 #: Range in which power follows the cube of the wind speed, share of rated power.
@@ -81,18 +79,12 @@ def full_wind_ms(rated_power_kw: float, rotor_diameter_m: float | None, settings
 
 def _days(parsed: Table, fleet: Fleet, settings: Units) -> pd.DataFrame:
     """One row per turbine and day of its stamps (``day``, read as UTC): sums over rows that had arrived by ``known_at``."""
-    turbines = ibis.memtable(
-        pd.DataFrame(
-            {
-                "farm_id": farm.id,
-                "turbine_id": turbine.id,
-                "rated": turbine.rated_power_kw,
-                "full_wind": full_wind_ms(turbine.rated_power_kw, turbine.rotor_diameter_m, settings),
-            }
-            for farm in fleet.farms
-            for turbine in farm.turbines
-        )
-    )
+    full = [
+        (farm.id, unit.id, unit.rated_power_kw, full_wind_ms(unit.rated_power_kw, unit.rotor_diameter_m, settings))
+        for farm in fleet.farms
+        for unit in farm.turbines
+    ]
+    turbines = ibis.memtable(pd.DataFrame(full, columns=["farm_id", "turbine_id", "rated", "full_wind"]))
     rows = arrivals(parsed, fleet)
     # Includes values out of range, as values in a wrong unit are.
     values = {name: ibis.coalesce(rows[name], rows[f"{name}_outside"]) for name in ("power_kw", "wind_speed_ms")}
@@ -115,15 +107,13 @@ def _days(parsed: Table, fleet: Fleet, settings: Units) -> pd.DataFrame:
         "power_usual": share.between(2e-3, 2).sum(),
         "power_large": share.between(2, 2000).sum(),
     }
-    by_arrival = rows.group_by(
-        ["farm_id", "turbine_id", rows.wall_clock_is_utc.truncate("D").name("day"), rows.arrived.truncate("D").name("came")]
-    ).agg(**{name: sums.cast("float64") for name, sums in asked.items()})
     key = ["farm_id", "turbine_id", "day"]
+    rows = rows.mutate(day=rows.wall_clock_is_utc.truncate("D"), came=rows.arrived.truncate("D"))
+    by_arrival = rows.group_by([*key, "came"]).agg(**{name: sums.cast("float64") for name, sums in asked.items()})
     found = by_arrival.to_pandas().fillna(dict.fromkeys(asked, 0.0)).sort_values([*key, "came"])
     found["known_at"] = found.groupby(key)["came"].transform("min") + pd.Timedelta(days=2)
-    found = found[found["came"] < found["known_at"]]
-    how = dict.fromkeys([*asked, "known_at"], "sum") | {"known_at": "first"}
-    days: pd.DataFrame = found.groupby(key, as_index=False).agg(how)
+    known = found[found["came"] < found["known_at"]].groupby(key, as_index=False)
+    days: pd.DataFrame = known.agg(dict.fromkeys(asked, "sum") | {"known_at": "first"})
     return days
 
 
@@ -187,19 +177,16 @@ def _by_cube(
     power: _Verdict = ([], [])
     wind: _Verdict = ([], [])
     good, goods = 0.0, 0
-    for place in range(len(days)):
-        usual = good / goods if goods >= settings.baseline_days else 0.0
-        off = apart[place] - usual
+    for place, band_of_day in enumerate(band):
+        experienced = goods >= settings.baseline_days
+        off = apart[place] - (good / goods if experienced else 0.0)
         nearest = float(steps[np.abs(steps - off).argmin()]) if conclusive[place] else math.nan
-        near = settings.tolerance if goods >= settings.baseline_days else settings.first_tolerance
-        conclusive[place] &= abs(nearest - off) <= near
-        times = _POWERS[band[place]]
-        known = times == 1.0 or times in powers or any(math.isclose(times, other) for other in powers)
-        if not conclusive[place] or not known:
-            evidence, names = {}, ("", "")
-        else:
-            named = next((unit for other, unit in powers.items() if math.isclose(times, other)), power_unit)
-            names = (power_unit if times == 1.0 else named, units[nearest])
+        near = abs(nearest - off) <= (settings.tolerance if experienced else settings.first_tolerance)
+        times = _POWERS[band_of_day]
+        named = power_unit if times == 1.0 else _unit_by(powers, times)
+        names, evidence = ("", ""), {}
+        if conclusive[place] and near and named:
+            names = (named, units[nearest])
             evidence = {
                 "wind_for_its_power": round(math.exp(off), 3), "power_times": times, "rows": int(n[place]),
                 "correlation": round(float(correlation[place]), 3),
@@ -212,13 +199,17 @@ def _by_cube(
     return power, wind
 
 
+def _unit_by(powers: Mapping[float, str], times: float) -> str:
+    """The unit whose values are too large by this factor; empty if there is none."""
+    return next((unit for other, unit in powers.items() if math.isclose(times, other)), "")
+
+
 def _by_size(days: pd.DataFrame, powers: Mapping[float, str], unit: str, enough: float) -> _Verdict:
     """Unit of power by its magnitude alone."""
     small, usual, large = (days[f"power_{name}"].to_numpy() for name in ("small", "usual", "large"))
-    named = {times: next((name for other, name in powers.items() if math.isclose(times, other)), "") for times in _POWERS}
     units = np.select(
         [(large >= enough) & (large > usual), usual >= enough, (small >= enough) & (usual + large == 0)],
-        [named[1000.0], unit, named[0.001]],
+        [_unit_by(powers, 1000.0), unit, _unit_by(powers, 0.001)],
         default="",
     )
     evidence = [
@@ -284,25 +275,16 @@ def with_suspicions(rows: Table, suspected_units: pd.DataFrame, stamp: str) -> T
         stamp: the column of their time.
     """
     for signal, own in suspected_units.groupby("signal"):
-        plain = pd.DataFrame(
-            {
-                "farm_id": own["farm_id"].astype("str"),
-                "turbine_id": own["turbine_id"].astype("str"),
-                "unit_since": own["since"].dt.tz_localize(None).fillna(_FAR_PAST),
-                "unit_until": own["until"].dt.tz_localize(None).fillna(_FAR_FUTURE),
-                f"{signal}_suspected_at": own["found_at"].dt.tz_localize(None),
-            }
-        )
+        found_at = f"{signal}_suspected_at"
+        plain = own[["farm_id", "turbine_id"]].astype("str").assign(
+            unit_since=own["since"].dt.tz_localize(None).fillna(_FAR_PAST),
+            unit_until=own["until"].dt.tz_localize(None).fillna(_FAR_FUTURE),
+            **{found_at: own["found_at"].dt.tz_localize(None)},
+        )  # fmt: skip
         table = ibis.memtable(plain)
-        rows = rows.left_join(
-            table,
-            [
-                rows.farm_id == table.farm_id,
-                rows.turbine_id == table.turbine_id,
-                rows[stamp] >= table.unit_since,
-                rows[stamp] < table.unit_until,
-            ],
-        ).drop("farm_id_right", "turbine_id_right", "unit_since", "unit_until")
+        same = [rows[name] == table[name] for name in ("farm_id", "turbine_id")]
+        rows = rows.left_join(table, [*same, rows[stamp] >= table.unit_since, rows[stamp] < table.unit_until])
+        rows = rows.drop("farm_id_right", "turbine_id_right", "unit_since", "unit_until")
     return rows
 
 

@@ -14,11 +14,11 @@ from wind_kedro.pipelines.data_engineering.tables import Table, ibis
 
 #: Frames of up to this many rows, including the current one, are made of lags.
 SHORT = 3
-How = Literal["least", "greatest", "count", "sum"]
-_FRAMES: dict[How, str] = {"least": "min", "greatest": "max", "count": "count", "sum": "sum"}
+How = Literal["least", "greatest", "count"]
+_FRAMES: dict[How, str] = {"least": "min", "greatest": "max", "count": "count"}
 
 
-class Looks:
+class Windows:
     """Window columns of a table, partitioned and ordered; methods return deferred expressions (``ibis._``)."""
 
     def __init__(self, rows: Table, group_by: list[str], order_by: str) -> None:
@@ -38,10 +38,8 @@ class Looks:
         if count <= SHORT:
             values = [self.at(column, -place) for place in range(count)]
             if how == "count":
-                return sum((value.notnull().cast("int64") for value in values[1:]), values[0].notnull().cast("int64"))
-            if how == "sum":
-                return sum((value.fill_null(0) for value in values[1:]), values[0].fill_null(0))
-            return reduce(ibis.least if how == "least" else ibis.greatest, values)
+                return reduce(lambda one, other: one + other, [value.notnull().cast("int64") for value in values])
+            return reduce(getattr(ibis, how), values)
         frame = ibis.window(**self._by, preceding=count - 1, following=0)
         found = getattr(self._rows[column], _FRAMES[how])()
         return self._look(f"{column}:{how}:{count}", lambda: found.over(frame))

@@ -22,7 +22,7 @@ from wind_kedro.contracts.observations import ClockCalibration
 from wind_kedro.pipelines.data_engineering.parse.signals import READINGS, arrivals
 from wind_kedro.pipelines.data_engineering.settings import ClockSearch, DataEngineering
 from wind_kedro.pipelines.data_engineering.signals.unit_checks import with_suspicions
-from wind_kedro.pipelines.data_engineering.tables import Table, exact, ibis, naive
+from wind_kedro.pipelines.data_engineering.tables import Table, exact, ibis, interpolated, naive, pearson
 
 Floats = NDArray[np.float64]
 _MINUTE = np.timedelta64(1, "m")
@@ -89,9 +89,8 @@ def calibrate_clocks(
         data_engineering: parameters of the pipeline.
     """
     search = data_engineering.clock_search
-    arrived = arrivals(parsed_signals, fleet)
-    firsts = _first_calibrations(arrived, search)
-    blocks = _wind_by_block(arrived, firsts, suspected_units, fleet, clock).to_pandas()
+    firsts = first_calibrations(parsed_signals, fleet, search)
+    blocks = _wind_by_block(arrivals(parsed_signals, fleet), firsts, suspected_units, fleet, clock).to_pandas()
     weather = naive(at_leading_points(weather, fleet.farms), ["run_at", "available_at", "valid_at"])
     as_of = clock.as_of.replace(tzinfo=None)
     rows: list[dict[str, Any]] = []
@@ -106,10 +105,7 @@ def calibrate_clocks(
 
 def first_calibrations(parsed_signals: Table, fleet: Fleet, search: ClockSearch) -> pd.Series:
     """Time of the first clock calibration by farm, before which its rows cannot be used (UTC without zone)."""
-    return _first_calibrations(arrivals(parsed_signals, fleet), search)
-
-
-def _first_calibrations(arrived: Table, search: ClockSearch) -> pd.Series:
+    arrived = arrivals(parsed_signals, fleet)
     days = (
         arrived.group_by(["farm_id", arrived.wall_clock_is_utc.truncate("D").name("day")])
         .agg(arrived=arrived.arrived.min())
@@ -128,11 +124,10 @@ def _first_calibrations(arrived: Table, search: ClockSearch) -> pd.Series:
 def _wind_by_block(arrived: Table, firsts: pd.Series, suspected_units: pd.DataFrame, fleet: Fleet, clock: Clock) -> Table:
     """Mean wind speed of farms per stamp (under all three readings) and block, the first calibration that uses it."""
     known = ibis.memtable(pd.DataFrame({"farm_id": firsts.index.astype("str"), "first": firsts.to_numpy()}))
+    seconds = {farm.id: (_compared_seconds(farm), farm.signals.cadence_seconds) for farm in fleet.farms}
     # Cadences at least as coarse as the interval compared are not averaged.
-    compared = {
-        farm.id: _compared_seconds(farm) if _compared_seconds(farm) > farm.signals.cadence_seconds else 1 for farm in fleet.farms
-    }
-    steps = ibis.memtable(pd.DataFrame({"farm_id": list(compared), "compared": list(compared.values())}))
+    compared = [longer if longer > cadence else 1 for longer, cadence in seconds.values()]
+    steps = ibis.memtable(pd.DataFrame({"farm_id": list(seconds), "compared": compared}))
     rows = arrived.inner_join(known, "farm_id").inner_join(steps, "farm_id")
     # Blocks are (previous, this]: a row that arrives at the time of a calibration is used by it.
     month = (rows.arrived - ibis.interval(microseconds=1)).truncate("M") + ibis.interval(months=1)
@@ -143,8 +138,7 @@ def _wind_by_block(arrived: Table, firsts: pd.Series, suspected_units: pd.DataFr
     if len(wrong):
         rows = with_suspicions(rows, wrong, "wall_clock_is_utc")
         rows = rows.filter(~(rows.wind_speed_ms_suspected_at <= rows.block).fill_null(False))
-    into = {name: rows[name] - (rows[name].epoch_seconds() % rows.compared).as_interval("s") for name in READINGS}
-    rows = rows.mutate(**into)
+    rows = rows.mutate(**{name: rows[name] - (rows[name].epoch_seconds() % rows.compared).as_interval("s") for name in READINGS})
     key = ["farm_id", "block", *READINGS]
     means = rows.group_by(key).agg(wind_speed_ms=exact(rows.wind_speed_ms).mean().cast("float64"))
     return means.order_by(key)  # so that sums are the same in every run
@@ -171,21 +165,12 @@ class _Peaks:
 
 @dataclass(frozen=True)
 class _Stretch:
-    """Cost and offset of a period with one clock, by reading (first axis)."""
+    """A period with one clock, by reading (first axis): cost in nats (see `calibrate_clocks`), offset and its standard error."""
 
-    #: Nats, see `calibrate_clocks`.
     cost: Floats
     offset_minutes: Floats
-    #: Standard error of the offset.
     noise_minutes: Floats
     peaks: _Peaks  # by part
-
-    def at(self, place: Any) -> _Stretch:
-        """Select one of several periods."""
-        peaks = (self.peaks.offset_minutes, self.peaks.correlation, self.peaks.at_zero, self.peaks.hours)
-        return _Stretch(
-            self.cost[place], self.offset_minutes[place], self.noise_minutes[place], _Peaks(*(of[place] for of in peaks))
-        )
 
 
 def _calibrate(
@@ -200,8 +185,9 @@ def _calibrate(
         found = _week_sums(farm, wind[wind["block"] == block], weather, block, lags, search)
         for key, sums in found.items():
             weeks[key] = weeks.get(key, 0.0) + sums
-        in_force, row = _decide(farm, in_force, weeks, lags, step, search)
-        rows.append({"farm_id": farm.id, "fitted_at": block, **row})
+        row = {"farm_id": farm.id, "fitted_at": block} | _decide(farm.signals.clock, in_force, weeks, lags, step, search)
+        in_force = row["reading"]
+        rows.append(row | {"assumed": farm.signals.clock, "agrees": in_force == farm.signals.clock})
     return rows
 
 
@@ -228,24 +214,20 @@ def _week_sums(
     known = weather[(weather["available_at"] <= block) & (weather["valid_at"] <= block)]
     if wind.empty or known.empty:
         return {}
-    there = set(known["weather_model"].unique())
     # The card's first model that is available: per time, its newest run, and the newest version of that.
-    model = next(source.model for source in farm.weather if source.model in there)
-    known = known[known["weather_model"] == model]
+    there = set(known["weather_model"].unique())
+    known = known[known["weather_model"] == next(source.model for source in farm.weather if source.model in there)]
     known = known.sort_values(["run_at", "available_at"]).drop_duplicates("valid_at", keep="last").sort_values("valid_at")
-    weather_at = _minutes(known["valid_at"])
-    weather_ms = known["wind_speed_100m_ms"].to_numpy()
+    weather_at, weather_ms = _minutes(known["valid_at"]), known["wind_speed_100m_ms"].to_numpy()
     x = wind["wind_speed_ms"].to_numpy()
     stamp = _minutes(wind["wall_clock_is_utc"])
-    local = (stamp - _minutes(wind["wall_clock_is_local"])).astype("int64")
-    week = (stamp // _WEEK_MINUTES).astype("int64")
-    keys, of = np.unique(np.column_stack([week, local]), axis=0, return_inverse=True)
+    week_and_offset = np.column_stack([stamp // _WEEK_MINUTES, stamp - _minutes(wind["wall_clock_is_local"])]).astype("int64")
+    keys, of = np.unique(week_and_offset, axis=0, return_inverse=True)
     found: _Weeks = {(int(w), int(o)): np.zeros((len(READINGS), 6, len(lags))) for w, o in keys}
-    middle = _compared_seconds(farm) / 60 / 2
     for place, reading in enumerate(READINGS):
-        at = _minutes(wind[reading]) + middle
+        middle = _minutes(wind[reading]) + _compared_seconds(farm) / 60 / 2
         # Positive lag: signals are late, so the matching weather is earlier than their stamp.
-        y = _at_lags(at, lags, weather_at, weather_ms, search.max_weather_gap_hours * 60)
+        y = _at_lags(middle, lags, weather_at, weather_ms, search.max_weather_gap_hours * 60)
         for number, sums in enumerate(found.values()):
             mask = of.ravel() == number
             sums[place] = _sums(x[mask], y[mask])
@@ -261,7 +243,7 @@ def _at_lags(at: Floats, lags: Floats, known_at: Floats, known: Floats, longest_
     step = float(lags[1] - lags[0])
     phases = np.unique(at % step)
     if len(phases) > _FEW_PHASES:
-        return _interpolated(at[:, None] - lags[None, :], known_at, known, longest_gap)
+        return interpolated(at[:, None] - lags[None, :], known_at, known, longest_gap)
     # Stamps on a grid: interpolate every time once and look it up at all lags.
     found = np.empty((len(at), len(lags)))
     reach = len(lags) // 2
@@ -270,17 +252,9 @@ def _at_lags(at: Floats, lags: Floats, known_at: Floats, known: Floats, longest_
         place = np.round((at[own] - phase) / step).astype("int64")
         first = int(place.min()) - reach
         grid = (np.arange(first, int(place.max()) + reach + 1) * step) + phase
-        values = _interpolated(grid, known_at, known, longest_gap)
+        values = interpolated(grid, known_at, known, longest_gap)
         found[own] = values[(place - first)[:, None] - np.arange(-reach, reach + 1)[None, :]]
     return found
-
-
-def _interpolated(at: Floats, known_at: Floats, known: Floats, longest_gap: float) -> Floats:
-    """Linear interpolation; missing outside the known times and across gaps longer than ``longest_gap`` minutes."""
-    right = np.searchsorted(known_at, at).clip(1, len(known_at) - 1) if len(known_at) > 1 else np.zeros(at.shape, "int64")
-    values = np.interp(at, known_at, known, left=np.nan, right=np.nan)
-    gap = known_at[right] - known_at[right - 1]
-    return np.where(gap <= longest_gap, values, np.nan)
 
 
 def _sums(x: Floats, y: Floats) -> Floats:
@@ -290,17 +264,10 @@ def _sums(x: Floats, y: Floats) -> Floats:
     return np.array([there.sum(0), xs.sum(0), ys.sum(0), (xs * xs).sum(0), (ys * ys).sum(0), (xs * ys).sum(0)], dtype="float64")
 
 
-def _correlations(sums: Floats) -> Floats:
-    """Pearson's correlation from sums: (…, 6, lag) → (…, lag)."""
-    n, x, y, xx, yy, xy = np.moveaxis(sums, -2, 0)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        found: Floats = (n * xy - x * y) / np.sqrt((n * xx - x * x) * (n * yy - y * y))
-    return np.where((n >= _ENOUGH_FOR_PEARSON) & np.isfinite(found), found, np.nan)
-
-
 def _peaks(sums: Floats, lags: Floats, cadence: float) -> _Peaks:
     """Peaks of the correlation from sums of shape (…, 6, lag); missing without data to compare."""
-    correlations = _correlations(sums)
+    n, x, y, xx, yy, xy = np.moveaxis(sums, -2, 0)
+    correlations = np.where(n >= _ENOUGH_FOR_PEARSON, pearson(n, x, y, xx, yy, xy), np.nan)
     none = np.isnan(correlations).all(axis=-1)
     best = np.where(np.isnan(correlations), -np.inf, correlations).argmax(axis=-1)
     inner = best.clip(1, len(lags) - 2)
@@ -395,8 +362,8 @@ def _judge(sums: Floats, weeks: list[int], odds: Floats, lags: Floats, cadence: 
     whole = _stretch(running[:, -1], noise, lags, cadence, search)
     steady = _Judgement(int((whole.cost + odds).argmin()), whole, whole.cost + odds)
     # Jumps are at the beginning of a week, with enough weeks on either side.
-    places = [place for place in range(1, len(weeks)) if weeks[place] - weeks[0] >= _WEEKS_BEFORE_A_JUMP]
-    places = [place for place in places if weeks[-1] + 1 - weeks[place] >= _WEEKS_AFTER_A_JUMP]
+    first, last = weeks[0] + _WEEKS_BEFORE_A_JUMP, weeks[-1] + 1 - _WEEKS_AFTER_A_JUMP
+    places = [place for place in range(1, len(weeks)) if first <= weeks[place] <= last]
     if not places:
         return steady
     before = running[:, [place - 1 for place in places]]
@@ -409,92 +376,76 @@ def _judge(sums: Floats, weeks: list[int], odds: Floats, lags: Floats, cadence: 
     at = int(np.where(np.isfinite(better), better, -np.inf).argmax())
     if not better[at] > 0:
         return steady
-    return _Judgement(int(jumped[:, at].argmin()), now.at((slice(None), at)), jumped[:, at], weeks[places[at]])
+    peaks = _Peaks(*(of[:, at] for of in vars(now.peaks).values()))
+    chosen = _Stretch(now.cost[:, at], now.offset_minutes[:, at], now.noise_minutes[:, at], peaks)
+    return _Judgement(int(jumped[:, at].argmin()), chosen, jumped[:, at], weeks[places[at]])
 
 
-def _decide(
-    farm: Farm, in_force: str, weeks: _Weeks, lags: Floats, cadence: float, search: ClockSearch
-) -> tuple[str, dict[str, Any]]:
-    assumed = farm.signals.clock
+def _decide(assumed: str, in_force: str, weeks: _Weeks, lags: Floats, cadence: float, search: ClockSearch) -> dict[str, Any]:
+    """A row of the calibration: the reading, its offset and evidence; the reading in force if there is too little to compare."""
+
+    def unchecked(why: str, hours: float) -> dict[str, Any]:
+        nothing = {"offset_minutes": 0.0, "noise_minutes": math.nan, "shifted": False, "jumped_at": None, "correlation": math.nan}
+        return {"reading": in_force, "evidence": json.dumps({"decided": f"not checked: {why}"}), "rows": round(hours)} | nothing
+
     newest = max((week for week, _ in weeks), default=0)
     numbers = sorted({week for week, _ in weeks if (newest - week) * 7 < search.window_days})
-    parts = sorted({offset for week, offset in weeks if week in numbers})
     if not numbers:
-        return in_force, _unchecked(assumed, in_force, "no weather to compare with", 0.0)
+        return unchecked("no weather to compare with", 0.0)
+    parts = sorted({offset for week, offset in weeks if week in numbers})
     nothing = np.zeros((len(READINGS), 6, len(lags)))
     sums = np.stack([np.stack([weeks.get((week, part), nothing) for part in parts], 1) for week in numbers], 1)
     whole = _peaks(sums.sum(axis=(1, 2)), lags, cadence)
     enough = search.min_history_days * 24 * _MIN_SHARE_OF_HOURS
-    unchecked = ~((whole.hours >= enough) & (whole.correlation >= search.min_correlation))
-    if unchecked.all():
-        own = READINGS.index(in_force)
-        why = f"{whole.hours[own]:.0f} hours, correlation {whole.correlation[own]:.2f}"
-        return in_force, _unchecked(assumed, in_force, why, float(whole.hours[own]))
+    too_little = ~((whole.hours >= enough) & (whole.correlation >= search.min_correlation))
+    own = READINGS.index(in_force)
+    if too_little.all():
+        return unchecked(f"{whole.hours[own]:.0f} hours, correlation {whole.correlation[own]:.2f}", float(whole.hours[own]))
     odds = np.array([-math.log(search.false_reading_odds) * (reading != assumed) for reading in READINGS])
     # The reading in force is replaced only by a clearly better one.
-    odds[READINGS.index(in_force)] += math.log(search.false_reading_odds) / 2
-    judgement = _judge(sums, numbers, np.where(unchecked, np.inf, odds), lags, cadence, search)
-    return _found(assumed, in_force, judgement, parts, search)
-
-
-def _unchecked(assumed: str, in_force: str, why: str, hours: float) -> dict[str, Any]:
-    evidence = json.dumps({"decided": f"not checked: {why}"})
-    nothing = {"offset_minutes": 0.0, "noise_minutes": math.nan, "shifted": False, "jumped_at": None}
-    outcome = {"reading": in_force, "assumed": assumed, "agrees": in_force == assumed}
-    return nothing | outcome | {"correlation": math.nan, "evidence": evidence, "rows": round(hours)}
-
-
-def _found(
-    assumed: str, in_force: str, judgement: _Judgement, parts: list[int], search: ClockSearch
-) -> tuple[str, dict[str, Any]]:
-    reading, stretch = READINGS[judgement.reading], judgement.stretch
-    offset, noise = (float(of[judgement.reading]) for of in (stretch.offset_minutes, stretch.noise_minutes))
-    jumped_at: pd.Timestamp | None = None
-    if judgement.jumped_week is not None:
-        jumped_at = pd.Timestamp(judgement.jumped_week * _WEEK_MINUTES, unit="m").as_unit("us")
-    evidence = _evidence(judgement, parts)
-    evidence["decided"] = (
-        "the reading in force fits wind and weather as well as any other"
-        if reading == in_force
-        else "this reading fits wind and weather best"
-    )
-    peaks = stretch.peaks
-    hours = peaks.hours[judgement.reading]
-    at_zero = np.nan_to_num(peaks.at_zero[judgement.reading])
-    row = {
-        "reading": reading,
-        "assumed": assumed,
-        "agrees": reading == assumed,
+    odds[own] += math.log(search.false_reading_odds) / 2
+    judgement = _judge(sums, numbers, np.where(too_little, np.inf, odds), lags, cadence, search)
+    chosen, stretch = judgement.reading, judgement.stretch
+    offset, noise = float(stretch.offset_minutes[chosen]), float(stretch.noise_minutes[chosen])
+    why = "the reading in force fits wind and weather as well as any other"
+    evidence = _evidence(judgement, parts) | {"decided": why if chosen == own else "this reading fits wind and weather best"}
+    week = judgement.jumped_week
+    hours = stretch.peaks.hours[chosen]
+    return {
+        "reading": READINGS[chosen],
         "offset_minutes": offset,
         "noise_minutes": noise,
         "shifted": abs(offset) >= max(search.shift_minutes, _SURE * noise),
-        "jumped_at": jumped_at,
-        "correlation": float((at_zero * hours).sum() / hours.sum()),
+        "jumped_at": None if week is None else pd.Timestamp(week * _WEEK_MINUTES, unit="m").as_unit("us"),
+        "correlation": float((np.nan_to_num(stretch.peaks.at_zero[chosen]) * hours).sum() / hours.sum()),
         "evidence": json.dumps(evidence),
         "rows": round(float(hours.sum())),
     }
-    return reading, row
 
 
 def _evidence(judgement: _Judgement, parts: list[int]) -> dict[str, Any]:
     """Offset in winter and summer time, correlation and cost of each reading."""
+
+    def rounded(value: float) -> float | None:
+        return round(float(value), 3) if math.isfinite(value) else None
+
     peaks, found = judgement.stretch.peaks, {}
     for place, reading in enumerate(READINGS):
-        hours = peaks.hours[place]
-        there = (hours > 0) & np.isfinite(peaks.offset_minutes[place])
+        offsets, hours = peaks.offset_minutes[place], peaks.hours[place]
+        there = (hours > 0) & np.isfinite(offsets)
         weight = np.where(there, hours, 0.0)
         misaligned, correlation = (
-            float(np.average(np.nan_to_num(of), weights=weight)) if weight.any() else None
-            for of in (np.abs(peaks.offset_minutes[place]), peaks.at_zero[place])
+            np.average(np.nan_to_num(of), weights=weight) if weight.any() else math.nan
+            for of in (np.abs(offsets), peaks.at_zero[place])
         )
         found[reading] = {
-            "misalignment_minutes": _rounded(misaligned),
-            "correlation": _rounded(correlation),
-            "cost": _rounded(float(judgement.costs[place])),
+            "misalignment_minutes": rounded(misaligned),
+            "correlation": rounded(correlation),
+            "cost": rounded(judgement.costs[place]),
             "parts": {
                 f"UTC{part / 60:+g}": {
-                    "offset_minutes": _rounded(float(peaks.offset_minutes[place][number])),
-                    "correlation": _rounded(float(peaks.correlation[place][number])),
+                    "offset_minutes": rounded(offsets[number]),
+                    "correlation": rounded(peaks.correlation[place][number]),
                     "hours": round(float(hours[number])),
                 }
                 for number, part in enumerate(parts)
@@ -502,10 +453,6 @@ def _evidence(judgement: _Judgement, parts: list[int]) -> dict[str, Any]:
             },
         }
     return found
-
-
-def _rounded(value: float | None) -> float | None:
-    return None if value is None or not math.isfinite(value) else round(value, 3)
 
 
 def calibration_spans(clock_calibration: pd.DataFrame) -> pd.DataFrame:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from wind_kedro.cards import Farm, Fleet
+from wind_kedro.cards import Fleet
 from wind_kedro.clock import Clock
 from wind_kedro.errors import WindKedroError
 from wind_kedro.pipelines.data_engineering.parse.enums import encode_columns, enum_value
@@ -17,9 +17,9 @@ from wind_kedro.pipelines.data_engineering.parse.signals import READINGS, SIGNAL
 from wind_kedro.pipelines.data_engineering.settings import DataEngineering
 from wind_kedro.pipelines.data_engineering.signals.chunks import Chunk, Chunks, is_inside, near, plan
 from wind_kedro.pipelines.data_engineering.signals.rules import clean_values, with_turbines
-from wind_kedro.pipelines.data_engineering.tables import Table, held, ibis, microseconds, offset_minutes, transitions
+from wind_kedro.pipelines.data_engineering.tables import Table, ibis, materialized, microseconds, offset_minutes, transitions
 from wind_kedro.pipelines.data_engineering.timestamps.clock_search import calibration_spans
-from wind_kedro.pipelines.data_engineering.timestamps.retiming import Change, retime
+from wind_kedro.pipelines.data_engineering.timestamps.retiming import retime
 
 #: Rows this far around a clock change are checked, hours: more than any change.
 _AROUND_CHANGE_HOURS = 8
@@ -75,14 +75,14 @@ def time_signals(
     timed = in_time(rows)
     if not timed.filter(timed.reason.isnull()).limit(1).count().execute():
         raise NothingAvailableError(_nothing(_timed(rows, clock_calibration, fleet), clock))
-    moved = _put_right(rows, in_time, fleet)
+    moved = _retimed_rows(rows, in_time, fleet)
 
     def settled(rows: Table) -> Table:
         return with_turbines(_known(_moved(in_time(rows), moved), clock), fleet)
 
     if rows.count().execute() <= data_engineering.chunk_rows:
         return clean_values(_versions(settled(rows), rows), suspected_units, fleet, data_engineering)
-    margin = looks_around(fleet, data_engineering)
+    margin = time_margin(fleet, data_engineering)
 
     def worked(chunk: Chunk) -> Table:
         around = near(rows, chunk, _STAMP, margin + _FARTHEST)
@@ -96,7 +96,7 @@ def time_signals(
     return Chunks(plan(rows, _STAMP, data_engineering.chunk_rows), worked)
 
 
-def looks_around(fleet: Fleet, data_engineering: DataEngineering) -> dt.timedelta:
+def time_margin(fleet: Fleet, data_engineering: DataEngineering) -> dt.timedelta:
     """Longest time before and after a row on which rules depend: repetitions, and the neighbours of a spike."""
     longest = max(farm.signals.cadence_seconds for farm in fleet.farms)
     stuck = data_engineering.stuck
@@ -109,41 +109,31 @@ def _known(rows: Table, clock: Clock) -> Table:
     return rows.filter(rows.available_at.isnull() | (rows.available_at <= as_of))
 
 
-def _farms(fleet: Fleet) -> pd.DataFrame:
-    return pd.DataFrame(
-        {"farm_id": farm.id, "cadence": farm.signals.cadence_seconds, "latency": farm.latency_minutes} for farm in fleet.farms
-    )
-
-
 def _timed(parsed: Table, calibration: pd.DataFrame, fleet: Fleet) -> Table:
     """Add ``valid_at``, ``arrived_at`` and ``available_at`` by the calibration in force, and flag stamps off the grid."""
     never = ibis.timestamp("9999-01-01 00:00:00")
-    rows = parsed.inner_join(ibis.memtable(_farms(fleet)), "farm_id")
-    end = rows.cadence.as_interval("s")
-    earliest = ibis.coalesce(
-        rows.received_at, ibis.least(*[rows[name] for name in READINGS]) + end + rows.latency.as_interval("m")
+    farms = pd.DataFrame(
+        {"farm_id": farm.id, "cadence": farm.signals.cadence_seconds, "latency": farm.latency_minutes} for farm in fleet.farms
     )
+    rows = parsed.inner_join(ibis.memtable(farms), "farm_id")
+    length, latency = rows.cadence.as_interval("s"), rows.latency.as_interval("m")
+    earliest = ibis.coalesce(rows.received_at, ibis.least(*[rows[name] for name in READINGS]) + length + latency)
     rows = rows.mutate(earliest=earliest)
     spans = ibis.memtable(_stretches(calibration))
-    rows = rows.left_join(
-        spans, [rows.farm_id == spans.farm_id, rows.earliest >= spans.holds_from, rows.earliest < spans.holds_until]
-    ).drop("farm_id_right")
+    in_force = [rows.farm_id == spans.farm_id, rows.earliest >= spans.holds_from, rows.earliest < spans.holds_until]
+    rows = rows.left_join(spans, in_force).drop("farm_id_right")
     others = [name for name in READINGS[1:] if (calibration["reading"] == name).any()]
     readings = [(rows.reading == name, rows[name]) for name in others]
-    valid_at = ibis.cases(*readings, else_=rows.as_stamped) if readings else rows.as_stamped
-    rows = rows.mutate(valid_at=valid_at)
+    rows = rows.mutate(valid_at=ibis.cases(*readings, else_=rows.as_stamped) if readings else rows.as_stamped)
     ended = rows.valid_at + rows.cadence.as_interval("s")
-    arrived = ibis.ifelse(
-        rows.received_at.notnull(), ibis.greatest(rows.received_at, ended), ended + rows.latency.as_interval("m")
-    )
-    rows = rows.mutate(arrived_at=arrived)
+    received = ibis.greatest(rows.received_at, ended)
+    rows = rows.mutate(arrived_at=ibis.ifelse(rows.received_at.notnull(), received, ended + rows.latency.as_interval("m")))
     # Rows are not available before the farm's first calibration. Rows without a stamp have no valid time, and invalid rows are in
     # quarantine from their arrival on.
+    available = ibis.greatest(rows.arrived_at, rows.first_fitted_at.fill_null(never))
     rows = rows.mutate(
         available_at=ibis.cases(
-            (rows.valid_at.isnull(), rows.received_at),
-            (rows.reason.notnull(), rows.arrived_at),
-            else_=ibis.greatest(rows.arrived_at, rows.first_fitted_at.fill_null(never)),
+            (rows.valid_at.isnull(), rows.received_at), (rows.reason.notnull(), rows.arrived_at), else_=available
         )
     )
     off_grid = rows.reason.isnull() & (microseconds(rows, "valid_at") % (rows.cadence * 1_000_000) != 0)
@@ -183,44 +173,31 @@ def _nothing(rows: Table, clock: Clock) -> str:
 # --- clock changes ----------------------------------------------------------------------------------------------------
 
 
-def _put_right(parsed: Table, in_time: Callable[[Table], Table], fleet: Fleet) -> pd.DataFrame:
+def _retimed_rows(parsed: Table, in_time: Callable[[Table], Table], fleet: Fleet) -> pd.DataFrame:
     """Rows moved by `retime`, over all farms and clock changes; only rows with stamps near a change are timed for it."""
-    nothing = pd.DataFrame()
     stamp = parsed[_STAMP]
     span = parsed.agg(first=stamp.min(), last=stamp.max()).to_pandas().iloc[0]
     changes = _changes(fleet, span["first"] - _FARTHEST, span["last"] + _FARTHEST)
     if changes.empty:
-        return nothing
+        return pd.DataFrame()
     stretches = changes[["seen_from", "seen_until"]].drop_duplicates().itertuples(index=False)
     there = [(stamp >= begin - _FARTHEST) & (stamp < end + _FARTHEST) for begin, end in stretches]
     rows = in_time(parsed.filter(reduce(lambda one, other: one | other, there)))
     table = ibis.memtable(changes)
     good = rows.filter(rows.reason.isnull(), rows.received_at.notnull())
-    around = good.inner_join(
-        table, [good.farm_id == table.farm_id, good.valid_at >= table.seen_from, good.valid_at < table.seen_until]
-    )
-    around = around.select(
-        *_ROW,
-        "turbine_id",
-        "reading",
-        "valid_at",
-        "received_at",
-        "arrived_at",
-        "available_at",
-        *SIGNALS,
-        "changed_at",
-        "change_minutes",
-        "cadence",
-    )
+    near_change = [good.farm_id == table.farm_id, good.valid_at >= table.seen_from, good.valid_at < table.seen_until]
+    around = good.inner_join(table, near_change).select(
+        *_ROW, "turbine_id", "reading", "valid_at", "received_at", "arrived_at", "available_at", *SIGNALS, "changed_at",
+        "change_minutes", "cadence",
+    )  # fmt: skip
     # Without repetitions.
     frame = around.to_pandas().sort_values(["arrived_at", "source_file", "source_row"])
     frame = frame.drop_duplicates(["farm_id", "turbine_id", "valid_at", "changed_at", *SIGNALS])
-    pieces = []
-    for (farm_id, at), own in frame.groupby(["farm_id", "changed_at"]):
-        change = Change(at, int(own["change_minutes"].iloc[0]))
-        right = retime(own, change, int(own["cadence"].iloc[0]))
-        pieces.append(right.assign(farm_id=farm_id))
-    return pd.concat(pieces, ignore_index=True) if pieces else nothing
+    pieces = [
+        retime(own, at, int(own["change_minutes"].iloc[0]), int(own["cadence"].iloc[0])).assign(farm_id=farm_id)
+        for (farm_id, at), own in frame.groupby(["farm_id", "changed_at"])
+    ]
+    return pd.concat(pieces, ignore_index=True) if pieces else pd.DataFrame()
 
 
 def _moved(rows: Table, found: pd.DataFrame) -> Table:
@@ -245,18 +222,12 @@ def _changes(fleet: Fleet, first: Any, last: Any) -> pd.DataFrame:
     for farm in fleet.farms:
         for at, before, after in transitions(farm.time_zone):
             naive = at.replace(tzinfo=None)
-            shift = _reach(farm, at)
-            if pd.isna(first) or not first - shift <= naive <= last + shift:
-                continue
-            around = dt.timedelta(hours=_AROUND_CHANGE_HOURS)
-            rows.append((farm.id, naive, after - before, naive - around - shift, naive + around + shift))
+            shift = dt.timedelta(minutes=abs(offset_minutes(farm.time_zone, at)))
+            if not pd.isna(first) and first - shift <= naive <= last + shift:
+                around = shift + dt.timedelta(hours=_AROUND_CHANGE_HOURS)
+                rows.append((farm.id, naive, after - before, naive - around, naive + around))
     table = pd.DataFrame(rows, columns=["farm_id", "changed_at", "change_minutes", "seen_from", "seen_until"])
     return table.astype(dict.fromkeys(["changed_at", "seen_from", "seen_until"], "datetime64[us]"))
-
-
-def _reach(farm: Farm, at: dt.datetime) -> dt.timedelta:
-    """UTC offset of the zone, by which a change is displaced when wall-clock time is read as UTC."""
-    return dt.timedelta(minutes=abs(offset_minutes(farm.time_zone, at)))
 
 
 # --- versions ---------------------------------------------------------------------------------------------------------
@@ -278,15 +249,15 @@ def _versions(rows: Table, parsed: Table) -> Table:
     the engine would otherwise compute the times of all rows again.
     """
     rows = rows.mutate(**{f"{name}_fault": enum_value(rows, rows[f"{name}_fault"]) for name in SIGNALS})
-    rows = held(encode_columns(rows.select(*_SETTLED), parsed, ("farm_id", "turbine_id", "source_file")))
-    rivalled = held(_rivalled(rows.filter(rows.reason.isnull())))
+    rows = materialized(encode_columns(rows.select(*_SETTLED), parsed, ("farm_id", "turbine_id", "source_file")))
+    shared = materialized(_shared_intervals(rows.filter(rows.reason.isnull())))
     no, never = ibis.literal(False), ibis.null("timestamp")
-    alone = rows.anti_join(rivalled, _INTERVAL)
+    alone = rows.anti_join(shared, _INTERVAL)
     alone = alone.mutate(duplicate=no, conflict=no, superseded_at=never, version=ibis.literal(0, "int64"))
-    return _fates(alone).union(held(_fates(_contest(rows.semi_join(rivalled, _INTERVAL)))))
+    return _with_status(alone).union(materialized(_with_status(_compared(rows.semi_join(shared, _INTERVAL)))))
 
 
-def _rivalled(good: Table) -> Table:
+def _shared_intervals(good: Table) -> Table:
     """Intervals with more than one row.
 
     Counting rows by interval would make as many groups as rows. So blocks of intervals are checked first: each interval is a
@@ -304,7 +275,7 @@ def _rivalled(good: Table) -> Table:
     return counted.filter(counted.rivals > 1).select(*_INTERVAL)
 
 
-def _contest(rows: Table) -> Table:
+def _compared(rows: Table) -> Table:
     """Add ``duplicate``, ``conflict``, ``superseded_at`` and ``version``, by comparing the rows of each interval."""
     rows = rows.mutate(good=rows.reason.isnull())
     key = [*_INTERVAL, "good"]
@@ -324,7 +295,7 @@ def _contest(rows: Table) -> Table:
     )
 
 
-def _fates(rows: Table) -> Table:
+def _with_status(rows: Table) -> Table:
     """``status``, ``reason`` and ``detail`` of rows that were compared."""
     return rows.select(
         "unit", "rated", "farm_id", "turbine_id", "source_file", "source_row", "valid_at", "arrived_at", "available_at",

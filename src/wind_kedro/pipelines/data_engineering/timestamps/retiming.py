@@ -2,21 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
 
-@dataclass(frozen=True)
-class Change:
-    """One change of a farm's local clock."""
-
-    at: pd.Timestamp  # UTC without zone
-    minutes: int  # by how much, forward positive
-
-
-def retime(rows: pd.DataFrame, change: Change, cadence_seconds: int) -> pd.DataFrame:
+def retime(rows: pd.DataFrame, changed_at: Any, change_minutes: int, cadence_seconds: int) -> pd.DataFrame:
     """Correct wrong stamps around one change of the local clock.
 
     Each row is corrected by its own arrival time, so that later rows change nothing:
@@ -30,14 +21,15 @@ def retime(rows: pd.DataFrame, change: Change, cadence_seconds: int) -> pd.DataF
     Args:
         rows: a farm's rows with arrival times around the change, without repetitions: ``turbine_id``, ``source_file``,
             ``source_row``, ``reading``, ``valid_at``, ``received_at`` and ``available_at``.
-        change: of the local clock.
+        changed_at: change of the local clock, UTC without zone.
+        change_minutes: by how much, forward positive.
         cadence_seconds: interval between stamps.
 
     Returns:
         One row per row moved: ``source_file, source_row, valid_at, available_at``.
     """
     step = pd.Timedelta(seconds=cadence_seconds)
-    length = pd.Timedelta(minutes=abs(change.minutes))
+    length = pd.Timedelta(minutes=abs(change_minutes))
     out: list[tuple[str, int, Any, Any]] = []
     early = rows[rows["received_at"] < rows["valid_at"] + step - length / 2]
     row: Any
@@ -45,10 +37,10 @@ def retime(rows: pd.DataFrame, change: Change, cadence_seconds: int) -> pd.DataF
         before = row["valid_at"] - length
         out.append((row["source_file"], row["source_row"], before, max(row["available_at"], before + step)))
     repeated = rows[
-        (change.minutes < 0)
+        (change_minutes < 0)
         & (rows["reading"] == "wall_clock_is_local")
-        & (rows["valid_at"] >= change.at - length)
-        & (rows["valid_at"] < change.at)
+        & (rows["valid_at"] >= changed_at - length)
+        & (rows["valid_at"] < changed_at)
     ].sort_values(["received_at", "source_file", "source_row"])
     for _, versions in repeated.groupby(["turbine_id", "valid_at"]):
         second: Any = versions["valid_at"].iloc[0] + length

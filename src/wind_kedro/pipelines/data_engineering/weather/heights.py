@@ -58,7 +58,8 @@ def wind_at(height_m: Floats, levels: Levels, profile: WindProfile) -> tuple[Flo
     between = (below >= 0) & (above >= 0)
     # Beyond the levels the two nearest are the lowest or the highest two; with one level they are the same.
     near = np.where(below >= 0, below, above)
-    second = np.where(below >= 0, _last(known & _others(heights, near)), _first(known & _others(heights, near)))
+    others = known & (np.arange(len(heights)) != near[:, None])
+    second = np.where(below >= 0, _last(others), _first(others))
     speed, direction = np.full(len(rows), np.nan), np.full(len(rows), np.nan)
 
     exact = between & (below == above)
@@ -83,7 +84,11 @@ def wind_at(height_m: Floats, levels: Levels, profile: WindProfile) -> tuple[Flo
     if beyond.any():
         at, one, two = rows[beyond], near[beyond], second[beyond]
         own = levels.speed_ms[at, one]
-        speed[beyond] = own * (height_m[beyond] / heights[one]) ** _exponents(levels, heights, at, one, two, profile)
+        ratio = np.divide(levels.speed_ms[at, two], own, out=np.full(len(at), np.nan), where=own > 0)
+        usable = (two >= 0) & (ratio > 0)
+        exponent = np.full(len(at), profile.shear_exponent)  # with one level or calm wind
+        exponent[usable] = np.log(ratio[usable]) / np.log(heights[two[usable]] / heights[one[usable]])
+        speed[beyond] = own * (height_m[beyond] / heights[one]) ** np.clip(exponent, *profile.shear_exponents)
         direction[beyond] = _nearest_direction(levels, heights, height_m)[beyond]
     return speed, direction
 
@@ -107,31 +112,12 @@ def air_density(pressure_pa: Floats, temperature_c: Floats, height_m: Floats) ->
     return density
 
 
-def _exponents(
-    levels: Levels, heights: Floats, at: NDArray[np.intp], one: NDArray[np.intp], two: NDArray[np.intp], profile: WindProfile
-) -> Floats:
-    """Exponent of the power law between two levels; the default with one level or calm wind."""
-    ratio = np.divide(
-        levels.speed_ms[at, two], levels.speed_ms[at, one], out=np.full(len(at), np.nan), where=levels.speed_ms[at, one] > 0
-    )
-    usable = (two >= 0) & (ratio > 0)
-    found = np.full(len(at), profile.shear_exponent)
-    found[usable] = np.log(ratio[usable]) / np.log(heights[two[usable]] / heights[one[usable]])
-    held: Floats = np.clip(found, *profile.shear_exponents)
-    return held
-
-
 def _nearest_direction(levels: Levels, heights: Floats, height_m: Floats) -> Floats:
     away = np.abs(np.log(heights / height_m[:, None]))
     away = np.where(np.isnan(levels.direction_deg), np.inf, away)
     # Without any direction, this is the missing value of the first level.
     found: Floats = levels.direction_deg[np.arange(len(height_m)), away.argmin(axis=1)]
     return found
-
-
-def _others(heights: Floats, near: NDArray[np.intp]) -> NDArray[np.bool_]:
-    others: NDArray[np.bool_] = np.arange(len(heights)) != near[:, None]
-    return others
 
 
 def _first(known: NDArray[np.bool_]) -> NDArray[np.intp]:

@@ -96,27 +96,19 @@ def make_weather(judged_weather: Table, fleet: Fleet, clock: Clock, data_enginee
     """
     rows = judged_weather.filter(judged_weather.status.isin(["kept", "superseded"]))
     rows = _vectors(rows)
-    sources = pd.DataFrame(
-        {
-            "farm_id": farm.id,
-            "weather_model": source.model,
-            "weather_point": source.point,
-            "delay": source.delay_minutes,
-            "every": source.run_every_minutes,
-            "length": source.length_hours * 60,
-            # Number of pseudo-runs that can contain one time.
-            "runs": source.length_hours * 60 // source.run_every_minutes + 1,
-        }
+    analyses = [
+        (farm.id, source.model, source.point, source.delay_minutes, source.run_every_minutes, source.length_hours * 60)
         for farm in fleet.farms
         for source in farm.weather
         if source.kind == "analysis"
-    )
+    ]
+    sources = pd.DataFrame(analyses, columns=[*_SOURCE, "delay", "every", "length"])
     key = [*_SOURCE, "run_at", "valid_at", "available_at"]
     columns = [*key, "is_analysis", *WEATHER]
-    forecasts = rows.filter(~rows.is_analysis).select(columns)
-    known = forecasts
+    known = rows.filter(~rows.is_analysis).select(columns)
     if not sources.empty:
-        steps = sources.loc[sources.index.repeat(sources["runs"])].copy()
+        # As often as pseudo-runs can contain one time.
+        steps = sources.loc[sources.index.repeat(sources["length"] // sources["every"] + 1)].copy()
         steps["back"] = steps.groupby(list(_SOURCE)).cumcount()
         pseudo = rows.filter(rows.is_analysis).inner_join(ibis.memtable(steps), list(_SOURCE))
         # The newest run that has started, then earlier ones; counted from the epoch, which is at 00 UTC.
@@ -125,7 +117,7 @@ def make_weather(judged_weather: Table, fleet: Fleet, clock: Clock, data_enginee
         pseudo = pseudo.mutate(run_at=begun - (pseudo["back"] * pseudo["every"]).as_interval("m"))
         pseudo = pseudo.filter(pseudo.valid_at <= pseudo.run_at + pseudo["length"].as_interval("m"))
         pseudo = pseudo.mutate(available_at=pseudo.run_at + pseudo["delay"].as_interval("m"))
-        known = forecasts.union(pseudo.select(columns))
+        known = known.union(pseudo.select(columns))
     as_of = ibis.literal(clock.as_of.replace(tzinfo=None), "timestamp")
     known = known.filter(known.available_at <= as_of).order_by(key)
     frame = _at_hub(known.to_pandas(), fleet, data_engineering.wind_profile)
