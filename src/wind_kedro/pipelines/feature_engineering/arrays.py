@@ -1,4 +1,4 @@
-"""Times as numbers and quiet means: what every part of this room computes with."""
+"""Times as numbers, values at times, and means without warnings."""
 
 from __future__ import annotations
 
@@ -31,6 +31,15 @@ def from_minutes(since: FloatArray) -> TimeArray:
     known = ~np.isnan(since)
     times[known] = since[known].astype("int64").astype("datetime64[m]")
     return times
+
+
+def looked_up(wanted: TimeArray, at: TimeArray, values: Any) -> Any:
+    """The values at the wanted times; missing (NaN, NaT) where ``at``, which is ascending, has no such time."""
+    if not len(at):
+        return np.full(wanted.shape, np.nan)
+    place = np.minimum(np.searchsorted(at, wanted), len(at) - 1)
+    missing = np.datetime64("NaT") if values.dtype.kind == "M" else np.nan
+    return np.where(at[place] == wanted, values[place], missing)
 
 
 def quiet(reduce: Any, stacked: FloatArray) -> FloatArray:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from wind_kedro.cards import Calendar, Fleet, Product
+from wind_kedro.cards import Calendar, Fleet
 from wind_kedro.cards.leading_points import at_leading_points
 from wind_kedro.clock import Clock
 from wind_kedro.compute import Workers, map_farms
@@ -83,7 +83,9 @@ def build_features(
     by_entity = dict(iter(observations.groupby(["entity_id", "granularity_minutes"])))
     tasks = {}
     for product in fleet.products:
-        by_farm = _of_models(weather, product)
+        allowed = product.weather_models
+        usable = weather if allowed is None else weather[weather["weather_model"].isin(allowed)]
+        by_farm = {str(farm_id): table for farm_id, table in usable.groupby("farm_id")}
         families = features.families_of(product.id)
         looks_beside = not families.isdisjoint(_BESIDE_FAMILIES)
         # Once a farm, not once for each that looks at it.
@@ -101,7 +103,8 @@ def build_features(
             tasks[product.id, entity_id] = (fleet.calendar(product.id), entity_id, found, known, clock.as_of, features)
     mapped = map_farms(features_of_entity, tasks, workers=workers, label="features")
     tables = [table for table in mapped.results.values() if not table.empty]
-    failed = mapped.failures | {key: _NO_WEATHER for key, table in mapped.results.items() if table.empty}
+    nothing_read = "no weather run was available at any issue time"
+    failed = mapped.failures | {key: nothing_read for key, table in mapped.results.items() if table.empty}
     if not tables:
         reasons = "; ".join(f"{key[1]}: {reason}" for key, reason in mapped.failures.items()) or "the weather is empty"
         raise NoWeatherError(f"no features as of {clock.as_of:%Y-%m-%d %H:%M} UTC: {reasons}")
@@ -119,18 +122,8 @@ def build_features(
     return pd.concat(tables, ignore_index=True), failures_table(failures, clock.as_of)
 
 
-_NO_WEATHER = "no weather run was available at any issue time"
-
-
 #: What is read of other farms' weather: no more travels to a worker.
 _BESIDE = ["weather_model", "run_at", "available_at", "valid_at", SPEED, U, V, U_10M, V_10M]
-
-
-def _of_models(weather: pd.DataFrame, product: Product) -> dict[str, pd.DataFrame]:
-    """The weather that a product may be made from, by farm."""
-    if product.weather_models is not None:
-        weather = weather[weather["weather_model"].isin(product.weather_models)]
-    return {str(farm_id): table for farm_id, table in weather.groupby("farm_id")}
 
 
 def features_of_entity(

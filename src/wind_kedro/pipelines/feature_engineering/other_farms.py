@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from wind_kedro.cards import Farm, Fleet
-from wind_kedro.pipelines.feature_engineering.arrays import FloatArray, TimeArray, naive
+from wind_kedro.pipelines.feature_engineering.arrays import FloatArray, TimeArray, looked_up, naive
 from wind_kedro.pipelines.feature_engineering.settings import BestPoint
 from wind_kedro.pipelines.feature_engineering.winds import SPEED, Grid, U, V
 
@@ -26,14 +26,13 @@ def other_farms(entity_id: str, fleet: Fleet, most: int) -> list[str]:
     own = fleet.farms_of(entity_id)
     members = [farm.id for farm in own] if len(own) > 1 else []
     others = [farm for farm in fleet.farms if farm not in own]
+
+    def distance_km(farm: Farm) -> float:
+        return min((apart for one in own if (apart := farm.distance_km(one)) is not None), default=float("inf"))
+
     # Sorting is stable: of equals, and of those whose place is not known, the order of cards holds.
-    others = sorted(others, key=lambda farm: _distance_km(farm, own))
+    others = sorted(others, key=distance_km)
     return [*members, *(farm.id for farm in others)][:most]
-
-
-def _distance_km(farm: Farm, own: list[Farm]) -> float:
-    known = [apart for one in own if (apart := farm.distance_km(one)) is not None]
-    return min(known, default=float("inf"))
 
 
 @dataclass(frozen=True)
@@ -49,20 +48,15 @@ class Outcomes:
 
 def first_outcomes(grid: Grid, observations: pd.DataFrame) -> Outcomes:
     """The first version of the observed power, on the grid; imputed intervals are missing."""
-    shape = grid.valid_at.shape
-    share, known_at = np.full(shape, np.nan), np.full(shape, np.datetime64("NaT"), dtype="datetime64[us]")
     came = observations[observations["imputed_share"] == 0]
-    if came.empty:
-        return Outcomes(share, known_at)
     first = came.sort_values(["valid_at", "available_at"], kind="stable").drop_duplicates("valid_at")
+    if first.empty:
+        missing = np.full(grid.valid_at.shape, np.nan)
+        return Outcomes(missing, missing.astype("datetime64[us]"))
     at = naive(first["valid_at"])
-    place = np.minimum(np.searchsorted(at, grid.valid_at), len(at) - 1)
-    there = at[place] == grid.valid_at
     shares = (first["power_kw"] / first["available_capacity_kw"]).to_numpy(float)
-    return Outcomes(
-        np.where(there, shares[place], np.nan),
-        np.where(there, naive(first["available_at"])[place], np.datetime64("NaT")).astype("datetime64[us]"),
-    )
+    known_at = looked_up(grid.valid_at, at, naive(first["available_at"])).astype("datetime64[us]")
+    return Outcomes(looked_up(grid.valid_at, at, shares), known_at)
 
 
 def months_of(issued_at: TimeArray) -> tuple[TimeArray, NDArray[np.intp]]:
@@ -97,9 +91,13 @@ def best_points(
     filled = np.where(there, x, 0.0)
     # Sums over all that was known by each month's beginning; what is known later adds behind, and changes nothing before.
     ends = np.searchsorted(when, months, side="right")
-    n, sx, sy, sxx, syy, sxy = (
-        _until(values, ends) for values in (there.astype(float), filled, there * y, filled**2, there * y**2, filled * y)
-    )
+
+    def until(values: FloatArray) -> FloatArray:
+        running = np.cumsum(values, axis=-1)
+        summed: FloatArray = np.concatenate([np.zeros((*values.shape[:-1], 1)), running], axis=-1)[..., ends]
+        return summed
+
+    n, sx, sy, sxx, syy, sxy = map(until, (there.astype(float), filled, there * y, filled**2, there * y**2, filled * y))
     with np.errstate(invalid="ignore", divide="ignore"):
         fit = (n * sxy - sx * sy) / np.sqrt((n * sxx - sx**2) * (n * syy - sy**2))
     hours = n * grid.step_minutes / 60
@@ -112,13 +110,6 @@ def best_points(
     best = np.where(better.any(axis=0), rivals.argmax(axis=0) + 1, 0)
     chosen: NDArray[np.intp] = best[month]
     return chosen
-
-
-def _until(values: FloatArray, ends: NDArray[np.intp]) -> FloatArray:
-    """Sums of the first ``ends`` values along the last axis."""
-    running = np.cumsum(values, axis=-1)
-    summed: FloatArray = np.concatenate([np.zeros((*values.shape[:-1], 1)), running], axis=-1)[..., ends]
-    return summed
 
 
 def at_best_point(

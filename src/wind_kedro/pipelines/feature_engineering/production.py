@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 import numpy as np
 import pandas as pd
 
-from .arrays import MINUTE, FloatArray, TimeArray, naive
+from .arrays import MINUTE, FloatArray, TimeArray, looked_up, naive
 from .settings import FeatureParameters
 
 
@@ -49,7 +49,8 @@ def known_production(
         "stopped_share": table["stopped_share"].to_numpy(float),
         "curtailed_share": table["curtailed_share"].to_numpy(float),
     }
-    values["error_share"] = values["power_share"] - _expected_of(valid, expected)
+    expected_at = expected["valid_at"].to_numpy().astype("datetime64[us]")
+    values["error_share"] = values["power_share"] - looked_up(valid, expected_at, expected["expected"].to_numpy(float))
     spans = {
         name: (stem, hours)
         for stem, all_hours in (("power_share", parameters.production_mean_hours), ("error_share", parameters.error_mean_hours))
@@ -83,12 +84,3 @@ def known_production(
 
 def _means(stem: str, hours: Sequence[int]) -> list[str]:
     return [f"{stem}_mean_{count}h" for count in hours]
-
-
-def _expected_of(valid: TimeArray, expected: pd.DataFrame) -> FloatArray:
-    """What was expected of each interval; missing where nothing was."""
-    at = expected["valid_at"].to_numpy().astype("datetime64[us]")
-    if not len(at):
-        return np.full(len(valid), np.nan)
-    place = np.minimum(np.searchsorted(at, valid), len(at) - 1)
-    return np.where(at[place] == valid, expected["expected"].to_numpy(float)[place], np.nan)

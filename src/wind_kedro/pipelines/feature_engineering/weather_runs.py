@@ -16,7 +16,7 @@ class ReadRuns:
     """The runs that issues read, laid end to end on one axis, so that all are read in one step.
 
     Attributes:
-        rows: of the table of runs (in the order of `sorted_runs`), those that are read, stretch by stretch.
+        rows: of the sorted table of runs, those that are read, stretch by stretch.
         axis: place of each on the axis: minutes since its run began, plus the place of its stretch.
         stretch: for each issue the place of its stretch on the axis; not a number: it reads no run.
         run_minutes: for each issue the run's ``run_at``, minutes since 1970.
@@ -52,45 +52,27 @@ class Places:
         return np.where(self.known, found, np.nan)
 
 
-def sorted_runs(runs: pd.DataFrame) -> pd.DataFrame:
-    """Runs in the order that the other functions need: by run, time, arrival."""
-    return runs.sort_values(["run_at", "valid_at", "available_at"], kind="stable")
-
-
-def run_to_read(runs: pd.DataFrame, issued_at: TimeArray, until: TimeArray) -> tuple[TimeArray, TimeArray]:
+def run_to_read(
+    runs: pd.DataFrame, issued_at: TimeArray, until: TimeArray, before: TimeArray | None = None
+) -> tuple[TimeArray, TimeArray]:
     """For each issue time the run to read, and how much of it: its ``run_at``, and when its last part known then arrived.
 
     Runs come late, in parts, or break off; what is still to come is not known at the issue time. So of what had arrived by then
     the newest run that reaches ``until`` counts; where none does, the one that reaches furthest. NaT where nothing had arrived.
+    With ``before``, only runs before that of each issue count (NaT: all).
     """
-    return _choose(_parts(runs), issued_at, until, np.full(issued_at.shape, np.datetime64("NaT"), "datetime64[us]"))
-
-
-def run_before(runs: pd.DataFrame, issued_at: TimeArray, until: TimeArray, run_at: TimeArray) -> tuple[TimeArray, TimeArray]:
-    """The same, of the runs before the one that each issue reads."""
-    return _choose(_parts(runs), issued_at, until, run_at)
-
-
-def _parts(runs: pd.DataFrame) -> tuple[TimeArray, TimeArray, TimeArray]:
-    """``run_at``, arrival and reach of every part of a run, with the parts before it; in order of arrival."""
+    # Every part of a run, with the parts before it, in order of arrival.
     parts = runs.groupby(["run_at", "available_at"])["valid_at"].max().reset_index()
     parts["valid_at"] = parts.groupby("run_at")["valid_at"].cummax()
     parts = parts.sort_values(["available_at", "run_at"])
     run_at, arrived_at, reach = (naive(parts[name]) for name in ("run_at", "available_at", "valid_at"))
-    return run_at, arrived_at, reach
-
-
-def _choose(
-    parts: tuple[TimeArray, TimeArray, TimeArray], issued_at: TimeArray, until: TimeArray, before: TimeArray
-) -> tuple[TimeArray, TimeArray]:
-    run_at, arrived_at, reach = parts
-    # What arrived longer ago than any run reaches ahead ends before the issue: it need not be looked at.
+    # What arrived longer ago than any run reaches ahead ends before the issue.
     starts = np.searchsorted(arrived_at, issued_at - (reach - arrived_at).max())
     ends = np.searchsorted(arrived_at, issued_at, side="right")
     chosen_run, chosen_part = (np.full(issued_at.shape, np.datetime64("NaT"), dtype="datetime64[us]") for _ in range(2))
     for number, (start, end) in enumerate(zip(starts, ends, strict=True)):
         places = np.arange(start, end)
-        if not np.isnat(before[number]):
+        if before is not None and not np.isnat(before[number]):
             places = places[run_at[places] < before[number]]
         if len(places):
             enough = np.minimum(reach[places], until[number])
@@ -103,7 +85,7 @@ def lay_out(table: pd.DataFrame, run_at: TimeArray, arrived_at: TimeArray) -> Re
     """Lay the chosen parts of runs end to end.
 
     Args:
-        table: runs, as `sorted_runs` sorts them.
+        table: runs, sorted by run, valid time and arrival.
         run_at: for each issue the run that it reads; NaT: none.
         arrived_at: for each issue when the last part of it that it knows arrived.
     """

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from wind_kedro.pipelines.feature_engineering.weather_runs import Places, lay_out, places, run_before, run_to_read, sorted_runs
+from wind_kedro.pipelines.feature_engineering.weather_runs import Places, ReadRuns, lay_out, places, run_to_read
 
 from .arrays import FloatArray, TimeArray, minutes, quiet
 from .settings import FeatureParameters
@@ -93,10 +93,8 @@ def read_model(runs: pd.DataFrame, grid: Grid, families: Collection[str], parame
     Values between the run's own times are interpolated linearly, never across runs; beyond a run's ends its outermost value holds
     for ``edge_minutes``.
     """
-    table = sorted_runs(runs)
-    read = lay_out(table, *run_to_read(runs, grid.issued_at, grid.until))
-    values = {name: table[name].to_numpy(float)[read.rows] for name in (SPEED, U, V, U_10M, V_10M, *AIR)}
-    values |= {SPEED_10M: np.hypot(values[U_10M], values[V_10M])}
+    newest = run_to_read(runs, grid.issued_at, grid.until)
+    read, values = _read_rows(runs, *newest)
 
     def at(shift: float) -> Places:
         return places(read, grid.middle + shift, parameters.edge_minutes)
@@ -126,7 +124,9 @@ def read_model(runs: pd.DataFrame, grid: Grid, families: Collection[str], parame
             whole = np.broadcast_to(quiet(reduce, over)[:, None], grid.valid_at.shape)
             result[f"{SPEED}_run_{name}"] = np.where(np.isnan(result[SPEED]), np.nan, whole)
     if "last_run" in families:
-        result[f"{SPEED}_last_run_change"] = result[SPEED] - _last_run(runs, table, grid, parameters)
+        earlier, before = _read_rows(runs, *run_to_read(runs, grid.issued_at, grid.until, newest[0]))
+        speed_before = places(earlier, grid.middle, parameters.edge_minutes).read(before[SPEED])
+        result[f"{SPEED}_last_run_change"] = result[SPEED] - speed_before
     known_run = np.broadcast_to(read.run_minutes[:, None], grid.valid_at.shape)
     result["run_minutes"] = np.where(np.isnan(result[SPEED]), np.nan, known_run)
     return result
@@ -137,30 +137,28 @@ def _window(width: int) -> FloatArray:
     return np.linspace(-width / 2, width / 2, max(_WINDOW_POINTS, width // _WINDOW_STEP_MINUTES + 1))
 
 
-def _last_run(runs: pd.DataFrame, table: pd.DataFrame, grid: Grid, parameters: FeatureParameters) -> FloatArray:
-    """The wind speed of the run before the newest."""
-    newest, _ = run_to_read(runs, grid.issued_at, grid.until)
-    earlier = lay_out(table, *run_before(runs, grid.issued_at, grid.until, newest))
-    speed = table[SPEED].to_numpy(float)[earlier.rows]
-    return places(earlier, grid.middle, parameters.edge_minutes).read(speed)
+def _read_rows(runs: pd.DataFrame, run_at: TimeArray, arrived_at: TimeArray) -> tuple[ReadRuns, dict[str, FloatArray]]:
+    """The chosen parts of runs (see `run_to_read`), and the values of their rows."""
+    table = runs.sort_values(["run_at", "valid_at", "available_at"], kind="stable")
+    read = lay_out(table, run_at, arrived_at)
+    names = [name for name in (SPEED, U, V, U_10M, V_10M, *AIR) if name in table]
+    values = {name: table[name].to_numpy(float)[read.rows] for name in names}
+    return read, values | {SPEED_10M: np.hypot(values[U_10M], values[V_10M])}
 
 
 def wind_at_point(table: pd.DataFrame, grid: Grid, parameters: FeatureParameters) -> dict[str, FloatArray]:
     """Speed and components at another point, and speed before and after; mean over its models, shape (issues, leads)."""
     found = []
+    shifts = {neighbour(SPEED, shift): shift for shift in parameters.other_farm_minutes}
     for _, runs in table.groupby("weather_model", sort=True):
-        ordered = sorted_runs(runs)
-        read = lay_out(ordered, *run_to_read(runs, grid.issued_at, grid.until))
-        values = {name: ordered[name].to_numpy(float)[read.rows] for name in (SPEED, U, V, U_10M, V_10M)}
-        values[SPEED_10M] = np.hypot(values.pop(U_10M), values.pop(V_10M))
+        read, values = _read_rows(runs, *run_to_read(runs, grid.issued_at, grid.until))
         here = places(read, grid.middle, parameters.edge_minutes)
-        found.append({name: here.read(column) for name, column in values.items()})
-        for shift in parameters.other_farm_minutes:
-            there = places(read, grid.middle + shift, parameters.edge_minutes)
-            found[-1][neighbour(SPEED, shift)] = there.read(values[SPEED])
+        own = {name: here.read(values[name]) for name in (SPEED, U, V, SPEED_10M)}
+        for name, shift in shifts.items():
+            own[name] = places(read, grid.middle + shift, parameters.edge_minutes).read(values[SPEED])
+        found.append(own)
     if not found:
-        names = (SPEED, U, V, SPEED_10M, *(neighbour(SPEED, shift) for shift in parameters.other_farm_minutes))
-        return {name: np.full(grid.valid_at.shape, np.nan) for name in names}
+        return {name: np.full(grid.valid_at.shape, np.nan) for name in (SPEED, U, V, SPEED_10M, *shifts)}
     return {name: _mean([model[name] for model in found]) for name in found[0]}
 
 
