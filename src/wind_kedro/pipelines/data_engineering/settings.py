@@ -28,14 +28,11 @@ class Stuck(Strict):
     min_repetitions: int = Field(ge=3, description="minimum number of repetitions, whatever the farm's cadence")
     wind_moves_ms: Positive = Field(description="signals other than wind speed: minimum range of the wind speed meanwhile, m/s")
     power_moves_share: Positive = Field(description="wind speed: minimum range of power meanwhile, share of rated power")
-    power_between_share: Range = Field(
-        description="power is checked only between these shares of rated power: standstill and full load are steady"
-    )
+    power_between_share: Range = Field(description="power is checked between these shares of rated power only")
 
     @model_validator(mode="after")
     def _known(self) -> Self:
-        unknown = set(self.minutes) - set(SIGNAL_UNITS)
-        if unknown:
+        if unknown := set(self.minutes) - set(SIGNAL_UNITS):
             raise ValueError(f"minutes: unknown signal {', '.join(sorted(unknown))}; known are {', '.join(SIGNAL_UNITS)}")
         return self
 
@@ -44,15 +41,11 @@ class Spike(Strict):
     """When one or two values that deviate from their neighbours are a spike."""
 
     min_deviation: dict[Spiky, Positive] = Field(
-        description="per signal: minimum deviation from both sides, in the standard unit (power_kw: share of rated power)"
+        description="per signal: minimum deviation from both sides; power: share of rated"
     )
     sides_agree_share: Share = Field(gt=0, description="maximum difference between the two sides, share of the deviation")
-    power_per_ms: Share = Field(
-        gt=0, description="power: change explained by a change of wind speed, share of rated power per m/s"
-    )
-    pitch_still_deg: Positive = Field(
-        description="power: maximum pitch towards feather during a drop of power that is a spike, degrees"
-    )
+    power_per_ms: Share = Field(gt=0, description="power: change explained by the wind, share of rated per m/s")
+    pitch_still_deg: Positive = Field(description="power: maximum pitch towards feather in a spike, degrees")
     power_still_share: Share = Field(gt=0, description="wind speed: maximum change of power meanwhile, share of rated power")
     max_cadence_minutes: Positive = Field(description="longer intervals are not checked, as a short stop may fill one, minutes")
 
@@ -67,17 +60,11 @@ class OperatingStates(Strict):
     """Thresholds of the operating states of points off the power curve."""
 
     idle_share: Share = Field(description="a turbine is idle up to this share of rated power")
-    expected_share: Share = Field(
-        gt=0, description="an available turbine runs where the curve gives at least this share of rated power"
-    )
+    expected_share: Share = Field(gt=0, description="minimum share of rated on the curve where a turbine runs")
     feathered_deg: Positive = Field(description="minimum pitch of feathered blades, degrees")
-    feathered_expected_share: Share = Field(
-        gt=0, description="feathered blades are a stop where the curve gives at least this share of rated power"
-    )
+    feathered_expected_share: Share = Field(gt=0, description="the same of a stop with feathered blades")
     stopped_minutes: Positive = Field(description="without pitch: minimum duration of idling of a stop, minutes")
-    pitched_deg: Positive = Field(
-        description="minimum pitch that spills wind, degrees; below rated power it indicates curtailment"
-    )
+    pitched_deg: Positive = Field(description="minimum pitch that spills wind, degrees: below rated, a curtailment")
     full_share: Share = Field(gt=0, description="turbines pitch to hold rated power from this share of it on")
     flat_minutes: Positive = Field(description="minimum duration of the level power of a curtailment, minutes")
     flat_share: Share = Field(gt=0, description="maximum range of level power, share of rated power")
@@ -91,18 +78,12 @@ class ClockSearch(Strict):
     """How the clock of a farm is found by comparing its wind speed with that of the weather."""
 
     min_history_days: int = Field(gt=0, description="days of signals needed for the first calibration")
-    window_days: int = Field(
-        gt=0, description="length of the window of a calibration, days; a year covers winter and summer time"
-    )
+    window_days: int = Field(gt=0, description="window of a calibration, days; a year has winter and summer time")
     max_lag_minutes: int = Field(gt=0, description="largest misalignment searched in either direction, minutes")
-    min_correlation: float = Field(
-        gt=0, lt=1, description="below this correlation the clock is not checked and the reading in force is kept"
-    )
+    min_correlation: float = Field(gt=0, lt=1, description="below, the reading in force is kept")
     weekly_noise_minutes: Positive = Field(description="standard deviation of the offset of one week from the weather, minutes")
     season_noise_minutes: Positive = Field(description="additional standard deviation between winter and summer time, minutes")
-    weather_noise_minutes: Positive = Field(
-        description="standard deviation of the long-term offset of correct clocks from the weather, minutes"
-    )
+    weather_noise_minutes: Positive = Field(description="standard deviation of the weather's own offset, minutes")
     false_reading_odds: Odds = Field(description="prior probability that the card has the wrong reading")
     shift_odds: Odds = Field(description="prior probability that a clock is off by a constant")
     jump_odds: Odds = Field(description="prior probability that a reading or a clock changes at a given week")
@@ -131,9 +112,7 @@ class Curve(Strict):
 
     bin_width_ms: Positive = Field(description="width of a bin of wind speed, m/s")
     min_bin_minutes: Positive = Field(description="a bin with less data is not used, minutes")
-    shift_ms: Positive = Field(
-        description="a point is off the curve if its power differs from the curve shifted by this much, m/s"
-    )
+    shift_ms: Positive = Field(description="a point off the curve is beyond the curve shifted by this, m/s")
     tolerance_share: Share = Field(description="and by more than this tolerance, share of rated power")
 
 
@@ -142,12 +121,8 @@ class Aggregation(Strict):
 
     late_grace_minutes: int = Field(ge=0, description="an incomplete interval is aggregated this long after its end, minutes")
     min_coverage_share: Share = Field(gt=0, description="minimum share of the expected turbine intervals in an observation")
-    min_turbine_coverage_share: Share = Field(
-        gt=0, description="a turbine counts in an interval if it reported at least this share of it"
-    )
-    max_gap_minutes: int = Field(
-        ge=0, description="intervals with less coverage are filled in up to this long after a known one, minutes; 0: never"
-    )
+    min_turbine_coverage_share: Share = Field(gt=0, description="minimum share of an interval that a turbine reported")
+    max_gap_minutes: int = Field(ge=0, description="intervals are filled in this long after a known one, minutes")
 
 
 class WindProfile(Strict):
@@ -163,9 +138,7 @@ class DataEngineering(Strict):
     max_age_days: Positive = Field(description="a run is refused this long after the last row of every farm, days")
     chunk_rows: int = Field(gt=0, description="maximum rows of signals in a chunk of turbines and days")
     missing_values: list[str] = Field(description="texts that mean 'no value', in any case")
-    signal_ranges: dict[str, Range] = Field(
-        description="per signal: valid range in the standard unit (power_kw: share of rated power)"
-    )
+    signal_ranges: dict[str, Range] = Field(description="per signal: valid range; power_kw: share of rated")
     weather_ranges: dict[str, Range] = Field(description="per weather quantity, at any height, likewise")
     wind_profile: WindProfile
     stuck: Stuck
@@ -175,9 +148,7 @@ class DataEngineering(Strict):
     units: Units
     power_curve: Curve
     observations: Aggregation
-    warning_share: Share = Field(
-        description="data quality: a finding that affects at least this share of rows or values is a warning"
-    )
+    warning_share: Share = Field(description="findings on at least this share of rows are warnings")
 
     @model_validator(mode="after")
     def _known(self) -> Self:

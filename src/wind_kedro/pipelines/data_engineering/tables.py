@@ -106,14 +106,13 @@ def conversion(unit: str, standard_unit: str) -> tuple[float, float]:
 
 
 @cache
-def _microseconds_by_engine() -> dict[str, Any]:
-    def counted(name: str) -> Any:
-        def microseconds(at: object) -> int:
-            raise NotImplementedError(at)  # the engine's own function of this name
+def engine_function(name: str, takes: str, gives: str) -> Any:
+    """The engine's own function of this name, of one argument."""
 
-        return ibis.udf.scalar.builtin(name=name, signature=(("timestamp",), "int64"))(microseconds)
+    def function(value: object) -> object:
+        raise NotImplementedError(value)
 
-    return {"duckdb": counted("epoch_us"), "pyspark": counted("unix_micros")}
+    return ibis.udf.scalar.builtin(name=name, signature=((takes,), gives))(function)
 
 
 def microseconds(rows: Table, column: str) -> Any:
@@ -121,26 +120,26 @@ def microseconds(rows: Table, column: str) -> Any:
 
     ``epoch_microseconds`` of Ibis first casts times with a zone, which takes DuckDB ten times as long.
     """
-    engine = rows.get_backend().name
+    if rows.get_backend().name == "duckdb":
+        return engine_function("epoch_us", "timestamp", "int64")(rows[column])
     # Spark's function accepts times with a zone only; its session is in UTC.
-    at = rows[column].cast("timestamp('UTC')") if engine == "pyspark" else rows[column]
-    return _microseconds_by_engine()[engine](at)
-
-
-@cache
-def _zoned_on_duckdb() -> Any:
-    def make_timestamptz(microseconds: int) -> dt.datetime:
-        raise NotImplementedError(microseconds)  # the engine's own function of this name
-
-    signature = (("int64",), "timestamp('UTC')")
-    return ibis.udf.scalar.builtin(name="make_timestamptz", signature=signature)(make_timestamptz)
+    return engine_function("unix_micros", "timestamp", "int64")(rows[column].cast("timestamp('UTC')"))
 
 
 def zoned(rows: Table, column: str) -> Any:
     """A naive UTC time as a time with zone UTC. A cast would take DuckDB thirty times as long."""
     if rows.get_backend().name == "duckdb":
-        return _zoned_on_duckdb()(microseconds(rows, column))
+        return engine_function("make_timestamptz", "int64", "timestamp('UTC')")(microseconds(rows, column))
     return rows[column].cast("timestamp('UTC')")
+
+
+def temporary_table(engine: Any, query: str) -> Table:
+    """The result of a query of DuckDB, dropped with its last reference."""
+    name = ibis.util.gen_name("temporary")
+    engine.raw_sql(f'CREATE TEMP TABLE "{name}" AS {query}')
+    table: Table = engine.table(name, database=("temp", "main"))
+    weakref.finalize(table.op(), engine.raw_sql, f'DROP TABLE IF EXISTS "{name}"').atexit = False
+    return table
 
 
 def materialized(rows: Table) -> Table:
@@ -151,12 +150,11 @@ def materialized(rows: Table) -> Table:
         rows.limit(0).execute()
         return rows.cache().cast(rows.schema())
     # `Table.cache` would do, but its DROP TABLE lacks the name with Ibis 12 and sqlglot 30.
-    name = ibis.util.gen_name("materialized")
     # Created from a view, so that columns keep the engine's types: `create_table` turns ENUMs into text.
-    engine.create_view(f"{name}_made", rows)
-    engine.raw_sql(f'CREATE TEMP TABLE "{name}" AS FROM "{name}_made"; DROP VIEW "{name}_made"')
-    table = engine.table(name, database=("temp", "main"))
-    weakref.finalize(table.op(), engine.raw_sql, f'DROP TABLE IF EXISTS "{name}"').atexit = False
+    view = ibis.util.gen_name("view")
+    engine.create_view(view, rows)
+    table = temporary_table(engine, f'FROM "{view}"')
+    engine.raw_sql(f'DROP VIEW "{view}"')
     # The engine adds a precision to times; the cast restores the schema.
     return table.cast(rows.schema())
 

@@ -92,18 +92,12 @@ class FeatureParameters(Strict):
     families: list[Family] = Field(list(FAMILIES), min_length=1, description="what every product gets")
     products: dict[str, ProductFeatures] = Field(default_factory=dict, description="by product: what it gets instead")
     neighbour_minutes: list[int] = Field(description="wind speed of the same run this much before and after the interval")
-    component_minutes: list[int] = Field(
-        default_factory=list, description="components of the wind, likewise; none: as neighbour_minutes"
-    )
+    component_minutes: list[int] = Field(default_factory=list, description="components likewise; none: as neighbour_minutes")
     window_minutes: list[int] = Field(description="widths of centred windows of mean and deviation of wind speed in the run")
-    extremes_minutes: list[int] = Field(
-        default_factory=list, description="widths of centred windows of least and most wind speed in the run"
-    )
+    extremes_minutes: list[int] = Field(default_factory=list, description="likewise of least and most wind speed")
     edge_minutes: int = Field(0, ge=0, description="how far before its first and behind its last time a run's value still holds")
     other_farms: int = Field(12, ge=0, description="so many other farms' points are looked at, the nearest")
-    other_farm_minutes: list[int] = Field(
-        default_factory=list, description="wind speed there this much before and after the interval"
-    )
+    other_farm_minutes: list[int] = Field(default_factory=list, description="as neighbour_minutes, at other farms")
     best_point: BestPoint = BestPoint()
     production_memory_hours: int = Field(gt=0, description="how far back the last known production is looked for")
     production_mean_hours: list[int] = Field([3, 24], description="spans over which known production is averaged")

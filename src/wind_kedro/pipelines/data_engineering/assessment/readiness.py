@@ -152,18 +152,15 @@ def _counted(
     rows = settled.group_by("farm_id").agg(**asked).to_pandas().set_index("farm_id")
     labels = signals.group_by("farm_id").agg(**labelled).to_pandas().set_index("farm_id").reindex(rows.index)
     for number in range(len(times)):
-        yield {
-            str(farm_id): {
+        found: dict[str, dict[str, float | None]] = {}
+        for farm_id, own in rows.iterrows():
+            states = labels.loc[farm_id]
+            found[str(farm_id)] = {
                 "quarantined_rows_share": _share(own[f"quarantined_{number}"], own[f"rows_{number}"]),
                 "latency_median_minutes": _minutes_or_none(own[f"median_{number}"]),
                 "latency_95_minutes": _minutes_or_none(own[f"late_{number}"]),
-            }
-            | {
-                f"{name}_rows_share": _share(labels[f"{name}_{number}"][farm_id], labels[f"rows_{number}"][farm_id])
-                for name in _OPERATING_STATES
-            }
-            for farm_id, own in rows.iterrows()
-        }
+            } | {f"{name}_rows_share": _share(states[f"{name}_{number}"], states[f"rows_{number}"]) for name in _OPERATING_STATES}
+        yield found
 
 
 def _minutes_or_none(value: Any) -> float | None:
@@ -379,10 +376,9 @@ def _better_months(power: Wholes, other: Wholes, own: Wholes) -> float | None:
 
 def _best_fit(fit: pd.DataFrame, fitting: WeatherFitting) -> dict[str, Any]:
     """Best own point, best point of another farm, and whether the latter is better by the margin (a wrong own point)."""
-    own = fit[fit["of_farm"] == fit["farm_id"]].dropna(subset="correlation")
-    others = fit[fit["of_farm"] != fit["farm_id"]].dropna(subset="correlation")
-    mine = None if own.empty else own.sort_values("rank", kind="stable").iloc[0]
-    best = None if others.empty else others.sort_values("rank", kind="stable").iloc[0]
+    ranked = fit.dropna(subset="correlation").sort_values("rank", kind="stable")
+    own = ranked["of_farm"] == ranked["farm_id"]
+    mine, best = (None if part.empty else part.iloc[0] for part in (ranked[own], ranked[~own]))
     wrong = (
         mine is not None
         and best is not None
@@ -413,14 +409,12 @@ def judge(facts: Mapping[str, Any], readiness: ReadinessSettings) -> tuple[Tier,
     days, fit = facts["learnable_days"], facts["best_correlation"]
     physical, needed = readiness.tier_days.physical, readiness.weather_fit.min_correlation
     wrong_point = _wrong_point(facts)
+    unexplained = f"its weather does not explain its power: correlation {fit or 0:.2f}, at least {needed:g} is needed"
     for impossible, reason in (
         (not facts["history_days"], "no power is known yet"),
         (not facts["weather_days"], "no weather is known yet"),
         (days < physical, f"{days:.1f} days with power and weather; a power curve needs {physical:g}"),
-        (
-            fit is not None and fit < needed,
-            f"its weather does not explain its power: correlation {fit or 0:.2f}, at least {needed:g} is needed",
-        ),
+        (fit is not None and fit < needed, unexplained),
     ):
         if impossible:
             return "none", reason + aside + wrong_point

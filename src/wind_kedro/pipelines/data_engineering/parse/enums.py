@@ -6,12 +6,10 @@ timestamps. An ENUM already is a dictionary. Ibis and readers of the table see t
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Iterable
-from functools import cache
 from typing import Any
 
-from wind_kedro.pipelines.data_engineering.tables import Table, ibis
+from wind_kedro.pipelines.data_engineering.tables import Table, engine_function, ibis, temporary_table
 
 #: Values of status, fault and operating state (`time_signals`, `clean_values`, `judge_signals`, `parse_signals`).
 ENUM_VALUES = (
@@ -30,7 +28,7 @@ def enum_value(rows: Table, text: Any) -> Any:
     if engine.name != "duckdb":
         return value
     engine.raw_sql(f"CREATE TEMP MACRO IF NOT EXISTS wind_kedro_enum(text) AS CAST(text AS {_enum_type(ENUM_VALUES)})")
-    return _enum_macro()(value)
+    return engine_function("wind_kedro_enum", "string", "string")(value)
 
 
 def encode_columns(rows: Table, source: Table, columns: Iterable[str]) -> Table:
@@ -45,22 +43,12 @@ def encode_columns(rows: Table, source: Table, columns: Iterable[str]) -> Table:
         if not 0 < len(values) <= _MAX_VALUES:
             continue
         # An ENUM sorts by position, so that the values are sorted first.
-        codes = _codes(engine, sorted(values))
+        ordered = sorted(values)
+        cast = f"SELECT text, CAST(text AS {_enum_type(ordered)}) AS encoded"
+        codes = temporary_table(engine, f"{cast} FROM (SELECT unnest([{_quoted(ordered)}]) AS text)")
         rows = rows.left_join(codes, rows[column] == codes.text)
         rows = rows.mutate(**{column: rows.encoded}).drop("text", "encoded")
     return rows.select(*names)
-
-
-def _codes(engine: Any, values: list[str]) -> Table:
-    """Temporary table of ``text`` and ``encoded`` (the ENUM), dropped with its last reference."""
-    name = ibis.util.gen_name("codes")
-    engine.raw_sql(
-        f'CREATE TEMP TABLE "{name}" AS SELECT text, CAST(text AS {_enum_type(values)}) AS encoded '  # noqa: S608 - quoted below
-        f"FROM (SELECT unnest([{_quoted(values)}]) AS text)"
-    )
-    table = engine.table(name, database=("temp", "main"))
-    weakref.finalize(table.op(), engine.raw_sql, f'DROP TABLE IF EXISTS "{name}"').atexit = False
-    return table
 
 
 def _enum_type(values: Iterable[str]) -> str:
@@ -69,11 +57,3 @@ def _enum_type(values: Iterable[str]) -> str:
 
 def _quoted(values: Iterable[str]) -> str:
     return ", ".join("'" + value.replace("'", "''") + "'" for value in values)
-
-
-@cache
-def _enum_macro() -> Any:
-    def wind_kedro_enum(text: str) -> str:
-        raise NotImplementedError(text)  # the macro of this name
-
-    return ibis.udf.scalar.builtin(name="wind_kedro_enum", signature=(("string",), "string"))(wind_kedro_enum)

@@ -38,39 +38,29 @@ def parse_signals(signals_raw: Table, fleet: Fleet, data_engineering: DataEngine
     ``reason`` and ``detail`` are null in valid rows, else the first fault of ``ragged``, ``unknown_turbine``, ``bad_stamp``,
     ``unparseable``.
     """
-    farms = pd.DataFrame(
-        {
-            "farm_id": farm.id,
-            "time_zone": farm.time_zone,
-            "power_is_share": farm.signals.columns["power_kw"].unit == SHARE,
-            "ahead": 60 * farm.signals.clock_ahead_minutes
-            + (farm.signals.cadence_seconds if farm.signals.stamps == "interval_end" else 0),
-            **conversions({name: column.unit for name, column in farm.signals.columns.items()}, SIGNAL_UNITS),
-        }
-        for farm in fleet.farms
-    )
+    by_farm = []
+    for farm in fleet.farms:
+        units = {name: column.unit for name, column in farm.signals.columns.items()}
+        length = farm.signals.cadence_seconds if farm.signals.stamps == "interval_end" else 0
+        about = {"farm_id": farm.id, "time_zone": farm.time_zone, "power_is_share": units["power_kw"] == SHARE}
+        by_farm.append(about | {"ahead": 60 * farm.signals.clock_ahead_minutes + length} | conversions(units, SIGNAL_UNITS))
     turbines = pd.DataFrame(
         {"farm_id": farm.id, "turbine_id": turbine.id, "rated_power_kw": turbine.rated_power_kw}
         for farm in fleet.farms
         for turbine in farm.turbines
     )
     rows = signals_raw.mutate(turbine_id=signals_raw.turbine_id.strip())
-    rows = rows.inner_join(ibis.memtable(farms), "farm_id").left_join(ibis.memtable(turbines), ["farm_id", "turbine_id"])
+    rows = rows.inner_join(ibis.memtable(pd.DataFrame(by_farm)), "farm_id").left_join(
+        ibis.memtable(turbines), ["farm_id", "turbine_id"]
+    )
     rows = rows.drop("farm_id_right", "turbine_id_right")
 
     wall, stamped_minutes = wall_and_offset(rows.timestamp)
     rows = rows.mutate(wall=wall, stamped_minutes=stamped_minutes, received=instant(rows.received_at))
     offsets = ibis.memtable(local_offsets(farm.time_zone for farm in fleet.farms))
     rows = rows.mutate(wall_month=(rows.wall.year() * 12 + rows.wall.month()).cast("int64"))
-    rows = rows.left_join(
-        offsets,
-        [
-            rows.time_zone == offsets.time_zone,
-            rows.wall_month == offsets.wall_month,
-            rows.wall >= offsets.wall_from,
-            rows.wall < offsets.wall_until,
-        ],
-    )
+    of_month = [rows[name] == offsets[name] for name in ("time_zone", "wall_month")]
+    rows = rows.left_join(offsets, [*of_month, rows.wall >= offsets.wall_from, rows.wall < offsets.wall_until])
     start = rows.wall - rows.ahead.as_interval("s")
     rows = rows.mutate(
         as_stamped=minus_minutes(start, rows.stamped_minutes.fill_null(0)),
@@ -100,13 +90,9 @@ def parse_signals(signals_raw: Table, fleet: Fleet, data_engineering: DataEngine
         ]
     )
     return rows.select(
-        "farm_id",
-        "turbine_id",
-        "source_file",
-        "source_row",
+        *("farm_id", "turbine_id", "source_file", "source_row"),
         received_at=rows.received,
-        **{reading: rows[reading] for reading in READINGS},
-        **{name: rows[name] for name in SIGNALS},
+        **{name: rows[name] for name in (*READINGS, *SIGNALS)},
         **{f"{name}_{of}": rows[f"{name}_{of}"] for name in SIGNALS for of in ("fault", "outside")},
         reason=reason,
         detail=detail,

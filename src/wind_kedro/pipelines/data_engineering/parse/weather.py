@@ -83,12 +83,7 @@ def parse_weather(weather_raw: Table, fleet: Fleet, data_engineering: DataEngine
     )
     arrival = ibis.coalesce(rows.available_at_time, minus_minutes(rows.run_at_time, -rows.delay_minutes))
     return rows.select(
-        "farm_id",
-        "weather_model",
-        "weather_point",
-        "source_file",
-        "source_row",
-        "is_analysis",
+        *("farm_id", "weather_model", "weather_point", "source_file", "source_row", "is_analysis"),
         run_at=ibis.ifelse(rows.is_analysis, ibis.null("timestamp"), rows.run_at_time),
         available_at=ibis.ifelse(rows.is_analysis, ibis.null("timestamp"), arrival),
         valid_at=rows.valid_at_time,
