@@ -147,8 +147,14 @@ def append_card(file: Path, card: Mapping[str, Any], start: Path | None = None) 
     before = (yaml.safe_load(text) or {}).get("farms") or []
     if any(one.get("id") == card["id"] for one in before):
         raise OnboardingError(f"{file}: farm '{card['id']}' already exists; choose another --id, or remove its card")
+    node = next((value for key, value in getattr(yaml.compose(text), "value", []) if key.value == "farms"), None)
+    if node is None:
+        raise OnboardingError(f"{file}: there is no list `farms:`; add it by hand")
+    while not isinstance(node.value, str) and node.value:  # to the last value of the last farm
+        last = node.value[-1]
+        node = last[1] if isinstance(last, tuple) else last
     lines = text.rstrip("\n").split("\n")
-    place = _end_of_farms(lines)
+    place = node.end_mark.line + 1
     indent = next((found.group(1) for line in lines[:place] if (found := re.match(r"^( *)- +id:", line))), "  ")
     shown = yaml.safe_dump([dict(card)], sort_keys=False, allow_unicode=True, default_flow_style=None, width=130)
     new = [indent + line if line else line for line in shown.rstrip("\n").split("\n")]
@@ -163,20 +169,6 @@ def append_card(file: Path, card: Mapping[str, Any], start: Path | None = None) 
         raise OnboardingError(f"{file}: a card cannot be appended to its list of farms; add it by hand:\n{shown}")
     with written_aside(file) as aside:
         aside.write_text(whole, encoding="utf-8")
-
-
-def _end_of_farms(lines: Sequence[str]) -> int:
-    """The line before which the list of farms ends."""
-    first = next((number for number, line in enumerate(lines) if line.startswith("farms:")), None)
-    if first is None:
-        raise OnboardingError("farms.yml has no list `farms:`; add it by hand")
-    end = first + 1
-    for number in range(first + 1, len(lines)):
-        if lines[number] and not lines[number][0].isspace() and lines[number][0] not in "#-":
-            break
-        if lines[number].strip() and not lines[number].startswith("#"):
-            end = number + 1
-    return end
 
 
 def bring_files(files: Sequence[Path], folder: Path) -> str:

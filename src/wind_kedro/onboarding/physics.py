@@ -90,20 +90,6 @@ def missing_marks(values: Reals, min_share: float = -np.inf) -> tuple[list[float
     return found[sure].tolist(), sorted(map(float, doubtful - set(found[sure]))), found[strange].tolist()
 
 
-def circle_unit(values: Reals) -> str | None:
-    """``deg`` or ``rad`` if the values cover the circle, else none."""
-    own = known(values)
-    if own.size < _MIN_ROWS:
-        return None
-    low, high = np.quantile(own, [0.0005, 0.9995])
-    steps = np.abs(np.diff(own))
-    for unit, turn in (("deg", 360.0), ("rad", 2 * np.pi)):
-        # From near zero to near a full turn, with a wrap between two rows.
-        if -0.02 * turn <= low <= 0.15 * turn and 0.85 * turn <= high <= 1.005 * turn and np.any(steps > 0.7 * turn):
-            return unit
-    return None
-
-
 def half_power_wind(power: Reals, wind: Reals) -> float | None:
     """Wind speed at half of the top power, NaN if few rows are near it; none if power does not follow wind."""
     both = np.isfinite(power) & np.isfinite(wind)

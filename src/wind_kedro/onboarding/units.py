@@ -41,8 +41,13 @@ def find_units(chosen: Mapping[str, Series], found: Findings, *, one_meter: bool
         elif signal == "temperature_c":
             _of_temperature(field, named_unit, series, found)
         else:
-            circle = physics.circle_unit(series.values) if signal == "wind_direction_deg" else None
-            _of_angle(field, named_unit, series, circle, found)
+            low, high = np.quantile(physics.known(series.values), [0.001, 0.999])
+            # More than one turn in radians must be degrees.
+            is_degrees = high > _MAX_RADIANS or low < -_MAX_RADIANS
+            guess = "rad" if signal == "wind_direction_deg" and not is_degrees and high > np.pi else "deg"
+            unit = named_unit if named_unit in {"deg", "rad"} else guess
+            why = f"{'by name' if unit == named_unit else 'no unit in the name'}; values up to {high:.2f}"
+            found.add(field, unit, why, proven=unit == "deg" if is_degrees else unit == named_unit)
     if "power_kw" not in chosen:
         found.asked("signals.columns.power_kw.unit", None, "the column is not known")
 
@@ -94,17 +99,6 @@ def _of_wind(field: str, named_unit: str | None, half: float, found: Findings) -
         found.proven(field, fitting[0], f"half of full power is at {half:.1f}, which fits one unit only")
     else:
         found.asked(field, "m/s", "no unit in the name, and several fit")
-
-
-def _of_angle(field: str, named_unit: str | None, series: Series, circle: str | None, found: Findings) -> None:
-    low, high = np.quantile(physics.known(series.values), [0.001, 0.999])
-    # More than one turn in radians must be degrees.
-    unit = circle or ("deg" if high > _MAX_RADIANS or low < -_MAX_RADIANS else None)
-    if named_unit in {"deg", "rad"}:
-        why = "by name" + (f", and the values cover 0 to {'360' if circle == 'deg' else '2π'}" if circle else "")
-        found.add(field, named_unit, why, proven=unit in {None, named_unit})
-    else:
-        found.add(field, unit or "deg", f"values up to {high:.2f}", proven=unit is not None)
 
 
 def _of_temperature(field: str, named_unit: str | None, series: Series, found: Findings) -> None:
