@@ -1,8 +1,8 @@
 """As-of features: for every issue time, only what could be read by then.
 
-Weather is of the newest run that was available (`winds`, `runs`), production of the last observations that had arrived
-(`production`), and what is fitted, of what was known when the issue's month began (`points`). All look at `available_at` and at
-nothing else to decide what is known.
+Weather comes from the newest run that was available (`winds`, `weather_runs`), production from the last observations that had
+arrived (`production`); fits use what was known at the beginning of the issue's month (`other_farms`). Only `available_at` decides
+what was known.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ from .winds import SPEED, SPEED_10M, U_10M, V_10M, Grid, U, V, neighbour, weathe
 
 __all__ = ["FAMILIES", "EntityWeather", "FeatureParameters", "NoWeatherError", "build_features", "features_of_entity"]
 
-#: What looks at other farms' points.
+#: Families that read the weather of other farms.
 _BESIDE_FAMILIES: frozenset[Family] = frozenset(
     {"other_farms", "other_farm_components", "other_farm_neighbours", "fleet", "best_point", "errors"}
 )
-#: What reads an entity's own history of power.
+#: Families that read the history of an entity's power.
 _LOOK_BACK: frozenset[Family] = frozenset({"best_point", "errors"})
 
 
@@ -53,7 +53,7 @@ class EntityWeather:
 
     Attributes:
         own: of its farms.
-        others: of other farms that are looked at, the first first.
+        others: of the other farms used, nearest first.
         capacity_kw: installed capacity of each of its farms.
     """
 
@@ -88,7 +88,7 @@ def build_features(
         by_farm = {str(farm_id): table for farm_id, table in usable.groupby("farm_id")}
         families = features.families_of(product.id)
         looks_beside = not families.isdisjoint(_BESIDE_FAMILIES)
-        # Once a farm, not once for each that looks at it.
+        # Selected once per farm, not once per farm that uses it.
         seen_by_others = {farm_id: table[_BESIDE] for farm_id, table in by_farm.items()} if looks_beside else {}
         nothing = weather.iloc[:0][_BESIDE]
         for entity_id in fleet.modelled(product):
@@ -122,7 +122,7 @@ def build_features(
     return pd.concat(tables, ignore_index=True), failures_table(failures, clock.as_of)
 
 
-#: What is read of other farms' weather: no more travels to a worker.
+#: Columns of other farms' weather that are sent to a worker.
 _BESIDE = ["weather_model", "run_at", "available_at", "valid_at", SPEED, U, V, U_10M, V_10M]
 
 
@@ -184,7 +184,7 @@ def _beside(
     families: frozenset[Family],
     parameters: FeatureParameters,
 ) -> dict[str, FloatArray]:
-    """Wind at other farms' points and at the best point; ``expected_share``: what the curve of that one's wind gives."""
+    """Wind at other farms' points and at the best point; ``expected_share``: power by the curve of the best point's wind."""
     found: dict[str, FloatArray] = {}
     others = {farm_id: wind_at_point(table, grid, parameters) for farm_id, table in weather.others.items()}
     # By rank, not by name: with a name each, a fleet's table would be as wide as the fleet.

@@ -1,6 +1,6 @@
-"""Other farms' weather: which points are looked at, and which of all points explained an entity's power best until then.
+"""Other farms' weather: which points are used, and which point explained an entity's power best until then.
 
-Whatever is fitted here is fitted at the beginning of every month with what was known then, and holds for the month's issues.
+Fits are made at the beginning of every month with what was known then, and hold for the issues of the month.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ def other_farms(entity_id: str, fleet: Fleet, most: int) -> list[str]:
 
 @dataclass(frozen=True)
 class Outcomes:
-    """What came of each interval of a grid, in its first version: share of available capacity, and when it was known.
+    """Observed power of each interval of a grid, in its first version: share of available capacity, and when it was known.
 
-    Arrays of shape (issues, leads): not a number and NaT where nothing is known yet.
+    Arrays of shape (issues, leads): NaN and NaT where nothing is known yet.
     """
 
     share: FloatArray

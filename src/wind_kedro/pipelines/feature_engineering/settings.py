@@ -11,7 +11,7 @@ from pydantic import Field
 from wind_kedro.cards import Fleet
 from wind_kedro.strict import Strict
 
-#: Features that stand or fall together: what a product may know, and what an ablation leaves out.
+#: Groups of features that a product may use, and that an ablation leaves out.
 Family = Literal[
     "wind",  # speed, components, direction, cube at 100 m; speed at standard density
     "wind_10m",  # the same at 10 m
@@ -73,7 +73,7 @@ def family_of(column: str) -> Family:
 
 
 class ProductFeatures(Strict):
-    """What differs for one product."""
+    """Settings of one product."""
 
     families: list[Family] = Field(min_length=1)
 
@@ -87,7 +87,7 @@ class BestPoint(Strict):
 
 
 class FeatureParameters(Strict):
-    """What the features are made of (`parameters_features.yml`)."""
+    """Settings of features (`parameters_features.yml`)."""
 
     families: list[Family] = Field(list(FAMILIES), min_length=1, description="what every product gets")
     products: dict[str, ProductFeatures] = Field(default_factory=dict, description="by product: what it gets instead")
@@ -104,7 +104,7 @@ class FeatureParameters(Strict):
     error_mean_hours: list[int] = Field([24, 168], description="spans over which known errors are averaged")
 
     def families_of(self, product_id: str) -> frozenset[Family]:
-        """What a product gets."""
+        """Families of a product."""
         own = self.products.get(product_id)
         return frozenset(self.families if own is None else own.families)
 
