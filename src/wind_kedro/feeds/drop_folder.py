@@ -56,18 +56,10 @@ def _address(url: str) -> str:
 class DropFolder(Feed):
     """Files that are new or changed since the last fetch, under their own names.
 
-    The checkpoint is a short hash of name, size and version (ETag or modification time) of every landed file that still exists:
-    16 bytes per file. So late files with an old date are fetched too, and a changed file lands again in a later folder: its rows
-    are revisions.
-
-    A file is fetched once it has not changed for ``settle_seconds``. A file that grows while it is read waits for the next fetch;
-    a rewritten file has another version and lands again. If an FTP server does not report modification times (no MLSD), two
-    listings ``settle_seconds`` apart must agree; such a server shows other dates for files older than half a year, which then
-    land once more.
-
-    Hidden files and folders (names that begin with a dot or an underscore) are ignored, as writers use them for incomplete
-    files. Symbolic links are not followed. A link, a file that is too large, or a name that may not land (`why_not`) is
-    refused: it is recorded once with the reason, and the other files land.
+    The checkpoint is a short hash of name, size and version (ETag or modification time) of every landed file that still exists.
+    A file is fetched once it has not changed for ``settle_seconds``; if an FTP server does not report modification times (no
+    MLSD), two listings so long apart must agree. Hidden names are ignored. Links, files that are too large and names that may
+    not land (`why_not`) are refused: recorded once with the reason.
     """
 
     kind: Literal["drop_folder"] = "drop_folder"

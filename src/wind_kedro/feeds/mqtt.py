@@ -72,8 +72,7 @@ class Mqtt(Feed):
     - **A retained message lands once**: its digest is kept in case the broker loses the session, and for 3.1.1.
 
     A broker that loses its state, or reuses a packet id within two batches, may still send a row twice; rows with the payload's
-    time are then equal, and the rules for duplicates find them. Unreadable messages land with ``fault`` and ``raw``, and are
-    acknowledged. ``layout: long`` lands one row per signal, ``layout: table`` one row per object.
+    time are then equal, and the rules for duplicates find them.
     """
 
     in_parts = True

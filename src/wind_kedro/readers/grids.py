@@ -78,16 +78,12 @@ class _Place:
     source: WeatherSource
 
     @property
-    def latitude_deg(self) -> float:
-        return self._degrees("latitude_deg")
-
-    @property
-    def longitude_deg(self) -> float:
-        return self._degrees("longitude_deg")
-
-    def _degrees(self, field: str) -> float:
-        own = getattr(self.source, field)
-        return float(getattr(self.farm, field) if own is None else own)  # cards are validated to have one of them
+    def point(self) -> tuple[float, float]:
+        """Latitude and longitude in degrees; cards are validated to have one of each."""
+        own = (self.source.latitude_deg, self.source.longitude_deg)
+        of_farm = (self.farm.latitude_deg, self.farm.longitude_deg)
+        latitude, longitude = (float(b if a is None else a) for a, b in zip(own, of_farm, strict=True))  # type: ignore[arg-type]
+        return latitude, longitude
 
     @property
     def name(self) -> list[str]:
@@ -143,10 +139,7 @@ def _read_or_kept(path: Path, places: list[_Place], root: Path, kept: Path) -> t
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    asked = sorted(
-        [shown_of(place.farm, place.source, path, root), *place.name, place.latitude_deg, place.longitude_deg, place.reading]
-        for place in places
-    )
+    asked = sorted([shown_of(place.farm, place.source, path, root), *place.name, *place.point, place.reading] for place in places)
     stats = [path.stat()] if path.is_file() else [file.stat() for file in path.rglob("*") if file.is_file()]
     newest = max((stat.st_mtime_ns for stat in stats), default=0)
     state = json.dumps([_VERSION, [len(stats), sum(stat.st_size for stat in stats), newest], asked])
@@ -198,8 +191,7 @@ def _read_group(open_variable: Open, path: Path, places: list[_Place], root: Pat
     import pandas as pd
 
     source = places[0].source
-    latitudes = np.array([place.latitude_deg for place in places])
-    longitudes = np.array([place.longitude_deg for place in places])
+    latitudes, longitudes = np.array([place.point for place in places]).T
     columns: dict[str, pd.DataFrame] = {}
     arrivals: pd.Series | None = None
     outside = np.zeros(len(places), dtype=bool)
@@ -222,7 +214,7 @@ def _read_group(open_variable: Open, path: Path, places: list[_Place], root: Pat
         own = {name: table[:, number] for name, table in values.items()}
         there = ~np.all([np.isnan(column) for column in own.values()], axis=0)
         if outside[number]:
-            where = f"{place.latitude_deg:g}, {place.longitude_deg:g}"
+            where = "{:g}, {:g}".format(*place.point)
             reason = f"the point {where} is outside its grid; correct the card's latitude_deg and longitude_deg"
             faults.append((place.name, reason))
         elif not there.any():
@@ -236,12 +228,7 @@ def _read_group(open_variable: Open, path: Path, places: list[_Place], root: Pat
 
 
 def _table(
-    place: _Place,
-    file: str,
-    index: pd.MultiIndex,
-    values: Mapping[str, NDArray[np.float32]],
-    landed: str | None,
-    arrived: Any,
+    place: _Place, file: str, index: pd.MultiIndex, values: Mapping[str, NDArray[np.float32]], landed: str | None, arrived: Any
 ) -> pa.Table:
     """Rows of ``weather_raw`` as text, each value in its shortest exact 32-bit notation."""
     import pyarrow as pa

@@ -44,19 +44,14 @@ class SourceTable(ConnectionMixin, AbstractDataset[Any, "ir.Table"]):
 
     One row per row of a file (row 1 is the first after the header), in the columns of the raw contract; columns that a card
     does not map are null. A wide file has one row per turbine and row, a long one per turbine, stamp and arrival. Stamps are
-    converted to ISO 8601 and numbers to a decimal point by the card; nothing else is parsed, and no row is dropped:
+    converted to ISO 8601 and numbers to a decimal point by the card; nothing else is parsed, and no row is dropped: one that
+    cannot be split has the reason and its line in ``fault``, and a source that cannot be read is *one* row, number 0. Loading
+    fails only if no source can be read, with a `SourceError` of one line each.
 
-    - a row with too few or too many values keeps its number and has the reason and the original line in ``fault``;
-    - a source that cannot be read is *one* row, number 0, with the reason in ``fault``; other farms are not affected.
-
-    Loading fails only if no source can be read, with a `SourceError` of one line each.
-
-    Each file is read separately and once into a Parquet file in ``kept``; the table is a scan of these files. Their metadata
-    hold the checksum of the raw file, the time it was first seen, and its number of rows. A file is read again when it or its
-    card changes, and as long as it cannot be read. The files of a long layout are combined, so all are read again when one is
-    added.
-
-    A loaded table does not change until the dataset is released, even if new files land.
+    Each file is read separately and once into a Parquet file in ``kept``, whose metadata hold the checksum of the raw file, the
+    time it was first seen, and its number of rows; it is read again when it or its card changes, and as long as it cannot be
+    read. The files of a long layout are combined, so all are read again when one is added. A loaded table does not change until
+    the dataset is released, even if new files land.
 
     Args:
         kind: ``signals`` or ``weather``.
