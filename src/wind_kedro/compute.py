@@ -51,12 +51,17 @@ def map_farms(
         Results by key, and for each key that raised, the reason in one line.
     """
     from joblib import Parallel, delayed
+    from rich.console import Console
+    from rich.progress import track
 
     calls = (delayed(_attempt)(function, key, arguments) for key, arguments in tasks.items())
     # One task needs no processes: starting them would cost more than they save.
     jobs = workers.jobs if len(tasks) > 1 else 1
     outcomes = Parallel(n_jobs=jobs, backend=workers.backend, return_as="generator_unordered")(calls)
-    done = {key: (result, failure) for key, result, failure in _with_progress(outcomes, len(tasks), label)}
+    # Only where somebody watches: a log file wants lines, not a bar.
+    console, hidden = Console(file=sys.stderr), not sys.stderr.isatty()
+    outcomes = track(outcomes, description=label, total=len(tasks), console=console, disable=hidden)
+    done = {key: (result, failure) for key, result, failure in outcomes}
     mapped: Mapped[KeyT, ResultT] = Mapped()
     for key in tasks:  # in the order of the tasks, not of their finishing: reruns are equal
         result, failure = done[key]
@@ -73,11 +78,3 @@ def _attempt(function: Callable[..., Any], key: Any, arguments: tuple[Any, ...])
         return key, function(*arguments), None
     except Exception as error:  # the isolation of farms: whatever it is, it is this task's
         return key, None, f"{type(error).__name__}: {error}"
-
-
-def _with_progress(outcomes: Any, total: int, label: str) -> Any:
-    from rich.console import Console
-    from rich.progress import track
-
-    # Only where somebody watches: a log file wants lines, not a bar.
-    return track(outcomes, description=label, total=total, console=Console(file=sys.stderr), disable=not sys.stderr.isatty())

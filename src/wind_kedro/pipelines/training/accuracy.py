@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from wind_kedro.cards import Fleet, Product
 from wind_kedro.clock import Clock
@@ -22,14 +21,12 @@ from wind_kedro.evaluation.scores import interval_losses
 from wind_kedro.evaluation.settings import Scoring
 from wind_kedro.failures import Failure, failures_table, reason
 from wind_kedro.models.ensembles.hand_over import FleetPart
-from wind_kedro.models.registry import ModelConfig
-from wind_kedro.models.tables import KEYS, feature_matrix, forecast_rows, known_at
-from wind_kedro.pipelines.training.fitting import attach_shared_models, fit_candidate, fleet_parts
+from wind_kedro.models.tables import forecast_rows, known_at
+from wind_kedro.pipelines.training.fitting import fleet_parts, forecast_ahead
 from wind_kedro.pipelines.training.nodes import by_entity
 from wind_kedro.pipelines.training.settings import Training
 
 CROSS_VALIDATED, BACKTESTED, OPERATIONAL = "cross_validated", "backtested", "operational"
-Part = tuple[pd.DataFrame, NDArray[np.float64]]
 
 
 def compare_accuracy(
@@ -56,7 +53,7 @@ def compare_accuracy(
     folds = dict(iter(backtest_folds.groupby(["product_id", "entity_id", "model"])))
     chosen: dict[tuple[str, str], str] = {}
     blocks: dict[tuple[str, str, int], tuple[Any, ...]] = {}
-    windless: dict[tuple[str, str], tuple[Any, ...]] = {}
+    windless: dict[tuple[str, str, int], tuple[Any, ...]] = {}
 
     @cache
     def part_without(product_id: str, name: str, first: pd.Timestamp, last: pd.Timestamp) -> FleetPart | None:
@@ -73,37 +70,46 @@ def compare_accuracy(
     for choice in choices.to_dict("records"):
         key, name = (choice["product_id"], choice["entity_id"]), choice["model"]
         config = training.candidates[name].of_farms(fleet.farms_of(key[1]))
-        if training.backtest.cross_validation_blocks and (*key, name) in folds:
-            levels = fleet.product(key[0]).quantile_levels
-            chosen[key] = name
-            own, table = folds[*key, name], tables[key]
-            span = table[(table["issued_at"] >= own["fold_begin"].min()) & (table["issued_at"] < own["fold_end"].max())]
-            # Each block is a fit: the blocks of one farm, too, are worked side by side.
-            issues = np.array_split(np.sort(span["issued_at"].unique()), training.backtest.cross_validation_blocks)
-            for number, block in enumerate(issues):
-                part = part_without(key[0], name, block.min(), block.max())
-                blocks[*key, number] = (table, block, (name, config), levels, training.seed, part)
-            stand_in = next((other for other in training.fallbacks if training.candidates[other].is_for(key[0])), None)
-            second = None if stand_in is None else (stand_in, training.candidates[stand_in])
-            unreached = due[key][due[key]["wind_speed_100m_ms"].isna()]
-            windless[key] = (table, unreached, own, second, levels, training.seed)
-    of_blocks = map_farms(_cross_validated, blocks, workers=workers, label="accuracy")
-    stood_in = map_farms(_stood_in, windless, workers=workers, label="fallbacks")
+        if not training.backtest.cross_validation_blocks or (*key, name) not in folds:
+            continue
+        levels = fleet.product(key[0]).quantile_levels
+        chosen[key] = name
+        own, table = folds[*key, name], tables[key]
+        span = table[(table["issued_at"] >= own["fold_begin"].min()) & (table["issued_at"] < own["fold_end"].max())]
+        # Each block is a fit of all the others: the blocks of one farm, too, are worked side by side.
+        issues = np.array_split(np.sort(span["issued_at"].unique()), training.backtest.cross_validation_blocks)
+        for number, block in enumerate(issues):
+            inside, part = table["issued_at"].isin(block), part_without(key[0], name, block.min(), block.max())
+            blocks[*key, number] = (table[~inside], table[inside], config, name, levels, training.seed, part)
+        stand_in = next((other for other in training.fallbacks if training.candidates[other].is_for(key[0])), None)
+        unreached = due[key][due[key]["wind_speed_100m_ms"].isna()]
+        for number, fold in enumerate(own.to_dict("records")):
+            ahead = unreached[(unreached["issued_at"] >= fold["fold_begin"]) & (unreached["issued_at"] < fold["fold_end"])]
+            if len(ahead) and stand_in is not None:
+                given = (known_at(table, fold["fold_begin"]), ahead, training.candidates[stand_in], stand_in)
+                windless[*key, number] = (*given, levels, training.seed, None)
+    of_blocks = map_farms(forecast_ahead, blocks, workers=workers, label="accuracy")
+    stood_in = map_farms(forecast_ahead, windless, workers=workers, label="fallbacks")
     failed = {key[:2]: why for key, why in (of_blocks.failures | stood_in.failures).items()}
     rows = []
     for key, name in chosen.items():
         if key in failed:
             continue
-        validated = [of_blocks.results[*key, number] for number in range(training.backtest.cross_validation_blocks)]
+        product = fleet.product(key[0])
         own = backtest_model_forecasts[
             (backtest_model_forecasts["product_id"] == key[0])
             & (backtest_model_forecasts["entity_id"] == key[1])
             & (backtest_model_forecasts["model"] == name)
         ]
-        product = fleet.product(key[0])
-        both = ((CROSS_VALIDATED, _joined(validated, product.quantile_levels)), (OPERATIONAL, stood_in.results[key]))
         try:
-            parts = {kind: _rows(part, product, fleet, kind) for kind, part in both}
+            parts = {
+                kind: [
+                    forecast_rows(*part, product, fleet, model=kind, model_version="backtest")
+                    for of, part in mapped.results.items()
+                    if of[:2] == key
+                ]
+                for kind, mapped in ((CROSS_VALIDATED, of_blocks), (OPERATIONAL, stood_in))
+            }
             rows += _compared(parts, own, observations, product, fleet, training_time, scoring)
         except Exception as error:  # the other entities are compared all the same
             failed[key] = reason(error)
@@ -116,7 +122,7 @@ def compare_accuracy(
 
 
 def _compared(
-    parts: dict[str, pd.DataFrame],
+    parts: dict[str, list[pd.DataFrame]],
     own: pd.DataFrame,
     observations: pd.DataFrame,
     product: Product,
@@ -129,8 +135,8 @@ def _compared(
     ``parts`` are forecasts of its model cross-validated, and those that a fallback made where no weather run came; ``own`` is its
     backtest.
     """
-    paired = pd.concat([parts[CROSS_VALIDATED], own.assign(model=BACKTESTED)], ignore_index=True)
-    operated = pd.concat([own.assign(model=OPERATIONAL), parts[OPERATIONAL]], ignore_index=True)
+    paired = pd.concat([*parts[CROSS_VALIDATED], own.assign(model=BACKTESTED)], ignore_index=True)
+    operated = pd.concat([own.assign(model=OPERATIONAL), *parts[OPERATIONAL]], ignore_index=True)
     losses = [
         interval_losses(table, observations, product, fleet.market(product.market), training_time, scoring.rules)
         for table in (paired, operated)
@@ -149,44 +155,3 @@ def _compared(
             "fallback_share": 1 - len(own) / len(operated),
         }
     ]
-
-
-def _cross_validated(
-    table: pd.DataFrame,
-    block: NDArray[Any],
-    chosen: tuple[str, ModelConfig],
-    levels: list[float],
-    seed: int,
-    part: FleetPart | None,
-) -> Part:
-    """Rows of a block of issues with quantiles by a model of all the others."""
-    inside = table["issued_at"].isin(block)
-    model = attach_shared_models(fit_candidate(table[~inside], chosen[1], chosen[0], levels, seed, part), part)
-    return table[inside], model.predict(feature_matrix(table[inside]))
-
-
-def _stood_in(
-    table: pd.DataFrame, windless: pd.DataFrame, folds: pd.DataFrame, stand_in: tuple[str, ModelConfig] | None,
-    levels: list[float], seed: int,
-) -> Part:  # fmt: skip
-    """Rows that no weather run reached with quantiles by the fallback, fitted as of their fold."""
-    parts = []
-    for fold in folds.to_dict("records") if stand_in is not None else ():
-        ahead = windless[(windless["issued_at"] >= fold["fold_begin"]) & (windless["issued_at"] < fold["fold_end"])]
-        if len(ahead) and stand_in is not None:
-            model = fit_candidate(known_at(table, fold["fold_begin"]), stand_in[1], stand_in[0], levels, seed)
-            parts.append((ahead, model.predict(feature_matrix(ahead))))
-    return _joined(parts, levels)
-
-
-def _joined(parts: list[Part], levels: list[float]) -> Part:
-    columns = [*KEYS, "lead_minutes", "weather_run_at"]
-    if not parts:
-        return pd.DataFrame(columns=columns), np.empty((0, len(levels)))
-    return pd.concat([rows[columns] for rows, _ in parts]), np.vstack([shares for _, shares in parts])
-
-
-def _rows(part: Part, product: Product, fleet: Fleet, kind: str) -> pd.DataFrame:
-    if part[0].empty:
-        return pd.DataFrame()
-    return forecast_rows(*part, product, fleet, model=kind, model_version="backtest")

@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from wind_kedro.cards import Farm, Fleet
 from wind_kedro.compute import Mapped, Workers, map_farms
@@ -13,7 +14,7 @@ from wind_kedro.failures import reason
 from wind_kedro.models.base import Forecaster
 from wind_kedro.models.ensembles.hand_over import FleetPart, HandOver, HandOverParameters, learn_from_fleet
 from wind_kedro.models.registry import ModelConfig, build
-from wind_kedro.models.tables import feature_matrix, known_at
+from wind_kedro.models.tables import KEYS, feature_matrix, known_at
 
 #: Product, candidate, and the moment as of which was learnt.
 PartKey = tuple[str, str, pd.Timestamp]
@@ -102,6 +103,20 @@ def attach_shared_models(model: Forecaster, part: FleetPart | None) -> Forecaste
     for name in model.needs_shared:
         model.attach_shared_model(name, (part or FleetPart()).models[name])
     return model
+
+
+def forecast_ahead(
+    past: pd.DataFrame,
+    ahead: pd.DataFrame,
+    config: ModelConfig,
+    name: str,
+    levels: list[float],
+    seed: int,
+    part: FleetPart | None,
+) -> tuple[pd.DataFrame, NDArray[np.float64]]:
+    """Keys of the rows ahead, and their quantiles as shares by a candidate fitted with past rows."""
+    model = attach_shared_models(fit_candidate(past, config, name, levels, seed, part), part)
+    return ahead[[*KEYS, "lead_minutes", "weather_run_at"]], model.predict(feature_matrix(ahead))
 
 
 def fit_candidates(

@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from wind_kedro.cards import Fleet, Product
@@ -22,10 +21,9 @@ from wind_kedro.evaluation.settings import Scoring
 from wind_kedro.failures import Failure, Severity, failures_table, first_of, noting
 from wind_kedro.governance.champions import champion_models
 from wind_kedro.governance.overrides import learnable
-from wind_kedro.models.ensembles.hand_over import FleetPart
 from wind_kedro.models.registry import ModelConfig
-from wind_kedro.models.tables import KEYS, feature_matrix, forecast_rows, known_at
-from wind_kedro.pipelines.training.fitting import attach_shared_models, fit_candidate, fleet_parts
+from wind_kedro.models.tables import forecast_rows, known_at
+from wind_kedro.pipelines.training.fitting import fleet_parts, forecast_ahead
 from wind_kedro.pipelines.training.settings import Backtest, Training
 from wind_kedro.postprocessing.calibration import calibrated
 from wind_kedro.postprocessing.portfolios import add_portfolios
@@ -187,7 +185,7 @@ def backtest_candidates(
                 if (enough and config.scope == "farm") or (part is not None and part.models):
                     given = (past, ahead, config.of_farms(farms), name, levels, training.seed, part)
                     tasks[product_id, entity_id, name, start] = given
-    mapped = map_farms(_backtest_fold, tasks, workers=workers, label="backtest")
+    mapped = map_farms(forecast_ahead, tasks, workers=workers, label="backtest")
     if mapped.failures and not mapped.results:
         raise NotEnoughHistoryError("every candidate failed: " + "; ".join(sorted(set(mapped.failures.values()))))
     if not mapped.results:
@@ -254,19 +252,6 @@ def _folds(training_time: pd.Timestamp, backtest: Backtest) -> list[tuple[pd.Tim
     step = pd.Timedelta(days=backtest.refit_every_days)
     starts = pd.date_range(start, training_time, freq=step, inclusive="left")
     return [(begin, min(begin + step, training_time)) for begin in starts]
-
-
-def _backtest_fold(
-    past: pd.DataFrame,
-    ahead: pd.DataFrame,
-    config: ModelConfig,
-    name: str,
-    levels: list[float],
-    seed: int,
-    part: FleetPart | None,
-) -> tuple[pd.DataFrame, np.ndarray]:
-    model = attach_shared_models(fit_candidate(past, config, name, levels, seed, part), part)
-    return ahead[[*KEYS, "lead_minutes", "weather_run_at"]], model.predict(feature_matrix(ahead))
 
 
 def calibrate_backtest(
