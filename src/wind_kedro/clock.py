@@ -6,12 +6,31 @@ A run never asks the machine what time it is: `hooks.py` fixes ``as_of`` once, a
 from __future__ import annotations
 
 import datetime as dt
-from typing import Any
+import re
+from collections.abc import Iterable
+from typing import Annotated, Any
 
-from pydantic import field_validator, model_validator
+import pandas as pd
+from pydantic import AfterValidator, field_validator, model_validator
 
 from wind_kedro.cards import Calendar, CardError, Fleet
-from wind_kedro.strict import Strict
+from wind_kedro.strict import Split, Strict
+
+
+def _month(value: str) -> str:
+    if not re.fullmatch(r"\d{4}-(0[1-9]|1[0-2])", value):
+        raise ValueError(f"'{value}' is not a month, such as 2013-01")
+    return value
+
+
+#: Months of the calendar, UTC, such as 2013-01.
+Months = Annotated[list[Annotated[str, AfterValidator(_month)]], Split]
+
+
+def stretches_of(months: Iterable[str]) -> list[tuple[pd.Timestamp, pd.Timestamp]]:
+    """Start, inclusive, and end, exclusive, of each month, in order of time."""
+    begins = [pd.Timestamp(f"{month}-01", tz="UTC") for month in sorted(months)]
+    return [(begin, begin + pd.offsets.MonthBegin()) for begin in begins]
 
 
 class Clock(Strict):

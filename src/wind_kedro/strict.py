@@ -1,6 +1,17 @@
 """The base class of what is configured: settings, rules and cards."""
 
-from pydantic import BaseModel, ConfigDict
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict
+
+
+def _split(words: Any) -> Any:
+    return words.split() if isinstance(words, str) else words
+
+
+#: What reads a list that on the command line is words: --params "months=2013-01 2013-02".
+Split = BeforeValidator(_split)
+Words = Annotated[list[str], Split]
 
 
 class Strict(BaseModel):

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def at_leading_points(weather: pd.DataFrame, farms: Iterable[Farm]) -> pd.DataFrame:
-    """The weather at one point of each model of each farm: the first on its card. All who read one point ask here.
+    """The weather at one point of each model of each farm: the first on its card. What reads one point of a model uses it.
 
     Args:
         weather: contract `Weather`.

@@ -233,5 +233,5 @@ def _check_columns(columns: Mapping[str, SourceColumn], units: Mapping[str, str]
         if name not in units:
             raise ValueError(f"columns.{name}: unknown; known are {', '.join(units)}")
         if (column.unit, units[name]) not in UNIT_CONVERSIONS:
-            known = ", ".join(source for source, house in UNIT_CONVERSIONS if house == units[name])
+            known = ", ".join(source for source, target in UNIT_CONVERSIONS if target == units[name])
             raise ValueError(f"columns.{name}.unit: '{column.unit}' is not a unit of it; known are {known}")

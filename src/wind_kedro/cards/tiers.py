@@ -26,7 +26,7 @@ class Ready(NamedTuple):
 
 
 def reaches(tier: Tier, needed: Tier) -> bool:
-    """Whether who has ``tier`` may have what needs ``needed``."""
+    """Whether an entity of tier ``tier`` may have a model that needs tier ``needed``."""
     return TIERS.index(tier) >= TIERS.index(needed)
 
 

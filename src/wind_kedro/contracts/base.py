@@ -42,7 +42,7 @@ class Contract(pa.DataFrameModel):
 
 
 class RawTable:
-    """A source as it came: each value still text, each row with its file and number in it (row 1 is the first after the header).
+    """A source as it was read: values as text, each row with its file and number in it (row 1 is the first after the header).
 
     A `validator:` for Ibis tables: checks that the columns are there, without reading a row.
     """

@@ -25,7 +25,7 @@ class Signals(Contract):
     pitch_deg: Series[float] = pa.Field(nullable=True)
     version: Series[int] = pa.Field(ge=0)
     status: Series[str] = pa.Field(isin=["kept", "superseded"])
-    superseded_at: Series[Utc] = pa.Field(nullable=True, description="when a version with other values came")
+    superseded_at: Series[Utc] = pa.Field(nullable=True, description="when a version with other values arrived")
     power_kw_spiked: Series[float] = pa.Field(nullable=True, description="a spike: the value, until it was found to be one")
     power_kw_spiked_at: Series[Utc] = pa.Field(nullable=True, description="when that was found")
     wind_speed_ms_spiked: Series[float] = pa.Field(nullable=True, description="likewise")
@@ -48,7 +48,7 @@ class Quarantine(Contract):
     source_row: Series[int]
     reason: Series[str] = pa.Field(description="a code: see docs/glossary.md")
     detail: Series[str]
-    raw: Series[str] = pa.Field(description="the row as it came, JSON")
+    raw: Series[str] = pa.Field(description="the row as it was read, JSON")
 
 
 class ClockCalibration(Contract):
@@ -181,7 +181,7 @@ class Readiness(Contract, key=["farm_id", "assessed_at"]):
     unreadable_sources: Series[int] = pa.Field(ge=0)
     weather: Series[str] = pa.Field(isin=[PERFECT_WEATHER, FORECAST_WEATHER])
     weather_days: Series[float] = pa.Field(ge=0, description="how far back its weather reaches")
-    missing_runs: Series[int] = pa.Field(ge=0, description="weather runs between its first and now that never came")
+    missing_runs: Series[int] = pa.Field(ge=0, description="weather runs between its first and now that never arrived")
     best_point: Series[str] = pa.Field(description="model/point of its own that fits best, or ''")
     best_correlation: Series[float] = pa.Field(nullable=True, ge=-1, le=1)
     other_farm: Series[str] = pa.Field(description="the other farm whose weather fits best, or ''")

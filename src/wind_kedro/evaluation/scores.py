@@ -54,8 +54,8 @@ METRICS: Mapping[str, str] = {
     "coverage": "how often the actual lay inside the central band of that nominal coverage (the level)",
     "width_share": "mean width of the central band of that nominal coverage (the level), share of capacity",
     "observed_frequency": "how often the actual did not exceed the quantile of that level; reliable: equal to it",
-    "ramp_hit_rate": "of the ramps that came, the share forecast for that interval and direction; n: ramps that came",
-    "ramp_false_alarm_ratio": "of the ramps forecast, the share that did not come so; n: ramps forecast",
+    "ramp_hit_rate": "of the observed ramps, the share forecast for that interval and direction; n: ramps observed",
+    "ramp_false_alarm_ratio": "of the ramps forecast, the share not observed in that interval and direction; n: ramps forecast",
     "money_per_mwh": "the market's penalty for selling the median, per MWh produced, in the market's currency",
     **{
         f"skill_{score}_vs_{model}": f"1 − {score} / that of {model} on the same intervals; 1: perfect, 0: no better"
@@ -381,7 +381,7 @@ class _Losses:
     crps: Array
     not_exceeded: Flags
     bands: list[tuple[float, Flags, Array]]
-    ramp_came: NDArray[np.int8]
+    ramp_observed: NDArray[np.int8]
     ramp_forecast: NDArray[np.int8]
     cost: Array
     produced_mwh: Array
@@ -419,7 +419,7 @@ def _losses(rows: pd.DataFrame, product: Product, market: Market, rules: ScoreRu
             for low, high, nominal in central_bands(levels)
             for lower, upper in [(quantiles[:, low], quantiles[:, high])]
         ],
-        ramp_came=ramps(actual),
+        ramp_observed=ramps(actual),
         ramp_forecast=ramps(point),
         cost=cost,
         produced_mwh=produced,
@@ -476,12 +476,12 @@ def _metrics(total: Callable[[Array | Flags], Array], losses: _Losses) -> list[M
         n = total(~np.isnan(values.astype(np.float64)))
         mean = _ratio(total(values), n)
         metrics.append((name, level, np.sqrt(mean) if name in {"nrmse_share", "rmse_kw"} else mean, n))
-    came, forecast = total(losses.ramp_came != 0), total(losses.ramp_forecast != 0)
-    hits = total((losses.ramp_came != 0) & (losses.ramp_came == losses.ramp_forecast))
+    observed, forecast = total(losses.ramp_observed != 0), total(losses.ramp_forecast != 0)
+    hits = total((losses.ramp_observed != 0) & (losses.ramp_observed == losses.ramp_forecast))
     n = total(np.ones(len(error), dtype=bool))
     return [
         *metrics,
-        ("ramp_hit_rate", np.nan, _ratio(hits, came), came),
+        ("ramp_hit_rate", np.nan, _ratio(hits, observed), observed),
         ("ramp_false_alarm_ratio", np.nan, _ratio(forecast - hits, forecast), forecast),
         ("money_per_mwh", np.nan, _ratio(total(losses.cost), total(losses.produced_mwh)), n),
     ]

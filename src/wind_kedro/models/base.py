@@ -85,9 +85,9 @@ class Forecaster(ABC):
         self._fitted = False
 
     def fit(self, features: pd.DataFrame, power_share: pd.Series) -> Self:
-        """Learn from rows of `contracts.Features` and the power that came, as a share of available capacity.
+        """Learn from rows of `contracts.Features` and the observed power, as a share of available capacity.
 
-        Missing features mean 'not known then' and are borne. Learning again forgets what was learnt before.
+        Missing features mean 'not known then' and are no error. Learning again forgets what was learnt before.
 
         Raises:
             ValueError: if there is no row though it needs some, lengths differ, a power is missing, or a column that it needs is.

@@ -11,9 +11,9 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import AfterValidator, Field, ValidationError, field_validator
 
 from wind_kedro.cards import Farm
 from wind_kedro.cards.tiers import Tier
@@ -164,6 +164,10 @@ def with_members(candidates: Mapping[str, ModelConfig]) -> dict[str, ModelConfig
         members = {member: candidates[member].model_dump(mode="json", exclude_defaults=True) for member in names}
         resolved[name] = config.model_copy(update={"params": config.params | {"members": members}})
     return resolved
+
+
+#: Candidates by name, each blend and hand-over with what its members are.
+Candidates = Annotated[dict[str, ModelConfig], Field(min_length=1), AfterValidator(with_members)]
 
 
 def build(name: str, config: ModelConfig, levels: Sequence[float], seed: int) -> Forecaster:

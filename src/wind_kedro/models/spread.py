@@ -30,7 +30,7 @@ def spread_that_holds(quantiles: Array, share: Array, levels: Sequence[float]) -
 
     Args:
         quantiles: of rows that the model had not learnt from, one column per level, rising.
-        share: the power that came.
+        share: the observed power.
         levels: of the columns.
     """
     center = middle_of(levels)

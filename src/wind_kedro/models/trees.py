@@ -33,7 +33,7 @@ class Trees:
         left: left child, `LEAF` where there is none.
         right: right child, `LEAF` where there is none.
         missing_left: whether a missing value goes left.
-        cover: how many of the rows learnt from came by a node.
+        cover: how many of the training rows passed a node.
         columns: of the matrix.
     """
 

@@ -84,10 +84,10 @@ def _corrected_series(
     of_series = pd.Series(True, index=history.index)
     for name in SERIES:
         of_series &= history[name] == first[name]
-    came = observations[
+    observed = observations[
         (observations["entity_id"] == first["entity_id"]) & (observations["granularity_minutes"] == product.granularity_minutes)
     ]
-    known = _Known.of(history[of_series], came, product)
+    known = _Known.of(history[of_series], observed, product)
     capacity = rows["capacity_kw"].to_numpy(float)[:, None]
     shares = rows[quantile_columns(product.quantile_levels)].to_numpy(float) / capacity
     issued, lead = _nanoseconds(rows["issued_at"]), rows["lead_minutes"].to_numpy()
@@ -114,15 +114,15 @@ class _Known:
     quantiles: Array  # shares of the capacity that they were issued for, a column a level
 
     @classmethod
-    def of(cls, past: pd.DataFrame, came: pd.DataFrame, product: Product) -> _Known:
+    def of(cls, past: pd.DataFrame, observed: pd.DataFrame, product: Product) -> _Known:
         columns = quantile_columns(product.quantile_levels)
-        came = came.sort_values(["valid_at", "available_at"], kind="stable", ignore_index=True)
-        available = _nanoseconds(came["available_at"])
-        until = np.full(len(came), _NEVER)
-        same = came["valid_at"].to_numpy()[1:] == came["valid_at"].to_numpy()[:-1]
+        observed = observed.sort_values(["valid_at", "available_at"], kind="stable", ignore_index=True)
+        available = _nanoseconds(observed["available_at"])
+        until = np.full(len(observed), _NEVER)
+        same = observed["valid_at"].to_numpy()[1:] == observed["valid_at"].to_numpy()[:-1]
         until[:-1][same] = available[1:][same]
-        usable, actual = came["imputed_share"] == 0, came["power_kw"] / came["available_capacity_kw"]
-        versions = came[["valid_at"]].assign(available=available, superseded=until, usable=usable, actual=actual)
+        usable, actual = observed["imputed_share"] == 0, observed["power_kw"] / observed["available_capacity_kw"]
+        versions = observed[["valid_at"]].assign(available=available, superseded=until, usable=usable, actual=actual)
         rows = past[["issued_at", "valid_at", "lead_minutes", "capacity_kw", *columns]].dropna(subset=columns)
         rows = rows.merge(versions, on="valid_at").sort_values("issued_at", kind="stable")
         return cls(

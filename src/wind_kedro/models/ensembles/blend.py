@@ -219,8 +219,8 @@ def smoothed(quantiles: Array, lead_minutes: Array, share: float) -> Array:
     """Each row's quantiles with a share of those of the intervals before and after it in the same issue.
 
     Args:
-        quantiles: one row per interval, in order of issue and interval, as training and forecasting ask; a row whose
-            neighbour was not asked for keeps that neighbour's share.
+        quantiles: one row per interval, in order of issue and interval, as training and forecasting give them; a row whose
+            neighbour is missing keeps that neighbour's share.
         lead_minutes: of each row: the next interval of an issue has the least rise that there is.
         share: of each neighbour.
     """

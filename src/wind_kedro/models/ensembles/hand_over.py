@@ -132,7 +132,7 @@ class HandOver(Ensemble, type_name="hand_over"):
         self.shared_models = {}
 
     def _unjudged(self, days: float, configs: Mapping[str, ModelConfig], there: list[str]) -> dict[str, float]:
-        """Own has its share of full history; the rest is the fleet's, and without a fleet that of those who need no history."""
+        """Own has its share of full history; the rest is the fleet's, or, without a fleet, that of members without history."""
         own = [name for name in there if configs[name].needs_history]
         others = [name for name in there if name not in own]
         begins = [name for name in others if name in self._part.names] or others
@@ -195,7 +195,7 @@ def learn_from_fleet(
         alone: whether there is one farm and no other that could share a model.
     """
     configs = _parsed(member_configs)
-    # Of a single farm the fleet's model would be its own once more; but who asks for it alone is given it.
+    # Of a single farm the fleet's model would be its own once more, so it is only fitted as a candidate of its own.
     models = {
         member: _fitted_to(member, config, pool, levels, seed)
         for member, config in configs.items()
@@ -248,7 +248,7 @@ def _judge(
     for cut in range(parameters.cuts):
         until = end - pd.Timedelta(days=cut * parameters.cut_every_days)
         start = until - pd.Timedelta(days=parameters.judged_days)
-        # A fleet's model that has never seen the farms that are judged, and nothing that came later.
+        # A fleet's model that has never seen the farms that are judged, and no later outcome.
         others = known_at(elsewhere, start)
         if others.empty and not elsewhere.empty:
             continue

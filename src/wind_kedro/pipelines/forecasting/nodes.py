@@ -46,7 +46,7 @@ def issue_forecasts(
     parts: list[pd.DataFrame] = []
     failures: list[Failure] = []
     if model_versions.fault and not model_versions.refusal:
-        action = "look who changed the log of promotions; the entries before it hold (kedro wind keys adopt)"
+        action = "find out who changed the log of promotions; the entries before it hold (kedro wind keys adopt)"
         failures.append(Failure("forecasting", "model_unusable", model_versions.fault, action))
     groups = dict(iter(features.groupby(["product_id", "entity_id"])))
     for product in fleet.products:

@@ -132,7 +132,7 @@ def _compared(
 ) -> list[dict[str, Any]]:
     """The row of one product and entity; none where one of the scores has no interval.
 
-    ``parts`` are forecasts of its model cross-validated, and those that a fallback made where no weather run came; ``own`` is its
+    ``parts`` are forecasts of its model cross-validated, and those of a fallback where no weather run arrived; ``own`` is its
     backtest.
     """
     paired = pd.concat([*parts[CROSS_VALIDATED], own.assign(model=BACKTESTED)], ignore_index=True)

@@ -13,7 +13,7 @@ import pandas as pd
 
 from wind_kedro.cards import Fleet, Product
 from wind_kedro.cards.tiers import TIERS, Ready, reaches, ready_entities
-from wind_kedro.clock import Clock
+from wind_kedro.clock import Clock, stretches_of
 from wind_kedro.compute import Mapped, Workers, map_farms
 from wind_kedro.errors import WindKedroError
 from wind_kedro.evaluation.scores import latest_versions, score_forecasts
@@ -245,9 +245,8 @@ def by_entity(table: pd.DataFrame) -> dict[tuple[str, str], pd.DataFrame]:
 
 def _folds(training_time: pd.Timestamp, backtest: Backtest) -> list[tuple[pd.Timestamp, pd.Timestamp]]:
     if backtest.months is not None:
-        begins = [pd.Timestamp(f"{month}-01", tz="UTC") for month in sorted(backtest.months)]
-        ends = [min(begin + pd.offsets.MonthBegin(), training_time) for begin in begins]
-        return [(begin, end) for begin, end in zip(begins, ends, strict=True) if begin < end]
+        stretches = stretches_of(backtest.months)
+        return [(begin, min(end, training_time)) for begin, end in stretches if begin < training_time]
     start = training_time - pd.Timedelta(days=backtest.days)
     step = pd.Timedelta(days=backtest.refit_every_days)
     starts = pd.date_range(start, training_time, freq=step, inclusive="left")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any, Self
 
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from wind_kedro.models.registry import ModelConfig, with_members
+from wind_kedro.clock import Months, stretches_of
+from wind_kedro.models.registry import Candidates
 from wind_kedro.strict import Strict
 
 Number = int | float
@@ -57,19 +57,11 @@ class Tuning(Strict):
     products: list[str] | None = Field(None, description="products on whose forecasts settings are scored; none: all")
     folds: int = Field(gt=0, description="number of consecutive folds, each forecast from the data known at its start")
     fold_days: int = Field(gt=0, description="length of a fold, days; the last ends where the backtest begins")
-    months: list[str] | None = Field(None, description="months (2012-09) to use instead of folds, UTC")
+    months: Months | None = Field(None, description="months (2012-09) to use instead of folds, UTC")
     min_train_days: int = Field(gt=0, description="minimum days of a farm's history before a fold")
     space: dict[str, dict[str, Range]] = Field(
         description="by candidate of training, the range of each setting to search; others keep their value"
     )
-
-    @field_validator("months")
-    @classmethod
-    def _of_the_calendar(cls, months: list[str] | None) -> list[str] | None:
-        for month in months or []:
-            if not re.fullmatch(r"\d{4}-(0[1-9]|1[0-2])", month):
-                raise ValueError(f"'{month}' is not a month, such as 2012-09")
-        return months
 
     def stretches(self, judged_from: pd.Timestamp) -> list[Stretch]:
         """Folds in order of time.
@@ -80,14 +72,13 @@ class Tuning(Strict):
         if self.months is None:
             step = pd.Timedelta(days=self.fold_days)
             return [(judged_from - (left + 1) * step, judged_from - left * step) for left in reversed(range(self.folds))]
-        begins = [pd.Timestamp(f"{month}-01", tz="UTC") for month in sorted(self.months)]
-        ends = [begin + pd.offsets.MonthBegin() for begin in begins]
-        if touched := [f"{begin:%Y-%m}" for begin, end in zip(begins, ends, strict=True) if end > judged_from]:
+        found = stretches_of(self.months)
+        if touched := [f"{begin:%Y-%m}" for begin, end in found if end > judged_from]:
             raise ValueError(
                 f"tuning.months: {', '.join(touched)} overlap training.backtest, which starts on {judged_from:%Y-%m-%d}: "
                 f"choose earlier months"
             )
-        return list(zip(begins, ends, strict=True))
+        return found
 
 
 class _Backtest(BaseModel):
@@ -96,12 +87,7 @@ class _Backtest(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True)
 
     days: int
-    months: list[str] | None = None
-
-    @field_validator("months", mode="before")
-    @classmethod
-    def _listed(cls, months: Any) -> Any:
-        return months.split() if isinstance(months, str) else months
+    months: Months | None = None
 
 
 class Trained(BaseModel):
@@ -111,12 +97,7 @@ class Trained(BaseModel):
 
     seed: int
     backtest: _Backtest
-    candidates: dict[str, ModelConfig]
-
-    @field_validator("candidates")
-    @classmethod
-    def _with_members(cls, candidates: dict[str, ModelConfig]) -> dict[str, ModelConfig]:
-        return with_members(candidates)
+    candidates: Candidates
 
     def judged_from(self, training_time: pd.Timestamp) -> pd.Timestamp:
         """Start of the backtest by which training compares candidates."""
