@@ -51,14 +51,7 @@ class Fleet(Card):
     def from_config(
         cls, farms: Any, markets: Any, products: Any, groups: Any = None, *, files: Mapping[str, str] | None = None
     ) -> Fleet:
-        """Read the cards as they stand in configuration.
-
-        Args:
-            farms: list of farm cards (``farms.yml``).
-            markets: list of market cards (``markets.yml``).
-            products: list of product cards (``products.yml``).
-            groups: list of groups (``farms.yml``), or none.
-            files: the file to name in messages, by kind of card; default: the bare file names.
+        """Read the lists of cards as they stand in configuration; ``files`` to name in messages are by kind of card.
 
         Raises:
             CardError: naming file, card and field of each fault.

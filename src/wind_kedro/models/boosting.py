@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from wind_kedro.models.base import Array, Contributions, Parameters
-from wind_kedro.models.quantile_levels import between_levels, few_levels
+from wind_kedro.models.quantile_levels import between_levels
 from wind_kedro.models.shapley import tree_shapley
 from wind_kedro.models.spread import middle_of
 from wind_kedro.models.tabular import ColumnParameters, Matrix, matrix_of
@@ -47,12 +47,8 @@ class Boosting(TreeForecaster, type_name="boosting"):
     _steps: NDArray[np.float32]
     _start: Array
 
-    @property
-    def _learnt_levels(self) -> Array:
-        return np.asarray(few_levels(self.levels, self.parameters.learnt_levels))
-
     def _learn(self, matrix: Matrix, share: Array, features: pd.DataFrame) -> None:
-        levels = self._learnt_levels
+        levels = np.asarray(self._learnt_levels)
         self._start = np.quantile(share, levels)
         trees, steps = [], []
         for repeat in range(self.parameters.repeats):
@@ -89,12 +85,12 @@ class Boosting(TreeForecaster, type_name="boosting"):
         for tree in range(leaves.shape[1]):
             total += self._steps[leaves[:, tree]]
         learnt = np.sort(self._start + total / self.parameters.repeats, axis=1)
-        return between_levels(learnt, self._learnt_levels.tolist(), self.levels)
+        return between_levels(learnt, self._learnt_levels, self.levels)
 
     def contributions(self, features: pd.DataFrame) -> Contributions:
         """Shapley values of the median: trees add up to it. They do so before quantiles are sorted and kept within bounds."""
         self._need(features)
-        middle = middle_of(self._learnt_levels.tolist())
+        middle = middle_of(self._learnt_levels)
         values = self._steps[:, middle].astype(np.float64) / self.parameters.repeats
         base, added = tree_shapley(self._trees, values, matrix_of(features, self._columns))
         attributed = pd.DataFrame(added, columns=self._columns, index=features.index)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from wind_kedro.models.base import Array, Contributions, Parameters
-from wind_kedro.models.quantile_levels import between_levels, few_levels
+from wind_kedro.models.quantile_levels import between_levels
 from wind_kedro.models.spread import MIN_ROWS_TO_CALIBRATE, middle_of, spread_that_holds, stretched
 from wind_kedro.models.tabular import ColumnForecaster, ColumnParameters, Matrix, blocks_of_time, matrix_of
 
@@ -62,10 +62,6 @@ class CatBoostModel(ColumnForecaster, type_name="catboost"):
         if folds >= 2 and len(share) >= MIN_ROWS_TO_CALIBRATE and len(self.levels) > 1:  # noqa: PLR2004 two blocks at least
             self._spread = self._calibrate(matrix, share, blocks_of_time(features, folds))
         self._model = self._train(matrix, share)
-
-    @property
-    def _learnt_levels(self) -> list[float]:
-        return few_levels(self.levels, self.parameters.learnt_levels)
 
     def _train(self, matrix: Matrix, share: Array) -> CatBoostRegressor:
         from catboost import CatBoostRegressor

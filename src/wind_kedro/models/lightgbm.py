@@ -10,7 +10,7 @@ import pandas as pd
 from pydantic import Field
 
 from wind_kedro.models.base import Array, Parameters
-from wind_kedro.models.quantile_levels import between_levels, few_levels
+from wind_kedro.models.quantile_levels import between_levels
 from wind_kedro.models.tabular import ColumnForecaster, ColumnParameters, Matrix
 
 if TYPE_CHECKING:
@@ -43,10 +43,6 @@ class LightGBMModel(ColumnForecaster, type_name="lightgbm"):
     parameters: LightGBMParameters
     #: Per repeat, one boosting a learnt level.
     _boosters: list[list[Booster]]
-
-    @property
-    def _learnt_levels(self) -> list[float]:
-        return few_levels(self.levels, self.parameters.learnt_levels)
 
     def _learn(self, matrix: Matrix, share: Array, features: pd.DataFrame) -> None:
         lightgbm = _library()

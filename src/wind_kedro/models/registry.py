@@ -171,13 +171,7 @@ Candidates = Annotated[dict[str, ModelConfig], Field(min_length=1), AfterValidat
 
 
 def build(name: str, config: ModelConfig, levels: Sequence[float], seed: int) -> Forecaster:
-    """An unfitted model.
-
-    Args:
-        name: what the candidate is called, for messages.
-        config: its family and settings.
-        levels: quantile levels that it is to give.
-        seed: of all its random numbers.
+    """An unfitted model; ``name`` is that of the candidate, for messages.
 
     Raises:
         ValueError: if a setting is unknown or wrong, naming candidate and setting.

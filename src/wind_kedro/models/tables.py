@@ -40,19 +40,10 @@ def forecast_rows(
     model_version: str,
     fallback: str = "",
 ) -> pd.DataFrame:
-    """Rows of `contracts.Forecasts`.
+    """Rows of `contracts.Forecasts`, quantiles in kW, of forecasts of one product.
 
-    Args:
-        rows: keys, ``lead_minutes`` and ``weather_run_at`` of the forecasts, all of one product.
-        shares: quantiles as shares of installed capacity, shape (rows, levels of the product).
-        product: the product they are for.
-        fleet: the cards, for capacity and the label of the weather.
-        model: name of the model that made them.
-        model_version: its version in the registry, or ``backtest``.
-        fallback: the model that stood in, or nothing.
-
-    Returns:
-        One row per row given; quantiles in kW.
+    ``rows`` have the keys, ``lead_minutes`` and ``weather_run_at``; ``shares`` are quantiles as shares of installed capacity,
+    shape (rows, levels). ``model_version`` is that of the registry, or ``backtest``; ``fallback`` the model that stood in.
     """
     table = rows[[*KEYS, "lead_minutes", "weather_run_at"]].reset_index(drop=True)
     capacity = table["entity_id"].map({entity_id: fleet.capacity_kw(entity_id) for entity_id in product.members})

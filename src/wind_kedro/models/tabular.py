@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from pydantic import Field, field_validator
 
 from wind_kedro.models.base import Array, Forecaster, Parameters, numbers
+from wind_kedro.models.quantile_levels import few_levels
 
 #: Columns of `contracts.ModelInput` that hold the observed power: targets, never features.
 TARGET_COLUMNS = frozenset({"power_share", "available_capacity_kw"})
@@ -53,6 +54,11 @@ class ColumnForecaster(Forecaster):
     def needed_columns(self) -> list[str]:
         """See `Forecaster`. Once it has learnt: all that it has learnt from."""
         return list(self._columns if self._fitted else self.parameters.features or [])
+
+    @property
+    def _learnt_levels(self) -> list[float]:
+        """The levels that are learnt; the others are read between them."""
+        return few_levels(self.levels, getattr(self.parameters, "learnt_levels", None))
 
     def _fit(self, features: pd.DataFrame, share: Array) -> None:
         columns = self.parameters.features or columns_of_numbers(features)

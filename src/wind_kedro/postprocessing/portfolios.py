@@ -24,13 +24,9 @@ def add_portfolios(
 ) -> pd.DataFrame:
     """Rows of `contracts.Forecasts`: those given, and behind them those of each group that is forecast from its farms.
 
-    Args:
-        forecasts: of farms, kW.
-        fleet: the cards; its groups are those of `Fleet.portfolios_of`.
-        portfolios: the rules.
-        by_model: one portfolio a model, as in a backtest of candidates; otherwise one an issue, of whatever model forecasts
-            each farm.
-        on_failure: takes what raises for one portfolio, which then has no rows; none: it is raised.
+    ``forecasts`` are of farms, kW. With ``by_model`` there is one portfolio a model, as in a backtest of candidates; otherwise
+    one an issue, of whatever model forecasts each farm. ``on_failure`` takes what raises for one portfolio, which then has no
+    rows; without it, it is raised.
 
     A row of a group has the sum of its farms' medians, and around it the spread of a sum of errors that correlate by
     ``error_correlation`` with each other. Farms that were not forecast are taken to do as the others do: the sum is scaled to

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from wind_kedro.cards import Calendar, Fleet
-from wind_kedro.cards.leading_points import at_leading_points
+from wind_kedro.cards.farms import at_leading_points
 from wind_kedro.clock import Clock
 from wind_kedro.compute import Workers, map_farms
 from wind_kedro.errors import WindKedroError

@@ -69,15 +69,8 @@ def predict_with_fallbacks(
     model failed and none of them has, the climatology of the observations does. Without fallbacks the champion forecasts wherever
     some weather reaches the issue.
 
-    Args:
-        member: the champion; none: it cannot be used.
-        fallbacks: of the version in force, by name.
-        due: features of one product and entity, a row an interval.
-        observations: of all entities.
-        product: which.
-        entity_id: whose.
-        version: the version's number, for messages.
-        failures: takes each stored model that failed, and each issue that a fallback has intervals of.
+    ``due`` are features of one product and entity, a row an interval; ``version`` is the version's number, for messages.
+    ``failures`` takes each stored model that failed, and each issue that a fallback has intervals of.
     """
     windy = due["wind_speed_100m_ms"].notna()
     if not fallbacks:

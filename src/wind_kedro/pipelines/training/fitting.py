@@ -36,17 +36,8 @@ def fleet_parts(
     """What candidates learn over all farms of their product, as of each start: with rows whose outcome was known by then.
 
     Memory is bounded whatever the size of the fleet: each farm gives an equal share of ``fleet_rows``, drawn by the seed,
-    and a few farms all of theirs, which a hand-over judges.
-
-    Args:
-        model_input: of all farms.
-        wanted: candidates by product and name; those that look at one farm alone are passed over.
-        starts: the moments.
-        fleet: the cards.
-        workers: how the work is spread.
-        seed: of all draws.
-        fleet_rows: how many rows a model of the fleet learns from at most.
-        min_train_days: a start with less history of the whole fleet is left out.
+    and a few farms all of theirs, which a hand-over judges. Candidates that look at one farm alone are left out, and so is a
+    start with less than ``min_train_days`` of history of the whole fleet.
     """
     tasks = {}
     for (product_id, name), config in wanted.items():

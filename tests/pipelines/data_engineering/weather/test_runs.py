@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from wind_kedro.cards import Fleet
-from wind_kedro.cards.leading_points import at_leading_points
+from wind_kedro.cards.farms import at_leading_points
 from wind_kedro.clock import Clock
 from wind_kedro.contracts.observations import Weather
 from wind_kedro.pipelines.data_engineering import nodes

@@ -16,7 +16,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from wind_kedro.cards import Farm, Fleet
-from wind_kedro.cards.leading_points import at_leading_points
+from wind_kedro.cards.farms import at_leading_points
 from wind_kedro.clock import Clock
 from wind_kedro.contracts.observations import ClockCalibration
 from wind_kedro.pipelines.data_engineering.parse.signals import READINGS, arrivals
