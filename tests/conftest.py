@@ -211,6 +211,7 @@ def make_observations(rows: Rows) -> pd.DataFrame:
             "stopped_share": 0.0,
             "curtailed_share": 0.0,
             "imputed_share": 0.0,
+            "method": "mean",
         } | row
         full["power_kw"] = full.pop("share", 0.0) * full["available_capacity_kw"] if "power_kw" not in full else full["power_kw"]
         full.setdefault("metered_power_kw", full["power_kw"])

@@ -242,6 +242,7 @@ def _world() -> dict[str, pd.DataFrame]:
                     "stopped_share": 0.0,
                     "curtailed_share": 0.0,
                     "imputed_share": 0.0,
+                    "method": "mean",
                 }
             )
         )

@@ -135,6 +135,7 @@ RIGHT: dict[str, Callable[[], pd.DataFrame]] = {
         stopped_share=0.0,
         curtailed_share=0.0,
         imputed_share=0.0,
+        method="mean",
     ),
     "Weather": lambda: _rows(
         farm_id="hill",

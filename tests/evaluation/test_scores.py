@@ -232,6 +232,7 @@ def observed(
             "coverage_share": 1.0,
             "turbines": 1,
             "imputed_share": 0.0,
+            "method": "mean",
         }
     )
 

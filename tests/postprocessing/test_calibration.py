@@ -62,6 +62,7 @@ def outcomes(forecasts: pd.DataFrame, shares: Any, hours_late: float = 1.0, **co
             "power_kw": np.resize(shares, len(valid_at)) * CAPACITY_KW,
             "available_capacity_kw": CAPACITY_KW,
             "imputed_share": 0.0,
+            "method": "mean",
         }
         | columns
     )

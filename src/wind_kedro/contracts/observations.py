@@ -118,6 +118,10 @@ class Observations(Contract, key=["entity_id", "granularity_minutes", "valid_at"
     imputed_share: Series[float] = pa.Field(
         ge=0, lt=1, description="share of available_capacity_kw filled in from the other turbines: never an actual"
     )
+    method: Series[str] = pa.Field(
+        isin=["mean", "held"],
+        description="mean of signal intervals, or their values held because the interval is shorter or cuts them",
+    )
 
 
 class Weather(Contract, key=["farm_id", "weather_model", "weather_point", "run_at", "valid_at", "available_at"]):

@@ -182,7 +182,7 @@ def windy(cards: dict[str, Any]) -> Callable[..., Fleet]:
         for farm in changed["farms"]:
             farm["signals"]["columns"] = COLUMNS
         changed["farms"][0]["signals"] |= signals
-        # Ten minutes divide no quarter of an hour: only the hourly product can be observed.
+        # One granularity, into which ten minutes fit: tables are short.
         changed["products"] = changed["products"][:1]
         return Fleet.from_config(**changed)
 

@@ -211,27 +211,92 @@ def test_a_group_is_all_its_farms_turbines(observe: Callable[..., Table]) -> Non
     assert brief(observe(hour(), "both")) == [("14:00", 600.0, 3000.0, 0.75)]
 
 
-def test_a_cadence_that_does_not_divide_is_told_and_makes_no_observation(
-    windy: Callable[..., Fleet],
-    run_room: Callable[..., Frames],
-    raw_signals: Any,
-    raw_weather: Any,
-    now: Clock,
-    settings: Any,
+def test_a_cadence_that_does_not_divide_is_noted_and_its_signals_are_held(
+    windy: Callable[..., Fleet], run_room: Callable[..., Frames], raw_signals: Any, raw_weather: Any, now: Clock, settings: Any
 ) -> None:
     fleet = windy(cadence_seconds=2400)
     wind = gusty(24 * 4)[::12]  # every two hours
-    found = run_room(
-        raw_signals(signal_rows(wind, lambda at: at.isoformat())),
-        raw_weather(weather_rows(gusty(24 * 4))),
-        fleet,
-        now,
-        settings,
+    signals = raw_signals(signal_rows(wind, lambda at: at.isoformat()))
+    found = run_room(signals, raw_weather(weather_rows(gusty(24 * 4))), fleet, now, settings)
+    assert set(found["observations"].query("entity_id == 'hill' and granularity_minutes == 60")["method"]) == {"held"}
+    notes = found["data_quality"].query("check == 'cadence_does_not_fit'")
+    assert notes["severity"].unique().tolist() == ["info"]
+    assert "60-minute observations of Hill hold the means of the farm's signals of 2400 seconds" in notes["message"].tolist()
+
+
+def _readings(power_kw: list[float], seconds: int) -> list[dict[str, Any]]:
+    """Signals of one turbine from noon on, one after the other, each available ten minutes after its end."""
+    begin, length = pd.Timestamp("2024-03-10T12:00"), pd.Timedelta(seconds=seconds)
+    return [
+        {
+            "farm_id": "shore",
+            "turbine_id": "T0",
+            "valid_at": begin + number * length,
+            "available_at": begin + (number + 1) * length + pd.Timedelta(minutes=10),
+            "power_kw": power,
+        }
+        for number, power in enumerate(power_kw)
+    ]
+
+
+def _fleet_of(cards: dict[str, Any], seconds: int, minutes: int) -> Fleet:
+    """The shared fleet with signals of that cadence and one product of that granularity."""
+    for farm in cards["farms"]:
+        farm["signals"]["cadence_seconds"] = seconds
+    cards["products"] = [cards["products"][0] | {"granularity_minutes": minutes}]
+    return Fleet.from_config(**cards)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "minutes", "power_kw", "expected"),
+    [
+        pytest.param(900, 5, [300, 600], [300, 300, 300, 600, 600, 600], id="5 of 15 minutes: each part has the mean"),
+        pytest.param(900, 10, [300, 600], [300, 450, 600], id="10 of 15 minutes: the middle is half of each"),
+        pytest.param(600, 15, [300, 600, 900], [400, 800], id="15 of 10 minutes: two thirds and one third"),
+    ],
+)
+def test_an_interval_that_is_finer_than_the_signals_holds_their_mean(
+    observe: Callable[..., Table],
+    cards: dict[str, Any],
+    seconds: int,
+    minutes: int,
+    power_kw: list[float],
+    expected: list[float],
+) -> None:
+    fleet = _fleet_of(cards, seconds, minutes)
+    found = observe(_readings(power_kw, seconds), "shore", fleet=fleet).query(f"granularity_minutes == {minutes}")
+    assert found["power_kw"].tolist() == pytest.approx(expected)
+    assert found["coverage_share"].tolist() == [1.0] * len(expected)
+    assert set(found["method"]) == {"held"}
+    assert found["valid_at"].diff().dropna().unique().tolist() == [pd.Timedelta(minutes=minutes)]
+    # Nothing is known of a part before the row that it is part of has arrived.
+    rows = _readings(power_kw, seconds)
+    last = [
+        max(row["available_at"] for row in rows if row["valid_at"] < at + pd.Timedelta(minutes=minutes))
+        for at in found["valid_at"].dt.tz_localize(None)
+    ]
+    assert found["available_at"].dt.tz_localize(None).tolist() == last
+
+
+def test_a_part_that_is_revised_makes_a_version_of_its_intervals_only(
+    observe: Callable[..., Table], cards: dict[str, Any]
+) -> None:
+    rows = _readings([300, 600], 900)
+    rows[0]["superseded_at"] = pd.Timestamp("2024-03-10T14:00")
+    rows[0]["status"] = "superseded"
+    rows.append(
+        rows[0]
+        | {
+            "power_kw": 360.0,
+            "available_at": pd.Timestamp("2024-03-10T14:00"),
+            "superseded_at": pd.NaT,
+            "status": "kept",
+            "version": 1,
+        }
     )
-    assert found["observations"].empty
-    faults = found["data_quality"].query("check == 'cadence_does_not_fit'")
-    assert faults["severity"].unique().tolist() == ["error"]
-    assert "no 60-minute observations of Hill: the farm's 2400 seconds do not divide them" in faults["message"].tolist()
+    found = observe(rows, "shore", fleet=_fleet_of(cards, 900, 5)).query("granularity_minutes == 5")
+    by_interval = found.groupby("valid_at")["power_kw"].agg(list).tolist()
+    assert by_interval == [[300, 360]] * 3 + [[600]] * 3
 
 
 # --- power curve -------------------------------------------------------------------------------------------------------

@@ -75,6 +75,7 @@ def came(half_width: float) -> pd.DataFrame:
                 "power_kw": share * capacity,
                 "available_capacity_kw": capacity,
                 "imputed_share": 0.0,
+                "method": "mean",
             }
         )
         for entity_id, capacity in (CAPACITY_KW | {"both": 4000.0}).items()

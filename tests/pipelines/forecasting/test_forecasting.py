@@ -125,7 +125,7 @@ def _observed(*rows: tuple[str, str, float]) -> pd.DataFrame:
     for name in ("valid_at", "available_at"):
         table[name] = pd.to_datetime(table[name], utc=True)
     return table.assign(
-        entity_id="hill", granularity_minutes=60, available_capacity_kw=3000.0, imputed_share=0.0,
+        entity_id="hill", granularity_minutes=60, available_capacity_kw=3000.0, imputed_share=0.0, method="mean",
         power_kw=3000.0 * table["share"].astype(float),
     )  # fmt: skip
 

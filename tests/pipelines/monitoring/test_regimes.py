@@ -62,6 +62,7 @@ def _world(seed: int = 1, *, live_days: int = 40, stormy: float = 0.0, worse: fl
                 "available_at": rows["valid_at"] + pd.Timedelta("70min"), "power_kw": actual * 3000,
                 "available_capacity_kw": 3000.0, "metered_power_kw": actual * 3000, "wind_speed_ms": wind,
                 "coverage_share": 1.0, "turbines": 3, "stopped_share": 0.0, "curtailed_share": 0.0, "imputed_share": 0.0,
+                "method": "mean",
             }
         ),
         features=rows.assign(**keys, weather_run_at=rows["issued_at"], wind_speed_100m_ms=wind),

@@ -209,6 +209,7 @@ def _observations(fleet, rng):
                     "stopped_share": 0.0,
                     "curtailed_share": 0.0,
                     "imputed_share": 0.0,
+                    "method": "mean",
                 }
             )
         )

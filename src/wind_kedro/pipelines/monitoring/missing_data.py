@@ -252,7 +252,7 @@ def unseen(
                 "message": f"forecasts of {len(blind)} of {len(shares)} entities ({_list(blind)}) could hardly be scored in "
                 f"the last {rules.scored_days:g} days: drift would go unseen",
                 "evidence": f"{shares[blind].min():.0%} to {shares[blind].max():.0%} of their intervals have an observation",
-                "action": "see the signals' incidents, and whether the farm's cadence divides the product's granularity",
+                "action": "see the incidents of the farms' signals",
             }
 
 

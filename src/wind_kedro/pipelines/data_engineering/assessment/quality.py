@@ -15,7 +15,7 @@ from wind_kedro.clock import Clock
 from wind_kedro.failures import Failure, failures_table
 from wind_kedro.pipelines.data_engineering.parse.signals import SIGNALS
 from wind_kedro.pipelines.data_engineering.settings import DataEngineering
-from wind_kedro.pipelines.data_engineering.signals.aggregation import undivided_granularities
+from wind_kedro.pipelines.data_engineering.signals.aggregation import held_intervals
 from wind_kedro.pipelines.data_engineering.tables import Table, ibis, naive
 from wind_kedro.pipelines.data_engineering.timestamps.clock_search import first_calibrations
 
@@ -148,10 +148,10 @@ def assess_quality(
         _judge_units(about_signals, farm, suspected_units[suspected_units["farm_id"] == farm.id])
         _account(about_weather, counted, aside)
         _judge_runs(about_weather, farm, weather[weather["farm_id"] == farm.id])
-    for entity, minutes, farm_id in undivided_granularities(fleet):
-        cadence = fleet.farm(farm_id).signals.cadence_seconds
-        message = f"no {minutes}-minute observations of {fleet.name_of(entity)}: the farm's {cadence} seconds do not divide them"
-        _Notes(rows, 0, farm_id, "signals").add("cadence_does_not_fit", "row", 1, 1, message, "error")
+    for entity_id, minutes, farm_id in held_intervals(fleet):
+        cadence, name = fleet.farm(farm_id).signals.cadence_seconds, fleet.name_of(entity_id)
+        message = f"{minutes}-minute observations of {name} hold the means of the farm's signals of {cadence} seconds"
+        _Notes(rows, 0, farm_id, "signals").add("cadence_does_not_fit", "row", 1, 1, message, "info")
     return pd.DataFrame(rows), failures_table(_not_used(rows), clock.as_of)
 
 

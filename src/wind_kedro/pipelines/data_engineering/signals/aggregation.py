@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
+import math
 from functools import reduce
 from typing import Any
 
@@ -18,18 +19,19 @@ from wind_kedro.pipelines.data_engineering.signals.operating_states import NOT_A
 from wind_kedro.pipelines.data_engineering.signals.rules import CHANGES, SPIKES_IN_TIME
 from wind_kedro.pipelines.data_engineering.tables import Table, exact, ibis, in_utc, microseconds
 
-_MINUTE = 60_000_000  # microseconds
+_SECOND = 1_000_000  # microseconds
+_MINUTE = 60 * _SECOND
 _KEY = ["entity_id", "granularity_minutes", "start"]
 #: Unique key of observations, and their order.
 _ORDER = ["entity_id", "granularity_minutes", "valid_at", "available_at"]
 _COLUMNS = [
     "entity_id", "granularity_minutes", "valid_at", "available_at", "power_kw", "available_capacity_kw", "metered_power_kw",
-    "wind_speed_ms", "coverage_share", "turbines", "stopped_share", "curtailed_share", "imputed_share",
+    "wind_speed_ms", "coverage_share", "turbines", "stopped_share", "curtailed_share", "imputed_share", "method",
 ]  # fmt: skip
 
 
-def undivided_granularities(fleet: Fleet) -> list[tuple[str, int, str]]:
-    """Entity, granularity and farm where the farm's cadence does not divide the granularity: no observations."""
+def held_intervals(fleet: Fleet) -> list[tuple[str, int, str]]:
+    """Entity, granularity and farm where the farm's cadence does not divide the granularity, so that its signals are held."""
     return [
         (entity_id, minutes, farm.id)
         for entity_id in _entity_ids(fleet)
@@ -60,22 +62,27 @@ def aggregate_observations(signals: Table, fleet: Fleet, clock: Clock, data_engi
     A version with less coverage than ``min_coverage_share`` is omitted, unless an interval at most ``max_gap_minutes`` earlier
     had enough coverage by then: missing turbines are then filled in with the mean share of the others, and ``imputed_share`` is
     their share of the capacity. `latest_versions` excludes such intervals from targets and actuals.
+
+    ``method`` is ``held`` where the cadence of a farm does not divide the granularity, as 15-minute signals and a 10-minute
+    product: each part of a signal interval then has the mean of the whole. Elsewhere it is ``mean``.
     """
     settings = data_engineering.observations
     members = _members(fleet)
     max_rows = data_engineering.chunk_rows
     spans = [Chunk(None, None)]
     # Chunks are whole days, so intervals must not cross midnight.
-    fits_days = all(24 * 60 % minutes == 0 for minutes in fleet.granularities_minutes)
-    if fits_days and signals.count().execute() > max_rows:
+    lengths = [minutes * 60 for minutes in fleet.granularities_minutes] + [farm.signals.cadence_seconds for farm in fleet.farms]
+    if not any(24 * 60 * 60 % seconds for seconds in lengths) and signals.count().execute() > max_rows:
         spans = [dataclasses.replace(chunk, names=None) for chunk in plan(signals, "valid_at", max_rows, FARM)]
     names = pd.Index(sorted(members["entity_id"].unique()), dtype="str")
+    held = pd.MultiIndex.from_tuples({(entity, minutes) for entity, minutes, _ in held_intervals(fleet)} or [("", 0)])
     pieces: dict[str, list[pd.Series[Any]]] = {name: [] for name in _COLUMNS}
     known = pd.DataFrame()
     for span in dict.fromkeys(spans):
         rows = near(signals, span, "valid_at", dt.timedelta()) if span.first else signals
         frame = _observed(rows, members, clock, settings).rename(columns={"start": "valid_at", "known_at": "available_at"})
         frame, known = _filled(frame.astype({"granularity_minutes": "int64", "turbines": "int64"}), known, settings)
+        frame["method"] = pd.MultiIndex.from_frame(frame[["entity_id", "granularity_minutes"]]).isin(held)
         # Names as integers take a quarter of the memory.
         frame["entity_id"] = names.get_indexer(frame["entity_id"]).astype("int32")
         for name in _COLUMNS:
@@ -86,7 +93,8 @@ def aggregate_observations(signals: Table, fleet: Fleet, clock: Clock, data_engi
     columns = {name: keys.pop(name).take(order).array for name in _ORDER}
     columns |= {name: pd.concat(pieces.pop(name)).take(order).array for name in list(pieces)}
     frame = pd.DataFrame(columns, columns=_COLUMNS, copy=False)
-    return in_utc(frame.assign(entity_id=names.take(frame["entity_id"])), ["valid_at", "available_at"])
+    frame = frame.assign(entity_id=names.take(frame["entity_id"]), method=np.where(frame["method"].astype(bool), "held", "mean"))
+    return in_utc(frame, ["valid_at", "available_at"])
 
 
 def _observed(signals: Table, members: pd.DataFrame, clock: Clock, settings: Aggregation) -> pd.DataFrame:
@@ -100,7 +108,7 @@ def _observed(signals: Table, members: pd.DataFrame, clock: Clock, settings: Agg
     # A spike found by the time its row became available was never used.
     rows = rows.filter(rows.power_kw.notnull() & ~(rows.power_kw_spiked_at <= rows.available_at).fill_null(False))
     rows = rows.mutate(at=microseconds(rows, "valid_at"))
-    by_length = [_by_turbine(rows, minutes) for minutes in members["granularity_minutes"].unique()]
+    by_length = [_by_turbine(_fitting(rows, members, minutes), minutes) for minutes in members["granularity_minutes"].unique()]
     turbines = reduce(lambda one, other: one.union(other), by_length)
     turbines = turbines.inner_join(ibis.memtable(members), ["farm_id", "turbine_id", "granularity_minutes"])
     turbines = turbines.mutate(
@@ -137,6 +145,19 @@ def _observed(signals: Table, members: pd.DataFrame, clock: Clock, settings: Agg
     return pd.concat(versions, ignore_index=True)
 
 
+def _fitting(rows: Table, members: pd.DataFrame, minutes: int) -> Table:
+    """Rows that lie within one interval of this length each: those of a cadence that does not divide it in equal parts."""
+    own = members[(members["granularity_minutes"] == minutes) & (members["parts"] > 1)]
+    farms = own[["farm_id", "parts", "cadence"]].drop_duplicates()
+    if farms.empty:
+        return rows
+    parts = farms.loc[farms.index.repeat(farms["parts"])]
+    after = (parts.groupby("farm_id").cumcount() * parts["cadence"]).astype("int64") * _SECOND
+    split = rows.inner_join(ibis.memtable(parts[["farm_id"]].assign(after=after)), "farm_id")
+    split = split.mutate(at=split["at"] + split.after).drop("after")
+    return rows.filter(rows.farm_id.notin(farms["farm_id"].tolist())).union(split)
+
+
 def _by_turbine(rows: Table, minutes: int) -> Table:
     """One row per turbine and interval of this length: means over all rows, and the number of rows that changed later."""
     length = int(minutes) * _MINUTE
@@ -168,7 +189,8 @@ def _by_version(rows: Table, intervals: pd.DataFrame, members: pd.DataFrame, clo
     picked = []
     for minutes in sorted(behind["granularity_minutes"].unique().tolist()):
         own = behind.loc[behind["granularity_minutes"] == minutes, ["farm_id", "slot", "interval", "cadence"]]
-        numbered = rows.mutate(slot=rows["at"] // (minutes * _MINUTE))
+        numbered = _fitting(rows, members, minutes)
+        numbered = numbered.mutate(slot=numbered["at"] // (minutes * _MINUTE))
         numbered = numbered.select("farm_id", "turbine_id", "slot", "version", "operating_state", *SPIKES_IN_TIME, *times)
         picked.append(numbered.inner_join(ibis.memtable(own), ["farm_id", "slot"]).drop("slot"))
     rows = reduce(lambda one, other: one.union(other), picked)
@@ -286,8 +308,7 @@ def _filled(frame: pd.DataFrame, before: pd.DataFrame, settings: Aggregation) ->
 
 
 def _members(fleet: Fleet) -> pd.DataFrame:
-    """One row per entity, granularity and turbine."""
-    without = {(entity, minutes) for entity, minutes, _ in undivided_granularities(fleet)}
+    """One row per entity, granularity and turbine; ``parts`` of a row of signals, of ``cadence`` seconds, fit the granularity."""
     rows: list[dict[str, Any]] = [
         {
             "entity_id": entity_id,
@@ -296,15 +317,15 @@ def _members(fleet: Fleet) -> pd.DataFrame:
             "entity_kw": sum(unit.rated_power_kw for farm in fleet.farms_of(entity_id) for unit in farm.turbines),
             "farm_id": farm.id,
             "turbine_id": turbine.id,
-            "cadence": farm.signals.cadence_seconds,
+            "cadence": (part := math.gcd(farm.signals.cadence_seconds, minutes * 60)),
+            "parts": farm.signals.cadence_seconds // part,
             "rated": turbine.rated_power_kw,
         }
         for entity_id in _entity_ids(fleet)
         for minutes in fleet.granularities_minutes
-        if (entity_id, minutes) not in without
         for farm in fleet.farms_of(entity_id)
         for turbine in farm.turbines
     ]
     kinds = {"entity_id": "str", "farm_id": "str", "turbine_id": "str", "rated": "float64", "entity_kw": "float64"}
-    counts = dict.fromkeys(["granularity_minutes", "expected_minutes", "cadence"], "int64")
+    counts = dict.fromkeys(["granularity_minutes", "expected_minutes", "cadence", "parts"], "int64")
     return pd.DataFrame(rows, columns=[*kinds, *counts]).astype(kinds | counts)
