@@ -18,7 +18,7 @@ import pytest
 from wind_kedro.cards import CardError
 from wind_kedro.feeds import FeedError, Landed, Landing, build_feed, drop_folder
 from wind_kedro.feeds.drop_folder import DropFolder
-from wind_kedro.feeds.memory import unpack
+from wind_kedro.feeds.protocol import unpack
 
 
 @pytest.fixture

@@ -27,8 +27,7 @@ from wind_kedro.feeds.remote import PassingError
 from wind_kedro.storage.bounds import TooLargeError
 
 from .landing import why_not
-from .memory import pack, row_hash, unpack
-from .protocol import Batch, Checkpoint, Feed, FeedError
+from .protocol import Batch, Checkpoint, Feed, FeedError, pack, row_hash, unpack
 
 logger = logging.getLogger(__name__)
 

@@ -20,8 +20,7 @@ from wind_kedro.feeds.remote import Answer, HttpClient, PassingError
 from wind_kedro.storage.bounds import parse_json
 
 from .compaction import PART
-from .memory import pack, row_hash, unpack
-from .protocol import Batch, Checkpoint, Feed, FeedError
+from .protocol import Batch, Checkpoint, Feed, FeedError, pack, row_hash, unpack
 from .records import FAULT, RAW, Number, Repeated, UnreadableError, fault_columns, flatten, raw_of, read_json, text_of
 
 if TYPE_CHECKING:
@@ -240,13 +239,10 @@ class HttpApi(Feed):
         names: dict[str, None] = {}
         kept: list[Mapping[str, str]] = []
         for row in rows:
-            new = [name for name in row if name not in names]
-            if len(names) + len(new) > self.max_columns and set(row) != {FAULT, RAW}:
-                kept.append(fault_columns("more columns than `max_columns`", json.dumps(row, ensure_ascii=False).encode()))
-                names |= dict.fromkeys(kept[-1])
-                continue
-            names |= dict.fromkeys(new)
-            kept.append(row)
+            fits = len(names) + sum(name not in names for name in row) <= self.max_columns or set(row) == {FAULT, RAW}
+            content = b"" if fits else json.dumps(row, ensure_ascii=False).encode()
+            kept.append(row if fits else fault_columns("more columns than `max_columns`", content))
+            names |= dict.fromkeys(kept[-1])
         return pa.table({name: pa.array([row.get(name) for row in kept], pa.string()) for name in names})
 
 
@@ -348,7 +344,11 @@ class _Session:
         parameter = paging.parameter or paging.kind
         if paging.kind == "page":
             number = int(asked[parameter]) + 1
-            if not records or (paging.total is not None and number - paging.first >= self._count(body, paging.total)):
+            try:
+                is_last = not records or (paging.total is not None and number - paging.first >= int(_find(body, paging.total)))
+            except (TypeError, ValueError):  # also a number of more than 4,300 digits
+                raise self._fault(f"no number of pages at `paging.total` ('{paging.total}')") from None
+            if is_last:
                 return None
             asked[parameter] = number
             return first.copy_merge_params(asked)
@@ -362,12 +362,6 @@ class _Session:
             # Send credentials only to the host on the card.
             raise self._fault(f"the next page is on another host ({url.host}); correct `url` or `paging`")
         return url
-
-    def _count(self, body: Any, path: str) -> int:
-        try:
-            return int(_find(body, path))
-        except (TypeError, ValueError):  # also a number of more than 4,300 digits
-            raise self._fault(f"no number of pages at `paging.total` ('{path}')") from None
 
     def _records(self, body: Any) -> list[Any]:
         """Records of a response; a single object instead of a list is one record. A path without objects is a `FeedError`."""
@@ -512,7 +506,7 @@ def _find(body: Any, path: str) -> Any:
 
 
 def _kind(value: Any) -> str:
-    if isinstance(value, Number):
-        return "a number"
-    kinds = {dict: "an object", Repeated: "an object", list: "a list", str: "text", bool: "true or false"}
+    kinds = {
+        dict: "an object", Repeated: "an object", list: "a list", str: "text", bool: "true or false", Number: "a number"
+    }  # fmt: skip
     return kinds.get(type(value), "null")

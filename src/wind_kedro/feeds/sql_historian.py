@@ -20,8 +20,7 @@ from wind_kedro.feeds.remote import PassingError
 from wind_kedro.storage.bounds import escape, is_text
 
 from .compaction import PART
-from .memory import pack, row_hash, unpack
-from .protocol import Batch, Checkpoint, Feed
+from .protocol import Batch, Checkpoint, Feed, pack, row_hash, unpack
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -218,7 +218,7 @@ def _read_csv(reading: Reading) -> tuple[list[str], int, int]:
         begun += more
     header = _header(reading, begun[:above])
     names = reading.choose(header)
-    split = _split(_cells(source.separator), header, names, quoted=True)
+    split = _split(header, names, source.separator)
     number = emitted = 0
     open_line: list[tuple[int, str]] = []  # ends with a lone CR: the next line shows whether it is complete
     held: list[tuple[int, str]] = []  # possible footer
@@ -284,25 +284,22 @@ def _header(reading: Reading, begun: Sequence[str]) -> list[str]:
     return names
 
 
-def _cells(separator: str) -> str:
-    """SQL that splits a line by RFC 4180: a quoted value may contain the separator and doubled quotes.
+def _split(header: Sequence[str], names: Sequence[str], separator: str | None) -> str:
+    """SQL that splits rows of ``source_row`` and ``line`` into columns; a row of another width is a fault with its line.
 
-    Every match begins with a separator, so that no match is empty. Lines without quotes take a faster path.
+    A line is split by RFC 4180: a quoted value may contain the separator and doubled quotes. Without a separator the rows have
+    ``cells`` already.
     """
-    escaped = "\\" + separator if not separator.isspace() else separator
-    quoted = text(f'{escaped}("(?:[^"]|"")*"|[^{escaped}]*)')
-    return (
-        f"CASE WHEN contains(line, '\"') THEN regexp_extract_all({text(separator)} || line, {quoted}, 1) "
-        f"ELSE string_split(line, {text(separator)}) END"
-    )
-
-
-def _split(cells: str, header: Sequence[str], names: Sequence[str], *, quoted: bool) -> str:
-    """SQL that splits rows of ``line`` and ``source_row`` into columns; a row of another width is a fault with its line."""
-    values = ""
+    cells, values = "cells", ""
+    if separator is not None:
+        # Every match begins with a separator, so that no match is empty. Lines without quotes take a faster path.
+        escaped = "\\" + separator if not separator.isspace() else separator
+        pattern = text(f'{escaped}("(?:[^"]|"")*"|[^{escaped}]*)')
+        matches = f"regexp_extract_all({text(separator)} || line, {pattern}, 1)"
+        cells = f"CASE WHEN contains(line, '\"') THEN {matches} ELSE string_split(line, {text(separator)}) END"
     for column in dict.fromkeys(names):
         cell = f"cells[{list(header).index(column) + 1}]"
-        if quoted:
+        if separator is not None:
             whole = f"starts_with({cell}, '\"') AND ends_with({cell}, '\"') AND length({cell}) > 1"
             cell = f"CASE WHEN {whole} THEN replace({cell}[2:-2], '\"\"', '\"') ELSE {cell} END"
         values += f", CASE WHEN fault IS NULL THEN {cell} END AS {name(column)}"
@@ -312,7 +309,7 @@ def _split(cells: str, header: Sequence[str], names: Sequence[str], *, quoted: b
         f"CASE WHEN length(line) > {MAX_LINE} THEN 'the line is longer than {MAX_LINE:,} characters; it begins ' || line[:200] "
         f"WHEN len(cells) <> {len(header)} "
         f"THEN 'the row has ' || len(cells) || ' values where the header has {len(header)}: ' || line "
-        + (f"WHEN {torn} THEN 'a quoted value has text behind its closing quote: ' || line " if quoted else "")
+        + (f"WHEN {torn} THEN 'a quoted value has text behind its closing quote: ' || line " if separator is not None else "")
         + "END"
     )
     return (
@@ -350,8 +347,24 @@ def _write(reading: Reading, batches: Iterator[pa.Table], select: str) -> int:
 
 def _read_excel(reading: Reading) -> tuple[list[str], int, int]:
     """Write a sheet of a workbook. Typed cells become text: numbers with the card's decimal sign, times as ISO 8601."""
-    source = reading.source
-    table = _sheet_rows(reading)
+    try:
+        from python_calamine import CalamineError, CalamineWorkbook
+    except ImportError:
+        raise reading.error("reading Excel needs the extra 'excel': pip install 'wind-kedro[excel]'") from None
+    source, sheet = reading.source, reading.source.sheet
+    with reading.file.open("rb") as file:
+        packed = file.read(2) == b"PK"  # workbooks before 2007 are not zip archives
+    if packed:
+        check_workbook(reading.file)
+    try:
+        with CalamineWorkbook.from_path(reading.file) as book:
+            if not book.sheet_names or sheet not in {None, *book.sheet_names}:
+                found = ", ".join(book.sheet_names) or "none"
+                raise reading.error(f"no sheet '{sheet or 1}'; sheets are {found}; set `sheet` in farms.yml")
+            typed = book.get_sheet_by_name(sheet or book.sheet_names[0]).to_python(skip_empty_area=False)
+    except CalamineError as error:
+        raise reading.error(f"not a readable workbook ({one_line(error)}); fetch it again") from None
+    table = [[_cell(value, source.decimal) for value in row] for row in typed]
     if len(table) <= source.skip_rows:
         raise reading.error("the sheet ends before its header; set `skip_rows` or `sheet` in farms.yml")
     header = [cell.strip() for cell in table[source.skip_rows]]
@@ -366,29 +379,7 @@ def _read_excel(reading: Reading) -> tuple[list[str], int, int]:
     # Cells beyond the header must be empty, else the header is not where the card puts it.
     trimmed = [cells[: len(header)] if not any(cells[len(header) :]) else cells for _, cells in rows]
     batch = _table([number for number, _ in rows], cells=trimmed, line=[";".join(cells) for cells in trimmed])
-    return header, _write(reading, iter([batch]), _split("cells", header, names, quoted=False)), len(rows)
-
-
-def _sheet_rows(reading: Reading) -> list[list[str]]:
-    """Every row of the sheet as text, an empty cell as ``''``."""
-    try:
-        from python_calamine import CalamineError, CalamineWorkbook
-    except ImportError:
-        raise reading.error("reading Excel needs the extra 'excel': pip install 'wind-kedro[excel]'") from None
-    sheet = reading.source.sheet
-    with reading.file.open("rb") as file:
-        packed = file.read(2) == b"PK"  # workbooks before 2007 are not zip archives
-    if packed:
-        check_workbook(reading.file)
-    try:
-        with CalamineWorkbook.from_path(reading.file) as book:
-            if not book.sheet_names or sheet not in {None, *book.sheet_names}:
-                found = ", ".join(book.sheet_names) or "none"
-                raise reading.error(f"no sheet '{sheet or 1}'; sheets are {found}; set `sheet` in farms.yml")
-            rows = book.get_sheet_by_name(sheet or book.sheet_names[0]).to_python(skip_empty_area=False)
-    except CalamineError as error:
-        raise reading.error(f"not a readable workbook ({one_line(error)}); fetch it again") from None
-    return [[_cell(value, reading.source.decimal) for value in row] for row in rows]
+    return header, _write(reading, iter([batch]), _split(header, names, None)), len(rows)
 
 
 def _cell(value: Any, decimal: str) -> str:

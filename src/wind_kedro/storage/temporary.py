@@ -74,10 +74,10 @@ def previous(target: Path) -> Path:
     return target.with_name(f".{target.stem}.previous{target.suffix}")
 
 
-def remove(path: Path) -> None:
-    """Remove a file or a folder with its content, if it exists."""
+def remove(path: Path, *, ignore_errors: bool = False) -> None:
+    """Remove a file or a folder with its content, if it exists; errors of what is in a folder may be ignored."""
     if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
+        shutil.rmtree(path, ignore_errors=ignore_errors)
     else:
         path.unlink(missing_ok=True)
 
@@ -155,7 +155,4 @@ def _is_alive(pid: int) -> bool:
 
 def _remove(path: Path) -> None:
     logger.info("%s: left by a process that was killed, removed", path)
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)
+    remove(path, ignore_errors=True)
