@@ -1173,7 +1173,8 @@ def test_a_model_of_the_fleet_is_one_object_for_all(fleet: Fleet) -> None:
 
 
 def _fitted_of(table: pd.DataFrame, wanted: dict[tuple[str, str], str], fleet: Fleet):  # type: ignore[no-untyped-def]
-    return fit_candidates(table, wanted, OF_FLEET, fleet, INLINE, at=TRAINING_TIME, seed=7, fleet_rows=40).results
+    training = _training().model_copy(update={"candidates": OF_FLEET, "fleet_rows": 40})
+    return fit_candidates(table, wanted, fleet, training, INLINE, TRAINING_TIME).results
 
 
 @pytest.mark.parametrize("model", ["all", "mix"])

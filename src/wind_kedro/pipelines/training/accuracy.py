@@ -61,10 +61,7 @@ def compare_accuracy(
         if training.candidates[name].fleet_members is None:
             return None
         rest = model_input[(model_input["issued_at"] < first) | (model_input["issued_at"] > last)]
-        found = fleet_parts(
-            rest, {(product_id, name): training.candidates[name]}, [training_time], fleet, workers,
-            seed=training.seed, fleet_rows=training.fleet_rows, min_train_days=0,
-        ).results  # fmt: skip
+        found = fleet_parts(rest, [(product_id, name)], [training_time], fleet, training, workers).results
         return found.get((product_id, name, training_time))
 
     for choice in choices.to_dict("records"):

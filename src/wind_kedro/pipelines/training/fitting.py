@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -15,6 +15,7 @@ from wind_kedro.models.base import Forecaster
 from wind_kedro.models.ensembles.hand_over import FleetPart, HandOver, HandOverParameters, learn_from_fleet
 from wind_kedro.models.registry import ModelConfig, build
 from wind_kedro.models.tables import KEYS, feature_matrix, known_at
+from wind_kedro.pipelines.training.settings import Training
 
 #: Product, candidate, and the moment as of which was learnt.
 PartKey = tuple[str, str, pd.Timestamp]
@@ -24,23 +25,22 @@ _JUDGED_SHARE = 1 / 3
 
 def fleet_parts(
     model_input: pd.DataFrame,
-    wanted: Mapping[tuple[str, str], ModelConfig],
+    wanted: Iterable[tuple[str, str]],
     starts: Collection[pd.Timestamp],
     fleet: Fleet,
+    training: Training,
     workers: Workers,
-    *,
-    seed: int,
-    fleet_rows: int,
-    min_train_days: float,
+    min_train_days: float = 0,
 ) -> Mapped[PartKey, FleetPart]:
-    """What candidates learn over all farms of their product, as of each start: with rows whose outcome was known by then.
+    """What candidates, given by product and name, learn over all farms as of each start: with rows whose outcome was known then.
 
     Memory is bounded whatever the size of the fleet: each farm gives an equal share of ``fleet_rows``, drawn by the seed,
     and a few farms all of theirs, which a hand-over judges. Candidates that look at one farm alone are left out, and so is a
     start with less than ``min_train_days`` of history of the whole fleet.
     """
-    tasks = {}
-    for (product_id, name), config in wanted.items():
+    tasks, seed = {}, training.seed
+    for product_id, name in dict.fromkeys(wanted):
+        config = training.candidates[name]
         members = config.fleet_members
         if members is None:
             continue
@@ -50,7 +50,7 @@ def fleet_parts(
             known = known_at(table, start)
             if known.empty or start - known["issued_at"].min() < pd.Timedelta(days=min_train_days):
                 continue
-            pool = sample_of_farms(known, fleet_rows, seed)
+            pool = sample_of_farms(known, training.fleet_rows, seed)
             judged = {} if parameters is None else _judged(known, parameters.judged_farms, fleet, seed)
             product = fleet.product(product_id)
             given = (members, pool, judged, product.quantile_levels, seed, parameters, len(product.members) == 1)
@@ -113,27 +113,24 @@ def forecast_ahead(
 def fit_candidates(
     model_input: pd.DataFrame,
     wanted: Mapping[tuple[str, str], str],
-    candidates: Mapping[str, ModelConfig],
     fleet: Fleet,
+    training: Training,
     workers: Workers,
-    *,
     at: pd.Timestamp,
-    seed: int,
-    fleet_rows: int,
 ) -> Mapped[tuple[str, str], Forecaster]:
     """A fitted model for each product and entity of ``wanted``, with all that was known.
 
     A model of the fleet is fitted once, and is one and the same object in all who have it or need it. An entity may have
     no row yet, where its candidate needs no history.
     """
-    named = {(product_id, name): candidates[name] for (product_id, _), name in wanted.items()}
-    learnt = fleet_parts(model_input, named, [at], fleet, workers, seed=seed, fleet_rows=fleet_rows, min_train_days=0)
+    named = [(product_id, name) for (product_id, _), name in wanted.items()]
+    learnt = fleet_parts(model_input, named, [at], fleet, training, workers)
     parts = learnt.results
     groups = dict(iter(model_input.groupby(["product_id", "entity_id"])))
     tasks = {}
     shared: dict[tuple[str, str], Forecaster] = {}
     for (product_id, entity_id), name in wanted.items():
-        config = candidates[name].of_farms(fleet.farms_of(entity_id))
+        config = training.candidates[name].of_farms(fleet.farms_of(entity_id))
         part = parts.get((product_id, name, at))
         if config.scope == "fleet" and part is not None:
             shared[product_id, entity_id] = next(iter(part.models.values()))
@@ -142,7 +139,7 @@ def fit_candidates(
         levels = fleet.product(product_id).quantile_levels
         # The fleet's models stay here: they are attached afterwards, one object to all.
         fleet_part = None if part is None else part.without_models()
-        tasks[product_id, entity_id] = (table, config, name, levels, seed, fleet_part)
+        tasks[product_id, entity_id] = (table, config, name, levels, training.seed, fleet_part)
     mapped = map_farms(fit_candidate, tasks, workers=workers, label="fit") if tasks else Mapped()
     attached, failures = {}, dict(mapped.failures)
     for key, model in mapped.results.items():

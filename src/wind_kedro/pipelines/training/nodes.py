@@ -154,16 +154,9 @@ def backtest_candidates(
     folds = _folds(training_time, training.backtest)
     may_have = admissions.loc[admissions["admitted"], ["product_id", "entity_id", "model"]]
     admitted = set(may_have.itertuples(index=False, name=None))
-    learnt_by_fleet = fleet_parts(
-        model_input,
-        {(product_id, name): training.candidates[name] for product_id, _, name in sorted(admitted)},
-        [start for start, _ in folds],
-        fleet,
-        workers,
-        seed=training.seed,
-        fleet_rows=training.fleet_rows,
-        min_train_days=training.backtest.min_train_days,
-    )
+    candidates, starts = [(product_id, name) for product_id, _, name in sorted(admitted)], [start for start, _ in folds]
+    min_train_days = training.backtest.min_train_days
+    learnt_by_fleet = fleet_parts(model_input, candidates, starts, fleet, training, workers, min_train_days)
     parts_of_fleet = learnt_by_fleet.results
     tasks = {}
     for (product_id, entity_id), table in by_entity(model_input).items():
@@ -176,7 +169,7 @@ def backtest_candidates(
             ahead = table[(table["issued_at"] >= start) & (table["issued_at"] < end)]
             if ahead.empty:
                 continue
-            enough = not past.empty and start - first >= pd.Timedelta(days=training.backtest.min_train_days)
+            enough = not past.empty and start - first >= pd.Timedelta(days=min_train_days)
             for name, config in training.candidates.items():
                 if (product_id, entity_id, name) not in admitted:
                     continue
@@ -191,7 +184,7 @@ def backtest_candidates(
     if not mapped.results:
         raise NotEnoughHistoryError(
             f"too little history to backtest candidates as of {training_time:%Y-%m-%d %H:%M} UTC: it begins "
-            f"{model_input['issued_at'].min():%Y-%m-%d}, and training.backtest asks for {training.backtest.min_train_days} days "
+            f"{model_input['issued_at'].min():%Y-%m-%d}, and training.backtest asks for {min_train_days} days "
             f"before it; choose a later as_of or fewer min_train_days"
         )
     parts, seen = [], []

@@ -43,17 +43,8 @@ def fit_fleet(
     training_time = pd.Timestamp(clock.training_time(fleet))
 
     def fit(wanted: Mapping[tuple[str, str], str]) -> Mapped[tuple[str, str], Forecaster]:
-        return fit_candidates(
-            model_input,
-            wanted,
-            training.candidates,
-            fleet,
-            workers,
-            # All rows were known at the training time.
-            at=training_time + pd.Timedelta(microseconds=1),
-            seed=training.seed,
-            fleet_rows=training.fleet_rows,
-        )
+        # All rows were known at the training time.
+        return fit_candidates(model_input, wanted, fleet, training, workers, training_time + pd.Timedelta(microseconds=1))
 
     failures: list[Failure] = []
 
