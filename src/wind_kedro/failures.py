@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import datetime as dt
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from wind_kedro.errors import WindKedroError
@@ -65,6 +66,17 @@ def noting(failures: list[Failure], stage: str, code: str, what: str, action: st
     return note
 
 
+@contextmanager
+def isolated(on_failure: OnFailure | None, product_id: str, entity_id: str) -> Iterator[None]:
+    """Hands an exception of the block to ``on_failure``, so that the next entity goes on; none: it is raised."""
+    try:
+        yield
+    except Exception as error:
+        if on_failure is None:
+            raise
+        on_failure(product_id, entity_id, error)
+
+
 def by_entity_where_it_raises(
     function: Callable[[pd.DataFrame], pd.DataFrame], table: pd.DataFrame, product_id: str, on_failure: OnFailure | None
 ) -> list[pd.DataFrame]:
@@ -83,10 +95,8 @@ def by_entity_where_it_raises(
             raise
     parts = []
     for entity_id, rows in table.groupby("entity_id"):
-        try:
+        with isolated(on_failure, product_id, str(entity_id)):
             parts.append(function(rows))
-        except Exception as error:
-            on_failure(product_id, str(entity_id), error)
     return parts
 
 

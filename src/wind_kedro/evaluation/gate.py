@@ -16,7 +16,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from wind_kedro.evaluation.settings import GATE_RULES, Correction, GateRules
-from wind_kedro.failures import OnFailure
+from wind_kedro.failures import OnFailure, isolated
 
 Array = NDArray[np.float64]
 
@@ -354,17 +354,13 @@ def judge(
         if champion not in names:
             continue
         about = {"product_id": str(product_id), "entity_id": str(entity_id), "champion": str(champion)}
-        try:
+        with isolated(on_failure, str(product_id), str(entity_id)):
             overlap = overlapping(pd.DatetimeIndex(own["issued_at"]), horizon_minutes)
             found += [
                 (about | {"challenger": name}, compare(*pair(own, str(champion), name), rules, overlap))
                 for name in names
                 if name != champion
             ]
-        except Exception as error:
-            if on_failure is None:
-                raise
-            on_failure(str(product_id), str(entity_id), error)
     p_adjusted = adjusted([comparison.p_value for _, comparison in found], rules.correction)
     rows = []
     for (about, comparison), p_value in zip(found, p_adjusted.tolist(), strict=True):

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from wind_kedro.cards import Fleet, Product
 from wind_kedro.cards.columns import quantile_columns
-from wind_kedro.failures import OnFailure
+from wind_kedro.failures import OnFailure, isolated
 from wind_kedro.models.spread import spread_that_holds, stretched
 from wind_kedro.postprocessing.settings import Calibration, Correction
 
@@ -60,14 +60,9 @@ def calibrated(
         correction = calibration.correction_of(product, str(entity_id), str(model), fleet)
         if correction == "none":
             continue
-        try:
+        with isolated(on_failure, product.id, str(entity_id)):
             corrected = _corrected_series(rows, history, observations, product, correction, calibration)
-        except Exception as error:
-            if on_failure is None:
-                raise
-            on_failure(product.id, str(entity_id), error)
-            continue
-        result.loc[rows.index, quantile_columns(product.quantile_levels)] = corrected
+            result.loc[rows.index, quantile_columns(product.quantile_levels)] = corrected
     return result
 
 

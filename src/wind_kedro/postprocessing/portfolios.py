@@ -12,7 +12,7 @@ import pandas as pd
 
 from wind_kedro.cards import Fleet, Group, Product
 from wind_kedro.cards.columns import FORECAST_WEATHER, PERFECT_WEATHER, quantile_column, quantile_columns
-from wind_kedro.failures import OnFailure
+from wind_kedro.failures import OnFailure, isolated
 from wind_kedro.postprocessing.settings import Portfolios
 
 #: What stands as the model of a portfolio that is issued: each of its farms may be forecast by another.
@@ -39,12 +39,8 @@ def add_portfolios(
             rows = own[own["entity_id"].isin(group.farms)]
             if rows.empty:
                 continue
-            try:
+            with isolated(on_failure, product.id, group.id):
                 parts.append(_portfolio(rows, product, group, fleet, portfolios, by_model=by_model))
-            except Exception as error:
-                if on_failure is None:
-                    raise
-                on_failure(product.id, group.id, error)
     return pd.concat(parts, ignore_index=True)[forecasts.columns] if len(parts) > 1 else forecasts
 
 

@@ -12,7 +12,7 @@ from wind_kedro.cards.columns import BASE, CORRECTIONS, quantile_column
 from wind_kedro.clock import Clock
 from wind_kedro.contracts.forecasts import Attributions
 from wind_kedro.datasets.models import RegisteredModels
-from wind_kedro.failures import Failure, failures_table, reason
+from wind_kedro.failures import Failure, failures_table, isolated, noting
 from wind_kedro.models.base import Contributions
 from wind_kedro.models.tables import KEYS, feature_matrix
 from wind_kedro.pipelines.forecasting.settings import OTHER, FeatureGroups
@@ -36,6 +36,8 @@ def explain_forecasts(
     """
     parts = []
     failures: list[Failure] = []
+    action = "nothing for the forecast, which is issued; see the model's contributions()"
+    failed = noting(failures, "attributions", "attributions_not_made", "what moved its forecast is not known", action)
     for product in fleet.products:
         wanted = forecasts[
             (forecasts["product_id"] == product.id)
@@ -45,16 +47,11 @@ def explain_forecasts(
         known = wanted.merge(features.drop(columns=["weather_run_at", "lead_minutes"]), on=KEYS, validate="one_to_one")
         for (entity_id, version), rows in known.groupby(["entity_id", "model_version"], sort=True):
             inputs = rows[["lead_minutes", *feature_matrix(features).columns.drop("lead_minutes")]]
-            try:
+            with isolated(failed, product.id, str(entity_id)):  # whatever a model does, the others are explained all the same
                 member = model_versions.version(str(version)).members[product.id, str(entity_id)]
                 found = member.forecaster.contributions(inputs)
                 if found is not None:
                     parts.append(_attributions(rows.reset_index(drop=True), inputs, found, attributions))
-            except Exception as error:  # whatever a model does, the others are explained all the same
-                message = f"{product.id}/{entity_id}: what moved its forecast is not known: {reason(error)}"
-                action = "nothing for the forecast, which is issued; see the model's contributions()"
-                about = (product.id, str(entity_id))
-                failures.append(Failure("attributions", "attributions_not_made", message, action, "warning", *about))
     table = pd.concat(parts, ignore_index=True) if parts else Attributions.table([])
     return table, failures_table(failures, clock.as_of)
 

@@ -10,7 +10,7 @@ from wind_kedro.cards import Fleet, Group, Product
 from wind_kedro.clock import Clock
 from wind_kedro.datasets.models import RegisteredModels
 from wind_kedro.datasets.parts import empty_table
-from wind_kedro.failures import NOT_ISSUED, Failure, failures_table, first_of, reason
+from wind_kedro.failures import NOT_ISSUED, Failure, OnFailure, failures_table, first_of, isolated, noting, reason
 from wind_kedro.governance.champions import versions_at
 from wind_kedro.models.tables import KEYS, forecast_rows
 from wind_kedro.pipelines.forecasting.fallbacks import Forecast, champion_of, model_of, predict_with_fallbacks
@@ -165,20 +165,21 @@ def calibrate_forecasts(
     """
     parts: list[pd.DataFrame] = []
     failures: list[Failure] = []
+    action = "look at the newest observations and forecasts of it; bands may be too narrow until it is mended"
+    what = "issued as the models gave it, without calibration"
+    not_calibrated = noting(failures, "calibration", "calibration_failed", what, action)
     for product in fleet.products:
         issues = pd.DatetimeIndex(clock.issues(fleet.calendar(product.id)))
         of_product = model_forecasts[model_forecasts["product_id"] == product.id]
         now = of_product[of_product["issued_at"].isin(issues)]
-        try:
-            issued, failed = _calibrate_product(
-                now, of_product, backtest_model_forecasts, observations, product, fleet, calibration
+        issued = now
+        with isolated(not_calibrated, product.id, ""):  # whatever it is, the other products are calibrated all the same
+            issued = _calibrate_product(
+                now, of_product, backtest_model_forecasts, observations, product, fleet, calibration, failures, not_calibrated
             )
-        except Exception as error:  # whatever it is, the other products are calibrated all the same
-            issued, failed = now, [_not_calibrated(product.id, "", error)]
         for group in fleet.portfolios_of(product):
-            failed += _portfolio_failures(issued, product, group, issues, forecasting_failures, failed)
+            failures += _portfolio_failures(issued, product, group, issues, forecasting_failures, failures)
         parts.append(issued)
-        failures += failed
     return _outputs(parts, failures, clock)
 
 
@@ -190,13 +191,11 @@ def _calibrate_product(
     product: Product,
     fleet: Fleet,
     calibration: Calibration,
-) -> tuple[pd.DataFrame, list[Failure]]:
-    """The forecasts of one product as issued, and what failed."""
+    failures: list[Failure],
+    not_calibrated: OnFailure,
+) -> pd.DataFrame:
+    """The forecasts of one product as issued; ``failures`` takes the portfolios that could not be made."""
     parts: list[pd.DataFrame] = []
-    failures: list[Failure] = []
-
-    def of_calibration(product_id: str, entity_id: str, error: Exception) -> None:
-        failures.append(_not_calibrated(product_id, entity_id, error))
 
     def of_portfolio(product_id: str, group_id: str, error: Exception) -> None:
         failed[group_id] = reason(error)
@@ -218,17 +217,10 @@ def _calibrate_product(
         failures += [
             _portfolio_failure(product, group_id, issue, why) for group_id, why in failed.items() for issue in issues.index
         ]
-        sums = add_portfolios(past.drop_duplicates(KEYS), fleet, calibration.portfolios, on_failure=of_calibration)
+        sums = add_portfolios(past.drop_duplicates(KEYS), fleet, calibration.portfolios, on_failure=not_calibrated)
         known = pd.concat([past, sums[~sums["entity_id"].isin(past["entity_id"])]])
-        parts.append(calibrated(issued, known, observations, fleet, calibration, on_failure=of_calibration))
-    return (pd.concat(parts, ignore_index=True) if parts else now), failures
-
-
-def _not_calibrated(product_id: str, entity_id: str, error: Exception) -> Failure:
-    what = "issued as the models gave it, without calibration"
-    message = f"{product_id}/{entity_id or 'all'}: {what}: {reason(error)}"
-    action = "look at the newest observations and forecasts of it; bands may be too narrow until it is mended"
-    return Failure("calibration", "calibration_failed", message, action, "warning", product_id, entity_id)
+        parts.append(calibrated(issued, known, observations, fleet, calibration, on_failure=not_calibrated))
+    return pd.concat(parts, ignore_index=True) if parts else now
 
 
 def _portfolio_failure(product: Product, group_id: str, issue: pd.Timestamp, why: str) -> Failure:
@@ -248,7 +240,7 @@ def _portfolio_failures(
 ) -> list[Failure]:
     """Issues of a portfolio that were not made, with the reasons of its farms, and those that lack a farm or have a fallback."""
     own = issued[issued["entity_id"] == group.id]
-    noted = {failure.issued_at for failure in known if failure.entity_id == group.id}
+    noted = {failure.issued_at for failure in known if (failure.product_id, failure.entity_id) == (product.id, group.id)}
     left = forecasting_failures[
         forecasting_failures["code"].isin(NOT_ISSUED)
         & (forecasting_failures["product_id"] == product.id)

@@ -17,7 +17,7 @@ from wind_kedro.errors import WindKedroError
 from wind_kedro.evaluation.gate import by_issue, judge, leaks, mark_extremes
 from wind_kedro.evaluation.scores import deciding_scores, interval_losses
 from wind_kedro.evaluation.settings import Scoring
-from wind_kedro.failures import Failure, by_entity_where_it_raises, failures_table, noting
+from wind_kedro.failures import Failure, by_entity_where_it_raises, failures_table, isolated, noting
 from wind_kedro.governance.champions import champion_models
 from wind_kedro.governance.overrides import Standing, standing
 from wind_kedro.models.tables import KEYS
@@ -177,7 +177,7 @@ def choose(
             key = (product.id, entity_id)
             if key not in candidates:
                 continue
-            try:
+            with isolated(failed, *key):  # whatever it is, a candidate is chosen for the others all the same
                 in_force = standing(overrides, *key, training_time)
                 scores = deciding[entity_id].set_index("model")["value"].dropna() if entity_id in deciding else None
                 found, champion = judged.get(key, judgements.iloc[:0]), champions.get(key)
@@ -189,12 +189,9 @@ def choose(
                 about = _about(product, entity_id, code, model, scores, champion, found, in_force)
                 made = _decisions(about, found, champion, training_time)
                 about["reason"] += _waiting(candidates[key])
-            except Exception as error:  # whatever it is, a candidate is chosen for the others all the same
-                failed(*key, error)
-                continue
-            decisions += made
-            if code != "held":
-                choices.append(about)
+                decisions += made
+                if code != "held":
+                    choices.append(about)
     if not choices:
         if decisions:
             raise AllHeldError("every entity that could be trained is held: kedro wind release --farm … lets one go")
