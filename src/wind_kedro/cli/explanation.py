@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,11 +18,9 @@ from wind_kedro.pipelines.monitoring.outliers import examine, later_wind
 from wind_kedro.pipelines.monitoring.regimes import losses
 from wind_kedro.pipelines.monitoring.settings import Monitoring
 
-_ISSUE = ["product_id", "entity_id", "issued_at"]
 _MADE_FROM = (
     "data_sha256", "features_sha256", "configuration_sha256", "git_commit", "lock_sha256", "python", "platform",
 )  # fmt: skip
-_RECORD_COLUMNS = ("sequence", "recorded_at", "as_of", "model_version", "forecast_sha256", "sha256")
 #: So much of the mean absolute error that is of one sign in recent issues makes it a bias.
 _BIASED_SHARE = 0.6
 #: So many recent issues are looked at for a bias.
@@ -65,37 +64,49 @@ def explanation(evidence: Evidence, product_id: str, entity_id: str, issued_at: 
         "product_id": product_id,
         "entity_id": entity_id,
         "issued_at": issued_at.isoformat(),
-        "made_from": {
-            name: record[name] for name in _MADE_FROM
-        }
+        "made_from": {name: record[name] for name in _MADE_FROM}
         | {"libraries": json.loads(record["libraries"]), "features_now": _features_now(evidence, record)},
         "weather_runs": json.loads(record["weather_runs"]),
         "weather_runs_missing": json.loads(record["weather_runs_missing"]),
         "failures": _failures(evidence, record),
-        "audit": [
-            {name: _plain(row[name]) for name in _RECORD_COLUMNS}
-            for row in records
-        ],
-    }  # fmt: skip
+        "audit": _fields(pd.DataFrame(records), "sequence", "recorded_at", "as_of", "model_version", "forecast_sha256", "sha256"),
+    }
     if record["failure_code"] and pd.notna(record["failure_code"]):
-        reason = {name: record[f"failure_{name}"] for name in ("code", "message", "action")}
-        return found | {"not_issued": reason}
-    outcome = _outcome(evidence, product_id, entity_id, issued_at)
+        return found | {"not_issued": {name: record[f"failure_{name}"] for name in ("code", "message", "action")}}
+    outcome = _outcome(evidence, record)
+    promotions = _own(evidence.promotions, record).sort_values("promoted_at")
+    since = promotions["promoted_at"] > issued_at
+    mine = promotions[~since & (promotions["model_version"] == record["model_version"])].tail(1)
+    model = {name: record[name] for name in ("model", "model_version", "run_id", "fallback")}
+    for promoted in _fields(mine, "promoted_at", "trained_through", "score", "reason"):
+        model |= promoted
     return found | {
-        "model": _model(record, evidence.promotions),
-        "attributions": _attributions(evidence.attributions, product_id, entity_id, issued_at),
-        "promotions_since": _promotions_since(evidence.promotions, product_id, entity_id, issued_at),
+        "model": model,
+        "attributions": _attributions(_own(evidence.attributions, record, "issued_at")),
+        "promotions_since": _fields(promotions[since], "promoted_at", "model", "model_version", "reason"),
         "outcome": outcome,
         "causes": _causes(evidence, record, outcome),
     }
 
 
+def _own(table: pd.DataFrame, record: Mapping[str, Any], *more: str) -> pd.DataFrame:
+    """Rows of the product and entity of a record, and with the same value in other columns."""
+    for name in ("product_id", "entity_id", *more):
+        table = table[table[name] == record[name]]
+    return table
+
+
+def _fields(rows: pd.DataFrame, *names: str) -> list[dict[str, Any]]:
+    """Columns of rows, serialisable as JSON."""
+    return [{name: _plain(row[name]) for name in names} for row in rows.to_dict("records")]
+
+
 def _records(audit: pd.DataFrame, product_id: str, entity_id: str, issued_at: pd.Timestamp) -> list[dict[str, Any]]:
-    own = audit[(audit["product_id"] == product_id) & (audit["entity_id"] == entity_id)]
+    own = _own(audit, {"product_id": product_id, "entity_id": entity_id})
     found = own[own["issued_at"] == issued_at].sort_values("sequence")
+    if own.empty:
+        raise UnknownIssueError(f"no forecast of {product_id}/{entity_id} is in the audit: kedro run --pipeline forecasting")
     if found.empty:
-        if own.empty:
-            raise UnknownIssueError(f"no forecast of {product_id}/{entity_id} is in the audit: kedro run --pipeline forecasting")
         near = own.iloc[(own["issued_at"] - issued_at).abs().argsort(kind="stable")[:3]]["issued_at"].sort_values()
         raise UnknownIssueError(
             f"{product_id}/{entity_id} has no issue at {issued_at:%Y-%m-%dT%H:%M}; the nearest are "
@@ -114,62 +125,29 @@ def _failures(evidence: Evidence, record: dict[str, Any]) -> list[dict[str, Any]
         & ((table["issued_at"] == record["issued_at"]) | (table["issued_at"].isna() & (table["raised_at"] == record["as_of"])))
     ]
     columns = ["stage", "code", "severity", "entity_id", "message", "action"]
-    return [{str(name): value for name, value in row.items()} for row in own[columns].drop_duplicates().to_dict("records")]
-
-
-def _model(record: dict[str, Any], promotions: pd.DataFrame) -> dict[str, Any]:
-    facts = {name: record[name] for name in ("model", "model_version", "run_id", "fallback")}
-    own = promotions[
-        (promotions["product_id"] == record["product_id"])
-        & (promotions["entity_id"] == record["entity_id"])
-        & (promotions["model_version"] == record["model_version"])
-    ].sort_values("promoted_at")
-    since = own[own["promoted_at"] <= record["issued_at"]].tail(1).to_dict("records")
-    for row in since:
-        facts |= {name: _plain(row[name]) for name in ("promoted_at", "trained_through", "score", "reason")}
-    return facts
+    return _fields(own.drop_duplicates(columns), *columns)
 
 
 def _features_now(evidence: Evidence, record: dict[str, Any]) -> str:
     """Whether the features of the issue still are what the model saw."""
-    rows = evidence.features
-    for name in _ISSUE:
-        rows = rows[rows[name] == record[name]]
+    rows = _own(evidence.features, record, "issued_at")
     if rows.empty:
         return "not in the table of features any more"
     ((_, now),) = issue_hashes(rows, None)
     return "as then" if now == record["features_sha256"] else "changed since: later data, code or settings give others"
 
 
-def _attributions(attributions: pd.DataFrame, product_id: str, entity_id: str, issued_at: pd.Timestamp) -> list[dict[str, Any]]:
-    own = attributions[
-        (attributions["product_id"] == product_id)
-        & (attributions["entity_id"] == entity_id)
-        & (attributions["issued_at"] == issued_at)
-    ]
-    if own.empty:
-        return []
+def _attributions(own: pd.DataFrame) -> list[dict[str, Any]]:
     moved = own.assign(absolute=own["contribution_kw"].abs()).groupby("feature_group")
     by = moved.agg(mean_kw=("contribution_kw", "mean"), mean_absolute_kw=("absolute", "mean"))
     ordered = by.sort_values("mean_absolute_kw", ascending=False).round(1).reset_index()
-    return [{str(name): value for name, value in row.items()} for row in ordered.to_dict("records")]
+    return _fields(ordered, *ordered.columns)
 
 
-def _promotions_since(promotions: pd.DataFrame, product_id: str, entity_id: str, issued_at: pd.Timestamp) -> list[dict[str, Any]]:
-    later = promotions[
-        (promotions["product_id"] == product_id)
-        & (promotions["entity_id"] == entity_id)
-        & (promotions["promoted_at"] > issued_at)
-    ].sort_values("promoted_at")
-    return [
-        {name: _plain(row[name]) for name in ("promoted_at", "model", "model_version", "reason")}
-        for row in later.to_dict("records")
-    ]
-
-
-def _outcome(evidence: Evidence, product_id: str, entity_id: str, issued_at: pd.Timestamp) -> dict[str, Any]:
+def _outcome(evidence: Evidence, record: dict[str, Any]) -> dict[str, Any]:
     """Scores of the issue against the observed power with the cause of each hour; ``intervals`` is 0 without observations."""
-    product = evidence.fleet.product(product_id)
+    entity_id, issued_at = record["entity_id"], record["issued_at"]
+    product = evidence.fleet.product(record["product_id"])
     mine = evidence.forecasts[evidence.forecasts["entity_id"] == entity_id]
     market = evidence.fleet.market(product.market)
     known = (evidence.observations, evidence.features, product, market, evidence.clock)
@@ -194,13 +172,14 @@ def _outcome(evidence: Evidence, product_id: str, entity_id: str, issued_at: pd.
     backtest = losses(backtested, *known)
     if len(backtest) < evidence.monitoring.min_intervals:
         return found
-    later = later_wind(evidence.features[evidence.features["product_id"] == product_id], evidence.clock)
+    later = later_wind(evidence.features[evidence.features["product_id"] == product.id], evidence.clock)
     examined = examine(
         live.merge(later, on=["entity_id", "valid_at"], how="left"), backtest, evidence.monitoring.outliers, every=True
     )
     usual = float(np.quantile(backtest["loss"], 0.9))
+    usual_issue = backtest.groupby("issued_at")["loss"].mean().quantile(0.9)
     found["expected_loss"] = _round(examined["expected_loss"].mean())
-    found["missed"] = bool(live["loss"].mean() > _usual(backtest) or (examined["loss"] > usual).mean() > 0.5)  # noqa: PLR2004
+    found["missed"] = bool(live["loss"].mean() > usual_issue or (examined["loss"] > usual).mean() > 0.5)  # noqa: PLR2004
     missed = examined[examined["loss"] > examined["expected_loss"].fillna(usual)]
     by = missed.assign(excess=missed["loss"] - missed["expected_loss"].fillna(0)).groupby("verdict")
     worst_rows = missed.sort_values("loss", ascending=False).drop_duplicates("verdict")
@@ -218,48 +197,33 @@ def _outcome(evidence: Evidence, product_id: str, entity_id: str, issued_at: pd.
     return found
 
 
-def _usual(backtest: pd.DataFrame) -> float:
-    """The 90 % quantile of the loss per issue of the backtest."""
-    return float(backtest.groupby("issued_at")["loss"].mean().quantile(0.9))
-
-
 def _causes(evidence: Evidence, record: dict[str, Any], outcome: dict[str, Any]) -> list[dict[str, str]]:
     """Likely causes of a miss with their evidence, most likely first."""
-    causes = []
     if outcome["intervals"] == 0:
         return [{"cause": "unknown", "evidence": "the observed power is not known yet"}]
+    causes: list[tuple[str, str]] = []
     if not outcome.get("missed", True):
-        causes.append(
-            {"cause": "none", "evidence": "no miss: one issue in ten of the backtest did as badly; its worst hours are"}
-        )
+        causes.append(("none", "no miss: one issue in ten of the backtest did as badly; its worst hours are"))
     if record["fallback"]:
-        causes.append({"cause": "fallback", "evidence": f"'{record['fallback']}' stood in for the champion"})
-    clock = _clock_fault(evidence, record)
-    if clock:
-        causes.append({"cause": "clock", "evidence": clock})
+        causes.append(("fallback", f"'{record['fallback']}' replaced the champion"))
+    if clock := _clock_fault(evidence, record):
+        causes.append(("clock", clock))
     by_hour = outcome.get("hours_by_cause", [])
     for row in by_hour:
-        cause, evidence_text = row["cause"], f"{row['hours']} hours, worst {row['worst_at'][:16]}: {row['evidence']}"
-        recent = outcome["recent_bias_share"], outcome["recent_absolute_share"]
-        if cause == "model" and abs(recent[0]) > _BIASED_SHARE * recent[1]:
-            cause, evidence_text = (
-                "bias",
-                f"recent issues err by {recent[0]:+.1%} on average, of {recent[1]:.1%} in all; {evidence_text}",
-            )
-        causes.append({"cause": cause, "evidence": evidence_text})
-    late = json.loads(record["weather_runs_missing"])
-    if late:
+        cause, shown = row["cause"], f"{row['hours']} hours, worst {row['worst_at'][:16]}: {row['evidence']}"
+        bias, absolute = outcome["recent_bias_share"], outcome["recent_absolute_share"]
+        if cause == "model" and abs(bias) > _BIASED_SHARE * absolute:
+            cause, shown = "bias", f"recent issues err by {bias:+.1%} on average, of {absolute:.1%} in all; {shown}"
+        causes.append((cause, shown))
+    if late := json.loads(record["weather_runs_missing"]):
         first = next(iter(late))
-        evidence_text = (
-            f"{sum(map(len, late.values()))} weather runs were due and not there, such as {first} of {late[first][-1]}"
-        )
+        missing = f"{sum(map(len, late.values()))} weather runs were due and not there, such as {first} of {late[first][-1]}"
         # A missing run is the first cause only if the weather forecast was wrong.
-        place = 0 if by_hour and by_hour[0]["cause"] == "weather" else len(causes)
-        causes.insert(place, {"cause": "late_weather", "evidence": evidence_text})
-    age = _data_age(evidence, record)
-    if age:
-        causes.append({"cause": "late_data", "evidence": age})
-    return causes or [{"cause": "unknown", "evidence": "no hour stands out, and nothing was missing"}]
+        causes.insert(0 if by_hour and by_hour[0]["cause"] == "weather" else len(causes), ("late_weather", missing))
+    if age := _data_age(evidence, record):
+        causes.append(("late_data", age))
+    causes = causes or [("unknown", "no hour stands out, and nothing was missing")]
+    return [{"cause": cause, "evidence": shown} for cause, shown in causes]
 
 
 def _clock_fault(evidence: Evidence, record: dict[str, Any]) -> str:
@@ -278,10 +242,7 @@ def _data_age(evidence: Evidence, record: dict[str, Any]) -> str:
     """Evidence if the newest power known at the issue was older than in 95 % of the issues; else empty."""
     if "last_power_age_minutes" not in evidence.features:
         return ""
-    own = evidence.features[
-        (evidence.features["product_id"] == record["product_id"]) & (evidence.features["entity_id"] == record["entity_id"])
-    ]
-    ages = own.groupby("issued_at")["last_power_age_minutes"].min().dropna()
+    ages = _own(evidence.features, record).groupby("issued_at")["last_power_age_minutes"].min().dropna()
     age = ages.get(record["issued_at"])
     usual = ages.quantile(0.95)
     if age is None or not age > usual:

@@ -7,7 +7,8 @@ from typing import Any
 
 import click
 
-from wind_kedro.cli.terminal import one_line, open_project, print_table
+from wind_kedro.cli.terminal import Options, open_project, print_table
+from wind_kedro.governance.signing import KeyFileError, Keyring
 from wind_kedro.hooks import lease_of
 
 
@@ -22,11 +23,8 @@ def keys() -> None:
 @keys.command("list")
 def list_keys() -> None:
     """Print the keys of this machine: which signs, which are trusted, which are revoked."""
-    from wind_kedro.governance.signing import Keyring
-
     ring = Keyring()
-    with one_line():
-        current, known = ring.current(), ring.keys()
+    current, known = ring.current(), ring.keys()
     print_table(["key", "state"], [[key, "signs" if key == current else state] for key, state in known.items()])
     if not known:
         click.echo(f"{ring.folder} has no key yet; the first training makes one.")
@@ -39,10 +37,7 @@ def list_keys() -> None:
 @keys.command()
 def rotate() -> None:
     """Create a new signing key; signatures of the old one stay valid until it is revoked."""
-    from wind_kedro.governance.signing import Keyring
-
-    with one_line():
-        made = Keyring().rotate()
+    made = Keyring().rotate()
     click.echo(f"Key {made} signs from now on: kedro wind keys export, and trust it on the machines that read.")
 
 
@@ -50,23 +45,17 @@ def rotate() -> None:
 @click.option("--key", help="The id of a key; without it, the one that signs.")
 def export(key: str | None) -> None:
     """Print a public key, for machines that verify."""
-    from wind_kedro.governance.signing import Keyring
-
-    with one_line():
-        click.echo(Keyring().export(key).decode(), nl=False)
+    click.echo(Keyring().export(key).decode(), nl=False)
 
 
 @keys.command()
 @click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
 def trust(file: Path) -> None:
     """Trust signatures of the public key in FILE on this machine."""
-    from wind_kedro.governance.signing import KeyFileError, Keyring
-
-    with one_line():
-        try:
-            key = Keyring().trust(file.read_bytes())
-        except KeyFileError as error:
-            raise KeyFileError(f"{file}: {error}") from None
+    try:
+        key = Keyring().trust(file.read_bytes())
+    except KeyFileError as error:
+        raise KeyFileError(f"{file}: {error}") from None
     click.echo(f"Key {key} is trusted on this machine.")
 
 
@@ -74,27 +63,23 @@ def trust(file: Path) -> None:
 @click.argument("key")
 def revoke(key: str) -> None:
     """Revoke a key on this machine, including its past signatures."""
-    from wind_kedro.governance.signing import Keyring
-
-    with one_line():
-        Keyring().revoke(key)
+    Keyring().revoke(key)
     click.echo(f"Key {key} counts no longer. What it signed is refused until it was looked at: kedro wind keys adopt")
 
 
 @keys.command()
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.pass_obj
-def adopt(options: dict[str, str | None], yes: bool) -> None:
+def adopt(options: Options, yes: bool) -> None:
     """Sign promotions, audit and training kits as they are now: those of a version that did not sign, those of a revoked key, or
     an older state that was restored on purpose. Look first: what is adopted is trusted.
     """
     from wind_kedro.datasets.models import NoModelError
 
     _, context = open_project(options)
-    with one_line():
-        catalog: Any = context.catalog
-        log, trail, registered = catalog.get("promotions"), catalog.get("audit"), catalog.load("model_versions")
-        there = log.entries_as_they_are()
+    catalog: Any = context.catalog
+    log, trail, registered = catalog.get("promotions"), catalog.get("audit"), catalog.load("model_versions")
+    there = log.entries_as_they_are()
     print_table(
         ["promotion", "action", "promoted at", "version", "models", "author"],
         [
@@ -116,7 +101,7 @@ def adopt(options: dict[str, str | None], yes: bool) -> None:
             click.echo(f"version {version} stays refused: {error}", err=True)
             return ""
 
-    with one_line(), lease_of(context):
+    with lease_of(context):
         signed, kept = log.adopt(digest)
         head = trail.adopt()
         kits = catalog.load("training_kit").adopt()

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from wind_kedro.cli.terminal import one_line, open_project, print_table
+from wind_kedro.cli.terminal import Options, open_project, print_table
 
 
 @click.command()
@@ -17,22 +17,21 @@ from wind_kedro.cli.terminal import one_line, open_project, print_table
 @click.option("--farm", "--entity", "entity", help="Only this farm or group.")
 @click.option("--json", "as_json", is_flag=True, help="As JSON, for a machine.")
 @click.pass_obj
-def reproduce(options: dict[str, str | None], version: str, here: bool, entity: str | None, as_json: bool) -> None:
+def reproduce(options: Options, version: str, here: bool, entity: str | None, as_json: bool) -> None:
     """Refit a version from its training kits and compare it bit for bit; a difference is an error with its first cause."""
     from wind_kedro.rebuild.reproducing import DifferentError, reproduce_version
 
     _, context = open_project(options)
-    with one_line():
-        catalog = context.catalog
-        registered: Any = catalog.load("model_versions")
-        report = reproduce_version(
-            catalog.load("training_kit"),
-            registered.manifest(version),
-            Path(registered.objects),
-            Path(context.project_path),
-            entity=entity,
-            here=here,
-        )
+    catalog = context.catalog
+    registered: Any = catalog.load("model_versions")
+    report = reproduce_version(
+        catalog.load("training_kit"),
+        registered.manifest(version),
+        Path(registered.objects),
+        Path(context.project_path),
+        entity=entity,
+        here=here,
+    )
     if as_json:
         click.echo(json.dumps(report, indent=2))
     else:
@@ -47,8 +46,7 @@ def reproduce(options: dict[str, str | None], version: str, here: bool, entity: 
                 for row in report["members"]
             ],
         )  # fmt: skip
-    with one_line():
-        if report["faults"]:
-            raise DifferentError("\n".join(report["faults"]))
+    if report["faults"]:
+        raise DifferentError("\n".join(report["faults"]))
     if not as_json:
         click.echo(f"Version {version} was rebuilt {report['where']}: its forecasts are the same, bit for bit.")

@@ -7,7 +7,7 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,13 +15,17 @@ from typing import TYPE_CHECKING, Any
 import click
 from kedro.utils import find_kedro_project
 
-from wind_kedro.errors import find_cause, format_validation_fault, shown
+from wind_kedro.errors import WindKedroError, find_cause, format_validation_fault, shown
 from wind_kedro.hooks import read_cards
 
 if TYPE_CHECKING:
     from kedro.framework.context import KedroContext
 
     from wind_kedro.cards import Fleet
+
+
+#: Options of the group ``wind``: ``env`` and ``conf_source``.
+Options = dict[str, str | None]
 
 
 class OneLine(click.ClickException):
@@ -94,6 +98,15 @@ def one_line() -> Iterator[None]:
         raise shown_error from None
 
 
+class OneLineGroup(click.Group):
+    """A group whose commands show errors that the user can fix in one line each."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command."""
+        with one_line():
+            return super().invoke(ctx)
+
+
 #: Kedro's loggers of a failed node, which repeat the error that is raised.
 _LOGS_OF_FAILURE = ("kedro.pipeline.node", "kedro.runner.sequential_runner")
 
@@ -122,7 +135,7 @@ def stand_in_project() -> None:
         os.chdir(project)
 
 
-def configuration_of(options: dict[str, str | None]) -> Any:
+def configuration_of(options: Options) -> Any:
     """Load the configuration without a session, which would create an MLflow database."""
     from kedro.framework.project import settings
 
@@ -130,29 +143,27 @@ def configuration_of(options: dict[str, str | None]) -> Any:
     return settings.CONFIG_LOADER_CLASS(folder, options["env"] or os.getenv("KEDRO_ENV"), **settings.CONFIG_LOADER_ARGS)
 
 
-def open_project(options: dict[str, str | None]) -> tuple[Fleet, KedroContext]:
+def open_project(options: Options) -> tuple[Fleet, KedroContext]:
     """Cards and context of the selected environment."""
     from kedro.framework.session import KedroSession
 
     stand_in_project()
-    with one_line():
-        session = KedroSession.create(env=options["env"], conf_source=options["conf_source"], save_on_close=False)
-        context = session.load_context()
-        return read_cards(context.config_loader), context
+    session = KedroSession.create(env=options["env"], conf_source=options["conf_source"], save_on_close=False)
+    context = session.load_context()
+    return read_cards(context.config_loader), context
 
 
-def print_table(header: list[str], rows: list[list[str]]) -> None:
+def print_table(header: Sequence[str], rows: Iterable[Iterable[Any]]) -> None:
     """Print a table with columns of minimal width, the same in a terminal, a pipe and a log."""
-    widths = [max(len(row[column]) for row in [header, *rows]) for column in range(len(header))]
-    for row in [header, ["-" * width for width in widths], *rows]:
+    cells = [[str(cell) for cell in row] for row in [header, *rows]]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(header))]
+    for row in [cells[0], ["-" * width for width in widths], *cells[1:]]:
         click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
 def utc(text: str, option: str) -> Any:
     """Parse a time, which is UTC unless it has an offset."""
     import pandas as pd
-
-    from wind_kedro.errors import WindKedroError
 
     time: Any = None
     with suppress(ValueError):
