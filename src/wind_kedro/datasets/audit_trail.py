@@ -14,10 +14,10 @@ from typing import Any
 
 import pandas as pd
 from filelock import FileLock
-from kedro.io import AbstractDataset, DatasetError
+from kedro.io import DatasetError
 
 from wind_kedro.datasets.files import read_whole
-from wind_kedro.datasets.parts import declared_columns, empty_table
+from wind_kedro.datasets.parts import FolderTable
 from wind_kedro.errors import WindKedroError
 from wind_kedro.governance.audit import LINKS, SUBJECT, Head, chain, differs_from, faults
 from wind_kedro.governance.provenance import file_sha256
@@ -39,7 +39,7 @@ class BrokenChainError(WindKedroError, DatasetError):
     """The audit was altered; nothing is appended to it until it is adopted."""
 
 
-class AuditTrail(AbstractDataset[pd.DataFrame, pd.DataFrame]):
+class AuditTrail(FolderTable):
     """An append-only table of records in a chain of hashes: one Parquet file for each save, named by its first and last number.
 
     A save appends: a record about the same as an earlier one supersedes it, and both stay. Appending waits for its turn, so that
@@ -59,31 +59,21 @@ class AuditTrail(AbstractDataset[pd.DataFrame, pd.DataFrame]):
           contract: wind_kedro.contracts.operation.Audit
     """
 
-    def __init__(self, *, filepath: str, head: str, contract: str, metadata: dict[str, Any] | None = None) -> None:
+    def __init__(self, *, head: str, **options: Any) -> None:
         """Set the location of the chain.
 
         Args:
-            filepath: folder of the records.
             head: file of the signed head.
-            contract: import path of the Pandera model, for the columns of an empty chain.
-            metadata: ignored by Kedro, read by Kedro-Viz.
+            options: of `FolderTable`.
         """
-        self._filepath = local_path(filepath, "filepath")
+        super().__init__(**options)
         self._head = local_path(head, "head")
-        self._contract = contract
-        self.metadata = metadata
 
     def load(self) -> pd.DataFrame:
         """All records in order, the superseded ones too; files that are no part of the chain are named and passed over."""
         for name in self.strangers():
             logger.warning("%s: is no part of the audit, and is passed over", name)
-        parts = [table for file in self._files() if (table := _part(file)) is not None]
-        if not parts:
-            return empty_table(self._contract)
-        table = pd.concat(parts, ignore_index=True)
-        # Records of an earlier version lack the columns that were added since.
-        new = {name: kind for name, kind in declared_columns(self._contract).items() if name not in table}
-        return table.assign(**{name: pd.Series(index=table.index, dtype=kind) for name, kind in new.items()})
+        return self._joined([table for file in self._files() if (table := _part(file)) is not None])
 
     def save(self, data: pd.DataFrame) -> None:
         """Append records; their links are made here.
@@ -156,11 +146,8 @@ class AuditTrail(AbstractDataset[pd.DataFrame, pd.DataFrame]):
     def _signed_head(self) -> tuple[Head, str, str]:
         """The head, the digest of the files up to it, and why it does not count; empty: it does."""
         if not self._head.is_file():
-            return (
-                Head(),
-                "",
-                f"{self._head}: the head is missing: removed, perhaps with records, or not written as the first run was killed",
-            )
+            fault = "is missing: removed, perhaps with records, or not written as the first run was killed"
+            return Head(), "", f"{self._head}: the head {fault}"
         try:
             found = json.loads(self._head.read_text("utf-8"))
             content = {name: found[name] for name in ("sequence", "sha256", "files")}
@@ -240,16 +227,14 @@ class AuditTrail(AbstractDataset[pd.DataFrame, pd.DataFrame]):
             return Head()
         head, files, fault = self._signed_head()
         beyond = any(int(file.stem[13:]) > head.sequence for file in self._files())
-        if fault or beyond or files != self._files_digest(head) or self._is_older(head):
+        seen = Keyring().seen(self._filepath)
+        older = seen is not None and (head.sequence, head.sha256) != (seen.number, seen.digest)
+        if fault or beyond or older or files != self._files_digest(head):
             end = self._end()
             if broken := faults(self._records(), end, end) if self._is_first() else self.verify():
                 raise self._broken(broken)
             return end
         return head
-
-    def _is_older(self, head: Head) -> bool:
-        seen = Keyring().seen(self._filepath)
-        return seen is not None and (head.sequence, head.sha256) != (seen.number, seen.digest)
 
     def _broken(self, broken: list[str]) -> BrokenChainError:
         more = f" and {len(broken) - 1} more faults" if len(broken) > 1 else ""
@@ -267,9 +252,6 @@ class AuditTrail(AbstractDataset[pd.DataFrame, pd.DataFrame]):
 
     def _exists(self) -> bool:
         return bool(self._files())
-
-    def _describe(self) -> dict[str, Any]:
-        return {"filepath": str(self._filepath), "head": str(self._head)}
 
 
 def _part(file: Path) -> pd.DataFrame | None:

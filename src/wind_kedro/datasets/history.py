@@ -7,15 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from kedro.io import AbstractDataset, DatasetError
+from kedro.io import DatasetError
 
 from wind_kedro.datasets.files import read_whole
-from wind_kedro.datasets.parts import PassesOver, declared_columns, empty_table, visible_files, why_unreadable
-from wind_kedro.storage.paths import local_path
+from wind_kedro.datasets.parts import FolderTable, declared_columns, visible_files, why_unreadable
 from wind_kedro.storage.temporary import UNREADABLE, keep_unreadable, written_aside
 
 
-class History(PassesOver, AbstractDataset[pd.DataFrame, pd.DataFrame]):
+class History(FolderTable):
     """A table that grows by partitions: one Parquet file for each value of ``partition_by``.
 
     Saving writes every partition that the table holds, each aside and renamed; partitions it does not hold stay as they
@@ -33,32 +32,18 @@ class History(PassesOver, AbstractDataset[pd.DataFrame, pd.DataFrame]):
           contract: wind_kedro.contracts.forecasts.Forecasts
     """
 
-    def __init__(
-        self,
-        *,
-        filepath: str,
-        partition_by: list[str],
-        contract: str,
-        read_only: bool = False,
-        metadata: dict[str, Any] | None = None,
-    ) -> None:
+    def __init__(self, *, partition_by: list[str], **options: Any) -> None:
         """Set location and key of the history.
 
         Args:
-            filepath: folder of the history.
             partition_by: columns whose values name a partition; a time is written as 20151101T060000Z.
-            contract: import path of the Pandera model, for the columns of an empty history.
-            read_only: whether saving is refused: for a second entry on the same history, which reads what earlier runs left.
-            metadata: ignored by Kedro, read by Kedro-Viz.
+            options: of `FolderTable`.
         """
-        self._filepath = local_path(filepath, "filepath")
+        super().__init__(**options)
         self._partition_by = partition_by
-        self._contract = contract
-        self._read_only = read_only
-        self.metadata = metadata
 
     def load(self) -> pd.DataFrame:
-        """All partitions as one table."""
+        """All partitions as one table; their columns may differ, as products have quantile levels of their own."""
         self._begin()
         parts = []
         for file in visible_files(self._filepath):
@@ -67,23 +52,16 @@ class History(PassesOver, AbstractDataset[pd.DataFrame, pd.DataFrame]):
                 self._pass_over(file, fault)
             else:
                 parts.append(part)
-        # A partition's columns may differ (products declare their own quantile levels): the union, nulls where absent.
-        if not parts:
-            return empty_table(self._contract)
-        table = pd.concat(parts, ignore_index=True)
-        # A history of an earlier version lacks the columns that were added since: nulls, which the contract allows or refuses.
-        new = {name: kind for name, kind in declared_columns(self._contract).items() if name not in table}
-        return table.assign(**{name: pd.Series(index=table.index, dtype=kind) for name, kind in new.items()})
+        return self._joined(parts)
 
     def save(self, data: pd.DataFrame) -> None:
         """Replace the partitions that ``data`` holds; keep all others."""
-        if self._read_only:
-            raise DatasetError(f"{self._filepath} is read here, not written: it is a view of what earlier runs left")
+        self._check_writable()
         unnamed = [column for column in self._partition_by if data[column].isna().any()]
         if unnamed:
             raise DatasetError(f"{self._filepath}: {', '.join(unnamed)} names the partition, but is missing in some rows")
         declared = declared_columns(self._contract)
-        # A history that nothing was written to yet is there, too: who reads it need not wait for its first row.
+        # A history without rows exists, too: its readers need not wait for its first row.
         self._filepath.mkdir(parents=True, exist_ok=True)
         for values, part in data.groupby(self._partition_by, sort=True):
             *folders, name = [_as_name(value) for value in values]
@@ -117,9 +95,6 @@ class History(PassesOver, AbstractDataset[pd.DataFrame, pd.DataFrame]):
     def _exists(self) -> bool:
         # A view of what earlier runs left is there even when they left nothing: the first training finds an empty history.
         return self._read_only or self._filepath.is_dir()
-
-    def _describe(self) -> dict[str, Any]:
-        return {"filepath": str(self._filepath), "partition_by": self._partition_by}
 
 
 def _as_name(value: Any) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import hashlib
 import io
 import logging
 from collections.abc import Callable
@@ -11,15 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from kedro.io import AbstractDataset, DatasetError
+from kedro.io import DatasetError
 
-from wind_kedro.datasets.files import read_whole
-from wind_kedro.datasets.parts import PassesOver, empty_table, why_unreadable
+from wind_kedro.datasets.parts import FolderTable, why_unreadable
 from wind_kedro.errors import WindKedroError
 from wind_kedro.governance.promotions import Chain, RefusedPromotionsError, link, verify
 from wind_kedro.governance.provenance import sha256
 from wind_kedro.governance.signing import KeyFileError, Keyring
-from wind_kedro.storage.paths import local_path
 from wind_kedro.storage.temporary import neighbour_of, written_aside
 
 logger = logging.getLogger(__name__)
@@ -33,7 +30,7 @@ class LostRaceError(WindKedroError):
     """Another process wrote an entry of this number; nothing was written."""
 
 
-class Log(PassesOver, AbstractDataset[pd.DataFrame, pd.DataFrame]):
+class Log(FolderTable):
     """An append-only table: one Parquet file per entry, named by its number.
 
     A writer reads the log and numbers its entry one more than the newest. The file is written under a temporary name and linked
@@ -54,35 +51,19 @@ class Log(PassesOver, AbstractDataset[pd.DataFrame, pd.DataFrame]):
     empty log begins anew.
     """
 
-    def __init__(
-        self,
-        *,
-        filepath: str,
-        number: str,
-        contract: str,
-        read_only: bool = False,
-        signed: bool = False,
-        strict: bool = False,
-        metadata: dict[str, Any] | None = None,
-    ) -> None:
+    def __init__(self, *, number: str, signed: bool = False, strict: bool = False, **options: Any) -> None:
         """Set the location of the log.
 
         Args:
-            filepath: its folder.
             number: the column that holds the number of the entry, from 1.
-            contract: import path of the Pandera model, for the columns of an empty log.
-            read_only: whether saving is refused: for a second catalog entry on the same log, which reads what earlier runs left.
             signed: whether entries are signed when they are written and verified when they are read.
             strict: whether loading raises if an entry does not hold, or if this machine cannot sign the next: for training.
-            metadata: ignored by Kedro, read by Kedro-Viz.
+            options: of `FolderTable`.
         """
-        self._filepath = local_path(filepath, "filepath")
+        super().__init__(**options)
         self._number = number
-        self._contract = contract
-        self._read_only = read_only
         self._signed = signed
         self._strict = strict
-        self.metadata = metadata
 
     def writable(self) -> Log:
         """The same log for writing, which pipelines do not have."""
@@ -97,56 +78,59 @@ class Log(PassesOver, AbstractDataset[pd.DataFrame, pd.DataFrame]):
         """
         self._begin()
         if not self._signed:
-            parts = self._readable()
-        else:
-            chain = self.chain()
-            if self._strict:
-                self._refuse_unless_whole(chain)
-                if not Keyring().can_promote():
-                    raise KeyFileError("this machine has public keys only: train and promote where the private key is")
-            for reason in {chain.fault, chain.refusal} - {""}:
-                logger.error("%s", reason)
-            parts = chain.entries
-        if not parts:
-            return empty_table(self._contract)
-        return pd.concat(parts, ignore_index=True)
+            parts = []
+            for number, entry in self._entries(self._contents()).items():
+                if isinstance(entry, str):
+                    self._pass_over(self._file(number), entry)
+                else:
+                    parts.append(entry)
+            return self._joined(parts)
+        chain = self.chain()
+        if self._strict:
+            self._refuse_unless_whole(chain)
+            if not Keyring().can_promote():
+                raise KeyFileError("this machine has public keys only: train and promote where the private key is")
+        for reason in {chain.fault, chain.refusal} - {""}:
+            logger.error("%s", reason)
+        return self._joined(chain.entries)
 
-    def _readable(self) -> list[pd.DataFrame]:
-        parts = []
+    def _contents(self) -> dict[int, bytes | OSError]:
+        """The bytes of each entry by its number, or why they cannot be read."""
+        found: dict[int, bytes | OSError] = {}
         for number in self._numbers():
             try:
-                parts.append(read_whole(self._file(number)))
+                found[number] = self._file(number).read_bytes()
+            except OSError as error:
+                found[number] = error
+        return found
+
+    def _entries(self, contents: dict[int, bytes | OSError]) -> dict[int, pd.DataFrame | str]:
+        """Each entry by its number, or why it cannot be read."""
+        entries: dict[int, pd.DataFrame | str] = {}
+        for number, content in contents.items():
+            try:
+                if isinstance(content, OSError):
+                    raise content
+                entries[number] = pd.read_parquet(io.BytesIO(content))
             except Exception as error:  # whatever a parser raises on whatever bytes
-                self._pass_over(self._file(number), why_unreadable(error))
-        return parts
+                entries[number] = why_unreadable(error)
+        return entries
 
     def chain(self) -> Chain:
         """What of a signed log holds. A log that did not change since is not verified again in the same process."""
         keyring = Keyring()
-        contents = {number: self._content(number) for number in self._numbers()}
-        whole = hashlib.sha256(repr([(number, sha256(content)) for number, content in contents.items()]).encode())
+        contents = self._contents()
+        digests = [(number, sha256(content) if isinstance(content, bytes) else "") for number, content in contents.items()]
 
         def state() -> tuple[object, ...]:
-            return keyring.folder, tuple(keyring.keys().items()), keyring.seen(self._filepath), whole.hexdigest()
+            return keyring.folder, tuple(keyring.keys().items()), keyring.seen(self._filepath), digests
 
         place = self._filepath.resolve()
         known, chain = _verified.get(place, (None, None))
         if chain is None or known != state():
-            entries: dict[int, pd.DataFrame | str] = {}
-            for number, content in contents.items():
-                try:
-                    entries[number] = pd.read_parquet(io.BytesIO(content))
-                except Exception as error:  # whatever bytes are there: the entry does not hold
-                    entries[number] = f"cannot be read: {' '.join(str(error).split())}"
-            chain = verify(entries, self._filepath, keyring)
+            chain = verify(self._entries(contents), self._filepath, keyring)
             _verified[place] = (state(), chain)
         return chain
-
-    def _content(self, number: int) -> bytes:
-        try:
-            return self._file(number).read_bytes()
-        except OSError:  # an entry that cannot be read does not hold
-            return b""
 
     def entries_as_they_are(self) -> pd.DataFrame:
         """All entries, whether they hold or not: for people who decide on them.
@@ -154,15 +138,11 @@ class Log(PassesOver, AbstractDataset[pd.DataFrame, pd.DataFrame]):
         Raises:
             RefusedPromotionsError: if one cannot be read.
         """
-        parts = []
-        for number in self._numbers():
-            try:
-                parts.append(read_whole(self._file(number)))
-            except Exception as error:  # whatever bytes are there
-                raise RefusedPromotionsError(
-                    f"{self._file(number)}: cannot be read ({type(error).__name__}): restore it, or remove it and all later ones"
-                ) from error
-        return pd.concat(parts, ignore_index=True) if parts else empty_table(self._contract)
+        entries = self._entries(self._contents())
+        for number, entry in entries.items():
+            if isinstance(entry, str):
+                raise RefusedPromotionsError(f"{self._file(number)}: {entry}: restore it, or remove it and all later ones")
+        return self._joined([entry for entry in entries.values() if isinstance(entry, pd.DataFrame)])
 
     def adopt(self, manifest_sha256: Callable[[str], str]) -> tuple[pd.DataFrame, Path]:
         """Sign all entries as they are, after somebody looked: of an earlier version, or restored on purpose.
@@ -198,7 +178,7 @@ class Log(PassesOver, AbstractDataset[pd.DataFrame, pd.DataFrame]):
             neighbour.rename(self._filepath)
         Keyring().forget(self._filepath)
         self.chain()  # what is there now is what was seen
-        return (pd.concat(links, ignore_index=True) if links else empty_table(self._contract)), kept
+        return self._joined(links), kept
 
     def _refuse_unless_whole(self, chain: Chain) -> None:
         # A log without any entry begins anew: somebody deleted all data, and may.
@@ -214,8 +194,7 @@ class Log(PassesOver, AbstractDataset[pd.DataFrame, pd.DataFrame]):
             KeyFileError: of a signed log, if this machine cannot sign.
             DatasetError: if it has several numbers, or one that is not the next.
         """
-        if self._read_only:
-            raise DatasetError(f"{self._filepath} is read here, not written: it is a view of what earlier runs left")
+        self._check_writable()
         given = data[self._number].unique()
         if len(given) != 1:
             raise DatasetError(f"{self._filepath}: an entry has one {self._number}, not {list(given)}")
@@ -253,6 +232,3 @@ class Log(PassesOver, AbstractDataset[pd.DataFrame, pd.DataFrame]):
 
     def _exists(self) -> bool:
         return self._read_only or self.has_entries()
-
-    def _describe(self) -> dict[str, Any]:
-        return {"filepath": str(self._filepath), "number": self._number}

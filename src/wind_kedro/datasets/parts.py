@@ -12,6 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from kedro.io import AbstractDataset, DatasetError
+
+from wind_kedro.storage.paths import local_path
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +36,39 @@ class PassesOver:
         assert self._passed_over is not None  # noqa: S101 - _begin comes first
         self._passed_over[path] = f"{why}; it is left out: restore it from a backup, or move it away"
         logger.warning("%s: %s; it is left out", path, why)
+
+
+class FolderTable(PassesOver, AbstractDataset[pd.DataFrame, pd.DataFrame]):
+    """Base class of tables that are a folder of Parquet files, to which saving adds."""
+
+    def __init__(self, *, filepath: str, contract: str, read_only: bool = False, metadata: dict[str, Any] | None = None) -> None:
+        """Set the location of the table.
+
+        Args:
+            filepath: its folder.
+            contract: import path of the Pandera model, for the columns of an empty table and of an earlier version's.
+            read_only: whether saving is refused: for a second entry on the same table, which reads what earlier runs left.
+            metadata: ignored by Kedro, read by Kedro-Viz.
+        """
+        self._filepath = local_path(filepath, "filepath")
+        self._contract = contract
+        self._read_only = read_only
+        self.metadata = metadata
+
+    def _joined(self, parts: list[pd.DataFrame]) -> pd.DataFrame:
+        """The parts as one table: the union of their columns and those of the contract, nulls where a part lacks one."""
+        if not parts:
+            return empty_table(self._contract)
+        table = pd.concat(parts, ignore_index=True)
+        new = {name: kind for name, kind in declared_columns(self._contract).items() if name not in table}
+        return table.assign(**{name: pd.Series(index=table.index, dtype=kind) for name, kind in new.items()})
+
+    def _check_writable(self) -> None:
+        if self._read_only:
+            raise DatasetError(f"{self._filepath} is read here, not written: it is a view of what earlier runs left")
+
+    def _describe(self) -> dict[str, Any]:
+        return {"filepath": str(self._filepath)}
 
 
 def visible_files(folder: Path) -> Iterator[Path]:

@@ -12,8 +12,8 @@ from wind_kedro.failures import first_of, over_issues
 
 #: A message names so many failures of one incident.
 _NAMED = 2
-#: Codes whose incident is made from the forecasts: one per product, with what it costs (`missing_data.unissued`).
-_BY_COST = ("fallback_used",)
+#: Codes whose incidents are made elsewhere: per product with its cost (`missing_data.unissued`), and per channel (`outbox`).
+_MADE_ELSEWHERE = ("fallback_used", "notification_failed")
 
 
 def collect_failures(failures_before: pd.DataFrame, clock: Clock, *stages: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -37,7 +37,7 @@ def collect_failures(failures_before: pd.DataFrame, clock: Clock, *stages: pd.Da
 def failure_incidents(open_failures: pd.DataFrame) -> Iterable[dict[str, Any]]:
     """One incident per code, product, entity and stage, with its first messages and their issue times."""
     same = ["code", "product_id", "entity_id", "stage"]
-    table = open_failures[~open_failures["code"].isin(_BY_COST)]
+    table = open_failures[~open_failures["code"].isin(_MADE_ELSEWHERE)]
     for (code, product_id, entity_id, stage), rows in table.groupby(same, sort=True):
         entries = over_issues(rows)
         severities = {entry["severity"] for entry in entries}

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import pandas as pd
 
-from wind_kedro.cards import Farm, Fleet, WeatherSource
+from wind_kedro.cards import Fleet, WeatherSource
 from wind_kedro.cards.tiers import assessed_by
 from wind_kedro.clock import Clock
 from wind_kedro.contracts.operation import Freshness
 from wind_kedro.feeds import FeedCards
-from wind_kedro.pipelines.monitoring.contracts import Table
 from wind_kedro.pipelines.monitoring.settings import FreshnessRules, Monitoring
+
+if TYPE_CHECKING:
+    import ibis.expr.types as ir
+
+    Table: TypeAlias = ir.Table
+else:
+    Table = Any  # Kedro resolves the hints of nodes when a run starts; importing Ibis would slow down every command
 
 _RUN = ["farm_id", "weather_model", "weather_point", "run_at"]
 _MINUTE = pd.Timedelta(minutes=1)
@@ -90,33 +96,28 @@ def _weather(known: pd.DataFrame, fleet: Fleet, clock: Clock, rules: FreshnessRu
                 "relied_on": bool(relying),
                 "allowed_minutes": source.delay_minutes + source.run_every_minutes + rules.margin_minutes,
             }
-            own = by_source.get(key)
-            if own is None:
+            if key not in by_source:
                 yield row | {"state": "missing", "detail": "no run is known"}
                 continue
             needed = max((clock.newest_issue(fleet.calendar(name)) for name in relying), default=None)
-            yield row | _newest_run(own, values[key], source, needed, pd.Timestamp(clock.as_of), rules)
+            yield row | _newest_run(by_source[key], values[key], source, needed, pd.Timestamp(clock.as_of), rules)
 
 
 def _newest_run(
-    runs: pd.DataFrame,
-    values: pd.DataFrame,
-    source: WeatherSource,
-    needed: Any,
-    at: pd.Timestamp,
-    rules: FreshnessRules,
+    runs: pd.DataFrame, values: pd.DataFrame, source: WeatherSource, needed: Any, at: pd.Timestamp, rules: FreshnessRules
 ) -> dict[str, Any]:
     usual = _usual_delay(runs, source, at, rules)
     allowed = usual + source.run_every_minutes + rules.margin_minutes
     newest, reach = runs["run_at"].iloc[-1], runs["reach"].max()
-    found = {"newest_at": newest, "reach_at": reach, "allowed_minutes": allowed}
+    state, detail = "fresh", ""
     if needed is not None and reach <= needed:
+        state = "missing"
         detail = f"the runs known end at {reach:%Y-%m-%d %H:%M}, before the newest issue at {needed:%Y-%m-%d %H:%M}"
-        return found | {"state": "missing", "detail": detail}
-    if (at - newest) / _MINUTE > allowed:
-        return found | {"state": "late", "detail": f"runs usually arrive within {usual / 60:.1f} h"}
-    fault = _no_forecast(values, source, rules)
-    return found | {"state": "constant" if fault else "fresh", "detail": fault}
+    elif (at - newest) / _MINUTE > allowed:
+        state, detail = "late", f"runs usually arrive within {usual / 60:.1f} h"
+    elif detail := _no_forecast(values, source, rules):
+        state = "constant"
+    return {"newest_at": newest, "reach_at": reach, "allowed_minutes": allowed, "state": state, "detail": detail}
 
 
 def _usual_delay(runs: pd.DataFrame, source: WeatherSource, at: pd.Timestamp, rules: FreshnessRules) -> float:
@@ -163,41 +164,24 @@ def _signals(
         found[name] = pd.to_datetime(found[name], utc=True)
     known_of: Mapping[Any, Mapping[Any, Any]] = found.to_dict("index")
     latencies = assessed_by(readiness, clock.as_of).set_index("farm_id")["latency_95_minutes"].to_dict()
+    at = pd.Timestamp(clock.as_of)
     for farm in fleet.farms:
-        yield from _turbines(farm, known_of, latencies, bool(products_of(fleet, farm.id)), pd.Timestamp(clock.as_of), rules)
-
-
-def _turbines(
-    farm: Farm,
-    known: Mapping[Any, Mapping[Any, Any]],
-    latencies: Mapping[Any, float],
-    relied_on: bool,
-    at: pd.Timestamp,
-    rules: FreshnessRules,
-) -> Iterable[dict[str, Any]]:
-    latency = np.nanmax([float(farm.latency_minutes), latencies.get(farm.id, np.nan)])
-    # An interval is known one cadence and the latency after its start; the next one a cadence later.
-    allowed = latency + 2 * farm.signals.cadence_seconds / 60 + rules.margin_minutes
-    for turbine in farm.turbines:
-        own = known.get((farm.id, turbine.id), {"row": pd.NaT, "power": pd.NaT})
-        row, power = own["row"], own["power"]
-        if pd.isna(power):
-            state, detail = "missing", "no usable power is known"
-        elif (at - power) / _MINUTE > allowed:
-            state = "late"
-            detail = f"rows without usable power until {row:%Y-%m-%d %H:%M}" if row > power else ""
-        else:
+        latency = np.nanmax([float(farm.latency_minutes), latencies.get(farm.id, np.nan)])
+        # An interval is known one cadence and the latency after its start; the next one a cadence later.
+        allowed = latency + 2 * farm.signals.cadence_seconds / 60 + rules.margin_minutes
+        relied_on = bool(products_of(fleet, farm.id))
+        for turbine in farm.turbines:
+            own = known_of.get((farm.id, turbine.id), {"row": pd.NaT, "power": pd.NaT})
+            row, power = own["row"], own["power"]
             state, detail = "fresh", ""
-        yield {
-            "source": "signals",
-            "farm_id": farm.id,
-            "subject": turbine.id,
-            "relied_on": relied_on,
-            "newest_at": power,
-            "allowed_minutes": allowed,
-            "state": state,
-            "detail": detail,
-        }
+            if pd.isna(power):
+                state, detail = "missing", "no usable power is known"
+            elif (at - power) / _MINUTE > allowed:
+                state, detail = "late", f"rows without usable power until {row:%Y-%m-%d %H:%M}" if row > power else ""
+            yield {
+                "source": "signals", "farm_id": farm.id, "subject": turbine.id, "relied_on": relied_on, "newest_at": power,
+                "allowed_minutes": allowed, "state": state, "detail": detail,
+            }  # fmt: skip
 
 
 # --- feeds ------------------------------------------------------------------------------------------------------------
@@ -217,17 +201,12 @@ def _feeds(landings: pd.DataFrame, feeds: FeedCards, at: pd.Timestamp, rules: Fr
         since = known if pd.isna(newest) else known[known["landed_at"] > newest]
         faults = since.loc[since["fault"] != "", "fault"]
         if pd.isna(newest):
-            # Looking at a past moment: the feed was not there then.
+            # As of a past time the feed may not have existed.
             state = "not_yet" if len(own) and known.empty else "missing"
         else:
             state = "late" if (at - newest) / _MINUTE > allowed else "fresh"
+        detail = f"{len(faults)} fetches failed since, the last: {faults.iloc[-1]}" if len(faults) else ""
         yield {
-            "source": "feed",
-            "farm_id": "",
-            "subject": feed_id,
-            "relied_on": True,
-            "newest_at": newest,
-            "allowed_minutes": allowed,
-            "state": state,
-            "detail": f"{len(faults)} fetches failed since, the last: {faults.iloc[-1]}" if len(faults) else "",
-        }
+            "source": "feed", "farm_id": "", "subject": feed_id, "relied_on": True, "newest_at": newest,
+            "allowed_minutes": allowed, "state": state, "detail": detail,
+        }  # fmt: skip

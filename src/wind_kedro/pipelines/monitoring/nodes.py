@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Literal
 
 import numpy as np
@@ -175,40 +176,28 @@ def _unready(readiness: pd.DataFrame) -> list[dict[str, Any]]:
     return rows
 
 
-def _behind_its_backtest(judgements: pd.DataFrame, fleet: Fleet) -> list[dict[str, Any]]:
-    """Models that lost more than their backtest in the same weather; and, for the record, those whose weather was to blame."""
-    rows = []
-    for row in judgements.to_dict("records"):
-        if row["verdict"] not in {"behind", "weather"}:
-            continue
-        score = fleet.product(row["product_id"]).deciding_score
-        about = {
+def _behind_its_backtest(judgements: pd.DataFrame, fleet: Fleet) -> Iterable[dict[str, Any]]:
+    """Models that lost more than their backtest in the same weather; and, for the record, those whose weather was harder."""
+    for row in judgements[judgements["verdict"].isin(["behind", "weather"])].to_dict("records"):
+        model, score = row["model"], fleet.product(row["product_id"]).deciding_score
+        if row["verdict"] == "behind":
+            kind, severity = "behind_its_backtest", "warning"
+            message = f"'{model}' is {row['excess_share']:.0%} worse than its backtest was in the same weather"
+            action = "look at its worst hours (table outliers, kedro wind explain), then train again or roll back"
+        else:
+            kind, severity = "hard_weather", "info"
+            worse = row["loss"] / row["backtest_loss"] - 1
+            message = f"'{model}' scores {worse:.0%} worse than its backtest: the weather was harder"
+            action = "nothing: its backtest lost as much in such weather"
+        yield {
+            "kind": kind,
+            "severity": severity,
             "entity_id": row["entity_id"],
             "product_id": row["product_id"],
-            "subject": row["model"],
+            "subject": model,
             "amount": row["excess_share"],
+            "message": message,
             "evidence": f"loss {row['loss']:.4f} ({score}), its backtest {row['backtest_loss']:.4f}, in the same weather "
             f"{row['expected_loss']:.4f}; p = {row['p_value']:.2g}; {row['issues']} issues, {row['intervals']} intervals",
+            "action": action,
         }
-        if row["verdict"] == "behind":
-            rows.append(
-                about
-                | {
-                    "kind": "behind_its_backtest",
-                    "severity": "warning",
-                    "message": f"'{row['model']}' is {row['excess_share']:.0%} worse than its backtest was in the same weather",
-                    "action": "look at its worst hours (table outliers, kedro wind explain), then train again or roll back",
-                }
-            )
-        else:
-            rows.append(
-                about
-                | {
-                    "kind": "hard_weather",
-                    "severity": "info",
-                    "message": f"'{row['model']}' scores {row['loss'] / row['backtest_loss'] - 1:.0%} worse than its backtest: "
-                    f"the weather was harder",
-                    "action": "nothing: its backtest lost as much in such weather",
-                }
-            )
-    return rows

@@ -10,7 +10,7 @@ import pandas as pd
 
 from wind_kedro.clock import Clock
 from wind_kedro.contracts.operation import Outbox
-from wind_kedro.notifications import AlertDeduplicator, ChannelCards, Message, compose_message
+from wind_kedro.notifications import AlertDeduplicator, ChannelCards, compose_message
 from wind_kedro.notifications.deduplication import IDENTITY, incidents_of
 from wind_kedro.pipelines.monitoring.nodes import incidents_table
 from wind_kedro.pipelines.monitoring.settings import Monitoring
@@ -46,22 +46,21 @@ def write_outbox(
         own = (incidents["kind"] == _FAILED) & (incidents["subject"] == channel)
         due = deduplicator.due(incidents[~own], channel, rule, clock.as_of)
         if len(due):
-            messages.append(_row(compose_message(channel, due, clock.as_of)))
+            message = compose_message(channel, due, clock.as_of)
+            messages.append(
+                {
+                    "message_id": message.id,
+                    "created_at": at,
+                    "channel": channel,
+                    "subject": message.subject,
+                    "body": message.body,
+                    "incidents": json.dumps(message.incidents),
+                }
+            )
     # A rerun adds to its own part: messages written before may be on their way.
     mine = outbox_before[outbox_before["created_at"] == at]
     new = Outbox.table(messages)
     return incidents, pd.concat([mine, new], ignore_index=True) if len(mine) else new
-
-
-def _row(message: Message) -> dict[str, Any]:
-    return {
-        "message_id": message.id,
-        "created_at": pd.Timestamp(message.created_at),
-        "channel": message.channel,
-        "subject": message.subject,
-        "body": message.body,
-        "incidents": json.dumps(message.incidents),
-    }
 
 
 _FAILED = "notification_failed"
@@ -81,20 +80,19 @@ def _channel_faults(deliveries: pd.DataFrame, channels: Collection[str]) -> list
     newest = deliveries.sort_values("recorded_at", kind="stable").drop_duplicates("message_id", keep="last")
     rows = []
     for channel, own in newest[newest["channel"].isin(list(channels))].groupby("channel"):
-        last = own[own["recorded_at"] == own["recorded_at"].max()]
         failed = own[own["outcome"] == "failed"]
-        if not (last["outcome"] == "failed").any():
-            continue
-        rows.append(
-            {
-                "kind": _FAILED,
-                "subject": str(channel),
-                "severity": "warning",
-                "message": f"{len(failed)} message{'s' if len(failed) > 1 else ''} not delivered over channel '{channel}'",
-                "evidence": str(failed["fault"].iloc[-1]),
-                "action": "correct the channel's card or its credentials; the next run of notification tries again",
-            }
-        )
+        # The last attempt counts: after it succeeded, the messages before it are only waiting.
+        if (failed["recorded_at"] == own["recorded_at"].max()).any():
+            rows.append(
+                {
+                    "kind": _FAILED,
+                    "subject": str(channel),
+                    "severity": "warning",
+                    "message": f"{len(failed)} message{'s' if len(failed) > 1 else ''} not delivered over channel '{channel}'",
+                    "evidence": str(failed["fault"].iloc[-1]),
+                    "action": "correct the channel's card or its credentials; the next run of notification tries again",
+                }
+            )
     return rows
 
 

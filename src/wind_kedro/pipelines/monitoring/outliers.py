@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +20,8 @@ COLUMNS = [
     "later_wind_speed_ms", "measured_wind_speed_ms", "coverage_share", "stopped_share", "curtailed_share", "verdict",
     "evidence",
 ]  # fmt: skip
-_CURVE_CLASS_MS = 1.0
+#: Width of a class of wind on a curve, and the fewest intervals for a median.
+_CURVE_CLASS_MS, _CURVE_INTERVALS = 1.0, 5
 
 
 def worst(table: pd.DataFrame, rules: Outliers) -> pd.DataFrame:
@@ -47,8 +48,8 @@ def examine(live: pd.DataFrame, backtest: pd.DataFrame, rules: Outliers, *, ever
         ramp_rank=_rank(rows["ramp_ms"], backtest["ramp_ms"]),
         spread_rank=_rank(rows["spread_ms"], backtest["spread_ms"]),
     )
-    curves = Curves(Curve.of(backtest, "wind_speed_ms"), Curve.of(backtest, "measured_wind_speed_ms"))
-    found = [_verdict(row, curves, rules) for row in rows.to_dict("records")]
+    forecast, measured = Curve.of(backtest, "wind_speed_ms"), Curve.of(backtest, "measured_wind_speed_ms")
+    found = [next(_causes(row, forecast, measured, rules)) for row in rows.to_dict("records")]
     return rows.assign(verdict=[name for name, _ in found], evidence=[evidence for _, evidence in found])
 
 
@@ -80,9 +81,8 @@ class Curve:
     def of(cls, rows: pd.DataFrame, column: str) -> Curve:
         """The curve of a table's actuals over one of its winds."""
         known = rows.dropna(subset=[column])
-        by = (known[column] / _CURVE_CLASS_MS).round()
-        found = known.groupby(by)["actual_share"].agg(["median", "size"])
-        found = found[found["size"] >= 5]  # noqa: PLR2004 fewer have no median worth the name
+        found = known.groupby((known[column] / _CURVE_CLASS_MS).round())["actual_share"].agg(["median", "size"])
+        found = found[found["size"] >= _CURVE_INTERVALS]
         return cls(found.index.to_numpy(float) * _CURVE_CLASS_MS, found["median"].to_numpy(float))
 
     def at(self, wind_ms: float) -> float:
@@ -92,77 +92,59 @@ class Curve:
         return float(np.interp(wind_ms, self.wind_ms, self.share))
 
 
-@dataclass(frozen=True)
-class Curves:
-    """Of the wind that is forecast, and of that which the turbines measure."""
+def _causes(row: Mapping[Any, Any], forecast: Curve, measured: Curve, rules: Outliers) -> Iterator[tuple[str, str]]:
+    """Possible causes of a miss with their evidence, in the order in which they are considered.
 
-    forecast: Curve
-    measured: Curve
+    Args:
+        row: one interval.
+        forecast: power by the forecast wind.
+        measured: power by the wind that the turbines measure.
+        rules: thresholds.
+    """
+    wind, actual, rare = row["wind_speed_ms"], row["actual_share"], 1 - rules.rare_share
+    error = row["median_share"] - actual
 
+    def explains(part: float) -> bool:
+        """Whether a part of the error has its sign and is most of it; false where it is not known."""
+        return bool(part * error > 0 and abs(part) >= rules.explained_share * abs(error))
 
-def _verdict(row: Mapping[Any, Any], curves: Curves, rules: Outliers) -> tuple[str, str]:
-    """What made the miss, and what shows it: the first cause that has evidence."""
-    causes = {"data": _of_data, "availability": _of_availability, "storm": _of_storm, "weather": _of_weather}
-    for name, cause in causes.items():
-        evidence = cause(row, curves, rules)
-        if evidence:
-            return name, evidence
-    error = row["median_share"] - row["actual_share"]
-    return (
-        "model",
-        f"wind of {row['wind_speed_ms']:.1f} m/s, as usual; neither a later run nor the wind measured explains {error:+.0%}",
-    )
-
-
-def _of_data(row: Mapping[Any, Any], _: Curves, rules: Outliers) -> str:
-    if np.isnan(row["wind_speed_ms"]):
-        return "no weather was there at the issue"
+    if np.isnan(wind):
+        yield "data", "no weather was there at the issue"
     if row["coverage_share"] < rules.min_coverage_share:
-        return f"only {row['coverage_share']:.0%} of the turbine intervals were reported"
-    return ""
-
-
-def _of_availability(row: Mapping[Any, Any], curves: Curves, rules: Outliers) -> str:
+        yield "data", f"only {row['coverage_share']:.0%} of the turbine intervals were reported"
     if row["stopped_share"] + row["curtailed_share"] >= rules.unavailable_share:
-        return f"{row['stopped_share']:.0%} stopped, {row['curtailed_share']:.0%} curtailed"
-    usual = curves.measured.at(row["measured_wind_speed_ms"])
-    if _explains(usual - row["actual_share"], row["median_share"] - row["actual_share"], rules) and (usual > row["actual_share"]):
-        return (
-            f"the wind measured, {row['measured_wind_speed_ms']:.1f} m/s, else gives {usual:.0%} of capacity; "
-            f"{row['actual_share']:.0%} came: turbines held back, iced or not available"
+        yield "availability", f"{row['stopped_share']:.0%} stopped, {row['curtailed_share']:.0%} curtailed"
+    at_turbines = f"{row['measured_wind_speed_ms']:.1f} m/s"
+    usual = measured.at(row["measured_wind_speed_ms"])
+    if usual > actual and explains(usual - actual):
+        yield (
+            "availability",
+            (
+                f"the wind measured, {at_turbines}, else gives {usual:.0%} of capacity; {actual:.0%} was produced: "
+                f"turbines held back, iced or not available"
+            ),
         )
-    return ""
-
-
-def _of_storm(row: Mapping[Any, Any], _: Curves, rules: Outliers) -> str:
-    rare = 1 - rules.rare_share
-    if row["wind_rank"] >= rare and row["wind_speed_ms"] >= rules.storm_wind_ms:
-        return f"wind of {row['wind_speed_ms']:.1f} m/s: more than in {row['wind_rank']:.1%} of the backtest"
+    if row["wind_rank"] >= rare and wind >= rules.storm_wind_ms:
+        yield "storm", f"wind of {wind:.1f} m/s: more than in {row['wind_rank']:.1%} of the backtest"
     if row["ramp_rank"] >= rare:
-        return f"wind changing by {row['ramp_ms']:.1f} m/s: more than in {row['ramp_rank']:.1%} of the backtest"
+        yield "storm", f"wind changing by {row['ramp_ms']:.1f} m/s: more than in {row['ramp_rank']:.1%} of the backtest"
     if row["spread_rank"] >= rare:
-        return f"weather models {row['spread_ms']:.1f} m/s apart: more than in {row['spread_rank']:.1%} of the backtest"
-    return ""
-
-
-def _of_weather(row: Mapping[Any, Any], curves: Curves, rules: Outliers) -> str:
-    error = row["median_share"] - row["actual_share"]
-    issued = curves.forecast.at(row["wind_speed_ms"])
-    later = curves.forecast.at(row["later_wind_speed_ms"])
-    if _explains(issued - later, error, rules):
-        return (
-            f"{row['wind_speed_ms']:.1f} m/s at the issue, {row['later_wind_speed_ms']:.1f} m/s in the run of "
-            f"{row['later_run_at']:%Y-%m-%d %H:%M}: worth {issued - later:+.0%} of capacity of an error of {error:+.0%}"
+        yield "storm", f"weather models {row['spread_ms']:.1f} m/s apart: more than in {row['spread_rank']:.1%} of the backtest"
+    issued, later = forecast.at(wind), forecast.at(row["later_wind_speed_ms"])
+    if explains(issued - later):
+        yield (
+            "weather",
+            (
+                f"{wind:.1f} m/s at the issue, {row['later_wind_speed_ms']:.1f} m/s in the run of "
+                f"{row['later_run_at']:%Y-%m-%d %H:%M}: worth {issued - later:+.0%} of capacity of an error of {error:+.0%}"
+            ),
         )
-    measured = curves.measured.at(row["measured_wind_speed_ms"])
-    if _explains(issued - measured, error, rules):
-        return (
-            f"{row['measured_wind_speed_ms']:.1f} m/s was measured, which gives {measured:.0%} of capacity; the wind "
-            f"forecast, {row['wind_speed_ms']:.1f} m/s, gives {issued:.0%}"
+    if explains(issued - usual):
+        yield (
+            "weather",
+            (
+                f"{at_turbines} was measured, which gives {usual:.0%} of capacity; the wind forecast, {wind:.1f} m/s, "
+                f"gives {issued:.0%}"
+            ),
         )
-    return ""
-
-
-def _explains(part: float, error: float, rules: Outliers) -> bool:
-    """Whether a part of an error has its sign and is most of it; false where it is not known."""
-    return bool(part * error > 0 and abs(part) >= rules.explained_share * abs(error))
+    yield "model", f"wind of {wind:.1f} m/s, as usual; neither a later run nor the wind measured explains {error:+.0%}"

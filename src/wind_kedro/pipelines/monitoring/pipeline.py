@@ -15,7 +15,8 @@ from wind_kedro.pipelines.monitoring.outbox import write_outbox
 def create_pipeline() -> Pipeline:
     """Issued forecasts and observations in; live scores, judgements, outliers, incidents and messages to send out."""
     cards = "params:fleet params:clock"
-    stages = " ".join(f"{stage}_failures" for stage in STAGES)
+    # Notification delivers what this pipeline writes, so its failures are those of its run before.
+    stages = " ".join([*(f"{stage}_failures" for stage in STAGES), "notification_failures_before"])
     return Pipeline(
         [
             step(score_issued, f"forecasts observations {cards} params:scoring", "live_scores live_scoring_failures"),

@@ -136,10 +136,10 @@ def judge(live: pd.DataFrame, backtest: pd.DataFrame | None, product: Product, m
         return counted | nothing
     regimes = Regimes.of(known)
     ahead = live.assign(expected=regimes.loss_in(live)).dropna(subset=["expected"])
-    excess = _by_issue(ahead, ahead["loss"] - ahead["expected"])
+    excess = (ahead["loss"] - ahead["expected"]).groupby(ahead["issued_at"]).mean()
     if ahead.empty or len(ahead) < monitoring.min_intervals or len(excess) < monitoring.min_issues:
         return counted | nothing
-    promised = _by_issue(known, known["loss"] - regimes.loss_in(known))
+    promised = (known["loss"] - regimes.loss_in(known)).groupby(known["issued_at"]).mean()
     expected = float(ahead["expected"].mean())
     error = math.hypot(standard_error(excess, product), standard_error(promised, product))
     mean = float(excess.mean() - promised.mean())
@@ -153,10 +153,6 @@ def judge(live: pd.DataFrame, backtest: pd.DataFrame | None, product: Product, m
         # Of the normal distribution, beyond so many errors: SciPy's would cost every command two seconds of import.
         "p_value": math.erfc(mean / error / math.sqrt(2)) / 2 if error > 0 else float(mean <= 0),
     }
-
-
-def _by_issue(rows: pd.DataFrame, values: pd.Series) -> pd.Series:
-    return values.groupby(rows["issued_at"]).mean().sort_index()
 
 
 def standard_error(values: pd.Series, product: Product) -> float:
