@@ -60,14 +60,7 @@ class RegisteredModels:
     """
 
     def __init__(self, name: str, objects: Path, promotions: Log, made: Made | None = None) -> None:
-        """Set the model.
-
-        Args:
-            name: of the registered model.
-            objects: folder of the stored models.
-            promotions: the signed log.
-            made: the version that this very run registered.
-        """
+        """``objects`` is the folder of the stored models, ``made`` the version that this very run registered."""
         self.name = name
         self.objects = objects
         self._promotions = promotions
@@ -102,11 +95,10 @@ class RegisteredModels:
 
         registered = mlflow.MlflowClient().search_model_versions(f"name = '{self.name}'")
         # The tag is set last: a version without it was left by a run that was interrupted.
-        versions = [version for version in registered if "trained_through" in version.tags]
+        versions = [int(version.version) for version in registered if "trained_through" in version.tags]
         if not versions:
             raise NoModelError(f"no version of model '{self.name}' is registered: kedro run --pipeline training")
-        newest = max(versions, key=lambda version: int(version.version))
-        return RegisteredVersion(str(newest.version), str(newest.run_id), pd.Timestamp(newest.tags["trained_through"]))
+        return self.registered(str(max(versions)))
 
     def version(self, version: str) -> FleetModel:
         """The models of that version; each is read when it is first asked for.
@@ -120,8 +112,8 @@ class RegisteredModels:
         if version not in self._read:
             try:
                 with self._one_line(version):
-                    sha256 = self.manifest_sha256(version)
-                    self._read[version] = FleetModel.load(self._folder(version), self.objects, sha256)
+                    digest = self.manifest_sha256(version)
+                    self._read[version] = FleetModel.load(self._folder(version), self.objects, digest)
             except NoModelError as error:
                 self._read[version] = error
         found = self._read[version]
@@ -134,8 +126,8 @@ class RegisteredModels:
         from wind_kedro.models.ensembles.fleet_model import read_manifest
 
         with self._one_line(version):
-            sha256 = self.manifest_sha256(version)
-            return read_manifest(self._folder(version), sha256)
+            digest = self.manifest_sha256(version)
+            return read_manifest(self._folder(version), digest)
 
     def manifest_sha256(self, version: str) -> str:
         """The digest that the manifest of a version must have: of the version made by this run, or as promoted.
@@ -147,10 +139,10 @@ class RegisteredModels:
             return self._made.manifest_sha256
         if self.refusal:
             raise RefusedVersionError(f"version {version} of model '{self.name}' is refused: {self.refusal}")
-        sha256 = self._chain.manifests().get(version)
-        if not sha256:
+        digest = self._chain.manifests().get(version)
+        if not digest:
             raise RefusedVersionError(f"version {version} of model '{self.name}' is refused: no signed promotion names it")
-        return sha256
+        return digest
 
     @property
     def refusal(self) -> str:
@@ -305,10 +297,9 @@ class ModelAlias(AbstractDataset[str, str]):
         import mlflow
 
         try:
-            self._named()
+            return bool(self._named())
         except mlflow.MlflowException:
             return False
-        return True
 
     def _named(self) -> str:
         import mlflow

@@ -100,17 +100,16 @@ class Kits:
     def _fault(self, run_id: str, content: bytes) -> str:
         """Why the document of a training does not count; empty: a trusted key has signed it."""
         try:
-            signed = json.loads(self._signature_of(run_id).read_text("utf-8"))
-            return Keyring().fault(_PURPOSE, _signed(run_id, content), signed.get("key"), signed.get("signature"))
+            signed = json.loads((self.folder / f"{run_id}.sig").read_text("utf-8"))
+            about = {"run_id": run_id, "sha256": sha256(content)}
+            return Keyring().fault(_PURPOSE, about, signed.get("key"), signed.get("signature"))
         except (OSError, ValueError, AttributeError, RecursionError):
             return "is not signed"
 
     def _sign(self, run_id: str, content: bytes) -> None:
-        with written_aside(self._signature_of(run_id)) as file:
-            file.write_text(json.dumps(Keyring().sign(_PURPOSE, _signed(run_id, content))), encoding="utf-8")
-
-    def _signature_of(self, run_id: str) -> Path:
-        return self.folder / f"{run_id}.sig"
+        signature = Keyring().sign(_PURPOSE, {"run_id": run_id, "sha256": sha256(content)})
+        with written_aside(self.folder / f"{run_id}.sig") as file:
+            file.write_text(json.dumps(signature), encoding="utf-8")
 
     def put_table(self, table: pd.DataFrame) -> dict[str, Any]:
         """Keep a table: in parts by month of issue, where it has issues and comes back the same from them, else whole."""
@@ -196,14 +195,7 @@ class TrainingKits(AbstractDataset[TrainingKit, Kits]):
 
 
 def keep_training(kits: Kits, run_id: str, kit: TrainingKit, lock: Path) -> None:
-    """Keep what a fit was made from.
-
-    Args:
-        kits: where.
-        run_id: MLflow run of the training.
-        kit: of the training.
-        lock: ``requirements.lock`` of the project, if it is there.
-    """
+    """Keep what the fit of an MLflow run was made from, with ``requirements.lock`` of the project if it is there."""
     kits.keep(
         run_id,
         {
@@ -215,10 +207,6 @@ def keep_training(kits: Kits, run_id: str, kit: TrainingKit, lock: Path) -> None
             "provenance": kit.provenance.model_dump(exclude={"configuration"}),
         },
     )
-
-
-def _signed(run_id: str, content: bytes) -> dict[str, str]:
-    return {"run_id": run_id, "sha256": sha256(content)}
 
 
 def _parquet(table: pd.DataFrame) -> bytes:

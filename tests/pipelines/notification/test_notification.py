@@ -26,7 +26,7 @@ from kedro.framework.session import KedroSession
 from wind_kedro.clock import Clock
 from wind_kedro.configuration import ConfigurationError
 from wind_kedro.contracts.operation import Deliveries, Failures, Outbox
-from wind_kedro.datasets.history import empty_table
+from wind_kedro.datasets.parts import empty_table
 from wind_kedro.notifications import ChannelCards
 from wind_kedro.pipelines.notification import nodes
 from wind_kedro.pipelines.notification.nodes import deliver_notifications

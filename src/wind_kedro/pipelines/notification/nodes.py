@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-from typing import Any, NamedTuple
+from typing import Any
 
 import pandas as pd
 
@@ -14,15 +14,8 @@ from wind_kedro.contracts.operation import Deliveries
 from wind_kedro.datasets.parts import with_same_parts
 from wind_kedro.failures import Failure, failures_table
 from wind_kedro.feeds.cards import Cards
-from wind_kedro.notifications import Channel, ChannelCards, ChannelError, Message, build_channels
-
-
-class Outcome(NamedTuple):
-    """How an attempt to deliver a message ended."""
-
-    outcome: str
-    attempts: int
-    fault: str
+from wind_kedro.notifications import Channel, ChannelError, Message, build_channels
+from wind_kedro.pipelines.notification.settings import ChannelCards
 
 
 def deliver_notifications(
@@ -47,20 +40,22 @@ def deliver_notifications(
     cards = notification_channels.root
     faults, rows = dict[str, str](), list[dict[str, Any]]()
     channels = _build(notification_channels, {*pending["channel"]}, faults)
-    for message in (_message(row) for row in pending.to_dict("records")):
+    for row in pending.to_dict("records"):
+        channel, fields = row["channel"], ("channel", "created_at", "subject", "body")
+        message = Message(id=row["message_id"], incidents=json.loads(row["incidents"]), **{name: row[name] for name in fields})
         now = dt.datetime.now(dt.UTC)
-        if message.channel not in cards:
-            outcome = Outcome("expired", 0, f"channel '{message.channel}' is not configured any more")
-        elif message.channel in faults and message.channel in channels:  # failed with an earlier message of this run
+        if channel not in cards:
+            outcome = {"outcome": "expired", "attempts": 0, "fault": f"channel '{channel}' is not configured any more"}
+        elif channel in faults and channel in channels:  # failed with an earlier message of this run
             continue
-        elif message.channel in faults:
-            outcome = Outcome("failed", 0, faults[message.channel])
+        elif channel in faults:
+            outcome = {"outcome": "failed", "attempts": 0, "fault": faults[channel]}
         else:
-            outcome = _deliver(message, channels[message.channel], now)
-            if outcome.outcome == "failed":
-                faults[message.channel] = outcome.fault
-        about = {"message_id": message.id, "created_at": message.created_at, "channel": message.channel}
-        rows.append(about | outcome._asdict() | {"recorded_at": now, "recorded_on": f"{now:%Y-%m-%d}"})
+            outcome = _deliver(message, channels[channel], now)
+            if outcome["outcome"] == "failed":
+                faults[channel] = str(outcome["fault"])
+        about = {"message_id": message.id, "created_at": message.created_at, "channel": channel}
+        rows.append(about | outcome | {"recorded_at": now, "recorded_on": f"{now:%Y-%m-%d}"})
     failures = [
         Failure(
             "notification",
@@ -90,25 +85,15 @@ def _build(cards: ChannelCards, wanted: set[str], faults: dict[str, str]) -> dic
     return build_channels(ready)
 
 
-def _deliver(message: Message, channel: Channel, now: dt.datetime) -> Outcome:
+def _deliver(message: Message, channel: Channel, now: dt.datetime) -> dict[str, Any]:
     """Send a message, unless it is too old for its channel."""
     if channel.past_hours is not None and now - message.created_at > dt.timedelta(hours=channel.past_hours):
-        return Outcome("expired", 0, f"older than past_hours of the channel ({channel.past_hours:g})")
+        return {"outcome": "expired", "attempts": 0, "fault": f"older than past_hours of the channel ({channel.past_hours:g})"}
     try:
-        return Outcome("delivered", channel.send(message), "")
+        return {"outcome": "delivered", "attempts": channel.send(message), "fault": ""}
     except ChannelError as error:
-        return Outcome("failed", channel.attempts, str(error))
+        return {"outcome": "failed", "attempts": channel.attempts, "fault": str(error)}
     # An unexpected error of a library in one channel must not stop the run, nor the other channels.
     except Exception as error:
-        return Outcome("failed", 1, str(channel.fault(f"unexpected {type(error).__name__}: {error}")))
-
-
-def _message(row: dict[Any, Any]) -> Message:
-    return Message(
-        id=row["message_id"],
-        channel=row["channel"],
-        created_at=row["created_at"],
-        subject=row["subject"],
-        body=row["body"],
-        incidents=json.loads(row["incidents"]),
-    )
+        fault = channel.fault(f"unexpected {type(error).__name__}: {error}")
+        return {"outcome": "failed", "attempts": 1, "fault": str(fault)}
