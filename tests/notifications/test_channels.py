@@ -21,7 +21,7 @@ from pydantic import ValidationError
 
 from wind_kedro.cards import CardError
 from wind_kedro.contracts.operation import Incidents, Outbox
-from wind_kedro.notifications import AlertDeduplicator, Message, build_channels, compose_message
+from wind_kedro.notifications import Message, build_channels, compose_message, due_incidents
 from wind_kedro.notifications.cards import ChannelCards, ChannelRules
 from wind_kedro.notifications.channel import ChannelError
 from wind_kedro.notifications.deduplication import incidents_of
@@ -302,7 +302,7 @@ class _Runs:
     def run(self, found: pd.DataFrame, hours: float = 0) -> int:
         as_of = AS_OF + dt.timedelta(hours=hours)
         found = found.assign(raised_at=pd.Timestamp(as_of))
-        due = AlertDeduplicator(incidents_of(self.outbox), 0.25).due(found, "chat", ChannelRules(), as_of)
+        due = due_incidents(found, incidents_of(self.outbox), "chat", ChannelRules(), as_of, worse_share=0.25)
         if len(due):
             self.written.append(compose_message("chat", due, as_of))
         return len(due)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 from kedro.io import AbstractDataset, DatasetError
 
+from wind_kedro.datasets.log import Log
 from wind_kedro.errors import WindKedroError
 from wind_kedro.governance.promotions import Chain
 from wind_kedro.models.objects import ChangedObjectError
@@ -20,7 +21,6 @@ from wind_kedro.storage.paths import local_path
 from wind_kedro.storage.temporary import Scratch
 
 if TYPE_CHECKING:
-    from wind_kedro.datasets.log import Log
     from wind_kedro.models.ensembles.fleet_model import FleetModel
 
 #: What a server of the model has to install. Given here, logging takes no time to find it out by loading the model.
@@ -215,8 +215,6 @@ class ModelVersions(AbstractDataset["FleetModel", RegisteredModels]):
         """
         self._name = registered_model_name
         self._objects = local_path(objects, "objects")
-        from wind_kedro.datasets.log import Log  # its base classes import Plotly
-
         self._promotions = Log(
             filepath=promotions,
             number="promotion",

@@ -25,15 +25,15 @@ import stat
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import Any, Literal, get_args
 
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from filelock import FileLock
 
 from wind_kedro.errors import WindKedroError
 from wind_kedro.storage.temporary import written_aside
-
-if TYPE_CHECKING:
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 #: Names the folder of the keys.
 KEYS_VARIABLE = "WIND_KEDRO_KEYS"
@@ -109,8 +109,6 @@ class Keyring:
 
     def fault(self, purpose: str, content: Mapping[str, Any], key: Any, signature: Any) -> str:
         """Why a signature does not count; empty: it does."""
-        from cryptography.exceptions import InvalidSignature
-
         if not isinstance(key, str) or not isinstance(signature, str) or not key or not signature:
             return "is not signed"
         known = self.keys()
@@ -146,11 +144,8 @@ class Keyring:
 
     def trust(self, pem: bytes) -> str:
         """Let signatures of a public key count from now on; its id is returned. A revoked key stays revoked."""
-        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-        from cryptography.hazmat.primitives.serialization import load_pem_public_key
-
         try:
-            public = load_pem_public_key(pem)
+            public = serialization.load_pem_public_key(pem)
         except ValueError as error:
             raise KeyFileError(f"is no public key in PEM: {' '.join(str(error).split())}") from error
         if not isinstance(public, Ed25519PublicKey):
@@ -249,12 +244,9 @@ class Keyring:
         )
 
     def _read_private(self, path: Path) -> Ed25519PrivateKey:
-        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-        from cryptography.hazmat.primitives.serialization import load_pem_private_key
-
         _check_mode(path, _OTHERS, "read")
         try:
-            private = load_pem_private_key(path.read_bytes(), password=None)
+            private = serialization.load_pem_private_key(path.read_bytes(), password=None)
         except (OSError, ValueError, TypeError) as error:
             raise KeyFileError(f"{path}: is no private key that can be read: {' '.join(str(error).split())}") from error
         if not isinstance(private, Ed25519PrivateKey):
@@ -262,26 +254,23 @@ class Keyring:
         return private
 
     def _make(self, path: Path, state: str) -> str:
-        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-        from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-
         private = Ed25519PrivateKey.generate()
         # The public key first: a signing key whose signatures nobody trusts would be of no use.
         self._write(self.folder / state / f"{key_id(private.public_key())}.pem", _pem(private.public_key()))
-        self._write(path, private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+        self._write(
+            path,
+            private.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()),
+        )
         return key_id(private.public_key())
 
     def _public(self, key: str) -> Ed25519PublicKey:
-        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-        from cryptography.hazmat.primitives.serialization import load_pem_public_key
-
         state = self.keys().get(key) if re.fullmatch(rf"[0-9a-f]{{{_ID_DIGITS}}}", key) else None
         if state is None:
             raise KeyFileError(f"no key {key}; there are {', '.join(self.keys()) or 'none'}")
         path = self.folder / state / f"{key}.pem"
         _check_mode(path, _OTHERS_WRITE, "written", owner_only=False)
         try:
-            public = load_pem_public_key(path.read_bytes())
+            public = serialization.load_pem_public_key(path.read_bytes())
         except (OSError, ValueError) as error:
             raise KeyFileError(f"{path}: is no public key that can be read: {error}") from error
         if not isinstance(public, Ed25519PublicKey) or key_id(public) != key:
@@ -312,9 +301,7 @@ def key_id(public: Ed25519PublicKey) -> str:
 
 
 def _pem(public: Ed25519PublicKey) -> bytes:
-    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-
-    return public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    return public.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
 
 
 def _check_mode(path: Path, forbidden: int, verb: str, *, owner_only: bool = True) -> None:

@@ -15,18 +15,18 @@ from wind_kedro.cards import CardError
 from wind_kedro.errors import format_validation_fault
 from wind_kedro.notifications.cards import ChannelCards
 from wind_kedro.notifications.channel import Channel, ChannelError
-from wind_kedro.notifications.deduplication import AlertDeduplicator
+from wind_kedro.notifications.deduplication import due_incidents
 from wind_kedro.notifications.message import Message, compose_message
 
 __all__ = [
     "CHANNELS",
-    "AlertDeduplicator",
     "Channel",
     "ChannelCards",
     "ChannelError",
     "Message",
     "build_channels",
     "compose_message",
+    "due_incidents",
 ]
 
 #: The kinds by the word that configuration uses, with module and class: a kind costs its import when it is first used.

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
 
 import pandas as pd
 
@@ -27,44 +24,31 @@ def incidents_of(outbox: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=[*IDENTITY, "severity", "amount", "state", "channel", "created_at"])
 
 
-@dataclass(frozen=True)
-class AlertDeduplicator:
-    """What earlier messages are about, and when an incident counts as grown worse.
+def due_incidents(
+    incidents: pd.DataFrame, before: pd.DataFrame, channel: str, rules: ChannelRules, as_of: dt.datetime, worse_share: float
+) -> pd.DataFrame:
+    """The incidents to be sent over a channel now; one row each, however often found.
 
-    Attributes:
-        before: as `incidents_of` returns it.
+    A resolved one is due on a channel that had it as open, whatever its severity is by then.
+
+    Args:
+        incidents: found by this run.
+        before: what earlier messages are about, as `incidents_of` returns it; only those written by ``as_of`` count.
+        channel: its id.
+        rules: of the channel.
+        as_of: time of the run.
         worse_share: an incident whose `amount` grew by this share since its last message is due again.
     """
-
-    before: pd.DataFrame
-    worse_share: float
-
-    def due(self, incidents: pd.DataFrame, channel: str, rules: ChannelRules, as_of: dt.datetime) -> pd.DataFrame:
-        """The incidents to be sent over a channel now; one row each, however often found.
-
-        A resolved one is due on a channel that had it as open, whatever its severity is by then.
-        """
-        severe = SEVERITIES[SEVERITIES.index(rules.min_severity) :]
-        wanted = incidents[incidents["severity"].isin(severe) | (incidents["state"] == "resolved")]
-        wanted = wanted.drop_duplicates(IDENTITY)
-        # As of now: the messages of a later run change nothing in this one.
-        known = self.before[
-            (self.before["channel"] == channel) & (self.before["created_at"] <= pd.Timestamp(as_of))
-        ].drop_duplicates(IDENTITY, keep="last")
-        last = {tuple(row[name] for name in IDENTITY): row for row in known.to_dict("records")}
-        due = [
-            self._is_due(row, last.get(tuple(row[name] for name in IDENTITY), {"state": "resolved"}), rules, as_of)
-            for row in wanted.to_dict("records")
-        ]
-        return wanted[pd.Series(due, index=wanted.index, dtype=bool)]
-
-    def _is_due(self, row: Mapping[Any, Any], before: Mapping[Any, Any], rules: ChannelRules, as_of: dt.datetime) -> bool:
-        if "resolved" in {row["state"], before["state"]}:
-            return bool(row["state"] != before["state"])
-        if SEVERITIES.index(str(row["severity"])) > SEVERITIES.index(str(before["severity"])):
-            return True
-        if pd.Timestamp(as_of) - before["created_at"] >= pd.Timedelta(hours=rules.again_after_hours):
-            return True
-        if pd.isna(row["amount"]) or pd.isna(before["amount"]):
-            return False
-        return float(row["amount"]) > float(before["amount"]) * (1 + self.worse_share)
+    severe = SEVERITIES[SEVERITIES.index(rules.min_severity) :]
+    wanted = incidents[incidents["severity"].isin(severe) | (incidents["state"] == "resolved")].drop_duplicates(IDENTITY)
+    known = before[(before["channel"] == channel) & (before["created_at"] <= pd.Timestamp(as_of))]
+    known = known.drop_duplicates(IDENTITY, keep="last")[[*IDENTITY, "severity", "amount", "state", "created_at"]]
+    both = wanted.merge(known, on=IDENTITY, how="left", suffixes=("", "_before"))
+    is_open, was_open = both["state"] != "resolved", both["state_before"] == "open"
+    rank = {severity: number for number, severity in enumerate(SEVERITIES)}
+    again = (
+        (both["severity"].map(rank) > both["severity_before"].map(rank))
+        | (pd.Timestamp(as_of) - pd.to_datetime(both["created_at"], utc=True) >= pd.Timedelta(hours=rules.again_after_hours))
+        | (both["amount"].astype(float) > both["amount_before"].astype(float) * (1 + worse_share))
+    )
+    return wanted[((is_open != was_open) | (is_open & again)).to_numpy(bool)]

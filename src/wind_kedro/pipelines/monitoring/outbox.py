@@ -10,7 +10,7 @@ import pandas as pd
 
 from wind_kedro.clock import Clock
 from wind_kedro.contracts.operation import Outbox
-from wind_kedro.notifications import AlertDeduplicator, ChannelCards, compose_message
+from wind_kedro.notifications import ChannelCards, compose_message, due_incidents
 from wind_kedro.notifications.deduplication import IDENTITY, incidents_of
 from wind_kedro.pipelines.monitoring.nodes import incidents_table
 from wind_kedro.pipelines.monitoring.settings import Monitoring
@@ -39,12 +39,11 @@ def write_outbox(
     if faults:
         found = pd.concat([found[found["kind"] != "all_clear"], incidents_table(faults, clock)[found.columns]], ignore_index=True)
     incidents = continue_incidents(found, incidents_before, known, at)
-    deduplicator = AlertDeduplicator(known, monitoring.worse_share)
     messages = []
     for channel, rule in rules.items():
         # The failure of a channel is sent over the others; its own messages are tried again anyway.
         own = (incidents["kind"] == _FAILED) & (incidents["subject"] == channel)
-        due = deduplicator.due(incidents[~own], channel, rule, clock.as_of)
+        due = due_incidents(incidents[~own], known, channel, rule, clock.as_of, monitoring.worse_share)
         if len(due):
             message = compose_message(channel, due, clock.as_of)
             messages.append(
