@@ -104,12 +104,6 @@ def empty_table(contract: str) -> pd.DataFrame:
 
 
 def with_same_parts(new: pd.DataFrame, before: pd.DataFrame, part: str) -> pd.DataFrame:
-    """New rows of a history after the earlier rows of the same parts: saving replaces a part whole.
-
-    Args:
-        new: rows to add.
-        before: the history so far.
-        part: the column by which it is kept in parts.
-    """
+    """New rows of a history after the earlier rows of the same parts: saving replaces a part whole."""
     same = before[before[part].isin(new[part])]
     return pd.concat([same, new], ignore_index=True) if len(same) else new

@@ -141,14 +141,7 @@ class Kits:
 
 @dataclass(frozen=True)
 class TrainingKit:
-    """What the fit of a training was made from.
-
-    Attributes:
-        tables: inputs of the node that fits, by dataset.
-        parameters: its parameters by name, as JSON holds them.
-        raw_manifest: which raw files the tables were made from.
-        provenance: where it ran.
-    """
+    """What a fit was made from: its tables by dataset, its parameters as JSON, the manifest of raw files, and where it ran."""
 
     tables: Mapping[str, pd.DataFrame]
     parameters: Mapping[str, Any]

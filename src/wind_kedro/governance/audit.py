@@ -47,13 +47,7 @@ def _number(value: Any) -> Any:
 
 
 def chain(records: pd.DataFrame, head: Head, superseded: dict[tuple[Any, ...], int]) -> tuple[pd.DataFrame, Head]:
-    """Records with their links, in the order given, and the new head.
-
-    Args:
-        records: their content.
-        head: of the chain so far.
-        superseded: by `SUBJECT` the number of the record that stands so far.
-    """
+    """Records with their links, in the order given, and the new head; ``superseded`` has the newest number of each `SUBJECT`."""
     linked = []
     for row in records.to_dict("records"):
         subject = tuple(row[name] for name in SUBJECT)

@@ -115,13 +115,7 @@ def _verify_entry(entry: pd.DataFrame, number: int, before: Chain, keyring: Keyr
 
 
 def verify(entries: dict[int, pd.DataFrame | str], place: Path, keyring: Keyring) -> Chain:
-    """What of a log of promotions holds.
-
-    Args:
-        entries: by number; a text in place of a table is why its file cannot be read.
-        place: folder of the log.
-        keyring: of this machine; the newest entry that holds is kept in it.
-    """
+    """What of a log of promotions holds; a text as an entry is why its file cannot be read. The newest that holds is noted."""
     chain = Chain([])
     for number in range(1, max(entries, default=0) + 1):
         entry = entries.get(number, "was removed")

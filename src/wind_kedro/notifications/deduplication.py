@@ -29,15 +29,9 @@ def due_incidents(
 ) -> pd.DataFrame:
     """The incidents to be sent over a channel now; one row each, however often found.
 
-    A resolved one is due on a channel that had it as open, whatever its severity is by then.
-
-    Args:
-        incidents: found by this run.
-        before: what earlier messages are about, as `incidents_of` returns it; only those written by ``as_of`` count.
-        channel: its id.
-        rules: of the channel.
-        as_of: time of the run.
-        worse_share: an incident whose `amount` grew by this share since its last message is due again.
+    A resolved one is due on a channel that had it as open, whatever its severity is by then; an open one again if it is more
+    severe, if its `amount` grew by ``worse_share``, or after `again_after_hours`. Of ``before`` (`incidents_of`) only messages
+    written by ``as_of`` count.
     """
     severe = SEVERITIES[SEVERITIES.index(rules.min_severity) :]
     wanted = incidents[incidents["severity"].isin(severe) | (incidents["state"] == "resolved")].drop_duplicates(IDENTITY)

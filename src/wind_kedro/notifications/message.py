@@ -16,16 +16,7 @@ _RANKS = {"error": 0, "warning": 1, "info": 2, "resolved": 3}
 
 @dataclass(frozen=True)
 class Message:
-    """Incidents of one run, sent together over one channel.
-
-    Attributes:
-        id: the same whenever the message is sent again.
-        channel: over which.
-        created_at: as of which time the incidents were found.
-        subject: one line.
-        body: plain text.
-        incidents: as JSON holds them, the worst first.
-    """
+    """Incidents of one run, the worst first, sent together over one channel; ``id`` is the same whenever it is sent again."""
 
     id: str
     channel: str
@@ -47,13 +38,7 @@ class Message:
 
 
 def compose_message(channel: str, incidents: pd.DataFrame, as_of: dt.datetime) -> Message:
-    """One message about all of these incidents: a thousand farms that lost their weather are one message.
-
-    Args:
-        channel: over which it is to be sent.
-        incidents: rows of `contracts.Incidents`.
-        as_of: as of which time they were found.
-    """
+    """One message about all of these incidents: a thousand farms that lost their weather are one message."""
     # Errors, then warnings, then infos, each in the order found; those resolved last.
     order = incidents["severity"].where(incidents["state"] != "resolved", "resolved").map(_RANKS)
     ordered = incidents.iloc[order.argsort(kind="stable")].to_dict("records")

@@ -43,13 +43,7 @@ class _NoVersions:
 
 
 def refit(kits: Kits, run_id: str, wanted: Collection[tuple[str, str]] | None = None) -> FleetModel:
-    """Refit the models of a training.
-
-    Args:
-        kits: where it was kept.
-        run_id: of the training.
-        wanted: products and entities; none: all that it chose a model for.
-    """
+    """Refit the models of a training: those of ``wanted`` products and entities, else all that it chose a model for."""
     from wind_kedro.pipelines.training import create_pipeline
 
     document = kits.document(run_id)
@@ -89,13 +83,7 @@ def _quiet() -> Iterator[None]:
 
 
 def compare(kits: Kits, run_id: str, entries: list[dict[str, Any]], objects: Path) -> dict[str, Any]:
-    """Refit a training and compare each model with the registered one on all rows of its training data.
-
-    Args:
-        kits: where it was kept.
-        run_id: of the training.
-        entries: of the version's manifest, those that this training made.
-        objects: the store of registered models.
+    """Refit a training and compare each model with the registered one (``entries`` of a manifest) on all its training data.
 
     Returns:
         ``members``: per entry whether model files and forecasts are the same, how many rows were compared and how far they

@@ -28,11 +28,6 @@ def failed_challengers(decisions: pd.DataFrame, as_of: pd.Timestamp, days: float
 
     ``challenger_leaks`` and ``challenger_refused`` are of one entity and candidate. ``challenger_failed`` is of one candidate and
     all entities of a product that it did not win: with six candidates and a thousand farms nobody would read a row for each.
-
-    Args:
-        decisions: rows of `contracts.Decisions`, a history.
-        as_of: nothing decided later counts.
-        days: how long a decision is news.
     """
     known = decisions[(decisions["decided_at"] <= as_of) & (decisions["decided_at"] > as_of - pd.Timedelta(days=days))]
     newest = known[known["decided_at"] == known.groupby("product_id")["decided_at"].transform("max")]

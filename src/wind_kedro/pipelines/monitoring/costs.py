@@ -86,13 +86,6 @@ def newest_issues(
     """The newest issue of each product, by its id.
 
     Rows of an entity whose weather is an analysis that is up to date are left out: its pseudo-runs end where the record ends.
-
-    Args:
-        forecasts: contract `Forecasts`.
-        backtest_scores: contract `Scores`, of the backtest: what each model loses by lead time.
-        freshness: contract `Freshness`.
-        fleet: the cards.
-        clock: as of when.
     """
     issued = forecasts.loc[forecasts["issued_at"] <= pd.Timestamp(clock.as_of), ["product_id", *_COLUMNS]]
     weather = freshness[freshness["source"] == "weather"]

@@ -21,11 +21,6 @@ def collect_failures(failures_before: pd.DataFrame, clock: Clock, *stages: pd.Da
 
     A stage's table is replaced whole when its pipeline runs, so what is in it is open until then, whichever run made it. Of the
     history the rows raised as of this run are replaced, also by none; a stage that never ran has an empty table.
-
-    Args:
-        failures_before: contract `Failures`, of all runs.
-        clock: of the run.
-        stages: contract `Failures`, one table a stage.
     """
     found = pd.concat(stages, ignore_index=True)
     # A failure that is known only later than this run sees was raised by a run as of a later time.

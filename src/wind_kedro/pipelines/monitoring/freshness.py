@@ -42,16 +42,6 @@ def check_freshness(
     is the usual delay of its runs and one interval between runs; of a turbine the farm's latency and two cadences; of a feed
     the usual gap between its batches.
 
-    Args:
-        weather: contract `Weather`.
-        signals: contract `Signals`.
-        readiness: contract `Readiness`, for the measured latency of signals.
-        landings: contract `Landings`.
-        feeds: of the environment.
-        fleet: the cards: every source on them gets a row, known or not.
-        clock: only what was available by ``as_of`` counts.
-        monitoring: the rules.
-
     Returns:
         Contract `Freshness`.
     """

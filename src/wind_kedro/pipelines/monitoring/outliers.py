@@ -95,11 +95,7 @@ class Curve:
 def _causes(row: Mapping[Any, Any], forecast: Curve, measured: Curve, rules: Outliers) -> Iterator[tuple[str, str]]:
     """Possible causes of a miss with their evidence, in the order in which they are considered.
 
-    Args:
-        row: one interval.
-        forecast: power by the forecast wind.
-        measured: power by the wind that the turbines measure.
-        rules: thresholds.
+    The curves are of power by the wind that was forecast, and by the wind that the turbines measured.
     """
     wind, actual, rare = row["wind_speed_ms"], row["actual_share"], 1 - rules.rare_share
     error = row["median_share"] - actual

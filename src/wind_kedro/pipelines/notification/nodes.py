@@ -24,13 +24,8 @@ def deliver_notifications(
     """Send every message of the outbox that is not recorded as delivered, oldest first, each under its own id.
 
     A run that is killed after it sent a message and before its record is written sends it again with the same id, by which the
-    receiver recognises it. A channel that fails is not tried again in the same run; its messages wait for the next one.
-
-    Args:
-        outbox: messages to be sent, of this and earlier runs.
-        deliveries_before: what happened to them so far.
-        notification_channels: over which they are sent.
-        clock: of the run. Whether a message is too old is decided by the wall clock: what is sent arrives now.
+    receiver recognises it. Whether a message is too old is decided by the wall clock: it arrives now. A channel that fails is not
+    tried again in the same run; its messages wait for the next one.
 
     Returns:
         `Deliveries`: every row of the days to which this adds some. `Failures`: the channels that failed.

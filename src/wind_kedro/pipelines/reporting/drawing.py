@@ -94,16 +94,9 @@ def draw_views(
     legend_rows: int = 1,
     **layout: Any,
 ) -> Figure:
-    """Combine views in one figure with a menu.
+    """Combine views in one figure with a menu; the first is visible, and one without traces shows its note, else ``empty``.
 
-    Args:
-        title: of the figure.
-        shown: one view of each farm or product; the first is visible.
-        panels: rows of axes.
-        empty: note of a view without traces that has none of its own.
-        height: in pixels.
-        legend_rows: rows of the legend above the axes, for a page of usual width.
-        layout: further attributes of Plotly's layout.
+    ``height`` is in pixels; ``legend_rows`` is the number of rows of the legend above the axes, for a page of usual width.
     """
     from plotly import graph_objects as go
     from plotly.subplots import make_subplots

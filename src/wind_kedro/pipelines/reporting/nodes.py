@@ -50,13 +50,7 @@ Tables = Mapping[str, pd.DataFrame]
 def build_summary(fleet: Fleet, clock: Clock, reporting: Reporting, **tables: pd.DataFrame) -> dict[str, Any]:
     """Build the `Summary` of everything on the page, as of the clock's time, ready for JSON.
 
-    Tables may be empty: unknown facts are null or empty lists, and the headline states it.
-
-    Args:
-        fleet: the cards.
-        clock: the run's time.
-        reporting: parameters of the pipeline.
-        tables: by their names in the catalog, those of `pipeline.FACTS`.
+    Tables, named as in `pipeline.FACTS`, may be empty: unknown facts are null or empty lists, and the headline states it.
     """
     tables["live_scores"] = views.known_periods(tables["live_scores"], clock)
     farms = [_farm_facts(farm, tables, fleet, clock) for farm in fleet.farms]
@@ -309,13 +303,7 @@ def first_causes(listed: Iterable[Listed], code_field: str) -> list[tuple[Listed
 
 
 def build_report(summary: Mapping[str, Any], reporting: Reporting, **figures: Figure) -> str:
-    """Render the report page from the summary and the figures, as self-contained HTML.
-
-    Args:
-        summary: the facts.
-        reporting: parameters of the pipeline.
-        figures: by their names in the catalog, ``forecast_figure`` and so on.
-    """
+    """Render the report page from the summary and the figures (``forecast_figure`` and others), as self-contained HTML."""
     facts = Summary.model_validate(summary)
     return render(
         "report.html.j2",

@@ -128,11 +128,7 @@ def format_place(latitude_deg: float | None, longitude_deg: float | None) -> str
 def headline_window(forecast: pd.DataFrame, member: Member, time_zone: str, clock: Clock) -> Window:
     """Period of the headline: the first whole future day of the market, else the current one, else the last, else the horizon.
 
-    Args:
-        forecast: the newest issue of the member, not empty.
-        member: the member.
-        time_zone: of the market, whose days have 23 to 25 hours.
-        clock: the run's time.
+    ``forecast`` is not empty; days of ``time_zone`` have 23 to 25 hours.
     """
     step = pd.Timedelta(minutes=member.product.granularity_minutes)
     start, end = forecast["valid_at"].min(), forecast["valid_at"].max() + step
@@ -172,16 +168,6 @@ def energy_range(
     113): the score of a past issue is the distance of its energy, over the same lead times, from the summed median, in units of
     the half of the summed band on that side; the scale is the score of rank ⌈(n + 1)·share⌉. With fewer than ``min_issues``
     the summed limits are returned, and ``past_issues`` is 0.
-
-    Args:
-        issued: all issued forecasts.
-        forecast: the newest issue.
-        actual: measurements (`measured`).
-        window: the period.
-        member: the member.
-        clock: the run's time.
-        band_share: nominal coverage of the range.
-        min_issues: minimum number of past issues.
     """
     low_level, high_level = band_levels(member.product.quantile_levels, band_share)
     columns = {"low": quantile_column(low_level), "mid": quantile_column(0.5), "high": quantile_column(high_level)}
