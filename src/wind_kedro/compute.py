@@ -5,7 +5,6 @@ One farm that fails is a failure in the result; the others finish.
 
 from __future__ import annotations
 
-import logging
 import sys
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
@@ -17,8 +16,6 @@ from wind_kedro.strict import Strict
 
 KeyT = TypeVar("KeyT", bound=Hashable)
 ResultT = TypeVar("ResultT")
-
-logger = logging.getLogger(__name__)
 
 
 class Workers(Strict):
@@ -48,7 +45,7 @@ def map_farms(
         label: text of the progress bar.
 
     Returns:
-        Results by key, and for each key that raised, the reason in one line.
+        Results by key, and for each key that raised, the reason in one line, which the caller reports.
     """
     from joblib import Parallel, delayed
     from rich.console import Console
@@ -68,7 +65,6 @@ def map_farms(
         if failure is None:
             mapped.results[key] = result
         else:
-            logger.error("%s: %s failed: %s", label, key, failure)
             mapped.failures[key] = failure
     return mapped
 
