@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from wind_kedro.errors import WindKedroError
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from wind_kedro.hooks import FinishedRun
 
 #: Severities that count, by the value of `monitoring.exit_code_on`.
 _COUNTED = {"error": ("error",), "warning": ("warning", "error"), "never": ()}
-#: Tables of failures that are made of those of the stages.
-_OF_ALL_STAGES = {"open_failures"}
 #: So many failures of a stage are shown; the others are in its table.
 _SHOWN = 5
 
@@ -30,46 +26,34 @@ def check_run(run: FinishedRun) -> None:
     Raises:
         RunFaultsError: with a line for each.
     """
-    if lines := list(dict.fromkeys(_faults(run))):
+    severities = _COUNTED[run.parameters.get("monitoring", {}).get("exit_code_on", "error")]
+    if severities and (lines := list(dict.fromkeys(_faults(run, severities)))):
         raise RunFaultsError("\n".join(lines))
 
 
-def _faults(run: FinishedRun) -> Iterator[str]:
+def _faults(run: FinishedRun, severities: tuple[str, ...]) -> Iterator[str]:
     """Failures and incidents of the run, one line each."""
-    severities = _COUNTED[run.parameters.get("monitoring", {}).get("exit_code_on", "error")]
-    if not severities:
-        return
+    import pandas as pd
+
+    from wind_kedro.clock import Clock
     from wind_kedro.contracts.operation import FAILURE_CODES
     from wind_kedro.failures import over_issues
 
     written = run.pipeline.all_outputs()
-    tables = sorted(name for name in written - _OF_ALL_STAGES if name.endswith("_failures"))
-    for name in tables:
-        table = run.catalog.load(name)
+    stages = sorted(name.removesuffix("_failures") for name in written - {"open_failures"} if name.endswith("_failures"))
+    for stage in stages:
+        table = run.catalog.load(f"{stage}_failures")
         lines = [row["text"] for row in over_issues(table[table["severity"].isin(severities)])]
         yield from lines[:_SHOWN]
         if len(lines) > _SHOWN:
-            yield f"and {len(lines) - _SHOWN} more in {name}"
+            yield f"and {len(lines) - _SHOWN} more in {stage}_failures"
     if "incidents" in written:
-        incidents = run.catalog.load("incidents")
+        table = run.catalog.load("incidents")
+        now = table["raised_at"] == pd.Timestamp(Clock.model_validate(run.parameters["clock"]).as_of)
         # Those of a stage of this run are reported above.
-        stages = [name.removesuffix("_failures") for name in tables]
-        reported = incidents["kind"].isin(list(FAILURE_CODES)) & incidents["subject"].isin(stages)
-        incidents = incidents[~reported]
-        yield from _incidents(incidents, severities, run.parameters["clock"])
+        reported = table["kind"].isin(list(FAILURE_CODES)) & table["subject"].isin(stages)
+        counted = table[now & (table["state"] != "resolved") & table["severity"].isin(severities) & ~reported]
+        yield from (f"{row['kind']}: {row['message']}" for row in counted.to_dict("records"))
     for name in sorted(run.pipeline.datasets()):
         if name in run.catalog:
             yield from getattr(run.catalog.get(name), "passed_over", [])
-
-
-def _incidents(incidents: pd.DataFrame, severities: tuple[str, ...], clock: Any) -> Iterator[str]:
-    import pandas as pd
-
-    from wind_kedro.clock import Clock
-
-    now = incidents[
-        (incidents["raised_at"] == pd.Timestamp(Clock.model_validate(clock).as_of))
-        & (incidents["state"] != "resolved")
-        & incidents["severity"].isin(severities)
-    ]
-    return (f"{row['kind']}: {row['message']}" for row in now.to_dict("records"))

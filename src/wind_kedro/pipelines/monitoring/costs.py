@@ -61,23 +61,22 @@ class Issue:
         return "warning" if share >= rules.warning_share or excess >= rules.warning_excess else "info"
 
     def words(self, of: Any) -> str:
-        """The cost of some rows of the issue, for people."""
-        stand_ins = of & (self.rows["fallback"] != "")
-        parts = [f"{self.product.id}: {self.share(stand_ins):.0%} of the issue of {self.issued_at:%Y-%m-%d %H:%M} by a fallback"]
-        if older := self.share(of & ~stand_ins):
+        """The cost of some rows of the issue as text."""
+        by_fallback = of & (self.rows["fallback"] != "")
+        parts = [
+            f"{self.product.id}: {self.share(by_fallback):.0%} of the issue of {self.issued_at:%Y-%m-%d %H:%M} by a fallback"
+        ]
+        if older := self.share(of & ~by_fallback):
             parts.append(f"{older:.0%} from an older run")
-        excess = self.excess(of)
+        excess, intervals = self.excess(of), self.rows["valid_at"].nunique()
         if not np.isnan(excess):
-            parts.append(f"expected {self.product.deciding_score} {excess:+.0%}{self._energy(of)}")
+            energy = ""
+            if self.product.deciding_score.endswith("_share") and intervals:
+                rows = self.rows[of]
+                lost = ((rows["expected"] - rows["usual"]) * rows["capacity_kw"]).sum()
+                energy = f" ({lost / intervals:+,.0f} kW in the mean of its intervals)"
+            parts.append(f"expected {self.product.deciding_score} {excess:+.0%}{energy}")
         return ", ".join(parts)
-
-    def _energy(self, of: Any) -> str:
-        if not self.product.deciding_score.endswith("_share"):
-            return ""
-        rows = self.rows[of]
-        lost = (rows["expected"] - rows["usual"]) * rows["capacity_kw"]
-        intervals = self.rows["valid_at"].nunique()
-        return f" ({lost.sum() / intervals:+,.0f} kW in the mean of its intervals)" if intervals else ""
 
 
 def newest_issues(
@@ -96,25 +95,18 @@ def newest_issues(
         newest = rows["issued_at"].max() if len(rows) else None
         rows = rows[rows["issued_at"] == newest].reset_index(drop=True)
         curves = _loss_curves(backtest_scores, product)
-        parts = [
-            _of_entity(own, weather[_feeding(weather, fleet, product, str(entity_id))], curves)
-            for entity_id, own in rows.groupby("entity_id")
-        ]
-        parts = [part for part in parts if part is not None]
+        used = weather if product.weather_models is None else weather[weather["model"].isin(product.weather_models)]
+        parts = []
+        for entity_id, own in rows.groupby("entity_id"):
+            sources = used[used["farm_id"].isin([farm.id for farm in fleet.farms_of(str(entity_id))])]
+            if not ((own["weather"] == PERFECT_WEATHER).all() and (sources["state"] == "fresh").all()):
+                parts.append(_of_entity(own, sources, curves))
         found = pd.concat(parts, ignore_index=True) if parts else _of_entity(rows.iloc[:0], weather.iloc[:0], curves)
         issues[product.id] = Issue(product, newest, pd.DataFrame(found))
     return issues
 
 
-def _feeding(weather: pd.DataFrame, fleet: Fleet, product: Product, entity_id: str) -> Any:
-    """Which rows of weather sources an entity's forecast of a product is made from."""
-    mine = weather["farm_id"].isin([farm.id for farm in fleet.farms_of(entity_id)])
-    return mine if product.weather_models is None else mine & weather["model"].isin(product.weather_models)
-
-
-def _of_entity(rows: pd.DataFrame, sources: pd.DataFrame, curves: Mapping[Any, Any]) -> pd.DataFrame | None:
-    if len(rows) and (rows["weather"] == PERFECT_WEATHER).all() and (sources["state"] == "fresh").all():
-        return None
+def _of_entity(rows: pd.DataFrame, sources: pd.DataFrame, curves: Mapping[Any, Any]) -> pd.DataFrame:
     reach, allowed = sources["reach_at"].max(), sources["allowed_minutes"].min()
     age = (rows["issued_at"] - rows["weather_run_at"]).dt.total_seconds() / 60
     late = (age - allowed).clip(lower=0).fillna(0.0).to_numpy(float)
