@@ -22,8 +22,7 @@ from pydantic import ValidationError
 from wind_kedro.cards import CardError
 from wind_kedro.contracts.operation import Incidents, Outbox
 from wind_kedro.notifications import Message, build_channels, compose_message, due_incidents
-from wind_kedro.notifications.cards import ChannelCards, ChannelRules
-from wind_kedro.notifications.channel import ChannelError
+from wind_kedro.notifications.channel import ChannelCards, ChannelError, ChannelRules
 from wind_kedro.notifications.deduplication import incidents_of
 
 AS_OF = dt.datetime(2024, 3, 3, tzinfo=dt.UTC)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import fields
 from typing import Any
 
 import click
@@ -31,25 +32,14 @@ def explain(options: Options, entity: str, issued_at: str, product: str | None, 
         selling = [fleet.product(product).id]
     if len(selling) != 1:
         raise WindKedroError(f"'{entity}' is in {', '.join(selling) or 'no product'}: choose with --product")
-    catalog = context.catalog
-    tables = {
-        name: catalog.load(name)
-        for name in (
-            "audit", "forecasts", "backtest_forecasts", "observations", "features", "attributions", "promotions",
-            "clock_calibration", "failures",
-        )
-    }  # fmt: skip
-    found = explanation(
-        Evidence(
-            **tables,
-            fleet=fleet,
-            clock=catalog.load("params:clock"),
-            monitoring=Monitoring.model_validate(context.config_loader["parameters"]["monitoring"]),
-        ),
-        selling[0],
-        entity,
-        utc(issued_at, "--issued-at"),
+    load = context.catalog.load
+    evidence = Evidence(
+        **{field.name: load(field.name) for field in fields(Evidence) if field.type == "pd.DataFrame"},
+        fleet=fleet,
+        clock=load("params:clock"),
+        monitoring=Monitoring.model_validate(context.config_loader["parameters"]["monitoring"]),
     )
+    found = explanation(evidence, selling[0], entity, utc(issued_at, "--issued-at"))
     if as_json:
         click.echo(json.dumps(found, indent=2, ensure_ascii=False))
     else:

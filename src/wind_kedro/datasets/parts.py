@@ -38,22 +38,32 @@ class PassesOver:
         logger.warning("%s: %s; it is left out", path, why)
 
 
-class FolderTable(PassesOver, AbstractDataset[pd.DataFrame, pd.DataFrame]):
+class LocalDataset(AbstractDataset[Any, Any]):
+    """Base class of datasets in a local file or folder."""
+
+    def __init__(self, *, filepath: str, metadata: dict[str, Any] | None = None) -> None:
+        """``filepath`` is the file or folder; ``metadata`` is ignored by Kedro, and read by Kedro-Viz."""
+        self._filepath = local_path(filepath, "filepath")
+        self.metadata = metadata
+
+    def _describe(self) -> dict[str, Any]:
+        return {"filepath": str(self._filepath)}
+
+
+class FolderTable(PassesOver, LocalDataset):
     """Base class of tables that are a folder of Parquet files, to which saving adds."""
 
-    def __init__(self, *, filepath: str, contract: str, read_only: bool = False, metadata: dict[str, Any] | None = None) -> None:
+    def __init__(self, *, contract: str, read_only: bool = False, **options: Any) -> None:
         """Set the location of the table.
 
         Args:
-            filepath: its folder.
             contract: import path of the Pandera model, for the columns of an empty table and of an earlier version's.
             read_only: whether saving is refused: for a second entry on the same table, which reads what earlier runs left.
-            metadata: ignored by Kedro, read by Kedro-Viz.
+            options: of `LocalDataset`.
         """
-        self._filepath = local_path(filepath, "filepath")
+        super().__init__(**options)
         self._contract = contract
         self._read_only = read_only
-        self.metadata = metadata
 
     def _joined(self, parts: list[pd.DataFrame]) -> pd.DataFrame:
         """The parts as one table: the union of their columns and those of the contract, nulls where a part lacks one."""
@@ -66,9 +76,6 @@ class FolderTable(PassesOver, AbstractDataset[pd.DataFrame, pd.DataFrame]):
     def _check_writable(self) -> None:
         if self._read_only:
             raise DatasetError(f"{self._filepath} is read here, not written: it is a view of what earlier runs left")
-
-    def _describe(self) -> dict[str, Any]:
-        return {"filepath": str(self._filepath)}
 
 
 def visible_files(folder: Path) -> Iterator[Path]:

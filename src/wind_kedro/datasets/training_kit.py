@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from kedro.io import AbstractDataset
 
+from wind_kedro.datasets.parts import LocalDataset
 from wind_kedro.errors import WindKedroError
 from wind_kedro.governance.provenance import Provenance, sha256
 from wind_kedro.governance.signing import Keyring
@@ -149,28 +149,21 @@ class TrainingKit:
     provenance: Provenance
 
 
-class TrainingKits(AbstractDataset[TrainingKit, Kits]):
+class TrainingKits(LocalDataset):
     """The kits of an environment: saving keeps one under the active MLflow run, loading returns all.
 
     Without an active run, as in an environment that does not track its trainings, nothing is kept: a version names the run that
     fitted it, and its kit is found by that.
     """
 
-    def __init__(self, *, filepath: str, path: str, metadata: dict[str, Any] | None = None) -> None:
-        """Set the folder of the kits and the lock file.
-
-        Args:
-            filepath: their folder.
-            path: the project's ``requirements.lock``, which is kept with each kit if it is there.
-            metadata: ignored by Kedro, read by Kedro-Viz.
-        """
-        self._folder = local_path(filepath, "filepath")
+    def __init__(self, *, path: str, **options: Any) -> None:
+        """``path`` is the project's ``requirements.lock``, which is kept with each kit if it is there."""
+        super().__init__(**options)
         self._lock = local_path(path, "path")
-        self.metadata = metadata
 
     def load(self) -> Kits:
         """All kits."""
-        return Kits(self._folder)
+        return Kits(self._filepath)
 
     def save(self, data: TrainingKit) -> None:
         """Keep a kit under the active MLflow run."""
@@ -178,13 +171,10 @@ class TrainingKits(AbstractDataset[TrainingKit, Kits]):
 
         active = mlflow.active_run()
         if active is not None:
-            keep_training(Kits(self._folder), active.info.run_id, data, self._lock)
+            keep_training(Kits(self._filepath), active.info.run_id, data, self._lock)
 
     def _exists(self) -> bool:
-        return self._folder.is_dir()
-
-    def _describe(self) -> dict[str, Any]:
-        return {"filepath": str(self._folder)}
+        return self._filepath.is_dir()
 
 
 def keep_training(kits: Kits, run_id: str, kit: TrainingKit, lock: Path) -> None:

@@ -4,24 +4,18 @@ from __future__ import annotations
 
 from typing import Any, NoReturn
 
-from kedro.io import AbstractDataset
 from kedro.io.core import DatasetError
 
+from wind_kedro.datasets.parts import LocalDataset
 from wind_kedro.errors import WindKedroError
-from wind_kedro.storage.paths import local_path
 
 
 class NoOptunaError(WindKedroError):
     """The extra is not installed."""
 
 
-class TrialStore(AbstractDataset[Any, Any]):
+class TrialStore(LocalDataset):
     """An Optuna storage that writes each trial as a line, so that a killed process loses no reported trial."""
-
-    def __init__(self, *, filepath: str, metadata: dict[str, Any] | None = None) -> None:
-        """``filepath`` is made when the first trial is written."""
-        self._filepath = local_path(filepath, "filepath")
-        self.metadata = metadata
 
     def load(self) -> Any:
         """The storage, for ``optuna.create_study``."""
@@ -40,6 +34,3 @@ class TrialStore(AbstractDataset[Any, Any]):
     def _exists(self) -> bool:
         # An empty one is made when it is read.
         return True
-
-    def _describe(self) -> dict[str, Any]:
-        return {"filepath": str(self._filepath)}

@@ -13,8 +13,7 @@ from pydantic import ValidationError
 
 from wind_kedro.cards import CardError
 from wind_kedro.errors import format_validation_fault
-from wind_kedro.notifications.cards import ChannelCards
-from wind_kedro.notifications.channel import Channel, ChannelError
+from wind_kedro.notifications.channel import Channel, ChannelCards, ChannelError
 from wind_kedro.notifications.deduplication import due_incidents
 from wind_kedro.notifications.message import Message, compose_message
 

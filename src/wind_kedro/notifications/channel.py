@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import Literal
 
 from pydantic import Field
 
+from wind_kedro.cards.base import Card
 from wind_kedro.errors import WindKedroError
+from wind_kedro.feeds.cards import RemoteCards
 from wind_kedro.feeds.remote import PassingError, Remote
-from wind_kedro.notifications.cards import ChannelRules
 from wind_kedro.notifications.message import Message
 
 __all__ = ["SEVERITIES", "Channel", "ChannelError", "PassingError"]
@@ -17,6 +19,29 @@ __all__ = ["SEVERITIES", "Channel", "ChannelError", "PassingError"]
 SEVERITIES = ("info", "warning", "error")
 #: Most bytes of a server's answer to a message, unpacked. Chat services answer with a few hundred.
 MAX_ANSWER_BYTES = 1 << 20
+
+
+class ChannelRules(Card):
+    """Which incidents are sent over a channel, and how often."""
+
+    min_severity: Literal["info", "warning", "error"] = Field("warning", description="less severe ones are not sent")
+    again_after_hours: float = Field(
+        24, gt=0, description="an incident that goes on is sent again after this; before, only if it grew worse"
+    )
+
+
+class ChannelCards(RemoteCards):
+    """The channels of an environment (`notification_channels` in parameters_notification.yml)."""
+
+    noun = "channel"
+
+    def rules(self) -> dict[str, ChannelRules]:
+        """What decides which incidents are due, by channel; needs no secret."""
+        fields = ChannelRules.model_fields
+        return {
+            name: ChannelRules.model_validate({field: card[field] for field in fields if field in card})
+            for name, card in self.root.items()
+        }
 
 
 class ChannelError(WindKedroError):

@@ -7,8 +7,7 @@ import json
 
 import pandas as pd
 
-from wind_kedro.notifications.cards import ChannelRules
-from wind_kedro.notifications.channel import SEVERITIES
+from wind_kedro.notifications.channel import SEVERITIES, ChannelRules
 
 #: What makes an incident the same as one before: not its message, which counts and measures anew in every run.
 IDENTITY = ["kind", "entity_id", "product_id", "subject"]

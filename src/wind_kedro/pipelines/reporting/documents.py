@@ -25,16 +25,12 @@ else:
 # --- the summary ------------------------------------------------------------------------------------------------------
 
 
-class Fact(Strict):
-    """Base class of the facts of the summary."""
-
-
 Weather = Literal["perfect weather", "forecast weather"]
 Severity = Literal["error", "warning", "info"]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
-class Warned(Fact):
+class Warned(Strict):
     """A warning: an open incident, or a problem found in the report's tables."""
 
     raised_at: dt.datetime = Field(description="as_of of the run that found it last")
@@ -48,7 +44,7 @@ class Warned(Fact):
     action: str = Field(description="action to take, or ''")
 
 
-class ClockFacts(Fact):
+class ClockFacts(Strict):
     """Calibration of a farm's clock, from comparing its wind with that of the weather."""
 
     fitted_at: dt.datetime
@@ -60,7 +56,7 @@ class ClockFacts(Fact):
     hours_compared: int
 
 
-class CheckFacts(Fact):
+class CheckFacts(Strict):
     """One check of data quality."""
 
     source_table: str
@@ -72,7 +68,7 @@ class CheckFacts(Fact):
     message: str
 
 
-class ReadinessFacts(Fact):
+class ReadinessFacts(Strict):
     """Tier of model that a farm's data allows, with the reason."""
 
     assessed_at: dt.datetime
@@ -82,7 +78,7 @@ class ReadinessFacts(Fact):
     wrong_point: bool = Field(description="another farm's weather explains its power clearly better")
 
 
-class FarmFacts(Fact):
+class FarmFacts(Strict):
     """One farm."""
 
     farm_id: str
@@ -105,7 +101,7 @@ class FarmFacts(Fact):
     set_aside_rows: dict[str, int] = Field(description="rows in quarantine, by reason")
 
 
-class EnergyFacts(Fact):
+class EnergyFacts(Strict):
     """Energy expected over a period, with its range."""
 
     kind: Literal["day", "horizon"] = Field(description="a calendar day of the market, or the whole forecast")
@@ -119,7 +115,7 @@ class EnergyFacts(Fact):
     past_issues: int = Field(description="past issues used to calibrate the range; 0: sums of the hourly limits, too wide")
 
 
-class ForecastFacts(Fact):
+class ForecastFacts(Strict):
     """The newest forecast of a member."""
 
     issued_at: dt.datetime
@@ -131,7 +127,7 @@ class ForecastFacts(Fact):
     energy: EnergyFacts
 
 
-class ScoreFacts(Fact):
+class ScoreFacts(Strict):
     """One model's scores over all lead times, means weighted by the number of intervals."""
 
     model: str
@@ -143,7 +139,7 @@ class ScoreFacts(Fact):
     coverage_share: float | None = Field(description="share of actuals within the band of `band_share`")
 
 
-class ModelFacts(Fact):
+class ModelFacts(Strict):
     """The model in operation, and its promotion."""
 
     model: str
@@ -157,7 +153,7 @@ class ModelFacts(Fact):
     reason: str
 
 
-class MemberFacts(Fact):
+class MemberFacts(Strict):
     """One member of a product: a farm or a group, as sold."""
 
     product_id: str
@@ -180,7 +176,7 @@ class MemberFacts(Fact):
     live: list[ScoreFacts]
 
 
-class OutlierFacts(Fact):
+class OutlierFacts(Strict):
     """An hour with an error that is extreme compared with the backtest, with its weather."""
 
     product_id: str
@@ -196,7 +192,7 @@ class OutlierFacts(Fact):
     evidence: str
 
 
-class FailureFacts(Fact):
+class FailureFacts(Strict):
     """A failure at one or several issues, in the newest run of its stage."""
 
     stage: str = Field(description="of the run: see docs/glossary.md")
@@ -212,7 +208,7 @@ class FailureFacts(Fact):
     action: str = Field(description="action to take")
 
 
-class Summary(Fact):
+class Summary(Strict):
     """Machine-readable facts of the report: one document per run, as of one time. Times are UTC, ISO 8601."""
 
     schema_version: Literal["1"] = "1"

@@ -18,7 +18,6 @@ from wind_kedro.pipelines.reporting.documents import (
     CheckFacts,
     ClockFacts,
     EnergyFacts,
-    Fact,
     FailureFacts,
     FarmFacts,
     Figure,
@@ -35,6 +34,7 @@ from wind_kedro.pipelines.reporting.pages import moment, mwh, reading, render
 from wind_kedro.pipelines.reporting.readiness import readiness_facts
 from wind_kedro.pipelines.reporting.settings import Reporting
 from wind_kedro.pipelines.reporting.views import DIGITS, Member
+from wind_kedro.strict import Strict
 
 _SEVERITIES = ("error", "warning", "info")
 #: Failures of an entity's data, from which later failures of the same entity follow.
@@ -78,7 +78,7 @@ def build_summary(fleet: Fleet, clock: Clock, reporting: Reporting, **tables: pd
     return summary.model_dump(mode="json")
 
 
-def _plain(facts: type[Fact], row: Any, **others: Any) -> dict[str, Any]:
+def _plain(facts: type[Strict], row: Any, **others: Any) -> dict[str, Any]:
     """Select the fields of a kind of facts from a table's row, with numbers rounded and Python's times; and ``others``."""
     fields = {name: row[name] for name in facts.model_fields if name not in others}
     return {name: _round(value) if isinstance(value, float) else _time(value) for name, value in fields.items()} | others
