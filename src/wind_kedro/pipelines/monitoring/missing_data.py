@@ -49,16 +49,13 @@ def silent_weather(
         fed = weather.loc[weather["model"] == model, "farm_id"].nunique()
         oldest = rows.sort_values("newest_at", na_position="first").iloc[0]
         yield {
-            "kind": f"weather_{state}",
-            "subject": str(model),
-            "severity": severity,
-            "amount": len(farms) / fed,
+            "kind": f"weather_{state}", "subject": str(model), "severity": severity, "amount": len(farms) / fed,
             "message": f"weather '{model}' is {_STATES[str(state)]} for {len(farms)} of {fed} farms ({_list(farms)}): {since}",
             "evidence": "; ".join(
                 [f"allowed age {oldest['allowed_minutes'] / 60:.1f} h", *filter(None, [oldest["detail"]]), *costs]
             ),
             "action": _ACTIONS[str(state)],
-        }
+        }  # fmt: skip
 
 
 _STATES = {"late": "late", "missing": "missing", "constant": "no forecast (equal values)"}
@@ -100,13 +97,12 @@ def silent_signals(
                 severity = "error" if share >= monitoring.cost.error_share else severity
             details = sorted({detail for detail in own["detail"] if detail})[:1]
             yield about | {
-                "severity": severity,
-                "amount": 1.0,
+                "severity": severity, "amount": 1.0,
                 "message": "no turbine has sent usable power "
                 + ("at all" if pd.isna(newest) else f"since {newest:%Y-%m-%d %H:%M}"),
                 "evidence": "; ".join([allowed, *details, *costs]),
                 "action": "look at the SCADA connection and ingestion (table landings), and at quarantine if rows do arrive",
-            }
+            }  # fmt: skip
             continue
         long = own["newest_at"].isna() | (own["age_minutes"] > own["allowed_minutes"] + monitoring.freshness.turbine_hours * 60)
         missing = own.loc[long & (own["state"] != "fresh"), "subject"].tolist()
@@ -135,14 +131,12 @@ def silent_feeds(freshness: pd.DataFrame, feeds: FeedCards, fleet: Fleet) -> Ite
         ]
         when = "ever" if pd.isna(row["newest_at"]) else f"since {row['newest_at']:%Y-%m-%d %H:%M}"
         yield {
-            "kind": "feed_silent",
-            "subject": row["subject"],
-            "severity": "warning",
+            "kind": "feed_silent", "subject": row["subject"], "severity": "warning",
             "message": f"feed '{row['subject']}' has landed nothing {when}"
             + (f"; it feeds {len(fed)} farms ({_list(fed)})" if fed else ""),
             "evidence": "; ".join(filter(None, [f"allowed gap {row['allowed_minutes'] / 60:.1f} h", row["detail"]])),
             "action": "kedro run --pipeline ingestion shows why; ask the sender if it does fetch",
-        }
+        }  # fmt: skip
 
 
 def unissued(
@@ -171,15 +165,13 @@ def unissued(
             capacity = {name: fleet.capacity_kw(name) for name in product.members}
             share = sum(capacity[name] for name in lacking) / sum(capacity.values())
             yield {
-                "kind": "forecast_overdue",
-                "product_id": product.id,
-                "severity": "error" if share >= monitoring.cost.error_share else "warning",
-                "amount": share,
+                "kind": "forecast_overdue", "product_id": product.id,
+                "severity": "error" if share >= monitoring.cost.error_share else "warning", "amount": share,
                 "message": f"the issue of {due:%Y-%m-%d %H:%M} is not there for {len(lacking)} of {len(product.members)} members "
                 f"({_list(lacking)})",
                 "evidence": f"{share:.0%} of the product's capacity; due after {monitoring.freshness.issue_grace_minutes:g} min",
                 "action": "run feature_engineering and forecasting: the issue was not tried",
-            }
+            }  # fmt: skip
         issue = issues[product.id]
         by_fallback = issue.rows["fallback"] != ""
         if by_fallback.any():
@@ -187,16 +179,14 @@ def unissued(
             names = sorted(set(rows["fallback"]))
             entities = sorted(set(rows["entity_id"]))
             yield {
-                "kind": "fallback_used",
-                "product_id": product.id,
-                "severity": issue.severity(by_fallback, monitoring.cost),
+                "kind": "fallback_used", "product_id": product.id, "severity": issue.severity(by_fallback, monitoring.cost),
                 "amount": issue.share(by_fallback),
                 "message": f"{issue.share(by_fallback):.0%} of the newest issue comes from {' and '.join(names)} instead of the "
                 f"champions, for {len(entities)} entities ({_list(entities)})",
                 "evidence": f"{issue.words(by_fallback)}; no weather run reaches "
                 f"{issue.share(by_fallback & issue.rows['beyond']):.0%} of it",
                 "action": "see the weather's incidents, and the failures of the models (table open_failures)",
-            }
+            }  # fmt: skip
 
 
 def unseen(
@@ -213,13 +203,12 @@ def unseen(
     assessed = readiness["assessed_at"].max()
     if pd.isna(assessed) or at - assessed > pd.Timedelta(hours=rules.stale_hours):
         yield {
-            "kind": "inputs_stale",
-            "severity": "warning",
+            "kind": "inputs_stale", "severity": "warning",
             "message": "data_engineering has not run"
             + (" yet" if pd.isna(assessed) else f" since {assessed:%Y-%m-%d %H:%M}, as of its own clock"),
             "evidence": f"newest row of readiness; allowed age {rules.stale_hours:g} h",
             "action": "run data_engineering; until then nothing newer can be judged",
-        }
+        }  # fmt: skip
     scored = latest_versions(observations, clock.as_of)[["entity_id", "granularity_minutes", "valid_at"]]
     until = at - pd.Timedelta(hours=rules.scored_delay_hours)
     for product in fleet.products:
@@ -227,13 +216,11 @@ def unseen(
         trained = own["decided_at"].max()
         if pd.isna(trained) or at - trained > pd.Timedelta(days=rules.training_days):
             yield {
-                "kind": "training_stale",
-                "product_id": product.id,
-                "severity": "warning",
+                "kind": "training_stale", "product_id": product.id, "severity": "warning",
                 "message": "no training is on record" if pd.isna(trained) else f"the last training was as of {trained:%Y-%m-%d}",
                 "evidence": f"table decisions; allowed age {rules.training_days:g} days",
                 "action": "run feature_engineering and training",
-            }
+            }  # fmt: skip
         ended = forecasts["valid_at"] + pd.Timedelta(minutes=product.granularity_minutes)
         due = forecasts.loc[
             (forecasts["product_id"] == product.id) & (ended <= until) & (ended > until - pd.Timedelta(days=rules.scored_days)),
@@ -245,15 +232,12 @@ def unseen(
         blind = sorted(shares[shares < rules.min_scored_share].index)
         if blind:
             yield {
-                "kind": "not_scored",
-                "product_id": product.id,
-                "severity": "warning",
-                "amount": len(blind) / len(shares),
+                "kind": "not_scored", "product_id": product.id, "severity": "warning", "amount": len(blind) / len(shares),
                 "message": f"forecasts of {len(blind)} of {len(shares)} entities ({_list(blind)}) could hardly be scored in "
                 f"the last {rules.scored_days:g} days: drift would go unseen",
                 "evidence": f"{shares[blind].min():.0%} to {shares[blind].max():.0%} of their intervals have an observation",
                 "action": "see the incidents of the farms' signals",
-            }
+            }  # fmt: skip
 
 
 def _worst(*severities: str) -> str:

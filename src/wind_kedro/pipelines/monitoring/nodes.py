@@ -190,14 +190,10 @@ def _behind_its_backtest(judgements: pd.DataFrame, fleet: Fleet) -> Iterable[dic
             message = f"'{model}' scores {worse:.0%} worse than its backtest: the weather was harder"
             action = "nothing: its backtest lost as much in such weather"
         yield {
-            "kind": kind,
-            "severity": severity,
-            "entity_id": row["entity_id"],
-            "product_id": row["product_id"],
-            "subject": model,
+            "kind": kind, "severity": severity, "entity_id": row["entity_id"], "product_id": row["product_id"], "subject": model,
             "amount": row["excess_share"],
             "message": message,
             "evidence": f"loss {row['loss']:.4f} ({score}), its backtest {row['backtest_loss']:.4f}, in the same weather "
             f"{row['expected_loss']:.4f}; p = {row['p_value']:.2g}; {row['issues']} issues, {row['intervals']} intervals",
             "action": action,
-        }
+        }  # fmt: skip
