@@ -23,7 +23,7 @@ _MADE_FROM = (
 )  # fmt: skip
 #: So much of the mean absolute error that is of one sign in recent issues makes it a bias.
 _BIASED_SHARE = 0.6
-#: So many recent issues are looked at for a bias.
+#: Number of recent issues examined for a bias.
 _RECENT = 30
 
 
@@ -222,7 +222,7 @@ def _causes(evidence: Evidence, record: dict[str, Any], outcome: dict[str, Any])
         causes.insert(0 if by_hour and by_hour[0]["cause"] == "weather" else len(causes), ("late_weather", missing))
     if age := _data_age(evidence, record):
         causes.append(("late_data", age))
-    causes = causes or [("unknown", "no hour stands out, and nothing was missing")]
+    causes = causes or [("unknown", "no hour is extreme, and nothing was missing")]
     return [{"cause": cause, "evidence": shown} for cause, shown in causes]
 
 

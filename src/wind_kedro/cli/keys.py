@@ -64,7 +64,7 @@ def trust(file: Path) -> None:
 def revoke(key: str) -> None:
     """Revoke a key on this machine, including its past signatures."""
     Keyring().revoke(key)
-    click.echo(f"Key {key} counts no longer. What it signed is refused until it was looked at: kedro wind keys adopt")
+    click.echo(f"Key {key} is revoked. What it signed is refused until it is checked and adopted: kedro wind keys adopt")
 
 
 @keys.command()

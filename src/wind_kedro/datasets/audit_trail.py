@@ -129,7 +129,7 @@ class AuditTrail(FolderTable):
         ]
 
     def adopt(self) -> Head:
-        """Sign the chain as it is, after somebody looked: one of an earlier version, or one that was restored on purpose.
+        """Sign the chain as it is, after a person checked it: one of an earlier version, or one that was restored on purpose.
 
         Raises:
             BrokenChainError: if its records do not follow from one another.

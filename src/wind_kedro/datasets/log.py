@@ -145,7 +145,7 @@ class Log(FolderTable):
         return self._joined([entry for entry in entries.values() if isinstance(entry, pd.DataFrame)])
 
     def adopt(self, manifest_sha256: Callable[[str], str]) -> tuple[pd.DataFrame, Path]:
-        """Sign all entries as they are, after somebody looked: of an earlier version, or restored on purpose.
+        """Sign all entries as they are, after a person checked them: of an earlier version, or restored on purpose.
 
         Args:
             manifest_sha256: gives the digest of a version's manifest as it is; empty: there is none, and it stays refused.
@@ -181,7 +181,7 @@ class Log(FolderTable):
         return self._joined(links), kept
 
     def _refuse_unless_whole(self, chain: Chain) -> None:
-        # A log without any entry begins anew: somebody deleted all data, and may.
+        # A log without any entry begins anew: deleting all data is allowed.
         if self._numbers() and (chain.refusal or chain.fault):
             raise RefusedPromotionsError(chain.refusal or chain.fault)
 

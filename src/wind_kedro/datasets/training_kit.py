@@ -70,7 +70,7 @@ class Kits:
             file.write_bytes(content)
 
     def adopt(self) -> int:
-        """Sign the documents that no trusted key has signed, after somebody looked; how many they were."""
+        """Sign the documents that no trusted key has signed, after a person checked them; returns their number."""
         adopted = 0
         for path in sorted(self.folder.glob("*.json")):
             content = path.read_bytes()

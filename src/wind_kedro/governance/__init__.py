@@ -1,1 +1,1 @@
-"""Who decided what, and evidence of it that nobody without the key can make."""
+"""Decisions on models, and evidence of them that is signed with a key."""

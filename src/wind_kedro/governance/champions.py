@@ -1,4 +1,4 @@
-"""Which model forecasts whom, and since when: the one reading of the log of promotions."""
+"""Which model forecasts which entity, and since when, read from the log of promotions."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def version_in_force(promotions: pd.DataFrame) -> str | None:
 
 
 def version_before(promotions: pd.DataFrame) -> str:
-    """The version that was in force before the present one came.
+    """The version that was in force before the present one.
 
     Raises:
         RollbackError: if there is none.

@@ -80,10 +80,6 @@ def record_override(
     """
     if not author.strip() or not reason.strip():
         raise OverrideError(f"{kind}: give an author and a reason (--author, --reason)")
-    if kind in {"approve", "override"} and not model:
-        raise OverrideError(f"{kind}: of which candidate? (--model)")
-    if kind == "learn_from" and begin is None:
-        raise OverrideError("learn_from: since when? (--begin)")
     if kind == "leave_out" and (begin is None or end is None or not begin < end):
         raise OverrideError("leave_out: from when to when? (--begin, --end, the second after the first)")
     number = 1 if before.empty else int(before["override"].max()) + 1

@@ -25,7 +25,7 @@ _PURPOSE = "promotion"
 
 
 class RefusedPromotionsError(WindKedroError):
-    """The log of promotions was changed, cut off or replaced: nothing is promoted until somebody has looked."""
+    """The log of promotions was changed, cut off or replaced: nothing is promoted until a person has checked it."""
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,7 @@ KEYS_VARIABLE = "WIND_KEDRO_KEYS"
 GENESIS = "0" * 64
 #: Hexadecimal digits of a key's id, which only names the key: 64 bits distinguish a few keys.
 _ID_DIGITS = 16
-#: Nobody but the owner may read or write the private key, and nobody but the owner may add a trusted key.
+#: Only the owner may read or write the private key, and add a trusted key.
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
@@ -201,7 +201,7 @@ class Keyring:
             logger.warning("an older state of %s would not be found from now on: %s", place, error)
 
     def forget(self, place: Path) -> None:
-        """Forget what was seen of the chain in a folder, after somebody decided that what is there now is right."""
+        """Forget what was seen of the chain in a folder, after a person decided that its present state is right."""
         self._seen_path(place).unlink(missing_ok=True)
 
     # --- files ---
@@ -255,7 +255,7 @@ class Keyring:
 
     def _make(self, path: Path, state: str) -> str:
         private = Ed25519PrivateKey.generate()
-        # The public key first: a signing key whose signatures nobody trusts would be of no use.
+        # The public key first: a signing key without a trusted public key would be of no use.
         self._write(self.folder / state / f"{key_id(private.public_key())}.pem", _pem(private.public_key()))
         self._write(
             path,

@@ -19,7 +19,7 @@ _LASTING = 500
 
 
 class Email(Channel):
-    """Sends the incidents as plain text. ``user`` and ``password`` stand in the credentials; without them nobody logs in."""
+    """Sends the incidents as plain text. ``user`` and ``password`` are in the credentials; without them there is no login."""
 
     kind: Literal["email"]
     host: str

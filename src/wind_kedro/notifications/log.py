@@ -1,4 +1,4 @@
-"""The log of the run: costs nothing, needs nobody."""
+"""The log of the run."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ import pandas as pd
 
 from wind_kedro.contracts.training import REASONS
 
-#: It was better by the margin and not by chance, and still may not: somebody has to look.
+#: Better by the margin and beyond chance, and refused all the same: a person has to decide.
 _REFUSED = frozenset({"strong_wind", "changing_wind", "worst_issues", "bias", "coverage", "surprising"})
 #: It was not good enough. Nothing to do, but on the record.
 _BEATEN = frozenset({"margin", "not_significant", "too_little_data"})
@@ -27,7 +27,7 @@ def failed_challengers(decisions: pd.DataFrame, as_of: pd.Timestamp, days: float
     """Incidents of each product's newest training, if it is not older than ``days``.
 
     ``challenger_leaks`` and ``challenger_refused`` are of one entity and candidate. ``challenger_failed`` is of one candidate and
-    all entities of a product that it did not win: with six candidates and a thousand farms nobody would read a row for each.
+    all entities of a product that it did not win, as a row for each of them would be too many.
     """
     known = decisions[(decisions["decided_at"] <= as_of) & (decisions["decided_at"] > as_of - pd.Timedelta(days=days))]
     newest = known[known["decided_at"] == known.groupby("product_id")["decided_at"].transform("max")]

@@ -122,7 +122,7 @@ def _usual_delay(runs: pd.DataFrame, source: WeatherSource, at: pd.Timestamp, ru
 
 
 def _no_forecast(values: pd.DataFrame, source: WeatherSource, rules: FreshnessRules) -> str:
-    """Why the newest run is no forecast although it came in time; '' if it is one."""
+    """Why the newest run is no forecast although it arrived in time; '' if it is one."""
     values = values.sort_values("available_at").drop_duplicates(["run_at", "valid_at"], keep="last")
     speeds = values.pivot_table(index="valid_at", columns="run_at", values="wind_speed_100m_ms")
     newest = speeds.iloc[:, -1].dropna()

@@ -60,10 +60,10 @@ def judge_live(
     clock: Clock,
     monitoring: Monitoring,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """What was issued beside what its backtest promised in the same weather: the whole, and the worst hours.
+    """Compare what was issued with the backtest in the same weather: all of it, and the worst hours.
 
     Returns:
-        One row per product, entity and model that issued: its loss, what its backtest promised in that weather, and the verdict
+        One row per product, entity and model that issued: its loss, that of its backtest in that weather, and the verdict
         (`regimes`). One row per product, entity and interval that was forecast worse than its backtest nearly ever did, with its
         weather and verdict (`outliers`).
     """
@@ -108,7 +108,7 @@ def raise_incidents(
     clock: Clock,
     monitoring: Monitoring,
 ) -> pd.DataFrame:
-    """One row per thing that somebody should know as of now: what, where, how much, the evidence, what to do; or `all_clear`.
+    """One row per incident found as of now: what, where, how much, the evidence, what to do; or `all_clear`.
 
     `all_clear` needs more than no finding: every source was checked for its age, and none is late, missing or unknown.
     """

@@ -124,7 +124,7 @@ class Regimes:
 
 
 def judge(live: pd.DataFrame, backtest: pd.DataFrame | None, product: Product, monitoring: Monitoring) -> Mapping[str, object]:
-    """What one model of one entity lost beside what its backtest promised in that weather; the verdict is `verdicts`'.
+    """Compare the loss of a model of an entity with that of its backtest in the same weather; `verdicts` gives the verdict.
 
     The loss is that of the product's deciding score (`deciding_loss`). ``p_value`` is one-sided, of the excess of loss per
     issue over the expected, with standard errors that allow issues near in time to err together (`standard_error`).
@@ -139,10 +139,10 @@ def judge(live: pd.DataFrame, backtest: pd.DataFrame | None, product: Product, m
     excess = (ahead["loss"] - ahead["expected"]).groupby(ahead["issued_at"]).mean()
     if ahead.empty or len(ahead) < monitoring.min_intervals or len(excess) < monitoring.min_issues:
         return counted | nothing
-    promised = (known["loss"] - regimes.loss_in(known)).groupby(known["issued_at"]).mean()
+    usual = (known["loss"] - regimes.loss_in(known)).groupby(known["issued_at"]).mean()
     expected = float(ahead["expected"].mean())
-    error = math.hypot(standard_error(excess, product), standard_error(promised, product))
-    mean = float(excess.mean() - promised.mean())
+    error = math.hypot(standard_error(excess, product), standard_error(usual, product))
+    mean = float(excess.mean() - usual.mean())
     return {
         "issues": len(excess),
         "intervals": len(ahead),

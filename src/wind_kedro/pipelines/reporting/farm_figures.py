@@ -62,7 +62,7 @@ def draw_farm_map(fleet: Fleet, reporting: Reporting) -> Figure:
         _add_turbines(view, farm)
         shown.append(view)
     return draw_views(
-        "Where the turbines stand",
+        "Positions of the turbines",
         shown,
         [Panel("east of the middle (km)", "north of the middle (km)", {}, {"scaleanchor": "x", "scaleratio": 1})],
         empty="The farm's card has no coordinates of turbines.",
