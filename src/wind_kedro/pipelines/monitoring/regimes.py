@@ -165,18 +165,11 @@ def standard_error(values: pd.Series, product: Product) -> float:
 
 def verdicts(table: pd.DataFrame, monitoring: Monitoring) -> list[str]:
     """``behind``, ``weather``, ``as_promised`` or ``unknown``, row by row; they hold over all rows together (Holm)."""
-    p_values = table["p_value"].to_numpy(float)
-    judged = np.flatnonzero(np.isfinite(p_values))
-    worse = set(judged[adjusted(p_values[judged].tolist(), "holm") <= monitoring.significance])
-    found = []
-    for number, row in enumerate(table.to_dict("records")):
-        raw = row["loss"] / row["backtest_loss"] - 1 if np.isfinite(row["backtest_loss"]) and row["backtest_loss"] else 0.0
-        if number not in judged:
-            found.append("unknown")
-        elif number in worse and row["excess_share"] > monitoring.tolerance_share:
-            found.append("behind")
-        elif raw > monitoring.tolerance_share and row["excess_share"] <= monitoring.tolerance_share:
-            found.append("weather")
-        else:
-            found.append("as_promised")
-    return found
+    p_values, excess = table["p_value"].to_numpy(float), table["excess_share"].to_numpy(float)
+    judged = np.isfinite(p_values)
+    worse = np.zeros(len(table), dtype=bool)
+    worse[judged] = adjusted(p_values[judged].tolist(), "holm") <= monitoring.significance
+    tolerance = monitoring.tolerance_share
+    raw = (table["loss"] / table["backtest_loss"].replace(0, np.nan) - 1).fillna(0.0).to_numpy(float)
+    conditions = [~judged, worse & (excess > tolerance), (raw > tolerance) & (excess <= tolerance)]
+    return list(np.select(conditions, ["unknown", "behind", "weather"], "as_promised"))

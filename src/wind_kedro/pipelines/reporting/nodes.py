@@ -115,16 +115,9 @@ def _farm_facts(farm: Farm, tables: Tables, fleet: Fleet, clock: Clock) -> FarmF
     until = seen.index.max() + pd.Timedelta(minutes=step) if len(seen) else None
     expected = (until - seen.index.min()) / pd.Timedelta(minutes=step) if until is not None else 0
     return FarmFacts(
-        farm_id=farm.id,
-        name=farm.name,
-        latitude_deg=farm.latitude_deg,
-        longitude_deg=farm.longitude_deg,
-        capacity_kw=farm.capacity_kw,
-        turbines=len(farm.turbines),
-        hub_height_m=round(farm.hub_height_m, 1),
-        time_zone=farm.time_zone,
-        weather=weather_label(farm.perfect_weather),
-        attribution=farm.attribution,
+        farm_id=farm.id, name=farm.name, latitude_deg=farm.latitude_deg, longitude_deg=farm.longitude_deg,
+        capacity_kw=farm.capacity_kw, turbines=len(farm.turbines), hub_height_m=round(farm.hub_height_m, 1),
+        time_zone=farm.time_zone, weather=weather_label(farm.perfect_weather), attribution=farm.attribution,
         observed_from=_time(seen.index.min()) if len(seen) else None,
         observed_to=_time(until),
         mean_power_share=_round(seen["power_share"].mean()) if len(seen) else None,
@@ -137,7 +130,7 @@ def _farm_facts(farm: Farm, tables: Tables, fleet: Fleet, clock: Clock) -> FarmF
             for row in quality.sort_values(["source_table", "check", "signal"]).to_dict("records")
         ],
         set_aside_rows={str(reason): int(count) for reason, count in quarantine["reason"].value_counts().sort_index().items()},
-    )
+    )  # fmt: skip
 
 
 def _clock_facts(fit: pd.Series) -> ClockFacts:
@@ -167,19 +160,10 @@ def _member_facts(member: Member, tables: Tables, fleet: Fleet, clock: Clock, re
         (table["weather"] == weather_label(True)).any() for table in (newest, backtest, live)
     )
     return MemberFacts(
-        product_id=product.id,
-        product_name=product.name,
-        entity_id=member.entity_id,
-        entity_name=member.name,
-        market=market.name,
-        capacity_kw=member.capacity_kw,
-        granularity_minutes=product.granularity_minutes,
-        horizon_minutes=product.horizon_minutes,
-        deciding_score=product.deciding_score,
-        goal=product.goal.target,
-        goal_since=product.goal.since,
-        weather=weather_label(perfect),
-        headline=headline,
+        product_id=product.id, product_name=product.name, entity_id=member.entity_id, entity_name=member.name,
+        market=market.name, capacity_kw=member.capacity_kw, granularity_minutes=product.granularity_minutes,
+        horizon_minutes=product.horizon_minutes, deciding_score=product.deciding_score, goal=product.goal.target,
+        goal_since=product.goal.since, weather=weather_label(perfect), headline=headline,
         portfolio_of=[
             farm_id for group in fleet.portfolios_of(product) if group.id == member.entity_id for farm_id in group.farms
         ],
@@ -187,7 +171,7 @@ def _member_facts(member: Member, tables: Tables, fleet: Fleet, clock: Clock, re
         model=None if promotion is None else ModelFacts(**_plain(ModelFacts, promotion)),
         backtest=_score_facts(backtest, member, reporting),
         live=_score_facts(live, member, reporting),
-    )
+    )  # fmt: skip
 
 
 def _headline(when: str, energy: EnergyFacts) -> str:
@@ -235,23 +219,16 @@ def _warnings(
         last = "has not run yet" if pd.isna(newest) else f"ran last as of {moment(newest)}"
         found.append(
             Warned(
-                raised_at=clock.as_of,
-                severity="warning",
-                kind="monitoring_stale",
-                entity_id="",
-                product_id="",
+                raised_at=clock.as_of, severity="warning", kind="monitoring_stale", entity_id="", product_id="",
                 message=f"Monitoring {last}: warnings may be missing here.",
                 action="Run the pipeline monitoring.",
             )
-        )
+        )  # fmt: skip
     # Monitoring may have raised it already, under a code of its own.
     warned_clocks = {warned.entity_id for warned in found if "clock" in warned.kind}
     found += [
         Warned(
-            raised_at=farm.clock.fitted_at,
-            severity="warning",
-            kind="clock_disagrees_with_card",
-            entity_id=farm.farm_id,
+            raised_at=farm.clock.fitted_at, severity="warning", kind="clock_disagrees_with_card", entity_id=farm.farm_id,
             product_id="",
             message=f"{farm.name}: the card's reading of time stamps is '{reading(farm.clock.assumed)}', but the wind "
             f"agrees with the weather under the reading '{reading(farm.clock.reading)}', which is used everywhere here.",
@@ -259,13 +236,10 @@ def _warnings(
         )
         for farm in farms
         if farm.clock and not farm.clock.agrees and farm.farm_id not in warned_clocks
-    ]
+    ]  # fmt: skip
     found += [
         Warned(
-            raised_at=clock.as_of,
-            severity="error",
-            kind="forecast_is_over",
-            entity_id=member.entity_id,
+            raised_at=clock.as_of, severity="error", kind="forecast_is_over", entity_id=member.entity_id,
             product_id=member.product_id,
             message=f"{member.entity_name}, {member.product_name}: the newest forecast ended at "
             f"{moment(member.forecast.last_valid_at)}.",
@@ -273,7 +247,7 @@ def _warnings(
         )
         for member in members
         if member.forecast and member.forecast.last_valid_at + dt.timedelta(minutes=member.granularity_minutes) <= clock.as_of
-    ]
+    ]  # fmt: skip
     return sorted(found, key=lambda warned: (_SEVERITIES.index(warned.severity), warned.entity_id, warned.kind))
 
 
