@@ -73,7 +73,7 @@ class AuditTrail(FolderTable):
         """All records in order, the superseded ones too; files that are no part of the chain are named and passed over."""
         for name in self.strangers():
             logger.warning("%s: is no part of the audit, and is passed over", name)
-        return self._joined([table for file in self._files() if (table := _part(file)) is not None])
+        return self._completed(self._joined([table for file in self._files() if (table := _part(file)) is not None]))
 
     def save(self, data: pd.DataFrame) -> None:
         """Append records; their links are made here.

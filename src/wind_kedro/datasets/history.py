@@ -52,7 +52,7 @@ class History(FolderTable):
                 self._pass_over(file, fault)
             else:
                 parts.append(part)
-        return self._joined(parts)
+        return self._completed(self._joined(parts))
 
     def save(self, data: pd.DataFrame) -> None:
         """Replace the partitions that ``data`` holds; keep all others."""

@@ -66,10 +66,11 @@ class FolderTable(PassesOver, LocalDataset):
         self._read_only = read_only
 
     def _joined(self, parts: list[pd.DataFrame]) -> pd.DataFrame:
-        """The parts as one table: the union of their columns and those of the contract, nulls where a part lacks one."""
-        if not parts:
-            return empty_table(self._contract)
-        table = pd.concat(parts, ignore_index=True)
+        """The parts as one table, with the union of their columns; without parts an empty one with those of the contract."""
+        return pd.concat(parts, ignore_index=True) if parts else empty_table(self._contract)
+
+    def _completed(self, table: pd.DataFrame) -> pd.DataFrame:
+        """A table with all columns of the contract: nulls in those that were added since its parts were written."""
         new = {name: kind for name, kind in declared_columns(self._contract).items() if name not in table}
         return table.assign(**{name: pd.Series(index=table.index, dtype=kind) for name, kind in new.items()})
 

@@ -38,9 +38,9 @@ def due_incidents(
     known = known.drop_duplicates(IDENTITY, keep="last")[[*IDENTITY, "severity", "amount", "state", "created_at"]]
     both = wanted.merge(known, on=IDENTITY, how="left", suffixes=("", "_before"))
     is_open, was_open = both["state"] != "resolved", both["state_before"] == "open"
-    rank = {severity: number for number, severity in enumerate(SEVERITIES)}
+    rank = {severity: float(number) for number, severity in enumerate(SEVERITIES)}
     again = (
-        (both["severity"].map(rank) > both["severity_before"].map(rank))
+        (both["severity"].map(rank).astype(float) > both["severity_before"].map(rank).astype(float))
         | (pd.Timestamp(as_of) - pd.to_datetime(both["created_at"], utc=True) >= pd.Timedelta(hours=rules.again_after_hours))
         | (both["amount"].astype(float) > both["amount_before"].astype(float) * (1 + worse_share))
     )
