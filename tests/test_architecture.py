@@ -349,7 +349,7 @@ CONNECTING = {"read_secrets", "build_feed", "build_feeds", "build_channels", "Fe
 NODES_THAT_CONNECT = (
     "pipelines/ingestion/nodes.py",
     "pipelines/notification/nodes.py",
-    "cli/__init__.py",
+    "cli/listen.py",
     "configuration.py",
 )
 

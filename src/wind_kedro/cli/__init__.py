@@ -9,8 +9,9 @@ from wind_kedro.cli.add_farm import add_farm
 from wind_kedro.cli.audit import explain, verify
 from wind_kedro.cli.decide import overrides, rollback
 from wind_kedro.cli.keys import keys
+from wind_kedro.cli.listen import listen
 from wind_kedro.cli.rebuild import reproduce
-from wind_kedro.cli.run import listen, run
+from wind_kedro.cli.run import run
 from wind_kedro.cli.show import attributions, decisions, farms, forecast, readiness
 from wind_kedro.cli.terminal import OneLineGroup
 

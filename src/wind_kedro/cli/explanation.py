@@ -180,17 +180,15 @@ def _outcome(evidence: Evidence, record: dict[str, Any]) -> dict[str, Any]:
     usual_issue = backtest.groupby("issued_at")["loss"].mean().quantile(0.9)
     found["expected_loss"] = _round(examined["expected_loss"].mean())
     found["missed"] = bool(live["loss"].mean() > usual_issue or (examined["loss"] > usual).mean() > 0.5)  # noqa: PLR2004
-    missed = examined[examined["loss"] > examined["expected_loss"].fillna(usual)]
+    missed = examined[examined["loss"] > examined["expected_loss"].fillna(usual)].sort_values("loss", ascending=False)
     by = missed.assign(excess=missed["loss"] - missed["expected_loss"].fillna(0)).groupby("verdict")
-    worst_rows = missed.sort_values("loss", ascending=False).drop_duplicates("verdict")
-    worst = {str(row["verdict"]): row for row in worst_rows.to_dict("records")}
     found["hours_by_cause"] = [
         {
             "cause": str(cause),
             "hours": len(rows),
             "excess_loss": _round(rows["excess"].sum() / len(live)),
-            "worst_at": worst[str(cause)]["valid_at"].isoformat(),
-            "evidence": worst[str(cause)]["evidence"],
+            "worst_at": rows["valid_at"].iloc[0].isoformat(),
+            "evidence": rows["evidence"].iloc[0],
         }
         for cause, rows in sorted(by, key=lambda group: -group[1]["excess"].sum())
     ]

@@ -1,4 +1,4 @@
-"""Commands that work until they are done or stopped: ``kedro run`` and ``listen``."""
+"""Command ``kedro run``, with errors in one line and an exit code from the results."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from kedro.framework.cli.utils import KedroCliError
 from yaml import YAMLError
 
 from wind_kedro.cli.exit_code import check_run
-from wind_kedro.cli.terminal import OneLine, Options, one_line, open_project, stand_in_project, suppress_duplicate_log
+from wind_kedro.cli.terminal import OneLine, one_line, stand_in_project, suppress_duplicate_log
 from wind_kedro.errors import WindKedroError
-from wind_kedro.hooks import data_folder, last_run
+from wind_kedro.hooks import last_run
 
 
 def _run(**options: Any) -> Any:
@@ -58,23 +58,3 @@ class _RunCommand(click.Command):
 
 
 run = _RunCommand(name="run", callback=_run, params=kedro_run.params, help=kedro_run.help)
-
-
-@click.command()
-@click.option("--feed", "feed_id", help="Only this feed; without it, every feed of kind mqtt.")
-@click.pass_obj
-def listen(options: Options, feed_id: str | None) -> None:
-    """Land messages of MQTT brokers until stopped."""
-    from wind_kedro.configuration import read_secrets
-    from wind_kedro.feeds import build_feeds
-    from wind_kedro.feeds.listening import Listener
-    from wind_kedro.feeds.mqtt import Mqtt
-
-    _, context = open_project(options)
-    every = build_feeds(context.params["feeds"].with_secrets(read_secrets))
-    if feed_id is not None and feed_id not in every:
-        raise WindKedroError(f"no feed '{feed_id}'; the configuration has {', '.join(every) or 'none'}")
-    feeds = [feed for feed in every.values() if isinstance(feed, Mqtt) and feed_id in {None, feed.id}]
-    if not feeds:
-        raise WindKedroError("no feed of kind mqtt to listen to; conf/feeds/examples.yml shows one")
-    Listener(feeds, data_folder(context.config_loader, context.project_path) / "01_raw").run()

@@ -255,12 +255,11 @@ class Keyring:
 
     def _make(self, path: Path, state: str) -> str:
         private = Ed25519PrivateKey.generate()
-        # The public key first: a signing key without a trusted public key would be of no use.
+        pem = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        # The private key first: with a public key alone, another process would take this for a machine that only verifies.
+        # `_private` writes the public key if a run is killed in between.
+        self._write(path, private.private_bytes(*pem))
         self._write(self.folder / state / f"{key_id(private.public_key())}.pem", _pem(private.public_key()))
-        self._write(
-            path,
-            private.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()),
-        )
         return key_id(private.public_key())
 
     def _public(self, key: str) -> Ed25519PublicKey:

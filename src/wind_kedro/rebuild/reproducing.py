@@ -48,7 +48,12 @@ def reproduce_version(
         document = kits.document(run_id)
         try:
             if here:
-                _same_lock(document, project)
+                then, now = document["provenance"]["lock_sha256"], lock(project)
+                if then != now:
+                    raise CannotRebuildError(
+                        f"--here: requirements.lock is another one ({now[:12]}…, the training's was {then[:12]}…): "
+                        f"leave --here away"
+                    )
                 found = compare(kits, run_id, entries, objects)
             else:
                 found = compare_clean(kits, run_id, entries, objects, project)
@@ -67,14 +72,6 @@ def reproduce_version(
             )
     where = "in this environment" if here else "in an environment made from its own lock and commit"
     return {"members": members, "faults": faults, "where": where}
-
-
-def _same_lock(document: Mapping[str, Any], project: Path) -> None:
-    then, now = document["provenance"]["lock_sha256"], lock(project)
-    if then != now:
-        raise CannotRebuildError(
-            f"--here: requirements.lock is another one ({now[:12]}…, the training's was {then[:12]}…): leave --here away"
-        )
 
 
 def first_cause(kits: Kits, document: Mapping[str, Any], now: Mapping[str, Any]) -> str:
