@@ -49,14 +49,6 @@ class AuditTrail(FolderTable):
 
     The evidence is worth as much as the key: the owner of the private key can make the chain anew. This machine also keeps the
     newest head that it has seen beside its keys, so that a cut chain with an older head is found.
-
-    Example of a catalog entry::
-
-        audit:
-          type: wind_kedro.datasets.AuditTrail
-          filepath: data/07_model_output/audit
-          head: data/07_model_output/audit_head.json
-          contract: wind_kedro.contracts.operation.Audit
     """
 
     def __init__(self, *, head: str, **options: Any) -> None:
@@ -121,12 +113,9 @@ class AuditTrail(FolderTable):
 
     def strangers(self) -> list[str]:
         """Files of the folder that are no part of the chain: of other names, or unreadable."""
+        own = [file for file in self._files() if _part(file) is not None]
         found = sorted(self._filepath.iterdir()) if self._filepath.is_dir() else []
-        return [
-            str(file)
-            for file in found
-            if file.name != "lock" and not file.name.startswith(".") and (file not in self._files() or _part(file) is None)
-        ]
+        return [str(file) for file in found if file.name != "lock" and not file.name.startswith(".") and file not in own]
 
     def adopt(self) -> Head:
         """Sign the chain as it is, after a person checked it: one of an earlier version, or one that was restored on purpose.
@@ -170,13 +159,6 @@ class AuditTrail(FolderTable):
             if int(file.stem[:12]) == head.sequence + 1 and (signed := _signed_end(file)) is not None:
                 head = signed
         return head
-
-    def _is_first(self) -> bool:
-        """Whether the records are of one run, the first, which was killed before it wrote a head."""
-        files = self._files()
-        return len(files) == 1 and not self._head.exists() and Keyring().seen(self._filepath) is None and self._reached(
-            Head()
-        ) == self._end()  # fmt: skip
 
     def _note(self, head: Head) -> None:
         # The first record identifies the chain.
@@ -231,7 +213,9 @@ class AuditTrail(FolderTable):
         older = seen is not None and (head.sequence, head.sha256) != (seen.number, seen.digest)
         if fault or beyond or older or files != self._files_digest(head):
             end = self._end()
-            if broken := faults(self._records(), end, end) if self._is_first() else self.verify():
+            # The records of one run, the first, which was killed before it wrote a head.
+            first = len(self._files()) == 1 and not self._head.exists() and seen is None and self._reached(Head()) == end
+            if broken := faults(self._records(), end, end) if first else self.verify():
                 raise self._broken(broken)
             return end
         return head

@@ -22,14 +22,6 @@ class History(FolderTable):
     partitions in the order of their names; an empty history loads as an empty table with the columns of its contract. A file that
     cannot be read, or is no partition of this history, is passed over and named (`passed_over`), and is never replaced: a save to
     its place keeps it beside under another name.
-
-    Example of a catalog entry::
-
-        forecasts:
-          type: wind_kedro.datasets.History
-          filepath: data/07_model_output/forecasts
-          partition_by: [product_id, issued_at]
-          contract: wind_kedro.contracts.forecasts.Forecasts
     """
 
     def __init__(self, *, partition_by: list[str], **options: Any) -> None:

@@ -37,15 +37,6 @@ class Log(FolderTable):
     to its final name, which succeeds for one process only. So writing is an atomic compare-and-swap: it succeeds only if no entry
     was added since the read, and a killed process leaves the complete entry or none.
 
-    Example of a catalog entry::
-
-        promotions:
-          type: wind_kedro.datasets.Log
-          filepath: data/06_models/promotions
-          number: promotion
-          contract: wind_kedro.contracts.training.Promotions
-          signed: true
-
     The entries of a signed log are a chain (`governance.promotions`): each is signed together with the digest of the one before.
     Loading gives the entries that hold; ``strict`` raises where not all do. Nothing is added to a log that does not hold, but an
     empty log begins anew.

@@ -1,11 +1,4 @@
-"""The reporting pipeline: tables to figures, facts and a page.
-
-::
-
-    tables ──┬─ draw_… (ten) ── figures ─┐
-             ├─ build_summary ── summary ─┴─ build_report ─ report
-             └─ draw_weather_fit ─ weather_fit_figure ── build_readiness_page ─ readiness_page
-"""
+"""Reporting: figures, facts and pages from tables."""
 
 from __future__ import annotations
 
