@@ -17,23 +17,10 @@ from wind_kedro.notifications.channel import Channel, ChannelCards, ChannelError
 from wind_kedro.notifications.deduplication import due_incidents
 from wind_kedro.notifications.message import Message, compose_message
 
-__all__ = [
-    "CHANNELS",
-    "Channel",
-    "ChannelCards",
-    "ChannelError",
-    "Message",
-    "build_channels",
-    "compose_message",
-    "due_incidents",
-]
+__all__ = ["CHANNELS", "Channel", "ChannelCards", "ChannelError", "Message", "build_channels", "compose_message", "due_incidents"]
 
 #: The kinds by the word that configuration uses, with module and class: a kind costs its import when it is first used.
-CHANNELS: Mapping[str, tuple[str, str]] = {
-    "log": ("log", "Log"),
-    "webhook": ("webhook", "Webhook"),
-    "email": ("email", "Email"),
-}
+CHANNELS: Mapping[str, tuple[str, str]] = {"log": ("log", "Log"), "webhook": ("webhook", "Webhook"), "email": ("email", "Email")}
 
 
 def build_channels(configs: Mapping[str, Mapping[str, Any]]) -> dict[str, Channel]:

@@ -19,13 +19,7 @@ class DifferentError(WindKedroError):
 
 
 def reproduce_version(
-    kits: Kits,
-    manifest: Mapping[str, Any],
-    objects: Path,
-    project: Path,
-    *,
-    entity: str | None = None,
-    here: bool = False,
+    kits: Kits, manifest: Mapping[str, Any], objects: Path, project: Path, *, entity: str | None = None, here: bool = False
 ) -> dict[str, Any]:
     """Refit every model of a version by its training, and compare it.
 

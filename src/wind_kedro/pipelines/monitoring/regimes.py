@@ -36,12 +36,7 @@ _BELIEF = 50
 
 
 def losses(
-    forecasts: pd.DataFrame,
-    observations: pd.DataFrame,
-    features: pd.DataFrame,
-    product: Product,
-    market: Market,
-    clock: Clock,
+    forecasts: pd.DataFrame, observations: pd.DataFrame, features: pd.DataFrame, product: Product, market: Market, clock: Clock
 ) -> pd.DataFrame:
     """One row per forecast interval of a product that can be judged: loss, error and weather as forecast at the issue.
 
@@ -66,10 +61,7 @@ def losses(
     actual = rows["power_kw"] / rows["available_capacity_kw"]
     median = rows.reindex(columns=[quantile_column(0.5)]).iloc[:, 0] / rows["capacity_kw"]
     return rows.assign(
-        loss=deciding_loss(rows, product, market),
-        error_share=median - actual,
-        actual_share=actual,
-        median_share=median,
+        loss=deciding_loss(rows, product, market), error_share=median - actual, actual_share=actual, median_share=median
     )
 
 
@@ -80,9 +72,7 @@ def weather_of(features: pd.DataFrame) -> pd.DataFrame:
     after = before.groupby([ordered[name] for name in KEYS[:3]], sort=False).shift(-1)
     spread = ordered.get("weather_spread_ms", np.nan)
     return ordered[KEYS].assign(
-        wind_speed_ms=ordered["wind_speed_100m_ms"].astype(float),
-        ramp_ms=np.fmax(before, after),
-        spread_ms=spread,
+        wind_speed_ms=ordered["wind_speed_100m_ms"].astype(float), ramp_ms=np.fmax(before, after), spread_ms=spread
     )
 
 

@@ -14,10 +14,7 @@ class Outliers(Strict):
 
     per_entity: int = Field(20, gt=0, description="so many of a product and entity are kept, the worst")
     rare_share: float = Field(
-        0.01,
-        gt=0,
-        lt=1,
-        description="a loss, wind, ramp or spread is rare if it was exceeded this seldom in the backtest",
+        0.01, gt=0, lt=1, description="a loss, wind, ramp or spread is rare if it was exceeded this seldom in the backtest"
     )
     storm_wind_ms: float = Field(15, gt=0, description="rare wind is a storm only above this: a calm farm's rarest wind is none")
     min_coverage_share: float = Field(0.8, gt=0, le=1, description="with fewer turbines behind it an actual is no judge")
@@ -60,8 +57,7 @@ class Monitoring(Strict):
     """Settings of monitoring (`parameters_monitoring.yml`)."""
 
     tolerance_share: float = Field(
-        ge=0,
-        description="how much worse than its backtest in the same weather a model may score before an incident is raised",
+        ge=0, description="how much worse than its backtest in the same weather a model may score before an incident is raised"
     )
     significance: float = Field(
         0.01, gt=0, lt=1, description="how often one false alarm among all products and entities is borne"
@@ -72,8 +68,7 @@ class Monitoring(Strict):
     )
     decision_days: float = Field(7, gt=0, description="for how long a refused challenger stays an incident")
     exit_code_on: Literal["error", "warning", "never"] = Field(
-        "error",
-        description="a run with an incident of this severity, or a worse one, ends with an exit code that is not 0",
+        "error", description="a run with an incident of this severity, or a worse one, ends with an exit code that is not 0"
     )
     worse_share: float = Field(0.25, ge=0, description="an incident that grew by this share is sent again")
     outliers: Outliers = Outliers()

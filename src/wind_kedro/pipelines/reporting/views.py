@@ -140,11 +140,7 @@ def headline_window(forecast: pd.DataFrame, member: Member, time_zone: str, cloc
     ]
     whole = [Window("day", day, after) for day, after in pairwise(midnights) if start <= day and after <= end]
     as_of = pd.Timestamp(clock.as_of)
-    for wanted in (
-        [day for day in whole if day.start > as_of],
-        [day for day in whole if day.end > as_of][:1],
-        whole[-1:],
-    ):
+    for wanted in ([day for day in whole if day.start > as_of], [day for day in whole if day.end > as_of][:1], whole[-1:]):
         if wanted:
             return wanted[0]
     return Window("horizon", start, end)
@@ -180,9 +176,7 @@ def energy_range(
     past = past[(past["issued_at"] < forecast["issued_at"].iloc[0]) & past["lead_minutes"].between(leads.min(), leads.max())]
     past = past.assign(actual=past["valid_at"].map(actual["power_share"]) * past["capacity_kw"])
     sums = past.groupby("issued_at").agg(
-        rows=("actual", "count"),
-        actual=("actual", "sum"),
-        **{name: (column, "sum") for name, column in columns.items()},
+        rows=("actual", "count"), actual=("actual", "sum"), **{name: (column, "sum") for name, column in columns.items()}
     )
     sums = sums[sums["rows"] == len(inside)]
     half = (sums["high"] - sums["mid"]).where(sums["actual"] >= sums["mid"], sums["mid"] - sums["low"])
