@@ -13,23 +13,8 @@ from wind_kedro.cards import Farm, Fleet
 from wind_kedro.clock import Clock
 from wind_kedro.contracts.operation import FAILURE_CODES
 from wind_kedro.failures import over_issues
-from wind_kedro.pipelines.reporting import views
-from wind_kedro.pipelines.reporting.documents import (
-    CheckFacts,
-    ClockFacts,
-    EnergyFacts,
-    FailureFacts,
-    FarmFacts,
-    Figure,
-    ForecastFacts,
-    MemberFacts,
-    ModelFacts,
-    OutlierFacts,
-    ScoreFacts,
-    Summary,
-    Warned,
-    weather_label,
-)  # fmt: skip
+from wind_kedro.pipelines.reporting import documents, views
+from wind_kedro.pipelines.reporting.documents import FarmFacts, Figure, MemberFacts, Summary, Warned, weather_label
 from wind_kedro.pipelines.reporting.pages import moment, mwh, reading, render
 from wind_kedro.pipelines.reporting.readiness import readiness_facts
 from wind_kedro.pipelines.reporting.settings import Reporting
@@ -40,7 +25,7 @@ _SEVERITIES = ("error", "warning", "info")
 #: Failures of an entity's data, from which later failures of the same entity follow.
 _FIRST_CAUSES = ("source_unreadable", "quarantined", "features_not_made")
 _ORDER = {code: number for number, code in enumerate(FAILURE_CODES)}
-Listed = TypeVar("Listed", Warned, FailureFacts)
+Listed = TypeVar("Listed", Warned, documents.FailureFacts)
 Tables = Mapping[str, pd.DataFrame]
 
 
@@ -72,7 +57,7 @@ def build_summary(fleet: Fleet, clock: Clock, reporting: Reporting, **tables: pd
         failures=_failure_facts(views.known(tables["open_failures"], "raised_at", clock)),
         farms=farms,
         members=members,
-        outliers=[OutlierFacts(**_plain(OutlierFacts, row)) for row in worst.to_dict("records")],
+        outliers=[documents.OutlierFacts(**_plain(documents.OutlierFacts, row)) for row in worst.to_dict("records")],
         attributions=sorted({farm.attribution for farm in fleet.farms if farm.attribution}),
     )
     return summary.model_dump(mode="json")
@@ -97,12 +82,14 @@ def _newest(table: pd.DataFrame, column: str, clock: Clock) -> dt.datetime | Non
     return None if pd.isna(newest) else _time(newest)
 
 
-def _failure_facts(failures: pd.DataFrame) -> list[FailureFacts]:
+def _failure_facts(failures: pd.DataFrame) -> list[documents.FailureFacts]:
     found = []
     for row in over_issues(failures):
         times = row["issues"]
         first, last = (_time(times[0]), _time(times[-1])) if len(times) else (None, None)
-        found.append(FailureFacts(**_plain(FailureFacts, row, issues=len(times), first_issue=first, last_issue=last)))
+        found.append(
+            documents.FailureFacts(**_plain(documents.FailureFacts, row, issues=len(times), first_issue=first, last_issue=last))
+        )
     return sorted(found, key=lambda fact: (_SEVERITIES.index(fact.severity), fact.product_id, fact.entity_id, fact.stage))
 
 
@@ -126,17 +113,17 @@ def _farm_facts(farm: Farm, tables: Tables, fleet: Fleet, clock: Clock) -> FarmF
         clock=_clock_facts(fit.iloc[0]) if len(fit) else None,
         readiness=readiness_facts(tables["readiness"], farm.id, clock),
         data_quality=[
-            CheckFacts(**_plain(CheckFacts, row))
+            documents.CheckFacts(**_plain(documents.CheckFacts, row))
             for row in quality.sort_values(["source_table", "check", "signal"]).to_dict("records")
         ],
         set_aside_rows={str(reason): int(count) for reason, count in quarantine["reason"].value_counts().sort_index().items()},
     )  # fmt: skip
 
 
-def _clock_facts(fit: pd.Series) -> ClockFacts:
+def _clock_facts(fit: pd.Series) -> documents.ClockFacts:
     offset = round(float(fit["offset_minutes"]), 1)
-    return ClockFacts(
-        **_plain(ClockFacts, fit, agrees=bool(fit["agrees"]), offset_minutes=offset, hours_compared=int(fit["rows"]))
+    return documents.ClockFacts(
+        **_plain(documents.ClockFacts, fit, agrees=bool(fit["agrees"]), offset_minutes=offset, hours_compared=int(fit["rows"]))
     )
 
 
@@ -152,7 +139,9 @@ def _member_facts(member: Member, tables: Tables, fleet: Fleet, clock: Clock, re
             tables["forecasts"], newest, actual, window, member, clock, band_share=share, min_issues=least
         )  # fmt: skip
         first, last = _time(newest["valid_at"].iloc[0]), _time(newest["valid_at"].iloc[-1])
-        forecast = ForecastFacts(**_plain(ForecastFacts, newest.iloc[0], first_valid_at=first, last_valid_at=last, energy=energy))
+        forecast = documents.ForecastFacts(
+            **_plain(documents.ForecastFacts, newest.iloc[0], first_valid_at=first, last_valid_at=last, energy=energy)
+        )
         headline = _headline(window.describe(clock.as_of, market.time_zone), energy)
     promotion = views.newest_promotion(tables["promotions"], member, clock)
     backtest, live = member.rows(tables["backtest_scores"]), member.rows(tables["live_scores"])
@@ -168,20 +157,20 @@ def _member_facts(member: Member, tables: Tables, fleet: Fleet, clock: Clock, re
             farm_id for group in fleet.portfolios_of(product) if group.id == member.entity_id for farm_id in group.farms
         ],
         forecast=forecast,
-        model=None if promotion is None else ModelFacts(**_plain(ModelFacts, promotion)),
+        model=None if promotion is None else documents.ModelFacts(**_plain(documents.ModelFacts, promotion)),
         backtest=_score_facts(backtest, member, reporting),
         live=_score_facts(live, member, reporting),
     )  # fmt: skip
 
 
-def _headline(when: str, energy: EnergyFacts) -> str:
+def _headline(when: str, energy: documents.EnergyFacts) -> str:
     tenths = round(energy.nominal_share * 10, DIGITS)
     cases = f"{tenths:.0f} of 10 cases" if tenths.is_integer() else f"{energy.nominal_share:.0%} of cases"
     low, high, more = mwh(energy.low_mwh), mwh(energy.high_mwh), "" if energy.past_issues else " or more"
     return f"{when}: {mwh(energy.expected_mwh)} MWh expected, between {low} and {high} in {cases}{more}."
 
 
-def _score_facts(scores: pd.DataFrame, member: Member, reporting: Reporting) -> list[ScoreFacts]:
+def _score_facts(scores: pd.DataFrame, member: Member, reporting: Reporting) -> list[documents.ScoreFacts]:
     """One entry per model, the best pinball loss first."""
     scores = views.over_all_leads(views.in_all(scores), member.product)
     low, high = views.band_levels(member.product.quantile_levels, reporting.band_share)
@@ -194,7 +183,7 @@ def _score_facts(scores: pd.DataFrame, member: Member, reporting: Reporting) -> 
             for metric in ("nmae_share", "pinball_share", "bias_share")
         }
         facts.append(
-            ScoreFacts(
+            documents.ScoreFacts(
                 model=str(model),
                 weather=weather_label(bool((rows["weather"] == weather_label(True)).any())),
                 intervals=int(plain.loc[plain["metric"] == "nmae_share", "n"].sum()),
