@@ -197,7 +197,7 @@ class Forecaster(ABC):
     def _save(self, folder: Path) -> None:
         """Write what was learnt; a family whose library has a format of its own adds its files."""
         arrays: dict[str, NDArray[Any]] = {}
-        models: dict[str, dict[str, str]] = {}
+        models: dict[str, list[str]] = {}
         plain: dict[str, Any] = {}
         for name in self._learnt_attributes():
             value = getattr(self, name)
@@ -206,10 +206,9 @@ class Forecaster(ABC):
             if entries and all(isinstance(entry, np.ndarray) for entry in entries.values()):
                 arrays |= {f"{name}.{key}": entry for key, entry in entries.items()}
             elif entries and all(isinstance(entry, Forecaster) for entry in entries.values()):
-                # Numbered: the name of a candidate need not be one of a folder.
-                models[name] = {key: f"{name.strip('_')}_{number}" for number, key in enumerate(entries)}
-                for key, place in models[name].items():
-                    entries[key].save(folder / place)
+                models[name] = list(entries)
+                for number, entry in enumerate(entries.values()):
+                    entry.save(_place(folder, name, number))
             else:
                 plain[name] = value
         if arrays:
@@ -222,17 +221,14 @@ class Forecaster(ABC):
         from wind_kedro.models.registry import load_model
 
         stored = json.loads((folder / LEARNT_FILE).read_text(encoding="utf-8"))
-        found: dict[str, dict[str, Any]] = {
-            name: {key: load_model(folder / place) for key, place in places.items()} for name, places in stored["models"].items()
-        }
-        if (folder / ARRAYS_FILE).is_file():
-            for path, array in load_arrays(folder / ARRAYS_FILE).items():
-                name, _, key = path.partition(".")
-                found.setdefault(name, {})[key] = array
-        single = {name: entries[""] if set(entries) == {""} else entries for name, entries in found.items()}
-        learnt = stored["plain"] | single
+        arrays = load_arrays(folder / ARRAYS_FILE) if (folder / ARRAYS_FILE).is_file() else {}
         for name in self._learnt_attributes():
-            setattr(self, name, learnt[name])
+            # The names of folders follow from the attribute, never from the file.
+            keys = enumerate(stored["models"].get(name, []))
+            entries: dict[str, Any] = {key: load_model(_place(folder, name, number)) for number, key in keys}
+            entries |= {path.removeprefix(f"{name}."): array for path, array in arrays.items() if path.startswith(f"{name}.")}
+            single = entries[""] if set(entries) == {""} else entries
+            setattr(self, name, single if entries else stored["plain"][name])
 
     @classmethod
     def _learnt_attributes(cls) -> list[str]:
@@ -245,6 +241,10 @@ class Forecaster(ABC):
 
     def __str__(self) -> str:
         return f"model '{self.type_name}'"
+
+
+def _place(folder: Path, attribute: str, number: int) -> Path:
+    return folder / f"{attribute.strip('_')}_{number}"
 
 
 def read_model_card(folder: Path) -> dict[str, Any]:
