@@ -345,7 +345,7 @@ CLIENTS = {
 #: Where they may be imported: clients of feeds and of channels; the lease asks the machine for its own name.
 MAY_CONNECT = ("feeds/", "notifications/", "storage/lease.py")
 #: What reads secrets or connects, and the only modules outside of those folders that may use it: two nodes, and `wind listen`.
-CONNECTING = {"read_secrets", "build_feed", "build_feeds", "build_channels", "Feed", "Landing", "Channel", "Listener"}
+CONNECTING = {"read_secrets", "build_feed", "build_feeds", "build_channels", "Feed", "Landing", "Channel", "land_messages"}
 NODES_THAT_CONNECT = (
     "pipelines/ingestion/nodes.py",
     "pipelines/notification/nodes.py",

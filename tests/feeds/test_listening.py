@@ -105,10 +105,10 @@ LISTENER = textwrap.dedent("""
     from pathlib import Path
     from wind_kedro.errors import WindKedroError
     from wind_kedro.feeds import build_feed
-    from wind_kedro.feeds.listening import Listener
+    from wind_kedro.feeds.listening import land_messages
     logging.basicConfig(level="INFO", stream=sys.stdout, format="%(message)s")
     try:
-        Listener([build_feed("plant", json.loads(sys.argv[2]))], Path(sys.argv[1])).run()
+        land_messages([build_feed("plant", json.loads(sys.argv[2]))], Path(sys.argv[1]))
     except WindKedroError as error:
         sys.exit(str(error))
 """)
@@ -233,7 +233,7 @@ def test_one_feed_that_fails_however_it_fails_ends_no_other(
     """One broker is not there, one feed's folder is full, one has a fault of its own: the fourth lands all the same."""
     import threading
 
-    from wind_kedro.feeds.listening import Listener
+    from wind_kedro.feeds.listening import land_messages
     from wind_kedro.feeds.mqtt import Mqtt
 
     plants = {
@@ -255,7 +255,7 @@ def test_one_feed_that_fails_however_it_fails_ends_no_other(
 
     monkeypatch.setattr(Mqtt, "listen", broken)
     monkeypatch.setattr(Landing, "commit", full)
-    listener = Listener(feeds, tmp_path)
+    stop = threading.Event()
     sound = Landing(tmp_path, "sound", "sound")
 
     def run() -> None:
@@ -265,11 +265,11 @@ def test_one_feed_that_fails_however_it_fails_ends_no_other(
             publish("T1/power", "5")
             if sum(batch.rows or 0 for batch in sound.landed()) >= 20:
                 break
-        listener._on_signal()
+        stop.set()
 
     thread = threading.Thread(target=run)
     thread.start()
-    listener.run()
+    land_messages(feeds, tmp_path, stop)
     thread.join()
     rows = [row for batch in sound.landed() for row in pq.read_table(batch.folder / "part.parquet").to_pylist()]
     assert len(rows) >= 20

@@ -167,10 +167,8 @@ def _tables(folder: Path) -> dict[str, pd.DataFrame]:
 
 @pytest.mark.slow
 def test_runs_as_of_two_times_started_together_do_not_mix(make_small_fleet: Callable[[], Path]) -> None:
-    undisturbed = make_small_fleet()
-    run, printed = _kedro(undisturbed, LATER)
-    assert run.wait(600) == 0, printed.read_text()
-    folder = make_small_fleet()
+    undisturbed, folder = make_small_fleet(), make_small_fleet()
+    alone, of_alone = _kedro(undisturbed, LATER)  # meanwhile
     first, of_first = _kedro(folder, EARLIER)
     _wait_for((folder / "data/.lease-tables.json").exists, first, of_first)
     first.send_signal(signal.SIGSTOP)  # in the middle of its work, however fast this machine is
@@ -179,9 +177,10 @@ def test_runs_as_of_two_times_started_together_do_not_mix(make_small_fleet: Call
     assert f"process {first.pid} on" in of_second.read_text()
     first.send_signal(signal.SIGCONT)
     assert [first.wait(600), second.wait(600)] == [0, 0], of_first.read_text() + of_second.read_text()
-    left, alone = _tables(folder), _tables(undisturbed)
-    assert set(left) == set(alone)
-    assert [name for name, table in left.items() if not table.equals(alone[name])] == []
+    assert alone.wait(600) == 0, of_alone.read_text()
+    left, expected = _tables(folder), _tables(undisturbed)
+    assert set(left) == set(expected)
+    assert [name for name, table in left.items() if not table.equals(expected[name])] == []
     assert not list((folder / "data").glob(".lease-*.json"))
 
 

@@ -16,7 +16,7 @@ def listen(options: Options, feed_id: str | None) -> None:
     """Land messages of MQTT brokers until stopped."""
     from wind_kedro.configuration import read_secrets
     from wind_kedro.feeds import build_feeds
-    from wind_kedro.feeds.listening import Listener
+    from wind_kedro.feeds.listening import land_messages
     from wind_kedro.feeds.mqtt import Mqtt
 
     _, context = open_project(options)
@@ -26,4 +26,4 @@ def listen(options: Options, feed_id: str | None) -> None:
     feeds = [feed for feed in every.values() if isinstance(feed, Mqtt) and feed_id in {None, feed.id}]
     if not feeds:
         raise WindKedroError("no feed of kind mqtt to listen to; conf/feeds/examples.yml shows one")
-    Listener(feeds, data_folder(context.config_loader, context.project_path) / "01_raw").run()
+    land_messages(feeds, data_folder(context.config_loader, context.project_path) / "01_raw")
