@@ -83,12 +83,10 @@ class DeltaTable(Feed):
         """See `Feed`. The checkpoint holds the table's id and the last landed version."""
         lake = self.retry(lambda: _Lake(self, scratch))
         if checkpoint is not None and checkpoint["table_id"] != lake.id:
-            raise self.fault(f"{self.table}: another table stands here since the last fetch; {self._start_again(0)}")
+            raise self.start_again("another table stands here since the last fetch")
         landed = -1 if checkpoint is None else int(checkpoint["version"])
         if landed > lake.version:
-            raise self.fault(
-                f"{self.table}: it is at version {lake.version}, but version {landed} has landed; {self._start_again(0)}"
-            )
+            raise self.start_again(f"it is at version {lake.version}, but version {landed} has landed")
         first = lake.version if self.first_version == "latest" else self.first_version
         if checkpoint is None and first > lake.version:
             raise self.fault(f"{self.table}: it is at version {lake.version}; correct `first_version`")
@@ -106,13 +104,10 @@ class DeltaTable(Feed):
         if files or version - landed >= _QUIET_VERSIONS:
             yield Batch(files, {"table_id": lake.id, "version": version}, rows, lake.faults())
 
-    def _start_again(self, version: int) -> str:
-        return f"to start again, move what landed in '{self.into}' aside and set `first_version: {version}`"
-
-    def gone(self, version: int, latest: int) -> FeedError:
-        """Error for a version whose log or files no longer exist."""
-        lost = f"{self.table}: what version {version} brought is no longer kept (vacuum or log clean-up)"
-        return self.fault(f"{lost}; {self._start_again(latest)}")
+    def start_again(self, problem: str, version: int = 0) -> FeedError:
+        """The error of a problem after which the table has to be fetched again, from a version on."""
+        remedy = f"to start again, move what landed in '{self.into}' aside and set `first_version: {version}`"
+        return self.fault(f"{self.table}: {problem}; {remedy}")
 
 
 class _Lake:
@@ -177,7 +172,8 @@ class _Lake:
             elif new:
                 count = self._write(new, target, commit.at)
         except FileNotFoundError:
-            raise self._feed.gone(version, self.version) from None
+            lost = f"what version {version} brought is no longer kept (vacuum or log clean-up)"
+            raise self._feed.start_again(lost, self.version) from None
         except FeedError:
             raise
         except (pa.ArrowException, WindKedroError, ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
