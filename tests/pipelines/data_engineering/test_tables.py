@@ -456,6 +456,19 @@ def test_a_farm_of_a_few_days_says_how_long_it_waits(
     assert "nothing_available" not in own.index
 
 
+def test_a_fleet_without_a_usable_row_has_all_of_them_in_quarantine(
+    run_room: Callable[..., Frames], raw_signals: Any, raw_weather: Any, windy: Any, settings: Any
+) -> None:
+    rows = signal_rows(gusty(24 * 4), lambda at: (at + pd.Timedelta(minutes=3)).isoformat())
+    clock = Clock(as_of=(pd.Timestamp(rows[-1]["timestamp"]) + pd.Timedelta(hours=1)).to_pydatetime())
+    found = run_room(raw_signals(rows), raw_weather(weather_rows(gusty(24 * 4))), windy(), clock, settings)
+    assert set(found["quarantine"]["reason"]) == {"off_grid"}
+    assert len(found["quarantine"]) == len(rows)
+    assert found["observations"].empty
+    checks = found["data_quality"].query("farm_id == 'hill' and source_table == 'signals'").set_index("check")
+    assert checks.loc["quarantined", "severity"] == "error"
+
+
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [

@@ -60,7 +60,7 @@ def first_outcomes(grid: Grid, observations: pd.DataFrame) -> Outcomes:
 
 
 def months_of(issued_at: TimeArray) -> tuple[TimeArray, NDArray[np.intp]]:
-    """The beginnings of the months of issues, rising, and for each issue the place of its own."""
+    """The beginnings of the months of issues, ascending, and the index of the month of each issue."""
     months, place = np.unique(issued_at.astype("datetime64[M]"), return_inverse=True)
     return months.astype("datetime64[us]"), place
 
@@ -127,18 +127,10 @@ def at_best_point(
 def expected_share(
     own: FloatArray, others: Mapping[str, FloatArray], best: NDArray[np.intp], outcomes: Outcomes, grid: Grid, settings: BestPoint
 ) -> FloatArray:
-    """What the mean power of like winds at the best point, known at the beginning of an issue's month, gives for its intervals.
+    """Mean power at equal wind at the best point (``best``, see `best_points`), known at the beginning of an issue's month.
 
-    The method of bins of IEC 61400-12-1, of forecast instead of measured wind; in straight lines between the middles of bins.
-    Missing before anything is known.
-
-    Args:
-        own: wind speed at the own point, on the grid.
-        others: wind speed at the others, by farm.
-        best: the point of each issue, see `best_points`.
-        outcomes: observed power.
-        grid: issues and intervals.
-        settings: see `BestPoint`.
+    The method of bins of IEC 61400-12-1 with forecast instead of measured wind, interpolated linearly between the middles of
+    bins; missing before anything is known. Arrays and arguments as in `best_points`.
     """
     months, month = months_of(grid.issued_at)
     speeds = np.stack([own, *others.values()])
@@ -153,21 +145,15 @@ def expected_share(
         rows = np.bincount(number)
         filled = np.flatnonzero(rows)
         means = np.bincount(number, weights=outcomes.share[known])[filled] / rows[filled]
-        ahead = speed[issues]
-        found = np.interp(ahead, (filled + 0.5) * settings.bin_width_ms, means)
-        result[issues] = np.where(np.isnan(ahead), np.nan, found)
+        found = np.interp(speed[issues], (filled + 0.5) * settings.bin_width_ms, means)
+        result[issues] = np.where(np.isnan(speed[issues]), np.nan, found)
     return result
 
 
 def errors_by_interval(expected: FloatArray, grid: Grid) -> pd.DataFrame:
-    """One row per interval: what was expected of it by the last issue before it began (``valid_at`` naive, rising)."""
+    """One row per interval: the power expected by the last issue before it began (``valid_at`` naive, ascending)."""
     begun = grid.valid_at >= grid.issued_at[:, None]
-    table = pd.DataFrame(
-        {
-            "valid_at": grid.valid_at[begun],
-            "issued_at": np.broadcast_to(grid.issued_at[:, None], grid.valid_at.shape)[begun],
-            "expected": expected[begun],
-        }
-    )
+    issued_at = np.broadcast_to(grid.issued_at[:, None], grid.valid_at.shape)[begun]
+    table = pd.DataFrame({"valid_at": grid.valid_at[begun], "issued_at": issued_at, "expected": expected[begun]})
     table = table[table["expected"].notna()].sort_values(["valid_at", "issued_at"], kind="stable")
     return table.drop_duplicates("valid_at", keep="last")[["valid_at", "expected"]]

@@ -1,4 +1,4 @@
-"""What was known of an entity's own production at each issue: power, errors of a plain curve, availability."""
+"""Production of an entity known at each issue: power, errors of a power curve, availability."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ def known_production(
     families: Collection[str],
     parameters: FeatureParameters,
 ) -> dict[str, FloatArray]:
-    """What was known of an entity's production at each issue time; arrays of one value an issue.
+    """The production of an entity that was known at each issue time; arrays of one value per issue.
 
     Of every interval the newest version that had arrived counts. ``last_…`` are of the newest interval known, if not older than
     the memory, ``…_mean_<n>h`` are means over the intervals known of the last n hours before the issue.
 
     Args:
-        issued_at: the issues.
+        issued_at: the issue times.
         observations: contract `Observations`, of the entity and one granularity.
-        expected: what the curve gave for an interval: ``valid_at`` (naive), ``expected``.
-        capacity_kw: installed.
-        families: what is asked for: production, errors, availability.
+        expected: power by the curve, by interval: ``valid_at`` (naive), ``expected``.
+        capacity_kw: installed capacity.
+        families: production, errors, availability, or some of them.
         parameters: spans and memory.
     """
     wanted = {
@@ -51,12 +51,13 @@ def known_production(
     }
     expected_at = expected["valid_at"].to_numpy().astype("datetime64[us]")
     values["error_share"] = values["power_share"] - looked_up(valid, expected_at, expected["expected"].to_numpy(float))
+    hours_of = {"power_share": parameters.production_mean_hours, "error_share": parameters.error_mean_hours}
     spans = {
         name: (stem, hours)
-        for stem, all_hours in (("power_share", parameters.production_mean_hours), ("error_share", parameters.error_mean_hours))
-        for hours, name in zip(all_hours, _means(stem, all_hours), strict=True)
+        for stem, every in hours_of.items()
+        for hours, name in zip(every, _means(stem, every), strict=True)
         if name in result
-    }  # fmt: skip
+    }
     memory = np.timedelta64(parameters.production_memory_hours, "h")
     longest = max([memory, *(np.timedelta64(hours, "h") for _, hours in spans.values())])
     starts, ends = np.searchsorted(valid, issued_at - longest), np.searchsorted(valid, issued_at)

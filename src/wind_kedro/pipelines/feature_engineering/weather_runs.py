@@ -1,4 +1,4 @@
-"""Weather runs read as of issue times: which run, how much of it, and its values at any time, all issues at once."""
+"""Weather runs as known at issue times: which run, how much of it, and its values at any time, for all issues at once."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from wind_kedro.pipelines.feature_engineering.arrays import FloatArray, TimeArra
 
 @dataclass(frozen=True)
 class ReadRuns:
-    """The runs that issues read, laid end to end on one axis, so that all are read in one step.
+    """The runs that issues read, as stretches end to end on one axis of minutes, so that all are read in one step.
 
     Attributes:
-        rows: of the sorted table of runs, those that are read, stretch by stretch.
-        axis: place of each on the axis: minutes since its run began, plus the place of its stretch.
-        stretch: for each issue the place of its stretch on the axis; not a number: it reads no run.
-        run_minutes: for each issue the run's ``run_at``, minutes since 1970.
-        first: for each issue the first time of its stretch, minutes since the run began.
-        last: the last, likewise.
-        last_place: where the last is among ``rows``.
+        rows: rows of the sorted table of runs that are read, stretch by stretch.
+        axis: position of each on the axis: minutes since its run began, plus the offset of its stretch.
+        stretch: offset of the stretch of each issue; NaN if it reads no run.
+        run_minutes: ``run_at`` of each issue's run, minutes since 1970.
+        first: first time of each issue's stretch, minutes since the run began.
+        last: last time, likewise.
+        last_place: index of the last time among ``rows``.
     """
 
     rows: NDArray[np.int64]
@@ -36,7 +36,7 @@ class ReadRuns:
 
 @dataclass(frozen=True)
 class Places:
-    """Where times lie between the rows of runs: ``before``, ``after`` and how far towards the latter; unknown elsewhere."""
+    """Positions of times between rows of runs: ``before``, ``after``, and the share of the way to the latter."""
 
     before: NDArray[np.intp]
     after: NDArray[np.intp]
@@ -130,7 +130,7 @@ def lay_out(table: pd.DataFrame, run_at: TimeArray, arrived_at: TimeArray) -> Re
 
 
 def places(read: ReadRuns, when: FloatArray, edge_minutes: float = 0.0) -> Places:
-    """Where times lie in the runs that their issues read.
+    """Positions of times in the runs that their issues read.
 
     Args:
         read: the runs.

@@ -1,4 +1,4 @@
-"""Weather features: the newest run known at each issue, on the product's intervals, and what is made of its wind."""
+"""Weather features: the newest run known at each issue, on the product's intervals, and quantities derived from its wind."""
 
 from __future__ import annotations
 

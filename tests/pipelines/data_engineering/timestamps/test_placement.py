@@ -13,7 +13,6 @@ from wind_kedro.clock import Clock
 from wind_kedro.contracts.observations import SuspectedUnits
 from wind_kedro.pipelines.data_engineering import nodes
 from wind_kedro.pipelines.data_engineering.settings import DataEngineering
-from wind_kedro.pipelines.data_engineering.timestamps.placement import NothingAvailableError
 
 Make = Callable[[list[dict[str, Any]]], Any]
 FIRST_CALIBRATION = pd.Timestamp("2024-03-01", tz="UTC")
@@ -147,16 +146,6 @@ def test_what_comes_later_is_not_seen(time: Callable[..., pd.DataFrame]) -> None
     clock = Clock(as_of=pd.Timestamp("2024-03-10T12:20:00Z").to_pydatetime())
     found = time([{}, {"timestamp": "2024-03-10T12:10:00Z"}, {"timestamp": "never"}], clock=clock)
     assert found["source_row"].tolist() == [1, 3]  # a row without a time cannot be said to be in the future
-
-
-def test_nothing_at_all_says_what_the_data_spans(time: Callable[..., pd.DataFrame]) -> None:
-    clock = Clock(as_of=pd.Timestamp("2024-02-01T00:00:00Z").to_pydatetime())
-    with pytest.raises(NothingAvailableError) as raised:
-        time([{}], clock=clock)
-    message = str(raised.value)
-    assert len(message.splitlines()) == 1
-    assert "as_of 2024-02-01 00:00 UTC" in message
-    assert "farm 'hill': its signals span 2024-03-10 12:00 to 2024-03-10 12:00 UTC" in message
 
 
 def stamped(count: int, **columns: list[str | None]) -> list[dict[str, Any]]:

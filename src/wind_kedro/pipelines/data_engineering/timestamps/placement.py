@@ -11,7 +11,6 @@ import pandas as pd
 
 from wind_kedro.cards import Fleet
 from wind_kedro.clock import Clock
-from wind_kedro.errors import WindKedroError
 from wind_kedro.pipelines.data_engineering.parse.enums import encode_columns, enum_value
 from wind_kedro.pipelines.data_engineering.parse.signals import READINGS, SIGNALS
 from wind_kedro.pipelines.data_engineering.settings import DataEngineering
@@ -30,10 +29,6 @@ _STAMP = "wall_clock_is_utc"
 _FARTHEST = dt.timedelta(days=1)
 #: Number of intervals on either side on which a spike depends.
 _NEIGHBOURS = 2
-
-
-class NothingAvailableError(WindKedroError):
-    """No farm has a signal available by this time."""
 
 
 def time_signals(
@@ -63,18 +58,12 @@ def time_signals(
     the first calibration are available from it on. So rows that arrive later never move a row.
 
     More rows than ``chunk_rows`` are returned as chunks of turbines and days with the same rows in total.
-
-    Raises:
-        NothingAvailableError: if no farm has a row by ``as_of``, with the time spans of the data.
     """
     rows = parsed_signals.filter(parsed_signals.source_row > 0)
 
     def in_time(rows: Table) -> Table:
         return _known(_timed(rows, clock_calibration, fleet), clock)
 
-    timed = in_time(rows)
-    if not timed.filter(timed.reason.isnull()).limit(1).count().execute():
-        raise NothingAvailableError(_nothing(_timed(rows, clock_calibration, fleet), clock))
     moved = _retimed_rows(rows, in_time, fleet)
 
     def settled(rows: Table) -> Table:
@@ -155,19 +144,6 @@ def _stretches(calibration: pd.DataFrame) -> pd.DataFrame:
     changed = (spans[read] != spans[read].shift()).any(axis=1)
     ends = spans.groupby(changed.cumsum())["holds_until"].transform("last")
     return spans.assign(holds_until=ends)[changed]
-
-
-def _nothing(rows: Table, clock: Clock) -> str:
-    """Message with the time span of every farm's signals."""
-    good = rows.filter(rows.reason.isnull())
-    spans = good.group_by("farm_id").agg(
-        first=good.valid_at.min(), last=good.valid_at.max(), known=good.available_at.min()
-    ).to_pandas()  # fmt: skip
-    lines = [f"as_of {clock.as_of:%Y-%m-%d %H:%M} UTC: no signals are available by then; set as_of later"]
-    for row in spans.itertuples():
-        text = f"farm '{row.farm_id}': its signals span {row.first:%Y-%m-%d %H:%M} to {row.last:%Y-%m-%d %H:%M} UTC"
-        lines.append(text + ", and are used from its first clock calibration on")
-    return "; ".join(lines)
 
 
 # --- clock changes ----------------------------------------------------------------------------------------------------
