@@ -10,8 +10,16 @@ import yaml
 
 from wind_kedro.cards import Farm
 from wind_kedro.onboarding import Findings, OnboardingError
-from wind_kedro.onboarding.apart import ENVIRONMENT, write_isolated_configuration
-from wind_kedro.onboarding.card import answer, append_card, bring_files, card_of, choices, path_of
+from wind_kedro.onboarding.card import (
+    ENVIRONMENT,
+    answer,
+    append_card,
+    bring_files,
+    card_of,
+    choices,
+    path_of,
+    write_isolated_configuration,
+)
 
 FIELDS: dict[str, Any] = {
     "id": "moor",

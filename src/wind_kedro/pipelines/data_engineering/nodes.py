@@ -1,8 +1,9 @@
 """Nodes of the pipeline data_engineering."""
 
+import pandas as pd
+
 from wind_kedro.pipelines.data_engineering.assessment.quality import assess_quality, build_quarantine
 from wind_kedro.pipelines.data_engineering.assessment.readiness import assess_readiness
-from wind_kedro.pipelines.data_engineering.parse.raw_manifest import list_raw_files
 from wind_kedro.pipelines.data_engineering.parse.signals import parse_signals
 from wind_kedro.pipelines.data_engineering.parse.time_span import check_as_of
 from wind_kedro.pipelines.data_engineering.parse.weather import parse_weather
@@ -31,3 +32,8 @@ __all__ = [
     "suspect_units",
     "time_signals",
 ]
+
+
+def list_raw_files(raw_files: pd.DataFrame) -> pd.DataFrame:
+    """One row per farm and raw file that this run read, sorted, with its checksum; the audit and a rebuild refer to it."""
+    return raw_files.sort_values(["farm_id", "source_table", "path"], ignore_index=True)

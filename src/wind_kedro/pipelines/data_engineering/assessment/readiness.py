@@ -60,17 +60,7 @@ def assess_readiness(
     of the fleet with all farms: time grows with farms × points × hours (1,000 farms with 2,000 points over a year: 34 s and
     0.5 GB on two busy cores), memory with points × hours × 2 bytes.
 
-    Args:
-        parsed_signals: see `parse_signals`; only rows of unreadable sources are used.
-        parsed_weather: see `parse_weather`; likewise.
-        timed_signals: see `time_signals`.
-        signals: contract `Signals`.
-        observations: contract `Observations`.
-        weather: contract `Weather`.
-        clock_calibration: contract `ClockCalibration`.
-        fleet: the cards.
-        clock: as of when.
-        readiness: the thresholds.
+    Of parsed signals and weather only the rows of unreadable sources are used; other tables are of their contracts.
 
     Returns:
         Contract `Readiness`: one row per farm and ``assessed_at``; contract `WeatherFit`: one row per farm,
@@ -398,12 +388,7 @@ def _best_fit(fit: pd.DataFrame, fitting: WeatherFitting) -> dict[str, Any]:
 
 
 def judge(facts: Mapping[str, Any], readiness: ReadinessSettings) -> tuple[Tier, str]:
-    """The tier that these facts allow, and a reason with the number and its threshold.
-
-    Args:
-        facts: the columns of `Readiness` except its key, tier and reason.
-        readiness: the thresholds.
-    """
+    """The tier that these facts (columns of `Readiness`) allow, and a reason with the number and its threshold."""
     unread = facts["unreadable_sources"]
     aside = f"; {unread} of its sources cannot be read: see data_quality" if unread else ""
     days, fit = facts["learnable_days"], facts["best_correlation"]

@@ -41,12 +41,6 @@ def fit_power_curves(
     A point is off the curve if it is beyond the curve shifted by ``shift_ms`` (the filter of OpenOA's example for La Haute
     Borne, which works by bins of power) by more than ``tolerance_share``. So ``low_share`` is the curve ``shift_ms`` below the
     bin minus the tolerance, ``high_share`` the curve ``shift_ms`` above it plus the tolerance.
-
-    Args:
-        timed_signals: see `time_signals`.
-        clock_calibration: contract `ClockCalibration`; its times are used.
-        fleet: the cards.
-        data_engineering: parameters of the pipeline.
     """
     # In order; a calibration is the first to include rows available in `(after, fitted_at]`.
     spans = calibration_spans(clock_calibration)

@@ -67,12 +67,7 @@ def clean_values(rows: Table, suspected_units: pd.DataFrame, fleet: Fleet, data_
     ``<signal>_spiked`` keeps the value and ``<signal>_spiked_at`` the time at which it was found; both are null in all other
     rows. ``unit`` is checked for all versions, and the value is used until the unit is found to be wrong (`suspect_units`),
     as with a spike; values of signals without a ``_spiked`` column that arrived before are kept.
-
-    Args:
-        rows: rows in time with their status and version, see `time_signals`, and their turbines (`with_turbines`).
-        suspected_units: contract `SuspectedUnits`.
-        fleet: the cards.
-        data_engineering: parameters of the pipeline.
+    ``rows`` are rows in time with their status and version (`time_signals`) and their turbines (`with_turbines`).
     """
     columns = [
         *(name for name in rows.columns if name not in ("unit", "rated")),

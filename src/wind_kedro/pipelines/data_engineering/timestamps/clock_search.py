@@ -80,13 +80,7 @@ def calibrate_clocks(
     from a clock that is off by this constant; the wrong reading is more likely. With too few hours or too little correlation,
     the reading in force is kept, ``correlation`` is null and the evidence gives the reason.
 
-    Args:
-        parsed_signals: see `parse_signals`.
-        weather: contract `Weather`.
-        suspected_units: contract `SuspectedUnits`; wind in another unit is excluded once that is found.
-        fleet: the cards.
-        clock: the run's time.
-        data_engineering: parameters of the pipeline.
+    Wind in a suspected unit (contract `SuspectedUnits`) is excluded once that is found; ``weather`` is of contract `Weather`.
     """
     search = data_engineering.clock_search
     firsts = first_calibrations(parsed_signals, fleet, search)
