@@ -45,8 +45,11 @@ def find_signals(table: Table, found: Findings) -> dict[str, Series]:
         field = f"signals.columns.{signal}.name"
         if field in found.given:
             given = found.proven(field, None, "")
+            by_name = {one.name: one for one in table.series}
+            if given is not None and given not in by_name:
+                raise OnboardingError(f"no column '{given}' has numbers; columns are {', '.join(by_name)}")
             if given is not None:
-                chosen[signal] = _called(given, table)
+                chosen[signal] = by_name[given]
         elif named[signal]:
             chosen[signal], proven, why = _choose(signal, named[signal])
             found.add(field, chosen[signal].name, why, proven=proven)
@@ -57,13 +60,6 @@ def find_signals(table: Table, found: Findings) -> dict[str, Series]:
     _check_values(chosen, found)
     _find_sentinels(chosen, found)
     return chosen
-
-
-def _called(name: str, table: Table) -> Series:
-    for one in table.series:
-        if one.name == name:
-            return one
-    raise OnboardingError(f"no column '{name}' has numbers; columns are {', '.join(one.name for one in table.series)}")
 
 
 def _by_name(every: Sequence[Series]) -> dict[str, list[_Named]]:

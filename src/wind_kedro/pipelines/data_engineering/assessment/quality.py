@@ -129,7 +129,10 @@ def assess_quality(
     counted = _counted(signals_raw, weather_raw, parsed_signals, parsed_weather, timed_signals, judged_weather, signals)
     reasons = quarantine.groupby(["farm_id", "source_table", "reason"]).size()
     aside: dict[tuple[str, str, str], int] = {key: int(count) for key, count in reasons.items()}  # type: ignore[misc]
-    unreadable = _unreadable(parsed_signals, parsed_weather)
+    unreadable = {
+        kind: parsed.filter(parsed.source_row == 0).select("farm_id", "detail").to_pandas()
+        for kind, parsed in (("signals", parsed_signals), ("weather", parsed_weather))
+    }
     values = _signal_counts(timed_signals, data_engineering.observations.late_grace_minutes)
     states = {operating_state: (signals.operating_state == operating_state).sum() for operating_state in _OPERATING_STATES}
     curve = signals.group_by("farm_id").agg(**states, retimed=signals.retimed.sum()).to_pandas()
@@ -138,9 +141,10 @@ def assess_quality(
     for farm in fleet.farms:
         about_signals = _Notes(rows, data_engineering.warning_share, farm.id, "signals")
         about_weather = _Notes(rows, data_engineering.warning_share, farm.id, "weather")
-        for source in unreadable[unreadable["farm_id"] == farm.id].itertuples():
-            notes = about_signals if source.kind == "signals" else about_weather
-            notes.add("source_unreadable", "row", 1, 1, str(source.detail), "error")
+        for notes in (about_signals, about_weather):
+            sources = unreadable[notes.table]
+            for detail in sources.loc[sources["farm_id"] == farm.id, "detail"]:
+                notes.add("source_unreadable", "row", 1, 1, str(detail), "error")
         _account(about_signals, counted, aside, waits_until.get(farm.id))
         if farm.id in values.index:
             _judge_signals(about_signals, farm, values.loc[farm.id].to_dict())
@@ -152,7 +156,14 @@ def assess_quality(
         cadence, name = fleet.farm(farm_id).signals.cadence_seconds, fleet.name_of(entity_id)
         message = f"{minutes}-minute observations of {name} hold the means of the farm's signals of {cadence} seconds"
         _Notes(rows, 0, farm_id, "signals").add("cadence_does_not_fit", "row", 1, 1, message, "info")
-    return pd.DataFrame(rows), failures_table(_not_used(rows), clock.as_of)
+    failures = []
+    for row in rows:
+        check = row["check"]
+        if row["severity"] == "error" and check in _NOT_USED:
+            # The message of an unreadable source names the farm and the file.
+            place = "" if check == "source_unreadable" else f"farm '{row['farm_id']}', {row['source_table']}: "
+            failures.append(Failure("parsing", check, place + row["message"], _NOT_USED[check], entity_id=row["farm_id"]))
+    return pd.DataFrame(rows), failures_table(failures, clock.as_of)
 
 
 #: Findings of severity ``error`` that take data from a run, and the action to take.
@@ -161,17 +172,6 @@ _NOT_USED = {
     "rows_lost": "report it: rows must not be lost",
     "quarantined": "look at quarantine for the reasons, and at the farm's card",
 }
-
-
-def _not_used(findings: list[dict[str, Any]]) -> list[Failure]:
-    failures = []
-    for row in findings:
-        if row["severity"] == "error" and row["check"] in _NOT_USED:
-            message = row["message"]
-            if row["check"] != "source_unreadable":  # that one names the farm and the file
-                message = f"farm '{row['farm_id']}', {row['source_table']}: {message}"
-            failures.append(Failure("parsing", row["check"], message, _NOT_USED[row["check"]], entity_id=row["farm_id"]))
-    return failures
 
 
 # --- row accounting
@@ -201,14 +201,6 @@ def _counted(
         for farm_id, status, count in counts.itertuples(index=False):
             found[farm_id, table, f"{what} {status}"] = int(count)
     return found
-
-
-def _unreadable(parsed_signals: Table, parsed_weather: Table) -> pd.DataFrame:
-    pieces: list[pd.DataFrame] = [
-        table.filter(table.source_row == 0).select("farm_id", "detail").to_pandas().assign(kind=kind)
-        for kind, table in (("signals", parsed_signals), ("weather", parsed_weather))
-    ]
-    return pd.concat(pieces, ignore_index=True)
 
 
 def _waits_until(

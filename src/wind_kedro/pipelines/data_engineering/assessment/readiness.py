@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -67,7 +68,10 @@ def assess_readiness(
         ``assessed_at`` and point compared.
     """
     times = sorted({pd.Timestamp(clock.training_time(fleet)), pd.Timestamp(clock.as_of)})
-    unreadable = _unreadable(parsed_signals, parsed_weather)
+    unreadable: Counter[str] = Counter()
+    for parsed in (parsed_signals, parsed_weather):
+        sources = parsed.filter(parsed.source_row == 0).group_by("farm_id").agg(sources=lambda t: t.count()).to_pandas()
+        unreadable.update(dict(zip(sources["farm_id"], sources["sources"].astype(int), strict=True)))
     rows, fits = [], []
     for at, counted in zip(times, _counted(timed_signals, signals, times, readiness), strict=True):
         farms = _histories(observations, weather, fleet, at, readiness)
@@ -80,7 +84,7 @@ def assess_readiness(
             facts = farms[farm.id].facts | dict.fromkeys(_COUNTED) | counted.get(farm.id, {})
             if farm.signals.received_at is None:  # the latency was taken from the card, not measured
                 facts |= {"latency_median_minutes": None, "latency_95_minutes": None}
-            facts |= {"unreadable_sources": unreadable.get(farm.id, 0), "reading": "", "offset_minutes": None, "agrees": None}
+            facts |= {"unreadable_sources": unreadable[farm.id], "reading": "", "offset_minutes": None, "agrees": None}
             if farm.id in fitted.index:
                 own = fitted.loc[farm.id].to_dict()
                 offset = round(own["offset_minutes"], 1)
@@ -101,16 +105,6 @@ _COUNTED = [
     "latency_95_minutes",
     *(f"{name}_rows_share" for name in _OPERATING_STATES),
 ]
-
-
-def _unreadable(*parsed: Table) -> dict[str, int]:
-    """Number of unreadable sources (rows with number 0) of each farm."""
-    found: dict[str, int] = {}
-    for table in parsed:
-        counts = table.filter(table.source_row == 0).group_by("farm_id").agg(sources=lambda t: t.count()).to_pandas()
-        for farm_id, sources in counts.itertuples(index=False, name=None):
-            found[farm_id] = found.get(farm_id, 0) + int(sources)
-    return found
 
 
 def _counted(

@@ -54,7 +54,11 @@ def judge_signals(
     curves = _curves(power_curve, data_engineering.power_curve.bin_width_ms)
     if rows.count().execute() <= data_engineering.chunk_rows:
         return _output(_judged(rows, curves, fleet, data_engineering), rows)
-    margin = _time_margin(fleet, data_engineering.operating_states)
+    # The longest time before a row on which its operating state depends.
+    settings = data_engineering.operating_states
+    minutes = max(settings.stopped_minutes, settings.derated_minutes, settings.flat_minutes, settings.iced_minutes)
+    longest = max(farm.signals.cadence_seconds for farm in fleet.farms)
+    margin = dt.timedelta(seconds=max(minutes * 60, _LEVEL_ROWS * longest))
 
     def worked(chunk: Chunk) -> Table:
         own = near(rows, chunk, "valid_at", margin)
@@ -65,13 +69,6 @@ def judge_signals(
         return _output(judged.filter(is_inside(judged, chunk, "valid_at")), own)
 
     return Chunks(plan(rows, "valid_at", data_engineering.chunk_rows, FARM), worked)
-
-
-def _time_margin(fleet: Fleet, settings: OperatingStates) -> dt.timedelta:
-    """Longest time before a row on which its operating state depends."""
-    longest = max(farm.signals.cadence_seconds for farm in fleet.farms)
-    minutes = max(settings.stopped_minutes, settings.derated_minutes, settings.flat_minutes, settings.iced_minutes)
-    return dt.timedelta(seconds=max(minutes * 60, _LEVEL_ROWS * longest))
 
 
 def _judged(rows: Table, curves: pd.DataFrame, fleet: Fleet, data_engineering: DataEngineering) -> Table:

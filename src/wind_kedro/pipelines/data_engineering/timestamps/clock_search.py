@@ -223,8 +223,10 @@ def _week_sums(
         # Positive lag: signals are late, so the matching weather is earlier than their stamp.
         y = _at_lags(middle, lags, weather_at, weather_ms, search.max_weather_gap_hours * 60)
         for number, sums in enumerate(found.values()):
-            mask = of.ravel() == number
-            sums[place] = _sums(x[mask], y[mask])
+            rows = of.ravel() == number
+            present = ~np.isnan(y[rows])
+            xs, ys = np.where(present, x[rows][:, None], 0.0), np.where(present, y[rows], 0.0)
+            sums[place] = [term.sum(0) for term in (present, xs, ys, xs * xs, ys * ys, xs * ys)]
     return found
 
 
@@ -249,13 +251,6 @@ def _at_lags(at: Floats, lags: Floats, known_at: Floats, known: Floats, longest_
         values = interpolated(grid, known_at, known, longest_gap)
         found[own] = values[(place - first)[:, None] - np.arange(-reach, reach + 1)[None, :]]
     return found
-
-
-def _sums(x: Floats, y: Floats) -> Floats:
-    there = ~np.isnan(y)
-    xs = np.where(there, x[:, None], 0.0)
-    ys = np.where(there, y, 0.0)
-    return np.array([there.sum(0), xs.sum(0), ys.sum(0), (xs * xs).sum(0), (ys * ys).sum(0), (xs * ys).sum(0)], dtype="float64")
 
 
 def _peaks(sums: Floats, lags: Floats, cadence: float) -> _Peaks:

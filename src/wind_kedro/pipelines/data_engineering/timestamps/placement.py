@@ -108,7 +108,12 @@ def _timed(parsed: Table, calibration: pd.DataFrame, fleet: Fleet) -> Table:
     length, latency = rows.cadence.as_interval("s"), rows.latency.as_interval("m")
     earliest = ibis.coalesce(rows.received_at, ibis.least(*[rows[name] for name in READINGS]) + length + latency)
     rows = rows.mutate(earliest=earliest)
-    spans = ibis.memtable(_stretches(calibration))
+    # Consecutive calibrations of the same reading are merged.
+    every = calibration_spans(calibration).drop(columns="fitted_at")
+    read = every[[column for column in every.columns if not column.startswith("holds_")]]
+    changed = (read != read.shift()).any(axis=1)
+    ends = every.groupby(changed.cumsum())["holds_until"].transform("last")
+    spans = ibis.memtable(every.assign(holds_until=ends)[changed])
     in_force = [rows.farm_id == spans.farm_id, rows.earliest >= spans.holds_from, rows.earliest < spans.holds_until]
     rows = rows.left_join(spans, in_force).drop("farm_id_right")
     others = [name for name in READINGS[1:] if (calibration["reading"] == name).any()]
@@ -135,15 +140,6 @@ def _timed(parsed: Table, calibration: pd.DataFrame, fleet: Fleet) -> Table:
             rows.detail,
         ),
     )  # fmt: skip
-
-
-def _stretches(calibration: pd.DataFrame) -> pd.DataFrame:
-    """`calibration_spans`, with consecutive calibrations of the same reading merged."""
-    spans = calibration_spans(calibration).drop(columns="fitted_at")
-    read = [column for column in spans.columns if not column.startswith("holds_")]
-    changed = (spans[read] != spans[read].shift()).any(axis=1)
-    ends = spans.groupby(changed.cumsum())["holds_until"].transform("last")
-    return spans.assign(holds_until=ends)[changed]
 
 
 # --- clock changes ----------------------------------------------------------------------------------------------------
