@@ -133,8 +133,7 @@ def _ask(found: Findings, files: list[Path], given: dict[str, Any], taken: Colle
 
 def _write(options: Options, source: Path, environment: str, card: dict[str, Any], files: list[Path], newest: str) -> None:
     """Write the card, copy the files, and assess the new farm's data in a copy of the configuration."""
-    from wind_kedro.onboarding.card import ENVIRONMENT, write_isolated_configuration
-    from wind_kedro.onboarding.card import append_card, bring_files
+    from wind_kedro.onboarding.card import ENVIRONMENT, append_card, bring_files, write_isolated_configuration
 
     farm_id = card["id"]
     if not source.is_dir():
