@@ -278,19 +278,11 @@ class HttpClient:
     def exchange(
         self, method: str, url: httpx.URL | str, shown: str, *, seconds: float, max_bytes: int, **request: Any
     ) -> Answer:
-        """Send a request and read its answer, whatever its status.
+        """Send a request and read its answer, whatever its status, within a total time in ``seconds``.
 
-        Args:
-            method: of HTTP.
-            url: where to.
-            shown: the request in messages; the URL itself may hold a secret.
-            seconds: maximum total time.
-            max_bytes: most bytes of the answer, unpacked.
-            request: more that `httpx.Client.stream` takes.
-
-        Raises:
-            PassingError: if no complete response was received.
-            WindKedroError: if the certificate does not verify, the answer is too large, or the request cannot be sent.
+        ``shown`` is the request in messages, as the URL itself may hold a secret; ``max_bytes`` counts the answer unpacked;
+        ``request`` is more that `httpx.Client.stream` takes. Raises `PassingError` if no complete response was received, and the
+        error of the card if the certificate does not verify, the answer is too large, or the request cannot be sent.
         """
         import httpx
 
