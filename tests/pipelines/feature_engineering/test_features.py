@@ -415,7 +415,7 @@ def test_a_farm_that_fails_does_not_stop_the_others(
     monkeypatch.setattr(nodes, "features_of_entity", breaks_at_both)
     assert features(run_of("2024-03-01 00:00", RISING), entity="both").empty
     assert len(features(run_of("2024-03-01 00:00", RISING), entity="hill")) == 3
-    assert "('hours', 'both') failed: ZeroDivisionError: no farms" in caplog.text
+    assert "hours/both: no features: ZeroDivisionError: no farms" in caplog.text
 
 
 def test_where_all_fail_the_reasons_are_told(features: Features, run_of: RunOf, monkeypatch: pytest.MonkeyPatch) -> None:
