@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import datetime as dt
+import random
+import time
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import pandas as pd
@@ -147,10 +150,36 @@ def test_a_market_that_is_closed_for_months_has_no_newest_issue(cards: dict[str,
         pytest.param({}, {"delivery_days": "tomorrow"}, "delivery_days: ", id="a word"),
         pytest.param({}, {"delivery_days": [-1, 0]}, "between 0", id="yesterday"),
         pytest.param({}, {"time_zone": "CET+1"}, "IANA", id="no zone"),
-        pytest.param({"time_zone": "Asia/Kolkata"}, {"delivery_days": [1]}, "give 15 or 30", id="days off the hour"),
+        pytest.param({"time_zone": "Asia/Kolkata"}, {"delivery_days": [1]}, "minutes that divide 30", id="days off the hour"),
         pytest.param(
-            NOON, {"delivery_days": [1], "issue_times": ["13:00"]}, "issue earlier or cover later days", id="always late"
+            NOON, {"delivery_days": [1], "issue_times": ["13:00"]}, "issue earlier or cover later intervals", id="always late"
         ),
+        pytest.param(
+            {"time_zone": "Asia/Kathmandu"},
+            {"delivery_days": [1], "granularity_minutes": 30},
+            "minutes that divide 15",
+            id="days off the half hour",
+        ),
+        pytest.param(
+            {}, {"delivery_days": [0], "issue_times": ["22:30"]}, "in January.*60 minutes ahead;", id="the day is over by then"
+        ),
+        pytest.param({}, {"horizon_minutes": 61, "issue_times": ["06:10"]}, "60 minutes ahead;", id="no interval on the grid"),
+        pytest.param(NOON, {"delivery_days": [1], "issue_times": ["10:30"]}, "in July.*at 12:00 local", id="late in summer"),
+        pytest.param(
+            {"changes": [{"valid_from": "2024-06-01", "gate_closure_minutes": 500}]},
+            {},
+            "500 minutes ahead by the rules from 2024-06-01 on",
+            id="late by new rules",
+        ),
+        *(
+            pytest.param({"changes": [{"valid_from": "2027-01-01", name: None}]}, {}, f"changes.0.{name}: give a value", id=name)
+            for name in ("settlement_minutes", "gate_closure_minutes", "penalty")
+        ),
+        pytest.param({"changes": [{"valid_from": "0001-01-01"}]}, {}, "valid_from: must lie in the years", id="year 1"),
+        pytest.param({"holidays": [0]}, {}, "holidays.0: write a day as", id="a day as a number"),
+        pytest.param({}, {"issue_times": ["09:30:30"]}, "issue_times: .*without seconds", id="seconds"),
+        pytest.param({}, {"horizon_minutes": 10**12}, "horizon_minutes: .*46140", id="a million years"),
+        pytest.param({"time_zone": "localtime"}, {}, "IANA", id="the zone of the machine"),
         pytest.param({"gate_closure_day": {"time": 720}}, {"delivery_days": [1]}, "put quotes", id="a time without quotes"),
         pytest.param({"gate_closure_day": {"time": "12:00+02:00"}}, {"delivery_days": [1]}, "without an offset", id="an offset"),
     ],
@@ -161,6 +190,24 @@ def test_a_calendar_that_cannot_be_is_one_line(
     with pytest.raises(CardError, match=says) as caught:
         _calendar(cards, market, **product)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("days", [["1"], [1.0], (1,)])
+def test_the_horizon_reaches_as_far_as_the_days_however_they_are_written(cards: dict[str, Any], days: Any) -> None:
+    assert _calendar(cards, delivery_days=days).product.horizon_minutes == 2 * 1440 + 60
+
+
+def test_of_a_day_an_issue_covers_what_its_gate_leaves_or_does_not_exist(cards: dict[str, Any]) -> None:
+    calendar = _calendar(cards, delivery_days=[0], issue_times=["06:00", "22:30"])  # the gate is an hour ahead
+    assert _issues(calendar, "2024-01-10", "2024-01-12") == ["10 06:00", "11 06:00"]
+
+
+def test_thousands_of_holidays_are_looked_up_quickly(cards: dict[str, Any]) -> None:
+    closed = [f"{day:%Y-%m-%d}" for day in pd.date_range("1970-01-01", "2199-12-31", freq="2D")]
+    calendar = _calendar(cards, BUSINESS | {"holidays": closed}, delivery_days=[1], issue_times=["09:00"])
+    start = time.monotonic()
+    assert calendar.issues_between(_utc("2014-01-01"), _utc("2024-01-01"))
+    assert time.monotonic() - start < 20  # looking through the list took minutes
 
 
 def test_a_horizon_is_given_in_one_way(cards: dict[str, Any]) -> None:
@@ -203,3 +250,130 @@ def test_a_market_that_will_settle_finer_than_a_product_is_named_with_the_day(ca
         CardError, match=r"60 is coarser than the 15 minutes that market 'hourly' settles from 2026-12-31T23:00 UTC"
     ):
         _calendar(cards, {"changes": [{"valid_from": "2027-01-01", "settlement_minutes": 15}]})
+
+
+# --- the same, reckoned minute by minute ------------------------------------------------------------------------------
+
+MINUTE, DAY = dt.timedelta(minutes=1), dt.timedelta(days=1)
+#: Zones with the weeks, in 2023 to 2024, around their clock changes; some change at midnight, some by half an hour, some never.
+ZONES = {
+    "Europe/Paris": ["2023-10-26", "2024-03-28"],
+    "America/Havana": ["2023-11-02", "2024-03-07"],
+    "Africa/Cairo": ["2023-10-24", "2024-04-23"],
+    "Asia/Beirut": ["2023-10-26", "2024-03-28"],
+    "America/Asuncion": ["2024-03-21", "2024-10-03"],
+    "America/Nuuk": ["2024-03-28", "2024-10-24"],
+    "Africa/Casablanca": ["2024-03-08", "2024-04-12"],
+    "Australia/Lord_Howe": ["2024-04-04", "2024-10-03"],
+    "Asia/Kathmandu": ["2024-02-27"],
+    "Australia/Eucla": ["2023-12-28"],
+    "Asia/Kolkata": ["2024-03-28"],
+    "Pacific/Kiritimati": ["2023-12-29"],
+    "UTC": ["2024-02-27"],
+}
+
+
+def _closes(market: Any, valid_at: dt.datetime) -> dt.datetime:
+    """When the gate of one interval closes."""
+    zone = ZoneInfo(market.time_zone)
+    day = valid_at.astimezone(zone).date()
+    minutes, by_day = market.gate_closure_minutes, market.gate_closure_day
+    for change in market.changes:
+        if day >= change.valid_from:
+            minutes = change.gate_closure_minutes if "gate_closure_minutes" in change.model_fields_set else minutes
+            by_day = change.gate_closure_day if "gate_closure_day" in change.model_fields_set else by_day
+    closes = valid_at - minutes * MINUTE
+    if by_day is None:
+        return closes
+    left = by_day.days_before
+    while left:
+        day -= DAY
+        left -= not (by_day.business_days and (day.weekday() >= 5 or day in market.holidays))
+    return min(closes, dt.datetime.combine(day, by_day.time, zone).astimezone(UTC))
+
+
+def _covered_by_the_minute(calendar: Calendar, issue: dt.datetime) -> list[dt.datetime]:
+    product, market = calendar.product, calendar.market
+    zone = ZoneInfo(market.time_zone)
+    midnight = issue.replace(hour=0, minute=0)
+    grid = [midnight + number * product.granularity_minutes * MINUTE for number in range(5 * 1440 // product.granularity_minutes)]
+    if product.delivery_days is None:
+        inside = [start for start in grid if issue <= start < issue + product.horizon_minutes * MINUTE]
+    else:
+        days = [issue.astimezone(zone).date() + day * DAY for day in product.delivery_days]
+        yesterday = [start - DAY for start in grid if start < midnight + DAY]
+        inside = [start for start in [*yesterday, *grid] if start.astimezone(zone).date() in days]
+    return [start for start in inside if issue <= _closes(market, start)]
+
+
+def _issues_by_the_minute(calendar: Calendar, start: dt.datetime, end: dt.datetime) -> list[dt.datetime]:
+    zone, times = ZoneInfo(calendar.product.time_zone), set(calendar.product.issue_times)
+    found = set()
+    now = start - DAY
+    before = (now - MINUTE).astimezone(zone).replace(tzinfo=None)
+    while now <= end:
+        local = now.astimezone(zone)
+        shown = local.replace(tzinfo=None)
+        if local.fold == 0 and local.time() in times:
+            found.add(now)
+        skipped = before + MINUTE
+        while skipped < shown:  # the clock jumped: as much later
+            if skipped.time() in times:
+                found.add(now + (skipped - before - MINUTE))
+            skipped += MINUTE
+        before, now = shown, now + MINUTE
+    return sorted(issue for issue in found if start < issue <= end and _covered_by_the_minute(calendar, issue))
+
+
+def _any_calendar(cards: dict[str, Any], chance: random.Random, zone: str, day: str) -> Calendar:
+    other = chance.choice([zone, zone, "UTC", "Europe/Paris", "Asia/Kathmandu"])
+    market: dict[str, Any] = {"time_zone": zone, "gate_closure_minutes": chance.choice([0, 20, 60, 95])}
+
+    def gate() -> dict[str, Any]:
+        at = f"{chance.randrange(8, 24):02}:{chance.choice([0, 0, 30, 59]):02}"
+        return {"time": at, "days_before": chance.choice([0, 1, 1, 2]), "business_days": chance.random() < 0.5}
+
+    if chance.random() < 0.5:
+        market["gate_closure_day"] = gate()
+    first = dt.date.fromisoformat(day)
+    market["holidays"] = [f"{first + chance.randrange(6) * DAY}"]
+    market["changes"] = chance.choice(
+        [[], [{"valid_from": f"{first + chance.randrange(6) * DAY}", "gate_closure_day": chance.choice([None, gate()])}]]
+    )
+    step = chance.choice([5, 15, 15, 30, 60])
+    product: dict[str, Any] = {"granularity_minutes": step, "time_zone": other}
+    times = {"00:00", "00:30", "02:30", f"{chance.randrange(24):02}:{chance.randrange(60):02}"}
+    product["issue_times"] = chance.sample(sorted(times), chance.randrange(1, 4))
+    if chance.random() < 0.7:
+        begin = chance.randrange(3)
+        product["delivery_days"] = list(range(begin, begin + chance.randrange(1, 3)))
+    else:
+        product["horizon_minutes"] = chance.choice([240, 1000, 2000])
+    changed = {kind: [dict(card) for card in listed] for kind, listed in cards.items()}
+    changed["markets"][0] |= market
+    if "delivery_days" in product:
+        del changed["products"][0]["horizon_minutes"]
+    changed["products"][0] |= product
+    return Fleet.from_config(**changed).calendar("hours")
+
+
+@pytest.mark.parametrize("zone", ZONES)
+def test_any_calendar_agrees_with_one_reckoned_by_the_minute(cards: dict[str, Any], zone: str) -> None:
+    chance = random.Random(zone)  # noqa: S311 - any numbers do
+    looked_at = 0
+    while looked_at < 6:
+        day = chance.choice(ZONES[zone])
+        try:
+            calendar = _any_calendar(cards, chance, zone, day)
+        except CardError:  # a gate that is never open, or days off the grid
+            continue
+        looked_at += 1
+        start, end = _utc(day), _utc(day) + 6 * DAY
+        issues = calendar.issues_between(start, end)
+        assert issues == _issues_by_the_minute(calendar, start, end), calendar
+        if not issues:
+            continue
+        leads, covered = calendar.intervals(np.array([issue.replace(tzinfo=None) for issue in issues], dtype="datetime64[us]"))
+        for number, issue in enumerate(issues):
+            found = [issue + int(lead) * MINUTE for lead in leads[number][covered[number]]]
+            assert found == _covered_by_the_minute(calendar, issue), (calendar, issue)

@@ -46,6 +46,8 @@ def test_every_time_is_brought_to_utc(given: Any, expected: str) -> None:
         pytest.param({"as_of": None}, "as_of", id="nothing"),
         pytest.param({}, "as_of", id="missing"),
         pytest.param({"as_of": "2024-02-30"}, "as_of", id="no such day"),
+        pytest.param({"as_of": "0001-01-01"}, "as_of", id="the first year"),
+        pytest.param({"as_of": "9999-12-31T23:00-05:00"}, "as_of", id="after the last year"),
         pytest.param({"as_of": "2024-03-02", "train_from": "2024-01-01"}, "train_from", id="unknown"),
     ],
 )

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import re
 from typing import Annotated, Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import AfterValidator, Field, field_validator
+from pydantic import AfterValidator, BeforeValidator, Field, field_validator
 
 from wind_kedro.errors import WindKedroError, shown
 from wind_kedro.strict import Strict
@@ -22,6 +23,8 @@ MAX_IDENTIFIER = 100
 MAX_FILE_NAME_BYTES = 255
 #: Most characters of any text on a card; the longest of the cards that are known, a list of rows in `where`, has 60.
 MAX_TEXT = 1000
+#: Years in which days of a calendar may lie.
+FIRST_YEAR, LAST_YEAR = 1970, 2200
 
 
 def _identifier(value: str) -> str:
@@ -53,6 +56,9 @@ def _file_path(value: str) -> str:
 
 
 def _time_zone(value: str) -> str:
+    # Some databases have these too: zones of the machine, without meaning, and of clocks that count leap seconds.
+    if value in {"localtime", "posixrules", "Factory"} or value.startswith(("right/", "posix/")):
+        raise ValueError(f"'{shown(value)}' is not an IANA time zone (for example Europe/Paris)")
     try:
         ZoneInfo(value)
     # A folder of the database (Europe) and a name that is too long are errors of the operating system.
@@ -76,8 +82,23 @@ def quoted_time(value: Any) -> Any:
     return value
 
 
+def _written_as_day(value: Any) -> Any:
+    # As a number it would be read as seconds since 1970.
+    if isinstance(value, int | float):
+        raise ValueError("write a day as 2027-01-31")
+    return value
+
+
+def _near_day(value: dt.date) -> dt.date:
+    # Near the ends of the calendar, its midnight in UTC may not exist.
+    if not FIRST_YEAR <= value.year <= LAST_YEAR:
+        raise ValueError(f"must lie in the years {FIRST_YEAR} to {LAST_YEAR}")
+    return value
+
+
 Identifier = Annotated[str, AfterValidator(_identifier)]
 TimeZone = Annotated[str, AfterValidator(_time_zone)]
+Day = Annotated[dt.date, BeforeValidator(_written_as_day), AfterValidator(_near_day)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 Minutes = Annotated[int, Field(ge=0)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import math
 import re
 from collections.abc import Iterable, Mapping
 from functools import cached_property
@@ -145,18 +146,27 @@ def _reaches_beyond_the_gate(calendar: Calendar) -> None:
             f"products.{product.id}.horizon_minutes: {product.horizon_minutes} is not beyond the gate of market "
             f"'{market.id}', which closes {market.gate_closure_minutes} minutes ahead"
         )
-    offsets = {dt.datetime(2024, month, 1, tzinfo=ZoneInfo(market.time_zone)).utcoffset() for month in (1, 7)}
-    if product.delivery_days and any(offset and offset % dt.timedelta(minutes=product.granularity_minutes) for offset in offsets):
+    zone = ZoneInfo(market.time_zone)
+    offsets = [dt.datetime(2024, month, 1, tzinfo=zone).utcoffset() or dt.timedelta() for month in (1, 7)]
+    common = math.gcd(1440, *(int(offset / dt.timedelta(minutes=1)) for offset in offsets))
+    if product.delivery_days and common % product.granularity_minutes:
         raise ValueError(
             f"products.{product.id}.granularity_minutes: days of {market.time_zone} do not begin on intervals of "
-            f"{product.granularity_minutes} minutes UTC; give 15 or 30"
+            f"{product.granularity_minutes} minutes UTC; give minutes that divide {common}"
         )
-    # Any month has every weekday and, however the gate is set, an issue that is in time for a day of delivery.
-    month = (dt.datetime(2024, 1, 1, tzinfo=dt.UTC), dt.datetime(2024, 2, 1, tzinfo=dt.UTC))
-    if market.gate_closure_day is not None and not calendar.issues_between(*month):
+    # Any month has every weekday, and an issue that is in time for a day of delivery. Under earlier rules it may have had none.
+    rules = market.versions[-1][1]
+    open_ = Calendar(product, rules.model_copy(update={"holidays": []}))
+    for month in (1, 7):
+        if open_.issues_between(*(dt.datetime(2024, each, 1, tzinfo=dt.UTC) for each in (month, month + 1))):
+            continue
+        gate = rules.gate_closure_day
+        closes = [f"{rules.gate_closure_minutes} minutes ahead"] if rules.gate_closure_minutes or gate is None else []
+        closes += [f"at {gate.time:%H:%M} local time"] if gate else []
+        when = f" by the rules from {market.changes[-1].valid_from} on" if market.changes else ""
         raise ValueError(
-            f"products.{product.id}.issue_times: at none of them is a gate of market '{market.id}' still open that closes "
-            f"at {market.gate_closure_day.time:%H:%M} local time; issue earlier or cover later days (`delivery_days`)"
+            f"products.{product.id}.issue_times: at none of them is, in {'January' if month == 1 else 'July'}, a gate of market "
+            f"'{market.id}' still open that closes {' and '.join(closes)}{when}; issue earlier or cover later intervals"
         )
 
 

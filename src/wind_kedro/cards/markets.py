@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field, field_validator, model_validator
 
-from wind_kedro.cards.base import Card, Identifier, Minutes, TimeZone, quoted_time
+from wind_kedro.cards.base import Card, Day, Identifier, Minutes, TimeZone, quoted_time
 
 
 class Band(Card):
@@ -70,11 +70,18 @@ class DayGate(Card):
 class RuleChange(Card):
     """Rules of a market that change on a day; what is not given stays as it was."""
 
-    valid_from: dt.date = Field(description="first day of delivery, in the market's calendar, to which the rules apply")
+    valid_from: Day = Field(description="first day of delivery, in the market's calendar, to which the rules apply")
     settlement_minutes: int | None = Field(None, gt=0, le=1440)
     gate_closure_minutes: Minutes | None = None
     gate_closure_day: DayGate | None = None
     penalty: Penalty | None = None
+
+    @field_validator("settlement_minutes", "gate_closure_minutes", "penalty", mode="before")
+    @classmethod
+    def _is_given(cls, value: Any) -> Any:
+        if value is None:  # only a gate by day can be taken away
+            raise ValueError("give a value; a field that is left out stays as it was")
+        return value
 
 
 class Market(Card):
@@ -88,7 +95,7 @@ class Market(Card):
     gate_closure_day: DayGate | None = Field(
         None, description="a gate that closes for whole days of delivery; none: by interval only"
     )
-    holidays: list[dt.date] = Field(default_factory=list, description="days on which the market is closed, beside weekends")
+    holidays: list[Day] = Field(default_factory=list, description="days on which the market is closed, beside weekends")
     currency: str = Field(pattern=r"^[A-Z]{3}$")
     power_unit: Literal["kW", "MW"] = "MW"
     penalty: Penalty

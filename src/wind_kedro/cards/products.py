@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
 from wind_kedro.cards.base import Card, Identifier, Positive, Share, TimeZone, _each_once, quoted_time, refuse
 
@@ -15,6 +15,8 @@ MEDIAN = 0.5
 DecidingScore = Literal["pinball_share", "nmae_share", "nrmse_share", "crps_share", "money_per_mwh"]
 #: Last day that an issue may cover, counted from its own: twice the reach of global weather models.
 MAX_DELIVERY_DAY = 31
+#: The longest lead: from the first minute of the day of issue to the end of the last day, which autumn makes longer.
+MAX_HORIZON_MINUTES = (MAX_DELIVERY_DAY + 1) * 1440 + 60
 
 
 def _consecutive(days: list[int]) -> list[int]:
@@ -45,7 +47,11 @@ class Product(Card):
         "day, with its 23, 24 or 25 hours; none: the intervals up to `horizon_minutes`",
     )
     horizon_minutes: int = Field(
-        gt=0, description="how far after the issue time the last interval starts, exclusive; not with `delivery_days`"
+        0,
+        gt=0,
+        le=MAX_HORIZON_MINUTES,
+        validate_default=True,
+        description="how far after the issue time the last interval starts, exclusive; not with `delivery_days`",
     )
     quantile_levels: list[float] = Field(min_length=1)
     deciding_score: DecidingScore
@@ -82,6 +88,9 @@ class Product(Card):
             raise ValueError("give times of day without an offset; `time_zone` is the zone")
         if len(set(times)) < len(times):
             raise ValueError("a time appears twice")
+        # Lead times are whole minutes.
+        if any(time.second or time.microsecond for time in times):
+            raise ValueError("give hours and minutes, such as 09:30, without seconds")
         return times
 
     @model_validator(mode="before")
@@ -92,10 +101,16 @@ class Product(Card):
         days = given.get("delivery_days")
         if (days is None) == ("horizon_minutes" not in given):
             raise ValueError(f"horizon_minutes, delivery_days: give {'one' if days is None else 'only one'} of them")
-        if isinstance(days, list) and days and isinstance(days[-1], int):
-            # The longest lead: from the first minute of the day of issue to the end of the last day, which autumn makes longer.
-            return given | {"horizon_minutes": max(days[-1] + 1, 1) * 1440 + 60}
-        return given | {"horizon_minutes": 1440} if days is not None else given
+        return given
+
+    @field_validator("horizon_minutes", mode="before")
+    @classmethod
+    def _longest_lead(cls, minutes: Any, info: ValidationInfo) -> Any:
+        # Only once `delivery_days` are read is it known how many they are; where they are wrong, they alone are the fault.
+        if "delivery_days" not in info.data:
+            return 1
+        days = info.data["delivery_days"]
+        return minutes if days is None else (days[-1] + 1) * 1440 + 60
 
     @field_validator("granularity_minutes")
     @classmethod
