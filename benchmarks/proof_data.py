@@ -26,12 +26,12 @@ from record import PROJECT, record
 from wind_kedro import settings as project_settings
 from wind_kedro.cards import Fleet
 from wind_kedro.clock import Clock
-from wind_kedro.datasets import SourceTable
 from wind_kedro.hooks import read_cards
 from wind_kedro.pipelines.data_engineering import nodes
 from wind_kedro.pipelines.data_engineering.parse.signals import READINGS
 from wind_kedro.pipelines.data_engineering.settings import DataEngineering
 from wind_kedro.pipelines.data_engineering.signals.operating_states import NOT_AVAILABLE
+from wind_kedro.readers.source_table import SourceTable
 
 SEED = 20150101
 #: Rules that have to find what was put in, and nothing else, at least so well.

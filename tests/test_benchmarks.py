@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import os
 import subprocess
@@ -50,6 +51,39 @@ def scripts() -> dict[str, ModuleType]:
         return loaded
     finally:
         sys.path.remove(str(BENCHMARKS))
+
+
+def missing_names(source: str) -> list[str]:
+    """What a script takes from the package by name, and is not there: imported names, and attributes of imported modules."""
+    tree, modules, missing = ast.parse(source), {}, []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("wind_kedro"):
+            module = importlib.import_module(str(node.module))
+            for alias in node.names:
+                try:
+                    found = getattr(module, alias.name, None) or importlib.import_module(f"{node.module}.{alias.name}")
+                except ImportError:
+                    missing.append(f"{node.module}.{alias.name}")
+                else:
+                    modules |= {alias.asname or alias.name: found} if isinstance(found, ModuleType) else {}
+    return missing + [
+        f"{modules[node.value.id].__name__}.{node.attr}"
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute)
+        and isinstance(node.value, ast.Name)
+        and node.value.id in modules
+        and not hasattr(modules[node.value.id], node.attr)
+    ]
+
+
+@pytest.mark.parametrize("path", sorted(BENCHMARKS.rglob("*.py")), ids=lambda path: path.name)
+def test_a_script_takes_from_the_package_what_is_there(path: Path) -> None:
+    assert not missing_names(path.read_text(encoding="utf-8"))
+
+
+def test_a_name_that_left_the_package_is_found() -> None:
+    source = "from wind_kedro.datasets import SourceTable\nfrom wind_kedro import clock\nclock.Clock, clock.Watch"
+    assert missing_names(source) == ["wind_kedro.datasets.SourceTable", "wind_kedro.clock.Watch"]
 
 
 def _proof(**changes: dict[int, float]) -> pd.DataFrame:
