@@ -21,7 +21,7 @@ from wind_kedro.cli.terminal import OneLineGroup
 @click.option("--conf-source", callback=validate_conf_source, help="Folder or archive with the configuration.")
 @click.pass_context
 def wind(ctx: click.Context, env: str | None, conf_source: str | None) -> None:
-    """Show farms and forecasts, and decide on models."""
+    """Show farms, forecasts and decisions; add farms; override, roll back and verify models."""
     ctx.obj = {"env": env, "conf_source": conf_source}
 
 

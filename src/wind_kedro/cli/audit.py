@@ -18,7 +18,7 @@ from wind_kedro.errors import WindKedroError, shown
 @click.option("--farm", "--entity", "entity", required=True, help="The farm or group.")
 @click.option("--issued-at", required=True, help="The issue time, UTC (2015-11-01T06:00).")
 @click.option("--product", help="The product; needed where the farm is in several.")
-@click.option("--json", "as_json", is_flag=True, help="As JSON, for a machine.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
 def explain(options: Options, entity: str, issued_at: str, product: str | None, as_json: bool) -> None:
     """Show what a forecast was made from, what became of it, and why it missed; or why it was not issued, and what to do."""

@@ -13,12 +13,14 @@ from wind_kedro.cli.terminal import Options, open_project, print_table
 
 @click.command()
 @click.option("--version", required=True, help="The version in the registry.")
-@click.option("--here", is_flag=True, help="In the present environment, if it is of the same lock; else in a clean one.")
+@click.option(
+    "--here", is_flag=True, help="Use the present environment, which must have the lock of the training; default: a new one."
+)
 @click.option("--farm", "--entity", "entity", help="Only this farm or group.")
-@click.option("--json", "as_json", is_flag=True, help="As JSON, for a machine.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
 def reproduce(options: Options, version: str, here: bool, entity: str | None, as_json: bool) -> None:
-    """Refit a version from its training kits and compare it bit for bit; a difference is an error with its first cause."""
+    """Refit a version from its training kits and compare its forecasts bit for bit; a difference is an error."""
     from wind_kedro.rebuild.reproducing import DifferentError, reproduce_version
 
     _, context = open_project(options)

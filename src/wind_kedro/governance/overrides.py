@@ -13,12 +13,12 @@ from wind_kedro.errors import WindKedroError
 Kind = Literal["hold", "approve", "override", "learn_from", "leave_out", "release"]
 #: What each means.
 KINDS: dict[str, str] = {
-    "hold": "the entity keeps the very model that it has",
-    "approve": "a challenger may win although the gate would not let it through",
-    "override": "the entity gets this candidate at every training",
-    "learn_from": "its models learn from issues since then only",
-    "leave_out": "its models do not learn from the issues of that span",
-    "release": "earlier overrides of the entity no longer apply",
+    "hold": "keep the stored model that the entity has, whatever later trainings find",
+    "approve": "promote a challenger although the gate rejects it, unless it leaks",
+    "override": "use this candidate at every training",
+    "learn_from": "fit the entity's models to issues since a time only",
+    "leave_out": "exclude the issues of a period from fitting the entity's models",
+    "release": "end all earlier overrides of the entity",
 }
 assert set(KINDS) == set(get_args(Kind))  # noqa: S101 - two lists of the same names
 

@@ -64,12 +64,12 @@ def family_of(column: str) -> Family:
     """The family of a column.
 
     Raises:
-        ValueError: if it is of none: given to every product, it would reach those whose rules forbid it.
+        ValueError: if it is of none, as it would then be given to every product, also where a product's rules exclude it.
     """
     for family, patterns in COLUMNS_OF.items():
         if any(fnmatchcase(column, one) for one in patterns):
             return family
-    raise ValueError(f"feature column '{column}' is of no family; add its pattern to COLUMNS_OF")
+    raise ValueError(f"feature column '{column}' is of no family; add its pattern to COLUMNS_OF ({__name__})")
 
 
 class ProductFeatures(Strict):
