@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import ibis
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -297,6 +298,83 @@ def test_a_part_that_is_revised_makes_a_version_of_its_intervals_only(
     found = observe(rows, "shore", fleet=_fleet_of(cards, 900, 5)).query("granularity_minutes == 5")
     by_interval = found.groupby("valid_at")["power_kw"].agg(list).tolist()
     assert by_interval == [[300, 360]] * 3 + [[600]] * 3
+
+
+def _any_signals(numbers: np.random.Generator, seconds: dict[str, int], faults: bool) -> list[dict[str, Any]]:
+    """A day of both farms; with faults, rows are missing, late, stopped or revised."""
+    begin, rows = pd.Timestamp("2024-03-10"), []
+    for farm_id, turbine in [("hill", 0), ("hill", 1), ("hill", 2), ("shore", 0)]:
+        length = pd.Timedelta(seconds=seconds[farm_id])
+        for number in range(pd.Timedelta(days=1) // length):
+            chance = numbers.random() if faults else 1.0
+            end = begin + (number + 1) * length
+            late = pd.Timedelta(minutes=10 if chance > 0.15 else int(numbers.choice([40, 75, 600])))
+            row = {
+                "farm_id": farm_id,
+                "turbine_id": f"T{turbine}",
+                "valid_at": end - length,
+                "available_at": end + late,
+                "power_kw": float(numbers.integers(1000)),
+                "operating_state": "stopped" if 0.15 < chance < 0.2 else "",
+            }
+            if chance < 0.05:
+                continue
+            if 0.1 < chance < 0.15:
+                at = row["available_at"] + pd.Timedelta(minutes=45)
+                rows.append(row | {"superseded_at": at, "status": "superseded"})
+                row |= {"power_kw": float(numbers.integers(1000)), "available_at": at, "version": 1}
+            rows.append(row)
+    return rows
+
+
+_CADENCES = [(600, 900), (1800, 600), (900, 3600), (2400, 300)]
+
+
+def _two_cadences(cards: dict[str, Any], seconds: tuple[int, int]) -> Fleet:
+    """Hill and shore with a cadence each, and products of 5 to 60 minutes."""
+    for farm, cadence in zip(cards["farms"], seconds, strict=True):
+        farm["signals"]["cadence_seconds"] = cadence
+    hours = cards["products"][0]
+    cards["products"] = [hours | {"id": f"of_{minutes}", "granularity_minutes": minutes} for minutes in (5, 10, 20, 60)]
+    return Fleet.from_config(**cards)
+
+
+@pytest.mark.parametrize("seconds", _CADENCES)
+def test_energy_is_the_same_at_any_granularity(
+    cards: dict[str, Any], now: Clock, settings: Any, seconds: tuple[int, int]
+) -> None:
+    fleet = _two_cadences(cards, seconds)
+    rows = _any_signals(np.random.default_rng(seconds), dict(zip(("hill", "shore"), seconds, strict=True)), faults=False)
+    found = latest_versions(nodes.aggregate_observations(labelled(rows), fleet, now, settings), None)
+    energy = (found["power_kw"] * found["granularity_minutes"]).groupby([found["entity_id"], found["granularity_minutes"]]).sum()
+    expected = {farm_id: sum(row["power_kw"] for row in rows if row["farm_id"] == farm_id) for farm_id in ("hill", "shore")}
+    made = {farm_id: power * each / 60 for (farm_id, power), each in zip(expected.items(), seconds, strict=True)}
+    for entity_id, kw_minutes in (made | {"both": sum(made.values())}).items():
+        assert energy[entity_id].tolist() == pytest.approx([kw_minutes] * 4), entity_id
+
+
+@pytest.mark.parametrize("seconds", _CADENCES)
+def test_any_signals_give_the_same_in_chunks_and_nothing_early(
+    cards: dict[str, Any], now: Clock, settings: Any, seconds: tuple[int, int]
+) -> None:
+    fleet = _two_cadences(cards, seconds)
+    numbers = np.random.default_rng(seconds)
+    rows = _any_signals(numbers, dict(zip(("hill", "shore"), seconds, strict=True)), faults=True)
+    rows = [row | {"valid_at": row["valid_at"] + day, "available_at": row["available_at"] + day,
+                   "superseded_at": row.get("superseded_at", pd.NaT) + day}
+            for day in (pd.Timedelta(days=number) for number in range(2)) for row in rows]  # fmt: skip
+    whole = nodes.aggregate_observations(labelled(rows), fleet, now, settings)
+    chunked = nodes.aggregate_observations(labelled(rows), fleet, now, settings.model_copy(update={"chunk_rows": 40}))
+    pd.testing.assert_frame_equal(whole, chunked)
+    # What is known at a time is made of the rows that had arrived by then.
+    for hours in numbers.integers(2, 50, 2).tolist():
+        at = pd.Timestamp("2024-03-10") + pd.Timedelta(hours=hours)
+        there = [row for row in rows if row["available_at"] <= at]
+        there = [row | ({"superseded_at": pd.NaT, "status": "kept"} if row["superseded_at"] > at else {}) for row in there]
+        clock = Clock(as_of=at.to_pydatetime())
+        then = nodes.aggregate_observations(labelled(there), fleet, clock, settings)
+        known = whole[whole["available_at"] <= at.tz_localize("UTC")].reset_index(drop=True)
+        pd.testing.assert_frame_equal(then.reset_index(drop=True), known)
 
 
 # --- power curve -------------------------------------------------------------------------------------------------------
