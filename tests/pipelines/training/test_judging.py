@@ -152,3 +152,12 @@ def test_an_entity_that_cannot_be_judged_is_a_row_and_the_others_are_judged(
     judged_by_issues = found[found["issues"] > 0]
     assert set(judged_by_issues["entity_id"]) == {"hill"}
     assert set(judged_by_issues["challenger"]) == {"new", "shade"}
+
+    def all_spoilt(intervals: pd.DataFrame) -> pd.DataFrame:
+        raise RuntimeError("spoilt")
+
+    # Where nobody of a product can be judged, the other products still are: nothing is raised.
+    monkeypatch.setattr(decisions, "by_issue", all_spoilt)
+    found, failures = judged()
+    assert sorted(failures["entity_id"]) == ["both", "hill"]
+    assert found["issues"].eq(0).all()

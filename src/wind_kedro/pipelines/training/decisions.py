@@ -81,7 +81,7 @@ def judge_challengers(
                 return by_issue(mark_extremes(losses, weather, training.gate))
 
             parts = by_entity_where_it_raises(issue_losses, forecasts, product.id, failed)
-            issues = pd.concat(parts) if parts else issue_losses(forecasts.iloc[:0])
+            issues = pd.concat(parts) if parts else pd.DataFrame(columns=["product_id", "entity_id", "model"])
             return judge(
                 issues, champions, product.promotion_margin_share, product.horizon_minutes, training.gate, leaking, failed
             )
