@@ -350,16 +350,16 @@ def test_what_a_fleet_knows(fleet: Fleet) -> None:
 @pytest.mark.parametrize(
     ("ask", "says"),
     [
-        pytest.param(lambda fleet: fleet.farm("dale"), "no farm 'dale'; the cards know hill, shore", id="farm"),
-        pytest.param(lambda fleet: fleet.farm("both"), "no farm 'both'; the cards know hill, shore", id="a group is no farm"),
+        pytest.param(lambda fleet: fleet.farm("dale"), "no farm 'dale'; there are hill, shore", id="farm"),
+        pytest.param(lambda fleet: fleet.farm("both"), "no farm 'both'; there are hill, shore", id="a group is no farm"),
         pytest.param(
             lambda fleet: fleet.farms_of("dale"),
-            "no farm or group 'dale'; the cards know hill, shore, both",
+            "no farm or group 'dale'; there are hill, shore, both",
             id="entity",
         ),
         pytest.param(lambda fleet: fleet.name_of("dale"), "no farm or group 'dale'", id="name"),
-        pytest.param(lambda fleet: fleet.market("bazaar"), "no market 'bazaar'; the cards know hourly, quarterly", id="market"),
-        pytest.param(lambda fleet: fleet.product("luck"), "no product 'luck'; the cards know hours, quarters", id="product"),
+        pytest.param(lambda fleet: fleet.market("bazaar"), "no market 'bazaar'; there are hourly, quarterly", id="market"),
+        pytest.param(lambda fleet: fleet.product("luck"), "no product 'luck'; there are hours, quarters", id="product"),
     ],
 )
 def test_asking_for_what_is_not_there_says_what_is(fleet: Fleet, ask: Callable[[Fleet], Any], says: str) -> None:

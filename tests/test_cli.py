@@ -176,7 +176,7 @@ def test_farms_lists_them_and_says_that_the_cards_are_right(empty: Path) -> None
     assert lines[2].endswith("hours")
     assert "alpha (analysis)" in lines[3]
     assert lines[3].endswith("hours, quarters")  # shore is sold in the group too
-    assert lines[4] == "All cards are right: 2 farms, 1 groups, 2 markets, 2 products (environment 'base')."
+    assert lines[4] == "All cards are valid: 2 farms, 1 groups, 2 markets, 2 products (environment 'base')."
     assert not (empty / "mlflow.db").exists()  # a look at the cards leaves nothing behind
 
 
@@ -184,7 +184,7 @@ def test_the_wheel_finds_its_configuration_anywhere(empty: Path, tmp_path: Path,
     monkeypatch.chdir(tmp_path)
     result = type_in("wind", "--conf-source", str(empty / "conf"), "farms")
     assert result.exit_code == 0, result.output
-    assert "All cards are right" in result.stdout
+    assert "All cards are valid" in result.stdout
 
 
 BEGIN, END = pd.Timestamp("2024-03-01", tz="UTC"), pd.Timestamp("2024-04-01", tz="UTC")
@@ -393,8 +393,8 @@ def test_forecast_of_one(trained: Path, inside: Callable[[Path], Path], words: l
 @pytest.mark.parametrize(
     ("words", "parts"),
     [
-        (["--product", "luck"], ["no product 'luck'; the cards know hours, quarters"]),
-        (["--entity", "dale"], ["no farm or group 'dale'; the cards know hill, shore, both"]),
+        (["--product", "luck"], ["no product 'luck'; there are hours, quarters"]),
+        (["--entity", "dale"], ["no farm or group 'dale'; there are hill, shore, both"]),
     ],
 )
 def test_forecast_of_what_is_not_there_is_one_line(

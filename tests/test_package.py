@@ -89,7 +89,7 @@ def test_the_archive_has_the_configuration_and_no_secrets(work: Path) -> None:
 def test_the_command_of_the_wheel_lists_the_farms(clean: Path, work: Path) -> None:
     done = _run(clean / "wind-kedro", "--conf-source", "conf", "--env", "test", "farms", folder=work)
     assert done.returncode == 0, done.stderr
-    assert "All cards are right: 3 farms, 1 groups, 2 markets, 2 products (environment 'test')." in done.stdout
+    assert "All cards are valid: 3 farms, 1 groups, 2 markets, 2 products (environment 'test')." in done.stdout
 
 
 def test_the_module_of_the_wheel_runs_pipelines(clean: Path, work: Path) -> None:

@@ -69,7 +69,7 @@ def test_the_audit_of_a_run_is_whole_and_a_change_is_named(
     result = type_in("verify")
     assert result.stdout == f"The audit is whole: {len(audit)} records, head {len(audit)}:{audit['sha256'].iloc[-1]}\n"
     forged = type_in("verify", "--head", f"{len(audit)}:{'a' * 64}")
-    assert (forged.exit_code, "made anew" in forged.stderr) == (1, True)
+    assert (forged.exit_code, "rewritten" in forged.stderr) == (1, True)
     output = test_env_project / "data/test/07_model_output"
     shutil.copytree(output / "audit", tmp_path / "audit")
     shutil.copy(output / "audit_head.json", tmp_path)

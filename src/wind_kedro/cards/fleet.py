@@ -76,7 +76,7 @@ class Fleet(Card):
         """The farm of that id; `CardError` if there is none."""
         card = self._by_id.get(farm_id)
         if not isinstance(card, Farm):
-            raise CardError(f"no farm '{farm_id}'; the cards know {', '.join(farm.id for farm in self.farms)}")
+            raise CardError(f"no farm '{farm_id}'; there are {', '.join(farm.id for farm in self.farms)}")
         return card
 
     def market(self, market_id: str) -> Market:
@@ -96,7 +96,7 @@ class Fleet(Card):
         """The farms behind an entity: a farm itself, or a group's members."""
         card = self._by_id.get(entity_id)
         if card is None:
-            raise CardError(f"no farm or group '{shown(entity_id)}'; the cards know {', '.join(self._by_id)}")
+            raise CardError(f"no farm or group '{shown(entity_id)}'; there are {', '.join(self._by_id)}")
         return [card] if isinstance(card, Farm) else [self.farm(farm_id) for farm_id in card.farms]
 
     def portfolios_of(self, product: Product) -> list[Group]:
@@ -176,7 +176,7 @@ CardT = TypeVar("CardT", Market, Product)
 def _pick(cards: Iterable[CardT], card_id: str, kind: str) -> CardT:
     by_id = {card.id: card for card in cards}
     if card_id not in by_id:
-        raise CardError(f"no {kind} '{shown(card_id)}'; the cards know {', '.join(by_id)}")
+        raise CardError(f"no {kind} '{shown(card_id)}'; there are {', '.join(by_id)}")
     return by_id[card_id]
 
 

@@ -39,7 +39,7 @@ def farms(options: Options) -> None:
         ],
     )  # fmt: skip
     click.echo(
-        f"All cards are right: {len(fleet.farms)} farms, {len(fleet.groups)} groups, {len(fleet.markets)} markets, "
+        f"All cards are valid: {len(fleet.farms)} farms, {len(fleet.groups)} groups, {len(fleet.markets)} markets, "
         f"{len(fleet.products)} products (environment '{options['env'] or os.getenv('KEDRO_ENV') or 'base'}')."
     )
 

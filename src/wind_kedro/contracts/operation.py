@@ -61,7 +61,7 @@ class Outliers(Contract, key=["product_id", "entity_id", "valid_at"]):
 
 
 class Incidents(Contract):
-    """One row per thing that somebody should know: what, where, how much, what shows it, and what to do."""
+    """One row per incident: kind, place, amount, evidence and action."""
 
     raised_at: Series[Utc] = pa.Field(description="as of which time")
     entity_id: Series[str]

@@ -14,23 +14,23 @@ from wind_kedro.governance.overrides import KINDS
 #: Reasons of decisions by their code.
 REASONS: Mapping[str, str] = {
     "first_champion": "first champion: the best of the backtest",
-    "cold_start": "its history is too short for the backtest: the most that needs none",
-    "better": "better by the margin, not by chance, and no guard-rail broke",
-    "another_is_better": "it passed, and another challenger that passed scores better",
-    "in_shadow": "it is issued in shadow, and has not issued enough to be judged",
-    "leak": "it has seen what it could not have known",
+    "cold_start": "too little history for the backtest: the candidate of the highest tier that needs none",
+    "better": "better by the margin, significantly, and within all guard-rails",
+    "another_is_better": "it passed, but another challenger that passed scores better",
+    "in_shadow": "a shadow with too few issues to be compared",
+    "leak": "it used data that were not known then",
     "too_little_data": "too few issues are paired with the champion's",
     "margin": "its gain is below the product's margin",
-    "not_significant": "its gain may be chance",
+    "not_significant": "its gain is not significant",
     "bias": "its mean error is too large",
-    "coverage": "its bands hold too many or too few",
-    "strong_wind": "it is too bad where the wind is strong",
-    "changing_wind": "it is too bad where the wind changes fast",
-    "worst_issues": "its worst issues are too bad",
-    "surprising": "too good to be believed: somebody must look and approve",
-    "held": "somebody holds the entity's model",
-    "approved": "somebody approved it",
-    "overridden": "somebody decided for a model",
+    "coverage": "its coverage is too far from nominal",
+    "strong_wind": "its errors in strong wind are too large",
+    "changing_wind": "its errors in changing wind are too large",
+    "worst_issues": "its errors in the worst issues are too large",
+    "surprising": "implausibly good: check for a leak, then approve",
+    "held": "the entity's model is held by an override",
+    "approved": "approved by an override",
+    "overridden": "the model was chosen by an override",
 }
 
 
@@ -123,11 +123,11 @@ class Accuracy(Contract, key=["product_id", "entity_id"]):
 
 
 class Overrides(Contract, key=["override"]):
-    """One row per thing that somebody decided about an entity's models. Append-only."""
+    """One row per override of an entity's models. Append-only."""
 
     override: Series[int] = pa.Field(ge=1, description="its number")
     recorded_at: Series[Utc] = pa.Field(description="wall clock")
-    effective_at: Series[Utc] = pa.Field(description="trainings as of then and later heed it")
+    effective_at: Series[Utc] = pa.Field(description="applies to trainings as of this time and later")
     kind: Series[str] = pa.Field(isin=sorted(KINDS), description="see docs/glossary.md")
     product_id: Series[str] = pa.Field(description="'': all products")
     entity_id: Series[str]
@@ -156,7 +156,7 @@ class Promotions(Contract, key=["promotion", "product_id", "entity_id"]):
     promotion: Series[int] = pa.Field(ge=1, description="its number: of two that hold at a time, the greater counts")
     parent: Series[int] = pa.Field(ge=0, description="the newest promotion that it knew of; 0: there was none")
     action: Series[str] = pa.Field(isin=["train", "rollback"], description="what made it")
-    author: Series[str] = pa.Field(description="who; '': nobody but the gate")
+    author: Series[str] = pa.Field(description="of the override; '': decided by the gate")
     product_id: Series[str]
     entity_id: Series[str]
     promoted_at: Series[Utc]

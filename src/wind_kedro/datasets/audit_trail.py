@@ -102,7 +102,7 @@ class AuditTrail(FolderTable):
         seen = Keyring().seen(self._filepath)
         if seen is not None and self._hash_of(seen.number) != seen.digest:
             found.append(
-                f"record {seen.number}: removed or made anew: this machine has seen another chain here, up to that record; "
+                f"record {seen.number}: removed or rewritten: this machine has seen another chain here, up to that record; "
                 f"if it was replaced on purpose: kedro wind keys adopt"
             )
         if head is not None and (other := differs_from(self._records(), head)):

@@ -70,7 +70,7 @@ class History(FolderTable):
         nothing = pd.DataFrame()
         if file.suffix != ".parquet":
             kept = f"{UNREADABLE}-" in file.name
-            return nothing, "could not be read when its place was written anew" if kept else "is no Parquet file"
+            return nothing, "could not be read when its file was replaced" if kept else "is no Parquet file"
         try:
             part = read_whole(file)
         except Exception as error:  # whatever a parser raises on whatever bytes

@@ -90,7 +90,7 @@ def faults(records: Iterable[dict[str, Any]], head: Head, reached: Head) -> list
     if last.sequence < head.sequence:
         found.append(f"{_span(last.sequence + 1, head.sequence)}: removed: the signed head is record {head.sequence}")
     elif kept.get(head.sequence) != head.sha256:
-        found.append(f"record {head.sequence}: its hash is not that of the signed head: the chain was made anew")
+        found.append(f"record {head.sequence}: its hash is not that of the signed head: the chain was rewritten")
     if last.sequence > reached.sequence:
         found.append(f"{_span(reached.sequence + 1, last.sequence)}: added after the signed head, and not signed")
     elif head.sequence < reached.sequence and kept.get(reached.sequence) != reached.sha256:
@@ -105,7 +105,7 @@ def differs_from(records: Iterable[dict[str, Any]], head: Head) -> str:
         return ""
     if head.sequence not in found:
         return f"record {head.sequence}: removed: the head that was kept elsewhere is record {head.sequence}"
-    return f"record {head.sequence}: its hash is not that of the head that was kept elsewhere: the chain was made anew"
+    return f"record {head.sequence}: its hash is not that of the head that was kept elsewhere: the chain was rewritten"
 
 
 def _changed(record: dict[str, Any]) -> bool:

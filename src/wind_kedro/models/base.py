@@ -259,7 +259,7 @@ def read_model_card(folder: Path) -> dict[str, Any]:
         raise FileNotFoundError(f"{path}: no such file, so there is no model in this folder")
     card: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     if card.get("format") != FORMAT:
-        raise ValueError(f"{path}: layout {card.get('format')}, but this version reads {FORMAT}; train the model anew")
+        raise ValueError(f"{path}: layout {card.get('format')}, but this version reads {FORMAT}; train the model again")
     return card
 
 

@@ -204,7 +204,7 @@ def _entry(file: BinaryIO, entry: zipfile.ZipInfo, what: str) -> Iterator[bytes]
     if entry.flag_bits & 1:
         raise MalformedError(f"{what}: is encrypted; save it without a password")
     if entry.compress_type not in {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}:
-        raise MalformedError(f"{what}: compression method {entry.compress_type} is not supported; save it anew")
+        raise MalformedError(f"{what}: compression method {entry.compress_type} is not supported; save it again")
     file.seek(entry.header_offset)
     header = file.read(_ZIP_HEADER.size)
     if len(header) < _ZIP_HEADER.size:

@@ -27,7 +27,7 @@ _SCRATCH = "wind-kedro-"
 _IN_USE = ".in-use"
 #: Between making a scratch folder and locking its file, the folder must not look abandoned. Seconds.
 _SETTLED_AFTER = 60
-#: Follows the name of a file or folder that could not be read when its place was written anew; such are never removed.
+#: Follows the name of a file or folder that could not be read when it was replaced; such are never removed.
 UNREADABLE = ".unreadable"
 #: A hidden name with 32 hexadecimal digits, after the id of the process that writes it (older versions wrote no id).
 _NEIGHBOUR = re.compile(r"\..*?(?:(?<![0-9])(?P<pid>[0-9]+)-)?[0-9a-f]{32}(\.[^.]+)*")

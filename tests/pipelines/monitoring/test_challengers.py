@@ -40,7 +40,7 @@ def test_a_candidate_that_was_not_good_enough_is_one_row_for_all_its_entities() 
         "challenger_failed", "info", "hours", "new",
     )  # fmt: skip
     assert row["message"] == (
-        "'new' did not win 3 of 4 entities: its gain is below the product's margin (2); its gain may be chance (1)"
+        "'new' did not win 3 of 4 entities: its gain is below the product's margin (2); its gain is not significant (1)"
     )
     assert row["amount"] == pytest.approx((0.01 - 0.2 + 0.03) / 3)
     assert "nearest: plain, +3.0% beside 'old' over 90 issues" in row["evidence"]

@@ -678,7 +678,7 @@ def test_a_held_entity_keeps_its_model_and_the_others_go_on(fleet: Fleet) -> Non
     assert choices[["entity_id", "model"]].to_numpy().tolist() == [["both", "new"]]
     told = decisions.set_index(["entity_id", "challenger"])
     assert told.loc[("hill", "old"), ["code", "promoted"]].tolist() == ["held", False]
-    assert told.loc[("hill", "old"), "reason"] == "somebody holds the entity's model (Ada: because)"
+    assert told.loc[("hill", "old"), "reason"] == "the entity's model is held by an override (Ada: because)"
     assert told.loc[("both", "new"), ["code", "promoted"]].tolist() == ["better", True]
     everybody = overrides({"kind": "hold"}, {"kind": "hold", "entity_id": "both"})
     with pytest.raises(AllHeldError, match="every entity that could be trained is held"):
@@ -875,7 +875,9 @@ def test_a_new_farm_gets_the_physical_model_before_it_can_be_backtested(fleet: F
     # Trees would be allowed, but nothing that learns much goes live untested.
     assert chosen["model"].to_dict() == {"hill": "trees", "shore": "curve"}
     assert np.isnan(chosen.loc["shore", "score"])
-    assert chosen.loc["shore", "reason"] == "its history is too short for the backtest: the most that needs none"
+    assert (
+        chosen.loc["shore", "reason"] == "too little history for the backtest: the candidate of the highest tier that needs none"
+    )
     model = _fit(table, choices, fleet, _training(curve="persistence", trees="climatology"))
     assert set(model.members) == {("hours", "hill"), ("quarters", "shore")}
 
@@ -1039,7 +1041,7 @@ def test_who_was_not_trained_is_in_the_promotion_with_what_it_has(fleet: Fleet) 
     promotions, _ = promote(Registered(members), _choices(hill="first"), _promotions(EARLIER, both), fleet, CLOCK)  # type: ignore[arg-type]
     kept = Promotions.validate(promotions).set_index("entity_id").loc["both"]
     assert (kept["model_version"], kept["run_id"], kept["model"]) == ("7", "earlier", "old")
-    assert kept["reason"] == "not trained anew: its model goes on"
+    assert kept["reason"] == "not trained again: its stored model stays in use"
 
 
 @pytest.mark.parametrize(

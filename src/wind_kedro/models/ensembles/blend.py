@@ -23,7 +23,7 @@ LEAD = "lead_minutes"
 
 def _named(members: Any) -> Any:
     if isinstance(members, list):
-        raise ValueError(f"members are names of candidates, and only training knows these: {', '.join(members)}")
+        raise ValueError(f"members are names of candidates, which only training can resolve: {', '.join(members)}")
     return members
 
 

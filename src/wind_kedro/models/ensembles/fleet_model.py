@@ -228,7 +228,7 @@ def read_manifest(folder: Path, sha256: str | None = None) -> dict[str, Any]:
         raise ChangedObjectError(f"{path}: is not the manifest that was promoted (its digest is {digest_of(content)})")
     manifest: dict[str, Any] = json.loads(content)
     if manifest.get("format") != FORMAT:
-        raise ValueError(f"{path}: layout {manifest.get('format')}, but this version reads {FORMAT}; train the models anew")
+        raise ValueError(f"{path}: layout {manifest.get('format')}, but this version reads {FORMAT}; train the models again")
     return manifest
 
 

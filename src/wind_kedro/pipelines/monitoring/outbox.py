@@ -66,7 +66,7 @@ _FAILED = "notification_failed"
 _NO_CHANNEL = {
     "kind": _FAILED,
     "severity": "warning",
-    "message": "no notification channel is configured: incidents reach nobody",
+    "message": "no notification channel is configured: incidents are not sent",
     "evidence": "notification_channels in parameters_notification.yml is empty",
     "action": "name a channel: docs/how-to/be-alarmed.md",
 }

@@ -169,7 +169,7 @@ def choose(
     choices: list[dict[str, Any]] = []
     decisions: list[dict[Any, Any]] = []
     failures: list[Failure] = []
-    action = "look at its scores, judgements and overrides; its earlier model goes on"
+    action = "look at its scores, judgements and overrides; its earlier model stays in use"
     failed = noting(failures, "choice", "model_not_chosen", "no candidate is chosen", action, "error")
     for product in fleet.products:
         deciding = dict(iter(deciding_scores(backtest_scores, product).groupby("entity_id")))
@@ -214,7 +214,7 @@ def _decide(
     if in_force.override is not None:
         if in_force.override in set(candidates.loc[candidates["admitted"], "model"]):
             return "overridden", in_force.override
-        logger.error("candidate '%s', which somebody decided for, is none that may be had here", in_force.override)
+        logger.error("candidate '%s' of an override is not available for this entity", in_force.override)
     if scores is None:
         stand_in = _unbacktested(candidates, champion, learnable)
         return (None, "") if stand_in is None else ("cold_start", stand_in)

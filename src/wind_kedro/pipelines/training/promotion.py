@@ -49,7 +49,7 @@ def fit_fleet(
     failures: list[Failure] = []
 
     def failed(key: tuple[str, str], code: str, message: str, severity: Severity = "error") -> None:
-        action = "see the candidate's parameters and the farm's features, then run training; its earlier model goes on"
+        action = "see the candidate's parameters and the farm's features, then run training; its earlier model stays in use"
         failures.append(Failure("fit", code, f"{key[0]}/{key[1]}: {message}", action, severity, *key))
 
     wanted = {(row["product_id"], row["entity_id"]): row["model"] for row in choices.to_dict("records")}
@@ -131,7 +131,7 @@ def promote(
     members = model_versions.version(made.version).members
     before = champions_at(promotions_before, training_time)
     shared = [column for column in choices.columns if column != "model"]
-    earlier = before[shared].assign(reason="not trained anew: its model goes on")
+    earlier = before[shared].assign(reason="not trained again: its stored model stays in use")
     sources = pd.concat([choices[shared], earlier]).drop_duplicates(["product_id", "entity_id"], keep="first")
     parent = newest_number(promotions_before)
     rows = [
