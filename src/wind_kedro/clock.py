@@ -14,7 +14,7 @@ import pandas as pd
 from pydantic import AfterValidator, field_validator, model_validator
 
 from wind_kedro.cards import Calendar, CardError, Fleet
-from wind_kedro.cards.base import FIRST_YEAR, LAST_YEAR
+from wind_kedro.cards.base import within_years
 from wind_kedro.strict import Split, Strict
 
 
@@ -59,8 +59,7 @@ class Clock(Strict):
     def _in_utc(cls, value: dt.datetime | None) -> dt.datetime | None:
         if value is None:
             return None
-        if not FIRST_YEAR <= value.year <= LAST_YEAR:
-            raise ValueError(f"must lie in the years {FIRST_YEAR} to {LAST_YEAR}")
+        value = within_years(value)
         return value.replace(tzinfo=dt.UTC) if value.tzinfo is None else value.astimezone(dt.UTC)
 
     def newest_issue(self, calendar: Calendar) -> dt.datetime:

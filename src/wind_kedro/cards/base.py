@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import re
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator
@@ -89,8 +89,11 @@ def _written_as_day(value: Any) -> Any:
     return value
 
 
-def _near_day(value: dt.date) -> dt.date:
-    # Near the ends of the calendar, its midnight in UTC may not exist.
+DateT = TypeVar("DateT", bound=dt.date)
+
+
+def within_years(value: DateT) -> DateT:
+    """The day or time; `ValueError` outside `FIRST_YEAR` to `LAST_YEAR`: near the ends of the calendar, UTC may not have it."""
     if not FIRST_YEAR <= value.year <= LAST_YEAR:
         raise ValueError(f"must lie in the years {FIRST_YEAR} to {LAST_YEAR}")
     return value
@@ -98,7 +101,7 @@ def _near_day(value: dt.date) -> dt.date:
 
 Identifier = Annotated[str, AfterValidator(_identifier)]
 TimeZone = Annotated[str, AfterValidator(_time_zone)]
-Day = Annotated[dt.date, BeforeValidator(_written_as_day), AfterValidator(_near_day)]
+Day = Annotated[dt.date, BeforeValidator(_written_as_day), AfterValidator(within_years)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 Minutes = Annotated[int, Field(ge=0)]

@@ -82,8 +82,8 @@ class Calendar:
         until = [np.minimum(end, (since - issued_at) // _MINUTE) for since, _ in self.market.versions[1:]] + [end]
         step = self.product.granularity_minutes
         last = np.stack([first + (each - 1 - first) // step * step for each in until], axis=1).astype(np.int64)
-        held = last >= first[:, None]
-        opened: npt.NDArray[np.bool_] = held & self._gates_open(issued_at, np.where(held, last, first[:, None]))
+        exists = last >= first[:, None]
+        opened: npt.NDArray[np.bool_] = exists & self._gates_open(issued_at, np.where(exists, last, first[:, None]))
         found: npt.NDArray[np.bool_] = np.logical_or.reduce(opened, axis=1)
         return found
 

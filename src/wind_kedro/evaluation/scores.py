@@ -432,6 +432,8 @@ def _settle(rows: pd.DataFrame, actual: Array, point: Array, product: Product, m
     Several intervals of a product that fall into one settled interval of the market offset each other, as they do in
     its books; each then bears an equal part of the cost. Settled intervals count from midnight of the market's day.
     """
+    # Not the quantiles: each part is a copy.
+    rows = rows[["entity_id", "model", "issued_at", "valid_at", "available_capacity_kw"]]
     cost, produced = np.empty(len(rows)), np.empty(len(rows))
     for mask, rules in market.by_rules(rows["valid_at"].dt.tz_localize(None).to_numpy()):
         cost[mask], produced[mask] = _settle_by(rows[mask], actual[mask], point[mask], product, rules)

@@ -83,7 +83,7 @@ def build_features(
     by_entity = dict(iter(observations.groupby(["entity_id", "granularity_minutes"])))
     tasks = {}
     for product in fleet.products:
-        allowed = product.weather_models
+        calendar, allowed = fleet.calendar(product.id), product.weather_models
         usable = weather if allowed is None else weather[weather["weather_model"].isin(allowed)]
         by_farm = {str(farm_id): table for farm_id, table in usable.groupby("farm_id")}
         families = features.families_of(product.id)
@@ -100,7 +100,7 @@ def build_features(
                 capacity_kw=capacity,
             )
             known = by_entity.get((entity_id, product.granularity_minutes), observations.iloc[:0])
-            tasks[product.id, entity_id] = (fleet.calendar(product.id), entity_id, found, known, clock.as_of, features)
+            tasks[product.id, entity_id] = (calendar, entity_id, found, known, clock.as_of, features)
     mapped = map_farms(features_of_entity, tasks, workers=workers, label="features")
     tables = [table for table in mapped.results.values() if not table.empty]
     nothing_read = "no weather run was available at any issue time"
