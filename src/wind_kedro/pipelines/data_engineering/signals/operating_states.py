@@ -27,7 +27,6 @@ from wind_kedro.pipelines.data_engineering.tables import Table, ibis, materializ
 NOT_AVAILABLE = ("stopped", "curtailed", "derated")
 #: Minimum number of rows of level power.
 _LEVEL_ROWS = 3
-LABELS = ("", *NOT_AVAILABLE, "iced", "off_curve")
 
 
 def judge_signals(
