@@ -15,6 +15,7 @@ _HOMES = {
     "Figure": "files",
     "Document": "files",
     "JsonDocument": "files",
+    "DerivedTable": "derived",
     "History": "history",
     "Log": "log",
     "AuditTrail": "audit_trail",

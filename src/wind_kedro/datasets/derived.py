@@ -1,0 +1,295 @@
+"""Derived tables: functions of other tables, of which only shards are computed whose inputs changed."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from kedro.io.core import AbstractDataset, DatasetError
+from kedro.utils import load_obj
+from kedro_datasets._utils import ConnectionMixin
+
+from wind_kedro.datasets.connections import connect, literal
+from wind_kedro.datasets.parts import empty_table
+from wind_kedro.errors import WindKedroError
+from wind_kedro.storage.delta import Delta, is_one_of
+from wind_kedro.storage.fingerprints import NO_DAY, Recipe, chunks
+from wind_kedro.storage.paths import local_path
+
+if TYPE_CHECKING:
+    import duckdb
+    import ibis.expr.types as ir
+    import pyarrow as pa
+
+logger = logging.getLogger(__name__)
+
+#: Columns that the store adds to the rows: the day of the shard, and its month, which names the folder.
+_ADDED = ("day", "month")
+#: Unsigned numbers, which Delta has not: they are stored as signed ones of the same bits.
+_NUMBERS = ("fingerprint", "digest")
+
+
+class ForeignRowsError(WindKedroError, DatasetError):
+    """A step computed rows of shards that it was not asked for: a bug of wind-kedro, not a fault of the data."""
+
+
+@dataclass(frozen=True)
+class Derived:
+    """A derived table as stored.
+
+    Attributes:
+        days: one row per shard: key columns, ``day`` (naive; `NO_DAY`: rows without a time), ``fingerprint``, ``digest``,
+            ``rows``, ``fault`` (why it could not be computed, else empty), and the table's statistics.
+    """
+
+    days: pd.DataFrame
+    _rows: Delta
+    _backend: Any
+    _contract: str | None
+    _order: Sequence[str]
+
+    def table(self, first: pd.Timestamp | None = None, last: pd.Timestamp | None = None) -> ir.Table:
+        """Rows whose day is in [first, last], lazy; without bounds all rows. Rows without a time only without bounds."""
+        files = self._files(first, last)
+        if not files:
+            files = self._files(None, None)[:1]
+        table = self._backend.read_parquet([literal(Path(file)) for file in files])
+        if first is not None:
+            table = table.filter(table["day"] >= first)
+        if last is not None:
+            table = table.filter(table["day"] <= last)
+        return table.drop(*(name for name in _ADDED if name in table.columns))
+
+    def frame(
+        self, columns: Sequence[str] | None = None, *, first: pd.Timestamp | None = None, last: pd.Timestamp | None = None
+    ) -> pd.DataFrame:
+        """Rows whose day is in [first, last], ordered as the catalog names it; an empty table before the first write."""
+        import pyarrow.dataset as ds
+
+        where = None
+        for bound, holds in ((first, ds.field("day").__ge__), (last, ds.field("day").__le__)):
+            if bound is not None:
+                where = holds(bound) if where is None else where & holds(bound)
+        found = self._rows.read(columns, where)
+        if found is None:
+            return empty_table(self._contract) if self._contract else pd.DataFrame(columns=list(columns or []))
+        frame: pd.DataFrame = found.drop_columns([name for name in _ADDED if name in found.column_names]).to_pandas()
+        order = [name for name in self._order if name in frame]
+        return frame.sort_values(order, kind="stable", ignore_index=True) if order else frame
+
+    def _files(self, first: pd.Timestamp | None, last: pd.Timestamp | None) -> list[str]:
+        if first is None or last is None:
+            return self._rows.files()
+        months = pd.period_range(first.to_period("M"), last.to_period("M")).strftime("%Y-%m")
+        return self._rows.files(f"{is_one_of('month', months)} AND day >= '{first}' AND day <= '{last}'")
+
+
+class DerivedTable(ConnectionMixin, AbstractDataset[Recipe, Derived]):
+    """A Delta table of rows, with a second one of its shards and their fingerprints.
+
+    Saving a `Recipe` computes the shards whose fingerprint is new or changed, chunk by chunk, and removes those that are not
+    wanted any more. A chunk's rows are replaced in one commit; then its fingerprints are added, with the number of that commit.
+    The table is read as of the newest commit so recorded, and what a killed run committed after it is undone by the next one:
+    a kill leaves complete chunks, and rerunning goes on from there.
+
+    Args:
+        filepath: folder of the two tables, ``rows`` and ``days``.
+        key: columns of a shard beside its day.
+        time: column whose day is that of a row (UTC).
+        whole_key: whether a key is replaced with all its days, as a file of any days is.
+        connection: the Ibis backend, as for ``kedro_datasets.ibis``.
+        contract: import path of what validates the rows of a chunk (``validate``), a Pandera model or like one.
+        statistics: import path of a function of the rows (Ibis) that gives aggregates by name, which are kept for each shard.
+        order: columns by which `Derived.frame` sorts.
+        max_rows: about how many rows are computed at once.
+        read_only: whether saving is refused.
+        metadata: for plugins.
+    """
+
+    _CONNECTION_GROUP = "ibis"
+
+    def __init__(
+        self,
+        *,
+        filepath: str,
+        key: Sequence[str],
+        time: str,
+        whole_key: bool = False,
+        connection: Mapping[str, Any] | None = None,
+        contract: str | None = None,
+        statistics: str | None = None,
+        order: Sequence[str] = (),
+        max_rows: int = 2_000_000,
+        read_only: bool = False,
+        metadata: dict[str, Any] | None = None,
+    ) -> None:
+        self._filepath = local_path(filepath, "filepath")
+        self._key, self._time, self._whole_key = list(key), time, whole_key
+        self._shard = self._key if whole_key else [*self._key, "day"]
+        self._rows = Delta(self._filepath / "rows", ["month"])
+        self._days = Delta(self._filepath / "days")
+        self._connection_config = dict(connection or {"backend": "duckdb", "database": ":memory:"})
+        self._contract, self._statistics, self._order = contract, statistics, list(order)
+        self._max_rows, self._read_only = max_rows, read_only
+        self.metadata = metadata
+
+    def _connect(self) -> Any:
+        return connect(self._connection_config)
+
+    def load(self) -> Derived:
+        """The table; nothing but its shards is read yet."""
+        model = self._contract if self._contract and hasattr(load_obj(self._contract), "to_schema") else None
+        shards, recorded = self._shards()
+        return Derived(shards, self._rows.as_of(recorded), self._connection, model, self._order)
+
+    def save(self, data: Recipe) -> None:
+        """Compute what is missing or changed, and remove what is not wanted any more."""
+        if self._read_only:
+            raise DatasetError(f"{self._filepath} is read here, not written")
+        wanted = data.wanted.assign(fingerprint=data.wanted["fingerprint"].to_numpy(dtype=np.uint64))
+        if "day" in wanted:
+            wanted["day"] = wanted["day"].astype("datetime64[us]")
+        stored, recorded = self._shards()
+        self._rows.roll_back(recorded)
+        todo, gone = self._changes(wanted, stored)
+        self._remove(gone)
+        if recorded < 0 and todo.empty:
+            self._replace(wanted.iloc[:0], data)
+        for part in chunks(todo, self._key, self._max_rows):
+            self._replace(part, data)
+        if len(todo) or len(gone):
+            logger.info("%s: %d of %d shards computed, %d removed", self._filepath.name, len(todo), len(wanted), len(gone))
+
+    def changes(self, recipe: Recipe) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """The wanted shards that are missing, changed or could not be computed, and the stored ones that are not wanted."""
+        return self._changes(recipe.wanted, self._shards()[0])
+
+    def _changes(self, wanted: pd.DataFrame, stored: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+        if stored.empty:
+            return wanted, stored
+        known = stored.loc[stored["fault"] == "", [*self._shard, "fingerprint"]].drop_duplicates()
+        same = wanted.merge(known, on=[*self._shard, "fingerprint"], how="left", indicator="found")["found"] == "both"
+        asked = wanted[self._shard].drop_duplicates()
+        left = stored[self._shard].merge(asked, on=self._shard, how="left", indicator="found")["found"] == "left_only"
+        return wanted[~same.to_numpy()], stored[left.to_numpy()]
+
+    def _shards(self) -> tuple[pd.DataFrame, int]:
+        """The newest entry of each shard, and the newest commit of rows that is recorded; -1: none."""
+        first = [*self._key, "day", *_NUMBERS, "rows", "fault"]
+        found = self._days.read()
+        if found is None:
+            types = {"day": "datetime64[us]", "rows": "int64"} | dict.fromkeys(_NUMBERS, "uint64")
+            return pd.DataFrame({name: pd.Series(dtype=types.get(name, "str")) for name in first}), -1
+        days: pd.DataFrame = found.to_pandas()
+        newest = days.groupby(self._shard, observed=True)["written"].transform("max")
+        recorded = int(days["rows_version"].max())
+        days = days[(days["written"] == newest) & ~days["gone"]]
+        unsigned: dict[str, Any] = {name: days[name].to_numpy(dtype="int64").view(np.uint64) for name in _NUMBERS}
+        ordered = days.assign(**unsigned).sort_values([*self._key, "day"], ignore_index=True)
+        more = ordered.columns.difference([*first, "gone", "written", "rows_version"], sort=False)
+        return ordered[[*first, *more]], recorded
+
+    def _remove(self, gone: pd.DataFrame) -> None:
+        if gone.empty:
+            return
+        for part in chunks(gone, self._key, self._max_rows):
+            self._rows.delete(self._predicate(part))
+        signed: dict[str, Any] = {name: gone[name].to_numpy(dtype=np.uint64).view("int64") for name in _NUMBERS}
+        self._note(gone.assign(**signed), gone=True)
+
+    def _replace(self, part: pd.DataFrame, recipe: Recipe) -> None:
+        """Compute shards; their rows are committed first, then their fingerprints."""
+        import duckdb
+        import pyarrow as pa
+
+        engine = duckdb.connect()
+        engine.execute("SET TimeZone = 'UTC'")
+        computed = recipe.work(part)
+        if self._contract:
+            computed = load_obj(self._contract).validate(computed)
+        engine.register("computed", computed if isinstance(computed, pd.DataFrame | pa.Table) else computed.to_pyarrow())
+        time = f'"{self._time}"'
+        day = f"coalesce(CAST(date_trunc('day', {time}) AS TIMESTAMP), TIMESTAMP '{NO_DAY}')"
+        with_day = f"SELECT *, {day} AS day, strftime({day}, '%Y-%m') AS month FROM computed"  # noqa: S608 - a column of the catalog
+        rows = engine.sql(with_day).to_arrow_table()
+        engine.unregister("computed")
+        engine.register("rows", rows)
+        found = self._summary(engine, rows)
+        shards = part.drop(columns=[name for name in ("rows", "day") if name in part and (name == "rows" or self._whole_key)])
+        entries = shards.merge(found, on=self._shard, how="outer", indicator="found")
+        if (entries["found"] == "right_only").any():
+            foreign = entries.loc[entries["found"] == "right_only", self._shard].head(3).to_dict("records")
+            raise ForeignRowsError(f"{self._filepath.name}: rows of shards that were not asked for: {foreign}")
+        self._rows.replace(rows, self._predicate(part))
+        keys = list(zip(*(entries[name] for name in self._shard), strict=True))
+        faults = [recipe.faults.get(tuple(map(str, key[: len(self._key)])), "") for key in keys]
+        entries = entries.assign(
+            fault=pd.Series(faults, index=entries.index, dtype="str"),
+            rows=entries["rows"].fillna(0).astype("int64"),
+            digest=entries["digest"].fillna(0).astype("int64"),
+            fingerprint=entries["fingerprint"].to_numpy(dtype=np.uint64).view("int64"),
+            day=entries["day"].fillna(NO_DAY).astype("datetime64[us]"),
+        )
+        self._note(entries.drop(columns="found"), gone=False)
+        recipe.faults.clear()  # the next chunk has its own
+
+    def _summary(self, engine: duckdb.DuckDBPyConnection, rows: pa.Table) -> pd.DataFrame:
+        """Number of rows, digest and statistics by shard and day."""
+        import ibis
+
+        key = ", ".join(f'"{name}"' for name in [*self._key, "day"])
+        values = ", ".join(f'"{name}"' for name in rows.column_names if name not in _ADDED)
+        # A sum does not depend on the order of rows, and counts equal ones.
+        digest = f"CAST(sum(CAST(hash({values}) AS HUGEINT)) % 18446744073709551616 AS UBIGINT)"
+        query = f"SELECT {key}, count(*) AS rows, {digest} AS digest FROM rows GROUP BY {key}"  # noqa: S608 - names of columns
+        found: pd.DataFrame = engine.sql(query).df()
+        found["digest"] = found["digest"].to_numpy(dtype=np.uint64).view("int64")
+        if self._statistics:
+            table = ibis.duckdb.from_connection(engine).table("rows")
+            aggregates = load_obj(self._statistics)(table)
+            more = table.group_by([*self._key, "day"]).agg(**aggregates).to_pandas()
+            found = found.merge(more, on=[*self._key, "day"])
+        # Of a shard without rows they are missing, which integers of NumPy cannot be.
+        whole = {str(name): "Int64" for name in found if pd.api.types.is_integer_dtype(found[name])}
+        return found.astype({"day": "datetime64[us]"} | dict.fromkeys(self._key, "str") | whole)
+
+    def _note(self, entries: pd.DataFrame, *, gone: bool) -> None:
+        import pyarrow as pa
+
+        entries = entries.assign(gone=gone, written=self._days.version() + 1, rows_version=self._rows.version())
+        table = pa.Table.from_pandas(entries, preserve_index=False)
+        if entries.empty:  # the first commit of a table without shards
+            nothing = {"fingerprint": 0, "digest": 0, "rows": 0, "gone": True, "written": 0, "rows_version": self._rows.version()}
+            row = dict.fromkeys([*self._key, "fault"], "") | {"day": NO_DAY} | nothing
+            table = pa.Table.from_pylist([row], schema=table.schema)
+        self._days.append(table)
+
+    def _predicate(self, part: pd.DataFrame) -> str:
+        """Rows of these shards, whose keys are wanted on all their days."""
+        *outer, inner = self._key
+        keys = part[self._key].drop_duplicates()
+        if outer:
+            groups = [
+                [*(is_one_of(name, [value]) for name, value in zip(outer, values, strict=True)), is_one_of(inner, own[inner])]
+                for values, own in keys.groupby(outer, sort=True)
+            ]
+            found = " OR ".join("(" + " AND ".join(group) + ")" for group in groups)
+            found = f"({found or 'false'})"
+        else:
+            found = is_one_of(inner, keys[inner])
+        if self._whole_key:
+            return found
+        days = part["day"].drop_duplicates()
+        months = is_one_of("month", days.dt.strftime("%Y-%m"))
+        return f"{months} AND {is_one_of('day', days)} AND {found}"
+
+    def _exists(self) -> bool:
+        return True
+
+    def _describe(self) -> dict[str, Any]:
+        return {"filepath": str(self._filepath), "key": self._key}

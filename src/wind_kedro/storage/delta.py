@@ -1,0 +1,126 @@
+"""Delta tables: append, replace by predicate, read the files that matter. The only module that writes them.
+
+A commit of a Delta table is atomic: a reader sees the table before or after it, and a killed writer leaves files that no
+version names (`vacuum` removes them). Nothing is atomic across tables.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import deltalake
+    import pyarrow as pa
+
+
+class Delta:
+    """A Delta table that exists from its first write on.
+
+    Args:
+        location: folder, or address in an object store.
+        partition_by: columns whose values name folders.
+        storage: options of the object store, as ``deltalake`` takes them.
+        at: the commit as of which the table is read; without it the newest.
+    """
+
+    def __init__(
+        self,
+        location: str | Path,
+        partition_by: Sequence[str] = (),
+        storage: Mapping[str, str] | None = None,
+        at: int | None = None,
+    ) -> None:
+        self.location = str(location)
+        self._at = at
+        self._partition_by = list(partition_by)
+        self._storage = dict(storage or {}) or None
+        self._opened: deltalake.DeltaTable | None = None
+
+    def as_of(self, version: int) -> Delta:
+        """The table as a commit left it, for reading; -1: before the first."""
+        return Delta(self.location, self._partition_by, self._storage, at=version)
+
+    def roll_back(self, version: int) -> None:
+        """Undo all commits after ``version``, in one commit; -1: remove all rows."""
+        table = self._table()
+        if table is not None and version < 0:
+            table.delete()
+        elif table is not None and table.version() > version:
+            table.restore(version)
+
+    def exists(self) -> bool:
+        """Whether anything was ever written."""
+        return self._table() is not None
+
+    def version(self) -> int:
+        """Number of the newest commit, from 0; -1 before the first."""
+        table = self._table()
+        return -1 if table is None else int(table.version())
+
+    def files(self, predicate: str | None = None) -> list[str]:
+        """Paths of the files in which ``predicate`` (SQL) may hold, by partitions and statistics."""
+        table = self._table()
+        if table is None:
+            return []
+        return sorted(path.removeprefix("file://") for path in table.file_uris(file_pruning_predicate=predicate))
+
+    def read(self, columns: Sequence[str] | None = None, where: Any = None) -> pa.Table | None:
+        """Rows for which the expression of ``pyarrow.dataset`` holds; None before the first write."""
+        table = self._table()
+        if table is None:
+            return None
+        return table.to_pyarrow_dataset().to_table(columns=list(columns) if columns else None, filter=where)
+
+    def append(self, rows: pa.Table) -> None:
+        """Add rows."""
+        self._write(rows, mode="append")
+
+    def replace(self, rows: pa.Table, predicate: str) -> None:
+        """Replace the rows for which ``predicate`` (SQL) holds by ``rows``, for all of which it holds, in one commit."""
+        if self._table() is None:
+            self._write(rows, mode="append")
+        else:
+            self._write(rows, mode="overwrite", predicate=predicate)
+
+    def delete(self, predicate: str) -> None:
+        """Remove the rows for which ``predicate`` (SQL) holds."""
+        table = self._table()
+        if table is not None:
+            table.delete(predicate)
+
+    def _write(self, rows: pa.Table, **how: Any) -> None:
+        from deltalake import write_deltalake
+
+        table = self._table()
+        # A column that is new since the table was begun is added to it.
+        write_deltalake(
+            self.location if table is None else table,
+            rows,
+            partition_by=self._partition_by or None,
+            storage_options=self._storage,
+            schema_mode="merge",
+            **how,
+        )
+
+    def _table(self) -> deltalake.DeltaTable | None:
+        from deltalake import DeltaTable
+        from deltalake.exceptions import TableNotFoundError
+
+        if self._at is not None and self._at < 0:
+            return None
+        if self._opened is None:
+            try:
+                self._opened = DeltaTable(self.location, self._at, storage_options=self._storage)
+            except TableNotFoundError:
+                return None
+        elif self._at is None:
+            self._opened.update_incremental()
+        return self._opened
+
+
+def is_one_of(column: str, values: Iterable[Any]) -> str:
+    """A predicate in SQL: the column has one of these values (texts or times)."""
+    shown = sorted("'" + str(value).replace("'", "''") + "'" for value in values)
+    return f"{column} IN ({', '.join(shown)})" if shown else "false"

@@ -1,0 +1,187 @@
+"""Derived tables: whatever the order of changes and kills, the result is that of computing everything anew."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from wind_kedro.datasets import DerivedTable
+from wind_kedro.datasets.derived import ForeignRowsError
+from wind_kedro.storage.fingerprints import NO_DAY, Recipe, around, chunks, mixed, number_of, of_cards
+
+# Ibis 12 about DuckDB 2 and pandas 3.1.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:fetch_arrow_table:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:The 'future.infer_string' option:DeprecationWarning"),
+]
+
+DAYS = [NO_DAY, *pd.date_range("2015-01-30", "2015-02-02").as_unit("us")]
+#: State of an upstream: a value for each farm and day that is there.
+states = st.dictionaries(st.tuples(st.sampled_from("ab"), st.sampled_from(DAYS)), st.integers(0, 3), max_size=8)
+
+
+class Killed(BaseException):
+    """What a kill leaves: nothing runs after it."""
+
+
+def table_at(folder: Path, **options: Any) -> DerivedTable:
+    return DerivedTable(filepath=str(folder), key=["farm_id"], time="valid_at", order=["farm_id", "valid_at"], **options)
+
+
+def recipe(state: dict[tuple[str, pd.Timestamp], int], calls: list[int] | None = None) -> Recipe:
+    """Two rows a shard, one where its value is 1, none where it is 2."""
+    shards = [(farm, day, value) for (farm, day), value in sorted(state.items())]
+    wanted = pd.DataFrame(shards, columns=["farm_id", "day", "value"]).astype({"farm_id": "str", "day": "datetime64[us]"})
+    wanted["fingerprint"] = mixed(wanted.pop("value").to_numpy("int64"))
+
+    def work(part: pd.DataFrame) -> pd.DataFrame:
+        if calls is not None:
+            calls.append(len(part))
+        rows = [
+            (farm, pd.NaT if day == NO_DAY else day + pd.Timedelta(hours=hour), float(value))
+            for (farm, day), value in state.items()
+            for hour in range({1: 1, 2: 0}.get(value, 2))
+            if ((part["farm_id"] == farm) & (part["day"] == day)).any()
+        ]
+        found = pd.DataFrame(rows, columns=["farm_id", "valid_at", "value"])
+        return found.astype({"farm_id": "str", "valid_at": "datetime64[us]", "value": "float64"})
+
+    return Recipe(wanted, work)
+
+
+@settings(max_examples=12, deadline=None)
+@given(history=st.lists(st.tuples(states, st.sampled_from([None, "rows", "days"])), min_size=1, max_size=4))
+def test_any_history_of_changes_and_kills_ends_as_a_rebuild(
+    history: list[tuple[dict[tuple[str, pd.Timestamp], int], str | None]], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.mktemp("derived")
+    table = table_at(folder / "one", max_rows=3)
+    for state, killed in history:
+        if killed:
+            with pytest.MonkeyPatch.context() as patched:
+                fail_after_first(patched, table, killed)
+                try:
+                    table.save(recipe(state))
+                except Killed:
+                    table = table_at(folder / "one", max_rows=3)
+    last = history[-1][0]
+    table.save(recipe(last))
+    anew = table_at(folder / "anew")
+    anew.save(recipe(last))
+    pd.testing.assert_frame_equal(table.load().frame(), anew.load().frame())
+    pd.testing.assert_frame_equal(table.load().days, anew.load().days)
+    calls: list[int] = []
+    table.save(recipe(last, calls))
+    assert calls == ([] if last else [0])[: len(calls)]  # nothing is computed again; an empty table has no shards
+
+
+def fail_after_first(patched: pytest.MonkeyPatch, table: DerivedTable, store: str) -> None:
+    """The second commit to ``rows`` or ``days`` is never made."""
+    delta = getattr(table, f"_{store}")
+    write, commits = delta._write, []
+
+    def once(*arguments: Any, **options: Any) -> None:
+        if commits:
+            raise Killed
+        commits.append(1)
+        write(*arguments, **options)
+
+    patched.setattr(delta, "_write", once)
+
+
+def test_only_what_changed_is_computed(tmp_path: Path) -> None:
+    table, calls = table_at(tmp_path), []
+    state = {(farm, day): 0 for farm in "ab" for day in DAYS}
+    table.save(recipe(state, calls))
+    table.save(recipe(state | {("a", DAYS[3]): 1}, calls))
+    assert calls == [10, 1]
+    assert len(table.load().frame()) == 19
+
+
+def test_days_are_read_without_the_rest(tmp_path: Path) -> None:
+    table = table_at(tmp_path)
+    table.save(recipe({(farm, day): 0 for farm in "ab" for day in DAYS}))
+    stored = table.load()
+    assert stored.table(DAYS[2], DAYS[3]).count().execute() == 8
+    frame = stored.frame(first=DAYS[2], last=DAYS[3])
+    assert frame["valid_at"].dt.normalize().unique().tolist() == DAYS[2:4]
+    assert "month" not in stored.table().columns
+
+
+def test_a_shard_with_a_fault_is_computed_again(tmp_path: Path) -> None:
+    table = table_at(tmp_path)
+    state = {("a", DAYS[1]): 0, ("b", DAYS[1]): 0}
+    broken = recipe(state)
+    broken.faults["a",] = "ValueError: no wind"
+    table.save(broken)
+    assert table.load().days["fault"].tolist() == ["ValueError: no wind", ""]
+    calls: list[int] = []
+    table.save(recipe(state, calls))
+    assert calls == [1]
+    assert table.load().days["fault"].tolist() == ["", ""]
+
+
+def test_a_step_may_not_compute_what_it_was_not_asked_for(tmp_path: Path) -> None:
+    good = recipe({("a", DAYS[1]): 0})
+    other = recipe({("a", DAYS[2]): 0})
+    with pytest.raises(ForeignRowsError, match="not asked for"):
+        table_at(tmp_path).save(Recipe(good.wanted, lambda _: other.work(other.wanted)))
+
+
+def test_whole_keys_are_replaced_with_all_their_days(tmp_path: Path) -> None:
+    table = table_at(tmp_path, whole_key=True)
+
+    def holding(days: list[pd.Timestamp], content: int) -> Recipe:
+        rows = pd.DataFrame({"farm_id": pd.Series(["a"] * len(days), dtype="str"), "valid_at": days})
+        wanted = pd.DataFrame({"farm_id": pd.Series(["a"], dtype="str"), "fingerprint": mixed(np.array([content]))})
+        return Recipe(wanted, lambda _: rows.astype({"valid_at": "datetime64[us]"}))
+
+    table.save(holding(DAYS[1:3], 1))
+    table.save(holding(DAYS[3:5], 2))
+    assert table.load().frame()["valid_at"].tolist() == DAYS[3:5]
+    assert table.load().days["day"].tolist() == DAYS[3:5]
+
+
+def test_statistics_are_kept_by_shard(tmp_path: Path) -> None:
+    table = table_at(tmp_path, statistics=f"{__name__}.extremes")
+    table.save(recipe({("a", DAYS[1]): 0, ("a", DAYS[2]): 2}))
+    assert table.load().days["last_at"].tolist() == [DAYS[1] + pd.Timedelta(hours=1), pd.NaT]
+
+
+def extremes(rows: Any) -> dict[str, Any]:
+    return {"last_at": rows.valid_at.max()}
+
+
+def test_neighbours_change_the_number_of_a_day() -> None:
+    days = pd.DataFrame({"farm_id": "a", "day": DAYS, "digest": np.arange(5, dtype=np.uint64), "rows": 1, "last_at": DAYS})
+    changed = days.assign(digest=days["digest"].where(days["day"] != DAYS[2], np.uint64(99)))
+    before, after = (around(table, ["farm_id"], before=1).set_index("day") for table in (days, changed))
+    assert before.index[before["digest"] != after["digest"]].tolist() == DAYS[2:4]
+    assert before["rows"].tolist() == [1] * 5
+    assert around(days, ["farm_id"], after=1)["last_at"].tolist() == [NO_DAY, *DAYS[2:], DAYS[4]]
+
+
+def test_numbers_identify_values() -> None:
+    assert number_of({"a": [1, {"b", "c"}]}) == number_of({"a": [1, {"c", "b"}]})
+    assert len({number_of(value) for value in (1, "1", [1], None, 1.5)}) == 5
+    assert mixed(np.array([1, 2]), 3).tolist() != mixed(np.array([3, 3]), np.array([1, 2])).tolist()
+    cards = of_cards({"a": [5], "b": [5], "c": [6]}, "settings", 1)
+    assert cards["a"] == cards["b"] != cards["c"]
+    assert cards["a"] != of_cards({"a": [5]}, "settings", 2)["a"]
+
+
+def test_chunks_are_rectangles() -> None:
+    todo = pd.DataFrame([("a", day) for day in DAYS[1:]] + [("b", DAYS[3])], columns=["farm_id", "day"]).assign(rows=1)
+    parts = [sorted(set(zip(part["farm_id"], part["day"], strict=True))) for part in chunks(todo, ["farm_id"], 100)]
+    assert parts == [
+        [("a", DAYS[1]), ("a", DAYS[2])],
+        [("a", DAYS[3]), ("b", DAYS[3])],
+        [("a", DAYS[4])],
+    ]
+    assert len(list(chunks(todo, ["farm_id"], 1))) == 4
