@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wind_kedro.datasets import DerivedTable
-from wind_kedro.datasets.derived import ForeignRowsError
+from wind_kedro.datasets.derived import ForeignRowsError, days_of, frame_of
 from wind_kedro.storage.fingerprints import NO_DAY, Recipe, around, chunks, mixed, number_of, of_cards
 
 # Ibis 12 about DuckDB 2 and pandas 3.1.
@@ -185,3 +185,16 @@ def test_chunks_are_rectangles() -> None:
         [("a", DAYS[4])],
     ]
     assert len(list(chunks(todo, ["farm_id"], 1))) == 4
+
+
+def test_a_table_in_memory_has_shards_too(tmp_path: Path) -> None:
+    table = table_at(tmp_path)
+    table.save(recipe({(farm, day): 0 for farm in "ab" for day in DAYS}))
+    stored = table.load()
+    frame = frame_of(stored)
+    assert frame_of(frame, first=DAYS[2]) is frame
+    found, known = days_of(frame, ["farm_id"], "valid_at"), days_of(stored, ["farm_id"], "valid_at")
+    pd.testing.assert_frame_equal(found[["farm_id", "day", "rows"]], known[["farm_id", "day", "rows"]])
+    changed = frame.assign(value=frame["value"].where(frame["valid_at"] != DAYS[2], 9.0))
+    again = days_of(changed, ["farm_id"], "valid_at")
+    assert found.loc[found["digest"] != again["digest"], "day"].tolist() == [DAYS[2]] * 2

@@ -18,7 +18,7 @@ from wind_kedro.datasets.connections import connect, literal
 from wind_kedro.datasets.parts import empty_table
 from wind_kedro.errors import WindKedroError
 from wind_kedro.storage.delta import Delta, is_one_of
-from wind_kedro.storage.fingerprints import NO_DAY, Recipe, chunks
+from wind_kedro.storage.fingerprints import NO_DAY, Recipe, around, chunks
 from wind_kedro.storage.paths import local_path
 
 if TYPE_CHECKING:
@@ -87,6 +87,33 @@ class Derived:
             return self._rows.files()
         months = pd.period_range(first.to_period("M"), last.to_period("M")).strftime("%Y-%m")
         return self._rows.files(f"{is_one_of('month', months)} AND day >= '{first}' AND day <= '{last}'")
+
+
+def frame_of(
+    table: Derived | pd.DataFrame,
+    columns: Sequence[str] | None = None,
+    *,
+    first: pd.Timestamp | None = None,
+    last: pd.Timestamp | None = None,
+) -> pd.DataFrame:
+    """`Derived.frame`, or a table in memory as it is: it may hold more than was asked for."""
+    return table if isinstance(table, pd.DataFrame) else table.frame(columns, first=first, last=last)
+
+
+def days_of(table: Derived | pd.DataFrame, key: Sequence[str], time: str) -> pd.DataFrame:
+    """The shards of a derived table, or those that a table in memory would have: ``key``, ``day``, ``digest``, ``rows``.
+
+    Args:
+        table: the table.
+        key: columns of a shard beside its day.
+        time: column whose day is that of a row.
+    """
+    if isinstance(table, Derived):
+        return table.days
+    times = table[time] if table[time].dt.tz is None else table[time].dt.tz_convert("UTC").dt.tz_localize(None)
+    digest = pd.util.hash_pandas_object(table, index=False).to_numpy(dtype=np.uint64)
+    rows = table[list(key)].assign(day=times.dt.floor("D").fillna(NO_DAY).astype("datetime64[us]"), digest=digest, rows=1)
+    return around(rows, key)
 
 
 class DerivedTable(ConnectionMixin, AbstractDataset[Recipe, Derived]):
