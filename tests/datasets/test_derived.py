@@ -100,7 +100,7 @@ def test_only_what_changed_is_computed(tmp_path: Path) -> None:
     state = {(farm, day): 0 for farm in "ab" for day in DAYS}
     table.save(recipe(state, calls))
     table.save(recipe(state | {("a", DAYS[3]): 1}, calls))
-    assert calls == [10, 1]
+    assert calls == [2, 8, 1]  # those without a time, far from the others, apart
     assert len(table.load().frame()) == 19
 
 
@@ -112,6 +112,28 @@ def test_days_are_read_without_the_rest(tmp_path: Path) -> None:
     frame = stored.frame(first=DAYS[2], last=DAYS[3])
     assert frame["valid_at"].dt.normalize().unique().tolist() == DAYS[2:4]
     assert "month" not in stored.table().columns
+
+
+def test_shards_are_read_with_their_neighbours(tmp_path: Path) -> None:
+    table = table_at(tmp_path)
+    table.save(recipe({(farm, day): 0 for farm in "ab" for day in DAYS}))
+    stored = table.load()
+
+    def read(keys: list[tuple[str, pd.Timestamp]], **reach: int) -> list[tuple[str, pd.Timestamp]]:
+        part = pd.DataFrame(keys, columns=["farm_id", "day"]).astype({"farm_id": "str", "day": "datetime64[us]"})
+        found = stored.shards(part, **reach).to_pandas()
+        return sorted(set(zip(found["farm_id"], found["valid_at"].dt.normalize().fillna(NO_DAY), strict=True)))
+
+    assert read([("a", DAYS[2])]) == [("a", DAYS[2])]
+    assert read([("a", NO_DAY), ("b", DAYS[2])], before=1) == [("a", NO_DAY), ("b", DAYS[1]), ("b", DAYS[2])]
+    assert read([("a", DAYS[3])], after=2) == [("a", DAYS[3]), ("a", DAYS[4])]
+    assert read([("a", DAYS[4] + pd.Timedelta(days=90))]) == []
+
+
+def test_an_empty_table_has_its_columns(tmp_path: Path) -> None:
+    table = table_at(tmp_path)
+    table.save(recipe({}))
+    assert table.load().table().to_pandas().columns.tolist() == ["farm_id", "valid_at", "value"]
 
 
 def test_a_shard_with_a_fault_is_computed_again(tmp_path: Path) -> None:

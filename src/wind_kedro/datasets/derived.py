@@ -18,7 +18,7 @@ from wind_kedro.datasets.connections import connect, literal
 from wind_kedro.datasets.parts import empty_table
 from wind_kedro.errors import WindKedroError
 from wind_kedro.storage.delta import Delta, is_one_of
-from wind_kedro.storage.fingerprints import NO_DAY, Recipe, around, chunks
+from wind_kedro.storage.fingerprints import NO_DAY, Recipe, around, chunks, surrounding
 from wind_kedro.storage.paths import local_path
 
 if TYPE_CHECKING:
@@ -55,15 +55,21 @@ class Derived:
 
     def table(self, first: pd.Timestamp | None = None, last: pd.Timestamp | None = None) -> ir.Table:
         """Rows whose day is in [first, last], lazy; without bounds all rows. Rows without a time only without bounds."""
-        files = self._files(first, last)
-        if not files:
-            files = self._files(None, None)[:1]
-        table = self._backend.read_parquet([literal(Path(file)) for file in files])
-        if first is not None:
-            table = table.filter(table["day"] >= first)
-        if last is not None:
-            table = table.filter(table["day"] <= last)
-        return table.drop(*(name for name in _ADDED if name in table.columns))
+        return _without_day(self._between(first, last))
+
+    def shards(self, part: pd.DataFrame, *, before: int = 0, after: int = 0) -> ir.Table:
+        """Rows of some shards, and of the days before and after these, lazy.
+
+        Args:
+            part: ``day``, and those key columns that are to be equal.
+            before: days. `NO_DAY` has no neighbours.
+            after: days.
+        """
+        import ibis
+
+        wanted = surrounding(part, before, after)
+        rows = self._between(wanted["day"].min(), wanted["day"].max())
+        return _without_day(rows.semi_join(ibis.memtable(wanted), list(wanted)))
 
     def frame(
         self, columns: Sequence[str] | None = None, *, first: pd.Timestamp | None = None, last: pd.Timestamp | None = None
@@ -82,11 +88,28 @@ class Derived:
         order = [name for name in self._order if name in frame]
         return frame.sort_values(order, kind="stable", ignore_index=True) if order else frame
 
+    def _between(self, first: pd.Timestamp | None, last: pd.Timestamp | None) -> ir.Table:
+        import ibis
+
+        files = self._files(first, last)
+        if not files:
+            return ibis.memtable(self._rows.nothing())
+        table = self._backend.read_parquet([literal(Path(file)) for file in files])
+        if first is not None:
+            table = table.filter(table["day"] >= first)
+        if last is not None:
+            table = table.filter(table["day"] <= last)
+        return table
+
     def _files(self, first: pd.Timestamp | None, last: pd.Timestamp | None) -> list[str]:
         if first is None or last is None:
             return self._rows.files()
         months = pd.period_range(first.to_period("M"), last.to_period("M")).strftime("%Y-%m")
         return self._rows.files(f"{is_one_of('month', months)} AND day >= '{first}' AND day <= '{last}'")
+
+
+def _without_day(table: ir.Table) -> ir.Table:
+    return table.drop(*(name for name in _ADDED if name in table.columns))
 
 
 def frame_of(

@@ -73,6 +73,15 @@ class Delta:
             return None
         return table.to_pyarrow_dataset().to_table(columns=list(columns) if columns else None, filter=where)
 
+    def nothing(self) -> pa.Table:
+        """A table of the same columns without rows; the table has to exist."""
+        import pyarrow as pa
+
+        table = self._table()
+        if table is None:
+            raise FileNotFoundError(f"{self.location} was never written")
+        return pa.schema(table.schema().to_arrow()).empty_table()
+
     def append(self, rows: pa.Table) -> None:
         """Add rows."""
         self._write(rows, mode="append")

@@ -26,6 +26,8 @@ Numbers = NDArray[np.uint64]
 #: Day of rows that have no time.
 NO_DAY = pd.Timestamp(1970, 1, 1).as_unit("us")
 DAY = pd.Timedelta(days=1)
+#: Longest time between two days that are computed together.
+MAX_GAP = pd.Timedelta(days=31)
 
 
 @dataclass(frozen=True)
@@ -120,13 +122,28 @@ def around(days: pd.DataFrame, key: Sequence[str], *, before: int = 0, after: in
     return there.merge(combined, on=[*key, "day"])
 
 
+def surrounding(shards: pd.DataFrame, before: int, after: int) -> pd.DataFrame:
+    """These shards and those of the days before and after them, each once; `NO_DAY` has no neighbours.
+
+    Args:
+        shards: key columns and ``day``.
+        before: days.
+        after: days.
+    """
+    dated = shards[shards["day"] != NO_DAY]
+    moved = [dated.assign(day=dated["day"] + offset * DAY) for offset in range(-before, after + 1) if offset]
+    return pd.concat([shards, *moved], ignore_index=True).drop_duplicates(ignore_index=True)
+
+
 def _summed(values: pd.Series) -> np.uint64:
     with np.errstate(over="ignore"):
         return np.uint64(values.to_numpy(dtype=np.uint64).sum(dtype=np.uint64))
 
 
 def chunks(todo: pd.DataFrame, key: Sequence[str], max_rows: int) -> Iterable[pd.DataFrame]:
-    """Split shards so that in each part all keys are wanted on all days: consecutive days with the same keys together.
+    """Split shards so that in each part all keys are wanted on all days: days with the same keys together.
+
+    Days of a part are at most `MAX_GAP` apart, as what it is computed from is read from its first to its last day.
 
     Args:
         todo: the shards, with ``day`` and ``rows`` where they have these.
@@ -142,10 +159,11 @@ def chunks(todo: pd.DataFrame, key: Sequence[str], max_rows: int) -> Iterable[pd
     keys = pd.util.hash_pandas_object(todo[list(key)].astype("str"), index=False)
     by_day = pd.DataFrame({"day": todo["day"], "keys": keys, "rows": rows}).groupby("day", sort=True)
     of_days = by_day.agg(keys=("keys", _summed), rows=("rows", "sum"))
+    apart = of_days.index.to_series().diff() > MAX_GAP
     part = 0
     parts, seen, count = [], None, 0
-    for keys_of_day, rows_of_day in of_days.itertuples(index=False, name=None):
-        if seen is not None and (keys_of_day != seen or count + rows_of_day > max_rows):
+    for far, keys_of_day, rows_of_day in zip(apart, of_days["keys"], of_days["rows"], strict=True):
+        if seen is not None and (far or keys_of_day != seen or count + rows_of_day > max_rows):
             part, count = part + 1, 0
         seen, count = keys_of_day, count + rows_of_day
         parts.append(part)
