@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from wind_kedro.datasets import DerivedTable
 from wind_kedro.datasets.derived import ForeignRowsError, days_of, frame_of
-from wind_kedro.storage.fingerprints import NO_DAY, Recipe, around, chunks, mixed, number_of, of_cards
+from wind_kedro.storage.fingerprints import NO_DAY, Recipe, around, chunks, mixed, number_of, of_cards, overlapping
 
 # Ibis 12 about DuckDB 2 and pandas 3.1.
 pytestmark = [
@@ -206,7 +206,27 @@ def test_chunks_are_rectangles() -> None:
         [("a", DAYS[3]), ("b", DAYS[3])],
         [("a", DAYS[4])],
     ]
-    assert len(list(chunks(todo, ["farm_id"], 1))) == 4
+    assert [len(part) for part in chunks(todo, ["farm_id"], 1)] == [1] * 5
+
+
+def test_numbers_of_overlapping_spans_are_summed() -> None:
+    numbers = np.random.default_rng(4)
+
+    def spans(count: int) -> pd.DataFrame:
+        days = np.sort(numbers.integers(0, 9, (count, 2)), axis=1)
+        times = {name: pd.Timestamp("2024-01-01") + pd.to_timedelta(days[:, place], unit="D")
+                 for place, name in enumerate(("first", "last"))}  # fmt: skip
+        return pd.DataFrame({"farm_id": numbers.choice(["a", "b"], count), **times, "number": mixed(np.arange(count))})
+
+    known, asked = spans(60), spans(40)
+    expected = [
+        sum(of.number for of in known.itertuples() if of.farm_id == row.farm_id and of.first <= row.last and of.last >= row.first)
+        for row in asked.itertuples()
+    ]
+    assert overlapping(known, asked, "farm_id").tolist() == [number % 2**64 for number in expected]
+    nothing = asked.assign(first=pd.NaT, last=pd.NaT)
+    assert set(overlapping(known, nothing, "farm_id")) == {0}
+    assert set(overlapping(known.iloc[:0], asked, "farm_id")) == {0}
 
 
 def test_a_table_in_memory_has_shards_too(tmp_path: Path) -> None:

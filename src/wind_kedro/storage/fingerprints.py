@@ -148,7 +148,7 @@ def chunks(todo: pd.DataFrame, key: Sequence[str], max_rows: int) -> Iterable[pd
     Args:
         todo: the shards, with ``day`` and ``rows`` where they have these.
         key: their columns.
-        max_rows: about how many rows a part may have; a day is never split.
+        max_rows: about how many rows a part may have; a day of one key is never split.
     """
     if todo.empty:
         return
@@ -167,7 +167,41 @@ def chunks(todo: pd.DataFrame, key: Sequence[str], max_rows: int) -> Iterable[pd
             part, count = part + 1, 0
         seen, count = keys_of_day, count + rows_of_day
         parts.append(part)
-    yield from (own for _, own in todo.groupby(todo["day"].map(dict(zip(of_days.index, parts, strict=True))), sort=True))
+    for _, own in todo.groupby(todo["day"].map(dict(zip(of_days.index, parts, strict=True))), sort=True):
+        if own["day"].min() < own["day"].max():
+            yield own
+        else:
+            before = rows.loc[own.index].cumsum() - rows.loc[own.index]
+            yield from (some for _, some in own.groupby(before // max_rows))
+
+
+def overlapping(spans: pd.DataFrame, asked: pd.DataFrame, key: str) -> Numbers:
+    """Sum of the numbers of all spans of time that overlap each span asked for, such as the calibrations in force on a day.
+
+    Args:
+        spans: ``key``, ``first`` and ``last`` (naive times, inclusive), ``number``.
+        asked: ``key``, ``first``, ``last``; without times it overlaps none.
+        key: column that must be equal.
+
+    Returns:
+        One number per row of ``asked``.
+    """
+    codes = pd.factorize(pd.concat([spans[key], asked[key]], ignore_index=True))[0]
+    own, other = codes[: len(spans)], codes[len(spans) :]
+    numbers = spans["number"].to_numpy(dtype=np.uint64)
+
+    def begun(column: str, until: str, *, inclusive: bool) -> Numbers:
+        """Sum over spans whose ``column`` is before ``until``, and over all spans of keys with a lower code."""
+        times = np.concatenate([_integers(spans[column]).view("int64"), _integers(asked[until]).view("int64")])
+        is_asked = np.arange(len(times)) >= len(spans)
+        order = np.lexsort((is_asked == inclusive, times, np.concatenate([own, other])))
+        sums = np.cumsum(np.concatenate([numbers, np.zeros(len(asked), dtype=np.uint64)])[order], dtype=np.uint64)
+        found = np.empty(len(times), dtype=np.uint64)
+        found[order] = sums
+        return found[len(spans) :]
+
+    with np.errstate(over="ignore"):
+        return begun("first", "last", inclusive=True) - begun("last", "first", inclusive=False)
 
 
 def of_cards(cards: Mapping[str, Any], *common: Any) -> pd.Series:
