@@ -99,7 +99,7 @@ def bench() -> Bench:
     """As `make run` reads the farm."""
     loader = OmegaConfigLoader(str(PROJECT / "conf"), env="base", **project_settings.CONFIG_LOADER_ARGS)
     root, farms = str(PROJECT / "data" / "01_raw"), loader["globals"]["farms"]
-    signals = SourceTable(kind="signals", root=root, farms=farms).load().to_pandas()
+    signals = SourceTable(kind="signals", root=root, farms=farms).load().table().to_pandas()
     weather_raw = SourceTable(kind="weather", root=root, farms=farms).load()
     fleet = read_cards(loader)
     settings = DataEngineering.model_validate(loader["parameters"]["data_engineering"])

@@ -60,7 +60,7 @@ def names(landing: Landing) -> list[str]:
 
 def rows(root: Path) -> list[tuple[str, str | None]]:
     """All rows as the house reads them: what is in them, and when it landed."""
-    found = SourceTable(kind="signals", root=str(root), farms=[FARM]).load().to_pandas()
+    found = SourceTable(kind="signals", root=str(root), farms=[FARM]).load().table().to_pandas()
     assert found["fault"].isna().all(), found["fault"].tolist()
     return sorted(zip(found["timestamp"], found["received_at"], strict=True))
 

@@ -451,7 +451,7 @@ def test_partitioned_parquet_is_a_drop_folder_that_keeps_its_partition_columns(t
             "columns": {"wind_speed_100m_ms": {"name": "wind", "unit": "m/s"}},
         }],
     }  # fmt: skip
-    read = SourceTable(kind="signals", root=str(tmp_path / "raw"), farms=[farm]).load().to_pandas()
+    read = SourceTable(kind="signals", root=str(tmp_path / "raw"), farms=[farm]).load().table().to_pandas()
     assert sorted(zip(read["turbine_id"], read["power_kw"], strict=True)) == [("T 1", "5.0"), ("T/2", "6.0")]
 
 

@@ -15,7 +15,7 @@ import pytest
 from wind_kedro.cards import Fleet
 from wind_kedro.contracts.raw import WeatherRaw
 from wind_kedro.readers import grids
-from wind_kedro.readers.source_table import SourceError, SourceTable
+from wind_kedro.readers.source_table import SourceError, SourceRows, SourceTable
 
 # Ibis 12 about how it calls DuckDB 2 and pandas 3 itself; zarr 3 and xarray about each other.
 pytestmark = [
@@ -150,7 +150,7 @@ def farms(cards: dict[str, Any]) -> Callable[..., list[dict[str, Any]]]:
 
 def read(root: Path, farms: list[dict[str, Any]], **more: Any) -> pd.DataFrame:
     table = SourceTable(kind="weather", root=str(root), farms=farms, **more)
-    frame: pd.DataFrame = WeatherRaw().validate(table.load()).to_pandas()
+    frame: pd.DataFrame = WeatherRaw().validate(table.load()).table().to_pandas()
     return frame.sort_values(["farm_id", "weather_model", "weather_point", "source_row"], ignore_index=True)
 
 
@@ -215,6 +215,21 @@ def test_points_of_all_farms_are_read_together(written: Path, farms: Any) -> Non
     ]
     expected = [u_at(*place, 0, 0, 100) for place in ((51, 6), (50.1, 5.2), (49.75, 4.3))]
     assert first["wind_u_100m_ms"].astype(float).tolist() == pytest.approx(expected, abs=1e-5)
+
+
+def test_farms_that_share_a_file_have_rows_and_fingerprints_of_their_own(written: Path, farms: Any) -> None:
+    card = source("ifs.nc", "netcdf")
+
+    def load(*sources: Any) -> SourceRows:
+        return SourceTable(kind="weather", root=str(written), farms=farms(*sources)).load()
+
+    alone, both = load([card]).units, load([card], [card])
+    assert len(set(both.units["unit"])) == 1
+    assert both.units["rows"].tolist() == [len(RUNS) * len(STEPS)] * 2
+    pd.testing.assert_frame_equal(both.units[both.units["farm_id"] == "hill"], alone)
+    hill = both.table(both.units[both.units["farm_id"] == "hill"]).to_pandas()
+    assert hill["farm_id"].unique().tolist() == ["hill"]
+    assert len(hill) == len(RUNS) * len(STEPS)
 
 
 @pytest.mark.parametrize(

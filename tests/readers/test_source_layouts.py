@@ -25,7 +25,7 @@ def read(root: Path, cards: dict[str, Any], **signals: Any) -> pd.DataFrame:
     farm["signals"] |= signals
     farm["signals"] = {key: value for key, value in farm["signals"].items() if value is not None}
     table = SourceTable(kind="signals", root=str(root), farms=[farm], connection={"backend": "duckdb", "database": ":memory:"})
-    frame: pd.DataFrame = table.load().to_pandas()
+    frame: pd.DataFrame = table.load().table().to_pandas()
     return frame.sort_values(["source_file", "source_row"], ignore_index=True)
 
 

@@ -23,7 +23,7 @@ from wind_kedro.datasets import IbisTable
 from wind_kedro.governance.provenance import file_sha256
 from wind_kedro.readers import source_files, source_table
 from wind_kedro.readers.source_files import MAX_LINE
-from wind_kedro.readers.source_table import SourceError, SourceTable
+from wind_kedro.readers.source_table import SourceError, SourceRows, SourceTable
 
 # Ibis 12 about how it calls DuckDB 2 and pandas 3 itself.
 pytestmark = [
@@ -46,7 +46,7 @@ def one_farm(cards: dict[str, Any], **signals: Any) -> dict[str, Any]:
 
 
 def read(root: Path, cards: dict[str, Any]) -> pd.DataFrame:
-    frame: pd.DataFrame = table(root, cards).load().to_pandas()
+    frame: pd.DataFrame = table(root, cards).load().table().to_pandas()
     return frame.sort_values(["farm_id", "source_file", "source_row"], ignore_index=True)
 
 
@@ -212,7 +212,7 @@ def test_names_are_names_and_no_patterns(tmp_path: Path, cards: dict[str, Any], 
     cards = one_farm(cards, **settings)
     kept = tmp_path / ("kept" if odd == os.fsdecode(b"\xff") else f"kept{odd}")
     found = SourceTable(kind="signals", root=str(folder), farms=cards["farms"], connection=CONNECTION, kept=str(kept))
-    frame: pd.DataFrame = found.load().to_pandas()
+    frame: pd.DataFrame = found.load().table().to_pandas()
     assert sorted(frame["power_kw"]) == ["0", "1", "2"]
     assert frame["source_file"].nunique() == 3
     assert frame["fault"].isna().all()
@@ -302,7 +302,7 @@ class TestKept:
             found = SourceTable(
                 kind="signals", root=str(tmp_path), farms=farms, connection=CONNECTION, kept=str(tmp_path / "kept")
             )
-            frame: pd.DataFrame = found.load().to_pandas()
+            frame: pd.DataFrame = found.load().table().to_pandas()
             return frame.sort_values(["source_file", "source_row"], ignore_index=True)
 
         return load
@@ -360,11 +360,11 @@ class TestKept:
     def test_a_table_stays_as_it_was_loaded_until_it_is_released(self, tmp_path: Path, cards: dict[str, Any]) -> None:
         write(tmp_path / "hill_1.csv", LINES)
         dataset = table(tmp_path, one_farm(cards, path="hill_*.csv"))
-        assert dataset.load().count().execute() == 2
+        assert dataset.load().table().count().execute() == 2
         write(tmp_path / "hill_2.csv", LINES)
-        assert dataset.load().count().execute() == 2
+        assert dataset.load().table().count().execute() == 2
         dataset.release()
-        assert dataset.load().count().execute() == 4
+        assert dataset.load().table().count().execute() == 4
 
 
 @pytest.mark.parametrize(
@@ -539,15 +539,15 @@ def test_tables_keep_their_contracts_and_join_with_saved_ones(tmp_path: Path, ca
     SignalsRaw().validate(signals)
     WeatherRaw().validate(weather)
     saved = IbisTable(filepath=str(tmp_path / "saved.parquet"), file_format="parquet", connection=copy.deepcopy(CONNECTION))
-    saved.save(weather)
-    assert signals.inner_join(saved.load(), "farm_id").count().execute() == 2
+    saved.save(weather.table())
+    assert signals.table().inner_join(saved.load(), "farm_id").count().execute() == 2
 
 
 def test_farms_without_weather_have_a_table_of_it_all_the_same(tmp_path: Path, cards: dict[str, Any]) -> None:
     cards["farms"] = [farm | {"weather": []} for farm in cards["farms"]]
     weather = table(tmp_path, cards, "weather").load()
     WeatherRaw().validate(weather)
-    assert weather.count().execute() == 0
+    assert weather.table().count().execute() == 0
 
 
 def test_it_is_read_only_and_leaves_it_to_loading_to_say_what_is_missing(tmp_path: Path, cards: dict[str, Any]) -> None:
@@ -559,3 +559,52 @@ def test_it_is_read_only_and_leaves_it_to_loading_to_say_what_is_missing(tmp_pat
         dataset.save(cards)
     with pytest.raises(DatasetError, match="neither signals nor weather"):
         SourceTable(kind="meters", root=str(tmp_path), farms=[])  # type: ignore[arg-type]
+
+
+class TestUnits:
+    """The rows of some files without the others."""
+
+    @pytest.fixture
+    def load(self, tmp_path: Path, cards: dict[str, Any]) -> Callable[..., SourceRows]:
+        def load(**signals: Any) -> SourceRows:
+            farms = one_farm(copy.deepcopy(cards), path="hill_*.csv", **signals)["farms"]
+            kept = str(tmp_path / "kept")
+            found = SourceTable(kind="signals", root=str(tmp_path), farms=farms, connection=CONNECTION, kept=kept).load()
+            return found
+
+        return load
+
+    def test_a_unit_is_a_file_and_its_fingerprint_follows_content_and_card(
+        self, tmp_path: Path, load: Callable[..., SourceRows]
+    ) -> None:
+        write(tmp_path / "hill_1.csv", LINES)
+        write(tmp_path / "hill_2.csv", LINES[:2])
+        first = load().units.sort_values("rows", ignore_index=True)
+        assert first["rows"].tolist() == [1, 2]
+        assert first["farm_id"].unique().tolist() == ["hill"]
+        pd.testing.assert_frame_equal(load().units.sort_values("rows", ignore_index=True), first)
+        write(tmp_path / "hill_2.csv", [*LINES, "2024-01-01T00:20:00+01:00,T0,3.5"])
+        changed = load().units.merge(first, on="unit", suffixes=("", "_before")).set_index("rows")
+        assert (changed["fingerprint"] != changed["fingerprint_before"]).to_dict() == {2: False, 3: True}
+        other = load(thousands=" ").units.merge(first, on="unit", suffixes=("", "_before"))
+        assert (other["fingerprint"] != other["fingerprint_before"]).tolist() == [True, True]
+
+    def test_rows_of_one_unit_are_read_alone(self, tmp_path: Path, load: Callable[..., SourceRows]) -> None:
+        write(tmp_path / "hill_1.csv", LINES)
+        write(tmp_path / "hill_2.csv", LINES[:2])
+        found = load()
+        every = found.table().to_pandas()
+        counts = every.groupby("unit").size()
+        assert counts.to_dict() == found.units.set_index("unit")["rows"].to_dict()
+        own = found.table(found.units[found.units["rows"] == 1]).to_pandas()
+        assert own["source_file"].tolist() == ["hill_2.csv"]
+        assert found.table(found.units.iloc[:0]).count().execute() == 0
+        assert found.table(found.units.iloc[:0]).schema().equals(found.table().schema())
+
+    def test_a_file_that_cannot_be_read_is_a_unit_without_rows(self, tmp_path: Path, load: Callable[..., SourceRows]) -> None:
+        write(tmp_path / "hill_1.csv", LINES)
+        write(tmp_path / "hill_2.csv", ["time,turbine", "2024-01-01,T0"])
+        first = load()
+        assert sorted(first.units["rows"]) == [0, 2]
+        assert first.table(first.units[first.units["rows"] == 0]).to_pandas()["source_row"].tolist() == [0]
+        pd.testing.assert_frame_equal(load().units, first.units)  # the same fault again

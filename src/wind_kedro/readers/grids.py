@@ -38,7 +38,7 @@ Open = Callable[[WeatherColumn], "xr.DataArray"]
 
 #: Version of the reading, part of the cache key.
 _VERSION = 1
-_FAULTS = b"wind_kedro_faults"
+_FAULTS, _COUNTS = b"wind_kedro_faults", b"wind_kedro_rows"
 
 #: Names of coordinates without a standard name, in order of preference.
 _RUN = ("forecast_reference_time", "reference_time", "run_at", "init_time", "initial_time", "analysis_time")
@@ -71,6 +71,21 @@ class GridFault:
 
 
 @dataclass(frozen=True)
+class GridTable:
+    """The rows of one gridded file.
+
+    Attributes:
+        path: Parquet file in the columns of ``weather_raw``.
+        states: by farm, what its rows were read from: the file's state and the farm's points.
+        rows: by farm, its number of rows.
+    """
+
+    path: Path
+    states: Mapping[str, Sequence[Any]]
+    rows: Mapping[str, int]
+
+
+@dataclass(frozen=True)
 class _Place:
     """A source of a farm and the location of its point."""
 
@@ -96,7 +111,7 @@ class _Place:
         return self.source.model_dump_json(include=set(asked))
 
 
-def read_grids(sources: Sequence[tuple[Farm, WeatherSource]], root: Path, kept: Path) -> tuple[list[Path], list[GridFault]]:
+def read_grids(sources: Sequence[tuple[Farm, WeatherSource]], root: Path, kept: Path) -> tuple[list[GridTable], list[GridFault]]:
     """Read the values at the points of all sources, each file once.
 
     Args:
@@ -105,7 +120,7 @@ def read_grids(sources: Sequence[tuple[Farm, WeatherSource]], root: Path, kept: 
         kept: folder of the cache; an unchanged file is not read again for the same points. The caller removes unused files.
 
     Returns:
-        Parquet files in the columns of ``weather_raw``, one per file with values for any source; and the faults of the others.
+        One table per file with values for any source; and the faults of the others.
     """
     places: dict[Path, list[_Place]] = defaultdict(list)
     faults, tables = [], []
@@ -134,30 +149,35 @@ def read_grids(sources: Sequence[tuple[Farm, WeatherSource]], root: Path, kept: 
 _Faults = list[tuple[list[str], str]]
 
 
-def _read_or_kept(path: Path, places: list[_Place], root: Path, kept: Path) -> tuple[Path | None, _Faults]:
-    """The Parquet file of a file's points, if there are any, and the names of the others with the reason."""
+def _read_or_kept(path: Path, places: list[_Place], root: Path, kept: Path) -> tuple[GridTable | None, _Faults]:
+    """The table of a file's points, if there are any, and the names of the others with the reason."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    asked = sorted([shown_of(place.farm, place.source, path, root), *place.name, *place.point, place.reading] for place in places)
+    asked = sorted([*place.name, shown_of(place.farm, place.source, path, root), *place.point, place.reading] for place in places)
     stats = [path.stat()] if path.is_file() else [file.stat() for file in path.rglob("*") if file.is_file()]
     newest = max((stat.st_mtime_ns for stat in stats), default=0)
-    state = json.dumps([_VERSION, [len(stats), sum(stat.st_size for stat in stats), newest], asked])
+    read = [_VERSION, [len(stats), sum(stat.st_size for stat in stats), newest]]
+    state = json.dumps([*read, asked])
     file = hashlib.sha256(shown(path, root).encode()).hexdigest()[:16]
     target = kept / f"{file}-{hashlib.sha256(state.encode()).hexdigest()[:16]}.parquet"
     try:
-        is_whole = _FAULTS in (pq.read_schema(target).metadata or {})
+        metadata = pq.read_metadata(target).metadata or {}
     except (OSError, ValueError, pa.ArrowException):
-        is_whole = False
-    if not is_whole:
+        metadata = {}
+    if not {_FAULTS, _COUNTS} <= metadata.keys():
         try:
             table, faults = _read(path, places, root)
         except GridFaultError as error:
             return None, [(place.name, str(error)) for place in places]
+        counts = table.column("farm_id").value_counts().to_pylist() if table.num_rows else []
+        by_farm = {count["values"]: count["counts"] for count in counts}
+        metadata = {_FAULTS: json.dumps(faults).encode(), _COUNTS: json.dumps(by_farm).encode()}
         with written_aside(target) as aside:
-            pq.write_table(table.replace_schema_metadata({_FAULTS: json.dumps(faults).encode()}), aside, compression="zstd")
-    metadata = pq.read_metadata(target)
-    return (target if metadata.num_rows else None), json.loads(metadata.metadata[_FAULTS])
+            pq.write_table(table.replace_schema_metadata(metadata), aside, compression="zstd")
+    rows = json.loads(metadata[_COUNTS])
+    states = {farm_id: [*read, [one for one in asked if one[0] == farm_id]] for farm_id in rows}
+    return (GridTable(target, states, rows) if rows else None), json.loads(metadata[_FAULTS])
 
 
 def _read(path: Path, places: list[_Place], root: Path) -> tuple[pa.Table, _Faults]:

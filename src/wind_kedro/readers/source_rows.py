@@ -83,12 +83,17 @@ def fault_row(farm: Farm, source: AnySource, path: Path, root: Path, message: st
     return f"SELECT {_row(farm, source, shown(path, root), '0', text(message))}"
 
 
-def no_rows(kind: str) -> str:
-    """A SELECT of all columns of the raw table without rows."""
+def columns_of(kind: str) -> list[str]:
+    """Columns of the raw table of ``signals`` or ``weather``."""
     columns = ["turbine_id", "timestamp", "received_at", *SIGNAL_UNITS]
     if kind == "weather":
         columns = ["weather_model", "weather_point", "run_at", "available_at", "valid_at", *WEATHER_UNITS]
-    texts = ", ".join(f"CAST(NULL AS VARCHAR) AS {column}" for column in ["farm_id", "source_file", "fault", *columns])
+    return ["farm_id", "source_file", "fault", *columns, "source_row"]
+
+
+def no_rows(kind: str) -> str:
+    """A SELECT of all columns of the raw table without rows."""
+    texts = ", ".join(f"CAST(NULL AS VARCHAR) AS {column}" for column in columns_of(kind) if column != "source_row")
     return f"SELECT {texts}, CAST(0 AS BIGINT) AS source_row WHERE false"
 
 

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
+import numpy as np
+import pandas as pd
 from kedro.io.core import AbstractDataset, DatasetError
 from kedro_datasets._utils import ConnectionMixin
 
@@ -19,16 +21,16 @@ from wind_kedro.datasets.connections import connect, literal
 from wind_kedro.governance.provenance import file_sha256
 from wind_kedro.readers.grids import read_grids
 from wind_kedro.readers.source_files import Opened, Reading, SourceError, files_of, one_line, open_file, text
-from wind_kedro.readers.source_rows import AnySource, chooser, fault_row, no_rows, selects, shown_of
+from wind_kedro.readers.source_rows import AnySource, chooser, columns_of, fault_row, no_rows, selects, shown_of
+from wind_kedro.storage.fingerprints import number_of
 from wind_kedro.storage.paths import local_path
 from wind_kedro.storage.temporary import Scratch, neighbour_of, written_aside
 
 if TYPE_CHECKING:
     import duckdb
     import ibis.expr.types as ir
-    from ibis.backends.duckdb import Backend
 
-__all__ = ["SourceError", "SourceTable"]
+__all__ = ["SourceError", "SourceRows", "SourceTable", "rows_of"]
 
 #: Version of the reading: increase it if the result for the same file and card changes.
 VERSION = 1
@@ -39,8 +41,57 @@ MAX_REPEATS = 100_000
 _SCRATCHES: list[Scratch] = []
 
 
-class SourceTable(ConnectionMixin, AbstractDataset[Any, "ir.Table"]):
-    """Read-only: the files of the farms' cards as one Ibis table of text.
+@dataclass(frozen=True)
+class SourceRows:
+    """The rows of sources, read by unit: a raw file, or the files of a long layout.
+
+    Attributes:
+        units: one row per farm and unit (a gridded file is a unit of several farms): ``farm_id``, ``unit`` (its name, which
+            stays when its content changes), ``fingerprint`` (of content and card; of a fault that keeps it from being read,
+            its message) and ``rows`` without those numbered 0.
+    """
+
+    units: pd.DataFrame
+    _kind: Literal["signals", "weather"]
+    _paths: Mapping[str, Path]
+    _backend: Any
+
+    def table(self, units: pd.DataFrame | None = None) -> ir.Table:
+        """Rows of some units as a lazy table: the columns of the raw contract, and ``unit``.
+
+        Args:
+            units: columns ``farm_id`` and ``unit``, rows of ``self.units``; without it all.
+        """
+        import ibis
+
+        asked = self.units if units is None else units[["farm_id", "unit"]].drop_duplicates()
+        paths = [self._paths[unit] for unit in asked["unit"].unique()]
+        if not paths:
+            view = f"wind_kedro_no_{self._kind}"
+            self._backend.raw_sql(f"CREATE OR REPLACE TEMP VIEW {view} AS {no_rows(self._kind)}")
+            return self._backend.table(view).mutate(unit=ibis.null("string"))
+        # Files are matched by the names of their columns, which are the same; the rest of a file's name is its state.
+        rows = self._backend.read_parquet([literal(path) for path in paths], filename=True)
+        unit = rows.filename.re_extract(r"([^/\\]+?)(-[0-9a-f]+)?\.parquet$", 1)
+        rows = rows.select(*columns_of(self._kind), unit=unit)
+        if len(asked) < self.units["unit"].isin(asked["unit"]).sum():  # a unit of other farms too
+            pairs = ibis.memtable(asked[["farm_id", "unit"]].reset_index(drop=True))
+            rows = rows.semi_join(pairs, ["farm_id", "unit"])
+        return rows
+
+    @property
+    def columns(self) -> Sequence[str]:
+        """Names of the columns of `table`."""
+        return (*columns_of(self._kind), "unit")
+
+
+def rows_of(raw: SourceRows | ir.Table) -> ir.Table:
+    """`SourceRows.table`, or a table in memory as it is."""
+    return raw.table() if isinstance(raw, SourceRows) else raw
+
+
+class SourceTable(ConnectionMixin, AbstractDataset[NoReturn, SourceRows]):
+    """Read-only: the files of the farms' cards as tables of text.
 
     One row per row of a file (row 1 is the first after the header), in the columns of the raw contract; columns that a card
     does not map are null. A wide file has one row per turbine and row, a long one per turbine, stamp and arrival. Stamps are
@@ -81,42 +132,22 @@ class SourceTable(ConnectionMixin, AbstractDataset[Any, "ir.Table"]):
         self._root = local_path(root, "root")
         self._farms = farms
         self._kept = None if kept is None else local_path(kept, "kept")
-        self._found: list[Path] | None = None
+        self._found: tuple[pd.DataFrame, dict[str, Path]] | None = None
         self._connection_config = dict(connection or {"backend": "duckdb", "database": ":memory:"})
         self.metadata = metadata
 
     def _connect(self) -> Any:
         return connect(self._connection_config)
 
-    def load(self) -> ir.Table:
+    def load(self) -> SourceRows:
         """Read the sources; see the class."""
-        if self._connection.name == "duckdb":
-            return self._read(self._connection)
-        import ibis
-
-        # Read with DuckDB, and pass the table to another engine through a Parquet file. Tables are lazy: it exists as long as
-        # this dataset.
-        self._aside = Scratch("raw")
-        path = Path(self._aside.name) / f"{self._kind}.parquet"
-        reader = ibis.duckdb.connect()
-        reader.to_parquet(self._read(reader), path)
-        reader.disconnect()
-        return self._connection.read_parquet(str(path))
-
-    def _read(self, backend: Backend) -> ir.Table:
         if self._found is None:
             self._found = self._files()
-        rows = no_rows(self._kind)
-        if self._found:  # farms under assessment have no weather
-            paths = ", ".join(text(literal(path)) for path in self._found)
-            # By name: grids have different columns.
-            rows += f" UNION ALL BY NAME SELECT * FROM read_parquet([{paths}], union_by_name=true)"  # noqa: S608
-        view = f"wind_kedro_{self._kind}_raw"
-        backend.con.sql(f"CREATE OR REPLACE TEMP VIEW {view} AS {rows}")
-        return backend.table(view)
+        units, paths = self._found
+        return SourceRows(units, self._kind, paths, self._connection)
 
-    def _files(self) -> list[Path]:
-        """Parquet files of all sources, read now or before; a `SourceError` if no source can be read."""
+    def _files(self) -> tuple[pd.DataFrame, dict[str, Path]]:
+        """Units of all sources and their Parquet files, read now or before; a `SourceError` if no source can be read."""
         import duckdb
 
         if self._kept is None:
@@ -124,7 +155,7 @@ class SourceTable(ConnectionMixin, AbstractDataset[Any, "ir.Table"]):
             self._kept = Path(_SCRATCHES[-1].name)
         kept = self._kept / self._kind
         kept.mkdir(parents=True, exist_ok=True)
-        found: list[Path] = []
+        found: list[tuple[str, Path, int, int]] = []  # farm, file, fingerprint and rows
         faults: list[str] = []
         on_grids: list[tuple[Farm, WeatherSource]] = []
         readable = False
@@ -134,27 +165,32 @@ class SourceTable(ConnectionMixin, AbstractDataset[Any, "ir.Table"]):
                 if isinstance(source, WeatherSource) and source.is_grid:
                     on_grids.append((farm, source))
                     continue
+                card = [source.model_dump(mode="json"), [turbine.id for turbine in farm.turbines]]
                 paths = files_of(self._root, source) or [self._root / source.path]
                 together = isinstance(source, SignalSource) and source.layout == "long"
                 for files in [paths] if together else [[path] for path in paths]:
-                    target, record = _Unit(farm, source, files, self._root).kept_in(kept, engine)
-                    found.append(target)
+                    target, record, rows = _Unit(farm, source, files, self._root, card).kept_in(kept, engine)
+                    found.append((farm.id, target, number_of([target.name, record["faults"]]), rows))
                     faults += record["faults"]
                     readable = readable or len(record["faults"]) < len(files)
         if on_grids:
             tables, unserved = read_grids(on_grids, self._root, kept)
-            found += tables
-            faults += [fault.message for fault in unserved]
+            for table in tables:
+                found += [(farm_id, table.path, number_of(table.states[farm_id]), rows) for farm_id, rows in table.rows.items()]
             readable = readable or bool(tables)
-            rows = [fault_row(fault.farm, fault.source, fault.path, self._root, fault.message) for fault in unserved]
-            if rows:
-                found.append(kept / "unserved.parquet")
-                _write(engine, rows, self._kind, found[-1], {})
-        for old in set(kept.glob("[!.]*.parquet")) - set(found):
+            lines = [fault_row(fault.farm, fault.source, fault.path, self._root, fault.message) for fault in unserved]
+            if lines:
+                target = kept / "unserved.parquet"
+                _write(engine, lines, self._kind, target, {})
+                by_farm = pd.Series([fault.message for fault in unserved], index=[fault.farm.id for fault in unserved])
+                found += [(str(farm_id), target, number_of(own.tolist()), 0) for farm_id, own in by_farm.groupby(level=0)]
+                faults += by_farm.tolist()
+        paths_of = {path.stem.partition("-")[0]: path for _, path, _, _ in found}
+        for old in set(kept.glob("[!.]*.parquet")) - set(paths_of.values()):
             old.unlink(missing_ok=True)
         if faults and not readable:
             raise SourceError("\n".join(faults))
-        return found
+        return _units(found), paths_of
 
     def _release(self) -> None:
         self._found = None
@@ -171,6 +207,12 @@ class SourceTable(ConnectionMixin, AbstractDataset[Any, "ir.Table"]):
         return {"kind": self._kind, "root": str(self._root), "farms": [card.get("id") for card in self._farms]}
 
 
+def _units(found: Sequence[tuple[str, Path, int, int]]) -> pd.DataFrame:
+    types: dict[str, Any] = {"farm_id": "str", "unit": "str", "fingerprint": np.uint64, "rows": "int64"}
+    rows = [(farm_id, path.stem.partition("-")[0], fingerprint, count) for farm_id, path, fingerprint, count in found]
+    return pd.DataFrame(rows, columns=list(types)).astype(types)
+
+
 @dataclass(frozen=True)
 class _Unit:
     """Files of one source that are read in one step."""
@@ -179,24 +221,30 @@ class _Unit:
     source: AnySource
     files: Sequence[Path]
     root: Path
+    card: Sequence[Any]  # what the reading depends on beside the files
 
-    def kept_in(self, kept: Path, engine: duckdb.DuckDBPyConnection) -> tuple[Path, dict[str, Any]]:
-        """Return the Parquet file and its record; read the files unless it is up to date with them and their card."""
+    def kept_in(self, kept: Path, engine: duckdb.DuckDBPyConnection) -> tuple[Path, dict[str, Any], int]:
+        """Return the Parquet file, its record and its number of rows without those numbered 0.
+
+        The files are read unless it is up to date with them and their card.
+        """
         names = [shown_of(self.farm, self.source, path, self.root) for path in self.files]
         asked = [self.farm.id, *names] if len(self.files) == 1 else [self.farm.id, self.source.path]
         key = hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:16]
         stats = [path.stat() if path.is_file() else None for path in self.files]
         states = [stat and [stat.st_size, stat.st_mtime_ns] for stat in stats]
-        turbines = [turbine.id for turbine in self.farm.turbines]
-        state = json.dumps([VERSION, names, states, self.source.model_dump(mode="json"), turbines])
+        state = json.dumps([VERSION, names, states, *self.card])
         target = kept / f"{key}-{hashlib.sha256(state.encode()).hexdigest()[:16]}.parquet"
-        record = _record(target)
-        if record is None or record["faults"]:  # the cause may be outside the file
-            before = [found for found in map(_record, kept.glob(f"{key}-*.parquet")) if found is not None]
-            record = self._read(target, before, engine)
-        return target, record
+        known = _record(target)
+        if known is None or known[0]["faults"]:  # the cause may be outside the file
+            before = [found[0] for found in map(_record, kept.glob(f"{key}-*.parquet")) if found is not None]
+            self._read(target, before, engine)
+            known = _record(target)
+            assert known is not None  # noqa: S101 - it was just written
+        record, rows = known
+        return target, record, rows - len(record["faults"])
 
-    def _read(self, target: Path, before: Sequence[Mapping[str, Any]], engine: duckdb.DuckDBPyConnection) -> dict[str, Any]:
+    def _read(self, target: Path, before: Sequence[Mapping[str, Any]], engine: duckdb.DuckDBPyConnection) -> None:
         import duckdb
 
         seen = {sha256: file["first_seen_at"] for record in before for sha256, file in record["files"].items()}
@@ -236,7 +284,6 @@ class _Unit:
                 write()
         finally:
             shutil.rmtree(folder, ignore_errors=True)
-        return record
 
 
 def _repeated(engine: duckdb.DuckDBPyConnection, kind: str, target: Path) -> str:
@@ -252,16 +299,16 @@ def _repeated(engine: duckdb.DuckDBPyConnection, kind: str, target: Path) -> str
     return f"{found[1]:,} rows are of the same time ({found[0]}), at most {MAX_REPEATS:,} are compared; remove the repetitions"
 
 
-def _record(path: Path) -> dict[str, Any] | None:
-    """Metadata record of a Parquet file; none if it is missing or damaged."""
+def _record(path: Path) -> tuple[dict[str, Any], int] | None:
+    """Metadata record of a Parquet file and its number of rows; none if it is missing or damaged."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
-        record: dict[str, Any] = json.loads(pq.read_metadata(path).metadata[_RECORD.encode()])
+        metadata = pq.read_metadata(path)
+        return json.loads(metadata.metadata[_RECORD.encode()]), int(metadata.num_rows)
     except (OSError, pa.ArrowException, KeyError, TypeError, ValueError):
         return None
-    return record
 
 
 def _write(engine: duckdb.DuckDBPyConnection, rows: Sequence[str], kind: str, target: Path, record: Mapping[str, Any]) -> None:

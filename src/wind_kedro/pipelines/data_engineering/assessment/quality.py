@@ -18,6 +18,7 @@ from wind_kedro.pipelines.data_engineering.settings import DataEngineering
 from wind_kedro.pipelines.data_engineering.signals.aggregation import held_intervals
 from wind_kedro.pipelines.data_engineering.tables import Table, ibis, naive
 from wind_kedro.pipelines.data_engineering.timestamps.clock_search import first_calibrations
+from wind_kedro.readers.source_table import SourceRows, rows_of
 
 _ROW = ["farm_id", "source_file", "source_row"]
 
@@ -54,7 +55,9 @@ _READINGS: Mapping[str, str] = {
 }
 
 
-def build_quarantine(timed_signals: Table, judged_weather: Table, signals_raw: Table, weather_raw: Table) -> pd.DataFrame:
+def build_quarantine(
+    timed_signals: Table, judged_weather: Table, signals_raw: SourceRows | Table, weather_raw: SourceRows | Table
+) -> pd.DataFrame:
     """Collect the rows in quarantine with their original text.
 
     One row per source row (contract `Quarantine`): reason, detail, and the original row as JSON.
@@ -69,14 +72,14 @@ def build_quarantine(timed_signals: Table, judged_weather: Table, signals_raw: T
     return found.astype(kinds).sort_values(columns[:4], ignore_index=True)
 
 
-def _with_raw(rows: Table, raw: Table) -> pd.DataFrame:
+def _with_raw(rows: Table, raw: SourceRows | Table) -> pd.DataFrame:
     bad: pd.DataFrame = rows.filter(rows.status == "quarantined").select(*_ROW, "reason", "detail").to_pandas()
     if bad.empty:
         return pd.DataFrame(columns=[*bad.columns, "raw"])
-    original = raw.semi_join(ibis.memtable(bad[_ROW]), _ROW).to_pandas()
+    original = rows_of(raw).semi_join(ibis.memtable(bad[_ROW]), _ROW).to_pandas()
     original["raw"] = [
         json.dumps({key: value for key, value in row.items() if isinstance(value, str)}, ensure_ascii=False)
-        for row in original.drop(columns=_ROW).to_dict("records")
+        for row in original.drop(columns=[*_ROW, "unit"], errors="ignore").to_dict("records")
     ]
     found: pd.DataFrame = bad.merge(original[[*_ROW, "raw"]], on=_ROW, how="left")
     return found
@@ -103,8 +106,8 @@ class _Notes:
 
 
 def assess_quality(
-    signals_raw: Table,
-    weather_raw: Table,
+    signals_raw: SourceRows | Table,
+    weather_raw: SourceRows | Table,
     parsed_signals: Table,
     timed_signals: Table,
     signals: Table,
@@ -178,8 +181,8 @@ _NOT_USED = {
 
 
 def _counted(
-    signals_raw: Table,
-    weather_raw: Table,
+    signals_raw: SourceRows | Table,
+    weather_raw: SourceRows | Table,
     parsed_signals: Table,
     parsed_weather: Table,
     timed: Table,
@@ -188,12 +191,13 @@ def _counted(
 ) -> dict[tuple[str, str, str], int]:
     """Numbers of rows by farm, table and what was counted: ``raw``, ``parsed``, and by status those known and in `Signals`."""
     found: dict[tuple[str, str, str], int] = {}
-    for table, what, rows in (
-        ("signals", "raw", signals_raw),
-        ("weather", "raw", weather_raw),
-        ("signals", "parsed", parsed_signals),
-        ("weather", "parsed", parsed_weather),
-    ):
+    for table, raw in (("signals", signals_raw), ("weather", weather_raw)):
+        if isinstance(raw, SourceRows):
+            counts = raw.units.groupby("farm_id")["rows"].sum().reset_index()
+        else:
+            counts = raw.filter(raw.source_row > 0).group_by("farm_id").agg(rows=lambda t: t.count()).to_pandas()
+        found |= {(farm_id, table, "raw"): int(count) for farm_id, count in counts.itertuples(index=False)}
+    for table, what, rows in (("signals", "parsed", parsed_signals), ("weather", "parsed", parsed_weather)):
         counts = rows.filter(rows.source_row > 0).group_by("farm_id").agg(rows=lambda t: t.count()).to_pandas()
         found |= {(farm_id, table, what): int(count) for farm_id, count in counts.itertuples(index=False)}
     for table, what, rows in (("signals", "known", timed), ("weather", "known", judged), ("signals", "used", signals)):

@@ -20,6 +20,7 @@ from wind_kedro.pipelines.data_engineering.parse.text import (
 )
 from wind_kedro.pipelines.data_engineering.settings import DataEngineering
 from wind_kedro.pipelines.data_engineering.tables import Table, ibis, local_offsets
+from wind_kedro.readers.source_table import SourceRows, rows_of
 
 SIGNALS = tuple(SIGNAL_UNITS)
 READINGS = ("as_stamped", "wall_clock_is_utc", "wall_clock_is_local")
@@ -28,7 +29,7 @@ READINGS = ("as_stamped", "wall_clock_is_utc", "wall_clock_is_local")
 _SINGLE_PRECISION = 1e-6
 
 
-def parse_signals(signals_raw: Table, fleet: Fleet, data_engineering: DataEngineering) -> Table:
+def parse_signals(signals_raw: SourceRows | Table, fleet: Fleet, data_engineering: DataEngineering) -> Table:
     """Parse signals as their cards describe: units, sentinels, ranges, and the three readings of a time stamp.
 
     One row per row of a source, and one with number 0 per source that could not be read (reason ``source_unreadable``).
@@ -49,7 +50,8 @@ def parse_signals(signals_raw: Table, fleet: Fleet, data_engineering: DataEngine
         for farm in fleet.farms
         for turbine in farm.turbines
     )
-    rows = signals_raw.mutate(turbine_id=signals_raw.turbine_id.strip())
+    rows = rows_of(signals_raw)
+    rows = rows.mutate(turbine_id=rows.turbine_id.strip())
     rows = rows.inner_join(ibis.memtable(pd.DataFrame(by_farm)), "farm_id").left_join(
         ibis.memtable(turbines), ["farm_id", "turbine_id"]
     )

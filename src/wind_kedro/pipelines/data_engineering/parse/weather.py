@@ -16,11 +16,12 @@ from wind_kedro.pipelines.data_engineering.parse.text import (
 )
 from wind_kedro.pipelines.data_engineering.settings import DataEngineering
 from wind_kedro.pipelines.data_engineering.tables import Table, ibis
+from wind_kedro.readers.source_table import SourceRows, rows_of
 
 WEATHER = tuple(WEATHER_UNITS)
 
 
-def parse_weather(weather_raw: Table, fleet: Fleet, data_engineering: DataEngineering) -> Table:
+def parse_weather(weather_raw: SourceRows | Table, fleet: Fleet, data_engineering: DataEngineering) -> Table:
     """Parse weather as its cards describe.
 
     One row per row of a source, and one with number 0 per source that could not be read (reason ``source_unreadable``), in
@@ -43,7 +44,7 @@ def parse_weather(weather_raw: Table, fleet: Fleet, data_engineering: DataEngine
         for source in farm.weather
     ]  # fmt: skip
     by_source = ibis.memtable(pd.DataFrame(sources, columns=list(types)).astype(types))
-    rows = weather_raw.inner_join(by_source, ["farm_id", "weather_model", "weather_point"])
+    rows = rows_of(weather_raw).inner_join(by_source, ["farm_id", "weather_model", "weather_point"])
     rows = rows.mutate(**{f"{name}_time": instant(rows[name]) for name in ("valid_at", "run_at", "available_at")})
     # Of a series stitched together of runs, a time is of the newest run whose first step it has reached.
     minute = rows.valid_at_time.epoch_seconds() // 60
