@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from record import record
+from wind_kedro.datasets import tables_in
 
 #: Tables and columns that issue 13 renamed; the first name is the old one.
 RENAMED = {
@@ -36,14 +37,8 @@ VALUES = {"behind_its_replay": "behind_its_backtest", "replay": "backtest"}
 
 
 def tables(folder: Path) -> dict[str, pd.DataFrame]:
-    """Every table of a data folder by its path below its layer; a table that is a folder of parts is one."""
-    parts: dict[str, list[Path]] = {}
-    for path in sorted(folder.glob("0[2-8]_*/**/*.parquet")):
-        where = path.relative_to(folder)
-        if any(part.startswith(".") or part in {"raw_rows", "kits", "objects", "failures"} for part in where.parts):
-            continue
-        parts.setdefault(f"{where.parts[0]}/{where.parts[1].removesuffix('.parquet')}", []).append(path)
-    return {name: pd.concat([pd.read_parquet(path) for path in paths], ignore_index=True) for name, paths in parts.items()}
+    """Every table of a data folder by its path."""
+    return tables_in(folder, without={"raw_rows", "kits", "objects", "failures"})
 
 
 def compare(before: dict[str, pd.DataFrame], after: dict[str, pd.DataFrame]) -> pd.DataFrame:

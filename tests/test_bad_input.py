@@ -19,6 +19,7 @@ import yaml
 from click.testing import CliRunner, Result
 
 from wind_kedro.cli import cli
+from wind_kedro.datasets import read_table
 
 pytestmark = [
     pytest.mark.slow,
@@ -69,7 +70,7 @@ def project(make_project: Callable[[], Path], inside: Callable[[Path], Path]) ->
     weather.to_csv(folder / WEATHER, header=["run", "time", "wind"], index=False)
     for name in (
         "03_primary/observations.parquet",
-        "07_model_output/forecasts/hours/20240228T060000Z.parquet",
+        "07_model_output/outliers.parquet",
         "08_reporting/report.html",
     ):
         (folder / "data" / name).parent.mkdir(parents=True)
@@ -330,9 +331,7 @@ def test_one_bad_farm_of_three_does_not_stop_the_others(make_checkout: Callable[
     assert "Traceback" not in said
 
     def read(project: Path, path: str) -> pd.DataFrame:
-        files = sorted((project / "data/test" / path).rglob("*.parquet"))
-        files = files or [project / "data/test" / path]
-        return pd.concat([pd.read_parquet(file) for file in files], ignore_index=True)
+        return read_table(project / "data/test" / path)
 
     quality = read(folder, "03_primary/data_quality.parquet")
     unread = quality[quality["check"] == "source_unreadable"]

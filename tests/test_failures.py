@@ -18,7 +18,7 @@ from click.testing import CliRunner, Result
 
 from wind_kedro.cli import cli
 from wind_kedro.contracts.operation import FAILURE_CODES, Failures
-from wind_kedro.datasets import ModelVersions
+from wind_kedro.datasets import ModelVersions, read_table
 
 from .conftest import mlflow_kept
 
@@ -103,7 +103,7 @@ def sound(make_small_fleet: Callable[[], Path], run_in: Callable[..., Result]) -
 
 
 def forecasts_of(folder: Path) -> pd.DataFrame:
-    table = pd.read_parquet(folder / OUTPUT / "forecasts")
+    table = read_table(folder / OUTPUT / "forecasts")
     return table.sort_values(["entity_id", "valid_at"], ignore_index=True)
 
 
@@ -112,7 +112,7 @@ def failures_of(folder: Path) -> pd.DataFrame:
 
 
 def incidents_of(folder: Path) -> pd.DataFrame:
-    table = pd.read_parquet(folder / OUTPUT / "incidents")
+    table = read_table(folder / OUTPUT / "incidents")
     return table[(table["state"] == "open") & table["kind"].isin(list(FAILURE_CODES))]
 
 

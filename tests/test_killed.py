@@ -17,6 +17,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from wind_kedro.datasets import tables_in
+
 #: Two moments of the test fleet: every table differs between them. The later one is its own now, as of which the shared run ran.
 EARLIER, LATER = "2024-03-15T00:00:00Z", "2024-04-10T00:00:00Z"
 TABLES = ("02_intermediate", "03_primary")
@@ -51,12 +53,12 @@ def run_killed(folder: Path, words: list[str], after: float) -> bool:
 
 def tables(folder: Path) -> Tables:
     """Every table that the room left, rows in an order of their own: engines write in the order of their threads."""
-    found = {}
-    for layer in TABLES:
-        for path in sorted((folder / "data/test" / layer).glob("[!.]*.parquet")):
-            table = pd.read_parquet(path)
-            found[path.stem] = table.sort_values(list(table.columns), ignore_index=True)
-    return found
+    found = tables_in(folder / "data/test", without={"raw_rows"})
+    return {
+        name: table.sort_values(list(table.columns), ignore_index=True)
+        for name, table in found.items()
+        if name.startswith(tuple(TABLES))
+    }
 
 
 def same(one: pd.DataFrame, other: pd.DataFrame) -> bool:

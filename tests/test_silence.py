@@ -17,6 +17,8 @@ import pandas as pd
 import pytest
 import yaml
 
+from wind_kedro.datasets import read_table
+
 pytestmark = pytest.mark.slow
 
 #: Nothing comes from here on; the fleet runs as of each of these moments, the last one with all data back.
@@ -129,9 +131,10 @@ def moments(test_env_project: Path, tmp_path_factory: pytest.TempPathFactory, we
     def note(as_of: str, *names: str) -> None:
         before = len(webhook.kept)  # type: ignore[attr-defined]
         code, said = _run(project, as_of, *names)
-        part = output / "incidents" / f"{pd.Timestamp(as_of):%Y%m%dT%H%M%SZ}.parquet"
-        assert part.exists(), said
-        found[as_of] = Moment(code, said, pd.read_parquet(part), webhook.kept[before:])  # type: ignore[attr-defined]
+        incidents = read_table(output / "incidents")
+        raised = incidents[incidents["raised_at"] == pd.Timestamp(as_of, tz="UTC")]
+        assert len(raised), said
+        found[as_of] = Moment(code, said, raised, webhook.kept[before:])  # type: ignore[attr-defined]
 
     _cut(raw)
     note(OUTAGE, *rooms)
@@ -192,7 +195,7 @@ def test_when_the_data_are_back_incidents_close_by_themselves_and_once(moments: 
 
 def test_a_fleet_whose_data_come_in_time_raises_none_of_these(test_env_project: Path) -> None:
     output = test_env_project / "data/test/07_model_output"
-    incidents = pd.read_parquet(output / "incidents")
+    incidents = read_table(output / "incidents")
     assert sorted(SILENCE & set(incidents["kind"])) == []
     assert (incidents["severity"] != "error").all()
     freshness = pd.read_parquet(output / "freshness.parquet")

@@ -23,6 +23,8 @@ from typing import Any
 import pandas as pd
 import yaml
 
+from wind_kedro.datasets import read_table
+
 PROJECT = Path(__file__).resolve().parents[2]
 ENVIRONMENT = "test"
 #: The raw files of the test fleet are cut to these days.
@@ -247,12 +249,24 @@ class World:
             raise RuntimeError(f"training failed:\n{ended.stdout}\n{ended.stderr}")
         self.trained = folder
         import_like(folder)
-        newest = sorted(folder.glob(f"data/{ENVIRONMENT}/07_model_output/forecasts/*/20240129T000000Z.parquet"))
-        self.trained_tables["forecasts"] = pd.concat([pd.read_parquet(path) for path in newest], ignore_index=True)
+        self.trained_tables["forecasts"] = newest_forecasts(folder)
 
     def farm(self, farm_id: str) -> dict[str, Any]:
         """The card of a farm."""
         return next(card for card in self.cards["farms"] if card["id"] == farm_id)
+
+
+#: The newest issue of the project.
+ISSUE = pd.Timestamp("2024-01-29", tz="UTC")
+
+
+def newest_forecasts(folder: Path) -> pd.DataFrame:
+    """The forecasts of the newest issue, none if there are none."""
+    path = folder / f"data/{ENVIRONMENT}/07_model_output/forecasts"
+    if not (path / "_delta_log").is_dir():
+        return pd.DataFrame({"issued_at": []})
+    table = read_table(path)
+    return table[table["issued_at"] == ISSUE].reset_index(drop=True)
 
 
 #: Tables that a run of data_engineering leaves and that are compared.

@@ -15,13 +15,14 @@ from typing import ClassVar
 import numpy as np
 import pandas as pd
 
+from wind_kedro.storage.delta import Delta
+
 from .cases import Case, Step, generator
 from .oracle import Verdict, error_lines, same_rows, worst
-from .project import Ended, World, command, run
+from .project import ISSUE, Ended, World, command, newest_forecasts, run
 
 DATA = Path("data/test")
 #: The issue that is forecast anew after the damage.
-ISSUE = "20240129T000000Z"
 
 
 @dataclass
@@ -349,7 +350,7 @@ _of_audit(
 
 @damage
 def a_broken_part_of_a_history(damage: Damage) -> None:
-    path = damage.one("07_model_output/forecasts/*/20240128T06*.parquet")
+    path = damage.one("07_model_output/forecasts/month=*/*.parquet")
     path.write_bytes([b"", b"PAR1", path.read_bytes()[:-9]][int(damage.rng.integers(3))])
     damage.named = [path.name.split(".")[0]]
     damage.steps = [run("forecasting"), command("wind", "--env", "test", "forecast")]
@@ -357,7 +358,7 @@ def a_broken_part_of_a_history(damage: Damage) -> None:
 
 @damage
 def strangers_in_a_history(damage: Damage) -> None:
-    folder = damage.project / DATA / "07_model_output/forecasts/hourly_36h"
+    folder = damage.project / DATA / "07_model_output/forecasts/month=2024-01"
     for name in (
         "notes.txt",
         "._20240128T060000Z.parquet",
@@ -366,17 +367,6 @@ def strangers_in_a_history(damage: Damage) -> None:
         "20240128T060000Z.parquet.part",
     ):
         (folder / name).write_bytes(b"x")
-    damage.steps = [run("forecasting"), command("wind", "--env", "test", "forecast")]
-
-
-@damage
-def a_strange_table_in_a_history(damage: Damage) -> None:
-    folder = damage.project / DATA / "07_model_output/forecasts/hourly_36h"
-    if damage.rng.random() < 0.5:
-        pd.DataFrame({"x": [1]}).to_parquet(folder / "strange.parquet")
-    else:
-        (folder / "strange.parquet").mkdir()
-    damage.named = ["strange"]
     damage.steps = [run("forecasting"), command("wind", "--env", "test", "forecast")]
 
 
@@ -400,7 +390,7 @@ def temporary_files_of_killed_runs(damage: Damage) -> None:
         "03_primary",
         "06_models/objects",
         "06_models/promotions",
-        "07_model_output/forecasts/hourly_36h",
+        "07_model_output/forecasts/month=2024-01",
         "07_model_output/audit",
     ):
         (damage.project / DATA / folder / f".{damage.rng.bytes(16).hex()}.parquet").write_bytes(b"half")
@@ -445,8 +435,7 @@ class StoreCase(Case):
     def prepare(self, project: Path) -> None:
         """Do the damage; the newest issue is to be forecast anew."""
         self.done = Damage(project, generator("store", self.number, self.seed))
-        for path in project.glob(f"{DATA}/07_model_output/forecasts/*/{ISSUE}.parquet"):
-            path.unlink()
+        Delta(project / DATA / "07_model_output/forecasts").delete(f"issued_at = '{ISSUE}'")
         DAMAGES[self.name](self.done)
 
     def steps(self) -> list[Step]:
@@ -481,12 +470,11 @@ class StoreCase(Case):
         return worst(faults or [Verdict("clear_error" if lines else "right", lines[0][:300] if lines else "")])
 
     def _forecasts(self, project: Path, damage: Damage, lines: list[str]) -> list[Verdict]:
-        path = sorted(project.glob(f"{DATA}/07_model_output/forecasts/*/{ISSUE}.parquet"))
-        if not path:
+        now = newest_forecasts(project)
+        if now.empty:
             if damage.refused and lines:
                 return []
             return [Verdict("stops_others", f"nobody is forecast: {lines[:1]}")]
-        now = pd.concat([pd.read_parquet(one) for one in path], ignore_index=True)
         faults = []
         for (product, entity), rows in self.before["forecasts"].groupby(["product_id", "entity_id"]):
             own = now[(now["product_id"] == product) & (now["entity_id"] == entity)]

@@ -13,6 +13,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from wind_kedro.cli import cli
+from wind_kedro.datasets import read_table
 from wind_kedro.datasets.audit_trail import AuditTrail
 
 pytestmark = pytest.mark.slow
@@ -33,7 +34,7 @@ def audit(test_env_project: Path) -> pd.DataFrame:
 def test_every_forecast_that_was_issued_is_in_the_audit_and_explains_itself(
     test_env_project: Path, type_in: Callable[..., Result], audit: pd.DataFrame
 ) -> None:
-    forecasts = pd.read_parquet(test_env_project / "data/test/07_model_output/forecasts")
+    forecasts = read_table(test_env_project / "data/test/07_model_output/forecasts")
     key = ["product_id", "entity_id", "issued_at"]
     issued = set(forecasts[key].drop_duplicates().astype(str).itertuples(index=False, name=None))
     assert issued == set(audit[key].astype(str).itertuples(index=False, name=None))

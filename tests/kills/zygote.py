@@ -1,7 +1,8 @@
 """Runs the project's commands in forked children, each killed at one of its write points, after some time, or not at all.
 
 The libraries are imported once, so that a run costs its own work only. Write points are found by Python's audit events, which
-no way of opening, renaming or removing a file avoids, by SQLite's trace of commits, and around DuckDB's own writing of files.
+no way of opening, renaming or removing a file avoids, by SQLite's trace of commits, and around what DuckDB and Delta write by
+themselves.
 The instruments are in the child alone; the package knows nothing of them.
 
 Reads a JSON object a line: ``folder``, ``words``, and perhaps ``kill_at`` (number of a write point, from 1) or ``kill_after``
@@ -55,6 +56,17 @@ class Points:
             return result
 
         Backend.to_parquet = to_parquet
+        import deltalake
+
+        commit = deltalake.write_deltalake
+
+        def write_deltalake(table: Any, *args: Any, **options: Any) -> None:
+            where = getattr(table, "table_uri", table)
+            self.reach("delta begins", str(where).removeprefix("file://"))
+            commit(table, *args, **options)
+            self.reach("delta ends", str(where).removeprefix("file://"))
+
+        deltalake.write_deltalake = write_deltalake
         connect = sqlite3.connect
 
         def connect_and_trace(*args: Any, **options: Any) -> sqlite3.Connection:

@@ -23,6 +23,8 @@ _HOMES = {
     "ModelAlias": "models",
     "TrainingKits": "training_kit",
     "TrialStore": "trials",
+    "read_table": "reading",
+    "tables_in": "reading",
 }
 __all__ = sorted(_HOMES)  # noqa: PLE0605 - the names are resolved by __getattr__, so there is no list to write twice
 

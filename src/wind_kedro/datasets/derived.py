@@ -6,7 +6,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import pandas as pd
@@ -17,7 +17,7 @@ from kedro_datasets._utils import ConnectionMixin
 from wind_kedro.datasets.connections import connect, literal
 from wind_kedro.datasets.parts import empty_table
 from wind_kedro.errors import WindKedroError
-from wind_kedro.storage.delta import Delta, is_one_of
+from wind_kedro.storage.delta import Delta, is_one_of, to_arrow, to_pandas
 from wind_kedro.storage.fingerprints import NO_DAY, Recipe, around, chunks, surrounding
 from wind_kedro.storage.paths import local_path
 
@@ -84,7 +84,7 @@ class Derived:
         found = self._rows.read(columns, where)
         if found is None:
             return empty_table(self._contract) if self._contract else pd.DataFrame(columns=list(columns or []))
-        frame: pd.DataFrame = found.drop_columns([name for name in _ADDED if name in found.column_names]).to_pandas()
+        frame = to_pandas(found.drop_columns([name for name in _ADDED if name in found.column_names]))
         order = [name for name in self._order if name in frame]
         return frame.sort_values(order, kind="stable", ignore_index=True) if order else frame
 
@@ -112,14 +112,23 @@ def _without_day(table: ir.Table) -> ir.Table:
     return table.drop(*(name for name in _ADDED if name in table.columns))
 
 
+class Sliced(Protocol):
+    """A stored table, of which a node reads what it needs: `Derived`, or `wind_kedro.datasets.history.Records`."""
+
+    def frame(
+        self, columns: Sequence[str] | None = None, *, first: pd.Timestamp | None = None, last: pd.Timestamp | None = None
+    ) -> pd.DataFrame:
+        """Rows of these columns and times."""
+
+
 def frame_of(
-    table: Derived | pd.DataFrame,
+    table: Sliced | pd.DataFrame,
     columns: Sequence[str] | None = None,
     *,
     first: pd.Timestamp | None = None,
     last: pd.Timestamp | None = None,
 ) -> pd.DataFrame:
-    """`Derived.frame`, or a table in memory as it is: it may hold more than was asked for."""
+    """Rows of a stored table, or a table in memory as it is: it may hold more than was asked for."""
     return table if isinstance(table, pd.DataFrame) else table.frame(columns, first=first, last=last)
 
 
@@ -235,7 +244,7 @@ class DerivedTable(ConnectionMixin, AbstractDataset[Recipe, Derived]):
         if found is None:
             types = {"day": "datetime64[us]", "rows": "int64"} | dict.fromkeys(_NUMBERS, "uint64")
             return pd.DataFrame({name: pd.Series(dtype=types.get(name, "str")) for name in first}), -1
-        days: pd.DataFrame = found.to_pandas()
+        days = to_pandas(found)
         newest = days.groupby(self._shard, observed=True)["written"].transform("max")
         recorded = int(days["rows_version"].max())
         days = days[(days["written"] == newest) & ~days["gone"]]
@@ -262,7 +271,9 @@ class DerivedTable(ConnectionMixin, AbstractDataset[Recipe, Derived]):
         computed = recipe.work(part)
         if self._contract:
             computed = load_obj(self._contract).validate(computed)
-        engine.register("computed", computed if isinstance(computed, pd.DataFrame | pa.Table) else computed.to_pyarrow())
+        if isinstance(computed, pd.DataFrame):
+            computed = to_arrow(computed)
+        engine.register("computed", computed if isinstance(computed, pa.Table) else computed.to_pyarrow())
         time = f'"{self._time}"'
         day = f"coalesce(CAST(date_trunc('day', {time}) AS TIMESTAMP), TIMESTAMP '{NO_DAY}')"
         with_day = f"SELECT *, {day} AS day, strftime({day}, '%Y-%m') AS month FROM computed"  # noqa: S608 - a column of the catalog
@@ -312,7 +323,7 @@ class DerivedTable(ConnectionMixin, AbstractDataset[Recipe, Derived]):
         import pyarrow as pa
 
         entries = entries.assign(gone=gone, written=self._days.version() + 1, rows_version=self._rows.version())
-        table = pa.Table.from_pandas(entries, preserve_index=False)
+        table = to_arrow(entries)
         if entries.empty:  # the first commit of a table without shards
             nothing = {"fingerprint": 0, "digest": 0, "rows": 0, "gone": True, "written": 0, "rows_version": self._rows.version()}
             row = dict.fromkeys([*self._key, "fault"], "") | {"day": NO_DAY} | nothing

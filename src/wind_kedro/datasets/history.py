@@ -1,50 +1,77 @@
-"""Tables that grow by partitions: one file per key, so that a rerun replaces its own partitions only."""
+"""Tables of records that grow by partitions, on Delta: a rerun replaces its own partitions only."""
 
 from __future__ import annotations
 
-import re
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from kedro.io import DatasetError
 
-from wind_kedro.datasets.files import read_whole
-from wind_kedro.datasets.parts import FolderTable, declared_columns, visible_files, why_unreadable
-from wind_kedro.storage.temporary import UNREADABLE, keep_unreadable, written_aside
+from wind_kedro.datasets.parts import FolderTable, declared_columns, empty_table, why_unreadable
+from wind_kedro.storage.delta import Delta, is_one_of, to_arrow, to_pandas
+from wind_kedro.storage.temporary import keep_unreadable
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+logger = logging.getLogger(__name__)
+
+#: Columns that the store adds: the month that names the folder, and the place of a row in what was saved.
+_MONTH, _PLACE = "month", "place"
 
 
 class History(FolderTable):
-    """A table that grows by partitions: one Parquet file for each value of ``partition_by``.
+    """A table of records that grows by partitions: the rows of each value of ``partition_by``, in a Delta table by month.
 
-    Saving writes every partition that the table holds, each aside and renamed; partitions it does not hold stay as they
-    are. So a rerun gives the same result, and an interrupted run leaves every partition whole, old or new. Loading reads all
-    partitions in the order of their names; an empty history loads as an empty table with the columns of its contract. A file that
-    cannot be read, or is no partition of this history, is passed over and named (`passed_over`), and is never replaced: a save to
-    its place keeps it beside under another name.
+    Saving replaces every partition that the table holds, in one commit; partitions it does not hold stay as they are. So a rerun
+    gives the same result, and an interrupted run leaves the table as it was. Rows are loaded in the order of their partitions,
+    within one as they were saved; an empty history loads as an empty table with the columns of its contract. A file that cannot
+    be read is passed over and named (`passed_over`); a save that has to rewrite it keeps it beside under another name.
     """
 
-    def __init__(self, *, partition_by: list[str], **options: Any) -> None:
+    def __init__(self, *, partition_by: list[str], sliced: bool = False, **options: Any) -> None:
         """Set location and key of the history.
 
         Args:
-            partition_by: columns whose values name a partition; a time is written as 20151101T060000Z.
+            partition_by: columns whose values name a partition; the last is a time, a date or a text that begins with one.
+            sliced: whether loading gives `Records`, of which nodes read what they need, instead of all rows.
             options: of `FolderTable`.
         """
         super().__init__(**options)
         self._partition_by = partition_by
+        self._sliced = sliced
+        self._rows = Delta(self._filepath, [_MONTH])
 
-    def load(self) -> pd.DataFrame:
-        """All partitions as one table; their columns may differ, as products have quantile levels of their own."""
+    def load(self) -> pd.DataFrame | Records:
+        """All rows, or `Records`; their columns may be those of several products, as these have quantile levels of their own."""
         self._begin()
-        parts = []
-        for file in visible_files(self._filepath):
-            part, fault = self._read(file)
-            if fault:
-                self._pass_over(file, fault)
-            else:
-                parts.append(part)
-        return self._completed(self._joined(parts))
+        records = Records(self)
+        return records if self._sliced else records.frame()
+
+    def read(self, columns: Sequence[str] | None = None, first: Any = None, last: Any = None) -> pd.DataFrame:
+        """Rows whose last column of ``partition_by`` is in [first, last]."""
+        import pyarrow as pa
+        import pyarrow.dataset as ds
+
+        time = self._partition_by[-1]
+        where = None
+        for bound, holds in ((first, ds.field(time).__ge__), (last, ds.field(time).__le__)):
+            if bound is not None:
+                where = holds(bound) if where is None else where & holds(bound)
+        wanted = None if columns is None else [*dict.fromkeys([*columns, *self._partition_by, _PLACE])]
+        try:
+            found = self._rows.read(wanted, where)
+        except (OSError, pa.ArrowException):
+            found = self._what_can_be_read(wanted, where)
+        if found is None:
+            return empty_table(self._contract)
+        frame = to_pandas(found).sort_values([*self._partition_by, _PLACE], kind="stable", ignore_index=True)
+        own = frame.drop(columns=[name for name in (_MONTH, _PLACE) if name in frame])
+        return own[list(columns)] if columns else self._completed(own)
 
     def save(self, data: pd.DataFrame) -> None:
         """Replace the partitions that ``data`` holds; keep all others."""
@@ -52,45 +79,85 @@ class History(FolderTable):
         unnamed = [column for column in self._partition_by if data[column].isna().any()]
         if unnamed:
             raise DatasetError(f"{self._filepath}: {', '.join(unnamed)} names the partition, but is missing in some rows")
-        declared = declared_columns(self._contract)
-        # A history without rows exists, too: its readers need not wait for its first row.
-        self._filepath.mkdir(parents=True, exist_ok=True)
-        for values, part in data.groupby(self._partition_by, sort=True):
-            *folders, name = [_as_name(value) for value in values]
-            target = self._filepath.joinpath(*folders, f"{name}.parquet")
-            if target.exists() and self._read(target)[1]:
-                keep_unreadable(target)
-            with written_aside(target) as file:
-                # Drop quantile levels of other products; keep columns of the contract, even if they are empty.
-                empty = [column for column in part if column not in declared and part[column].isna().all()]
-                part.drop(columns=empty).to_parquet(file, index=False)
-
-    def _read(self, file: Path) -> tuple[pd.DataFrame, str]:
-        """The rows of a file, and why it is no partition of this history; empty: it is one."""
-        nothing = pd.DataFrame()
-        if file.suffix != ".parquet":
-            kept = f"{UNREADABLE}-" in file.name
-            return nothing, "could not be read when its file was replaced" if kept else "is no Parquet file"
+        rows = self._as_stored(data)
+        if data.empty:
+            # A history without rows exists, too: its readers need not wait for its first row.
+            if not self._rows.exists():
+                self._rows.append(rows)
+            return
+        predicate = self._predicate(data)
         try:
-            part = read_whole(file)
-        except Exception as error:  # whatever a parser raises on whatever bytes
-            return nothing, why_unreadable(error)
-        missing = [column for column in self._partition_by if column not in part]
-        if missing:
-            return nothing, f"is another table's: it has no column {missing[0]}"
-        for values in part[self._partition_by].drop_duplicates().itertuples(index=False, name=None):
-            *folders, name = [_as_name(value) for value in values]
-            if self._filepath.joinpath(*folders, f"{name}.parquet") != file:
-                return nothing, f"holds rows of {'/'.join([*folders, name])}, which is not its name"
-        return part, ""
+            self._rows.replace(rows, predicate)
+        except Exception:
+            damaged = self._damaged()
+            if not damaged:
+                raise
+            for path in damaged:
+                if path.exists():
+                    keep_unreadable(path)
+            self._rows.forget_missing()
+            self._rows.replace(rows, predicate)
+
+    def _as_stored(self, data: pd.DataFrame) -> pa.Table:
+        """The rows with month and place; a column without any value only if the contract has it, in its type."""
+        declared = declared_columns(self._contract)
+        empty = [name for name in data if name not in declared and data[name].isna().all()]
+        data = data.drop(columns=empty)
+        month = data[self._partition_by[-1]].astype("str").str[:7]
+        added: dict[str, Any] = {_MONTH: month.astype("str"), _PLACE: range(len(data))}
+        data = data.assign(**added)
+        typeless = {str(name): declared[str(name)] for name in data if data[name].dtype == object and data[name].isna().all()}
+        kinds = {name: "str" if kind is object else kind for name, kind in typeless.items()}
+        return to_arrow(data.astype(kinds))
+
+    def _predicate(self, data: pd.DataFrame) -> str:
+        keys = data[self._partition_by].drop_duplicates()
+        months = is_one_of(_MONTH, keys[self._partition_by[-1]].astype("str").str[:7].unique())
+        *outer, time = self._partition_by
+        groups = keys.groupby(outer, sort=True) if outer else [((), keys)]
+        found = [
+            [*(is_one_of(name, [value]) for name, value in zip(outer, values, strict=True)), is_one_of(time, own[time])]
+            for values, own in groups
+        ]
+        return f"{months} AND ({' OR '.join('(' + ' AND '.join(group) + ')' for group in found)})"
+
+    def _what_can_be_read(self, columns: Sequence[str] | None, where: Any) -> pa.Table | None:
+        """The rows of the files that can be read; the others are passed over."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        damaged = self._damaged()
+        for path, why in damaged.items():
+            self._pass_over(path, why)
+        files = [name for name in self._rows.files() if Path(name) not in damaged]
+        tables = [pq.read_table(name, filters=where) for name in files]
+        there = [table.select([name for name in columns or table.column_names if name in table.column_names]) for table in tables]
+        return pa.concat_tables(there, promote_options="default") if there else None
+
+    def _damaged(self) -> dict[Path, str]:
+        """Files of the table that are missing or cannot be read, and why."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        damaged = {}
+        for name in self._rows.files():
+            try:
+                pq.ParquetFile(name).read()
+            except (OSError, pa.ArrowException) as error:
+                damaged[Path(name)] = why_unreadable(error)
+        return damaged
 
     def _exists(self) -> bool:
         # A view of what earlier runs left is there even when they left nothing: the first training finds an empty history.
-        return self._read_only or self._filepath.is_dir()
+        return self._read_only or self._rows.exists()
 
 
-def _as_name(value: Any) -> str:
-    """A value as part of a file name: readable, sortable, the same on every system."""
-    if isinstance(value, pd.Timestamp):
-        return value.strftime("%Y%m%dT%H%M%SZ")
-    return re.sub(r"[^A-Za-z0-9_.-]", "_", str(value)) or "_"
+@dataclass(frozen=True)
+class Records:
+    """The rows of a history, of which a node reads what it needs."""
+
+    _history: History
+
+    def frame(self, columns: Sequence[str] | None = None, *, first: Any = None, last: Any = None) -> pd.DataFrame:
+        """Rows whose partition's time is in [first, last], in the order of partitions."""
+        return self._history.read(columns, first, last)

@@ -6,12 +6,14 @@ version names (`vacuum` removes them). Nothing is atomic across tables.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import deltalake
+    import pandas as pd
     import pyarrow as pa
 
 
@@ -93,6 +95,12 @@ class Delta:
         else:
             self._write(rows, mode="overwrite", predicate=predicate)
 
+    def forget_missing(self) -> None:
+        """Commit that files which are not there any more are no part of the table."""
+        table = self._table()
+        if table is not None:
+            table.repair()
+
     def delete(self, predicate: str) -> None:
         """Remove the rows for which ``predicate`` (SQL) holds."""
         table = self._table()
@@ -133,3 +141,21 @@ def is_one_of(column: str, values: Iterable[Any]) -> str:
     """A predicate in SQL: the column has one of these values (texts or times)."""
     shown = sorted("'" + str(value).replace("'", "''") + "'" for value in values)
     return f"{column} IN ({', '.join(shown)})" if shown else "false"
+
+
+def to_arrow(frame: pd.DataFrame) -> pa.Table:
+    """A pandas table, without its index, as an Arrow table."""
+    import pyarrow as pa
+
+    with warnings.catch_warnings():
+        # PyArrow 25 uses what pandas 3.1 deprecates.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return pa.Table.from_pandas(frame, preserve_index=False)
+
+
+def to_pandas(table: pa.Table) -> pd.DataFrame:
+    """The reverse."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        frame: pd.DataFrame = table.to_pandas()
+        return frame

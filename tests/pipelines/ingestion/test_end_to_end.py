@@ -15,6 +15,7 @@ from kedro.framework.session import KedroSession
 
 from wind_kedro.cli import cli
 from wind_kedro.configuration import ConfigurationError, read_secrets
+from wind_kedro.datasets import read_table
 from wind_kedro.feeds import FEEDS, FeedCards, build_feeds
 
 pytestmark = pytest.mark.slow
@@ -44,8 +45,7 @@ def run(folder: Path, **parameters: Any) -> None:
 
 
 def record(folder: Path) -> pd.DataFrame:
-    parts = sorted((folder / "data/02_intermediate/landings").glob("*.parquet"))
-    return pd.concat([pd.read_parquet(part) for part in parts], ignore_index=True)
+    return read_table(folder / "data/02_intermediate/landings")
 
 
 def test_a_feed_that_fails_costs_its_line_and_the_others_land(

@@ -26,6 +26,7 @@ from kedro.framework.session import KedroSession
 from wind_kedro.clock import Clock
 from wind_kedro.configuration import ConfigurationError
 from wind_kedro.contracts.operation import Deliveries, Failures, Outbox
+from wind_kedro.datasets import History, read_table
 from wind_kedro.datasets.parts import empty_table
 from wind_kedro.notifications import ChannelCards
 from wind_kedro.pipelines.notification import nodes
@@ -227,10 +228,12 @@ def project(make_project: Callable[[], Path], inside: Callable[[Path], Path]) ->
     cards = {"chat": {"kind": "webhook", "credentials": "hook", "attempts": 1, "past_hours": None}, "log": None}
     (folder / "conf/mine/parameters_notification.yml").write_text(yaml.safe_dump({"notification_channels": cards}))
     (folder / "conf/local/credentials.yml").write_text("hook: {url: '${oc.env:WIND_KEDRO_TEST_HOOK}'}")
-    outbox = folder / "data/07_model_output/outbox"
-    outbox.mkdir(parents=True)
-    table = _outbox(("a" * 32, "chat", 1))
-    table.to_parquet(outbox / f"{table['created_at'].iloc[0]:%Y%m%dT%H%M%SZ}.parquet", index=False)
+    outbox = History(
+        filepath=str(folder / "data/07_model_output/outbox"),
+        partition_by=["created_at"],
+        contract="wind_kedro.contracts.operation.Outbox",
+    )
+    outbox.save(_outbox(("a" * 32, "chat", 1)))
     return folder
 
 
@@ -249,11 +252,11 @@ def test_a_run_killed_between_sending_and_recording_sends_again_with_the_same_id
         process.send_signal(signal.SIGKILL)
     hook.wait.set()
     record = project / "data/07_model_output/deliveries"
-    assert not list(record.glob("*.parquet"))
+    assert not record.exists()
     done = subprocess.run(_RUN, cwd=project, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert [(header, body["id"]) for header, _, body in hook.got] == [("a" * 32, "a" * 32)] * 2
-    assert pd.concat(map(pd.read_parquet, record.glob("*.parquet")))["outcome"].tolist() == ["delivered"]
+    assert read_table(record)["outcome"].tolist() == ["delivered"]
     # No secret in any table, in the store of MLflow, or in what was printed.
     written = [path for path in (project / "data").rglob("*") if path.is_file()] + list(project.glob("mlflow.db*"))
     assert [path for path in written if SECRET.encode() in path.read_bytes()] == []
