@@ -104,6 +104,22 @@ def test_only_what_changed_is_computed(tmp_path: Path) -> None:
     assert len(table.load().frame()) == 19
 
 
+def test_what_would_be_done_and_why_is_known_before(tmp_path: Path) -> None:
+    table, state = table_at(tmp_path), {("a", day): 0 for day in DAYS}
+
+    def asked(changed: dict[tuple[str, pd.Timestamp], int], step: int) -> Recipe:
+        made = recipe({key: value for key, value in (state | changed).items() if value >= 0})
+        number = mixed(np.full(len(made.wanted), step))
+        return Recipe(made.wanted.assign(step=number, fingerprint=mixed(made.wanted["fingerprint"], number)), made.work)
+
+    table.save(asked({}, step=1))
+    assert table.work(asked({}, step=1)).empty
+    work = table.work(asked({("a", DAYS[1]): 1, ("b", DAYS[1]): 0, ("a", DAYS[4]): -1}, step=1))
+    assert work[["farm_id", "why"]].to_numpy().tolist() == [["a", "input_changed"], ["b", "missing"], ["a", "removed"]]
+    assert set(table.work(asked({}, step=2))["why"]) == {"step_changed"}
+    assert table.seconds_per_shard() > 0
+
+
 def test_days_are_read_without_the_rest(tmp_path: Path) -> None:
     table = table_at(tmp_path)
     table.save(recipe({(farm, day): 0 for farm in "ab" for day in DAYS}))

@@ -143,12 +143,17 @@ def configuration_of(options: Options) -> Any:
     return settings.CONFIG_LOADER_CLASS(folder, options["env"] or os.getenv("KEDRO_ENV"), **settings.CONFIG_LOADER_ARGS)
 
 
-def open_project(options: Options) -> tuple[Fleet, KedroContext]:
-    """Cards and context of the selected environment."""
+def open_project(options: Options, as_of: str | None = None) -> tuple[Fleet, KedroContext]:
+    """Cards and context of the selected environment; ``as_of`` replaces that of the configuration."""
     from kedro.framework.session import KedroSession
 
     stand_in_project()
-    session = KedroSession.create(env=options["env"], conf_source=options["conf_source"], save_on_close=False)
+    session = KedroSession.create(
+        env=options["env"],
+        conf_source=options["conf_source"],
+        save_on_close=False,
+        runtime_params={"as_of": as_of} if as_of else None,
+    )
     context = session.load_context()
     return read_cards(context.config_loader), context
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,7 +32,7 @@ logger = logging.getLogger(__name__)
 #: Columns that the store adds to the rows: the day of the shard, and its month, which names the folder.
 _ADDED = ("day", "month")
 #: Unsigned numbers, which Delta has not: they are stored as signed ones of the same bits.
-_NUMBERS = ("fingerprint", "digest")
+_NUMBERS = ("fingerprint", "step", "digest")
 
 
 class ForeignRowsError(WindKedroError, DatasetError):
@@ -210,7 +211,7 @@ class DerivedTable(ConnectionMixin, AbstractDataset[Recipe, Derived]):
         """Compute what is missing or changed, and remove what is not wanted any more."""
         if self._read_only:
             raise DatasetError(f"{self._filepath} is read here, not written")
-        wanted = data.wanted.assign(fingerprint=data.wanted["fingerprint"].to_numpy(dtype=np.uint64))
+        wanted = data.wanted.assign(**{name: data.wanted[name].to_numpy(dtype=np.uint64) for name in _given(data.wanted)})
         if "day" in wanted:
             wanted["day"] = wanted["day"].astype("datetime64[us]")
         stored, recorded = self._shards()
@@ -224,9 +225,22 @@ class DerivedTable(ConnectionMixin, AbstractDataset[Recipe, Derived]):
         if len(todo) or len(gone):
             logger.info("%s: %d of %d shards computed, %d removed", self._filepath.name, len(todo), len(wanted), len(gone))
 
-    def changes(self, recipe: Recipe) -> tuple[pd.DataFrame, pd.DataFrame]:
-        """The wanted shards that are missing, changed or could not be computed, and the stored ones that are not wanted."""
-        return self._changes(recipe.wanted, self._shards()[0])
+    def work(self, recipe: Recipe) -> pd.DataFrame:
+        """The shards that saving a recipe would compute or remove, and ``why``: ``missing`` (or could not be computed),
+        ``input_changed``, ``step_changed`` (its cards, settings or version), ``removed``.
+        """
+        stored, _ = self._shards()
+        todo, gone = self._changes(recipe.wanted, stored)
+        known = stored.loc[stored["fault"] == "", [*self._shard, "step"]].drop_duplicates(self._shard)
+        before = todo.merge(known, on=self._shard, how="left", suffixes=("", "_before"), indicator="found")
+        changed = before["step"] != before["step_before"] if "step" in todo else np.zeros(len(todo), dtype=bool)
+        why = np.where(before["found"] == "left_only", "missing", np.where(changed, "step_changed", "input_changed"))
+        return pd.concat([todo.assign(why=why), gone.assign(why="removed")], ignore_index=True)
+
+    def seconds_per_shard(self) -> float:
+        """Mean time that computing a shard took; 0 if nothing was computed yet."""
+        found = self._days.read(["seconds"])
+        return 0.0 if found is None or not found.num_rows else float(np.nanmean(found["seconds"].to_numpy()))
 
     def _changes(self, wanted: pd.DataFrame, stored: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
         if stored.empty:
@@ -250,7 +264,7 @@ class DerivedTable(ConnectionMixin, AbstractDataset[Recipe, Derived]):
         days = days[(days["written"] == newest) & ~days["gone"]]
         unsigned: dict[str, Any] = {name: days[name].to_numpy(dtype="int64").view(np.uint64) for name in _NUMBERS}
         ordered = days.assign(**unsigned).sort_values([*self._key, "day"], ignore_index=True)
-        more = ordered.columns.difference([*first, "gone", "written", "rows_version"], sort=False)
+        more = ordered.columns.difference([*first, "gone", "written", "rows_version", "seconds"], sort=False)
         return ordered[[*first, *more]], recorded
 
     def _remove(self, gone: pd.DataFrame) -> None:
@@ -259,13 +273,14 @@ class DerivedTable(ConnectionMixin, AbstractDataset[Recipe, Derived]):
         for part in chunks(gone, self._key, self._max_rows):
             self._rows.delete(self._predicate(part))
         signed: dict[str, Any] = {name: gone[name].to_numpy(dtype=np.uint64).view("int64") for name in _NUMBERS}
-        self._note(gone.assign(**signed), gone=True)
+        self._note(gone.assign(**signed, seconds=np.nan), gone=True)
 
     def _replace(self, part: pd.DataFrame, recipe: Recipe) -> None:
         """Compute shards; their rows are committed first, then their fingerprints."""
         import duckdb
         import pyarrow as pa
 
+        began = time.perf_counter()
         engine = duckdb.connect()
         engine.execute("SET TimeZone = 'UTC'")
         computed = recipe.work(part)
@@ -274,8 +289,7 @@ class DerivedTable(ConnectionMixin, AbstractDataset[Recipe, Derived]):
         if isinstance(computed, pd.DataFrame):
             computed = to_arrow(computed)
         engine.register("computed", computed if isinstance(computed, pa.Table) else computed.to_pyarrow())
-        time = f'"{self._time}"'
-        day = f"coalesce(CAST(date_trunc('day', {time}) AS TIMESTAMP), TIMESTAMP '{NO_DAY}')"
+        day = f"coalesce(CAST(date_trunc('day', \"{self._time}\") AS TIMESTAMP), TIMESTAMP '{NO_DAY}')"
         with_day = f"SELECT *, {day} AS day, strftime({day}, '%Y-%m') AS month FROM computed"  # noqa: S608 - a column of the catalog
         rows = engine.sql(with_day).to_arrow_table()
         engine.unregister("computed")
@@ -289,14 +303,16 @@ class DerivedTable(ConnectionMixin, AbstractDataset[Recipe, Derived]):
         self._rows.replace(rows, self._predicate(part))
         keys = list(zip(*(entries[name] for name in self._shard), strict=True))
         faults = [recipe.faults.get(tuple(map(str, key[: len(self._key)])), "") for key in keys]
+        given: dict[str, Any] = {name: entries[name].to_numpy(dtype=np.uint64).view("int64") for name in _given(entries)}
         entries = entries.assign(
             fault=pd.Series(faults, index=entries.index, dtype="str"),
             rows=entries["rows"].fillna(0).astype("int64"),
             digest=entries["digest"].fillna(0).astype("int64"),
-            fingerprint=entries["fingerprint"].to_numpy(dtype=np.uint64).view("int64"),
+            step=0,
+            seconds=(time.perf_counter() - began) / max(len(part), 1),
             day=entries["day"].fillna(NO_DAY).astype("datetime64[us]"),
         )
-        self._note(entries.drop(columns="found"), gone=False)
+        self._note(entries.assign(**given).drop(columns="found"), gone=False)
         recipe.faults.clear()  # the next chunk has its own
 
     def _summary(self, engine: duckdb.DuckDBPyConnection, rows: pa.Table) -> pd.DataFrame:
@@ -325,7 +341,15 @@ class DerivedTable(ConnectionMixin, AbstractDataset[Recipe, Derived]):
         entries = entries.assign(gone=gone, written=self._days.version() + 1, rows_version=self._rows.version())
         table = to_arrow(entries)
         if entries.empty:  # the first commit of a table without shards
-            nothing = {"fingerprint": 0, "digest": 0, "rows": 0, "gone": True, "written": 0, "rows_version": self._rows.version()}
+            nothing = {
+                "fingerprint": 0,
+                "digest": 0,
+                "step": 0,
+                "rows": 0,
+                "gone": True,
+                "written": 0,
+                "rows_version": self._rows.version(),
+            }
             row = dict.fromkeys([*self._key, "fault"], "") | {"day": NO_DAY} | nothing
             table = pa.Table.from_pylist([row], schema=table.schema)
         self._days.append(table)
@@ -354,3 +378,8 @@ class DerivedTable(ConnectionMixin, AbstractDataset[Recipe, Derived]):
 
     def _describe(self) -> dict[str, Any]:
         return {"filepath": str(self._filepath), "key": self._key}
+
+
+def _given(wanted: pd.DataFrame) -> list[str]:
+    """The numbers that a recipe gives of its shards."""
+    return [name for name in ("fingerprint", "step") if name in wanted]

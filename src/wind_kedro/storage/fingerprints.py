@@ -36,8 +36,9 @@ class Recipe:
 
     Attributes:
         wanted: one row per shard: the key columns, ``day`` (naive midnight; `NO_DAY`: rows without a time) and ``fingerprint``;
-            optionally ``rows``, about how many it has, by which work is split. A key that is replaced with all its days has
-            no column ``day``.
+            optionally ``rows``, about how many it has, by which work is split, and ``step``, the part of the fingerprint that
+            comes from cards, settings and the step's version, by which `wind plan` tells why a shard is computed again. A key
+            that is replaced with all its days has no column ``day``.
         work: computes the rows of some shards: takes rows of ``wanted``, all keys of which are wanted on all their days, and
             returns a table (Ibis, Arrow or pandas) that holds all rows of these shards and no others.
         faults: filled by ``work``: why a shard could not be computed, by key. Such a shard is computed again in the next run.
