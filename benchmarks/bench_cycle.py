@@ -2,8 +2,9 @@
 
 Makes a fleet (`synthetic`, three turbines a farm, 15-minute signals, two weather models four times a day), eleven weeks of
 history by default, trains a power curve for every farm once, and then runs cleaning, features and forecasting as one command,
-case after case, each on what the case before left; ``full`` is cleaning and features of all history. Processor seconds are of the command with all its processes, beyond start-up: those
-of a run of notification in the same environment, which reads all configuration and does nothing. Bars are issue 14's.
+case after case, each on what the case before left; ``full`` is cleaning and features of all history. Processor seconds are of
+the command with all its processes, beyond start-up: a run of ingestion without feeds, which reads all configuration. Bars are
+issue 14's.
 
 Rows: ``case, farms, history_days, cpu_s, wall_s, peak_mb, bar_s, load``. Leaves with code 1 if a bar is missed.
 """
@@ -151,8 +152,8 @@ def cases(fleet: Fleet) -> Iterator[tuple[str, dict[str, float]]]:
     """The cases one after another, each on what the one before left."""
     hour = pd.Timedelta(hours=1)
     fleet.release(START)
-    fleet.run("notification", START)  # makes the database of MLflow
-    yield "start-up", fleet.run("notification", START)
+    fleet.run("ingestion", START)  # makes the database of MLflow
+    yield "start-up", fleet.run("ingestion", START)
     yield "full", fleet.run("data_engineering,feature_engineering", START)
     fleet.run("training", START)
     fleet.run(CYCLE, START)
