@@ -334,9 +334,10 @@ def test_each_pipeline_runs_alone_from_what_the_others_left(trained: Path, insid
     assert _made(trained) == before
 
 
-def _made(folder: Path) -> list[str]:
-    """Files of every result but the audit, which is added to by every run."""
-    return [name for name in _folder(folder, "data/07_model_output") if not name.startswith("audit/")]
+def _made(folder: Path) -> dict[str, int]:
+    """Rows of every result but the audit, which is added to by every run."""
+    found = tables_in(folder / "data", without={"audit"})
+    return {name: len(table) for name, table in found.items() if name.startswith("07_model_output")}
 
 
 def test_readiness_prints_tier_and_reason_of_each_farm(trained: Path, inside: Callable[[Path], Path]) -> None:
