@@ -95,7 +95,7 @@ class Fleet:
             {
                 "training": {
                     "seed": 7,
-                    "backtest": {"days": 14, "refit_every_days": 14, "min_train_days": 5, "cross_validation_blocks": 0},
+                    "backtest": {"days": 10, "refit_every_days": 10, "min_train_days": 3, "cross_validation_blocks": 0},
                     "candidates": {
                         "climatology": {"type": "climatology", "tier": "none"},
                         "power_curve": {"type": "power_curve", "tier": "none"},

@@ -21,7 +21,7 @@ from click.testing import CliRunner, Result
 
 from wind_kedro.cli import cli
 from wind_kedro.contracts.observations import Signals, Weather
-from wind_kedro.datasets import ModelVersions, read_table
+from wind_kedro.datasets import ModelVersions, read_table, tables_in
 
 # One project, and in it one training, serve all of them.
 pytestmark = [
