@@ -37,7 +37,6 @@ FILE_ROWS = 1_000_000
 FILES_AT_ONCE = 6
 #: pandas holds a whole table: at larger sizes it would not fit.
 PANDAS_MILLION = 10
-SPARK_MILLION = 1
 #: Larger pieces take so long that a disturbance evens out.
 TURNS_MILLION, TURNS = 10, 3
 MEMORY = "2000MB"
@@ -48,7 +47,6 @@ WORK = {
     "sum_parsed": "read and sum all columns of the parsed signals: a baseline",
     "range_and_hours": "range rules on parsed signals, and means by turbine and hour",
     "pandas_range_and_hours": "the same in pandas",
-    "spark_range_and_hours": "the same expressions on Spark, its start included",
     "time_signals": "versions, duplicates, conflicts, stuck and spike, Parquet to Parquet",
     "sum_timed": "read and sum the columns of the timed signals that judge_signals takes: a baseline",
     "fit_power_curves": "power curves of all farms and months",
@@ -58,14 +56,12 @@ WORK = {
 }
 #: These write what others read, and are done once.
 ALONE = ("make", "time_signals", "fit_power_curves", "judge_signals")
-#: And these take long enough to be measured once.
-ONCE = (*ALONE, "spark_range_and_hours")
 #: What reads a table between two nodes; all else reads the parsed signals.
 TABLE = {
     "sum_timed": "timed", "fit_power_curves": "timed", "judge_signals": "timed",
     "sum_signals": "signals", "observations": "signals",
 }  # fmt: skip
-ENGINE = {"pandas_range_and_hours": "pandas", "spark_range_and_hours": "spark"}
+ENGINE = {"pandas_range_and_hours": "pandas"}
 #: What is compared with which baseline, and times what it may take at most. All rules with windows are two nodes: together
 #: against one reading, and each against reading what it reads.
 BARS = {
@@ -263,13 +259,10 @@ def _duckdb(folder: Path) -> dict[str, str]:
     return {"backend": "duckdb", "database": ":memory:", "memory_limit": MEMORY, "temp_directory": f"{folder}.spill"}
 
 
-def _backend(folder: Path, kind: str = "duckdb") -> Any:
+def _backend(folder: Path) -> Any:
     from wind_kedro.datasets.connections import connect
 
-    if kind == "duckdb":
-        return connect(_duckdb(folder))
-    overlay = yaml.safe_load((PROJECT / "conf" / "spark" / "globals.yml").read_text(encoding="utf-8"))
-    return connect(overlay["tables"])
+    return connect(_duckdb(folder))
 
 
 def range_and_hours(folder: Path, cadence: int) -> dict[str, Any]:
@@ -278,12 +271,6 @@ def range_and_hours(folder: Path, cadence: int) -> dict[str, Any]:
     files = sorted(str(file) for file in folder.glob("*.parquet"))
     chunks = [files[place : place + FILES_AT_ONCE] for place in range(0, len(files), FILES_AT_ONCE)]
     return _summary(pd.concat([_sums(hours(backend.read_parquet(chunk), cadence)) for chunk in chunks]))
-
-
-def spark_range_and_hours(folder: Path, cadence: int) -> dict[str, Any]:
-    """On a local Spark session."""
-    backend = _backend(folder, "pyspark")
-    return _summary(_sums(hours(backend.read_parquet(str(folder)), cadence)))
 
 
 def pandas_range_and_hours(folder: Path, cadence: int) -> dict[str, Any]:
@@ -409,7 +396,7 @@ def one(work: str, folder: Path, rows: int, cadence: int) -> dict[str, Any]:
         str(cadence),
     ]
     turns = []
-    for _ in range(TURNS if work not in ONCE and rows <= TURNS_MILLION * 1_000_000 else 1):
+    for _ in range(TURNS if work not in ALONE and rows <= TURNS_MILLION * 1_000_000 else 1):
         load = os.getloadavg()[0]
         measured = measure(words, PROJECT, dict(os.environ))
         result = yaml.safe_load(folder.with_name(f"{folder.name}.result").read_text(encoding="utf-8"))
@@ -482,7 +469,7 @@ def missed(table: pd.DataFrame) -> list[str]:
         slower = seconds.get("pandas_range_and_hours", float("inf")) / seconds.get("range_and_hours", 1.0)
         if not slower >= PANDAS_SLOWER_AT_LEAST:
             lines.append(f"pandas at {rows}: {slower:.1f} times slower, bar {PANDAS_SLOWER_AT_LEAST:g}")
-        big = own[~own["work"].str.startswith(("pandas", "spark")) & ~(own["peak_mb"] <= PEAK_MB_AT_MOST)]
+        big = own[~own["work"].str.startswith("pandas") & ~(own["peak_mb"] <= PEAK_MB_AT_MOST)]
         lines += [f"{row.work} at {rows}: {row.peak_mb} MB, bar {PEAK_MB_AT_MOST}" for row in big.itertuples()]
     return lines
 
@@ -509,11 +496,7 @@ def main() -> int:
     for million in options.million:
         rows = int(million * 1_000_000)
         skipped = {row["work"] for row in measured if (row["rows"], row["cadence_seconds"]) == (rows, options.cadence)}
-        wanted = [
-            work for work in WORK
-            if not (work.startswith("pandas") and million > PANDAS_MILLION)
-            and not (work.startswith("spark") and million > SPARK_MILLION)
-        ]  # fmt: skip
+        wanted = [work for work in WORK if not (work.startswith("pandas") and million > PANDAS_MILLION)]
         # What writes tables is done again for what is missing behind it.
         while wanted and wanted[-1] in skipped:
             wanted.pop()

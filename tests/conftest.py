@@ -68,7 +68,7 @@ def pytest_make_collect_report(collector: pytest.Collector) -> Iterator[None]:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Files that take minutes go first, so that no worker is left alone with one at the end."""
-    weight = {"test_end_to_end.py": 0, "test_spark.py": 1, "test_killed.py": 2}
+    weight = {"test_end_to_end.py": 0, "test_killed.py": 1}
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: (weight.get(item.path.name, len(weight)), item.path not in slow))
 
