@@ -2,12 +2,14 @@ import datetime as dt
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 from pydantic import ValidationError
 
 from wind_kedro.cards import UNIT_CONVERSIONS, CardError, Farm, Fleet
 
 UTC = dt.UTC
+_TIMES = np.array(["2000-01-01", "2100-01-01"], dtype="datetime64[us]")
 
 
 def _at(*path: Any, value: Any) -> Callable[[dict[str, Any]], None]:
@@ -339,12 +341,12 @@ def test_capacity_may_be_rounded_by_one_per_cent_and_no_more(cards: dict[str, An
 def test_what_a_fleet_knows(fleet: Fleet) -> None:
     assert [farm.id for farm in fleet.farms_of("both")] == ["hill", "shore"]
     assert [farm.id for farm in fleet.farms_of("hill")] == ["hill"]
-    assert (fleet.capacity_kw("hill"), fleet.capacity_kw("both")) == (3000, 4000)
+    assert [fleet.capacity_kw(entity, _TIMES).tolist() for entity in ("hill", "both")] == [[3000, 3000], [4000, 4000]]
     assert fleet.name_of("both") == "Hill and shore"
     assert fleet.granularities_minutes == [15, 60]
     assert fleet.farm("hill").hub_height_m == 80
     # One farm whose weather never was a forecast spoils the group's scores too.
-    assert [fleet.perfect_weather(entity) for entity in ("hill", "shore", "both")] == [False, True, True]
+    assert [fleet.perfect_weather(entity, _TIMES).all() for entity in ("hill", "shore", "both")] == [False, True, True]
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,8 @@ import yaml
 from kedro.config import OmegaConfigLoader
 
 from wind_kedro import contracts
-from wind_kedro.cards import Calendar, Market, Product
+from wind_kedro.cards import Calendar, Market, Product, Steps
+from wind_kedro.cards.dated import FAR_PAST
 from wind_kedro.cli import wind
 from wind_kedro.contracts.operation import FAILURE_CODES
 from wind_kedro.evaluation.scores import METRICS
@@ -189,7 +190,9 @@ def test_every_feature_is_in_the_glossary() -> None:
         }
     )
     as_of = dt.datetime(2024, 1, 1, 12, tzinfo=dt.UTC)
-    around = EntityWeather(own={"farm": weather}, others={"other": weather}, capacity_kw={"farm": 1.0})
+    neighbours = [(FAR_PAST, ["other"])]
+    capacity = {"farm": Steps(np.array([FAR_PAST]), np.array([1.0]))}
+    around = EntityWeather({"farm": weather}, {"other": weather}, neighbours, capacity)
     market = Market.model_validate(
         {"id": "m", "name": "m", "time_zone": "UTC", "settlement_minutes": 60, "gate_closure_minutes": 0, "currency": "EUR"}
         | {"penalty": {"kind": "imbalance"}}

@@ -472,7 +472,7 @@ def test_the_group_is_what_its_farms_are(out, fleet):
     both = pd.concat([coast.rename("coast"), farms.rename("farms")], axis=1, join="inner")
     assert len(both) > 300
     assert both.corr().loc["coast", "farms"] > 0.95
-    assert (both["coast"] - both["farms"]).abs().mean() < 0.05 * fleet.capacity_kw("coast")
+    assert (both["coast"] - both["farms"]).abs().mean() < 0.05 * sum(farm.capacity_kw for farm in fleet.farms_of("coast"))
 
 
 # --- scores ----------------------------------------------------------------------------------------------------------

@@ -637,6 +637,134 @@ def strangers_beside_the_cards(cards: Cards) -> None:
     cards.refuse = None
 
 
+#: What is no day.
+_DAYS = (
+    20270101,
+    "soon",
+    "2027-02-30",
+    "2027-01-01T12:00:00+99:00",
+    "0001-01-01",
+    "9999-12-31",
+    1e400,
+    float("nan"),
+    True,
+    [],
+    {},
+    "",
+    "'; --",
+)
+_set("turbine_days", "turbines.0.valid_from", *_DAYS)
+_set("weather_days", "weather.0.valid_until", *_DAYS)
+_set("farm_days", "valid_from", *_DAYS)
+_set("names_of_turbines", "turbines.1.named", 5, [], {}, "\x00", "a" * 10_000, ["N1"])
+_set(
+    "market_holidays",
+    "holidays",
+    "Christmas",
+    {},
+    5,
+    None,
+    *([day] for day in _DAYS),
+    [["2027-01-01"]],
+    [None],
+    file="markets.yml",
+)
+_CHANGE = {"valid_from": "2024-02-01"}
+_set(
+    "market_changes",
+    "changes",
+    "soon",
+    {},
+    5,
+    None,
+    [None],
+    [{}],
+    *([{"valid_from": day}] for day in _DAYS),
+    [_CHANGE, _CHANGE],
+    [_CHANGE, {"valid_from": "2024-01-31"}],
+    [_CHANGE | {"settlement_minutes": None}],
+    [_CHANGE | {"settlement_minutes": 0}],
+    [_CHANGE | {"gate_closure_minutes": -1}],
+    [_CHANGE | {"penalty": {"kind": "fine"}}],
+    [_CHANGE | {"gate_closure_day": {"time": 1080}}],
+    [_CHANGE | {"gate_closure_day": {"time": "12:00+01:00"}}],
+    [_CHANGE | {"gate_closure_day": {"time": "12:00", "days_before": 10**9}}],
+    [_CHANGE | {"currency": "EUR"}],
+    file="markets.yml",
+)
+
+
+@mutation
+def product_delivery_days(cards: Cards) -> None:
+    product = cards.content["products.yml"]["products"][0]
+    if cards.rng.random() < 0.8:
+        del product["horizon_minutes"]
+    wrong = [[], [-1], [0, 2], [2, 1], [1, 1], [32], [0.5], ["tomorrow"], [None], "tomorrow", {}, 1, list(range(40)), [10**30]]
+    product["delivery_days"] = wrong[int(cards.rng.integers(len(wrong)))]
+    cards.names = ["products.yml", "delivery_days"]
+
+
+@mutation
+def group_days(cards: Cards) -> None:
+    member = {"farm": "south_bay"}
+    wrong = [
+        *([member | {"valid_from": day}] for day in _DAYS),
+        [member | {"valid_from": "2024-02-01", "valid_until": "2024-02-01"}],
+        [{"farm": "nobody", "valid_from": "2024-02-01"}],
+        [{"farm": "coast", "valid_from": "2024-02-01"}],
+        [member, "south_bay"],
+        [member | {"since": "2024-02-01"}],
+        [{"valid_from": "2024-02-01"}],
+        [{}],
+        [None],
+        [[]],
+        [5],
+        member,
+        "south_bay",
+    ]
+    cards.content["farms.yml"]["groups"][0]["farms"] = wrong[int(cards.rng.integers(len(wrong)))]
+    cards.names = ["farms.yml"]
+
+
+@mutation
+def days_of_no_sense(cards: Cards) -> None:
+    farm = cards.farm()
+    first, *_, last = farm["turbines"]
+    day, later = "2024-02-01", "2024-03-01"
+    name = ["valid_from", "valid_until", "named"][int(cards.rng.integers(3))]
+    if name == "valid_until":
+        last |= {"valid_from": later, "valid_until": day}
+    elif name == "valid_from":  # the capacity on the card is of all turbines
+        last["valid_from"] = day
+        name = "capacity_kw"
+    else:
+        last["named"] = first["id"]
+        name = "turbines"
+    cards.names = ["farms.yml", farm["id"], name]
+
+
+@mutation
+def days_that_hold(cards: Cards) -> None:
+    """Turbines, weather and groups that come and go while there are data, or before and after all of them."""
+    farm = cards.farm()
+    days = ["1970-01-01", "2024-01-20", "2024-02-10", "2024-02-11", "2024-04-09", "2200-12-31"]
+    first, second = sorted(cards.rng.choice(len(days), 2, replace=False))
+    period = [
+        {"valid_until": days[second]},
+        {"valid_from": days[first]},
+        {"valid_from": days[first], "valid_until": days[second]},
+    ]
+    *_, last = farm["turbines"]
+    last |= {"valid_until": days[second]}
+    farm["turbines"].append(last | {"id": "new", "named": last["id"], "valid_from": days[second]})
+    del farm["turbines"][-1]["valid_until"]
+    farm["weather"][0] |= period[int(cards.rng.integers(3))]
+    member = {"farm": "south_bay"} | period[int(cards.rng.integers(3))]
+    cards.content["farms.yml"]["groups"][0]["farms"] = ["north_ridge", member]
+    cards.names = [farm["id"]]
+    cards.refuse, cards.runs, cards.spoilt = None, True, {farm["id"]}
+
+
 @dataclass
 class CardsCase(Case):
     """Cards that are hostile."""

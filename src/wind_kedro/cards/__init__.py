@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from wind_kedro.cards.base import Card, CardError, Identifier, Positive, Share
 from wind_kedro.cards.calendar import Calendar
+from wind_kedro.cards.dated import Steps
 from wind_kedro.cards.farms import Farm, Group, Turbine
 from wind_kedro.cards.fleet import Fleet
 from wind_kedro.cards.markets import DayGate, Market, Penalty, RuleChange
@@ -30,6 +31,6 @@ from wind_kedro.cards.units import (
 __all__ = [
     "LANDED_AT", "QUANTITY_UNITS", "SHARE", "SIGNAL_UNITS", "TURBINE", "UNIT_CONVERSIONS", "WEATHER_QUANTITIES",
     "WEATHER_UNITS", "WIND_HEIGHTS_M", "Calendar", "Card", "CardError", "DayGate", "Farm", "Fleet", "Group", "Identifier",
-    "Market", "Penalty", "Positive", "Product", "RuleChange", "Share", "SignalSource", "Source", "SourceColumn", "Turbine",
-    "WeatherColumn", "WeatherSource",
+    "Market", "Penalty", "Positive", "Product", "RuleChange", "Share", "SignalSource", "Source", "SourceColumn", "Steps",
+    "Turbine", "WeatherColumn", "WeatherSource",
 ]  # fmt: skip

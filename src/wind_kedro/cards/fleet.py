@@ -5,16 +5,19 @@ from __future__ import annotations
 import datetime as dt
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Any, Self, TypeVar
 from zoneinfo import ZoneInfo
 
+import numpy as np
+import numpy.typing as npt
 from pydantic import Field, ValidationError, model_validator
 
 from wind_kedro.cards.base import Card, CardError, refuse
 from wind_kedro.cards.calendar import Calendar
-from wind_kedro.cards.farms import Farm, Group
+from wind_kedro.cards.dated import FAR_FUTURE, FAR_PAST, Steps, Times, spans, total, utc
+from wind_kedro.cards.farms import Farm, Group, GroupFarm
 from wind_kedro.cards.markets import Market
 from wind_kedro.cards.products import Product
 from wind_kedro.errors import shown
@@ -36,7 +39,7 @@ class Fleet(Card):
             refuse((twice, f"{kind}: id '{''.join(twice[:1])}' appears twice"))
         farm_ids = {farm.id for farm in self.farms}
         for group in self.groups:
-            _known(f"groups.{group.id}.farms", group.farms, farm_ids, "farm")
+            _known(f"groups.{group.id}.farms", group.farm_ids, farm_ids, "farm")
         markets = {market.id: market for market in self.markets}
         for product in self.products:
             _known(f"products.{product.id}.market", [product.market], set(markets), "market")
@@ -93,15 +96,71 @@ class Fleet(Card):
         return Calendar(product, self.market(product.market))
 
     def farms_of(self, entity_id: str) -> list[Farm]:
-        """The farms behind an entity: a farm itself, or a group's members."""
+        """The farms behind an entity at any time: a farm itself, or all that ever belong to a group."""
         card = self._by_id.get(entity_id)
         if card is None:
             raise CardError(f"no farm or group '{shown(entity_id)}'; there are {', '.join(self._by_id)}")
-        return [card] if isinstance(card, Farm) else [self.farm(farm_id) for farm_id in card.farms]
+        return [card] if isinstance(card, Farm) else [self.farm(farm_id) for farm_id in card.farm_ids]
+
+    def at(self, time: dt.datetime) -> Fleet:
+        """The cards as they are at a time: farms with the turbines that stand then (`Farm.at`), groups with their farms of then.
+
+        A farm may have no turbines then, a group no farms; both have a capacity of 0 kW.
+        """
+        moment = utc(time)
+        members = {
+            group.id: [GroupFarm(farm=farm.id) for farm, joins, leaves in self._memberships(group.id) if joins <= moment < leaves]
+            for group in self.groups
+        }
+        groups = [group.model_copy(update={"farms": members[group.id]}) for group in self.groups]
+        farms = [farm.at(time) for farm in self.farms]
+        # Not a copy, which would keep what is cached.
+        return Fleet.model_construct(farms=farms, groups=groups, markets=self.markets, products=self.products)
+
+    def versions_of(self, entity_id: str) -> list[tuple[np.datetime64, list[Farm]]]:
+        """The farms behind an entity by time: from when on, UTC without zone, and the farms as they are then, without dates.
+
+        The first applies from the beginning of time.
+
+        Raises:
+            CardError: if there is no such farm or group.
+        """
+        stays = [
+            (max(since, joins), min(until, leaves), version)
+            for farm, joins, leaves in self._memberships(entity_id)
+            for since, until, version in spans(farm.versions)
+        ]
+        times = {time for since, until, _ in stays for time in (since, until)}
+        return [
+            (time, [version for since, until, version in stays if since <= time < until])
+            for time in sorted((times | {FAR_PAST}) - {FAR_FUTURE})
+        ]
+
+    def _memberships(self, entity_id: str) -> list[tuple[Farm, np.datetime64, np.datetime64]]:
+        """The farms behind an entity, and from when until when each belongs to it."""
+        card = self._by_id[entity_id] if self.farms_of(entity_id) else None
+        if not isinstance(card, Group):
+            return [(farm, FAR_PAST, FAR_FUTURE) for farm in self.farms_of(entity_id)]
+        farms = ((self.farm(member.farm), member) for member in card.farms)
+        return [(farm, *member.period(farm.time_zone)) for farm, member in farms]
+
+    def farms_at(self, entity_id: str, time: dt.datetime) -> list[Farm]:
+        """The farms behind an entity at a time, as they are then; see `versions_of`."""
+        moment = utc(time)
+        return next(farms for since, until, farms in spans(self.versions_of(entity_id)) if since <= moment < until)
+
+    def capacities(self, entity_id: str) -> dict[str, Steps]:
+        """Capacity of each farm of an entity by time, kW: 0 while it has no turbines or does not belong to the group."""
+        versions = self.versions_of(entity_id)
+        since = np.array([time for time, _ in versions])
+        return {
+            farm.id: Steps(since, np.array([_capacity_kw(farm.id, farms) for _, farms in versions]))
+            for farm in self.farms_of(entity_id)
+        }
 
     def portfolios_of(self, product: Product) -> list[Group]:
         """The groups among a product's members whose farms are members too: their forecast is made of their farms'."""
-        return [group for group in self.groups if group.id in product.members and set(group.farms) <= set(product.members)]
+        return [group for group in self.groups if group.id in product.members and set(group.farm_ids) <= set(product.members)]
 
     def modelled(self, product: Product) -> list[str]:
         """The members of a product that models are fitted for: all but its portfolios."""
@@ -113,13 +172,30 @@ class Fleet(Card):
         self.farms_of(entity_id)
         return self._by_id[entity_id].name
 
-    def capacity_kw(self, entity_id: str) -> float:
-        """Installed capacity of an entity, kW."""
-        return sum(farm.capacity_kw for farm in self.farms_of(entity_id))
+    def capacity_kw(self, entity_id: str, times: Times) -> npt.NDArray[np.float64]:
+        """Installed capacity of an entity at each time (UTC without zone), kW, in an array of the shape of ``times``."""
+        return total(self.capacities(entity_id).values(), times)
 
-    def perfect_weather(self, entity_id: str) -> bool:
-        """Whether any weather behind an entity is an analysis."""
-        return any(farm.perfect_weather for farm in self.farms_of(entity_id))
+    def issues_for(self, entity_id: str, product: Product, issues: Sequence[dt.datetime]) -> list[dt.datetime]:
+        """Those issues of a product that cover an interval in which the entity has any capacity."""
+        capacities = self.capacities(entity_id).values()
+        if not issues or all((capacity.values > 0).all() for capacity in capacities):
+            return list(issues)
+        issued_at = np.array([utc(issue) for issue in issues])
+        leads, covered = self.calendar(product.id).intervals(issued_at)
+        there = total(capacities, issued_at[:, None] + leads.astype("timedelta64[m]")) > 0
+        return [issue for issue, covers in zip(issues, there & covered, strict=True) if covers.any()]
+
+    def perfect_weather(self, entity_id: str, valid_at: Times) -> npt.NDArray[np.bool_]:
+        """Whether the weather of an interval (its start, UTC without zone) may be an analysis, for any farm of the entity."""
+        found, valid_at = np.zeros(valid_at.shape, dtype=bool), valid_at.astype("datetime64[us]")
+        for farm, joins, leaves in self._memberships(entity_id):
+            for source in farm.weather:
+                since, until = source.period(farm.time_zone)
+                if source.kind == "analysis":
+                    last = min(leaves, until + np.timedelta64(source.length_hours, "h"))
+                    found |= (valid_at >= max(joins, since)) & (valid_at < last)
+        return found
 
     @property
     def granularities_minutes(self) -> list[int]:
@@ -168,6 +244,10 @@ def _reaches_beyond_the_gate(calendar: Calendar) -> None:
             f"products.{product.id}.issue_times: at none of them is, in {'January' if month == 1 else 'July'}, a gate of market "
             f"'{market.id}' still open that closes {' and '.join(closes)}{when}; issue earlier or cover later intervals"
         )
+
+
+def _capacity_kw(farm_id: str, farms: Iterable[Farm]) -> float:
+    return next((farm.capacity_kw for farm in farms if farm.id == farm_id), 0.0)
 
 
 CardT = TypeVar("CardT", Market, Product)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Iterator
 from typing import Any, Literal, Self
-from zoneinfo import ZoneInfo
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import Field, field_validator, model_validator
 
 from wind_kedro.cards.base import Card, Day, Identifier, Minutes, TimeZone, quoted_time
+from wind_kedro.cards.dated import FAR_PAST, midnight, spans
 
 
 class Band(Card):
@@ -114,12 +114,11 @@ class Market(Card):
     def versions(self) -> list[tuple[np.datetime64, Market]]:
         """The market as its rules make it: from when on, UTC, each with no further changes. The first applies from ever."""
         now = self.model_copy(update={"changes": []})
-        found: list[tuple[np.datetime64, Market]] = [(np.datetime64("0001-01-01", "us"), now)]
+        found: list[tuple[np.datetime64, Market]] = [(FAR_PAST, now)]
         for change in self.changes:
             given = change.model_dump(exclude_unset=True, exclude={"valid_from"})
             now = now.model_copy(update={name: getattr(change, name) for name in given})
-            midnight = dt.datetime.combine(change.valid_from, dt.time(), ZoneInfo(self.time_zone)).astimezone(dt.UTC)
-            found.append((np.datetime64(midnight.replace(tzinfo=None), "us"), now))
+            found.append((midnight(change.valid_from, self.time_zone), now))
         return found
 
     def by_rules(self, valid_at: npt.NDArray[np.datetime64]) -> Iterator[tuple[npt.NDArray[np.bool_], Market]]:
@@ -131,8 +130,6 @@ class Market(Card):
         Yields:
             A mask of that shape, and the market under those rules.
         """
-        versions = self.versions
-        until = [since for since, _ in versions[1:]] + [np.datetime64("9999-12-31", "us")]
-        for (since, market), end in zip(versions, until, strict=True):
-            if (mask := (valid_at >= since) & (valid_at < end)).any():
+        for since, until, market in spans(self.versions):
+            if (mask := (valid_at >= since) & (valid_at < until)).any():
                 yield mask, market

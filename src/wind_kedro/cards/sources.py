@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from wind_kedro.cards.base import Card, Identifier, Minutes, _file_path, refuse
+from wind_kedro.cards.dated import Dated
 from wind_kedro.cards.units import SIGNAL_UNITS, UNIT_CONVERSIONS, WEATHER_UNITS, WIND_HEIGHTS_M
 
 
@@ -161,8 +162,11 @@ class WeatherColumn(SourceColumn):
 GRID_FORMATS = ("grib", "netcdf", "zarr")
 
 
-class WeatherSource(Source):
-    """Weather of one model at one point: one row per run and valid time, or per valid time if it is an analysis."""
+class WeatherSource(Source, Dated):
+    """Weather of one model at one point: one row per run and valid time, or per valid time if it is an analysis.
+
+    With a period, it gives the runs that begin in it.
+    """
 
     model: Identifier = Field(description="name of the weather model")
     point: Identifier = Field("site", description="name of the point; several points of one model are several sources")

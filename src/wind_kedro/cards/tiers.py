@@ -46,8 +46,12 @@ def ready_entities(readiness: pd.DataFrame, fleet: Fleet, at: dt.datetime | pd.T
         row["farm_id"]: Ready(row["tier"], row["reason"], _is_new(row)) for row in assessed_by(readiness, at).to_dict("records")
     }
     found = {farm.id: assessed.get(farm.id, never) for farm in fleet.farms}
-    for group in fleet.groups:
-        least = min(group.farms, key=lambda farm_id: TIERS.index(found[farm_id].tier))
+    for group in fleet.at(at).groups:
+        members = group.farm_ids
+        if not members:  # before its first farm joins
+            found[group.id] = Ready("none", "it has no farm yet")
+            continue
+        least = min(members, key=lambda farm_id: TIERS.index(found[farm_id].tier))
         found[group.id] = Ready(found[least].tier, f"its farm '{least}': {found[least].reason}", found[least].new)
     return found
 

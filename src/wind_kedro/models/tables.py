@@ -42,12 +42,16 @@ def forecast_rows(
 ) -> pd.DataFrame:
     """Rows of `contracts.Forecasts`, quantiles in kW, of forecasts of one product.
 
-    ``rows`` have the keys, ``lead_minutes`` and ``weather_run_at``; ``shares`` are quantiles as shares of installed capacity,
-    shape (rows, levels). ``model_version`` is that of the registry, or ``backtest``; ``fallback`` the model that stood in.
+    ``rows`` have the keys, ``lead_minutes`` and ``weather_run_at``; ``shares`` are quantiles as shares of the capacity installed
+    at the interval, shape (rows, levels). ``model_version`` is that of the registry, or ``backtest``; ``fallback`` the model
+    that was used instead.
     """
     table = rows[[*KEYS, "lead_minutes", "weather_run_at"]].reset_index(drop=True)
-    capacity = table["entity_id"].map({entity_id: fleet.capacity_kw(entity_id) for entity_id in product.members})
-    perfect = table["entity_id"].map({entity_id: fleet.perfect_weather(entity_id) for entity_id in product.members})
+    capacity, perfect = np.zeros(len(table)), np.zeros(len(table), dtype=bool)
+    valid_at = table["valid_at"].dt.tz_localize(None).to_numpy()
+    for entity_id, places in table.groupby("entity_id").indices.items():
+        capacity[places] = fleet.capacity_kw(str(entity_id), valid_at[places])
+        perfect[places] = fleet.perfect_weather(str(entity_id), valid_at[places])
     table = table.assign(
         model=model,
         model_version=model_version,

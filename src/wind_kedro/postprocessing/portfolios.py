@@ -7,6 +7,8 @@ their sum is narrowed; by how much follows from the group's own errors, once the
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import pandas as pd
 
@@ -30,18 +32,32 @@ def add_portfolios(
 
     A row of a group has the sum of its farms' medians, and around it the spread of a sum of errors that correlate by
     ``error_correlation`` with each other. Farms that were not forecast are taken to do as the others do: the sum is scaled to
-    the group's capacity, and ``fallback`` names them. Where fewer than ``min_capacity_share`` were forecast there is no row.
+    the group's capacity, and ``fallback`` names them. Farms and capacities are those of the interval. Where fewer than
+    ``min_capacity_share`` were forecast there is no row.
     """
     parts = [forecasts]
     for product in fleet.products:
         own = forecasts[forecasts["product_id"] == product.id]
         for group in fleet.portfolios_of(product):
-            rows = own[own["entity_id"].isin(group.farms)]
+            rows = _of_members(own, group, fleet)
             if rows.empty:
                 continue
             with isolated(on_failure, product.id, group.id):
                 parts.append(_portfolio(rows, product, group, fleet, portfolios, by_model=by_model))
     return pd.concat(parts, ignore_index=True)[forecasts.columns] if len(parts) > 1 else forecasts
+
+
+def _of_members(rows: pd.DataFrame, group: Group, fleet: Fleet) -> pd.DataFrame:
+    """The rows of farms that belong to the group at the interval."""
+    rows = rows[rows["entity_id"].isin(group.farm_ids)]
+    if not group.dated:
+        return rows
+    valid_at = rows["valid_at"].dt.tz_localize(None).to_numpy()
+    capacities = fleet.capacities(group.id)
+    belongs = np.zeros(len(rows), dtype=bool)
+    for farm_id, places in rows.groupby("entity_id").indices.items():
+        belongs[places] = capacities[str(farm_id)].at(valid_at[places]) > 0
+    return rows[belongs]
 
 
 def _portfolio(
@@ -65,16 +81,17 @@ def _portfolio(
     # The variance of a sum: each farm's own, and for every pair the product of both, times how they correlate.
     spread = np.sqrt((1 - correlation) * total(away**2) + correlation * total(away) ** 2)
     side = np.sign(np.asarray(product.quantile_levels) - 0.5)
-    capacity, there = fleet.capacity_kw(group.id), total(rows["capacity_kw"].to_numpy(float))
+    valid_at = first["valid_at"].dt.tz_localize(None).to_numpy()
+    capacity, there = fleet.capacity_kw(group.id, valid_at), total(rows["capacity_kw"].to_numpy(float))
     scale = (capacity / there)[:, None]
-    quantiles = np.clip(scale * (total(median)[:, None] + side * spread), 0.0, capacity)
+    quantiles = np.clip(scale * (total(median)[:, None] + side * spread), 0.0, capacity[:, None])
     table = first[["product_id", "issued_at", "valid_at", "lead_minutes", "weather_run_at"]].assign(
         entity_id=group.id,
         model=first["model"] if by_model else PORTFOLIO,
         model_version=_each_once(rows["model_version"], number).to_numpy(),
         weather_run_at=grouped["weather_run_at"].max().to_numpy(),
         capacity_kw=capacity,
-        fallback=_fallbacks(rows, number, group),
+        fallback=_fallbacks(rows, number, {farm_id: kw.at(valid_at) > 0 for farm_id, kw in fleet.capacities(group.id).items()}),
         weather=np.where(total((rows["weather"] == PERFECT_WEATHER).to_numpy()), PERFECT_WEATHER, FORECAST_WEATHER),
     )
     table["weather_run_at"] = table["weather_run_at"].astype(rows["weather_run_at"].dtype)
@@ -88,14 +105,14 @@ def _each_once(names: pd.Series, number: np.ndarray) -> pd.Series:
     return each.sort_values(["number", "name"]).groupby("number")["name"].agg("+".join)
 
 
-def _fallbacks(rows: pd.DataFrame, number: np.ndarray, group: Group) -> list[str]:
-    """What is not as it should be, of each row: farms that are missing, farms forecast by a stand-in."""
-    place = {farm_id: column for column, farm_id in enumerate(group.farms)}
-    there = np.zeros((int(number[-1]) + 1, len(place)), dtype=bool)
+def _fallbacks(rows: pd.DataFrame, number: np.ndarray, expected: Mapping[str, np.ndarray]) -> list[str]:
+    """What is not as it should be, of each row: farms that are expected and missing, farms forecast by a stand-in."""
+    place = {farm_id: column for column, farm_id in enumerate(expected)}
+    there = ~np.stack(list(expected.values()), axis=1)
     there[number, rows["entity_id"].map(place).to_numpy()] = True
     notes = [""] * len(there)
     for row in np.flatnonzero(~there.all(axis=1)):
-        notes[row] = "without " + ", ".join(farm_id for farm_id in group.farms if not there[row, place[farm_id]])
+        notes[row] = "without " + ", ".join(farm_id for farm_id in expected if not there[row, place[farm_id]])
     for row in np.flatnonzero((rows["fallback"] != "").to_numpy()):
         stand_in = f"{rows['entity_id'].iloc[int(row)]}: {rows['fallback'].iloc[int(row)]}"
         notes[number[row]] = "; ".join(filter(None, [notes[number[row]], stand_in]))

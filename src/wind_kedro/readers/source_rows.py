@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from wind_kedro.cards import LANDED_AT, SIGNAL_UNITS, TURBINE, WEATHER_UNITS, Farm, SignalSource, Source, WeatherSource
+from wind_kedro.cards import LANDED_AT, SIGNAL_UNITS, TURBINE, WEATHER_UNITS, Farm, SignalSource, Source, Turbine, WeatherSource
 from wind_kedro.readers.source_files import Choose, Opened, SourceError, check_columns, name, text
 
 #: Offsets of zone abbreviations that loggers write.
@@ -41,7 +41,13 @@ def chooser(farm: Farm, source: AnySource, path: Path, where: str) -> Choose:
             if source.layout == "long":
                 values = [column for column in (source.signal, source.value, source.quality) if column is not None]
             elif source.layout == "wide":
-                values = [value.replace(TURBINE, turbine.id) for value in values for turbine in farm.turbines]
+                values = [
+                    column
+                    for turbine in farm.turbines
+                    for column in _columns_of(turbine, source)
+                    # A file may be from before a turbine came, or from after it left.
+                    if not turbine.dated or column in found
+                ]
         names = [column for column in [*keys, *values, *source.where] if column is not None]
         arrival, field = _arrival(source)
         if arrival is not None and not (arrival == LANDED_AT and landed_at(path) is not None):
@@ -54,6 +60,11 @@ def chooser(farm: Farm, source: AnySource, path: Path, where: str) -> Choose:
         return names
 
     return choose
+
+
+def _columns_of(turbine: Turbine, source: SignalSource) -> list[str]:
+    """Columns of a turbine in a wide layout."""
+    return [column.name.replace(TURBINE, turbine.name_in_data) for column in source.columns.values()]
 
 
 def _arrival(source: AnySource) -> tuple[str | None, str]:
@@ -74,8 +85,10 @@ def selects(farm: Farm, source: AnySource, files: Sequence[Opened], root: Path) 
         # Values of one stamp may be in several files, so the files are combined.
         yield from [_long(farm, source, files, root)] if files else []
     else:
-        turbines = [turbine.id for turbine in farm.turbines] if source.layout == "wide" else [None]
-        yield from (_rows(farm, source, file, root, turbine) for file in files for turbine in turbines)
+        for file in files:
+            there = [unit.name_in_data for unit in farm.turbines if set(_columns_of(unit, source)) <= set(file.columns)]
+            turbines = dict.fromkeys(there) if source.layout == "wide" else [None]
+            yield from (_rows(farm, source, file, root, turbine, first=turbine in {None, *there[:1]}) for turbine in turbines)
 
 
 def fault_row(farm: Farm, source: AnySource, path: Path, root: Path, message: str) -> str:
@@ -119,7 +132,7 @@ def _row(farm: Farm, source: AnySource, file: str, row: str, fault: str) -> str:
     )
 
 
-def _rows(farm: Farm, source: AnySource, file: Opened, root: Path, turbine: str | None = None) -> str:
+def _rows(farm: Farm, source: AnySource, file: Opened, root: Path, turbine: str | None = None, *, first: bool = True) -> str:
     """Rows of a table, or one turbine's rows of a wide table, whose file name is then ``file#turbine``."""
     columns = {key: column.name.replace(TURBINE, turbine or "") for key, column in source.columns.items()}
     if isinstance(source, SignalSource):
@@ -134,7 +147,7 @@ def _rows(farm: Farm, source: AnySource, file: Opened, root: Path, turbine: str 
     keys |= {key: number(name(columns[key]), source) if key in columns else _NOTHING for key in units}
     values = ", ".join(f"{value} AS {key}" for key, value in keys.items())
     # A row that cannot be split is reported once, not per turbine.
-    only = "" if turbine in {None, *(one.id for one in farm.turbines[:1])} else " WHERE fault IS NULL"
+    only = "" if first else " WHERE fault IS NULL"
     own = shown_of(farm, source, file.path, root) + (f"#{turbine}" if turbine else "")
     return f"SELECT {_row(farm, source, own, 'source_row', 'fault')}, {values} FROM ({file.relation}){only}"  # noqa: S608
 
@@ -147,7 +160,7 @@ def _long(farm: Farm, source: SignalSource, files: Sequence[Opened], root: Path)
     """
     parts = []
     cases = {
-        (key, turbine.id if TURBINE in column.name else None): column.name.replace(TURBINE, turbine.id)
+        (key, turbine.name_in_data if TURBINE in column.name else None): column.name.replace(TURBINE, turbine.name_in_data)
         for key, column in source.columns.items()
         for turbine in farm.turbines
     }
@@ -198,7 +211,7 @@ def _turbine(farm: Farm, source: SignalSource, path: Path) -> str:
         found = re.fullmatch(pattern, path.name)
         # A file without a match has its name as the unknown turbine.
         return text(found.group(1) if found else path.name)
-    return text(farm.turbines[0].id)
+    return text(farm.turbines[0].name_in_data)
 
 
 def _signal_stamp(source: SignalSource) -> str:

@@ -165,7 +165,9 @@ class SourceTable(ConnectionMixin, AbstractDataset[NoReturn, SourceRows]):
                 if isinstance(source, WeatherSource) and source.is_grid:
                     on_grids.append((farm, source))
                     continue
-                card = [source.model_dump(mode="json"), [turbine.id for turbine in farm.turbines]]
+                names = [turbine.name_in_data for turbine in farm.turbines]
+                optional = [turbine.name_in_data for turbine in farm.turbines if turbine.dated]
+                card = [source.model_dump(mode="json", exclude={"valid_from", "valid_until"}), names, *optional]
                 paths = files_of(self._root, source) or [self._root / source.path]
                 together = isinstance(source, SignalSource) and source.layout == "long"
                 for files in [paths] if together else [[path] for path in paths]:

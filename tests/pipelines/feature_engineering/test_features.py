@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from wind_kedro.cards import CardError, Fleet
+from wind_kedro.cards.dated import FAR_PAST
 from wind_kedro.clock import Clock
 from wind_kedro.compute import Workers
 from wind_kedro.contracts.features import Features as FeaturesContract
@@ -596,9 +597,9 @@ def test_which_farms_are_looked_at_first(
     cards["groups"] = [{"id": "two", "name": "Two", "farms": ["a", "d"]}]
     cards["products"] = [cards["products"][0] | {"members": ["a"]}]
     found = Fleet.from_config(**cards)
-    assert other_farms("a", found, 9) == expected
-    assert other_farms("a", found, 1) == expected[:1]
-    assert other_farms("two", found, 2) == ["a", "d"]
+    assert other_farms("a", found, 9) == [(FAR_PAST, expected)]
+    assert other_farms("a", found, 1) == [(FAR_PAST, expected[:1])]
+    assert other_farms("two", found, 2) == [(FAR_PAST, ["a", "d"])]
 
 
 def _history(run_of: RunOf, days: int = 40) -> tuple[list[Any], list[Any]]:

@@ -186,10 +186,14 @@ class World:
         return dataclasses.replace(self, **changes)
 
 
+def installed_kw(fleet, entity_id):
+    return sum(farm.capacity_kw for farm in fleet.farms_of(entity_id))
+
+
 def _observations(fleet, rng):
     valid_at = pd.date_range("2015-11-15T00:00Z", AS_OF, freq="h", inclusive="left")
     tables = []
-    for entity_id, capacity in [(entity, fleet.capacity_kw(entity)) for entity in fleet.products[0].members]:
+    for entity_id, capacity in [(entity, installed_kw(fleet, entity)) for entity in fleet.products[0].members]:
         # Weather that comes and goes within days, between calm and full power.
         weather = np.convolve(rng.normal(0, 1, len(valid_at) + 35), np.ones(36) / 6, "valid")
         share = 1 / (1 + np.exp(0.6 - 1.5 * weather))
@@ -222,7 +226,7 @@ def _forecasts(fleet, observations, rng, *, model, error, version, first, last):
     product = fleet.products[0]
     tables = []
     for entity_id in product.members:
-        capacity = fleet.capacity_kw(entity_id)
+        capacity = installed_kw(fleet, entity_id)
         power = observations[observations["entity_id"] == entity_id].set_index("valid_at")["power_kw"] / capacity
         for issued_at in pd.date_range(first, last, freq="D"):
             valid_at = pd.date_range(issued_at, periods=49, freq="h")
@@ -244,7 +248,9 @@ def _forecasts(fleet, observations, rng, *, model, error, version, first, last):
                         "capacity_kw": capacity,
                         "weather_run_at": issued_at.normalize(),
                         "fallback": "",
-                        "weather": PERFECT_WEATHER if fleet.perfect_weather(entity_id) else FORECAST_WEATHER,
+                        "weather": PERFECT_WEATHER
+                        if any(farm.perfect_weather for farm in fleet.farms_of(entity_id))
+                        else FORECAST_WEATHER,
                     }
                     | {quantile_column(level): np.clip(middle + z[level] * spread, 0, 1) * capacity for level in LEVELS}
                 )

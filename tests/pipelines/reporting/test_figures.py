@@ -182,7 +182,7 @@ def test_a_gap_shows_in_the_weeks(world, draw):
 def test_names_are_never_html(world):
     bad = world.fleet.model_dump(mode="json")
     bad["farms"][0]["name"] = "<b onclick=x>"
-    figure = farm_figures.draw_farm_map(type(world.fleet).model_validate(bad), world.reporting)
+    figure = farm_figures.draw_farm_map(type(world.fleet).model_validate(bad), world.clock, world.reporting)
     assert "<b" not in json.dumps(figure.to_dict()["layout"]["title"])
 
 

@@ -55,7 +55,7 @@ def test_measured_takes_the_newest_version_known_and_shares_of_what_was_availabl
 )
 def test_headline_speaks_of_a_whole_day_of_the_market(world, issued_at, hours, as_of, expected):
     forecast = pd.DataFrame({"valid_at": pd.date_range(utc(issued_at), periods=hours, freq="h")})
-    [member] = views.members(world.fleet)
+    [member] = views.members(world.fleet, world.clock)
     window = views.headline_window(forecast, member, "Europe/Paris", Clock(as_of=utc(as_of).to_pydatetime()))
     assert (window.kind, window.start, window.end) == (expected[0], utc(expected[1]), utc(expected[2]))
 
@@ -79,7 +79,7 @@ class TestEnergyRange:
 
     @pytest.fixture
     def member(self, world):
-        return views.members(world.fleet)[0]
+        return views.members(world.fleet, world.clock)[0]
 
     def tables(self, member, outcomes_kw):
         days = pd.date_range(utc("2015-12-01T06:00"), periods=len(outcomes_kw) + 1, freq="D")

@@ -13,13 +13,15 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from wind_kedro.cards import Calendar, Fleet
+from wind_kedro.cards import Calendar, Fleet, Steps
+from wind_kedro.cards.dated import FAR_PAST, spans, total
 from wind_kedro.cards.farms import at_leading_points
 from wind_kedro.clock import Clock
 from wind_kedro.compute import Workers, map_farms
 from wind_kedro.errors import WindKedroError
 from wind_kedro.failures import Failure, failures_table
 from wind_kedro.pipelines.feature_engineering.other_farms import (
+    Outcomes,
     at_best_point,
     best_points,
     errors_by_interval,
@@ -28,7 +30,7 @@ from wind_kedro.pipelines.feature_engineering.other_farms import (
     other_farms,
 )
 
-from .arrays import FloatArray, from_minutes, quiet
+from .arrays import FloatArray, from_minutes, naive, quiet
 from .production import known_production
 from .settings import ALWAYS, FAMILIES, Family, FeatureParameters, family_of
 from .winds import SPEED, SPEED_10M, U_10M, V_10M, Grid, U, V, neighbour, weather_features, wind_at_point
@@ -53,13 +55,15 @@ class EntityWeather:
 
     Attributes:
         own: of its farms.
-        others: of the other farms used, nearest first.
-        capacity_kw: installed capacity of each of its farms.
+        others: of all other farms used at any time.
+        neighbours: the other farms used, nearest first: from which issue time on, UTC without zone, and which.
+        capacity: installed capacity of each of its farms by time, kW.
     """
 
     own: dict[str, pd.DataFrame]
     others: dict[str, pd.DataFrame]
-    capacity_kw: dict[str, float]
+    neighbours: list[tuple[np.datetime64, list[str]]]
+    capacity: dict[str, Steps]
 
 
 def build_features(
@@ -70,8 +74,8 @@ def build_features(
 
     Issue times run from the first weather run to ``clock.as_of``; intervals from the first whose gate is open to the horizon.
     Winds are m/s in the middle of the interval, the newest run available of each weather model at its leading point, in its
-    newest version by then, averaged over models, and over the farms of a group by capacity. Shares are of available capacity.
-    Missing means not known at issue. The columns follow from the product's families.
+    newest version by then, averaged over models, and over the farms of a group by their capacity at the interval. Shares are
+    of available capacity. Missing means not known at issue. The columns follow from the product's families.
 
     Raises:
         NoWeatherError: if no entity has any weather for any issue time.
@@ -92,12 +96,13 @@ def build_features(
         seen_by_others = {farm_id: table[_BESIDE] for farm_id, table in by_farm.items()} if looks_beside else {}
         nothing = weather.iloc[:0][_BESIDE]
         for entity_id in fleet.modelled(product):
-            capacity = {farm.id: farm.capacity_kw for farm in fleet.farms_of(entity_id)}
-            beside = other_farms(entity_id, fleet, features.other_farms) if looks_beside else []
+            capacity = fleet.capacities(entity_id)
+            beside = other_farms(entity_id, fleet, features.other_farms) if looks_beside else [(FAR_PAST, [])]
             found = EntityWeather(
                 own={farm_id: by_farm[farm_id] for farm_id in capacity if farm_id in by_farm},
-                others={farm_id: seen_by_others.get(farm_id, nothing) for farm_id in beside},
-                capacity_kw=capacity,
+                others={farm_id: seen_by_others.get(farm_id, nothing) for _, used in beside for farm_id in used},
+                neighbours=beside,
+                capacity=capacity,
             )
             known = by_entity.get((entity_id, product.granularity_minutes), observations.iloc[:0])
             tasks[product.id, entity_id] = (calendar, entity_id, found, known, clock.as_of, features)
@@ -137,8 +142,10 @@ def features_of_entity(
     """The features of one product and entity; see `build_features`."""
     if not weather.own:
         return pd.DataFrame()
-    first_run = min(table["available_at"].min() for table in weather.own.values())
-    product = calendar.product
+    first_runs = pd.Series([_first_run(table, weather.capacity[farm_id]) for farm_id, table in weather.own.items()]).dropna()
+    if first_runs.empty:
+        return pd.DataFrame()
+    first_run, product = first_runs.min(), calendar.product
     issues = calendar.issues_between(first_run.to_pydatetime() - dt.timedelta(microseconds=1), as_of)
     if not issues:
         return pd.DataFrame()
@@ -146,8 +153,10 @@ def features_of_entity(
     leads, shown = calendar.intervals(issued_at)
     grid = Grid(issued_at, issued_at[:, None] + leads.astype("timedelta64[m]"), product.granularity_minutes)
 
+    # There is nothing to forecast before the first turbine stands.
+    shown &= total(weather.capacity.values(), grid.valid_at) > 0
     families = parameters.families_of(product.id)
-    columns = weather_features(grid, weather.capacity_kw, weather.own, families, parameters)
+    columns = weather_features(grid, weather.capacity, weather.own, families, parameters)
     newest_run = columns.pop("newest_run")
     columns |= _beside(grid, columns, weather, observations, families, parameters)
     expected = columns.pop("expected_share", None)
@@ -155,7 +164,7 @@ def features_of_entity(
         issued_at,
         observations,
         errors_by_interval(np.full(leads.shape, np.nan) if expected is None else expected, grid),
-        sum(weather.capacity_kw.values()),
+        weather.capacity,
         families,
         parameters,
     )
@@ -176,6 +185,13 @@ def features_of_entity(
     )
 
 
+def _first_run(weather: pd.DataFrame, capacity: Steps) -> pd.Timestamp:
+    """When the first run of a farm arrived that reaches into the time in which the farm has capacity; NaT: none does."""
+    there = capacity.at(naive(weather["valid_at"])) > 0
+    first: pd.Timestamp = weather["available_at"][there].min()
+    return first
+
+
 def _beside(
     grid: Grid,
     own: dict[str, FloatArray],
@@ -185,8 +201,28 @@ def _beside(
     parameters: FeatureParameters,
 ) -> dict[str, FloatArray]:
     """Wind at other farms' points and at the best point; ``expected_share``: power by the curve of the best point's wind."""
+    winds = {farm_id: wind_at_point(table, grid, parameters) for farm_id, table in weather.others.items()}
+    outcomes = None if families.isdisjoint(_LOOK_BACK) else first_outcomes(grid, observations)
     found: dict[str, FloatArray] = {}
-    others = {farm_id: wind_at_point(table, grid, parameters) for farm_id, table in weather.others.items()}
+    for since, until, used in spans(weather.neighbours):
+        issues = (grid.issued_at >= since) & (grid.issued_at < until)
+        if issues.any():
+            # Of all issues, as fits of a month look back on those before the farms changed.
+            columns = _beside_these(grid, own, {farm_id: winds[farm_id] for farm_id in used}, outcomes, families, parameters)
+            for name, values in columns.items():
+                found.setdefault(name, np.full(values.shape, np.nan))[issues] = values[issues]
+    return found
+
+
+def _beside_these(
+    grid: Grid,
+    own: dict[str, FloatArray],
+    others: dict[str, dict[str, FloatArray]],
+    outcomes: Outcomes | None,
+    families: frozenset[Family],
+    parameters: FeatureParameters,
+) -> dict[str, FloatArray]:
+    found: dict[str, FloatArray] = {}
     # By rank, not by name: with a name each, a fleet's table would be as wide as the fleet.
     for rank, other in enumerate(others.values(), start=1):
         given = [*((SPEED, SPEED_10M) if "other_farms" in families else ())]
@@ -199,9 +235,8 @@ def _beside(
         for name in (SPEED, U, V):
             found[f"fleet_{name}"] = quiet(np.nanmean, np.stack([own[name], *(other[name] for other in others.values())]))
         found["fleet_spread_ms"] = quiet(np.nanstd, np.stack([own[SPEED], *(other[SPEED] for other in others.values())]))
-    if families.isdisjoint(_LOOK_BACK):
+    if outcomes is None:
         return found
-    outcomes = first_outcomes(grid, observations)
     speeds = {farm_id: other[SPEED] for farm_id, other in others.items()}
     best = best_points(own[SPEED], speeds, outcomes, grid, parameters.best_point)
     at_best = at_best_point(own, others, best)

@@ -5,34 +5,52 @@ Fits are made at the beginning of every month with what was known then, and hold
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from wind_kedro.cards import Farm, Fleet
+from wind_kedro.cards.dated import spans
 from wind_kedro.pipelines.feature_engineering.arrays import FloatArray, TimeArray, looked_up, naive
 from wind_kedro.pipelines.feature_engineering.settings import BestPoint
 from wind_kedro.pipelines.feature_engineering.winds import SPEED, Grid, U, V
 
 
-def other_farms(entity_id: str, fleet: Fleet, most: int) -> list[str]:
+def other_farms(entity_id: str, fleet: Fleet, most: int) -> list[tuple[np.datetime64, list[str]]]:
     """The farms whose points are looked at beside an entity's own: the nearest first, in order of cards where places are unknown.
 
-    Beside a group's mean its own farms are looked at first.
+    Beside a group's mean its own farms are looked at first. A farm with a period is looked at only for issues in it.
+
+    Returns:
+        From when on, UTC without zone, and the farms from then on, at most ``most``; the first apply from the beginning of time.
     """
-    own = fleet.farms_of(entity_id)
-    members = [farm.id for farm in own] if len(own) > 1 else []
-    others = [farm for farm in fleet.farms if farm not in own]
+    periods = {farm.id: farm.period(farm.time_zone) for farm in fleet.farms if farm.dated}
+    found: list[tuple[np.datetime64, list[str]]] = []
+    for since, until, own in spans(fleet.versions_of(entity_id)):
+        ranked = _ranked(own, fleet)
+        changes = {time for period in periods.values() for time in period if since < time < until}
+        for time in sorted({since, *changes}):
+            there = (farm for farm in ranked if farm not in periods or periods[farm][0] <= time < periods[farm][1])
+            chosen = list(islice(there, most))
+            if not found or found[-1][1] != chosen:
+                found.append((time, chosen))
+    return found
+
+
+def _ranked(own: Sequence[Farm], fleet: Fleet) -> list[str]:
+    members = [farm.id for farm in own]
+    others = [farm for farm in fleet.farms if farm.id not in members]
 
     def distance_km(farm: Farm) -> float:
         return min((apart for one in own if (apart := farm.distance_km(one)) is not None), default=float("inf"))
 
     # Sorting is stable: of equals, and of those whose place is not known, the order of cards holds.
     others = sorted(others, key=distance_km)
-    return [*members, *(farm.id for farm in others)][:most]
+    return [*(members if len(members) > 1 else []), *(farm.id for farm in others)]
 
 
 @dataclass(frozen=True)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
+
+from wind_kedro.cards import Steps
+from wind_kedro.cards.dated import total
 
 from .arrays import MINUTE, FloatArray, TimeArray, looked_up, naive
 from .settings import FeatureParameters
@@ -15,7 +18,7 @@ def known_production(
     issued_at: TimeArray,
     observations: pd.DataFrame,
     expected: pd.DataFrame,
-    capacity_kw: float,
+    capacity_by_farm: Mapping[str, Steps],
     families: Collection[str],
     parameters: FeatureParameters,
 ) -> dict[str, FloatArray]:
@@ -28,7 +31,7 @@ def known_production(
         issued_at: the issue times.
         observations: contract `Observations`, of the entity and one granularity.
         expected: power by the curve, by interval: ``valid_at`` (naive), ``expected``.
-        capacity_kw: installed capacity.
+        capacity_by_farm: installed capacity of the entity's farms by time, kW.
         families: production, errors, availability, or some of them.
         parameters: spans and memory.
     """
@@ -43,6 +46,7 @@ def known_production(
         return result
     table = observations.sort_values(["valid_at", "available_at"], kind="stable")
     valid, arrived = naive(table["valid_at"]), naive(table["available_at"])
+    capacity_kw = total(capacity_by_farm.values(), valid)
     values = {
         "power_share": (table["power_kw"] / table["available_capacity_kw"]).to_numpy(float),
         "available_share": (table["available_capacity_kw"] / capacity_kw).to_numpy(float),

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from wind_kedro.cards import Steps
 from wind_kedro.pipelines.feature_engineering.weather_runs import Places, ReadRuns, lay_out, places, run_to_read
 
 from .arrays import FloatArray, TimeArray, minutes, quiet
@@ -53,7 +54,7 @@ class Grid:
 
 def weather_features(
     grid: Grid,
-    capacity_kw_by_farm: Mapping[str, float],
+    capacity_by_farm: Mapping[str, Steps],
     weather_by_farm: Mapping[str, pd.DataFrame],
     families: Collection[str],
     parameters: FeatureParameters,
@@ -61,8 +62,8 @@ def weather_features(
     """Weather of an entity on its intervals, arrays of shape (issues, leads).
 
     Every weather model gives its newest run that was available at the issue time; models are averaged, their standard
-    deviation is ``weather_spread_ms``; farms are averaged by capacity (those that have weather). ``newest_run`` is in minutes
-    since 1970.
+    deviation is ``weather_spread_ms``; farms are averaged by their capacity at the interval (those that have weather).
+    ``newest_run`` is in minutes since 1970.
     """
     total: dict[str, FloatArray] = {}
     weight: dict[str, FloatArray] = {}
@@ -70,7 +71,8 @@ def weather_features(
     for farm_id, table in weather_by_farm.items():
         models = [read_model(runs, grid, families, parameters) for _, runs in table.groupby("weather_model", sort=True)]
         runs = np.stack([model.pop("run_minutes") for model in models])
-        newest = np.fmax(newest, quiet(np.nanmax, runs))
+        capacity_kw = capacity_by_farm[farm_id].at(grid.valid_at)
+        newest = np.fmax(newest, np.where(capacity_kw > 0, quiet(np.nanmax, runs), np.nan))
         merged = {name: _mean([model[name] for model in models]) for name in models[0]}
         speeds = np.stack([model[SPEED] for model in models])
         merged["weather_models"] = np.sum(~np.isnan(speeds), axis=0).astype(float)
@@ -78,7 +80,7 @@ def weather_features(
         merged["weather_spread_ms"] = np.where(merged["weather_models"] > 1, quiet(np.nanstd, speeds), np.nan)
         merged["weather_age_minutes"] = minutes(grid.issued_at)[:, None] - quiet(np.nanmax, runs)
         for name, values in merged.items():
-            known = np.where(np.isnan(values), 0.0, capacity_kw_by_farm[farm_id])
+            known = np.where(np.isnan(values), 0.0, capacity_kw)
             total[name] = total.get(name, 0.0) + np.where(np.isnan(values), 0.0, values) * known
             weight[name] = weight.get(name, 0.0) + known
     mean = {

@@ -12,6 +12,7 @@ import pandas as pd
 
 from wind_kedro.cards import Farm, Fleet
 from wind_kedro.cards.columns import quantile_columns
+from wind_kedro.cards.dated import utc
 from wind_kedro.clock import Clock
 from wind_kedro.contracts.operation import Audit
 from wind_kedro.failures import NOT_ISSUED
@@ -67,7 +68,9 @@ def record_issues(
         data = {entity_id: _fingerprint(raw, fleet.farms_of(entity_id)) for entity_id in product.members}
         for row in issues.to_dict("records"):
             key = (row["product_id"], row["entity_id"], row["issued_at"])
-            used, missing = _weather_runs(fleet.farms_of(row["entity_id"]), runs, row["issued_at"])
+            there = {farm.id for farm in fleet.farms_at(row["entity_id"], row["issued_at"])}
+            farms = [farm for farm in fleet.farms_of(row["entity_id"]) if farm.id in there]
+            used, missing = _weather_runs(farms, runs, row["issued_at"])
             rows.append(
                 {name: row[name] for name in _ISSUED}
                 | {
@@ -143,13 +146,15 @@ def _weather_runs(
             name = f"{farm.id}/{source.model}/{source.point}"
             own = runs.get((farm.id, source.model, source.point), pd.Series(dtype="datetime64[us, UTC]"))
             there = own.index[(own <= issued_at).to_numpy()]
-            if len(there):
+            ended = source.period(farm.time_zone)[1] + np.timedelta64(source.length_hours, "h") <= utc(issued_at)
+            if len(there) and not ended:
                 used[name] = f"{there[-1]:%Y-%m-%dT%H:%MZ}"
             # The runs of the last day that could have been read by the issue, had they arrived with the card's delay.
             every = pd.Timedelta(minutes=source.run_every_minutes)
             newest = (issued_at - pd.Timedelta(minutes=source.delay_minutes)).floor(every)
             due = [newest - number * every for number in reversed(range(max(1, pd.Timedelta(days=1) // every)))]
-            late = [f"{run:%Y-%m-%dT%H:%MZ}" for run in due if run not in there]
+            since, until = source.period(farm.time_zone)
+            late = [f"{run:%Y-%m-%dT%H:%MZ}" for run in due if run not in there and since <= utc(run) < until]
             if late:
                 missing[name] = late
     return used, missing

@@ -50,8 +50,9 @@ def issue_forecasts(
         failures.append(Failure("forecasting", "model_unusable", model_versions.fault, action))
     groups = dict(iter(features.groupby(["product_id", "entity_id"])))
     for product in fleet.products:
-        issues = pd.DatetimeIndex(clock.issues(fleet.calendar(product.id)))
+        of_product = clock.issues(fleet.calendar(product.id))
         for entity_id in fleet.modelled(product):
+            issues = pd.DatetimeIndex(fleet.issues_for(entity_id, product, of_product))
             rows = groups.get((product.id, entity_id), features.iloc[:0])
             rows = rows[rows["issued_at"].isin(issues)]
             try:
@@ -178,7 +179,8 @@ def calibrate_forecasts(
                 now, of_product, backtest_model_forecasts, observations, product, fleet, calibration, failures, not_calibrated
             )
         for group in fleet.portfolios_of(product):
-            failures += _portfolio_failures(issued, product, group, issues, forecasting_failures, failures)
+            due = pd.DatetimeIndex(fleet.issues_for(group.id, product, list(issues)))
+            failures += _portfolio_failures(issued, product, group, due, forecasting_failures, failures)
         parts.append(issued)
     return _outputs(parts, failures, clock)
 
@@ -244,7 +246,7 @@ def _portfolio_failures(
     left = forecasting_failures[
         forecasting_failures["code"].isin(NOT_ISSUED)
         & (forecasting_failures["product_id"] == product.id)
-        & forecasting_failures["entity_id"].isin(group.farms)
+        & forecasting_failures["entity_id"].isin(group.farm_ids)
     ]
     failures = []
     for issue in issues.difference(pd.DatetimeIndex(own["issued_at"])):

@@ -36,7 +36,8 @@ def check_freshness(
     clock: Clock,
     monitoring: Monitoring,
 ) -> pd.DataFrame:
-    """One row per weather source, turbine and feed of the cards: its newest data known as of now, and whether it is late.
+    """One row per feed, and per weather source and turbine of the cards of now: its newest data known as of now, and whether it
+    is late.
 
     A source is late when its newest data is older than it gets in ordinary operation, by a margin. Of a weather source that
     is the usual delay of its runs and one interval between runs; of a turbine the farm's latency and two cadences; of a feed
@@ -46,6 +47,7 @@ def check_freshness(
         Contract `Freshness`.
     """
     at, rules = pd.Timestamp(clock.as_of), monitoring.freshness
+    fleet = fleet.at(clock.as_of)
     rows = [
         *_weather(weather[weather["available_at"] <= at], fleet, clock, rules),
         *_signals(signals, readiness, fleet, clock, rules),

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from wind_kedro.cards import Fleet
+from wind_kedro.cards.dated import utc
 from wind_kedro.clock import Clock
 from wind_kedro.evaluation.scores import latest_versions
 from wind_kedro.failures import NOT_ISSUED
@@ -67,7 +69,7 @@ _ACTIONS = {
 
 
 def silent_signals(
-    freshness: pd.DataFrame, issues: Mapping[str, Issue], fleet: Fleet, monitoring: Monitoring
+    freshness: pd.DataFrame, issues: Mapping[str, Issue], fleet: Fleet, clock: Clock, monitoring: Monitoring
 ) -> Iterable[dict[str, Any]]:
     """One incident per farm of which no turbine sends usable power, or of which some have sent none for long.
 
@@ -107,7 +109,8 @@ def silent_signals(
         long = own["newest_at"].isna() | (own["age_minutes"] > own["allowed_minutes"] + monitoring.freshness.turbine_hours * 60)
         missing = own.loc[long & (own["state"] != "fresh"), "subject"].tolist()
         if missing:
-            share = sum(turbine.rated_power_kw for turbine in farm.turbines if turbine.id in missing) / farm.capacity_kw
+            standing = farm.at(clock.as_of)
+            share = sum(unit.rated_power_kw for unit in standing.turbines if unit.id in missing) / standing.capacity_kw
             yield about | {
                 "subject": "turbines",
                 "severity": "warning" if share >= monitoring.cost.turbine_share and own["relied_on"].any() else "info",
@@ -160,9 +163,10 @@ def unissued(
         ]
         failed = noted[(noted["product_id"] == product.id) & (noted["issued_at"] >= due)]
         known = {*there["entity_id"], *failed["entity_id"]}
-        lacking = [name for name in product.members if name not in known]
+        lacking = [name for name in product.members if name not in known and fleet.issues_for(name, product, [due])]
         if lacking:
-            capacity = {name: fleet.capacity_kw(name) for name in product.members}
+            moment = np.array(utc(due))
+            capacity = {name: float(fleet.capacity_kw(name, moment)) for name in product.members}
             share = sum(capacity[name] for name in lacking) / sum(capacity.values())
             yield {
                 "kind": "forecast_overdue", "product_id": product.id,

@@ -130,7 +130,7 @@ def raise_incidents(
     rows += failure_incidents(open_failures)
     issues = newest_issues(forecasts, backtest_scores, freshness, fleet, clock)
     rows += missing_data.silent_weather(freshness, issues, fleet, monitoring)
-    rows += missing_data.silent_signals(freshness, issues, fleet, monitoring)
+    rows += missing_data.silent_signals(freshness, issues, fleet, clock, monitoring)
     rows += missing_data.silent_feeds(freshness, feeds, fleet)
     rows += missing_data.unissued(issues, forecasts, open_failures, fleet, clock, monitoring)
     rows += missing_data.unseen(readiness, decisions, forecasts, observations, fleet, clock, monitoring)

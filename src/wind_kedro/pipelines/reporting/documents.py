@@ -87,7 +87,7 @@ class FarmFacts(Strict):
     longitude_deg: float | None
     capacity_kw: float
     turbines: int
-    hub_height_m: float
+    hub_height_m: float | None
     time_zone: str
     weather: Weather
     attribution: str | None

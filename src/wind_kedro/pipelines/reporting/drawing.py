@@ -16,6 +16,7 @@ import pandas as pd
 
 from wind_kedro.cards import Farm, Fleet
 from wind_kedro.cards.columns import PERFECT_WEATHER
+from wind_kedro.clock import Clock
 from wind_kedro.pipelines.reporting import views
 from wind_kedro.pipelines.reporting.documents import Figure
 from wind_kedro.pipelines.reporting.settings import Reporting
@@ -155,15 +156,15 @@ def draw_views(
     return figure
 
 
-def views_of_farms(fleet: Fleet, reporting: Reporting) -> list[tuple[Farm, View]]:
+def views_of_farms(fleet: Fleet, clock: Clock, reporting: Reporting) -> list[tuple[Farm, View]]:
     """The farms shown in figures, each with an empty view."""
-    return [(farm, View(farm.id, farm.name)) for farm in fleet.farms[: reporting.detailed_members]]
+    return [(farm, View(farm.id, farm.name)) for farm in fleet.at(clock.as_of).farms[: reporting.detailed_members]]
 
 
-def views_of_members(fleet: Fleet, reporting: Reporting) -> list[tuple[views.Member, View]]:
+def views_of_members(fleet: Fleet, clock: Clock, reporting: Reporting) -> list[tuple[views.Member, View]]:
     """The members of products shown in figures, each with an empty view."""
-    shown = views.members(fleet)[: reporting.detailed_members]
-    return [(member, View(member.key, member.label, fleet.perfect_weather(member.entity_id))) for member in shown]
+    shown = views.members(fleet, clock)[: reporting.detailed_members]
+    return [(member, View(member.key, member.label, member.perfect_weather)) for member in shown]
 
 
 def escaped(text: str) -> str:

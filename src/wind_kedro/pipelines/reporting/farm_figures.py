@@ -38,15 +38,15 @@ _STATE_MARKS = {
 _GRID_MS, _GRID_SHARE = 0.05, 0.005
 
 
-def draw_farm_map(fleet: Fleet, reporting: Reporting) -> Figure:
-    """Draw maps of the turbines of each farm with rotors to scale, after a map of the farms if there are several.
+def draw_farm_map(fleet: Fleet, clock: Clock, reporting: Reporting) -> Figure:
+    """Draw maps of the turbines that stand in each farm with rotors to scale, after a map of the farms if there are several.
 
     Kilometres east and north of the centre on a plane, which is accurate over a few kilometres; without a background map.
     """
-    shown = []
-    placed = [(farm, farm.place) for farm in fleet.farms if farm.place is not None]
-    if len(fleet.farms) > 1 and placed:
-        view = View("", f"All {len(fleet.farms)} farms")
+    shown, farms = [], fleet.at(clock.as_of).farms
+    placed = [(farm, farm.place) for farm in farms if farm.place is not None]
+    if len(farms) > 1 and placed:
+        view = View("", f"All {len(farms)} farms")
         east, north = _kilometres([place for _, place in placed])
         view.add(
             "scatter", numbers(east), numbers(north), "farm",
@@ -57,7 +57,7 @@ def draw_farm_map(fleet: Fleet, reporting: Reporting) -> Figure:
             marker={"size": 12, "color": drawing.BLUE, "line": {"color": "#ffffff", "width": 1}},
         )  # fmt: skip
         shown.append(view)
-    for farm, view in views_of_farms(fleet, reporting):
+    for farm, view in views_of_farms(fleet, clock, reporting):
         view.label += f", {views.format_place(farm.latitude_deg, farm.longitude_deg)}"
         _add_turbines(view, farm)
         shown.append(view)
@@ -123,7 +123,7 @@ def draw_data_quality(
             for check, signal, table in zip(found["check"], found["signal"], found["source_table"], strict=True)
         ],
     ).sort_values(["share", "check", "signal"])
-    shown = views_of_farms(fleet, reporting)
+    shown = views_of_farms(fleet, clock, reporting)
     for farm, view in shown:
         mine = found[found["farm_id"] == farm.id]
         view.categories = list(mine["name"])
@@ -168,7 +168,7 @@ def _by_name(title: str) -> dict[str, Any]:
 
 def draw_clock(clock_calibration: pd.DataFrame, fleet: Fleet, clock: Clock, reporting: Reporting) -> Figure:
     """Draw misalignment and correlation of the farm's wind with the weather under each reading of its time stamps."""
-    shown = views_of_farms(fleet, reporting)
+    shown = views_of_farms(fleet, clock, reporting)
     for farm, view in shown:
         fits = views.newest_fit(clock_calibration, farm.id, clock)
         if fits.empty:
@@ -208,7 +208,7 @@ def draw_power_curve(signals: Table, power_curve: pd.DataFrame, fleet: Fleet, cl
     Points are rounded to a grid finer than a pixel, so that indistinguishable points are drawn once. All points with an operating
     state are drawn, and a sample of at most ``power_curve_points`` of the others over all farms.
     """
-    shown = views_of_farms(fleet, reporting)
+    shown = views_of_farms(fleet, clock, reporting)
     points = _curve_points(signals, [farm for farm, _ in shown], clock)
     for farm, view in shown:
         mine = points[points["farm_id"] == farm.id].sort_values(["wind_speed_ms", "power_share"])

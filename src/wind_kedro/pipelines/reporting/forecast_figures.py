@@ -32,7 +32,7 @@ def draw_forecast(
     forecasts: pd.DataFrame, observations: pd.DataFrame, fleet: Fleet, clock: Clock, reporting: Reporting
 ) -> Figure:
     """Draw the newest forecast as a fan chart, with measured power before and since, in MW."""
-    shown = views_of_members(fleet, reporting)
+    shown = views_of_members(fleet, clock, reporting)
     for member, view in shown:
         newest = views.newest_issue(forecasts, member, clock)
         if len(newest):
@@ -93,7 +93,7 @@ def draw_attributions(
 
     Bars are stacked from the model's base value (the start) and sum to the median.
     """
-    shown = views_of_members(fleet, reporting)
+    shown = views_of_members(fleet, clock, reporting)
     for member, view in shown:
         newest = views.newest_issue(forecasts, member, clock)
         rows = member.rows(attributions).merge(newest[["issued_at", "valid_at"]], on=["issued_at", "valid_at"])

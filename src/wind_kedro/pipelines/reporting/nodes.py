@@ -38,8 +38,8 @@ def build_summary(fleet: Fleet, clock: Clock, reporting: Reporting, **tables: pd
     Tables, named as in `pipeline.FACTS`, may be empty: unknown facts are null or empty lists, and the headline states it.
     """
     tables["live_scores"] = views.known_periods(tables["live_scores"], clock)
-    farms = [_farm_facts(farm, tables, fleet, clock) for farm in fleet.farms]
-    members = [_member_facts(member, tables, fleet, clock, reporting) for member in views.members(fleet)]
+    farms = [_farm_facts(farm, tables, fleet, clock) for farm in fleet.at(clock.as_of).farms]
+    members = [_member_facts(member, tables, fleet, clock, reporting) for member in views.members(fleet, clock)]
     labels = {farm.weather for farm in farms} | {member.weather for member in members}
     worst = tables["outliers"].sort_values("loss", ascending=False, kind="stable").head(reporting.outliers)
     summary = Summary(
@@ -103,7 +103,8 @@ def _farm_facts(farm: Farm, tables: Tables, fleet: Fleet, clock: Clock) -> FarmF
     expected = (until - seen.index.min()) / pd.Timedelta(minutes=step) if until is not None else 0
     return FarmFacts(
         farm_id=farm.id, name=farm.name, latitude_deg=farm.latitude_deg, longitude_deg=farm.longitude_deg,
-        capacity_kw=farm.capacity_kw, turbines=len(farm.turbines), hub_height_m=round(farm.hub_height_m, 1),
+        capacity_kw=farm.capacity_kw, turbines=len(farm.turbines),
+        hub_height_m=round(farm.hub_height_m, 1) if farm.turbines else None,
         time_zone=farm.time_zone, weather=weather_label(farm.perfect_weather), attribution=farm.attribution,
         observed_from=_time(seen.index.min()) if len(seen) else None,
         observed_to=_time(until),
@@ -145,17 +146,13 @@ def _member_facts(member: Member, tables: Tables, fleet: Fleet, clock: Clock, re
         headline = _headline(window.describe(clock.as_of, market.time_zone), energy)
     promotion = views.newest_promotion(tables["promotions"], member, clock)
     backtest, live = member.rows(tables["backtest_scores"]), member.rows(tables["live_scores"])
-    perfect = fleet.perfect_weather(member.entity_id) or any(
-        (table["weather"] == weather_label(True)).any() for table in (newest, backtest, live)
-    )
+    perfect = member.perfect_weather or any((table["weather"] == weather_label(True)).any() for table in (newest, backtest, live))
     return MemberFacts(
         product_id=product.id, product_name=product.name, entity_id=member.entity_id, entity_name=member.name,
         market=market.name, capacity_kw=member.capacity_kw, granularity_minutes=product.granularity_minutes,
         horizon_minutes=product.horizon_minutes, deciding_score=product.deciding_score, goal=product.goal.target,
         goal_since=product.goal.since, weather=weather_label(perfect), headline=headline,
-        portfolio_of=[
-            farm_id for group in fleet.portfolios_of(product) if group.id == member.entity_id for farm_id in group.farms
-        ],
+        portfolio_of=[farm.id for farm in member.farms] if member.entity_id not in fleet.modelled(product) else [],
         forecast=forecast,
         model=None if promotion is None else documents.ModelFacts(**_plain(documents.ModelFacts, promotion)),
         backtest=_score_facts(backtest, member, reporting),

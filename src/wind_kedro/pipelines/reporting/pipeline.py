@@ -36,7 +36,7 @@ def create_pipeline() -> Pipeline:
     shown = {name: name for name in ("summary", "farm_map_figure", *_FIGURES)} | {"reporting": "params:reporting"}
     return Pipeline(
         [
-            step(farm_figures.draw_farm_map, "params:fleet params:reporting", "farm_map_figure", "figures"),
+            step(farm_figures.draw_farm_map, f"{cards} params:reporting", "farm_map_figure", "figures"),
             *(step(draw, f"{tables} {cards} params:reporting", figure, "figures") for figure, (draw, tables) in _FIGURES.items()),
             step(nodes.build_summary, facts, "summary"),
             step(nodes.build_report, shown, "report"),

@@ -89,7 +89,7 @@ def build_readiness_page(
     rows: list[dict[str, Any]] = [
         {str(name): None if pd.isna(value) else value for name, value in assessed[farm.id].items()}
         | {"card": farm, "weeks": weeks[farm.id]}
-        for farm in fleet.farms
+        for farm in fleet.at(clock.as_of).farms
         if farm.id in assessed
     ]
     rows.sort(key=lambda row: (TIERS.index(row["tier"]), not row["wrong_point"], row["learnable_days"], row["farm_id"]))

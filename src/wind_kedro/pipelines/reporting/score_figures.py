@@ -41,7 +41,7 @@ def draw_lead_times(
     backtest_scores: pd.DataFrame, promotions: pd.DataFrame, fleet: Fleet, clock: Clock, reporting: Reporting
 ) -> Figure:
     """Draw error and pinball loss of every model in the backtest by lead time; lower is better."""
-    shown = views_of_members(fleet, reporting)
+    shown = views_of_members(fleet, clock, reporting)
     for member, view in shown:
         scores = views.in_all(member.rows(backtest_scores))
         scores = scores[scores["metric"].isin(["nmae_share", "pinball_share"]) & scores["level"].isna()]
@@ -87,7 +87,7 @@ def draw_reliability(
     reporting: Reporting,
 ) -> Figure:
     """Draw the observed frequency of actuals below each quantile against its level (reliability diagram)."""
-    shown = views_of_members(fleet, reporting)
+    shown = views_of_members(fleet, clock, reporting)
     for member, view in shown:
         promoted = views.champions(promotions, member, clock)
         backtest = _frequencies(member.rows(backtest_scores), promoted[-1:], member)
@@ -139,7 +139,7 @@ def draw_live_performance(
     reporting: Reporting,
 ) -> Figure:
     """Draw the deciding score of issued forecasts by day, with that of the backtest and the product's goal."""
-    shown = views_of_members(fleet, reporting)
+    shown = views_of_members(fleet, clock, reporting)
     for member, view in shown:
         product = member.product
         metric = product.deciding_score if product.deciding_score in _SHARES else "nmae_share"
@@ -180,7 +180,7 @@ def draw_live_performance(
 
 def draw_accuracy(accuracy: pd.DataFrame, fleet: Fleet, clock: Clock, reporting: Reporting) -> Figure:
     """Draw the deciding score of each model, cross-validated, backtested and as operated; labels contain the gap."""
-    shown = views_of_members(fleet, reporting)
+    shown = views_of_members(fleet, clock, reporting)
     for member, view in shown:
         for row in member.rows(accuracy).to_dict("records"):
             view.label = (

@@ -10,7 +10,7 @@ from typing import Literal
 
 import pandas as pd
 
-from wind_kedro.cards import Fleet, Product
+from wind_kedro.cards import Farm, Fleet, Product
 from wind_kedro.cards.columns import quantile_column
 from wind_kedro.clock import Clock
 from wind_kedro.evaluation.scores import central_bands
@@ -29,7 +29,17 @@ class Member:
     product: Product
     entity_id: str
     name: str
-    capacity_kw: float
+    farms: tuple[Farm, ...]
+
+    @property
+    def capacity_kw(self) -> float:
+        """Installed capacity."""
+        return sum(farm.capacity_kw for farm in self.farms)
+
+    @property
+    def perfect_weather(self) -> bool:
+        """Whether any of its weather is an analysis."""
+        return any(farm.perfect_weather for farm in self.farms)
 
     @property
     def key(self) -> str:
@@ -46,10 +56,10 @@ class Member:
         return table[(table["product_id"] == self.product.id) & (table["entity_id"] == self.entity_id)]
 
 
-def members(fleet: Fleet) -> list[Member]:
-    """Every member of every product, in the order of the cards."""
+def members(fleet: Fleet, clock: Clock) -> list[Member]:
+    """Every member of every product, in the order of the cards, with its farms as they are at ``as_of``."""
     return [
-        Member(product, entity_id, fleet.name_of(entity_id), fleet.capacity_kw(entity_id))
+        Member(product, entity_id, fleet.name_of(entity_id), tuple(fleet.farms_at(entity_id, clock.as_of)))
         for product in fleet.products
         for entity_id in product.members
     ]

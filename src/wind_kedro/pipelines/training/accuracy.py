@@ -66,7 +66,7 @@ def compare_accuracy(
 
     for choice in choices.to_dict("records"):
         key, name = (choice["product_id"], choice["entity_id"]), choice["model"]
-        config = training.candidates[name].of_farms(fleet.farms_of(key[1]))
+        config = training.candidates[name].of_farms(fleet.farms_at(key[1], training_time))
         if not training.backtest.cross_validation_blocks or (*key, name) not in folds:
             continue
         levels = fleet.product(key[0]).quantile_levels

@@ -130,7 +130,7 @@ def fit_candidates(
     tasks = {}
     shared: dict[tuple[str, str], Forecaster] = {}
     for (product_id, entity_id), name in wanted.items():
-        config = training.candidates[name].of_farms(fleet.farms_of(entity_id))
+        config = training.candidates[name].of_farms(fleet.farms_at(entity_id, at))
         part = parts.get((product_id, name, at))
         if config.scope == "fleet" and part is not None:
             shared[product_id, entity_id] = next(iter(part.models.values()))

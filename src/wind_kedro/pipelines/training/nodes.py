@@ -162,13 +162,13 @@ def backtest_candidates(
     for (product_id, entity_id), table in by_entity(model_input).items():
         first = table["issued_at"].min()
         levels = fleet.product(product_id).quantile_levels
-        farms = fleet.farms_of(entity_id)
         for start, end in folds:
             # Only what this fold can use travels to its worker.
             past = known_at(table, start)
             ahead = table[(table["issued_at"] >= start) & (table["issued_at"] < end)]
             if ahead.empty:
                 continue
+            farms = fleet.farms_at(entity_id, start)
             enough = not past.empty and start - first >= pd.Timedelta(days=min_train_days)
             for name, config in training.candidates.items():
                 if (product_id, entity_id, name) not in admitted:

@@ -8,9 +8,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
 import pandas as pd
 
 from wind_kedro.cards import Farm, Fleet
+from wind_kedro.cards.dated import spans
 from wind_kedro.clock import Clock
 from wind_kedro.failures import Failure, failures_table
 from wind_kedro.pipelines.data_engineering.parse.signals import SIGNALS
@@ -286,8 +288,7 @@ def _signal_counts(timed: Table, late_grace_minutes: int) -> pd.DataFrame:
 
 def _judge_signals(notes: _Notes, farm: Farm, own: Mapping[Any, Any]) -> None:
     rows = int(own["rows"])
-    intervals = int((own["last"] - own["first"]) / pd.Timedelta(seconds=int(own["cadence"]))) + 1
-    expected = intervals * len(farm.turbines)
+    expected = _expected_rows(farm, own["first"].to_datetime64(), own["last"].to_datetime64(), int(own["cadence"]))
     gaps = expected - int(own["newest"])
     message = f"{gaps} turbine intervals between the first and the last have no row"
     notes.add("missing_interval", "row", gaps, expected, message)
@@ -307,6 +308,15 @@ def _judge_signals(notes: _Notes, farm: Farm, own: Mapping[Any, Any]) -> None:
     if moved := int(own["retimed"]):
         message = f"{moved} rows were stamped an hour off at a clock change, and are corrected"
         notes.add("retimed", "row", moved, rows, message, "warning")
+
+
+def _expected_rows(farm: Farm, first: np.datetime64, last: np.datetime64, cadence_seconds: int) -> int:
+    """Number of rows of all turbines that stand, from the first interval to the last."""
+    cadence, rows = np.timedelta64(cadence_seconds, "s"), 0
+    for since, until, version in spans(farm.versions):
+        length = min(until, last + cadence) - max(since, first)
+        rows += max(0, -int(-length // cadence)) * len(version.turbines)
+    return rows
 
 
 def _judge_units(notes: _Notes, farm: Farm, suspected: pd.DataFrame) -> None:

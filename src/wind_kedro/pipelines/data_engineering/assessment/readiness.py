@@ -257,6 +257,7 @@ def _production_facts(
 
 def _weather_facts(farm: Farm, weather: pd.DataFrame, at: pd.Timestamp) -> dict[str, Any]:
     """Days covered by the weather, and the number of runs missing since the first."""
+    farm = farm.at(at)
     label = PERFECT_WEATHER if farm.perfect_weather else FORECAST_WEATHER
     if weather.empty:
         return {"weather_days": 0.0, "missing_runs": 0, "weather": label}

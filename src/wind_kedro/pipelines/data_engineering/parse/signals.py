@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import reduce
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from wind_kedro.cards import SHARE, SIGNAL_UNITS, Fleet
@@ -46,10 +47,10 @@ def parse_signals(signals_raw: SourceRows | Table, fleet: Fleet, data_engineerin
         about = {"farm_id": farm.id, "time_zone": farm.time_zone, "power_is_share": units["power_kw"] == SHARE}
         by_farm.append(about | {"ahead": 60 * farm.signals.clock_ahead_minutes + length} | conversions(units, SIGNAL_UNITS))
     turbines = pd.DataFrame(
-        {"farm_id": farm.id, "turbine_id": turbine.id, "rated_power_kw": turbine.rated_power_kw}
+        {"farm_id": farm.id, "turbine_id": turbine.name_in_data, "rated_power_kw": turbine.rated_power_kw}
         for farm in fleet.farms
         for turbine in farm.turbines
-    )
+    ).drop_duplicates(["farm_id", "turbine_id"])
     rows = rows_of(signals_raw)
     rows = rows.mutate(turbine_id=rows.turbine_id.strip())
     rows = rows.inner_join(ibis.memtable(pd.DataFrame(by_farm)), "farm_id").left_join(
@@ -70,6 +71,7 @@ def parse_signals(signals_raw: SourceRows | Table, fleet: Fleet, data_engineerin
         wall_clock_is_local=minus_minutes(start, rows.local_minutes),
     )
 
+    rows = _standing(rows, fleet)
     rows = numbers(rows, SIGNALS, data_engineering.missing_values)
     rows = rows.mutate(power_kw=rows.power_kw * ibis.ifelse(rows.power_is_share, rows.rated_power_kw, 1.0))
     rows = range_faults(rows, fleet, data_engineering)
@@ -78,6 +80,7 @@ def parse_signals(signals_raw: SourceRows | Table, fleet: Fleet, data_engineerin
             (rows.source_row == 0, "source_unreadable", rows.fault),
             (rows.fault.notnull(), "ragged", rows.fault),
             (rows.rated_power_kw.isnull(), "unknown_turbine", quoted("turbine", rows.turbine_id, "is on no card of the farm")),
+            (rows.gone, "unknown_turbine", quoted("turbine", rows.turbine_id, "does not stand at that time by its card")),
             (
                 rows.wall.isnull() | rows.local_minutes.isnull(),
                 "bad_stamp",
@@ -98,6 +101,32 @@ def parse_signals(signals_raw: SourceRows | Table, fleet: Fleet, data_engineerin
         **{f"{name}_{of}": rows[f"{name}_{of}"] for name in SIGNALS for of in ("fault", "outside")},
         reason=reason,
         detail=detail,
+    )
+
+
+def _standing(rows: Table, fleet: Fleet) -> Table:
+    """Give rows of turbines with a period the identifier and the rated power of the turbine that stands at their time.
+
+    ``gone`` marks rows of a name that no turbine has at their time. The time is that of the reading on the card.
+    """
+    dated = [(farm, turbine) for farm in fleet.farms for turbine in farm.turbines if turbine.dated or turbine.named]
+    if not dated:
+        return rows.mutate(gone=ibis.literal(False))
+    found = [(farm.id, turbine.name_in_data, turbine.id, turbine.rated_power_kw, farm.signals.clock) for farm, turbine in dated]
+    periods = pd.DataFrame(found, columns=["farm_id", "turbine_id", "unit_id", "unit_kw", "clock"])
+    times = np.array([turbine.period(farm.time_zone) for farm, turbine in dated])
+    periods = periods.assign(since=times[:, 0], until=times[:, 1])
+    names = periods.groupby(["farm_id", "turbine_id"], as_index=False).agg(clock=("clock", "first"))
+    key = ["farm_id", "turbine_id"]
+    rows = rows.left_join(ibis.memtable(names), key).drop("farm_id_right", "turbine_id_right")
+    rows = rows.mutate(at=ibis.cases(*((rows.clock == reading, rows[reading]) for reading in READINGS)))
+    units = ibis.memtable(periods.drop(columns="clock"))
+    same = [rows[name] == units[name] for name in key]
+    rows = rows.left_join(units, [*same, rows["at"] >= units.since, rows["at"] < units.until])
+    return rows.drop("farm_id_right", "turbine_id_right").mutate(
+        gone=rows["at"].notnull() & rows.unit_id.isnull(),
+        turbine_id=ibis.coalesce(rows.unit_id, rows.turbine_id),
+        rated_power_kw=ibis.coalesce(rows.unit_kw, rows.rated_power_kw),
     )
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from wind_kedro.cards import Fleet
+from wind_kedro.cards.dated import spans
 from wind_kedro.clock import Clock
 from wind_kedro.pipelines.data_engineering.settings import Aggregation, DataEngineering
 from wind_kedro.pipelines.data_engineering.signals.chunks import FARM, Chunk, near, plan
@@ -58,6 +59,8 @@ def aggregate_observations(signals: Table, fleet: Fleet, clock: Clock, data_engi
     rows without such a state, ``available_capacity_kw`` their rated power, ``turbines`` their number; ``metered_power_kw`` is
     the sum over all turbines that count. Intervals without an available turbine are omitted. ``coverage_share``,
     ``stopped_share`` and ``curtailed_share`` are relative to the expected turbine minutes.
+
+    Turbines and farms count only in intervals that begin within their period on the cards.
 
     A version with less coverage than ``min_coverage_share`` is omitted, unless an interval at most ``max_gap_minutes`` earlier
     had enough coverage by then: missing turbines are then filled in with the mean share of the others, and ``imputed_share`` is
@@ -113,6 +116,8 @@ def _observed(signals: Table, members: pd.DataFrame, clock: Clock, settings: Agg
     by_length = [_by_turbine(_fitting(rows, members, minutes), minutes) for minutes in members["granularity_minutes"].unique()]
     turbines = reduce(lambda one, other: one.union(other), by_length)
     turbines = turbines.inner_join(ibis.memtable(members), ["farm_id", "turbine_id", "granularity_minutes"])
+    at = turbines.slot * turbines.granularity_minutes * _MINUTE
+    turbines = turbines.filter((at >= turbines.since) & (at < turbines.until))
     turbines = turbines.mutate(
         seconds=turbines.rows * turbines.cadence,
         available_seconds=(turbines.rows - turbines.stopped_rows - turbines.curtailed_rows) * turbines.cadence,
@@ -181,10 +186,11 @@ def _by_turbine(rows: Table, minutes: int) -> Table:
 def _by_version(rows: Table, intervals: pd.DataFrame, members: pd.DataFrame, clock: Clock, settings: Aggregation) -> Table:
     """One row per turbine, interval and version of an entity; ``interval`` is the index in ``intervals``."""
     # Rows carry only the number of their interval, to save memory.
-    about = members[["entity_id", "granularity_minutes", "expected_minutes", "entity_kw"]].drop_duplicates()
-    about = intervals.assign(interval=intervals.index).merge(about, on=["entity_id", "granularity_minutes"])
-    farms = members[["entity_id", "granularity_minutes", "farm_id", "cadence"]].drop_duplicates()
-    behind = about.merge(farms, on=["entity_id", "granularity_minutes"])
+    about = members[["entity_id", "granularity_minutes", "team", "since", "until", "expected_minutes", "entity_kw"]]
+    about = intervals.assign(interval=intervals.index).merge(about.drop_duplicates(), on=["entity_id", "granularity_minutes"])
+    start = about["start"].to_numpy().astype("datetime64[us]").astype("int64")
+    about = about[(start >= about.pop("since")) & (start < about.pop("until"))]
+    behind = about.merge(members[["team", "farm_id", "cadence"]].drop_duplicates(), on="team")
     seconds = (behind["start"] - pd.Timestamp(0)) // pd.Timedelta(seconds=1)
     behind["slot"] = seconds // (behind["granularity_minutes"] * 60)
     times = ["available_at", *CHANGES]
@@ -214,8 +220,8 @@ def _by_version(rows: Table, intervals: pd.DataFrame, members: pd.DataFrame, clo
         stopped_minutes=ibis.ifelse(known.operating_state == "stopped", minutes, 0.0).sum(),
         curtailed_minutes=ibis.ifelse(known.operating_state.isin(["curtailed", "derated"]), minutes, 0.0).sum(),
     )  # fmt: skip
-    rated = ibis.memtable(members[["farm_id", "turbine_id", "rated"]].drop_duplicates())
-    return turbines.inner_join(rated, ["farm_id", "turbine_id"]).inner_join(asked, "interval")
+    rated = ibis.memtable(members[["team", "farm_id", "turbine_id", "rated"]])
+    return turbines.inner_join(asked, "interval").inner_join(rated, ["team", "farm_id", "turbine_id"])
 
 
 def _by_entity(turbines: Table, key: list[str], settings: Aggregation, more: dict[str, Any] | None = None) -> Table:
@@ -310,24 +316,36 @@ def _filled(frame: pd.DataFrame, before: pd.DataFrame, settings: Aggregation) ->
 
 
 def _members(fleet: Fleet) -> pd.DataFrame:
-    """One row per entity, granularity and turbine; ``parts`` of a row of signals, of ``cadence`` seconds, fit the granularity."""
+    """One row per entity, granularity, turbine and time in which the entity has the same turbines.
+
+    That time is from ``since`` until ``until`` (microseconds since 1970), its turbines are numbered as a ``team``; ``parts`` of a
+    row of signals, of ``cadence`` seconds, fit the granularity.
+    """
+    teams = [
+        (entity_id, minutes, since, until, farms)
+        for entity_id in _entity_ids(fleet)
+        for minutes in fleet.granularities_minutes
+        for since, until, farms in spans(fleet.versions_of(entity_id))
+    ]
     rows: list[dict[str, Any]] = [
         {
             "entity_id": entity_id,
             "granularity_minutes": minutes,
-            "expected_minutes": minutes * sum(len(farm.turbines) for farm in fleet.farms_of(entity_id)),
-            "entity_kw": sum(unit.rated_power_kw for farm in fleet.farms_of(entity_id) for unit in farm.turbines),
+            "team": number,
+            "since": int(since.astype("int64")),
+            "until": int(until.astype("int64")),
+            "expected_minutes": minutes * sum(len(farm.turbines) for farm in farms),
+            "entity_kw": sum(unit.rated_power_kw for farm in farms for unit in farm.turbines),
             "farm_id": farm.id,
             "turbine_id": turbine.id,
             "cadence": (part := math.gcd(farm.signals.cadence_seconds, minutes * 60)),
             "parts": farm.signals.cadence_seconds // part,
             "rated": turbine.rated_power_kw,
         }
-        for entity_id in _entity_ids(fleet)
-        for minutes in fleet.granularities_minutes
-        for farm in fleet.farms_of(entity_id)
+        for number, (entity_id, minutes, since, until, farms) in enumerate(teams)
+        for farm in farms
         for turbine in farm.turbines
     ]
     kinds = {"entity_id": "str", "farm_id": "str", "turbine_id": "str", "rated": "float64", "entity_kw": "float64"}
-    counts = dict.fromkeys(["granularity_minutes", "expected_minutes", "cadence", "parts"], "int64")
+    counts = dict.fromkeys(["granularity_minutes", "team", "since", "until", "expected_minutes", "cadence", "parts"], "int64")
     return pd.DataFrame(rows, columns=[*kinds, *counts]).astype(kinds | counts)

@@ -89,10 +89,12 @@ def make_weather(judged_weather: Table, fleet: Fleet, clock: Clock, data_enginee
     One row per farm, weather model, point, run, valid time and version (contract `Weather`) that was available by ``as_of``; a
     revision is a row of its own with a later ``available_at``. A forecast run is available at the time given by its source, else
     its delay after its initialisation. An analysis is turned into pseudo-runs, one every ``run_every_minutes`` from 00 UTC, each
-    ``length_hours`` long, available ``delay_minutes`` after its start, and marked ``is_analysis``. Wind speed and direction
-    (degrees it comes *from*, north 0, east 90) and components (u east, v north, m/s) are computed from one another, wind at
-    100 m and at the mean hub height of the farm from the source's levels, and missing air density at the hub from pressure and
-    temperature (`heights`).
+    ``length_hours`` long, available ``delay_minutes`` after its start, and marked ``is_analysis``. A source with a period gives
+    the runs that begin in it.
+
+    Wind speed and direction (degrees it comes *from*, north 0, east 90) and components (u east, v north, m/s) are computed from
+    one another, wind at 100 m and at the mean hub height of the turbines that stand at the valid time from the source's levels,
+    and missing air density at the hub from pressure and temperature (`heights`).
     """
     rows = judged_weather.filter(judged_weather.status.isin(["kept", "superseded"]))
     rows = _vectors(rows)
@@ -119,10 +121,24 @@ def make_weather(judged_weather: Table, fleet: Fleet, clock: Clock, data_enginee
         pseudo = pseudo.mutate(available_at=pseudo.run_at + pseudo["delay"].as_interval("m"))
         known = known.union(pseudo.select(columns))
     as_of = ibis.literal(clock.as_of.replace(tzinfo=None), "timestamp")
-    known = known.filter(known.available_at <= as_of).order_by(key)
+    known = _in_use(known.filter(known.available_at <= as_of), fleet).order_by(key)
     frame = _at_hub(known.to_pandas(), fleet, data_engineering.wind_profile)
     frame = frame[[*_SOURCE, "run_at", "available_at", "valid_at", "is_analysis", *_GIVEN]]
     return in_utc(frame, ["run_at", "available_at", "valid_at"])
+
+
+def _in_use(runs: Table, fleet: Fleet) -> Table:
+    """The runs that begin in the period of their source."""
+    dated = [(farm, source) for farm in fleet.farms for source in farm.weather if source.dated]
+    if not dated:
+        return runs
+    sources = [(farm.id, source.model, source.point, *source.period(farm.time_zone)) for farm, source in dated]
+    periods = pd.DataFrame(sources, columns=[*_SOURCE, "since", "until"]).astype(
+        dict.fromkeys(("since", "until"), "datetime64[us]")
+    )
+    joined = runs.left_join(ibis.memtable(periods), list(_SOURCE))
+    inside = (joined.run_at >= joined.since) & (joined.run_at < joined.until)
+    return joined.filter(joined.since.isnull() | inside).select(runs.columns)
 
 
 def _vectors(rows: Table) -> Table:
@@ -143,7 +159,9 @@ def _vectors(rows: Table) -> Table:
 
 def _at_hub(weather: pd.DataFrame, fleet: Fleet, profile: WindProfile) -> pd.DataFrame:
     """Add wind at 100 m where the source lacks this level, and wind and air density at hub height."""
-    hub: Any = weather["farm_id"].map({farm.id: farm.hub_height_m for farm in fleet.farms}).to_numpy(float)
+    hub: Any = np.full(len(weather), np.nan)
+    for farm_id, places in weather.groupby("farm_id").indices.items():
+        hub[places] = fleet.farm(str(farm_id)).hub_heights.at(weather["valid_at"].to_numpy()[places])
 
     def at_heights(stem: str, unit: str) -> Any:
         names = [f"{stem}_{height}m_{unit}" for height in WIND_HEIGHTS_M]
