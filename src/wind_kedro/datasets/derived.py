@@ -133,7 +133,17 @@ def frame_of(
     return table if isinstance(table, pd.DataFrame) else table.frame(columns, first=first, last=last)
 
 
-def days_of(table: Derived | pd.DataFrame, key: Sequence[str], time: str) -> pd.DataFrame:
+def shards_of(table: Derived | ir.Table, part: pd.DataFrame, *, before: int = 0, after: int = 0) -> ir.Table:
+    """`Derived.shards`, or a table of an engine as it is: it may hold more than was asked for."""
+    return table.shards(part, before=before, after=after) if isinstance(table, Derived) else table
+
+
+def table_of(table: Derived | ir.Table) -> ir.Table:
+    """`Derived.table`, or a table of an engine as it is."""
+    return table.table() if isinstance(table, Derived) else table
+
+
+def days_of(table: Derived | ir.Table | pd.DataFrame, key: Sequence[str], time: str) -> pd.DataFrame:
     """The shards of a derived table, or those that a table in memory would have: ``key``, ``day``, ``digest``, ``rows``.
 
     Args:
@@ -143,6 +153,7 @@ def days_of(table: Derived | pd.DataFrame, key: Sequence[str], time: str) -> pd.
     """
     if isinstance(table, Derived):
         return table.days
+    table = table if isinstance(table, pd.DataFrame) else table.to_pandas()
     times = table[time] if table[time].dt.tz is None else table[time].dt.tz_convert("UTC").dt.tz_localize(None)
     digest = pd.util.hash_pandas_object(table, index=False).to_numpy(dtype=np.uint64)
     rows = table[list(key)].assign(day=times.dt.floor("D").fillna(NO_DAY).astype("datetime64[us]"), digest=digest, rows=1)
@@ -219,9 +230,9 @@ class DerivedTable(ConnectionMixin, AbstractDataset[Recipe, Derived]):
         todo, gone = self._changes(wanted, stored)
         self._remove(gone)
         if recorded < 0 and todo.empty:
-            self._replace(wanted.iloc[:0], data)
+            self._replace(wanted.iloc[:0], data, stored)
         for part in chunks(todo, self._key, self._max_rows):
-            self._replace(part, data)
+            self._replace(part, data, stored)
         if len(todo) or len(gone):
             logger.info("%s: %d of %d shards computed, %d removed", self._filepath.name, len(todo), len(wanted), len(gone))
 
@@ -271,11 +282,11 @@ class DerivedTable(ConnectionMixin, AbstractDataset[Recipe, Derived]):
         if gone.empty:
             return
         for part in chunks(gone, self._key, self._max_rows):
-            self._rows.delete(self._predicate(part))
+            self._rows.delete(self._predicate(part, part["day"]))
         signed: dict[str, Any] = {name: gone[name].to_numpy(dtype=np.uint64).view("int64") for name in _NUMBERS}
         self._note(gone.assign(**signed, seconds=np.nan), gone=True)
 
-    def _replace(self, part: pd.DataFrame, recipe: Recipe) -> None:
+    def _replace(self, part: pd.DataFrame, recipe: Recipe, stored: pd.DataFrame) -> None:
         """Compute shards; their rows are committed first, then their fingerprints."""
         import duckdb
         import pyarrow as pa
@@ -300,7 +311,14 @@ class DerivedTable(ConnectionMixin, AbstractDataset[Recipe, Derived]):
         if (entries["found"] == "right_only").any():
             foreign = entries.loc[entries["found"] == "right_only", self._shard].head(3).to_dict("records")
             raise ForeignRowsError(f"{self._filepath.name}: rows of shards that were not asked for: {foreign}")
-        self._rows.replace(rows, self._predicate(part))
+        before = stored.merge(part[self._shard].drop_duplicates(), on=self._shard)
+        if before.empty:
+            self._rows.append(rows)
+        else:
+            # The days of a whole key may be others than before; only their files are looked at.
+            now = rows.column("day").unique().to_pandas()
+            days = pd.concat([before["day"], now]) if self._whole_key else part["day"]
+            self._rows.replace(rows, self._predicate(part, days))
         keys = list(zip(*(entries[name] for name in self._shard), strict=True))
         faults = [recipe.faults.get(tuple(map(str, key[: len(self._key)])), "") for key in keys]
         given: dict[str, Any] = {name: entries[name].to_numpy(dtype=np.uint64).view("int64") for name in _given(entries)}
@@ -354,8 +372,8 @@ class DerivedTable(ConnectionMixin, AbstractDataset[Recipe, Derived]):
             table = pa.Table.from_pylist([row], schema=table.schema)
         self._days.append(table)
 
-    def _predicate(self, part: pd.DataFrame) -> str:
-        """Rows of these shards, whose keys are wanted on all their days."""
+    def _predicate(self, part: pd.DataFrame, days: pd.Series) -> str:
+        """Rows of these keys on these days."""
         *outer, inner = self._key
         keys = part[self._key].drop_duplicates()
         if outer:
@@ -367,9 +385,7 @@ class DerivedTable(ConnectionMixin, AbstractDataset[Recipe, Derived]):
             found = f"({found or 'false'})"
         else:
             found = is_one_of(inner, keys[inner])
-        if self._whole_key:
-            return found
-        days = part["day"].drop_duplicates()
+        days = days.drop_duplicates()
         months = is_one_of("month", days.dt.strftime("%Y-%m"))
         return f"{months} AND {is_one_of('day', days)} AND {found}"
 
