@@ -28,9 +28,10 @@ from wind_kedro.cards import Fleet
 from wind_kedro.clock import Clock
 from wind_kedro.hooks import read_cards
 from wind_kedro.pipelines.data_engineering import nodes
-from wind_kedro.pipelines.data_engineering.parse.signals import READINGS
+from wind_kedro.pipelines.data_engineering.parse.signals import READINGS, parse_signals
 from wind_kedro.pipelines.data_engineering.settings import DataEngineering
 from wind_kedro.pipelines.data_engineering.signals.operating_states import NOT_AVAILABLE
+from wind_kedro.pipelines.data_engineering.signals.unit_checks import daily_sums, suspect_units
 from wind_kedro.readers.source_table import SourceTable
 
 SEED = 20150101
@@ -76,14 +77,14 @@ class Bench:
     def calibrated(self, rows: Rows, fleet: Fleet) -> tuple[Any, pd.DataFrame, pd.DataFrame]:
         """Raw rows as numbers and times, units that are suspected, and their clock, calibration by calibration."""
         parsed = self.parsed(rows, fleet)
-        suspected = nodes.suspect_units(parsed, fleet, self.clock, self.settings)
+        suspected = suspect_units(daily_sums(parsed, fleet, self.settings.units), fleet, self.clock, self.settings)
         calibration = nodes.calibrate_clocks(parsed, self.weather, suspected, fleet, self.clock, self.settings)
         return parsed, suspected, calibration
 
     def parsed(self, rows: Rows, fleet: Fleet) -> Any:
         """Raw rows as numbers and times."""
         text = rows.astype(dict.fromkeys(rows.columns, "str") | {"source_row": "int64"})
-        return self.settle(nodes.parse_signals(ibis.memtable(text), fleet, self.settings))
+        return self.settle(parse_signals(ibis.memtable(text), fleet, self.settings))
 
     def judged(self, rows: Rows) -> tuple[pd.DataFrame, pd.DataFrame]:
         """What becomes of every raw row (index: ``source_row``), and the operating state of every row that counts."""
@@ -100,7 +101,7 @@ def bench() -> Bench:
     loader = OmegaConfigLoader(str(PROJECT / "conf"), env="base", **project_settings.CONFIG_LOADER_ARGS)
     root, farms = str(PROJECT / "data" / "01_raw"), loader["globals"]["farms"]
     signals = SourceTable(kind="signals", root=root, farms=farms).load().table().to_pandas()
-    weather_raw = SourceTable(kind="weather", root=root, farms=farms).load()
+    weather_raw = SourceTable(kind="weather", root=root, farms=farms).load().table()
     fleet = read_cards(loader)
     settings = DataEngineering.model_validate(loader["parameters"]["data_engineering"])
     clock = Clock(as_of=dt.datetime(2016, 1, 1, tzinfo=dt.UTC))
@@ -404,7 +405,7 @@ def unit_rule(b: Bench) -> Iterator[Found]:
     waits: list[float] = []
     for rows, put in [(b.signals, []), *cases]:
         parsed = b.parsed(rows, b.fleet)
-        suspected = nodes.suspect_units(parsed, b.fleet, b.clock, b.settings)
+        suspected = suspect_units(daily_sums(parsed, b.fleet, b.settings.units), b.fleet, b.clock, b.settings)
         said = [
             MixUp(
                 row.turbine_id, row.signal, row.suspected_unit,

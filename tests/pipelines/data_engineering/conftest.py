@@ -30,11 +30,13 @@ from wind_kedro.contracts.observations import (
 )
 from wind_kedro.contracts.raw import SignalsRaw, WeatherRaw
 from wind_kedro.pipelines.data_engineering import nodes
+from wind_kedro.pipelines.data_engineering.parse.signals import parse_signals
 from wind_kedro.pipelines.data_engineering.settings import DataEngineering, ReadinessSettings
+from wind_kedro.pipelines.data_engineering.signals.unit_checks import daily_sums, suspect_units
 
 Frames = dict[str, pd.DataFrame]
 Settle = Callable[[Any], Any]
-_ROW = {"farm_id", "source_file", "source_row", "fault"}
+_ROW = {"farm_id", "unit", "source_file", "source_row", "fault"}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -89,7 +91,10 @@ def raw(rows: list[dict[str, Any]], contract: type[RawTable]) -> pd.DataFrame:
     """A raw table from short rows: everything else is null, rows are numbered."""
     columns = [*sorted(_ROW), *sorted(contract.columns - _ROW)]
     frame = pd.DataFrame(
-        [{"farm_id": "hill", "source_file": "hill.csv", "source_row": number} | row for number, row in enumerate(rows, start=1)],
+        [
+            {"farm_id": "hill", "unit": "hill.csv", "source_file": "hill.csv", "source_row": number} | row
+            for number, row in enumerate(rows, start=1)
+        ],
         columns=columns,
     )
     return frame.astype(dict.fromkeys(columns, "str") | {"source_row": "int64"})
@@ -115,11 +120,11 @@ def run_room(settle: Settle, project_path: Path) -> Callable[..., Frames]:
     readiness = ReadinessSettings.model_validate(yaml.safe_load(text)["readiness"])
 
     def run(signals_raw: Any, weather_raw: Any, fleet: Fleet, clock: Clock, settings: DataEngineering) -> Frames:
-        parsed_signals = settle(nodes.parse_signals(signals_raw, fleet, settings))
+        parsed_signals = settle(parse_signals(signals_raw, fleet, settings))
         parsed_weather = settle(nodes.parse_weather(weather_raw, fleet, settings))
         judged_weather = settle(nodes.judge_weather(parsed_weather, fleet, clock))
         weather = nodes.make_weather(judged_weather, fleet, clock, settings)
-        suspected = nodes.suspect_units(parsed_signals, fleet, clock, settings)
+        suspected = suspect_units(daily_sums(parsed_signals, fleet, settings.units), fleet, clock, settings)
         calibration = nodes.calibrate_clocks(parsed_signals, weather, suspected, fleet, clock, settings)
         timed = settle(nodes.time_signals(parsed_signals, calibration, suspected, fleet, clock, settings))
         curve = nodes.fit_power_curves(timed, calibration, fleet, settings)

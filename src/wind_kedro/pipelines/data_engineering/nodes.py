@@ -4,13 +4,13 @@ import pandas as pd
 
 from wind_kedro.pipelines.data_engineering.assessment.quality import assess_quality, build_quarantine
 from wind_kedro.pipelines.data_engineering.assessment.readiness import assess_readiness
-from wind_kedro.pipelines.data_engineering.parse.signals import parse_signals
+from wind_kedro.pipelines.data_engineering.parse.signals import derive_parsed_signals
 from wind_kedro.pipelines.data_engineering.parse.time_span import check_as_of
 from wind_kedro.pipelines.data_engineering.parse.weather import parse_weather
 from wind_kedro.pipelines.data_engineering.signals.aggregation import aggregate_observations
 from wind_kedro.pipelines.data_engineering.signals.operating_states import judge_signals
 from wind_kedro.pipelines.data_engineering.signals.power_curves import fit_power_curves
-from wind_kedro.pipelines.data_engineering.signals.unit_checks import suspect_units
+from wind_kedro.pipelines.data_engineering.signals.unit_checks import derive_suspected_units, derive_turbine_days
 from wind_kedro.pipelines.data_engineering.timestamps.clock_search import calibrate_clocks
 from wind_kedro.pipelines.data_engineering.timestamps.placement import time_signals
 from wind_kedro.pipelines.data_engineering.weather.runs import judge_weather, make_weather
@@ -22,14 +22,15 @@ __all__ = [
     "build_quarantine",
     "calibrate_clocks",
     "check_as_of",
+    "derive_parsed_signals",
+    "derive_suspected_units",
+    "derive_turbine_days",
     "fit_power_curves",
     "judge_signals",
     "judge_weather",
     "list_raw_files",
     "make_weather",
-    "parse_signals",
     "parse_weather",
-    "suspect_units",
     "time_signals",
 ]
 

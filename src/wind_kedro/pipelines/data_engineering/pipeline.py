@@ -16,13 +16,14 @@ def create_pipeline() -> Pipeline:
     settings = "params:data_engineering"
     return Pipeline(
         [
-            step(nodes.parse_signals, f"signals_raw params:fleet {settings}", "parsed_signals", "parse"),
+            step(nodes.derive_parsed_signals, f"signals_raw params:fleet {settings}", "parsed_signals", "parse"),
             step(nodes.parse_weather, f"weather_raw params:fleet {settings}", "parsed_weather", "parse"),
             step(nodes.check_as_of, f"parsed_signals params:fleet params:clock {settings}", "checked_clock", "parse"),
             step(nodes.list_raw_files, "raw_files", "raw_manifest", "parse"),
             step(nodes.judge_weather, f"parsed_weather {cards}", "judged_weather", "weather"),
             step(nodes.make_weather, f"judged_weather {cards} {settings}", "weather", "weather"),
-            step(nodes.suspect_units, f"parsed_signals {cards} {settings}", "suspected_units", "timestamps"),
+            step(nodes.derive_turbine_days, f"parsed_signals params:fleet {settings}", "turbine_days", "timestamps"),
+            step(nodes.derive_suspected_units, f"turbine_days {cards} {settings}", "suspected_units", "timestamps"),
             step(
                 nodes.calibrate_clocks,
                 f"parsed_signals weather suspected_units {cards} {settings}",

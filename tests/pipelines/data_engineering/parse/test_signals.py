@@ -10,6 +10,7 @@ import pytest
 
 from wind_kedro.cards import Fleet
 from wind_kedro.pipelines.data_engineering import nodes
+from wind_kedro.pipelines.data_engineering.parse.signals import parse_signals
 from wind_kedro.pipelines.data_engineering.settings import DataEngineering
 
 Make = Callable[[list[dict[str, Any]]], Any]
@@ -68,7 +69,7 @@ VALUES = [
 def parse(make: Make, fleet: Fleet, settings: DataEngineering, rows: list[dict[str, Any]]) -> pd.DataFrame:
     """Rows in, parsed rows out, in their order."""
     numbered = [{"source_file": f"{number:03d}.csv"} | GOOD | row for number, row in enumerate(rows)]
-    found: pd.DataFrame = nodes.parse_signals(make(numbered), fleet, settings).to_pandas()
+    found: pd.DataFrame = parse_signals(make(numbered), fleet, settings).to_pandas()
     return found.sort_values("source_file", ignore_index=True)
 
 

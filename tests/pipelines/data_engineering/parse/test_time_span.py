@@ -11,6 +11,7 @@ import pytest
 from wind_kedro.cards import Fleet
 from wind_kedro.clock import Clock
 from wind_kedro.pipelines.data_engineering import create_pipeline, nodes
+from wind_kedro.pipelines.data_engineering.parse.signals import parse_signals
 from wind_kedro.pipelines.data_engineering.parse.time_span import OutsideDataError
 from wind_kedro.pipelines.data_engineering.settings import DataEngineering
 
@@ -27,7 +28,7 @@ def check(
 ) -> Callable[[str], Clock]:
     def run(as_of: str) -> Clock:
         rows = [{"turbine_id": "T0", "timestamp": hour.isoformat(), "power_kw": "500", "wind_speed_ms": "8"} for hour in HOURS]
-        parsed = settle(nodes.parse_signals(raw_signals(rows), windy(), settings))
+        parsed = settle(parse_signals(raw_signals(rows), windy(), settings))
         clock = Clock(as_of=pd.Timestamp(as_of, tz="UTC").to_pydatetime())
         return nodes.check_as_of(parsed, windy(), clock, settings)
 

@@ -16,6 +16,7 @@ from wind_kedro.cards import Fleet
 from wind_kedro.clock import Clock
 from wind_kedro.contracts.observations import SuspectedUnits
 from wind_kedro.pipelines.data_engineering import nodes
+from wind_kedro.pipelines.data_engineering.parse.signals import parse_signals
 from wind_kedro.pipelines.data_engineering.settings import DataEngineering
 from wind_kedro.pipelines.data_engineering.signals.chunks import Chunks, near, plan
 
@@ -68,7 +69,7 @@ def test_chunks_are_the_whole(
     settings: DataEngineering,
 ) -> None:
     fleet = windy(received_at="received")
-    parsed = settle(nodes.parse_signals(raw_signals(_spoilt(seed)), fleet, settings))
+    parsed = settle(parse_signals(raw_signals(_spoilt(seed)), fleet, settings))
     calibration = pd.DataFrame([{"farm_id": "hill", "fitted_at": pd.Timestamp("2024-03-02", tz="UTC"), "reading": "as_stamped"}])
 
     def timed(most: int) -> Any:
@@ -97,7 +98,7 @@ def test_curves_signals_and_observations_of_chunks_are_those_of_the_whole(
     settings: DataEngineering,
 ) -> None:
     fleet = windy(received_at="received")
-    parsed = settle(nodes.parse_signals(raw_signals(_spoilt(5)), fleet, settings))
+    parsed = settle(parse_signals(raw_signals(_spoilt(5)), fleet, settings))
     calibration = pd.DataFrame([{"farm_id": "hill", "fitted_at": pd.Timestamp("2024-03-02", tz="UTC"), "reading": "as_stamped"}])
     timed = settle(nodes.time_signals(parsed, calibration, SuspectedUnits.table([]), fleet, now, settings))
     later = calibration.assign(fitted_at=pd.Timestamp("2024-03-04", tz="UTC"))

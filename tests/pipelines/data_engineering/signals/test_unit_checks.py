@@ -12,9 +12,9 @@ import pytest
 from wind_kedro.cards import Fleet
 from wind_kedro.clock import Clock
 from wind_kedro.contracts.observations import SuspectedUnits
-from wind_kedro.pipelines.data_engineering import nodes
+from wind_kedro.pipelines.data_engineering.parse.signals import parse_signals
 from wind_kedro.pipelines.data_engineering.settings import DataEngineering
-from wind_kedro.pipelines.data_engineering.signals.unit_checks import full_wind_ms
+from wind_kedro.pipelines.data_engineering.signals.unit_checks import daily_sums, full_wind_ms, suspect_units
 
 from ..conftest import gusty, signal_rows, weather_rows
 
@@ -60,8 +60,8 @@ def suspect(raw_signals: Any, settle: Any, windy: Any, now: Clock, settings: Dat
 
     def run(rows: Rows, clock: Clock = now, columns: dict[str, Any] = SIGNALS) -> pd.DataFrame:
         fleet: Fleet = windy(columns=columns)
-        parsed = settle(nodes.parse_signals(raw_signals(sent(rows)), fleet, settings))
-        return SuspectedUnits.validate(nodes.suspect_units(parsed, fleet, clock, settings))
+        parsed = settle(parse_signals(raw_signals(sent(rows)), fleet, settings))
+        return SuspectedUnits.validate(suspect_units(daily_sums(parsed, fleet, settings.units), fleet, clock, settings))
 
     return run
 

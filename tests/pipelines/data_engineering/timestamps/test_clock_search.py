@@ -13,6 +13,7 @@ from wind_kedro.cards import Fleet
 from wind_kedro.clock import Clock
 from wind_kedro.contracts.observations import ClockCalibration, SuspectedUnits
 from wind_kedro.pipelines.data_engineering import nodes
+from wind_kedro.pipelines.data_engineering.parse.signals import parse_signals
 
 from ..conftest import gusty, signal_rows, weather_rows
 
@@ -43,7 +44,7 @@ def calibrate(
 
     def run(stamp: str, card: str, wind: pd.Series = WIND, known: pd.Series = WIND, clock: Clock = now) -> pd.DataFrame:
         fleet: Fleet = windy(clock=card)
-        parsed = settle(nodes.parse_signals(raw_signals(signal_rows(wind, STAMPS[stamp], turbines=1)), fleet, settings))
+        parsed = settle(parse_signals(raw_signals(signal_rows(wind, STAMPS[stamp], turbines=1)), fleet, settings))
         judged = settle(
             nodes.judge_weather(settle(nodes.parse_weather(raw_weather(weather_rows(known)), fleet, settings)), fleet, clock)
         )

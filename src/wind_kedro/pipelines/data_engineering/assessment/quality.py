@@ -14,8 +14,9 @@ import pandas as pd
 from wind_kedro.cards import Farm, Fleet
 from wind_kedro.cards.dated import spans
 from wind_kedro.clock import Clock
+from wind_kedro.datasets.derived import Derived, frame_of, table_of
 from wind_kedro.failures import Failure, failures_table
-from wind_kedro.pipelines.data_engineering.parse.signals import SIGNALS
+from wind_kedro.pipelines.data_engineering.parse.signals import SIGNALS, statistics_of
 from wind_kedro.pipelines.data_engineering.settings import DataEngineering
 from wind_kedro.pipelines.data_engineering.signals.aggregation import held_intervals
 from wind_kedro.pipelines.data_engineering.tables import Table, ibis, naive
@@ -110,7 +111,7 @@ class _Notes:
 def assess_quality(
     signals_raw: SourceRows | Table,
     weather_raw: SourceRows | Table,
-    parsed_signals: Table,
+    parsed_signals: Derived | Table,
     timed_signals: Table,
     signals: Table,
     parsed_weather: Table,
@@ -118,7 +119,7 @@ def assess_quality(
     weather: pd.DataFrame,
     quarantine: pd.DataFrame,
     clock_calibration: pd.DataFrame,
-    suspected_units: pd.DataFrame,
+    suspected_units: Derived | pd.DataFrame,
     fleet: Fleet,
     clock: Clock,
     data_engineering: DataEngineering,
@@ -131,6 +132,9 @@ def assess_quality(
     ``rows_lost`` of severity ``error``.
     """
     rows: list[dict[str, Any]] = []
+    suspected_units = frame_of(suspected_units)
+    waits_until = _waits_until(statistics_of(parsed_signals), clock_calibration, fleet, data_engineering)
+    parsed_signals = table_of(parsed_signals)
     counted = _counted(signals_raw, weather_raw, parsed_signals, parsed_weather, timed_signals, judged_weather, signals)
     reasons = quarantine.groupby(["farm_id", "source_table", "reason"]).size()
     aside: dict[tuple[str, str, str], int] = {key: int(count) for key, count in reasons.items()}  # type: ignore[misc]
@@ -142,7 +146,6 @@ def assess_quality(
     states = {operating_state: (signals.operating_state == operating_state).sum() for operating_state in _OPERATING_STATES}
     curve = signals.group_by("farm_id").agg(**states, retimed=signals.retimed.sum()).to_pandas()
     values = values.merge(curve, on="farm_id", how="left").set_index("farm_id")
-    waits_until = _waits_until(parsed_signals, clock_calibration, fleet, data_engineering)
     for farm in fleet.farms:
         about_signals = _Notes(rows, data_engineering.warning_share, farm.id, "signals")
         about_weather = _Notes(rows, data_engineering.warning_share, farm.id, "weather")
@@ -210,14 +213,14 @@ def _counted(
 
 
 def _waits_until(
-    parsed_signals: Table, clock_calibration: pd.DataFrame, fleet: Fleet, data_engineering: DataEngineering
+    days: pd.DataFrame, clock_calibration: pd.DataFrame, fleet: Fleet, data_engineering: DataEngineering
 ) -> dict[str, str]:
     """Message for every farm without a clock calibration: when the first is made, and what it needs."""
     uncalibrated = {farm.id for farm in fleet.farms} - set(clock_calibration["farm_id"])
     if not uncalibrated:
         return {}
     search = data_engineering.clock_search
-    firsts = first_calibrations(parsed_signals, fleet, search)
+    firsts = first_calibrations(days, search)
     return {
         farm_id: f"before {first:%Y-%m-%d}, when the farm's clock is first checked, which needs {search.min_history_days} days "
         "with rows (clock_search.min_history_days)"

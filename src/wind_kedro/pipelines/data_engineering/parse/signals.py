@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from wind_kedro.cards import SHARE, SIGNAL_UNITS, Fleet
+from wind_kedro.datasets.derived import Derived
 from wind_kedro.pipelines.data_engineering.parse.text import (
     conversions,
     first_fault,
@@ -21,8 +22,11 @@ from wind_kedro.pipelines.data_engineering.parse.text import (
 )
 from wind_kedro.pipelines.data_engineering.settings import DataEngineering
 from wind_kedro.pipelines.data_engineering.tables import Table, ibis, local_offsets
-from wind_kedro.readers.source_table import SourceRows, rows_of
+from wind_kedro.readers.source_table import SourceRows
+from wind_kedro.storage.fingerprints import NO_DAY, Recipe, mixed, of_cards
 
+#: Change it when the rows or the statistics change that the same input gives.
+VERSION = 1
 SIGNALS = tuple(SIGNAL_UNITS)
 READINGS = ("as_stamped", "wall_clock_is_utc", "wall_clock_is_local")
 
@@ -30,13 +34,34 @@ READINGS = ("as_stamped", "wall_clock_is_utc", "wall_clock_is_local")
 _SINGLE_PRECISION = 1e-6
 
 
-def parse_signals(signals_raw: SourceRows | Table, fleet: Fleet, data_engineering: DataEngineering) -> Table:
+def derive_parsed_signals(signals_raw: SourceRows, fleet: Fleet, data_engineering: DataEngineering) -> Recipe:
+    """Parse the signals of units that are new or changed (`parse_signals`)."""
+    cards = {
+        farm.id: [
+            farm.time_zone,
+            farm.latency_minutes,
+            farm.signals,
+            [
+                (turbine.id, turbine.name_in_data, turbine.rated_power_kw, turbine.period(farm.time_zone))
+                for turbine in farm.turbines
+            ],
+        ]
+        for farm in fleet.farms
+    }
+    numbers = of_cards(cards, VERSION, data_engineering.missing_values, data_engineering.signal_ranges)
+    units = signals_raw.units
+    wanted = units.assign(fingerprint=mixed(units["fingerprint"], numbers[units["farm_id"]]))
+    return Recipe(wanted, lambda part: parse_signals(signals_raw.table(part), fleet, data_engineering))
+
+
+def parse_signals(signals_raw: Table, fleet: Fleet, data_engineering: DataEngineering) -> Table:
     """Parse signals as their cards describe: units, sentinels, ranges, and the three readings of a time stamp.
 
     One row per row of a source, and one with number 0 per source that could not be read (reason ``source_unreadable``).
     Signals are in standard units. A sentinel or a value out of range is null, with ``<signal>_fault`` set to ``sentinel`` or
     ``out_of_range``; ``<signal>_outside`` keeps the value out of range. Times are UTC without zone: ``as_stamped``,
-    ``wall_clock_is_utc`` and ``wall_clock_is_local`` are the start of the interval under that reading of the stamp.
+    ``wall_clock_is_utc`` and ``wall_clock_is_local`` are the start of the interval under that reading of the stamp. Of the
+    reading under which it is latest, ``ended`` is the end of the interval and ``arrived`` the arrival of the row.
     ``reason`` and ``detail`` are null in valid rows, else the first fault of ``ragged``, ``unknown_turbine``, ``bad_stamp``,
     ``unparseable``.
     """
@@ -45,14 +70,14 @@ def parse_signals(signals_raw: SourceRows | Table, fleet: Fleet, data_engineerin
         units = {name: column.unit for name, column in farm.signals.columns.items()}
         length = farm.signals.cadence_seconds if farm.signals.stamps == "interval_end" else 0
         about = {"farm_id": farm.id, "time_zone": farm.time_zone, "power_is_share": units["power_kw"] == SHARE}
-        by_farm.append(about | {"ahead": 60 * farm.signals.clock_ahead_minutes + length} | conversions(units, SIGNAL_UNITS))
+        about |= {"ahead": 60 * farm.signals.clock_ahead_minutes + length, "cadence": farm.signals.cadence_seconds}
+        by_farm.append(about | {"latency": farm.latency_minutes} | conversions(units, SIGNAL_UNITS))
     turbines = pd.DataFrame(
         {"farm_id": farm.id, "turbine_id": turbine.name_in_data, "rated_power_kw": turbine.rated_power_kw}
         for farm in fleet.farms
         for turbine in farm.turbines
     ).drop_duplicates(["farm_id", "turbine_id"])
-    rows = rows_of(signals_raw)
-    rows = rows.mutate(turbine_id=rows.turbine_id.strip())
+    rows = signals_raw.mutate(turbine_id=signals_raw.turbine_id.strip())
     rows = rows.inner_join(ibis.memtable(pd.DataFrame(by_farm)), "farm_id").left_join(
         ibis.memtable(turbines), ["farm_id", "turbine_id"]
     )
@@ -72,6 +97,7 @@ def parse_signals(signals_raw: SourceRows | Table, fleet: Fleet, data_engineerin
     )
 
     rows = _standing(rows, fleet)
+    rows = rows.mutate(ended=ibis.greatest(*[rows[reading] for reading in READINGS]) + rows.cadence.as_interval("s"))
     rows = numbers(rows, SIGNALS, data_engineering.missing_values)
     rows = rows.mutate(power_kw=rows.power_kw * ibis.ifelse(rows.power_is_share, rows.rated_power_kw, 1.0))
     rows = range_faults(rows, fleet, data_engineering)
@@ -95,8 +121,10 @@ def parse_signals(signals_raw: SourceRows | Table, fleet: Fleet, data_engineerin
         ]
     )
     return rows.select(
-        *("farm_id", "turbine_id", "source_file", "source_row"),
+        *("farm_id", "unit", "turbine_id", "source_file", "source_row"),
         received_at=rows.received,
+        arrived=ibis.coalesce(rows.received, rows.ended + rows.latency.as_interval("m")),
+        ended=rows.ended,
         **{name: rows[name] for name in (*READINGS, *SIGNALS)},
         **{f"{name}_{of}": rows[f"{name}_{of}"] for name in SIGNALS for of in ("fault", "outside")},
         reason=reason,
@@ -157,11 +185,32 @@ def range_faults(rows: Table, fleet: Fleet, data_engineering: DataEngineering) -
     return rows.mutate(**columns)
 
 
-def arrivals(parsed_signals: Table, fleet: Fleet) -> Table:
-    """Valid rows with ``arrived``: the latest time at which they arrived under any reading of their stamp."""
-    waits = pd.DataFrame(
-        {"farm_id": farm.id, "wait": farm.signals.cadence_seconds + 60 * farm.latency_minutes} for farm in fleet.farms
-    )
-    rows = parsed_signals.filter(parsed_signals.reason.isnull()).inner_join(ibis.memtable(waits), "farm_id")
-    latest = ibis.greatest(*[rows[reading] for reading in READINGS]) + rows["wait"].as_interval("s")
-    return rows.mutate(arrived=ibis.coalesce(rows.received_at, latest)).drop("wait")
+def of_parsed_signals(rows: Table) -> dict[str, Any]:
+    """Statistics of parsed signals, times in UTC without zone.
+
+    ``first_at`` and ``last_at`` are the times between which the rows become available, whatever the reading of their stamps;
+    ``valid`` is the number of valid rows, ``first_arrived`` and ``last_arrived`` the times between which these arrived, and
+    ``last_stamp`` the latest of their stamps; ``unreadable`` is the number of sources that could not be read.
+    """
+    readings = [rows[reading] for reading in READINGS]
+    earliest = rows.arrived - (ibis.greatest(*readings) - ibis.least(*readings))
+    valid = rows.reason.isnull()
+    return {
+        "first_at": ibis.coalesce(rows.received_at, earliest).min(),
+        "last_at": ibis.greatest(rows.arrived, rows.ended).max(),
+        "valid": valid.sum(),
+        "first_arrived": rows.arrived.min(where=valid),
+        "last_arrived": rows.arrived.max(where=valid),
+        "last_stamp": rows.wall_clock_is_utc.max(where=valid),
+        "unreadable": (rows.source_row == 0).sum(),
+    }
+
+
+def statistics_of(parsed_signals: Derived | Table) -> pd.DataFrame:
+    """`of_parsed_signals` by ``farm_id`` and ``day`` of the stamps; of a derived table, nothing but its shards is read."""
+    if isinstance(parsed_signals, Derived):
+        return parsed_signals.days
+    day: Any = parsed_signals.wall_clock_is_utc.truncate("D").fill_null(NO_DAY.to_pydatetime())
+    rows = parsed_signals.mutate(day=day)
+    found: pd.DataFrame = rows.group_by(["farm_id", "day"]).agg(**of_parsed_signals(rows)).to_pandas()
+    return found

@@ -8,7 +8,9 @@ import pandas as pd
 
 from wind_kedro.cards import Fleet
 from wind_kedro.clock import Clock
+from wind_kedro.datasets.derived import Derived
 from wind_kedro.errors import WindKedroError
+from wind_kedro.pipelines.data_engineering.parse.signals import statistics_of
 from wind_kedro.pipelines.data_engineering.settings import DataEngineering
 from wind_kedro.pipelines.data_engineering.tables import Table
 from wind_kedro.pipelines.data_engineering.timestamps.clock_search import first_calibrations
@@ -18,7 +20,7 @@ class OutsideDataError(WindKedroError):
     """No farm has data for this moment."""
 
 
-def check_as_of(parsed_signals: Table, fleet: Fleet, clock: Clock, data_engineering: DataEngineering) -> Clock:
+def check_as_of(parsed_signals: Derived | Table, fleet: Fleet, clock: Clock, data_engineering: DataEngineering) -> Clock:
     """Return the clock if at least one farm's signals cover its ``as_of``.
 
     A farm's signals can be used from its first clock calibration until ``max_age_days`` after the last row.
@@ -26,9 +28,9 @@ def check_as_of(parsed_signals: Table, fleet: Fleet, clock: Clock, data_engineer
     Raises:
         OutsideDataError: with the valid range of every farm.
     """
-    good = parsed_signals.filter(parsed_signals.reason.isnull())
-    ends = good.group_by("farm_id").agg(last=good.wall_clock_is_utc.max()).to_pandas().set_index("farm_id")["last"]
-    firsts = first_calibrations(parsed_signals, fleet, data_engineering.clock_search)
+    days = statistics_of(parsed_signals)
+    ends = days.groupby("farm_id")["last_stamp"].max().dropna()
+    firsts = first_calibrations(days, data_engineering.clock_search)
     longest = dt.timedelta(days=data_engineering.max_age_days)
     as_of = pd.Timestamp(clock.as_of).tz_localize(None)
     choices = [

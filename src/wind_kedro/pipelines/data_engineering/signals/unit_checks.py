@@ -17,10 +17,13 @@ import pandas as pd
 from wind_kedro.cards import SHARE, SIGNAL_UNITS, UNIT_CONVERSIONS, Farm, Fleet
 from wind_kedro.clock import Clock
 from wind_kedro.contracts.observations import SuspectedUnits
-from wind_kedro.pipelines.data_engineering.parse.signals import arrivals
+from wind_kedro.datasets.derived import Derived
 from wind_kedro.pipelines.data_engineering.settings import DataEngineering, Units
 from wind_kedro.pipelines.data_engineering.tables import Floats, Table, exact, ibis
+from wind_kedro.storage.fingerprints import NO_DAY, Recipe, around, mixed, of_cards
 
+#: Change it when the daily sums, or the suspicions, change that the same input gives.
+DAYS_VERSION, VERSION = 1, 1
 #: Factors between units of power that are confused.
 _POWERS = (1.0, 1000.0, 0.001)
 #: Range in which power follows the cube of the wind speed, share of rated power.
@@ -32,7 +35,47 @@ _FAR_FUTURE = pd.Timestamp(9999, 1, 1).as_unit("us")
 _FAR_PAST = pd.Timestamp(1, 1, 1).as_unit("us")
 
 
-def suspect_units(parsed_signals: Table, fleet: Fleet, clock: Clock, data_engineering: DataEngineering) -> pd.DataFrame:
+def derive_turbine_days(parsed_signals: Derived, fleet: Fleet, data_engineering: DataEngineering) -> Recipe:
+    """Sum up the rows of turbines and days (`daily_sums`): one shard per farm and day of the stamps."""
+    settings = data_engineering.units
+    days = around(parsed_signals.days, ["farm_id"])
+    days = days[(days["day"] != NO_DAY) & days["farm_id"].isin([farm.id for farm in fleet.farms])]
+    cards = {
+        farm.id: [(turbine.id, turbine.rated_power_kw, turbine.rotor_diameter_m) for turbine in farm.turbines]
+        for farm in fleet.farms
+    }
+    of_wind = [settings.power_coefficient, settings.air_density_kgm3, settings.specific_power_wm2]
+    numbers = of_cards(cards, DAYS_VERSION, of_wind)
+    wanted = days[["farm_id", "day", "rows"]].assign(fingerprint=mixed(days["digest"], numbers[days["farm_id"]]))
+    return Recipe(wanted, lambda part: daily_sums(parsed_signals.shards(part[["farm_id", "day"]]), fleet, settings))
+
+
+def derive_suspected_units(turbine_days: Derived, fleet: Fleet, clock: Clock, data_engineering: DataEngineering) -> Recipe:
+    """Find turbines whose values are in another unit than declared (`suspect_units`): one shard per farm.
+
+    A farm is assessed again when a day of it became known, or changed until it did.
+    """
+    as_of = pd.Timestamp(clock.as_of).tz_localize(None)
+    days = turbine_days.days
+    days = days[days["farm_id"].isin([farm.id for farm in fleet.farms])]
+    known = days[days["first_known_at"] <= as_of]
+    until = known["last_known_at"].where(known["last_known_at"] <= as_of, as_of)
+    of_days = around(known.assign(digest=mixed(known["digest"], until), day=NO_DAY), ["farm_id"])
+    cards = {
+        farm.id: [farm.signals.cadence_seconds, [(name, column.unit) for name, column in farm.signals.columns.items()]]
+        for farm in fleet.farms
+    }
+    numbers = of_cards(cards, VERSION, data_engineering.units)
+    wanted = of_days[["farm_id", "rows"]].assign(fingerprint=mixed(of_days["digest"], numbers[of_days["farm_id"]]))
+
+    def work(part: pd.DataFrame) -> pd.DataFrame:
+        rows = turbine_days.table()
+        return suspect_units(rows.filter(rows.farm_id.isin(part["farm_id"].tolist())).to_pandas(), fleet, clock, data_engineering)
+
+    return Recipe(wanted, work)
+
+
+def suspect_units(turbine_days: pd.DataFrame, fleet: Fleet, clock: Clock, data_engineering: DataEngineering) -> pd.DataFrame:
     """Find turbines whose values are in another unit than their card declares, and the period.
 
     One row per farm, turbine, signal and period (contract `SuspectedUnits`). Every day of a turbine is classified from its rows
@@ -47,9 +90,11 @@ def suspect_units(parsed_signals: Table, fleet: Fleet, clock: Clock, data_engine
       distance scatters by at most ``max_scatter``, and it is nearest to that of another unit. The expected distance follows from
       `full_wind_ms`, later from the mean of the turbine's own valid days;
     - power alone, without wind speed: above twice rated power, or below a five-hundredth of it for ``alone_days``.
+
+    ``turbine_days`` are the results of `daily_sums`, of all days.
     """
     settings = data_engineering.units
-    days = _days(parsed_signals, fleet, settings)
+    days = turbine_days.rename(columns={"stamped_on": "day"})
     days = days[days["known_at"] <= pd.Timestamp(clock.as_of).tz_localize(None)]
     rows: list[dict[str, Any]] = []
     farms = {farm.id: farm for farm in fleet.farms}
@@ -77,15 +122,24 @@ def full_wind_ms(rated_power_kw: float, rotor_diameter_m: float | None, settings
 # --- daily statistics ---------------------------------------------------------------------------------------------------
 
 
-def _days(parsed: Table, fleet: Fleet, settings: Units) -> pd.DataFrame:
-    """One row per turbine and day of its stamps (``day``, read as UTC): sums over rows that had arrived by ``known_at``."""
+def daily_sums(parsed: Table, fleet: Fleet, settings: Units) -> pd.DataFrame:
+    """Sums of logarithms and counts of rows by turbine and day of its stamps, by which `suspect_units` classifies the day.
+
+    One row per turbine and day (``stamped_on``, read as UTC) with valid rows: sums over the rows that had arrived by
+    ``known_at``, the second midnight after the first one arrived. Rows that arrive later change nothing.
+
+    Args:
+        parsed: parsed signals, with all rows of the days that are in it.
+        fleet: the cards.
+        settings: by which wind speed and power are compared.
+    """
     full = [
         (farm.id, unit.id, unit.rated_power_kw, full_wind_ms(unit.rated_power_kw, unit.rotor_diameter_m, settings))
         for farm in fleet.farms
         for unit in farm.turbines
     ]
     turbines = ibis.memtable(pd.DataFrame(full, columns=["farm_id", "turbine_id", "rated", "full_wind"]))
-    rows = arrivals(parsed, fleet)
+    rows = parsed.filter(parsed.reason.isnull())
     # Includes values out of range, as values in a wrong unit are.
     values = {name: ibis.coalesce(rows[name], rows[f"{name}_outside"]) for name in ("power_kw", "wind_speed_ms")}
     rows = rows.select("farm_id", "turbine_id", "wall_clock_is_utc", "arrived", **values)
@@ -107,14 +161,19 @@ def _days(parsed: Table, fleet: Fleet, settings: Units) -> pd.DataFrame:
         "power_usual": share.between(2e-3, 2).sum(),
         "power_large": share.between(2, 2000).sum(),
     }
-    key = ["farm_id", "turbine_id", "day"]
-    rows = rows.mutate(day=rows.wall_clock_is_utc.truncate("D"), came=rows.arrived.truncate("D"))
+    key = ["farm_id", "turbine_id", "stamped_on"]
+    rows = rows.mutate(stamped_on=rows.wall_clock_is_utc.truncate("D"), came=rows.arrived.truncate("D"))
     by_arrival = rows.group_by([*key, "came"]).agg(**{name: sums.cast("float64") for name, sums in asked.items()})
     found = by_arrival.to_pandas().fillna(dict.fromkeys(asked, 0.0)).sort_values([*key, "came"])
     found["known_at"] = found.groupby(key)["came"].transform("min") + pd.Timedelta(days=2)
     known = found[found["came"] < found["known_at"]].groupby(key, as_index=False)
     days: pd.DataFrame = known.agg(dict.fromkeys(asked, "sum") | {"known_at": "first"})
-    return days
+    return days.astype({"stamped_on": "datetime64[us]", "known_at": "datetime64[us]"})
+
+
+def of_turbine_days(rows: Table) -> dict[str, Any]:
+    """Statistics: the times between which the day of each turbine becomes known (UTC without zone)."""
+    return {"first_known_at": rows.known_at.min(), "last_known_at": rows.known_at.max()}
 
 
 # --- classification of days ---------------------------------------------------------------------------------------------

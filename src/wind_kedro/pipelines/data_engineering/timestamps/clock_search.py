@@ -19,7 +19,8 @@ from wind_kedro.cards import Farm, Fleet
 from wind_kedro.cards.farms import at_leading_points
 from wind_kedro.clock import Clock
 from wind_kedro.contracts.observations import ClockCalibration
-from wind_kedro.pipelines.data_engineering.parse.signals import READINGS, arrivals
+from wind_kedro.datasets.derived import Derived, frame_of, table_of
+from wind_kedro.pipelines.data_engineering.parse.signals import READINGS, statistics_of
 from wind_kedro.pipelines.data_engineering.settings import ClockSearch, DataEngineering
 from wind_kedro.pipelines.data_engineering.signals.unit_checks import with_suspicions
 from wind_kedro.pipelines.data_engineering.tables import Table, exact, ibis, interpolated, naive, pearson
@@ -54,9 +55,9 @@ _ENOUGH_FOR_PEARSON = 3
 
 
 def calibrate_clocks(
-    parsed_signals: Table,
+    parsed_signals: Derived | Table,
     weather: pd.DataFrame,
-    suspected_units: pd.DataFrame,
+    suspected_units: Derived | pd.DataFrame,
     fleet: Fleet,
     clock: Clock,
     data_engineering: DataEngineering,
@@ -83,8 +84,8 @@ def calibrate_clocks(
     Wind in a suspected unit (contract `SuspectedUnits`) is excluded once that is found; ``weather`` is of contract `Weather`.
     """
     search = data_engineering.clock_search
-    firsts = first_calibrations(parsed_signals, fleet, search)
-    blocks = _wind_by_block(arrivals(parsed_signals, fleet), firsts, suspected_units, fleet, clock).to_pandas()
+    firsts = first_calibrations(statistics_of(parsed_signals), search)
+    blocks = _wind_by_block(table_of(parsed_signals), firsts, frame_of(suspected_units), fleet, clock).to_pandas()
     weather = naive(at_leading_points(weather, fleet.farms), ["run_at", "available_at", "valid_at"])
     as_of = clock.as_of.replace(tzinfo=None)
     rows: list[dict[str, Any]] = []
@@ -97,15 +98,15 @@ def calibrate_clocks(
     return ClockCalibration.table(rows)
 
 
-def first_calibrations(parsed_signals: Table, fleet: Fleet, search: ClockSearch) -> pd.Series:
-    """Time of the first clock calibration by farm, before which its rows cannot be used (UTC without zone)."""
-    arrived = arrivals(parsed_signals, fleet)
-    days = (
-        arrived.group_by(["farm_id", arrived.wall_clock_is_utc.truncate("D").name("day")])
-        .agg(arrived=arrived.arrived.min())
-        .to_pandas()
-        .sort_values(["farm_id", "arrived"])
-    )
+def first_calibrations(days: pd.DataFrame, search: ClockSearch) -> pd.Series:
+    """Time of the first clock calibration by farm, before which its rows cannot be used (UTC without zone).
+
+    Args:
+        days: statistics of parsed signals (`statistics_of`): ``farm_id``, ``day``, ``valid``, ``first_arrived``.
+        search: how many days with valid rows it needs.
+    """
+    days = days[days["valid"] > 0].groupby(["farm_id", "day"], as_index=False).agg(arrived=("first_arrived", "min"))
+    days = days.sort_values(["farm_id", "arrived"])
     firsts = {}
     for farm_id, own in days.groupby("farm_id"):
         latest = own["arrived"].iloc[0] + pd.Timedelta(days=2 * search.min_history_days)
@@ -115,14 +116,14 @@ def first_calibrations(parsed_signals: Table, fleet: Fleet, search: ClockSearch)
     return pd.Series(firsts, dtype="datetime64[us]")
 
 
-def _wind_by_block(arrived: Table, firsts: pd.Series, suspected_units: pd.DataFrame, fleet: Fleet, clock: Clock) -> Table:
+def _wind_by_block(parsed: Table, firsts: pd.Series, suspected_units: pd.DataFrame, fleet: Fleet, clock: Clock) -> Table:
     """Mean wind speed of farms per stamp (under all three readings) and block, the first calibration that uses it."""
     known = ibis.memtable(pd.DataFrame({"farm_id": firsts.index.astype("str"), "first": firsts.to_numpy()}))
     seconds = {farm.id: (_compared_seconds(farm), farm.signals.cadence_seconds) for farm in fleet.farms}
     # Cadences at least as coarse as the interval compared are not averaged.
     compared = [longer if longer > cadence else 1 for longer, cadence in seconds.values()]
     steps = ibis.memtable(pd.DataFrame({"farm_id": list(seconds), "compared": compared}))
-    rows = arrived.inner_join(known, "farm_id").inner_join(steps, "farm_id")
+    rows = parsed.filter(parsed.reason.isnull()).inner_join(known, "farm_id").inner_join(steps, "farm_id")
     # Blocks are (previous, this]: a row that arrives at the time of a calibration is used by it.
     month = (rows.arrived - ibis.interval(microseconds=1)).truncate("M") + ibis.interval(months=1)
     rows = rows.mutate(block=ibis.ifelse(rows.arrived <= rows["first"], rows["first"], month))

@@ -11,6 +11,7 @@ import pandas as pd
 
 from wind_kedro.cards import Fleet
 from wind_kedro.clock import Clock
+from wind_kedro.datasets.derived import Derived, frame_of, table_of
 from wind_kedro.pipelines.data_engineering.parse.enums import encode_columns, enum_value
 from wind_kedro.pipelines.data_engineering.parse.signals import READINGS, SIGNALS
 from wind_kedro.pipelines.data_engineering.settings import DataEngineering
@@ -32,9 +33,9 @@ _NEIGHBOURS = 2
 
 
 def time_signals(
-    parsed_signals: Table,
+    parsed_signals: Derived | Table,
     clock_calibration: pd.DataFrame,
-    suspected_units: pd.DataFrame,
+    suspected_units: Derived | pd.DataFrame,
     fleet: Fleet,
     clock: Clock,
     data_engineering: DataEngineering,
@@ -59,7 +60,9 @@ def time_signals(
 
     More rows than ``chunk_rows`` are returned as chunks of turbines and days with the same rows in total.
     """
-    rows = parsed_signals.filter(parsed_signals.source_row > 0)
+    suspected_units = frame_of(suspected_units)
+    rows = table_of(parsed_signals).drop("unit", "arrived", "ended")
+    rows = rows.filter(rows.source_row > 0)
 
     def in_time(rows: Table) -> Table:
         return _known(_timed(rows, clock_calibration, fleet), clock)
