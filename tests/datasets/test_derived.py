@@ -256,3 +256,20 @@ def test_a_table_in_memory_has_shards_too(tmp_path: Path) -> None:
     changed = frame.assign(value=frame["value"].where(frame["valid_at"] != DAYS[2], 9.0))
     again = days_of(changed, ["farm_id"], "valid_at")
     assert found.loc[found["digest"] != again["digest"], "day"].tolist() == [DAYS[2]] * 2
+
+
+def test_housekeeping_changes_no_row_and_keeps_what_readers_hold(tmp_path: Path) -> None:
+    table = table_at(tmp_path)
+    for value in (0, 3, 0):
+        table.save(recipe({(farm, day): value for farm in "ab" for day in DAYS}))
+    table.save(recipe({("a", day): 0 for day in DAYS}))
+    reader = table.load()
+    before, days = reader.frame(), reader.days
+    assert table.maintain("2015-03", keep_hours=1) == 0
+    pd.testing.assert_frame_equal(table.load().frame(), before)
+    pd.testing.assert_frame_equal(table.load().days, days)
+    assert table.maintain("2015-03", keep_hours=0) > 0
+    pd.testing.assert_frame_equal(table_at(tmp_path).load().frame(), before)
+    calls: list[int] = []
+    table.save(recipe({("a", day): 0 for day in DAYS}, calls))
+    assert calls == []

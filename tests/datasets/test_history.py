@@ -261,3 +261,16 @@ def test_a_file_that_cannot_be_read_is_named_passed_over_and_kept(
     assert (kept.read_bytes() if kept.exists() else None) == spoilt
     assert _keys(dataset.load()) == [("hours", "01 06", 3.0), ("hours", "01 18", 2.0)]
     assert dataset.passed_over == []
+
+
+def test_housekeeping_compacts_and_removes_what_is_older_than_its_retention(history: MakeHistory, tmp_path: Path) -> None:
+    dataset = history()
+    for issued in ("2024-01-01 06:00", "2024-03-01 06:00", "2024-03-01 07:00", "2024-04-01 06:00"):
+        dataset.save(_forecasts("hours", issued, q500_kw=1.0))
+    before = _keys(dataset.load())
+    dataset.maintain("2024-05", keep_hours=0)
+    assert _keys(history().load()) == before
+    assert len(list((tmp_path / "history").rglob("*.parquet"))) == 3 + 1  # a file a month, and a checkpoint of the log
+    dataset.maintain("2024-05", keep_hours=0, retain_days=90)
+    assert _keys(history().load()) == before[1:]
+    assert history(read_only=True).maintain("2024-05", keep_hours=0) == 0

@@ -248,6 +248,30 @@ class DerivedTable(ConnectionMixin, AbstractDataset[Recipe, Derived]):
         why = np.where(before["found"] == "left_only", "missing", np.where(changed, "step_changed", "input_changed"))
         return pd.concat([todo.assign(why=why), gone.assign(why="removed")], ignore_index=True)
 
+    def maintain(self, before_month: str, keep_hours: int) -> int:
+        """Write months before ``before_month`` into few files, keep only the newest entry of each shard, and remove files that no
+        reader of the last hours can need; the number of files removed.
+        """
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        _, recorded = self._shards()
+        if recorded < 0:
+            return 0
+        self._rows.roll_back(recorded)
+        self._rows.compact([("month", "<", before_month)])
+        entries = self._days.read()
+        assert entries is not None  # noqa: S101 - a commit is recorded
+        newest = entries.group_by(self._shard).aggregate([("written", "max")])
+        kept = entries.join(newest, keys=self._shard, join_type="inner")
+        kept = kept.filter(pc.and_(pc.equal(kept["written"], kept["written_max"]), pc.invert(kept["gone"])))
+        if kept.num_rows:
+            # The entries carry the commit as of which the rows are read.
+            version = pa.array([self._rows.version()] * kept.num_rows, pa.int64())
+            kept = kept.drop_columns(["written_max"]).set_column(kept.column_names.index("rows_version"), "rows_version", version)
+            self._days.overwrite(kept.select(entries.column_names))
+        return self._rows.vacuum(keep_hours) + self._days.vacuum(keep_hours)
+
     def seconds_per_shard(self) -> float:
         """Mean time that computing a shard took; 0 if nothing was computed yet."""
         found = self._days.read(["seconds"])

@@ -98,6 +98,25 @@ class History(FolderTable):
             self._rows.forget_missing()
             self._rows.replace(rows, predicate)
 
+    def maintain(self, before_month: str, keep_hours: int, retain_days: int | None = None) -> int:
+        """Write months before ``before_month`` into few files and remove those that no reader of the last hours can need.
+
+        Args:
+            before_month: such as 2015-06.
+            keep_hours: hours.
+            retain_days: rows of months that ended so many days ago or more are removed; None: none is.
+
+        Returns:
+            The number of files removed.
+        """
+        if self._read_only or not self._rows.exists():
+            return 0
+        if retain_days is not None:
+            oldest = pd.Timestamp(f"{before_month}-01") - pd.Timedelta(days=retain_days)
+            self._rows.delete(f"{_MONTH} < '{oldest:%Y-%m}'")
+        self._rows.compact([(_MONTH, "<", before_month)])
+        return self._rows.vacuum(keep_hours)
+
     def _as_stored(self, data: pd.DataFrame) -> pa.Table:
         """The rows with month and place; a column without any value only if the contract has it, in its type."""
         declared = declared_columns(self._contract)

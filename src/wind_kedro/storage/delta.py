@@ -101,6 +101,26 @@ class Delta:
         if table is not None:
             table.repair()
 
+    def overwrite(self, rows: pa.Table) -> None:
+        """Replace all rows in one commit."""
+        self._write(rows, mode="overwrite")
+
+    def compact(self, partitions: Sequence[tuple[str, str, Any]] = ()) -> None:
+        """Write the rows of each partition into few files; the rows stay the same."""
+        table = self._table()
+        if table is not None:
+            table.optimize.compact(partition_filters=list(partitions) or None)
+
+    def vacuum(self, keep_hours: int) -> int:
+        """Remove files that no version of the last hours names, and old entries of the log; the number of files."""
+        table = self._table()
+        if table is None:
+            return 0
+        removed = table.vacuum(keep_hours, dry_run=False, enforce_retention_duration=False)
+        table.create_checkpoint()
+        table.cleanup_metadata()
+        return len(removed)
+
     def delete(self, predicate: str) -> None:
         """Remove the rows for which ``predicate`` (SQL) holds."""
         table = self._table()
