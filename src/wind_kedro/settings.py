@@ -14,6 +14,8 @@ CONFIG_LOADER_ARGS = {
     "merge_strategy": {"parameters": "soft", "mlflow": "soft"},
     "config_patterns": {
         # The cards are globals, so that an overlay replaces a whole list of farms, and catalog and parameters see the same.
-        "globals": ["globals*", "farms*", "markets*", "products*"]
+        "globals": ["globals*", "farms*", "markets*", "products*"],
+        # As kedro-mlflow has it, for commands that read the configuration without a session.
+        "mlflow": ["mlflow*", "mlflow*/**", "**/mlflow*"],
     },
 }
