@@ -98,8 +98,8 @@ def restore(options: Options, source: Path, keys: Path | None) -> None:
     click.echo(
         f"{found.files:,} files, {found.size_bytes / 1e6:,.0f} MB as of {found.made_at:%Y-%m-%d %H:%M:%S} UTC were restored in "
         f"{took:.0f} s. What was stored since is lost: runs compute tables again from the raw files that are there; what was "
-        f"issued, sent or decided in the {_shown(began - found.made_at)} before now is not known any more. A machine that has seen "
-        f"newer records refuses older ones until you accept them: kedro wind keys adopt"
+        f"issued, sent or decided in the {_shown(began - found.made_at)} before now is not known any more. A machine that has "
+        f"seen newer records refuses older ones until you accept them: kedro wind keys adopt"
     )
 
 
