@@ -29,9 +29,11 @@ from wind_kedro.clock import Clock
 from wind_kedro.hooks import read_cards
 from wind_kedro.pipelines.data_engineering import nodes
 from wind_kedro.pipelines.data_engineering.parse.signals import READINGS, parse_signals
+from wind_kedro.pipelines.data_engineering.parse.weather import parse_weather
 from wind_kedro.pipelines.data_engineering.settings import DataEngineering
 from wind_kedro.pipelines.data_engineering.signals.operating_states import NOT_AVAILABLE
 from wind_kedro.pipelines.data_engineering.signals.unit_checks import daily_sums, suspect_units
+from wind_kedro.pipelines.data_engineering.weather.runs import judge_weather, make_weather
 from wind_kedro.readers.source_table import SourceTable
 
 SEED = 20150101
@@ -105,8 +107,8 @@ def bench() -> Bench:
     fleet = read_cards(loader)
     settings = DataEngineering.model_validate(loader["parameters"]["data_engineering"])
     clock = Clock(as_of=dt.datetime(2016, 1, 1, tzinfo=dt.UTC))
-    judged = nodes.judge_weather(nodes.parse_weather(weather_raw, fleet, settings), fleet, clock)
-    weather = nodes.make_weather(judged, fleet, clock, settings)
+    judged = judge_weather(parse_weather(weather_raw, fleet, settings), clock)
+    weather = make_weather(judged, fleet, clock, settings)
     return Bench(fleet, settings, clock, signals, weather, ibis.duckdb.connect(), itertools.count())
 
 

@@ -34,7 +34,8 @@ from filelock import FileLock
 from wind_kedro.cards import Fleet
 from wind_kedro.cards.columns import FORECAST_WEATHER
 from wind_kedro.contracts.features import Features
-from wind_kedro.contracts.observations import Observations, Readiness, Weather
+from wind_kedro.contracts.observations import Observations, Readiness, Weather, WeatherRuns
+from wind_kedro.pipelines.data_engineering.weather.runs import list_runs
 
 #: On CI nothing may be left unseen.
 STRICT = os.environ.get("WIND_KEDRO_STRICT") == "1"
@@ -234,6 +235,14 @@ def make_weather(rows: Rows) -> pd.DataFrame:
     return Weather.validate(frame.astype({name: float for name in columns if name.startswith(("wind", "temp", "press", "air"))}))
 
 
+def runs_of(weather: pd.DataFrame) -> pd.DataFrame:
+    """Contract `WeatherRuns` of rows of weather."""
+    import ibis
+    import pyarrow as pa
+
+    return WeatherRuns.validate(list_runs(ibis.memtable(pa.Table.from_pandas(weather, preserve_index=False))))
+
+
 def make_readiness(rows: Rows) -> pd.DataFrame:
     """Readiness from rows that say what matters; all else is a sound farm's with two years of data."""
     sound = {
@@ -265,6 +274,12 @@ def observe_fixture() -> MakeTable:
 def blow_fixture() -> MakeTable:
     """Makes weather from short rows."""
     return make_weather
+
+
+@pytest.fixture(scope="session", name="runs_of")
+def runs_of_fixture() -> Callable[[pd.DataFrame], pd.DataFrame]:
+    """Lists the runs of weather."""
+    return runs_of
 
 
 @pytest.fixture(scope="session")

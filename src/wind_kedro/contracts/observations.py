@@ -147,6 +147,20 @@ class Weather(Contract, key=["farm_id", "weather_model", "weather_point", "run_a
     air_density_kgm3: Series[float] = pa.Field(nullable=True)
 
 
+class WeatherRuns(Contract, key=["farm_id", "weather_model", "weather_point", "run_at", "available_at"]):
+    """One row per farm, weather model, point, run and arrival: a run that arrives in parts, or is revised, has several."""
+
+    farm_id: Series[str]
+    weather_model: Series[str]
+    weather_point: Series[str]
+    run_at: Series[Utc]
+    available_at: Series[Utc]
+    is_analysis: Series[bool]
+    rows: Series[int] = pa.Field(gt=0, description="valid times that arrived then")
+    first_valid_at: Series[Utc]
+    last_valid_at: Series[Utc]
+
+
 class DataQuality(Contract):
     """One row per farm, check and signal: how often it struck, and what that means."""
 

@@ -31,8 +31,10 @@ from wind_kedro.contracts.observations import (
 from wind_kedro.contracts.raw import SignalsRaw, WeatherRaw
 from wind_kedro.pipelines.data_engineering import nodes
 from wind_kedro.pipelines.data_engineering.parse.signals import parse_signals
+from wind_kedro.pipelines.data_engineering.parse.weather import parse_weather
 from wind_kedro.pipelines.data_engineering.settings import DataEngineering, ReadinessSettings
 from wind_kedro.pipelines.data_engineering.signals.unit_checks import daily_sums, suspect_units
+from wind_kedro.pipelines.data_engineering.weather.runs import judge_weather, make_weather
 
 Frames = dict[str, pd.DataFrame]
 Settle = Callable[[Any], Any]
@@ -89,7 +91,7 @@ def settle(backend: Any) -> Settle:
 
 def raw(rows: list[dict[str, Any]], contract: type[RawTable]) -> pd.DataFrame:
     """A raw table from short rows: everything else is null, rows are numbered."""
-    columns = [*sorted(_ROW), *sorted(contract.columns - _ROW)]
+    columns = [*sorted(_ROW), *sorted(contract.columns - _ROW), "unit"]
     frame = pd.DataFrame(
         [
             {"farm_id": "hill", "unit": "hill.csv", "source_file": "hill.csv", "source_row": number} | row
@@ -97,6 +99,7 @@ def raw(rows: list[dict[str, Any]], contract: type[RawTable]) -> pd.DataFrame:
         ],
         columns=columns,
     )
+    frame["unit"] = frame["source_file"]
     return frame.astype(dict.fromkeys(columns, "str") | {"source_row": "int64"})
 
 
@@ -113,7 +116,7 @@ def raw_weather(backend: Any, settle: Settle) -> Callable[[list[dict[str, Any]]]
 
 
 @pytest.fixture(scope="session")
-def run_room(settle: Settle, project_path: Path) -> Callable[..., Frames]:
+def run_room(settle: Settle, project_path: Path, runs_of: Callable[[pd.DataFrame], pd.DataFrame]) -> Callable[..., Frames]:
     """The whole room, node by node; every table of ours checked against its contract."""
 
     text = (project_path / "conf/base/parameters_readiness.yml").read_text()
@@ -121,9 +124,9 @@ def run_room(settle: Settle, project_path: Path) -> Callable[..., Frames]:
 
     def run(signals_raw: Any, weather_raw: Any, fleet: Fleet, clock: Clock, settings: DataEngineering) -> Frames:
         parsed_signals = settle(parse_signals(signals_raw, fleet, settings))
-        parsed_weather = settle(nodes.parse_weather(weather_raw, fleet, settings))
-        judged_weather = settle(nodes.judge_weather(parsed_weather, fleet, clock))
-        weather = nodes.make_weather(judged_weather, fleet, clock, settings)
+        parsed_weather = settle(parse_weather(weather_raw, fleet, settings))
+        judged_weather = settle(judge_weather(parsed_weather, clock))
+        weather = Weather.validate(make_weather(judged_weather, fleet, clock, settings))
         suspected = suspect_units(daily_sums(parsed_signals, fleet, settings.units), fleet, clock, settings)
         calibration = nodes.calibrate_clocks(parsed_signals, weather, suspected, fleet, clock, settings)
         timed = settle(nodes.time_signals(parsed_signals, calibration, suspected, fleet, clock, settings))
@@ -139,7 +142,7 @@ def run_room(settle: Settle, project_path: Path) -> Callable[..., Frames]:
             signals,
             parsed_weather,
             judged_weather,
-            weather,
+            runs_of(weather),
             quarantine,
             calibration,
             suspected,
@@ -158,7 +161,7 @@ def run_room(settle: Settle, project_path: Path) -> Callable[..., Frames]:
             "suspected_units": SuspectedUnits.validate(suspected),
             "power_curve": PowerCurve.validate(curve),
             "observations": Observations.validate(observations),
-            "weather": Weather.validate(weather),
+            "weather": weather,
             "data_quality": DataQuality.validate(quality),
             "readiness": Readiness.validate(ready),
             "weather_fit": WeatherFit.validate(fit),

@@ -31,6 +31,7 @@ def tables(
     make_features: Callable[..., pd.DataFrame],
     blow: Callable[..., pd.DataFrame],
     run_of: Callable[..., Any],
+    runs_of: Callable[..., pd.DataFrame],
 ) -> Tables:
     """Two issues of the hill; the second could have had a run that never came."""
     keys = [
@@ -47,10 +48,12 @@ def tables(
         "forecasts": Forecasts.validate(forecasts),
         "features": features,
         # The card: every 6 h, two hours later. At 18:00 the run of 12:00 is due, and late; that of 06:00 was there.
-        "weather": blow(
-            run_of("2024-03-01 00:00", [8.0, 9.0])
-            + run_of("2024-03-01 06:00", [8.0, 9.0])
-            + run_of("2024-03-01 12:00", [8.0, 9.0], available_at=pd.Timestamp("2024-03-01 18:01", tz="UTC"))
+        "weather_runs": runs_of(
+            blow(
+                run_of("2024-03-01 00:00", [8.0, 9.0])
+                + run_of("2024-03-01 06:00", [8.0, 9.0])
+                + run_of("2024-03-01 12:00", [8.0, 9.0], available_at=pd.Timestamp("2024-03-01 18:01", tz="UTC"))
+            )
         ),
         "promotions": pd.DataFrame({"product_id": ["hours"], "entity_id": ["hill"], "model_version": ["3"], "run_id": ["abc"]}),
         "raw_manifest": pd.DataFrame(

@@ -6,14 +6,18 @@ from wind_kedro.pipelines.data_engineering.assessment.quality import assess_qual
 from wind_kedro.pipelines.data_engineering.assessment.readiness import assess_readiness
 from wind_kedro.pipelines.data_engineering.parse.signals import derive_parsed_signals
 from wind_kedro.pipelines.data_engineering.parse.time_span import check_as_of
-from wind_kedro.pipelines.data_engineering.parse.weather import parse_weather
 from wind_kedro.pipelines.data_engineering.signals.aggregation import aggregate_observations
 from wind_kedro.pipelines.data_engineering.signals.operating_states import judge_signals
 from wind_kedro.pipelines.data_engineering.signals.power_curves import fit_power_curves
 from wind_kedro.pipelines.data_engineering.signals.unit_checks import derive_suspected_units, derive_turbine_days
 from wind_kedro.pipelines.data_engineering.timestamps.clock_search import calibrate_clocks
 from wind_kedro.pipelines.data_engineering.timestamps.placement import time_signals
-from wind_kedro.pipelines.data_engineering.weather.runs import judge_weather, make_weather
+from wind_kedro.pipelines.data_engineering.weather.recipes import (
+    derive_judged_weather,
+    derive_parsed_weather,
+    derive_weather,
+    derive_weather_runs,
+)
 
 __all__ = [
     "aggregate_observations",
@@ -22,15 +26,16 @@ __all__ = [
     "build_quarantine",
     "calibrate_clocks",
     "check_as_of",
+    "derive_judged_weather",
     "derive_parsed_signals",
+    "derive_parsed_weather",
     "derive_suspected_units",
     "derive_turbine_days",
+    "derive_weather",
+    "derive_weather_runs",
     "fit_power_curves",
     "judge_signals",
-    "judge_weather",
     "list_raw_files",
-    "make_weather",
-    "parse_weather",
     "time_signals",
 ]
 

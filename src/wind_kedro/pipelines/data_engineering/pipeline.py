@@ -17,11 +17,12 @@ def create_pipeline() -> Pipeline:
     return Pipeline(
         [
             step(nodes.derive_parsed_signals, f"signals_raw params:fleet {settings}", "parsed_signals", "parse"),
-            step(nodes.parse_weather, f"weather_raw params:fleet {settings}", "parsed_weather", "parse"),
+            step(nodes.derive_parsed_weather, f"weather_raw params:fleet {settings}", "parsed_weather", "parse"),
             step(nodes.check_as_of, f"parsed_signals params:fleet params:clock {settings}", "checked_clock", "parse"),
             step(nodes.list_raw_files, "raw_files", "raw_manifest", "parse"),
-            step(nodes.judge_weather, f"parsed_weather {cards}", "judged_weather", "weather"),
-            step(nodes.make_weather, f"judged_weather {cards} {settings}", "weather", "weather"),
+            step(nodes.derive_judged_weather, "parsed_weather checked_clock", "judged_weather", "weather"),
+            step(nodes.derive_weather, f"judged_weather {cards} {settings}", "weather", "weather"),
+            step(nodes.derive_weather_runs, "weather", "weather_runs", "weather"),
             step(nodes.derive_turbine_days, f"parsed_signals params:fleet {settings}", "turbine_days", "timestamps"),
             step(nodes.derive_suspected_units, f"turbine_days {cards} {settings}", "suspected_units", "timestamps"),
             step(
@@ -42,8 +43,8 @@ def create_pipeline() -> Pipeline:
             step(nodes.build_quarantine, "timed_signals judged_weather signals_raw weather_raw", "quarantine"),
             step(
                 nodes.assess_quality,
-                "signals_raw weather_raw parsed_signals timed_signals signals parsed_weather judged_weather weather quarantine "
-                f"clock_calibration suspected_units {cards} {settings}",
+                "signals_raw weather_raw parsed_signals timed_signals signals parsed_weather judged_weather weather_runs "
+                f"quarantine clock_calibration suspected_units {cards} {settings}",
                 "data_quality parsing_failures",
                 "assessment",
             ),

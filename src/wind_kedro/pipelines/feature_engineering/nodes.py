@@ -18,6 +18,7 @@ from wind_kedro.cards.dated import FAR_PAST, spans, total
 from wind_kedro.cards.farms import at_leading_points
 from wind_kedro.clock import Clock
 from wind_kedro.compute import Workers, map_farms
+from wind_kedro.datasets.derived import Derived, frame_of
 from wind_kedro.errors import WindKedroError
 from wind_kedro.failures import Failure, failures_table
 from wind_kedro.pipelines.feature_engineering.other_farms import (
@@ -67,7 +68,12 @@ class EntityWeather:
 
 
 def build_features(
-    observations: pd.DataFrame, weather: pd.DataFrame, fleet: Fleet, clock: Clock, features: FeatureParameters, workers: Workers
+    observations: pd.DataFrame,
+    weather: Derived | pd.DataFrame,
+    fleet: Fleet,
+    clock: Clock,
+    features: FeatureParameters,
+    workers: Workers,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """One row per product, entity, issue time and interval: everything known at the issue time, as numbers. And one row per
     product and entity that has no features.
@@ -82,6 +88,7 @@ def build_features(
         CardError: if the settings name a product that no card describes.
     """
     features.check(fleet)
+    weather = frame_of(weather)
     weather = at_leading_points(weather[weather["available_at"] <= clock.as_of], fleet.farms)
     observations = observations[observations["available_at"] <= clock.as_of]
     by_entity = dict(iter(observations.groupby(["entity_id", "granularity_minutes"])))

@@ -15,6 +15,7 @@ from wind_kedro.cards.columns import quantile_columns
 from wind_kedro.cards.dated import utc
 from wind_kedro.clock import Clock
 from wind_kedro.contracts.operation import Audit
+from wind_kedro.datasets.derived import Derived, frame_of
 from wind_kedro.failures import NOT_ISSUED
 from wind_kedro.governance.provenance import Provenance
 from wind_kedro.models.tables import KEYS, NOT_FEATURES
@@ -27,7 +28,7 @@ _ISSUED, _FAILED = [*_ISSUE, "model", "model_version", "fallback"], [*_ISSUE, "c
 def record_issues(
     forecasts: pd.DataFrame,
     features: pd.DataFrame,
-    weather: pd.DataFrame,
+    weather_runs: Derived | pd.DataFrame,
     promotions: pd.DataFrame,
     raw_manifest: pd.DataFrame,
     forecasting_failures: pd.DataFrame,
@@ -44,7 +45,7 @@ def record_issues(
     newest at the issue, and those that were due by then (by the card's cadence and delay) and had not come.
     """
     raw = {str(farm_id): rows for farm_id, rows in raw_manifest.groupby("farm_id")}
-    runs = _runs(weather)
+    runs = _runs(frame_of(weather_runs))
     promoted = promotions.drop_duplicates(["product_id", "entity_id", "model_version"], keep="last")
     made_by = promoted.set_index(["product_id", "entity_id", "model_version"])["run_id"].to_dict()
     fixed = {
@@ -125,10 +126,10 @@ def _fingerprint(raw: dict[str, pd.DataFrame], farms: list[Farm]) -> str:
     return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()
 
 
-def _runs(weather: pd.DataFrame) -> dict[tuple[str, str, str], pd.Series]:
+def _runs(weather_runs: pd.DataFrame) -> dict[tuple[str, str, str], pd.Series]:
     """By farm, model and point: when each run first could be read, by ``run_at``, rising."""
     keys = ["farm_id", "weather_model", "weather_point"]
-    first = weather.groupby([*keys, "run_at"], sort=True)["available_at"].min().reset_index()
+    first = weather_runs.groupby([*keys, "run_at"], sort=True)["available_at"].min().reset_index()
     return {
         (str(farm), str(model), str(point)): own.set_index("run_at")["available_at"]
         for (farm, model, point), own in first.groupby(keys, sort=False)

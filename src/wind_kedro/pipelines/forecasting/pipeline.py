@@ -34,7 +34,7 @@ def create_pipeline() -> Pipeline:
             ),
             step(
                 record_issues,
-                "forecasts features weather promotions raw_manifest forecasting_failures calibration_failures "
+                "forecasts features weather_runs promotions raw_manifest forecasting_failures calibration_failures "
                 f"{cards} params:provenance",
                 "audit",
             ),

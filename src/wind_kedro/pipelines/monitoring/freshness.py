@@ -12,6 +12,7 @@ from wind_kedro.cards import Fleet, WeatherSource
 from wind_kedro.cards.tiers import assessed_by
 from wind_kedro.clock import Clock
 from wind_kedro.contracts.operation import Freshness
+from wind_kedro.datasets.derived import Derived, frame_of
 from wind_kedro.feeds import FeedCards
 from wind_kedro.pipelines.monitoring.settings import FreshnessRules, Monitoring
 
@@ -27,7 +28,8 @@ _MINUTE = pd.Timedelta(minutes=1)
 
 
 def check_freshness(
-    weather: pd.DataFrame,
+    weather: Derived | pd.DataFrame,
+    weather_runs: Derived | pd.DataFrame,
     signals: Table,
     readiness: pd.DataFrame,
     landings: pd.DataFrame,
@@ -49,7 +51,7 @@ def check_freshness(
     at, rules = pd.Timestamp(clock.as_of), monitoring.freshness
     fleet = fleet.at(clock.as_of)
     rows = [
-        *_weather(weather[weather["available_at"] <= at], fleet, clock, rules),
+        *_weather(weather, frame_of(weather_runs), fleet, clock, rules),
         *_signals(signals, readiness, fleet, clock, rules),
         *_feeds(landings, feeds, at, rules),
     ]
@@ -71,12 +73,18 @@ def products_of(fleet: Fleet, farm_id: str, weather_model: str | None = None) ->
     ]
 
 
-def _weather(known: pd.DataFrame, fleet: Fleet, clock: Clock, rules: FreshnessRules) -> Iterable[dict[str, Any]]:
-    runs = known.groupby(_RUN).agg(arrived=("available_at", "min"), reach=("valid_at", "max")).reset_index()
+def _weather(
+    weather: Derived | pd.DataFrame, weather_runs: pd.DataFrame, fleet: Fleet, clock: Clock, rules: FreshnessRules
+) -> Iterable[dict[str, Any]]:
+    known = weather_runs[weather_runs["available_at"] <= clock.as_of]
+    runs = known.groupby(_RUN).agg(arrived=("available_at", "min"), reach=("last_valid_at", "max")).reset_index()
     by_source = {key: part.sort_values("run_at") for key, part in runs.groupby(_RUN[:3])}
     # The newest two runs of each source: a feed that froze repeats itself.
     newest_two = runs.sort_values("run_at").groupby(_RUN[:3]).tail(2)[_RUN]
-    values = dict(iter(known.merge(newest_two, on=_RUN).groupby(_RUN[:3])))
+    days = newest_two["run_at"].dt.tz_localize(None).dt.floor("D")
+    rows = frame_of(weather, first=days.min(), last=days.max())
+    rows = rows[rows["available_at"] <= clock.as_of].merge(newest_two, on=_RUN)
+    values = dict(iter(rows.groupby(_RUN[:3])))
     for farm in fleet.farms:
         for source in farm.weather:
             key = (farm.id, source.model, source.point)

@@ -26,7 +26,9 @@ def create_pipeline() -> Pipeline:
                 "live_judgements outliers",
             ),
             step(
-                check_freshness, f"weather signals readiness landings_before params:feeds {cards} params:monitoring", "freshness"
+                check_freshness,
+                f"weather weather_runs signals readiness landings_before params:feeds {cards} params:monitoring",
+                "freshness",
             ),
             step(collect_failures, f"failures_before params:clock {stages}", "failures open_failures"),
             step(

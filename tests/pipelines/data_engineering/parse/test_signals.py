@@ -11,6 +11,7 @@ import pytest
 from wind_kedro.cards import Fleet
 from wind_kedro.pipelines.data_engineering import nodes
 from wind_kedro.pipelines.data_engineering.parse.signals import parse_signals
+from wind_kedro.pipelines.data_engineering.parse.weather import parse_weather
 from wind_kedro.pipelines.data_engineering.settings import DataEngineering
 
 Make = Callable[[list[dict[str, Any]]], Any]
@@ -170,7 +171,7 @@ def parsed_weather(raw_weather: Make, fleet: Fleet, settings: DataEngineering) -
         "valid_at": "2024-01-01 03:00",
         "wind_speed_100m_ms": "5",
     }
-    found: pd.DataFrame = nodes.parse_weather(raw_weather([good | row for row, _ in WEATHER]), fleet, settings).to_pandas()
+    found: pd.DataFrame = parse_weather(raw_weather([good | row for row, _ in WEATHER]), fleet, settings).to_pandas()
     return found.sort_values("source_row", ignore_index=True)
 
 

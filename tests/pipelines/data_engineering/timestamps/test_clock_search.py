@@ -14,6 +14,8 @@ from wind_kedro.clock import Clock
 from wind_kedro.contracts.observations import ClockCalibration, SuspectedUnits
 from wind_kedro.pipelines.data_engineering import nodes
 from wind_kedro.pipelines.data_engineering.parse.signals import parse_signals
+from wind_kedro.pipelines.data_engineering.parse.weather import parse_weather
+from wind_kedro.pipelines.data_engineering.weather.runs import judge_weather, make_weather
 
 from ..conftest import gusty, signal_rows, weather_rows
 
@@ -45,10 +47,8 @@ def calibrate(
     def run(stamp: str, card: str, wind: pd.Series = WIND, known: pd.Series = WIND, clock: Clock = now) -> pd.DataFrame:
         fleet: Fleet = windy(clock=card)
         parsed = settle(parse_signals(raw_signals(signal_rows(wind, STAMPS[stamp], turbines=1)), fleet, settings))
-        judged = settle(
-            nodes.judge_weather(settle(nodes.parse_weather(raw_weather(weather_rows(known)), fleet, settings)), fleet, clock)
-        )
-        weather = nodes.make_weather(judged, fleet, clock, settings)
+        judged = settle(judge_weather(settle(parse_weather(raw_weather(weather_rows(known)), fleet, settings)), clock))
+        weather = make_weather(judged, fleet, clock, settings)
         return ClockCalibration.validate(
             nodes.calibrate_clocks(parsed, weather, SuspectedUnits.table([]), fleet, clock, settings)
         )

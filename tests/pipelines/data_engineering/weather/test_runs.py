@@ -13,8 +13,9 @@ from wind_kedro.cards import Fleet
 from wind_kedro.cards.farms import at_leading_points
 from wind_kedro.clock import Clock
 from wind_kedro.contracts.observations import Weather
-from wind_kedro.pipelines.data_engineering import nodes
+from wind_kedro.pipelines.data_engineering.parse.weather import parse_weather
 from wind_kedro.pipelines.data_engineering.settings import DataEngineering
+from wind_kedro.pipelines.data_engineering.weather.runs import judge_weather, make_weather
 
 Make = Callable[[list[dict[str, Any]]], Any]
 RUN = {
@@ -30,9 +31,7 @@ TRUTH = {"farm_id": "shore", "weather_model": "alpha", "wind_speed_100m_ms": "5"
 @pytest.fixture
 def judge(raw_weather: Make, settle: Any, fleet: Fleet, settings: DataEngineering, now: Clock) -> Callable[..., Any]:
     """Rows in, judged rows out."""
-    return lambda rows, clock=now: settle(
-        nodes.judge_weather(settle(nodes.parse_weather(raw_weather(rows), fleet, settings)), fleet, clock)
-    )
+    return lambda rows, clock=now: settle(judge_weather(settle(parse_weather(raw_weather(rows), fleet, settings)), clock))
 
 
 @pytest.fixture
@@ -40,7 +39,7 @@ def weather(judge: Callable[..., Any], fleet: Fleet, settings: DataEngineering, 
     """Rows in, weather out."""
 
     def run(rows: list[dict[str, Any]], clock: Clock = now) -> pd.DataFrame:
-        return Weather.validate(nodes.make_weather(judge(rows, clock), fleet, clock, settings))
+        return Weather.validate(make_weather(judge(rows, clock), fleet, clock, settings))
 
     return run
 
@@ -78,8 +77,8 @@ def test_density_of_the_standard_atmosphere(
         RUN | {"temperature_c": "15", "pressure_pa": "101325"},
         RUN | {"valid_at": "2024-01-01T04:00Z", "temperature_c": "15"},
     ]
-    parsed = settle(nodes.parse_weather(raw_weather(rows), fleet, settings))
-    found = nodes.make_weather(settle(nodes.judge_weather(parsed, fleet, now)), fleet, now, settings)
+    parsed = settle(parse_weather(raw_weather(rows), fleet, settings))
+    found = make_weather(settle(judge_weather(parsed, now)), fleet, now, settings)
     # ISO 2533 at 80 m, the hill's hubs: 14.48 degrees, 100367 Pa. Its 15 degrees are of sea level, here of 2 m above.
     assert found["air_density_kgm3"][0] == pytest.approx(1.2156, abs=1e-4)
     assert pd.isna(found["air_density_kgm3"][1])
@@ -115,8 +114,8 @@ def test_times_of_a_stitched_series_are_of_the_newest_run_that_reaches_them(
     source |= {"run_at": None, "first_step_minutes": first, "run_every_minutes": every}
     fleet = Fleet.from_config(**cards)
     row = RUN | {"run_at": None, "valid_at": valid_at}
-    parsed = settle(nodes.parse_weather(raw_weather([row]), fleet, settings))
-    found = nodes.make_weather(settle(nodes.judge_weather(parsed, fleet, now)), fleet, now, settings).iloc[0]
+    parsed = settle(parse_weather(raw_weather([row]), fleet, settings))
+    found = make_weather(settle(judge_weather(parsed, now)), fleet, now, settings).iloc[0]
     assert f"{found['run_at']:%d %H:%M}" == run_at
     # The card's delay of two hours counts from there.
     assert found["available_at"] - found["run_at"] == pd.Timedelta(hours=2)
@@ -208,9 +207,9 @@ def test_points_of_a_model_are_told_apart(
     two_points: Fleet, raw_weather: Make, settle: Any, settings: DataEngineering, now: Clock
 ) -> None:
     rows = [RUN | {"weather_point": "valley"}, SIX | {"weather_point": "ridge"}]
-    parsed = settle(nodes.parse_weather(raw_weather(rows), two_points, settings))
-    judged = settle(nodes.judge_weather(parsed, two_points, now))
-    found = Weather.validate(nodes.make_weather(judged, two_points, now, settings))
+    parsed = settle(parse_weather(raw_weather(rows), two_points, settings))
+    judged = settle(judge_weather(parsed, now))
+    found = Weather.validate(make_weather(judged, two_points, now, settings))
     assert found[["weather_point", "wind_speed_100m_ms"]].to_numpy().tolist() == [["ridge", 6.0], ["valley", 5.0]]
     assert at_leading_points(found, two_points.farms)["weather_point"].tolist() == ["ridge"]
     assert at_leading_points(found, two_points.farms[1:]) is found

@@ -59,7 +59,7 @@ _READINGS: Mapping[str, str] = {
 
 
 def build_quarantine(
-    timed_signals: Table, judged_weather: Table, signals_raw: SourceRows | Table, weather_raw: SourceRows | Table
+    timed_signals: Table, judged_weather: Derived | Table, signals_raw: SourceRows | Table, weather_raw: SourceRows | Table
 ) -> pd.DataFrame:
     """Collect the rows in quarantine with their original text.
 
@@ -67,7 +67,7 @@ def build_quarantine(
     """
     pieces = [
         _with_raw(timed_signals, signals_raw).assign(source_table="signals"),
-        _with_raw(judged_weather, weather_raw).assign(source_table="weather"),
+        _with_raw(table_of(judged_weather), weather_raw).assign(source_table="weather"),
     ]
     columns = ["farm_id", "source_table", "source_file", "source_row", "reason", "detail", "raw"]
     found = pd.concat(pieces, ignore_index=True)[columns]
@@ -114,9 +114,9 @@ def assess_quality(
     parsed_signals: Derived | Table,
     timed_signals: Table,
     signals: Table,
-    parsed_weather: Table,
-    judged_weather: Table,
-    weather: pd.DataFrame,
+    parsed_weather: Derived | Table,
+    judged_weather: Derived | Table,
+    weather_runs: Derived | pd.DataFrame,
     quarantine: pd.DataFrame,
     clock_calibration: pd.DataFrame,
     suspected_units: Derived | pd.DataFrame,
@@ -132,9 +132,9 @@ def assess_quality(
     ``rows_lost`` of severity ``error``.
     """
     rows: list[dict[str, Any]] = []
-    suspected_units = frame_of(suspected_units)
+    suspected_units, weather_runs = frame_of(suspected_units), frame_of(weather_runs)
     waits_until = _waits_until(statistics_of(parsed_signals), clock_calibration, fleet, data_engineering)
-    parsed_signals = table_of(parsed_signals)
+    parsed_signals, parsed_weather, judged_weather = map(table_of, (parsed_signals, parsed_weather, judged_weather))
     counted = _counted(signals_raw, weather_raw, parsed_signals, parsed_weather, timed_signals, judged_weather, signals)
     reasons = quarantine.groupby(["farm_id", "source_table", "reason"]).size()
     aside: dict[tuple[str, str, str], int] = {key: int(count) for key, count in reasons.items()}  # type: ignore[misc]
@@ -159,7 +159,7 @@ def assess_quality(
         _judge_clock(about_signals, farm, clock_calibration[clock_calibration["farm_id"] == farm.id])
         _judge_units(about_signals, farm, suspected_units[suspected_units["farm_id"] == farm.id])
         _account(about_weather, counted, aside)
-        _judge_runs(about_weather, farm, weather[weather["farm_id"] == farm.id])
+        _judge_runs(about_weather, farm, weather_runs[weather_runs["farm_id"] == farm.id])
     for entity_id, minutes, farm_id in held_intervals(fleet):
         cadence, name = fleet.farm(farm_id).signals.cadence_seconds, fleet.name_of(entity_id)
         message = f"{minutes}-minute observations of {name} hold the means of the farm's signals of {cadence} seconds"
@@ -386,11 +386,11 @@ def _judge_clock(notes: _Notes, farm: Farm, calibrations: pd.DataFrame) -> None:
         notes.add("clock_jumped", "row", hours, hours, message, "warning")
 
 
-def _judge_runs(notes: _Notes, farm: Farm, weather: pd.DataFrame) -> None:
+def _judge_runs(notes: _Notes, farm: Farm, weather_runs: pd.DataFrame) -> None:
     """Add findings of missing and late forecast runs."""
     for source in farm.weather:
-        own = (weather["weather_model"] == source.model) & (weather["weather_point"] == source.point)
-        runs = naive(weather[own], ["run_at", "available_at"])
+        own = (weather_runs["weather_model"] == source.model) & (weather_runs["weather_point"] == source.point)
+        runs = naive(weather_runs[own], ["run_at", "available_at"])
         if source.kind == "analysis" or runs.empty:
             continue
         arrivals = runs.groupby("run_at")["available_at"].min().sort_index()

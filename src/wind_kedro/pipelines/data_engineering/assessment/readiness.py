@@ -16,7 +16,7 @@ from wind_kedro.cards.columns import FORECAST_WEATHER, PERFECT_WEATHER
 from wind_kedro.cards.tiers import TIERS, Tier
 from wind_kedro.clock import Clock
 from wind_kedro.contracts.observations import Readiness, WeatherFit
-from wind_kedro.datasets.derived import Derived, table_of
+from wind_kedro.datasets.derived import Derived, frame_of, table_of
 from wind_kedro.evaluation.scores import latest_versions
 from wind_kedro.pipelines.data_engineering.settings import ReadinessSettings, WeatherFitting
 from wind_kedro.pipelines.data_engineering.tables import Floats, Table, ibis, interpolated, pearson
@@ -42,11 +42,11 @@ _OPERATING_STATES = {"stopped": ["stopped"], "curtailed": ["curtailed", "derated
 
 def assess_readiness(
     parsed_signals: Derived | Table,
-    parsed_weather: Table,
+    parsed_weather: Derived | Table,
     timed_signals: Table,
     signals: Table,
     observations: pd.DataFrame,
-    weather: pd.DataFrame,
+    weather: Derived | pd.DataFrame,
     clock_calibration: pd.DataFrame,
     fleet: Fleet,
     clock: Clock,
@@ -70,9 +70,10 @@ def assess_readiness(
     """
     times = sorted({pd.Timestamp(clock.training_time(fleet)), pd.Timestamp(clock.as_of)})
     unreadable: Counter[str] = Counter()
-    for parsed in (table_of(parsed_signals), parsed_weather):
+    for parsed in map(table_of, (parsed_signals, parsed_weather)):
         sources = parsed.filter(parsed.source_row == 0).group_by("farm_id").agg(sources=lambda t: t.count()).to_pandas()
         unreadable.update(dict(zip(sources["farm_id"], sources["sources"].astype(int), strict=True)))
+    weather = frame_of(weather)
     rows, fits = [], []
     for at, counted in zip(times, _counted(timed_signals, signals, times, readiness), strict=True):
         farms = _histories(observations, weather, fleet, at, readiness)

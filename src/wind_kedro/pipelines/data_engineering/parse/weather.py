@@ -25,19 +25,22 @@ def parse_weather(weather_raw: SourceRows | Table, fleet: Fleet, data_engineerin
     """Parse weather as its cards describe.
 
     One row per row of a source, and one with number 0 per source that could not be read (reason ``source_unreadable``), in
-    standard units; times are UTC without zone, a stamp without offset is UTC. A value out of range is null. ``run_at`` and
-    ``available_at`` are null for an analysis; in a stitched series, ``run_at`` is derived from ``valid_at``. ``reason`` and
-    ``detail`` are null in valid rows, else the first fault of ``ragged``, ``bad_stamp``, ``unparseable``, ``missing_wind``.
+    standard units; times are UTC without zone, a stamp without offset is UTC. A value out of range is null. ``run_at`` is null
+    for an analysis; in a stitched series it is derived from ``valid_at``. ``reference_at`` is the time of the run, of an
+    analysis the valid time (the forecast reference time of the CF conventions). An analysis is available with the oldest
+    pseudo-run that contains it (`make_weather`). ``reason`` and ``detail`` are null in valid rows, else the first fault of
+    ``ragged``, ``bad_stamp``, ``unparseable``, ``missing_wind``.
     """
     # Explicit types, as the table is empty for a fleet without weather.
     types = {
         "farm_id": "str", "weather_model": "str", "weather_point": "str", "is_analysis": "bool", "delay_minutes": "int64",
-        "run_every_minutes": "int64", "first_step_minutes": "Int64", **dict.fromkeys(conversions({}, WEATHER_UNITS), "float64"),
+        "run_every_minutes": "int64", "first_step_minutes": "Int64", "reach_minutes": "int64",
+        **dict.fromkeys(conversions({}, WEATHER_UNITS), "float64"),
     }  # fmt: skip
     sources = [
         (
             farm.id, source.model, source.point, source.kind == "analysis", source.delay_minutes, source.run_every_minutes,
-            source.first_step_minutes,
+            source.first_step_minutes, source.length_hours * 60 - source.delay_minutes,
             *conversions({name: column.unit for name, column in source.columns.items()}, WEATHER_UNITS).values(),
         )
         for farm in fleet.farms
@@ -82,11 +85,13 @@ def parse_weather(weather_raw: SourceRows | Table, fleet: Fleet, data_engineerin
             (~has_wind, "missing_wind", ibis.literal("no wind at any height, or out of range")),
         ]
     )
+    run_at = ibis.ifelse(rows.is_analysis, ibis.null("timestamp"), rows.run_at_time)
     arrival = ibis.coalesce(rows.available_at_time, minus_minutes(rows.run_at_time, -rows.delay_minutes))
     return rows.select(
-        *("farm_id", "weather_model", "weather_point", "source_file", "source_row", "is_analysis"),
-        run_at=ibis.ifelse(rows.is_analysis, ibis.null("timestamp"), rows.run_at_time),
-        available_at=ibis.ifelse(rows.is_analysis, ibis.null("timestamp"), arrival),
+        *("farm_id", "unit", "weather_model", "weather_point", "source_file", "source_row", "is_analysis"),
+        reference_at=ibis.coalesce(run_at, rows.valid_at_time),
+        run_at=run_at,
+        available_at=ibis.ifelse(rows.is_analysis, minus_minutes(rows.valid_at_time, rows.reach_minutes), arrival),
         valid_at=rows.valid_at_time,
         **{name: rows[name] for name in WEATHER},
         reason=reason,

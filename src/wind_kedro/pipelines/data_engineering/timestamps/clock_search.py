@@ -56,7 +56,7 @@ _ENOUGH_FOR_PEARSON = 3
 
 def calibrate_clocks(
     parsed_signals: Derived | Table,
-    weather: pd.DataFrame,
+    weather: Derived | pd.DataFrame,
     suspected_units: Derived | pd.DataFrame,
     fleet: Fleet,
     clock: Clock,
@@ -86,7 +86,7 @@ def calibrate_clocks(
     search = data_engineering.clock_search
     firsts = first_calibrations(statistics_of(parsed_signals), search)
     blocks = _wind_by_block(table_of(parsed_signals), firsts, frame_of(suspected_units), fleet, clock).to_pandas()
-    weather = naive(at_leading_points(weather, fleet.farms), ["run_at", "available_at", "valid_at"])
+    weather = naive(at_leading_points(frame_of(weather), fleet.farms), ["run_at", "available_at", "valid_at"])
     as_of = clock.as_of.replace(tzinfo=None)
     rows: list[dict[str, Any]] = []
     for farm in fleet.farms:

@@ -16,7 +16,7 @@ from wind_kedro.pipelines.data_engineering.weather.heights import Levels, air_de
 
 #: Columns that identify the source of a row.
 _SOURCE = ("farm_id", "weather_model", "weather_point")
-_KEY = (*_SOURCE, "run_key", "valid_at")
+_KEY = (*_SOURCE, "reference_at", "valid_at")
 #: Height at which wind is provided for every farm besides its hub height, m.
 _STANDARD_M = 100
 #: Variables of the output; wind at other heights is only used for the hub.
@@ -26,7 +26,7 @@ _GIVEN = (
 )  # fmt: skip
 
 
-def judge_weather(parsed_weather: Table, fleet: Fleet, clock: Clock) -> Table:
+def judge_weather(parsed_weather: Table, clock: Clock) -> Table:
     """Determine the status of every weather row.
 
     One row per row of a readable source that was available by ``as_of``, with ``status``:
@@ -38,26 +38,31 @@ def judge_weather(parsed_weather: Table, fleet: Fleet, clock: Clock) -> Table:
       newest, are all ``conflicting_stamp``, and the previous version stays in force.
     """
     as_of = ibis.literal(clock.as_of.replace(tzinfo=None), "timestamp")
-    sources = ibis.memtable(
-        pd.DataFrame(
-            [
-                (farm.id, source.model, source.point, source.length_hours * 60 - source.delay_minutes)
-                for farm in fleet.farms
-                for source in farm.weather
-            ],
-            columns=[*_SOURCE, "reach"],
-        ).astype(dict.fromkeys(_SOURCE, "str") | {"reach": "int64"})
+    rows = parsed_weather.filter(
+        parsed_weather.source_row > 0, parsed_weather.available_at.isnull() | (parsed_weather.available_at <= as_of)
     )
-    rows = parsed_weather.filter(parsed_weather.source_row > 0).inner_join(sources, list(_SOURCE))
-    # A row of an analysis is available with the oldest pseudo-run that contains it.
-    known_at = ibis.coalesce(rows.available_at, rows.valid_at - rows.reach.as_interval("m"))
-    rows = rows.mutate(known_at=known_at, run_key=rows.run_at.fill_null(ibis.timestamp("1970-01-01 00:00:00")))
-    rows = rows.filter(rows.known_at.isnull() | (rows.known_at <= as_of))
-    values = ibis.struct({name: rows[name] for name in WEATHER}).cast("string")
-    rows = rows.mutate(values=values, good=rows.reason.isnull())
+    rows = rows.mutate(good=rows.reason.isnull())
+    # Few times of a run come more than once, and to compare rows costs several times what the rest does.
+    repeated = rows.filter(rows.good).group_by(_KEY).having(lambda key: key.count() > 1).agg()
+    compared = _compared(rows.semi_join(repeated, _KEY))
+    once = rows.anti_join(repeated, _KEY).mutate(status=ibis.literal("kept"), conflict=ibis.literal(False))
+    rows = once.union(compared.select(once.columns))
+    bad = ~rows.good | rows.conflict
+    return rows.select(
+        *_SOURCE, "source_file", "source_row", "is_analysis", "reference_at", "run_at", "available_at", "valid_at", *WEATHER,
+        status=ibis.ifelse(bad, "quarantined", rows.status),
+        reason=ibis.ifelse(rows.conflict, "conflicting_stamp", rows.reason),
+        detail=ibis.ifelse(
+            rows.conflict, "another row of the same run and time has other values and arrived at the same time", rows.detail
+        ),
+    )  # fmt: skip
 
+
+def _compared(rows: Table) -> Table:
+    """Add ``conflict`` and the ``status`` of rows without one; only ``good`` rows are compared."""
+    rows = rows.mutate(values=ibis.struct({name: rows[name] for name in WEATHER}).hash())
     # Rows of the same run, time and arrival.
-    together = [*(rows[name] for name in _KEY), rows.known_at, rows.good]
+    together = [*(rows[name] for name in _KEY), rows.available_at, rows.good]
     in_order = ibis.window(group_by=[*together, rows["values"]], order_by=[rows.source_file, rows.source_row])
     rows = rows.mutate(
         conflict=rows.good & (rows["values"].min().over(group_by=together) != rows["values"].max().over(group_by=together)),
@@ -65,22 +70,12 @@ def judge_weather(parsed_weather: Table, fleet: Fleet, clock: Clock) -> Table:
     )
     # Conflicting rows are neither repeated nor replaced by later ones.
     rows = rows.mutate(arrival=rows.good & ~rows.conflict & ~rows.again)
-    arrivals = ibis.window(group_by=[*(rows[name] for name in _KEY), rows.arrival], order_by=[rows.known_at])
+    arrivals = ibis.window(group_by=[*(rows[name] for name in _KEY), rows.arrival], order_by=[rows.available_at])
     same = (rows["values"] == rows["values"].lag().over(arrivals)).fill_null(False)
     rows = rows.mutate(version=rows.arrival & ~same)
-    versions = ibis.window(group_by=[*(rows[name] for name in _KEY), rows.version], order_by=[rows.known_at])
-    replaced = rows.known_at.lead().over(versions).notnull()
-    return rows.select(
-        *_SOURCE, "source_file", "source_row", "is_analysis", "run_at", "available_at", "valid_at", *WEATHER,
-        status=ibis.cases(
-            (~rows.good | rows.conflict, "quarantined"), (~rows.version, "duplicate"), (replaced, "superseded"), else_="kept"
-        ),
-        reason=ibis.cases((~rows.good, rows.reason), (rows.conflict, "conflicting_stamp")),
-        detail=ibis.cases(
-            (~rows.good, rows.detail),
-            (rows.conflict, "another row of the same run and time has other values and arrived at the same time"),
-        ),
-    )  # fmt: skip
+    versions = ibis.window(group_by=[*(rows[name] for name in _KEY), rows.version], order_by=[rows.available_at])
+    replaced = rows.available_at.lead().over(versions).notnull()
+    return rows.mutate(status=ibis.cases((~rows.version, "duplicate"), (replaced, "superseded"), else_="kept"))
 
 
 def make_weather(judged_weather: Table, fleet: Fleet, clock: Clock, data_engineering: DataEngineering) -> pd.DataFrame:
@@ -139,6 +134,18 @@ def _in_use(runs: Table, fleet: Fleet) -> Table:
     joined = runs.left_join(ibis.memtable(periods), list(_SOURCE))
     inside = (joined.run_at >= joined.since) & (joined.run_at < joined.until)
     return joined.filter(joined.since.isnull() | inside).select(runs.columns)
+
+
+def list_runs(weather: Table) -> pd.DataFrame:
+    """One row per farm, weather model, point, run and arrival (contract `WeatherRuns`), from rows of contract `Weather`."""
+    by_arrival = weather.group_by(*_SOURCE, "run_at", "available_at")
+    runs: pd.DataFrame = by_arrival.agg(
+        is_analysis=lambda rows: rows.is_analysis.any(),
+        rows=lambda rows: rows.count(),
+        first_valid_at=lambda rows: rows.valid_at.min(),
+        last_valid_at=lambda rows: rows.valid_at.max(),
+    ).to_pandas()
+    return runs
 
 
 def _vectors(rows: Table) -> Table:
