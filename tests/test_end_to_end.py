@@ -51,7 +51,7 @@ TABLES = {
     "clock_calibration": "02_intermediate/clock_calibration.parquet",
     "power_curve": "02_intermediate/power_curve.parquet",
     "observations": "03_primary/observations.parquet",
-    "weather": "02_intermediate/weather.parquet",
+    "weather": "02_intermediate/weather",
     "data_quality": "03_primary/data_quality.parquet",
     "features": "04_feature/features.parquet",
     "model_input": "05_model_input/model_input.parquet",
@@ -70,7 +70,8 @@ NEVER_THE_SAME = ["run_id", "recorded_at", "manifest_sha256", *LINKS]  # a manif
 
 
 _ORDER = [
-    "source_file", "source_row", "product_id", "entity_id", "farm_id", "granularity_minutes", "model", "issued_at", "valid_at",
+    "source_file", "source_row", "product_id", "entity_id", "farm_id", "granularity_minutes", "model", "weather_model",
+    "weather_point", "run_at", "issued_at", "valid_at",
     "available_at", "period", "bucket", "metric", "level", "raised_at", "kind", "signal", "message",
 ]  # fmt: skip
 

@@ -276,13 +276,15 @@ _LAYER = {"observations": "03_primary", "data_quality": "03_primary", "readiness
 
 def table(folder: Path, name: str) -> pd.DataFrame | None:
     """A table that a run left in a project; None if there is none that can be read."""
-    path = folder / "data" / ENVIRONMENT / _LAYER.get(name, "02_intermediate") / f"{name}.parquet"
+    path = folder / "data" / ENVIRONMENT / _LAYER.get(name, "02_intermediate") / name
     if not path.exists():
-        return None
+        path = path.with_suffix(".parquet")
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
+        if path.is_dir():
+            return read_table(path)
         return pq.read_table(path, use_threads=False, pre_buffer=False).to_pandas(use_threads=False)
     except (OSError, pa.ArrowInvalid):
         return None

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from wind_kedro.cards import Fleet, WeatherSource
@@ -43,20 +44,20 @@ def derive_parsed_weather(weather_raw: SourceRows, fleet: Fleet, data_engineerin
 
 def derive_judged_weather(parsed_weather: Derived, clock: Clock) -> Recipe:
     """`judge_weather` of the days whose rows, or what of them is available, have changed."""
-    as_of = pd.Timestamp(clock.as_of).tz_localize(None)
+    as_of = np.datetime64(clock.as_of.replace(tzinfo=None), "us")
     days = around(parsed_weather.days, ["farm_id"])
-    days = days[days["first_at"] <= as_of]
+    if not days.empty:
+        days = days[days["first_at"] <= as_of]
     # Of a day whose rows are all available, a later time changes nothing.
-    fingerprint = mixed(days["digest"], days["last_at"].clip(upper=as_of), JUDGING_VERSION)
+    until = np.minimum(days["last_at"].to_numpy(), as_of) if len(days) else as_of
     return Recipe(
-        days[[*_SHARD, "rows"]].assign(fingerprint=fingerprint),
+        days[[*_SHARD, "rows"]].assign(fingerprint=mixed(days["digest"], until, JUDGING_VERSION)),
         lambda part: judge_weather(parsed_weather.shards(part[_SHARD]), clock),
     )
 
 
 def derive_weather(judged_weather: Derived, fleet: Fleet, clock: Clock, data_engineering: DataEngineering) -> Recipe:
     """`make_weather` of the days whose rows, pseudo-runs or card have changed."""
-    as_of = pd.Timestamp(clock.as_of).tz_localize(None)
     read = {"model", "point", "kind", "delay_minutes", "run_every_minutes", "length_hours"}
     cards = of_cards(
         {farm.id: [farm.hub_height_m, [source.model_dump(include=read) for source in farm.weather]] for farm in fleet.farms},
@@ -66,24 +67,21 @@ def derive_weather(judged_weather: Derived, fleet: Fleet, clock: Clock, data_eng
     judged = judged_weather.days
     judged = judged.loc[judged["farm_id"].isin(cards.index) & (judged["day"] != NO_DAY), [*_SHARD, "digest", "rows"]]
     analyses = {farm.id: own for farm in fleet.farms if (own := [one for one in farm.weather if one.kind == "analysis"])}
-    reach = judged["farm_id"].map({farm_id: _days_ahead(own) for farm_id, own in analyses.items()}).fillna(0).astype("int64")
-    pieces = []
-    for days_ahead, own in judged.groupby(reach):
-        before = surrounding(own[_SHARD], int(days_ahead), 0).assign(digest=0, rows=0)
-        pieces.append(around(pd.concat([own, before], ignore_index=True), ["farm_id"], after=int(days_ahead)))
+    days_ahead = {farm.id: _days_ahead(analyses.get(farm.id, [])) for farm in fleet.farms}
+    pieces = [_of_runs(own, int(ahead)) for ahead, own in judged.groupby(judged["farm_id"].map(days_ahead))]
     days = pd.concat(pieces, ignore_index=True) if pieces else judged
-    # Forecasts are there once they are judged; the last pseudo-run of a day may be available on a later one.
-    delay = days["farm_id"].map({farm_id: max(one.delay_minutes for one in own) for farm_id, own in analyses.items()})
-    last_at = days["day"] + DAY + pd.to_timedelta(delay, unit="min")
-    fingerprint = mixed(days["digest"], last_at.clip(upper=as_of), cards.reindex(days["farm_id"]).to_numpy())
-    wanted = days[[*_SHARD, "rows"]].assign(fingerprint=fingerprint)
+    # A forecast that is judged is available; the last pseudo-run of a day may be available on a later one.
+    delays = {farm_id: max(source.delay_minutes for source in own) for farm_id, own in analyses.items()}
+    last_at = days["day"] + DAY + pd.to_timedelta(days["farm_id"].map(delays), unit="min")
+    until = np.minimum(last_at.to_numpy(), np.datetime64(clock.as_of.replace(tzinfo=None), "us"))
+    fingerprint = mixed(days["digest"], until, cards.reindex(days["farm_id"]).to_numpy())
 
     def work(part: pd.DataFrame) -> pd.DataFrame:
-        ahead = max((_days_ahead(analyses[farm_id]) for farm_id in part["farm_id"].unique() if farm_id in analyses), default=0)
+        ahead = max((days_ahead[farm_id] for farm_id in part["farm_id"].unique()), default=0)
         found = make_weather(judged_weather.shards(part[_SHARD], after=ahead), fleet, clock, data_engineering)
         return _of_shards(found, part) if ahead else found
 
-    return Recipe(wanted, work)
+    return Recipe(days[[*_SHARD, "rows"]].assign(fingerprint=fingerprint), work)
 
 
 def derive_weather_runs(weather: Derived) -> Recipe:
@@ -97,7 +95,15 @@ def derive_weather_runs(weather: Derived) -> Recipe:
 
 def _days_ahead(analyses: list[WeatherSource]) -> int:
     """Number of days after that of its start into which a pseudo-run reaches."""
-    return max(math.ceil(source.length_hours / 24) for source in analyses)
+    return max((math.ceil(source.length_hours / 24) for source in analyses), default=0)
+
+
+def _of_runs(judged: pd.DataFrame, days_ahead: int) -> pd.DataFrame:
+    """The days on which runs begin, with the digest of all days that they cover."""
+    if not days_ahead:
+        return judged
+    begun = surrounding(judged[_SHARD], days_ahead, 0).assign(digest=np.uint64(0), rows=0)
+    return around(pd.concat([judged, begun], ignore_index=True), ["farm_id"], after=days_ahead)
 
 
 def _of_shards(weather: pd.DataFrame, part: pd.DataFrame) -> pd.DataFrame:
