@@ -35,7 +35,6 @@ from wind_kedro.cards import Fleet
 from wind_kedro.cards.columns import FORECAST_WEATHER
 from wind_kedro.contracts.features import Features
 from wind_kedro.contracts.observations import Observations, Readiness, Weather, WeatherRuns
-from wind_kedro.pipelines.data_engineering.weather.runs import list_runs
 
 #: On CI nothing may be left unseen.
 STRICT = os.environ.get("WIND_KEDRO_STRICT") == "1"
@@ -237,10 +236,10 @@ def make_weather(rows: Rows) -> pd.DataFrame:
 
 def runs_of(weather: pd.DataFrame) -> pd.DataFrame:
     """Contract `WeatherRuns` of rows of weather."""
-    import ibis
-    import pyarrow as pa
-
-    return WeatherRuns.validate(list_runs(ibis.memtable(pa.Table.from_pandas(weather, preserve_index=False))))
+    arrivals = weather.groupby(["farm_id", "weather_model", "weather_point", "run_at", "available_at"], as_index=False)
+    times = {"rows": "size", "first_valid_at": "min", "last_valid_at": "max"}
+    columns: dict[str, Any] = {name: ("valid_at", how) for name, how in times.items()}
+    return WeatherRuns.validate(arrivals.agg(is_analysis=("is_analysis", "any"), **columns))
 
 
 def make_readiness(rows: Rows) -> pd.DataFrame:

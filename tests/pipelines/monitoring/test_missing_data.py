@@ -9,7 +9,6 @@ from typing import Any
 import ibis
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 import pytest
 
 from wind_kedro.cards import Fleet
@@ -17,7 +16,6 @@ from wind_kedro.cards.columns import FORECAST_WEATHER
 from wind_kedro.clock import Clock
 from wind_kedro.contracts import operation
 from wind_kedro.contracts.forecasts import Forecasts, Scores
-from wind_kedro.contracts.observations import WeatherRuns
 from wind_kedro.contracts.operation import Freshness, Incidents, Outbox
 from wind_kedro.contracts.raw import Landings
 from wind_kedro.datasets.history import History as Stored
@@ -25,7 +23,6 @@ from wind_kedro.datasets.parts import empty_table
 from wind_kedro.failures import Failure, failures_table
 from wind_kedro.feeds import FeedCards
 from wind_kedro.notifications import ChannelCards
-from wind_kedro.pipelines.data_engineering.weather.runs import list_runs
 from wind_kedro.pipelines.monitoring.costs import newest_issues
 from wind_kedro.pipelines.monitoring.freshness import check_freshness
 from wind_kedro.pipelines.monitoring.nodes import raise_incidents
@@ -89,13 +86,13 @@ NO_LANDINGS = empty_table("wind_kedro.contracts.raw.Landings").astype({"landed_a
 
 def fresh_at(at: pd.Timestamp, fleet: Fleet, weather: pd.DataFrame, signals: Any, **changes: Any) -> pd.DataFrame:
     inputs = {
-        "weather_runs": WeatherRuns.validate(list_runs(ibis.memtable(pa.Table.from_pandas(weather, preserve_index=False)))),
+        "weather_runs": weather.assign(last_valid_at=weather["valid_at"]),  # as if every row had arrived alone
         "readiness": empty_table("wind_kedro.contracts.observations.Readiness"),
         "landings": NO_LANDINGS,
         "feeds": FeedCards(),
     } | changes
     return Freshness.validate(
-        check_freshness(weather, signals, fleet=fleet, clock=Clock(as_of=at), monitoring=MONITORING, **inputs)
+        check_freshness(weather, signals=signals, fleet=fleet, clock=Clock(as_of=at), monitoring=MONITORING, **inputs)
     )
 
 

@@ -103,7 +103,7 @@ def changed(cards: dict[str, Any], what: str | None) -> dict[str, Any]:
         case "delay":
             shore["weather"][0]["delay_minutes"] = 300
         case "hub":
-            hill["turbines"][0]["hub_height_m"] = 110
+            hill["turbines"].append(hill["turbines"][0] | {"id": "T9", "hub_height_m": 110, "valid_from": "2024-02-01"})
         case "unit":
             hill["weather"][0]["columns"]["wind_speed_100m_ms"]["unit"] = "km/h"
         case "length":
@@ -122,6 +122,7 @@ def test_any_history_ends_as_a_rebuild(
     history: list[tuple[dict[str, Any], int, str | None]],
     rig: Callable[[Path, Path], Rig],
     two_farms: dict[str, Any],
+    runs_of: Callable[[pd.DataFrame], pd.DataFrame],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
     folder = tmp_path_factory.mktemp("weather")
@@ -144,6 +145,8 @@ def test_any_history_ends_as_a_rebuild(
     whole = make_weather(judged, fleet, clock, going.settings)
     key = ["farm_id", "weather_model", "weather_point", "run_at", "valid_at", "available_at"]
     pd.testing.assert_frame_equal(found["weather"].frame(), whole.sort_values(key, ignore_index=True), check_dtype=False)
+    runs = found["weather_runs"].frame()
+    pd.testing.assert_frame_equal(runs, runs_of(whole)[runs.columns], check_dtype=False)
 
 
 def computed(caplog: pytest.LogCaptureFixture) -> dict[str, str]:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from wind_kedro.cards import Fleet, WeatherSource
+from wind_kedro.cards import Farm, Fleet, WeatherSource
 from wind_kedro.clock import Clock
 from wind_kedro.datasets.derived import Derived
 from wind_kedro.pipelines.data_engineering.parse.weather import parse_weather
@@ -58,12 +58,7 @@ def derive_judged_weather(parsed_weather: Derived, clock: Clock) -> Recipe:
 
 def derive_weather(judged_weather: Derived, fleet: Fleet, clock: Clock, data_engineering: DataEngineering) -> Recipe:
     """`make_weather` of the days whose rows, pseudo-runs or card have changed."""
-    read = {"model", "point", "kind", "delay_minutes", "run_every_minutes", "length_hours"}
-    cards = of_cards(
-        {farm.id: [farm.hub_height_m, [source.model_dump(include=read) for source in farm.weather]] for farm in fleet.farms},
-        data_engineering.wind_profile,
-        MAKING_VERSION,
-    )
+    cards = of_cards({farm.id: _read_of(farm) for farm in fleet.farms}, data_engineering.wind_profile, MAKING_VERSION)
     judged = judged_weather.days
     judged = judged.loc[judged["farm_id"].isin(cards.index) & (judged["day"] != NO_DAY), [*_SHARD, "digest", "rows"]]
     analyses = {farm.id: own for farm in fleet.farms if (own := [one for one in farm.weather if one.kind == "analysis"])}
@@ -91,6 +86,14 @@ def derive_weather_runs(weather: Derived) -> Recipe:
         days[[*_SHARD, "rows"]].assign(fingerprint=mixed(days["digest"], LISTING_VERSION)),
         lambda part: list_runs(weather.shards(part[_SHARD])),
     )
+
+
+def _read_of(farm: Farm) -> list[Any]:
+    """What `make_weather` reads of a card."""
+    hub = farm.hub_heights
+    read = {"model", "point", "kind", "delay_minutes", "run_every_minutes", "length_hours", "valid_from", "valid_until"}
+    sources = [source.model_dump(include=read) for source in farm.weather]
+    return [farm.time_zone, hub.since.tolist(), hub.values.tolist(), sources]
 
 
 def _days_ahead(analyses: list[WeatherSource]) -> int:
