@@ -9,7 +9,6 @@ import pandas as pd
 import pytest
 
 from wind_kedro.cards import Fleet
-from wind_kedro.pipelines.data_engineering import nodes
 from wind_kedro.pipelines.data_engineering.parse.signals import parse_signals
 from wind_kedro.pipelines.data_engineering.parse.weather import parse_weather
 from wind_kedro.pipelines.data_engineering.settings import DataEngineering
