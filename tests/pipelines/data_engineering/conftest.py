@@ -91,7 +91,7 @@ def settle(backend: Any) -> Settle:
 
 def raw(rows: list[dict[str, Any]], contract: type[RawTable]) -> pd.DataFrame:
     """A raw table from short rows: everything else is null, rows are numbered."""
-    columns = [*sorted(_ROW), *sorted(contract.columns - _ROW), "unit"]
+    columns = [*sorted(_ROW), *sorted(contract.columns - _ROW)]
     frame = pd.DataFrame(
         [
             {"farm_id": "hill", "unit": "hill.csv", "source_file": "hill.csv", "source_row": number} | row
@@ -99,7 +99,6 @@ def raw(rows: list[dict[str, Any]], contract: type[RawTable]) -> pd.DataFrame:
         ],
         columns=columns,
     )
-    frame["unit"] = frame["source_file"]
     return frame.astype(dict.fromkeys(columns, "str") | {"source_row": "int64"})
 
 
