@@ -63,14 +63,16 @@ def steps(pipeline: Pipeline, catalog: CatalogProtocol[Any, Any]) -> Iterator[di
 
 
 def _counted(name: str, table: Any, recipe: Any) -> dict[str, Any]:
+    from wind_kedro.storage.fingerprints import NO_DAY
+
     work = table.work(recipe)
     counts = work["why"].value_counts()
-    days = work["day"] if "day" in work and len(work) else None
+    days = work["day"].where(work["day"] > NO_DAY).dropna().astype("str").str[:10].tolist() if "day" in work else []
     seconds = table.seconds_per_shard() * int((work["why"] != "removed").sum())
     return _step(
         name,
         wanted=len(recipe.wanted),
-        days="" if days is None else f"{days.min():%Y-%m-%d} to {days.max():%Y-%m-%d}",
+        days=f"{min(days)} to {max(days)}" if days else "",
         about=f"{seconds:.0f} s" if seconds else "",
         **{why: int(counts.get(why, 0)) for why in ("missing", "input_changed", "step_changed", "removed")},
     )
