@@ -32,7 +32,9 @@ from wind_kedro.pipelines.data_engineering.parse.signals import READINGS, parse_
 from wind_kedro.pipelines.data_engineering.parse.weather import parse_weather
 from wind_kedro.pipelines.data_engineering.settings import DataEngineering
 from wind_kedro.pipelines.data_engineering.signals.operating_states import NOT_AVAILABLE
+from wind_kedro.pipelines.data_engineering.signals.operating_states import judged as states_of
 from wind_kedro.pipelines.data_engineering.signals.unit_checks import daily_sums, suspect_units
+from wind_kedro.pipelines.data_engineering.timestamps.placement import placed
 from wind_kedro.pipelines.data_engineering.weather.runs import judge_weather, make_weather
 from wind_kedro.readers.source_table import SourceTable
 
@@ -91,9 +93,10 @@ class Bench:
     def judged(self, rows: Rows) -> tuple[pd.DataFrame, pd.DataFrame]:
         """What becomes of every raw row (index: ``source_row``), and the operating state of every row that counts."""
         parsed, suspected, calibration = self.calibrated(rows, self.fleet)
-        timed = self.settle(nodes.time_signals(parsed, calibration, suspected, self.fleet, self.clock, self.settings))
-        curve = nodes.fit_power_curves(timed, calibration, self.fleet, self.settings)
-        signals = nodes.judge_signals(timed, curve, self.fleet, self.settings)
+        timed = self.settle(placed(parsed, calibration, suspected, self.fleet, self.clock, self.settings))
+        counts = nodes.count_cells(timed, calibration, self.fleet, self.settings)
+        fits = nodes.fit_power_curves(counts.work(counts.wanted), calibration, self.fleet, self.settings)
+        signals = states_of(timed, fits.work(fits.wanted), self.fleet, self.settings)
         fates = timed.select("source_row", "status", "reason", *(f"{name}_fault" for name in STUCK)).to_pandas()
         return fates.set_index("source_row").sort_index(), signals.select("valid_at", "operating_state").to_pandas()
 

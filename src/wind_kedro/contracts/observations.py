@@ -86,6 +86,16 @@ class SuspectedUnits(Contract):
     evidence: Series[str] = pa.Field(description="statistics of the days by which it was found, JSON")
 
 
+class CellCounts(Contract):
+    """One row per farm, calibration and cell of wind speed and power: the change of the number of turbine rows in it."""
+
+    farm_id: Series[str]
+    fitted_at: Series[Utc] = pa.Field(description="the first calibration that includes the change")
+    bin: Series[int] = pa.Field(ge=0, description="number of the bin of wind speed, from 0 m/s")
+    step: Series[int] = pa.Field(description="number of the step of power, a two-hundredth of rated power, from 0 kW")
+    count: Series[int] = pa.Field(description="rows that came, minus rows that were superseded or found to be a spike")
+
+
 class PowerCurve(Contract):
     """One row per farm, calibration and bin of wind speed: power of a turbine as a share of its rated power."""
 

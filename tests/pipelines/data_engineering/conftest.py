@@ -29,15 +29,21 @@ from wind_kedro.contracts.observations import (
     WeatherFit,
 )
 from wind_kedro.contracts.raw import SignalsRaw, WeatherRaw
+from wind_kedro.datasets import DerivedTable, IbisTable
+from wind_kedro.datasets.derived import Derived
 from wind_kedro.pipelines.data_engineering import nodes
 from wind_kedro.pipelines.data_engineering.parse.signals import parse_signals
 from wind_kedro.pipelines.data_engineering.parse.weather import parse_weather
 from wind_kedro.pipelines.data_engineering.settings import DataEngineering, ReadinessSettings
 from wind_kedro.pipelines.data_engineering.signals.unit_checks import daily_sums, suspect_units
 from wind_kedro.pipelines.data_engineering.weather.runs import judge_weather, make_weather
+from wind_kedro.storage.fingerprints import Recipe
 
 Frames = dict[str, pd.DataFrame]
 Settle = Callable[[Any], Any]
+CONNECTION = {"backend": "duckdb", "database": ":memory:"}
+#: Options of a derived table in the catalog.
+OPTIONS = ("key", "time", "whole_key", "contract", "statistics", "order")
 _ROW = {"farm_id", "unit", "source_file", "source_row", "fault"}
 
 
@@ -73,9 +79,9 @@ def now() -> Clock:
 
 
 @pytest.fixture(scope="session")
-def backend() -> Any:
-    """One DuckDB for all tests of the room."""
-    return ibis.duckdb.connect()
+def backend(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """One DuckDB for all tests of the room: that of the catalog's tables."""
+    return IbisTable(filepath=str(tmp_path_factory.mktemp("tables") / "any.parquet"), connection=CONNECTION).connection
 
 
 @pytest.fixture(scope="session")
@@ -87,6 +93,20 @@ def settle(backend: Any) -> Settle:
         return backend.create_table(f"table_{next(names)}", table)
 
     return written
+
+
+@pytest.fixture(scope="session")
+def derive(project_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Derived]:
+    """Computes a table as the catalog does, in a folder of its own unless one is given."""
+    entries = yaml.safe_load((project_path / "conf/base/catalog_data_engineering.yml").read_text())
+
+    def derived(name: str, recipe: Recipe, folder: Path | None = None, **options: Any) -> Derived:
+        given = {key: entries[name][key] for key in OPTIONS if key in entries.get(name, ())} | options
+        table = DerivedTable(filepath=str((folder or tmp_path_factory.mktemp("derived")) / name), connection=CONNECTION, **given)
+        table.save(recipe)
+        return table.load()
+
+    return derived
 
 
 def raw(rows: list[dict[str, Any]], contract: type[RawTable]) -> pd.DataFrame:
@@ -115,7 +135,9 @@ def raw_weather(backend: Any, settle: Settle) -> Callable[[list[dict[str, Any]]]
 
 
 @pytest.fixture(scope="session")
-def run_room(settle: Settle, project_path: Path, runs_of: Callable[[pd.DataFrame], pd.DataFrame]) -> Callable[..., Frames]:
+def run_room(
+    settle: Settle, derive: Callable[..., Derived], project_path: Path, runs_of: Callable[[pd.DataFrame], pd.DataFrame]
+) -> Callable[..., Frames]:
     """The whole room, node by node; every table of ours checked against its contract."""
 
     text = (project_path / "conf/base/parameters_readiness.yml").read_text()
@@ -128,9 +150,10 @@ def run_room(settle: Settle, project_path: Path, runs_of: Callable[[pd.DataFrame
         weather = Weather.validate(make_weather(judged_weather, fleet, clock, settings))
         suspected = suspect_units(daily_sums(parsed_signals, fleet, settings.units), fleet, clock, settings)
         calibration = nodes.calibrate_clocks(parsed_signals, weather, suspected, fleet, clock, settings)
-        timed = settle(nodes.time_signals(parsed_signals, calibration, suspected, fleet, clock, settings))
-        curve = nodes.fit_power_curves(timed, calibration, fleet, settings)
-        signals = settle(nodes.judge_signals(timed, curve, fleet, settings))
+        timed = derive("timed_signals", nodes.time_signals(parsed_signals, calibration, suspected, fleet, clock, settings))
+        counts = derive("cell_counts", nodes.count_cells(timed, calibration, fleet, settings))
+        curve = derive("power_curve", nodes.fit_power_curves(counts, calibration, fleet, settings))
+        signals = derive("signals", nodes.judge_signals(timed, curve, fleet, settings))
         observations = nodes.aggregate_observations(signals, fleet, clock, settings)
         quarantine = nodes.build_quarantine(timed, judged_weather, signals_raw, weather_raw)
         quality, _ = nodes.assess_quality(
@@ -153,12 +176,12 @@ def run_room(settle: Settle, project_path: Path, runs_of: Callable[[pd.DataFrame
             parsed_signals, parsed_weather, timed, signals, observations, weather, calibration, fleet, clock, readiness
         )
         return {
-            "timed_signals": timed.to_pandas(),
-            "signals": Signals.validate(signals.to_pandas()),
+            "timed_signals": timed.frame(),
+            "signals": Signals.validate(signals.frame()),
             "quarantine": Quarantine.validate(quarantine),
             "clock_calibration": ClockCalibration.validate(calibration),
             "suspected_units": SuspectedUnits.validate(suspected),
-            "power_curve": PowerCurve.validate(curve),
+            "power_curve": PowerCurve.validate(curve.frame()),
             "observations": Observations.validate(observations),
             "weather": weather,
             "data_quality": DataQuality.validate(quality),

@@ -15,6 +15,7 @@ from wind_kedro.clock import Clock
 from wind_kedro.contracts.observations import PowerCurve
 from wind_kedro.evaluation.scores import latest_versions
 from wind_kedro.pipelines.data_engineering import create_pipeline, nodes
+from wind_kedro.pipelines.data_engineering.signals.operating_states import judged
 from wind_kedro.pipelines.data_engineering.validators import BrokenContractError, CountedSignals
 
 from .conftest import Frames, gusty, signal_rows, weather_rows
@@ -384,6 +385,14 @@ def calibrated(*times: str) -> Table:
     return pd.DataFrame({"farm_id": "hill", "fitted_at": pd.to_datetime(list(times), utc=True), "reading": "as_stamped"})
 
 
+def fitted(rows: Any, calibration: Table, fleet: Fleet, settings: Any) -> Table:
+    """Curves of rows in memory."""
+    counts = nodes.count_cells(rows, calibration, fleet, settings)
+    fits = nodes.fit_power_curves(counts.work(counts.wanted), calibration, fleet, settings)
+    found: Table = fits.work(fits.wanted)
+    return found
+
+
 def cloud(day: str = "2024-03-10") -> list[dict[str, Any]]:
     """Five points in each bin from 3 to 12 m/s, around ten per cent of rated power a metre per second."""
     stamps = iter(pd.date_range(day, periods=200, freq="10min"))
@@ -395,7 +404,7 @@ def cloud(day: str = "2024-03-10") -> list[dict[str, Any]]:
 
 
 def test_the_curve_is_the_median_of_each_bin_and_outliers_do_not_move_it(windy: Callable[..., Fleet], settings: Any) -> None:
-    curve = nodes.fit_power_curves(timed(cloud()), calibrated("2024-03-12"), windy(), settings)
+    curve = fitted(timed(cloud()), calibrated("2024-03-12"), windy(), settings)
     assert curve["wind_speed_ms"].tolist() == [3.25 + 0.5 * place for place in range(18)]
     assert curve["rows"].tolist() == [5] * 18
     assert curve["power_share"].to_numpy() == pytest.approx([0.05 * place for place in range(18)], abs=0.005)
@@ -406,17 +415,17 @@ def test_the_curve_is_the_median_of_each_bin_and_outliers_do_not_move_it(windy: 
 
 def test_a_fleet_of_meters_that_measure_no_wind_has_no_curve(windy: Callable[..., Fleet], settings: Any) -> None:
     rows = timed([row | {"wind_speed_ms": None} for row in cloud()])
-    curve = nodes.fit_power_curves(rows, calibrated("2024-03-12"), windy(), settings)
+    curve = fitted(rows, calibrated("2024-03-12"), windy(), settings)
     assert PowerCurve.validate(curve).empty
-    assert (nodes.judge_signals(rows, curve, windy(), settings).to_pandas()["operating_state"] == "").all()
+    assert (judged(rows, curve, windy(), settings).to_pandas()["operating_state"] == "").all()
 
 
 def test_points_are_judged_by_the_curve_in_force(windy: Callable[..., Fleet], settings: Any) -> None:
     fleet = windy()
     rows = timed(cloud() + cloud("2024-03-13"))
-    curve = nodes.fit_power_curves(rows, calibrated("2024-03-12", "2024-04-01"), fleet, settings)
+    curve = fitted(rows, calibrated("2024-03-12", "2024-04-01"), fleet, settings)
     assert curve.groupby("fitted_at")["rows"].max().tolist() == [5, 10]
-    found = nodes.judge_signals(rows, curve, fleet, settings).to_pandas()
+    found = judged(rows, curve, fleet, settings).to_pandas()
     off = found.loc[found["operating_state"] != "", ["valid_at", "power_kw"]]
     assert len(off) == 18  # of the second day; on the first there was no curve
     assert (off["valid_at"] >= "2024-03-13").all()
@@ -426,7 +435,7 @@ def test_a_superseded_row_counts_until_it_is_superseded(windy: Callable[..., Fle
     rows = cloud()
     for row in rows:
         row |= {"superseded_at": pd.Timestamp("2024-03-20"), "status": "superseded"}
-    curve = nodes.fit_power_curves(timed(rows), calibrated("2024-03-12", "2024-04-01"), windy(), settings)
+    curve = fitted(timed(rows), calibrated("2024-03-12", "2024-04-01"), windy(), settings)
     assert curve["fitted_at"].unique().tolist() == [pd.Timestamp("2024-03-12", tz="UTC")]
 
 
@@ -558,9 +567,7 @@ def test_a_fleet_without_a_usable_row_has_all_of_them_in_quarantine(
 )
 def test_the_counted_contract_of_signals_can_fail(spoil: dict[str, Any], message: str, windy: Any, settings: Any) -> None:
     rows = timed(cloud())
-    signals = nodes.judge_signals(
-        rows, nodes.fit_power_curves(rows, calibrated("2024-03-12"), windy(), settings), windy(), settings
-    )
+    signals = judged(rows, fitted(rows, calibrated("2024-03-12"), windy(), settings), windy(), settings)
     CountedSignals().validate(signals)
     wrong = {
         column: ibis.ifelse(signals.source_row == 4, ibis.literal(value, signals[column].type()), signals[column])

@@ -8,7 +8,7 @@ from wind_kedro.pipelines.data_engineering.parse.signals import derive_parsed_si
 from wind_kedro.pipelines.data_engineering.parse.time_span import check_as_of
 from wind_kedro.pipelines.data_engineering.signals.aggregation import aggregate_observations
 from wind_kedro.pipelines.data_engineering.signals.operating_states import judge_signals
-from wind_kedro.pipelines.data_engineering.signals.power_curves import fit_power_curves
+from wind_kedro.pipelines.data_engineering.signals.power_curves import count_cells, fit_power_curves
 from wind_kedro.pipelines.data_engineering.signals.unit_checks import derive_suspected_units, derive_turbine_days
 from wind_kedro.pipelines.data_engineering.timestamps.clock_search import calibrate_clocks
 from wind_kedro.pipelines.data_engineering.timestamps.placement import time_signals
@@ -26,6 +26,7 @@ __all__ = [
     "build_quarantine",
     "calibrate_clocks",
     "check_as_of",
+    "count_cells",
     "derive_judged_weather",
     "derive_parsed_signals",
     "derive_parsed_weather",

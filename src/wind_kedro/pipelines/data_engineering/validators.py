@@ -18,7 +18,8 @@ class CountedSignals:
     Checks columns, missing values, ranges and allowed values.
     """
 
-    def validate(self, data: Table) -> Table:
+    @staticmethod
+    def validate(data: Table) -> Table:
         """Return ``data``; raise `BrokenContractError` with the number of rows that break each rule."""
         columns = Signals.to_schema().columns
         if wrong := set(columns) ^ set(data.columns):

@@ -30,7 +30,7 @@ _MINUTE = pd.Timedelta(minutes=1)
 def check_freshness(
     weather: Derived | pd.DataFrame,
     weather_runs: Derived | pd.DataFrame,
-    signals: Table,
+    signals: Derived | Table,
     readiness: pd.DataFrame,
     landings: pd.DataFrame,
     feeds: FeedCards,
@@ -149,9 +149,23 @@ def _no_forecast(values: pd.DataFrame, source: WeatherSource, rules: FreshnessRu
 # --- signals ----------------------------------------------------------------------------------------------------------
 
 
-def _signals(
-    signals: Table, readiness: pd.DataFrame, fleet: Fleet, clock: Clock, rules: FreshnessRules
-) -> Iterable[dict[str, Any]]:
+#: Days in which the newest row of a turbine is searched, one after the other; then all.
+_SEARCHED_DAYS = (7, 60)
+
+
+def _newest_rows(signals: Derived | Table, fleet: Fleet, clock: Clock) -> pd.DataFrame:
+    """Start of the newest row of each turbine, and of the newest one with power: ``farm_id, turbine_id, row, power``."""
+    if not isinstance(signals, Derived):
+        return _newest_in(signals, clock)
+    last = pd.Timestamp(clock.as_of).tz_localize(None).as_unit("us")
+    for days in _SEARCHED_DAYS:
+        found = _newest_in(signals.table(last.floor("D") - pd.Timedelta(days=days), last), clock)
+        if found["power"].notna().sum() == sum(len(farm.turbines) for farm in fleet.farms):
+            return found
+    return _newest_in(signals.table(), clock)
+
+
+def _newest_in(signals: Table, clock: Clock) -> pd.DataFrame:
     import ibis
 
     moment = ibis.literal(clock.as_of.replace(tzinfo=None), "timestamp")
@@ -159,9 +173,14 @@ def _signals(
     newest = known.group_by(["farm_id", "turbine_id"]).agg(
         row=known.valid_at.max(), power=known.valid_at.max(where=known.power_kw.notnull())
     )
-    found = newest.to_pandas().set_index(["farm_id", "turbine_id"])
-    for name in found:
-        found[name] = pd.to_datetime(found[name], utc=True)
+    found: pd.DataFrame = newest.to_pandas()
+    return found.assign(**{name: pd.to_datetime(found[name], utc=True) for name in ("row", "power")})
+
+
+def _signals(
+    signals: Derived | Table, readiness: pd.DataFrame, fleet: Fleet, clock: Clock, rules: FreshnessRules
+) -> Iterable[dict[str, Any]]:
+    found = _newest_rows(signals, fleet, clock).set_index(["farm_id", "turbine_id"])
     known_of: Mapping[Any, Mapping[Any, Any]] = found.to_dict("index")
     latencies = assessed_by(readiness, clock.as_of).set_index("farm_id")["latency_95_minutes"].to_dict()
     at = pd.Timestamp(clock.as_of)

@@ -11,6 +11,7 @@ import pandas as pd
 
 from wind_kedro.cards import Farm, Fleet
 from wind_kedro.clock import Clock
+from wind_kedro.datasets.derived import Derived, frame_of, table_of
 from wind_kedro.pipelines.reporting import drawing, views
 from wind_kedro.pipelines.reporting.documents import Figure, Table
 from wind_kedro.pipelines.reporting.drawing import Panel, View, draw_views, escaped, numbers, plain, times, views_of_farms
@@ -202,14 +203,17 @@ def draw_clock(clock_calibration: pd.DataFrame, fleet: Fleet, clock: Clock, repo
     )
 
 
-def draw_power_curve(signals: Table, power_curve: pd.DataFrame, fleet: Fleet, clock: Clock, reporting: Reporting) -> Figure:
+def draw_power_curve(
+    signals: Derived | Table, power_curve: Derived | pd.DataFrame, fleet: Fleet, clock: Clock, reporting: Reporting
+) -> Figure:
     """Draw turbine power over wind speed with the fitted curve, and readings off the curve by operating state.
 
     Points are rounded to a grid finer than a pixel, so that indistinguishable points are drawn once. All points with an operating
     state are drawn, and a sample of at most ``power_curve_points`` of the others over all farms.
     """
     shown = views_of_farms(fleet, clock, reporting)
-    points = _curve_points(signals, [farm for farm, _ in shown], clock)
+    fits = frame_of(power_curve)
+    points = _curve_points(table_of(signals), [farm for farm, _ in shown], clock)
     for farm, view in shown:
         mine = points[points["farm_id"] == farm.id].sort_values(["wind_speed_ms", "power_share"])
         agreeing = mine[mine["operating_state"] == ""]
@@ -223,7 +227,7 @@ def draw_power_curve(signals: Table, power_curve: pd.DataFrame, fleet: Fleet, cl
             marker = {"color": colour, "size": size, "symbol": symbol, "line": {"color": colour, "width": 1}}
             x, y = numbers(rows["wind_speed_ms"], 2), numbers(rows["power_share"] * 100, 1)
             view.add("scatter", x, y, name, mode="markers", marker=marker)
-        curve = views.newest_fit(power_curve, farm.id, clock).sort_values("wind_speed_ms")
+        curve = views.newest_fit(fits, farm.id, clock).sort_values("wind_speed_ms")
         x = numbers(curve["wind_speed_ms"], 2)
         median, low, high = (numbers(curve[column] * 100, 1) for column in ("power_share", "low_share", "high_share"))
         view.line(x, median, "median", drawing.INK, width=2.5, legendgroup="median", hover="%{x:.2f} m/s: %{y:.0f} %")

@@ -11,7 +11,7 @@ import pytest
 
 from wind_kedro.cards import Fleet
 from wind_kedro.contracts.observations import SuspectedUnits
-from wind_kedro.pipelines.data_engineering import nodes
+from wind_kedro.pipelines.data_engineering.signals.operating_states import judged
 from wind_kedro.pipelines.data_engineering.signals.rules import clean_values, with_turbines
 
 from ..test_tables import timed
@@ -136,7 +136,7 @@ def operating_state(windy: Callable[..., Fleet], settings: Any) -> Callable[...,
     )
 
     def run(rows: list[dict[str, Any]]) -> list[str]:
-        found = nodes.judge_signals(timed(rows), curve, windy(), settings).to_pandas().sort_values("valid_at")
+        found = judged(timed(rows), curve, windy(), settings).to_pandas().sort_values("valid_at")
         return found.loc[found["turbine_id"] == "T0", "operating_state"].tolist()
 
     return run

@@ -11,9 +11,9 @@ import pytest
 from wind_kedro.cards import Fleet
 from wind_kedro.clock import Clock
 from wind_kedro.contracts.observations import SuspectedUnits
-from wind_kedro.pipelines.data_engineering import nodes
 from wind_kedro.pipelines.data_engineering.parse.signals import parse_signals
 from wind_kedro.pipelines.data_engineering.settings import DataEngineering
+from wind_kedro.pipelines.data_engineering.timestamps.placement import placed
 
 Make = Callable[[list[dict[str, Any]]], Any]
 FIRST_CALIBRATION = pd.Timestamp("2024-03-01", tz="UTC")
@@ -36,9 +36,7 @@ def time(
     def run(rows: list[dict[str, Any]], clock: Clock = now, reading: str = "as_stamped", **signals: Any) -> pd.DataFrame:
         fleet = windy(**signals)
         parsed = settle(parse_signals(raw_signals([GOOD | row for row in rows]), fleet, settings))
-        timed: pd.DataFrame = nodes.time_signals(
-            parsed, calibrated(reading), SuspectedUnits.table([]), fleet, clock, settings
-        ).to_pandas()
+        timed: pd.DataFrame = placed(parsed, calibrated(reading), SuspectedUnits.table([]), fleet, clock, settings).to_pandas()
         return timed.sort_values("source_row", ignore_index=True)
 
     return run

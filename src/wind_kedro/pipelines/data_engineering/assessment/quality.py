@@ -59,14 +59,17 @@ _READINGS: Mapping[str, str] = {
 
 
 def build_quarantine(
-    timed_signals: Table, judged_weather: Derived | Table, signals_raw: SourceRows | Table, weather_raw: SourceRows | Table
+    timed_signals: Derived | Table,
+    judged_weather: Derived | Table,
+    signals_raw: SourceRows | Table,
+    weather_raw: SourceRows | Table,
 ) -> pd.DataFrame:
     """Collect the rows in quarantine with their original text.
 
     One row per source row (contract `Quarantine`): reason, detail, and the original row as JSON.
     """
     pieces = [
-        _with_raw(timed_signals, signals_raw).assign(source_table="signals"),
+        _with_raw(table_of(timed_signals), signals_raw).assign(source_table="signals"),
         _with_raw(table_of(judged_weather), weather_raw).assign(source_table="weather"),
     ]
     columns = ["farm_id", "source_table", "source_file", "source_row", "reason", "detail", "raw"]
@@ -112,8 +115,8 @@ def assess_quality(
     signals_raw: SourceRows | Table,
     weather_raw: SourceRows | Table,
     parsed_signals: Derived | Table,
-    timed_signals: Table,
-    signals: Table,
+    timed_signals: Derived | Table,
+    signals: Derived | Table,
     parsed_weather: Derived | Table,
     judged_weather: Derived | Table,
     weather_runs: Derived | pd.DataFrame,
@@ -135,14 +138,15 @@ def assess_quality(
     suspected_units, weather_runs = frame_of(suspected_units), frame_of(weather_runs)
     waits_until = _waits_until(statistics_of(parsed_signals), clock_calibration, fleet, data_engineering)
     parsed_signals, parsed_weather, judged_weather = map(table_of, (parsed_signals, parsed_weather, judged_weather))
-    counted = _counted(signals_raw, weather_raw, parsed_signals, parsed_weather, timed_signals, judged_weather, signals)
+    timed, signals = table_of(timed_signals), table_of(signals)
+    counted = _counted(signals_raw, weather_raw, parsed_signals, parsed_weather, timed, judged_weather, signals)
     reasons = quarantine.groupby(["farm_id", "source_table", "reason"]).size()
     aside: dict[tuple[str, str, str], int] = {key: int(count) for key, count in reasons.items()}  # type: ignore[misc]
     unreadable = {
         kind: parsed.filter(parsed.source_row == 0).select("farm_id", "detail").to_pandas()
         for kind, parsed in (("signals", parsed_signals), ("weather", parsed_weather))
     }
-    values = _signal_counts(timed_signals, data_engineering.observations.late_grace_minutes)
+    values = _signal_counts(timed, data_engineering.observations.late_grace_minutes)
     states = {operating_state: (signals.operating_state == operating_state).sum() for operating_state in _OPERATING_STATES}
     curve = signals.group_by("farm_id").agg(**states, retimed=signals.retimed.sum()).to_pandas()
     values = values.merge(curve, on="farm_id", how="left").set_index("farm_id")

@@ -43,8 +43,8 @@ _OPERATING_STATES = {"stopped": ["stopped"], "curtailed": ["curtailed", "derated
 def assess_readiness(
     parsed_signals: Derived | Table,
     parsed_weather: Derived | Table,
-    timed_signals: Table,
-    signals: Table,
+    timed_signals: Derived | Table,
+    signals: Derived | Table,
     observations: pd.DataFrame,
     weather: Derived | pd.DataFrame,
     clock_calibration: pd.DataFrame,
@@ -75,7 +75,7 @@ def assess_readiness(
         unreadable.update(dict(zip(sources["farm_id"], sources["sources"].astype(int), strict=True)))
     weather = frame_of(weather)
     rows, fits = [], []
-    for at, counted in zip(times, _counted(timed_signals, signals, times, readiness), strict=True):
+    for at, counted in zip(times, _counted(table_of(timed_signals), table_of(signals), times, readiness), strict=True):
         farms = _histories(observations, weather, fleet, at, readiness)
         fit = _compare(farms, at, readiness.weather_fit)
         fits.append(fit)

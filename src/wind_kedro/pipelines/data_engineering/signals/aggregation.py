@@ -14,6 +14,7 @@ import pandas as pd
 from wind_kedro.cards import Fleet
 from wind_kedro.cards.dated import spans
 from wind_kedro.clock import Clock
+from wind_kedro.datasets.derived import Derived, table_of
 from wind_kedro.pipelines.data_engineering.settings import Aggregation, DataEngineering
 from wind_kedro.pipelines.data_engineering.signals.chunks import FARM, Chunk, near, plan
 from wind_kedro.pipelines.data_engineering.signals.operating_states import NOT_AVAILABLE
@@ -46,7 +47,9 @@ def _entity_ids(fleet: Fleet) -> list[str]:
     return [*(farm.id for farm in fleet.farms), *(group.id for group in fleet.groups)]
 
 
-def aggregate_observations(signals: Table, fleet: Fleet, clock: Clock, data_engineering: DataEngineering) -> pd.DataFrame:
+def aggregate_observations(
+    signals: Derived | Table, fleet: Fleet, clock: Clock, data_engineering: DataEngineering
+) -> pd.DataFrame:
     """Aggregate turbines to entities, at every granularity that a product needs.
 
     One row per entity, granularity, interval and version (contract `Observations`). The first version of an interval is made
@@ -69,6 +72,7 @@ def aggregate_observations(signals: Table, fleet: Fleet, clock: Clock, data_engi
     ``method`` is ``held`` where the cadence of a farm does not divide the granularity, as 15-minute signals and a 10-minute
     product: each part of a signal interval then has the mean of the whole. Elsewhere it is ``mean``.
     """
+    signals = table_of(signals)
     settings = data_engineering.observations
     members = _members(fleet)
     max_rows = data_engineering.chunk_rows

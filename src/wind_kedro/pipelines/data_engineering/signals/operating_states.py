@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import datetime as dt
+import math
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from wind_kedro.cards import Fleet
-from wind_kedro.pipelines.data_engineering.parse.enums import encode_columns, enum_value
+from wind_kedro.cards import Farm, Fleet
+from wind_kedro.datasets.derived import Derived, days_of, frame_of, shards_of
+from wind_kedro.pipelines.data_engineering.parse.enums import enum_value
 from wind_kedro.pipelines.data_engineering.parse.signals import SIGNALS
 from wind_kedro.pipelines.data_engineering.settings import DataEngineering, OperatingStates
-from wind_kedro.pipelines.data_engineering.signals.chunks import FARM, Chunk, Chunks, is_inside, near, plan
+from wind_kedro.pipelines.data_engineering.shards import inside
 from wind_kedro.pipelines.data_engineering.signals.rules import (
     SPIKES_IN_TIME,
     as_first_known,
@@ -22,17 +24,59 @@ from wind_kedro.pipelines.data_engineering.signals.rules import (
 )
 from wind_kedro.pipelines.data_engineering.signals.windows import Windows
 from wind_kedro.pipelines.data_engineering.tables import Table, ibis, materialized, microseconds, naive, zoned
+from wind_kedro.storage.fingerprints import NO_DAY, Recipe, around, mixed, of_cards, overlapping
 
+#: Change it when the operating states change that the same input gives.
+VERSION = 1
 #: States in which a turbine was not available to use the wind, by order or by fault.
 NOT_AVAILABLE = ("stopped", "curtailed", "derated")
 #: Minimum number of rows of level power.
 _LEVEL_ROWS = 3
+_FAR_PAST, _FAR_FUTURE = pd.Timestamp(1, 1, 1).as_unit("us"), pd.Timestamp(9999, 1, 1).as_unit("us")
 
 
 def judge_signals(
-    timed_signals: Table, power_curve: pd.DataFrame, fleet: Fleet, data_engineering: DataEngineering
-) -> Table | Chunks:
-    """Determine the operating state of every signal row.
+    timed_signals: Derived | Table,
+    power_curve: Derived | pd.DataFrame,
+    fleet: Fleet,
+    data_engineering: DataEngineering,
+) -> Recipe:
+    """Determine the operating state of every signal row (`judged`).
+
+    One shard per farm and day. It depends on the rows of its day and of the days before it, as far back as a state lasts, and on
+    the curves in force when these became available.
+    """
+    days = days_of(timed_signals, ["farm_id"], "valid_at")
+    days = days[days["farm_id"].isin([farm.id for farm in fleet.farms]) & (days["day"] != NO_DAY)]
+    reaches = {farm.id: _reach_days(farm, data_engineering.operating_states) for farm in fleet.farms}
+    parts = [around(own, ["farm_id"], before=reach) for reach, own in days.groupby(days["farm_id"].map(reaches))]
+    found = pd.concat(parts, ignore_index=True) if parts else around(days, ["farm_id"])
+    found = found.assign(first=found.get("first_at", _FAR_PAST), last=found.get("last_at", _FAR_FUTURE))
+    curves = days_of(power_curve, ["farm_id"], "fitted_at").sort_values(["farm_id", "day"])
+    until = curves.groupby("farm_id")["day"].shift(-1).fillna(_FAR_FUTURE)
+    curves = curves.assign(first=curves["day"], last=until, number=mixed(curves["digest"], curves["day"]))
+    cards = {
+        farm.id: [farm.signals.cadence_seconds, [(turbine.id, turbine.rated_power_kw) for turbine in farm.turbines]]
+        for farm in fleet.farms
+    }
+    numbers = of_cards(cards, VERSION, data_engineering.operating_states, data_engineering.power_curve.bin_width_ms)
+    fingerprint = mixed(found["digest"], numbers[found["farm_id"]], overlapping(curves, found, "farm_id"))
+
+    def work(part: pd.DataFrame) -> Table:
+        rows = shards_of(timed_signals, part[["farm_id", "day"]], before=max(reaches.values()))
+        return materialized(inside(judged(rows, frame_of(power_curve), fleet, data_engineering), part, "valid_at"))
+
+    return Recipe(found[["farm_id", "day", "rows"]].assign(fingerprint=fingerprint), work)
+
+
+def _reach_days(farm: Farm, settings: OperatingStates) -> int:
+    """Number of days before a day on whose rows its operating states depend."""
+    minutes = max(settings.stopped_minutes, settings.derated_minutes, settings.flat_minutes, settings.iced_minutes)
+    return math.ceil(max(dt.timedelta(minutes=minutes), _LEVEL_ROWS * farm.signals.cadence) / dt.timedelta(days=1))
+
+
+def judged(timed_signals: Table, power_curve: pd.DataFrame, fleet: Fleet, data_engineering: DataEngineering) -> Table:
+    """Rows in use with their operating state.
 
     One row per source row in use (contract `Signals`), including superseded versions. ``operating_state`` depends on the newest
     curve fitted when the row became available and on rows known by then, so it never changes. It is empty on the curve, and
@@ -46,28 +90,13 @@ def judge_signals(
     - ``off_curve``: below or above the curve, and none of these.
 
     States that depend on earlier rows are determined for first versions only, not for revisions.
-
-    More rows than ``chunk_rows`` are returned as chunks of farms and days with the same rows in total.
     """
     rows = timed_signals.filter(timed_signals.status.isin(["kept", "superseded"]))
     curves = _curves(power_curve, data_engineering.power_curve.bin_width_ms)
-    if rows.count().execute() <= data_engineering.chunk_rows:
-        return _output(_judged(rows, curves, fleet, data_engineering), rows)
-    # The longest time before a row on which its operating state depends.
-    settings = data_engineering.operating_states
-    minutes = max(settings.stopped_minutes, settings.derated_minutes, settings.flat_minutes, settings.iced_minutes)
-    longest = max(farm.signals.cadence_seconds for farm in fleet.farms)
-    margin = dt.timedelta(seconds=max(minutes * 60, _LEVEL_ROWS * longest))
-
-    def worked(chunk: Chunk) -> Table:
-        own = near(rows, chunk, "valid_at", margin)
-        span = own.agg(first=own.available_at.min(), last=own.available_at.max()).to_pandas().iloc[0]
-        # Only the curves in force during the chunk.
-        there = (curves["until"] > span["first"]) & (curves["fitted_at"] <= span["last"])
-        judged = _judged(own, curves[there], fleet, data_engineering)
-        return _output(judged.filter(is_inside(judged, chunk, "valid_at")), own)
-
-    return Chunks(plan(rows, "valid_at", data_engineering.chunk_rows, FARM), worked)
+    span = rows.agg(first=rows.available_at.min(), last=rows.available_at.max()).to_pandas().iloc[0]
+    # Only the curves in force meanwhile.
+    curves = curves[(curves["until"] > span["first"]) & (curves["fitted_at"] <= span["last"])]
+    return _output(_judged(rows, curves, fleet, data_engineering))
 
 
 def _judged(rows: Table, curves: pd.DataFrame, fleet: Fleet, data_engineering: DataEngineering) -> Table:
@@ -85,9 +114,8 @@ def _judged(rows: Table, curves: pd.DataFrame, fleet: Fleet, data_engineering: D
     return rows.mutate(operating_state=rows.operating_state.fill_null(enum_value(rows, "")))
 
 
-def _output(rows: Table, timed: Table) -> Table:
+def _output(rows: Table) -> Table:
     """Columns of the contract, with times in UTC."""
-    rows = encode_columns(rows, timed, ("farm_id", "turbine_id", "source_file", "status"))
     times = ("valid_at", "available_at", "superseded_at", *(f"{name}_spiked_at" for name in SPIKES_IN_TIME))
     return rows.select(
         "farm_id", "turbine_id", **{name: zoned(rows, name) for name in times},

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 from collections.abc import Iterator
 
 import numpy as np
@@ -10,8 +9,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from wind_kedro.cards import Farm, Fleet
+from wind_kedro.contracts.observations import CellCounts, PowerCurve
+from wind_kedro.datasets.derived import Derived, days_of, frame_of, shards_of
 from wind_kedro.pipelines.data_engineering.settings import Curve, DataEngineering
-from wind_kedro.pipelines.data_engineering.signals.chunks import near, plan
 from wind_kedro.pipelines.data_engineering.signals.rules import (
     CHANGES,
     SPIKES_IN_TIME,
@@ -20,21 +20,60 @@ from wind_kedro.pipelines.data_engineering.signals.rules import (
     numbers_of_farms,
     turbines_of,
 )
-from wind_kedro.pipelines.data_engineering.tables import Table, ibis
+from wind_kedro.pipelines.data_engineering.tables import Table, ibis, naive
 from wind_kedro.pipelines.data_engineering.timestamps.clock_search import calibration_spans
+from wind_kedro.storage.fingerprints import NO_DAY, Recipe, mixed, of_cards, overlapping
 
+#: Change it when the counts or the curves change that the same input gives.
+VERSION = 1
 Counts = NDArray[np.integer]
 #: Power is counted in steps of this share of rated power; medians are interpolated inside a step.
 _STEP_SHARE = 0.005
+_FAR_PAST, _FAR_FUTURE = pd.Timestamp(1, 1, 1).as_unit("us"), pd.Timestamp(9999, 1, 1).as_unit("us")
+
+
+def count_cells(
+    timed_signals: Derived | Table, clock_calibration: pd.DataFrame, fleet: Fleet, data_engineering: DataEngineering
+) -> Recipe:
+    """Count the rows of turbines by wind speed and power, of which power curves are fitted.
+
+    One shard per farm and calibration, one row per cell (contract `CellCounts`): the number of rows that this calibration is the
+    first to include. A row that is superseded, or has a value found to be a spike, is counted again with -1 at the next
+    calibration, so that cumulative sums are the counts in force. A shard depends on the days of which anything changed between
+    the calibration before and this one; what arrives after the newest calibration touches none.
+    """
+    spans = _spans(clock_calibration, fleet)
+    days = days_of(timed_signals, ["farm_id"], "valid_at")
+    days = days[days["day"] != NO_DAY]
+    days = days.assign(first=days.get("first_at", _FAR_PAST), last=days.get("last_at", _FAR_FUTURE))
+    asked = spans.rename(columns={"after": "first", "fitted_at": "last"})
+    touched = overlapping(days.assign(number=mixed(days["digest"], days["day"])), asked, "farm_id")
+    cards = {farm.id: [(turbine.id, turbine.rated_power_kw) for turbine in farm.turbines] for farm in fleet.farms}
+    numbers = of_cards(cards, VERSION, data_engineering.power_curve.bin_width_ms)[spans["farm_id"]]
+    wanted = spans[["farm_id", "day"]].assign(
+        rows=overlapping(days.assign(number=days["rows"]), asked, "farm_id").astype("int64"),
+        fingerprint=mixed(touched, numbers, spans["after"], spans["fitted_at"]),
+    )
+
+    def work(part: pd.DataFrame) -> pd.DataFrame:
+        own = spans.merge(part[["farm_id", "day"]], on=["farm_id", "day"])
+        within = own.groupby("farm_id").agg(after=("after", "min"), fitted_at=("fitted_at", "max"))
+        there = days.join(within, on="farm_id", how="inner")
+        there = there[(there["last"] >= there["after"]) & (there["first"] <= there["fitted_at"])]
+        rows = shards_of(timed_signals, there[["farm_id", "day"]])
+        counts = _counted(rows.filter(rows.status.isin(["kept", "superseded"])), own, fleet, data_engineering.power_curve)
+        return CellCounts.table(own.loc[counts["span"], ["farm_id", "fitted_at"]].reset_index(drop=True).join(counts))
+
+    return Recipe(wanted, work)
 
 
 def fit_power_curves(
-    timed_signals: Table, clock_calibration: pd.DataFrame, fleet: Fleet, data_engineering: DataEngineering
-) -> pd.DataFrame:
+    cell_counts: Derived | pd.DataFrame, clock_calibration: pd.DataFrame, fleet: Fleet, data_engineering: DataEngineering
+) -> Recipe:
     """Fit the power curve of every farm at every calibration.
 
-    One row per farm, calibration and bin of wind speed (contract `PowerCurve`): the median power of its turbines as a
-    share of their rated power, from all versions in force at the calibration. Bins are 0.5 m/s wide and need 30 minutes
+    One shard per farm and calibration, one row per bin of wind speed (contract `PowerCurve`): the median power of its turbines
+    as a share of their rated power, from all versions in force at the calibration. Bins are 0.5 m/s wide and need 30 minutes
     of data (method of bins of IEC 61400-12-1, with medians instead of means as outliers are included); other bins are
     omitted.
 
@@ -42,57 +81,51 @@ def fit_power_curves(
     Borne, which works by bins of power) by more than ``tolerance_share``. So ``low_share`` is the curve ``shift_ms`` below the
     bin minus the tolerance, ``high_share`` the curve ``shift_ms`` above it plus the tolerance.
     """
-    # In order; a calibration is the first to include rows available in `(after, fitted_at]`.
-    spans = calibration_spans(clock_calibration)
-    spans["after"] = spans.groupby("farm_id")["fitted_at"].shift(1).fillna(pd.Timestamp(1, 1, 1).as_unit("us"))
-    in_fleet = spans["farm_id"].isin([farm.id for farm in fleet.farms])
-    spans = spans.loc[in_fleet, ["farm_id", "fitted_at", "after"]].reset_index(drop=True)
-    counts = _counts(timed_signals, spans, fleet, data_engineering)
-    pieces = [
-        piece
-        for farm in fleet.farms
-        if farm.id in counts
-        for piece in _fits(farm, counts.pop(farm.id), spans, data_engineering.power_curve)
-    ]
-    columns = ["farm_id", "fitted_at", "wind_speed_ms", "power_share", "low_share", "high_share", "rows"]
-    # Without wind speed, as in a fleet of meters, there is no curve.
-    fitted = pd.concat(pieces, ignore_index=True)[columns] if pieces else pd.DataFrame(columns=columns)
-    fitted["fitted_at"] = pd.to_datetime(fitted["fitted_at"]).astype("datetime64[us]").dt.tz_localize("UTC")
-    return fitted.astype({"farm_id": "str", "rows": "int64"} | dict.fromkeys(columns[2:6], "float64"))
+    curve = data_engineering.power_curve
+    spans = _spans(clock_calibration, fleet)
+    counted = days_of(cell_counts, ["farm_id"], "fitted_at")
+    counted = counted.assign(first=counted["day"], last=_FAR_FUTURE, number=mixed(counted["digest"], counted["day"]))
+    so_far = overlapping(counted, spans[["farm_id"]].assign(first=spans["day"], last=spans["day"]), "farm_id")
+    numbers = of_cards({farm.id: farm.signals.cadence_seconds for farm in fleet.farms}, VERSION, curve)[spans["farm_id"]]
+    rows = spans.merge(counted[["farm_id", "day", "rows"]], on=["farm_id", "day"], how="left")["rows"].fillna(0)
+    wanted = spans[["farm_id", "day"]].assign(rows=rows.astype("int64"), fingerprint=mixed(so_far, numbers))
+
+    def work(part: pd.DataFrame) -> pd.DataFrame:
+        first, last = part["day"].min(), part["day"].max()
+        counts = frame_of(cell_counts, last=last)
+        counts = naive(counts[counts["farm_id"].isin(part["farm_id"])], ["fitted_at"])
+        # All calibrations before the first one asked for are one.
+        counts["fitted_at"] = counts["fitted_at"].clip(lower=first)
+        own = spans.merge(part[["farm_id", "day"]], on=["farm_id", "day"])
+        times = {farm_id: of["fitted_at"].tolist() for farm_id, of in own.groupby("farm_id")}
+        by_farm = counts.groupby("farm_id")
+        pieces = [piece for farm_id, of in by_farm for piece in _fits(fleet.farm(str(farm_id)), of, times[farm_id], curve)]
+        # Without wind speed, as in a fleet of meters, there is no curve.
+        return PowerCurve.table(pd.concat(pieces, ignore_index=True) if pieces else [])
+
+    return Recipe(wanted, work)
 
 
-def _counts(timed: Table, spans: pd.DataFrame, fleet: Fleet, data_engineering: DataEngineering) -> dict[str, pd.DataFrame]:
-    """Numbers of rows of each farm by cell of wind speed and power, and by the first calibration (``span``) to include them.
+def _spans(calibration: pd.DataFrame, fleet: Fleet) -> pd.DataFrame:
+    """Calibrations in order, each with the time of the one before (``after``) and its ``day``; UTC without zone."""
+    spans = calibration_spans(calibration)
+    spans = spans[spans["farm_id"].isin([farm.id for farm in fleet.farms])]
+    after = spans.groupby("farm_id")["fitted_at"].shift(1).fillna(_FAR_PAST)
+    spans = spans[["farm_id", "fitted_at"]].assign(after=after, day=spans["fitted_at"].dt.floor("D"))
+    return spans.reset_index(drop=True)
 
-    A row that is superseded, or has a value found to be a spike, is counted again with -1 at the next calibration, so that
-    cumulative sums are the counts in force.
-    """
+
+def _counted(rows: Table, spans: pd.DataFrame, fleet: Fleet, curve: Curve) -> pd.DataFrame:
+    """Counts of rows: ``span`` (index in ``spans``), ``bin``, ``step``, ``count``."""
     farms = numbers_of_farms(fleet)
     turbines = turbines_of(fleet)
     turbines = turbines.assign(farm=turbines["farm_id"].map(farms).astype("int64"))
-    numbered = spans.assign(farm=spans["farm_id"].map(farms).astype("int64"), span=np.arange(len(spans)))
-    rows = timed.filter(timed.status.isin(["kept", "superseded"]))
-    max_rows = data_engineering.chunk_rows
-    chunks = plan(rows, "valid_at", max_rows) if timed.count().execute() > max_rows else [None]
-    pieces: dict[str, list[pd.DataFrame]] = {}
-    for chunk in chunks:
-        own = near(rows, chunk, "valid_at", dt.timedelta()) if chunk else rows
-        counts = _counted(own, numbered, turbines, data_engineering.power_curve)
-        for farm_id, some in counts.groupby(spans["farm_id"].to_numpy()[counts["span"]]):
-            pieces.setdefault(str(farm_id), []).append(some)
-    return {farm_id: pd.concat(some, ignore_index=True) for farm_id, some in pieces.items()}
-
-
-def _counted(rows: Table, spans: pd.DataFrame, turbines: pd.DataFrame, curve: Curve) -> pd.DataFrame:
-    """Counts of rows as 32-bit integers: ``span``, ``bin``, ``step``, ``count``."""
-    first, last = rows.agg(first=rows.available_at.min(), last=rows.available_at.max()).to_pandas().iloc[0]
-    # Only calibrations within the range of arrivals matter for rows entering, and all later ones for rows leaving.
-    later = spans[spans["fitted_at"] >= first]
-    soon = later[later["after"] < last]
-    entered = _by_cell(rows.mutate(at=rows.available_at), soon, turbines, curve)
+    numbered = spans.assign(farm=spans["farm_id"].map(farms).astype("int64"), span=spans.index)
+    entered = _by_cell(rows.mutate(at=rows.available_at), numbered, turbines, curve)
     gone = rows.filter(ibis.or_(*(rows[name].notnull() for name in CHANGES)))
-    left = _by_cell(gone.mutate(at=leaves_at(gone)), later, turbines, curve)
-    return pd.concat([entered, left.assign(count=-left["count"])], ignore_index=True).astype("int32")
+    left = _by_cell(gone.mutate(at=leaves_at(gone)), numbered, turbines, curve)
+    counts = pd.concat([entered, left.assign(count=-left["count"])], ignore_index=True).astype("int64")
+    return counts.groupby(["span", "bin", "step"], as_index=False).sum()
 
 
 def _by_cell(rows: Table, spans: pd.DataFrame, turbines: pd.DataFrame, curve: Curve) -> pd.DataFrame:
@@ -111,15 +144,15 @@ def _by_cell(rows: Table, spans: pd.DataFrame, turbines: pd.DataFrame, curve: Cu
     return counts
 
 
-def _fits(farm: Farm, counts: pd.DataFrame, spans: pd.DataFrame, curve: Curve) -> Iterator[pd.DataFrame]:
-    """Curves of a farm, one per calibration, from counts accumulated up to it."""
+def _fits(farm: Farm, counts: pd.DataFrame, times: list[pd.Timestamp], curve: Curve) -> Iterator[pd.DataFrame]:
+    """Curves of a farm at these calibrations, from counts accumulated up to each."""
     bins, row = np.unique(counts["bin"].to_numpy(), return_inverse=True)
     steps, column = np.unique(counts["step"].to_numpy(), return_inverse=True)
     count = counts["count"].to_numpy()
-    places = counts.groupby("span").indices
+    places = counts.groupby("fitted_at").indices
     cells = np.zeros((len(bins), len(steps)), dtype="int64")
-    for span, at in spans.loc[spans["farm_id"] == farm.id, "fitted_at"].items():
-        since = places.get(span, [])
+    for at in times:
+        since = places.get(at, [])
         np.add.at(cells, (row[since], column[since]), count[since])
         enough = cells.sum(axis=1) * farm.signals.cadence_seconds >= curve.min_bin_minutes * 60
         if enough.any():

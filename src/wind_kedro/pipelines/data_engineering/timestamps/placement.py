@@ -3,31 +3,49 @@
 from __future__ import annotations
 
 import datetime as dt
+import math
 from collections.abc import Callable
 from functools import reduce
 from typing import Any
 
 import pandas as pd
 
-from wind_kedro.cards import Fleet
+from wind_kedro.cards import Farm, Fleet
 from wind_kedro.clock import Clock
-from wind_kedro.datasets.derived import Derived, frame_of, table_of
-from wind_kedro.pipelines.data_engineering.parse.enums import encode_columns, enum_value
+from wind_kedro.datasets.derived import Derived, days_of, frame_of, shards_of
+from wind_kedro.pipelines.data_engineering.parse.enums import enum_value
 from wind_kedro.pipelines.data_engineering.parse.signals import READINGS, SIGNALS
 from wind_kedro.pipelines.data_engineering.settings import DataEngineering
-from wind_kedro.pipelines.data_engineering.signals.chunks import Chunk, Chunks, is_inside, near, plan
+from wind_kedro.pipelines.data_engineering.shards import inside, known_until, with_neighbours
 from wind_kedro.pipelines.data_engineering.signals.rules import clean_values, with_turbines
-from wind_kedro.pipelines.data_engineering.tables import Table, ibis, materialized, microseconds, offset_minutes, transitions
+from wind_kedro.pipelines.data_engineering.tables import (
+    FIRST_YEAR,
+    LAST_YEAR,
+    Table,
+    ibis,
+    materialized,
+    microseconds,
+    naive,
+    offset_minutes,
+    transitions,
+)
 from wind_kedro.pipelines.data_engineering.timestamps.clock_search import calibration_spans
 from wind_kedro.pipelines.data_engineering.timestamps.retiming import retime
+from wind_kedro.storage.fingerprints import DAY, NO_DAY, Recipe, around, mixed, of_cards, overlapping
 
+#: Change it when the rows change that the same input gives.
+VERSION = 1
 #: Rows this far around a clock change are checked, hours: more than any change.
 _AROUND_CHANGE_HOURS = 8
 _ROW = ("farm_id", "source_file", "source_row")
-#: Reading of stamps by which rows are split into chunks, and its largest distance from the correct reading: an offset is at most
+#: Reading of stamps whose day is that of parsed rows, and its largest distance from the correct reading: an offset is at most
 #: 18 hours (`wall_and_offset`), a clock change at most a few.
 _STAMP = "wall_clock_is_utc"
-_FARTHEST = dt.timedelta(days=1)
+_FARTHEST = dt.timedelta(hours=21)
+#: Days of stamps whose local time is known (`local_offsets`), less those by which a card may shift them. A row of another day may
+#: have no valid time.
+_FIRST_DAY, _LAST_DAY = pd.Timestamp(FIRST_YEAR, 1, 4), pd.Timestamp(LAST_YEAR - 1, 12, 28)
+_NEVER = pd.Timestamp(9999, 1, 1).as_unit("us")
 #: Number of intervals on either side on which a spike depends.
 _NEIGHBOURS = 2
 
@@ -39,8 +57,108 @@ def time_signals(
     fleet: Fleet,
     clock: Clock,
     data_engineering: DataEngineering,
-) -> Table | Chunks:
-    """Assign times to every signal row by the calibrated clock, and resolve repetitions, revisions and conflicts.
+) -> Recipe:
+    """Assign times to every signal row by the calibrated clock, and resolve repetitions, revisions and conflicts (`placed`).
+
+    One shard per farm and day of valid time; rows without a valid time are a shard too. A shard depends on the rows of its day
+    and of the days around it, as far as an offset may shift a row and rules look back or ahead, on the calibrations in force when
+    these arrived, and on the suspicions of these days.
+    """
+    farms = [farm.id for farm in fleet.farms]
+    stamps = days_of(parsed_signals, ["farm_id"], _STAMP)
+    stamps = stamps[stamps["farm_id"].isin(farms)]
+    odd = stamps.loc[_is_odd(stamps["day"]), ["farm_id", "day"]].drop_duplicates()
+    suspected = frame_of(suspected_units)
+    wanted = _wanted(stamps, clock_calibration, suspected, fleet, clock, data_engineering)
+    reach = max(_reach_days(farm, data_engineering) for farm in fleet.farms)
+
+    def work(part: pd.DataFrame) -> Table:
+        asked = part[["farm_id", "day"]]
+        if _is_odd(asked["day"]).any():
+            asked = pd.concat([asked, odd[odd["farm_id"].isin(asked["farm_id"])]]).drop_duplicates()
+        rows = shards_of(parsed_signals, asked, before=reach, after=reach)
+        found = placed(rows, clock_calibration, suspected, fleet, clock, data_engineering)
+        return inside(found, part, "valid_at")
+
+    return Recipe(wanted, work)
+
+
+def _wanted(
+    stamps: pd.DataFrame,
+    calibration: pd.DataFrame,
+    suspected_units: pd.DataFrame,
+    fleet: Fleet,
+    clock: Clock,
+    data_engineering: DataEngineering,
+) -> pd.DataFrame:
+    """Shards with their fingerprints, from the shards of stamps."""
+    days = with_neighbours(_odd_together(stamps))
+    days = pd.concat([days, _suspicions(suspected_units, days)], ignore_index=True)
+    reaches = {farm.id: _reach_days(farm, data_engineering) for farm in fleet.farms}
+    found = pd.concat(
+        around(own, ["farm_id"], before=reach, after=reach) for reach, own in days.groupby(days["farm_id"].map(reaches))
+    ) if len(days) else around(days, ["farm_id"])  # fmt: skip
+    cards = {
+        farm.id: [
+            farm.time_zone,
+            farm.latency_minutes,
+            farm.signals.cadence_seconds,
+            [(turbine.id, turbine.rated_power_kw) for turbine in farm.turbines],
+        ]
+        for farm in fleet.farms
+    }
+    numbers = of_cards(cards, VERSION, data_engineering.stuck, data_engineering.spike)
+    arrived = found["last_at"] if "last_at" in found else pd.Series(_NEVER, index=found.index)
+    spans = _reading_spans(calibration)
+    readings = spans["reading"].map(READINGS.index).astype("int64")
+    spans = spans.assign(
+        first=spans["holds_from"], last=_NEVER, number=mixed(readings, spans["first_fitted_at"], spans["holds_from"])
+    )
+    in_force = overlapping(spans, found[["farm_id"]].assign(first=arrived, last=arrived), "farm_id")
+    fingerprint = mixed(found["digest"], numbers[found["farm_id"]], in_force, known_until(found, clock))
+    return found[["farm_id", "day", "rows"]].assign(fingerprint=fingerprint)
+
+
+def _is_odd(days: pd.Series) -> pd.Series:
+    return ~days.between(_FIRST_DAY, _LAST_DAY)
+
+
+def _odd_together(stamps: pd.DataFrame) -> pd.DataFrame:
+    """Give all odd days of a farm, and that of rows without a time, one digest: a row of any of them may have no valid time."""
+    odd = stamps[_is_odd(stamps["day"])]
+    if odd.empty:
+        return stamps
+    together = around(odd.assign(day=NO_DAY), ["farm_id"])
+    each = odd[["farm_id", "day"]].merge(together.drop(columns="day"), on="farm_id")
+    return pd.concat([stamps[~_is_odd(stamps["day"])], together, each[each["day"] != NO_DAY]], ignore_index=True)
+
+
+def _suspicions(suspected_units: pd.DataFrame, days: pd.DataFrame) -> pd.DataFrame:
+    """What is suspected on each day, as additional digests of these days."""
+    spans = naive(suspected_units, ["since", "until", "found_at"])
+    spans = spans.assign(name=pd.util.hash_pandas_object(spans[["turbine_id", "signal"]].astype("str"), index=False))
+    each = days[["farm_id", "day"]].drop_duplicates().merge(spans, on="farm_id")
+    end = each["day"] + DAY
+    each = each[~(each["since"] >= end) & ~(each["until"] <= each["day"])]
+    since, until = each["since"].clip(lower=each["day"]), each["until"].clip(upper=each["day"] + DAY)
+    digest = mixed(each["name"], since.fillna(each["day"]), until.fillna(each["day"] + DAY), each["found_at"])
+    return each[["farm_id", "day"]].assign(digest=digest, rows=0)
+
+
+def _reach_days(farm: Farm, data_engineering: DataEngineering) -> int:
+    """Number of days before and after a day whose stamps its rows depend on."""
+    return math.ceil((time_margin(farm, data_engineering) + _FARTHEST) / dt.timedelta(days=1))
+
+
+def placed(
+    parsed_signals: Table,
+    clock_calibration: pd.DataFrame,
+    suspected_units: pd.DataFrame,
+    fleet: Fleet,
+    clock: Clock,
+    data_engineering: DataEngineering,
+) -> Table:
+    """Rows with valid time, arrival and status.
 
     One row per row of a source that was available by ``as_of``, or has no readable stamp. ``valid_at`` is the start of its
     interval, ``arrived_at`` its arrival (never before its interval ended), ``available_at`` when it could be used: after its
@@ -57,43 +175,22 @@ def time_signals(
 
     A stamp is read by the calibration in force at the earliest possible arrival of its row under any reading; rows older than
     the first calibration are available from it on. So rows that arrive later never move a row.
-
-    More rows than ``chunk_rows`` are returned as chunks of turbines and days with the same rows in total.
     """
-    suspected_units = frame_of(suspected_units)
-    rows = table_of(parsed_signals).drop("unit", "arrived", "ended")
-    rows = rows.filter(rows.source_row > 0)
+    rows = parsed_signals.filter(parsed_signals.source_row > 0).drop("unit", "arrived", "ended")
 
     def in_time(rows: Table) -> Table:
         return _known(_timed(rows, clock_calibration, fleet), clock)
 
     moved = _retimed_rows(rows, in_time, fleet)
-
-    def settled(rows: Table) -> Table:
-        return with_turbines(_known(_moved(in_time(rows), moved), clock), fleet)
-
-    if rows.count().execute() <= data_engineering.chunk_rows:
-        return clean_values(_versions(settled(rows), rows), suspected_units, fleet, data_engineering)
-    margin = time_margin(fleet, data_engineering)
-
-    def worked(chunk: Chunk) -> Table:
-        around = near(rows, chunk, _STAMP, margin + _FARTHEST)
-        own = settled(around)
-        # The chunk of a row is that of its valid time, or of its stamp if it has none.
-        own = near(own.mutate(place=ibis.coalesce(own.valid_at, own[_STAMP])), chunk, "place", margin)
-        own = own.filter(own.valid_at.notnull() | is_inside(own, chunk, "place"))
-        cleaned = clean_values(_versions(own, around), suspected_units, fleet, data_engineering)
-        return cleaned.filter(cleaned.valid_at.isnull() | is_inside(cleaned, chunk, "valid_at"))
-
-    return Chunks(plan(rows, _STAMP, data_engineering.chunk_rows), worked)
+    settled = with_turbines(_known(_moved(in_time(rows), moved), clock), fleet)
+    return clean_values(_versions(settled), suspected_units, fleet, data_engineering)
 
 
-def time_margin(fleet: Fleet, data_engineering: DataEngineering) -> dt.timedelta:
+def time_margin(farm: Farm, data_engineering: DataEngineering) -> dt.timedelta:
     """Longest time before and after a row on which rules depend: repetitions, and the neighbours of a spike."""
-    longest = max(farm.signals.cadence_seconds for farm in fleet.farms)
     stuck = data_engineering.stuck
-    seconds = max(max(stuck.minutes.values()) * 60, max(stuck.min_repetitions, _NEIGHBOURS) * longest)
-    return dt.timedelta(seconds=seconds)
+    count = max(stuck.min_repetitions, _NEIGHBOURS)
+    return max(dt.timedelta(minutes=max(stuck.minutes.values())), count * farm.signals.cadence)
 
 
 def _known(rows: Table, clock: Clock) -> Table:
@@ -111,12 +208,7 @@ def _timed(parsed: Table, calibration: pd.DataFrame, fleet: Fleet) -> Table:
     length, latency = rows.cadence.as_interval("s"), rows.latency.as_interval("m")
     earliest = ibis.coalesce(rows.received_at, ibis.least(*[rows[name] for name in READINGS]) + length + latency)
     rows = rows.mutate(earliest=earliest)
-    # Consecutive calibrations of the same reading are merged.
-    every = calibration_spans(calibration).drop(columns="fitted_at")
-    read = every[[column for column in every.columns if not column.startswith("holds_")]]
-    changed = (read != read.shift()).any(axis=1)
-    ends = every.groupby(changed.cumsum())["holds_until"].transform("last")
-    spans = ibis.memtable(every.assign(holds_until=ends)[changed])
+    spans = ibis.memtable(_reading_spans(calibration))
     in_force = [rows.farm_id == spans.farm_id, rows.earliest >= spans.holds_from, rows.earliest < spans.holds_until]
     rows = rows.left_join(spans, in_force).drop("farm_id_right")
     others = [name for name in READINGS[1:] if (calibration["reading"] == name).any()]
@@ -143,6 +235,15 @@ def _timed(parsed: Table, calibration: pd.DataFrame, fleet: Fleet) -> Table:
             rows.detail,
         ),
     )  # fmt: skip
+
+
+def _reading_spans(calibration: pd.DataFrame) -> pd.DataFrame:
+    """`calibration_spans`, of which consecutive ones of the same reading are merged."""
+    every = calibration_spans(calibration).drop(columns="fitted_at")
+    read = every[[column for column in every.columns if not column.startswith("holds_")]]
+    changed = (read != read.shift()).any(axis=1)
+    ends = every.groupby(changed.cumsum())["holds_until"].transform("last")
+    return every.assign(holds_until=ends)[changed]
 
 
 # --- clock changes ----------------------------------------------------------------------------------------------------
@@ -217,14 +318,14 @@ _SETTLED = (
 )  # fmt: skip
 
 
-def _versions(rows: Table, parsed: Table) -> Table:
+def _versions(rows: Table) -> Table:
     """Determine which rows of one turbine and interval are repetitions, conflicts and revisions.
 
     Only rows that share their interval with another are sorted, which are few. Tables used more than once are materialized, as
     the engine would otherwise compute the times of all rows again.
     """
     rows = rows.mutate(**{f"{name}_fault": enum_value(rows, rows[f"{name}_fault"]) for name in SIGNALS})
-    rows = materialized(encode_columns(rows.select(*_SETTLED), parsed, ("farm_id", "turbine_id", "source_file")))
+    rows = materialized(rows.select(*_SETTLED))
     shared = materialized(_shared_intervals(rows.filter(rows.reason.isnull())))
     no, never = ibis.literal(False), ibis.null("timestamp")
     alone = rows.anti_join(shared, _INTERVAL)
@@ -239,13 +340,11 @@ def _shared_intervals(good: Table) -> Table:
     power of two, and their sum equals their bitwise or only if none is repeated.
     """
     some = good.select(*_INTERVAL, number=microseconds(good, "valid_at") // (good.cadence * 1_000_000))
-    # Ibis does not support bitwise or on Spark, where all rows are counted.
-    if good.get_backend().name == "duckdb":
-        # Before 1970 the remainder is negative; its absolute value is distinct too.
-        bit = ibis.literal(1, "int64") << (some.number % _STRETCH).abs()
-        some = some.mutate(stretch=some.number // _STRETCH, bit=bit)
-        stretches = some.group_by("unit", "stretch").agg(added=some.bit.sum(), seen=some.bit.bit_or())
-        some = some.semi_join(stretches.filter(stretches.added != stretches.seen), ["unit", "stretch"])
+    # Before 1970 the remainder is negative; its absolute value is distinct too.
+    bit = ibis.literal(1, "int64") << (some.number % _STRETCH).abs()
+    some = some.mutate(stretch=some.number // _STRETCH, bit=bit)
+    stretches = some.group_by("unit", "stretch").agg(added=some.bit.sum(), seen=some.bit.bit_or())
+    some = some.semi_join(stretches.filter(stretches.added != stretches.seen), ["unit", "stretch"])
     counted = some.group_by(*_INTERVAL).agg(rivals=some.count())
     return counted.filter(counted.rivals > 1).select(*_INTERVAL)
 
