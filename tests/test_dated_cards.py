@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from records import as_forecasts
 from wind_kedro.cards import CardError, Fleet
 from wind_kedro.cards.dated import FAR_PAST
 from wind_kedro.cards.tiers import ready_entities
@@ -119,7 +120,7 @@ def test_a_portfolio_has_the_farms_of_the_interval(cards: dict[str, Any], ending
     cards["products"][0]["members"] = ["hill", "shore", "both"]
     fleet = Fleet.from_config(**cards)
     valid_at = pd.to_datetime([BEFORE, SINCE, SINCE + np.timedelta64(24, "h")]).tz_localize("UTC").floor("h")
-    rows = pd.DataFrame(
+    rows = as_forecasts(pd.DataFrame(
         [
             {"entity_id": name, "valid_at": at, "capacity_kw": kw, "q100_kw": 0.4 * kw, "q500_kw": 0.5 * kw, "q900_kw": 0.6 * kw}
             for name, kw in (("hill", 3000.0), ("shore", 1000.0))
@@ -128,7 +129,7 @@ def test_a_portfolio_has_the_farms_of_the_interval(cards: dict[str, Any], ending
     ).assign(
         product_id="hours", model="m", model_version="1", issued_at=valid_at[0], lead_minutes=60, weather_run_at=valid_at[0],
         fallback="", weather="forecast weather",
-    )  # fmt: skip
+    ))  # fmt: skip
     rules = Portfolios(error_correlation=0.5, min_capacity_share=0.5)
     found = add_portfolios(rows, fleet, rules).query("entity_id == 'both'").sort_values("valid_at")
     last = 3000 if ending else 4000

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-Severity = Literal["warning", "error"]
+Severity = Literal["info", "warning", "error"]
 #: Takes product, entity and exception of what failed for one entity while the others go on.
 OnFailure = Callable[[str, str, Exception], None]
 
@@ -28,8 +28,8 @@ STAGES = (
     "ingestion", "parsing", "features", "backtest", "backtest_calibration", "backtest_scoring", "gate", "choice", "fit",
     "accuracy", "forecasting", "calibration", "shadows", "attributions", "live_scoring",
 )  # fmt: skip
-#: Codes of an issue that was not made.
-NOT_ISSUED = ("forecast_not_issued", "portfolio_not_issued")
+#: Codes of an issue that was not made, or is not a record of its own.
+NOT_ISSUED = ("forecast_not_issued", "portfolio_not_issued", "revision_not_sent")
 
 
 class Failure(NamedTuple):
@@ -40,7 +40,8 @@ class Failure(NamedTuple):
         code: what failed, one of `contracts.operation.FAILURE_CODES`; also the kind of the incident.
         message: one line: what, where, why.
         action: what a person can do about it.
-        severity: ``error`` where something is not issued, trained or read; ``warning`` where a fallback replaced it.
+        severity: ``error`` where something is not issued, trained or read; ``warning`` where a fallback replaced it; ``info``
+            where nothing failed: the audit has the reason, monitoring does not count it.
         product_id: of one product; empty: of all.
         entity_id: of one farm or group; empty: of none in particular.
         issued_at: the issue time that it concerns; none: no issue in particular.
@@ -119,8 +120,11 @@ def failures_table(failures: Iterable[Failure], as_of: dt.datetime) -> pd.DataFr
         raised_at=pd.Series(pd.Timestamp(as_of), index=table.index, dtype="datetime64[us, UTC]"),
     )
     for row in over_issues(table):
-        logger.log(logging.ERROR if row["severity"] == "error" else logging.WARNING, "%s: %s", row["code"], row["text"])
+        logger.log(_LOGGED_AS[row["severity"]], "%s: %s", row["code"], row["text"])
     return table
+
+
+_LOGGED_AS = {"info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
 
 def over_issues(table: pd.DataFrame) -> list[dict[str, Any]]:

@@ -7,6 +7,7 @@ import pytest
 from kedro.io import DatasetError
 from kedro.utils import load_obj
 
+from records import as_forecasts
 from wind_kedro.cards.columns import FORECAST_WEATHER
 from wind_kedro.contracts.forecasts import Forecasts
 from wind_kedro.contracts.training import Promotions
@@ -18,7 +19,7 @@ MakeHistory = Callable[..., History]
 
 def _forecasts(product: str, issued: str, entity: str = "hill", **quantiles: float) -> pd.DataFrame:
     issued_at = pd.Timestamp(issued, tz="UTC")
-    return Forecasts.validate(
+    return as_forecasts(
         pd.DataFrame(
             {
                 "product_id": product,

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from records import as_forecasts
 from wind_kedro.cards import Fleet
 from wind_kedro.cards.columns import quantile_columns
 from wind_kedro.contracts.forecasts import Forecasts
@@ -47,7 +48,7 @@ def issues(days: int = 12, shares: tuple[float, float, float] = (0.4, 0.5, 0.6),
         weather="forecast weather",
         **dict(zip(COLUMNS, np.array(shares) * CAPACITY_KW, strict=True)),
     )
-    return Forecasts.validate(table.assign(**columns))
+    return as_forecasts(table.assign(**columns))
 
 
 def outcomes(forecasts: pd.DataFrame, shares: Any, hours_late: float = 1.0, **columns: Any) -> pd.DataFrame:

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from records import as_forecasts
 from wind_kedro.cards import Fleet
 from wind_kedro.contracts.forecasts import Forecasts
 from wind_kedro.postprocessing.portfolios import add_portfolios
@@ -42,7 +43,7 @@ def rows(*forecasts: tuple[str, list[float]], issued: str = "2024-03-01 06:00", 
         | columns
         for farm_id, quantiles in forecasts
     )
-    return Forecasts.validate(table)
+    return as_forecasts(table)
 
 
 FARMS = (("hill", [900.0, 1500.0, 2100.0]), ("shore", [200.0, 500.0, 950.0]))

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from wind_kedro.cards.dated import Times
 from wind_kedro.cards.markets import DayGate, Market
 from wind_kedro.cards.products import Product
 
@@ -20,27 +21,68 @@ _WEEKEND = (5, 6)
 
 @dataclass(frozen=True)
 class Calendar:
-    """Issue times and intervals of a product in its market. `Fleet.calendar` makes it."""
+    """Issue times, revisions and intervals of a product in its market. `Fleet.calendar` makes it."""
 
     product: Product
     market: Market
 
     def issues_between(self, start: dt.datetime, end: dt.datetime) -> list[dt.datetime]:
-        """Issue times in ``(start, end]``, UTC, in order; those at which every gate of their intervals is closed are none.
+        """Issue times in ``(start, end]``, UTC, in order, those of revisions included.
 
-        ``issue_times`` are read in the product's time zone. A time that the clock skips in spring is issued as much later as the
-        clock jumps, one that it passes twice in autumn at the first pass.
+        A time at which every gate of its intervals is closed is none. ``issue_times`` are read in the product's time zone. A time
+        that the clock skips in spring is issued as much later as the clock jumps, one that it passes twice in autumn at the first
+        pass.
         """
         start, end = start.astimezone(dt.UTC), end.astimezone(dt.UTC)
-        zone = ZoneInfo(self.product.time_zone)
-        first, last = start.astimezone(zone).date(), end.astimezone(zone).date()
-        local = [
-            dt.datetime.combine(first + dt.timedelta(days=day), time, zone)
-            for day in range((last - first).days + 1)
-            for time in self.product.issue_times
-        ]
-        issues = sorted({stamp for stamp in (time.astimezone(dt.UTC) for time in local) if start < stamp <= end})
+        firsts, revisions = self._times(start, end)
+        issues = sorted(stamp for stamp in firsts | revisions if start < stamp <= end)
         return [issue for issue, open_ in zip(issues, self._any_gate_open(_stamps(issues)), strict=True) if open_]
+
+    def revisions(self, issued_at: Times) -> tuple[Times, npt.NDArray[np.int64]]:
+        """Which issue each issue time revises.
+
+        Args:
+            issued_at: issue times, shape (issues,), UTC, as ``datetime64[us]`` without zone.
+
+        Returns:
+            The issue times of the issues that are revised, and the numbers of the revisions, both of shape (issues,). An issue
+            that revises none has its own time and number 0. Numbers count all times of revisions, also those that are not sent.
+        """
+        if self.product.revisions is None or not len(issued_at):
+            return issued_at, np.zeros(len(issued_at), dtype=np.int64)
+        bounds = (pd.Timestamp(stamp, tz="UTC").to_pydatetime() for stamp in (issued_at.min(), issued_at.max()))
+        firsts, later = (_stamps(sorted(times)) for times in self._times(*bounds))
+        revised = firsts[np.searchsorted(firsts, issued_at, side="right") - 1]
+        number = np.searchsorted(later, issued_at, side="right") - np.searchsorted(later, revised, side="right")
+        return revised, number.astype(np.int64)
+
+    def _times(self, start: dt.datetime, end: dt.datetime) -> tuple[set[dt.datetime], set[dt.datetime]]:
+        """Times of issues and of revisions, UTC, from the last issue before ``start`` or earlier to ``end`` or later."""
+        zone = ZoneInfo(self.product.time_zone)
+        first, last = start.astimezone(zone).date() - dt.timedelta(days=2), end.astimezone(zone).date()
+
+        def local(times: list[dt.time]) -> set[dt.datetime]:
+            days = [first + dt.timedelta(days=day) for day in range((last - first).days + 1)]
+            return {dt.datetime.combine(day, time, zone).astimezone(dt.UTC) for day in days for time in times}
+
+        issues, rules = local(self.product.issue_times), self.product.revisions
+        if rules is None:
+            return issues, set()
+        if rules.times is not None:
+            return issues, local(rules.times) - issues
+        ordered, step = sorted(issues), dt.timedelta(minutes=rules.every_minutes or 0)
+        following = [*ordered[1:], ordered[-1] + dt.timedelta(days=2)]
+        return issues, {
+            issue + step * number
+            for issue, until in zip(ordered, following, strict=True)
+            for number in range(1, -(-(until - issue) // step))
+        }
+
+    def _revised_for(self, issued_at: Times) -> tuple[Times, npt.NDArray[np.int64]]:
+        """The issue that each issue time revises, and how many minutes earlier than others its gates close."""
+        revised, number = self.revisions(issued_at)
+        last_minutes = 0 if self.product.revisions is None else self.product.revisions.last_minutes
+        return revised, np.where(number > 0, last_minutes, 0)
 
     def intervals(self, issued_at: npt.NDArray[np.datetime64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
         """Lead times of the intervals of each issue.
@@ -50,7 +92,8 @@ class Calendar:
 
         Returns:
             Minutes from the issue to the start of each interval, shape (issues, most intervals of an issue), and which of them
-            the issue covers: inside the horizon or the days of delivery, and with an open gate.
+            the issue covers: inside the horizon or the days of delivery, and with an open gate. A revision covers those of the
+            issue that it revises which are still open.
         """
         first, end = self._bounds(issued_at)
         steps = np.arange(0, max((end - first).max(initial=0), 0), self.product.granularity_minutes)
@@ -60,13 +103,14 @@ class Calendar:
     def _bounds(self, issued_at: npt.NDArray[np.datetime64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         """Lead times of the first interval of each issue that may be open, and of the end, exclusive."""
         product, step = self.product, self.product.granularity_minutes
+        revised, earlier = self._revised_for(issued_at)
         if product.delivery_days is None:
             # The first interval, counted from the issue time, whose gate may still be open, on the grid of the granularity.
-            gate = min(market.gate_closure_minutes for _, market in self.market.versions)
+            gate = min(market.gate_closure_minutes for _, market in self.market.versions) + earlier
             offset = (issued_at - issued_at.astype("datetime64[D]")) // _MINUTE
             first = (-(-(offset + gate) // step) * step - offset).astype(np.int64)
-            return first, np.full(len(first), product.horizon_minutes)
-        days = self._local_days(issued_at)
+            return first, product.horizon_minutes - ((issued_at - revised) // _MINUTE).astype(np.int64)
+        days = self._local_days(revised)
         first, end = (
             ((self._midnights(days + np.timedelta64(day, "D")) - issued_at) // _MINUTE).astype(np.int64)
             for day in (product.delivery_days[0], product.delivery_days[-1] + 1)
@@ -89,14 +133,16 @@ class Calendar:
 
     def _gates_open(self, issued_at: npt.NDArray[np.datetime64], leads: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
         open_ = np.zeros(leads.shape, dtype=bool)
+        _, earlier = self._revised_for(issued_at)
+        closing = np.broadcast_to(earlier[:, None], leads.shape)
         valid_at = issued_at[:, None] + leads * _MINUTE
         holidays = frozenset(self.market.holidays)
         for mask, market in self.market.by_rules(valid_at):
-            in_time = leads[mask] >= market.gate_closure_minutes
+            in_time = leads[mask] >= market.gate_closure_minutes + closing[mask]
             if market.gate_closure_day is not None:
                 each, where = np.unique(self._local_days(valid_at[mask]), return_inverse=True)
                 gates = _stamps([self._gate(day, market.gate_closure_day, holidays) for day in each.tolist()])
-                in_time &= np.broadcast_to(issued_at[:, None], leads.shape)[mask] <= gates[where]
+                in_time &= np.broadcast_to(issued_at[:, None], leads.shape)[mask] + closing[mask] * _MINUTE <= gates[where]
             open_[mask] = in_time
         return open_
 

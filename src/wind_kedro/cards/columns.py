@@ -10,6 +10,12 @@ PERFECT_WEATHER = "perfect weather"
 #: The weather label of all others.
 FORECAST_WEATHER = "forecast weather"
 
+#: Name of the fallback that is made from observations when it is needed, and needs no stored model.
+OBSERVED_CLIMATOLOGY = "observed_climatology"
+#: How far down a forecast had to step: the champion, a fallback of its version, the climatology of the observations.
+Rung = Literal["champion", "fallback", "climatology"]
+RUNGS: tuple[Rung, ...] = ("champion", "fallback", "climatology")
+
 #: Feature groups that are no inputs: the output without any input; what postprocessing changed (sorted, bounded, calibrated).
 BASE, CORRECTIONS = "base", "corrections"
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import datetime as dt
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
+import numpy as np
+import numpy.typing as npt
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
-from wind_kedro.cards.base import Card, Identifier, Positive, Share, TimeZone, _each_once, quoted_time, refuse
+from wind_kedro.cards.base import Card, Identifier, Minutes, Positive, Share, TimeZone, _each_once, quoted_time, refuse
 
 #: The quantile level that is the point forecast.
 MEDIAN = 0.5
@@ -25,6 +27,42 @@ def _consecutive(days: list[int]) -> list[int]:
     return days
 
 
+def _quoted(times: Any) -> Any:
+    return [quoted_time(time) for time in times] if isinstance(times, list) else times
+
+
+def _whole_minutes(times: list[dt.time]) -> list[dt.time]:
+    if any(time.tzinfo is not None for time in times):
+        raise ValueError("give times of day without an offset; `time_zone` is the zone")
+    if len(set(times)) < len(times):
+        raise ValueError("a time appears twice")
+    # Lead times are whole minutes.
+    if any(time.second or time.microsecond for time in times):
+        raise ValueError("give hours and minutes, such as 09:30, without seconds")
+    return times
+
+
+TimesOfDay = Annotated[list[dt.time], Field(min_length=1), BeforeValidator(_quoted), AfterValidator(_whole_minutes)]
+
+
+class Revisions(Card):
+    """When an issue is revised: its intervals are forecast again with what is known by then, until the next issue."""
+
+    every_minutes: int | None = Field(None, gt=0, le=1440, description="a revision so often after each issue")
+    times: TimesOfDay | None = Field(None, description="times of day in the product's `time_zone`, instead of every_minutes")
+    min_change_share: Share = Field(
+        0.0,
+        description="smallest change worth sending, share of capacity: of the point forecast, where it differs most from the one "
+        "that was sent last",
+    )
+    last_minutes: Minutes = Field(0, description="an interval is revised for the last time so long before its gate closes")
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        refuse(((self.every_minutes is None) == (self.times is None), "every_minutes, times: give one of them"))
+        return self
+
+
 class Goal(Card):
     """A target of the product's score, and since when it applies: targets change as evidence comes in."""
 
@@ -39,8 +77,9 @@ class Product(Card):
     name: str
     market: Identifier
     granularity_minutes: int = Field(gt=0, le=1440)
-    issue_times: list[dt.time] = Field(min_length=1, description="times of day in `time_zone`")
+    issue_times: TimesOfDay = Field(description="times of day in `time_zone`")
     time_zone: TimeZone = Field("UTC", description="in which `issue_times` are read")
+    revisions: Revisions | None = Field(None, description="none: an issue is not revised")
     delivery_days: Annotated[list[int], AfterValidator(_consecutive)] | None = Field(
         None,
         description="whole days of the market's calendar that an issue covers, counted from its own: [1] is the next "
@@ -54,6 +93,9 @@ class Product(Card):
         description="how far after the issue time the last interval starts, exclusive; not with `delivery_days`",
     )
     quantile_levels: list[float] = Field(min_length=1)
+    point: Literal["median", "mean"] | float = Field(
+        "median", description="the single number that is sold: the median, the mean, or one of the quantile levels"
+    )
     deciding_score: DecidingScore
     goal: Goal
     promotion_margin_share: Share = Field(0.02, description="by how much a challenger must beat the champion")
@@ -76,22 +118,38 @@ class Product(Card):
         )
         return levels
 
-    @field_validator("issue_times", mode="before")
-    @classmethod
-    def _quoted(cls, times: Any) -> Any:
-        return [quoted_time(time) for time in times] if isinstance(times, list) else times
+    @model_validator(mode="after")
+    def _revises_at_other_times(self) -> Self:
+        times = (self.revisions and self.revisions.times) or []
+        both = sorted(set(times) & set(self.issue_times))
+        refuse((both, f"revisions.times: {''.join(f'{time:%H:%M}' for time in both[:1])} is one of issue_times"))
+        return self
 
-    @field_validator("issue_times")
+    @field_validator("point")
     @classmethod
-    def _without_offset(cls, times: list[dt.time]) -> list[dt.time]:
-        if any(time.tzinfo is not None for time in times):
-            raise ValueError("give times of day without an offset; `time_zone` is the zone")
-        if len(set(times)) < len(times):
-            raise ValueError("a time appears twice")
-        # Lead times are whole minutes.
-        if any(time.second or time.microsecond for time in times):
-            raise ValueError("give hours and minutes, such as 09:30, without seconds")
-        return times
+    def _is_a_level(cls, point: str | float, info: ValidationInfo) -> str | float:
+        levels = info.data.get("quantile_levels")
+        if levels and not isinstance(point, str) and point not in levels:
+            raise ValueError(
+                f"must be median, mean or one of the quantile_levels ({', '.join(f'{level:g}' for level in levels)})"
+            )
+        return point
+
+    def point_of(self, quantiles: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """The single number of each row of quantiles, in their unit.
+
+        The mean is the integral over all probabilities: linear between levels, and the outermost quantiles beyond them.
+
+        Args:
+            quantiles: shape (rows, levels).
+        """
+        if self.point == "mean":
+            levels = np.array(self.quantile_levels)
+            edges = np.concatenate([[0.0], (levels[1:] + levels[:-1]) / 2, [1.0]])
+            mean: npt.NDArray[np.float64] = quantiles @ np.diff(edges)
+            return mean
+        level = MEDIAN if isinstance(self.point, str) else self.point
+        return quantiles[:, self.quantile_levels.index(level)]
 
     @model_validator(mode="before")
     @classmethod

@@ -67,6 +67,8 @@ def _lines(found: dict[str, Any]) -> Iterator[tuple[str, str]]:
         ("weather runs", ", ".join(f"{name} {run}" for name, run in found["weather_runs"].items()) or "none"),
         ("weather missing", ", ".join(f"{name} {' '.join(runs)}" for name, runs in missing.items()) or "none"),
     ]
+    if revises := found["revises"]:
+        yield "revision", f"{revises['revision']} of the issue of {revises['issued_at'][:16]}"
     if reason:
         yield "not issued", f"{reason['code']}: {reason['message']}"
         yield "what to do", reason["action"]
@@ -77,7 +79,7 @@ def _lines(found: dict[str, Any]) -> Iterator[tuple[str, str]]:
         yield "model", f"{model['model']}, version {model['model_version']}, training run {model['run_id'] or 'not known'}"
         yield "promoted", f"{model.get('promoted_at', 'not known')}: {model.get('reason', '')}"
         yield "trained through", str(model.get("trained_through", "not known"))
-        yield "fallback", model["fallback"] or "none"
+        yield "rung", model["rung"] + (f": {model['fallback']}" if model["fallback"] else "")
         yield "data", made["data_sha256"]
         yield "features", f"{made['features_sha256']} ({made['features_now']})"
         yield "configuration", made["configuration_sha256"]

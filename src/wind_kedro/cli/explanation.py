@@ -64,6 +64,7 @@ def explanation(evidence: Evidence, product_id: str, entity_id: str, issued_at: 
         "product_id": product_id,
         "entity_id": entity_id,
         "issued_at": issued_at.isoformat(),
+        "revises": _revises(record),
         "made_from": {name: record[name] for name in _MADE_FROM}
         | {"libraries": json.loads(record["libraries"]), "features_now": _features_now(evidence, record)},
         "weather_runs": json.loads(record["weather_runs"]),
@@ -77,7 +78,7 @@ def explanation(evidence: Evidence, product_id: str, entity_id: str, issued_at: 
     promotions = _own(evidence.promotions, record).sort_values("promoted_at")
     since = promotions["promoted_at"] > issued_at
     mine = promotions[~since & (promotions["model_version"] == record["model_version"])].tail(1)
-    model = {name: record[name] for name in ("model", "model_version", "run_id", "fallback")}
+    model = {name: record[name] for name in ("model", "model_version", "run_id", "rung", "fallback")}
     for promoted in _fields(mine, "promoted_at", "trained_through", "score", "reason"):
         model |= promoted
     return found | {
@@ -87,6 +88,13 @@ def explanation(evidence: Evidence, product_id: str, entity_id: str, issued_at: 
         "outcome": outcome,
         "causes": _causes(evidence, record, outcome),
     }
+
+
+def _revises(record: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The issue that a record revises, and the number of the revision; none: it is the issue itself."""
+    if not record["revision"] > 0:  # null in records of earlier versions
+        return None
+    return {"issued_at": record["revised_issue_at"].isoformat(), "revision": int(record["revision"])}
 
 
 def _own(table: pd.DataFrame, record: Mapping[str, Any], *more: str) -> pd.DataFrame:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from wind_kedro.cards.columns import BASE, quantile_column
+from wind_kedro.cards.columns import BASE, RUNGS, quantile_column
 from wind_kedro.cards.tiers import TIERS, assessed_by
 from wind_kedro.cli.terminal import Options, configuration_of, open_project, print_table, stand_in_project, utc
 from wind_kedro.errors import WindKedroError
@@ -55,7 +55,8 @@ def select(fleet: Fleet, table: pd.DataFrame, product: str | None, entity: str |
 
 def _print_title(fleet: Fleet, rows: pd.DataFrame, *more: str) -> None:
     first = rows.iloc[0]
-    issued = f"issued {first['issued_at']:%Y-%m-%d %H:%M} UTC by {first['model']} version {first['model_version']}"
+    revision = f"revision {first['revision']} of {first['revised_issue_at']:%H:%M}, " if first.get("revision") else ""
+    issued = f"{revision}issued {first['issued_at']:%Y-%m-%d %H:%M} UTC by {first['model']} version {first['model_version']}"
     title = [fleet.product(first["product_id"]).name, fleet.name_of(first["entity_id"]), issued, *more]
     click.secho("\n" + " · ".join(title), bold=True)
 
@@ -73,14 +74,22 @@ def forecast(options: Options, product: str | None, entity: str | None) -> None:
         raise WindKedroError("no forecast was issued yet: kedro run --pipeline forecasting")
     for (product_id, _), rows in table.groupby(["product_id", "entity_id"]):
         newest = rows[rows["issued_at"] == rows["issued_at"].max()].sort_values("valid_at")
-        levels = fleet.product(str(product_id)).quantile_levels
-        low, high = levels[0], levels[-1]
-        _print_title(fleet, newest, newest["weather"].iloc[0])
+        card = fleet.product(str(product_id))
+        low, high = card.quantile_levels[0], card.quantile_levels[-1]
+        rungs = " and ".join(rung for rung in RUNGS if (newest["rung"] == rung).any())
+        _print_title(fleet, newest, *([] if rungs == "champion" else [f"forecast by {rungs}"]), newest["weather"].iloc[0])
+        columns = {
+            f"{100 * low:g}% quantile": quantile_column(low),
+            "median": quantile_column(0.5),
+            f"{100 * high:g}% quantile": quantile_column(high),
+        }
+        if card.point != "median":
+            columns["point forecast"] = "point_kw"
         print_table(
-            ["valid at (UTC)", "lead", f"{100 * low:g}% quantile", "median", f"{100 * high:g}% quantile"],
+            ["valid at (UTC)", "lead", *columns],
             [
                 [f"{row['valid_at']:%Y-%m-%d %H:%M}", f"{row['lead_minutes'] / 60:g} h"]
-                + [f"{row[quantile_column(level)]:,.0f} kW" for level in (low, 0.5, high)]
+                + [f"{row[column]:,.0f} kW" for column in columns.values()]
                 for _, row in newest.iterrows()
             ],
         )

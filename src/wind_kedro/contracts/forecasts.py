@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandera.pandas as pa
 from pandera.typing import Series
 
-from wind_kedro.cards.columns import FORECAST_WEATHER, PERFECT_WEATHER, quantile_column
+from wind_kedro.cards.columns import FORECAST_WEATHER, PERFECT_WEATHER, RUNGS, quantile_column
 from wind_kedro.contracts.base import Contract, Utc
 
 
@@ -20,9 +20,18 @@ class Forecasts(Contract, key=["product_id", "entity_id", "model", "issued_at", 
     valid_at: Series[Utc]
     lead_minutes: Series[int] = pa.Field(ge=0)
     capacity_kw: Series[float] = pa.Field(gt=0)
-    weather_run_at: Series[Utc] = pa.Field(nullable=True)
+    revised_issue_at: Series[Utc] = pa.Field(description="the issue that it revises; issued_at of one that revises none")
+    revision: Series[int] = pa.Field(ge=0, description="number of the revision; 0: the issue itself")
+    weather_run_at: Series[Utc] = pa.Field(nullable=True, description="the newest run used; null: none")
+    weather_age_minutes: Series[float] = pa.Field(nullable=True, description="from its initialisation to the issue")
+    rung: Series[str] = pa.Field(
+        isin=list(RUNGS),
+        description="what forecast it: the champion (in a backtest the candidate), a fallback of its version, or the climatology "
+        "of the observations; of a portfolio the last of those of its farms",
+    )
     fallback: Series[str] = pa.Field(description="'' or the model that stood in for the champion; of a portfolio, what it lacks")
     weather: Series[str] = pa.Field(isin=[PERFECT_WEATHER, FORECAST_WEATHER])
+    point_kw: Series[float] = pa.Field(ge=0, description="the single number that is sold: `point` of the product")
     median: Series[float] = pa.Field(
         alias=quantile_column(0.5), ge=0, description="every product declares it: the point forecast"
     )

@@ -96,6 +96,7 @@ FAILURE_CODES: Mapping[str, str] = {
     "model_unusable": "a stored model could not be used",
     "fallback_used": "a fallback replaced the champion",
     "forecast_not_issued": "a forecast that was due was not issued",
+    "revision_not_sent": "a revision changes too little to be sent",
     "calibration_failed": "a forecast was issued, or backtested, without calibration",
     "portfolio_not_issued": "the forecast of a portfolio was not issued",
     "attributions_not_made": "what moved a forecast could not be computed",
@@ -112,7 +113,7 @@ class Failures(Contract, key=["raised_at", "stage", "product_id", "entity_id", "
     entity_id: Series[str] = pa.Field(description="farm or group; '': none in particular")
     issued_at: Series[Utc] = pa.Field(nullable=True, description="the issue time concerned; null: none in particular")
     code: Series[str] = pa.Field(isin=list(FAILURE_CODES))
-    severity: Series[str] = pa.Field(isin=["warning", "error"])
+    severity: Series[str] = pa.Field(isin=["info", "warning", "error"])
     message: Series[str] = pa.Field(description="one line: what, where, why")
     action: Series[str] = pa.Field(description="what a person can do about it")
     raised_at: Series[Utc] = pa.Field(description="as_of of the run")
@@ -179,6 +180,11 @@ class Audit(Contract, key=["sequence"]):
     issued_at: Series[Utc]
     model: Series[str]
     model_version: Series[str]
+    revised_issue_at: Series[Utc] = pa.Field(
+        nullable=True, description="the issue that it revises, as in `Forecasts`; null: a record of an earlier version"
+    )
+    revision: Series[float] = pa.Field(nullable=True, ge=0, description="its number; null likewise")
+    rung: Series[str] = pa.Field(nullable=True, description="of its first interval; '': not issued; null likewise")
     run_id: Series[str] = pa.Field(description="MLflow run that fitted the model")
     fallback: Series[str]
     forecast_sha256: Series[str] = pa.Field(description="of the quantiles issued")

@@ -405,7 +405,7 @@ def _losses(rows: pd.DataFrame, product: Product, market: Market, rules: ScoreRu
     def ramps(values: Array) -> NDArray[np.int8]:
         return ramp_direction(np.where(before >= 0, values - values[before], np.nan), rules.ramp_share)
 
-    cost, produced = _settle(rows, actual, point, product, market)
+    cost, produced = _settle(rows, actual, product.point_of(quantiles), product, market)
     return _Losses(
         levels=levels,
         error=point - actual,
@@ -427,7 +427,7 @@ def _losses(rows: pd.DataFrame, product: Product, market: Market, rules: ScoreRu
 
 
 def _settle(rows: pd.DataFrame, actual: Array, point: Array, product: Product, market: Market) -> tuple[Array, Array]:
-    """Cost of selling the median and energy produced (MWh), per row.
+    """Cost of selling the product's point forecast (``point``) and energy produced (MWh), per row.
 
     Several intervals of a product that fall into one settled interval of the market offset each other, as they do in
     its books; each then bears an equal part of the cost. Settled intervals count from midnight of the market's day.

@@ -7,7 +7,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from wind_kedro.cards import Fleet, Product
-from wind_kedro.cards.columns import FORECAST_WEATHER, PERFECT_WEATHER, quantile_columns
+from wind_kedro.cards.columns import FORECAST_WEATHER, OBSERVED_CLIMATOLOGY, PERFECT_WEATHER, Rung, quantile_columns
 
 #: What names a forecast row, beside its model.
 KEYS = ["product_id", "entity_id", "issued_at", "valid_at"]
@@ -49,6 +49,9 @@ def forecast_rows(
     table = rows[[*KEYS, "lead_minutes", "weather_run_at"]].reset_index(drop=True)
     capacity, perfect = np.zeros(len(table)), np.zeros(len(table), dtype=bool)
     valid_at = table["valid_at"].dt.tz_localize(None).to_numpy()
+    revised, number = fleet.calendar(product.id).revisions(
+        table["issued_at"].dt.tz_localize(None).to_numpy().astype("datetime64[us]")
+    )
     for entity_id, places in table.groupby("entity_id").indices.items():
         capacity[places] = fleet.capacity_kw(str(entity_id), valid_at[places])
         perfect[places] = fleet.perfect_weather(str(entity_id), valid_at[places])
@@ -56,8 +59,28 @@ def forecast_rows(
         model=model,
         model_version=model_version,
         capacity_kw=capacity,
+        revised_issue_at=pd.DatetimeIndex(revised).tz_localize("UTC"),
+        revision=number,
+        weather_age_minutes=weather_age_minutes(table),
+        rung=_rung_of(fallback),
         fallback=fallback,
         weather=np.where(perfect, PERFECT_WEATHER, FORECAST_WEATHER),
     )
     quantiles = pd.DataFrame(shares, columns=quantile_columns(product.quantile_levels))
-    return pd.concat([table, quantiles.mul(capacity, axis=0)], axis=1)
+    return with_point(pd.concat([table, quantiles.mul(capacity, axis=0)], axis=1), product)
+
+
+def with_point(table: pd.DataFrame, product: Product) -> pd.DataFrame:
+    """Rows of `contracts.Forecasts` of one product with ``point_kw``, the single number that follows from their quantiles."""
+    return table.assign(point_kw=product.point_of(table[quantile_columns(product.quantile_levels)].to_numpy(float)))
+
+
+def weather_age_minutes(table: pd.DataFrame) -> pd.Series:
+    """Minutes from the initialisation of the weather run to the issue; not a number without a run."""
+    return (table["issued_at"] - table["weather_run_at"]).dt.total_seconds() / 60
+
+
+def _rung_of(fallback: str) -> Rung:
+    if not fallback:
+        return "champion"
+    return "climatology" if fallback == OBSERVED_CLIMATOLOGY else "fallback"

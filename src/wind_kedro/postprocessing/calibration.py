@@ -63,6 +63,7 @@ def calibrated(
         with isolated(on_failure, product.id, str(entity_id)):
             corrected = _corrected_series(rows, history, observations, product, correction, calibration)
             result.loc[rows.index, quantile_columns(product.quantile_levels)] = corrected
+            result.loc[rows.index, "point_kw"] = product.point_of(corrected)
     return result
 
 

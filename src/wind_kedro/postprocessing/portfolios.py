@@ -13,8 +13,9 @@ import numpy as np
 import pandas as pd
 
 from wind_kedro.cards import Fleet, Group, Product
-from wind_kedro.cards.columns import FORECAST_WEATHER, PERFECT_WEATHER, quantile_column, quantile_columns
+from wind_kedro.cards.columns import FORECAST_WEATHER, PERFECT_WEATHER, RUNGS, quantile_column, quantile_columns
 from wind_kedro.failures import OnFailure, isolated
+from wind_kedro.models.tables import weather_age_minutes, with_point
 from wind_kedro.postprocessing.settings import Portfolios
 
 #: What stands as the model of a portfolio that is issued: each of its farms may be forecast by another.
@@ -72,9 +73,10 @@ def _portfolio(
     number = grouped.ngroup().to_numpy()
     first = grouped.head(1).reset_index(drop=True)
 
+    # Rows of a group follow each other, as they were sorted.
+    starts = np.flatnonzero(np.diff(number, prepend=-1))
+
     def total(values: np.ndarray) -> np.ndarray:
-        # Rows of a group follow each other, as they were sorted.
-        starts = np.flatnonzero(np.diff(number, prepend=-1))
         return np.add.reduceat(values, starts, axis=0)
 
     correlation = portfolios.error_correlation
@@ -85,17 +87,20 @@ def _portfolio(
     capacity, there = fleet.capacity_kw(group.id, valid_at), total(rows["capacity_kw"].to_numpy(float))
     scale = (capacity / there)[:, None]
     quantiles = np.clip(scale * (total(median)[:, None] + side * spread), 0.0, capacity[:, None])
-    table = first[["product_id", "issued_at", "valid_at", "lead_minutes", "weather_run_at"]].assign(
+    table = first[["product_id", "issued_at", "revised_issue_at", "revision", "valid_at", "lead_minutes"]].assign(
         entity_id=group.id,
         model=first["model"] if by_model else PORTFOLIO,
         model_version=_each_once(rows["model_version"], number).to_numpy(),
         weather_run_at=grouped["weather_run_at"].max().to_numpy(),
         capacity_kw=capacity,
+        rung=np.take(RUNGS, np.maximum.reduceat(pd.Categorical(rows["rung"], RUNGS).codes, starts)),
         fallback=_fallbacks(rows, number, {farm_id: kw.at(valid_at) > 0 for farm_id, kw in fleet.capacities(group.id).items()}),
         weather=np.where(total((rows["weather"] == PERFECT_WEATHER).to_numpy()), PERFECT_WEATHER, FORECAST_WEATHER),
     )
     table["weather_run_at"] = table["weather_run_at"].astype(rows["weather_run_at"].dtype)
+    table["weather_age_minutes"] = weather_age_minutes(table)
     table[columns] = quantiles
+    table = with_point(table, product)
     return table[there >= portfolios.min_capacity_share * capacity]
 
 

@@ -11,10 +11,10 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from records import as_forecasts
 from wind_kedro.cards import Fleet
 from wind_kedro.cards.columns import FORECAST_WEATHER
 from wind_kedro.clock import Clock
-from wind_kedro.contracts.forecasts import Forecasts
 from wind_kedro.contracts.operation import AuditRecords
 from wind_kedro.failures import Failure, failures_table
 from wind_kedro.governance.provenance import Provenance
@@ -45,7 +45,7 @@ def tables(
         q100_kw=100.0, q500_kw=500.0, q900_kw=900.0,
     )  # fmt: skip
     return {
-        "forecasts": Forecasts.validate(forecasts),
+        "forecasts": as_forecasts(forecasts),
         "features": features,
         # The card: every 6 h, two hours later. At 18:00 the run of 12:00 is due, and late; that of 06:00 was there.
         "weather_runs": runs_of(

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from records import as_forecasts
 from wind_kedro.cards import Fleet
 from wind_kedro.clock import Clock
 from wind_kedro.contracts.forecasts import Forecasts
@@ -44,7 +45,7 @@ def said(model: str, days: int, ending: pd.Timestamp, farms: tuple[str, ...] = (
     table = issued.merge(pd.DataFrame({"lead_minutes": [0, 60, 120, 180]}), how="cross")
     table = table.merge(pd.DataFrame({"entity_id": list(farms)}), how="cross")
     capacity = table["entity_id"].map(CAPACITY_KW)
-    return Forecasts.validate(
+    return as_forecasts(
         table.assign(
             product_id="hours",
             model=model,
@@ -90,7 +91,7 @@ def width(table: pd.DataFrame, entity_id: str) -> float:
 
 
 def issue(now: pd.DataFrame, backtested: pd.DataFrame, fleet: Fleet, half_width: float = 0.05) -> pd.DataFrame:
-    found, _ = calibrate_forecasts(now, backtested, came(half_width), NO_FAILURES, fleet, CLOCK, RULES)
+    found, _ = calibrate_forecasts(now, backtested, NOTHING, came(half_width), NO_FAILURES, fleet, CLOCK, RULES)
     return Forecasts.validate(found)
 
 
@@ -139,8 +140,8 @@ def test_what_a_later_issue_is_made_of_moves_no_earlier_one(sold: Fleet) -> None
     both = Clock.model_validate({"as_of": CLOCK.as_of, "issue_from": earlier - pd.Timedelta(hours=1)})
     alone = Clock.model_validate({"as_of": earlier})
     now = pd.concat([old, said("new", 1, NOW).query("issued_at == @NOW")])
-    together, _ = calibrate_forecasts(now, backtested, came(0.1), NO_FAILURES, sold, both, RULES)
-    apart, _ = calibrate_forecasts(old, backtested, came(0.1), NO_FAILURES, sold, alone, RULES)
+    together, _ = calibrate_forecasts(now, backtested, NOTHING, came(0.1), NO_FAILURES, sold, both, RULES)
+    apart, _ = calibrate_forecasts(old, backtested, NOTHING, came(0.1), NO_FAILURES, sold, alone, RULES)
     assert set(together["issued_at"]) == {earlier, NOW}
     pd.testing.assert_frame_equal(together[together["issued_at"] == earlier].reset_index(drop=True), apart.reset_index(drop=True))
 
@@ -168,7 +169,7 @@ def _not_issued(entity_id: str, severity: Any) -> pd.DataFrame:
 @pytest.mark.parametrize("severity", ["error", "warning"])
 def test_a_portfolio_that_is_not_issued_names_the_reason_of_its_farm(sold: Fleet, severity: str) -> None:
     only_shore = said("new", 1, NOW, farms=("shore",))
-    _, failures = calibrate_forecasts(only_shore, NOTHING, came(0.1), _not_issued("hill", severity), sold, CLOCK, RULES)
+    _, failures = calibrate_forecasts(only_shore, NOTHING, NOTHING, came(0.1), _not_issued("hill", severity), sold, CLOCK, RULES)
     (failure,) = failures.to_dict("records")
     assert (failure["code"], failure["entity_id"], failure["issued_at"]) == ("portfolio_not_issued", "both", NOW)
     assert failure["severity"] == severity, "as bad as what it lacks"
@@ -178,7 +179,7 @@ def test_a_portfolio_that_is_not_issued_names_the_reason_of_its_farm(sold: Fleet
 
 
 def test_where_no_farm_is_forecast_the_portfolio_is_a_failure_too(sold: Fleet) -> None:
-    table, failures = calibrate_forecasts(NOTHING, NOTHING, came(0.1), _not_issued("hill", "error"), sold, CLOCK, RULES)
+    table, failures = calibrate_forecasts(NOTHING, NOTHING, NOTHING, came(0.1), _not_issued("hill", "error"), sold, CLOCK, RULES)
     assert table.empty
     assert failures["code"].tolist() == ["portfolio_not_issued"]
 
@@ -195,10 +196,10 @@ def test_a_calibration_that_raises_stops_no_other(sold: Fleet, monkeypatch: pyte
         return whole(rows, *arguments)
 
     days = said("new", 10, NOW)
-    expected, none = calibrate_forecasts(days, NOTHING, came(0.1), NO_FAILURES, sold, CLOCK, RULES)
+    expected, none = calibrate_forecasts(days, NOTHING, NOTHING, came(0.1), NO_FAILURES, sold, CLOCK, RULES)
     assert none.empty
     monkeypatch.setattr(calibration, "_corrected_series", breaks)
-    found, failures = calibrate_forecasts(days, NOTHING, came(0.1), NO_FAILURES, sold, CLOCK, RULES)
+    found, failures = calibrate_forecasts(days, NOTHING, NOTHING, came(0.1), NO_FAILURES, sold, CLOCK, RULES)
     others = found["entity_id"] != broken
     pd.testing.assert_frame_equal(found[others], expected[others], check_exact=True)
     as_given = found.loc[~others, COLUMNS].to_numpy()

@@ -11,11 +11,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from records import as_forecasts
 from wind_kedro.cards import Fleet
 from wind_kedro.cards.columns import FORECAST_WEATHER
 from wind_kedro.clock import Clock
 from wind_kedro.contracts import operation
-from wind_kedro.contracts.forecasts import Forecasts, Scores
+from wind_kedro.contracts.forecasts import Scores
 from wind_kedro.contracts.operation import Freshness, Incidents, Outbox
 from wind_kedro.contracts.raw import Landings
 from wind_kedro.datasets.history import History as Stored
@@ -271,7 +272,7 @@ def issued(fleet: Fleet, fallbacks: dict[str, str] | None = None, **columns: Any
         for farm in fleet.farms
         for hour in (1, 2, 3)
     ]  # fmt: skip
-    return Forecasts.validate(pd.DataFrame(rows))
+    return as_forecasts(pd.DataFrame(rows))
 
 
 def scores_of(fleet: Fleet) -> pd.DataFrame:

@@ -8,11 +8,12 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from records import as_forecasts
 from wind_kedro.cards import Fleet
 from wind_kedro.cards.columns import FORECAST_WEATHER
 from wind_kedro.clock import Clock
 from wind_kedro.contracts import operation
-from wind_kedro.contracts.forecasts import Forecasts, Scores
+from wind_kedro.contracts.forecasts import Scores
 from wind_kedro.contracts.observations import DataQuality
 from wind_kedro.contracts.operation import Deliveries, Failures, Incidents, LiveJudgements, Outbox
 from wind_kedro.datasets.parts import empty_table
@@ -36,7 +37,7 @@ def _forecasts(issued: list[str], model: str = "champion", median: float = 300.0
         issued_at = pd.Timestamp(text, tz="UTC")
         for lead in (60, 120):
             rows.append({"issued_at": issued_at, "valid_at": issued_at + pd.Timedelta(minutes=lead), "lead_minutes": lead})
-    return Forecasts.validate(
+    return as_forecasts(
         pd.DataFrame(rows).assign(
             product_id="hours",
             entity_id="hill",

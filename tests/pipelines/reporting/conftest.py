@@ -11,10 +11,11 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
+from records import as_forecasts
 from wind_kedro.cards import Fleet
 from wind_kedro.cards.columns import FORECAST_WEATHER, PERFECT_WEATHER, quantile_column
 from wind_kedro.clock import Clock
-from wind_kedro.contracts.forecasts import Attributions, Forecasts
+from wind_kedro.contracts.forecasts import Attributions
 from wind_kedro.contracts.observations import (
     ClockCalibration,
     DataQuality,
@@ -255,7 +256,7 @@ def _forecasts(fleet, observations, rng, *, model, error, version, first, last):
                     | {quantile_column(level): np.clip(middle + z[level] * spread, 0, 1) * capacity for level in LEVELS}
                 )
             )
-    return Forecasts.validate(pd.concat(tables, ignore_index=True))
+    return as_forecasts(pd.concat(tables, ignore_index=True))
 
 
 def _attributions(forecasts):

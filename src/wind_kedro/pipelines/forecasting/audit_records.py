@@ -22,7 +22,8 @@ from wind_kedro.models.tables import KEYS, NOT_FEATURES
 
 _ISSUE = KEYS[:3]
 #: What a record takes from the first row of a forecast, and what from a failure.
-_ISSUED, _FAILED = [*_ISSUE, "model", "model_version", "fallback"], [*_ISSUE, "code", "message", "action"]
+_ISSUED = [*_ISSUE, "model", "model_version", "rung", "fallback"]
+_FAILED = [*_ISSUE, "code", "message", "action"]
 
 
 def record_issues(
@@ -64,6 +65,10 @@ def record_issues(
         issues = pd.concat([issued.drop_duplicates(_ISSUE)[_ISSUED], left[_FAILED]], ignore_index=True)
         # Of an issue that is there the table of forecasts is right: a rerun may have left it from an earlier run.
         issues = issues.drop_duplicates(_ISSUE).astype(object).where(lambda table: table.notna(), "")
+        revised, number = fleet.calendar(product.id).revisions(
+            np.array([utc(time) for time in issues["issued_at"]], dtype="datetime64[us]")
+        )
+        issues = issues.assign(revised_issue_at=pd.DatetimeIndex(revised).tz_localize("UTC"), revision=number.astype(float))
         seen = dict(issue_hashes(_of_run(features, product.id, clock, fleet), None))
         given = dict(issue_hashes(issued, quantile_columns(product.quantile_levels)))
         data = {entity_id: _fingerprint(raw, fleet.farms_of(entity_id)) for entity_id in product.members}
@@ -73,7 +78,7 @@ def record_issues(
             farms = [farm for farm in fleet.farms_of(row["entity_id"]) if farm.id in there]
             used, missing = _weather_runs(farms, runs, row["issued_at"])
             rows.append(
-                {name: row[name] for name in _ISSUED}
+                {name: row[name] for name in [*_ISSUED, "revised_issue_at", "revision"]}
                 | {
                     "run_id": made_by.get((*key[:2], row["model_version"]), ""),
                     "forecast_sha256": given.get(key, ""),

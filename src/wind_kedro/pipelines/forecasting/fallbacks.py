@@ -10,14 +10,13 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from wind_kedro.cards import Product
+from wind_kedro.cards.columns import OBSERVED_CLIMATOLOGY
 from wind_kedro.datasets.models import NoModelError, RegisteredModels
 from wind_kedro.evaluation.scores import latest_versions
 from wind_kedro.failures import Failure, Severity, reason
 from wind_kedro.models.climatology import Climatology
 from wind_kedro.models.ensembles.fleet_model import Member
 
-#: Names the fallback that is made from observations when it is needed.
-OBSERVED_CLIMATOLOGY = "observed_climatology"
 #: Rows with their quantiles as shares of capacity, by the model that gave them; '' is the champion.
 Forecast = dict[str, tuple[pd.DataFrame, NDArray[np.float64]]]
 

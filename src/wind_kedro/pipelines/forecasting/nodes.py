@@ -8,12 +8,14 @@ import pandas as pd
 
 from wind_kedro.cards import Fleet, Group, Product
 from wind_kedro.clock import Clock
+from wind_kedro.datasets.derived import Sliced, frame_of
 from wind_kedro.datasets.models import RegisteredModels
 from wind_kedro.datasets.parts import empty_table
 from wind_kedro.failures import NOT_ISSUED, Failure, OnFailure, failures_table, first_of, isolated, noting, reason
 from wind_kedro.governance.champions import versions_at
 from wind_kedro.models.tables import KEYS, forecast_rows
 from wind_kedro.pipelines.forecasting.fallbacks import Forecast, champion_of, model_of, predict_with_fallbacks
+from wind_kedro.pipelines.forecasting.revisions import SENT, without_small_revisions
 from wind_kedro.postprocessing.calibration import calibrated
 from wind_kedro.postprocessing.portfolios import add_portfolios
 from wind_kedro.postprocessing.settings import Calibration
@@ -70,7 +72,7 @@ def _outputs(parts: list[pd.DataFrame], failures: list[Failure], clock: Clock) -
     """Forecasts and failures as tables. A single issue that is not made may be a warning; without any forecast all are errors."""
     parts = [part for part in parts if len(part)]
     if not parts:
-        failures = [failure._replace(severity="error") for failure in failures]
+        failures = [failure._replace(severity="error") for failure in failures if failure.severity != "info"]
     table = pd.concat(parts, ignore_index=True) if parts else empty_table("wind_kedro.contracts.forecasts.Forecasts")
     return table, failures_table(failures, clock.as_of)
 
@@ -151,6 +153,7 @@ def _no_champion(promotions: pd.DataFrame, product: Product, entity_id: str, iss
 def calibrate_forecasts(
     model_forecasts: pd.DataFrame,
     backtest_model_forecasts: pd.DataFrame,
+    forecasts_before: Sliced | pd.DataFrame,
     observations: pd.DataFrame,
     forecasting_failures: pd.DataFrame,
     fleet: Fleet,
@@ -158,7 +161,8 @@ def calibrate_forecasts(
     calibration: Calibration,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """One row per product, entity, issue time and interval: quantiles in kW as issued, portfolios included. And one row per
-    failure: a forecast issued without calibration, a portfolio that was not issued or that lacks a farm.
+    failure: a forecast issued without calibration, a portfolio that was not issued or that lacks a farm; and per revision that
+    changes too little to be sent (`without_small_revisions`).
 
     Of the issues of this run. Each is corrected by the errors of issues before it whose outcome was known: those of the
     history, and, where a model is new or there is no history yet, those of its backtest. What cannot be calibrated is issued
@@ -181,6 +185,10 @@ def calibrate_forecasts(
         for group in fleet.portfolios_of(product):
             due = pd.DatetimeIndex(fleet.issues_for(group.id, product, list(issues)))
             failures += _portfolio_failures(issued, product, group, due, forecasting_failures, failures)
+        if product.revisions is not None and len(issued):
+            before = frame_of(forecasts_before, SENT, first=issued["revised_issue_at"].min(), last=issued["issued_at"].max())
+            issued, small = without_small_revisions(issued, before, product)
+            failures += small
         parts.append(issued)
     return _outputs(parts, failures, clock)
 

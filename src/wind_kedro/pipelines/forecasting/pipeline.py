@@ -23,7 +23,8 @@ def create_pipeline() -> Pipeline:
             step(issue_forecasts, f"features observations {models}", "model_forecasts forecasting_failures"),
             step(
                 calibrate_forecasts,
-                f"model_forecasts backtest_model_forecasts observations forecasting_failures {cards} params:calibration",
+                "model_forecasts backtest_model_forecasts forecasts_before observations forecasting_failures "
+                f"{cards} params:calibration",
                 "forecasts calibration_failures",
             ),
             step(issue_shadows, f"model_forecasts features {models}", "shadow_forecasts shadows_failures"),

@@ -23,6 +23,7 @@ def collect_failures(failures_before: pd.DataFrame, clock: Clock, *stages: pd.Da
     history the rows raised as of this run are replaced, also by none; a stage that never ran has an empty table.
     """
     found = pd.concat(stages, ignore_index=True)
+    found = found[found["severity"] != "info"]  # nothing failed: see the audit
     # A failure that is known only later than this run sees was raised by a run as of a later time.
     found = found[found["raised_at"] <= pd.Timestamp(clock.as_of)].reset_index(drop=True)
     kept = failures_before[failures_before["raised_at"] != pd.Timestamp(clock.as_of)]

@@ -119,6 +119,9 @@ class ForecastFacts(Strict):
     """The newest forecast of a member."""
 
     issued_at: dt.datetime
+    revision: int = Field(description="number of the revision; 0: the issue itself")
+    revised_issue_at: dt.datetime = Field(description="the issue that it revises; its own time if it revises none")
+    rung: str = Field(description="of its first interval: champion, fallback or climatology")
     first_valid_at: dt.datetime
     last_valid_at: dt.datetime
     model: str
