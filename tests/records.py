@@ -14,7 +14,7 @@ def as_forecasts(table: pd.DataFrame) -> pd.DataFrame:
         "revised_issue_at": table["issued_at"],
         "revision": 0,
         "rung": "champion",
-        "weather_age_minutes": age,
+        "weather_run_age_minutes": age,
         "point_kw": table["q500_kw"],
     }
     return Forecasts.validate(table.assign(**{name: values for name, values in usual.items() if name not in table}))

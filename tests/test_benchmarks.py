@@ -480,8 +480,9 @@ def test_a_group_whose_zones_err_apart_gains(scripts: dict[str, ModuleType], car
                 "product_id": proof.COMPETITION, "entity_id": name, "model": "quick", "model_version": "backtest",
                 "issued_at": valid_at.floor("D"), "valid_at": valid_at, "lead_minutes": valid_at.hour * 60,
                 "capacity_kw": size, "weather_run_at": valid_at.floor("D"), "fallback": "", "weather": "forecast weather",
-                "revised_issue_at": valid_at.floor("D"), "revision": 0, "rung": "champion", "weather_age_minutes": 0.0,
-                "point_kw": size * 0.5, "q100_kw": size * (0.5 - 0.12816), "q500_kw": size * 0.5, "q900_kw": size * (0.5 + 0.12816),
+                "revised_issue_at": valid_at.floor("D"), "revision": 0, "rung": "champion", "weather_run_age_minutes": 0.0,
+                "point_kw": size * 0.5,
+                "q100_kw": size * (0.5 - 0.12816), "q500_kw": size * 0.5, "q900_kw": size * (0.5 + 0.12816),
             }
         )
         for name, size in capacity.items()

@@ -377,3 +377,69 @@ def test_any_calendar_agrees_with_one_reckoned_by_the_minute(cards: dict[str, An
         for number, issue in enumerate(issues):
             found = [issue + int(lead) * MINUTE for lead in leads[number][covered[number]]]
             assert found == _covered_by_the_minute(calendar, issue), (calendar, issue)
+
+
+# --- revisions ----------------------------------------------------------------------------------------------------------
+
+
+def _revisions(calendar: Calendar, start: str, end: str) -> list[str]:
+    """Issue times with the issue that each revises and the number of the revision."""
+    issues = calendar.issues_between(_utc(start), _utc(end))
+    stamps = np.array([issue.replace(tzinfo=None) for issue in issues], dtype="datetime64[us]")
+    revised, number = calendar.revisions(stamps)
+    return [
+        f"{pd.Timestamp(at):%H:%M} {pd.Timestamp(first):%H:%M} {count}"
+        for at, first, count in zip(stamps, revised, number, strict=True)
+    ]
+
+
+def test_an_issue_is_revised_so_often_until_the_next_one(cards: dict[str, Any]) -> None:
+    calendar = _calendar(cards, issue_times=["06:00", "12:00"], revisions={"every_minutes": 150}, horizon_minutes=1440)
+    assert _revisions(calendar, "2024-01-10", "2024-01-10T16:00") == [
+        "00:30 12:00 5", "03:00 12:00 6", "05:30 12:00 7",  # of the day before
+        "06:00 06:00 0", "08:30 06:00 1", "11:00 06:00 2", "12:00 12:00 0", "14:30 12:00 1",
+    ]  # fmt: skip
+
+
+def test_revisions_have_times_of_day_of_the_products_zone(cards: dict[str, Any]) -> None:
+    calendar = _calendar(
+        cards, issue_times=["09:00"], time_zone="Europe/Paris", revisions={"times": ["10:30", "11:00"]}, horizon_minutes=2880
+    )
+    assert _revisions(calendar, "2024-01-10", "2024-01-11") == ["08:00 08:00 0", "09:30 08:00 1", "10:00 08:00 2"]
+    assert _revisions(calendar, "2024-07-10", "2024-07-11") == ["07:00 07:00 0", "08:30 07:00 1", "09:00 07:00 2"]
+
+
+def test_a_revision_covers_what_is_left_of_its_issue(cards: dict[str, Any]) -> None:
+    revisions = {"every_minutes": 60, "last_minutes": 30}
+    calendar = _calendar(
+        cards, {"time_zone": "UTC"}, issue_times=["06:00"], horizon_minutes=480, revisions=revisions
+    )  # the gate closes 60 minutes ahead
+    assert _starts(calendar, "2024-01-10T06:00") == [f"10 {hour:02d}:00" for hour in range(7, 14)]
+    # Half an hour earlier than others: 09:00 would have to be revised by 07:30.
+    assert _starts(calendar, "2024-01-10T08:00") == [f"10 {hour:02d}:00" for hour in range(10, 14)]
+    # The last interval starts at 13:00, so it is revised until 11:30.
+    assert _issues(calendar, "2024-01-10", "2024-01-11") == [f"10 {hour:02d}:00" for hour in range(6, 12)]
+
+
+def test_a_revision_of_a_day_ahead_issue_covers_the_same_day(cards: dict[str, Any]) -> None:
+    market = {"gate_closure_day": {"time": "12:00"}}
+    revisions = {"every_minutes": 30, "last_minutes": 45}
+    calendar = _calendar(cards, market, issue_times=["09:30"], time_zone="Europe/Paris", delivery_days=[1], revisions=revisions)
+    # 12:00 in Paris is 11:00 UTC; revisions have to be there 45 minutes before.
+    assert _issues(calendar, "2024-01-10", "2024-01-11") == ["10 08:30", "10 09:00", "10 09:30", "10 10:00"]
+    assert _starts(calendar, "2024-01-10T10:00") == _starts(calendar, "2024-01-10T08:30")
+
+
+def test_revisions_across_midnight_stay_with_the_day_of_their_issue(cards: dict[str, Any]) -> None:
+    calendar = _calendar(
+        cards, issue_times=["20:00"], time_zone="Europe/Paris", delivery_days=[1], revisions={"every_minutes": 300}
+    )
+    starts = _starts(calendar, "2024-01-11T00:00")  # 01:00 in Paris, five hours after the issue of the evening before
+    assert (starts[0], starts[-1]) == ("11 02:00", "11 23:00")
+
+
+def test_without_revisions_every_issue_is_itself(cards: dict[str, Any]) -> None:
+    calendar = _calendar(cards, issue_times=["06:00"])
+    at = np.array(["2024-01-10T06:00", "2024-01-11T06:00"], dtype="datetime64[us]")
+    revised, number = calendar.revisions(at)
+    assert (revised.tolist(), number.tolist()) == (at.tolist(), [0, 0])

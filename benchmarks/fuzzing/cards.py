@@ -694,6 +694,46 @@ _set(
 )
 
 
+_set(
+    "product_points",
+    "point",
+    "mode",
+    0.123,
+    -0.5,
+    float("nan"),
+    float("inf"),
+    None,
+    [],
+    {},
+    True,
+    "",
+    file="products.yml",
+)
+_set(
+    "product_revisions",
+    "revisions",
+    5,
+    "hourly",
+    [],
+    {},
+    {"every_minutes": 0},
+    {"every_minutes": 10**30},
+    {"every_minutes": "often"},
+    {"every_minutes": 60, "times": ["07:00"]},
+    {"times": []},
+    {"times": [420]},
+    {"times": ["07:00", "07:00"]},
+    {"times": ["07:00+01:00"]},
+    {"times": ["07:00:30"]},
+    {"times": ["06:00"]},
+    {"every_minutes": 60, "min_change_share": 2},
+    {"every_minutes": 60, "min_change_share": float("nan")},
+    {"every_minutes": 60, "last_minutes": -1},
+    {"every_minutes": 60, "pasword": "x"},
+    file="products.yml",
+)
+
+
 @mutation
 def product_delivery_days(cards: Cards) -> None:
     product = cards.content["products.yml"]["products"][0]

@@ -41,7 +41,7 @@ class Failure(NamedTuple):
         message: one line: what, where, why.
         action: what a person can do about it.
         severity: ``error`` where something is not issued, trained or read; ``warning`` where a fallback replaced it; ``info``
-            where nothing failed: the audit has the reason, monitoring does not count it.
+            where nothing failed: the audit has the reason, and there is no incident of it.
         product_id: of one product; empty: of all.
         entity_id: of one farm or group; empty: of none in particular.
         issued_at: the issue time that it concerns; none: no issue in particular.

@@ -23,7 +23,7 @@ class Forecasts(Contract, key=["product_id", "entity_id", "model", "issued_at", 
     revised_issue_at: Series[Utc] = pa.Field(description="the issue that it revises; issued_at of one that revises none")
     revision: Series[int] = pa.Field(ge=0, description="number of the revision; 0: the issue itself")
     weather_run_at: Series[Utc] = pa.Field(nullable=True, description="the newest run used; null: none")
-    weather_age_minutes: Series[float] = pa.Field(nullable=True, description="from its initialisation to the issue")
+    weather_run_age_minutes: Series[float] = pa.Field(nullable=True, description="from its initialisation to the issue")
     rung: Series[str] = pa.Field(
         isin=list(RUNGS),
         description="what forecast it: the champion (in a backtest the candidate), a fallback of its version, or the climatology "

@@ -61,7 +61,7 @@ def forecast_rows(
         capacity_kw=capacity,
         revised_issue_at=pd.DatetimeIndex(revised).tz_localize("UTC"),
         revision=number,
-        weather_age_minutes=weather_age_minutes(table),
+        weather_run_age_minutes=weather_run_age_minutes(table),
         rung=_rung_of(fallback),
         fallback=fallback,
         weather=np.where(perfect, PERFECT_WEATHER, FORECAST_WEATHER),
@@ -75,7 +75,7 @@ def with_point(table: pd.DataFrame, product: Product) -> pd.DataFrame:
     return table.assign(point_kw=product.point_of(table[quantile_columns(product.quantile_levels)].to_numpy(float)))
 
 
-def weather_age_minutes(table: pd.DataFrame) -> pd.Series:
+def weather_run_age_minutes(table: pd.DataFrame) -> pd.Series:
     """Minutes from the initialisation of the weather run to the issue; not a number without a run."""
     return (table["issued_at"] - table["weather_run_at"]).dt.total_seconds() / 60
 

@@ -15,7 +15,7 @@ import pandas as pd
 from wind_kedro.cards import Fleet, Group, Product
 from wind_kedro.cards.columns import FORECAST_WEATHER, PERFECT_WEATHER, RUNGS, quantile_column, quantile_columns
 from wind_kedro.failures import OnFailure, isolated
-from wind_kedro.models.tables import weather_age_minutes, with_point
+from wind_kedro.models.tables import weather_run_age_minutes, with_point
 from wind_kedro.postprocessing.settings import Portfolios
 
 #: What stands as the model of a portfolio that is issued: each of its farms may be forecast by another.
@@ -98,7 +98,7 @@ def _portfolio(
         weather=np.where(total((rows["weather"] == PERFECT_WEATHER).to_numpy()), PERFECT_WEATHER, FORECAST_WEATHER),
     )
     table["weather_run_at"] = table["weather_run_at"].astype(rows["weather_run_at"].dtype)
-    table["weather_age_minutes"] = weather_age_minutes(table)
+    table["weather_run_age_minutes"] = weather_run_age_minutes(table)
     table[columns] = quantiles
     table = with_point(table, product)
     return table[there >= portfolios.min_capacity_share * capacity]

@@ -20,20 +20,21 @@ def collect_failures(failures_before: pd.DataFrame, clock: Clock, *stages: pd.Da
     """The history of failures with those of the newest run of each stage, and these alone: they are open.
 
     A stage's table is replaced whole when its pipeline runs, so what is in it is open until then, whichever run made it. Of the
-    history the rows raised as of this run are replaced, also by none; a stage that never ran has an empty table.
+    history the rows raised as of this run are replaced, also by none; a stage that never ran has an empty table. Rows of severity
+    ``info`` are open until then, too, and not kept in the history: nothing failed, and the audit has them.
     """
     found = pd.concat(stages, ignore_index=True)
-    found = found[found["severity"] != "info"]  # nothing failed: see the audit
     # A failure that is known only later than this run sees was raised by a run as of a later time.
     found = found[found["raised_at"] <= pd.Timestamp(clock.as_of)].reset_index(drop=True)
     kept = failures_before[failures_before["raised_at"] != pd.Timestamp(clock.as_of)]
-    return pd.concat([kept, found], ignore_index=True).drop_duplicates(ignore_index=True), found
+    failed = found[found["severity"] != "info"]
+    return pd.concat([kept, failed], ignore_index=True).drop_duplicates(ignore_index=True), found
 
 
 def failure_incidents(open_failures: pd.DataFrame) -> Iterable[dict[str, Any]]:
     """One incident per code, product, entity and stage, with its first messages and their issue times."""
     same = ["code", "product_id", "entity_id", "stage"]
-    table = open_failures[~open_failures["code"].isin(_MADE_ELSEWHERE)]
+    table = open_failures[~open_failures["code"].isin(_MADE_ELSEWHERE) & (open_failures["severity"] != "info")]
     for (code, product_id, entity_id, stage), rows in table.groupby(same, sort=True):
         entries = over_issues(rows)
         severities = {entry["severity"] for entry in entries}

@@ -54,7 +54,7 @@ def build_summary(fleet: Fleet, clock: Clock, reporting: Reporting, **tables: pd
             "readiness": _newest(tables["readiness"], "assessed_at", clock),
         },
         warnings=_warnings(tables["incidents"], farms, members, clock, reporting),
-        failures=_failure_facts(views.known(tables["open_failures"], "raised_at", clock)),
+        failures=_failure_facts(views.known(tables["open_failures"].query("severity != 'info'"), "raised_at", clock)),
         farms=farms,
         members=members,
         outliers=[documents.OutlierFacts(**_plain(documents.OutlierFacts, row)) for row in worst.to_dict("records")],
