@@ -100,7 +100,9 @@ def badly_declared(catalog: Mapping[str, Any]) -> Faults:
     for name, entry in catalog.items():
         kind = entry.get("dataset", entry).get("type")
         try:
-            path = entry.get("contract") if kind == "wind_kedro.datasets.DerivedTable" else entry.get("validator")
+            # Of what is read in parts, the contract is that of each part.
+            in_parts = kind == "wind_kedro.datasets.DerivedTable" or entry.get("sliced")
+            path = entry.get("contract") if in_parts else entry.get("validator")
             if path or kind not in NOT_TABLES:
                 contract = load_obj(path or entry["validator"])
                 if not callable(getattr(contract, "validate", None)):
