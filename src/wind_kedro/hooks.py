@@ -18,6 +18,7 @@ from kedro.pipeline import Pipeline
 
 from wind_kedro.errors import WindKedroError
 from wind_kedro.governance.provenance import sha256
+from wind_kedro.storage.layout import check_layout
 from wind_kedro.storage.lease import HeldLeaseError, Lease, LeaseSettings
 from wind_kedro.storage.paths import local_path
 from wind_kedro.storage.temporary import sweep, sweep_scratch
@@ -97,8 +98,8 @@ class RunStart:
         mlflow_hook.run_id = None
         _finished.run = None
         self._release()  # of a run of this thread that was interrupted, as in a notebook
-        self._take(pipeline)
         try:
+            self._take(pipeline)
             # Under the lease: the run that was waited for may have made or removed one.
             inputs = sorted(pipeline.inputs() - {"parameters"})
             missing = [name for name in inputs if not (name in catalog and catalog.exists(name))]
@@ -141,6 +142,7 @@ class RunStart:
         self._run.leases = []
         if pipeline.all_outputs() - landing:
             self._acquire(Lease(self._data, "tables", wait))
+            check_layout(self._data)
             # Sweep only while no other process can write here, on whatever machine.
             with contextlib.suppress(HeldLeaseError), Lease(self._data, "landing", 0):
                 sweep(self._data)

@@ -11,8 +11,11 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from click.testing import CliRunner, Result
 
+from wind_kedro.cli import cli
 from wind_kedro.datasets import read_table
+from wind_kedro.datasets.parts import empty_table
 
 #: Several commands in one process, each as if typed: starting Python and importing costs more than a run.
 _IN_TURN = """
@@ -69,3 +72,42 @@ def test_the_disk_is_lost_and_the_environment_goes_on_from_its_backup(
     pd.testing.assert_frame_equal(
         again.sort_values(order, ignore_index=True), before.sort_values(order, ignore_index=True), check_like=True
     )
+
+
+# Ibis 12 about DuckDB 2, and scikit-learn about MLflow's import.
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_an_environment_of_an_earlier_version_is_migrated_and_goes_back(
+    make_small_fleet: Callable[[], Path], inside: Callable[[Path], Path]
+) -> None:
+    folder = inside(make_small_fleet())
+    outbox = folder / "data/07_model_output/outbox"
+    outbox.mkdir(parents=True)
+    created = pd.Timestamp("2024-03-01", tz="UTC")
+    rows = (
+        empty_table("wind_kedro.contracts.operation.Outbox")
+        .reindex([0, 1])
+        .assign(created_at=[created, created + pd.Timedelta(days=1)], channel="log")
+    )
+    for place in (0, 1):
+        rows.iloc[[place]].to_parquet(outbox / f"2024030{place + 1}T000000Z.parquet", index=False)
+    (folder / "data/02_intermediate").mkdir()
+    old = folder / "data/02_intermediate/parsed_signals.parquet"
+    rows.to_parquet(old)
+
+    def type_in(*words: str) -> Result:
+        return CliRunner().invoke(cli, list(words))
+
+    refused = type_in("run", "--pipeline", "data_engineering")
+    assert refused.exit_code == 1
+    assert "is of an earlier version (layout 1): kedro wind migrate" in refused.output
+    done = type_in("wind", "migrate")
+    assert done.exit_code == 0, done.output
+    assert "2 rows of histories" in done.output
+    assert read_table(outbox)["created_at"].tolist() == rows["created_at"].tolist()
+    assert not old.exists()
+    assert "nothing to migrate" in type_in("wind", "migrate").output
+    back = type_in("wind", "migrate", "--undo")
+    assert back.exit_code == 0, back.output
+    assert old.exists()
+    assert len(list(outbox.glob("*.parquet"))) == len(rows)
+    assert "kedro wind migrate" in type_in("run", "--pipeline", "data_engineering").output

@@ -42,7 +42,9 @@ def test_what_is_lost_comes_back(places: dict[str, Path], tmp_path: Path) -> Non
     restored = restore(tmp_path / "backup", elsewhere(tmp_path))
     assert restored.files == 3
     assert restored.made_at == made.made_at
-    assert (tmp_path / "new/data/03_primary/observations").read_bytes() == b"rows"
+    there = tmp_path / "new/data/03_primary/observations"
+    assert there.read_bytes() == b"rows"
+    assert there.stat().st_mtime_ns == (places["data"] / "03_primary/observations").stat().st_mtime_ns
     assert names_of_runs(tmp_path / "new/mlflow.db") == ["first"]
 
 

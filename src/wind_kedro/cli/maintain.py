@@ -1,4 +1,4 @@
-"""Commands that look after what an environment has stored: ``housekeeping``, ``backup``, ``restore``."""
+"""Commands that look after what an environment has stored: ``housekeeping``, ``backup``, ``restore``, ``migrate``."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from wind_kedro.governance.signing import Keyring
 from wind_kedro.hooks import data_folder, lease_of
 from wind_kedro.storage.backup import back_up
 from wind_kedro.storage.backup import restore as restore_places
+from wind_kedro.storage.layout import KEPT, LAYOUT, layout_of, put_back, record_layout, set_aside
 from wind_kedro.storage.lease import Lease, LeaseSettings
 from wind_kedro.strict import Strict
 
@@ -101,6 +102,47 @@ def restore(options: Options, source: Path, keys: Path | None) -> None:
         f"issued, sent or decided in the {_shown(began - found.made_at)} before now is not known any more. A machine that has "
         f"seen newer records refuses older ones until you accept them: kedro wind keys adopt"
     )
+
+
+@click.command()
+@click.option("--undo", is_flag=True, help="Put everything back as it was; what was written since is kept beside it.")
+@click.pass_obj
+def migrate(options: Options, undo: bool) -> None:
+    """Store the data of an environment as this version reads it.
+
+    Histories become Delta tables with the same rows. Tables that follow from others are computed again by the next run. What
+    was there before is kept in the folder before_migration of the data; remove it when nobody wants to go back.
+    """
+    import pandas as pd
+
+    from wind_kedro.datasets import DerivedTable, History
+
+    _, context = open_project(options)
+    data = data_folder(context.config_loader, Path(context.project_path))
+    tables = {name: context.catalog[name] for name in sorted(context.catalog.keys()) if not name.startswith("params:")}
+    histories = {table.location: table for table in tables.values() if isinstance(table, History) and not table.is_read_only}
+    derived = [
+        table.location.with_name(f"{table.location.name}.parquet") for table in tables.values() if isinstance(table, DerivedTable)
+    ]
+    with lease_of(context):
+        if undo:
+            back = put_back(data, [*histories, *derived])
+            record_layout(data, 1)
+            click.echo(f"{len(back)} tables are as they were before.")
+            return
+        if (found := layout_of(data)) >= LAYOUT:
+            raise WindKedroError(f"{data}: has layout {found}: there is nothing to migrate")
+        moved = set_aside(data, [*histories, *derived])
+        rows = 0
+        for path, table in histories.items():
+            # Of a migration that was interrupted the rows are written again.
+            kept = moved.get(path, data / KEPT / path.relative_to(data))
+            parts = [pd.read_parquet(part) for part in sorted(kept.rglob("[!.]*.parquet"))] if kept.is_dir() else []
+            if parts:
+                table.save(pd.concat(parts, ignore_index=True))
+                rows += sum(map(len, parts))
+        record_layout(data)
+    click.echo(f"{rows:,} rows of histories are in {len(histories)} Delta tables; kedro run computes all other tables again.")
 
 
 def _shown(span: dt.timedelta) -> str:

@@ -214,6 +214,11 @@ class DerivedTable(ConnectionMixin, AbstractDataset[Recipe, Derived]):
     def _connect(self) -> Any:
         return connect(self._connection_config)
 
+    @property
+    def location(self) -> Path:
+        """The folder of the two tables."""
+        return self._filepath
+
     def load(self) -> Derived:
         """The table; nothing but its shards is read yet."""
         model = self._contract if self._contract and hasattr(load_obj(self._contract), "to_schema") else None

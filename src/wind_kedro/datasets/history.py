@@ -46,6 +46,16 @@ class History(FolderTable):
         self._sliced = sliced
         self._rows = Delta(self._filepath, [_MONTH])
 
+    @property
+    def location(self) -> Path:
+        """The folder of the table."""
+        return self._filepath
+
+    @property
+    def is_read_only(self) -> bool:
+        """Whether saving is refused."""
+        return self._read_only
+
     def load(self) -> pd.DataFrame | Records:
         """All rows, or `Records`; their columns may be those of several products, as these have quantile levels of their own."""
         self._begin()

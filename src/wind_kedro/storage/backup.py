@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import json
+import os
 import shutil
 import sqlite3
 import tempfile
@@ -67,7 +68,7 @@ def back_up(places: Mapping[str, Path], target: Path) -> Backup:
     for name, path in _files(places):
         digest, size, new = (_put_database if path.suffix == ".db" else _put)(path, target)
         copied += new
-        content[name] = {"sha256": digest, "bytes": size}
+        content[name] = {"sha256": digest, "bytes": size, "modified_ns": path.stat().st_mtime_ns}
     document = json.dumps({"made_at": made_at.isoformat(), "files": content}, indent=1).encode()
     for listed in (f"backup-{made_at:%Y%m%dT%H%M%S%fZ}.json", _LIST):
         with written_aside(target / listed, durable=True) as aside:
@@ -88,7 +89,7 @@ def restore(source: Path, places: Mapping[str, Path]) -> Backup:
     listed = source if source.is_file() else source / _LIST
     try:
         document = json.loads(listed.read_bytes())
-        files = {str(name): str(entry["sha256"]) for name, entry in document["files"].items()}
+        files = {str(name): (str(entry["sha256"]), int(entry["modified_ns"])) for name, entry in document["files"].items()}
         made_at = dt.datetime.fromisoformat(document["made_at"])
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise BackupError(f"{listed}: is no list of a backup ({type(error).__name__}: {error})") from None
@@ -96,19 +97,20 @@ def restore(source: Path, places: Mapping[str, Path]) -> Backup:
         if place.is_file() or (place.is_dir() and any(place.iterdir())):
             raise BackupError(f"{place}: exists; move it away first, so that nothing is mixed with what is restored")
     folder = listed.parent
-    wanted = {name: digest for name, digest in files.items() if _place(name, places) is not None}
-    for name, digest in wanted.items():
+    wanted = {name: entry for name, entry in files.items() if _place(name, places) is not None}
+    for name, (digest, _) in wanted.items():
         path = folder / _object(digest)
         if not path.is_file() or _digest(path) != digest:
             raise BackupError(
                 f"{path}: content of {name} is missing or altered; nothing was restored; name an earlier list of {folder}"
             )
     size = 0
-    for name, digest in wanted.items():
+    for name, (digest, modified_ns) in wanted.items():
         target = _place(name, places)
         assert target is not None  # noqa: S101 - filtered above
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(folder / _object(digest), target)
+        os.utime(target, ns=(modified_ns, modified_ns))  # a raw file of another time would be read again
         size += target.stat().st_size
     return Backup(made_at, len(wanted), size, len(wanted))
 

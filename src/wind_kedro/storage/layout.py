@@ -1,0 +1,81 @@
+"""Layout of an environment's data: how its tables are stored, and the move from the layout before."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+from wind_kedro.errors import WindKedroError
+from wind_kedro.storage.temporary import written_aside
+
+#: Number of this layout. 1: a file per table and per partition of a history. 2: Delta tables.
+LAYOUT = 2
+_RECORD = "layout.json"
+#: Where what `set_aside` moved is kept, below the data folder.
+KEPT = "before_migration"
+_FIRST_LAYER = "02_intermediate"
+
+
+class LayoutError(WindKedroError):
+    """The data of an environment is stored in another layout."""
+
+
+def check_layout(data: Path) -> None:
+    """Record the layout of an environment that has none yet.
+
+    Raises:
+        LayoutError: if the data was written by a newer version, or by one before layout 2 and was not migrated.
+    """
+    found = layout_of(data)
+    if found > LAYOUT:
+        raise LayoutError(
+            f"{data}: was written by a newer version of wind-kedro (layout {found}; this one reads {LAYOUT}): install that one"
+        )
+    if found < LAYOUT:
+        raise LayoutError(f"{data}: is of an earlier version (layout {found}): kedro wind migrate; it can be undone")
+    if not (data / _RECORD).exists():
+        record_layout(data)
+
+
+def layout_of(data: Path) -> int:
+    """The layout in which the data is stored; that of this version where nothing is stored yet."""
+    record = data / _RECORD
+    if not record.exists():
+        return 1 if any((data / _FIRST_LAYER).glob("*.parquet")) else LAYOUT
+    try:
+        return int(json.loads(record.read_bytes())["layout"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise LayoutError(f'{record}: cannot be read ({error}): restore it, or write {{"layout": {LAYOUT}}}') from None
+
+
+def record_layout(data: Path, layout: int = LAYOUT) -> None:
+    """Record the layout of the data."""
+    data.mkdir(parents=True, exist_ok=True)
+    with written_aside(data / _RECORD) as aside:
+        aside.write_text(json.dumps({"layout": layout}) + "\n", encoding="utf-8")
+
+
+def set_aside(data: Path, paths: Iterable[Path]) -> dict[Path, Path]:
+    """Move files and folders of the layout before out of the way; where each is now. What is not there is left out."""
+    moved = {}
+    for path in paths:
+        if path.exists():
+            kept = data / KEPT / path.relative_to(data)
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            path.rename(kept)
+            moved[path] = kept
+    return moved
+
+
+def put_back(data: Path, paths: Iterable[Path]) -> list[Path]:
+    """Undo `set_aside`: what took the place of a path is kept as ``<name>.after_migration``; the paths put back."""
+    back = []
+    for path in paths:
+        kept = data / KEPT / path.relative_to(data)
+        if kept.exists():
+            if path.exists():
+                path.rename(path.with_name(f"{path.name}.after_migration"))
+            kept.rename(path)
+            back.append(path)
+    return back
