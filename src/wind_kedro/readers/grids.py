@@ -1,4 +1,4 @@
-"""Gridded weather: values at the points of all farms from GRIB, NetCDF and Zarr, as rows of text like other sources.
+"""Gridded weather: values at the points of all farms from GRIB, NetCDF and Zarr, as rows like those of other sources.
 
 Each file is read once for all farms: its fields are cut to the box around all points, interpolated to all of them at once, and
 kept as Parquet until the file or the points change. The coordinates of run, step and valid time are found by the CF
@@ -37,7 +37,7 @@ Floats = NDArray[np.float64]
 Open = Callable[[WeatherColumn], "xr.DataArray"]
 
 #: Version of the reading, part of the cache key.
-_VERSION = 1
+_VERSION = 2
 _FAULTS, _COUNTS = b"wind_kedro_faults", b"wind_kedro_rows"
 
 #: Names of coordinates without a standard name, in order of preference.
@@ -250,33 +250,29 @@ def _read_group(open_variable: Open, path: Path, places: list[_Place], root: Pat
 def _table(
     place: _Place, file: str, index: pd.MultiIndex, values: Mapping[str, NDArray[np.float32]], landed: str | None, arrived: Any
 ) -> pa.Table:
-    """Rows of ``weather_raw`` as text, each value in its shortest exact 32-bit notation."""
+    """Rows of ``weather_raw`` with times in UTC, without zone; each value is the shortest decimal of its 32 bits."""
     import pyarrow as pa
 
-    def stamps(times: Any) -> Any:
-        known = np.asarray(times, dtype="datetime64[us]")
-        written = np.char.add(np.datetime_as_string(known, unit="us"), "Z")
-        return pa.array(written, pa.string(), mask=np.isnat(known))
+    def at(times: Any) -> Any:
+        return pa.array(np.asarray(times, dtype="datetime64[us]"), mask=np.isnat(np.asarray(times, dtype="datetime64[us]")))
 
-    source = place.source
-    given: dict[str, Any] = {
-        "farm_id": place.farm.id,
-        "source_file": file,
-        "source_row": pa.array(np.arange(1, len(index) + 1)),
-        "fault": None,
+    source, rows = place.source, len(index)
+    texts = {"farm_id": place.farm.id, "source_file": file, "fault": None} | {
         "weather_model": source.model,
         "weather_point": source.point,
-        "run_at": None if source.kind == "analysis" else stamps(index.get_level_values("run_at")),
-        "available_at": landed if arrived is None else stamps(arrived),
-        "valid_at": stamps(index.get_level_values("valid_at")),
-    } | dict.fromkeys(WEATHER_UNITS)
-    given |= {name: pa.array(column, mask=np.isnan(column)).cast(pa.string()) for name, column in values.items()}
-    is_same = (str, type(None))
+    }
+    arrival = None if landed is None else np.full(rows, np.datetime64(landed.removesuffix("+00:00")))
+    times = {
+        "run_at": None if source.kind == "analysis" else index.get_level_values("run_at"),
+        "available_at": arrival if arrived is None else arrived,
+        "valid_at": index.get_level_values("valid_at"),
+    }
+    numbers = {name: pa.array(column, mask=np.isnan(column)).cast(pa.string()) for name, column in values.items()}
     return pa.table(
-        {
-            name: pa.repeat(pa.scalar(one, pa.string()), len(index)) if isinstance(one, is_same) else one
-            for name, one in given.items()
-        }
+        {name: pa.repeat(pa.scalar(one, pa.string()), rows) for name, one in texts.items()}
+        | {"source_row": pa.array(np.arange(1, rows + 1))}
+        | {name: pa.nulls(rows, pa.timestamp("us")) if one is None else at(one) for name, one in times.items()}
+        | {name: numbers[name].cast(pa.float64()) if name in numbers else pa.nulls(rows, pa.float64()) for name in WEATHER_UNITS}
     )
 
 

@@ -1,5 +1,8 @@
 """Read one raw file into a Parquet file of text, with its own columns and row numbers; nothing is parsed, no row dropped.
 
+Weather in Parquet whose columns are times and numbers keeps these types: to write them as text and to parse this again would cost
+several times what the rest of the reading does.
+
 Each file is read separately, so that its content can fail this file only. All later steps scan the Parquet files.
 """
 
@@ -19,7 +22,7 @@ from urllib.parse import unquote
 import numpy as np
 from kedro.io.core import DatasetError
 
-from wind_kedro.cards import LANDED_AT, Source
+from wind_kedro.cards import LANDED_AT, Source, WeatherSource
 from wind_kedro.datasets.connections import literal
 from wind_kedro.errors import WindKedroError
 from wind_kedro.feeds.compaction import uncovered
@@ -59,6 +62,7 @@ class Opened:
     columns: Sequence[str]
     relation: str
     rows: int
+    typed: bool  # whether times and numbers are so typed, in UTC without zone; else all values are text
 
 
 #: Selects columns of those in a file; raises `SourceError` if one is missing.
@@ -98,6 +102,7 @@ def open_file(reading: Reading) -> Opened:
             raise reading.error("the file is empty; fetch it again")
         reading.file.symlink_to(path.absolute())
         columns, written, counted = READERS[source.format](reading)
+        typed = is_typed(reading.target)
     except OSError as error:
         raise reading.error(f"the file cannot be read ({error.strerror or one_line(error)})") from None
     except (MalformedError, TooLargeError) as error:
@@ -108,7 +113,15 @@ def open_file(reading: Reading) -> Opened:
         raise reading.error(
             f"{written:,} rows were read of {counted:,} that were counted in it; none is used. Please report this"
         )
-    return Opened(path, columns, f"SELECT * FROM read_parquet({text(literal(reading.target))})", written)  # noqa: S608
+    return Opened(path, columns, f"SELECT * FROM read_parquet({text(literal(reading.target))})", written, typed)  # noqa: S608
+
+
+def is_typed(path: Path) -> bool:
+    """Whether a Parquet file has times that are no text."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    return any(pa.types.is_timestamp(kind) for kind in pq.read_schema(path).types)
 
 
 def is_glob(path: str) -> bool:
@@ -419,10 +432,10 @@ def _read_parquet(reading: Reading) -> tuple[list[str], int, int]:
             typed = pa.schema([(f"c{at}", kind) for at, kind in enumerate(kinds)])
             batch = typed.empty_table()
             reading.engine.register("batch", batch)
-            types = map(str, reading.engine.sql("SELECT * FROM batch").types)
+            types = list(map(str, reading.engine.sql("SELECT * FROM batch").types))
+            as_value = _parquet_typed if _are_typed(dict(zip(own, types, strict=True)), reading.source) else _parquet_text
             given = {
-                column: _parquet_text(f"c{at}", kind, reading.source)
-                for at, (column, kind) in enumerate(zip(own, types, strict=True))
+                column: as_value(f"c{at}", kind, reading.source) for at, (column, kind) in enumerate(zip(own, types, strict=True))
             } | folders
             values = "".join(f", {given[column]} AS {name(column)}" for column in wanted)
 
@@ -451,6 +464,31 @@ def _in_folders(path: Path) -> dict[str, str]:
         for column, equals, value in pairs
         if column and equals and column != LANDED_AT
     }
+
+
+def _are_typed(kinds: Mapping[str, str], source: Source) -> bool:
+    """Whether a weather source's times are times and its values numbers, by the engine's types of the file's columns."""
+    if not isinstance(source, WeatherSource) or source.stamp_format is not None:
+        return False
+    times = {source.run_at, source.valid_at, source.available_at} - {None, LANDED_AT}
+    values = {column.name for column in source.columns.values()}
+    return (
+        all(kinds.get(str(column), "").startswith("TIMESTAMP") for column in times)
+        and all(kinds.get(column, "") in {"FLOAT", "DOUBLE"} for column in values)
+        and not times & values
+        and not (times | values) & set(source.where)
+    )
+
+
+def _parquet_typed(column: str, kind: str, source: Source) -> str:
+    if kind == "TIMESTAMP WITH TIME ZONE":
+        return f"{quoted(column)} AT TIME ZONE 'UTC'"
+    if kind.startswith("TIMESTAMP"):
+        return f"CAST({quoted(column)} AS TIMESTAMP)"
+    # The shortest notation of a number in single precision is the number that was meant.
+    if kind == "FLOAT":
+        return f"CAST(CAST({quoted(column)} AS VARCHAR) AS DOUBLE)"
+    return quoted(column) if kind == "DOUBLE" else _parquet_text(column, kind, source)
 
 
 def _parquet_text(column: str, kind: str, source: Source) -> str:

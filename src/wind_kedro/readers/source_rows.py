@@ -104,10 +104,14 @@ def columns_of(kind: str) -> list[str]:
     return ["farm_id", "source_file", "fault", *columns, "source_row"]
 
 
-def no_rows(kind: str) -> str:
+#: Columns of weather that are no text where a file has typed ones.
+TYPED = dict.fromkeys(("run_at", "available_at", "valid_at"), "TIMESTAMP") | dict.fromkeys(WEATHER_UNITS, "DOUBLE")
+
+
+def no_rows(kind: str, *, typed: bool = False) -> str:
     """A SELECT of all columns of the raw table without rows."""
-    texts = ", ".join(f"CAST(NULL AS VARCHAR) AS {column}" for column in columns_of(kind) if column != "source_row")
-    return f"SELECT {texts}, CAST(0 AS BIGINT) AS source_row WHERE false"
+    types = {column: (TYPED if typed else {}).get(column, "VARCHAR") for column in columns_of(kind)} | {"source_row": "BIGINT"}
+    return f"SELECT {', '.join(f'CAST(NULL AS {kind}) AS {column}' for column, kind in types.items())} WHERE false"
 
 
 def shown(path: Path, root: Path) -> str:
@@ -136,20 +140,31 @@ def _rows(farm: Farm, source: AnySource, file: Opened, root: Path, turbine: str 
     """Rows of a table, or one turbine's rows of a wide table, whose file name is then ``file#turbine``."""
     columns = {key: column.name.replace(TURBINE, turbine or "") for key, column in source.columns.items()}
     if isinstance(source, SignalSource):
-        units, keys = (
-            SIGNAL_UNITS,
-            {"turbine_id": text(turbine) if turbine else _turbine(farm, source, file.path), "timestamp": _signal_stamp(source)},
-        )
+        keys = {"turbine_id": text(turbine) if turbine else _turbine(farm, source, file.path), "timestamp": _signal_stamp(source)}
+        keys["received_at"] = _arrived(source, file)
+        keys |= {key: number(name(columns[key]), source) if key in columns else _NOTHING for key in SIGNAL_UNITS}
+    elif file.typed:
+        keys = _typed(source, file)
     else:
         times = {"run_at": source.run_at, "valid_at": source.valid_at}
-        units, keys = WEATHER_UNITS, {key: stamp(name(column), source) if column else _NOTHING for key, column in times.items()}
-    keys[_arrival(source)[1]] = _arrived(source, file)
-    keys |= {key: number(name(columns[key]), source) if key in columns else _NOTHING for key in units}
+        keys = {key: stamp(name(column), source) if column else _NOTHING for key, column in times.items()}
+        keys["available_at"] = _arrived(source, file)
+        keys |= {key: number(name(columns[key]), source) if key in columns else _NOTHING for key in WEATHER_UNITS}
     values = ", ".join(f"{value} AS {key}" for key, value in keys.items())
     # A row that cannot be split is reported once, not per turbine.
     only = "" if first else " WHERE fault IS NULL"
     own = shown_of(farm, source, file.path, root) + (f"#{turbine}" if turbine else "")
     return f"SELECT {_row(farm, source, own, 'source_row', 'fault')}, {values} FROM ({file.relation}){only}"  # noqa: S608
+
+
+def _typed(source: WeatherSource, file: Opened) -> dict[str, str]:
+    """SQL of the columns of `TYPED`, of a file whose times and numbers are so typed."""
+    given = {"run_at": source.run_at, "valid_at": source.valid_at, "available_at": source.available_at}
+    given |= {key: column.name for key, column in source.columns.items()}
+    keys = {key: "NULL" if given.get(key) is None else name(str(given[key])) for key in TYPED}
+    if source.available_at == LANDED_AT and (landed := landed_at(file.path)) is not None:
+        keys["available_at"] = f"CAST({text(landed.removesuffix('+00:00'))} AS TIMESTAMP)"
+    return keys
 
 
 def _long(farm: Farm, source: SignalSource, files: Sequence[Opened], root: Path) -> str:

@@ -20,7 +20,7 @@ from wind_kedro.cards import Farm, SignalSource, WeatherSource
 from wind_kedro.datasets.connections import connect, literal
 from wind_kedro.governance.provenance import file_sha256
 from wind_kedro.readers.grids import read_grids
-from wind_kedro.readers.source_files import Opened, Reading, SourceError, files_of, one_line, open_file, text
+from wind_kedro.readers.source_files import Opened, Reading, SourceError, files_of, is_typed, one_line, open_file, text
 from wind_kedro.readers.source_rows import AnySource, chooser, columns_of, fault_row, no_rows, selects, shown_of
 from wind_kedro.storage.fingerprints import number_of
 from wind_kedro.storage.paths import local_path
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["SourceError", "SourceRows", "SourceTable", "rows_of"]
 
 #: Version of the reading: increase it if the result for the same file and card changes.
-VERSION = 1
+VERSION = 2
 _RECORD = "wind_kedro"
 #: Most rows of one turbine and stamp, or of one weather run and time: revisions and repetitions are compared in memory.
 MAX_REPEATS = 100_000
@@ -54,35 +54,56 @@ class SourceRows:
     units: pd.DataFrame
     _kind: Literal["signals", "weather"]
     _paths: Mapping[str, Path]
+    _typed: frozenset[str]
     _backend: Any
 
     def table(self, units: pd.DataFrame | None = None) -> ir.Table:
-        """Rows of some units as a lazy table: the columns of the raw contract, and ``unit``.
+        """Rows of some units as a lazy table: the columns of the raw contract, as text, and ``unit``.
 
         Args:
             units: columns ``farm_id`` and ``unit``, rows of ``self.units``; without it all.
         """
+        parts = [_as_text(part) for part in self.tables(units)]
+        return parts[0].union(*parts[1:]) if len(parts) > 1 else parts[0]
+
+    def tables(self, units: pd.DataFrame | None = None) -> list[ir.Table]:
+        """`table` in parts: units of text, and units whose times (UTC without zone) and numbers are so typed.
+
+        Args:
+            units: as for `table`.
+        """
         import ibis
 
         asked = self.units if units is None else units[["farm_id", "unit"]].drop_duplicates()
-        paths = [self._paths[unit] for unit in asked["unit"].unique()]
-        if not paths:
+        names = asked["unit"].unique()
+        parts = []
+        for own in ([name for name in names if name not in self._typed], [name for name in names if name in self._typed]):
+            if own:
+                paths = [literal(self._paths[name]) for name in own]
+                # Files are matched by the names of their columns, which are the same; the rest of a file's name is its state.
+                rows = self._backend.read_parquet(paths, filename=True)
+                unit = rows.filename.re_extract(r"([^/\\]+?)(-[0-9a-f]+)?\.parquet$", 1)
+                parts.append(rows.select(*columns_of(self._kind), unit=unit))
+        if not parts:
             view = f"wind_kedro_no_{self._kind}"
             self._backend.raw_sql(f"CREATE OR REPLACE TEMP VIEW {view} AS {no_rows(self._kind)}")
-            return self._backend.table(view).mutate(unit=ibis.null("string"))
-        # Files are matched by the names of their columns, which are the same; the rest of a file's name is its state.
-        rows = self._backend.read_parquet([literal(path) for path in paths], filename=True)
-        unit = rows.filename.re_extract(r"([^/\\]+?)(-[0-9a-f]+)?\.parquet$", 1)
-        rows = rows.select(*columns_of(self._kind), unit=unit)
-        if len(asked) < self.units["unit"].isin(asked["unit"]).sum():  # a unit of other farms too
+            return [self._backend.table(view).mutate(unit=ibis.null("string"))]
+        if len(asked) < self.units["unit"].isin(names).sum():  # a unit of other farms too
             pairs = ibis.memtable(asked[["farm_id", "unit"]].reset_index(drop=True))
-            rows = rows.semi_join(pairs, ["farm_id", "unit"])
-        return rows
+            parts = [part.semi_join(pairs, ["farm_id", "unit"]) for part in parts]
+        return parts
 
     @property
     def columns(self) -> Sequence[str]:
         """Names of the columns of `table`."""
         return (*columns_of(self._kind), "unit")
+
+
+def _as_text(rows: ir.Table) -> ir.Table:
+    columns = rows.schema()
+    times = {name: rows[name].strftime("%Y-%m-%dT%H:%M:%S.%f") + "+00:00" for name in columns if columns[name].is_timestamp()}
+    numbers = {name: rows[name].cast("string") for name in columns if columns[name].is_floating()}
+    return rows.mutate(**times, **numbers)
 
 
 def rows_of(raw: SourceRows | ir.Table) -> ir.Table:
@@ -132,7 +153,7 @@ class SourceTable(ConnectionMixin, AbstractDataset[NoReturn, SourceRows]):
         self._root = local_path(root, "root")
         self._farms = farms
         self._kept = None if kept is None else local_path(kept, "kept")
-        self._found: tuple[pd.DataFrame, dict[str, Path]] | None = None
+        self._found: _Files | None = None
         self._connection_config = dict(connection or {"backend": "duckdb", "database": ":memory:"})
         self.metadata = metadata
 
@@ -143,10 +164,9 @@ class SourceTable(ConnectionMixin, AbstractDataset[NoReturn, SourceRows]):
         """Read the sources; see the class."""
         if self._found is None:
             self._found = self._files()
-        units, paths = self._found
-        return SourceRows(units, self._kind, paths, self._connection)
+        return SourceRows(self._found.units, self._kind, self._found.paths, self._found.typed, self._connection)
 
-    def _files(self) -> tuple[pd.DataFrame, dict[str, Path]]:
+    def _files(self) -> _Files:
         """Units of all sources and their Parquet files, read now or before; a `SourceError` if no source can be read."""
         import duckdb
 
@@ -156,6 +176,7 @@ class SourceTable(ConnectionMixin, AbstractDataset[NoReturn, SourceRows]):
         kept = self._kept / self._kind
         kept.mkdir(parents=True, exist_ok=True)
         found: list[tuple[str, Path, int, int]] = []  # farm, file, fingerprint and rows
+        typed: set[Path] = set()
         faults: list[str] = []
         on_grids: list[tuple[Farm, WeatherSource]] = []
         readable = False
@@ -173,12 +194,14 @@ class SourceTable(ConnectionMixin, AbstractDataset[NoReturn, SourceRows]):
                 for files in [paths] if together else [[path] for path in paths]:
                     target, record, rows = _Unit(farm, source, files, self._root, card).kept_in(kept, engine)
                     found.append((farm.id, target, number_of([target.name, record["faults"]]), rows))
+                    typed |= {target} if record["typed"] else set()
                     faults += record["faults"]
                     readable = readable or len(record["faults"]) < len(files)
         if on_grids:
             tables, unserved = read_grids(on_grids, self._root, kept)
             for table in tables:
                 found += [(farm_id, table.path, number_of(table.states[farm_id]), rows) for farm_id, rows in table.rows.items()]
+            typed |= {table.path for table in tables}
             readable = readable or bool(tables)
             lines = [fault_row(fault.farm, fault.source, fault.path, self._root, fault.message) for fault in unserved]
             if lines:
@@ -187,12 +210,12 @@ class SourceTable(ConnectionMixin, AbstractDataset[NoReturn, SourceRows]):
                 by_farm = pd.Series([fault.message for fault in unserved], index=[fault.farm.id for fault in unserved])
                 found += [(str(farm_id), target, number_of(own.tolist()), 0) for farm_id, own in by_farm.groupby(level=0)]
                 faults += by_farm.tolist()
-        paths_of = {path.stem.partition("-")[0]: path for _, path, _, _ in found}
-        for old in set(kept.glob("[!.]*.parquet")) - set(paths_of.values()):
+        by_unit = {_unit_of(path): path for _, path, _, _ in found}
+        for old in set(kept.glob("[!.]*.parquet")) - set(by_unit.values()):
             old.unlink(missing_ok=True)
         if faults and not readable:
             raise SourceError("\n".join(faults))
-        return _units(found), paths_of
+        return _Files(_units(found), by_unit, frozenset(map(_unit_of, typed)))
 
     def _release(self) -> None:
         self._found = None
@@ -209,9 +232,22 @@ class SourceTable(ConnectionMixin, AbstractDataset[NoReturn, SourceRows]):
         return {"kind": self._kind, "root": str(self._root), "farms": [card.get("id") for card in self._farms]}
 
 
+@dataclass(frozen=True)
+class _Files:
+    """Units, the Parquet file of each, and those whose file is typed."""
+
+    units: pd.DataFrame
+    paths: dict[str, Path]
+    typed: frozenset[str]
+
+
+def _unit_of(path: Path) -> str:
+    return path.stem.partition("-")[0]
+
+
 def _units(found: Sequence[tuple[str, Path, int, int]]) -> pd.DataFrame:
     types: dict[str, Any] = {"farm_id": "str", "unit": "str", "fingerprint": np.uint64, "rows": "int64"}
-    rows = [(farm_id, path.stem.partition("-")[0], fingerprint, count) for farm_id, path, fingerprint, count in found]
+    rows = [(farm_id, _unit_of(path), fingerprint, count) for farm_id, path, fingerprint, count in found]
     return pd.DataFrame(rows, columns=list(types)).astype(types)
 
 
@@ -259,6 +295,7 @@ class _Unit:
         def write() -> None:
             record["faults"] = list(failed.values())
             rows = [fault_row(self.farm, self.source, path, self.root, message) for path, message in failed.items()]
+            record["typed"] = any(file.typed for file in opened)  # weather, of one file
             _write(engine, [*rows, *selects(self.farm, self.source, opened, self.root)], kind, target, record)
 
         folder = neighbour_of(target)
@@ -292,9 +329,10 @@ def _repeated(engine: duckdb.DuckDBPyConnection, kind: str, target: Path) -> str
     """The fault if one time has more rows than can be compared in memory, else empty."""
     key = "turbine_id, timestamp" if kind == "signals" else "run_at, valid_at"
     stamp = key.partition(", ")[2]
+    is_time = f"{stamp} IS NOT NULL" if is_typed(target) else f"regexp_matches({stamp}, '^\\d{{4}}-')"
     found = engine.execute(
         f"SELECT {stamp}, count(*) AS times FROM read_parquet({text(literal(target))}) "  # noqa: S608 - quoted by text
-        f"WHERE fault IS NULL AND regexp_matches({stamp}, '^\\d{{4}}-') GROUP BY {key} HAVING times > {MAX_REPEATS} LIMIT 1"
+        f"WHERE fault IS NULL AND {is_time} GROUP BY {key} HAVING times > {MAX_REPEATS} LIMIT 1"
     ).fetchone()
     if found is None:
         return ""
@@ -315,7 +353,7 @@ def _record(path: Path) -> tuple[dict[str, Any], int] | None:
 
 def _write(engine: duckdb.DuckDBPyConnection, rows: Sequence[str], kind: str, target: Path, record: Mapping[str, Any]) -> None:
     """Write the results of SELECT statements to one Parquet file."""
-    every = " UNION ALL BY NAME ".join([no_rows(kind), *rows])
+    every = " UNION ALL BY NAME ".join([no_rows(kind, typed=record.get("typed", False)), *rows])
     with written_aside(target) as neighbour:
         engine.execute(
             f"COPY ({every}) TO {text(str(neighbour))} (FORMAT parquet, COMPRESSION zstd, "

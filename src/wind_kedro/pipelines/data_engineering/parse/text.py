@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,6 +13,7 @@ from wind_kedro.pipelines.data_engineering.tables import Table, conversion, ibis
 _STAMP = r"^(?:19|2[01])\d{2}-\d{2}-\d{2}[T ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?( ?(Z|[+-]\d{2}(:?\d{2})?))?$"
 _WALL = r"^(\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?)"
 _OFFSET = r"([+-])(\d{2}):?(\d{2})?$"
+_FIRST_TIME, _END_OF_TIMES = dt.datetime(1900, 1, 1), dt.datetime(2200, 1, 1)  # noqa: DTZ001
 _FARTHEST_OFFSET_MINUTES = 18 * 60
 #: An offset is matched after the time only, as the hyphens of the date would match too.
 _HAS_OFFSET = r"[T ]\d{2}:\d{2}.*[+-]\d{2}(:?\d{2})?$"
@@ -41,7 +43,9 @@ def wall_and_offset(text: Any) -> tuple[Any, Any]:
 
 
 def instant(text: Any) -> Any:
-    """Parse a stamp to UTC without zone; a stamp without offset is taken as UTC."""
+    """Parse a stamp to UTC without zone; a stamp without offset is taken as UTC. A column of times only has its years checked."""
+    if text.type().is_timestamp():
+        return ibis.ifelse((text >= _FIRST_TIME) & (text < _END_OF_TIMES), text, ibis.null("timestamp"))
     wall, offset = wall_and_offset(text)
     return minus_minutes(wall, offset.fill_null(0))
 
@@ -59,23 +63,25 @@ def conversions(units: Mapping[str, str], standard: Mapping[str, str]) -> dict[s
 
 
 def has_text(column: Any, missing: Sequence[str]) -> Any:
-    """Whether a text column has a value: neither null nor one of the texts that mean missing."""
+    """Whether a text column has a value: neither null nor one of the texts that mean missing; of a typed one: not null."""
+    if not column.type().is_string():
+        return column.notnull()
     return column.notnull() & ~column.strip().lower().isin(list(missing))
 
 
 def numbers(rows: Table, names: Sequence[str], missing: Sequence[str]) -> Table:
-    """Parse columns to numbers in standard units.
+    """Parse columns of text to numbers in standard units; columns of numbers are converted.
 
     Adds ``<name>_text`` (the original text), ``<name>_source`` (in the source's unit) and ``<name>_bad`` (not a number).
     """
     rows = rows.rename({f"{name}_text": name for name in names})
-    rows = rows.mutate(**{f"{name}_source": _number(rows[f"{name}_text"].strip()) for name in names})
+    rows = rows.mutate(**{f"{name}_source": _number(rows[f"{name}_text"]) for name in names})
     finite = {
         name: rows[f"{name}_source"].notnull() & ~rows[f"{name}_source"].isinf() & ~rows[f"{name}_source"].isnan()
         for name in names
     }
     return rows.mutate(
-        **{f"{name}_bad": has_text(rows[f"{name}_text"], missing) & ~finite[name] for name in names},
+        **{f"{name}_bad": _is_bad(rows[f"{name}_text"], finite[name], missing) for name in names},
         **{
             name: finite[name].ifelse(rows[f"{name}_source"] * rows[f"{name}_factor"] + rows[f"{name}_offset"], None)
             for name in names
@@ -83,8 +89,17 @@ def numbers(rows: Table, names: Sequence[str], missing: Sequence[str]) -> Table:
     )
 
 
-def _number(text: Any) -> Any:
-    # DuckDB parses 1_000 as a number, and Spark 1d and 1f.
+def _is_bad(value: Any, finite: Any, missing: Sequence[str]) -> Any:
+    if value.type().is_floating():  # as text, it would be nan or inf
+        return value.isinf() if "nan" in missing else value.notnull() & ~finite
+    return has_text(value, missing) & ~finite
+
+
+def _number(value: Any) -> Any:
+    if value.type().is_floating():
+        return value
+    text = value.strip()
+    # DuckDB parses 1_000 as a number, other engines 1d and 1f.
     foreign = text.contains("_") | text.right(1).isin(["d", "D", "f", "F"])
     return ibis.ifelse(foreign, ibis.null("float64"), text.try_cast("float64"))
 
@@ -94,7 +109,7 @@ def _number(text: Any) -> Any:
 
 def quoted(what: str, value: Any, problem: str) -> Any:
     """Message of the form: what it is, the quoted value, the problem."""
-    return f"{what} '" + value.fill_null("") + f"' {problem}"
+    return f"{what} '" + value.cast("string").fill_null("") + f"' {problem}"
 
 
 def first_fault(faults: Sequence[tuple[Any, str, Any]]) -> tuple[Any, Any]:

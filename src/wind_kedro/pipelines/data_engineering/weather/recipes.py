@@ -36,10 +36,12 @@ def derive_parsed_weather(weather_raw: SourceRows, fleet: Fleet, data_engineerin
     cards = of_cards({farm.id: [source.model_dump(include=read) for source in farm.weather] for farm in fleet.farms}, *settings)
     units = weather_raw.units
     fingerprint = mixed(units["fingerprint"], cards.reindex(units["farm_id"]).to_numpy())
-    return Recipe(
-        units[["farm_id", "unit", "rows"]].assign(fingerprint=fingerprint),
-        lambda part: parse_weather(weather_raw.table(part), fleet, data_engineering),
-    )
+
+    def work(part: pd.DataFrame) -> Table:
+        tables = [parse_weather(rows, fleet, data_engineering) for rows in weather_raw.tables(part)]
+        return tables[0].union(*tables[1:]) if len(tables) > 1 else tables[0]
+
+    return Recipe(units[["farm_id", "unit", "rows"]].assign(fingerprint=fingerprint), work)
 
 
 def derive_judged_weather(parsed_weather: Derived, clock: Clock) -> Recipe:
