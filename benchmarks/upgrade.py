@@ -28,6 +28,7 @@ import pandas as pd
 from wind_kedro.cards import Fleet
 from wind_kedro.clock import Clock
 from wind_kedro.contracts.training import REASONS
+from wind_kedro.datasets.derived import frame_of
 from wind_kedro.evaluation.gate import by_issue, judge, mark_extremes
 from wind_kedro.evaluation.scores import interval_losses
 from wind_kedro.evaluation.settings import GateRules
@@ -214,7 +215,7 @@ class Upgrade:
             catalog = session.load_context().catalog
             names = ("observations", "features", "params:fleet", "params:clock", "params:training")
             observations, features, fleet, clock, training = (catalog.load(name) for name in names)
-        return observations, features, fleet, clock, training.gate
+        return frame_of(observations), frame_of(features), fleet, clock, training.gate
 
     @property
     def _uv(self) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import datetime as dt
 import importlib
 import inspect
 import pkgutil
@@ -22,7 +21,7 @@ from kedro.config import OmegaConfigLoader
 
 from wind_kedro import contracts
 from wind_kedro.cards import Calendar, Market, Product, Steps
-from wind_kedro.cards.dated import FAR_PAST
+from wind_kedro.cards.dated import FAR_FUTURE, FAR_PAST
 from wind_kedro.cli import wind
 from wind_kedro.contracts.operation import FAILURE_CODES
 from wind_kedro.evaluation.scores import METRICS
@@ -33,7 +32,9 @@ from wind_kedro.pipelines.data_engineering.parse import signals as parsing
 from wind_kedro.pipelines.data_engineering.parse import weather as weather_parsing
 from wind_kedro.pipelines.data_engineering.timestamps import placement as timing
 from wind_kedro.pipelines.data_engineering.weather import runs
-from wind_kedro.pipelines.feature_engineering.nodes import EntityWeather, FeatureParameters, features_of_entity
+from wind_kedro.pipelines.feature_engineering.inputs import Schedule
+from wind_kedro.pipelines.feature_engineering.nodes import FeatureParameters, Known, Neighbours, features_of_entity
+from wind_kedro.pipelines.feature_engineering.winds import wind_at_point
 from wind_kedro.pipelines.monitoring import missing_data as silence
 from wind_kedro.pipelines.monitoring import nodes as monitoring
 from wind_kedro.settings import CONFIG_LOADER_ARGS
@@ -189,15 +190,17 @@ def test_every_feature_is_in_the_glossary() -> None:
             "members": ["farm"],
         }
     )
-    as_of = dt.datetime(2024, 1, 1, 12, tzinfo=dt.UTC)
-    neighbours = [(FAR_PAST, ["other"])]
-    capacity = {"farm": Steps(np.array([FAR_PAST]), np.array([1.0]))}
-    around = EntityWeather({"farm": weather}, {"other": weather}, neighbours, capacity)
     market = Market.model_validate(
         {"id": "m", "name": "m", "time_zone": "UTC", "settlement_minutes": 60, "gate_closure_minutes": 0, "currency": "EUR"}
         | {"penalty": {"kind": "imbalance"}}
     )
-    table = features_of_entity(Calendar(product, market), "farm", around, observations, as_of, parameters)
+    calendar, issued_at = Calendar(product, market), np.array(["2024-01-01T00:00"], dtype="datetime64[us]")
+    grid, shown = Schedule(calendar, parameters.families_of("p"), [], issued_at).grid(issued_at)
+    others = {"other": wind_at_point(weather, grid, parameters)}
+    neighbours = [Neighbours(FAR_PAST, FAR_FUTURE, ["other"], {})]
+    capacity = {"farm": Steps(np.array([FAR_PAST]), np.array([1.0]))}
+    around = Known(capacity, {"farm": weather}, neighbours, others, observations, grid, shown, {})
+    table = features_of_entity(calendar, "farm", around, grid, shown, parameters)
     assert len(table) == 3
     known = named(GLOSSARY)
     # The glossary writes n for the minutes of a column that has them in its name.

@@ -86,6 +86,12 @@ class Clock(Strict):
         newest = min(self.newest_issue(fleet.calendar(product.id)) for product in fleet.products)
         return newest if self.train_as_of is None else min(self.train_as_of, newest)
 
+    def issue_span(self, fleet: Fleet) -> tuple[pd.Timestamp, pd.Timestamp]:
+        """The first and the last issue time to forecast of all products, UTC."""
+        issues = [self.issues(fleet.calendar(product.id)) for product in fleet.products]
+        first, last = min(each[0] for each in issues), max(each[-1] for each in issues)
+        return pd.Timestamp(first), pd.Timestamp(last)
+
     def issues(self, calendar: Calendar) -> list[dt.datetime]:
         """The issue times to forecast: all after ``issue_from``, or, without it, the newest."""
         newest = self.newest_issue(calendar)

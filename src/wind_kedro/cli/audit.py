@@ -23,6 +23,7 @@ from wind_kedro.errors import WindKedroError, shown
 def explain(options: Options, entity: str, issued_at: str, product: str | None, as_json: bool) -> None:
     """Show what a forecast was made from, what became of it, and why it missed; or why it was not issued, and what to do."""
     from wind_kedro.cli.explanation import Evidence, explanation
+    from wind_kedro.datasets.derived import frame_of
     from wind_kedro.pipelines.monitoring.settings import Monitoring
 
     fleet, context = open_project(options)
@@ -34,7 +35,7 @@ def explain(options: Options, entity: str, issued_at: str, product: str | None, 
         raise WindKedroError(f"'{entity}' is in {', '.join(selling) or 'no product'}: choose with --product")
     load = context.catalog.load
     evidence = Evidence(
-        **{field.name: load(field.name) for field in fields(Evidence) if field.type == "pd.DataFrame"},
+        **{field.name: frame_of(load(field.name)) for field in fields(Evidence) if field.type == "pd.DataFrame"},
         fleet=fleet,
         clock=load("params:clock"),
         monitoring=Monitoring.model_validate(context.config_loader["parameters"]["monitoring"]),

@@ -15,6 +15,14 @@ KEYS = ["product_id", "entity_id", "issued_at", "valid_at"]
 NOT_FEATURES = [*KEYS, "weather_run_at", "power_share", "available_capacity_kw", "target_available_at"]
 
 
+def in_card_order(table: pd.DataFrame, fleet: Fleet) -> pd.DataFrame:
+    """Rows by product and entity in the order of the cards, within these as they are; what no card names is last."""
+    keys = [(product.id, entity_id) for product in fleet.products for entity_id in product.members]
+    place = pd.MultiIndex.from_tuples(keys).get_indexer(pd.MultiIndex.from_frame(table[KEYS[:2]]))
+    order = np.argsort(np.where(place < 0, len(keys), place), kind="stable")
+    return table.iloc[order].reset_index(drop=True)
+
+
 def known_at(table: pd.DataFrame, at: pd.Timestamp) -> pd.DataFrame:
     """The rows of `contracts.ModelInput` that could be learnt from at a time: issued before it, and their outcome had come."""
     return table[(table["target_available_at"] <= at) & (table["issued_at"] < at)]

@@ -11,13 +11,13 @@ import pytest
 from wind_kedro.cards import CardError, Fleet
 from wind_kedro.cards.dated import FAR_PAST
 from wind_kedro.clock import Clock
-from wind_kedro.compute import Workers
 from wind_kedro.contracts.features import Features as FeaturesContract
-from wind_kedro.pipelines.feature_engineering.nodes import FeatureParameters, NoWeatherError, build_features
+from wind_kedro.pipelines.feature_engineering.nodes import FeatureParameters, NoWeatherError
 from wind_kedro.pipelines.feature_engineering.other_farms import other_farms
 from wind_kedro.pipelines.feature_engineering.settings import COLUMNS_OF, family_of
 
-INLINE = Workers(backend="threading", jobs=1)
+from .building import features_of
+
 PARAMETERS = FeatureParameters(neighbour_minutes=[-60, 60], window_minutes=[120], production_memory_hours=24)
 RISING = [float(hour) for hour in range(25)]  # m/s: as many as hours since the run began
 
@@ -36,13 +36,12 @@ def features(fleet: Fleet, blow: MakeTable, observe: MakeTable) -> Features:
         entity: str = "hill",
         issued: str | None = None,
     ) -> pd.DataFrame:
-        table, _ = build_features(
+        table, _ = features_of(
             observe(observations or []),
             blow(weather),
             fleet,
             Clock.model_validate({"as_of": as_of}),
             PARAMETERS,
-            INLINE,
         )
         table = FeaturesContract.validate(table)
         assert str(table["weather_run_at"].dtype) == "datetime64[us, UTC]"
@@ -92,7 +91,7 @@ def test_a_gate_that_closes_just_then_is_closed_for_earlier_intervals_only(
     cards["markets"][0]["gate_closure_minutes"] = 61
     fleet = Fleet.from_config(**cards)
     clock = Clock.model_validate({"as_of": "2024-03-01T12:00"})
-    table, _ = build_features(observe([]), blow(run_of("2024-03-01 00:00", RISING)), fleet, clock, PARAMETERS, INLINE)
+    table, _ = features_of(observe([]), blow(run_of("2024-03-01 00:00", RISING)), fleet, clock, PARAMETERS)
     assert table.loc[table["entity_id"] == "hill", "lead_minutes"].tolist() == [120, 180]
 
 
@@ -110,7 +109,7 @@ def test_a_day_ahead_product_has_the_hours_of_the_next_local_day(
     cards["products"][0] |= {"delivery_days": [1], "issue_times": ["09:00"], "time_zone": "Europe/London"}
     fleet = Fleet.from_config(**cards)
     weather = blow(run_of("2024-03-29 00:00", [hour / 10 for hour in range(80)]))
-    table, _ = build_features(observe([]), weather, fleet, Clock.model_validate({"as_of": as_of}), PARAMETERS, INLINE)
+    table, _ = features_of(observe([]), weather, fleet, Clock.model_validate({"as_of": as_of}), PARAMETERS)
     newest = table[(table["entity_id"] == "hill") & (table["issued_at"] == table["issued_at"].max())]
     starts = newest["valid_at"].dt.tz_convert("Europe/London")
     assert len(newest) == hours
@@ -436,7 +435,7 @@ def test_the_inputs_are_left_as_they_are(fleet: Fleet, blow: MakeTable, observe:
         observe([{"valid_at": "2024-03-01 03:00", "share": 0.3}]),
     )
     copies = weather.copy(), observations.copy()
-    build_features(observations, weather, fleet, Clock(as_of=dt.datetime(2024, 3, 1, 12, tzinfo=dt.UTC)), PARAMETERS, INLINE)
+    features_of(observations, weather, fleet, Clock(as_of=dt.datetime(2024, 3, 1, 12, tzinfo=dt.UTC)), PARAMETERS)
     pd.testing.assert_frame_equal(weather, copies[0])
     pd.testing.assert_frame_equal(observations, copies[1])
 
@@ -467,7 +466,7 @@ def test_of_several_points_the_first_on_the_card_is_read(
         "2024-03-01 00:00", [20.0] * 25, weather_point="valley"
     )
     clock = Clock.model_validate({"as_of": "2024-03-01T12:00"})
-    table, _ = build_features(observe([]), blow(weather), Fleet.from_config(**cards), clock, PARAMETERS, INLINE)
+    table, _ = features_of(observe([]), blow(weather), Fleet.from_config(**cards), clock, PARAMETERS)
     hill = table[table["entity_id"] == "hill"]
     assert _wind(hill) == [7.5, 8.5, 9.5]
     assert set(hill["weather_models"]) == {1.0}
@@ -481,7 +480,7 @@ def _of(fleet: Fleet, blow: MakeTable, observe: MakeTable, weather: list[dict[st
     observations = observe(given.pop("observations", []))
     parameters = FeatureParameters(**(PARAMETERS.model_dump() | given))
     clock = Clock.model_validate({"as_of": "2024-03-01T12:00"})
-    table, _ = build_features(observations, blow(weather), fleet, clock, parameters, INLINE)
+    table, _ = features_of(observations, blow(weather), fleet, clock, parameters)
     return table[table["entity_id"] == "hill"]
 
 
@@ -625,7 +624,7 @@ def test_the_best_point_is_taken_from_the_month_on_in_which_it_is_known(
     weather, power = _history(run_of)
     clock = Clock.model_validate({"as_of": "2024-03-10T12:00"})
     parameters = FeatureParameters(**(PARAMETERS.model_dump() | {"best_point": {"min_hours": 100}}))
-    table, _ = build_features(observe(power), blow(weather), fleet, clock, parameters, INLINE)
+    table, _ = features_of(observe(power), blow(weather), fleet, clock, parameters)
     hill = table[(table["entity_id"] == "hill") & table["wind_speed_100m_ms"].notna()]
     own, other = hill["wind_speed_100m_ms"], hill["other_1_wind_speed_100m_ms"]
     later = hill["issued_at"] >= pd.Timestamp("2024-03-01", tz="UTC")
@@ -637,7 +636,7 @@ def test_the_best_point_is_taken_from_the_month_on_in_which_it_is_known(
     assert len(errors) > 10
     assert errors.abs().max() < 0.25 / 15
     with_few = FeatureParameters(**(PARAMETERS.model_dump() | {"best_point": {"min_hours": 10_000}}))
-    same, _ = build_features(observe(power), blow(weather), fleet, clock, with_few, INLINE)
+    same, _ = features_of(observe(power), blow(weather), fleet, clock, with_few)
     assert same["best_point_wind_speed_100m_ms"].equals(same["wind_speed_100m_ms"])
 
 

@@ -17,14 +17,15 @@ from hypothesis import strategies as st
 
 from wind_kedro.cards import Fleet
 from wind_kedro.clock import Clock
-from wind_kedro.compute import Workers
 from wind_kedro.contracts.observations import Weather
-from wind_kedro.pipelines.feature_engineering import nodes
+from wind_kedro.pipelines.feature_engineering import fits
 from wind_kedro.pipelines.feature_engineering import other_farms as points
-from wind_kedro.pipelines.feature_engineering.nodes import FeatureParameters, NoWeatherError, build_features
+from wind_kedro.pipelines.feature_engineering.nodes import FeatureParameters, NoWeatherError
 from wind_kedro.pipelines.feature_engineering.settings import BestPoint
+from wind_kedro.pipelines.feature_engineering.winds import Grid
 
-INLINE = Workers(backend="threading", jobs=1)
+from .building import features_of
+
 #: Every family, and points that are compared after a few hours.
 PARAMETERS = FeatureParameters(
     neighbour_minutes=[-60, 60],
@@ -171,7 +172,7 @@ def moves(build: Build, fleet: Fleet, seed: int, minutes: int) -> bool:
 
 
 def _as_it_is(observations: pd.DataFrame, weather: pd.DataFrame, fleet: Fleet) -> pd.DataFrame:
-    return build_features(observations, weather, fleet, Clock(as_of=AS_OF.to_pydatetime()), PARAMETERS, INLINE)[0]
+    return features_of(observations, weather, fleet, Clock(as_of=AS_OF.to_pydatetime()), PARAMETERS)[0]
 
 
 @settings(max_examples=25, deadline=None, derandomize=True)
@@ -200,9 +201,7 @@ def test_a_backtest_sees_what_was_seen_live(fleet: Fleet, as_of: int, then: int)
 
     def build_at(hours: int) -> Build:
         time: dt.datetime = (BEGIN + pd.Timedelta(hours=hours)).to_pydatetime()
-        return lambda observations, weather, cards: build_features(
-            observations, weather, cards, Clock(as_of=time), PARAMETERS, INLINE
-        )[0]
+        return lambda observations, weather, cards: features_of(observations, weather, cards, Clock(as_of=time), PARAMETERS)[0]
 
     pd.testing.assert_frame_equal(_up_to(live, world, fleet, build_at(as_of)), _up_to(live, world, fleet, build_at(then)))
 
@@ -234,30 +233,14 @@ def _centres(observations: pd.DataFrame, weather: pd.DataFrame, fleet: Fleet) ->
     return table.assign(wind_speed_100m_ms=table["wind_speed_100m_ms"] - table["wind_speed_100m_ms"].mean())
 
 
-def _fits_points_on_everything(observations: pd.DataFrame, weather: pd.DataFrame, fleet: Fleet) -> pd.DataFrame:
-    def a_century_later(issued_at: points.TimeArray) -> tuple[points.TimeArray, np.ndarray]:
-        begins, place = months_of(issued_at)
-        return begins + np.timedelta64(36_500, "D"), place
-
-    def at_once(*about: object) -> np.ndarray:
-        with pytest.MonkeyPatch.context() as later:
-            later.setattr(points, "months_of", a_century_later)
-            return real(*about)
-
-    real, months_of = nodes.best_points, points.months_of
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(nodes, "best_points", at_once)
-        return _as_it_is(observations, weather, fleet)
-
-
-def _fits_curves_on_everything(observations: pd.DataFrame, weather: pd.DataFrame, fleet: Fleet) -> pd.DataFrame:
-    def at_once(grid: points.Grid, came: pd.DataFrame) -> points.Outcomes:
+def _fits_on_everything(observations: pd.DataFrame, weather: pd.DataFrame, fleet: Fleet) -> pd.DataFrame:
+    def at_once(grid: Grid, came: pd.DataFrame) -> points.Outcomes:
         known = real(grid, came)
         return points.Outcomes(known.share, np.where(np.isnat(known.known_at), known.known_at, grid.valid_at[0, 0]))
 
-    real = nodes.first_outcomes
+    real = fits.first_outcomes
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(nodes, "first_outcomes", at_once)
+        patch.setattr(fits, "first_outcomes", at_once)
         return _as_it_is(observations, weather, fleet)
 
 
@@ -269,8 +252,7 @@ def _fits_curves_on_everything(observations: pd.DataFrame, weather: pd.DataFrame
         _knows_how_runs_go_on,
         _knows_which_runs_will_be_whole,
         _centres,
-        _fits_points_on_everything,
-        _fits_curves_on_everything,
+        _fits_on_everything,
     ],
 )
 def test_a_leak_would_be_found(fleet: Fleet, leaking: Build) -> None:

@@ -18,11 +18,11 @@ from hypothesis import strategies as st
 
 from wind_kedro.cards import Fleet
 from wind_kedro.clock import Clock
-from wind_kedro.compute import Workers
-from wind_kedro.pipelines.feature_engineering.nodes import FeatureParameters, build_features
+from wind_kedro.pipelines.feature_engineering.nodes import FeatureParameters
 from wind_kedro.pipelines.feature_engineering.settings import BestPoint
 
 from ..data_engineering import conftest as room
+from .building import features_of
 
 # Fixtures of the room before: raw text in, every table out, through its real nodes.
 backend, settle, parameters = room.backend, room.settle, room.parameters
@@ -125,8 +125,7 @@ def chain(raw_signals: Any, raw_weather: Any, run_room: Any, settings_of_the_roo
 
     def run(signals: Rows, weather: Rows, clock: Clock = NOW) -> pd.DataFrame:
         found = run_room(raw_signals(_sent(signals)), raw_weather(_sent(weather)), fleet, clock, settings_of_the_room[1])
-        inline = Workers(backend="threading", jobs=1)
-        return build_features(found["observations"], found["weather"], fleet, clock, FEATURES, inline)[0]
+        return features_of(found["observations"], found["weather"], fleet, clock, FEATURES)[0]
 
     return run
 

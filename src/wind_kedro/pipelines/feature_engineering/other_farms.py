@@ -1,13 +1,15 @@
 """Other farms' weather: which points are used, and which point explained an entity's power best until then.
 
-Fits are made at the beginning of every month with what was known then, and hold for the issues of the month.
+Fits are made at the beginning of every month with what was known then, and hold for the issues of the month. They follow from
+sums by month, so that a new month reads the sums of the earlier ones, not their forecasts.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import islice
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,6 +20,9 @@ from wind_kedro.cards.dated import spans
 from wind_kedro.pipelines.feature_engineering.arrays import FloatArray, TimeArray, looked_up, naive
 from wind_kedro.pipelines.feature_engineering.settings import BestPoint
 from wind_kedro.pipelines.feature_engineering.winds import SPEED, Grid, U, V
+
+#: Stands for an entity's own point among the points of farms.
+OWN = ""
 
 
 def other_farms(entity_id: str, fleet: Fleet, most: int) -> list[tuple[np.datetime64, list[str]]]:
@@ -65,7 +70,7 @@ class Outcomes:
 
 
 def first_outcomes(grid: Grid, observations: pd.DataFrame) -> Outcomes:
-    """The first version of the observed power, on the grid; imputed intervals are missing."""
+    """The first version of the observed power, on the grid; imputed intervals are missing, and those known at the issue."""
     came = observations[observations["imputed_share"] == 0]
     first = came.sort_values(["valid_at", "available_at"], kind="stable").drop_duplicates("valid_at")
     if first.empty:
@@ -74,60 +79,139 @@ def first_outcomes(grid: Grid, observations: pd.DataFrame) -> Outcomes:
     at = naive(first["valid_at"])
     shares = (first["power_kw"] / first["available_capacity_kw"]).to_numpy(float)
     known_at = looked_up(grid.valid_at, at, naive(first["available_at"])).astype("datetime64[us]")
-    return Outcomes(looked_up(grid.valid_at, at, shares), known_at)
+    ahead = known_at > grid.issued_at[:, None]
+    return Outcomes(np.where(ahead, looked_up(grid.valid_at, at, shares), np.nan), known_at)
 
 
-def months_of(issued_at: TimeArray) -> tuple[TimeArray, NDArray[np.intp]]:
-    """The beginnings of the months of issues, ascending, and the index of the month of each issue."""
-    months, place = np.unique(issued_at.astype("datetime64[M]"), return_inverse=True)
-    return months.astype("datetime64[us]"), place
+def month_of(times: TimeArray) -> TimeArray:
+    """The beginning of the month of each time."""
+    months: TimeArray = times.astype("datetime64[M]").astype("datetime64[us]")
+    return months
 
 
-def best_points(
-    own: FloatArray, others: Mapping[str, FloatArray], outcomes: Outcomes, grid: Grid, settings: BestPoint
-) -> NDArray[np.intp]:
-    """For each issue the point whose wind explained the power best until its month began: 0 the own, n the n-th other.
-
-    Best is the greatest correlation of power with wind speed over all forecasts whose outcome was known by then. Another point
-    must be better by ``margin``, and both must be known for ``min_hours``.
+def outcome_sums(speeds: Mapping[str, FloatArray], outcomes: Outcomes, bin_width_ms: float) -> pd.DataFrame:
+    """Sums over forecast intervals from which correlations of power with wind and power curves follow.
 
     Args:
-        own: wind speed at the own point, on the grid.
-        others: wind speed at the others, by farm.
+        speeds: wind speed by point, m/s, on the grid of the outcomes.
         outcomes: observed power.
-        grid: issues and intervals.
-        settings: see `BestPoint`.
+        bin_width_ms: width of a bin of wind speed.
+
+    Returns:
+        One row per ``month_begin`` of the month in which outcomes became known, ``point`` and ``bin``: number of intervals ``n``,
+        and sums of wind, share of power, their squares and their product. An outcome known just when a month begins is of the
+        month before.
     """
-    months, month = months_of(grid.issued_at)
-    speeds = np.stack([own, *others.values()])
     known = ~np.isnan(outcomes.share)
-    order = np.argsort(outcomes.known_at[known], kind="stable")
-    when = outcomes.known_at[known][order]
-    y = outcomes.share[known][order]
-    x = speeds[:, known][:, order]
-    there = ~np.isnan(x)
-    filled = np.where(there, x, 0.0)
-    # Sums over all that was known by each month's beginning; what is known later adds behind, and changes nothing before.
-    ends = np.searchsorted(when, months, side="right")
+    y = outcomes.share[known]
+    months, month = np.unique(month_of(outcomes.known_at[known] - np.timedelta64(1, "us")), return_inverse=True)
+    parts = []
+    for point, speed in speeds.items():
+        there = ~np.isnan(speed[known])
+        x, share = speed[known][there], y[there]
+        bins = np.floor(x / bin_width_ms).astype(np.int64)
+        width = int(bins.max(initial=-1)) + 1
+        place = month[there] * width + bins
+        sums = {
+            "n": np.ones(len(x)),
+            "wind": x,
+            "share": share,
+            "wind_wind": x**2,
+            "share_share": share**2,
+            "wind_share": x * share,
+        }
+        filled = np.unique(place)
+        found = {name: np.bincount(place, weights=values)[filled] for name, values in sums.items()}
+        at = {"month_begin": months[filled // width], "point": point, "bin": filled % width} if len(filled) else {}
+        parts.append(pd.DataFrame(at | found))
+    return pd.concat(parts, ignore_index=True)
 
-    def until(values: FloatArray) -> FloatArray:
-        running = np.cumsum(values, axis=-1)
-        summed: FloatArray = np.concatenate([np.zeros((*values.shape[:-1], 1)), running], axis=-1)[..., ends]
-        return summed
 
-    n, sx, sy, sxx, syy, sxy = map(until, (there.astype(float), filled, there * y, filled**2, there * y**2, filled * y))
+def fit_months(sums: pd.DataFrame, months: Collection[pd.Timestamp], step_minutes: int, settings: BestPoint) -> pd.DataFrame:
+    """What was known at the beginning of months of the points that explain the power of entities.
+
+    The power curve is the method of bins of IEC 61400-12-1 with forecast instead of measured wind.
+
+    Args:
+        sums: see `outcome_sums`, with ``entity_id``.
+        months: their beginnings.
+        step_minutes: length of an interval.
+        settings: see `BestPoint`.
+
+    Returns:
+        One row per ``fitted_at`` (the beginning of a month), ``entity_id``, ``point`` and bin of wind speed with any interval:
+        ``wind_speed_ms`` (its middle), ``power_share`` (its mean), and ``correlation`` of power with the wind of the point;
+        missing: less than ``min_hours`` are known.
+        Of the own point, and of others that correlate better by ``margin``.
+    """
+    key, values = ["entity_id", "point", "bin"], ["n", "wind", "share", "wind_wind", "share_share", "wind_share"]
+    running, parts = sums.iloc[:0][[*key, *values]], []
+    rest: dict[Any, pd.DataFrame] = dict(iter(sums.groupby("month_begin")))
+    for begin in sorted({*rest, *months}):
+        if begin in months:
+            parts.append(_fitted(running.set_index(key), step_minutes, settings).assign(fitted_at=begin))
+        if begin in rest:  # always in this order, so that equal months give equal sums
+            running = pd.concat([running, rest[begin][[*key, *values]]]).groupby(key, as_index=False, sort=True)[values].sum()
+    columns = ["fitted_at", "entity_id", "point", "wind_speed_ms", "power_share", "correlation"]
+    return pd.concat(parts, ignore_index=True)[columns] if parts else pd.DataFrame(columns=columns)
+
+
+def _fitted(sums: pd.DataFrame, step_minutes: int, settings: BestPoint) -> pd.DataFrame:
+    totals = sums.groupby(["entity_id", "point"]).sum()
+    n, x, y, xx, yy, xy = (totals[name].to_numpy(float) for name in sums.columns)
     with np.errstate(invalid="ignore", divide="ignore"):
-        fit = (n * sxy - sx * sy) / np.sqrt((n * sxx - sx**2) * (n * syy - sy**2))
-    hours = n * grid.step_minutes / 60
-    fit = np.where((hours >= settings.min_hours) & np.isfinite(fit), fit, -np.inf)
+        found = (n * xy - x * y) / np.sqrt((n * xx - x**2) * (n * yy - y**2))
+    enough = (n * step_minutes / 60 >= settings.min_hours) & np.isfinite(found)
+    totals["correlation"] = np.where(enough, found, np.nan)
     # Without its own fit to compare with, nothing is known of the others' either.
-    better = (fit[1:] > fit[0] + settings.margin) & np.isfinite(fit[0])
-    rivals = np.where(better, fit[1:], -np.inf)
-    if not len(rivals):
-        return np.zeros(len(month), dtype=np.int64)
-    best = np.where(better.any(axis=0), rivals.argmax(axis=0) + 1, 0)
-    chosen: NDArray[np.intp] = best[month]
-    return chosen
+    entities, is_own = totals.index.get_level_values("entity_id"), totals.index.get_level_values("point") == OWN
+    own = totals["correlation"][is_own].droplevel("point").reindex(entities).to_numpy(float)
+    better = totals["correlation"].to_numpy(float) > own + settings.margin
+    kept = totals.loc[better | is_own, "correlation"]
+    curve = sums.assign(
+        power_share=sums["share"] / sums["n"],
+        wind_speed_ms=(sums.index.get_level_values("bin").to_numpy(float) + 0.5) * settings.bin_width_ms,
+    )
+    return curve.join(kept, how="inner").reset_index()
+
+
+@dataclass(frozen=True)
+class MonthFit:
+    """What issues of a month use.
+
+    Attributes:
+        point: 0 the own point, n the n-th other.
+        wind_speed_ms: middles of the bins of the power curve of its wind, rising.
+        power_share: mean power in each; empty: nothing was known.
+    """
+
+    point: int = 0
+    wind_speed_ms: FloatArray = field(default_factory=lambda: np.zeros(0))
+    power_share: FloatArray = field(default_factory=lambda: np.zeros(0))
+
+
+def best_of_months(fits: pd.DataFrame, others: Sequence[str]) -> dict[np.datetime64, MonthFit]:
+    """By beginning of a month the point whose wind explained the power best until then, and the power curve of its wind.
+
+    Args:
+        fits: see `fit_months`, of one entity.
+        others: the other farms that are looked at, nearest first.
+    """
+    found = {}
+    for month, rows in fits.groupby("fitted_at"):
+        by_point = rows.drop_duplicates("point").set_index("point")["correlation"]
+        rivals = [other for other in others if other in by_point.index]
+        best = max(rivals, key=lambda other: by_point[other], default=OWN)
+        curve = rows[rows["point"] == best].sort_values("wind_speed_ms")
+        place = others.index(best) + 1 if best != OWN else 0
+        begin = pd.Timestamp(str(month)).tz_localize(None).to_datetime64().astype("datetime64[us]")
+        found[begin] = MonthFit(place, curve["wind_speed_ms"].to_numpy(float), curve["power_share"].to_numpy(float))
+    return found
+
+
+def best_points(issued_at: TimeArray, fits: Mapping[np.datetime64, MonthFit]) -> NDArray[np.intp]:
+    """The best point of each issue; see `MonthFit`."""
+    return np.array([fits.get(month, MonthFit()).point for month in month_of(issued_at)], dtype=np.intp)
 
 
 def at_best_point(
@@ -142,29 +226,23 @@ def at_best_point(
     return found
 
 
-def expected_share(
-    own: FloatArray, others: Mapping[str, FloatArray], best: NDArray[np.intp], outcomes: Outcomes, grid: Grid, settings: BestPoint
-) -> FloatArray:
-    """Mean power at equal wind at the best point (``best``, see `best_points`), known at the beginning of an issue's month.
+def expected_share(speeds: FloatArray, grid: Grid, fits: Mapping[np.datetime64, MonthFit]) -> FloatArray:
+    """Mean power at equal wind at the best point, known at the beginning of an issue's month; missing before anything is known.
 
-    The method of bins of IEC 61400-12-1 with forecast instead of measured wind, interpolated linearly between the middles of
-    bins; missing before anything is known. Arrays and arguments as in `best_points`.
+    Args:
+        speeds: wind speed at the own point and the others, shape (points, issues, leads).
+        grid: issues and intervals.
+        fits: by beginning of a month; the curve is interpolated linearly between the middles of bins.
     """
-    months, month = months_of(grid.issued_at)
-    speeds = np.stack([own, *others.values()])
-    result = np.full(own.shape, np.nan)
-    for place, begins in enumerate(months):
-        issues = np.flatnonzero(month == place)
-        speed = speeds[best[issues[0]]]  # of a month there is one
-        known = ~np.isnan(outcomes.share) & (outcomes.known_at <= begins) & ~np.isnan(speed)
-        if not known.any():
-            continue
-        number = np.floor(speed[known] / settings.bin_width_ms).astype(np.int64)
-        rows = np.bincount(number)
-        filled = np.flatnonzero(rows)
-        means = np.bincount(number, weights=outcomes.share[known])[filled] / rows[filled]
-        found = np.interp(speed[issues], (filled + 0.5) * settings.bin_width_ms, means)
-        result[issues] = np.where(np.isnan(speed[issues]), np.nan, found)
+    result = np.full(grid.valid_at.shape, np.nan)
+    months = month_of(grid.issued_at)
+    for month in np.unique(months):
+        fit = fits.get(month, MonthFit())
+        if len(fit.power_share):
+            issues = months == month
+            speed = speeds[fit.point][issues]
+            found = np.interp(speed, fit.wind_speed_ms, fit.power_share)
+            result[issues] = np.where(np.isnan(speed), np.nan, found)
     return result
 
 

@@ -58,20 +58,22 @@ def run_to_read(
     """For each issue time the run to read, and how much of it: its ``run_at``, and when its last part known then arrived.
 
     Runs come late, in parts, or break off; what is still to come is not known at the issue time. So of what had arrived by then
-    the newest run that reaches ``until`` counts; where none does, the one that reaches furthest. NaT where nothing had arrived.
-    With ``before``, only runs before that of each issue count (NaT: all).
+    the newest run that reaches ``until`` counts; where none does, the one that reaches furthest, but none that ended before the
+    issue. NaT where there is none. With ``before``, only runs before that of each issue count (NaT: all).
     """
+    chosen_run, chosen_part = (np.full(issued_at.shape, np.datetime64("NaT"), dtype="datetime64[us]") for _ in range(2))
+    if runs.empty:
+        return chosen_run, chosen_part
     # Every part of a run, with the parts before it, in order of arrival.
     parts = runs.groupby(["run_at", "available_at"])["valid_at"].max().reset_index()
     parts["valid_at"] = parts.groupby("run_at")["valid_at"].cummax()
     parts = parts.sort_values(["available_at", "run_at"])
     run_at, arrived_at, reach = (naive(parts[name]) for name in ("run_at", "available_at", "valid_at"))
-    # What arrived longer ago than any run reaches ahead ends before the issue.
+    # What arrived longer ago than any run reaches ahead ended before the issue.
     starts = np.searchsorted(arrived_at, issued_at - (reach - arrived_at).max())
     ends = np.searchsorted(arrived_at, issued_at, side="right")
-    chosen_run, chosen_part = (np.full(issued_at.shape, np.datetime64("NaT"), dtype="datetime64[us]") for _ in range(2))
     for number, (start, end) in enumerate(zip(starts, ends, strict=True)):
-        places = np.arange(start, end)
+        places = start + np.flatnonzero(reach[start:end] >= issued_at[number])
         if before is not None and not np.isnat(before[number]):
             places = places[run_at[places] < before[number]]
         if len(places):

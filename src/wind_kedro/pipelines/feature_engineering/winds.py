@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -69,7 +69,8 @@ def weather_features(
     weight: dict[str, FloatArray] = {}
     newest = np.full(grid.valid_at.shape, np.nan)
     for farm_id, table in weather_by_farm.items():
-        models = [read_model(runs, grid, families, parameters) for _, runs in table.groupby("weather_model", sort=True)]
+        of_models = [runs for _, runs in table.groupby("weather_model", sort=True)] or [table]
+        models = [read_model(runs, grid, families, parameters) for runs in of_models]
         runs = np.stack([model.pop("run_minutes") for model in models])
         capacity_kw = capacity_by_farm[farm_id].at(grid.valid_at)
         newest = np.fmax(newest, np.where(capacity_kw > 0, quiet(np.nanmax, runs), np.nan))
@@ -139,13 +140,15 @@ def _window(width: int) -> FloatArray:
     return np.linspace(-width / 2, width / 2, max(_WINDOW_POINTS, width // _WINDOW_STEP_MINUTES + 1))
 
 
-def _read_rows(runs: pd.DataFrame, run_at: TimeArray, arrived_at: TimeArray) -> tuple[ReadRuns, dict[str, FloatArray]]:
+def _read_rows(
+    runs: pd.DataFrame, run_at: TimeArray, arrived_at: TimeArray, names: Sequence[str] = (SPEED, U, V, U_10M, V_10M, *AIR)
+) -> tuple[ReadRuns, dict[str, FloatArray]]:
     """The chosen parts of runs (see `run_to_read`), and the values of their rows."""
     table = runs.sort_values(["run_at", "valid_at", "available_at"], kind="stable")
     read = lay_out(table, run_at, arrived_at)
-    names = [name for name in (SPEED, U, V, U_10M, V_10M, *AIR) if name in table]
-    values = {name: table[name].to_numpy(float)[read.rows] for name in names}
-    return read, values | {SPEED_10M: np.hypot(values[U_10M], values[V_10M])}
+    values = {name: table[name].to_numpy(float)[read.rows] for name in names if name in table}
+    slow = {SPEED_10M: np.hypot(values[U_10M], values[V_10M])} if U_10M in values else {}
+    return read, values | slow
 
 
 def wind_at_point(table: pd.DataFrame, grid: Grid, parameters: FeatureParameters) -> dict[str, FloatArray]:
@@ -162,6 +165,26 @@ def wind_at_point(table: pd.DataFrame, grid: Grid, parameters: FeatureParameters
     if not found:
         return {name: np.full(grid.valid_at.shape, np.nan) for name in (SPEED, U, V, SPEED_10M, *shifts)}
     return {name: _mean([model[name] for model in found]) for name in found[0]}
+
+
+def speed_at_point(table: pd.DataFrame, grid: Grid, parameters: FeatureParameters) -> FloatArray:
+    """Wind speed at the point of a farm, m/s: mean over its models, shape (issues, leads)."""
+    found = []
+    for _, runs in table.groupby("weather_model", sort=True):
+        read, values = _read_rows(runs, *run_to_read(runs, grid.issued_at, grid.until), names=[SPEED])
+        found.append(places(read, grid.middle, parameters.edge_minutes).read(values[SPEED]))
+    return _mean(found) if found else np.full(grid.valid_at.shape, np.nan)
+
+
+def mean_speed(speeds: Mapping[str, FloatArray], grid: Grid, capacity_by_farm: Mapping[str, Steps]) -> FloatArray:
+    """Mean of the wind speeds of farms by their capacity at the interval, of those that have a value; shape (issues, leads)."""
+    stacked = np.stack([speeds[farm_id] for farm_id in capacity_by_farm])
+    capacity_kw = np.stack([capacity.at(grid.valid_at) for capacity in capacity_by_farm.values()])
+    weights = np.where(np.isnan(stacked), 0.0, capacity_kw)
+    weight = weights.sum(axis=0)
+    total = np.where(np.isnan(stacked), 0.0, stacked * weights).sum(axis=0)
+    mean: FloatArray = np.divide(total, weight, out=np.full(weight.shape, np.nan), where=weight > 0)
+    return mean
 
 
 def derived(mean: Mapping[str, FloatArray]) -> dict[str, FloatArray]:

@@ -15,21 +15,24 @@ from wind_kedro.cards.columns import quantile_columns
 from wind_kedro.cards.dated import utc
 from wind_kedro.clock import Clock
 from wind_kedro.contracts.operation import Audit
-from wind_kedro.datasets.derived import Derived, frame_of
+from wind_kedro.datasets.derived import Derived, Sliced, frame_of
 from wind_kedro.failures import NOT_ISSUED
 from wind_kedro.governance.provenance import Provenance
 from wind_kedro.models.tables import KEYS, NOT_FEATURES
+from wind_kedro.pipelines.forecasting.slices import features_of_run, forecasts_of_run
 
 _ISSUE = KEYS[:3]
+#: The runs of so long before the first issue are looked at for the newest of each source.
+_RECENT = pd.Timedelta(days=30)
 #: What a record takes from the first row of a forecast, and what from a failure.
 _ISSUED = [*_ISSUE, "model", "model_version", "rung", "fallback"]
 _FAILED = [*_ISSUE, "code", "message", "action"]
 
 
 def record_issues(
-    forecasts: pd.DataFrame,
-    features: pd.DataFrame,
-    weather_runs: Derived | pd.DataFrame,
+    forecasts: Sliced | pd.DataFrame,
+    features: Sliced | pd.DataFrame,
+    weather: Derived | pd.DataFrame,
     promotions: pd.DataFrame,
     raw_manifest: pd.DataFrame,
     forecasting_failures: pd.DataFrame,
@@ -46,7 +49,8 @@ def record_issues(
     newest at the issue, and those that were due by then (by the card's cadence and delay) and had not come.
     """
     raw = {str(farm_id): rows for farm_id, rows in raw_manifest.groupby("farm_id")}
-    runs = _runs(frame_of(weather_runs))
+    forecasts, features = forecasts_of_run(forecasts, fleet, clock), features_of_run(features, fleet, clock)
+    runs = _runs(weather, fleet, clock)
     promoted = promotions.drop_duplicates(["product_id", "entity_id", "model_version"], keep="last")
     made_by = promoted.set_index(["product_id", "entity_id", "model_version"])["run_id"].to_dict()
     fixed = {
@@ -131,13 +135,21 @@ def _fingerprint(raw: dict[str, pd.DataFrame], farms: list[Farm]) -> str:
     return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()
 
 
-def _runs(weather_runs: pd.DataFrame) -> dict[tuple[str, str, str], pd.Series]:
-    """By farm, model and point: when each run first could be read, by ``run_at``, rising."""
+def _runs(weather: Derived | pd.DataFrame, fleet: Fleet, clock: Clock) -> dict[tuple[str, str, str], pd.Series]:
+    """By farm, model and point: when each run first could be read, by ``run_at``, rising. Of the runs that issues may name."""
     keys = ["farm_id", "weather_model", "weather_point"]
-    first = weather_runs.groupby([*keys, "run_at"], sort=True)["available_at"].min().reset_index()
+    first, last = (time.tz_localize(None).floor("D") for time in clock.issue_span(fleet))
+    since = first - _RECENT
+    if isinstance(weather, Derived):
+        # The newest run of a source that stopped is older: then its last days are read too.
+        newest = weather.days[weather.days["day"] <= since].groupby("farm_id")["day"].max()
+        recent = weather.days[weather.days["day"] > since]["farm_id"].unique()
+        since = min([since, *newest.drop(recent, errors="ignore")])
+    table = frame_of(weather, [*keys, "run_at", "available_at"], first=since, last=last)
+    arrived = table.groupby([*keys, "run_at"], sort=True)["available_at"].min().reset_index()
     return {
         (str(farm), str(model), str(point)): own.set_index("run_at")["available_at"]
-        for (farm, model, point), own in first.groupby(keys, sort=False)
+        for (farm, model, point), own in arrived.groupby(keys, sort=False)
     }
 
 

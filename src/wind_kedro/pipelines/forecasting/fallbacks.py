@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from wind_kedro.cards import Product
 from wind_kedro.cards.columns import OBSERVED_CLIMATOLOGY
+from wind_kedro.datasets.derived import Derived
 from wind_kedro.datasets.models import NoModelError, RegisteredModels
 from wind_kedro.evaluation.scores import latest_versions
 from wind_kedro.failures import Failure, Severity, reason
@@ -55,7 +56,7 @@ def predict_with_fallbacks(
     member: Member | None,
     fallbacks: Mapping[str, Member],
     due: pd.DataFrame,
-    observations: pd.DataFrame,
+    observations: Derived | pd.DataFrame,
     product: Product,
     entity_id: str,
     version: str | None,
@@ -114,14 +115,17 @@ def _take(forecast: Forecast, name: str, left: pd.DataFrame, shares: NDArray[np.
     return left.iloc[np.flatnonzero(~known)]
 
 
-def observed_climatology(due: pd.DataFrame, observations: pd.DataFrame, product: Product, entity_id: str) -> NDArray[np.float64]:
+def observed_climatology(
+    due: pd.DataFrame, observations: Derived | pd.DataFrame, product: Product, entity_id: str
+) -> NDArray[np.float64]:
     """Quantiles of the power observed at each hour of the day, as shares of capacity: (rows, levels).
 
     Made from the observations known at each issue, and from no stored model. Missing where nothing was observed yet.
     """
-    own = observations[
-        (observations["entity_id"] == entity_id) & (observations["granularity_minutes"] == product.granularity_minutes)
-    ]
+    rows = observations if isinstance(observations, pd.DataFrame) else observations.table()
+    own = rows[(rows["entity_id"] == entity_id) & (rows["granularity_minutes"] == product.granularity_minutes)]
+    if not isinstance(own, pd.DataFrame):
+        own = own.to_pandas()
     shares = np.full((len(due), len(product.quantile_levels)), np.nan)
     for issued_at, positions in due.reset_index(drop=True).groupby("issued_at").indices.items():
         known = latest_versions(own, pd.Timestamp(str(issued_at)))

@@ -8,7 +8,7 @@ import pandas as pd
 
 from wind_kedro.cards import Fleet, Group, Product
 from wind_kedro.clock import Clock
-from wind_kedro.datasets.derived import Sliced, frame_of
+from wind_kedro.datasets.derived import Derived, Sliced, frame_of
 from wind_kedro.datasets.models import RegisteredModels
 from wind_kedro.datasets.parts import empty_table
 from wind_kedro.failures import NOT_ISSUED, Failure, OnFailure, failures_table, first_of, isolated, noting, reason
@@ -16,6 +16,7 @@ from wind_kedro.governance.champions import versions_at
 from wind_kedro.models.tables import KEYS, forecast_rows
 from wind_kedro.pipelines.forecasting.fallbacks import Forecast, champion_of, model_of, predict_with_fallbacks
 from wind_kedro.pipelines.forecasting.revisions import SENT, without_small_revisions
+from wind_kedro.pipelines.forecasting.slices import features_of_run, forecasts_of_run, outcomes_of_run
 from wind_kedro.postprocessing.calibration import calibrated
 from wind_kedro.postprocessing.portfolios import add_portfolios
 from wind_kedro.postprocessing.settings import Calibration
@@ -25,8 +26,8 @@ _NAMED = 3
 
 
 def issue_forecasts(
-    features: pd.DataFrame,
-    observations: pd.DataFrame,
+    features: Sliced | pd.DataFrame,
+    observations: Derived | pd.DataFrame,
     model_versions: RegisteredModels,
     promotions: pd.DataFrame,
     fleet: Fleet,
@@ -50,6 +51,7 @@ def issue_forecasts(
     if model_versions.fault and not model_versions.refusal:
         action = "find out who changed the log of promotions; the entries before it hold (kedro wind keys adopt)"
         failures.append(Failure("forecasting", "model_unusable", model_versions.fault, action))
+    features = features_of_run(features, fleet, clock)
     groups = dict(iter(features.groupby(["product_id", "entity_id"])))
     for product in fleet.products:
         of_product = clock.issues(fleet.calendar(product.id))
@@ -82,7 +84,7 @@ _UNEXPECTED = "see the log of the run; if the data and the cards are right, repo
 
 def _issue_entity(
     rows: pd.DataFrame,
-    observations: pd.DataFrame,
+    observations: Derived | pd.DataFrame,
     model_versions: RegisteredModels,
     promotions: pd.DataFrame,
     fleet: Fleet,
@@ -151,10 +153,10 @@ def _no_champion(promotions: pd.DataFrame, product: Product, entity_id: str, iss
 
 
 def calibrate_forecasts(
-    model_forecasts: pd.DataFrame,
+    model_forecasts: Sliced | pd.DataFrame,
     backtest_model_forecasts: pd.DataFrame,
     forecasts_before: Sliced | pd.DataFrame,
-    observations: pd.DataFrame,
+    observations: Sliced | pd.DataFrame,
     forecasting_failures: pd.DataFrame,
     fleet: Fleet,
     clock: Clock,
@@ -173,6 +175,9 @@ def calibrate_forecasts(
     action = "look at the newest observations and forecasts of it; bands may be too narrow until it is mended"
     what = "issued as the models gave it, without calibration"
     not_calibrated = noting(failures, "calibration", "calibration_failed", what, action)
+    back = pd.Timedelta(days=calibration.days)
+    model_forecasts = forecasts_of_run(model_forecasts, fleet, clock, before=back)
+    observations = outcomes_of_run(observations, fleet, clock, before=back)
     for product in fleet.products:
         issues = pd.DatetimeIndex(clock.issues(fleet.calendar(product.id)))
         of_product = model_forecasts[model_forecasts["product_id"] == product.id]

@@ -6,16 +6,18 @@ import pandas as pd
 
 from wind_kedro.cards import Fleet
 from wind_kedro.clock import Clock
+from wind_kedro.datasets.derived import Sliced
 from wind_kedro.datasets.models import NoModelError, RegisteredModels
 from wind_kedro.failures import Failure, failures_table
 from wind_kedro.governance.champions import versions_at
 from wind_kedro.models.tables import KEYS, forecast_rows
 from wind_kedro.pipelines.forecasting.fallbacks import unusable
+from wind_kedro.pipelines.forecasting.slices import features_of_run, forecasts_of_run
 
 
 def issue_shadows(
-    model_forecasts: pd.DataFrame,
-    features: pd.DataFrame,
+    model_forecasts: Sliced | pd.DataFrame,
+    features: Sliced | pd.DataFrame,
     model_versions: RegisteredModels,
     promotions: pd.DataFrame,
     fleet: Fleet,
@@ -29,6 +31,8 @@ def issue_shadows(
     """
     parts = []
     failures: list[Failure] = []
+    features = features_of_run(features, fleet, clock)
+    model_forecasts = forecasts_of_run(model_forecasts, fleet, clock)
     groups = dict(iter(features.groupby(["product_id", "entity_id"])))
     for product in fleet.products:
         issues = pd.DatetimeIndex(clock.issues(fleet.calendar(product.id)))

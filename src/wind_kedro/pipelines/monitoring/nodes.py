@@ -12,6 +12,7 @@ from wind_kedro.cards import Fleet
 from wind_kedro.cards.tiers import assessed_by
 from wind_kedro.clock import Clock
 from wind_kedro.contracts.operation import FAILURE_CODES
+from wind_kedro.datasets.derived import Derived, frame_of
 from wind_kedro.evaluation.scores import score_forecasts
 from wind_kedro.evaluation.settings import Scoring
 from wind_kedro.failures import Failure, failures_table, noting
@@ -21,7 +22,7 @@ from wind_kedro.pipelines.monitoring.challengers import failed_challengers
 from wind_kedro.pipelines.monitoring.costs import newest_issues
 from wind_kedro.pipelines.monitoring.failures import failure_incidents
 from wind_kedro.pipelines.monitoring.outliers import COLUMNS, examine, later_wind, worst
-from wind_kedro.pipelines.monitoring.regimes import judge, losses, verdicts
+from wind_kedro.pipelines.monitoring.regimes import judge, losses, verdicts, weather_columns
 from wind_kedro.pipelines.monitoring.settings import Monitoring
 
 
@@ -55,7 +56,7 @@ def judge_live(
     forecasts: pd.DataFrame,
     backtest_forecasts: pd.DataFrame,
     observations: pd.DataFrame,
-    features: pd.DataFrame,
+    features: Derived | pd.DataFrame,
     fleet: Fleet,
     clock: Clock,
     monitoring: Monitoring,
@@ -69,6 +70,7 @@ def judge_live(
     """
     judged: list[dict[str, Any]] = []
     outliers = []
+    features = frame_of(features, weather_columns(features))
     for product in fleet.products:
         about = (observations, features, product, fleet.market(product.market), clock)
         live, backtest = losses(forecasts, *about), losses(backtest_forecasts, *about)

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from wind_kedro.cards import Market, Product
 from wind_kedro.cards.columns import quantile_column, quantile_columns
 from wind_kedro.clock import Clock
+from wind_kedro.datasets.derived import Derived
 from wind_kedro.evaluation.gate import adjusted, lags_of, long_run_variance, overlapping, wind_change
 from wind_kedro.evaluation.scores import deciding_loss, latest_versions
 from wind_kedro.models.tables import KEYS
@@ -63,6 +64,12 @@ def losses(
     return rows.assign(
         loss=deciding_loss(rows, product, market), error_share=median - actual, actual_share=actual, median_share=median
     )
+
+
+def weather_columns(features: Derived | pd.DataFrame) -> list[str]:
+    """The columns of features that `weather_of` and `later_wind` read, of those that there are."""
+    there = features.columns if isinstance(features, pd.DataFrame) else features.table().columns
+    return [name for name in (*KEYS, "weather_run_at", "wind_speed_100m_ms", "weather_spread_ms") if name in there]
 
 
 def weather_of(features: pd.DataFrame) -> pd.DataFrame:

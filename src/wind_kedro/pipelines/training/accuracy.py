@@ -17,6 +17,7 @@ from wind_kedro.cards import Fleet, Product
 from wind_kedro.clock import Clock
 from wind_kedro.compute import Workers, map_farms
 from wind_kedro.contracts.training import Accuracy
+from wind_kedro.datasets.derived import Sliced, frame_of
 from wind_kedro.evaluation.scores import interval_losses
 from wind_kedro.evaluation.settings import Scoring
 from wind_kedro.failures import Failure, failures_table, reason
@@ -31,7 +32,7 @@ CROSS_VALIDATED, BACKTESTED, OPERATIONAL = "cross_validated", "backtested", "ope
 
 def compare_accuracy(
     model_input: pd.DataFrame,
-    features: pd.DataFrame,
+    features: Sliced | pd.DataFrame,
     backtest_model_forecasts: pd.DataFrame,
     backtest_folds: pd.DataFrame,
     choices: pd.DataFrame,
@@ -49,7 +50,8 @@ def compare_accuracy(
     backtested have no row; without ``backtest.cross_validation_blocks`` nobody has.
     """
     training_time = pd.Timestamp(clock.training_time(fleet))
-    tables, due = by_entity(model_input), by_entity(features[features["issued_at"] <= training_time])
+    known = frame_of(features, last=training_time.tz_localize(None))
+    tables, due = by_entity(model_input), by_entity(known[known["issued_at"] <= training_time])
     folds = dict(iter(backtest_folds.groupby(["product_id", "entity_id", "model"])))
     chosen: dict[tuple[str, str], str] = {}
     blocks: dict[tuple[str, str, int], tuple[Any, ...]] = {}

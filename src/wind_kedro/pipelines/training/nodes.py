@@ -15,6 +15,7 @@ from wind_kedro.cards import Fleet, Product
 from wind_kedro.cards.tiers import TIERS, Ready, reaches, ready_entities
 from wind_kedro.clock import Clock, stretches_of
 from wind_kedro.compute import Mapped, Workers, map_farms
+from wind_kedro.datasets.derived import Sliced, frame_of
 from wind_kedro.errors import WindKedroError
 from wind_kedro.evaluation.scores import latest_versions, score_forecasts
 from wind_kedro.evaluation.settings import Scoring
@@ -22,7 +23,7 @@ from wind_kedro.failures import Failure, Severity, failures_table, first_of, not
 from wind_kedro.governance.champions import champion_models
 from wind_kedro.governance.overrides import learnable
 from wind_kedro.models.registry import ModelConfig
-from wind_kedro.models.tables import forecast_rows, known_at
+from wind_kedro.models.tables import forecast_rows, in_card_order, known_at
 from wind_kedro.pipelines.training.fitting import fleet_parts, forecast_ahead
 from wind_kedro.pipelines.training.settings import Backtest, Training
 from wind_kedro.postprocessing.calibration import calibrated
@@ -102,7 +103,7 @@ def _may_have(ready: Ready, config: ModelConfig) -> bool:
 
 
 def assemble_model_input(
-    features: pd.DataFrame,
+    features: Sliced | pd.DataFrame,
     observations: pd.DataFrame,
     admissions: pd.DataFrame,
     overrides: pd.DataFrame,
@@ -123,7 +124,8 @@ def assemble_model_input(
     )[["entity_id", "granularity_minutes", "valid_at", "power_share", "available_capacity_kw", "target_available_at"]]
     granularity = {product.id: product.granularity_minutes for product in fleet.products}
     modelled = admissions.loc[admissions["admitted"], ["product_id", "entity_id"]].drop_duplicates()
-    issued = features[features["issued_at"] <= training_time].merge(modelled, on=["product_id", "entity_id"])
+    known = in_card_order(frame_of(features, last=training_time.tz_localize(None)), fleet)
+    issued = known[known["issued_at"] <= training_time].merge(modelled, on=["product_id", "entity_id"])
     issued = issued.assign(granularity_minutes=issued["product_id"].map(granularity).astype("int64"))
     table = issued.merge(targets, on=["entity_id", "granularity_minutes", "valid_at"], validate="many_to_one")
     # Without any wind there is nothing to learn from a row: the run was missing.

@@ -1,0 +1,31 @@
+"""Rows of stored tables that concern the issues of a run."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from wind_kedro.cards import Fleet
+from wind_kedro.clock import Clock
+from wind_kedro.datasets.derived import Sliced, frame_of
+
+NO_TIME = pd.Timedelta(0)
+
+
+def features_of_run(features: Sliced | pd.DataFrame, fleet: Fleet, clock: Clock) -> pd.DataFrame:
+    """Features of the days of all issues to forecast; a table in memory as it is."""
+    first, last = (time.tz_localize(None).floor("D") for time in clock.issue_span(fleet))
+    return frame_of(features, first=first, last=last)
+
+
+def forecasts_of_run(
+    forecasts: Sliced | pd.DataFrame, fleet: Fleet, clock: Clock, before: pd.Timedelta = NO_TIME
+) -> pd.DataFrame:
+    """Forecasts issued since a time before the first issue to forecast; a table in memory as it is."""
+    first, last = clock.issue_span(fleet)
+    return frame_of(forecasts, first=first - before, last=last)
+
+
+def outcomes_of_run(observations: Sliced | pd.DataFrame, fleet: Fleet, clock: Clock, before: pd.Timedelta) -> pd.DataFrame:
+    """Observations, every version, of what was forecast by issues since a time before the first issue to forecast."""
+    first, last = (time.tz_localize(None).floor("D") for time in clock.issue_span(fleet))
+    return frame_of(observations, first=(first - before).floor("D"), last=last)
