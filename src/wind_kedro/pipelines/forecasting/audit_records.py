@@ -32,7 +32,7 @@ _FAILED = [*_ISSUE, "code", "message", "action"]
 def record_issues(
     forecasts: Sliced | pd.DataFrame,
     features: Sliced | pd.DataFrame,
-    weather: Derived | pd.DataFrame,
+    weather_runs: Derived | pd.DataFrame,
     promotions: pd.DataFrame,
     raw_manifest: pd.DataFrame,
     forecasting_failures: pd.DataFrame,
@@ -50,7 +50,7 @@ def record_issues(
     """
     raw = {str(farm_id): rows for farm_id, rows in raw_manifest.groupby("farm_id")}
     forecasts, features = forecasts_of_run(forecasts, fleet, clock), features_of_run(features, fleet, clock)
-    runs = _runs(weather, fleet, clock)
+    runs = _runs(weather_runs, fleet, clock)
     promoted = promotions.drop_duplicates(["product_id", "entity_id", "model_version"], keep="last")
     made_by = promoted.set_index(["product_id", "entity_id", "model_version"])["run_id"].to_dict()
     fixed = {
@@ -135,17 +135,17 @@ def _fingerprint(raw: dict[str, pd.DataFrame], farms: list[Farm]) -> str:
     return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()
 
 
-def _runs(weather: Derived | pd.DataFrame, fleet: Fleet, clock: Clock) -> dict[tuple[str, str, str], pd.Series]:
+def _runs(weather_runs: Derived | pd.DataFrame, fleet: Fleet, clock: Clock) -> dict[tuple[str, str, str], pd.Series]:
     """By farm, model and point: when each run first could be read, by ``run_at``, rising. Of the runs that issues may name."""
     keys = ["farm_id", "weather_model", "weather_point"]
     first, last = (time.tz_localize(None).floor("D") for time in clock.issue_span(fleet))
     since = first - _RECENT
-    if isinstance(weather, Derived):
+    if isinstance(weather_runs, Derived):
         # The newest run of a source that stopped is older: then its last days are read too.
-        newest = weather.days[weather.days["day"] <= since].groupby("farm_id")["day"].max()
-        recent = weather.days[weather.days["day"] > since]["farm_id"].unique()
+        newest = weather_runs.days[weather_runs.days["day"] <= since].groupby("farm_id")["day"].max()
+        recent = weather_runs.days[weather_runs.days["day"] > since]["farm_id"].unique()
         since = min([since, *newest.drop(recent, errors="ignore")])
-    table = frame_of(weather, [*keys, "run_at", "available_at"], first=since, last=last)
+    table = frame_of(weather_runs, [*keys, "run_at", "available_at"], first=since, last=last)
     arrived = table.groupby([*keys, "run_at"], sort=True)["available_at"].min().reset_index()
     return {
         (str(farm), str(model), str(point)): own.set_index("run_at")["available_at"]
