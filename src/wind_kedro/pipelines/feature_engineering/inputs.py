@@ -184,17 +184,8 @@ class Inputs:
 
     def _schedule(self, product: Product) -> Schedule:
         families = self.parameters.families_of(product.id)
-        looks_beside = not families.isdisjoint(BESIDE)
-        arrived = self.weather_spans.groupby("farm_id")["first_at"].min()
-        entities = [
-            Entity(
-                entity_id,
-                self.fleet.capacities(entity_id),
-                other_farms(entity_id, self.fleet, self.parameters.other_farms if looks_beside else 0),
-            )
-            for entity_id in self.fleet.modelled(product)
-        ]
-        entities = [entity for entity in entities if not arrived.index.intersection([*entity.capacity]).empty]
+        arrived = set(self.weather_spans["farm_id"])
+        entities = [entity for entity in self.entities_of(product) if not arrived.isdisjoint(entity.capacity)]
         calendar = self.fleet.calendar(product.id)
         issues: list[dt.datetime] = []
         if entities:
@@ -203,6 +194,15 @@ class Inputs:
             issues = calendar.issues_between(since, self.as_of.tz_localize("UTC").to_pydatetime())
         issued_at = np.array([issue.replace(tzinfo=None) for issue in issues], dtype="datetime64[us]")
         return Schedule(calendar, families, entities, issued_at)
+
+    def entities_of(self, product: Product) -> list[Entity]:
+        """All entities of a product that models are fitted for."""
+        looks_beside = not self.parameters.families_of(product.id).isdisjoint(BESIDE)
+        number = self.parameters.other_farms if looks_beside else 0
+        return [
+            Entity(entity_id, self.fleet.capacities(entity_id), other_farms(entity_id, self.fleet, number))
+            for entity_id in self.fleet.modelled(product)
+        ]
 
     def first_at(self, entity: Entity) -> pd.Timestamp:
         """When the first weather of an entity arrived, of whatever model and point."""

@@ -7,7 +7,7 @@ what was known. Features are computed by day of issue, and again only where what
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,10 +15,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from wind_kedro.cards import Calendar, Fleet, Steps
-from wind_kedro.cards.dated import spans, total
+from wind_kedro.cards.dated import FAR_FUTURE, FAR_PAST, spans, total
 from wind_kedro.clock import Clock
 from wind_kedro.compute import Workers, map_farms
 from wind_kedro.contracts.features import Features
+from wind_kedro.contracts.observations import Observations, Weather
 from wind_kedro.datasets.derived import Derived, days_of, frame_of
 from wind_kedro.errors import WindKedroError
 from wind_kedro.failures import Failure, failures_table
@@ -251,7 +252,38 @@ def _features(
         mapped = map_farms(features_of_entity, tasks, workers=enough(workers, shown.size * len(tasks)), label="features")
         faults |= {(*key,): reason for key, reason in mapped.failures.items()}
         tables += mapped.results.values()
-    return rows_of(tables) if tables else Features.table([])
+    # The same columns whatever days and entities are computed together.
+    columns = dict.fromkeys(name for schedule in schedules.values() for name in _columns(schedule, inputs))
+    empty = Features.table([]).reindex(columns=list(columns))
+    return rows_of(tables).reindex(columns=list(columns)) if any(map(len, tables)) else empty
+
+
+def _columns(schedule: Schedule, inputs: Inputs) -> Iterator[str]:
+    """Columns of the features of a product, in the order in which they appear; some more than once."""
+    most = -1
+    for entity in inputs.entities_of(schedule.product):
+        number = max(len(used) for _, used in entity.neighbours)
+        if number > most:
+            most = number
+            yield from _without_inputs(schedule, number, inputs.parameters).columns
+
+
+def _without_inputs(schedule: Schedule, neighbours: int, parameters: FeatureParameters) -> pd.DataFrame:
+    """Features of an issue at which nothing is known."""
+    weather = Weather.table([])
+    grid, shown = schedule.grid(np.array(["2000-01-01"], dtype="datetime64[us]"))
+    farms = [str(place) for place in range(neighbours)]
+    known = Known(
+        capacity={"": Steps(np.array([FAR_PAST]), np.array([1.0]))},
+        weather={"": weather},
+        neighbours=[Neighbours(FAR_PAST, FAR_FUTURE, farms, {})],
+        winds={farm_id: wind_at_point(weather, grid, parameters) for farm_id in farms},
+        observations=Observations.table([]),
+        past=grid,
+        past_shown=shown,
+        past_speeds={},
+    )
+    return features_of_entity(schedule.calendar, "", known, grid, shown, parameters)
 
 
 def _has_begun(
