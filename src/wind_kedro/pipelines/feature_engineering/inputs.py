@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -52,7 +52,9 @@ _GATES = {"time_zone", "gate_closure_minutes", "gate_closure_day"}
 #: A holiday moves gates of so many days of delivery after it.
 _LONGEST_GATE_DAYS = 45
 #: What of a product does.
-_SOLD = {"granularity_minutes", "horizon_minutes", "delivery_days", "issue_times", "time_zone", "weather_models"}
+_SOLD: dict[str, Any] = dict.fromkeys(
+    ["granularity_minutes", "horizon_minutes", "delivery_days", "issue_times", "time_zone", "weather_models"], True
+) | {"revisions": {"every_minutes", "times", "last_minutes"}}
 
 
 @dataclass(frozen=True)
