@@ -34,6 +34,7 @@ from wind_kedro.pipelines.data_engineering.settings import DataEngineering
 from wind_kedro.pipelines.data_engineering.signals.operating_states import NOT_AVAILABLE
 from wind_kedro.pipelines.data_engineering.signals.operating_states import judged as states_of
 from wind_kedro.pipelines.data_engineering.signals.unit_checks import daily_sums, suspect_units
+from wind_kedro.pipelines.data_engineering.timestamps.clock_search import calibrate_clocks
 from wind_kedro.pipelines.data_engineering.timestamps.placement import placed
 from wind_kedro.pipelines.data_engineering.weather.runs import judge_weather, make_weather
 from wind_kedro.readers.source_table import SourceTable
@@ -82,7 +83,7 @@ class Bench:
         """Raw rows as numbers and times, units that are suspected, and their clock, calibration by calibration."""
         parsed = self.parsed(rows, fleet)
         suspected = suspect_units(daily_sums(parsed, fleet, self.settings.units), fleet, self.clock, self.settings)
-        calibration = nodes.calibrate_clocks(parsed, self.weather, suspected, fleet, self.clock, self.settings)
+        calibration = calibrate_clocks(parsed, self.weather, suspected, fleet, self.clock, self.settings)
         return parsed, suspected, calibration
 
     def parsed(self, rows: Rows, fleet: Fleet) -> Any:

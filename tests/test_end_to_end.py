@@ -48,7 +48,7 @@ ROOMS = [
 TABLES = {
     "signals": "02_intermediate/signals.parquet",
     "quarantine": "02_intermediate/quarantine.parquet",
-    "clock_calibration": "02_intermediate/clock_calibration.parquet",
+    "clock_calibration": "02_intermediate/clock_calibration",
     "power_curve": "02_intermediate/power_curve.parquet",
     "observations": "03_primary/observations.parquet",
     "weather": "02_intermediate/weather",

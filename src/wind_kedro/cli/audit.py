@@ -33,6 +33,7 @@ def explain(options: Options, entity: str, issued_at: str, product: str | None, 
         selling = [fleet.product(product).id]
     if len(selling) != 1:
         raise WindKedroError(f"'{entity}' is in {', '.join(selling) or 'no product'}: choose with --product")
+
     load = context.catalog.load
     evidence = Evidence(
         **{field.name: frame_of(load(field.name)) for field in fields(Evidence) if field.type == "pd.DataFrame"},

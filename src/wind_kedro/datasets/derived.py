@@ -417,7 +417,7 @@ class DerivedTable(ConnectionMixin, AbstractDataset[Recipe, Derived]):
         else:
             found = is_one_of(inner, keys[inner])
         days = days.drop_duplicates()
-        months = is_one_of("month", days.dt.strftime("%Y-%m"))
+        months = is_one_of("month", days.dt.strftime("%Y-%m").unique())
         return f"{months} AND {is_one_of('day', days)} AND {found}"
 
     def _exists(self) -> bool:

@@ -192,8 +192,9 @@ class SourceTable(ConnectionMixin, AbstractDataset[NoReturn, SourceRows]):
                 paths = files_of(self._root, source) or [self._root / source.path]
                 together = isinstance(source, SignalSource) and source.layout == "long"
                 for files in [paths] if together else [[path] for path in paths]:
-                    target, record, rows = _Unit(farm, source, files, self._root, card).kept_in(kept, engine)
-                    found.append((farm.id, target, number_of([target.name, record["faults"]]), rows))
+                    unit = _Unit(farm, source, files, self._root, card)
+                    target, record, rows = unit.kept_in(kept, engine)
+                    found.append((farm.id, target, unit.fingerprint(record), rows))
                     typed |= {target} if record["typed"] else set()
                     faults += record["faults"]
                     readable = readable or len(record["faults"]) < len(files)
@@ -261,12 +262,20 @@ class _Unit:
     root: Path
     card: Sequence[Any]  # what the reading depends on beside the files
 
+    def fingerprint(self, record: Mapping[str, Any]) -> int:
+        """A number of what the rows depend on: the files' names and contents, their faults, and the card."""
+        return number_of([VERSION, self._names, list(record["files"]), record["faults"], self.card])
+
+    @property
+    def _names(self) -> list[str]:
+        return [shown_of(self.farm, self.source, path, self.root) for path in self.files]
+
     def kept_in(self, kept: Path, engine: duckdb.DuckDBPyConnection) -> tuple[Path, dict[str, Any], int]:
         """Return the Parquet file, its record and its number of rows without those numbered 0.
 
         The files are read unless it is up to date with them and their card.
         """
-        names = [shown_of(self.farm, self.source, path, self.root) for path in self.files]
+        names = self._names
         asked = [self.farm.id, *names] if len(self.files) == 1 else [self.farm.id, self.source.path]
         key = hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:16]
         stats = [path.stat() if path.is_file() else None for path in self.files]

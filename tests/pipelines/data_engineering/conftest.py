@@ -36,6 +36,7 @@ from wind_kedro.pipelines.data_engineering.parse.signals import parse_signals
 from wind_kedro.pipelines.data_engineering.parse.weather import parse_weather
 from wind_kedro.pipelines.data_engineering.settings import DataEngineering, ReadinessSettings
 from wind_kedro.pipelines.data_engineering.signals.unit_checks import daily_sums, suspect_units
+from wind_kedro.pipelines.data_engineering.timestamps.clock_search import calibrate_clocks
 from wind_kedro.pipelines.data_engineering.weather.runs import judge_weather, make_weather
 from wind_kedro.storage.fingerprints import Recipe
 
@@ -149,7 +150,7 @@ def run_room(
         judged_weather = settle(judge_weather(parsed_weather, clock))
         weather = Weather.validate(make_weather(judged_weather, fleet, clock, settings))
         suspected = suspect_units(daily_sums(parsed_signals, fleet, settings.units), fleet, clock, settings)
-        calibration = nodes.calibrate_clocks(parsed_signals, weather, suspected, fleet, clock, settings)
+        calibration = calibrate_clocks(parsed_signals, weather, suspected, fleet, clock, settings)
         timed = derive("timed_signals", nodes.time_signals(parsed_signals, calibration, suspected, fleet, clock, settings))
         counts = derive("cell_counts", nodes.count_cells(timed, calibration, fleet, settings))
         curve = derive("power_curve", nodes.fit_power_curves(counts, calibration, fleet, settings))

@@ -10,7 +10,8 @@ from wind_kedro.pipelines.data_engineering.signals.aggregation import aggregate_
 from wind_kedro.pipelines.data_engineering.signals.operating_states import judge_signals
 from wind_kedro.pipelines.data_engineering.signals.power_curves import count_cells, fit_power_curves
 from wind_kedro.pipelines.data_engineering.signals.unit_checks import derive_suspected_units, derive_turbine_days
-from wind_kedro.pipelines.data_engineering.timestamps.clock_search import calibrate_clocks
+from wind_kedro.pipelines.data_engineering.timestamps.clock_search import derive_clock_calibration
+from wind_kedro.pipelines.data_engineering.timestamps.clock_sums import derive_clock_sums
 from wind_kedro.pipelines.data_engineering.timestamps.placement import time_signals
 from wind_kedro.pipelines.data_engineering.weather.recipes import (
     derive_judged_weather,
@@ -24,9 +25,10 @@ __all__ = [
     "assess_quality",
     "assess_readiness",
     "build_quarantine",
-    "calibrate_clocks",
     "check_as_of",
     "count_cells",
+    "derive_clock_calibration",
+    "derive_clock_sums",
     "derive_judged_weather",
     "derive_parsed_signals",
     "derive_parsed_weather",

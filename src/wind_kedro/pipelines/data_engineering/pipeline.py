@@ -26,8 +26,14 @@ def create_pipeline() -> Pipeline:
             step(nodes.derive_turbine_days, f"parsed_signals params:fleet {settings}", "turbine_days", "timestamps"),
             step(nodes.derive_suspected_units, f"turbine_days {cards} {settings}", "suspected_units", "timestamps"),
             step(
-                nodes.calibrate_clocks,
+                nodes.derive_clock_sums,
                 f"parsed_signals weather suspected_units {cards} {settings}",
+                "clock_sums",
+                "timestamps",
+            ),
+            step(
+                nodes.derive_clock_calibration,
+                f"parsed_signals clock_sums clock_calibration_before {cards} {settings}",
                 "clock_calibration",
                 "timestamps",
             ),

@@ -167,11 +167,11 @@ def _by_name(title: str) -> dict[str, Any]:
     return {"type": "category", "title": {"text": title, "standoff": 8}}
 
 
-def draw_clock(clock_calibration: pd.DataFrame, fleet: Fleet, clock: Clock, reporting: Reporting) -> Figure:
+def draw_clock(clock_calibration: Derived | pd.DataFrame, fleet: Fleet, clock: Clock, reporting: Reporting) -> Figure:
     """Draw misalignment and correlation of the farm's wind with the weather under each reading of its time stamps."""
-    shown = views_of_farms(fleet, clock, reporting)
+    shown, calibrations = views_of_farms(fleet, clock, reporting), frame_of(clock_calibration)
     for farm, view in shown:
-        fits = views.newest_fit(clock_calibration, farm.id, clock)
+        fits = views.newest_fit(calibrations, farm.id, clock)
         if fits.empty:
             view.note = "The clock was not checked yet: the pipeline data_engineering has not run."
             continue

@@ -12,6 +12,7 @@ import pandas as pd
 from wind_kedro.cards import Farm, Fleet
 from wind_kedro.clock import Clock
 from wind_kedro.contracts.operation import FAILURE_CODES
+from wind_kedro.datasets.derived import Derived, frame_of
 from wind_kedro.failures import over_issues
 from wind_kedro.pipelines.reporting import documents, views
 from wind_kedro.pipelines.reporting.documents import FarmFacts, Figure, MemberFacts, Summary, Warned, weather_label
@@ -32,11 +33,12 @@ Tables = Mapping[str, pd.DataFrame]
 # --- the facts --------------------------------------------------------------------------------------------------------
 
 
-def build_summary(fleet: Fleet, clock: Clock, reporting: Reporting, **tables: pd.DataFrame) -> dict[str, Any]:
+def build_summary(fleet: Fleet, clock: Clock, reporting: Reporting, **given: Derived | pd.DataFrame) -> dict[str, Any]:
     """Build the `Summary` of everything on the page, as of the clock's time, ready for JSON.
 
     Tables, named as in `pipeline.FACTS`, may be empty: unknown facts are null or empty lists, and the headline states it.
     """
+    tables = {name: frame_of(table) for name, table in given.items()}
     tables["live_scores"] = views.known_periods(tables["live_scores"], clock)
     farms = [_farm_facts(farm, tables, fleet, clock) for farm in fleet.at(clock.as_of).farms]
     members = [_member_facts(member, tables, fleet, clock, reporting) for member in views.members(fleet, clock)]

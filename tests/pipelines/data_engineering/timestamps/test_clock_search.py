@@ -12,9 +12,9 @@ import pytest
 from wind_kedro.cards import Fleet
 from wind_kedro.clock import Clock
 from wind_kedro.contracts.observations import ClockCalibration, SuspectedUnits
-from wind_kedro.pipelines.data_engineering import nodes
 from wind_kedro.pipelines.data_engineering.parse.signals import parse_signals
 from wind_kedro.pipelines.data_engineering.parse.weather import parse_weather
+from wind_kedro.pipelines.data_engineering.timestamps.clock_search import calibrate_clocks
 from wind_kedro.pipelines.data_engineering.weather.runs import judge_weather, make_weather
 
 from ..conftest import gusty, signal_rows, weather_rows
@@ -49,9 +49,7 @@ def calibrate(
         parsed = settle(parse_signals(raw_signals(signal_rows(wind, STAMPS[stamp], turbines=1)), fleet, settings))
         judged = settle(judge_weather(settle(parse_weather(raw_weather(weather_rows(known)), fleet, settings)), clock))
         weather = make_weather(judged, fleet, clock, settings)
-        return ClockCalibration.validate(
-            nodes.calibrate_clocks(parsed, weather, SuspectedUnits.table([]), fleet, clock, settings)
-        )
+        return ClockCalibration.validate(calibrate_clocks(parsed, weather, SuspectedUnits.table([]), fleet, clock, settings))
 
     return run
 

@@ -20,7 +20,7 @@ from wind_kedro.pipelines.data_engineering.parse.signals import SIGNALS, statist
 from wind_kedro.pipelines.data_engineering.settings import DataEngineering
 from wind_kedro.pipelines.data_engineering.signals.aggregation import held_intervals
 from wind_kedro.pipelines.data_engineering.tables import Table, ibis, naive
-from wind_kedro.pipelines.data_engineering.timestamps.clock_search import first_calibrations
+from wind_kedro.pipelines.data_engineering.timestamps.clock_sums import first_calibrations
 from wind_kedro.readers.source_table import SourceRows, rows_of
 
 _ROW = ["farm_id", "source_file", "source_row"]
@@ -121,7 +121,7 @@ def assess_quality(
     judged_weather: Derived | Table,
     weather_runs: Derived | pd.DataFrame,
     quarantine: pd.DataFrame,
-    clock_calibration: pd.DataFrame,
+    clock_calibration: Derived | pd.DataFrame,
     suspected_units: Derived | pd.DataFrame,
     fleet: Fleet,
     clock: Clock,
@@ -135,7 +135,8 @@ def assess_quality(
     ``rows_lost`` of severity ``error``.
     """
     rows: list[dict[str, Any]] = []
-    suspected_units, weather_runs = frame_of(suspected_units), frame_of(weather_runs)
+    clock_calibration, suspected_units = frame_of(clock_calibration), frame_of(suspected_units)
+    weather_runs = frame_of(weather_runs)
     waits_until = _waits_until(statistics_of(parsed_signals), clock_calibration, fleet, data_engineering)
     parsed_signals, parsed_weather, judged_weather = map(table_of, (parsed_signals, parsed_weather, judged_weather))
     timed, signals = table_of(timed_signals), table_of(signals)

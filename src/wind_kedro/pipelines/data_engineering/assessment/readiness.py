@@ -47,7 +47,7 @@ def assess_readiness(
     signals: Derived | Table,
     observations: pd.DataFrame,
     weather: Derived | pd.DataFrame,
-    clock_calibration: pd.DataFrame,
+    clock_calibration: Derived | pd.DataFrame,
     fleet: Fleet,
     clock: Clock,
     readiness: ReadinessSettings,
@@ -73,7 +73,7 @@ def assess_readiness(
     for parsed in map(table_of, (parsed_signals, parsed_weather)):
         sources = parsed.filter(parsed.source_row == 0).group_by("farm_id").agg(sources=lambda t: t.count()).to_pandas()
         unreadable.update(dict(zip(sources["farm_id"], sources["sources"].astype(int), strict=True)))
-    weather = frame_of(weather)
+    weather, clock_calibration = frame_of(weather), frame_of(clock_calibration)
     rows, fits = [], []
     for at, counted in zip(times, _counted(table_of(timed_signals), table_of(signals), times, readiness), strict=True):
         farms = _histories(observations, weather, fleet, at, readiness)

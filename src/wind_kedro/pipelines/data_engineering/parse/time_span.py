@@ -13,7 +13,7 @@ from wind_kedro.errors import WindKedroError
 from wind_kedro.pipelines.data_engineering.parse.signals import statistics_of
 from wind_kedro.pipelines.data_engineering.settings import DataEngineering
 from wind_kedro.pipelines.data_engineering.tables import Table
-from wind_kedro.pipelines.data_engineering.timestamps.clock_search import first_calibrations
+from wind_kedro.pipelines.data_engineering.timestamps.clock_sums import first_calibrations
 
 
 class OutsideDataError(WindKedroError):

@@ -33,7 +33,7 @@ _FAR_PAST, _FAR_FUTURE = pd.Timestamp(1, 1, 1).as_unit("us"), pd.Timestamp(9999,
 
 
 def count_cells(
-    timed_signals: Derived | Table, clock_calibration: pd.DataFrame, fleet: Fleet, data_engineering: DataEngineering
+    timed_signals: Derived | Table, clock_calibration: Derived | pd.DataFrame, fleet: Fleet, data_engineering: DataEngineering
 ) -> Recipe:
     """Count the rows of turbines by wind speed and power, of which power curves are fitted.
 
@@ -42,7 +42,7 @@ def count_cells(
     calibration, so that cumulative sums are the counts in force. A shard depends on the days of which anything changed between
     the calibration before and this one; what arrives after the newest calibration touches none.
     """
-    spans = _spans(clock_calibration, fleet)
+    spans = _spans(frame_of(clock_calibration), fleet)
     days = days_of(timed_signals, ["farm_id"], "valid_at")
     days = days[days["day"] != NO_DAY]
     days = days.assign(first=days.get("first_at", _FAR_PAST), last=days.get("last_at", _FAR_FUTURE))
@@ -68,7 +68,10 @@ def count_cells(
 
 
 def fit_power_curves(
-    cell_counts: Derived | pd.DataFrame, clock_calibration: pd.DataFrame, fleet: Fleet, data_engineering: DataEngineering
+    cell_counts: Derived | pd.DataFrame,
+    clock_calibration: Derived | pd.DataFrame,
+    fleet: Fleet,
+    data_engineering: DataEngineering,
 ) -> Recipe:
     """Fit the power curve of every farm at every calibration.
 
@@ -82,7 +85,7 @@ def fit_power_curves(
     bin minus the tolerance, ``high_share`` the curve ``shift_ms`` above it plus the tolerance.
     """
     curve = data_engineering.power_curve
-    spans = _spans(clock_calibration, fleet)
+    spans = _spans(frame_of(clock_calibration), fleet)
     counted = days_of(cell_counts, ["farm_id"], "fitted_at")
     counted = counted.assign(first=counted["day"], last=_FAR_FUTURE, number=mixed(counted["digest"], counted["day"]))
     so_far = overlapping(counted, spans[["farm_id"]].assign(first=spans["day"], last=spans["day"]), "farm_id")

@@ -16,32 +16,35 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from wind_kedro.cards import Farm, Fleet
-from wind_kedro.cards.farms import at_leading_points
 from wind_kedro.clock import Clock
 from wind_kedro.contracts.observations import ClockCalibration
-from wind_kedro.datasets.derived import Derived, frame_of, table_of
+from wind_kedro.datasets.derived import Derived
 from wind_kedro.pipelines.data_engineering.parse.signals import READINGS, statistics_of
 from wind_kedro.pipelines.data_engineering.settings import ClockSearch, DataEngineering
-from wind_kedro.pipelines.data_engineering.signals.unit_checks import with_suspicions
-from wind_kedro.pipelines.data_engineering.tables import Table, exact, ibis, interpolated, naive, pearson
+from wind_kedro.pipelines.data_engineering.tables import Table, ibis, naive, pearson
+from wind_kedro.pipelines.data_engineering.timestamps.clock_sums import (
+    WEEK_MINUTES,
+    Weeks,
+    compared_seconds,
+    first_calibrations,
+    lags_of,
+    sum_weeks,
+    weeks_of,
+    wind_by_block,
+)
+from wind_kedro.storage.fingerprints import Recipe, around, mixed, of_cards
 
 Floats = NDArray[np.float64]
-_MINUTE = np.timedelta64(1, "m")
-#: Wind of finer cadences is averaged to this interval. Readings of a stamp differ by whole quarter hours, so that the intervals
-#: are the same under all of them.
-_COMPARED_SECONDS = 300
-#: Range of the step between lags, minutes; the peak is interpolated.
-_FINEST_LAG_MINUTES = 5
-_COARSEST_LAG_MINUTES = 15
+#: Change it when the calibrations change that the same sums give.
+VERSION = 1
 _WEEK_HOURS = 7 * 24
-_WEEK_MINUTES = _WEEK_HOURS * 60
+#: Blocks are read that begin this long before the weeks that are compared.
+_BEFORE_WINDOW = pd.Timedelta(days=31)
 #: Minimum number of hours of a period that is compared: half a week.
 _MIN_WEEK_HOURS = _WEEK_HOURS / 2
 #: Minimum numbers of weeks before and after a jump, including the current one. Weather can be an hour and a half late for three
 #: weeks (La Haute Borne, November 2014).
 _WEEKS_BEFORE_A_JUMP, _WEEKS_AFTER_A_JUMP = 5, 5
-#: Maximum number of distinct phases of stamps within a lag step for the lookup table; with more, all are interpolated.
-_FEW_PHASES = 8
 #: Weight of the prior of weekly noise, weeks.
 _USUAL_WEEKS = 4
 #: Standard deviation of a normal distribution in units of its median absolute deviation.
@@ -52,12 +55,76 @@ _BEYOND = 1000.0
 _SURE = 2.5
 _MIN_SHARE_OF_HOURS = 0.5
 _ENOUGH_FOR_PEARSON = 3
+_READING = ["farm_id", "fitted_at", "reading"]
+
+
+def derive_clock_calibration(
+    parsed_signals: Derived,
+    clock_sums: Derived,
+    clock_calibration_before: Derived,
+    fleet: Fleet,
+    clock: Clock,
+    data_engineering: DataEngineering,
+) -> Recipe:
+    """Calibrate clocks (`calibrate_clocks`) from the sums of each calibration: one shard per farm and calibration.
+
+    A calibration depends on the sums of all before it. Only those of the window compared are read; the reading in force is that
+    of the calibration before.
+    """
+    search = data_engineering.clock_search
+    firsts = first_calibrations(parsed_signals.days, search)
+    blocks = _with_windows(clock_sums.days, firsts[firsts <= pd.Timestamp(clock.as_of).tz_localize(None)], search)
+    digests = pd.Series(mixed(blocks["digest"], blocks["day"]), index=blocks.index).groupby(blocks["farm_id"]).cumsum()
+    cards = {farm.id: [farm.signals.clock, farm.signals.cadence_seconds] for farm in fleet.farms}
+    step = of_cards(cards, VERSION, search)[blocks["farm_id"]].to_numpy()
+    wanted = blocks[["farm_id", "day", "rows"]].assign(step=step, fingerprint=mixed(digests, step))
+    readings: dict[tuple[str, pd.Timestamp], str] = {}
+
+    def work(part: pd.DataFrame) -> pd.DataFrame:
+        if not readings:
+            before = naive(clock_calibration_before.frame(), ["fitted_at"])
+            readings.update({(farm, at): reading for farm, at, reading in before[_READING].itertuples(index=False)})
+        asked = blocks.merge(part[["farm_id", "day"]], on=["farm_id", "day"])
+        near = blocks[blocks["farm_id"].isin(asked["farm_id"]) & blocks["day"].between(asked["since"].min(), asked["day"].max())]
+        sums = clock_sums.shards(near[["farm_id", "day"]]).to_pandas()
+        rows: list[dict[str, Any]] = []
+        for farm_id, own in asked.groupby("farm_id", sort=True):
+            farm = fleet.farm(str(farm_id))
+            previous = blocks[(blocks["farm_id"] == farm_id) & (blocks["day"] < own["day"].min())]["day"].max()
+            in_force = readings.get((farm.id, previous), farm.signals.clock)
+            found = _calibrate(farm, own, sums[sums["farm_id"] == farm_id], in_force, search)
+            readings.update({(farm.id, row["fitted_at"]): row["reading"] for row in found})
+            rows += found
+        return ClockCalibration.table(rows)
+
+    return Recipe(wanted, work)
+
+
+def _with_windows(sums: pd.DataFrame, firsts: pd.Series, search: ClockSearch) -> pd.DataFrame:
+    """Calibrations in order: ``farm_id``, ``day``, ``digest``, ``rows``, and ``since``, from which on blocks are read.
+
+    Args:
+        sums: shards of sums, with the statistic ``last_week``.
+        firsts: first calibrations by farm, which are made also where nothing can be compared.
+        search: length of the window.
+    """
+    begun = pd.DataFrame({"farm_id": firsts.index.astype("str"), "day": firsts.to_numpy(), "digest": np.uint64(0), "rows": 0})
+    known = sums[(sums["rows"] > 0) & sums["farm_id"].isin(firsts.index)]
+    blocks = around(pd.concat([begun, known[list(begun)]], ignore_index=True), ["farm_id"])
+    blocks = blocks.merge(known[["farm_id", "day", "last_week"]], on=["farm_id", "day"], how="left")
+    blocks = blocks.sort_values(["farm_id", "day"], ignore_index=True)
+    newest: pd.Series = blocks["last_week"].astype("float64").groupby(blocks["farm_id"]).cummax()
+    newest = newest.groupby(blocks["farm_id"]).ffill()
+    window = pd.Timedelta(days=search.window_days) + _BEFORE_WINDOW
+    weeks = pd.to_timedelta((newest * WEEK_MINUTES).tolist(), unit="m").to_numpy().astype("timedelta64[us]")
+    since = pd.Series(np.datetime64(0, "us") + weeks, index=blocks.index) - window
+    return blocks.assign(since=since.fillna(blocks["day"]))
 
 
 def calibrate_clocks(
-    parsed_signals: Derived | Table,
-    weather: Derived | pd.DataFrame,
-    suspected_units: Derived | pd.DataFrame,
+    parsed_signals: Table,
+    weather: pd.DataFrame,
+    suspected_units: pd.DataFrame,
     fleet: Fleet,
     clock: Clock,
     data_engineering: DataEngineering,
@@ -84,68 +151,34 @@ def calibrate_clocks(
     Wind in a suspected unit (contract `SuspectedUnits`) is excluded once that is found; ``weather`` is of contract `Weather`.
     """
     search = data_engineering.clock_search
-    firsts = first_calibrations(statistics_of(parsed_signals), search)
-    blocks = _wind_by_block(table_of(parsed_signals), firsts, frame_of(suspected_units), fleet, clock).to_pandas()
-    weather = naive(at_leading_points(frame_of(weather), fleet.farms), ["run_at", "available_at", "valid_at"])
     as_of = clock.as_of.replace(tzinfo=None)
+    firsts = first_calibrations(statistics_of(parsed_signals), search)
+    means = wind_by_block(parsed_signals, firsts, naive(suspected_units, ["since", "found_at", "until"]), fleet)
+    wind = means.filter(means.block <= ibis.literal(as_of, "timestamp")).to_pandas()
+    sums = sum_weeks(wind, weather, fleet, search).to_pandas()
+    shards = sums.groupby(["farm_id", "block"], as_index=False).agg(last_week=("week", "max"), rows=("farm_id", "size"))
+    shards = shards.rename(columns={"block": "day"}).assign(digest=np.uint64(0))
+    blocks = _with_windows(shards, firsts[firsts <= as_of], search)
     rows: list[dict[str, Any]] = []
-    for farm in fleet.farms:
-        if farm.id not in firsts.index or firsts[farm.id] > as_of:
-            continue
-        own = weather[weather["farm_id"] == farm.id]
-        wind = blocks[blocks["farm_id"] == farm.id]
-        rows += _calibrate(farm, wind, own, firsts[farm.id], search)
+    for farm_id, own in blocks.groupby("farm_id", sort=True):
+        farm = fleet.farm(str(farm_id))
+        rows += _calibrate(farm, own, sums[sums["farm_id"] == farm_id], farm.signals.clock, search)
     return ClockCalibration.table(rows)
-
-
-def first_calibrations(days: pd.DataFrame, search: ClockSearch) -> pd.Series:
-    """Time of the first clock calibration by farm, before which its rows cannot be used (UTC without zone).
-
-    Args:
-        days: statistics of parsed signals (`statistics_of`): ``farm_id``, ``day``, ``valid``, ``first_arrived``.
-        search: how many days with valid rows it needs.
-    """
-    days = days[days["valid"] > 0].groupby(["farm_id", "day"], as_index=False).agg(arrived=("first_arrived", "min"))
-    days = days.sort_values(["farm_id", "arrived"])
-    firsts = {}
-    for farm_id, own in days.groupby("farm_id"):
-        latest = own["arrived"].iloc[0] + pd.Timedelta(days=2 * search.min_history_days)
-        if len(own) >= search.min_history_days:
-            latest = min(latest, own["arrived"].iloc[search.min_history_days - 1])
-        firsts[farm_id] = latest.ceil("D")
-    return pd.Series(firsts, dtype="datetime64[us]")
-
-
-def _wind_by_block(parsed: Table, firsts: pd.Series, suspected_units: pd.DataFrame, fleet: Fleet, clock: Clock) -> Table:
-    """Mean wind speed of farms per stamp (under all three readings) and block, the first calibration that uses it."""
-    known = ibis.memtable(pd.DataFrame({"farm_id": firsts.index.astype("str"), "first": firsts.to_numpy()}))
-    seconds = {farm.id: (_compared_seconds(farm), farm.signals.cadence_seconds) for farm in fleet.farms}
-    # Cadences at least as coarse as the interval compared are not averaged.
-    compared = [longer if longer > cadence else 1 for longer, cadence in seconds.values()]
-    steps = ibis.memtable(pd.DataFrame({"farm_id": list(seconds), "compared": compared}))
-    rows = parsed.filter(parsed.reason.isnull()).inner_join(known, "farm_id").inner_join(steps, "farm_id")
-    # Blocks are (previous, this]: a row that arrives at the time of a calibration is used by it.
-    month = (rows.arrived - ibis.interval(microseconds=1)).truncate("M") + ibis.interval(months=1)
-    rows = rows.mutate(block=ibis.ifelse(rows.arrived <= rows["first"], rows["first"], month))
-    as_of = ibis.literal(clock.as_of.replace(tzinfo=None), "timestamp")
-    rows = rows.filter(rows.wind_speed_ms.notnull(), rows.block <= as_of)
-    wrong = suspected_units[suspected_units["signal"] == "wind_speed_ms"]
-    if len(wrong):
-        rows = with_suspicions(rows, wrong, "wall_clock_is_utc")
-        rows = rows.filter(~(rows.wind_speed_ms_suspected_at <= rows.block).fill_null(False))
-    rows = rows.mutate(**{name: rows[name] - (rows[name].epoch_seconds() % rows.compared).as_interval("s") for name in READINGS})
-    key = ["farm_id", "block", *READINGS]
-    means = rows.group_by(key).agg(wind_speed_ms=exact(rows.wind_speed_ms).mean().cast("float64"))
-    return means.order_by(key)  # so that sums are the same in every run
 
 
 # --- one farm ---------------------------------------------------------------------------------------------------------
 
-#: Sums over a period for Pearson's correlation at every lag, shape (reading, 6, lag): n, Σx, Σy, Σx², Σy², Σxy with x signals
-#: and y weather.
-_Sums = Floats
-#: Week of the stamp and offset of the local clock, minutes → its sums.
-_Weeks = dict[tuple[int, int], _Sums]
+
+def _calibrate(farm: Farm, blocks: pd.DataFrame, sums: pd.DataFrame, in_force: str, search: ClockSearch) -> list[dict[str, Any]]:
+    """Calibrations of a farm at ``day``, each from the sums of blocks from ``since`` on."""
+    lags, step = lags_of(farm, search), compared_seconds(farm) / 60
+    rows = []
+    for day, since in zip(blocks["day"], blocks["since"], strict=True):
+        weeks = weeks_of(sums[sums["block"].between(since, day)], farm, search)
+        row = {"farm_id": farm.id, "fitted_at": day} | _decide(farm.signals.clock, in_force, weeks, lags, step, search)
+        in_force = row["reading"]
+        rows.append(row | {"assumed": farm.signals.clock, "agrees": in_force == farm.signals.clock})
+    return rows
 
 
 @dataclass(frozen=True)
@@ -166,92 +199,6 @@ class _Stretch:
     offset_minutes: Floats
     noise_minutes: Floats
     peaks: _Peaks  # by part
-
-
-def _calibrate(
-    farm: Farm, wind: pd.DataFrame, weather: pd.DataFrame, first: pd.Timestamp, search: ClockSearch
-) -> list[dict[str, Any]]:
-    step = _compared_seconds(farm) / 60
-    lags = _lags(step, search.max_lag_minutes)
-    in_force: str = farm.signals.clock
-    weeks: _Weeks = {}
-    rows = []
-    for block in sorted({first, *wind["block"]}):
-        found = _week_sums(farm, wind[wind["block"] == block], weather, block, lags, search)
-        for key, sums in found.items():
-            weeks[key] = weeks.get(key, 0.0) + sums
-        row = {"farm_id": farm.id, "fitted_at": block} | _decide(farm.signals.clock, in_force, weeks, lags, step, search)
-        in_force = row["reading"]
-        rows.append(row | {"assumed": farm.signals.clock, "agrees": in_force == farm.signals.clock})
-    return rows
-
-
-def _compared_seconds(farm: Farm) -> int:
-    """Length of the intervals whose mean wind is compared, seconds."""
-    cadence = farm.signals.cadence_seconds
-    return cadence if _COMPARED_SECONDS % cadence else _COMPARED_SECONDS
-
-
-def _lags(cadence: float, longest: int) -> Floats:
-    """Lags searched, minutes, in steps that divide the cadence or are its multiple, so that weather is interpolated once."""
-    if cadence > _COARSEST_LAG_MINUTES:
-        step = float(max(n for n in range(1, _COARSEST_LAG_MINUTES + 1) if cadence % n == 0))
-    else:
-        step = cadence * math.ceil(_FINEST_LAG_MINUTES / cadence)
-    count = int(longest // step)
-    return np.arange(-count, count + 1, dtype="float64") * step
-
-
-def _week_sums(
-    farm: Farm, wind: pd.DataFrame, weather: pd.DataFrame, block: pd.Timestamp, lags: Floats, search: ClockSearch
-) -> _Weeks:
-    """Sums over the rows first used by this calibration, by week and offset of the local clock; they are additive."""
-    known = weather[(weather["available_at"] <= block) & (weather["valid_at"] <= block)]
-    if wind.empty or known.empty:
-        return {}
-    # The card's first model that is available: per time, its newest run, and the newest version of that.
-    there = set(known["weather_model"].unique())
-    known = known[known["weather_model"] == next(source.model for source in farm.weather if source.model in there)]
-    known = known.sort_values(["run_at", "available_at"]).drop_duplicates("valid_at", keep="last").sort_values("valid_at")
-    weather_at, weather_ms = _minutes(known["valid_at"]), known["wind_speed_100m_ms"].to_numpy()
-    x = wind["wind_speed_ms"].to_numpy()
-    stamp = _minutes(wind["wall_clock_is_utc"])
-    week_and_offset = np.column_stack([stamp // _WEEK_MINUTES, stamp - _minutes(wind["wall_clock_is_local"])]).astype("int64")
-    keys, of = np.unique(week_and_offset, axis=0, return_inverse=True)
-    found: _Weeks = {(int(w), int(o)): np.zeros((len(READINGS), 6, len(lags))) for w, o in keys}
-    for place, reading in enumerate(READINGS):
-        middle = _minutes(wind[reading]) + _compared_seconds(farm) / 60 / 2
-        # Positive lag: signals are late, so the matching weather is earlier than their stamp.
-        y = _at_lags(middle, lags, weather_at, weather_ms, search.max_weather_gap_hours * 60)
-        for number, sums in enumerate(found.values()):
-            rows = of.ravel() == number
-            present = ~np.isnan(y[rows])
-            xs, ys = np.where(present, x[rows][:, None], 0.0), np.where(present, y[rows], 0.0)
-            sums[place] = [term.sum(0) for term in (present, xs, ys, xs * xs, ys * ys, xs * ys)]
-    return found
-
-
-def _minutes(times: pd.Series) -> Floats:
-    return times.to_numpy(dtype="datetime64[s]").astype("int64") / 60.0
-
-
-def _at_lags(at: Floats, lags: Floats, known_at: Floats, known: Floats, longest_gap: float) -> Floats:
-    """Interpolate known values at every time minus every lag, shape (time, lag)."""
-    step = float(lags[1] - lags[0])
-    phases = np.unique(at % step)
-    if len(phases) > _FEW_PHASES:
-        return interpolated(at[:, None] - lags[None, :], known_at, known, longest_gap)
-    # Stamps on a grid: interpolate every time once and look it up at all lags.
-    found = np.empty((len(at), len(lags)))
-    reach = len(lags) // 2
-    for phase in phases:
-        own = at % step == phase
-        place = np.round((at[own] - phase) / step).astype("int64")
-        first = int(place.min()) - reach
-        grid = (np.arange(first, int(place.max()) + reach + 1) * step) + phase
-        values = interpolated(grid, known_at, known, longest_gap)
-        found[own] = values[(place - first)[:, None] - np.arange(-reach, reach + 1)[None, :]]
-    return found
 
 
 def _peaks(sums: Floats, lags: Floats, cadence: float) -> _Peaks:
@@ -371,7 +318,7 @@ def _judge(sums: Floats, weeks: list[int], odds: Floats, lags: Floats, cadence: 
     return _Judgement(int(jumped[:, at].argmin()), chosen, jumped[:, at], weeks[places[at]])
 
 
-def _decide(assumed: str, in_force: str, weeks: _Weeks, lags: Floats, cadence: float, search: ClockSearch) -> dict[str, Any]:
+def _decide(assumed: str, in_force: str, weeks: Weeks, lags: Floats, cadence: float, search: ClockSearch) -> dict[str, Any]:
     """A row of the calibration: the reading, its offset and evidence; the reading in force if there is too little to compare."""
 
     def unchecked(why: str, hours: float) -> dict[str, Any]:
@@ -406,7 +353,7 @@ def _decide(assumed: str, in_force: str, weeks: _Weeks, lags: Floats, cadence: f
         "offset_minutes": offset,
         "noise_minutes": noise,
         "shifted": abs(offset) >= max(search.shift_minutes, _SURE * noise),
-        "jumped_at": None if week is None else pd.Timestamp(week * _WEEK_MINUTES, unit="m").as_unit("us"),
+        "jumped_at": None if week is None else pd.Timestamp(week * WEEK_MINUTES, unit="m").as_unit("us"),
         "correlation": float((np.nan_to_num(stretch.peaks.at_zero[chosen]) * hours).sum() / hours.sum()),
         "evidence": json.dumps(evidence),
         "rows": round(float(hours.sum())),

@@ -52,7 +52,7 @@ _NEIGHBOURS = 2
 
 def time_signals(
     parsed_signals: Derived | Table,
-    clock_calibration: pd.DataFrame,
+    clock_calibration: Derived | pd.DataFrame,
     suspected_units: Derived | pd.DataFrame,
     fleet: Fleet,
     clock: Clock,
@@ -68,8 +68,8 @@ def time_signals(
     stamps = days_of(parsed_signals, ["farm_id"], _STAMP)
     stamps = stamps[stamps["farm_id"].isin(farms)]
     odd = stamps.loc[_is_odd(stamps["day"]), ["farm_id", "day"]].drop_duplicates()
-    suspected = frame_of(suspected_units)
-    wanted = _wanted(stamps, clock_calibration, suspected, fleet, clock, data_engineering)
+    calibration, suspected = frame_of(clock_calibration), frame_of(suspected_units)
+    wanted = _wanted(stamps, calibration, suspected, fleet, clock, data_engineering)
     reach = max(_reach_days(farm, data_engineering) for farm in fleet.farms)
 
     def work(part: pd.DataFrame) -> Table:
@@ -77,7 +77,7 @@ def time_signals(
         if _is_odd(asked["day"]).any():
             asked = pd.concat([asked, odd[odd["farm_id"].isin(asked["farm_id"])]]).drop_duplicates()
         rows = shards_of(parsed_signals, asked, before=reach, after=reach)
-        found = placed(rows, clock_calibration, suspected, fleet, clock, data_engineering)
+        found = placed(rows, calibration, suspected, fleet, clock, data_engineering)
         return inside(found, part, "valid_at")
 
     return Recipe(wanted, work)
