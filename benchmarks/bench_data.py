@@ -3,7 +3,7 @@
     python benchmarks/bench_data.py --million 1 10 50
 
 Made signals of a thousand turbines, ten a farm, with faults in them, are written in order of time as typed Parquet, in the
-columns of `parsed_signals`. Then every piece of work runs in a process of its own over the same files, which were read once
+columns of `parsed_signals`, and as the derived table that the pipeline parses them to. Then every piece of work runs in a process of its own over the same files, which were read once
 before. The rules are the pipeline's own functions. What was measured before for the same size and work is kept (`--again`
 measures anew), so that a broken run goes on where it was. Leaves with code 1 if a bar is missed.
 """
@@ -33,7 +33,7 @@ START = dt.datetime(2024, 1, 1)  # noqa: DTZ001 - times inside the room are UTC 
 SIGNALS = ("power_kw", "wind_speed_ms", "wind_direction_deg", "temperature_c", "pitch_deg")
 #: Rows of a file, about: what a day's landing of a large fleet is.
 FILE_ROWS = 1_000_000
-#: So many files hold as many rows as a chunk of the pipeline (`chunk_rows`).
+#: So many files are read at once by what is no node.
 FILES_AT_ONCE = 6
 #: pandas holds a whole table: at larger sizes it would not fit.
 PANDAS_MILLION = 10
@@ -47,18 +47,20 @@ WORK = {
     "sum_parsed": "read and sum all columns of the parsed signals: a baseline",
     "range_and_hours": "range rules on parsed signals, and means by turbine and hour",
     "pandas_range_and_hours": "the same in pandas",
-    "time_signals": "versions, duplicates, conflicts, stuck and spike, Parquet to Parquet",
+    "time_signals": "versions, duplicates, conflicts, stuck and spike, table to table",
     "sum_timed": "read and sum the columns of the timed signals that judge_signals takes: a baseline",
     "fit_power_curves": "power curves of all farms and months",
-    "judge_signals": "operating states, Parquet to Parquet",
+    "judge_signals": "operating states, table to table",
     "sum_signals": "read and sum the columns of the signals that observations are made of: a baseline",
-    "observations": "observations of farms by the hour, all versions",
+    "observations": "observations of farms by the hour, all versions, table to table",
 }
 #: These write what others read, and are done once.
 ALONE = ("make", "time_signals", "fit_power_curves", "judge_signals")
+#: These are measured once: a derived table that is there is not computed again.
+ONCE = (*ALONE, "observations")
 #: What reads a table between two nodes; all else reads the parsed signals.
 TABLE = {
-    "sum_timed": "timed", "fit_power_curves": "timed", "judge_signals": "timed",
+    "sum_timed": "timed_signals", "fit_power_curves": "timed_signals", "judge_signals": "timed_signals",
     "sum_signals": "signals", "observations": "signals",
 }  # fmt: skip
 ENGINE = {"pandas_range_and_hours": "pandas"}
@@ -133,7 +135,21 @@ def make(folder: Path, rows: int, cadence: int) -> dict[str, Any]:
             ) TO '{folder}/{number:05d}.parquet'
             """  # noqa: S608 - numbers of our own
         )
+    _table(folder, "parsed_signals").save(_parsed(folder))
     return {"bytes_a_row": round(sum(file.stat().st_size for file in folder.glob("*.parquet")) / rows, 1)}
+
+
+def _parsed(folder: Path) -> Any:
+    """The recipe of `parsed_signals`, a unit a farm."""
+    import ibis
+
+    from wind_kedro.pipelines.data_engineering.shards import inside
+    from wind_kedro.storage.fingerprints import Recipe
+
+    rows = _backend(folder).read_parquet(f"{folder}/*.parquet")
+    rows = rows.mutate(unit=rows.farm_id, arrived=rows.received_at, ended=rows.received_at - ibis.interval(minutes=1))
+    days = rows.group_by("farm_id", "unit", day=rows.wall_clock_is_utc.truncate("D")).agg(rows=rows.count()).to_pandas()
+    return Recipe(days.assign(fingerprint=1), lambda part: inside(rows, part, "wall_clock_is_utc"))
 
 
 def _summed(files: str, columns: list[str]) -> dict[str, Any]:
@@ -164,7 +180,7 @@ def sum_hours(folder: Path, cadence: int) -> dict[str, Any]:
 def sum_timed(folder: Path, cadence: int) -> dict[str, Any]:
     """The columns of `judge_signals`."""
     known = ["status", "cadence", "retimed", "source_file", "source_row", *SIGNALS]
-    return _summed(_files(folder, "timed"), [*_versions(), *known])
+    return _summed(_files(folder, "timed_signals"), [*_versions(), *known])
 
 
 def sum_signals(folder: Path, cadence: int) -> dict[str, Any]:
@@ -181,13 +197,12 @@ def _versions() -> list[str]:
 
 
 def _files(folder: Path, name: str) -> str:
-    table = _path(folder, name)
-    return f"{table}/*.parquet" if table.is_dir() else str(table)
+    return f"{_path(folder, name)}/rows/**/*.parquet"
 
 
 def _path(folder: Path, name: str) -> Path:
     """Where a table between two nodes is, beside the parsed signals."""
-    return folder.with_name(f"{folder.name}.{name}.parquet")
+    return folder.with_name(f"{folder.name}.{name}")
 
 
 @cache
@@ -290,10 +305,14 @@ def pandas_range_and_hours(folder: Path, cadence: int) -> dict[str, Any]:
 
 
 def _table(folder: Path, name: str) -> Any:
-    """A table between two nodes, as the catalog has it."""
-    from wind_kedro.datasets import IbisTable
+    """A derived table between two nodes, as the catalog has it."""
+    from wind_kedro.datasets import DerivedTable
 
-    return IbisTable(filepath=str(_path(folder, name)), connection=_duckdb(folder))
+    catalog = yaml.safe_load((PROJECT / "conf" / "base" / "catalog_data_engineering.yml").read_text(encoding="utf-8"))
+    given = {key: value for key, value in catalog[name].items() if key not in {"type", "filepath", "connection", "metadata"}}
+    if name == "parsed_signals":
+        given["whole_key"] = False  # a farm's made rows do not fit into memory at once
+    return DerivedTable(filepath=str(_path(folder, name)), connection=_duckdb(folder), **given)
 
 
 def _calibration(folder: Path, fleet: Any, cadence: int) -> pd.DataFrame:
@@ -318,37 +337,37 @@ def time_signals(folder: Path, cadence: int) -> dict[str, Any]:
     from wind_kedro.contracts.observations import SuspectedUnits
     from wind_kedro.pipelines.data_engineering import nodes
 
-    fleet = _fleet(cadence)
-    timed = _table(folder, "timed")
-    parsed = timed.connection.read_parquet(f"{folder}/*.parquet")
-    calibration = _calibration(folder, fleet, cadence)
-    timed.save(nodes.time_signals(parsed, calibration, SuspectedUnits.table([]), fleet, _clock(), _settings()))
+    fleet, suspected = _fleet(cadence), SuspectedUnits.table([])
+    parsed, calibration = _table(folder, "parsed_signals").load(), _calibration(folder, fleet, cadence)
+    timed = nodes.time_signals(parsed, calibration, suspected, fleet, _clock(), _settings())
+    _table(folder, "timed_signals").save(timed)
     return {}
 
 
 def fit_power_curves(folder: Path, cadence: int) -> dict[str, Any]:
-    """The node, between its tables."""
+    """The nodes that count and fit, between their tables."""
     from wind_kedro.pipelines.data_engineering import nodes
 
     fleet = _fleet(cadence)
-    curves = nodes.fit_power_curves(_table(folder, "timed").load(), _calibration(folder, fleet, cadence), fleet, _settings())
-    curves.to_parquet(_path(folder, "curves"))
-    return {"curves": len(curves)}
+    calibration = _calibration(folder, fleet, cadence)
+    counts, curves = _table(folder, "cell_counts"), _table(folder, "power_curve")
+    counts.save(nodes.count_cells(_table(folder, "timed_signals").load(), calibration, fleet, _settings()))
+    curves.save(nodes.fit_power_curves(counts.load(), calibration, fleet, _settings()))
+    return {"curves": len(curves.load().frame())}
 
 
 def judge_signals(folder: Path, cadence: int) -> dict[str, Any]:
     """The node, between its tables."""
     from wind_kedro.pipelines.data_engineering import nodes
 
-    curves = pd.read_parquet(_path(folder, "curves"))
-    signals = _table(folder, "signals")
-    signals.save(nodes.judge_signals(_table(folder, "timed").load(), curves, _fleet(cadence), _settings()))
+    timed, curves = _table(folder, "timed_signals").load(), _table(folder, "power_curve").load()
+    _table(folder, "signals").save(nodes.judge_signals(timed, curves, _fleet(cadence), _settings()))
     return {}
 
 
 def found(folder: Path) -> dict[str, Any]:
     """How many rows have each status, fault and operating state: not measured."""
-    timed, signals = _table(folder, "timed").load(), _table(folder, "signals").load()
+    timed, signals = (_table(folder, name).load().table() for name in ("timed_signals", "signals"))
     counts = {f"{name}_faults": timed[f"{name}_fault"].count() for name in SIGNALS}
     by_status, by_label = timed.status.value_counts(), signals.operating_state.value_counts()
     return {
@@ -359,10 +378,12 @@ def found(folder: Path) -> dict[str, Any]:
 
 
 def observations(folder: Path, cadence: int) -> dict[str, Any]:
-    """The node."""
+    """The node, between its tables."""
     from wind_kedro.pipelines.data_engineering import nodes
 
-    table = nodes.aggregate_observations(_table(folder, "signals").load(), _fleet(cadence), _clock(), _settings())
+    stored = _table(folder, "observations")
+    stored.save(nodes.aggregate_observations(_table(folder, "signals").load(), _fleet(cadence), _clock(), _settings()))
+    table = stored.load().frame()
     return {"observations": len(table), "power_kw": round(float(table["power_kw"].sum()), 3)}
 
 
@@ -373,8 +394,9 @@ def _read_by(work: str, folder: Path) -> list[Path]:
     """The files that a piece of work reads."""
     if work == "make":
         return []
-    table = _path(folder, TABLE[work]) if work in TABLE else folder
-    return [table] if table.is_file() else sorted(table.glob("*.parquet"))
+    if work == "time_signals" or work in TABLE:
+        return sorted(_path(folder, TABLE.get(work, "parsed_signals")).rglob("*.parquet"))
+    return sorted(folder.glob("*.parquet"))
 
 
 def one(work: str, folder: Path, rows: int, cadence: int) -> dict[str, Any]:
@@ -420,7 +442,7 @@ def work_here(work: str, folder: Path, rows: int, cadence: int) -> None:
     import ibis.backends.duckdb  # noqa: F401
     import pyarrow.parquet  # noqa: F401
 
-    from wind_kedro.datasets import IbisTable  # noqa: F401
+    from wind_kedro.datasets import DerivedTable  # noqa: F401
     from wind_kedro.pipelines.data_engineering import nodes  # noqa: F401
 
     _fleet(cadence), _settings(), _backend(folder)
@@ -518,7 +540,7 @@ def main() -> int:
                 record("bench-data", pd.DataFrame(measured), options.into)
                 if work == "judge_signals":
                     # Of half a billion rows, seven gigabytes that nobody reads any more.
-                    remove(_path(Path(place) / "made", "timed"))
+                    remove(_path(Path(place) / "made", "timed_signals"))
     table = pd.DataFrame(measured)
     print("\n" + compared(table).to_string(index=False))
     over = missed(table)

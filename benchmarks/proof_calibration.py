@@ -14,6 +14,7 @@ import pandas as pd
 
 from record import PROJECT, record
 from wind_kedro.cards import Fleet
+from wind_kedro.datasets.derived import frame_of
 from wind_kedro.evaluation.scores import score_forecasts
 from wind_kedro.postprocessing.calibration import calibrated
 from wind_kedro.postprocessing.settings import Calibration, Correction
@@ -74,7 +75,7 @@ def main(words: list[str] | None = None) -> int:
         if not context.catalog.exists("backtest_model_forecasts"):
             print("nothing was backtested yet: run training first", file=sys.stderr)
             return 2
-        forecasts, observations = context.catalog.load("backtest_model_forecasts"), context.catalog.load("observations")
+        forecasts, observations = context.catalog.load("backtest_model_forecasts"), frame_of(context.catalog.load("observations"))
         fleet, calibration, clock = (context.params[name] for name in ("fleet", "calibration", "clock"))
     table = table_of(forecasts, observations, fleet, calibration, clock.training_time(fleet))
     record(f"proof-calibration-{chosen.env}", table)

@@ -25,6 +25,7 @@ import pandas as pd
 from gefcom2014 import RAW, bring_in, run
 from record import PROJECT, record
 from wind_kedro.cards import Fleet
+from wind_kedro.datasets.derived import frame_of
 from wind_kedro.evaluation.gate import (
     Comparison,
     Forecasted,
@@ -405,7 +406,7 @@ def _given(data: Path, kept: Path | None) -> tuple[Fleet, Table, Table]:
                 pd.read_parquet(kept / f"{name}.parquet") for name in ("model_input_competition", "observations")
             )
         else:
-            table, observations = (context.catalog.load(name) for name in ("model_input", "observations"))
+            table, observations = (frame_of(context.catalog.load(name)) for name in ("model_input", "observations"))
     return fleet, table[table["product_id"] == PRODUCT], observations
 
 

@@ -30,6 +30,7 @@ from gefcom2014 import (
 )
 from record import PROJECT, record
 from wind_kedro.cards import Fleet
+from wind_kedro.datasets.derived import frame_of
 from wind_kedro.evaluation.scores import score_forecasts
 from wind_kedro.postprocessing.calibration import calibrated
 from wind_kedro.postprocessing.portfolios import add_portfolios
@@ -158,7 +159,7 @@ def _measured(tasks: list[int], backtested: Path | None, *, make: bool) -> pd.Da
             print("backtest ...", flush=True)
             backtest(tasks, when, list(context.params["training"].candidates))
         forecasts = context.catalog.load("backtest_model_forecasts") if backtested is None else pd.read_parquet(backtested)
-        observations = context.catalog.load("observations")
+        observations = frame_of(context.catalog.load("observations"))
         cards: Fleet = context.params["fleet"]
         calibration: Calibration = context.params["calibration"]
     sold = cards.product(COMPETITION)

@@ -14,6 +14,7 @@ import pandas as pd
 
 from record import PROJECT, record
 from wind_kedro.cards.columns import PERFECT_WEATHER
+from wind_kedro.datasets.derived import frame_of
 from wind_kedro.evaluation.scores import score_forecasts
 
 CHALLENGER = "catboost"
@@ -76,7 +77,7 @@ def main() -> int:
         if not context.catalog.exists("backtest_forecasts"):
             print("there is no backtest to prove anything with: make run", file=sys.stderr)
             return 2
-        forecasts, observations = context.catalog.load("backtest_forecasts"), context.catalog.load("observations")
+        forecasts, observations = context.catalog.load("backtest_forecasts"), frame_of(context.catalog.load("observations"))
         # Kedro gives parameters as the types that nodes ask for: `Fleet` and `Clock`.
         fleet = context.params["fleet"]
         training_time = context.params["clock"].training_time(fleet)

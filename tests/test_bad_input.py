@@ -69,7 +69,7 @@ def project(make_project: Callable[[], Path], inside: Callable[[Path], Path]) ->
     signals.to_csv(folder / SIGNALS, header=["time", "turbine", "power"], index=False)
     weather.to_csv(folder / WEATHER, header=["run", "time", "wind"], index=False)
     for name in (
-        "03_primary/observations.parquet",
+        "03_primary/data_quality.parquet",
         "07_model_output/outliers.parquet",
         "08_reporting/report.html",
     ):

@@ -19,6 +19,7 @@ import pytest
 import yaml
 from click.testing import CliRunner, Result
 
+from stored import store
 from wind_kedro.cli import cli
 from wind_kedro.contracts.observations import Signals, Weather
 from wind_kedro.datasets import ModelVersions, read_table, tables_in
@@ -306,7 +307,10 @@ def trained(make_project: Callable[[], Path], assess: Callable[[list[dict[str, o
     for name, table in (_world() | {"readiness": readiness, "raw_manifest": manifest}).items():
         file = folder / catalog[name]["filepath"].replace("${globals:data}", "data")
         file.parent.mkdir(parents=True, exist_ok=True)
-        table.to_parquet(file)
+        if catalog[name]["type"].endswith("DerivedTable"):
+            store(file, catalog[name], table)
+        else:
+            table.to_parquet(file)
     run = kedro("run", "--pipelines", "feature_engineering,training,forecasting,monitoring", folder=folder)
     assert run.returncode == 0, run.stdout + run.stderr
     return folder

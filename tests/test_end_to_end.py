@@ -46,11 +46,11 @@ ROOMS = [
 ]
 #: What runs of the same model and data share to the last bit, by folder under data/test.
 TABLES = {
-    "signals": "02_intermediate/signals.parquet",
+    "signals": "02_intermediate/signals",
     "quarantine": "02_intermediate/quarantine.parquet",
     "clock_calibration": "02_intermediate/clock_calibration",
-    "power_curve": "02_intermediate/power_curve.parquet",
-    "observations": "03_primary/observations.parquet",
+    "power_curve": "02_intermediate/power_curve",
+    "observations": "03_primary/observations",
     "weather": "02_intermediate/weather",
     "data_quality": "03_primary/data_quality.parquet",
     "features": "04_feature/features.parquet",

@@ -8,8 +8,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pandas as pd
 import pytest
+
+from wind_kedro.datasets import read_table
 
 pytestmark = pytest.mark.slow
 
@@ -97,7 +98,7 @@ def test_the_module_of_the_wheel_runs_pipelines(clean: Path, work: Path) -> None
     done = _run(clean / "python", *words, folder=work)
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
-    observations = pd.read_parquet(work / "data/test/03_primary/observations.parquet")
+    observations = read_table(work / "data/test/03_primary/observations")
     assert set(observations["entity_id"]) == {"north_ridge", "east_plain", "south_bay", "coast"}
     # A page of the wheel and not only its code: what reporting is made of travels with it.
     found = _run(

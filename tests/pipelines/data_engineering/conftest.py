@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 import yaml
 
+from stored import OPTIONS
 from wind_kedro.cards import Fleet
 from wind_kedro.clock import Clock
 from wind_kedro.contracts.base import RawTable
@@ -43,8 +44,6 @@ from wind_kedro.storage.fingerprints import Recipe
 Frames = dict[str, pd.DataFrame]
 Settle = Callable[[Any], Any]
 CONNECTION = {"backend": "duckdb", "database": ":memory:"}
-#: Options of a derived table in the catalog.
-OPTIONS = ("key", "time", "whole_key", "contract", "statistics", "order")
 _ROW = {"farm_id", "unit", "source_file", "source_row", "fault"}
 
 
@@ -155,7 +154,7 @@ def run_room(
         counts = derive("cell_counts", nodes.count_cells(timed, calibration, fleet, settings))
         curve = derive("power_curve", nodes.fit_power_curves(counts, calibration, fleet, settings))
         signals = derive("signals", nodes.judge_signals(timed, curve, fleet, settings))
-        observations = nodes.aggregate_observations(signals, fleet, clock, settings)
+        observations = derive("observations", nodes.aggregate_observations(signals, fleet, clock, settings))
         quarantine = nodes.build_quarantine(timed, judged_weather, signals_raw, weather_raw)
         quality, _ = nodes.assess_quality(
             signals_raw,
@@ -183,7 +182,7 @@ def run_room(
             "clock_calibration": ClockCalibration.validate(calibration),
             "suspected_units": SuspectedUnits.validate(suspected),
             "power_curve": PowerCurve.validate(curve.frame()),
-            "observations": Observations.validate(observations),
+            "observations": Observations.validate(observations.frame()),
             "weather": weather,
             "data_quality": DataQuality.validate(quality),
             "readiness": Readiness.validate(ready),

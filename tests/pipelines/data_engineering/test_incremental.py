@@ -34,6 +34,7 @@ KEYS = {
     "cell_counts": ["farm_id", "fitted_at", "bin", "step"],
     "power_curve": ["farm_id", "fitted_at", "wind_speed_ms"],
     "signals": ["farm_id", "source_file", "source_row"],
+    "observations": ["entity_id", "granularity_minutes", "valid_at", "available_at"],
 }
 
 
@@ -99,7 +100,14 @@ def compute(raw_signals: Any, derive: Callable[..., Derived], settings: DataEngi
         counts = derive("cell_counts", nodes.count_cells(timed, calibration, fleet, settings), folder)
         curve = derive("power_curve", nodes.fit_power_curves(counts, calibration, fleet, settings), folder)
         signals = derive("signals", nodes.judge_signals(timed, curve, fleet, settings), folder)
-        return {"timed_signals": timed, "cell_counts": counts, "power_curve": curve, "signals": signals}
+        observations = derive("observations", nodes.aggregate_observations(signals, fleet, clock, settings), folder)
+        return {
+            "timed_signals": timed,
+            "cell_counts": counts,
+            "power_curve": curve,
+            "signals": signals,
+            "observations": observations,
+        }
 
     return run
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import ibis
@@ -10,11 +11,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from stored import store
 from wind_kedro.cards import Fleet
 from wind_kedro.clock import Clock
 from wind_kedro.contracts.observations import PowerCurve
+from wind_kedro.datasets.derived import Derived
 from wind_kedro.evaluation.scores import latest_versions
 from wind_kedro.pipelines.data_engineering import create_pipeline, nodes
+from wind_kedro.pipelines.data_engineering.signals.aggregation import observed
 from wind_kedro.pipelines.data_engineering.signals.operating_states import judged
 from wind_kedro.pipelines.data_engineering.validators import BrokenContractError, CountedSignals
 
@@ -60,7 +64,7 @@ def observe(windy: Callable[..., Fleet], now: Clock, settings: Any) -> Callable[
     """Short rows in, the hill's hourly observations out."""
 
     def run(rows: list[dict[str, Any]], entity: str = "hill", clock: Clock = now, fleet: Fleet | None = None) -> Table:
-        found = nodes.aggregate_observations(labelled(rows), fleet or windy(), clock, settings)
+        found = observed(labelled(rows), fleet or windy(), clock, settings)
         return found[found["entity_id"] == entity].reset_index(drop=True)
 
     return run
@@ -346,7 +350,7 @@ def test_energy_is_the_same_at_any_granularity(
 ) -> None:
     fleet = _two_cadences(cards, seconds)
     rows = _any_signals(np.random.default_rng(seconds), dict(zip(("hill", "shore"), seconds, strict=True)), faults=False)
-    found = latest_versions(nodes.aggregate_observations(labelled(rows), fleet, now, settings), None)
+    found = latest_versions(observed(labelled(rows), fleet, now, settings), None)
     energy = (found["power_kw"] * found["granularity_minutes"]).groupby([found["entity_id"], found["granularity_minutes"]]).sum()
     expected = {farm_id: sum(row["power_kw"] for row in rows if row["farm_id"] == farm_id) for farm_id in ("hill", "shore")}
     made = {farm_id: power * each / 60 for (farm_id, power), each in zip(expected.items(), seconds, strict=True)}
@@ -355,8 +359,8 @@ def test_energy_is_the_same_at_any_granularity(
 
 
 @pytest.mark.parametrize("seconds", _CADENCES)
-def test_any_signals_give_the_same_in_chunks_and_nothing_early(
-    cards: dict[str, Any], now: Clock, settings: Any, seconds: tuple[int, int]
+def test_any_signals_give_the_same_day_by_day_and_nothing_early(
+    cards: dict[str, Any], now: Clock, settings: Any, seconds: tuple[int, int], derive: Callable[..., Derived], tmp_path: Path
 ) -> None:
     fleet = _two_cadences(cards, seconds)
     numbers = np.random.default_rng(seconds)
@@ -364,16 +368,18 @@ def test_any_signals_give_the_same_in_chunks_and_nothing_early(
     rows = [row | {"valid_at": row["valid_at"] + day, "available_at": row["available_at"] + day,
                    "superseded_at": row.get("superseded_at", pd.NaT) + day}
             for day in (pd.Timedelta(days=number) for number in range(2)) for row in rows]  # fmt: skip
-    whole = nodes.aggregate_observations(labelled(rows), fleet, now, settings)
-    chunked = nodes.aggregate_observations(labelled(rows), fleet, now, settings.model_copy(update={"chunk_rows": 40}))
-    pd.testing.assert_frame_equal(whole, chunked)
+    whole = observed(labelled(rows), fleet, now, settings)
+    entry = {"key": ["farm_id"], "time": "valid_at"}
+    signals = store(tmp_path / "signals", entry, labelled(rows).to_pandas())
+    by_day = derive("observations", nodes.aggregate_observations(signals, fleet, now, settings), max_rows=1)
+    pd.testing.assert_frame_equal(by_day.frame(), whole)
     # What is known at a time is made of the rows that had arrived by then.
     for hours in numbers.integers(2, 50, 2).tolist():
         at = pd.Timestamp("2024-03-10") + pd.Timedelta(hours=hours)
         there = [row for row in rows if row["available_at"] <= at]
         there = [row | ({"superseded_at": pd.NaT, "status": "kept"} if row["superseded_at"] > at else {}) for row in there]
         clock = Clock(as_of=at.to_pydatetime())
-        then = nodes.aggregate_observations(labelled(there), fleet, clock, settings)
+        then = observed(labelled(there), fleet, clock, settings)
         known = whole[whole["available_at"] <= at.tz_localize("UTC")].reset_index(drop=True)
         pd.testing.assert_frame_equal(then.reset_index(drop=True), known)
 

@@ -27,13 +27,14 @@ from wind_kedro.pipelines.monitoring.settings import Monitoring
 
 
 def score_issued(
-    forecasts: pd.DataFrame, observations: pd.DataFrame, fleet: Fleet, clock: Clock, scoring: Scoring
+    forecasts: pd.DataFrame, observations: Derived | pd.DataFrame, fleet: Fleet, clock: Clock, scoring: Scoring
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """One row per product, entity, model, period, bucket of lead time, metric and level, of what was issued by ``as_of``. And one
     row per entity that could not be scored.
 
     Period ``all`` has every bucket of lead time; each day of issue has the whole horizon.
     """
+    observations = frame_of(observations)
     issued = forecasts[forecasts["issued_at"] <= clock.as_of]
     failures: list[Failure] = []
     action = "look at its observations and its forecasts; the forecasts are issued all the same"
@@ -55,7 +56,7 @@ def score_issued(
 def judge_live(
     forecasts: pd.DataFrame,
     backtest_forecasts: pd.DataFrame,
-    observations: pd.DataFrame,
+    observations: Derived | pd.DataFrame,
     features: Derived | pd.DataFrame,
     fleet: Fleet,
     clock: Clock,
@@ -68,6 +69,7 @@ def judge_live(
         (`regimes`). One row per product, entity and interval that was forecast worse than its backtest nearly ever did, with its
         weather and verdict (`outliers`).
     """
+    observations = frame_of(observations)
     judged: list[dict[str, Any]] = []
     outliers = []
     features = frame_of(features, weather_columns(features))
@@ -104,7 +106,7 @@ def raise_incidents(
     freshness: pd.DataFrame,
     forecasts: pd.DataFrame,
     backtest_scores: pd.DataFrame,
-    observations: pd.DataFrame,
+    observations: Derived | pd.DataFrame,
     feeds: FeedCards,
     fleet: Fleet,
     clock: Clock,
@@ -114,6 +116,7 @@ def raise_incidents(
 
     `all_clear` needs more than no finding: every source was checked for its age, and none is late, missing or unknown.
     """
+    observations = frame_of(observations)
     rows = [
         {
             "entity_id": row["farm_id"],

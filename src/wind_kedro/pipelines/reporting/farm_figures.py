@@ -110,12 +110,13 @@ def _add_turbines(view: View, farm: Farm) -> None:
 
 
 def draw_data_quality(
-    data_quality: pd.DataFrame, observations: pd.DataFrame, fleet: Fleet, clock: Clock, reporting: Reporting
+    data_quality: pd.DataFrame, observations: Derived | pd.DataFrame, fleet: Fleet, clock: Clock, reporting: Reporting
 ) -> Figure:
     """Draw the findings of data quality as shares of the values checked, and the coverage of turbine readings by week.
 
     The coverage of a week is the mean over its intervals; intervals without readings count as zero, so that gaps are visible.
     """
+    observations = frame_of(observations)
     found = data_quality[(data_quality["count"] > 0) & (data_quality["of"] > 0) & ~data_quality["check"].isin(NO_FAULTS)]
     found = found.assign(
         share=found["count"] / found["of"],

@@ -12,7 +12,7 @@ import pandas as pd
 from wind_kedro.cards import Farm, Fleet
 from wind_kedro.clock import Clock
 from wind_kedro.contracts.operation import FAILURE_CODES
-from wind_kedro.datasets.derived import Derived, frame_of
+from wind_kedro.datasets.derived import Sliced, frame_of
 from wind_kedro.failures import over_issues
 from wind_kedro.pipelines.reporting import documents, views
 from wind_kedro.pipelines.reporting.documents import FarmFacts, Figure, MemberFacts, Summary, Warned, weather_label
@@ -33,7 +33,7 @@ Tables = Mapping[str, pd.DataFrame]
 # --- the facts --------------------------------------------------------------------------------------------------------
 
 
-def build_summary(fleet: Fleet, clock: Clock, reporting: Reporting, **given: Derived | pd.DataFrame) -> dict[str, Any]:
+def build_summary(fleet: Fleet, clock: Clock, reporting: Reporting, **given: Sliced | pd.DataFrame) -> dict[str, Any]:
     """Build the `Summary` of everything on the page, as of the clock's time, ready for JSON.
 
     Tables, named as in `pipeline.FACTS`, may be empty: unknown facts are null or empty lists, and the headline states it.

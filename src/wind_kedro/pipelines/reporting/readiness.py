@@ -10,6 +10,7 @@ import pandas as pd
 from wind_kedro.cards import Fleet
 from wind_kedro.cards.tiers import TIERS, assessed_by
 from wind_kedro.clock import Clock
+from wind_kedro.datasets.derived import Derived, frame_of
 from wind_kedro.pipelines.reporting.documents import Figure, ReadinessFacts
 from wind_kedro.pipelines.reporting.drawing import BLUE, MUTED, VERMILION, Panel, View, draw_views, numbers
 from wind_kedro.pipelines.reporting.pages import render
@@ -81,9 +82,10 @@ def draw_weather_fit(
 
 
 def build_readiness_page(
-    readiness: pd.DataFrame, observations: pd.DataFrame, weather_fit_figure: Figure, fleet: Fleet, clock: Clock
+    readiness: pd.DataFrame, observations: Derived | pd.DataFrame, weather_fit_figure: Figure, fleet: Fleet, clock: Clock
 ) -> str:
     """Render the readiness page as self-contained HTML, with one row per farm that can be sorted and filtered."""
+    observations = frame_of(observations)
     weeks = weekly_coverage(observations, fleet, clock)
     assessed = {row["farm_id"]: row for row in assessed_by(readiness, clock.as_of).to_dict("records")}
     rows: list[dict[str, Any]] = [

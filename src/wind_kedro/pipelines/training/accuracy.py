@@ -17,7 +17,7 @@ from wind_kedro.cards import Fleet, Product
 from wind_kedro.clock import Clock
 from wind_kedro.compute import Workers, map_farms
 from wind_kedro.contracts.training import Accuracy
-from wind_kedro.datasets.derived import Sliced, frame_of
+from wind_kedro.datasets.derived import Derived, Sliced, frame_of
 from wind_kedro.evaluation.scores import interval_losses
 from wind_kedro.evaluation.settings import Scoring
 from wind_kedro.failures import Failure, failures_table, reason
@@ -36,7 +36,7 @@ def compare_accuracy(
     backtest_model_forecasts: pd.DataFrame,
     backtest_folds: pd.DataFrame,
     choices: pd.DataFrame,
-    observations: pd.DataFrame,
+    observations: Derived | pd.DataFrame,
     fleet: Fleet,
     clock: Clock,
     training: Training,
@@ -49,6 +49,7 @@ def compare_accuracy(
     The first two are of the same intervals; the third has besides those that no weather run reached. Entities that were not
     backtested have no row; without ``backtest.cross_validation_blocks`` nobody has.
     """
+    observations = frame_of(observations)
     training_time = pd.Timestamp(clock.training_time(fleet))
     known = frame_of(features, last=training_time.tz_localize(None))
     tables, due = by_entity(model_input), by_entity(known[known["issued_at"] <= training_time])

@@ -13,6 +13,7 @@ from wind_kedro.cards import Fleet, Product
 from wind_kedro.cards.tiers import TIERS
 from wind_kedro.clock import Clock
 from wind_kedro.contracts.training import REASONS, Choices, Decisions
+from wind_kedro.datasets.derived import Derived, frame_of
 from wind_kedro.errors import WindKedroError
 from wind_kedro.evaluation.gate import by_issue, judge, leaks, mark_extremes
 from wind_kedro.evaluation.scores import deciding_scores, interval_losses
@@ -38,7 +39,7 @@ def judge_challengers(
     backtest_forecasts: pd.DataFrame,
     backtest_folds: pd.DataFrame,
     model_input: pd.DataFrame,
-    observations: pd.DataFrame,
+    observations: Derived | pd.DataFrame,
     promotions_before: pd.DataFrame,
     shadow_forecasts_before: pd.DataFrame,
     fleet: Fleet,
@@ -52,6 +53,7 @@ def judge_challengers(
     All challengers of a product's entities are one family: the more are asked, the surer must each be. Shadows are judged on what
     they issued, beside what was issued and sent.
     """
+    observations = frame_of(observations)
     training_time = pd.Timestamp(clock.training_time(fleet))
     champions = champion_models(promotions_before, training_time)
     failures: list[Failure] = []

@@ -15,7 +15,7 @@ from wind_kedro.cards import Fleet, Product
 from wind_kedro.cards.tiers import TIERS, Ready, reaches, ready_entities
 from wind_kedro.clock import Clock, stretches_of
 from wind_kedro.compute import Mapped, Workers, map_farms
-from wind_kedro.datasets.derived import Sliced, frame_of
+from wind_kedro.datasets.derived import Derived, Sliced, frame_of
 from wind_kedro.errors import WindKedroError
 from wind_kedro.evaluation.scores import latest_versions, score_forecasts
 from wind_kedro.evaluation.settings import Scoring
@@ -104,7 +104,7 @@ def _may_have(ready: Ready, config: ModelConfig) -> bool:
 
 def assemble_model_input(
     features: Sliced | pd.DataFrame,
-    observations: pd.DataFrame,
+    observations: Derived | pd.DataFrame,
     admissions: pd.DataFrame,
     overrides: pd.DataFrame,
     fleet: Fleet,
@@ -117,6 +117,7 @@ def assemble_model_input(
     Raises:
         NotEnoughHistoryError: if no issue has an outcome yet.
     """
+    observations = frame_of(observations)
     training_time = pd.Timestamp(clock.training_time(fleet))
     newest = latest_versions(observations, training_time)
     targets = newest.assign(power_share=newest["power_kw"] / newest["available_capacity_kw"]).rename(
@@ -249,7 +250,11 @@ def _folds(training_time: pd.Timestamp, backtest: Backtest) -> list[tuple[pd.Tim
 
 
 def calibrate_backtest(
-    backtest_model_forecasts: pd.DataFrame, observations: pd.DataFrame, fleet: Fleet, clock: Clock, calibration: Calibration
+    backtest_model_forecasts: pd.DataFrame,
+    observations: Derived | pd.DataFrame,
+    fleet: Fleet,
+    clock: Clock,
+    calibration: Calibration,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """One row per product, entity, candidate, issue time and interval: what would have been issued, portfolios included. And one
     row per entity whose backtest could not be calibrated, or per portfolio of which none could be made.
@@ -257,6 +262,7 @@ def calibrate_backtest(
     Corrected as live forecasting would have done it, from the backtest's own earlier issues, with what was known at each issue;
     a portfolio is of its farms' forecasts by the same candidate.
     """
+    observations = frame_of(observations)
     failures: list[Failure] = []
     action = "look at the observations and the backtest of it; it is judged as its models forecast"
     failed = noting(failures, "backtest_calibration", "calibration_failed", "its backtest is not calibrated", action)
@@ -266,11 +272,12 @@ def calibrate_backtest(
 
 
 def score_backtest(
-    backtest_forecasts: pd.DataFrame, observations: pd.DataFrame, fleet: Fleet, clock: Clock, scoring: Scoring
+    backtest_forecasts: pd.DataFrame, observations: Derived | pd.DataFrame, fleet: Fleet, clock: Clock, scoring: Scoring
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """One row per product, entity, candidate, bucket of lead time, metric and level, as known at the training time. And one row
     per entity that could not be scored.
     """
+    observations = frame_of(observations)
     failures: list[Failure] = []
     action = "look at its observations and its backtest; its earlier model goes on until it is scored"
     table = score_forecasts(

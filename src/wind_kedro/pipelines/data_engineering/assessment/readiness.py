@@ -45,7 +45,7 @@ def assess_readiness(
     parsed_weather: Derived | Table,
     timed_signals: Derived | Table,
     signals: Derived | Table,
-    observations: pd.DataFrame,
+    observations: Derived | pd.DataFrame,
     weather: Derived | pd.DataFrame,
     clock_calibration: Derived | pd.DataFrame,
     fleet: Fleet,
@@ -68,6 +68,7 @@ def assess_readiness(
         Contract `Readiness`: one row per farm and ``assessed_at``; contract `WeatherFit`: one row per farm,
         ``assessed_at`` and point compared.
     """
+    observations = frame_of(observations)
     times = sorted({pd.Timestamp(clock.training_time(fleet)), pd.Timestamp(clock.as_of)})
     unreadable: Counter[str] = Counter()
     for parsed in map(table_of, (parsed_signals, parsed_weather)):

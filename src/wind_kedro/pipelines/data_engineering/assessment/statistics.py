@@ -1,4 +1,4 @@
-"""Statistics of shards of signals, kept with them in the ledger of their table."""
+"""Statistics of shards of signals and observations, kept with them in the ledger of their table."""
 
 from __future__ import annotations
 
@@ -22,6 +22,12 @@ def of_signals(rows: Table) -> dict[str, Any]:
     found = {status: (rows.status == status).sum() for status in ("kept", "superseded")}
     found |= {state: (rows.operating_state == state).sum() for state in OPERATING_STATES}
     return _changes(rows) | found | {"retimed": rows.retimed.sum()}
+
+
+def of_observations(rows: Table) -> dict[str, Any]:
+    """When the first and the last version became available, and the start of the last interval; UTC without zone."""
+    available_at, valid_at = (rows[name].cast("timestamp") for name in ("available_at", "valid_at"))
+    return {"first_at": available_at.min(), "last_at": available_at.max(), "last_valid_at": valid_at.max()}
 
 
 def _changes(rows: Table) -> dict[str, Any]:

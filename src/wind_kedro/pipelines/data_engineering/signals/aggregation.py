@@ -2,34 +2,34 @@
 
 from __future__ import annotations
 
-import dataclasses
 import datetime as dt
 import math
+from collections.abc import Collection
 from functools import reduce
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from wind_kedro.cards import Fleet
 from wind_kedro.cards.dated import spans
 from wind_kedro.clock import Clock
-from wind_kedro.datasets.derived import Derived, table_of
+from wind_kedro.contracts.observations import Observations
+from wind_kedro.datasets.derived import Derived, days_of, shards_of
 from wind_kedro.pipelines.data_engineering.settings import Aggregation, DataEngineering
-from wind_kedro.pipelines.data_engineering.signals.chunks import FARM, Chunk, near, plan
+from wind_kedro.pipelines.data_engineering.shards import known_until, with_neighbours
 from wind_kedro.pipelines.data_engineering.signals.operating_states import NOT_AVAILABLE
 from wind_kedro.pipelines.data_engineering.signals.rules import CHANGES, SPIKES_IN_TIME
 from wind_kedro.pipelines.data_engineering.tables import Table, exact, ibis, in_utc, microseconds
+from wind_kedro.storage.fingerprints import DAY, Recipe, around, mixed, number_of, of_cards, overlapping
 
 _SECOND = 1_000_000  # microseconds
 _MINUTE = 60 * _SECOND
 _KEY = ["entity_id", "granularity_minutes", "start"]
 #: Unique key of observations, and their order.
 _ORDER = ["entity_id", "granularity_minutes", "valid_at", "available_at"]
-_COLUMNS = [
-    "entity_id", "granularity_minutes", "valid_at", "available_at", "power_kw", "available_capacity_kw", "metered_power_kw",
-    "wind_speed_ms", "coverage_share", "turbines", "stopped_share", "curtailed_share", "imputed_share",
-]  # fmt: skip
+#: Change it when the observations change that the same input gives.
+VERSION = 1
+_FAR = pd.Timedelta(days=36500)
 
 
 def held_intervals(fleet: Fleet) -> list[tuple[str, int, str]]:
@@ -47,10 +47,77 @@ def _entity_ids(fleet: Fleet) -> list[str]:
     return [*(farm.id for farm in fleet.farms), *(group.id for group in fleet.groups)]
 
 
-def aggregate_observations(
-    signals: Derived | Table, fleet: Fleet, clock: Clock, data_engineering: DataEngineering
+def aggregate_observations(signals: Derived | Table, fleet: Fleet, clock: Clock, data_engineering: DataEngineering) -> Recipe:
+    """Aggregate turbines to entities, at every granularity that a product needs (`observed`).
+
+    One shard per entity and day. It depends on the rows of its farms on that day and, for intervals that are filled in, before
+    it, on the turbines that stand then, and on ``as_of`` until its rows have settled and the grace of its last interval is over.
+    """
+    settings = data_engineering.observations
+    before, after = _reach_days(fleet, settings)
+    farms = pd.DataFrame(
+        [(entity_id, farm.id) for entity_id in _entity_ids(fleet) for farm in fleet.farms_of(entity_id)],
+        columns=["entity_id", "farm_id"],
+    ).astype("str")
+    days = days_of(signals, ["farm_id"], "valid_at").merge(farms, on="farm_id")
+    days = days.assign(digest=mixed(days["digest"], of_cards({farm.id: farm.id for farm in fleet.farms})[days["farm_id"]]))
+    # An interval may begin on the day before its rows.
+    days = with_neighbours(days, "entity_id") if after else days
+    found = around(days, ["entity_id"], before=before, after=after)
+    grace_end = found["day"] + DAY + dt.timedelta(minutes=max(fleet.granularities_minutes) + settings.late_grace_minutes)
+    settled_at = found["last_at"].clip(lower=grace_end).fillna(grace_end) if "last_at" in found else found["day"] + _FAR
+    window = found[["entity_id"]].assign(first=found["day"] - before * DAY, last=found["day"] + (1 + after) * DAY)
+    teams = overlapping(_teams(fleet), window, "entity_id")
+    until = known_until(found.assign(last_at=settled_at), clock)
+    fingerprint = mixed(found["digest"], teams, until, number_of([settings, VERSION]))
+    wanted = found[["entity_id", "day"]].assign(rows=found["rows"] * len(fleet.granularities_minutes), fingerprint=fingerprint)
+
+    def work(part: pd.DataFrame) -> pd.DataFrame:
+        own = part[["entity_id", "day"]]
+        if own.empty:
+            return Observations.table([])
+        rows = shards_of(
+            signals, own.merge(farms, on="entity_id")[["farm_id", "day"]].drop_duplicates(), before=before, after=after
+        )
+        frame = observed(rows, fleet, clock, data_engineering, set(own["entity_id"]))
+        day = frame["valid_at"].dt.tz_localize(None).dt.floor("D")
+        return frame.assign(day=day).merge(own, on=["entity_id", "day"]).drop(columns="day")
+
+    return Recipe(wanted, work)
+
+
+def _reach_days(fleet: Fleet, settings: Aggregation) -> tuple[int, int]:
+    """Numbers of days before and after a day on whose rows its observations depend."""
+    lengths = [dt.timedelta(minutes=minutes) for minutes in fleet.granularities_minutes]
+    lengths += [farm.signals.cadence for farm in fleet.farms]
+    before = dt.timedelta(minutes=settings.max_gap_minutes) + 2 * max(lengths)
+    crossing = any(dt.timedelta(days=1) % length for length in lengths)
+    return math.ceil(before / dt.timedelta(days=1)), int(crossing)
+
+
+def _teams(fleet: Fleet) -> pd.DataFrame:
+    """Numbers of the turbines of each entity by time, and of the times at which they change."""
+    rows: list[tuple[str, Any, Any, int]] = []
+    for entity_id in _entity_ids(fleet):
+        for since, until, farms in spans(fleet.versions_of(entity_id)):
+            team = [
+                (farm.id, farm.signals.cadence_seconds, [(turbine.id, turbine.rated_power_kw) for turbine in farm.turbines])
+                for farm in farms
+            ]
+            rows.append((entity_id, since, until, number_of([team, fleet.granularities_minutes])))
+            rows.append((entity_id, since, since, number_of(since)))
+    found = pd.DataFrame(rows, columns=["entity_id", "first", "last", "number"])
+    return found.astype({"entity_id": "str", "first": "datetime64[us]", "last": "datetime64[us]", "number": "uint64"})
+
+
+def observed(
+    signals: Table,
+    fleet: Fleet,
+    clock: Clock,
+    data_engineering: DataEngineering,
+    entity_ids: Collection[str] | None = None,
 ) -> pd.DataFrame:
-    """Aggregate turbines to entities, at every granularity that a product needs.
+    """Observations of all entities, or of some.
 
     One row per entity, granularity, interval and version (contract `Observations`). The first version of an interval is made
     when all its turbine intervals have arrived, or ``late_grace_minutes`` after its end from those that have. A row that arrives
@@ -72,41 +139,19 @@ def aggregate_observations(
     ``method`` is ``held`` where the cadence of a farm does not divide the granularity, as 15-minute signals and a 10-minute
     product: each part of a signal interval then has the mean of the whole. Elsewhere it is ``mean``.
     """
-    signals = table_of(signals)
-    settings = data_engineering.observations
     members = _members(fleet)
-    max_rows = data_engineering.chunk_rows
-    spans = [Chunk(None, None)]
-    # Chunks are whole days, so intervals must not cross midnight.
-    lengths = [minutes * 60 for minutes in fleet.granularities_minutes] + [farm.signals.cadence_seconds for farm in fleet.farms]
-    if not any(24 * 60 * 60 % seconds for seconds in lengths) and signals.count().execute() > max_rows:
-        spans = [dataclasses.replace(chunk, names=None) for chunk in plan(signals, "valid_at", max_rows, FARM)]
-    names = pd.Index(sorted(members["entity_id"].unique()), dtype="str")
-    pieces: dict[str, list[pd.Series[Any]]] = {name: [] for name in _COLUMNS}
-    known = pd.DataFrame()
-    for span in dict.fromkeys(spans):
-        rows = near(signals, span, "valid_at", dt.timedelta()) if span.first else signals
-        frame = _observed(rows, members, clock, settings).rename(columns={"start": "valid_at", "known_at": "available_at"})
-        frame, known = _filled(frame.astype({"granularity_minutes": "int64", "turbines": "int64"}), known, settings)
-        # Names as integers take a quarter of the memory.
-        frame["entity_id"] = names.get_indexer(frame["entity_id"]).astype("int32")
-        for name in _COLUMNS:
-            pieces[name].append(frame[name].copy())
-    # Concatenated and sorted column by column, which needs memory for two copies only.
-    keys = {name: pd.concat(pieces.pop(name), ignore_index=True) for name in _ORDER}
-    order = np.lexsort([keys[name].to_numpy() for name in reversed(_ORDER)])
-    columns = {name: keys.pop(name).take(order).array for name in _ORDER}
-    columns |= {name: pd.concat(pieces.pop(name)).take(order).array for name in list(pieces)}
-    frame = pd.DataFrame(columns, columns=_COLUMNS, copy=False)
-    held = members[members["parts"] > 1]
-    # Entity and granularity, at most 1,440 minutes, as one number.
-    held_keys = names.get_indexer(held["entity_id"]) * 10_000 + held["granularity_minutes"].to_numpy()
-    is_held = np.isin(frame["entity_id"].to_numpy().astype("int64") * 10_000 + frame["granularity_minutes"].to_numpy(), held_keys)
-    frame = frame.assign(entity_id=names.take(frame["entity_id"]), method=np.where(is_held, "held", "mean"))
-    return in_utc(frame, ["valid_at", "available_at"])
+    if entity_ids is not None:
+        members = members[members["entity_id"].isin(list(entity_ids))]
+    settings = data_engineering.observations
+    frame = _aggregated(signals, members, clock, settings).rename(columns={"start": "valid_at", "known_at": "available_at"})
+    frame = _filled(frame.astype({"granularity_minutes": "int64", "turbines": "int64"}), settings)
+    held = members.loc[members["parts"] > 1, ["entity_id", "granularity_minutes"]].drop_duplicates()
+    frame = frame.merge(held.assign(method="held"), on=["entity_id", "granularity_minutes"], how="left")
+    frame = in_utc(frame.fillna({"method": "mean"}), ["valid_at", "available_at"])
+    return Observations.table(frame.sort_values(_ORDER, ignore_index=True))
 
 
-def _observed(signals: Table, members: pd.DataFrame, clock: Clock, settings: Aggregation) -> pd.DataFrame:
+def _aggregated(signals: Table, members: pd.DataFrame, clock: Clock, settings: Aggregation) -> pd.DataFrame:
     """All versions of the observations of these rows.
 
     Most intervals have one version: no row was revised, late or found to be a spike, or all rows were late and became available
@@ -284,21 +329,11 @@ def _versions(rows: Table, intervals: Table, clock: Clock, late_grace_minutes: i
     return versions.filter(versions.known_at <= _as_of(clock))
 
 
-def _filled(frame: pd.DataFrame, before: pd.DataFrame, settings: Aggregation) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Keep versions with enough coverage, and fill in those of short gaps from the turbines that reported.
-
-    Args:
-        frame: versions of the intervals of a span.
-        before: when intervals before the span reached enough coverage, as returned for the previous span; may be empty.
-        settings: of observations.
-
-    Returns:
-        The versions, and when the last intervals (within ``max_gap_minutes``) reached enough coverage.
-    """
+def _filled(frame: pd.DataFrame, settings: Aggregation) -> pd.DataFrame:
+    """Keep versions with enough coverage, and fill in those of short gaps from the turbines that reported."""
     good = frame["coverage_share"] >= settings.min_coverage_share
     times = ["entity_id", "granularity_minutes", "valid_at"]
     known_from = frame[good].groupby(times)["available_at"].min().rename("known_from").reset_index()
-    known_from = known_from if before.empty else pd.concat([before, known_from], ignore_index=True)
     poor = frame[~good]
     near = pd.Series(False, index=poor.index)
     for minutes in sorted(poor["granularity_minutes"].unique().tolist()):
@@ -310,13 +345,11 @@ def _filled(frame: pd.DataFrame, before: pd.DataFrame, settings: Aggregation) ->
     frame = frame[good | near.reindex(frame.index, fill_value=False)].reset_index(drop=True)
     fill_kw = frame["missing_kw"].where(frame["coverage_share"] < settings.min_coverage_share, 0.0)
     capacity = frame["available_capacity_kw"] + fill_kw
-    filled = frame.assign(
+    return frame.assign(
         power_kw=frame["power_kw"].where(fill_kw == 0, frame["power_kw"] / frame["available_capacity_kw"] * capacity),
         available_capacity_kw=capacity,
         imputed_share=fill_kw / capacity,
     )
-    gap = pd.Timedelta(minutes=settings.max_gap_minutes)
-    return filled, known_from[known_from["valid_at"] >= known_from["valid_at"].max() - gap]
 
 
 def _members(fleet: Fleet) -> pd.DataFrame:
