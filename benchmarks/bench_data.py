@@ -3,9 +3,9 @@
     python benchmarks/bench_data.py --million 1 10 50
 
 Made signals of a thousand turbines, ten a farm, with faults in them, are written in order of time as typed Parquet, in the
-columns of `parsed_signals`, and as the derived table that the pipeline parses them to. Then every piece of work runs in a process of its own over the same files, which were read once
-before. The rules are the pipeline's own functions. What was measured before for the same size and work is kept (`--again`
-measures anew), so that a broken run goes on where it was. Leaves with code 1 if a bar is missed.
+columns of `parsed_signals`, and as this derived table. Then every piece of work runs in a process of its own over the same
+files, which were read once before. The rules are the pipeline's own functions. What was measured before for the same size and
+work is kept (`--again` measures anew), so that a broken run goes on where it was. Leaves with code 1 if a bar is missed.
 """
 
 from __future__ import annotations

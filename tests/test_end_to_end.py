@@ -47,7 +47,7 @@ ROOMS = [
 #: What runs of the same model and data share to the last bit, by folder under data/test.
 TABLES = {
     "signals": "02_intermediate/signals",
-    "quarantine": "02_intermediate/quarantine.parquet",
+    "quarantine": "02_intermediate/quarantine",
     "clock_calibration": "02_intermediate/clock_calibration",
     "power_curve": "02_intermediate/power_curve",
     "observations": "03_primary/observations",

@@ -44,6 +44,9 @@ class Quarantine(Contract):
 
     farm_id: Series[str]
     source_table: Series[str] = pa.Field(isin=["signals", "weather"])
+    valid_at: Series[Utc] = pa.Field(
+        nullable=True, description="start of the interval; of weather, begin of the run, or the valid time of an analysis"
+    )
     source_file: Series[str]
     source_row: Series[int]
     reason: Series[str] = pa.Field(description="a code: see docs/glossary.md")

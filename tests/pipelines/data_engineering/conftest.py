@@ -155,7 +155,8 @@ def run_room(
         curve = derive("power_curve", nodes.fit_power_curves(counts, calibration, fleet, settings))
         signals = derive("signals", nodes.judge_signals(timed, curve, fleet, settings))
         observations = derive("observations", nodes.aggregate_observations(signals, fleet, clock, settings))
-        quarantine = nodes.build_quarantine(timed, judged_weather, signals_raw, weather_raw)
+        judged = (timed, judged_weather, parsed_signals, parsed_weather, signals_raw, weather_raw)
+        quarantine = derive("quarantine", nodes.build_quarantine(*judged, fleet, settings))
         quality, _ = nodes.assess_quality(
             signals_raw,
             weather_raw,
@@ -178,7 +179,7 @@ def run_room(
         return {
             "timed_signals": timed.frame(),
             "signals": Signals.validate(signals.frame()),
-            "quarantine": Quarantine.validate(quarantine),
+            "quarantine": Quarantine.validate(quarantine.frame()),
             "clock_calibration": ClockCalibration.validate(calibration),
             "suspected_units": SuspectedUnits.validate(suspected),
             "power_curve": PowerCurve.validate(curve.frame()),

@@ -20,10 +20,12 @@ from wind_kedro.contracts.observations import SuspectedUnits
 from wind_kedro.datasets.derived import Derived
 from wind_kedro.pipelines.data_engineering import nodes
 from wind_kedro.pipelines.data_engineering.parse.signals import READINGS, parse_signals
+from wind_kedro.pipelines.data_engineering.parse.weather import parse_weather
 from wind_kedro.pipelines.data_engineering.settings import DataEngineering
-from wind_kedro.storage.fingerprints import Recipe, mixed
+from wind_kedro.pipelines.data_engineering.weather.runs import judge_weather
+from wind_kedro.storage.fingerprints import Recipe, number_of
 
-from .conftest import gusty, signal_rows
+from .conftest import gusty, signal_rows, weather_rows
 
 FARMS = ("hill", "shore")
 #: A clock change in Paris is within.
@@ -35,6 +37,7 @@ KEYS = {
     "power_curve": ["farm_id", "fitted_at", "wind_speed_ms"],
     "signals": ["farm_id", "source_file", "source_row"],
     "observations": ["entity_id", "granularity_minutes", "valid_at", "available_at"],
+    "quarantine": ["farm_id", "source_table", "source_file", "source_row"],
 }
 
 
@@ -75,17 +78,22 @@ def any_rows(numbers: np.random.Generator) -> list[dict[str, Any]]:
             for place in order]  # fmt: skip
 
 
-def parsed_by_farm(parsed: Any) -> Recipe:
-    """Parsed rows as a derived table: computed anew in every run."""
-    numbers = mixed(np.random.default_rng().integers(2**62, size=len(FARMS)))
+def parsed_by_farm(parsed: Any, given: list[dict[str, Any]], fleet: Fleet) -> Recipe:
+    """Parsed rows as a derived table, all rows of a farm together."""
+    content = {farm: [[row for row in given if row["farm_id"] == farm], fleet.farm(farm)] for farm in FARMS}
+    numbers = np.array([number_of(value) for value in content.values()], dtype=np.uint64)
     wanted = pd.DataFrame({"farm_id": FARMS, "unit": FARMS, "fingerprint": numbers})
     rows = parsed.mutate(unit=parsed.farm_id)
     return Recipe(wanted, lambda part: rows.filter(rows.farm_id.isin(part["farm_id"].tolist())))
 
 
 @pytest.fixture
-def compute(raw_signals: Any, derive: Callable[..., Derived], settings: DataEngineering) -> Callable[..., dict[str, Derived]]:
+def compute(
+    raw_signals: Any, raw_weather: Any, derive: Callable[..., Derived], settings: DataEngineering
+) -> Callable[..., dict[str, Derived]]:
     """One run of the steps into a folder."""
+    weather = raw_weather([row | {"wind_speed_100m_ms": row["wind_speed_100m_ms"] if number else "x"}
+                           for number, row in enumerate(weather_rows(gusty(24)))])  # fmt: skip
 
     def run(folder: Path, rows: list[dict[str, Any]], fleet: Fleet, as_of: pd.Timestamp, suspected: pd.DataFrame) -> Any:
         clock = Clock(as_of=as_of.tz_localize("UTC").to_pydatetime())
@@ -95,18 +103,23 @@ def compute(raw_signals: Any, derive: Callable[..., Derived], settings: DataEngi
         calibration["fitted_at"] = pd.to_datetime(calibration["fitted_at"]).dt.tz_localize("UTC")
         suspected = suspected[suspected["found_at"] <= as_of.tz_localize("UTC")]
         given = [{name: row[name] for name in row if name != "arrived"} for row in rows]
-        parsed = derive("parsed_signals", parsed_by_farm(parse_signals(raw_signals(given), fleet, settings)), folder)
+        text = raw_signals(given)
+        parsed = derive("parsed_signals", parsed_by_farm(parse_signals(text, fleet, settings), given, fleet), folder)
         timed = derive("timed_signals", nodes.time_signals(parsed, calibration, suspected, fleet, clock, settings), folder)
         counts = derive("cell_counts", nodes.count_cells(timed, calibration, fleet, settings), folder)
         curve = derive("power_curve", nodes.fit_power_curves(counts, calibration, fleet, settings), folder)
         signals = derive("signals", nodes.judge_signals(timed, curve, fleet, settings), folder)
         observations = derive("observations", nodes.aggregate_observations(signals, fleet, clock, settings), folder)
+        parsed_weather = parse_weather(weather, fleet, settings)
+        judged = (timed, judge_weather(parsed_weather, clock), parsed, parsed_weather, text, weather)
+        quarantine = derive("quarantine", nodes.build_quarantine(*judged, fleet, settings), folder)
         return {
             "timed_signals": timed,
             "cell_counts": counts,
             "power_curve": curve,
             "signals": signals,
             "observations": observations,
+            "quarantine": quarantine,
         }
 
     return run

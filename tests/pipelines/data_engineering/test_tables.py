@@ -21,6 +21,7 @@ from wind_kedro.pipelines.data_engineering import create_pipeline, nodes
 from wind_kedro.pipelines.data_engineering.signals.aggregation import observed
 from wind_kedro.pipelines.data_engineering.signals.operating_states import judged
 from wind_kedro.pipelines.data_engineering.validators import BrokenContractError, CountedSignals
+from wind_kedro.storage.fingerprints import Recipe
 
 from .conftest import Frames, gusty, signal_rows, weather_rows
 
@@ -515,7 +516,20 @@ def test_a_lost_row_is_a_finding_of_severity_error(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     honest = nodes.build_quarantine
-    monkeypatch.setattr(nodes, "build_quarantine", lambda *tables: honest(*tables).iloc[1:])
+
+    lost: list[int] = []
+
+    def losing(*tables: Any) -> Recipe:
+        made = honest(*tables)
+
+        def work(part: Table) -> Table:
+            lost.append(1)
+            found: Table = made.work(part).iloc[int(len(lost) == 1) :]
+            return found
+
+        return Recipe(made.wanted, work)
+
+    monkeypatch.setattr(nodes, "build_quarantine", losing)
     found = run_room(raw_signals(spoilt), raw_weather(weather_rows(gusty(24 * 4))), windy(), now, settings)
     lost = found["data_quality"].query("check == 'rows_lost'")
     assert lost[["farm_id", "source_table", "count", "severity"]].to_numpy().tolist() == [["hill", "signals", 1, "error"]]

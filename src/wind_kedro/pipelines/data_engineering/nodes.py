@@ -2,7 +2,8 @@
 
 import pandas as pd
 
-from wind_kedro.pipelines.data_engineering.assessment.quality import assess_quality, build_quarantine
+from wind_kedro.pipelines.data_engineering.assessment.quality import assess_quality
+from wind_kedro.pipelines.data_engineering.assessment.quarantine import build_quarantine
 from wind_kedro.pipelines.data_engineering.assessment.readiness import assess_readiness
 from wind_kedro.pipelines.data_engineering.parse.signals import derive_parsed_signals
 from wind_kedro.pipelines.data_engineering.parse.time_span import check_as_of

@@ -47,7 +47,11 @@ def create_pipeline() -> Pipeline:
             step(nodes.fit_power_curves, f"cell_counts clock_calibration params:fleet {settings}", "power_curve", "signals"),
             step(nodes.judge_signals, f"timed_signals power_curve params:fleet {settings}", "signals", "signals"),
             step(nodes.aggregate_observations, f"signals {cards} {settings}", "observations", "signals"),
-            step(nodes.build_quarantine, "timed_signals judged_weather signals_raw weather_raw", "quarantine"),
+            step(
+                nodes.build_quarantine,
+                f"timed_signals judged_weather parsed_signals parsed_weather signals_raw weather_raw params:fleet {settings}",
+                "quarantine",
+            ),
             step(
                 nodes.assess_quality,
                 "signals_raw weather_raw parsed_signals timed_signals signals parsed_weather judged_weather weather_runs "

@@ -136,7 +136,6 @@ class DataEngineering(Strict):
     """Parameters of data_engineering."""
 
     max_age_days: Positive = Field(description="a run is refused this long after the last row of every farm, days")
-    chunk_rows: int = Field(gt=0, description="maximum rows of signals in a chunk of turbines and days")
     missing_values: list[str] = Field(description="texts that mean 'no value', in any case")
     signal_ranges: dict[str, Range] = Field(description="per signal: valid range; power_kw: share of rated")
     weather_ranges: dict[str, Range] = Field(description="per weather quantity, at any height, likewise")

@@ -1,4 +1,4 @@
-"""Quarantine of unusable rows, and the findings of data quality."""
+"""The findings of data quality."""
 
 from __future__ import annotations
 
@@ -19,11 +19,9 @@ from wind_kedro.failures import Failure, failures_table
 from wind_kedro.pipelines.data_engineering.parse.signals import SIGNALS, statistics_of
 from wind_kedro.pipelines.data_engineering.settings import DataEngineering
 from wind_kedro.pipelines.data_engineering.signals.aggregation import held_intervals
-from wind_kedro.pipelines.data_engineering.tables import Table, ibis, naive
+from wind_kedro.pipelines.data_engineering.tables import Table, naive
 from wind_kedro.pipelines.data_engineering.timestamps.clock_sums import first_calibrations
-from wind_kedro.readers.source_table import SourceRows, rows_of
-
-_ROW = ["farm_id", "source_file", "source_row"]
+from wind_kedro.readers.source_table import SourceRows
 
 #: Messages of the reasons for quarantine.
 REASONS: Mapping[str, str] = {
@@ -58,39 +56,6 @@ _READINGS: Mapping[str, str] = {
 }
 
 
-def build_quarantine(
-    timed_signals: Derived | Table,
-    judged_weather: Derived | Table,
-    signals_raw: SourceRows | Table,
-    weather_raw: SourceRows | Table,
-) -> pd.DataFrame:
-    """Collect the rows in quarantine with their original text.
-
-    One row per source row (contract `Quarantine`): reason, detail, and the original row as JSON.
-    """
-    pieces = [
-        _with_raw(table_of(timed_signals), signals_raw).assign(source_table="signals"),
-        _with_raw(table_of(judged_weather), weather_raw).assign(source_table="weather"),
-    ]
-    columns = ["farm_id", "source_table", "source_file", "source_row", "reason", "detail", "raw"]
-    found = pd.concat(pieces, ignore_index=True)[columns]
-    kinds = dict.fromkeys(columns, "str") | {"source_row": "int64"}
-    return found.astype(kinds).sort_values(columns[:4], ignore_index=True)
-
-
-def _with_raw(rows: Table, raw: SourceRows | Table) -> pd.DataFrame:
-    bad: pd.DataFrame = rows.filter(rows.status == "quarantined").select(*_ROW, "reason", "detail").to_pandas()
-    if bad.empty:
-        return pd.DataFrame(columns=[*bad.columns, "raw"])
-    original = rows_of(raw).semi_join(ibis.memtable(bad[_ROW]), _ROW).to_pandas()
-    original["raw"] = [
-        json.dumps({key: value for key, value in row.items() if isinstance(value, str)}, ensure_ascii=False)
-        for row in original.drop(columns=[*_ROW, "unit"], errors="ignore").to_dict("records")
-    ]
-    found: pd.DataFrame = bad.merge(original[[*_ROW, "raw"]], on=_ROW, how="left")
-    return found
-
-
 # --- data quality -----------------------------------------------------------------------------------------------------
 
 
@@ -120,7 +85,7 @@ def assess_quality(
     parsed_weather: Derived | Table,
     judged_weather: Derived | Table,
     weather_runs: Derived | pd.DataFrame,
-    quarantine: pd.DataFrame,
+    quarantine: Derived | pd.DataFrame,
     clock_calibration: Derived | pd.DataFrame,
     suspected_units: Derived | pd.DataFrame,
     fleet: Fleet,
@@ -141,7 +106,7 @@ def assess_quality(
     parsed_signals, parsed_weather, judged_weather = map(table_of, (parsed_signals, parsed_weather, judged_weather))
     timed, signals = table_of(timed_signals), table_of(signals)
     counted = _counted(signals_raw, weather_raw, parsed_signals, parsed_weather, timed, judged_weather, signals)
-    reasons = quarantine.groupby(["farm_id", "source_table", "reason"]).size()
+    reasons = frame_of(quarantine).groupby(["farm_id", "source_table", "reason"]).size()
     aside: dict[tuple[str, str, str], int] = {key: int(count) for key, count in reasons.items()}  # type: ignore[misc]
     unreadable = {
         kind: parsed.filter(parsed.source_row == 0).select("farm_id", "detail").to_pandas()

@@ -12,7 +12,7 @@ import pandas as pd
 
 from wind_kedro.cards import Farm, Fleet
 from wind_kedro.clock import Clock
-from wind_kedro.datasets.derived import Derived, days_of, frame_of, shards_of
+from wind_kedro.datasets.derived import Derived, days_of, frame_of, table_of
 from wind_kedro.pipelines.data_engineering.parse.enums import enum_value
 from wind_kedro.pipelines.data_engineering.parse.signals import READINGS, SIGNALS
 from wind_kedro.pipelines.data_engineering.settings import DataEngineering
@@ -31,7 +31,7 @@ from wind_kedro.pipelines.data_engineering.tables import (
 )
 from wind_kedro.pipelines.data_engineering.timestamps.clock_search import calibration_spans
 from wind_kedro.pipelines.data_engineering.timestamps.retiming import retime
-from wind_kedro.storage.fingerprints import DAY, NO_DAY, Recipe, around, mixed, of_cards, overlapping
+from wind_kedro.storage.fingerprints import DAY, NO_DAY, Recipe, around, mixed, of_cards, overlapping, surrounding
 
 #: Change it when the rows change that the same input gives.
 VERSION = 1
@@ -64,19 +64,14 @@ def time_signals(
     and of the days around it, as far as an offset may shift a row and rules look back or ahead, on the calibrations in force when
     these arrived, and on the suspicions of these days.
     """
-    farms = [farm.id for farm in fleet.farms]
     stamps = days_of(parsed_signals, ["farm_id"], _STAMP)
-    stamps = stamps[stamps["farm_id"].isin(farms)]
-    odd = stamps.loc[_is_odd(stamps["day"]), ["farm_id", "day"]].drop_duplicates()
     calibration, suspected = frame_of(clock_calibration), frame_of(suspected_units)
     wanted = _wanted(stamps, calibration, suspected, fleet, clock, data_engineering)
-    reach = max(_reach_days(farm, data_engineering) for farm in fleet.farms)
 
     def work(part: pd.DataFrame) -> Table:
-        asked = part[["farm_id", "day"]]
-        if _is_odd(asked["day"]).any():
-            asked = pd.concat([asked, odd[odd["farm_id"].isin(asked["farm_id"])]]).drop_duplicates()
-        rows = shards_of(parsed_signals, asked, before=reach, after=reach)
+        rows = table_of(parsed_signals)
+        if isinstance(parsed_signals, Derived):
+            rows = parsed_signals.shards(stamps_behind(parsed_signals, part[["farm_id", "day"]], fleet, data_engineering))
         found = placed(rows, calibration, suspected, fleet, clock, data_engineering)
         return inside(found, part, "valid_at")
 
@@ -92,12 +87,7 @@ def _wanted(
     data_engineering: DataEngineering,
 ) -> pd.DataFrame:
     """Shards with their fingerprints, from the shards of stamps."""
-    days = with_neighbours(_odd_together(stamps))
-    days = pd.concat([days, _suspicions(suspected_units, days)], ignore_index=True)
-    reaches = {farm.id: _reach_days(farm, data_engineering) for farm in fleet.farms}
-    found = pd.concat(
-        around(own, ["farm_id"], before=reach, after=reach) for reach, own in days.groupby(days["farm_id"].map(reaches))
-    ) if len(days) else around(days, ["farm_id"])  # fmt: skip
+    found = around_stamps(stamps, fleet, data_engineering, suspected_units)
     cards = {
         farm.id: [
             farm.time_zone,
@@ -117,6 +107,36 @@ def _wanted(
     in_force = overlapping(spans, found[["farm_id"]].assign(first=arrived, last=arrived), "farm_id")
     fingerprint = mixed(found["digest"], numbers[found["farm_id"]], in_force, known_until(found, clock))
     return found[["farm_id", "day", "rows"]].assign(fingerprint=fingerprint)
+
+
+def around_stamps(
+    stamps: pd.DataFrame, fleet: Fleet, data_engineering: DataEngineering, suspected_units: pd.DataFrame | None = None
+) -> pd.DataFrame:
+    """What lies around each day of valid time, as `around` gives it: the shards of stamps that rows of that day depend on.
+
+    Args:
+        stamps: shards of parsed rows.
+        fleet: the cards.
+        data_engineering: the parameters.
+        suspected_units: contract `SuspectedUnits`, to include what is suspected on these days.
+    """
+    days = with_neighbours(_odd_together(stamps[stamps["farm_id"].isin([farm.id for farm in fleet.farms])]))
+    if suspected_units is not None:
+        days = pd.concat([days, _suspicions(suspected_units, days)], ignore_index=True)
+    reaches = {farm.id: _reach_days(farm, data_engineering) for farm in fleet.farms}
+    parts = [
+        around(own, ["farm_id"], before=reach, after=reach) for reach, own in days.groupby(days["farm_id"].map(reaches))
+    ]  # fmt: skip
+    return pd.concat(parts, ignore_index=True) if parts else around(days, ["farm_id"])
+
+
+def stamps_behind(parsed: Derived, part: pd.DataFrame, fleet: Fleet, data_engineering: DataEngineering) -> pd.DataFrame:
+    """Shards of stamps that rows of these days of valid time depend on: ``farm_id``, ``day``."""
+    reach = max(_reach_days(farm, data_engineering) for farm in fleet.farms)
+    odd = part[_is_odd(part["day"])]
+    stamps = parsed.days.loc[_is_odd(parsed.days["day"]), ["farm_id", "day"]]
+    stamps = stamps[stamps["farm_id"].isin(odd["farm_id"])]
+    return pd.concat([surrounding(part, reach, reach), stamps]).drop_duplicates(ignore_index=True)
 
 
 def _is_odd(days: pd.Series) -> pd.Series:
