@@ -19,7 +19,7 @@ from ..data_engineering import conftest as room
 from . import test_leakage_from_raw as shared
 
 # Fixtures of the pipeline before: raw text in, every table out, through its real nodes.
-backend, settle, parameters = room.backend, room.settle, room.parameters
+backend, settle, derive, parameters = room.backend, room.settle, room.derive, room.parameters
 raw_signals, raw_weather, run_room = room.raw_signals, room.raw_weather, room.run_room
 settings_of_the_room = shared.settings_of_the_room
 pytestmark = shared.pytestmark

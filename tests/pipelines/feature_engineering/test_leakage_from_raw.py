@@ -25,7 +25,7 @@ from ..data_engineering import conftest as room
 from .building import features_of
 
 # Fixtures of the room before: raw text in, every table out, through its real nodes.
-backend, settle, parameters = room.backend, room.settle, room.parameters
+backend, settle, derive, parameters = room.backend, room.settle, room.derive, room.parameters
 raw_signals, raw_weather, run_room = room.raw_signals, room.raw_weather, room.run_room
 pytestmark = [
     pytest.mark.slow,
