@@ -95,6 +95,13 @@ def test_each_issue_says_what_it_lacks(sold: Fleet) -> None:
     assert group["fallback"].to_list() == ["", "without shore; hill: climatology"]
 
 
+def test_the_rung_of_a_group_is_the_last_of_its_farms(sold: Fleet) -> None:
+    shore = rows(FARMS[1], rung="climatology", fallback="observed_climatology")
+    group = of_group(add_portfolios(pd.concat([shore, rows(FARMS[0], rung="fallback", fallback="persistence")]), sold, rules()))
+    assert group["rung"].tolist() == ["climatology"]
+    assert (group["point_kw"] == group["q500_kw"]).all()
+
+
 def test_of_too_few_farms_there_is_no_portfolio(sold: Fleet) -> None:
     assert of_group(add_portfolios(rows(FARMS[1]), sold, rules(least=0.5))).empty
     assert len(of_group(add_portfolios(rows(FARMS[1]), sold, rules(least=0.25)))) == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -218,3 +219,23 @@ def test_a_card_that_cannot_be_read_by_is_refused(cards: dict[str, Any], signals
     card["signals"] |= signals
     with pytest.raises(ValidationError, match=message):
         Farm.model_validate(card)
+
+
+def test_a_wide_export_from_before_a_turbine_came_lacks_its_columns(tmp_path: Path, cards: dict[str, Any]) -> None:
+    write(tmp_path / "wide/2023.csv", "time,T0_P,T1_P", "2023-01-01,1,2")
+    write(tmp_path / "wide/2024.csv", "time,T0_P,T1_P,T2_P", "2024-01-01,3,4,5")
+    wide = {"layout": "wide", "turbine": None, "path": "wide/*.csv", "columns": columns("{turbine}_P")}
+    faults = read(tmp_path, copy.deepcopy(cards), **wide)["fault"].dropna().tolist()
+    assert len(faults) == 1
+    assert "2023.csv: no column T2_P" in faults[0]
+    cards["farms"][0]["turbines"][2]["valid_from"] = "2024-01-01"
+    cards["farms"][0]["capacity_kw"] = 2000
+    frame = read(tmp_path, cards, **wide)
+    assert frame["fault"].isna().all()
+    assert frame[["turbine_id", "power_kw"]].to_numpy().tolist() == [
+        ["T0", "1"],
+        ["T1", "2"],
+        ["T0", "3"],
+        ["T1", "4"],
+        ["T2", "5"],
+    ]

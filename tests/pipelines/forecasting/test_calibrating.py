@@ -211,3 +211,23 @@ def test_a_calibration_that_raises_stops_no_other(sold: Fleet, monkeypatch: pyte
         ["calibration_failed", broken, "warning",
          f"hours/{broken}: issued as the models gave it, without calibration: ZeroDivisionError: no days"]
     ]  # fmt: skip
+
+
+def test_a_revision_that_changes_too_little_is_left_out_and_noted(cards: dict[str, Any]) -> None:
+    """At 12:00 the issue of 06:00 is revised: the hill as before, the shore by 8 % more."""
+    revisions = {"every_minutes": 360, "min_change_share": 0.05}
+    cards["products"][0] |= {
+        "members": ["hill", "shore"],
+        "issue_times": ["06:00"],
+        "horizon_minutes": 1440,
+        "revisions": revisions,
+    }
+    fleet = Fleet.from_config(**cards)
+    before = said("new", 1, NOW)[lambda table: table["issued_at"] == NOW]
+    noon = {"issued_at": NOW + pd.Timedelta(hours=6), "revised_issue_at": NOW, "revision": 1}
+    now = as_forecasts(before.assign(**noon, lead_minutes=0, valid_at=before["valid_at"] + pd.Timedelta(hours=4)))
+    now.loc[now["entity_id"] == "shore", ["q500_kw", "point_kw"]] = 580.0
+    sent = before.assign(valid_at=now["valid_at"])
+    table, failures = calibrate_forecasts(now, NOTHING, sent, came(0.1), NO_FAILURES, fleet, CLOCK, RULES)
+    assert set(table["entity_id"]) == {"shore"}
+    assert failures[["entity_id", "code", "severity"]].to_numpy().tolist() == [["hill", "revision_not_sent", "info"]]

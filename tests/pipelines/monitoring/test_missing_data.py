@@ -669,3 +669,18 @@ def test_histories_of_earlier_versions_are_read(tmp_path: Path) -> None:
     assert history.run(6, "weather_late") == [("weather_late", "open", 0)]
     assert history.run(12) == [("all_clear", "open", 12), ("weather_late", "resolved", 0)]
     assert len(history.messages) == 2
+
+
+def test_what_stands_and_is_read_at_the_time_is_watched(hills: Fleet, blow: MakeTable) -> None:
+    """A turbine that is gone or not there yet, and a weather model that was replaced, are not missed."""
+    cards = hills.model_dump(mode="json")
+    hill, moor, _ = cards["farms"]
+    hill["turbines"][0]["valid_until"] = "2024-03-01"
+    hill["turbines"].append(hill["turbines"][1] | {"id": "T9", "valid_from": "2024-05-01"})
+    moor["weather"].append(moor["weather"][0] | {"model": "beta", "valid_until": "2024-03-01"})
+    changed = Fleet.model_validate(cards)
+    at = pd.Timestamp(NOW)
+    found = fresh_at(at, changed, weather_of(hills, blow, NOW - 3 * HOUR), signals_of(changed.at(at), NOW - 20 * MINUTE))
+    assert {subject for farm, subject in states(found, "signals") if farm == "hill"} == {"T1", "T2"}
+    assert {subject for farm, subject in states(found, "weather") if farm == "moor"} == {"alpha/site"}
+    assert set(found["state"]) == {"fresh"}

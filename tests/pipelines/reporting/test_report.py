@@ -271,3 +271,34 @@ def test_the_worst_hours_are_told_with_their_weather_worst_first(world, bare_wor
     facts, page = write(bare_world)
     assert facts["outliers"] == []
     assert "The worst hours" not in page
+
+
+def test_a_farm_is_shown_as_it_stands_at_the_time(world, write):
+    cards = world.fleet.model_dump(mode="json")
+    [farm] = cards["farms"]
+    removed, *_ = farm["turbines"]
+    removed["valid_until"] = "2015-12-31"
+    facts, _ = write(world.but(fleet=type(world.fleet).model_validate(cards)))
+    assert facts["farms"][0]["turbines"] == len(farm["turbines"]) - 1
+    assert facts["farms"][0]["capacity_kw"] == farm["capacity_kw"] - removed["rated_power_kw"]
+    assert facts["members"][0]["capacity_kw"] == facts["farms"][0]["capacity_kw"]
+
+
+def test_a_farm_without_turbines_is_shown_without_a_hub_height(world, write):
+    cards = world.fleet.model_dump(mode="json")
+    for turbine in cards["farms"][0]["turbines"]:
+        turbine["valid_until"] = "2015-12-31"
+    facts, page = write(world.but(fleet=type(world.fleet).model_validate(cards)))
+    assert (facts["farms"][0]["turbines"], facts["farms"][0]["hub_height_m"], facts["farms"][0]["capacity_kw"]) == (0, None, 0)
+    assert "nan" not in page.lower().split("<body", 1)[-1].split("<script", 1)[0]
+
+
+def test_a_revision_is_named_on_the_page(world, write):
+    issued = world.forecasts["issued_at"].max()
+    revised = world.forecasts.assign(
+        revision=(world.forecasts["issued_at"] == issued).astype(int) * 3, revised_issue_at=issued - pd.Timedelta(hours=3)
+    )
+    facts, page = write(world.but(forecasts=revised))
+    assert facts["members"][0]["forecast"]["revision"] == 3
+    assert facts["members"][0]["forecast"]["rung"] == "champion"
+    assert "as revision 3 of the issue of" in " ".join(page.split())

@@ -214,7 +214,7 @@ def draw_power_curve(
     """
     shown = views_of_farms(fleet, clock, reporting)
     fits = frame_of(power_curve)
-    points = _curve_points(table_of(signals), [farm for farm, _ in shown], clock)
+    points = _curve_points(table_of(signals), [fleet.farm(farm.id) for farm, _ in shown], clock)
     for farm, view in shown:
         mine = points[points["farm_id"] == farm.id].sort_values(["wind_speed_ms", "power_share"])
         agreeing = mine[mine["operating_state"] == ""]

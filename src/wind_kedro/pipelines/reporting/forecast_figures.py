@@ -82,9 +82,10 @@ def _add_fan(view: View, newest: pd.DataFrame, actual: pd.DataFrame, member: vie
     # Missing intervals are null, so that lines do not cross gaps.
     if len(seen):
         seen = seen.reindex(pd.date_range(seen.index.min(), seen.index.max(), freq=step))
-    measured = numbers(seen * member.capacity_kw / views.KW_PER_MW)
+    capacity_mw = float(newest["capacity_kw"].max()) / views.KW_PER_MW
+    measured = numbers(seen * capacity_mw)
     view.line(times(seen.index), measured, "measured", drawing.INK, width=1.8, connectgaps=False, hover="measured: %{y:.2f} MW")
-    height = [0, round(member.capacity_kw / views.KW_PER_MW, 3)]
+    height = [0, round(capacity_mw, 3)]
     view.line(times([issued, issued]), height, "issued", drawing.MUTED, width=1, dash="dash", showlegend=False)
 
 

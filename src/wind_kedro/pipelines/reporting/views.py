@@ -195,9 +195,9 @@ def energy_range(
     calibrated = len(away) >= min_issues and rank <= len(away)
     if calibrated:
         scale = float(away.iloc[rank - 1])
-        full_load = member.capacity_kw / KW_PER_MW * hours * len(inside)
+        full_load = float(inside["capacity_kw"].sum()) / KW_PER_MW * hours
         low, high = max(0.0, mid - scale * (mid - low)), min(full_load, mid + scale * (high - mid))
-    full_power = member.capacity_kw / KW_PER_MW * ((window.end - window.start) / pd.Timedelta(hours=1))
+    full_power = float(inside["capacity_kw"].mean()) / KW_PER_MW * ((window.end - window.start) / pd.Timedelta(hours=1))
     return EnergyFacts(
         kind=window.kind,
         start=window.start.to_pydatetime(),

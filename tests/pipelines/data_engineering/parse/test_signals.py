@@ -180,3 +180,21 @@ def test_weather_rows(parsed_weather: pd.DataFrame, case: int) -> None:
     assert (None if pd.isna(found["reason"]) else found["reason"]) == reason
     if reason is None:
         assert found["available_at"] == pd.Timestamp("2024-01-01T02:00")  # two hours after the run
+
+
+def test_a_name_in_the_data_is_the_turbine_that_stands_at_its_time(
+    raw_signals: Make, cards: dict[str, Any], settings: DataEngineering
+) -> None:
+    """T2 is replaced by a larger one of the same name; between them there is none, and T1 has no dates."""
+    turbines = cards["farms"][0]["turbines"]
+    turbines[2]["valid_until"] = "2024-01-15"
+    turbines.append({"id": "T2b", "named": "T2", "rated_power_kw": 2000, "hub_height_m": 80, "valid_from": "2024-01-17"})
+    days = ["2024-01-14T22:50Z", "2024-01-14T23:00Z", "2024-01-16T22:50Z", "2024-01-16T23:00Z"]  # midnight in Paris is 23:00
+    rows = [{"turbine_id": "T2", "timestamp": day, "power_kw": "1500"} for day in [*days, "nonsense"]]
+    found = parse(raw_signals, Fleet.from_config(**cards), settings, [*rows, {"turbine_id": "T1", "timestamp": days[1]}])
+    assert found["turbine_id"].tolist() == ["T2", "T2", "T2", "T2b", "T2", "T1"]
+    unknown = "unknown_turbine"
+    assert found["reason"].fillna("").tolist() == ["", unknown, unknown, "", "bad_stamp", ""]
+    assert found.loc[1, "detail"] == "turbine 'T2' does not stand at that time by its card"
+    # Above 125 % of 1 MW, and within what 2 MW may give.
+    assert found["power_kw_fault"].fillna("").tolist()[:4:3] == ["out_of_range", ""]
