@@ -81,8 +81,7 @@ def _weather(
     by_source = {key: part.sort_values("run_at") for key, part in runs.groupby(_RUN[:3])}
     # The newest two runs of each source: a feed that froze repeats itself.
     newest_two = runs.sort_values("run_at").groupby(_RUN[:3]).tail(2)[_RUN]
-    days = newest_two["run_at"].dt.tz_localize(None).dt.floor("D")
-    rows = frame_of(weather, first=days.min(), last=days.max())
+    rows = _rows_of(weather, newest_two)
     rows = rows[rows["available_at"] <= clock.as_of].merge(newest_two, on=_RUN)
     values = dict(iter(rows.groupby(_RUN[:3])))
     for farm in fleet.farms:
@@ -101,6 +100,15 @@ def _weather(
                 continue
             needed = max((clock.newest_issue(fleet.calendar(name)) for name in relying), default=None)
             yield row | _newest_run(by_source[key], values[key], source, needed, pd.Timestamp(clock.as_of), rules)
+
+
+def _rows_of(weather: Derived | pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
+    """Rows of weather on the days of some runs, which may be years apart where a source has ended."""
+    if isinstance(weather, pd.DataFrame):
+        return weather
+    days = runs[["farm_id"]].assign(day=runs["run_at"].dt.tz_localize(None).dt.floor("D")).drop_duplicates(ignore_index=True)
+    rows: pd.DataFrame = weather.shards(days).to_pandas()
+    return rows
 
 
 def _newest_run(
