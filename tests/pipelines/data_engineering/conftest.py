@@ -157,11 +157,13 @@ def run_room(
         observations = derive("observations", nodes.aggregate_observations(signals, fleet, clock, settings))
         judged = (timed, judged_weather, parsed_signals, parsed_weather, signals_raw, weather_raw)
         quarantine = derive("quarantine", nodes.build_quarantine(*judged, fleet, settings))
+        of_days = derive("signal_counts", nodes.derive_signal_counts(timed, fleet, settings))
         quality, _ = nodes.assess_quality(
             signals_raw,
             weather_raw,
             parsed_signals,
             timed,
+            of_days,
             signals,
             parsed_weather,
             judged_weather,

@@ -612,6 +612,7 @@ def test_the_pipeline_gives_what_the_other_rooms_read() -> None:
         "data_quality",
     } <= outputs
     assert create_pipeline().inputs() == {
+        "clock_calibration_before",
         "raw_files",
         "signals_raw",
         "weather_raw",

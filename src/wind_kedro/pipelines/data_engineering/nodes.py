@@ -2,6 +2,7 @@
 
 import pandas as pd
 
+from wind_kedro.pipelines.data_engineering.assessment.counts import derive_signal_counts
 from wind_kedro.pipelines.data_engineering.assessment.quality import assess_quality
 from wind_kedro.pipelines.data_engineering.assessment.quarantine import build_quarantine
 from wind_kedro.pipelines.data_engineering.assessment.readiness import assess_readiness
@@ -33,6 +34,7 @@ __all__ = [
     "derive_judged_weather",
     "derive_parsed_signals",
     "derive_parsed_weather",
+    "derive_signal_counts",
     "derive_suspected_units",
     "derive_turbine_days",
     "derive_weather",

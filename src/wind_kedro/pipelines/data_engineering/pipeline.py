@@ -52,10 +52,11 @@ def create_pipeline() -> Pipeline:
                 f"timed_signals judged_weather parsed_signals parsed_weather signals_raw weather_raw params:fleet {settings}",
                 "quarantine",
             ),
+            step(nodes.derive_signal_counts, f"timed_signals params:fleet {settings}", "signal_counts", "assessment"),
             step(
                 nodes.assess_quality,
-                "signals_raw weather_raw parsed_signals timed_signals signals parsed_weather judged_weather weather_runs "
-                f"quarantine clock_calibration suspected_units {cards} {settings}",
+                "signals_raw weather_raw parsed_signals timed_signals signal_counts signals parsed_weather judged_weather "
+                f"weather_runs quarantine clock_calibration suspected_units {cards} {settings}",
                 "data_quality parsing_failures",
                 "assessment",
             ),

@@ -14,13 +14,17 @@ import pandas as pd
 from wind_kedro.cards import Farm, Fleet
 from wind_kedro.cards.dated import spans
 from wind_kedro.clock import Clock
-from wind_kedro.datasets.derived import Derived, frame_of, table_of
+from wind_kedro.datasets.derived import Derived, frame_of
 from wind_kedro.failures import Failure, failures_table
-from wind_kedro.pipelines.data_engineering.parse.signals import SIGNALS, statistics_of
+from wind_kedro.pipelines.data_engineering.assessment.counts import FAULTS, by_farm, total_counts
+from wind_kedro.pipelines.data_engineering.assessment.statistics import of_signals, of_timed_signals
+from wind_kedro.pipelines.data_engineering.parse.signals import of_parsed_signals, statistics_of
 from wind_kedro.pipelines.data_engineering.settings import DataEngineering
 from wind_kedro.pipelines.data_engineering.signals.aggregation import held_intervals
 from wind_kedro.pipelines.data_engineering.tables import Table, naive
 from wind_kedro.pipelines.data_engineering.timestamps.clock_sums import first_calibrations
+from wind_kedro.pipelines.data_engineering.weather.recipes import of_judged
+from wind_kedro.pipelines.data_engineering.weather.recipes import of_parsed as of_parsed_weather
 from wind_kedro.readers.source_table import SourceRows
 
 #: Messages of the reasons for quarantine.
@@ -32,13 +36,6 @@ REASONS: Mapping[str, str] = {
     "off_grid": "rows have a stamp between two intervals of the farm's cadence",
     "conflicting_stamp": "rows differ from another row of the same time and arrival, so that neither is used",
     "missing_wind": "rows have no wind speed at any height",
-}
-_FAULTS: Mapping[str, str] = {
-    "sentinel": "are the logger's code for 'missing'",
-    "out_of_range": "are outside the valid range",
-    "stuck": "repeat to the last digit while the wind moved",
-    "unit": "are in another unit than the card's, as inferred from the data",
-    "spike": "deviate from the values before and after, which agree",
 }
 #: Messages of the operating states.
 _OPERATING_STATES: Mapping[str, str] = {
@@ -81,6 +78,7 @@ def assess_quality(
     weather_raw: SourceRows | Table,
     parsed_signals: Derived | Table,
     timed_signals: Derived | Table,
+    signal_counts: Derived | pd.DataFrame,
     signals: Derived | Table,
     parsed_weather: Derived | Table,
     judged_weather: Derived | Table,
@@ -101,21 +99,14 @@ def assess_quality(
     """
     rows: list[dict[str, Any]] = []
     clock_calibration, suspected_units = frame_of(clock_calibration), frame_of(suspected_units)
-    weather_runs = frame_of(weather_runs)
+    runs_of_farms = dict(list(frame_of(weather_runs).groupby("farm_id")))
     waits_until = _waits_until(statistics_of(parsed_signals), clock_calibration, fleet, data_engineering)
-    parsed_signals, parsed_weather, judged_weather = map(table_of, (parsed_signals, parsed_weather, judged_weather))
-    timed, signals = table_of(timed_signals), table_of(signals)
-    counted = _counted(signals_raw, weather_raw, parsed_signals, parsed_weather, timed, judged_weather, signals)
-    reasons = frame_of(quarantine).groupby(["farm_id", "source_table", "reason"]).size()
+    counted = _counted(signals_raw, weather_raw, parsed_signals, parsed_weather, timed_signals, judged_weather, signals)
+    set_aside = frame_of(quarantine, ["farm_id", "source_table", "reason"])
+    reasons = set_aside.groupby(["farm_id", "source_table", "reason"]).size()
     aside: dict[tuple[str, str, str], int] = {key: int(count) for key, count in reasons.items()}  # type: ignore[misc]
-    unreadable = {
-        kind: parsed.filter(parsed.source_row == 0).select("farm_id", "detail").to_pandas()
-        for kind, parsed in (("signals", parsed_signals), ("weather", parsed_weather))
-    }
-    values = _signal_counts(timed, data_engineering.observations.late_grace_minutes)
-    states = {operating_state: (signals.operating_state == operating_state).sum() for operating_state in _OPERATING_STATES}
-    curve = signals.group_by("farm_id").agg(**states, retimed=signals.retimed.sum()).to_pandas()
-    values = values.merge(curve, on="farm_id", how="left").set_index("farm_id")
+    unreadable = {"signals": _unreadable(parsed_signals), "weather": _unreadable(parsed_weather)}
+    values = total_counts(signal_counts).join(by_farm(signals, of_signals)[[*_OPERATING_STATES, "retimed"]])
     for farm in fleet.farms:
         about_signals = _Notes(rows, data_engineering.warning_share, farm.id, "signals")
         about_weather = _Notes(rows, data_engineering.warning_share, farm.id, "weather")
@@ -129,7 +120,8 @@ def assess_quality(
         _judge_clock(about_signals, farm, clock_calibration[clock_calibration["farm_id"] == farm.id])
         _judge_units(about_signals, farm, suspected_units[suspected_units["farm_id"] == farm.id])
         _account(about_weather, counted, aside)
-        _judge_runs(about_weather, farm, weather_runs[weather_runs["farm_id"] == farm.id])
+        if farm.id in runs_of_farms:
+            _judge_runs(about_weather, farm, runs_of_farms[farm.id])
     for entity_id, minutes, farm_id in held_intervals(fleet):
         cadence, name = fleet.farm(farm_id).signals.cadence_seconds, fleet.name_of(entity_id)
         message = f"{minutes}-minute observations of {name} hold the means of the farm's signals of {cadence} seconds"
@@ -158,11 +150,11 @@ _NOT_USED = {
 def _counted(
     signals_raw: SourceRows | Table,
     weather_raw: SourceRows | Table,
-    parsed_signals: Table,
-    parsed_weather: Table,
-    timed: Table,
-    judged: Table,
-    signals: Table,
+    parsed_signals: Derived | Table,
+    parsed_weather: Derived | Table,
+    timed: Derived | Table,
+    judged: Derived | Table,
+    signals: Derived | Table,
 ) -> dict[tuple[str, str, str], int]:
     """Numbers of rows by farm, table and what was counted: ``raw``, ``parsed``, and by status those known and in `Signals`."""
     found: dict[tuple[str, str, str], int] = {}
@@ -172,14 +164,33 @@ def _counted(
         else:
             counts = raw.filter(raw.source_row > 0).group_by("farm_id").agg(rows=lambda t: t.count()).to_pandas()
         found |= {(farm_id, table, "raw"): int(count) for farm_id, count in counts.itertuples(index=False)}
-    for table, what, rows in (("signals", "parsed", parsed_signals), ("weather", "parsed", parsed_weather)):
-        counts = rows.filter(rows.source_row > 0).group_by("farm_id").agg(rows=lambda t: t.count()).to_pandas()
-        found |= {(farm_id, table, what): int(count) for farm_id, count in counts.itertuples(index=False)}
-    for table, what, rows in (("signals", "known", timed), ("weather", "known", judged), ("signals", "used", signals)):
-        counts = rows.group_by(["farm_id", "status"]).agg(rows=rows.count()).to_pandas()
-        for farm_id, status, count in counts.itertuples(index=False):
-            found[farm_id, table, f"{what} {status}"] = int(count)
+    for table, rows, statistics in (
+        ("signals", parsed_signals, of_parsed_signals),
+        ("weather", parsed_weather, of_parsed_weather),
+    ):
+        counts = by_farm(rows, statistics)
+        readable = counts["rows"] - counts["unreadable"]
+        found |= {(str(farm_id), table, "parsed"): int(count) for farm_id, count in readable.items()}
+    for table, what, rows, statistics in (
+        ("signals", "known", timed, of_timed_signals),
+        ("weather", "known", judged, of_judged),
+        ("signals", "used", signals, of_signals),
+    ):
+        counts = by_farm(rows, statistics)
+        for status in counts.columns.intersection(["kept", "superseded", "duplicate", "quarantined"]):
+            found |= {(str(farm_id), table, f"{what} {status}"): int(count) for farm_id, count in counts[status].items()}
     return found
+
+
+def _unreadable(parsed: Derived | Table) -> pd.DataFrame:
+    """``farm_id`` and ``detail`` of the sources that could not be read; of a derived table only their shards are read."""
+    if isinstance(parsed, Derived):
+        shards = parsed.days.loc[parsed.days["unreadable"].fillna(0) > 0, ["farm_id", "unit", "day"]]
+        if shards.empty:
+            return pd.DataFrame(columns=["farm_id", "detail"])
+        parsed = parsed.shards(shards)
+    found: pd.DataFrame = parsed.filter(parsed.source_row == 0).select("farm_id", "detail").to_pandas()
+    return found.sort_values(["farm_id", "detail"])
 
 
 def _waits_until(
@@ -244,23 +255,8 @@ def _account(
 # --- findings about values
 
 
-def _signal_counts(timed: Table, late_grace_minutes: int) -> pd.DataFrame:
-    """Per farm, numbers of rows, newest versions and late rows, and per signal of missing values by cause."""
-    rows = timed.filter(timed.status.isin(["kept", "superseded"]))
-    due = rows.valid_at + (rows.cadence + late_grace_minutes * 60).as_interval("s")
-    late = (rows.version == 0) & ~rows.retimed & (rows.arrived_at > due)
-    counts: dict[str, Any] = {"rows": rows.count(), "newest": (rows.status == "kept").sum(), "late": late.sum()}
-    for name in SIGNALS:
-        counts[f"{name}:missing"] = (rows[name].isnull() & rows[f"{name}_fault"].isnull()).sum()
-        for fault in _FAULTS:
-            counts[f"{name}:{fault}"] = (rows[f"{name}_fault"] == fault).fill_null(False).sum()
-    spans = {"first": rows.valid_at.min(), "last": rows.valid_at.max(), "cadence": rows.cadence.max()}
-    found: pd.DataFrame = rows.group_by("farm_id").agg(**counts, **spans).to_pandas()
-    return found
-
-
 def _judge_signals(notes: _Notes, farm: Farm, own: Mapping[Any, Any]) -> None:
-    rows = int(own["rows"])
+    rows = int(own["rows_known"])
     expected = _expected_rows(farm, own["first"].to_datetime64(), own["last"].to_datetime64(), int(own["cadence"]))
     gaps = expected - int(own["newest"])
     message = f"{gaps} turbine intervals between the first and the last have no row"
@@ -272,7 +268,7 @@ def _judge_signals(notes: _Notes, farm: Farm, own: Mapping[Any, Any]) -> None:
     for name in farm.signals.columns:
         blank = int(own[f"{name}:missing"])
         notes.add("missing_value", name, blank, rows, f"{blank} values of {name} are blank")
-        for fault, description in _FAULTS.items():
+        for fault, description in FAULTS.items():
             if count := int(own[f"{name}:{fault}"]):
                 notes.add(fault, name, count, rows, f"{count} values of {name} {description}; they count as missing")
     for operating_state, description in _OPERATING_STATES.items():
