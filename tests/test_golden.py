@@ -1,0 +1,77 @@
+"""The output of every step that computes shards, and its version: a change of the one is a change of the other.
+
+Stored shards are not computed again because a step's code changed, only because its ``VERSION`` did. So the tables of the test
+environment are kept here as sums (`golden.json`). If a change is meant, raise the version named below, and write the sums anew
+from a project in which ``kedro run --env test`` ran: ``python tests/test_golden.py PROJECT``.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from kedro.utils import load_obj
+
+from wind_kedro.datasets import read_table
+
+GOLDEN = Path(__file__).with_name("golden.json")
+_ROOM = "wind_kedro.pipelines.data_engineering"
+#: The version of the step that makes a table.
+STEPS: dict[str, str] = {}
+#: Of the machine or the day, not of the step.
+VOLATILE = {"unit"}
+
+
+def summary(table: pd.DataFrame) -> dict[str, Any]:
+    """Number of rows; by column how many values there are, and their sum (of text: of its lengths, of times: in hours)."""
+    found: dict[str, Any] = {"rows": len(table)}
+    for name in sorted(set(table.columns) - VOLATILE):
+        values = table[name].dropna()
+        if pd.api.types.is_datetime64_any_dtype(values):
+            total = float((values.astype("int64") / 3.6e9).sum())
+        elif pd.api.types.is_numeric_dtype(values):
+            total = float(values.astype("float64").sum())
+        else:
+            total = float(values.astype("str").str.len().sum())
+        found[name] = [len(values), total]
+    return found
+
+
+def outputs(project: Path) -> dict[str, dict[str, Any]]:
+    """The summary of every derived table of a project in which the test environment ran."""
+    folders = {path.parent.name: path.parent for path in (project / "data/test").glob("0*/*/days")}
+    return {name: summary(read_table(folders[name])) for name in sorted(folders)}
+
+
+def versions() -> dict[str, int]:
+    return {name: int(load_obj(path)) for name, path in STEPS.items()}
+
+
+def same(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    def close(a: Any, b: Any) -> bool:
+        if isinstance(a, list):
+            return a[0] == b[0] and a[1] == pytest.approx(b[1], rel=1e-6, abs=1e-6)
+        return bool(a == b)
+
+    return one.keys() == other.keys() and all(close(one[name], other[name]) for name in one)
+
+
+def test_an_output_changes_only_with_the_version_of_its_step(test_env_project: Path) -> None:
+    found, kept = outputs(test_env_project), json.loads(GOLDEN.read_text("utf-8"))
+    assert set(found) == set(STEPS), "name the version of each step that computes shards in STEPS"
+    now = versions()
+    changed = [name for name in found if not same(found[name], kept["outputs"].get(name, {}))]
+    silent = [STEPS[name] for name in changed if now[name] == kept["versions"].get(name)]
+    assert not silent, f"other output, same version: raise {', '.join(silent)}"
+    assert not changed, f"{changed}: python tests/test_golden.py PROJECT"
+    assert now == kept["versions"], "python tests/test_golden.py PROJECT"
+
+
+if __name__ == "__main__":
+    GOLDEN.write_text(
+        json.dumps({"versions": versions(), "outputs": outputs(Path(sys.argv[1]))}, indent=1) + "\n", encoding="utf-8"
+    )
