@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from wind_kedro.cards import Fleet
+from wind_kedro.cards import WEATHER_UNITS, Fleet
 from wind_kedro.cards.farms import at_leading_points
 from wind_kedro.clock import Clock
 from wind_kedro.contracts.observations import Weather
@@ -26,6 +26,19 @@ RUN = {
 }
 SIX = RUN | {"wind_speed_100m_ms": "6"}
 TRUTH = {"farm_id": "shore", "weather_model": "alpha", "wind_speed_100m_ms": "5"}
+
+
+@pytest.fixture
+def cards(cards: dict[str, Any]) -> dict[str, Any]:
+    """The shared cards, whose weather has every column."""
+    for farm in cards["farms"]:
+        farm["weather"][0]["columns"] = {name: {"name": name, "unit": unit} for name, unit in WEATHER_UNITS.items()}
+    return cards
+
+
+@pytest.fixture
+def fleet(cards: dict[str, Any]) -> Fleet:
+    return Fleet.from_config(**cards)
 
 
 @pytest.fixture
@@ -61,6 +74,12 @@ def test_direction_is_where_the_wind_comes_from(weather: Any) -> None:
     assert found["wind_direction_100m_deg"].to_numpy() == pytest.approx([angle for *_, angle in cases] * 2, abs=0.01)
     assert found["wind_u_100m_ms"].to_numpy() == pytest.approx([u for u, _, _ in cases] * 2, abs=0.001)
     assert found["wind_v_100m_ms"].to_numpy() == pytest.approx([v for _, v, _ in cases] * 2, abs=0.001)
+
+
+def test_both_components_are_a_wind(weather: Any) -> None:
+    half = RUN | {"wind_speed_100m_ms": None, "wind_u_100m_ms": "3"}
+    whole = half | {"valid_at": "2024-01-01T04:00Z", "wind_v_100m_ms": "4"}
+    assert weather([half, whole])["wind_speed_100m_ms"].tolist() == [5]
 
 
 def test_a_calm_has_no_direction(weather: Any) -> None:

@@ -21,6 +21,11 @@ from wind_kedro.readers.source_table import SourceRows, rows_of
 WEATHER = tuple(WEATHER_UNITS)
 
 
+def given_columns(fleet: Fleet) -> list[str]:
+    """Those of `WEATHER` that any source has: most have few, and each costs an engine as much as the next."""
+    return [name for name in WEATHER if any(name in source.columns for farm in fleet.farms for source in farm.weather)]
+
+
 def parse_weather(weather_raw: SourceRows | Table, fleet: Fleet, data_engineering: DataEngineering) -> Table:
     """Parse weather as its cards describe.
 
@@ -54,13 +59,12 @@ def parse_weather(weather_raw: SourceRows | Table, fleet: Fleet, data_engineerin
     into = (minute - rows.first_step_minutes) % rows.run_every_minutes + rows.first_step_minutes
     stitched = rows.valid_at_time.truncate("m") - into.as_interval("m")
     rows = rows.mutate(run_at_time=ibis.coalesce(rows.run_at_time, stitched))
-    rows = numbers(rows, WEATHER, data_engineering.missing_values)
+    given, nothing = given_columns(fleet), ibis.null("float64")
+    rows = numbers(rows, given, data_engineering.missing_values)
+    ranges = {name: data_engineering.weather_ranges.get(WEATHER_QUANTITIES[name]) for name in given}
     rows = rows.mutate(
-        **{
-            name: ibis.ifelse(rows[name].between(*data_engineering.weather_ranges[quantity]), rows[name], ibis.null("float64"))
-            for name, quantity in WEATHER_QUANTITIES.items()
-            if quantity in data_engineering.weather_ranges
-        }
+        **{name: ibis.ifelse(rows[name].between(*limits), rows[name], nothing) for name, limits in ranges.items() if limits},
+        **{name: nothing for name in WEATHER if name not in given},
     )
     has_wind = ibis.or_(
         *(
@@ -81,7 +85,7 @@ def parse_weather(weather_raw: SourceRows | Table, fleet: Fleet, data_engineerin
                 "bad_stamp",
                 quoted("available_at", rows.available_at, "is not ISO 8601"),
             ),
-            *[(rows[f"{name}_bad"], "unparseable", quoted(name, rows[f"{name}_text"], "is not a number")) for name in WEATHER],
+            *[(rows[f"{name}_bad"], "unparseable", quoted(name, rows[f"{name}_text"], "is not a number")) for name in given],
             (~has_wind, "missing_wind", ibis.literal("no wind at any height, or out of range")),
         ]
     )

@@ -9,7 +9,7 @@ import pandas as pd
 
 from wind_kedro.cards import WIND_HEIGHTS_M, Fleet
 from wind_kedro.clock import Clock
-from wind_kedro.pipelines.data_engineering.parse.weather import WEATHER
+from wind_kedro.pipelines.data_engineering.parse.weather import WEATHER, given_columns
 from wind_kedro.pipelines.data_engineering.settings import DataEngineering, WindProfile
 from wind_kedro.pipelines.data_engineering.tables import Table, ibis, in_utc
 from wind_kedro.pipelines.data_engineering.weather.heights import Levels, air_density, bearing, wind_at
@@ -19,6 +19,7 @@ _SOURCE = ("farm_id", "weather_model", "weather_point")
 _KEY = (*_SOURCE, "reference_at", "valid_at")
 #: Height at which wind is provided for every farm besides its hub height, m.
 _STANDARD_M = 100
+_WIND = (("speed", "ms"), ("direction", "deg"), ("u", "ms"), ("v", "ms"))
 #: Variables of the output; wind at other heights is only used for the hub.
 _GIVEN = (
     "wind_speed_100m_ms", "wind_direction_100m_deg", "wind_u_100m_ms", "wind_v_100m_ms", "wind_u_10m_ms", "wind_v_10m_ms",
@@ -101,7 +102,8 @@ def make_weather(judged_weather: Table, fleet: Fleet, clock: Clock, data_enginee
     ]
     sources = pd.DataFrame(analyses, columns=[*_SOURCE, "delay", "every", "length"])
     key = [*_SOURCE, "run_at", "valid_at", "available_at"]
-    columns = [*key, "is_analysis", *WEATHER]
+    asked = {*given_columns(fleet), *(f"wind_{what}_{_STANDARD_M}m_{unit}" for what, unit in _WIND)}
+    columns = [*key, "is_analysis", *(name for name in WEATHER if name in asked)]
     known = rows.filter(~rows.is_analysis).select(columns)
     if not sources.empty:
         # As often as pseudo-runs can contain one time.
@@ -170,19 +172,18 @@ def _at_hub(weather: pd.DataFrame, fleet: Fleet, profile: WindProfile) -> pd.Dat
     for farm_id, places in weather.groupby("farm_id").indices.items():
         hub[places] = fleet.farm(str(farm_id)).hub_heights.at(weather["valid_at"].to_numpy()[places])
 
-    def at_heights(stem: str, unit: str) -> Any:
-        names = [f"{stem}_{height}m_{unit}" for height in WIND_HEIGHTS_M]
-        return weather[names].to_numpy(float, na_value=np.nan)
-
-    speed, direction = at_heights("wind_speed", "ms"), at_heights("wind_direction", "deg")
-    u, v = at_heights("wind_u", "ms"), at_heights("wind_v", "ms")
+    heights = [height for height in WIND_HEIGHTS_M if any(f"wind_{what}_{height}m_{unit}" in weather for what, unit in _WIND)]
+    speed, direction, u, v = (
+        weather.reindex(columns=[f"wind_{what}_{height}m_{unit}" for height in heights]).to_numpy(float, na_value=np.nan)
+        for what, unit in _WIND
+    )
     speed = np.where(np.isnan(speed), np.hypot(u, v), speed)
     direction = np.where(np.isnan(direction), bearing(u, v), direction)
     u = np.where(np.isnan(u), -speed * np.sin(np.radians(direction)), u)
     v = np.where(np.isnan(v), -speed * np.cos(np.radians(direction)), v)
-    levels = Levels(WIND_HEIGHTS_M, speed, direction, u, v)
+    levels = Levels(heights, speed, direction, u, v)
     hub_speed, hub_direction = wind_at(hub, levels, profile)
-    given: dict[str, Any] = {name: weather[name].to_numpy(float, na_value=np.nan) for name in _GIVEN if name in weather}
+    given: dict[str, Any] = dict(zip(_GIVEN, weather.reindex(columns=_GIVEN).to_numpy(float, na_value=np.nan).T, strict=True))
     missing = np.isnan(given["wind_speed_100m_ms"])
     if missing.any():
         found, angle = wind_at(np.full(len(weather), float(_STANDARD_M)), levels, profile)
@@ -197,4 +198,4 @@ def _at_hub(weather: pd.DataFrame, fleet: Fleet, profile: WindProfile) -> pd.Dat
     given["air_density_kgm3"] = np.where(
         np.isnan(density), air_density(given["pressure_pa"], given["temperature_c"], hub), density
     )
-    return weather.assign(**given, wind_speed_hub_ms=hub_speed, wind_direction_hub_deg=hub_direction)
+    return weather.assign(**given | {"wind_speed_hub_ms": hub_speed, "wind_direction_hub_deg": hub_direction})
