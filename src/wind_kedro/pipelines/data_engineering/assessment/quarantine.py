@@ -10,6 +10,7 @@ from wind_kedro.cards import Fleet
 from wind_kedro.contracts.observations import Quarantine
 from wind_kedro.datasets.derived import Derived, days_of, shards_of
 from wind_kedro.pipelines.data_engineering.settings import DataEngineering
+from wind_kedro.pipelines.data_engineering.shards import inside
 from wind_kedro.pipelines.data_engineering.tables import Table, ibis
 from wind_kedro.pipelines.data_engineering.timestamps.placement import around_stamps, stamps_behind
 from wind_kedro.readers.source_table import SourceRows, rows_of
@@ -53,7 +54,8 @@ def build_quarantine(
         found = []
         for name, own in part.groupby("source_table"):
             shards = own[["farm_id", "day"]]
-            rows, table, time = shards_of(judged[str(name)], shards), parsed[str(name)], _TIMES[str(name)]
+            table, time = parsed[str(name)], _TIMES[str(name)]
+            rows = inside(shards_of(judged[str(name)], shards), shards, time)
             bad = rows.filter(rows.status == "quarantined").select(*_ROW, "reason", "detail", valid_at=rows[time]).to_pandas()
             if str(name) == "signals" and isinstance(table, Derived):
                 shards = stamps_behind(table, shards, fleet, data_engineering)
