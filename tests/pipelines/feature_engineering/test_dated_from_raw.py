@@ -12,11 +12,10 @@ from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 
 from wind_kedro.cards import Fleet
-from wind_kedro.compute import Workers
-from wind_kedro.pipelines.feature_engineering.nodes import build_features
 
 from ..data_engineering import conftest as room
 from . import test_leakage_from_raw as shared
+from .building import features_of
 
 # Fixtures of the pipeline before: raw text in, every table out, through its real nodes.
 backend, settle, derive, parameters = room.backend, room.settle, room.derive, room.parameters
@@ -99,8 +98,7 @@ def chain(raw_signals: Any, raw_weather: Any, run_room: Any, settings_of_the_roo
         sources = {(farm.id, source.model) for farm in changed.farms for source in farm.weather}
         weather = [row for row in WEATHER if (row["farm_id"], row["weather_model"]) in sources]
         found = run_room(signals, raw_weather(shared._sent(weather)), changed, shared.NOW, data_engineering)
-        inline = Workers(backend="threading", jobs=1)
-        features = build_features(found["observations"], found["weather"], changed, shared.NOW, shared.FEATURES, inline)[0]
+        features = features_of(found["observations"], found["weather"], changed, shared.NOW, shared.FEATURES)[0]
         return {name: found[name] for name in ("signals", "observations", "weather")} | {"features": features}
 
     return run
