@@ -95,6 +95,22 @@ def test_a_gate_that_closes_just_then_is_closed_for_earlier_intervals_only(
     assert table.loc[table["entity_id"] == "hill", "lead_minutes"].tolist() == [120, 180]
 
 
+def test_revisions_have_features_of_what_is_left_of_their_issue(
+    cards: dict[str, Any], blow: MakeTable, observe: MakeTable, run_of: RunOf
+) -> None:
+    clock = Clock.model_validate({"as_of": "2024-03-01T12:00"})
+    given = (observe([]), blow(run_of("2024-03-01 00:00", RISING)))
+    plain, _ = features_of(*given, Fleet.from_config(**cards), clock, PARAMETERS)
+    cards["products"][0]["revisions"] = {"every_minutes": 60}
+    table, _ = features_of(*given, Fleet.from_config(**cards), clock, PARAMETERS)
+    hill = table[table["entity_id"] == "hill"]
+    assert dict(hill.groupby("issued_at")["lead_minutes"].agg(list).items()) == {
+        pd.Timestamp(f"2024-03-01T{hour:02d}:00Z"): leads for hour, leads in ((6, [60, 120, 180]), (7, [60, 120]), (8, [60]))
+    }
+    issue = table[table["issued_at"].isin(plain["issued_at"])].reset_index(drop=True)
+    pd.testing.assert_frame_equal(issue, plain)
+
+
 @pytest.mark.parametrize(
     ("as_of", "hours"),
     [

@@ -274,7 +274,9 @@ def _columns(schedule: Schedule, inputs: Inputs) -> Iterator[str]:
 def _without_inputs(schedule: Schedule, neighbours: int, parameters: FeatureParameters) -> pd.DataFrame:
     """Features of an issue at which nothing is known."""
     weather = Weather.table([])
-    grid, shown = schedule.grid(np.array(["2000-01-01"], dtype="datetime64[us]"))
+    # An issue of the product where there is any: at other times it may cover no interval.
+    issued_at = schedule.issued_at if len(schedule.issued_at) else np.array(["2000-01-01"], dtype="datetime64[us]")
+    grid, shown = schedule.grid(issued_at[:1])
     farms = [str(place) for place in range(neighbours)]
     known = Known(
         capacity={"": Steps(np.array([FAR_PAST]), np.array([1.0]))},
