@@ -26,13 +26,13 @@ def recipe_of(table: pd.DataFrame, key: Sequence[str], time: str) -> Recipe:
 
 
 def store(path: Path, entry: dict[str, Any], table: pd.DataFrame) -> Derived:
-    """Save a table as a derived table.
+    """Save a table as a derived table, without its contract, which may be of tables of the engine.
 
     Args:
         path: its folder.
         entry: its entry in the catalog.
         table: its rows.
     """
-    stored = DerivedTable(filepath=str(path), **{name: entry[name] for name in OPTIONS if name in entry})
+    stored = DerivedTable(filepath=str(path), **{name: entry[name] for name in OPTIONS if name in entry and name != "contract"})
     stored.save(recipe_of(table, entry["key"], entry["time"]))
     return stored.load()

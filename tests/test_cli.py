@@ -23,6 +23,7 @@ from stored import store
 from wind_kedro.cli import cli
 from wind_kedro.contracts.observations import Signals, Weather
 from wind_kedro.datasets import ModelVersions, read_table, tables_in
+from wind_kedro.storage.layout import record_layout
 
 # One project, and in it one training, serve all of them.
 pytestmark = [
@@ -311,6 +312,7 @@ def trained(make_project: Callable[[], Path], assess: Callable[[list[dict[str, o
             store(file, catalog[name], table)
         else:
             table.to_parquet(file)
+    record_layout(folder / "data")
     run = kedro("run", "--pipelines", "feature_engineering,training,forecasting,monitoring", folder=folder)
     assert run.returncode == 0, run.stdout + run.stderr
     return folder
