@@ -372,9 +372,9 @@ def strangers_in_a_history(damage: Damage) -> None:
 
 @damage
 def a_broken_table_before(damage: Damage) -> None:
-    path = damage.one("04_feature/features.parquet")
+    path = damage.one("04_feature/features/rows/month=*/*.parquet")
     path.write_bytes([b"", b"PAR1", path.read_bytes()[:-9], path.read_bytes()[:100]][int(damage.rng.integers(4))])
-    damage.refused, damage.named, damage.hit = True, [path.name.split(".")[0]], _everybody(damage)
+    damage.refused, damage.named, damage.hit = True, ["features"], _everybody(damage)
 
 
 @damage

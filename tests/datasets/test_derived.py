@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wind_kedro.datasets import DerivedTable
-from wind_kedro.datasets.derived import ForeignRowsError, days_of, frame_of
+from wind_kedro.datasets.derived import DamagedTableError, ForeignRowsError, days_of, frame_of
 from wind_kedro.storage.fingerprints import NO_DAY, Recipe, around, chunks, mixed, number_of, of_cards, overlapping
 
 # Ibis 12 about DuckDB 2 and pandas 3.1.
@@ -273,3 +274,16 @@ def test_housekeeping_changes_no_row_and_keeps_what_readers_hold(tmp_path: Path)
     calls: list[int] = []
     table.save(recipe({("a", day): 0 for day in DAYS}, calls))
     assert calls == []
+
+
+def test_a_damaged_file_is_named_and_the_table_can_be_computed_anew(tmp_path: Path) -> None:
+    table, state = table_at(tmp_path / "table"), {("a", day): 0 for day in DAYS}
+    table.save(recipe(state))
+    before = table.load().frame()
+    next((tmp_path / "table/rows").rglob("*.parquet")).write_bytes(b"PAR1")
+    with pytest.raises(DamagedTableError, match="restore it from a backup, or remove .*table and run again"):
+        table.load().frame()
+    shutil.rmtree(tmp_path / "table")
+    table = table_at(tmp_path / "table")
+    table.save(recipe(state))
+    pd.testing.assert_frame_equal(table.load().frame(), before)

@@ -16,7 +16,7 @@ from kedro.utils import load_obj
 from kedro_datasets._utils import ConnectionMixin
 
 from wind_kedro.datasets.connections import connect, literal
-from wind_kedro.datasets.parts import empty_table
+from wind_kedro.datasets.parts import empty_table, why_unreadable
 from wind_kedro.errors import WindKedroError
 from wind_kedro.storage.delta import Delta, is_one_of, to_arrow, to_pandas
 from wind_kedro.storage.fingerprints import NO_DAY, Recipe, around, chunks, surrounding
@@ -37,6 +37,10 @@ _NUMBERS = ("fingerprint", "step", "digest")
 
 class ForeignRowsError(WindKedroError, DatasetError):
     """A step computed rows of shards that it was not asked for: a bug of wind-kedro, not a fault of the data."""
+
+
+class DamagedTableError(WindKedroError, DatasetError):
+    """A file of a stored table cannot be read."""
 
 
 @dataclass(frozen=True)
@@ -78,13 +82,20 @@ class Derived:
         self, columns: Sequence[str] | None = None, *, first: pd.Timestamp | None = None, last: pd.Timestamp | None = None
     ) -> pd.DataFrame:
         """Rows whose day is in [first, last], ordered as the catalog names it; an empty table before the first write."""
+        import pyarrow as pa
         import pyarrow.dataset as ds
 
         where = None
         for bound, holds in ((first, ds.field("day").__ge__), (last, ds.field("day").__le__)):
             if bound is not None:
                 where = holds(bound) if where is None else where & holds(bound)
-        found = self._rows.read(columns, where)
+        try:
+            found = self._rows.read(columns, where)
+        except (OSError, pa.ArrowException) as error:
+            raise DamagedTableError(
+                f"{self._rows.location}: a file of the table {why_unreadable(error)}: restore it from a backup, or remove "
+                f"{Path(self._rows.location).parent} and run again: it is computed anew"
+            ) from None
         if found is None:
             return empty_table(self._contract) if self._contract else pd.DataFrame(columns=list(columns or []))
         frame = to_pandas(found.drop_columns([name for name in _ADDED if name in found.column_names]))
