@@ -281,7 +281,7 @@ def test_a_damaged_file_is_named_and_the_table_can_be_computed_anew(tmp_path: Pa
     table.save(recipe(state))
     before = table.load().frame()
     next((tmp_path / "table/rows").rglob("*.parquet")).write_bytes(b"PAR1")
-    with pytest.raises(DamagedTableError, match="restore it from a backup, or remove .*table and run again"):
+    with pytest.raises(DamagedTableError, match=r"restore it from a backup, or remove .*table and run again"):
         table.load().frame()
     shutil.rmtree(tmp_path / "table")
     table = table_at(tmp_path / "table")
