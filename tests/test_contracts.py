@@ -198,6 +198,7 @@ RIGHT: dict[str, Callable[[], pd.DataFrame]] = {
         power_share=0.3,
         correlation=[0.8, None],
     ),
+    "IssuesMade": lambda: _rows(product_id=["hours", "quarters"], issued_at=TIME, fingerprint="00ff00ff00ff00ff"),
     "ModelInput": lambda: _rows(
         product_id="hours",
         entity_id=["hill", "both"],
@@ -571,6 +572,7 @@ DEFECTS: list[tuple[str, str, Spoil, str]] = [
     ("FeatureFitSums", "same bin twice", _same_key, "unique"),
     ("FeatureFits", "negative wind", _put(wind_speed_ms=-1), "wind_speed_ms"),
     ("FeatureFits", "same bin twice", _same_key, "unique"),
+    ("IssuesMade", "same issue twice", _same_key, "unique"),
     ("ModelInput", "unknown outcome", _put(power_share=None), "power_share"),
     ("ModelInput", "outcome that never arrived", _put(target_available_at=pd.NaT), "target_available_at"),
     ("ModelInput", "same interval twice", _same_key, "unique"),

@@ -53,7 +53,7 @@ TABLES = {
     "observations": "03_primary/observations",
     "weather": "02_intermediate/weather",
     "data_quality": "03_primary/data_quality.parquet",
-    "features": "04_feature/features.parquet",
+    "features": "04_feature/features",
     "model_input": "05_model_input/model_input.parquet",
     "choices": "06_models/choices.parquet",
     "promotions": "06_models/promotions",

@@ -18,7 +18,9 @@ from click.testing import CliRunner, Result
 
 from wind_kedro.cli import cli
 from wind_kedro.contracts.operation import FAILURE_CODES, Failures
-from wind_kedro.datasets import ModelVersions, read_table
+from wind_kedro.datasets import DerivedTable, ModelVersions, read_table
+from wind_kedro.datasets.derived import days_of
+from wind_kedro.storage.fingerprints import Recipe
 
 from .conftest import mlflow_kept
 
@@ -37,6 +39,16 @@ DAILY = "data_engineering,feature_engineering,forecasting,monitoring"
 
 def type_in(*words: str) -> Result:
     return CliRunner().invoke(cli, list(words))
+
+
+def replace_features(folder: Path, features: pd.DataFrame) -> None:
+    """Store other features, as if they had been computed."""
+    key = ["product_id", "entity_id"]
+    table = DerivedTable(filepath=str(folder / "data/04_feature/features"), key=key, time="issued_at", order=[*key, "issued_at"])
+    days = days_of(features, key, "issued_at")
+    wanted = days[[*key, "day"]].assign(fingerprint=days["digest"])
+    at = pd.MultiIndex.from_arrays([*(features[name] for name in key), features["issued_at"].dt.tz_localize(None).dt.floor("D")])
+    table.save(Recipe(wanted, lambda part: features[at.isin(pd.MultiIndex.from_frame(part[[*key, "day"]]))]))
 
 
 def _edit(path: Path, change: Callable[[Any], None]) -> None:
@@ -144,10 +156,10 @@ def model_broken(sound: Path, tmp_path_factory: pytest.TempPathFactory, run_in: 
     """The stored model of fell is gone, and the features of moor are NaN."""
     folder = tmp_path_factory.mktemp("model_broken") / "project"
     shutil.copytree(sound, folder)
-    features = pd.read_parquet(folder / "data/04_feature/features.parquet")
+    features = read_table(folder / "data/04_feature/features")
     numbers = features.columns[features.dtypes == "float64"]
     features.loc[features["entity_id"] == "moor", numbers.drop("lead_minutes", errors="ignore")] = np.nan
-    features.to_parquet(folder / "data/04_feature/features.parquet", index=False)
+    replace_features(folder, features)
     registered = ModelVersions(
         registered_model_name="wind_kedro",
         objects=str(folder / "data/06_models/objects"),
@@ -304,9 +316,8 @@ def test_where_nothing_can_be_issued_the_reasons_are_written_and_monitoring_runs
     shutil.copytree(sound, folder)
     shutil.rmtree(folder / OUTPUT / "forecasts")
     shutil.rmtree(folder / OUTPUT / "model_forecasts")
-    path = folder / "data/04_feature/features.parquet"
-    features = pd.read_parquet(path)
-    features[features["issued_at"] < pd.Timestamp(ISSUE, tz="UTC")].to_parquet(path, index=False)
+    features = read_table(folder / "data/04_feature/features")
+    replace_features(folder, features[features["issued_at"] < pd.Timestamp(ISSUE, tz="UTC")])
     result = run_in(folder, "run", "--pipelines", "forecasting,monitoring")
     assert result.exit_code == 1
     failures = failures_of(folder)

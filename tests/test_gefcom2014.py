@@ -12,6 +12,8 @@ import pytest
 from kedro.framework.project import configure_project
 from kedro.framework.session import KedroSession
 
+from wind_kedro.datasets import tables_in
+
 from .conftest import PROJECT, mlflow_kept
 
 pytestmark = [
@@ -75,7 +77,7 @@ def project(raw: pd.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> Iter
 
 
 def _read(project: Path, name: str) -> pd.DataFrame:
-    return pd.read_parquet(next((project / "data" / "gefcom2014").rglob(f"{name}.parquet")))
+    return next(table for path, table in tables_in(project / "data" / "gefcom2014").items() if path.endswith(f"/{name}"))
 
 
 def test_every_zone_is_a_farm_of_its_own_rows(project: Path, raw: pd.DataFrame) -> None:

@@ -169,6 +169,14 @@ class Deliveries(Contract, key=["message_id", "recorded_at"]):
         return not table.loc[table["outcome"] != "failed", "message_id"].duplicated().any()
 
 
+class IssuesMade(Contract, key=["product_id", "issued_at"]):
+    """One row per product and issue time that was made without a failure, and what it was made from."""
+
+    product_id: Series[str]
+    issued_at: Series[Utc]
+    fingerprint: Series[str] = pa.Field(description="of features, promotions, cards and settings; with another it is made again")
+
+
 class Audit(Contract, key=["sequence"]):
     """One row per product, entity and issue that a run made, or was due to make: what it was made from, or why it was not made.
 

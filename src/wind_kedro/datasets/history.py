@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from kedro.io import DatasetError
+from kedro.utils import load_obj
 
 from wind_kedro.datasets.parts import FolderTable, declared_columns, empty_table, why_unreadable
 from wind_kedro.storage.delta import Delta, is_one_of, to_arrow, to_pandas
@@ -38,7 +39,8 @@ class History(FolderTable):
 
         Args:
             partition_by: columns whose values name a partition; the last is a time, a date or a text that begins with one.
-            sliced: whether loading gives `Records`, of which nodes read what they need, instead of all rows.
+            sliced: whether loading gives `Records`, of which nodes read what they need, instead of all rows; saving validates
+                the rows by the contract then.
             options: of `FolderTable`.
         """
         super().__init__(**options)
@@ -86,6 +88,9 @@ class History(FolderTable):
     def save(self, data: pd.DataFrame) -> None:
         """Replace the partitions that ``data`` holds; keep all others."""
         self._check_writable()
+        if self._sliced:
+            # Loading gives no table that a validator of the catalog could check.
+            data = load_obj(self._contract).validate(data)
         unnamed = [column for column in self._partition_by if data[column].isna().any()]
         if unnamed:
             raise DatasetError(f"{self._filepath}: {', '.join(unnamed)} names the partition, but is missing in some rows")

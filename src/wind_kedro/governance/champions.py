@@ -34,7 +34,9 @@ def champion_models(promotions: pd.DataFrame, training_time: pd.Timestamp) -> di
 def versions_at(
     promotions: pd.DataFrame, product_id: str, entity_id: str, issues: pd.DatetimeIndex
 ) -> dict[str | None, pd.DatetimeIndex]:
-    """Issue times by the version that was champion at them; ``None``: there was none."""
+    """Issue times by the version that was champion at them; ``None``: there was none. Without issues it is empty."""
+    if issues.empty:
+        return {}
     own = promotions[(promotions["product_id"] == product_id) & (promotions["entity_id"] == entity_id)]
     if own.empty:
         return {None: issues}

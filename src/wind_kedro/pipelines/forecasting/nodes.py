@@ -52,16 +52,17 @@ def issue_forecasts(
         action = "find out who changed the log of promotions; the entries before it hold (kedro wind keys adopt)"
         failures.append(Failure("forecasting", "model_unusable", model_versions.fault, action))
     features = features_of_run(features, fleet, clock)
-    groups = dict(iter(features.groupby(["product_id", "entity_id"])))
+    groups, promoted_to = (dict(iter(table.groupby(["product_id", "entity_id"]))) for table in (features, promotions))
     for product in fleet.products:
         of_product = clock.issues(fleet.calendar(product.id))
         for entity_id in fleet.modelled(product):
             issues = pd.DatetimeIndex(fleet.issues_for(entity_id, product, of_product))
             rows = groups.get((product.id, entity_id), features.iloc[:0])
             rows = rows[rows["issued_at"].isin(issues)]
+            promoted = promoted_to.get((product.id, entity_id), promotions.iloc[:0])
             try:
                 issued, failed = _issue_entity(
-                    rows, observations, model_versions, promotions, fleet, product, entity_id, issues, clock
+                    rows, observations, model_versions, promoted, fleet, product, entity_id, issues, clock
                 )
             except Exception as error:  # whatever it is, the other entities are issued all the same
                 issued, failed = [], _not_issued(product, entity_id, issues, reason(error), _UNEXPECTED)

@@ -1,5 +1,7 @@
 """Forecasting: at every issue time the champion promoted by then issues the forecast, with its attributions and audit records.
 
+An issue that was already made from the same features, promotions, cards and settings is not made again.
+
 Each node but record_issues also writes its failures (<stage>_failures): issues not made, fallbacks used, models that failed.
 """
 
@@ -10,16 +12,24 @@ from kedro.pipeline import Pipeline
 from wind_kedro.pipelines import step
 from wind_kedro.pipelines.forecasting.attributions import explain_forecasts
 from wind_kedro.pipelines.forecasting.audit_records import record_issues
+from wind_kedro.pipelines.forecasting.due import find_due_issues, note_issues_made
 from wind_kedro.pipelines.forecasting.nodes import calibrate_forecasts, issue_forecasts
 from wind_kedro.pipelines.forecasting.shadows import issue_shadows
 
 
 def create_pipeline() -> Pipeline:
     """Features, registered models and promotions in; issued forecasts and what moved them out."""
-    cards = "params:fleet params:clock"
+    cards = "params:fleet due_clock"
     models = f"model_versions promotions {cards}"
+    stages = "forecasting_failures calibration_failures shadows_failures attributions_failures"
     return Pipeline(
         [
+            step(
+                find_due_issues,
+                "features promotions forecasts_before due_issues_before issues_made_before params:fleet params:clock "
+                "params:calibration params:attributions",
+                "due_issues due_clock",
+            ),
             step(issue_forecasts, f"features observations {models}", "model_forecasts forecasting_failures"),
             step(
                 calibrate_forecasts,
@@ -39,6 +49,7 @@ def create_pipeline() -> Pipeline:
                 f"{cards} params:provenance",
                 "audit",
             ),
+            step(note_issues_made, f"due_issues {stages}", "issues_made"),
         ],
         tags="forecasting",
     )

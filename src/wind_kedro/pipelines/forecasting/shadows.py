@@ -33,13 +33,14 @@ def issue_shadows(
     failures: list[Failure] = []
     features = features_of_run(features, fleet, clock)
     model_forecasts = forecasts_of_run(model_forecasts, fleet, clock)
-    groups = dict(iter(features.groupby(["product_id", "entity_id"])))
+    groups, promoted_to = (dict(iter(table.groupby(["product_id", "entity_id"]))) for table in (features, promotions))
     for product in fleet.products:
         issues = pd.DatetimeIndex(clock.issues(fleet.calendar(product.id)))
         for entity_id in fleet.modelled(product):
             rows = groups.get((product.id, entity_id), features.iloc[:0])
             rows = rows[rows["issued_at"].isin(issues) & rows["wind_speed_100m_ms"].notna()]
-            for version, version_issues in versions_at(promotions, product.id, entity_id, issues).items():
+            promoted = promoted_to.get((product.id, entity_id), promotions.iloc[:0])
+            for version, version_issues in versions_at(promoted, product.id, entity_id, issues).items():
                 due = rows[rows["issued_at"].isin(version_issues)]
                 if version is None or due.empty:
                     continue
