@@ -76,22 +76,28 @@ def find_due_issues(
     return due, DueClock(**clock.model_dump(), due=times)
 
 
-def note_issues_made(due_issues: pd.DataFrame, *failures: pd.DataFrame) -> pd.DataFrame:
+def note_issues_made(due_issues: Sliced | pd.DataFrame, fleet: Fleet, clock: Clock, *failures: pd.DataFrame) -> pd.DataFrame:
     """One row per product and issue that was made without a failure: the others are made again in the next run.
 
     It follows all other nodes, so that what it notes is stored.
 
     Args:
-        due_issues: see `find_due_issues`.
+        due_issues: see `find_due_issues`; may hold those of other runs.
+        fleet: the cards.
+        clock: of the run, with the issues that were due.
         failures: of the nodes that made them; one without an issue time concerns all issues of its product, one without a product
             all issues.
     """
+    first, last = clock.issue_span(fleet)
+    begun = frame_of(due_issues, first=first, last=last)
+    of_run = {(product.id, issue) for product in fleet.products for issue in clock.issues(fleet.calendar(product.id))}
+    begun = begun[[key in of_run for key in zip(begun["product_id"], begun["issued_at"], strict=True)]]
     failed = pd.concat(failures, ignore_index=True)
     whole = set(failed.loc[failed["issued_at"].isna(), "product_id"])
     if "" in whole:
-        return due_issues.iloc[:0]
-    known = due_issues.merge(failed[_ISSUE].dropna().drop_duplicates(), on=_ISSUE, how="left", indicator="found")["found"]
-    return due_issues[(known == "left_only").to_numpy() & ~due_issues["product_id"].isin(whole)].reset_index(drop=True)
+        return begun.iloc[:0]
+    known = begun.merge(failed[_ISSUE].dropna().drop_duplicates(), on=_ISSUE, how="left", indicator="found")["found"]
+    return begun[(known == "left_only").to_numpy() & ~begun["product_id"].isin(whole)].reset_index(drop=True)
 
 
 def _features_of(days: pd.DataFrame, issues: pd.DatetimeIndex) -> Numbers:

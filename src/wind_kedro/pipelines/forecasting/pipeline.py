@@ -49,7 +49,7 @@ def create_pipeline() -> Pipeline:
                 f"{cards} params:provenance",
                 "audit",
             ),
-            step(note_issues_made, f"due_issues {stages}", "issues_made"),
+            step(note_issues_made, f"due_issues {cards} {stages}", "issues_made"),
         ],
         tags="forecasting",
     )
