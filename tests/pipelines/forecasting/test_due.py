@@ -143,12 +143,14 @@ def test_a_corrected_card_makes_the_issues_of_its_product_due(
     ],
 )
 def test_an_issue_with_a_failure_is_made_again(
-    made: pd.DataFrame, failure: tuple[str, pd.Timestamp | None] | None, expected: list[str]
+    fleet: Fleet, made: pd.DataFrame, failure: tuple[str, pd.Timestamp | None] | None, expected: list[str]
 ) -> None:
     rows = (
         [Failure("forecasting", "model_unusable", "broken", "mend it", product_id=failure[0], issued_at=failure[1])]
         if failure
         else []
     )
-    found = note_issues_made(made, failures_table([], CLOCK.as_of), failures_table(rows, CLOCK.as_of))
+    earlier = made.assign(issued_at=made["issued_at"] - pd.Timedelta(days=40))
+    begun = pd.concat([earlier, made], ignore_index=True)  # as stored, with those of other runs
+    found = note_issues_made(begun, fleet, CLOCK, failures_table([], CLOCK.as_of), failures_table(rows, CLOCK.as_of))
     assert [f"{row['product_id']} {row['issued_at']:%d %H:%M}" for row in found.to_dict("records")] == expected
