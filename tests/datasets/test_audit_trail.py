@@ -31,9 +31,11 @@ def records(*days: int, model: str = "trees") -> pd.DataFrame:
         "forecast_sha256": "f", "features_sha256": "g", "data_sha256": "d", "weather_runs": "{}", "weather_runs_missing": "{}",
         "as_of": pd.Timestamp("2024-03-31", tz="UTC"), "recorded_at": pd.Timestamp("2024-03-31 01:02:03.000004", tz="UTC"),
         "git_commit": "c", "configuration_sha256": "k", "lock_sha256": "l", "python": "3.11", "platform": "p",
-        "libraries": "{}", "failure_code": None, "failure_message": None, "failure_action": None,
+        "libraries": "{}", "revision": 0.0, "rung": "champion",
+        "failure_code": None, "failure_message": None, "failure_action": None,
     }  # fmt: skip
-    rows = [row | {"issued_at": pd.Timestamp(f"2024-03-{day:02d} 06:00", tz="UTC")} for day in days]
+    issues = [pd.Timestamp(f"2024-03-{day:02d} 06:00", tz="UTC") for day in days]
+    rows = [row | {"issued_at": issue, "revised_issue_at": issue} for issue in issues]
     return AuditRecords().validate(pd.DataFrame(rows))
 
 
@@ -49,6 +51,28 @@ def test_records_are_chained_and_a_rerun_supersedes_without_rewriting(tmp_path: 
     assert found["previous_sha256"].tolist() == [GENESIS, *found["sha256"].tolist()[:-1]]
     assert audit.verify() == []
     assert audit.head() == Head(4, found["sha256"].iloc[-1])
+
+
+def test_appending_reads_no_file_that_was_read_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    audit, read = trail(tmp_path), []
+    for day in (1, 2, 3):
+        audit.save(records(day))
+
+    def counting(file: Path, **options: Any) -> pd.DataFrame:
+        read.append(file.name)
+        return read_whole(file, **options)
+
+    read_whole = audit_trail.read_whole
+    monkeypatch.setattr(audit_trail, "read_whole", counting)
+    audit.save(records(4))
+    # The new file, and the first record, which identifies the chain.
+    assert set(read) == {f"{number:012d}-{number:012d}.parquet" for number in (1, 4)}
+    assert audit.verify() == []
+    # A file that was changed has another time: it is read, and the chain is broken.
+    first = tmp_path / "audit/000000000001-000000000001.parquet"
+    records(9).to_parquet(first)
+    with pytest.raises(BrokenChainError):
+        audit.save(records(5))
 
 
 def test_an_empty_chain_is_whole(tmp_path: Path) -> None:

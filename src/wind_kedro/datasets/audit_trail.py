@@ -8,7 +8,7 @@ import json
 import logging
 import re
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,23 @@ _SIGNATURE = b"wind_kedro_signature"
 _NAME = re.compile(r"\d{12}-\d{12}\.parquet", re.ASCII)
 
 
+@dataclass(frozen=True)
+class _Indexed:
+    """A file of records as it was when it was last read.
+
+    Attributes:
+        size: bytes.
+        modified_ns: its time.
+        sha256: of its bytes.
+        last_issue: newest issue time of its records, ISO 8601; empty: it cannot be read.
+    """
+
+    size: int
+    modified_ns: int
+    sha256: str
+    last_issue: str
+
+
 class BrokenChainError(WindKedroError, DatasetError):
     """The audit was altered; nothing is appended to it until it is adopted."""
 
@@ -46,6 +63,9 @@ class AuditTrail(FolderTable):
     two runs at once give one chain. Nothing is appended to a chain that was altered. A run that is killed leaves the chain as it
     was, or with its records whole: the file, which is signed, comes first, the head after it, and the next save moves it on. A
     chain of which nothing is left, neither records nor head, begins anew.
+
+    Appending reads only files that are new or have another size or time than when they were last read (a hidden index, which may
+    be deleted); `verify` reads all of them.
 
     The evidence is worth as much as the key: the owner of the private key can make the chain anew. This machine also keeps the
     newest head that it has seen beside its keys, so that a cut chain with an older head is found.
@@ -190,11 +210,32 @@ class AuditTrail(FolderTable):
 
     def _files_digest(self, head: Head) -> str:
         """Of the names and bytes of all files up to a head: an unaltered chain is found unaltered without parsing a record."""
-        whole = hashlib.sha256()
+        whole, index = hashlib.sha256(), self._index()
         for file in self._files():
             if int(file.stem[13:]) <= head.sequence:
-                whole.update(f"{file.name} {file_sha256(file)}\n".encode())
+                whole.update(f"{file.name} {index[file.name].sha256}\n".encode())
         return whole.hexdigest()
+
+    def _index(self) -> dict[str, _Indexed]:
+        """By name what is known of each file; only those that are new or have another size or time are read."""
+        try:
+            kept = {name: _Indexed(**entry) for name, entry in json.loads(self._index_file.read_text("utf-8")).items()}
+        except (OSError, ValueError, TypeError, AttributeError):
+            kept = {}
+        found = {}
+        for file in self._files():
+            status, entry = file.stat(), kept.get(file.name)
+            if entry is None or (entry.size, entry.modified_ns) != (status.st_size, status.st_mtime_ns):
+                entry = _Indexed(status.st_size, status.st_mtime_ns, file_sha256(file), _last_issue(file))
+            found[file.name] = entry
+        if found != kept and found:
+            with written_aside(self._index_file) as file:
+                file.write_text(json.dumps({name: asdict(entry) for name, entry in found.items()}), encoding="utf-8")
+        return found
+
+    @property
+    def _index_file(self) -> Path:
+        return self._filepath / ".index.json"
 
     def _caught_up(self) -> Head:
         """The newest record of an unaltered chain, over records too that a run wrote before it was killed.
@@ -228,7 +269,11 @@ class AuditTrail(FolderTable):
         """By subject the number of the newest record, of the issue times that come again."""
         first = records["issued_at"].min()
         standing: dict[tuple[Any, ...], int] = {}
+        index = self._index()
         for file in self._files():
+            last_issue = index[file.name].last_issue
+            if last_issue and last_issue < first.isoformat():
+                continue
             known = read_whole(file, columns=[*SUBJECT, "sequence"], filters=[("issued_at", ">=", first)])
             for *subject, sequence in known.itertuples(index=False, name=None):
                 standing[tuple(subject)] = int(sequence)
@@ -246,6 +291,13 @@ def _part(file: Path) -> pd.DataFrame | None:
         return None
     known = {*LINKS, *SUBJECT} <= set(table.columns)
     return table if known and pd.api.types.is_integer_dtype(table["sequence"].dtype) else None
+
+
+def _last_issue(file: Path) -> str:
+    try:
+        return str(read_whole(file, columns=["issued_at"])["issued_at"].max().isoformat())
+    except Exception:  # whatever bytes are there
+        return ""
 
 
 def _write_signed(records: pd.DataFrame, end: dict[str, Any], file: Path) -> None:
