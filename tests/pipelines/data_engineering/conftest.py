@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -87,10 +88,10 @@ def backend(tmp_path_factory: pytest.TempPathFactory) -> Any:
 @pytest.fixture(scope="session")
 def settle(backend: Any) -> Settle:
     """Writes a table down, as the catalog does between nodes."""
-    names = iter(range(10**9))
 
     def written(table: Any) -> Any:
-        return backend.create_table(f"table_{next(names)}", table)
+        # Modules that take this fixture each have their own, on one connection.
+        return backend.create_table(f"table_{uuid.uuid4().hex}", table)
 
     return written
 

@@ -26,11 +26,16 @@ pytestmark = shared.pytestmark
 Cards = dict[str, list[dict[str, Any]]]
 #: Also a turbine and a weather model that are on no card at first, and a third farm.
 SIGNALS = shared.SIGNALS + [row | {"turbine_id": "T9"} for row in shared.SIGNALS if row["turbine_id"] == "T1"]
-WEATHER = (
-    shared.WEATHER
-    + [row | {"weather_model": "beta", "wind_speed_100m_ms": "9.5"} for row in shared.WEATHER if row["farm_id"] == "hill"]
-    + [row | {"farm_id": "dale"} for row in shared.WEATHER if row["farm_id"] == "shore"]
-)
+#: With temperature and pressure, so that there is air density at the hub.
+_AIR = {"temperature_c": "10", "pressure_pa": "100000"}
+WEATHER = [
+    row | _AIR
+    for row in (
+        *shared.WEATHER,
+        *(row | {"weather_model": "beta", "wind_speed_100m_ms": "9.5"} for row in shared.WEATHER if row["farm_id"] == "hill"),
+        *(row | {"farm_id": "dale"} for row in shared.WEATHER if row["farm_id"] == "shore"),
+    )
+]
 
 
 def _hill(cards: Cards) -> dict[str, Any]:
@@ -87,6 +92,8 @@ def chain(raw_signals: Any, raw_weather: Any, run_room: Any, settings_of_the_roo
     base["groups"] = [
         {"id": name, "name": name, "farms": farms} for name, farms in (("alone", ["hill"]), ("both", ["hill", "shore"]))
     ]
+    for source in (source for farm in base["farms"] for source in farm["weather"]):
+        source["columns"] |= {"temperature_c": {"name": "t", "unit": "degC"}, "pressure_pa": {"name": "p", "unit": "Pa"}}
     # Groups of which no farm is a member have a model of their own, and so features.
     [hours] = base["products"]
     base["products"] = [hours | {"members": ["hill"]}, hours | {"id": "groups", "members": ["alone", "both"]}]

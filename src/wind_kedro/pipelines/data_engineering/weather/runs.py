@@ -89,7 +89,7 @@ def make_weather(judged_weather: Table, fleet: Fleet, clock: Clock, data_enginee
     the runs that begin in it.
 
     Wind speed and direction (degrees it comes *from*, north 0, east 90) and components (u east, v north, m/s) are computed from
-    one another, wind at 100 m and at the mean hub height of the turbines that stand at the valid time from the source's levels,
+    one another, wind at 100 m and at the mean hub height of the turbines that stand when the run begins from the source's levels,
     and missing air density at the hub from pressure and temperature (`heights`).
     """
     rows = judged_weather.filter(judged_weather.status.isin(["kept", "superseded"]))
@@ -169,8 +169,10 @@ def _vectors(rows: Table) -> Table:
 def _at_hub(weather: pd.DataFrame, fleet: Fleet, profile: WindProfile) -> pd.DataFrame:
     """Add wind at 100 m where the source lacks this level, and wind and air density at hub height."""
     hub: Any = np.full(len(weather), np.nan)
+    begins = weather["run_at"].to_numpy()
     for farm_id, places in weather.groupby("farm_id").indices.items():
-        hub[places] = fleet.farm(str(farm_id)).hub_heights.at(weather["valid_at"].to_numpy()[places])
+        # By run, not by valid time: what is read between two times of a run would be of two heights.
+        hub[places] = fleet.farm(str(farm_id)).hub_heights.at(begins[places])
 
     heights = [height for height in WIND_HEIGHTS_M if any(f"wind_{what}_{height}m_{unit}" in weather for what, unit in _WIND)]
     speed, direction, u, v = (
