@@ -31,6 +31,7 @@ logger = logging.getLogger(__name__)
 
 #: Columns that the store adds to the rows: the day of the shard, and its month, which names the folder.
 _ADDED = ("day", "month")
+_DAY_US = 86_400_000_000
 #: Unsigned numbers, which Delta has not: they are stored as signed ones of the same bits.
 _NUMBERS = ("fingerprint", "step", "digest")
 
@@ -342,8 +343,9 @@ class DerivedTable(ConnectionMixin, AbstractDataset[Recipe, Derived]):
         if isinstance(computed, pd.DataFrame):
             computed = to_arrow(computed)
         engine.register("computed", computed if isinstance(computed, pa.Table) else computed.to_pyarrow())
-        day = f"coalesce(CAST(date_trunc('day', \"{self._time}\") AS TIMESTAMP), TIMESTAMP '{NO_DAY}')"
-        with_day = f"SELECT *, {day} AS day, strftime({day}, '%Y-%m') AS month FROM computed"  # noqa: S608 - a column of the catalog
+        # Of a time with a zone, DuckDB truncates and casts a hundred times slower.
+        day = f'make_timestamp(coalesce(floor(epoch_us("{self._time}") / {_DAY_US}.0)::BIGINT, 0) * {_DAY_US})'
+        with_day = f"SELECT *, strftime(day, '%Y-%m') AS month FROM (SELECT *, {day} AS day FROM computed)"  # noqa: S608 - a column of the catalog
         rows = engine.sql(with_day).to_arrow_table()
         engine.unregister("computed")
         engine.register("rows", rows)
