@@ -67,8 +67,10 @@ def _print_title(fleet: Fleet, rows: pd.DataFrame, *more: str) -> None:
 @click.pass_obj
 def forecast(options: Options, product: str | None, entity: str | None) -> None:
     """Print the newest forecast of every product and entity."""
+    from wind_kedro.datasets.derived import frame_of
+
     fleet, context = open_project(options)
-    table = select(fleet, context.catalog.load("forecasts"), product, entity)
+    table = select(fleet, frame_of(context.catalog.load("forecasts")), product, entity)
     table = table[table["entity_id"].isin([entity or name for card in fleet.products for name in card.members])]
     if table.empty:
         raise WindKedroError("no forecast was issued yet: kedro run --pipeline forecasting")

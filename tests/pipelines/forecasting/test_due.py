@@ -154,3 +154,11 @@ def test_an_issue_with_a_failure_is_made_again(
     begun = pd.concat([earlier, made], ignore_index=True)  # as stored, with those of other runs
     found = note_issues_made(begun, fleet, CLOCK, failures_table([], CLOCK.as_of), failures_table(rows, CLOCK.as_of))
     assert [f"{row['product_id']} {row['issued_at']:%d %H:%M}" for row in found.to_dict("records")] == expected
+
+
+def test_where_nothing_is_due_nothing_is_noted(given: dict[str, Any], fleet: Fleet, made: pd.DataFrame) -> None:
+    common = (fleet, CLOCK, CALIBRATION, FeatureGroups(groups={}))
+    none, clock = find_due_issues(given["features"], given["promotions"], made, made, made, *common)
+    for stored in (none, made):
+        found = note_issues_made(stored, fleet, clock, failures_table([], CLOCK.as_of))
+        assert IssuesMade.validate(found).empty

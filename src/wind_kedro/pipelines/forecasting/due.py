@@ -91,7 +91,8 @@ def note_issues_made(due_issues: Sliced | pd.DataFrame, fleet: Fleet, clock: Clo
     first, last = clock.issue_span(fleet)
     begun = frame_of(due_issues, first=first, last=last)
     of_run = {(product.id, issue) for product in fleet.products for issue in clock.issues(fleet.calendar(product.id))}
-    begun = begun[[key in of_run for key in zip(begun["product_id"], begun["issued_at"], strict=True)]]
+    asked = [key in of_run for key in zip(begun["product_id"], begun["issued_at"], strict=True)]
+    begun = begun[np.array(asked, dtype=bool)]
     failed = pd.concat(failures, ignore_index=True)
     whole = set(failed.loc[failed["issued_at"].isna(), "product_id"])
     if "" in whole:

@@ -12,7 +12,7 @@ from wind_kedro.cards import Fleet
 from wind_kedro.cards.tiers import assessed_by
 from wind_kedro.clock import Clock
 from wind_kedro.contracts.operation import FAILURE_CODES
-from wind_kedro.datasets.derived import Derived, frame_of
+from wind_kedro.datasets.derived import Derived, Sliced, frame_of
 from wind_kedro.evaluation.scores import score_forecasts
 from wind_kedro.evaluation.settings import Scoring
 from wind_kedro.failures import Failure, failures_table, noting
@@ -27,14 +27,14 @@ from wind_kedro.pipelines.monitoring.settings import Monitoring
 
 
 def score_issued(
-    forecasts: pd.DataFrame, observations: Derived | pd.DataFrame, fleet: Fleet, clock: Clock, scoring: Scoring
+    forecasts: Sliced | pd.DataFrame, observations: Derived | pd.DataFrame, fleet: Fleet, clock: Clock, scoring: Scoring
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """One row per product, entity, model, period, bucket of lead time, metric and level, of what was issued by ``as_of``. And one
     row per entity that could not be scored.
 
     Period ``all`` has every bucket of lead time; each day of issue has the whole horizon.
     """
-    observations = frame_of(observations)
+    forecasts, observations = frame_of(forecasts), frame_of(observations)
     issued = forecasts[forecasts["issued_at"] <= clock.as_of]
     failures: list[Failure] = []
     action = "look at its observations and its forecasts; the forecasts are issued all the same"
@@ -54,7 +54,7 @@ def score_issued(
 
 
 def judge_live(
-    forecasts: pd.DataFrame,
+    forecasts: Sliced | pd.DataFrame,
     backtest_forecasts: pd.DataFrame,
     observations: Derived | pd.DataFrame,
     features: Derived | pd.DataFrame,
@@ -69,7 +69,7 @@ def judge_live(
         (`regimes`). One row per product, entity and interval that was forecast worse than its backtest nearly ever did, with its
         weather and verdict (`outliers`).
     """
-    observations = frame_of(observations)
+    forecasts, observations = frame_of(forecasts), frame_of(observations)
     judged: list[dict[str, Any]] = []
     outliers = []
     features = frame_of(features, weather_columns(features))
@@ -104,7 +104,7 @@ def raise_incidents(
     readiness: pd.DataFrame,
     decisions: pd.DataFrame,
     freshness: pd.DataFrame,
-    forecasts: pd.DataFrame,
+    forecasts: Sliced | pd.DataFrame,
     backtest_scores: pd.DataFrame,
     observations: Derived | pd.DataFrame,
     feeds: FeedCards,
@@ -116,7 +116,7 @@ def raise_incidents(
 
     `all_clear` needs more than no finding: every source was checked for its age, and none is late, missing or unknown.
     """
-    observations = frame_of(observations)
+    forecasts, observations = frame_of(forecasts), frame_of(observations)
     rows = [
         {
             "entity_id": row["farm_id"],

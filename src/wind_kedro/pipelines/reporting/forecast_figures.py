@@ -9,7 +9,7 @@ import pandas as pd
 from wind_kedro.cards import Fleet
 from wind_kedro.cards.columns import BASE, PERFECT_WEATHER, quantile_column
 from wind_kedro.clock import Clock
-from wind_kedro.datasets.derived import Derived, frame_of
+from wind_kedro.datasets.derived import Derived, Sliced, frame_of
 from wind_kedro.evaluation.scores import central_bands
 from wind_kedro.pipelines.reporting import drawing, views
 from wind_kedro.pipelines.reporting.documents import Figure
@@ -30,10 +30,10 @@ _GROUP_COLOURS = (
 
 
 def draw_forecast(
-    forecasts: pd.DataFrame, observations: Derived | pd.DataFrame, fleet: Fleet, clock: Clock, reporting: Reporting
+    forecasts: Sliced | pd.DataFrame, observations: Derived | pd.DataFrame, fleet: Fleet, clock: Clock, reporting: Reporting
 ) -> Figure:
     """Draw the newest forecast as a fan chart, with measured power before and since, in MW."""
-    observations = frame_of(observations)
+    forecasts, observations = frame_of(forecasts), frame_of(observations)
     shown = views_of_members(fleet, clock, reporting)
     for member, view in shown:
         newest = views.newest_issue(forecasts, member, clock)
@@ -90,12 +90,13 @@ def _add_fan(view: View, newest: pd.DataFrame, actual: pd.DataFrame, member: vie
 
 
 def draw_attributions(
-    attributions: pd.DataFrame, forecasts: pd.DataFrame, fleet: Fleet, clock: Clock, reporting: Reporting
+    attributions: pd.DataFrame, forecasts: Sliced | pd.DataFrame, fleet: Fleet, clock: Clock, reporting: Reporting
 ) -> Figure:
     """Draw the contribution of each group of inputs to the newest forecast by interval, and its median, in MW.
 
     Bars are stacked from the model's base value (the start) and sum to the median.
     """
+    forecasts = frame_of(forecasts)
     shown = views_of_members(fleet, clock, reporting)
     for member, view in shown:
         newest = views.newest_issue(forecasts, member, clock)
