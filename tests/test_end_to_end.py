@@ -155,7 +155,7 @@ def test_every_output_of_the_catalog_exists(test_env_project, config):
     assert outputs <= set(catalog), "an output that the catalog does not declare is lost when the run ends"
     paths = {name: _path_of(catalog[name]) for name in outputs}
     elsewhere = {name for name, path in paths.items() if path is None}
-    assert elsewhere == {"model_versions", "champion", "training_metrics"} | {"checked_clock"}  # MLflow, and memory
+    assert elsewhere == {"model_versions", "champion", "training_metrics"} | {"checked_clock", "due_clock"}  # MLflow, and memory
     for name in outputs - elsewhere - {"shadow_forecasts"}:  # no candidate is a shadow here
         path = test_env_project / paths[name]
         files = [path] if path.is_file() else list(path.rglob("*.json" if name == "training_kit" else "*.parquet"))
@@ -403,7 +403,12 @@ def test_quantiles_rise_within_capacity(issued, product, fleet):
     assert not np.isnan(quantiles).any()
     assert (np.diff(quantiles, axis=1) >= 0).all()
     assert (quantiles >= 0).all()
-    capacity = issued["entity_id"].map(fleet.capacity_kw)
+    capacity = pd.concat(
+        [
+            pd.Series(fleet.capacity_kw(entity_id, own["valid_at"].dt.tz_localize(None).to_numpy()), own.index)
+            for entity_id, own in issued.groupby("entity_id")
+        ]
+    )
     assert (issued["capacity_kw"] == capacity).all()
     assert (quantiles <= capacity.to_numpy()[:, None]).all()
     # Ranges have a width, and not always the same: a constant would pass all of the above.

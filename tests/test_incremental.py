@@ -93,8 +93,12 @@ def tables(folder: Path) -> dict[str, pd.DataFrame]:
     found = {}
     for name, table in tables_in(folder / "data/test", without={"raw_rows"}).items():
         own = table.drop(columns=VOLATILE, errors="ignore")
-        keys = [column for column in own if not pd.api.types.is_float_dtype(own[column])]
-        found[name] = own.sort_values([*keys, *own.columns.difference(keys)], ignore_index=True)
+        arrays = [column for column in own if isinstance(own[column].iloc[:1].squeeze(), np.ndarray)]
+        keys = [column for column in own if column not in arrays and not pd.api.types.is_float_dtype(own[column])]
+        own = own.sort_values([*keys, *own.columns.difference([*keys, *arrays])], ignore_index=True)
+        for column in arrays:  # compared as numbers, one a row
+            found[f"{name}:{column}"] = pd.DataFrame({column: np.concatenate([[0.0], *own.pop(column)])})
+        found[name] = own
     return found
 
 
