@@ -311,8 +311,8 @@ def test_the_rule_of_names_can_fail(name: str, wrong: bool) -> None:
 # --- parameters ------------------------------------------------------------------------------------------------------
 
 
-#: Parameters of a run as a whole, which the hook takes.
-OF_THE_RUN = {"lease"}
+#: Parameters that the hook or a command takes.
+OF_THE_RUN = {"housekeeping", "lease"}
 
 
 def unused(parameters: Iterable[str], pipeline: Pipeline) -> Faults:
@@ -346,8 +346,9 @@ CLIENTS = {
     "aiohttp", "asyncssh", "boto3", "botocore", "deltalake", "fsspec", "ftplib", "http", "httpx", "imaplib", "paho", "paramiko",
     "poplib", "requests", "s3fs", "smtplib", "socket", "sqlalchemy", "ssl", "telnetlib", "urllib3", "websockets",
 }  # fmt: skip
-#: Where they may be imported: clients of feeds and of channels; the lease asks the machine for its own name.
-MAY_CONNECT = ("feeds/", "notifications/", "storage/lease.py")
+#: Where they may be imported: clients of feeds and of channels; the lease asks the machine for its own name, and tables of an
+#: environment are on a disk.
+MAY_CONNECT = ("feeds/", "notifications/", "storage/lease.py", "storage/delta.py")
 #: What reads secrets or connects, and the only modules outside of those folders that may use it: two nodes, and `wind listen`.
 CONNECTING = {"read_secrets", "build_feed", "build_feeds", "build_channels", "Feed", "Landing", "Channel", "land_messages"}
 NODES_THAT_CONNECT = (

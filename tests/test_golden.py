@@ -31,6 +31,7 @@ STEPS = {
     "suspected_units": f"{_ROOM}.signals.unit_checks.VERSION",
     "clock_sums": f"{_ROOM}.timestamps.clock_sums.VERSION",
     "clock_calibration": f"{_ROOM}.timestamps.clock_search.VERSION",
+    "signal_counts": f"{_ROOM}.assessment.counts.VERSION",
     "timed_signals": f"{_ROOM}.timestamps.placement.VERSION",
     "cell_counts": f"{_ROOM}.signals.power_curves.VERSION",
     "power_curve": f"{_ROOM}.signals.power_curves.VERSION",

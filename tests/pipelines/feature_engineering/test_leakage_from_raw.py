@@ -87,6 +87,7 @@ def _weather() -> Rows:
 
 
 SIGNALS, WEATHER = _signals(), _weather()
+_COMPONENTS = ("wind_u_100m_ms", "wind_v_100m_ms", "wind_u_10m_ms", "wind_v_10m_ms")
 _NUMBERS = ("power_kw", "wind_speed_ms", "wind_speed_100m_ms", "wind_u_100m_ms", "wind_v_10m_ms")
 
 
@@ -121,7 +122,11 @@ def _sent(rows: Rows) -> Rows:
 @pytest.fixture(scope="module")
 def chain(raw_signals: Any, raw_weather: Any, run_room: Any, settings_of_the_room: Any) -> Callable[..., pd.DataFrame]:
     """Raw rows in, features out."""
-    fleet = settings_of_the_room[0]
+    cards = settings_of_the_room[0].model_dump(mode="json")
+    for farm in cards["farms"]:
+        for source in farm["weather"]:
+            source["columns"] |= {name: {"name": name, "unit": "m/s"} for name in _COMPONENTS}
+    fleet = Fleet.model_validate(cards)
 
     def run(signals: Rows, weather: Rows, clock: Clock = NOW) -> pd.DataFrame:
         found = run_room(raw_signals(_sent(signals)), raw_weather(_sent(weather)), fleet, clock, settings_of_the_room[1])

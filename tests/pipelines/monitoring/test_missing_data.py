@@ -663,9 +663,10 @@ def test_histories_of_earlier_versions_are_read(tmp_path: Path) -> None:
     history = History()
     history.run(0, "weather_late")
     earlier = history.incidents.drop(columns=["state", "opened_at"])
-    earlier.to_parquet(tmp_path / "20240331T063000Z.parquet", index=False)
-    path = "wind_kedro.contracts.operation.Incidents"
-    history.incidents = Incidents.validate(Stored(filepath=str(tmp_path), partition_by=["raised_at"], contract=path).load())
+    contract = "wind_kedro.contracts.operation.Incidents"
+    stored = Stored(filepath=str(tmp_path), partition_by=["raised_at"], contract=contract)
+    stored.save(earlier)
+    history.incidents = Incidents.validate(stored.load())
     assert history.run(6, "weather_late") == [("weather_late", "open", 0)]
     assert history.run(12) == [("all_clear", "open", 12), ("weather_late", "resolved", 0)]
     assert len(history.messages) == 2
