@@ -177,6 +177,6 @@ def _assess(options: Options, farm_id: str, newest: str) -> None:
     table = context.catalog.load("data_quality")
     own = table[(table["farm_id"] == farm_id) & ~((table["count"] == 0) & (table["severity"] == "info"))]
     print_table(["table", "check", "signal", "finding"], own[["source_table", "check", "signal", "message"]].to_numpy().tolist())
-    ready = context.catalog.load("readiness")
+    ready = context.catalog.load("readiness").frame()
     for row in ready[ready["farm_id"] == farm_id].tail(1).to_dict("records"):
         click.echo(f"Ready for: {row['tier']} ({row['reason']})")

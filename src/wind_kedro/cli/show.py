@@ -143,9 +143,9 @@ def _number(value: float, form: str = "+.1%") -> str:
 def readiness(options: Options, tier: str | None) -> None:
     """Print the readiness tier of each farm with the reason."""
     fleet, context = open_project(options)
-    if not context.catalog.exists("readiness"):
+    table = context.catalog.load("readiness").frame()
+    if table.empty:
         raise WindKedroError("no farm was assessed yet: kedro run --pipeline data_engineering")
-    table = context.catalog.load("readiness")
     # The table is as of the last run.
     table = assessed_by(table, table["assessed_at"].max()).set_index("farm_id")
     known = table.reindex([farm.id for farm in fleet.farms if farm.id in table.index])

@@ -34,6 +34,7 @@ from wind_kedro.contracts.raw import SignalsRaw, WeatherRaw
 from wind_kedro.datasets import DerivedTable, IbisTable
 from wind_kedro.datasets.derived import Derived
 from wind_kedro.pipelines.data_engineering import nodes
+from wind_kedro.pipelines.data_engineering.assessment.readiness import assess_readiness
 from wind_kedro.pipelines.data_engineering.parse.signals import parse_signals
 from wind_kedro.pipelines.data_engineering.parse.weather import parse_weather
 from wind_kedro.pipelines.data_engineering.settings import DataEngineering, ReadinessSettings
@@ -176,8 +177,9 @@ def run_room(
             clock,
             settings,
         )
-        ready, fit = nodes.assess_readiness(
-            parsed_signals, parsed_weather, timed, signals, observations, weather, calibration, fleet, clock, readiness
+        times = sorted({pd.Timestamp(clock.training_time(fleet)), pd.Timestamp(clock.as_of)})
+        ready, fit = assess_readiness(
+            parsed_signals, parsed_weather, timed, signals, observations, weather, calibration, fleet, times, readiness
         )
         return {
             "timed_signals": timed.frame(),

@@ -527,7 +527,7 @@ def test_what_makes_monitoring_blind_is_an_incident(world: World, observe: MakeT
     world.observations = observe(past[["entity_id", "valid_at"]].to_dict("records"))
     assert world.short() == [("all_clear", "info", "", "")]
     world.decisions = world.decisions.assign(decided_at=NOW - 101 * 24 * HOUR)
-    world.readiness = world.readiness.assign(assessed_at=NOW - 27 * HOUR)
+    world.readiness = world.readiness.assign(assessed_at=NOW - 51 * HOUR)
     assert [row[0] for row in world.short()] == ["inputs_stale", "training_stale"]
     world.decisions, world.readiness = world.decisions.iloc[:0], world.readiness.iloc[:0]
     assert [row[0] for row in world.short()] == ["inputs_stale", "training_stale"], "nothing known is no all-clear"

@@ -5,7 +5,7 @@ import pandas as pd
 from wind_kedro.pipelines.data_engineering.assessment.counts import derive_signal_counts
 from wind_kedro.pipelines.data_engineering.assessment.quality import assess_quality
 from wind_kedro.pipelines.data_engineering.assessment.quarantine import build_quarantine
-from wind_kedro.pipelines.data_engineering.assessment.readiness import assess_readiness
+from wind_kedro.pipelines.data_engineering.assessment.readiness import derive_readiness
 from wind_kedro.pipelines.data_engineering.parse.signals import derive_parsed_signals
 from wind_kedro.pipelines.data_engineering.parse.time_span import check_as_of
 from wind_kedro.pipelines.data_engineering.signals.aggregation import aggregate_observations
@@ -25,7 +25,6 @@ from wind_kedro.pipelines.data_engineering.weather.recipes import (
 __all__ = [
     "aggregate_observations",
     "assess_quality",
-    "assess_readiness",
     "build_quarantine",
     "check_as_of",
     "count_cells",
@@ -34,6 +33,7 @@ __all__ = [
     "derive_judged_weather",
     "derive_parsed_signals",
     "derive_parsed_weather",
+    "derive_readiness",
     "derive_signal_counts",
     "derive_suspected_units",
     "derive_turbine_days",

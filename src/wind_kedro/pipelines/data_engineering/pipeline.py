@@ -61,7 +61,7 @@ def create_pipeline() -> Pipeline:
                 "assessment",
             ),
             step(
-                nodes.assess_readiness,
+                nodes.derive_readiness,
                 "parsed_signals parsed_weather timed_signals signals observations weather clock_calibration "
                 f"{cards} params:readiness",
                 "readiness weather_fit",

@@ -31,7 +31,7 @@ def check_freshness(
     weather: Derived | pd.DataFrame,
     weather_runs: Derived | pd.DataFrame,
     signals: Derived | Table,
-    readiness: pd.DataFrame,
+    readiness: Derived | pd.DataFrame,
     landings: pd.DataFrame,
     feeds: FeedCards,
     fleet: Fleet,
@@ -52,7 +52,7 @@ def check_freshness(
     fleet = fleet.at(clock.as_of)
     rows = [
         *_weather(weather, frame_of(weather_runs), fleet, clock, rules),
-        *_signals(signals, readiness, fleet, clock, rules),
+        *_signals(signals, frame_of(readiness), fleet, clock, rules),
         *_feeds(landings, feeds, at, rules),
     ]
     table = pd.DataFrame(rows, columns=[name for name in Freshness.to_schema().columns if name != "age_minutes"])

@@ -204,8 +204,9 @@ def unseen(
 ) -> Iterable[dict[str, Any]]:
     """What makes this very monitoring blind: old inputs, no training for long, forecasts that nothing was there to score."""
     at, rules = pd.Timestamp(clock.as_of), monitoring.freshness
+    # Farms are assessed as of midnights.
     assessed = readiness["assessed_at"].max()
-    if pd.isna(assessed) or at - assessed > pd.Timedelta(hours=rules.stale_hours):
+    if pd.isna(assessed) or at.floor("D") - assessed > pd.Timedelta(hours=rules.stale_hours):
         yield {
             "kind": "inputs_stale", "severity": "warning",
             "message": "data_engineering has not run"

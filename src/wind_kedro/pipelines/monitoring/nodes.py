@@ -101,7 +101,7 @@ def raise_incidents(
     open_failures: pd.DataFrame,
     data_quality: pd.DataFrame,
     live_judgements: pd.DataFrame,
-    readiness: pd.DataFrame,
+    readiness: Derived | pd.DataFrame,
     decisions: pd.DataFrame,
     freshness: pd.DataFrame,
     forecasts: Sliced | pd.DataFrame,
@@ -116,7 +116,7 @@ def raise_incidents(
 
     `all_clear` needs more than no finding: every source was checked for its age, and none is late, missing or unknown.
     """
-    forecasts, observations = frame_of(forecasts), frame_of(observations)
+    forecasts, observations, readiness = frame_of(forecasts), frame_of(observations), frame_of(readiness)
     rows = [
         {
             "entity_id": row["farm_id"],

@@ -36,12 +36,13 @@ def readiness_facts(readiness: pd.DataFrame, farm_id: str, clock: Clock) -> Read
 
 
 def draw_weather_fit(
-    weather_fit: pd.DataFrame, readiness: pd.DataFrame, fleet: Fleet, clock: Clock, reporting: Reporting
+    weather_fit: Derived | pd.DataFrame, readiness: Derived | pd.DataFrame, fleet: Fleet, clock: Clock, reporting: Reporting
 ) -> Figure:
     """Draw the correlation of each farm's power with its own weather points and the best points of other farms.
 
     Farms are sorted by how much another point is better than their own; the first ``readiness_farms`` are shown.
     """
+    weather_fit, readiness = frame_of(weather_fit), frame_of(readiness)
     known = assessed_by(readiness, clock.as_of)
     fit = weather_fit.merge(known[["farm_id", "assessed_at", "wrong_point"]], on=["farm_id", "assessed_at"])
     fit = fit.dropna(subset="correlation").assign(own=lambda table: table["of_farm"] == table["farm_id"])
@@ -82,12 +83,16 @@ def draw_weather_fit(
 
 
 def build_readiness_page(
-    readiness: pd.DataFrame, observations: Derived | pd.DataFrame, weather_fit_figure: Figure, fleet: Fleet, clock: Clock
+    readiness: Derived | pd.DataFrame,
+    observations: Derived | pd.DataFrame,
+    weather_fit_figure: Figure,
+    fleet: Fleet,
+    clock: Clock,
 ) -> str:
     """Render the readiness page as self-contained HTML, with one row per farm that can be sorted and filtered."""
     observations = frame_of(observations)
     weeks = weekly_coverage(observations, fleet, clock)
-    assessed = {row["farm_id"]: row for row in assessed_by(readiness, clock.as_of).to_dict("records")}
+    assessed = {row["farm_id"]: row for row in assessed_by(frame_of(readiness), clock.as_of).to_dict("records")}
     rows: list[dict[str, Any]] = [
         {str(name): None if pd.isna(value) else value for name, value in assessed[farm.id].items()}
         | {"card": farm, "weeks": weeks[farm.id]}

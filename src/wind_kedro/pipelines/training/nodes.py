@@ -46,7 +46,7 @@ _NAMED = 3
 
 
 def admit_candidates(
-    readiness: pd.DataFrame, promotions_before: pd.DataFrame, fleet: Fleet, clock: Clock, training: Training
+    readiness: Derived | pd.DataFrame, promotions_before: pd.DataFrame, fleet: Fleet, clock: Clock, training: Training
 ) -> pd.DataFrame:
     """One row per product, entity and candidate: may the entity have it, by what was known of its data at the training time?
 
@@ -59,7 +59,7 @@ def admit_candidates(
         NotReadyError: if no entity may have any candidate; with the reasons of the first few.
     """
     training_time = pd.Timestamp(clock.training_time(fleet))
-    ready = ready_entities(readiness, fleet, training_time)
+    ready = ready_entities(frame_of(readiness), fleet, training_time)
     champions = champion_models(promotions_before, training_time)
     own = [config for config in training.candidates.values() if not config.hands_over]
 

@@ -240,6 +240,7 @@ class Made:
         broken = pd.DataFrame({"farm_id": [*unreadable, "nobody"], "source_row": [0] * len(unreadable) + [1]})
         columns = ["farm_id", "fitted_at", "reading", "offset_minutes", "agrees"]
         calibrated = pd.DataFrame(columns=columns) if calibration is None else calibration
+        clock = clock or Clock(as_of=END.to_pydatetime())
         readiness, fit = assess_readiness(
             ibis.memtable(broken),
             ibis.memtable(broken.iloc[-1:]),
@@ -249,7 +250,7 @@ class Made:
             self.weather if weather is None else weather,
             calibrated.astype({"fitted_at": "datetime64[us, UTC]"}),
             self.fleet,
-            clock or Clock(as_of=END.to_pydatetime()),
+            sorted({pd.Timestamp(clock.training_time(self.fleet)), pd.Timestamp(clock.as_of)}),
             settings,
         )
         return Readiness.validate(readiness), WeatherFit.validate(fit)

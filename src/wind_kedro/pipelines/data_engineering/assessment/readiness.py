@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -20,8 +21,12 @@ from wind_kedro.datasets.derived import Derived, frame_of, table_of
 from wind_kedro.evaluation.scores import latest_versions
 from wind_kedro.pipelines.data_engineering.settings import ReadinessSettings, WeatherFitting
 from wind_kedro.pipelines.data_engineering.tables import Floats, Table, ibis, interpolated, pearson
+from wind_kedro.storage.fingerprints import Recipe, mixed, number_of
 
 Wholes = NDArray[np.int16]
+
+#: Change it when the assessment changes that the same input gives.
+VERSION = 1
 
 _HOUR = 60  # minutes
 _MINUTES_PER_DAY = 1440
@@ -34,10 +39,73 @@ _BLOCK = 256
 _MONTH_HOURS = 30 * 24
 #: Minimum number of hours of a month that is compared.
 _MIN_MONTH_HOURS = 120
+#: Columns that are read.
+_OBSERVED = (
+    "entity_id", "granularity_minutes", "valid_at", "available_at", "power_kw", "available_capacity_kw", "coverage_share",
+    "imputed_share",
+)  # fmt: skip
+_RUNS = ("farm_id", "weather_model", "weather_point", "run_at", "available_at", "valid_at", "wind_speed_100m_ms")
 _OPERATING_STATES = {"stopped": ["stopped"], "curtailed": ["curtailed", "derated"], "iced": ["iced"]}
 
 
 # --- the node ---------------------------------------------------------------------------------------------------------
+
+
+def derive_readiness(
+    parsed_signals: Derived,
+    parsed_weather: Derived,
+    timed_signals: Derived,
+    signals: Derived,
+    observations: Derived,
+    weather: Derived,
+    clock_calibration: Derived,
+    fleet: Fleet,
+    clock: Clock,
+    readiness: ReadinessSettings,
+) -> tuple[Recipe, Recipe]:
+    """Assess readiness (`assess_readiness`) as of the midnights before the run and before its training time.
+
+    One shard per farm and midnight, of readiness and of the fit of weather. They change when anything changes that was available
+    by then, of any farm, as farms are compared with each other. So a run assesses the farms only if it is the first one of the
+    day, or if data came late.
+    """
+    times = sorted({pd.Timestamp(time).floor("D") for time in (clock.training_time(fleet), clock.as_of)})
+    tables = (timed_signals, signals, observations, weather, clock_calibration)
+    unreadable = sorted(_unreadable(parsed_signals, parsed_weather).items())
+    read = {"model", "point", "kind", "run_every_minutes", "delay_minutes"}
+    cards = [
+        (farm.id, farm.place, farm.signals.received_at, [source.model_dump(include=read) for source in farm.weather])
+        for farm in fleet.farms
+    ]
+    step = np.uint64(number_of([VERSION, readiness, cards]))
+    numbers = [_number_by(tables, at.tz_localize(None), unreadable) for at in times]
+    shards = [(farm.id, at.tz_localize(None), number) for at, number in zip(times, numbers, strict=True) for farm in fleet.farms]
+    wanted = pd.DataFrame(shards, columns=["farm_id", "day", "number"]).astype({"day": "datetime64[us]", "number": np.uint64})
+    wanted = wanted.assign(step=step, fingerprint=mixed(wanted.pop("number"), step))
+
+    @cache
+    def assessed() -> tuple[pd.DataFrame, pd.DataFrame]:
+        return assess_readiness(parsed_signals, parsed_weather, *tables, fleet, times, readiness)
+
+    def of_shards(table: pd.DataFrame, part: pd.DataFrame) -> pd.DataFrame:
+        keys = pd.MultiIndex.from_arrays([table["farm_id"], table["assessed_at"].dt.tz_localize(None)])
+        return table[keys.isin(pd.MultiIndex.from_frame(part[["farm_id", "day"]]))]
+
+    return Recipe(wanted, lambda part: of_shards(assessed()[0], part)), Recipe(
+        wanted, lambda part: of_shards(assessed()[1], part)
+    )
+
+
+def _number_by(tables: Iterable[Derived], at: pd.Timestamp, unreadable: Sequence[tuple[str, int]]) -> np.uint64:
+    """A number of all shards of which any row was available by a time."""
+    found = number_of(unreadable)
+    for table in tables:
+        days = table.days
+        # Rows without a time are always available; those of calibrations are from their day on.
+        known = days["first_at"].isna() | (days["first_at"] <= at) if "first_at" in days else days["day"] <= at
+        digests = mixed(days.loc[known, "digest"], days.loc[known, "day"])
+        found = int(mixed(np.uint64(found), digests.sum(dtype=np.uint64))[()])
+    return np.uint64(found)
 
 
 def assess_readiness(
@@ -49,13 +117,13 @@ def assess_readiness(
     weather: Derived | pd.DataFrame,
     clock_calibration: Derived | pd.DataFrame,
     fleet: Fleet,
-    clock: Clock,
+    times: Sequence[pd.Timestamp],
     readiness: ReadinessSettings,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Assess which tier of model every farm allows, and how well each weather point explains its power.
 
-    Assessed as of the run's time and as of its training time, each from the data available by then. A file that cannot be
-    read has no time and counts for both.
+    Assessed as of each of ``times``, from the data available by then. A file that cannot be read has no time and counts for
+    all.
 
     The fit of a point is the correlation of the farm's hourly power, as a share of the available capacity, with the point's
     wind speed at 100 m in the middle of the hour (newest run of at most ``max_lead_hours``). Matrix products compare all points
@@ -68,13 +136,9 @@ def assess_readiness(
         Contract `Readiness`: one row per farm and ``assessed_at``; contract `WeatherFit`: one row per farm,
         ``assessed_at`` and point compared.
     """
-    observations = frame_of(observations)
-    times = sorted({pd.Timestamp(clock.training_time(fleet)), pd.Timestamp(clock.as_of)})
-    unreadable: Counter[str] = Counter()
-    for parsed in map(table_of, (parsed_signals, parsed_weather)):
-        sources = parsed.filter(parsed.source_row == 0).group_by("farm_id").agg(sources=lambda t: t.count()).to_pandas()
-        unreadable.update(dict(zip(sources["farm_id"], sources["sources"].astype(int), strict=True)))
-    weather, clock_calibration = frame_of(weather), frame_of(clock_calibration)
+    observations, weather = frame_of(observations, _OBSERVED), frame_of(weather, _RUNS)
+    clock_calibration = frame_of(clock_calibration)
+    unreadable = _unreadable(parsed_signals, parsed_weather)
     rows, fits = [], []
     for at, counted in zip(times, _counted(table_of(timed_signals), table_of(signals), times, readiness), strict=True):
         farms = _histories(observations, weather, fleet, at, readiness)
@@ -100,6 +164,20 @@ def assess_readiness(
     return table, pd.concat(fits, ignore_index=True).sort_values(places, ignore_index=True)
 
 
+def _unreadable(*parsed: Derived | Table) -> Counter[str]:
+    """Numbers of sources that could not be read, by farm."""
+    found: Counter[str] = Counter()
+    for table in parsed:
+        if isinstance(table, Derived):
+            counts = table.days.groupby("farm_id")["unreadable"].sum()
+        else:
+            counts = (
+                table.group_by("farm_id").agg(sources=(table.source_row == 0).sum()).to_pandas().set_index("farm_id")["sources"]
+            )
+        found.update({str(farm_id): int(count) for farm_id, count in counts.items()})
+    return found
+
+
 # --- counts of rows ---------------------------------------------------------------------------------------------------
 
 _COUNTED = [
@@ -111,7 +189,7 @@ _COUNTED = [
 
 
 def _counted(
-    timed: Table, signals: Table, times: list[pd.Timestamp], settings: ReadinessSettings
+    timed: Table, signals: Table, times: Sequence[pd.Timestamp], settings: ReadinessSettings
 ) -> Iterator[dict[str, dict[str, float | None]]]:
     """For each time, shares of rows and latency by farm; each table is read once for all times."""
     # The status of rows repeated by a clock change depends on later rows, so they are left out.
