@@ -191,7 +191,9 @@ class Readiness(Contract, key=["farm_id", "assessed_at"]):
     """One row per farm and `assessed_at`: what was known of its data then, and which tier of model it may have."""
 
     farm_id: Series[str]
-    assessed_at: Series[Utc] = pa.Field(description="as of which time: the run's, and the training time if another")
+    assessed_at: Series[Utc] = pa.Field(
+        description="as of which midnight, UTC: before the run, and before the training time if another"
+    )
     tier: Series[str] = pa.Field(isin=TIERS)
     reason: Series[str] = pa.Field(description="a sentence with the number and the threshold")
     history_days: Series[float] = pa.Field(ge=0, description="from the first interval observed to the end of the last")
