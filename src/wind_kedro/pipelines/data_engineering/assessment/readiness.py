@@ -91,9 +91,10 @@ def derive_readiness(
         keys = pd.MultiIndex.from_arrays([table["farm_id"], table["assessed_at"].dt.tz_localize(None)])
         return table[keys.isin(pd.MultiIndex.from_frame(part[["farm_id", "day"]]))]
 
-    return Recipe(wanted, lambda part: of_shards(assessed()[0], part)), Recipe(
-        wanted, lambda part: of_shards(assessed()[1], part)
-    )
+    def recipe(place: int) -> Recipe:
+        return Recipe(wanted, lambda part: of_shards(assessed()[place], part))
+
+    return recipe(0), recipe(1)
 
 
 def _number_by(tables: Iterable[Derived], at: pd.Timestamp, unreadable: Sequence[tuple[str, int]]) -> np.uint64:

@@ -50,7 +50,8 @@ def derive_parsed_signals(signals_raw: SourceRows, fleet: Fleet, data_engineerin
     }
     numbers = of_cards(cards, VERSION, data_engineering.missing_values, data_engineering.signal_ranges)
     units = signals_raw.units
-    wanted = units.assign(fingerprint=mixed(units["fingerprint"], numbers[units["farm_id"]]))
+    step = numbers[units["farm_id"]].to_numpy()
+    wanted = units.assign(step=step, fingerprint=mixed(units["fingerprint"], step))
     return Recipe(wanted, lambda part: parse_signals(signals_raw.table(part), fleet, data_engineering))
 
 

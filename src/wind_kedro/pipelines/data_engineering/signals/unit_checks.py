@@ -46,7 +46,8 @@ def derive_turbine_days(parsed_signals: Derived, fleet: Fleet, data_engineering:
     }
     of_wind = [settings.power_coefficient, settings.air_density_kgm3, settings.specific_power_wm2]
     numbers = of_cards(cards, DAYS_VERSION, of_wind)
-    wanted = days[["farm_id", "day", "rows"]].assign(fingerprint=mixed(days["digest"], numbers[days["farm_id"]]))
+    step = numbers[days["farm_id"]].to_numpy()
+    wanted = days[["farm_id", "day", "rows"]].assign(step=step, fingerprint=mixed(days["digest"], step))
     return Recipe(wanted, lambda part: daily_sums(parsed_signals.shards(part[["farm_id", "day"]]), fleet, settings))
 
 
@@ -66,7 +67,8 @@ def derive_suspected_units(turbine_days: Derived, fleet: Fleet, clock: Clock, da
         for farm in fleet.farms
     }
     numbers = of_cards(cards, VERSION, data_engineering.units)
-    wanted = of_days[["farm_id", "rows"]].assign(fingerprint=mixed(of_days["digest"], numbers[of_days["farm_id"]]))
+    step = numbers[of_days["farm_id"]].to_numpy()
+    wanted = of_days[["farm_id", "rows"]].assign(step=step, fingerprint=mixed(of_days["digest"], step))
 
     def work(part: pd.DataFrame) -> pd.DataFrame:
         rows = turbine_days.table()
