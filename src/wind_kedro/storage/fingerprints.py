@@ -108,9 +108,10 @@ def around(days: pd.DataFrame, key: Sequence[str], *, before: int = 0, after: in
         One row per key and day of ``days``: ``digest`` of all shards around it, ``rows`` of the day itself, and, if given, the
         least ``first_at`` and the greatest ``last_at`` around it. `NO_DAY` has no neighbours.
     """
-    how: dict[str, Any] = {"digest": _summed, "rows": "sum", "first_at": "min", "last_at": "max"}
+    # Sums of unsigned numbers wrap around.
+    how: dict[str, Any] = {"digest": "sum", "rows": "sum", "first_at": "min", "last_at": "max"}
     how = {name: reduce for name, reduce in how.items() if name in days}
-    own = days.groupby([*key, "day"], as_index=False, observed=True).agg(how)
+    own = days.astype({"digest": "uint64"}).groupby([*key, "day"], as_index=False, observed=True).agg(how)
     pieces = []
     timeless = own["day"] == NO_DAY
     for offset in range(-before, after + 1):
@@ -136,11 +137,6 @@ def surrounding(shards: pd.DataFrame, before: int, after: int) -> pd.DataFrame:
     return pd.concat([shards, *moved], ignore_index=True).drop_duplicates(ignore_index=True)
 
 
-def _summed(values: pd.Series) -> np.uint64:
-    with np.errstate(over="ignore"):
-        return np.uint64(values.to_numpy(dtype=np.uint64).sum(dtype=np.uint64))
-
-
 def chunks(todo: pd.DataFrame, key: Sequence[str], max_rows: int) -> Iterable[pd.DataFrame]:
     """Split shards so that in each part all keys are wanted on all days: days with the same keys together.
 
@@ -159,7 +155,7 @@ def chunks(todo: pd.DataFrame, key: Sequence[str], max_rows: int) -> Iterable[pd
         return
     keys = pd.util.hash_pandas_object(todo[list(key)].astype("str"), index=False)
     by_day = pd.DataFrame({"day": todo["day"], "keys": keys, "rows": rows}).groupby("day", sort=True)
-    of_days = by_day.agg(keys=("keys", _summed), rows=("rows", "sum"))
+    of_days = by_day.agg(keys=("keys", "sum"), rows=("rows", "sum"))
     apart = of_days.index.to_series().diff() > MAX_GAP
     part = 0
     parts, seen, count = [], None, 0
