@@ -175,7 +175,7 @@ def _as_it_is(observations: pd.DataFrame, weather: pd.DataFrame, fleet: Fleet) -
     return features_of(observations, weather, fleet, Clock(as_of=AS_OF.to_pydatetime()), PARAMETERS)[0]
 
 
-@settings(max_examples=25, deadline=None, derandomize=True)
+@settings(max_examples=12, deadline=None, derandomize=True)
 @given(seed=st.integers(0, 10_000), minutes=st.integers(0, DAYS * 1440).map(lambda number: number // 10 * 10))
 def test_no_feature_moves_when_its_future_does(fleet: Fleet, seed: int, minutes: int) -> None:
     assert not moves(_as_it_is, fleet, seed, minutes)
