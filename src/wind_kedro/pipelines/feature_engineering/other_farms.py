@@ -122,9 +122,11 @@ def outcome_sums(speeds: Mapping[str, FloatArray], outcomes: Outcomes, bin_width
         }
         filled = np.unique(place)
         found = {name: np.bincount(place, weights=values)[filled] for name, values in sums.items()}
-        at = {"month_begin": months[filled // width], "point": point, "bin": filled % width} if len(filled) else {}
-        parts.append(pd.DataFrame(at | found))
-    return pd.concat(parts, ignore_index=True)
+        if len(filled):
+            at = {"month_begin": months[filled // width], "point": point, "bin": filled % width}
+            parts.append(pd.DataFrame(at | found))
+    columns = ["month_begin", "point", "bin", "n", "wind", "share", "wind_wind", "share_share", "wind_share"]
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns)
 
 
 def fit_months(sums: pd.DataFrame, months: Collection[pd.Timestamp], step_minutes: int, settings: BestPoint) -> pd.DataFrame:
