@@ -38,6 +38,8 @@ STEPS = {
     "signals": f"{_ROOM}.signals.operating_states.VERSION",
     "observations": f"{_ROOM}.signals.aggregation.VERSION",
     "quarantine": f"{_ROOM}.assessment.quarantine.VERSION",
+    "readiness": f"{_ROOM}.assessment.readiness.VERSION",
+    "weather_fit": f"{_ROOM}.assessment.readiness.VERSION",
     "feature_fit_sums": "wind_kedro.pipelines.feature_engineering.fits.SUMS_VERSION",
     "feature_fits": "wind_kedro.pipelines.feature_engineering.fits.FITS_VERSION",
     "features": "wind_kedro.pipelines.feature_engineering.nodes.FEATURES_VERSION",
