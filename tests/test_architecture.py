@@ -84,8 +84,7 @@ NOT_TABLES = {
     "wind_kedro.datasets.TrialStore",
     "wind_kedro.datasets.Document",
     "wind_kedro.datasets.Figure",
-    "wind_kedro.datasets.IbisTable",
-    "wind_kedro.datasets.DerivedTable",  # its contract is optional, as that of an Ibis table
+    "wind_kedro.datasets.DerivedTable",  # its contract is optional
 }
 
 

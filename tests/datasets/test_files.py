@@ -4,10 +4,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import ibis
 import pandas as pd
 import plotly.graph_objects as go
-import pyarrow as pa
 import pytest
 from kedro.io import DatasetError
 
@@ -32,11 +30,6 @@ def _figure(number: int) -> go.Figure:
 #: Each dataset with its suffix, how its content is made from a number, and how the number is read again.
 KINDS: dict[str, tuple[str, Callable[[int], Any], Callable[[Any], int]]] = {
     "ParquetTable": (".parquet", _table, lambda data: int(data["number"].iloc[0])),
-    "IbisTable": (
-        ".parquet",
-        lambda number: ibis.memtable(pa.table({"number": [number]})),
-        lambda data: data["number"].min().to_pyarrow().as_py(),
-    ),
     "Figure": (".json", _figure, lambda data: int(data.data[0].y[0])),
     "Document": (".html", str, int),
     "JsonDocument": (".json", lambda number: {"number": number}, lambda data: int(data["number"])),
@@ -50,8 +43,7 @@ def kind(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def dataset(kind: str, tmp_path: Path) -> Any:
-    options: dict[str, Any] = {"file_format": "parquet"} if kind == "IbisTable" else {}
-    return getattr(datasets, kind)(filepath=str(tmp_path / "there" / f"thing{KINDS[kind][0]}"), **options)
+    return getattr(datasets, kind)(filepath=str(tmp_path / "there" / f"thing{KINDS[kind][0]}"))
 
 
 def _files(tmp_path: Path) -> list[str]:
@@ -178,25 +170,3 @@ def test_every_name_of_the_package_resolves_and_no_other_does() -> None:
     assert dir(datasets) == datasets.__all__
     with pytest.raises(AttributeError, match="no attribute 'Nonsense'"):
         datasets.__getattr__("Nonsense")
-
-
-def test_parts_of_a_table_that_cannot_be_read_are_named_and_passed_over(tmp_path: Path) -> None:
-    table = datasets.IbisTable(
-        filepath=str(tmp_path / "t.parquet"),
-        file_format="parquet",
-        connection={"backend": "duckdb", "database": ":memory:"},
-    )
-    table.save([ibis.memtable({"a": [number]}) for number in range(4)])
-    folder = tmp_path / "t.parquet"
-    (folder / "part-00001.parquet").write_bytes(b"PAR1 half of it")
-    pd.DataFrame({"b": ["x"]}).to_parquet(folder / "part-00002.parquet")
-    (folder / "notes.txt").write_text("mine")
-    (folder / "copy.parquet").write_bytes((folder / "part-00003.parquet").read_bytes())
-    assert sorted(table.load().to_pandas()["a"]) == [0, 3]
-    assert sorted(Path(line.partition(": ")[0]).name for line in table.passed_over) == [
-        "copy.parquet", "notes.txt", "part-00001.parquet", "part-00002.parquet",
-    ]  # fmt: skip
-    for part in folder.glob("part-*"):
-        part.write_bytes(b"")
-    with pytest.raises(DatasetError, match="has no part that can be read; run the pipeline again"):
-        table.load()

@@ -19,7 +19,7 @@ import pytest
 from kedro.io import DatasetError
 
 from wind_kedro.contracts.raw import SignalsRaw, WeatherRaw
-from wind_kedro.datasets import IbisTable
+from wind_kedro.datasets.connections import connect
 from wind_kedro.governance.provenance import file_sha256
 from wind_kedro.readers import source_files, source_table
 from wind_kedro.readers.source_files import MAX_LINE
@@ -538,9 +538,10 @@ def test_tables_keep_their_contracts_and_join_with_saved_ones(tmp_path: Path, ca
     signals, weather = table(tmp_path, cards).load(), table(tmp_path, cards, "weather").load()
     SignalsRaw().validate(signals)
     WeatherRaw().validate(weather)
-    saved = IbisTable(filepath=str(tmp_path / "saved.parquet"), file_format="parquet", connection=copy.deepcopy(CONNECTION))
-    saved.save(weather.table())
-    assert signals.table().inner_join(saved.load(), "farm_id").count().execute() == 2
+    weather.table().to_parquet(tmp_path / "saved.parquet")
+    saved = connect(copy.deepcopy(CONNECTION)).read_parquet(tmp_path / "saved.parquet")
+    assert signals.table().inner_join(weather.table(), "farm_id").count().execute() == 2
+    assert saved.count().execute() == 1
 
 
 def test_farms_without_weather_have_a_table_of_it_all_the_same(tmp_path: Path, cards: dict[str, Any]) -> None:

@@ -11,7 +11,6 @@ from typing import Any
 #: Where each dataset lives.
 _HOMES = {
     "ParquetTable": "files",
-    "IbisTable": "files",
     "Figure": "files",
     "Document": "files",
     "JsonDocument": "files",

@@ -31,7 +31,7 @@ from wind_kedro.contracts.observations import (
     WeatherFit,
 )
 from wind_kedro.contracts.raw import SignalsRaw, WeatherRaw
-from wind_kedro.datasets import DerivedTable, IbisTable
+from wind_kedro.datasets import DerivedTable
 from wind_kedro.datasets.derived import Derived
 from wind_kedro.pipelines.data_engineering import nodes
 from wind_kedro.pipelines.data_engineering.assessment.readiness import assess_readiness
@@ -83,7 +83,8 @@ def now() -> Clock:
 @pytest.fixture(scope="session")
 def backend(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """One DuckDB for all tests of the room: that of the catalog's tables."""
-    return IbisTable(filepath=str(tmp_path_factory.mktemp("tables") / "any.parquet"), connection=CONNECTION).connection
+    folder = str(tmp_path_factory.mktemp("tables"))
+    return DerivedTable(filepath=folder, key=["farm_id"], time="valid_at", connection=CONNECTION)._connection
 
 
 @pytest.fixture(scope="session")

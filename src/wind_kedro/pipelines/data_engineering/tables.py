@@ -120,17 +120,12 @@ def microseconds(rows: Table, column: str) -> Any:
 
     ``epoch_microseconds`` of Ibis first casts times with a zone, which takes DuckDB ten times as long.
     """
-    if rows.get_backend().name == "duckdb":
-        return engine_function("epoch_us", "timestamp", "int64")(rows[column])
-    # Spark's function accepts times with a zone only; its session is in UTC.
-    return engine_function("unix_micros", "timestamp", "int64")(rows[column].cast("timestamp('UTC')"))
+    return engine_function("epoch_us", "timestamp", "int64")(rows[column])
 
 
 def zoned(rows: Table, column: str) -> Any:
     """A naive UTC time as a time with zone UTC. A cast would take DuckDB thirty times as long."""
-    if rows.get_backend().name == "duckdb":
-        return engine_function("make_timestamptz", "int64", "timestamp('UTC')")(microseconds(rows, column))
-    return rows[column].cast("timestamp('UTC')")
+    return engine_function("make_timestamptz", "int64", "timestamp('UTC')")(microseconds(rows, column))
 
 
 def temporary_table(engine: Any, query: str) -> Table:
@@ -145,10 +140,6 @@ def temporary_table(engine: Any, query: str) -> Table:
 def materialized(rows: Table) -> Table:
     """Compute a table now and cache it in the engine for as long as it is referenced; for tables used more than once."""
     engine = rows.get_backend()
-    if engine.name != "duckdb":
-        # Ibis registers in-memory tables with Spark on execution, not on caching.
-        rows.limit(0).execute()
-        return rows.cache().cast(rows.schema())
     # `Table.cache` would do, but its DROP TABLE lacks the name with Ibis 12 and sqlglot 30.
     # Created from a view, so that columns keep the engine's types: `create_table` turns ENUMs into text.
     view = ibis.util.gen_name("view")

@@ -177,8 +177,7 @@ def _candidates(rows: Table, still: Stuck, off: Spike) -> Table:
     """
     names = sorted({*still.minutes, *_SPIKED})
     rows = rows.select("unit", "rated", "place", *names)
-    # Spark would move all rows to one machine without a partition, so it partitions by turbine.
-    windows = Windows(rows, [] if rows.get_backend().name == "duckdb" else ["unit"], "place")
+    windows = Windows(rows, [], "place")
     seen = [repeats(windows, name) for name in still.minutes]
     seen += [far(windows, name, before, off) for name in _SPIKED for before in (-1, -2)]
     return windows.made().filter(ibis.or_(*seen)).select("place")
