@@ -57,7 +57,7 @@ def tables(folder: Path) -> Tables:
     for name, table in tables_in(folder / "data/test", without={"raw_rows"}).items():
         if name.startswith(TABLES):
             arrays = [column for column in table if isinstance(table[column].iloc[:1].squeeze(), np.ndarray)]
-            plain = table.assign(**{column: table[column].map(bytes) for column in arrays})
+            plain = table.assign(**{column: table[column].map(lambda array: array.tobytes().hex()) for column in arrays})
             found[Path(name).name] = plain.sort_values(list(table.columns), ignore_index=True)
     return found
 
