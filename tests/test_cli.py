@@ -22,7 +22,7 @@ from click.testing import CliRunner, Result
 from stored import store
 from wind_kedro.cli import cli
 from wind_kedro.contracts.observations import Signals, Weather
-from wind_kedro.datasets import ModelVersions, read_table, tables_in
+from wind_kedro.datasets import History, ModelVersions, read_table, tables_in
 from wind_kedro.storage.layout import record_layout
 
 # One project, and in it one training, serve all of them.
@@ -426,9 +426,11 @@ def test_drivers_prints_what_moved_each_interval(empty: Path) -> None:
         rows, columns=["issued_at", "valid_at", "feature_group", "contribution_kw", "feature", "feature_value"]
     ).assign(product_id="hours", entity_id="hill", model="catboost", model_version="3")
     table["valid_at"] = at + pd.to_timedelta(table["valid_at"], unit="h")
-    folder = empty / "data/07_model_output/attributions/hours"
-    folder.mkdir(parents=True)
-    table.to_parquet(folder / "20240331T060000Z.parquet", index=False)
+    History(
+        filepath=str(empty / "data/07_model_output/attributions"),
+        partition_by=["product_id", "issued_at"],
+        contract="wind_kedro.contracts.forecasts.Attributions",
+    ).save(table)
 
     result = type_in("wind", "attributions", "--entity", "hill")
     assert result.exit_code == 0, result.output
@@ -453,8 +455,8 @@ def test_as_of_a_time_before_all_data_is_one_line_and_touches_nothing(trained: P
     inside(trained)
 
     def results() -> dict[Path, int]:
-        """When each was written, but for the records that an issue was not made."""
-        found = (path for path in (trained / "data").rglob("*.*") if not re.search("/audit|/failures", str(path)))
+        """When each was written, but for the records that an issue was due and was not made."""
+        found = (path for path in (trained / "data").rglob("*.*") if not re.search("/audit|/failures|/due_issues", str(path)))
         return {path: path.stat().st_mtime_ns for path in found}
 
     before = results()
@@ -539,6 +541,11 @@ def copied(trained: Path, tmp_path: Path, inside: Callable[[Path], Path]) -> Pat
     return folder
 
 
+def _make_again(folder: Path) -> None:
+    """Forget which issues were made: they are made once from the same inputs."""
+    shutil.rmtree(folder / "data/07_model_output/issues_made")
+
+
 def test_a_damaged_model_stops_no_other_farm_and_is_an_error_of_the_run(copied: Path) -> None:
     before = _forecasts(copied)
     promotions = pd.read_parquet(copied / "data/06_models/promotions")
@@ -548,6 +555,7 @@ def test_a_damaged_model_stops_no_other_farm_and_is_an_error_of_the_run(copied: 
     version = str(promotions.sort_values("promotion")["model_version"].iloc[-1])
     (entry,) = (row for row in registered.manifest(version)["members"] if row["entity_id"] == "hill")
     shutil.rmtree(copied / "data/06_models/objects" / entry["object"])
+    _make_again(copied)
     result = type_in("run", "--pipeline", "forecasting")
     assert result.exit_code == 1
     assert f"Error: hours/hill: champion '{entry['model']}' of version {version}: " in result.output
@@ -565,6 +573,7 @@ def test_an_older_promotion_is_refused_until_somebody_adopts_it(copied: Path) ->
     newest = max(log.glob("*.parquet"))
     assert newest.name > "000001.parquet", "an older one is left"
     newest.unlink()
+    _make_again(copied)
     result = type_in("run", "--pipeline", "forecasting")
     assert result.exit_code == 1
     assert f"promotion {int(newest.stem)} removed: this machine has seen promotion {int(newest.stem)}" in result.output

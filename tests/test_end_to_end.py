@@ -71,8 +71,8 @@ NEVER_THE_SAME = ["run_id", "recorded_at", "manifest_sha256", *LINKS]  # a manif
 
 _ORDER = [
     "source_file", "source_row", "product_id", "entity_id", "farm_id", "granularity_minutes", "model", "weather_model",
-    "weather_point", "fitted_at", "wind_speed_ms", "run_at", "issued_at", "valid_at", "available_at", "period", "bucket", "metric",
-    "level", "raised_at", "kind", "signal", "message",
+    "weather_point", "fitted_at", "wind_speed_ms", "run_at", "issued_at", "valid_at", "available_at", "period", "bucket",
+    "metric", "level", "raised_at", "kind", "signal", "message",
 ]  # fmt: skip
 
 

@@ -18,7 +18,7 @@ from kedro.pipeline import Pipeline
 
 from wind_kedro.errors import WindKedroError
 from wind_kedro.governance.provenance import sha256
-from wind_kedro.storage.layout import check_layout
+from wind_kedro.storage.layout import check_layout, record_layout
 from wind_kedro.storage.lease import HeldLeaseError, Lease, LeaseSettings
 from wind_kedro.storage.paths import local_path
 from wind_kedro.storage.temporary import sweep, sweep_scratch
@@ -105,6 +105,8 @@ class RunStart:
             missing = [name for name in inputs if not (name in catalog and catalog.exists(name))]
             if missing:
                 raise MissingInputError("; ".join(_who_makes(name) for name in missing))
+            if self._run.leases:
+                record_layout(self._data)
             return (yield)
         except BaseException:
             self._release()

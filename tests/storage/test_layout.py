@@ -11,6 +11,8 @@ from wind_kedro.storage.layout import LAYOUT, LayoutError, check_layout, layout_
 
 def test_an_empty_environment_gets_the_layout_of_this_version(tmp_path: Path) -> None:
     check_layout(tmp_path / "data")
+    assert not (tmp_path / "data").exists()
+    record_layout(tmp_path / "data")
     assert (tmp_path / "data/layout.json").read_text() == f'{{"layout": {LAYOUT}}}\n'
     check_layout(tmp_path / "data")
 

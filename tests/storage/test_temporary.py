@@ -11,8 +11,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
+from wind_kedro.datasets import History
 from wind_kedro.storage import temporary
 from wind_kedro.storage.temporary import Scratch, neighbour_of, previous, sweep, sweep_scratch, written_aside
 
@@ -104,15 +106,19 @@ def test_a_run_sweeps_and_names_what_it_passed_over(make_small_fleet: Callable[[
 
     folder = inside(make_small_fleet())
     landings = folder / "data/02_intermediate/landings"
-    landings.mkdir(parents=True)
-    (landings / "20240301T000000Z.parquet").write_bytes(b"not Parquet")
+    stored = History(filepath=str(landings), partition_by=["landed_on"], contract="wind_kedro.contracts.raw.Landings")
+    landed_at = pd.Timestamp("2024-03-01", tz="UTC")
+    batch = {"feed_id": "coast", "landed_at": landed_at, "landed_on": "2024-03-01", "folder": "coast/1", "files": 1, "bytes": 1}
+    stored.save(pd.DataFrame([batch | {"rows": 1, "fault": ""}]).astype({"rows": "Int64"}))
+    (part,) = landings.rglob("*.parquet")
+    part.write_bytes(b"not Parquet")
     left = landings / f".x.{_dead_pid()}-{'0' * 32}.parquet"
     left.write_text("half")
     result = CliRunner().invoke(cli, ["run", "--pipeline", "ingestion"])
     assert result.exit_code == 1
     (line,) = [line for line in result.stderr.splitlines() if line.startswith("Error: ")]
-    assert "20240301T000000Z.parquet: cannot be read" in line
-    assert (landings / "20240301T000000Z.parquet").read_bytes() == b"not Parquet"
+    assert f"{part.name}: cannot be read" in line
+    assert part.read_bytes() == b"not Parquet"
     # Ingestion does not write tables: the next run that does sweeps.
     assert CliRunner().invoke(cli, ["run", "--pipeline", "forecasting"]).exit_code == 1
     assert not left.exists()

@@ -434,7 +434,8 @@ class DerivedTable(ConnectionMixin, AbstractDataset[Recipe, Derived]):
         return f"{months} AND {is_one_of('day', days)} AND {found}"
 
     def _exists(self) -> bool:
-        return True
+        # A view of what earlier runs left is there even when they left nothing.
+        return self._read_only or self._days.exists()
 
     def _describe(self) -> dict[str, Any]:
         return {"filepath": str(self._filepath), "key": self._key}

@@ -22,7 +22,7 @@ class LayoutError(WindKedroError):
 
 
 def check_layout(data: Path) -> None:
-    """Record the layout of an environment that has none yet.
+    """Check that this version reads the data of an environment.
 
     Raises:
         LayoutError: if the data was written by a newer version, or by one before layout 2 and was not migrated.
@@ -34,8 +34,6 @@ def check_layout(data: Path) -> None:
         )
     if found < LAYOUT:
         raise LayoutError(f"{data}: is of an earlier version (layout {found}): kedro wind migrate; it can be undone")
-    if not (data / _RECORD).exists():
-        record_layout(data)
 
 
 def layout_of(data: Path) -> int:
@@ -50,7 +48,9 @@ def layout_of(data: Path) -> int:
 
 
 def record_layout(data: Path, layout: int = LAYOUT) -> None:
-    """Record the layout of the data."""
+    """Record the layout of the data, if it is not recorded already."""
+    if (data / _RECORD).exists() and layout_of(data) == layout:
+        return
     data.mkdir(parents=True, exist_ok=True)
     with written_aside(data / _RECORD) as aside:
         aside.write_text(json.dumps({"layout": layout}) + "\n", encoding="utf-8")

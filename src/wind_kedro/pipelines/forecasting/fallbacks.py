@@ -122,10 +122,13 @@ def observed_climatology(
 
     Made from the observations known at each issue, and from no stored model. Missing where nothing was observed yet.
     """
-    rows = observations if isinstance(observations, pd.DataFrame) else observations.table()
-    own = rows[(rows["entity_id"] == entity_id) & (rows["granularity_minutes"] == product.granularity_minutes)]
-    if not isinstance(own, pd.DataFrame):
-        own = own.to_pandas()
+    if isinstance(observations, pd.DataFrame):
+        same = observations["granularity_minutes"] == product.granularity_minutes
+        own = observations[same & (observations["entity_id"] == entity_id)]
+    else:
+        rows = observations.table()
+        same = rows["granularity_minutes"] == product.granularity_minutes
+        own = rows.filter(same, rows["entity_id"] == entity_id).to_pandas()
     shares = np.full((len(due), len(product.quantile_levels)), np.nan)
     for issued_at, positions in due.reset_index(drop=True).groupby("issued_at").indices.items():
         known = latest_versions(own, pd.Timestamp(str(issued_at)))
