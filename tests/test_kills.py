@@ -231,8 +231,8 @@ def test_two_undisturbed_runs_are_equal(proof: Proof) -> None:
 @pytest.mark.parametrize(
     ("stage", "kind", "path"),
     [
-        ("data_engineering", "duckdb ends", "02_intermediate"),
-        ("data_engineering", "os.rename", "03_primary/observations"),
+        ("data_engineering", "delta begins", "02_intermediate/timed_signals"),
+        ("data_engineering", "delta ends", "03_primary/observations/rows"),
         pytest.param("training", "os.link", "06_models/promotions", marks=pytest.mark.long),
         pytest.param("forecasting", "delta ends", "07_model_output/forecasts", marks=pytest.mark.long),
     ],

@@ -13,6 +13,7 @@ import os
 import shutil
 import signal
 import sys
+import tempfile
 import time
 import traceback
 from collections.abc import Callable
@@ -262,11 +263,38 @@ ISSUE = pd.Timestamp("2024-01-29", tz="UTC")
 
 def newest_forecasts(folder: Path) -> pd.DataFrame:
     """The forecasts of the newest issue, none if there are none."""
-    path = folder / f"data/{ENVIRONMENT}/07_model_output/forecasts"
-    if not (path / "_delta_log").is_dir():
+    found = _stored(folder / f"data/{ENVIRONMENT}/07_model_output/forecasts")
+    if found is None:
         return pd.DataFrame({"issued_at": []})
-    table = read_table(path)
-    return table[table["issued_at"] == ISSUE].reset_index(drop=True)
+    return found[found["issued_at"] == ISSUE].reset_index(drop=True)
+
+
+def in_child(work: Callable[[], object]) -> bool:
+    """Do something in a forked process, and return whether it did not raise.
+
+    What reads and writes Delta starts threads, which a process that forks must not have.
+    """
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        with contextlib.suppress(BaseException):
+            work()
+            code = 0
+        os._exit(code)
+    return os.waitpid(pid, 0)[1] == 0
+
+
+def _stored(path: Path) -> pd.DataFrame | None:
+    """A table that a run left; None if there is none that can be read."""
+    import pyarrow.parquet as pq
+
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / "table.parquet"
+        if not in_child(lambda: read_table(path).to_parquet(copy, index=False)):
+            return None
+        table = pq.read_table(copy, use_threads=False, pre_buffer=False).to_pandas(use_threads=False)
+        # Tables that grow have no order of their own.
+        return table.iloc[table.astype("str").sort_values(list(table.columns)).index].reset_index(drop=True)
 
 
 #: Tables that a run of data_engineering leaves and that are compared.
@@ -279,15 +307,7 @@ def table(folder: Path, name: str) -> pd.DataFrame | None:
     path = folder / "data" / ENVIRONMENT / _LAYER.get(name, "02_intermediate") / name
     if not path.exists():
         path = path.with_suffix(".parquet")
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        if path.is_dir():
-            return read_table(path)
-        return pq.read_table(path, use_threads=False, pre_buffer=False).to_pandas(use_threads=False)
-    except (OSError, pa.ArrowInvalid):
-        return None
+    return _stored(path)
 
 
 def tables(folder: Path) -> dict[str, pd.DataFrame]:

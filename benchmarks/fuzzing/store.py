@@ -19,7 +19,7 @@ from wind_kedro.storage.delta import Delta
 
 from .cases import Case, Step, generator
 from .oracle import Verdict, error_lines, same_rows, worst
-from .project import ISSUE, Ended, World, command, newest_forecasts, run
+from .project import ISSUE, Ended, World, command, in_child, newest_forecasts, run
 
 DATA = Path("data/test")
 #: The issue that is forecast anew after the damage.
@@ -429,7 +429,8 @@ class StoreCase(Case):
     def prepare(self, project: Path) -> None:
         """Do the damage; the newest issue is to be forecast anew."""
         self.done = Damage(project, generator("store", self.number, self.seed))
-        Delta(project / DATA / "07_model_output/forecasts").delete(f"issued_at = '{ISSUE}'")
+        forecasts = Delta(project / DATA / "07_model_output/forecasts")
+        in_child(lambda: forecasts.delete(f"issued_at = '{ISSUE}'"))
         DAMAGES[self.name](self.done)
 
     def steps(self) -> list[Step]:

@@ -13,10 +13,11 @@ import numpy as np
 import pandas as pd
 from kedro.io.core import AbstractDataset, DatasetError
 from kedro.utils import load_obj
+from kedro_datasets._typing import TablePreview
 from kedro_datasets._utils import ConnectionMixin
 
 from wind_kedro.datasets.connections import connect, literal
-from wind_kedro.datasets.parts import empty_table, why_unreadable
+from wind_kedro.datasets.parts import as_preview, empty_table, why_unreadable
 from wind_kedro.errors import WindKedroError
 from wind_kedro.storage.delta import Delta, is_one_of, to_arrow, to_pandas
 from wind_kedro.storage.fingerprints import NO_DAY, Recipe, around, chunks, surrounding
@@ -125,6 +126,10 @@ class Derived:
 
 def _without_day(table: ir.Table) -> ir.Table:
     return table.drop(*(name for name in _ADDED if name in table.columns))
+
+
+def _without_added(frame: pd.DataFrame) -> pd.DataFrame:
+    return frame.drop(columns=[name for name in _ADDED if name in frame])
 
 
 class Sliced(Protocol):
@@ -266,6 +271,14 @@ class DerivedTable(ConnectionMixin, AbstractDataset[Recipe, Derived]):
         changed = before["step"] != before["step_before"] if "step" in todo else np.zeros(len(todo), dtype=bool)
         why = np.where(before["found"] == "left_only", "missing", np.where(changed, "step_changed", "input_changed"))
         return pd.concat([todo.assign(why=why), gone.assign(why="removed")], ignore_index=True)
+
+    def preview(self, nrows: int = 5) -> TablePreview:
+        """Some rows as plain values, which JSON knows: a time that is missing is none."""
+        _, recorded = self._shards()
+        found = self._rows.as_of(recorded).head(nrows)
+        if found is None:
+            return TablePreview({"index": [], "columns": [], "data": []})
+        return as_preview(_without_added(to_pandas(found)))
 
     def maintain(self, before_month: str, keep_hours: int) -> int:
         """Write months before ``before_month`` into few files, keep only the newest entry of each shard, and remove files that no

@@ -72,10 +72,8 @@ class ParquetTable(_WrittenAside, ParquetDataset):
         return self._contract is not None or bool(super()._exists())
 
     def preview(self, nrows: int = 5) -> TablePreview:
-        """The first rows as plain values, which JSON knows: a time that is missing is none."""
-        split: dict[str, Any] = self.load().head(nrows).astype(object).to_dict(orient="split")
-        split["data"] = [[None if pd.isna(value) else value for value in row] for row in split["data"]]
-        return split
+        """The first rows, as `as_preview` shows them."""
+        return as_preview(self.load().head(nrows))
 
 
 class Figure(_WrittenAside, PlotlyDataset):

@@ -13,6 +13,7 @@ from typing import Any
 
 import pandas as pd
 from kedro.io import AbstractDataset, DatasetError
+from kedro_datasets._typing import TablePreview
 
 from wind_kedro.storage.paths import local_path
 
@@ -115,3 +116,13 @@ def with_same_parts(new: pd.DataFrame, before: pd.DataFrame, part: str) -> pd.Da
     """New rows of a history after the earlier rows of the same parts: saving replaces a part whole."""
     same = before[before[part].isin(new[part])]
     return pd.concat([same, new], ignore_index=True) if len(same) else new
+
+
+def as_preview(table: pd.DataFrame) -> TablePreview:
+    """Rows as plain values, which JSON knows: a time that is missing is none."""
+    split: dict[str, Any] = table.astype(object).to_dict(orient="split")
+    split["data"] = [
+        [value.tolist() if hasattr(value, "tolist") else None if pd.isna(value) else value for value in row]
+        for row in split["data"]
+    ]
+    return TablePreview(split)

@@ -84,6 +84,11 @@ class Delta:
             raise FileNotFoundError(f"{self.location} was never written")
         return pa.schema(table.schema().to_arrow()).empty_table()
 
+    def head(self, count: int) -> pa.Table | None:
+        """Some rows, at most ``count``; None before the first write."""
+        table = self._table()
+        return None if table is None else table.to_pyarrow_dataset().head(count)
+
     def append(self, rows: pa.Table) -> None:
         """Add rows."""
         self._write(rows, mode="append")
