@@ -15,7 +15,7 @@ from kedro_datasets.pandas import ParquetDataset
 from kedro_datasets.plotly import JSONDataset as PlotlyDataset
 from kedro_datasets.text import TextDataset
 
-from wind_kedro.datasets.parts import empty_table
+from wind_kedro.datasets.parts import as_preview, empty_table
 from wind_kedro.storage.temporary import written_aside
 
 

@@ -119,10 +119,13 @@ def with_same_parts(new: pd.DataFrame, before: pd.DataFrame, part: str) -> pd.Da
 
 
 def as_preview(table: pd.DataFrame) -> TablePreview:
-    """Rows as plain values, which JSON knows: a time that is missing is none."""
+    """Rows as plain values, which JSON knows: a time that is missing is none, an array a list."""
     split: dict[str, Any] = table.astype(object).to_dict(orient="split")
-    split["data"] = [
-        [value.tolist() if hasattr(value, "tolist") else None if pd.isna(value) else value for value in row]
-        for row in split["data"]
-    ]
+    split["data"] = [[_plain(value) for value in row] for row in split["data"]]
     return TablePreview(split)
+
+
+def _plain(value: Any) -> Any:
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    return None if pd.isna(value) else value
