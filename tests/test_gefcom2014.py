@@ -106,7 +106,7 @@ def test_the_run_of_a_day_is_of_its_midnight_and_readable_by_setting(project: Pa
 def features(project: Path) -> pd.DataFrame:
     """What was known, by product, of zone 2."""
     found = _read(project, "features")
-    return found[found["entity_id"] == "zone_2"]
+    return found[found["entity_id"] == "zone_2"].sort_values(["product_id", "issued_at", "valid_at"], ignore_index=True)
 
 
 def test_the_competition_knows_the_days_own_run_and_no_production(features: pd.DataFrame, raw: pd.DataFrame) -> None:

@@ -102,13 +102,8 @@ def tables(folder: Path) -> dict[str, pd.DataFrame]:
     return found
 
 
-@pytest.mark.parametrize(
-    "seed",
-    [
-        pytest.param(1, marks=pytest.mark.slow),
-        *(pytest.param(seed, marks=pytest.mark.long) for seed in range(2, 10)),
-    ],
-)
+@pytest.mark.long
+@pytest.mark.parametrize("seed", range(1, 10))
 def test_any_history_ends_as_a_rebuild(make_checkout: Callable[[], Path], seed: int) -> None:
     numbers = np.random.default_rng(seed)
     folder, anew = make_checkout(), make_checkout()

@@ -32,7 +32,8 @@ def found(project_path: Path, backend: Any, run_room: Callable[..., Frames], par
         _connection = backend  # the rig's tables and the sources are joined
 
     root = str(project_path / "data/01_raw")
-    signals, weather = (OnTheRig(kind=kind, root=root, farms=cards["farms"]["farms"]).load() for kind in ("signals", "weather"))
+    farms = cards["farms"]["farms"]
+    signals, weather = (OnTheRig(kind=kind, root=root, farms=farms).load().table() for kind in ("signals", "weather"))
     clock = Clock(as_of=pd.Timestamp("2016-01-01T12:00Z").to_pydatetime())
     return run_room(signals, weather, fleet, clock, DataEngineering.model_validate(parameters))
 

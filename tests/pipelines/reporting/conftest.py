@@ -398,6 +398,7 @@ def make_world(*, farms=1, kind="analysis", reporting=None):
             [
                 {
                     "source_table": "signals",
+                    "valid_at": pd.NaT,
                     "source_file": "signals.csv",
                     "source_row": row,
                     "reason": "conflicting_stamp",
