@@ -267,7 +267,15 @@ def _world() -> dict[str, pd.DataFrame]:
         }
     )  # fmt: skip
     observations = pd.concat(tables, ignore_index=True)
-    tables = {"weather": weather, "observations": observations, "data_quality": quality, "raw_manifest": manifest}
+    key = ["farm_id", "weather_model", "weather_point", "run_at", "available_at"]
+    weather_runs = weather.groupby(key, as_index=False).agg(
+        is_analysis=("is_analysis", "first"),
+        rows=("valid_at", "count"),
+        first_valid_at=("valid_at", "min"),
+        last_valid_at=("valid_at", "max"),
+    )
+    tables = {"weather": weather, "weather_runs": weather_runs, "observations": observations, "data_quality": quality}
+    tables |= {"raw_manifest": manifest}
     return tables | {"signals": _signals()}
 
 

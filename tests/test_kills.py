@@ -104,6 +104,10 @@ def of_records(names: list[str]) -> list[str]:
     return [name for name in names if "/promotions/" not in name and "/audit/" not in name]
 
 
+def rows_of(table: pd.DataFrame | None) -> set[tuple[str, ...]]:
+    return set() if table is None else set(table.itertuples(index=False, name=None))
+
+
 class Proof:
     """A small project as it is before and after each pipeline of a run, and what a kill does to it."""
 
@@ -189,18 +193,14 @@ class Proof:
         return found
 
     def _torn(self, stage: str) -> list[str]:
-        """Tables that are neither as they were nor as they were to be."""
-        left, known = tables(self.folder), (self._before[stage], self._after[stage])
-
-        def is_whole(name: str) -> bool:
-            return any(
-                (name in left) == (name in state) and (name not in left or left[name].equals(state[name])) for state in known
-            )
-
-        return of_records([name for name in {*left, *known[0]} if not is_whole(name)])
+        """Tables with a row that they neither had nor were to have: what is computed in parts may have some of the new ones."""
+        left, before, after = tables(self.folder), self._before[stage], self._after[stage]
+        known = {name: rows_of(before.get(name)) | rows_of(after.get(name)) for name in {*before, *after}}
+        torn = [name for name, table in left.items() if not rows_of(table) <= known.get(name, set())]
+        return of_records([*torn, *(set(before) - set(left))])
 
     def _litter(self) -> list[str]:
-        found = [*(self.folder / "data").rglob(".*"), *(self.folder / "data").rglob(".lease-*.json")]
+        found = [path for path in (self.folder / "data").rglob(".*") if path.name != ".index.json"]  # the audit's own
         return sorted({path.name for path in found if LITTER.fullmatch(path.name) or path.suffix == ".json"})
 
 
