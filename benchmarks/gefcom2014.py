@@ -13,6 +13,7 @@ import argparse
 import hashlib
 import json
 import os
+import shutil
 import sys
 import tempfile
 import time
@@ -150,6 +151,8 @@ def backtest(task: int, product_id: str, as_of: str, context: Any, key: str) -> 
     if path.is_file() and (kept := json.loads(path.read_text(encoding="utf-8")))["key"] == key:
         return dict(kept)
     print(f"task {task} ({month_of(task)}), {product_id} ...", flush=True)
+    # All of it is measured: folds of an earlier version are not kept.
+    shutil.rmtree(context.catalog["backtest_model_forecasts"].location, ignore_errors=True)
     params = {"months": str(month_of(task)), "products": product_id, "as_of": as_of, "train_as_of": as_of}
     took = run(params, "--pipeline", "training", "--to-nodes", "backtest.score_backtest")
     scores = context.catalog.load("backtest_scores")

@@ -75,7 +75,8 @@ def main(words: list[str] | None = None) -> int:
         if not context.catalog.exists("backtest_model_forecasts"):
             print("nothing was backtested yet: run training first", file=sys.stderr)
             return 2
-        forecasts, observations = context.catalog.load("backtest_model_forecasts"), frame_of(context.catalog.load("observations"))
+        forecasts = frame_of(context.catalog.load("backtest_model_forecasts")).drop(columns="fold_begin")
+        observations = frame_of(context.catalog.load("observations"))
         fleet, calibration, clock = (context.params[name] for name in ("fleet", "calibration", "clock"))
     table = table_of(forecasts, observations, fleet, calibration, clock.training_time(fleet))
     record(f"proof-calibration-{chosen.env}", table)

@@ -158,7 +158,10 @@ def _measured(tasks: list[int], backtested: Path | None, *, make: bool) -> pd.Da
         if backtested is None:
             print("backtest ...", flush=True)
             backtest(tasks, when, list(context.params["training"].candidates))
-        forecasts = context.catalog.load("backtest_model_forecasts") if backtested is None else pd.read_parquet(backtested)
+        forecasts = (
+            frame_of(context.catalog.load("backtest_model_forecasts")) if backtested is None else pd.read_parquet(backtested)
+        )
+        forecasts = forecasts.drop(columns="fold_begin", errors="ignore")
         observations = frame_of(context.catalog.load("observations"))
         cards: Fleet = context.params["fleet"]
         calibration: Calibration = context.params["calibration"]

@@ -57,7 +57,7 @@ TABLES = {
     "model_input": "05_model_input/model_input.parquet",
     "choices": "06_models/choices.parquet",
     "promotions": "06_models/promotions",
-    "backtest_model_forecasts": "06_models/backtest_model_forecasts.parquet",
+    "backtest_model_forecasts": "06_models/backtest_model_forecasts",
     "backtest_forecasts": "06_models/backtest_forecasts.parquet",
     "backtest_scores": "06_models/backtest_scores.parquet",
     "model_forecasts": "07_model_output/model_forecasts",

@@ -40,6 +40,12 @@ class Forecasts(Contract, key=["product_id", "entity_id", "model", "issued_at", 
     )
 
 
+class BacktestModelForecasts(Forecasts):
+    """One row per product, entity, candidate, issue time and interval: quantiles as the candidate gave them, by fold."""
+
+    fold_begin: Series[Utc] = pa.Field(description="the candidate was fitted as of then")
+
+
 class ShadowForecasts(Forecasts):
     """One row per product, entity, model, issue time and interval: a shadow's forecast, or what the champion issued beside it."""
 

@@ -377,7 +377,8 @@ class DerivedTable(ConnectionMixin, AbstractDataset[Recipe, Derived]):
             days = pd.concat([before["day"], now]) if self._whole_key else part["day"]
             self._rows.replace(rows, self._predicate(part, days))
         keys = list(zip(*(entries[name] for name in self._shard), strict=True))
-        faults = [recipe.faults.get(tuple(map(str, key[: len(self._key)])), "") for key in keys]
+        names = [tuple(map(str, key)) for key in keys]
+        faults = [recipe.faults.get(name[: len(self._key)]) or recipe.faults.get(name, "") for name in names]
         given: dict[str, Any] = {name: entries[name].to_numpy(dtype=np.uint64).view("int64") for name in _given(entries)}
         entries = entries.assign(
             fault=pd.Series(faults, index=entries.index, dtype="str"),

@@ -65,6 +65,8 @@ class Forecaster(ABC):
     #: The least tier that an entity must have to be given a model of this family: what learns much needs much.
     min_tier: ClassVar[Tier] = "local"
 
+    #: Increase it if the same data and settings give other forecasts: backtests are computed anew.
+    version: ClassVar[int] = 1
     #: Names of the attributes that it has learnt, in addition to those of its base class: arrays, other models, dictionaries of
     #: either, and what JSON can hold.
     learnt: ClassVar[tuple[str, ...]] = ()

@@ -144,6 +144,16 @@ class ModelConfig(Strict):
 _OF_MEMBERS = {BLEND, HAND_OVER}
 
 
+def versions_of(config: ModelConfig) -> dict[str, int]:
+    """The versions of the families of a candidate and of its members."""
+    members = config.params.get("members")
+    of_members = [ModelConfig.model_validate(member) for member in members.values()] if isinstance(members, Mapping) else []
+    versions = {config.type: family_of(config.type).version}
+    for member in of_members:
+        versions |= versions_of(member)
+    return versions
+
+
 def with_members(candidates: Mapping[str, ModelConfig]) -> dict[str, ModelConfig]:
     """The candidates, each blend and hand-over with what its members are in place of their names.
 

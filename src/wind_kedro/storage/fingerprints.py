@@ -41,7 +41,8 @@ class Recipe:
             that is replaced with all its days has no column ``day``.
         work: computes the rows of some shards: takes rows of ``wanted``, all keys of which are wanted on all their days, and
             returns a table (Ibis, Arrow or pandas) that holds all rows of these shards and no others.
-        faults: filled by ``work``: why a shard could not be computed, by key. Such a shard is computed again in the next run.
+        faults: filled by ``work``: why a shard could not be computed, by key, or by key and day (as text). Such a shard is
+            computed again in the next run.
     """
 
     wanted: pd.DataFrame

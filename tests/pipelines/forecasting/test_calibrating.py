@@ -2,6 +2,7 @@
 
 import datetime as dt
 import logging
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,11 +10,13 @@ import pandas as pd
 import pytest
 
 from records import as_forecasts
+from stored import store
 from wind_kedro.cards import Fleet
 from wind_kedro.clock import Clock
 from wind_kedro.contracts.forecasts import Forecasts
 from wind_kedro.failures import Failure, failures_table
 from wind_kedro.pipelines.forecasting.nodes import calibrate_forecasts
+from wind_kedro.pipelines.forecasting.slices import backtest_of_run
 from wind_kedro.postprocessing.settings import Calibration
 
 COLUMNS = ["q100_kw", "q500_kw", "q900_kw"]
@@ -121,6 +124,21 @@ def test_errors_of_earlier_issues_correct_farms_and_portfolio(sold: Fleet, live:
     table = issue(now, backtested, sold)
     assert width(table, "hill") == pytest.approx(0.1, abs=0.005)
     assert width(table, "both") == pytest.approx(0.08, abs=0.01)
+
+
+def test_of_a_stored_backtest_only_the_folds_are_read_that_count(sold: Fleet, tmp_path: Path) -> None:
+    past = said("new", 25, NOW)
+    now, backtested = past[past["issued_at"] == NOW], past[past["issued_at"] < NOW]
+    days = (NOW - backtested["issued_at"]).dt.days
+    # Folds of six days; a calibration looks back 20 days.
+    backtested = backtested.assign(fold_begin=NOW.floor("D") - pd.to_timedelta(days // 6 * 6 + 6, unit="D"))
+    entry = {"key": ["product_id", "entity_id", "model"], "time": "fold_begin"}
+    stored = store(tmp_path, entry, backtested)
+    read = backtest_of_run(stored, sold, CLOCK, pd.Timedelta(days=RULES.days))
+    assert read["issued_at"].min() <= NOW - pd.Timedelta(days=20)
+    assert 0 < len(read) < len(backtested)
+    found, _ = calibrate_forecasts(now, stored, NOTHING, came(0.05), NO_FAILURES, sold, CLOCK, RULES)
+    pd.testing.assert_frame_equal(found, issue(now, backtested.drop(columns="fold_begin"), sold))
 
 
 def test_a_model_that_is_new_is_judged_by_its_own_backtest(sold: Fleet) -> None:

@@ -17,8 +17,9 @@ from wind_kedro.contracts.training import Accuracy, BacktestFolds
 from wind_kedro.evaluation.settings import Scoring
 from wind_kedro.models.registry import ModelConfig
 from wind_kedro.pipelines.training.accuracy import compare_accuracy
-from wind_kedro.pipelines.training.nodes import backtest_candidates
 from wind_kedro.pipelines.training.settings import Backtest, Training
+
+from .backtesting import backtest
 
 MakeTable = Callable[[list[dict[str, Any]]], pd.DataFrame]
 INLINE = Workers(backend="threading", jobs=1)
@@ -29,7 +30,9 @@ TRAINING_TIME = pd.Timestamp("2024-03-31 06:10", tz="UTC")
 def _training(blocks: int = 3) -> Training:
     return Training(
         seed=1,
-        backtest=Backtest(days=20, refit_every_days=10, min_train_days=5, cross_validation_blocks=blocks),
+        backtest=Backtest(
+            days=20, refit_every_days=10, folds_from="2024-03-11", min_train_days=5, cross_validation_blocks=blocks
+        ),
         fallbacks=["seasons"],
         candidates={
             "seasons": ModelConfig(type="climatology", params={"min_rows": 1}),
@@ -60,7 +63,7 @@ def _compare(
 ) -> pd.DataFrame:
     features, table, observed = _tables(make_features, observe)
     admissions = pd.DataFrame([{"product_id": "hours", "entity_id": "hill", "model": model, "admitted": True}])
-    forecasts, folds, _ = backtest_candidates(table, admissions, fleet, CLOCK, training, INLINE)
+    forecasts, folds, _ = backtest(table, admissions, fleet, CLOCK, training, INLINE)
     choices = pd.DataFrame([{"product_id": "hours", "entity_id": "hill", "model": model}])
     found, _ = compare_accuracy(
         table, features, forecasts, BacktestFolds.validate(folds), choices, observed, fleet, CLOCK, training,

@@ -41,6 +41,7 @@ from wind_kedro.models.registry import ModelConfig
 from wind_kedro.pipelines.training import decisions as decisions_module
 from wind_kedro.pipelines.training import fitting as scopes
 from wind_kedro.pipelines.training import nodes
+from wind_kedro.pipelines.training.backtest import folds_of
 from wind_kedro.pipelines.training.decisions import AllHeldError, choose
 from wind_kedro.pipelines.training.fitting import fit_candidates, sample_of_farms
 from wind_kedro.pipelines.training.nodes import (
@@ -48,7 +49,6 @@ from wind_kedro.pipelines.training.nodes import (
     NotReadyError,
     admit_candidates,
     assemble_model_input,
-    backtest_candidates,
     score_backtest,
 )
 from wind_kedro.pipelines.training.promotion import fit_fleet, promote
@@ -57,10 +57,13 @@ from wind_kedro.pipelines.training.tracking import draw_decisions, summarise_tra
 from wind_kedro.postprocessing import calibration
 from wind_kedro.postprocessing.settings import Calibration
 
+from .backtesting import backtest as run_backtest
+
 INLINE = Workers(backend="threading", jobs=1)
 TRAIN_AT = "2024-03-31T18:00"
 CLOCK = Clock.model_validate({"as_of": TRAIN_AT})  # the newest issue of `quarters`, at 06:10, is the training time
 TRAINING_TIME = pd.Timestamp("2024-03-31 06:10", tz="UTC")
+FOLDS_FROM = dt.date(2024, 3, 11)
 MakeTable = Callable[[list[dict[str, Any]]], pd.DataFrame]
 
 
@@ -68,7 +71,7 @@ def _training(days: int = 20, every: int = 8, least: int = 5, **candidates: str)
     kinds = candidates or {"first": "climatology"}
     return Training(
         seed=7,
-        backtest=Backtest(days=days, refit_every_days=every, min_train_days=least),
+        backtest=Backtest(days=days, refit_every_days=every, min_train_days=least, folds_from=FOLDS_FROM),
         candidates={name: ModelConfig(type=kind) for name, kind in kinds.items()},
     )
 
@@ -244,19 +247,25 @@ def test_features_keep_their_columns_and_no_helper_stays(fleet: Fleet, make_feat
 
 
 @pytest.mark.parametrize(
-    ("days", "every", "lengths"),
+    ("days", "every", "begins"),
     [
-        pytest.param(20, 8, [8, 8, 4], id="the last is shorter"),
-        pytest.param(20, 10, [10, 10], id="it divides"),
-        pytest.param(5, 30, [5], id="one fold"),
+        pytest.param(20, 8, ["03-11", "03-19", "03-27"], id="the last is shorter"),
+        pytest.param(21, 8, ["03-03", "03-11", "03-19", "03-27"], id="the first is longer"),
+        pytest.param(20, 10, ["03-11", "03-21", "03-31"], id="it divides"),
+        pytest.param(5, 30, ["03-11"], id="one fold"),
     ],
 )
-def test_folds_cover_the_backtest_without_gap_or_overlap(days: int, every: int, lengths: list[int]) -> None:
-    folds = nodes._folds(TRAINING_TIME, Backtest(days=days, refit_every_days=every, min_train_days=1))
-    assert folds[0][0] == TRAINING_TIME - pd.Timedelta(days=days)
+def test_folds_lie_on_a_calendar_without_gap_or_overlap(days: int, every: int, begins: list[str]) -> None:
+    backtest = Backtest(days=days, refit_every_days=every, min_train_days=1, folds_from=FOLDS_FROM)
+    folds = folds_of(TRAINING_TIME, backtest)
+    assert [f"{begin:%m-%d}" for begin, _ in folds] == begins
+    assert folds[0][0] <= TRAINING_TIME - pd.Timedelta(days=days) < folds[0][1]
     assert folds[-1][1] == TRAINING_TIME
     assert [end for _, end in folds[:-1]] == [start for start, _ in folds[1:]]
-    assert [(end - start).days for start, end in folds] == lengths
+    # A day later they are the same, but for the end of the last.
+    later = dict(folds_of(TRAINING_TIME + pd.Timedelta(days=1), backtest))
+    assert all(later[begin] == end for begin, end in folds[1:-1])
+    assert folds[-1][0] in later
 
 
 @pytest.mark.parametrize(
@@ -270,7 +279,7 @@ def test_folds_cover_the_backtest_without_gap_or_overlap(days: int, every: int, 
 )  # fmt: skip
 def test_folds_may_be_months_of_the_calendar(months: Any, folds: list[str]) -> None:
     backtest = Backtest(days=20, refit_every_days=8, min_train_days=1, months=months)
-    found = nodes._folds(TRAINING_TIME, backtest)
+    found = folds_of(TRAINING_TIME, backtest)
     assert [f"{begin:%Y-%m-%d %H:%M} {end:%Y-%m-%d %H:%M}" for begin, end in found] == folds
 
 
@@ -310,16 +319,13 @@ def test_to_train_a_product_that_no_card_describes_is_refused(fleet: Fleet) -> N
 
 
 def _backtest(model_input: pd.DataFrame, fleet: Fleet, training: Training) -> pd.DataFrame:
-    return Forecasts.validate(
-        backtest_candidates(model_input, admitted(fleet, *training.candidates), fleet, CLOCK, training, INLINE)[0]
-    )
+    return Forecasts.validate(run_backtest(model_input, admitted(fleet, *training.candidates), fleet, CLOCK, training, INLINE)[0])
 
 
 def test_every_issue_of_the_backtest_is_forecast_once_by_every_candidate(fleet: Fleet, spy: Spy) -> None:
     table = make_model_input()
     backtested = _backtest(table, fleet, _training(first="climatology", second="persistence"))
-    begin = TRAINING_TIME - pd.Timedelta(days=20)
-    expected = table[(table["issued_at"] >= begin) & (table["issued_at"] < TRAINING_TIME)]
+    expected = table[(table["issued_at"] >= pd.Timestamp(FOLDS_FROM, tz="UTC")) & (table["issued_at"] < TRAINING_TIME)]
     for name in ("first", "second"):
         issued = backtested.loc[backtested["model"] == name, ["issued_at", "valid_at"]].sort_values("valid_at")
         pd.testing.assert_frame_equal(issued.reset_index(drop=True), expected[["issued_at", "valid_at"]].reset_index(drop=True))
@@ -331,7 +337,7 @@ def test_a_fold_sees_no_outcome_that_arrived_after_it_began(fleet: Fleet, spy: S
     table = make_model_input(late_hours=late_hours)
     _backtest(table, fleet, _training())
     assert len(spy.fits) == 3
-    for (begun, _), fit in zip(nodes._folds(TRAINING_TIME, _training().backtest), spy.fits, strict=True):
+    for (begun, _), fit in zip(folds_of(TRAINING_TIME, _training().backtest), spy.fits, strict=True):
         seen, ahead = table.loc[fit["features"].index], table.loc[fit["ahead"].index]
         assert begun <= ahead["issued_at"].min()
         assert seen["target_available_at"].max() <= begun
@@ -347,12 +353,12 @@ def test_models_see_features_only(fleet: Fleet, spy: Spy) -> None:
     assert {(tuple(fit["levels"]), fit["seed"]) for fit in spy.fits} == {((0.1, 0.5, 0.9), 7)}
 
 
-FOLD = pd.Timestamp("2024-03-19 06:10", tz="UTC")  # the second of three
+FOLD = pd.Timestamp("2024-03-19", tz="UTC")  # the second of three
 
 
 def _changed_after(table: pd.DataFrame, moment: pd.Timestamp) -> pd.DataFrame:
     later = table["target_available_at"] > moment
-    return table.assign(power_share=table["power_share"].mask(later, 1 - table["power_share"]))
+    return table.assign(power_share=table["power_share"].mask(later, table["power_share"] ** 2))
 
 
 @pytest.mark.parametrize("spied", [True, False], ids=["any model", "climatology"])
@@ -370,7 +376,7 @@ def test_other_outcomes_after_a_fold_began_do_not_move_its_forecasts(
 
 
 def test_a_leaking_backtest_would_be_found(fleet: Fleet, spy: Spy) -> None:
-    table = make_model_input()
+    table = make_model_input(late_hours=30)
     leaking = table.assign(target_available_at=table["valid_at"] - pd.Timedelta(days=9))
     changed = leaking.assign(power_share=_changed_after(table, FOLD)["power_share"])
     before, after = (_backtest(data, fleet, _training()) for data in (leaking, changed))
@@ -381,7 +387,7 @@ def test_a_leaking_backtest_would_be_found(fleet: Fleet, spy: Spy) -> None:
 def test_a_fold_with_too_little_history_is_left_out(fleet: Fleet, spy: Spy) -> None:
     backtested = _backtest(make_model_input(first="2024-03-10"), fleet, _training(least=5))
     # The first fold begins on 11 March, a day after the first issue; the second has nine days.
-    assert backtested["issued_at"].min() == pd.Timestamp("2024-03-19 18:00", tz="UTC")
+    assert backtested["issued_at"].min() == pd.Timestamp("2024-03-19 06:00", tz="UTC")
 
 
 def test_history_is_counted_for_each_entity(fleet: Fleet, spy: Spy) -> None:
@@ -849,7 +855,7 @@ def test_a_candidate_that_is_not_admitted_is_not_backtested(fleet: Fleet, spy: S
     table = make_model_input((("hours", "hill"), ("quarters", "shore")))
     training = _training(**KINDS)
     admissions = admitted(fleet, readiness=assessed({"hill": "local", "shore": "physical"}), **KINDS)
-    backtested, *_ = backtest_candidates(table, admissions, fleet, CLOCK, training, INLINE)
+    backtested, *_ = run_backtest(table, admissions, fleet, CLOCK, training, INLINE)
     pairs = set(backtested[["entity_id", "model"]].itertuples(index=False, name=None))
     assert pairs == {("hill", name) for name in KINDS} | {("shore", "seasons"), ("shore", "curve")}
 
@@ -1118,9 +1124,7 @@ OF_FLEET = {
         },
     ),
 }
-WITH_FLEET = Training(
-    seed=7, backtest=Backtest(days=20, refit_every_days=8, min_train_days=5), candidates=OF_FLEET, fleet_rows=40
-)
+WITH_FLEET = Training(seed=7, backtest=_training().backtest, candidates=OF_FLEET, fleet_rows=40)
 BOTH = (("hours", "hill"), ("hours", "both"))
 
 
@@ -1129,7 +1133,7 @@ def _fleet_admissions(fleet: Fleet, readiness: pd.DataFrame = READY) -> pd.DataF
 
 
 def _backtest_fleet(table: pd.DataFrame, fleet: Fleet) -> pd.DataFrame:
-    forecasts, folds, _ = backtest_candidates(table, _fleet_admissions(fleet), fleet, CLOCK, WITH_FLEET, INLINE)
+    forecasts, folds, _ = run_backtest(table, _fleet_admissions(fleet), fleet, CLOCK, WITH_FLEET, INLINE)
     BacktestFolds.validate(folds)
     assert leaks(folds, forecasts) == {}
     return forecasts
@@ -1275,7 +1279,7 @@ def test_a_candidate_that_cannot_be_backtested_is_a_row(fleet: Fleet, spy: Spy) 
     def backtest(*names: str) -> pd.DataFrame:
         spy.fails = lambda name, features: name in names and features["wind_speed_100m_ms"].iloc[0] == 9.0
         training = _training(first="climatology", second="persistence")
-        return backtest_candidates(table, admitted(fleet, "first", "second"), fleet, CLOCK, training, INLINE)[2]
+        return run_backtest(table, admitted(fleet, "first", "second"), fleet, CLOCK, training, INLINE)[2]
 
     assert the_row(backtest("second")) == {
         "stage": "backtest", "code": "backtest_failed", "severity": "warning",

@@ -16,7 +16,7 @@ from wind_kedro.governance.champions import versions_at
 from wind_kedro.models.tables import KEYS, forecast_rows
 from wind_kedro.pipelines.forecasting.fallbacks import Forecast, champion_of, model_of, predict_with_fallbacks
 from wind_kedro.pipelines.forecasting.revisions import SENT, without_small_revisions
-from wind_kedro.pipelines.forecasting.slices import features_of_run, forecasts_of_run, outcomes_of_run
+from wind_kedro.pipelines.forecasting.slices import backtest_of_run, features_of_run, forecasts_of_run, outcomes_of_run
 from wind_kedro.postprocessing.calibration import calibrated
 from wind_kedro.postprocessing.portfolios import add_portfolios
 from wind_kedro.postprocessing.settings import Calibration
@@ -155,7 +155,7 @@ def _no_champion(promotions: pd.DataFrame, product: Product, entity_id: str, iss
 
 def calibrate_forecasts(
     model_forecasts: Sliced | pd.DataFrame,
-    backtest_model_forecasts: pd.DataFrame,
+    backtest_model_forecasts: Derived | pd.DataFrame,
     forecasts_before: Sliced | pd.DataFrame,
     observations: Sliced | pd.DataFrame,
     forecasting_failures: pd.DataFrame,
@@ -179,6 +179,7 @@ def calibrate_forecasts(
     back = pd.Timedelta(days=calibration.days)
     model_forecasts = forecasts_of_run(model_forecasts, fleet, clock, before=back)
     observations = outcomes_of_run(observations, fleet, clock, before=back)
+    backtested = backtest_of_run(backtest_model_forecasts, fleet, clock, before=back)
     for product in fleet.products:
         issues = pd.DatetimeIndex(clock.issues(fleet.calendar(product.id)))
         of_product = model_forecasts[model_forecasts["product_id"] == product.id]
@@ -186,7 +187,7 @@ def calibrate_forecasts(
         issued = now
         with isolated(not_calibrated, product.id, ""):  # whatever it is, the other products are calibrated all the same
             issued = _calibrate_product(
-                now, of_product, backtest_model_forecasts, observations, product, fleet, calibration, failures, not_calibrated
+                now, of_product, backtested, observations, product, fleet, calibration, failures, not_calibrated
             )
         for group in fleet.portfolios_of(product):
             due = pd.DatetimeIndex(fleet.issues_for(group.id, product, list(issues)))
@@ -202,7 +203,7 @@ def calibrate_forecasts(
 def _calibrate_product(
     now: pd.DataFrame,
     of_product: pd.DataFrame,
-    backtest_model_forecasts: pd.DataFrame,
+    backtested: pd.DataFrame,
     observations: pd.DataFrame,
     product: Product,
     fleet: Fleet,
@@ -216,8 +217,7 @@ def _calibrate_product(
     def of_portfolio(product_id: str, group_id: str, error: Exception) -> None:
         failed[group_id] = reason(error)
 
-    backtested = backtest_model_forecasts[backtest_model_forecasts["product_id"] == product.id]
-    history = pd.concat([of_product, backtested]).drop_duplicates([*KEYS, "model"])
+    history = pd.concat([of_product, backtested[backtested["product_id"] == product.id]]).drop_duplicates([*KEYS, "model"])
     # Which model forecasts whom changes with promotions: a portfolio looks back on those that forecast its farms now.
     pairs = now[["issued_at", "entity_id", "model"]].drop_duplicates()
     who = pairs.sort_values("entity_id").groupby("issued_at")[["entity_id", "model"]].agg(tuple)

@@ -6,7 +6,7 @@ import pandas as pd
 
 from wind_kedro.cards import Fleet
 from wind_kedro.clock import Clock
-from wind_kedro.datasets.derived import Sliced, frame_of
+from wind_kedro.datasets.derived import Derived, Sliced, frame_of
 
 NO_TIME = pd.Timedelta(0)
 
@@ -29,3 +29,14 @@ def outcomes_of_run(observations: Sliced | pd.DataFrame, fleet: Fleet, clock: Cl
     """Observations, every version, of what was forecast by issues since a time before the first issue to forecast."""
     first, last = (time.tz_localize(None).floor("D") for time in clock.issue_span(fleet))
     return frame_of(observations, first=(first - before).floor("D"), last=last)
+
+
+def backtest_of_run(backtest: Derived | pd.DataFrame, fleet: Fleet, clock: Clock, before: pd.Timedelta) -> pd.DataFrame:
+    """Backtest forecasts of the folds that reach later than a time before the first issue to forecast."""
+    first = None
+    if isinstance(backtest, Derived):
+        since = clock.issue_span(fleet)[0].tz_localize(None) - before
+        begins = backtest.days["day"]
+        # Folds follow each other: of those that begin before, only the newest reaches so far.
+        first = begins[begins <= since].max() if (begins <= since).any() else None
+    return frame_of(backtest, first=first).drop(columns="fold_begin", errors="ignore")

@@ -33,7 +33,7 @@ CROSS_VALIDATED, BACKTESTED, OPERATIONAL = "cross_validated", "backtested", "ope
 def compare_accuracy(
     model_input: pd.DataFrame,
     features: Sliced | pd.DataFrame,
-    backtest_model_forecasts: pd.DataFrame,
+    backtest_model_forecasts: Derived | pd.DataFrame,
     backtest_folds: pd.DataFrame,
     choices: pd.DataFrame,
     observations: Derived | pd.DataFrame,
@@ -50,6 +50,7 @@ def compare_accuracy(
     backtested have no row; without ``backtest.cross_validation_blocks`` nobody has.
     """
     observations = frame_of(observations)
+    backtested = frame_of(backtest_model_forecasts).drop(columns="fold_begin", errors="ignore")
     training_time = pd.Timestamp(clock.training_time(fleet))
     known = frame_of(features, last=training_time.tz_localize(None))
     tables, due = by_entity(model_input), by_entity(known[known["issued_at"] <= training_time])
@@ -64,8 +65,8 @@ def compare_accuracy(
         if training.candidates[name].fleet_members is None:
             return None
         rest = model_input[(model_input["issued_at"] < first) | (model_input["issued_at"] > last)]
-        found = fleet_parts(rest, [(product_id, name)], [training_time], fleet, training, workers).results
-        return found.get((product_id, name, training_time))
+        key = (product_id, name, training_time)
+        return fleet_parts(rest, [key], fleet, training, workers).results.get(key)
 
     for choice in choices.to_dict("records"):
         key, name = (choice["product_id"], choice["entity_id"]), choice["model"]
@@ -96,10 +97,8 @@ def compare_accuracy(
         if key in failed:
             continue
         product = fleet.product(key[0])
-        own = backtest_model_forecasts[
-            (backtest_model_forecasts["product_id"] == key[0])
-            & (backtest_model_forecasts["entity_id"] == key[1])
-            & (backtest_model_forecasts["model"] == name)
+        own = backtested[
+            (backtested["product_id"] == key[0]) & (backtested["entity_id"] == key[1]) & (backtested["model"] == name)
         ]
         try:
             parts = {

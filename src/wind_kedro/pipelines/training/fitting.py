@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -25,36 +25,33 @@ _JUDGED_SHARE = 1 / 3
 
 def fleet_parts(
     model_input: pd.DataFrame,
-    wanted: Iterable[tuple[str, str]],
-    starts: Collection[pd.Timestamp],
+    wanted: Iterable[PartKey],
     fleet: Fleet,
     training: Training,
     workers: Workers,
     min_train_days: float = 0,
 ) -> Mapped[PartKey, FleetPart]:
-    """What candidates, given by product and name, learn over all farms as of each start: with rows whose outcome was known then.
+    """What candidates learn over all farms of a product as of a time: with rows whose outcome was known then.
 
     Memory is bounded whatever the size of the fleet: each farm gives an equal share of ``fleet_rows``, drawn by the seed,
     and a few farms all of theirs, which a hand-over judges. Candidates that look at one farm alone are left out, and so is a
-    start with less than ``min_train_days`` of history of the whole fleet.
+    time with less than ``min_train_days`` of history of the whole fleet.
     """
     tasks, seed = {}, training.seed
-    for product_id, name in dict.fromkeys(wanted):
+    for product_id, name, start in dict.fromkeys(wanted):
         config = training.candidates[name]
         members = config.fleet_members
         if members is None:
             continue
-        table = model_input[model_input["product_id"] == product_id]
+        known = known_at(model_input[model_input["product_id"] == product_id], start)
+        if known.empty or start - known["issued_at"].min() < pd.Timedelta(days=min_train_days):
+            continue
         parameters = HandOverParameters.model_validate(config.params) if config.hands_over else None
-        for start in starts:
-            known = known_at(table, start)
-            if known.empty or start - known["issued_at"].min() < pd.Timedelta(days=min_train_days):
-                continue
-            pool = sample_of_farms(known, training.fleet_rows, seed)
-            judged = {} if parameters is None else _judged(known, parameters.judged_farms, fleet, seed)
-            product = fleet.product(product_id)
-            given = (members, pool, judged, product.quantile_levels, seed, parameters, len(product.members) == 1)
-            tasks[product_id, name, start] = given
+        pool = sample_of_farms(known, training.fleet_rows, seed)
+        judged = {} if parameters is None else _judged(known, parameters.judged_farms, fleet, seed)
+        product = fleet.product(product_id)
+        given = (members, pool, judged, product.quantile_levels, seed, parameters, len(product.members) == 1)
+        tasks[product_id, name, start] = given
     return map_farms(learn_from_fleet, tasks, workers=workers, label="fleet")
 
 
@@ -123,8 +120,8 @@ def fit_candidates(
     A model of the fleet is fitted once, and is one and the same object in all who have it or need it. An entity may have
     no row yet, where its candidate needs no history.
     """
-    named = [(product_id, name) for (product_id, _), name in wanted.items()]
-    learnt = fleet_parts(model_input, named, [at], fleet, training, workers)
+    named = [(product_id, name, at) for (product_id, _), name in wanted.items()]
+    learnt = fleet_parts(model_input, named, fleet, training, workers)
     parts = learnt.results
     groups = dict(iter(model_input.groupby(["product_id", "entity_id"])))
     tasks = {}

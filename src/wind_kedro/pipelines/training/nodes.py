@@ -7,25 +7,22 @@ refit; together the folds are what would have been issued. Cross-validation, whi
 from __future__ import annotations
 
 import logging
-from typing import Any
 
 import pandas as pd
 
 from wind_kedro.cards import Fleet, Product
 from wind_kedro.cards.tiers import TIERS, Ready, reaches, ready_entities
-from wind_kedro.clock import Clock, stretches_of
-from wind_kedro.compute import Mapped, Workers, map_farms
+from wind_kedro.clock import Clock
 from wind_kedro.datasets.derived import Derived, Sliced, frame_of
 from wind_kedro.errors import WindKedroError
 from wind_kedro.evaluation.scores import latest_versions, score_forecasts
 from wind_kedro.evaluation.settings import Scoring
-from wind_kedro.failures import Failure, Severity, failures_table, first_of, noting
+from wind_kedro.failures import Failure, failures_table, first_of, noting
 from wind_kedro.governance.champions import champion_models
 from wind_kedro.governance.overrides import learnable
 from wind_kedro.models.registry import ModelConfig
-from wind_kedro.models.tables import forecast_rows, in_card_order, known_at
-from wind_kedro.pipelines.training.fitting import fleet_parts, forecast_ahead
-from wind_kedro.pipelines.training.settings import Backtest, Training
+from wind_kedro.models.tables import in_card_order
+from wind_kedro.pipelines.training.settings import Training
 from wind_kedro.postprocessing.calibration import calibrated
 from wind_kedro.postprocessing.portfolios import add_portfolios
 from wind_kedro.postprocessing.settings import Calibration
@@ -141,97 +138,6 @@ def assemble_model_input(
     return table
 
 
-def backtest_candidates(
-    model_input: pd.DataFrame, admissions: pd.DataFrame, fleet: Fleet, clock: Clock, training: Training, workers: Workers
-) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
-    """One row per product, entity, candidate, issue time and interval: what the candidate would have forecast. One per
-    product, entity, candidate and fold: what it had learnt from. And one per entity and candidate that could not be backtested.
-
-    An entity is backtested with the candidates that it may have. Each is refitted every ``refit_every_days`` with the
-    outcomes that had arrived by then.
-
-    Raises:
-        NotEnoughHistoryError: if no fold of any entity has ``min_train_days`` of history.
-    """
-    training_time = pd.Timestamp(clock.training_time(fleet))
-    folds = _folds(training_time, training.backtest)
-    may_have = admissions.loc[admissions["admitted"], ["product_id", "entity_id", "model"]]
-    admitted = set(may_have.itertuples(index=False, name=None))
-    candidates, starts = [(product_id, name) for product_id, _, name in sorted(admitted)], [start for start, _ in folds]
-    min_train_days = training.backtest.min_train_days
-    learnt_by_fleet = fleet_parts(model_input, candidates, starts, fleet, training, workers, min_train_days)
-    parts_of_fleet = learnt_by_fleet.results
-    tasks = {}
-    for (product_id, entity_id), table in by_entity(model_input).items():
-        first = table["issued_at"].min()
-        levels = fleet.product(product_id).quantile_levels
-        for start, end in folds:
-            # Only what this fold can use travels to its worker.
-            past = known_at(table, start)
-            ahead = table[(table["issued_at"] >= start) & (table["issued_at"] < end)]
-            if ahead.empty:
-                continue
-            farms = fleet.farms_at(entity_id, start)
-            enough = not past.empty and start - first >= pd.Timedelta(days=min_train_days)
-            for name, config in training.candidates.items():
-                if (product_id, entity_id, name) not in admitted:
-                    continue
-                part = parts_of_fleet.get((product_id, name, start))
-                # What the fleet knows needs no history of this farm.
-                if (enough and config.scope == "farm") or (part is not None and part.models):
-                    given = (past, ahead, config.of_farms(farms), name, levels, training.seed, part)
-                    tasks[product_id, entity_id, name, start] = given
-    mapped = map_farms(forecast_ahead, tasks, workers=workers, label="backtest")
-    if mapped.failures and not mapped.results:
-        raise NotEnoughHistoryError("every candidate failed: " + "; ".join(sorted(set(mapped.failures.values()))))
-    if not mapped.results:
-        raise NotEnoughHistoryError(
-            f"too little history to backtest candidates as of {training_time:%Y-%m-%d %H:%M} UTC: it begins "
-            f"{model_input['issued_at'].min():%Y-%m-%d}, and training.backtest asks for {min_train_days} days "
-            f"before it; choose a later as_of or fewer min_train_days"
-        )
-    parts, seen = [], []
-    ends = dict(folds)
-    # A model of the fleet may have drawn from all that was known of its product: looked at once a fold, not once a farm.
-    by_fleet = {
-        (product_id, start): _seen(known_at(model_input[model_input["product_id"] == product_id], start))
-        for product_id, start in {(product_id, start) for product_id, _, start in parts_of_fleet}
-    }
-    for (product_id, entity_id, name, start), (rows, shares) in mapped.results.items():
-        parts.append(forecast_rows(rows, shares, fleet.product(product_id), fleet, model=name, model_version="backtest"))
-        past, *_, part = tasks[product_id, entity_id, name, start]
-        about = {"product_id": product_id, "entity_id": entity_id, "model": name}
-        learnt = _seen(past)
-        if part is not None:
-            shared = by_fleet[product_id, start]
-            learnt = shared | {"rows": learnt["rows"] + shared["rows"]}
-        seen.append(about | {"fold_begin": start, "fold_end": ends[start]} | learnt)
-    failures = _backtest_failures(mapped, learnt_by_fleet)
-    return pd.concat(parts, ignore_index=True), pd.DataFrame(seen), failures_table(failures, clock.as_of)
-
-
-def _backtest_failures(mapped: Mapped[Any, Any], learnt_by_fleet: Mapped[Any, Any]) -> list[Failure]:
-    """Candidates that failed in some fold; an error where the entity is left without any."""
-    backtested = {key[:2] for key in mapped.results}
-    first: dict[tuple[str, str, str], str] = {}
-    for (product_id, name, start), why in learnt_by_fleet.failures.items():
-        first.setdefault((product_id, "", name), f"in the fold of {start:%Y-%m-%d}: {why}")
-    for (product_id, entity_id, name, start), why in mapped.failures.items():
-        first.setdefault((product_id, entity_id, name), f"in the fold of {start:%Y-%m-%d}: {why}")
-    action = "see the candidate's parameters and the farm's features; it is judged without the folds that failed"
-    failures = []
-    for (product_id, entity_id, name), why in first.items():
-        message = f"{product_id}/{entity_id or 'all'}: candidate '{name}' {why}"
-        severity: Severity = "warning" if not entity_id or (product_id, entity_id) in backtested else "error"
-        failures.append(Failure("backtest", "backtest_failed", message, action, severity, product_id, entity_id))
-    return failures
-
-
-def _seen(learnt: pd.DataFrame) -> dict[str, Any]:
-    """The training data of a fold, as a row of contract `BacktestFolds`."""
-    return {"known_until": learnt["target_available_at"].max(), "trained_through": learnt["valid_at"].max(), "rows": len(learnt)}
-
-
 def by_entity(table: pd.DataFrame) -> dict[tuple[str, str], pd.DataFrame]:
     """The rows of each product and entity."""
     return {
@@ -239,18 +145,8 @@ def by_entity(table: pd.DataFrame) -> dict[tuple[str, str], pd.DataFrame]:
     }
 
 
-def _folds(training_time: pd.Timestamp, backtest: Backtest) -> list[tuple[pd.Timestamp, pd.Timestamp]]:
-    if backtest.months is not None:
-        stretches = stretches_of(backtest.months)
-        return [(begin, min(end, training_time)) for begin, end in stretches if begin < training_time]
-    start = training_time - pd.Timedelta(days=backtest.days)
-    step = pd.Timedelta(days=backtest.refit_every_days)
-    starts = pd.date_range(start, training_time, freq=step, inclusive="left")
-    return [(begin, min(begin + step, training_time)) for begin in starts]
-
-
 def calibrate_backtest(
-    backtest_model_forecasts: pd.DataFrame,
+    backtest_model_forecasts: Derived | pd.DataFrame,
     observations: Derived | pd.DataFrame,
     fleet: Fleet,
     clock: Clock,
@@ -263,10 +159,11 @@ def calibrate_backtest(
     a portfolio is of its farms' forecasts by the same candidate.
     """
     observations = frame_of(observations)
+    forecasts = frame_of(backtest_model_forecasts).drop(columns="fold_begin", errors="ignore")
     failures: list[Failure] = []
     action = "look at the observations and the backtest of it; it is judged as its models forecast"
     failed = noting(failures, "backtest_calibration", "calibration_failed", "its backtest is not calibrated", action)
-    backtested = add_portfolios(backtest_model_forecasts, fleet, calibration.portfolios, by_model=True, on_failure=failed)
+    backtested = add_portfolios(forecasts, fleet, calibration.portfolios, by_model=True, on_failure=failed)
     table = calibrated(backtested, backtested, observations, fleet, calibration, on_failure=failed)
     return table, failures_table(failures, clock.as_of)
 

@@ -6,12 +6,12 @@ from kedro.pipeline import Pipeline
 
 from wind_kedro.pipelines import step
 from wind_kedro.pipelines.training.accuracy import compare_accuracy
+from wind_kedro.pipelines.training.backtest import backtest_candidates, note_folds
 from wind_kedro.pipelines.training.decisions import choose, judge_challengers
 from wind_kedro.pipelines.training.kit import assemble_training_kit
 from wind_kedro.pipelines.training.nodes import (
     admit_candidates,
     assemble_model_input,
-    backtest_candidates,
     calibrate_backtest,
     score_backtest,
 )
@@ -32,7 +32,13 @@ def create_pipeline() -> Pipeline:
             step(
                 backtest_candidates,
                 f"model_input admissions {cards} params:training params:workers",
-                "backtest_model_forecasts backtest_folds backtest_failures",
+                "backtest_model_forecasts",
+                "backtest",
+            ),
+            step(
+                note_folds,
+                f"backtest_model_forecasts model_input {cards} params:training",
+                "backtest_folds backtest_failures",
                 "backtest",
             ),
             step(

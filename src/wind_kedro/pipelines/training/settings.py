@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from typing import Self
 
 from pydantic import Field, model_validator
@@ -16,14 +17,17 @@ from wind_kedro.strict import Strict, Words
 class Backtest(Strict):
     """The stretch of the past in which candidates are backtested."""
 
-    days: int = Field(gt=0, description="how many days before the training time the backtest begins")
-    refit_every_days: int = Field(gt=0, description="how often candidates are refitted in it, as in operation")
+    days: int = Field(gt=0, description="the backtest begins with the fold that lies so many days before the training time")
+    refit_every_days: int = Field(gt=0, description="length of a fold: how often candidates are refitted in it, as in operation")
+    folds_from: dt.date = Field(
+        dt.date(2000, 1, 1), description="day (UTC) on which a fold begins, from which all others are counted, before it too"
+    )
     min_train_days: int = Field(gt=0, description="a fold with less history than this is left out")
     cross_validation_blocks: int = Field(
         0, ge=0, description="into how many stretches the backtest is cut to cross-validate the chosen model; 0: not at all"
     )
     months: Months | None = Field(
-        None, description="instead of days: these months (2013-01), UTC, each with candidates fitted as of its beginning"
+        None, description="instead of these: months (2013-01), UTC, each with candidates fitted as of its beginning"
     )
 
 

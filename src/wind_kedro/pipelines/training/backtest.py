@@ -1,0 +1,277 @@
+"""The backtest: what each candidate would have forecast, computed by fold, and again only where what the fold reads has changed.
+
+In a fold a candidate is fitted once, as of its beginning, with what had arrived by then, and forecasts the issues up to the
+next fold. Folds lie on a fixed calendar, so that a later training has the same ones and a few new ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from wind_kedro.cards import Fleet
+from wind_kedro.clock import Clock, stretches_of
+from wind_kedro.compute import Workers, map_farms
+from wind_kedro.contracts.forecasts import BacktestModelForecasts
+from wind_kedro.datasets.derived import Derived
+from wind_kedro.datasets.parts import empty_table
+from wind_kedro.failures import Failure, Severity, failures_table
+from wind_kedro.models.registry import ModelConfig, versions_of
+from wind_kedro.models.tables import forecast_rows, known_at
+from wind_kedro.pipelines.training.fitting import PartKey, fleet_parts, forecast_ahead
+from wind_kedro.pipelines.training.nodes import NotEnoughHistoryError, by_entity
+from wind_kedro.pipelines.training.settings import Backtest, Training
+from wind_kedro.storage.fingerprints import Numbers, Recipe, mixed, number_of
+
+#: Increase it if backtest forecasts of the same model input change; of one family of models, increase its ``version`` instead.
+VERSION = 1
+
+#: Key of a fold, beside the day on which it begins.
+KEY = ["product_id", "entity_id", "model"]
+#: Columns of `ModelInput` that are not known when an issue is forecast.
+_OUTCOME = ["power_share", "available_capacity_kw", "target_available_at"]
+#: Fields of a candidate that its forecasts do not depend on.
+_NOT_READ = {"tier", "shadow", "products"}
+#: Begins the fault of a fold in which nothing could be learnt over all farms.
+_ALL_FARMS = "over all farms: "
+_UTC = "UTC"
+
+
+def folds_of(training_time: pd.Timestamp, backtest: Backtest) -> list[tuple[pd.Timestamp, pd.Timestamp]]:
+    """Begin and end of each fold up to the training time; the last ends there."""
+    if backtest.months is not None:
+        stretches = stretches_of(backtest.months)
+        return [(begin, min(end, training_time)) for begin, end in stretches if begin < training_time]
+    step, origin = pd.Timedelta(days=backtest.refit_every_days), pd.Timestamp(backtest.folds_from, tz=_UTC)
+    first = origin + (training_time - pd.Timedelta(days=backtest.days) - origin) // step * step
+    starts = pd.date_range(first, training_time, freq=step, inclusive="left")
+    return [(begin, min(begin + step, training_time)) for begin in starts]
+
+
+def backtest_candidates(
+    model_input: pd.DataFrame, admissions: pd.DataFrame, fleet: Fleet, clock: Clock, training: Training, workers: Workers
+) -> Recipe:
+    """One row per product, entity, candidate, issue time and interval: what the candidate would have forecast.
+
+    An entity is backtested with the candidates that it may have. Each is refitted every ``refit_every_days`` with the
+    outcomes that had arrived by then.
+
+    Raises:
+        NotEnoughHistoryError: if no fold of any entity has ``min_train_days`` of history.
+    """
+    training_time = pd.Timestamp(clock.training_time(fleet))
+    folds = folds_of(training_time, training.backtest)
+    wanted = pd.DataFrame(_folds_wanted(model_input, admissions, folds, fleet, training))
+    if wanted.empty:
+        raise NotEnoughHistoryError(
+            f"too little history to backtest candidates as of {training_time:%Y-%m-%d %H:%M} UTC: it begins "
+            f"{model_input['issued_at'].min():%Y-%m-%d}, and training.backtest asks for {training.backtest.min_train_days} days "
+            f"before it; choose a later as_of or fewer min_train_days"
+        )
+    ends = dict(folds)
+    recipe = Recipe(wanted, lambda part: _forecasts(part, model_input, ends, fleet, training, workers, recipe.faults))
+    return recipe
+
+
+def _folds_wanted(
+    model_input: pd.DataFrame,
+    admissions: pd.DataFrame,
+    folds: list[tuple[pd.Timestamp, pd.Timestamp]],
+    fleet: Fleet,
+    training: Training,
+) -> Iterator[dict[str, Any]]:
+    """Folds of each candidate that have issues, with what their forecasts are made from."""
+    may_have = admissions.loc[admissions["admitted"], KEY]
+    admitted = set(may_have.itertuples(index=False, name=None))
+    learnt = _row_numbers(model_input)
+    read = _read_numbers(model_input, fleet)
+    columns = number_of(list(model_input.columns))
+    entities, least = _places(model_input), pd.Timedelta(days=training.backtest.min_train_days)
+    by_product: dict[str, dict[str, NDArray[np.intp]]] = {}
+    for (product_id, entity_id), places in entities.items():
+        by_product.setdefault(product_id, {})[entity_id] = places
+    issued_at, arrived = model_input["issued_at"], model_input["target_available_at"]
+    firsts = {key: issued_at.iloc[places].min() for key, places in entities.items()}
+    for start, end in folds:
+        known = ((arrived <= start) & (issued_at < start)).to_numpy()
+        ahead = ((issued_at >= start) & (issued_at < end)).to_numpy()
+        for product_id, own in by_product.items():
+            product = fleet.product(product_id)
+            alone = len(product.members) == 1
+            past = np.concatenate([places[known[places]] for places in own.values()])
+            fleet_knows = len(past) > 0 and start - issued_at.iloc[past].min() >= least
+            of_fleet = learnt[past].sum(dtype=np.uint64)
+            sold = [product.quantile_levels, product.point, training.seed, columns, VERSION]
+            for entity_id, places in own.items():
+                shown, seen = places[ahead[places]], places[known[places]]
+                if not len(shown):
+                    continue
+                farms = fleet.farms_at(entity_id, start)
+                enough = len(seen) > 0 and start - firsts[product_id, entity_id] >= least
+                inputs = mixed(learnt[seen].sum(dtype=np.uint64), read[shown].sum(dtype=np.uint64), len(shown))[()]
+                for name, config in training.candidates.items():
+                    if (product_id, entity_id, name) not in admitted:
+                        continue
+                    shares = fleet_knows and config.fleet_members is not None
+                    # What the fleet knows needs no history of this farm.
+                    if not (enough and config.scope == "farm") and not (shares and _has_shared_models(config, alone=alone)):
+                        continue
+                    settings = [_settings(config.of_farms(farms)), *sold]
+                    if shares:
+                        settings += [training.fleet_rows, alone, _judged_settings(config, sorted(own), fleet)]
+                    step = np.uint64(number_of(settings))
+                    yield {
+                        "product_id": product_id,
+                        "entity_id": entity_id,
+                        "model": name,
+                        "day": start.tz_localize(None),
+                        "rows": len(shown),
+                        "step": step,
+                        "fingerprint": mixed(step, inputs, of_fleet if shares else np.uint64(0))[()],
+                    }
+
+
+def _read_numbers(model_input: pd.DataFrame, fleet: Fleet) -> Numbers:
+    """A number per row of what a forecast of it depends on: its features, and what `forecast_rows` takes from cards."""
+    numbers = _row_numbers(model_input.drop(columns=_OUTCOME))
+    issued_at, valid_at = (
+        model_input[name].dt.tz_localize(None).to_numpy().astype("datetime64[us]") for name in ("issued_at", "valid_at")
+    )
+    for (product_id, entity_id), places in _places(model_input).items():
+        times = valid_at[places]
+        capacity = fleet.capacity_kw(entity_id, times).view(np.uint64)
+        revised, number = fleet.calendar(product_id).revisions(issued_at[places])
+        numbers[places] = mixed(numbers[places], capacity, fleet.perfect_weather(entity_id, times), revised, number)
+    return numbers
+
+
+def _row_numbers(table: pd.DataFrame) -> Numbers:
+    """A number per row."""
+    return np.array(pd.util.hash_pandas_object(table, index=False), dtype=np.uint64)
+
+
+def _places(table: pd.DataFrame) -> dict[tuple[str, str], NDArray[np.intp]]:
+    """Positions of the rows of each product and entity."""
+    own = table[KEY[:2]].reset_index(drop=True)
+    return {(str(product_id), str(entity_id)): rows.index.to_numpy() for (product_id, entity_id), rows in own.groupby(KEY[:2])}
+
+
+def _has_shared_models(config: ModelConfig, *, alone: bool) -> bool:
+    """Whether a candidate forecasts by a model that is fitted over all farms; the only farm of a product hands nothing over."""
+    members = config.fleet_members or {}
+    shared = any(ModelConfig.model_validate(member).scope == "fleet" for member in members.values())
+    return shared and not (alone and config.hands_over)
+
+
+def _settings(config: ModelConfig) -> list[Any]:
+    """Of a candidate what its forecasts depend on."""
+    return [config.model_dump(mode="json", exclude=_NOT_READ), versions_of(config)]
+
+
+def _judged_settings(config: ModelConfig, entities: list[str], fleet: Fleet) -> list[Any]:
+    """A hand-over's settings for the farms by which it is judged."""
+    return [config.of_farms(fleet.farms_of(entity_id)).params for entity_id in entities] if config.hands_over else []
+
+
+def _forecasts(
+    part: pd.DataFrame,
+    model_input: pd.DataFrame,
+    ends: Mapping[pd.Timestamp, pd.Timestamp],
+    fleet: Fleet,
+    training: Training,
+    workers: Workers,
+    faults: dict[tuple[str, ...], str],
+) -> pd.DataFrame:
+    """Rows of `BacktestModelForecasts` of some folds."""
+    starts = part["day"].dt.tz_localize(_UTC)
+    folds = list(zip(part["product_id"], part["entity_id"], part["model"], starts, strict=True))
+    shared = [(product_id, name, start) for product_id, _, name, start in folds]
+    learnt_by_fleet = fleet_parts(model_input, shared, fleet, training, workers, training.backtest.min_train_days)
+    tables, least = by_entity(model_input), pd.Timedelta(days=training.backtest.min_train_days)
+    tasks = {}
+    for product_id, entity_id, name, start in folds:
+        config, table = training.candidates[name], tables[product_id, entity_id]
+        key: PartKey = (product_id, name, start)
+        # Only what this fold can use travels to its worker.
+        past = known_at(table, start)
+        if key in learnt_by_fleet.failures:
+            faults[_fold_key(product_id, entity_id, name, start)] = _ALL_FARMS + learnt_by_fleet.failures[key]
+            if config.scope == "fleet" or past.empty or start - table["issued_at"].min() < least:
+                continue
+        ahead = table[(table["issued_at"] >= start) & (table["issued_at"] < ends[start])]
+        farms, levels = fleet.farms_at(entity_id, start), fleet.product(product_id).quantile_levels
+        given = (past, ahead, config.of_farms(farms), name, levels, training.seed, learnt_by_fleet.results.get(key))
+        tasks[product_id, entity_id, name, start] = given
+    mapped = map_farms(forecast_ahead, tasks, workers=workers, label="backtest")
+    for fold, why in mapped.failures.items():
+        faults[_fold_key(*fold)] = why
+    forecasts = [
+        forecast_rows(rows, shares, fleet.product(product_id), fleet, model=name, model_version="backtest").assign(
+            fold_begin=start
+        )
+        for (product_id, _, name, start), (rows, shares) in mapped.results.items()
+    ]
+    if not forecasts:
+        return empty_table(f"{BacktestModelForecasts.__module__}.{BacktestModelForecasts.__name__}")
+    return pd.concat(forecasts, ignore_index=True)
+
+
+def _fold_key(product_id: str, entity_id: str, name: str, start: pd.Timestamp) -> tuple[str, ...]:
+    return product_id, entity_id, name, str(start.tz_localize(None))
+
+
+def note_folds(
+    backtest_model_forecasts: Derived, model_input: pd.DataFrame, fleet: Fleet, clock: Clock, training: Training
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """One row per product, entity, candidate and fold: what it had learnt from. And one per product, entity and candidate that
+    could not be backtested in some fold.
+
+    Raises:
+        NotEnoughHistoryError: if no candidate of any entity could be backtested.
+    """
+    days = backtest_model_forecasts.days
+    failures = _failures(days)
+    if not days["rows"].sum():
+        raise NotEnoughHistoryError("every candidate failed: " + "; ".join(sorted(set(days["fault"]) - {""})))
+    ends = dict(folds_of(pd.Timestamp(clock.training_time(fleet)), training.backtest))
+    tables, of_products = by_entity(model_input), dict(iter(model_input.groupby("product_id")))
+    seen: dict[tuple[str, ...], dict[str, Any]] = {}
+    folds = []
+    for product_id, entity_id, name, day in days.loc[days["rows"] > 0, [*KEY, "day"]].itertuples(index=False, name=None):
+        start, config = day.tz_localize(_UTC), training.candidates[name]
+        # A model of the fleet may have drawn from all that was known of its product.
+        shared = config.fleet_members is not None
+        for key, table in (((product_id, entity_id), tables[product_id, entity_id]), ((product_id, ""), of_products[product_id])):
+            if (*key, str(start)) not in seen and (shared or key[1]):
+                seen[*key, str(start)] = _seen(known_at(table, start))
+        own, all_farms = seen[product_id, entity_id, str(start)], seen.get((product_id, "", str(start)), {})
+        learnt = all_farms | {"rows": own["rows"] + all_farms["rows"]} if shared else own
+        about = {"product_id": product_id, "entity_id": entity_id, "model": name}
+        folds.append(about | {"fold_begin": start, "fold_end": ends[start]} | learnt)
+    return pd.DataFrame(folds), failures_table(failures, clock.as_of)
+
+
+def _seen(learnt: pd.DataFrame) -> dict[str, Any]:
+    """The training data of a fold, as a row of contract `BacktestFolds`."""
+    return {"known_until": learnt["target_available_at"].max(), "trained_through": learnt["valid_at"].max(), "rows": len(learnt)}
+
+
+def _failures(days: pd.DataFrame) -> list[Failure]:
+    """Candidates that failed in some fold; an error where the entity is left without any."""
+    backtested = set(days.loc[days["rows"] > 0, KEY[:2]].itertuples(index=False, name=None))
+    first: dict[tuple[str, str, str], str] = {}
+    for row in days[days["fault"] != ""].sort_values("day", kind="stable").to_dict("records"):
+        fault = row["fault"].removeprefix(_ALL_FARMS)
+        entity_id = "" if fault != row["fault"] else row["entity_id"]
+        first.setdefault((row["product_id"], entity_id, row["model"]), f"in the fold of {row['day']:%Y-%m-%d}: {fault}")
+    action = "see the candidate's parameters and the farm's features; it is judged without the folds that failed"
+    failures = []
+    for (product_id, entity_id, name), why in first.items():
+        message = f"{product_id}/{entity_id or 'all'}: candidate '{name}' {why}"
+        severity: Severity = "warning" if not entity_id or (product_id, entity_id) in backtested else "error"
+        failures.append(Failure("backtest", "backtest_failed", message, action, severity, product_id, entity_id))
+    return failures
