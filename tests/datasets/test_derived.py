@@ -105,6 +105,19 @@ def test_only_what_changed_is_computed(tmp_path: Path) -> None:
     assert len(table.load().frame()) == 19
 
 
+def test_shards_are_those_of_the_newest_commit_of_any_writer(tmp_path: Path) -> None:
+    day = DAYS[2]
+    table, other = table_at(tmp_path), table_at(tmp_path)
+    table.save(recipe({("a", day): 3}))
+    days = table.load().days
+    days["farm_id"] = "changed"
+    assert table.load().days["farm_id"].tolist() == ["a"]
+    assert other.load().days["farm_id"].tolist() == ["a"]
+    other.save(recipe({("a", day): 3, ("b", day): 3}))
+    assert table.load().days["farm_id"].tolist() == ["a", "b"]
+    assert table.work(recipe({("b", day): 3}))["why"].tolist() == ["removed"]
+
+
 def test_what_would_be_done_and_why_is_known_before(tmp_path: Path) -> None:
     table, state = table_at(tmp_path), {("a", day): 0 for day in DAYS}
 

@@ -19,7 +19,7 @@ from kedro_datasets._utils import ConnectionMixin
 from wind_kedro.datasets.connections import connect, literal
 from wind_kedro.datasets.parts import as_preview, empty_table, why_unreadable
 from wind_kedro.errors import WindKedroError
-from wind_kedro.storage.delta import Delta, is_one_of, to_arrow, to_pandas
+from wind_kedro.storage.delta import Delta, are_among, is_one_of, to_arrow, to_pandas, within
 from wind_kedro.storage.fingerprints import NO_DAY, Recipe, around, chunks, surrounding
 from wind_kedro.storage.paths import local_path
 
@@ -85,14 +85,9 @@ class Derived:
     ) -> pd.DataFrame:
         """Rows whose day is in [first, last], ordered as the catalog names it; an empty table before the first write."""
         import pyarrow as pa
-        import pyarrow.dataset as ds
 
-        where = None
-        for bound, holds in ((first, ds.field("day").__ge__), (last, ds.field("day").__le__)):
-            if bound is not None:
-                where = holds(bound) if where is None else where & holds(bound)
         try:
-            found = self._rows.read(columns, where)
+            found = self._rows.read(columns, within("day", first, last))
         except (OSError, pa.ArrowException) as error:
             raise DamagedTableError(
                 f"{self._rows.location}: a file of the table {why_unreadable(error)}: restore it from a backup, or remove "
@@ -100,7 +95,7 @@ class Derived:
             ) from None
         if found is None:
             return empty_table(self._contract) if self._contract else pd.DataFrame(columns=list(columns or []))
-        frame = to_pandas(found.drop_columns([name for name in _ADDED if name in found.column_names]))
+        frame = to_pandas(found, without=_ADDED)
         order = [name for name in self._order if name in frame]
         return frame.sort_values(order, kind="stable", ignore_index=True) if order else frame
 
@@ -126,10 +121,6 @@ class Derived:
 
 def _without_day(table: ir.Table) -> ir.Table:
     return table.drop(*(name for name in _ADDED if name in table.columns))
-
-
-def _without_added(frame: pd.DataFrame) -> pd.DataFrame:
-    return frame.drop(columns=[name for name in _ADDED if name in frame])
 
 
 class Sliced(Protocol):
@@ -226,6 +217,8 @@ class DerivedTable(ConnectionMixin, AbstractDataset[Recipe, Derived]):
         self._connection_config = dict(connection or {"backend": "duckdb", "database": ":memory:"})
         self._contract, self._statistics, self._order = contract, statistics, list(order)
         self._max_rows, self._read_only = max_rows, read_only
+        #: What `_shards` found, and the commit as of which.
+        self._ledger: tuple[int, pd.DataFrame, int] | None = None
         self.metadata = metadata
 
     def _connect(self) -> Any:
@@ -278,7 +271,7 @@ class DerivedTable(ConnectionMixin, AbstractDataset[Recipe, Derived]):
         found = self._rows.as_of(recorded).head(nrows)
         if found is None:
             return TablePreview({"index": [], "columns": [], "data": []})
-        return as_preview(_without_added(to_pandas(found)))
+        return as_preview(to_pandas(found, without=_ADDED))
 
     def maintain(self, before_month: str, keep_hours: int) -> int:
         """Write months before ``before_month`` into few files, keep only the newest entry of each shard, and remove files that no
@@ -319,7 +312,17 @@ class DerivedTable(ConnectionMixin, AbstractDataset[Recipe, Derived]):
         return wanted[~same.to_numpy()], stored[left.to_numpy()]
 
     def _shards(self) -> tuple[pd.DataFrame, int]:
-        """The newest entry of each shard, and the newest commit of rows that is recorded; -1: none."""
+        """The newest entry of each shard, and the newest commit of rows that is recorded; -1: none.
+
+        The entries are read once per commit.
+        """
+        version = self._days.version()
+        if self._ledger is None or self._ledger[0] != version:
+            self._ledger = (version, *self._read_shards())
+        _, shards, recorded = self._ledger
+        return shards.copy(deep=False), recorded
+
+    def _read_shards(self) -> tuple[pd.DataFrame, int]:
         first = [*self._key, "day", *_NUMBERS, "rows", "fault"]
         found = self._days.read()
         if found is None:
@@ -363,7 +366,7 @@ class DerivedTable(ConnectionMixin, AbstractDataset[Recipe, Derived]):
         engine.unregister("computed")
         engine.register("rows", rows)
         found = self._summary(engine, rows)
-        shards = part.drop(columns=[name for name in ("rows", "day") if name in part and (name == "rows" or self._whole_key)])
+        shards = part[[*self._shard, *_given(part)]]
         entries = shards.merge(found, on=self._shard, how="outer", indicator="found")
         if (entries["found"] == "right_only").any():
             foreign = entries.loc[entries["found"] == "right_only", self._shard].head(3).to_dict("records")
@@ -432,24 +435,16 @@ class DerivedTable(ConnectionMixin, AbstractDataset[Recipe, Derived]):
 
     def _predicate(self, part: pd.DataFrame, days: pd.Series) -> str:
         """Rows of these keys on these days."""
-        *outer, inner = self._key
-        keys = part[self._key].drop_duplicates()
-        if outer:
-            groups = [
-                [*(is_one_of(name, [value]) for name, value in zip(outer, values, strict=True)), is_one_of(inner, own[inner])]
-                for values, own in keys.groupby(outer, sort=True)
-            ]
-            found = " OR ".join("(" + " AND ".join(group) + ")" for group in groups)
-            found = f"({found or 'false'})"
-        else:
-            found = is_one_of(inner, keys[inner])
         days = days.drop_duplicates()
         months = is_one_of("month", days.dt.strftime("%Y-%m").unique())
-        return f"{months} AND {is_one_of('day', days)} AND {found}"
+        return f"{months} AND {is_one_of('day', days)} AND {are_among(part[self._key])}"
 
     def _exists(self) -> bool:
         # A view of what earlier runs left is there even when they left nothing.
         return self._read_only or self._days.exists()
+
+    def _release(self) -> None:
+        self._ledger = None
 
     def _describe(self) -> dict[str, Any]:
         return {"filepath": str(self._filepath), "key": self._key}

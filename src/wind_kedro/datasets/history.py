@@ -13,7 +13,7 @@ from kedro.io import DatasetError
 from kedro.utils import load_obj
 
 from wind_kedro.datasets.parts import FolderTable, declared_columns, empty_table, why_unreadable
-from wind_kedro.storage.delta import Delta, is_one_of, to_arrow, to_pandas
+from wind_kedro.storage.delta import Delta, are_among, is_one_of, to_arrow, to_pandas, within
 from wind_kedro.storage.temporary import keep_unreadable
 
 if TYPE_CHECKING:
@@ -67,13 +67,8 @@ class History(FolderTable):
     def read(self, columns: Sequence[str] | None = None, first: Any = None, last: Any = None) -> pd.DataFrame:
         """Rows whose last column of ``partition_by`` is in [first, last]."""
         import pyarrow as pa
-        import pyarrow.dataset as ds
 
-        time = self._partition_by[-1]
-        where = None
-        for bound, holds in ((first, ds.field(time).__ge__), (last, ds.field(time).__le__)):
-            if bound is not None:
-                where = holds(bound) if where is None else where & holds(bound)
+        where = within(self._partition_by[-1], first, last)
         wanted = None if columns is None else [*dict.fromkeys([*columns, *self._partition_by, _PLACE])]
         try:
             found = self._rows.read(wanted, where)
@@ -146,14 +141,8 @@ class History(FolderTable):
 
     def _predicate(self, data: pd.DataFrame) -> str:
         keys = data[self._partition_by].drop_duplicates()
-        months = is_one_of(_MONTH, keys[self._partition_by[-1]].astype("str").str[:7].unique())
-        *outer, time = self._partition_by
-        groups = keys.groupby(outer, sort=True) if outer else [((), keys)]
-        found = [
-            [*(is_one_of(name, [value]) for name, value in zip(outer, values, strict=True)), is_one_of(time, own[time])]
-            for values, own in groups
-        ]
-        return f"{months} AND ({' OR '.join('(' + ' AND '.join(group) + ')' for group in found)})"
+        months = keys[self._partition_by[-1]].astype("str").str[:7].unique()
+        return f"{is_one_of(_MONTH, months)} AND {are_among(keys)}"
 
     def _what_can_be_read(self, columns: Sequence[str] | None, where: Any) -> pa.Table | None:
         """The rows of the files that can be read; the others are passed over."""

@@ -7,7 +7,6 @@ returns an exit code other than 0 once all results are written.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -78,13 +77,6 @@ class FolderTable(PassesOver, LocalDataset):
     def _check_writable(self) -> None:
         if self._read_only:
             raise DatasetError(f"{self._filepath} is read here, not written: it is a view of what earlier runs left")
-
-
-def visible_files(folder: Path) -> Iterator[Path]:
-    """All files below a folder that are not hidden and in no hidden folder, in the order of their paths."""
-    for path in sorted(folder.rglob("*")) if folder.is_dir() else []:
-        if not any(part.startswith(".") for part in path.relative_to(folder).parts) and not path.is_dir():
-            yield path
 
 
 def why_unreadable(error: Exception) -> str:

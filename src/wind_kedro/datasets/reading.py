@@ -14,7 +14,7 @@ _ADDED = ("day", "month", "place")
 
 
 def read_table(path: Path | str) -> pd.DataFrame:
-    """All rows of a table: a Parquet file, a folder of parts, a history, or the rows of a derived table.
+    """All rows of a table: a Parquet file, a history, or the rows of a derived table.
 
     Args:
         path: as ``filepath`` in the catalog.
@@ -30,7 +30,7 @@ def read_table(path: Path | str) -> pd.DataFrame:
         if found is not None:
             if "place" in found.column_names:
                 found = found.sort_by([("month", "ascending"), ("place", "ascending")])
-            return to_pandas(found.drop_columns([name for name in _ADDED if name in found.column_names]))
+            return to_pandas(found, without=_ADDED)
     return pd.read_parquet(path)
 
 
@@ -41,7 +41,7 @@ def _recorded(days: Path) -> int:
 
 
 def tables_in(folder: Path | str, without: Collection[str] = ()) -> dict[str, pd.DataFrame]:
-    """Every table of an environment's data by its path, raw files left out; a table of several files is one.
+    """Every table of an environment's data by its path, raw files left out.
 
     Args:
         folder: the environment's data, layer by layer.
@@ -53,9 +53,8 @@ def tables_in(folder: Path | str, without: Collection[str] = ()) -> dict[str, pd
         where = file.relative_to(folder)
         if any(part.startswith(".") or part in without for part in where.parts):
             continue
-        # A table of several files lies right below its layer or a folder of tables, as failures are.
+        # A Delta table lies right below its layer or a folder of tables, as failures are.
         parents = [parent for parent in file.parents if parent.is_relative_to(folder)][::-1][2:]
         store = next((parent for parent in parents if (parent / "_delta_log").is_dir()), None)
-        parts = file.name.startswith("part-") and file.parent.suffix == ".parquet"
-        found.add((store.parent if store.name in {"rows", "days"} else store) if store else file.parent if parts else file)
+        found.add((store.parent if store.name in {"rows", "days"} else store) if store else file)
     return {path.relative_to(folder).as_posix().removesuffix(".parquet"): read_table(path) for path in sorted(found)}

@@ -6,8 +6,10 @@ version names (`vacuum` removes them). Nothing is atomic across tables.
 
 from __future__ import annotations
 
+import operator
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -168,6 +170,29 @@ def is_one_of(column: str, values: Iterable[Any]) -> str:
     return f"{column} IN ({', '.join(shown)})" if shown else "false"
 
 
+def are_among(keys: pd.DataFrame) -> str:
+    """A predicate in SQL: the columns of ``keys`` (texts or times) have the values of one of its rows."""
+    *outer, inner = keys.columns
+    if not outer:
+        return is_one_of(inner, keys[inner].unique())
+    groups = [
+        [*(is_one_of(name, [value]) for name, value in zip(outer, values, strict=True)), is_one_of(inner, own[inner])]
+        for values, own in keys.drop_duplicates().groupby(outer, sort=True)
+    ]
+    return "(" + (" OR ".join(f"({' AND '.join(group)})" for group in groups) or "false") + ")"
+
+
+def within(column: str, first: Any = None, last: Any = None) -> Any:
+    """An expression of ``pyarrow.dataset``: the column is in [first, last]; None without bounds."""
+    import pyarrow.dataset as ds
+
+    value = ds.field(column)
+    bounds = [] if first is None else [value >= first]
+    if last is not None:
+        bounds.append(value <= last)
+    return reduce(operator.and_, bounds) if bounds else None
+
+
 def to_arrow(frame: pd.DataFrame) -> pa.Table:
     """A pandas table, without its index, as an Arrow table."""
     import pyarrow as pa
@@ -178,9 +203,9 @@ def to_arrow(frame: pd.DataFrame) -> pa.Table:
         return pa.Table.from_pandas(frame, preserve_index=False)
 
 
-def to_pandas(table: pa.Table) -> pd.DataFrame:
-    """The reverse."""
+def to_pandas(table: pa.Table, without: Collection[str] = ()) -> pd.DataFrame:
+    """An Arrow table as a pandas table, without some columns."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
-        frame: pd.DataFrame = table.to_pandas()
+        frame: pd.DataFrame = table.select([name for name in table.column_names if name not in without]).to_pandas()
         return frame
