@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+Settings = TypeVar("Settings", bound="BaseModel")
 
 
 class WindKedroError(Exception):
@@ -25,6 +30,25 @@ def format_validation_fault(fault: Mapping[str, Any]) -> str:
     field = ".".join(str(part) for part in fault["loc"])
     problem = " ".join(fault["msg"].removeprefix("Value error, ").split())
     return f"{field}: {problem}" if field else problem
+
+
+def settings_of(model: type[Settings], values: Any, where: str) -> Settings:
+    """Validate settings.
+
+    Args:
+        model: what they are validated by.
+        values: as configured.
+        where: where they are configured, for messages, such as ``parameters_run.yml: lease``.
+
+    Raises:
+        WindKedroError: with a line for each fault, of where it is, field and problem.
+    """
+    from pydantic import ValidationError
+
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        raise WindKedroError("\n".join(f"{where}: {format_validation_fault(fault)}" for fault in error.errors())) from None
 
 
 def shown(value: object) -> str:

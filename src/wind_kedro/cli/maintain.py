@@ -5,20 +5,23 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from wind_kedro.cli.terminal import Options, configuration_of, open_project, stand_in_project
-from wind_kedro.errors import WindKedroError, format_validation_fault
+from wind_kedro.errors import WindKedroError, settings_of
 from wind_kedro.governance.signing import Keyring
 from wind_kedro.hooks import data_folder, lease_of
 from wind_kedro.storage.backup import back_up
 from wind_kedro.storage.backup import restore as restore_places
-from wind_kedro.storage.layout import KEPT, LAYOUT, layout_of, put_back, record_layout, set_aside
+from wind_kedro.storage.layout import LAYOUT, kept_at, layout_of, put_back, record_layout, set_aside
 from wind_kedro.storage.lease import Lease, LeaseSettings
 from wind_kedro.strict import Strict
+
+if TYPE_CHECKING:
+    from kedro.framework.context import KedroContext
 
 #: Where the keys of a backup are, beside its tables: whoever has both can sign.
 _KEYS = "keys"
@@ -41,13 +44,9 @@ def housekeeping(options: Options) -> None:
     from wind_kedro.datasets import DerivedTable, History
 
     _, context = open_project(options)
-    try:
-        settings = Housekeeping.model_validate(context.params.get("housekeeping", {}))
-    except ValidationError as error:
-        faults = [f"parameters_run.yml: housekeeping: {format_validation_fault(fault)}" for fault in error.errors()]
-        raise WindKedroError("\n".join(faults)) from None
+    settings = settings_of(Housekeeping, context.params.get("housekeeping", {}), "parameters_run.yml: housekeeping")
     month = f"{dt.datetime.now(dt.UTC):%Y-%m}"
-    tables = {name: context.catalog[name] for name in sorted(context.catalog.keys()) if not name.startswith("params:")}
+    tables = _tables_of(context)
     if unknown := set(settings.retain_days) - {name for name, table in tables.items() if isinstance(table, History)}:
         raise WindKedroError(f"parameters_run.yml: housekeeping.retain_days: no history is called {', '.join(sorted(unknown))}")
     removed = 0
@@ -72,8 +71,9 @@ def backup(options: Options, target: Path, keys: Path | None) -> None:
     """
     _, context = open_project(options)
     wait = LeaseSettings.of(context.params).wait_seconds
-    with lease_of(context), Lease(data_folder(context.config_loader, Path(context.project_path)), "landing", wait):
-        found = back_up(_places_of(context.config_loader, Path(context.project_path)), target)
+    places = _places_of(context.config_loader, Path(context.project_path))
+    with lease_of(context), Lease(places["data"], "landing", wait):
+        found = back_up(places, target)
     click.echo(f"{target}: {found.files:,} files, {found.size_bytes / 1e6:,.0f} MB, {found.copied:,} of them new.")
     if keys is not None:
         back_up({_KEYS: Keyring().folder}, keys)
@@ -119,11 +119,9 @@ def migrate(options: Options, undo: bool) -> None:
 
     _, context = open_project(options)
     data = data_folder(context.config_loader, Path(context.project_path))
-    tables = {name: context.catalog[name] for name in sorted(context.catalog.keys()) if not name.startswith("params:")}
-    histories = {table.location: table for table in tables.values() if isinstance(table, History) and not table.is_read_only}
-    derived = [
-        table.location.with_name(f"{table.location.name}.parquet") for table in tables.values() if isinstance(table, DerivedTable)
-    ]
+    tables = _tables_of(context).values()
+    histories = {table.location: table for table in tables if isinstance(table, History) and not table.is_read_only}
+    derived = [table.location.with_name(f"{table.location.name}.parquet") for table in tables if isinstance(table, DerivedTable)]
     with lease_of(context):
         if undo:
             back = put_back(data, [*histories, *derived])
@@ -132,17 +130,21 @@ def migrate(options: Options, undo: bool) -> None:
             return
         if (found := layout_of(data)) >= LAYOUT:
             raise WindKedroError(f"{data}: has layout {found}: there is nothing to migrate")
-        moved = set_aside(data, [*histories, *derived])
+        set_aside(data, [*histories, *derived])
         rows = 0
         for path, table in histories.items():
             # Of a migration that was interrupted the rows are written again.
-            kept = moved.get(path, data / KEPT / path.relative_to(data))
-            parts = [pd.read_parquet(part) for part in sorted(kept.rglob("[!.]*.parquet"))] if kept.is_dir() else []
+            parts = [pd.read_parquet(part) for part in sorted(kept_at(data, path).rglob("[!.]*.parquet"))]
             if parts:
                 table.save(pd.concat(parts, ignore_index=True))
                 rows += sum(map(len, parts))
         record_layout(data)
     click.echo(f"{rows:,} rows of histories are in {len(histories)} Delta tables; kedro run computes all other tables again.")
+
+
+def _tables_of(context: KedroContext) -> dict[str, Any]:
+    """The datasets of the catalog by name."""
+    return {name: context.catalog[name] for name in sorted(context.catalog.keys()) if not name.startswith("params:")}
 
 
 def _shown(span: dt.timedelta) -> str:

@@ -50,6 +50,8 @@ def steps(pipeline: Pipeline, catalog: CatalogProtocol[Any, Any]) -> Iterator[di
     """What each derived table of a pipeline would compute, in the order of its nodes."""
     from wind_kedro.datasets import DerivedTable
 
+    # Nodes give their recipes, which are not carried out.
+    logging.getLogger("kedro.pipeline.node").setLevel(logging.WARNING)
     for node in pipeline.nodes:
         made = [name for name in node.outputs if name in catalog and isinstance(catalog[name], DerivedTable)]
         if not made:
@@ -58,7 +60,6 @@ def steps(pipeline: Pipeline, catalog: CatalogProtocol[Any, Any]) -> Iterator[di
         if missing:
             yield _step(made[0], waits_for=missing)
             continue
-        logging.getLogger("kedro.pipeline.node").setLevel(logging.WARNING)  # a node is asked here, and not run
         outputs = node.run({name: catalog.load(name) for name in node.inputs})
         for name in made:
             yield _counted(name, catalog[name], outputs[name])

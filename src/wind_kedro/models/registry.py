@@ -17,6 +17,7 @@ from pydantic import AfterValidator, Field, ValidationError, field_validator
 
 from wind_kedro.cards import Farm
 from wind_kedro.cards.tiers import Tier
+from wind_kedro.errors import format_validation_fault
 from wind_kedro.models.allowed import NotAllowedError, allow_classes, classes_of, is_allowed
 from wind_kedro.models.base import Forecaster, read_model_card
 from wind_kedro.strict import Strict
@@ -190,10 +191,7 @@ def build(name: str, config: ModelConfig, levels: Sequence[float], seed: int) ->
     try:
         parameters = family.parameters_type.model_validate(config.params)
     except ValidationError as error:
-        faults = "; ".join(
-            f"{'.'.join(str(part) for part in fault['loc'])}: {fault['msg'].removeprefix('Value error, ')}"
-            for fault in error.errors()
-        )
+        faults = "; ".join(map(format_validation_fault, error.errors()))
         raise ValueError(f"model '{name}' ({config.type}): {faults}") from None
     allow_classes(classes_of(config.model_dump()))
     return family(levels, seed, parameters)

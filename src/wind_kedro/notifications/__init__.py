@@ -9,10 +9,8 @@ import importlib
 from collections.abc import Mapping
 from typing import Any
 
-from pydantic import ValidationError
-
 from wind_kedro.cards import CardError
-from wind_kedro.errors import format_validation_fault
+from wind_kedro.errors import WindKedroError, settings_of
 from wind_kedro.notifications.channel import Channel, ChannelCards, ChannelError
 from wind_kedro.notifications.deduplication import due_incidents
 from wind_kedro.notifications.message import Message, compose_message
@@ -39,9 +37,9 @@ def build_channels(configs: Mapping[str, Mapping[str, Any]]) -> dict[str, Channe
         module, name = CHANNELS[kind]
         family: type[Channel] = getattr(importlib.import_module(f"{__name__}.{module}"), name)
         try:
-            channels[channel_id] = family.model_validate({**config, "id": channel_id})
-        except ValidationError as error:
-            faults += [f"channel '{channel_id}': {format_validation_fault(fault)}" for fault in error.errors()]
+            channels[channel_id] = settings_of(family, {**config, "id": channel_id}, f"channel '{channel_id}'")
+        except WindKedroError as error:
+            faults.append(str(error))
     if faults:
         raise CardError("\n".join(faults))
     return channels

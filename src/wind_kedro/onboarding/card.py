@@ -15,6 +15,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
 from wind_kedro.cards import SIGNAL_UNITS, UNIT_CONVERSIONS, Farm, SignalSource, Turbine
+from wind_kedro.errors import format_validation_fault
 from wind_kedro.storage.temporary import written_aside
 
 from .findings import Findings, OnboardingError
@@ -125,11 +126,7 @@ def card_of(found: Findings, path: str) -> dict[str, Any]:
     try:
         Farm.model_validate(card)
     except ValidationError as error:
-        raise OnboardingError(
-            "\n".join(
-                f"{'.'.join(map(str, fault['loc']))}: {fault['msg'].removeprefix('Value error, ')}" for fault in error.errors()
-            )
-        ) from None
+        raise OnboardingError("\n".join(map(format_validation_fault, error.errors()))) from None
     return card
 
 

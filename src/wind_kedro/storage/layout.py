@@ -56,12 +56,17 @@ def record_layout(data: Path, layout: int = LAYOUT) -> None:
         aside.write_text(json.dumps({"layout": layout}) + "\n", encoding="utf-8")
 
 
+def kept_at(data: Path, path: Path) -> Path:
+    """Where `set_aside` keeps a file or folder of the data."""
+    return data / KEPT / path.relative_to(data)
+
+
 def set_aside(data: Path, paths: Iterable[Path]) -> dict[Path, Path]:
     """Move files and folders of the layout before out of the way; where each is now. What is not there is left out."""
     moved = {}
     for path in paths:
         if path.exists():
-            kept = data / KEPT / path.relative_to(data)
+            kept = kept_at(data, path)
             kept.parent.mkdir(parents=True, exist_ok=True)
             path.rename(kept)
             moved[path] = kept
@@ -72,7 +77,7 @@ def put_back(data: Path, paths: Iterable[Path]) -> list[Path]:
     """Undo `set_aside`: what took the place of a path is kept as ``<name>.after_migration``; the paths put back."""
     back = []
     for path in paths:
-        kept = data / KEPT / path.relative_to(data)
+        kept = kept_at(data, path)
         if kept.exists():
             if path.exists():
                 path.rename(path.with_name(f"{path.name}.after_migration"))

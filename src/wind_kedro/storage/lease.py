@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Any, Self
 
 from filelock import FileLock, Timeout
-from pydantic import Field, ValidationError
+from pydantic import Field
 
-from wind_kedro.errors import WindKedroError, format_validation_fault
+from wind_kedro.errors import WindKedroError, settings_of
 from wind_kedro.storage.temporary import written_aside
 from wind_kedro.strict import Strict
 
@@ -40,11 +40,7 @@ class LeaseSettings(Strict):
     @classmethod
     def of(cls, parameters: Mapping[str, Any]) -> Self:
         """The settings in the parameters of a run; a `WindKedroError` names file and key of each fault."""
-        try:
-            return cls.model_validate(parameters.get("lease", {}))
-        except ValidationError as error:
-            faults = [f"parameters_run.yml: lease: {format_validation_fault(fault)}" for fault in error.errors()]
-            raise WindKedroError("\n".join(faults)) from None
+        return settings_of(cls, parameters.get("lease", {}), "parameters_run.yml: lease")
 
 
 class Lease:
