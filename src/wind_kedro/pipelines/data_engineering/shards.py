@@ -41,6 +41,19 @@ def known_until(days: pd.DataFrame, clock: Clock) -> pd.Series:
     return last_at.mask(last_at > as_of, as_of)
 
 
+def of_shards(rows: pd.DataFrame, part: pd.DataFrame, time: str, key: str = "farm_id") -> pd.DataFrame:
+    """Rows of these shards, of a table in memory all rows of which have a time.
+
+    Args:
+        rows: the table.
+        part: ``key`` and ``day``.
+        time: column of the time, UTC.
+        key: column of farms or entities.
+    """
+    shards = pd.MultiIndex.from_arrays([rows[key], rows[time].dt.tz_localize(None).dt.floor("D")])
+    return rows[shards.isin(pd.MultiIndex.from_frame(part[[key, "day"]]))]
+
+
 def inside(rows: Table, part: pd.DataFrame, time: str, key: str = "farm_id") -> Table:
     """Rows of these shards.
 

@@ -19,7 +19,7 @@ from wind_kedro.datasets.derived import Derived, Sliced, frame_of
 from wind_kedro.failures import NOT_ISSUED
 from wind_kedro.governance.provenance import Provenance
 from wind_kedro.models.tables import KEYS, NOT_FEATURES
-from wind_kedro.pipelines.forecasting.slices import features_of_run, forecasts_of_run
+from wind_kedro.pipelines.forecasting.slices import days_of_run, forecasts_of_run
 
 _ISSUE = KEYS[:3]
 #: The runs of so long before the first issue are looked at for the newest of each source.
@@ -49,7 +49,7 @@ def record_issues(
     newest at the issue, and those that were due by then (by the card's cadence and delay) and had not come.
     """
     raw = {str(farm_id): rows for farm_id, rows in raw_manifest.groupby("farm_id")}
-    forecasts, features = forecasts_of_run(forecasts, fleet, clock), features_of_run(features, fleet, clock)
+    forecasts, features = forecasts_of_run(forecasts, fleet, clock), days_of_run(features, fleet, clock)
     runs = _runs(weather_runs, fleet, clock)
     promoted = promotions.drop_duplicates(["product_id", "entity_id", "model_version"], keep="last")
     made_by = promoted.set_index(["product_id", "entity_id", "model_version"])["run_id"].to_dict()

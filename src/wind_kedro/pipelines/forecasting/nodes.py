@@ -16,7 +16,7 @@ from wind_kedro.governance.champions import versions_at
 from wind_kedro.models.tables import KEYS, forecast_rows
 from wind_kedro.pipelines.forecasting.fallbacks import Forecast, champion_of, model_of, predict_with_fallbacks
 from wind_kedro.pipelines.forecasting.revisions import SENT, without_small_revisions
-from wind_kedro.pipelines.forecasting.slices import backtest_of_run, features_of_run, forecasts_of_run, outcomes_of_run
+from wind_kedro.pipelines.forecasting.slices import backtest_of_run, days_of_run, forecasts_of_run
 from wind_kedro.postprocessing.calibration import calibrated
 from wind_kedro.postprocessing.portfolios import add_portfolios
 from wind_kedro.postprocessing.settings import Calibration
@@ -51,7 +51,7 @@ def issue_forecasts(
     if model_versions.fault and not model_versions.refusal:
         action = "find out who changed the log of promotions; the entries before it hold (kedro wind keys adopt)"
         failures.append(Failure("forecasting", "model_unusable", model_versions.fault, action))
-    features = features_of_run(features, fleet, clock)
+    features = days_of_run(features, fleet, clock)
     groups, promoted_to = (dict(iter(table.groupby(["product_id", "entity_id"]))) for table in (features, promotions))
     for product in fleet.products:
         of_product = clock.issues(fleet.calendar(product.id))
@@ -178,7 +178,7 @@ def calibrate_forecasts(
     not_calibrated = noting(failures, "calibration", "calibration_failed", what, action)
     back = pd.Timedelta(days=calibration.days)
     model_forecasts = forecasts_of_run(model_forecasts, fleet, clock, before=back)
-    observations = outcomes_of_run(observations, fleet, clock, before=back)
+    observations = days_of_run(observations, fleet, clock, before=back)
     backtested = backtest_of_run(backtest_model_forecasts, fleet, clock, before=back)
     for product in fleet.products:
         issues = pd.DatetimeIndex(clock.issues(fleet.calendar(product.id)))

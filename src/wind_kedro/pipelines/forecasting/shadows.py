@@ -12,7 +12,7 @@ from wind_kedro.failures import Failure, failures_table
 from wind_kedro.governance.champions import versions_at
 from wind_kedro.models.tables import KEYS, forecast_rows
 from wind_kedro.pipelines.forecasting.fallbacks import unusable
-from wind_kedro.pipelines.forecasting.slices import features_of_run, forecasts_of_run
+from wind_kedro.pipelines.forecasting.slices import days_of_run, forecasts_of_run
 
 
 def issue_shadows(
@@ -31,7 +31,7 @@ def issue_shadows(
     """
     parts = []
     failures: list[Failure] = []
-    features = features_of_run(features, fleet, clock)
+    features = days_of_run(features, fleet, clock)
     model_forecasts = forecasts_of_run(model_forecasts, fleet, clock)
     groups, promoted_to = (dict(iter(table.groupby(["product_id", "entity_id"]))) for table in (features, promotions))
     for product in fleet.products:

@@ -11,10 +11,10 @@ from wind_kedro.datasets.derived import Derived, Sliced, frame_of
 NO_TIME = pd.Timedelta(0)
 
 
-def features_of_run(features: Sliced | pd.DataFrame, fleet: Fleet, clock: Clock) -> pd.DataFrame:
-    """Features of the days of all issues to forecast; a table in memory as it is."""
+def days_of_run(table: Sliced | pd.DataFrame, fleet: Fleet, clock: Clock, before: pd.Timedelta = NO_TIME) -> pd.DataFrame:
+    """Rows of the days of all issues to forecast, and of a time before these; a table in memory as it is."""
     first, last = (time.tz_localize(None).floor("D") for time in clock.issue_span(fleet))
-    return frame_of(features, first=first, last=last)
+    return frame_of(table, first=(first - before).floor("D"), last=last)
 
 
 def forecasts_of_run(
@@ -23,12 +23,6 @@ def forecasts_of_run(
     """Forecasts issued since a time before the first issue to forecast; a table in memory as it is."""
     first, last = clock.issue_span(fleet)
     return frame_of(forecasts, first=first - before, last=last)
-
-
-def outcomes_of_run(observations: Sliced | pd.DataFrame, fleet: Fleet, clock: Clock, before: pd.Timedelta) -> pd.DataFrame:
-    """Observations, every version, of what was forecast by issues since a time before the first issue to forecast."""
-    first, last = (time.tz_localize(None).floor("D") for time in clock.issue_span(fleet))
-    return frame_of(observations, first=(first - before).floor("D"), last=last)
 
 
 def backtest_of_run(backtest: Derived | pd.DataFrame, fleet: Fleet, clock: Clock, before: pd.Timedelta) -> pd.DataFrame:

@@ -20,6 +20,7 @@ from wind_kedro.contracts.observations import Readiness, WeatherFit
 from wind_kedro.datasets.derived import Derived, frame_of, table_of
 from wind_kedro.evaluation.scores import latest_versions
 from wind_kedro.pipelines.data_engineering.settings import ReadinessSettings, WeatherFitting
+from wind_kedro.pipelines.data_engineering.shards import of_shards
 from wind_kedro.pipelines.data_engineering.tables import Floats, Table, ibis, interpolated, pearson
 from wind_kedro.storage.fingerprints import Recipe, mixed, number_of
 
@@ -87,12 +88,8 @@ def derive_readiness(
     def assessed() -> tuple[pd.DataFrame, pd.DataFrame]:
         return assess_readiness(parsed_signals, parsed_weather, *tables, fleet, times, readiness)
 
-    def of_shards(table: pd.DataFrame, part: pd.DataFrame) -> pd.DataFrame:
-        keys = pd.MultiIndex.from_arrays([table["farm_id"], table["assessed_at"].dt.tz_localize(None)])
-        return table[keys.isin(pd.MultiIndex.from_frame(part[["farm_id", "day"]]))]
-
     def recipe(place: int) -> Recipe:
-        return Recipe(wanted, lambda part: of_shards(assessed()[place], part))
+        return Recipe(wanted, lambda part: of_shards(assessed()[place], part, "assessed_at"))
 
     return recipe(0), recipe(1)
 

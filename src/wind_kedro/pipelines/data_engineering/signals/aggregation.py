@@ -16,7 +16,7 @@ from wind_kedro.clock import Clock
 from wind_kedro.contracts.observations import Observations
 from wind_kedro.datasets.derived import Derived, days_of, shards_of
 from wind_kedro.pipelines.data_engineering.settings import Aggregation, DataEngineering
-from wind_kedro.pipelines.data_engineering.shards import known_until, with_neighbours
+from wind_kedro.pipelines.data_engineering.shards import known_until, of_shards, with_neighbours
 from wind_kedro.pipelines.data_engineering.signals.operating_states import NOT_AVAILABLE
 from wind_kedro.pipelines.data_engineering.signals.rules import CHANGES, SPIKES_IN_TIME
 from wind_kedro.pipelines.data_engineering.tables import Table, exact, ibis, in_utc, microseconds
@@ -80,8 +80,7 @@ def aggregate_observations(signals: Derived | Table, fleet: Fleet, clock: Clock,
             signals, own.merge(farms, on="entity_id")[["farm_id", "day"]].drop_duplicates(), before=before, after=after
         )
         frame = observed(rows, fleet, clock, data_engineering, set(own["entity_id"]))
-        day = frame["valid_at"].dt.tz_localize(None).dt.floor("D")
-        return frame.assign(day=day).merge(own, on=["entity_id", "day"]).drop(columns="day")
+        return of_shards(frame, own, "valid_at", "entity_id")
 
     return Recipe(wanted, work)
 

@@ -18,6 +18,7 @@ from wind_kedro.clock import Clock
 from wind_kedro.datasets.derived import Derived
 from wind_kedro.pipelines.data_engineering.parse.weather import parse_weather
 from wind_kedro.pipelines.data_engineering.settings import DataEngineering
+from wind_kedro.pipelines.data_engineering.shards import known_until, of_shards
 from wind_kedro.pipelines.data_engineering.tables import Table, ibis
 from wind_kedro.pipelines.data_engineering.weather.runs import judge_weather, list_runs, make_weather
 from wind_kedro.readers.source_table import SourceRows
@@ -46,14 +47,11 @@ def derive_parsed_weather(weather_raw: SourceRows, fleet: Fleet, data_engineerin
 
 def derive_judged_weather(parsed_weather: Derived, clock: Clock) -> Recipe:
     """`judge_weather` of the days whose rows, or what of them is available, have changed."""
-    as_of = np.datetime64(clock.as_of.replace(tzinfo=None), "us")
     days = around(parsed_weather.days, ["farm_id"])
     if not days.empty:
-        days = days[days["first_at"] <= as_of]
-    # Of a day whose rows are all available, a later time changes nothing.
-    until = np.minimum(days["last_at"].to_numpy(), as_of) if len(days) else as_of
+        days = days[days["first_at"] <= clock.as_of.replace(tzinfo=None)]
     return Recipe(
-        days[[*_SHARD, "rows"]].assign(fingerprint=mixed(days["digest"], until, JUDGING_VERSION)),
+        days[[*_SHARD, "rows"]].assign(fingerprint=mixed(days["digest"], known_until(days, clock), JUDGING_VERSION)),
         lambda part: judge_weather(parsed_weather.shards(part[_SHARD]), clock),
     )
 
@@ -70,13 +68,13 @@ def derive_weather(judged_weather: Derived, fleet: Fleet, clock: Clock, data_eng
     # A forecast that is judged is available; the last pseudo-run of a day may be available on a later one.
     delays = {farm_id: max(source.delay_minutes for source in own) for farm_id, own in analyses.items()}
     last_at = days["day"] + DAY + pd.to_timedelta(days["farm_id"].map(delays), unit="min")
-    until = np.minimum(last_at.to_numpy(), np.datetime64(clock.as_of.replace(tzinfo=None), "us"))
+    until = known_until(days.assign(last_at=last_at), clock)
     fingerprint = mixed(days["digest"], until, cards.reindex(days["farm_id"]).to_numpy())
 
     def work(part: pd.DataFrame) -> pd.DataFrame:
         ahead = max((days_ahead[farm_id] for farm_id in part["farm_id"].unique()), default=0)
         found = make_weather(judged_weather.shards(part[_SHARD], after=ahead), fleet, clock, data_engineering)
-        return _of_shards(found, part) if ahead else found
+        return of_shards(found, part, "run_at") if ahead else found
 
     return Recipe(days[[*_SHARD, "rows"]].assign(fingerprint=fingerprint), work)
 
@@ -109,12 +107,6 @@ def _of_runs(judged: pd.DataFrame, days_ahead: int) -> pd.DataFrame:
         return judged
     begun = surrounding(judged[_SHARD], days_ahead, 0).assign(digest=np.uint64(0), rows=0)
     return around(pd.concat([judged, begun], ignore_index=True), ["farm_id"], after=days_ahead)
-
-
-def _of_shards(weather: pd.DataFrame, part: pd.DataFrame) -> pd.DataFrame:
-    days = weather["run_at"].dt.tz_localize(None).dt.floor("D")
-    asked = pd.MultiIndex.from_frame(part[_SHARD])
-    return weather[pd.MultiIndex.from_arrays([weather["farm_id"], days]).isin(asked)]
 
 
 # --- statistics of a day ----------------------------------------------------------------------------------------------
