@@ -16,11 +16,10 @@ import pytest
 import yaml
 from click.testing import CliRunner, Result
 
+from stored import store
 from wind_kedro.cli import cli
 from wind_kedro.contracts.operation import FAILURE_CODES, Failures
-from wind_kedro.datasets import DerivedTable, ModelVersions, read_table
-from wind_kedro.datasets.derived import days_of
-from wind_kedro.storage.fingerprints import Recipe
+from wind_kedro.datasets import ModelVersions, read_table
 
 from .conftest import mlflow_kept
 
@@ -44,11 +43,7 @@ def type_in(*words: str) -> Result:
 def replace_features(folder: Path, features: pd.DataFrame) -> None:
     """Store other features, as if they had been computed."""
     key = ["product_id", "entity_id"]
-    table = DerivedTable(filepath=str(folder / "data/04_feature/features"), key=key, time="issued_at", order=[*key, "issued_at"])
-    days = days_of(features, key, "issued_at")
-    wanted = days[[*key, "day"]].assign(fingerprint=days["digest"])
-    at = pd.MultiIndex.from_arrays([*(features[name] for name in key), features["issued_at"].dt.tz_localize(None).dt.floor("D")])
-    table.save(Recipe(wanted, lambda part: features[at.isin(pd.MultiIndex.from_frame(part[[*key, "day"]]))]))
+    store(folder / "data/04_feature/features", {"key": key, "time": "issued_at", "order": [*key, "issued_at"]}, features)
 
 
 def _edit(path: Path, change: Callable[[Any], None]) -> None:

@@ -7,10 +7,7 @@ corrected, a file is withdrawn and comes again. Faults, late rows, revisions and
 from __future__ import annotations
 
 import gzip
-import json
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,6 +17,7 @@ import pandas as pd
 import pytest
 import yaml
 
+from commands import type_in_turn
 from wind_kedro.datasets import tables_in
 
 PIPELINES = "data_engineering,feature_engineering"
@@ -29,25 +27,10 @@ PARTS = 4
 #: What says when a run took place, and by which process a file was seen.
 VOLATILE = ["modified_ns", "first_seen_at"]
 
-_IN_TURN = """
-import json, sys
-from kedro.framework.project import configure_project
-configure_project("wind_kedro")
-from wind_kedro.cli import cli
-for words in json.loads(sys.argv[1]):
-    try:
-        cli(words, standalone_mode=True)
-    except SystemExit as stop:
-        if stop.code not in {0, 1, None}:  # 1: a source could not be read, as is right here
-            sys.exit(f"{words}: {stop.code}")
-"""
-
 
 def run(folder: Path, *times: str) -> None:
     commands = [["run", "--env", "test", "--pipelines", PIPELINES, "--params", f"as_of={time}"] for time in times]
-    command = [sys.executable, "-c", _IN_TURN, json.dumps(commands)]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=550, check=False)
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    type_in_turn(folder, *commands, allowed=(0, 1))  # 1: a source could not be read, as is right here
 
 
 def cut(source: Path, target: Path, numbers: np.random.Generator) -> list[Path]:
