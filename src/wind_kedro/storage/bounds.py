@@ -90,11 +90,11 @@ class MalformedError(WindKedroError):
 class Meter:
     """Counts bytes in and out of ``what`` against the bounds of compressed input.
 
-    ``max_ratio`` are the most bytes out per byte in, once more than `RATIO_FLOOR_BYTES` came out.
+    At most `MAX_RATIO` bytes may come out per byte in, once more than `RATIO_FLOOR_BYTES` came out.
     """
 
-    def __init__(self, what: str, max_bytes: int, max_ratio: float = MAX_RATIO) -> None:
-        self._what, self._max_bytes, self._max_ratio = what, max_bytes, max_ratio
+    def __init__(self, what: str, max_bytes: int) -> None:
+        self._what, self._max_bytes = what, max_bytes
         self.read = self.written = 0
 
     def add(self, read: int = 0, written: int = 0) -> None:
@@ -103,9 +103,9 @@ class Meter:
         self.written += written
         if self.written > self._max_bytes:
             raise TooLargeError(f"{self._what}: holds more than {self._max_bytes:,} bytes unpacked; split it into smaller parts")
-        if self.written > max(RATIO_FLOOR_BYTES, self._max_ratio * self.read):
+        if self.written > max(RATIO_FLOOR_BYTES, MAX_RATIO * self.read):
             raise TooLargeError(
-                f"{self._what}: {self.read:,} bytes unpack to more than {self._max_ratio:g} times as many, as only a "
+                f"{self._what}: {self.read:,} bytes unpack to more than {MAX_RATIO} times as many, as only a "
                 "decompression bomb or a file of equal rows does; unpack it by hand if it is genuine"
             )
 
@@ -164,12 +164,10 @@ def _read(file: BinaryIO, block_bytes: int, length: int | None = None) -> Iterat
         yield block
 
 
-def check_workbook(
-    path: Path, *, max_bytes: int = MAX_ZIP_BYTES, max_entries: int = MAX_ZIP_ENTRIES, max_cells: int = MAX_SHEET_CELLS
-) -> None:
+def check_workbook(path: Path, *, max_bytes: int = MAX_ZIP_BYTES, max_entries: int = MAX_ZIP_ENTRIES) -> None:
     """Check a workbook (.xlsx, a zip archive) before a parser opens it: entries, declared and real size, cells of each sheet.
 
-    ``max_bytes`` is of all entries, unpacked; ``max_cells`` of the rectangle that the cells of a sheet span.
+    ``max_bytes`` is of all entries, unpacked.
     """
     what, size = path.name, path.stat().st_size
     try:
@@ -192,10 +190,10 @@ def check_workbook(
                     for column, row in _CELL.findall(rest + block):
                         rows, columns = max(rows, int(row)), max(columns, _column(column))
                     rest = (rest + block)[-_CELL_BYTES:]
-            if rows * columns > max_cells:
+            if rows * columns > MAX_SHEET_CELLS:
                 raise TooLargeError(
                     f"{what}: the cells of a sheet span {rows:,} rows and {columns:,} columns, at most "
-                    f"{max_cells:,} cells are read; remove what stands far below or beside the table"
+                    f"{MAX_SHEET_CELLS:,} cells are read; remove what stands far below or beside the table"
                 )
 
 
@@ -287,19 +285,8 @@ def _json_depth(raw: bytes) -> int:
 _ALL_BUT_QUOTES_AND_BRACKETS = bytes(set(range(256)) - set(b'"[]{}'))
 
 
-def check_yaml(
-    data: bytes | str,
-    what: str = "YAML",
-    *,
-    max_bytes: int = MAX_YAML_BYTES,
-    max_depth: int = MAX_YAML_DEPTH,
-    max_nodes: int = MAX_YAML_NODES,
-) -> str:
-    """Check a YAML document, in bytes as UTF-8, before a parser builds its values; returns its text.
-
-    ``max_depth`` is of lists and mappings, those behind an alias included; ``max_nodes`` once each alias is replaced by what it
-    stands for.
-    """
+def check_yaml(data: bytes | str, what: str = "YAML", *, max_bytes: int = MAX_YAML_BYTES) -> str:
+    """Check a YAML document, in bytes as UTF-8, before a parser builds its values; returns its text."""
     import yaml
 
     raw = data.encode("utf-8", "surrogatepass") if isinstance(data, str) else data
@@ -307,7 +294,7 @@ def check_yaml(
         raise TooLargeError(f"{what}: {len(raw):,} bytes, at most {max_bytes:,} are read")
     try:
         text = raw.decode("utf-8-sig")
-        _check_events(yaml.parse(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)), what, max_depth, max_nodes)
+        _check_events(yaml.parse(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)), what)
     except UnicodeDecodeError as error:
         line = raw[: error.start].count(b"\n") + 1
         raise MalformedError(f"{what}: line {line} is not UTF-8; save the file as UTF-8") from None
@@ -316,7 +303,7 @@ def check_yaml(
     return text
 
 
-def _check_events(events: Iterable[Any], what: str, max_depth: int, max_nodes: int) -> None:
+def _check_events(events: Iterable[Any], what: str) -> None:
     """Count the nodes and levels of a YAML document by its events, each alias as what it stands for."""
     import yaml
 
@@ -342,10 +329,10 @@ def _check_events(events: Iterable[Any], what: str, max_depth: int, max_nodes: i
             anchors[anchor] = added
             outer, nodes, levels = opened[-1]
             opened[-1] = (outer, nodes + added[0], max(levels, added[1]))
-        if opened[-1][1] > max_nodes:
-            raise TooLargeError(f"{what}: line {line}: aliases stand for more than {max_nodes:,} nodes")
-        if len(opened) - 1 + (added[1] if added else 0) > max_depth:
-            raise TooLargeError(f"{what}: line {line}: more than {max_depth} levels deep")
+        if opened[-1][1] > MAX_YAML_NODES:
+            raise TooLargeError(f"{what}: line {line}: aliases stand for more than {MAX_YAML_NODES:,} nodes")
+        if len(opened) - 1 + (added[1] if added else 0) > MAX_YAML_DEPTH:
+            raise TooLargeError(f"{what}: line {line}: more than {MAX_YAML_DEPTH} levels deep")
 
 
 def check_parquet(source: Path | pa.NativeFile, what: str | None = None, *, max_bytes: int = MAX_FILE_BYTES) -> None:

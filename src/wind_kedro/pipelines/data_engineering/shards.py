@@ -54,16 +54,15 @@ def of_shards(rows: pd.DataFrame, part: pd.DataFrame, time: str, key: str = "far
     return rows[shards.isin(pd.MultiIndex.from_frame(part[[key, "day"]]))]
 
 
-def inside(rows: Table, part: pd.DataFrame, time: str, key: str = "farm_id") -> Table:
-    """Rows of these shards.
+def inside(rows: Table, part: pd.DataFrame, time: str) -> Table:
+    """Rows of these farms and days.
 
     Args:
         rows: a table of the engine.
-        part: ``key`` and ``day``; `NO_DAY` is the day of rows without a time.
+        part: ``farm_id`` and ``day``; `NO_DAY` is the day of rows without a time.
         time: column of the time, UTC.
-        key: column of farms or entities.
     """
     # Days since 1970, that of `NO_DAY`: to truncate times with a zone takes DuckDB much longer.
     day: Any = (microseconds(rows, time) // (DAY // pd.Timedelta(microseconds=1))).fill_null(0)
-    wanted = ibis.memtable(part[[key]].assign(day_of_shard=(part["day"] - NO_DAY) // DAY))
-    return rows.mutate(day_of_shard=day).semi_join(wanted, [key, "day_of_shard"]).drop("day_of_shard")
+    wanted = ibis.memtable(part[["farm_id"]].assign(day_of_shard=(part["day"] - NO_DAY) // DAY))
+    return rows.mutate(day_of_shard=day).semi_join(wanted, ["farm_id", "day_of_shard"]).drop("day_of_shard")
