@@ -45,9 +45,11 @@ STEPS = {
     "feature_fits": "wind_kedro.pipelines.feature_engineering.fits.FITS_VERSION",
     "features": "wind_kedro.pipelines.feature_engineering.nodes.FEATURES_VERSION",
     "backtest_model_forecasts": "wind_kedro.pipelines.training.backtest.VERSION",
+    "live_score_sums": "wind_kedro.pipelines.monitoring.live_scores.SUMS_VERSION",
+    "live_scores": "wind_kedro.pipelines.monitoring.live_scores.SCORES_VERSION",
 }
-#: Tables of fitted models, whose numbers depend a little on the processor; of a family of models, raise its ``version``.
-FITTED = {"backtest_model_forecasts"}
+#: What follows from fitted models, whose numbers depend a little on the processor; of a family of models, raise its ``version``.
+FITTED = {"backtest_model_forecasts", "live_score_sums", "live_scores"}
 #: Of the machine or the day, not of the step.
 VOLATILE = {"unit"}
 

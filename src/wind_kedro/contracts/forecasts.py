@@ -85,3 +85,9 @@ class Scores(Contract):
     value: Series[float] = pa.Field(nullable=True)
     n: Series[int] = pa.Field(ge=0, description="intervals behind the value")
     weather: Series[str] = pa.Field(isin=[PERFECT_WEATHER, FORECAST_WEATHER])
+
+
+class LiveScores(Scores):
+    """One row per product, entity, model, period (a day of issue, or all), bucket of lead time, metric and level."""
+
+    scored_on: Series[Utc] = pa.Field(nullable=True, description="the day of issue (UTC); null: all days")

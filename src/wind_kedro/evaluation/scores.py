@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import datetime as dt
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Literal
@@ -86,7 +86,8 @@ def crps_from_pinball(pinball: Array, levels: Sequence[float]) -> Array:
     """
     edges = np.concatenate(([0.0], np.asarray(levels, dtype=np.float64), [1.0]))
     weights = (edges[2:] - edges[:-2]) / 2
-    return np.asarray(2 * pinball @ weights, dtype=np.float64)
+    # Not a product of matrices: the last digit of a row would depend on how many rows there are.
+    return np.asarray(2 * (pinball * weights).sum(axis=1), dtype=np.float64)
 
 
 def percentage_error(point: Array, actual: Array, floor: float) -> Array:
@@ -218,6 +219,58 @@ def score_forecasts(
     return Scores.validate(Scores.table(pd.concat(scored, ignore_index=True) if scored else []))
 
 
+def score_sums(
+    forecasts: pd.DataFrame,
+    observations: pd.DataFrame,
+    fleet: Fleet,
+    lead_edges_minutes: Sequence[int],
+    as_of: dt.datetime,
+    rules: ScoreRules = SCORE_RULES,
+    on_failure: OnFailure | None = None,
+) -> pd.DataFrame:
+    """What the scores of forecasts of whole days of issue are made of (`scores_of_sums`); each model is on its own.
+
+    Args:
+        forecasts: see `score_forecasts`, as the others.
+        observations: with versions.
+        fleet: the cards.
+        lead_edges_minutes: edges of the buckets.
+        as_of: only what was observed and known by then counts.
+        rules: thresholds of MAPE and of ramps.
+        on_failure: takes what raises for one entity.
+
+    Returns:
+        One row per product, entity, model, day of issue (``period``) and bucket: lists ``totals`` and ``counts`` of its terms.
+    """
+    known = latest_versions(observations, as_of)
+    tables: list[pd.DataFrame] = []
+    for product_id, own in forecasts.groupby("product_id"):
+        product = fleet.product(str(product_id))
+
+        def summed(given: pd.DataFrame, product: Product = product) -> pd.DataFrame:
+            rows = _join(given, known, product)
+            found = _sums(rows, product, fleet.market(product.market), lead_edges_minutes, "day", rules) if len(rows) else ()
+            parts = [sums.keys.assign(totals=list(sums.totals), counts=list(sums.counts)) for sums in found]
+            return pd.concat([pd.DataFrame(columns=SUMS), *parts], ignore_index=True).assign(product_id=product.id)
+
+        tables += by_entity_where_it_raises(summed, own, product.id, on_failure)
+    return pd.concat([pd.DataFrame(columns=SUMS), *tables], ignore_index=True)
+
+
+#: Columns of `score_sums`.
+SUMS = ["product_id", "entity_id", "model", "period", "lead_from_minutes", "lead_to_minutes", "totals", "counts"]
+
+
+def scores_of_sums(sums: pd.DataFrame, product: Product) -> pd.DataFrame:
+    """Scores of one product, as those of `score_forecasts`, from rows of `score_sums` with any periods: equal ones are added up.
+
+    They equal those of the intervals themselves but for the last digits.
+    """
+    keys, group = _grouped(sums[["entity_id", "model", "period", "lead_from_minutes", "lead_to_minutes"]])
+    totals, counts = (_added(group, np.stack(sums[name].to_list(), axis=1), len(keys)) for name in ("totals", "counts"))
+    return _scores(_Sums(keys, totals, counts), product, paired=False)
+
+
 def deciding_scores(scores: pd.DataFrame, product: Product) -> pd.DataFrame:
     """Of a table of scores the rows by which models of a product are compared: its deciding score, over the whole horizon."""
     return scores[
@@ -326,9 +379,43 @@ def _ratio(numerator: Array, denominator: Array) -> Array:
     return np.divide(numerator, denominator, out=np.full_like(numerator, np.nan), where=denominator > 0)
 
 
+@dataclass(frozen=True)
+class _Sums:
+    """Sums over groups of intervals, of which their scores are made; those of disjoint groups add up.
+
+    Attributes:
+        keys: one row per group: ``entity_id``, ``model``, ``period``, ``lead_from_minutes``, ``lead_to_minutes``.
+        totals: one row per group, one column per term (`_terms_of`); what is not a number counts as 0.
+        counts: how many numbers are behind each of them.
+    """
+
+    keys: pd.DataFrame
+    totals: Array
+    counts: Array
+
+
+def _grouped(keys: pd.DataFrame) -> tuple[pd.DataFrame, Codes]:
+    """The keys, each once, and which of them each row has."""
+    grouped = keys.groupby(list(keys.columns), sort=True)
+    return grouped.size().index.to_frame(index=False), grouped.ngroup().to_numpy().astype(np.intp)
+
+
+def _added(group: Codes, columns: Iterable[Array], groups: int) -> Array:
+    """Sums of each column by group."""
+    return np.stack([np.bincount(group, weights=column, minlength=groups) for column in columns], axis=1).astype(np.float64)
+
+
 def _score_product(
     rows: pd.DataFrame, product: Product, market: Market, edges: Sequence[int], by: Period, rules: ScoreRules, paired: bool
 ) -> pd.DataFrame:
+    tables = [_scores(sums, product, paired=paired) for sums in _sums(rows, product, market, edges, by, rules)]
+    return pd.concat(tables, ignore_index=True)
+
+
+def _sums(
+    rows: pd.DataFrame, product: Product, market: Market, edges: Sequence[int], by: Period, rules: ScoreRules
+) -> Iterator[_Sums]:
+    """Sums over the whole horizon, and over each bucket of lead time."""
     losses = _losses(rows, product, market, rules)
     whole = (0, product.horizon_minutes)
     buckets = [bucket for bucket in pairwise(edges) if bucket != whole]
@@ -341,31 +428,32 @@ def _score_product(
     bucket_of = np.full(len(rows), -1)
     for number, (start, end) in enumerate(buckets):
         bucket_of[(start <= lead) & (lead < end)] = number
-    tables = []
     for codes, bounds in ((np.zeros(len(rows), dtype=int), [whole]), (bucket_of, buckets)):
         chosen = codes >= 0
         if not chosen.any():
             continue
-        grouped = series.loc[chosen].assign(bucket=codes[chosen]).groupby([*series.columns, "bucket"], sort=True)
-        keys = grouped.size().index.to_frame(index=False)
-        group = grouped.ngroup().to_numpy().astype(np.intp)
-
-        def total(values: Array | Flags, chosen: Flags = chosen, group: Codes = group, groups: int = len(keys)) -> Array:
-            """Sum of ``values`` per row of ``keys``; what is not a number counts as 0."""
-            numbers = np.nan_to_num(values[chosen].astype(np.float64), nan=0.0)
-            return np.asarray(np.bincount(group, weights=numbers, minlength=groups), dtype=np.float64)
-
-        span = np.asarray(bounds)[keys["bucket"].to_numpy()]
-        perfect = total((rows["weather"] == PERFECT_WEATHER).to_numpy())
-        keys = keys.drop(columns="bucket").assign(
-            lead_from_minutes=span[:, 0],
-            lead_to_minutes=span[:, 1],
-            weather=np.where(perfect > 0, PERFECT_WEATHER, FORECAST_WEATHER),
+        span = np.asarray(bounds)[codes[chosen]]
+        keys, group = _grouped(series.loc[chosen].assign(lead_from_minutes=span[:, 0], lead_to_minutes=span[:, 1]))
+        # One term at a time: all together would need many times the memory of the forecasts.
+        totals, counts = (
+            _added(group, (of(values[chosen]) for values in _terms(losses, rows)), len(keys)) for of in (np.nan_to_num, _is_known)
         )
-        metrics = _metrics(total, losses)
-        if paired:
-            metrics += _skills(keys, metrics)
-        tables += [keys.assign(metric=name, level=level, value=value, n=n.astype(np.int64)) for name, level, value, n in metrics]
+        yield _Sums(keys, totals, counts)
+
+
+def _is_known(values: Array) -> Array:
+    return (~np.isnan(values)).astype(np.float64)
+
+
+def _scores(sums: _Sums, product: Product, *, paired: bool) -> pd.DataFrame:
+    """Scores of the groups of one product, metric by metric."""
+    terms = _terms_of(product.quantile_levels)
+    perfect = sums.totals[:, terms.index(_PERFECT)] > 0
+    keys = sums.keys.assign(weather=np.where(perfect, PERFECT_WEATHER, FORECAST_WEATHER))
+    metrics = _metrics(terms, sums.totals, sums.counts)
+    if paired:
+        metrics += _skills(keys, metrics)
+    tables = [keys.assign(metric=name, level=level, value=value, n=n.astype(np.int64)) for name, level, value, n in metrics]
     return pd.concat(tables, ignore_index=True).assign(product_id=product.id)
 
 
@@ -455,37 +543,62 @@ def _settle_by(rows: pd.DataFrame, actual: Array, point: Array, product: Product
     return (deviation_cost(market.penalty, deviation, capacity) / size)[codes], produced
 
 
-def _metrics(total: Callable[[Array | Flags], Array], losses: _Losses) -> list[Metric]:
+#: Terms that are no metrics by themselves: flags of ramps, cost, energy, intervals, intervals with perfect weather.
+_RAMPS = ("ramps_observed", None), ("ramps_forecast", None), ("ramps_hit", None)
+_MONEY = ("cost", None), ("produced_mwh", None)
+_ROWS, _PERFECT = ("intervals", None), ("perfect", None)
+#: Metrics that are the root of a mean.
+_ROOTS = {"nrmse_share", "rmse_kw"}
+
+
+def _terms_of(levels: Sequence[float]) -> list[tuple[str, float | None]]:
+    """What is summed up over intervals, in order: metric and level where that is the mean or its root, or another term."""
+    bands = [nominal for *_, nominal in central_bands(levels)]
+    return [
+        *((name, None) for name in ("nmae_share", "bias_share", "mape_share", "mae_kw", "pinball_share")),
+        *(("pinball_share", level) for level in levels),
+        ("crps_share", None),
+        *(("observed_frequency", level) for level in levels),
+        *(("coverage", nominal) for nominal in bands),
+        *(("width_share", nominal) for nominal in bands),
+        *((name, None) for name in ("nrmse_share", "rmse_kw")),
+        *_RAMPS, *_MONEY, _ROWS, _PERFECT,
+    ]  # fmt: skip
+
+
+def _terms(losses: _Losses, rows: pd.DataFrame) -> Iterator[Array]:
+    """The values of `_terms_of` for each interval."""
     error = losses.error
     error_kw = error * losses.available_capacity_kw
-    # name, level, values of which the mean is the score
-    means: list[tuple[str, float, Array | Flags]] = [
-        ("nmae_share", np.nan, np.abs(error)),
-        ("bias_share", np.nan, error),
-        ("mape_share", np.nan, losses.percentage),
-        ("mae_kw", np.nan, np.abs(error_kw)),
-        ("pinball_share", np.nan, losses.pinball.mean(axis=1)),
-        *(("pinball_share", level, losses.pinball[:, k]) for k, level in enumerate(losses.levels)),
-        ("crps_share", np.nan, losses.crps),
-        *(("observed_frequency", level, losses.not_exceeded[:, k]) for k, level in enumerate(losses.levels)),
-        *(("coverage", nominal, inside) for nominal, inside, _ in losses.bands),
-        *(("width_share", nominal, width) for nominal, _, width in losses.bands),
-        ("nrmse_share", np.nan, error**2),
-        ("rmse_kw", np.nan, error_kw**2),
-    ]
+    hit = (losses.ramp_observed != 0) & (losses.ramp_observed == losses.ramp_forecast)
+    values = (
+        np.abs(error), error, losses.percentage, np.abs(error_kw), losses.pinball.mean(axis=1), *losses.pinball.T, losses.crps,
+        *losses.not_exceeded.T, *(inside for _, inside, _ in losses.bands), *(width for *_, width in losses.bands),
+        error**2, error_kw**2, losses.ramp_observed != 0, losses.ramp_forecast != 0, hit, losses.cost, losses.produced_mwh,
+        np.ones(len(error)), rows["weather"].to_numpy() == PERFECT_WEATHER,
+    )  # fmt: skip
+    for value in values:
+        yield np.asarray(value, dtype=np.float64)
+
+
+def _metrics(terms: Sequence[tuple[str, float | None]], totals: Array, counts: Array) -> list[Metric]:
     metrics: list[Metric] = []
-    for name, level, values in means:
-        n = total(~np.isnan(values.astype(np.float64)))
-        mean = _ratio(total(values), n)
-        metrics.append((name, level, np.sqrt(mean) if name in {"nrmse_share", "rmse_kw"} else mean, n))
-    observed, forecast = total(losses.ramp_observed != 0), total(losses.ramp_forecast != 0)
-    hits = total((losses.ramp_observed != 0) & (losses.ramp_observed == losses.ramp_forecast))
-    n = total(np.ones(len(error), dtype=bool))
+    for place, (name, level) in enumerate(terms):
+        if name in METRICS:
+            n = counts[:, place]
+            mean = _ratio(totals[:, place], n)
+            metrics.append((name, np.nan if level is None else level, np.sqrt(mean) if name in _ROOTS else mean, n))
+
+    def total(term: tuple[str, float | None]) -> Array:
+        return totals[:, terms.index(term)]
+
+    observed, forecast, hits = (total(term) for term in _RAMPS)
+    cost, produced = (total(term) for term in _MONEY)
     return [
         *metrics,
         ("ramp_hit_rate", np.nan, _ratio(hits, observed), observed),
         ("ramp_false_alarm_ratio", np.nan, _ratio(forecast - hits, forecast), forecast),
-        ("money_per_mwh", np.nan, _ratio(total(losses.cost), total(losses.produced_mwh)), n),
+        ("money_per_mwh", np.nan, _ratio(cost, produced), total(_ROWS)),
     ]
 
 

@@ -3,6 +3,8 @@
 import datetime as dt
 import json
 from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pandas as pd
@@ -13,7 +15,6 @@ from wind_kedro.cards import Fleet
 from wind_kedro.cards.columns import FORECAST_WEATHER
 from wind_kedro.clock import Clock
 from wind_kedro.contracts import operation
-from wind_kedro.contracts.forecasts import Scores
 from wind_kedro.contracts.observations import DataQuality
 from wind_kedro.contracts.operation import Deliveries, Failures, Incidents, LiveJudgements, Outbox
 from wind_kedro.datasets.parts import empty_table
@@ -21,9 +22,17 @@ from wind_kedro.evaluation.settings import Scoring
 from wind_kedro.failures import Failure, failures_table
 from wind_kedro.notifications import ChannelCards
 from wind_kedro.pipelines.monitoring.failures import collect_failures
-from wind_kedro.pipelines.monitoring.nodes import raise_incidents, score_issued
+from wind_kedro.pipelines.monitoring.nodes import raise_incidents
 from wind_kedro.pipelines.monitoring.outbox import write_outbox
 from wind_kedro.pipelines.monitoring.settings import Monitoring
+
+from .live import LiveScored
+
+# Ibis 12 about DuckDB 2 and pandas 3.1.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:fetch_arrow_table:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:The 'future.infer_string' option:DeprecationWarning"),
+]
 
 MakeTable = Callable[[list[dict[str, Any]]], pd.DataFrame]
 CLOCK = Clock.model_validate({"as_of": "2024-03-03T00:00"})
@@ -55,7 +64,8 @@ def _forecasts(issued: list[str], model: str = "champion", median: float = 300.0
 
 
 def _score(forecasts: pd.DataFrame, observations: pd.DataFrame, fleet: Fleet) -> pd.DataFrame:
-    return Scores.validate(score_issued(forecasts, observations, fleet, CLOCK, SCORING)[0])
+    with TemporaryDirectory() as folder:
+        return LiveScored(Path(folder), fleet).run(forecasts, observations, CLOCK, SCORING)[0]
 
 
 def _value(scores: pd.DataFrame, metric: str, period: str, lead: tuple[int, int], model: str = "champion") -> tuple[float, int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,9 +13,6 @@ from wind_kedro.cards.tiers import assessed_by
 from wind_kedro.clock import Clock
 from wind_kedro.contracts.operation import FAILURE_CODES
 from wind_kedro.datasets.derived import Derived, Sliced, frame_of
-from wind_kedro.evaluation.scores import score_forecasts
-from wind_kedro.evaluation.settings import Scoring
-from wind_kedro.failures import Failure, failures_table, noting
 from wind_kedro.feeds import FeedCards
 from wind_kedro.pipelines.monitoring import missing_data
 from wind_kedro.pipelines.monitoring.challengers import failed_challengers
@@ -24,33 +21,6 @@ from wind_kedro.pipelines.monitoring.failures import failure_incidents
 from wind_kedro.pipelines.monitoring.outliers import COLUMNS, examine, later_wind, worst
 from wind_kedro.pipelines.monitoring.regimes import judge, losses, verdicts, weather_columns
 from wind_kedro.pipelines.monitoring.settings import Monitoring
-
-
-def score_issued(
-    forecasts: Sliced | pd.DataFrame, observations: Derived | pd.DataFrame, fleet: Fleet, clock: Clock, scoring: Scoring
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """One row per product, entity, model, period, bucket of lead time, metric and level, of what was issued by ``as_of``. And one
-    row per entity that could not be scored.
-
-    Period ``all`` has every bucket of lead time; each day of issue has the whole horizon.
-    """
-    forecasts, observations = frame_of(forecasts), frame_of(observations)
-    issued = forecasts[forecasts["issued_at"] <= clock.as_of]
-    failures: list[Failure] = []
-    action = "look at its observations and its forecasts; the forecasts are issued all the same"
-    failed = noting(failures, "live_scoring", "scores_unknown", "what it issued is not scored", action)
-
-    def scored(by: Literal["all", "day"]) -> pd.DataFrame:
-        # Not paired: after a promotion another model issues, and the two share no issue.
-        edges, rules, as_of = scoring.lead_edges_minutes, scoring.rules, clock.as_of
-        return score_forecasts(
-            issued, observations, fleet, edges, by=by, as_of=as_of, paired=False, rules=rules, on_failure=failed
-        )
-
-    overall, daily = scored("all"), scored("day")
-    horizon = {product.id: product.horizon_minutes for product in fleet.products}
-    whole = (daily["lead_from_minutes"] == 0) & (daily["lead_to_minutes"] == daily["product_id"].map(horizon))
-    return pd.concat([overall, daily[whole]], ignore_index=True), failures_table(failures, clock.as_of)
 
 
 def judge_live(

@@ -8,7 +8,8 @@ from wind_kedro.failures import STAGES
 from wind_kedro.pipelines import step
 from wind_kedro.pipelines.monitoring.failures import collect_failures
 from wind_kedro.pipelines.monitoring.freshness import check_freshness
-from wind_kedro.pipelines.monitoring.nodes import judge_live, raise_incidents, score_issued
+from wind_kedro.pipelines.monitoring.live_scores import note_unscored, score_issued, sum_losses
+from wind_kedro.pipelines.monitoring.nodes import judge_live, raise_incidents
 from wind_kedro.pipelines.monitoring.outbox import write_outbox
 
 
@@ -19,7 +20,9 @@ def create_pipeline() -> Pipeline:
     stages = " ".join([*(f"{stage}_failures" for stage in STAGES), "notification_failures_before"])
     return Pipeline(
         [
-            step(score_issued, f"forecasts observations {cards} params:scoring", "live_scores live_scoring_failures"),
+            step(sum_losses, f"forecasts observations due_issues issues_made {cards} params:scoring", "live_score_sums"),
+            step(score_issued, "live_score_sums params:fleet", "live_scores"),
+            step(note_unscored, "live_score_sums params:clock", "live_scoring_failures"),
             step(
                 judge_live,
                 f"forecasts backtest_forecasts observations features {cards} params:monitoring",

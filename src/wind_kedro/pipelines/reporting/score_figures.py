@@ -10,6 +10,7 @@ import pandas as pd
 from wind_kedro.cards import Fleet
 from wind_kedro.cards.columns import PERFECT_WEATHER
 from wind_kedro.clock import Clock
+from wind_kedro.datasets.derived import Derived, frame_of
 from wind_kedro.pipelines.reporting import drawing, views
 from wind_kedro.pipelines.reporting.documents import Figure
 from wind_kedro.pipelines.reporting.drawing import Panel, draw_views, escaped, numbers, plain, views_of_members
@@ -80,14 +81,14 @@ def draw_lead_times(
 
 def draw_reliability(
     backtest_scores: pd.DataFrame,
-    live_scores: pd.DataFrame,
+    live_scores: Derived | pd.DataFrame,
     promotions: pd.DataFrame,
     fleet: Fleet,
     clock: Clock,
     reporting: Reporting,
 ) -> Figure:
     """Draw the observed frequency of actuals below each quantile against its level (reliability diagram)."""
-    shown = views_of_members(fleet, clock, reporting)
+    shown, live_scores = views_of_members(fleet, clock, reporting), frame_of(live_scores)
     for member, view in shown:
         promoted = views.champions(promotions, member, clock)
         backtest = _frequencies(member.rows(backtest_scores), promoted[-1:], member)
@@ -131,7 +132,7 @@ def _frequencies(scores: pd.DataFrame, promoted: list[str], member: views.Member
 
 
 def draw_live_performance(
-    live_scores: pd.DataFrame,
+    live_scores: Derived | pd.DataFrame,
     backtest_scores: pd.DataFrame,
     promotions: pd.DataFrame,
     fleet: Fleet,
@@ -139,7 +140,7 @@ def draw_live_performance(
     reporting: Reporting,
 ) -> Figure:
     """Draw the deciding score of issued forecasts by day, with that of the backtest and the product's goal."""
-    shown = views_of_members(fleet, clock, reporting)
+    shown, live_scores = views_of_members(fleet, clock, reporting), frame_of(live_scores)
     for member, view in shown:
         product = member.product
         metric = product.deciding_score if product.deciding_score in _SHARES else "nmae_share"
