@@ -77,7 +77,7 @@ def main() -> int:
         if not context.catalog.exists("backtest_forecasts"):
             print("there is no backtest to prove anything with: make run", file=sys.stderr)
             return 2
-        forecasts, observations = context.catalog.load("backtest_forecasts"), frame_of(context.catalog.load("observations"))
+        forecasts, observations = (frame_of(context.catalog.load(name)) for name in ("backtest_forecasts", "observations"))
         # Kedro gives parameters as the types that nodes ask for: `Fleet` and `Clock`.
         fleet = context.params["fleet"]
         training_time = context.params["clock"].training_time(fleet)

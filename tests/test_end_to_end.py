@@ -58,7 +58,7 @@ TABLES = {
     "choices": "06_models/choices.parquet",
     "promotions": "06_models/promotions",
     "backtest_model_forecasts": "06_models/backtest_model_forecasts",
-    "backtest_forecasts": "06_models/backtest_forecasts.parquet",
+    "backtest_forecasts": "06_models/backtest_forecasts",
     "backtest_scores": "06_models/backtest_scores.parquet",
     "model_forecasts": "07_model_output/model_forecasts",
     "forecasts": "07_model_output/forecasts",

@@ -40,8 +40,8 @@ class Forecasts(Contract, key=["product_id", "entity_id", "model", "issued_at", 
     )
 
 
-class BacktestModelForecasts(Forecasts):
-    """One row per product, entity, candidate, issue time and interval: quantiles as the candidate gave them, by fold."""
+class BacktestForecasts(Forecasts):
+    """One row per product, entity, candidate, issue time and interval of the backtest, by fold."""
 
     fold_begin: Series[Utc] = pa.Field(description="the candidate was fitted as of then")
 

@@ -12,9 +12,16 @@ from wind_kedro.cards import Fleet
 from wind_kedro.clock import Clock
 from wind_kedro.compute import Workers
 from wind_kedro.datasets import DerivedTable
+from wind_kedro.datasets.derived import Derived
 from wind_kedro.pipelines.training.backtest import KEY, backtest_candidates, note_folds
+from wind_kedro.pipelines.training.calibrating import calibrate_backtest, note_uncalibrated
 from wind_kedro.pipelines.training.settings import Training
+from wind_kedro.postprocessing.settings import Calibration
 from wind_kedro.storage.fingerprints import Recipe
+
+#: Of the catalog, what both tables of the backtest have.
+BACKTEST = {"key": KEY, "time": "fold_begin", "order": [*KEY, "issued_at", "valid_at"]}
+CONTRACT = "wind_kedro.contracts.forecasts.BacktestForecasts"
 
 
 class Backtests:
@@ -25,13 +32,7 @@ class Backtests:
     """
 
     def __init__(self, folder: Path) -> None:
-        self.table = DerivedTable(
-            filepath=str(folder / "backtest_model_forecasts"),
-            key=KEY,
-            time="fold_begin",
-            contract="wind_kedro.contracts.forecasts.BacktestModelForecasts",
-            order=[*KEY, "issued_at", "valid_at"],
-        )
+        self.table = DerivedTable(filepath=str(folder / "backtest_model_forecasts"), contract=CONTRACT, **BACKTEST)
         self.computed: set[tuple[str, str, str, str]] = set()
 
     def run(
@@ -54,3 +55,30 @@ def backtest(*given: Any) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """All folds, into an empty folder."""
     with TemporaryDirectory() as folder:
         return Backtests(Path(folder)).run(*given)
+
+
+class Calibrations:
+    """The table of backtest forecasts as they would have been issued, in a folder.
+
+    Attributes:
+        computed: folds that the last run computed: product, entity, candidate, and the day on which it begins.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.table = DerivedTable(filepath=str(folder / "backtest_forecasts"), contract=CONTRACT, **BACKTEST)
+        self.computed: set[tuple[str, str, str, str]] = set()
+
+    def run(
+        self, backtested: Derived, observations: pd.DataFrame, fleet: Fleet, clock: Clock, calibration: Calibration
+    ) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """Forecasts in the order of the table, and failures."""
+        recipe = calibrate_backtest(backtested, observations, fleet, clock, calibration)
+        self.computed = set()
+
+        def counting(part: pd.DataFrame) -> Any:
+            self.computed |= set(part[[*KEY, "day"]].astype("str").itertuples(index=False, name=None))
+            return recipe.work(part)
+
+        self.table.save(Recipe(recipe.wanted, counting, recipe.faults))
+        stored = self.table.load()
+        return stored.frame().drop(columns="fold_begin"), note_uncalibrated(stored, clock)

@@ -5,6 +5,7 @@ import logging
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import hypothesis.strategies as st
@@ -13,6 +14,7 @@ import pandas as pd
 import pytest
 from hypothesis import HealthCheck, given, settings
 
+from stored import store
 from wind_kedro.cards import CardError, Fleet
 from wind_kedro.cards.columns import FORECAST_WEATHER
 from wind_kedro.clock import Clock
@@ -40,7 +42,6 @@ from wind_kedro.models.ensembles.hand_over import HandOver
 from wind_kedro.models.registry import ModelConfig
 from wind_kedro.pipelines.training import decisions as decisions_module
 from wind_kedro.pipelines.training import fitting as scopes
-from wind_kedro.pipelines.training import nodes
 from wind_kedro.pipelines.training.backtest import folds_of
 from wind_kedro.pipelines.training.decisions import AllHeldError, choose
 from wind_kedro.pipelines.training.fitting import fit_candidates, sample_of_farms
@@ -57,6 +58,7 @@ from wind_kedro.pipelines.training.tracking import draw_decisions, summarise_tra
 from wind_kedro.postprocessing import calibration
 from wind_kedro.postprocessing.settings import Calibration
 
+from .backtesting import BACKTEST, Calibrations
 from .backtesting import backtest as run_backtest
 
 INLINE = Workers(backend="threading", jobs=1)
@@ -1300,7 +1302,9 @@ def test_a_model_that_cannot_be_fitted_is_a_row(fleet: Fleet, spy: Spy) -> None:
     }  # fmt: skip
 
 
-def test_a_backtest_that_cannot_be_calibrated_is_a_row(fleet: Fleet, observe: MakeTable, raise_for_both: Raise) -> None:
+def test_a_backtest_that_cannot_be_calibrated_is_a_row(
+    fleet: Fleet, observe: MakeTable, raise_for_both: Raise, tmp_path: Path
+) -> None:
     table = make_model_input(TWO)
     backtested = _backtest(table, fleet, _training())
     raise_for_both(calibration, "_corrected_series")
@@ -1309,7 +1313,8 @@ def test_a_backtest_that_cannot_be_calibrated_is_a_row(fleet: Fleet, observe: Ma
          "portfolios": {"error_correlation": 0.2, "min_capacity_share": 0.5}}
     )  # fmt: skip
     observed = observe([{"valid_at": row.valid_at, "share": row.power_share} for row in make_model_input().itertuples()])
-    found, failures = nodes.calibrate_backtest(backtested, observed, fleet, CLOCK, rules)
+    stored = store(tmp_path / "backtest", BACKTEST, backtested.assign(fold_begin=FOLD))
+    found, failures = Calibrations(tmp_path).run(stored, observed, fleet, CLOCK, rules)
     assert the_row(failures) == {
         "stage": "backtest_calibration", "code": "calibration_failed", "severity": "warning",
         "message": "hours/both: its backtest is not calibrated: RuntimeError: spoilt",

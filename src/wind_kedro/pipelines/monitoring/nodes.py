@@ -25,7 +25,7 @@ from wind_kedro.pipelines.monitoring.settings import Monitoring
 
 def judge_live(
     forecasts: Sliced | pd.DataFrame,
-    backtest_forecasts: pd.DataFrame,
+    backtest_forecasts: Derived | pd.DataFrame,
     observations: Derived | pd.DataFrame,
     features: Derived | pd.DataFrame,
     fleet: Fleet,
@@ -43,9 +43,10 @@ def judge_live(
     judged: list[dict[str, Any]] = []
     outliers = []
     features = frame_of(features, weather_columns(features))
+    backtested = _of_series(backtest_forecasts, forecasts[_SERIES].drop_duplicates())
     for product in fleet.products:
         about = (observations, features, product, fleet.market(product.market), clock)
-        live, backtest = losses(forecasts, *about), losses(backtest_forecasts, *about)
+        live, backtest = losses(forecasts, *about), losses(backtested, *about)
         later = later_wind(features[features["product_id"] == product.id], clock)
         past = dict(iter(backtest.groupby(["entity_id", "model"])))
         for (entity_id, model), own in live.groupby(["entity_id", "model"]):
@@ -58,6 +59,18 @@ def judge_live(
     table = pd.DataFrame(judged, columns=_JUDGEMENT)
     hours = pd.concat(outliers, ignore_index=True) if outliers else pd.DataFrame(columns=COLUMNS)
     return table.assign(verdict=verdicts(table, monitoring)), worst(hours, monitoring.outliers)
+
+
+_SERIES = ["product_id", "entity_id", "model"]
+
+
+def _of_series(backtest: Derived | pd.DataFrame, series: pd.DataFrame) -> pd.DataFrame:
+    """Backtest forecasts of some products, entities and models."""
+    if isinstance(backtest, Derived):
+        found: pd.DataFrame = backtest.shards(backtest.days[[*_SERIES, "day"]].merge(series)).to_pandas()
+    else:
+        found = backtest.merge(series)
+    return found.sort_values([*_SERIES, "issued_at", "valid_at"], kind="stable", ignore_index=True)
 
 
 #: Columns of `contracts.LiveJudgements`.

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from wind_kedro.cards import Fleet
 from wind_kedro.clock import Clock, stretches_of
 from wind_kedro.compute import Workers, map_farms
-from wind_kedro.contracts.forecasts import BacktestModelForecasts
+from wind_kedro.contracts.forecasts import BacktestForecasts
 from wind_kedro.datasets.derived import Derived
 from wind_kedro.datasets.parts import empty_table
 from wind_kedro.failures import Failure, Severity, failures_table
@@ -186,7 +186,7 @@ def _forecasts(
     workers: Workers,
     faults: dict[tuple[str, ...], str],
 ) -> pd.DataFrame:
-    """Rows of `BacktestModelForecasts` of some folds."""
+    """Rows of `BacktestForecasts` of some folds."""
     starts = part["day"].dt.tz_localize(_UTC)
     folds = list(zip(part["product_id"], part["entity_id"], part["model"], starts, strict=True))
     shared = [(product_id, name, start) for product_id, _, name, start in folds]
@@ -216,7 +216,7 @@ def _forecasts(
         for (product_id, _, name, start), (rows, shares) in mapped.results.items()
     ]
     if not forecasts:
-        return empty_table(f"{BacktestModelForecasts.__module__}.{BacktestModelForecasts.__name__}")
+        return empty_table(f"{BacktestForecasts.__module__}.{BacktestForecasts.__name__}")
     return pd.concat(forecasts, ignore_index=True)
 
 
@@ -235,8 +235,7 @@ def note_folds(
     """
     days = backtest_model_forecasts.days
     failures = _failures(days)
-    if not days["rows"].sum():
-        raise NotEnoughHistoryError("every candidate failed: " + "; ".join(sorted(set(days["fault"]) - {""})))
+    check_backtested(days)
     ends = dict(folds_of(pd.Timestamp(clock.training_time(fleet)), training.backtest))
     tables, of_products = by_entity(model_input), dict(iter(model_input.groupby("product_id")))
     seen: dict[tuple[str, ...], dict[str, Any]] = {}
@@ -253,6 +252,12 @@ def note_folds(
         about = {"product_id": product_id, "entity_id": entity_id, "model": name}
         folds.append(about | {"fold_begin": start, "fold_end": ends[start]} | learnt)
     return pd.DataFrame(folds), failures_table(failures, clock.as_of)
+
+
+def check_backtested(days: pd.DataFrame) -> None:
+    """Raise `NotEnoughHistoryError` if none of the shards of `backtest_candidates` has forecasts."""
+    if not days["rows"].sum():
+        raise NotEnoughHistoryError("every candidate failed: " + "; ".join(sorted(set(days["fault"]) - {""})))
 
 
 def _seen(learnt: pd.DataFrame) -> dict[str, Any]:

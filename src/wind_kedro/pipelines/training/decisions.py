@@ -36,7 +36,7 @@ class AllHeldError(WindKedroError):
 
 
 def judge_challengers(
-    backtest_forecasts: pd.DataFrame,
+    backtest_forecasts: Derived | pd.DataFrame,
     backtest_folds: pd.DataFrame,
     model_input: pd.DataFrame,
     observations: Derived | pd.DataFrame,
@@ -53,7 +53,7 @@ def judge_challengers(
     All challengers of a product's entities are one family: the more are asked, the surer must each be. Shadows are judged on what
     they issued, beside what was issued and sent.
     """
-    observations = frame_of(observations)
+    backtest_forecasts, observations = frame_of(backtest_forecasts), frame_of(observations)
     training_time = pd.Timestamp(clock.training_time(fleet))
     champions = champion_models(promotions_before, training_time)
     failures: list[Failure] = []

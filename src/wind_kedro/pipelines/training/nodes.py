@@ -23,9 +23,6 @@ from wind_kedro.governance.overrides import learnable
 from wind_kedro.models.registry import ModelConfig
 from wind_kedro.models.tables import in_card_order
 from wind_kedro.pipelines.training.settings import Training
-from wind_kedro.postprocessing.calibration import calibrated
-from wind_kedro.postprocessing.portfolios import add_portfolios
-from wind_kedro.postprocessing.settings import Calibration
 
 logger = logging.getLogger(__name__)
 
@@ -145,31 +142,12 @@ def by_entity(table: pd.DataFrame) -> dict[tuple[str, str], pd.DataFrame]:
     }
 
 
-def calibrate_backtest(
-    backtest_model_forecasts: Derived | pd.DataFrame,
+def score_backtest(
+    backtest_forecasts: Derived | pd.DataFrame,
     observations: Derived | pd.DataFrame,
     fleet: Fleet,
     clock: Clock,
-    calibration: Calibration,
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """One row per product, entity, candidate, issue time and interval: what would have been issued, portfolios included. And one
-    row per entity whose backtest could not be calibrated, or per portfolio of which none could be made.
-
-    Corrected as live forecasting would have done it, from the backtest's own earlier issues, with what was known at each issue;
-    a portfolio is of its farms' forecasts by the same candidate.
-    """
-    observations = frame_of(observations)
-    forecasts = frame_of(backtest_model_forecasts).drop(columns="fold_begin", errors="ignore")
-    failures: list[Failure] = []
-    action = "look at the observations and the backtest of it; it is judged as its models forecast"
-    failed = noting(failures, "backtest_calibration", "calibration_failed", "its backtest is not calibrated", action)
-    backtested = add_portfolios(forecasts, fleet, calibration.portfolios, by_model=True, on_failure=failed)
-    table = calibrated(backtested, backtested, observations, fleet, calibration, on_failure=failed)
-    return table, failures_table(failures, clock.as_of)
-
-
-def score_backtest(
-    backtest_forecasts: pd.DataFrame, observations: Derived | pd.DataFrame, fleet: Fleet, clock: Clock, scoring: Scoring
+    scoring: Scoring,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """One row per product, entity, candidate, bucket of lead time, metric and level, as known at the training time. And one row
     per entity that could not be scored.
@@ -178,7 +156,7 @@ def score_backtest(
     failures: list[Failure] = []
     action = "look at its observations and its backtest; its earlier model goes on until it is scored"
     table = score_forecasts(
-        backtest_forecasts,
+        frame_of(backtest_forecasts),
         observations,
         fleet,
         scoring.lead_edges_minutes,

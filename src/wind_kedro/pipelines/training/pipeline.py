@@ -7,12 +7,12 @@ from kedro.pipeline import Pipeline
 from wind_kedro.pipelines import step
 from wind_kedro.pipelines.training.accuracy import compare_accuracy
 from wind_kedro.pipelines.training.backtest import backtest_candidates, note_folds
+from wind_kedro.pipelines.training.calibrating import calibrate_backtest, note_uncalibrated
 from wind_kedro.pipelines.training.decisions import choose, judge_challengers
 from wind_kedro.pipelines.training.kit import assemble_training_kit
 from wind_kedro.pipelines.training.nodes import (
     admit_candidates,
     assemble_model_input,
-    calibrate_backtest,
     score_backtest,
 )
 from wind_kedro.pipelines.training.promotion import fit_fleet, promote
@@ -44,9 +44,10 @@ def create_pipeline() -> Pipeline:
             step(
                 calibrate_backtest,
                 f"backtest_model_forecasts observations {cards} params:calibration",
-                "backtest_forecasts backtest_calibration_failures",
+                "backtest_forecasts",
                 "backtest",
             ),
+            step(note_uncalibrated, "backtest_forecasts params:clock", "backtest_calibration_failures", "backtest"),
             step(
                 score_backtest,
                 f"backtest_forecasts observations {cards} params:scoring",
