@@ -53,6 +53,8 @@ class BoundedConfigLoader(OmegaConfigLoader):
         config: dict[str, Any] = super().__getitem__(key)
         if key == "parameters" and "provenance" not in config:
             config = {**config, "provenance": Provenance.collect(self._project(), config).model_dump()}
+        if key == "globals":
+            self[key] = config  # the cards of a thousand farms are parsed once a run
         return config
 
     def _credentials(self) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """The base class of what is configured: settings, rules and cards."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict
 
@@ -18,3 +18,7 @@ class Strict(BaseModel):
     """A model that refuses unknown fields and infinite numbers, and never changes once read."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
+        """The model itself: Kedro copies parameters for every node, and a fleet of a thousand farms takes a second."""
+        return self

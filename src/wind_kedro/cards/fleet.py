@@ -75,6 +75,11 @@ class Fleet(Card):
         cards: list[Farm | Group] = [*self.farms, *self.groups]
         return {card.id: card for card in cards}
 
+    @cached_property
+    def places(self) -> npt.NDArray[np.float64]:
+        """Latitude and longitude of each farm, degrees, shape (farms, 2); NaN: not published."""
+        return np.array([farm.place or (np.nan, np.nan) for farm in self.farms])
+
     def farm(self, farm_id: str) -> Farm:
         """The farm of that id; `CardError` if there is none."""
         card = self._by_id.get(farm_id)

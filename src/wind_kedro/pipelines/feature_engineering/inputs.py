@@ -208,9 +208,12 @@ class Inputs:
 
     def first_at(self, entity: Entity) -> pd.Timestamp:
         """When the first weather of an entity arrived, of whatever model and point."""
-        own = self.weather_spans[self.weather_spans["farm_id"].isin(list(entity.capacity))]
-        first: pd.Timestamp = own["first_at"].min()
+        first: pd.Timestamp = self._first_of_farms.reindex(list(entity.capacity)).min()
         return first
+
+    @cached_property
+    def _first_of_farms(self) -> pd.Series:
+        return self.weather_spans.groupby("farm_id")["first_at"].min()
 
     # --- what a day reads, as numbers -----------------------------------------------------------------------------------
 

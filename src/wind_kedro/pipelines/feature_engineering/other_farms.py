@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from wind_kedro.cards import Farm, Fleet
 from wind_kedro.cards.dated import spans
+from wind_kedro.cards.units import great_circle_km
 from wind_kedro.pipelines.feature_engineering.arrays import FloatArray, TimeArray, looked_up, naive
 from wind_kedro.pipelines.feature_engineering.settings import BestPoint
 from wind_kedro.pipelines.feature_engineering.winds import SPEED, Grid, U, V
@@ -48,14 +49,13 @@ def other_farms(entity_id: str, fleet: Fleet, most: int) -> list[tuple[np.dateti
 
 def _ranked(own: Sequence[Farm], fleet: Fleet) -> list[str]:
     members = [farm.id for farm in own]
-    others = [farm for farm in fleet.farms if farm.id not in members]
-
-    def distance_km(farm: Farm) -> float:
-        return min((apart for one in own if (apart := farm.distance_km(one)) is not None), default=float("inf"))
-
-    # Sorting is stable: of equals, and of those whose place is not known, the order of cards holds.
-    others = sorted(others, key=distance_km)
-    return [*(members if len(members) > 1 else []), *(farm.id for farm in others)]
+    at = fleet.places[[farm.id in members for farm in fleet.farms]]
+    with np.errstate(invalid="ignore"):
+        apart = great_circle_km(*at.T[:, :, None], *fleet.places.T)
+    # Of equals, and of those whose place is not known, the order of cards holds.
+    order = np.argsort(np.fmin.reduce(apart, axis=0, initial=np.inf), kind="stable")
+    ranked = [fleet.farms[place].id for place in order]
+    return [*(members if len(members) > 1 else []), *(farm_id for farm_id in ranked if farm_id not in members)]
 
 
 @dataclass(frozen=True)

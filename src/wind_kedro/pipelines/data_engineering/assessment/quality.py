@@ -46,6 +46,9 @@ _OPERATING_STATES: Mapping[str, str] = {
     "off_curve": "are off the power curve for an unknown reason: a start or stop within the interval, or a faulty sensor",
 }
 
+#: Of a weather source, in the table of runs.
+_SOURCE = ["farm_id", "weather_model", "weather_point"]
+
 _READINGS: Mapping[str, str] = {
     "as_stamped": "as stamped",
     "wall_clock_is_utc": "UTC, whatever their offset",
@@ -99,7 +102,7 @@ def assess_quality(
     """
     rows: list[dict[str, Any]] = []
     clock_calibration, suspected_units = frame_of(clock_calibration), frame_of(suspected_units)
-    runs_of_farms = dict(list(frame_of(weather_runs).groupby("farm_id")))
+    arrivals = _arrivals(frame_of(weather_runs, [*_SOURCE, "run_at", "available_at"]))
     waits_until = _waits_until(statistics_of(parsed_signals), clock_calibration, fleet, data_engineering)
     counted = _counted(signals_raw, weather_raw, parsed_signals, parsed_weather, timed_signals, judged_weather, signals)
     set_aside = frame_of(quarantine, ["farm_id", "source_table", "reason"])
@@ -120,8 +123,7 @@ def assess_quality(
         _judge_clock(about_signals, farm, clock_calibration[clock_calibration["farm_id"] == farm.id])
         _judge_units(about_signals, farm, suspected_units[suspected_units["farm_id"] == farm.id])
         _account(about_weather, counted, aside)
-        if farm.id in runs_of_farms:
-            _judge_runs(about_weather, farm, runs_of_farms[farm.id])
+        _judge_runs(about_weather, farm, arrivals)
     for entity_id, minutes, farm_id in held_intervals(fleet):
         cadence, name = fleet.farm(farm_id).signals.cadence_seconds, fleet.name_of(entity_id)
         message = f"{minutes}-minute observations of {name} hold the means of the farm's signals of {cadence} seconds"
@@ -352,14 +354,19 @@ def _judge_clock(notes: _Notes, farm: Farm, calibrations: pd.DataFrame) -> None:
         notes.add("clock_jumped", "row", hours, hours, message, "warning")
 
 
-def _judge_runs(notes: _Notes, farm: Farm, weather_runs: pd.DataFrame) -> None:
+def _arrivals(weather_runs: pd.DataFrame) -> dict[tuple[str, str, str], pd.Series]:
+    """By farm, model and point: when each run first arrived, by ``run_at``, rising; both naive."""
+    first = weather_runs.groupby([*_SOURCE, "run_at"], observed=True)[["available_at"]].min().reset_index()
+    runs = naive(first, ["run_at", "available_at"]).set_index("run_at")
+    return {key: own["available_at"] for key, own in runs.groupby(_SOURCE, observed=True)}  # type: ignore[misc]
+
+
+def _judge_runs(notes: _Notes, farm: Farm, arrived: Mapping[tuple[str, str, str], pd.Series]) -> None:
     """Add findings of missing and late forecast runs."""
     for source in farm.weather:
-        own = (weather_runs["weather_model"] == source.model) & (weather_runs["weather_point"] == source.point)
-        runs = naive(weather_runs[own], ["run_at", "available_at"])
-        if source.kind == "analysis" or runs.empty:
+        arrivals = arrived.get((farm.id, source.model, source.point))
+        if source.kind == "analysis" or arrivals is None:
             continue
-        arrivals = runs.groupby("run_at")["available_at"].min().sort_index()
         every = pd.Timedelta(minutes=source.run_every_minutes)
         expected = int((arrivals.index[-1] - arrivals.index[0]) / every) + 1
         missing = max(expected - len(arrivals), 0)
