@@ -87,9 +87,9 @@ class Clock(Strict):
         return newest if self.train_as_of is None else min(self.train_as_of, newest)
 
     def issue_span(self, fleet: Fleet) -> tuple[pd.Timestamp, pd.Timestamp]:
-        """The first and the last issue time to forecast of all products, UTC; ``as_of`` twice where there is none."""
+        """The first and the last issue time to forecast of all products, UTC; where there is none, the last is before the first."""
         issues = [issue for product in fleet.products for issue in self.issues(fleet.calendar(product.id))]
-        first, last = min(issues, default=self.as_of), max(issues, default=self.as_of)
+        first, last = min(issues, default=self.as_of), max(issues, default=self.as_of - dt.timedelta(days=1))
         return pd.Timestamp(first), pd.Timestamp(last)
 
     def issues(self, calendar: Calendar) -> list[dt.datetime]:

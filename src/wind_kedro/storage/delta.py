@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
+#: Rows of a group of a Parquet file. Readers skip whole groups by their statistics: of rows ordered by day, other days.
+_GROUP_ROWS = 32_768
+
+
 class Delta:
     """A Delta table that exists from its first write on.
 
@@ -116,7 +120,7 @@ class Delta:
         """Write the rows of each partition into few files; the rows stay the same."""
         table = self._table()
         if table is not None:
-            table.optimize.compact(partition_filters=list(partitions) or None)
+            table.optimize.compact(partition_filters=list(partitions) or None, writer_properties=_writer())
 
     def vacuum(self, keep_hours: int) -> int:
         """Remove files that no version of the last hours names, and old entries of the log; the number of files."""
@@ -145,6 +149,7 @@ class Delta:
             partition_by=self._partition_by or None,
             storage_options=self._storage,
             schema_mode="merge",
+            writer_properties=_writer(),
             **how,
         )
 
@@ -162,6 +167,12 @@ class Delta:
         elif self._at is None:
             self._opened.update_incremental()
         return self._opened
+
+
+def _writer() -> deltalake.WriterProperties:
+    from deltalake import WriterProperties
+
+    return WriterProperties(compression="SNAPPY", max_row_group_size=_GROUP_ROWS)
 
 
 def is_one_of(column: str, values: Iterable[Any]) -> str:
@@ -186,6 +197,8 @@ def within(column: str, first: Any = None, last: Any = None) -> Any:
     """An expression of ``pyarrow.dataset``: the column is in [first, last]; None without bounds."""
     import pyarrow.dataset as ds
 
+    if first is not None and last is not None and first > last:
+        return ds.scalar(False)  # no file is opened
     value = ds.field(column)
     bounds = [] if first is None else [value >= first]
     if last is not None:

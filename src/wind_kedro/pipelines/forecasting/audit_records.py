@@ -139,6 +139,8 @@ def _runs(weather_runs: Derived | pd.DataFrame, fleet: Fleet, clock: Clock) -> d
     """By farm, model and point: when each run first could be read, by ``run_at``, rising. Of the runs that issues may name."""
     keys = ["farm_id", "weather_model", "weather_point"]
     first, last = (time.tz_localize(None).floor("D") for time in clock.issue_span(fleet))
+    if last < first:  # no issue is due
+        return {}
     since = first - _RECENT
     if isinstance(weather_runs, Derived):
         # The newest run of a source that stopped is older: then its last days are read too.

@@ -13,24 +13,29 @@ NO_TIME = pd.Timedelta(0)
 
 def days_of_run(table: Sliced | pd.DataFrame, fleet: Fleet, clock: Clock, before: pd.Timedelta = NO_TIME) -> pd.DataFrame:
     """Rows of the days of all issues to forecast, and of a time before these; a table in memory as it is."""
-    first, last = (time.tz_localize(None).floor("D") for time in clock.issue_span(fleet))
-    return frame_of(table, first=(first - before).floor("D"), last=last)
+    first, last = (time.tz_localize(None).floor("D") for time in _span(fleet, clock, before))
+    return frame_of(table, first=first, last=last)
 
 
 def forecasts_of_run(
     forecasts: Sliced | pd.DataFrame, fleet: Fleet, clock: Clock, before: pd.Timedelta = NO_TIME
 ) -> pd.DataFrame:
     """Forecasts issued since a time before the first issue to forecast; a table in memory as it is."""
-    first, last = clock.issue_span(fleet)
-    return frame_of(forecasts, first=first - before, last=last)
+    first, last = _span(fleet, clock, before)
+    return frame_of(forecasts, first=first, last=last)
 
 
 def backtest_of_run(backtest: Derived | pd.DataFrame, fleet: Fleet, clock: Clock, before: pd.Timedelta) -> pd.DataFrame:
     """Backtest forecasts of the folds that reach later than a time before the first issue to forecast."""
-    first = None
+    first, last = None, None
     if isinstance(backtest, Derived):
-        since = clock.issue_span(fleet)[0].tz_localize(None) - before
+        since, until = (time.tz_localize(None) for time in _span(fleet, clock, before))
         begins = backtest.days["day"]
         # Folds follow each other: of those that begin before, only the newest reaches so far.
-        first = begins[begins <= since].max() if (begins <= since).any() else None
-    return frame_of(backtest, first=first).drop(columns="fold_begin", errors="ignore")
+        first, last = begins[begins <= since].max() if (begins <= since).any() else None, until
+    return frame_of(backtest, first=first, last=last).drop(columns="fold_begin", errors="ignore")
+
+
+def _span(fleet: Fleet, clock: Clock, before: pd.Timedelta) -> tuple[pd.Timestamp, pd.Timestamp]:
+    first, last = clock.issue_span(fleet)
+    return (first - before if first <= last else first), last
