@@ -34,7 +34,8 @@ from wind_kedro.pipelines.data_engineering.timestamps import placement as timing
 from wind_kedro.pipelines.data_engineering.weather import runs
 from wind_kedro.pipelines.feature_engineering.inputs import Schedule
 from wind_kedro.pipelines.feature_engineering.nodes import FeatureParameters, Known, Neighbours, features_of_entity
-from wind_kedro.pipelines.feature_engineering.winds import wind_at_point
+from wind_kedro.pipelines.feature_engineering.weather_runs import runs_of
+from wind_kedro.pipelines.feature_engineering.winds import VALUES, wind_at_point
 from wind_kedro.pipelines.monitoring import missing_data as silence
 from wind_kedro.pipelines.monitoring import nodes as monitoring
 from wind_kedro.settings import CONFIG_LOADER_ARGS
@@ -156,17 +157,9 @@ def test_every_feature_is_in_the_glossary() -> None:
     midnight = pd.Timestamp("2024-01-01T00:00:00Z")
     hours = pd.date_range(midnight, periods=13, freq="h")
     weather = pd.DataFrame({"run_at": midnight, "available_at": midnight, "valid_at": hours, "weather_model": "one"})
-    for column in (
-        "wind_speed_100m_ms",
-        "wind_u_100m_ms",
-        "wind_v_100m_ms",
-        "wind_u_10m_ms",
-        "wind_v_10m_ms",
-        "temperature_c",
-        "pressure_pa",
-        "air_density_kgm3",
-    ):
+    for column in VALUES:
         weather[column] = np.ones(13)
+    weather = runs_of(weather.assign(farm_id="farm"), VALUES)
     observations = pd.DataFrame(
         {
             "valid_at": hours[:0],
@@ -196,10 +189,10 @@ def test_every_feature_is_in_the_glossary() -> None:
     )
     calendar, issued_at = Calendar(product, market), np.array(["2024-01-01T00:00"], dtype="datetime64[us]")
     grid, shown = Schedule(calendar, parameters.families_of("p"), [], issued_at).grid(issued_at)
-    others = {"other": wind_at_point(weather, grid, parameters)}
+    others = {"other": wind_at_point(weather["farm"], grid, parameters)}
     neighbours = [Neighbours(FAR_PAST, FAR_FUTURE, ["other"], {})]
     capacity = {"farm": Steps(np.array([FAR_PAST]), np.array([1.0]))}
-    around = Known(capacity, {"farm": weather}, neighbours, others, observations, grid, shown, {})
+    around = Known(capacity, weather, neighbours, others, observations, grid, shown, {})
     table = features_of_entity(calendar, "farm", around, grid, shown, parameters)
     assert len(table) == 3
     known = named(GLOSSARY)

@@ -87,7 +87,7 @@ class Clock(Strict):
         return newest if self.train_as_of is None else min(self.train_as_of, newest)
 
     def issue_span(self, fleet: Fleet) -> tuple[pd.Timestamp, pd.Timestamp]:
-        """The first and the last issue time to forecast of all products, UTC; where there is none, the last is before the first."""
+        """The first and the last issue time to forecast of all products, UTC; of none the last is before the first."""
         issues = [issue for product in fleet.products for issue in self.issues(fleet.calendar(product.id))]
         first, last = min(issues, default=self.as_of), max(issues, default=self.as_of - dt.timedelta(days=1))
         return pd.Timestamp(first), pd.Timestamp(last)

@@ -23,10 +23,11 @@ from wind_kedro.cards.farms import at_leading_points
 from wind_kedro.clock import Clock
 from wind_kedro.compute import Mapped, Workers, map_farms
 from wind_kedro.datasets.derived import Derived, days_of, frame_of
-from wind_kedro.pipelines.feature_engineering.arrays import TimeArray, naive
+from wind_kedro.pipelines.feature_engineering.arrays import TimeArray
 from wind_kedro.pipelines.feature_engineering.other_farms import other_farms
 from wind_kedro.pipelines.feature_engineering.settings import Family, FeatureParameters
-from wind_kedro.pipelines.feature_engineering.winds import SPEED, U_10M, V_10M, Grid, U, V
+from wind_kedro.pipelines.feature_engineering.weather_runs import Runs, runs_of
+from wind_kedro.pipelines.feature_engineering.winds import VALUES, Grid
 from wind_kedro.storage.fingerprints import NO_DAY, Numbers, mixed, number_of, overlapping
 
 ResultT = TypeVar("ResultT")
@@ -43,10 +44,7 @@ BESIDE: frozenset[Family] = frozenset(
 #: Families that read the history of an entity's power.
 LOOK_BACK: frozenset[Family] = frozenset({"best_point", "errors"})
 #: Columns of weather that are read beside those of the contract that name its source.
-_WEATHER = [
-    "farm_id", "weather_model", "weather_point", "run_at", "available_at", "valid_at", SPEED, U, V, U_10M, V_10M,
-    "temperature_c", "pressure_pa", "air_density_kgm3",
-]  # fmt: skip
+_WEATHER = ["farm_id", "weather_model", "weather_point", "run_at", "available_at", "valid_at", *VALUES]
 #: What of a market decides which intervals an issue covers.
 _GATES = {"time_zone", "gate_closure_minutes", "gate_closure_day"}
 #: A holiday moves gates of so many days of delivery after it.
@@ -270,17 +268,16 @@ class Inputs:
 
     # --- rows -------------------------------------------------------------------------------------------------------------
 
-    def weather_of(self, schedule: Schedule, farms: Collection[str], issued_at: TimeArray) -> dict[str, pd.DataFrame]:
-        """Weather that some issues may read, by farm: every version, of the leading point of each model that the product uses."""
+    def weather_of(self, schedule: Schedule, farms: Collection[str], issued_at: TimeArray) -> dict[str, dict[str, Runs]]:
+        """Weather that some issues may read, by farm and model: of the leading point of each model that the product uses."""
         begin, end = issued_at.min().astype("datetime64[D]"), issued_at.max()
         spans = self.weather_spans
         read = spans[spans["farm_id"].isin(list(farms)) & (spans["first"] <= end) & (spans["last"] >= begin)]
         first, last = (read["day"].min(), read["day"].max()) if len(read) else (NO_DAY, NO_DAY)
         table = frame_of(self.weather, _WEATHER, first=first, last=last)
         table = table[table["farm_id"].isin(list(farms)) & (table["available_at"] <= pd.Timestamp(end, tz="UTC"))]
-        table = self._usable(table, schedule)
-        by_farm = {str(farm_id): rows for farm_id, rows in table.groupby("farm_id")}
-        return {farm_id: by_farm.get(farm_id, table.iloc[:0]) for farm_id in farms}
+        by_farm = runs_of(self._usable(table, schedule), VALUES)
+        return {farm_id: by_farm.get(farm_id, {}) for farm_id in farms}
 
     def first_run(self, schedule: Schedule, entity: Entity) -> pd.Timestamp | None:
         """When the first run of an entity arrived that its product may use; none: no run did. This looks at all history."""
@@ -294,7 +291,7 @@ class Inputs:
             rows = self.weather.table()
             table = rows.filter(rows["farm_id"].isin(farms)).select(columns).to_pandas()
         usable = self._usable(table.assign(**{name: pd.to_datetime(table[name], utc=True) for name in columns[3:]}), schedule)
-        return first_arrival({str(farm_id): own for farm_id, own in usable.groupby("farm_id")}, entity)
+        return first_arrival(runs_of(usable), entity)
 
     def _usable(self, weather: pd.DataFrame, schedule: Schedule) -> pd.DataFrame:
         allowed = schedule.product.weather_models
@@ -310,19 +307,20 @@ class Inputs:
         return {entity.id: found.get(entity.id, table.iloc[:0]) for entity in schedule.entities}
 
 
-def first_arrival(weather: Mapping[str, pd.DataFrame], entity: Entity) -> pd.Timestamp | None:
+def first_arrival(weather: Mapping[str, Mapping[str, Runs]], entity: Entity) -> pd.Timestamp | None:
     """When the first run arrived that reaches into the time in which its farm has capacity, without zone; none: no run does.
 
     Args:
-        weather: by farm.
+        weather: by farm and model.
         entity: whose farms' capacity counts.
     """
     found = []
-    for farm_id, table in weather.items():
-        there = entity.capacity[farm_id].at(naive(table["valid_at"])) > 0
-        found.append(table["available_at"][there])
-    times = _naive(pd.concat(found)).dropna() if found else pd.Series(dtype="datetime64[us]")
-    return None if times.empty else times.min()
+    for farm_id, of_models in weather.items():
+        for runs in of_models.values():
+            there = entity.capacity[farm_id].at(runs.valid_at) > 0
+            found.append(runs.available_at[there])
+    times = np.concatenate(found) if found else np.zeros(0)
+    return pd.Timestamp(times.min()) if len(times) else None
 
 
 def _shards(table: Derived | pd.DataFrame, name: str, time: str) -> pd.DataFrame:
@@ -371,14 +369,14 @@ def _numbered(named: Sequence[tuple[str, np.datetime64, np.datetime64, object]],
 
 
 def at_points(
-    read: Callable[[pd.DataFrame, Grid, FeatureParameters], ResultT],
-    weather: Mapping[str, pd.DataFrame],
+    read: Callable[[Mapping[str, Runs], Grid, FeatureParameters], ResultT],
+    weather: Mapping[str, Mapping[str, Runs]],
     grid: Grid,
     parameters: FeatureParameters,
     workers: Workers,
 ) -> Mapped[str, ResultT]:
     """What ``read`` gives at the point of each farm: once a farm, not once per entity that looks at it."""
-    tasks = {farm_id: (table, grid, parameters) for farm_id, table in weather.items()}
+    tasks = {farm_id: (of_models, grid, parameters) for farm_id, of_models in weather.items()}
     return map_farms(read, tasks, workers=enough(workers, grid.valid_at.size * len(tasks)), label="wind at farms")
 
 

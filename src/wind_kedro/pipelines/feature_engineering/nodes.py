@@ -20,7 +20,7 @@ from wind_kedro.cards.dated import FAR_FUTURE, FAR_PAST, spans, total
 from wind_kedro.clock import Clock
 from wind_kedro.compute import Workers, map_farms
 from wind_kedro.contracts.features import Features
-from wind_kedro.contracts.observations import Observations, Weather
+from wind_kedro.contracts.observations import Observations
 from wind_kedro.datasets.derived import Derived, days_of, frame_of
 from wind_kedro.errors import WindKedroError
 from wind_kedro.failures import Failure, failures_table
@@ -44,6 +44,7 @@ from .inputs import (
 from .other_farms import MonthFit, at_best_point, best_of_months, best_points, errors_by_interval, expected_share, month_of
 from .production import known_production
 from .settings import ALWAYS, FAMILIES, Family, FeatureParameters, family_of
+from .weather_runs import Runs
 from .winds import SPEED, SPEED_10M, Grid, U, V, mean_speed, neighbour, speed_at_point, weather_features, wind_at_point
 
 __all__ = ["FAMILIES", "FeatureParameters", "NoWeatherError", "build_features", "features_of_entity"]
@@ -83,7 +84,7 @@ class Known:
 
     Attributes:
         capacity: installed capacity of each of its farms by time, kW.
-        weather: of its farms, rows of contract `Weather`.
+        weather: runs of its farms by farm and weather model.
         neighbours: the other farms used, by time of the issue.
         winds: wind at the points of the other farms on the intervals of the issues.
         observations: contract `Observations`, of the entity and one granularity.
@@ -93,7 +94,7 @@ class Known:
     """
 
     capacity: dict[str, Steps]
-    weather: dict[str, pd.DataFrame]
+    weather: Mapping[str, Mapping[str, Runs]]
     neighbours: list[Neighbours]
     winds: dict[str, dict[str, FloatArray]]
     observations: pd.DataFrame
@@ -273,16 +274,15 @@ def _columns(schedule: Schedule, inputs: Inputs) -> Iterator[str]:
 
 def _without_inputs(schedule: Schedule, neighbours: int, parameters: FeatureParameters) -> pd.DataFrame:
     """Features of an issue at which nothing is known."""
-    weather = Weather.table([])
     # An issue of the product where there is any: at other times it may cover no interval.
     issued_at = schedule.issued_at if len(schedule.issued_at) else np.array(["2000-01-01"], dtype="datetime64[us]")
     grid, shown = schedule.grid(issued_at[:1])
     farms = [str(place) for place in range(neighbours)]
     known = Known(
         capacity={"": Steps(np.array([FAR_PAST]), np.array([1.0]))},
-        weather={"": weather},
+        weather={"": {}},
         neighbours=[Neighbours(FAR_PAST, FAR_FUTURE, farms, {})],
-        winds={farm_id: wind_at_point(weather, grid, parameters) for farm_id in farms},
+        winds={farm_id: wind_at_point({}, grid, parameters) for farm_id in farms},
         observations=Observations.table([]),
         past=grid,
         past_shown=shown,
@@ -292,7 +292,7 @@ def _without_inputs(schedule: Schedule, neighbours: int, parameters: FeaturePara
 
 
 def _has_begun(
-    inputs: Inputs, schedule: Schedule, entity: Entity, weather: Mapping[str, pd.DataFrame], issued_at: TimeArray
+    inputs: Inputs, schedule: Schedule, entity: Entity, weather: Mapping[str, Mapping[str, Runs]], issued_at: TimeArray
 ) -> np.ndarray:
     """Which issues are not before the first weather run of an entity."""
     first = first_arrival(weather, entity)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -12,11 +14,98 @@ from wind_kedro.pipelines.feature_engineering.arrays import FloatArray, TimeArra
 
 
 @dataclass(frozen=True)
+class Parts:
+    """Parts of runs, each with the parts before it, in order of arrival.
+
+    Attributes:
+        run_at: of the run.
+        arrived_at: when the part arrived.
+        reach: last time of the run that is known then.
+    """
+
+    run_at: TimeArray
+    arrived_at: TimeArray
+    reach: TimeArray
+
+
+@dataclass(frozen=True)
+class Runs:
+    """Runs of a weather model at a point: every version of every time, ordered by run, valid time and arrival.
+
+    Attributes:
+        run_at: of each row.
+        valid_at: likewise.
+        available_at: when the row arrived.
+        values: by name of a column.
+        parts: of the runs.
+    """
+
+    run_at: TimeArray
+    valid_at: TimeArray
+    available_at: TimeArray
+    values: dict[str, FloatArray]
+    parts: Parts
+
+    @classmethod
+    def none(cls, names: Iterable[str]) -> Runs:
+        """No run; it has columns of these names."""
+        times = np.array([], dtype="datetime64[us]")
+        return cls(times, times, times, {name: np.zeros(0) for name in names}, Parts(times, times, times))
+
+
+def runs_of(weather: pd.DataFrame, names: Iterable[str] = ()) -> dict[str, dict[str, Runs]]:
+    """Runs by farm and weather model, both in order of their names.
+
+    Args:
+        weather: rows of contract `Weather`, of one point per farm and model.
+        names: columns of values that are kept, of those that there are.
+    """
+    if weather.empty:
+        return {}
+    key = ["farm_id", "weather_model"]
+    source = weather.groupby(key, sort=True).ngroup().to_numpy()
+    names_of = weather[key].drop_duplicates().sort_values(key).to_numpy()
+    run_at, valid_at, available_at = (naive(weather[name]) for name in ("run_at", "valid_at", "available_at"))
+    # Once for all farms: sorting and grouping each farm's rows took longer than reading them.
+    order = np.lexsort((available_at, valid_at, run_at, source))
+    values = {name: weather[name].to_numpy(float) for name in names if name in weather}
+    parts, part_source = _parts(source, run_at, valid_at, available_at)
+    sources = np.arange(len(names_of) + 1)
+    bounds, part_bounds = np.searchsorted(source[order], sources), np.searchsorted(part_source, sources)
+    found: dict[str, dict[str, Runs]] = {}
+    for (farm_id, model), rows, own in zip(names_of, pairwise(bounds), pairwise(part_bounds), strict=True):
+        of_rows, of_parts = slice(*rows), slice(*own)
+        found.setdefault(str(farm_id), {})[str(model)] = Runs(
+            run_at[order[of_rows]],
+            valid_at[order[of_rows]],
+            available_at[order[of_rows]],
+            values={name: column[order[of_rows]] for name, column in values.items()},
+            parts=Parts(parts.run_at[of_parts], parts.arrived_at[of_parts], parts.reach[of_parts]),
+        )
+    return found
+
+
+def _parts(
+    source: NDArray[np.integer], run_at: TimeArray, valid_at: TimeArray, available_at: TimeArray
+) -> tuple[Parts, NDArray[np.integer]]:
+    """Parts of the runs of several sources, source by source, and the source of each."""
+    order = np.lexsort((valid_at, available_at, run_at, source))
+    source, run_at, valid_at, available_at = source[order], run_at[order], valid_at[order], available_at[order]
+    new_run = (source[1:] != source[:-1]) | (run_at[1:] != run_at[:-1])
+    last = np.append(new_run | (available_at[1:] != available_at[:-1]), True)
+    run = np.cumsum(np.append(0, new_run))[last]
+    reach = pd.Series(valid_at[last]).groupby(run).cummax().to_numpy()
+    source, run_at, arrived_at = source[last], run_at[last], available_at[last]
+    order = np.lexsort((run_at, arrived_at, source))
+    return Parts(run_at[order], arrived_at[order], reach[order]), source[order]
+
+
+@dataclass(frozen=True)
 class ReadRuns:
     """The runs that issues read, as stretches end to end on one axis of minutes, so that all are read in one step.
 
     Attributes:
-        rows: rows of the sorted table of runs that are read, stretch by stretch.
+        rows: rows of `Runs` that are read, stretch by stretch.
         axis: position of each on the axis: minutes since its run began, plus the offset of its stretch.
         stretch: offset of the stretch of each issue; NaN if it reads no run.
         run_minutes: ``run_at`` of each issue's run, minutes since 1970.
@@ -53,7 +142,7 @@ class Places:
 
 
 def run_to_read(
-    runs: pd.DataFrame, issued_at: TimeArray, until: TimeArray, before: TimeArray | None = None
+    parts: Parts, issued_at: TimeArray, until: TimeArray, before: TimeArray | None = None
 ) -> tuple[TimeArray, TimeArray]:
     """For each issue time the run to read, and how much of it: its ``run_at``, and when its last part known then arrived.
 
@@ -62,13 +151,9 @@ def run_to_read(
     issue. NaT where there is none. With ``before``, only runs before that of each issue count (NaT: all).
     """
     chosen_run, chosen_part = (np.full(issued_at.shape, np.datetime64("NaT"), dtype="datetime64[us]") for _ in range(2))
-    if runs.empty:
+    run_at, arrived_at, reach = parts.run_at, parts.arrived_at, parts.reach
+    if not len(run_at):
         return chosen_run, chosen_part
-    # Every part of a run, with the parts before it, in order of arrival.
-    parts = runs.groupby(["run_at", "available_at"])["valid_at"].max().reset_index()
-    parts["valid_at"] = parts.groupby("run_at")["valid_at"].cummax()
-    parts = parts.sort_values(["available_at", "run_at"])
-    run_at, arrived_at, reach = (naive(parts[name]) for name in ("run_at", "available_at", "valid_at"))
     # What arrived longer ago than any run reaches ahead ended before the issue.
     starts = np.searchsorted(arrived_at, issued_at - (reach - arrived_at).max())
     ends = np.searchsorted(arrived_at, issued_at, side="right")
@@ -83,16 +168,15 @@ def run_to_read(
     return chosen_run, chosen_part
 
 
-def lay_out(table: pd.DataFrame, run_at: TimeArray, arrived_at: TimeArray) -> ReadRuns:
+def lay_out(table: Runs, run_at: TimeArray, arrived_at: TimeArray) -> ReadRuns:
     """Lay the chosen parts of runs end to end.
 
     Args:
-        table: runs, sorted by run, valid time and arrival.
+        table: the runs.
         run_at: for each issue the run that it reads; NaT: none.
         arrived_at: for each issue when the last part of it that it knows arrived.
     """
-    runs, arrivals = naive(table["run_at"]), naive(table["available_at"])
-    at = minutes(naive(table["valid_at"]))
+    runs, arrivals, at = table.run_at, table.available_at, minutes(table.valid_at)
     known = ~np.isnat(run_at)
     # One stretch for each run and part of it that any issue reads.
     pairs, stretch_of = np.unique(

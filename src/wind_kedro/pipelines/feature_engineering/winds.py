@@ -6,10 +6,9 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 
 from wind_kedro.cards import Steps
-from wind_kedro.pipelines.feature_engineering.weather_runs import Places, ReadRuns, lay_out, places, run_to_read
+from wind_kedro.pipelines.feature_engineering.weather_runs import Places, ReadRuns, Runs, lay_out, places, run_to_read
 
 from .arrays import FloatArray, TimeArray, minutes, quiet
 from .settings import FeatureParameters
@@ -19,6 +18,8 @@ STANDARD_AIR_DENSITY_KGM3 = 1.225
 SPEED, U, V = "wind_speed_100m_ms", "wind_u_100m_ms", "wind_v_100m_ms"
 SPEED_10M, U_10M, V_10M = "wind_speed_10m_ms", "wind_u_10m_ms", "wind_v_10m_ms"
 AIR = ("temperature_c", "pressure_pa", "air_density_kgm3")
+#: Values of a run that are read.
+VALUES = (SPEED, U, V, U_10M, V_10M, *AIR)
 #: A window is looked at in steps of at most an hour, and at no fewer points than these.
 _WINDOW_POINTS, _WINDOW_STEP_MINUTES = 5, 60
 #: Below this wind speed direction and ratios are undefined, m/s: half of an anemometer's starting threshold.
@@ -55,7 +56,7 @@ class Grid:
 def weather_features(
     grid: Grid,
     capacity_by_farm: Mapping[str, Steps],
-    weather_by_farm: Mapping[str, pd.DataFrame],
+    weather_by_farm: Mapping[str, Mapping[str, Runs]],
     families: Collection[str],
     parameters: FeatureParameters,
 ) -> dict[str, FloatArray]:
@@ -64,13 +65,20 @@ def weather_features(
     Every weather model gives its newest run that was available at the issue time; models are averaged, their standard
     deviation is ``weather_spread_ms``; farms are averaged by their capacity at the interval (those that have weather).
     ``newest_run`` is in minutes since 1970.
+
+    Args:
+        grid: the issues and their intervals.
+        capacity_by_farm: installed capacity of each farm by time, kW.
+        weather_by_farm: its runs by weather model.
+        families: of features that are wanted.
+        parameters: the settings.
     """
     total: dict[str, FloatArray] = {}
     weight: dict[str, FloatArray] = {}
     newest = np.full(grid.valid_at.shape, np.nan)
-    for farm_id, table in weather_by_farm.items():
-        of_models = [runs for _, runs in table.groupby("weather_model", sort=True)] or [table]
-        models = [read_model(runs, grid, families, parameters) for runs in of_models]
+    for farm_id, of_models in weather_by_farm.items():
+        sources = list(of_models.values()) or [Runs.none(VALUES)]
+        models = [read_model(source, grid, families, parameters) for source in sources]
         runs = np.stack([model.pop("run_minutes") for model in models])
         capacity_kw = capacity_by_farm[farm_id].at(grid.valid_at)
         newest = np.fmax(newest, np.where(capacity_kw > 0, quiet(np.nanmax, runs), np.nan))
@@ -90,13 +98,13 @@ def weather_features(
     return derived(mean) | {"newest_run": newest}
 
 
-def read_model(runs: pd.DataFrame, grid: Grid, families: Collection[str], parameters: FeatureParameters) -> dict[str, FloatArray]:
+def read_model(runs: Runs, grid: Grid, families: Collection[str], parameters: FeatureParameters) -> dict[str, FloatArray]:
     """One farm's weather of one model: the newest run available at each issue time, read at the middle of each interval.
 
     Values between the run's own times are interpolated linearly, never across runs; beyond a run's ends its outermost value holds
     for ``edge_minutes``.
     """
-    newest = run_to_read(runs, grid.issued_at, grid.until)
+    newest = run_to_read(runs.parts, grid.issued_at, grid.until)
     read, values = _read_rows(runs, *newest)
 
     def at(shift: float) -> Places:
@@ -127,7 +135,7 @@ def read_model(runs: pd.DataFrame, grid: Grid, families: Collection[str], parame
             whole = np.broadcast_to(quiet(reduce, over)[:, None], grid.valid_at.shape)
             result[f"{SPEED}_run_{name}"] = np.where(np.isnan(result[SPEED]), np.nan, whole)
     if "last_run" in families:
-        earlier, before = _read_rows(runs, *run_to_read(runs, grid.issued_at, grid.until, newest[0]))
+        earlier, before = _read_rows(runs, *run_to_read(runs.parts, grid.issued_at, grid.until, newest[0]))
         speed_before = places(earlier, grid.middle, parameters.edge_minutes).read(before[SPEED])
         result[f"{SPEED}_last_run_change"] = result[SPEED] - speed_before
     known_run = np.broadcast_to(read.run_minutes[:, None], grid.valid_at.shape)
@@ -141,22 +149,21 @@ def _window(width: int) -> FloatArray:
 
 
 def _read_rows(
-    runs: pd.DataFrame, run_at: TimeArray, arrived_at: TimeArray, names: Sequence[str] = (SPEED, U, V, U_10M, V_10M, *AIR)
+    runs: Runs, run_at: TimeArray, arrived_at: TimeArray, names: Sequence[str] = VALUES
 ) -> tuple[ReadRuns, dict[str, FloatArray]]:
     """The chosen parts of runs (see `run_to_read`), and the values of their rows."""
-    table = runs.sort_values(["run_at", "valid_at", "available_at"], kind="stable")
-    read = lay_out(table, run_at, arrived_at)
-    values = {name: table[name].to_numpy(float)[read.rows] for name in names if name in table}
+    read = lay_out(runs, run_at, arrived_at)
+    values = {name: runs.values[name][read.rows] for name in names if name in runs.values}
     slow = {SPEED_10M: np.hypot(values[U_10M], values[V_10M])} if U_10M in values else {}
     return read, values | slow
 
 
-def wind_at_point(table: pd.DataFrame, grid: Grid, parameters: FeatureParameters) -> dict[str, FloatArray]:
+def wind_at_point(of_models: Mapping[str, Runs], grid: Grid, parameters: FeatureParameters) -> dict[str, FloatArray]:
     """Speed and components at another point, and speed before and after; mean over its models, shape (issues, leads)."""
     found = []
     shifts = {neighbour(SPEED, shift): shift for shift in parameters.other_farm_minutes}
-    for _, runs in table.groupby("weather_model", sort=True):
-        read, values = _read_rows(runs, *run_to_read(runs, grid.issued_at, grid.until))
+    for runs in of_models.values():
+        read, values = _read_rows(runs, *run_to_read(runs.parts, grid.issued_at, grid.until))
         here = places(read, grid.middle, parameters.edge_minutes)
         own = {name: here.read(values[name]) for name in (SPEED, U, V, SPEED_10M)}
         for name, shift in shifts.items():
@@ -167,11 +174,11 @@ def wind_at_point(table: pd.DataFrame, grid: Grid, parameters: FeatureParameters
     return {name: _mean([model[name] for model in found]) for name in found[0]}
 
 
-def speed_at_point(table: pd.DataFrame, grid: Grid, parameters: FeatureParameters) -> FloatArray:
+def speed_at_point(of_models: Mapping[str, Runs], grid: Grid, parameters: FeatureParameters) -> FloatArray:
     """Wind speed at the point of a farm, m/s: mean over its models, shape (issues, leads)."""
     found = []
-    for _, runs in table.groupby("weather_model", sort=True):
-        read, values = _read_rows(runs, *run_to_read(runs, grid.issued_at, grid.until), names=[SPEED])
+    for runs in of_models.values():
+        read, values = _read_rows(runs, *run_to_read(runs.parts, grid.issued_at, grid.until), names=[SPEED])
         found.append(places(read, grid.middle, parameters.edge_minutes).read(values[SPEED]))
     return _mean(found) if found else np.full(grid.valid_at.shape, np.nan)
 
