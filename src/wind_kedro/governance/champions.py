@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 
+import numpy as np
 import pandas as pd
 
 from wind_kedro.errors import WindKedroError
@@ -31,22 +32,18 @@ def champion_models(promotions: pd.DataFrame, training_time: pd.Timestamp) -> di
     return {(row["product_id"], row["entity_id"]): row["model"] for row in before.to_dict("records")}
 
 
-def versions_at(
-    promotions: pd.DataFrame, product_id: str, entity_id: str, issues: pd.DatetimeIndex
-) -> dict[str | None, pd.DatetimeIndex]:
-    """Issue times by the version that was champion at them; ``None``: there was none. Without issues it is empty."""
-    if issues.empty:
-        return {}
-    own = promotions[(promotions["product_id"] == product_id) & (promotions["entity_id"] == entity_id)]
-    if own.empty:
-        return {None: issues}
-    at = pd.DataFrame({"issued_at": issues})
-    merged = pd.merge_asof(at, in_order(own)[["since", "model_version"]], left_on="issued_at", right_on="since")
-    versions = merged["model_version"].astype(object).where(merged["model_version"].notna(), None)
-    return {
-        version: issues[(versions == version).to_numpy() if version is not None else versions.isna().to_numpy()]
-        for version in dict.fromkeys(versions)
-    }
+def versions_at(ordered: pd.DataFrame, issues: pd.DatetimeIndex) -> dict[str | None, pd.DatetimeIndex]:
+    """Issue times by the version that was champion at them; ``None``: there was none. Without issues it is empty.
+
+    Args:
+        ordered: the promotions of one product and entity, as `in_order` gives them.
+        issues: issue times, UTC.
+    """
+    # Arrays, as a fleet asks for every farm.
+    since = ordered["since"].dt.tz_localize(None).to_numpy("datetime64[us]")
+    place = np.searchsorted(since, issues.tz_localize(None).to_numpy("datetime64[us]"), side="right") - 1
+    versions = np.array([None, *ordered["model_version"]], dtype=object)[place + 1]
+    return {version: issues[versions == version] for version in dict.fromkeys(versions)}
 
 
 def newest_number(promotions: pd.DataFrame) -> int:

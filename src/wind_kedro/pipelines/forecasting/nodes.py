@@ -12,7 +12,7 @@ from wind_kedro.datasets.derived import Derived, Sliced, frame_of
 from wind_kedro.datasets.models import RegisteredModels
 from wind_kedro.datasets.parts import empty_table
 from wind_kedro.failures import NOT_ISSUED, Failure, OnFailure, failures_table, first_of, isolated, noting, reason
-from wind_kedro.governance.champions import versions_at
+from wind_kedro.governance.champions import in_order, versions_at
 from wind_kedro.models.tables import KEYS, forecast_rows
 from wind_kedro.pipelines.forecasting.fallbacks import Forecast, champion_of, model_of, predict_with_fallbacks
 from wind_kedro.pipelines.forecasting.revisions import SENT, without_small_revisions
@@ -52,6 +52,7 @@ def issue_forecasts(
         action = "find out who changed the log of promotions; the entries before it hold (kedro wind keys adopt)"
         failures.append(Failure("forecasting", "model_unusable", model_versions.fault, action))
     features = days_of_run(features, fleet, clock)
+    promotions = in_order(promotions)
     groups, promoted_to = (dict(iter(table.groupby(["product_id", "entity_id"]))) for table in (features, promotions))
     for product in fleet.products:
         of_product = clock.issues(fleet.calendar(product.id))
@@ -97,7 +98,7 @@ def _issue_entity(
     """The forecasts of one product and entity, a part per model, and what failed."""
     parts: list[pd.DataFrame] = []
     failures: list[Failure] = []
-    for version, model_issues in versions_at(promotions, product.id, entity_id, issues).items():
+    for version, model_issues in versions_at(promotions, issues).items():
         if version is None and not model_versions.refusal:
             failures += _no_champion(promotions, product, entity_id, model_issues)
             continue

@@ -9,7 +9,7 @@ from wind_kedro.clock import Clock
 from wind_kedro.datasets.derived import Sliced
 from wind_kedro.datasets.models import NoModelError, RegisteredModels
 from wind_kedro.failures import Failure, failures_table
-from wind_kedro.governance.champions import versions_at
+from wind_kedro.governance.champions import in_order, versions_at
 from wind_kedro.models.tables import KEYS, forecast_rows
 from wind_kedro.pipelines.forecasting.fallbacks import unusable
 from wind_kedro.pipelines.forecasting.slices import days_of_run, forecasts_of_run
@@ -33,6 +33,7 @@ def issue_shadows(
     failures: list[Failure] = []
     features = days_of_run(features, fleet, clock)
     model_forecasts = forecasts_of_run(model_forecasts, fleet, clock)
+    promotions = in_order(promotions)
     groups, promoted_to = (dict(iter(table.groupby(["product_id", "entity_id"]))) for table in (features, promotions))
     for product in fleet.products:
         issues = pd.DatetimeIndex(clock.issues(fleet.calendar(product.id)))
@@ -40,7 +41,7 @@ def issue_shadows(
             rows = groups.get((product.id, entity_id), features.iloc[:0])
             rows = rows[rows["issued_at"].isin(issues) & rows["wind_speed_100m_ms"].notna()]
             promoted = promoted_to.get((product.id, entity_id), promotions.iloc[:0])
-            for version, version_issues in versions_at(promoted, product.id, entity_id, issues).items():
+            for version, version_issues in versions_at(promoted, issues).items():
                 due = rows[rows["issued_at"].isin(version_issues)]
                 if version is None or due.empty:
                     continue

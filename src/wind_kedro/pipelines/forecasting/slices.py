@@ -27,12 +27,11 @@ def forecasts_of_run(
 
 def backtest_of_run(backtest: Derived | pd.DataFrame, fleet: Fleet, clock: Clock, before: pd.Timedelta) -> pd.DataFrame:
     """Backtest forecasts of the folds that reach later than a time before the first issue to forecast."""
-    first, last = None, None
-    if isinstance(backtest, Derived):
-        since, until = (time.tz_localize(None) for time in _span(fleet, clock, before))
-        begins = backtest.days["day"]
+    first, last = (time.tz_localize(None) for time in _span(fleet, clock, before))
+    if isinstance(backtest, Derived) and first <= last:
         # Folds follow each other: of those that begin before, only the newest reaches so far.
-        first, last = begins[begins <= since].max() if (begins <= since).any() else None, until
+        begun = backtest.days.loc[backtest.days["day"] <= first, "day"]
+        first = first if begun.empty else begun.max()
     return frame_of(backtest, first=first, last=last).drop(columns="fold_begin", errors="ignore")
 
 
