@@ -144,7 +144,8 @@ def migrate(options: Options, undo: bool) -> None:
 
 def _tables_of(context: KedroContext) -> dict[str, Any]:
     """The datasets of the catalog by name."""
-    return {name: context.catalog[name] for name in sorted(context.catalog.keys()) if not name.startswith("params:")}
+    catalog = context.catalog  # each access makes all datasets anew
+    return {name: catalog[name] for name in sorted(catalog.keys()) if not name.startswith("params:")}
 
 
 def _shown(span: dt.timedelta) -> str:
