@@ -48,19 +48,25 @@ def plan(options: Options, as_of: str | None, as_json: bool) -> None:
 
 def steps(pipeline: Pipeline, catalog: CatalogProtocol[Any, Any]) -> Iterator[dict[str, Any]]:
     """What each derived table of a pipeline would compute, in the order of its nodes."""
+    from kedro.io import MemoryDataset
+
     from wind_kedro.datasets import DerivedTable
 
     # Nodes give their recipes, which are not carried out.
     logging.getLogger("kedro.pipeline.node").setLevel(logging.WARNING)
+    # What is not stored, such as a checked clock, is made here for the nodes that take it.
+    between: dict[str, Any] = {}
     for node in pipeline.nodes:
         made = [name for name in node.outputs if name in catalog and isinstance(catalog[name], DerivedTable)]
-        if not made:
+        passed_on = all(name in catalog and isinstance(catalog[name], MemoryDataset) for name in node.outputs)
+        if not made and not passed_on:
             continue
-        missing = [name for name in node.inputs if not catalog.exists(name)]
+        missing = [name for name in node.inputs if name not in between and not catalog.exists(name)]
         if missing:
-            yield _step(made[0], waits_for=missing)
+            yield from [_step(name, waits_for=missing) for name in made[:1]]
             continue
-        outputs = node.run({name: catalog.load(name) for name in node.inputs})
+        outputs = node.run({name: between[name] if name in between else catalog.load(name) for name in node.inputs})
+        between |= outputs if passed_on else {}
         for name in made:
             yield _counted(name, catalog[name], outputs[name])
 
