@@ -126,6 +126,10 @@ lock: environment ## Bring requirements.lock into step with pyproject.toml (UPGR
 bench-cycle: environment ## Measure a cycle of 1, 10 and 100 farms by what is new (FARMS="1 10", DAYS=77)
 	@$(BIN)/python benchmarks/bench_cycle.py --farms $(or $(FARMS),1 10 100) --days $(or $(DAYS),77)
 
+.PHONY: bench-commits
+bench-commits: environment ## Measure the commits of a cycle in the course of a month of quarter-hours
+	@$(BIN)/python benchmarks/bench_commits.py
+
 .PHONY: bench-start
 bench-start: environment ## Measure installing, the first run, the second run and memory
 	@$(BIN)/python benchmarks/bench_start.py
