@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -522,6 +523,29 @@ def _run_test_env(folder: Path) -> None:
     command = [sys.executable, "-m", "kedro", "run", "--env", "test"]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[dict[str, str]]:
+    """An S3-compatible server on loopback; the variables of the environment that name it."""
+    import s3_server
+
+    with s3_server.served() as variables:
+        yield variables
+
+
+@pytest.fixture
+def s3(s3_server: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> str:
+    """Address of an empty place on the server, which this process and those that it starts can reach."""
+    for name, value in s3_server.items():
+        monkeypatch.setenv(name, value)
+    return f"s3://bucket/{uuid.uuid4().hex}"
+
+
+@pytest.fixture(params=["disk", "store"])
+def anywhere(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Address of an empty place: a folder, and then one of an object store."""
+    return str(tmp_path / "place") if request.param == "disk" else str(request.getfixturevalue("s3"))
 
 
 @pytest.fixture(scope="session")

@@ -76,7 +76,7 @@ def undeclared(catalog: Mapping[str, Any], used: Iterable[str]) -> Faults:
 #: Datasets that need no contract: they hold no table, or one between two nodes that is too large to read twice.
 NOT_TABLES = {
     "kedro.io.MemoryDataset",
-    "kedro_datasets.yaml.YAMLDataset",
+    "wind_kedro.datasets.YamlDocument",
     "kedro_mlflow.io.metrics.MlflowMetricsHistoryDataset",
     "wind_kedro.datasets.ModelAlias",
     "wind_kedro.datasets.ModelVersions",
@@ -345,9 +345,11 @@ CLIENTS = {
     "aiohttp", "asyncssh", "boto3", "botocore", "deltalake", "fsspec", "ftplib", "http", "httpx", "imaplib", "paho", "paramiko",
     "poplib", "requests", "s3fs", "smtplib", "socket", "sqlalchemy", "ssl", "telnetlib", "urllib3", "websockets",
 }  # fmt: skip
-#: Where they may be imported: clients of feeds and of channels; the lease asks the machine for its own name, and tables of an
-#: environment are on a disk.
-MAY_CONNECT = ("feeds/", "notifications/", "storage/lease.py", "storage/delta.py")
+#: Where they may be imported: clients of feeds and of channels; the lease asks the machine for its own name; and what reads and
+#: writes tables of an environment, which may be in an object store.
+MAY_CONNECT = (
+    "feeds/", "notifications/", "storage/lease.py", "storage/delta.py", "storage/object_store.py", "storage/paths.py",
+)  # fmt: skip
 #: What reads secrets or connects, and the only modules outside of those folders that may use it: two nodes, and `wind listen`.
 CONNECTING = {"read_secrets", "build_feed", "build_feeds", "build_channels", "Feed", "Landing", "Channel", "land_messages"}
 NODES_THAT_CONNECT = (

@@ -175,8 +175,8 @@ def test_a_byte_order_mark_is_read(project: Path) -> None:
         ("parameters_monitoring.yml", "monitoring: 5", ["monitoring: is 5"]),
         (
             "globals.yml",
-            "data: s3://bucket/data\ntables: {backend: duckdb}\nregistered_model: w",
-            ["globals.yml: data", "s3://bucket/data"],
+            "data: gs://bucket/data\ntables: {backend: duckdb}\nregistered_model: w",
+            ["globals.yml: data", "gs://bucket/data"],
         ),
         (
             "globals.yml",
@@ -208,17 +208,17 @@ def test_another_file_of_the_configuration(project: Path, name: str, content: st
         ("trial_store", "filepath"),
     ],
 )
-def test_a_url_where_only_local_files_work(project: Path, entry: str, key: str) -> None:
+def test_a_url_of_another_store_than_s3(project: Path, entry: str, key: str) -> None:
     for file in (project / "conf/base").glob("catalog_*.yml"):
         catalog = yaml.safe_load(file.read_text("utf-8"))
         if entry in catalog:
-            catalog[entry][key] = "s3://bucket/place"
+            catalog[entry][key] = "gs://bucket/place"
             file.write_text(yaml.safe_dump(catalog))
     pipeline = {"trial_store": "tuning"}.get(entry, "__default__")
     line = one_line(type_in("run", "--pipeline", pipeline), entry)
-    assert f"{key}: s3://bucket/place is a URL" in line
+    assert f"{key}: gs://bucket/place is a URL" in line
     assert f"'{entry}'" in line
-    assert not (project / "s3:").exists()
+    assert not (project / "gs:").exists()
 
 
 # --- fields of cards -------------------------------------------------------------------------------------------------

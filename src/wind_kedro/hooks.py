@@ -20,7 +20,7 @@ from wind_kedro.errors import WindKedroError
 from wind_kedro.governance.provenance import sha256
 from wind_kedro.storage.layout import check_layout, record_layout
 from wind_kedro.storage.lease import HeldLeaseError, Lease, LeaseSettings
-from wind_kedro.storage.paths import local_path
+from wind_kedro.storage.paths import data_path, is_local, local_path
 from wind_kedro.storage.temporary import sweep, sweep_scratch
 
 if TYPE_CHECKING:
@@ -112,6 +112,12 @@ class RunStart:
             self._release()
             raise
 
+    @hook_impl
+    def before_dataset_saved(self) -> None:
+        """Write nothing any more once the lease was lost."""
+        for lease in getattr(self._run, "leases", []):
+            lease.check()
+
     # Around the others, which close what they opened.
     @hook_impl(wrapper=True, tryfirst=True)
     def after_pipeline_run(self, pipeline: Pipeline, catalog: CatalogProtocol[Any, Any]) -> Generator[None, Any, Any]:
@@ -140,17 +146,18 @@ class RunStart:
         from wind_kedro.pipelines.ingestion.pipeline import create_pipeline
 
         landing = create_pipeline().all_outputs()
-        wait = LeaseSettings.of(self._parameters).wait_seconds
+        settings = LeaseSettings.of(self._parameters)
         self._run.leases = []
         if pipeline.all_outputs() - landing:
-            self._acquire(Lease(self._data, "tables", wait))
+            self._acquire(Lease(self._data, "tables", settings.wait_seconds, settings.expires_seconds))
             check_layout(self._data)
             # Sweep only while no other process can write here, on whatever machine.
-            with contextlib.suppress(HeldLeaseError), Lease(self._data, "landing", 0):
-                sweep(self._data)
+            if is_local(self._data):
+                with contextlib.suppress(HeldLeaseError), Lease(self._data, "landing", 0):
+                    sweep(self._data)
             sweep_scratch()
         if pipeline.all_outputs() & landing:
-            self._acquire(Lease(self._data, "landing", wait))
+            self._acquire(Lease(self._data, "landing", settings.wait_seconds, settings.expires_seconds))
         _at_end_of_cell(self._release)
 
     def _acquire(self, lease: Lease) -> None:
@@ -215,22 +222,36 @@ def read_cards(loader: Any) -> Fleet:
 
 
 def data_folder(loader: Any, project_path: Path) -> Path:
-    """The folder of the environment's data, layer by layer.
+    """The folder of the environment's data, layer by layer, on this machine or in an object store.
 
     Raises:
-        WindKedroError: if globals.yml names no folder of this machine.
+        WindKedroError: if globals.yml names none.
     """
     try:
-        return project_path / local_path(loader["globals"].get("data"), "globals.yml: data")
+        found = data_path(loader["globals"].get("data"), "globals.yml: data")
+        return project_path / found if is_local(found) else found
     except ValueError as error:
         raise WindKedroError(str(error)) from None
 
 
-def lease_of(context: KedroContext) -> Lease:
-    """The lease of the environment's tables, for a command that writes them outside of a run."""
+def raw_folder(loader: Any, project_path: Path) -> Path:
+    """The folder of the environment's raw files, for a command that adds some.
+
+    Raises:
+        WindKedroError: if it is no folder of this machine.
+    """
+    given = loader["globals"].get("raw") or f"{data_folder(loader, project_path)}/01_raw"
+    try:
+        return project_path / local_path(given, "globals.yml: raw")
+    except ValueError as error:
+        raise WindKedroError(str(error)) from None
+
+
+def lease_of(context: KedroContext, what: str = "tables") -> Lease:
+    """A lease of the environment, for a command that writes outside of a run; ``what`` as in `Lease`."""
     loader = context.config_loader
-    wait = LeaseSettings.of(loader["parameters"]).wait_seconds
-    return Lease(data_folder(loader, context.project_path), "tables", wait)
+    settings = LeaseSettings.of(loader["parameters"])
+    return Lease(data_folder(loader, context.project_path), what, settings.wait_seconds, settings.expires_seconds)
 
 
 def _at_end_of_cell(release: Callable[..., None]) -> None:

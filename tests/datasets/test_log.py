@@ -22,7 +22,7 @@ from wind_kedro.errors import find_cause
 TIME = pd.Timestamp("2024-03-01", tz="UTC")
 
 
-def log(folder: Path, **options: bool) -> Log:
+def log(folder: Path | str, **options: bool) -> Log:
     return Log(filepath=str(folder), number="promotion", contract="wind_kedro.contracts.training.Promotions", **options)
 
 
@@ -69,30 +69,33 @@ def test_an_entry_has_one_number_that_follows(tmp_path: Path) -> None:
     assert log(tmp_path, read_only=True).exists()
 
 
-#: Waits for a sign, so that all begin at once; tries to write promotion 1 as often as asked, and says how often it won.
+#: Waits for a sign, so that all begin at once; tries to write each promotion up to the number asked, and prints which it wrote.
 RACER = """
 import sys, time
 sys.path.insert(0, {tests!r})
 from pathlib import Path
 from test_log import DatasetError, LostRaceError, log, promotion
-folder, name, rounds = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+folder, name, rounds, place, signed = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), sys.argv[4], sys.argv[5] == "signed"
 (folder / f"ready_{{name}}").touch()
 while not (folder / "go").exists():
     time.sleep(0.001)
 for number in range(1, rounds + 1):
     entry = promotion(number, name, entities=1000)
     try:
-        log(folder / "log").save(entry)
+        log(place, signed=signed).save(entry)
         print("won", flush=True)
     except DatasetError as error:
         assert isinstance(error.__cause__, LostRaceError), error
+        assert "look, and start again" in str(error.__cause__)
+        assert "\\n" not in str(error.__cause__)
         print("lost", flush=True)
 """
 
 
-def start(folder: Path, name: str, rounds: int) -> subprocess.Popen[str]:
+def start(folder: Path, name: str, rounds: int, place: str | None = None, kind: str = "plain") -> subprocess.Popen[str]:
     code = RACER.format(tests=str(Path(__file__).parent))
-    return subprocess.Popen([sys.executable, "-c", code, str(folder), name, str(rounds)], stdout=subprocess.PIPE, text=True)
+    words = [str(folder), name, str(rounds), place or str(folder / "log"), kind]
+    return subprocess.Popen([sys.executable, "-c", code, *words], stdout=subprocess.PIPE, text=True)
 
 
 def until_ready(folder: Path, names: list[str]) -> None:
@@ -117,6 +120,23 @@ def test_of_two_at_once_one_wins_each_number_and_the_other_is_told(tmp_path: Pat
     for name, words in zip("12", said, strict=True):
         won = [number for number, word in enumerate(words, start=1) if word == "won"]
         assert sorted(table.loc[table["model_version"] == name, "promotion"].unique()) == won
+
+
+@pytest.mark.slow
+def test_of_four_that_promote_at_once_one_wins_each_number_and_the_chain_holds(
+    tmp_path: Path, anywhere: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WIND_KEDRO_KEYS", str(tmp_path / "keys"))
+    rounds, names = 4, "1234"
+    racers = [start(tmp_path, name, rounds, anywhere, "signed") for name in names]
+    until_ready(tmp_path, list(names))
+    (tmp_path / "go").touch()
+    printed = [racer.communicate(timeout=120)[0].split() for racer in racers]
+    assert [len(words) for words in printed] == [rounds] * 4
+    for number in range(rounds):
+        assert sorted(words[number] for words in printed) == ["lost", "lost", "lost", "won"]
+    chain = log(anywhere, signed=True).chain()
+    assert (chain.fault, chain.refusal, len(chain.digests)) == ("", "", rounds)
 
 
 @pytest.mark.slow

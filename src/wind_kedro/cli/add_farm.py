@@ -13,7 +13,7 @@ import click
 
 from wind_kedro.cli.terminal import Options, configuration_of, open_project, print_table, stand_in_project, suppress_duplicate_log
 from wind_kedro.errors import WindKedroError
-from wind_kedro.hooks import data_folder, read_cards
+from wind_kedro.hooks import data_folder, raw_folder, read_cards
 from wind_kedro.storage.lease import Lease, LeaseSettings
 from wind_kedro.storage.temporary import Scratch
 
@@ -140,7 +140,7 @@ def _write(options: Options, source: Path, environment: str, card: dict[str, Any
         raise WindKedroError(f"{source}: an archive cannot be written to; unpack it, or add the card above by hand")
     (source / environment).mkdir(exist_ok=True)  # the farm may be the first of its environment
     data = data_folder(configuration_of(options), Path())
-    raw = data / "01_raw"
+    raw = raw_folder(configuration_of(options), Path())
     # A lease of its own: a new card and new files concern no run that is at work, but another add-farm.
     with Lease(data, "cards", LeaseSettings().wait_seconds):
         # Once more: questions take their time.

@@ -6,7 +6,7 @@ import click
 
 from wind_kedro.cli.terminal import Options, open_project
 from wind_kedro.errors import WindKedroError
-from wind_kedro.hooks import data_folder
+from wind_kedro.hooks import raw_folder
 
 
 @click.command()
@@ -26,4 +26,4 @@ def listen(options: Options, feed_id: str | None) -> None:
     feeds = [feed for feed in every.values() if isinstance(feed, Mqtt) and feed_id in {None, feed.id}]
     if not feeds:
         raise WindKedroError("no feed of kind mqtt to listen to; conf/feeds/examples.yml shows one")
-    land_messages(feeds, data_folder(context.config_loader, context.project_path) / "01_raw")
+    land_messages(feeds, raw_folder(context.config_loader, context.project_path))

@@ -17,7 +17,6 @@ from wind_kedro.hooks import data_folder, lease_of
 from wind_kedro.storage.backup import back_up
 from wind_kedro.storage.backup import restore as restore_places
 from wind_kedro.storage.layout import LAYOUT, kept_at, layout_of, put_back, record_layout, set_aside
-from wind_kedro.storage.lease import Lease, LeaseSettings
 from wind_kedro.strict import Strict
 
 if TYPE_CHECKING:
@@ -70,9 +69,8 @@ def backup(options: Options, target: Path, keys: Path | None) -> None:
     could sign; keep them elsewhere (--keys).
     """
     _, context = open_project(options)
-    wait = LeaseSettings.of(context.params).wait_seconds
     places = _places_of(context.config_loader, Path(context.project_path))
-    with lease_of(context), Lease(places["data"], "landing", wait):
+    with lease_of(context), lease_of(context, "landing"):
         found = back_up(places, target)
     click.echo(f"{target}: {found.files:,} files, {found.size_bytes / 1e6:,.0f} MB, {found.copied:,} of them new.")
     if keys is not None:

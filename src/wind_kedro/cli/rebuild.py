@@ -29,7 +29,7 @@ def reproduce(options: Options, version: str, here: bool, entity: str | None, as
     report = reproduce_version(
         catalog.load("training_kit"),
         registered.manifest(version),
-        Path(registered.objects),
+        registered.objects,
         Path(context.project_path),
         entity=entity,
         here=here,

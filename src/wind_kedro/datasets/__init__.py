@@ -14,6 +14,7 @@ _HOMES = {
     "Figure": "files",
     "Document": "files",
     "JsonDocument": "files",
+    "YamlDocument": "files",
     "DerivedTable": "derived",
     "History": "history",
     "Log": "log",

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from filelock import FileLock
 from kedro.io import DatasetError
 
 from wind_kedro.datasets.files import read_whole
@@ -22,7 +21,8 @@ from wind_kedro.errors import WindKedroError
 from wind_kedro.governance.audit import LINKS, SUBJECT, Head, chain, differs_from, faults
 from wind_kedro.governance.provenance import file_sha256
 from wind_kedro.governance.signing import Keyring, Seen
-from wind_kedro.storage.paths import local_path
+from wind_kedro.storage.lease import lock_in
+from wind_kedro.storage.paths import data_path, make_folder
 from wind_kedro.storage.temporary import written_aside
 
 logger = logging.getLogger(__name__)
@@ -79,7 +79,7 @@ class AuditTrail(FolderTable):
             options: of `FolderTable`.
         """
         super().__init__(**options)
-        self._head = local_path(head, "head")
+        self._head = data_path(head, "head")
 
     def load(self) -> pd.DataFrame:
         """All records in order, the superseded ones too; files that are no part of the chain are named and passed over."""
@@ -97,9 +97,9 @@ class AuditTrail(FolderTable):
         records = data.drop(columns=LINKS, errors="ignore")
         if records.empty:
             return
-        self._filepath.mkdir(parents=True, exist_ok=True)
-        self._head.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(self._filepath / "lock"):
+        make_folder(self._filepath)
+        make_folder(self._head.parent)
+        with lock_in(self._filepath, "lock"):
             head = self._caught_up()
             linked, newest = chain(records, head, self._standing(records))
             with written_aside(self._filepath / f"{head.sequence + 1:012d}-{newest.sequence:012d}.parquet") as file:
@@ -143,7 +143,7 @@ class AuditTrail(FolderTable):
         Raises:
             BrokenChainError: if its records do not follow from one another.
         """
-        with FileLock(self._filepath / "lock"):
+        with lock_in(self._filepath, "lock"):
             end = self._end()
             if broken := faults(self._records(), end, end):
                 raise self._broken(broken)
@@ -313,7 +313,8 @@ def _signed_end(file: Path) -> Head | None:
     import pyarrow.parquet as pq
 
     try:
-        found = json.loads((pq.read_schema(file).metadata or {})[_SIGNATURE])
+        with file.open("rb") as content:
+            found = json.loads((pq.read_schema(content).metadata or {})[_SIGNATURE])
         end = {"sequence": found["sequence"], "sha256": found["sha256"]}
         return None if Keyring().fault(_RECORDS, end, found.get("key"), found.get("signature")) else Head(**end)
     except Exception:  # whatever bytes are there

@@ -16,12 +16,12 @@ from kedro.utils import load_obj
 from kedro_datasets._typing import TablePreview
 from kedro_datasets._utils import ConnectionMixin
 
-from wind_kedro.datasets.connections import connect, literal
+from wind_kedro.datasets.connections import connect, literals
 from wind_kedro.datasets.parts import as_preview, empty_table, why_unreadable
 from wind_kedro.errors import WindKedroError
 from wind_kedro.storage.delta import Delta, are_among, is_one_of, to_arrow, to_pandas, within
 from wind_kedro.storage.fingerprints import NO_DAY, Recipe, around, chunks, surrounding
-from wind_kedro.storage.paths import local_path
+from wind_kedro.storage.paths import data_path
 
 if TYPE_CHECKING:
     import duckdb
@@ -91,7 +91,7 @@ class Derived:
         except (OSError, pa.ArrowException) as error:
             raise DamagedTableError(
                 f"{self._rows.location}: a file of the table {why_unreadable(error)}: restore it from a backup, or remove "
-                f"{Path(self._rows.location).parent} and run again: it is computed anew"
+                f"{self._rows.location.rpartition('/')[0]} and run again: it is computed anew"
             ) from None
         if found is None:
             return empty_table(self._contract) if self._contract else pd.DataFrame(columns=list(columns or []))
@@ -105,7 +105,7 @@ class Derived:
         files = self._files(first, last)
         if not files:
             return ibis.memtable(self._rows.nothing())
-        table = self._backend.read_parquet([literal(Path(file)) for file in files])
+        table = self._backend.read_parquet(literals(self._backend.con, [data_path(file, "file") for file in files]))
         if first is not None:
             table = table.filter(table["day"] >= first)
         if last is not None:
@@ -209,7 +209,7 @@ class DerivedTable(ConnectionMixin, AbstractDataset[Recipe, Derived]):
         read_only: bool = False,
         metadata: dict[str, Any] | None = None,
     ) -> None:
-        self._filepath = local_path(filepath, "filepath")
+        self._filepath = data_path(filepath, "filepath")
         self._key, self._time, self._whole_key = list(key), time, whole_key
         self._shard = self._key if whole_key else [*self._key, "day"]
         self._rows = Delta(self._filepath / "rows", ["month"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from kedro.utils import load_obj
 
 from wind_kedro.datasets.parts import FolderTable, declared_columns, empty_table, why_unreadable
 from wind_kedro.storage.delta import Delta, are_among, is_one_of, to_arrow, to_pandas, within
+from wind_kedro.storage.paths import data_path
 from wind_kedro.storage.temporary import keep_unreadable
 
 if TYPE_CHECKING:
@@ -152,8 +154,8 @@ class History(FolderTable):
         damaged = self._damaged()
         for path, why in damaged.items():
             self._pass_over(path, why)
-        files = [name for name in self._rows.files() if Path(name) not in damaged]
-        tables = [pq.read_table(name, filters=where) for name in files]
+        files = [path for name in self._rows.files() if (path := data_path(name, "file")) not in damaged]
+        tables = [pq.read_table(io.BytesIO(path.read_bytes()), filters=where) for path in files]
         there = [table.select([name for name in columns or table.column_names if name in table.column_names]) for table in tables]
         return pa.concat_tables(there, promote_options="default") if there else None
 
@@ -163,11 +165,11 @@ class History(FolderTable):
         import pyarrow.parquet as pq
 
         damaged = {}
-        for name in self._rows.files():
+        for path in (data_path(name, "file") for name in self._rows.files()):
             try:
-                pq.ParquetFile(name).read()
+                pq.ParquetFile(io.BytesIO(path.read_bytes())).read()
             except (OSError, pa.ArrowException) as error:
-                damaged[Path(name)] = why_unreadable(error)
+                damaged[path] = why_unreadable(error)
         return damaged
 
     def _exists(self) -> bool:

@@ -17,7 +17,7 @@ from wind_kedro.errors import WindKedroError
 from wind_kedro.governance.promotions import Chain, RefusedPromotionsError, link, verify
 from wind_kedro.governance.provenance import sha256
 from wind_kedro.governance.signing import KeyFileError, Keyring
-from wind_kedro.storage.temporary import neighbour_of, written_aside
+from wind_kedro.storage.temporary import folder_aside, move, place, written_aside
 
 logger = logging.getLogger(__name__)
 
@@ -34,8 +34,9 @@ class Log(FolderTable):
     """An append-only table: one Parquet file per entry, named by its number.
 
     A writer reads the log and numbers its entry one more than the newest. The file is written under a temporary name and linked
-    to its final name, which succeeds for one process only. So writing is an atomic compare-and-swap: it succeeds only if no entry
-    was added since the read, and a killed process leaves the complete entry or none.
+    to its final name, or put into an object store on condition that it is not there; this succeeds for one process only. So
+    writing is an atomic compare-and-swap: it succeeds only if no entry was added since the read, and a killed process leaves the
+    complete entry or none.
 
     The entries of a signed log are a chain (`governance.promotions`): each is signed together with the digest of the one before.
     Loading gives the entries that hold; ``strict`` raises where not all do. Nothing is added to a log that does not hold, but an
@@ -110,6 +111,8 @@ class Log(FolderTable):
     def chain(self) -> Chain:
         """What of a signed log holds. A log that did not change since is not verified again in the same process."""
         keyring = Keyring()
+        # Before the entries: what another process adds meanwhile was seen, but is not missing.
+        seen = keyring.seen(self._filepath)
         contents = self._contents()
         digests = [(number, sha256(content) if isinstance(content, bytes) else "") for number, content in contents.items()]
 
@@ -119,7 +122,7 @@ class Log(FolderTable):
         place = self._filepath.resolve()
         known, chain = _verified.get(place, (None, None))
         if chain is None or known != state():
-            chain = verify(self._entries(contents), self._filepath, keyring)
+            chain = verify(self._entries(contents), self._filepath, keyring, seen)
             _verified[place] = (state(), chain)
         return chain
 
@@ -161,12 +164,11 @@ class Log(FolderTable):
             chain = Chain([*chain.entries, linked], seen.chain, (*chain.digests, seen.digest))
         kept = self._filepath.with_name(f"{self._filepath.name}_until_{dt.datetime.now(dt.UTC):%Y%m%dT%H%M%SZ}")
         if links:
-            neighbour = neighbour_of(self._filepath)
-            neighbour.mkdir()
-            for number, linked in enumerate(links, 1):
-                linked.to_parquet(neighbour / self._file(number).name, index=False)
-            self._filepath.rename(kept)
-            neighbour.rename(self._filepath)
+            with folder_aside(self._filepath) as made:
+                for number, linked in enumerate(links, 1):
+                    linked.to_parquet(made / self._file(number).name, index=False)
+                move(self._filepath, kept)
+                place(made, self._filepath)
         Keyring().forget(self._filepath)
         self.chain()  # what is there now is what was seen
         return self._joined(links), kept

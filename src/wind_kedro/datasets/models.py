@@ -17,7 +17,7 @@ from wind_kedro.datasets.log import Log
 from wind_kedro.errors import WindKedroError
 from wind_kedro.governance.promotions import Chain
 from wind_kedro.models.objects import ChangedObjectError
-from wind_kedro.storage.paths import local_path
+from wind_kedro.storage.paths import data_path
 from wind_kedro.storage.temporary import Scratch
 
 if TYPE_CHECKING:
@@ -214,7 +214,7 @@ class ModelVersions(AbstractDataset["FleetModel", RegisteredModels]):
             metadata: ignored by Kedro, read by Kedro-Viz.
         """
         self._name = registered_model_name
-        self._objects = local_path(objects, "objects")
+        self._objects = data_path(objects, "objects")
         self._promotions = Log(
             filepath=promotions,
             number="promotion",

@@ -14,7 +14,7 @@ import pandas as pd
 from kedro.io import AbstractDataset, DatasetError
 from kedro_datasets._typing import TablePreview
 
-from wind_kedro.storage.paths import local_path
+from wind_kedro.storage.paths import data_path
 
 logger = logging.getLogger(__name__)
 
@@ -38,19 +38,19 @@ class PassesOver:
         logger.warning("%s: %s; it is left out", path, why)
 
 
-class LocalDataset(AbstractDataset[Any, Any]):
-    """Base class of datasets in a local file or folder."""
+class PathDataset(AbstractDataset[Any, Any]):
+    """Base class of datasets in a file or folder, of this machine or of an object store."""
 
     def __init__(self, *, filepath: str, metadata: dict[str, Any] | None = None) -> None:
         """``filepath`` is the file or folder; ``metadata`` is ignored by Kedro, and read by Kedro-Viz."""
-        self._filepath = local_path(filepath, "filepath")
+        self._filepath = data_path(filepath, "filepath")
         self.metadata = metadata
 
     def _describe(self) -> dict[str, Any]:
         return {"filepath": str(self._filepath)}
 
 
-class FolderTable(PassesOver, LocalDataset):
+class FolderTable(PassesOver, PathDataset):
     """Base class of tables that are a folder of Parquet files, to which saving adds."""
 
     def __init__(self, *, contract: str, read_only: bool = False, **options: Any) -> None:
@@ -59,7 +59,7 @@ class FolderTable(PassesOver, LocalDataset):
         Args:
             contract: import path of the Pandera model, for the columns of an empty table and of an earlier version's.
             read_only: whether saving is refused: for a second entry on the same table, which reads what earlier runs left.
-            options: of `LocalDataset`.
+            options: of `PathDataset`.
         """
         super().__init__(**options)
         self._contract = contract

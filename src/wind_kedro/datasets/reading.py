@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pandas as pd
 
+from wind_kedro.datasets.files import read_whole
 from wind_kedro.storage.delta import Delta, to_pandas
+from wind_kedro.storage.paths import data_path
 
 #: Columns that stores add to the rows.
 _ADDED = ("day", "month", "place")
@@ -22,7 +24,7 @@ def read_table(path: Path | str) -> pd.DataFrame:
     Raises:
         FileNotFoundError: if there is nothing.
     """
-    path = Path(path)
+    path = data_path(path, "path")
     for rows, days in ((path / "rows", path / "days"), (path, None)):
         found = None
         if (rows / "_delta_log").is_dir():
@@ -31,7 +33,7 @@ def read_table(path: Path | str) -> pd.DataFrame:
             if "place" in found.column_names:
                 found = found.sort_by([("month", "ascending"), ("place", "ascending")])
             return to_pandas(found, without=_ADDED)
-    return pd.read_parquet(path)
+    return read_whole(path)
 
 
 def _recorded(days: Path) -> int:
@@ -47,7 +49,7 @@ def tables_in(folder: Path | str, without: Collection[str] = ()) -> dict[str, pd
         folder: the environment's data, layer by layer.
         without: names of files or folders that are left out, anywhere.
     """
-    folder = Path(folder)
+    folder = data_path(folder, "folder")
     found: set[Path] = set()
     for file in folder.glob("0[2-9]_*/**/*.parquet"):
         where = file.relative_to(folder)
@@ -57,4 +59,4 @@ def tables_in(folder: Path | str, without: Collection[str] = ()) -> dict[str, pd
         parents = [parent for parent in file.parents if parent.is_relative_to(folder)][::-1][2:]
         store = next((parent for parent in parents if (parent / "_delta_log").is_dir()), None)
         found.add((store.parent if store.name in {"rows", "days"} else store) if store else file)
-    return {path.relative_to(folder).as_posix().removesuffix(".parquet"): read_table(path) for path in sorted(found)}
+    return {str(path.relative_to(folder)).removesuffix(".parquet"): read_table(path) for path in sorted(found)}

@@ -15,7 +15,7 @@ from typing import Any
 
 import pandas as pd
 
-from wind_kedro.datasets.parts import LocalDataset
+from wind_kedro.datasets.parts import PathDataset
 from wind_kedro.errors import WindKedroError
 from wind_kedro.governance.provenance import Provenance, sha256
 from wind_kedro.governance.signing import Keyring
@@ -149,7 +149,7 @@ class TrainingKit:
     provenance: Provenance
 
 
-class TrainingKits(LocalDataset):
+class TrainingKits(PathDataset):
     """The kits of an environment: saving keeps one under the active MLflow run, loading returns all.
 
     Without an active run, as in an environment that does not track its trainings, nothing is kept: a version names the run that

@@ -21,6 +21,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from wind_kedro.governance.provenance import file_sha256
+from wind_kedro.storage.paths import is_in_store
 from wind_kedro.storage.temporary import flush, written_aside
 
 from .compaction import HOUR, PART, PERIODS, PREFIX, foreign_names, is_covered, over, put_together
@@ -93,6 +94,10 @@ class Landing:
         """
         from filelock import FileLock, Timeout
 
+        if is_in_store(self._folder):
+            raise FeedError(
+                f"feed '{self._feed_id}': feeds land in a folder of this machine, not in {self._folder}: set `raw` in globals.yml"
+            )
         self._folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(self._folder / ".lock")
         try:
@@ -317,6 +322,8 @@ def find_landed(root: Path, newest: Mapping[str, str]) -> Iterator[tuple[str, La
 
     ``newest`` has the name of the newest known batch's folder, by landing folder relative to ``root``.
     """
+    if is_in_store(root):
+        return
     found = []
     for here, below, _ in os.walk(root):
         if any(name.startswith(PREFIX) for name in below):

@@ -114,8 +114,15 @@ def _verify_entry(entry: pd.DataFrame, number: int, before: Chain, keyring: Keyr
     return _entry_digest(content), fault
 
 
-def verify(entries: dict[int, pd.DataFrame | str], place: Path, keyring: Keyring) -> Chain:
-    """What of a log of promotions holds; a text as an entry is why its file cannot be read. The newest that holds is noted."""
+def verify(entries: dict[int, pd.DataFrame | str], place: Path, keyring: Keyring, seen: Seen | None) -> Chain:
+    """What of a log of promotions holds. The newest entry that holds is noted.
+
+    Args:
+        entries: by number; a text is why a file cannot be read.
+        place: folder of the log.
+        keyring: of this machine.
+        seen: what this machine had seen of the log before the entries were read.
+    """
     chain = Chain([])
     for number in range(1, max(entries, default=0) + 1):
         entry = entries.get(number, "was removed")
@@ -125,7 +132,6 @@ def verify(entries: dict[int, pd.DataFrame | str], place: Path, keyring: Keyring
             break
         assert isinstance(entry, pd.DataFrame)  # noqa: S101 - a text is a fault
         chain = Chain([*chain.entries, entry], str(entry["chain"].iloc[0]), (*chain.digests, digest))
-    seen = keyring.seen(place)
     refusal = _refusal(chain, seen, place)
     if not refusal and chain.digests:
         keyring.note(place, Seen(chain.id, len(chain.digests), chain.digests[-1]))

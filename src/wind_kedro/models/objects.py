@@ -8,13 +8,13 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import shutil
 from functools import lru_cache
 from pathlib import Path
 
 from wind_kedro.models.base import Forecaster
 from wind_kedro.models.registry import load_model
-from wind_kedro.storage.temporary import Scratch, keep_unreadable, neighbour_of
+from wind_kedro.storage.paths import make_folder
+from wind_kedro.storage.temporary import Scratch, folder_aside, keep_unreadable, place
 
 #: In a stored model's folder: the digests of the shared models that are attached to it, by name.
 SHARED_MODELS = "shared_models.json"
@@ -66,24 +66,21 @@ def store(forecaster: Forecaster, objects: Path, known: dict[int, str] | None = 
     if id(forecaster) in known:
         return known[id(forecaster)]
     shared = {name: store(model, objects, known) for name, model in forecaster.shared_models.items()}
-    objects.mkdir(parents=True, exist_ok=True)
-    neighbour = neighbour_of(objects / "model")
-    try:
-        forecaster.save(neighbour)
+    make_folder(objects)
+    with folder_aside(objects / "model") as aside:
+        forecaster.save(aside)
         if shared:
-            (neighbour / SHARED_MODELS).write_text(json.dumps(shared, indent=2) + "\n", encoding="utf-8")
-        name = digest(neighbour)
+            (aside / SHARED_MODELS).write_text(json.dumps(shared, indent=2) + "\n", encoding="utf-8")
+        name = digest(aside)
         if (objects / name).exists() and not is_whole(name, objects):
             keep_unreadable(objects / name)
         if not (objects / name).exists():
             try:
-                neighbour.rename(objects / name)
+                place(aside, objects / name)
             except OSError:
                 # Another process stored the same meanwhile; anything else is a fault.
                 if not (objects / name).exists():
                     raise
-    finally:
-        shutil.rmtree(neighbour, ignore_errors=True)
     known[id(forecaster)] = name
     return name
 

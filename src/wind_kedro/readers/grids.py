@@ -26,7 +26,8 @@ from wind_kedro.errors import WindKedroError
 from wind_kedro.readers.source_files import is_glob, one_line
 from wind_kedro.readers.source_rows import landed_at, shown, shown_of
 from wind_kedro.storage.bounds import MAX_GRID_VALUES
-from wind_kedro.storage.temporary import written_aside
+from wind_kedro.storage.paths import make_folder
+from wind_kedro.storage.temporary import local_copy, written_aside
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -133,7 +134,7 @@ def read_grids(sources: Sequence[tuple[Farm, WeatherSource]], root: Path, kept: 
             reason = "the glob matches nothing" if is_glob(source.path) else "it is missing"
             message = f"farm '{farm.id}', {root / source.path}: {reason}; put it there, or correct `path` in farms.yml"
             faults.append(GridFault(farm, source, root / source.path, message))
-    kept.mkdir(parents=True, exist_ok=True)
+    make_folder(kept)
     for path, own in places.items():
         target, reasons = _read_or_kept(path, own, root, kept)
         by_name = {tuple(place.name): place for place in own}
@@ -162,7 +163,8 @@ def _read_or_kept(path: Path, places: list[_Place], root: Path, kept: Path) -> t
     file = hashlib.sha256(shown(path, root).encode()).hexdigest()[:16]
     target = kept / f"{file}-{hashlib.sha256(state.encode()).hexdigest()[:16]}.parquet"
     try:
-        metadata = pq.read_metadata(target).metadata or {}
+        with target.open("rb") as kept_file:
+            metadata = pq.read_metadata(kept_file).metadata or {}
     except (OSError, ValueError, pa.ArrowException):
         metadata = {}
     if not {_FAULTS, _COUNTS} <= metadata.keys():
@@ -189,7 +191,7 @@ def _read(path: Path, places: list[_Place], root: Path) -> tuple[pa.Table, _Faul
         groups[place.reading].append(place)
     tables, faults, kind = [], _Faults(), places[0].source.format
     try:
-        with _opened(path, kind) as open_variable:
+        with local_copy(path) as local, _opened(local, kind) as open_variable:
             for group in groups.values():
                 try:
                     found, bad = _read_group(open_variable, path, group, root)

@@ -15,7 +15,7 @@ from wind_kedro.datasets.parts import why_unreadable
 from wind_kedro.governance.provenance import file_sha256
 from wind_kedro.readers.source_files import files_of
 from wind_kedro.readers.source_rows import shown
-from wind_kedro.storage.paths import local_path
+from wind_kedro.storage.paths import data_path
 
 logger = logging.getLogger(__name__)
 
@@ -32,9 +32,9 @@ class RawFiles(AbstractDataset[NoReturn, pd.DataFrame]):
     def __init__(
         self, *, root: str, farms: Sequence[Mapping[str, Any]], manifest: str, metadata: dict[str, Any] | None = None
     ) -> None:
-        self._root = local_path(root, "root")
+        self._root = data_path(root, "root")
         self._farms = farms
-        self._manifest = local_path(manifest, "manifest")
+        self._manifest = data_path(manifest, "manifest")
         self.metadata = metadata
 
     def load(self) -> pd.DataFrame:

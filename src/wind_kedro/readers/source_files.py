@@ -26,7 +26,9 @@ from wind_kedro.cards import LANDED_AT, Source, WeatherSource
 from wind_kedro.datasets.connections import literal
 from wind_kedro.errors import WindKedroError
 from wind_kedro.feeds.compaction import uncovered
+from wind_kedro.storage import object_store
 from wind_kedro.storage.bounds import MalformedError, TooLargeError, blocks, check_parquet, check_workbook
+from wind_kedro.storage.paths import is_in_store
 
 if TYPE_CHECKING:
     import duckdb
@@ -82,7 +84,9 @@ class Reading:
 
     @property
     def file(self) -> Path:
-        """A link to the file with a safe name: libraries need UTF-8, and DuckDB interprets names as patterns."""
+        """A link to the file, or a copy from an object store, with a safe name: libraries need UTF-8, and DuckDB interprets names
+        as patterns.
+        """
         return self.target.with_suffix(".link.gz" if self.path.suffix == ".gz" else ".link")
 
     def error(self, problem: str | Exception) -> SourceError:
@@ -100,7 +104,10 @@ def open_file(reading: Reading) -> Opened:
             raise reading.error(f"{found}; put it there, or correct `path` in farms.yml")
         if path.stat().st_size == 0:
             raise reading.error("the file is empty; fetch it again")
-        reading.file.symlink_to(path.absolute())
+        if is_in_store(path):
+            object_store.download(path, reading.file)
+        else:
+            reading.file.symlink_to(path.absolute())
         columns, written, counted = READERS[source.format](reading)
         typed = is_typed(reading.target)
     except OSError as error:
@@ -121,7 +128,8 @@ def is_typed(path: Path) -> bool:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    return any(pa.types.is_timestamp(kind) for kind in pq.read_schema(path).types)
+    with path.open("rb") as file:
+        return any(pa.types.is_timestamp(kind) for kind in pq.read_schema(file).types)
 
 
 def is_glob(path: str) -> bool:
@@ -142,6 +150,8 @@ def files_of(root: Path, source: Source) -> list[Path]:
     def plain(path: Path) -> bool:
         return not any(part[0] in "._" and part not in own for part in path.relative_to(root).parts)
 
+    if is_in_store(root):
+        return sorted(uncovered(path for path in root.glob(source.path) if path.is_file() and plain(path)))
     # Path.glob fails if a folder disappears during the search, as it may while feeds land.
     found = (root / name for name in glob.iglob(source.path, root_dir=root, recursive=True))  # noqa: PTH207
     return sorted(uncovered(path for path in found if not path.is_dir() and plain(path)))

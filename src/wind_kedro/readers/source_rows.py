@@ -116,7 +116,7 @@ def no_rows(kind: str, *, typed: bool = False) -> str:
 
 def shown(path: Path, root: Path) -> str:
     """Name of a file in tables; bytes that are not UTF-8 are escaped."""
-    return os.fsencode(path.relative_to(root) if path.is_relative_to(root) else path).decode("utf-8", "backslashreplace")
+    return os.fsencode(str(path.relative_to(root) if path.is_relative_to(root) else path)).decode("utf-8", "backslashreplace")
 
 
 def shown_of(farm: Farm, source: AnySource, path: Path, root: Path) -> str:

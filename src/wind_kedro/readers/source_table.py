@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import json
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,14 +16,14 @@ from kedro.io.core import AbstractDataset, DatasetError
 from kedro_datasets._utils import ConnectionMixin
 
 from wind_kedro.cards import Farm, SignalSource, WeatherSource
-from wind_kedro.datasets.connections import connect, literal
+from wind_kedro.datasets.connections import connect, literals
 from wind_kedro.governance.provenance import file_sha256
 from wind_kedro.readers.grids import read_grids
 from wind_kedro.readers.source_files import Opened, Reading, SourceError, files_of, is_typed, one_line, open_file, text
 from wind_kedro.readers.source_rows import AnySource, chooser, columns_of, fault_row, no_rows, selects, shown_of
 from wind_kedro.storage.fingerprints import number_of
-from wind_kedro.storage.paths import local_path
-from wind_kedro.storage.temporary import Scratch, neighbour_of, written_aside
+from wind_kedro.storage.paths import data_path, make_folder
+from wind_kedro.storage.temporary import Scratch, folder_aside, written_aside
 
 if TYPE_CHECKING:
     import duckdb
@@ -79,7 +78,7 @@ class SourceRows:
         parts = []
         for own in ([name for name in names if name not in self._typed], [name for name in names if name in self._typed]):
             if own:
-                paths = [literal(self._paths[name]) for name in own]
+                paths = literals(self._backend.con, [self._paths[name] for name in own])
                 # Files are matched by the names of their columns, which are the same; the rest of a file's name is its state.
                 rows = self._backend.read_parquet(paths, filename=True)
                 unit = rows.filename.re_extract(r"([^/\\]+?)(-[0-9a-f]+)?\.parquet$", 1)
@@ -150,9 +149,9 @@ class SourceTable(ConnectionMixin, AbstractDataset[NoReturn, SourceRows]):
         if kind not in {"signals", "weather"}:
             raise DatasetError(f"kind: '{kind}' is neither signals nor weather")
         self._kind = kind
-        self._root = local_path(root, "root")
+        self._root = data_path(root, "root")
         self._farms = farms
-        self._kept = None if kept is None else local_path(kept, "kept")
+        self._kept = None if kept is None else data_path(kept, "kept")
         self._found: _Files | None = None
         self._connection_config = dict(connection or {"backend": "duckdb", "database": ":memory:"})
         self.metadata = metadata
@@ -174,7 +173,7 @@ class SourceTable(ConnectionMixin, AbstractDataset[NoReturn, SourceRows]):
             _SCRATCHES.append(Scratch("raw"))
             self._kept = Path(_SCRATCHES[-1].name)
         kept = self._kept / self._kind
-        kept.mkdir(parents=True, exist_ok=True)
+        make_folder(kept)
         found: list[tuple[str, Path, int, int]] = []  # farm, file, fingerprint and rows
         typed: set[Path] = set()
         faults: list[str] = []
@@ -307,9 +306,7 @@ class _Unit:
             record["typed"] = any(file.typed for file in opened)  # weather, of one file
             _write(engine, [*rows, *selects(self.farm, self.source, opened, self.root)], kind, target, record)
 
-        folder = neighbour_of(target)
-        folder.mkdir()
-        try:
+        with folder_aside(target) as folder:
             for number, path in enumerate(self.files):
                 where, part = f"farm '{self.farm.id}', {path}", folder / f"{number}.parquet"
                 choose = chooser(self.farm, self.source, path, where)
@@ -330,8 +327,6 @@ class _Unit:
                     failed.setdefault(path, str(SourceError(f"farm '{self.farm.id}', {path}: {problem}")))
                 opened.clear()
                 write()
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _repeated(engine: duckdb.DuckDBPyConnection, kind: str, target: Path) -> str:
@@ -340,7 +335,7 @@ def _repeated(engine: duckdb.DuckDBPyConnection, kind: str, target: Path) -> str
     stamp = key.partition(", ")[2]
     is_time = f"{stamp} IS NOT NULL" if is_typed(target) else f"regexp_matches({stamp}, '^\\d{{4}}-')"
     found = engine.execute(
-        f"SELECT {stamp}, count(*) AS times FROM read_parquet({text(literal(target))}) "  # noqa: S608 - quoted by text
+        f"SELECT {stamp}, count(*) AS times FROM read_parquet({text(literals(engine, [target])[0])}) "  # noqa: S608 - quoted by text
         f"WHERE fault IS NULL AND {is_time} GROUP BY {key} HAVING times > {MAX_REPEATS} LIMIT 1"
     ).fetchone()
     if found is None:
@@ -354,7 +349,8 @@ def _record(path: Path) -> tuple[dict[str, Any], int] | None:
     import pyarrow.parquet as pq
 
     try:
-        metadata = pq.read_metadata(path)
+        with path.open("rb") as file:
+            metadata = pq.read_metadata(file)
         return json.loads(metadata.metadata[_RECORD.encode()]), int(metadata.num_rows)
     except (OSError, pa.ArrowException, KeyError, TypeError, ValueError):
         return None

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from wind_kedro.errors import WindKedroError
+from wind_kedro.storage.paths import is_local, make_folder
 from wind_kedro.storage.temporary import written_aside
 
 #: Name of the list of files of a backup, written last.
@@ -60,7 +61,7 @@ def back_up(places: Mapping[str, Path], target: Path) -> Backup:
         BackupError: if ``target`` lies inside of what is to be copied.
     """
     for place in places.values():
-        if target.resolve().is_relative_to(place.resolve()):
+        if is_local(place) and target.resolve().is_relative_to(place.resolve()):
             raise BackupError(f"{target}: lies in {place}, which is to be backed up; name a folder on another disk")
     made_at = dt.datetime.now(dt.UTC)
     content: dict[str, dict[str, Any]] = {}
@@ -108,9 +109,10 @@ def restore(source: Path, places: Mapping[str, Path]) -> Backup:
     for name, (digest, modified_ns) in wanted.items():
         target = _place(name, places)
         assert target is not None  # noqa: S101 - filtered above
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(folder / _object(digest), target)
-        os.utime(target, ns=(modified_ns, modified_ns))  # a raw file of another time would be read again
+        make_folder(target.parent)
+        _copy(folder / _object(digest), target)
+        if is_local(target):
+            os.utime(target, ns=(modified_ns, modified_ns))  # a raw file of another time would be read again
         size += target.stat().st_size
     return Backup(made_at, len(wanted), size, len(wanted))
 
@@ -138,6 +140,11 @@ def _object(digest: str) -> str:
     return f"objects/{digest[:2]}/{digest}"
 
 
+def _copy(path: Path, target: Path) -> None:
+    with path.open("rb") as source, target.open("wb") as copy:
+        shutil.copyfileobj(source, copy)
+
+
 def _digest(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
@@ -150,7 +157,7 @@ def _put(path: Path, target: Path) -> tuple[str, int, bool]:
     if stored.is_file():
         return digest, path.stat().st_size, False
     with written_aside(stored, durable=True) as aside:
-        shutil.copyfile(path, aside)
+        _copy(path, aside)
     return digest, path.stat().st_size, True
 
 

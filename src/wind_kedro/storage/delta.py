@@ -13,6 +13,8 @@ from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from wind_kedro.storage.paths import store_options
+
 if TYPE_CHECKING:
     import deltalake
     import pandas as pd
@@ -29,7 +31,7 @@ class Delta:
     Args:
         location: folder, or address in an object store.
         partition_by: columns whose values name folders.
-        storage: options of the object store, as ``deltalake`` takes them.
+        storage: options of the object store, as ``deltalake`` takes them; without it `paths.store_options`.
         at: the commit as of which the table is read; without it the newest.
     """
 
@@ -43,7 +45,7 @@ class Delta:
         self.location = str(location)
         self._at = at
         self._partition_by = list(partition_by)
-        self._storage = dict(storage or {}) or None
+        self._storage = dict(storage or (store_options() if self.location.startswith("s3://") else {})) or None
         self._opened: deltalake.DeltaTable | None = None
 
     def as_of(self, version: int) -> Delta:

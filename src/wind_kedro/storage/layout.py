@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from wind_kedro.errors import WindKedroError
-from wind_kedro.storage.temporary import written_aside
+from wind_kedro.storage.paths import make_folder
+from wind_kedro.storage.temporary import move, written_aside
 
 #: Number of this layout. 1: a file per table and per partition of a history. 2: Delta tables.
 LAYOUT = 2
@@ -51,7 +52,6 @@ def record_layout(data: Path, layout: int = LAYOUT) -> None:
     """Record the layout of the data, if it is not recorded already."""
     if (data / _RECORD).exists() and layout_of(data) == layout:
         return
-    data.mkdir(parents=True, exist_ok=True)
     with written_aside(data / _RECORD) as aside:
         aside.write_text(json.dumps({"layout": layout}) + "\n", encoding="utf-8")
 
@@ -67,8 +67,8 @@ def set_aside(data: Path, paths: Iterable[Path]) -> dict[Path, Path]:
     for path in paths:
         if path.exists():
             kept = kept_at(data, path)
-            kept.parent.mkdir(parents=True, exist_ok=True)
-            path.rename(kept)
+            make_folder(kept.parent)
+            move(path, kept)
             moved[path] = kept
     return moved
 
@@ -80,7 +80,7 @@ def put_back(data: Path, paths: Iterable[Path]) -> list[Path]:
         kept = kept_at(data, path)
         if kept.exists():
             if path.exists():
-                path.rename(path.with_name(f"{path.name}.after_migration"))
-            kept.rename(path)
+                move(path, path.with_name(f"{path.name}.after_migration"))
+            move(kept, path)
             back.append(path)
     return back

@@ -1,7 +1,8 @@
 """Atomic writes, scratch folders, and removal of the remains of killed processes.
 
-Files and folders are written beside their target under a hidden name with the id of the process, and renamed. Scratch folders
-are in the system's temporary folder and hold a locked file as long as they are in use.
+Files and folders are written beside their target under a hidden name with the id of the process, and renamed; those of an object
+store are written to a scratch folder, and put. Scratch folders are in the system's temporary folder and hold a locked file as
+long as they are in use.
 """
 
 from __future__ import annotations
@@ -18,6 +19,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from filelock import FileLock, Timeout
+
+from wind_kedro.storage import object_store
+from wind_kedro.storage.paths import is_in_store, make_folder
 
 logger = logging.getLogger(__name__)
 
@@ -43,9 +47,18 @@ def written_aside(target: Path, *, durable: bool = False, exclusive: bool = Fals
     """Yield a path beside ``target`` for a file or a folder; on success it replaces the target, on failure it is removed.
 
     With ``durable`` the content is on the disk before it gets its name, and then the name. With ``exclusive`` nothing is
-    replaced: `FileExistsError`.
+    replaced: `FileExistsError`. In an object store, a file is put whole; a folder is put file by file.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
+    if is_in_store(target):
+        with Scratch("put") as folder:
+            aside = Path(folder) / target.name
+            yield aside
+            if exclusive:
+                object_store.create(target, aside.read_bytes())
+            else:
+                object_store.upload(aside, target)
+        return
+    make_folder(target.parent)
     neighbour = neighbour_of(target)
     try:
         yield neighbour
@@ -69,6 +82,35 @@ def written_aside(target: Path, *, durable: bool = False, exclusive: bool = Fals
         remove(neighbour)
 
 
+@contextmanager
+def folder_aside(target: Path) -> Iterator[Path]:
+    """Yield an empty folder for what is read to make ``target``: beside it, or for an object store a scratch folder."""
+    if is_in_store(target):
+        with Scratch("aside") as scratch:
+            folder = Path(scratch) / "made"  # beside the file that marks a scratch folder
+            folder.mkdir()
+            yield folder
+        return
+    folder = neighbour_of(target)
+    try:
+        folder.mkdir()
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def local_copy(path: Path) -> Iterator[Path]:
+    """Yield a file or folder as it is on this machine: the path itself, or a copy of what is in an object store."""
+    if not is_in_store(path):
+        yield path
+        return
+    with Scratch("get") as folder:
+        copy = Path(folder) / path.name
+        object_store.download(path, copy)
+        yield copy
+
+
 def previous(target: Path) -> Path:
     """Path of the previous table while a folder replaces it."""
     return target.with_name(f".{target.stem}.previous{target.suffix}")
@@ -76,10 +118,32 @@ def previous(target: Path) -> Path:
 
 def remove(path: Path, *, ignore_errors: bool = False) -> None:
     """Remove a file or a folder with its content, if it exists; errors of what is in a folder may be ignored."""
-    if path.is_dir() and not path.is_symlink():
+    if is_in_store(path):
+        object_store.remove(path)
+    elif path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=ignore_errors)
     else:
         path.unlink(missing_ok=True)
+
+
+def move(path: Path, target: Path) -> None:
+    """Rename a file or a folder; in an object store each object is copied, then removed."""
+    if is_in_store(path):
+        object_store.move(path, target)
+    else:
+        path.rename(target)
+
+
+def place(folder: Path, target: Path) -> None:
+    """Give a folder of `folder_aside` its name; in an object store its files are put there, whatever is beside them.
+
+    Raises:
+        OSError: if there is a folder that is not empty.
+    """
+    if is_in_store(target):
+        object_store.upload(folder, target)
+    else:
+        folder.rename(target)
 
 
 def flush(path: Path) -> None:
@@ -95,7 +159,7 @@ def keep_unreadable(path: Path) -> None:
     """Move what cannot be read out of the way of what takes its place, under a name that is passed over like it."""
     taken = sum(1 for _ in path.parent.glob(f"{path.name}{UNREADABLE}-*"))
     kept = path.with_name(f"{path.name}{UNREADABLE}-{taken + 1}")
-    path.rename(kept)
+    move(path, kept)
     logger.warning("%s: cannot be read, and is kept as %s", path, kept.name)
 
 
@@ -129,8 +193,11 @@ def sweep_scratch() -> None:
 def sweep(data: Path) -> None:
     """Remove what killed processes left beside the results of an environment. To be called by the only process that writes.
 
-    Its raw layer is left out: feeds clear their own folders, under their own locks.
+    In an object store they leave nothing beside these. The raw layer is left out: feeds clear their own folders, under their own
+    locks.
     """
+    if is_in_store(data):
+        return
     abandoned = []
     for here, folders, files in os.walk(data):
         for name in [*folders, *files]:

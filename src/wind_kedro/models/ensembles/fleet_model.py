@@ -16,6 +16,7 @@ from wind_kedro.cards.columns import quantile_columns
 from wind_kedro.models.base import Array, Forecaster
 from wind_kedro.models.objects import ChangedObjectError, digest_of, fetch, store
 from wind_kedro.models.tables import feature_matrix
+from wind_kedro.storage.paths import data_path
 
 MANIFEST = "manifest.json"
 #: Of the layout of a manifest. 1: models were folders beside it.
@@ -190,7 +191,7 @@ class FleetModel:
             ValueError: if this version cannot read it.
         """
         manifest = read_manifest(folder, sha256)
-        place = Path(manifest["objects"]) if objects is None else objects.resolve()
+        place = data_path(manifest["objects"], "objects") if objects is None else objects.resolve()
 
         def members(role: str, *key: str) -> dict[Any, Member]:
             return {

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BeforeValidator, Field, field_validator
+from pydantic import Field, PlainValidator, field_validator
 
-from wind_kedro.storage.paths import local_path
+from wind_kedro.storage.paths import data_path
 from wind_kedro.strict import Strict
 
 
@@ -15,7 +15,7 @@ class IngestionParameters(Strict):
     """Which feeds a run fetches, and where they land."""
 
     only: tuple[str, ...] = Field((), description="ids of the feeds to fetch; none: all")
-    raw_folder: Annotated[Path, BeforeValidator(lambda value: local_path(value, "raw_folder"))] = Field(
+    raw_folder: Annotated[Path, PlainValidator(lambda value: data_path(value, "raw_folder"))] = Field(
         description="the environment's folder of raw data"
     )
 
