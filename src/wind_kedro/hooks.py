@@ -20,7 +20,7 @@ from wind_kedro.errors import WindKedroError
 from wind_kedro.governance.provenance import sha256
 from wind_kedro.storage.layout import check_layout, record_layout
 from wind_kedro.storage.lease import HeldLeaseError, Lease, LeaseSettings
-from wind_kedro.storage.paths import data_path, is_local, local_path
+from wind_kedro.storage.paths import data_path, is_in_store, local_path
 from wind_kedro.storage.temporary import sweep, sweep_scratch
 
 if TYPE_CHECKING:
@@ -152,7 +152,7 @@ class RunStart:
             self._acquire(Lease(self._data, "tables", settings.wait_seconds, settings.expires_seconds))
             check_layout(self._data)
             # Sweep only while no other process can write here, on whatever machine.
-            if is_local(self._data):
+            if not is_in_store(self._data):
                 with contextlib.suppress(HeldLeaseError), Lease(self._data, "landing", 0):
                     sweep(self._data)
             sweep_scratch()
@@ -229,7 +229,7 @@ def data_folder(loader: Any, project_path: Path) -> Path:
     """
     try:
         found = data_path(loader["globals"].get("data"), "globals.yml: data")
-        return project_path / found if is_local(found) else found
+        return found if is_in_store(found) else project_path / found
     except ValueError as error:
         raise WindKedroError(str(error)) from None
 

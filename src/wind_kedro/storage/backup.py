@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from wind_kedro.errors import WindKedroError
-from wind_kedro.storage.paths import is_local, make_folder
+from wind_kedro.storage.paths import is_in_store, make_folder
 from wind_kedro.storage.temporary import written_aside
 
 #: Name of the list of files of a backup, written last.
@@ -61,7 +61,7 @@ def back_up(places: Mapping[str, Path], target: Path) -> Backup:
         BackupError: if ``target`` lies inside of what is to be copied.
     """
     for place in places.values():
-        if is_local(place) and target.resolve().is_relative_to(place.resolve()):
+        if not is_in_store(place) and target.resolve().is_relative_to(place.resolve()):
             raise BackupError(f"{target}: lies in {place}, which is to be backed up; name a folder on another disk")
     made_at = dt.datetime.now(dt.UTC)
     content: dict[str, dict[str, Any]] = {}
@@ -111,7 +111,7 @@ def restore(source: Path, places: Mapping[str, Path]) -> Backup:
         assert target is not None  # noqa: S101 - filtered above
         make_folder(target.parent)
         _copy(folder / _object(digest), target)
-        if is_local(target):
+        if not is_in_store(target):
             os.utime(target, ns=(modified_ns, modified_ns))  # a raw file of another time would be read again
         size += target.stat().st_size
     return Backup(made_at, len(wanted), size, len(wanted))

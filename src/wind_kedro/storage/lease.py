@@ -27,7 +27,7 @@ from pydantic import Field
 
 from wind_kedro.errors import WindKedroError, settings_of
 from wind_kedro.storage import object_store
-from wind_kedro.storage.paths import is_in_store, is_local, make_folder
+from wind_kedro.storage.paths import is_in_store, make_folder
 from wind_kedro.storage.temporary import written_aside
 from wind_kedro.strict import Strict
 
@@ -183,7 +183,7 @@ def lock_in(folder: Path, name: str) -> FileLock | ObjectLock:
         folder: has to exist on a disk.
         name: of the lock's file.
     """
-    return FileLock(folder / name) if is_local(folder) else ObjectLock(folder / name)
+    return ObjectLock(folder / name) if is_in_store(folder) else FileLock(folder / name)
 
 
 def _holder() -> dict[str, Any]:
@@ -233,7 +233,7 @@ class Lease:
                         f"{self._holder()}: start again when it has ended, or wait longer for it, "
                         f"with --params lease.wait_seconds=SECONDS or in parameters_run.yml (it is {self._wait_seconds:g})"
                     )
-            if is_local(self._folder):
+            if not is_in_store(self._folder):
                 with written_aside(self._record) as aside:
                     aside.write_text(json.dumps(_holder()) + "\n", encoding="utf-8")
         except OSError as error:
@@ -258,7 +258,7 @@ class Lease:
     def release(self) -> None:
         """Release the lease; no effect if it is not held."""
         if self._lock.is_locked:
-            if is_local(self._folder):
+            if not is_in_store(self._folder):
                 self._record.unlink(missing_ok=True)
             self._lock.release()
 
@@ -279,7 +279,7 @@ class Lease:
     def _holder(self) -> str:
         """Describe the holder of the lease from the record, if it can be read."""
         try:
-            content = self._record.read_bytes() if is_local(self._record) else object_store.read(self._record)
+            content = object_store.read(self._record) if is_in_store(self._record) else self._record.read_bytes()
             record = json.loads(content)
             who = f"process {record['pid']} on {record['host']} ({record['command']}) since {record['since']}"
         except (OSError, ValueError, KeyError, TypeError, RecursionError):

@@ -38,7 +38,7 @@ def local_path(path: Any, where: str) -> Path:
 def data_path(path: Any, where: str) -> Path:
     """Convert a value of the configuration to a local path, or to one of an object store if it is ``s3://bucket/key``.
 
-    A path of a store is a `upath.UPath`: it has the methods of `pathlib.Path`, but is none (`is_local`), and has no folders:
+    A path of a store is a `upath.UPath`: it has the methods of `pathlib.Path`, but is none (`is_in_store`), and has no folders:
     these exist as long as objects are below them.
 
     Raises:
@@ -66,14 +66,9 @@ def is_in_store(path: Any) -> bool:
     return not isinstance(path, Path) and hasattr(path, "fs")
 
 
-def is_local(path: Path) -> bool:
-    """Whether a path of `data_path` is one of this machine."""
-    return not is_in_store(path)
-
-
 def make_folder(path: Path) -> None:
     """Make a folder with those above it; an object store has none."""
-    if is_local(path):
+    if not is_in_store(path):
         path.mkdir(parents=True, exist_ok=True)
 
 
