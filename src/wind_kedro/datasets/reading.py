@@ -7,16 +7,16 @@ from pathlib import Path
 
 import pandas as pd
 
-from wind_kedro.datasets.files import read_whole
 from wind_kedro.storage.delta import Delta, to_pandas
 from wind_kedro.storage.paths import data_path
+from wind_kedro.storage.temporary import local_copy
 
 #: Columns that stores add to the rows.
 _ADDED = ("day", "month", "place")
 
 
 def read_table(path: Path | str) -> pd.DataFrame:
-    """All rows of a table: a Parquet file, a history, or the rows of a derived table.
+    """All rows of a table: a Parquet file or a folder of them, a history, or the rows of a derived table.
 
     Args:
         path: as ``filepath`` in the catalog.
@@ -33,7 +33,8 @@ def read_table(path: Path | str) -> pd.DataFrame:
             if "place" in found.column_names:
                 found = found.sort_by([("month", "ascending"), ("place", "ascending")])
             return to_pandas(found, without=_ADDED)
-    return read_whole(path)
+    with local_copy(path) as file:
+        return pd.read_parquet(file)
 
 
 def _recorded(days: Path) -> int:
