@@ -22,6 +22,7 @@ from wind_kedro.datasets import tables_in
 #: Two moments of the test fleet: every table differs between them. The later one is its own now, as of which the shared run ran.
 EARLIER, LATER = "2024-03-15T00:00:00Z", "2024-04-10T00:00:00Z"
 TABLES = ("02_intermediate", "03_primary")
+KILLS = 20
 
 Tables = dict[str, pd.DataFrame]
 
@@ -70,12 +71,9 @@ def rows_of(table: pd.DataFrame) -> set[int]:
     return set(pd.util.hash_pandas_object(table.astype("str"), index=False))
 
 
-@pytest.mark.parametrize(
-    "kills",
-    [pytest.param(2, id="two", marks=pytest.mark.slow), pytest.param(20, id="twenty", marks=pytest.mark.long)],
-)
+@pytest.mark.long  # `test_kills` kills at commits, in `make test`
 def test_a_killed_run_leaves_earlier_tables_whole_and_a_rerun_is_as_if_nothing_had_happened(
-    make_checkout: Callable[[], Path], test_env_project: Path, kills: int
+    make_checkout: Callable[[], Path], test_env_project: Path
 ) -> None:
     # What a run that nobody disturbs leaves: that it is the same in any folder, the last comparison shows.
     later = tables(test_env_project)
@@ -87,7 +85,7 @@ def test_a_killed_run_leaves_earlier_tables_whole_and_a_rerun_is_as_if_nothing_h
     whole = {name: rows_of(earlier[name]) | rows_of(later[name]) for name in later}
     moments = np.random.default_rng(20241123)
     struck = 0
-    while struck < kills and took > 1:
+    while struck < KILLS and took > 1:
         # Starting up takes the first third, and writes nothing.
         after = took * moments.uniform(0.3, 1.0)
         if run_killed(folder, command(LATER), after):
@@ -99,7 +97,7 @@ def test_a_killed_run_leaves_earlier_tables_whole_and_a_rerun_is_as_if_nothing_h
         # What is computed in several parts may have some of the new ones: each is whole.
         torn = [name for name, table in left.items() if not rows_of(table) <= whole[name]]
         assert torn == []
-    assert struck == kills, "runs were no longer at work when they were to be killed"
+    assert struck == KILLS, "runs were no longer at work when they were to be killed"
     run(folder, LATER)
     assert [name for name, table in tables(folder).items() if not same(table, later[name])] == []
 
