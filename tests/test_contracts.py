@@ -384,6 +384,7 @@ RIGHT: dict[str, Callable[[], pd.DataFrame]] = {
         q500_kw=1.0,
         q900_kw=[2.0, None],
     ),
+    "BacktestForecasts": lambda: RIGHT["Forecasts"]().assign(fold_begin=TIME),
     "ShadowForecasts": lambda: RIGHT["Forecasts"]().assign(role="shadow"),
     "Attributions": lambda: _rows(
         product_id="hours",
@@ -410,6 +411,7 @@ RIGHT: dict[str, Callable[[], pd.DataFrame]] = {
         n=[3, 0],
         weather=PERFECT_WEATHER,
     ),
+    "LiveScores": lambda: RIGHT["Scores"]().assign(scored_on=[TIME, pd.NaT]),
     "Incidents": lambda: _rows(
         raised_at=TIME,
         entity_id="hill",
@@ -624,6 +626,8 @@ DEFECTS: list[tuple[str, str, Spoil, str]] = [
     ("Forecasts", "unknown weather", _put(weather="sunny"), "weather"),
     ("Forecasts", "unknown rung", _put(rung="ladder"), "rung"),
     ("Forecasts", "no capacity", _put(capacity_kw=0.0), "capacity_kw"),
+    ("BacktestForecasts", "no fold", _put(fold_begin=pd.NaT), "fold_begin"),
+    ("LiveScores", "unlabelled weather", _put(weather=""), "weather"),
     ("ShadowForecasts", "unknown role", _put(role="star"), "role"),
     ("Attributions", "same attribution twice", lambda table: table.assign(feature_group="wind"), "unique"),
     ("Attributions", "moved by nothing known", _put(contribution_kw=None), "contribution_kw"),
