@@ -8,9 +8,6 @@ import json
 import logging
 import shutil
 import socket
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,6 +21,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from s3_server import REGION, client, served
 from wind_kedro.feeds import FeedError, Landing
 from wind_kedro.feeds.delta_table import DeltaTable
 from wind_kedro.feeds.drop_folder import DropFolder
@@ -359,39 +357,10 @@ def test_what_would_be_read_wrongly_is_refused(table: Path, root: Path, key: str
 @pytest.fixture(scope="module")
 def s3() -> Iterator[dict[str, str]]:
     """A real S3 server on loopback, with a bucket; its storage options."""
-    import boto3
-
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
     # In a process of its own: deltalake reads without letting other threads of this one run.
-    server = subprocess.Popen(
-        [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        deadline = time.monotonic() + 60
-        while True:
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", port)) == 0:
-                    break
-            assert time.monotonic() < deadline, "moto does not start"
-            time.sleep(0.05)
-        options = {
-            "aws_endpoint_url": f"http://127.0.0.1:{port}",
-            "aws_region": "eu-central-1",
-            "aws_allow_http": "true",
-        }
-        client = boto3.client(
-            "s3", endpoint_url=options["aws_endpoint_url"], region_name="eu-central-1", aws_access_key_id="landing-key",
-            aws_secret_access_key=SECRET,
-        )  # fmt: skip
-        client.create_bucket(Bucket="lake", CreateBucketConfiguration={"LocationConstraint": "eu-central-1"})
-        yield options
-    finally:
-        server.terminate()
-        server.wait()
+    with served() as variables:
+        client(variables).create_bucket(Bucket="lake", CreateBucketConfiguration={"LocationConstraint": REGION})
+        yield {"aws_endpoint_url": variables["AWS_ENDPOINT_URL"], "aws_region": REGION, "aws_allow_http": "true"}
 
 
 def test_a_table_on_s3_lands_as_one_on_disk(

@@ -173,6 +173,12 @@ def chunks(todo: pd.DataFrame, key: Sequence[str], max_rows: int) -> Iterable[pd
             yield from (some for _, some in own.groupby(before // max_rows))
 
 
+def spans_of(days: pd.DataFrame, key: str) -> pd.DataFrame:
+    """Shards of an upstream table (``key``, ``day``, ``digest``) as spans of a day each, for `overlapping`."""
+    number = mixed(days["digest"], days["day"])
+    return pd.DataFrame({key: days[key], "first": days["day"], "last": days["day"], "number": number})
+
+
 def overlapping(spans: pd.DataFrame, asked: pd.DataFrame, key: str) -> Numbers:
     """Sum of the numbers of all spans of time that overlap each span asked for, such as the calibrations in force on a day.
 

@@ -24,22 +24,21 @@ BACKTEST = {"key": KEY, "time": "fold_begin", "order": [*KEY, "issued_at", "vali
 CONTRACT = "wind_kedro.contracts.forecasts.BacktestForecasts"
 
 
-class Backtests:
-    """The table of backtest forecasts in a folder.
+class _Folds:
+    """A table of the backtest in a folder.
 
     Attributes:
         computed: folds that the last run computed: product, entity, candidate, and the day on which it begins.
     """
 
+    name: str
+
     def __init__(self, folder: Path) -> None:
-        self.table = DerivedTable(filepath=str(folder / "backtest_model_forecasts"), contract=CONTRACT, **BACKTEST)
+        self.table = DerivedTable(filepath=str(folder / self.name), contract=CONTRACT, **BACKTEST)
         self.computed: set[tuple[str, str, str, str]] = set()
 
-    def run(
-        self, table: pd.DataFrame, admissions: pd.DataFrame, fleet: Fleet, clock: Clock, training: Training, workers: Workers
-    ) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
-        """Forecasts in the order of the table, folds, and failures."""
-        recipe = backtest_candidates(table, admissions, fleet, clock, training, workers)
+    def stored(self, recipe: Recipe) -> Derived:
+        """The table as saving a recipe leaves it."""
         self.computed = set()
 
         def counting(part: pd.DataFrame) -> Any:
@@ -47,7 +46,19 @@ class Backtests:
             return recipe.work(part)
 
         self.table.save(Recipe(recipe.wanted, counting, recipe.faults))
-        stored = self.table.load()
+        return self.table.load()
+
+
+class Backtests(_Folds):
+    """The table of backtest forecasts."""
+
+    name = "backtest_model_forecasts"
+
+    def run(
+        self, table: pd.DataFrame, admissions: pd.DataFrame, fleet: Fleet, clock: Clock, training: Training, workers: Workers
+    ) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+        """Forecasts in the order of the table, folds, and failures."""
+        stored = self.stored(backtest_candidates(table, admissions, fleet, clock, training, workers))
         return (stored.frame().drop(columns="fold_begin"), *note_folds(stored, table, fleet, clock, training))
 
 
@@ -57,28 +68,14 @@ def backtest(*given: Any) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
         return Backtests(Path(folder)).run(*given)
 
 
-class Calibrations:
-    """The table of backtest forecasts as they would have been issued, in a folder.
+class Calibrations(_Folds):
+    """The table of backtest forecasts as they would have been issued."""
 
-    Attributes:
-        computed: folds that the last run computed: product, entity, candidate, and the day on which it begins.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self.table = DerivedTable(filepath=str(folder / "backtest_forecasts"), contract=CONTRACT, **BACKTEST)
-        self.computed: set[tuple[str, str, str, str]] = set()
+    name = "backtest_forecasts"
 
     def run(
         self, backtested: Derived, observations: pd.DataFrame, fleet: Fleet, clock: Clock, calibration: Calibration
     ) -> tuple[pd.DataFrame, pd.DataFrame]:
         """Forecasts in the order of the table, and failures."""
-        recipe = calibrate_backtest(backtested, observations, fleet, clock, calibration)
-        self.computed = set()
-
-        def counting(part: pd.DataFrame) -> Any:
-            self.computed |= set(part[[*KEY, "day"]].astype("str").itertuples(index=False, name=None))
-            return recipe.work(part)
-
-        self.table.save(Recipe(recipe.wanted, counting, recipe.faults))
-        stored = self.table.load()
+        stored = self.stored(calibrate_backtest(backtested, observations, fleet, clock, calibration))
         return stored.frame().drop(columns="fold_begin"), note_uncalibrated(stored, clock)

@@ -13,7 +13,7 @@ from wind_kedro.datasets.derived import Derived, Sliced, days_of, frame_of
 from wind_kedro.evaluation.scores import SUMS, score_sums, scores_of_sums
 from wind_kedro.evaluation.settings import Scoring
 from wind_kedro.failures import Failure, failures_table, reason
-from wind_kedro.storage.fingerprints import DAY, NO_DAY, Recipe, mixed, number_of, overlapping
+from wind_kedro.storage.fingerprints import DAY, NO_DAY, Recipe, mixed, number_of, overlapping, spans_of
 
 #: Increase them if sums of the same forecasts and observations, or scores of the same sums, change.
 SUMS_VERSION = SCORES_VERSION = 1
@@ -49,8 +49,7 @@ def sum_losses(
     as_of = np.datetime64(clock.as_of.replace(tzinfo=None), "us")
     issues = _issues(frame_of(due_issues), frame_of(issues_made), clock)
     days = days_of(observations, ["entity_id"], "valid_at")
-    observed = pd.DataFrame({"entity_id": days["entity_id"], "first": days["day"], "last": days["day"]})
-    observed = observed.assign(number=mixed(days["digest"], days["day"]))
+    observed = spans_of(days, "entity_id")
     # Of a day with versions that are not known yet, what is read depends on as_of.
     later = observed[days["last_at"].to_numpy() > as_of] if "last_at" in days else observed
     parts = []

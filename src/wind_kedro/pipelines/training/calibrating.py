@@ -16,7 +16,7 @@ from wind_kedro.pipelines.training.backtest import KEY, check_backtested
 from wind_kedro.postprocessing.calibration import calibrated
 from wind_kedro.postprocessing.portfolios import add_portfolios
 from wind_kedro.postprocessing.settings import Calibration
-from wind_kedro.storage.fingerprints import Recipe, mixed, number_of, overlapping
+from wind_kedro.storage.fingerprints import Recipe, mixed, number_of, overlapping, spans_of
 
 #: Increase it if calibrated forecasts of the same backtest change.
 VERSION = 1
@@ -99,9 +99,7 @@ def _wanted(
     folds = pd.DataFrame({"series": own["entity_id"] + "/" + own["model"], "first": own["day"], "last": until[own.index]})
     folds = folds.assign(number=mixed(own["digest"], own["day"]))
     forecasts = overlapping(folds, pd.DataFrame({"series": series, "first": first, "last": table["day"]}), "series")
-    days = days_of(observations, ["entity_id"], "valid_at")
-    observed = pd.DataFrame({"entity_id": days["entity_id"], "first": days["day"], "last": days["day"]})
-    observed = observed.assign(number=mixed(days["digest"], days["day"]))
+    observed = spans_of(days_of(observations, ["entity_id"], "valid_at"), "entity_id")
     asked = pd.DataFrame({"entity_id": table["entity_id"], "first": first.dt.floor("D"), "last": table["day"].map(ends)})
     outcomes = np.where(table["corrected"], overlapping(observed, asked, "entity_id"), np.uint64(0))
     names = np.array([number_of(name) for name in table["source"]], dtype=np.uint64)
