@@ -310,6 +310,7 @@ RIGHT: dict[str, Callable[[], pd.DataFrame]] = {
         product_id="hours",
         entity_id=["hill", "both"],
         model="climatology",
+        as_of=TIME,
         deciding_score="pinball_share",
         cross_validated=0.03,
         backtested=0.033,

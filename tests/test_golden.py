@@ -46,11 +46,12 @@ STEPS = {
     "features": "wind_kedro.pipelines.feature_engineering.nodes.FEATURES_VERSION",
     "backtest_model_forecasts": "wind_kedro.pipelines.training.backtest.VERSION",
     "backtest_forecasts": "wind_kedro.pipelines.training.calibrating.VERSION",
+    "accuracy": "wind_kedro.pipelines.training.accuracy.VERSION",
     "live_score_sums": "wind_kedro.pipelines.monitoring.live_scores.SUMS_VERSION",
     "live_scores": "wind_kedro.pipelines.monitoring.live_scores.SCORES_VERSION",
 }
 #: What follows from fitted models, whose numbers depend a little on the processor; of a family of models, raise its ``version``.
-FITTED = {"backtest_model_forecasts", "backtest_forecasts", "live_score_sums", "live_scores"}
+FITTED = {"backtest_model_forecasts", "backtest_forecasts", "accuracy", "live_score_sums", "live_scores"}
 #: Of the machine or the day, not of the step.
 VOLATILE = {"unit"}
 

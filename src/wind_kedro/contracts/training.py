@@ -113,6 +113,7 @@ class Accuracy(Contract, key=["product_id", "entity_id"]):
     product_id: Series[str]
     entity_id: Series[str]
     model: Series[str] = pa.Field(description="name of the candidate")
+    as_of: Series[Utc] = pa.Field(description="time of the training")
     deciding_score: Series[str]
     cross_validated: Series[float] = pa.Field(description="mean loss: learnt from before and after, weather always there")
     backtested: Series[float] = pa.Field(description="of the same intervals: learnt and read as known then")

@@ -86,9 +86,13 @@ def store(forecaster: Forecaster, objects: Path, known: dict[int, str] | None = 
 
 
 def is_whole(name: str, objects: Path) -> bool:
-    """Whether the stored model of that digest is there and is what was stored."""
+    """Whether the stored model of that digest, and those that it shares, are there and are what was stored."""
     try:
-        return digest(objects / name) == name
+        contents = _contents(objects / name)
+        if _digest(contents) != name:
+            return False
+        shared = json.loads(contents[SHARED_MODELS]) if SHARED_MODELS in contents else {}
+        return all(is_whole(other, objects) for other in shared.values())
     except (OSError, ChangedObjectError):
         return False
 

@@ -420,6 +420,7 @@ def make_world(*, farms=1, kind="analysis", reporting=None):
                         "product_id": "next_day",
                         "entity_id": entity_id,
                         "model": "catboost",
+                        "as_of": pd.Timestamp(AS_OF),
                         "deciding_score": "pinball_share",
                         "cross_validated": 0.03,
                         "backtested": 0.032,

@@ -914,6 +914,7 @@ class Versions:
     def __init__(self, members: dict[tuple[str, str], Member]) -> None:
         self.members = members
         self.fallbacks = {(*key, "last"): member for key, member in members.items()}
+        self.shadows: dict[tuple[str, str, str], Member] = {}
 
     def version(self, version: str) -> Any:
         if version != "1":
@@ -953,6 +954,65 @@ def test_what_stands_in_is_fitted_too_and_kept_in_its_order(fleet: Fleet) -> Non
     assert list(model.fallbacks) == [("hours", "hill", "third")]  # nobody stands in for himself
     with pytest.raises(ValueError, match="fallbacks: no candidate nobody; there are"):
         Training.model_validate(training.model_dump() | {"fallbacks": ["nobody"]})
+
+
+def _stored(model: FleetModel, folder: Path) -> FleetModel:
+    """The model as a later training reads it."""
+    model.save(folder / "version", folder / "objects", run_id="first run")
+    return FleetModel.load(folder / "version")
+
+
+class Registry:
+    """A registry whose only version is 1."""
+
+    def __init__(self, model: FleetModel) -> None:
+        self.model = model
+
+    def version(self, version: str) -> FleetModel:
+        if version != "1":
+            raise NoModelError(f"there is no version {version}")
+        return self.model
+
+
+def _fit_again(fleet: Fleet, folder: Path, table: pd.DataFrame, training: Training) -> dict[str, bool]:
+    """Of the chosen model and its fallback whether the second training took over that of the first."""
+    chosen, before = _choices(hill="first"), _promotions(("hours", "hill", "first", "1", "2024-01-01"))
+    named = _training(first="climatology", second="persistence").model_copy(update={"fallbacks": ["second"]})
+    registry = Registry(_stored(_fit(make_model_input(), chosen, fleet, named), folder))
+    versions: Any = registry
+    again = _fit(table, chosen, fleet, training.model_copy(update={"fallbacks": ["second"]}), before, versions)
+    return {member.model: member.run_id == "first run" for member in (*again.members.values(), *again.fallbacks.values())}
+
+
+def test_a_model_is_fitted_again_only_if_what_it_is_fitted_from_changed(fleet: Fleet, tmp_path: Path) -> None:
+    table, training = make_model_input(), _training(first="climatology", second="persistence")
+    assert _fit_again(fleet, tmp_path / "same", table, training) == {"first": True, "second": True}
+    revised = table.assign(power_share=table["power_share"].where(table.index > 0, 0.5))
+    assert _fit_again(fleet, tmp_path / "rows", revised, training) == {"first": False, "second": False}
+    candidates = training.candidates | {"first": ModelConfig(type="climatology", params={"min_rows": 3})}
+    other = training.model_copy(update={"candidates": candidates})
+    assert _fit_again(fleet, tmp_path / "settings", table, other) == {"first": False, "second": True}
+    seeded = training.model_copy(update={"seed": training.seed + 1})
+    assert _fit_again(fleet, tmp_path / "seed", table, seeded) == {"first": False, "second": False}
+
+
+def test_another_release_of_a_library_fits_again(fleet: Fleet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    table, training, chosen = make_model_input(), _training(first="climatology"), _choices(hill="first")
+    versions: Any = Registry(_stored(_fit(table, chosen, fleet, training), tmp_path))
+    before = _promotions(("hours", "hill", "first", "1", "2024-01-01"))
+    assert _fit(table, chosen, fleet, training, before, versions).members["hours", "hill"].run_id == "first run"
+    monkeypatch.setattr("wind_kedro.pipelines.training.made_from.importlib.metadata.version", lambda name: f"{name} 99")
+    assert _fit(table, chosen, fleet, training, before, versions).members["hours", "hill"].run_id == ""
+
+
+def test_a_damaged_model_is_fitted_again(fleet: Fleet, tmp_path: Path) -> None:
+    table, training, chosen = make_model_input(), _training(first="climatology"), _choices(hill="first")
+    stored = _stored(_fit(table, chosen, fleet, training), tmp_path)
+    file = tmp_path / "objects" / str(stored.members["hours", "hill"].object) / "model.json"
+    file.write_text(file.read_text("utf-8").replace("}", " }", 1), "utf-8")
+    versions: Any = Registry(stored)
+    before = _promotions(("hours", "hill", "first", "1", "2024-01-01"))
+    assert _fit(table, chosen, fleet, training, before, versions).members["hours", "hill"].object is None
 
 
 def test_what_was_seen_is_written_down(fleet: Fleet, spy: Spy) -> None:
@@ -1086,7 +1146,13 @@ def test_who_is_not_in_the_version_is_not_promoted(fleet: Fleet, caplog: pytest.
 def test_metrics_are_means_over_entities_of_the_whole_horizon(fleet: Fleet) -> None:
     scores = _scores(first={"hill": 0.1, "both": 0.3, "shore": 0.2}, second={"hill": float("nan"), "both": 0.2})
     _, decisions = _decide(_scores(**SCORES), _promotions(*OLD), fleet)
-    metrics = summarise_training(scores[scores["period"] == "all"], decisions)
+    accuracy = pd.DataFrame(
+        [
+            {"product_id": "hours", "cross_validated": value, "backtested": value + 0.1, "operational": value + 0.2}
+            for value in (0.1, 0.3)
+        ]
+    )
+    metrics = summarise_training(scores[scores["period"] == "all"], decisions, accuracy)
     assert all(math.isfinite(point["value"]) for point in metrics.values())
     assert metrics["hours.entities_with_another_model"]["value"] == 2
     assert metrics["hours.decisions.better"]["value"] == 2
@@ -1099,6 +1165,7 @@ def test_metrics_are_means_over_entities_of_the_whole_horizon(fleet: Fleet) -> N
         "quarters.first.pinball_share": pytest.approx(0.8),
     }
     assert metrics["hours.second.pinball_share"]["value"] == pytest.approx(0.2)
+    assert metrics["hours.accuracy.operational"]["value"] == pytest.approx(0.4)
     assert {point["step"] for point in metrics.values()} == {0}
 
 

@@ -14,7 +14,7 @@ import pandas as pd
 
 from wind_kedro.cards.columns import quantile_columns
 from wind_kedro.models.base import Array, Forecaster
-from wind_kedro.models.objects import ChangedObjectError, digest_of, fetch, store
+from wind_kedro.models.objects import ChangedObjectError, digest_of, fetch, is_whole, store
 from wind_kedro.models.tables import feature_matrix
 from wind_kedro.storage.paths import data_path
 
@@ -42,12 +42,14 @@ class Member:
         source: the fitted model, or where it is stored.
         trained_through: the last interval that it has seen; none: that of the fleet's model that it is in.
         run_id: of the training that made it; empty: that of the fleet's model that it is in.
+        made_from: identifies rows, settings and libraries that it was fitted from; empty: they are not known.
     """
 
     model: str
     source: Forecaster | Stored
     trained_through: pd.Timestamp | None = None
     run_id: str = ""
+    made_from: str = ""
 
     @cached_property
     def forecaster(self) -> Forecaster:
@@ -63,6 +65,11 @@ class Member:
     def object(self) -> str | None:
         """Its digest in the store; none: it is not stored yet."""
         return self.source.object if isinstance(self.source, Stored) else None
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it is in memory, or is stored and undamaged, with the models that it shares."""
+        return not isinstance(self.source, Stored) or is_whole(self.source.object, self.source.objects)
 
     def has_levels(self, levels: Sequence[float]) -> bool:
         """Whether it has learnt all of these levels."""
@@ -158,6 +165,7 @@ class FleetModel:
                     "model": member.model,
                     "trained_through": (member.trained_through or self.trained_through).isoformat(),
                     "run_id": member.run_id or run_id,
+                    "made_from": member.made_from,
                 }
                 | member.entry(objects, known)
                 for (product_id, entity_id, *_), member in members.items()
@@ -200,6 +208,7 @@ class FleetModel:
                     Stored(place, entry["object"], entry["type"], entry["levels"]),
                     pd.Timestamp(entry["trained_through"]),
                     entry["run_id"],
+                    entry.get("made_from", ""),
                 )
                 for entry in manifest[role]
             }

@@ -179,9 +179,9 @@ def draw_live_performance(
     )
 
 
-def draw_accuracy(accuracy: pd.DataFrame, fleet: Fleet, clock: Clock, reporting: Reporting) -> Figure:
+def draw_accuracy(accuracy: Derived | pd.DataFrame, fleet: Fleet, clock: Clock, reporting: Reporting) -> Figure:
     """Draw the deciding score of each model, cross-validated, backtested and as operated; labels contain the gap."""
-    shown = views_of_members(fleet, clock, reporting)
+    accuracy, shown = frame_of(accuracy), views_of_members(fleet, clock, reporting)
     for member, view in shown:
         for row in member.rows(accuracy).to_dict("records"):
             view.label = (

@@ -7,6 +7,7 @@ In operation fallbacks forecast the intervals that no run reaches, and their err
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Any
 
@@ -17,23 +18,29 @@ from wind_kedro.cards import Fleet, Product
 from wind_kedro.clock import Clock
 from wind_kedro.compute import Workers, map_farms
 from wind_kedro.contracts.training import Accuracy
-from wind_kedro.datasets.derived import Derived, Sliced, frame_of
+from wind_kedro.datasets.derived import Derived, days_of, frame_of
 from wind_kedro.evaluation.scores import interval_losses
 from wind_kedro.evaluation.settings import Scoring
 from wind_kedro.failures import Failure, failures_table, reason
 from wind_kedro.models.ensembles.hand_over import FleetPart
 from wind_kedro.models.tables import forecast_rows, known_at
+from wind_kedro.pipelines.training.backtest import KEY
 from wind_kedro.pipelines.training.fitting import fleet_parts, forecast_ahead
+from wind_kedro.pipelines.training.made_from import places_of, read_numbers, row_numbers, settings_of
 from wind_kedro.pipelines.training.nodes import by_entity
 from wind_kedro.pipelines.training.settings import Training
+from wind_kedro.storage.fingerprints import NO_DAY, Recipe, mixed, number_of
+
+#: Increase it if the accuracy of the same forecasts changes.
+VERSION = 1
 
 CROSS_VALIDATED, BACKTESTED, OPERATIONAL = "cross_validated", "backtested", "operational"
 
 
 def compare_accuracy(
     model_input: pd.DataFrame,
-    features: Sliced | pd.DataFrame,
-    backtest_model_forecasts: Derived | pd.DataFrame,
+    features: Derived | pd.DataFrame,
+    backtest_model_forecasts: Derived,
     backtest_folds: pd.DataFrame,
     choices: pd.DataFrame,
     observations: Derived | pd.DataFrame,
@@ -42,22 +49,20 @@ def compare_accuracy(
     training: Training,
     scoring: Scoring,
     workers: Workers,
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """One row per product and entity: the deciding score of its chosen model cross-validated, backtested, and as operated. And
-    one row per product and entity for which it could not be computed.
+) -> Recipe:
+    """One row per product and entity: the deciding score of its chosen model cross-validated, backtested, and as operated.
 
     The first two are of the same intervals; the third has besides those that no weather run reached. Entities that were not
     backtested have no row; without ``backtest.cross_validation_blocks`` nobody has.
     """
-    observations = frame_of(observations)
-    backtested = frame_of(backtest_model_forecasts).drop(columns="fold_begin", errors="ignore")
     training_time = pd.Timestamp(clock.training_time(fleet))
-    known = frame_of(features, last=training_time.tz_localize(None))
-    tables, due = by_entity(model_input), by_entity(known[known["issued_at"] <= training_time])
-    folds = dict(iter(backtest_folds.groupby(["product_id", "entity_id", "model"])))
-    chosen: dict[tuple[str, str], str] = {}
-    blocks: dict[tuple[str, str, int], tuple[Any, ...]] = {}
-    windless: dict[tuple[str, str, int], tuple[Any, ...]] = {}
+    folds = dict(iter(backtest_folds.groupby(KEY)))
+    chosen = {(row["product_id"], row["entity_id"]): row["model"] for row in choices.to_dict("records")}
+    if not training.backtest.cross_validation_blocks:
+        chosen = {}
+    chosen = {key: name for key, name in chosen.items() if (*key, name) in folds}
+    first = backtest_folds["fold_begin"].min().tz_localize(None)
+    tables = by_entity(model_input)
 
     @cache
     def part_without(product_id: str, name: str, first: pd.Timestamp, last: pd.Timestamp) -> FleetPart | None:
@@ -68,56 +73,141 @@ def compare_accuracy(
         key = (product_id, name, training_time)
         return fleet_parts(rest, [key], fleet, training, workers).results.get(key)
 
-    for choice in choices.to_dict("records"):
-        key, name = (choice["product_id"], choice["entity_id"]), choice["model"]
-        config = training.candidates[name].of_farms(fleet.farms_at(key[1], training_time))
-        if not training.backtest.cross_validation_blocks or (*key, name) not in folds:
-            continue
-        levels = fleet.product(key[0]).quantile_levels
-        chosen[key] = name
-        own, table = folds[*key, name], tables[key]
-        span = table[(table["issued_at"] >= own["fold_begin"].min()) & (table["issued_at"] < own["fold_end"].max())]
-        # Each block is a fit of all the others: the blocks of one farm, too, are worked side by side.
-        issues = np.array_split(np.sort(span["issued_at"].unique()), training.backtest.cross_validation_blocks)
-        for number, block in enumerate(issues):
-            inside, part = table["issued_at"].isin(block), part_without(key[0], name, block.min(), block.max())
-            blocks[*key, number] = (table[~inside], table[inside], config, name, levels, training.seed, part)
-        stand_in = next((other for other in training.fallbacks if training.candidates[other].is_for(key[0])), None)
-        unreached = due[key][due[key]["wind_speed_100m_ms"].isna()]
-        for number, fold in enumerate(own.to_dict("records")):
-            ahead = unreached[(unreached["issued_at"] >= fold["fold_begin"]) & (unreached["issued_at"] < fold["fold_end"])]
-            if len(ahead) and stand_in is not None:
-                given = (known_at(table, fold["fold_begin"]), ahead, training.candidates[stand_in], stand_in)
-                windless[*key, number] = (*given, levels, training.seed, None)
-    of_blocks = map_farms(forecast_ahead, blocks, workers=workers, label="accuracy")
-    stood_in = map_farms(forecast_ahead, windless, workers=workers, label="fallbacks")
-    failed = {key[:2]: why for key, why in (of_blocks.failures | stood_in.failures).items()}
+    def work(part: pd.DataFrame) -> pd.DataFrame:
+        known = frame_of(features, first=first, last=training_time.tz_localize(None))
+        due = by_entity(known[(known["issued_at"] <= training_time) & known["wind_speed_100m_ms"].isna()])
+        observed = frame_of(observations, first=first.floor("D"))
+        blocks: dict[tuple[str, str, int], tuple[Any, ...]] = {}
+        windless: dict[tuple[str, str, int], tuple[Any, ...]] = {}
+        keys = list(part[["product_id", "entity_id"]].itertuples(index=False, name=None))
+        for key in keys:
+            config = training.candidates[chosen[key]].of_farms(fleet.farms_at(key[1], training_time))
+            given = (config, chosen[key], fleet.product(key[0]).quantile_levels, training.seed)
+            own, table = folds[*key, chosen[key]], tables[key]
+            span = table[(table["issued_at"] >= own["fold_begin"].min()) & (table["issued_at"] < own["fold_end"].max())]
+            # Each block is a fit of all the others: the blocks of one farm, too, are worked side by side.
+            issues = np.array_split(np.sort(span["issued_at"].unique()), training.backtest.cross_validation_blocks)
+            for number, block in enumerate(issues):
+                inside = table["issued_at"].isin(block)
+                fleet_part = part_without(key[0], chosen[key], block.min(), block.max())
+                blocks[*key, number] = (table[~inside], table[inside], *given, fleet_part)
+            for number, (past, ahead) in enumerate(_windless(table, due.get(key), own)):
+                if (name := _stand_in(training, key[0])) is not None:
+                    windless[*key, number] = (past, ahead, training.candidates[name], name, *given[2:], None)
+        of_blocks = map_farms(forecast_ahead, blocks, workers=workers, label="accuracy")
+        stood_in = map_farms(forecast_ahead, windless, workers=workers, label="fallbacks")
+        recipe.faults.update({key[:2]: why for key, why in (of_blocks.failures | stood_in.failures).items()})
+        backtested = frame_of(backtest_model_forecasts).drop(columns="fold_begin")
+        rows = []
+        for key in keys:
+            if key in recipe.faults:
+                continue
+            product = fleet.product(key[0])
+            mine = (backtested["product_id"] == key[0]) & (backtested["entity_id"] == key[1])
+            own = backtested[mine & (backtested["model"] == chosen[key])]
+            try:
+                parts = {
+                    kind: [
+                        forecast_rows(*forecast, product, fleet, model=kind, model_version="backtest")
+                        for of, forecast in mapped.results.items()
+                        if of[:2] == key
+                    ]
+                    for kind, mapped in ((CROSS_VALIDATED, of_blocks), (OPERATIONAL, stood_in))
+                }
+                rows += _compared(parts, own, observed, product, fleet, training_time, scoring)
+            except Exception as error:  # the other entities are compared all the same
+                recipe.faults[key] = reason(error)
+        return Accuracy.table(rows)
+
+    wanted = _wanted(
+        chosen, model_input, features, backtest_model_forecasts, observations, fleet, training_time, training, scoring
+    )
+    recipe = Recipe(wanted, work)
+    return recipe
+
+
+def _wanted(
+    chosen: Mapping[tuple[str, str], str],
+    model_input: pd.DataFrame,
+    features: Derived | pd.DataFrame,
+    backtest_model_forecasts: Derived,
+    observations: Derived | pd.DataFrame,
+    fleet: Fleet,
+    training_time: pd.Timestamp,
+    training: Training,
+    scoring: Scoring,
+) -> pd.DataFrame:
+    """One row per product and entity, with what its accuracy is computed from."""
+    if not chosen:
+        keys = ["product_id", "entity_id"]
+        return pd.DataFrame({name: pd.Series(dtype="str") for name in keys}).assign(day=NO_DAY, step=0, fingerprint=0, rows=0)
+    numbers, places = mixed(row_numbers(model_input), read_numbers(model_input, fleet)), places_of(model_input)
+    sums = {key: numbers[rows].sum(dtype=np.uint64) for key, rows in places.items()}
+    of_products: dict[str, Any] = {}
+    for (product_id, _), number in sums.items():
+        of_products[product_id] = np.sum([of_products.get(product_id, np.uint64(0)), number], dtype=np.uint64)
+    until = training_time.tz_localize(None)
+    backtested = _sums(backtest_model_forecasts.days, KEY, until)
+    issued = _sums(days_of(features, KEY[:2], "issued_at"), KEY[:2], until)
+    observed = _sums(days_of(observations, ["entity_id"], "valid_at"), ["entity_id"], until)
+    common = [training_time.isoformat(), training.seed, training.backtest.cross_validation_blocks, training.fleet_rows]
+    common += [list(model_input.columns), scoring.rules, VERSION]
     rows = []
-    for key, name in chosen.items():
-        if key in failed:
-            continue
-        product = fleet.product(key[0])
-        own = backtested[
-            (backtested["product_id"] == key[0]) & (backtested["entity_id"] == key[1]) & (backtested["model"] == name)
-        ]
-        try:
-            parts = {
-                kind: [
-                    forecast_rows(*part, product, fleet, model=kind, model_version="backtest")
-                    for of, part in mapped.results.items()
-                    if of[:2] == key
-                ]
-                for kind, mapped in ((CROSS_VALIDATED, of_blocks), (OPERATIONAL, stood_in))
+    for (product_id, entity_id), name in chosen.items():
+        product, config = fleet.product(product_id), training.candidates[name]
+        stand_in = _stand_in(training, product_id)
+        settings = [name, settings_of(config.of_farms(fleet.farms_at(entity_id, training_time))), product, *common]
+        settings += [fleet.market(product.market), stand_in, stand_in and settings_of(training.candidates[stand_in])]
+        step = np.uint64(number_of(settings))
+        of_fleet = np.uint64(0) if config.fleet_members is None else of_products[product_id]
+        inputs = [sums[product_id, entity_id], of_fleet, backtested[product_id, entity_id, name]]
+        inputs += [issued.get((product_id, entity_id), 0), observed.get((entity_id,), 0)]
+        rows.append(
+            {
+                "product_id": product_id,
+                "entity_id": entity_id,
+                "day": until.floor("D"),
+                "rows": len(places[product_id, entity_id]) * training.backtest.cross_validation_blocks,
+                "step": step,
+                "fingerprint": mixed(step, *map(np.uint64, inputs))[()],
             }
-            rows += _compared(parts, own, observations, product, fleet, training_time, scoring)
-        except Exception as error:  # the other entities are compared all the same
-            failed[key] = reason(error)
+        )
+    return pd.DataFrame(rows)
+
+
+def _windless(
+    table: pd.DataFrame, unreached: pd.DataFrame | None, folds: pd.DataFrame
+) -> Iterator[tuple[pd.DataFrame, pd.DataFrame]]:
+    """What was known when a fold began, and the intervals in it that no weather run reached, of folds that have such."""
+    if unreached is None:
+        return
+    for begin, end in folds[["fold_begin", "fold_end"]].itertuples(index=False, name=None):
+        ahead = unreached[(unreached["issued_at"] >= begin) & (unreached["issued_at"] < end)]
+        if len(ahead):
+            yield known_at(table, begin), ahead
+
+
+def _stand_in(training: Training, product_id: str) -> str | None:
+    """The first of the fallbacks that a product may have."""
+    return next((name for name in training.fallbacks if training.candidates[name].is_for(product_id)), None)
+
+
+def _sums(days: pd.DataFrame, key: list[str], until: pd.Timestamp) -> dict[tuple[str, ...], int]:
+    """A number per key of the shards of a table up to a time."""
+    days = days[days["day"] <= until]
+    sums = days.assign(number=mixed(days["digest"], days["day"])).groupby(key)["number"].sum()
+    return {of if isinstance(of, tuple) else (of,): int(number) for of, number in sums.items()}
+
+
+def note_accuracy(accuracy: Derived, clock: Clock) -> pd.DataFrame:
+    """One row per product and entity of which the accuracy could not be computed."""
     failures = []
-    for key, why in failed.items():
-        message = f"{key[0]}/{key[1]}: the accuracy of its model '{chosen[key]}' is not known: {why}"
+    for row in accuracy.days[accuracy.days["fault"] != ""].to_dict("records"):
+        key = (row["product_id"], row["entity_id"])
+        message = f"{'/'.join(key)}: the accuracy of its model is not known: {row['fault']}"
         action = "nothing for the forecasts; see the failures of its backtest and fit"
         failures.append(Failure("accuracy", "accuracy_unknown", message, action, "warning", *key))
-    return Accuracy.table(rows), failures_table(failures, clock.as_of)
+    return failures_table(failures, clock.as_of)
 
 
 def _compared(
@@ -146,7 +236,7 @@ def _compared(
     scores = {kind: float(score[kind]) for kind in (CROSS_VALIDATED, BACKTESTED, OPERATIONAL)}
     return [
         {name: own[name].iloc[0] for name in ("product_id", "entity_id", "model")}
-        | {"deciding_score": product.deciding_score}
+        | {"as_of": training_time, "deciding_score": product.deciding_score}
         | scores
         | {
             "gap_share": scores[OPERATIONAL] / scores[CROSS_VALIDATED] - 1 if scores[CROSS_VALIDATED] else np.nan,

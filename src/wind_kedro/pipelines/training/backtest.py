@@ -20,22 +20,25 @@ from wind_kedro.contracts.forecasts import BacktestForecasts
 from wind_kedro.datasets.derived import Derived
 from wind_kedro.datasets.parts import empty_table
 from wind_kedro.failures import Failure, Severity, failures_table
-from wind_kedro.models.registry import ModelConfig, versions_of
 from wind_kedro.models.tables import forecast_rows, known_at
 from wind_kedro.pipelines.training.fitting import PartKey, fleet_parts, forecast_ahead
+from wind_kedro.pipelines.training.made_from import (
+    has_shared_models,
+    judged_settings,
+    places_of,
+    read_numbers,
+    row_numbers,
+    settings_of,
+)
 from wind_kedro.pipelines.training.nodes import NotEnoughHistoryError, by_entity
 from wind_kedro.pipelines.training.settings import Backtest, Training
-from wind_kedro.storage.fingerprints import Numbers, Recipe, mixed, number_of
+from wind_kedro.storage.fingerprints import Recipe, mixed, number_of
 
 #: Increase it if backtest forecasts of the same model input change; of one family of models, increase its ``version`` instead.
 VERSION = 1
 
 #: Key of a fold, beside the day on which it begins.
 KEY = ["product_id", "entity_id", "model"]
-#: Columns of `ModelInput` that are not known when an issue is forecast.
-_OUTCOME = ["power_share", "available_capacity_kw", "target_available_at"]
-#: Fields of a candidate that its forecasts do not depend on.
-_NOT_READ = {"tier", "shadow", "products"}
 #: Begins the fault of a fold in which nothing could be learnt over all farms.
 _ALL_FARMS = "over all farms: "
 _UTC = "UTC"
@@ -87,10 +90,10 @@ def _folds_wanted(
     """Folds of each candidate that have issues, with what their forecasts are made from."""
     may_have = admissions.loc[admissions["admitted"], KEY]
     admitted = set(may_have.itertuples(index=False, name=None))
-    learnt = _row_numbers(model_input)
-    read = _read_numbers(model_input, fleet)
+    learnt = row_numbers(model_input)
+    read = read_numbers(model_input, fleet)
     columns = number_of(list(model_input.columns))
-    entities, least = _places(model_input), pd.Timedelta(days=training.backtest.min_train_days)
+    entities, least = places_of(model_input), pd.Timedelta(days=training.backtest.min_train_days)
     by_product: dict[str, dict[str, NDArray[np.intp]]] = {}
     for (product_id, entity_id), places in entities.items():
         by_product.setdefault(product_id, {})[entity_id] = places
@@ -118,11 +121,11 @@ def _folds_wanted(
                         continue
                     shares = fleet_knows and config.fleet_members is not None
                     # What the fleet knows needs no history of this farm.
-                    if not (enough and config.scope == "farm") and not (shares and _has_shared_models(config, alone=alone)):
+                    if not (enough and config.scope == "farm") and not (shares and has_shared_models(config, alone=alone)):
                         continue
-                    settings = [_settings(config.of_farms(farms)), *sold]
+                    settings = [settings_of(config.of_farms(farms)), *sold]
                     if shares:
-                        settings += [training.fleet_rows, alone, _judged_settings(config, sorted(own), fleet)]
+                        settings += [training.fleet_rows, alone, judged_settings(config, sorted(own), fleet)]
                     step = np.uint64(number_of(settings))
                     yield {
                         "product_id": product_id,
@@ -133,48 +136,6 @@ def _folds_wanted(
                         "step": step,
                         "fingerprint": mixed(step, inputs, of_fleet if shares else np.uint64(0))[()],
                     }
-
-
-def _read_numbers(model_input: pd.DataFrame, fleet: Fleet) -> Numbers:
-    """A number per row of what a forecast of it depends on: its features, and what `forecast_rows` takes from cards."""
-    numbers = _row_numbers(model_input.drop(columns=_OUTCOME))
-    issued_at, valid_at = (
-        model_input[name].dt.tz_localize(None).to_numpy().astype("datetime64[us]") for name in ("issued_at", "valid_at")
-    )
-    for (product_id, entity_id), places in _places(model_input).items():
-        times = valid_at[places]
-        capacity = fleet.capacity_kw(entity_id, times).view(np.uint64)
-        revised, number = fleet.calendar(product_id).revisions(issued_at[places])
-        numbers[places] = mixed(numbers[places], capacity, fleet.perfect_weather(entity_id, times), revised, number)
-    return numbers
-
-
-def _row_numbers(table: pd.DataFrame) -> Numbers:
-    """A number per row."""
-    return np.array(pd.util.hash_pandas_object(table, index=False), dtype=np.uint64)
-
-
-def _places(table: pd.DataFrame) -> dict[tuple[str, str], NDArray[np.intp]]:
-    """Positions of the rows of each product and entity."""
-    own = table[KEY[:2]].reset_index(drop=True)
-    return {(str(product_id), str(entity_id)): rows.index.to_numpy() for (product_id, entity_id), rows in own.groupby(KEY[:2])}
-
-
-def _has_shared_models(config: ModelConfig, *, alone: bool) -> bool:
-    """Whether a candidate forecasts by a model that is fitted over all farms; the only farm of a product hands nothing over."""
-    members = config.fleet_members or {}
-    shared = any(ModelConfig.model_validate(member).scope == "fleet" for member in members.values())
-    return shared and not (alone and config.hands_over)
-
-
-def _settings(config: ModelConfig) -> list[Any]:
-    """Of a candidate what its forecasts depend on."""
-    return [config.model_dump(mode="json", exclude=_NOT_READ), versions_of(config)]
-
-
-def _judged_settings(config: ModelConfig, entities: list[str], fleet: Fleet) -> list[Any]:
-    """A hand-over's settings for the farms by which it is judged."""
-    return [config.of_farms(fleet.farms_of(entity_id)).params for entity_id in entities] if config.hands_over else []
 
 
 def _forecasts(

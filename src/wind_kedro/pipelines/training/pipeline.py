@@ -5,7 +5,7 @@ from __future__ import annotations
 from kedro.pipeline import Pipeline
 
 from wind_kedro.pipelines import step
-from wind_kedro.pipelines.training.accuracy import compare_accuracy
+from wind_kedro.pipelines.training.accuracy import compare_accuracy, note_accuracy
 from wind_kedro.pipelines.training.backtest import backtest_candidates, note_folds
 from wind_kedro.pipelines.training.calibrating import calibrate_backtest, note_uncalibrated
 from wind_kedro.pipelines.training.decisions import choose, judge_challengers
@@ -70,14 +70,15 @@ def create_pipeline() -> Pipeline:
             step(assemble_training_kit, {name.removeprefix("params:"): name for name in kept}, "training_kit", "promotion"),
             step(fit_fleet, fit, "model_versions fit_failures", "promotion"),
             step(promote, f"model_versions choices promotions_before {cards}", "promotions champion", "promotion"),
-            step(summarise_training, "backtest_scores decisions", "training_metrics", "gate"),
+            step(summarise_training, "backtest_scores decisions accuracy", "training_metrics", "gate"),
             step(
                 compare_accuracy,
                 "model_input features backtest_model_forecasts backtest_folds choices observations "
                 f"{cards} params:training params:scoring params:workers",
-                "accuracy accuracy_failures",
+                "accuracy",
                 "gate",
             ),
+            step(note_accuracy, "accuracy params:clock", "accuracy_failures", "gate"),
             step(draw_decisions, "decisions", "decisions_figure", "gate"),
         ],
         tags="training",

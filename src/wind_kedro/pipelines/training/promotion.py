@@ -13,10 +13,10 @@ from wind_kedro.compute import Mapped, Workers
 from wind_kedro.datasets.models import NoModelError, RegisteredModels
 from wind_kedro.failures import Failure, Severity, failures_table
 from wind_kedro.governance.champions import champions_at, newest_number, version_in_force
-from wind_kedro.models.base import Forecaster
 from wind_kedro.models.ensembles.fleet_model import FleetModel, Member
 from wind_kedro.models.tables import model_table
 from wind_kedro.pipelines.training.fitting import fit_candidates
+from wind_kedro.pipelines.training.made_from import fits_made_from, row_sums
 from wind_kedro.pipelines.training.nodes import NotEnoughHistoryError, by_entity
 from wind_kedro.pipelines.training.settings import Training
 
@@ -35,16 +35,32 @@ def fit_fleet(
     workers: Workers,
 ) -> tuple[FleetModel, pd.DataFrame]:
     """The models of the fleet after this training: what was chosen, fitted with all that was known, and all others as they are.
-    And one row per model that could not be fitted.
+    And one row per model that could not be fitted. A model of the version in force that was fitted from the same is not fitted
+    again.
 
     Raises:
         NotEnoughHistoryError: if no model could be fitted.
     """
     training_time = pd.Timestamp(clock.training_time(fleet))
+    before = champions_at(promotions_before, training_time)
+    tables = by_entity(model_input)
+    newest = model_input["valid_at"].max()
+    sums = row_sums(model_input)
+    stored = _stored_fits(version_in_force(before), model_versions_before)
 
-    def fit(wanted: Mapping[tuple[str, str], str]) -> Mapped[tuple[str, str], Forecaster]:
-        # All rows were known at the training time.
-        return fit_candidates(model_input, wanted, fleet, training, workers, training_time + pd.Timedelta(microseconds=1))
+    def fit(wanted: Mapping[tuple[str, str], str]) -> Mapped[tuple[str, str], Member]:
+        at = training_time + pd.Timedelta(microseconds=1)  # all rows were known at the training time
+        made_from = fits_made_from(wanted, sums, model_input.columns, fleet, training, at)
+        members = {
+            key: stored[*key, name, made_from[key]] for key, name in wanted.items() if (*key, name, made_from[key]) in stored
+        }
+        missing = {key: name for key, name in wanted.items() if key not in members}
+        fitted = fit_candidates(model_input, missing, fleet, training, workers, at)
+        for key, forecaster in fitted.results.items():
+            # Without a history of its own it has seen what the fleet has.
+            through = tables[key]["valid_at"].max() if key in tables else newest
+            members[key] = Member(missing[key], forecaster, through, made_from=made_from[key])
+        return Mapped({key: members[key] for key in wanted if key in members}, fitted.failures)
 
     failures: list[Failure] = []
 
@@ -58,14 +74,7 @@ def fit_fleet(
         raise NotEnoughHistoryError("no model could be fitted: " + "; ".join(sorted(set(mapped.failures.values()))))
     for key, why in mapped.failures.items():
         failed(key, "model_not_fitted", f"'{wanted[key]}' could not be fitted: {why}")
-    tables = by_entity(model_input)
-    newest = model_input["valid_at"].max()
-
-    def member(key: tuple[str, str], name: str, forecaster: Forecaster) -> Member:
-        # Without a history of its own it has seen what the fleet has.
-        return Member(name, forecaster, trained_through=tables[key]["valid_at"].max() if key in tables else newest)
-
-    fitted = {key: member(key, wanted[key], forecaster) for key, forecaster in mapped.results.items()}
+    fitted = mapped.results
     beside: dict[str, dict[tuple[str, str, str], Member]] = {"fallback": {}, "shadow": {}}
     shadows = [name for name, config in training.candidates.items() if config.shadow]
     for role, name in [*(("fallback", name) for name in training.fallbacks), *(("shadow", name) for name in shadows)]:
@@ -73,12 +82,10 @@ def fit_fleet(
         is_for = training.candidates[name].is_for
         others = {key: name for key, model in wanted.items() if model != name and key in tables and is_for(key[0])}
         found = fit(others) if others else Mapped()
-        for key, forecaster in found.results.items():
-            beside[role][*key, name] = member(key, name, forecaster)
+        beside[role] |= {(*key, name): member for key, member in found.results.items()}
         for key, why in found.failures.items():
             failed(key, "model_not_fitted", f"{role} '{name}' could not be fitted: {why}", "warning")
     seen = pd.concat([tables[key] for key in fitted if key in tables] or [model_input])
-    before = champions_at(promotions_before, training_time)
     kept, kept_fallbacks, lost = _kept(before, set(fitted), model_versions_before, fleet)
     for key, why in lost.items():
         failed(key, "model_unusable", f"its champion is lost: {why}")
@@ -92,6 +99,18 @@ def fit_fleet(
         parent=version_in_force(before),
     )
     return made, failures_table(failures, clock.as_of)
+
+
+def _stored_fits(version: str | None, versions: RegisteredModels) -> dict[tuple[str, str, str, str], Member]:
+    """Undamaged models of a version by product, entity, candidate and what they were fitted from."""
+    try:
+        model = None if version is None else versions.version(version)
+    except NoModelError:  # what cannot be read is fitted again
+        model = None
+    if model is None:
+        return {}
+    found = {(*key, member.model): member for key, member in model.members.items()} | {**model.shadows, **model.fallbacks}
+    return {(*key, member.made_from): member for key, member in found.items() if member.made_from and member.is_whole}
 
 
 def _kept(

@@ -6,15 +6,19 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from wind_kedro.datasets.derived import Derived, frame_of
+
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 
-def summarise_training(backtest_scores: pd.DataFrame, decisions: pd.DataFrame) -> dict[str, dict[str, float]]:
+def summarise_training(
+    backtest_scores: pd.DataFrame, decisions: pd.DataFrame, accuracy: Derived | pd.DataFrame
+) -> dict[str, dict[str, float]]:
     """Metrics for the experiment tracker, each with value and step 0: of the fleet, never of a farm.
 
-    Of each score over the whole horizon the mean over entities; of each product how many entities got another candidate than they
-    had, and how many decisions each code took. Farms' own scores are a table beside them.
+    Of each score over the whole horizon, and of what `compare_accuracy` found, the mean over entities; of each product how many
+    entities got another candidate than they had, and how many decisions each code took. Scores of farms are tables.
     """
     whole = backtest_scores[(backtest_scores["lead_from_minutes"] == 0) & backtest_scores["level"].isna()]
     horizon = whole.groupby("product_id")["lead_to_minutes"].transform("max")
@@ -27,6 +31,10 @@ def summarise_training(backtest_scores: pd.DataFrame, decisions: pd.DataFrame) -
         numbers[f"{product_id}.entities_with_another_model"] = float(own.loc[moved, "entity_id"].nunique())
         for code, count in own["code"].value_counts().items():
             numbers[f"{product_id}.decisions.{code}"] = float(count)
+    for product_id, own in frame_of(accuracy).groupby("product_id"):
+        numbers |= {
+            f"{product_id}.accuracy.{name}": own[name].mean() for name in ("cross_validated", "backtested", "operational")
+        }
     return {name: {"value": value, "step": 0} for name, value in numbers.items()}
 
 

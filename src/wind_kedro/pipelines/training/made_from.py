@@ -1,0 +1,121 @@
+"""What fits and forecasts of candidates are made from, as numbers: they are made again only where these change."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from wind_kedro.cards import Fleet
+from wind_kedro.models.registry import ModelConfig, versions_of
+from wind_kedro.pipelines.training.settings import Training
+from wind_kedro.storage.fingerprints import Numbers, mixed, number_of
+
+_ENTITY = ["product_id", "entity_id"]
+#: Columns of `ModelInput` that are not known when an issue is forecast.
+_OUTCOME = ["power_share", "available_capacity_kw", "target_available_at"]
+#: Fields of a candidate that its forecasts do not depend on.
+_NOT_READ = {"tier", "shadow", "products"}
+#: Libraries that fit models: another release may fit another model.
+_LIBRARIES = ["catboost", "lightgbm", "numpy", "scikit-learn", "scipy"]
+
+
+def read_numbers(model_input: pd.DataFrame, fleet: Fleet) -> Numbers:
+    """A number per row of what a forecast of it depends on: its features, and what `forecast_rows` takes from cards."""
+    numbers = row_numbers(model_input.drop(columns=_OUTCOME))
+    issued_at, valid_at = (
+        model_input[name].dt.tz_localize(None).to_numpy().astype("datetime64[us]") for name in ("issued_at", "valid_at")
+    )
+    for (product_id, entity_id), places in places_of(model_input).items():
+        times = valid_at[places]
+        capacity = fleet.capacity_kw(entity_id, times).view(np.uint64)
+        revised, number = fleet.calendar(product_id).revisions(issued_at[places])
+        numbers[places] = mixed(numbers[places], capacity, fleet.perfect_weather(entity_id, times), revised, number)
+    return numbers
+
+
+def row_numbers(table: pd.DataFrame) -> Numbers:
+    """A number per row."""
+    return np.array(pd.util.hash_pandas_object(table, index=False), dtype=np.uint64)
+
+
+def places_of(table: pd.DataFrame) -> dict[tuple[str, str], NDArray[np.intp]]:
+    """Positions of the rows of each product and entity."""
+    groups = table[_ENTITY].reset_index(drop=True).groupby(_ENTITY)
+    return {(str(product_id), str(entity_id)): rows.index.to_numpy() for (product_id, entity_id), rows in groups}
+
+
+def has_shared_models(config: ModelConfig, *, alone: bool) -> bool:
+    """Whether a candidate forecasts by a model that is fitted over all farms; the only farm of a product hands nothing over."""
+    members = config.fleet_members or {}
+    shared = any(ModelConfig.model_validate(member).scope == "fleet" for member in members.values())
+    return shared and not (alone and config.hands_over)
+
+
+def settings_of(config: ModelConfig) -> list[Any]:
+    """Of a candidate what its forecasts depend on."""
+    return [config.model_dump(mode="json", exclude=_NOT_READ), versions_of(config)]
+
+
+def judged_settings(config: ModelConfig, entities: list[str], fleet: Fleet) -> list[Any]:
+    """A hand-over's settings for the farms by which it is judged."""
+    return [config.of_farms(fleet.farms_of(entity_id)).params for entity_id in entities] if config.hands_over else []
+
+
+def row_sums(table: pd.DataFrame) -> dict[tuple[str, str], np.uint64]:
+    """A number per product and entity of all its rows."""
+    numbers = row_numbers(table)
+    return {key: numbers[places].sum(dtype=np.uint64) for key, places in places_of(table).items()}
+
+
+def fits_made_from(
+    wanted: Mapping[tuple[str, str], str],
+    sums: Mapping[tuple[str, str], np.uint64],
+    columns: Iterable[str],
+    fleet: Fleet,
+    training: Training,
+    at: pd.Timestamp,
+) -> dict[tuple[str, str], str]:
+    """For each product and entity of ``wanted`` what its candidate is fitted from as of ``at``: rows, settings and releases of
+    libraries, as hexadecimal digits.
+
+    Args:
+        wanted: names of candidates.
+        sums: `row_sums` of the model input.
+        columns: of the model input.
+        fleet: cards.
+        training: candidates and their settings.
+        at: the time as of which cards are read.
+    """
+    of_products: dict[str, list[str]] = {}
+    for product_id, entity_id in sums:
+        of_products.setdefault(product_id, []).append(entity_id)
+    none = np.uint64(0)
+    common = [training.seed, list(columns), _releases()]
+    found = {}
+    for (product_id, entity_id), name in wanted.items():
+        config, product = training.candidates[name], fleet.product(product_id)
+        settings = [settings_of(config.of_farms(fleet.farms_at(entity_id, at))), product.quantile_levels, *common]
+        of_fleet = none
+        if config.fleet_members is not None:
+            members = sorted(of_products.get(product_id, []))
+            alone = len(product.members) == 1
+            settings += [training.fleet_rows, alone, members, judged_settings(config, members, fleet)]
+            of_fleet = np.sum([sums[product_id, member] for member in members], dtype=np.uint64)
+        number = mixed(np.uint64(number_of(settings)), sums.get((product_id, entity_id), none), of_fleet)
+        found[product_id, entity_id] = f"{int(number[()]):016x}"
+    return found
+
+
+def _releases() -> dict[str, str]:
+    releases = {}
+    for name in _LIBRARIES:
+        try:
+            releases[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:  # an optional one
+            continue
+    return releases
