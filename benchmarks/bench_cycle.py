@@ -4,7 +4,8 @@ Makes a fleet (`synthetic`, three turbines a farm, 15-minute signals, two weathe
 history by default, trains a power curve for every farm once, and then runs cleaning, features and forecasting as one command,
 case after case, each on what the case before left; ``full`` is cleaning and features of all history. Processor seconds are of
 the command with all its processes, beyond start-up: a run of ingestion without feeds, which reads all configuration. Bars are
-issue 14's.
+issue 14's: a month's first issue may cost three times an ordinary one, and an ordinary one with the longest history that is
+asked for 1.3 times the one with the shortest.
 
 Rows: ``case, farms, history_days, cpu_s, wall_s, peak_mb, bar_s, load``. Leaves with code 1 if a bar is missed.
 """
@@ -39,6 +40,8 @@ CYCLE = "data_engineering,feature_engineering,forecasting"
 START = pd.Timestamp("2024-03-30 12:00", tz="UTC")
 #: Bars of issue 14, processor seconds beyond start-up, by case and number of farms.
 BARS = {("nothing new", 1): 2.0, ("nothing new", 100): 5.0, ("one issue", 100): 25.0}
+#: What a month's first issue may cost, in ordinary ones; and an issue with a long history, in issues with a short one.
+MONTH_START_BAR, HISTORY_BAR = 3.0, 1.3
 TURBINES = 3
 SAMPLE_SECONDS = 0.25
 
@@ -175,7 +178,9 @@ def cases(fleet: Fleet) -> Iterator[tuple[str, dict[str, float]]]:
     corrected = [card | ({"latency_minutes": 20} if number == 0 else {}) for number, card in enumerate(fleet.cards)]
     fleet.write_cards(corrected[: fleet.farms])
     yield "corrected card", fleet.run(CYCLE, month)
-    fleet.write_cards(corrected)
+    # A farm that joins changes the features of others from the day on which it is there.
+    newest = corrected[-1] | {"valid_from": f"{month:%Y-%m-%d}"}
+    fleet.write_cards([*corrected[: fleet.farms], newest])
     fleet.release(month, farms=fleet.farms + 1)
     yield "one new farm", fleet.run(CYCLE, month)
 
@@ -194,8 +199,9 @@ def measure(farms: int, history_days: int) -> pd.DataFrame:
     table = pd.DataFrame(rows).set_index("case")
     beyond = table.index != "start-up"
     table.loc[beyond, "cpu_s"] -= table.loc["start-up", "cpu_s"]
-    bars = [BARS.get((case, farms), float("nan")) for case in table.index]
-    return table.assign(bar_s=bars).round({"cpu_s": 2, "wall_s": 1, "peak_mb": 0, "load": 1}).reset_index()
+    bars = pd.Series({case: BARS.get((case, farms), float("nan")) for case in table.index})
+    bars["month start"] = MONTH_START_BAR * table.loc["one issue", "cpu_s"]
+    return table.assign(bar_s=bars).round({"cpu_s": 2, "bar_s": 2, "wall_s": 1, "peak_mb": 0, "load": 1}).reset_index()
 
 
 def _write(path: Path, content: Any) -> None:
@@ -220,11 +226,17 @@ def main() -> int:
     """Measure fleets of the sizes that are asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--farms", type=int, nargs="+", default=[1, 10, 100])
-    parser.add_argument("--days", type=int, default=77, help="of history (default: %(default)s)")
+    parser.add_argument("--days", type=int, nargs="+", default=[77], help="of history (default: %(default)s)")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of bench-cycle.csv (default: %(default)s)")
     options = parser.parse_args()
-    table = pd.concat([measure(farms, options.days) for farms in options.farms], ignore_index=True)
-    record("bench-cycle", table, options.out)
+    found = {(farms, days): measure(farms, days) for farms in options.farms for days in options.days}
+    for (farms, days), table in found.items():
+        least = found[farms, min(options.days)]
+        if days > min(options.days):
+            ordinary = least.loc[least["case"] == "one issue", "cpu_s"].item()
+            table.loc[table["case"] == "one issue", "bar_s"] = round(HISTORY_BAR * ordinary, 2)
+    table = pd.concat(found.values(), ignore_index=True)
+    record("bench-cycle", table, options.out, key=["case", "farms", "history_days"])
     missed = table[table["cpu_s"] > table["bar_s"]]
     return 1 if len(missed) else 0
 

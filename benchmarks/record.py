@@ -6,6 +6,7 @@ import datetime as dt
 import os
 import platform
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -14,8 +15,15 @@ PROJECT = Path(__file__).resolve().parents[1]
 RESULTS = PROJECT / "benchmarks" / "results"
 
 
-def record(name: str, table: pd.DataFrame, folder: Path = RESULTS) -> Path:
+def record(name: str, table: pd.DataFrame, folder: Path = RESULTS, key: Sequence[str] = ()) -> Path:
     """Print ``table`` and write it to ``folder/name.csv``, each row with where and when it was measured.
+
+    Args:
+        name: of the file.
+        table: what was measured.
+        folder: of the file.
+        key: columns that identify a measurement: rows of the file that were not measured again are kept. None: the file is
+            replaced.
 
     Returns:
         The file.
@@ -29,9 +37,13 @@ def record(name: str, table: pd.DataFrame, folder: Path = RESULTS) -> Path:
     )
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}.csv"
+    if key and path.exists():
+        earlier = pd.read_csv(path, keep_default_na=False, dtype=str).set_index(list(key))
+        measured_again = stamped.astype(dict.fromkeys(key, "str")).set_index(list(key)).index
+        stamped = pd.concat([earlier[~earlier.index.isin(measured_again)].reset_index(), stamped])[list(stamped)]
     stamped.to_csv(path, index=False, lineterminator="\n")
     shown = path.relative_to(PROJECT) if path.is_relative_to(PROJECT) else path
-    measured = f"commit {stamped['commit'].iloc[0]}, {usable_cores()} cores, Python {platform.python_version()}"
+    measured = f"commit {stamped['commit'].iloc[-1]}, {usable_cores()} cores, Python {platform.python_version()}"
     print(f"\nwritten to {shown}: {measured}")
     return path
 

@@ -111,10 +111,10 @@ class History(FolderTable):
             self._rows.replace(rows, predicate)
 
     def maintain(self, before_month: str, keep_hours: int, retain_days: int | None = None) -> int:
-        """Write months before ``before_month`` into few files and remove those that no reader of the last hours can need.
+        """Write each month into few files and remove those that no reader of the last hours can need.
 
         Args:
-            before_month: such as 2015-06.
+            before_month: such as 2015-06: the present one.
             keep_hours: hours.
             retain_days: rows of months that ended so many days ago or more are removed; None: none is.
 
@@ -126,7 +126,7 @@ class History(FolderTable):
         if retain_days is not None:
             oldest = pd.Timestamp(f"{before_month}-01") - pd.Timedelta(days=retain_days)
             self._rows.delete(f"{_MONTH} < '{oldest:%Y-%m}'")
-        self._rows.compact([(_MONTH, "<", before_month)])
+        self._rows.compact()
         return self._rows.vacuum(keep_hours)
 
     def _as_stored(self, data: pd.DataFrame) -> pa.Table:
