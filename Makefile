@@ -108,6 +108,10 @@ notebook: environment ## Execute the first-look notebook; the result is a copy i
 test-fleet: environment ## Generate the raw data of the test fleet again (conf/test/synthetic.yml); the result is committed
 	@PYTHONPATH=tests $(BIN)/python -m synthetic --out data/test/01_raw
 
+.PHONY: fleet
+fleet: environment ## Make a fleet of any size for --env fleet: cards, and raw files in data/fleet (FARMS=100 DAYS=90)
+	@$(BIN)/python benchmarks/made_fleet.py --farms $(or $(FARMS),100) --days $(or $(DAYS),90)
+
 .PHONY: package
 package: environment ## Build the wheel and the configuration archive into dist
 	@$(BIN)/kedro package
@@ -125,6 +129,10 @@ lock: environment ## Bring requirements.lock into step with pyproject.toml (UPGR
 .PHONY: bench-cycle
 bench-cycle: environment ## Measure a cycle of 1, 10 and 100 farms by what is new (FARMS="1 10", DAYS="92 1461")
 	@$(BIN)/python benchmarks/bench_cycle.py --farms $(or $(FARMS),1 10 100) --days $(or $(DAYS),77)
+
+.PHONY: bench-fleet
+bench-fleet: environment ## Measure first load, training, a cycle and monitoring of 100 to 1,000 made farms (FARMS="100 300", DAYS=14, PROFILE=folder)
+	@$(BIN)/python benchmarks/bench_fleet.py --farms $(or $(FARMS),100 300 1000) --days $(or $(DAYS),14) $(if $(PROFILE),--profile "$(PROFILE)")
 
 .PHONY: bench-commits
 bench-commits: environment ## Measure the commits of a cycle in the course of a month of quarter-hours

@@ -72,7 +72,13 @@ def make_fleet(farms: Sequence[Farm], recipe: Recipe) -> Iterator[FarmData]:
 
 
 def made_up_farms(
-    count: int, seed: int, *, cadence_minutes: int = 15, weather_models: Sequence[str] = ("alpha", "beta")
+    count: int,
+    seed: int,
+    *,
+    cadence_minutes: int = 15,
+    weather_models: Sequence[str] = ("alpha", "beta"),
+    length_hours: int = 48,
+    max_turbines: int | None = None,
 ) -> list[Farm]:
     """Cards for ``count`` farms in north-western Europe, 3 to 25 turbines each, files in Parquet: a fleet of any size.
 
@@ -80,7 +86,9 @@ def made_up_farms(
         count: how many.
         seed: the same seed gives the same farms, and fewer farms are the first of more.
         cadence_minutes: of their signals.
-        weather_models: models that forecast for them, four runs a day to 48 h.
+        weather_models: models that forecast for them, four runs a day.
+        length_hours: of a run.
+        max_turbines: of a farm; its other turbines and their capacity are left out.
     """
     farms = []
     for number in range(count):
@@ -91,7 +99,7 @@ def made_up_farms(
         turbines = [
             {"id": f"T{turbine + 1:02d}", "rated_power_kw": rated_kw, "hub_height_m": 100.0}
             for turbine in range(int(rng.integers(3, 26)))
-        ]
+        ][:max_turbines]
         signals = {
             "path": f"{farm_id}/signals.parquet", "format": "parquet", "cadence_seconds": 60 * cadence_minutes,
             "timestamp": "timestamp", "turbine": "turbine_id", "received_at": "received_at",
@@ -102,7 +110,7 @@ def made_up_farms(
             {
                 "model": model, "kind": "forecast", "path": f"{farm_id}/weather_{model}.parquet", "format": "parquet",
                 "run_at": "run_at", "available_at": "available_at", "valid_at": "valid_at",
-                "delay_minutes": 240, "run_every_minutes": 360, "length_hours": 48,
+                "delay_minutes": 240, "run_every_minutes": 360, "length_hours": length_hours,
                 "columns": {name: {"name": name, "unit": WEATHER_UNITS[name]} for name in names},
             }
             for model in weather_models

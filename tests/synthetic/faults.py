@@ -16,8 +16,10 @@ from .units import digits, factor_of
 
 # Columns of ours that ride along until a table is written: true time, fault on the row.
 TRUE_TIME, FAULT = "_true_time", "_fault"
+# Blades turn out so far for each share of the rated power that is to be lost: about what pitch curves of large turbines show.
+CURTAILED_PITCH_DEG = 20.0
 # What becomes of the rows of a fault, by the step at which it is put in.
-PHYSICAL = {"turbine_stopped": "kept"}
+PHYSICAL = {"turbine_stopped": "kept", "curtailed": "kept"}
 VALUES = {"sentinel": "nulled", "out_of_range": "nulled", "stuck": "nulled", "missing_value": "nulled"}
 ROWS = {
     "gap": "absent", "duplicate": "duplicate", "conflict": "quarantined", "revision": "superseded", "late": "kept",
@@ -99,6 +101,15 @@ def stop_turbine(rows: pd.DataFrame, picked: pd.Index[Any], farm: Farm, rng: np.
     rows.loc[picked, "power_kw"] = -STANDBY_SHARE * rated * (1 + 0.1 * rng.standard_normal(len(picked)))
     rows.loc[picked, "pitch_deg"] = FEATHERED_PITCH_DEG + 0.05 * rng.standard_normal(len(picked))
     rows.loc[picked, FAULT] = "turbine_stopped"
+
+
+def curtail(rows: pd.DataFrame, picked: pd.Index[Any], farm: Farm, fault: Fault) -> None:
+    """Power held at or below a share of rated power (``value``); blades turn out of the wind where that takes power away."""
+    rated = rows.loc[picked, "turbine_id"].map({turbine.id: turbine.rated_power_kw for turbine in farm.turbines})
+    excess = (rows.loc[picked, "power_kw"] - float(fault.value or 0) * rated).clip(lower=0)
+    rows.loc[picked, "power_kw"] -= excess
+    rows.loc[picked, "pitch_deg"] += CURTAILED_PITCH_DEG * excess / rated
+    rows.loc[picked, FAULT] = fault.kind
 
 
 def spoil_values(rows: pd.DataFrame, picked: pd.Index[Any], column: str, fault: Fault) -> None:

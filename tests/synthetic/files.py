@@ -57,7 +57,10 @@ def signal_files(farm: Farm, measured: pd.DataFrame, recipe: Recipe) -> Made:
     measured = measured.rename(columns={"valid_at": TRUE_TIME}).assign(**{FAULT: ""})
     for fault in of_kinds(faults, made.PHYSICAL):
         picked = pick(measured, fault, "turbine_id")
-        made.stop_turbine(measured, picked, farm, rng)
+        if fault.kind == "curtailed":
+            made.curtail(measured, picked, farm, fault)
+        else:
+            made.stop_turbine(measured, picked, farm, rng)
         log.add(fault, len(picked), made.PHYSICAL[fault.kind])
 
     rows = in_source_units(measured, card.columns)

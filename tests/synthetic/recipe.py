@@ -52,7 +52,7 @@ class Fault(Card):
 
     farm: Identifier | None = Field(None, description="none: every farm")
     kind: Literal[
-        "turbine_stopped", "sentinel", "out_of_range", "stuck", "missing_value",
+        "turbine_stopped", "curtailed", "sentinel", "out_of_range", "stuck", "missing_value",
         "gap", "duplicate", "conflict", "revision", "late", "off_grid", "unknown_turbine",
         "out_of_order", "unparseable", "bad_stamp", "late_run", "missing_run",
     ]  # fmt: skip
@@ -83,6 +83,7 @@ class Fault(Card):
 
 
 _NEEDS: Mapping[str, tuple[str, ...]] = {
+    "curtailed": ("value",),
     "sentinel": ("signal", "value"),
     "out_of_range": ("signal", "value"),
     "stuck": ("signal", "turbine"),

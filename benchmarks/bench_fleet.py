@@ -1,0 +1,76 @@
+"""Measurement: what the steps of operation cost as the made fleet (``conf/fleet``) grows.
+
+Steps: ``first_load`` (cleaning and features of all history from raw files), ``train`` (candidates that are fitted in
+milliseconds), ``cycle_cold`` (cleaning, features and forecasting of a new issue with new signals and two new weather runs, as a
+command of its own, the second such cycle after the training), ``monitor`` (monitoring and reporting). Processor seconds are of
+the command with all its processes, start-up included.
+
+Rows: ``farms, step, history_days, wall_s, cpu_s, peak_mb, load``. With ``--profile``, a further cycle is run in one process under
+a profiler, whose findings are written to a file (``profile_run.py``).
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+
+from made_fleet import Fleet
+from record import PROJECT, RESULTS, record
+
+CYCLE = "data_engineering,feature_engineering,forecasting"
+EVERY = pd.Timedelta(hours=6)
+
+
+def steps(fleet: Fleet, profile: Path | None) -> Iterator[tuple[str, dict[str, float]]]:
+    """The steps one after another, each on what the one before left."""
+    fleet.run("ingestion", fleet.start)  # makes the database of MLflow
+    yield "first_load", fleet.run("data_engineering,feature_engineering", fleet.start)
+    yield "train", fleet.run("training", fleet.start)
+    fleet.run(CYCLE, fleet.start)
+    fleet.release(fleet.start + EVERY)
+    fleet.run(CYCLE, fleet.start + EVERY)  # the first one after a training reads what later ones need not
+    fleet.release(fleet.start + 2 * EVERY)
+    yield "cycle_cold", fleet.run(CYCLE, fleet.start + 2 * EVERY)
+    if profile is not None:
+        fleet.release(fleet.start + 3 * EVERY)
+        profiler = [str(PROJECT / "benchmarks" / "profile_run.py"), str(profile.absolute()), "kedro"]
+        # In one process, as a profiler sees no other.
+        fleet.run(CYCLE, fleet.start + 3 * EVERY, "workers.jobs=1", command=profiler)
+    yield "monitor", fleet.run("monitoring,reporting", fleet.start + 2 * EVERY)
+
+
+def measure(farms: int, history_days: int, profile: Path | None = None) -> pd.DataFrame:
+    """One row per step."""
+    with tempfile.TemporaryDirectory() as folder:
+        fleet = Fleet(Path(folder), farms, history_days)
+        fleet.make()
+        rows = []
+        for step, found in steps(fleet, profile):
+            rows.append({"farms": farms, "step": step, "history_days": history_days} | found | {"load": os.getloadavg()[0]})
+            print(f"{farms} farms, {step}: {found['cpu_s']:.1f} s of processor, {found['wall_s']:.1f} s", flush=True)
+    table = pd.DataFrame(rows)[["farms", "step", "history_days", "wall_s", "cpu_s", "peak_mb", "load"]]
+    return table.round({"cpu_s": 2, "wall_s": 1, "peak_mb": 0, "load": 1})
+
+
+def main() -> None:
+    """Measure fleets of the sizes that are asked for; each is recorded when it is measured."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--farms", type=int, nargs="+", default=[100, 300, 1000])
+    parser.add_argument("--days", type=int, default=14, help="of history (default: %(default)s)")
+    parser.add_argument("--profile", type=Path, help="folder for profile-FARMS.txt")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of bench-fleet.csv (default: %(default)s)")
+    options = parser.parse_args()
+    for farms in options.farms:
+        profile = options.profile / f"profile-{farms}.txt" if options.profile else None
+        table = measure(farms, options.days, profile)
+        record("bench-fleet", table, options.out, key=["farms", "step", "history_days"])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
