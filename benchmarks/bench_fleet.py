@@ -32,17 +32,15 @@ def steps(fleet: Fleet, profile: Path | None) -> Iterator[tuple[str, dict[str, f
     fleet.run("ingestion", fleet.start)  # makes the database of MLflow
     yield "first_load", fleet.run("data_engineering,feature_engineering", fleet.start)
     yield "train", fleet.run("training", fleet.start)
-    fleet.run(CYCLE, fleet.start)
+    fleet.run(CYCLE, fleet.start)  # the first one after a training reads what later ones need not
     fleet.release(fleet.start + EVERY)
-    fleet.run(CYCLE, fleet.start + EVERY)  # the first one after a training reads what later ones need not
-    fleet.release(fleet.start + 2 * EVERY)
-    yield "cycle_cold", fleet.run(CYCLE, fleet.start + 2 * EVERY)
+    yield "cycle_cold", fleet.run(CYCLE, fleet.start + EVERY)
     if profile is not None:
-        fleet.release(fleet.start + 3 * EVERY)
+        fleet.release(fleet.start + 2 * EVERY)
         profiler = [str(PROJECT / "benchmarks" / "profile_run.py"), str(profile.absolute()), "kedro"]
         # In one process, as a profiler sees no other.
-        fleet.run(CYCLE, fleet.start + 3 * EVERY, "workers.jobs=1", command=profiler)
-    yield "monitor", fleet.run("monitoring,reporting", fleet.start + 2 * EVERY)
+        fleet.run(CYCLE, fleet.start + 2 * EVERY, "workers.jobs=1", command=profiler)
+    yield "monitor", fleet.run("monitoring,reporting", fleet.start + EVERY)
 
 
 def measure(farms: int, history_days: int, profile: Path | None = None) -> pd.DataFrame:
