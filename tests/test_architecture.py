@@ -185,8 +185,12 @@ def test_the_rule_of_entries_can_fail(change: dict[str, Any], fault: str | None)
     assert fault is None or faults[0].startswith(fault)
 
 
+#: Tables that the service keeps.
+OF_THE_SERVICE = {"cycles"}
+
+
 def test_no_entry_is_dead(catalog: dict[str, Any], everything: Pipeline) -> None:
-    assert dead(catalog, _datasets(everything)) == []
+    assert dead(catalog, {*_datasets(everything), *OF_THE_SERVICE}) == []
     assert dead({"a": {}, "b": {}}, ["a"]) == ["b: no pipeline reads or writes it"]
 
 
@@ -311,7 +315,7 @@ def test_the_rule_of_names_can_fail(name: str, wrong: bool) -> None:
 
 
 #: Parameters that the hook or a command takes.
-OF_THE_RUN = {"housekeeping", "lease"}
+OF_THE_RUN = {"housekeeping", "lease", "operation"}
 
 
 def unused(parameters: Iterable[str], pipeline: Pipeline) -> Faults:
@@ -345,10 +349,11 @@ CLIENTS = {
     "aiohttp", "asyncssh", "boto3", "botocore", "deltalake", "fsspec", "ftplib", "http", "httpx", "imaplib", "paho", "paramiko",
     "poplib", "requests", "s3fs", "smtplib", "socket", "sqlalchemy", "ssl", "telnetlib", "urllib3", "websockets",
 }  # fmt: skip
-#: Where they may be imported: clients of feeds and of channels; the lease asks the machine for its own name; and what reads and
-#: writes tables of an environment, which may be in an object store.
+#: Where they may be imported: clients of feeds and of channels; the lease asks the machine for its own name; what reads and
+#: writes tables of an environment, which may be in an object store; and the server of the service on the loopback interface.
 MAY_CONNECT = (
-    "feeds/", "notifications/", "storage/lease.py", "storage/delta.py", "storage/object_store.py", "storage/paths.py",
+    "feeds/", "notifications/", "operation/web.py", "storage/lease.py", "storage/delta.py", "storage/object_store.py",
+    "storage/paths.py",
 )  # fmt: skip
 #: What reads secrets or connects, and the only modules outside of those folders that may use it: two nodes, and `wind listen`.
 CONNECTING = {"read_secrets", "build_feed", "build_feeds", "build_channels", "Feed", "Landing", "Channel", "land_messages"}

@@ -240,11 +240,23 @@ def raw_folder(loader: Any, project_path: Path) -> Path:
     Raises:
         WindKedroError: if it is no folder of this machine.
     """
-    given = loader["globals"].get("raw") or f"{data_folder(loader, project_path)}/01_raw"
     try:
-        return project_path / local_path(given, "globals.yml: raw")
+        return project_path / local_path(_raw_address(loader, project_path), "globals.yml: raw")
     except ValueError as error:
         raise WindKedroError(str(error)) from None
+
+
+def raw_place(loader: Any, project_path: Path) -> Path:
+    """The folder of the environment's raw files, on this machine or in an object store, for a command that reads them."""
+    try:
+        found = data_path(_raw_address(loader, project_path), "globals.yml: raw")
+        return found if is_in_store(found) else project_path / found
+    except ValueError as error:
+        raise WindKedroError(str(error)) from None
+
+
+def _raw_address(loader: Any, project_path: Path) -> Any:
+    return loader["globals"].get("raw") or f"{data_folder(loader, project_path)}/01_raw"
 
 
 def lease_of(context: KedroContext, what: str = "tables") -> Lease:

@@ -11,6 +11,7 @@ from wind_kedro.cli.decide import overrides, rollback
 from wind_kedro.cli.keys import keys
 from wind_kedro.cli.listen import listen
 from wind_kedro.cli.maintain import backup, housekeeping, migrate, restore
+from wind_kedro.cli.operate import operate
 from wind_kedro.cli.plan import plan
 from wind_kedro.cli.rebuild import reproduce
 from wind_kedro.cli.run import run
@@ -28,8 +29,8 @@ def wind(ctx: click.Context, env: str | None, conf_source: str | None) -> None:
 
 
 for command in (
-    add_farm, attributions, backup, decisions, explain, farms, forecast, housekeeping, keys, listen, migrate, plan, readiness,
-    reproduce, restore, rollback, verify, *overrides,
+    add_farm, attributions, backup, decisions, explain, farms, forecast, housekeeping, keys, listen, migrate, operate, plan,
+    readiness, reproduce, restore, rollback, verify, *overrides,
 ):  # fmt: skip
     wind.add_command(command)
 #: The earlier name, for one release.

@@ -177,6 +177,25 @@ class IssuesMade(Contract, key=["product_id", "issued_at"]):
     fingerprint: Series[str] = pa.Field(description="of features, promotions, cards and settings; with another it is made again")
 
 
+class Cycles(Contract, key=["kind", "due_at", "attempt"]):
+    """One row per cycle of the service that was due, and attempt to run it; written when it begins and when it ends."""
+
+    kind: Series[str] = pa.Field(description="of cycle, a key of `operation.cycles`")
+    due_at: Series[Utc] = pa.Field(description="since when it is due: by its settings, or as new data was noticed")
+    attempt: Series[int] = pa.Field(ge=1, description="number of the attempt")
+    cause: Series[str] = pa.Field(isin=["issue", "schedule", "data"], description="what made it due")
+    as_of: Series[Utc] = pa.Field(nullable=True, description="of its runs; null: it was not run")
+    started_at: Series[Utc] = pa.Field(nullable=True, description="wall clock; null: it was not run")
+    ended_at: Series[Utc] = pa.Field(nullable=True, description="wall clock; null: it runs, or its process was killed")
+    outcome: Series[str] = pa.Field(
+        isin=["running", "succeeded", "with_failures", "failed", "interrupted", "skipped"],
+        description="with_failures: all results are written, and failures or incidents among them are of the severity "
+        "`monitoring.exit_code_on`; skipped: it was missed and is not made up",
+    )
+    message: Series[str] = pa.Field(description="why it did not succeed; '': it did, or runs")
+    inputs: Series[str] = pa.Field(description="digest of the files of the sources when it began; '': not known")
+
+
 class Audit(Contract, key=["sequence"]):
     """One row per product, entity and issue that a run made, or was due to make: what it was made from, or why it was not made.
 

@@ -201,13 +201,14 @@ class Lease:
 
     Args:
         folder: data folder of the environment.
-        what: what the lease is about, as part of a file name: ``tables``, ``landing`` or ``cards``.
+        what: what the lease is about, as part of a file name: ``tables``, ``landing``, ``cards`` or ``operation``.
         wait_seconds: how long `acquire` waits for another holder.
         expires_seconds: as in `LeaseSettings`.
     """
 
     def __init__(self, folder: Path, what: str, wait_seconds: float, expires_seconds: float = _EXPIRES_SECONDS) -> None:
         self._folder = folder
+        self._what = what
         self._wait_seconds = wait_seconds
         self._record = folder / f".lease-{what}.json"
         self._lock: _Lock = (
@@ -229,9 +230,12 @@ class Lease:
                 if self._wait_seconds:
                     logger.info("%s; waiting for up to %g s", self._holder(), self._wait_seconds)
                 if not self._try(self._wait_seconds):
+                    longer = (
+                        f", or wait longer for it, with --params lease.wait_seconds=SECONDS or in parameters_run.yml "
+                        f"(it is {self._wait_seconds:g})"
+                    )
                     raise HeldLeaseError(
-                        f"{self._holder()}: start again when it has ended, or wait longer for it, "
-                        f"with --params lease.wait_seconds=SECONDS or in parameters_run.yml (it is {self._wait_seconds:g})"
+                        f"{self._holder()}: start again when it has ended{longer if self._what != 'operation' else ''}"
                     )
             if not is_in_store(self._folder):
                 with written_aside(self._record) as aside:
