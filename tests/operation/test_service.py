@@ -119,7 +119,12 @@ def _edit(path: Path, change: Callable[[Any], None]) -> None:
 def _operate(folder: Path) -> None:
     """Two kinds of cycles, the first of which trains what the second needs; data is noticed at once."""
     cycles = {
-        "training": {"pipelines": ["data_engineering", "feature_engineering", "training"], "every_minutes": 10080, "max_age_hours": 200, "attempts": 2},
+        "training": {
+            "pipelines": ["data_engineering", "feature_engineering", "training"],
+            "every_minutes": 10080,
+            "max_age_hours": 200,
+            "attempts": 2,
+        },
         "forecast": {
             "pipelines": ["ingestion", "data_engineering", "feature_engineering", "forecasting"],
             "at_issues": True,
