@@ -54,7 +54,8 @@ def tables_in(folder: Path | str, without: Collection[str] = ()) -> dict[str, pd
     found: set[Path] = set()
     for file in folder.glob("0[2-9]_*/**/*.parquet"):
         where = file.relative_to(folder)
-        if any(part.startswith(".") or part in without for part in where.parts):
+        # Below `_delta_log` are checkpoints, also of a table without rows.
+        if any(part.startswith((".", "_")) or part in without for part in where.parts):
             continue
         # A Delta table lies right below its layer or a folder of tables, as failures are.
         parents = [parent for parent in file.parents if parent.is_relative_to(folder)][::-1][2:]
