@@ -85,11 +85,15 @@ def derive_readiness(
     wanted = wanted.assign(step=step, fingerprint=mixed(wanted.pop("number"), step))
 
     @cache
-    def assessed() -> tuple[pd.DataFrame, pd.DataFrame]:
-        return assess_readiness(parsed_signals, parsed_weather, *tables, fleet, times, readiness)
+    def assessed(midnights: tuple[pd.Timestamp, ...]) -> tuple[pd.DataFrame, pd.DataFrame]:
+        return assess_readiness(parsed_signals, parsed_weather, *tables, fleet, midnights, readiness)
 
     def recipe(place: int) -> Recipe:
-        return Recipe(wanted, lambda part: of_shards(assessed()[place], part, "assessed_at"))
+        def work(part: pd.DataFrame) -> pd.DataFrame:
+            midnights = tuple(pd.DatetimeIndex(part["day"].unique()).tz_localize("UTC").sort_values())
+            return of_shards(assessed(midnights)[place], part, "assessed_at")
+
+        return Recipe(wanted, work)
 
     return recipe(0), recipe(1)
 
@@ -252,16 +256,38 @@ def _histories(
 ) -> dict[str, _History]:
     newest = latest_versions(observations[observations["entity_id"].isin([farm.id for farm in fleet.farms])], at)
     known = weather[weather["available_at"] <= at]
-    of, runs = dict(list(newest.groupby("entity_id"))), dict(list(known.groupby("farm_id")))
+    # From the newest run of at most `max_lead_hours`; sorted once for all farms, which costs less than farm by farm.
+    near = known[known["valid_at"] - known["run_at"] <= pd.Timedelta(hours=settings.weather_fit.max_lead_hours)]
+    near = near.sort_values(["run_at", "available_at"], kind="stable")
+    near = near.drop_duplicates(["farm_id", "weather_model", "weather_point", "valid_at"], keep="last").sort_values("valid_at")
+    run = ["farm_id", "weather_model", "weather_point", "run_at"]
+    runs = known.groupby(run)["valid_at"].agg(["min", "max"]).reset_index()
+    by_farm = ((newest, "entity_id"), (runs, "farm_id"), (near, "farm_id"))
+    of, listed, read = (dict(list(table.groupby(key))) for table, key in by_farm)
     return {
-        farm.id: _history(farm, of.get(farm.id, newest.iloc[:0]), runs.get(farm.id, known.iloc[:0]), at, settings)
+        farm.id: _history(
+            farm,
+            of.get(farm.id, newest.iloc[:0]),
+            listed.get(farm.id, runs.iloc[:0]),
+            read.get(farm.id, near.iloc[:0]),
+            at,
+            settings,
+        )
         for farm in fleet.farms
     }
 
 
 def _history(
-    farm: Farm, observations: pd.DataFrame, weather: pd.DataFrame, at: pd.Timestamp, settings: ReadinessSettings
+    farm: Farm,
+    observations: pd.DataFrame,
+    runs: pd.DataFrame,
+    near: pd.DataFrame,
+    at: pd.Timestamp,
+    settings: ReadinessSettings,
 ) -> _History:
+    """``runs`` are its weather runs with their first and last time (``min``, ``max``); ``near`` the weather of each time that
+    farms are compared by, in order of time.
+    """
     fitting = settings.weather_fit
     now = int(_minutes(pd.Series([at]))[0]) // _HOUR * _HOUR
     window = round(fitting.window_days * 24)
@@ -273,10 +299,7 @@ def _history(
     begin = min(int(start[0]) // _HOUR * _HOUR if len(start) else now, now - window * _HOUR)
     grid = np.arange(begin, now, _HOUR, dtype=np.float64)
     power = _hourly_power(start, (finest["power_kw"] / finest["available_capacity_kw"]).to_numpy(float), step, grid)
-    # Wind speed at 100 m in the middle of each hour, from the newest run of at most `max_lead_hours`.
-    near = weather[weather["valid_at"] - weather["run_at"] <= pd.Timedelta(hours=fitting.max_lead_hours)]
-    near = near.sort_values(["run_at", "available_at"], kind="stable")
-    near = near.drop_duplicates(["weather_model", "weather_point", "valid_at"], keep="last").sort_values("valid_at")
+    # Wind speed at 100 m in the middle of each hour.
     middles, max_gap = grid + _HOUR / 2, fitting.max_gap_hours * _HOUR
     wind = {
         (str(model), str(point)): interpolated(
@@ -287,7 +310,7 @@ def _history(
     either = np.any([~np.isnan(series) for series in wind.values()], axis=0) if wind else np.zeros(len(grid), bool)
     paired = int((either & ~np.isnan(power)).sum())
     facts = _production_facts(start, finest["coverage_share"].to_numpy(float), step, at, settings)
-    facts |= {"learnable_days": round(paired / 24, 2)} | _weather_facts(farm, weather, at)
+    facts |= {"learnable_days": round(paired / 24, 2)} | _weather_facts(farm, runs, at)
     scaled = {key: _whole(series[-window:], _SCALE_WIND) for key, series in wind.items()}
     return _History(farm, facts, _whole(power[-window:], _SCALE_POWER), scaled)
 
@@ -334,23 +357,22 @@ def _production_facts(
     }
 
 
-def _weather_facts(farm: Farm, weather: pd.DataFrame, at: pd.Timestamp) -> dict[str, Any]:
+def _weather_facts(farm: Farm, runs: pd.DataFrame, at: pd.Timestamp) -> dict[str, Any]:
     """Days covered by the weather, and the number of runs missing since the first."""
     farm = farm.at(at)
     label = PERFECT_WEATHER if farm.perfect_weather else FORECAST_WEATHER
-    if weather.empty:
+    if runs.empty:
         return {"weather_days": 0.0, "missing_runs": 0, "weather": label}
     missing = 0
     every = {source.model: source for source in farm.weather if source.kind == "forecast"}
-    for (model, _), runs in weather.groupby(["weather_model", "weather_point"])["run_at"]:
+    for (model, _), seen in runs.groupby(["weather_model", "weather_point"])["run_at"]:
         if model in every:
-            source, seen = every[str(model)], runs.drop_duplicates()
+            source = every[str(model)]
             step = pd.Timedelta(minutes=source.run_every_minutes)
             # A run within its delay is not missing yet.
             last = max(at - pd.Timedelta(minutes=source.delay_minutes), seen.max())
             missing += max(0, int((last - seen.min()) // step) + 1 - len(seen))
-    first = weather["valid_at"].min()
-    days = (min(weather["valid_at"].max(), at) - first) / pd.Timedelta(days=1)
+    days = (min(runs["max"].max(), at) - runs["min"].min()) / pd.Timedelta(days=1)
     return {"weather_days": round(max(0.0, days), 2), "missing_runs": missing, "weather": label}
 
 
@@ -366,20 +388,24 @@ def _compare(farms: Mapping[str, _History], at: pd.Timestamp, fitting: WeatherFi
     wind = np.stack([members[number].wind[key] for number, key in points], axis=1) if points else np.zeros((hours, 0), np.int16)
     counts, correlations = _correlations(power, wind)
     owner = np.array([number for number, _ in points], dtype=np.int64)
+    # Ties are broken by farm, so that the order of cards does not matter.
+    by_name = sorted(range(len(points)), key=lambda place: (members[owner[place]].farm.id, points[place][1]))
+    name_rank = np.empty(len(points), dtype=np.int64)
+    name_rank[by_name] = np.arange(len(points))
     rows: list[dict[str, Any]] = []
     for number, member in enumerate(members):
         enough = (counts[number] >= fitting.min_hours) & ~np.isnan(correlations[number])
         judged = np.where(enough, correlations[number], -np.inf)
         mine = np.flatnonzero(owner == number)
         others = np.flatnonzero((owner != number) & enough)
-        # Best first; ties are broken by farm, so that the order of cards does not matter.
-        ranked = sorted(others, key=lambda place: (-judged[place], members[owner[place]].farm.id, points[place][1]))
+        ranked = others[np.lexsort((name_rank[others], -judged[others]))][: fitting.others]
         best = max(mine, key=lambda place: judged[place], default=None)
-        for place in [*mine, *ranked[: fitting.others]]:
+        versus: dict[int, float | None] = {}
+        if best is not None and len(ranked):
+            versus = dict(zip(ranked, _better_months(power[:, number], wind[:, ranked], wind[:, best]), strict=True))
+        for place in [*mine, *ranked]:
             of, (model, point) = members[owner[place]], points[place][1]
-            own = owner[place] == number
             apart = member.farm.distance_km(of.farm)
-            versus = None if own or best is None else _better_months(power[:, number], wind[:, place], wind[:, best])
             rows.append(
                 {
                     "farm_id": member.farm.id,
@@ -391,7 +417,7 @@ def _compare(farms: Mapping[str, _History], at: pd.Timestamp, fitting: WeatherFi
                     "correlation": correlations[number, place] if enough[place] else np.nan,
                     "hours": int(counts[number, place]),
                     "rank": int((judged > judged[place]).sum()) + 1,
-                    "better_months_share": versus,
+                    "better_months_share": versus.get(place),
                 }
             )
     return WeatherFit.table(rows)
@@ -420,22 +446,29 @@ def _known(values: Wholes) -> tuple[Floats, Floats]:
     return there.astype(np.float64), np.where(there, values, 0).astype(np.float64)
 
 
-def _better_months(power: Wholes, other: Wholes, own: Wholes) -> float | None:
-    """Share of months in which the other point correlates better than the own one, over common hours."""
-    known = (power != _MISSING) & (other != _MISSING) & (own != _MISSING)
-    better, months = 0, 0
-    # Backwards from the newest month, as the oldest may be incomplete.
-    for end in range(len(power), 0, -_MONTH_HOURS):
-        rows = slice(max(0, end - _MONTH_HOURS), end)
-        use = known[rows]
-        if use.sum() < _MIN_MONTH_HOURS:
-            continue
-        columns = np.stack([other[rows][use], own[rows][use]], axis=1)
-        _, fits = _correlations(power[rows][use][:, None], columns)
-        if not np.isnan(fits).any():
-            months += 1
-            better += int(fits[0, 0] > fits[0, 1])
-    return round(better / months, 6) if months else None
+def _better_months(power: Wholes, others: Wholes, own: Wholes) -> list[float | None]:
+    """For each other point (columns) the share of months in which it correlates better than the own one, over common hours."""
+    # Months are counted back from the newest, as the oldest may be incomplete.
+    missing = -len(power) % _MONTH_HOURS
+
+    def by_month(values: Wholes) -> Wholes:
+        """Shape (months, hours, points)."""
+        filled = np.pad(values, ((missing, 0), (0, 0)), constant_values=_MISSING)
+        return filled.reshape(-1, _MONTH_HOURS, values.shape[1])
+
+    series = [by_month(values) for values in (power[:, None], others, own[:, None])]
+    common = np.all(np.broadcast_arrays(*(values != _MISSING for values in series)), axis=0)
+    x, y, z = (np.where(common, values, 0).astype(np.float64) for values in series)
+    n, of_x, of_xx = common.sum(axis=1).astype(np.float64), x.sum(axis=1), (x * x).sum(axis=1)
+    other, mine = (
+        np.round(pearson(n, of_x, wind.sum(axis=1), of_xx, (wind * wind).sum(axis=1), (x * wind).sum(axis=1)), 6)
+        for wind in (y, z)
+    )
+    judged = (n >= _MIN_MONTH_HOURS) & ~np.isnan(other) & ~np.isnan(mine)
+    better = (judged & (other > mine)).sum(axis=0)
+    return [
+        round(int(count) / int(months), 6) if months else None for count, months in zip(better, judged.sum(axis=0), strict=True)
+    ]
 
 
 def _best_fit(fit: pd.DataFrame, fitting: WeatherFitting) -> dict[str, Any]:
