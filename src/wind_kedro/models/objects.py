@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
+import tempfile
 from functools import lru_cache
 from pathlib import Path
 
@@ -114,7 +116,7 @@ def fetch(name: str, objects: Path) -> Forecaster:
     if found != name:
         raise ChangedObjectError(f"{folder}: was changed after it was stored (its files have digest {found})")
     # A private copy of the verified bytes: a concurrent write to the store does not change what is parsed.
-    with Scratch("model") as private:
+    with tempfile.TemporaryDirectory(dir=_scratch(os.getpid()).name) as private:
         for path, content in contents.items():
             file = Path(private) / path
             file.parent.mkdir(parents=True, exist_ok=True)
@@ -124,6 +126,12 @@ def fetch(name: str, objects: Path) -> Forecaster:
         for shared, digest_of_shared in json.loads(contents[SHARED_MODELS]).items():
             model.attach_shared_model(shared, _shared_model(digest_of_shared, objects.resolve()))
     return model
+
+
+@lru_cache(maxsize=1)
+def _scratch(process: int) -> Scratch:
+    """A folder of this process for private copies: one for all models, as a fleet has thousands."""
+    return Scratch(f"models-{process}")
 
 
 @lru_cache(maxsize=16)

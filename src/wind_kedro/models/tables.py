@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
@@ -38,21 +41,46 @@ def model_table(table: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([table[["product_id", "entity_id"]], feature_matrix(table).astype(float)], axis=1)
 
 
+class Shares(NamedTuple):
+    """What a model gives: rows of features, quantiles as shares of capacity (rows, levels), and which model it is."""
+
+    rows: pd.DataFrame
+    shares: NDArray[np.float64]
+    model: str
+    model_version: str
+    fallback: str = ""
+
+
+def forecasts_of(found: Sequence[Shares], product: Product, fleet: Fleet) -> pd.DataFrame:
+    """Rows of `contracts.Forecasts` of one product, of all its entities and models at once (see `forecast_rows`); an empty table
+    without columns if there are none.
+    """
+    if not found:
+        return pd.DataFrame()
+    counts = [len(one.rows) for one in found]
+    rows = pd.concat([one.rows[[*KEYS, "lead_minutes", "weather_run_at"]] for one in found], ignore_index=True)
+    about: dict[str, NDArray[np.object_]] = {
+        name: np.repeat(np.array([getattr(one, name) for one in found], dtype=object), counts)
+        for name in ("model", "model_version", "fallback")
+    }
+    return forecast_rows(rows, np.concatenate([one.shares for one in found]), product, fleet, **about)
+
+
 def forecast_rows(
     rows: pd.DataFrame,
     shares: NDArray[np.float64],
     product: Product,
     fleet: Fleet,
     *,
-    model: str,
-    model_version: str,
-    fallback: str = "",
+    model: str | NDArray[np.object_],
+    model_version: str | NDArray[np.object_],
+    fallback: str | NDArray[np.object_] = "",
 ) -> pd.DataFrame:
     """Rows of `contracts.Forecasts`, quantiles in kW, of forecasts of one product.
 
     ``rows`` have the keys, ``lead_minutes`` and ``weather_run_at``; ``shares`` are quantiles as shares of the capacity installed
     at the interval, shape (rows, levels). ``model_version`` is that of the registry, or ``backtest``; ``fallback`` the model
-    that was used instead.
+    that was used instead. The last three are one for all rows, or one a row.
     """
     table = rows[[*KEYS, "lead_minutes", "weather_run_at"]].reset_index(drop=True)
     capacity, perfect = np.zeros(len(table)), np.zeros(len(table), dtype=bool)
@@ -63,6 +91,7 @@ def forecast_rows(
     for entity_id, places in table.groupby("entity_id").indices.items():
         capacity[places] = fleet.capacity_kw(str(entity_id), valid_at[places])
         perfect[places] = fleet.perfect_weather(str(entity_id), valid_at[places])
+    fallbacks = pd.Series(fallback, index=table.index, dtype="str")
     table = table.assign(
         model=model,
         model_version=model_version,
@@ -70,8 +99,8 @@ def forecast_rows(
         revised_issue_at=pd.DatetimeIndex(revised).tz_localize("UTC"),
         revision=number,
         weather_run_age_minutes=weather_run_age_minutes(table),
-        rung=_rung_of(fallback),
-        fallback=fallback,
+        rung=fallbacks.map(_rung_of),
+        fallback=fallbacks,
         weather=np.where(perfect, PERFECT_WEATHER, FORECAST_WEATHER),
     )
     quantiles = pd.DataFrame(shares, columns=quantile_columns(product.quantile_levels))

@@ -81,9 +81,15 @@ class Member:
         Args:
             rows: of `contracts.Features`, of one product and entity.
             levels: which it `has_levels`.
+
+        Raises:
+            ValueError: if it gives another number of rows.
         """
         at = [self.levels.index(level) for level in levels]
-        return self.forecaster.predict(feature_matrix(rows).astype(float))[:, at]
+        found = self.forecaster.predict(feature_matrix(rows).astype(float))[:, at]
+        if len(found) != len(rows):
+            raise ValueError(f"{self.forecaster}: gives {len(found)} rows of quantiles for {len(rows)} of features")
+        return found
 
     def entry(self, objects: Path, known: dict[int, str]) -> dict[str, Any]:
         """Its entry in a manifest; it is stored first where it is not. ``known``: digests by identity of the model."""

@@ -13,7 +13,7 @@ from wind_kedro.datasets.models import RegisteredModels
 from wind_kedro.datasets.parts import empty_table
 from wind_kedro.failures import NOT_ISSUED, Failure, OnFailure, failures_table, first_of, isolated, noting, reason
 from wind_kedro.governance.champions import in_order, versions_at
-from wind_kedro.models.tables import KEYS, forecast_rows
+from wind_kedro.models.tables import KEYS, Shares, forecasts_of
 from wind_kedro.pipelines.forecasting.fallbacks import Forecast, champion_of, model_of, predict_with_fallbacks
 from wind_kedro.pipelines.forecasting.revisions import SENT, without_small_revisions
 from wind_kedro.pipelines.forecasting.slices import backtest_of_run, days_of_run, forecasts_of_run
@@ -46,7 +46,7 @@ def issue_forecasts(
     time, without features for it, or for which anything raises is left out and noted; the others are issued. If nothing can
     be issued for anyone, the table of forecasts is empty.
     """
-    parts: list[pd.DataFrame] = []
+    tables: list[pd.DataFrame] = []
     failures: list[Failure] = []
     if model_versions.fault and not model_versions.refusal:
         action = "find out who changed the log of promotions; the entries before it hold (kedro wind keys adopt)"
@@ -56,6 +56,7 @@ def issue_forecasts(
     groups, promoted_to = (dict(iter(table.groupby(["product_id", "entity_id"]))) for table in (features, promotions))
     for product in fleet.products:
         of_product = clock.issues(fleet.calendar(product.id))
+        forecasts: list[Shares] = []
         for entity_id in fleet.modelled(product):
             issues = pd.DatetimeIndex(fleet.issues_for(entity_id, product, of_product))
             rows = groups.get((product.id, entity_id), features.iloc[:0])
@@ -67,9 +68,10 @@ def issue_forecasts(
                 )
             except Exception as error:  # whatever it is, the other entities are issued all the same
                 issued, failed = [], _not_issued(product, entity_id, issues, reason(error), _UNEXPECTED)
-            parts += issued
+            forecasts += issued
             failures += failed
-    return _outputs(parts, failures, clock)
+        tables.append(forecasts_of(forecasts, product, fleet))
+    return _outputs(tables, failures, clock)
 
 
 def _outputs(parts: list[pd.DataFrame], failures: list[Failure], clock: Clock) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -94,9 +96,9 @@ def _issue_entity(
     entity_id: str,
     issues: pd.DatetimeIndex,
     clock: Clock,
-) -> tuple[list[pd.DataFrame], list[Failure]]:
-    """The forecasts of one product and entity, a part per model, and what failed."""
-    parts: list[pd.DataFrame] = []
+) -> tuple[list[Shares], list[Failure]]:
+    """The forecasts of one product and entity, one per model, and what failed."""
+    found: list[Shares] = []
     failures: list[Failure] = []
     for version, model_issues in versions_at(promotions, issues).items():
         if version is None and not model_versions.refusal:
@@ -118,12 +120,8 @@ def _issue_entity(
         forecast = predict_with_fallbacks(member, fallbacks, due, observations, product, entity_id, version, failures)
         failures += _not_served(due, forecast, product, entity_id)
         model = member.model if member else model_of(promotions, product, entity_id, version)
-        about = {"model": model, "model_version": version or ""}
-        parts += [
-            forecast_rows(served, shares, product, fleet, **about, fallback=fallback)
-            for fallback, (served, shares) in forecast.items()
-        ]
-    return parts, failures
+        found += [Shares(served, shares, model, version or "", fallback) for fallback, (served, shares) in forecast.items()]
+    return found, failures
 
 
 def _not_issued(product: Product, entity_id: str, issues: pd.DatetimeIndex, why: str, action: str, **more: Any) -> list[Failure]:

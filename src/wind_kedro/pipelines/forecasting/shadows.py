@@ -10,7 +10,7 @@ from wind_kedro.datasets.derived import Sliced
 from wind_kedro.datasets.models import NoModelError, RegisteredModels
 from wind_kedro.failures import Failure, failures_table
 from wind_kedro.governance.champions import in_order, versions_at
-from wind_kedro.models.tables import KEYS, forecast_rows
+from wind_kedro.models.tables import KEYS, Shares, forecasts_of
 from wind_kedro.pipelines.forecasting.fallbacks import unusable
 from wind_kedro.pipelines.forecasting.slices import days_of_run, forecasts_of_run
 
@@ -36,6 +36,7 @@ def issue_shadows(
     promotions = in_order(promotions)
     groups, promoted_to = (dict(iter(table.groupby(["product_id", "entity_id"]))) for table in (features, promotions))
     for product in fleet.products:
+        forecasts: list[Shares] = []
         issues = pd.DatetimeIndex(clock.issues(fleet.calendar(product.id)))
         for entity_id in fleet.modelled(product):
             rows = groups.get((product.id, entity_id), features.iloc[:0])
@@ -54,9 +55,11 @@ def issue_shadows(
                         continue
                     try:
                         shares = member.shares(due, product.quantile_levels)
-                        parts.append(forecast_rows(due, shares, product, fleet, model=name, model_version=version))
+                        forecasts.append(Shares(due, shares, name, version))
                     except Exception as error:  # whatever somebody's model does, it is only a shadow
                         failures.append(unusable(product.id, entity_id, version, name, "shadow", error))
+        if forecasts:
+            parts.append(forecasts_of(forecasts, product, fleet))
     failed = failures_table(failures, clock.as_of)
     if not parts:
         return pd.DataFrame(columns=list(dict.fromkeys([*model_forecasts.columns, "role"]))), failed
