@@ -205,13 +205,12 @@ class Inputs:
         ]
 
     def first_at(self, entity: Entity) -> pd.Timestamp:
-        """When the first weather of an entity arrived, of whatever model and point."""
-        first: pd.Timestamp = self._first_of_farms.reindex(list(entity.capacity)).min()
-        return first
+        """When the first weather of an entity of a schedule arrived, of whatever model and point."""
+        return min(self._first_of_farms[farm_id] for farm_id in entity.capacity if farm_id in self._first_of_farms)
 
     @cached_property
-    def _first_of_farms(self) -> pd.Series:
-        return self.weather_spans.groupby("farm_id")["first_at"].min()
+    def _first_of_farms(self) -> dict[str, pd.Timestamp]:
+        return {str(farm_id): first for farm_id, first in self.weather_spans.groupby("farm_id")["first_at"].min().items()}
 
     # --- what a day reads, as numbers -----------------------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -38,7 +39,6 @@ from .inputs import (
     enough,
     first_arrival,
     first_reason,
-    rows_of,
     wanted_of,
 )  # fmt: skip
 from .other_farms import MonthFit, at_best_point, best_of_months, best_points, errors_by_interval, expected_share, month_of
@@ -55,6 +55,10 @@ FEATURES_VERSION = 1
 
 class NoWeatherError(WindKedroError):
     """No weather run reaches an issue time that is to be forecast."""
+
+
+#: Values of rows by the name of their column.
+Columns = dict[str, NDArray[Any]]
 
 
 @dataclass(frozen=True)
@@ -212,7 +216,7 @@ def _features(
     faults: dict[tuple[str, ...], str],
 ) -> pd.DataFrame:
     """Rows of `Features` for some days of issues."""
-    tables: list[pd.DataFrame] = []
+    parts: list[Columns] = []
     for product_id, schedule in schedules.items():
         rows = part[part["product_id"] == product_id]
         if rows.empty:
@@ -253,11 +257,24 @@ def _features(
             tasks[product_id, entity.id] = (schedule.calendar, entity.id, given, grid, shown & begun[:, None], inputs.parameters)
         mapped = map_farms(features_of_entity, tasks, workers=enough(workers, shown.size * len(tasks)), label="features")
         faults |= {(*key,): reason for key, reason in mapped.failures.items()}
-        tables += mapped.results.values()
+        parts += mapped.results.values()
     # The same columns whatever days and entities are computed together.
-    columns = dict.fromkeys(name for schedule in schedules.values() for name in _columns(schedule, inputs))
-    empty = Features.table([]).reindex(columns=list(columns))
-    return rows_of(tables).reindex(columns=list(columns)) if any(map(len, tables)) else empty
+    columns = list(dict.fromkeys(name for schedule in schedules.values() for name in _columns(schedule, inputs)))
+    return _table([part for part in parts if len(part["valid_at"])], columns)
+
+
+def _table(parts: Sequence[Columns], names: Sequence[str]) -> pd.DataFrame:
+    """Rows of `Features` of several entities, in columns of these names; a column that an entity does not have is missing."""
+    if not parts:
+        return Features.table([]).reindex(columns=list(names))
+
+    def column(name: str) -> Any:
+        joined = np.concatenate([part[name] if name in part else np.full(len(part["valid_at"]), np.nan) for part in parts])
+        if joined.dtype.kind == "M":
+            return pd.DatetimeIndex(joined).tz_localize("UTC")
+        return pd.array(joined, dtype="str") if joined.dtype == object else joined
+
+    return pd.DataFrame({name: column(name) for name in names})
 
 
 def _columns(schedule: Schedule, inputs: Inputs) -> Iterator[str]:
@@ -269,10 +286,10 @@ def _columns(schedule: Schedule, inputs: Inputs) -> Iterator[str]:
             most = number
             # What raises here raises for the entities too, and is their fault then.
             with suppress(Exception):
-                yield from _without_inputs(schedule, number, inputs.parameters).columns
+                yield from _without_inputs(schedule, number, inputs.parameters)
 
 
-def _without_inputs(schedule: Schedule, neighbours: int, parameters: FeatureParameters) -> pd.DataFrame:
+def _without_inputs(schedule: Schedule, neighbours: int, parameters: FeatureParameters) -> Columns:
     """Features of an issue at which nothing is known."""
     # An issue of the product where there is any: at other times it may cover no interval.
     issued_at = schedule.issued_at if len(schedule.issued_at) else np.array(["2000-01-01"], dtype="datetime64[us]")
@@ -304,8 +321,8 @@ def _has_begun(
 
 def features_of_entity(
     calendar: Calendar, entity_id: str, known: Known, grid: Grid, shown: np.ndarray, parameters: FeatureParameters
-) -> pd.DataFrame:
-    """The features of one product and entity; see `build_features`.
+) -> Columns:
+    """The features of one product and entity by column, a value a row; see `build_features`. Times are UTC without zone.
 
     Args:
         calendar: of the product.
@@ -335,20 +352,19 @@ def features_of_entity(
         columns["hour_of_day"] = (grid.valid_at - grid.valid_at.astype("datetime64[D]")) / np.timedelta64(1, "h")
     shown_columns = [name for name in columns if name in ALWAYS or family_of(name) in families]
     issued_at = np.broadcast_to(grid.issued_at[:, None], shown.shape)
-    return pd.DataFrame(
-        {
-            "product_id": product.id,
-            "entity_id": entity_id,
-            "issued_at": pd.DatetimeIndex(issued_at[shown]).tz_localize("UTC"),
-            "valid_at": pd.DatetimeIndex(grid.valid_at[shown]).tz_localize("UTC"),
-            "lead_minutes": ((grid.valid_at - issued_at) // MINUTE)[shown],
-            "weather_run_at": pd.DatetimeIndex(from_minutes(newest_run)[shown]).tz_localize("UTC"),
-            **{name: columns[name][shown] for name in shown_columns},
-        }
-    )
+    rows = int(shown.sum())
+    return {
+        "product_id": np.full(rows, product.id, dtype=object),
+        "entity_id": np.full(rows, entity_id, dtype=object),
+        "issued_at": issued_at[shown],
+        "valid_at": grid.valid_at[shown],
+        "lead_minutes": ((grid.valid_at - issued_at) // MINUTE)[shown],
+        "weather_run_at": from_minutes(newest_run)[shown],
+        **{name: columns[name][shown] for name in shown_columns},
+    }
 
 
-def _expected(known: Known) -> pd.DataFrame:
+def _expected(known: Known) -> tuple[TimeArray, FloatArray]:
     """Power by the curve of the best point's wind of each interval, see `errors_by_interval`."""
     expected = np.full(known.past.valid_at.shape, np.nan)
     if known.past_speeds:

@@ -248,10 +248,11 @@ def expected_share(speeds: FloatArray, grid: Grid, fits: Mapping[np.datetime64, 
     return result
 
 
-def errors_by_interval(expected: FloatArray, grid: Grid) -> pd.DataFrame:
-    """One row per interval: the power expected by the last issue before it began (``valid_at`` naive, ascending)."""
-    begun = grid.valid_at >= grid.issued_at[:, None]
-    issued_at = np.broadcast_to(grid.issued_at[:, None], grid.valid_at.shape)[begun]
-    table = pd.DataFrame({"valid_at": grid.valid_at[begun], "issued_at": issued_at, "expected": expected[begun]})
-    table = table[table["expected"].notna()].sort_values(["valid_at", "issued_at"], kind="stable")
-    return table.drop_duplicates("valid_at", keep="last")[["valid_at", "expected"]]
+def errors_by_interval(expected: FloatArray, grid: Grid) -> tuple[TimeArray, FloatArray]:
+    """The intervals with a value, rising, and the power expected of each by the last issue before it began."""
+    known = (grid.valid_at >= grid.issued_at[:, None]) & ~np.isnan(expected)
+    valid_at, issued_at = grid.valid_at[known], np.broadcast_to(grid.issued_at[:, None], grid.valid_at.shape)[known]
+    order = np.lexsort((issued_at, valid_at))
+    valid_at, values = valid_at[order], expected[known][order]
+    last = np.append(valid_at[1:] != valid_at[:-1], True)[: len(valid_at)]
+    return valid_at[last], values[last]

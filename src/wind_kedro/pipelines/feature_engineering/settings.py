@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
+from functools import cache
 from typing import Literal, get_args
 
 from pydantic import Field
@@ -60,6 +61,7 @@ COLUMNS_OF: Mapping[Family, tuple[str, ...]] = {
 }  # fmt: skip
 
 
+@cache
 def family_of(column: str) -> Family:
     """The family of a column.
 
