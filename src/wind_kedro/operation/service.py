@@ -10,7 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 
-from wind_kedro.cards import Calendar, Fleet
+from wind_kedro.cards import Calendar, CardError, Fleet
 from wind_kedro.clock import Clock
 from wind_kedro.errors import WindKedroError
 from wind_kedro.failures import reason
@@ -102,7 +102,11 @@ class Service:
         late = dt.timedelta(minutes=self.settings.late_minutes + self._after_minutes())
         reasons = []
         for product_id, calendar in self.calendars.items():
-            expected = Clock(as_of=_utc_now() - late).newest_issue(calendar)
+            try:
+                expected = Clock(as_of=_utc_now() - late).newest_issue(calendar)
+            except CardError as error:  # it had no issue in the last forty days
+                reasons.append(str(error))
+                continue
             newest = self.facts.newest.get(product_id)
             if newest is None or newest < expected:
                 found = "there is none" if newest is None else f"the newest is of {newest:%Y-%m-%dT%H:%MZ}"
