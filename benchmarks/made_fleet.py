@@ -7,8 +7,10 @@ history of so many days and a day after it (``data/fleet/01_raw``). The same num
 from __future__ import annotations
 
 import argparse
+import os
 import resource
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -29,6 +31,8 @@ sys.path.append(str(PROJECT / "tests"))  # where the synthetic fleet is
 from synthetic.any_size import Batch, FleetSettings, batches, patterned
 
 SAMPLE_SECONDS = 0.25
+#: Share of the machine's memory above which a run is ended: it would take the machine with it.
+MEMORY_SHARE = 0.5
 
 
 @dataclass
@@ -144,6 +148,8 @@ class Fleet:
             done.set()
             watcher.join()
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        if code == -signal.SIGKILL:
+            sys.exit(f"{' '.join(words)}: ended, as it took {peak[0]:.0f} MB; measure fewer farms or days")
         if code not in {0, 3}:  # 3: incidents
             sys.exit(f"{' '.join(words)}: {code}\n{(self.folder / 'run.log').read_text()[-3000:]}")
         cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
@@ -158,7 +164,8 @@ def write_yaml(path: Path, content: Any, comment: str = "") -> None:
 
 
 def _watch(leader: int, peak: list[float], done: threading.Event) -> None:
-    """Keep the greatest sum of resident memory of the processes of a session, MB."""
+    """Keep the greatest sum of resident memory of the processes of a session, MB, and end them if it is too much."""
+    limit = MEMORY_SHARE * os.sysconf("SC_PHYS_PAGES") * resource.getpagesize() / 1e6
     while not done.wait(SAMPLE_SECONDS):
         total = 0
         for entry in Path("/proc").glob("[0-9]*"):
@@ -169,6 +176,9 @@ def _watch(leader: int, peak: list[float], done: threading.Event) -> None:
             except (OSError, IndexError, ValueError):
                 continue
         peak[0] = max(peak[0], total * resource.getpagesize() / 1e6)
+        if peak[0] > limit:
+            os.killpg(leader, signal.SIGKILL)
+            return
 
 
 def main() -> None:

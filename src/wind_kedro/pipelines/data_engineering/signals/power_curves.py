@@ -135,14 +135,15 @@ def _by_cell(rows: Table, spans: pd.DataFrame, turbines: pd.DataFrame, curve: Cu
     """Number of rows in each cell, by the span of their time ``at``."""
     rows = rows.mutate(**{name: as_first_known(rows, name) for name in SPIKES_IN_TIME})
     rows = rows.filter(rows.power_kw.notnull(), rows.wind_speed_ms.notnull())
-    rows = rows.inner_join(ibis.memtable(turbines), ["farm_id", "turbine_id"])
+    # One table, so that rows meet no span of another farm: DuckDB may join spans by time first, each row with those of all farms.
+    table = ibis.memtable(turbines.merge(spans[["farm", "span", "after", "fitted_at"]], on="farm").drop(columns="farm"))
+    same = [rows[name] == table[name] for name in ("farm_id", "turbine_id")]
+    rows = rows.inner_join(table, [*same, rows["at"] > table.after, rows["at"] <= table.fitted_at])
     rows = rows.select(
-        "farm", "at",
+        "span",
         bin=(rows.wind_speed_ms / curve.bin_width_ms).floor().cast("int32"),
         step=(rows.power_kw / rows.rated / _STEP_SHARE).floor().cast("int32"),
     )  # fmt: skip
-    table = ibis.memtable(spans[["farm", "span", "after", "fitted_at"]])
-    rows = rows.inner_join(table, [rows.farm == table.farm, rows["at"] > table.after, rows["at"] <= table.fitted_at])
     counts: pd.DataFrame = rows.group_by("span", "bin", "step").agg(count=rows.count()).to_pandas()
     return counts
 
