@@ -548,6 +548,18 @@ RIGHT: dict[str, Callable[[], pd.DataFrame]] = {
         recorded_at=[TIME, TIME + pd.Timedelta("1h")],
         recorded_on="2024-03-01",
     ),
+    "Cycles": lambda: _rows(
+        kind="forecast",
+        due_at=TIME,
+        attempt=[1, 2],
+        cause="issue",
+        as_of=TIME,
+        started_at=TIME,
+        ended_at=[TIME, pd.NaT],
+        outcome=["failed", "running"],
+        message=["the disk is full", ""],
+        inputs="00ff00ff00ff00ff",
+    ),
 }
 
 
@@ -649,6 +661,8 @@ DEFECTS: list[tuple[str, str, Spoil, str]] = [
     ("Outliers", "unknown cause", _put(verdict="fate"), "verdict"),
     ("Outliers", "an hour twice", _same_key, "product_id"),
     ("Outbox", "a message twice", _same_key, "message_id"),
+    ("Cycles", "an attempt twice", _put(attempt=1), "unique"),
+    ("Cycles", "no such outcome", _put(outcome="perhaps"), "outcome"),
     ("Deliveries", "neither delivered nor failed", _put(outcome="perhaps"), "outcome"),
     ("Deliveries", "a message delivered twice", _put(outcome="delivered"), "each_delivered_once"),
     ("Deliveries", "an attempt twice", _same_key, "recorded_at"),
