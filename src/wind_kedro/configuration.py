@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import functools
 import threading
 from collections.abc import Iterable
@@ -11,6 +12,7 @@ from typing import Any
 
 import yaml
 from kedro.config import MissingConfigException, OmegaConfigLoader
+from kedro.config.omegaconf_config import _NO_VALUE
 from kedro.utils import find_kedro_project
 from omegaconf import DictConfig, OmegaConf
 from omegaconf._utils import get_yaml_loader
@@ -26,6 +28,9 @@ from wind_kedro.storage.bounds import check_yaml
 
 #: Kedro passes over a name with one of these that is no file, and the values of base would then hold in silence.
 _SUFFIXES = {".yml", ".yaml", ".json"}
+
+#: Begins a text that stands for a list or a mapping of the globals. No file can have it: YAML allows no such character.
+_STANDS_FOR = "\0globals:"
 
 #: The loader of this thread's run, and of the newest of the process, for threads that a runner started.
 _of_this_thread = threading.local()
@@ -55,7 +60,11 @@ class BoundedConfigLoader(OmegaConfigLoader):
         """
         if key == "credentials" and key not in self and self.env not in {None, self.default_run_env}:
             self[key] = self._credentials()
+        known = key in self
         config: dict[str, Any] = super().__getitem__(key)
+        if not known and key != "globals":
+            # OmegaConf would copy the cards value by value, and again for each reference: 20 s for a thousand farms.
+            config = self._filled(config)
         if key == "parameters" and "provenance" not in config:
             config = {**config, "provenance": Provenance.collect(self._project(), config).model_dump()}
         if key == "globals":
@@ -110,6 +119,38 @@ class BoundedConfigLoader(OmegaConfigLoader):
             raise ConfigurationError(f"{' '.join(str(error).split())}: keep it in one of them") from None
         return configs
 
+    @staticmethod
+    def _soft_merge(config: dict[str, Any], env_config: dict[str, Any], env_path: str | None = None) -> dict[str, Any]:
+        """Values of base with those of the environment, section by section; lists are replaced whole.
+
+        Kedro's own makes configurations of OmegaConf of both, which takes as long as reading them where parameters are large.
+        """
+        return _merged(config, env_config)
+
+    def _get_globals_value(self, variable: str, default_value: Any = _NO_VALUE) -> Any:
+        """The value of ``${globals:variable}``: of lists and mappings a text that stands for them, see `__getitem__`."""
+        found: Any = self._globals
+        for name in variable.split("."):
+            found = found.get(name) if isinstance(found, dict) else None
+        if found is None and default_value != _NO_VALUE and "[" not in variable:
+            found = default_value
+        if found is None or variable.startswith("_"):
+            return super()._get_globals_value(variable, default_value)
+        return f"{_STANDS_FOR}{variable}" if isinstance(found, dict | list) else found
+
+    def _filled(self, value: Any) -> Any:
+        """A value with what its texts stand for in their place."""
+        if isinstance(value, dict):
+            return {name: self._filled(each) for name, each in value.items()}
+        if isinstance(value, list):
+            return [self._filled(each) for each in value]
+        if not (isinstance(value, str) and value.startswith(_STANDS_FOR)):
+            return value
+        found = self._globals
+        for name in value.removeprefix(_STANDS_FOR).split("."):
+            found = found[name]
+        return copy.deepcopy(found)
+
     def _is_hidden(self, path: str) -> bool:
         try:
             return bool(super()._is_hidden(path))
@@ -143,6 +184,15 @@ class BoundedConfigLoader(OmegaConfigLoader):
         if strange:
             raise ConfigurationError(f"{where}: {strange[0]!r} is no name of a setting; put it in quotes, or remove it")
         return config
+
+
+def _merged(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    both = {name: _merged(under[name], value) for name, value in over.items() if _are_sections(under.get(name), value)}
+    return {**under, **over, **both}
+
+
+def _are_sections(*values: Any) -> bool:
+    return all(isinstance(value, dict) for value in values)
 
 
 @functools.cache
