@@ -132,7 +132,7 @@ class BoundedConfigLoader(OmegaConfigLoader):
         found: Any = self._globals
         for name in variable.split("."):
             found = found.get(name) if isinstance(found, dict) else None
-        if found is None and default_value != _NO_VALUE and "[" not in variable:
+        if found is None and default_value != _NO_VALUE:
             found = default_value
         if found is None or variable.startswith("_"):
             return super()._get_globals_value(variable, default_value)
