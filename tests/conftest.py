@@ -68,10 +68,14 @@ def pytest_make_collect_report(collector: pytest.Collector) -> Iterator[None]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files that take minutes go first, so that no worker is left alone with one at the end."""
+    """Files that take minutes go first, so that no worker is left alone with one at the end.
+
+    One of them makes the project of the test fleet; others that need it come later, so that no worker waits for it.
+    """
     weight = {"test_end_to_end.py": 0, "test_killed.py": 1}
     slow = {item.path for item in items if item.get_closest_marker("slow")}
-    items.sort(key=lambda item: (weight.get(item.path.name, len(weight)), item.path not in slow))
+    waits = {item.path for item in items if "test_env_project" in getattr(item, "fixturenames", ())}
+    items.sort(key=lambda item: (weight.get(item.path.name, len(weight)), item.path not in slow, item.path in waits))
 
 
 @pytest.fixture(scope="session")

@@ -77,7 +77,7 @@ def use_store(project: Path, configuration: str, s3: str, server: dict[str, str]
     shutil.rmtree(raw)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_small_fleet_has_the_same_tables_on_a_disk_and_in_a_store(
     make_small_fleet: Callable[[], Path], s3: str, s3_server: dict[str, str]
 ) -> None:

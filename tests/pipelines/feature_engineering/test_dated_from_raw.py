@@ -135,7 +135,7 @@ def unchanged(chain: Callable[..., Any]) -> Callable[[Any], dict[str, pd.DataFra
 
 
 @settings(
-    max_examples=2,
+    max_examples=1,
     deadline=None,
     derandomize=True,
     phases=[Phase.explicit, Phase.generate],
