@@ -113,7 +113,9 @@ def derive_clock_sums(
         days = spans.merge(own, on=["farm_id", "block"])[["farm_id", "day"]].drop_duplicates()
         means = wind_by_block(parsed_signals.shards(days), firsts, suspected, fleet)
         wind = means.semi_join(ibis.memtable(own), ["farm_id", "block"]).to_pandas()
-        first = days["day"].min() - max(reach[farm_id] for farm_id in own["farm_id"].unique())
+        # The first write of the table may have no shard: no farm has its first calibration yet.
+        longest = max((reach[farm_id] for farm_id in own["farm_id"].unique()), default=pd.Timedelta(0))
+        first = days["day"].min() - longest
         runs = frame_of(weather, _WEATHER, first=first, last=own["block"].max())
         return sum_weeks(wind, runs[runs["farm_id"].isin(own["farm_id"])], fleet, search)
 
