@@ -33,6 +33,7 @@ def test_every_environment_is_read_as_kedro_reads_it(project_path: Path, environ
         ("a: {b: '${globals:nested.deep}'}", "", {"a": {"b": {"k": [1, 2]}}}),
         ("a: ${globals:nested.text}/x", "", {"a": "word/x"}),
         ("a: '${globals:missing,other}'", "", {"a": "other"}),
+        ("a: '${globals:nothing,other}'", "", {"a": None}),
         ("a: '${globals:missing,${globals:cards}}'", "", {"a": [{"id": "one"}, {"id": "two"}]}),
         ("a: {b: 1, c: [1, 2], d: {e: 1}}", "a: {c: [3], d: null}", {"a": {"b": 1, "c": [3], "d": None}}),
         ("a: {b: {c: 1, d: 2}}", "a: {b: {d: 3, e: 4}}\nf: 5", {"a": {"b": {"c": 1, "d": 3, "e": 4}}, "f": 5}),
@@ -42,7 +43,9 @@ def test_every_environment_is_read_as_kedro_reads_it(project_path: Path, environ
 def test_references_and_overlays_are_resolved_as_kedro_does(tmp_path: Path, base: str, overlay: str, expected: Any) -> None:
     for name in ("base", "local"):
         (tmp_path / name).mkdir()
-    (tmp_path / "base/globals.yml").write_text("cards: [{id: one}, {id: two}]\nnested: {deep: {k: [1, 2]}, text: word}\n")
+    (tmp_path / "base/globals.yml").write_text(
+        "cards: [{id: one}, {id: two}]\nnested: {deep: {k: [1, 2]}, text: word}\nnothing: null\n"
+    )
     (tmp_path / "base/parameters.yml").write_text(base)
     (tmp_path / "local/parameters.yml").write_text(overlay or "{}")
     kedro, found = _both(tmp_path, "local", "parameters")

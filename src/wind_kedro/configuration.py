@@ -129,14 +129,19 @@ class BoundedConfigLoader(OmegaConfigLoader):
 
     def _get_globals_value(self, variable: str, default_value: Any = _NO_VALUE) -> Any:
         """The value of ``${globals:variable}``: of lists and mappings a text that stands for them, see `__getitem__`."""
+        found = self._global(variable, default_value)
+        if found is _NO_VALUE or variable.startswith("_"):
+            return super()._get_globals_value(variable, default_value)  # which raises
+        return f"{_STANDS_FOR}{variable}" if isinstance(found, dict | list) else found
+
+    def _global(self, variable: str, default_value: Any = _NO_VALUE) -> Any:
+        """The value of the globals at a path of names with dots between them."""
         found: Any = self._globals
         for name in variable.split("."):
-            found = found.get(name) if isinstance(found, dict) else None
-        if found is None and default_value != _NO_VALUE:
-            found = default_value
-        if found is None or variable.startswith("_"):
-            return super()._get_globals_value(variable, default_value)
-        return f"{_STANDS_FOR}{variable}" if isinstance(found, dict | list) else found
+            if not isinstance(found, dict) or name not in found:
+                return default_value
+            found = found[name]
+        return found
 
     def _filled(self, value: Any) -> Any:
         """A value with what its texts stand for in their place."""
@@ -146,10 +151,7 @@ class BoundedConfigLoader(OmegaConfigLoader):
             return [self._filled(each) for each in value]
         if not (isinstance(value, str) and value.startswith(_STANDS_FOR)):
             return value
-        found = self._globals
-        for name in value.removeprefix(_STANDS_FOR).split("."):
-            found = found[name]
-        return copy.deepcopy(found)
+        return copy.deepcopy(self._global(value.removeprefix(_STANDS_FOR)))
 
     def _is_hidden(self, path: str) -> bool:
         try:

@@ -227,11 +227,7 @@ def data_folder(loader: Any, project_path: Path) -> Path:
     Raises:
         WindKedroError: if globals.yml names none.
     """
-    try:
-        found = data_path(loader["globals"].get("data"), "globals.yml: data")
-        return found if is_in_store(found) else project_path / found
-    except ValueError as error:
-        raise WindKedroError(str(error)) from None
+    return _place(loader["globals"].get("data"), "data", project_path)
 
 
 def raw_folder(loader: Any, project_path: Path) -> Path:
@@ -248,8 +244,13 @@ def raw_folder(loader: Any, project_path: Path) -> Path:
 
 def raw_place(loader: Any, project_path: Path) -> Path:
     """The folder of the environment's raw files, on this machine or in an object store, for a command that reads them."""
+    return _place(_raw_address(loader, project_path), "raw", project_path)
+
+
+def _place(address: Any, name: str, project_path: Path) -> Path:
+    """The folder at the address that globals.yml has under a name."""
     try:
-        found = data_path(_raw_address(loader, project_path), "globals.yml: raw")
+        found = data_path(address, f"globals.yml: {name}")
         return found if is_in_store(found) else project_path / found
     except ValueError as error:
         raise WindKedroError(str(error)) from None

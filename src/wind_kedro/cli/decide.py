@@ -36,7 +36,8 @@ def rollback(options: Options, version: str | None, author: str, reason: str) ->
         version = version or champions.version_before(promotions)
         registered = catalog.load("model_versions")
         manifest = registered.manifest(version)  # refused here if it is lost
-        damaged = [entry for entry in manifest["members"] if not is_whole(entry["object"], registered.objects)]
+        known: dict[str, bool] = {}
+        damaged = [entry for entry in manifest["members"] if not is_whole(entry["object"], registered.objects, known)]
         entry = champions.rollback(promotions, version, author=author, reason=reason, at=context.params["clock"].as_of)
         catalog.save("promotions", entry)
         catalog.save("champion", version)

@@ -74,7 +74,7 @@ def store(forecaster: Forecaster, objects: Path, known: dict[int, str] | None = 
         if shared:
             (aside / SHARED_MODELS).write_text(json.dumps(shared, indent=2) + "\n", encoding="utf-8")
         name = digest(aside)
-        if (objects / name).exists() and not is_whole(name, objects):
+        if (objects / name).exists() and _intact(name, objects) is None:
             keep_unreadable(objects / name)
         if not (objects / name).exists():
             try:
@@ -87,16 +87,26 @@ def store(forecaster: Forecaster, objects: Path, known: dict[int, str] | None = 
     return name
 
 
-def is_whole(name: str, objects: Path) -> bool:
-    """Whether the stored model of that digest, and those that it shares, are there and are what was stored."""
+def is_whole(name: str, objects: Path, known: dict[str, bool] | None = None) -> bool:
+    """Whether the stored model of that digest, and those that it shares, are there and are what was stored.
+
+    ``known``: what was found of others, by digest, as many members share a model; added to.
+    """
+    known = {} if known is None else known
+    if name not in known:
+        contents = _intact(name, objects) or {}
+        shared = json.loads(contents[SHARED_MODELS]) if SHARED_MODELS in contents else {}
+        known[name] = bool(contents) and all(is_whole(other, objects, known) for other in shared.values())
+    return known[name]
+
+
+def _intact(name: str, objects: Path) -> dict[str, bytes] | None:
+    """The files of the stored model of that digest; None: it is not there, or is not what was stored."""
     try:
         contents = _contents(objects / name)
-        if _digest(contents) != name:
-            return False
-        shared = json.loads(contents[SHARED_MODELS]) if SHARED_MODELS in contents else {}
-        return all(is_whole(other, objects) for other in shared.values())
     except (OSError, ChangedObjectError):
-        return False
+        return None
+    return contents if _digest(contents) == name else None
 
 
 def fetch(name: str, objects: Path) -> Forecaster:

@@ -66,10 +66,9 @@ class Member:
         """Its digest in the store; none: it is not stored yet."""
         return self.source.object if isinstance(self.source, Stored) else None
 
-    @property
-    def is_whole(self) -> bool:
-        """Whether it is in memory, or is stored and undamaged, with the models that it shares."""
-        return not isinstance(self.source, Stored) or is_whole(self.source.object, self.source.objects)
+    def is_whole(self, known: dict[str, bool]) -> bool:
+        """Whether it is in memory, or is stored and undamaged with the models that it shares; ``known`` as in `objects`."""
+        return not isinstance(self.source, Stored) or is_whole(self.source.object, self.source.objects, known)
 
     def has_levels(self, levels: Sequence[float]) -> bool:
         """Whether it has learnt all of these levels."""

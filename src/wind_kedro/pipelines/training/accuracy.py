@@ -23,7 +23,7 @@ from wind_kedro.evaluation.scores import interval_losses
 from wind_kedro.evaluation.settings import Scoring
 from wind_kedro.failures import Failure, failures_table, reason
 from wind_kedro.models.ensembles.hand_over import FleetPart
-from wind_kedro.models.tables import forecast_rows, known_at
+from wind_kedro.models.tables import Shares, forecasts_of, known_at
 from wind_kedro.pipelines.training.backtest import KEY
 from wind_kedro.pipelines.training.fitting import fleet_parts, forecast_ahead
 from wind_kedro.pipelines.training.made_from import places_of, read_numbers, row_numbers, settings_of
@@ -62,7 +62,6 @@ def compare_accuracy(
         chosen = {}
     chosen = {key: name for key, name in chosen.items() if (*key, name) in folds}
     first = backtest_folds["fold_begin"].min().tz_localize(None)
-    tables = by_entity(model_input)
 
     @cache
     def part_without(product_id: str, name: str, first: pd.Timestamp, last: pd.Timestamp) -> FleetPart | None:
@@ -74,6 +73,7 @@ def compare_accuracy(
         return fleet_parts(rest, [key], fleet, training, workers).results.get(key)
 
     def work(part: pd.DataFrame) -> pd.DataFrame:
+        tables = by_entity(model_input)
         known = frame_of(features, first=first, last=training_time.tz_localize(None))
         due = by_entity(known[(known["issued_at"] <= training_time) & known["wind_speed_100m_ms"].isna()])
         observed = frame_of(observations, first=first.floor("D"))
@@ -107,11 +107,11 @@ def compare_accuracy(
             own = backtested[mine & (backtested["model"] == chosen[key])]
             try:
                 parts = {
-                    kind: [
-                        forecast_rows(*forecast, product, fleet, model=kind, model_version="backtest")
-                        for of, forecast in mapped.results.items()
-                        if of[:2] == key
-                    ]
+                    kind: forecasts_of(
+                        [Shares(*forecast, kind, "backtest") for of, forecast in mapped.results.items() if of[:2] == key],
+                        product,
+                        fleet,
+                    )
                     for kind, mapped in ((CROSS_VALIDATED, of_blocks), (OPERATIONAL, stood_in))
                 }
                 rows += _compared(parts, own, observed, product, fleet, training_time, scoring)
@@ -211,7 +211,7 @@ def note_accuracy(accuracy: Derived, clock: Clock) -> pd.DataFrame:
 
 
 def _compared(
-    parts: dict[str, list[pd.DataFrame]],
+    parts: dict[str, pd.DataFrame],
     own: pd.DataFrame,
     observations: pd.DataFrame,
     product: Product,
@@ -224,8 +224,8 @@ def _compared(
     ``parts`` are forecasts of its model cross-validated, and those of a fallback where no weather run arrived; ``own`` is its
     backtest.
     """
-    paired = pd.concat([*parts[CROSS_VALIDATED], own.assign(model=BACKTESTED)], ignore_index=True)
-    operated = pd.concat([own.assign(model=OPERATIONAL), *parts[OPERATIONAL]], ignore_index=True)
+    paired = pd.concat([parts[CROSS_VALIDATED], own.assign(model=BACKTESTED)], ignore_index=True)
+    operated = pd.concat([own.assign(model=OPERATIONAL), parts[OPERATIONAL]], ignore_index=True)
     losses = [
         interval_losses(table, observations, product, fleet.market(product.market), training_time, scoring.rules)
         for table in (paired, operated)

@@ -46,14 +46,14 @@ def fit_fleet(
     tables = by_entity(model_input)
     newest = model_input["valid_at"].max()
     sums = row_sums(model_input)
+    undamaged: dict[str, bool] = {}
     stored = _stored_fits(version_in_force(before), model_versions_before)
 
     def fit(wanted: Mapping[tuple[str, str], str]) -> Mapped[tuple[str, str], Member]:
         at = training_time + pd.Timedelta(microseconds=1)  # all rows were known at the training time
         made_from = fits_made_from(wanted, sums, model_input.columns, fleet, training, at)
-        members = {
-            key: stored[*key, name, made_from[key]] for key, name in wanted.items() if (*key, name, made_from[key]) in stored
-        }
+        found = {key: stored.get((*key, name, made_from[key])) for key, name in wanted.items()}
+        members = {key: member for key, member in found.items() if member is not None and member.is_whole(undamaged)}
         missing = {key: name for key, name in wanted.items() if key not in members}
         fitted = fit_candidates(model_input, missing, fleet, training, workers, at)
         for key, forecaster in fitted.results.items():
@@ -102,7 +102,7 @@ def fit_fleet(
 
 
 def _stored_fits(version: str | None, versions: RegisteredModels) -> dict[tuple[str, str, str, str], Member]:
-    """Undamaged models of a version by product, entity, candidate and what they were fitted from."""
+    """Models of a version by product, entity, candidate and what they were fitted from."""
     try:
         model = None if version is None else versions.version(version)
     except NoModelError:  # what cannot be read is fitted again
@@ -110,7 +110,7 @@ def _stored_fits(version: str | None, versions: RegisteredModels) -> dict[tuple[
     if model is None:
         return {}
     found = {(*key, member.model): member for key, member in model.members.items()} | {**model.shadows, **model.fallbacks}
-    return {(*key, member.made_from): member for key, member in found.items() if member.made_from and member.is_whole}
+    return {(*key, member.made_from): member for key, member in found.items() if member.made_from}
 
 
 def _kept(
