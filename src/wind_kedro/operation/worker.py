@@ -14,6 +14,7 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
+from wind_kedro.models.limits import has_given_up
 from wind_kedro.operation.schedule import FINISHED, Outcome
 
 #: How long a process has to end by itself, seconds.
@@ -102,13 +103,16 @@ def _serve(run: Run, connection: Connection) -> None:
     watching = threading.Thread(target=_end_with_parent, args=[ended], name="parent", daemon=True)
     watching.start()
     try:
-        while True:
+        # A call that was given up would go on beside the next cycle: a new process runs that one.
+        while not has_given_up():
             connection.send(run(connection.recv()))
     except (EOFError, BrokenPipeError):
         pass
     finally:
         ending.close()
         watching.join()
+        if has_given_up():
+            os._exit(0)  # the end of Python could wait for it
 
 
 def _end_with_parent(ended: Connection) -> None:

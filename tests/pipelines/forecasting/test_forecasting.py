@@ -2,6 +2,7 @@
 
 import dataclasses
 import shutil
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +22,7 @@ from wind_kedro.datasets.models import RefusedVersionError
 from wind_kedro.models.climatology import Climatology, ClimatologyParameters
 from wind_kedro.models.ensembles.fleet_model import FleetModel, Member
 from wind_kedro.pipelines.forecasting.nodes import issue_forecasts
+from wind_kedro.pipelines.forecasting.settings import Forecasting
 from wind_kedro.pipelines.forecasting.shadows import issue_shadows
 
 MakeTable = Callable[[list[dict[str, Any]]], pd.DataFrame]
@@ -141,10 +143,11 @@ def _issue_all(
     clock: Clock = ALL,
     versions: Versions | None = None,
     observations: pd.DataFrame = NOTHING,
+    forecasting: Forecasting = Forecasting(),  # noqa: B008 - never changes
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Forecasts, and what failed."""
     made: Any = versions or Versions()
-    forecasts, failures = issue_forecasts(features, observations, made, promotions, fleet, clock)
+    forecasts, failures = issue_forecasts(features, observations, made, promotions, fleet, clock, forecasting)
     return Forecasts.validate(forecasts), Failures.validate(failures)
 
 
@@ -434,6 +437,30 @@ def test_a_model_that_fails_for_one_farm_stops_no_other(fleet: Fleet, features: 
     assert failure["message"].endswith("ZeroDivisionError: in the model" if raises else " intervals")
     used = table.loc[hill & (table["fallback"] != ""), "issued_at"].nunique()
     assert failures[failures["code"] == "fallback_used"]["issued_at"].nunique() == used > 0
+
+
+def test_a_model_that_never_returns_costs_only_its_farm(fleet: Fleet, features: pd.DataFrame) -> None:
+    class Hangs(WithFallbacks):
+        def version(self, version: str) -> FleetModel:
+            made = super().version(version)
+
+            class Hanging(Constant):
+                def predict(self, _: pd.DataFrame) -> Any:
+                    while True:
+                        time.sleep(0.01)
+
+            hangs: Any = Hanging(LEVELS["hours"], 0.3)
+            return dataclasses.replace(made, members={**made.members, ("hours", "hill"): Member("m", hangs)})
+
+    features["last_power_share"] = 0.4
+    sound, _ = _issue_all(features, _promotions(*FOREVER), fleet)
+    limit = Forecasting(model_limit_seconds=0.3)
+    table, failures = _issue_all(features, _promotions(*FOREVER), fleet, versions=Hangs(), forecasting=limit)
+    hill = table["entity_id"] == "hill"
+    assert table[~hill].to_csv() == sound[sound["entity_id"] != "hill"].to_csv(), "the others, to the byte"
+    assert set(table.loc[hill, "rung"]) == {"fallback"}
+    (failure,) = failures[failures["code"] == "model_unusable"].to_dict("records")
+    assert failure["message"] == "hours/hill: champion 'm' of version 1: did not return within 0.3 s"
 
 
 def test_whatever_raises_for_one_farm_is_its_failure(fleet: Fleet, features: pd.DataFrame) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import cast
 
 import numpy as np
@@ -17,6 +18,7 @@ from wind_kedro.evaluation.scores import latest_versions
 from wind_kedro.failures import Failure, Severity, reason
 from wind_kedro.models.climatology import Climatology
 from wind_kedro.models.ensembles.fleet_model import Member
+from wind_kedro.models.limits import call_within
 
 #: Rows with their quantiles as shares of capacity, by the model that gave them; '' is the champion.
 Forecast = dict[str, tuple[pd.DataFrame, NDArray[np.float64]]]
@@ -61,6 +63,7 @@ def predict_with_fallbacks(
     entity_id: str,
     version: str | None,
     failures: list[Failure],
+    limit_seconds: float = 0,
 ) -> Forecast:
     """Rows that are due with their quantiles as shares, by the model that gave them: ``''`` the champion, else a fallback.
 
@@ -70,7 +73,8 @@ def predict_with_fallbacks(
     some weather reaches the issue.
 
     ``due`` are features of one product and entity, a row an interval; ``version`` is the version's number, for messages.
-    ``failures`` takes each stored model that failed, and each issue that a fallback has intervals of.
+    ``failures`` takes each stored model that failed, and each issue that a fallback has intervals of. A model that takes longer
+    than ``limit_seconds`` (0: without limit) has failed.
     """
     windy = due["wind_speed_100m_ms"].notna()
     if not fallbacks:
@@ -80,7 +84,8 @@ def predict_with_fallbacks(
     failed = member is None
     if member is not None and windy.any():
         try:
-            unknown = _take(forecast, "", due[windy], member.shares(due[windy], product.quantile_levels))
+            shares = call_within(limit_seconds, partial(member.shares, due[windy], product.quantile_levels))
+            unknown = _take(forecast, "", due[windy], shares)
             left = due[~windy | due.index.isin(unknown.index)]
             if len(unknown):
                 raise ValueError(f"gives no number for {len(unknown)} intervals")
@@ -92,7 +97,8 @@ def predict_with_fallbacks(
         if left.empty or not fallback.has_levels(product.quantile_levels):
             continue
         try:
-            left = _take(forecast, name, left, fallback.shares(left, product.quantile_levels))
+            shares = call_within(limit_seconds, partial(fallback.shares, left, product.quantile_levels))
+            left = _take(forecast, name, left, shares)
         except Exception as error:
             failed = True
             failures.append(unusable(product.id, entity_id, version, name, "fallback", error))

@@ -16,11 +16,13 @@ from wind_kedro.governance.champions import in_order, versions_at
 from wind_kedro.models.tables import KEYS, Shares, forecasts_of
 from wind_kedro.pipelines.forecasting.fallbacks import Forecast, champion_of, model_of, predict_with_fallbacks
 from wind_kedro.pipelines.forecasting.revisions import SENT, without_small_revisions
+from wind_kedro.pipelines.forecasting.settings import Forecasting
 from wind_kedro.pipelines.forecasting.slices import backtest_of_run, days_of_run, forecasts_of_run
 from wind_kedro.postprocessing.calibration import calibrated
 from wind_kedro.postprocessing.portfolios import add_portfolios
 from wind_kedro.postprocessing.settings import Calibration
 
+_DEFAULTS = Forecasting()
 #: A message names so many farms of a portfolio.
 _NAMED = 3
 
@@ -32,6 +34,7 @@ def issue_forecasts(
     promotions: pd.DataFrame,
     fleet: Fleet,
     clock: Clock,
+    forecasting: Forecasting = _DEFAULTS,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """One row per product, entity, issue time and interval: quantiles in kW, as the champion promoted by then gives them. And one
     row per failure: an issue that was not made, a fallback that was used, a model that could not be used.
@@ -64,7 +67,7 @@ def issue_forecasts(
             promoted = promoted_to.get((product.id, entity_id), promotions.iloc[:0])
             try:
                 issued, failed = _issue_entity(
-                    rows, observations, model_versions, promoted, fleet, product, entity_id, issues, clock
+                    rows, observations, model_versions, promoted, fleet, product, entity_id, issues, clock, forecasting
                 )
             except Exception as error:  # whatever it is, the other entities are issued all the same
                 issued, failed = [], _not_issued(product, entity_id, issues, reason(error), _UNEXPECTED)
@@ -96,6 +99,7 @@ def _issue_entity(
     entity_id: str,
     issues: pd.DatetimeIndex,
     clock: Clock,
+    forecasting: Forecasting,
 ) -> tuple[list[Shares], list[Failure]]:
     """The forecasts of one product and entity, one per model, and what failed."""
     found: list[Shares] = []
@@ -117,7 +121,10 @@ def _issue_entity(
             failures += _not_issued(product, entity_id, pd.DatetimeIndex(due["issued_at"].unique()), why, "run training")
             continue
         fallbacks = model_versions.version(str(version)).beside("fallbacks", product.id, entity_id) if member else {}
-        forecast = predict_with_fallbacks(member, fallbacks, due, observations, product, entity_id, version, failures)
+        limit_seconds = forecasting.model_limit_seconds
+        forecast = predict_with_fallbacks(
+            member, fallbacks, due, observations, product, entity_id, version, failures, limit_seconds
+        )
         failures += _not_served(due, forecast, product, entity_id)
         model = member.model if member else model_of(promotions, product, entity_id, version)
         found += [Shares(served, shares, model, version or "", fallback) for fallback, (served, shares) in forecast.items()]

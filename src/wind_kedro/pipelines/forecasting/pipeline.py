@@ -30,14 +30,14 @@ def create_pipeline() -> Pipeline:
                 "params:calibration params:attributions",
                 "due_issues due_clock",
             ),
-            step(issue_forecasts, f"features observations {models}", "model_forecasts forecasting_failures"),
+            step(issue_forecasts, f"features observations {models} params:forecasting", "model_forecasts forecasting_failures"),
             step(
                 calibrate_forecasts,
                 "model_forecasts backtest_model_forecasts forecasts_before observations forecasting_failures "
                 f"{cards} params:calibration",
                 "forecasts calibration_failures",
             ),
-            step(issue_shadows, f"model_forecasts features {models}", "shadow_forecasts shadows_failures"),
+            step(issue_shadows, f"model_forecasts features {models} params:forecasting", "shadow_forecasts shadows_failures"),
             step(
                 explain_forecasts,
                 f"forecasts features model_versions {cards} params:attributions",

@@ -33,3 +33,11 @@ class FeatureGroups(Strict):
             if any(fnmatchcase(column, pattern) for pattern in patterns):
                 return name
         return OTHER
+
+
+class Forecasting(Strict):
+    """Settings `forecasting` in ``parameters_forecasting.yml``."""
+
+    model_limit_seconds: float = Field(
+        60, ge=0, description="a model that takes longer to forecast one product and entity has failed there; 0: no limit"
+    )

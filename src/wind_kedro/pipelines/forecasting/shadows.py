@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pandas as pd
 
 from wind_kedro.cards import Fleet
@@ -10,9 +12,13 @@ from wind_kedro.datasets.derived import Sliced
 from wind_kedro.datasets.models import NoModelError, RegisteredModels
 from wind_kedro.failures import Failure, failures_table
 from wind_kedro.governance.champions import in_order, versions_at
+from wind_kedro.models.limits import call_within
 from wind_kedro.models.tables import KEYS, Shares, forecasts_of
 from wind_kedro.pipelines.forecasting.fallbacks import unusable
+from wind_kedro.pipelines.forecasting.settings import Forecasting
 from wind_kedro.pipelines.forecasting.slices import days_of_run, forecasts_of_run
+
+_DEFAULTS = Forecasting()
 
 
 def issue_shadows(
@@ -22,6 +28,7 @@ def issue_shadows(
     promotions: pd.DataFrame,
     fleet: Fleet,
     clock: Clock,
+    forecasting: Forecasting = _DEFAULTS,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """One row per product, entity, model, issue time and interval, in kW: what the shadows of the version in force forecast, and
     beside them (``role``) the champion's forecasts of the same intervals. Both are uncalibrated.
@@ -54,7 +61,8 @@ def issue_shadows(
                     if not member.has_levels(product.quantile_levels):
                         continue
                     try:
-                        shares = member.shares(due, product.quantile_levels)
+                        limited = partial(member.shares, due, product.quantile_levels)
+                        shares = call_within(forecasting.model_limit_seconds, limited)
                         forecasts.append(Shares(due, shares, name, version))
                     except Exception as error:  # whatever somebody's model does, it is only a shadow
                         failures.append(unusable(product.id, entity_id, version, name, "shadow", error))
