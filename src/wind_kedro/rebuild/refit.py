@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, get_type_hints
 import numpy as np
 import pandas as pd
 
+from wind_kedro.compute import Workers
 from wind_kedro.datasets.training_kit import Kits
 from wind_kedro.governance.provenance import Provenance
 from wind_kedro.models.objects import fetch, store
@@ -60,13 +61,20 @@ def refit(kits: Kits, run_id: str, wanted: Collection[tuple[str, str]] | None = 
                 given[argument] = given[argument][[key in wanted for key in keys]]
         elif dataset.startswith("params:"):
             given[argument] = hints[argument].model_validate(own[dataset.removeprefix("params:")])
-            if wanted is not None and len(wanted) < _WORTH_PROCESSES and dataset == "params:workers":
-                given[argument] = hints[argument](backend="threading", jobs=1)
+            if dataset == "params:workers":
+                given[argument] = _local(given[argument], few=wanted is not None and len(wanted) < _WORTH_PROCESSES)
         else:
             given[argument] = _NoVersions()
     with _quiet():  # that the models of others are not here is known
         made: FleetModel = node.func(**given)[0]
     return made
+
+
+def _local(workers: Workers, *, few: bool) -> Workers:
+    """Workers of this machine, as a cluster that fitted a model may be gone, or have other libraries."""
+    if few:
+        return workers.inline()
+    return Workers() if workers.backend == "dask" else workers
 
 
 @contextmanager

@@ -381,7 +381,7 @@ def at_points(
 
 def enough(workers: Workers, intervals: int) -> Workers:
     """The workers, or one where so few intervals are computed that starting processes would cost more than they save."""
-    return workers if intervals >= _WORTH_PROCESSES else workers.model_copy(update={"jobs": 1})
+    return workers if intervals >= _WORTH_PROCESSES else workers.inline()
 
 
 def first_reason(mapped: Mapped[str, ResultT], entity: Entity) -> str:
