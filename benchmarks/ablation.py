@@ -181,7 +181,7 @@ def _of_the_entry(when: Mapping[str, str], zones: Sequence[str] | None) -> pd.Da
         context = session.load_context()
         training = context.params["training"]
         levels = context.params["fleet"].product(COMPETITION).quantile_levels
-        table = context.catalog.load("model_input")
+        table = context.catalog.load("model_input").frame()
     table = table[(table["product_id"] == COMPETITION) & (True if zones is None else table["entity_id"].isin(zones))]
     entry = BlendParameters.model_validate(training.candidates[ENTRY[COMPETITION]].params)
     members = {name: ModelConfig.model_validate(member) for name, member in entry.members.items()}

@@ -173,7 +173,7 @@ def _configured(kept: Path | None) -> tuple[dict[str, dict[str, ModelConfig]], p
             context = session.load_context()
             candidates[environment] = context.params["training"].candidates
             if environment == ENVIRONMENT:
-                table = pd.read_parquet(kept) if kept else context.catalog.load("model_input")
+                table = pd.read_parquet(kept) if kept else context.catalog.load("model_input").frame()
     return candidates, table
 
 

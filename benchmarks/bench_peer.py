@@ -108,7 +108,7 @@ def _prepared() -> tuple[pd.DataFrame, int, ModelConfig]:
         run(when, "--pipeline", *pipeline)
     with KedroSession.create(PROJECT, env=ENVIRONMENT, save_on_close=False) as session:
         context = session.load_context()
-        training, table = context.params["training"], context.catalog.load("model_input")
+        training, table = context.params["training"], context.catalog.load("model_input").frame()
     table = table[table["entity_id"].isin(ZONES)].reset_index(drop=True)
     month = table["issued_at"].dt.strftime("%Y-%m")
     return table.assign(month=month), training.seed, training.candidates[ENTRY[OPERATIONAL]]

@@ -19,6 +19,7 @@ import pandas as pd
 from gefcom2014 import COMPETITION, ENVIRONMENT, RAW, bring_in, month_of, parse_tasks, run
 from record import PROJECT, record
 from wind_kedro.compute import Workers, map_farms
+from wind_kedro.datasets import read_table
 from wind_kedro.evaluation.scores import pinball_loss
 from wind_kedro.models.base import Forecaster
 from wind_kedro.models.ensembles.hand_over import FleetPart, HandOver, HandOverParameters, learn_from_fleet
@@ -193,8 +194,8 @@ def _model_input(data: Path, made: Path | None) -> pd.DataFrame:
         for room in ("data_engineering", "feature_engineering"):
             run(when, "--pipeline", room)
         run(when, "--pipeline", "training", "--to-nodes", "backtest.assemble_model_input")
-        made = PROJECT / "data" / ENVIRONMENT / "05_model_input" / "model_input.parquet"
-    table = pd.read_parquet(made)
+        made = PROJECT / "data" / ENVIRONMENT / "05_model_input" / "model_input"
+    table = read_table(made)
     table = table[table["product_id"] == COMPETITION]
     # The competition knows no production; the operator's columns are empty here.
     return table.dropna(axis="columns", how="all").sort_values(["issued_at", "valid_at"], kind="stable")

@@ -13,7 +13,7 @@ from wind_kedro.datasets.derived import Derived, days_of
 from wind_kedro.storage.fingerprints import NO_DAY, Recipe
 
 #: Options of a derived table in the catalog that do not depend on where it is.
-OPTIONS = ("key", "time", "whole_key", "contract", "statistics", "order")
+OPTIONS = ("key", "time", "whole_key", "contract", "statistics", "order", "parts")
 
 
 def recipe_of(table: pd.DataFrame, key: Sequence[str], time: str) -> Recipe:

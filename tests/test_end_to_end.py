@@ -23,7 +23,7 @@ from kedro.io import CatalogConfigResolver
 
 from wind_kedro.cards import Fleet
 from wind_kedro.cards.columns import quantile_columns
-from wind_kedro.datasets import read_table
+from wind_kedro.datasets import DerivedTable, read_table
 from wind_kedro.governance.promotions import LINKS
 from wind_kedro.pipeline_registry import register_pipelines
 from wind_kedro.settings import CONFIG_LOADER_ARGS
@@ -54,7 +54,7 @@ TABLES = {
     "weather": "02_intermediate/weather",
     "data_quality": "03_primary/data_quality.parquet",
     "features": "04_feature/features",
-    "model_input": "05_model_input/model_input.parquet",
+    "model_input": "05_model_input/model_input",
     "choices": "06_models/choices.parquet",
     "promotions": "06_models/promotions",
     "backtest_model_forecasts": "06_models/backtest_model_forecasts",
@@ -564,8 +564,11 @@ def test_the_run_says_what_it_was_made_from(test_env_project, out, tracked, conf
     assert tags["git_commit"] == head.stdout.strip()
     lock = (test_env_project / "requirements.lock").read_bytes()
     assert tags["lock_sha256"] == hashlib.sha256(lock).hexdigest()
-    data = pd.util.hash_pandas_object(out["model_input"], index=False).to_numpy().tobytes()
-    assert tags["data_sha256"] == hashlib.sha256(data).hexdigest()
+    table = DerivedTable(
+        filepath=str(test_env_project / "data/test" / TABLES["model_input"]), key=["product_id", "entity_id"], time="issued_at"
+    )
+    shards = table.load().days.sort_values(["product_id", "entity_id", "day"])
+    assert tags["data_sha256"] == hashlib.sha256(shards["fingerprint"].to_numpy().tobytes()).hexdigest()
     assert re.fullmatch(r"[0-9a-f]{64}", tags["configuration_sha256"])
     assert tags["seed"] == str(config["parameters"]["training"]["seed"])
     assert pd.Timestamp(tags["as_of"]) == NOW

@@ -44,6 +44,7 @@ STEPS = {
     "feature_fit_sums": "wind_kedro.pipelines.feature_engineering.fits.SUMS_VERSION",
     "feature_fits": "wind_kedro.pipelines.feature_engineering.fits.FITS_VERSION",
     "features": "wind_kedro.pipelines.feature_engineering.nodes.FEATURES_VERSION",
+    "model_input": "wind_kedro.pipelines.training.nodes.VERSION",
     "backtest_model_forecasts": "wind_kedro.pipelines.training.backtest.VERSION",
     "backtest_forecasts": "wind_kedro.pipelines.training.calibrating.VERSION",
     "accuracy": "wind_kedro.pipelines.training.accuracy.VERSION",

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 from kedro.framework.session import KedroSession
@@ -18,6 +19,7 @@ from kedro.pipeline import Node, Pipeline
 from wind_kedro import hooks
 from wind_kedro.governance.provenance import Provenance, git_commit, lock
 from wind_kedro.hooks import MissingInputError, MlflowTags, RunStart
+from wind_kedro.storage.fingerprints import Recipe
 
 pytestmark = pytest.mark.slow
 
@@ -132,14 +134,15 @@ def tags(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
 
 def test_the_fingerprint_is_that_of_the_table_that_models_learn_from(tags: dict[str, str]) -> None:
     hook = MlflowTags()
-    table = pd.DataFrame({"a": [1.0, 2.0], "b": ["x", "y"]})
+    days = pd.DataFrame({"product_id": "hours", "entity_id": ["hill", "shore"], "day": pd.Timestamp("2024-03-01")})
     prints = []
-    for data in (table, table.copy(), table.assign(a=[1.0, 2.5]), table.iloc[::-1]):
-        hook.after_dataset_saved("model_input", data)
+    for numbers in ([1, 2], [1, 2], [1, 3]):
+        wanted = days.assign(fingerprint=np.array(numbers, dtype=np.uint64))
+        hook.after_dataset_saved("model_input", Recipe(wanted, lambda part: part))
+        hook.after_dataset_saved("model_input", Recipe(wanted.iloc[::-1], lambda part: part))
         prints.append(tags.pop("data_sha256"))
-    assert prints[0] == prints[1]
-    assert len(set(prints)) == 3
-    hook.after_dataset_saved("features", table)
+    assert prints[0] == prints[1] != prints[2]
+    hook.after_dataset_saved("features", days)
     assert tags == {}
 
 

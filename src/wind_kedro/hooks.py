@@ -193,11 +193,10 @@ class MlflowTags:
 
     @hook_impl
     def after_dataset_saved(self, dataset_name: str, data: Any) -> None:
-        """Tag the run with the fingerprint of the table its models were trained on."""
+        """Tag the run with the fingerprint of what its models were trained on: of the shards of model input."""
         if dataset_name == "model_input":
-            from pandas.util import hash_pandas_object
-
-            self._tag({"data_sha256": sha256(hash_pandas_object(data, index=False).to_numpy().tobytes())})
+            shards = data.wanted.sort_values(["product_id", "entity_id", "day"])
+            self._tag({"data_sha256": sha256(shards["fingerprint"].to_numpy().tobytes())})
 
     @staticmethod
     def _tag(tags: dict[str, str]) -> None:

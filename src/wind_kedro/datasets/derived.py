@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+import zlib
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -19,7 +20,7 @@ from kedro_datasets._utils import ConnectionMixin
 from wind_kedro.datasets.connections import connect, literals
 from wind_kedro.datasets.parts import as_preview, empty_table, why_unreadable
 from wind_kedro.errors import WindKedroError
-from wind_kedro.storage.delta import Delta, are_among, is_one_of, to_arrow, to_pandas, within
+from wind_kedro.storage.delta import Delta, all_hold, are_among, has_one_of, is_one_of, to_arrow, to_pandas, within
 from wind_kedro.storage.fingerprints import NO_DAY, Recipe, around, chunks, surrounding
 from wind_kedro.storage.paths import data_path
 
@@ -30,8 +31,10 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-#: Columns that the store adds to the rows: the day of the shard, and its month, which names the folder.
-_ADDED = ("day", "month")
+#: Columns that the store adds to the rows: the day of the shard, its month, and the part of its entity, which name folders.
+_ADDED = ("day", "month", "part")
+#: About how many rows `portions` gives at once: of the widest tables half a gigabyte.
+PORTION_ROWS = 500_000
 _DAY_US = 86_400_000_000
 #: Unsigned numbers, which Delta has not: they are stored as signed ones of the same bits.
 _NUMBERS = ("fingerprint", "step", "digest")
@@ -59,6 +62,7 @@ class Derived:
     _backend: Any
     _contract: str | None
     _order: Sequence[str]
+    _parts: int = 0
 
     def table(self, first: pd.Timestamp | None = None, last: pd.Timestamp | None = None) -> ir.Table:
         """Rows whose day is in [first, last], lazy; without bounds all rows. Rows without a time only without bounds."""
@@ -81,13 +85,25 @@ class Derived:
         return _without_day(rows.semi_join(ibis.memtable(wanted), list(wanted)))
 
     def frame(
-        self, columns: Sequence[str] | None = None, *, first: pd.Timestamp | None = None, last: pd.Timestamp | None = None
+        self,
+        columns: Sequence[str] | None = None,
+        *,
+        first: pd.Timestamp | None = None,
+        last: pd.Timestamp | None = None,
+        entities: Collection[str] | None = None,
     ) -> pd.DataFrame:
-        """Rows whose day is in [first, last], ordered as the catalog names it; an empty table before the first write."""
+        """Rows whose day is in [first, last], of these entities (none: all), ordered as the catalog names it; an empty table
+        before the first write.
+        """
         import pyarrow as pa
 
+        wanted = [within("day", first, last)]
+        if entities is not None:
+            wanted.append(has_one_of("entity_id", entities))
+            if self._parts:
+                wanted.append(has_one_of("part", {part_of(entity_id, self._parts) for entity_id in entities}))
         try:
-            found = self._rows.read(columns, within("day", first, last))
+            found = self._rows.read(columns, all_hold(wanted))
         except (OSError, pa.ArrowException) as error:
             raise DamagedTableError(
                 f"{self._rows.location}: a file of the table {why_unreadable(error)}: restore it from a backup, or remove "
@@ -98,6 +114,15 @@ class Derived:
         frame = to_pandas(found, without=_ADDED)
         order = [name for name in self._order if name in frame]
         return frame.sort_values(order, kind="stable", ignore_index=True) if order else frame
+
+    def portions(self, entities: Collection[str], max_rows: int) -> list[list[str]]:
+        """Those of the entities that have rows, in groups of about ``max_rows`` rows that are near each other in the store."""
+        days = self.days[self.days["entity_id"].isin(list(entities)) & (self.days["rows"] > 0)]
+        rows = days.groupby("entity_id").agg({"rows": "sum"}).reset_index()
+        rows["part"] = [part_of(entity_id, self._parts) if self._parts else 0 for entity_id in rows["entity_id"]]
+        rows = rows.sort_values(["part", "entity_id"])
+        number = (rows["rows"].cumsum() - rows["rows"]) // max_rows
+        return [list(own) for _, own in rows.groupby(number)["entity_id"]]
 
     def _between(self, first: pd.Timestamp | None, last: pd.Timestamp | None) -> ir.Table:
         import ibis
@@ -141,6 +166,34 @@ def frame_of(
 ) -> pd.DataFrame:
     """Rows of a stored table, or a table in memory as it is: it may hold more than was asked for."""
     return table if isinstance(table, pd.DataFrame) else table.frame(columns, first=first, last=last)
+
+
+def rows_of(
+    table: Derived | pd.DataFrame,
+    entities: Collection[str],
+    columns: Sequence[str] | None = None,
+    *,
+    first: pd.Timestamp | None = None,
+    last: pd.Timestamp | None = None,
+) -> pd.DataFrame:
+    """Rows of some entities; of a table in memory all their rows and columns."""
+    if isinstance(table, Derived):
+        return table.frame(columns, first=first, last=last, entities=entities)
+    return table[table["entity_id"].isin(list(entities))]
+
+
+def portions(table: Derived | pd.DataFrame, entities: Collection[str] | None = None) -> list[list[str]]:
+    """Entities (none: all) that have rows, in groups of which the rows can be in memory at once; of a table in memory in one."""
+    there = set(entity_ids(table)) if entities is None else set(entity_ids(table)) & set(entities)
+    if isinstance(table, Derived):
+        return table.portions(there, PORTION_ROWS)
+    return [sorted(there)] if there else []
+
+
+def entity_ids(table: Derived | pd.DataFrame) -> list[str]:
+    """The entities that have rows."""
+    table = table.days[table.days["rows"] > 0] if isinstance(table, Derived) else table
+    return sorted(map(str, table["entity_id"].unique()))
 
 
 def shards_of(table: Derived | ir.Table, part: pd.DataFrame, *, before: int = 0, after: int = 0) -> ir.Table:
@@ -188,6 +241,8 @@ class DerivedTable(ConnectionMixin, AbstractDataset[Recipe, Derived]):
         statistics: import path of a function of the rows (Ibis) that gives aggregates by name, which are kept for each shard.
         order: columns by which `Derived.frame` sorts.
         max_rows: about how many rows are computed at once.
+        parts: into how many folders the entities (``entity_id``) are spread, so that some can be read without the others; 0:
+            folders are months. It cannot be changed once the table is written.
         read_only: whether saving is refused.
         metadata: for plugins.
     """
@@ -206,13 +261,15 @@ class DerivedTable(ConnectionMixin, AbstractDataset[Recipe, Derived]):
         statistics: str | None = None,
         order: Sequence[str] = (),
         max_rows: int = 2_000_000,
+        parts: int = 0,
         read_only: bool = False,
         metadata: dict[str, Any] | None = None,
     ) -> None:
         self._filepath = data_path(filepath, "filepath")
         self._key, self._time, self._whole_key = list(key), time, whole_key
         self._shard = self._key if whole_key else [*self._key, "day"]
-        self._rows = Delta(self._filepath / "rows", ["month"])
+        self._parts = parts
+        self._rows = Delta(self._filepath / "rows", ["part"] if parts else ["month"])
         self._days = Delta(self._filepath / "days")
         self._connection_config = dict(connection or {"backend": "duckdb", "database": ":memory:"})
         self._contract, self._statistics, self._order = contract, statistics, list(order)
@@ -233,7 +290,7 @@ class DerivedTable(ConnectionMixin, AbstractDataset[Recipe, Derived]):
         """The table; nothing but its shards is read yet."""
         model = self._contract if self._contract and hasattr(load_obj(self._contract), "to_schema") else None
         shards, recorded = self._shards()
-        return Derived(shards, self._rows.as_of(recorded), self._connection, model, self._order)
+        return Derived(shards, self._rows.as_of(recorded), self._connection, model, self._order, self._parts)
 
     def save(self, data: Recipe) -> None:
         """Compute what is missing or changed, and remove what is not wanted any more."""
@@ -284,7 +341,7 @@ class DerivedTable(ConnectionMixin, AbstractDataset[Recipe, Derived]):
         if recorded < 0:
             return 0
         self._rows.roll_back(recorded)
-        self._rows.compact([("month", "<", before_month)])
+        self._rows.compact([] if self._parts else [("month", "<", before_month)])
         entries = self._days.read()
         assert entries is not None  # noqa: S101 - a commit is recorded
         newest = entries.group_by(self._shard).aggregate([("written", "max")])
@@ -363,6 +420,10 @@ class DerivedTable(ConnectionMixin, AbstractDataset[Recipe, Derived]):
         day = f'make_timestamp(coalesce(floor(epoch_us("{self._time}") / {_DAY_US}.0)::BIGINT, 0) * {_DAY_US})'
         with_day = f"SELECT *, strftime(day, '%Y-%m') AS month FROM (SELECT *, {day} AS day FROM computed)"  # noqa: S608 - a column of the catalog
         rows = _ordered(engine.sql(with_day).to_arrow_table())
+        if self._parts:
+            names = rows.column("entity_id").combine_chunks().dictionary_encode()
+            numbers = pa.array([part_of(name, self._parts) for name in names.dictionary.to_pylist()], pa.int32())
+            rows = rows.append_column("part", numbers.take(names.indices))
         engine.unregister("computed")
         engine.register("rows", rows)
         found = self._summary(engine, rows)
@@ -437,6 +498,9 @@ class DerivedTable(ConnectionMixin, AbstractDataset[Recipe, Derived]):
         """Rows of these keys on these days."""
         days = days.drop_duplicates()
         months = is_one_of("month", days.dt.strftime("%Y-%m").unique())
+        if self._parts:
+            numbers = sorted({part_of(entity_id, self._parts) for entity_id in part["entity_id"].unique()})
+            months = f"part IN ({', '.join(map(str, numbers))}) AND {months}"
         return f"{months} AND {is_one_of('day', days)} AND {are_among(part[self._key])}"
 
     def _exists(self) -> bool:
@@ -448,6 +512,11 @@ class DerivedTable(ConnectionMixin, AbstractDataset[Recipe, Derived]):
 
     def _describe(self) -> dict[str, Any]:
         return {"filepath": str(self._filepath), "key": self._key}
+
+
+def part_of(entity_id: str, parts: int) -> int:
+    """The folder of an entity, from 0: the same in every process and release."""
+    return zlib.crc32(entity_id.encode()) % parts
 
 
 def _ordered(rows: pa.Table) -> pa.Table:

@@ -12,7 +12,7 @@ from wind_kedro.storage.paths import data_path
 from wind_kedro.storage.temporary import local_copy
 
 #: Columns that stores add to the rows.
-_ADDED = ("day", "month", "place")
+_ADDED = ("day", "month", "part", "place")
 
 
 def read_table(path: Path | str) -> pd.DataFrame:

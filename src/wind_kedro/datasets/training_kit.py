@@ -15,6 +15,7 @@ from typing import Any
 
 import pandas as pd
 
+from wind_kedro.datasets.derived import Derived, portions, rows_of
 from wind_kedro.datasets.parts import PathDataset
 from wind_kedro.errors import WindKedroError
 from wind_kedro.governance.provenance import Provenance, sha256
@@ -123,6 +124,12 @@ class Kits:
             raise NoKitError("a table does not come back from Parquet as it was; it cannot be kept")
         return description
 
+    def put_portions(self, table: Derived) -> dict[str, Any]:
+        """Keep a table of any size: entity by entity, and in parts by month of issue."""
+        parts = [self.put_table(rows_of(table, entities))["parts"] for entities in portions(table)]
+        # In the order in which it is read: by its keys.
+        return {"parts": [name for names in parts for name in names], "sorted_by": list(KEYS)}
+
     def get_table(self, description: Mapping[str, Any]) -> pd.DataFrame:
         """A table as it was kept."""
         parts = [pd.read_parquet(io.BytesIO(self.get(name))) for name in description["parts"]]
@@ -143,7 +150,7 @@ class Kits:
 class TrainingKit:
     """What a fit was made from: its tables by dataset, its parameters as JSON, the manifest of raw files, and where it ran."""
 
-    tables: Mapping[str, pd.DataFrame]
+    tables: Mapping[str, pd.DataFrame | Derived]
     parameters: Mapping[str, Any]
     raw_manifest: pd.DataFrame
     provenance: Provenance
@@ -183,7 +190,10 @@ def keep_training(kits: Kits, run_id: str, kit: TrainingKit, lock: Path) -> None
         run_id,
         {
             "run_id": run_id,
-            "tables": {name: kits.put_table(table.reset_index(drop=True)) for name, table in kit.tables.items()},
+            "tables": {
+                name: kits.put_portions(table) if isinstance(table, Derived) else kits.put_table(table.reset_index(drop=True))
+                for name, table in kit.tables.items()
+            },
             "parameters": kits.put(json.dumps(kit.parameters, sort_keys=True).encode()),
             "raw_manifest": kits.put_table(kit.raw_manifest),
             "lock": kits.put(lock.read_bytes()) if lock.is_file() else None,

@@ -205,7 +205,20 @@ def within(column: str, first: Any = None, last: Any = None) -> Any:
     bounds = [] if first is None else [value >= first]
     if last is not None:
         bounds.append(value <= last)
-    return reduce(operator.and_, bounds) if bounds else None
+    return all_hold(bounds)
+
+
+def has_one_of(column: str, values: Iterable[Any]) -> Any:
+    """An expression of ``pyarrow.dataset``: the column has one of these values."""
+    import pyarrow.dataset as ds
+
+    return ds.field(column).isin(list(values))
+
+
+def all_hold(expressions: Iterable[Any]) -> Any:
+    """An expression of ``pyarrow.dataset``: those that are not None hold; None without any."""
+    there = [expression for expression in expressions if expression is not None]
+    return reduce(operator.and_, there) if there else None
 
 
 def to_arrow(frame: pd.DataFrame) -> pa.Table:

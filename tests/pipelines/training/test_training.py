@@ -50,6 +50,7 @@ from wind_kedro.pipelines.training.nodes import (
     NotReadyError,
     admit_candidates,
     assemble_model_input,
+    check_learnable,
     score_backtest,
 )
 from wind_kedro.pipelines.training.promotion import fit_fleet, promote
@@ -161,8 +162,14 @@ def spy(monkeypatch: pytest.MonkeyPatch) -> Spy:
 ISSUE = {"issued_at": "2024-03-30 06:00", "valid_at": "2024-03-30 07:00"}
 
 
+def _assembled(*given: Any) -> pd.DataFrame:
+    recipe = assemble_model_input(*given, CLOCK)
+    table: pd.DataFrame = recipe.work(recipe.wanted)
+    return table
+
+
 def _input(features: pd.DataFrame, observations: pd.DataFrame, fleet: Fleet) -> pd.DataFrame:
-    return ModelInput.validate(assemble_model_input(features, observations, admitted(fleet), overrides(), fleet, CLOCK))
+    return ModelInput.validate(_assembled(features, observations, admitted(fleet), overrides(), fleet))
 
 
 @pytest.mark.parametrize(
@@ -235,7 +242,9 @@ def test_where_nothing_is_known_one_line_says_so(
     observations: list[dict[str, Any]],
 ) -> None:
     with pytest.raises(NotEnoughHistoryError, match=r"^nothing to train on as of 2024-03-31 06:10 UTC: .*$"):
-        assemble_model_input(make_features(features), observe(observations), admitted(fleet), overrides(), fleet, CLOCK)
+        check_learnable(
+            _assembled(make_features(features), observe(observations), admitted(fleet), overrides(), fleet), TRAINING_TIME
+        )
 
 
 def test_features_keep_their_columns_and_no_helper_stays(fleet: Fleet, make_features: MakeTable, observe: MakeTable) -> None:
@@ -746,7 +755,7 @@ def test_people_say_what_may_be_learnt_from(fleet: Fleet, make_features: MakeTab
     observations = observe([{"valid_at": row["valid_at"]} for row in rows])
 
     def days(*said: dict[str, Any]) -> list[int]:
-        table = assemble_model_input(features, observations, admitted(fleet), overrides(*said), fleet, CLOCK)
+        table = _assembled(features, observations, admitted(fleet), overrides(*said), fleet)
         return list(table["issued_at"].dt.day)
 
     since = {"kind": "learn_from", "begin": "2024-03-21"}
@@ -849,7 +858,7 @@ def test_who_may_have_no_model_is_not_learnt_from(fleet: Fleet, make_features: M
     features = pd.concat([make_features([ISSUE]), make_features([ISSUE | {"entity_id": "both"}])])
     came = observe([{"valid_at": "2024-03-30 07:00"}, {"valid_at": "2024-03-30 07:00", "entity_id": "both"}])
     admissions = admitted(fleet, readiness=assessed({"hill": "physical", "shore": "none"}))
-    table = assemble_model_input(features, came, admissions, overrides(), fleet, CLOCK)
+    table = _assembled(features, came, admissions, overrides(), fleet)
     assert table["entity_id"].tolist() == ["hill"]
 
 
@@ -1249,7 +1258,8 @@ def test_a_model_of_the_fleet_is_one_object_for_all(fleet: Fleet) -> None:
 
 def _fitted_of(table: pd.DataFrame, wanted: dict[tuple[str, str], str], fleet: Fleet):  # type: ignore[no-untyped-def]
     training = _training().model_copy(update={"candidates": OF_FLEET, "fleet_rows": 40})
-    return fit_candidates(table, wanted, fleet, training, INLINE, TRAINING_TIME).results
+    fitted = fit_candidates(table, [(*key, name) for key, name in wanted.items()], fleet, training, INLINE, TRAINING_TIME).results
+    return {key[:2]: model for key, model in fitted.items()}
 
 
 @pytest.mark.parametrize("model", ["all", "mix"])

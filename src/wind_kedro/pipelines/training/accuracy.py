@@ -7,7 +7,7 @@ In operation fallbacks forecast the intervals that no run reaches, and their err
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -18,7 +18,7 @@ from wind_kedro.cards import Fleet, Product
 from wind_kedro.clock import Clock
 from wind_kedro.compute import Workers, map_farms
 from wind_kedro.contracts.training import Accuracy
-from wind_kedro.datasets.derived import Derived, days_of, frame_of
+from wind_kedro.datasets.derived import Derived, days_of, portions, rows_of
 from wind_kedro.evaluation.scores import interval_losses
 from wind_kedro.evaluation.settings import Scoring
 from wind_kedro.failures import Failure, failures_table, reason
@@ -26,7 +26,7 @@ from wind_kedro.models.ensembles.hand_over import FleetPart
 from wind_kedro.models.tables import Shares, forecasts_of, known_at
 from wind_kedro.pipelines.training.backtest import KEY
 from wind_kedro.pipelines.training.fitting import fleet_parts, forecast_ahead
-from wind_kedro.pipelines.training.made_from import places_of, read_numbers, row_numbers, settings_of
+from wind_kedro.pipelines.training.made_from import digest_sums, settings_of
 from wind_kedro.pipelines.training.nodes import by_entity
 from wind_kedro.pipelines.training.settings import Training
 from wind_kedro.storage.fingerprints import NO_DAY, Recipe, mixed, number_of
@@ -38,7 +38,7 @@ CROSS_VALIDATED, BACKTESTED, OPERATIONAL = "cross_validated", "backtested", "ope
 
 
 def compare_accuracy(
-    model_input: pd.DataFrame,
+    model_input: Derived | pd.DataFrame,
     features: Derived | pd.DataFrame,
     backtest_model_forecasts: Derived,
     backtest_folds: pd.DataFrame,
@@ -58,9 +58,8 @@ def compare_accuracy(
     training_time = pd.Timestamp(clock.training_time(fleet))
     folds = dict(iter(backtest_folds.groupby(KEY)))
     chosen = {(row["product_id"], row["entity_id"]): row["model"] for row in choices.to_dict("records")}
-    if not training.backtest.cross_validation_blocks:
-        chosen = {}
-    chosen = {key: name for key, name in chosen.items() if (*key, name) in folds}
+    compares = training.backtest.cross_validation_blocks > 0
+    chosen = {key: name for key, name in chosen.items() if compares and (*key, name) in folds}
     first = backtest_folds["fold_begin"].min().tz_localize(None)
 
     @cache
@@ -68,18 +67,17 @@ def compare_accuracy(
         """What a candidate learns over all farms where a block of issues is left out of all of them; none: it looks at one."""
         if training.candidates[name].fleet_members is None:
             return None
-        rest = model_input[(model_input["issued_at"] < first) | (model_input["issued_at"] > last)]
         key = (product_id, name, training_time)
-        return fleet_parts(rest, [key], fleet, training, workers).results.get(key)
+        return fleet_parts(model_input, [key], fleet, training, workers, without=(first, last)).results.get(key)
 
-    def work(part: pd.DataFrame) -> pd.DataFrame:
-        tables = by_entity(model_input)
-        known = frame_of(features, first=first, last=training_time.tz_localize(None))
+    def compared(keys: Sequence[tuple[str, str]], entities: Collection[str]) -> list[dict[str, Any]]:
+        """Rows of some products and entities; why some of them cannot be compared is in the faults of the recipe."""
+        tables = by_entity(rows_of(model_input, entities))
+        known = rows_of(features, entities, first=first, last=training_time.tz_localize(None))
         due = by_entity(known[(known["issued_at"] <= training_time) & known["wind_speed_100m_ms"].isna()])
-        observed = frame_of(observations, first=first.floor("D"))
+        observed = rows_of(observations, entities, first=first.floor("D"))
         blocks: dict[tuple[str, str, int], tuple[Any, ...]] = {}
         windless: dict[tuple[str, str, int], tuple[Any, ...]] = {}
-        keys = list(part[["product_id", "entity_id"]].itertuples(index=False, name=None))
         for key in keys:
             config = training.candidates[chosen[key]].of_farms(fleet.farms_at(key[1], training_time))
             given = (config, chosen[key], fleet.product(key[0]).quantile_levels, training.seed)
@@ -97,8 +95,8 @@ def compare_accuracy(
         of_blocks = map_farms(forecast_ahead, blocks, workers=workers, label="accuracy")
         stood_in = map_farms(forecast_ahead, windless, workers=workers, label="fallbacks")
         recipe.faults.update({key[:2]: why for key, why in (of_blocks.failures | stood_in.failures).items()})
-        backtested = frame_of(backtest_model_forecasts).drop(columns="fold_begin")
-        rows = []
+        backtested = rows_of(backtest_model_forecasts, entities).drop(columns="fold_begin")
+        rows: list[dict[str, Any]] = []
         for key in keys:
             if key in recipe.faults:
                 continue
@@ -117,6 +115,13 @@ def compare_accuracy(
                 rows += _compared(parts, own, observed, product, fleet, training_time, scoring)
             except Exception as error:  # the other entities are compared all the same
                 recipe.faults[key] = reason(error)
+        return rows
+
+    def work(part: pd.DataFrame) -> pd.DataFrame:
+        keys = list(part[["product_id", "entity_id"]].itertuples(index=False, name=None))
+        rows: list[dict[str, Any]] = []
+        for entities in portions(model_input, {entity_id for _, entity_id in keys}):
+            rows += compared([key for key in keys if key[1] in set(entities)], entities)
         return Accuracy.table(rows)
 
     wanted = _wanted(
@@ -128,7 +133,7 @@ def compare_accuracy(
 
 def _wanted(
     chosen: Mapping[tuple[str, str], str],
-    model_input: pd.DataFrame,
+    model_input: Derived | pd.DataFrame,
     features: Derived | pd.DataFrame,
     backtest_model_forecasts: Derived,
     observations: Derived | pd.DataFrame,
@@ -141,17 +146,17 @@ def _wanted(
     if not chosen:
         keys = ["product_id", "entity_id"]
         return pd.DataFrame({name: pd.Series(dtype="str") for name in keys}).assign(day=NO_DAY, step=0, fingerprint=0, rows=0)
-    numbers, places = mixed(row_numbers(model_input), read_numbers(model_input, fleet)), places_of(model_input)
-    sums = {key: numbers[rows].sum(dtype=np.uint64) for key, rows in places.items()}
+    days = days_of(model_input, KEY[:2], "issued_at")
+    sums, counts = digest_sums(days, KEY[:2]), days.groupby(KEY[:2])["rows"].sum()
     of_products: dict[str, Any] = {}
     for (product_id, _), number in sums.items():
         of_products[product_id] = np.sum([of_products.get(product_id, np.uint64(0)), number], dtype=np.uint64)
     until = training_time.tz_localize(None)
-    backtested = _sums(backtest_model_forecasts.days, KEY, until)
-    issued = _sums(days_of(features, KEY[:2], "issued_at"), KEY[:2], until)
-    observed = _sums(days_of(observations, ["entity_id"], "valid_at"), ["entity_id"], until)
+    backtested = digest_sums(backtest_model_forecasts.days, KEY, until)
+    issued = digest_sums(days_of(features, KEY[:2], "issued_at"), KEY[:2], until)
+    observed = digest_sums(days_of(observations, ["entity_id"], "valid_at"), ["entity_id"], until)
     common = [training_time.isoformat(), training.seed, training.backtest.cross_validation_blocks, training.fleet_rows]
-    common += [list(model_input.columns), scoring.rules, VERSION]
+    common += [scoring.rules, VERSION]
     rows = []
     for (product_id, entity_id), name in chosen.items():
         product, config = fleet.product(product_id), training.candidates[name]
@@ -167,7 +172,7 @@ def _wanted(
                 "product_id": product_id,
                 "entity_id": entity_id,
                 "day": until.floor("D"),
-                "rows": len(places[product_id, entity_id]) * training.backtest.cross_validation_blocks,
+                "rows": int(counts[product_id, entity_id]) * training.backtest.cross_validation_blocks,
                 "step": step,
                 "fingerprint": mixed(step, *map(np.uint64, inputs))[()],
             }
@@ -190,13 +195,6 @@ def _windless(
 def _stand_in(training: Training, product_id: str) -> str | None:
     """The first of the fallbacks that a product may have."""
     return next((name for name in training.fallbacks if training.candidates[name].is_for(product_id)), None)
-
-
-def _sums(days: pd.DataFrame, key: list[str], until: pd.Timestamp) -> dict[tuple[str, ...], int]:
-    """A number per key of the shards of a table up to a time."""
-    days = days[days["day"] <= until]
-    sums = days.assign(number=mixed(days["digest"], days["day"])).groupby(key)["number"].sum()
-    return {of if isinstance(of, tuple) else (of,): int(number) for of, number in sums.items()}
 
 
 def note_accuracy(accuracy: Derived, clock: Clock) -> pd.DataFrame:

@@ -6,18 +6,17 @@ next fold. Folds lie on a fixed calendar, so that a later training has the same 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from wind_kedro.cards import Fleet
 from wind_kedro.clock import Clock, stretches_of
 from wind_kedro.compute import Workers, map_farms
 from wind_kedro.contracts.forecasts import BacktestForecasts
-from wind_kedro.datasets.derived import Derived
+from wind_kedro.datasets.derived import Derived, portions, rows_of
 from wind_kedro.datasets.parts import empty_table
 from wind_kedro.failures import Failure, Severity, failures_table
 from wind_kedro.models.tables import forecast_rows, known_at
@@ -30,7 +29,7 @@ from wind_kedro.pipelines.training.made_from import (
     row_numbers,
     settings_of,
 )
-from wind_kedro.pipelines.training.nodes import NotEnoughHistoryError, by_entity
+from wind_kedro.pipelines.training.nodes import NotEnoughHistoryError, by_entity, check_learnable
 from wind_kedro.pipelines.training.settings import Backtest, Training
 from wind_kedro.storage.fingerprints import Recipe, mixed, number_of
 
@@ -42,6 +41,12 @@ KEY = ["product_id", "entity_id", "model"]
 #: Begins the fault of a fold in which nothing could be learnt over all farms.
 _ALL_FARMS = "over all farms: "
 _UTC = "UTC"
+#: Of known rows what `BacktestFolds` has of them.
+_SEEN: dict[str, Any] = {
+    "known_until": ("target_available_at", "max"),
+    "trained_through": ("valid_at", "max"),
+    "rows": ("issued_at", "count"),
+}
 
 
 def folds_of(training_time: pd.Timestamp, backtest: Backtest) -> list[tuple[pd.Timestamp, pd.Timestamp]]:
@@ -56,7 +61,12 @@ def folds_of(training_time: pd.Timestamp, backtest: Backtest) -> list[tuple[pd.T
 
 
 def backtest_candidates(
-    model_input: pd.DataFrame, admissions: pd.DataFrame, fleet: Fleet, clock: Clock, training: Training, workers: Workers
+    model_input: Derived | pd.DataFrame,
+    admissions: pd.DataFrame,
+    fleet: Fleet,
+    clock: Clock,
+    training: Training,
+    workers: Workers,
 ) -> Recipe:
     """One row per product, entity, candidate, issue time and interval: what the candidate would have forecast.
 
@@ -64,15 +74,18 @@ def backtest_candidates(
     outcomes that had arrived by then.
 
     Raises:
-        NotEnoughHistoryError: if no fold of any entity has ``min_train_days`` of history.
+        NotEnoughHistoryError: if no issue has an outcome yet, or no fold of any entity has ``min_train_days`` of history.
     """
     training_time = pd.Timestamp(clock.training_time(fleet))
+    check_learnable(model_input, training_time)
     folds = folds_of(training_time, training.backtest)
-    wanted = pd.DataFrame(_folds_wanted(model_input, admissions, folds, fleet, training))
+    numbers = _numbered(model_input, folds, fleet)
+    wanted = pd.DataFrame(_folds_wanted(numbers, admissions, fleet, training))
     if wanted.empty:
+        begins = min(numbers["first_issued_at"])
         raise NotEnoughHistoryError(
             f"too little history to backtest candidates as of {training_time:%Y-%m-%d %H:%M} UTC: it begins "
-            f"{model_input['issued_at'].min():%Y-%m-%d}, and training.backtest asks for {training.backtest.min_train_days} days "
+            f"{begins:%Y-%m-%d}, and training.backtest asks for {training.backtest.min_train_days} days "
             f"before it; choose a later as_of or fewer min_train_days"
         )
     ends = dict(folds)
@@ -80,67 +93,88 @@ def backtest_candidates(
     return recipe
 
 
-def _folds_wanted(
-    model_input: pd.DataFrame,
-    admissions: pd.DataFrame,
-    folds: list[tuple[pd.Timestamp, pd.Timestamp]],
-    fleet: Fleet,
-    training: Training,
-) -> Iterator[dict[str, Any]]:
+def _numbered(
+    model_input: Derived | pd.DataFrame, folds: Sequence[tuple[pd.Timestamp, pd.Timestamp]], fleet: Fleet
+) -> pd.DataFrame:
+    """One row per product, entity and fold: how many rows it could learn from (``known``) and forecasts (``ahead``), a number of
+    either, ``first_issued_at``, when the entity's history begins, and ``columns``, a number of their names.
+    """
+    found = []
+    for entities in portions(model_input):
+        table = rows_of(model_input, entities)
+        learnt, read, columns = row_numbers(table), read_numbers(table, fleet), number_of(list(table.columns))
+        issued_at, arrived = table["issued_at"].reset_index(drop=True), table["target_available_at"].reset_index(drop=True)
+        places_by_entity = places_of(table)
+        for start, end in folds:
+            is_known = ((arrived <= start) & (issued_at < start)).to_numpy()
+            is_ahead = ((issued_at >= start) & (issued_at < end)).to_numpy()
+            for (product_id, entity_id), places in places_by_entity.items():
+                known, ahead = places[is_known[places]], places[is_ahead[places]]
+                found.append(
+                    {
+                        "product_id": product_id,
+                        "entity_id": entity_id,
+                        "start": start,
+                        "known": len(known),
+                        "learnt": learnt[known].sum(dtype=np.uint64),
+                        "ahead": len(ahead),
+                        "read": read[ahead].sum(dtype=np.uint64),
+                        "first_issued_at": issued_at.iloc[places].min(),
+                        "first_known_at": issued_at.iloc[known].min(),
+                        "columns": columns,
+                    }
+                )
+    return pd.DataFrame(found).sort_values(["start", "product_id", "entity_id"], kind="stable", ignore_index=True)
+
+
+def _folds_wanted(numbers: pd.DataFrame, admissions: pd.DataFrame, fleet: Fleet, training: Training) -> Iterator[dict[str, Any]]:
     """Folds of each candidate that have issues, with what their forecasts are made from."""
     may_have = admissions.loc[admissions["admitted"], KEY]
     admitted = set(may_have.itertuples(index=False, name=None))
-    learnt = row_numbers(model_input)
-    read = read_numbers(model_input, fleet)
-    columns = number_of(list(model_input.columns))
-    entities, least = places_of(model_input), pd.Timedelta(days=training.backtest.min_train_days)
-    by_product: dict[str, dict[str, NDArray[np.intp]]] = {}
-    for (product_id, entity_id), places in entities.items():
-        by_product.setdefault(product_id, {})[entity_id] = places
-    issued_at, arrived = model_input["issued_at"], model_input["target_available_at"]
-    firsts = {key: issued_at.iloc[places].min() for key, places in entities.items()}
-    for start, end in folds:
-        known = ((arrived <= start) & (issued_at < start)).to_numpy()
-        ahead = ((issued_at >= start) & (issued_at < end)).to_numpy()
-        for product_id, own in by_product.items():
-            product = fleet.product(product_id)
-            alone = len(product.members) == 1
-            past = np.concatenate([places[known[places]] for places in own.values()])
-            fleet_knows = len(past) > 0 and start - issued_at.iloc[past].min() >= least
-            of_fleet = learnt[past].sum(dtype=np.uint64)
-            sold = [product.quantile_levels, product.point, training.seed, columns, VERSION]
-            for entity_id, places in own.items():
-                shown, seen = places[ahead[places]], places[known[places]]
-                if not len(shown):
+    least = pd.Timedelta(days=training.backtest.min_train_days)
+    of_product: Any
+    for of_product, rows in numbers.groupby(["start", "product_id"]):
+        start, product_id = of_product
+        product = fleet.product(product_id)
+        alone = len(product.members) == 1
+        fleet_knows = bool(rows["known"].sum()) and start - rows["first_known_at"].min() >= least
+        of_fleet = rows["learnt"].to_numpy(dtype=np.uint64).sum(dtype=np.uint64)
+        judged = {
+            name: judged_settings(config, sorted(rows["entity_id"]), fleet)
+            for name, config in training.candidates.items()
+            if fleet_knows and config.fleet_members is not None
+        }
+        sold = [product.quantile_levels, product.point, training.seed, int(rows["columns"].iloc[0]), VERSION]
+        for row in rows[rows["ahead"] > 0].to_dict("records"):
+            entity_id = row["entity_id"]
+            farms = fleet.farms_at(entity_id, start)
+            enough = row["known"] > 0 and start - row["first_issued_at"] >= least
+            inputs = mixed(np.uint64(row["learnt"]), np.uint64(row["read"]), row["ahead"])[()]
+            for name, config in training.candidates.items():
+                if (product_id, entity_id, name) not in admitted:
                     continue
-                farms = fleet.farms_at(entity_id, start)
-                enough = len(seen) > 0 and start - firsts[product_id, entity_id] >= least
-                inputs = mixed(learnt[seen].sum(dtype=np.uint64), read[shown].sum(dtype=np.uint64), len(shown))[()]
-                for name, config in training.candidates.items():
-                    if (product_id, entity_id, name) not in admitted:
-                        continue
-                    shares = fleet_knows and config.fleet_members is not None
-                    # What the fleet knows needs no history of this farm.
-                    if not (enough and config.scope == "farm") and not (shares and has_shared_models(config, alone=alone)):
-                        continue
-                    settings = [settings_of(config.of_farms(farms)), *sold]
-                    if shares:
-                        settings += [training.fleet_rows, alone, judged_settings(config, sorted(own), fleet)]
-                    step = np.uint64(number_of(settings))
-                    yield {
-                        "product_id": product_id,
-                        "entity_id": entity_id,
-                        "model": name,
-                        "day": start.tz_localize(None),
-                        "rows": len(shown),
-                        "step": step,
-                        "fingerprint": mixed(step, inputs, of_fleet if shares else np.uint64(0))[()],
-                    }
+                shares = name in judged
+                # What the fleet knows needs no history of this farm.
+                if not (enough and config.scope == "farm") and not (shares and has_shared_models(config, alone=alone)):
+                    continue
+                settings = [settings_of(config.of_farms(farms)), *sold]
+                if shares:
+                    settings += [training.fleet_rows, alone, judged[name]]
+                step = np.uint64(number_of(settings))
+                yield {
+                    "product_id": product_id,
+                    "entity_id": entity_id,
+                    "model": name,
+                    "day": start.tz_localize(None),
+                    "rows": row["ahead"],
+                    "step": step,
+                    "fingerprint": mixed(step, inputs, of_fleet if shares else np.uint64(0))[()],
+                }
 
 
 def _forecasts(
     part: pd.DataFrame,
-    model_input: pd.DataFrame,
+    model_input: Derived | pd.DataFrame,
     ends: Mapping[pd.Timestamp, pd.Timestamp],
     fleet: Fleet,
     training: Training,
@@ -152,30 +186,31 @@ def _forecasts(
     folds = list(zip(part["product_id"], part["entity_id"], part["model"], starts, strict=True))
     shared = [(product_id, name, start) for product_id, _, name, start in folds]
     learnt_by_fleet = fleet_parts(model_input, shared, fleet, training, workers, training.backtest.min_train_days)
-    tables, least = by_entity(model_input), pd.Timedelta(days=training.backtest.min_train_days)
-    tasks = {}
-    for product_id, entity_id, name, start in folds:
-        config, table = training.candidates[name], tables[product_id, entity_id]
-        key: PartKey = (product_id, name, start)
-        # Only what this fold can use travels to its worker.
-        past = known_at(table, start)
-        if key in learnt_by_fleet.failures:
-            faults[_fold_key(product_id, entity_id, name, start)] = _ALL_FARMS + learnt_by_fleet.failures[key]
-            if config.scope == "fleet" or past.empty or start - table["issued_at"].min() < least:
+    least = pd.Timedelta(days=training.backtest.min_train_days)
+    forecasts = []
+    for entities in portions(model_input, set(part["entity_id"])):
+        tables, tasks = by_entity(rows_of(model_input, entities)), {}
+        for product_id, entity_id, name, start in folds:
+            if (product_id, entity_id) not in tables:
                 continue
-        ahead = table[(table["issued_at"] >= start) & (table["issued_at"] < ends[start])]
-        farms, levels = fleet.farms_at(entity_id, start), fleet.product(product_id).quantile_levels
-        given = (past, ahead, config.of_farms(farms), name, levels, training.seed, learnt_by_fleet.results.get(key))
-        tasks[product_id, entity_id, name, start] = given
-    mapped = map_farms(forecast_ahead, tasks, workers=workers, label="backtest")
-    for fold, why in mapped.failures.items():
-        faults[_fold_key(*fold)] = why
-    forecasts = [
-        forecast_rows(rows, shares, fleet.product(product_id), fleet, model=name, model_version="backtest").assign(
-            fold_begin=start
-        )
-        for (product_id, _, name, start), (rows, shares) in mapped.results.items()
-    ]
+            config, table = training.candidates[name], tables[product_id, entity_id]
+            key: PartKey = (product_id, name, start)
+            # Only what this fold can use travels to its worker.
+            past = known_at(table, start)
+            if key in learnt_by_fleet.failures:
+                faults[_fold_key(product_id, entity_id, name, start)] = _ALL_FARMS + learnt_by_fleet.failures[key]
+                if config.scope == "fleet" or past.empty or start - table["issued_at"].min() < least:
+                    continue
+            ahead = table[(table["issued_at"] >= start) & (table["issued_at"] < ends[start])]
+            farms, levels = fleet.farms_at(entity_id, start), fleet.product(product_id).quantile_levels
+            given = (past, ahead, config.of_farms(farms), name, levels, training.seed, learnt_by_fleet.results.get(key))
+            tasks[product_id, entity_id, name, start] = given
+        mapped = map_farms(forecast_ahead, tasks, workers=workers, label="backtest")
+        for fold, why in mapped.failures.items():
+            faults[_fold_key(*fold)] = why
+        for (product_id, _, name, start), (rows, shares) in mapped.results.items():
+            made = forecast_rows(rows, shares, fleet.product(product_id), fleet, model=name, model_version="backtest")
+            forecasts.append(made.assign(fold_begin=start))
     if not forecasts:
         return empty_table(f"{BacktestForecasts.__module__}.{BacktestForecasts.__name__}")
     return pd.concat(forecasts, ignore_index=True)
@@ -186,7 +221,7 @@ def _fold_key(product_id: str, entity_id: str, name: str, start: pd.Timestamp) -
 
 
 def note_folds(
-    backtest_model_forecasts: Derived, model_input: pd.DataFrame, fleet: Fleet, clock: Clock, training: Training
+    backtest_model_forecasts: Derived, model_input: Derived | pd.DataFrame, fleet: Fleet, clock: Clock, training: Training
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """One row per product, entity, candidate and fold: what it had learnt from. And one per product, entity and candidate that
     could not be backtested in some fold.
@@ -198,32 +233,42 @@ def note_folds(
     failures = _failures(days)
     check_backtested(days)
     ends = dict(folds_of(pd.Timestamp(clock.training_time(fleet)), training.backtest))
-    tables, of_products = by_entity(model_input), dict(iter(model_input.groupby("product_id")))
-    seen: dict[tuple[str, ...], dict[str, Any]] = {}
+    made = days.loc[days["rows"] > 0, [*KEY, "day"]]
+    seen = _seen(model_input, [day.tz_localize(_UTC) for day in sorted(made["day"].unique())])
     folds = []
-    for product_id, entity_id, name, day in days.loc[days["rows"] > 0, [*KEY, "day"]].itertuples(index=False, name=None):
-        start, config = day.tz_localize(_UTC), training.candidates[name]
+    for product_id, entity_id, name, day in made.itertuples(index=False, name=None):
+        start = day.tz_localize(_UTC)
         # A model of the fleet may have drawn from all that was known of its product.
-        shared = config.fleet_members is not None
-        for key, table in (((product_id, entity_id), tables[product_id, entity_id]), ((product_id, ""), of_products[product_id])):
-            if (*key, str(start)) not in seen and (shared or key[1]):
-                seen[*key, str(start)] = _seen(known_at(table, start))
-        own, all_farms = seen[product_id, entity_id, str(start)], seen.get((product_id, "", str(start)), {})
+        shared = training.candidates[name].fleet_members is not None
+        own, all_farms = seen[product_id, entity_id, start], seen[product_id, "", start]
         learnt = all_farms | {"rows": own["rows"] + all_farms["rows"]} if shared else own
         about = {"product_id": product_id, "entity_id": entity_id, "model": name}
         folds.append(about | {"fold_begin": start, "fold_end": ends[start]} | learnt)
     return pd.DataFrame(folds), failures_table(failures, clock.as_of)
 
 
+def _seen(
+    model_input: Derived | pd.DataFrame, starts: Sequence[pd.Timestamp]
+) -> dict[tuple[str, str, pd.Timestamp], dict[str, Any]]:
+    """The training data of folds as in a row of contract `BacktestFolds`, by product, entity (``""``: all) and begin."""
+    tables = []
+    for entities in portions(model_input):
+        times = rows_of(model_input, entities, ["product_id", "entity_id", "issued_at", "valid_at", "target_available_at"])
+        for start in starts:
+            known = times.where((times["target_available_at"] <= start) & (times["issued_at"] < start))
+            known = known.assign(product_id=times["product_id"], entity_id=times["entity_id"])
+            tables.append(known.groupby(KEY[:2], as_index=False).agg(**_SEEN).assign(start=start))
+    own = pd.concat(tables, ignore_index=True)
+    newest = {name: (name, "max" if name != "rows" else "sum") for name in _SEEN}
+    every = own.groupby(["product_id", "start"], as_index=False).agg(**newest).assign(entity_id="")
+    rows = pd.concat([own, every], ignore_index=True).set_index(["product_id", "entity_id", "start"])[list(_SEEN)]
+    return dict(zip(rows.index, rows.to_dict("records"), strict=True))
+
+
 def check_backtested(days: pd.DataFrame) -> None:
     """Raise `NotEnoughHistoryError` if none of the shards of `backtest_candidates` has forecasts."""
     if not days["rows"].sum():
         raise NotEnoughHistoryError("every candidate failed: " + "; ".join(sorted(set(days["fault"]) - {""})))
-
-
-def _seen(learnt: pd.DataFrame) -> dict[str, Any]:
-    """The training data of a fold, as a row of contract `BacktestFolds`."""
-    return {"known_until": learnt["target_available_at"].max(), "trained_through": learnt["valid_at"].max(), "rows": len(learnt)}
 
 
 def _failures(days: pd.DataFrame) -> list[Failure]:

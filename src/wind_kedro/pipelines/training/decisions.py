@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from wind_kedro.cards import Fleet, Product
 from wind_kedro.cards.tiers import TIERS
 from wind_kedro.clock import Clock
 from wind_kedro.contracts.training import REASONS, Choices, Decisions
-from wind_kedro.datasets.derived import Derived, frame_of
+from wind_kedro.datasets.derived import Derived, portions, rows_of
 from wind_kedro.errors import WindKedroError
 from wind_kedro.evaluation.gate import by_issue, judge, leaks, mark_extremes
 from wind_kedro.evaluation.scores import deciding_scores, interval_losses
@@ -22,7 +22,7 @@ from wind_kedro.failures import Failure, by_entity_where_it_raises, failures_tab
 from wind_kedro.governance.champions import champion_models
 from wind_kedro.governance.overrides import Standing, standing
 from wind_kedro.models.tables import KEYS
-from wind_kedro.pipelines.training.nodes import NotEnoughHistoryError, by_entity
+from wind_kedro.pipelines.training.nodes import NotEnoughHistoryError, by_entity, entities_of
 from wind_kedro.pipelines.training.settings import Training
 
 logger = logging.getLogger(__name__)
@@ -38,7 +38,7 @@ class AllHeldError(WindKedroError):
 def judge_challengers(
     backtest_forecasts: Derived | pd.DataFrame,
     backtest_folds: pd.DataFrame,
-    model_input: pd.DataFrame,
+    model_input: Derived | pd.DataFrame,
     observations: Derived | pd.DataFrame,
     promotions_before: pd.DataFrame,
     shadow_forecasts_before: pd.DataFrame,
@@ -53,7 +53,6 @@ def judge_challengers(
     All challengers of a product's entities are one family: the more are asked, the surer must each be. Shadows are judged on what
     they issued, beside what was issued and sent.
     """
-    backtest_forecasts, observations = frame_of(backtest_forecasts), frame_of(observations)
     training_time = pd.Timestamp(clock.training_time(fleet))
     champions = champion_models(promotions_before, training_time)
     failures: list[Failure] = []
@@ -61,39 +60,67 @@ def judge_challengers(
     failed = noting(failures, "gate", "challengers_not_judged", "its challengers are not judged", action)
     # What is made of others' forecasts, as a portfolio is, has no fold of its own.
     trained = backtest_folds[["product_id", "entity_id"]].drop_duplicates()
-    found = leaks(backtest_folds, backtest_forecasts.merge(trained, on=["product_id", "entity_id"]))
+    found: dict[tuple[str, str, str], str] = {}
     shadows = {name for name, config in training.candidates.items() if config.shadow}
     before = shadow_forecasts_before[shadow_forecasts_before["issued_at"] < training_time]
+    of_products = {
+        product.id: {entity_id: model for (product_id, entity_id), model in champions.items() if product_id == product.id}
+        for product in fleet.products
+    }
+
+    def issue_losses(forecasts: pd.DataFrame, product: Product, entities: Collection[str]) -> pd.DataFrame:
+        """One row per entity, model and issue of the forecasts of a product."""
+        market = fleet.market(product.market)
+        weather = rows_of(model_input, entities, [*KEYS, "wind_speed_100m_ms"])
+        weather = weather[weather["product_id"] == product.id]
+        observed = rows_of(observations, entities)
+
+        def of_rows(rows: pd.DataFrame) -> pd.DataFrame:
+            losses = interval_losses(rows, observed, product, market, training_time, scoring.rules)
+            return by_issue(mark_extremes(losses, weather, training.gate))
+
+        parts = by_entity_where_it_raises(of_rows, forecasts, product.id, failed)
+        return pd.concat(parts) if parts else pd.DataFrame(columns=["product_id", "entity_id", "model", "issued_at"])
+
+    # The issues of all entities are small; the intervals behind them are read entity by entity.
+    issues: dict[str, list[pd.DataFrame]] = {product.id: [] for product in fleet.products}
+    backtested = {product.id: set[tuple[str, str]]() for product in fleet.products}
+    for entities in portions(backtest_forecasts):
+        forecasts = rows_of(backtest_forecasts, entities)
+        own_folds = backtest_folds[backtest_folds["entity_id"].isin(entities)]
+        found |= leaks(own_folds, forecasts.merge(trained, on=["product_id", "entity_id"]))
+        for product in fleet.products:
+            own = forecasts[forecasts["product_id"] == product.id]
+            if own.empty:
+                continue
+            backtested[product.id].update(own[["entity_id", "model"]].drop_duplicates().itertuples(index=False, name=None))
+            is_champion = own["model"] == own["entity_id"].map(of_products[product.id])
+            issues[product.id].append(issue_losses(own[is_champion | ~own["model"].isin(shadows)], product, entities))
     tables = []
-    for product in fleet.products:
-        own = backtest_forecasts[backtest_forecasts["product_id"] == product.id]
-        of_product = {entity_id: model for (product_id, entity_id), model in champions.items() if product_id == product.id}
+    for product in (product for product in fleet.products if backtested[product.id]):
+        of_product = of_products[product.id]
 
         def judged(
-            forecasts: pd.DataFrame,
+            losses: pd.DataFrame,
             leaking: Mapping[tuple[str, str, str], str] | None = None,
             product: Product = product,
             champions: Mapping[str, str] = of_product,
         ) -> pd.DataFrame:
-            market = fleet.market(product.market)
-            weather = model_input[model_input["product_id"] == product.id]
-
-            def issue_losses(rows: pd.DataFrame) -> pd.DataFrame:
-                losses = interval_losses(rows, observations, product, market, training_time, scoring.rules)
-                return by_issue(mark_extremes(losses, weather, training.gate))
-
-            parts = by_entity_where_it_raises(issue_losses, forecasts, product.id, failed)
-            issues = pd.concat(parts) if parts else pd.DataFrame(columns=["product_id", "entity_id", "model"])
             return judge(
-                issues, champions, product.promotion_margin_share, product.horizon_minutes, training.gate, leaking, failed
+                losses, champions, product.promotion_margin_share, product.horizon_minutes, training.gate, leaking, failed
             )
 
-        if own.empty:
-            continue
-        is_champion = own["model"] == own["entity_id"].map(of_product)
-        tables.append(judged(own[is_champion | ~own["model"].isin(shadows)], found))
-        for name in sorted(shadows & set(own["model"])):
-            tables.append(_judge_shadow(name, own, before, of_product, product, judged))
+        def judged_issued(
+            forecasts: pd.DataFrame, product: Product = product, judged: Callable[[pd.DataFrame], pd.DataFrame] = judged
+        ) -> pd.DataFrame:
+            return judged(issue_losses(forecasts, product, set(forecasts["entity_id"])))
+
+        losses = pd.concat(issues[product.id]).sort_values(["entity_id", "model", "issued_at"], kind="stable")
+        tables.append(judged(losses, found))
+        names = backtested[product.id]
+        for name in sorted(shadows & {model for _, model in names}):
+            entity_ids = {entity_id for entity_id, model in names if model == name}
+            tables.append(_judge_shadow(name, entity_ids, before, of_product, product, judged_issued))
     table = pd.concat(tables, ignore_index=True)
     # What leaks and was compared with nobody may not be the first champion either.
     known = set(table[["product_id", "entity_id", "challenger"]].itertuples(index=False, name=None))
@@ -111,7 +138,7 @@ def judge_challengers(
 
 def _judge_shadow(
     name: str,
-    backtested: pd.DataFrame,
+    backtested: Collection[str],
     issued: pd.DataFrame,
     champions: Mapping[str, str],
     product: Product,
@@ -129,7 +156,7 @@ def _judge_shadow(
     rows = [
         {"product_id": product.id, "entity_id": entity_id, "champion": champions.get(entity_id, ""), "challenger": name}
         | {"issues": 0, "code": "in_shadow", "detail": ""}
-        for entity_id in sorted(set(backtested.loc[backtested["model"] == name, "entity_id"]) - set(found["entity_id"]))
+        for entity_id in sorted(set(backtested) - set(found["entity_id"]))
         if champions.get(entity_id) != name
     ]
     return pd.concat([found, pd.DataFrame(rows)], ignore_index=True)
@@ -138,7 +165,7 @@ def _judge_shadow(
 def choose(
     judgements: pd.DataFrame,
     backtest_scores: pd.DataFrame,
-    model_input: pd.DataFrame,
+    model_input: Derived | pd.DataFrame,
     admissions: pd.DataFrame,
     promotions_before: pd.DataFrame,
     overrides: pd.DataFrame,
@@ -166,7 +193,7 @@ def choose(
     """
     training_time = pd.Timestamp(clock.training_time(fleet))
     champions = champion_models(promotions_before, training_time)
-    learnable = set(model_input[["product_id", "entity_id"]].drop_duplicates().itertuples(index=False, name=None))
+    learnable = entities_of(model_input)
     candidates, judged = by_entity(admissions), by_entity(judgements)
     choices: list[dict[str, Any]] = []
     decisions: list[dict[Any, Any]] = []

@@ -6,8 +6,11 @@ from typing import Any
 
 import pandas as pd
 
+from wind_kedro.datasets.derived import Derived
 from wind_kedro.datasets.training_kit import TrainingKit
 from wind_kedro.governance.provenance import Provenance
+
+_TABLES = (pd.DataFrame, Derived)
 
 
 def assemble_training_kit(raw_manifest: pd.DataFrame, provenance: Provenance, **inputs: Any) -> TrainingKit:
@@ -19,8 +22,8 @@ def assemble_training_kit(raw_manifest: pd.DataFrame, provenance: Provenance, **
         inputs: of the node that fits: tables by dataset, parameters by name.
     """
     return TrainingKit(
-        tables={name: value for name, value in inputs.items() if isinstance(value, pd.DataFrame)},
-        parameters={name: value.model_dump(mode="json") for name, value in inputs.items() if not isinstance(value, pd.DataFrame)},
+        tables={name: value for name, value in inputs.items() if isinstance(value, _TABLES)},
+        parameters={name: value.model_dump(mode="json") for name, value in inputs.items() if not isinstance(value, _TABLES)},
         raw_manifest=raw_manifest,
         provenance=provenance,
     )

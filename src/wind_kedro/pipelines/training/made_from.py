@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from wind_kedro.cards import Fleet
+from wind_kedro.datasets.derived import Derived, days_of
 from wind_kedro.models.registry import ModelConfig, versions_of
+from wind_kedro.pipelines.training.fitting import FitKey
 from wind_kedro.pipelines.training.settings import Training
 from wind_kedro.storage.fingerprints import Numbers, mixed, number_of
 
@@ -66,48 +69,45 @@ def judged_settings(config: ModelConfig, entities: list[str], fleet: Fleet) -> l
     return [config.of_farms(fleet.farms_of(entity_id)).params for entity_id in entities] if config.hands_over else []
 
 
-def row_sums(table: pd.DataFrame) -> dict[tuple[str, str], np.uint64]:
-    """A number per product and entity of all its rows."""
-    numbers = row_numbers(table)
-    return {key: numbers[places].sum(dtype=np.uint64) for key, places in places_of(table).items()}
+def digest_sums(days: pd.DataFrame, key: Sequence[str], until: pd.Timestamp | None = None) -> dict[tuple[str, ...], np.uint64]:
+    """A number per key of the shards of a table with rows, up to a time (naive)."""
+    days = days[days["rows"] > 0] if until is None else days[days["day"] <= until]
+    sums = days.assign(number=mixed(days["digest"], days["day"])).groupby(list(key))["number"].sum()
+    return {of if isinstance(of, tuple) else (of,): np.uint64(number) for of, number in sums.items()}
 
 
 def fits_made_from(
-    wanted: Mapping[tuple[str, str], str],
-    sums: Mapping[tuple[str, str], np.uint64],
-    columns: Iterable[str],
-    fleet: Fleet,
-    training: Training,
-    at: pd.Timestamp,
-) -> dict[tuple[str, str], str]:
-    """For each product and entity of ``wanted`` what its candidate is fitted from as of ``at``: rows, settings and releases of
+    wanted: Iterable[FitKey], model_input: Derived | pd.DataFrame, fleet: Fleet, training: Training, at: pd.Timestamp
+) -> dict[FitKey, str]:
+    """For each product, entity and candidate of ``wanted`` what it is fitted from as of ``at``: rows, settings and releases of
     libraries, as hexadecimal digits.
-
-    Args:
-        wanted: names of candidates.
-        sums: `row_sums` of the model input.
-        columns: of the model input.
-        fleet: cards.
-        training: candidates and their settings.
-        at: the time as of which cards are read.
     """
+    sums = digest_sums(days_of(model_input, _ENTITY, "issued_at"), _ENTITY)
     of_products: dict[str, list[str]] = {}
     for product_id, entity_id in sums:
         of_products.setdefault(product_id, []).append(entity_id)
+    of_fleets = {
+        product_id: np.sum([sums[product_id, member] for member in members], dtype=np.uint64)
+        for product_id, members in of_products.items()
+    }
+    judged = cache(lambda product_id, name: judged_settings(training.candidates[name], sorted(of_products[product_id]), fleet))
     none = np.uint64(0)
-    common = [training.seed, list(columns), _releases()]
+    common = [training.seed, _releases()]
     found = {}
-    for (product_id, entity_id), name in wanted.items():
+    for product_id, entity_id, name in wanted:
         config, product = training.candidates[name], fleet.product(product_id)
         settings = [settings_of(config.of_farms(fleet.farms_at(entity_id, at))), product.quantile_levels, *common]
         of_fleet = none
-        if config.fleet_members is not None:
-            members = sorted(of_products.get(product_id, []))
-            alone = len(product.members) == 1
-            settings += [training.fleet_rows, alone, members, judged_settings(config, members, fleet)]
-            of_fleet = np.sum([sums[product_id, member] for member in members], dtype=np.uint64)
+        if config.fleet_members is not None and product_id in of_products:
+            settings += [
+                training.fleet_rows,
+                len(product.members) == 1,
+                sorted(of_products[product_id]),
+                judged(product_id, name),
+            ]
+            of_fleet = of_fleets[product_id]
         number = mixed(np.uint64(number_of(settings)), sums.get((product_id, entity_id), none), of_fleet)
-        found[product_id, entity_id] = f"{int(number[()]):016x}"
+        found[product_id, entity_id, name] = f"{int(number[()]):016x}"
     return found
 
 

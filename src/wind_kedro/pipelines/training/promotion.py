@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping
 
 import pandas as pd
 
 from wind_kedro.cards import Fleet
 from wind_kedro.clock import Clock
-from wind_kedro.compute import Mapped, Workers
+from wind_kedro.compute import Workers
+from wind_kedro.datasets.derived import Derived, rows_of
 from wind_kedro.datasets.models import NoModelError, RegisteredModels
 from wind_kedro.failures import Failure, Severity, failures_table
 from wind_kedro.governance.champions import champions_at, newest_number, version_in_force
 from wind_kedro.models.ensembles.fleet_model import FleetModel, Member
 from wind_kedro.models.tables import model_table
-from wind_kedro.pipelines.training.fitting import fit_candidates
-from wind_kedro.pipelines.training.made_from import fits_made_from, row_sums
-from wind_kedro.pipelines.training.nodes import NotEnoughHistoryError, by_entity
+from wind_kedro.pipelines.training.fitting import FitKey, fit_candidates
+from wind_kedro.pipelines.training.made_from import fits_made_from
+from wind_kedro.pipelines.training.nodes import NotEnoughHistoryError, last_intervals
 from wind_kedro.pipelines.training.settings import Training
 
 #: How many rows of features a version shows of itself: enough for its signature, whatever the size of the fleet.
@@ -25,7 +25,7 @@ _EXAMPLES = 10
 
 
 def fit_fleet(
-    model_input: pd.DataFrame,
+    model_input: Derived | pd.DataFrame,
     choices: pd.DataFrame,
     promotions_before: pd.DataFrame,
     model_versions_before: RegisteredModels,
@@ -43,59 +43,63 @@ def fit_fleet(
     """
     training_time = pd.Timestamp(clock.training_time(fleet))
     before = champions_at(promotions_before, training_time)
-    tables = by_entity(model_input)
-    newest = model_input["valid_at"].max()
-    sums = row_sums(model_input)
-    undamaged: dict[str, bool] = {}
-    stored = _stored_fits(version_in_force(before), model_versions_before)
-
-    def fit(wanted: Mapping[tuple[str, str], str]) -> Mapped[tuple[str, str], Member]:
-        at = training_time + pd.Timedelta(microseconds=1)  # all rows were known at the training time
-        made_from = fits_made_from(wanted, sums, model_input.columns, fleet, training, at)
-        found = {key: stored.get((*key, name, made_from[key])) for key, name in wanted.items()}
-        members = {key: member for key, member in found.items() if member is not None and member.is_whole(undamaged)}
-        missing = {key: name for key, name in wanted.items() if key not in members}
-        fitted = fit_candidates(model_input, missing, fleet, training, workers, at)
-        for key, forecaster in fitted.results.items():
-            # Without a history of its own it has seen what the fleet has.
-            through = tables[key]["valid_at"].max() if key in tables else newest
-            members[key] = Member(missing[key], forecaster, through, made_from=made_from[key])
-        return Mapped({key: members[key] for key in wanted if key in members}, fitted.failures)
-
+    at = training_time + pd.Timedelta(microseconds=1)  # all rows were known at the training time
+    through = last_intervals(model_input)
+    newest = max(through.values())
     failures: list[Failure] = []
 
     def failed(key: tuple[str, str], code: str, message: str, severity: Severity = "error") -> None:
         action = "see the candidate's parameters and the farm's features, then run training; its earlier model stays in use"
         failures.append(Failure("fit", code, f"{key[0]}/{key[1]}: {message}", action, severity, *key))
 
-    wanted = {(row["product_id"], row["entity_id"]): row["model"] for row in choices.to_dict("records")}
-    mapped = fit(wanted)
-    if not mapped.results:
-        raise NotEnoughHistoryError("no model could be fitted: " + "; ".join(sorted(set(mapped.failures.values()))))
-    for key, why in mapped.failures.items():
-        failed(key, "model_not_fitted", f"'{wanted[key]}' could not be fitted: {why}")
-    fitted = mapped.results
-    beside: dict[str, dict[tuple[str, str, str], Member]] = {"fallback": {}, "shadow": {}}
+    chosen = {(row["product_id"], row["entity_id"]): row["model"] for row in choices.to_dict("records")}
     shadows = [name for name, config in training.candidates.items() if config.shadow]
-    for role, name in [*(("fallback", name) for name in training.fallbacks), *(("shadow", name) for name in shadows)]:
-        # For every entity that has history, whose champion it is not, and whose product may have it.
-        is_for = training.candidates[name].is_for
-        others = {key: name for key, model in wanted.items() if model != name and key in tables and is_for(key[0])}
-        found = fit(others) if others else Mapped()
-        beside[role] |= {(*key, name): member for key, member in found.results.items()}
-        for key, why in found.failures.items():
-            failed(key, "model_not_fitted", f"{role} '{name}' could not be fitted: {why}", "warning")
-    seen = pd.concat([tables[key] for key in fitted if key in tables] or [model_input])
+    # For every entity that has history, whose champion it is not, and whose product may have it.
+    beside = {
+        role: [
+            (*key, name)
+            for name in names
+            for key, model in chosen.items()
+            if model != name and key in through and training.candidates[name].is_for(key[0])
+        ]
+        for role, names in (("fallback", training.fallbacks), ("shadow", shadows))
+    }
+    wanted = list(dict.fromkeys([*((*key, name) for key, name in chosen.items()), *beside["fallback"], *beside["shadow"]]))
+    made_from = fits_made_from(wanted, model_input, fleet, training, at)
+    undamaged: dict[str, bool] = {}
+    stored = _stored_fits(version_in_force(before), model_versions_before)
+    members: dict[FitKey, Member] = {}
+    for fit in wanted:
+        member = stored.get((*fit, made_from[fit]))
+        if member is not None and member.is_whole(undamaged):
+            members[fit] = member
+    found = fit_candidates(model_input, [fit for fit in wanted if fit not in members], fleet, training, workers, at)
+    for fit, forecaster in found.results.items():
+        # Without a history of its own it has seen what the fleet has.
+        members[fit] = Member(fit[2], forecaster, through.get(fit[:2], newest), made_from=made_from[fit])
+    fitted = {key: members[*key, name] for key, name in chosen.items() if (*key, name) in members}
+    if not fitted:
+        raise NotEnoughHistoryError("no model could be fitted: " + "; ".join(sorted(set(found.failures.values()))))
+    for key, name in chosen.items():
+        if key not in fitted:
+            failed(key, "model_not_fitted", f"'{name}' could not be fitted: {found.failures[*key, name]}")
+    for role, fits in beside.items():
+        for product_id, entity_id, name in fits:
+            if (product_id, entity_id, name) not in members:
+                why = found.failures[product_id, entity_id, name]
+                failed((product_id, entity_id), "model_not_fitted", f"{role} '{name}' could not be fitted: {why}", "warning")
     kept, kept_fallbacks, lost = _kept(before, set(fitted), model_versions_before, fleet)
     for key, why in lost.items():
         failed(key, "model_unusable", f"its champion is lost: {why}")
-    example = seen.groupby(["product_id", "entity_id"]).tail(1).head(_EXAMPLES)
+    learnt = [key for key in fitted if key in through] or list(through)
+    shown = {entity_id for _, entity_id in learnt[:_EXAMPLES]}
+    example = rows_of(model_input, shown).groupby(["product_id", "entity_id"]).tail(1)
     made = FleetModel(
-        seen["valid_at"].max(),
+        max(through[key] for key in learnt),
         fitted | kept,
-        model_table(example),
-        shadows=beside["shadow"],
-        fallbacks=kept_fallbacks | beside["fallback"],
+        model_table(example.head(_EXAMPLES)),
+        shadows={key: members[key] for key in beside["shadow"] if key in members},
+        fallbacks=kept_fallbacks | {key: members[key] for key in beside["fallback"] if key in members},
         parent=version_in_force(before),
     )
     return made, failures_table(failures, clock.as_of)

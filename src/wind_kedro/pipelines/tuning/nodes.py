@@ -18,6 +18,7 @@ import pandas as pd
 from wind_kedro.cards import Fleet
 from wind_kedro.clock import Clock
 from wind_kedro.compute import Workers, map_farms
+from wind_kedro.datasets.derived import Derived, frame_of
 from wind_kedro.errors import WindKedroError
 from wind_kedro.evaluation.scores import pinball_loss
 from wind_kedro.models.registry import ModelConfig, build
@@ -33,7 +34,13 @@ class NothingToTuneError(WindKedroError):
 
 
 def search_settings(
-    model_input: pd.DataFrame, trial_store: Any, tuning: Tuning, training: Trained, fleet: Fleet, clock: Clock, workers: Workers
+    model_input: Derived | pd.DataFrame,
+    trial_store: Any,
+    tuning: Tuning,
+    training: Trained,
+    fleet: Fleet,
+    clock: Clock,
+    workers: Workers,
 ) -> pd.DataFrame:
     """Search the settings of every candidate in ``tuning.space``.
 
@@ -50,6 +57,7 @@ def search_settings(
         stretches = tuning.stretches(judged_from)
     except ValueError as error:
         raise NothingToTuneError(str(error)) from error
+    model_input = frame_of(model_input)
     # Later outcomes are dropped here, so that nothing below can use them.
     known = model_input[(model_input["target_available_at"] <= judged_from) & (model_input["valid_at"] < judged_from)]
     if tuning.products is not None:
