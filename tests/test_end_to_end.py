@@ -155,7 +155,12 @@ def test_every_output_of_the_catalog_exists(test_env_project, config):
     assert outputs <= set(catalog), "an output that the catalog does not declare is lost when the run ends"
     paths = {name: _path_of(catalog[name]) for name in outputs}
     elsewhere = {name for name, path in paths.items() if path is None}
-    assert elsewhere == {"model_versions", "champion", "training_metrics"} | {"checked_clock", "due_clock"}  # MLflow, and memory
+    assert elsewhere == {"model_versions", "champion", "training_metrics"} | {
+        "checked_clock",
+        "due_clock",
+        "model_clock",
+        "calibrated_forecasts",
+    }  # MLflow, and memory
     for name in outputs - elsewhere - {"shadow_forecasts"}:  # no candidate is a shadow here
         path = test_env_project / paths[name]
         files = [path] if path.is_file() else list(path.rglob("*.json" if name == "training_kit" else "*.parquet"))

@@ -323,3 +323,46 @@ def test_where_nothing_can_be_issued_the_reasons_are_written_and_monitoring_runs
     found = json.loads(run_in(folder, "wind", "explain", "--entity", "both", "--issued-at", ISSUE, "--json").stdout)
     assert found["not_issued"]["code"] == "portfolio_not_issued"
     assert "hours/dale: not issued: no features" in found["not_issued"]["message"]
+
+
+def test_a_missed_deadline_is_issued_from_what_is_stored_told_and_superseded(
+    sound: Path, run_in: Callable[..., Result], tmp_path: Path
+) -> None:
+    folder = shutil.copytree(sound, tmp_path / "deadline")
+    _edit(folder / "conf/base/products.yml", lambda content: content["products"][0].update(issue_times=["06:00", "08:00"]))
+    issue = "2024-03-31T08:00"
+    keys = ["entity_id", "valid_at"]
+
+    def run(pipelines: str, *parameters: str, reported: str) -> pd.DataFrame:
+        result = run_in(folder, "run", "--pipelines", pipelines, "--params", ",".join([f"as_of={issue}:00Z", *parameters]))
+        assert reported in result.output, result.output
+        table = read_table(folder / OUTPUT / "forecasts")
+        return table[table["issued_at"] == pd.Timestamp(issue, tz="UTC")].sort_values(keys, ignore_index=True)
+
+    late = ("forecasting.at_deadline=hours", "forecasting.made_at=2024-03-31T08:30:00Z")
+    sent = run("forecasting,monitoring", *late, reported="100% of the newest issue comes from observed_climatology and older")
+    assert set(sent["entity_id"]) == {*FARMS, "both"}
+    assert sent.groupby("entity_id")["rung"].agg(tuple).unique().tolist() == [("older_forecast", "climatology", "climatology")]
+    before = read_table(folder / OUTPUT / "forecasts")
+    before = before[(before["issued_at"] == pd.Timestamp(ISSUE, tz="UTC")) & (before["entity_id"] == "hill")]
+    assert sent[sent["entity_id"] == "hill"]["q500_kw"].iloc[0] == before.sort_values("valid_at")["q500_kw"].iloc[-1]
+    assert "deadline_fallback" in set(incidents_of(folder)["kind"])
+
+    # Nothing is noted as made; the issue is made, and replaces what was sent where the gate is open.
+    issued = run("feature_engineering,forecasting,monitoring", "forecasting.made_at=2024-03-31T08:45:00Z", reported="")
+    assert issued.groupby("entity_id")["rung"].agg(tuple).unique().tolist() == [("older_forecast", "champion", "champion")]
+    pd.testing.assert_frame_equal(issued[issued["rung"] == "older_forecast"], sent[sent["rung"] == "older_forecast"])
+    kept = read_table(folder / OUTPUT / "deadline_forecasts").sort_values(keys, ignore_index=True)
+    pd.testing.assert_frame_equal(kept[sent.columns], sent)
+    assert {"deadline_fallback", "forecast_late"} <= set(incidents_of(folder)["kind"])
+    made = read_table(folder / OUTPUT / "issues_made")
+    assert pd.Timestamp(issue, tz="UTC") in set(made["issued_at"])
+
+    words = ("wind", "explain", "--farm", "hill", "--issued-at", issue)
+    found = json.loads(run_in(folder, *words, "--json").stdout)
+    assert [row["rung"] for row in found["audit"]] == ["older_forecast", "older_forecast"]
+    assert len({row["forecast_sha256"] for row in found["audit"]}) == 2
+    assert {row["code"] for row in found["failures"]} == {"deadline_fallback", "forecast_late"}
+    shown = " ".join(run_in(folder, *words).stdout.split())
+    assert "(older_forecast, recorded " in shown
+    assert run_in(folder, "wind", "verify").exit_code == 0

@@ -26,7 +26,7 @@ OnFailure = Callable[[str, str, Exception], None]
 #: The stages whose failures monitoring collects, in the order of the data; the table of each is ``<stage>_failures``.
 STAGES = (
     "ingestion", "parsing", "features", "backtest", "backtest_calibration", "backtest_scoring", "gate", "choice", "fit",
-    "accuracy", "forecasting", "calibration", "shadows", "attributions", "live_scoring",
+    "accuracy", "forecasting", "calibration", "deadline", "shadows", "attributions", "live_scoring",
 )  # fmt: skip
 #: Codes of an issue that was not made, or is not a record of its own.
 NOT_ISSUED = ("forecast_not_issued", "portfolio_not_issued", "revision_not_sent")

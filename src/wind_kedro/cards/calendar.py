@@ -131,20 +131,44 @@ class Calendar:
         found: npt.NDArray[np.bool_] = np.logical_or.reduce(opened, axis=1)
         return found
 
+    def gate_closures(self, issued_at: Times, valid_at: Times) -> Times:
+        """When the gates of intervals close for the issues that cover them.
+
+        Args:
+            issued_at: issue time of each row, shape (rows,), UTC, as ``datetime64[us]`` without zone.
+            valid_at: start of the interval of each row, likewise.
+
+        Returns:
+            The last times at which a forecast is accepted, likewise.
+        """
+        return self._closures(issued_at, ((valid_at - issued_at) // _MINUTE).astype(np.int64)[:, None])[:, 0]
+
+    def gates_of(self, issued_at: dt.datetime) -> list[dt.datetime]:
+        """The times at which gates of the intervals of an issue close, each once, rising, UTC."""
+        issues = _stamps([issued_at.astimezone(dt.UTC)])
+        leads, covered = self.intervals(issues)
+        closures = np.unique(self._closures(issues, leads)[covered])
+        return [pd.Timestamp(stamp, tz="UTC").to_pydatetime() for stamp in closures]
+
     def _gates_open(self, issued_at: npt.NDArray[np.datetime64], leads: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
-        open_ = np.zeros(leads.shape, dtype=bool)
+        open_: npt.NDArray[np.bool_] = issued_at[:, None] <= self._closures(issued_at, leads)
+        return open_
+
+    def _closures(self, issued_at: Times, leads: npt.NDArray[np.int64]) -> Times:
+        """When the gates of intervals close, by issue and lead time, shape (issues, intervals)."""
         _, earlier = self._revised_for(issued_at)
-        closing = np.broadcast_to(earlier[:, None], leads.shape)
-        valid_at = issued_at[:, None] + leads * _MINUTE
+        valid_at = (issued_at[:, None] + leads * _MINUTE).astype("datetime64[us]")
+        closures = valid_at.copy()
         holidays = frozenset(self.market.holidays)
         for mask, market in self.market.by_rules(valid_at):
-            in_time = leads[mask] >= market.gate_closure_minutes + closing[mask]
+            closing = valid_at[mask] - market.gate_closure_minutes * _MINUTE
             if market.gate_closure_day is not None:
                 each, where = np.unique(self._local_days(valid_at[mask]), return_inverse=True)
                 gates = _stamps([self._gate(day, market.gate_closure_day, holidays) for day in each.tolist()])
-                in_time &= np.broadcast_to(issued_at[:, None], leads.shape)[mask] + closing[mask] * _MINUTE <= gates[where]
-            open_[mask] = in_time
-        return open_
+                closing = np.minimum(closing, gates[where])
+            closures[mask] = closing
+        found: Times = (closures - earlier[:, None] * _MINUTE).astype(closures.dtype)
+        return found
 
     def _gate(self, delivery_day: dt.date, gate: DayGate, holidays: frozenset[dt.date]) -> dt.datetime:
         day = delivery_day

@@ -12,9 +12,12 @@ FORECAST_WEATHER = "forecast weather"
 
 #: Name of the fallback that is made from observations when it is needed, and needs no stored model.
 OBSERVED_CLIMATOLOGY = "observed_climatology"
-#: How far down a forecast had to step: the champion, a fallback of its version, the climatology of the observations.
-Rung = Literal["champion", "fallback", "climatology"]
-RUNGS: tuple[Rung, ...] = ("champion", "fallback", "climatology")
+#: Stands as the fallback of a forecast that was issued at a deadline from that of an older issue.
+OLDER_FORECAST = "older_forecast"
+#: How far down a forecast had to step: the champion, an older forecast, a fallback of its version, the climatology of the
+#: observations.
+Rung = Literal["champion", "older_forecast", "fallback", "climatology"]
+RUNGS: tuple[Rung, ...] = ("champion", "older_forecast", "fallback", "climatology")
 
 #: Feature groups that are no inputs: the output without any input; what postprocessing changed (sorted, bounded, calibrated).
 BASE, CORRECTIONS = "base", "corrections"

@@ -101,8 +101,15 @@ def _lines(found: dict[str, Any]) -> Iterator[tuple[str, str]]:
     for number, row in enumerate(failed):
         yield "failures" if number == 0 else "", f"{row['code']}: {row['message']}. {row['action']}"
     *earlier, newest = found["audit"]
-    before = f"; supersedes {', '.join(str(row['sequence']) for row in earlier)}" if earlier else ""
+    before = f"; supersedes {', '.join(map(_superseded, earlier))}" if earlier else ""
     yield "audit", f"record {newest['sequence']} of {newest['recorded_at'][:19]}{before}"
+
+
+def _superseded(row: dict[str, Any]) -> str:
+    """The number of an earlier record; of one that was not the champion's also its rung and when it was recorded."""
+    if row["rung"] in {None, "", "champion"}:
+        return str(row["sequence"])
+    return f"{row['sequence']} ({row['rung']}, recorded {row['recorded_at'][:19]})"
 
 
 def _score(outcome: dict[str, Any]) -> str:

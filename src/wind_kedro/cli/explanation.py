@@ -21,6 +21,7 @@ from wind_kedro.pipelines.monitoring.settings import Monitoring
 _MADE_FROM = (
     "data_sha256", "features_sha256", "configuration_sha256", "git_commit", "lock_sha256", "python", "platform",
 )  # fmt: skip
+_AUDIT = ("sequence", "recorded_at", "as_of", "model_version", "rung", "fallback", "forecast_sha256", "sha256")
 #: So much of the mean absolute error that is of one sign in recent issues makes it a bias.
 _BIASED_SHARE = 0.6
 #: Number of recent issues examined for a bias.
@@ -70,7 +71,7 @@ def explanation(evidence: Evidence, product_id: str, entity_id: str, issued_at: 
         "weather_runs": json.loads(record["weather_runs"]),
         "weather_runs_missing": json.loads(record["weather_runs_missing"]),
         "failures": _failures(evidence, record),
-        "audit": _fields(pd.DataFrame(records), "sequence", "recorded_at", "as_of", "model_version", "forecast_sha256", "sha256"),
+        "audit": _fields(pd.DataFrame(records), *_AUDIT),
     }
     if record["failure_code"] and pd.notna(record["failure_code"]):
         return found | {"not_issued": {name: record[f"failure_{name}"] for name in ("code", "message", "action")}}
@@ -124,13 +125,14 @@ def _records(audit: pd.DataFrame, product_id: str, entity_id: str, issued_at: pd
 
 
 def _failures(evidence: Evidence, record: dict[str, Any]) -> list[dict[str, Any]]:
-    """Failures of the entity or of one of its farms: of this issue, or of the run that recorded it."""
+    """Failures of the entity, one of its farms or the whole product: of this issue, or of the run that recorded it."""
     table = evidence.failures
     farms = [farm.id for farm in evidence.fleet.farms_of(record["entity_id"])]
+    of_issue = table["issued_at"] == record["issued_at"]
     own = table[
-        table["entity_id"].isin([record["entity_id"], *farms])
+        (table["entity_id"].isin([record["entity_id"], *farms]) | ((table["entity_id"] == "") & of_issue))
         & table["product_id"].isin([record["product_id"], ""])
-        & ((table["issued_at"] == record["issued_at"]) | (table["issued_at"].isna() & (table["raised_at"] == record["as_of"])))
+        & (of_issue | (table["issued_at"].isna() & (table["raised_at"] == record["as_of"])))
     ]
     columns = ["stage", "code", "severity", "entity_id", "message", "action"]
     return _fields(own.drop_duplicates(columns), *columns)

@@ -26,8 +26,8 @@ class Forecasts(Contract, key=["product_id", "entity_id", "model", "issued_at", 
     weather_run_age_minutes: Series[float] = pa.Field(nullable=True, description="from its initialisation to the issue")
     rung: Series[str] = pa.Field(
         isin=list(RUNGS),
-        description="what forecast it: the champion (in a backtest the candidate), a fallback of its version, or the climatology "
-        "of the observations; of a portfolio the last of those of its farms",
+        description="what forecast it: the champion (in a backtest the candidate), an older forecast at a deadline, a fallback "
+        "of its version, or the climatology of the observations; of a portfolio the last of those of its farms",
     )
     fallback: Series[str] = pa.Field(description="'' or the model that stood in for the champion; of a portfolio, what it lacks")
     weather: Series[str] = pa.Field(isin=[PERFECT_WEATHER, FORECAST_WEATHER])

@@ -96,6 +96,8 @@ FAILURE_CODES: Mapping[str, str] = {
     "model_unusable": "a stored model could not be used",
     "fallback_used": "a fallback replaced the champion",
     "forecast_not_issued": "a forecast that was due was not issued",
+    "deadline_fallback": "an issue was not made by its deadline: forecasts from what is stored were issued",
+    "forecast_late": "an issue was made after gates of its intervals had closed: what was issued at its deadline holds for these",
     "revision_not_sent": "a revision changes too little to be sent",
     "calibration_failed": "a forecast was issued, or backtested, without calibration",
     "portfolio_not_issued": "the forecast of a portfolio was not issued",
@@ -180,17 +182,17 @@ class IssuesMade(Contract, key=["product_id", "issued_at"]):
 class Cycles(Contract, key=["kind", "due_at", "attempt"]):
     """One row per cycle of the service that was due, and attempt to run it; written when it begins and when it ends."""
 
-    kind: Series[str] = pa.Field(description="of cycle, a key of `operation.cycles`")
+    kind: Series[str] = pa.Field(description="of cycle, a key of `operation.cycles`, or `deadline`")
     due_at: Series[Utc] = pa.Field(description="since when it is due: by its settings, or as new data was noticed")
     attempt: Series[int] = pa.Field(ge=1, description="number of the attempt")
-    cause: Series[str] = pa.Field(isin=["issue", "schedule", "data"], description="what made it due")
+    cause: Series[str] = pa.Field(isin=["issue", "schedule", "data", "deadline"], description="what made it due")
     as_of: Series[Utc] = pa.Field(nullable=True, description="of its runs; null: it was not run")
     started_at: Series[Utc] = pa.Field(nullable=True, description="wall clock; null: it was not run")
     ended_at: Series[Utc] = pa.Field(nullable=True, description="wall clock; null: it runs, or its process was killed")
     outcome: Series[str] = pa.Field(
-        isin=["running", "succeeded", "with_failures", "failed", "interrupted", "skipped"],
+        isin=["running", "succeeded", "with_failures", "failed", "interrupted", "stopped", "skipped"],
         description="with_failures: all results are written, and failures or incidents among them are of the severity "
-        "`monitoring.exit_code_on`; skipped: it was missed and is not made up",
+        "`monitoring.exit_code_on`; stopped: for a deadline, and run again; skipped: it was missed and is not made up",
     )
     message: Series[str] = pa.Field(description="why it did not succeed; '': it did, or runs")
     inputs: Series[str] = pa.Field(description="digest of the files of the sources when it began; '': not known")

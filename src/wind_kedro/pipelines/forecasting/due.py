@@ -12,13 +12,14 @@ from wind_kedro.clock import Clock
 from wind_kedro.contracts.operation import IssuesMade
 from wind_kedro.datasets.derived import Derived, Sliced, days_of, frame_of
 from wind_kedro.governance.champions import in_order
-from wind_kedro.pipelines.forecasting.settings import FeatureGroups
+from wind_kedro.pipelines.forecasting.settings import FeatureGroups, Forecasting
 from wind_kedro.postprocessing.settings import Calibration
 from wind_kedro.storage.fingerprints import Numbers, mixed, number_of
 
 #: Increase it if forecasts from the same features and models change.
 VERSION = 1
 
+_DEFAULTS = Forecasting()
 _ISSUE = ["product_id", "issued_at"]
 _MADE = [*_ISSUE, "fingerprint"]
 #: Of a product, what no forecast depends on.
@@ -45,14 +46,20 @@ def find_due_issues(
     clock: Clock,
     calibration: Calibration,
     attributions: FeatureGroups,
+    forecasting: Forecasting = _DEFAULTS,
 ) -> tuple[pd.DataFrame, Clock]:
     """The issues of this run that are made, one row per product and issue time; and a clock that has only these.
 
     An issue that was made and is stored is left as it is while the features of its day, the promotions by its time, the
     cards and the settings are the same. Observations that arrive later change no issue.
+
+    With ``forecasting.products`` only issues of these are. At a deadline (``forecasting.at_deadline``) the clock has the newest
+    issue of each of its products that is not stored and has an open gate, and the table no row: none is made as it should be.
     """
     first, last = clock.issue_span(fleet)
     stored = frame_of(forecasts_before, _ISSUE, first=first, last=last)[_ISSUE].drop_duplicates()
+    if forecasting.at_deadline:
+        return IssuesMade.table([]), _at_deadline(stored, fleet, clock, forecasting)
     # Of an issue that a run began to make again and did not complete, what is stored is not known.
     begun, made = (frame_of(table, _MADE, first=first, last=last)[_MADE] for table in (due_issues_before, issues_made_before))
     made = made.merge(begun, on=_MADE).merge(stored, on=_ISSUE)
@@ -70,10 +77,24 @@ def find_due_issues(
         found.append(pd.DataFrame({"product_id": product.id, "issued_at": issues, "fingerprint": fingerprint}))
     wanted = IssuesMade.table(pd.concat(found, ignore_index=True))
     known = wanted.merge(made, on=list(wanted), how="left", indicator="found")["found"] == "both"
-    due = wanted[~known.to_numpy()].reset_index(drop=True)
+    asked = wanted["product_id"].isin(forecasting.products or [product.id for product in fleet.products])
+    due = wanted[(asked & ~known.to_numpy()).to_numpy()].reset_index(drop=True)
     by_product = {product.id: due.loc[due["product_id"] == product.id, "issued_at"] for product in fleet.products}
     times = {product_id: [time.to_pydatetime() for time in issues] for product_id, issues in by_product.items()}
     return due, DueClock(**clock.model_dump(), due=times)
+
+
+def _at_deadline(stored: pd.DataFrame, fleet: Fleet, clock: Clock, forecasting: Forecasting) -> DueClock:
+    made_at = forecasting.made_at or clock.as_of
+    there = set(zip(stored["product_id"], stored["issued_at"], strict=True))
+    due: dict[str, list[dt.datetime]] = {}
+    for product in fleet.products:
+        calendar = fleet.calendar(product.id)
+        issue = clock.newest_issue(calendar)
+        is_due = product.id in forecasting.at_deadline and (product.id, issue) not in there
+        is_due = is_due and max(calendar.gates_of(issue)) > made_at
+        due[product.id] = [issue] if is_due else []
+    return DueClock(**clock.model_dump(), due=due)
 
 
 def note_issues_made(due_issues: Sliced | pd.DataFrame, fleet: Fleet, clock: Clock, *failures: pd.DataFrame) -> pd.DataFrame:

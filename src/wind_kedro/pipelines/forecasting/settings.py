@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from fnmatch import fnmatchcase
 
-from pydantic import Field, field_validator
+from pydantic import AwareDatetime, Field, field_validator
 
 from wind_kedro.cards.columns import BASE, CORRECTIONS
-from wind_kedro.strict import Strict
+from wind_kedro.strict import Strict, Words
 
 #: Features that no group names.
 OTHER = "other"
@@ -40,4 +40,12 @@ class Forecasting(Strict):
 
     model_limit_seconds: float = Field(
         60, ge=0, description="a model that takes longer to forecast one product and entity has failed there; 0: no limit"
+    )
+    products: Words | None = Field(None, description="only these are forecast; none: all")
+    at_deadline: Words = Field(
+        default_factory=list,
+        description="products that are issued from what is stored, as their deadline has passed, and no other",
+    )
+    made_at: AwareDatetime | None = Field(
+        None, description="when the run began by the wall clock, UTC, if that is later than its as_of; none: as_of"
     )
