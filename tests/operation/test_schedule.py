@@ -107,6 +107,18 @@ def test_a_cycle_that_comes_due_while_the_service_runs_is_run_whatever_is_made_u
     assert due(found) == (at("20 18:00"), 1)
 
 
+@pytest.mark.parametrize(
+    ("catch_up", "first", "skipped"),
+    [("latest", "21 18:00", ["21 06:00"]), ("all", "21 06:00", []), ("none", "21 18:00", ["21 06:00"])],
+)
+def test_a_cycle_longer_than_its_interval_delays_the_next_and_replaces_those_between(
+    catch_up: str, first: str, skipped: list[str]
+) -> None:
+    long = attempt("20 18:00", ended_at=at("21 18:20"))
+    found = decided("21 18:20", cycle(catch_up=catch_up, max_age_hours=48), BEFORE, long)
+    assert (due(found), found.skipped) == ((at(first), 1), tuple(at(time) for time in skipped))
+
+
 @pytest.mark.parametrize("outcome", ["succeeded", "with_failures", "skipped"])
 def test_a_due_time_that_is_done_is_not_due_again(outcome: Outcome) -> None:
     assert decided("20 18:30", cycle(), attempt("20 18:00", outcome)) == Decision()
@@ -150,6 +162,12 @@ def test_a_wait_does_not_outlast_a_clock_that_is_set_back() -> None:
 def test_a_cycle_that_was_interrupted_is_tried_again_at_once_but_not_for_ever() -> None:
     assert due(decided("20 18:01:01", cycle(), attempt("20 18:00", "interrupted", 4))) == (at("20 18:00"), 5)
     assert decided("20 18:01:01", cycle(), attempt("20 18:00", "interrupted", 5)) == Decision()
+
+
+def test_what_was_stopped_for_a_deadline_is_run_again_at_once_and_uses_up_no_attempt() -> None:
+    stopped = [attempt("20 18:00", "stopped", number) for number in (1, 2)]
+    assert due(decided("20 18:01", cycle(attempts=1), *stopped)) == (at("20 18:00"), 3)
+    assert decided("20 18:30", cycle(attempts=1), *stopped, attempt("20 18:00", "failed", 3)) == Decision()
 
 
 def test_a_later_due_time_replaces_one_that_still_waits() -> None:
@@ -203,12 +221,18 @@ def test_the_cycle_of_an_issue_reads_new_data_too() -> None:
         ({"days": ["someday"]}, "days.0"),
         ({"time_zone": "Europe"}, "is not an IANA time zone"),
         ({"catch_up": "some"}, "catch_up"),
+        ({"deadline_minutes_before_gate": 5}, "only a cycle with at_issues: true has deadlines"),
         ({"every": 5}, "every"),
     ],
 )
 def test_wrong_settings_are_refused(given: dict[str, Any], fault: str) -> None:
     with pytest.raises(ValidationError, match=fault):
         cycle(**given)
+
+
+def test_the_kind_of_runs_at_deadlines_is_no_kind_of_cycle() -> None:
+    with pytest.raises(ValidationError, match="choose another name"):
+        Operation.model_validate({"cycles": {"deadline": {"pipelines": ["forecasting"], "at_issues": True}}})
 
 
 def test_an_environment_drops_a_kind_of_cycle_with_null() -> None:

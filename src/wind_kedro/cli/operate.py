@@ -134,13 +134,34 @@ def _commands(options: Options) -> Commands:
     given = (("--env", options["env"]), ("--conf-source", options["conf_source"]))
     chosen = [word for name, value in given if value for word in (name, value)]
 
-    def commands(cycle: CycleSettings, due: Due, as_of: dt.datetime) -> list[Words]:
+    def commands(cycle: CycleSettings, due: Due, as_of: dt.datetime, groups: list[list[str]]) -> list[Words]:
         if cycle.command:
             return [["wind", *chosen, cycle.command]]
         # What was noticed has landed: to fetch again would bring new data, and with it the next cycle, without end.
         pipelines = [name for name in cycle.pipelines if due.cause != "data" or name != "ingestion"]
-        parameters = f"as_of={as_of.isoformat()},lease.wait_seconds={_LEASE_SECONDS}"
-        return [["run", *chosen, "--pipelines", ",".join(pipelines), "--params", parameters]]
+        made_at = dt.datetime.now(dt.UTC).replace(microsecond=0)
+        parameters = {
+            "as_of": as_of.isoformat(),
+            "lease.wait_seconds": str(_LEASE_SECONDS),
+            "forecasting.made_at": made_at.isoformat(),
+        }
+
+        def run(names: list[str], **more: str) -> Words:
+            given = parameters | {name.replace("_", ".", 1): value for name, value in more.items()}
+            return ["run", *chosen, "--pipelines", ",".join(names), "--params", ",".join(map("=".join, given.items()))]
+
+        if due.products:
+            return [run(pipelines, forecasting_at_deadline=" ".join(due.products))]
+        # Products of the nearest gate first: those of later ones do not delay them. The last run is of all that are left.
+        earlier = [" ".join(group) for group in groups[:-1]]
+        if not earlier or "forecasting" not in pipelines:
+            return [run(pipelines)]
+        place = pipelines.index("forecasting")
+        return [
+            run(pipelines[: place + 1], forecasting_products=earlier[0]),
+            *(run(["forecasting"], forecasting_products=group) for group in earlier[1:]),
+            run(pipelines[place:]),
+        ]
 
     return commands
 
@@ -152,7 +173,8 @@ def run_commands(commands: list[Words]) -> Result:
         commands: words of each, as typed after ``kedro``.
 
     Returns:
-        The outcome of the first that did not succeed, or else ``succeeded``, and the reason in one line.
+        The outcome of the first that failed, or else of the last that had failures, or else ``succeeded``; and the reason in one
+        line. What follows a command that failed is not run.
     """
     from kedro.framework.project import PACKAGE_NAME, configure_project
 
@@ -160,6 +182,7 @@ def run_commands(commands: list[Words]) -> Result:
 
     if PACKAGE_NAME is None:
         configure_project("wind_kedro")
+    outcome: Result = "succeeded", ""
     for words in commands:
         try:
             cli.main(words, standalone_mode=False)
@@ -168,5 +191,8 @@ def run_commands(commands: list[Words]) -> Result:
             if not isinstance(error, click.ClickException):
                 sys.excepthook(type(error), error, error.__traceback__)
             shown = "; ".join(message.splitlines())[:_LONGEST]
-            return ("with_failures" if isinstance(find_cause(error), RunFaultsError) else "failed"), shown
-    return "succeeded", ""
+            if not isinstance(find_cause(error), RunFaultsError):
+                return "failed", shown
+            # Its results are written: what follows can run.
+            outcome = "with_failures", shown
+    return outcome

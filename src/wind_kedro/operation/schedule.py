@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -11,8 +12,8 @@ from zoneinfo import ZoneInfo
 from wind_kedro.cards import Calendar
 from wind_kedro.operation.settings import WEEKDAYS, CycleSettings
 
-Cause = Literal["issue", "schedule", "data"]
-Outcome = Literal["running", "succeeded", "with_failures", "failed", "interrupted", "skipped"]
+Cause = Literal["issue", "schedule", "data", "deadline"]
+Outcome = Literal["running", "succeeded", "with_failures", "failed", "interrupted", "stopped", "skipped"]
 
 #: Outcomes after which a due time is not tried again.
 DONE: Collection[Outcome] = ("succeeded", "with_failures", "skipped")
@@ -46,6 +47,8 @@ class Due:
     due_at: dt.datetime
     attempt: int
     cause: Cause
+    #: Of cause ``deadline``: products whose deadline has passed.
+    products: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -121,7 +124,8 @@ def decide(kind: str, settings: CycleSettings, calendars: Iterable[Calendar], at
     times = due_times(settings, calendars, now.time - dt.timedelta(hours=settings.max_age_hours), now.time)
     # Before the first record nothing was missed: the latest due time alone counts.
     known = [time for time in times if time >= min(newest)] if newest else list(times)[-1:]
-    left = [time for time in known if not _is_done(newest.get(time), settings)]
+    stopped = Counter(attempt.due_at for attempt in attempts if attempt.outcome == "stopped")
+    left = [time for time in known if not _is_done(newest.get(time), stopped[time], settings)]
     if settings.catch_up == "all":
         skipped, left = [], left[:1]
     elif settings.catch_up == "none" and left and left[-1] <= now.started_at:
@@ -135,8 +139,9 @@ def decide(kind: str, settings: CycleSettings, calendars: Iterable[Calendar], at
     return Decision(None if _is_waiting(before, now) else due, tuple(skipped))
 
 
-def _is_done(attempt: Attempt | None, settings: CycleSettings) -> bool:
-    return attempt is not None and (attempt.outcome in DONE or attempt.attempt >= settings.attempts)
+def _is_done(attempt: Attempt | None, stopped: int, settings: CycleSettings) -> bool:
+    """Whether a due time is not tried again; attempts that were stopped for a deadline do not count."""
+    return attempt is not None and (attempt.outcome in DONE or attempt.attempt - stopped >= settings.attempts)
 
 
 def _is_waiting(attempt: Attempt | None, now: Now) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -22,6 +22,12 @@ class CycleSettings(Strict):
     command: Literal["housekeeping"] | None = Field(None, description="a command of `kedro wind`, instead of pipelines")
     at_issues: bool = Field(False, description="due at each issue time of each product")
     after_minutes: float = Field(0, ge=0, le=1440, description="so long after it: for data that arrives late")
+    deadline_minutes_before_gate: float | None = Field(
+        None,
+        ge=0,
+        description="of `at_issues`: an issue that is not made so long before the nearest gate is issued from what is stored, "
+        "and made again; none: cycles are not interrupted",
+    )
     new_data_minutes: float | None = Field(
         None, ge=0, description="due when files of the sources have changed, so long after the last cycle began at the earliest"
     )
@@ -44,8 +50,18 @@ class CycleSettings(Strict):
                 not (self.at_issues or self.at or self.every_minutes or self.new_data_minutes is not None),
                 "at_issues, at, every_minutes, new_data_minutes: give at least one of them",
             ),
+            (
+                self.deadline_minutes_before_gate is not None and not self.at_issues,
+                "deadline_minutes_before_gate: only a cycle with at_issues: true has deadlines",
+            ),
         )
         return self
+
+
+#: Kind of the runs that issue from what is stored; no key of `operation.cycles`.
+DEADLINE: Final = "deadline"
+#: How these runs are limited.
+DEADLINE_CYCLE = CycleSettings(pipelines=["forecasting"], at_issues=True, limit_minutes=15)
 
 
 class Operation(Strict):
@@ -64,6 +80,12 @@ class Operation(Strict):
     cycles: Annotated[dict[str, CycleSettings], Field(min_length=1)] = Field(
         description="by kind; of several that are due the first one runs first"
     )
+
+    @field_validator("cycles")
+    @classmethod
+    def _names_are_free(cls, cycles: dict[str, CycleSettings]) -> dict[str, CycleSettings]:
+        refuse((DEADLINE in cycles, f"'{DEADLINE}' is the kind of the runs at deadlines: choose another name"))
+        return cycles
 
     @field_validator("cycles", mode="before")
     @classmethod

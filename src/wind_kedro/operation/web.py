@@ -33,6 +33,14 @@ class Metrics:
         for (kind, outcome), number in list(service.counts.items()):
             cycles.add_metric([kind, outcome], number)
         yield cycles
+        for name, text, numbers in (
+            ("deadlines_missed", "Issues that were not made by their deadline, since the start.", service.missed),
+            ("deadline_forecasts", "Issues that were made from what is stored at their deadline.", service.issued_at_deadline),
+        ):
+            counter = CounterMetricFamily(f"wind_kedro_{name}", text, labels=["product"])
+            for product_id in service.calendars:
+                counter.add_metric([product_id], numbers[product_id])
+            yield counter
         yield _gauge("cycle_seconds", "Duration of the last cycle that finished.", "kind", self._durations(kinds))
         yield _gauge("cycle_finished_timestamp_seconds", "End of the last cycle that finished.", "kind", self._ends(kinds))
         due = [(kind, time.timestamp()) for kind in kinds if (time := service.next_due(kind)) is not None]
