@@ -7,6 +7,7 @@ import copy
 import gzip
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,8 @@ from kedro.io import DatasetError
 from wind_kedro.contracts.raw import SignalsRaw, WeatherRaw
 from wind_kedro.datasets.connections import connect
 from wind_kedro.governance.provenance import file_sha256
-from wind_kedro.readers import source_files, source_table
+from wind_kedro.readers import source_files, units
+from wind_kedro.readers.kept import Kept
 from wind_kedro.readers.source_files import MAX_LINE
 from wind_kedro.readers.source_table import SourceError, SourceRows, SourceTable
 
@@ -277,7 +279,7 @@ def test_rows_that_a_reader_loses_are_found(tmp_path: Path, cards: dict[str, Any
 def test_a_time_that_is_repeated_beyond_the_bound_is_refused(
     tmp_path: Path, cards: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(source_table, "MAX_REPEATS", 3)
+    monkeypatch.setattr(units, "MAX_REPEATS", 3)
     write(tmp_path / "hill.csv", [LINES[0], *["2024-01-01,T0,1"] * 3, *["#REF!,T0,1"] * 9])
     assert len(read(tmp_path, one_farm(cards))) == 12
     write(tmp_path / "hill.csv", [LINES[0], *["2024-01-01,T0,1"] * 4])
@@ -308,8 +310,11 @@ class TestKept:
         return load
 
     def kept(self, tmp_path: Path) -> dict[str, dict[str, Any]]:
-        files = sorted((tmp_path / "kept/signals").iterdir())
-        return {file.name: json.loads(pq.read_metadata(file).metadata[b"wind_kedro"]) for file in files}
+        """By pack: what is noted of the files of its units."""
+        known = Kept(tmp_path / "kept/signals").units.values()
+        packs = {path.name for path in (tmp_path / "kept/signals").iterdir()} - {"index.parquet"}
+        assert packs == {unit.pack for unit in known}
+        return {name: json.loads(unit.files) for name in packs for unit in known if unit.pack == name}
 
     def test_a_file_is_read_again_when_it_changes_and_not_before(
         self, tmp_path: Path, load: Callable[..., pd.DataFrame], monkeypatch: pytest.MonkeyPatch
@@ -317,23 +322,49 @@ class TestKept:
         write(tmp_path / "hill_1.csv", LINES)
         write(tmp_path / "hill_2.csv", LINES)
         first, before = load(), self.kept(tmp_path)
+        assert len(before) == 1  # files of the same layout are in one pack
         with monkeypatch.context() as patched:
-            patched.setattr(source_table, "open_file", lambda _: pytest.fail("read again"))
+            patched.setattr(units, "open_file", lambda _: pytest.fail("read again"))
             pd.testing.assert_frame_equal(load(), first)
         write(tmp_path / "hill_2.csv", [*LINES, "2024-01-01T00:20:00+01:00,T0,3.5"])
         assert load()["power_kw"].tolist() == ["1.5", "2.5", "1.5", "2.5", "3.5"]
         after = self.kept(tmp_path)
         assert len(after) == 2
-        assert len(before.keys() & after.keys()) == 1
+        assert before.keys() < after.keys()
+        (tmp_path / "hill_1.csv").unlink()
+        assert load()["power_kw"].tolist() == ["1.5", "2.5", "3.5"]
+        assert self.kept(tmp_path).keys() == after.keys() - before.keys()
 
     def test_a_file_counts_from_when_its_content_was_first_seen(self, tmp_path: Path, load: Callable[..., pd.DataFrame]) -> None:
         write(tmp_path / "hill.csv", LINES)
         load()
         [before] = self.kept(tmp_path).values()
-        assert next(iter(before["files"].values()))["rows"] == 2
-        assert list(before["files"]) == [file_sha256(tmp_path / "hill.csv")]
+        assert next(iter(before.values()))["rows"] == 2
+        assert list(before) == [file_sha256(tmp_path / "hill.csv")]
         load(thousands=" ")  # the card changes, the content does not
         assert list(self.kept(tmp_path).values()) == [before]
+
+    def test_one_bad_file_among_those_of_its_layout_fails_alone(
+        self, tmp_path: Path, load: Callable[..., pd.DataFrame], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(units, "MAX_REPEATS", 1)
+        for number, stamp in enumerate(["10:00", "20:00", "10:00"]):
+            write(tmp_path / f"hill_{number}.csv", [*LINES, f"2024-01-01T00:{stamp}+01:00,T0,3.5"])
+        found = load().groupby("source_file")
+        assert found["source_row"].apply(list).to_dict() == {"hill_0.csv": [0], "hill_1.csv": [1, 2, 3], "hill_2.csv": [0]}
+        assert found["fault"].first().dropna().index.tolist() == ["hill_0.csv", "hill_2.csv"]
+
+    def test_rows_are_the_same_whether_files_are_read_alone_together_or_in_parts(
+        self, tmp_path: Path, load: Callable[..., pd.DataFrame], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for number in range(4):
+            write(tmp_path / f"hill_{number}.csv", [*LINES, f"2024-01-01T00:{number}0:00+01:00,T0,{number}.5", "odd"])
+        together = load()
+        for name, module, value in [("_UNITS_AT_ONCE", units, 1), ("_HELD_ROWS", source_files, 1)]:
+            shutil.rmtree(tmp_path / "kept")
+            with monkeypatch.context() as patched:
+                patched.setattr(module, name, value)
+                pd.testing.assert_frame_equal(load(), together, check_like=True)
 
     def test_what_could_not_be_read_is_tried_again(
         self, tmp_path: Path, load: Callable[..., pd.DataFrame], monkeypatch: pytest.MonkeyPatch
@@ -353,9 +384,10 @@ class TestKept:
     def test_a_kept_file_that_is_damaged_is_made_anew(self, tmp_path: Path, load: Callable[..., pd.DataFrame]) -> None:
         write(tmp_path / "hill.csv", LINES)
         first = load()
-        [name] = self.kept(tmp_path)
-        (tmp_path / "kept/signals" / name).write_bytes(b"PAR1")
-        pd.testing.assert_frame_equal(load(), first)
+        [pack] = self.kept(tmp_path)
+        for name in (pack, "index.parquet"):
+            (tmp_path / "kept/signals" / name).write_bytes(b"PAR1")
+            pd.testing.assert_frame_equal(load(), first)
 
     def test_a_table_stays_as_it_was_loaded_until_it_is_released(self, tmp_path: Path, cards: dict[str, Any]) -> None:
         write(tmp_path / "hill_1.csv", LINES)

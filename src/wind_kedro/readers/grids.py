@@ -76,12 +76,14 @@ class GridTable:
     """The rows of one gridded file.
 
     Attributes:
-        path: Parquet file in the columns of ``weather_raw``.
+        path: Parquet file in the columns of ``weather_raw``, and ``tag``.
+        tag: its value in all rows.
         states: by farm, what its rows were read from: the file's state and the farm's points.
         rows: by farm, its number of rows.
     """
 
     path: Path
+    tag: str
     states: Mapping[str, Sequence[Any]]
     rows: Mapping[str, int]
 
@@ -176,10 +178,11 @@ def _read_or_kept(path: Path, places: list[_Place], root: Path, kept: Path) -> t
         by_farm = {count["values"]: count["counts"] for count in counts}
         metadata = {_FAULTS: json.dumps(faults).encode(), _COUNTS: json.dumps(by_farm).encode()}
         with written_aside(target) as aside:
-            pq.write_table(table.replace_schema_metadata(metadata), aside, compression="zstd")
+            tagged = table.append_column("tag", pa.repeat(pa.scalar(target.stem), len(table)))
+            pq.write_table(tagged.replace_schema_metadata(metadata), aside, compression="zstd")
     rows = json.loads(metadata[_COUNTS])
     states = {farm_id: [*read, [one for one in asked if one[0] == farm_id]] for farm_id in rows}
-    return (GridTable(target, states, rows) if rows else None), json.loads(metadata[_FAULTS])
+    return (GridTable(target, target.stem, states, rows) if rows else None), json.loads(metadata[_FAULTS])
 
 
 def _read(path: Path, places: list[_Place], root: Path) -> tuple[pa.Table, _Faults]:

@@ -1,9 +1,10 @@
-"""Read one raw file into a Parquet file of text, with its own columns and row numbers; nothing is parsed, no row dropped.
+"""Read one raw file as rows of text, with its own columns and row numbers; nothing is parsed, no row dropped.
 
 Weather in Parquet whose columns are times and numbers keeps these types: to write them as text and to parse this again would cost
 several times what the rest of the reading does.
 
-Each file is read separately, so that its content can fail this file only. All later steps scan the Parquet files.
+Each file is read separately, so that its content can fail this file only. Rows of small files stay in memory, so that many files
+are converted in one step; those of others are written to a Parquet file.
 """
 
 from __future__ import annotations
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
 
 _BLOCK_BYTES = 1 << 22
 _BATCH_ROWS = 1 << 17
+#: Rows of files up to this size stay in memory.
+_HELD_ROWS, _HELD_BYTES = 20_000, 1 << 23
 #: Most characters of a line: ten times those of two hundred turbines with forty signals.
 MAX_LINE = 1 << 20
 #: Most characters of the header: the csv module's limit of a field.
@@ -58,13 +61,42 @@ class SourceError(WindKedroError, DatasetError):
 
 @dataclass(frozen=True)
 class Opened:
-    """A file that was read completely without a fault."""
+    """A file that was read completely without a fault.
+
+    Attributes:
+        path: the file.
+        columns: names of its columns.
+        rows: number of its rows.
+        typed: whether times and numbers are so typed, in UTC without zone; else all values are text.
+        select: SQL that gives the rows of ``FROM batch``: ``unit``, ``source_row``, ``fault`` and the chosen columns.
+        batch: the rows before ``select``, without ``unit``; none: they are in a Parquet file, which ``select`` reads.
+    """
 
     path: Path
     columns: Sequence[str]
-    relation: str
     rows: int
-    typed: bool  # whether times and numbers are so typed, in UTC without zone; else all values are text
+    typed: bool
+    select: str
+    batch: pa.Table | None
+
+
+@dataclass(frozen=True)
+class Content:
+    """The rows of a file, as its reader gives them.
+
+    Attributes:
+        columns: names of the file's columns.
+        select: as of `Opened`.
+        batches: the rows, read as they are asked for.
+        counted: after these, number of rows counted independently.
+        typed: as of `Opened`.
+    """
+
+    columns: Sequence[str]
+    select: str
+    batches: Iterator[pa.Table]
+    counted: Callable[[], int]
+    typed: bool = False
 
 
 #: Selects columns of those in a file; raises `SourceError` if one is missing.
@@ -108,8 +140,9 @@ def open_file(reading: Reading) -> Opened:
             object_store.download(path, reading.file)
         else:
             reading.file.symlink_to(path.absolute())
-        columns, written, counted = READERS[source.format](reading)
-        typed = is_typed(reading.target)
+        content = READERS[source.format](reading)
+        batch, written = _held(content, reading)
+        counted = content.counted()
     except OSError as error:
         raise reading.error(f"the file cannot be read ({error.strerror or one_line(error)})") from None
     except (MalformedError, TooLargeError) as error:
@@ -120,16 +153,36 @@ def open_file(reading: Reading) -> Opened:
         raise reading.error(
             f"{written:,} rows were read of {counted:,} that were counted in it; none is used. Please report this"
         )
-    return Opened(path, columns, f"SELECT * FROM read_parquet({text(literal(reading.target))})", written, typed)  # noqa: S608
+    select = content.select if batch is not None else f"SELECT * FROM read_parquet({text(literal(reading.target))})"  # noqa: S608
+    return Opened(path, content.columns, written, content.typed, select, batch)
 
 
-def is_typed(path: Path) -> bool:
-    """Whether a Parquet file has times that are no text."""
+def _held(content: Content, reading: Reading) -> tuple[pa.Table | None, int]:
+    """The rows of a file and their number; of a large one none, as they are written."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    with path.open("rb") as file:
-        return any(pa.types.is_timestamp(kind) for kind in pq.read_schema(file).types)
+    held: list[pa.Table] = []
+    for batch in content.batches:
+        held.append(batch)
+        if sum(map(len, held)) > _HELD_ROWS or sum(part.nbytes for part in held) > _HELD_BYTES:
+            break
+    else:
+        rows = pa.concat_tables(held)
+        return rows, len(rows)
+    written, writer = 0, None
+    try:
+        for batch in itertools.chain(held, content.batches):
+            held.clear()
+            reading.engine.register("batch", batch.append_column("unit", pa.repeat(pa.scalar(0, pa.int32()), len(batch))))
+            rows = reading.engine.sql(content.select).to_arrow_table()
+            writer = writer or pq.ParquetWriter(reading.target, rows.schema)
+            writer.write_table(rows)
+            written += rows.num_rows
+    finally:
+        if writer is not None:
+            writer.close()
+    return None, written
 
 
 def is_glob(path: str) -> bool:
@@ -230,8 +283,8 @@ class _LineEnds:
         self._last = block[-1:] or self._last
 
 
-def _read_csv(reading: Reading) -> tuple[list[str], int, int]:
-    """Write the rows of a text file; return its columns, the rows written, and the rows counted in its bytes."""
+def _read_csv(reading: Reading) -> Content:
+    """The rows of a text file; they are counted in its bytes."""
     source = reading.source
     lines = _Lines(reading)
     batches = iter(lines)
@@ -265,8 +318,7 @@ def _read_csv(reading: Reading) -> tuple[list[str], int, int]:
             emitted += len(kept)
             yield _table([row for row, _ in kept], line=[line for _, line in kept])
 
-    written = _write(reading, rows(), split)
-    return header, written, lines.counted - (above + number - emitted)
+    return Content(header, split, rows(), lambda: lines.counted - (above + number - emitted))
 
 
 def _joined(numbered: Iterable[tuple[int, str]], separator: str, separators: int) -> list[tuple[int, str]]:
@@ -336,8 +388,8 @@ def _split(header: Sequence[str], names: Sequence[str], separator: str | None) -
         + "END"
     )
     return (
-        f"SELECT source_row, fault{values} FROM "  # noqa: S608
-        f"(SELECT *, {fault} AS fault FROM (SELECT source_row, line, {cells} AS cells FROM batch))"
+        f"SELECT unit, source_row, fault{values} FROM "  # noqa: S608
+        f"(SELECT *, {fault} AS fault FROM (SELECT unit, source_row, line, {cells} AS cells FROM batch))"
     )
 
 
@@ -350,26 +402,8 @@ def _table(numbers: Sequence[int], **columns: Sequence[Any]) -> pa.Table:
     return pa.table({"source_row": pa.array(numbers, pa.int64()), **given})
 
 
-def _write(reading: Reading, batches: Iterator[pa.Table], select: str) -> int:
-    """Write the result of ``select`` for each ``batch``; return the number of rows."""
-    import pyarrow.parquet as pq
-
-    written, writer = 0, None
-    try:
-        for batch in batches:
-            reading.engine.register("batch", batch)
-            rows = reading.engine.sql(select).to_arrow_table()
-            writer = writer or pq.ParquetWriter(reading.target, rows.schema)
-            writer.write_table(rows)
-            written += rows.num_rows
-    finally:
-        if writer is not None:
-            writer.close()
-    return written
-
-
-def _read_excel(reading: Reading) -> tuple[list[str], int, int]:
-    """Write a sheet of a workbook. Typed cells become text: numbers with the card's decimal sign, times as ISO 8601."""
+def _read_excel(reading: Reading) -> Content:
+    """The rows of a sheet of a workbook. Typed cells become text: numbers with the card's decimal sign, times as ISO 8601."""
     try:
         from python_calamine import CalamineError, CalamineWorkbook
     except ImportError:
@@ -402,7 +436,7 @@ def _read_excel(reading: Reading) -> tuple[list[str], int, int]:
     # Cells beyond the header must be empty, else the header is not where the card puts it.
     trimmed = [cells[: len(header)] if not any(cells[len(header) :]) else cells for _, cells in rows]
     batch = _table([number for number, _ in rows], cells=trimmed, line=[";".join(cells) for cells in trimmed])
-    return header, _write(reading, iter([batch]), _split(header, names, None)), len(rows)
+    return Content(header, _split(header, names, None), iter([batch]), lambda: len(rows))
 
 
 def _cell(value: Any, decimal: str) -> str:
@@ -422,45 +456,67 @@ def _cell(value: Any, decimal: str) -> str:
     return "" if value is None else str(value)
 
 
-def _read_parquet(reading: Reading) -> tuple[list[str], int, int]:
+def _read_parquet(reading: Reading) -> Content:
     import duckdb
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     check_parquet(reading.file)
+
+    def unreadable(error: Exception) -> SourceError:
+        return reading.error(f"not a readable Parquet file ({one_line(error)}); fetch it again")
+
     try:
         # DuckDB does not verify the checksums of pages.
-        with pq.ParquetFile(reading.file, page_checksum_verification=True) as file:
-            found = file.schema_arrow.names
-            folders = {column: value for column, value in _in_folders(reading.path).items() if column not in found}
-            wanted = list(dict.fromkeys(reading.choose([*found, *folders])))
-            own = [column for column in wanted if column in found] or found[:1]
-            kinds = [file.schema_arrow.field(column).type for column in own]
-            # Types that DuckDB cannot read: values without their dictionary, and half precision.
-            kinds = [kind.value_type if pa.types.is_dictionary(kind) else kind for kind in kinds]
-            kinds = [pa.float32() if pa.types.is_float16(kind) else kind for kind in kinds]
-            typed = pa.schema([(f"c{at}", kind) for at, kind in enumerate(kinds)])
-            batch = typed.empty_table()
-            reading.engine.register("batch", batch)
-            types = list(map(str, reading.engine.sql("SELECT * FROM batch").types))
-            as_value = _parquet_typed if _are_typed(dict(zip(own, types, strict=True)), reading.source) else _parquet_text
-            given = {
-                column: as_value(f"c{at}", kind, reading.source) for at, (column, kind) in enumerate(zip(own, types, strict=True))
-            } | folders
-            values = "".join(f", {given[column]} AS {name(column)}" for column in wanted)
+        file = pq.ParquetFile(reading.file, page_checksum_verification=True)
+        found = file.schema_arrow.names
+        folders = {column: value for column, value in _in_folders(reading.path).items() if column not in found}
+        wanted = list(dict.fromkeys(reading.choose([*found, *folders])))
+        own = [column for column in wanted if column in found] or found[:1]
+        kinds = [file.schema_arrow.field(column).type for column in own]
+        # Types that DuckDB cannot read: values without their dictionary, and half precision.
+        kinds = [kind.value_type if pa.types.is_dictionary(kind) else kind for kind in kinds]
+        kinds = [pa.float32() if pa.types.is_float16(kind) else kind for kind in kinds]
+        schema = pa.schema([(f"c{at}", kind) for at, kind in enumerate(kinds)])
+        types = _types_of(schema, reading.engine)
+    except (duckdb.Error, pa.ArrowException, OSError) as error:
+        raise unreadable(error) from None
+    typed = _are_typed(dict(zip(own, types, strict=True)), reading.source)
+    as_value = _parquet_typed if typed else _parquet_text
+    given = {
+        column: as_value(f"c{at}", kind, reading.source) for at, (column, kind) in enumerate(zip(own, types, strict=True))
+    } | folders
+    values = "".join(f", {given[column]} AS {name(column)}" for column in wanted)
 
-            def rows() -> Iterator[pa.Table]:
-                number = 1
+    def rows() -> Iterator[pa.Table]:
+        number = 1
+        try:
+            with file:
                 for part in file.iter_batches(_BATCH_ROWS, columns=own):
                     columns = [part.column(column).cast(kind) for column, kind in zip(own, kinds, strict=True)]
                     numbers = pa.array(range(number, number + part.num_rows), pa.int64())
                     number += part.num_rows
-                    yield pa.Table.from_arrays([*columns, numbers], [*typed.names, "source_row"])
+                    yield pa.Table.from_arrays([*columns, numbers], [*schema.names, "source_row"])
+            if number == 1:
+                yield schema.append(pa.field("source_row", pa.int64())).empty_table()
+        except (pa.ArrowException, OSError) as error:
+            raise unreadable(error) from None
 
-            written = _write(reading, rows(), f"SELECT source_row, CAST(NULL AS VARCHAR) AS fault{values} FROM batch")  # noqa: S608
-            return [*found, *folders], written, file.metadata.num_rows
-    except (duckdb.Error, pa.ArrowException, OSError) as error:
-        raise reading.error(f"not a readable Parquet file ({one_line(error)}); fetch it again") from None
+    select = f"SELECT unit, source_row, CAST(NULL AS VARCHAR) AS fault{values} FROM batch"  # noqa: S608
+    declared = file.metadata.num_rows
+    return Content([*found, *folders], select, rows(), lambda: declared, typed)
+
+
+def _types_of(schema: pa.Schema, engine: duckdb.DuckDBPyConnection) -> list[str]:
+    """The engine's types of Arrow columns; those of plain columns are known without asking it, which takes a millisecond."""
+    import pyarrow as pa
+
+    plain = {pa.float64(): "DOUBLE", pa.float32(): "FLOAT", pa.string(): "VARCHAR", pa.large_string(): "VARCHAR"}
+    plain |= {pa.int64(): "BIGINT", pa.timestamp("us"): "TIMESTAMP", pa.timestamp("us", "UTC"): "TIMESTAMP WITH TIME ZONE"}
+    if all(kind in plain for kind in schema.types):
+        return [plain[kind] for kind in schema.types]
+    engine.register("batch", schema.empty_table())
+    return list(map(str, engine.sql("SELECT * FROM batch").types))
 
 
 def _in_folders(path: Path) -> dict[str, str]:
@@ -510,8 +566,8 @@ def _parquet_text(column: str, kind: str, source: Source) -> str:
     return shown
 
 
-#: Reader of each format: returns columns, rows written, and rows counted independently.
-READERS: Mapping[str, Callable[[Reading], tuple[list[str], int, int]]] = {
+#: Reader of each format.
+READERS: Mapping[str, Callable[[Reading], Content]] = {
     "csv": _read_csv,
     "excel": _read_excel,
     "parquet": _read_parquet,

@@ -10,11 +10,11 @@ import datetime as dt
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from wind_kedro.cards import LANDED_AT, SIGNAL_UNITS, TURBINE, WEATHER_UNITS, Farm, SignalSource, Source, Turbine, WeatherSource
-from wind_kedro.readers.source_files import Choose, Opened, SourceError, check_columns, name, text
+from wind_kedro.readers.source_files import Choose, Opened, SourceError, check_columns, name, quoted, text
 
 #: Offsets of zone abbreviations that loggers write.
 ZONE_OFFSETS: Mapping[str, str] = {
@@ -73,27 +73,44 @@ def _arrival(source: AnySource) -> tuple[str | None, str]:
     return getattr(source, field), field
 
 
+#: What `selects` reads of the unit of a row, so that files of the same layout are converted by the same SQL.
+OWN = ("farm_id", "source_file", "turbine_id", "landed_at", "weather_model", "weather_point")
+
+
+def own_values(farm: Farm, source: AnySource, path: Path, root: Path) -> dict[str, str | None]:
+    """The values of `OWN` of a file."""
+    named = {"farm_id": farm.id, "source_file": shown_of(farm, source, path, root), "landed_at": landed_at(path)}
+    if isinstance(source, SignalSource):
+        return named | {"turbine_id": _turbine_of(farm, source, path), "weather_model": None, "weather_point": None}
+    return named | {"turbine_id": None, "weather_model": source.model, "weather_point": source.point}
+
+
 def selects(farm: Farm, source: AnySource, files: Sequence[Opened], root: Path) -> Iterator[str]:
-    """SELECT statements of the raw table's columns for the valid files of a source."""
+    """SELECT statements of the raw table's columns, and ``tag``, for the valid files of a source.
+
+    They read relations ``file_0``, ``file_1`` …, one a file: the rows of `Opened.select`, with ``tag`` and `OWN`.
+    """
+    rows = {f"file_{number}": file for number, file in enumerate(files)}
     if source.where:  # rows that cannot be split are kept
         equal = " AND ".join(f"trim({name(column)}) = {text(value)}" for column, value in source.where.items())
         own = f"WHERE fault IS NOT NULL OR ({equal})"
-        files = [replace(file, relation=f"SELECT * FROM ({file.relation}) {own}") for file in files]  # noqa: S608
+        rows = {f"(SELECT * FROM {relation} {own})": file for relation, file in rows.items()}  # noqa: S608
     if not isinstance(source, SignalSource):
-        yield from (_rows(farm, source, file, root) for file in files)
+        yield from (_rows(source, file, relation) for relation, file in rows.items())
     elif source.layout == "long":
         # Values of one stamp may be in several files, so the files are combined.
-        yield from [_long(farm, source, files, root)] if files else []
+        yield from [_long(farm, source, rows, root)] if files else []
     else:
-        for file in files:
+        for relation, file in rows.items():
             there = [unit.name_in_data for unit in farm.turbines if set(_columns_of(unit, source)) <= set(file.columns)]
             turbines = dict.fromkeys(there) if source.layout == "wide" else [None]
-            yield from (_rows(farm, source, file, root, turbine, first=turbine in {None, *there[:1]}) for turbine in turbines)
+            yield from (_rows(source, file, relation, turbine, first=turbine in {None, *there[:1]}) for turbine in turbines)
 
 
-def fault_row(farm: Farm, source: AnySource, path: Path, root: Path, message: str) -> str:
+def fault_row(farm: Farm, source: AnySource, path: Path, root: Path, message: str) -> dict[str, Any]:
     """The single row, number 0, of a file that cannot be read."""
-    return f"SELECT {_row(farm, source, shown(path, root), '0', text(message))}"
+    of_weather = {"weather_model": source.model, "weather_point": source.point} if isinstance(source, WeatherSource) else {}
+    return {"farm_id": farm.id, "source_file": shown(path, root), "source_row": 0, "fault": message} | of_weather
 
 
 def columns_of(kind: str) -> list[str]:
@@ -109,8 +126,9 @@ TYPED = dict.fromkeys(("run_at", "available_at", "valid_at"), "TIMESTAMP") | dic
 
 
 def no_rows(kind: str, *, typed: bool = False) -> str:
-    """A SELECT of all columns of the raw table without rows."""
-    types = {column: (TYPED if typed else {}).get(column, "VARCHAR") for column in columns_of(kind)} | {"source_row": "BIGINT"}
+    """A SELECT of all columns of the raw table, and ``tag``, without rows."""
+    types = {column: (TYPED if typed else {}).get(column, "VARCHAR") for column in [*columns_of(kind), "tag"]}
+    types["source_row"] = "BIGINT"
     return f"SELECT {', '.join(f'CAST(NULL AS {kind}) AS {column}' for column, kind in types.items())} WHERE false"
 
 
@@ -126,35 +144,32 @@ def shown_of(farm: Farm, source: AnySource, path: Path, root: Path) -> str:
     return shown(path, root)
 
 
-def _row(farm: Farm, source: AnySource, file: str, row: str, fault: str) -> str:
-    model = ""
-    if isinstance(source, WeatherSource):
-        model = f", {text(source.model)} AS weather_model, {text(source.point)} AS weather_point"
-    return (
-        f"{text(farm.id)} AS farm_id, {text(file)} AS source_file, CAST({row} AS BIGINT) AS source_row, "
-        f"CAST({fault} AS VARCHAR) AS fault{model}"
-    )
-
-
-def _rows(farm: Farm, source: AnySource, file: Opened, root: Path, turbine: str | None = None, *, first: bool = True) -> str:
+def _rows(source: AnySource, file: Opened, relation: str, turbine: str | None = None, *, first: bool = True) -> str:
     """Rows of a table, or one turbine's rows of a wide table, whose file name is then ``file#turbine``."""
     columns = {key: column.name.replace(TURBINE, turbine or "") for key, column in source.columns.items()}
     if isinstance(source, SignalSource):
-        keys = {"turbine_id": text(turbine) if turbine else _turbine(farm, source, file.path), "timestamp": _signal_stamp(source)}
+        own_turbine = name(source.turbine) if source.turbine is not None else _own("turbine_id")
+        keys = {"turbine_id": text(turbine) if turbine else own_turbine, "timestamp": _signal_stamp(source)}
         keys["received_at"] = _arrived(source, file)
         keys |= {key: number(name(columns[key]), source) if key in columns else _NOTHING for key in SIGNAL_UNITS}
-    elif file.typed:
-        keys = _typed(source, file)
     else:
-        times = {"run_at": source.run_at, "valid_at": source.valid_at}
-        keys = {key: stamp(name(column), source) if column else _NOTHING for key, column in times.items()}
-        keys["available_at"] = _arrived(source, file)
-        keys |= {key: number(name(columns[key]), source) if key in columns else _NOTHING for key in WEATHER_UNITS}
+        if file.typed:
+            keys = _typed(source, file)
+        else:
+            times = {"run_at": source.run_at, "valid_at": source.valid_at}
+            keys = {key: stamp(name(column), source) if column else _NOTHING for key, column in times.items()}
+            keys["available_at"] = _arrived(source, file)
+            keys |= {key: number(name(columns[key]), source) if key in columns else _NOTHING for key in WEATHER_UNITS}
+        keys |= {key: _own(key) for key in ("weather_model", "weather_point")}
+    keys |= {"farm_id": _own("farm_id"), "source_file": _own("source_file") + (f" || {text(f'#{turbine}')}" if turbine else "")}
     values = ", ".join(f"{value} AS {key}" for key, value in keys.items())
     # A row that cannot be split is reported once, not per turbine.
     only = "" if first else " WHERE fault IS NULL"
-    own = shown_of(farm, source, file.path, root) + (f"#{turbine}" if turbine else "")
-    return f"SELECT {_row(farm, source, own, 'source_row', 'fault')}, {values} FROM ({file.relation}){only}"  # noqa: S608
+    return f"SELECT tag, CAST(source_row AS BIGINT) AS source_row, fault, {values} FROM {relation}{only}"  # noqa: S608
+
+
+def _own(key: str) -> str:
+    return quoted(f"own:{key}")
 
 
 def _typed(source: WeatherSource, file: Opened) -> dict[str, str]:
@@ -162,12 +177,12 @@ def _typed(source: WeatherSource, file: Opened) -> dict[str, str]:
     given = {"run_at": source.run_at, "valid_at": source.valid_at, "available_at": source.available_at}
     given |= {key: column.name for key, column in source.columns.items()}
     keys = {key: "NULL" if given.get(key) is None else name(str(given[key])) for key in TYPED}
-    if source.available_at == LANDED_AT and (landed := landed_at(file.path)) is not None:
-        keys["available_at"] = f"CAST({text(landed.removesuffix('+00:00'))} AS TIMESTAMP)"
+    if source.available_at == LANDED_AT and landed_at(file.path) is not None:
+        keys["available_at"] = f"CAST(replace({_own('landed_at')}, '+00:00', '') AS TIMESTAMP)"
     return keys
 
 
-def _long(farm: Farm, source: SignalSource, files: Sequence[Opened], root: Path) -> str:
+def _long(farm: Farm, source: SignalSource, files: Mapping[str, Opened], root: Path) -> str:
     """Pivot values by turbine, stamp and arrival; a signal that is not repeated keeps its newest value.
 
     A value that occurs twice in the same arrival makes a second row, which is then found to be a repetition or a conflict. The
@@ -186,12 +201,13 @@ def _long(farm: Farm, source: SignalSource, files: Sequence[Opened], root: Path)
     if source.quality:
         good = ", ".join(text(value) for value in source.good_quality)
         value = f"CASE WHEN trim({name(source.quality)}) IN ({good}) THEN {value} END"
-    for file in files:
-        turbine = f"CASE {is_turbine} END" if is_turbine else _turbine(farm, source, file.path)
+    by_column = None if source.turbine is None else name(source.turbine)
+    for relation, file in files.items():
+        turbine = f"CASE {is_turbine} END" if is_turbine else by_column or text(_turbine_of(farm, source, file.path))
         parts.append(
-            f"SELECT {text(shown(file.path, root))} AS source_file, source_row, fault, {turbine} AS turbine_id, "  # noqa: S608
+            f"SELECT tag, {text(shown(file.path, root))} AS source_file, source_row, fault, {turbine} AS turbine_id, "  # noqa: S608
             f"{_signal_stamp(source)} AS timestamp, {_arrived(source, file)} AS received_at, "
-            f"CASE {is_signal} END AS signal, {value} AS value FROM ({file.relation})"
+            f"CASE {is_signal} END AS signal, {value} AS value FROM {relation}"
         )
     every = f"SELECT * FROM ({' UNION ALL '.join(parts)}) WHERE fault IS NOT NULL OR signal IS NOT NULL"  # noqa: S608
     # A line that cannot be split is a row of its own.
@@ -201,7 +217,7 @@ def _long(farm: Farm, source: SignalSource, files: Sequence[Opened], root: Path)
     counted = f"SELECT *, row_number() OVER (PARTITION BY {together}, signal ORDER BY {order}) AS part FROM ({every})"  # noqa: S608
     pivoted = ", ".join(f"max(value) FILTER (signal = {text(key)}) AS {key}" for key in source.columns)
     rows = (
-        f"SELECT turbine_id, timestamp, received_at, part, any_value(fault) AS fault, "  # noqa: S608
+        f"SELECT any_value(tag) AS tag, turbine_id, timestamp, received_at, part, any_value(fault) AS fault, "  # noqa: S608
         f"max({{'file': source_file, 'row': source_row}}) AS last, {pivoted} "
         f"FROM ({counted}) GROUP BY {together}, part"
     )
@@ -213,20 +229,19 @@ def _long(farm: Farm, source: SignalSource, files: Sequence[Opened], root: Path)
         for key in SIGNAL_UNITS
     )
     return (
-        f"SELECT {text(farm.id)} AS farm_id, last.file AS source_file, last.row AS source_row, fault, turbine_id, timestamp, "  # noqa: S608
-        f"received_at, {values} FROM ({rows})"
+        f"SELECT tag, {text(farm.id)} AS farm_id, last.file AS source_file, last.row AS source_row, fault, "  # noqa: S608
+        f"turbine_id, timestamp, received_at, {values} FROM ({rows})"
     )
 
 
-def _turbine(farm: Farm, source: SignalSource, path: Path) -> str:
-    if source.turbine is not None:
-        return name(source.turbine)
-    if source.turbine_in_file is not None:
-        pattern = re.escape(source.turbine_in_file).replace(re.escape(TURBINE), "(.+?)").replace(r"\*", ".*")
-        found = re.fullmatch(pattern, path.name)
-        # A file without a match has its name as the unknown turbine.
-        return text(found.group(1) if found else path.name)
-    return text(farm.turbines[0].name_in_data)
+def _turbine_of(farm: Farm, source: SignalSource, path: Path) -> str:
+    """The turbine of a file whose rows do not name it."""
+    if source.turbine_in_file is None:
+        return farm.turbines[0].name_in_data
+    pattern = re.escape(source.turbine_in_file).replace(re.escape(TURBINE), "(.+?)").replace(r"\*", ".*")
+    found = re.fullmatch(pattern, path.name)
+    # A file without a match has its name as the unknown turbine.
+    return found.group(1) if found else path.name
 
 
 def _signal_stamp(source: SignalSource) -> str:
@@ -241,9 +256,9 @@ def _arrived(source: AnySource, file: Opened) -> str:
     arrival, _ = _arrival(source)
     if arrival is None:
         return _NOTHING
-    if arrival == LANDED_AT and (landed := landed_at(file.path)) is not None:
+    if arrival == LANDED_AT and landed_at(file.path) is not None:
         # All rows of a batch have the same arrival, whatever a column holds; merged batches have it in a column.
-        return text(landed)
+        return _own("landed_at")
     return stamp(name(arrival), source)
 
 
