@@ -360,10 +360,11 @@ class TestKept:
         for number in range(4):
             write(tmp_path / f"hill_{number}.csv", [*LINES, f"2024-01-01T00:{number}0:00+01:00,T0,{number}.5", "odd"])
         together = load()
-        for name, module, value in [("_UNITS_AT_ONCE", units, 1), ("_HELD_ROWS", source_files, 1)]:
+        for settings in ({"_UNITS_AT_ONCE": 1}, {"_HELD_ROWS": 1}, {"_HELD_ROWS": 2, "_BLOCK_BYTES": 32}):
             shutil.rmtree(tmp_path / "kept")
             with monkeypatch.context() as patched:
-                patched.setattr(module, name, value)
+                for name, value in settings.items():
+                    patched.setattr(units if name == "_UNITS_AT_ONCE" else source_files, name, value)
                 pd.testing.assert_frame_equal(load(), together, check_like=True)
 
     def test_what_could_not_be_read_is_tried_again(

@@ -91,13 +91,25 @@ class Derived:
         first: pd.Timestamp | None = None,
         last: pd.Timestamp | None = None,
         entities: Collection[str] | None = None,
+        among: tuple[str, Sequence[pd.Timestamp]] | None = None,
+        ordered: bool = True,
     ) -> pd.DataFrame:
-        """Rows whose day is in [first, last], of these entities (none: all), ordered as the catalog names it; an empty table
-        before the first write.
+        """Rows whose day is in [first, last]; an empty table before the first write.
+
+        Args:
+            columns: names; none: all.
+            first: first day, UTC without zone.
+            last: last day.
+            entities: whose rows are wanted; none: of all.
+            among: a column of times, and those of the rows that are wanted.
+            ordered: as the catalog names it; else in any order.
         """
         import pyarrow as pa
+        import pyarrow.compute as pc
 
         wanted = [within("day", first, last)]
+        if among is not None:
+            wanted.append(has_one_of(*among))
         if entities is not None:
             wanted.append(has_one_of("entity_id", entities))
             if self._parts:
@@ -111,9 +123,9 @@ class Derived:
             ) from None
         if found is None:
             return empty_table(self._contract) if self._contract else pd.DataFrame(columns=list(columns or []))
-        frame = to_pandas(found, without=_ADDED)
-        order = [name for name in self._order if name in frame]
-        return frame.sort_values(order, kind="stable", ignore_index=True) if order else frame
+        order = [(name, "ascending") for name in self._order if ordered and name in found.column_names]
+        # By Arrow, which is stable too, and compares texts several times as fast as pandas.
+        return to_pandas(found.take(pc.sort_indices(found, order)) if order else found, without=_ADDED)
 
     def portions(self, entities: Collection[str], max_rows: int) -> list[list[str]]:
         """Those of the entities that have rows, in groups of about ``max_rows`` rows that are near each other in the store."""

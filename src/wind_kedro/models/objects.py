@@ -10,18 +10,21 @@ import json
 import os
 import re
 import tempfile
+from collections import OrderedDict
 from functools import lru_cache
 from pathlib import Path
 
 from wind_kedro.models.base import Forecaster
 from wind_kedro.models.registry import load_model
-from wind_kedro.storage.paths import make_folder
+from wind_kedro.storage.paths import is_in_store, make_folder
 from wind_kedro.storage.temporary import Scratch, folder_aside, keep_unreadable, place
 
 #: In a stored model's folder: the digests of the shared models that are attached to it, by name.
 SHARED_MODELS = "shared_models.json"
 #: Safety bound on what is read into memory for one stored model, bytes.
 MAX_OBJECT_BYTES = 2 << 30
+#: So many bytes of stored models are kept loaded in a process.
+MAX_LOADED_BYTES = 1 << 29
 
 
 class ChangedObjectError(ValueError):
@@ -121,6 +124,10 @@ def fetch(name: str, objects: Path) -> Forecaster:
         raise ChangedObjectError(f"{name!r} is no digest, so no stored model has this name")
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder}: no such model in the store")
+    # A service forecasts again and again with the same models; files that were touched since are read and verified anew.
+    state = None if is_in_store(folder) else (str(folder.absolute()), *_state(folder))
+    if state is not None and (known := _LOADED.get(state)) is not None:
+        return known
     contents = _contents(folder)
     found = _digest(contents)
     if found != name:
@@ -135,7 +142,39 @@ def fetch(name: str, objects: Path) -> Forecaster:
     if SHARED_MODELS in contents:
         for shared, digest_of_shared in json.loads(contents[SHARED_MODELS]).items():
             model.attach_shared_model(shared, _shared_model(digest_of_shared, objects.resolve()))
+    if state is not None:
+        _LOADED.add(state, model, sum(map(len, contents.values())))
     return model
+
+
+def _state(folder: Path) -> list[tuple[str, int, int]]:
+    """Files of a folder, with size and time of the last change."""
+    stats = [(path.as_posix(), path.stat()) for path in sorted(folder.rglob("*")) if path.is_file()]
+    return [(path, stat.st_size, stat.st_mtime_ns) for path, stat in stats]
+
+
+class _Loaded:
+    """Models in memory, those that were used last; as many as their files have `MAX_LOADED_BYTES` in all."""
+
+    def __init__(self) -> None:
+        self._models: OrderedDict[object, tuple[Forecaster, int]] = OrderedDict()
+        self._bytes = 0
+
+    def get(self, state: object) -> Forecaster | None:
+        if state not in self._models:
+            return None
+        self._models.move_to_end(state)
+        return self._models[state][0]
+
+    def add(self, state: object, model: Forecaster, size: int) -> None:
+        self._models[state] = (model, size)
+        self._bytes += size
+        while self._bytes > MAX_LOADED_BYTES and len(self._models) > 1:
+            _, (_, oldest) = self._models.popitem(last=False)
+            self._bytes -= oldest
+
+
+_LOADED = _Loaded()
 
 
 @lru_cache(maxsize=1)

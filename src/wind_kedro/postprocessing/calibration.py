@@ -7,8 +7,9 @@ call the same function, so that a backtest's forecasts are calibrated as they wo
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -55,35 +56,30 @@ def calibrated(
         on_failure: takes what raises for one series, whose forecasts then stay as they are; none: it is raised.
     """
     result = forecasts.copy()
-    for (product_id, entity_id, model), rows in forecasts.groupby(SERIES, sort=False):
+    for product_id, own in forecasts.groupby("product_id", sort=False):
         product = fleet.product(str(product_id))
-        correction = calibration.correction_of(product, str(entity_id), str(model), fleet)
-        if correction == "none":
-            continue
-        with isolated(on_failure, product.id, str(entity_id)):
-            corrected = _corrected_series(rows, history, observations, product, correction, calibration)
-            result.loc[rows.index, quantile_columns(product.quantile_levels)] = corrected
-            result.loc[rows.index, "point_kw"] = product.point_of(corrected)
+        columns = quantile_columns(product.quantile_levels)
+        past = history[history["product_id"] == product_id]
+        observed = observations[observations["granularity_minutes"] == product.granularity_minutes]
+        known = _Known.by_series(past, observed, product)
+        nothing = _Known.none(len(columns))
+        for key, rows in own.groupby(SERIES[1:], sort=False):
+            entity_id, model = map(str, key)
+            correction = calibration.correction_of(product, entity_id, model, fleet)
+            if correction == "none":
+                continue
+            with isolated(on_failure, product.id, entity_id):
+                of_series = known.get(key, nothing)
+                corrected = _corrected_series(rows, of_series, product, correction, calibration)
+                result.loc[rows.index, columns] = corrected
+                result.loc[rows.index, "point_kw"] = product.point_of(corrected)
     return result
 
 
 def _corrected_series(
-    rows: pd.DataFrame,
-    history: pd.DataFrame,
-    observations: pd.DataFrame,
-    product: Product,
-    correction: Correction,
-    calibration: Calibration,
+    rows: pd.DataFrame, known: _Known, product: Product, correction: Correction, calibration: Calibration
 ) -> Array:
     """Quantiles in kW of the forecasts of one product, entity and model, each issue corrected by those before it."""
-    first = rows.iloc[0]
-    of_series = pd.Series(True, index=history.index)
-    for name in SERIES:
-        of_series &= history[name] == first[name]
-    observed = observations[
-        (observations["entity_id"] == first["entity_id"]) & (observations["granularity_minutes"] == product.granularity_minutes)
-    ]
-    known = _Known.of(history[of_series], observed, product)
     capacity = rows["capacity_kw"].to_numpy(float)[:, None]
     shares = rows[quantile_columns(product.quantile_levels)].to_numpy(float) / capacity
     issued, lead = _nanoseconds(rows["issued_at"]), rows["lead_minutes"].to_numpy()
@@ -98,7 +94,7 @@ def _corrected_series(
 
 @dataclass(frozen=True)
 class _Known:
-    """Forecasts of one series with their outcomes, in order of issue: one row per version of an outcome. Times in nanoseconds."""
+    """Forecasts with their outcomes, in order of issue: one row per version of an outcome. Times in nanoseconds."""
 
     issued: Times  # when it was forecast
     available: Times  # since when this version of the outcome is known
@@ -110,18 +106,26 @@ class _Known:
     quantiles: Array  # shares of the capacity that they were issued for, a column a level
 
     @classmethod
-    def of(cls, past: pd.DataFrame, observed: pd.DataFrame, product: Product) -> _Known:
+    def none(cls, levels: int) -> _Known:
+        """No forecast."""
+        times, no, numbers = np.zeros(0, dtype=np.int64), np.zeros(0, dtype=bool), np.zeros(0)
+        return cls(times, times, times, times, times, no, numbers, np.zeros((0, levels)))
+
+    @classmethod
+    def by_series(cls, past: pd.DataFrame, observed: pd.DataFrame, product: Product) -> dict[Any, _Known]:
+        """By entity and model, of the forecasts of one product: joined once, as joins of each series take far longer."""
         columns = quantile_columns(product.quantile_levels)
-        observed = observed.sort_values(["valid_at", "available_at"], kind="stable", ignore_index=True)
+        observed = observed.sort_values(["entity_id", "valid_at", "available_at"], kind="stable", ignore_index=True)
         available = _nanoseconds(observed["available_at"])
         until = np.full(len(observed), _NEVER)
-        same = observed["valid_at"].to_numpy()[1:] == observed["valid_at"].to_numpy()[:-1]
-        until[:-1][same] = available[1:][same]
+        again = observed.duplicated(["entity_id", "valid_at"]).to_numpy()[1:]
+        until[:-1][again] = available[1:][again]
         usable, actual = observed["imputed_share"] == 0, observed["power_kw"] / observed["available_capacity_kw"]
-        versions = observed[["valid_at"]].assign(available=available, superseded=until, usable=usable, actual=actual)
-        rows = past[["issued_at", "valid_at", "lead_minutes", "capacity_kw", *columns]].dropna(subset=columns)
-        rows = rows.merge(versions, on="valid_at").sort_values("issued_at", kind="stable")
-        return cls(
+        keys = observed[["entity_id", "valid_at"]]
+        versions = keys.assign(available=available, superseded=until, usable=usable, actual=actual)
+        rows = past[[*SERIES[1:], "issued_at", "valid_at", "lead_minutes", "capacity_kw", *columns]].dropna(subset=columns)
+        rows = rows.merge(versions, on=["entity_id", "valid_at"]).sort_values("issued_at", kind="stable", ignore_index=True)
+        every = cls(
             issued=_nanoseconds(rows["issued_at"]),
             available=rows["available"].to_numpy(np.int64),
             superseded=rows["superseded"].to_numpy(np.int64),
@@ -131,6 +135,12 @@ class _Known:
             actual=rows["actual"].to_numpy(float),
             quantiles=rows[columns].to_numpy(float) / rows["capacity_kw"].to_numpy(float)[:, None],
         )
+        places: dict[Any, Any] = rows.groupby(SERIES[1:], sort=False).indices
+        return {key: every.of(own) for key, own in places.items()}
+
+    def of(self, rows: NDArray[np.intp]) -> _Known:
+        """Some of the rows."""
+        return _Known(*(getattr(self, name.name)[rows] for name in fields(self)))
 
     def as_of(self, time: int, days: int) -> NDArray[np.intp]:
         """The rows issued in the ``days`` before a time whose outcome was known then, in the version known then."""

@@ -44,7 +44,9 @@ def add_portfolios(
             if rows.empty:
                 continue
             with isolated(on_failure, product.id, group.id):
-                parts.append(_portfolio(rows, product, group, fleet, portfolios, by_model=by_model))
+                of_group = _portfolio(rows, product, group, fleet, portfolios, by_model=by_model)
+                # Of the same types: texts of two types become objects one by one.
+                parts.append(of_group.astype(forecasts.dtypes[of_group.columns].to_dict()))
     return pd.concat(parts, ignore_index=True)[forecasts.columns] if len(parts) > 1 else forecasts
 
 

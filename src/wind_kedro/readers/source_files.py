@@ -116,9 +116,9 @@ class Reading:
 
     @property
     def file(self) -> Path:
-        """A link to the file, or a copy from an object store, with a safe name: libraries need UTF-8, and DuckDB interprets names
-        as patterns.
-        """
+        """The file, or if its name is unusual a link to it, as libraries need UTF-8; a copy from an object store."""
+        if not is_in_store(self.path) and self.path.as_posix().isascii():
+            return self.path
         return self.target.with_suffix(".link.gz" if self.path.suffix == ".gz" else ".link")
 
     def error(self, problem: str | Exception) -> SourceError:
@@ -138,7 +138,7 @@ def open_file(reading: Reading) -> Opened:
             raise reading.error("the file is empty; fetch it again")
         if is_in_store(path):
             object_store.download(path, reading.file)
-        else:
+        elif reading.file != path:
             reading.file.symlink_to(path.absolute())
         content = READERS[source.format](reading)
         batch, written = _held(content, reading)
@@ -172,8 +172,7 @@ def _held(content: Content, reading: Reading) -> tuple[pa.Table | None, int]:
         return rows, len(rows)
     written, writer = 0, None
     try:
-        for batch in itertools.chain(held, content.batches):
-            held.clear()
+        for batch in itertools.chain(iter(held), content.batches):
             reading.engine.register("batch", batch.append_column("unit", pa.repeat(pa.scalar(0, pa.int32()), len(batch))))
             rows = reading.engine.sql(content.select).to_arrow_table()
             writer = writer or pq.ParquetWriter(reading.target, rows.schema)
@@ -494,7 +493,7 @@ def _read_parquet(reading: Reading) -> Content:
             with file:
                 for part in file.iter_batches(_BATCH_ROWS, columns=own):
                     columns = [part.column(column).cast(kind) for column, kind in zip(own, kinds, strict=True)]
-                    numbers = pa.array(range(number, number + part.num_rows), pa.int64())
+                    numbers = pa.array(np.arange(number, number + part.num_rows, dtype=np.int64))
                     number += part.num_rows
                     yield pa.Table.from_arrays([*columns, numbers], [*schema.names, "source_row"])
             if number == 1:

@@ -179,31 +179,31 @@ class UnitReader:
         """Convert and write units of the same layout; if that fails, one by one, so that only a bad one fails."""
         import duckdb
 
-        first = reads[0]
-        target = self._target(reads)
+        first, target = reads[0], self._target(reads)
         try:
             given = self._given(reads)
             size = self._copy(self._sql(first), target, typed=first.opened[0].typed, **given)
             problems = self._repeated(target, typed=first.opened[0].typed)
         except duckdb.Error as error:  # not found by a reader
-            problems = {first.unit.tag: f"its rows cannot be read by the card ({one_line(error)})"} if len(reads) == 1 else None
-        if problems is None:
-            for read in reads:
-                self._convert_group([read])
-        elif problems:
-            failed = [read for read in reads if read.unit.tag in problems]
-            for read in failed:
-                read.opened.clear()
-                for path in read.unit.files:
-                    reason = f"farm '{read.unit.farm.id}', {path}: {problems[read.unit.tag]}"
-                    read.failed.setdefault(path, str(SourceError(reason)))
-            self._write_failed(failed)
-            if len(failed) < len(reads):
-                self._convert_group([read for read in reads if read.opened])
-        else:
+            if len(reads) > 1:
+                for read in reads:
+                    self._convert_group([read])
+                return
+            size, problems = 0, {first.unit.tag: f"its rows cannot be read by the card ({one_line(error)})"}
+        if not problems:
             counts = self._counts(target)
             for read in reads:
                 self._note(read, target, size, counts.get(read.unit.tag, 0))
+            return
+        failed = [read for read in reads if read.unit.tag in problems]
+        for read in failed:
+            read.opened.clear()
+            for path in read.unit.files:
+                reason = f"farm '{read.unit.farm.id}', {path}: {problems[read.unit.tag]}"
+                read.failed.setdefault(path, str(SourceError(reason)))
+        self._write_failed(failed)
+        if len(failed) < len(reads):
+            self._convert_group([read for read in reads if read.opened])
 
     def _given(self, reads: Sequence[_Read]) -> dict[str, pa.Table]:
         """The relations that `_sql` reads, of units of the same layout: their rows end to end."""

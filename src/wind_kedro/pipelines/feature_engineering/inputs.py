@@ -273,7 +273,10 @@ class Inputs:
         spans = self.weather_spans
         read = spans[spans["farm_id"].isin(list(farms)) & (spans["first"] <= end) & (spans["last"] >= begin)]
         first, last = (read["day"].min(), read["day"].max()) if len(read) else (NO_DAY, NO_DAY)
-        table = frame_of(self.weather, _WEATHER, first=first, last=last)
+        if isinstance(self.weather, pd.DataFrame):
+            table = self.weather
+        else:
+            table = self.weather.frame(_WEATHER, first=first, last=last, ordered=False)
         table = table[table["farm_id"].isin(list(farms)) & (table["available_at"] <= pd.Timestamp(end, tz="UTC"))]
         by_farm = runs_of(self._usable(table, schedule), VALUES)
         return {farm_id: by_farm.get(farm_id, {}) for farm_id in farms}

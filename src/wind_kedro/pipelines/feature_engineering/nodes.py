@@ -235,14 +235,14 @@ def _features(
         observations = inputs.observations_of(schedule, first - _memory(schedule, inputs.parameters), last)
         months = month_of(np.array([past.issued_at.min(), past.issued_at.max()]))
         fits = frame_of(feature_fits, first=pd.Timestamp(months[0]), last=pd.Timestamp(months[1]))
-        fits = fits[fits["product_id"] == product_id]
+        by_entity = dict(iter(fits[fits["product_id"] == product_id].groupby("entity_id")))
         tasks = {}
         for entity in entities:
             reason = first_reason(winds, entity) or first_reason(speeds, entity)
             if reason:
                 faults[product_id, entity.id] = reason
                 continue
-            own = fits[fits["entity_id"] == entity.id]
+            own = by_entity.get(entity.id, fits.iloc[:0])
             given = Known(
                 capacity=entity.capacity,
                 weather={farm_id: weather[farm_id] for farm_id in entity.capacity},

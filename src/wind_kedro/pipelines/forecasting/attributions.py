@@ -11,18 +11,18 @@ from wind_kedro.cards import Fleet
 from wind_kedro.cards.columns import BASE, CORRECTIONS, quantile_column
 from wind_kedro.clock import Clock
 from wind_kedro.contracts.forecasts import Attributions
-from wind_kedro.datasets.derived import Sliced
+from wind_kedro.datasets.derived import Derived, Sliced
 from wind_kedro.datasets.models import RegisteredModels
 from wind_kedro.failures import Failure, failures_table, isolated, noting
 from wind_kedro.models.base import Contributions
 from wind_kedro.models.tables import KEYS, feature_matrix
 from wind_kedro.pipelines.forecasting.settings import OTHER, FeatureGroups
-from wind_kedro.pipelines.forecasting.slices import days_of_run, forecasts_of_run
+from wind_kedro.pipelines.forecasting.slices import features_of_run, forecasts_of_run
 
 
 def explain_forecasts(
     forecasts: Sliced | pd.DataFrame,
-    features: Sliced | pd.DataFrame,
+    features: Derived | pd.DataFrame,
     model_versions: RegisteredModels,
     fleet: Fleet,
     clock: Clock,
@@ -40,7 +40,7 @@ def explain_forecasts(
     failures: list[Failure] = []
     action = "nothing for the forecast, which is issued; see the model's contributions()"
     failed = noting(failures, "attributions", "attributions_not_made", "what moved its forecast is not known", action)
-    forecasts, features = forecasts_of_run(forecasts, fleet, clock), days_of_run(features, fleet, clock)
+    forecasts, features = forecasts_of_run(forecasts, fleet, clock), features_of_run(features, fleet, clock)
     for product in fleet.products:
         wanted = forecasts[
             (forecasts["product_id"] == product.id)

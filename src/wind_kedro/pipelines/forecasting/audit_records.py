@@ -6,6 +6,8 @@ import datetime as dt
 import hashlib
 import json
 from collections.abc import Iterator
+from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,7 +21,7 @@ from wind_kedro.datasets.derived import Derived, Sliced, frame_of
 from wind_kedro.failures import NOT_ISSUED
 from wind_kedro.governance.provenance import Provenance
 from wind_kedro.models.tables import KEYS, NOT_FEATURES
-from wind_kedro.pipelines.forecasting.slices import days_of_run, forecasts_of_run
+from wind_kedro.pipelines.forecasting.slices import features_of_run, forecasts_of_run
 
 _ISSUE = KEYS[:3]
 #: The runs of so long before the first issue are looked at for the newest of each source.
@@ -31,7 +33,7 @@ _FAILED = [*_ISSUE, "code", "message", "action"]
 
 def record_issues(
     forecasts: Sliced | pd.DataFrame,
-    features: Sliced | pd.DataFrame,
+    features: Derived | pd.DataFrame,
     weather_runs: Derived | pd.DataFrame,
     promotions: pd.DataFrame,
     raw_manifest: pd.DataFrame,
@@ -49,7 +51,7 @@ def record_issues(
     newest at the issue, and those that were due by then (by the card's cadence and delay) and had not come.
     """
     raw = {str(farm_id): rows for farm_id, rows in raw_manifest.groupby("farm_id")}
-    forecasts, features = forecasts_of_run(forecasts, fleet, clock), days_of_run(features, fleet, clock)
+    forecasts, features = forecasts_of_run(forecasts, fleet, clock), features_of_run(features, fleet, clock)
     runs = _runs(weather_runs, fleet, clock)
     promoted = promotions.drop_duplicates(["product_id", "entity_id", "model_version"], keep="last")
     made_by = promoted.set_index(["product_id", "entity_id", "model_version"])["run_id"].to_dict()
@@ -117,11 +119,12 @@ def issue_hashes(table: pd.DataFrame, columns: list[str] | None) -> Iterator[tup
     values = ordered.reindex(columns=columns).to_numpy(np.float64, na_value=np.nan)
     times = ordered["valid_at"].to_numpy("datetime64[us]").astype(np.int64)
     head = json.dumps(columns).encode()
-    starts = ordered.drop_duplicates(_ISSUE).index.to_numpy()
-    for start, end in zip(starts, [*starts[1:], len(ordered)], strict=True):
-        product_id, entity_id, issued_at = ordered.loc[start, _ISSUE]
+    first = ordered.loc[~ordered.duplicated(_ISSUE), _ISSUE]
+    starts = first.index.to_numpy()
+    keys = first.itertuples(index=False, name=None)
+    for key, start, end in zip(keys, starts, [*starts[1:], len(ordered)], strict=True):
         digest = hashlib.sha256(head + times[start:end].tobytes() + np.ascontiguousarray(values[start:end]).tobytes())
-        yield (product_id, entity_id, issued_at), digest.hexdigest()
+        yield key, digest.hexdigest()
 
 
 def _fingerprint(raw: dict[str, pd.DataFrame], farms: list[Farm]) -> str:
@@ -135,8 +138,12 @@ def _fingerprint(raw: dict[str, pd.DataFrame], farms: list[Farm]) -> str:
     return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()
 
 
-def _runs(weather_runs: Derived | pd.DataFrame, fleet: Fleet, clock: Clock) -> dict[tuple[str, str, str], pd.Series]:
-    """By farm, model and point: when each run first could be read, by ``run_at``, rising. Of the runs that issues may name."""
+#: The runs of a farm, model and point, and when each first could be read, rising: UTC without zone.
+_Arrivals = dict[tuple[str, str, str], tuple[np.ndarray, np.ndarray]]
+
+
+def _runs(weather_runs: Derived | pd.DataFrame, fleet: Fleet, clock: Clock) -> _Arrivals:
+    """By farm, model and point, the runs that issues may name."""
     keys = ["farm_id", "weather_model", "weather_point"]
     first, last = (time.tz_localize(None).floor("D") for time in clock.issue_span(fleet))
     if last < first:  # no issue is due
@@ -149,32 +156,37 @@ def _runs(weather_runs: Derived | pd.DataFrame, fleet: Fleet, clock: Clock) -> d
         since = min([since, *newest.drop(recent, errors="ignore")])
     table = frame_of(weather_runs, [*keys, "run_at", "available_at"], first=since, last=last)
     arrived = table.groupby([*keys, "run_at"], sort=True)["available_at"].min().reset_index()
-    return {
-        (str(farm), str(model), str(point)): own.set_index("run_at")["available_at"]
-        for (farm, model, point), own in arrived.groupby(keys, sort=False)
-    }
+    times = [arrived[name].dt.tz_localize(None).to_numpy("datetime64[us]") for name in ("run_at", "available_at")]
+    places: Any = arrived.groupby(keys, sort=False).indices
+    return {(str(key[0]), str(key[1]), str(key[2])): (times[0][own], times[1][own]) for key, own in places.items()}
 
 
-def _weather_runs(
-    farms: list[Farm], runs: dict[tuple[str, str, str], pd.Series], issued_at: pd.Timestamp
-) -> tuple[dict[str, str], dict[str, list[str]]]:
+def _weather_runs(farms: list[Farm], runs: _Arrivals, issued_at: pd.Timestamp) -> tuple[dict[str, str], dict[str, list[str]]]:
     """By ``farm/model/point``: the newest run that was there, and those newer ones that should have been."""
     used: dict[str, str] = {}
     missing: dict[str, list[str]] = {}
+    nothing = np.array([], dtype="datetime64[us]")
+    issue = utc(issued_at)
     for farm in farms:
         for source in farm.weather:
             name = f"{farm.id}/{source.model}/{source.point}"
-            own = runs.get((farm.id, source.model, source.point), pd.Series(dtype="datetime64[us, UTC]"))
-            there = own.index[(own <= issued_at).to_numpy()]
-            ended = source.period(farm.time_zone)[1] + np.timedelta64(source.length_hours, "h") <= utc(issued_at)
-            if len(there) and not ended:
-                used[name] = f"{there[-1]:%Y-%m-%dT%H:%MZ}"
-            # The runs of the last day that could have been read by the issue, had they arrived with the card's delay.
-            every = pd.Timedelta(minutes=source.run_every_minutes)
-            newest = (issued_at - pd.Timedelta(minutes=source.delay_minutes)).floor(every)
-            due = [newest - number * every for number in reversed(range(max(1, pd.Timedelta(days=1) // every)))]
+            run_at, available_at = runs.get((farm.id, source.model, source.point), (nothing, nothing))
+            there = run_at[available_at <= issue]
             since, until = source.period(farm.time_zone)
-            late = [f"{run:%Y-%m-%dT%H:%MZ}" for run in due if run not in there and since <= utc(run) < until]
-            if late:
-                missing[name] = late
+            ended = until + np.timedelta64(source.length_hours, "h") <= issue
+            if len(there) and not ended:
+                used[name] = f"{np.datetime_as_string(there[-1], 'm')}Z"
+            due = _due_runs(issued_at, source.delay_minutes, source.run_every_minutes)
+            late = due[~np.isin(due, there) & (since <= due) & (due < until)]
+            if len(late):
+                missing[name] = [f"{run}Z" for run in np.datetime_as_string(late, "m")]
     return used, missing
+
+
+@lru_cache(maxsize=1024)
+def _due_runs(issued_at: pd.Timestamp, delay_minutes: int, run_every_minutes: int) -> np.ndarray:
+    """The runs of the last day that could have been read by the issue, had they arrived with the card's delay."""
+    every = pd.Timedelta(minutes=run_every_minutes)
+    newest = (issued_at - pd.Timedelta(minutes=delay_minutes)).floor(every)
+    due = [newest - number * every for number in reversed(range(max(1, pd.Timedelta(days=1) // every)))]
+    return np.array([utc(run) for run in due])

@@ -84,9 +84,10 @@ def predict_with_fallbacks(
     failed = member is None
     if member is not None and windy.any():
         try:
-            shares = call_within(limit_seconds, partial(member.shares, due[windy], product.quantile_levels))
-            unknown = _take(forecast, "", due[windy], shares)
-            left = due[~windy | due.index.isin(unknown.index)]
+            reached = due if windy.all() else due[windy]
+            shares = call_within(limit_seconds, partial(member.shares, reached, product.quantile_levels))
+            unknown = _take(forecast, "", reached, shares)
+            left = unknown if windy.all() else due[~windy | due.index.isin(unknown.index)]
             if len(unknown):
                 raise ValueError(f"gives no number for {len(unknown)} intervals")
         except Exception as error:  # a damaged file, or whatever a model does: the other entities are issued all the same
@@ -116,6 +117,9 @@ def predict_with_fallbacks(
 def _take(forecast: Forecast, name: str, left: pd.DataFrame, shares: NDArray[np.float64]) -> pd.DataFrame:
     """Give a model the intervals of which it knows every level; those that are left are returned."""
     known = np.asarray(np.isfinite(shares).all(axis=1), dtype=np.bool_)
+    if known.all():
+        forecast[name] = (left, shares)
+        return left.iloc[:0]
     if known.any():
         forecast[name] = (left.iloc[np.flatnonzero(known)], shares[known])
     return left.iloc[np.flatnonzero(~known)]

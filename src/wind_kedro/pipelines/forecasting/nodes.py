@@ -17,7 +17,7 @@ from wind_kedro.models.tables import KEYS, Shares, forecasts_of
 from wind_kedro.pipelines.forecasting.fallbacks import Forecast, champion_of, model_of, predict_with_fallbacks
 from wind_kedro.pipelines.forecasting.revisions import SENT, without_small_revisions
 from wind_kedro.pipelines.forecasting.settings import Forecasting
-from wind_kedro.pipelines.forecasting.slices import backtest_of_run, days_of_run, forecasts_of_run
+from wind_kedro.pipelines.forecasting.slices import backtest_of_run, days_of_run, features_of_run, forecasts_of_run, of_issues
 from wind_kedro.postprocessing.calibration import calibrated
 from wind_kedro.postprocessing.portfolios import add_portfolios
 from wind_kedro.postprocessing.settings import Calibration
@@ -28,7 +28,7 @@ _NAMED = 3
 
 
 def issue_forecasts(
-    features: Sliced | pd.DataFrame,
+    features: Derived | pd.DataFrame,
     observations: Derived | pd.DataFrame,
     model_versions: RegisteredModels,
     promotions: pd.DataFrame,
@@ -54,7 +54,7 @@ def issue_forecasts(
     if model_versions.fault and not model_versions.refusal:
         action = "find out who changed the log of promotions; the entries before it hold (kedro wind keys adopt)"
         failures.append(Failure("forecasting", "model_unusable", model_versions.fault, action))
-    features = days_of_run(features, fleet, clock)
+    features = features_of_run(features, fleet, clock)
     promotions = in_order(promotions)
     groups, promoted_to = (dict(iter(table.groupby(["product_id", "entity_id"]))) for table in (features, promotions))
     for product in fleet.products:
@@ -63,7 +63,7 @@ def issue_forecasts(
         for entity_id in fleet.modelled(product):
             issues = pd.DatetimeIndex(fleet.issues_for(entity_id, product, of_product))
             rows = groups.get((product.id, entity_id), features.iloc[:0])
-            rows = rows[rows["issued_at"].isin(issues)]
+            rows = of_issues(rows, issues)
             promoted = promoted_to.get((product.id, entity_id), promotions.iloc[:0])
             try:
                 issued, failed = _issue_entity(
@@ -108,7 +108,7 @@ def _issue_entity(
         if version is None and not model_versions.refusal:
             failures += _no_champion(promotions, product, entity_id, model_issues)
             continue
-        due = rows[rows["issued_at"].isin(model_issues)]
+        due = of_issues(rows, model_issues)
         unknown = model_issues.difference(pd.DatetimeIndex(due["issued_at"]))
         action = f"run feature_engineering as of {clock.as_of:%Y-%m-%dT%H:%M}; its failures state why an entity has no features"
         failures += _not_issued(product, entity_id, unknown, "no features", action)
@@ -140,8 +140,10 @@ def _not_issued(product: Product, entity_id: str, issues: pd.DatetimeIndex, why:
 
 def _not_served(due: pd.DataFrame, forecast: Forecast, product: Product, entity_id: str) -> list[Failure]:
     """Issues that have no forecast at all."""
-    served = pd.DatetimeIndex([time for rows, _ in forecast.values() for time in rows["issued_at"]])
-    windless = due[~due["issued_at"].isin(served)].groupby("issued_at")["wind_speed_100m_ms"].count() == 0
+    served = due["issued_at"].isin({time for rows, _ in forecast.values() for time in rows["issued_at"].unique()})
+    if served.all():
+        return []
+    windless = due[~served].groupby("issued_at")["wind_speed_100m_ms"].count() == 0
     unreached, failed = (pd.DatetimeIndex(windless.index[which]) for which in (windless, ~windless))
     action = "see its weather's incidents, or choose an as_of inside the data"
     why = "the champion failed, and no fallback can be used"
@@ -240,7 +242,7 @@ def _calibrate_product(
             _portfolio_failure(product, group_id, issue, why) for group_id, why in failed.items() for issue in issues.index
         ]
         sums = add_portfolios(past.drop_duplicates(KEYS), fleet, calibration.portfolios, on_failure=not_calibrated)
-        known = pd.concat([past, sums[~sums["entity_id"].isin(past["entity_id"])]])
+        known = pd.concat([past, sums[~sums["entity_id"].isin(past["entity_id"].unique())]])
         parts.append(calibrated(issued, known, observations, fleet, calibration, on_failure=not_calibrated))
     return pd.concat(parts, ignore_index=True) if parts else now
 

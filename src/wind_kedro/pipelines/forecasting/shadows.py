@@ -8,7 +8,7 @@ import pandas as pd
 
 from wind_kedro.cards import Fleet
 from wind_kedro.clock import Clock
-from wind_kedro.datasets.derived import Sliced
+from wind_kedro.datasets.derived import Derived, Sliced
 from wind_kedro.datasets.models import NoModelError, RegisteredModels
 from wind_kedro.failures import Failure, failures_table
 from wind_kedro.governance.champions import in_order, versions_at
@@ -16,14 +16,14 @@ from wind_kedro.models.limits import call_within
 from wind_kedro.models.tables import KEYS, Shares, forecasts_of
 from wind_kedro.pipelines.forecasting.fallbacks import unusable
 from wind_kedro.pipelines.forecasting.settings import Forecasting
-from wind_kedro.pipelines.forecasting.slices import days_of_run, forecasts_of_run
+from wind_kedro.pipelines.forecasting.slices import features_of_run, forecasts_of_run, of_issues
 
 _DEFAULTS = Forecasting()
 
 
 def issue_shadows(
     model_forecasts: Sliced | pd.DataFrame,
-    features: Sliced | pd.DataFrame,
+    features: Derived | pd.DataFrame,
     model_versions: RegisteredModels,
     promotions: pd.DataFrame,
     fleet: Fleet,
@@ -38,7 +38,7 @@ def issue_shadows(
     """
     parts = []
     failures: list[Failure] = []
-    features = days_of_run(features, fleet, clock)
+    features = features_of_run(features, fleet, clock)
     model_forecasts = forecasts_of_run(model_forecasts, fleet, clock)
     promotions = in_order(promotions)
     groups, promoted_to = (dict(iter(table.groupby(["product_id", "entity_id"]))) for table in (features, promotions))
@@ -50,7 +50,7 @@ def issue_shadows(
             rows = rows[rows["issued_at"].isin(issues) & rows["wind_speed_100m_ms"].notna()]
             promoted = promoted_to.get((product.id, entity_id), promotions.iloc[:0])
             for version, version_issues in versions_at(promoted, issues).items():
-                due = rows[rows["issued_at"].isin(version_issues)]
+                due = of_issues(rows, version_issues)
                 if version is None or due.empty:
                     continue
                 try:

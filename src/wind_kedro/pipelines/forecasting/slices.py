@@ -17,6 +17,15 @@ def days_of_run(table: Sliced | pd.DataFrame, fleet: Fleet, clock: Clock, before
     return frame_of(table, first=first, last=last)
 
 
+def features_of_run(features: Derived | pd.DataFrame, fleet: Fleet, clock: Clock) -> pd.DataFrame:
+    """Features of the issues to forecast; a table in memory as it is."""
+    if isinstance(features, pd.DataFrame):
+        return features
+    first, last = (time.tz_localize(None).floor("D") for time in clock.issue_span(fleet))
+    issues = {pd.Timestamp(issue) for product in fleet.products for issue in clock.issues(fleet.calendar(product.id))}
+    return features.frame(first=first, last=last, among=("issued_at", sorted(issues)))
+
+
 def forecasts_of_run(
     forecasts: Sliced | pd.DataFrame, fleet: Fleet, clock: Clock, before: pd.Timedelta = NO_TIME
 ) -> pd.DataFrame:
@@ -33,6 +42,12 @@ def backtest_of_run(backtest: Derived | pd.DataFrame, fleet: Fleet, clock: Clock
         begun = backtest.days.loc[backtest.days["day"] <= first, "day"]
         first = first if begun.empty else begun.max()
     return frame_of(backtest, first=first, last=last).drop(columns="fold_begin", errors="ignore")
+
+
+def of_issues(rows: pd.DataFrame, issues: pd.DatetimeIndex) -> pd.DataFrame:
+    """Those rows of some issues; if these are all, without a copy, as features are wide and farms are many."""
+    asked = rows["issued_at"].isin(issues).to_numpy()
+    return rows if asked.all() else rows[asked]
 
 
 def _span(fleet: Fleet, clock: Clock, before: pd.Timedelta) -> tuple[pd.Timestamp, pd.Timestamp]:
