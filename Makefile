@@ -134,6 +134,10 @@ bench-cycle: environment ## Measure a cycle of 1, 10 and 100 farms by what is ne
 bench-fleet: environment ## Measure first load, training, a cycle and monitoring of 100 to 1,000 made farms (FARMS="100 300", DAYS=14, PROFILE=folder)
 	@$(BIN)/python benchmarks/bench_fleet.py --farms $(or $(FARMS),100 300 1000) --days $(or $(DAYS),14) $(if $(PROFILE),--profile "$(PROFILE)")
 
+.PHONY: bench-training
+bench-training: environment ## Measure a weekly training that follows the gain beside own models for all, and their forecasts (FARMS="1 30", DAYS=21)
+	@$(BIN)/python benchmarks/bench_training.py --farms $(or $(FARMS),1 30) --days $(or $(DAYS),21)
+
 .PHONY: bench-commits
 bench-commits: environment ## Measure the commits of a cycle in the course of a month of quarter-hours
 	@$(BIN)/python benchmarks/bench_commits.py

@@ -47,6 +47,14 @@ class Admissions(Contract, key=["product_id", "entity_id", "model"]):
     reason: Series[str] = pa.Field(description="why the entity has its tier")
 
 
+class Turns(Contract, key=["product_id", "entity_id", "model"]):
+    """One row per product, entity and candidate that a training deals with."""
+
+    product_id: Series[str]
+    entity_id: Series[str]
+    model: Series[str] = pa.Field(description="name of the candidate")
+
+
 class Trials(Contract, key=["model", "trial"]):
     """One row per candidate and trial: settings, and the loss of what they would have forecast before what is judged."""
 

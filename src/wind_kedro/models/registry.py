@@ -79,6 +79,9 @@ class ModelConfig(Strict):
     shadow: bool = Field(
         False, description="issued beside the champion, never sent, and judged on what it issued instead of on its backtest"
     )
+    try_every_days: int | None = Field(
+        None, gt=0, description="where it is not the champion it is tried on one day in so many; none: in every training"
+    )
     products: list[str] | None = Field(None, description="the products that it is for; none: all")
     features: list[str] | None = Field(
         None, description="the feature columns that it gets, as patterns (wind_*); one that begins with ! takes away; none: all"

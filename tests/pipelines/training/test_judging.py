@@ -82,6 +82,29 @@ def _judge(fleet: Fleet, world: dict[str, pd.DataFrame], *champions: str) -> dic
     return {row["challenger"]: row for row in Judgements.validate(found).to_dict("records")}
 
 
+def test_only_those_whose_turn_it_is_are_judged_with_their_share_of_the_significance(
+    fleet: Fleet, make_features: MakeTable, observe: MakeTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = _world(fleet, make_features, observe)
+    real, used = decisions.judge, list[float]()
+
+    def judge(issues: pd.DataFrame, champions: Any, margin: float, horizon: float, rules: GateRules = RULES, *rest: Any) -> Any:
+        used.append(rules.significance)
+        return real(issues, champions, margin, horizon, rules, *rest)
+
+    monkeypatch.setattr(decisions, "judge", judge)
+
+    def judged(*entities: str) -> pd.DataFrame:
+        turns = pd.DataFrame({"product_id": "hours", "entity_id": list(entities), "model": "new"})
+        given = {"promotions_before": _promotions("old"), "fleet": fleet, "clock": CLOCK, "training": _training()}
+        return judge_challengers(**world, **given, scoring=Scoring(lead_edges_minutes=[0, 240]), turns=turns)[0]
+
+    modelled = fleet.modelled(fleet.product("hours"))
+    assert set(judged("hill")["challenger"]) == {"new", "shade"}
+    assert set(used) == {RULES.significance / len(modelled)}
+    assert judged(*(entity_id for entity_id in modelled if entity_id != "hill")).empty
+
+
 def test_a_challenger_is_judged_on_its_backtest_and_a_shadow_on_what_it_issued(
     fleet: Fleet, make_features: MakeTable, observe: MakeTable
 ) -> None:

@@ -1241,6 +1241,9 @@ def test_each_farm_gives_an_equal_share_of_a_bounded_number_of_rows() -> None:
     assert drawn["issued_at"].is_monotonic_increasing
     pd.testing.assert_frame_equal(drawn, sample_of_farms(table, 60, seed=1))
     assert not drawn.equals(sample_of_farms(table, 60, seed=2))
+    recent = sample_of_farms(table, 60, seed=1, half_life_days=3)
+    assert recent["entity_id"].value_counts().to_dict() == {"hill": 20, "both": 20, "shore": 20}
+    assert recent["issued_at"].mean() > drawn["issued_at"].mean() + pd.Timedelta(days=3)
 
 
 def test_a_model_of_the_fleet_is_one_object_for_all(fleet: Fleet) -> None:

@@ -49,11 +49,14 @@ def compare_accuracy(
     training: Training,
     scoring: Scoring,
     workers: Workers,
+    turns: pd.DataFrame | None = None,
+    before: Derived | None = None,
 ) -> Recipe:
     """One row per product and entity: the deciding score of its chosen model cross-validated, backtested, and as operated.
 
     The first two are of the same intervals; the third has besides those that no weather run reached. Entities that were not
-    backtested have no row; without ``backtest.cross_validation_blocks`` nobody has.
+    backtested have no row; without ``backtest.cross_validation_blocks`` nobody has. Those that are not in ``turns`` keep the row
+    that they have in ``before``.
     """
     training_time = pd.Timestamp(clock.training_time(fleet))
     folds = dict(iter(backtest_folds.groupby(KEY)))
@@ -127,8 +130,19 @@ def compare_accuracy(
     wanted = _wanted(
         chosen, model_input, features, backtest_model_forecasts, observations, fleet, training_time, training, scoring
     )
-    recipe = Recipe(wanted, work)
+    recipe = Recipe(_with_waiting(wanted, before if compares else None, turns), work)
     return recipe
+
+
+def _with_waiting(wanted: pd.DataFrame, before: Derived | None, turns: pd.DataFrame | None) -> pd.DataFrame:
+    """Shards that are wanted, and the stored ones of those whose turn it is not."""
+    if turns is None or before is None:
+        return wanted
+    keys = KEY[:2]
+    own = before.days[before.days["fault"] == ""].merge(turns[keys].drop_duplicates(), on=keys, how="left", indicator=True)
+    waiting = own.loc[own["_merge"] == "left_only", wanted.columns]
+    # Numbers of an empty table have no type: joined with these, those of the others would be rounded.
+    return pd.concat([table for table in (wanted, waiting) if len(table)], ignore_index=True) if len(waiting) else wanted
 
 
 def _wanted(
@@ -156,7 +170,7 @@ def _wanted(
     issued = digest_sums(days_of(features, KEY[:2], "issued_at"), KEY[:2], until)
     observed = digest_sums(days_of(observations, ["entity_id"], "valid_at"), ["entity_id"], until)
     common = [training_time.isoformat(), training.seed, training.backtest.cross_validation_blocks, training.fleet_rows]
-    common += [scoring.rules, VERSION]
+    common += [scoring.rules, VERSION, *training.recency]
     rows = []
     for (product_id, entity_id), name in chosen.items():
         product, config = fleet.product(product_id), training.candidates[name]

@@ -67,11 +67,13 @@ def backtest_candidates(
     clock: Clock,
     training: Training,
     workers: Workers,
+    turns: pd.DataFrame | None = None,
+    before: Derived | None = None,
 ) -> Recipe:
     """One row per product, entity, candidate, issue time and interval: what the candidate would have forecast.
 
     An entity is backtested with the candidates that it may have. Each is refitted every ``refit_every_days`` with the
-    outcomes that had arrived by then.
+    outcomes that had arrived by then. Of an entity that is not in ``turns`` the folds stay as they are in ``before``.
 
     Raises:
         NotEnoughHistoryError: if no issue has an outcome yet, or no fold of any entity has ``min_train_days`` of history.
@@ -80,7 +82,11 @@ def backtest_candidates(
     check_learnable(model_input, training_time)
     folds = folds_of(training_time, training.backtest)
     numbers = _numbered(model_input, folds, fleet)
-    wanted = pd.DataFrame(_folds_wanted(numbers, admissions, fleet, training))
+    tried = admissions if turns is None else admissions.merge(turns, on=KEY)
+    wanted = pd.DataFrame(_folds_wanted(numbers, tried, fleet, training))
+    if turns is not None and before is not None:
+        standing = _standing_folds(before.days, admissions, turns, folds)
+        wanted = pd.concat([wanted, standing], ignore_index=True) if len(wanted) else standing
     if wanted.empty:
         begins = min(numbers["first_issued_at"])
         raise NotEnoughHistoryError(
@@ -91,6 +97,19 @@ def backtest_candidates(
     ends = dict(folds)
     recipe = Recipe(wanted, lambda part: _forecasts(part, model_input, ends, fleet, training, workers, recipe.faults))
     return recipe
+
+
+def _standing_folds(
+    days: pd.DataFrame, admissions: pd.DataFrame, turns: pd.DataFrame, folds: Sequence[tuple[pd.Timestamp, pd.Timestamp]]
+) -> pd.DataFrame:
+    """Folds as they are stored, of candidates of entities whose turn it is not."""
+    may_have = admissions.loc[admissions["admitted"], KEY].merge(
+        turns[KEY[:2]].drop_duplicates(), on=KEY[:2], how="left", indicator=True
+    )
+    waiting = may_have.loc[may_have["_merge"] == "left_only", KEY]
+    begins = [start.tz_localize(None) for start, _ in folds]
+    own = days[days["day"].isin(begins) & (days["fault"] == "")]
+    return own[[*KEY, "day", "rows", "step", "fingerprint"]].merge(waiting, on=KEY)
 
 
 def _numbered(
@@ -159,7 +178,7 @@ def _folds_wanted(numbers: pd.DataFrame, admissions: pd.DataFrame, fleet: Fleet,
                     continue
                 settings = [settings_of(config.of_farms(farms)), *sold]
                 if shares:
-                    settings += [training.fleet_rows, alone, judged[name]]
+                    settings += [training.fleet_rows, alone, judged[name], *training.recency]
                 step = np.uint64(number_of(settings))
                 yield {
                     "product_id": product_id,

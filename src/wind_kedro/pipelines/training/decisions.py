@@ -12,18 +12,19 @@ import pandas as pd
 from wind_kedro.cards import Fleet, Product
 from wind_kedro.cards.tiers import TIERS
 from wind_kedro.clock import Clock
-from wind_kedro.contracts.training import REASONS, Choices, Decisions
+from wind_kedro.contracts.training import REASONS, Choices, Decisions, Judgements
 from wind_kedro.datasets.derived import Derived, portions, rows_of
 from wind_kedro.errors import WindKedroError
 from wind_kedro.evaluation.gate import by_issue, judge, leaks, mark_extremes
 from wind_kedro.evaluation.scores import deciding_scores, interval_losses
-from wind_kedro.evaluation.settings import Scoring
+from wind_kedro.evaluation.settings import GateRules, Scoring
 from wind_kedro.failures import Failure, by_entity_where_it_raises, failures_table, isolated, noting
 from wind_kedro.governance.champions import champion_models
 from wind_kedro.governance.overrides import Standing, standing
 from wind_kedro.models.tables import KEYS
 from wind_kedro.pipelines.training.nodes import NotEnoughHistoryError, by_entity, entities_of
 from wind_kedro.pipelines.training.settings import Training
+from wind_kedro.pipelines.training.turns import due_entities
 
 logger = logging.getLogger(__name__)
 
@@ -46,12 +47,16 @@ def judge_challengers(
     clock: Clock,
     training: Training,
     scoring: Scoring,
+    turns: pd.DataFrame | None = None,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """One row per product, entity and challenger that was backtested beside the champion's candidate: what the gate finds. And
     one row per entity whose challengers could not be judged.
 
     All challengers of a product's entities are one family: the more are asked, the surer must each be. Shadows are judged on what
     they issued, beside what was issued and sent.
+
+    Of entities that are not in ``turns`` none is judged. The significance is spread over the entities: of a training that judges
+    a seventh of them it is a seventh, so that the chance of an error in a week is what it is if all are judged at once.
     """
     training_time = pd.Timestamp(clock.training_time(fleet))
     champions = champion_models(promotions_before, training_time)
@@ -85,8 +90,10 @@ def judge_challengers(
     # The issues of all entities are small; the intervals behind them are read entity by entity.
     issues: dict[str, list[pd.DataFrame]] = {product.id: [] for product in fleet.products}
     backtested = {product.id: set[tuple[str, str]]() for product in fleet.products}
-    for entities in portions(backtest_forecasts):
-        forecasts = rows_of(backtest_forecasts, entities)
+    due = None if turns is None else set(turns[["product_id", "entity_id"]].itertuples(index=False, name=None))
+    shares = _shares_due(fleet, due)
+    for entities in portions(backtest_forecasts, None if due is None else {entity_id for _, entity_id in due}):
+        forecasts = _of_due(rows_of(backtest_forecasts, entities), due)
         own_folds = backtest_folds[backtest_folds["entity_id"].isin(entities)]
         found |= leaks(own_folds, forecasts.merge(trained, on=["product_id", "entity_id"]))
         for product in fleet.products:
@@ -98,17 +105,20 @@ def judge_challengers(
             issues[product.id].append(issue_losses(own[is_champion | ~own["model"].isin(shadows)], product, entities))
     tables = []
     for product in (product for product in fleet.products if backtested[product.id]):
-        of_product = of_products[product.id]
+        champion_of = of_products[product.id]
+        of_product = {
+            entity_id: champion_of[entity_id] for entity_id in champion_of if due is None or (product.id, entity_id) in due
+        }
+        gate = training.gate.model_copy(update={"significance": training.gate.significance * shares[product.id]})
 
         def judged(
             losses: pd.DataFrame,
             leaking: Mapping[tuple[str, str, str], str] | None = None,
             product: Product = product,
             champions: Mapping[str, str] = of_product,
+            gate: GateRules = gate,
         ) -> pd.DataFrame:
-            return judge(
-                losses, champions, product.promotion_margin_share, product.horizon_minutes, training.gate, leaking, failed
-            )
+            return judge(losses, champions, product.promotion_margin_share, product.horizon_minutes, gate, leaking, failed)
 
         def judged_issued(
             forecasts: pd.DataFrame, product: Product = product, judged: Callable[[pd.DataFrame], pd.DataFrame] = judged
@@ -121,7 +131,7 @@ def judge_challengers(
         for name in sorted(shadows & {model for _, model in names}):
             entity_ids = {entity_id for entity_id, model in names if model == name}
             tables.append(_judge_shadow(name, entity_ids, before, of_product, product, judged_issued))
-    table = pd.concat(tables, ignore_index=True)
+    table = pd.concat(tables or [judge(Judgements.table([]), {}, 0, 1)], ignore_index=True)
     # What leaks and was compared with nobody may not be the first champion either.
     known = set(table[["product_id", "entity_id", "challenger"]].itertuples(index=False, name=None))
     alone = [
@@ -134,6 +144,21 @@ def judge_challengers(
         logger.error("%s/%s: '%s' leaks and is not chosen: %s", product_id, entity_id, model, why)
     table = pd.concat([table, pd.DataFrame(alone, columns=table.columns)], ignore_index=True)
     return table.assign(decided_at=training_time), failures_table(failures, clock.as_of)
+
+
+def _of_due(forecasts: pd.DataFrame, due: set[tuple[str, str]] | None) -> pd.DataFrame:
+    keys = zip(forecasts["product_id"], forecasts["entity_id"], strict=True)
+    return forecasts if due is None else forecasts[[key in due for key in keys]]
+
+
+def _shares_due(fleet: Fleet, due: set[tuple[str, str]] | None) -> dict[str, float]:
+    """Which share of the entities of each product has its turn; 1 without turns."""
+    shares = {}
+    for product in fleet.products:
+        entities = fleet.modelled(product)
+        own = [entity_id for entity_id in entities if due is None or (product.id, entity_id) in due]
+        shares[product.id] = len(own) / len(entities) if entities else 1.0
+    return shares
 
 
 def _judge_shadow(
@@ -171,6 +196,7 @@ def choose(
     overrides: pd.DataFrame,
     fleet: Fleet,
     clock: Clock,
+    turns: pd.DataFrame | None = None,
 ) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """One row per product and entity: the candidate that is to be fitted for it; one per decision taken, with what was found; and
     one per entity for which no candidate could be chosen.
@@ -194,7 +220,7 @@ def choose(
     training_time = pd.Timestamp(clock.training_time(fleet))
     champions = champion_models(promotions_before, training_time)
     learnable = entities_of(model_input)
-    candidates, judged = by_entity(admissions), by_entity(judgements)
+    candidates, judged, due = by_entity(admissions), by_entity(judgements), due_entities(turns, admissions)
     choices: list[dict[str, Any]] = []
     decisions: list[dict[Any, Any]] = []
     failures: list[Failure] = []
@@ -204,7 +230,7 @@ def choose(
         deciding = dict(iter(deciding_scores(backtest_scores, product).groupby("entity_id")))
         for entity_id in sorted(fleet.modelled(product)):
             key = (product.id, entity_id)
-            if key not in candidates:
+            if key not in candidates or key not in due:
                 continue
             with isolated(failed, *key):  # whatever it is, a candidate is chosen for the others all the same
                 in_force = standing(overrides, *key, training_time)
@@ -221,7 +247,7 @@ def choose(
                 decisions += made
                 if code != "held":
                     choices.append(about)
-    if not choices:
+    if not choices and due:
         if decisions:
             raise AllHeldError("every entity that could be trained is held: kedro wind release --farm … lets one go")
         why = "; ".join(failure.message for failure in failures) or "no candidate has a deciding score in the backtest"

@@ -24,6 +24,7 @@ PartKey = tuple[str, str, pd.Timestamp]
 FitKey = tuple[str, str, str]
 #: Of a product's farms at most this share is forecast as if it were new: the others are to be a fleet still.
 _JUDGED_SHARE = 1 / 3
+_SECONDS_PER_DAY = 86_400
 
 
 def fleet_parts(
@@ -78,17 +79,17 @@ class _Samples:
         without: tuple[pd.Timestamp, pd.Timestamp] | None,
     ) -> None:
         self._model_input, self._training, self._without = model_input, training, without
-        #: Number of rows that were known, and the first issue, by product and time, then by entity in order of their names.
-        self._known: dict[tuple[str, pd.Timestamp], dict[str, tuple[int, pd.Timestamp]]] = {key: {} for key in wanted}
+        #: Issues of the rows that were known, by product and time, then by entity in order of their names.
+        self._known: dict[tuple[str, pd.Timestamp], dict[str, pd.Series]] = {key: {} for key in wanted}
         for entities in portions(model_input) if wanted else []:
             for key, entity_id, rows in self._rows(entities, ["product_id", "entity_id", "issued_at", "target_available_at"]):
                 if len(rows):
-                    self._known[key][entity_id] = (len(rows), rows["issued_at"].min())
+                    self._known[key][entity_id] = rows["issued_at"]
         self._known = {key: dict(sorted(counts.items())) for key, counts in self._known.items()}
 
     def first(self, product_id: str, start: pd.Timestamp) -> pd.Timestamp | None:
         """The first issue of a product that was known; none: there was none."""
-        return min((first for _, first in self._known[product_id, start].values()), default=None)
+        return min((issued_at.min() for issued_at in self._known[product_id, start].values()), default=None)
 
     def entities(self, product_id: str, start: pd.Timestamp) -> list[str]:
         """Those that had rows, in order of their names."""
@@ -103,10 +104,11 @@ class _Samples:
             whole: by product and time the entities of which all rows are wanted.
         """
         places = {
-            key: drawn_places({entity_id: count for entity_id, (count, _) in self._known[key].items()}, self._training.fleet_rows,
-                              self._training.seed)
+            key: drawn_places(
+                self._known[key], self._training.fleet_rows, self._training.seed, self._training.fleet_half_life_days
+            )
             for key in whole
-        }  # fmt: skip
+        }
         drawn: dict[tuple[str, pd.Timestamp], dict[str, pd.DataFrame]] = {key: {} for key in whole}
         histories = {}
         wanted = {entity_id for key in whole for entity_id in places[key]}
@@ -134,25 +136,34 @@ class _Samples:
                     yield key, str(entity_id), known_at(rows, key[1])
 
 
-def drawn_places(counts: Mapping[str, int], rows: int, seed: int) -> dict[str, NDArray[np.intp] | None]:
+def drawn_places(
+    issued_at: Mapping[str, pd.Series], rows: int, seed: int, half_life_days: float | None = None
+) -> dict[str, NDArray[np.intp] | None]:
     """Which of the rows of each entity are drawn, an equal share of so many of each; none: all of them.
 
     Args:
-        counts: rows of each entity; their order is that of the draws.
+        issued_at: of the rows of each entity; their order is that of the draws.
         rows: of all entities together, at most.
         seed: of the draws.
+        half_life_days: rows so many days older than the newest of the entity are drawn half as often; none: all alike.
     """
-    each, rng = max(1, rows // max(len(counts), 1)), np.random.default_rng(seed)
-    return {
-        name: None if count <= each else np.sort(rng.choice(count, each, replace=False)).astype(np.intp)
-        for name, count in counts.items()
-    }
+    each, rng = max(1, rows // max(len(issued_at), 1)), np.random.default_rng(seed)
+    places: dict[str, NDArray[np.intp] | None] = {}
+    for name, issues in issued_at.items():
+        weights = None
+        if half_life_days is not None:
+            age_days = (issues.max() - issues).dt.total_seconds().to_numpy() / _SECONDS_PER_DAY
+            weights = 0.5 ** (age_days / half_life_days)
+            weights /= weights.sum()
+        drawn = None if len(issues) <= each else rng.choice(len(issues), each, replace=False, p=weights)
+        places[name] = None if drawn is None else np.sort(drawn).astype(np.intp)
+    return places
 
 
-def sample_of_farms(table: pd.DataFrame, rows: int, seed: int) -> pd.DataFrame:
-    """Of each entity an equal share of so many rows, drawn by the seed; in order of issue, then interval."""
+def sample_of_farms(table: pd.DataFrame, rows: int, seed: int, half_life_days: float | None = None) -> pd.DataFrame:
+    """Of each entity an equal share of so many rows, drawn by the seed (`drawn_places`); in order of issue, then interval."""
     farms = {str(name): own for name, own in table.groupby("entity_id")}
-    places = drawn_places({name: len(own) for name, own in farms.items()}, rows, seed)
+    places = drawn_places({name: own["issued_at"] for name, own in farms.items()}, rows, seed, half_life_days)
     return _pooled({name: own if (at := places[name]) is None else own.iloc[at] for name, own in farms.items()})
 
 

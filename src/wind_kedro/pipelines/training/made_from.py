@@ -22,7 +22,7 @@ _ENTITY = ["product_id", "entity_id"]
 #: Columns of `ModelInput` that are not known when an issue is forecast.
 _OUTCOME = ["power_share", "available_capacity_kw", "target_available_at"]
 #: Fields of a candidate that its forecasts do not depend on.
-_NOT_READ = {"tier", "shadow", "products"}
+_NOT_READ = {"tier", "shadow", "products", "try_every_days"}
 #: Libraries that fit models: another release may fit another model.
 _LIBRARIES = ["catboost", "lightgbm", "numpy", "scikit-learn", "scipy"]
 
@@ -91,31 +91,34 @@ def fits_made_from(
         for product_id, members in of_products.items()
     }
     judged = cache(lambda product_id, name: judged_settings(training.candidates[name], sorted(of_products[product_id]), fleet))
-    none = np.uint64(0)
-    common = [training.seed, _releases()]
+    none, installed = np.uint64(0), releases()
     found = {}
-    for product_id, entity_id, name in wanted:
-        config, product = training.candidates[name], fleet.product(product_id)
-        settings = [settings_of(config.of_farms(fleet.farms_at(entity_id, at))), product.quantile_levels, *common]
-        of_fleet = none
-        if config.fleet_members is not None and product_id in of_products:
-            settings += [
-                training.fleet_rows,
-                len(product.members) == 1,
-                sorted(of_products[product_id]),
-                judged(product_id, name),
-            ]
-            of_fleet = of_fleets[product_id]
-        number = mixed(np.uint64(number_of(settings)), sums.get((product_id, entity_id), none), of_fleet)
-        found[product_id, entity_id, name] = f"{int(number[()]):016x}"
+    for fit in wanted:
+        product_id, entity_id, name = fit
+        rows = sums.get((product_id, entity_id), none)
+        if training.candidates[name].fleet_members is not None and product_id in of_products:
+            number = number_of([sorted(of_products[product_id]), judged(product_id, name)])
+            rows = np.uint64(mixed(rows, of_fleets[product_id], np.uint64(number))[()])
+        found[fit] = settings_digest(fit, fleet, training, at, installed) + f"{int(rows):016x}"
     return found
 
 
-def _releases() -> dict[str, str]:
-    releases = {}
+def settings_digest(fit: FitKey, fleet: Fleet, training: Training, at: pd.Timestamp, installed: dict[str, str]) -> str:
+    """What a model is fitted from beside rows: settings, levels and releases of libraries. `fits_made_from` begins so."""
+    product_id, entity_id, name = fit
+    config, product = training.candidates[name], fleet.product(product_id)
+    settings = [settings_of(config.of_farms(fleet.farms_at(entity_id, at))), product.quantile_levels, training.seed, installed]
+    if config.fleet_members is not None:
+        settings += [training.fleet_rows, *training.recency, len(product.members) == 1]
+    return f"{number_of(settings):016x}"
+
+
+def releases() -> dict[str, str]:
+    """The installed release of each library that fits models."""
+    found = {}
     for name in _LIBRARIES:
         try:
-            releases[name] = importlib.metadata.version(name)
+            found[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:  # an optional one
             continue
-    return releases
+    return found

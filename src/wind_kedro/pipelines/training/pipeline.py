@@ -17,6 +17,7 @@ from wind_kedro.pipelines.training.nodes import (
 )
 from wind_kedro.pipelines.training.promotion import fit_fleet, promote
 from wind_kedro.pipelines.training.tracking import draw_decisions, summarise_training
+from wind_kedro.pipelines.training.turns import take_turns
 
 
 def create_pipeline() -> Pipeline:
@@ -28,10 +29,16 @@ def create_pipeline() -> Pipeline:
     return Pipeline(
         [
             step(admit_candidates, f"readiness promotions_before {cards} params:training", "admissions", "backtest"),
+            step(
+                take_turns,
+                f"admissions promotions_before model_versions_before overrides {cards} params:training",
+                "turns",
+                "backtest",
+            ),
             step(assemble_model_input, f"features observations admissions overrides {cards}", "model_input", "backtest"),
             step(
                 backtest_candidates,
-                f"model_input admissions {cards} params:training params:workers",
+                f"model_input admissions {cards} params:training params:workers turns backtest_model_forecasts_before",
                 "backtest_model_forecasts",
                 "backtest",
             ),
@@ -57,13 +64,13 @@ def create_pipeline() -> Pipeline:
             step(
                 judge_challengers,
                 "backtest_forecasts backtest_folds model_input observations promotions_before shadow_forecasts_before "
-                f"{cards} params:training params:scoring",
+                f"{cards} params:training params:scoring turns",
                 "judgements gate_failures",
                 "gate",
             ),
             step(
                 choose,
-                f"judgements backtest_scores model_input admissions promotions_before overrides {cards}",
+                f"judgements backtest_scores model_input admissions promotions_before overrides {cards} turns",
                 "choices decisions choice_failures",
                 "gate",
             ),
@@ -74,7 +81,7 @@ def create_pipeline() -> Pipeline:
             step(
                 compare_accuracy,
                 "model_input features backtest_model_forecasts backtest_folds choices observations "
-                f"{cards} params:training params:scoring params:workers",
+                f"{cards} params:training params:scoring params:workers turns accuracy_before",
                 "accuracy",
                 "gate",
             ),

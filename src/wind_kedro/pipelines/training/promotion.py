@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Collection
 
 import pandas as pd
 
@@ -78,7 +79,7 @@ def fit_fleet(
         # Without a history of its own it has seen what the fleet has.
         members[fit] = Member(fit[2], forecaster, through.get(fit[:2], newest), made_from=made_from[fit])
     fitted = {key: members[*key, name] for key, name in chosen.items() if (*key, name) in members}
-    if not fitted:
+    if chosen and not fitted:
         raise NotEnoughHistoryError("no model could be fitted: " + "; ".join(sorted(set(found.failures.values()))))
     for key, name in chosen.items():
         if key not in fitted:
@@ -88,7 +89,7 @@ def fit_fleet(
             if (product_id, entity_id, name) not in members:
                 why = found.failures[product_id, entity_id, name]
                 failed((product_id, entity_id), "model_not_fitted", f"{role} '{name}' could not be fitted: {why}", "warning")
-    kept, kept_fallbacks, lost = _kept(before, set(fitted), model_versions_before, fleet)
+    kept, kept_beside, lost = _kept(before, set(fitted), model_versions_before, fleet, shadows)
     for key, why in lost.items():
         failed(key, "model_unusable", f"its champion is lost: {why}")
     learnt = [key for key in fitted if key in through] or list(through)
@@ -98,8 +99,8 @@ def fit_fleet(
         max(through[key] for key in learnt),
         fitted | kept,
         model_table(example.head(_EXAMPLES)),
-        shadows={key: members[key] for key in beside["shadow"] if key in members},
-        fallbacks=kept_fallbacks | {key: members[key] for key in beside["fallback"] if key in members},
+        shadows=kept_beside["shadows"] | {key: members[key] for key in beside["shadow"] if key in members},
+        fallbacks=kept_beside["fallbacks"] | {key: members[key] for key in beside["fallback"] if key in members},
         parent=version_in_force(before),
     )
     return made, failures_table(failures, clock.as_of)
@@ -118,12 +119,14 @@ def _stored_fits(version: str | None, versions: RegisteredModels) -> dict[tuple[
 
 
 def _kept(
-    champions: pd.DataFrame, fitted: set[tuple[str, str]], versions: RegisteredModels, fleet: Fleet
-) -> tuple[dict[tuple[str, str], Member], dict[tuple[str, str, str], Member], dict[tuple[str, str], str]]:
-    """The champions of those that were not fitted, and their fallbacks, as far as they are on the cards; why some are lost."""
+    champions: pd.DataFrame, fitted: set[tuple[str, str]], versions: RegisteredModels, fleet: Fleet, shadows: Collection[str]
+) -> tuple[dict[tuple[str, str], Member], dict[str, dict[tuple[str, str, str], Member]], dict[tuple[str, str], str]]:
+    """The champions of those that were not fitted, their fallbacks and those shadows that still are candidates, as far as they
+    are on the cards; why some are lost.
+    """
     wanted = {(product.id, entity_id) for product in fleet.products for entity_id in fleet.modelled(product)} - fitted
     members: dict[tuple[str, str], Member] = {}
-    fallbacks: dict[tuple[str, str, str], Member] = {}
+    beside: dict[str, dict[tuple[str, str, str], Member]] = {"fallbacks": {}, "shadows": {}}
     lost: dict[tuple[str, str], str] = {}
     for row in champions.to_dict("records"):
         key = (row["product_id"], row["entity_id"])
@@ -134,10 +137,12 @@ def _kept(
             if key not in version.members:
                 raise NoModelError(f"version {row['model_version']} has no model of it")
             members[key] = version.members[key]
-            fallbacks |= {whose: member for whose, member in version.fallbacks.items() if whose[:2] == key}
+            beside["fallbacks"] |= {whose: member for whose, member in version.fallbacks.items() if whose[:2] == key}
+            of_shadows = {whose: member for whose, member in version.shadows.items() if whose[:2] == key}
+            beside["shadows"] |= {whose: member for whose, member in of_shadows.items() if whose[2] in shadows}
         except NoModelError as error:
             lost[key] = str(error)
-    return members, fallbacks, lost
+    return members, beside, lost
 
 
 def promote(

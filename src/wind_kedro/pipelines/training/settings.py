@@ -39,6 +39,12 @@ class Training(Strict):
     fleet_rows: int = Field(
         50_000, gt=0, description="how many rows a model of the fleet learns from at most, an equal share of each farm"
     )
+    fleet_half_life_days: float | None = Field(
+        None, gt=0, description="rows of a farm so many days older are drawn half as often; none: all alike"
+    )
+    refit_every_days: int | None = Field(
+        None, gt=0, description="each entity is trained on one day in so many, found from its name; none: all in each training"
+    )
     backtest: Backtest
     gate: GateRules = GATE_RULES
     fallbacks: list[str] = Field(
@@ -46,11 +52,22 @@ class Training(Strict):
     )
     candidates: Candidates
 
+    @property
+    def recency(self) -> list[float]:
+        """What fingerprints contain of `fleet_half_life_days`: nothing without it."""
+        return [] if self.fleet_half_life_days is None else [self.fleet_half_life_days]
+
     @model_validator(mode="after")
     def _fallbacks_are_candidates(self) -> Self:
         unknown = [name for name in self.fallbacks if name not in self.candidates]
         if unknown:
             raise ValueError(f"fallbacks: no candidate {', '.join(unknown)}; there are {', '.join(self.candidates)}")
+        for name, config in self.candidates.items():
+            if config.try_every_days is not None and config.try_every_days % (self.refit_every_days or 1):
+                raise ValueError(
+                    f"candidates.{name}.try_every_days: {config.try_every_days} is no multiple of refit_every_days, "
+                    f"{self.refit_every_days}: the candidate would be tried on days on which the entity has no turn"
+                )
         # Stored models may name the classes of these candidates.
         allow_classes(classes_of({name: config.model_dump() for name, config in self.candidates.items()}))
         return self
