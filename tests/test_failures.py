@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -366,3 +368,25 @@ def test_a_missed_deadline_is_issued_from_what_is_stored_told_and_superseded(
     shown = " ".join(run_in(folder, *words).stdout.split())
     assert "(older_forecast, recorded " in shown
     assert run_in(folder, "wind", "verify").exit_code == 0
+
+
+def test_a_full_disk_is_one_line_and_the_next_run_is_right(sound: Path, run_in: Callable[..., Result], tmp_path: Path) -> None:
+    folder = shutil.copytree(sound, tmp_path / "full")
+    # As the card has changed, the issue is made again.
+    _edit(folder / "conf/base/products.yml", lambda content: content["products"][0].update(point=0.1))
+    words = ["run", "--pipelines", "forecasting", "--params", f"as_of={ISSUE}:00Z"]
+    command = [sys.executable, "-m", "kedro", *words]
+    # No file can have more bytes: what a full disk is to a process, without one.
+    limited = ["sh", "-c", 'ulimit -f 8; exec "$@"', "sh", *command]
+    done = subprocess.run(limited, cwd=folder, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 1
+    (error,) = [line for line in done.stderr.splitlines() if line.startswith("Error: ")]
+    assert "File too large" in error
+    assert "Traceback" not in done.stderr
+    pd.testing.assert_frame_equal(forecasts_of(folder), forecasts_of(sound))
+
+    result = run_in(folder, *words)
+    assert result.exit_code == 0, result.output
+    issued, before = forecasts_of(folder), forecasts_of(sound)
+    pd.testing.assert_frame_equal(issued.drop(columns="point_kw"), before.drop(columns="point_kw"))
+    assert (issued["point_kw"] == issued["q100_kw"]).all()
