@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,10 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from kedro.io import DatasetError
 
+from s3_server import Line
+from wind_kedro.cli.terminal import _as_one_line as as_one_line
 from wind_kedro.datasets import DerivedTable
 from wind_kedro.datasets.derived import DamagedTableError, ForeignRowsError, days_of, frame_of
 from wind_kedro.storage.fingerprints import NO_DAY, Recipe, around, chunks, mixed, number_of, of_cards, overlapping
@@ -80,6 +84,40 @@ def test_any_history_of_changes_and_kills_ends_as_a_rebuild(
     calls: list[int] = []
     table.save(recipe(last, calls))
     assert calls == ([] if last else [0])[: len(calls)]  # nothing is computed again; an empty table has no shards
+
+
+@pytest.mark.slow
+def test_a_store_that_is_lost_between_two_commits_leaves_the_table_whole(
+    s3_server: dict[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    import s3fs
+
+    before = {(farm, day): 0 for farm in "ab" for day in DAYS}
+    after = before | {("a", DAYS[3]): 1}
+    with Line(s3_server, tmp_path) as line:
+        for name, value in line.variables.items():
+            monkeypatch.setenv(name, value)
+        s3fs.S3FileSystem.clear_instance_cache()  # it may have another address
+        try:
+            place: Any = f"s3://bucket/{uuid.uuid4().hex}"
+            table_at(place).save(recipe(before))
+            whole = table_at(place).load().frame()
+            # The rows are committed, the shards that name this commit are not.
+            line.cut_at("days/_delta_log/")
+            with pytest.raises(DatasetError) as caught:
+                table_at(place).save(recipe(after))
+            assert line.is_cut()
+            (message,) = (shown.format_message() for shown in [as_one_line(caught.value)] if shown)
+            assert "\n" not in message
+            assert "\x1b" not in message
+            line.mend()
+            pd.testing.assert_frame_equal(table_at(place).load().frame(), whole)
+            calls: list[int] = []
+            table_at(place).save(recipe(after, calls))
+            assert calls == [1]
+            assert len(table_at(place).load().frame()) == len(whole) - 1
+        finally:
+            s3fs.S3FileSystem.clear_instance_cache()
 
 
 def fail_after_first(patched: pytest.MonkeyPatch, table: DerivedTable, store: str) -> None:

@@ -65,7 +65,8 @@ def _as_one_line(error: Exception) -> OneLine | None:
     if isinstance(error, ValidationError) and error.title == "KedroMlflowConfig":
         line = "\n".join(f"mlflow.yml: {format_validation_fault(fault)}" for fault in error.errors())
     elif typed or isinstance(error, DatasetError | MissingConfigException | OmegaConfBaseException | YAMLError):
-        line = " ".join(str(error).split())
+        # Delta's errors of an object store have colours and an arrow for each cause.
+        line = " ".join(re.sub(r"\x1b\[[0-9;]*m|↳", "", str(error)).split())
     elif isinstance(error, getattr(sys.modules.get("sqlalchemy.exc"), "DBAPIError", ())):  # feeds name their own
         line = (
             f"the database of MLflow cannot be used ({getattr(error, 'orig', error)}): restore the file that "
