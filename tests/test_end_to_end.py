@@ -161,7 +161,8 @@ def test_every_output_of_the_catalog_exists(test_env_project, config):
         "model_clock",
         "calibrated_forecasts",
     }  # MLflow, and memory
-    for name in outputs - elsewhere - {"shadow_forecasts"}:  # no candidate is a shadow here
+    # No candidate is a shadow here, and no deadline is missed.
+    for name in outputs - elsewhere - {"shadow_forecasts", "deadline_forecasts"}:
         path = test_env_project / paths[name]
         files = [path] if path.is_file() else list(path.rglob("*.json" if name == "training_kit" else "*.parquet"))
         assert files, f"{name}: nothing at {path}"
