@@ -138,6 +138,10 @@ bench-fleet: environment ## Measure first load, training, a cycle and monitoring
 bench-training: environment ## Measure a weekly training that follows the gain beside own models for all, and their forecasts (FARMS="1 30", DAYS=21)
 	@$(BIN)/python benchmarks/bench_training.py --farms $(or $(FARMS),1 30) --days $(or $(DAYS),21)
 
+.PHONY: bench-dask
+bench-dask: environment ## Measure the backtest of the test fleet by processes and by one and two workers of Dask
+	@OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python benchmarks/bench_dask.py
+
 .PHONY: bench-commits
 bench-commits: environment ## Measure the commits of a cycle in the course of a month of quarter-hours
 	@$(BIN)/python benchmarks/bench_commits.py
