@@ -1,12 +1,12 @@
-"""Measurement: the backtest of the test fleet by processes of joblib and by one and two workers of Dask, and what is sent to them.
+"""Measurement: the backtest of the test fleet by processes of joblib, and by one and two workers of Dask.
 
 Cleans the test fleet and computes its features once, then computes the forecasts of all candidates in folds of five days (all
 fits of a backtest) with each kind of workers, which were started and had imported the libraries before. Scheduler and workers of
 Dask are processes of their own on loopback, with TLS. Processor seconds are of this process and of all those.
 
 Rows: ``workers, jobs, tasks, wall_s, cpu_s, speedup, overhead, load``; ``speedup`` is against one worker of Dask, ``overhead``
-against as many processes. Leaves with code 1 if two workers are not 1.6 times as fast as one, or 15 % slower than processes, or if
-forecasts differ. Both need two cores that do nothing else: see ``load``.
+against as many processes. Leaves with code 1 if two workers are not 1.6 times as fast as one, or 15 % slower than processes, or
+if forecasts differ. Both need two cores that do nothing else: see ``load``.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def make_inputs(folder: Path) -> list[Any]:
 
 
 def load_inputs(folder: Path) -> list[Any]:
-    """What the backtest reads, of a project whose test fleet has run; folds are shorter than the test fleet's, so as to be more."""
+    """What the backtest reads, of a project in which the test fleet has run; with folds that are shorter, and so more."""
     from kedro.framework.session import KedroSession
     from kedro.framework.startup import bootstrap_project
 
@@ -58,7 +58,6 @@ def load_inputs(folder: Path) -> list[Any]:
 def dask_workers(jobs: int) -> Iterator[Any]:
     """Settings of a cluster with so many workers."""
     from dask_cluster import served
-
     from wind_kedro.compute import Workers
 
     with tempfile.TemporaryDirectory() as folder, served(Path(folder), jobs) as cluster:
@@ -123,7 +122,7 @@ def main() -> int:
     record("bench-dask", table.round({"speedup": 2, "overhead": 3}), options.out)
     speedup, overhead = wall[1] / wall[2], wall[2] / wall[0] - 1
     print(
-        f"two workers are {speedup:.2f} times as fast as one (bar {SPEEDUP_BAR}); overhead {overhead:.1%} (bar {OVERHEAD_BAR:.0%})"
+        f"two workers: {speedup:.2f} times as fast as one (bar {SPEEDUP_BAR}), overhead {overhead:.1%} (bar {OVERHEAD_BAR:.0%})"
     )
     same = all(forecasts.equals(measured[0][1]) for _, forecasts in measured)
     print("forecasts are equal to the last bit" if same else "forecasts differ")

@@ -2,10 +2,11 @@ import os
 import threading
 import time
 
+import pandas as pd
 import pytest
 from pydantic import ValidationError
 
-from wind_kedro.compute import Mapped, Workers, map_farms
+from wind_kedro.compute import Mapped, Rows, Workers, map_farms
 
 INLINE = Workers(backend="threading", jobs=1)
 BACKENDS = [
@@ -63,6 +64,15 @@ def test_one_task_starts_no_processes() -> None:
 def test_processes_are_processes() -> None:
     mapped = map_farms(_whereabouts, {"a": (), "b": ()}, workers=Workers(backend="loky", jobs=2), label="where")
     assert os.getpid() not in {process for process, _ in mapped.results.values()}
+
+
+@pytest.mark.parametrize("workers", BACKENDS)
+def test_rows_of_a_table_come_as_the_rows_they_are(workers: Workers) -> None:
+    table = pd.DataFrame({"power": [1.0, 2.0, 4.0]}, index=[7, 8, 9])
+    tasks = {"some": (Rows.where(table, [True, False, True]),), "none": (Rows.where(table, [False] * 3),)}
+    found = map_farms(pd.DataFrame.copy, tasks, workers=workers, label="rows")
+    pd.testing.assert_frame_equal(found.results["some"], table.iloc[[0, 2]])
+    pd.testing.assert_frame_equal(found.results["none"], table.iloc[[]])
 
 
 @pytest.mark.parametrize("workers", BACKENDS)

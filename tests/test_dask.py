@@ -19,17 +19,18 @@ from pydantic import ValidationError
 
 from commands import type_in_turn
 from dask_cluster import (
+    CountedTable,
     DaskCluster,
-    end_worker,
     free_port,
     halve,
     note_and_wait,
     served,
     tasks_of_scheduler,
+    total,
     whereabouts,
     write_certificates,
 )
-from wind_kedro.compute import Mapped, Workers, cluster, map_farms
+from wind_kedro.compute import Mapped, Rows, Workers, cluster, map_farms
 from wind_kedro.compute.cluster import ClusterError
 from wind_kedro.datasets import tables_in
 
@@ -113,13 +114,21 @@ def test_tasks_are_computed_in_all_workers_and_not_here(dask_cluster: DaskCluste
     assert os.getpid() not in processes
 
 
-def test_a_farm_that_ends_its_worker_fails_alone(dask_cluster: DaskCluster) -> None:
-    tasks = {f"farm{number}": () for number in range(40)}
-    poisoned = {name: (name == "farm17",) for name in tasks}
-    found = map_farms(end_worker, poisoned, workers=_workers(dask_cluster), label="poisoned")
-    assert list(found.failures) == ["farm17"]
-    assert found.failures["farm17"].startswith("KilledWorker")
-    assert list(found.results) == [name for name in tasks if name != "farm17"]
+def test_a_table_of_which_tasks_get_rows_is_sent_once(dask_cluster: DaskCluster) -> None:
+    numbers = np.random.default_rng(7)
+    tables = [CountedTable({"power": numbers.normal(size=50)}) for _ in range(2)]
+    CountedTable.sent = 0
+    tasks = {
+        (number, place): (Rows.where(table, numbers.random(50) < 0.5), 2.0, number == 1 and place == 20)
+        for number, table in enumerate(tables)
+        for place in range(40)
+    }
+    expected = {key: total(rows.take(), factor, end=False) for key, (rows, factor, end) in tasks.items() if not end}
+    found = map_farms(total, tasks, workers=_workers(dask_cluster), label="rows")
+    assert found.results == expected
+    assert list(found.failures) == [(1, 20)]  # what its worker had of the table is sent again by the scheduler
+    assert CountedTable.sent <= 2 * len(tables)
+    _nothing_is_left(dask_cluster)
 
 
 def test_a_worker_that_is_killed_costs_no_result(dask_cluster: DaskCluster, tmp_path: Path) -> None:

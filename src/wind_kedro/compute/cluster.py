@@ -13,7 +13,7 @@ import os
 import platform
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Generator, Hashable, Iterator, Mapping
 from concurrent.futures import CancelledError
 from contextlib import suppress
@@ -23,6 +23,11 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from wind_kedro.compute.rows import Rows
 from wind_kedro.compute.workers import Tls, Workers
 from wind_kedro.errors import WindKedroError
 
@@ -68,19 +73,40 @@ class Computed:
     occupied: str | None = None
 
 
+@dataclass(frozen=True)
+class _Table:
+    """A table that is sent once, for the tasks that use rows of it."""
+
+    table: pd.DataFrame
+
+
+@dataclass(frozen=True)
+class _Chosen:
+    """Rows of the table with this place among those that are sent beside the shard."""
+
+    table: int
+    places: NDArray[np.intp]
+
+
 def attempt(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Outcome:
     """Call a function; whatever it raises is the failure of this task alone."""
     try:
-        return function(*arguments), None
+        return function(*(rows_of(argument) for argument in arguments)), None
     except (Exception, SystemExit) as error:
         return None, f"{type(error).__name__}: {error}"
 
 
-def compute(shard: Shard) -> Computed:
+def rows_of(argument: Any) -> Any:
+    """The rows, if an argument is `Rows`; else the argument."""
+    return argument.take() if isinstance(argument, Rows) else argument
+
+
+def compute(shard: Shard, *tables: pd.DataFrame) -> Computed:
     """Compute the tasks of a shard, in a worker."""
     began = time.perf_counter()
     outcomes: list[Outcome] = []
-    for arguments in shard.arguments:
+    for sent in shard.arguments:
+        arguments = tuple(Rows(tables[one.table], one.places) if isinstance(one, _Chosen) else one for one in sent)
         outcome = _attempt_within(shard.time_limit_seconds, shard.function, arguments)
         if outcome is None:
             from distributed import get_worker
@@ -124,7 +150,7 @@ def spread(
         ) from error
     finally:
         with suppress(Exception):  # it may be gone
-            client.cancel(list(run.sent), reason="interrupted")
+            client.cancel([*run.sent, *run.tables.values()], reason="interrupted")
 
 
 def _closed() -> type[Exception]:
@@ -148,11 +174,15 @@ class _Run(Generic[KeyT]):
     sent: dict[Any, list[KeyT]] = field(default_factory=dict)
     #: Keys of shards that ended their worker, or whose outcome cannot travel.
     suspects: deque[KeyT] = field(default_factory=deque)
+    #: Tables that were sent and how many tasks still need rows of each, by identity.
+    tables: dict[int, Any] = field(default_factory=dict)
+    needed: Counter[int] = field(default_factory=Counter)
     threads: int = 1
     computed: int = 0
     seconds: float = 0.0
 
     def outcomes(self) -> Iterator[tuple[KeyT, Any, str | None]]:
+        self.needed.update(identity for key in self.tasks for identity in self._tables_of(key))
         self.threads = sum(self.client.nthreads().values())
         yield from self._outcomes_of(deque(self.tasks), ahead=_SHARDS_AHEAD * self.threads)
         # A worker that dies takes the shard with it that waits there: only what is alone fails for its own reason.
@@ -167,13 +197,13 @@ class _Run(Generic[KeyT]):
                 computed = self._computed(future)
                 if isinstance(computed, Exception):
                     if alone:
-                        yield own[0], None, _reason(computed)
+                        yield self._done(own[0]), None, _reason(computed)
                     else:
                         self.suspects.extend(own)
                     continue
                 self.computed, self.seconds = self.computed + len(computed.outcomes), self.seconds + computed.seconds
                 for key, (result, failure) in zip(own, computed.outcomes, strict=False):
-                    yield key, result, failure
+                    yield self._done(key), result, failure
                 if computed.occupied:
                     keys.extendleft(reversed(own[len(computed.outcomes) :]))
                     # Its nanny starts it again; what waited there is computed elsewhere.
@@ -197,9 +227,35 @@ class _Run(Generic[KeyT]):
         return max(1, min(int(_SHARD_SECONDS / max(mean, 1e-6)), left // (_SHARDS_AHEAD * self.threads)))
 
     def _send(self, keys: list[KeyT]) -> None:
-        shard = Shard(self.function, [self.tasks[key] for key in keys], self.workers.time_limit_seconds)
-        name = f"{self.label}-{os.urandom(8).hex()}"
-        self.sent[self.client.submit(compute, shard, key=name, pure=False)] = keys
+        tables = list(dict.fromkeys(identity for key in keys for identity in self._tables_of(key)))
+        arguments = [
+            tuple(_Chosen(tables.index(id(one.table)), one.places) if isinstance(one, Rows) else one for one in self.tasks[key])
+            for key in keys
+        ]
+        shard = Shard(self.function, arguments, self.workers.time_limit_seconds)
+        sent = [self._sent(identity, keys) for identity in tables]
+        self.sent[self.client.submit(compute, shard, *sent, key=self._name(), pure=False)] = keys
+
+    def _tables_of(self, key: KeyT) -> set[int]:
+        return {id(one.table) for one in self.tasks[key] if isinstance(one, Rows)}
+
+    def _sent(self, identity: int, keys: list[KeyT]) -> Any:
+        """A table in the cluster. It is the result of a task, so that the scheduler makes it again if its worker dies."""
+        if identity not in self.tables or self.tables[identity].status == "error":
+            found = (one.table for key in keys for one in self.tasks[key] if isinstance(one, Rows) and id(one.table) == identity)
+            self.tables[identity] = self.client.submit(_keep, _Table(next(found)), key=f"table-{self._name()}", pure=False)
+        return self.tables[identity]
+
+    def _done(self, key: KeyT) -> KeyT:
+        """The key; tables that no other task needs are dropped."""
+        for identity in self._tables_of(key):
+            self.needed[identity] -= 1
+            if not self.needed[identity] and identity in self.tables:
+                self.tables.pop(identity).release()
+        return key
+
+    def _name(self) -> str:
+        return f"{self.label}-{os.urandom(8).hex()}"
 
     def _finished(self) -> list[Any]:
         """Shards that are finished, at least one."""
@@ -212,6 +268,10 @@ class _Run(Generic[KeyT]):
                     return list(wait(list(self.sent), timeout=_LOOK_SECONDS, return_when="FIRST_COMPLETED").done)
             except TimeoutError:
                 _wait_for_worker(self.client, self.workers)
+
+
+def _keep(holder: _Table) -> pd.DataFrame:
+    return holder.table
 
 
 _clients: dict[tuple[Any, ...], Any] = {}

@@ -28,7 +28,13 @@ def in_card_order(table: pd.DataFrame, fleet: Fleet) -> pd.DataFrame:
 
 def known_at(table: pd.DataFrame, at: pd.Timestamp) -> pd.DataFrame:
     """The rows of `contracts.ModelInput` that could be learnt from at a time: issued before it, and their outcome had come."""
-    return table[(table["target_available_at"] <= at) & (table["issued_at"] < at)]
+    return table[is_known(table, at)]
+
+
+def is_known(table: pd.DataFrame, at: pd.Timestamp) -> pd.Series:
+    """Which rows of `contracts.ModelInput` could be learnt from at a time."""
+    known: pd.Series = (table["target_available_at"] <= at) & (table["issued_at"] < at)
+    return known
 
 
 def feature_matrix(table: pd.DataFrame) -> pd.DataFrame:

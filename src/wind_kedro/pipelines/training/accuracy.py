@@ -16,14 +16,14 @@ import pandas as pd
 
 from wind_kedro.cards import Fleet, Product
 from wind_kedro.clock import Clock
-from wind_kedro.compute import Workers, map_farms
+from wind_kedro.compute import Rows, Workers, map_farms
 from wind_kedro.contracts.training import Accuracy
 from wind_kedro.datasets.derived import Derived, days_of, portions, rows_of
 from wind_kedro.evaluation.scores import interval_losses
 from wind_kedro.evaluation.settings import Scoring
 from wind_kedro.failures import Failure, failures_table, reason
 from wind_kedro.models.ensembles.hand_over import FleetPart
-from wind_kedro.models.tables import Shares, forecasts_of, known_at
+from wind_kedro.models.tables import Shares, forecasts_of, is_known
 from wind_kedro.pipelines.training.backtest import KEY
 from wind_kedro.pipelines.training.fitting import fleet_parts, forecast_ahead
 from wind_kedro.pipelines.training.made_from import digest_sums, settings_of
@@ -91,7 +91,7 @@ def compare_accuracy(
             for number, block in enumerate(issues):
                 inside = table["issued_at"].isin(block)
                 fleet_part = part_without(key[0], chosen[key], block.min(), block.max())
-                blocks[*key, number] = (table[~inside], table[inside], *given, fleet_part)
+                blocks[*key, number] = (Rows.where(table, ~inside), Rows.where(table, inside), *given, fleet_part)
             for number, (past, ahead) in enumerate(_windless(table, due.get(key), own)):
                 if (name := _stand_in(training, key[0])) is not None:
                     windless[*key, number] = (past, ahead, training.candidates[name], name, *given[2:], None)
@@ -194,16 +194,14 @@ def _wanted(
     return pd.DataFrame(rows)
 
 
-def _windless(
-    table: pd.DataFrame, unreached: pd.DataFrame | None, folds: pd.DataFrame
-) -> Iterator[tuple[pd.DataFrame, pd.DataFrame]]:
+def _windless(table: pd.DataFrame, unreached: pd.DataFrame | None, folds: pd.DataFrame) -> Iterator[tuple[Rows, pd.DataFrame]]:
     """What was known when a fold began, and the intervals in it that no weather run reached, of folds that have such."""
     if unreached is None:
         return
     for begin, end in folds[["fold_begin", "fold_end"]].itertuples(index=False, name=None):
         ahead = unreached[(unreached["issued_at"] >= begin) & (unreached["issued_at"] < end)]
         if len(ahead):
-            yield known_at(table, begin), ahead
+            yield Rows.where(table, is_known(table, begin)), ahead
 
 
 def _stand_in(training: Training, product_id: str) -> str | None:

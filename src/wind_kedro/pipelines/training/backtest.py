@@ -14,12 +14,12 @@ import pandas as pd
 
 from wind_kedro.cards import Fleet
 from wind_kedro.clock import Clock, stretches_of
-from wind_kedro.compute import Workers, map_farms
+from wind_kedro.compute import Rows, Workers, map_farms
 from wind_kedro.contracts.forecasts import BacktestForecasts
 from wind_kedro.datasets.derived import Derived, portions, rows_of
 from wind_kedro.datasets.parts import empty_table
 from wind_kedro.failures import Failure, Severity, failures_table
-from wind_kedro.models.tables import forecast_rows, known_at
+from wind_kedro.models.tables import forecast_rows, is_known
 from wind_kedro.pipelines.training.fitting import PartKey, fleet_parts, forecast_ahead
 from wind_kedro.pipelines.training.made_from import (
     has_shared_models,
@@ -214,13 +214,13 @@ def _forecasts(
                 continue
             config, table = training.candidates[name], tables[product_id, entity_id]
             key: PartKey = (product_id, name, start)
-            # Only what this fold can use travels to its worker.
-            past = known_at(table, start)
+            # The table of an entity travels once for all its folds and candidates, and a fold gets only what it can use.
+            past = Rows.where(table, is_known(table, start))
             if key in learnt_by_fleet.failures:
                 faults[_fold_key(product_id, entity_id, name, start)] = _ALL_FARMS + learnt_by_fleet.failures[key]
-                if config.scope == "fleet" or past.empty or start - table["issued_at"].min() < least:
+                if config.scope == "fleet" or not len(past) or start - table["issued_at"].min() < least:
                     continue
-            ahead = table[(table["issued_at"] >= start) & (table["issued_at"] < ends[start])]
+            ahead = Rows.where(table, (table["issued_at"] >= start) & (table["issued_at"] < ends[start]))
             farms, levels = fleet.farms_at(entity_id, start), fleet.product(product_id).quantile_levels
             given = (past, ahead, config.of_farms(farms), name, levels, training.seed, learnt_by_fleet.results.get(key))
             tasks[product_id, entity_id, name, start] = given

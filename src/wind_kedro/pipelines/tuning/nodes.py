@@ -17,12 +17,12 @@ import pandas as pd
 
 from wind_kedro.cards import Fleet
 from wind_kedro.clock import Clock
-from wind_kedro.compute import Workers, map_farms
+from wind_kedro.compute import Rows, Workers, map_farms
 from wind_kedro.datasets.derived import Derived, frame_of
 from wind_kedro.errors import WindKedroError
 from wind_kedro.evaluation.scores import pinball_loss
 from wind_kedro.models.registry import ModelConfig, build
-from wind_kedro.models.tables import feature_matrix, known_at
+from wind_kedro.models.tables import feature_matrix, is_known
 
 from .settings import Range, Stretch, Trained, Tuning
 
@@ -102,7 +102,7 @@ def _with(candidate: ModelConfig, settings: dict[str, Any]) -> ModelConfig:
 
 
 #: Rows known at the start of a fold, and rows to forecast, by product, entity and start.
-_Folds = dict[tuple[str, str, pd.Timestamp], tuple[pd.DataFrame, pd.DataFrame]]
+_Folds = dict[tuple[str, str, pd.Timestamp], tuple[Rows, Rows]]
 
 
 def _folds(known: pd.DataFrame, candidate: ModelConfig, stretches: list[Stretch], min_train_days: int) -> _Folds:
@@ -111,9 +111,10 @@ def _folds(known: pd.DataFrame, candidate: ModelConfig, stretches: list[Stretch]
         if not candidate.is_for(str(product_id)):
             continue
         for start, end in stretches:
-            past = known_at(table, start)
-            ahead = table[(table["issued_at"] >= start) & (table["issued_at"] < end)]
-            if ahead.empty or past.empty or start - past["issued_at"].min() < pd.Timedelta(days=min_train_days):
+            past = Rows.where(table, is_known(table, start))
+            ahead = Rows.where(table, (table["issued_at"] >= start) & (table["issued_at"] < end))
+            least = pd.Timedelta(days=min_train_days)
+            if not len(ahead) or not len(past) or start - table["issued_at"].iloc[past.places].min() < least:
                 continue
             folds[str(product_id), str(entity_id), start] = (past, ahead)
     return folds
