@@ -167,11 +167,11 @@ class CountedTable(pd.DataFrame):
 
     def __reduce__(self) -> tuple[Any, ...]:
         CountedTable.sent += 1
-        return pd.DataFrame, (self.to_dict("list"),)
+        return CountedTable, (self.to_dict("list"),)
 
 
-def total(rows: pd.DataFrame, factor: float, end: bool) -> float:
+def total(rows: pd.DataFrame, factor: pd.DataFrame, end: bool) -> float:
     """Ends its worker, or gives a number that follows from rows and their order."""
     if end:
         os._exit(3)
-    return float((rows["power"].to_numpy() * range(len(rows))).sum()) * factor
+    return float((rows["power"].to_numpy() * range(len(rows))).sum()) * float(factor["factor"].iloc[0])

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from pydantic import ValidationError
 
-from wind_kedro.compute import Mapped, Rows, Workers, map_farms
+from wind_kedro.compute import Mapped, Rows, Shared, Workers, map_farms
 
 INLINE = Workers(backend="threading", jobs=1)
 BACKENDS = [
@@ -67,12 +67,17 @@ def test_processes_are_processes() -> None:
 
 
 @pytest.mark.parametrize("workers", BACKENDS)
-def test_rows_of_a_table_come_as_the_rows_they_are(workers: Workers) -> None:
+def test_rows_and_what_is_shared_come_as_what_they_hold(workers: Workers) -> None:
     table = pd.DataFrame({"power": [1.0, 2.0, 4.0]}, index=[7, 8, 9])
-    tasks = {"some": (Rows.where(table, [True, False, True]),), "none": (Rows.where(table, [False] * 3),)}
+    tasks = {
+        "some": (Rows.where(table, [True, False, True]),),
+        "none": (Rows.where(table, [False] * 3),),
+        "all": (Shared(table),),
+    }
     found = map_farms(pd.DataFrame.copy, tasks, workers=workers, label="rows")
     pd.testing.assert_frame_equal(found.results["some"], table.iloc[[0, 2]])
     pd.testing.assert_frame_equal(found.results["none"], table.iloc[[]])
+    pd.testing.assert_frame_equal(found.results["all"], table)
 
 
 @pytest.mark.parametrize("workers", BACKENDS)

@@ -30,7 +30,7 @@ from dask_cluster import (
     whereabouts,
     write_certificates,
 )
-from wind_kedro.compute import Mapped, Rows, Workers, cluster, map_farms
+from wind_kedro.compute import Mapped, Rows, Shared, Workers, cluster, map_farms
 from wind_kedro.compute.cluster import ClusterError
 from wind_kedro.datasets import tables_in
 
@@ -114,20 +114,21 @@ def test_tasks_are_computed_in_all_workers_and_not_here(dask_cluster: DaskCluste
     assert os.getpid() not in processes
 
 
-def test_a_table_of_which_tasks_get_rows_is_sent_once(dask_cluster: DaskCluster) -> None:
+def test_what_tasks_share_is_sent_once(dask_cluster: DaskCluster) -> None:
     numbers = np.random.default_rng(7)
     tables = [CountedTable({"power": numbers.normal(size=50)}) for _ in range(2)]
     CountedTable.sent = 0
+    factor = Shared(CountedTable({"factor": [2.0]}))
     tasks = {
-        (number, place): (Rows.where(table, numbers.random(50) < 0.5), 2.0, number == 1 and place == 20)
+        (number, place): (Rows.where(table, numbers.random(50) < 0.5), factor, number == 1 and place == 20)
         for number, table in enumerate(tables)
         for place in range(40)
     }
-    expected = {key: total(rows.take(), factor, end=False) for key, (rows, factor, end) in tasks.items() if not end}
+    expected = {key: total(rows.take(), factor.value, end=False) for key, (rows, _, end) in tasks.items() if not end}
     found = map_farms(total, tasks, workers=_workers(dask_cluster), label="rows")
     assert found.results == expected
     assert list(found.failures) == [(1, 20)]  # what its worker had of the table is sent again by the scheduler
-    assert CountedTable.sent <= 2 * len(tables)
+    assert CountedTable.sent <= 2 * (len(tables) + 1)
     _nothing_is_left(dask_cluster)
 
 

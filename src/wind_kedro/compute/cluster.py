@@ -24,10 +24,9 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
-from wind_kedro.compute.rows import Rows
+from wind_kedro.compute.shared import Rows, Shared
 from wind_kedro.compute.workers import Tls, Workers
 from wind_kedro.errors import WindKedroError
 
@@ -74,39 +73,48 @@ class Computed:
 
 
 @dataclass(frozen=True)
-class _Table:
-    """A table that is sent once, for the tasks that use rows of it."""
+class _Sent:
+    """An object that is sent once. An object of its own, as Dask would look into lists."""
 
-    table: pd.DataFrame
+    value: Any
 
 
 @dataclass(frozen=True)
-class _Chosen:
-    """Rows of the table with this place among those that are sent beside the shard."""
+class _Reference:
+    """An argument among the objects that are sent beside the shard: its number, and which of its rows; none: the object."""
 
-    table: int
-    places: NDArray[np.intp]
+    number: int
+    places: NDArray[np.intp] | None
 
 
 def attempt(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Outcome:
     """Call a function; whatever it raises is the failure of this task alone."""
     try:
-        return function(*(rows_of(argument) for argument in arguments)), None
+        return function(*(resolved(argument) for argument in arguments)), None
     except (Exception, SystemExit) as error:
         return None, f"{type(error).__name__}: {error}"
 
 
-def rows_of(argument: Any) -> Any:
-    """The rows, if an argument is `Rows`; else the argument."""
-    return argument.take() if isinstance(argument, Rows) else argument
+def resolved(argument: Any) -> Any:
+    """What the function of a task gets for an argument."""
+    if isinstance(argument, Rows):
+        return argument.take()
+    return argument.value if isinstance(argument, Shared) else argument
 
 
-def compute(shard: Shard, *tables: pd.DataFrame) -> Computed:
+def _shared(argument: Any) -> Any:
+    """The object that is sent once for an argument; none: it is sent with the task."""
+    if isinstance(argument, Rows):
+        return argument.table
+    return argument.value if isinstance(argument, Shared) else None
+
+
+def compute(shard: Shard, *objects: Any) -> Computed:
     """Compute the tasks of a shard, in a worker."""
     began = time.perf_counter()
     outcomes: list[Outcome] = []
     for sent in shard.arguments:
-        arguments = tuple(Rows(tables[one.table], one.places) if isinstance(one, _Chosen) else one for one in sent)
+        arguments = tuple(_referred(one, objects) for one in sent)
         outcome = _attempt_within(shard.time_limit_seconds, shard.function, arguments)
         if outcome is None:
             from distributed import get_worker
@@ -115,6 +123,13 @@ def compute(shard: Shard, *tables: pd.DataFrame) -> Computed:
             return Computed([*outcomes, (None, why)], time.perf_counter() - began, get_worker().address)
         outcomes.append(outcome)
     return Computed(outcomes, time.perf_counter() - began)
+
+
+def _referred(argument: Any, objects: tuple[Any, ...]) -> Any:
+    if not isinstance(argument, _Reference):
+        return argument
+    value = objects[argument.number]
+    return value if argument.places is None else Rows(value, argument.places)
 
 
 def _attempt_within(seconds: float | None, function: Callable[..., Any], arguments: tuple[Any, ...]) -> Outcome | None:
@@ -150,7 +165,7 @@ def spread(
         ) from error
     finally:
         with suppress(Exception):  # it may be gone
-            client.cancel([*run.sent, *run.tables.values()], reason="interrupted")
+            client.cancel([*run.sent, *run.objects.values()], reason="interrupted")
 
 
 def _closed() -> type[Exception]:
@@ -174,15 +189,15 @@ class _Run(Generic[KeyT]):
     sent: dict[Any, list[KeyT]] = field(default_factory=dict)
     #: Keys of shards that ended their worker, or whose outcome cannot travel.
     suspects: deque[KeyT] = field(default_factory=deque)
-    #: Tables that were sent and how many tasks still need rows of each, by identity.
-    tables: dict[int, Any] = field(default_factory=dict)
+    #: Objects that were sent once, and how many tasks still need each, by identity.
+    objects: dict[int, Any] = field(default_factory=dict)
     needed: Counter[int] = field(default_factory=Counter)
     threads: int = 1
     computed: int = 0
     seconds: float = 0.0
 
     def outcomes(self) -> Iterator[tuple[KeyT, Any, str | None]]:
-        self.needed.update(identity for key in self.tasks for identity in self._tables_of(key))
+        self.needed.update(identity for key in self.tasks for identity in self._objects_of(key))
         self.threads = sum(self.client.nthreads().values())
         yield from self._outcomes_of(deque(self.tasks), ahead=_SHARDS_AHEAD * self.threads)
         # A worker that dies takes the shard with it that waits there: only what is alone fails for its own reason.
@@ -227,31 +242,34 @@ class _Run(Generic[KeyT]):
         return max(1, min(int(_SHARD_SECONDS / max(mean, 1e-6)), left // (_SHARDS_AHEAD * self.threads)))
 
     def _send(self, keys: list[KeyT]) -> None:
-        tables = list(dict.fromkeys(identity for key in keys for identity in self._tables_of(key)))
+        objects = {identity: value for key in keys for identity, value in self._objects_of(key).items()}
+        numbers = {identity: number for number, identity in enumerate(objects)}
         arguments = [
-            tuple(_Chosen(tables.index(id(one.table)), one.places) if isinstance(one, Rows) else one for one in self.tasks[key])
+            tuple(
+                one if _shared(one) is None else _Reference(numbers[id(_shared(one))], getattr(one, "places", None))
+                for one in self.tasks[key]
+            )
             for key in keys
         ]
         shard = Shard(self.function, arguments, self.workers.time_limit_seconds)
-        sent = [self._sent(identity, keys) for identity in tables]
+        sent = [self._sent(identity, value) for identity, value in objects.items()]
         self.sent[self.client.submit(compute, shard, *sent, key=self._name(), pure=False)] = keys
 
-    def _tables_of(self, key: KeyT) -> set[int]:
-        return {id(one.table) for one in self.tasks[key] if isinstance(one, Rows)}
+    def _objects_of(self, key: KeyT) -> dict[int, Any]:
+        return {id(_shared(one)): _shared(one) for one in self.tasks[key] if _shared(one) is not None}
 
-    def _sent(self, identity: int, keys: list[KeyT]) -> Any:
-        """A table in the cluster. It is the result of a task, so that the scheduler makes it again if its worker dies."""
-        if identity not in self.tables or self.tables[identity].status == "error":
-            found = (one.table for key in keys for one in self.tasks[key] if isinstance(one, Rows) and id(one.table) == identity)
-            self.tables[identity] = self.client.submit(_keep, _Table(next(found)), key=f"table-{self._name()}", pure=False)
-        return self.tables[identity]
+    def _sent(self, identity: int, value: Any) -> Any:
+        """An object in the cluster. It is the result of a task, so that the scheduler makes it again if its worker dies."""
+        if identity not in self.objects or self.objects[identity].status == "error":
+            self.objects[identity] = self.client.submit(_keep, _Sent(value), key=f"shared-{self._name()}", pure=False)
+        return self.objects[identity]
 
     def _done(self, key: KeyT) -> KeyT:
-        """The key; tables that no other task needs are dropped."""
-        for identity in self._tables_of(key):
+        """The key; objects that no other task needs are dropped."""
+        for identity in self._objects_of(key):
             self.needed[identity] -= 1
-            if not self.needed[identity] and identity in self.tables:
-                self.tables.pop(identity).release()
+            if not self.needed[identity] and identity in self.objects:
+                self.objects.pop(identity).release()
         return key
 
     def _name(self) -> str:
@@ -270,8 +288,8 @@ class _Run(Generic[KeyT]):
                 _wait_for_worker(self.client, self.workers)
 
 
-def _keep(holder: _Table) -> pd.DataFrame:
-    return holder.table
+def _keep(sent: _Sent) -> Any:
+    return sent.value
 
 
 _clients: dict[tuple[Any, ...], Any] = {}

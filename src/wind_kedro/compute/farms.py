@@ -11,7 +11,7 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
-from wind_kedro.compute.cluster import attempt, rows_of, spread
+from wind_kedro.compute.cluster import attempt, resolved, spread
 from wind_kedro.compute.workers import Workers
 
 KeyT = TypeVar("KeyT", bound=Hashable)
@@ -33,7 +33,7 @@ def map_farms(
 
     Args:
         function: picklable; all inputs are arguments, so that it runs in any process, on any machine.
-        tasks: arguments by key; the result has the same keys, in the same order. `Rows` among them come as the rows they are.
+        tasks: arguments by key; the result has the same keys, in the same order. `Rows` and `Shared` come as what they hold.
         workers: backend and number of workers.
         label: text of the progress bar.
 
@@ -72,7 +72,7 @@ def _on_this_machine(
     from joblib import Parallel, delayed
 
     # Rows are taken here, when their task is due: their whole table would travel with each.
-    calls = (delayed(_keyed)(key, function, tuple(map(rows_of, arguments))) for key, arguments in tasks.items())
+    calls = (delayed(_keyed)(key, function, tuple(map(resolved, arguments))) for key, arguments in tasks.items())
     # One task needs no processes: starting them would cost more than they save.
     jobs = workers.jobs if len(tasks) > 1 else 1
     yield from Parallel(n_jobs=jobs, backend=workers.backend, return_as="generator_unordered")(calls)

@@ -16,7 +16,7 @@ import pandas as pd
 
 from wind_kedro.cards import Fleet, Product
 from wind_kedro.clock import Clock
-from wind_kedro.compute import Rows, Workers, map_farms
+from wind_kedro.compute import Rows, Shared, Workers, map_farms
 from wind_kedro.contracts.training import Accuracy
 from wind_kedro.datasets.derived import Derived, days_of, portions, rows_of
 from wind_kedro.evaluation.scores import interval_losses
@@ -91,7 +91,7 @@ def compare_accuracy(
             for number, block in enumerate(issues):
                 inside = table["issued_at"].isin(block)
                 fleet_part = part_without(key[0], chosen[key], block.min(), block.max())
-                blocks[*key, number] = (Rows.where(table, ~inside), Rows.where(table, inside), *given, fleet_part)
+                blocks[*key, number] = (Rows.where(table, ~inside), Rows.where(table, inside), *given, Shared(fleet_part))
             for number, (past, ahead) in enumerate(_windless(table, due.get(key), own)):
                 if (name := _stand_in(training, key[0])) is not None:
                     windless[*key, number] = (past, ahead, training.candidates[name], name, *given[2:], None)

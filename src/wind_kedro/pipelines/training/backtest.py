@@ -14,7 +14,7 @@ import pandas as pd
 
 from wind_kedro.cards import Fleet
 from wind_kedro.clock import Clock, stretches_of
-from wind_kedro.compute import Rows, Workers, map_farms
+from wind_kedro.compute import Rows, Shared, Workers, map_farms
 from wind_kedro.contracts.forecasts import BacktestForecasts
 from wind_kedro.datasets.derived import Derived, portions, rows_of
 from wind_kedro.datasets.parts import empty_table
@@ -222,7 +222,8 @@ def _forecasts(
                     continue
             ahead = Rows.where(table, (table["issued_at"] >= start) & (table["issued_at"] < ends[start]))
             farms, levels = fleet.farms_at(entity_id, start), fleet.product(product_id).quantile_levels
-            given = (past, ahead, config.of_farms(farms), name, levels, training.seed, learnt_by_fleet.results.get(key))
+            fleet_part = Shared(learnt_by_fleet.results.get(key))
+            given = (past, ahead, config.of_farms(farms), name, levels, training.seed, fleet_part)
             tasks[product_id, entity_id, name, start] = given
         mapped = map_farms(forecast_ahead, tasks, workers=workers, label="backtest")
         for fold, why in mapped.failures.items():

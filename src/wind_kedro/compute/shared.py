@@ -1,8 +1,9 @@
-"""Rows of a table as an argument of a task, so that the table is sent once and not with every task."""
+"""Arguments that many tasks share: with workers of Dask they are sent once, and not with every task."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -31,3 +32,10 @@ class Rows:
     def take(self) -> pd.DataFrame:
         """A table of these rows."""
         return self.table.iloc[self.places]
+
+
+@dataclass(frozen=True, eq=False)
+class Shared:
+    """An object that many tasks get, such as a model of the whole fleet. The function of a task gets the object itself."""
+
+    value: Any
