@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import subprocess
@@ -34,6 +35,12 @@ from wind_kedro.compute import Mapped, Rows, Shared, Workers, cluster, map_farms
 from wind_kedro.compute.cluster import ClusterError
 from wind_kedro.datasets import tables_in
 
+# Dask leaves sockets of connections that were lost, and of clusters that end, to the garbage collector.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+
 ADDRESS = "tls://10.0.0.5:8786"
 #: Tables and columns that no two runs share: what a run cost, the wall clock, ids of runs and versions.
 VOLATILE_TABLES = {"raw_rows", "kits", "objects", "failures"}
@@ -42,6 +49,19 @@ VOLATILE = {
     "manifest_sha256",
 }  # fmt: skip
 TLS = {"ca": "ca.pem", "certificate": "certificate.pem", "key": "key.pem"}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _disconnected() -> Iterator[None]:
+    """What is left to the garbage collector is collected here, and not in the test of another file."""
+    yield
+    for client in cluster._clients.values():
+        own = client.cluster
+        client.close()
+        if own is not None:
+            own.close()
+    cluster._clients.clear()
+    gc.collect()
 
 
 @pytest.fixture(scope="module")
@@ -96,6 +116,7 @@ def test_tls_and_loopback_are_accepted(settings: dict[str, object]) -> None:
 # --- tasks -----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_results_and_failures_are_those_of_this_machine(dask_cluster: DaskCluster) -> None:
     tasks = {("hours", number): (float(number), 0.2 if number == 0 else 0.0) for number in range(-1, 300)}
     expected = map_farms(halve, tasks, workers=Workers(backend="threading", jobs=1), label="halve")
@@ -114,6 +135,7 @@ def test_tasks_are_computed_in_all_workers_and_not_here(dask_cluster: DaskCluste
     assert os.getpid() not in processes
 
 
+@pytest.mark.slow
 def test_what_tasks_share_is_sent_once(dask_cluster: DaskCluster) -> None:
     numbers = np.random.default_rng(7)
     tables = [CountedTable({"power": numbers.normal(size=50)}) for _ in range(2)]
