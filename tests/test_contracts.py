@@ -286,6 +286,7 @@ RIGHT: dict[str, Callable[[], pd.DataFrame]] = {
         needs_history=[True, True],
         reason="because",
     ),
+    "Turns": lambda: _rows(product_id="hours", entity_id=["hill", "both"], model="climatology"),
     "Trials": lambda: _rows(
         model="catboost",
         trial=[0, 1],
@@ -615,6 +616,7 @@ DEFECTS: list[tuple[str, str, Spoil, str]] = [
     ("WeatherFit", "same point twice", _same_key, "unique"),
     ("Admissions", "unknown tier", _put(needs="splendid"), "needs"),
     ("Admissions", "same candidate twice", _same_key, "unique"),
+    ("Turns", "same candidate twice", _same_key, "unique"),
     ("Trials", "same trial twice", _put(trial=0), "unique"),
     ("BacktestFolds", "same fold twice", _same_key, "unique"),
     ("BacktestFolds", "learnt from nothing", _put(rows=0), "rows"),
