@@ -2,8 +2,9 @@
 
 Steps: ``first_load`` (cleaning and features of all history from raw files), ``train`` (candidates that are fitted in
 milliseconds), ``cycle_cold`` (cleaning, features and forecasting of a new issue with new signals and two new weather runs, as a
-command of its own, the second such cycle after the training), ``monitor`` (monitoring and reporting). Processor seconds are of
-the command with all its processes, start-up included.
+command of its own, the second such cycle after the training), ``cycle_warm`` (the same of the next issue, in a process that has
+run a cycle before, as the service's does), ``monitor`` (monitoring and reporting). Processor seconds are of the command with all
+its processes, start-up included except in ``cycle_warm``.
 
 Rows: ``farms, step, history_days, wall_s, cpu_s, peak_mb, load``. With ``--profile``, a further cycle is run in one process under
 a profiler, whose findings are written to a file (``profile_run.py``).
@@ -12,11 +13,16 @@ a profiler, whose findings are written to a file (``profile_run.py``).
 from __future__ import annotations
 
 import argparse
+import json
 import os
+import resource
+import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from subprocess import PIPE
 
 import pandas as pd
 
@@ -40,7 +46,48 @@ def steps(fleet: Fleet, profile: Path | None) -> Iterator[tuple[str, dict[str, f
         profiler = [str(PROJECT / "benchmarks" / "profile_run.py"), str(profile.absolute()), "kedro"]
         # In one process, as a profiler sees no other.
         fleet.run(CYCLE, fleet.start + 2 * EVERY, "workers.jobs=1", command=profiler)
-    yield "monitor", fleet.run("monitoring,reporting", fleet.start + EVERY)
+    # After a midnight readiness is assessed once: that cycle is the one before.
+    warm = [fleet.start + number * EVERY for number in (2, 3)]
+    yield "cycle_warm", _warm(fleet, warm)
+    yield "monitor", fleet.run("monitoring,reporting", warm[-1])
+
+
+def _warm(fleet: Fleet, issues: Sequence[pd.Timestamp]) -> dict[str, float]:
+    """What the last of some cycles costs that run one after the other in a process like that of the service."""
+    words = [sys.executable, str(Path(__file__).absolute()), "--serve"]
+    with (
+        (fleet.folder / "warm.log").open("w") as log,
+        subprocess.Popen(words, cwd=fleet.folder, stdin=PIPE, stdout=PIPE, stderr=log, text=True) as process,
+    ):
+        assert process.stdin is not None and process.stdout is not None  # noqa: S101, PT018 - for the types
+        found = {}
+        for issue in issues:
+            fleet.release(issue)
+            print(f"run --env {fleet.environment} --pipelines {CYCLE} --params as_of={issue:%Y-%m-%dT%H:%M}", file=process.stdin)
+            process.stdin.flush()
+            line = process.stdout.readline()
+            if not line:
+                sys.exit(f"cycle_warm: {process.wait()}\n{(fleet.folder / 'warm.log').read_text()[-3000:]}")
+            found = json.loads(line)
+        process.stdin.close()
+    return found
+
+
+def _serve() -> None:
+    """Run commands that are read from standard input, as the service's process does, and write what each cost."""
+    from wind_kedro.cli.operate import run_commands
+
+    results = os.dup(1)
+    os.dup2(2, 1)  # what commands write is no result
+    for line in sys.stdin:
+        before, began = os.times(), time.perf_counter()
+        outcome, reason = run_commands([line.split()])
+        if outcome == "failed":
+            sys.exit(reason)
+        after, wall = os.times(), time.perf_counter() - began
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+        found = {"cpu_s": sum(after[:4]) - sum(before[:4]), "wall_s": wall, "peak_mb": peak}
+        os.write(results, (json.dumps(found) + "\n").encode())
 
 
 def measure(farms: int, history_days: int, profile: Path | None = None) -> pd.DataFrame:
@@ -63,7 +110,10 @@ def main() -> None:
     parser.add_argument("--days", type=int, default=14, help="of history (default: %(default)s)")
     parser.add_argument("--profile", type=Path, help="folder for profile-FARMS.txt")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of bench-fleet.csv (default: %(default)s)")
+    parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.serve:
+        return _serve()
     for farms in options.farms:
         profile = options.profile / f"profile-{farms}.txt" if options.profile else None
         table = measure(farms, options.days, profile)
