@@ -17,7 +17,14 @@ from wind_kedro.models.tables import KEYS, Shares, forecasts_of
 from wind_kedro.pipelines.forecasting.fallbacks import Forecast, champion_of, model_of, predict_with_fallbacks
 from wind_kedro.pipelines.forecasting.revisions import SENT, without_small_revisions
 from wind_kedro.pipelines.forecasting.settings import Forecasting
-from wind_kedro.pipelines.forecasting.slices import backtest_of_run, days_of_run, features_of_run, forecasts_of_run, of_issues
+from wind_kedro.pipelines.forecasting.slices import (
+    backtest_of_run,
+    by_entity,
+    days_of_run,
+    features_of_run,
+    forecasts_of_run,
+    of_issues,
+)
 from wind_kedro.postprocessing.calibration import calibrated
 from wind_kedro.postprocessing.portfolios import add_portfolios
 from wind_kedro.postprocessing.settings import Calibration
@@ -56,7 +63,7 @@ def issue_forecasts(
         failures.append(Failure("forecasting", "model_unusable", model_versions.fault, action))
     features = features_of_run(features, fleet, clock)
     promotions = in_order(promotions)
-    groups, promoted_to = (dict(iter(table.groupby(["product_id", "entity_id"]))) for table in (features, promotions))
+    groups, promoted_to = by_entity(features), dict(iter(promotions.groupby(["product_id", "entity_id"])))
     for product in fleet.products:
         of_product = clock.issues(fleet.calendar(product.id))
         forecasts: list[Shares] = []

@@ -16,7 +16,7 @@ from wind_kedro.models.limits import call_within
 from wind_kedro.models.tables import KEYS, Shares, forecasts_of
 from wind_kedro.pipelines.forecasting.fallbacks import unusable
 from wind_kedro.pipelines.forecasting.settings import Forecasting
-from wind_kedro.pipelines.forecasting.slices import features_of_run, forecasts_of_run, of_issues
+from wind_kedro.pipelines.forecasting.slices import by_entity, features_of_run, forecasts_of_run, of_issues
 
 _DEFAULTS = Forecasting()
 
@@ -41,13 +41,15 @@ def issue_shadows(
     features = features_of_run(features, fleet, clock)
     model_forecasts = forecasts_of_run(model_forecasts, fleet, clock)
     promotions = in_order(promotions)
-    groups, promoted_to = (dict(iter(table.groupby(["product_id", "entity_id"]))) for table in (features, promotions))
+    groups, promoted_to = by_entity(features), dict(iter(promotions.groupby(["product_id", "entity_id"])))
     for product in fleet.products:
         forecasts: list[Shares] = []
         issues = pd.DatetimeIndex(clock.issues(fleet.calendar(product.id)))
         for entity_id in fleet.modelled(product):
             rows = groups.get((product.id, entity_id), features.iloc[:0])
-            rows = rows[rows["issued_at"].isin(issues) & rows["wind_speed_100m_ms"].notna()]
+            rows = of_issues(rows, issues)
+            windy = rows["wind_speed_100m_ms"].notna()
+            rows = rows if windy.all() else rows[windy]
             promoted = promoted_to.get((product.id, entity_id), promotions.iloc[:0])
             for version, version_issues in versions_at(promoted, issues).items():
                 due = of_issues(rows, version_issues)
