@@ -42,11 +42,11 @@ pytestmark = [
 ]
 
 ADDRESS = "tls://10.0.0.5:8786"
-#: Tables and columns that no two runs share: what a run cost, the wall clock, ids of runs and versions.
+#: Tables and columns that no two runs share: what a run cost, the wall clock, ids of runs and versions, what signs them.
 VOLATILE_TABLES = {"raw_rows", "kits", "objects", "failures"}
 VOLATILE = {
     "recorded_at", "model_run_id", "run_id", "promotion", "sha256", "previous_sha256", "modified_ns", "sequence", "first_seen_at",
-    "manifest_sha256",
+    "manifest_sha256", "chain", "signature",
 }  # fmt: skip
 TLS = {"ca": "ca.pem", "certificate": "certificate.pem", "key": "key.pem"}
 
