@@ -707,15 +707,18 @@ def alone(make_checkout):
     return project
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", TABLES)
 def test_pipelines_one_by_one_come_to_the_same(alone, out, name):
     same(read(alone, name), out[name])
 
 
+@pytest.mark.long
 def test_a_run_started_below_leaves_nothing_there(alone):
     assert [path.suffix for path in (alone / "notebooks").iterdir()] == [".ipynb"]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("document", ["summary.json", "forecast.json", "power_curve.json"])
 def test_documents_come_to_the_same(alone, test_env_project, document):
     def content(project):
@@ -726,11 +729,12 @@ def test_documents_come_to_the_same(alone, test_env_project, document):
 
 
 @pytest.fixture(scope="module")
-def backtested(alone, out):
-    """The same project later, in which a past moment was backtested with the models that were there."""
+def backtested(test_env_project, tmp_path_factory):
+    """A copy of the project, in which a past moment was backtested with the models that were there."""
+    project = shutil.copytree(test_env_project, tmp_path_factory.mktemp("later") / "project")
     rooms = ["data_engineering", "feature_engineering", "forecasting", "monitoring"]
-    run_in_turn(alone, *(["--pipeline", room, "--params", f"as_of={THEN:%Y-%m-%dT%H:%M}"] for room in rooms))
-    return alone
+    run_in_turn(project, *(["--pipeline", room, "--params", f"as_of={THEN:%Y-%m-%dT%H:%M}"] for room in rooms))
+    return project
 
 
 def test_a_backtest_sees_nothing_later(backtested):
