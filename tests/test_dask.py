@@ -199,9 +199,14 @@ def test_an_interrupt_cancels_what_was_not_computed(dask_cluster: DaskCluster, t
         _until(lambda: any(tmp_path.iterdir()), "no task begins")
         os.kill(os.getpid(), signal.SIGINT)
 
-    threading.Thread(target=interrupt).start()
-    with pytest.raises(KeyboardInterrupt):
-        map_farms(note_and_wait, tasks, workers=_workers(dask_cluster), label="interrupted")
+    # Processes of pytest-xdist ignore interrupts.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        threading.Thread(target=interrupt).start()
+        with pytest.raises(KeyboardInterrupt):
+            map_farms(note_and_wait, tasks, workers=_workers(dask_cluster), label="interrupted")
+    finally:
+        signal.signal(signal.SIGINT, before)
     _nothing_is_left(dask_cluster)
     assert len(list(tmp_path.iterdir())) < 10
 
