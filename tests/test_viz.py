@@ -65,11 +65,9 @@ def test_layers_are_in_order(graph: Any) -> None:
 
 def test_every_dataset_has_a_layer(datasets: dict[str, Any]) -> None:
     assert len(datasets) > 30
-    assert {name for name, one in datasets.items() if one.get("layer") not in LAYERS} <= {
-        "checked_clock",
-        "promotions_before",
-        "shadow_forecasts_before",
-    }
+    without = {name for name, one in datasets.items() if one.get("layer") not in LAYERS}
+    # What earlier runs left feeds earlier layers than the one it is in.
+    assert all(name == "checked_clock" or name.endswith("_before") for name in without)
 
 
 def test_every_figure_is_shown(datasets: dict[str, Any]) -> None:

@@ -2,11 +2,29 @@
 
 from __future__ import annotations
 
+import importlib
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any
 
 import pandas as pd
 import pandera.pandas as pa
+
+
+def _hide_dask() -> None:
+    """Let pandera find no Dask: it imports Dask's tables where Dask is installed, which takes a second, and DuckDB then reports
+    leaks when the process ends. No contract is of a table of Dask.
+    """
+    hidden = "dask.dataframe" if "dask" in sys.modules else "dask"
+    if hidden not in sys.modules:
+        sys.modules[hidden] = None  # type: ignore[assignment]
+        try:
+            importlib.import_module("pandera.typing.dask")
+        finally:
+            del sys.modules[hidden]
+
+
+_hide_dask()
 
 Utc = Annotated[pd.DatetimeTZDtype, "us", "UTC"]
 
