@@ -21,6 +21,7 @@ from wind_kedro.contracts.training import Promotions
 from wind_kedro.datasets.models import RefusedVersionError
 from wind_kedro.models.climatology import Climatology, ClimatologyParameters
 from wind_kedro.models.ensembles.fleet_model import FleetModel, Member
+from wind_kedro.pipelines.forecasting import nodes
 from wind_kedro.pipelines.forecasting.nodes import issue_forecasts
 from wind_kedro.pipelines.forecasting.settings import Forecasting
 from wind_kedro.pipelines.forecasting.shadows import issue_shadows
@@ -463,15 +464,18 @@ def test_a_model_that_never_returns_costs_only_its_farm(fleet: Fleet, features: 
     assert failure["message"] == "hours/hill: champion 'm' of version 1: did not return within 0.3 s"
 
 
-def test_whatever_raises_for_one_farm_is_its_failure(fleet: Fleet, features: pd.DataFrame) -> None:
-    class Breaks(WithFallbacks):
-        def version(self, version: str) -> FleetModel:
-            if self.asked.count(version) == 0:  # the first entity that asks
-                self.asked.append(version)
-                raise ZeroDivisionError("no such thing")
-            return super().version(version)
+def test_whatever_raises_for_one_farm_is_its_failure(
+    fleet: Fleet, features: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = nodes.champion_of
 
-    table, failures = _issue_all(features, _promotions(*FOREVER), fleet, versions=Breaks())
+    def breaks(versions: Any, promotions: Any, product: Any, entity_id: str, *more: Any) -> Any:
+        if entity_id == "hill":
+            raise ZeroDivisionError("no such thing")
+        return whole(versions, promotions, product, entity_id, *more)
+
+    monkeypatch.setattr(nodes, "champion_of", breaks)
+    table, failures = _issue_all(features, _promotions(*FOREVER), fleet, versions=WithFallbacks())
     assert set(table["entity_id"]) == {"both", "shore"}
     assert failures[["code", "entity_id", "message"]].drop_duplicates().to_numpy().tolist() == [
         ["forecast_not_issued", "hill", "hours/hill: not issued: ZeroDivisionError: no such thing"]

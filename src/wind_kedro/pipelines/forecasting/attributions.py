@@ -48,8 +48,9 @@ def explain_forecasts(
             & (forecasts["fallback"] == "")  # there another model forecast
         ]
         known = wanted.merge(features.drop(columns=["weather_run_at", "lead_minutes"]), on=KEYS, validate="one_to_one")
+        columns = ["lead_minutes", *feature_matrix(features.iloc[:0]).columns.drop("lead_minutes")]
         for (entity_id, version), rows in known.groupby(["entity_id", "model_version"], sort=True):
-            inputs = rows[["lead_minutes", *feature_matrix(features).columns.drop("lead_minutes")]]
+            inputs = rows[columns]
             with isolated(failed, product.id, str(entity_id)):  # whatever a model does, the others are explained all the same
                 member = model_versions.version(str(version)).members[product.id, str(entity_id)]
                 found = member.forecaster.contributions(inputs)

@@ -24,6 +24,7 @@ from wind_kedro.pipelines.forecasting.due import DueClock
 from wind_kedro.pipelines.forecasting.fallbacks import model_of, observed_climatology, predict_with_fallbacks
 from wind_kedro.pipelines.forecasting.settings import Forecasting
 from wind_kedro.pipelines.forecasting.slices import forecasts_of_run
+from wind_kedro.pipelines.forecasting.together import Together
 from wind_kedro.postprocessing.portfolios import add_portfolios
 from wind_kedro.postprocessing.settings import Calibration
 
@@ -252,7 +253,7 @@ def _from_fallbacks(
             # Its failures are those of the run that makes the issue; the deadline has one row.
             forecast = predict_with_fallbacks(
                 None, _fallbacks(model_versions, version, product, name), due, own, product, name, version, [],
-                forecasting.model_limit_seconds,
+                Together((), forecasting.model_limit_seconds),
             )  # fmt: skip
             found += [Shares(served, shares, model, version, fallback) for fallback, (served, shares) in forecast.items()]
         rest = rows.loc[~rows["valid_at"].isin(due["valid_at"])]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import partial
 from typing import cast
 
 import numpy as np
@@ -18,7 +17,7 @@ from wind_kedro.evaluation.scores import latest_versions
 from wind_kedro.failures import Failure, Severity, reason
 from wind_kedro.models.climatology import Climatology
 from wind_kedro.models.ensembles.fleet_model import Member
-from wind_kedro.models.limits import call_within
+from wind_kedro.pipelines.forecasting.together import Together
 
 #: Rows with their quantiles as shares of capacity, by the model that gave them; '' is the champion.
 Forecast = dict[str, tuple[pd.DataFrame, NDArray[np.float64]]]
@@ -63,7 +62,7 @@ def predict_with_fallbacks(
     entity_id: str,
     version: str | None,
     failures: list[Failure],
-    limit_seconds: float = 0,
+    together: Together,
 ) -> Forecast:
     """Rows that are due with their quantiles as shares, by the model that gave them: ``''`` the champion, else a fallback.
 
@@ -73,8 +72,8 @@ def predict_with_fallbacks(
     some weather reaches the issue.
 
     ``due`` are features of one product and entity, a row an interval; ``version`` is the version's number, for messages.
-    ``failures`` takes each stored model that failed, and each issue that a fallback has intervals of. A model that takes longer
-    than ``limit_seconds`` (0: without limit) has failed.
+    ``failures`` takes each stored model that failed, and each issue that a fallback has intervals of; ``together`` has the
+    predictions of models that several entities have, and the limit of time.
     """
     windy = due["wind_speed_100m_ms"].notna()
     if not fallbacks:
@@ -85,7 +84,7 @@ def predict_with_fallbacks(
     if member is not None and windy.any():
         try:
             reached = due if windy.all() else due[windy]
-            shares = call_within(limit_seconds, partial(member.shares, reached, product.quantile_levels))
+            shares = together.shares(member, reached, product.quantile_levels)
             unknown = _take(forecast, "", reached, shares)
             left = unknown if windy.all() else due[~windy | due.index.isin(unknown.index)]
             if len(unknown):
@@ -98,8 +97,7 @@ def predict_with_fallbacks(
         if left.empty or not fallback.has_levels(product.quantile_levels):
             continue
         try:
-            shares = call_within(limit_seconds, partial(fallback.shares, left, product.quantile_levels))
-            left = _take(forecast, name, left, shares)
+            left = _take(forecast, name, left, together.shares(fallback, left, product.quantile_levels))
         except Exception as error:
             failed = True
             failures.append(unusable(product.id, entity_id, version, name, "fallback", error))

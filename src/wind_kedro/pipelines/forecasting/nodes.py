@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 
 import pandas as pd
@@ -13,6 +15,7 @@ from wind_kedro.datasets.models import RegisteredModels
 from wind_kedro.datasets.parts import empty_table
 from wind_kedro.failures import NOT_ISSUED, Failure, OnFailure, failures_table, first_of, isolated, noting, reason
 from wind_kedro.governance.champions import in_order, versions_at
+from wind_kedro.models.ensembles.fleet_model import Member
 from wind_kedro.models.tables import KEYS, Shares, forecasts_of
 from wind_kedro.pipelines.forecasting.fallbacks import Forecast, champion_of, model_of, predict_with_fallbacks
 from wind_kedro.pipelines.forecasting.revisions import SENT, without_small_revisions
@@ -25,6 +28,7 @@ from wind_kedro.pipelines.forecasting.slices import (
     forecasts_of_run,
     of_issues,
 )
+from wind_kedro.pipelines.forecasting.together import Together
 from wind_kedro.postprocessing.calibration import calibrated
 from wind_kedro.postprocessing.portfolios import add_portfolios
 from wind_kedro.postprocessing.settings import Calibration
@@ -63,10 +67,13 @@ def issue_forecasts(
         failures.append(Failure("forecasting", "model_unusable", model_versions.fault, action))
     features = features_of_run(features, fleet, clock)
     promotions = in_order(promotions)
-    groups, promoted_to = by_entity(features), dict(iter(promotions.groupby(["product_id", "entity_id"])))
+    groups = by_entity(features)
+    promoted_to: dict[Any, pd.DataFrame] = dict(iter(promotions.groupby(["product_id", "entity_id"])))
     for product in fleet.products:
         of_product = clock.issues(fleet.calendar(product.id))
         forecasts: list[Shares] = []
+        champions = _champions(product, groups, promoted_to, model_versions, fleet, pd.DatetimeIndex(of_product))
+        together = Together(champions, forecasting.model_limit_seconds)
         for entity_id in fleet.modelled(product):
             issues = pd.DatetimeIndex(fleet.issues_for(entity_id, product, of_product))
             rows = groups.get((product.id, entity_id), features.iloc[:0])
@@ -74,7 +81,7 @@ def issue_forecasts(
             promoted = promoted_to.get((product.id, entity_id), promotions.iloc[:0])
             try:
                 issued, failed = _issue_entity(
-                    rows, observations, model_versions, promoted, fleet, product, entity_id, issues, clock, forecasting
+                    rows, observations, model_versions, promoted, fleet, product, entity_id, issues, clock, together
                 )
             except Exception as error:  # whatever it is, the other entities are issued all the same
                 issued, failed = [], _not_issued(product, entity_id, issues, reason(error), _UNEXPECTED)
@@ -82,6 +89,26 @@ def issue_forecasts(
             failures += failed
         tables.append(forecasts_of(forecasts, product, fleet))
     return _outputs(tables, failures, clock)
+
+
+def _champions(
+    product: Product,
+    features: Mapping[tuple[str, str], pd.DataFrame],
+    promoted_to: Mapping[tuple[str, str], pd.DataFrame],
+    model_versions: RegisteredModels,
+    fleet: Fleet,
+    issues: pd.DatetimeIndex,
+) -> Iterator[tuple[Member, pd.DataFrame]]:
+    """The champion of each entity of a product and version, with the features that it is to predict from."""
+    for entity_id in fleet.modelled(product):
+        key = (product.id, entity_id)
+        if key not in features or key not in promoted_to:
+            continue
+        for version, version_issues in versions_at(promoted_to[key], issues).items():
+            with suppress(Exception):  # whatever it is, it is noted where the entity is issued
+                member = None if version is None else model_versions.version(version).members.get(key)
+                if member is not None:
+                    yield member, of_issues(features[key], version_issues)
 
 
 def _outputs(parts: list[pd.DataFrame], failures: list[Failure], clock: Clock) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -106,7 +133,7 @@ def _issue_entity(
     entity_id: str,
     issues: pd.DatetimeIndex,
     clock: Clock,
-    forecasting: Forecasting,
+    together: Together,
 ) -> tuple[list[Shares], list[Failure]]:
     """The forecasts of one product and entity, one per model, and what failed."""
     found: list[Shares] = []
@@ -128,10 +155,7 @@ def _issue_entity(
             failures += _not_issued(product, entity_id, pd.DatetimeIndex(due["issued_at"].unique()), why, "run training")
             continue
         fallbacks = model_versions.version(str(version)).beside("fallbacks", product.id, entity_id) if member else {}
-        limit_seconds = forecasting.model_limit_seconds
-        forecast = predict_with_fallbacks(
-            member, fallbacks, due, observations, product, entity_id, version, failures, limit_seconds
-        )
+        forecast = predict_with_fallbacks(member, fallbacks, due, observations, product, entity_id, version, failures, together)
         failures += _not_served(due, forecast, product, entity_id)
         model = member.model if member else model_of(promotions, product, entity_id, version)
         found += [Shares(served, shares, model, version or "", fallback) for fallback, (served, shares) in forecast.items()]

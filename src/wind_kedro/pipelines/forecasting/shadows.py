@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 import pandas as pd
 
 from wind_kedro.cards import Fleet
@@ -12,11 +10,12 @@ from wind_kedro.datasets.derived import Derived, Sliced
 from wind_kedro.datasets.models import NoModelError, RegisteredModels
 from wind_kedro.failures import Failure, failures_table
 from wind_kedro.governance.champions import in_order, versions_at
-from wind_kedro.models.limits import call_within
+from wind_kedro.models.ensembles.fleet_model import Member
 from wind_kedro.models.tables import KEYS, Shares, forecasts_of
 from wind_kedro.pipelines.forecasting.fallbacks import unusable
 from wind_kedro.pipelines.forecasting.settings import Forecasting
 from wind_kedro.pipelines.forecasting.slices import by_entity, features_of_run, forecasts_of_run, of_issues
+from wind_kedro.pipelines.forecasting.together import Together
 
 _DEFAULTS = Forecasting()
 
@@ -45,6 +44,7 @@ def issue_shadows(
     for product in fleet.products:
         forecasts: list[Shares] = []
         issues = pd.DatetimeIndex(clock.issues(fleet.calendar(product.id)))
+        found: list[tuple[Member, pd.DataFrame, str, str, str]] = []
         for entity_id in fleet.modelled(product):
             rows = groups.get((product.id, entity_id), features.iloc[:0])
             rows = of_issues(rows, issues)
@@ -59,15 +59,15 @@ def issue_shadows(
                     shadows = model_versions.version(version).beside("shadows", product.id, entity_id)
                 except NoModelError:  # `issue_forecasts` has noted it
                     continue
-                for name, member in shadows.items():
-                    if not member.has_levels(product.quantile_levels):
-                        continue
-                    try:
-                        limited = partial(member.shares, due, product.quantile_levels)
-                        shares = call_within(forecasting.model_limit_seconds, limited)
-                        forecasts.append(Shares(due, shares, name, version))
-                    except Exception as error:  # whatever somebody's model does, it is only a shadow
-                        failures.append(unusable(product.id, entity_id, version, name, "shadow", error))
+                of_levels = {name: member for name, member in shadows.items() if member.has_levels(product.quantile_levels)}
+                found += [(member, due, entity_id, version, name) for name, member in of_levels.items()]
+        together = Together(((member, due) for member, due, *_ in found), forecasting.model_limit_seconds)
+        for member, due, entity_id, version, name in found:
+            try:
+                shares = together.shares(member, due, product.quantile_levels)
+                forecasts.append(Shares(due, shares, name, version))
+            except Exception as error:  # whatever somebody's model does, it is only a shadow
+                failures.append(unusable(product.id, entity_id, version, name, "shadow", error))
         if forecasts:
             parts.append(forecasts_of(forecasts, product, fleet))
     failed = failures_table(failures, clock.as_of)
