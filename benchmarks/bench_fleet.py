@@ -46,7 +46,7 @@ def steps(fleet: Fleet, profile: Path | None) -> Iterator[tuple[str, dict[str, f
         profiler = [str(PROJECT / "benchmarks" / "profile_run.py"), str(profile.absolute()), "kedro"]
         # In one process, as a profiler sees no other.
         fleet.run(CYCLE, fleet.start + 2 * EVERY, "workers.jobs=1", command=profiler)
-    # After a midnight readiness is assessed once: that cycle is the one before.
+    # The last is the first after a midnight in which readiness is assessed, once a day: the dearest of an ordinary day.
     warm = [fleet.start + number * EVERY for number in (2, 3)]
     yield "cycle_warm", _warm(fleet, warm)
     yield "monitor", fleet.run("monitoring,reporting", warm[-1])
