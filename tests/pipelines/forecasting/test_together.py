@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,8 +10,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from wind_kedro.compute.limits import TimeLimitError
 from wind_kedro.models.ensembles.fleet_model import Member
-from wind_kedro.models.limits import TimeLimitError
 from wind_kedro.pipelines.forecasting.together import Together
 
 LEVELS = [0.1, 0.5, 0.9]
@@ -21,7 +22,7 @@ class Counted(Member):
     """A member that counts the rows of its calls; those of farm ``bad`` it cannot take."""
 
     calls: list[int] = field(default_factory=list)
-    wait: bool = False
+    wait_for: threading.Event | None = None
 
     @property
     def levels(self) -> list[float]:
@@ -33,10 +34,8 @@ class Counted(Member):
 
     def shares(self, rows: pd.DataFrame, levels: Any) -> Any:
         self.calls.append(len(rows))
-        if self.wait:
-            import threading
-
-            threading.Event().wait()
+        if self.wait_for is not None:
+            self.wait_for.wait()
         if (rows["farm"] == "bad").any():
             raise ValueError("cannot take it")
         return rows["speed"].to_numpy()[:, None] * [LEVELS.index(level) + 1 for level in levels]
@@ -68,9 +67,11 @@ def test_rows_that_a_model_cannot_take_fail_alone() -> None:
 
 
 def test_a_model_that_does_not_return_is_waited_for_once() -> None:
-    member, rows = Counted("shared", None, wait=True), rows_of(hill=3, shore=2)
+    over = threading.Event()
+    member, rows = Counted("shared", None, wait_for=over), rows_of(hill=3, shore=2)
     together = Together([(member, rows["hill"]), (member, rows["shore"])], 0.05)
     for own in rows.values():
         with pytest.raises(TimeLimitError):
             together.shares(member, own, LEVELS)
     assert member.calls == [5]
+    over.set()  # a thread that was given up would be found by the tests of limits
