@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 
-from wind_kedro.models.limits import TimeLimitError, call_within
+from wind_kedro.compute.limits import TimeLimitError, call_within
 from wind_kedro.operation.worker import Result
 
 

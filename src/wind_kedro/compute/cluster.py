@@ -11,7 +11,6 @@ import hashlib
 import logging
 import os
 import platform
-import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Hashable, Iterator, Mapping
@@ -26,6 +25,7 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from wind_kedro.compute.limits import TimeLimitError, call_within
 from wind_kedro.compute.shared import Rows, Shared
 from wind_kedro.compute.workers import Tls, Workers
 from wind_kedro.errors import WindKedroError
@@ -134,13 +134,10 @@ def _referred(argument: Any, objects: tuple[Any, ...]) -> Any:
 
 def _attempt_within(seconds: float | None, function: Callable[..., Any], arguments: tuple[Any, ...]) -> Outcome | None:
     """The outcome; none if it takes longer. A thread cannot be stopped: its process has to be ended then."""
-    if seconds is None:
-        return attempt(function, arguments)
-    found: list[Outcome] = []
-    thread = threading.Thread(target=lambda: found.append(attempt(function, arguments)), daemon=True)
-    thread.start()
-    thread.join(seconds)
-    return found[0] if found else None
+    try:
+        return call_within(seconds or 0, lambda: attempt(function, arguments))
+    except TimeLimitError:
+        return None
 
 
 def spread(

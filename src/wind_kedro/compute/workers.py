@@ -53,7 +53,7 @@ class Workers(Strict):
 
 
 def _check_address(address: str, tls: Tls | None) -> None:
-    """Whoever reaches a scheduler can run code on its workers: it is protected by TLS, or reached from its machine alone."""
+    """Access to a scheduler is code execution on its workers: it is protected by TLS, or reached from its machine alone."""
     try:
         parts = urlsplit(address)
         complete = bool(parts.hostname and parts.port)

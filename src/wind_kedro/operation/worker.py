@@ -14,7 +14,7 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
-from wind_kedro.models.limits import has_given_up
+from wind_kedro.compute.limits import has_given_up
 from wind_kedro.operation.schedule import FINISHED, Outcome
 
 #: How long a process has to end by itself, seconds.

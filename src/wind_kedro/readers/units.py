@@ -87,9 +87,9 @@ class _Read:
         return sum(file.rows for file in self.opened)
 
     @property
-    def is_small(self) -> bool:
-        """Whether it may be converted together with others: one file in memory."""
-        return not self.failed and len(self.opened) == 1 and self.opened[0].batch is not None
+    def batch(self) -> pa.Table | None:
+        """The rows of one file in memory, which may be converted together with those of others; else none."""
+        return self.opened[0].batch if len(self.opened) == 1 and not self.failed else None
 
 
 class UnitReader:
@@ -156,8 +156,8 @@ class UnitReader:
         groups: dict[Any, list[_Read]] = {}
         for number, read in enumerate(reads):
             if read.opened:
-                batch = read.opened[0].batch
-                of_layout = (self._sql(read), str(batch.schema)) if batch is not None and read.is_small else number
+                batch = read.batch
+                of_layout = (self._sql(read), str(batch.schema)) if batch is not None else number
                 groups.setdefault(of_layout, []).append(read)
         for group in groups.values():
             self._convert_group(group)

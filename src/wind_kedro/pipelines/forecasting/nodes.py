@@ -16,13 +16,12 @@ from wind_kedro.datasets.parts import empty_table
 from wind_kedro.failures import NOT_ISSUED, Failure, OnFailure, failures_table, first_of, isolated, noting, reason
 from wind_kedro.governance.champions import in_order, versions_at
 from wind_kedro.models.ensembles.fleet_model import Member
-from wind_kedro.models.tables import KEYS, Shares, forecasts_of
+from wind_kedro.models.tables import KEYS, Shares, by_entity, forecasts_of
 from wind_kedro.pipelines.forecasting.fallbacks import Forecast, champion_of, model_of, predict_with_fallbacks
 from wind_kedro.pipelines.forecasting.revisions import SENT, without_small_revisions
 from wind_kedro.pipelines.forecasting.settings import Forecasting
 from wind_kedro.pipelines.forecasting.slices import (
     backtest_of_run,
-    by_entity,
     days_of_run,
     features_of_run,
     forecasts_of_run,
@@ -67,8 +66,7 @@ def issue_forecasts(
         failures.append(Failure("forecasting", "model_unusable", model_versions.fault, action))
     features = features_of_run(features, fleet, clock)
     promotions = in_order(promotions)
-    groups = by_entity(features)
-    promoted_to: dict[Any, pd.DataFrame] = dict(iter(promotions.groupby(["product_id", "entity_id"])))
+    groups, promoted_to = by_entity(features), by_entity(promotions)
     for product in fleet.products:
         of_product = clock.issues(fleet.calendar(product.id))
         forecasts: list[Shares] = []

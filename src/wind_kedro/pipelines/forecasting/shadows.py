@@ -11,10 +11,10 @@ from wind_kedro.datasets.models import NoModelError, RegisteredModels
 from wind_kedro.failures import Failure, failures_table
 from wind_kedro.governance.champions import in_order, versions_at
 from wind_kedro.models.ensembles.fleet_model import Member
-from wind_kedro.models.tables import KEYS, Shares, forecasts_of
+from wind_kedro.models.tables import KEYS, Shares, by_entity, forecasts_of
 from wind_kedro.pipelines.forecasting.fallbacks import unusable
 from wind_kedro.pipelines.forecasting.settings import Forecasting
-from wind_kedro.pipelines.forecasting.slices import by_entity, features_of_run, forecasts_of_run, of_issues
+from wind_kedro.pipelines.forecasting.slices import features_of_run, forecasts_of_run, of_issues
 from wind_kedro.pipelines.forecasting.together import Together
 
 _DEFAULTS = Forecasting()
@@ -40,7 +40,7 @@ def issue_shadows(
     features = features_of_run(features, fleet, clock)
     model_forecasts = forecasts_of_run(model_forecasts, fleet, clock)
     promotions = in_order(promotions)
-    groups, promoted_to = by_entity(features), dict(iter(promotions.groupby(["product_id", "entity_id"])))
+    groups, promoted_to = by_entity(features), by_entity(promotions)
     for product in fleet.products:
         forecasts: list[Shares] = []
         issues = pd.DatetimeIndex(clock.issues(fleet.calendar(product.id)))

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pandas as pd
 
 from wind_kedro.cards import Fleet
 from wind_kedro.clock import Clock
 from wind_kedro.datasets.derived import Derived, Sliced, frame_of
-from wind_kedro.models.tables import KEYS
 
 NO_TIME = pd.Timedelta(0)
 
@@ -45,14 +42,6 @@ def backtest_of_run(backtest: Derived | pd.DataFrame, fleet: Fleet, clock: Clock
         begun = backtest.days.loc[backtest.days["day"] <= first, "day"]
         first = first if begun.empty else begun.max()
     return frame_of(backtest, first=first, last=last).drop(columns="fold_begin", errors="ignore")
-
-
-def by_entity(features: pd.DataFrame) -> dict[tuple[str, str], pd.DataFrame]:
-    """Rows by product and entity; where they follow each other, as they do when stored, without a copy."""
-    places: dict[Any, Any] = features.groupby(KEYS[:2], sort=False).indices
-    return {
-        key: features.iloc[slice(own[0], own[-1] + 1) if own[-1] - own[0] + 1 == len(own) else own] for key, own in places.items()
-    }
 
 
 def of_issues(rows: pd.DataFrame, issues: pd.DatetimeIndex) -> pd.DataFrame:

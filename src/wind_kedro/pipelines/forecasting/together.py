@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from wind_kedro.compute.limits import TimeLimitError, call_within
 from wind_kedro.models.ensembles.fleet_model import Member
-from wind_kedro.models.limits import TimeLimitError, call_within
 
 
 class Together:

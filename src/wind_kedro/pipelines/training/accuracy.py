@@ -23,11 +23,10 @@ from wind_kedro.evaluation.scores import interval_losses
 from wind_kedro.evaluation.settings import Scoring
 from wind_kedro.failures import Failure, failures_table, reason
 from wind_kedro.models.ensembles.hand_over import FleetPart
-from wind_kedro.models.tables import Shares, forecasts_of, is_known
+from wind_kedro.models.tables import Shares, by_entity, forecasts_of, is_known
 from wind_kedro.pipelines.training.backtest import KEY
 from wind_kedro.pipelines.training.fitting import fleet_parts, forecast_ahead
 from wind_kedro.pipelines.training.made_from import digest_sums, settings_of
-from wind_kedro.pipelines.training.nodes import by_entity
 from wind_kedro.pipelines.training.settings import Training
 from wind_kedro.storage.fingerprints import NO_DAY, Recipe, mixed, number_of
 

@@ -19,7 +19,7 @@ from wind_kedro.contracts.forecasts import BacktestForecasts
 from wind_kedro.datasets.derived import Derived, portions, rows_of
 from wind_kedro.datasets.parts import empty_table
 from wind_kedro.failures import Failure, Severity, failures_table
-from wind_kedro.models.tables import forecast_rows, is_known
+from wind_kedro.models.tables import by_entity, forecast_rows, is_known
 from wind_kedro.pipelines.training.fitting import PartKey, fleet_parts, forecast_ahead
 from wind_kedro.pipelines.training.made_from import (
     has_shared_models,
@@ -29,7 +29,7 @@ from wind_kedro.pipelines.training.made_from import (
     row_numbers,
     settings_of,
 )
-from wind_kedro.pipelines.training.nodes import NotEnoughHistoryError, by_entity, check_learnable
+from wind_kedro.pipelines.training.nodes import NotEnoughHistoryError, check_learnable
 from wind_kedro.pipelines.training.settings import Backtest, Training
 from wind_kedro.storage.fingerprints import Recipe, mixed, number_of
 
@@ -122,13 +122,13 @@ def _numbered(
     for entities in portions(model_input):
         table = rows_of(model_input, entities)
         learnt, read, columns = row_numbers(table), read_numbers(table, fleet), number_of(list(table.columns))
-        issued_at, arrived = table["issued_at"].reset_index(drop=True), table["target_available_at"].reset_index(drop=True)
+        issued_at = table["issued_at"].reset_index(drop=True)
         places_by_entity = places_of(table)
         for start, end in folds:
-            is_known = ((arrived <= start) & (issued_at < start)).to_numpy()
+            learnable = is_known(table, start).to_numpy()
             is_ahead = ((issued_at >= start) & (issued_at < end)).to_numpy()
             for (product_id, entity_id), places in places_by_entity.items():
-                known, ahead = places[is_known[places]], places[is_ahead[places]]
+                known, ahead = places[learnable[places]], places[is_ahead[places]]
                 found.append(
                     {
                         "product_id": product_id,
@@ -275,7 +275,7 @@ def _seen(
     for entities in portions(model_input):
         times = rows_of(model_input, entities, ["product_id", "entity_id", "issued_at", "valid_at", "target_available_at"])
         for start in starts:
-            known = times.where((times["target_available_at"] <= start) & (times["issued_at"] < start))
+            known = times.where(is_known(times, start))
             known = known.assign(product_id=times["product_id"], entity_id=times["entity_id"])
             tables.append(known.groupby(KEY[:2], as_index=False).agg(**_SEEN).assign(start=start))
     own = pd.concat(tables, ignore_index=True)

@@ -21,8 +21,8 @@ from wind_kedro.evaluation.settings import GateRules, Scoring
 from wind_kedro.failures import Failure, by_entity_where_it_raises, failures_table, isolated, noting
 from wind_kedro.governance.champions import champion_models
 from wind_kedro.governance.overrides import Standing, standing
-from wind_kedro.models.tables import KEYS
-from wind_kedro.pipelines.training.nodes import NotEnoughHistoryError, by_entity, entities_of
+from wind_kedro.models.tables import KEYS, by_entity
+from wind_kedro.pipelines.training.nodes import NotEnoughHistoryError, entities_of
 from wind_kedro.pipelines.training.settings import Training
 from wind_kedro.pipelines.training.turns import due_entities
 

@@ -24,6 +24,7 @@ from wind_kedro.failures import Failure, failures_table, first_of, noting
 from wind_kedro.governance.champions import champion_models
 from wind_kedro.governance.overrides import learnable, standing
 from wind_kedro.models.registry import ModelConfig
+from wind_kedro.models.tables import by_entity
 from wind_kedro.pipelines.training.settings import Training
 from wind_kedro.storage.fingerprints import Recipe, mixed, number_of, overlapping, spans_of
 
@@ -213,11 +214,6 @@ def last_intervals(model_input: Derived | pd.DataFrame) -> dict[tuple[str, str],
     else:
         last = model_input.days.groupby(_ENTITY)["last_valid_at"].max().dropna().dt.tz_localize("UTC").reset_index(name="last")
     return dict(zip(zip(last["product_id"], last["entity_id"], strict=True), last["last"], strict=True))
-
-
-def by_entity(table: pd.DataFrame) -> dict[tuple[str, str], pd.DataFrame]:
-    """The rows of each product and entity."""
-    return {(str(product_id), str(entity_id)): rows for (product_id, entity_id), rows in table.groupby(_ENTITY)}
 
 
 def score_backtest(

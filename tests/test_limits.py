@@ -9,7 +9,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from wind_kedro.models.limits import TimeLimitError, call_within, has_given_up
+from wind_kedro.compute.limits import TimeLimitError, call_within, has_given_up
 
 
 def test_a_result_an_exception_and_the_context_are_those_of_the_call() -> None:
