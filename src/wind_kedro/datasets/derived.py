@@ -36,6 +36,8 @@ _ADDED = ("day", "month", "part")
 #: About how many rows `portions` gives at once: of the widest tables half a gigabyte.
 PORTION_ROWS = 500_000
 _DAY_US = 86_400_000_000
+#: Rows are put in order of days by slices if those are about so long.
+_SLICE_ROWS = 256
 #: Unsigned numbers, which Delta has not: they are stored as signed ones of the same bits.
 _NUMBERS = ("fingerprint", "step", "digest")
 
@@ -422,21 +424,11 @@ class DerivedTable(ConnectionMixin, AbstractDataset[Recipe, Derived]):
         began = time.perf_counter()
         engine = duckdb.connect()
         engine.execute("SET TimeZone = 'UTC'")
-        computed = recipe.work(part)
-        if self._contract:
-            computed = load_obj(self._contract).validate(computed)
-        if isinstance(computed, pd.DataFrame):
-            computed = to_arrow(computed)
-        engine.register("computed", computed if isinstance(computed, pa.Table) else computed.to_pyarrow())
-        # Of a time with a zone, DuckDB truncates and casts a hundred times slower.
-        day = f'make_timestamp(coalesce(floor(epoch_us("{self._time}") / {_DAY_US}.0)::BIGINT, 0) * {_DAY_US})'
-        with_day = f"SELECT *, strftime(day, '%Y-%m') AS month FROM (SELECT *, {day} AS day FROM computed)"  # noqa: S608 - a column of the catalog
-        rows = _ordered(engine.sql(with_day).to_arrow_table())
+        rows = _by_day(self._validated(recipe.work(part), engine), self._time)
         if self._parts:
             names = rows.column("entity_id").combine_chunks().dictionary_encode()
             numbers = pa.array([part_of(name, self._parts) for name in names.dictionary.to_pylist()], pa.int32())
             rows = rows.append_column("part", numbers.take(names.indices))
-        engine.unregister("computed")
         engine.register("rows", rows)
         found = self._summary(engine, rows)
         shards = part[[*self._shard, *_given(part)]]
@@ -466,6 +458,24 @@ class DerivedTable(ConnectionMixin, AbstractDataset[Recipe, Derived]):
         )
         self._note(entries.assign(**given).drop(columns="found"), gone=False)
         recipe.faults.clear()  # the next chunk has its own
+
+    def _validated(self, computed: Any, engine: duckdb.DuckDBPyConnection) -> pa.Table:
+        """What a recipe computed, in memory; a lazy table is computed once, before it is validated."""
+        import ibis
+        import pyarrow as pa
+
+        validate = load_obj(self._contract).validate if self._contract else lambda rows: rows
+        if isinstance(computed, pd.DataFrame):
+            return to_arrow(validate(computed))
+        if isinstance(computed, pa.Table):
+            checked: pa.Table = validate(computed)
+            return checked
+        rows: pa.Table = computed.to_pyarrow()
+        if self._contract:
+            engine.register("computed", rows)
+            validate(ibis.duckdb.from_connection(engine).table("computed"))
+            engine.unregister("computed")
+        return rows
 
     def _summary(self, engine: duckdb.DuckDBPyConnection, rows: pa.Table) -> pd.DataFrame:
         """Number of rows, digest and statistics by shard and day."""
@@ -531,10 +541,28 @@ def part_of(entity_id: str, parts: int) -> int:
     return zlib.crc32(entity_id.encode()) % parts
 
 
-def _ordered(rows: pa.Table) -> pa.Table:
-    """Rows by day, so that reading some days reads few groups of rows of a file."""
-    days = rows.column("day").to_numpy().astype("int64")
-    return rows if (days[1:] >= days[:-1]).all() else rows.take(np.argsort(days, kind="stable"))
+def _by_day(computed: pa.Table, time: str) -> pa.Table:
+    """Rows with the day of their time and its month, in order of days, so that reading some days reads few groups of rows."""
+    import pyarrow as pa
+
+    times = computed.column(time).cast(pa.timestamp("us"), safe=False)
+    number = times.cast(pa.int64()).fill_null(0).to_numpy() // _DAY_US
+    begins = np.flatnonzero(np.diff(number, prepend=number[:1] - 1))
+    first = number[begins]
+    days = first.astype("datetime64[D]")
+    months = pa.array(np.datetime_as_string(days, unit="M").astype(object), pa.string())
+    run = np.repeat(np.arange(len(begins), dtype="int32"), np.diff(begins, append=len(number)))
+    rows = computed.append_column("day", pa.array(number.astype("datetime64[D]").astype("datetime64[us]")))
+    rows = rows.append_column("month", months.take(pa.array(run)))
+    if (first[1:] >= first[:-1]).all():
+        return rows
+    if len(number) < _SLICE_ROWS * len(begins):
+        return rows.take(np.argsort(number, kind="stable"))
+    ends = np.append(begins[1:], len(number))
+    # Slices are no copies.
+    return pa.concat_tables(
+        [rows.slice(begins[place], ends[place] - begins[place]) for place in np.argsort(first, kind="stable")]
+    )
 
 
 def _given(wanted: pd.DataFrame) -> list[str]:

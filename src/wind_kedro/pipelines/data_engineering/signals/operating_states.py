@@ -64,7 +64,7 @@ def judge_signals(
 
     def work(part: pd.DataFrame) -> Table:
         rows = shards_of(timed_signals, part[["farm_id", "day"]], before=max(reaches.values()))
-        return materialized(inside(judged(rows, frame_of(power_curve), fleet, data_engineering), part, "valid_at"))
+        return inside(judged(rows, frame_of(power_curve), fleet, data_engineering), part, "valid_at")
 
     return Recipe(found[["farm_id", "day", "rows"]].assign(fingerprint=fingerprint), work)
 
