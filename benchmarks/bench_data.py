@@ -29,6 +29,8 @@ from record import PROJECT, RESULTS, record
 from wind_kedro.storage.temporary import remove
 
 TURBINES = 1000
+#: Turbines of a farm.
+TURBINES_A_FARM = 10
 START = dt.datetime(2024, 1, 1)  # noqa: DTZ001 - times inside the room are UTC without zone
 SIGNALS = ("power_kw", "wind_speed_ms", "wind_direction_deg", "temperature_c", "pitch_deg")
 #: Rows of a file, about: what a day's landing of a large fleet is.
@@ -81,6 +83,13 @@ PANDAS_SLOWER_AT_LEAST = 4.0
 
 
 def make(folder: Path, rows: int, cadence: int) -> dict[str, Any]:
+    """`write_rows`, and the table of parsed signals."""
+    write_rows(folder, rows, cadence)
+    _table(folder, "parsed_signals").save(_parsed(folder))
+    return {"bytes_a_row": round(sum(file.stat().st_size for file in folder.glob("*.parquet")) / rows, 1)}
+
+
+def write_rows(folder: Path, rows: int, cadence: int) -> None:
     """Signals as they are after parsing: repetitions, revisions, stuck sensors, spikes and values out of range in one per cent.
 
     Numbers come from a hash of turbine and time, so that the same size is the same data. Rows are in order of time, as feeds
@@ -93,8 +102,9 @@ def make(folder: Path, rows: int, cadence: int) -> dict[str, Any]:
     a_file = days * TURBINES * 86400 // cadence
     folder.mkdir(parents=True)
     con.execute(
-        "CREATE TABLE turbines AS SELECT t::INTEGER AS t, 'farm_' || lpad((t // 10)::VARCHAR, 3, '0') AS farm_id, "  # noqa: S608
-        f"'T' || (t % 10) AS turbine_id FROM range({TURBINES}) AS r(t)"
+        "CREATE TABLE turbines AS SELECT t::INTEGER AS t, "  # noqa: S608
+        f"'farm_' || lpad((t // {TURBINES_A_FARM})::VARCHAR, 3, '0') AS farm_id, "
+        f"'T' || (t % {TURBINES_A_FARM}) AS turbine_id FROM range({TURBINES}) AS r(t)"
     )
 
     def noise(bit: int, bits: int) -> str:
@@ -135,8 +145,6 @@ def make(folder: Path, rows: int, cadence: int) -> dict[str, Any]:
             ) TO '{folder}/{number:05d}.parquet'
             """  # noqa: S608 - numbers of our own
         )
-    _table(folder, "parsed_signals").save(_parsed(folder))
-    return {"bytes_a_row": round(sum(file.stat().st_size for file in folder.glob("*.parquet")) / rows, 1)}
 
 
 def _parsed(folder: Path) -> Any:
@@ -215,15 +223,17 @@ def _fleet(cadence: int) -> Any:
     farms = [
         {
             "id": f"farm_{farm:03d}", "name": f"Farm {farm}", "latitude_deg": 50.0, "longitude_deg": 5.0, "time_zone": "Etc/UTC",
-            "capacity_kw": 20000, "latency_minutes": 1,
-            "turbines": [{"id": f"T{number}", "rated_power_kw": 2000, "hub_height_m": 80} for number in range(10)],
-            "signals": {"path": "made", "timestamp": "time", "turbine": "turbine", "received_at": "received",
+            "capacity_kw": 2000 * TURBINES_A_FARM, "latency_minutes": 1,
+            "turbines": [
+                {"id": f"T{number}", "rated_power_kw": 2000, "hub_height_m": 80} for number in range(TURBINES_A_FARM)
+            ],
+            "signals": {"path": f"farm_{farm:03d}.csv", "timestamp": "time", "turbine": "turbine", "received_at": "received",
                         "cadence_seconds": cadence, "columns": columns},
             "weather": [{"model": "alpha", "kind": "forecast", "path": "a.csv", "valid_at": "t", "run_at": "r",
                          "delay_minutes": 60, "run_every_minutes": 360, "length_hours": 12,
                          "columns": {"wind_speed_100m_ms": {"name": "w", "unit": "m/s"}}}],
         }
-        for farm in range(TURBINES // 10)
+        for farm in range(TURBINES // TURBINES_A_FARM)
     ]  # fmt: skip
     market = {"id": "m", "name": "M", "time_zone": "Etc/UTC", "settlement_minutes": 60,
               "gate_closure_minutes": 60, "currency": "EUR",
@@ -304,15 +314,15 @@ def pandas_range_and_hours(folder: Path, cadence: int) -> dict[str, Any]:
     return _summary(pd.DataFrame([sums]))
 
 
-def _table(folder: Path, name: str) -> Any:
-    """A derived table between two nodes, as the catalog has it."""
+def _table(folder: Path, name: str, *, whole: bool = False) -> Any:
+    """A derived table between two nodes, as the catalog has it; ``whole``: also the key of parsed signals."""
     from wind_kedro.datasets import DerivedTable
 
     catalog = yaml.safe_load((PROJECT / "conf" / "base" / "catalog_data_engineering.yml").read_text(encoding="utf-8"))
     # Made signals have values that parsing would refuse, so that contracts do not hold.
     without = {"type", "filepath", "connection", "metadata", "contract"}
     given = {key: value for key, value in catalog[name].items() if key not in without}
-    if name == "parsed_signals":
+    if name == "parsed_signals" and not whole:
         given["whole_key"] = False  # a farm's made rows do not fit into memory at once
     return DerivedTable(filepath=str(_path(folder, name)), connection=_duckdb(folder), **given)
 
@@ -334,13 +344,13 @@ def _clock() -> Any:
     return Clock(as_of=dt.datetime(2100, 1, 1, tzinfo=dt.UTC))
 
 
-def time_signals(folder: Path, cadence: int) -> dict[str, Any]:
-    """The node, between its tables."""
+def time_signals(folder: Path, cadence: int, *, whole: bool = False) -> dict[str, Any]:
+    """The node, between its tables; ``whole`` as for `_table`."""
     from wind_kedro.contracts.observations import SuspectedUnits
     from wind_kedro.pipelines.data_engineering import nodes
 
     fleet, suspected = _fleet(cadence), SuspectedUnits.table([])
-    parsed, calibration = _table(folder, "parsed_signals").load(), _calibration(folder, fleet, cadence)
+    parsed, calibration = _table(folder, "parsed_signals", whole=whole).load(), _calibration(folder, fleet, cadence)
     timed = nodes.time_signals(parsed, calibration, suspected, fleet, _clock(), _settings())
     _table(folder, "timed_signals").save(timed)
     return {}
@@ -420,7 +430,7 @@ def one(work: str, folder: Path, rows: int, cadence: int) -> dict[str, Any]:
         str(cadence),
     ]
     turns = []
-    for _ in range(TURNS if work not in ALONE and rows <= TURNS_MILLION * 1_000_000 else 1):
+    for _ in range(TURNS if work not in ONCE and rows <= TURNS_MILLION * 1_000_000 else 1):
         load = os.getloadavg()[0]
         measured = measure(words, PROJECT, dict(os.environ))
         result = yaml.safe_load(folder.with_name(f"{folder.name}.result").read_text(encoding="utf-8"))
@@ -440,6 +450,18 @@ def work_here(work: str, folder: Path, rows: int, cadence: int) -> None:
 
     Seconds on the clock depend on what else the machine does; those of the processor much less.
     """
+    warm_up(folder, cadence)
+    begin, cpu = time.perf_counter(), _cpu_seconds()
+    result = make(folder, rows, cadence) if work == "make" else globals()[work](folder, cadence)
+    seconds = {"seconds": round(time.perf_counter() - begin, 2), "cpu_seconds": round(_cpu_seconds() - cpu, 2)}
+    if work == "judge_signals":
+        result = found(folder)
+    text = yaml.safe_dump(seconds | {"found": result})
+    folder.with_name(f"{folder.name}.result").write_text(text, encoding="utf-8")
+
+
+def warm_up(folder: Path, cadence: int) -> None:
+    """What is no part of the time: imports, configuration and a connection."""
     import duckdb  # noqa: F401
     import ibis.backends.duckdb  # noqa: F401
     import pyarrow.parquet  # noqa: F401
@@ -448,13 +470,6 @@ def work_here(work: str, folder: Path, rows: int, cadence: int) -> None:
     from wind_kedro.pipelines.data_engineering import nodes  # noqa: F401
 
     _fleet(cadence), _settings(), _backend(folder)
-    begin, cpu = time.perf_counter(), _cpu_seconds()
-    result = make(folder, rows, cadence) if work == "make" else globals()[work](folder, cadence)
-    seconds = {"seconds": round(time.perf_counter() - begin, 2), "cpu_seconds": round(_cpu_seconds() - cpu, 2)}
-    if work == "judge_signals":
-        result = found(folder)
-    text = yaml.safe_dump(seconds | {"found": result})
-    folder.with_name(f"{folder.name}.result").write_text(text, encoding="utf-8")
 
 
 def _cpu_seconds() -> float:
