@@ -114,7 +114,7 @@ def parse_signals(signals_raw: Table, fleet: Fleet, data_engineering: DataEngine
                 quoted("stamp", rows.timestamp, "is not ISO 8601 (2015-01-31T23:50:00+01:00)"),
             ),
             (
-                rows.received.isnull() & has_text(rows.received_at, data_engineering.missing_values),
+                ibis.ifelse(rows.received.isnull(), has_text(rows.received_at, data_engineering.missing_values), False),
                 "bad_stamp",
                 quoted("arrival", rows.received_at, "is not ISO 8601"),
             ),

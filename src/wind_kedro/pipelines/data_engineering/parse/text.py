@@ -13,6 +13,8 @@ from wind_kedro.pipelines.data_engineering.tables import Table, conversion, ibis
 _STAMP = r"^(?:19|2[01])\d{2}-\d{2}-\d{2}[T ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?( ?(Z|[+-]\d{2}(:?\d{2})?))?$"
 _WALL = r"^(\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?)"
 _OFFSET = r"([+-])(\d{2}):?(\d{2})?$"
+#: Most stamps: two regular expressions and some cuts less than any stamp takes. Offsets are below the largest.
+_PLAIN = r"^(?:19|2[01])\d{2}-\d{2}-\d{2}[T ]\d{2}:\d{2}:\d{2}(\.\d{6})?(Z|[+-](0\d|1[0-6]):[0-5]\d)?$"
 _FIRST_TIME, _END_OF_TIMES = dt.datetime(1900, 1, 1), dt.datetime(2200, 1, 1)  # noqa: DTZ001
 _FARTHEST_OFFSET_MINUTES = 18 * 60
 #: An offset is matched after the time only, as the hyphens of the date would match too.
@@ -28,6 +30,17 @@ def minus_minutes(at: Any, minutes: Any) -> Any:
 
 def wall_and_offset(text: Any) -> tuple[Any, Any]:
     """Split a stamp into wall-clock time and offset in minutes (null: none given); both are null if it is invalid."""
+    plain = text.re_search(_PLAIN)
+    length = ibis.ifelse(text.substr(19, 1) == ".", 26, 19)
+    zone = text.substr(length)
+    east = ibis.ifelse(zone.left(1) == "-", -1, 1) * (zone.substr(1, 2).try_cast("int64") * 60 + zone.right(2).try_cast("int64"))
+    plain_offset = ibis.cases((zone == "", ibis.null("int64")), (zone == "Z", ibis.literal(0, "int64")), else_=east)
+    wall, offset = _any_wall_and_offset(text)
+    # Branches are computed for their own rows only.
+    return ibis.ifelse(plain, text.left(length).try_cast("timestamp"), wall), ibis.ifelse(plain, plain_offset, offset)
+
+
+def _any_wall_and_offset(text: Any) -> tuple[Any, Any]:
     text = text.strip()
     sound = text.re_search(_STAMP)
     wall = text.re_extract(_WALL, 1).try_cast("timestamp")
@@ -66,7 +79,9 @@ def has_text(column: Any, missing: Sequence[str]) -> Any:
     """Whether a text column has a value: neither null nor one of the texts that mean missing; of a typed one: not null."""
     if not column.type().is_string():
         return column.notnull()
-    return column.notnull() & ~column.strip().lower().isin(list(missing))
+    # `isin`, and `contains`, of more than a few texts are a join, computed for all rows wherever it stands.
+    words = ibis.literal(list(missing), "array<string>")
+    return column.notnull() & (words.index(column.strip().lower()) < 0)
 
 
 def numbers(rows: Table, names: Sequence[str], missing: Sequence[str]) -> Table:
@@ -92,16 +107,14 @@ def numbers(rows: Table, names: Sequence[str], missing: Sequence[str]) -> Table:
 def _is_bad(value: Any, finite: Any, missing: Sequence[str]) -> Any:
     if value.type().is_floating():  # as text, it would be nan or inf
         return value.isinf() if "nan" in missing else value.notnull() & ~finite
-    return has_text(value, missing) & ~finite
+    return ibis.ifelse(finite, False, has_text(value, missing))  # for few rows
 
 
 def _number(value: Any) -> Any:
     if value.type().is_floating():
         return value
-    text = value.strip()
-    # DuckDB parses 1_000 as a number, other engines 1d and 1f.
-    foreign = text.contains("_") | text.right(1).isin(["d", "D", "f", "F"])
-    return ibis.ifelse(foreign, ibis.null("float64"), text.try_cast("float64"))
+    # DuckDB skips blanks around a number, and parses 1_000 as one.
+    return ibis.ifelse(value.contains("_"), ibis.null("float64"), value.try_cast("float64"))
 
 
 # --- faults --------------------------------------------------------------------------------------------------------------
