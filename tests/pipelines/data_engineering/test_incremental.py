@@ -10,9 +10,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import HealthCheck, Phase, example, given
-from hypothesis import settings as hypothesis_settings
-from hypothesis import strategies as st
 
 from wind_kedro.cards import Fleet
 from wind_kedro.clock import Clock
@@ -125,41 +122,36 @@ def compute(
     return run
 
 
+@pytest.mark.parametrize(
+    "seed",
+    [
+        pytest.param(810148984, id="a day changes only because rows of the next one shift or repeat"),
+        *(pytest.param(seed, marks=pytest.mark.long) for seed in range(8)),
+    ],
+)
 def test_any_history_ends_as_one_run(
-    compute: Callable[..., dict[str, Derived]], cards: dict[str, Any], windy: Callable[..., Fleet],
-    tmp_path_factory: pytest.TempPathFactory,
-) -> None:  # fmt: skip
+    compute: Callable[..., dict[str, Derived]], windy: Callable[..., Fleet], tmp_path: Path, seed: int
+) -> None:
     fleet = windy(received_at="received")
-    corrected = corrected_card(fleet)
-
-    @hypothesis_settings(
-        max_examples=1, deadline=None, phases=[Phase.explicit, Phase.generate], suppress_health_check=list(HealthCheck)
-    )
-    @example(seed=810148984)  # a day changes only because rows of the next one shift or repeat
-    @given(seed=st.integers(0, 2**31))
-    def holds(seed: int) -> None:
-        numbers = np.random.default_rng(seed)
-        rows = any_rows(numbers)
-        suspected = any_suspicions(numbers)
-        folder = tmp_path_factory.mktemp("history")
-        first, second = sorted(START + pd.to_timedelta(numbers.uniform(1.5, DAYS + 3, 2), unit="D").floor("min"))
-        # What the last run adds are hours before or after a midnight, and perhaps a corrected card.
-        midnight = START + pd.Timedelta(days=int(numbers.integers(1, DAYS)))
-        hours = ((-4, 0), (0, 4))[int(numbers.integers(2))]
-        withheld = [(midnight + pd.Timedelta(hours=hour)).isoformat() for hour in hours]
-        cards = [fleet, fleet, corrected if seed % 2 else fleet]
-        for as_of, card, gap in zip([first, second, second], cards, [[], withheld, []], strict=True):
-            shown = [row for row in rows if row["arrived"].tz_localize(None) <= as_of or row["source_row"] % 9 == 0]
-            shown = [row for row in shown if not gap or not gap[0] <= row["timestamp"] < gap[1]]
-            found = compute(folder / "one", shown, card, as_of, suspected)
-        anew = compute(folder / "anew", shown, card, second, suspected)
-        for name, table in found.items():
-            one, two = (ordered(each.frame(), name) for each in (table, anew[name]))
-            pd.testing.assert_frame_equal(one, two, rtol=1e-9, obj=name)
-            pd.testing.assert_frame_equal(table.days, anew[name].days, rtol=1e-9, obj=f"shards of {name}")
-            assert len(one), name
-
-    holds()
+    numbers = np.random.default_rng(seed)
+    rows = any_rows(numbers)
+    suspected = any_suspicions(numbers)
+    first, second = sorted(START + pd.to_timedelta(numbers.uniform(1.5, DAYS + 3, 2), unit="D").floor("min"))
+    # What the last run adds are hours before or after a midnight, and perhaps a corrected card.
+    midnight = START + pd.Timedelta(days=int(numbers.integers(1, DAYS)))
+    hours = ((-4, 0), (0, 4))[int(numbers.integers(2))]
+    withheld = [(midnight + pd.Timedelta(hours=hour)).isoformat() for hour in hours]
+    cards = [fleet, fleet, corrected_card(fleet) if seed % 2 else fleet]
+    for as_of, card, gap in zip([first, second, second], cards, [[], withheld, []], strict=True):
+        shown = [row for row in rows if row["arrived"].tz_localize(None) <= as_of or row["source_row"] % 9 == 0]
+        shown = [row for row in shown if not gap or not gap[0] <= row["timestamp"] < gap[1]]
+        found = compute(tmp_path / "one", shown, card, as_of, suspected)
+    anew = compute(tmp_path / "anew", shown, card, second, suspected)
+    for name, table in found.items():
+        one, two = (ordered(each.frame(), name) for each in (table, anew[name]))
+        pd.testing.assert_frame_equal(one, two, rtol=1e-9, obj=name)
+        pd.testing.assert_frame_equal(table.days, anew[name].days, rtol=1e-9, obj=f"shards of {name}")
+        assert len(one), name
 
 
 def corrected_card(fleet: Fleet) -> Fleet:

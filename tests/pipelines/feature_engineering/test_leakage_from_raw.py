@@ -216,7 +216,7 @@ def _by(table: pd.DataFrame, moment: pd.Timestamp) -> pd.DataFrame:
 
 
 @settings(
-    max_examples=4,
+    max_examples=2,
     deadline=None,
     derandomize=True,
     # An example takes seconds: what fails is shown as it was found, not made smaller for minutes.

@@ -112,7 +112,7 @@ def changed(cards: dict[str, Any], what: str | None) -> dict[str, Any]:
 
 
 @settings(
-    max_examples=4,
+    max_examples=2,
     deadline=None,
     phases=[Phase.explicit, Phase.generate],
     suppress_health_check=[HealthCheck.function_scoped_fixture],  # constants
