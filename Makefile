@@ -75,7 +75,7 @@ check: check-code check-lock check-notebooks ## Format, lint, types, architectur
 check-code: environment
 	@$(BIN)/ruff format --check
 	@$(BIN)/ruff check
-	@$(BIN)/mypy
+	@$(BIN)/mypy --num-workers $(WORKERS)
 	@$(BIN)/lint-imports
 
 .PHONY: check-lock

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+
 import click
 from kedro.framework.cli.utils import CONTEXT_SETTINGS, ENV_HELP, validate_conf_source
 
@@ -17,6 +19,10 @@ from wind_kedro.cli.rebuild import reproduce
 from wind_kedro.cli.run import run
 from wind_kedro.cli.show import attributions, decisions, farms, forecast, readiness
 from wind_kedro.cli.terminal import OneLineGroup
+
+# By default Python looks for cycles in all objects of a process, of which the libraries make a million, each time some have been
+# added: a sixth of the processor time of a run of a small fleet.
+gc.set_threshold(50_000, 20, 100)
 
 
 @click.group(name="wind", cls=OneLineGroup, context_settings=CONTEXT_SETTINGS)
