@@ -470,7 +470,7 @@ class DerivedTable(ConnectionMixin, AbstractDataset[Recipe, Derived]):
         if isinstance(computed, pa.Table):
             checked: pa.Table = validate(computed)
             return checked
-        rows: pa.Table = computed.to_pyarrow()
+        rows = _in_memory(computed)
         if self._contract:
             engine.register("computed", rows)
             validate(ibis.duckdb.from_connection(engine).table("computed"))
@@ -539,6 +539,18 @@ class DerivedTable(ConnectionMixin, AbstractDataset[Recipe, Derived]):
 def part_of(entity_id: str, parts: int) -> int:
     """The folder of an entity, from 0: the same in every process and release."""
     return zlib.crc32(entity_id.encode()) % parts
+
+
+def _in_memory(lazy: ir.Table) -> pa.Table:
+    """The rows of a lazy table, of which texts that DuckDB holds as ENUM stay dictionaries: `to_pyarrow` writes them out."""
+    import ibis
+
+    backend: Any = lazy.get_backend()
+    view = ibis.util.gen_name("view")
+    backend.create_view(view, lazy)
+    rows: pa.Table = backend.con.sql(f'FROM "{view}"').to_arrow_table()
+    backend.raw_sql(f'DROP VIEW "{view}"')
+    return rows
 
 
 def _by_day(computed: pa.Table, time: str) -> pa.Table:

@@ -175,7 +175,8 @@ def _held(content: Content, reading: Reading) -> tuple[pa.Table | None, int]:
         for batch in itertools.chain(iter(held), content.batches):
             reading.engine.register("batch", batch.append_column("unit", pa.repeat(pa.scalar(0, pa.int32()), len(batch))))
             rows = reading.engine.sql(content.select).to_arrow_table()
-            writer = writer or pq.ParquetWriter(reading.target, rows.schema)
+            # It is read once: dictionaries would take longer to make than they save.
+            writer = writer or pq.ParquetWriter(reading.target, rows.schema, compression="lz4", use_dictionary=False)
             writer.write_table(rows)
             written += rows.num_rows
     finally:
@@ -278,7 +279,9 @@ class _LineEnds:
             whole = len(block) - len(block) % 2
             units, self._rest = np.frombuffer(block[:whole], self._unit), block[whole:]
             block = np.minimum(units, 0xFF).astype(np.uint8).tobytes()
-        self._ends += block.count(b"\n") + block.count(b"\r") - (self._last + block).count(b"\r\n")
+        self._ends += block.count(b"\n")
+        if b"\r" in block or self._last == b"\r":
+            self._ends += block.count(b"\r") - (self._last + block).count(b"\r\n")
         self._last = block[-1:] or self._last
 
 
@@ -325,7 +328,9 @@ def _joined(numbered: Iterable[tuple[int, str]], separator: str, separators: int
 
     Elsewhere the CR is part of a value.
     """
-    found: list[tuple[int, str]] = []
+    numbered, found = list(numbered), list[tuple[int, str]]()
+    if all(line[-1:] != "\r" for _, line in numbered):
+        return numbered
     for row, line in numbered:
         if found and found[-1][1].endswith("\r") and line.strip(" \r") and line.count(separator) != separators:
             found[-1] = (found[-1][0], found[-1][1] + line)

@@ -287,7 +287,7 @@ def stamp(value: str, source: Source) -> str:
             plain = f"CASE WHEN length({written}) = 10 THEN {written} || 'T00:00:00' ELSE {value} END"
             plain = plain if source.format == "excel" else value
             # `contains` is a fast filter; 00:24:00 is not a midnight.
-            late = f"contains({written}, '24:00') AND regexp_matches({written}, {text(_MIDNIGHT_AT_THE_END)})"
+            late = f"contains({value}, '24:00') AND regexp_matches({written}, {text(_MIDNIGHT_AT_THE_END)})"
             return f"CASE WHEN {late} THEN coalesce({midnight}, {value}) ELSE {plain} END"
         case "excel":
             # Days since 1899-12-30, with a resolution of milliseconds.
