@@ -219,6 +219,10 @@ proof-cold-start: environment ## Prove that a new farm is forecast better by the
 bench-data: environment ## Measure cleaning as rows grow
 	@$(BIN)/python benchmarks/bench_data.py
 
+.PHONY: bench-first-load
+bench-first-load: environment ## Measure the first load of small farms, from text to observations (FARMS=50 DAYS=365)
+	@$(BIN)/python benchmarks/bench_first_load.py $(if $(FARMS),--farms "$(FARMS)") $(if $(DAYS),--days "$(DAYS)")
+
 .PHONY: fuzz
 fuzz: environment ## Try hostile files, cards and payloads from a seed (CLASSES=cards,cli SEED=7 N=20; CASE=3: one, its project is kept)
 	@$(BIN)/python benchmarks/fuzz.py $(if $(CLASSES),--classes "$(CLASSES)") $(if $(SEED),--seed "$(SEED)") \

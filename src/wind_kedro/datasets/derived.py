@@ -544,13 +544,19 @@ def part_of(entity_id: str, parts: int) -> int:
 def _in_memory(lazy: ir.Table) -> pa.Table:
     """The rows of a lazy table, of which texts that DuckDB holds as ENUM stay dictionaries: `to_pyarrow` writes them out."""
     import ibis
+    import pyarrow as pa
 
     backend: Any = lazy.get_backend()
     view = ibis.util.gen_name("view")
     backend.create_view(view, lazy)
     rows: pa.Table = backend.con.sql(f'FROM "{view}"').to_arrow_table()
     backend.raw_sql(f'DROP VIEW "{view}"')
-    return rows
+    # Sums of integers are wider in DuckDB.
+    types = [
+        field.type if pa.types.is_dictionary(field.type) else kind.to_pyarrow()
+        for field, kind in zip(rows.schema, lazy.schema().types, strict=True)
+    ]
+    return rows.cast(pa.schema(list(zip(rows.column_names, types, strict=True))))
 
 
 def _by_day(computed: pa.Table, time: str) -> pa.Table:
