@@ -27,7 +27,7 @@ import yaml
 from made_fleet import Fleet, FleetSettings, write_yaml
 from record import PROJECT, RESULTS, record
 
-CYCLE = "data_engineering,feature_engineering,forecasting"
+CYCLE = "cleaning,feature_engineering,forecasting"
 #: The first issue that is forecast; the day after it a month begins.
 START = pd.Timestamp("2024-03-30 12:00", tz="UTC")
 #: Bars of issue 14, processor seconds beyond start-up, by case and number of farms.

@@ -3,7 +3,8 @@
 Steps: ``first_load`` (cleaning and features of all history from raw files), ``train`` (candidates that are fitted in
 milliseconds), ``cycle_cold`` (cleaning, features and forecasting of a new issue with new signals and two new weather runs, as a
 command of its own, the second such cycle after the training), ``cycle_warm`` (the same of the next issue, in a process that has
-run a cycle before, as the service's does), ``monitor`` (monitoring and reporting). Processor seconds are of the command with all
+run a cycle before, as the service's does), ``monitor`` (assessment of the data, with the daily readiness, monitoring and
+reporting). Processor seconds are of the command with all
 its processes, start-up included except in ``cycle_warm``.
 
 Rows: ``farms, step, history_days, wall_s, cpu_s, peak_mb, load``. With ``--profile``, a further cycle is run in one process under
@@ -29,7 +30,7 @@ import pandas as pd
 from made_fleet import Fleet
 from record import PROJECT, RESULTS, record
 
-CYCLE = "data_engineering,feature_engineering,forecasting"
+CYCLE = "cleaning,feature_engineering,forecasting"
 EVERY = pd.Timedelta(hours=6)
 
 
@@ -46,10 +47,9 @@ def steps(fleet: Fleet, profile: Path | None) -> Iterator[tuple[str, dict[str, f
         profiler = [str(PROJECT / "benchmarks" / "profile_run.py"), str(profile.absolute()), "kedro"]
         # In one process, as a profiler sees no other.
         fleet.run(CYCLE, fleet.start + 2 * EVERY, "workers.jobs=1", command=profiler)
-    # The last is the first after a midnight in which readiness is assessed, once a day: the dearest of an ordinary day.
     warm = [fleet.start + number * EVERY for number in (2, 3)]
     yield "cycle_warm", _warm(fleet, warm)
-    yield "monitor", fleet.run("monitoring,reporting", warm[-1])
+    yield "monitor", fleet.run("assessment,monitoring,reporting", warm[-1])
 
 
 def _warm(fleet: Fleet, issues: Sequence[pd.Timestamp]) -> dict[str, float]:

@@ -1,4 +1,7 @@
-"""Pipeline from raw signals and weather to observations, weather runs, quarantine and findings."""
+"""Pipeline from raw signals and weather to observations, weather runs, quarantine and findings.
+
+Its two parts are registered, too: ``cleaning``, which forecasts wait for, and ``assessment``, which they do not wait for.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,11 @@ from . import nodes
 
 def create_pipeline() -> Pipeline:
     """Raw signals and weather in; observations, weather, quarantine and data quality out. A namespace a step."""
+    return create_cleaning() + create_assessment()
+
+
+def create_cleaning() -> Pipeline:
+    """Raw signals and weather in; observations and weather out."""
     # Nodes after the check take the checked clock, so that an invalid as_of stops the run before it overwrites a result.
     cards = "params:fleet checked_clock"
     settings = "params:data_engineering"
@@ -47,6 +55,17 @@ def create_pipeline() -> Pipeline:
             step(nodes.fit_power_curves, f"cell_counts clock_calibration params:fleet {settings}", "power_curve", "signals"),
             step(nodes.judge_signals, f"timed_signals power_curve params:fleet {settings}", "signals", "signals"),
             step(nodes.aggregate_observations, f"signals {cards} {settings}", "observations", "signals"),
+        ],
+        tags="data_engineering",
+    )
+
+
+def create_assessment() -> Pipeline:
+    """What was cleaned in; quarantine, data quality and readiness out."""
+    cards = "params:fleet params:clock"
+    settings = "params:data_engineering"
+    return Pipeline(
+        [
             step(
                 nodes.build_quarantine,
                 f"timed_signals judged_weather parsed_signals parsed_weather signals_raw weather_raw params:fleet {settings}",
