@@ -46,6 +46,12 @@ class BacktestForecasts(Forecasts):
     fold_begin: Series[Utc] = pa.Field(description="the candidate was fitted as of then")
 
 
+class PortfolioSums(Forecasts):
+    """One row per product, group, issue time and interval: the sum of its farms' forecasts as the models gave them."""
+
+    made_from: Series[str] = pa.Field(description="number of what it was made from besides the forecasts of its issue")
+
+
 class ShadowForecasts(Forecasts):
     """One row per product, entity, model, issue time and interval: a shadow's forecast, or what the champion issued beside it."""
 

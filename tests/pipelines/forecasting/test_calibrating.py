@@ -13,10 +13,10 @@ from records import as_forecasts
 from stored import store
 from wind_kedro.cards import Fleet
 from wind_kedro.clock import Clock
-from wind_kedro.contracts.forecasts import Forecasts
+from wind_kedro.contracts.forecasts import Forecasts, PortfolioSums
 from wind_kedro.failures import Failure, failures_table
+from wind_kedro.pipelines.forecasting.earlier import folds_between
 from wind_kedro.pipelines.forecasting.nodes import calibrate_forecasts
-from wind_kedro.pipelines.forecasting.slices import backtest_of_run
 from wind_kedro.postprocessing.settings import Calibration
 
 COLUMNS = ["q100_kw", "q500_kw", "q900_kw"]
@@ -94,11 +94,12 @@ def width(table: pd.DataFrame, entity_id: str) -> float:
 
 
 def issue(now: pd.DataFrame, backtested: pd.DataFrame, fleet: Fleet, half_width: float = 0.05) -> pd.DataFrame:
-    found, _ = calibrate_forecasts(now, backtested, NOTHING, came(half_width), NO_FAILURES, fleet, CLOCK, RULES)
+    found, _, _ = calibrate_forecasts(now, backtested, NOTHING, came(half_width), NO_SUMS, NO_FAILURES, fleet, CLOCK, RULES)
     return Forecasts.validate(found)
 
 
 NOTHING = said("new", 1, NOW).iloc[:0]
+NO_SUMS = NOTHING.assign(made_from="")
 
 
 def test_only_the_issues_of_the_run_are_issued_farms_and_portfolio(sold: Fleet) -> None:
@@ -134,10 +135,10 @@ def test_of_a_stored_backtest_only_the_folds_are_read_that_count(sold: Fleet, tm
     backtested = backtested.assign(fold_begin=NOW.floor("D") - pd.to_timedelta(days // 6 * 6 + 6, unit="D"))
     entry = {"key": ["product_id", "entity_id", "model"], "time": "fold_begin"}
     stored = store(tmp_path, entry, backtested)
-    read = backtest_of_run(stored, sold, CLOCK, pd.Timedelta(days=RULES.days))
+    read = folds_between(stored, NOW.tz_localize(None) - pd.Timedelta(days=RULES.days), NOW.tz_localize(None))
     assert read["issued_at"].min() <= NOW - pd.Timedelta(days=20)
     assert 0 < len(read) < len(backtested)
-    found, _ = calibrate_forecasts(now, stored, NOTHING, came(0.05), NO_FAILURES, sold, CLOCK, RULES)
+    found, _, _ = calibrate_forecasts(now, stored, NOTHING, came(0.05), NO_SUMS, NO_FAILURES, sold, CLOCK, RULES)
     pd.testing.assert_frame_equal(found, issue(now, backtested.drop(columns="fold_begin"), sold))
 
 
@@ -158,10 +159,27 @@ def test_what_a_later_issue_is_made_of_moves_no_earlier_one(sold: Fleet) -> None
     both = Clock.model_validate({"as_of": CLOCK.as_of, "issue_from": earlier - pd.Timedelta(hours=1)})
     alone = Clock.model_validate({"as_of": earlier})
     now = pd.concat([old, said("new", 1, NOW).query("issued_at == @NOW")])
-    together, _ = calibrate_forecasts(now, backtested, NOTHING, came(0.1), NO_FAILURES, sold, both, RULES)
-    apart, _ = calibrate_forecasts(old, backtested, NOTHING, came(0.1), NO_FAILURES, sold, alone, RULES)
+    together, _, _ = calibrate_forecasts(now, backtested, NOTHING, came(0.1), NO_SUMS, NO_FAILURES, sold, both, RULES)
+    apart, _, _ = calibrate_forecasts(old, backtested, NOTHING, came(0.1), NO_SUMS, NO_FAILURES, sold, alone, RULES)
     assert set(together["issued_at"]) == {earlier, NOW}
     pd.testing.assert_frame_equal(together[together["issued_at"] == earlier].reset_index(drop=True), apart.reset_index(drop=True))
+
+
+def test_a_portfolio_is_corrected_by_the_sums_that_earlier_runs_stored(sold: Fleet) -> None:
+    only_portfolios = RULES.model_copy(update={"candidates": {}, "products": {}})
+    past = said("new", 15, NOW)
+    now, observed = past[past["issued_at"] == NOW], came(0.05)
+    expected, sums, _ = calibrate_forecasts(past, NOTHING, NOTHING, observed, NO_SUMS, NO_FAILURES, sold, CLOCK, only_portfolios)
+    PortfolioSums.validate(sums)
+    assert set(sums["issued_at"]) == set(past["issued_at"])
+    found, new, _ = calibrate_forecasts(now, NOTHING, NOTHING, observed, sums, NO_FAILURES, sold, CLOCK, only_portfolios)
+    assert width(found, "both") < 0.7 * width(issue(now, NOTHING, sold), "both")
+    pd.testing.assert_frame_equal(found, expected)
+    assert set(new["issued_at"]) == {NOW}, "an issue of the run is summed again"
+    # Sums of a model that is not the champion any more do not count.
+    other = now.assign(model="other")
+    found, _, _ = calibrate_forecasts(other, NOTHING, NOTHING, observed, sums, NO_FAILURES, sold, CLOCK, only_portfolios)
+    assert width(found, "both") == width(issue(now, NOTHING, sold), "both")
 
 
 def test_a_missing_farm_stops_nothing_and_is_told(sold: Fleet, caplog: pytest.LogCaptureFixture) -> None:
@@ -187,7 +205,9 @@ def _not_issued(entity_id: str, severity: Any) -> pd.DataFrame:
 @pytest.mark.parametrize("severity", ["error", "warning"])
 def test_a_portfolio_that_is_not_issued_names_the_reason_of_its_farm(sold: Fleet, severity: str) -> None:
     only_shore = said("new", 1, NOW, farms=("shore",))
-    _, failures = calibrate_forecasts(only_shore, NOTHING, NOTHING, came(0.1), _not_issued("hill", severity), sold, CLOCK, RULES)
+    _, _, failures = calibrate_forecasts(
+        only_shore, NOTHING, NOTHING, came(0.1), NO_SUMS, _not_issued("hill", severity), sold, CLOCK, RULES
+    )
     (failure,) = failures.to_dict("records")
     assert (failure["code"], failure["entity_id"], failure["issued_at"]) == ("portfolio_not_issued", "both", NOW)
     assert failure["severity"] == severity, "as bad as what it lacks"
@@ -197,7 +217,9 @@ def test_a_portfolio_that_is_not_issued_names_the_reason_of_its_farm(sold: Fleet
 
 
 def test_where_no_farm_is_forecast_the_portfolio_is_a_failure_too(sold: Fleet) -> None:
-    table, failures = calibrate_forecasts(NOTHING, NOTHING, NOTHING, came(0.1), _not_issued("hill", "error"), sold, CLOCK, RULES)
+    table, _, failures = calibrate_forecasts(
+        NOTHING, NOTHING, NOTHING, came(0.1), NO_SUMS, _not_issued("hill", "error"), sold, CLOCK, RULES
+    )
     assert table.empty
     assert failures["code"].tolist() == ["portfolio_not_issued"]
 
@@ -214,10 +236,10 @@ def test_a_calibration_that_raises_stops_no_other(sold: Fleet, monkeypatch: pyte
         return whole(rows, *arguments)
 
     days = said("new", 10, NOW)
-    expected, none = calibrate_forecasts(days, NOTHING, NOTHING, came(0.1), NO_FAILURES, sold, CLOCK, RULES)
+    expected, _, none = calibrate_forecasts(days, NOTHING, NOTHING, came(0.1), NO_SUMS, NO_FAILURES, sold, CLOCK, RULES)
     assert none.empty
     monkeypatch.setattr(calibration, "_corrected_series", breaks)
-    found, failures = calibrate_forecasts(days, NOTHING, NOTHING, came(0.1), NO_FAILURES, sold, CLOCK, RULES)
+    found, _, failures = calibrate_forecasts(days, NOTHING, NOTHING, came(0.1), NO_SUMS, NO_FAILURES, sold, CLOCK, RULES)
     others = found["entity_id"] != broken
     pd.testing.assert_frame_equal(found[others], expected[others], check_exact=True)
     as_given = found.loc[~others, COLUMNS].to_numpy()
@@ -246,6 +268,6 @@ def test_a_revision_that_changes_too_little_is_left_out_and_noted(cards: dict[st
     now = as_forecasts(before.assign(**noon, lead_minutes=0, valid_at=before["valid_at"] + pd.Timedelta(hours=4)))
     now.loc[now["entity_id"] == "shore", ["q500_kw", "point_kw"]] = 580.0
     sent = before.assign(valid_at=now["valid_at"])
-    table, failures = calibrate_forecasts(now, NOTHING, sent, came(0.1), NO_FAILURES, fleet, CLOCK, RULES)
+    table, _, failures = calibrate_forecasts(now, NOTHING, sent, came(0.1), NO_SUMS, NO_FAILURES, fleet, CLOCK, RULES)
     assert set(table["entity_id"]) == {"shore"}
     assert failures[["entity_id", "code", "severity"]].to_numpy().tolist() == [["hill", "revision_not_sent", "info"]]

@@ -16,12 +16,12 @@ from wind_kedro.datasets.parts import empty_table
 from wind_kedro.failures import NOT_ISSUED, Failure, OnFailure, failures_table, first_of, isolated, noting, reason
 from wind_kedro.governance.champions import in_order, versions_at
 from wind_kedro.models.ensembles.fleet_model import Member
-from wind_kedro.models.tables import KEYS, Shares, by_entity, forecasts_of
+from wind_kedro.models.tables import Shares, by_entity, forecasts_of
+from wind_kedro.pipelines.forecasting.earlier import Earlier
 from wind_kedro.pipelines.forecasting.fallbacks import Forecast, champion_of, model_of, predict_with_fallbacks
 from wind_kedro.pipelines.forecasting.revisions import SENT, without_small_revisions
 from wind_kedro.pipelines.forecasting.settings import Forecasting
 from wind_kedro.pipelines.forecasting.slices import (
-    backtest_of_run,
     days_of_run,
     features_of_run,
     forecasts_of_run,
@@ -194,15 +194,17 @@ def calibrate_forecasts(
     model_forecasts: Sliced | pd.DataFrame,
     backtest_model_forecasts: Derived | pd.DataFrame,
     forecasts_before: Sliced | pd.DataFrame,
-    observations: Sliced | pd.DataFrame,
+    observations: Derived | pd.DataFrame,
+    portfolio_sums_before: Sliced | pd.DataFrame,
     forecasting_failures: pd.DataFrame,
     fleet: Fleet,
     clock: Clock,
     calibration: Calibration,
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """One row per product, entity, issue time and interval: quantiles in kW as issued, portfolios included. And one row per
-    failure: a forecast issued without calibration, a portfolio that was not issued or that lacks a farm; and per revision that
-    changes too little to be sent (`without_small_revisions`).
+) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """One row per product, entity, issue time and interval: quantiles in kW as issued, portfolios included. The sums that
+    portfolios were corrected by, as far as they are new. And one row per failure: a forecast issued without calibration, a
+    portfolio that was not issued or that lacks a farm; and per revision that changes too little to be sent
+    (`without_small_revisions`).
 
     Of the issues of this run. Each is corrected by the errors of issues before it whose outcome was known: those of the
     history, and, where a model is new or there is no history yet, those of its backtest. What cannot be calibrated is issued
@@ -214,18 +216,18 @@ def calibrate_forecasts(
     what = "issued as the models gave it, without calibration"
     not_calibrated = noting(failures, "calibration", "calibration_failed", what, action)
     back = pd.Timedelta(days=calibration.days)
-    model_forecasts = forecasts_of_run(model_forecasts, fleet, clock, before=back)
-    observations = days_of_run(observations, fleet, clock, before=back)
-    backtested = backtest_of_run(backtest_model_forecasts, fleet, clock, before=back)
+    earlier = Earlier(model_forecasts, backtest_model_forecasts, portfolio_sums_before, fleet, clock, calibration)
+    model_forecasts = forecasts_of_run(model_forecasts, fleet, clock)
+    # Groups are always corrected, farms seldom.
+    groups = {group.id for product in fleet.products for group in fleet.portfolios_of(product)}
+    corrected = None if calibration.candidates or calibration.products else groups
+    observations = days_of_run(observations, fleet, clock, before=back, entities=corrected)
     for product in fleet.products:
         issues = pd.DatetimeIndex(clock.issues(fleet.calendar(product.id)))
-        of_product = model_forecasts[model_forecasts["product_id"] == product.id]
-        now = of_product[of_product["issued_at"].isin(issues)]
+        now = model_forecasts[(model_forecasts["product_id"] == product.id) & model_forecasts["issued_at"].isin(issues)]
         issued = now
         with isolated(not_calibrated, product.id, ""):  # whatever it is, the other products are calibrated all the same
-            issued = _calibrate_product(
-                now, of_product, backtested, observations, product, fleet, calibration, failures, not_calibrated
-            )
+            issued = _calibrate_product(now, earlier, observations, product, failures, not_calibrated)
         for group in fleet.portfolios_of(product):
             due = pd.DatetimeIndex(fleet.issues_for(group.id, product, list(issues)))
             failures += _portfolio_failures(issued, product, group, due, forecasting_failures, failures)
@@ -234,17 +236,15 @@ def calibrate_forecasts(
             issued, small = without_small_revisions(issued, before, product)
             failures += small
         parts.append(issued)
-    return _outputs(parts, failures, clock)
+    table, failed = _outputs(parts, failures, clock)
+    return table, earlier.table(), failed
 
 
 def _calibrate_product(
     now: pd.DataFrame,
-    of_product: pd.DataFrame,
-    backtested: pd.DataFrame,
+    earlier: Earlier,
     observations: pd.DataFrame,
     product: Product,
-    fleet: Fleet,
-    calibration: Calibration,
     failures: list[Failure],
     not_calibrated: OnFailure,
 ) -> pd.DataFrame:
@@ -254,24 +254,20 @@ def _calibrate_product(
     def of_portfolio(product_id: str, group_id: str, error: Exception) -> None:
         failed[group_id] = reason(error)
 
-    history = pd.concat([of_product, backtested[backtested["product_id"] == product.id]]).drop_duplicates([*KEYS, "model"])
+    fleet, calibration = earlier.fleet, earlier.calibration
     # Which model forecasts whom changes with promotions: a portfolio looks back on those that forecast its farms now.
     pairs = now[["issued_at", "entity_id", "model"]].drop_duplicates()
     who = pairs.sort_values("entity_id").groupby("issued_at")[["entity_id", "model"]].agg(tuple)
     for _, issues in who.groupby(["entity_id", "model"], sort=False):
         rows = now[now["issued_at"].isin(issues.index)]
         models = dict(zip(*issues.iloc[0], strict=True))
-        begin = issues.index.min() - pd.Timedelta(days=calibration.days)
-        past = history[history["issued_at"] >= begin]
-        past = past.assign(present=past["model"] == past["entity_id"].map(models))
-        past = past.sort_values("present", ascending=False, kind="stable").drop(columns="present")
+        begin, end = issues.index.min() - pd.Timedelta(days=calibration.days), issues.index.max()
         failed: dict[str, str] = {}
         issued = add_portfolios(rows, fleet, calibration.portfolios, on_failure=of_portfolio)
         failures += [
             _portfolio_failure(product, group_id, issue, why) for group_id, why in failed.items() for issue in issues.index
         ]
-        sums = add_portfolios(past.drop_duplicates(KEYS), fleet, calibration.portfolios, on_failure=not_calibrated)
-        known = pd.concat([past, sums[~sums["entity_id"].isin(past["entity_id"].unique())]])
+        known = earlier.known(product, models, begin, end, not_calibrated)
         parts.append(calibrated(issued, known, observations, fleet, calibration, on_failure=not_calibrated))
     return pd.concat(parts, ignore_index=True) if parts else now
 

@@ -41,9 +41,9 @@ def create_pipeline() -> Pipeline:
             ),
             step(
                 calibrate_forecasts,
-                "model_forecasts backtest_model_forecasts forecasts_before observations forecasting_failures "
-                f"{modelled} params:calibration",
-                "calibrated_forecasts calibration_failures",
+                "model_forecasts backtest_model_forecasts forecasts_before observations portfolio_sums_before "
+                f"forecasting_failures {modelled} params:calibration",
+                "calibrated_forecasts portfolio_sums calibration_failures",
             ),
             step(
                 send_forecasts,

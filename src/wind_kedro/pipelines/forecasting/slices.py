@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import pandas as pd
 
 from wind_kedro.cards import Fleet
@@ -11,10 +13,20 @@ from wind_kedro.datasets.derived import Derived, Sliced, frame_of
 NO_TIME = pd.Timedelta(0)
 
 
-def days_of_run(table: Sliced | pd.DataFrame, fleet: Fleet, clock: Clock, before: pd.Timedelta = NO_TIME) -> pd.DataFrame:
-    """Rows of the days of all issues to forecast, and of a time before these; a table in memory as it is."""
+def days_of_run(
+    table: Derived | pd.DataFrame,
+    fleet: Fleet,
+    clock: Clock,
+    before: pd.Timedelta = NO_TIME,
+    entities: Collection[str] | None = None,
+) -> pd.DataFrame:
+    """Rows of the days of all issues to forecast, and of a time before these, of some entities (none: of all); a table in memory
+    as it is.
+    """
     first, last = (time.tz_localize(None).floor("D") for time in _span(fleet, clock, before))
-    return frame_of(table, first=first, last=last)
+    if isinstance(table, pd.DataFrame):
+        return table
+    return table.frame(first=first, last=last, entities=entities)
 
 
 def features_of_run(features: Derived | pd.DataFrame, fleet: Fleet, clock: Clock) -> pd.DataFrame:
@@ -32,16 +44,6 @@ def forecasts_of_run(
     """Forecasts issued since a time before the first issue to forecast; a table in memory as it is."""
     first, last = _span(fleet, clock, before)
     return frame_of(forecasts, first=first, last=last)
-
-
-def backtest_of_run(backtest: Derived | pd.DataFrame, fleet: Fleet, clock: Clock, before: pd.Timedelta) -> pd.DataFrame:
-    """Backtest forecasts of the folds that reach later than a time before the first issue to forecast."""
-    first, last = (time.tz_localize(None) for time in _span(fleet, clock, before))
-    if isinstance(backtest, Derived) and first <= last:
-        # Folds follow each other: of those that begin before, only the newest reaches so far.
-        begun = backtest.days.loc[backtest.days["day"] <= first, "day"]
-        first = first if begun.empty else begun.max()
-    return frame_of(backtest, first=first, last=last).drop(columns="fold_begin", errors="ignore")
 
 
 def of_issues(rows: pd.DataFrame, issues: pd.DatetimeIndex) -> pd.DataFrame:
