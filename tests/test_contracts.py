@@ -387,6 +387,7 @@ RIGHT: dict[str, Callable[[], pd.DataFrame]] = {
         q900_kw=[2.0, None],
     ),
     "BacktestForecasts": lambda: RIGHT["Forecasts"]().assign(fold_begin=TIME),
+    "PortfolioSums": lambda: RIGHT["Forecasts"]().assign(made_from="0f"),
     "ShadowForecasts": lambda: RIGHT["Forecasts"]().assign(role="shadow"),
     "Attributions": lambda: _rows(
         product_id="hours",
@@ -643,6 +644,7 @@ DEFECTS: list[tuple[str, str, Spoil, str]] = [
     ("Forecasts", "no capacity", _put(capacity_kw=0.0), "capacity_kw"),
     ("BacktestForecasts", "no fold", _put(fold_begin=pd.NaT), "fold_begin"),
     ("LiveScores", "unlabelled weather", _put(weather=""), "weather"),
+    ("PortfolioSums", "made from nothing known", _put(made_from=None), "made_from"),
     ("ShadowForecasts", "unknown role", _put(role="star"), "role"),
     ("Attributions", "same attribution twice", lambda table: table.assign(feature_group="wind"), "unique"),
     ("Attributions", "moved by nothing known", _put(contribution_kw=None), "contribution_kw"),
