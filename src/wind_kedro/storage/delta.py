@@ -219,7 +219,9 @@ def has_one_of(column: str, values: Iterable[Any]) -> Any:
     """An expression of ``pyarrow.dataset``: the column has one of these values."""
     import pyarrow.dataset as ds
 
-    return ds.field(column).isin(list(values))
+    wanted = list(values)
+    # Of no values, Arrow knows no type to compare the column with.
+    return ds.field(column).isin(wanted) if wanted else ds.scalar(False)
 
 
 def all_hold(expressions: Iterable[Any]) -> Any:
