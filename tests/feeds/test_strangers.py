@@ -75,6 +75,7 @@ class Stranger:
             if self._protocol == "smtps":
                 inside.sendall(b"220 here\r\n")
             while self._hear(inside):
+                inside.settimeout(0.3)  # who says no more waits for an answer that does not come
                 inside.sendall(
                     {"ftps": b"331 go on\r\n", "smtp": b"250 AUTH PLAIN\r\n", "smtps": b"250 OK\r\n"}.get(self._protocol, b"")
                 )
