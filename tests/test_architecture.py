@@ -461,6 +461,13 @@ def test_the_default_run_is_all_rooms_but_those_that_ask_others_servers_or_searc
     assert len(nodes) == len(set(nodes))
 
 
+def test_only_training_and_tuning_are_tracked_as_experiments(project_path: Path, registered: dict[str, Pipeline]) -> None:
+    """A run in MLflow for each cycle would be found by nobody, and costs a cycle of a large fleet seconds."""
+    settings = yaml.safe_load((project_path / "conf/base/mlflow.yml").read_text("utf-8"))
+    tracked = set(registered) - set(settings["tracking"]["disable_tracking"]["pipelines"])
+    assert tracked == {"__default__", "training", "tuning"}
+
+
 # --- start-up --------------------------------------------------------------------------------------------------------
 
 #: Each costs a second or more to import, which every command would pay.
