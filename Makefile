@@ -134,6 +134,10 @@ bench-cycle: environment ## Measure a cycle of 1, 10 and 100 farms by what is ne
 bench-fleet: environment ## Measure first load, training, a cycle and monitoring of 100 to 1,000 made farms (FARMS="100 300", DAYS=14, PROFILE=folder)
 	@$(BIN)/python benchmarks/bench_fleet.py --farms $(or $(FARMS),100 300 1000) --days $(or $(DAYS),14) $(if $(PROFILE),--profile "$(PROFILE)")
 
+.PHONY: costs
+costs: environment ## Work out machines, hours and money at 10,000 and 100,000 farms from bench-fleet.csv and conf/prices.yml
+	@$(BIN)/python benchmarks/costs.py
+
 .PHONY: bench-training
 bench-training: environment ## Measure a weekly training that follows the gain beside own models for all, and their forecasts (FARMS="1 30", DAYS=21)
 	@$(BIN)/python benchmarks/bench_training.py --farms $(or $(FARMS),1 30) --days $(or $(DAYS),21)

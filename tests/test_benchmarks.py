@@ -42,6 +42,7 @@ def scripts() -> dict[str, ModuleType]:
             "ablation",
             "bench_peer",
             "proof_portfolio",
+            "costs",
         ):
             spec = importlib.util.spec_from_file_location(name, BENCHMARKS / f"{name}.py")
             assert spec is not None
@@ -551,3 +552,26 @@ def test_the_bars_of_the_gate_are_judged(
     for (row, column), value in changes.items():
         table.loc[row, column] = value
     assert proof.missed(table) == says
+
+
+def test_costs_follow_from_what_was_measured(scripts: dict[str, ModuleType]) -> None:
+    """Of a cycle of 10 s and 20 ms a farm, 1,000 farms fit into 30 s; of 2 GB and 3 MB a farm, 2,000 into 8 GB."""
+    steps = {"cycle_warm": (10, 0.02), "monitor": (10, 0.01), "train": (10, 1.0)}
+    measured = pd.DataFrame(
+        [
+            {"farms": farms, "step": step, "wall_s": fixed + each * farms, "peak_mb": 2000 + 3 * farms}
+            for step, (fixed, each) in steps.items()
+            for farms in (100, 300, 500)
+        ]
+    )
+    prices = {"date": "2026-06-17", "currency": "USD", "machine_hour": 0.1, "machine_memory_mb": 8000, "disk_gb_month": 0.0}
+    table = scripts["costs"].on_paper(measured, prices).set_index(["farms", "window_s"])
+    assert table.loc[(10_000, 30), ["farms_per_machine", "limited_by", "machines"]].tolist() == [1000, "window", 10]
+    assert table.loc[(10_000, 30), "money_per_farm_month"] == pytest.approx(10 * 730 * 0.1 / 10_000)
+    assert table.loc[(100_000, 600), ["farms_per_machine", "limited_by", "machines"]].tolist() == [2000, "memory", 50]
+    # Cycles, monitoring and a weekly training of 2,000 farms.
+    hours = (730 / 6 * 50 + 730 * 30 + 730 / 168 * 2010) / 3600
+    assert table.loc[(100_000, 600), "busy_hours"] == pytest.approx(hours, abs=0.05)
+    assert table.loc[(100_000, 600), "busy_only"] == pytest.approx(50 * hours * 0.1 / 100_000, abs=0.0001)
+    with pytest.raises(SystemExit, match="run make bench-fleet with two or more"):
+        scripts["costs"].on_paper(measured[measured["farms"] == 100], prices)
