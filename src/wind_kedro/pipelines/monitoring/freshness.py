@@ -142,14 +142,18 @@ def _usual_delay(runs: pd.DataFrame, source: WeatherSource, at: pd.Timestamp, ru
 def _no_forecast(values: pd.DataFrame, source: WeatherSource, rules: FreshnessRules) -> str:
     """Why the newest run is no forecast although it arrived in time; '' if it is one."""
     values = values.sort_values("available_at").drop_duplicates(["run_at", "valid_at"], keep="last")
-    speeds = values.pivot_table(index="valid_at", columns="run_at", values="wind_speed_100m_ms")
-    newest = speeds.iloc[:, -1].dropna()
+    known = values.dropna(subset=["wind_speed_100m_ms"])
+    runs = [run.set_index("valid_at")["wind_speed_100m_ms"] for _, run in known.groupby("run_at")]
+    if not runs:
+        return ""
+    *before, newest = runs
     if len(newest) >= rules.constant_values and (newest == newest.iloc[0]).all():
         return f"all {len(newest)} wind speeds of the newest run are {newest.iloc[0]:g} m/s"
-    both = speeds.dropna()
     # Runs of an analysis are cut from one series.
-    repeated = source.kind == "forecast" and speeds.shape[1] > 1 and len(both) >= rules.constant_values
-    if repeated and bool((both.iloc[:, 0] == both.iloc[:, 1]).all()):
+    if not before or source.kind != "forecast":
+        return ""
+    both = pd.concat([before[-1], newest], axis=1, join="inner")
+    if len(both) >= rules.constant_values and bool((both.iloc[:, 0] == both.iloc[:, 1]).all()):
         return f"the newest run repeats the {len(both)} wind speeds of the one before it"
     return ""
 

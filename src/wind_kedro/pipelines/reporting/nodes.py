@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 import pandas as pd
@@ -40,8 +40,20 @@ def build_summary(fleet: Fleet, clock: Clock, reporting: Reporting, **given: Sli
     """
     tables = {name: frame_of(table) for name, table in given.items()}
     tables["live_scores"] = views.known_periods(tables["live_scores"], clock)
-    farms = [_farm_facts(farm, tables, fleet, clock) for farm in fleet.at(clock.as_of).farms]
-    members = [_member_facts(member, tables, fleet, clock, reporting) for member in views.members(fleet, clock)]
+    of_farms = [
+        _by(tables, ["farm_id"], "data_quality", "quarantine", "clock_calibration", "readiness"),
+        _by(tables, ["entity_id"], "observations"),
+    ]
+    of_members = _by(tables, ["product_id", "entity_id"], "forecasts", "promotions", "backtest_scores", "live_scores")
+    farms = [
+        _farm_facts(farm, {name: of(farm.id) for own in of_farms for name, of in own.items()}, fleet, clock)
+        for farm in fleet.at(clock.as_of).farms
+    ]
+    members = []
+    for member in views.members(fleet, clock):
+        own = {name: of((member.product.id, member.entity_id)) for name, of in of_members.items()}
+        own["observations"] = of_farms[1]["observations"](member.entity_id)
+        members.append(_member_facts(member, own, fleet, clock, reporting))
     labels = {farm.weather for farm in farms} | {member.weather for member in members}
     worst = tables["outliers"].sort_values("loss", ascending=False, kind="stable").head(reporting.outliers)
     summary = Summary(
@@ -63,6 +75,27 @@ def build_summary(fleet: Fleet, clock: Clock, reporting: Reporting, **given: Sli
         attributions=sorted({farm.attribution for farm in fleet.farms if farm.attribution}),
     )
     return summary.model_dump(mode="json")
+
+
+def _by(tables: Tables, columns: list[str], *names: str) -> dict[str, Callable[[Any], pd.DataFrame]]:
+    """For some tables, what gives the rows of one value of the columns.
+
+    Places are found once for all values: a filter for each of a thousand members would read the table a thousand times.
+    """
+
+    def rows_by(table: pd.DataFrame) -> Callable[[Any], pd.DataFrame]:
+        places = table.groupby(columns if len(columns) > 1 else columns[0]).indices
+
+        def rows(key: Any) -> pd.DataFrame:
+            own = places.get(key)
+            if own is None:
+                return table.iloc[:0]
+            # Rows that follow each other, as stored ones do, are not copied.
+            return table.iloc[slice(own[0], own[-1] + 1) if own[-1] - own[0] + 1 == len(own) else own]
+
+        return rows
+
+    return {name: rows_by(tables[name]) for name in names}
 
 
 def _plain(facts: type[Strict], row: Any, **others: Any) -> dict[str, Any]:
@@ -174,20 +207,19 @@ def _score_facts(scores: pd.DataFrame, member: Member, reporting: Reporting) -> 
     scores = views.over_all_leads(views.in_all(scores), member.product)
     low, high = views.band_levels(member.product.quantile_levels, reporting.band_share)
     facts = []
-    for model, rows in scores.groupby("model"):
-        plain = rows[rows["level"].isna()]
-        inside = rows[(rows["metric"] == "coverage") & ((rows["level"] - (high - low)).abs() < 10**-DIGITS)]
-        means = {
-            metric: _round(views.weighted_mean(plain[plain["metric"] == metric]))
-            for metric in ("nmae_share", "pinball_share", "bias_share")
-        }
+    plain = scores[scores["level"].isna()]
+    inside = scores[(scores["metric"] == "coverage") & ((scores["level"] - (high - low)).abs() < 10**-DIGITS)]
+    means, coverage = (views.weighted_means(rows, ["model", "metric"]) for rows in (plain, inside))
+    intervals = plain[plain["metric"] == "nmae_share"].groupby("model")["n"].sum()
+    perfect = set(scores.loc[scores["weather"] == weather_label(True), "model"])
+    for model in sorted(scores["model"].unique()):
         facts.append(
             documents.ScoreFacts(
                 model=str(model),
-                weather=weather_label(bool((rows["weather"] == weather_label(True)).any())),
-                intervals=int(plain.loc[plain["metric"] == "nmae_share", "n"].sum()),
-                coverage_share=_round(views.weighted_mean(inside)),
-                **means,
+                weather=weather_label(model in perfect),
+                intervals=int(intervals.get(model, 0)),
+                coverage_share=_round(coverage.get((model, "coverage"))),
+                **{name: _round(means.get((model, name))) for name in ("nmae_share", "pinball_share", "bias_share")},
             )
         )
     return sorted(facts, key=lambda fact: (fact.pinball_share is None, fact.pinball_share, fact.model))

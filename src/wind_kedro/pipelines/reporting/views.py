@@ -6,7 +6,7 @@ import datetime as dt
 import math
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal
+from typing import Any, Literal
 
 import pandas as pd
 
@@ -246,6 +246,13 @@ def weighted_mean(scores: pd.DataFrame) -> float | None:
     if rows.empty:
         return None
     return float((rows["value"] * rows["n"]).sum() / rows["n"].sum())
+
+
+def weighted_means(scores: pd.DataFrame, names: list[str]) -> dict[Any, float]:
+    """`weighted_mean` of each group of scores that has one, by the values of ``names``."""
+    rows = scores[scores["value"].notna() & (scores["n"] > 0)]
+    sums = rows[names].assign(product=rows["value"] * rows["n"], n=rows["n"]).groupby(names).sum()
+    return (sums["product"] / sums["n"]).to_dict()
 
 
 def known_periods(scores: pd.DataFrame, clock: Clock) -> pd.DataFrame:
