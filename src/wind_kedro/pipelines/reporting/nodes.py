@@ -209,7 +209,7 @@ def _score_facts(scores: pd.DataFrame, member: Member, reporting: Reporting) -> 
     facts = []
     plain = scores[scores["level"].isna()]
     inside = scores[(scores["metric"] == "coverage") & ((scores["level"] - (high - low)).abs() < 10**-DIGITS)]
-    means, coverage = (views.weighted_means(rows, ["model", "metric"]) for rows in (plain, inside))
+    means, coverage = (views.weighted_means(rows) for rows in (plain, inside))
     intervals = plain[plain["metric"] == "nmae_share"].groupby("model")["n"].sum()
     perfect = set(scores.loc[scores["weather"] == weather_label(True), "model"])
     for model in sorted(scores["model"].unique()):

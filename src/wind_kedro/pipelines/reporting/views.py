@@ -6,7 +6,7 @@ import datetime as dt
 import math
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Literal
 
 import pandas as pd
 
@@ -248,11 +248,15 @@ def weighted_mean(scores: pd.DataFrame) -> float | None:
     return float((rows["value"] * rows["n"]).sum() / rows["n"].sum())
 
 
-def weighted_means(scores: pd.DataFrame, names: list[str]) -> dict[Any, float]:
-    """`weighted_mean` of each group of scores that has one, by the values of ``names``."""
+def weighted_means(scores: pd.DataFrame) -> dict[tuple[str, str], float]:
+    """`weighted_mean` of each model and metric that has one."""
     rows = scores[scores["value"].notna() & (scores["n"] > 0)]
-    sums = rows[names].assign(product=rows["value"] * rows["n"], n=rows["n"]).groupby(names).sum()
-    return (sums["product"] / sums["n"]).to_dict()
+    sums: dict[tuple[str, str], tuple[float, int]] = {}
+    # A few dozen rows for each of a thousand members: grouping by pandas takes ten times as long.
+    for model, metric, value, n in zip(*(rows[name].tolist() for name in ("model", "metric", "value", "n")), strict=True):
+        total, count = sums.get((model, metric), (0.0, 0))
+        sums[model, metric] = total + value * n, count + n
+    return {key: total / count for key, (total, count) in sums.items()}
 
 
 def known_periods(scores: pd.DataFrame, clock: Clock) -> pd.DataFrame:
