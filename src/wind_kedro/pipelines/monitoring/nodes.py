@@ -49,13 +49,13 @@ def judge_live(
         live, backtest = losses(forecasts, *about), losses(backtested, *about)
         later = later_wind(features[features["product_id"] == product.id], clock)
         past = dict(iter(backtest.groupby(["entity_id", "model"])))
-        later_of = dict(iter(later.groupby("entity_id")))
+        later_of = {str(entity_id): rows for entity_id, rows in later.groupby("entity_id")}
         for (entity_id, model), own in live.groupby(["entity_id", "model"]):
             known = past.get((entity_id, model))
             key = {"product_id": product.id, "entity_id": entity_id, "model": model}
             judged.append({**key, **judge(own, known, product, monitoring)})
             if known is not None and len(known) >= monitoring.min_intervals and known["wind_speed_ms"].notna().any():
-                hours = own.merge(later_of.get(entity_id, later.iloc[:0]), on=["entity_id", "valid_at"], how="left")
+                hours = own.merge(later_of.get(str(entity_id), later.iloc[:0]), on=["entity_id", "valid_at"], how="left")
                 outliers.append(examine(hours, known, monitoring.outliers))
     table = pd.DataFrame(judged, columns=_JUDGEMENT)
     hours = pd.concat(outliers, ignore_index=True) if outliers else pd.DataFrame(columns=COLUMNS)
