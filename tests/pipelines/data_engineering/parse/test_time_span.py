@@ -10,7 +10,7 @@ import pytest
 
 from wind_kedro.cards import Fleet
 from wind_kedro.clock import Clock
-from wind_kedro.pipelines.data_engineering import create_pipeline, nodes
+from wind_kedro.pipelines.data_engineering import create_cleaning, nodes
 from wind_kedro.pipelines.data_engineering.parse.signals import parse_signals
 from wind_kedro.pipelines.data_engineering.parse.time_span import OutsideDataError
 from wind_kedro.pipelines.data_engineering.settings import DataEngineering
@@ -48,5 +48,6 @@ def test_a_moment_outside_is_refused_in_one_line_with_the_choice(check: Callable
 
 
 def test_whatever_is_as_of_a_time_waits_for_the_check() -> None:
-    pipeline = create_pipeline()
+    # Assessment, which also runs alone, reads only what cleaning stored after the check.
+    pipeline = create_cleaning()
     assert [node.name for node in pipeline.nodes if "params:clock" in node.inputs] == ["parse.check_as_of"]
