@@ -96,20 +96,20 @@ def fingerprint(paths: Iterable[Path]) -> str:
     return found.hexdigest()
 
 
-def inputs_of_a_backtest() -> list[Path]:
+def inputs_of_a_backtest(environment: str = ENVIRONMENT, raw: Path = RAW) -> list[Path]:
     """What a backtest follows from: data, configuration, code and locked libraries."""
-    configuration = [PROJECT / "conf" / name for name in ("base", ENVIRONMENT)]
+    configuration = [PROJECT / "conf" / name for name in ("base", environment)]
     found = [path for folder in configuration for path in folder.rglob("*.yml")]
     code = PROJECT / "src" / "wind_kedro"
     found += [path for path in code.rglob("*.py") if path.relative_to(code).parts[0] != "cli"]
-    return [*found, PROJECT / "requirements.lock", *RAW.glob("*.parquet")]
+    return [*found, PROJECT / "requirements.lock", *raw.glob("*.parquet")]
 
 
-def run(params: Mapping[str, str], *words: str) -> Measured:
+def run(params: Mapping[str, str], *words: str, environment: str = ENVIRONMENT) -> Measured:
     """``kedro run`` in a process of its own, with what it took."""
     kedro = Path(sys.executable).with_name("kedro")
     given = ",".join(f"{name}={value}" for name, value in params.items())
-    return measure([str(kedro), "run", "--env", ENVIRONMENT, *words, "--params", given], PROJECT, dict(os.environ))
+    return measure([str(kedro), "run", "--env", environment, *words, "--params", given], PROJECT, dict(os.environ))
 
 
 def run_training(params: Mapping[str, Any], to_nodes: str) -> Measured:

@@ -138,6 +138,14 @@ WRONG_CARDS = {
         _at("farms", 1, "weather", 0, "first_step_minutes", value=60),
         ["farms.yml: farm 'shore': weather.0: first_step_minutes: only of forecasts"],
     ),
+    "lead times beside valid times": (
+        _at(*WEATHER, "lead", value={"name": "hors", "unit": "h"}),
+        ["farms.yml: farm 'hill': weather.0: lead: only of tables with run_at, in place of valid_at"],
+    ),
+    "lead times in days": (
+        lambda cards: cards["farms"][0]["weather"][0].update(valid_at=None, lead={"name": "hors", "unit": "days"}),
+        ["farms.yml: farm 'hill': weather.0: lead.unit: must be one of min, h, s"],
+    ),
     "half a place": (
         _at(*HILL, "latitude_deg", value=None),
         ["farms.yml: farm 'hill': latitude_deg, longitude_deg: give both or none"],

@@ -19,6 +19,7 @@ from wind_kedro.cards.markets import DayGate, Market, Penalty, RuleChange
 from wind_kedro.cards.products import Product
 from wind_kedro.cards.sources import LANDED_AT, TURBINE, SignalSource, Source, SourceColumn, WeatherColumn, WeatherSource
 from wind_kedro.cards.units import (
+    LEAD_UNITS,
     QUANTITY_UNITS,
     SHARE,
     SIGNAL_UNITS,
@@ -29,7 +30,7 @@ from wind_kedro.cards.units import (
 )  # fmt: skip
 
 __all__ = [
-    "LANDED_AT", "QUANTITY_UNITS", "SHARE", "SIGNAL_UNITS", "TURBINE", "UNIT_CONVERSIONS", "WEATHER_QUANTITIES",
+    "LANDED_AT", "LEAD_UNITS", "QUANTITY_UNITS", "SHARE", "SIGNAL_UNITS", "TURBINE", "UNIT_CONVERSIONS", "WEATHER_QUANTITIES",
     "WEATHER_UNITS", "WIND_HEIGHTS_M", "Calendar", "Card", "CardError", "DayGate", "Farm", "Fleet", "Group", "Identifier",
     "Market", "Penalty", "Positive", "Product", "RuleChange", "Share", "SignalSource", "Source", "SourceColumn", "Steps",
     "Turbine", "WeatherColumn", "WeatherSource",

@@ -10,7 +10,7 @@ from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from wind_kedro.cards.base import Card, Identifier, Minutes, _file_path, refuse
 from wind_kedro.cards.dated import Dated
-from wind_kedro.cards.units import SIGNAL_UNITS, UNIT_CONVERSIONS, WEATHER_UNITS, WIND_HEIGHTS_M
+from wind_kedro.cards.units import LEAD_UNITS, SIGNAL_UNITS, UNIT_CONVERSIONS, WEATHER_UNITS, WIND_HEIGHTS_M
 
 
 class SourceColumn(Card):
@@ -182,6 +182,9 @@ class WeatherSource(Source, Dated):
     run_at: str | None = Field(
         None, description="the column of run times; a grid's coordinate of them, where conventions do not identify it"
     )
+    lead: SourceColumn | None = Field(
+        None, description="a table with run times that gives lead times in place of valid times: their column and its unit"
+    )
     available_at: str | None = Field(
         None,
         description="the column (of a grid: coordinate) of the time when the row could be read, or landed_at for a feed's "
@@ -218,7 +221,15 @@ class WeatherSource(Source, Dated):
         winds = "wind_speed_100m_ms, or both wind_u_100m_ms and wind_v_100m_ms"
         refuse(
             ((self.latitude_deg is None) != (self.longitude_deg is None), "latitude_deg, longitude_deg: give both or none"),
-            (not self.is_grid and self.valid_at is None, "valid_at: a table needs the column of its valid times"),
+            (
+                not self.is_grid and self.valid_at is None and self.lead is None,
+                "valid_at: a table needs the column of its valid times",
+            ),
+            (
+                self.lead and (self.is_grid or self.valid_at or not self.run_at),
+                "lead: only of tables with run_at, in place of valid_at",
+            ),
+            (self.lead and self.lead.unit not in LEAD_UNITS, f"lead.unit: must be one of {', '.join(LEAD_UNITS)}"),
             (no_runs, "run_at: a forecast needs the column of its run times or, without one, first_step_minutes"),
             (not self.is_grid and of_grids, f"member, columns.level: only of grids ({grids})"),
             (self.is_grid and (self.where or stitched), f"where, first_step_minutes: only of tables, not of grids ({grids})"),

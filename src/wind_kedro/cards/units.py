@@ -60,6 +60,9 @@ WEATHER_UNITS: Mapping[str, str] = {name: QUANTITY_UNITS[quantity] for name, qua
 #: Unit of a signal that is given as a share of the rated power of its turbine (of a meter: of the farm's capacity).
 SHARE = "share"
 
+#: Units of lead times, in minutes.
+LEAD_UNITS: Mapping[str, float] = {"min": 1.0, "h": 60.0, "s": 1 / 60}
+
 #: How many intervals an hour has.
 _PER_HOUR = {"1min": 60, "5min": 12, "10min": 6, "15min": 4, "30min": 2, "h": 1}
 

@@ -21,7 +21,7 @@ class SignalsRaw(RawTable):
 class WeatherRaw(RawTable):
     """One row per row of a farm's weather files, columns renamed by its card, values as text."""
 
-    columns = RawTable.columns | {"weather_model", "weather_point", "run_at", "available_at", "valid_at", *WEATHER_UNITS}
+    columns = RawTable.columns | {"weather_model", "weather_point", "run_at", "available_at", "valid_at", "lead", *WEATHER_UNITS}
 
 
 class Landings(Contract, key=["feed_id", "landed_at"]):

@@ -41,14 +41,14 @@ Metric = tuple[str, float, Array, Array]
 #: The models that skill is measured against, by the names under which they are backtested.
 REFERENCE_MODELS: tuple[str, ...] = ("persistence", "climatology")
 
-#: What each metric of the table is. The point forecast is the median.
+#: What each metric of the table is. The point forecast is the number that the product sells: median, mean or a level.
 METRICS: Mapping[str, str] = {
-    "nmae_share": "mean |median − actual|, share of available capacity",
-    "nrmse_share": "root of the mean (median − actual)², share of available capacity",
-    "bias_share": "mean of median − actual, share of available capacity; positive: too much was forecast",
-    "mape_share": "mean |median − actual| / actual, only where actual exceeds the floor (5 % of available capacity)",
-    "mae_kw": "mean |median − actual|, kW of the capacity that was available",
-    "rmse_kw": "root of the mean (median − actual)², kW of the capacity that was available",
+    "nmae_share": "mean |point − actual|, share of available capacity",
+    "nrmse_share": "root of the mean (point − actual)², share of available capacity",
+    "bias_share": "mean of point − actual, share of available capacity; positive: too much was forecast",
+    "mape_share": "mean |point − actual| / actual, only where actual exceeds the floor (5 % of available capacity)",
+    "mae_kw": "mean |point − actual|, kW of the capacity that was available",
+    "rmse_kw": "root of the mean (point − actual)², kW of the capacity that was available",
     "pinball_share": "mean quantile loss, share of available capacity: at a level, or (no level) the mean over levels",
     "crps_share": "continuous ranked probability score from the quantiles, share of available capacity",
     "coverage": "how often the actual lay inside the central band of that nominal coverage (the level)",
@@ -56,7 +56,7 @@ METRICS: Mapping[str, str] = {
     "observed_frequency": "how often the actual did not exceed the quantile of that level; reliable: equal to it",
     "ramp_hit_rate": "of the observed ramps, the share forecast for that interval and direction; n: ramps observed",
     "ramp_false_alarm_ratio": "of the ramps forecast, the share not observed in that interval and direction; n: ramps forecast",
-    "money_per_mwh": "the market's penalty for selling the median, per MWh produced, in the market's currency",
+    "money_per_mwh": "the market's penalty for selling the point forecast, per MWh produced, in the market's currency",
     **{
         f"skill_{score}_vs_{model}": f"1 − {score} / that of {model} on the same intervals; 1: perfect, 0: no better"
         for score in ("nmae", "pinball")
@@ -308,7 +308,7 @@ def interval_losses(
 
     The deciding score of some rows is the mean of ``loss``, or what follows from it: of ``nrmse_share`` the loss is the squared
     error, of ``money_per_mwh`` the cost, which is divided by an energy that is the same for all models. Beside it ``error_share``
-    (median − actual) and ``inside``, whether the actual lay in the widest central band (1 or 0; no number where there is
+    (point − actual) and ``inside``, whether the actual lay in the widest central band (1 or 0; no number where there is
     none), whose nominal coverage is ``nominal``.
     """
     rows = _paired(_join(forecasts, latest_versions(observations, as_of), product), product.id)
@@ -481,7 +481,7 @@ def _losses(rows: pd.DataFrame, product: Product, market: Market, rules: ScoreRu
     actual = rows["power_kw"].to_numpy(dtype=np.float64) / available
     quantiles = rows[quantile_columns(levels)].to_numpy(dtype=np.float64)
     quantiles = quantiles / rows["capacity_kw"].to_numpy(dtype=np.float64)[:, None]
-    point = quantiles[:, levels.index(0.5)]
+    point = product.point_of(quantiles)
     pinball = pinball_loss(actual, quantiles, levels)
     # For each row, the position of the row of the same issue some minutes earlier; -1 where there is none. Path and lead in one
     # number are a key, as the lead times of one issue are unique.
@@ -493,7 +493,7 @@ def _losses(rows: pd.DataFrame, product: Product, market: Market, rules: ScoreRu
     def ramps(values: Array) -> NDArray[np.int8]:
         return ramp_direction(np.where(before >= 0, values - values[before], np.nan), rules.ramp_share)
 
-    cost, produced = _settle(rows, actual, product.point_of(quantiles), product, market)
+    cost, produced = _settle(rows, actual, point, product, market)
     return _Losses(
         levels=levels,
         error=point - actual,

@@ -124,7 +124,8 @@ def forecast_rows(
 
 def with_point(table: pd.DataFrame, product: Product) -> pd.DataFrame:
     """Rows of `contracts.Forecasts` of one product with ``point_kw``, the single number that follows from their quantiles."""
-    return table.assign(point_kw=product.point_of(table[quantile_columns(product.quantile_levels)].to_numpy(float)))
+    quantiles, capacity = table[quantile_columns(product.quantile_levels)].to_numpy(float), table["capacity_kw"].to_numpy(float)
+    return table.assign(point_kw=product.point_of(quantiles, capacity))
 
 
 def weather_run_age_minutes(table: pd.DataFrame) -> pd.Series:

@@ -38,7 +38,7 @@ Floats = NDArray[np.float64]
 Open = Callable[[WeatherColumn], "xr.DataArray"]
 
 #: Version of the reading, part of the cache key.
-_VERSION = 2
+_VERSION = 3
 _FAULTS, _COUNTS = b"wind_kedro_faults", b"wind_kedro_rows"
 
 #: Names of coordinates without a standard name, in order of preference.
@@ -277,6 +277,7 @@ def _table(
         {name: pa.repeat(pa.scalar(one, pa.string()), rows) for name, one in texts.items()}
         | {"source_row": pa.array(np.arange(1, rows + 1))}
         | {name: pa.nulls(rows, pa.timestamp("us")) if one is None else at(one) for name, one in times.items()}
+        | {"lead": pa.nulls(rows, pa.float64())}
         | {name: numbers[name].cast(pa.float64()) if name in numbers else pa.nulls(rows, pa.float64()) for name in WEATHER_UNITS}
     )
 

@@ -542,11 +542,14 @@ def _are_typed(kinds: Mapping[str, str], source: Source) -> bool:
         return False
     times = {source.run_at, source.valid_at, source.available_at} - {None, LANDED_AT}
     values = {column.name for column in source.columns.values()}
+    lead = source.lead.name if source.lead else None
     return (
         all(kinds.get(str(column), "").startswith("TIMESTAMP") for column in times)
         and all(kinds.get(column, "") in {"FLOAT", "DOUBLE"} for column in values)
+        and (lead is None or kinds.get(lead, "").endswith(("INT", "INTEGER", "FLOAT", "DOUBLE")))
         and not times & values
-        and not (times | values) & set(source.where)
+        and lead not in times | values
+        and not (times | values | {lead}) & set(source.where)
     )
 
 

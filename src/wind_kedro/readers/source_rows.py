@@ -35,7 +35,7 @@ def chooser(farm: Farm, source: AnySource, path: Path, where: str) -> Choose:
     def choose(found: Sequence[str]) -> list[str]:
         values = [column.name for column in source.columns.values()]
         if isinstance(source, WeatherSource):
-            keys = [source.run_at, source.valid_at]
+            keys = [source.run_at, source.valid_at, source.lead.name if source.lead else None]
         else:
             keys = [source.timestamp, source.time_of_day, source.turbine]
             if source.layout == "long":
@@ -117,12 +117,12 @@ def columns_of(kind: str) -> list[str]:
     """Columns of the raw table of ``signals`` or ``weather``."""
     columns = ["turbine_id", "timestamp", "received_at", *SIGNAL_UNITS]
     if kind == "weather":
-        columns = ["weather_model", "weather_point", "run_at", "available_at", "valid_at", *WEATHER_UNITS]
+        columns = ["weather_model", "weather_point", "run_at", "available_at", "valid_at", "lead", *WEATHER_UNITS]
     return ["farm_id", "source_file", "fault", *columns, "source_row"]
 
 
 #: Columns of weather that are no text where a file has typed ones.
-TYPED = dict.fromkeys(("run_at", "available_at", "valid_at"), "TIMESTAMP") | dict.fromkeys(WEATHER_UNITS, "DOUBLE")
+TYPED = dict.fromkeys(("run_at", "available_at", "valid_at"), "TIMESTAMP") | dict.fromkeys(("lead", *WEATHER_UNITS), "DOUBLE")
 
 
 def no_rows(kind: str, *, typed: bool = False) -> str:
@@ -159,6 +159,7 @@ def _rows(source: AnySource, file: Opened, relation: str, turbine: str | None = 
             times = {"run_at": source.run_at, "valid_at": source.valid_at}
             keys = {key: stamp(name(column), source) if column else _NOTHING for key, column in times.items()}
             keys["available_at"] = _arrived(source, file)
+            keys["lead"] = number(name(source.lead.name), source) if source.lead else _NOTHING
             keys |= {key: number(name(columns[key]), source) if key in columns else _NOTHING for key in WEATHER_UNITS}
         keys |= {key: _own(key) for key in ("weather_model", "weather_point")}
     keys |= {"farm_id": _own("farm_id"), "source_file": _own("source_file") + (f" || {text(f'#{turbine}')}" if turbine else "")}
@@ -177,6 +178,7 @@ def _typed(source: WeatherSource, file: Opened) -> dict[str, str]:
     given = {"run_at": source.run_at, "valid_at": source.valid_at, "available_at": source.available_at}
     given |= {key: column.name for key, column in source.columns.items()}
     keys = {key: "NULL" if given.get(key) is None else name(str(given[key])) for key in TYPED}
+    keys["lead"] = f"CAST({name(source.lead.name)} AS DOUBLE)" if source.lead else "NULL"
     if source.available_at == LANDED_AT and landed_at(file.path) is not None:
         keys["available_at"] = f"CAST(replace({_own('landed_at')}, '+00:00', '') AS TIMESTAMP)"
     return keys

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 #: Version of the reading: increase it if the result for the same file and card changes.
-VERSION = 2
+VERSION = 3
 #: Most rows of one turbine and stamp, or of one weather run and time: revisions and repetitions are compared in memory.
 MAX_REPEATS = 100_000
 #: So many rows are read before they are converted and written, and so many units; of a large file all rows are its own.
@@ -270,12 +270,12 @@ class UnitReader:
 
     def _repeated(self, target: Path, *, typed: bool) -> dict[str, str]:
         """By tag, the fault of units in which one time has more rows than can be compared in memory."""
-        key = "turbine_id, timestamp" if self._kind == "signals" else "run_at, valid_at"
-        stamp = key.partition(", ")[2]
+        key = "turbine_id, timestamp" if self._kind == "signals" else "run_at, valid_at, lead"
+        stamp = "timestamp" if self._kind == "signals" else "coalesce(valid_at, run_at)"
         is_time = f"{stamp} IS NOT NULL" if typed else f"regexp_matches({stamp}, '^\\d{{4}}-')"
         found = self._engine.execute(
-            f"SELECT tag, max({{'times': times, 'stamp': CAST({stamp} AS VARCHAR)}}) FROM ("  # noqa: S608 - quoted by text
-            f"SELECT tag, {stamp}, count(*) AS times FROM read_parquet({text(literals(self._engine, [target])[0])}) "
+            f"SELECT tag, max({{'times': times, 'stamp': CAST(stamp AS VARCHAR)}}) FROM ("  # noqa: S608 - quoted by text
+            f"SELECT tag, {stamp} AS stamp, count(*) AS times FROM read_parquet({text(literals(self._engine, [target])[0])}) "
             f"WHERE fault IS NULL AND {is_time} GROUP BY tag, {key} HAVING times > {MAX_REPEATS}) GROUP BY tag"
         ).fetchall()
         return {

@@ -579,6 +579,28 @@ def test_what_the_newest_run_changed(fleet: Fleet, blow: MakeTable, observe: Mak
     assert alone["wind_speed_100m_ms_last_run_change"].isna().all()
 
 
+def test_what_the_last_runs_say(fleet: Fleet, blow: MakeTable, observe: MakeTable, run_of: RunOf) -> None:
+    runs = [*run_of("2024-02-29 12:00", [4.0] * 20), *run_of("2024-02-29 18:00", [20.0] * 40), *run_of("2024-03-01 00:00", RISING)]
+    table = _of(fleet, blow, observe, runs, runs=3, run_weight=0.5, run_minutes=[-60]).tail(3)
+    # At 07:30, 08:30 and 09:30 the newest run has 7.5, 8.5 and 9.5 m/s; the oldest ended at 07:00.
+    mean = [(7.5 + 10) / 1.5, (8.5 + 10) / 1.5, (9.5 + 10) / 1.5]
+    assert table["wind_speed_100m_ms_runs_mean"].tolist() == pytest.approx(mean)
+    assert table["wind_speed_100m_ms_runs_change"].tolist() == [-12.5, -11.5, -10.5]
+    assert table["wind_speed_100m_ms_runs_std"].tolist() == [6.25, 5.75, 5.25]
+    assert table["wind_speed_100m_ms_runs_min"].tolist() == [7.5, 8.5, 9.5]
+    assert table["wind_speed_100m_ms_runs_max"].tolist() == [20.0] * 3
+    # An hour earlier the oldest still counts, a quarter.
+    first = (6.5 + 0.5 * 20 + 0.25 * 4) / 1.75
+    assert table["wind_speed_100m_ms_runs_mean_minus_60min"].tolist() == pytest.approx([first, *mean[:2]])
+
+
+def test_the_newest_run_alone_has_nothing_to_change(fleet: Fleet, blow: MakeTable, observe: MakeTable, run_of: RunOf) -> None:
+    table = _of(fleet, blow, observe, run_of("2024-03-01 00:00", RISING), runs=4)
+    assert table["wind_speed_100m_ms_runs_mean"].tolist() == table["wind_speed_100m_ms"].tolist()
+    assert table["wind_speed_100m_ms_runs_std"].tolist() == [0.0] * 3
+    assert table["wind_speed_100m_ms_runs_change"].isna().all()
+
+
 # --- other farms -------------------------------------------------------------------------------------------------------
 
 

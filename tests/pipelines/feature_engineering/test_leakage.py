@@ -188,6 +188,7 @@ def test_the_worlds_have_something_to_say(fleet: Fleet, hours: int) -> None:
     for column in ("wind_speed_100m_ms", "last_power_share", "other_1_wind_speed_100m_ms", "power_share_mean_24h"):
         assert table[column].notna().mean() > 0.5, column
     assert table["wind_speed_100m_ms_last_run_change"].notna().any()
+    assert table["wind_speed_100m_ms_runs_change"].notna().any()
     if hours > 48:  # a month has begun, and what is fitted at its beginning is in force
         assert table["last_error_share"].notna().any()
         beside = table["best_point_wind_speed_100m_ms"] != table["wind_speed_100m_ms"]

@@ -27,6 +27,7 @@ Family = Literal[
     "fleet",  # mean wind over all these points and the own one, and how far they are apart
     "best_point",  # wind at that point, own or other, which explained the power best until then
     "models",  # how many weather models, and how far they are apart
+    "runs",  # what the last runs say of the interval: mean, spread, change
     "last_run",  # what the newest run changed against the one before
     "lead",  # age of the run
     "calendar",  # hour of the day
@@ -52,6 +53,7 @@ COLUMNS_OF: Mapping[Family, tuple[str, ...]] = {
     "fleet": ("fleet_*",),
     "best_point": ("best_point_*",),
     "models": ("weather_models", "weather_spread_ms"),
+    "runs": ("wind_*_100m_ms_runs_*",),
     "last_run": ("wind_speed_100m_ms_last_run_change",),
     "lead": ("weather_age_minutes",),
     "calendar": ("hour_of_day",),
@@ -98,6 +100,9 @@ class FeatureParameters(Strict):
     window_minutes: list[int] = Field(description="widths of centred windows of mean and deviation of wind speed in the run")
     extremes_minutes: list[int] = Field(default_factory=list, description="likewise of least and most wind speed")
     edge_minutes: int = Field(0, ge=0, description="how far before its first and behind its last time a run's value still holds")
+    runs: int = Field(4, gt=1, description="so many of the last runs are compared, the newest first")
+    run_weight: float = Field(0.6, gt=0, le=1, description="of a run in the mean over runs, against the next newer one")
+    run_minutes: list[int] = Field(default_factory=list, description="as neighbour_minutes, of the mean over runs")
     other_farms: int = Field(12, ge=0, description="so many other farms' points are looked at, the nearest")
     other_farm_minutes: list[int] = Field(default_factory=list, description="as neighbour_minutes, at other farms")
     best_point: BestPoint = BestPoint()

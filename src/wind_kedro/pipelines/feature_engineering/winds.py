@@ -138,8 +138,49 @@ def read_model(runs: Runs, grid: Grid, families: Collection[str], parameters: Fe
         earlier, before = _read_rows(runs, *run_to_read(runs.parts, grid.issued_at, grid.until, newest[0]))
         speed_before = places(earlier, grid.middle, parameters.edge_minutes).read(before[SPEED])
         result[f"{SPEED}_last_run_change"] = result[SPEED] - speed_before
+    if "runs" in families:
+        result |= _over_runs(runs, grid, parameters, newest, (read, values))
     known_run = np.broadcast_to(read.run_minutes[:, None], grid.valid_at.shape)
     result["run_minutes"] = np.where(np.isnan(result[SPEED]), np.nan, known_run)
+    return result
+
+
+def _over_runs(
+    runs: Runs,
+    grid: Grid,
+    parameters: FeatureParameters,
+    newest: tuple[TimeArray, TimeArray],
+    read: tuple[ReadRuns, dict[str, FloatArray]],
+) -> dict[str, FloatArray]:
+    """What the last runs that were available at the issue forecast for the same interval, arrays of shape (issues, leads).
+
+    Of wind speed and its components the mean, in which each run has ``run_weight`` times the weight of the next newer one; of the
+    speed its standard deviation, least and most over runs, the newest less the mean of the others, and the mean before and after
+    the interval. Runs that do not reach an interval do not count.
+    """
+    run_at, laid_out = newest[0], [read]
+    for _ in range(parameters.runs - 1):
+        chosen = run_to_read(runs.parts, grid.issued_at, grid.until, run_at)
+        # Without an earlier run, none before it is looked for either.
+        run_at = np.where(np.isnat(run_at), run_at, chosen[0])
+        laid_out.append(_read_rows(runs, run_at, chosen[1], names=[SPEED, U, V]))
+
+    def over(name: str, shift: float = 0) -> FloatArray:
+        where = [places(one, grid.middle + shift, parameters.edge_minutes).read(values[name]) for one, values in laid_out]
+        return np.stack(where)
+
+    def mean(found: FloatArray) -> FloatArray:
+        weights = parameters.run_weight ** np.arange(len(found))[:, None, None] * ~np.isnan(found)
+        weight = weights.sum(axis=0)
+        total = (np.nan_to_num(found) * weights).sum(axis=0)
+        return np.divide(total, weight, out=np.full(weight.shape, np.nan), where=weight > 0)
+
+    speeds = over(SPEED)
+    result = {f"{SPEED}_runs_mean": mean(speeds)} | {f"{name}_runs_mean": mean(over(name)) for name in (U, V)}
+    for name, reduce in (("std", np.nanstd), ("min", np.nanmin), ("max", np.nanmax)):
+        result[f"{SPEED}_runs_{name}"] = quiet(reduce, speeds)
+    result[f"{SPEED}_runs_change"] = speeds[0] - mean(speeds[1:])
+    result |= {neighbour(f"{SPEED}_runs_mean", shift): mean(over(SPEED, shift)) for shift in parameters.run_minutes}
     return result
 
 

@@ -16,7 +16,7 @@ from wind_kedro.failures import Failure, failures_table, reason
 from wind_kedro.storage.fingerprints import DAY, NO_DAY, Recipe, mixed, number_of, overlapping, spans_of
 
 #: Increase them if sums of the same forecasts and observations, or scores of the same sums, change.
-SUMS_VERSION = SCORES_VERSION = 1
+SUMS_VERSION = SCORES_VERSION = 2
 
 KEY = ["product_id", "entity_id"]
 _MADE = ["product_id", "issued_at", "fingerprint"]

@@ -140,6 +140,18 @@ def test_times_of_a_stitched_series_are_of_the_newest_run_that_reaches_them(
     assert found["available_at"] - found["run_at"] == pd.Timedelta(hours=2)
 
 
+@pytest.mark.parametrize(("unit", "lead"), [("h", "3"), ("h", " 3.0"), ("min", "180"), ("s", "10800")])
+def test_valid_times_follow_from_lead_times(
+    unit: str, lead: str, cards: dict[str, Any], raw_weather: Make, settle: Any, settings: Any, now: Clock
+) -> None:
+    cards["farms"][0]["weather"][0] |= {"valid_at": None, "lead": {"name": "hors", "unit": unit}}
+    fleet = Fleet.from_config(**cards)
+    rows = [RUN | {"valid_at": None, "lead": lead}, RUN | {"valid_at": None, "lead": "soon"}]
+    judged = settle(judge_weather(settle(parse_weather(raw_weather(rows), fleet, settings)), now)).to_pandas()
+    assert judged["valid_at"].tolist()[0] == pd.Timestamp("2024-01-01T03:00")
+    assert judged[["reason", "detail"]].to_numpy().tolist()[1] == ["bad_stamp", "lead 'soon' is not a number"]
+
+
 def test_what_is_not_available_is_not_seen(weather: Any) -> None:
     rows = [RUN, RUN | {"run_at": "2024-01-01T06:00Z", "valid_at": "2024-01-01T09:00Z"}]
     at_eight = Clock(as_of=pd.Timestamp("2024-01-01T08:00Z").to_pydatetime())

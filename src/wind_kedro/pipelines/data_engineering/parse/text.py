@@ -90,7 +90,7 @@ def numbers(rows: Table, names: Sequence[str], missing: Sequence[str]) -> Table:
     Adds ``<name>_text`` (the original text), ``<name>_source`` (in the source's unit) and ``<name>_bad`` (not a number).
     """
     rows = rows.rename({f"{name}_text": name for name in names})
-    rows = rows.mutate(**{f"{name}_source": _number(rows[f"{name}_text"]) for name in names})
+    rows = rows.mutate(**{f"{name}_source": number(rows[f"{name}_text"]) for name in names})
     finite = {
         name: rows[f"{name}_source"].notnull() & ~rows[f"{name}_source"].isinf() & ~rows[f"{name}_source"].isnan()
         for name in names
@@ -110,7 +110,8 @@ def _is_bad(value: Any, finite: Any, missing: Sequence[str]) -> Any:
     return ibis.ifelse(finite, False, has_text(value, missing))  # for few rows
 
 
-def _number(value: Any) -> Any:
+def number(value: Any) -> Any:
+    """Parse text to a number; null if it is none. A column of numbers is as it is."""
     if value.type().is_floating():
         return value
     # DuckDB skips blanks around a number, and parses 1_000 as one.

@@ -32,7 +32,8 @@ _SHARD = ["farm_id", "day"]
 
 def derive_parsed_weather(weather_raw: SourceRows, fleet: Fleet, data_engineering: DataEngineering) -> Recipe:
     """`parse_weather` of the files that are new or changed, or whose card has changed."""
-    read = {"model", "point", "kind", "delay_minutes", "run_every_minutes", "first_step_minutes", "length_hours", "columns"}
+    times = {"delay_minutes", "run_every_minutes", "first_step_minutes", "length_hours", "lead"}
+    read = {"model", "point", "kind", "columns"} | times
     settings = [data_engineering.missing_values, data_engineering.weather_ranges, PARSING_VERSION]
     cards = of_cards({farm.id: [source.model_dump(include=read) for source in farm.weather] for farm in fleet.farms}, *settings)
     units = weather_raw.units
