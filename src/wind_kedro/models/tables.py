@@ -124,8 +124,7 @@ def forecast_rows(
 
 def with_point(table: pd.DataFrame, product: Product) -> pd.DataFrame:
     """Rows of `contracts.Forecasts` of one product with ``point_kw``, the single number that follows from their quantiles."""
-    quantiles, capacity = table[quantile_columns(product.quantile_levels)].to_numpy(float), table["capacity_kw"].to_numpy(float)
-    return table.assign(point_kw=product.point_of(quantiles, capacity))
+    return table.assign(point_kw=product.point_of(table[quantile_columns(product.quantile_levels)].to_numpy(float)))
 
 
 def weather_run_age_minutes(table: pd.DataFrame) -> pd.Series:

@@ -72,7 +72,7 @@ def calibrated(
                 of_series = known.get(key, nothing)
                 corrected = _corrected_series(rows, of_series, product, correction, calibration)
                 result.loc[rows.index, columns] = corrected
-                result.loc[rows.index, "point_kw"] = product.point_of(corrected, rows["capacity_kw"].to_numpy(float))
+                result.loc[rows.index, "point_kw"] = product.point_of(corrected)
     return result
 
 

@@ -580,7 +580,11 @@ def test_what_the_newest_run_changed(fleet: Fleet, blow: MakeTable, observe: Mak
 
 
 def test_what_the_last_runs_say(fleet: Fleet, blow: MakeTable, observe: MakeTable, run_of: RunOf) -> None:
-    runs = [*run_of("2024-02-29 12:00", [4.0] * 20), *run_of("2024-02-29 18:00", [20.0] * 40), *run_of("2024-03-01 00:00", RISING)]
+    runs = [
+        *run_of("2024-02-29 12:00", [4.0] * 20),
+        *run_of("2024-02-29 18:00", [20.0] * 40),
+        *run_of("2024-03-01 00:00", RISING),
+    ]
     table = _of(fleet, blow, observe, runs, runs=3, run_weight=0.5, run_minutes=[-60]).tail(3)
     # At 07:30, 08:30 and 09:30 the newest run has 7.5, 8.5 and 9.5 m/s; the oldest ended at 07:00.
     mean = [(7.5 + 10) / 1.5, (8.5 + 10) / 1.5, (9.5 + 10) / 1.5]
