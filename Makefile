@@ -174,6 +174,16 @@ TASKS ?= 4-9
 gefcom2014: environment ## Backtest GEFCom2014 wind, task by task, beside the published scores (DATA=folder TASKS=4-9)
 	@$(BIN)/python benchmarks/gefcom2014.py --data "$(DATA)" --tasks "$(TASKS)"
 
+.PHONY: gefcom2012
+gefcom2012: environment ## Backtest GEFCom2012 wind, two days ahead from overlapping runs (DATA=folder MONTHS="2010-11 2010-12")
+	@OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python benchmarks/gefcom2012.py \
+		--data "$(patsubst data/01_raw/gefcom2014,data/01_raw/gefcom2012,$(DATA))" $(if $(MONTHS),--months $(MONTHS))
+
+.PHONY: gefcom2012-ablation
+gefcom2012-ablation: environment ## Measure what families of features and members of the blend are worth in two months of 2010 (DATA=folder)
+	@OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python benchmarks/gefcom2012.py --ablation \
+		--data "$(patsubst data/01_raw/gefcom2014,data/01_raw/gefcom2012,$(DATA))"
+
 .PHONY: proof-readiness
 proof-readiness: environment ## Prove that readiness finds the wrong weather point of GEFCom2014, and no other (DATA=folder)
 	@$(BIN)/python benchmarks/proof_readiness.py --data "$(DATA)"

@@ -16,6 +16,8 @@ import argparse
 import json
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +34,8 @@ STATE = PROJECT / "data" / ENVIRONMENT / "08_reporting" / "prepared.json"
 PUBLISHED = Path(__file__).parent / "published" / "gefcom2012.csv"
 #: From one blank to the next.
 EVERY = pd.Timedelta(hours=84)
+#: In which settings are chosen.
+CHOSEN_ON = ("2010-07", "2010-11")
 MONTHS = [f"2011-{month:02d}" for month in range(1, 13)]
 METRICS = {"nrmse_share": "rmse", "nmae_share": "nmae", "pinball_share": "pinball", "coverage": "coverage_80"}
 BAND = 0.8
@@ -53,7 +57,9 @@ def bring_in(data: Path) -> tuple[pd.Timestamp, pd.Timestamp]:
     found = {what: sorted(data.glob(f"{what}*.parquet")) for what in ("weather", "power")}
     for what, files in found.items():
         if len(files) != 1:
-            raise FileNotFoundError(f"{data}: {len(files)} files {what}*.parquet, one is needed; see docs/how-to/run-gefcom.md")
+            raise FileNotFoundError(
+                f"{data}: {len(files)} files {what}*.parquet, one is needed; see docs/how-to/run-gefcom2012.md"
+            )
     [weather], [power] = found["weather"], found["power"]
     RAW.mkdir(parents=True, exist_ok=True)
     table = pd.read_parquet(power)
@@ -114,6 +120,60 @@ def fit_seconds(table: pd.DataFrame, context: Any, month: str) -> pd.DataFrame:
     return pd.concat([found, mean]).assign(lead="all")
 
 
+def ablation(table: pd.DataFrame, context: Any) -> pd.DataFrame:
+    """Scores in `CHOSEN_ON`, all issues and farms: of each member alone and of the blend; of its boosting without each family.
+
+    Columns: ``variant``, ``rmse``, ``pinball``, ``coverage_80``, and ``seconds`` of the processor for a fit.
+    """
+    from wind_kedro.models.registry import ModelConfig
+    from wind_kedro.models.tables import feature_matrix
+    from wind_kedro.pipelines.feature_engineering.settings import ALWAYS, family_of
+    from wind_kedro.pipelines.training.settings import Training
+
+    training = Training.model_validate(context.params["training"])
+    product = context.params["fleet"].product(PRODUCT)
+    blend = training.candidates["blend"]
+    members = {name: ModelConfig.model_validate(config) for name, config in blend.params["members"].items()}
+    columns = list(feature_matrix(table).columns)
+    variants = {name: (config, columns) for name, config in {**members, "catboost": training.candidates["catboost"]}.items()}
+    variants["blend"] = (blend, columns)
+    own = {name: family_of(name) for name in columns if name not in ALWAYS and name != "lead_minutes"}
+    for family in dict.fromkeys(own.values()):
+        variants[f"boosting without {family}"] = (members["boosting"], [name for name in columns if own.get(name) != family])
+    rows = []
+    for name, (config, seen) in variants.items():
+        rows.append({"variant": name} | _judged(table, config, seen, product, training.seed))
+        print(rows[-1], flush=True)
+    return pd.DataFrame(rows).round({"rmse": 5, "pinball": 5, "coverage_80": 3, "seconds": 1})
+
+
+def _judged(table: pd.DataFrame, config: Any, columns: list[str], product: Any, seed: int) -> dict[str, float]:
+    from wind_kedro.evaluation.scores import inside_band, pinball_loss
+    from wind_kedro.models.registry import build
+    from wind_kedro.models.tables import known_at
+
+    levels, quantiles, actual, seconds = product.quantile_levels, [], [], []
+    for _, own in table.groupby("entity_id"):
+        for month in CHOSEN_ON:
+            begin = pd.Timestamp(f"{month}-01", tz="UTC")
+            known = known_at(own, begin)
+            ahead = own[(own["issued_at"] >= begin) & (own["issued_at"] < begin + pd.offsets.MonthBegin())]
+            began = time.process_time()
+            model = build("ablation", config, levels, seed).fit(known[columns], known["power_share"])
+            seconds.append(time.process_time() - began)
+            # A blend that smooths over neighbouring intervals needs the times.
+            quantiles.append(model.predict(ahead[[*columns, "issued_at", "valid_at"]]))
+            actual.append(ahead["power_share"].to_numpy(float))
+    found, observed = np.concatenate(quantiles), np.concatenate(actual)
+    lower, upper = (found[:, levels.index(level)] for level in ((1 - BAND) / 2, (1 + BAND) / 2))
+    return {
+        "rmse": float(np.sqrt(((product.point_of(found) - observed) ** 2).mean())),
+        "pinball": float(pinball_loss(observed, found, levels).mean()),
+        "coverage_80": float(inside_band(observed, lower, upper).mean()),
+        "seconds": float(np.mean(seconds)),
+    }
+
+
 def missed(table: pd.DataFrame) -> list[str]:
     """The bars that the best candidate misses, a line each."""
     overall = table[(table["farm"] == "all") & (table["lead"] == "all")].sort_values("rmse").iloc[0]
@@ -133,10 +193,16 @@ def main(words: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=RAW, help="folder of the competition's files")
     parser.add_argument("--months", nargs="+", default=MONTHS, help="such as 2010-11 2010-12 (default: those of 2011)")
+    parser.add_argument("--ablation", action="store_true", help="instead: leave families and members out, in 2010")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of gefcom2012.csv (default: %(default)s)")
     chosen = parser.parse_args(words)
     try:
         first, as_of = bring_in(chosen.data)
+        _prepare(as_of)
+        if chosen.ablation:
+            with _context() as context:
+                record("gefcom2012-ablation", ablation(_frame(context.catalog.load("model_input")), context), chosen.out)
+            return 0
         table = _scored(sorted(chosen.months), first, as_of)
     except (FileNotFoundError, CommandFailedError) as error:
         print(error, file=sys.stderr)
@@ -156,41 +222,47 @@ def main(words: list[str] | None = None) -> int:
     return 1 if over else 0
 
 
-def _scored(months: list[str], first: pd.Timestamp, as_of: pd.Timestamp) -> pd.DataFrame:
-    """Prepare the features if they are not, backtest, score."""
+def _when(as_of: pd.Timestamp) -> dict[str, str]:
+    return dict.fromkeys(("as_of", "train_as_of"), f"{as_of:%Y-%m-%dT%H:%M}")
+
+
+def _prepare(as_of: pd.Timestamp) -> None:
+    """Raw files to model input, unless that was done with the same data, configuration and code."""
+    inputs = [path for path in inputs_of_a_backtest(ENVIRONMENT, RAW) if path.name != "parameters_training.yml"]
+    key = fingerprint(inputs)
+    if STATE.is_file() and json.loads(STATE.read_text(encoding="utf-8"))["key"] == key:
+        return
+    print("raw files to model input ...", flush=True)
+    for words in (["data_engineering"], ["feature_engineering"], ["training", "--to-nodes", "backtest.assemble_model_input"]):
+        run(_when(as_of), "--pipelines", *words, environment=ENVIRONMENT)
+    STATE.parent.mkdir(parents=True, exist_ok=True)
+    STATE.write_text(json.dumps({"key": key}), encoding="utf-8")
+
+
+@contextmanager
+def _context() -> Iterator[Any]:
     from kedro.framework.session import KedroSession
     from kedro.framework.startup import bootstrap_project
 
+    bootstrap_project(PROJECT)
+    with KedroSession.create(PROJECT, env=ENVIRONMENT, save_on_close=False) as session:
+        yield session.load_context()
+
+
+def _scored(months: list[str], first: pd.Timestamp, as_of: pd.Timestamp) -> pd.DataFrame:
+    """Backtest, and score."""
     from wind_kedro.evaluation.scores import score_forecasts
 
-    bootstrap_project(PROJECT)
-    inputs = [path for path in inputs_of_a_backtest(ENVIRONMENT, RAW) if path.name != "parameters_training.yml"]
-    key = fingerprint(inputs)
-    when = dict.fromkeys(("as_of", "train_as_of"), f"{as_of:%Y-%m-%dT%H:%M}")
-    if not STATE.is_file() or json.loads(STATE.read_text(encoding="utf-8"))["key"] != key:
-        print("raw files to features ...", flush=True)
-        for pipeline in ("data_engineering", "feature_engineering"):
-            run(when, "--pipelines", pipeline, environment=ENVIRONMENT)
-        STATE.parent.mkdir(parents=True, exist_ok=True)
-        STATE.write_text(json.dumps({"key": key}), encoding="utf-8")
     print(f"backtest of {', '.join(months)} ...", flush=True)
-    took = run(
-        when | {"months": " ".join(months)},
-        "--pipelines",
-        "training",
-        "--to-nodes",
-        "backtest.score_backtest",
-        environment=ENVIRONMENT,
-    )
+    asked = _when(as_of) | {"months": " ".join(months)}
+    took = run(asked, "--pipelines", "training", "--to-nodes", "backtest.score_backtest", environment=ENVIRONMENT)
     print(f"the backtest took {took.seconds:.0f} s, at most {took.peak_mb:,.0f} MB", flush=True)
-    with KedroSession.create(PROJECT, env=ENVIRONMENT, save_on_close=False) as session:
-        context = session.load_context()
-        catalog, fleet = context.catalog, context.params["fleet"]
-        forecasts, observations = (_frame(catalog.load(name)) for name in ("backtest_forecasts", "observations"))
+    with _context() as context:
+        forecasts, observations = (_frame(context.catalog.load(name)) for name in ("backtest_forecasts", "observations"))
         forecasts = forecasts[forecasts["issued_at"].isin(issues_of(months, first))]
         edges = context.params["scoring"]["lead_edges_minutes"]
-        seconds = fit_seconds(_frame(catalog.load("model_input")), context, months[-1])
-    table = scores_table(score_forecasts(forecasts, observations, fleet, edges))
+        seconds = fit_seconds(_frame(context.catalog.load("model_input")), context, months[-1])
+        table = scores_table(score_forecasts(forecasts, observations, context.params["fleet"], edges))
     table = table.merge(seconds, on=["model", "farm", "lead"], how="left")
     return table.round({"rmse": 5, "nmae": 5, "pinball": 5, "coverage_80": 3, "seconds": 1})
 

@@ -11,7 +11,7 @@ from kedro.config import OmegaConfigLoader
 from wind_kedro.configuration import BoundedConfigLoader
 from wind_kedro.settings import CONFIG_LOADER_ARGS
 
-ENVIRONMENTS = ["base", "feeds", "fleet", "gefcom2014", "test"]
+ENVIRONMENTS = ["base", "feeds", "fleet", "gefcom2012", "gefcom2014", "test"]
 
 
 def _both(conf: Path, environment: str, kind: str) -> list[Any]:

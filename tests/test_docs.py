@@ -277,7 +277,7 @@ def broken_links(document: Path, text: str) -> list[str]:
 
 def broken_paths(text: str) -> list[str]:
     """Paths of the project in code type that are not there; what runs make or a user brings, and mere examples, are left out."""
-    made = re.compile(r"^data/0[2-8]|^data/01_raw/gefcom2014|^conf/local/|mine|[<*…$]|\.\.\.")
+    made = re.compile(r"^data/0[2-8]|^data/01_raw/gefcom201[24]|^conf/local/|mine|[<*…$]|\.\.\.")
     paths = {name for name in named(text) if re.match(r"^(benchmarks|conf|data|docs|notebooks|src|tests)/\S*$", name)}
     return sorted(path for path in paths if not made.search(path) and not (PROJECT / path).exists())
 

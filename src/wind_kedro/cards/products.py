@@ -138,7 +138,7 @@ class Product(Card):
     def point_of(self, quantiles: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         """The single number of each row of quantiles, in their unit.
 
-        The mean is the integral of the quantile function over all probabilities: linear between levels, and the outermost quantiles
+        The mean is the integral of the quantile function over all probabilities: linear between levels, the outermost quantiles
         beyond them. (Exponential tails that end at nothing and at capacity gave RMSEs up to .2 % higher on GEFCom2012 in 2010.)
 
         Args:

@@ -173,7 +173,8 @@ def _over_runs(
         weights = parameters.run_weight ** np.arange(len(found))[:, None, None] * ~np.isnan(found)
         weight = weights.sum(axis=0)
         total = (np.nan_to_num(found) * weights).sum(axis=0)
-        return np.divide(total, weight, out=np.full(weight.shape, np.nan), where=weight > 0)
+        divided: FloatArray = np.divide(total, weight, out=np.full(weight.shape, np.nan), where=weight > 0)
+        return divided
 
     speeds = over(SPEED)
     result = {f"{SPEED}_runs_mean": mean(speeds)} | {f"{name}_runs_mean": mean(over(name)) for name in (U, V)}

@@ -44,8 +44,10 @@ def calibrate(
 ) -> Callable[..., pd.DataFrame]:
     """Wind as stamped → calibrations."""
 
-    def run(stamp: str, card: str, wind: pd.Series = WIND, known: pd.Series = WIND, clock: Clock = now) -> pd.DataFrame:
-        fleet: Fleet = windy(clock=card)
+    def run(
+        stamp: str, card: str, wind: pd.Series = WIND, known: pd.Series = WIND, clock: Clock = now, **changed: Any
+    ) -> pd.DataFrame:
+        fleet: Fleet = windy(clock=card, **changed)
         parsed = settle(parse_signals(raw_signals(signal_rows(wind, STAMPS[stamp], turbines=1)), fleet, settings))
         judged = settle(judge_weather(settle(parse_weather(raw_weather(weather_rows(known)), fleet, settings)), clock))
         weather = make_weather(judged, fleet, clock, settings)
@@ -126,3 +128,14 @@ def test_weather_that_has_nothing_to_do_with_it_decides_nothing(calibrate: Calla
     found = calibrate("honest offset", "wall_clock_is_utc", known=gusty(24 * 32, seed=5, start="2024-03-15")).iloc[-1]
     assert found["reading"] == "wall_clock_is_utc"
     assert pd.isna(found["correlation"])
+
+
+def test_where_nothing_can_be_compared_it_says_what_is_missing(calibrate: Callable[..., pd.DataFrame]) -> None:
+    power_only = {"power_kw": {"name": "power", "unit": "kW"}}
+    later = WIND.set_axis(WIND.index + pd.Timedelta(days=200))
+    for changed, why in (
+        ({"columns": power_only}, "no wind is measured to compare with the weather"),
+        ({}, "no hours with both measured wind and weather"),
+    ):
+        found = calibrate("honest offset", "as_stamped", known=later, **changed)
+        assert json.loads(found["evidence"].iloc[-1])["decided"] == f"not checked: {why}"

@@ -32,8 +32,8 @@ def parse_weather(weather_raw: SourceRows | Table, fleet: Fleet, data_engineerin
 
     One row per row of a source, and one with number 0 per source that could not be read (reason ``source_unreadable``), in
     standard units; times are UTC without zone, a stamp without offset is UTC. A value out of range is null. ``run_at`` is null
-    for an analysis; in a stitched series it is derived from ``valid_at``; of a source with lead times ``valid_at`` is derived from
-    them. ``reference_at`` is the time of the run, of an analysis the valid time (the forecast reference time of the CF
+    for an analysis; in a stitched series it is derived from ``valid_at``. Of a source with lead times, ``valid_at`` is derived
+    from them. ``reference_at`` is the time of the run, of an analysis the valid time (the forecast reference time of the CF
     conventions). An analysis is available with the oldest pseudo-run that contains it (`make_weather`). ``reason`` and ``detail``
     are null in valid rows, else the first fault of ``ragged``, ``bad_stamp``, ``unparseable``, ``missing_wind``.
     """

@@ -175,7 +175,7 @@ def _calibrate(farm: Farm, blocks: pd.DataFrame, sums: pd.DataFrame, in_force: s
     rows = []
     for day, since in zip(blocks["day"], blocks["since"], strict=True):
         weeks = weeks_of(sums[sums["block"].between(since, day)], farm, search)
-        row = {"farm_id": farm.id, "fitted_at": day} | _decide(farm.signals.clock, in_force, weeks, lags, step, search)
+        row = {"farm_id": farm.id, "fitted_at": day} | _decide(farm, in_force, weeks, lags, step, search)
         in_force = row["reading"]
         rows.append(row | {"assumed": farm.signals.clock, "agrees": in_force == farm.signals.clock})
     return rows
@@ -318,7 +318,13 @@ def _judge(sums: Floats, weeks: list[int], odds: Floats, lags: Floats, cadence: 
     return _Judgement(int(jumped[:, at].argmin()), chosen, jumped[:, at], weeks[places[at]])
 
 
-def _decide(assumed: str, in_force: str, weeks: Weeks, lags: Floats, cadence: float, search: ClockSearch) -> dict[str, Any]:
+def _nothing_to_compare(farm: Farm) -> str:
+    if "wind_speed_ms" not in farm.signals.columns:
+        return "no wind is measured to compare with the weather"
+    return "no hours with both measured wind and weather" if farm.weather else "no weather to compare with"
+
+
+def _decide(farm: Farm, in_force: str, weeks: Weeks, lags: Floats, cadence: float, search: ClockSearch) -> dict[str, Any]:
     """A row of the calibration: the reading, its offset and evidence; the reading in force if there is too little to compare."""
 
     def unchecked(why: str, hours: float) -> dict[str, Any]:
@@ -328,7 +334,7 @@ def _decide(assumed: str, in_force: str, weeks: Weeks, lags: Floats, cadence: fl
     newest = max((week for week, _ in weeks), default=0)
     numbers = sorted({week for week, _ in weeks if (newest - week) * 7 < search.window_days})
     if not numbers:
-        return unchecked("no weather to compare with", 0.0)
+        return unchecked(_nothing_to_compare(farm), 0.0)
     parts = sorted({offset for week, offset in weeks if week in numbers})
     nothing = np.zeros((len(READINGS), 6, len(lags)))
     sums = np.stack([np.stack([weeks.get((week, part), nothing) for part in parts], 1) for week in numbers], 1)
@@ -338,7 +344,7 @@ def _decide(assumed: str, in_force: str, weeks: Weeks, lags: Floats, cadence: fl
     own = READINGS.index(in_force)
     if too_little.all():
         return unchecked(f"{whole.hours[own]:.0f} hours, correlation {whole.correlation[own]:.2f}", float(whole.hours[own]))
-    odds = np.array([-math.log(search.false_reading_odds) * (reading != assumed) for reading in READINGS])
+    odds = np.array([-math.log(search.false_reading_odds) * (reading != farm.signals.clock) for reading in READINGS])
     # The reading in force is replaced only by a clearly better one.
     odds[own] += math.log(search.false_reading_odds) / 2
     judgement = _judge(sums, numbers, np.where(too_little, np.inf, odds), lags, cadence, search)
