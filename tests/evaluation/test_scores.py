@@ -125,7 +125,11 @@ def test_skill() -> None:
 
 
 def a_fleet(
-    granularity: int = 60, settlement: int = 60, penalty: Penalty = IMBALANCE, levels: list[float] | None = None
+    granularity: int = 60,
+    settlement: int = 60,
+    penalty: Penalty = IMBALANCE,
+    levels: list[float] | None = None,
+    point: str | float = "median",
 ) -> Fleet:
     farm = {
         "id": "hill",
@@ -172,6 +176,7 @@ def a_fleet(
         "horizon_minutes": 1440,
         "issue_times": ["00:00"],
         "quantile_levels": levels or LEVELS,
+        "point": point,
         "deciding_score": "pinball_share",
         "goal": {"target": 0.1, "since": "2024-01-01"},
         "members": ["hill"],
@@ -293,6 +298,22 @@ def four_hours() -> pd.DataFrame:
 )
 def test_scores_by_hand(four_hours: pd.DataFrame, metric: str, level: float | None, expected: float) -> None:
     assert value(four_hours, metric, level) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("point", "errors"),
+    [
+        # Bands reach 0.1 to either side, but for the last hour, of 0, 0.02 and 0.12, whose mean is 0.3 · (0 + 0.12) + 0.4 · 0.02.
+        pytest.param("mean", [0, -0.2, 0.3, 0.044], id="mean"),
+        pytest.param(0.9, [0.1, -0.1, 0.4, 0.12], id="a level"),
+    ],
+)
+def test_the_number_that_is_sold_is_judged(point: str | float, errors: list[float]) -> None:
+    scores = score_forecasts(forecasts_of(MEDIANS), observed(ACTUALS), a_fleet(point=point), [])
+    assert value(scores, "nmae_share") == pytest.approx(np.abs(errors).mean())
+    assert value(scores, "nrmse_share") == pytest.approx(np.sqrt(np.square(errors).mean()))
+    assert value(scores, "bias_share") == pytest.approx(np.mean(errors))
+    assert value(scores, "pinball_share", 0.5) == pytest.approx(0.065)
 
 
 def test_counts(four_hours: pd.DataFrame) -> None:

@@ -577,6 +577,24 @@ def test_tables_keep_their_contracts_and_join_with_saved_ones(tmp_path: Path, ca
     assert saved.count().execute() == 1
 
 
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_lead_times_are_read_in_place_of_valid_times(tmp_path: Path, cards: dict[str, Any], suffix: str) -> None:
+    write(tmp_path / "hill.csv", LINES)
+    rows = pd.DataFrame({"run": pd.to_datetime(["2024-01-01", "2024-01-01"]), "hors": [1, 48], "wind": [5.0, 6.0]})
+    if suffix == ".csv":
+        rows.to_csv(tmp_path / "alpha.csv", index=False)
+    else:
+        rows.astype({"hors": "int16"}).to_parquet(tmp_path / "alpha.parquet")
+    source = one_farm(cards)["farms"][0]["weather"][0]
+    source |= {"path": f"alpha{suffix}", "format": suffix[1:], "valid_at": None, "lead": {"name": "hors", "unit": "h"}}
+    weather = table(tmp_path, cards, "weather").load()
+    WeatherRaw().validate(weather)
+    found = weather.table().order_by("source_row").to_pandas()
+    assert found["lead"].astype(float).tolist() == [1.0, 48.0]
+    assert found["valid_at"].isna().all()
+    assert found["wind_speed_100m_ms"].astype(float).tolist() == [5.0, 6.0]
+
+
 def test_farms_without_weather_have_a_table_of_it_all_the_same(tmp_path: Path, cards: dict[str, Any]) -> None:
     cards["farms"] = [farm | {"weather": []} for farm in cards["farms"]]
     weather = table(tmp_path, cards, "weather").load()
