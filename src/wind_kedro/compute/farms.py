@@ -75,7 +75,9 @@ def _on_this_machine(
     calls = (delayed(_keyed)(key, function, tuple(map(resolved, arguments))) for key, arguments in tasks.items())
     # One task needs no processes: starting them would cost more than they save.
     jobs = workers.jobs if len(tasks) > 1 else 1
-    yield from Parallel(n_jobs=jobs, backend=workers.backend, return_as="generator_unordered")(calls)
+    # Arrays travel through pipes: as files in shared memory, those of all tasks would stay until the last one ends.
+    parallel = Parallel(n_jobs=jobs, backend=workers.backend, return_as="generator_unordered", max_nbytes=None)
+    yield from parallel(calls)
 
 
 def _keyed(key: KeyT, function: Callable[..., Any], arguments: tuple[Any, ...]) -> tuple[KeyT, Any, str | None]:
