@@ -31,7 +31,7 @@ from wind_kedro.pipelines.training.settings import Training
 from wind_kedro.storage.fingerprints import NO_DAY, Recipe, mixed, number_of
 
 #: Increase it if the accuracy of the same forecasts changes.
-VERSION = 1
+VERSION = 2
 
 CROSS_VALIDATED, BACKTESTED, OPERATIONAL = "cross_validated", "backtested", "operational"
 
