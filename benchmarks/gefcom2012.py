@@ -266,7 +266,7 @@ def _scored(months: list[str], first: pd.Timestamp, as_of: pd.Timestamp) -> pd.D
 
 
 def _frame(table: Any) -> pd.DataFrame:
-    found: pd.DataFrame = table if isinstance(table, pd.DataFrame) else table.to_pandas()
+    found: pd.DataFrame = table if isinstance(table, pd.DataFrame) else table.frame()
     return found
 
 
