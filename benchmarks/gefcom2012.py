@@ -103,9 +103,8 @@ def fit_seconds(table: pd.DataFrame, context: Any, month: str) -> pd.DataFrame:
     """Processor seconds of a fit of each candidate, of the farm `FITTED` as of the beginning of a month."""
     from wind_kedro.models.registry import build
     from wind_kedro.models.tables import feature_matrix, known_at
-    from wind_kedro.pipelines.training.settings import Training
 
-    training = Training.model_validate(context.params["training"])
+    training = context.params["training"]
     levels = context.params["fleet"].product(PRODUCT).quantile_levels
     known = known_at(table[table["entity_id"] == FITTED], pd.Timestamp(f"{month}-01", tz="UTC"))
     features, rows = feature_matrix(known), []
@@ -126,9 +125,8 @@ def ablation(table: pd.DataFrame, context: Any) -> pd.DataFrame:
     from wind_kedro.models.registry import ModelConfig
     from wind_kedro.models.tables import feature_matrix
     from wind_kedro.pipelines.feature_engineering.settings import ALWAYS, family_of
-    from wind_kedro.pipelines.training.settings import Training
 
-    training = Training.model_validate(context.params["training"])
+    training = context.params["training"]
     product = context.params["fleet"].product(PRODUCT)
     blend = training.candidates["blend"]
     members = {name: ModelConfig.model_validate(config) for name, config in blend.params["members"].items()}
@@ -258,7 +256,7 @@ def _scored(months: list[str], first: pd.Timestamp, as_of: pd.Timestamp) -> pd.D
     with _context() as context:
         forecasts, observations = (_frame(context.catalog.load(name)) for name in ("backtest_forecasts", "observations"))
         forecasts = forecasts[forecasts["issued_at"].isin(issues_of(months, first))]
-        edges = context.params["scoring"]["lead_edges_minutes"]
+        edges = context.params["scoring"].lead_edges_minutes
         seconds = fit_seconds(_frame(context.catalog.load("model_input")), context, months[-1])
         table = scores_table(score_forecasts(forecasts, observations, context.params["fleet"], edges))
     table = table.merge(seconds, on=["model", "farm", "lead"], how="left")
