@@ -218,8 +218,9 @@ def main(words: list[str] | None = None) -> int:
     return 1 if over else 0
 
 
-def _when(as_of: pd.Timestamp) -> dict[str, str]:
-    return dict.fromkeys(("as_of", "train_as_of"), f"{as_of:%Y-%m-%dT%H:%M}")
+def _when(known_at: pd.Timestamp) -> dict[str, str]:
+    """Parameters of a run as of the first issue after all hours are known: training sees what came before the newest issue."""
+    return dict.fromkeys(("as_of", "train_as_of"), f"{known_at.ceil('12h'):%Y-%m-%dT%H:%M}")
 
 
 def _prepare(as_of: pd.Timestamp) -> None:
@@ -256,6 +257,8 @@ def _scored(months: list[str], first: pd.Timestamp, as_of: pd.Timestamp) -> pd.D
     with _context() as context:
         forecasts, observations = (_frame(context.catalog.load(name)) for name in ("backtest_forecasts", "observations"))
         forecasts = forecasts[forecasts["issued_at"].isin(issues_of(months, first))]
+        if forecasts.empty:
+            raise CommandFailedError(f"no issue at which a blank begins was forecast in {', '.join(months)}")
         edges = context.params["scoring"].lead_edges_minutes
         seconds = fit_seconds(_frame(context.catalog.load("model_input")), context, months[-1])
         table = scores_table(score_forecasts(forecasts, observations, context.params["fleet"], edges))
