@@ -38,12 +38,15 @@ def is_known(table: pd.DataFrame, at: pd.Timestamp) -> pd.Series:
 
 
 def by_entity(table: pd.DataFrame) -> dict[tuple[str, str], pd.DataFrame]:
-    """Rows by product and entity, in order of their names; rows that follow each other, as stored ones do, are not copied."""
+    """Rows by product and entity, in order of their names."""
     places: dict[Any, Any] = table.groupby(KEYS[:2]).indices
-    return {
-        (str(key[0]), str(key[1])): table.iloc[slice(own[0], own[-1] + 1) if own[-1] - own[0] + 1 == len(own) else own]
-        for key, own in sorted(places.items())
-    }
+    return {(str(key[0]), str(key[1])): rows_at(table, own) for key, own in sorted(places.items())}
+
+
+def rows_at(table: pd.DataFrame, places: NDArray[np.intp]) -> pd.DataFrame:
+    """Rows at rising places, at least one; those that follow each other, as stored ones of an entity do, are not copied."""
+    first, last = places[0], places[-1]
+    return table.iloc[slice(first, last + 1) if last - first + 1 == len(places) else places]
 
 
 def feature_matrix(table: pd.DataFrame) -> pd.DataFrame:

@@ -134,55 +134,68 @@ def read_model(runs: Runs, grid: Grid, families: Collection[str], parameters: Fe
         for name, reduce in (("mean", np.nanmean), ("std", np.nanstd), ("min", np.nanmin), ("max", np.nanmax)):
             whole = np.broadcast_to(quiet(reduce, over)[:, None], grid.valid_at.shape)
             result[f"{SPEED}_run_{name}"] = np.where(np.isnan(result[SPEED]), np.nan, whole)
+    earlier = _read_before(runs, grid, newest[0], parameters.runs - 1 if "runs" in families else int("last_run" in families))
     if "last_run" in families:
-        earlier, before = _read_rows(runs, *run_to_read(runs.parts, grid.issued_at, grid.until, newest[0]))
-        speed_before = places(earlier, grid.middle, parameters.edge_minutes).read(before[SPEED])
+        before, values_before = earlier[0]
+        speed_before = places(before, grid.middle, parameters.edge_minutes).read(values_before[SPEED])
         result[f"{SPEED}_last_run_change"] = result[SPEED] - speed_before
     if "runs" in families:
-        result |= _over_runs(runs, grid, parameters, newest, (read, values))
+        result |= _over_runs([(read, values), *earlier], grid, parameters)
     known_run = np.broadcast_to(read.run_minutes[:, None], grid.valid_at.shape)
     result["run_minutes"] = np.where(np.isnan(result[SPEED]), np.nan, known_run)
     return result
 
 
-def _over_runs(
-    runs: Runs,
-    grid: Grid,
-    parameters: FeatureParameters,
-    newest: tuple[TimeArray, TimeArray],
-    read: tuple[ReadRuns, dict[str, FloatArray]],
-) -> dict[str, FloatArray]:
+#: A run that each issue reads, and the values of its rows.
+ReadRun = tuple[ReadRuns, dict[str, FloatArray]]
+
+
+def _read_before(runs: Runs, grid: Grid, run_at: TimeArray, count: int) -> list[ReadRun]:
+    """So many runs before that of each issue, the newest first; where there is none, the issue reads no run."""
+    found: list[ReadRun] = []
+    for _ in range(count):
+        chosen = run_to_read(runs.parts, grid.issued_at, grid.until, run_at)
+        # Without an earlier run, none before it is looked for either.
+        run_at = np.where(np.isnat(run_at), run_at, chosen[0])
+        found.append(_read_rows(runs, run_at, chosen[1], names=[SPEED, U, V]))
+    return found
+
+
+def _over_runs(last_runs: Sequence[ReadRun], grid: Grid, parameters: FeatureParameters) -> dict[str, FloatArray]:
     """What the last runs that were available at the issue forecast for the same interval, arrays of shape (issues, leads).
 
     Of wind speed and its components the mean, in which each run has ``run_weight`` times the weight of the next newer one; of the
     speed its standard deviation, least and most over runs, the newest less the mean of the others, and the mean before and after
     the interval. Runs that do not reach an interval do not count.
     """
-    run_at, laid_out = newest[0], [read]
-    for _ in range(parameters.runs - 1):
-        chosen = run_to_read(runs.parts, grid.issued_at, grid.until, run_at)
-        # Without an earlier run, none before it is looked for either.
-        run_at = np.where(np.isnat(run_at), run_at, chosen[0])
-        laid_out.append(_read_rows(runs, run_at, chosen[1], names=[SPEED, U, V]))
 
-    def over(name: str, shift: float = 0) -> FloatArray:
-        where = [places(one, grid.middle + shift, parameters.edge_minutes).read(values[name]) for one, values in laid_out]
-        return np.stack(where)
+    def over(shift: float, *names: str) -> list[FloatArray]:
+        where = [places(read, grid.middle + shift, parameters.edge_minutes) for read, _ in last_runs]
+        return [
+            np.stack([place.read(values[name]) for place, (_, values) in zip(where, last_runs, strict=True)]) for name in names
+        ]
 
     def mean(found: FloatArray) -> FloatArray:
-        weights = parameters.run_weight ** np.arange(len(found))[:, None, None] * ~np.isnan(found)
-        weight = weights.sum(axis=0)
-        total = (np.nan_to_num(found) * weights).sum(axis=0)
-        divided: FloatArray = np.divide(total, weight, out=np.full(weight.shape, np.nan), where=weight > 0)
-        return divided
+        weights: FloatArray = parameters.run_weight ** np.arange(len(found), dtype=np.float64)[:, None, None]
+        return _weighted_mean(found, weights)
 
-    speeds = over(SPEED)
-    result = {f"{SPEED}_runs_mean": mean(speeds)} | {f"{name}_runs_mean": mean(over(name)) for name in (U, V)}
+    speeds, u, v = over(0, SPEED, U, V)
+    result = {f"{name}_runs_mean": mean(found) for name, found in ((SPEED, speeds), (U, u), (V, v))}
     for name, reduce in (("std", np.nanstd), ("min", np.nanmin), ("max", np.nanmax)):
         result[f"{SPEED}_runs_{name}"] = quiet(reduce, speeds)
     result[f"{SPEED}_runs_change"] = speeds[0] - mean(speeds[1:])
-    result |= {neighbour(f"{SPEED}_runs_mean", shift): mean(over(SPEED, shift)) for shift in parameters.run_minutes}
+    for shift in parameters.run_minutes:
+        result[neighbour(f"{SPEED}_runs_mean", shift)] = mean(*over(shift, SPEED))
     return result
+
+
+def _weighted_mean(stacked: FloatArray, weights: FloatArray) -> FloatArray:
+    """Mean over the first axis of the values that are known; missing where none has a weight."""
+    known = ~np.isnan(stacked)
+    weight = np.where(known, weights, 0.0).sum(axis=0)
+    total = np.where(known, stacked * weights, 0.0).sum(axis=0)
+    mean: FloatArray = np.divide(total, weight, out=np.full(weight.shape, np.nan), where=weight > 0)
+    return mean
 
 
 def _window(width: int) -> FloatArray:
@@ -229,11 +242,7 @@ def mean_speed(speeds: Mapping[str, FloatArray], grid: Grid, capacity_by_farm: M
     """Mean of the wind speeds of farms by their capacity at the interval, of those that have a value; shape (issues, leads)."""
     stacked = np.stack([speeds[farm_id] for farm_id in capacity_by_farm])
     capacity_kw = np.stack([capacity.at(grid.valid_at) for capacity in capacity_by_farm.values()])
-    weights = np.where(np.isnan(stacked), 0.0, capacity_kw)
-    weight = weights.sum(axis=0)
-    total = np.where(np.isnan(stacked), 0.0, stacked * weights).sum(axis=0)
-    mean: FloatArray = np.divide(total, weight, out=np.full(weight.shape, np.nan), where=weight > 0)
-    return mean
+    return _weighted_mean(stacked, capacity_kw)
 
 
 def derived(mean: Mapping[str, FloatArray]) -> dict[str, FloatArray]:

@@ -14,6 +14,7 @@ from wind_kedro.clock import Clock
 from wind_kedro.contracts.operation import FAILURE_CODES
 from wind_kedro.datasets.derived import Sliced, frame_of
 from wind_kedro.failures import over_issues
+from wind_kedro.models.tables import rows_at
 from wind_kedro.pipelines.reporting import documents, views
 from wind_kedro.pipelines.reporting.documents import FarmFacts, Figure, MemberFacts, Summary, Warned, weather_label
 from wind_kedro.pipelines.reporting.pages import moment, mwh, reading, render
@@ -84,14 +85,11 @@ def _by(tables: Tables, columns: list[str], *names: str) -> dict[str, Callable[[
     """
 
     def rows_by(table: pd.DataFrame) -> Callable[[Any], pd.DataFrame]:
-        places = table.groupby(columns if len(columns) > 1 else columns[0]).indices
+        places: dict[Any, Any] = table.groupby(columns if len(columns) > 1 else columns[0]).indices
 
         def rows(key: Any) -> pd.DataFrame:
             own = places.get(key)
-            if own is None:
-                return table.iloc[:0]
-            # Rows that follow each other, as stored ones do, are not copied.
-            return table.iloc[slice(own[0], own[-1] + 1) if own[-1] - own[0] + 1 == len(own) else own]
+            return table.iloc[:0] if own is None else rows_at(table, own)
 
         return rows
 
